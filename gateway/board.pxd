@@ -1,0 +1,57 @@
+from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+
+cdef enum:
+    MAX_SERVERS = 16384
+    MAX_WORKERS = 64
+
+cdef enum State:
+    STATE_UNKNOWN = 0
+    STATE_UP = 1
+    STATE_DOWN = 2
+
+cdef enum Admin:
+    ADMIN_READY = 0
+    ADMIN_DRAIN = 1
+    ADMIN_MAINTENANCE = 2
+
+# Written by control only. One cache line.
+cdef struct ServerRow:
+    uint8_t state
+    uint8_t admin
+    uint8_t pad[6]
+    double weight           # effective weight, relative; 0 until control has said something
+    uint64_t generation     # how often the row was cleared for a new server
+    uint8_t reserved[40]
+
+# Written by one worker only. One cache line per (server, worker).
+cdef struct CountRow:
+    uint64_t requests       # finished
+    uint64_t failures       # finished, and it was the server's fault
+    double busy_seconds     # sum of times from picking the server to the end of its response
+    uint64_t bytes_in       # from clients to the server
+    uint64_t bytes_out      # from the server to clients
+    uint8_t reserved[24]
+
+cdef class Board:
+    cdef readonly int fd
+    cdef readonly size_t size
+    cdef char *base
+    cdef ServerRow *servers
+    # in_flight[slot * MAX_WORKERS + worker]: dense, because every pick reads a server's whole line
+    cdef int32_t *in_flight_cells
+    cdef CountRow *counts
+
+    cdef int _slot(self, int slot) except -1
+
+    cdef inline ServerRow *server(self, int slot) noexcept nogil:
+        return &self.servers[slot]
+
+    cdef inline CountRow *count(self, int slot, int worker) noexcept nogil:
+        return &self.counts[slot * MAX_WORKERS + worker]
+
+    cdef inline int total_in_flight(self, int slot, int workers) noexcept nogil:
+        cdef int32_t *cells = self.in_flight_cells + slot * MAX_WORKERS
+        cdef int i, total = 0
+        for i in range(workers):
+            total += cells[i]
+        return total

@@ -1,0 +1,124 @@
+"""The shared table: what every process of the tree knows about every server.
+
+A fixed layout in shared memory (a memfd), no locks: each row has one writer. `control` writes the server rows
+(state, administrative state, effective weight); worker `i` writes only its own cells (in flight) and its own
+counters. Reading is a load from memory, so a pick sees the whole machine's in-flight counts. The pages that
+are never touched cost nothing, which is why the capacity is fixed and generous.
+"""
+
+import os
+
+from libc.string cimport memset
+from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+
+SERVERS = MAX_SERVERS
+WORKERS = MAX_WORKERS
+UNKNOWN = STATE_UNKNOWN
+UP = STATE_UP
+DOWN = STATE_DOWN
+READY = ADMIN_READY
+DRAIN = ADMIN_DRAIN
+MAINTENANCE = ADMIN_MAINTENANCE
+
+assert sizeof(ServerRow) == 64
+assert sizeof(CountRow) == 64
+
+
+cdef class Board:
+    """Open the table behind `fd`, or make a new, empty one (fd = -1). Raises OSError."""
+
+    def __cinit__(self, int fd=-1):
+        cdef size_t rows = MAX_SERVERS * sizeof(ServerRow)
+        cdef size_t cells = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(int32_t)
+        cdef size_t counts = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(CountRow)
+        self.size = rows + cells + counts
+        self.base = NULL
+        if fd < 0:
+            fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC)
+            os.ftruncate(fd, self.size)
+        self.fd = fd
+        cdef void *base = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+        if base == MAP_FAILED:
+            raise OSError("cannot map the board")
+        self.base = <char *>base
+        self.servers = <ServerRow *>self.base
+        self.in_flight_cells = <int32_t *>(self.base + rows)
+        self.counts = <CountRow *>(self.base + rows + cells)
+
+    def __dealloc__(self):
+        if self.base != NULL:
+            munmap(self.base, self.size)
+
+    cdef int _slot(self, int slot) except -1:
+        if not 0 <= slot < MAX_SERVERS:
+            raise IndexError(f"slot {slot} is not on the board (0 to {MAX_SERVERS - 1})")
+        return slot
+
+    def state(self, int slot):
+        """The operational state found by checks: UNKNOWN, UP or DOWN."""
+        return self.servers[self._slot(slot)].state
+
+    def set_state(self, int slot, int state):
+        self.servers[self._slot(slot)].state = <uint8_t>state
+
+    def admin(self, int slot):
+        """The administrative state somebody asked for: READY, DRAIN or MAINTENANCE."""
+        return self.servers[self._slot(slot)].admin
+
+    def set_admin(self, int slot, int admin):
+        self.servers[self._slot(slot)].admin = <uint8_t>admin
+
+    def weight(self, int slot):
+        """The effective weight; 0.0 until control has set one (workers then use the configured weight)."""
+        return self.servers[self._slot(slot)].weight
+
+    def set_weight(self, int slot, double weight):
+        self.servers[self._slot(slot)].weight = weight
+
+    def in_flight(self, int slot):
+        """Requests the server is working on now, over all workers."""
+        return self.total_in_flight(self._slot(slot), MAX_WORKERS)
+
+    def requests(self, int slot):
+        """Requests finished at the server since its row was cleared, over all workers."""
+        cdef int i
+        cdef uint64_t total = 0
+        self._slot(slot)
+        for i in range(MAX_WORKERS):
+            total += self.count(slot, i).requests
+        return total
+
+    def failures(self, int slot):
+        """Finished requests that failed by the server's fault (no answer, bad answer, 5xx), over all workers."""
+        cdef int i
+        cdef uint64_t total = 0
+        self._slot(slot)
+        for i in range(MAX_WORKERS):
+            total += self.count(slot, i).failures
+        return total
+
+    def busy_seconds(self, int slot):
+        """Sum of the times from pick to end of response, in seconds, over all workers."""
+        cdef int i
+        cdef double total = 0
+        self._slot(slot)
+        for i in range(MAX_WORKERS):
+            total += self.count(slot, i).busy_seconds
+        return total
+
+    def clear_server(self, int slot):
+        """Forget everything about the server in `slot`; called when the slot is given to another server."""
+        cdef ServerRow *row = &self.servers[self._slot(slot)]
+        cdef uint64_t generation = row.generation + 1
+        memset(row, 0, sizeof(ServerRow))
+        row.generation = generation
+        memset(self.in_flight_cells + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(int32_t))
+        memset(self.counts + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(CountRow))
+
+    def clear_worker(self, int worker, int slots):
+        """Zero the in-flight cells, in the first `slots` rows, of a worker that is gone: its requests died with it."""
+        cdef int slot
+        if not 0 <= worker < MAX_WORKERS:
+            raise IndexError(f"worker {worker} is not on the board (0 to {MAX_WORKERS - 1})")
+        for slot in range(min(slots, MAX_SERVERS)):
+            self.in_flight_cells[slot * MAX_WORKERS + worker] = 0

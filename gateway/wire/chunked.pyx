@@ -1,0 +1,193 @@
+"""The chunked coding (RFC 9112 section 7.1), read strictly and written anew.
+
+A body is decoded into runs of data and encoded again with chunk lines of our own, so that no extension, no odd
+spelling of a size and no trailer of the sender reaches the other side. Extensions and trailers are checked, counted
+(8 KiB in all) and dropped, as RFC 9112 section 7.1.2 allows.
+"""
+
+cdef enum:
+    S_SIZE, S_SPACE, S_EXT, S_SIZE_LF, S_DATA, S_DATA_CR, S_DATA_LF, S_LINE, S_TRAILER, S_TRAILER_LF, S_END_LF, S_DONE
+
+cdef enum:
+    MAX_EXTRA = 8192
+    MAX_DIGITS = 15         # of a chunk size: no overflow of 64 bits, and more than any disk holds
+
+cdef char *DIGITS = b"0123456789abcdef"
+
+
+cdef void chunk_start(Chunked *c) noexcept nogil:
+    c.left = 0
+    c.spent = 0
+    c.state = S_SIZE
+    c.digits = 0
+    c.named = 0
+
+
+cdef inline int _digit(uint8_t ch) noexcept nogil:
+    if 48 <= ch <= 57:
+        return ch - 48
+    ch |= 32
+    return ch - 87 if 97 <= ch <= 102 else -1
+
+
+cdef inline bint _token_byte(uint8_t ch) noexcept nogil:
+    return (48 <= ch <= 57 or 65 <= (ch & 0xDF) <= 90 or ch == 33 or 35 <= ch <= 39 or ch == 42 or ch == 43 or ch == 45
+            or ch == 46 or 94 <= ch <= 96 or ch == 124 or ch == 126)
+
+
+cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **data, size_t *n) noexcept nogil:
+    """Read on at at[0] (moved past what was read). On CHUNK_DATA, `data` and `n` are a run of body inside the input."""
+    cdef const char *p = at[0]
+    cdef uint8_t ch, state = c.state
+    cdef int digit
+    cdef size_t run
+    while p < end:
+        ch = <uint8_t>p[0]
+        if state == S_DATA:
+            run = end - p
+            if run > c.left:
+                run = c.left
+            c.left -= run
+            data[0] = p
+            n[0] = run
+            at[0] = p + run
+            c.state = S_DATA_CR if c.left == 0 else S_DATA
+            return CHUNK_DATA
+        p += 1
+        if state == S_SIZE:
+            digit = _digit(ch)
+            if digit >= 0:
+                c.digits += 1
+                if c.digits > MAX_DIGITS:
+                    return CHUNK_BAD
+                c.left = c.left * 16 + digit
+            elif c.digits == 0:
+                return CHUNK_BAD
+            elif ch == 13:
+                state = S_SIZE_LF
+            elif ch == 59:
+                state = S_EXT
+            elif ch == 32 or ch == 9:
+                state = S_SPACE
+            else:
+                return CHUNK_BAD
+        elif state == S_SPACE:                  # white space is allowed before ";" only
+            c.spent += 1
+            if ch == 59:
+                state = S_EXT
+            elif (ch != 32 and ch != 9) or c.spent > MAX_EXTRA:
+                return CHUNK_BAD
+        elif state == S_EXT:
+            c.spent += 1
+            if ch == 13:
+                state = S_SIZE_LF
+            elif (ch < 32 and ch != 9) or ch == 127 or c.spent > MAX_EXTRA:
+                return CHUNK_BAD
+        elif state == S_SIZE_LF:
+            if ch != 10:
+                return CHUNK_BAD
+            state = S_LINE if c.left == 0 else S_DATA
+        elif state == S_DATA_CR:
+            if ch != 13:
+                return CHUNK_BAD
+            state = S_DATA_LF
+        elif state == S_DATA_LF:
+            if ch != 10:
+                return CHUNK_BAD
+            state = S_SIZE
+            c.digits = 0
+        elif state == S_LINE:                   # at the start of a trailer line, or of the empty one
+            c.spent += 1
+            c.named = 0
+            if ch == 13:
+                state = S_END_LF
+            elif _token_byte(ch) and c.spent <= MAX_EXTRA:
+                state = S_TRAILER
+            else:
+                return CHUNK_BAD
+        elif state == S_TRAILER:
+            c.spent += 1
+            if c.spent > MAX_EXTRA:
+                return CHUNK_BAD
+            if ch == 13:
+                if not c.named:
+                    return CHUNK_BAD
+                state = S_TRAILER_LF
+            elif c.named:
+                if (ch < 32 and ch != 9) or ch == 127:
+                    return CHUNK_BAD
+            elif ch == 58:
+                c.named = 1
+            elif not _token_byte(ch):
+                return CHUNK_BAD
+        elif state == S_TRAILER_LF:
+            if ch != 10:
+                return CHUNK_BAD
+            state = S_LINE
+        elif state == S_END_LF:
+            if ch != 10:
+                return CHUNK_BAD
+            c.state = S_DONE
+            at[0] = p
+            return CHUNK_END
+        else:
+            return CHUNK_BAD
+    c.state = state
+    at[0] = p
+    return CHUNK_MORE
+
+
+cdef int chunk_head(char *out, size_t n) noexcept nogil:
+    """Write the chunk line for n bytes; its length (at most 18)."""
+    cdef char digits[16]
+    cdef int count = 0, i
+    while True:
+        digits[count] = DIGITS[n & 15]
+        count += 1
+        n >>= 4
+        if n == 0:
+            break
+    for i in range(count):
+        out[i] = digits[count - 1 - i]
+    out[count] = 13
+    out[count + 1] = 10
+    return count + 2
+
+
+cdef class Decoder:
+    """Feed it bytes, for a test: `feed` returns the data decoded so far in this call; `state` tells the rest."""
+
+    cdef Chunked chunked
+    cdef readonly str state             # "more", "end" or "bad"
+    cdef readonly bytes rest            # what follows the end
+
+    def __init__(self):
+        chunk_start(&self.chunked)
+        self.state = "more"
+        self.rest = b""
+
+    def feed(self, bytes block):
+        cdef const char *at = block
+        cdef const char *end = at + len(block)
+        cdef const char *data = NULL
+        cdef size_t n = 0
+        cdef int event
+        pieces = []
+        while True:
+            event = chunk_next(&self.chunked, &at, end, &data, &n)
+            if event == CHUNK_DATA:
+                pieces.append(data[:n])
+                continue
+            if event == CHUNK_END:
+                self.state = "end"
+                self.rest = block[len(block) - (end - at):]
+            elif event == CHUNK_BAD:
+                self.state = "bad"
+            return b"".join(pieces)
+
+
+def encode(bytes data):
+    """One chunk; of nothing, the last one."""
+    cdef char line[20]
+    cdef int n = chunk_head(line, len(data))
+    return line[:n] + data + b"\r\n"

@@ -1,0 +1,201 @@
+"""Heads edited for the next hop: byte ranges copied, hop-by-hop fields left out, the gateway's own fields added.
+
+RFC 9110 section 7.6 (message forwarding), RFC 7239 (Forwarded). Runs of fields that stay are copied in one piece.
+"""
+
+from libc.stdlib cimport realloc
+from gateway.wire.head cimport (
+    F_CONTENT_LENGTH, F_FORWARDED, F_HOST, F_OTHER, F_LAST_OWN, F_VIA, F_X_FORWARDED, F_X_FORWARDED_FOR,
+    F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO, Field,
+)
+
+
+cdef int out_reserve(Out *o, size_t more) except -1:
+    cdef size_t wanted = o.n + more
+    cdef void *grown
+    if wanted > o.capacity:
+        wanted = (wanted * 3 // 2 + 1023) & ~<size_t>1023
+        grown = realloc(o.p, wanted)
+        if grown == NULL:
+            raise MemoryError
+        o.p = <char *>grown
+        o.capacity = <uint32_t>wanted
+    return 0
+
+
+cdef int number(char *to, int64_t value) noexcept nogil:
+    """Write a number that is not negative in decimal; how many digits (at most 19)."""
+    cdef char digits[24]
+    cdef int count = 0, i
+    while True:
+        digits[count] = 48 + value % 10
+        count += 1
+        value //= 10
+        if value == 0:
+            break
+    for i in range(count):
+        to[i] = digits[count - 1 - i]
+    return count
+
+
+cdef inline uint32_t _line_end(Head *h, int i) noexcept nogil:
+    """Where the line of field i ends: at the next field, or at the empty line."""
+    return h.fields[i + 1].name if i + 1 < h.count else h.length - 2
+
+
+cdef void _copy_kept(Out *o, const char *p, Head *h) noexcept nogil:
+    cdef int i
+    cdef uint32_t start = 0, stop = 0
+    for i in range(h.count):
+        if h.fields[i].drop:
+            if stop > start:
+                out_put(o, p + start, stop - start)
+            start = stop = 0
+        else:
+            if stop == start:
+                start = h.fields[i].name
+            stop = _line_end(h, i)
+    if stop > start:
+        out_put(o, p + start, stop - start)
+
+
+cdef void _put_length(Out *o, int64_t length) noexcept nogil:
+    out_put(o, b"Content-Length: ", 16)
+    o.n += number(o.p + o.n, length)
+    out_put(o, b"\r\n", 2)
+
+
+cdef bint _put_joined(Out *o, const char *p, Head *h, int known, const char *name, uint32_t name_len) noexcept nogil:
+    """Start a line with all values that came for a field, each followed by ", "; the caller goes on with its own."""
+    cdef int i
+    cdef Field *f
+    cdef bint any = False
+    out_put(o, name, name_len)
+    for i in range(h.count):
+        f = &h.fields[i]
+        if f.known == known and f.value_len:
+            out_put(o, p + f.value, f.value_len)
+            out_put(o, b", ", 2)
+            any = True
+    return any
+
+
+cdef bint _put_first(Out *o, const char *p, Head *h, int known, const char *name, uint32_t name_len) noexcept nogil:
+    cdef int i
+    cdef Field *f
+    for i in range(h.count):
+        f = &h.fields[i]
+        if f.known == known and f.value_len:
+            out_put(o, name, name_len)
+            out_put(o, p + f.value, f.value_len)
+            out_put(o, b"\r\n", 2)
+            return True
+    return False
+
+
+cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t path_len, Origin *origin) except -1:
+    """Write the head for the server to o: the path given (with its query), the client's fields, ours."""
+    cdef const char *host = p + h.host
+    cdef uint32_t host_len = h.hostport_len
+    cdef int i
+    cdef Field *f
+    cdef bint plain = True
+    if host_len == 0:
+        host = origin.fallback_host
+        host_len = origin.fallback_host_len
+    o.n = 0
+    out_reserve(o, h.length * 2 + path_len + origin.fixed_len + origin.via_len + 3 * host_len + origin.address_len
+                + origin.node_len + 512)
+    out_put(o, p, h.method_len)
+    out_put(o, b" ", 1)
+    out_put(o, path, path_len)
+    out_put(o, b" HTTP/1.1\r\n", 11)
+    for i in range(h.count):
+        f = &h.fields[i]
+        if F_X_FORWARDED_FOR <= f.known <= F_FORWARDED:
+            f.drop = True
+            plain = False
+        elif f.known == F_HOST and h.authority_len:
+            f.drop = True
+    _copy_kept(o, p, h)
+    if not h.has_host or h.authority_len:
+        out_put(o, b"Host: ", 6)
+        out_put(o, host, host_len)
+        out_put(o, b"\r\n", 2)
+    if h.chunked:
+        out_put(o, b"Transfer-Encoding: chunked\r\n", 28)
+    elif h.content_length >= 0:
+        _put_length(o, h.content_length)
+    out_put(o, origin.via, origin.via_len)
+    if plain or not origin.trusted:
+        out_put(o, origin.fixed, origin.fixed_len)
+        out_put(o, b";host=\"", 7)
+        out_put(o, host, host_len)
+        out_put(o, b"\"\r\nX-Forwarded-Host: ", 21)
+        out_put(o, host, host_len)
+        out_put(o, b"\r\n\r\n", 4)
+        return 0
+    _put_joined(o, p, h, F_X_FORWARDED_FOR, b"X-Forwarded-For: ", 17)
+    out_put(o, origin.address, origin.address_len)
+    out_put(o, b"\r\n", 2)
+    if not _put_first(o, p, h, F_X_FORWARDED_PROTO, b"X-Forwarded-Proto: ", 19):
+        if origin.https:
+            out_put(o, b"X-Forwarded-Proto: https\r\n", 26)
+        else:
+            out_put(o, b"X-Forwarded-Proto: http\r\n", 25)
+    if not _put_first(o, p, h, F_X_FORWARDED_HOST, b"X-Forwarded-Host: ", 18):
+        out_put(o, b"X-Forwarded-Host: ", 18)
+        out_put(o, host, host_len)
+        out_put(o, b"\r\n", 2)
+    _put_joined(o, p, h, F_FORWARDED, b"Forwarded: ", 11)
+    out_put(o, b"for=", 4)
+    out_put(o, origin.node, origin.node_len)
+    if origin.https:
+        out_put(o, b";proto=https;host=\"", 19)
+    else:
+        out_put(o, b";proto=http;host=\"", 18)
+    out_put(o, host, host_len)
+    out_put(o, b"\"\r\n\r\n", 5)
+    return 0
+
+
+cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connection, const char *extra,
+                       uint32_t extra_len) except -1:
+    """Write the head for the client to o.
+
+    framing: how the body goes out; FRAME_NONE keeps a Content-Length that describes what HEAD or 304 leave out.
+    connection: -1 says close, +1 says keep-alive (to an HTTP/1.0 client), 0 nothing. extra: complete lines of ours.
+    """
+    o.n = 0
+    out_reserve(o, h.length + extra_len + 256)
+    out_put(o, b"HTTP/1.1 ", 9)
+    out_put(o, p + 9, 3)
+    out_put(o, b" ", 1)
+    out_put(o, p + h.reason, h.reason_len)
+    out_put(o, b"\r\n", 2)
+    _copy_kept(o, p, h)
+    out_put(o, extra, extra_len)
+    if framing == FRAME_CHUNKED:
+        out_put(o, b"Transfer-Encoding: chunked\r\n", 28)
+    elif h.content_length >= 0 and h.status != 204 and framing != FRAME_CLOSE:
+        _put_length(o, h.content_length)
+    if connection < 0:
+        out_put(o, b"Connection: close\r\n", 19)
+    elif connection > 0:
+        out_put(o, b"Connection: keep-alive\r\n", 24)
+    out_put(o, b"\r\n", 2)
+    return 0
+
+
+cdef int edit_interim(Out *o, const char *p, Head *h) except -1:
+    """Write a 1xx head for the client to o (RFC 9110 section 15.2: forwarded, with no framing of its own)."""
+    o.n = 0
+    out_reserve(o, h.length + 64)
+    out_put(o, b"HTTP/1.1 ", 9)
+    out_put(o, p + 9, 3)
+    out_put(o, b" ", 1)
+    out_put(o, p + h.reason, h.reason_len)
+    out_put(o, b"\r\n", 2)
+    _copy_kept(o, p, h)
+    out_put(o, b"\r\n", 2)
+    return 0

@@ -1,0 +1,107 @@
+"""One normal form of a path, for rules and for forwarding alike (RFC 3986 section 6.2.2).
+
+Percent-encoded unreserved characters are decoded, the rest is encoded in upper case, dot segments are resolved.
+What a server could read differently from us is refused: a NUL, an encoding that is no encoding, a backslash, and a
+dot segment that hides behind an encoded slash or a path parameter ("..%2f", "..;").
+"""
+
+from libc.stdint cimport uint8_t
+
+cdef char *HEX = b"0123456789ABCDEF"
+
+
+cdef inline int _hex(uint8_t c) noexcept nogil:
+    if 48 <= c <= 57:
+        return c - 48
+    c |= 32
+    return c - 87 if 97 <= c <= 102 else -1
+
+
+cdef inline bint _unreserved(uint8_t c) noexcept nogil:
+    return 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 45 or c == 46 or c == 95 or c == 126
+
+
+cdef inline bint _dots(const char *p, uint32_t n) noexcept nogil:
+    return (n == 1 and p[0] == 46) or (n == 2 and p[0] == 46 and p[1] == 46)
+
+
+cdef int _hidden(const char *p, uint32_t n) noexcept nogil:
+    """Whether a segment holds a dot segment behind ";", "%2F" or "%5C"."""
+    cdef uint32_t i = 0, start = 0
+    cdef bint cut
+    while i <= n:
+        cut = i == n or p[i] == 59
+        if cut or (p[i] == 37 and i + 2 < n
+                   and ((p[i + 1] == 50 and p[i + 2] == 70) or (p[i + 1] == 53 and p[i + 2] == 67))):
+            if _dots(p + start, i - start) and not (start == 0 and i == n):
+                return True
+            i += 1 if cut else 3
+            start = i
+        else:
+            i += 1
+    return False
+
+
+cdef int normalise(const char *p, uint32_t n, char *out) noexcept nogil:
+    """Write the normal form of the path of n bytes at p to out (3n bytes are enough). Its length, or -1: refused."""
+    cdef uint32_t i = 0, at = 0, start
+    cdef int high, low
+    cdef uint8_t c
+    if n == 0 or p[0] != 47:
+        return -1
+    while i < n:
+        # One segment with its leading slash: written encoded, then looked at.
+        out[at] = 47
+        at += 1
+        i += 1
+        start = at
+        while i < n and p[i] != 47:
+            c = <uint8_t>p[i]
+            if c == 37:
+                if i + 2 >= n:
+                    return -1
+                high = _hex(<uint8_t>p[i + 1])
+                low = _hex(<uint8_t>p[i + 2])
+                if high < 0 or low < 0 or (high == 0 and low == 0):
+                    return -1
+                c = <uint8_t>(high * 16 + low)
+                i += 3
+                if _unreserved(c):
+                    out[at] = c
+                    at += 1
+                    continue
+            elif c == 92:
+                return -1
+            elif c == 34 or c == 60 or c == 62 or c == 94 or c == 96 or 123 <= c <= 125:
+                i += 1              # needs encoding, and gets it
+            else:
+                out[at] = c
+                at += 1
+                i += 1
+                continue
+            out[at] = 37
+            out[at + 1] = HEX[c >> 4]
+            out[at + 2] = HEX[c & 15]
+            at += 3
+        if _hidden(out + start, at - start):
+            return -1
+        if _dots(out + start, at - start):
+            if at - start == 2 and start > 1:
+                # "..": take back the segment before; "/.." is "/" (RFC 3986 section 5.2.4)
+                at = start - 1
+                while at > 0 and out[at - 1] != 47:
+                    at -= 1
+                at = at - 1 if at > 0 else 0
+            else:
+                at = start - 1
+            if i >= n:
+                out[at] = 47        # a dot segment at the end leaves a directory
+                at += 1
+    return <int>at
+
+
+def normal_path(bytes path):
+    """The normal form of a path, or None where it is refused; for tests and for explaining."""
+    cdef bytes out = bytes(3 * len(path) + 1)
+    cdef int n = normalise(path, len(path), <char *>out)
+    return None if n < 0 else out[:n]
