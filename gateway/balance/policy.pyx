@@ -1,0 +1,115 @@
+"""What a balancing policy sees, and what it is: `pick` one of the members, or -1 if none can take a request.
+
+A pick allocates nothing and takes no lock: states and in-flight counts of all workers are read from the Board.
+"""
+
+from libc.stdlib cimport calloc, free
+
+
+cdef class Members:
+    """The servers of one backend on the Board.
+
+    rows: (slot, weight, max_connections or 0, backup) for each server, in the order of the site file.
+    workers: how many workers' in-flight cells to add up.
+    """
+
+    def __cinit__(self, Board board, rows, int workers):
+        cdef int i
+        self.board = board
+        self.workers = min(workers, MAX_WORKERS)
+        self.count = len(rows)
+        self.member = <Member *>calloc(max(self.count, 1), sizeof(Member))
+        if self.member == NULL:
+            raise MemoryError
+        for i, (slot, weight, limit, backup) in enumerate(rows):
+            self.member[i].slot = slot
+            self.member[i].weight = weight
+            self.member[i].max_connections = limit
+            self.member[i].tier = 1 if backup else 0
+            self.has_backup = self.has_backup or backup
+
+    def __dealloc__(self):
+        free(self.member)
+
+    cdef int pick(self, Policy policy, Tried *tried) except -2:
+        """The index of the server for a new request, or -1: none is up, ready, below its limit and untried."""
+        cdef int i = policy.pick(self, 0, tried)
+        if i < 0 and self.has_backup:
+            i = policy.pick(self, 1, tried)
+        return i
+
+    cdef bint accepts(self, int i) noexcept nogil:
+        """Whether server i may go on with a session it has: not down, not in maintenance, below its limit."""
+        cdef Member *m = &self.member[i]
+        cdef ServerRow *row = self.board.server(m.slot)
+        if row.state == STATE_DOWN or row.admin == ADMIN_MAINTENANCE:
+            return False
+        return m.max_connections == 0 or self.in_flight(i) < m.max_connections
+
+
+cdef class Policy:
+    """One way to choose. Pure: everything it knows is in Members."""
+
+    cdef int pick(self, Members members, int tier, Tried *tried) noexcept nogil:
+        return -1
+
+    def choose(self, Members members, tried=()):
+        """The index picked next, or -1; for tests and for explaining."""
+        cdef Tried t
+        cdef int i
+        t.count = min(len(tried), MAX_TRIED)
+        for i in range(t.count):
+            t.index[i] = tried[i]
+        return members.pick(self, &t)
+
+
+cdef int by_turns(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil:
+    """Smooth weighted round robin: everybody earns its weight, the richest is picked and pays what all earned."""
+    cdef int i, best = -1
+    cdef double weight, total = 0
+    for i in range(members.count):
+        if not members.usable(i, tier, tried):
+            continue
+        weight = 1.0
+        if weighted:
+            weight = members.effective_weight(i) if effective else members.member[i].weight
+        members.member[i].credit += weight
+        total += weight
+        if best < 0 or members.member[i].credit > members.member[best].credit:
+            best = i
+    if best >= 0:
+        members.member[best].credit -= total
+    return best
+
+
+cdef int least_loaded(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil:
+    """The smallest (in flight + 1) / weight: where a new request would get the largest share of a server.
+
+    While nobody works on anything the servers take turns by weight instead. Otherwise a quiet site would send
+    everything to the one with the largest weight and never learn how the others are doing.
+    """
+    cdef int i, k, n, best = -1
+    cdef bint idle = True
+    cdef double score, weight, least = 0
+    cdef int start = members.turn
+    for k in range(members.count):
+        i = start + k
+        if i >= members.count:
+            i -= members.count
+        if not members.usable(i, tier, tried):
+            continue
+        n = members.in_flight(i)
+        if n > 0:
+            idle = False
+        weight = 1.0
+        if weighted:
+            weight = members.effective_weight(i) if effective else members.member[i].weight
+        score = (n + 1) / weight
+        if best < 0 or score < least:
+            best = i
+            least = score
+    if best >= 0:
+        if idle:
+            return by_turns(members, tier, tried, weighted, effective)
+        members.turn = best + 1 if best + 1 < members.count else 0
+    return best
