@@ -1,0 +1,10 @@
+cdef class Respond:
+    cdef readonly int status
+    cdef readonly bytes lines       # complete header lines, Content-Type among them
+    cdef readonly bytes body
+
+cdef class Redirect:
+    cdef readonly int status
+    cdef tuple parts                # (literal bytes, code of the field that follows)
+
+    cdef bytes location(self, bint https, bytes host, bytes path, bytes query, int matched, bytes client)
