@@ -1,0 +1,78 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from gateway.proxy.conn cimport Conn, Poller
+from gateway.proxy.exchange cimport Exchange
+from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.upstream cimport Backend, Receiver, Server, Upstream
+from gateway.wire.chunked cimport Chunked
+from gateway.wire.edit cimport Origin
+from gateway.wire.head cimport Head
+
+cdef class Listener(Conn):
+    """A listening socket of this worker."""
+    cdef Hub hub
+    cdef public Frontend frontend
+    cdef readonly object socket
+    cdef readonly str name
+
+    cdef int _accept_one(self) except -1
+
+cdef class Client(Receiver):
+    """A client's connection: one exchange at a time, in order."""
+    cdef Hub hub
+    cdef Listener listener
+    cdef Frontend frontend              # of the request under way
+    cdef Exchange ex
+    cdef Upstream upstream
+    cdef bytes address                  # of the client, as text
+    cdef Origin origin
+    cdef bytes fixed                    # what origin points into
+    cdef bytes node
+    cdef bytes via
+    cdef bytes fallback_host
+    cdef uint8_t phase
+    cdef uint8_t feeding
+    cdef uint8_t corked                 # something has been put to the upstream and not committed
+    cdef uint8_t keep                   # the client wants the connection kept
+    cdef uint8_t must_close
+    cdef uint8_t head_sent              # of the response
+    cdef uint8_t out_framing
+    cdef uint8_t chunked_request
+    cdef uint8_t stash_waits            # the stash is no complete head yet
+    cdef uint8_t skipped_line
+    cdef uint8_t head_begun             # the first byte of a request has come
+    cdef uint8_t attempts
+    cdef int64_t body_left
+    cdef Chunked chunked
+    cdef char *stash                    # read, but not used up yet
+    cdef uint32_t stash_len
+    cdef uint32_t stash_capacity
+    cdef uint32_t seen
+
+    cdef int feed(self) except -1
+    cdef ssize_t _consume(self, const char *p, size_t n) except -1
+    cdef ssize_t _head(self, const char *p, size_t n) except -1
+    cdef ssize_t _body(self, const char *p, size_t n) except -1
+    cdef int _body_done(self) except -1
+    cdef int _uncork(self) except -1
+    cdef int _stash(self, const char *p, size_t n) except -1
+    cdef int _unstash(self, size_t used) except -1
+    cdef int _route(self, const char *p, Head *h, int64_t body) except -1
+    cdef int _forward(self, Backend backend, const char *p, Head *h, const char *uri, uint32_t uri_len) except -1
+    cdef int _choose(self, const char *p, Head *h) except -1
+    cdef bint head_taken(self) except -1
+    cdef int _drop_upstream(self) except -1
+    cdef int _try(self, bint fresh) except -1
+    cdef int _send_head(self, Upstream u) except -1
+    cdef int _make_origin(self) except -1
+    cdef int _count(self, Server server) except -1
+    cdef int _uncount(self) except -1
+    cdef int _finish(self, bint failed) except -1
+    cdef int _after(self) except -1
+    cdef int _answer(self, int status, bytes lines, bytes body, bint close) except -1
+    cdef int _answer_page(self, int status, bint close) except -1
+    cdef int _refuse(self, int reason) except -1
+    cdef int _cancel(self) except -1
+    cdef int _abort(self) except -1
+    cdef int _close_softly(self) except -1
+    cdef int _discard(self) except -1
+    cdef int retire(self) except -1

@@ -1,0 +1,14 @@
+import socket
+
+from gateway.proxy.conn import Poller
+from gateway.proxy.hub import Frontend, Hub
+
+class Listener:
+    frontend: Frontend
+    socket: socket.socket
+    name: str
+    def __init__(self, hub: Hub, frontend: Frontend, sock: socket.socket) -> None: ...
+    def accept_waiting(self) -> None: ...
+    def stop(self) -> None: ...
+
+def retire_clients(poller: Poller) -> int: ...

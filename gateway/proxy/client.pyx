@@ -1,0 +1,786 @@
+"""The clients' side: listeners, and connections that read requests, hand them on and give back the answers.
+
+A connection works on one exchange at a time; what a pipelining client sends ahead stays in the kernel, or in the
+stash if it was read already. Bodies are never collected: a piece is read only when the other side has taken the one
+before.
+"""
+
+import logging
+import socket
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove
+from posix.unistd cimport close as c_close
+
+from gateway.board cimport MAX_WORKERS, CountRow
+from gateway.proxy.conn cimport (
+    FOREVER, RECV_AGAIN, RECV_BROKEN, RECV_END, SCRATCH, SENT_ALL, SENT_BROKEN, SENT_PART,
+)
+from gateway.proxy.exchange cimport new_exchange, recycle
+from gateway.proxy.upstream cimport (
+    FAIL_BAD, FAIL_CONNECT, FAIL_CONNECT_TIMEOUT, FAIL_RESET, FAIL_RESET_REUSED, FAIL_TIMEOUT, FAIL_TRUNCATED,
+)
+from gateway.rules.actions cimport Redirect, Respond
+from gateway.rules.routes cimport Route
+from gateway.wire.chunked cimport CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_head, chunk_next, chunk_start
+from gateway.wire.edit cimport (
+    FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Out, edit_interim, edit_request, edit_response, out_put,
+    out_reserve,
+)
+from gateway.wire.head cimport (
+    M_HEAD, R_BODY_TOO_LARGE, R_CHUNK, R_MORE, R_OK, R_PATH, R_TARGET_TOO_LONG, R_TIMEOUT, R_TOO_LARGE, check_start,
+    find_end, scan_request, sentence_of,
+    status_of,
+)
+from gateway.wire.target cimport normalise
+
+from gateway.wire.pages import page, phrase
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_LINGER, AF_INET, AF_INET6
+    cdef struct sockaddr:
+        unsigned short sa_family
+    cdef struct sockaddr_storage:
+        unsigned short ss_family
+    cdef struct linger:
+        int l_onoff
+        int l_linger
+    int accept4(int fd, sockaddr *address, unsigned int *n, int flags)
+    int setsockopt(int fd, int level, int name, const void *value, unsigned int n)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    const char *inet_ntop(int family, const void *address, char *to, unsigned int n)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    enum:
+        EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLET
+
+cdef enum Phase:
+    C_READY = 0             # waiting for a request head, or reading one
+    C_BODY = 1              # within a request body
+    C_WAIT = 2              # the request is read; the answer is due or under way
+    C_FLUSH = 3             # the last answer is written, but not yet sent
+    C_LINGER = 4            # said goodbye; reading away what the client still sends, lest a reset destroys the answer
+    C_CLOSED = 5
+
+cdef enum:
+    TURN = 4                # reads in a row before others get their turn
+    ACCEPTS = 64            # connections accepted in a row
+    MAX_ATTEMPTS = 3        # servers tried for one request
+    LINGER_MS = 2000
+    LINGER_BYTES = 4 * 1024 * 1024
+    MARGIN = 32             # the scans read a few bytes beyond the end
+
+log = logging.getLogger(__name__)
+
+# One head is worked on at a time in a process: these need no owner.
+cdef Head _scan
+cdef Out _out
+cdef Out _uri
+
+
+cdef class Listener(Conn):
+    """Accept clients on a listening, non-blocking socket until `stop`."""
+
+    def __init__(self, Hub hub, Frontend frontend, sock):
+        self.hub = hub
+        self.frontend = frontend
+        self.socket = sock
+        self.name = "%s:%s" % sock.getsockname()[:2]
+        # Level-triggered: what is not accepted in one go is reported again.
+        self.attach(hub.poller, sock.fileno(), EPOLLIN)
+
+    cdef int on_input(self) except -1:
+        cdef int i
+        for i in range(ACCEPTS):
+            if self.fd < 0 or not self._accept_one():
+                break
+        return 0
+
+    cdef int _accept_one(self) except -1:
+        """Whether there may be another one to accept."""
+        cdef sockaddr_storage peer
+        cdef unsigned int n = sizeof(peer)
+        cdef char text[64]
+        cdef Client client
+        cdef int fd = accept4(self.fd, <sockaddr *>&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            if errno == EMFILE or errno == ENFILE:
+                log.error("out of file descriptors: new clients wait; raise the limit (ulimit -n)")
+                return False
+            return errno == EINTR or errno == ECONNABORTED
+        client = Client.__new__(Client)
+        client.hub = self.hub
+        client.listener = self
+        client.frontend = self.frontend
+        text[0] = 0
+        if peer.ss_family == AF_INET:
+            inet_ntop(AF_INET, <char *>&peer + 4, text, 64)
+        elif peer.ss_family == AF_INET6:
+            inet_ntop(AF_INET6, <char *>&peer + 8, text, 64)
+        client.address = text
+        try:
+            client.attach(self.poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+        except OSError as error:
+            log.error("cannot watch a new client: %s", error)
+            client.fd = fd              # closed with the object
+            return False
+        if self.frontend.tls is not None:
+            client.start_tls(self.frontend.tls)
+        client.deadline(self.frontend.header_ms)
+        return True
+
+    def accept_waiting(self):
+        """Accept what waits in the kernel's queue now; before the socket is given up."""
+        cdef int i
+        for i in range(100000):
+            if self.fd < 0 or not self._accept_one():
+                return
+
+    def stop(self):
+        """Accept no more. The socket object stays with its owner."""
+        if self.fd >= 0:
+            self.poller.forget(self)
+            self.fd = -1
+
+
+cdef class Client(Receiver):
+    def __cinit__(self):
+        self.phase = C_READY
+
+    def __dealloc__(self):
+        free(self.stash)
+
+    def __repr__(self):
+        phase = ("ready", "body", "wait", "flush", "linger", "closed")[self.phase]
+        return f"<Client {self.address.decode()} {phase}>"
+
+    def start_tls(self, context):
+        import ssl
+
+        self.tls_in = ssl.MemoryBIO()
+        self.tls_out = ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.tls_in, self.tls_out, server_side=True)
+
+    # ------------------------------------------------------------------------------------------------- reading requests
+
+    cdef int on_input(self) except -1:
+        if self.phase == C_LINGER:
+            return self._discard()
+        return self.feed()
+
+    cdef int feed(self) except -1:
+        """Read and work for as long as there is something to do and somebody to take it."""
+        cdef ssize_t got, used
+        cdef int turn = 0
+        cdef uint32_t room
+        cdef void *grown
+        if self.feeding:
+            return 0                    # called from within; the loop below goes on
+        self.feeding = 1
+        try:
+            while self.fd >= 0:
+                if self.phase == C_READY:
+                    if self.out_len:
+                        return 0        # first the answer before
+                elif self.phase == C_BODY:
+                    if self.upstream is None or self.upstream.out_len or not self.head_taken():
+                        return 0
+                else:
+                    return 0
+                if self.stash_len and not self.stash_waits:
+                    used = self._consume(self.stash, self.stash_len)
+                    self._uncork()
+                    self._unstash(used)
+                    continue
+                if not self.readable:
+                    return 0
+                if turn == TURN:
+                    return self.poller.turn_over(self)
+                turn += 1
+                if self.stash_len:
+                    room = self.frontend.bounds.head + MARGIN
+                    if self.stash_len + MARGIN >= room:
+                        room = self.stash_len + 4096
+                    if self.stash_capacity < room:
+                        grown = realloc(self.stash, room)
+                        if grown == NULL:
+                            raise MemoryError
+                        self.stash = <char *>grown
+                        self.stash_capacity = room
+                    got = self.recv(self.stash + self.stash_len, self.stash_capacity - MARGIN // 2 - self.stash_len)
+                    if got > 0:
+                        self.stash_len += <uint32_t>got
+                        self.stash_waits = 0
+                        continue
+                else:
+                    got = self.recv(self.poller.scratch, SCRATCH)
+                    if got > 0:
+                        used = self._consume(self.poller.scratch, got)
+                        # The scratch buffer is read into again by whatever happens next: keep what is left of it.
+                        if used < got and self.phase <= C_WAIT:
+                            self._stash(self.poller.scratch + used, got - used)
+                        self._uncork()
+                        continue
+                if got == RECV_AGAIN:
+                    return 0
+                if got == RECV_END and self.phase == C_READY and not self.stash_len:
+                    return self._close_softly()
+                return self._cancel()
+        finally:
+            self.feeding = 0
+
+    cdef bint head_taken(self) except -1:
+        """Whether the request's head has gone out, so that its body may follow."""
+        return self.upstream.receiver is self and not self.upstream.is_connecting()
+
+    cdef ssize_t _consume(self, const char *p, size_t n) except -1:
+        """Work on n bytes at p; how many were used up. What is put to the upstream is not committed yet."""
+        cdef size_t at = 0
+        cdef ssize_t used
+        while at < n and self.fd >= 0:
+            if self.phase == C_READY:
+                if self.out_len:
+                    break
+                used = self._head(p + at, n - at)
+                if used == 0:
+                    self.stash_waits = self.phase == C_READY
+                    break
+            elif self.phase == C_BODY:
+                if self.upstream is None or not self.head_taken():
+                    break
+                used = self._body(p + at, n - at)
+            else:
+                break
+            at += used
+        return at
+
+    cdef int _uncork(self) except -1:
+        """Commit what was put to the upstream. If that fails, a retry may have put its head: hence the loop."""
+        while self.corked:
+            self.corked = 0
+            if self.upstream is None:
+                break
+            if self.upstream.commit() == SENT_BROKEN:
+                self.upstream.send_broken()
+            else:
+                self.upstream.patience()
+        return 0
+
+    cdef int _stash(self, const char *p, size_t n) except -1:
+        """Keep n bytes; the stash is empty."""
+        cdef size_t room = (n + MARGIN + 1023) & ~<size_t>1023
+        cdef void *grown
+        if room > self.stash_capacity:
+            grown = realloc(self.stash, room)
+            if grown == NULL:
+                raise MemoryError
+            self.stash = <char *>grown
+            self.stash_capacity = <uint32_t>room
+        memcpy(self.stash, p, n)
+        self.stash_len = <uint32_t>n
+        return 0
+
+    cdef int _unstash(self, size_t used) except -1:
+        if used >= self.stash_len:
+            free(self.stash)
+            self.stash = NULL
+            self.stash_len = self.stash_capacity = 0
+        elif used:
+            self.stash_len -= <uint32_t>used
+            memmove(self.stash, self.stash + used, self.stash_len)
+        return 0
+
+    cdef ssize_t _head(self, const char *p, size_t n) except -1:
+        """Look for a request head at p and start on it; the bytes it took, or 0: it is not complete (or was refused)."""
+        cdef uint32_t end = 0
+        cdef int64_t body
+        cdef int why
+        self.frontend = self.listener.frontend
+        if p[0] == 13 and not self.skipped_line:
+            # One empty line before a request is ignored (RFC 9112 section 2.2).
+            if n == 1:
+                return 0
+            if p[1] == 10:
+                self.skipped_line = 1
+                return 2
+        if not self.head_begun:
+            self.head_begun = 1
+            self.deadline(self.frontend.header_ms)
+        why = find_end(p, <uint32_t>n, &self.seen, &end)
+        if why == R_MORE:
+            why = check_start(p, <uint32_t>n, &self.frontend.bounds)
+            if why == R_OK and n >= self.frontend.bounds.head:
+                why = R_TOO_LARGE if self.seen else R_TARGET_TOO_LONG
+            if why != R_OK:
+                self._refuse(why)
+            return 0
+        if why == R_OK:
+            why = scan_request(p, end, &_scan, &self.frontend.bounds)
+        body = _scan.content_length
+        if why == R_OK and body > self.frontend.body_bytes:
+            why = R_BODY_TOO_LARGE
+        if why != R_OK:
+            self._refuse(why)
+            return 0
+        self.seen = 0
+        self.skipped_line = self.head_begun = 0
+        self.ex = new_exchange()
+        self.ex.begin(p, &_scan, self.poller.now)
+        self.ex.https = self.tls is not None
+        self.keep = _scan.keep_alive
+        self.must_close = 0
+        self.head_sent = 0
+        self.attempts = 0
+        self.chunked_request = _scan.chunked
+        self.body_left = body
+        if _scan.chunked:
+            chunk_start(&self.chunked)
+        self.phase = C_BODY if self.ex.has_body else C_WAIT
+        self.deadline(self.frontend.idle_ms if self.ex.has_body else FOREVER)
+        self._route(p, &_scan, body)
+        return end
+
+    cdef ssize_t _body(self, const char *p, size_t n) except -1:
+        cdef const char *at = p
+        cdef const char *data = NULL
+        cdef size_t run = 0
+        cdef char line[24]
+        cdef int event
+        cdef Upstream u = self.upstream
+        self.deadline(self.frontend.idle_ms)
+        self.corked = 1
+        self.ex.body_touched = 1
+        if not self.chunked_request:
+            run = n
+            if <int64_t>run > self.body_left:
+                run = self.body_left
+            self.body_left -= run
+            self.ex.bytes_in += run
+            u.put(p, run)
+            if self.body_left == 0:
+                self._body_done()
+            return run
+        while True:
+            event = chunk_next(&self.chunked, &at, p + n, &data, &run)
+            if event == CHUNK_DATA:
+                self.ex.bytes_in += run
+                if <int64_t>self.ex.bytes_in > self.frontend.body_bytes:
+                    self._refuse(R_BODY_TOO_LARGE)
+                    return n
+                u.put(line, chunk_head(line, run))
+                u.put(data, run)
+                u.put(b"\r\n", 2)
+            elif event == CHUNK_MORE:
+                return n
+            elif event == CHUNK_END:
+                u.put(b"0\r\n\r\n", 5)
+                self._body_done()
+                return at - p
+            else:
+                self._refuse(R_CHUNK)
+                return n
+
+    cdef int _body_done(self) except -1:
+        self.phase = C_WAIT
+        self.upstream.request_done = 1
+        self.deadline(FOREVER)
+        return 0
+
+    # ---------------------------------------------------------------------------------------------- routing and picking
+
+    cdef int _route(self, const char *p, Head *h, int64_t body) except -1:
+        cdef const char *path = p + h.target
+        cdef const char *uri = path
+        cdef uint32_t path_len = h.path_len, uri_len = h.target_len
+        cdef uint8_t scheme = 2 if self.tls is not None else 1
+        cdef int matched = 0, length
+        cdef Route route = None
+        cdef object action = None
+        cdef bytes query, location
+        cdef Respond respond
+        if not h.plain_target and path_len:
+            _uri.n = 0
+            out_reserve(&_uri, 3 * path_len + h.target_len + 16)
+            length = normalise(path, path_len, _uri.p)
+            if length < 0:
+                return self._refuse(R_PATH)
+            path_len = length
+            _uri.n = path_len
+            out_put(&_uri, p + h.target + h.path_len, h.target_len - h.path_len)
+            path = uri = _uri.p
+            uri_len = _uri.n
+        for route in self.hub.routes.candidates(p + h.host, h.host_len):
+            if route.scheme and route.scheme != scheme:
+                continue
+            matched = route.match_path(path, path_len)
+            if matched >= 0:
+                action = route.action
+                break
+        if action is None:
+            return self._answer_page(404, False)
+        if type(action) is Backend:
+            return self._forward(<Backend>action, p, h, uri, uri_len)
+        if type(action) is Respond:
+            respond = <Respond>action
+            return self._answer(respond.status, respond.lines, respond.body, False)
+        query = uri[path_len + 1:uri_len] if uri_len > path_len else None
+        location = (<Redirect>action).location(scheme == 2, p[h.host:h.host + h.host_len], path[:path_len], query, matched,
+                                               self.address)
+        return self._answer((<Redirect>action).status, b"Location: " + location + b"\r\n", b"", False)
+
+    cdef int _forward(self, Backend backend, const char *p, Head *h, const char *uri, uint32_t uri_len) except -1:
+        self.ex.backend = backend
+        if self.fixed is None:
+            self._make_origin()
+        edit_request(&self.ex.upstream_head, p, h, uri, uri_len, &self.origin)
+        return self._choose(p, h)
+
+    cdef int _choose(self, const char *p, Head *h) except -1:
+        """Pick a server for the exchange and go to it."""
+        cdef Backend backend = <Backend>self.ex.backend
+        cdef int i = backend.pick(self.ex, p, h)
+        if i < 0:
+            return self._answer_page(502 if self.attempts else 503, False)
+        self.ex.server = backend.servers[i]
+        self.ex.chosen = i
+        self.ex.picked = self.poller.now
+        return self._try(False)
+
+    cdef int _try(self, bint fresh) except -1:
+        """Go to the server chosen; `fresh`: not over a connection that has idled."""
+        cdef Server server = <Server>self.ex.server
+        cdef Upstream u = None
+        self.attempts += 1              # at most MAX_ATTEMPTS, which is less than MAX_TRIED
+        self._count(server)
+        if not fresh:
+            u = server.borrow()
+        if u is not None:
+            self.upstream = u
+            return self._send_head(u)
+        u = server.connect(self.poller, self, (<Backend>self.ex.backend).connect_ms)
+        if u is None:
+            return self.on_failure(None, FAIL_CONNECT)
+        self.upstream = u
+        return 0
+
+    cdef int _send_head(self, Upstream u) except -1:
+        u.begin(self, self.ex, <Backend>self.ex.backend)
+        u.put(self.ex.upstream_head.p, self.ex.upstream_head.n)
+        self.corked = 1
+        if not self.ex.has_body:
+            u.request_done = 1
+        if not self.feeding:
+            self.feed()
+            self._uncork()
+        return 0
+
+    cdef int on_connected(self, Upstream u) except -1:
+        return self._send_head(u)
+
+    cdef int on_upstream_drained(self, Upstream u) except -1:
+        return self.feed()
+
+    cdef int _make_origin(self) except -1:
+        """What this connection's requests say about where they came from; made for the first one."""
+        cdef bytes proto = b"https" if self.tls is not None else b"http"
+        cdef bytes fallback = self.listener.name.encode()
+        self.node = b'"[' + self.address + b']"' if b":" in self.address else (self.address or b"unknown")
+        self.fixed = (b"X-Forwarded-For: " + self.address + b"\r\nX-Forwarded-Proto: " + proto + b"\r\nForwarded: for="
+                      + self.node + b";proto=" + proto)
+        self.fallback_host = fallback
+        self.via = self.hub.via
+        self.origin.fixed = PyBytes_AS_STRING(self.fixed)
+        self.origin.fixed_len = <uint32_t>PyBytes_GET_SIZE(self.fixed)
+        self.origin.address = PyBytes_AS_STRING(self.address)
+        self.origin.address_len = <uint32_t>PyBytes_GET_SIZE(self.address)
+        self.origin.node = PyBytes_AS_STRING(self.node)
+        self.origin.node_len = <uint32_t>PyBytes_GET_SIZE(self.node)
+        self.origin.via = PyBytes_AS_STRING(self.via)
+        self.origin.via_len = <uint32_t>PyBytes_GET_SIZE(self.via)
+        self.origin.fallback_host = PyBytes_AS_STRING(self.fallback_host)
+        self.origin.fallback_host_len = <uint32_t>PyBytes_GET_SIZE(self.fallback_host)
+        self.origin.trusted = self.frontend.trusts(self.address.decode())
+        self.origin.https = self.tls is not None
+        return 0
+
+    # -------------------------------------------------------------------------------------------------------- responses
+
+    cdef int on_interim(self, Upstream u, const char *p, Head *h) except -1:
+        if self.ex.minor == 0:
+            return 0                    # RFC 9110 section 15.2: never to an HTTP/1.0 client
+        edit_interim(&_out, p, h)
+        self.put(_out.p, _out.n)
+        self.commit()
+        return 0
+
+    cdef int on_head(self, Upstream u, const char *p, Head *h, int framing) except -1:
+        cdef Exchange ex = self.ex
+        cdef Backend backend = <Backend>ex.backend
+        cdef bytes extra = self.hub.via
+        cdef int connection = 0
+        ex.status = h.status
+        ex.answered = self.poller.now
+        self.out_framing = framing
+        if framing == FRAME_CHUNKED or framing == FRAME_CLOSE:
+            self.out_framing = FRAME_CHUNKED if ex.minor else FRAME_CLOSE
+        if (not self.keep or self.hub.draining or self.phase == C_BODY or self.out_framing == FRAME_CLOSE):
+            self.must_close = 1
+            connection = -1
+        elif ex.minor == 0:
+            connection = 1
+        if ex.set_cookie:
+            extra = (extra + b"Set-Cookie: " + backend.cookie + b"=" + (<Server>ex.server).token
+                     + backend.cookie_tail + b"\r\n")
+        edit_response(&_out, p, h, self.out_framing, connection, PyBytes_AS_STRING(extra),
+                      <uint32_t>PyBytes_GET_SIZE(extra))
+        self.head_sent = 1
+        return self.put(_out.p, _out.n)
+
+    cdef int on_body(self, Upstream u, const char *p, size_t n) except -1:
+        cdef char line[24]
+        self.ex.bytes_out += n
+        if self.out_framing == FRAME_CHUNKED:
+            self.put(line, chunk_head(line, n))
+            self.put(p, n)
+            self.put(b"\r\n", 2)
+        else:
+            self.put(p, n)
+        return 0
+
+    cdef int on_read_end(self, Upstream u) except -1:
+        if self.out_framing == FRAME_CHUNKED:
+            self.put(b"0\r\n\r\n", 5)
+        self.commit()
+        return 0
+
+    cdef int on_end(self, Upstream u) except -1:
+        self.upstream = None
+        self._finish(self.ex.status >= 500)
+        return self._after()
+
+    cdef int on_blocked(self) except -1:
+        """The client does not take its answer: it has a limited time to go on."""
+        self.deadline(self.frontend.idle_ms)
+        return 0
+
+    cdef int on_drained(self) except -1:
+        if self.phase == C_FLUSH:
+            return self._close_softly()
+        if self.upstream is not None:
+            if not self.upstream.is_connecting():
+                self.deadline(self.frontend.idle_ms if self.phase == C_BODY else FOREVER)
+                self.upstream.patience()
+                self.upstream.drive()
+            return 0
+        if self.phase == C_READY:
+            self.deadline(self.frontend.idle_ms)
+            self.feed()
+        return 0
+
+    cdef int on_failure(self, Upstream u, int failure) except -1:
+        """The server failed the exchange. Every decision to try again is made here."""
+        cdef Exchange ex = self.ex
+        cdef bint again, unsent = failure == FAIL_CONNECT or failure == FAIL_CONNECT_TIMEOUT
+        self.upstream = None
+        self.corked = 0
+        self.hub.board.count((<Server>ex.server).slot, self.hub.worker).failures += 1
+        if self.head_sent:
+            # The client has part of an answer; only a broken connection tells it that the rest is missing.
+            self._finish(False)
+            return self._abort()
+        again = unsent or (ex.idempotent and not ex.body_touched
+                           and (failure == FAIL_RESET or failure == FAIL_RESET_REUSED))
+        self._uncount()
+        if again and self.attempts < MAX_ATTEMPTS:
+            if failure == FAIL_RESET_REUSED:
+                return self._try(True)      # the connection was too old, which says nothing about the server
+            ex.tried.index[ex.tried.count] = ex.chosen
+            ex.tried.count += 1
+            return self._choose(NULL, NULL)
+        return self._answer_page(504 if failure == FAIL_TIMEOUT else 502, False)
+
+    cdef int _answer_page(self, int status, bint close) except -1:
+        lines, body = self.hub.pages[status]
+        return self._answer(status, lines, body, close)
+
+    cdef int _answer(self, int status, bytes lines, bytes body, bint close) except -1:
+        """Answer the exchange from here; `lines` are complete header lines."""
+        cdef Exchange ex = self.ex
+        cdef bytes head
+        if close or not self.keep or self.hub.draining or self.phase == C_BODY:
+            self.must_close = 1
+        ex.status = status
+        head = b"HTTP/1.1 %d %s\r\n%s%s" % (status, phrase(status).encode(), self.hub.date(), lines)
+        if status != 204 and status != 304:
+            head += b"Content-Length: %d\r\n" % len(body)
+        if self.must_close:
+            head += b"Connection: close\r\n\r\n"
+        elif ex.minor == 0:
+            head += b"Connection: keep-alive\r\n\r\n"
+        else:
+            head += b"\r\n"
+        if ex.method_code != M_HEAD:
+            head += body
+            ex.bytes_out = len(body)
+        self.put(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+        self.commit()
+        self._finish(False)
+        return self._after()
+
+    cdef int _refuse(self, int reason) except -1:
+        """The request is not one: say why, log it, hear nothing more from this client."""
+        cdef int status = status_of(reason)
+        cdef bytes body
+        self._drop_upstream()
+        if self.head_sent:
+            self.ex.status = status
+            self._finish(False)
+            return self._abort()
+        if self.ex is None:
+            self.ex = new_exchange()
+            self.ex.begin_nameless(self.poller.now)
+            self.ex.https = self.tls is not None
+        self.phase = C_WAIT
+        self.stash_waits = 0
+        self._unstash(self.stash_len)
+        lines, body = self.hub.pages[status]
+        if status not in self.hub.custom_pages:
+            body = page(status, sentence_of(reason))
+        return self._answer(status, lines, body, True)
+
+    # --------------------------------------------------------------------------------------------------------- the end
+
+    cdef int _count(self, Server server) except -1:
+        self.hub.board.in_flight_cells[server.slot * MAX_WORKERS + self.hub.worker] += 1
+        self.ex.counted = True
+        return 0
+
+    cdef int _uncount(self) except -1:
+        if self.ex.counted:
+            self.ex.counted = False
+            self.hub.board.in_flight_cells[(<Server>self.ex.server).slot * MAX_WORKERS + self.hub.worker] -= 1
+        return 0
+
+    cdef int _finish(self, bint failed) except -1:
+        """The exchange is over, however it ended. Runs exactly once for each."""
+        cdef Exchange ex = self.ex
+        cdef CountRow *row
+        cdef int64_t now = self.poller.now
+        self._uncount()
+        if ex.server is not None:
+            row = self.hub.board.count((<Server>ex.server).slot, self.hub.worker)
+            row.requests += 1
+            row.failures += failed
+            row.busy_seconds += (now - ex.picked) * 1e-9
+            row.bytes_in += ex.bytes_in
+            row.bytes_out += ex.bytes_out
+        if self.hub.log is not None:
+            self.hub.log.add(ex, PyBytes_AS_STRING(self.address), <uint32_t>PyBytes_GET_SIZE(self.address), now)
+        self.ex = None
+        recycle(ex)
+        return 0
+
+    cdef int _after(self) except -1:
+        """The answer has been written: go on with the next request, or say goodbye."""
+        if self.fd < 0:
+            return 0
+        if self.must_close:
+            if self.out_len:
+                self.phase = C_FLUSH
+                self.deadline(self.frontend.idle_ms)
+                return 0
+            return self._close_softly()
+        self.phase = C_READY
+        self.deadline(self.frontend.idle_ms)
+        if self.stash_len or self.readable:
+            self.feed()
+        return 0
+
+    cdef int _drop_upstream(self) except -1:
+        cdef Upstream u = self.upstream
+        if self.corked:
+            self.poller.forget_pieces()
+            self.corked = 0
+        self.upstream = None
+        if u is not None:
+            u.abandon()
+        return 0
+
+    cdef int _cancel(self) except -1:
+        """The client is gone: so is its request."""
+        self._drop_upstream()
+        if self.ex is not None:
+            self.ex.status = 499
+            self._finish(False)
+        return self.close()
+
+    cdef int _abort(self) except -1:
+        """Break the connection, so that the client can't take what it has for the whole."""
+        cdef linger off
+        off.l_onoff = 1
+        off.l_linger = 0
+        if self.fd >= 0:
+            setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off))
+        return self.close()
+
+    cdef int _close_softly(self) except -1:
+        """Close after everything has been sent, without a reset that could overtake the answer."""
+        self.shutdown()
+        if self.ended and not self.readable and not self.stash_len:
+            return self.close()
+        self._unstash(self.stash_len)
+        self.phase = C_LINGER
+        self.body_left = LINGER_BYTES
+        self.deadline(LINGER_MS)
+        return self._discard()
+
+    cdef int _discard(self) except -1:
+        cdef ssize_t got
+        while self.fd >= 0 and self.readable:
+            got = self.recv(self.poller.scratch, SCRATCH)
+            if got == RECV_AGAIN:
+                return 0
+            self.body_left -= got
+            if got <= 0 or self.body_left <= 0:
+                return self.close()
+        return 0
+
+    cdef int on_broken(self) except -1:
+        return self._cancel()
+
+    cdef int on_deadline(self) except -1:
+        if self.phase == C_READY and not self.out_len and self.head_begun:
+            return self._refuse(R_TIMEOUT)
+        if self.phase == C_BODY and not self.head_sent:
+            return self._refuse(R_TIMEOUT)
+        if self.ex is not None or self.out_len:
+            self._drop_upstream()
+            if self.ex is not None:
+                self._finish(False)
+            return self._abort()
+        return self.close()
+
+    cdef int retire(self) except -1:
+        """The worker drains: close now if nothing is under way, else after the answer."""
+        if self.phase == C_READY and not self.stash_len and not self.out_len and not self.readable:
+            self._close_softly()
+        return 0
+
+    cdef int close(self) except -1:
+        self.phase = C_CLOSED
+        return Conn.close(self)
+
+
+def retire_clients(Poller poller):
+    """Tell every client's connection that the worker drains; how many are still there."""
+    cdef int fd, left = 0
+    for fd in range(poller.highest + 1):
+        if fd <= poller.highest and poller.table[fd] != NULL and isinstance(<object>poller.table[fd], Client):
+            (<Client>poller.table[fd]).retire()
+            if poller.table[fd] != NULL:
+                left += 1
+    return left

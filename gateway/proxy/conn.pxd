@@ -1,0 +1,94 @@
+from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+
+cdef extern from "<sys/uio.h>" nogil:
+    cdef struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef enum:
+    SCRATCH = 128 * 1024        # bytes read at a time; also bounds what one connection can have pending
+    GATHER = 64 * 1024          # small pieces of one write are copied together here
+    PIECES = 256                # pieces of one write
+
+cdef enum:
+    FOREVER = 0x7FFFFFFFFFFFFFFF
+
+# What recv returns beside a count
+cdef enum:
+    RECV_END = 0
+    RECV_AGAIN = -1
+    RECV_BROKEN = -2
+
+# What flush and commit return
+cdef enum Sent:
+    SENT_ALL = 0
+    SENT_PART = 1
+    SENT_BROKEN = 2
+
+cdef class Poller:
+    cdef readonly int fd
+    cdef readonly object loop
+    cdef PyObject **table               # by descriptor: the connection registered for it (owned)
+    cdef int64_t *deadlines             # by descriptor, in ms of the monotonic clock
+    cdef int capacity
+    cdef readonly int count
+    cdef int highest
+    cdef uint32_t generation
+    cdef int64_t now                    # monotonic, in ns; read once per event
+    cdef list again                     # connections that used up their turn
+    cdef bint scheduled
+    cdef char *scratch                  # every read goes here first: an idle connection holds no buffer
+    cdef char *cipher
+    cdef char *gather
+    cdef size_t gathered
+    cdef iovec pieces[PIECES]
+    cdef int piece_count
+    cdef object sweep_timer
+
+    cdef int add(self, Conn conn, uint32_t events) except -1
+    cdef int remove(self, Conn conn) except -1
+    cdef int turn_over(self, Conn conn) except -1
+    cdef int forget(self, Conn conn) except -1
+    cdef void forget_pieces(self) noexcept
+    cdef int _grow(self, int fd) except -1
+    cdef int _wake(self, Conn conn, uint32_t events) except -1
+    cdef int _expire(self, Conn conn) except -1
+    cpdef poll(self)
+    cpdef sweep(self)
+
+cdef class Conn:
+    cdef Poller poller
+    cdef int fd
+    cdef uint32_t generation
+    cdef uint8_t readable               # there may be more to read
+    cdef uint8_t wire_readable          # under TLS: the kernel may have more for the layer below
+    cdef uint8_t ended                  # the peer has sent its FIN
+    cdef uint8_t queued                 # waiting in poller.again
+    cdef char *out                      # accepted from us, not yet by the kernel
+    cdef uint32_t out_at
+    cdef uint32_t out_len
+    cdef uint32_t out_capacity
+    cdef object tls                     # ssl.SSLObject, or None
+    cdef object tls_in
+    cdef object tls_out
+
+    cdef int attach(self, Poller poller, int fd, uint32_t events) except -1
+    cdef int event(self, uint32_t events) except -1
+    cdef ssize_t recv(self, char *to, size_t n) except? -9
+    cdef int put(self, const char *p, size_t n) except -1
+    cdef int commit(self) except -1
+    cdef int flush(self) except -1
+    cdef void deadline(self, int64_t ms) noexcept
+    cdef int shutdown(self) except -1
+    cdef int close(self) except -1
+    cdef int _flush_tls(self) except -1
+    cdef ssize_t _recv_tls(self, char *to, size_t n) except? -9
+    cdef int _keep(self, const char *p, size_t n) except -1
+    cdef int _send(self, const char *p, size_t n) except -1
+
+    # for the kinds of connection to fill in
+    cdef int on_input(self) except -1
+    cdef int on_drained(self) except -1
+    cdef int on_broken(self) except -1
+    cdef int on_deadline(self) except -1

@@ -1,0 +1,43 @@
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from gateway.balance.policy cimport Tried
+from gateway.wire.edit cimport Out
+from gateway.wire.head cimport Head
+
+cdef struct Span:
+    uint32_t at             # offset in `head`
+    uint32_t n
+
+cdef class Exchange:
+    """Everything about one request and its response."""
+    cdef Out head           # the request's head as it came
+    cdef Out upstream_head  # the head for the server; kept for a retry
+    cdef Span method
+    cdef Span target
+    cdef Span host
+    cdef Span user_agent
+    cdef Span referer
+    cdef uint8_t method_code
+    cdef uint8_t minor
+    cdef uint8_t https
+    cdef uint8_t idempotent
+    cdef uint8_t has_body
+    cdef uint8_t body_touched   # body bytes have gone to a server: they can't be sent again
+    cdef uint8_t set_cookie     # the response must carry the affinity cookie
+    cdef uint16_t status        # of the answer; 0 while there is none
+    cdef int64_t started        # monotonic, in ns
+    cdef int64_t picked
+    cdef int64_t answered       # the head of the server's answer was there
+    cdef uint64_t bytes_in      # body bytes from the client
+    cdef uint64_t bytes_out     # body bytes to the client
+    cdef Tried tried
+    cdef object backend         # upstream.Backend, or None
+    cdef object server          # upstream.Server, or None
+    cdef int chosen             # index of `server` in its backend
+    cdef bint counted           # in flight at `server`
+
+    cdef void begin_nameless(self, int64_t now) noexcept
+    cdef void _reset(self, int64_t now) noexcept
+    cdef int begin(self, const char *p, Head *h, int64_t now) except -1
+
+cdef Exchange new_exchange()
+cdef void recycle(Exchange ex)

@@ -1,0 +1,34 @@
+from libc.stdint cimport int64_t, uint8_t
+from gateway.board cimport Board
+from gateway.proxy.conn cimport Poller
+from gateway.proxy.log cimport AccessLog
+from gateway.rules.routes cimport RouteTable
+from gateway.wire.head cimport Bounds
+
+cdef class Frontend:
+    """How to treat the clients of one entrance."""
+    cdef readonly str name
+    cdef Bounds bounds
+    cdef int64_t body_bytes
+    cdef int64_t header_ms
+    cdef int64_t idle_ms
+    cdef object tls                     # ssl.SSLContext, or None
+    cdef object trusted                 # networks, or None
+
+    cdef bint trusts(self, str address) except -1
+
+cdef class Hub:
+    """What all connections of a worker share: the current snapshot in compiled form, the log, the mood."""
+    cdef readonly Poller poller
+    cdef readonly Board board
+    cdef readonly int worker
+    cdef public RouteTable routes
+    cdef public bytes via               # a complete header line
+    cdef public dict pages              # status -> (header lines, body)
+    cdef public frozenset custom_pages  # statuses whose page is the site's own
+    cdef public AccessLog log           # or None
+    cdef public bint draining
+    cdef int64_t date_second
+    cdef bytes date_line
+
+    cdef bytes date(self)

@@ -1,0 +1,36 @@
+import ssl
+from collections.abc import Iterable
+from ipaddress import IPv4Network, IPv6Network
+
+from gateway.board import Board
+from gateway.proxy.conn import Poller
+from gateway.proxy.log import AccessLog
+from gateway.rules.routes import RouteTable
+
+class Frontend:
+    name: str
+    def __init__(
+        self,
+        name: str,
+        *,
+        header_bytes: int,
+        url_bytes: int,
+        header_count: int,
+        body_bytes: int,
+        header_timeout: float,
+        idle_timeout: float,
+        tls: ssl.SSLContext | None,
+        trusted: Iterable[IPv4Network | IPv6Network],
+    ) -> None: ...
+
+class Hub:
+    poller: Poller
+    board: Board
+    worker: int
+    routes: RouteTable
+    via: bytes
+    pages: dict[int, tuple[bytes, bytes]]
+    custom_pages: frozenset[int]
+    log: AccessLog | None
+    draining: bool
+    def __init__(self, poller: Poller, board: Board, worker: int) -> None: ...

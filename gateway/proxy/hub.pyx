@@ -1,0 +1,47 @@
+"""What the connections of one worker share."""
+
+import ipaddress
+import time
+
+
+cdef class Frontend:
+    """Limits (bytes, seconds), TLS context and trusted networks of one entrance."""
+
+    def __init__(self, str name, *, int header_bytes, int url_bytes, int header_count, int64_t body_bytes,
+                 double header_timeout, double idle_timeout, tls, trusted):
+        self.name = name
+        self.bounds.head = header_bytes
+        self.bounds.target = url_bytes
+        self.bounds.fields = header_count
+        self.body_bytes = body_bytes
+        self.header_ms = max(1, round(header_timeout * 1000))
+        self.idle_ms = max(1, round(idle_timeout * 1000))
+        self.tls = tls
+        self.trusted = tuple(trusted) or None
+
+    cdef bint trusts(self, str address) except -1:
+        """Whether a peer's own account of where a request came from is believed."""
+        if self.trusted is None or not address:
+            return False
+        parsed = ipaddress.ip_address(address)
+        for network in self.trusted:
+            if parsed in network:
+                return True
+        return False
+
+
+cdef class Hub:
+    def __init__(self, Poller poller, Board board, int worker):
+        self.poller = poller
+        self.board = board
+        self.worker = worker
+        self.date_second = -1
+        self.custom_pages = frozenset()
+
+    cdef bytes date(self):
+        """A Date line for answers of the gateway's own (RFC 9110 section 6.6.1)."""
+        cdef int64_t second = <int64_t>time.time()
+        if second != self.date_second:
+            self.date_second = second
+            self.date_line = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(second)).encode()
+        return self.date_line

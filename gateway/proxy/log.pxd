@@ -1,0 +1,27 @@
+from libc.stdint cimport int64_t, uint32_t
+from gateway.proxy.exchange cimport Exchange
+
+cdef class AccessLog:
+    cdef readonly int fd
+    cdef readonly object loop
+    cdef tuple pieces                   # (literal bytes, field code), …
+    cdef char escape                    # how quoted text is protected: 'j' JSON, 'c' combined
+    cdef char *buffer
+    cdef uint32_t n
+    cdef int64_t clock                  # wall clock minus monotonic clock, in ns
+    cdef int64_t second                 # the second `stamp` is for
+    cdef char stamp[40]
+    cdef uint32_t stamp_len
+    cdef bint combined_time
+    cdef object timer
+    cdef bint failing
+
+    cdef int add(self, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1
+    cdef int _field(self, int code, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1
+    cdef int _text(self, const char *p, uint32_t n) noexcept
+    cdef int _number(self, int64_t value) noexcept
+    cdef int _millis(self, int64_t ns) noexcept
+    cdef int _bytes(self, bytes text) except -1
+    cdef int _spill(self, uint32_t start) except -1
+    cpdef flush(self)
+    cdef int _time(self, int64_t now) except -1

@@ -1,0 +1,287 @@
+"""The access log: one line per exchange, formatted into a buffer, written in large pieces at most half a second late."""
+
+import logging
+import os
+import time
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memmove
+from posix.unistd cimport write
+from libc.errno cimport EAGAIN, EINTR, errno
+
+from gateway.proxy.upstream cimport Backend, Server
+from gateway.wire.edit cimport number
+
+log = logging.getLogger(__name__)
+
+cdef enum:
+    BUFFER = 256 * 1024
+    ROOM = 6 * 4096 + 64        # what one field can take, escaped
+    FIELD_MAX = 4096            # of a text from the client; longer ones are cut, with "..." at the end
+
+cdef enum Code:
+    L_NONE = 0
+    L_CLIENT
+    L_TIME
+    L_METHOD
+    L_HOST
+    L_URI
+    L_PATH
+    L_PROTOCOL
+    L_STATUS
+    L_BYTES
+    L_DURATION_MS
+    L_UPSTREAM_MS
+    L_BACKEND
+    L_SERVER
+    L_SCHEME
+    L_REFERER
+    L_USER_AGENT
+    L_REQUEST_BYTES
+
+FIELDS = {
+    "client": L_CLIENT, "time": L_TIME, "method": L_METHOD, "host": L_HOST, "uri": L_URI, "path": L_PATH,
+    "protocol": L_PROTOCOL, "status": L_STATUS, "bytes": L_BYTES, "duration_ms": L_DURATION_MS,
+    "upstream_ms": L_UPSTREAM_MS, "backend": L_BACKEND, "server": L_SERVER, "scheme": L_SCHEME,
+    "referer": L_REFERER, "user_agent": L_USER_AGENT, "request_bytes": L_REQUEST_BYTES,
+}
+
+NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes"}
+JSON_ORDER = (
+    "time", "client", "scheme", "method", "host", "uri", "protocol", "status", "bytes", "request_bytes",
+    "duration_ms", "upstream_ms", "backend", "server", "referer", "user_agent",
+)
+COMBINED = (
+    ("", "client"), (" - - [", "time"), ("] \"", "method"), (" ", "uri"), (" ", "protocol"), ("\" ", "status"),
+    (" ", "bytes"), (" \"", "referer"), ("\" \"", "user_agent"), ("\"", None),
+)
+
+
+def layout(format, template_parts):
+    """The (literal, field) pairs of a format: "json", "combined", or those of a template, as split by the caller."""
+    if format == "combined":
+        return COMBINED
+    if format != "json":
+        return template_parts
+    pairs = []
+    before = "{"
+    for name in JSON_ORDER:
+        quote = "" if name in NUMBERS else '"'
+        pairs.append((f'{before}"{name}":{quote}', name))
+        before = f"{quote},"
+    return (*pairs, ('"}', None))
+
+
+cdef class AccessLog:
+    """Writes to descriptor `fd` (kept open by the caller) until `close`. pairs: see layout."""
+
+    def __init__(self, loop, int fd, str format, pairs):
+        self.loop = loop
+        self.fd = fd
+        self.combined_time = format == "combined"
+        self.escape = 99 if format == "combined" else 106
+        self.pieces = tuple((literal.encode(), FIELDS[field] if field else L_NONE) for literal, field in pairs)
+        self.buffer = <char *>malloc(BUFFER)
+        if self.buffer == NULL:
+            raise MemoryError
+        self.second = -1
+        self.clock = time.time_ns() - time.monotonic_ns()
+        self.timer = loop.call_later(0.5, self._tick)
+
+    def __dealloc__(self):
+        free(self.buffer)
+
+    def _tick(self):
+        # The wall clock may have been set since.
+        self.clock = time.time_ns() - time.monotonic_ns()
+        self.flush()
+        self.timer = self.loop.call_later(0.5, self._tick)
+
+    def close(self):
+        """Write what is left and stop."""
+        self.timer.cancel()
+        self.flush()
+
+    def reopen(self, int fd):
+        """Go on in another file, after a rotation."""
+        self.flush()
+        self.fd = fd
+
+    cpdef flush(self):
+        """Write the buffer. What can't be written is dropped, and said once: a full disk must not stop the traffic."""
+        cdef uint32_t at = 0
+        cdef ssize_t wrote
+        cdef int tries = 0
+        while at < self.n:
+            wrote = write(self.fd, self.buffer + at, self.n - at)
+            if wrote >= 0:
+                at += <uint32_t>wrote
+                continue
+            tries += 1
+            if errno == EINTR and tries < 100:
+                continue
+            if not self.failing:
+                self.failing = True
+                log.error("cannot write the access log: %s; lines are lost until it can be written again",
+                          os.strerror(errno))
+            self.n = 0
+            return
+        if self.n and self.failing:
+            self.failing = False
+            log.warning("the access log can be written again")
+        self.n = 0
+
+    cdef int _text(self, const char *p, uint32_t n) noexcept:
+        """Text from outside: nothing in it can end the field or the line, or reach a terminal as a control byte."""
+        cdef uint32_t i, at = self.n
+        cdef unsigned char c
+        cdef char *out = self.buffer
+        cdef char *hexes = b"0123456789abcdef"
+        cdef uint32_t shown = n if n <= FIELD_MAX else FIELD_MAX
+        if n == 0 and self.escape == 99:
+            out[at] = 45
+            self.n = at + 1
+            return 0
+        for i in range(shown):
+            c = <unsigned char>p[i]
+            if 32 <= c < 127 and c != 34 and c != 92:
+                out[at] = c
+                at += 1
+            elif c == 34 or c == 92:
+                out[at] = 92
+                out[at + 1] = c
+                at += 2
+            elif self.escape == 106:
+                # A byte is a code point of its own (Latin-1): the line is valid JSON whatever came.
+                memcpy(out + at, b"\\u00", 4)
+                out[at + 4] = hexes[c >> 4]
+                out[at + 5] = hexes[c & 15]
+                at += 6
+            else:
+                memcpy(out + at, b"\\x", 2)
+                out[at + 2] = hexes[c >> 4]
+                out[at + 3] = hexes[c & 15]
+                at += 4
+        if shown < n:
+            memcpy(out + at, b"...", 3)
+            at += 3
+        self.n = at
+        return 0
+
+    cdef int _number(self, int64_t value) noexcept:
+        self.n += number(self.buffer + self.n, value if value > 0 else 0)
+        return 0
+
+    cdef int _millis(self, int64_t ns) noexcept:
+        cdef int64_t us = ns // 1000 if ns > 0 else 0
+        cdef int rest = <int>(us % 1000)
+        self._number(us // 1000)
+        self.buffer[self.n] = 46
+        self.buffer[self.n + 1] = 48 + rest // 100
+        self.buffer[self.n + 2] = 48 + rest // 10 % 10
+        self.buffer[self.n + 3] = 48 + rest % 10
+        self.n += 4
+        return 0
+
+    cdef int _time(self, int64_t now) except -1:
+        cdef int64_t wall = now + self.clock
+        cdef int64_t second = wall // 1000000000
+        cdef int ms
+        cdef bytes text
+        if second != self.second:
+            self.second = second
+            form = "%d/%b/%Y:%H:%M:%S +0000" if self.combined_time else "%Y-%m-%dT%H:%M:%S"
+            text = time.strftime(form, time.gmtime(second)).encode()
+            self.stamp_len = <uint32_t>PyBytes_GET_SIZE(text)
+            memcpy(self.stamp, PyBytes_AS_STRING(text), self.stamp_len)
+        memcpy(self.buffer + self.n, self.stamp, self.stamp_len)
+        self.n += self.stamp_len
+        if not self.combined_time:
+            ms = <int>(wall // 1000000 % 1000)
+            self.buffer[self.n] = 46
+            self.buffer[self.n + 1] = 48 + ms // 100
+            self.buffer[self.n + 2] = 48 + ms // 10 % 10
+            self.buffer[self.n + 3] = 48 + ms % 10
+            self.buffer[self.n + 4] = 90
+            self.n += 5
+        return 0
+
+    cdef int _bytes(self, bytes text) except -1:
+        return self._text(PyBytes_AS_STRING(text), <uint32_t>PyBytes_GET_SIZE(text))
+
+    cdef int _field(self, int code, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1:
+        cdef const char *head = ex.head.p
+        cdef uint32_t i
+        if code == L_CLIENT:
+            self._text(client, client_len)
+        elif code == L_TIME:
+            self._time(ex.started)
+        elif code == L_METHOD:
+            self._text(head + ex.method.at, ex.method.n)
+        elif code == L_HOST:
+            self._text(head + ex.host.at, ex.host.n)
+        elif code == L_URI:
+            self._text(head + ex.target.at, ex.target.n)
+        elif code == L_PATH:
+            i = 0
+            while i < ex.target.n and head[ex.target.at + i] != 63:
+                i += 1
+            self._text(head + ex.target.at, i)
+        elif code == L_PROTOCOL:
+            if ex.method.n:
+                self._text(b"HTTP/1.1" if ex.minor else b"HTTP/1.0", 8)
+            else:
+                self._text(NULL, 0)
+        elif code == L_STATUS:
+            self._number(ex.status)
+        elif code == L_BYTES:
+            self._number(ex.bytes_out)
+        elif code == L_REQUEST_BYTES:
+            self._number(ex.bytes_in)
+        elif code == L_DURATION_MS:
+            self._millis(now - ex.started)
+        elif code == L_UPSTREAM_MS:
+            self._millis(ex.answered - ex.picked if ex.answered else 0)
+        elif code == L_BACKEND:
+            self._bytes((<Backend>ex.backend).log_name if ex.backend is not None else b"")
+        elif code == L_SERVER:
+            self._bytes((<Server>ex.server).log_name if ex.server is not None else b"")
+        elif code == L_SCHEME:
+            self._text(b"https" if ex.https else b"http", 5 if ex.https else 4)
+        elif code == L_REFERER:
+            self._text(head + ex.referer.at, ex.referer.n)
+        elif code == L_USER_AGENT:
+            self._text(head + ex.user_agent.at, ex.user_agent.n)
+        return 0
+
+    cdef int add(self, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1:
+        """Add the line of an exchange that is over at `now` (monotonic, ns)."""
+        cdef tuple piece
+        cdef bytes literal
+        cdef uint32_t n, start = self.n
+        for piece in self.pieces:
+            literal = <bytes>piece[0]
+            n = <uint32_t>PyBytes_GET_SIZE(literal)
+            if self.n + n + ROOM > BUFFER:
+                self._spill(start)
+                start = 0
+                if self.n + n + ROOM > BUFFER:
+                    break               # a template that repeats long fields: the line is cut
+            memcpy(self.buffer + self.n, PyBytes_AS_STRING(literal), n)
+            self.n += n
+            self._field(piece[1], ex, client, client_len, now)
+        self.buffer[self.n] = 10
+        self.n += 1
+        if self.n > BUFFER // 2:
+            self.flush()
+        return 0
+
+    cdef int _spill(self, uint32_t start) except -1:
+        """Write the complete lines, keep the one begun at `start`."""
+        cdef uint32_t begun = self.n - start
+        self.n = start
+        self.flush()
+        memmove(self.buffer, self.buffer + start, begun)
+        self.n = begun
+        return 0

@@ -1,0 +1,139 @@
+"""A snapshot made into what a worker works with: servers, backends, routes, pages, frontends."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.balance.policies import POLICIES
+from gateway.balance.policy import Members
+from gateway.config import template
+from gateway.config.model import LOG_FIELDS, REDIRECT_FIELDS, Affinity, Frontend as FrontendModel, Listen, Route as RouteModel
+from gateway.config.snapshot import Snapshot
+from gateway.proxy.hub import Frontend, Hub
+from gateway.proxy.log import AccessLog, layout
+from gateway.proxy.tls import server_context
+from gateway.proxy.upstream import Backend, Server
+from gateway.rules.actions import Redirect, Respond
+from gateway.rules.routes import Route, RouteTable
+from gateway.wire.pages import pages
+
+Key = tuple[str, str]
+
+
+class Plan:
+    """The compiled form of one snapshot after another, for one worker.
+
+    Servers that a reload does not touch stay the same objects, and so keep their idle connections.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.servers: dict[Key, Server] = {}
+        self.frontends: dict[Listen, Frontend] = {}
+        self._log: tuple[int, str] | None = None
+
+    def apply(self, snapshot: Snapshot, log_fd: int | None) -> None:
+        """Make the hub work by `snapshot` from the next request on. Raises ValueError, and changes nothing then."""
+        site = snapshot.site
+        servers = {key: self._server(key, snapshot) for key in snapshot.slots}
+        backends = {name: self._backend(name, snapshot, servers) for name in site.backends}
+        routes = RouteTable([_route(i, route, backends) for i, route in enumerate(site.routes)])
+        frontends = {listen: _frontend(model, snapshot) for model in site.frontends for listen in model.listen}
+        hub = self.hub
+        for key, server in self.servers.items():
+            if servers.get(key) is not server:
+                server.retire()
+        self.servers = servers
+        self.frontends = frontends
+        hub.routes = routes
+        hub.via = f"Via: 1.1 {_via_token(site.node)}\r\n".encode()
+        hub.pages = pages({status: (path.name, snapshot.files[path]) for status, path in site.pages.items()})
+        hub.custom_pages = frozenset(site.pages)
+        self._apply_log(snapshot, log_fd)
+
+    def log_moved(self, fd: int) -> None:
+        """The access log goes on in another descriptor."""
+        if self._log is not None:
+            self._log = (fd, self._log[1])
+
+    def _server(self, key: Key, snapshot: Snapshot) -> Server:
+        slot, address = snapshot.slots[key], snapshot.resolved[key]
+        known = self.servers.get(key)
+        if known is not None and known.slot == slot and known.address == address:
+            return known
+        return Server(*key, address, self.hub.board, slot, self.hub.worker)
+
+    def _backend(self, name: str, snapshot: Snapshot, servers: Mapping[Key, Server]) -> Backend:
+        model = snapshot.site.backends[name]
+        rows = [
+            (snapshot.slots[name, server.name], float(server.weight), server.max_connections or 0, server.backup)
+            for server in model.servers
+        ]
+        return Backend(
+            name,
+            [servers[name, server.name] for server in model.servers],
+            Members(self.hub.board, rows, snapshot.site.workers),
+            POLICIES[model.balance](),
+            (model.timeouts.connect, model.timeouts.response, model.timeouts.idle),
+            _cookie(model.affinity),
+        )
+
+    def _apply_log(self, snapshot: Snapshot, fd: int | None) -> None:
+        model = snapshot.site.access_log
+        wanted = None if model is None or fd is None else (fd, model.format)
+        if wanted == self._log:
+            return
+        self._log = wanted
+        if self.hub.log is not None:
+            self.hub.log.close()
+            self.hub.log = None
+        if wanted is not None:
+            pairs = () if wanted[1] in ("json", "combined") else template.parts(wanted[1], LOG_FIELDS)
+            self.hub.log = AccessLog(self.hub.poller.loop, wanted[0], wanted[1], layout(wanted[1], pairs))
+
+
+def _via_token(node: str) -> str:
+    """The node's name as a pseudonym (RFC 9110 section 7.6.3: a token)."""
+    return "".join(char if char.isascii() and (char.isalnum() or char in "-._~") else "-" for char in node) or "gateway"
+
+
+def _cookie(affinity: Affinity | None) -> tuple[str, str] | None:
+    """(name, attributes) of the affinity cookie. It is for the gateway alone: no script needs to read it."""
+    if affinity is None:
+        return None
+    attributes = "; Path=/; HttpOnly; SameSite=Lax"
+    if affinity.secure:
+        attributes += "; Secure"
+    if affinity.max_age is not None:
+        attributes += f"; Max-Age={int(affinity.max_age)}"
+    return affinity.cookie, attributes
+
+
+def _route(index: int, model: RouteModel, backends: Mapping[str, Backend]) -> Route:
+    match = model.match
+    action: Any
+    if model.backend is not None:
+        action = backends[model.backend]
+    elif model.redirect is not None:
+        action = Redirect(model.redirect.status, template.parts(model.redirect.to, REDIRECT_FIELDS))
+    elif model.respond is not None:
+        headers = dict(model.respond.headers)
+        if model.respond.body:
+            headers["Content-Type"] = model.respond.type
+        action = Respond(model.respond.status, list(headers.items()), model.respond.body.encode())
+    paths = [(path.text, path.exact) for path in match.path]
+    return Route(index, match.scheme, match.host, paths, action)
+
+
+def _frontend(model: FrontendModel, snapshot: Snapshot) -> Frontend:
+    limits = model.limits
+    return Frontend(
+        model.name,
+        header_bytes=limits.header_bytes,
+        url_bytes=limits.url_bytes,
+        header_count=limits.header_count,
+        body_bytes=limits.body_bytes,
+        header_timeout=limits.header_timeout,
+        idle_timeout=limits.idle_timeout,
+        tls=server_context(model.tls, snapshot.files) if model.tls else None,
+        trusted=model.trusted_proxies,
+    )

@@ -1,0 +1,33 @@
+from collections.abc import Sequence
+
+from gateway.balance.policy import Members, Policy
+from gateway.board import Board
+
+Address = tuple[str, int] | str
+
+def sockaddr_of(address: Address) -> bytes: ...
+
+class Server:
+    backend: str
+    name: str
+    address: Address
+    token: bytes
+    slot: int
+    opened: int
+    reused: int
+    def __init__(self, backend: str, name: str, address: Address, board: Board, slot: int, worker: int) -> None: ...
+    def retire(self) -> None: ...
+
+class Backend:
+    name: str
+    servers: list[Server]
+    members: Members
+    def __init__(
+        self,
+        name: str,
+        servers: list[Server],
+        members: Members,
+        policy: Policy,
+        timeouts: Sequence[float],
+        cookie: tuple[str, str] | None,
+    ) -> None: ...

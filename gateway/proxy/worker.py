@@ -1,0 +1,144 @@
+"""A worker: the data plane of one process. Accepts, routes, picks, forwards, until it is told to drain."""
+
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+
+from gateway.board import Board
+from gateway.channel import Apply, Channel, Closed, Drain, Message, Ready, ReopenLog
+from gateway.config.model import Listen
+from gateway.config.snapshot import Snapshot
+from gateway.proxy.client import Listener, retire_clients
+from gateway.proxy.conn import Poller
+from gateway.proxy.hub import Hub
+from gateway.proxy.plan import Plan
+
+log = logging.getLogger(__name__)
+
+DRAIN_STEP = 0.05
+"""Seconds between two looks at who is still there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What a worker gets from the supervisor at birth."""
+
+    number: int
+    board: Board
+    snapshot: Snapshot
+    sockets: dict[Listen, socket.socket]
+    log_fd: int | None
+    channel: Channel
+
+
+class Worker:
+    """Runs in its own process, in the event loop it is made in."""
+
+    def __init__(self, inherited: Inheritance) -> None:
+        loop = asyncio.get_running_loop()
+        self._channel = inherited.channel
+        self._log_fd = inherited.log_fd
+        self._poller = Poller(loop)
+        self._hub = Hub(self._poller, inherited.board, inherited.number)
+        self._plan = Plan(self._hub)
+        self._listeners: dict[Listen, Listener] = {}
+        self._done: asyncio.Future[None] = loop.create_future()
+        self._draining: asyncio.Task[None] | None = None
+        self._drain_seconds = inherited.snapshot.site.drain
+        self._apply(inherited.snapshot, inherited.sockets)
+        loop.add_reader(self._channel, self._hear)
+        loop.add_signal_handler(signal.SIGTERM, self._drain)
+
+    async def run(self) -> None:
+        """Carry traffic until drained."""
+        try:
+            await self._done
+        finally:
+            self._poller.stop()
+            if self._hub.log is not None:
+                self._hub.log.close()
+
+    def _apply(self, snapshot: Snapshot, sockets: dict[Listen, socket.socket]) -> None:
+        self._plan.apply(snapshot, self._log_fd)
+        self._drain_seconds = snapshot.site.drain
+        for listen in self._listeners.keys() - self._plan.frontends.keys():
+            listener = self._listeners.pop(listen)
+            # Whoever has connected by now is served, if on the last day.
+            listener.accept_waiting()
+            listener.stop()
+            listener.socket.close()
+        for listen, frontend in self._plan.frontends.items():
+            if listen in self._listeners:
+                self._listeners[listen].frontend = frontend
+            else:
+                self._listeners[listen] = Listener(self._hub, frontend, sockets[listen])
+        # What lives as long as the snapshot need not be looked at by the collector, and little else makes cycles.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        self._tell(Ready(snapshot.version))
+
+    def _tell(self, message: Message) -> None:
+        try:
+            self._channel.send(message)
+        except Closed:
+            self._drain()
+
+    def _hear(self) -> None:
+        try:
+            messages = self._channel.receive()
+        except Closed:
+            # The supervisor is gone, and with it whoever could replace this worker.
+            asyncio.get_running_loop().remove_reader(self._channel)
+            log.error("the supervisor is gone: finishing what runs")
+            self._drain()
+            return
+        for message, descriptors in messages:
+            match message:
+                case Apply():
+                    given = [socket.socket(fileno=fd) for fd in descriptors[: len(message.listens)]]
+                    if message.log:
+                        self._take_log(descriptors[-1])
+                    self._apply(message.snapshot, dict(zip(message.listens, given, strict=True)))
+                case ReopenLog():
+                    self._take_log(descriptors[0])
+                case Drain():
+                    self._drain_seconds = message.seconds
+                    self._drain()
+
+    def _take_log(self, fd: int) -> None:
+        before, self._log_fd = self._log_fd, fd
+        if self._hub.log is not None:
+            self._hub.log.reopen(fd)
+            self._plan.log_moved(fd)
+        if before is not None and before > 2:  # noqa: PLR2004 - standard output stays open
+            os.close(before)
+
+    def _drain(self) -> None:
+        if self._draining is None:
+            self._draining = asyncio.get_running_loop().create_task(self._drain_out())
+
+    async def _drain_out(self) -> None:
+        self._hub.draining = True
+        for listener in self._listeners.values():
+            listener.accept_waiting()
+            listener.stop()
+            listener.socket.close()
+        self._listeners.clear()
+        deadline = time.monotonic() + self._drain_seconds
+        while (left := retire_clients(self._poller)) and time.monotonic() < deadline:
+            await asyncio.sleep(DRAIN_STEP)
+        if left:
+            log.warning("%d connections were still busy after %gs and are cut", left, self._drain_seconds)
+        if not self._done.done():
+            self._done.set_result(None)
+
+
+async def run(inherited: Inheritance) -> None:
+    """The whole life of a worker process, inside its event loop."""
+    await Worker(inherited).run()
