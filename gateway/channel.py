@@ -1,0 +1,128 @@
+"""What the supervisor and its children say to each other: typed messages over a socket pair, descriptors along with them.
+
+Both ends belong to the same program, which wrote every byte: hence pickle.
+"""
+
+import array
+import pickle
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.config.address import Listen
+from gateway.config.snapshot import Snapshot
+
+HEADER: Final = struct.Struct("!QB")
+"""Length of the pickled message in bytes, number of descriptors."""
+MAX_DESCRIPTORS: Final = 250
+"""The kernel passes at most 253 in one message (unix(7), SCM_MAX_FD)."""
+SEND_TIMEOUT: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Work by this snapshot. `listens` names the descriptors that come along; then one for the access log, if `log`."""
+
+    snapshot: Snapshot
+    listens: tuple[Listen, ...] = ()
+    log: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReopenLog:
+    """Go on in the file whose descriptor comes along."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Accept no more, finish what runs within so many seconds, then end."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A child works by the snapshot of this version."""
+
+    version: int
+
+
+Message = Apply | ReopenLog | Drain | Ready
+
+
+class Closed(Exception):
+    """The other end is gone."""
+
+
+class Channel:
+    """One end. `send` may block for SEND_TIMEOUT; `receive` never does."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.socket = sock
+        self._bytes = bytearray()
+        self._descriptors: list[int] = []
+
+    @classmethod
+    def pair(cls) -> "tuple[Channel, Channel]":
+        """Two connected ends."""
+        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        return cls(one), cls(other)
+
+    def fileno(self) -> int:
+        """The descriptor, for a selector."""
+        return self.socket.fileno()
+
+    def close(self) -> None:
+        """Close this end."""
+        self.socket.close()
+
+    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
+        """Send a message with at most MAX_DESCRIPTORS descriptors. Raises Closed if the other end takes no more."""
+        if len(descriptors) > MAX_DESCRIPTORS:
+            raise ValueError(f"more than {MAX_DESCRIPTORS} descriptors in one message")
+        body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        block = HEADER.pack(len(body), len(descriptors)) + body
+        try:
+            self.socket.settimeout(SEND_TIMEOUT)
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+            sent = self.socket.sendmsg([block], rights)
+            self.socket.sendall(block[sent:])
+        except OSError as error:
+            raise Closed(str(error)) from None
+
+    def receive(self) -> list[tuple[Message, list[int]]]:
+        """What has arrived since the last call, each message with its descriptors. Raises Closed."""
+        self.socket.setblocking(False)
+        ended = False
+        while True:
+            try:
+                data, ancillary, _, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS))
+            except BlockingIOError:
+                break
+            except OSError:
+                data, ancillary = b"", []
+            for level, kind, content in ancillary:
+                if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                    whole = len(content) - len(content) % 4
+                    self._descriptors.extend(array.array("i", content[:whole]))
+            if not data:
+                ended = True
+                break
+            self._bytes += data
+        messages = list(self._complete())
+        if ended and not messages:
+            raise Closed("the other end is gone")
+        return messages
+
+    def _complete(self) -> "list[tuple[Message, list[int]]]":
+        found: list[tuple[Message, list[int]]] = []
+        while len(self._bytes) >= HEADER.size:
+            length, count = HEADER.unpack_from(self._bytes)
+            if len(self._bytes) < HEADER.size + length:
+                break
+            message = pickle.loads(memoryview(self._bytes)[HEADER.size : HEADER.size + length])
+            del self._bytes[: HEADER.size + length]
+            descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
+            found.append((message, descriptors))
+        return found

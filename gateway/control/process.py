@@ -1,0 +1,55 @@
+"""The control process: control's work, driven by what the supervisor says."""
+
+import asyncio
+import logging
+import signal
+import socket
+from dataclasses import dataclass
+
+from gateway.board import Board
+from gateway.channel import Apply, Channel, Closed, Drain, Ready
+from gateway.config.snapshot import Snapshot
+from gateway.control.control import Control
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What control gets from the supervisor at birth."""
+
+    board: Board
+    snapshot: Snapshot
+    reports: socket.socket | None
+    channel: Channel
+
+
+async def run(inherited: Inheritance) -> None:
+    """The whole life of the control process, inside its event loop."""
+    loop = asyncio.get_running_loop()
+    channel = inherited.channel
+    control = Control(inherited.board, inherited.reports)
+    news = asyncio.Event()
+    loop.add_reader(channel, news.set)
+    loop.add_signal_handler(signal.SIGTERM, asyncio.current_task(loop).cancel)  # type: ignore[union-attr]
+    try:
+        await control.apply(inherited.snapshot)
+        channel.send(Ready(inherited.snapshot.version))
+        while True:
+            await news.wait()
+            news.clear()
+            for message, descriptors in channel.receive():
+                match message:
+                    case Apply():
+                        reports = socket.socket(fileno=descriptors[0]) if descriptors else None
+                        await control.apply(message.snapshot, reports)
+                        channel.send(Ready(message.snapshot.version))
+                    case Drain():
+                        return
+    except Closed:
+        log.error("the supervisor is gone: control ends")
+    except asyncio.CancelledError:
+        log.info("asked to end")
+    finally:
+        loop.remove_reader(channel)
+        await control.close()
