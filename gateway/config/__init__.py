@@ -1,0 +1,19 @@
+"""The site file: YAML → typed model, with errors that say where → snapshot."""
+
+from gateway.config.json_schema import schema
+from gateway.config.loader import Endpoint, Loaded, load
+from gateway.config.model import Site
+from gateway.config.problem import ConfigError, Problem
+from gateway.config.snapshot import CapacityError, Snapshot
+
+__all__ = [
+    "CapacityError",
+    "ConfigError",
+    "Endpoint",
+    "Loaded",
+    "Problem",
+    "Site",
+    "Snapshot",
+    "load",
+    "schema",
+]

@@ -1,0 +1,121 @@
+"""Where to listen and where servers are: addresses as written in the site file."""
+
+import re
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Final, Literal
+
+_PORT: Final = re.compile(r"[0-9]{1,5}")
+_LABELS: Final = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,62})(?:\.[A-Za-z0-9_][A-Za-z0-9_-]{0,62})*\.?"
+)
+_NUMERIC: Final = re.compile(r"[0-9.]+")
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:-]+")
+_MAX_UNIX_PATH: Final = 107
+"""Bytes: `sun_path` of unix(7) less its terminating zero."""
+_MAX_PORT: Final = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """An address to listen on: `host` is an IP address without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server is: `host` (IP address without brackets, or a name) and `port`, or a socket's `path`."""
+
+    kind: Literal["tcp", "unix"]
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "unix":
+            return f"unix:{self.path}"
+        return str(Listen(self.host, self.port))
+
+    @property
+    def is_literal(self) -> bool:
+        """Whether it needs no name service."""
+        return self.kind == "unix" or _ip(self.host) is not None
+
+    @property
+    def token(self) -> str:
+        """The address as a name for the server: safe in a cookie value and in a log line."""
+        if self.kind == "unix":
+            return "unix:" + _UNSAFE.sub("-", self.path.strip("/"))
+        return f"{self.host}:{self.port}"
+
+
+def _ip(host: str) -> str | None:
+    """`host` in the one canonical form of RFC 5952 if it is an IP address."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
+    return None if isinstance(address, IPv6Address) and address.scope_id else address.compressed
+
+
+def _split(text: str, example: str) -> tuple[str, int]:
+    """Host, without brackets, and port of `text`."""
+    if "://" in text:
+        raise ValueError(f"leave the scheme out: expected {example}")
+    host, colon, port = text.rpartition(":")
+    if not colon or not host or not _PORT.fullmatch(port):
+        raise ValueError(
+            f"expected {example}" if colon or not text else f"{text} needs a port: expected {example}"
+        )
+    if not 1 <= int(port) <= _MAX_PORT:
+        raise ValueError(f"a port is between 1 and {_MAX_PORT}")
+    if host.startswith("[") and host.endswith("]") and ":" in host:
+        host = host[1:-1]
+    elif ":" in host:
+        raise ValueError(f"put an IPv6 address in brackets: [{host}]:{port}?")
+    return host, int(port)
+
+
+def listen(text: str) -> Listen:
+    """Parse "ip:port" or "[ipv6]:port". Raises ValueError."""
+    example = "address:port such as 0.0.0.0:8080 or [::]:443"
+    host, port = _split(text, example)
+    ip = _ip(host)
+    if ip is None:
+        raise ValueError(f"{host} is not an IP address: expected {example}")
+    return Listen(ip, port)
+
+
+def server_address(text: str) -> Address:
+    """Parse "ip:port", "[ipv6]:port", "hostname:port" or "unix:/path". Raises ValueError."""
+    if text.startswith("unix:"):
+        path = text.removeprefix("unix:")
+        if not path.startswith("/") or len(path.encode()) > _MAX_UNIX_PATH or not path.isprintable():
+            raise ValueError(f"expected unix: and an absolute path of at most {_MAX_UNIX_PATH} bytes")
+        return Address("unix", path=path)
+    if text.startswith("dns:"):
+        raise ValueError("servers from dns: are not supported yet")
+    host, port = _split(
+        text, "address:port such as 10.0.0.11:8080, [2001:db8::1]:8080, app.internal:8080 or unix:/path"
+    )
+    ip = _ip(host)
+    if ip is None and (_NUMERIC.fullmatch(host) or not _LABELS.fullmatch(host)):
+        raise ValueError(f"{host} is neither an IP address nor a host name")
+    return Address("tcp", ip or host.lower(), port)
+
+
+def network(text: str) -> IPv4Network | IPv6Network:
+    """Parse an address range in CIDR form, or one address. Raises ValueError."""
+    try:
+        meant = ip_network(text, strict=False)
+        exact = ip_address(text.partition("/")[0]) == meant.network_address
+    except ValueError:
+        raise ValueError(f"{text} is not an address range such as 10.0.0.0/8 or 2001:db8::/32") from None
+    if not exact:
+        raise ValueError(f"{text} has bits set after its prefix (did you mean {meant}?)")
+    return meant

@@ -1,0 +1,42 @@
+"""Certificates from memory: what was read as root can be used by a worker that may not open the files."""
+
+import os
+import ssl
+from typing import Final
+
+from gateway.config.problem import Fault
+
+_REASONS: Final = {
+    "KEY_VALUES_MISMATCH": ("key", "the certificate does not belong to this key"),
+    "EE_KEY_TOO_SMALL": ("cert", "the key of the certificate is too small to be safe"),
+    "CA_MD_TOO_WEAK": ("cert", "the certificate is signed with a broken digest"),
+}
+
+
+def load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
+    """Give `context` a certificate chain and its private key, both PEM. Raises Fault at "cert" or "key"."""
+    if b"-----BEGIN CERTIFICATE-----" not in cert:
+        raise Fault("not a PEM certificate", "cert")
+    if b"PRIVATE KEY-----" not in key:
+        raise Fault("not a PEM private key", "key")
+    # The ssl module reads files only. An anonymous file has no name, and is gone with its descriptor.
+    files = [os.memfd_create(name, os.MFD_CLOEXEC) for name in ("cert", "key")]
+    try:
+        for descriptor, data in zip(files, (cert, key), strict=True):
+            with open(descriptor, "wb", closefd=False) as file:
+                file.write(data)
+        names = [f"/proc/self/fd/{descriptor}" for descriptor in files]
+        context.load_cert_chain(names[0], names[1], password=_no_password)
+    except ssl.SSLError as error:
+        at, message = _REASONS.get(error.reason, ("cert", "the certificate or its key is damaged"))
+        raise Fault(message, at) from None
+    finally:
+        for descriptor in files:
+            os.close(descriptor)
+
+
+def _no_password() -> str:
+    """Instead of OpenSSL's question on the terminal."""
+    raise Fault(
+        "the key is encrypted; a gateway that starts on its own needs it without a pass phrase", "key"
+    )

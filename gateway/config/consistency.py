@@ -1,0 +1,83 @@
+"""What shows only when the parts of a site are seen together: gaps, duplicates, routes out of reach."""
+
+from collections.abc import Hashable, Iterable, Iterator
+from typing import Any
+
+from gateway.config.model import Match, Site
+from gateway.config.problem import Finding, Loc, suggest
+
+
+def gaps(data: dict[str, Any]) -> Iterator[Finding]:
+    """What the file as written lacks: entrances, routes, the backends that routes lead to."""
+    if data.get("frontends", []) == []:
+        yield Finding(("frontends",), "frontends is missing: there is no address to listen on")
+    backends = data.get("backends", {})
+    if not isinstance(backends, dict):
+        return
+    if data.get("routes", []) == [] and len(backends) != 1:
+        count = f"there are {len(backends)} backends" if backends else "there is no backend"
+        yield Finding(("routes",), f"routes is missing, and {count} to send everything to")
+    for key, backend in backends.items():
+        if isinstance(backend, dict) and "name" in backend:
+            yield Finding(
+                ("backends", key, "name"), f"unknown key name: this backend is called {key}", key=True
+            )
+    routes = data.get("routes")
+    for i, route in enumerate(routes if isinstance(routes, list) else ()):
+        name = route.get("backend") if isinstance(route, dict) else None
+        if isinstance(name, str) and name not in backends:
+            yield Finding(("routes", i, "backend"), f"there is no backend {name}{suggest(name, backends)}")
+
+
+def conflicts(site: Site) -> Iterator[Finding]:
+    """What is there twice and may be there once."""
+    yield from _twice(
+        (("frontends", i, "listen", j), listen, f"{listen} is listened on")
+        for i, frontend in enumerate(site.frontends)
+        for j, listen in enumerate(frontend.listen)
+    )
+    yield from _twice(
+        (("frontends", i, "name"), frontend.name, f"the frontend name {frontend.name} is used")
+        for i, frontend in enumerate(site.frontends)
+        if "name" in frontend.model_fields_set
+    )
+    for name, backend in site.backends.items():
+        yield from _twice(
+            (("backends", name, "servers", i, "name"), server.name, f"the server name {server.name} is used")
+            for i, server in enumerate(backend.servers)
+        )
+
+
+def warnings(site: Site) -> Iterator[Finding]:
+    """What is allowed but hardly meant."""
+    seen: dict[Match, int] = {}
+    for i, route in enumerate(site.routes):
+        if route.match in seen:
+            yield _warning(
+                ("routes", i), f"never reached: routes[{seen[route.match]}] matches the same requests"
+            )
+        seen.setdefault(route.match, i)
+        rest = len(site.routes) - i - 1
+        if route.match.everything and rest:
+            others = f", nor are the {rest - 1} after it" if rest > 1 else ""
+            yield _warning(
+                ("routes", i + 1), f"never reached{others}: the route before it matches everything"
+            )
+            break
+    used = {route.backend for route in site.routes}
+    for name in site.backends:
+        if name not in used:
+            yield _warning(("backends", name), f"no route leads to backend {name}", key=True)
+
+
+def _warning(loc: Loc, message: str, *, key: bool = False) -> Finding:
+    return Finding(loc, message, key=key, severity="warning")
+
+
+def _twice(items: Iterable[tuple[Loc, Hashable, str]]) -> Iterator[Finding]:
+    """A finding for each item but the first of those that are equal."""
+    seen: set[Hashable] = set()
+    for loc, item, message in items:
+        if item in seen:
+            yield Finding(loc, f"{message} twice")
+        seen.add(item)

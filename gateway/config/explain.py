@@ -1,0 +1,112 @@
+"""Pydantic's errors in plain words."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from gateway.config.later import is_later
+from gateway.config.model import Site
+from gateway.config.problem import Fault, Finding, Loc, kind, suggest
+
+_QUOTED: Final = re.compile(r"'([^']*)'")
+_KEY: Final = "[key]"
+"""What pydantic appends to the location of a mapping's key."""
+
+
+def findings(error: ValidationError) -> Iterator[Finding]:
+    """Each error of a validated `Site`, at its key or value."""
+    for details in error.errors(include_url=False):
+        # A default that depends on another key is not to blame for that key's error.
+        if details["type"] != "default_factory_not_called":
+            yield _finding(details)
+
+
+def _finding(details: ErrorDetails) -> Finding:
+    loc: Loc = details["loc"]
+    context = details.get("ctx", {})
+    is_key = bool(loc) and loc[-1] == _KEY
+    if is_key:
+        loc = loc[:-1]
+    fault = context.get("error")
+    if isinstance(fault, Fault):
+        return Finding((*loc, *fault.at), str(fault), key=is_key or fault.key, offset=fault.offset)
+    if fault is not None:
+        return Finding(loc, str(fault), key=is_key)
+    if details["type"] == "extra_forbidden":
+        return Finding(loc, _unknown(loc), key=True)
+    if details["type"] == "missing":
+        return Finding(loc[:-1], f"{loc[-1]} is missing")
+    return Finding(loc, _message(details["type"], details["input"], context), key=is_key)
+
+
+def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa: PLR0911 - one a case
+    """What pydantic calls `error`, in the words of someone who writes a site file."""
+    match error:
+        case "model_type" | "dict_type":
+            return f"expected a mapping, not {kind(value)}"
+        case "tuple_type":
+            return f"expected a list, not {kind(value)}"
+        case "string_type":
+            quote = "; put it in quotes" if isinstance(value, (int, float)) else ""
+            return f"expected text, not {kind(value)}{quote}"
+        case "bool_type":
+            return f"expected true or false, not {kind(value)}"
+        case "int_type" | "int_parsing":
+            return f"expected a whole number, not {kind(value)}"
+        case "greater_than_equal":
+            return f"must be at least {context['ge']}"
+        case "less_than_equal":
+            return f"must be at most {context['le']}"
+        case "literal_error":
+            # Its context has the choices only as a sentence: "'a', 'b' or 'c'", numbers without quotes.
+            choices = _QUOTED.findall(context["expected"]) or re.findall(
+                r"\w+", context["expected"].replace(" or ", " ")
+            )
+            hint = suggest(value, choices) if isinstance(value, str) else ""
+            return f"expected one of {', '.join(choices)}{hint}"
+        case _:
+            return f"{kind(value)} cannot stand here"
+
+
+def _unknown(loc: Loc) -> str:
+    """For a key that no model has."""
+    mapping, key = pattern(loc[:-1]), str(loc[-1])
+    if is_later(mapping, key):
+        return f"{key} is not supported yet"
+    return f"unknown key {key}{suggest(key, vocabulary().get(mapping, ()))}"
+
+
+def pattern(loc: Loc) -> str:
+    """`loc` as the keys of `vocabulary` are written: routes.*.match."""
+    names = ["*" if isinstance(part, int) else part for part in loc]
+    if names[:1] == ["backends"] and len(names) > 1:
+        names[1] = "*"
+    return ".".join(names)
+
+
+@cache
+def vocabulary() -> dict[str, tuple[str, ...]]:
+    """The keys of every mapping of the site file that has fixed keys, by pattern; "" is the whole file."""
+    found: dict[str, tuple[str, ...]] = {}
+    waiting: list[tuple[str, type[BaseModel]]] = [("", Site)]
+    while waiting:
+        at, model = waiting.pop()
+        # A backend is named by its key.
+        found[at] = tuple(name for name in model.model_fields if (at, name) != ("backends.*", "name"))
+        for name, field in model.model_fields.items():
+            for inner, repeated in _models(field.annotation, repeated=False):
+                waiting.append((f"{at}.{name}".lstrip(".") + (".*" if repeated else ""), inner))
+    return found
+
+
+def _models(annotation: Any, *, repeated: bool) -> Iterator[tuple[type[BaseModel], bool]]:
+    """The models inside an annotation, and whether there is a list or mapping of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation, repeated
+        return
+    for inner in get_args(annotation):
+        yield from _models(inner, repeated=repeated or annotation.__class__.__name__ == "GenericAlias")

@@ -1,0 +1,322 @@
+"""Types of single values in the site file: each checks, normalises, and gives its JSON schema."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Final, TypeAlias, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    PlainValidator,
+    Strict,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from gateway.config import address, units
+from gateway.config.problem import Fault, kind
+
+T = TypeVar("T")
+
+NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+"""Names of backends and servers: safe in a cookie value (RFC 6265 section 4.1.1) and in a log line."""
+FRONTEND_NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,64}")
+TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+"""RFC 9110 section 5.6.2: names of header fields and cookies."""
+_HOST: Final = re.compile(r"(?:\*\.)?(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\]")
+_HOST_WITH_PORT: Final = re.compile(r"(.+):[0-9]+")
+_PATH: Final = re.compile(r"/[!-~]*")
+_STATUS: Final = re.compile(r"([1-5][0-9]{2})(?: ?- ?([1-5][0-9]{2}))?")
+
+
+class Model(BaseModel):
+    """A mapping of the site file. `shorthand` is the schema of another form it may be written in."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    shorthand: ClassVar[JsonSchemaValue | None] = None
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Add the shorthand."""
+        long = handler(schema)
+        return {"anyOf": [cls.shorthand, long]} if cls.shorthand else long
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Marks an optional field: it may be left out, but a key with nothing behind it is an error."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The schema without None."""
+        schema: Any = handler(source)
+        inner: CoreSchema = schema["schema"]
+        return inner
+
+
+@dataclass(frozen=True, slots=True)
+class Some:
+    """Marks a list that says nothing when it is empty."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Look before the items are: pydantic's own minimum does not count items that are wrong."""
+        return core_schema.no_info_before_validator_function(self.some, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Say the same."""
+        return {**handler(schema), "minItems": 1}
+
+    @staticmethod
+    def some(value: object) -> object:
+        """Refuse an empty list."""
+        if value in ([], ()):
+            raise ValueError("expected at least one")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class OneOrMany:
+    """Marks a tuple that may also be written as a single value."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Wrap a single value."""
+        return core_schema.no_info_before_validator_function(
+            self.many, Some().__get_pydantic_core_schema__(source, handler)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Either form."""
+        array = handler(schema)
+        return {"anyOf": [array["items"], {**array, "minItems": 1}]}
+
+    @staticmethod
+    def many(value: object) -> object:
+        """One value as a list of one."""
+        return value if isinstance(value, (list, tuple)) else [value]
+
+
+def text(value: object, what: str) -> str:
+    """`value` if it is text; otherwise the error says what was expected."""
+    if isinstance(value, str):
+        return value
+    raise ValueError(f"expected {what}, not {kind(value)}")
+
+
+def _parsed(parse: Callable[[str], T], what: str) -> PlainValidator:
+    """A validator that hands text to `parse` and lets through what it returned before."""
+
+    def validate(value: object) -> object:
+        return value if _is_parsed(value) else parse(text(value, what))
+
+    return PlainValidator(validate)
+
+
+def _is_parsed(value: object) -> bool:
+    return isinstance(
+        value, (address.Listen, address.Address, IPv4Network, IPv6Network, PathMatch, StatusRange)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PathMatch:
+    """A path to match: exactly, or as a prefix."""
+
+    path: str
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StatusRange:
+    """Status codes from `low` to `high`, both included."""
+
+    low: int
+    high: int
+
+
+def _path_match(value: str) -> PathMatch:
+    if value.startswith("~"):
+        raise ValueError("regular expressions for paths are not supported yet")
+    exact = value.startswith("=")
+    path = value[1:].lstrip(" ") if exact else value
+    if not _PATH.fullmatch(path) or "?" in path or "#" in path:
+        hint = (
+            f' (did you mean "/{path}"?)' if path and _PATH.fullmatch("/" + path) and "?" not in path else ""
+        )
+        raise ValueError(f'expected a path prefix such as "/shop/", or "= /exact"{hint}')
+    return PathMatch(path, exact)
+
+
+def _host(value: object) -> str:
+    host = text(value, "a host name").lower()
+    if _HOST.fullmatch(host):
+        return host
+    if host == "*":
+        message = "leave host out to match every host"
+    elif port := _HOST_WITH_PORT.fullmatch(host):
+        message = f"a host is matched without its port (did you mean {port[1]}?)"
+    elif not host.isascii():
+        message = "write an international host name in its xn-- form"
+    else:
+        message = 'expected a host such as www.example.com or "*.example.com"'
+    raise ValueError(message)
+
+
+def _status_range(value: object) -> object:
+    if isinstance(value, StatusRange):
+        return value
+    match = _STATUS.fullmatch(str(value)) if isinstance(value, (int, str)) else None
+    if match is None or (match[2] and match[2] < match[1]):
+        raise ValueError('expected a status such as 200 or a range such as "200-299"')
+    return StatusRange(int(match[1]), int(match[2] or match[1]))
+
+
+def named(pattern: re.Pattern[str], what: str) -> AfterValidator:
+    """A validator that refuses text that does not fully match `pattern`."""
+
+    def validate(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(what)
+        return value
+
+    return AfterValidator(validate)
+
+
+def within(low: int, high: int) -> AfterValidator:
+    """A validator for sizes from `low` to `high` bytes."""
+
+    def validate(value: int) -> int:
+        if not low <= value <= high:
+            raise ValueError(f"must be between {units.size_text(low)} and {units.size_text(high)}")
+        return value
+
+    return AfterValidator(validate)
+
+
+def at_least(seconds: float) -> AfterValidator:
+    """A validator for durations."""
+
+    def validate(value: float) -> float:
+        if value < seconds:
+            shown = f"{seconds:g}s" if seconds >= 1 else f"{seconds * 1000:g}ms"
+            raise ValueError(f"must be at least {shown}")
+        return value
+
+    return AfterValidator(validate)
+
+
+def _file(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, Path):
+        return value
+    name = text(value, "the name of a file")
+    if not name or not name.isprintable():
+        raise ValueError("expected the name of a file")
+    directory = (info.context or {}).get("directory")
+    return directory / name if directory else Path(name)
+
+
+def header_value(value: str) -> str:
+    """Refuse what would end a header line (RFC 9110 section 5.5) or not survive in it."""
+    for index, char in enumerate(value):
+        if not (" " <= char <= "~" or char == "\t"):
+            what = "a line break" if char in "\r\n" else f"the character {char!r}"
+            raise Fault(f"{what} cannot stand in a header", offset=index)
+    return value
+
+
+_DURATION_SCHEMA: Final = WithJsonSchema(
+    {
+        "type": "string",
+        "pattern": r"^[0-9]+(\.[0-9]+)? ?(ms|s|m|h|d)$",
+        "examples": ["250ms", "2s", "10m", "1h", "1d"],
+    }
+)
+
+Text: TypeAlias = Annotated[str, Strict()]
+Flag: TypeAlias = Annotated[bool, Strict()]
+Whole: TypeAlias = Annotated[int, Strict()]
+
+Duration: TypeAlias = Annotated[float, BeforeValidator(units.duration), _DURATION_SCHEMA]
+"""Seconds."""
+PositiveDuration: TypeAlias = Annotated[
+    float, BeforeValidator(units.duration), at_least(0.001), _DURATION_SCHEMA
+]
+Size: TypeAlias = Annotated[
+    int,
+    BeforeValidator(units.size),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?B|B)$"},
+            ],
+            "examples": ["500B", "16KiB", "1MiB"],
+        }
+    ),
+]
+"""Bytes."""
+
+Name: TypeAlias = Annotated[
+    str,
+    Strict(),
+    named(NAME, "a name is 1 to 64 letters, digits and . _ : -"),
+    WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"}),
+]
+FrontendName: TypeAlias = Annotated[
+    str,
+    Strict(),
+    named(FRONTEND_NAME, "a name is 1 to 64 letters, digits and . _ : - [ ]"),
+    WithJsonSchema({"type": "string", "pattern": rf"^{FRONTEND_NAME.pattern}$"}),
+]
+HeaderName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a header")]
+HeaderValue: TypeAlias = Annotated[str, Strict(), AfterValidator(header_value)]
+CookieName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a cookie")]
+
+File: TypeAlias = Annotated[Path, BeforeValidator(_file), WithJsonSchema({"type": "string"})]
+"""Absolute once loaded: relative names are relative to the site file."""
+
+ListenField: TypeAlias = Annotated[
+    address.Listen,
+    _parsed(address.listen, "address:port such as 0.0.0.0:8080"),
+    WithJsonSchema({"type": "string", "examples": ["0.0.0.0:8080", "[::]:443"]}),
+]
+AddressField: TypeAlias = Annotated[
+    address.Address,
+    _parsed(address.server_address, "address:port such as 10.0.0.11:8080"),
+    WithJsonSchema(
+        {"type": "string", "examples": ["10.0.0.11:8080", "app.internal:8080", "unix:/run/app.sock"]}
+    ),
+]
+Network: TypeAlias = Annotated[
+    IPv4Network | IPv6Network,
+    _parsed(address.network, "an address range such as 10.0.0.0/8"),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"]}),
+]
+PathField: TypeAlias = Annotated[
+    PathMatch,
+    _parsed(_path_match, 'a path prefix such as "/shop/", or "= /exact"'),
+    WithJsonSchema({"type": "string", "pattern": "^(= ?)?/", "examples": ["/shop/", "= /exact"]}),
+]
+Host: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_host),
+    WithJsonSchema({"type": "string", "examples": ["www.example.com", "*.example.com"]}),
+]
+StatusField: TypeAlias = Annotated[
+    StatusRange,
+    PlainValidator(_status_range),
+    WithJsonSchema({"type": ["integer", "string"], "examples": [200, "200-299"]}),
+]

@@ -1,0 +1,46 @@
+"""The JSON schema of a site file as people write it, for editors."""
+
+from typing import Any
+
+from gateway.config.fields import NAME
+from gateway.config.model import Site
+
+
+def schema() -> dict[str, Any]:
+    """The schema (JSON Schema 2020-12), shorthand forms included."""
+    made = _plain(Site.model_json_schema(mode="validation"))
+    # A backend is named by its key.
+    backend = made["$defs"]["Backend"]
+    del backend["properties"]["name"]
+    backend["required"].remove("name")
+    parts = made["properties"]
+    parts["frontends"]["minItems"] = 1
+    parts["backends"] |= {"propertyNames": {"pattern": f"^{NAME.pattern}$"}, "additionalProperties": _BACKEND}
+    del parts["backends"]["patternProperties"]
+    parts["pages"]["propertyNames"] = {"pattern": "^[45][0-9]{2}$"}
+    parts["access_log"] |= {
+        "anyOf": [{"enum": ["off", False]}, {"$ref": "#/$defs/AccessLog"}],
+        "default": "off",
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **made,
+        "title": "Gateway site file",
+        "required": ["frontends"],
+    }
+
+
+_BACKEND = {"$ref": "#/$defs/Backend"}
+
+
+def _plain(made: Any) -> Any:
+    """Without what only repeats a name, and without defaults that nobody can write."""
+    if isinstance(made, list):
+        return [_plain(item) for item in made]
+    if not isinstance(made, dict):
+        return made
+    return {
+        key: {name: _plain(item) for name, item in value.items()} if key == "properties" else _plain(value)
+        for key, value in made.items()
+        if not (key == "title" or (key == "default" and value in (None, [])))
+    }

@@ -1,0 +1,29 @@
+"""The part of the vocabulary that is known but does not work yet: refused by name, never silently ignored.
+
+Supporting a key means taking its entry out of here.
+"""
+
+from typing import Final
+
+KEYS: Final = {
+    "": "admin cluster dns maintenance qos sites tests tests_required",
+    "frontends.*": "http2 proxy_protocol",
+    "frontends.*.limits": "body_rate connections connections_per_source",
+    "frontends.*.tls": "acme client_ca require_client_cert",
+    "backends.*": "outlier queue retries slow_start tls",
+    "backends.*.affinity": "header learn source url",
+    "backends.*.agent": "connect orca",
+    "backends.*.check": "grpc",
+    "backends.*.timeouts": "tunnel",
+    "routes.*": "apache class python rewrite set_header set_response_header site",
+    "routes.*.match": "class cookie header method query source when",
+}
+"""Keys by the mapping they belong to; "*" stands for a name or an index."""
+
+BALANCE: Final = ("two-choices", "source-hash", "uri-hash", "hash")
+"""Values of `backends.*.balance`."""
+
+
+def is_later(mapping: str, key: str) -> bool:
+    """Whether `key` of `mapping` (a pattern as in `KEYS`) is known but not supported yet."""
+    return key in KEYS.get(mapping, "").split()

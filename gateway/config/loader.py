@@ -1,0 +1,201 @@
+"""Loads a site file: reads, validates, and collects all that is wrong with it."""
+
+import gc
+import pwd
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from pydantic import ValidationError
+
+from gateway.config import consistency, explain, files
+from gateway.config.document import Document, Place, SyntaxFault
+from gateway.config.model import Site
+from gateway.config.problem import ConfigError, Finding, Loc, Problem, Severity
+from gateway.config.resolve import Lookup, lookup, resolve
+
+MAX_BYTES: Final = 16 * 1024 * 1024
+
+Endpoint: TypeAlias = tuple[str, int] | str
+"""Where to connect to: (IP address, port), or the path of a unix socket."""
+
+_ITEMS: Final = frozenset({"frontends", "backends", "routes", "pages"})
+"""Parts of the file whose items stand for themselves: a wrong one does not keep the others from a check."""
+
+_ROUNDS: Final = 3
+"""Levels of the model at which leaving out a wrong key can make the mapping around it wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A site file that can be run."""
+
+    path: Path
+    site: Site
+    files: Mapping[Path, bytes]
+    """Contents of every file the site names: pages, certificates, keys."""
+    resolved: Mapping[tuple[str, str], Endpoint]
+    """(backend, server) → where it is."""
+    warnings: tuple[Problem, ...]
+    """What is allowed but hardly meant, in file order."""
+
+
+def load(path: Path, ask: Lookup = lookup) -> Loaded:
+    """Load the site file at `path`; `ask` resolves host names.
+
+    Raises ConfigError with every problem of the file at once, in file order.
+    """
+    collecting = gc.isenabled()
+    # Half the time of a large file went into looking for garbage among data that is all in use.
+    gc.disable()
+    try:
+        return _load(path, ask)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _load(path: Path, ask: Lookup) -> Loaded:
+    text = _text(path)
+    try:
+        document = Document(text)
+    except SyntaxFault as fault:
+        raise ConfigError([_problem(path, fault.place, str(fault))]) from None
+    problems = [_problem(path, place, message) for message, place in document.duplicates]
+    data = document.data
+    if not isinstance(data, dict):
+        raise ConfigError(
+            [_problem(path, document.root, "expected a mapping: frontends, backends, routes …")]
+        )
+    context = {"directory": path.absolute().parent}
+    findings = list(consistency.gaps(data))
+    origin: dict[str, list[int]] = {}
+    try:
+        site = Site.model_validate(data, context=context)
+    except ValidationError as error:
+        findings += explain.findings(error)
+        site, origin = _rest(data, error, context)
+    seen = files.read(site)
+    resolved, unresolved = _resolve(site, ask)
+    together = [*seen.findings, *unresolved, *_user(site), *consistency.conflicts(site)]
+    findings += [_restored(finding, origin) for finding in together]
+    problems += [_problem(path, document.place(finding), finding.message) for finding in findings]
+    if problems:
+        raise ConfigError(_in_order(problems))
+    warnings = [
+        _problem(path, document.place(finding), finding.message, finding.severity)
+        for finding in consistency.warnings(site)
+    ]
+    return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)))
+
+
+def _rest(
+    data: dict[str, Any], error: ValidationError, context: dict[str, Any]
+) -> tuple[Site, dict[str, list[int]]]:
+    """What is left of `data` without what is wrong, so that it can be checked as well.
+
+    First only keys at fault are left out (a key that is missed then shows up in the next round), then whole
+    items: of lists that lost some, the second result has the indices that the others had.
+    """
+    for _ in range(_ROUNDS):
+        data = _without(data, [finding.loc for finding in explain.findings(error)])
+        try:
+            return Site.model_validate(data, context=context), {}
+        except ValidationError as left:
+            error = left
+    drop = {finding.loc[: 1 + (finding.loc[0] in _ITEMS)] for finding in explain.findings(error)}
+    origin = {}
+    rest = {name: value for name, value in data.items() if (name,) not in drop}
+    for name in _ITEMS & rest.keys():
+        if isinstance(rest[name], dict):
+            rest[name] = {key: item for key, item in rest[name].items() if (name, key) not in drop}
+        else:
+            origin[name] = [i for i in range(len(rest[name])) if (name, i) not in drop]
+            rest[name] = [rest[name][i] for i in origin[name]]
+    return Site.model_validate(rest, context=context), origin
+
+
+def _without(value: Any, locs: Iterable[Loc]) -> Any:
+    """A copy of `value` without the keys at `locs`; lists keep their length."""
+    below: dict[str | int, list[Loc]] = {}
+    for loc in locs:
+        if loc:
+            below.setdefault(loc[0], []).append(loc[1:])
+    if isinstance(value, dict):
+        return {
+            key: _without(item, below.get(key, ()))
+            for key, item in value.items()
+            if () not in below.get(key, ())
+        }
+    if isinstance(value, list):
+        return [_without(item, below.get(i, ())) for i, item in enumerate(value)]
+    return value
+
+
+def _restored(finding: Finding, origin: dict[str, list[int]]) -> Finding:
+    """`finding` as seen from the whole file."""
+    match finding.loc:
+        case (str(name), int(index), *inner) if name in origin:
+            return replace(finding, loc=(name, origin[name][index], *inner))
+    return finding
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(
+            [_problem(path, Place(), f"cannot read it: {(error.strerror or '').lower()}")]
+        ) from None
+    if len(content) > MAX_BYTES:
+        raise ConfigError([_problem(path, Place(), "larger than 16MiB")])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8-sig")
+        place = Place(len(before), before.count("\n"), len(before) - before.rfind("\n") - 1)
+        raise ConfigError([_problem(path, place, "not UTF-8")]) from None
+
+
+def _problem(path: Path, place: Place, message: str, severity: Severity = "error") -> Problem:
+    return Problem(path, place.line + 1, place.column + 1, message, severity)
+
+
+def _in_order(problems: Iterable[Problem]) -> list[Problem]:
+    return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
+
+
+def _resolve(site: Site, ask: Lookup) -> tuple[dict[tuple[str, str], Endpoint], list[Finding]]:
+    """Where each server is, and what is wrong with those whose name has no address."""
+    servers = [
+        (backend.name, i, server)
+        for backend in site.backends.values()
+        for i, server in enumerate(backend.servers)
+    ]
+    answers = resolve({server.address.host for _, _, server in servers if not server.address.is_literal}, ask)
+    resolved: dict[tuple[str, str], Endpoint] = {}
+    findings = []
+    for backend, i, server in servers:
+        address = server.address
+        answer = answers.get(address.host, address.host)
+        if isinstance(answer, OSError):
+            reason = (answer.strerror or str(answer)).lower()
+            findings.append(
+                Finding(
+                    ("backends", backend, "servers", i, "address"), f"cannot resolve {address.host}: {reason}"
+                )
+            )
+        else:
+            resolved[backend, server.name] = (
+                address.path if address.kind == "unix" else (answer, address.port)
+            )
+    return resolved, findings
+
+
+def _user(site: Site) -> Iterator[Finding]:
+    try:
+        pwd.getpwnam(site.user)
+    except KeyError:
+        yield Finding(("user",), f"there is no user {site.user} on this machine")

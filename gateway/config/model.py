@@ -1,0 +1,568 @@
+"""The site file as frozen objects. Fields are named as in the file; durations are seconds, sizes bytes.
+
+Every list is a tuple, shorthand forms are spelt out, defaults and names are filled in.
+"""
+
+import os
+import re
+import socket
+from typing import Annotated, ClassVar, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from gateway.config import template
+from gateway.config.address import Address, Listen
+from gateway.config.fields import (
+    NAME,
+    AddressField,
+    CookieName,
+    Duration,
+    File,
+    Flag,
+    FrontendName,
+    Given,
+    HeaderName,
+    HeaderValue,
+    Host,
+    ListenField,
+    Model,
+    Name,
+    Network,
+    OneOrMany,
+    PathField,
+    PathMatch,
+    PositiveDuration,
+    Size,
+    Some,
+    StatusField,
+    StatusRange,
+    Text,
+    Whole,
+    text,
+    within,
+)
+from gateway.config.later import BALANCE as LATER_BALANCE
+from gateway.config.problem import Fault, kind, suggest
+
+__all__ = [
+    "AccessLog",
+    "Address",
+    "Affinity",
+    "Agent",
+    "Backend",
+    "Certificate",
+    "Check",
+    "Expect",
+    "Frontend",
+    "Limits",
+    "Listen",
+    "LoadReports",
+    "Match",
+    "PathMatch",
+    "Redirect",
+    "Respond",
+    "Route",
+    "Server",
+    "Site",
+    "StatusRange",
+    "Timeouts",
+    "Tls",
+]
+
+BALANCE: Final = (
+    "measured",
+    "round-robin",
+    "weighted-round-robin",
+    "least-connections",
+    "weighted-least-connections",
+)
+
+LOG_FIELDS: Final = {
+    "client": "address of the client",
+    "time": "when the request began, RFC 3339 in UTC",
+    "method": "request method",
+    "host": "host asked for",
+    "uri": "path and query as received",
+    "path": "path without the query",
+    "protocol": "HTTP/1.0 or HTTP/1.1",
+    "status": "status of the answer",
+    "bytes": "body bytes sent to the client",
+    "duration_ms": "from the first byte of the request to the last of the answer",
+    "upstream_ms": "from choosing the server to the head of its answer",
+    "backend": "backend chosen",
+    "server": "server chosen",
+    "scheme": "http or https",
+    "referer": "Referer header",
+    "user_agent": "User-Agent header",
+    "request_bytes": "body bytes received from the client",
+}
+"""Placeholders of an access-log template, and what they stand for."""
+
+REDIRECT_FIELDS: Final = {
+    "scheme": "http or https, as the request came in",
+    "host": "host asked for, with its port",
+    "uri": "path and query as received",
+    "path": "path without the query",
+    "path_rest": "what follows the matched prefix in the path",
+    "query": "query without the question mark",
+    "client": "address of the client",
+}
+"""Placeholders of a redirect's target, and what they stand for."""
+
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_TARGET: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|\{")
+_FRAMING: Final = frozenset({"connection", "content-length", "content-type", "transfer-encoding"})
+_BODILESS: Final = frozenset({204, 304})
+
+
+def _log_path(value: object, info: ValidationInfo) -> str:
+    path = text(value, 'a file, or "-"')
+    if not path or not path.isprintable():
+        raise ValueError('expected a file, or "-"')
+    directory = (info.context or {}).get("directory")
+    return str(directory / path) if directory and path != "-" else path
+
+
+def _log_format(value: str) -> str:
+    if value in ("json", "combined"):
+        return value
+    if "{" not in value:
+        raise ValueError(
+            f"expected json, combined or a template with {{fields}}{suggest(value, ('json', 'combined'))}"
+        )
+    if control := _CONTROL.search(value):
+        raise Fault("a log line is one line", offset=control.start())
+    template.parts(value, LOG_FIELDS)
+    return value
+
+
+def _redirect_target(value: str) -> str:
+    for index, char in enumerate(value):
+        if not "!" <= char <= "~":
+            what = "a line break" if char in "\r\n" else f"the character {char!r}"
+            raise Fault(f"{what} cannot stand in a URL", offset=index)
+    if not _TARGET.match(value):
+        hint = f" (did you mean https://{value}?)" if "." in value.partition("/")[0] else ""
+        raise ValueError(f"expected a URL or a path beginning with /{hint}")
+    template.parts(value, REDIRECT_FIELDS)
+    return value
+
+
+def _balance(value: object) -> str:
+    name = next(iter(value), "") if isinstance(value, dict) else value
+    if name in LATER_BALANCE:
+        raise ValueError(f"balance: {name} is not supported yet")
+    if not isinstance(name, str) or isinstance(value, dict) or name not in BALANCE:
+        hint = suggest(name, BALANCE) if isinstance(name, str) else ""
+        raise ValueError(f"expected one of {', '.join(BALANCE)}{hint}")
+    return name
+
+
+def _cores() -> int:
+    return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
+
+
+def _workers(value: object) -> int:
+    if value == "auto":
+        return _cores()
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_WORKERS:
+        raise ValueError(f"expected auto or a number from 1 to {MAX_WORKERS}")
+    return value
+
+
+MAX_WORKERS: Final = 64
+
+
+class AccessLog(Model):
+    """Where a line about every request goes."""
+
+    shorthand: ClassVar = {
+        "type": "string",
+        "description": 'A file, or "-" for standard output; off for no log.',
+    }
+
+    path: Annotated[str, BeforeValidator(_log_path)] = Field(
+        description='File to append to; "-" is standard output. Relative names are relative to the site file.'
+    )
+    format: Annotated[Text, AfterValidator(_log_format)] = Field(
+        "json",
+        description="json (an object per line), combined (as Apache and nginx write it), or a template with "
+        f"placeholders in braces: {', '.join(LOG_FIELDS)}.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        return {"path": value} if isinstance(value, str) else value
+
+
+class LoadReports(Model):
+    """Where load agents push their signed reports."""
+
+    listen: ListenField = Field(description="UDP address to receive reports on.")
+    key_file: File = Field(description="Key shared with the agents; nobody but its owner may read the file.")
+
+
+class Limits(Model):
+    """What a client may send; exceeding one is answered with its own status and closes the connection."""
+
+    header_bytes: Annotated[Size, within(256, 60 * 1024)] = Field(
+        "32KiB", validate_default=True, description="Whole request head; more is 431. At most 60KiB."
+    )
+    header_count: Annotated[Whole, Field(ge=1, le=1000)] = Field(
+        100, description="Header lines; more is 431. At most 1000."
+    )
+    url_bytes: Annotated[Size, within(64, 60 * 1024)] = Field(
+        default_factory=lambda data: min(16 * 1024, data["header_bytes"]),
+        description="Request target; longer is 414. Default: 16KiB, or header_bytes if that is less.",
+    )
+    body_bytes: Size = Field("1GiB", validate_default=True, description="Request body; more is 413.")
+    header_timeout: PositiveDuration = Field(
+        "10s",
+        validate_default=True,
+        description="From the first byte of a request head to its last; later is 408.",
+    )
+    idle_timeout: PositiveDuration = Field(
+        "60s", validate_default=True, description="How long a connection without a request is kept."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Limits":
+        if self.url_bytes > self.header_bytes:
+            raise Fault("the URL is part of the head: at most header_bytes", "url_bytes")
+        return self
+
+
+class Certificate(Model):
+    """A certificate chain and its private key, both PEM."""
+
+    cert: File = Field(description="Certificate followed by its intermediates.")
+    key: File = Field(description="Private key, not encrypted; nobody but its owner may read the file.")
+
+
+class Tls(Model):
+    """TLS towards clients."""
+
+    certificates: Annotated[tuple[Certificate, ...], Some()] = Field(
+        description="Chosen by the server name a client asks for; the first is for clients that name none."
+    )
+    min_version: Annotated[
+        Literal["1.2", "1.3"],
+        # Without quotes YAML reads a number.
+        BeforeValidator(lambda value: str(value) if isinstance(value, float) else value),
+        WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),
+    ] = Field("1.2", description="Oldest TLS version accepted.")
+
+
+class Frontend(Model):
+    """An entrance for clients."""
+
+    listen: Annotated[tuple[ListenField, ...], OneOrMany()] = Field(
+        description="One or more addresses to listen on."
+    )
+    name: FrontendName = Field(
+        default_factory=lambda data: str(data["listen"][0]),
+        description="Name in logs and status. Default: the first address.",
+    )
+    trusted_proxies: tuple[Network, ...] = Field(
+        (), description="From these addresses, X-Forwarded-For and Forwarded are believed and extended."
+    )
+    limits: Limits = Field(default_factory=Limits, description="What a client may send.")
+    tls: Annotated[Tls | None, Given()] = Field(None, description="Speak TLS on this frontend.")
+
+
+class Server(Model):
+    """One server of a backend."""
+
+    shorthand: ClassVar = {
+        "type": "string",
+        "description": "Address only; it becomes the name as well.",
+        "examples": ["10.0.0.11:8080"],
+    }
+
+    address: AddressField = Field(description="ip:port, [ipv6]:port, hostname:port or unix:/path.")
+    name: Name = Field(
+        default_factory=lambda data: data["address"].token,
+        description="Name in cookies, logs, status and load reports. Default: the address.",
+    )
+    weight: Annotated[Whole, Field(ge=1, le=256)] = Field(
+        1, description="Share of the work relative to the others."
+    )
+    max_connections: Annotated[Annotated[Whole, Field(ge=1)] | None, Given()] = Field(
+        None, description="Requests in flight at most. Default: no limit."
+    )
+    backup: Flag = Field(default=False, description="Used only while no other server is available.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        return {"address": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_name(self) -> "Server":
+        if not NAME.fullmatch(self.name):
+            raise Fault("this address is too long for a name: give the server a name", "address")
+        return self
+
+
+class Affinity(Model):
+    """Bring a client back to the server that served it before."""
+
+    cookie: CookieName = Field(description="Name of the cookie that remembers the server.")
+    secure: Flag = Field(default=False, description="Mark the cookie Secure: it is sent over https only.")
+    max_age: Annotated[Duration | None, Given()] = Field(
+        None, description="How long clients keep the cookie. Default: until the browser closes."
+    )
+
+    @model_validator(mode="after")
+    def _cookie(self) -> "Affinity":
+        if self.cookie.lower().startswith(("__secure-", "__host-")) and not self.secure:
+            raise Fault(f"clients take a cookie named {self.cookie} only with secure: true", "cookie")
+        if self.max_age is not None and self.max_age < 1:
+            raise Fault("must be at least 1s", "max_age")
+        return self
+
+
+class Expect(Model):
+    """What a healthy server answers."""
+
+    status: Annotated[tuple[StatusField, ...], OneOrMany()] = Field(
+        (StatusRange(200, 299),),
+        description="Statuses and ranges of statuses.",
+        json_schema_extra={"default": "200-299"},
+    )
+    body: Annotated[Text | None, Given()] = Field(
+        None,
+        description='Text the body contains, or "~" and a regular expression that matches somewhere in it.',
+    )
+
+    @field_validator("body")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None and value.startswith("~"):
+            try:
+                re.compile(value[1:])
+            except re.error as error:
+                raise Fault(f"not a regular expression: {error.msg}", offset=1 + (error.pos or 0)) from None
+        return value
+
+
+class Check(Model):
+    """How to find out whether a server is up: either http or tcp."""
+
+    http: Annotated[Text | None, Given()] = Field(None, description="Path to GET.")
+    tcp: Flag = Field(default=False, description="It is enough that a connection can be made.")
+    interval: PositiveDuration = Field("2s", validate_default=True, description="Time between checks.")
+    timeout: PositiveDuration = Field("1s", validate_default=True, description="Time for a whole check.")
+    rise: Annotated[Whole, Field(ge=1, le=100)] = Field(
+        2, description="Good checks in a row until a server is up."
+    )
+    fall: Annotated[Whole, Field(ge=1, le=100)] = Field(
+        3, description="Bad checks in a row until it is down."
+    )
+    expect: Expect = Field(default_factory=Expect, description="What a good answer is (http only).")
+    headers: dict[HeaderName, HeaderValue] = Field(
+        {}, description="Headers to send, such as Host (http only)."
+    )
+
+    @field_validator("http")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"/[!-~]*", value):
+            raise ValueError("expected a path such as /healthz")
+        return value
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Check":
+        if self.http is None and not self.tcp:
+            raise Fault('a check needs http: "/path" or tcp: true')
+        if self.http is not None and self.tcp:
+            raise Fault("a check is either http or tcp, not both", "tcp", key=True)
+        if self.http is None:
+            for name in ("expect", "headers"):
+                if name in self.model_fields_set:
+                    raise Fault(f"{name} goes with http only", name, key=True)
+        return self
+
+
+class Agent(Model):
+    """What to make of the load reports about this backend's servers."""
+
+    stale_after: PositiveDuration = Field(
+        "3s", validate_default=True, description="Silence after which a server's weight returns to neutral."
+    )
+
+
+class Timeouts(Model):
+    """How long a server may take."""
+
+    connect: PositiveDuration = Field(
+        "2s", validate_default=True, description="To accept a connection; then 502."
+    )
+    response: PositiveDuration = Field(
+        "30s",
+        validate_default=True,
+        description="To send the head of its answer, and between parts of it; then 504.",
+    )
+    idle: PositiveDuration = Field(
+        "60s", validate_default=True, description="How long an unused connection to a server is kept."
+    )
+
+
+class Backend(Model):
+    """Servers that do the same work."""
+
+    name: str
+    balance: Annotated[
+        str, PlainValidator(_balance), WithJsonSchema({"type": "string", "enum": list(BALANCE)})
+    ] = Field(
+        "measured",
+        description="How to pick a server: measured (by load reports and requests in flight), round-robin, "
+        "weighted-round-robin, least-connections, weighted-least-connections.",
+    )
+    servers: Annotated[tuple[Server, ...], Some()] = Field(description="The servers.")
+    affinity: Annotated[Affinity | None, Given()] = Field(None, description="Keep a client on one server.")
+    check: Annotated[Check | None, Given()] = Field(
+        None, description="Active check. Default: servers count as up."
+    )
+    agent: Agent = Field(default_factory=Agent, description="Load reports pushed by loadagent.")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="How long a server may take.")
+
+
+class Match(Model):
+    """Which requests a route is for; everything given must hold, of a list one item."""
+
+    scheme: Annotated[Literal["http", "https"] | None, Given()] = Field(None, description="http or https.")
+    host: Annotated[tuple[Host, ...], OneOrMany()] = Field(
+        (), description='Host asked for, without port; "*.example.com" is every host below example.com.'
+    )
+    path: Annotated[tuple[PathField, ...], OneOrMany()] = Field(
+        (), description='Prefix of the path, or "= /exact" for the whole of it.'
+    )
+
+    @property
+    def everything(self) -> bool:
+        """Whether no request is left over for the routes that follow."""
+        return (
+            self.scheme is None
+            and not self.host
+            and (not self.path or any(item == PathMatch("/", exact=False) for item in self.path))
+        )
+
+
+class Redirect(Model):
+    """Send the client elsewhere."""
+
+    shorthand: ClassVar = {"type": "string", "description": "Target; the status is 302."}
+
+    to: Annotated[Text, AfterValidator(_redirect_target)] = Field(
+        description=f"URL or path, with placeholders in braces: {', '.join(REDIRECT_FIELDS)}."
+    )
+    status: Literal[301, 302, 303, 307, 308] = Field(302, description="Status of the answer.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        return {"to": value} if isinstance(value, str) else value
+
+
+class Respond(Model):
+    """Answer from the gateway itself."""
+
+    status: Annotated[Whole, Field(ge=200, le=599)] = Field(200, description="Status of the answer.")
+    body: Text = Field("", description="Body of the answer, sent as UTF-8.")
+    type: HeaderValue = Field("text/plain; charset=utf-8", description="Content-Type, when there is a body.")
+    headers: dict[HeaderName, HeaderValue] = Field({}, description="More headers.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Respond":
+        if self.body and self.status in _BODILESS:
+            raise Fault(f"status {self.status} has no body", "body", key=True)
+        for name in self.headers:
+            if name.lower() in _FRAMING:
+                raise Fault(f"{name} is set by the gateway", "headers", name, key=True)
+        return self
+
+
+class Route(Model):
+    """What to do with requests that match: the first route that holds decides."""
+
+    match: Match = Field(default_factory=Match, description="Which requests; left out: all.")
+    redirect: Annotated[Redirect | None, Given()] = Field(None, description="Send the client elsewhere.")
+    respond: Annotated[Respond | None, Given()] = Field(None, description="Answer from the gateway itself.")
+    backend: Annotated[Text | None, Given()] = Field(None, description="Name of the backend that answers.")
+
+    @model_validator(mode="after")
+    def _one_action(self) -> "Route":
+        actions = [name for name in ("redirect", "respond", "backend") if getattr(self, name) is not None]
+        if not actions:
+            raise Fault("a route needs one of redirect, respond, backend")
+        if len(actions) > 1:
+            raise Fault(f"a route has one action: {actions[0]} or {actions[1]}", actions[1], key=True)
+        return self
+
+
+def _access_log(value: object) -> object:
+    if value is None:
+        raise ValueError(f"expected off, a file or a mapping, not {kind(value)}")
+    return None if value is False or value == "off" else value
+
+
+def _named_backends(value: object) -> object:
+    """Give each backend its key as its name."""
+    if not isinstance(value, dict):
+        return value
+    return {key: {**item, "name": key} if isinstance(item, dict) else item for key, item in value.items()}
+
+
+class Site(Model):
+    """A whole site file."""
+
+    node: Text = Field(
+        default_factory=socket.gethostname, description="This gateway's name. Default: the host name."
+    )
+    workers: Annotated[
+        int,
+        PlainValidator(_workers),
+        WithJsonSchema(
+            {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}]}
+        ),
+    ] = Field(
+        default_factory=_cores,
+        description="Processes that carry traffic; auto is one per core.",
+    )
+    user: Text = Field("nobody", description="Workers become this user when the gateway is started as root.")
+    drain: Duration = Field(
+        "30s",
+        validate_default=True,
+        description="How long requests in flight may go on when the gateway stops.",
+    )
+    access_log: Annotated[AccessLog | None, BeforeValidator(_access_log)] = Field(
+        None, description="A line about every request. Default: off."
+    )
+    load_reports: Annotated[LoadReports | None, Given()] = Field(
+        None, description="Receive the reports of load agents. Default: none are received."
+    )
+    frontends: tuple[Frontend, ...] = Field((), description="Entrances for clients.")
+    backends: Annotated[dict[Name, Backend], BeforeValidator(_named_backends)] = Field(
+        {}, description="Groups of servers, by name."
+    )
+    routes: tuple[Route, ...] = Field(
+        default_factory=lambda data: tuple(
+            Route(backend=name) for name in data["backends"] if len(data["backends"]) == 1
+        ),
+        description="What to do with requests; the first route that matches decides. "
+        "May be left out when there is one backend.",
+    )
+    pages: dict[Annotated[int, Field(ge=400, le=599)], File] = Field(
+        {}, description="Files to send as the body of the gateway's own errors, by status."
+    )

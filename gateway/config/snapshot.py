@@ -1,0 +1,68 @@
+"""A loaded site with its version: what every process works from until the next reload."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gateway.config.loader import Endpoint, Loaded
+from gateway.config.model import Site
+
+CAPACITY: Final = 16384
+"""Rows of the board."""
+
+
+class CapacityError(Exception):
+    """There are more servers than rows for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The compiled, immutable site file.
+
+    `slots` gives each (backend, server) its row of the board. A server keeps its row for as long as its names
+    and its place stay the same; anything else is another server, and gets another row.
+    """
+
+    version: int
+    site: Site
+    files: Mapping[Path, bytes]
+    resolved: Mapping[tuple[str, str], Endpoint]
+    slots: Mapping[tuple[str, str], int]
+    capacity: int
+    unused: int
+    """The first row that was never used; so are all above it."""
+    freed: tuple[int, ...]
+    """Rows given back, longest ago first."""
+
+    @classmethod
+    def first(cls, loaded: Loaded, capacity: int = CAPACITY) -> "Snapshot":
+        """The snapshot a gateway starts with. Raises CapacityError."""
+        nothing = cls(0, loaded.site, {}, {}, {}, capacity, 0, ())
+        return nothing.next(loaded)
+
+    def next(self, loaded: Loaded) -> "Snapshot":
+        """The snapshot that follows this one. Raises CapacityError."""
+        kept = {
+            server: row
+            for server, row in self.slots.items()
+            if loaded.resolved.get(server) == self.resolved[server]
+        }
+        left = tuple(row for server, row in self.slots.items() if server not in kept)
+        # Requests may still be in flight on a row given back: it must not count against a new server before
+        # it has to, so rows never used go first and those just given back last.
+        rows = (*range(self.unused, self.capacity), *self.freed, *left)
+        new = [server for server in loaded.resolved if server not in kept]
+        if len(new) > len(rows):
+            message = f"{len(loaded.resolved)} servers, and the gateway has room for {self.capacity}"
+            raise CapacityError(message)
+        return Snapshot(
+            version=self.version + 1,
+            site=loaded.site,
+            files=loaded.files,
+            resolved=loaded.resolved,
+            slots={**kept, **dict(zip(new, rows, strict=False))},
+            capacity=self.capacity,
+            unused=min(self.unused + len(new), self.capacity),
+            freed=tuple(row for row in rows[len(new) :] if row < self.unused),
+        )

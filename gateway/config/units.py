@@ -1,0 +1,76 @@
+"""Durations, sizes and shares as people write them → numbers."""
+
+import re
+from typing import Final
+
+_DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
+_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SIZE: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([KMGT]i?B|B)")
+_BYTES: Final[dict[str, int]] = {
+    "B": 1,
+    **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)},
+    **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)},
+}
+_SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
+_NUMBER_AND_WORD: Final = re.compile(r"([0-9.]+) ?([A-Za-z]+)")
+
+LONGEST: Final = 3650 * 86400.0
+"""Seconds; the longest duration that is not taken for a slip."""
+
+
+def duration(value: object) -> float:
+    """Seconds of a text such as 250ms, 2s, 10m, 1h, 1d. Raises ValueError."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError(f"a duration needs a unit: {value}s? (250ms, 2s, 10m, 1h, 1d)")  # noqa: TRY004 - pydantic takes ValueError
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"expected a duration such as 250ms, 2s, 10m{_nearest_unit(value)}")
+    seconds = float(match[1]) * _SECONDS[match[2]]
+    if seconds > LONGEST:
+        raise ValueError("a duration is at most 3650d")
+    return seconds
+
+
+def _nearest_unit(value: object) -> str:
+    """For 10sec, 5 minutes, 2H: the same in a unit that exists."""
+    match = _NUMBER_AND_WORD.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        return ""
+    word = match[2].lower()
+    unit = "ms" if word.startswith(("ms", "mil")) else word[0]
+    return f" (did you mean {match[1]}{unit}?)" if unit in _SECONDS else ""
+
+
+def size(value: object) -> int:
+    """Bytes of a text such as 500B, 16KiB, 1MiB, 10MB, or of a plain integer. Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError(f"expected a size such as 500B, 16KiB, 1MiB{_nearest_size(value)}")
+    return int(float(match[1]) * _BYTES[match[2]])
+
+
+def _nearest_size(value: object) -> str:
+    """For 16k, 16kb, 1Mi: the same in a unit that exists, powers of two."""
+    match = _NUMBER_AND_WORD.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2][0].upper() not in "KMGT":
+        return ""
+    return f" (did you mean {match[1]}{match[2][0].upper()}iB?)"
+
+
+def share(value: object) -> float:
+    """A text such as 60% as a number from 0 to 1. Raises ValueError."""
+    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    number = float(match[1]) / 100 if match else -1.0
+    if not 0 <= number <= 1:
+        raise ValueError("expected a share from 0% to 100%")
+    return number
+
+
+def size_text(number: int) -> str:
+    """Bytes in the largest unit that divides them: 61440 → 60KiB."""
+    for unit in ("GiB", "MiB", "KiB"):
+        if number and number % _BYTES[unit] == 0:
+            return f"{number // _BYTES[unit]}{unit}"
+    return f"{number}B"

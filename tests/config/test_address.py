@@ -1,0 +1,100 @@
+import re
+from ipaddress import ip_network
+
+import pytest
+
+from gateway.config.address import Address, Listen, listen, network, server_address
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("0.0.0.0:8080", Listen("0.0.0.0", 8080)),
+        ("[::]:443", Listen("::", 443)),
+        ("[2001:DB8:0::1]:1", Listen("2001:db8::1", 1)),
+    ],
+)
+def test_listen(text: str, expected: Listen) -> None:
+    assert listen(text) == expected
+    assert listen(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "expected address:port"),
+        ("8080", "8080 needs a port"),
+        (":80", "expected address:port such as 0.0.0.0:8080"),
+        ("0.0.0.0:", "expected address:port"),
+        ("0.0.0.0:0", "a port is between 1 and 65535"),
+        ("0.0.0.0:65536", "a port is between 1 and 65535"),
+        ("::1:80", "put an IPv6 address in brackets: [::1]:80?"),
+        ("[127.0.0.1]:80", "[127.0.0.1] is not an IP address"),
+        ("[fe80::1%eth0]:80", "fe80::1%eth0 is not an IP address"),
+        ("localhost:80", "localhost is not an IP address: expected address:port such as 0.0.0.0:8080"),
+        ("http://0.0.0.0:80", "leave the scheme out"),
+    ],
+)
+def test_not_a_listen(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        listen(text)
+
+
+@pytest.mark.parametrize(
+    "text, expected, token",
+    [
+        ("10.0.0.1:80", Address("tcp", "10.0.0.1", 80), "10.0.0.1:80"),
+        ("[::1]:80", Address("tcp", "::1", 80), "::1:80"),
+        ("App.Internal:80", Address("tcp", "app.internal", 80), "app.internal:80"),
+        ("unix:/run/a b.sock", Address("unix", path="/run/a b.sock"), "unix:run-a-b.sock"),
+    ],
+)
+def test_server_address(text: str, expected: Address, token: str) -> None:
+    address = server_address(text)
+    assert address == expected
+    assert address.token == token
+    assert server_address(str(address)) == address
+
+
+def test_only_names_need_a_name_service() -> None:
+    assert server_address("10.0.0.1:80").is_literal
+    assert server_address("unix:/x").is_literal
+    assert not server_address("localhost:80").is_literal
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("10.0.0.1", "10.0.0.1 needs a port"),
+        ("10.0.0.256:80", "10.0.0.256 is neither an IP address nor a host name"),
+        ("a b:80", "neither an IP address nor a host name"),
+        ("-a:80", "neither"),
+        ("unix:run/x", "expected unix: and an absolute path"),
+        ("unix:/" + "x" * 107, "at most 107 bytes"),
+        ("dns:app:80", "dns: are not supported yet"),
+        ("https://app:80", "leave the scheme out"),
+    ],
+)
+def test_not_a_server_address(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        server_address(text)
+
+
+def test_network() -> None:
+    assert network("10.0.0.0/8") == ip_network("10.0.0.0/8")
+    assert network("192.0.2.1") == ip_network("192.0.2.1/32")
+    assert network("2001:db8::/32") == ip_network("2001:db8::/32")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("10.0.0.1/8", "bits set after its prefix (did you mean 10.0.0.0/8?)"),
+        ("2001:db8::1/32", "did you mean 2001:db8::/32?"),
+        ("10.0.0.0/33", "is not an address range"),
+        ("ten", "is not an address range such as 10.0.0.0/8"),
+    ],
+)
+def test_not_a_network(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        network(text)

@@ -1,0 +1,115 @@
+import pytest
+
+from tests.config.conftest import BASE, Load, Refuse
+
+
+@pytest.mark.parametrize(
+    "text, messages",
+    [
+        ("»{}", ["frontends is missing", "routes is missing, and there is no backend"]),
+        (
+            "»backends: {a: {servers: ['1.2.3.4:5']}}",
+            ["frontends is missing: there is no address to listen on"],
+        ),
+        ("frontends: »[]\nbackends: {a: {servers: ['1.2.3.4:5']}}", ["frontends is missing"]),
+        (
+            "»frontends: [{listen: '127.0.0.1:80'}]\nbackends: {a: &a {servers: ['1.2.3.4:5']}, b: *a}",
+            ["routes is missing, and there are 2 backends to send everything to"],
+        ),
+    ],
+)
+def test_gaps(refuse: Refuse, text: str, messages: list[str]) -> None:
+    refuse(text.replace("»", "»" * len(messages)), *messages)
+
+
+def test_a_site_may_only_redirect(load_text: Load) -> None:
+    text = "frontends: [{listen: '127.0.0.1:80'}]\nroutes: [{redirect: 'https://{host}{uri}'}]\n"
+    assert load_text(text).site.backends == {}
+
+
+def test_what_is_there_twice(refuse: Refuse) -> None:
+    refuse(
+        "frontends:\n"
+        "  - {name: a, listen: ['127.0.0.1:80', '[::1]:80']}\n"
+        "  - {name: »a, listen: ['127.0.0.1:81', »'[0:0::1]:80']}\n"
+        "backends:\n"
+        "  app: {servers: ['1.2.3.4:5', »'1.2.3.4:5', {name: »'1.2.3.4:5', address: '1.2.3.4:6'}]}\n"
+        "  other: {servers: ['1.2.3.4:5']}\n"
+        "routes: [{match: {path: /a}, backend: app}, {backend: other}]\n",
+        "the frontend name a is used twice",
+        "[::1]:80 is listened on twice",
+        "the server name 1.2.3.4:5 is used twice",
+        "the server name 1.2.3.4:5 is used twice",
+    )
+
+
+def test_what_is_wrong_elsewhere_hides_nothing(refuse: Refuse) -> None:
+    refuse(
+        "frontends:\n"
+        "  - {listen: »5}\n"
+        "  - {listen: '127.0.0.1:80'}\n"
+        "  - {listen: »'127.0.0.1:80', »http2: true}\n"
+        "backends:\n"
+        "  app: {servers: ['1.2.3.4:5', »'1.2.3.4:5'], check: {http: »x}}\n"
+        "  bad: {servers: »[]}\n"
+        "  lost: {servers: [»'no.such.name:5'], balance: »x}\n"
+        "routes:\n"
+        "  - »{}\n"
+        "  - {backend: »ap, match: {path: »x}}\n"
+        "  - {backend: bad}\n"
+        "pages: {»1: x, 502: »none.html}\n",
+        "expected address:port",
+        "127.0.0.1:80 is listened on twice",
+        "http2 is not supported yet",
+        "is used twice",
+        "expected a path",
+        "expected at least one",
+        "cannot resolve no.such.name",
+        "expected one of",
+        "a route needs one of",
+        "there is no backend ap",
+        "expected a path prefix",
+        "must be at least 400",
+        "none.html: no such file or directory",
+    )
+
+
+@pytest.mark.parametrize(
+    "routes, warning",
+    [
+        (
+            "[{backend: app}, »{match: {path: /a}, respond: {}}]",
+            "never reached: the route before it matches everything",
+        ),
+        (
+            "[{match: {path: /}, backend: app}, »{respond: {}}, {respond: {}}]",
+            "never reached, nor are the 1 after it",
+        ),
+        (
+            "[{match: {path: /a}, backend: app}, »{match: {path: /a}, respond: {}}, {backend: app}]",
+            "never reached: routes[0] matches the same requests",
+        ),
+    ],
+)
+def test_routes_out_of_reach(load_text: Load, routes: str, warning: str) -> None:
+    loaded = load_text(f"{BASE}routes: {routes.replace('»', '')}\n")
+    (problem,) = loaded.warnings
+    assert warning in problem.message
+    assert (problem.line, problem.column) == (3, 9 + routes.index("»"))
+    assert problem.severity == "warning"
+    assert str(problem) == f"{loaded.path}:3:{problem.column}: warning: {problem.message}"
+
+
+@pytest.mark.parametrize(
+    "match", ["scheme: http", "host: a.com", "path: /a", "path: '= /'", "host: a.com, path: /"]
+)
+def test_a_route_with_a_condition_leaves_something_over(load_text: Load, match: str) -> None:
+    assert (
+        load_text(f"{BASE}routes: [{{match: {{{match}}}, backend: app}}, {{backend: app}}]\n").warnings == ()
+    )
+
+
+def test_a_backend_without_a_route(load_text: Load) -> None:
+    (problem,) = load_text(f"{BASE}routes: [{{respond: {{}}}}]\n").warnings
+    assert (problem.line, problem.column) == (2, 12)
+    assert "no route leads to backend app" in problem.message

@@ -1,0 +1,79 @@
+"""Keys that are known but do not work yet are refused by name, each at its place."""
+
+import pytest
+
+from gateway.config import explain, later
+from tests.config.conftest import BASE, Refuse, with_route
+
+SAMPLE = """\
+frontends:
+  - listen: "127.0.0.1:80"
+    »proxy_protocol: false
+    »http2: true
+    limits: {»body_rate: 500/s, »connections: 10000, »connections_per_source: 200}
+    tls: {»client_ca: a, »require_client_cert: true, »acme: {}, certificates: [{cert: »none, key: »none}]}
+backends:
+  app:
+    servers: ["127.0.0.1:1"]
+    affinity: {cookie: SRV, »learn: true, »url: gwserver, »source: 24, »header: X-User}
+    check: {http: /, »grpc: service}
+    agent: {»connect: 8081, »orca: true}
+    »outlier: {errors: 5}
+    »slow_start: 30s
+    »retries: {attempts: 2}
+    timeouts: {»tunnel: 1h}
+    »queue: {limit: 1000}
+    »tls: {verify: true}
+routes:
+  - match: {»method: GET, »query: {a: b}, »header: {A: b}, »cookie: {a: b}, »source: [], »when: x, »class: y}
+    »rewrite: /new/
+    »set_header: {X-Item: a}
+    »set_response_header: {Server: null}
+    »class: staff
+    backend: app
+  - »apache: rules/legacy.htaccess
+  - »site: auto
+  - »python: rules.custom:route
+»admin: {listen: "127.0.0.1:8900"}
+»qos: {classes: []}
+»maintenance: {hosts: []}
+»cluster: {}
+»sites: {}
+»dns: {}
+»tests: []
+»tests_required: true
+"""
+
+
+def test_every_later_key(refuse: Refuse) -> None:
+    messages = []
+    for line in SAMPLE.split("\n"):
+        for piece in line.split("»")[1:]:
+            key = piece.partition(":")[0]
+            messages.append("cannot read" if piece.startswith("none") else f"{key} is not supported yet")
+    refuse(SAMPLE, *messages)
+    assert sum(len(keys.split()) for keys in later.KEYS.values()) == len(messages) - 2
+
+
+def test_later_keys_belong_to_mappings_that_exist_and_are_not_there_yet() -> None:
+    for mapping, keys in later.KEYS.items():
+        assert set(keys.split()).isdisjoint(explain.vocabulary()[mapping])
+
+
+@pytest.mark.parametrize("policy", ["two-choices", "source-hash", "uri-hash", '{hash: "header:X-Tenant"}'])
+def test_later_policies(refuse: Refuse, policy: str) -> None:
+    name = "hash" if "{" in policy else policy
+    text = BASE.replace("servers:", f"balance: »{policy}, servers:")
+    refuse(text, f"balance: {name} is not supported yet")
+
+
+def test_later_values(refuse: Refuse) -> None:
+    refuse(
+        with_route("{match: {path: »'~ ^/item/'}, backend: app}"),
+        "regular expressions for paths are not supported yet",
+    )
+    refuse(BASE.replace('"127.0.0.1:1"', '»"dns:app.internal:80"'), "servers from dns: are not supported yet")
+
+
+def test_a_later_key_elsewhere_is_unknown(refuse: Refuse) -> None:
+    refuse(f"{BASE}»http2: true\n", "unknown key http2")

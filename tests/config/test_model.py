@@ -1,0 +1,381 @@
+"""What a site file may say, what becomes of it, what mistakes are called. A » marks where a problem is."""
+
+import socket
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from gateway.config.model import (
+    AccessLog,
+    Address,
+    Affinity,
+    Check,
+    Expect,
+    Limits,
+    Listen,
+    Match,
+    PathMatch,
+    Redirect,
+    Respond,
+    Route,
+    Server,
+    Site,
+    StatusRange,
+    Timeouts,
+)
+from tests.config.conftest import BASE, Load, Refuse, with_route
+
+BACKEND = 'frontends: [{listen: "127.0.0.1:80"}]\nbackends:\n  app:\n    servers: ["127.0.0.1:1"]\n'
+
+
+def site(load_text: Load, text: str) -> Site:
+    return load_text(text).site
+
+
+def test_the_smallest_site_has_every_default(load_text: Load) -> None:
+    small = site(load_text, BASE)
+    assert small.node == socket.gethostname()
+    assert 1 <= small.workers <= 64
+    assert (small.user, small.drain) == ("nobody", 30.0)
+    assert (small.access_log, small.load_reports, small.pages) == (None, None, {})
+    (frontend,) = small.frontends
+    assert (frontend.name, frontend.listen) == ("127.0.0.1:80", (Listen("127.0.0.1", 80),))
+    assert (frontend.trusted_proxies, frontend.tls) == ((), None)
+    assert frontend.limits == Limits(
+        header_bytes=32 * 1024,
+        header_count=100,
+        url_bytes=16 * 1024,
+        body_bytes=1 << 30,
+        header_timeout="10s",  # type: ignore[arg-type]  # as in a file
+        idle_timeout="60s",  # type: ignore[arg-type]
+    )
+    app = small.backends["app"]
+    assert (app.name, app.balance, app.affinity, app.check) == ("app", "measured", None, None)
+    assert app.agent.stale_after == 3.0
+    assert app.timeouts == Timeouts(connect="2s", response="30s", idle="60s")  # type: ignore[arg-type]
+    assert app.servers == (Server(address=Address("tcp", "127.0.0.1", 1), name="127.0.0.1:1"),)
+    assert (app.servers[0].weight, app.servers[0].max_connections, app.servers[0].backup) == (1, None, False)
+    assert small.routes == (Route(match=Match(), backend="app"),)
+
+
+@pytest.mark.parametrize("log", ["", "access_log: off\n", "access_log: false\n"])
+def test_no_access_log(load_text: Load, log: str) -> None:
+    assert site(load_text, BASE + log).access_log is None
+
+
+def test_access_log_forms(load_text: Load, tmp_path: Path) -> None:
+    assert site(load_text, f'{BASE}access_log: "-"').access_log == AccessLog(path="-", format="json")
+    assert site(load_text, f"{BASE}access_log: a.log").access_log == AccessLog(path=str(tmp_path / "a.log"))
+    template = "{client} {{{status}}}"
+    written = f"{BASE}access_log: {{path: /tmp/a.log, format: '{template}'}}"
+    assert site(load_text, written).access_log == AccessLog(path="/tmp/a.log", format=template)
+
+
+def test_frontend_forms(load_text: Load) -> None:
+    text = """
+    frontends:
+      - {listen: ["0.0.0.0:80", "[::]:80"], trusted_proxies: [10.0.0.0/8, "2001:db8::/32"]}
+      - {name: second, listen: "0.0.0.0:81", limits: {header_bytes: 8KiB}}
+    backends: {app: {servers: ["127.0.0.1:1"]}}
+    """
+    first, second = site(load_text, text).frontends
+    assert first.name == "0.0.0.0:80"
+    assert first.listen == (Listen("0.0.0.0", 80), Listen("::", 80))
+    assert first.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
+    assert (second.name, second.limits.header_bytes, second.limits.url_bytes) == ("second", 8192, 8192)
+
+
+def test_backend_forms(load_text: Load) -> None:
+    text = f"""{BACKEND}
+      - unix:/run/app.sock
+      - {{name: b, address: "[::1]:2", weight: 7, max_connections: 5, backup: true}}
+    affinity: {{cookie: SRV, secure: true, max_age: 1h}}
+    check: {{http: /ok, expect: {{status: [200, "300-399"], body: "~^o"}}, headers: {{Host: a}}}}
+    balance: least-connections
+    """.replace('servers: ["127.0.0.1:1"]\n', "servers:")
+    app = site(load_text, text).backends["app"]
+    assert [server.name for server in app.servers] == ["unix:run-app.sock", "b"]
+    assert app.servers[1].address == Address("tcp", "::1", 2)
+    assert (app.servers[1].weight, app.servers[1].max_connections, app.servers[1].backup) == (7, 5, True)
+    assert app.affinity == Affinity(cookie="SRV", secure=True, max_age="3600s")  # type: ignore[arg-type]
+    expect = Expect(status=(StatusRange(200, 200), StatusRange(300, 399)), body="~^o")
+    assert app.check == Check(http="/ok", expect=expect, headers={"Host": "a"})
+    assert app.balance == "least-connections"
+
+
+@pytest.mark.parametrize(
+    "status, ranges",
+    [
+        ("200", (StatusRange(200, 200),)),
+        ("200-299", (StatusRange(200, 299),)),
+        ("[204, '301']", (StatusRange(204, 204), StatusRange(301, 301))),
+    ],
+)
+def test_expected_status(load_text: Load, status: str, ranges: tuple[StatusRange, ...]) -> None:
+    check = (
+        site(load_text, f"{BACKEND}    check: {{http: /, expect: {{status: {status}}}}}")
+        .backends["app"]
+        .check
+    )
+    assert check is not None
+    assert check.expect.status == ranges
+
+
+@pytest.mark.parametrize(
+    "text, route",
+    [
+        ("{redirect: '/x{uri}'}", Route(redirect=Redirect(to="/x{uri}", status=302))),
+        (
+            "{redirect: {to: 'https://{host}/', status: 308}}",
+            Route(redirect=Redirect(to="https://{host}/", status=308)),
+        ),
+        ("{respond: {}}", Route(respond=Respond(status=200, body="", type="text/plain; charset=utf-8"))),
+        (
+            "{match: {host: WWW.Example.com, path: ['= /a', '=/b', /c], scheme: https}, backend: app}",
+            Route(
+                match=Match(
+                    scheme="https",
+                    host=("www.example.com",),
+                    path=(
+                        PathMatch("/a", exact=True),
+                        PathMatch("/b", exact=True),
+                        PathMatch("/c", exact=False),
+                    ),
+                ),
+                backend="app",
+            ),
+        ),
+        (
+            "{match: {host: ['*.example.com', '[::1]', '10.0.0.1']}, backend: app}",
+            Route(match=Match(host=("*.example.com", "[::1]", "10.0.0.1")), backend="app"),
+        ),
+    ],
+)
+def test_route_forms(load_text: Load, text: str, route: Route) -> None:
+    assert site(load_text, with_route(text)).routes == (route,)
+
+
+def test_models_are_frozen(load_text: Load) -> None:
+    small = site(load_text, BASE)
+    with pytest.raises(ValueError, match="frozen"):
+        small.drain = 1.0  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("node: »5", "expected text, not the number 5; put it in quotes"),
+        ("node: »[]", "expected text, not a list"),
+        ("workers: »0", "expected auto or a number from 1 to 64"),
+        ("workers: »65", "expected auto or a number from 1 to 64"),
+        ("workers: »true", "expected auto or a number from 1 to 64"),
+        ("drain: »10", "a duration needs a unit: 10s?"),
+        ("drain: »[10s]", "expected a duration such as 250ms, 2s, 10m"),
+        ("drain:»", "expected a duration"),
+        ("user: »no-such-user-here", "there is no user no-such-user-here on this machine"),
+        ("access_log:»", "expected off, a file or a mapping, not nothing"),
+        ("access_log: »5", "expected a mapping, not the number 5"),
+        ("access_log: {path: »/none/such/log}", "there is no directory /none/such"),
+        ("access_log: {path: »7}", 'expected a file, or "-", not the number 7'),
+        ("access_log: »{format: json}", "path is missing"),
+        (
+            "access_log: {path: '-', format: »josn}",
+            "expected json, combined or a template with {fields} (did you mean json?)",
+        ),
+        (
+            "access_log: {path: '-', format: '{client} »{sttus}'}",
+            "unknown field {sttus} (did you mean status?)",
+        ),
+        ("access_log: {path: '-', format: '{client} »{'}", "a lone {; write {{ for a brace"),
+        ('access_log: {path: "-", format: "{client}»\\n"}', "a log line is one line"),
+        ("»acess_log: off", "unknown key acess_log (did you mean access_log?)"),
+        ("»zzz: off", "unknown key zzz"),
+        ("load_reports:»", "expected a mapping, not nothing"),
+        ("load_reports: »[]", "expected a mapping, not a list"),
+        ("pages: {»399: site.yaml}", "must be at least 400"),
+        ("pages: {»600: site.yaml}", "must be at most 599"),
+        ("pages: {»oops: site.yaml}", 'expected a whole number, not "oops"'),
+        ("pages: {502: »1}", "expected the name of a file, not the number 1"),
+        ("pages: »[]", "expected a mapping, not a list"),
+        ("routes: »{}", "expected a list, not a mapping"),
+        ("routes: »text", 'expected a list, not "text"'),
+    ],
+)
+def test_mistakes_at_the_top(refuse: Refuse, text: str, message: str) -> None:
+    refuse(f"{BASE}{text}\n", message)
+
+
+@pytest.mark.parametrize(
+    "frontend, message",
+    [
+        ("»5", "expected a mapping, not the number 5"),
+        ("»{}", "listen is missing"),
+        ("{listen: »8080}", "expected address:port such as 0.0.0.0:8080, not the number 8080"),
+        ("{listen: »[]}", "expected at least one"),
+        ("{listen: ['1.2.3.4:5', »'::1:80']}", "put an IPv6 address in brackets: [::1]:80?"),
+        ("{listen: '1.2.3.4:5', name: »a b}", "a name is 1 to 64 letters"),
+        ("{listen: '1.2.3.4:5', name: »''}", "a name is 1 to 64 letters"),
+        ("{listen: '1.2.3.4:5', trusted_proxies: [»10.0.0.1/8]}", "did you mean 10.0.0.0/8?"),
+        ("{listen: '1.2.3.4:5', trusted_proxies: »10.0.0.0/8}", "expected a list"),
+        ("{listen: '1.2.3.4:5', tls: »~}", "expected a mapping, not nothing"),
+        ("{listen: '1.2.3.4:5', tls: »{}}", "certificates is missing"),
+        ("{listen: '1.2.3.4:5', tls: {certificates: »[]}}", "expected at least one"),
+        ("{listen: '1.2.3.4:5', tls: {certificates: [»{key: site.yaml}]}}", "cert is missing"),
+        ("{listen: '1.2.3.4:5', limits: {header_bytes: »61KiB}}", "must be between 256B and 60KiB"),
+        ("{listen: '1.2.3.4:5', limits: {header_bytes: »12k}}", "did you mean 12KiB?"),
+        ("{listen: '1.2.3.4:5', limits: {header_bytes: 8KiB, url_bytes: »9KiB}}", "at most header_bytes"),
+        ("{listen: '1.2.3.4:5', limits: {header_count: »1001}}", "must be at most 1000"),
+        ("{listen: '1.2.3.4:5', limits: {header_count: »0}}", "must be at least 1"),
+        ("{listen: '1.2.3.4:5', limits: {header_count: »many}}", 'expected a whole number, not "many"'),
+        ("{listen: '1.2.3.4:5', limits: {header_count: »true}}", "expected a whole number, not true"),
+        ("{listen: '1.2.3.4:5', limits: {idle_timeout: »0s}}", "must be at least 1ms"),
+        ("{listen: '1.2.3.4:5', limits: {»idle_timout: 1s}}", "(did you mean idle_timeout?)"),
+    ],
+)
+def test_mistakes_in_frontends(refuse: Refuse, frontend: str, message: str) -> None:
+    refuse(f"frontends:\n  - {frontend}\nbackends: {{app: {{servers: ['127.0.0.1:1']}}}}\n", message)
+
+
+def test_min_version_without_quotes_is_a_number_but_meant_as_a_version(refuse: Refuse) -> None:
+    refuse(
+        "frontends: [{listen: '1.2.3.4:5', tls: {min_version: 1.2, certificates: [{cert: »a, key: »b}]}},\n"
+        "  {listen: '1.2.3.4:6', tls: {min_version: »1.1, certificates: [{cert: »a, key: »b}]}}]\n"
+        "backends: {app: {servers: ['127.0.0.1:1']}}\n",
+        "cannot read",
+        "cannot read",
+        "expected one of 1.2, 1.3",
+        "cannot read",
+        "cannot read",
+    )
+
+
+@pytest.mark.parametrize(
+    "backends, message",
+    [
+        ("»[]", "expected a mapping, not a list"),
+        ("{app: »[]}", "expected a mapping, not a list"),
+        ("{»a b: {servers: ['1.2.3.4:5']}}", "a name is 1 to 64 letters, digits and . _ : -"),
+        ("{app: »{}}", "servers is missing"),
+        ("{app: {servers: »[]}}", "expected at least one"),
+        ("{app: {servers: »'1.2.3.4:5'}}", "expected a list"),
+        ("{app: {servers: ['1.2.3.4:5'], »name: x}}", "unknown key name: this backend is called app"),
+        ("{app: {servers: ['1.2.3.4:5'], »chek: {}}}", "unknown key chek (did you mean check?)"),
+        ("{app: {servers: ['1.2.3.4:5'], balance: »messured}}", "(did you mean measured?)"),
+        ("{app: {servers: ['1.2.3.4:5'], balance: »5}}", "expected one of measured, round-robin"),
+        ("{app: {servers: [»5]}}", "expected a mapping, not the number 5"),
+        ("{app: {servers: [»1.2.3.4]}}", "1.2.3.4 needs a port"),
+        ("{app: {servers: [»{name: x}]}}", "address is missing"),
+        ("{app: {servers: [{address: '1.2.3.4:5', name: »a/b}]}}", "a name is 1 to 64 letters"),
+        (
+            "{app: {servers: [{address: '1.2.3.4:5', name: »12}]}}",
+            "expected text, not the number 12; put it in quotes",
+        ),
+        ("{app: {servers: [{address: '1.2.3.4:5', weight: »0}]}}", "must be at least 1"),
+        ("{app: {servers: [{address: '1.2.3.4:5', weight: »257}]}}", "must be at most 256"),
+        (
+            "{app: {servers: [{address: '1.2.3.4:5', weight: »1.5}]}}",
+            "expected a whole number, not the number 1.5",
+        ),
+        ("{app: {servers: [{address: '1.2.3.4:5', max_connections: »0}]}}", "must be at least 1"),
+        (
+            "{app: {servers: [{address: '1.2.3.4:5', max_connections: »~}]}}",
+            "expected a whole number, not nothing",
+        ),
+        ("{app: {servers: [{address: '1.2.3.4:5', backup: »yes}]}}", 'expected true or false, not "yes"'),
+        (
+            "{app: {servers: [{address: '1.2.3.4:5', »wieght: 2}]}}",
+            "unknown key wieght (did you mean weight?)",
+        ),
+        ("{app: {servers: [»'unix:/" + "x" * 70 + "']}}", "give the server a name"),
+        ("{app: {servers: ['1.2.3.4:5'], affinity: »SRV}}", 'expected a mapping, not "SRV"'),
+        ("{app: {servers: ['1.2.3.4:5'], affinity: »{secure: true}}}", "cookie is missing"),
+        ("{app: {servers: ['1.2.3.4:5'], affinity: {cookie: »a b}}}", "not the name of a cookie"),
+        ("{app: {servers: ['1.2.3.4:5'], affinity: {cookie: »__Host-x}}}", "only with secure: true"),
+        ("{app: {servers: ['1.2.3.4:5'], affinity: {cookie: x, max_age: »10ms}}}", "must be at least 1s"),
+        ("{app: {servers: ['1.2.3.4:5'], check: »{}}}", 'a check needs http: "/path" or tcp: true'),
+        ("{app: {servers: ['1.2.3.4:5'], check: {http: /, »tcp: true}}}", "either http or tcp"),
+        ("{app: {servers: ['1.2.3.4:5'], check: {http: »ok}}}", "expected a path such as /healthz"),
+        ("{app: {servers: ['1.2.3.4:5'], check: {tcp: true, »expect: {}}}}", "expect goes with http only"),
+        ("{app: {servers: ['1.2.3.4:5'], check: {tcp: true, »headers: {}}}}", "headers goes with http only"),
+        (
+            "{app: {servers: ['1.2.3.4:5'], check: {http: /, expect: {status: »99}}}}",
+            "expected a status such as 200",
+        ),
+        (
+            "{app: {servers: ['1.2.3.4:5'], check: {http: /, expect: {status: [200, »3-2]}}}}",
+            "expected a status",
+        ),
+        (
+            "{app: {servers: ['1.2.3.4:5'], check: {http: /, expect: {status: »300-200}}}}",
+            "expected a status",
+        ),
+        (
+            "{app: {servers: ['1.2.3.4:5'], check: {http: /, expect: {body: '~a»('}}}}",
+            "not a regular expression",
+        ),
+        ("{app: {servers: ['1.2.3.4:5'], check: {http: /, headers: {»a b: c}}}}", "not the name of a header"),
+        (
+            '{app: {servers: ["1.2.3.4:5"], check: {http: /, headers: {A: "b»\\r\\nC: d"}}}}',
+            "a line break cannot stand",
+        ),
+        ("{app: {servers: ['1.2.3.4:5'], check: {http: /, rise: »0}}}", "must be at least 1"),
+        ("{app: {servers: ['1.2.3.4:5'], agent: {stale_after: »3}}}", "a duration needs a unit: 3s?"),
+        ("{app: {servers: ['1.2.3.4:5'], timeouts: {connect: »0s}}}", "must be at least 1ms"),
+    ],
+)
+def test_mistakes_in_backends(refuse: Refuse, backends: str, message: str) -> None:
+    refuse(
+        f"frontends: [{{listen: '127.0.0.1:80'}}]\nbackends: {backends}\nroutes: [{{respond: {{}}}}]\n",
+        message,
+    )
+
+
+@pytest.mark.parametrize(
+    "route, message",
+    [
+        ("»text", 'expected a mapping, not "text"'),
+        ("»{}", "a route needs one of redirect, respond, backend"),
+        ("»{match: {path: /}}", "a route needs one of redirect, respond, backend"),
+        ("{redirect: /x, »backend: app}", "a route has one action: redirect or backend"),
+        ("{respond: {}, »backend: app}", "a route has one action: respond or backend"),
+        ("{backend: »ap}", "there is no backend ap (did you mean app?)"),
+        ("{backend: »5}", "expected text, not the number 5"),
+        ("{»bakend: app, respond: {}}", "unknown key bakend (did you mean backend?)"),
+        ("{backend: app, match: {scheme: »htps}}", "expected one of http, https (did you mean https?)"),
+        ("{backend: app, match: {host: »'a.com:80'}}", "without its port (did you mean a.com?)"),
+        ("{backend: app, match: {host: »'*'}}", "leave host out to match every host"),
+        (
+            "{backend: app, match: {host: »'a.*.com'}}",
+            'expected a host such as www.example.com or "*.example.com"',
+        ),
+        ("{backend: app, match: {host: [a.com, »bücher.de]}}", "in its xn-- form"),
+        ("{backend: app, match: {host: »[]}}", "expected at least one"),
+        ("{backend: app, match: {path: »shop/}}", '(did you mean "/shop/"?)'),
+        ("{backend: app, match: {path: »'/a?b=c'}}", "expected a path prefix"),
+        ("{backend: app, match: {path: »'= a'}}", "expected a path prefix"),
+        ("{backend: app, match: {path: [/a, »/b c]}}", "expected a path prefix"),
+        ("{backend: app, match: »~}", "expected a mapping, not nothing"),
+        (
+            "{redirect: »www.example.com}",
+            "expected a URL or a path beginning with / (did you mean https://www.example.com?)",
+        ),
+        ("{redirect: »''}", "expected a URL or a path beginning with /"),
+        ("{redirect: 'https://»{hst}/'}", "unknown field {hst} (did you mean host?)"),
+        ("{redirect: {to: 'https://»{hst}/'}}", "unknown field {hst} (did you mean host?)"),
+        ('{redirect: "/x»\\r\\nSet-Cookie: a=b"}', "a line break cannot stand in a URL"),
+        ("{redirect: /a» b}", "the character ' ' cannot stand in a URL"),
+        ("{redirect: {to: /, status: »300}}", "expected one of 301, 302, 303, 307, 308"),
+        ("{redirect: »{status: 301}}", "to is missing"),
+        ("{redirect: »5}", "expected a mapping, not the number 5"),
+        ("{respond: {status: »199}}", "must be at least 200"),
+        ("{respond: {status: »600}}", "must be at most 599"),
+        ("{respond: {status: 204, »body: x}}", "status 204 has no body"),
+        ('{respond: {type: "a»\\nb"}}', "a line break cannot stand in a header"),
+        ('{respond: {headers: {X-A: "a»\\r\\nb"}}}', "a line break cannot stand in a header"),
+        ("{respond: {headers: {»Content-Length: '5'}}}", "Content-Length is set by the gateway"),
+        ("{respond: {headers: {X-A: »5}}}", "expected text, not the number 5; put it in quotes"),
+    ],
+)
+def test_mistakes_in_routes(refuse: Refuse, route: str, message: str) -> None:
+    refuse(with_route(route), message)

@@ -1,0 +1,74 @@
+"""The example files: they load, and the reference leaves nothing out."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.config import Loaded, explain, load
+from gateway.config.document import Document
+from gateway.config.model import BALANCE, LOG_FIELDS, REDIRECT_FIELDS, Limits, Timeouts
+from tests.config.test_json_schema import SCHEMA, valid
+from tests.support.certificates import Authority
+
+CONF = Path(__file__).parents[2] / "conf"
+REFERENCE = (CONF / "reference.yaml").read_text()
+
+
+@pytest.fixture
+def loaded(tmp_path: Path, authority: Authority) -> Loaded:
+    """The reference file with what it leaves to its reader: certificates and a key."""
+    conf = tmp_path / "conf"
+    shutil.copytree(CONF, conf)
+    (conf / "tls").mkdir()
+    for name in ("www", "shop"):
+        pair = authority.issue(f"{name}.example.com")
+        shutil.copy(pair.cert, conf / "tls" / f"{name}.crt")
+        shutil.copy(pair.key, conf / "tls" / f"{name}.key")
+    (conf / "agent.key").touch(mode=0o600)
+    (conf / "agent.key").write_bytes(b"0123456789abcdef")
+    return load(conf / "reference.yaml", {"localhost": ["127.0.0.1"]}.__getitem__)
+
+
+def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
+    assert loaded.warnings == ()
+    assert len(loaded.site.routes) == 5
+    assert len(loaded.files) == 7
+
+
+def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:
+    """(mapping, key) of every key of a file's data."""
+    found: set[tuple[str, str]] = set()
+    if isinstance(value, dict):
+        found |= {(explain.pattern(at), key) for key in value}
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        found |= keys(item, (*at, key))
+    return found
+
+
+def test_the_reference_has_every_key() -> None:
+    wanted = {(mapping, key) for mapping, names in explain.vocabulary().items() for key in names}
+    assert wanted - keys(Document(REFERENCE).data) == set()
+
+
+@pytest.mark.parametrize("words", [BALANCE, LOG_FIELDS, REDIRECT_FIELDS])
+def test_the_reference_has_every_word(words: tuple[str, ...]) -> None:
+    assert [word for word in words if word not in REFERENCE] == []
+
+
+def test_defaults_the_reference_states_are_true(loaded: Loaded) -> None:
+    assert loaded.site.frontends[0].limits == Limits()
+    assert loaded.site.backends["app"].timeouts == Timeouts()
+
+
+@pytest.mark.parametrize("name", ["reference.yaml", "minimal.yaml"])
+def test_the_schema_accepts_it(name: str) -> None:
+    assert valid(Document((CONF / name).read_text()).data, SCHEMA)
+
+
+def test_the_smallest_file_loads() -> None:
+    loaded = load(CONF / "minimal.yaml")
+    assert loaded.warnings == ()
+    assert loaded.site.routes[0].backend == "app"

@@ -1,0 +1,36 @@
+import pytest
+
+from gateway.config.problem import Fault
+from gateway.config.template import parts
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", (("", None),)),
+        ("plain", (("plain", None),)),
+        ("{a}", (("", "a"), ("", None))),
+        ("x{a}{b} y", (("x", "a"), ("", "b"), (" y", None))),
+        ("{{{a}}}", (("{", "a"), ("}", None))),
+        ('{{"k": {a}}}', (('{"k": ', "a"), ("}", None))),
+    ],
+)
+def test_parts(text: str, expected: tuple[tuple[str, str | None], ...]) -> None:
+    assert parts(text, ("a", "b")) == expected
+
+
+@pytest.mark.parametrize(
+    "text, offset, message",
+    [
+        ("ab {hst}", 3, "unknown field {hst} (did you mean host?)"),
+        ("{}", 0, "unknown field {}; there are host, uri"),
+        ("{host", 0, "a lone {; write {{ for a brace"),
+        ("{host} }", 7, "a lone }; write }} for a brace"),
+        ("{{host}", 6, "a lone }"),
+    ],
+)
+def test_faults_say_where(text: str, offset: int, message: str) -> None:
+    with pytest.raises(Fault) as caught:
+        parts(text, ("host", "uri"))
+    assert message in str(caught.value)
+    assert caught.value.offset == offset
