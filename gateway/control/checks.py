@@ -1,0 +1,56 @@
+"""All active checks of a site: one watch and one task for each server that has a check."""
+
+import asyncio
+from functools import partial
+
+from gateway.board import UNKNOWN, Board
+from gateway.config.model import Check
+from gateway.config.snapshot import Snapshot
+from gateway.control.tasks import keep_running, stop
+from gateway.health.probe import Probe, Target
+from gateway.health.watch import Watch
+from gateway.load.receiver import ServerKey
+
+_Plan = tuple[Target, Check]
+
+
+class Checks:
+    """Runs the checks of the newest snapshot."""
+
+    def __init__(self, board: Board, probe: Probe) -> None:
+        self._board = board
+        self._probe = probe
+        self._running: dict[ServerKey, tuple[_Plan, asyncio.Task[None]]] = {}
+
+    async def apply(self, snapshot: Snapshot) -> None:
+        """Follow a snapshot: what has not changed goes on with its counts, the rest stops or starts."""
+        plans = _plans(snapshot)
+        gone = [key for key, (plan, _) in self._running.items() if plans.get(key) != plan]
+        await stop([self._running.pop(key)[1] for key in gone])
+        for key, slot in snapshot.slots.items():
+            if key not in plans:
+                self._board.set_state(slot, UNKNOWN)
+        for key, plan in plans.items():
+            if key not in self._running:
+                target, check = plan
+                watch = Watch(target, check, self._board)
+                work = keep_running(f"checking {target.name}", partial(watch.run, self._probe.check))
+                self._running[key] = plan, asyncio.create_task(work)
+
+    async def close(self) -> None:
+        """Stop all checks; the Board keeps what they found."""
+        await stop([task for _, task in self._running.values()])
+        self._running.clear()
+
+
+def _plans(snapshot: Snapshot) -> dict[ServerKey, _Plan]:
+    plans = {}
+    for backend in snapshot.site.backends.values():
+        if backend.check is None:
+            continue
+        for server in backend.servers:
+            key = backend.name, server.name
+            host = str(server.address) if server.address.kind == "tcp" else "localhost"
+            target = Target("/".join(key), snapshot.slots[key], snapshot.resolved[key], host)
+            plans[key] = target, backend.check
+    return plans

@@ -1,0 +1,90 @@
+"""The control process's work: checks and load reports in, states and weights out to the Board."""
+
+import asyncio
+import contextlib
+import socket
+import time
+
+from gateway.board import Board
+from gateway.config.snapshot import Snapshot
+from gateway.control.checks import Checks
+from gateway.control.publisher import Publisher
+from gateway.control.tasks import keep_running, stop
+from gateway.health.probe import Probe
+from gateway.load.receiver import Receiver, ServerKey
+from loadagent.report import Report, parse_key
+
+PUBLISH_EVERY = 0.5  # seconds
+
+
+class Control:
+    """Everything control does for one site, in the running event loop.
+
+    `reports` is a UDP socket bound to `load_reports.listen`; Control closes it.
+    """
+
+    def __init__(self, board: Board, reports: socket.socket | None = None) -> None:
+        self._board = board
+        self._reports = reports
+        self._publisher = Publisher(board, time.monotonic())
+        self._receiver = Receiver(self._hear)
+        self._transport: asyncio.DatagramTransport | None = None
+        self._stack = contextlib.AsyncExitStack()
+        self._checks: Checks | None = None
+
+    @property
+    def refused_reports(self) -> dict[str, int]:
+        """How many load reports were refused, by reason."""
+        return dict(self._receiver.refused)
+
+    async def apply(self, snapshot: Snapshot, reports: socket.socket | None = None) -> None:
+        """Start with a snapshot, or go over to it without disturbing what has not changed.
+
+        `reports` replaces the socket, for a site file that moves `load_reports.listen`. Raises OSError if the
+        socket cannot be used.
+        """
+        self._publisher.apply(snapshot)
+        if load_reports := snapshot.site.load_reports:  # without a pause, so that both know the same servers
+            self._receiver.expect(parse_key(snapshot.files[load_reports.key_file]), snapshot.slots)
+        if self._checks is None:
+            self._checks = await self._start()
+        await self._checks.apply(snapshot)
+        await self._listen(snapshot, reports)
+
+    async def close(self) -> None:
+        """Stop everything; the Board keeps its last values, so traffic goes on."""
+        if self._checks:
+            await self._checks.close()
+        await self._stack.aclose()
+        self._stop_listening()
+
+    async def _start(self) -> Checks:
+        probe = await self._stack.enter_async_context(Probe())
+        publishing = asyncio.create_task(keep_running("publishing weights", self._publish))
+        self._stack.push_async_callback(stop, [publishing])
+        return Checks(self._board, probe)
+
+    async def _publish(self) -> None:
+        while True:
+            self._publisher.tick(time.monotonic())
+            await asyncio.sleep(PUBLISH_EVERY)
+
+    async def _listen(self, snapshot: Snapshot, reports: socket.socket | None) -> None:
+        if reports is not None or snapshot.site.load_reports is None:
+            self._stop_listening()
+            self._reports = reports
+        if self._reports is not None and self._transport is None and snapshot.site.load_reports:
+            self._reports.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+            self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: self._receiver, sock=self._reports
+            )
+
+    def _stop_listening(self) -> None:
+        if self._transport:
+            self._transport.close()
+        elif self._reports:
+            self._reports.close()
+        self._transport = self._reports = None
+
+    def _hear(self, key: ServerKey, report: Report) -> None:
+        self._publisher.hear(key, report, time.monotonic())

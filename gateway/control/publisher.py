@@ -1,0 +1,106 @@
+"""Turns reports and counters into the effective weights and administrative states on the Board."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, Board
+from gateway.config.model import Backend
+from gateway.config.snapshot import Snapshot
+from gateway.load.meter import Meter
+from gateway.load.receiver import ServerKey
+from gateway.load.weights import Observation, approach, targets
+from loadagent.report import Report, State
+
+_log = logging.getLogger("gateway.control")
+
+_ADMIN = {State.READY: READY, State.DRAIN: DRAIN, State.MAINTENANCE: MAINTENANCE}
+_SETTLED = 0.001  # a weight this near its target, relatively, is set to it
+
+
+@dataclass(slots=True)
+class _Row:
+    """One server: where it is on the Board, what it is configured to weigh, and what is known of it."""
+
+    name: str
+    slot: int
+    configured: float
+    weight: float  # effective
+    meter: Meter
+    fresh: bool = False
+
+
+class Publisher:
+    """Computes the weights of the newest snapshot. Times are in seconds of any one steady clock."""
+
+    def __init__(self, board: Board, now: float) -> None:
+        self._board = board
+        self._now = now
+        self._backends: Mapping[str, Backend] = {}
+        self._rows: dict[ServerKey, _Row] = {}
+        self._inherits = True
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Follow a snapshot. Servers that stay keep what is known of them.
+
+        The first snapshot of this process takes over what the Board says, because another control process may
+        have run before; a server that comes with a later one begins afresh.
+        """
+        rows = {}
+        for backend in snapshot.site.backends.values():
+            for server in backend.servers:
+                key = backend.name, server.name
+                slot = snapshot.slots[key]
+                row = self._rows.get(key)
+                if row is None or row.slot != slot:
+                    row = self._row("/".join(key), slot, server.weight, inherit=self._inherits)
+                row.configured = server.weight
+                rows[key] = row
+        self._rows = rows
+        self._backends = snapshot.site.backends
+        self._inherits = False
+
+    def hear(self, key: ServerKey, report: Report, now: float) -> None:
+        """Take a report about a server of the snapshot."""
+        row = self._rows[key]
+        row.meter.hear(report.score, now, self._backends[key[0]].agent.stale_after)
+        admin = _ADMIN[report.state]
+        # Silence changes nothing here: a server in maintenance does not come back because its agent stopped.
+        if admin != self._board.admin(row.slot):
+            self._board.set_admin(row.slot, admin)
+            _log.info("server %s: its agent says %s", row.name, report.state.name)
+
+    def tick(self, now: float) -> None:
+        """Compute and publish all weights."""
+        elapsed = now - self._now
+        self._now = now
+        for row in self._rows.values():
+            row.meter.count(self._board.requests(row.slot), self._board.failures(row.slot), elapsed)
+        for backend in self._backends.values():
+            rows = [self._rows[backend.name, server.name] for server in backend.servers]
+            observations = [self._observe(row, backend.agent.stale_after) for row in rows]
+            measured = backend.balance == "measured"
+            wanted = targets(observations) if measured else [row.configured for row in rows]
+            for row, target in zip(rows, wanted, strict=True):
+                row.weight = approach(row.weight, target, elapsed)
+                if not measured or abs(row.weight - target) < _SETTLED * target:
+                    row.weight = target
+                self._board.set_weight(row.slot, row.weight)
+
+    def _row(self, name: str, slot: int, configured: float, *, inherit: bool) -> _Row:
+        board = self._board
+        if not inherit:
+            board.set_state(slot, UNKNOWN)
+            board.set_admin(slot, READY)
+        weight = (inherit and board.weight(slot)) or configured
+        return _Row(name, slot, configured, weight, Meter(board.requests(slot), board.failures(slot)))
+
+    def _observe(self, row: _Row, stale_after: float) -> Observation:
+        load = row.meter.load(self._now, stale_after)
+        if row.fresh and load is None:
+            _log.warning(
+                "server %s: no load report for %g s, its weight returns to neutral", row.name, stale_after
+            )
+        row.fresh = load is not None
+        idle = self._board.state(row.slot) == DOWN or self._board.admin(row.slot) != READY
+        return row.meter.observe(row.configured, None if idle else load)

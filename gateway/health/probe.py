@@ -1,0 +1,158 @@
+"""One check of one server: connect, perhaps ask, and name what happened."""
+
+import asyncio
+import logging
+import re
+import time
+from dataclasses import dataclass
+from types import SimpleNamespace, TracebackType
+from typing import Self
+
+import aiohttp
+from yarl import URL
+
+from gateway.config.model import Check
+from gateway.health.result import Outcome, Result
+
+MAX_BODY_BYTES = 64 * 1024
+
+_log = logging.getLogger("gateway.health")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server to check.
+
+    `name` is for people, `slot` the row of the Board, `address` where to connect (a path is a Unix socket),
+    and `host` the Host header to send unless the check has its own.
+    """
+
+    name: str
+    slot: int
+    address: tuple[str, int] | str
+    host: str
+
+
+class Probe:
+    """Makes checks. Every check opens a connection of its own: an old one proves nothing about new ones."""
+
+    async def __aenter__(self) -> Self:
+        self._session = self._open(aiohttp.TCPConnector(force_close=True, limit=0))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._session.close()
+
+    async def check(self, target: Target, check: Check) -> Result:
+        """Check once, in at most `check.timeout` seconds. Never raises: whatever happens is a result."""
+        progress = SimpleNamespace(connected=False)
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(check.timeout):
+                if check.http is None:
+                    outcome, detail = await _connect(target)
+                else:
+                    outcome, detail = await self._get(target, check, progress)
+        except Exception as error:  # noqa: BLE001 - what nobody thought of is a failed check
+            outcome, detail = _name(error, connected=progress.connected)
+        return Result(outcome, time.monotonic() - began, detail)
+
+    async def _get(self, target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
+        if isinstance(target.address, tuple):
+            return await _ask(self._session, target, check, progress)
+        async with self._open(aiohttp.UnixConnector(target.address, force_close=True)) as session:
+            return await _ask(session, target, check, progress)
+
+    @staticmethod
+    def _open(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_start.append(_refuse_retry)
+        trace.on_connection_create_end.append(_note_connection)
+        return aiohttp.ClientSession(
+            connector=connector,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "gateway-check"},
+            skip_auto_headers=["Accept-Encoding"],  # a compressed body could not be compared
+            timeout=aiohttp.ClientTimeout(total=None),
+            trace_configs=[trace],
+        )
+
+
+class _ClosedError(Exception):
+    """The server closed the connection instead of answering."""
+
+
+async def _refuse_retry(
+    _session: aiohttp.ClientSession,
+    context: SimpleNamespace,
+    _params: aiohttp.TraceConnectionCreateStartParams,
+) -> None:
+    # aiohttp would ask again on another connection (RFC 9110 section 9.2.2 lets it); a check is one question.
+    if context.trace_request_ctx.connected:
+        raise _ClosedError("closed without an answer")
+
+
+async def _note_connection(
+    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceConnectionCreateEndParams
+) -> None:
+    context.trace_request_ctx.connected = True
+
+
+async def _connect(target: Target) -> tuple[Outcome, str]:
+    if isinstance(target.address, tuple):
+        _, writer = await asyncio.open_connection(*target.address)
+    else:
+        _, writer = await asyncio.open_unix_connection(target.address)
+    writer.transport.abort()  # nothing was said, so there is nothing to end politely
+    return Outcome.OK, "connected"
+
+
+async def _ask(
+    session: aiohttp.ClientSession, target: Target, check: Check, progress: SimpleNamespace
+) -> tuple[Outcome, str]:
+    host, port = target.address if isinstance(target.address, tuple) else ("localhost", 80)
+    url = URL(f"http://{f'[{host}]' if ':' in host else host}:{port}{check.http}", encoded=True)
+    own_host = any(name.lower() == "host" for name in check.headers)
+    headers = check.headers if own_host else {"Host": target.host, **check.headers}
+    async with session.get(
+        url, headers=headers, allow_redirects=False, trace_request_ctx=progress
+    ) as response:
+        detail = f"HTTP {response.status}"
+        if not any(span.low <= response.status <= span.high for span in check.expect.status):
+            return Outcome.HTTP_STATUS, detail
+        if check.expect.body is not None and not _holds(check.expect.body, await _read(response)):
+            return Outcome.HTTP_BODY, detail
+        return Outcome.OK, detail
+
+
+async def _read(response: aiohttp.ClientResponse) -> str:
+    body = b""
+    while chunk := await response.content.read(MAX_BODY_BYTES - len(body)):
+        body += chunk
+    return body.decode("utf-8", "replace")
+
+
+def _holds(expected: str, body: str) -> bool:
+    return bool(re.search(expected[1:], body)) if expected.startswith("~") else expected in body
+
+
+def _name(error: Exception, *, connected: bool) -> tuple[Outcome, str]:
+    """Name what went wrong. aiohttp wraps the system's errors, asyncio does not."""
+    if isinstance(error, TimeoutError):
+        return (Outcome.HTTP_TIMEOUT if connected else Outcome.TCP_CONNECT_TIMEOUT), "no answer"
+    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    detail = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+    if not connected and isinstance(cause, ConnectionRefusedError):
+        return Outcome.TCP_CONNECT_REFUSED, detail
+    if not connected and isinstance(cause, OSError):
+        return Outcome.TCP_CONNECT_FAILED, detail
+    if isinstance(
+        error, _ClosedError | OSError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError
+    ):
+        return Outcome.HTTP_CLOSED, detail
+    if isinstance(error, aiohttp.ClientResponseError):
+        return Outcome.HTTP_INVALID, detail
+    _log.error("a check failed for a reason of its own", exc_info=error)
+    return Outcome.CHECK_FAILED, detail

@@ -1,0 +1,60 @@
+"""Watches one server: check, count, write its state to the Board, wait, again."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+
+from gateway.board import Board
+from gateway.config.model import Check
+from gateway.health.count import Counter, State
+from gateway.health.probe import Target
+from gateway.health.result import Result
+
+_log = logging.getLogger("gateway.health")
+
+Prober = Callable[[Target, Check], Awaitable[Result]]
+
+
+class Watch:
+    """Keeps the state of one server. It begins with what the Board says: a new process flips nothing."""
+
+    def __init__(self, target: Target, check: Check, board: Board) -> None:
+        self._target = target
+        self._check = check
+        self._board = board
+        self._counter = Counter(check.rise, check.fall, State(board.state(target.slot)))
+
+    def __repr__(self) -> str:
+        return f"<Watch {self._target.name} {self._counter!r}>"
+
+    async def run(self, probe: Prober, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+        """Check until cancelled."""
+        # Spread, so that a thousand servers are not checked in the same millisecond.
+        await sleep(random.uniform(0.0, self._check.interval / 4))  # noqa: S311
+        while True:
+            result = await probe(self._target, self._check)
+            self.observe(result)
+            await sleep(max(0.0, self.delay() * random.uniform(0.9, 1.1) - result.seconds))  # noqa: S311
+
+    def observe(self, result: Result) -> None:
+        """Count a result; if it changes the state, say so on the Board and in the log."""
+        counted = self._counter.add(good=result.good)
+        if not counted:
+            return
+        state = self._counter.state
+        self._board.set_state(self._target.slot, state)
+        _log.log(
+            logging.INFO if result.good else logging.WARNING,
+            "server %s is %s: %s after %d %s (%s)",
+            self._target.name,
+            state.name,
+            result.outcome.name,
+            counted,
+            ("good" if result.good else "failed") + (" check" if counted == 1 else " checks"),
+            result,
+        )
+
+    def delay(self) -> float:
+        """Return the seconds from one check to the next: fewer while a change is in the air."""
+        return self._check.interval / 4 if self._counter.undecided else self._check.interval

@@ -1,0 +1,87 @@
+"""From what servers report and what they get done to effective weights. Pure: the time is passed in.
+
+The start is the weighting of gRPC's proposal A58: a server that does `rate` requests a second at utilisation
+`load` could do `rate / load`, its capacity. On its own that has traps, and each has its guard here:
+
+* Work that is not ours (a backup, a neighbour) makes the capacity look smaller the less we send: weights
+  would spiral to nothing. So capacity counts only as far as the backend is busy and the server gets requests
+  enough to judge by; for the rest, headroom (`1 - load`) decides, which does not depend on what we send.
+* A load that no request causes (memory) would make capacity just a mirror of the weight: whoever has more
+  gets more. Headroom, which always has a say, brings such weights back.
+* Noise and delay make a loop swing. What is measured and what is set pass one exponential average each.
+* No report, or an old one, says nothing: the server drifts to the mean of those that report.
+
+`weight` is taken as a server's size: equal load at twice the weight means twice the capacity.
+"""
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+TIME_CONSTANT = 2.0  # seconds of each exponential average
+MIN_FACTOR = 0.1  # of the configured weight: enough traffic to notice that a server has recovered
+MAX_FACTOR = 4.0
+MIN_HEADROOM = 0.05
+MIN_LOAD = 0.01  # below, a reported load is noise, and a capacity made from it unbounded
+ENOUGH_RATE = 5.0  # requests a second at which capacity is worth half its say
+MAX_CAPACITY_SAY = 0.8
+ERROR_PENALTY = 1.0  # load added when every request fails, as A58 has it by default
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One server now.
+
+    `weight` is the configured one, `rate` the finished requests a second, `failure_ratio` the share of them
+    that failed. `load` is 1.0 when full, None without a fresh report or when the server is out of rotation.
+    """
+
+    weight: float
+    rate: float
+    failure_ratio: float
+    load: float | None
+
+
+def targets(servers: Sequence[Observation]) -> list[float]:
+    """Return the weight each server of a backend should get, in the order given.
+
+    Every one is within [MIN_FACTOR, MAX_FACTOR] of its configured weight. Without any report they are exactly
+    the configured weights.
+    """
+    reported = [
+        (server, server.load + server.failure_ratio * ERROR_PENALTY)
+        for server in servers
+        if server.load is not None
+    ]
+    factors = _factors(reported)
+    neutral = sum(factors) / len(factors) if factors else 1.0
+    following = iter(factors)
+    return [server.weight * (neutral if server.load is None else next(following)) for server in servers]
+
+
+def approach(now: float, target: float, elapsed: float) -> float:
+    """Return where an exponential average that stands at `now` is `elapsed` seconds later."""
+    return target + (now - target) * math.exp(-elapsed / TIME_CONSTANT)
+
+
+def _factors(servers: Sequence[tuple[Observation, float]]) -> list[float]:
+    """Return what to multiply each server's weight by, given its load with the penalty for failures."""
+    if not servers:
+        return []
+    mean_load = sum(load for _, load in servers) / len(servers)
+    mean_headroom = sum(_headroom(load) for _, load in servers) / len(servers)
+    busy = min(MAX_CAPACITY_SAY, mean_load)
+    says = [busy * server.rate / (server.rate + ENOUGH_RATE) for server, _ in servers]
+    capacities = [server.rate / max(load, MIN_LOAD) / server.weight for server, load in servers]
+    # The mean is made of those that can be judged; with no requests at all, capacity has no say.
+    mean_capacity = sum(map(operator.mul, says, capacities)) / (sum(says) or 1.0) or 1.0
+    factors = (
+        (1.0 - say) * _headroom(load) / mean_headroom + say * capacity / mean_capacity
+        for (_, load), say, capacity in zip(servers, says, capacities, strict=True)
+    )
+    return [min(MAX_FACTOR, max(MIN_FACTOR, factor)) for factor in factors]
+
+
+def _headroom(load: float) -> float:
+    return max(MIN_HEADROOM, 1.0 - load)

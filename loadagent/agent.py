@@ -1,0 +1,119 @@
+"""One running agent: samples, reports to the gateways, answers who asks."""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import aiohttp
+
+from loadagent.answer import MAX_HEAD_BYTES, Answer
+from loadagent.config import AgentConfig, read_key
+from loadagent.measures import MAX_BYTES, Measure, get_url, run_command
+from loadagent.push import Link
+from loadagent.quiet import Quiet
+from loadagent.report import Report, encode
+from loadagent.score import Sample
+from loadagent.sensors import Cpu, Memory, Network, RunQueue, Sensor
+
+_log = logging.getLogger("loadagent")
+
+
+class Sampler:
+    """Collects what the configuration names into samples: sensors are read here, measures run alone."""
+
+    def __init__(self, config: AgentConfig, measures: Iterable[Measure] = ()) -> None:
+        self._limits = config.metrics.limits
+        self._measures = tuple(measures)
+        network = config.metrics.network
+        makers: dict[str, Callable[[], Sensor]] = {
+            "cpu": Cpu,
+            "run_queue": RunQueue,
+            "memory": Memory,
+            "network": partial(Network, network.interface if network else ""),
+        }
+        self._sensors = {name: make() for name, make in makers.items() if name in self._limits}
+        self._quiet = Quiet(period=600.0)
+
+    def sample(self) -> Sample:
+        """Measure now. A sensor that fails is logged and left out."""
+        values = {measure.name: measure.value for measure in self._measures if measure.value is not None}
+        for name, sensor in self._sensors.items():
+            try:
+                values[name] = sensor.read()
+            except OSError as error:
+                if self._quiet.ask(name, time.monotonic()) is not None:
+                    _log.warning("metric %s is left out of the score: %s", name, error)
+        return Sample(values, self._limits)
+
+
+class Reporter:
+    """Numbers the reports of one incarnation of an agent."""
+
+    def __init__(self, config: AgentConfig, clock: Callable[[], int] = time.time_ns) -> None:
+        self._config = config
+        self._clock = clock
+        self._incarnation = clock()
+        self._sequence = 0
+
+    def report(self, sample: Sample) -> Report:
+        """Return the next report."""
+        self._sequence += 1
+        return Report(
+            server=self._config.server,
+            backend=self._config.backend,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            time=self._clock(),
+            state=self._config.state,
+            metrics=sample.shares,
+        )
+
+
+async def take_sample(config: AgentConfig) -> Sample:
+    """Measure for one interval and return the result."""
+    async with contextlib.AsyncExitStack() as stack:
+        measures = await _measures(config, stack)
+        sampler = Sampler(config, measures)
+        await asyncio.gather(asyncio.sleep(config.interval), *(measure.once() for measure in measures))
+        return sampler.sample()
+
+
+async def run_agent(config: AgentConfig) -> None:
+    """Run an agent until cancelled. Raises OSError if it cannot listen, ValueError if the key is unusable."""
+    key = read_key(config.key_file) if config.key_file else b""
+    async with contextlib.AsyncExitStack() as stack:
+        measures = await _measures(config, stack)
+        links = [stack.enter_context(Link(gateway)) for gateway in config.gateways] if key else []
+        sampler = Sampler(config, measures)
+        latest = sampler.sample()
+        if config.listen:
+            answer = Answer(config.server, config.state, lambda: latest)
+            server = await asyncio.start_server(
+                answer, config.listen.host, config.listen.port, limit=MAX_HEAD_BYTES
+            )
+            await stack.enter_async_context(server)
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        for background in (*(measure.run() for measure in measures), *(link.follow() for link in links)):
+            tasks.create_task(background)
+        reporter = Reporter(config)
+        while True:
+            # A little jitter keeps a farm's agents from falling into step.
+            await asyncio.sleep(config.interval * random.uniform(0.95, 1.05))  # noqa: S311
+            latest = sampler.sample()
+            datagram = encode(reporter.report(latest), key)
+            for link in links:
+                link.send(datagram)
+
+
+async def _measures(config: AgentConfig, stack: contextlib.AsyncExitStack) -> list[Measure]:
+    measures = []
+    if command := config.metrics.command:
+        measures.append(Measure("command", partial(run_command, command.run), command.every))
+    if url := config.metrics.url:
+        session = await stack.enter_async_context(aiohttp.ClientSession(read_bufsize=MAX_BYTES))
+        measures.append(Measure("url", partial(get_url, url.get, session), url.every))
+    return measures

@@ -1,0 +1,89 @@
+"""Answers who asks for the load: HTTP `GET /load`, or the HAProxy agent-check line to one that asks nothing.
+
+Both share a port because a monitor of either kind finds it by the same configuration. An agent check (HAProxy
+configuration manual, `agent-check`) connects and waits for a line; an HTTP client speaks first.
+"""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+
+from loadagent.report import State
+from loadagent.score import Sample
+
+SPEAKS_FIRST = 0.2  # seconds until a silent client is taken for an agent check
+HEAD_TIMEOUT = 5.0
+MAX_HEAD_BYTES = 8192
+MAX_CONNECTIONS = 64
+
+_AGENT_WORDS = {State.READY: "ready", State.DRAIN: "drain", State.MAINTENANCE: "maint"}
+_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
+
+
+class Answer:
+    """The listening side of an agent. `sample` returns the latest measurements."""
+
+    def __init__(self, server: str, state: State, sample: Callable[[], Sample]) -> None:
+        self._server = server
+        self._state = state
+        self._sample = sample
+        self._connections = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection; made for asyncio.start_server."""
+        self._connections += 1
+        try:
+            if self._connections <= MAX_CONNECTIONS:
+                async with asyncio.timeout(HEAD_TIMEOUT):
+                    writer.write(await self._answer(reader))
+                    await writer.drain()
+        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            pass  # the client went away, was too slow or said too much: nobody is left to tell
+        finally:
+            self._connections -= 1
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def line(self) -> str:
+        """Return the agent-check line: the state, and the free share as a weight in percent."""
+        score = self._sample().score
+        weight = "" if score is None else f" {max(1, round(100 * (1.0 - score)))}%"
+        return f"up {_AGENT_WORDS[self._state]}{weight}\n"
+
+    def document(self) -> str:
+        """Return the load as JSON: the score (null if nothing could be measured), and each metric's share."""
+        sample = self._sample()
+        shares = {name: round(share, 4) for name, share in sample.shares.items()}
+        score = max(shares.values(), default=None)
+        return json.dumps(
+            {"server": self._server, "state": self._state.name.lower(), "score": score, "metrics": shares}
+        )
+
+    async def _answer(self, reader: asyncio.StreamReader) -> bytes:
+        try:
+            async with asyncio.timeout(SPEAKS_FIRST):
+                first = await reader.read(1)
+        except TimeoutError:
+            return self.line().encode("ascii")
+        if not first:
+            return self.line().encode("ascii")
+        head = first + await reader.readuntil(b"\r\n\r\n")
+        method, _, rest = head.partition(b"\r\n")[0].partition(b" ")
+        target, _, version = rest.partition(b" ")
+        if not version.startswith(b"HTTP/1."):
+            status = 400
+        elif target.partition(b"?")[0] != b"/load":
+            status = 404
+        else:
+            status = 200 if method in (b"GET", b"HEAD") else 405
+        body = self.document() + "\n" if status == 200 else _REASONS[status] + "\n"
+        kind = "application/json" if status == 200 else "text/plain"
+        allow = "Allow: GET, HEAD\r\n" if status == 405 else ""
+        response = (
+            f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
+            f"Content-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+            f"{allow}Cache-Control: no-store\r\nConnection: close\r\n\r\n"
+        )
+        return (response + ("" if method == b"HEAD" else body)).encode("ascii")

@@ -1,0 +1,124 @@
+"""The command `loadagent`."""
+
+import asyncio
+import json
+import logging
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from loadagent.agent import run_agent, take_sample
+from loadagent.config import AgentConfig, ConfigError, Loc, load
+from loadagent.score import Sample
+
+# Every key of the agent file is an option: its place, its type, what it means.
+_OPTIONS: tuple[tuple[tuple[str, ...], click.ParamType[Any], str], ...] = (
+    (("server",), click.STRING, "The server's name in the gateway's site file; default: the host name."),
+    (("backend",), click.STRING, "The backend that is meant, if several have a server of this name."),
+    (("gateways",), click.STRING, "Push reports to this HOST:PORT; may be given several times."),
+    (("key_file",), click.STRING, "File with the key that signs the reports, mode 600."),
+    (("interval",), click.STRING, "Time between two reports, such as 500ms."),
+    (("listen",), click.STRING, "Answer HTTP GET /load and agent checks on HOST:PORT."),
+    (("state",), click.STRING, "ready, drain or maintenance."),
+    (("metrics", "cpu"), click.FLOAT, "Utilisation at which the machine counts as full, up to 1.0."),
+    (("metrics", "run_queue"), click.FLOAT, "Runnable tasks per core that count as full."),
+    (("metrics", "memory"), click.FLOAT, "Share of memory in use that counts as full, up to 1.0."),
+    (("metrics", "network", "interface"), click.STRING, "Network interface to measure."),
+    (("metrics", "network", "bits"), click.STRING, "Its capacity, such as 1Gbit."),
+    (("metrics", "command", "run"), click.STRING, "Program that prints a measure of the application's own."),
+    (("metrics", "command", "full"), click.FLOAT, "The number at which it counts as full."),
+    (("metrics", "command", "every"), click.STRING, "Time between two runs, such as 5s."),
+    (("metrics", "url", "get"), click.STRING, "URL that answers a measure of the application's own."),
+    (("metrics", "url", "full"), click.FLOAT, "The number at which it counts as full."),
+    (("metrics", "url", "every"), click.STRING, "Time between two requests, such as 1s."),
+)
+
+
+def _config_options(command: Callable[..., None]) -> Callable[..., None]:
+    for place, kind, text in reversed(_OPTIONS):
+        flag = "-".join(part for part in place if part != "metrics").replace("_", "-")
+        several = place == ("gateways",)
+        command = click.option(f"--{flag}", "__".join(place), type=kind, help=text, multiple=several)(command)
+    return click.argument("path", metavar="[AGENT.YAML]", required=False, type=click.Path(path_type=Path))(
+        command
+    )
+
+
+def _load(path: Path | None, options: dict[str, Any]) -> AgentConfig:
+    given: dict[Loc, object] = {
+        tuple(name.split("__")): list(value) if isinstance(value, tuple) else value
+        for name, value in options.items()
+        if value is not None and value != ()
+    }
+    try:
+        return load(path, given)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise click.exceptions.Exit(1) from None
+
+
+@click.group()
+@click.version_option(package_name="eddie-gateway")
+def main() -> None:
+    """Measures this machine and tells the gateways how loaded it is."""
+
+
+@main.command()
+@_config_options
+def run(path: Path | None, **options: Any) -> None:
+    """Report this machine's load to the gateways until stopped. Options win over the file."""
+    config = _load(path, options)
+    if not config.gateways and not config.listen:
+        msg = "nothing to do: give gateways (and key_file), or listen"
+        raise click.UsageError(msg)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        asyncio.run(_run_until_stopped(config))
+    except OSError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@_config_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def sample(path: Path | None, *, as_json: bool, **options: Any) -> None:
+    """Measure once and show what the score is made of."""
+    config = _load(path, options)
+    result = asyncio.run(take_sample(config))
+    if as_json:
+        metrics = {
+            name: {"value": result.values.get(name), "limit": limit, "share": result.shares.get(name)}
+            for name, limit in result.limits.items()
+        }
+        click.echo(json.dumps({"server": config.server, "score": result.score, "metrics": metrics}))
+    else:
+        Console().print(_table(config, result))
+
+
+async def _run_until_stopped(config: AgentConfig) -> None:
+    agent = asyncio.ensure_future(run_agent(config))
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(stop, agent.cancel)
+    await asyncio.wait([agent])
+    if not agent.cancelled():
+        agent.result()
+
+
+def _table(config: AgentConfig, result: Sample) -> Table:
+    score = result.score
+    title = f"{config.server}: load " + ("not measurable" if score is None else f"{score:.0%}")
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    for column in ("value", "limit", "share"):
+        table.add_column(column, justify="right")
+    for name, limit in result.limits.items():
+        if name in result.values:
+            table.add_row(name, f"{result.values[name]:.4g}", f"{limit:.4g}", f"{result.shares[name]:.0%}")
+        else:
+            table.add_row(name, "no answer", f"{limit:.4g}", "left out")
+    return table

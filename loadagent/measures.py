@@ -1,0 +1,127 @@
+"""The application's own measures: a number that a program prints or a URL answers, taken again and again."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import math
+import os
+import shlex
+import signal
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+
+from loadagent.quiet import Quiet
+
+TIMEOUT = 5.0  # seconds for one measurement
+MAX_BYTES = 4096  # of an answer
+
+_log = logging.getLogger("loadagent")
+
+
+class MeasureError(Exception):
+    """The measurement gave no number."""
+
+
+class Measure:
+    """Takes one measure every `every` seconds and keeps the last value, None while it fails.
+
+    A stale number would be believed, so a failure forgets it: the metric then is left out of the score.
+    """
+
+    def __init__(self, name: str, take: Callable[[], Awaitable[float]], every: float) -> None:
+        self.name = name
+        self.value: float | None = None
+        self._take = take
+        self._every = every
+        self._quiet = Quiet(period=600.0)
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        while True:
+            await self.once()
+            await asyncio.sleep(self._every)
+
+    async def once(self) -> None:
+        """Measure now; a failure is logged, and its like at most every ten minutes after that."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                self.value = await self._take()
+        except (MeasureError, OSError, aiohttp.ClientError) as error:
+            self.value = None
+            if self._quiet.ask(self.name, asyncio.get_running_loop().time()) is not None:
+                _log.warning("metric %s is left out of the score: %s", self.name, _describe(error))
+
+
+async def run_command(command: str) -> float:
+    """Return the number that a program prints. Words are split as a shell does, but no shell is involved.
+
+    Raises MeasureError if it fails or prints no number, OSError if it cannot be started. When this is
+    cancelled or times out, the program and what it started are killed.
+    """
+    # A pipe of our own: asyncio's would make wait() wait for whoever else holds its other end.
+    reading, writing = os.pipe()
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb")
+    )
+    with contextlib.closing(transport):
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *shlex.split(command),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=writing,
+                stderr=asyncio.subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        finally:
+            os.close(writing)
+        try:
+            output = await _read_all(reader.read)
+            status = await process.wait()
+        finally:
+            if process.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+    if status != 0:
+        raise MeasureError(f"{command!r} ended with status {status}")
+    return parse_number(output)
+
+
+async def get_url(url: str, session: aiohttp.ClientSession) -> float:
+    """Return the number that a URL answers with status 200. Raises MeasureError or aiohttp.ClientError."""
+    async with session.get(url, allow_redirects=False) as response:
+        if response.status != 200:
+            raise MeasureError(f"{url} answered with status {response.status}")
+        return parse_number(await _read_all(response.content.read))
+
+
+def parse_number(output: bytes) -> float:
+    """Return the number in an answer: plain, or the member "load" of a JSON object. Raises MeasureError."""
+    text = output.decode("ascii", "replace").strip()
+    try:
+        number = float(text if not text.startswith("{") else json.loads(text)["load"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise MeasureError(f"{text[:80]!r} is not a number") from None
+    if not math.isfinite(number) or number < 0:
+        raise MeasureError(f"{number} is not a load")
+    return number
+
+
+async def _read_all(read: Callable[[int], Awaitable[bytes]]) -> bytes:
+    output = b""
+    while chunk := await read(MAX_BYTES + 1 - len(output)):
+        output += chunk
+        if len(output) > MAX_BYTES:
+            raise MeasureError(f"the answer is longer than {MAX_BYTES} bytes")
+    return output
+
+
+def _describe(error: Exception) -> str:
+    return (
+        f"no answer in {TIMEOUT:g} s"
+        if isinstance(error, TimeoutError)
+        else str(error) or type(error).__name__
+    )

@@ -1,0 +1,82 @@
+"""Sends reports to the gateways by UDP: no gateway can delay the agent or another gateway."""
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import Self
+
+from loadagent.config import Endpoint
+from loadagent.quiet import Quiet
+
+RESOLVE_TIMEOUT = 5.0
+RESOLVE_AGAIN = 30.0  # seconds: an address may move to another machine
+
+_log = logging.getLogger("loadagent")
+
+
+class Link:
+    """The way to one gateway. Trouble is logged, at most once a minute."""
+
+    def __init__(self, gateway: Endpoint) -> None:
+        self.gateway = gateway
+        self._socket: socket.socket | None = None
+        self._quiet = Quiet()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._use(None)
+
+    async def follow(self) -> None:
+        """Keep the gateway's address up to date, until cancelled."""
+        while True:
+            await self.resolve()
+            await asyncio.sleep(RESOLVE_AGAIN)
+
+    async def resolve(self) -> None:
+        """Find the gateway's address. If that fails, the one known before stays in use."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(RESOLVE_TIMEOUT):
+                found = await loop.getaddrinfo(*self.gateway, type=socket.SOCK_DGRAM)
+            family, kind, protocol, _, address = found[0]
+            connection = socket.socket(family, kind, protocol)
+        except (OSError, UnicodeError) as error:
+            self._complain(error)
+            return
+        connection.settimeout(0.0)
+        try:
+            connection.connect(address)
+        except OSError as error:
+            connection.close()
+            self._complain(error)
+        else:
+            self._use(connection)
+
+    def send(self, datagram: bytes) -> None:
+        """Send it, or drop it: a later report is worth more than a late one."""
+        if self._socket is None:
+            return
+        try:
+            self._socket.send(datagram)
+        except BlockingIOError:
+            pass
+        except OSError as error:  # also the news that an earlier datagram was refused
+            self._complain(error)
+            with contextlib.suppress(OSError):
+                self._socket.send(datagram)
+
+    def _use(self, connection: socket.socket | None) -> None:
+        if self._socket is not None:
+            self._socket.close()
+        self._socket = connection
+
+    def _complain(self, error: Exception) -> None:
+        if self._quiet.ask("trouble", asyncio.get_running_loop().time()) is not None:
+            _log.warning(
+                "cannot report to gateway %s: %s",
+                self.gateway,
+                str(error) or "its name was not found in time",
+            )

@@ -1,0 +1,163 @@
+"""The load report: what an agent tells a gateway, as one signed UDP datagram.
+
+    version u8 · state u8 · incarnation u64 · sequence u64 · time u64 · server · backend · metrics · tag
+
+Integers are in network byte order. A name is one length byte and ASCII; metrics are a count byte, then a name
+and an IEEE 754 double each. The tag is HMAC-SHA256 (RFC 2104, FIPS 198-1), keyed with the file that agents
+and gateways share. Every version ends in the tag, so nothing, not even the version, is looked at before the
+sender has proved that it holds the key.
+"""
+
+import enum
+import hashlib
+import hmac
+import re
+import struct
+from dataclasses import dataclass, field
+
+VERSION = 1
+MAX_BYTES = 1200  # fits one datagram on any path (IPv6 promises 1280 bytes, RFC 8200 section 5)
+MAX_SHARE = 1e6  # of a metric's limit; more is a broken sensor
+MAX_METRICS = 16
+MAX_METRIC_NAME = 32
+NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
+
+_HEAD = struct.Struct("!BBQQQ")
+_DOUBLE = struct.Struct("!d")
+_TAG_BYTES = hashlib.sha256().digest_size
+_CONTEXT = b"eddie load report\0"  # so that a tag made with the key for another kind of message is of no use
+_U64_MAX = 2**64 - 1
+
+
+class State(enum.Enum):
+    """What the server's owner wants: take traffic, take no new sessions, or take nothing."""
+
+    READY = 0
+    DRAIN = 1
+    MAINTENANCE = 2
+
+
+class Reason(enum.Enum):
+    """Why a datagram is no report."""
+
+    TOO_SHORT = "too short"
+    TOO_LONG = "too long"
+    BAD_SIGNATURE = "bad signature"
+    BAD_VERSION = "unknown version"
+    BAD_FIELD = "bad field"
+
+
+class BadReport(Exception):
+    """The datagram is refused; `reason` says why."""
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One report.
+
+    `incarnation` is the agent's start and `time` the moment of the report, both in nanoseconds since 1970;
+    `sequence` counts the incarnation's reports. `metrics` maps a metric to its share of its limit: 1.0 is
+    full, and more is possible. `backend` None means every backend that has a server of this name.
+    Raises ValueError if a field is out of bounds.
+    """
+
+    server: str
+    incarnation: int
+    sequence: int
+    time: int
+    state: State = State.READY
+    backend: str | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [self.server, *([] if self.backend is None else [self.backend]), *self.metrics]
+        for name in names:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{name[:80]!r} is not a name")
+        if not all(0 <= number <= _U64_MAX for number in (self.incarnation, self.sequence, self.time)):
+            raise ValueError("a number does not fit 64 bits")
+        if len(self.metrics) > MAX_METRICS:
+            raise ValueError(f"more than {MAX_METRICS} metrics")
+        for name, share in self.metrics.items():
+            if len(name) > MAX_METRIC_NAME:
+                raise ValueError(f"{name} is longer than {MAX_METRIC_NAME} characters")
+            if not 0.0 <= share <= MAX_SHARE:  # nor is NaN
+                raise ValueError(f"{name} is {share}")
+
+    @property
+    def score(self) -> float | None:
+        """The load: the largest share. None if nothing could be measured, which must not read as idle."""
+        return max(self.metrics.values(), default=None)
+
+
+def encode(report: Report, key: bytes) -> bytes:
+    """Return the signed datagram, at most MAX_BYTES long (the bounds of Report's fields see to that)."""
+    parts = [
+        _HEAD.pack(VERSION, report.state.value, report.incarnation, report.sequence, report.time),
+        _pack_name(report.server),
+        _pack_name(report.backend or ""),
+        bytes([len(report.metrics)]),
+    ]
+    for name, share in report.metrics.items():
+        parts += _pack_name(name), _DOUBLE.pack(share)
+    body = b"".join(parts)
+    return body + _tag(body, key)
+
+
+def decode(data: bytes, key: bytes) -> Report:
+    """Return the report in a datagram from anywhere. Raises BadReport; the signature is verified first."""
+    if len(data) > MAX_BYTES:
+        raise BadReport(Reason.TOO_LONG)
+    if len(data) <= _TAG_BYTES:
+        raise BadReport(Reason.TOO_SHORT)
+    body = data[:-_TAG_BYTES]
+    if not hmac.compare_digest(_tag(body, key), data[-_TAG_BYTES:]):
+        raise BadReport(Reason.BAD_SIGNATURE)
+    if body[0] != VERSION:
+        raise BadReport(Reason.BAD_VERSION, str(body[0]))
+    try:
+        return _parse(body)
+    except (ValueError, IndexError, struct.error) as error:
+        raise BadReport(Reason.BAD_FIELD, str(error)) from None
+
+
+def parse_key(content: bytes) -> bytes:
+    """Return the key in a key file's content, without its line end. Raises ValueError if it is too short."""
+    key = content.rstrip(b"\r\n")
+    if len(key) < 16:  # RFC 2104 section 3 would rather have 32
+        raise ValueError(f"a key needs at least 16 bytes, this one has {len(key)}")
+    return key
+
+
+def _tag(body: bytes, key: bytes) -> bytes:
+    return hmac.digest(key, _CONTEXT + body, "sha256")
+
+
+def _pack_name(name: str) -> bytes:
+    return bytes([len(name)]) + name.encode("ascii")
+
+
+def _parse(body: bytes) -> Report:
+    _, state, incarnation, sequence, time = _HEAD.unpack_from(body)
+    server, at = _unpack_name(body, _HEAD.size)
+    backend, at = _unpack_name(body, at)
+    count, at = body[at], at + 1
+    metrics = {}
+    for _ in range(count):
+        name, at = _unpack_name(body, at)
+        (metrics[name],) = _DOUBLE.unpack_from(body, at)
+        at += _DOUBLE.size
+    if at != len(body) or len(metrics) != count:
+        raise ValueError("bytes are left over" if at != len(body) else "a metric comes twice")
+    return Report(server, incarnation, sequence, time, State(state), backend or None, metrics)
+
+
+def _unpack_name(body: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + body[at]
+    if end > len(body):
+        raise ValueError("a name is cut off")
+    return body[at + 1 : end].decode("ascii"), end

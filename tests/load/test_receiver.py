@@ -1,0 +1,102 @@
+import dataclasses
+
+import pytest
+
+from gateway.load.receiver import Receiver, ServerKey
+from loadagent.report import Report, State, encode
+
+KEY = b"0123456789abcdef"
+NOW = 1_700_000_000_000_000_000
+REPORT = Report("app1", NOW - 10, 1, NOW, State.READY, metrics={"cpu": 0.5})
+SOURCE = "192.0.2.7", 40000
+
+
+class Ear:
+    """A receiver with a steady clock to turn, and what it heard."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[ServerKey, Report]] = []
+        self.now = 0.0
+        self.receiver = Receiver(
+            lambda key, report: self.heard.append((key, report)), lambda: NOW, lambda: self.now
+        )
+        self.receiver.expect(KEY, [("app", "app1"), ("app", "app2"), ("shop", "app1")])
+
+    def get(self, report: Report | bytes, key: bytes = KEY) -> None:
+        data = report if isinstance(report, bytes) else encode(report, key)
+        self.receiver.datagram_received(data, SOURCE)
+
+
+@pytest.fixture
+def ear() -> Ear:
+    return Ear()
+
+
+def test_a_report_is_heard_for_every_server_of_its_name(ear: Ear) -> None:
+    ear.get(REPORT)
+    assert ear.heard == [(("app", "app1"), REPORT), (("shop", "app1"), REPORT)]
+
+
+def test_a_report_can_name_one_backend(ear: Ear) -> None:
+    report = dataclasses.replace(REPORT, backend="shop")
+    ear.get(report)
+    assert ear.heard == [(("shop", "app1"), report)]
+
+
+def test_what_is_not_believed_is_counted_and_not_heard(ear: Ear) -> None:
+    ear.get(b"noise")
+    ear.get(bytes(2000))
+    ear.get(REPORT, b"another key of 16")
+    ear.get(dataclasses.replace(REPORT, server="app9"))
+    ear.get(dataclasses.replace(REPORT, backend="other"))
+    ear.get(dataclasses.replace(REPORT, time=NOW - 31 * 10**9))
+    assert ear.heard == []
+    ear.get(REPORT)
+    ear.get(REPORT)
+    assert len(ear.heard) == 2
+    assert ear.receiver.refused == {
+        "too short": 1,
+        "too long": 1,
+        "bad signature": 1,
+        "unknown server": 2,
+        "the sender's clock differs too much": 1,
+        "replayed or overtaken": 1,
+    }
+
+
+def test_a_refusal_is_logged_once_a_minute_for_each_source_and_reason(
+    ear: Ear, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(5):
+        ear.get(b"noise")
+    ear.get(bytes(100))
+    ear.receiver.datagram_received(b"noise", ("192.0.2.8", 40000))
+    ear.now = 61.0
+    ear.get(b"noise")
+    assert caplog.messages == [
+        "load report from 192.0.2.7 refused: too short",
+        "load report from 192.0.2.7 refused: bad signature",
+        "load report from 192.0.2.8 refused: too short",
+        "load report from 192.0.2.7 refused: too short (4 more like this before)",
+    ]
+
+
+def test_before_anything_is_expected_nothing_is_believed() -> None:
+    heard: list[ServerKey] = []
+    receiver = Receiver(lambda key, _report: heard.append(key), lambda: NOW)
+    receiver.datagram_received(encode(REPORT, b""), SOURCE)
+    assert heard == []
+
+
+def test_a_new_key_and_other_servers_hold_at_once(ear: Ear) -> None:
+    ear.receiver.expect(b"another key of 16", [("app", "app2")])
+    ear.get(REPORT)
+    ear.get(REPORT, b"another key of 16")
+    ear.get(dataclasses.replace(REPORT, server="app2"), b"another key of 16")
+    assert [key for key, _ in ear.heard] == [("app", "app2")]
+    assert ear.receiver.refused == {"bad signature": 1, "unknown server": 1}
+
+
+def test_trouble_of_the_socket_is_counted(ear: Ear, caplog: pytest.LogCaptureFixture) -> None:
+    ear.receiver.error_received(OSError("no buffer space"))
+    assert caplog.messages == ["load report from the network refused: no buffer space"]

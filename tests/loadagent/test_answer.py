@@ -1,0 +1,102 @@
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from loadagent import answer
+from loadagent.answer import MAX_HEAD_BYTES, Answer
+from loadagent.report import State
+from loadagent.score import Sample
+
+SAMPLE = Sample({"cpu": 0.25, "memory": 0.5}, {"cpu": 0.5, "memory": 1.0, "url": 100.0})
+
+
+@pytest.fixture
+async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
+    monkeypatch.setattr(answer, "SPEAKS_FIRST", 0.05)
+    server = await asyncio.start_server(
+        Answer("app1", State.READY, lambda: SAMPLE), "127.0.0.1", 0, limit=MAX_HEAD_BYTES
+    )
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+async def ask(port: int, request: bytes, *, end: bool = False) -> bytes:
+    async with asyncio.timeout(5):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        if end:
+            writer.write_eof()
+        response = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    return response
+
+
+async def test_get_load_is_json(port: int) -> None:
+    head, _, body = (await ask(port, b"GET /load?x=1 HTTP/1.1\r\nHost: a\r\n\r\n")).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert json.loads(body) == {
+        "server": "app1",
+        "state": "ready",
+        "score": 0.5,
+        "metrics": {"cpu": 0.5, "memory": 0.5},
+    }
+
+
+async def test_head_has_no_body(port: int) -> None:
+    assert (await ask(port, b"HEAD /load HTTP/1.0\r\n\r\n")).endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "request_, status",
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", b"404 Not Found"),
+        (b"POST /load HTTP/1.1\r\n\r\n", b"405 Method Not Allowed"),
+        (b"nonsense\r\n\r\n", b"400 Bad Request"),
+    ],
+)
+async def test_other_requests(port: int, request_: bytes, status: bytes) -> None:
+    assert (await ask(port, request_)).startswith(b"HTTP/1.1 " + status)
+
+
+async def test_who_says_nothing_gets_the_agent_check_line(port: int) -> None:
+    assert await ask(port, b"") == b"up ready 50%\n"
+    assert await ask(port, b"", end=True) == b"up ready 50%\n"
+
+
+async def test_a_head_without_end_is_not_answered(port: int) -> None:
+    assert await ask(port, b"GET /load HTTP/1.1\r\n", end=True) == b""
+    with contextlib.suppress(ConnectionResetError):  # what it had not read was thrown away
+        assert await ask(port, b"GET /load HTTP/1.1\r\nX: " + b"x" * MAX_HEAD_BYTES * 2) == b""
+
+
+async def test_a_slow_head_is_given_up(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "HEAD_TIMEOUT", 0.05)
+    assert await ask(port, b"GET /lo") == b""
+
+
+async def test_too_many_connections_are_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "MAX_CONNECTIONS", 0)
+    assert await ask(port, b"") == b""
+
+
+@pytest.mark.parametrize(
+    "state, values, line",
+    [
+        (State.READY, {"cpu": 0.0}, "up ready 100%\n"),
+        (State.READY, {"cpu": 7.0}, "up ready 1%\n"),
+        (State.DRAIN, {"cpu": 0.1}, "up drain 90%\n"),
+        (State.MAINTENANCE, {}, "up maint\n"),
+    ],
+)
+def test_agent_check_line(state: State, values: dict[str, float], line: str) -> None:
+    assert Answer("a", state, lambda: Sample(values, {"cpu": 1.0})).line() == line
+
+
+def test_a_load_that_is_not_known_is_null() -> None:
+    document = json.loads(Answer("a", State.DRAIN, lambda: Sample({}, {"cpu": 1.0})).document())
+    assert document == {"server": "a", "state": "drain", "score": None, "metrics": {}}
