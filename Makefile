@@ -1,0 +1,101 @@
+# `make demo` and `make test` need Python 3.11, a C compiler and make; what is missing they name.
+#
+#   PYTHON    the interpreter that the environment is made with (python3)
+#   DEMO      arguments of the demo, such as DEMO="--port 9090"
+#   PYTEST    arguments of pytest, such as PYTEST="tests/wire -k chunked"
+#   BENCH     arguments of the benchmark, such as BENCH="--rounds 9"
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+# Tools that start other tools (cython-lint starts pycodestyle) find those of the environment.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CHECKED  := gateway loadagent qos bench tests .ci setup.py
+COMPILED := $(shell find gateway qos -name '*.pyx' -o -name '*.pxd')
+PINNED   := pyproject.toml setup.py constraints.txt
+# With the pinned Cython of the environment instead of an isolated build with the newest one.
+INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e
+
+.DEFAULT_GOAL := help
+# One after the other, also under -j: the summary of the tests stays the last thing said.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test style types build format bench peers clean
+
+help:  ## this list
+	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load agents
+	@exec $(BIN)/gateway demo $(DEMO)
+
+test: peers style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
+	@$(BIN)/python -m pytest $(PYTEST)
+
+style: $(VENV)/.tools  ## ruff, cython-lint, import-linter
+	@$(BIN)/ruff check $(CHECKED)
+	@$(BIN)/ruff format --check --quiet $(CHECKED) || { echo "run: make format"; exit 1; }
+	@$(BIN)/cython-lint gateway qos
+	@$(BIN)/lint-imports --no-logo
+
+types: $(VENV)/.tools $(VENV)/.built  ## mypy --strict
+	@$(BIN)/mypy
+
+format: $(VENV)/.tools  ## let ruff set the code and mend what it can
+	@$(BIN)/ruff check --fix --quiet $(CHECKED); $(BIN)/ruff format $(CHECKED)
+
+build: $(VENV)/.built  ## the compiled modules, in place
+
+bench: peers $(VENV)/.tools $(VENV)/.built  ## CPU per request beside nginx and HAProxy (about three minutes)
+	@$(BIN)/python -m bench.compare $(BENCH)
+
+clean:  ## back to a fresh clone: the environment goes, too
+	rm -rf $(VENV) build dist *.egg-info bench/results/tmp
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find gateway qos -name '*.so' -delete -o -name '*.c' -delete
+	find .ci gateway loadagent qos bench tests -name __pycache__ -exec rm -rf {} +
+
+# Programs that tests and benchmark run beside the gateway. RUNLEVEL keeps Debian from starting their services.
+peers:
+	@missing=; \
+	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy; do \
+	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	[ -z "$$missing" ] && exit 0; \
+	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    echo "installing$$missing"; \
+	    { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -y -qq --no-install-recommends $$missing; } >/dev/null && exit 0; \
+	fi; \
+	echo "left out: what needs$$missing (as root: apt-get install$$missing)"
+
+# The environment. A stamp stands for a finished step; it is made anew when what it was made from changes.
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { \
+	    echo "no Python ($(PYTHON)): apt install python3 (Debian) or dnf install python3 (Fedora)" >&2; exit 1; }
+	@$(PYTHON) .ci/prerequisites.py
+	@echo "making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.builders: $(VENV)/.made $(PINNED)
+	@echo "installing setuptools and Cython"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt setuptools Cython
+	@touch $@
+
+# Installing builds as well, so that this also stands for .built.
+$(VENV)/.installed: $(VENV)/.builders
+	@echo "installing the gateway (compiles, about a minute)"
+	@$(INSTALL) .
+	@touch $@ $(VENV)/.built
+
+$(VENV)/.tools: $(VENV)/.builders
+	@echo "installing the gateway with what its tests need (compiles, about a minute)"
+	@$(INSTALL) '.[test]'
+	@touch $(VENV)/.installed $(VENV)/.built $@
+
+$(VENV)/.built: $(VENV)/.installed $(COMPILED)
+	@[ -e $@ ] && [ -z "$$(find $(COMPILED) -newer $@)" ] || \
+	    { echo "compiling"; $(BIN)/python setup.py --quiet build_ext --inplace; }
+	@touch $@

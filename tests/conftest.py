@@ -1,0 +1,31 @@
+"""Fixtures that every test may use."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.support.backend_server import BackendServer
+from tests.support.certificates import Authority
+from tests.support.gateway_process import GatewayProcess, Site
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority, the same for the whole run."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def start_servers(tmp_path: Path) -> Iterator[Callable[..., list[BackendServer]]]:
+    """Start back-end servers of the given names; they end with the test."""
+    with ExitStack() as stack:
+        yield lambda *names: [stack.enter_context(BackendServer(tmp_path, name)) for name in names]
+
+
+@pytest.fixture
+def start_gateway(tmp_path: Path) -> Iterator[Callable[[Site], GatewayProcess]]:
+    """Start a gateway on a site; it ends with the test."""
+    with ExitStack() as stack:
+        yield lambda description: stack.enter_context(GatewayProcess(tmp_path, description))

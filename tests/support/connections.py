@@ -1,0 +1,43 @@
+"""Which worker holds which connection: the kernel spreads them, so a test has to look."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from tests.support.gateway_process import GatewayProcess
+from tests.support.raw import RawClient
+from tests.support.waiting import eventually
+
+MANY = 64  # connections until one of them must have come to the worker wanted
+
+
+def clients_of(pid: int, port: int) -> set[int]:
+    """Return the port numbers of the clients whose connections to `port` process `pid` holds."""
+    held = psutil.Process(pid).net_connections("tcp")
+    return {item.raddr.port for item in held if item.raddr and item.laddr.port == port}
+
+
+@contextmanager
+def client_on(gateway: GatewayProcess, number: int) -> Iterator[RawClient]:
+    """Give a connection that worker `number` has accepted. Raises AssertionError."""
+    for _ in range(MANY):
+        with RawClient(gateway.port) as client:
+            if worker_of(gateway, client) == number:
+                yield client
+                return
+    raise AssertionError(f"none of {MANY} connections came to worker {number}\n{gateway.log}")
+
+
+def worker_of(gateway: GatewayProcess, client: RawClient) -> int:
+    """Return the number of the worker that has accepted `client`. Raises AssertionError."""
+    mine = client.socket.getsockname()[1]
+    found: list[int] = []
+
+    def look() -> bool:
+        workers = gateway.workers().items()
+        found.extend(number for number, pid in workers if mine in clients_of(pid, gateway.port))
+        return bool(found)
+
+    eventually(look, "a worker to accept")
+    return found[0]

@@ -1,0 +1,233 @@
+"""A whole gateway under test: the real command, its process tree, its log."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+import psutil
+import yaml
+
+from tests.support.backend_server import ROOT, BackendServer
+from tests.support.waiting import answers, eventually, free_port
+
+Site = Mapping[str, Any]
+
+WORKER = re.compile(r"\bworker (\d+) started, pid (\d+)")
+CONTROL = re.compile(r"\bcontrol started, pid (\d+)")
+RELOAD = "[Rr]eload"  # any line that tells how a reload went
+
+
+def site(servers: Iterable[BackendServer], workers: int = 1, **backend: Any) -> dict[str, Any]:
+    """Return a site: a free port of 127.0.0.1, all to one backend `app` of `servers`, its keys as given.
+
+    Round-robin and without checks unless `backend` says otherwise: a test then knows who is next.
+    """
+    app = {
+        "balance": "round-robin",
+        "servers": [{"name": server.name, "address": server.address} for server in servers],
+        **backend,
+    }
+    return {
+        "workers": workers,
+        "drain": "2s",
+        "frontends": [{"name": "web", "listen": f"127.0.0.1:{free_port()}"}],
+        "backends": {"app": app},
+        "routes": [{"backend": "app"}],
+    }
+
+
+def listeners(description: Site) -> list[tuple[str, int]]:
+    """Return the addresses of the site's frontends in the order written, as a local client calls them."""
+    found = []
+    for frontend in description["frontends"]:
+        listen = frontend["listen"]
+        for text in [listen] if isinstance(listen, str) else listen:
+            host, _, port = text.rpartition(":")
+            found.append(({"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]")), int(port)))
+    return found
+
+
+class GatewayProcess:
+    """`gateway run` on a site file in `directory`. A context manager: nothing of it survives the block."""
+
+    command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "gateway", "run")
+
+    def __init__(self, directory: Path, description: Site) -> None:
+        self.path = directory / "site.yaml"
+        self._log = directory / "gateway.log"
+        self._output = directory / "gateway.out"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.write(description)
+
+    def write(self, description: Site | str) -> None:
+        """Write the site file (a string as it is, such as a broken one); the gateway is not told."""
+        if not isinstance(description, str):
+            self.site = description
+            description = yaml.safe_dump(dict(description), sort_keys=False)
+        self.path.write_text(description)
+
+    def start(self) -> Self:
+        """Run, and return when every frontend accepts and all processes are started.
+
+        Raises AssertionError with the log.
+        """
+        with self._log.open("ab") as log, self._output.open("ab") as output:
+            process = subprocess.Popen(
+                [*self.command, str(self.path)],
+                cwd=ROOT,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._process = process
+        try:
+            for address in listeners(self.site):
+                self._wait(partial(answers, *address), f"{address[0]} port {address[1]} to accept")
+            workers = self.site.get("workers")
+            self._wait(
+                lambda: len(self.workers()) == workers if isinstance(workers, int) else bool(self.workers()),
+                f"{workers} workers to start",
+            )
+            self._wait(lambda: self.control() is not None, "control to start")
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait(self, holds: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+        """Wait for `holds()` while the gateway lives. Raises AssertionError with the log."""
+        process = self.process
+        try:
+            eventually(lambda: process.poll() is not None or holds(), what, seconds)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self.log}") from None
+        assert process.poll() is None, f"ended with {process.returncode}, waiting for {what}\n{self.log}"
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        """The supervisor. Raises AssertionError if it was not started."""
+        assert self._process is not None, "the gateway was not started"
+        return self._process
+
+    @property
+    def port(self) -> int:
+        """The port of the first frontend."""
+        return listeners(self.site)[0][1]
+
+    def url(self, path: str = "/", scheme: str = "http", listener: int = 0) -> str:
+        """Return the address of `path` at the site's n-th listening address."""
+        host, port = listeners(self.site)[listener]
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{path}"
+
+    @property
+    def log(self) -> str:
+        """What the gateway has said so far."""
+        return self._log.read_text()
+
+    @property
+    def output(self) -> str:
+        """Its standard output, such as an access log to "-"."""
+        return self._output.read_text()
+
+    def wait_for_log(self, pattern: str, since: int = 0, seconds: float = 10.0) -> re.Match[str]:
+        """Return the first match of `pattern` after `since` characters of the log. Raises AssertionError."""
+        expression = re.compile(pattern)
+        self._wait(lambda: expression.search(self.log, since) is not None, f"a log line {pattern!r}", seconds)
+        match = expression.search(self.log, since)
+        assert match is not None
+        return match
+
+    def workers(self) -> dict[int, int]:
+        """Return the process id of each worker that runs, by its number."""
+        latest = {int(number): int(pid) for number, pid in WORKER.findall(self.log)}
+        return {number: pid for number, pid in latest.items() if self._is_child(pid)}
+
+    def control(self) -> int | None:
+        """Return the process id of control, None while it does not run."""
+        pids = [int(pid) for pid in CONTROL.findall(self.log)]
+        return pids[-1] if pids and self._is_child(pids[-1]) else None
+
+    def _is_child(self, pid: int) -> bool:
+        try:
+            process = psutil.Process(pid)
+            return process.ppid() == self.process.pid and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def kill_worker(self, number: int) -> int:
+        """SIGKILL worker `number` and return the process id that it had. Raises KeyError."""
+        pid = self.workers()[number]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def kill_control(self) -> int:
+        """SIGKILL control and return the process id that it had. Raises AssertionError."""
+        pid = self.control()
+        assert pid is not None, f"control is not running\n{self.log}"
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def reload(self, description: Site | str | None = None, says: str = RELOAD) -> str:
+        """Write the site file if one is given, send SIGHUP, and return the log line that matches `says`."""
+        if description is not None:
+            self.write(description)
+        since = len(self.log)
+        self.process.send_signal(signal.SIGHUP)
+        match = self.wait_for_log(f".*{says}.*", since)
+        return match.group()
+
+    def terminate(self, seconds: float = 15.0) -> int:
+        """Send SIGTERM and return the exit status. Raises AssertionError after `seconds`."""
+        self.process.terminate()
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = 15.0) -> int:
+        """Return the exit status when the supervisor has ended. Raises AssertionError after `seconds`."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {seconds:g} s\n{self.log}") from None
+
+    def stop(self) -> None:
+        """Make sure that nothing of it runs any more: SIGTERM, then SIGKILL to all that is left of it."""
+        process = self._process
+        if process is None:
+            return
+        try:
+            process.terminate()
+            process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            left = self._session()
+            for member in left:
+                member.kill()
+            process.wait()
+            psutil.wait_procs(left, timeout=5.0)
+
+    def _session(self) -> list[psutil.Process]:
+        """Return what runs in the session that `start` made: the tree, orphans included."""
+        members = []
+        for process in psutil.process_iter():
+            try:
+                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                    members.append(process)
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        return members
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,63 @@
+"""A server that runs in the test itself: what it answers can be changed at any moment."""
+
+import threading
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+
+class SwitchServer:
+    """Answers `/check` with `status` and `body`, everything else with 200 and its name; counts by path.
+
+    A context manager. It goes on to accept connections whatever it answers.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.status = 200
+        self.body = "fine"
+        self.counts: Counter[str] = Counter()
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+                server.counts[self.path] += 1
+                checked = self.path == "/check"
+                body = (server.body if checked else server.name).encode()
+                self.send_response(server.status if checked else 200)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("X-Server", server.name)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                """Say nothing."""
+
+        self._server = _Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    @property
+    def address(self) -> str:
+        """As a site file wants it."""
+        return f"127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(5.0)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing: a client that breaks off is part of the test."""

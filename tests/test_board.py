@@ -1,0 +1,47 @@
+"""The shared table, over processes."""
+
+import os
+
+import pytest
+
+from gateway.board import DOWN, SERVERS, UNKNOWN, Board
+
+
+def test_a_new_board_knows_nothing() -> None:
+    board = Board()
+    assert (board.state(0), board.weight(0), board.in_flight(0), board.requests(SERVERS - 1)) == (UNKNOWN, 0.0, 0, 0)
+
+
+def test_what_one_process_writes_another_reads() -> None:
+    board = Board()
+    pid = os.fork()
+    if pid == 0:
+        board.set_state(7, DOWN)
+        board.set_weight(7, 2.5)
+        board.add_in_flight(7, 3, 2)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    again = Board(os.dup(board.fd))
+    assert (again.state(7), again.weight(7), again.in_flight(7)) == (DOWN, 2.5, 2)
+
+
+def test_a_dead_worker_leaves_nothing_in_flight() -> None:
+    board = Board()
+    board.add_in_flight(1, 0, 4)
+    board.add_in_flight(1, 1, 2)
+    board.clear_worker(0, 2)
+    assert board.in_flight(1) == 2
+
+
+def test_a_cleared_server_is_new() -> None:
+    board = Board()
+    board.set_state(1, DOWN)
+    board.add_in_flight(1, 0, 4)
+    board.clear_server(1)
+    assert (board.state(1), board.in_flight(1)) == (UNKNOWN, 0)
+
+
+@pytest.mark.parametrize("slot", [-1, SERVERS])
+def test_slots_are_checked(slot: int) -> None:
+    with pytest.raises(IndexError, match="not on the board"):
+        Board().state(slot)

@@ -1,0 +1,56 @@
+"""Messages between supervisor and children."""
+
+import os
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.channel import Channel, Closed, Drain, Message, Ready, ReopenLog
+
+Pair = tuple[Channel, Channel]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Two connected ends."""
+    one, other = Channel.pair()
+    yield one, other
+    one.close()
+    other.close()
+
+
+def test_messages_arrive_whole_in_order_and_with_their_descriptors(pair: Pair) -> None:
+    one, other = pair
+    reading, writing = os.pipe()
+    one.send(Drain(2.5))
+    one.send(ReopenLog(), (writing,))
+    one.send(Ready(3))
+    messages = other.receive()
+    assert [message for message, _ in messages] == [Drain(2.5), ReopenLog(), Ready(3)]
+    assert [len(descriptors) for _, descriptors in messages] == [0, 1, 0]
+    os.write(messages[1][1][0], b"here")
+    assert os.read(reading, 10) == b"here"
+
+
+def test_a_large_message_arrives_in_pieces(pair: Pair) -> None:
+    one, other = pair
+    large = Ready(1 << 8_000_000)
+    sender = threading.Thread(target=one.send, args=(large,))
+    sender.start()
+    found: list[tuple[Message, list[int]]] = []
+    while not found:
+        found = other.receive()
+    sender.join()
+    assert found == [(large, [])]
+
+
+def test_the_end_is_noticed_after_the_last_message(pair: Pair) -> None:
+    one, other = pair
+    one.send(Ready(1))
+    one.close()
+    assert other.receive() == [(Ready(1), [])]
+    with pytest.raises(Closed):
+        other.receive()
+    with pytest.raises(Closed):
+        other.send(Ready(2))
