@@ -41,9 +41,7 @@ def browse(port: int, path: str, seconds: int, core: int) -> Outcome:
     ).stdout
 
     def numbers(pattern: str) -> list[float]:
-        return [
-            float(number) for group in re.findall(pattern, text) for number in re.findall(r"[\d.]+", group)
-        ]
+        return [float(number) for group in re.findall(pattern, text) for number in re.findall(r"[\d.]+", group)]
 
     requests = int(sum(numbers(r"(\d+) requests in")))
     bad = int(sum(numbers(r"Non-2xx or 3xx responses: (\d+)")) + sum(numbers(r"Socket errors: (.*)")))

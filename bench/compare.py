@@ -110,9 +110,7 @@ def refuse_busy(proxies: Sequence[tuple[str, int, int]]) -> None:
     for name, pid, _ in proxies:
         share = Usage.of(pid).since(before[pid]).total / 1e6 / elapsed
         if share > MAX_IDLE:
-            raise click.ClickException(
-                f"{name} uses {share:.0%} of a processor while idle: no fair comparison"
-            )
+            raise click.ClickException(f"{name} uses {share:.0%} of a processor while idle: no fair comparison")
 
 
 def turn(pid: int, port: int, size: int, seconds: int) -> Round:
@@ -129,9 +127,7 @@ def measure(
     proxies: Sequence[Proxy], sizes: Sequence[int], rounds: int, seconds: int
 ) -> dict[tuple[str, int], list[Round]]:
     """Run all and return the rounds by proxy and size of the answer."""
-    found: dict[tuple[str, int], list[Round]] = {
-        (proxy.name, size): [] for size in sizes for proxy in proxies
-    }
+    found: dict[tuple[str, int], list[Round]] = {(proxy.name, size): [] for size in sizes for proxy in proxies}
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=FAST_DIRECTORY)))
         directory.chmod(0o711)  # workers of proxies drop their rights
@@ -202,9 +198,7 @@ def show(rows: Sequence[Row]) -> Table:
 @click.command()
 @click.option("--rounds", default=5, show_default=True, help="Turns of every proxy; the median counts.")
 @click.option("--seconds", default=2, show_default=True, help="Length of a turn.")
-@click.option(
-    "--only", default="", help="Names, separated by commas; without it every proxy that is installed."
-)
+@click.option("--only", default="", help="Names, separated by commas; without it every proxy that is installed.")
 @click.option("--size", "sizes", multiple=True, type=int, default=(130, 10_000), show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=RESULT, help="Where the result is kept.")
 def main(rounds: int, seconds: int, only: str, sizes: tuple[int, ...], output: Path) -> None:

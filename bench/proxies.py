@@ -93,14 +93,10 @@ class Proxy:
         """Return the first line of what it says about its version."""
         if not self.version:
             return ""
-        done = subprocess.run(
-            self.version, capture_output=True, text=True, timeout=30, check=True, env=environment()
-        )
+        done = subprocess.run(self.version, capture_output=True, text=True, timeout=30, check=True, env=environment())
         return (done.stdout + done.stderr).splitlines()[0]
 
-    def start(
-        self, directory: Path, port: int, origins: Sequence[int], core: int
-    ) -> "subprocess.Popen[bytes]":
+    def start(self, directory: Path, port: int, origins: Sequence[int], core: int) -> "subprocess.Popen[bytes]":
         """Run it on `port`, on processor `core`, before the local ports `origins`; files in `directory`."""
         command = ["taskset", "-c", str(core), *self.command(directory, port, origins)]
         with (
@@ -142,9 +138,7 @@ def gateway(directory: Path, port: int, origins: Sequence[int]) -> list[str]:
         "backends": {
             "app": {
                 "balance": "least-connections",
-                "servers": [
-                    {"name": f"app{i}", "address": f"127.0.0.1:{origin}"} for i, origin in enumerate(origins)
-                ],
+                "servers": [{"name": f"app{i}", "address": f"127.0.0.1:{origin}"} for i, origin in enumerate(origins)],
             }
         },
         "routes": [{"backend": "app"}],

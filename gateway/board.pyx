@@ -79,6 +79,12 @@ cdef class Board:
         """Requests the server is working on now, over all workers."""
         return self.total_in_flight(self._slot(slot), MAX_WORKERS)
 
+    def add_in_flight(self, int slot, int worker, int count):
+        """What workers do in compiled code when they pick or finish; here for tests and for explaining."""
+        if not 0 <= worker < MAX_WORKERS:
+            raise IndexError(f"worker {worker} is not on the board (0 to {MAX_WORKERS - 1})")
+        self.in_flight_cells[self._slot(slot) * MAX_WORKERS + worker] += count
+
     def requests(self, int slot):
         """Requests finished at the server since its row was cleared, over all workers."""
         cdef int i

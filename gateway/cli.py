@@ -62,6 +62,7 @@ def schema() -> None:
 @click.option("--port", default=8080, show_default=True, help="Where the gateway listens, on 127.0.0.1.")
 def demo(port: int) -> None:
     """Run a gateway with three servers on this machine: one quick, one slow, one busy with other work."""
-    from gateway import demo as show, supervisor  # noqa: PLC0415
+    from gateway import demo as show  # noqa: PLC0415
+    from gateway import supervisor  # noqa: PLC0415
 
     sys.exit(show.run(port, supervisor.run))

@@ -5,6 +5,7 @@ It is the only process that stays root, and it handles no byte from the network.
 """
 
 import asyncio
+import contextlib
 import errno
 import gc
 import logging
@@ -74,7 +75,10 @@ class Sockets:
         self._reports_listen: Listen | None = None
 
     def adapt(self, site: Site) -> "Sockets":
-        """The sockets for `site`: what is open already is kept, the rest is opened. Raises StartError; changes nothing."""
+        """The sockets for `site`: what is open is kept, the rest is opened.
+
+        Raises StartError; `self` stays as it is.
+        """
         wanted = tuple(listen for frontend in site.frontends for listen in frontend.listen)
         fresh = Sockets()
         opened: list[socket.socket] = []
@@ -132,7 +136,7 @@ def _bind(listen: Listen, kind: socket.SocketKind, *, shared: bool = False) -> s
 
 
 def _listen(listen: Listen) -> socket.socket:
-    """One of several sockets on the same address; the kernel spreads connections over them (socket(7), SO_REUSEPORT)."""
+    """One of several sockets on the same address; the kernel spreads clients over them (socket(7))."""
     sock = _bind(listen, socket.SOCK_STREAM, shared=True)
     sock.listen(BACKLOG)
     return sock
@@ -287,7 +291,7 @@ class Supervisor:
         return lambda: process.run(inherited)
 
     def _let_go(self, number: int, ours: Channel) -> None:
-        """Close what belongs to the supervisor and to the other children: an open copy would hide that an owner died."""
+        """Close what belongs to the supervisor and to other children: a copy would hide that its owner died."""
         ours.close()
         for child in self._children.values():
             child.channel.close()
@@ -320,7 +324,9 @@ class Supervisor:
         self._announced = True
         site = self._snapshot.site
         places = [
-            f"{'https' if frontend.tls else 'http'}://{listen}" for frontend in site.frontends for listen in frontend.listen
+            f"{'https' if frontend.tls else 'http'}://{listen}"
+            for frontend in site.frontends
+            for listen in frontend.listen
         ]
         log.info("ready: %s, %d worker%s", ", ".join(places), site.workers, "" if site.workers == 1 else "s")
 
@@ -354,7 +360,9 @@ class Supervisor:
         if time.monotonic() - child.born < QUICK:
             failures = self._failures[child.number] = self._failures.get(child.number, 0) + 1
             delay = min(SLOWEST_RESTART, 0.1 * 2**failures) if failures > 1 else 0.0
-        log.error("%s (pid %d) %s; starting another%s", child.name, child.pid, how, f" in {delay:.1f}s" if delay else "")
+        log.error(
+            "%s (pid %d) %s; starting another%s", child.name, child.pid, how, f" in {delay:.1f}s" if delay else ""
+        )
         self._due[child.number] = time.monotonic() + delay
 
     # ------------------------------------------------------------------------------------------------ reload and stop
@@ -383,7 +391,7 @@ class Supervisor:
         for child in list(self._children.values()):
             self._pass_on(child, before, log_changed=log_fd != before_log)
         before.close_except(sockets)
-        if before_log is not None and before_log != log_fd and before_log > 2:  # noqa: PLR2004
+        if before_log is not None and before_log != log_fd and before_log > 2:
             os.close(before_log)
         running = {child.number for child in self._children.values() if not child.retiring}
         for number in sockets.workers:
@@ -458,12 +466,12 @@ class Supervisor:
             log.error("the access log goes on in the old file: %s", error)
             return
         before, self._log_fd = self._log_fd, log_fd
-        if log_fd is None or log_fd <= 2:  # noqa: PLR2004
+        if log_fd is None or log_fd <= 2:
             return
         for child in self._children.values():
             if child.number >= 0:
                 self._send(child, ReopenLog(), (log_fd,))
-        if before is not None and before > 2:  # noqa: PLR2004
+        if before is not None and before > 2:
             os.close(before)
         log.info("access log reopened")
 
@@ -482,7 +490,9 @@ def _open_log(site: Site) -> int | None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
         return os.open(site.access_log.path, flags, 0o640)
     except OSError as error:
-        raise StartError(f"cannot write the access log {site.access_log.path}: {(error.strerror or '').lower()}") from None
+        raise StartError(
+            f"cannot write the access log {site.access_log.path}: {(error.strerror or '').lower()}"
+        ) from None
 
 
 def _account(site: Site) -> tuple[str, int, int] | None:
@@ -506,10 +516,8 @@ def _drop_privileges(account: tuple[str, int, int] | None) -> None:
 
 def _name_process(name: str) -> None:
     """The name that top and ps show (at most 15 bytes)."""
-    try:
+    with contextlib.suppress(OSError):  # only a convenience
         Path("/proc/self/comm").write_text(name)
-    except OSError:
-        pass  # only a convenience
 
 
 def _raise_limits() -> None:
@@ -535,10 +543,10 @@ def run(path: Path) -> int:
     try:
         supervisor = Supervisor(path)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 1
     except (CapacityError, StartError) as error:
-        print(f"{path}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{path}: {error}\n")
         return 1
     gc.freeze()
     return supervisor.run()

@@ -92,9 +92,7 @@ async def run_agent(config: AgentConfig) -> None:
         latest = sampler.sample()
         if config.listen:
             answer = Answer(config.server, config.state, lambda: latest)
-            server = await asyncio.start_server(
-                answer, config.listen.host, config.listen.port, limit=MAX_HEAD_BYTES
-            )
+            server = await asyncio.start_server(answer, config.listen.host, config.listen.port, limit=MAX_HEAD_BYTES)
             await stack.enter_async_context(server)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         for background in (*(measure.run() for measure in measures), *(link.follow() for link in links)):

@@ -44,9 +44,7 @@ def _config_options(command: Callable[..., None]) -> Callable[..., None]:
         flag = "-".join(part for part in place if part != "metrics").replace("_", "-")
         several = place == ("gateways",)
         command = click.option(f"--{flag}", "__".join(place), type=kind, help=text, multiple=several)(command)
-    return click.argument("path", metavar="[AGENT.YAML]", required=False, type=click.Path(path_type=Path))(
-        command
-    )
+    return click.argument("path", metavar="[AGENT.YAML]", required=False, type=click.Path(path_type=Path))(command)
 
 
 def _load(path: Path | None, options: dict[str, Any]) -> AgentConfig:

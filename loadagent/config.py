@@ -36,9 +36,7 @@ def endpoint(value: object) -> Endpoint:
     if isinstance(value, Endpoint):
         return value
     match = (
-        re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):(\d{1,5})", value)
-        if isinstance(value, str)
-        else None
+        re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:\[\]/]+)):(\d{1,5})", value) if isinstance(value, str) else None
     )
     if not match or not 0 < int(match[3]) < 65536:
         raise ValueError('expected an address and a port such as "192.0.2.1:8201" or "[2001:db8::1]:8201"')
@@ -66,12 +64,7 @@ def bit_rate(value: object) -> float:
 
 def positive(value: object) -> float:
     """Read a limit that is a number above 0."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or value <= 0
-    ):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
         raise ValueError("expected a number above 0")
     return float(value)
 
@@ -129,9 +122,7 @@ Url = Annotated[str, BeforeValidator(url)]
 BitRate = Annotated[float, BeforeValidator(bit_rate)]
 StateWord = Annotated[State, BeforeValidator(state)]
 Address = Annotated[Endpoint, BeforeValidator(endpoint)]
-Addresses = Annotated[
-    tuple[Address, ...], BeforeValidator(lambda value: value if isinstance(value, list) else [value])
-]
+Addresses = Annotated[tuple[Address, ...], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
 File = Annotated[Path, BeforeValidator(lambda value: value if isinstance(value, Path) else Path(text(value)))]
 
 

@@ -120,8 +120,4 @@ async def _read_all(read: Callable[[int], Awaitable[bytes]]) -> bytes:
 
 
 def _describe(error: Exception) -> str:
-    return (
-        f"no answer in {TIMEOUT:g} s"
-        if isinstance(error, TimeoutError)
-        else str(error) or type(error).__name__
-    )
+    return f"no answer in {TIMEOUT:g} s" if isinstance(error, TimeoutError) else str(error) or type(error).__name__

@@ -23,9 +23,7 @@ class Quiet:
             self._topics[topic] = (said, kept_back + 1)
             return None
         if said is None and len(self._topics) >= _MAX_TOPICS:
-            self._topics = {
-                key: value for key, value in self._topics.items() if now - value[0] < self._period
-            }
+            self._topics = {key: value for key, value in self._topics.items() if now - value[0] < self._period}
             if len(self._topics) >= _MAX_TOPICS:
                 return None
         self._topics[topic] = (now, 0)

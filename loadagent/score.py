@@ -21,9 +21,7 @@ class Sample:
     @property
     def shares(self) -> dict[str, float]:
         """Each measured metric as a share of its limit, never below 0.0; above 1.0 is overload."""
-        measured = (
-            (name, self.values[name] / limit) for name, limit in self.limits.items() if name in self.values
-        )
+        measured = ((name, self.values[name] / limit) for name, limit in self.limits.items() if name in self.values)
         return {name: min(MAX_SHARE, max(0.0, share)) for name, share in measured}
 
     @property

@@ -25,9 +25,7 @@ class Cpu:
     Time stolen by the hypervisor counts as busy: nobody here can use it.
     """
 
-    def __init__(
-        self, times: Callable[[], Mapping[str, float]] = lambda: psutil.cpu_times()._asdict()
-    ) -> None:
+    def __init__(self, times: Callable[[], Mapping[str, float]] = lambda: psutil.cpu_times()._asdict()) -> None:
         self._times = times
         self._last = self._busy_and_total()
         self._value = 0.0

@@ -1,4 +1,4 @@
-"""The fewest requests in flight for the *effective* weight: configured weight and what the servers report of their load."""
+"""The fewest requests in flight for the *effective* weight: as configured, corrected by reported load."""
 
 from gateway.balance.policy cimport Members, Policy, Tried, least_loaded
 

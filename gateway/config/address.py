@@ -69,9 +69,7 @@ def _split(text: str, example: str) -> tuple[str, int]:
         raise ValueError(f"leave the scheme out: expected {example}")
     host, colon, port = text.rpartition(":")
     if not colon or not host or not _PORT.fullmatch(port):
-        raise ValueError(
-            f"expected {example}" if colon or not text else f"{text} needs a port: expected {example}"
-        )
+        raise ValueError(f"expected {example}" if colon or not text else f"{text} needs a port: expected {example}")
     if not 1 <= int(port) <= _MAX_PORT:
         raise ValueError(f"a port is between 1 and {_MAX_PORT}")
     if host.startswith("[") and host.endswith("]") and ":" in host:

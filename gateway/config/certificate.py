@@ -37,6 +37,4 @@ def load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
 
 def _no_password() -> str:
     """Instead of OpenSSL's question on the terminal."""
-    raise Fault(
-        "the key is encrypted; a gateway that starts on its own needs it without a pass phrase", "key"
-    )
+    raise Fault("the key is encrypted; a gateway that starts on its own needs it without a pass phrase", "key")

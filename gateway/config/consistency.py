@@ -19,9 +19,7 @@ def gaps(data: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(("routes",), f"routes is missing, and {count} to send everything to")
     for key, backend in backends.items():
         if isinstance(backend, dict) and "name" in backend:
-            yield Finding(
-                ("backends", key, "name"), f"unknown key name: this backend is called {key}", key=True
-            )
+            yield Finding(("backends", key, "name"), f"unknown key name: this backend is called {key}", key=True)
     routes = data.get("routes")
     for i, route in enumerate(routes if isinstance(routes, list) else ()):
         name = route.get("backend") if isinstance(route, dict) else None
@@ -53,16 +51,12 @@ def warnings(site: Site) -> Iterator[Finding]:
     seen: dict[Match, int] = {}
     for i, route in enumerate(site.routes):
         if route.match in seen:
-            yield _warning(
-                ("routes", i), f"never reached: routes[{seen[route.match]}] matches the same requests"
-            )
+            yield _warning(("routes", i), f"never reached: routes[{seen[route.match]}] matches the same requests")
         seen.setdefault(route.match, i)
         rest = len(site.routes) - i - 1
         if route.match.everything and rest:
             others = f", nor are the {rest - 1} after it" if rest > 1 else ""
-            yield _warning(
-                ("routes", i + 1), f"never reached{others}: the route before it matches everything"
-            )
+            yield _warning(("routes", i + 1), f"never reached{others}: the route before it matches everything")
             break
     used = {route.backend for route in site.routes}
     for name in site.backends:

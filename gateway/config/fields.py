@@ -45,9 +45,7 @@ class Model(BaseModel):
     shorthand: ClassVar[JsonSchemaValue | None] = None
 
     @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Add the shorthand."""
         long = handler(schema)
         return {"anyOf": [cls.shorthand, long]} if cls.shorthand else long
@@ -72,9 +70,7 @@ class Some:
         """Look before the items are: pydantic's own minimum does not count items that are wrong."""
         return core_schema.no_info_before_validator_function(self.some, handler(source))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Say the same."""
         return {**handler(schema), "minItems": 1}
 
@@ -96,9 +92,7 @@ class OneOrMany:
             self.many, Some().__get_pydantic_core_schema__(source, handler)
         )
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Either form."""
         array = handler(schema)
         return {"anyOf": [array["items"], {**array, "minItems": 1}]}
@@ -126,9 +120,7 @@ def _parsed(parse: Callable[[str], T], what: str) -> PlainValidator:
 
 
 def _is_parsed(value: object) -> bool:
-    return isinstance(
-        value, (address.Listen, address.Address, IPv4Network, IPv6Network, PathMatch, StatusRange)
-    )
+    return isinstance(value, (address.Listen, address.Address, IPv4Network, IPv6Network, PathMatch, StatusRange))
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +145,7 @@ def _path_match(value: str) -> PathMatch:
     exact = value.startswith("=")
     path = value[1:].lstrip(" ") if exact else value
     if not _PATH.fullmatch(path) or "?" in path or "#" in path:
-        hint = (
-            f' (did you mean "/{path}"?)' if path and _PATH.fullmatch("/" + path) and "?" not in path else ""
-        )
+        hint = f' (did you mean "/{path}"?)' if path and _PATH.fullmatch("/" + path) and "?" not in path else ""
         raise ValueError(f'expected a path prefix such as "/shop/", or "= /exact"{hint}')
     return PathMatch(path, exact)
 
@@ -251,9 +241,7 @@ Whole: TypeAlias = Annotated[int, Strict()]
 
 Duration: TypeAlias = Annotated[float, BeforeValidator(units.duration), _DURATION_SCHEMA]
 """Seconds."""
-PositiveDuration: TypeAlias = Annotated[
-    float, BeforeValidator(units.duration), at_least(0.001), _DURATION_SCHEMA
-]
+PositiveDuration: TypeAlias = Annotated[float, BeforeValidator(units.duration), at_least(0.001), _DURATION_SCHEMA]
 Size: TypeAlias = Annotated[
     int,
     BeforeValidator(units.size),
@@ -296,9 +284,7 @@ ListenField: TypeAlias = Annotated[
 AddressField: TypeAlias = Annotated[
     address.Address,
     _parsed(address.server_address, "address:port such as 10.0.0.11:8080"),
-    WithJsonSchema(
-        {"type": "string", "examples": ["10.0.0.11:8080", "app.internal:8080", "unix:/run/app.sock"]}
-    ),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.11:8080", "app.internal:8080", "unix:/run/app.sock"]}),
 ]
 Network: TypeAlias = Annotated[
     IPv4Network | IPv6Network,

@@ -30,9 +30,7 @@ class Files:
             if content is None or private:
                 content = self.contents[path] = _read(path, private=private)
         except OSError as error:
-            self.findings.append(
-                Finding(loc, f"cannot read {path}: {(error.strerror or str(error)).lower()}")
-            )
+            self.findings.append(Finding(loc, f"cannot read {path}: {(error.strerror or str(error)).lower()}"))
             return None
         except ValueError as error:
             self.findings.append(Finding(loc, str(error)))

@@ -65,9 +65,7 @@ def _load(path: Path, ask: Lookup) -> Loaded:
     problems = [_problem(path, place, message) for message, place in document.duplicates]
     data = document.data
     if not isinstance(data, dict):
-        raise ConfigError(
-            [_problem(path, document.root, "expected a mapping: frontends, backends, routes …")]
-        )
+        raise ConfigError([_problem(path, document.root, "expected a mapping: frontends, backends, routes …")])
     context = {"directory": path.absolute().parent}
     findings = list(consistency.gaps(data))
     origin: dict[str, list[int]] = {}
@@ -90,9 +88,7 @@ def _load(path: Path, ask: Lookup) -> Loaded:
     return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)))
 
 
-def _rest(
-    data: dict[str, Any], error: ValidationError, context: dict[str, Any]
-) -> tuple[Site, dict[str, list[int]]]:
+def _rest(data: dict[str, Any], error: ValidationError, context: dict[str, Any]) -> tuple[Site, dict[str, list[int]]]:
     """What is left of `data` without what is wrong, so that it can be checked as well.
 
     First only keys at fault are left out (a key that is missed then shows up in the next round), then whole
@@ -123,11 +119,7 @@ def _without(value: Any, locs: Iterable[Loc]) -> Any:
         if loc:
             below.setdefault(loc[0], []).append(loc[1:])
     if isinstance(value, dict):
-        return {
-            key: _without(item, below.get(key, ()))
-            for key, item in value.items()
-            if () not in below.get(key, ())
-        }
+        return {key: _without(item, below.get(key, ())) for key, item in value.items() if () not in below.get(key, ())}
     if isinstance(value, list):
         return [_without(item, below.get(i, ())) for i, item in enumerate(value)]
     return value
@@ -146,9 +138,7 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise ConfigError(
-            [_problem(path, Place(), f"cannot read it: {(error.strerror or '').lower()}")]
-        ) from None
+        raise ConfigError([_problem(path, Place(), f"cannot read it: {(error.strerror or '').lower()}")]) from None
     if len(content) > MAX_BYTES:
         raise ConfigError([_problem(path, Place(), "larger than 16MiB")])
     try:
@@ -170,9 +160,7 @@ def _in_order(problems: Iterable[Problem]) -> list[Problem]:
 def _resolve(site: Site, ask: Lookup) -> tuple[dict[tuple[str, str], Endpoint], list[Finding]]:
     """Where each server is, and what is wrong with those whose name has no address."""
     servers = [
-        (backend.name, i, server)
-        for backend in site.backends.values()
-        for i, server in enumerate(backend.servers)
+        (backend.name, i, server) for backend in site.backends.values() for i, server in enumerate(backend.servers)
     ]
     answers = resolve({server.address.host for _, _, server in servers if not server.address.is_literal}, ask)
     resolved: dict[tuple[str, str], Endpoint] = {}
@@ -183,14 +171,10 @@ def _resolve(site: Site, ask: Lookup) -> tuple[dict[tuple[str, str], Endpoint], 
         if isinstance(answer, OSError):
             reason = (answer.strerror or str(answer)).lower()
             findings.append(
-                Finding(
-                    ("backends", backend, "servers", i, "address"), f"cannot resolve {address.host}: {reason}"
-                )
+                Finding(("backends", backend, "servers", i, "address"), f"cannot resolve {address.host}: {reason}")
             )
         else:
-            resolved[backend, server.name] = (
-                address.path if address.kind == "unix" else (answer, address.port)
-            )
+            resolved[backend, server.name] = address.path if address.kind == "unix" else (answer, address.port)
     return resolved, findings
 
 

@@ -136,9 +136,7 @@ def _log_format(value: str) -> str:
     if value in ("json", "combined"):
         return value
     if "{" not in value:
-        raise ValueError(
-            f"expected json, combined or a template with {{fields}}{suggest(value, ('json', 'combined'))}"
-        )
+        raise ValueError(f"expected json, combined or a template with {{fields}}{suggest(value, ('json', 'combined'))}")
     if control := _CONTROL.search(value):
         raise Fault("a log line is one line", offset=control.start())
     template.parts(value, LOG_FIELDS)
@@ -266,9 +264,7 @@ class Tls(Model):
 class Frontend(Model):
     """An entrance for clients."""
 
-    listen: Annotated[tuple[ListenField, ...], OneOrMany()] = Field(
-        description="One or more addresses to listen on."
-    )
+    listen: Annotated[tuple[ListenField, ...], OneOrMany()] = Field(description="One or more addresses to listen on.")
     name: FrontendName = Field(
         default_factory=lambda data: str(data["listen"][0]),
         description="Name in logs and status. Default: the first address.",
@@ -294,9 +290,7 @@ class Server(Model):
         default_factory=lambda data: data["address"].token,
         description="Name in cookies, logs, status and load reports. Default: the address.",
     )
-    weight: Annotated[Whole, Field(ge=1, le=256)] = Field(
-        1, description="Share of the work relative to the others."
-    )
+    weight: Annotated[Whole, Field(ge=1, le=256)] = Field(1, description="Share of the work relative to the others.")
     max_connections: Annotated[Annotated[Whole, Field(ge=1)] | None, Given()] = Field(
         None, description="Requests in flight at most. Default: no limit."
     )
@@ -363,16 +357,10 @@ class Check(Model):
     tcp: Flag = Field(default=False, description="It is enough that a connection can be made.")
     interval: PositiveDuration = Field("2s", validate_default=True, description="Time between checks.")
     timeout: PositiveDuration = Field("1s", validate_default=True, description="Time for a whole check.")
-    rise: Annotated[Whole, Field(ge=1, le=100)] = Field(
-        2, description="Good checks in a row until a server is up."
-    )
-    fall: Annotated[Whole, Field(ge=1, le=100)] = Field(
-        3, description="Bad checks in a row until it is down."
-    )
+    rise: Annotated[Whole, Field(ge=1, le=100)] = Field(2, description="Good checks in a row until a server is up.")
+    fall: Annotated[Whole, Field(ge=1, le=100)] = Field(3, description="Bad checks in a row until it is down.")
     expect: Expect = Field(default_factory=Expect, description="What a good answer is (http only).")
-    headers: dict[HeaderName, HeaderValue] = Field(
-        {}, description="Headers to send, such as Host (http only)."
-    )
+    headers: dict[HeaderName, HeaderValue] = Field({}, description="Headers to send, such as Host (http only).")
 
     @field_validator("http")
     @classmethod
@@ -405,9 +393,7 @@ class Agent(Model):
 class Timeouts(Model):
     """How long a server may take."""
 
-    connect: PositiveDuration = Field(
-        "2s", validate_default=True, description="To accept a connection; then 502."
-    )
+    connect: PositiveDuration = Field("2s", validate_default=True, description="To accept a connection; then 502.")
     response: PositiveDuration = Field(
         "30s",
         validate_default=True,
@@ -422,18 +408,16 @@ class Backend(Model):
     """Servers that do the same work."""
 
     name: str
-    balance: Annotated[
-        str, PlainValidator(_balance), WithJsonSchema({"type": "string", "enum": list(BALANCE)})
-    ] = Field(
-        "measured",
-        description="How to pick a server: measured (by load reports and requests in flight), round-robin, "
-        "weighted-round-robin, least-connections, weighted-least-connections.",
+    balance: Annotated[str, PlainValidator(_balance), WithJsonSchema({"type": "string", "enum": list(BALANCE)})] = (
+        Field(
+            "measured",
+            description="How to pick a server: measured (by load reports and requests in flight), round-robin, "
+            "weighted-round-robin, least-connections, weighted-least-connections.",
+        )
     )
     servers: Annotated[tuple[Server, ...], Some()] = Field(description="The servers.")
     affinity: Annotated[Affinity | None, Given()] = Field(None, description="Keep a client on one server.")
-    check: Annotated[Check | None, Given()] = Field(
-        None, description="Active check. Default: servers count as up."
-    )
+    check: Annotated[Check | None, Given()] = Field(None, description="Active check. Default: servers count as up.")
     agent: Agent = Field(default_factory=Agent, description="Load reports pushed by loadagent.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="How long a server may take.")
 
@@ -527,15 +511,11 @@ def _named_backends(value: object) -> object:
 class Site(Model):
     """A whole site file."""
 
-    node: Text = Field(
-        default_factory=socket.gethostname, description="This gateway's name. Default: the host name."
-    )
+    node: Text = Field(default_factory=socket.gethostname, description="This gateway's name. Default: the host name.")
     workers: Annotated[
         int,
         PlainValidator(_workers),
-        WithJsonSchema(
-            {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}]}
-        ),
+        WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": MAX_WORKERS}]}),
     ] = Field(
         default_factory=_cores,
         description="Processes that carry traffic; auto is one per core.",

@@ -21,9 +21,7 @@ def lookup(host: str) -> list[str]:
     return [str(address[4][0]) for address in found]
 
 
-def resolve(
-    hosts: Collection[str], ask: Lookup = lookup, deadline: float = DEADLINE
-) -> dict[str, str | OSError]:
+def resolve(hosts: Collection[str], ask: Lookup = lookup, deadline: float = DEADLINE) -> dict[str, str | OSError]:
     """An IP address, or why there is none, for each of `hosts`, after at most `deadline` seconds.
 
     Of several addresses it is the lowest of the family that comes first, so that a reload does not move

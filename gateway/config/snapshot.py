@@ -44,9 +44,7 @@ class Snapshot:
     def next(self, loaded: Loaded) -> "Snapshot":
         """The snapshot that follows this one. Raises CapacityError."""
         kept = {
-            server: row
-            for server, row in self.slots.items()
-            if loaded.resolved.get(server) == self.resolved[server]
+            server: row for server, row in self.slots.items() if loaded.resolved.get(server) == self.resolved[server]
         }
         left = tuple(row for server, row in self.slots.items() if server not in kept)
         # Requests may still be in flight on a row given back: it must not count against a new server before

@@ -98,9 +98,7 @@ class Publisher:
     def _observe(self, row: _Row, stale_after: float) -> Observation:
         load = row.meter.load(self._now, stale_after)
         if row.fresh and load is None:
-            _log.warning(
-                "server %s: no load report for %g s, its weight returns to neutral", row.name, stale_after
-            )
+            _log.warning("server %s: no load report for %g s, its weight returns to neutral", row.name, stale_after)
         row.fresh = load is not None
         idle = self._board.state(row.slot) == DOWN or self._board.admin(row.slot) != READY
         return row.meter.observe(row.configured, None if idle else load)

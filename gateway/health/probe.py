@@ -116,9 +116,7 @@ async def _ask(
     url = URL(f"http://{f'[{host}]' if ':' in host else host}:{port}{check.http}", encoded=True)
     own_host = any(name.lower() == "host" for name in check.headers)
     headers = check.headers if own_host else {"Host": target.host, **check.headers}
-    async with session.get(
-        url, headers=headers, allow_redirects=False, trace_request_ctx=progress
-    ) as response:
+    async with session.get(url, headers=headers, allow_redirects=False, trace_request_ctx=progress) as response:
         detail = f"HTTP {response.status}"
         if not any(span.low <= response.status <= span.high for span in check.expect.status):
             return Outcome.HTTP_STATUS, detail
@@ -148,9 +146,7 @@ def _name(error: Exception, *, connected: bool) -> tuple[Outcome, str]:
         return Outcome.TCP_CONNECT_REFUSED, detail
     if not connected and isinstance(cause, OSError):
         return Outcome.TCP_CONNECT_FAILED, detail
-    if isinstance(
-        error, _ClosedError | OSError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError
-    ):
+    if isinstance(error, _ClosedError | OSError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
         return Outcome.HTTP_CLOSED, detail
     if isinstance(error, aiohttp.ClientResponseError):
         return Outcome.HTTP_INVALID, detail

@@ -50,9 +50,7 @@ def targets(servers: Sequence[Observation]) -> list[float]:
     the configured weights.
     """
     reported = [
-        (server, server.load + server.failure_ratio * ERROR_PENALTY)
-        for server in servers
-        if server.load is not None
+        (server, server.load + server.failure_ratio * ERROR_PENALTY) for server in servers if server.load is not None
     ]
     factors = _factors(reported)
     neutral = sum(factors) / len(factors) if factors else 1.0

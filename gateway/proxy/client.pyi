@@ -1,13 +1,13 @@
-import socket
+import socket as sockets
 
 from gateway.proxy.conn import Poller
 from gateway.proxy.hub import Frontend, Hub
 
 class Listener:
     frontend: Frontend
-    socket: socket.socket
+    socket: sockets.socket
     name: str
-    def __init__(self, hub: Hub, frontend: Frontend, sock: socket.socket) -> None: ...
+    def __init__(self, hub: Hub, frontend: Frontend, sock: sockets.socket) -> None: ...
     def accept_waiting(self) -> None: ...
     def stop(self) -> None: ...
 

@@ -6,27 +6,23 @@ before.
 """
 
 import logging
-import socket
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
-from libc.stdlib cimport free, malloc, realloc
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport ECONNABORTED, EINTR, EMFILE, ENFILE, errno
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
-from posix.unistd cimport close as c_close
 
 from gateway.board cimport MAX_WORKERS, CountRow
-from gateway.proxy.conn cimport (
-    FOREVER, RECV_AGAIN, RECV_BROKEN, RECV_END, SCRATCH, SENT_ALL, SENT_BROKEN, SENT_PART,
-)
+from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_END, SCRATCH, SENT_BROKEN
 from gateway.proxy.exchange cimport new_exchange, recycle
 from gateway.proxy.upstream cimport (
-    FAIL_BAD, FAIL_CONNECT, FAIL_CONNECT_TIMEOUT, FAIL_RESET, FAIL_RESET_REUSED, FAIL_TIMEOUT, FAIL_TRUNCATED,
+    FAIL_CONNECT, FAIL_CONNECT_TIMEOUT, FAIL_RESET, FAIL_RESET_REUSED, FAIL_TIMEOUT,
 )
 from gateway.rules.actions cimport Redirect, Respond
 from gateway.rules.routes cimport Route
-from gateway.wire.chunked cimport CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_head, chunk_next, chunk_start
+from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_head, chunk_next, chunk_start
 from gateway.wire.edit cimport (
-    FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Out, edit_interim, edit_request, edit_response, out_put,
+    FRAME_CHUNKED, FRAME_CLOSE, Out, edit_interim, edit_request, edit_response, out_put,
     out_reserve,
 )
 from gateway.wire.head cimport (
@@ -94,8 +90,8 @@ cdef class Listener(Conn):
         self.attach(hub.poller, sock.fileno(), EPOLLIN)
 
     cdef int on_input(self) except -1:
-        cdef int i
-        for i in range(ACCEPTS):
+        cdef int _
+        for _ in range(ACCEPTS):
             if self.fd < 0 or not self._accept_one():
                 break
         return 0
@@ -135,8 +131,8 @@ cdef class Listener(Conn):
 
     def accept_waiting(self):
         """Accept what waits in the kernel's queue now; before the socket is given up."""
-        cdef int i
-        for i in range(100000):
+        cdef int _
+        for _ in range(100000):
             if self.fd < 0 or not self._accept_one():
                 return
 
@@ -295,7 +291,7 @@ cdef class Client(Receiver):
         return 0
 
     cdef ssize_t _head(self, const char *p, size_t n) except -1:
-        """Look for a request head at p and start on it; the bytes it took, or 0: it is not complete (or was refused)."""
+        """Look for a request head at p and start on it; the bytes it took, or 0: incomplete, or refused."""
         cdef uint32_t end = 0
         cdef int64_t body
         cdef int why
@@ -428,8 +424,8 @@ cdef class Client(Receiver):
             respond = <Respond>action
             return self._answer(respond.status, respond.lines, respond.body, False)
         query = uri[path_len + 1:uri_len] if uri_len > path_len else None
-        location = (<Redirect>action).location(scheme == 2, p[h.host:h.host + h.host_len], path[:path_len], query, matched,
-                                               self.address)
+        location = (<Redirect>action).location(scheme == 2, p[h.host:h.host + h.host_len], path[:path_len], query,
+                                               matched, self.address)
         return self._answer((<Redirect>action).status, b"Location: " + location + b"\r\n", b"", False)
 
     cdef int _forward(self, Backend backend, const char *p, Head *h, const char *uri, uint32_t uri_len) except -1:

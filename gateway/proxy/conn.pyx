@@ -90,7 +90,7 @@ cdef class Poller:
         self.again = []
         self.now = monotonic_ns()
         loop.add_reader(self.fd, self.poll)
-        self.sweep_timer = loop.call_later(SWEEP_MS / 1000, self.sweep)
+        self.sweep_timer = loop.call_later(SWEEP_MS / 1000.0, self.sweep)
 
     def __dealloc__(self):
         free(self.table)
@@ -222,7 +222,7 @@ cdef class Poller:
         cdef int64_t ms
         self.now = monotonic_ns()
         ms = self.now // 1000000
-        self.sweep_timer = self.loop.call_later(SWEEP_MS / 1000, self.sweep)
+        self.sweep_timer = self.loop.call_later(SWEEP_MS / 1000.0, self.sweep)
         for fd in range(self.highest + 1):
             if fd <= self.highest and self.table[fd] != NULL and self.deadlines[fd] <= ms:
                 self.deadlines[fd] = FOREVER

@@ -1,4 +1,4 @@
-"""The access log: one line per exchange, formatted into a buffer, written in large pieces at most half a second late."""
+"""The access log: a line per exchange, formatted into a buffer, written in large pieces at most half a second late."""
 
 import logging
 import os
@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove
 from posix.unistd cimport write
-from libc.errno cimport EAGAIN, EINTR, errno
+from libc.errno cimport EINTR, errno
 
 from gateway.proxy.upstream cimport Backend, Server
 from gateway.wire.edit cimport number
@@ -58,11 +58,11 @@ COMBINED = (
 )
 
 
-def layout(format, template_parts):
+def layout(form, template_parts):
     """The (literal, field) pairs of a format: "json", "combined", or those of a template, as split by the caller."""
-    if format == "combined":
+    if form == "combined":
         return COMBINED
-    if format != "json":
+    if form != "json":
         return template_parts
     pairs = []
     before = "{"
@@ -76,11 +76,11 @@ def layout(format, template_parts):
 cdef class AccessLog:
     """Writes to descriptor `fd` (kept open by the caller) until `close`. pairs: see layout."""
 
-    def __init__(self, loop, int fd, str format, pairs):
+    def __init__(self, loop, int fd, str form, pairs):
         self.loop = loop
         self.fd = fd
-        self.combined_time = format == "combined"
-        self.escape = 99 if format == "combined" else 106
+        self.combined_time = form == "combined"
+        self.escape = 99 if form == "combined" else 106
         self.pieces = tuple((literal.encode(), FIELDS[field] if field else L_NONE) for literal, field in pairs)
         self.buffer = <char *>malloc(BUFFER)
         if self.buffer == NULL:

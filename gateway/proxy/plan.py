@@ -6,7 +6,9 @@ from typing import Any
 from gateway.balance.policies import POLICIES
 from gateway.balance.policy import Members
 from gateway.config import template
-from gateway.config.model import LOG_FIELDS, REDIRECT_FIELDS, Affinity, Frontend as FrontendModel, Listen, Route as RouteModel
+from gateway.config.model import LOG_FIELDS, REDIRECT_FIELDS, Affinity, Listen
+from gateway.config.model import Frontend as FrontendModel
+from gateway.config.model import Route as RouteModel
 from gateway.config.snapshot import Snapshot
 from gateway.proxy.hub import Frontend, Hub
 from gateway.proxy.log import AccessLog, layout
@@ -120,7 +122,7 @@ def _route(index: int, model: RouteModel, backends: Mapping[str, Backend]) -> Ro
         if model.respond.body:
             headers["Content-Type"] = model.respond.type
         action = Respond(model.respond.status, list(headers.items()), model.respond.body.encode())
-    paths = [(path.text, path.exact) for path in match.path]
+    paths = [(path.path, path.exact) for path in match.path]
     return Route(index, match.scheme, match.host, paths, action)
 
 

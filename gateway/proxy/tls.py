@@ -42,7 +42,7 @@ def server_context(tls: Tls, files: Mapping[Path, bytes]) -> ssl.SSLContext:
             if found is not None and found is not first:
                 connection.context = found
 
-    first.sni_callback = choose  # type: ignore[assignment]  # typeshed knows no SSLObject here
+    first.sni_callback = choose
     return first
 
 

@@ -1,9 +1,10 @@
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from gateway.balance.policy import Members, Policy
 from gateway.board import Board
 
-Address = tuple[str, int] | str
+Address: TypeAlias = tuple[str, int] | str
 
 def sockaddr_of(address: Address) -> bytes: ...
 

@@ -14,9 +14,8 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memmove
 from posix.unistd cimport close as c_close
 
-from gateway.board cimport MAX_WORKERS
 from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_BROKEN, SCRATCH, SENT_ALL, SENT_BROKEN
-from gateway.wire.chunked cimport CHUNK_BAD, CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_next, chunk_start
+from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_next, chunk_start
 from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 from gateway.wire.head cimport F_COOKIE, M_HEAD, MAX_FIELDS, R_MORE, R_OK, Bounds, find_end, scan_response
 
@@ -113,6 +112,7 @@ cdef class Server:
         """A connection under way that will report on_connected or on_failure; None if it failed at once."""
         cdef const char *address = PyBytes_AS_STRING(self.sockaddr)
         cdef int family = (<unsigned short *>address)[0]
+        cdef unsigned int length = <unsigned int>PyBytes_GET_SIZE(self.sockaddr)
         cdef int one = 1
         cdef Upstream u
         cdef int fd = c_socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
@@ -120,7 +120,7 @@ cdef class Server:
             return None
         if family != AF_UNIX:
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
-        if c_connect(fd, <const sockaddr *>address, <unsigned int>PyBytes_GET_SIZE(self.sockaddr)) < 0 and errno != EINPROGRESS:
+        if c_connect(fd, <const sockaddr *>address, length) < 0 and errno != EINPROGRESS:
             c_close(fd)
             return None
         u = Upstream.__new__(Upstream)

@@ -116,7 +116,7 @@ class Worker:
         if self._hub.log is not None:
             self._hub.log.reopen(fd)
             self._plan.log_moved(fd)
-        if before is not None and before > 2:  # noqa: PLR2004 - standard output stays open
+        if before is not None and before > 2:
             os.close(before)
 
     def _drain(self) -> None:
@@ -131,7 +131,8 @@ class Worker:
             listener.socket.close()
         self._listeners.clear()
         deadline = time.monotonic() + self._drain_seconds
-        while (left := retire_clients(self._poller)) and time.monotonic() < deadline:
+        # Connections end in compiled code, which tells nobody.
+        while (left := retire_clients(self._poller)) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)
         if left:
             log.warning("%d connections were still busy after %gs and are cut", left, self._drain_seconds)

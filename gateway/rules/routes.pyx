@@ -11,7 +11,7 @@ SCHEMES = {None: 0, "http": 1, "https": 2}
 
 
 cdef class Route:
-    """One entry: scheme (None, "http" or "https"), hosts (exact, or "*.suffix"; empty: all), paths ((text, exact), …)."""
+    """One entry: scheme (None, "http" or "https"), hosts (exact or "*.suffix"), paths ((text, exact), …)."""
 
     def __init__(self, int index, scheme, hosts, paths, action):
         self.index = index
@@ -36,7 +36,6 @@ cdef class Route:
             elif length <= n and memcmp(PyBytes_AS_STRING(text), path, length) == 0:
                 return <int>length
         return -1
-
 
 
 cdef class RouteTable:

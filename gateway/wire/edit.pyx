@@ -5,8 +5,7 @@ RFC 9110 section 7.6 (message forwarding), RFC 7239 (Forwarded). Runs of fields 
 
 from libc.stdlib cimport realloc
 from gateway.wire.head cimport (
-    F_CONTENT_LENGTH, F_FORWARDED, F_HOST, F_OTHER, F_LAST_OWN, F_VIA, F_X_FORWARDED, F_X_FORWARDED_FOR,
-    F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO, Field,
+    F_FORWARDED, F_HOST, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO, Field,
 )
 
 

@@ -128,4 +128,3 @@ cdef int check_start(const char *p, uint32_t n, Bounds *bounds) noexcept nogil
 cdef int status_of(int reason) noexcept nogil
 cdef str sentence_of(int reason)
 cdef bint is_token(const char *p, uint32_t n) noexcept nogil
-cdef bint same(const char *p, const char *lower, uint32_t n) noexcept nogil

@@ -161,7 +161,7 @@ cdef inline uint8_t _method(const char *p, uint32_t n) noexcept nogil:
 
 
 cdef int check_start(const char *p, uint32_t n, Bounds *bounds) noexcept nogil:
-    """What can already be refused of an incomplete head: garbage where the method should be, an endless or bad first line.
+    """What can be refused of an incomplete head: garbage for a method, an endless or bad first line.
 
     So that a client that speaks another protocol hears so at once, not when its time is up.
     """
@@ -184,7 +184,6 @@ cdef int check_start(const char *p, uint32_t n, Bounds *bounds) noexcept nogil:
 cdef inline int _request_line(const char *p, uint32_t n, Head *h, Bounds *bounds, uint32_t *next_line) noexcept nogil:
     cdef uint32_t i = 0, start, stop
     cdef int why
-    cdef const char *q
     cdef bint plain = True
     cdef uint8_t c, kind
     while i < n and TOKEN[<uint8_t>p[i]]:
@@ -536,7 +535,7 @@ cdef int _host(const char *p, uint32_t at, uint32_t n, uint32_t *host_len) noexc
 
 
 cdef int scan_request(const char *p, uint32_t n, Head *h, Bounds *bounds) noexcept nogil:
-    """Scan the complete request head of n bytes (find_end) at p; eight more bytes must be readable. Returns a Reason."""
+    """Scan the complete request head of n bytes at p (see find_end); eight more bytes must be readable."""
     cdef uint32_t at = 0, absolute_len = 0
     cdef int why, i
     cdef Field *f
@@ -588,7 +587,7 @@ cdef int scan_request(const char *p, uint32_t n, Head *h, Bounds *bounds) noexce
 
 
 cdef int scan_response(const char *p, uint32_t n, Head *h, Bounds *bounds) noexcept nogil:
-    """Scan the complete response head of n bytes at p; eight more bytes must be readable. Returns a Reason."""
+    """Scan the complete response head of n bytes at p; as scan_request."""
     cdef int why
     cdef const char *q
     if n < 17:
@@ -615,7 +614,7 @@ cdef int scan_response(const char *p, uint32_t n, Head *h, Bounds *bounds) noexc
     return _framing(p, h)
 
 
-# ------------------------------------------------------------------------------------------ for tests and for explaining
+# ----------------------------------------------------------------------------------------- for tests and for explaining
 
 cdef Head _scratch
 
@@ -654,7 +653,7 @@ def parse_request(bytes data, int head_bytes=32768, int target_bytes=16384, int 
 
 
 def parse_response(bytes data, int head_bytes=65536, int fields=1000):
-    """Scan one complete response head: (0, facts) or (502, sentence); facts as of parse_request, with status, reason."""
+    """Scan one complete response head: (0, facts) or (502, sentence); facts as of parse_request."""
     cdef Bounds bounds
     cdef uint32_t seen = 0, end = 0
     cdef int why

@@ -100,13 +100,9 @@ def test_routes_out_of_reach(load_text: Load, routes: str, warning: str) -> None
     assert str(problem) == f"{loaded.path}:3:{problem.column}: warning: {problem.message}"
 
 
-@pytest.mark.parametrize(
-    "match", ["scheme: http", "host: a.com", "path: /a", "path: '= /'", "host: a.com, path: /"]
-)
+@pytest.mark.parametrize("match", ["scheme: http", "host: a.com", "path: /a", "path: '= /'", "host: a.com, path: /"])
 def test_a_route_with_a_condition_leaves_something_over(load_text: Load, match: str) -> None:
-    assert (
-        load_text(f"{BASE}routes: [{{match: {{{match}}}, backend: app}}, {{backend: app}}]\n").warnings == ()
-    )
+    assert load_text(f"{BASE}routes: [{{match: {{{match}}}, backend: app}}, {{backend: app}}]\n").warnings == ()
 
 
 def test_a_backend_without_a_route(load_text: Load) -> None:

@@ -27,9 +27,7 @@ def test_every_file_is_read(load_text: Load, tmp_path: Path, pair: Certificate) 
     key.touch(mode=0o600)
     key.write_bytes(b"0123456789abcdef\n")
     text = TLS.format(pair.cert, pair.key)
-    text += (
-        "load_reports: {listen: '127.0.0.1:1', key_file: agent.key}\npages: {502: 502.html, 503: 502.html}\n"
-    )
+    text += "load_reports: {listen: '127.0.0.1:1', key_file: agent.key}\npages: {502: 502.html, 503: 502.html}\n"
     loaded = load_text(text)
     assert loaded.files == {
         pair.cert: pair.cert.read_bytes(),
@@ -77,9 +75,7 @@ def test_a_damaged_certificate(refuse: Refuse, tmp_path: Path, pair: Certificate
     refuse(TLS.format("»c", pair.key), "is damaged")
 
 
-def test_an_encrypted_key_is_refused_not_asked_about(
-    refuse: Refuse, tmp_path: Path, pair: Certificate
-) -> None:
+def test_an_encrypted_key_is_refused_not_asked_about(refuse: Refuse, tmp_path: Path, pair: Certificate) -> None:
     key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
     locked = key.private_bytes(
         serialization.Encoding.PEM,

@@ -113,11 +113,7 @@ def test_backend_forms(load_text: Load) -> None:
     ],
 )
 def test_expected_status(load_text: Load, status: str, ranges: tuple[StatusRange, ...]) -> None:
-    check = (
-        site(load_text, f"{BACKEND}    check: {{http: /, expect: {{status: {status}}}}}")
-        .backends["app"]
-        .check
-    )
+    check = site(load_text, f"{BACKEND}    check: {{http: /, expect: {{status: {status}}}}}").backends["app"].check
     assert check is not None
     assert check.expect.status == ranges
 

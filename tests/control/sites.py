@@ -10,9 +10,7 @@ from gateway.config import Snapshot, load
 KEY = b"0123456789abcdef"
 
 
-def snapshot(
-    directory: Path, backends: dict[str, Any], before: Snapshot | None = None, **site: Any
-) -> Snapshot:
+def snapshot(directory: Path, backends: dict[str, Any], before: Snapshot | None = None, **site: Any) -> Snapshot:
     """Return the snapshot of a site with these backends and other keys: the one after `before`, if given."""
     key = directory / "agent.key"
     key.write_bytes(KEY)

@@ -63,9 +63,7 @@ async def test_every_server_with_a_check_is_watched(
 ) -> None:
     servers.down.add("app/s1")
     unchecked = {"servers": ["127.0.0.1:9"]}
-    site = snapshot(
-        tmp_path, {"app": backend("127.0.0.1:1", "[::1]:2", "unix:/run/x.sock"), "raw": unchecked}
-    )
+    site = snapshot(tmp_path, {"app": backend("127.0.0.1:1", "[::1]:2", "unix:/run/x.sock"), "raw": unchecked})
     board.set_state(site.slots["raw", "127.0.0.1:9"], DOWN)  # left over from a check that is gone
     await checks.apply(site)
     states = {"app/s0": UP, "app/s1": DOWN, "app/s2": UP}
@@ -93,9 +91,7 @@ async def test_a_reload_leaves_the_unchanged_alone_and_stops_what_is_gone(
     assert after["app", "s0"] is running["app", "s0"]
     assert running["app", "s1"].cancelled()  # moved
     assert running["app", "s2"].cancelled()  # gone
-    await soon(
-        lambda: ("app/s1", ("127.0.0.1", 9), "127.0.0.1:9") in servers.checks, "the new address is checked"
-    )
+    await soon(lambda: ("app/s1", ("127.0.0.1", 9), "127.0.0.1:9") in servers.checks, "the new address is checked")
     await soon(lambda: board.state(second.slots["app", "s1"]) == UP, "s1 is up")
 
 

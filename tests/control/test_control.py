@@ -81,9 +81,7 @@ async def test_the_load_that_agents_report_becomes_weights(tmp_path: Path, site:
     listen = f"127.0.0.1:{reports.getsockname()[1]}"
     names = ["idle", "busy"]
     servers = [{"name": name, "address": f"127.0.0.1:{index + 1}"} for index, name in enumerate(names)]
-    snap = snapshot(
-        tmp_path, {"app": {"servers": servers}}, load_reports={"listen": listen, "key_file": "agent.key"}
-    )
+    snap = snapshot(tmp_path, {"app": {"servers": servers}}, load_reports={"listen": listen, "key_file": "agent.key"})
     control = site.control(reports)
     await control.apply(snap)
     for name, load in (("idle", b"10"), ("busy", b"90")):
@@ -95,9 +93,7 @@ async def test_the_load_that_agents_report_becomes_weights(tmp_path: Path, site:
                 "key_file": str(tmp_path / "agent.key"),
                 "interval": "100ms",
                 "state": "ready" if name == "idle" else "drain",
-                "metrics": {
-                    "url": {"get": f"http://127.0.0.1:{port_of(measured)}/", "full": 100, "every": "100ms"}
-                },
+                "metrics": {"url": {"get": f"http://127.0.0.1:{port_of(measured)}/", "full": 100, "every": "100ms"}},
             }
         )
     idle, busy = (snap.slots["app", name] for name in names)
@@ -112,9 +108,7 @@ async def test_the_load_that_agents_report_becomes_weights(tmp_path: Path, site:
 async def test_weights_follow_the_reports_of_two_ready_servers(tmp_path: Path, site: Site) -> None:
     reports = reports_socket()
     address = reports.getsockname()
-    servers = [
-        {"name": name, "address": f"127.0.0.1:{index + 1}"} for index, name in enumerate(("idle", "busy"))
-    ]
+    servers = [{"name": name, "address": f"127.0.0.1:{index + 1}"} for index, name in enumerate(("idle", "busy"))]
     load_reports = {"listen": f"127.0.0.1:{address[1]}", "key_file": "agent.key"}
     snap = snapshot(tmp_path, {"app": {"servers": servers}}, load_reports=load_reports)
     control = site.control(reports)
@@ -162,9 +156,7 @@ async def test_close_ends_every_task_and_keeps_the_board(tmp_path: Path) -> None
     board = Board()
     reports = reports_socket()
     control = Control(board, reports)
-    snap = snapshot(
-        tmp_path, {"app": {"servers": ["127.0.0.1:1"], "check": {"tcp": True, "interval": "10ms"}}}
-    )
+    snap = snapshot(tmp_path, {"app": {"servers": ["127.0.0.1:1"], "check": {"tcp": True, "interval": "10ms"}}})
     (slot,) = snap.slots.values()
     await control.apply(snap)
     await soon(lambda: board.state(slot) == DOWN and board.weight(slot) == 1.0, "state and weight are there")

@@ -9,9 +9,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
-async def serving(
-    serve: Serve, where: str | Path = "127.0.0.1", port: int = 0
-) -> AsyncIterator[asyncio.Server]:
+async def serving(serve: Serve, where: str | Path = "127.0.0.1", port: int = 0) -> AsyncIterator[asyncio.Server]:
     """Run `serve` for every connection to an address or to a Unix socket; it need not close them."""
     handlers = []
 

@@ -17,9 +17,7 @@ class Ear:
     def __init__(self) -> None:
         self.heard: list[tuple[ServerKey, Report]] = []
         self.now = 0.0
-        self.receiver = Receiver(
-            lambda key, report: self.heard.append((key, report)), lambda: NOW, lambda: self.now
-        )
+        self.receiver = Receiver(lambda key, report: self.heard.append((key, report)), lambda: NOW, lambda: self.now)
         self.receiver.expect(KEY, [("app", "app1"), ("app", "app2"), ("shop", "app1")])
 
     def get(self, report: Report | bytes, key: bytes = KEY) -> None:

@@ -24,16 +24,10 @@ def seen(load: float | None, rate: float = 0.0, weight: float = 1.0, failures: f
         pytest.param([seen(0.8), seen(0.2)], [0.4, 1.6], id="no traffic: headroom decides"),
         pytest.param([seen(0.8), seen(0.2, weight=2.0)], [0.4, 3.2], id="the configured weight multiplies"),
         pytest.param([seen(5.0), seen(0.0)], [0.1, 2 / 1.05], id="overloaded: never below a tenth"),
-        pytest.param(
-            [seen(0.99), *[seen(0.98)] * 9, seen(0.0)], [11 / 30] * 10 + [4.0], id="never above four"
-        ),
+        pytest.param([seen(0.99), *[seen(0.98)] * 9, seen(0.0)], [11 / 30] * 10 + [4.0], id="never above four"),
         pytest.param([seen(3.0), seen(2.0)], [1.0, 1.0], id="all overloaded"),
-        pytest.param(
-            [seen(0.8), seen(0.2), seen(None)], [0.4, 1.6, 1.0], id="silent: the mean of the others"
-        ),
-        pytest.param(
-            [seen(5.0), seen(0.0), seen(None, weight=2.0)], [0.1, 2 / 1.05, 2.00476], id="its own size"
-        ),
+        pytest.param([seen(0.8), seen(0.2), seen(None)], [0.4, 1.6, 1.0], id="silent: the mean of the others"),
+        pytest.param([seen(5.0), seen(0.0), seen(None, weight=2.0)], [0.1, 2 / 1.05, 2.00476], id="its own size"),
         pytest.param([seen(0.2, failures=0.6), seen(0.2)], [0.4, 1.6], id="failures count as load"),
         pytest.param([seen(0.0, 100.0), seen(0.0, 100.0)], [1.0, 1.0], id="idle by its own word"),
     ],
@@ -133,9 +127,7 @@ class Farm:
             if machine.talks:  # what it says is one step old
                 machine.meter.hear(machine.load, self.now, 3.0)
             machine.load = machine.background + arrived / self.STEP / machine.capacity
-        wanted = targets(
-            [machine.meter.observe(1.0, machine.meter.load(self.now, 3.0)) for machine in self.machines]
-        )
+        wanted = targets([machine.meter.observe(1.0, machine.meter.load(self.now, 3.0)) for machine in self.machines])
         for machine, target in zip(self.machines, wanted, strict=True):
             machine.weight = approach(machine.weight, target, self.STEP)
 

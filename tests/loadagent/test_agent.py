@@ -63,9 +63,7 @@ async def test_a_sample_holds_what_can_be_measured(caplog: pytest.LogCaptureFixt
     await measure.once()
     assert set(sampler.sample().shares) == {"memory", "url"}
     assert sampler.sample().shares["url"] == 0.5
-    assert caplog.messages == [
-        "metric network is left out of the score: there is no network interface 'none9'"
-    ]
+    assert caplog.messages == ["metric network is left out of the score: there is no network interface 'none9'"]
 
 
 async def test_take_sample_waits_for_the_measures() -> None:
@@ -104,9 +102,7 @@ async def test_an_agent_reports_to_every_gateway_that_can_be_reached(tmp_path: P
 
 
 async def test_an_agent_answers_without_gateways(unused_port: int) -> None:
-    config = AgentConfig.model_validate(
-        {"server": "app1", "listen": f"127.0.0.1:{unused_port}", "interval": "100ms"}
-    )
+    config = AgentConfig.model_validate({"server": "app1", "listen": f"127.0.0.1:{unused_port}", "interval": "100ms"})
     async with running(config), asyncio.timeout(5):
         while not (connection := await connect(unused_port)):  # noqa: ASYNC110 - it does not say when it listens
             await asyncio.sleep(0.01)

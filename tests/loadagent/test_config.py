@@ -148,6 +148,4 @@ def test_a_key_file_must_be_there_private_and_long_enough(tmp_path: Path, key: P
     assert problems(path) == ["1:11: a key needs at least 16 bytes, this one has 5"]
     key.unlink()
     assert problems(path) == [f"1:11: cannot read {key}: No such file or directory"]
-    assert problems(None, {("key_file",): str(key)}) == [
-        f"--key-file: cannot read {key}: No such file or directory"
-    ]
+    assert problems(None, {("key_file",): str(key)}) == [f"--key-file: cannot read {key}: No such file or directory"]

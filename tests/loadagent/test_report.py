@@ -134,9 +134,7 @@ HEAD = struct.pack("!BBQQQ", 1, 0, 1, 1, 1)
         HEAD + b"\x41" + b"a" * 65 + b"\x00\x00",  # name too long
         HEAD + b"\x01a\x00\x00rest",  # bytes left over
         HEAD + b"\x01a\x00\x02" + (b"\x01m" + bytes(8)) * 2,  # a metric twice
-        HEAD
-        + b"\x01a\x00\x11"
-        + b"".join(b"\x01" + bytes([97 + i]) + bytes(8) for i in range(17)),  # too many
+        HEAD + b"\x01a\x00\x11" + b"".join(b"\x01" + bytes([97 + i]) + bytes(8) for i in range(17)),  # too many
     ],
 )
 def test_a_signed_report_with_a_bad_field_is_refused(body: bytes) -> None:

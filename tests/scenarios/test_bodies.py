@@ -46,7 +46,9 @@ def test_uploads_of_every_framing(start_gateway: Starter, start_servers: Servers
             plain = client.ask(start + b"Content-Length: 05\r\n\r\nhello")
             assert plain.body.endswith(b"\r\n\r\nhello")
             assert b"\r\nContent-Length: 5\r\n" in plain.body
-            chunked = client.ask(start + b"Transfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n00002\r\nde\r\n0\r\nX-Evil: 1\r\n\r\n")
+            chunked = client.ask(
+                start + b"Transfer-Encoding: chunked\r\n\r\n3;ext=1\r\nabc\r\n00002\r\nde\r\n0\r\nX-Evil: 1\r\n\r\n"
+            )
             assert chunked.body.endswith(b"\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
             assert b"ext" not in chunked.body
             assert b"Evil" not in chunked.body
@@ -56,10 +58,16 @@ def test_uploads_of_every_framing(start_gateway: Starter, start_servers: Servers
 def test_large_upload_arrives_whole(start_gateway: Starter, start_servers: Servers) -> None:
     gateway = start_gateway(site(start_servers("app1")))
     body = bytes(range(256)) * 40_000
-    chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (body[i : i + 77_777] for i in range(0, len(body), 77_777)))
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (body[i : i + 77_777] for i in range(0, len(body), 77_777))
+    )
     with RawClient(gateway.port) as client:
-        assert client.ask(b"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body).body == b"%d" % len(body)
-        answer = client.ask(b"POST /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+        assert client.ask(
+            b"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+        ).body == b"%d" % len(body)
+        answer = client.ask(
+            b"POST /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n"
+        )
         assert answer.body == b"%d" % len(body)
 
 
@@ -144,7 +152,9 @@ def test_a_slow_reader_stops_the_server_not_the_gateway(start_gateway: Starter, 
 
 
 @needs("curl")
-def test_five_gib_to_a_slow_server_leave_the_memory_flat(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_five_gib_to_a_slow_server_leave_the_memory_flat(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+) -> None:
     size = 5 * 1024 * MIB
     description = site(start_servers("app1"))
     description["frontends"][0]["limits"] = {"body_bytes": "6GiB"}

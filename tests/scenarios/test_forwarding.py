@@ -19,7 +19,9 @@ def fields(head: bytes) -> list[tuple[str, str]]:
     return [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
 
 
-def test_a_request_arrives_as_it_was_with_the_gateway_s_own_fields(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_request_arrives_as_it_was_with_the_gateway_s_own_fields(
+    start_gateway: Starter, start_servers: Servers
+) -> None:
     gateway = start_gateway({**site(start_servers("app1")), "node": "gw7"})
     with RawClient(gateway.port) as client:
         head = client.get("/headers?q=%20x", "X-One: 1", "Accept:  a/b ", host="www.example.com:81").body
@@ -79,11 +81,13 @@ def test_a_trusted_proxy_s_account_is_extended(start_gateway: Starter, start_ser
     assert found["forwarded"] == 'for=1.1.1.1, for=127.0.0.1;proto=http;host="localhost"'
 
 
-@pytest.mark.parametrize(("sent", "arrives"), [
+@pytest.mark.parametrize("sent, arrives", [
     ("/a/../headers", "/headers"), ("/%68eaders", "/headers"), ("/headers?a=../b", "/headers?a=../b"),
     ("/x%2fy/../../headers", "/headers"), ("http://localhost/headers", "/headers"),
 ])  # fmt: skip
-def test_rules_and_server_see_one_form_of_a_path(start_gateway: Starter, start_servers: Servers, sent: str, arrives: str) -> None:
+def test_rules_and_server_see_one_form_of_a_path(
+    start_gateway: Starter, start_servers: Servers, sent: str, arrives: str
+) -> None:
     description = site(start_servers("app1"))
     description["routes"] = [{"match": {"path": "/headers"}, "backend": "app"}]
     gateway = start_gateway(description)

@@ -57,9 +57,7 @@ class BackendServer:
                 stderr=output,
             )
         self._process = process
-        eventually(
-            lambda: process.poll() is not None or answers("127.0.0.1", self.port), f"{self.name} to accept"
-        )
+        eventually(lambda: process.poll() is not None or answers("127.0.0.1", self.port), f"{self.name} to accept")
         assert process.poll() is None, f"{self.name} ended at once: {log.read_text()}"
         return self
 

@@ -53,9 +53,7 @@ class Authority:
             .not_valid_after(now + VALID)
             # Newer OpenSSL wants to find the issuer by its key (RFC 5280 section 4.2.1.1).
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-            .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
-            )
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 
     def issue(self, *names: str) -> Certificate:
@@ -64,9 +62,7 @@ class Authority:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         certificate = (
             self._builder(subject, key.public_key())
-            .add_extension(
-                x509.SubjectAlternativeName([general_name(name) for name in names]), critical=False
-            )
+            .add_extension(x509.SubjectAlternativeName([general_name(name) for name in names]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         stem = f"{names[0].replace('*', 'any')}-{certificate.serial_number:x}"

@@ -67,9 +67,7 @@ class Load:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
         lines = head.split("\r\n")
         status = int(lines[0].split(" ")[1])
-        fields = {
-            name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
-        }
+        fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])}
         if "chunked" in fields.get("transfer-encoding", ""):
             await self._skip_chunks(reader)
         else:

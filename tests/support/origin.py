@@ -117,9 +117,7 @@ def parse(connection: int, head: bytes) -> Request:
 class Connection:
     """One client connection: requests one after the other until somebody closes."""
 
-    def __init__(
-        self, name: str, record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    def __init__(self, name: str, record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._name = name
         self._record = record
         self._reader = reader

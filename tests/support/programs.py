@@ -20,9 +20,7 @@ def needs(*names: str) -> pytest.MarkDecorator:
 def run(*command: str, seconds: float = 30.0) -> str:
     """Return the standard output of `command`. Raises CalledProcessError, TimeoutExpired."""
     environment = {**os.environ, "PATH": SEARCH}
-    done = subprocess.run(
-        command, check=True, capture_output=True, text=True, timeout=seconds, env=environment
-    )
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds, env=environment)
     return done.stdout
 
 

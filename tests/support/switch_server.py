@@ -23,7 +23,7 @@ class SwitchServer:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+            def do_GET(self) -> None:
                 server.counts[self.path] += 1
                 checked = self.path == "/check"
                 body = (server.body if checked else server.name).encode()

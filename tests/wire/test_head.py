@@ -51,7 +51,20 @@ REFUSED = {
     "two Hosts": (G + b"Host: a\r\n\r\n", 400),
     **{
         f"Host {text!r}": (b"GET / HTTP/1.1\r\nHost: " + text + b"\r\n\r\n", 400)
-        for text in (b"", b"a b", b"a@b", b"4714::1:80", b"a,b", b"a\\b", b"a:b", b"a:99999", b"[::1", b"[]", b"a/b", b":80")
+        for text in (
+            b"",
+            b"a b",
+            b"a@b",
+            b"4714::1:80",
+            b"a,b",
+            b"a\\b",
+            b"a:b",
+            b"a:99999",
+            b"[::1",
+            b"[]",
+            b"a/b",
+            b":80",
+        )
     },
     "target and Host disagree": (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
     "target with userinfo": (b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -80,7 +93,7 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("data", "status"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("data, status", REFUSED.values(), ids=REFUSED)
 def test_refuses(data: bytes, status: int) -> None:
     assert parse_request(data)[0] == status
 
@@ -88,24 +101,36 @@ def test_refuses(data: bytes, status: int) -> None:
 ACCEPTED = {
     "length with a zero first": (P + b"Content-Length: 05\r\n\r\n", {"content_length": 5}),
     "chunked in any case": (P + b"Transfer-Encoding: ChunkeD\r\n\r\n", {"chunked": True, "content_length": None}),
-    "white space around a value": (G + b"X: \t a b \t\r\n\r\n", {"headers": [(b"Host", b"a", True), (b"X", b"a b", True)]}),
+    "white space around a value": (
+        G + b"X: \t a b \t\r\n\r\n",
+        {"headers": [(b"Host", b"a", True), (b"X", b"a b", True)]},
+    ),
     "an empty value": (G + b"X:\r\n\r\n", {"headers": [(b"Host", b"a", True), (b"X", b"", True)]}),
-    "bytes beyond ASCII in a value": (G + b"X: \xc3\xa9\r\n\r\n", {"headers": [(b"Host", b"a", True), (b"X", b"\xc3\xa9", True)]}),
+    "bytes beyond ASCII in a value": (
+        G + b"X: \xc3\xa9\r\n\r\n",
+        {"headers": [(b"Host", b"a", True), (b"X", b"\xc3\xa9", True)]},
+    ),
     "a TAB within a value": (G + b"X: a\tb\r\n\r\n", {"headers": [(b"Host", b"a", True), (b"X", b"a\tb", True)]}),
     "Host with a port": (b"GET / HTTP/1.1\r\nHost: a.b-c_d:8080\r\n\r\n", {"host": b"a.b-c_d"}),
     "Host as IPv6": (b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n", {"host": b"[::1]"}),
-    "absolute-form": (b"GET http://a/b?c HTTP/1.1\r\nHost: a\r\n\r\n", {"host": b"a", "target": b"/b?c", "path": b"/b"}),
+    "absolute-form": (
+        b"GET http://a/b?c HTTP/1.1\r\nHost: a\r\n\r\n",
+        {"host": b"a", "target": b"/b?c", "path": b"/b"},
+    ),
     "OPTIONS *": (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", {"target": b"*"}),
     "HTTP/1.0 without Host": (b"GET / HTTP/1.0\r\n\r\n", {"host": b"", "keep_alive": False}),
     "HTTP/1.0 keep-alive": (b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n", {"keep_alive": True}),
     "HTTP/1.1 close": (G + b"Connection: foo, close\r\n\r\n", {"keep_alive": False}),
     "an expectation": (P + b"Content-Length: 1\r\nExpect: 100-Continue\r\n\r\n", {"expects": True}),
     "an expectation of HTTP/1.0": (b"POST / HTTP/1.0\r\nHost: a\r\nExpect: 100-continue\r\n\r\n", {"expects": False}),
-    "a query with a second question mark": (b"GET /a?b?c HTTP/1.1\r\nHost: a\r\n\r\n", {"path": b"/a", "target": b"/a?b?c"}),
+    "a query with a second question mark": (
+        b"GET /a?b?c HTTP/1.1\r\nHost: a\r\n\r\n",
+        {"path": b"/a", "target": b"/a?b?c"},
+    ),
 }
 
 
-@pytest.mark.parametrize(("data", "facts"), ACCEPTED.values(), ids=ACCEPTED)
+@pytest.mark.parametrize("data, facts", ACCEPTED.values(), ids=ACCEPTED)
 def test_understands(data: bytes, facts: dict[str, object]) -> None:
     status, found = parse_request(data)
     assert status == 0
@@ -123,7 +148,10 @@ def test_does_not_forward(header: bytes) -> None:
 
 
 def test_forwards_nothing_that_connection_names_but_what_servers_need() -> None:
-    named = G + b"Connection: close, X-Hop, Cookie, Host, Authorization\r\nX-Hop: 1\r\nCookie: a=b\r\nAuthorization: c\r\n\r\n"
+    named = (
+        G
+        + b"Connection: close, X-Hop, Cookie, Host, Authorization\r\nX-Hop: 1\r\nCookie: a=b\r\nAuthorization: c\r\n\r\n"
+    )
     _, found = parse_request(named)
     assert {name: forwarded for name, _, forwarded in found["headers"]} == {
         b"Host": True, b"Connection": False, b"X-Hop": False, b"Cookie": True, b"Authorization": True,
@@ -153,7 +181,7 @@ def test_refuses_response(data: bytes) -> None:
     assert parse_response(data)[0] == 502
 
 
-@pytest.mark.parametrize(("line", "status", "reason"), [
+@pytest.mark.parametrize("line, status, reason", [
     (b"HTTP/1.1 200 OK", 200, b"OK"), (b"HTTP/1.0 404 Not Found", 404, b"Not Found"), (b"HTTP/1.1 204 ", 204, b""),
     (b"HTTP/1.1 599", 599, b""),
 ])  # fmt: skip
@@ -169,7 +197,22 @@ NAMES = st.sampled_from([
     b"Content-Length ", b"X\x00", b"", b"TE", b"Upgrade",
 ])  # fmt: skip
 VALUES = st.one_of(
-    st.sampled_from([b"a", b"5", b"05", b"+5", b"chunked", b"chunked ", b"close", b"a:80", b"100-continue", b"", b"a\r\n b", b"x\ny"]),
+    st.sampled_from(
+        [
+            b"a",
+            b"5",
+            b"05",
+            b"+5",
+            b"chunked",
+            b"chunked ",
+            b"close",
+            b"a:80",
+            b"100-continue",
+            b"",
+            b"a\r\n b",
+            b"x\ny",
+        ]
+    ),
     st.binary(max_size=12),
 )
 LINES = st.sampled_from([
@@ -229,6 +272,8 @@ def test_what_is_accepted_means_the_same_to_llhttp_and_h11(head: bytes) -> None:
     assert isinstance(event, h11.Request)
     assert event.method == method
     assert event.target.endswith(found["target"])
-    assert event.headers.raw_items() == [
-        (name, b"%d" % int(value) if name.lower() == b"content-length" else value) for name, value in ours
-    ] or event.headers.raw_items() == ours
+    assert (
+        event.headers.raw_items()
+        == [(name, b"%d" % int(value) if name.lower() == b"content-length" else value) for name, value in ours]
+        or event.headers.raw_items() == ours
+    )

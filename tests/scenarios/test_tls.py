@@ -1,0 +1,128 @@
+"""TLS towards clients."""
+
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.backend_server import BackendServer
+from tests.support.certificates import Authority
+from tests.support.gateway_process import GatewayProcess, Site, site
+from tests.support.programs import needs, run
+from tests.support.raw import RawClient
+
+Starter = Callable[[Site], GatewayProcess]
+Servers = Callable[..., list[BackendServer]]
+Secure = tuple[GatewayProcess, Authority]
+
+
+@pytest.fixture
+def secure(start_gateway: Starter, start_servers: Servers, authority: Authority) -> Secure:
+    """A gateway with two certificates."""
+    description = site(start_servers("app1"))
+    certificates = [
+        authority.issue("localhost", "127.0.0.1"),
+        authority.issue("shop.example.com", "*.wild.example.com"),
+    ]
+    description["frontends"][0]["tls"] = {"certificates": [certificate.as_site() for certificate in certificates]}
+    return start_gateway(description), authority
+
+
+def subject_names(client: RawClient) -> list[str]:
+    """DNS names of the certificate that the client was shown."""
+    assert isinstance(client.socket, ssl.SSLSocket)
+    certificate = client.socket.getpeercert()
+    assert certificate is not None
+    return [str(pair[1]) for pair in certificate["subjectAltName"] if pair[0] == "DNS"]
+
+
+@pytest.mark.parametrize("name, shown", [
+    ("localhost", "localhost"), ("shop.example.com", "shop.example.com"), ("SHOP.example.com", "shop.example.com"),
+    ("a.wild.example.com", "shop.example.com"),
+])  # fmt: skip
+def test_certificates_are_chosen_by_name(secure: Secure, name: str, shown: str) -> None:
+    gateway, authority = secure
+    with RawClient(gateway.port, authority.client_context(), name) as client:
+        assert shown in subject_names(client)
+        assert client.get("/bytes/10", host=name).body == b"abcdefghij"
+
+
+def test_an_unknown_name_gets_the_first_certificate(secure: Secure) -> None:
+    gateway, authority = secure
+    context = authority.client_context()
+    context.check_hostname = False
+    with RawClient(gateway.port, context, "unknown.example.com") as client:
+        assert "localhost" in subject_names(client)
+
+
+def test_bodies_of_all_sizes_both_ways(secure: Secure) -> None:
+    gateway, authority = secure
+    with RawClient(gateway.port, authority.client_context()) as client:
+        for size in (0, 1, 16383, 16384, 16385, 131072, 5_000_000):
+            assert len(client.get(f"/bytes/{size}").body) == size
+            answer = client.ask(b"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+            assert answer.body == b"%d" % size
+        client.send(b"GET /bytes/1000 HTTP/1.1\r\nHost: a\r\n\r\n" * 20)
+        assert [len(client.response().body) for _ in range(20)] == [1000] * 20
+
+
+def test_servers_learn_that_it_was_https(secure: Secure) -> None:
+    gateway, authority = secure
+    with RawClient(gateway.port, authority.client_context()) as client:
+        head = client.get("/headers").body
+    assert b"\r\nX-Forwarded-Proto: https\r\n" in head
+    assert b"proto=https" in head
+
+
+def test_the_end_of_a_connection_is_said(secure: Secure) -> None:
+    """A close_notify, so that a body that ends with the connection can be told from a cut one (RFC 8446 section 6.1)."""
+    gateway, authority = secure
+    with RawClient(gateway.port, authority.client_context()) as client:
+        client.send(b"GET /close-delimited/3000 HTTP/1.0\r\nHost: a\r\n\r\n")
+        data = b""
+        while block := client.socket.recv(65536):  # raises SSLEOFError without a close_notify
+            data += block
+        assert len(data.partition(b"\r\n\r\n")[2]) == 3000
+
+
+@pytest.mark.parametrize("version, works", [
+    (ssl.TLSVersion.TLSv1_1, False), (ssl.TLSVersion.TLSv1_2, True), (ssl.TLSVersion.TLSv1_3, True),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
+def test_versions(secure: Secure, version: ssl.TLSVersion, works: bool) -> None:  # noqa: FBT001
+    gateway, authority = secure
+    context = authority.client_context()
+    context.set_ciphers("DEFAULT:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    if works:
+        with RawClient(gateway.port, context) as client:
+            assert client.get("/bytes/1").body == b"a"
+    else:
+        with pytest.raises(ssl.SSLError):
+            RawClient(gateway.port, context)
+
+
+def test_who_does_not_speak_tls_is_cut_off_quietly(secure: Secure) -> None:
+    gateway, authority = secure
+    for garbage in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\x00" * 1000):
+        with RawClient(gateway.port) as client:
+            client.send(garbage)
+            client.read()
+    with RawClient(gateway.port, authority.client_context()) as client:
+        assert client.get("/bytes/1").status == 200
+    assert "ERROR" not in gateway.log
+    assert "Traceback" not in gateway.log
+
+
+@needs("curl")
+def test_curl(secure: Secure, tmp_path: Path) -> None:
+    gateway, authority = secure
+    out = run("curl", "-sS", "--cacert", str(authority.ca), "--resolve", f"shop.example.com:{gateway.port}:127.0.0.1",
+              f"https://shop.example.com:{gateway.port}/bytes/5")  # fmt: skip
+    assert out == "abcde"
+    upload = tmp_path / "upload"
+    upload.write_bytes(bytes(3_000_000))
+    sent = run("curl", "-sS", "--cacert", str(authority.ca), "-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue",
+               "-T", str(upload), "-X", "POST", gateway.url("/sink", "https"))  # fmt: skip
+    assert sent == "3000000"
