@@ -44,6 +44,7 @@ cdef class Client(Receiver):
     cdef int64_t body_left
     cdef Chunked chunked
     cdef char *stash                    # read, but not used up yet
+    cdef uint32_t stash_at
     cdef uint32_t stash_len
     cdef uint32_t stash_capacity
     cdef uint32_t seen

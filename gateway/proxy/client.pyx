@@ -6,6 +6,7 @@ before.
 """
 
 import logging
+import ssl
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport ECONNABORTED, EINTR, EMFILE, ENFILE, errno
@@ -13,7 +14,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
 from gateway.board cimport MAX_WORKERS, CountRow
-from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_END, SCRATCH, SENT_BROKEN
+from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_END, SCRATCH, SENT_BROKEN, SENT_PART
 from gateway.proxy.exchange cimport new_exchange, recycle
 from gateway.proxy.upstream cimport (
     FAIL_CONNECT, FAIL_CONNECT_TIMEOUT, FAIL_RESET, FAIL_RESET_REUSED, FAIL_TIMEOUT,
@@ -66,6 +67,7 @@ cdef enum:
     TURN = 4                # reads in a row before others get their turn
     ACCEPTS = 64            # connections accepted in a row
     MAX_ATTEMPTS = 3        # servers tried for one request
+    PAUSE_MS = 1000         # without accepting, when descriptors have run out
     LINGER_MS = 2000
     LINGER_BYTES = 4 * 1024 * 1024
     MARGIN = 32             # the scans read a few bytes beyond the end
@@ -105,7 +107,9 @@ cdef class Listener(Conn):
         cdef int fd = accept4(self.fd, <sockaddr *>&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno == EMFILE or errno == ENFILE:
-                log.error("out of file descriptors: new clients wait; raise the limit (ulimit -n)")
+                log.error("out of file descriptors: new clients wait for %d ms; raise the limit (ulimit -n)", PAUSE_MS)
+                self.poller.watch(self, 0)
+                self.deadline(PAUSE_MS)
                 return False
             return errno == EINTR or errno == ECONNABORTED
         client = Client.__new__(Client)
@@ -128,6 +132,11 @@ cdef class Listener(Conn):
             client.start_tls(self.frontend.tls)
         client.deadline(self.frontend.header_ms)
         return True
+
+    cdef int on_deadline(self) except -1:
+        """The pause after running out of descriptors is over."""
+        self.poller.watch(self, EPOLLIN)
+        return 0
 
     def accept_waiting(self):
         """Accept what waits in the kernel's queue now; before the socket is given up."""
@@ -155,8 +164,6 @@ cdef class Client(Receiver):
         return f"<Client {self.address.decode()} {phase}>"
 
     def start_tls(self, context):
-        import ssl
-
         self.tls_in = ssl.MemoryBIO()
         self.tls_out = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.tls_in, self.tls_out, server_side=True)
@@ -188,7 +195,7 @@ cdef class Client(Receiver):
                 else:
                     return 0
                 if self.stash_len and not self.stash_waits:
-                    used = self._consume(self.stash, self.stash_len)
+                    used = self._consume(self.stash + self.stash_at, self.stash_len)
                     self._uncork()
                     self._unstash(used)
                     continue
@@ -198,6 +205,9 @@ cdef class Client(Receiver):
                     return self.poller.turn_over(self)
                 turn += 1
                 if self.stash_len:
+                    if self.stash_at:
+                        memmove(self.stash, self.stash + self.stash_at, self.stash_len)
+                        self.stash_at = 0
                     room = self.frontend.bounds.head + MARGIN
                     if self.stash_len + MARGIN >= room:
                         room = self.stash_len + 4096
@@ -256,14 +266,18 @@ cdef class Client(Receiver):
 
     cdef int _uncork(self) except -1:
         """Commit what was put to the upstream. If that fails, a retry may have put its head: hence the loop."""
+        cdef int sent
         while self.corked:
             self.corked = 0
             if self.upstream is None:
                 break
-            if self.upstream.commit() == SENT_BROKEN:
+            sent = self.upstream.commit()
+            if sent == SENT_BROKEN:
                 self.upstream.send_broken()
-            else:
-                self.upstream.patience()
+                continue
+            if sent == SENT_PART:
+                self.deadline(FOREVER)      # the server's turn
+            self.upstream.patience()
         return 0
 
     cdef int _stash(self, const char *p, size_t n) except -1:
@@ -284,10 +298,10 @@ cdef class Client(Receiver):
         if used >= self.stash_len:
             free(self.stash)
             self.stash = NULL
-            self.stash_len = self.stash_capacity = 0
-        elif used:
+            self.stash_at = self.stash_len = self.stash_capacity = 0
+        else:
+            self.stash_at += <uint32_t>used
             self.stash_len -= <uint32_t>used
-            memmove(self.stash, self.stash + used, self.stash_len)
         return 0
 
     cdef ssize_t _head(self, const char *p, size_t n) except -1:
@@ -478,6 +492,8 @@ cdef class Client(Receiver):
         return self._send_head(u)
 
     cdef int on_upstream_drained(self, Upstream u) except -1:
+        if self.phase == C_BODY:
+            self.deadline(self.frontend.idle_ms)
         return self.feed()
 
     cdef int _make_origin(self) except -1:

@@ -49,6 +49,7 @@ cdef class Poller:
     cdef int add(self, Conn conn, uint32_t events) except -1
     cdef int remove(self, Conn conn) except -1
     cdef int turn_over(self, Conn conn) except -1
+    cdef int watch(self, Conn conn, uint32_t events) except -1
     cdef int forget(self, Conn conn) except -1
     cdef void forget_pieces(self) noexcept
     cdef int _grow(self, int fd) except -1

@@ -29,7 +29,7 @@ cdef extern from "<sys/epoll.h>" nogil:
         epoll_data_t data
 
     enum:
-        EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP
+        EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
     int epoll_wait(int epfd, epoll_event *events, int count, int timeout)
@@ -160,6 +160,14 @@ cdef class Poller:
         if not conn.queued:
             conn.queued = 1
             self.again.append(conn)
+        return 0
+
+    cdef int watch(self, Conn conn, uint32_t events) except -1:
+        """Change what a connection is watched for."""
+        cdef epoll_event event
+        event.events = events
+        event.data.u64 = (<unsigned long long>conn.generation << 32) | <uint32_t>conn.fd
+        epoll_ctl(self.fd, EPOLL_CTL_MOD, conn.fd, &event)
         return 0
 
     cdef int forget(self, Conn conn) except -1:

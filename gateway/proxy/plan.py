@@ -33,11 +33,14 @@ class Plan:
         self.frontends: dict[Listen, Frontend] = {}
         self._log: tuple[int, str] | None = None
 
-    def apply(self, snapshot: Snapshot, log_fd: int | None) -> None:
-        """Make the hub work by `snapshot` from the next request on. Raises ValueError, and changes nothing then."""
+    def apply(self, snapshot: Snapshot, cells: int, log_fd: int | None) -> None:
+        """Make the hub work by `snapshot` from the next request on. Raises ValueError, and changes nothing then.
+
+        The first `cells` workers' counts on the Board make up the machine's.
+        """
         site = snapshot.site
         servers = {key: self._server(key, snapshot) for key in snapshot.slots}
-        backends = {name: self._backend(name, snapshot, servers) for name in site.backends}
+        backends = {name: self._backend(name, snapshot, servers, cells) for name in site.backends}
         routes = RouteTable([_route(i, route, backends) for i, route in enumerate(site.routes)])
         frontends = {listen: _frontend(model, snapshot) for model in site.frontends for listen in model.listen}
         hub = self.hub
@@ -64,7 +67,7 @@ class Plan:
             return known
         return Server(*key, address, self.hub.board, slot, self.hub.worker)
 
-    def _backend(self, name: str, snapshot: Snapshot, servers: Mapping[Key, Server]) -> Backend:
+    def _backend(self, name: str, snapshot: Snapshot, servers: Mapping[Key, Server], cells: int) -> Backend:
         model = snapshot.site.backends[name]
         rows = [
             (snapshot.slots[name, server.name], float(server.weight), server.max_connections or 0, server.backup)
@@ -73,7 +76,7 @@ class Plan:
         return Backend(
             name,
             [servers[name, server.name] for server in model.servers],
-            Members(self.hub.board, rows, snapshot.site.workers),
+            Members(self.hub.board, rows, cells),
             POLICIES[model.balance](),
             (model.timeouts.connect, model.timeouts.response, model.timeouts.idle),
             _cookie(model.affinity),

@@ -20,6 +20,8 @@ from gateway.proxy.plan import Plan
 
 log = logging.getLogger(__name__)
 
+NOTICE = 1.0
+"""Seconds that a draining worker leaves to silent clients: a request that is on its way would be lost."""
 DRAIN_STEP = 0.05
 """Seconds between two looks at who is still there."""
 
@@ -31,6 +33,7 @@ class Inheritance:
     number: int
     board: Board
     snapshot: Snapshot
+    cells: int
     sockets: dict[Listen, socket.socket]
     log_fd: int | None
     channel: Channel
@@ -50,7 +53,7 @@ class Worker:
         self._done: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None
         self._drain_seconds = inherited.snapshot.site.drain
-        self._apply(inherited.snapshot, inherited.sockets)
+        self._apply(inherited.snapshot, inherited.cells, inherited.sockets)
         loop.add_reader(self._channel, self._hear)
         loop.add_signal_handler(signal.SIGTERM, self._drain)
 
@@ -63,8 +66,8 @@ class Worker:
             if self._hub.log is not None:
                 self._hub.log.close()
 
-    def _apply(self, snapshot: Snapshot, sockets: dict[Listen, socket.socket]) -> None:
-        self._plan.apply(snapshot, self._log_fd)
+    def _apply(self, snapshot: Snapshot, cells: int, sockets: dict[Listen, socket.socket]) -> None:
+        self._plan.apply(snapshot, cells, self._log_fd)
         self._drain_seconds = snapshot.site.drain
         for listen in self._listeners.keys() - self._plan.frontends.keys():
             listener = self._listeners.pop(listen)
@@ -104,7 +107,8 @@ class Worker:
                     given = [socket.socket(fileno=fd) for fd in descriptors[: len(message.listens)]]
                     if message.log:
                         self._take_log(descriptors[-1])
-                    self._apply(message.snapshot, dict(zip(message.listens, given, strict=True)))
+                    sockets = dict(zip(message.listens, given, strict=True))
+                    self._apply(message.snapshot, message.cells, sockets)
                 case ReopenLog():
                     self._take_log(descriptors[0])
                 case Drain():
@@ -130,7 +134,13 @@ class Worker:
             listener.stop()
             listener.socket.close()
         self._listeners.clear()
-        deadline = time.monotonic() + self._drain_seconds
+        for server in self._plan.servers.values():
+            server.retire()  # what idles need not be waited for
+        began = time.monotonic()
+        notice, deadline = began + min(NOTICE, self._drain_seconds / 2), began + self._drain_seconds
+        # Who asks now is told to close after the answer; who is left then has been silent all the time.
+        while self._poller.count and time.monotonic() < notice:
+            await asyncio.sleep(DRAIN_STEP)
         # Connections end in compiled code, which tells nobody.
         while (left := retire_clients(self._poller)) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)

@@ -8,6 +8,9 @@ from gateway.wire.head cimport (
     F_FORWARDED, F_HOST, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO, Field,
 )
 
+cdef enum:
+    VIA_MINOR = 7           # in "Via: 1.1 …", where the version of the message received stands
+
 
 cdef int out_reserve(Out *o, size_t more) except -1:
     cdef size_t wanted = o.n + more
@@ -126,6 +129,8 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
     elif h.content_length >= 0:
         _put_length(o, h.content_length)
     out_put(o, origin.via, origin.via_len)
+    if h.minor == 0:
+        o.p[o.n - origin.via_len + VIA_MINOR] = 48
     if plain or not origin.trusted:
         out_put(o, origin.fixed, origin.fixed_len)
         out_put(o, b";host=\"", 7)
@@ -163,7 +168,8 @@ cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connecti
     """Write the head for the client to o.
 
     framing: how the body goes out; FRAME_NONE keeps a Content-Length that describes what HEAD or 304 leave out.
-    connection: -1 says close, +1 says keep-alive (to an HTTP/1.0 client), 0 nothing. extra: complete lines of ours.
+    connection: -1 says close, +1 says keep-alive (to an HTTP/1.0 client), 0 nothing.
+    extra: complete lines of ours, Via first.
     """
     o.n = 0
     out_reserve(o, h.length + extra_len + 256)
@@ -174,6 +180,8 @@ cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connecti
     out_put(o, b"\r\n", 2)
     _copy_kept(o, p, h)
     out_put(o, extra, extra_len)
+    if h.minor == 0:
+        o.p[o.n - extra_len + VIA_MINOR] = 48
     if framing == FRAME_CHUNKED:
         out_put(o, b"Transfer-Encoding: chunked\r\n", 28)
     elif h.content_length >= 0 and h.status != 204 and framing != FRAME_CLOSE:

@@ -127,6 +127,7 @@ def test_an_http_1_0_client_is_answered_in_its_own_way(start_gateway: Starter, s
     with RawClient(gateway.port) as client:
         head = client.ask(b"GET /headers HTTP/1.0\r\n\r\n").body
         assert dict(fields(head))["host"] == f"127.0.0.1:{gateway.port}"
+        assert dict(fields(head))["via"].startswith("1.0 ")
 
 
 def test_pipelined_requests_are_answered_in_order(start_gateway: Starter, start_servers: Servers) -> None:
