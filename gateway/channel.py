@@ -22,9 +22,13 @@ SEND_TIMEOUT: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Work by this snapshot. `listens` names the descriptors that come along; then one for the access log, if `log`."""
+    """Work by this snapshot, adding up the first `cells` workers' counts on the Board.
+
+    `listens` names the descriptors that come along; then one for the access log, if `log`.
+    """
 
     snapshot: Snapshot
+    cells: int
     listens: tuple[Listen, ...] = ()
     log: bool = False
 

@@ -18,13 +18,15 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
-from gateway.board import Board
+from gateway.board import WORKERS, Board
 from gateway.channel import Apply, Channel, Closed, Drain, Ready, ReopenLog
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, load
 from gateway.config.model import Listen
@@ -74,9 +76,10 @@ class Sockets:
         self.reports: socket.socket | None = None
         self._reports_listen: Listen | None = None
 
-    def adapt(self, site: Site) -> "Sockets":
+    def adapt(self, site: Site, leaving: AbstractSet[int] = frozenset()) -> "Sockets":
         """The sockets for `site`: what is open is kept, the rest is opened.
 
+        `leaving` are numbers of workers that still finish requests; until they have, nobody else gets them.
         Raises StartError; `self` stays as it is.
         """
         wanted = tuple(listen for frontend in site.frontends for listen in frontend.listen)
@@ -87,7 +90,7 @@ class Sockets:
             for listen in wanted:
                 if listen not in known:
                     _probe(listen)
-            for number in range(site.workers):
+            for number in self._numbers(site.workers, leaving):
                 have = self.workers.get(number, {})
                 fresh.workers[number] = {}
                 for listen in wanted:
@@ -105,6 +108,14 @@ class Sockets:
                 sock.close()
             raise
         return fresh
+
+    def _numbers(self, count: int, leaving: AbstractSet[int]) -> list[int]:
+        """The numbers in use, lowest first, then new ones: a cell of the Board has one worker at a time."""
+        free = (n for n in range(WORKERS) if n not in self.workers and n not in leaving)
+        numbers = list(islice(chain(sorted(self.workers), free), count))
+        if len(numbers) < count:
+            raise StartError(f"{len(leaving)} workers still finish their requests; reload when they have")
+        return numbers
 
     def close_except(self, kept: "Sockets") -> None:
         """Close what `kept` does not have."""
@@ -170,6 +181,7 @@ class Supervisor:
         self._account = _account(loaded.site)
         self._board = Board()
         self._sockets = Sockets().adapt(loaded.site)
+        self._cells = loaded.site.workers  # of the Board, one a worker; those that only finish included
         self._log_fd = _open_log(loaded.site)
         self._children: dict[int, Child] = {}
         self._due: dict[int, float] = {}  # number of a dead child -> when to start the next one
@@ -277,7 +289,7 @@ class Supervisor:
 
     def _worker(self, number: int, channel: Channel) -> Work:
         sockets = self._sockets.workers[number]
-        inherited = worker.Inheritance(number, self._board, self._snapshot, sockets, self._log_fd, channel)
+        inherited = worker.Inheritance(number, self._board, self._snapshot, self._cells, sockets, self._log_fd, channel)
         return lambda: worker.run(inherited)
 
     def _control(self, channel: Channel) -> Work:
@@ -374,7 +386,8 @@ class Supervisor:
             loaded = load(self._path)
             snapshot = self._snapshot.next(loaded)
             account = _account(loaded.site)
-            sockets = self._sockets.adapt(loaded.site)
+            leaving = {child.number for child in self._children.values() if child.retiring}
+            sockets = self._sockets.adapt(loaded.site, leaving)
             log_fd = self._log_fd
             if loaded.site.access_log != self._snapshot.site.access_log:
                 log_fd = _open_log(loaded.site)
@@ -385,14 +398,18 @@ class Supervisor:
             log.warning("%s", warning)
         self._clear_rows(set(snapshot.slots.values()) - set(self._snapshot.slots.values()))
         before, self._sockets = self._sockets, sockets
+        self._cells = 1 + max(leaving | before.workers.keys() | sockets.workers.keys())
         self._snapshot = snapshot
         self._account = account
         before_log, self._log_fd = self._log_fd, log_fd
+        # Before the workers hear of it: the last owner of a socket can serve all who wait in it, and no copy
+        # is left for more to come.
+        before.close_except(sockets)
         for child in list(self._children.values()):
             self._pass_on(child, before, log_changed=log_fd != before_log)
-        before.close_except(sockets)
         if before_log is not None and before_log != log_fd and before_log > 2:
             os.close(before_log)
+        self._due = {n: due for n, due in self._due.items() if n == CONTROL or n in sockets.workers}
         running = {child.number for child in self._children.values() if not child.retiring}
         for number in sockets.workers:
             if number not in running and number not in self._due:
@@ -406,7 +423,8 @@ class Supervisor:
         if child.number == CONTROL:
             reports = self._sockets.reports
             new = reports if reports is not before.reports else None
-            self._send(child, Apply(self._snapshot), (new.fileno(),) if new is not None else ())
+            news = Apply(self._snapshot, self._cells)
+            self._send(child, news, (new.fileno(),) if new is not None else ())
         elif child.number not in self._sockets.workers:
             self._retire(child)
         else:
@@ -418,7 +436,8 @@ class Supervisor:
             with_log = log_changed and self._log_fd is not None
             if with_log and self._log_fd is not None:
                 descriptors.append(self._log_fd)
-            self._send(child, Apply(self._snapshot, tuple(new_sockets), with_log), tuple(descriptors))
+            news = Apply(self._snapshot, self._cells, tuple(new_sockets), with_log)
+            self._send(child, news, tuple(descriptors))
 
     def _send(self, child: Child, message: Apply | Drain | ReopenLog, descriptors: tuple[int, ...] = ()) -> None:
         try:
@@ -444,9 +463,9 @@ class Supervisor:
         self._stopping = True
         log.info("stopping: running requests have %gs", self._snapshot.site.drain)
         workers = [child for child in self._children.values() if child.number >= 0]
+        self._sockets.close_except(Sockets())
         for child in workers:
             self._retire(child)
-        Sockets.close_except(self._sockets, Sockets())
         if not workers:
             self._stop_control()
 

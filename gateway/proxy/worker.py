@@ -139,9 +139,9 @@ class Worker:
         began = time.monotonic()
         notice, deadline = began + min(NOTICE, self._drain_seconds / 2), began + self._drain_seconds
         # Who asks now is told to close after the answer; who is left then has been silent all the time.
-        while self._poller.count and time.monotonic() < notice:
+        # (Looking again and again, because connections end in compiled code, which tells nobody.)
+        while self._poller.count and time.monotonic() < notice:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)
-        # Connections end in compiled code, which tells nobody.
         while (left := retire_clients(self._poller)) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)
         if left:

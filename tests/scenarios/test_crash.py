@@ -14,11 +14,6 @@ CHECK = {"http": "/check", "interval": "200ms", "timeout": "1s", "rise": 2, "fal
 POST = b"POST /delay/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"
 
 
-def in_flight_everywhere(servers, before, wanted):
-    """Wait until `wanted` more requests than `before` have reached the servers."""
-    eventually(lambda: sum(server.count for server in servers) - before >= wanted, f"{wanted} in flight")
-
-
 def paths(received):
     return [request.head.split(b" ", 2)[1] for request in received]
 
@@ -44,7 +39,7 @@ def test_server_killed_under_load_costs_no_get_and_comes_back(start_servers, sta
         eventually(lambda: load.servers["app1"] >= out_of_rotation + 50, "app1 to be used again")
     assert load.failures == []
     second_life = paths(servers[0].requests()[first_life:])
-    assert second_life[: CHECK["rise"]] == [b"/check"] * CHECK["rise"]
+    assert second_life[:2] == [b"/check", b"/check"]
     assert b"/delay/0.02" in second_life
 
 
@@ -61,10 +56,8 @@ def test_server_killed_costs_exactly_the_posts_in_flight_on_it(start_servers, st
         assert sorted(statuses) == [200] * 6 + [502] * 3
         # The connections to the gateway have not suffered, and another server takes the next request.
         assert [client.get().status for client in clients] == [200] * 9
-    # Nothing was sent twice.
-    assert [server.count for server in servers[::2]] == [3 + 4, 3 + 5] or sum(
-        server.count for server in servers
-    ) == 9 + 9
+    posts = [request for server in servers for request in server.requests() if request.head.startswith(b"POST")]
+    assert len(posts) == 9  # none was sent twice
 
 
 def test_worker_killed_under_load_breaks_its_own_connections_only(start_servers, start_gateway):

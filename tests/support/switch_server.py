@@ -26,8 +26,11 @@ class SwitchServer:
             def do_GET(self) -> None:
                 server.counts[self.path] += 1
                 checked = self.path == "/check"
+                status = server.status if checked else 200
                 body = (server.body if checked else server.name).encode()
-                self.send_response(server.status if checked else 200)
+                if status in {204, 304}:
+                    body = b""
+                self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("X-Server", server.name)
                 self.end_headers()

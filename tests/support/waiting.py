@@ -29,3 +29,10 @@ def answers(host: str, port: int) -> bool:
             return True
     except OSError:
         return False
+
+
+def free_udp_port() -> int:
+    """Return a UDP port of 127.0.0.1 that nobody uses right now."""
+    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

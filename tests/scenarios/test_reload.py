@@ -1,0 +1,239 @@
+"""SIGHUP under load: whatever changes in the site file, no request is lost and no connection is cut."""
+
+import copy
+import json
+import re
+from contextlib import ExitStack
+from functools import partial
+
+import pytest
+
+from tests.support.connections import client_on
+from tests.support.gateway_process import site
+from tests.support.load import Load
+from tests.support.raw import RawClient
+from tests.support.waiting import answers, eventually, free_port
+
+CHECK = {"http": "/check", "interval": "200ms", "timeout": "1s", "rise": 2, "fall": 2}
+
+
+def reload(gateway, description):
+    """Reload, and wait until every process that stays or comes works by the new version."""
+    since = len(gateway.log)
+    said = gateway.reload(description, "(reloaded: version|reload refused)")
+    assert "reloaded: version" in said, gateway.log
+    version = said.split("version ")[1].split()[0]
+    works = re.compile(rf"(control|worker \d+) works by version {version} ")
+    everybody = description["workers"] + 1
+    eventually(lambda: len(set(works.findall(gateway.log, since))) == everybody, f"version {version} everywhere")
+
+
+def has_workers(gateway, count):
+    return len(gateway.workers()) == count
+
+
+def test_servers_and_routes_change_under_load(start_servers, start_gateway):
+    servers = start_servers("app1", "app2", "app3")
+    description = site(servers[:2], workers=2, check=CHECK)
+    gateway = start_gateway(description)
+    with Load(gateway.port, clients=12) as load, RawClient(gateway.port) as slow:
+        load.wait_for(200)
+        assert set(load.servers) == {"app1", "app2"}
+
+        grown = copy.deepcopy(description)
+        grown["backends"]["app"]["servers"].append({"name": "app3", "address": servers[2].address})
+        reload(gateway, grown)
+        eventually(lambda: load.servers["app3"] >= 50, "the new server to be used")
+
+        # In flight on servers that are about to go.
+        slow.send(b"GET /drip/10/0.1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert slow.read(until=b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+        only_third = copy.deepcopy(description)
+        only_third["backends"]["app"]["servers"] = [{"name": "app3", "address": servers[2].address}]
+        reload(gateway, only_third)
+        load.wait_for(24)
+        gone = load.servers["app1"], load.servers["app2"]
+        load.wait_for(200)
+        assert (load.servers["app1"], load.servers["app2"]) == gone
+        assert slow.read(until=b"j") == b"abcdefghij"
+
+        routed = copy.deepcopy(only_third)
+        routed["backends"]["first"] = {"servers": [{"name": "app1", "address": servers[0].address}]}
+        routed["routes"] = [
+            {"match": {"path": "/hello/"}, "respond": {"status": 200, "body": "hello"}},
+            {"match": {"host": "localhost"}, "backend": "first"},
+            {"backend": "app"},
+        ]
+        reload(gateway, routed)
+        load.wait_for(24)
+        third = load.servers["app3"]
+        load.wait_for(200)
+        assert load.servers["app3"] == third
+        # The connection that was open all the time follows the new routes, too.
+        assert slow.get("/hello/").body == b"hello"
+        assert slow.get(host="other.example.com").header("X-Server") == "app3"
+
+        reload(gateway, description)
+        eventually(lambda: load.servers["app2"] > gone[1] + 50, "the old servers to be back")
+    assert load.failures == []
+
+
+def test_listener_comes_and_goes_under_load(start_servers, start_gateway):
+    description = site(start_servers("app1"), workers=2)
+    both = copy.deepcopy(description)
+    both["frontends"].append({"name": "more", "listen": f"127.0.0.1:{free_port()}"})
+    gateway = start_gateway(description)
+    with Load(gateway.port, clients=8) as load:
+        load.wait_for(100)
+        reload(gateway, both)
+        port = int(both["frontends"][1]["listen"].rpartition(":")[2])
+        with Load(port, clients=8) as more:
+            more.wait_for(100)
+            reload(gateway, description)
+            # Nobody new gets in, but who is in stays in.
+            eventually(lambda: not answers("127.0.0.1", port), "the listener to be gone")
+            more.wait_for(200)
+        load.wait_for(100)
+        reload(gateway, both)
+        with RawClient(port) as client:
+            assert client.get().status == 200
+    assert load.failures == []
+    assert more.failures == []
+
+
+def test_workers_come_and_go_under_load(start_servers, start_gateway):
+    servers = start_servers("app1", "app2", "app3")
+    description = site(servers, workers=1, balance="least-connections")
+    gateway = start_gateway(description)
+    with ExitStack() as stack:
+        loads = []
+        for count in (3, 1, 3, 2, 1):
+            before = gateway.workers()
+            reload(gateway, description | {"workers": count})
+            eventually(partial(has_workers, gateway, count), f"{count} workers")
+            after = gateway.workers()
+            assert len(after.items() & before.items()) == min(len(before), len(after))
+            # New connections every time: the kernel spreads them over the workers there are.
+            loads.append(stack.enter_context(Load(gateway.port, clients=12)))
+            loads[-1].wait_for(100)
+    assert [load.failures for load in loads] == [[]] * 5
+
+
+def test_requests_of_a_leaving_worker_count_until_they_end(start_servers, start_gateway):
+    """A worker that goes and a worker that comes at the same time must not disturb each other's counts."""
+    servers = start_servers("app1", "app2", "app3")
+    description = site(servers, workers=2, balance="least-connections") | {"drain": "10s"}
+    for server in description["backends"]["app"]["servers"]:
+        server["max_connections"] = 4
+    gateway = start_gateway(description)
+    with ExitStack() as stack:
+        leaving = [stack.enter_context(client_on(gateway, 1)) for _ in range(6)]
+        for client in leaving:
+            client.send(b"GET /drip/20/0.1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: [server.count for server in servers] == [2, 2, 2], "two on each server")
+        reload(gateway, description | {"workers": 1})
+        reload(gateway, description)
+
+        def free_places():
+            """Ask until every server is full; what hangs ends when the connections close."""
+            with ExitStack() as asking:
+                clients = [asking.enter_context(RawClient(gateway.port)) for _ in range(15)]
+                for client in clients:
+                    client.send(b"GET /delay/0.3 HTTP/1.1\r\nHost: x\r\n\r\n")
+                return [client.response().status for client in clients].count(200)
+
+        assert free_places() == 6
+        for client in leaving:
+            response = client.response()
+            assert (response.status, len(response.body)) == (200, 20)
+        gateway.wait_for_log(r"worker 1 \(pid \d+\) ended with status 0")
+        assert free_places() == 12
+
+
+def test_access_log_changes_under_load(start_servers, start_gateway, tmp_path):
+    files = [tmp_path / "one.log", tmp_path / "two.log"]
+    description = site(start_servers("app1", "app2"), workers=2)
+    gateway = start_gateway(description | {"access_log": {"path": str(files[0]), "format": "json"}})
+    steps = [
+        {"path": str(files[0]), "format": "combined"},
+        {"path": str(files[0]), "format": "{status} {uri} of {host}"},
+        {"path": str(files[1]), "format": "{status} {uri} of {host}"},
+        {"path": str(files[1]), "format": "json"},
+    ]
+    with Load(gateway.port, clients=12) as load:
+        for step in steps:
+            load.wait_for(100)
+            reload(gateway, description | {"access_log": step})
+        load.wait_for(100)
+    assert load.failures == []
+    assert gateway.terminate() == 0
+
+    def kind(line):
+        if line.startswith("{"):
+            assert json.loads(line)["status"] == 200
+            return "json"
+        return "template" if line == "200 / of localhost" else "combined"
+
+    kinds = [[kind(line) for line in file.read_text().splitlines()] for file in files]
+    assert {*kinds[0]} == {"json", "combined", "template"}
+    assert {*kinds[1]} == {"json", "template"}
+    assert len(kinds[0]) + len(kinds[1]) == load.good
+
+
+@pytest.mark.parametrize(
+    "change, place",
+    [
+        pytest.param(("balance: round-robin", "balance: round-robbin"), "did you mean", id="value"),
+        pytest.param(("routes:", "routs:"), "did you mean", id="key"),
+        pytest.param(("routes:", "routes: ["), "", id="yaml"),
+    ],
+)
+def test_bad_reload_says_where_and_changes_nothing(start_servers, start_gateway, change, place):
+    gateway = start_gateway(site(start_servers("app1"), workers=2))
+    good = gateway.path.read_text()
+    processes = gateway.workers(), gateway.control()
+    with Load(gateway.port, clients=8) as load:
+        load.wait_for(100)
+        since = len(gateway.log)
+        gateway.reload(good.replace(*change), "reload refused, the gateway goes on with version 1")
+        gateway.wait_for_log(rf"site\.yaml:\d+:\d+: .*{place}", since)
+        load.wait_for(100)
+        assert (gateway.workers(), gateway.control()) == processes
+        assert "reloaded: version 2" in gateway.reload(good, "reloaded")
+        load.wait_for(100)
+    assert load.failures == []
+
+
+def test_reload_that_cannot_listen_changes_nothing(start_servers, start_gateway):
+    (server,) = start_servers("app1")
+    description = site([server], workers=2)
+    gateway = start_gateway(description)
+    taken = copy.deepcopy(description)
+    taken["frontends"].append({"name": "more", "listen": [f"127.0.0.1:{free_port()}", server.address]})
+    with Load(gateway.port, clients=8) as load:
+        load.wait_for(100)
+        gateway.reload(taken, f"cannot listen on {server.address}: another program is using it")
+        load.wait_for(100)
+        reload(gateway, description)
+    assert load.failures == []
+
+
+def test_new_certificate_is_for_new_connections(start_servers, start_gateway, authority):
+    description = site(start_servers("app1"))
+    first, second = authority.issue("localhost"), authority.issue("localhost")
+    description["frontends"][0]["tls"] = {"certificates": [first.as_site()]}
+    gateway = start_gateway(description)
+    context = authority.client_context()
+
+    def serial(client):
+        return client.socket.getpeercert()["serialNumber"]
+
+    with RawClient(gateway.port, context) as old:
+        assert old.get().status == 200
+        first.cert.write_bytes(second.cert.read_bytes())
+        first.key.write_bytes(second.key.read_bytes())
+        reload(gateway, description)
+        with RawClient(gateway.port, context) as new:
+            assert new.get().status == 200
+            assert serial(new) != serial(old)
+        assert old.get().status == 200
