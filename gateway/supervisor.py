@@ -42,6 +42,8 @@ CONTROL: Final = -1
 BACKLOG: Final = 4096
 QUICK: Final = 1.0
 """Seconds: a child that lives shorter than this is not started again at once."""
+HOPELESS: Final = 3
+"""Quick deaths of a worker before any has worked, after which the gateway gives up."""
 SLOWEST_RESTART: Final = 5.0
 GRACE: Final = 2.0
 """Seconds beyond `drain` until a child that does not end is killed."""
@@ -189,6 +191,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._announced = False
+        self._status = 0
         self._rows = 0
 
     # ------------------------------------------------------------------------------------------------------ the loop
@@ -209,7 +212,7 @@ class Supervisor:
                     self._hear(key.data)
             self._reap()
             self._keep_time()
-        return 0
+        return self._status
 
     def _catch_signals(self) -> int:
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -322,7 +325,6 @@ class Supervisor:
         try:
             for message, _ in child.channel.receive():
                 if isinstance(message, Ready):
-                    self._failures.pop(child.number, None)
                     log.info("%s works by version %d of the site file", child.name, message.version)
                     self._announce(child)
         except Closed:
@@ -368,10 +370,14 @@ class Supervisor:
             if self._stopping and not any(other.number >= 0 for other in self._children.values()):
                 self._stop_control()
             return
-        delay = 0.0
-        if time.monotonic() - child.born < QUICK:
-            failures = self._failures[child.number] = self._failures.get(child.number, 0) + 1
-            delay = min(SLOWEST_RESTART, 0.1 * 2**failures) if failures > 1 else 0.0
+        quick = time.monotonic() - child.born < QUICK
+        failures = self._failures[child.number] = self._failures.get(child.number, 0) + 1 if quick else 0
+        if failures == HOPELESS and not self._announced:
+            log.error("%s (pid %d) %s, again: the gateway cannot start", child.name, child.pid, how)
+            self._status = 1
+            self._stop()
+            return
+        delay = min(SLOWEST_RESTART, 0.1 * 2**failures) if failures > 1 else 0.0
         log.error(
             "%s (pid %d) %s; starting another%s", child.name, child.pid, how, f" in {delay:.1f}s" if delay else ""
         )

@@ -16,14 +16,14 @@ def text(description):
     return yaml.safe_dump(description, sort_keys=False)
 
 
-def refusal(directory, site_file):
+def refusal(directory, site_file, *, traceback=False):
     """Return what a gateway says that ends at once."""
     path = directory / "refused.yaml"
     path.write_text(site_file)
     command = [*GatewayProcess.command, str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Traceback" not in done.stderr
+    assert traceback or "Traceback" not in done.stderr
     return done.stderr
 
 
@@ -67,3 +67,16 @@ def test_gateway_starts_again_on_the_same_port_at_once(start_servers, start_gate
             assert client.is_closed()
         assert gateway.terminate() == 0
         gateway.start()
+
+
+def test_a_gateway_whose_workers_cannot_work_gives_up(start_servers, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import gateway.proxy.worker\n"
+        "async def run(inherited):\n"
+        "    raise SystemExit(3)\n"
+        "gateway.proxy.worker.run = run\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
+    said = refusal(tmp_path, text(site(start_servers("app1"))), traceback=True)
+    assert said.count("worker 0 started") == 3
+    assert "the gateway cannot start" in said
