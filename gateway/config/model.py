@@ -109,7 +109,7 @@ LOG_FIELDS: Final = {
 
 REDIRECT_FIELDS: Final = {
     "scheme": "http or https, as the request came in",
-    "host": "host asked for, with its port",
+    "host": "host asked for, without its port",
     "uri": "path and query as received",
     "path": "path without the query",
     "path_rest": "what follows the matched prefix in the path",
