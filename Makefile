@@ -4,6 +4,7 @@
 #   DEMO      arguments of the demo, such as DEMO="--port 9090"
 #   PYTEST    arguments of pytest, such as PYTEST="tests/wire -k chunked"
 #   BENCH     arguments of the benchmark, such as BENCH="--rounds 9"
+#   SECONDS   how long the soak lasts (600)
 
 PYTHON ?= python3
 VENV   := .venv
@@ -11,6 +12,8 @@ BIN    := $(VENV)/bin
 # Tools that start other tools (cython-lint starts pycodestyle) find those of the environment.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Not ?=: some shells have a variable of this name.
+SECONDS := 600
 
 CHECKED  := gateway loadagent qos bench tests .ci setup.py
 COMPILED := $(shell find gateway qos -name '*.pyx' -o -name '*.pxd')
@@ -22,7 +25,7 @@ INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constra
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test style types build format bench peers clean
+.PHONY: help demo test style types build format bench soak peers clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +52,9 @@ build: $(VENV)/.built  ## the compiled modules, in place
 
 bench: peers $(VENV)/.tools $(VENV)/.built  ## CPU per request beside nginx and HAProxy (about three minutes)
 	@$(BIN)/python -m bench.compare $(BENCH)
+
+soak: $(VENV)/.tools $(VENV)/.built  ## mixed traffic with faults for ten minutes: nothing may grow, all is explained
+	@$(BIN)/python -m bench.soak --seconds $(SECONDS)
 
 clean:  ## back to a fresh clone: the environment goes, too
 	rm -rf $(VENV) build dist *.egg-info bench/results/tmp

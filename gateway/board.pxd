@@ -1,8 +1,10 @@
-from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cdef enum:
     MAX_SERVERS = 16384
     MAX_WORKERS = 64
+    SOURCE_ROWS = 2         # of a count-min sketch: two sources are confused only if they meet in both rows
+    SOURCE_CELLS = 16384    # in each row
 
 cdef enum State:
     STATE_UNKNOWN = 0
@@ -30,7 +32,8 @@ cdef struct CountRow:
     double busy_seconds     # sum of times from picking the server to the end of its response
     uint64_t bytes_in       # from clients to the server
     uint64_t bytes_out      # from the server to clients
-    uint8_t reserved[24]
+    int64_t waiting_since   # when the request began that waits longest in that worker's queue; 0: none (first server)
+    uint8_t reserved[16]
 
 cdef class Board:
     cdef readonly int fd
@@ -40,8 +43,13 @@ cdef class Board:
     # in_flight[slot * MAX_WORKERS + worker]: dense, because every pick reads a server's whole line
     cdef int32_t *in_flight_cells
     cdef CountRow *counts
+    # source_cells[(row * SOURCE_CELLS + hash) * MAX_WORKERS + worker]: clients' connections
+    cdef uint16_t *source_cells
+    cdef uint64_t *seed                 # of the hashes, so that nobody can aim at a cell
 
     cdef int _slot(self, int slot) except -1
+    cdef uint32_t source_cell(self, int row, const char *name, uint32_t n) noexcept nogil
+    cdef int from_source(self, const uint32_t *cells) noexcept nogil
 
     cdef inline ServerRow *server(self, int slot) noexcept nogil:
         return &self.servers[slot]

@@ -31,7 +31,9 @@ cdef class Board:
         cdef size_t rows = MAX_SERVERS * sizeof(ServerRow)
         cdef size_t cells = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(int32_t)
         cdef size_t counts = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(CountRow)
-        self.size = rows + cells + counts
+        cdef size_t sources = <size_t>SOURCE_ROWS * SOURCE_CELLS * MAX_WORKERS * sizeof(uint16_t)
+        cdef bint new = fd < 0
+        self.size = rows + cells + counts + sources + SOURCE_ROWS * sizeof(uint64_t)
         self.base = NULL
         if fd < 0:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC)
@@ -44,6 +46,10 @@ cdef class Board:
         self.servers = <ServerRow *>self.base
         self.in_flight_cells = <int32_t *>(self.base + rows)
         self.counts = <CountRow *>(self.base + rows + cells)
+        self.source_cells = <uint16_t *>(self.base + rows + cells + counts)
+        self.seed = <uint64_t *>(self.base + rows + cells + counts + sources)
+        if new:
+            self.seed[0], self.seed[1] = (int.from_bytes(os.urandom(8), "little") for _ in range(SOURCE_ROWS))
 
     def __dealloc__(self):
         if self.base != NULL:
@@ -53,6 +59,28 @@ cdef class Board:
         if not 0 <= slot < MAX_SERVERS:
             raise IndexError(f"slot {slot} is not on the board (0 to {MAX_SERVERS - 1})")
         return slot
+
+    cdef uint32_t source_cell(self, int row, const char *name, uint32_t n) noexcept nogil:
+        """Where a source is counted: FNV-1a with a secret start, then mixed."""
+        cdef uint64_t h = 14695981039346656037ULL ^ self.seed[row]
+        cdef uint32_t i
+        for i in range(n):
+            h = (h ^ <uint8_t>name[i]) * 1099511628211ULL
+        h ^= h >> 32
+        h = h * 0xD6E8FEB86659FD93ULL
+        h ^= h >> 32
+        return row * SOURCE_CELLS + <uint32_t>(h % SOURCE_CELLS)
+
+    cdef int from_source(self, const uint32_t *cells) noexcept nogil:
+        """Connections of a source over all workers, never fewer than there are; cells: its source_cell in each row."""
+        cdef int row, worker, total, least = 0x7FFFFFFF
+        for row in range(SOURCE_ROWS):
+            total = 0
+            for worker in range(MAX_WORKERS):
+                total += self.source_cells[cells[row] * MAX_WORKERS + worker]
+            if total < least:
+                least = total
+        return least
 
     def state(self, int slot):
         """The operational state found by checks: UNKNOWN, UP or DOWN."""
@@ -122,9 +150,13 @@ cdef class Board:
         memset(self.counts + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(CountRow))
 
     def clear_worker(self, int worker, int slots):
-        """Zero the in-flight cells, in the first `slots` rows, of a worker that is gone: its requests died with it."""
+        """Zero what a worker that is gone had under way, at the servers in the first `slots` rows and from clients."""
         cdef int slot
         if not 0 <= worker < MAX_WORKERS:
             raise IndexError(f"worker {worker} is not on the board (0 to {MAX_WORKERS - 1})")
         for slot in range(min(slots, MAX_SERVERS)):
             self.in_flight_cells[slot * MAX_WORKERS + worker] = 0
+            self.count(slot, worker).waiting_since = 0
+        for slot in range(SOURCE_ROWS * SOURCE_CELLS):
+            if self.source_cells[slot * MAX_WORKERS + worker]:
+                self.source_cells[slot * MAX_WORKERS + worker] = 0

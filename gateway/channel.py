@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.config.address import Listen
+from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 
 HEADER: Final = struct.Struct("!QB")
@@ -52,7 +53,14 @@ class Ready:
     version: int
 
 
-Message = Apply | ReopenLog | Drain | Ready
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """Control has these new answers from the name service."""
+
+    found: Found
+
+
+Message = Apply | ReopenLog | Drain | Ready | Discovered
 
 
 class Closed(Exception):
@@ -91,7 +99,8 @@ class Channel:
             self.socket.settimeout(SEND_TIMEOUT)
             rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
             sent = self.socket.sendmsg([block], rights)
-            self.socket.sendall(block[sent:])
+            if sent < len(block):  # sending nothing fails if the other end has obeyed and gone by now
+                self.socket.sendall(block[sent:])
         except OSError as error:
             raise Closed(str(error)) from None
 

@@ -1,7 +1,10 @@
-"""The command `gateway`: run, check, schema, demo."""
+"""The command `gateway`: run, upgrade, reload, check, schema, demo."""
 
 import json
+import os
+import signal
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -9,6 +12,8 @@ import click
 from gateway import __version__
 
 SITE_FILE = click.Path(path_type=Path)
+UPGRADE_LIMIT = 20.0
+"""Seconds until an upgrade must have shown in the PID file; a new gateway has 15 to become ready."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -19,14 +24,62 @@ def main() -> None:
 
 @main.command()
 @click.argument("site", type=SITE_FILE)
-def run(site: Path) -> None:
+@click.option("--pid-file", type=SITE_FILE, help="Names the supervisor for as long as it runs, across upgrades.")
+def run(site: Path, pid_file: Path | None) -> None:
     """Run the gateway described by SITE until it is told to stop.
 
-    SIGHUP reloads SITE, SIGTERM lets running requests finish, SIGUSR1 reopens the access log.
+    SIGHUP reloads SITE, SIGTERM lets running requests finish, SIGUSR1 reopens the access log, SIGUSR2 lets the version
+    that is installed now take over.
     """
     from gateway import supervisor  # noqa: PLC0415 - each command loads what it needs
 
-    sys.exit(supervisor.run(site))
+    sys.exit(supervisor.run(site, pid_file, (sys.executable, *sys.orig_argv[1:])))
+
+
+@main.command()
+@click.argument("target", metavar="PID|PIDFILE")
+def reload(target: str) -> None:
+    """Let a running gateway load its site file again; its log says how it went."""
+    _signal(target, signal.SIGHUP)
+
+
+@main.command()
+@click.argument("target", metavar="PID|PIDFILE")
+def upgrade(target: str) -> None:
+    """Let the version that is installed now take over from a running gateway, without losing a request.
+
+    With a PIDFILE the exit status tells whether it did; with a PID its log says how it went.
+    """
+    from gateway import service  # noqa: PLC0415
+
+    before = _signal(target, signal.SIGUSR2)
+    if target.isdigit():
+        return
+    end = time.monotonic() + UPGRADE_LIMIT
+    while time.monotonic() < end:
+        try:
+            pid = service.find(target)
+        except service.NotRunning:
+            pid = before  # for a moment neither
+        if pid != before:
+            click.echo(f"process {pid} has taken over from {before}")
+            return
+        time.sleep(0.05)
+    click.echo(f"process {before} goes on: its log says why", err=True)
+    sys.exit(1)
+
+
+def _signal(target: str, number: signal.Signals) -> int:
+    """Send `number` to the supervisor that `target` means; its process id. Ends the program if there is none."""
+    from gateway import service  # noqa: PLC0415
+
+    try:
+        pid = service.find(target)
+        os.kill(pid, number)
+    except (service.NotRunning, OSError) as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    return pid
 
 
 @main.command()

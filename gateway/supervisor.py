@@ -1,4 +1,4 @@
-"""The process tree: opens the sockets, starts workers and control, replaces the dead, reloads, drains.
+"""The process tree: opens the sockets, starts workers and control, replaces the dead, reloads, hands over, drains.
 
 Deliberately without an event loop: it waits for signals, children and little else, and forks from a clean state.
 It is the only process that stays root, and it handles no byte from the network.
@@ -6,7 +6,6 @@ It is the only process that stays root, and it handles no byte from the network.
 
 import asyncio
 import contextlib
-import errno
 import gc
 import logging
 import os
@@ -14,32 +13,36 @@ import pwd
 import resource
 import selectors
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Final
 
 import uvloop
 
-from gateway.board import WORKERS, Board
-from gateway.channel import Apply, Channel, Closed, Drain, Ready, ReopenLog
-from gateway.config import CapacityError, ConfigError, Site, Snapshot, load
-from gateway.config.model import Listen
+from gateway import upgrade
+from gateway.board import Board
+from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready, ReopenLog
+from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
+from gateway.config.discovery import Found, Question
+from gateway.inquiry import inquire
 from gateway.proxy import worker
+from gateway.service import PidFile, notify
+from gateway.sockets import Sockets, StartError
 
 log = logging.getLogger(__name__)
 
+Account = tuple[str, int, int]
+"""(name, uid, gid)"""
 Work = Callable[[], Coroutine[Any, Any, None]]
 """What a child does inside its event loop."""
 
+ORDERS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""Signals that the supervisor obeys."""
 CONTROL: Final = -1
 """Stands for a worker's number where control is meant."""
-BACKLOG: Final = 4096
 QUICK: Final = 1.0
 """Seconds: a child that lives shorter than this is not started again at once."""
 HOPELESS: Final = 3
@@ -47,10 +50,8 @@ HOPELESS: Final = 3
 SLOWEST_RESTART: Final = 5.0
 GRACE: Final = 2.0
 """Seconds beyond `drain` until a child that does not end is killed."""
-
-
-class StartError(Exception):
-    """The gateway can't start; the text says why and what to do."""
+LINGER: Final = 3600.0
+"""Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced: nobody waits for them."""
 
 
 @dataclass(slots=True)
@@ -61,6 +62,8 @@ class Child:
     pid: int
     channel: Channel
     born: float
+    version: int = 0
+    """Of the site file that it works by."""
     retiring: bool = False
     kill_at: float = field(default=float("inf"))
 
@@ -70,119 +73,37 @@ class Child:
         return "control" if self.number == CONTROL else f"worker {self.number}"
 
 
-class Sockets:
-    """Every listening socket: one per worker and address, and one for load reports."""
-
-    def __init__(self) -> None:
-        self.workers: dict[int, dict[Listen, socket.socket]] = {}
-        self.reports: socket.socket | None = None
-        self._reports_listen: Listen | None = None
-
-    def adapt(self, site: Site, leaving: AbstractSet[int] = frozenset()) -> "Sockets":
-        """The sockets for `site`: what is open is kept, the rest is opened.
-
-        `leaving` are numbers of workers that still finish requests; until they have, nobody else gets them.
-        Raises StartError; `self` stays as it is.
-        """
-        wanted = tuple(listen for frontend in site.frontends for listen in frontend.listen)
-        fresh = Sockets()
-        opened: list[socket.socket] = []
-        try:
-            known = next(iter(self.workers.values()), {})
-            for listen in wanted:
-                if listen not in known:
-                    _probe(listen)
-            for number in self._numbers(site.workers, leaving):
-                have = self.workers.get(number, {})
-                fresh.workers[number] = {}
-                for listen in wanted:
-                    if listen not in have:
-                        opened.append(_listen(listen))
-                    fresh.workers[number][listen] = have[listen] if listen in have else opened[-1]
-            if site.load_reports is not None:
-                fresh._reports_listen = site.load_reports.listen
-                if fresh._reports_listen == self._reports_listen:
-                    fresh.reports = self.reports
-                else:
-                    fresh.reports = _bind(site.load_reports.listen, socket.SOCK_DGRAM)
-        except StartError:
-            for sock in opened:
-                sock.close()
-            raise
-        return fresh
-
-    def _numbers(self, count: int, leaving: AbstractSet[int]) -> list[int]:
-        """The numbers in use, lowest first, then new ones: a cell of the Board has one worker at a time."""
-        free = (n for n in range(WORKERS) if n not in self.workers and n not in leaving)
-        numbers = list(islice(chain(sorted(self.workers), free), count))
-        if len(numbers) < count:
-            raise StartError(f"{len(leaving)} workers still finish their requests; reload when they have")
-        return numbers
-
-    def close_except(self, kept: "Sockets") -> None:
-        """Close what `kept` does not have."""
-        keep = {id(sock) for sockets in kept.workers.values() for sock in sockets.values()}
-        for sockets in self.workers.values():
-            for sock in sockets.values():
-                if id(sock) not in keep:
-                    sock.close()
-        if self.reports is not None and self.reports is not kept.reports:
-            self.reports.close()
-
-
-def _bind(listen: Listen, kind: socket.SocketKind, *, shared: bool = False) -> socket.socket:
-    family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    try:
-        if kind == socket.SOCK_STREAM:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
-        if shared:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((listen.host, listen.port))
-    except OSError as error:
-        sock.close()
-        raise StartError(f"cannot listen on {listen}: {_why(error)}") from None
-    return sock
-
-
-def _listen(listen: Listen) -> socket.socket:
-    """One of several sockets on the same address; the kernel spreads clients over them (socket(7))."""
-    sock = _bind(listen, socket.SOCK_STREAM, shared=True)
-    sock.listen(BACKLOG)
-    return sock
-
-
-def _probe(listen: Listen) -> None:
-    """Make sure that nobody else listens there: SO_REUSEPORT would share with another gateway without a word."""
-    with _bind(listen, socket.SOCK_STREAM) as sock:
-        sock.listen(1)
-
-
-def _why(error: OSError) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return "another program is using it (see `ss -ltnp`)"
-    if error.errno == errno.EACCES:
-        return "ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE"
-    if error.errno == errno.EADDRNOTAVAIL:
-        return "this machine does not have that address"
-    return (error.strerror or str(error)).lower()
-
-
 class Supervisor:
-    """The parent of the tree, from `run` until all children have ended."""
+    """The parent of the tree, from `run` until all children have ended.
 
-    def __init__(self, path: Path) -> None:
+    `heritage` is what a predecessor left. `command` starts a successor; without one there are no upgrades.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        heritage: upgrade.Heritage | None = None,
+        pid_file: PidFile | None = None,
+        command: Sequence[str] = (),
+    ) -> None:
         self._path = path
         loaded = load(path)
         for warning in loaded.warnings:
             log.warning("%s", warning)
-        self._snapshot = Snapshot.first(loaded)
+        self._loaded = loaded
         self._account = _account(loaded.site)
+        self._found: Found = {}
+        self._found = self._inquire(loaded.site, self._account)
+        self._snapshot = Snapshot.first(loaded, self._found)
+        _warn_of_gaps(self._snapshot.questions, self._found)
         self._board = Board()
-        self._sockets = Sockets().adapt(loaded.site)
+        inherited = Sockets(heritage.workers, heritage.reports) if heritage is not None else Sockets()
+        self._sockets = inherited.adapt(loaded.site)
+        inherited.close_except(self._sockets)
+        self._heritage = heritage
+        self._pid_file = pid_file
+        self._command = list(command)
+        self._successor: upgrade.Successor | None = None
         self._cells = loaded.site.workers  # of the Board, one a worker; those that only finish included
         self._log_fd = _open_log(loaded.site)
         self._children: dict[int, Child] = {}
@@ -191,6 +112,8 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._stopping = False
         self._announced = False
+        self._silent = set(self._sockets.workers)  # who has not yet said that it works
+        self._open = False
         self._status = 0
         self._rows = 0
 
@@ -200,24 +123,29 @@ class Supervisor:
         """Start everything; return the exit status when everything has ended."""
         wakeup = self._catch_signals()
         self._clear_rows(set(self._snapshot.slots.values()))
+        self._adopt_states()
         self._start(CONTROL)
         for number in self._sockets.workers:
             self._start(number)
-        while self._children or (self._due and not self._stopping):
+        while self._children or self._successor is not None or (self._due and not self._stopping):
             for key, _ in self._selector.select(self._patience()):
                 if key.data is None:
                     for number in os.read(wakeup, 512):
                         self._signal(number)
+                elif isinstance(key.data, upgrade.Successor):
+                    self._hear_successor(key.data)
                 else:
                     self._hear(key.data)
             self._reap()
             self._keep_time()
+        if self._pid_file is not None:
+            self._pid_file.remove()
         return self._status
 
     def _catch_signals(self) -> int:
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
+        for number in (*ORDERS, signal.SIGCHLD):
             signal.signal(number, lambda *_: None)
         self._selector.register(reading, selectors.EVENT_READ, None)
         self._wakeup = (reading, writing)
@@ -226,6 +154,8 @@ class Supervisor:
     def _patience(self) -> float | None:
         """Seconds until something is due by the clock."""
         times = [*self._due.values(), *(child.kill_at for child in self._children.values())]
+        if self._successor is not None:
+            times.append(self._successor.deadline)
         soonest = min(times, default=float("inf"))
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
@@ -237,6 +167,8 @@ class Supervisor:
                 self._reload()
             case signal.SIGUSR1:
                 self._reopen_log()
+            case signal.SIGUSR2:
+                self._upgrade()
 
     def _keep_time(self) -> None:
         now = time.monotonic()
@@ -249,6 +181,13 @@ class Supervisor:
                 child.kill_at = float("inf")
                 log.error("%s (pid %d) did not end in time and is killed", child.name, child.pid)
                 os.kill(child.pid, signal.SIGKILL)
+        successor = self._successor
+        if successor is not None and successor.deadline <= now:
+            if successor.failed:
+                successor.deadline = float("inf")
+                os.kill(successor.pid, signal.SIGKILL)
+            else:
+                self._give_up(successor, f"it was not ready within {upgrade.PATIENCE:g}s")
 
     # ------------------------------------------------------------------------------------------------------- children
 
@@ -274,8 +213,8 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for caught in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(caught, signal.SIG_DFL)
-            for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
-                signal.signal(ignored, signal.SIG_IGN)  # a terminal sends these to the whole group
+            for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+                signal.signal(ignored, signal.SIG_IGN)  # terminals and `kill` send these to the whole group
             self._let_go(number, ours)
             work = self._control(theirs) if number == CONTROL else self._worker(number, theirs)
             _name_process("gw-control" if number == CONTROL else f"gw-worker-{number}")
@@ -313,6 +252,10 @@ class Supervisor:
         self._selector.close()
         for descriptor in self._wakeup:
             os.close(descriptor)
+        if self._heritage is not None:
+            self._heritage.predecessor.close()
+        if self._successor is not None:
+            self._successor.close()
         for other, sockets in self._sockets.workers.items():
             if other != number:
                 for sock in sockets.values():
@@ -324,9 +267,15 @@ class Supervisor:
     def _hear(self, child: Child) -> None:
         try:
             for message, _ in child.channel.receive():
-                if isinstance(message, Ready):
-                    log.info("%s works by version %d of the site file", child.name, message.version)
-                    self._announce(child)
+                match message:
+                    case Ready():
+                        if child.version != message.version:
+                            log.info("%s works by version %d of the site file", child.name, message.version)
+                        child.version = message.version
+                        self._announce(child)
+                        self._count_ready(child)
+                    case Discovered():
+                        self._discover(message.found)
         except Closed:
             self._selector.unregister(child.channel)
             child.channel.close()
@@ -344,14 +293,33 @@ class Supervisor:
         ]
         log.info("ready: %s, %d worker%s", ", ".join(places), site.workers, "" if site.workers == 1 else "s")
 
+    def _count_ready(self, child: Child) -> None:
+        """Once, when every worker works: others may rely on it."""
+        self._silent.discard(child.number)
+        if self._open or self._silent:
+            return
+        self._open = True
+        if self._pid_file is not None:
+            try:
+                self._pid_file.write()
+            except OSError as error:
+                log.error("cannot write the PID file: %s", error)
+        if self._heritage is not None:
+            self._heritage.predecessor.ready()
+            self._heritage = None
+        else:
+            notify("READY=1")
+
     def _reap(self) -> None:
-        while self._children:
+        while self._children or self._successor is not None:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
+            if self._successor is not None and pid == self._successor.pid:
+                self._mourn(self._successor, status)
             child = self._children.pop(pid, None)
             if child is None:
                 continue
@@ -361,8 +329,7 @@ class Supervisor:
             self._bury(child, status)
 
     def _bury(self, child: Child, status: int) -> None:
-        code = os.waitstatus_to_exitcode(status)
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+        how = _how(status)
         if child.number >= 0:
             self._board.clear_worker(child.number, self._rows)
         if child.retiring or self._stopping:
@@ -388,10 +355,14 @@ class Supervisor:
     def _reload(self) -> None:
         if self._stopping:
             return
+        if self._successor is not None:
+            log.error("reload refused: an upgrade is under way")
+            return
         try:
             loaded = load(self._path)
-            snapshot = self._snapshot.next(loaded)
             account = _account(loaded.site)
+            found = self._inquire(loaded.site, account)
+            snapshot = self._snapshot.next(loaded, found)
             leaving = {child.number for child in self._children.values() if child.retiring}
             sockets = self._sockets.adapt(loaded.site, leaving)
             log_fd = self._log_fd
@@ -402,10 +373,11 @@ class Supervisor:
             return
         for warning in loaded.warnings:
             log.warning("%s", warning)
+        _warn_of_gaps(snapshot.questions, found)
         self._clear_rows(set(snapshot.slots.values()) - set(self._snapshot.slots.values()))
         before, self._sockets = self._sockets, sockets
         self._cells = 1 + max(leaving | before.workers.keys() | sockets.workers.keys())
-        self._snapshot = snapshot
+        self._loaded, self._found, self._snapshot = loaded, found, snapshot
         self._account = account
         before_log, self._log_fd = self._log_fd, log_fd
         # Before the workers hear of it: the last owner of a socket can serve all who wait in it, and no copy
@@ -416,11 +388,41 @@ class Supervisor:
         if before_log is not None and before_log != log_fd and before_log > 2:
             os.close(before_log)
         self._due = {n: due for n, due in self._due.items() if n == CONTROL or n in sockets.workers}
+        self._silent &= sockets.workers.keys()
         running = {child.number for child in self._children.values() if not child.retiring}
         for number in sockets.workers:
             if number not in running and number not in self._due:
                 self._start(number)
         log.info("reloaded: version %d of the site file", snapshot.version)
+
+    def _inquire(self, site: Site, account: Account | None) -> Found:
+        """What is known of the dns: entries of `site`, and what there is to know of those that are new."""
+        questions = discovery.questions(site)
+        known = {question: members for question, members in self._found.items() if question in questions}
+        return {**known, **inquire(questions - known.keys(), site.resolver, lambda: _drop_privileges(account))}
+
+    def _discover(self, news: Found) -> None:
+        """Servers of dns: entries have come or gone: the same site file, another snapshot."""
+        news = {question: members for question, members in news.items() if question in self._snapshot.questions}
+        if self._stopping or news.items() <= self._found.items():
+            return
+        self._found = found = {**self._found, **news}
+        try:
+            snapshot = self._snapshot.follow(self._loaded, found)
+        except CapacityError as error:
+            log.error("the servers that the name service names stay as they are: %s", error)
+            return
+        before, self._snapshot = self._snapshot, snapshot
+        for servers, what in (
+            (snapshot.slots.keys() - before.slots.keys(), "found"),
+            (before.slots.keys() - snapshot.slots.keys(), "gone"),
+        ):
+            if servers:
+                log.info("servers %s by name: %s", what, ", ".join(sorted("/".join(server) for server in servers)))
+        _warn_of_gaps(news, found)
+        self._clear_rows(set(snapshot.slots.values()) - set(before.slots.values()))
+        for child in list(self._children.values()):
+            self._pass_on(child, self._sockets, log_changed=False)
 
     def _pass_on(self, child: Child, before: Sockets, *, log_changed: bool) -> None:
         """Bring one child up to date, or let it go."""
@@ -432,7 +434,7 @@ class Supervisor:
             news = Apply(self._snapshot, self._cells)
             self._send(child, news, (new.fileno(),) if new is not None else ())
         elif child.number not in self._sockets.workers:
-            self._retire(child)
+            self._retire(child, LINGER)
         else:
             have = before.workers.get(child.number, {})
             new_sockets = {
@@ -454,9 +456,8 @@ class Supervisor:
             child.kill_at = float("inf")
             os.kill(child.pid, signal.SIGKILL)
 
-    def _retire(self, child: Child) -> None:
+    def _retire(self, child: Child, seconds: float) -> None:
         child.retiring = True
-        seconds = self._snapshot.site.drain
         child.kill_at = time.monotonic() + seconds + GRACE
         self._send(child, Drain(seconds))
 
@@ -467,11 +468,17 @@ class Supervisor:
                 os.kill(child.pid, signal.SIGKILL)
             return
         self._stopping = True
+        notify("STOPPING=1")
         log.info("stopping: running requests have %gs", self._snapshot.site.drain)
+        if self._successor is not None and not self._successor.failed:
+            self._give_up(self._successor, "the gateway stops")
+        self._let_workers_finish(self._snapshot.site.drain)
+
+    def _let_workers_finish(self, seconds: float) -> None:
         workers = [child for child in self._children.values() if child.number >= 0]
         self._sockets.close_except(Sockets())
         for child in workers:
-            self._retire(child)
+            self._retire(child, seconds)
         if not workers:
             self._stop_control()
 
@@ -482,6 +489,93 @@ class Supervisor:
                 child.retiring = True
                 child.kill_at = time.monotonic() + GRACE
                 self._send(child, Drain(0))
+
+    # -------------------------------------------------------------------------------------------------------- upgrade
+
+    def _adopt_states(self) -> None:
+        """What the predecessor's board says about servers that are still the same."""
+        left = self._heritage.servers if self._heritage is not None else ()
+        for server in left:
+            key = (server.backend, server.server)
+            row = self._snapshot.slots.get(key)
+            if row is not None and str(self._snapshot.resolved[key]) == server.endpoint:
+                self._board.set_state(row, server.state)
+                self._board.set_admin(row, server.admin)
+                self._board.set_weight(row, server.weight)
+
+    def _upgrade(self) -> None:
+        """Start a successor; it says when to let go."""
+        if self._stopping or self._successor is not None:
+            log.error("upgrade refused: %s", "the gateway stops" if self._stopping else "one is under way")
+            return
+        if not self._command:
+            log.error("upgrade refused: this gateway was not started by `gateway run`")
+            return
+        board = self._board
+        servers = [
+            upgrade.LeftServer(
+                backend=key[0],
+                server=key[1],
+                endpoint=str(self._snapshot.resolved[key]),
+                state=board.state(row),
+                admin=board.admin(row),
+                weight=board.weight(row),
+            )
+            for key, row in self._snapshot.slots.items()
+        ]
+        try:
+            successor = upgrade.start(self._command, self._sockets.workers, self._sockets.reports_place, servers)
+        except OSError as error:
+            log.error("upgrade failed: cannot run %s: %s", self._command[0], error)
+            return
+        self._successor = successor
+        self._selector.register(successor, selectors.EVENT_READ, successor)
+        log.info("upgrade: a new gateway starts, pid %d", successor.pid)
+
+    def _hear_successor(self, successor: upgrade.Successor) -> None:
+        answer = successor.hear()
+        if answer == upgrade.READY:
+            self._hand_over(successor)
+        elif answer:
+            self._give_up(successor, answer)
+        elif answer is not None:
+            self._selector.unregister(successor)
+            successor.close()  # how it ended is known in a moment
+
+    def _hand_over(self, successor: upgrade.Successor) -> None:
+        """The successor carries traffic: accept no more, and end when the last request and tunnel have."""
+        self._selector.unregister(successor)
+        successor.close()
+        self._successor = None
+        self._stopping = True
+        notify(f"MAINPID={successor.pid}")
+        log.info("upgrade: pid %d has taken over; what runs here may finish", successor.pid)
+        self._let_workers_finish(LINGER)
+        self._stop_control()  # reports and checks are the successor's now
+
+    def _give_up(self, successor: upgrade.Successor, why: str) -> None:
+        """The successor failed: let it finish what it may have accepted, and go on."""
+        if successor.fileno() >= 0:
+            self._selector.unregister(successor)
+            successor.close()
+        successor.failed = True
+        successor.deadline = time.monotonic() + self._snapshot.site.drain + 2 * GRACE
+        log.error("upgrade failed: %s", why)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(successor.pid, signal.SIGTERM)
+
+    def _mourn(self, successor: upgrade.Successor, status: int) -> None:
+        """The successor's process has ended; what it said before counts more than how."""
+        said = None
+        if successor.fileno() >= 0:
+            said = successor.hear()
+            self._selector.unregister(successor)
+            successor.close()
+        if not successor.failed:
+            log.error("upgrade failed: %s", said if said and said != upgrade.READY else f"it {_how(status)}")
+        self._successor = None
+
+    # ------------------------------------------------------------------------------------------------------------ logs
 
     def _reopen_log(self) -> None:
         """After a rotation (SIGUSR1): the same name, a new file."""
@@ -506,6 +600,19 @@ class Supervisor:
         self._rows = max([self._rows, *(row + 1 for row in rows)])
 
 
+def _how(status: int) -> str:
+    """How a process ended, by what waitpid returned."""
+    code = os.waitstatus_to_exitcode(status)
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
+
+
+def _warn_of_gaps(questions: Iterable[Question], found: Found) -> None:
+    """Say which of the names that are asked for have no servers."""
+    named = {question.address for question, members in found.items() if members}
+    for address in sorted({question.address for question in questions} - named):
+        log.warning("%s: the name service does not know a server of this name", address)
+
+
 def _open_log(site: Site) -> int | None:
     if site.access_log is None:
         return None
@@ -520,8 +627,8 @@ def _open_log(site: Site) -> int | None:
         ) from None
 
 
-def _account(site: Site) -> tuple[str, int, int] | None:
-    """(name, uid, gid) to become, or None where there is nothing to give up."""
+def _account(site: Site) -> Account | None:
+    """Whom to become, or None where there is nothing to give up."""
     if os.geteuid() != 0 or site.user == "root":
         return None
     try:
@@ -531,7 +638,7 @@ def _account(site: Site) -> tuple[str, int, int] | None:
     return entry.pw_name, entry.pw_uid, entry.pw_gid
 
 
-def _drop_privileges(account: tuple[str, int, int] | None) -> None:
+def _drop_privileges(account: Account | None) -> None:
     if account is not None:
         name, uid, gid = account
         os.initgroups(name, gid)
@@ -561,17 +668,23 @@ def set_up_log() -> None:
     )
 
 
-def run(path: Path) -> int:
-    """Run the site file at `path` until SIGTERM or SIGINT; the exit status. Problems are printed on standard error."""
+def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -> int:
+    """Run the site file at `path` until SIGTERM or SIGINT; the exit status. Problems are printed on standard error.
+
+    `command` is what starts another one for an upgrade. If this one was started so, it takes over.
+    """
     set_up_log()
     _raise_limits()
+    heritage = None
     try:
-        supervisor = Supervisor(path)
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    except (CapacityError, StartError) as error:
-        sys.stderr.write(f"{path}: {error}\n")
+        heritage = upgrade.inherit(os.environ)
+        supervisor = Supervisor(path, heritage, PidFile(pid_file) if pid_file is not None else None, command)
+    except (ConfigError, CapacityError, StartError, upgrade.BadEstate) as error:
+        text = str(error) if isinstance(error, ConfigError) else f"{path}: {error}"
+        if heritage is not None:
+            heritage.predecessor.failed(text)  # whose log it is, too
+        else:
+            sys.stderr.write(f"{text}\n")
         return 1
     gc.freeze()
     return supervisor.run()

@@ -29,6 +29,7 @@ cdef class Members:
 
     cdef int pick(self, Policy policy, Tried *tried) except -2
     cdef bint accepts(self, int i) noexcept nogil
+    cdef bint waiting_helps(self, Tried *tried) noexcept nogil
 
     cdef inline int in_flight(self, int i) noexcept nogil:
         return self.board.total_in_flight(self.member[i].slot, self.workers)

@@ -46,6 +46,20 @@ cdef class Members:
             return False
         return m.max_connections == 0 or self.in_flight(i) < m.max_connections
 
+    cdef bint waiting_helps(self, Tried *tried) noexcept nogil:
+        """Whether a server could take a request if only it had fewer of them."""
+        cdef int i, k
+        cdef ServerRow *row
+        for i in range(self.count):
+            row = self.board.server(self.member[i].slot)
+            if self.member[i].max_connections and row.state != STATE_DOWN and row.admin == ADMIN_READY:
+                for k in range(tried.count):
+                    if tried.index[k] == i:
+                        break
+                else:
+                    return True
+        return False
+
 
 cdef class Policy:
     """One way to choose. Pure: everything it knows is in Members."""

@@ -27,11 +27,14 @@ class Listen:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """Where a server is: `host` (IP address without brackets, or a name) and `port`, or a socket's `path`."""
+    """Where a server is: `host` (IP address without brackets, or a name) and `port`, or a socket's `path`.
 
-    kind: Literal["tcp", "unix"]
+    Of kind dns, each record of the name `host` is a server; `port` may be 0 where the records have ports (SRV).
+    """
+
+    kind: Literal["tcp", "unix", "dns"]
     host: str = ""
     port: int = 0
     path: str = ""
@@ -39,11 +42,13 @@ class Address:
     def __str__(self) -> str:
         if self.kind == "unix":
             return f"unix:{self.path}"
+        if self.kind == "dns":
+            return f"dns:{self.host}:{self.port}" if self.port else f"dns:{self.host}"
         return str(Listen(self.host, self.port))
 
     @property
     def is_literal(self) -> bool:
-        """Whether it needs no name service."""
+        """Whether it needs no name service to be a place."""
         return self.kind == "unix" or _ip(self.host) is not None
 
     @property
@@ -51,6 +56,8 @@ class Address:
         """The address as a name for the server: safe in a cookie value and in a log line."""
         if self.kind == "unix":
             return "unix:" + _UNSAFE.sub("-", self.path.strip("/"))
+        if self.kind == "dns":
+            return self.host.removesuffix(".")
         return f"{self.host}:{self.port}"
 
 
@@ -90,14 +97,14 @@ def listen(text: str) -> Listen:
 
 
 def server_address(text: str) -> Address:
-    """Parse "ip:port", "[ipv6]:port", "hostname:port" or "unix:/path". Raises ValueError."""
+    """Parse "ip:port", "[ipv6]:port", "hostname:port", "dns:name:port" or "unix:/path". Raises ValueError."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/") or len(path.encode()) > _MAX_UNIX_PATH or not path.isprintable():
             raise ValueError(f"expected unix: and an absolute path of at most {_MAX_UNIX_PATH} bytes")
         return Address("unix", path=path)
     if text.startswith("dns:"):
-        raise ValueError("servers from dns: are not supported yet")
+        return _records(text.removeprefix("dns:"))
     host, port = _split(
         text, "address:port such as 10.0.0.11:8080, [2001:db8::1]:8080, app.internal:8080 or unix:/path"
     )
@@ -105,6 +112,32 @@ def server_address(text: str) -> Address:
     if ip is None and (_NUMERIC.fullmatch(host) or not _LABELS.fullmatch(host)):
         raise ValueError(f"{host} is neither an IP address nor a host name")
     return Address("tcp", ip or host.lower(), port)
+
+
+def _records(text: str) -> Address:
+    """Parse "name:port", or "_service._proto.name" with or without a port."""
+    example = "dns:name:port such as dns:app.internal:8080, or a service such as dns:_http._tcp.app.internal"
+    if text.startswith("_") and ":" not in text:
+        host, port = text, 0
+    else:
+        host, port = _split(text, example)
+    if _ip(host) is not None:
+        raise ValueError(f"{host} is an address: leave dns: out")
+    if _NUMERIC.fullmatch(host) or not _LABELS.fullmatch(host):
+        raise ValueError(f"{host} is not a host name: expected {example}")
+    return Address("dns", host.lower(), port)
+
+
+def name_server(text: str) -> Listen:
+    """Parse "ip", "ip:port" or "[ipv6]:port"; the port is 53 if there is none. Raises ValueError."""
+    ip = _ip(text)
+    if ip is not None:
+        return Listen(ip, 53)
+    host, port = _split(text, "an address such as 10.0.0.2 or 127.0.0.1:5353") if ":" in text else (text, 53)
+    ip = _ip(host)
+    if ip is None:
+        raise ValueError(f"{host} is not an IP address: a name server has to be found without one")
+    return Listen(ip, port)
 
 
 def network(text: str) -> IPv4Network | IPv6Network:

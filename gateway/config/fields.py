@@ -32,6 +32,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 FRONTEND_NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,64}")
 TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 """RFC 9110 section 5.6.2: names of header fields and cookies."""
+METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 _HOST: Final = re.compile(r"(?:\*\.)?(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\]")
 _HOST_WITH_PORT: Final = re.compile(r"(.+):[0-9]+")
 _PATH: Final = re.compile(r"/[!-~]*")
@@ -256,6 +257,24 @@ Size: TypeAlias = Annotated[
     ),
 ]
 """Bytes."""
+Rate: TypeAlias = Annotated[
+    float,
+    BeforeValidator(units.rate),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?B|B)? ?/ ?[smh]$",
+            "examples": ["500/s", "10KiB/s", "600/m"],
+        }
+    ),
+]
+"""So many, or so many bytes, per second."""
+Share: TypeAlias = Annotated[
+    float,
+    BeforeValidator(units.share),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)? ?%$", "examples": ["20%"]}),
+]
+"""From 0 to 1."""
 
 Name: TypeAlias = Annotated[
     str,
@@ -271,6 +290,7 @@ FrontendName: TypeAlias = Annotated[
 ]
 HeaderName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a header")]
 HeaderValue: TypeAlias = Annotated[str, Strict(), AfterValidator(header_value)]
+Method: TypeAlias = Annotated[str, Strict(), named(METHOD, "a method is written in capitals, such as GET")]
 CookieName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a cookie")]
 
 File: TypeAlias = Annotated[Path, BeforeValidator(_file), WithJsonSchema({"type": "string"})]
@@ -284,7 +304,17 @@ ListenField: TypeAlias = Annotated[
 AddressField: TypeAlias = Annotated[
     address.Address,
     _parsed(address.server_address, "address:port such as 10.0.0.11:8080"),
-    WithJsonSchema({"type": "string", "examples": ["10.0.0.11:8080", "app.internal:8080", "unix:/run/app.sock"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "examples": ["10.0.0.11:8080", "app.internal:8080", "dns:app.internal:8080", "unix:/run/app.sock"],
+        }
+    ),
+]
+NameServer: TypeAlias = Annotated[
+    address.Listen,
+    _parsed(address.name_server, "the address of a name server such as 10.0.0.2"),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.2", "127.0.0.1:5353", "[2001:db8::53]:53"]}),
 ]
 Network: TypeAlias = Annotated[
     IPv4Network | IPv6Network,

@@ -7,14 +7,12 @@ from typing import Final
 
 KEYS: Final = {
     "": "admin cluster dns maintenance qos sites tests tests_required",
-    "frontends.*": "http2 proxy_protocol",
-    "frontends.*.limits": "body_rate connections connections_per_source",
+    "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
-    "backends.*": "outlier queue retries slow_start tls",
+    "backends.*": "outlier slow_start tls",
     "backends.*.affinity": "header learn source url",
     "backends.*.agent": "connect orca",
     "backends.*.check": "grpc",
-    "backends.*.timeouts": "tunnel",
     "routes.*": "apache class python rewrite set_header set_response_header site",
     "routes.*.match": "class cookie header method query source when",
 }

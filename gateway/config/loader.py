@@ -36,7 +36,7 @@ class Loaded:
     files: Mapping[Path, bytes]
     """Contents of every file the site names: pages, certificates, keys."""
     resolved: Mapping[tuple[str, str], Endpoint]
-    """(backend, server) → where it is."""
+    """(backend, server) → where it is; those of dns: entries come with a Snapshot."""
     warnings: tuple[Problem, ...]
     """What is allowed but hardly meant, in file order."""
 
@@ -160,7 +160,10 @@ def _in_order(problems: Iterable[Problem]) -> list[Problem]:
 def _resolve(site: Site, ask: Lookup) -> tuple[dict[tuple[str, str], Endpoint], list[Finding]]:
     """Where each server is, and what is wrong with those whose name has no address."""
     servers = [
-        (backend.name, i, server) for backend in site.backends.values() for i, server in enumerate(backend.servers)
+        (backend.name, i, server)
+        for backend in site.backends.values()
+        for i, server in enumerate(backend.servers)
+        if server.address.kind != "dns"
     ]
     answers = resolve({server.address.host for _, _, server in servers if not server.address.is_literal}, ask)
     resolved: dict[tuple[str, str], Endpoint] = {}

@@ -6,7 +6,7 @@ Every list is a tuple, shorthand forms are spelt out, defaults and names are fil
 import os
 import re
 import socket
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -34,13 +34,17 @@ from gateway.config.fields import (
     HeaderValue,
     Host,
     ListenField,
+    Method,
     Model,
     Name,
+    NameServer,
     Network,
     OneOrMany,
     PathField,
     PathMatch,
     PositiveDuration,
+    Rate,
+    Share,
     Size,
     Some,
     StatusField,
@@ -68,8 +72,11 @@ __all__ = [
     "LoadReports",
     "Match",
     "PathMatch",
+    "Queue",
     "Redirect",
+    "Resolver",
     "Respond",
+    "Retries",
     "Route",
     "Server",
     "Site",
@@ -165,6 +172,31 @@ def _balance(value: object) -> str:
     return name
 
 
+def _retry_cause(value: object) -> str | int:
+    if value in ("connect", "reset"):
+        return str(value)
+    if isinstance(value, (int, str)) and re.fullmatch("5[0-9]{2}", str(value)):
+        return int(value)
+    hint = suggest(value, ("connect", "reset")) if isinstance(value, str) else ""
+    raise ValueError(f"expected connect, reset or a status from 500 to 599{hint}")
+
+
+RetryCause: TypeAlias = Annotated[
+    str | int,
+    PlainValidator(_retry_cause),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["connect", "reset"]},
+                {"type": "string", "pattern": "^5[0-9]{2}$"},
+                {"type": "integer", "minimum": 500, "maximum": 599},
+            ]
+        }
+    ),
+]
+"""connect, reset, or the status of an answer."""
+
+
 def _cores() -> int:
     return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
 
@@ -210,8 +242,17 @@ class LoadReports(Model):
     key_file: File = Field(description="Key shared with the agents; nobody but its owner may read the file.")
 
 
+class Resolver(Model):
+    """Whom to ask for the servers of dns: entries."""
+
+    nameservers: Annotated[tuple[NameServer, ...], Some()] = Field(
+        (), description="Name servers, the first that answers. Default: those of /etc/resolv.conf."
+    )
+    timeout: PositiveDuration = Field("2s", validate_default=True, description="For an answer, from any of them.")
+
+
 class Limits(Model):
-    """What a client may send; exceeding one is answered with its own status and closes the connection."""
+    """What a client may send and hold; exceeding one has its own status, or just closes the connection."""
 
     header_bytes: Annotated[Size, within(256, 60 * 1024)] = Field(
         "32KiB", validate_default=True, description="Whole request head; more is 431. At most 60KiB."
@@ -232,6 +273,16 @@ class Limits(Model):
     idle_timeout: PositiveDuration = Field(
         "60s", validate_default=True, description="How long a connection without a request is kept."
     )
+
+    body_rate: Rate = Field(
+        "500/s",
+        validate_default=True,
+        description="Slowest acceptable request body in bytes per second, after 10s; slower is 408. 0/s: any.",
+    )
+    connections: Annotated[Whole, Field(ge=1)] = Field(
+        10_000, description="Connections of clients at a time; more are closed at once."
+    )
+    connections_per_source: Annotated[Whole, Field(ge=1)] = Field(200, description="The same from one address.")
 
     @model_validator(mode="after")
     def _fits(self) -> "Limits":
@@ -272,8 +323,18 @@ class Frontend(Model):
     trusted_proxies: tuple[Network, ...] = Field(
         (), description="From these addresses, X-Forwarded-For and Forwarded are believed and extended."
     )
-    limits: Limits = Field(default_factory=Limits, description="What a client may send.")
+    proxy_protocol: Flag = Field(
+        default=False,
+        description="trusted_proxies begin each connection with a PROXY header, version 1 or 2, that names the client.",
+    )
+    limits: Limits = Field(default_factory=Limits, description="What a client may send and hold.")
     tls: Annotated[Tls | None, Given()] = Field(None, description="Speak TLS on this frontend.")
+
+    @model_validator(mode="after")
+    def _trusts(self) -> "Frontend":
+        if self.proxy_protocol and not self.trusted_proxies:
+            raise Fault("anybody could claim any address: name the proxies in trusted_proxies", "proxy_protocol")
+        return self
 
 
 class Server(Model):
@@ -285,10 +346,14 @@ class Server(Model):
         "examples": ["10.0.0.11:8080"],
     }
 
-    address: AddressField = Field(description="ip:port, [ipv6]:port, hostname:port or unix:/path.")
+    address: AddressField = Field(
+        description="ip:port, [ipv6]:port, hostname:port, unix:/path, or dns:name:port: every address of the name is a "
+        "server, followed as it changes. A name such as dns:_http._tcp.app.internal stands for its SRV records."
+    )
     name: Name = Field(
         default_factory=lambda data: data["address"].token,
-        description="Name in cookies, logs, status and load reports. Default: the address.",
+        description="Name in cookies, logs, status and load reports. Default: the address. "
+        "Servers found by dns: have it before their own addresses.",
     )
     weight: Annotated[Whole, Field(ge=1, le=256)] = Field(1, description="Share of the work relative to the others.")
     max_connections: Annotated[Annotated[Whole, Field(ge=1)] | None, Given()] = Field(
@@ -402,6 +467,43 @@ class Timeouts(Model):
     idle: PositiveDuration = Field(
         "60s", validate_default=True, description="How long an unused connection to a server is kept."
     )
+    tunnel: PositiveDuration = Field(
+        "1h",
+        validate_default=True,
+        description="How long a WebSocket or another upgraded connection may be silent in both directions.",
+    )
+
+
+class Retries(Model):
+    """When a request is tried again, on another server if there is one."""
+
+    attempts: Annotated[Whole, Field(ge=0, le=5)] = Field(2, description="Tries after the first; 0 is never.")
+    on: Annotated[tuple[RetryCause, ...], OneOrMany()] = Field(
+        ("connect", "reset"),
+        description="What is tried again: connect (no connection came about), reset (it broke before the answer), "
+        "and statuses of answers from 500 to 599.",
+    )
+    methods: tuple[Method, ...] = Field(
+        ("GET", "HEAD", "OPTIONS", "PUT", "DELETE"),
+        description="Methods that may be repeated. If nothing was sent, every request may.",
+    )
+    budget: Share = Field(
+        "20%",
+        validate_default=True,
+        description="Retries at most, as a share of the requests, so that they do not multiply an outage.",
+    )
+
+    @property
+    def statuses(self) -> frozenset[int]:
+        """The statuses among `on`."""
+        return frozenset(cause for cause in self.on if isinstance(cause, int))
+
+
+class Queue(Model):
+    """Where requests wait while every server is at max_connections."""
+
+    limit: Annotated[Whole, Field(ge=1)] = Field(1000, description="Requests that wait at most; more are 503.")
+    timeout: PositiveDuration = Field("5s", validate_default=True, description="How long each waits; then 503.")
 
 
 class Backend(Model):
@@ -419,7 +521,11 @@ class Backend(Model):
     affinity: Annotated[Affinity | None, Given()] = Field(None, description="Keep a client on one server.")
     check: Annotated[Check | None, Given()] = Field(None, description="Active check. Default: servers count as up.")
     agent: Agent = Field(default_factory=Agent, description="Load reports pushed by loadagent.")
+    retries: Retries = Field(default_factory=Retries, description="When a request is tried again.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="How long a server may take.")
+    queue: Annotated[Queue | None, Given()] = Field(
+        None, description="Wait while every server is at max_connections. Default: 503 at once."
+    )
 
 
 class Match(Model):
@@ -532,6 +638,7 @@ class Site(Model):
     load_reports: Annotated[LoadReports | None, Given()] = Field(
         None, description="Receive the reports of load agents. Default: none are received."
     )
+    resolver: Resolver = Field(default_factory=Resolver, description="Whom to ask for the servers of dns: entries.")
     frontends: tuple[Frontend, ...] = Field((), description="Entrances for clients.")
     backends: Annotated[dict[Name, Backend], BeforeValidator(_named_backends)] = Field(
         {}, description="Groups of servers, by name."

@@ -1,15 +1,21 @@
 """A loaded site with its version: what every process works from until the next reload."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
+from gateway.config import discovery
+from gateway.config.discovery import Found, Question
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.model import Site
 
 CAPACITY: Final = 16384
 """Rows of the board."""
+
+
+NOTHING: Final[Found] = MappingProxyType({})
 
 
 class CapacityError(Exception):
@@ -20,7 +26,8 @@ class CapacityError(Exception):
 class Snapshot:
     """The compiled, immutable site file.
 
-    `slots` gives each (backend, server) its row of the board. A server keeps its row for as long as its names
+    In `site`, servers that were found stand in the place of their dns: entries; `questions` are what to ask for
+    them. `slots` gives each (backend, server) its row of the board. A server keeps its row for as long as its names
     and its place stay the same; anything else is another server, and gets another row.
     """
 
@@ -29,6 +36,7 @@ class Snapshot:
     files: Mapping[Path, bytes]
     resolved: Mapping[tuple[str, str], Endpoint]
     slots: Mapping[tuple[str, str], int]
+    questions: frozenset[Question]
     capacity: int
     unused: int
     """The first row that was never used; so are all above it."""
@@ -36,13 +44,19 @@ class Snapshot:
     """Rows given back, longest ago first."""
 
     @classmethod
-    def first(cls, loaded: Loaded, capacity: int = CAPACITY) -> "Snapshot":
+    def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = CAPACITY) -> "Snapshot":
         """The snapshot a gateway starts with. Raises CapacityError."""
-        nothing = cls(0, loaded.site, {}, {}, {}, capacity, 0, ())
-        return nothing.next(loaded)
+        nothing = cls(0, loaded.site, {}, {}, {}, frozenset(), capacity, 0, ())
+        return nothing.next(loaded, found)
 
-    def next(self, loaded: Loaded) -> "Snapshot":
+    def follow(self, loaded: Loaded, found: Found) -> "Snapshot":
+        """The snapshot of the same site file once the name service says something else. Raises CapacityError."""
+        return replace(self.next(loaded, found), version=self.version)
+
+    def next(self, loaded: Loaded, found: Found = NOTHING) -> "Snapshot":
         """The snapshot that follows this one. Raises CapacityError."""
+        questions = discovery.questions(loaded.site)
+        loaded = discovery.expand(loaded, found)
         kept = {
             server: row for server, row in self.slots.items() if loaded.resolved.get(server) == self.resolved[server]
         }
@@ -59,6 +73,7 @@ class Snapshot:
             site=loaded.site,
             files=loaded.files,
             resolved=loaded.resolved,
+            questions=questions,
             slots={**kept, **dict(zip(new, rows, strict=False))},
             capacity=self.capacity,
             unused=min(self.unused + len(new), self.capacity),

@@ -11,6 +11,7 @@ _BYTES: Final[dict[str, int]] = {
     **{f"{prefix}B": 1000**power for power, prefix in enumerate("KMGT", 1)},
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)},
 }
+_RATE: Final = re.compile(r"(.*[0-9A-Za-z]) ?/ ?([smh])")
 _SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
 _NUMBER_AND_WORD: Final = re.compile(r"([0-9.]+) ?([A-Za-z]+)")
 
@@ -57,6 +58,18 @@ def _nearest_size(value: object) -> str:
     if match is None or match[2][0].upper() not in "KMGT":
         return ""
     return f" (did you mean {match[1]}{match[2][0].upper()}iB?)"
+
+
+def rate(value: object) -> float:
+    """A text such as 500/s, 10KiB/s, 600/m as so many, or so many bytes, per second. Raises ValueError."""
+    match = _RATE.fullmatch(value) if isinstance(value, str) else None
+    try:
+        if match is not None:
+            return size(int(match[1]) if match[1].isdecimal() else match[1]) / _SECONDS[match[2]]
+    except ValueError:
+        pass
+    hint = f" (did you mean {value}/s?)" if isinstance(value, int) and not isinstance(value, bool) else ""
+    raise ValueError(f"expected a rate such as 500/s, 10KiB/s, 600/m{hint}")
 
 
 def share(value: object) -> float:

@@ -4,10 +4,13 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections.abc import Callable
 
 from gateway.board import Board
+from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control.checks import Checks
+from gateway.control.discovery import Discovery
 from gateway.control.publisher import Publisher
 from gateway.control.tasks import keep_running, stop
 from gateway.health.probe import Probe
@@ -20,10 +23,11 @@ PUBLISH_EVERY = 0.5  # seconds
 class Control:
     """Everything control does for one site, in the running event loop.
 
-    `reports` is a UDP socket bound to `load_reports.listen`; Control closes it.
+    `reports` is a UDP socket bound to `load_reports.listen`; Control closes it. `tell` is called with what the name
+    service says of dns: entries whenever that has changed; it takes effect with the snapshot that follows.
     """
 
-    def __init__(self, board: Board, reports: socket.socket | None = None) -> None:
+    def __init__(self, board: Board, reports: socket.socket | None, tell: Callable[[Found], None]) -> None:
         self._board = board
         self._reports = reports
         self._publisher = Publisher(board, time.monotonic())
@@ -31,6 +35,7 @@ class Control:
         self._transport: asyncio.DatagramTransport | None = None
         self._stack = contextlib.AsyncExitStack()
         self._checks: Checks | None = None
+        self._discovery = Discovery(tell)
 
     @property
     def refused_reports(self) -> dict[str, int]:
@@ -49,10 +54,12 @@ class Control:
         if self._checks is None:
             self._checks = await self._start()
         await self._checks.apply(snapshot)
+        await self._discovery.apply(snapshot)
         await self._listen(snapshot, reports)
 
     async def close(self) -> None:
         """Stop everything; the Board keeps its last values, so traffic goes on."""
+        await self._discovery.close()
         if self._checks:
             await self._checks.close()
         await self._stack.aclose()

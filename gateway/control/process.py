@@ -1,13 +1,15 @@
 """The control process: control's work, driven by what the supervisor says."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
 from dataclasses import dataclass
 
 from gateway.board import Board
-from gateway.channel import Apply, Channel, Closed, Drain, Ready
+from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready
+from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control.control import Control
 
@@ -28,7 +30,12 @@ async def run(inherited: Inheritance) -> None:
     """The whole life of the control process, inside its event loop."""
     loop = asyncio.get_running_loop()
     channel = inherited.channel
-    control = Control(inherited.board, inherited.reports)
+
+    def tell(found: Found) -> None:
+        with contextlib.suppress(Closed):  # noticed below
+            channel.send(Discovered(found))
+
+    control = Control(inherited.board, inherited.reports, tell)
     news = asyncio.Event()
     loop.add_reader(channel, news.set)
     loop.add_signal_handler(signal.SIGTERM, asyncio.current_task(loop).cancel)  # type: ignore[union-attr]

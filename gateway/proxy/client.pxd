@@ -1,10 +1,10 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from gateway.proxy.conn cimport Conn, Poller
 from gateway.proxy.exchange cimport Exchange
-from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.hub cimport Frontend, Gauge, Hub
 from gateway.proxy.upstream cimport Backend, Receiver, Server, Upstream
 from gateway.wire.chunked cimport Chunked
-from gateway.wire.edit cimport Origin
+from gateway.wire.edit cimport Origin, Out
 from gateway.wire.head cimport Head
 
 cdef class Listener(Conn):
@@ -21,6 +21,10 @@ cdef class Client(Receiver):
     cdef Hub hub
     cdef Listener listener
     cdef Frontend frontend              # of the request under way
+    cdef Gauge gauge                    # counts this connection
+    cdef uint32_t cells[2]              # of the Board, for its source
+    cdef bint source_counted
+    cdef uint8_t proxied                # a PROXY header is due
     cdef Exchange ex
     cdef Upstream upstream
     cdef bytes address                  # of the client, as text
@@ -41,7 +45,13 @@ cdef class Client(Receiver):
     cdef uint8_t skipped_line
     cdef uint8_t head_begun             # the first byte of a request has come
     cdef uint8_t attempts
+    cdef uint8_t waiting                # for a server to have room: W_*
+    cdef uint8_t client_done            # within a tunnel: the client has sent its last byte
+    cdef uint8_t server_done
     cdef int64_t body_left
+    cdef int64_t body_clock             # when the body would have begun if the server had never kept it waiting, in ns
+    cdef int64_t blocked                # since when the server does, in ns; 0: it does not
+    cdef int64_t patience_ends          # while waiting for room: monotonic, in ns
     cdef Chunked chunked
     cdef char *stash                    # read, but not used up yet
     cdef uint32_t stash_at
@@ -49,11 +59,18 @@ cdef class Client(Receiver):
     cdef uint32_t stash_capacity
     cdef uint32_t seen
 
+    cdef int _count_source(self) except -1
+    cdef int _uncount_source(self) except -1
+    cdef int _proxy_header(self) except -1
+    cdef int _body_patience(self) except -1
     cdef int feed(self) except -1
     cdef ssize_t _consume(self, const char *p, size_t n) except -1
     cdef ssize_t _head(self, const char *p, size_t n) except -1
     cdef ssize_t _body(self, const char *p, size_t n) except -1
     cdef int _body_done(self) except -1
+    cdef int _tunnel_end_from_client(self) except -1
+    cdef int _tunnel_over(self) except -1
+    cdef int _put_trailers(self, Conn to, Out *trailers) except -1
     cdef int _uncork(self) except -1
     cdef int _stash(self, const char *p, size_t n) except -1
     cdef int _unstash(self, size_t used) except -1
@@ -61,8 +78,14 @@ cdef class Client(Receiver):
     cdef int _forward(self, Backend backend, const char *p, Head *h, const char *uri, uint32_t uri_len) except -1
     cdef int _choose(self, const char *p, Head *h) except -1
     cdef bint head_taken(self) except -1
+    cdef bint _has_left(self) except -1
     cdef int _drop_upstream(self) except -1
     cdef int _try(self, bint fresh) except -1
+    cdef int _go(self, int i, bint fresh) except -1
+    cdef int _wait(self, Backend backend) except -1
+    cdef int _queue(self, Backend backend, bint first) except -1
+    cdef int _give_up_on(self) except -1
+    cdef int _put_body(self, Upstream u, const char *p, size_t n) except -1
     cdef int _send_head(self, Upstream u) except -1
     cdef int _make_origin(self) except -1
     cdef int _count(self, Server server) except -1

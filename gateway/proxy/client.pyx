@@ -5,39 +5,43 @@ stash if it was read already. Bodies are never collected: a piece is read only w
 before.
 """
 
+import ipaddress
 import logging
 import ssl
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport ECONNABORTED, EINTR, EMFILE, ENFILE, errno
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
-from gateway.board cimport MAX_WORKERS, CountRow
+from gateway.balance.policy cimport MAX_TRIED
+from gateway.board cimport MAX_WORKERS, SOURCE_ROWS, CountRow
 from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_END, SCRATCH, SENT_BROKEN, SENT_PART
 from gateway.proxy.exchange cimport new_exchange, recycle
-from gateway.proxy.upstream cimport (
-    FAIL_CONNECT, FAIL_CONNECT_TIMEOUT, FAIL_RESET, FAIL_RESET_REUSED, FAIL_TIMEOUT,
-)
+from gateway.proxy.retry cimport Retries
+from gateway.proxy.upstream cimport FAIL_BAD, FAIL_CONNECT, FAIL_RESET_REUSED, FAIL_TIMEOUT
 from gateway.rules.actions cimport Redirect, Respond
 from gateway.rules.routes cimport Route
-from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_head, chunk_next, chunk_start
+from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_head, chunk_next, chunk_start
 from gateway.wire.edit cimport (
-    FRAME_CHUNKED, FRAME_CLOSE, Out, edit_interim, edit_request, edit_response, out_put,
+    FRAME_CHUNKED, FRAME_CLOSE, Out, edit_interim, edit_request, edit_response, edit_trailers, edit_upgrade, out_put,
     out_reserve,
 )
 from gateway.wire.head cimport (
-    M_HEAD, R_BODY_TOO_LARGE, R_CHUNK, R_MORE, R_OK, R_PATH, R_TARGET_TOO_LONG, R_TIMEOUT, R_TOO_LARGE, check_start,
-    find_end, scan_request, sentence_of,
+    Field, M_HEAD, R_BODY_TOO_LARGE, R_CHUNK, R_MORE, R_OK, R_PATH, R_TARGET_TOO_LONG, R_TIMEOUT, R_TOO_LARGE,
+    check_start,
+    find_end, same_any, scan_request, sentence_of,
     status_of,
 )
 from gateway.wire.target cimport normalise
 
 from gateway.wire.pages import page, phrase
+from gateway.wire.proxy_protocol import MAX_V2 as _MAX_V2, BadHeader, parse as parse_proxy
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
-        SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_LINGER, AF_INET, AF_INET6
+        SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_LINGER, AF_INET, AF_INET6, MSG_PEEK
+    ssize_t c_recv "recv"(int fd, void *buf, size_t n, int flags)
     cdef struct sockaddr:
         unsigned short sa_family
     cdef struct sockaddr_storage:
@@ -62,11 +66,17 @@ cdef enum Phase:
     C_FLUSH = 3             # the last answer is written, but not yet sent
     C_LINGER = 4            # said goodbye; reading away what the client still sends, lest a reset destroys the answer
     C_CLOSED = 5
+    C_TUNNEL = 6            # after a 101: bytes both ways
+
+cdef enum Waiting:
+    W_NOT = 0
+    W_QUEUED = 1            # in backend.waiting
+    W_CALLED = 2            # it is our turn
+    W_RETURNED = 3          # looking for room, after having waited
 
 cdef enum:
     TURN = 4                # reads in a row before others get their turn
     ACCEPTS = 64            # connections accepted in a row
-    MAX_ATTEMPTS = 3        # servers tried for one request
     PAUSE_MS = 1000         # without accepting, when descriptors have run out
     LINGER_MS = 2000
     LINGER_BYTES = 4 * 1024 * 1024
@@ -75,9 +85,15 @@ cdef enum:
 log = logging.getLogger(__name__)
 
 # One head is worked on at a time in a process: these need no owner.
+cdef size_t MAX_V2 = _MAX_V2
+cdef int64_t LEAVING_NS = 1_000_000_000         # see _has_left
+cdef int64_t QUIET_NS = 10_000_000_000          # between two log lines about clients turned away
+cdef int64_t BODY_GRACE_NS = 10_000_000_000     # until body_rate counts
+
 cdef Head _scan
 cdef Out _out
 cdef Out _uri
+cdef Out _trailing
 
 
 cdef class Listener(Conn):
@@ -122,16 +138,34 @@ cdef class Listener(Conn):
         elif peer.ss_family == AF_INET6:
             inet_ntop(AF_INET6, <char *>&peer + 8, text, 64)
         client.address = text
+        client.gauge = self.frontend.gauge
+        client.gauge.count += 1
         try:
             client.attach(self.poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
         except OSError as error:
             log.error("cannot watch a new client: %s", error)
             client.fd = fd              # closed with the object
             return False
-        if self.frontend.tls is not None:
-            client.start_tls(self.frontend.tls)
         client.deadline(self.frontend.header_ms)
+        if self.frontend.gauge.count > self.frontend.connections:
+            self._turn_away(client, "the frontend has its %d connections" % self.frontend.connections)
+        elif self.frontend.proxy_protocol and self.frontend.trusts(client.address.decode()):
+            client.proxied = 1
+        elif self.frontend.proxy_protocol:
+            self._turn_away(client, "it is none of the trusted_proxies")
+        elif not client._count_source():
+            self._turn_away(client, "it has its %d connections" % self.frontend.connections_per_source)
+        elif self.frontend.tls is not None:
+            client.start_tls(self.frontend.tls)
         return True
+
+    def _turn_away(self, Client client, str why):
+        """Close a client's connection at once; say so, but not for each."""
+        cdef Gauge gauge = self.frontend.gauge
+        if self.poller.now - gauge.said > QUIET_NS:
+            gauge.said = self.poller.now
+            log.warning("%s: %s is turned away: %s", self.frontend.name, client.address.decode(), why)
+        client._abort()
 
     cdef int on_deadline(self) except -1:
         """The pause after running out of descriptors is over."""
@@ -160,7 +194,7 @@ cdef class Client(Receiver):
         free(self.stash)
 
     def __repr__(self):
-        phase = ("ready", "body", "wait", "flush", "linger", "closed")[self.phase]
+        phase = ("ready", "body", "wait", "flush", "linger", "closed", "tunnel")[self.phase]
         return f"<Client {self.address.decode()} {phase}>"
 
     def start_tls(self, context):
@@ -168,12 +202,88 @@ cdef class Client(Receiver):
         self.tls_out = ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.tls_in, self.tls_out, server_side=True)
 
+    cdef int _count_source(self) except -1:
+        """Count this connection for its source; False, and not counted, if the source has enough."""
+        cdef bytes source = self.address
+        cdef int row
+        if b":" in source:
+            # Of IPv6, whoever has one address has its /64.
+            source = ipaddress.ip_address(source.decode()).packed[:8]
+        for row in range(SOURCE_ROWS):
+            self.cells[row] = self.hub.board.source_cell(row, PyBytes_AS_STRING(source),
+                                                         <uint32_t>PyBytes_GET_SIZE(source))
+        if self.hub.board.from_source(self.cells) >= self.frontend.connections_per_source:
+            return False
+        for row in range(SOURCE_ROWS):
+            self.hub.board.source_cells[self.cells[row] * MAX_WORKERS + self.hub.worker] += 1
+        self.source_counted = True
+        return True
+
+    cdef int _uncount_source(self) except -1:
+        cdef int row
+        if self.gauge is not None:
+            self.gauge.count -= 1
+            self.gauge = None
+        if self.source_counted:
+            self.source_counted = False
+            for row in range(SOURCE_ROWS):
+                self.hub.board.source_cells[self.cells[row] * MAX_WORKERS + self.hub.worker] -= 1
+        return 0
+
+    cdef int _proxy_header(self) except -1:
+        """Read the PROXY header, and nothing behind it; it comes before TLS. True: go on."""
+        cdef ssize_t got = c_recv(self.fd, self.poller.scratch, MAX_V2, MSG_PEEK)
+        if got < 0 and (errno == EAGAIN or errno == EINTR):
+            self.readable = 0
+            return False
+        try:
+            header = parse_proxy(self.poller.scratch[:got]) if got > 0 else None
+        except BadHeader as error:
+            self.listener._turn_away(self, f"no PROXY header: {error}")
+            return False
+        if header is None:
+            self.readable = 0
+            if got <= 0 or self.ended:
+                self.close()
+            return False
+        c_recv(self.fd, self.poller.scratch, header.length, 0)
+        self.proxied = 0
+        if header.source is not None:
+            self.address = header.source.encode()
+        if not self._count_source():
+            self.listener._turn_away(self, "it has its %d connections" % self.frontend.connections_per_source)
+            return False
+        if self.frontend.tls is not None:
+            self.start_tls(self.frontend.tls)
+            self.wire_readable = 1
+        return True
+
     # ------------------------------------------------------------------------------------------------- reading requests
 
     cdef int on_input(self) except -1:
+        if self.proxied and not self._proxy_header():
+            return 0
         if self.phase == C_LINGER:
             return self._discard()
+        if self.waiting == W_CALLED:
+            self.waiting = W_RETURNED
+            (<Backend>self.ex.backend).called = False
+            self.deadline(FOREVER)
+            if self.phase == C_BODY:
+                self._body_patience()
+            self._choose(NULL, NULL)
+            if self.waiting == W_RETURNED:
+                self.waiting = W_NOT
+        if self.ended and self.phase == C_WAIT and not self.head_sent and self._has_left():
+            return self._cancel()
         return self.feed()
+
+    cdef bint _has_left(self) except -1:
+        """Whether a FIN while the answer is due means that nobody waits for it any more.
+
+        A script that pipes its request in half-closes at once; a FIN later is a client that has closed.
+        """
+        return self.poller.now - self.ex.started > LEAVING_NS
 
     cdef int feed(self) except -1:
         """Read and work for as long as there is something to do and somebody to take it."""
@@ -191,6 +301,9 @@ cdef class Client(Receiver):
                         return 0        # first the answer before
                 elif self.phase == C_BODY:
                     if self.upstream is None or self.upstream.out_len or not self.head_taken():
+                        return 0
+                elif self.phase == C_TUNNEL:
+                    if self.upstream.out_len or self.client_done:
                         return 0
                 else:
                     return 0
@@ -227,7 +340,7 @@ cdef class Client(Receiver):
                     if got > 0:
                         used = self._consume(self.poller.scratch, got)
                         # The scratch buffer is read into again by whatever happens next: keep what is left of it.
-                        if used < got and self.phase <= C_WAIT:
+                        if used < got and (self.phase <= C_WAIT or self.phase == C_TUNNEL):
                             self._stash(self.poller.scratch + used, got - used)
                         self._uncork()
                         continue
@@ -235,6 +348,8 @@ cdef class Client(Receiver):
                     return 0
                 if got == RECV_END and self.phase == C_READY and not self.stash_len:
                     return self._close_softly()
+                if got == RECV_END and self.phase == C_TUNNEL:
+                    return self._tunnel_end_from_client()
                 return self._cancel()
         finally:
             self.feeding = 0
@@ -259,6 +374,12 @@ cdef class Client(Receiver):
                 if self.upstream is None or not self.head_taken():
                     break
                 used = self._body(p + at, n - at)
+            elif self.phase == C_TUNNEL:
+                used = n - at
+                self.deadline((<Backend>self.ex.backend).tunnel_ms)
+                self.ex.bytes_in += used
+                self.upstream.put(p + at, used)
+                self.corked = 1
             else:
                 break
             at += used
@@ -275,8 +396,9 @@ cdef class Client(Receiver):
             if sent == SENT_BROKEN:
                 self.upstream.send_broken()
                 continue
-            if sent == SENT_PART:
+            if sent == SENT_PART and self.phase == C_BODY:
                 self.deadline(FOREVER)      # the server's turn
+                self.blocked = self.poller.now
             self.upstream.patience()
         return 0
 
@@ -350,7 +472,10 @@ cdef class Client(Receiver):
         if _scan.chunked:
             chunk_start(&self.chunked)
         self.phase = C_BODY if self.ex.has_body else C_WAIT
-        self.deadline(self.frontend.idle_ms if self.ex.has_body else FOREVER)
+        self.deadline(FOREVER)
+        if self.ex.has_body:
+            self.body_clock = self.blocked = self.poller.now
+            self._body_patience()
         self._route(p, &_scan, body)
         return end
 
@@ -361,18 +486,21 @@ cdef class Client(Receiver):
         cdef char line[24]
         cdef int event
         cdef Upstream u = self.upstream
-        self.deadline(self.frontend.idle_ms)
+        if self.blocked:
+            self.body_clock += self.poller.now - self.blocked
+            self.blocked = 0
         self.corked = 1
-        self.ex.body_touched = 1
         if not self.chunked_request:
             run = n
             if <int64_t>run > self.body_left:
                 run = self.body_left
             self.body_left -= run
             self.ex.bytes_in += run
-            u.put(p, run)
+            self._put_body(u, p, run)
             if self.body_left == 0:
                 self._body_done()
+            else:
+                self._body_patience()
             return run
         while True:
             event = chunk_next(&self.chunked, &at, p + n, &data, &run)
@@ -381,18 +509,47 @@ cdef class Client(Receiver):
                 if <int64_t>self.ex.bytes_in > self.frontend.body_bytes:
                     self._refuse(R_BODY_TOO_LARGE)
                     return n
-                u.put(line, chunk_head(line, run))
-                u.put(data, run)
-                u.put(b"\r\n", 2)
+                self._put_body(u, line, chunk_head(line, run))
+                self._put_body(u, data, run)
+                self._put_body(u, b"\r\n", 2)
+            elif event == CHUNK_TRAILER:
+                out_reserve(&self.ex.trailers, run)
+                out_put(&self.ex.trailers, data, <uint32_t>run)
             elif event == CHUNK_MORE:
+                self._body_patience()
                 return n
             elif event == CHUNK_END:
-                u.put(b"0\r\n\r\n", 5)
+                self._put_trailers(u, &self.ex.trailers)
+                self.ex.keep_body(b"0\r\n\r\n", 5)     # a retry leaves the trailers out
                 self._body_done()
                 return at - p
             else:
                 self._refuse(R_CHUNK)
                 return n
+
+    cdef int _body_patience(self) except -1:
+        """Wait for more of the body: not for longer than a pause may be, nor than the slowest rate allows in all."""
+        cdef int64_t ms = self.frontend.idle_ms, due
+        if self.frontend.body_rate > 0:
+            due = BODY_GRACE_NS + <int64_t>(self.ex.bytes_in * 1e9 / self.frontend.body_rate)
+            due = (self.body_clock + due - self.poller.now) // 1000000
+            ms = max(0, min(ms, due))
+        self.deadline(ms)
+        return 0
+
+    cdef int _put_body(self, Upstream u, const char *p, size_t n) except -1:
+        u.put(p, n)
+        return self.ex.keep_body(p, n)
+
+    cdef int _put_trailers(self, Conn to, Out *trailers) except -1:
+        """Put the end of a chunked body, with those trailers that may pass."""
+        _trailing.n = 0
+        if trailers.n:
+            edit_trailers(&_trailing, trailers.p, trailers.n)
+        to.put(b"0\r\n", 3)
+        to.put(_trailing.p, _trailing.n)
+        to.put(b"\r\n", 2)
+        return 0
 
     cdef int _body_done(self) except -1:
         self.phase = C_WAIT
@@ -447,6 +604,11 @@ cdef class Client(Receiver):
         if self.fixed is None:
             self._make_origin()
         edit_request(&self.ex.upstream_head, p, h, uri, uri_len, &self.origin)
+        (<Retries>backend.retries).earn()
+        if not (<Retries>backend.retries).repeatable(self.ex):
+            self.ex.replay_lost = 1         # never to be sent again, so not to be kept
+        if backend.queue_limit and (backend.waiting or backend.called or backend.first_elsewhere(self.poller.now)):
+            return self._wait(backend)      # nobody overtakes those who wait already
         return self._choose(p, h)
 
     cdef int _choose(self, const char *p, Head *h) except -1:
@@ -454,17 +616,65 @@ cdef class Client(Receiver):
         cdef Backend backend = <Backend>self.ex.backend
         cdef int i = backend.pick(self.ex, p, h)
         if i < 0:
+            if backend.queue_limit and backend.members.waiting_helps(&self.ex.tried):
+                return self._wait(backend)
             return self._answer_page(502 if self.attempts else 503, False)
-        self.ex.server = backend.servers[i]
+        self._go(i, False)
+        return backend.wake()               # there may be room for more than one
+
+    cdef int _go(self, int i, bint fresh) except -1:
+        """Go to server i of the exchange's backend."""
+        self.ex.server = (<Backend>self.ex.backend).servers[i]
         self.ex.chosen = i
         self.ex.picked = self.poller.now
-        return self._try(False)
+        return self._try(fresh)
+
+    cdef int _wait(self, Backend backend) except -1:
+        """Wait until a server has room."""
+        if self.waiting == W_RETURNED:
+            return self._queue(backend, True)
+        if len(backend.waiting) >= backend.queue_limit:
+            return self._answer_page(503, False)
+        self.patience_ends = self.poller.now + backend.queue_ms * 1000000
+        return self._queue(backend, False)
+
+    cdef int _queue(self, Backend backend, bint first) except -1:
+        place = (self.ex.started, self)
+        if first:
+            backend.waiting.appendleft(place)
+        else:
+            backend.waiting.append(place)
+        self.waiting = W_QUEUED
+        backend.announce()
+        backend.wait_for_room(self.poller.loop)
+        self.deadline(max(0, (self.patience_ends - self.poller.now) // 1000000))
+        return 0
+
+    cdef int on_turn(self) except -1:
+        # Not here and now: whoever made room is in the middle of something.
+        self.waiting = W_CALLED
+        return self.poller.turn_over(self)
+
+    cdef int on_moved(self, Backend backend) except -1:
+        """The snapshot has changed while we wait: go to a server of the new one."""
+        self.ex.backend = backend
+        self.ex.tried.count = 0
+        return 0
+
+    cdef int _give_up_on(self) except -1:
+        """The server chosen has failed the exchange: it is not asked again."""
+        cdef Exchange ex = self.ex
+        self._uncount()
+        if ex.tried.count < MAX_TRIED:
+            ex.tried.index[ex.tried.count] = ex.chosen
+            ex.tried.count += 1
+        return 0
 
     cdef int _try(self, bint fresh) except -1:
         """Go to the server chosen; `fresh`: not over a connection that has idled."""
         cdef Server server = <Server>self.ex.server
         cdef Upstream u = None
-        self.attempts += 1              # at most MAX_ATTEMPTS, which is less than MAX_TRIED
+        self.attempts += 1
         self._count(server)
         if not fresh:
             u = server.borrow()
@@ -481,8 +691,11 @@ cdef class Client(Receiver):
         u.begin(self, self.ex, <Backend>self.ex.backend)
         u.put(self.ex.upstream_head.p, self.ex.upstream_head.n)
         self.corked = 1
-        if not self.ex.has_body:
+        if self.phase == C_WAIT:
             u.request_done = 1
+        if self.ex.replay.n:
+            u.put(self.ex.replay.p, self.ex.replay.n)
+            self._uncork()                  # before more of the body can move the buffer
         if not self.feeding:
             self.feed()
             self._uncork()
@@ -493,7 +706,10 @@ cdef class Client(Receiver):
 
     cdef int on_upstream_drained(self, Upstream u) except -1:
         if self.phase == C_BODY:
-            self.deadline(self.frontend.idle_ms)
+            self._body_patience()
+        elif self.phase == C_TUNNEL and self.client_done:
+            u.shutdown()
+            return self._tunnel_over()
         return self.feed()
 
     cdef int _make_origin(self) except -1:
@@ -533,7 +749,15 @@ cdef class Client(Receiver):
         cdef Exchange ex = self.ex
         cdef Backend backend = <Backend>ex.backend
         cdef bytes extra = self.hub.via
-        cdef int connection = 0
+        cdef int i, connection = 0
+        if (<Retries>backend.retries).after_status(ex, h.status, self.attempts):
+            self._give_up_on()
+            i = backend.members.pick(backend.policy, &ex.tried)
+            if i >= 0:
+                self.hub.board.count((<Server>ex.server).slot, self.hub.worker).failures += 1
+                self._drop_upstream()
+                return self._go(i, False)
+            self._count(<Server>ex.server)  # nobody else: this answer is better than none
         ex.status = h.status
         ex.answered = self.poller.now
         self.out_framing = framing
@@ -555,6 +779,8 @@ cdef class Client(Receiver):
     cdef int on_body(self, Upstream u, const char *p, size_t n) except -1:
         cdef char line[24]
         self.ex.bytes_out += n
+        if self.phase == C_TUNNEL:
+            self.deadline((<Backend>self.ex.backend).tunnel_ms)
         if self.out_framing == FRAME_CHUNKED:
             self.put(line, chunk_head(line, n))
             self.put(p, n)
@@ -565,9 +791,57 @@ cdef class Client(Receiver):
 
     cdef int on_read_end(self, Upstream u) except -1:
         if self.out_framing == FRAME_CHUNKED:
-            self.put(b"0\r\n\r\n", 5)
+            self._put_trailers(self, &self.ex.response_trailers)
         self.commit()
         return 0
+
+    cdef int on_trailers(self, Upstream u, const char *p, size_t n) except -1:
+        if self.out_framing == FRAME_CHUNKED:
+            out_reserve(&self.ex.response_trailers, n)
+            out_put(&self.ex.response_trailers, p, <uint32_t>n)
+        return 0
+
+    # ---------------------------------------------------------------------------------------------------------- tunnels
+
+    cdef int on_upgrade(self, Upstream u, const char *p, Head *h) except -1:
+        """The server agrees to another protocol (RFC 9110 section 7.8): it must be the one the client asked for."""
+        cdef Exchange ex = self.ex
+        cdef Field *protocol = &h.fields[h.upgrade_field]
+        if (protocol.value_len != ex.upgrade.n
+                or not same_any(p + protocol.value, ex.head.p + ex.upgrade.at, ex.upgrade.n) or ex.upgrade.n == 0):
+            return u.fail(FAIL_BAD)
+        ex.status = 101
+        ex.answered = self.poller.now
+        edit_upgrade(&_out, p, h, PyBytes_AS_STRING(self.hub.via), <uint32_t>PyBytes_GET_SIZE(self.hub.via))
+        self.head_sent = 1
+        self.out_framing = FRAME_CLOSE
+        self.client_done = self.server_done = 0
+        self.phase = C_TUNNEL
+        self.deadline((<Backend>ex.backend).tunnel_ms)
+        self.put(_out.p, _out.n)
+        self.commit()
+        # What the client has sent ahead has been waiting for this; and still does, until the scratch buffer is free.
+        return self.poller.turn_over(self)
+
+    cdef int _tunnel_end_from_client(self) except -1:
+        """The client has sent its last byte; the other direction goes on."""
+        self.client_done = 1
+        if not self.upstream.out_len:
+            self.upstream.shutdown()
+        return self._tunnel_over()
+
+    cdef int on_tunnel_end(self, Upstream u) except -1:
+        self.server_done = 1
+        if not self.out_len:
+            self.shutdown()
+        return self._tunnel_over()
+
+    cdef int _tunnel_over(self) except -1:
+        if not (self.client_done and self.server_done) or self.out_len or self.upstream.out_len:
+            return 0
+        self._drop_upstream()
+        self._finish(False)
+        return self.close()
 
     cdef int on_end(self, Upstream u) except -1:
         self.upstream = None
@@ -576,15 +850,23 @@ cdef class Client(Receiver):
 
     cdef int on_blocked(self) except -1:
         """The client does not take its answer: it has a limited time to go on."""
-        self.deadline(self.frontend.idle_ms)
+        if self.phase != C_TUNNEL:
+            self.deadline(self.frontend.idle_ms)
         return 0
 
     cdef int on_drained(self) except -1:
         if self.phase == C_FLUSH:
             return self._close_softly()
+        if self.phase == C_TUNNEL:
+            if self.server_done:
+                self.shutdown()
+                return self._tunnel_over()
+            return self.upstream.drive()
         if self.upstream is not None:
             if not self.upstream.is_connecting():
-                self.deadline(self.frontend.idle_ms if self.phase == C_BODY else FOREVER)
+                self.deadline(FOREVER)
+                if self.phase == C_BODY:
+                    self._body_patience()
                 self.upstream.patience()
                 self.upstream.drive()
             return 0
@@ -594,9 +876,8 @@ cdef class Client(Receiver):
         return 0
 
     cdef int on_failure(self, Upstream u, int failure) except -1:
-        """The server failed the exchange. Every decision to try again is made here."""
+        """The server failed the exchange; whether it is tried again, Retries decides."""
         cdef Exchange ex = self.ex
-        cdef bint again, unsent = failure == FAIL_CONNECT or failure == FAIL_CONNECT_TIMEOUT
         self.upstream = None
         self.corked = 0
         self.hub.board.count((<Server>ex.server).slot, self.hub.worker).failures += 1
@@ -604,15 +885,13 @@ cdef class Client(Receiver):
             # The client has part of an answer; only a broken connection tells it that the rest is missing.
             self._finish(False)
             return self._abort()
-        again = unsent or (ex.idempotent and not ex.body_touched
-                           and (failure == FAIL_RESET or failure == FAIL_RESET_REUSED))
-        self._uncount()
-        if again and self.attempts < MAX_ATTEMPTS:
+        if (<Retries>(<Backend>ex.backend).retries).after_failure(ex, failure, self.attempts):
             if failure == FAIL_RESET_REUSED:
+                self._uncount()
                 return self._try(True)      # the connection was too old, which says nothing about the server
-            ex.tried.index[ex.tried.count] = ex.chosen
-            ex.tried.count += 1
+            self._give_up_on()
             return self._choose(NULL, NULL)
+        self._uncount()
         return self._answer_page(504 if failure == FAIL_TIMEOUT else 502, False)
 
     cdef int _answer_page(self, int status, bint close) except -1:
@@ -675,6 +954,7 @@ cdef class Client(Receiver):
         if self.ex.counted:
             self.ex.counted = False
             self.hub.board.in_flight_cells[(<Server>self.ex.server).slot * MAX_WORKERS + self.hub.worker] -= 1
+            (<Backend>self.ex.backend).wake()
         return 0
 
     cdef int _finish(self, bint failed) except -1:
@@ -714,6 +994,14 @@ cdef class Client(Receiver):
 
     cdef int _drop_upstream(self) except -1:
         cdef Upstream u = self.upstream
+        if self.waiting:
+            if self.waiting == W_QUEUED:
+                (<Backend>self.ex.backend).waiting.remove((self.ex.started, self))
+                (<Backend>self.ex.backend).announce()
+            elif self.waiting == W_CALLED:
+                (<Backend>self.ex.backend).called = False
+                (<Backend>self.ex.backend).wake()
+            self.waiting = W_NOT
         if self.corked:
             self.poller.forget_pieces()
             self.corked = 0
@@ -726,7 +1014,8 @@ cdef class Client(Receiver):
         """The client is gone: so is its request."""
         self._drop_upstream()
         if self.ex is not None:
-            self.ex.status = 499
+            if not self.head_sent:
+                self.ex.status = 499
             self._finish(False)
         return self.close()
 
@@ -765,6 +1054,9 @@ cdef class Client(Receiver):
         return self._cancel()
 
     cdef int on_deadline(self) except -1:
+        if self.waiting == W_QUEUED or self.waiting == W_CALLED:
+            self._drop_upstream()
+            return self._answer_page(503, False)
         if self.phase == C_READY and not self.out_len and self.head_begun:
             return self._refuse(R_TIMEOUT)
         if self.phase == C_BODY and not self.head_sent:
@@ -784,6 +1076,7 @@ cdef class Client(Receiver):
 
     cdef int close(self) except -1:
         self.phase = C_CLOSED
+        self._uncount_source()
         return Conn.close(self)
 
 

@@ -37,7 +37,8 @@ cdef class Poller:
     cdef uint32_t generation
     cdef int64_t now                    # monotonic, in ns; read once per event
     cdef list again                     # connections that used up their turn
-    cdef bint scheduled
+    cdef bint scheduled                 # poll will be called without an event
+    cdef bint polling
     cdef char *scratch                  # every read goes here first: an idle connection holds no buffer
     cdef char *cipher
     cdef char *gather

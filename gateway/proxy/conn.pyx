@@ -160,6 +160,9 @@ cdef class Poller:
         if not conn.queued:
             conn.queued = 1
             self.again.append(conn)
+            if not self.polling and not self.scheduled:
+                self.scheduled = True
+                self.loop.call_soon(self.poll)
         return 0
 
     cdef int watch(self, Conn conn, uint32_t events) except -1:
@@ -187,6 +190,7 @@ cdef class Poller:
         cdef Conn conn
         cdef list again
         self.scheduled = False
+        self.polling = True
         if self.again:
             again = self.again
             self.again = []
@@ -205,6 +209,7 @@ cdef class Poller:
                 continue
             self.now = monotonic_ns()
             self._wake(conn, events[i].events)
+        self.polling = False
         if self.again and not self.scheduled:
             self.scheduled = True
             self.loop.call_soon(self.poll)

@@ -16,12 +16,15 @@ cdef class Exchange:
     cdef Span host
     cdef Span user_agent
     cdef Span referer
+    cdef Span upgrade       # the protocol the client wants to go over to; empty: none
+    cdef Out trailers       # of the request, as they came
+    cdef Out response_trailers
     cdef uint8_t method_code
     cdef uint8_t minor
     cdef uint8_t https
-    cdef uint8_t idempotent
     cdef uint8_t has_body
-    cdef uint8_t body_touched   # body bytes have gone to a server: they can't be sent again
+    cdef uint8_t replay_lost    # body bytes have gone to a server that are not in `replay`
+    cdef Out replay             # the body as it was sent so far, while it is short enough to be sent again
     cdef uint8_t set_cookie     # the response must carry the affinity cookie
     cdef uint16_t status        # of the answer; 0 while there is none
     cdef int64_t started        # monotonic, in ns
@@ -37,6 +40,7 @@ cdef class Exchange:
 
     cdef void begin_nameless(self, int64_t now) noexcept
     cdef void _reset(self, int64_t now) noexcept
+    cdef int keep_body(self, const char *p, size_t n) except -1
     cdef int begin(self, const char *p, Head *h, int64_t now) except -1
 
 cdef Exchange new_exchange()

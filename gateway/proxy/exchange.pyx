@@ -5,11 +5,10 @@ Exchanges are recycled: after the first few, a request allocates nothing here.
 
 from libc.stdlib cimport free
 from gateway.wire.edit cimport out_put, out_reserve
-from gateway.wire.head cimport (
-    F_REFERER, F_USER_AGENT, M_DELETE, M_GET, M_HEAD, M_OPTIONS, M_OTHER, M_PUT, M_TRACE,
-)
+from gateway.wire.head cimport F_REFERER, F_USER_AGENT, M_OTHER
 
 cdef enum:
+    REPLAY = 64 * 1024      # bytes of a body that are kept for a retry
     KEPT = 256              # exchanges kept for reuse
     LARGE = 16 * 1024       # a buffer that has grown beyond this is not kept
 
@@ -20,9 +19,14 @@ cdef class Exchange:
     def __dealloc__(self):
         free(self.head.p)
         free(self.upstream_head.p)
+        free(self.trailers.p)
+        free(self.response_trailers.p)
+        free(self.replay.p)
 
     cdef void _reset(self, int64_t now) noexcept:
-        self.body_touched = 0
+        self.trailers.n = self.response_trailers.n = 0
+        self.replay_lost = 0
+        self.replay.n = 0
         self.set_cookie = 0
         self.status = 0
         self.started = now
@@ -33,10 +37,10 @@ cdef class Exchange:
 
     cdef void begin_nameless(self, int64_t now) noexcept:
         """An exchange for something that is no request: it has an answer and a log line, and nothing else."""
-        self.method.n = self.target.n = self.host.n = self.user_agent.n = self.referer.n = 0
+        self.method.n = self.target.n = self.host.n = self.user_agent.n = self.referer.n = self.upgrade.n = 0
         self.method_code = M_OTHER
         self.minor = 1
-        self.idempotent = self.has_body = 0
+        self.has_body = 0
         self._reset(now)
 
     cdef int begin(self, const char *p, Head *h, int64_t now) except -1:
@@ -51,7 +55,10 @@ cdef class Exchange:
         self.target.n = h.target_len
         self.host.at = h.host
         self.host.n = h.host_len
-        self.user_agent.n = self.referer.n = 0
+        self.user_agent.n = self.referer.n = self.upgrade.n = 0
+        if h.upgrade:
+            self.upgrade.at = h.fields[h.upgrade_field].value
+            self.upgrade.n = h.fields[h.upgrade_field].value_len
         for i in range(h.count):
             if h.fields[i].known == F_USER_AGENT:
                 self.user_agent.at = h.fields[i].value
@@ -61,12 +68,22 @@ cdef class Exchange:
                 self.referer.n = h.fields[i].value_len
         self.method_code = h.method
         self.minor = h.minor
-        # RFC 9110 section 9.2.2
-        self.idempotent = (h.method == M_GET or h.method == M_HEAD or h.method == M_PUT or h.method == M_DELETE
-                           or h.method == M_OPTIONS or h.method == M_TRACE)
         self.has_body = h.chunked or h.content_length > 0
         self._reset(now)
         return 0
+
+    cdef int keep_body(self, const char *p, size_t n) except -1:
+        """Keep a piece of the body as it is sent, for a retry; give up on all of it when it gets too long."""
+        if self.replay_lost:
+            return 0
+        if self.replay.n + n > REPLAY:
+            self.replay_lost = 1
+            self.replay.n = 0
+            return 0
+        out_reserve(&self.replay, n)
+        out_put(&self.replay, p, <uint32_t>n)
+        return 0
+
 
 cdef Exchange new_exchange():
     if _free:
@@ -76,5 +93,6 @@ cdef Exchange new_exchange():
 
 cdef void recycle(Exchange ex):
     ex.backend = ex.server = None
-    if len(_free) < KEPT and ex.head.capacity <= LARGE and ex.upstream_head.capacity <= LARGE:
+    if (len(_free) < KEPT and ex.head.capacity <= LARGE and ex.upstream_head.capacity <= LARGE
+            and ex.replay.capacity <= LARGE):
         _free.append(ex)

@@ -5,6 +5,11 @@ from gateway.proxy.log cimport AccessLog
 from gateway.rules.routes cimport RouteTable
 from gateway.wire.head cimport Bounds
 
+cdef class Gauge:
+    """Clients' connections of a frontend in this worker; lives on over reloads."""
+    cdef public int count
+    cdef int64_t said                   # when somebody was last turned away aloud, in ns
+
 cdef class Frontend:
     """How to treat the clients of one entrance."""
     cdef readonly str name
@@ -12,6 +17,11 @@ cdef class Frontend:
     cdef int64_t body_bytes
     cdef int64_t header_ms
     cdef int64_t idle_ms
+    cdef double body_rate               # bytes per second; 0: any
+    cdef int connections                # in this worker
+    cdef int connections_per_source     # in all workers
+    cdef bint proxy_protocol
+    cdef readonly Gauge gauge
     cdef object tls                     # ssl.SSLContext, or None
     cdef object trusted                 # networks, or None
 

@@ -7,8 +7,12 @@ from gateway.proxy.conn import Poller
 from gateway.proxy.log import AccessLog
 from gateway.rules.routes import RouteTable
 
+class Gauge:
+    count: int
+
 class Frontend:
     name: str
+    gauge: Gauge
     def __init__(
         self,
         name: str,
@@ -19,8 +23,13 @@ class Frontend:
         body_bytes: int,
         header_timeout: float,
         idle_timeout: float,
+        body_rate: float,
+        connections: int,
+        connections_per_source: int,
+        proxy_protocol: bool,
         tls: ssl.SSLContext | None,
         trusted: Iterable[IPv4Network | IPv6Network],
+        gauge: Gauge,
     ) -> None: ...
 
 class Hub:

@@ -4,11 +4,16 @@ import ipaddress
 import time
 
 
+cdef class Gauge:
+    pass
+
+
 cdef class Frontend:
     """Limits (bytes, seconds), TLS context and trusted networks of one entrance."""
 
     def __init__(self, str name, *, int header_bytes, int url_bytes, int header_count, int64_t body_bytes,
-                 double header_timeout, double idle_timeout, tls, trusted):
+                 double header_timeout, double idle_timeout, double body_rate, int connections,
+                 int connections_per_source, bint proxy_protocol, tls, trusted, Gauge gauge):
         self.name = name
         self.bounds.head = header_bytes
         self.bounds.target = url_bytes
@@ -16,6 +21,11 @@ cdef class Frontend:
         self.body_bytes = body_bytes
         self.header_ms = max(1, round(header_timeout * 1000))
         self.idle_ms = max(1, round(idle_timeout * 1000))
+        self.body_rate = body_rate
+        self.connections = connections
+        self.connections_per_source = connections_per_source
+        self.proxy_protocol = proxy_protocol
+        self.gauge = gauge
         self.tls = tls
         self.trusted = tuple(trusted) or None
 

@@ -1,17 +1,21 @@
 """A snapshot made into what a worker works with: servers, backends, routes, pages, frontends."""
 
+import ssl
 from collections.abc import Mapping
+from math import ceil
+from pathlib import Path
 from typing import Any
 
 from gateway.balance.policies import POLICIES
 from gateway.balance.policy import Members
 from gateway.config import template
-from gateway.config.model import LOG_FIELDS, REDIRECT_FIELDS, Affinity, Listen
+from gateway.config.model import LOG_FIELDS, REDIRECT_FIELDS, Affinity, Listen, Tls
 from gateway.config.model import Frontend as FrontendModel
 from gateway.config.model import Route as RouteModel
 from gateway.config.snapshot import Snapshot
-from gateway.proxy.hub import Frontend, Hub
+from gateway.proxy.hub import Frontend, Gauge, Hub
 from gateway.proxy.log import AccessLog, layout
+from gateway.proxy.retry import Retries
 from gateway.proxy.tls import server_context
 from gateway.proxy.upstream import Backend, Server
 from gateway.rules.actions import Redirect, Respond
@@ -19,6 +23,8 @@ from gateway.rules.routes import Route, RouteTable
 from gateway.wire.pages import pages
 
 Key = tuple[str, str]
+ContextKey = tuple[Tls, tuple[tuple[Path, bytes], ...]]
+"""The TLS settings of a frontend and the contents of their files."""
 
 
 class Plan:
@@ -31,6 +37,8 @@ class Plan:
         self.hub = hub
         self.servers: dict[Key, Server] = {}
         self.frontends: dict[Listen, Frontend] = {}
+        self._backends: dict[str, Backend] = {}
+        self._contexts: dict[ContextKey, ssl.SSLContext] = {}
         self._log: tuple[int, str] | None = None
 
     def apply(self, snapshot: Snapshot, cells: int, log_fd: int | None) -> None:
@@ -42,8 +50,22 @@ class Plan:
         servers = {key: self._server(key, snapshot) for key in snapshot.slots}
         backends = {name: self._backend(name, snapshot, servers, cells) for name in site.backends}
         routes = RouteTable([_route(i, route, backends) for i, route in enumerate(site.routes)])
-        frontends = {listen: _frontend(model, snapshot) for model in site.frontends for listen in model.listen}
+        gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
+        contexts: dict[ContextKey, ssl.SSLContext] = {}
+        frontends: dict[Listen, Frontend] = {}
+        for model in site.frontends:
+            tls = None
+            if model.tls is not None:
+                certificates = _context_key(model.tls, snapshot)
+                tls = contexts[certificates] = self._context(certificates)
+            frontend = _frontend(model, site.workers, tls, gauges.get(model.name) or Gauge())
+            frontends.update(dict.fromkeys(model.listen, frontend))
         hub = self.hub
+        for name, backend in backends.items():
+            if name in self._backends:
+                backend.adopt(self._backends[name], hub.poller.loop)
+        self._backends = backends
+        self._contexts = contexts
         for key, server in self.servers.items():
             if servers.get(key) is not server:
                 server.retire()
@@ -59,6 +81,10 @@ class Plan:
         """The access log goes on in another descriptor."""
         if self._log is not None:
             self._log = (fd, self._log[1])
+
+    def _context(self, key: ContextKey) -> ssl.SSLContext:
+        """The TLS context for certificates; the one there is, if they are the same: its tickets stay good."""
+        return self._contexts.get(key) or server_context(key[0], dict(key[1]))
 
     def _server(self, key: Key, snapshot: Snapshot) -> Server:
         slot, address = snapshot.slots[key], snapshot.resolved[key]
@@ -78,8 +104,16 @@ class Plan:
             [servers[name, server.name] for server in model.servers],
             Members(self.hub.board, rows, cells),
             POLICIES[model.balance](),
-            (model.timeouts.connect, model.timeouts.response, model.timeouts.idle),
+            (model.timeouts.connect, model.timeouts.response, model.timeouts.idle, model.timeouts.tunnel),
             _cookie(model.affinity),
+            Retries(
+                model.retries.attempts,
+                model.retries.on,
+                model.retries.statuses,
+                model.retries.methods,
+                model.retries.budget,
+            ),
+            (model.queue.limit, model.queue.timeout) if model.queue else None,
         )
 
     def _apply_log(self, snapshot: Snapshot, fd: int | None) -> None:
@@ -129,7 +163,12 @@ def _route(index: int, model: RouteModel, backends: Mapping[str, Backend]) -> Ro
     return Route(index, match.scheme, match.host, paths, action)
 
 
-def _frontend(model: FrontendModel, snapshot: Snapshot) -> Frontend:
+def _context_key(tls: Tls, snapshot: Snapshot) -> ContextKey:
+    paths = sorted({path for pair in tls.certificates for path in (pair.cert, pair.key)})
+    return tls, tuple((path, snapshot.files[path]) for path in paths)
+
+
+def _frontend(model: FrontendModel, workers: int, tls: ssl.SSLContext | None, gauge: Gauge) -> Frontend:
     limits = model.limits
     return Frontend(
         model.name,
@@ -139,6 +178,12 @@ def _frontend(model: FrontendModel, snapshot: Snapshot) -> Frontend:
         body_bytes=limits.body_bytes,
         header_timeout=limits.header_timeout,
         idle_timeout=limits.idle_timeout,
-        tls=server_context(model.tls, snapshot.files) if model.tls else None,
+        body_rate=limits.body_rate,
+        # A worker's share: the kernel spreads clients evenly.
+        connections=ceil(limits.connections / workers),
+        connections_per_source=limits.connections_per_source,
+        proxy_protocol=model.proxy_protocol,
+        tls=tls,
         trusted=model.trusted_proxies,
+        gauge=gauge,
     )

@@ -45,19 +45,34 @@ cdef class Backend:
     cdef int64_t connect_ms
     cdef int64_t response_ms
     cdef int64_t idle_ms
+    cdef int64_t tunnel_ms
+    cdef readonly object retries        # retry.Retries
+    cdef int queue_limit                # 0: nobody waits
+    cdef int64_t queue_ms
+    cdef object waiting                 # (since when in ns, Receiver), first come first served
+    cdef bint called                    # it is somebody's turn who has not yet looked for room
+    cdef object waker
     cdef bytes cookie                   # name of the affinity cookie, or None
     cdef dict by_token
     cdef bytes cookie_tail              # attributes of the Set-Cookie line
 
     cdef int pick(self, Exchange ex, const char *head, Head *h) except -2
+    cdef int wake(self) except -1
+    cdef int announce(self) except -1
+    cdef int64_t first_elsewhere(self, int64_t now) noexcept
     cdef int _affinity(self, const char *p, Head *h) except -2
 
 cdef class Receiver(Conn):
     """What an upstream connection reports to: the client's side of the exchange."""
+    cdef int on_turn(self) except -1
+    cdef int on_moved(self, Backend backend) except -1
     cdef int on_connected(self, Upstream u) except -1
     cdef int on_interim(self, Upstream u, const char *p, Head *h) except -1
     cdef int on_head(self, Upstream u, const char *p, Head *h, int framing) except -1
+    cdef int on_upgrade(self, Upstream u, const char *p, Head *h) except -1
     cdef int on_body(self, Upstream u, const char *p, size_t n) except -1
+    cdef int on_trailers(self, Upstream u, const char *p, size_t n) except -1
+    cdef int on_tunnel_end(self, Upstream u) except -1
     cdef int on_read_end(self, Upstream u) except -1
     cdef int on_end(self, Upstream u) except -1
     cdef int on_failure(self, Upstream u, int failure) except -1

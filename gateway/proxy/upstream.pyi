@@ -1,8 +1,10 @@
+import asyncio
 from collections.abc import Sequence
 from typing import TypeAlias
 
 from gateway.balance.policy import Members, Policy
 from gateway.board import Board
+from gateway.proxy.retry import Retries
 
 Address: TypeAlias = tuple[str, int] | str
 
@@ -23,6 +25,7 @@ class Backend:
     name: str
     servers: list[Server]
     members: Members
+    def adopt(self, before: Backend, loop: asyncio.AbstractEventLoop) -> None: ...
     def __init__(
         self,
         name: str,
@@ -31,4 +34,6 @@ class Backend:
         policy: Policy,
         timeouts: Sequence[float],
         cookie: tuple[str, str] | None,
+        retries: Retries,
+        queue: tuple[int, float] | None,
     ) -> None: ...

@@ -7,6 +7,8 @@ pool only if nothing about the connection is in doubt.
 import hashlib
 import socket
 import struct
+import time
+from collections import deque
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EINPROGRESS, errno
@@ -15,7 +17,7 @@ from libc.string cimport memcmp, memcpy, memmove
 from posix.unistd cimport close as c_close
 
 from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_BROKEN, SCRATCH, SENT_ALL, SENT_BROKEN
-from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, chunk_next, chunk_start
+from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_next, chunk_start
 from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 from gateway.wire.head cimport F_COOKIE, M_HEAD, MAX_FIELDS, R_MORE, R_OK, Bounds, find_end, scan_response
 
@@ -46,13 +48,16 @@ cdef enum UpstreamState:
     U_IDLE = 1
     U_HEAD = 2              # busy: the response's head has not come yet
     U_BODY = 3              # busy: within the response's body
-    U_CLOSED = 4
+    U_TUNNEL = 4            # busy: bytes go both ways, and mean nothing to us
+    U_CLOSED = 5
 
 cdef enum:
     MAX_HEAD = 64 * 1024    # of a response
     MAX_INTERIMS = 16       # 1xx responses to one request
     TURN = 4                # reads in a row before others get their turn
     MAX_IDLE = 1024         # connections kept per server and worker
+
+LOOK_AGAIN = 0.002          # seconds, while somebody waits
 
 cdef Head _head
 cdef Bounds _bounds
@@ -143,17 +148,21 @@ cdef class Backend:
     """The servers of a backend with its policy.
 
     servers: Server objects in the order of the site file; members: the same for the policy.
-    timeouts: (connect, response, idle) in seconds. cookie: None, or (name, attributes such as "; Secure").
+    timeouts: (connect, response, idle, tunnel) in seconds. cookie: None, or (name, attributes such as "; Secure").
+    retries: retry.Retries. queue: None, or (limit, seconds).
     """
 
-    def __init__(self, str name, list servers, Members members, Policy policy, timeouts, cookie):
+    def __init__(self, str name, list servers, Members members, Policy policy, timeouts, cookie, retries, queue):
         cdef Server server
         self.name = name
         self.log_name = name.encode()
         self.servers = servers
         self.members = members
         self.policy = policy
-        self.connect_ms, self.response_ms, self.idle_ms = (max(1, round(t * 1000)) for t in timeouts)
+        self.connect_ms, self.response_ms, self.idle_ms, self.tunnel_ms = (max(1, round(t * 1000)) for t in timeouts)
+        self.retries = retries
+        self.queue_limit, self.queue_ms = (queue[0], max(1, round(queue[1] * 1000))) if queue else (0, 0)
+        self.waiting = deque()
         if cookie is not None:
             self.cookie = cookie[0].encode()
             self.cookie_tail = cookie[1].encode()
@@ -171,6 +180,67 @@ cdef class Backend:
                 return i
             ex.set_cookie = 1
         return self.members.pick(self.policy, &ex.tried)
+
+    cdef int wake(self) except -1:
+        """There may be room: it is the turn of who has waited longest, in this worker or in another."""
+        cdef int64_t elsewhere
+        if not self.waiting or self.called:
+            return 0
+        elsewhere = self.first_elsewhere(time.monotonic_ns())
+        since, receiver = self.waiting[0]
+        if elsewhere and elsewhere < since:
+            return 0                        # they look again within milliseconds
+        self.waiting.popleft()
+        self.announce()
+        self.called = True
+        return (<Receiver>receiver).on_turn()
+
+    cdef int announce(self) except -1:
+        """Tell the other workers since when somebody waits here."""
+        cdef Server server
+        if not self.servers:
+            return 0                        # those found by name may come and go
+        server = <Server>self.servers[0]
+        server.board.count(server.slot, server.worker).waiting_since = self.waiting[0][0] if self.waiting else 0
+        return 0
+
+    def adopt(self, Backend before, loop):
+        """Take over from the backend of that name in the snapshot before: who waits there, and the retry budget."""
+        self.retries.adopt(before.retries)
+        self.waiting, before.waiting = before.waiting, self.waiting
+        before.announce()
+        for _, receiver in self.waiting:
+            (<Receiver>receiver).on_moved(self)
+        if self.waiting:
+            self.announce()
+            self.wait_for_room(loop)
+
+    cdef int64_t first_elsewhere(self, int64_t now) noexcept:
+        """Since when the longest waiting request of another worker waits; 0 if there is none."""
+        cdef Server server
+        cdef int64_t since, first = 0
+        cdef int worker
+        if not self.servers:
+            return 0
+        server = <Server>self.servers[0]
+        for worker in range(self.members.workers):
+            since = server.board.count(server.slot, worker).waiting_since
+            # One that should have been given up long ago is of a worker that is stuck: nobody waits for it.
+            if worker != server.worker and since and now - since < (self.queue_ms + 1000) * 1000000:
+                if first == 0 or since < first:
+                    first = since
+        return first
+
+    def look_again(self, loop):
+        """Another worker may have made room: nobody tells us, so look, as long as somebody waits."""
+        self.waker = None
+        if self.waiting:
+            self.wait_for_room(loop)
+            self.wake()
+
+    def wait_for_room(self, loop):
+        if self.waker is None:
+            self.waker = loop.call_later(LOOK_AGAIN, self.look_again, loop)
 
     cdef int _affinity(self, const char *p, Head *h) except -2:
         """The index of the server named in the affinity cookie, or -1."""
@@ -198,6 +268,12 @@ cdef class Backend:
 
 
 cdef class Receiver(Conn):
+    cdef int on_turn(self) except -1:
+        raise NotImplementedError
+
+    cdef int on_moved(self, Backend backend) except -1:
+        raise NotImplementedError
+
     cdef int on_connected(self, Upstream u) except -1:
         raise NotImplementedError
 
@@ -207,7 +283,16 @@ cdef class Receiver(Conn):
     cdef int on_head(self, Upstream u, const char *p, Head *h, int framing) except -1:
         raise NotImplementedError
 
+    cdef int on_upgrade(self, Upstream u, const char *p, Head *h) except -1:
+        raise NotImplementedError
+
     cdef int on_body(self, Upstream u, const char *p, size_t n) except -1:
+        raise NotImplementedError
+
+    cdef int on_trailers(self, Upstream u, const char *p, size_t n) except -1:
+        raise NotImplementedError
+
+    cdef int on_tunnel_end(self, Upstream u) except -1:
         raise NotImplementedError
 
     cdef int on_read_end(self, Upstream u) except -1:
@@ -233,7 +318,7 @@ cdef class Upstream(Conn):
         free(self.partial)
 
     def __repr__(self):
-        state = ("connecting", "idle", "waiting for a head", "within a body", "closed")[self.state]
+        state = ("connecting", "idle", "waiting for a head", "within a body", "tunnel", "closed")[self.state]
         return f"<Upstream {self.server.backend}/{self.server.name} {state}>"
 
     cdef bint is_connecting(self) noexcept:
@@ -256,7 +341,7 @@ cdef class Upstream(Conn):
 
     cdef int patience(self) except -1:
         """Set how long to wait now: for the server only when it is the server's turn."""
-        if self.request_done or self.out_len:
+        if self.state != U_TUNNEL and (self.request_done or self.out_len):
             self.deadline(self.response_ms)
         else:
             self.deadline(FOREVER)
@@ -321,7 +406,7 @@ cdef class Upstream(Conn):
         cdef ssize_t got
         cdef int turn = 0
         cdef void *grown
-        while self.fd >= 0 and self.readable and (self.state == U_HEAD or self.state == U_BODY):
+        while self.fd >= 0 and self.readable and U_HEAD <= self.state <= U_TUNNEL:
             if self.receiver.out_len:
                 self.deadline(FOREVER)      # the client's turn
                 return self.receiver.on_blocked()
@@ -349,6 +434,8 @@ cdef class Upstream(Conn):
                     continue
             if got == RECV_AGAIN:
                 return 0
+            if self.state == U_TUNNEL:
+                return self.fail(FAIL_TRUNCATED) if got == RECV_BROKEN else self.receiver.on_tunnel_end(self)
             if self.state == U_BODY:
                 if self.framing == FRAME_CLOSE and got != RECV_BROKEN:
                     return self._end(0)
@@ -366,10 +453,10 @@ cdef class Upstream(Conn):
                 self._head(p + at, n - at, &used)
                 if self.state == U_HEAD and used == 0:
                     return self._keep_partial(p + at, n - at)
-            elif self.state == U_BODY:
+            else:
                 self._body(p + at, n - at, &used)
             at += used
-            if self.state != U_HEAD and self.state != U_BODY:
+            if not U_HEAD <= self.state <= U_TUNNEL:
                 return 0
             if used == 0:
                 return 0
@@ -378,7 +465,7 @@ cdef class Upstream(Conn):
             free(self.partial)
             self.partial = NULL
             self.partial_len = self.partial_capacity = 0
-        elif self.state == U_BODY:
+        elif self.state == U_BODY or self.state == U_TUNNEL:
             self.receiver.commit()
         return 0
 
@@ -415,8 +502,15 @@ cdef class Upstream(Conn):
         self.seen = 0
         used[0] = end
         if _head.status < 200:
+            if _head.status == 101:
+                if not _head.upgrade:
+                    return self.fail(FAIL_BAD)
+                self.framing = FRAME_CLOSE
+                self.state = U_TUNNEL
+                self.deadline(FOREVER)
+                return self.receiver.on_upgrade(self, p, &_head)
             self.interims += 1
-            if _head.status == 101 or self.interims > MAX_INTERIMS:
+            if self.interims > MAX_INTERIMS:
                 return self.fail(FAIL_BAD)
             return self.receiver.on_interim(self, p, &_head)
         if self.method == M_HEAD or _head.status == 204 or _head.status == 304:
@@ -463,6 +557,8 @@ cdef class Upstream(Conn):
                 self.receiver.on_body(self, data, run)
                 if self.state != U_BODY:
                     return 0
+            elif event == CHUNK_TRAILER:
+                self.receiver.on_trailers(self, data, run)
             elif event == CHUNK_MORE:
                 used[0] = n
                 return 0

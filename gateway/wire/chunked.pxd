@@ -5,6 +5,7 @@ cdef enum ChunkEvent:
     CHUNK_DATA = 1          # a piece of body
     CHUNK_END = 2           # the last CRLF has been read
     CHUNK_BAD = 3
+    CHUNK_TRAILER = 4       # a piece of the trailer section
 
 cdef struct Chunked:
     uint64_t left           # bytes of the current chunk not yet seen

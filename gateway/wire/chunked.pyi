@@ -1,6 +1,7 @@
 class Decoder:
     state: str
     rest: bytes
+    trailers: bytes
     def __init__(self) -> None: ...
     def feed(self, block: bytes) -> bytes: ...
 

@@ -1,8 +1,8 @@
 """The chunked coding (RFC 9112 section 7.1), read strictly and written anew.
 
-A body is decoded into runs of data and encoded again with chunk lines of our own, so that no extension, no odd
-spelling of a size and no trailer of the sender reaches the other side. Extensions and trailers are checked, counted
-(8 KiB in all) and dropped, as RFC 9112 section 7.1.2 allows.
+A body is decoded into runs of data and encoded again with chunk lines of our own, so that no extension and no odd
+spelling of a size reaches the other side. Extensions are checked, counted and dropped; trailers are checked, counted
+(8 KiB with the extensions) and handed over in pieces, for the caller to decide what may pass.
 """
 
 cdef enum:
@@ -36,11 +36,17 @@ cdef inline bint _token_byte(uint8_t ch) noexcept nogil:
 
 
 cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **data, size_t *n) noexcept nogil:
-    """Read on at at[0] (moved past what was read). On CHUNK_DATA, `data` and `n` are a run of body inside the input."""
+    """Read on at at[0] (moved past what was read).
+
+    On CHUNK_DATA and CHUNK_TRAILER, `data` and `n` are a run of the body or of trailer lines inside the input.
+    """
     cdef const char *p = at[0]
     cdef uint8_t ch, state = c.state
     cdef int digit
     cdef size_t run
+    cdef const char *lines = NULL           # where a run of trailer lines begins
+    if state == S_TRAILER or state == S_TRAILER_LF:
+        lines = p
     while p < end:
         ch = <uint8_t>p[0]
         if state == S_DATA:
@@ -101,7 +107,15 @@ cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **d
             c.named = 0
             if ch == 13:
                 state = S_END_LF
+                if lines != NULL:
+                    data[0] = lines
+                    n[0] = p - 1 - lines
+                    at[0] = p
+                    c.state = state
+                    return CHUNK_TRAILER
             elif _token_byte(ch) and c.spent <= MAX_EXTRA:
+                if lines == NULL:
+                    lines = p - 1
                 state = S_TRAILER
             else:
                 return CHUNK_BAD
@@ -134,6 +148,10 @@ cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **d
             return CHUNK_BAD
     c.state = state
     at[0] = p
+    if lines != NULL and p > lines:
+        data[0] = lines
+        n[0] = p - lines
+        return CHUNK_TRAILER
     return CHUNK_MORE
 
 
@@ -160,11 +178,12 @@ cdef class Decoder:
     cdef Chunked chunked
     cdef readonly str state             # "more", "end" or "bad"
     cdef readonly bytes rest            # what follows the end
+    cdef readonly bytes trailers        # as they came, complete lines once the state is "end"
 
     def __init__(self):
         chunk_start(&self.chunked)
         self.state = "more"
-        self.rest = b""
+        self.rest = self.trailers = b""
 
     def feed(self, bytes block):
         cdef const char *at = block
@@ -177,6 +196,9 @@ cdef class Decoder:
             event = chunk_next(&self.chunked, &at, end, &data, &n)
             if event == CHUNK_DATA:
                 pieces.append(data[:n])
+                continue
+            if event == CHUNK_TRAILER:
+                self.trailers += data[:n]
                 continue
             if event == CHUNK_END:
                 self.state = "end"

@@ -5,7 +5,8 @@ RFC 9110 section 7.6 (message forwarding), RFC 7239 (Forwarded). Runs of fields 
 
 from libc.stdlib cimport realloc
 from gateway.wire.head cimport (
-    F_FORWARDED, F_HOST, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO, Field,
+    F_FORWARDED, F_HOST, F_OTHER, F_TRAILER, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO, Field,
+    known_field, same_any,
 )
 
 cdef enum:
@@ -95,6 +96,22 @@ cdef bint _put_first(Out *o, const char *p, Head *h, int known, const char *name
     return False
 
 
+cdef void _keep_trailer(Head *h) noexcept nogil:
+    """A chunked body goes on with its trailers: their announcement does, too (RFC 9110 section 6.6.2)."""
+    cdef int i
+    if h.chunked:
+        for i in range(h.count):
+            if h.fields[i].known == F_TRAILER:
+                h.fields[i].drop = False
+
+
+cdef void _put_upgrade(Out *o, const char *p, Head *h) noexcept nogil:
+    cdef Field *f = &h.fields[h.upgrade_field]
+    out_put(o, b"Connection: upgrade\r\nUpgrade: ", 30)
+    out_put(o, p + f.value, f.value_len)
+    out_put(o, b"\r\n", 2)
+
+
 cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t path_len, Origin *origin) except -1:
     """Write the head for the server to o: the path given (with its query), the client's fields, ours."""
     cdef const char *host = p + h.host
@@ -119,7 +136,12 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
             plain = False
         elif f.known == F_HOST and h.authority_len:
             f.drop = True
+    _keep_trailer(h)
     _copy_kept(o, p, h)
+    if h.upgrade:
+        _put_upgrade(o, p, h)
+    elif h.trailers:
+        out_put(o, b"TE: trailers\r\nConnection: TE\r\n", 30)
     if not h.has_host or h.authority_len:
         out_put(o, b"Host: ", 6)
         out_put(o, host, host_len)
@@ -178,6 +200,8 @@ cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connecti
     out_put(o, b" ", 1)
     out_put(o, p + h.reason, h.reason_len)
     out_put(o, b"\r\n", 2)
+    if framing == FRAME_CHUNKED:
+        _keep_trailer(h)
     _copy_kept(o, p, h)
     out_put(o, extra, extra_len)
     if h.minor == 0:
@@ -205,4 +229,40 @@ cdef int edit_interim(Out *o, const char *p, Head *h) except -1:
     out_put(o, b"\r\n", 2)
     _copy_kept(o, p, h)
     out_put(o, b"\r\n", 2)
+    return 0
+
+
+cdef int edit_upgrade(Out *o, const char *p, Head *h, const char *extra, uint32_t extra_len) except -1:
+    """Write a 101 head for the client to o; what follows is not HTTP."""
+    o.n = 0
+    out_reserve(o, h.length + extra_len + 128)
+    out_put(o, b"HTTP/1.1 101 Switching Protocols\r\n", 34)
+    _copy_kept(o, p, h)
+    out_put(o, extra, extra_len)
+    _put_upgrade(o, p, h)
+    out_put(o, b"\r\n", 2)
+    return 0
+
+
+cdef int edit_trailers(Out *o, const char *p, uint32_t n) except -1:
+    """Append to o what may pass of a trailer section of complete lines (RFC 9110 section 6.5.1).
+
+    Fields with a meaning for framing, routing, sessions or the next hop are left out: nobody may merge them into
+    a head.
+    """
+    cdef uint32_t at = 0, end, name
+    cdef bint alias
+    out_reserve(o, n)
+    while at < n:
+        end = at
+        while p[end] != 10:
+            end += 1
+        name = at
+        while p[name] != 58:
+            name += 1
+        alias = False
+        if (known_field(p + at, name - at, &alias) == F_OTHER and not alias
+                and not (name - at > 8 and same_any(p + at, b"content-", 8))):
+            out_put(o, p + at, end + 1 - at)
+        at = end + 1
     return 0

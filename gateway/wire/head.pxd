@@ -109,7 +109,9 @@ cdef struct Head:
     uint8_t chunked
     uint8_t keep_alive
     uint8_t expects         # Expect: 100-continue
-    uint8_t upgrade         # Connection: upgrade and an Upgrade field
+    uint8_t upgrade         # Connection: upgrade and one Upgrade field that names no other HTTP
+    uint8_t trailers        # TE: trailers
+    uint16_t upgrade_field   # index of that field
     uint8_t plain_target    # the path needs no normalising
     uint8_t has_host
     int64_t content_length  # -1: none given
@@ -125,6 +127,8 @@ cdef int find_end(const char *p, uint32_t n, uint32_t *seen, uint32_t *end) noex
 cdef int scan_request(const char *p, uint32_t n, Head *h, Bounds *bounds) noexcept nogil
 cdef int scan_response(const char *p, uint32_t n, Head *h, Bounds *bounds) noexcept nogil
 cdef int check_start(const char *p, uint32_t n, Bounds *bounds) noexcept nogil
+cdef uint8_t known_field(const char *p, uint32_t n, bint *alias) noexcept nogil
+cdef bint same_any(const char *a, const char *b, uint32_t n) noexcept nogil
 cdef int status_of(int reason) noexcept nogil
 cdef str sentence_of(int reason)
 cdef bint is_token(const char *p, uint32_t n) noexcept nogil

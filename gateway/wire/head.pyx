@@ -277,7 +277,7 @@ cdef inline bint _named(const char *p, const char *lower, uint32_t n, bint *alia
     return True
 
 
-cdef uint8_t _known(const char *p, uint32_t n, bint *alias) noexcept nogil:
+cdef uint8_t known_field(const char *p, uint32_t n, bint *alias) noexcept nogil:
     cdef uint8_t c = LOWER[<uint8_t>p[0]]
     if c == 120:                                            # x
         if n > 12 and _named(p, b"x-forwarded-", 12, alias):
@@ -397,7 +397,7 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
         f.value = <uint32_t>(value - p)
         f.value_len = <uint32_t>(end - value)
         alias = False
-        f.known = _known(name, f.name_len, &alias)
+        f.known = known_field(name, f.name_len, &alias)
         f.drop = f.known != F_OTHER and f.known <= F_LAST_HOP
         if alias:
             # "Content_Length" is not Content-Length, and a server that thinks so must not see it.
@@ -454,11 +454,11 @@ cdef void _connection(const char *p, Head *h, Field *f, bint *close, bint *keep,
             for i in range(h.count):
                 other = &h.fields[i]
                 # What the gateway or every server needs is end-to-end, whatever a client calls it.
-                if other.known == F_OTHER and other.name_len == n and _same_any(p + other.name, token, n):
+                if other.known == F_OTHER and other.name_len == n and same_any(p + other.name, token, n):
                     other.drop = True
 
 
-cdef inline bint _same_any(const char *a, const char *b, uint32_t n) noexcept nogil:
+cdef bint same_any(const char *a, const char *b, uint32_t n) noexcept nogil:
     cdef uint32_t i
     for i in range(n):
         if LOWER[<uint8_t>a[i]] != LOWER[<uint8_t>b[i]]:
@@ -470,9 +470,11 @@ cdef int _framing(const char *p, Head *h) noexcept nogil:
     """Content-Length, Transfer-Encoding and Connection (RFC 9112 sections 6 and 9.3)."""
     cdef int i, why
     cdef Field *f
-    cdef bint close = False, keep = False, upgrade = False, has_upgrade = False
+    cdef bint close = False, keep = False, upgrade = False
+    cdef int upgrades = 0
+    cdef Field *protocol = NULL
     h.content_length = -1
-    h.chunked = 0
+    h.chunked = h.trailers = 0
     for i in range(h.count):
         f = &h.fields[i]
         if f.known == F_OTHER:
@@ -491,14 +493,22 @@ cdef int _framing(const char *p, Head *h) noexcept nogil:
         elif f.known == F_CONNECTION:
             _connection(p, h, f, &close, &keep, &upgrade)
         elif f.known == F_UPGRADE:
-            has_upgrade = True
+            upgrades += 1
+            h.upgrade_field = i
+            protocol = f
+        elif f.known == F_TE and f.value_len == 8 and same(p + f.value, b"trailers", 8):
+            h.trailers = 1
     if h.chunked:
         if h.minor == 0:
             return R_CODING_OLD
         if h.content_length >= 0:
             return R_LENGTH_AND_CODING
     h.keep_alive = (not close) and (h.minor == 1 or keep)
-    h.upgrade = upgrade and has_upgrade and h.minor == 1
+    # To another HTTP nobody is taken through a tunnel: it would be HTTP that no rule has seen.
+    h.upgrade = (upgrade and upgrades == 1 and h.minor == 1 and not h.chunked and h.content_length <= 0
+                 and is_token(p + protocol.value, protocol.value_len)
+                 and not (protocol.value_len >= 2 and same(p + protocol.value, b"h2", 2))
+                 and not (protocol.value_len >= 4 and same(p + protocol.value, b"http", 4)))
     return R_OK
 
 
@@ -578,7 +588,7 @@ cdef int scan_request(const char *p, uint32_t n, Head *h, Bounds *bounds) noexce
         if why != R_OK:
             return why
         if h.has_host and (h.authority_len != h.hostport_len
-                           or not _same_any(p + h.authority, p + h.host, h.hostport_len)):
+                           or not same_any(p + h.authority, p + h.host, h.hostport_len)):
             return R_HOST_DISAGREES
         h.host = h.authority
         h.host_len = absolute_len

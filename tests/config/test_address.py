@@ -3,7 +3,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.config.address import Address, Listen, listen, network, server_address
+from gateway.config.address import Address, Listen, listen, name_server, network, server_address
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,10 @@ def test_not_a_listen(text: str, message: str) -> None:
         ("10.0.0.1:80", Address("tcp", "10.0.0.1", 80), "10.0.0.1:80"),
         ("[::1]:80", Address("tcp", "::1", 80), "::1:80"),
         ("App.Internal:80", Address("tcp", "app.internal", 80), "app.internal:80"),
+        ("dns:App.Internal:80", Address("dns", "app.internal", 80), "app.internal"),
+        ("dns:app.internal.:80", Address("dns", "app.internal.", 80), "app.internal"),
+        ("dns:_http._tcp.app", Address("dns", "_http._tcp.app"), "_http._tcp.app"),
+        ("dns:_http._tcp.app:80", Address("dns", "_http._tcp.app", 80), "_http._tcp.app"),
         ("unix:/run/a b.sock", Address("unix", path="/run/a b.sock"), "unix:run-a-b.sock"),
     ],
 )
@@ -71,13 +75,45 @@ def test_only_names_need_a_name_service() -> None:
         ("-a:80", "neither"),
         ("unix:run/x", "expected unix: and an absolute path"),
         ("unix:/" + "x" * 107, "at most 107 bytes"),
-        ("dns:app:80", "dns: are not supported yet"),
+        ("dns:app", "app needs a port: expected dns:name:port"),
+        ("dns:10.0.0.1:80", "10.0.0.1 is an address: leave dns: out"),
+        ("dns:[::1]:80", "::1 is an address: leave dns: out"),
+        ("dns:10.0.0:80", "10.0.0 is not a host name"),
+        ("dns:a b:80", "a b is not a host name"),
+        ("dns:_http._tcp.a b", "_http._tcp.a b is not a host name"),
+        ("dns:app:0", "a port is between 1 and 65535"),
         ("https://app:80", "leave the scheme out"),
     ],
 )
 def test_not_a_server_address(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         server_address(text)
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("10.0.0.2", Listen("10.0.0.2", 53)),
+        ("10.0.0.2:5353", Listen("10.0.0.2", 5353)),
+        ("2001:DB8::53", Listen("2001:db8::53", 53)),
+        ("[::1]:5353", Listen("::1", 5353)),
+    ],
+)
+def test_name_server(text: str, expected: Listen) -> None:
+    assert name_server(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("ns.example.com:53", "ns.example.com is not an IP address"),
+        ("", " is not an IP address"),
+        (":53", "such as 10.0.0.2 or 127.0.0.1:5353"),
+    ],
+)
+def test_not_a_name_server(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        name_server(text)
 
 
 def test_network() -> None:

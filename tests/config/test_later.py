@@ -8,9 +8,7 @@ from tests.config.conftest import BASE, Refuse, with_route
 SAMPLE = """\
 frontends:
   - listen: "127.0.0.1:80"
-    »proxy_protocol: false
     »http2: true
-    limits: {»body_rate: 500/s, »connections: 10000, »connections_per_source: 200}
     tls: {»client_ca: a, »require_client_cert: true, »acme: {}, certificates: [{cert: »none, key: »none}]}
 backends:
   app:
@@ -20,9 +18,6 @@ backends:
     agent: {»connect: 8081, »orca: true}
     »outlier: {errors: 5}
     »slow_start: 30s
-    »retries: {attempts: 2}
-    timeouts: {»tunnel: 1h}
-    »queue: {limit: 1000}
     »tls: {verify: true}
 routes:
   - match: {»method: GET, »query: {a: b}, »header: {A: b}, »cookie: {a: b}, »source: [], »when: x, »class: y}
@@ -72,7 +67,6 @@ def test_later_values(refuse: Refuse) -> None:
         with_route("{match: {path: »'~ ^/item/'}, backend: app}"),
         "regular expressions for paths are not supported yet",
     )
-    refuse(BASE.replace('"127.0.0.1:1"', '»"dns:app.internal:80"'), "servers from dns: are not supported yet")
 
 
 def test_a_later_key_elsewhere_is_unknown(refuse: Refuse) -> None:

@@ -16,8 +16,10 @@ from gateway.config.model import (
     Listen,
     Match,
     PathMatch,
+    Queue,
     Redirect,
     Respond,
+    Retries,
     Route,
     Server,
     Site,
@@ -41,7 +43,7 @@ def test_the_smallest_site_has_every_default(load_text: Load) -> None:
     assert (small.access_log, small.load_reports, small.pages) == (None, None, {})
     (frontend,) = small.frontends
     assert (frontend.name, frontend.listen) == ("127.0.0.1:80", (Listen("127.0.0.1", 80),))
-    assert (frontend.trusted_proxies, frontend.tls) == ((), None)
+    assert (frontend.trusted_proxies, frontend.proxy_protocol, frontend.tls) == ((), False, None)
     assert frontend.limits == Limits(
         header_bytes=32 * 1024,
         header_count=100,
@@ -49,11 +51,24 @@ def test_the_smallest_site_has_every_default(load_text: Load) -> None:
         body_bytes=1 << 30,
         header_timeout="10s",  # type: ignore[arg-type]  # as in a file
         idle_timeout="60s",  # type: ignore[arg-type]
+        body_rate="500/s",  # type: ignore[arg-type]
+        connections=10_000,
+        connections_per_source=200,
     )
+    assert frontend.limits.body_rate == 500.0
     app = small.backends["app"]
     assert (app.name, app.balance, app.affinity, app.check) == ("app", "measured", None, None)
     assert app.agent.stale_after == 3.0
-    assert app.timeouts == Timeouts(connect="2s", response="30s", idle="60s")  # type: ignore[arg-type]
+    assert app.timeouts == Timeouts(connect="2s", response="30s", idle="60s", tunnel="1h")  # type: ignore[arg-type]
+    assert app.retries == Retries(
+        attempts=2,
+        on=("connect", "reset"),
+        methods=("GET", "HEAD", "OPTIONS", "PUT", "DELETE"),
+        budget="20%",  # type: ignore[arg-type]
+    )
+    assert app.retries.budget == pytest.approx(0.2)
+    assert app.retries.statuses == frozenset()
+    assert app.queue is None
     assert app.servers == (Server(address=Address("tcp", "127.0.0.1", 1), name="127.0.0.1:1"),)
     assert (app.servers[0].weight, app.servers[0].max_connections, app.servers[0].backup) == (1, None, False)
     assert small.routes == (Route(match=Match(), backend="app"),)
@@ -76,14 +91,16 @@ def test_frontend_forms(load_text: Load) -> None:
     text = """
     frontends:
       - {listen: ["0.0.0.0:80", "[::]:80"], trusted_proxies: [10.0.0.0/8, "2001:db8::/32"]}
-      - {name: second, listen: "0.0.0.0:81", limits: {header_bytes: 8KiB}}
+      - {name: second, listen: "0.0.0.0:81", limits: {header_bytes: 8KiB, body_rate: 1KiB/s}}
+      - {listen: "0.0.0.0:82", trusted_proxies: [10.0.0.1], proxy_protocol: true}
     backends: {app: {servers: ["127.0.0.1:1"]}}
     """
-    first, second = site(load_text, text).frontends
+    first, second, third = site(load_text, text).frontends
     assert first.name == "0.0.0.0:80"
     assert first.listen == (Listen("0.0.0.0", 80), Listen("::", 80))
     assert first.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
     assert (second.name, second.limits.header_bytes, second.limits.url_bytes) == ("second", 8192, 8192)
+    assert (second.limits.body_rate, third.proxy_protocol) == (1024.0, True)
 
 
 def test_backend_forms(load_text: Load) -> None:
@@ -93,6 +110,9 @@ def test_backend_forms(load_text: Load) -> None:
     affinity: {{cookie: SRV, secure: true, max_age: 1h}}
     check: {{http: /ok, expect: {{status: [200, "300-399"], body: "~^o"}}, headers: {{Host: a}}}}
     balance: least-connections
+    retries: {{attempts: 0, on: [reset, "503", 502], methods: [POST, M-SEARCH], budget: 100%}}
+    queue: {{limit: 7}}
+    timeouts: {{tunnel: 2m}}
     """.replace('servers: ["127.0.0.1:1"]\n', "servers:")
     app = site(load_text, text).backends["app"]
     assert [server.name for server in app.servers] == ["unix:run-app.sock", "b"]
@@ -102,6 +122,11 @@ def test_backend_forms(load_text: Load) -> None:
     expect = Expect(status=(StatusRange(200, 200), StatusRange(300, 399)), body="~^o")
     assert app.check == Check(http="/ok", expect=expect, headers={"Host": "a"})
     assert app.balance == "least-connections"
+    assert (app.retries.attempts, app.retries.on, app.retries.budget) == (0, ("reset", 503, 502), 1.0)
+    assert app.retries.statuses == frozenset({502, 503})
+    assert app.retries.methods == ("POST", "M-SEARCH")
+    assert app.queue == Queue(limit=7, timeout="5s")  # type: ignore[arg-type]
+    assert app.timeouts.tunnel == 120.0
 
 
 @pytest.mark.parametrize(
@@ -226,6 +251,11 @@ def test_mistakes_at_the_top(refuse: Refuse, text: str, message: str) -> None:
         ("{listen: '1.2.3.4:5', limits: {header_count: »many}}", 'expected a whole number, not "many"'),
         ("{listen: '1.2.3.4:5', limits: {header_count: »true}}", "expected a whole number, not true"),
         ("{listen: '1.2.3.4:5', limits: {idle_timeout: »0s}}", "must be at least 1ms"),
+        ("{listen: '1.2.3.4:5', limits: {body_rate: »500}}", "did you mean 500/s?"),
+        ("{listen: '1.2.3.4:5', limits: {connections: »0}}", "must be at least 1"),
+        ("{listen: '1.2.3.4:5', limits: {connections_per_source: »0}}", "must be at least 1"),
+        ("{listen: '1.2.3.4:5', proxy_protocol: »true}", "name the proxies in trusted_proxies"),
+        ("{listen: '1.2.3.4:5', proxy_protocol: »v2}", 'expected true or false, not "v2"'),
         ("{listen: '1.2.3.4:5', limits: {»idle_timout: 1s}}", "(did you mean idle_timeout?)"),
     ],
 )
@@ -318,6 +348,13 @@ def test_min_version_without_quotes_is_a_number_but_meant_as_a_version(refuse: R
         ("{app: {servers: ['1.2.3.4:5'], check: {http: /, rise: »0}}}", "must be at least 1"),
         ("{app: {servers: ['1.2.3.4:5'], agent: {stale_after: »3}}}", "a duration needs a unit: 3s?"),
         ("{app: {servers: ['1.2.3.4:5'], timeouts: {connect: »0s}}}", "must be at least 1ms"),
+        ("{app: {servers: ['1.2.3.4:5'], retries: {attempts: »6}}}", "must be at most 5"),
+        ("{app: {servers: ['1.2.3.4:5'], retries: {on: [connect, »rest]}}}", "(did you mean reset?)"),
+        ("{app: {servers: ['1.2.3.4:5'], retries: {on: »404}}}", "or a status from 500 to 599"),
+        ("{app: {servers: ['1.2.3.4:5'], retries: {methods: [»get]}}}", "a method is written in capitals"),
+        ("{app: {servers: ['1.2.3.4:5'], retries: {budget: »101%}}}", "expected a share from 0% to 100%"),
+        ("{app: {servers: ['1.2.3.4:5'], queue: »~}}", "expected a mapping, not nothing"),
+        ("{app: {servers: ['1.2.3.4:5'], queue: {limit: »0}}}", "must be at least 1"),
     ],
 )
 def test_mistakes_in_backends(refuse: Refuse, backends: str, message: str) -> None:

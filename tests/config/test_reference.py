@@ -8,7 +8,7 @@ import pytest
 
 from gateway.config import Loaded, explain, load
 from gateway.config.document import Document
-from gateway.config.model import BALANCE, LOG_FIELDS, REDIRECT_FIELDS, Limits, Timeouts
+from gateway.config.model import BALANCE, LOG_FIELDS, REDIRECT_FIELDS, Limits, Queue, Retries, Timeouts
 from tests.config.test_json_schema import SCHEMA, valid
 from tests.support.certificates import Authority
 
@@ -61,6 +61,8 @@ def test_the_reference_has_every_word(words: tuple[str, ...]) -> None:
 def test_defaults_the_reference_states_are_true(loaded: Loaded) -> None:
     assert loaded.site.frontends[0].limits == Limits()
     assert loaded.site.backends["app"].timeouts == Timeouts()
+    assert loaded.site.backends["app"].retries == Retries()
+    assert loaded.site.backends["app"].queue == Queue()
 
 
 @pytest.mark.parametrize("name", ["reference.yaml", "minimal.yaml"])

@@ -88,6 +88,36 @@ def test_a_size_is_shown_as_it_is_read(number: int) -> None:
     assert units.size(text) == number
 
 
+@pytest.mark.parametrize(
+    "value, expected",
+    [("500/s", 500.0), ("0/s", 0.0), ("600/m", 10.0), ("10KiB/s", 10240.0), ("1.5 MB / m", 25000.0), ("36B/h", 0.01)],
+)
+def test_rate(value: object, expected: float) -> None:
+    assert units.rate(value) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "value, message",
+    [
+        (500, "expected a rate such as 500/s, 10KiB/s, 600/m (did you mean 500/s?)"),
+        (True, "expected a rate"),
+        ("500", "expected a rate"),
+        ("/s", "expected a rate"),
+        ("-1/s", "expected a rate"),
+        ("1.5/s", "expected a rate"),
+        ("5/d", "expected a rate"),
+        ("5k/s", "expected a rate"),
+        ("5/s/s", "expected a rate"),
+        ("٣/s", "expected a rate"),
+        ("1KiB/ms", "expected a rate"),
+        (None, "expected a rate"),
+    ],
+)
+def test_not_a_rate(value: object, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        units.rate(value)
+
+
 def test_share() -> None:
     assert units.share("60%") == pytest.approx(0.6)
     assert units.share("0%") == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.board import DOWN, DRAIN, UP, Board
+from gateway.config.discovery import Member, Question
 from gateway.control import Control
 from loadagent.agent import run_agent
 from loadagent.config import AgentConfig
@@ -15,6 +16,7 @@ from loadagent.report import Report, State, encode
 from tests.control.sites import KEY, snapshot
 from tests.control.soon import soon
 from tests.health.serving import serving
+from tests.support.name_server import NameServer
 
 
 class Site:
@@ -23,6 +25,7 @@ class Site:
     def __init__(self, stack: AsyncExitStack) -> None:
         self.board = Board()
         self._stack = stack
+        self.found: dict[Question, tuple[Member, ...]] = {}
 
     async def server(self, body: bytes = b"OK", port: int = 0) -> asyncio.Server:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -32,7 +35,7 @@ class Site:
         return await self._stack.enter_async_context(serving(serve, port=port))
 
     def control(self, reports: socket.socket | None = None) -> Control:
-        control = Control(self.board, reports)
+        control = Control(self.board, reports, self.found.update)
         self._stack.push_async_callback(control.close)
         return control
 
@@ -152,10 +155,21 @@ async def test_a_reload_can_move_the_reports_end_them_and_bring_them_back(tmp_pa
     await arrives(addresses[2])
 
 
+async def test_servers_of_names_are_followed(site: Site, tmp_path: Path) -> None:
+    with NameServer() as names:
+        names.records["app.internal", "A"] = ["10.0.0.1"]
+        snap = snapshot(tmp_path, {"app": {"servers": ["dns:app.internal:80"]}}, resolver=names.resolver)
+        await site.control().apply(snap)
+        question = next(question for question in snap.questions if question.kind == "A")
+        await soon(lambda: site.found == {question: (Member("10.0.0.1", 80, "app.internal"),)}, "the first")
+        names.records["app.internal", "A"] = ["10.0.0.2"]
+        await soon(lambda: site.found[question] == (Member("10.0.0.2", 80, "app.internal"),), "the second")
+
+
 async def test_close_ends_every_task_and_keeps_the_board(tmp_path: Path) -> None:
     board = Board()
     reports = reports_socket()
-    control = Control(board, reports)
+    control = Control(board, reports, print)
     snap = snapshot(tmp_path, {"app": {"servers": ["127.0.0.1:1"], "check": {"tcp": True, "interval": "10ms"}}})
     (slot,) = snap.slots.values()
     await control.apply(snap)
@@ -168,5 +182,5 @@ async def test_close_ends_every_task_and_keeps_the_board(tmp_path: Path) -> None
 
 async def test_close_without_a_start() -> None:
     reports = reports_socket()
-    await Control(Board(), reports).close()
+    await Control(Board(), reports, print).close()
     assert reports.fileno() == -1

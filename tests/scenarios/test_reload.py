@@ -150,6 +150,18 @@ def test_requests_of_a_leaving_worker_count_until_they_end(start_servers, start_
         assert free_places() == 12
 
 
+def test_what_runs_in_a_leaving_worker_may_outlast_the_drain_time(start_servers, start_gateway):
+    description = site(start_servers("app1"), workers=2) | {"drain": "500ms"}
+    gateway = start_gateway(description)
+    with client_on(gateway, 1) as slow:
+        slow.send(b"GET /drip/20/0.1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert slow.read(until=b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+        reload(gateway, description | {"workers": 1})
+        assert len(slow.read()) == 20
+    gateway.wait_for_log(r"worker 1 \(pid \d+\) ended with status 0")
+    assert "ERROR" not in gateway.log
+
+
 def test_access_log_changes_under_load(start_servers, start_gateway, tmp_path):
     files = [tmp_path / "one.log", tmp_path / "two.log"]
     description = site(start_servers("app1", "app2"), workers=2)

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import psutil
 import yaml
 
-from tests.support.backend_server import ROOT, BackendServer
+from tests.support.backend_server import ROOT
 from tests.support.waiting import answers, eventually, free_port
 
 Site = Mapping[str, Any]
@@ -24,7 +24,16 @@ CONTROL = re.compile(r"\bcontrol started, pid (\d+)")
 RELOAD = "[Rr]eload"  # any line that tells how a reload went
 
 
-def site(servers: Iterable[BackendServer], workers: int = 1, **backend: Any) -> dict[str, Any]:
+class Server(Protocol):
+    """A server as a site file names it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+
+
+def site(servers: Iterable[Server], workers: int = 1, **backend: Any) -> dict[str, Any]:
     """Return a site: a free port of 127.0.0.1, all to one backend `app` of `servers`, its keys as given.
 
     Round-robin and without checks unless `backend` says otherwise: a test then knows who is next.
@@ -59,10 +68,11 @@ class GatewayProcess:
 
     command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "gateway", "run")
 
-    def __init__(self, directory: Path, description: Site) -> None:
+    def __init__(self, directory: Path, description: Site, *options: str) -> None:
         self.path = directory / "site.yaml"
         self._log = directory / "gateway.log"
         self._output = directory / "gateway.out"
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.write(description)
 
@@ -80,7 +90,7 @@ class GatewayProcess:
         """
         with self._log.open("ab") as log, self._output.open("ab") as output:
             process = subprocess.Popen(
-                [*self.command, str(self.path)],
+                [*self.command, str(self.path), *self._options],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -183,6 +193,12 @@ class GatewayProcess:
         self.process.send_signal(signal.SIGHUP)
         match = self.wait_for_log(f".*{says}.*", since)
         return match.group()
+
+    def upgrade(self, seconds: float = 20.0) -> int:
+        """Send SIGUSR2, wait until a new supervisor has taken over, and return its process id."""
+        since = len(self.log)
+        self.process.send_signal(signal.SIGUSR2)
+        return int(self.wait_for_log(r"upgrade: pid (\d+) has taken over", since, seconds).group(1))
 
     def terminate(self, seconds: float = 15.0) -> int:
         """Send SIGTERM and return the exit status. Raises AssertionError after `seconds`."""

@@ -53,6 +53,18 @@ def test_leaves_what_follows_the_end() -> None:
     assert (decoder.state, decoder.rest) == ("end", b"GET / HTTP/1.1\r\n")
 
 
+def test_trailers_are_handed_over_wherever_they_are_split():
+    data = b"1\r\na\r\n0\r\nA: b\r\nLonger-Name:c d\r\n\r\nrest"
+    for cuts in (*((cut,) for cut in range(len(data))), tuple(range(len(data)))):
+        decoder = Decoder()
+        start = 0
+        for end in (*cuts, len(data)):
+            if decoder.state == "more":
+                decoder.feed(data[start:end])
+            start = end
+        assert (decoder.state, decoder.trailers) == ("end", b"A: b\r\nLonger-Name:c d\r\n")
+
+
 @given(st.lists(st.binary(max_size=300)), st.lists(st.integers(0, 3000)))
 def test_reads_what_it_writes(pieces: list[bytes], cuts: list[int]) -> None:
     data = b"".join(encode(piece) for piece in pieces if piece) + encode(b"")

@@ -1,0 +1,103 @@
+"""Servers that a name service names: an entry dns:… of the site file → the servers that stand for it now."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeAlias
+
+from gateway.config.address import Address, Listen
+from gateway.config.loader import Endpoint, Loaded
+from gateway.config.model import Backend, Server, Site
+
+LONGEST_NAME: Final = 64
+"""Characters of a server's name."""
+_DIGEST: Final = 8
+
+
+Kind: TypeAlias = Literal["A", "AAAA", "SRV"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Question:
+    """What to ask the name service: the records of one kind for an entry's name."""
+
+    address: Address
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """What one record says: a server at `ip` and `port`, which calls itself `host`.
+
+    `weight` is its share beside the others of the same answer, None where the entry's counts; `backup`: others
+    come first.
+    """
+
+    ip: str
+    port: int
+    host: str
+    weight: int | None = None
+    backup: bool = False
+
+
+Found: TypeAlias = Mapping[Question, tuple[Member, ...]]
+"""The last good answer to each question that has had one."""
+
+
+def questions(site: Site) -> frozenset[Question]:
+    """All that there is to ask for the site file as written."""
+    servers = (server for backend in site.backends.values() for server in backend.servers)
+    return frozenset(question for server in servers for question in _questions(server.address))
+
+
+def expand(loaded: Loaded, found: Found) -> Loaded:
+    """The same site with the servers that are `found` in the place of their entries."""
+    resolved = dict(loaded.resolved)
+    backends = {}
+    for name, backend in loaded.site.backends.items():
+        backends[name] = backend
+        if any(server.address.kind == "dns" for server in backend.servers):
+            backends[name] = _expand(backend, found, resolved)
+    return replace(loaded, site=loaded.site.model_copy(update={"backends": backends}), resolved=resolved)
+
+
+def _questions(address: Address) -> Iterator[Question]:
+    if address.kind == "dns":
+        kinds: tuple[Kind, ...] = ("SRV",) if address.host.startswith("_") else ("A", "AAAA")
+        yield from (Question(address, kind) for kind in kinds)
+
+
+def _expand(backend: Backend, found: Found, resolved: dict[tuple[str, str], Endpoint]) -> Backend:
+    # Names in the file are whom the file says; should one look like that of a server found, it wins.
+    servers = {server.name: server for server in backend.servers if server.address.kind != "dns"}
+    for entry in backend.servers:
+        members = {member for question in _questions(entry.address) for member in found.get(question, ())}
+        for member in sorted(members):
+            server = _server(entry, member)
+            if server.name not in servers:
+                servers[server.name] = server
+                resolved[backend.name, server.name] = member.ip, member.port
+    return backend.model_copy(update={"servers": tuple(servers.values())})
+
+
+def _server(entry: Server, member: Member) -> Server:
+    address = Address("tcp", member.host, member.port)
+    # Records of a service may lead to several ports of a machine; of an address there is one.
+    where = str(Listen(member.ip, member.port)) if entry.address.host.startswith("_") else member.ip
+    return entry.model_copy(
+        update={
+            "address": address,
+            "name": _name(entry.name, where.replace("[", "").replace("]", "")),
+            "weight": entry.weight if member.weight is None else member.weight,
+            "backup": entry.backup or member.backup,
+        }
+    )
+
+
+def _name(entry: str, where: str) -> str:
+    """`entry`-`where`, the same every time; of a long `entry` the end is replaced by a digest."""
+    room = LONGEST_NAME - len(where) - 1
+    if len(entry) > room:
+        digest = hashlib.sha256(entry.encode()).hexdigest()[:_DIGEST]
+        entry = f"{entry[: room - _DIGEST - 1]}-{digest}"
+    return f"{entry}-{where}"

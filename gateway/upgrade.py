@@ -1,0 +1,232 @@
+"""A new binary takes over from a running gateway: what the old supervisor leaves to its successor, and how they agree.
+
+The successor is started by the same command line (fork and exec). It inherits every listening socket, so that no
+client finds the door closed, and a sealed memfd, whose number is in the environment, that holds the Estate. The two
+may be of different versions: hence JSON with a format number, and a board of its own for each. The successor answers
+over a pipe: READY as soon as all of its workers carry traffic, or why it does not; an end without a word means that
+it died.
+"""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterable, MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.board import WORKERS
+from gateway.config.address import Listen
+
+VARIABLE: Final = "GATEWAY_UPGRADE"
+"""In the environment: the descriptor of the estate."""
+READY: Final = "ready\n"
+PATIENCE: Final = 15.0
+"""Seconds that a successor has until all of its workers carry traffic."""
+SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+MAX_ANSWER: Final = 65536
+
+
+class BadEstate(Exception):
+    """What was inherited cannot be used; the text says why."""
+
+
+class _Left(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class LeftSocket(_Left):
+    """A bound socket: the address it was opened for and its descriptor; `worker` for those that clients connect to."""
+
+    host: str
+    port: int
+    fd: Annotated[int, Field(ge=0)]
+    worker: Annotated[int, Field(ge=0, lt=WORKERS)] = 0
+
+    def open(self, kind: socket.SocketKind) -> tuple[Listen, socket.socket]:
+        """Return the socket, if it is what it is said to be. Raises BadEstate."""
+        problem = BadEstate(f"descriptor {self.fd} is not a socket on {self.host} port {self.port}")
+        try:
+            sock = socket.socket(fileno=self.fd)
+        except OSError:
+            raise problem from None
+        listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+        right = sock.type == kind and listens == (kind == socket.SOCK_STREAM)
+        if not right or sock.getsockname()[:2] != (self.host, self.port):
+            sock.close()
+            raise problem
+        sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        sock.set_inheritable(False)
+        return Listen(self.host, self.port), sock
+
+
+class LeftServer(_Left):
+    """What the old board says about a server; `endpoint` tells whether it is still the same one."""
+
+    backend: str
+    server: str
+    endpoint: str
+    state: Annotated[int, Field(ge=0, le=255)]
+    admin: Annotated[int, Field(ge=0, le=255)]
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Estate(_Left):
+    """Everything that a supervisor leaves; keys that a newer version adds are ignored."""
+
+    format: Literal[1]
+    listeners: tuple[LeftSocket, ...]
+    reports: LeftSocket | None
+    servers: tuple[LeftServer, ...]
+    answer: Annotated[int, Field(ge=0)]
+    """The writing end of the pipe to the old supervisor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heritage:
+    """An estate on the successor's side, its descriptors open; `workers` has each worker's sockets."""
+
+    workers: dict[int, dict[Listen, socket.socket]]
+    reports: tuple[Listen, socket.socket] | None
+    servers: tuple[LeftServer, ...]
+    predecessor: "Predecessor"
+
+
+class Predecessor:
+    """The successor's end of the pipe. It may be gone by now: then nobody needs to be told."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_inheritable(fd, False)  # noqa: FBT003 - the os module's own signature
+        self._fd = fd
+
+    def ready(self) -> None:
+        """All workers carry traffic: let go."""
+        self._say(READY)
+
+    def failed(self, why: str) -> None:
+        """It did not work out: go on."""
+        self._say(why)
+
+    def close(self) -> None:
+        """Close the pipe; a fork's copy would hide that its owner died."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _say(self, text: str) -> None:
+        with suppress(OSError):
+            os.write(self._fd, text.encode()[:MAX_ANSWER])
+        self.close()
+
+
+def inherit(environment: MutableMapping[str, str]) -> Heritage | None:
+    """Take over what `environment` names, which no longer names it then; None at an ordinary start.
+
+    Raises BadEstate.
+    """
+    number = environment.pop(VARIABLE, None)
+    if number is None:
+        return None
+    try:
+        fd = int(number)
+        if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS:
+            raise BadEstate(f"{VARIABLE}={number} is not sealed")
+        estate = Estate.model_validate_json(os.pread(fd, os.fstat(fd).st_size, 0))
+        os.close(fd)
+        predecessor = Predecessor(estate.answer)
+    except (OSError, ValueError, ValidationError) as error:
+        raise BadEstate(f"{VARIABLE}={number} cannot be used: {error}") from None
+    workers: dict[int, dict[Listen, socket.socket]] = {}
+    try:
+        for left in estate.listeners:
+            listen, sock = left.open(socket.SOCK_STREAM)
+            workers.setdefault(left.worker, {})[listen] = sock
+        if len({frozenset(sockets) for sockets in workers.values()}) > 1:
+            raise BadEstate("the workers' sockets are not on the same addresses")
+        reports = estate.reports.open(socket.SOCK_DGRAM) if estate.reports is not None else None
+    except BadEstate as error:
+        predecessor.failed(str(error))
+        for sock in chain.from_iterable(sockets.values() for sockets in workers.values()):
+            sock.close()
+        raise
+    return Heritage(workers, reports, estate.servers, predecessor)
+
+
+@dataclass(slots=True)
+class Successor:
+    """The new supervisor as the old one sees it: its process and the pipe on which it answers."""
+
+    pid: int
+    pipe: int
+    deadline: float
+    """time.monotonic(): by when it has to answer, and after that, to end."""
+    failed: bool = False
+    _answer: bytes = field(default=b"")
+
+    def fileno(self) -> int:
+        """The pipe, for a selector; -1 once closed."""
+        return self.pipe
+
+    def hear(self) -> str | None:
+        """Return READY, why it failed ("" if it died without a word), or None as long as it has not said enough."""
+        while self._answer != READY.encode():
+            try:
+                piece = os.read(self.pipe, MAX_ANSWER)
+            except BlockingIOError:
+                return None
+            if not piece:
+                return self._answer.decode(errors="replace").strip()
+            self._answer = (self._answer + piece)[:MAX_ANSWER]
+        return READY
+
+    def close(self) -> None:
+        """Close the pipe."""
+        if self.pipe >= 0:
+            os.close(self.pipe)
+            self.pipe = -1
+
+
+def start(
+    command: list[str],
+    workers: dict[int, dict[Listen, socket.socket]],
+    reports: tuple[Listen, socket.socket] | None,
+    servers: Iterable[LeftServer],
+) -> Successor:
+    """Run `command` with everything that it needs to take over. Raises OSError."""
+    listeners = tuple(
+        LeftSocket(host=listen.host, port=listen.port, fd=sock.fileno(), worker=number)
+        for number, sockets in workers.items()
+        for listen, sock in sockets.items()
+    )
+    left_reports = None
+    if reports is not None:
+        listen, sock = reports
+        left_reports = LeftSocket(host=listen.host, port=listen.port, fd=sock.fileno())
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    os.set_blocking(reading, False)
+    memory = os.memfd_create("gateway-estate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    passed = [memory, writing, *(left.fd for left in listeners)]
+    if left_reports is not None:
+        passed.append(left_reports.fd)
+    try:
+        estate = Estate(format=1, listeners=listeners, reports=left_reports, servers=tuple(servers), answer=writing)
+        with os.fdopen(os.dup(memory), "wb") as file:
+            file.write(estate.model_dump_json().encode())
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
+        # Nothing else is started meanwhile: this process has one thread.
+        for fd in passed:
+            os.set_inheritable(fd, True)  # noqa: FBT003 - the os module's own signature
+        pid = os.posix_spawn(command[0], command, {**os.environ, VARIABLE: str(memory)})
+    except OSError:
+        os.close(reading)
+        raise
+    finally:
+        os.close(memory)
+        os.close(writing)
+        for fd in passed[2:]:
+            os.set_inheritable(fd, False)  # noqa: FBT003 - the os module's own signature
+    return Successor(pid, reading, time.monotonic() + PATIENCE)

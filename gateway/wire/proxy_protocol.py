@@ -1,0 +1,87 @@
+"""The PROXY protocol, versions 1 and 2: what a proxy in front says about the connection it passes on.
+
+Source: "The PROXY protocol", versions 1 & 2, sections 2.1 and 2.2 (the document that came with the protocol).
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Final
+
+SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
+MAX_V1: Final = 107
+"""Bytes of the longest version 1 line, CRLF included."""
+MAX_V2: Final = 16 + 1024
+"""Bytes accepted of version 2: its fixed part and as much of addresses and extensions as anybody needs."""
+
+_V1: Final = re.compile(
+    rb"PROXY (?:UNKNOWN(?: [\x21-\x7e ]*)?|(?P<family>TCP4|TCP6) (?P<source>[0-9a-fA-F:.]+) (?P<target>[0-9a-fA-F:.]+) "
+    rb"(?P<port>0|[1-9][0-9]{0,4}) (?:0|[1-9][0-9]{0,4}))\r\n"
+)
+_FAMILIES: Final = {0x1: (12, 4, IPv4Address), 0x2: (36, 16, IPv6Address)}
+
+
+class BadHeader(Exception):
+    """What came is no PROXY header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """`length` bytes on the wire; `source` is the client's address, None if the proxy speaks for itself or can't say."""
+
+    length: int
+    source: str | None
+
+
+def parse(data: bytes) -> Header | None:
+    """Read the header at the start of `data`; None while it is incomplete. Raises BadHeader."""
+    if data[:1] == b"P":
+        return _parse_v1(data)
+    if data[: len(SIGNATURE)] == SIGNATURE[: len(data)]:
+        return _parse_v2(data) if len(data) > len(SIGNATURE) else None
+    raise BadHeader("neither version 1 nor version 2")
+
+
+def _parse_v1(data: bytes) -> Header | None:
+    line, found, _ = data[:MAX_V1].partition(b"\n")
+    if not found:
+        if len(data) >= MAX_V1:
+            raise BadHeader("a line too long for version 1")
+        return None
+    match = _V1.fullmatch(line + b"\n")
+    if match is None:
+        raise BadHeader("a malformed line of version 1")
+    length = len(line) + 1
+    if match["family"] is None:
+        return Header(length, None)
+    family = IPv4Address if match["family"] == b"TCP4" else IPv6Address
+    try:
+        source = family(match["source"].decode())
+        family(match["target"].decode())
+    except AddressValueError:
+        raise BadHeader("an address of version 1 is none") from None
+    if int(match["port"]) > 65535:
+        raise BadHeader("a port of version 1 is none")
+    return Header(length, str(source))
+
+
+def _parse_v2(data: bytes) -> Header | None:
+    if len(data) < 16:
+        return None
+    version, command = data[12] >> 4, data[12] & 15
+    if version != 2 or command > 1:
+        raise BadHeader("neither LOCAL nor PROXY of version 2")
+    length = 16 + int.from_bytes(data[14:16], "big")
+    if length > MAX_V2:
+        raise BadHeader("extensions too long")
+    if len(data) < length:
+        return None
+    if command == 0:
+        return Header(length, None)
+    known = _FAMILIES.get(data[13] >> 4)
+    if known is None or data[13] & 15 != 1:
+        return Header(length, None)  # a family that says nothing to HTTP
+    size, width, family = known
+    if length - 16 < size:
+        raise BadHeader("addresses cut short")
+    return Header(length, str(family(data[16 : 16 + width])))
