@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
 
 from bench.faults import Faults
 from bench.machine import facts
@@ -141,8 +142,9 @@ def description(servers: list[BackendServer], mirror_port: int, directory: Path)
 
 async def mirror(connection: ServerConnection) -> None:
     """Send every message of a WebSocket back."""
-    async for message in connection:
-        await connection.send(message)
+    with suppress(ConnectionClosed):  # a worker may be killed
+        async for message in connection:
+            await connection.send(message)
 
 
 @asynccontextmanager

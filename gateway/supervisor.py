@@ -51,7 +51,7 @@ SLOWEST_RESTART: Final = 5.0
 GRACE: Final = 2.0
 """Seconds beyond `drain` until a child that does not end is killed."""
 LINGER: Final = 3600.0
-"""Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced: nobody waits for them."""
+"""Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced: nobody waits."""
 
 
 @dataclass(slots=True)

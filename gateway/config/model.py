@@ -490,7 +490,7 @@ class Retries(Model):
     budget: Share = Field(
         "20%",
         validate_default=True,
-        description="Retries at most, as a share of the requests, so that they do not multiply an outage.",
+        description="Requests sent twice at most, as a share of all, so that retries do not multiply an outage.",
     )
 
     @property

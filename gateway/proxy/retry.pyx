@@ -1,8 +1,8 @@
 """Whether a request is tried again: the one place where that is decided.
 
 If nothing has been sent, any request may go to another server. If something has, only one whose method may be
-repeated, and whose body, if it has one, is still held in full. Retries are paid for out of a budget that requests
-fill, so that an outage is not multiplied by them.
+repeated, and whose body, if it has one, is still held in full. Such a retry makes work twice and is paid for out of a
+budget that requests fill, so that an outage is not multiplied.
 """
 
 from gateway.proxy.upstream cimport FAIL_CONNECT, FAIL_CONNECT_TIMEOUT, FAIL_RESET, FAIL_RESET_REUSED
@@ -57,7 +57,7 @@ cdef class Retries:
         if attempts > self.attempts:
             return False
         if failure == FAIL_CONNECT or failure == FAIL_CONNECT_TIMEOUT:
-            return self.on_connect and self.spend()
+            return self.on_connect          # no server has worked for it: there is nothing to multiply
         if not self.repeatable(ex) or ex.replay_lost:
             return False
         if failure == FAIL_RESET_REUSED:

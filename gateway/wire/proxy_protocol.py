@@ -27,7 +27,7 @@ class BadHeader(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`length` bytes on the wire; `source` is the client's address, None if the proxy speaks for itself or can't say."""
+    """`length` bytes on the wire; `source` is the client's address, None if the proxy gives none."""
 
     length: int
     source: str | None
