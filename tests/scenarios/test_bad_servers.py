@@ -126,6 +126,23 @@ def test_a_dead_server_gives_502_and_a_slow_one_504(start_gateway: Starter, star
         assert client.response().body == b"abcde"
 
 
+def test_a_server_that_accepts_no_connection_costs_its_timeout_and_no_more(start_gateway: Starter) -> None:
+    """Its queue is full: the kernel lets further clients wait."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        port = listener.getsockname()[1]
+        fill = [socket.socket() for _ in range(3)]
+        for one in fill:
+            one.settimeout(0)
+            one.connect_ex(("127.0.0.1", port))
+        gateway = start_gateway(before(f"127.0.0.1:{port}", timeouts={"connect": "300ms"}))
+        with RawClient(gateway.port) as client:
+            began = time.monotonic()
+            assert client.get().status == 502
+            assert 0.25 < time.monotonic() - began < 2
+        for one in fill:
+            one.close()
+
+
 def test_the_next_server_is_tried_when_one_refuses(start_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
     gateway = start_gateway(before(f"127.0.0.1:{free_port()}", server.address))

@@ -196,6 +196,46 @@ def test_a_client_that_leaves_takes_its_request_along(start_gateway: Starter) ->
         eventually(lambda: gone == [b""], "the server's connection to close")
 
 
+def test_a_client_that_closes_while_it_waits_has_left(start_gateway: Starter) -> None:
+    """A FIN a second after the request is no half-close of a script: nobody waits for the answer any more."""
+    gone = []
+
+    def script(connection: socket.socket, _: bytes) -> None:
+        gone.append(connection.recv(1))
+
+    with RawServer(script) as server:
+        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
+        with RawClient(gateway.port) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            eventually(lambda: len(server.heads) == 1, "the request to arrive")
+            time.sleep(1.1)
+            assert gone == []
+        eventually(lambda: gone == [b""], "the server's connection to close", 3)
+
+
+def test_a_reader_that_stalls_is_cut_off(start_gateway: Starter) -> None:
+    """The server is let go, too: nothing waits for ever for somebody who does not read."""
+    gone = []
+
+    def script(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n")
+        try:
+            while True:
+                connection.sendall(bytes(65536))
+        except OSError:
+            gone.append(True)
+
+    with RawServer(script) as server:
+        description = {**site([]), "backends": {"app": {"servers": [server.address]}}}
+        description["frontends"][0]["limits"] = {"idle_timeout": "500ms"}
+        gateway = start_gateway(description)
+        with RawClient(gateway.port) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.read(b"\r\n\r\n")
+            eventually(lambda: gone == [True], "the server's connection to end", 5)
+            assert len(client.read()) < 100_000_000
+
+
 def test_a_client_may_close_its_half_early(start_gateway: Starter, start_servers: Servers) -> None:
     gateway = start_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
