@@ -3,6 +3,7 @@
 #   PYTHON    the interpreter that the environment is made with (python3)
 #   DEMO      arguments of the demo, such as DEMO="--port 9090"
 #   PYTEST    arguments of pytest, such as PYTEST="tests/wire -k chunked"
+#   FUZZ_SECONDS  how long `make fuzz` goes on (60)
 #   BENCH     arguments of the benchmark, such as BENCH="--rounds 9"
 #   SECONDS   how long the soak lasts (600)
 
@@ -25,7 +26,7 @@ INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constra
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test style types build format bench soak peers clean
+.PHONY: help demo test style types build format bench soak fuzz peers clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,9 @@ bench: peers $(VENV)/.tools $(VENV)/.built  ## CPU per request beside nginx and 
 
 soak: $(VENV)/.tools $(VENV)/.built  ## mixed traffic with faults for ten minutes: nothing may grow, all is explained
 	@$(BIN)/python -m bench.soak --seconds $(SECONDS)
+
+fuzz: $(VENV)/.tools $(VENV)/.built  ## the parsers on damaged messages, FUZZ_SECONDS (60) long
+	@$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
 clean:  ## back to a fresh clone: the environment goes, too
 	rm -rf $(VENV) build dist *.egg-info bench/results/tmp

@@ -145,6 +145,7 @@ cdef class Listener(Conn):
         except OSError as error:
             log.error("cannot watch a new client: %s", error)
             client.fd = fd              # closed with the object
+            client._uncount_source()
             return False
         client.deadline(self.frontend.header_ms)
         if self.frontend.gauge.count > self.frontend.connections:
