@@ -4,6 +4,7 @@ Both ends belong to the same program, which wrote every byte: hence pickle.
 """
 
 import array
+import os
 import pickle
 import socket
 import struct
@@ -14,10 +15,10 @@ from gateway.config.address import Listen
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 
-HEADER: Final = struct.Struct("!QB")
+HEADER: Final = struct.Struct("!QH")
 """Length of the pickled message in bytes, number of descriptors."""
-MAX_DESCRIPTORS: Final = 250
-"""The kernel passes at most 253 in one message (unix(7), SCM_MAX_FD)."""
+BATCH: Final = 250
+"""Descriptors passed with one piece of a message; the kernel takes at most 253 (unix(7), SCM_MAX_FD)."""
 SEND_TIMEOUT: Final = 10.0
 
 
@@ -25,11 +26,13 @@ SEND_TIMEOUT: Final = 10.0
 class Apply:
     """Work by this snapshot, adding up the first `cells` workers' counts on the Board.
 
-    `listens` names the descriptors that come along; then one for the access log, if `log`.
+    `sockets` has the `identity` of each socket to accept from; the others are let go. `listens` names the descriptors
+    of new ones that come along; then one for the access log, if `log`.
     """
 
     snapshot: Snapshot
     cells: int
+    sockets: frozenset[int] = frozenset()
     listens: tuple[Listen, ...] = ()
     log: bool = False
 
@@ -67,6 +70,11 @@ class Closed(Exception):
     """The other end is gone."""
 
 
+def identity(sock: socket.socket) -> int:
+    """Return its inode number, by which every process that has a descriptor of it knows it."""
+    return os.fstat(sock.fileno()).st_ino
+
+
 class Channel:
     """One end. `send` may block for SEND_TIMEOUT; `receive` never does."""
 
@@ -90,15 +98,15 @@ class Channel:
         self.socket.close()
 
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-        """Send a message with at most MAX_DESCRIPTORS descriptors. Raises Closed if the other end takes no more."""
-        if len(descriptors) > MAX_DESCRIPTORS:
-            raise ValueError(f"more than {MAX_DESCRIPTORS} descriptors in one message")
+        """Send a message with descriptors. Raises Closed if the other end takes no more."""
         body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
         block = HEADER.pack(len(body), len(descriptors)) + body
         try:
             self.socket.settimeout(SEND_TIMEOUT)
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-            sent = self.socket.sendmsg([block], rights)
+            while len(descriptors) > BATCH:  # each batch goes with a byte: all are there when the message is
+                self.socket.sendmsg([block[:1]], _rights(descriptors[:BATCH]))
+                block, descriptors = block[1:], descriptors[BATCH:]
+            sent = self.socket.sendmsg([block], _rights(descriptors))
             if sent < len(block):  # sending nothing fails if the other end has obeyed and gone by now
                 self.socket.sendall(block[sent:])
         except OSError as error:
@@ -110,7 +118,7 @@ class Channel:
         ended = False
         while True:
             try:
-                data, ancillary, _, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(4 * MAX_DESCRIPTORS))
+                data, ancillary, _, _ = self.socket.recvmsg(1 << 20, socket.CMSG_SPACE(4 * BATCH))
             except BlockingIOError:
                 break
             except OSError:
@@ -139,3 +147,8 @@ class Channel:
             descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
             found.append((message, descriptors))
         return found
+
+
+def _rights(descriptors: tuple[int, ...]) -> list[tuple[int, int, "array.array[int]"]]:
+    """Ancillary data of sendmsg."""
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []

@@ -2,6 +2,7 @@
 
 import errno
 import socket
+from collections.abc import Collection, Iterable
 from collections.abc import Set as AbstractSet
 from itertools import chain, islice
 from typing import Final
@@ -17,14 +18,19 @@ class StartError(Exception):
     """The gateway can't start; the text says why and what to do."""
 
 
-class Sockets:
-    """Every listening socket: one per worker and address, and one for load reports."""
+Place = tuple[Listen, socket.socket]
+"""A socket with the address it was opened for."""
 
-    def __init__(
-        self,
-        workers: dict[int, dict[Listen, socket.socket]] | None = None,
-        reports: tuple[Listen, socket.socket] | None = None,
-    ) -> None:
+
+class Sockets:
+    """Every listening socket: at least one per worker and address, and one for load reports.
+
+    Closing one of an address resets the connections that wait in it, and a client may always come between the last
+    accept and the close. So those of an address that stays are never closed: when there are fewer workers, some
+    accept from several, until there are more again.
+    """
+
+    def __init__(self, workers: dict[int, list[Place]] | None = None, reports: Place | None = None) -> None:
         self.workers = workers or {}
         self.reports: socket.socket | None = None
         self._reports_listen: Listen | None = None
@@ -32,14 +38,14 @@ class Sockets:
             self._reports_listen, self.reports = reports
 
     @property
-    def reports_place(self) -> tuple[Listen, socket.socket] | None:
+    def reports_place(self) -> Place | None:
         """The socket for load reports with its address."""
         if self._reports_listen is None or self.reports is None:
             return None
         return self._reports_listen, self.reports
 
     def adapt(self, site: Site, leaving: AbstractSet[int] = frozenset()) -> "Sockets":
-        """The sockets for `site`: what is open is kept, the rest is opened.
+        """The sockets for `site`: what is open is kept and shared out anew, what is missing is opened.
 
         `leaving` are numbers of workers that still finish requests; until they have, nobody else gets them.
         Raises StartError; `self` stays as it is.
@@ -48,17 +54,22 @@ class Sockets:
         fresh = Sockets()
         opened: list[socket.socket] = []
         try:
-            known = next(iter(self.workers.values()), {})
+            known = {listen for listen, _ in next(iter(self.workers.values()), ())}
             for listen in wanted:
                 if listen not in known:
                     _probe(listen)
-            for number in self._numbers(site.workers, leaving):
-                have = self.workers.get(number, {})
-                fresh.workers[number] = {}
-                for listen in wanted:
-                    if listen not in have:
-                        opened.append(_listen(listen))
-                    fresh.workers[number][listen] = have[listen] if listen in have else opened[-1]
+            numbers = self._numbers(site.workers, leaving)
+            fresh.workers = {number: [] for number in numbers}
+            for listen in wanted:
+                shares = {number: self._of(number, listen) for number in numbers}
+                spare = [sock for number in self.workers if number not in shares for sock in self._of(number, listen)]
+                missing = len(numbers) - len(spare) - sum(map(len, shares.values()))
+                for _ in range(missing):
+                    opened.append(_listen(listen))
+                    spare.append(opened[-1])
+                _share_out(spare, shares.values())
+                for number, share in shares.items():
+                    fresh.workers[number] += [(listen, sock) for sock in share]
             if site.load_reports is not None:
                 fresh._reports_listen = site.load_reports.listen
                 if fresh._reports_listen == self._reports_listen:
@@ -79,15 +90,26 @@ class Sockets:
             raise StartError(f"{len(leaving)} workers still finish their requests; reload when they have")
         return numbers
 
+    def _of(self, number: int, listen: Listen) -> list[socket.socket]:
+        return [sock for place, sock in self.workers.get(number, ()) if place == listen]
+
     def close_except(self, kept: "Sockets") -> None:
         """Close what `kept` does not have."""
-        keep = {id(sock) for sockets in kept.workers.values() for sock in sockets.values()}
-        for sockets in self.workers.values():
-            for sock in sockets.values():
+        keep = {id(sock) for places in kept.workers.values() for _, sock in places}
+        for places in self.workers.values():
+            for _, sock in places:
                 if id(sock) not in keep:
                     sock.close()
         if self.reports is not None and self.reports is not kept.reports:
             self.reports.close()
+
+
+def _share_out(spare: Iterable[socket.socket], shares: Collection[list[socket.socket]]) -> None:
+    """Make the shares as even as they can be, moving as little as possible: each socket gets as many clients."""
+    for sock in spare:
+        min(shares, key=len).append(sock)
+    while len(most := max(shares, key=len)) > len(least := min(shares, key=len)) + 1:
+        least.append(most.pop())
 
 
 def _bind(listen: Listen, kind: socket.SocketKind, *, shared: bool = False) -> socket.socket:

@@ -24,7 +24,7 @@ import uvloop
 
 from gateway import upgrade
 from gateway.board import Board
-from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready, ReopenLog
+from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready, ReopenLog, identity
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
 from gateway.inquiry import inquire
@@ -256,9 +256,9 @@ class Supervisor:
             self._heritage.predecessor.close()
         if self._successor is not None:
             self._successor.close()
-        for other, sockets in self._sockets.workers.items():
+        for other, places in self._sockets.workers.items():
             if other != number:
-                for sock in sockets.values():
+                for _, sock in places:
                     sock.close()
         if number != CONTROL and self._sockets.reports is not None:
             self._sockets.reports.close()
@@ -436,15 +436,15 @@ class Supervisor:
         elif child.number not in self._sockets.workers:
             self._retire(child, LINGER)
         else:
-            have = before.workers.get(child.number, {})
-            new_sockets = {
-                listen: sock for listen, sock in self._sockets.workers[child.number].items() if listen not in have
-            }
-            descriptors = [sock.fileno() for sock in new_sockets.values()]
+            places = self._sockets.workers[child.number]
+            have = before.workers.get(child.number, ())
+            new_places = [place for place in places if place not in have]
+            descriptors = [sock.fileno() for _, sock in new_places]
             with_log = log_changed and self._log_fd is not None
             if with_log and self._log_fd is not None:
                 descriptors.append(self._log_fd)
-            news = Apply(self._snapshot, self._cells, tuple(new_sockets), with_log)
+            sockets = frozenset(identity(sock) for _, sock in places)
+            news = Apply(self._snapshot, self._cells, sockets, tuple(listen for listen, _ in new_places), with_log)
             self._send(child, news, tuple(descriptors))
 
     def _send(self, child: Child, message: Apply | Drain | ReopenLog, descriptors: tuple[int, ...] = ()) -> None:

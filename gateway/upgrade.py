@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.board import WORKERS
 from gateway.config.address import Listen
+from gateway.sockets import Place
 
 VARIABLE: Final = "GATEWAY_UPGRADE"
 """In the environment: the descriptor of the estate."""
@@ -47,7 +48,7 @@ class LeftSocket(_Left):
     fd: Annotated[int, Field(ge=0)]
     worker: Annotated[int, Field(ge=0, lt=WORKERS)] = 0
 
-    def open(self, kind: socket.SocketKind) -> tuple[Listen, socket.socket]:
+    def open(self, kind: socket.SocketKind) -> Place:
         """Return the socket, if it is what it is said to be. Raises BadEstate."""
         problem = BadEstate(f"descriptor {self.fd} is not a socket on {self.host} port {self.port}")
         try:
@@ -90,8 +91,8 @@ class Estate(_Left):
 class Heritage:
     """An estate on the successor's side, its descriptors open; `workers` has each worker's sockets."""
 
-    workers: dict[int, dict[Listen, socket.socket]]
-    reports: tuple[Listen, socket.socket] | None
+    workers: dict[int, list[Place]]
+    reports: Place | None
     servers: tuple[LeftServer, ...]
     predecessor: "Predecessor"
 
@@ -140,17 +141,16 @@ def inherit(environment: MutableMapping[str, str]) -> Heritage | None:
         predecessor = Predecessor(estate.answer)
     except (OSError, ValueError, ValidationError) as error:
         raise BadEstate(f"{VARIABLE}={number} cannot be used: {error}") from None
-    workers: dict[int, dict[Listen, socket.socket]] = {}
+    workers: dict[int, list[Place]] = {}
     try:
         for left in estate.listeners:
-            listen, sock = left.open(socket.SOCK_STREAM)
-            workers.setdefault(left.worker, {})[listen] = sock
-        if len({frozenset(sockets) for sockets in workers.values()}) > 1:
+            workers.setdefault(left.worker, []).append(left.open(socket.SOCK_STREAM))
+        if len({frozenset(listen for listen, _ in places) for places in workers.values()}) > 1:
             raise BadEstate("the workers' sockets are not on the same addresses")
         reports = estate.reports.open(socket.SOCK_DGRAM) if estate.reports is not None else None
     except BadEstate as error:
         predecessor.failed(str(error))
-        for sock in chain.from_iterable(sockets.values() for sockets in workers.values()):
+        for _, sock in chain.from_iterable(workers.values()):
             sock.close()
         raise
     return Heritage(workers, reports, estate.servers, predecessor)
@@ -192,15 +192,15 @@ class Successor:
 
 def start(
     command: list[str],
-    workers: dict[int, dict[Listen, socket.socket]],
-    reports: tuple[Listen, socket.socket] | None,
+    workers: dict[int, list[Place]],
+    reports: Place | None,
     servers: Iterable[LeftServer],
 ) -> Successor:
     """Run `command` with everything that it needs to take over. Raises OSError."""
     listeners = tuple(
         LeftSocket(host=listen.host, port=listen.port, fd=sock.fileno(), worker=number)
-        for number, sockets in workers.items()
-        for listen, sock in sockets.items()
+        for number, places in workers.items()
+        for listen, sock in places
     )
     left_reports = None
     if reports is not None:

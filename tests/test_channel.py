@@ -54,3 +54,17 @@ def test_the_end_is_noticed_after_the_last_message(pair: Pair) -> None:
         other.receive()
     with pytest.raises(Closed):
         other.send(Ready(2))
+
+
+def test_more_descriptors_than_the_kernel_passes_at_once(pair: Pair) -> None:
+    one, other = pair
+    reading, writing = os.pipe()
+    one.send(ReopenLog(), (writing,) * 600)
+    one.send(Ready(3))
+    (first, descriptors), last = other.receive()
+    assert (first, last) == (ReopenLog(), (Ready(3), []))
+    os.write(descriptors[-1], b"here")
+    assert os.read(reading, 10) == b"here"
+    assert len(set(descriptors)) == 600
+    for descriptor in (*descriptors, reading, writing):
+        os.close(descriptor)

@@ -18,8 +18,8 @@ import os
 from gateway.upgrade import VARIABLE, inherit
 heritage = inherit(os.environ)
 assert VARIABLE not in os.environ
-workers = {number: sorted(map(str, sockets)) for number, sockets in heritage.workers.items()}
-flags = {sock.get_inheritable() for sockets in heritage.workers.values() for sock in sockets.values()}
+workers = {number: sorted(str(listen) for listen, _ in places) for number, places in heritage.workers.items()}
+flags = {sock.get_inheritable() for places in heritage.workers.values() for _, sock in places}
 heritage.predecessor.failed(f"{workers} {flags} {heritage.reports[0]} {[tuple(s)[3:] for s in heritage.servers]}")
 """
 
@@ -57,20 +57,22 @@ def descriptors():
 def test_successor_inherits_what_it_is_left(sockets):
     one, two, reports = sockets
     server = LeftServer(backend="app", server="app1", endpoint="('10.0.0.1', 80)", state=2, admin=1, weight=1.5)
+    again = one.dup()
     before = descriptors()
     successor = start(
         [sys.executable, "-c", CHILD],
-        {0: {listen(one): one}, 3: {listen(one): one}},
+        {0: [(listen(one), one), (listen(one), again)], 3: [(listen(one), one)]},
         (listen(reports), reports),
         [server],
     )
     said = hear(successor)
     assert os.waitpid(successor.pid, 0)[1] == 0
-    wanted = {0: [str(listen(one))], 3: [str(listen(one))]}
+    wanted = {0: [str(listen(one))] * 2, 3: [str(listen(one))]}
     values = [("state", 2), ("admin", 1), ("weight", 1.5)]
     assert said == f"{wanted} {{False}} {listen(reports)} {[tuple(values)]}"
     assert descriptors() == before
-    assert not any(sock.get_inheritable() for sock in (one, two, reports))
+    assert not any(sock.get_inheritable() for sock in (one, again, two, reports))
+    again.close()
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ estate = json.loads(os.pread(int(os.environ[{VARIABLE!r}]), 100000, 0))
 answer = estate["answer"]
 {code}
 """
-    successor = start([sys.executable, "-c", child], {0: {listen(sockets[0]): sockets[0]}}, None, [])
+    successor = start([sys.executable, "-c", child], {0: [(listen(sockets[0]), sockets[0])]}, None, [])
     assert hear(successor) == answer
     os.kill(successor.pid, 9)
     os.waitpid(successor.pid, 0)
@@ -97,7 +99,7 @@ answer = estate["answer"]
 def test_program_that_cannot_run_leaves_nothing_behind(sockets):
     before = descriptors()
     with pytest.raises(OSError, match="No such file"):
-        start(["/no/such/program"], {0: {listen(sockets[0]): sockets[0]}}, None, [])
+        start(["/no/such/program"], {0: [(listen(sockets[0]), sockets[0])]}, None, [])
     assert descriptors() == before
     assert not sockets[0].get_inheritable()
 

@@ -7,10 +7,11 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from gateway.board import Board
-from gateway.channel import Apply, Channel, Closed, Drain, Message, Ready, ReopenLog
+from gateway.channel import Apply, Channel, Closed, Drain, Message, Ready, ReopenLog, identity
 from gateway.config.model import Listen
 from gateway.config.snapshot import Snapshot
 from gateway.proxy.client import Listener, retire_clients
@@ -34,7 +35,7 @@ class Inheritance:
     board: Board
     snapshot: Snapshot
     cells: int
-    sockets: dict[Listen, socket.socket]
+    sockets: list[tuple[Listen, socket.socket]]
     log_fd: int | None
     channel: Channel
 
@@ -49,11 +50,11 @@ class Worker:
         self._poller = Poller(loop)
         self._hub = Hub(self._poller, inherited.board, inherited.number)
         self._plan = Plan(self._hub)
-        self._listeners: dict[Listen, Listener] = {}
+        self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._done: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None
         self._drain_seconds = inherited.snapshot.site.drain
-        self._apply(inherited.snapshot, inherited.cells, inherited.sockets)
+        self._apply(Apply(inherited.snapshot, inherited.cells), inherited.sockets)
         loop.add_reader(self._channel, self._hear)
         loop.add_signal_handler(signal.SIGTERM, self._drain)
 
@@ -66,25 +67,27 @@ class Worker:
             if self._hub.log is not None:
                 self._hub.log.close()
 
-    def _apply(self, snapshot: Snapshot, cells: int, sockets: dict[Listen, socket.socket]) -> None:
-        self._plan.apply(snapshot, cells, self._log_fd)
-        self._drain_seconds = snapshot.site.drain
-        for listen in self._listeners.keys() - self._plan.frontends.keys():
-            listener = self._listeners.pop(listen)
-            # Whoever has connected by now is served, if on the last day.
-            listener.accept_waiting()
-            listener.stop()
-            listener.socket.close()
-        for listen, frontend in self._plan.frontends.items():
-            if listen in self._listeners:
-                self._listeners[listen].frontend = frontend
-            else:
-                self._listeners[listen] = Listener(self._hub, frontend, sockets[listen])
+    def _apply(self, news: Apply, new: list[tuple[Listen, socket.socket]]) -> None:
+        self._plan.apply(news.snapshot, news.cells, self._log_fd)
+        self._drain_seconds = news.snapshot.site.drain
+        self._let_go(self._listeners.keys() - news.sockets)
+        for listen, listener in self._listeners.values():
+            listener.frontend = self._plan.frontends[listen]
+        for listen, sock in new:
+            self._listeners[identity(sock)] = listen, Listener(self._hub, self._plan.frontends[listen], sock)
         # What lives as long as the snapshot need not be looked at by the collector, and little else makes cycles.
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        self._tell(Ready(snapshot.version))
+        self._tell(Ready(news.snapshot.version))
+
+    def _let_go(self, identities: Iterable[int]) -> None:
+        """Close sockets: whoever waits in them by now is served, if on the last day."""
+        for number in list(identities):
+            _, listener = self._listeners.pop(number)
+            listener.accept_waiting()
+            listener.stop()
+            listener.socket.close()
 
     def _tell(self, message: Message) -> None:
         try:
@@ -107,8 +110,7 @@ class Worker:
                     given = [socket.socket(fileno=fd) for fd in descriptors[: len(message.listens)]]
                     if message.log:
                         self._take_log(descriptors[-1])
-                    sockets = dict(zip(message.listens, given, strict=True))
-                    self._apply(message.snapshot, message.cells, sockets)
+                    self._apply(message, list(zip(message.listens, given, strict=True)))
                 case ReopenLog():
                     self._take_log(descriptors[0])
                 case Drain():
@@ -129,11 +131,7 @@ class Worker:
 
     async def _drain_out(self) -> None:
         self._hub.draining = True
-        for listener in self._listeners.values():
-            listener.accept_waiting()
-            listener.stop()
-            listener.socket.close()
-        self._listeners.clear()
+        self._let_go(self._listeners.keys())
         for server in self._plan.servers.values():
             server.retire()  # what idles need not be waited for
         began = time.monotonic()

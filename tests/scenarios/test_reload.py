@@ -2,13 +2,15 @@
 
 import copy
 import json
+import os
 import re
+import signal
 from contextlib import ExitStack
 from functools import partial
 
 import pytest
 
-from tests.support.connections import client_on
+from tests.support.connections import client_on, clients_of, sockets_on
 from tests.support.gateway_process import site
 from tests.support.load import Load
 from tests.support.raw import RawClient
@@ -117,6 +119,75 @@ def test_workers_come_and_go_under_load(start_servers, start_gateway):
             loads.append(stack.enter_context(Load(gateway.port, clients=12)))
             loads[-1].wait_for(100)
     assert [load.failures for load in loads] == [[]] * 5
+
+
+def test_clients_that_come_while_workers_go_are_served(start_servers, start_gateway):
+    """A new connection for every request: one of them always waits in the socket that a worker leaves."""
+    description = site(start_servers("app1", "app2"), workers=2)
+    gateway = start_gateway(description)
+    most = 2
+    with Load(gateway.port, clients=16, fields=("Connection: close",)) as load:
+        for count in (1, 2, 3, 1) * 4:
+            reload(gateway, description | {"workers": count})
+            most = max(most, count)
+            assert sockets_on(gateway.port) == most
+            load.wait_for(50)
+        eventually(partial(has_workers, gateway, 1), "one worker")
+        load.wait_for(50)
+    assert load.failures == []
+
+
+def test_who_waits_for_a_worker_that_goes_is_served_by_those_that_stay(start_servers, start_gateway):
+    description = site(start_servers("app1"), workers=3)
+    gateway = start_gateway(description)
+    leaving = gateway.workers()[2]
+    os.kill(leaving, signal.SIGSTOP)
+    try:
+        with ExitStack() as stack:
+            clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(48)]
+            for client in clients:
+                client.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            reload(gateway, description | {"workers": 2})
+            assert [client.response().status for client in clients] == [200] * 48
+    finally:
+        os.kill(leaving, signal.SIGCONT)
+    gateway.wait_for_log(rf"worker 2 \(pid {leaving}\) ended with status 0")
+
+
+def test_successor_of_a_killed_worker_inherits_what_it_took_over(start_servers, start_gateway):
+    description = site(start_servers("app1"), workers=3)
+    gateway = start_gateway(description)
+    reload(gateway, description | {"workers": 1})
+    eventually(partial(has_workers, gateway, 1), "one worker")
+    old = gateway.kill_worker(0)
+    eventually(lambda: gateway.workers().get(0, old) != old, "the new worker")
+    assert sockets_on(gateway.port) == 3
+    for _ in range(48):
+        with RawClient(gateway.port) as client:
+            assert client.get().status == 200
+    # And it gives up what another one gets: more than one each would stay unanswered.
+    reload(gateway, description)
+    assert sockets_on(gateway.port) == 3
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(48)]
+        assert [client.get().status for client in clients] == [200] * 48
+        assert all(clients_of(pid, gateway.port) for pid in gateway.workers().values())
+
+
+def test_address_goes_with_all_its_sockets(start_servers, start_gateway):
+    description = site(start_servers("app1"), workers=3)
+    port = free_port()
+    both = copy.deepcopy(description)
+    both["frontends"].append({"name": "more", "listen": f"127.0.0.1:{port}"})
+    gateway = start_gateway(both)
+    reload(gateway, both | {"workers": 1})
+    reload(gateway, description | {"workers": 2})
+    eventually(lambda: sockets_on(port) == 0, "the address to be gone")
+    assert sockets_on(gateway.port) == 3
+    reload(gateway, both | {"workers": 2})
+    assert sockets_on(port) == 2
+    with RawClient(port) as client:
+        assert client.get().status == 200
 
 
 def test_requests_of_a_leaving_worker_count_until_they_end(start_servers, start_gateway):

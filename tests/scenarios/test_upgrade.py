@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.support.backend_server import ROOT
-from tests.support.connections import clients_of
+from tests.support.connections import clients_of, sockets_on
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.load import Load
 from tests.support.raw import RawClient
@@ -124,6 +124,28 @@ def test_new_site_file_counts_and_addresses_come_and_go(start_servers, start_gat
     # Nobody who was let in was dropped.
     assert [failure for failure in gone.failures if "Connect call failed" not in failure.why] == []
     end(new)
+
+
+def test_sockets_of_workers_that_went_are_handed_over(start_servers, start_gateway):
+    description = site(start_servers("app1"), workers=2)
+    gateway = start_gateway(description)
+    supervisor = gateway.process.pid
+    with Load(gateway.port, clients=16, fields=("Connection: close",)) as load:
+        gateway.reload(description | {"workers": 1}, "reloaded: version 2")
+        for count, sockets in ((1, 2), (3, 3), (2, 3)):
+            gateway.write(description | {"workers": count})
+            since = len(gateway.log)
+            os.kill(supervisor, signal.SIGUSR2)
+            before = supervisor
+            supervisor = int(gateway_log(gateway, r"upgrade: pid (\d+) has taken over", since).group(1))
+            load.wait_for(100)
+            eventually(lambda: not runs(before), "the old one to end")  # noqa: B023 - called at once
+            assert len(children(supervisor)) == count + 1
+            assert sockets_on(gateway.port) == sockets
+            load.wait_for(100)
+    assert load.failures == []
+    end(supervisor)
+    assert sockets_on(gateway.port) == 0
 
 
 def test_states_of_servers_are_handed_over(start_servers, start_gateway):

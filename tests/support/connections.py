@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 
@@ -16,6 +17,12 @@ def clients_of(pid: int, port: int) -> set[int]:
     """Return the port numbers of the clients whose connections to `port` process `pid` holds."""
     held = psutil.Process(pid).net_connections("tcp")
     return {item.raddr.port for item in held if item.raddr and item.laddr.port == port}
+
+
+def sockets_on(port: int) -> int:
+    """Return how many sockets listen on `port` of any IPv4 address, however many processes share them."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return sum(fields[1].endswith(f":{port:04X}") and fields[3] == "0A" for fields in map(str.split, lines))
 
 
 @contextmanager
