@@ -158,7 +158,14 @@ def _redirect_target(value: str) -> str:
     if not _TARGET.match(value):
         hint = f" (did you mean https://{value}?)" if "." in value.partition("/")[0] else ""
         raise ValueError(f"expected a URL or a path beginning with /{hint}")
-    template.parts(value, REDIRECT_FIELDS)
+    authority = ""
+    for literal, field in template.parts(value, REDIRECT_FIELDS):
+        authority += literal
+        if field in ("path_rest", "query") and re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*:)?(//[^/?#]*)?", authority):
+            raise Fault(
+                f"clients could choose the host: write / before {{{field}}}", offset=value.index(f"{{{field}}}")
+            )
+        authority += "{}" if field in ("host", "client", "scheme") else "/"
     return value
 
 

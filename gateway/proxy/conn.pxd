@@ -66,6 +66,7 @@ cdef class Conn:
     cdef uint8_t readable               # there may be more to read
     cdef uint8_t wire_readable          # under TLS: the kernel may have more for the layer below
     cdef uint8_t ended                  # the peer has sent its FIN
+    cdef uint8_t finished               # we have sent ours
     cdef uint8_t queued                 # waiting in poller.again
     cdef char *out                      # accepted from us, not yet by the kernel
     cdef uint32_t out_at

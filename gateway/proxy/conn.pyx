@@ -276,7 +276,9 @@ cdef class Conn:
         cdef int sent
         if events & (EPOLLRDHUP | EPOLLHUP):
             self.ended = 1
-        if events & EPOLLERR or (events & EPOLLHUP and not events & EPOLLIN):
+        # A reset whose error a failed send has taken already shows as a hang-up only; but so does the peer's FIN after
+        # our own, and then what it sent before is still to be read.
+        if events & EPOLLERR or (events & EPOLLHUP and not (self.finished and events & EPOLLIN)):
             return self.on_broken()
         if events & EPOLLOUT and self.out_len:
             sent = self.flush()
@@ -484,6 +486,7 @@ cdef class Conn:
             except (ssl.SSLError, ValueError):
                 pass                        # the peer's half of the goodbye has not come, or never will
             self._flush_tls()
+        self.finished = 1
         c_shutdown(self.fd, SHUT_WR)
         return 0
 

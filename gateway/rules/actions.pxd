@@ -5,6 +5,7 @@ cdef class Respond:
 
 cdef class Redirect:
     cdef readonly int status
+    cdef bint elsewhere             # the template itself names a host without a scheme
     cdef tuple parts                # (literal bytes, code of the field that follows)
 
     cdef bytes location(self, bint https, bytes host, bytes path, bytes query, int matched, bytes client)

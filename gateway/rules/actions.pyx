@@ -26,11 +26,14 @@ cdef class Redirect:
     """
 
     def __init__(self, int status, parts):
+        parts = tuple(parts)
         self.status = status
+        self.elsewhere = bool(parts) and parts[0][0].startswith("//")
         self.parts = tuple((literal.encode(), FIELDS[field] if field else T_NONE) for literal, field in parts)
 
     cdef bytes location(self, bint https, bytes host, bytes path, bytes query, int matched, bytes client):
         """The target for a request; `query` comes without "?", None if there is none."""
+        cdef bytes target
         cdef list out = []
         cdef int code
         for literal, code in self.parts:
@@ -49,4 +52,8 @@ cdef class Redirect:
                 out.append(query or b"")
             elif code == T_CLIENT:
                 out.append(client)
-        return b"".join(out)
+        target = b"".join(out)
+        if target.startswith(b"//") and not self.elsewhere:
+            # What a client sent must not turn a path into the name of a host (RFC 3986 section 4.2).
+            target = b"/" + target.lstrip(b"/")
+        return target

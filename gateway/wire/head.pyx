@@ -176,7 +176,7 @@ cdef int check_start(const char *p, uint32_t n, Bounds *bounds) noexcept nogil:
     if lf == NULL:
         if n > bounds.target + 64:
             return R_TARGET_TOO_LONG
-    elif lf - p < 14 or _version(lf - 9, &minor) == R_VERSION or (lf - 10)[0] != 32:
+    elif lf - p < 13 or _version(lf - 9, &minor) == R_VERSION or (lf - 10)[0] != 32:
         return R_VERSION
     return R_OK
 

@@ -26,13 +26,14 @@ cdef inline bint _dots(const char *p, uint32_t n) noexcept nogil:
 
 
 cdef int _hidden(const char *p, uint32_t n) noexcept nogil:
-    """Whether a segment holds a dot segment behind ";", "%2F" or "%5C"."""
+    """Whether a segment holds a dot segment behind ";", "%3B", "%2F" or "%5C"."""
     cdef uint32_t i = 0, start = 0
     cdef bint cut
     while i <= n:
         cut = i == n or p[i] == 59
         if cut or (p[i] == 37 and i + 2 < n
-                   and ((p[i + 1] == 50 and p[i + 2] == 70) or (p[i + 1] == 53 and p[i + 2] == 67))):
+                   and ((p[i + 1] == 50 and p[i + 2] == 70) or (p[i + 1] == 53 and p[i + 2] == 67)
+                        or (p[i + 1] == 51 and p[i + 2] == 66))):
             if _dots(p + start, i - start) and not (start == 0 and i == n):
                 return True
             i += 1 if cut else 3

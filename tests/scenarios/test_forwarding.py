@@ -189,6 +189,20 @@ def test_routes_redirect_respond_and_end_in_404(start_gateway: Starter, start_se
         assert client.get("/bytes/1").status == 200
 
 
+def test_no_client_chooses_the_host_of_a_redirect(start_gateway: Starter) -> None:
+    description = {**site([]), "backends": {}}
+    description["routes"] = [
+        {"match": {"path": "/go"}, "redirect": "/{path_rest}"},
+        {"match": {"path": "/"}, "redirect": "{path}/"},
+    ]
+    gateway = start_gateway(description)
+    with RawClient(gateway.port) as client:
+        assert client.get("/go//evil.com").header("Location") == "/evil.com"
+        assert client.get("/go/evil.com").header("Location") == "/evil.com"
+        assert client.get("//evil.com").header("Location") == "/evil.com/"
+        assert client.get("/a//b").header("Location") == "/a//b/"
+
+
 def test_nothing_a_client_sends_splits_a_location(start_gateway: Starter) -> None:
     description = {**site([]), "backends": {}}
     description["routes"] = [{"match": {"path": "/go/"}, "redirect": "https://x/{path_rest}"}]

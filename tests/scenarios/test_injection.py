@@ -228,6 +228,41 @@ def test_a_client_that_leaves_while_it_waits(stage: Stage, how: How) -> None:
     stage.check()
 
 
+ENDLESS = b"x" * 65536
+
+
+def pouring(head: bytes, block: bytes) -> Script:
+    """Return a script that sends `head`, then `block` until the gateway lets go."""
+
+    def script(connection: socket.socket, _: bytes) -> None:
+        with contextlib.suppress(OSError):
+            connection.sendall(head)
+            while True:
+                connection.sendall(block)
+
+    return script
+
+
+FLOODS = {
+    "length": (HEAD + b"Content-Length: 100000000000\r\n\r\n", ENDLESS),
+    "chunks": (CHUNKED, b"10000\r\n" + ENDLESS + b"\r\n"),
+    "neither": (HEAD + b"\r\n", ENDLESS),
+}
+
+
+@pytest.mark.parametrize("how", HOWS)
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+def test_a_client_that_fails_within_its_answer(stage: Stage, flood: tuple[bytes, bytes], how: How) -> None:
+    stage.server.script = pouring(*flood)
+    with RawClient(stage.gateway.port) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.read(b"\r\n\r\n")
+        if how == "stall":  # reads nothing more: the gateway stops reading from the server, waits, and breaks both
+            stage.settled()
+        leave(client, "close" if how == "stall" else how)
+    stage.check()
+
+
 @pytest.mark.parametrize("how", HOWS)
 def test_a_client_that_fails_between_two_requests(stage: Stage, how: How) -> None:
     stage.server.script = replies(GOOD)
