@@ -12,7 +12,7 @@ from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient
 from tests.support.raw_server import RawServer, replies
-from tests.support.waiting import free_port
+from tests.support.waiting import eventually, free_port
 
 Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
@@ -211,3 +211,20 @@ def test_a_server_at_its_limit_gets_no_more(start_gateway: Starter, start_server
         assert status == 503
         assert one.response().status == 200
         assert other.get("/bytes/1").status == 200
+
+
+def test_an_unused_connection_to_a_server_is_closed_in_time(start_gateway: Starter) -> None:
+    ended: list[float] = []
+
+    def script(connection: socket.socket, _: bytes) -> None:
+        connection.sendall(OK + b"Content-Length: 2\r\n\r\nok")
+        began = time.monotonic()
+        if connection.recv(1) == b"":
+            ended.append(time.monotonic() - began)
+
+    with RawServer(script) as server:
+        gateway = start_gateway(before(server.address, timeouts={"idle": "400ms"}))
+        with RawClient(gateway.port) as client:
+            assert client.get().body == b"ok"
+            eventually(lambda: len(ended) == 1, "the connection to the server to close", 5)
+    assert 0.3 < ended[0] < 2
