@@ -183,12 +183,8 @@ def test_five_gib_to_a_slow_server_leave_the_memory_flat(
 
 
 def test_a_client_that_leaves_takes_its_request_along(start_gateway: Starter) -> None:
-    gone = []
-
-    def script(connection: socket.socket, _: bytes) -> None:
-        gone.append(connection.recv(1))
-
-    with RawServer(script) as server:
+    gone: list[bytes] = []
+    with RawServer(lambda connection, _: gone.append(connection.recv(1))) as server:
         gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
         with RawClient(gateway.port) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
@@ -198,12 +194,8 @@ def test_a_client_that_leaves_takes_its_request_along(start_gateway: Starter) ->
 
 def test_a_client_that_closes_while_it_waits_has_left(start_gateway: Starter) -> None:
     """A FIN a second after the request is no half-close of a script: nobody waits for the answer any more."""
-    gone = []
-
-    def script(connection: socket.socket, _: bytes) -> None:
-        gone.append(connection.recv(1))
-
-    with RawServer(script) as server:
+    gone: list[bytes] = []
+    with RawServer(lambda connection, _: gone.append(connection.recv(1))) as server:
         gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
         with RawClient(gateway.port) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
