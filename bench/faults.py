@@ -47,7 +47,7 @@ class Faults:
             self._kill_worker,
             self._reload,
             self._change_servers,
-            self._change_workers,
+            self.change_workers,
             self._break_site,
             self._rotate_log,
         )
@@ -95,7 +95,8 @@ class Faults:
         await asyncio.sleep(1.0)
         await self._apply(self._site)
 
-    async def _change_workers(self) -> None:
+    async def change_workers(self) -> None:
+        """Have a worker more for a second."""
         await self._apply(self._site | {"workers": 3})
         await asyncio.sleep(1.0)
         await self._apply(self._site)

@@ -172,6 +172,8 @@ async def soak(
     async with serve(mirror, "127.0.0.1", mirror_port):
         async with carried(gateway.port, tally, seed + 1):
             await asyncio.sleep(min(5.0, seconds / 10))
+        # The surplus socket of a worker that is no more stays open, so that nobody in its queue is reset: have it now.
+        await faults.change_workers()
         await asyncio.sleep(QUIET)
         watch.idle_before()
 

@@ -96,7 +96,6 @@ cdef class Client(Receiver):
     cdef int _answer_page(self, int status, bint close) except -1
     cdef int _refuse(self, int reason) except -1
     cdef int _cancel(self) except -1
-    cdef int _abort(self) except -1
     cdef int _close_softly(self) except -1
     cdef int _discard(self) except -1
     cdef int retire(self) except -1

@@ -40,17 +40,13 @@ from gateway.wire.proxy_protocol import MAX_V2 as _MAX_V2, BadHeader, parse as p
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
-        SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_LINGER, AF_INET, AF_INET6, MSG_PEEK
+        SOCK_NONBLOCK, SOCK_CLOEXEC, AF_INET, AF_INET6, MSG_PEEK
     ssize_t c_recv "recv"(int fd, void *buf, size_t n, int flags)
     cdef struct sockaddr:
         unsigned short sa_family
     cdef struct sockaddr_storage:
         unsigned short ss_family
-    cdef struct linger:
-        int l_onoff
-        int l_linger
     int accept4(int fd, sockaddr *address, unsigned int *n, int flags)
-    int setsockopt(int fd, int level, int name, const void *value, unsigned int n)
 
 cdef extern from "<arpa/inet.h>" nogil:
     const char *inet_ntop(int family, const void *address, char *to, unsigned int n)
@@ -166,7 +162,7 @@ cdef class Listener(Conn):
         if self.poller.now - gauge.said > QUIET_NS:
             gauge.said = self.poller.now
             log.warning("%s: %s is turned away: %s", self.frontend.name, client.address.decode(), why)
-        client._abort()
+        client.reset()
 
     cdef int on_deadline(self) except -1:
         """The pause after running out of descriptors is over."""
@@ -885,7 +881,7 @@ cdef class Client(Receiver):
         if self.head_sent:
             # The client has part of an answer; only a broken connection tells it that the rest is missing.
             self._finish(False)
-            return self._abort()
+            return self.reset()
         if (<Retries>(<Backend>ex.backend).retries).after_failure(ex, failure, self.attempts):
             if failure == FAIL_RESET_REUSED:
                 self._uncount()
@@ -931,7 +927,7 @@ cdef class Client(Receiver):
         if self.head_sent:
             self.ex.status = status
             self._finish(False)
-            return self._abort()
+            return self.reset()
         if self.ex is None:
             self.ex = new_exchange()
             self.ex.begin_nameless(self.poller.now)
@@ -1020,15 +1016,6 @@ cdef class Client(Receiver):
             self._finish(False)
         return self.close()
 
-    cdef int _abort(self) except -1:
-        """Break the connection, so that the client can't take what it has for the whole."""
-        cdef linger off
-        off.l_onoff = 1
-        off.l_linger = 0
-        if self.fd >= 0:
-            setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off))
-        return self.close()
-
     cdef int _close_softly(self) except -1:
         """Close after everything has been sent, without a reset that could overtake the answer."""
         self.shutdown()
@@ -1066,7 +1053,7 @@ cdef class Client(Receiver):
             self._drop_upstream()
             if self.ex is not None:
                 self._finish(False)
-            return self._abort()
+            return self.reset()
         return self.close()
 
     cdef int retire(self) except -1:

@@ -85,6 +85,7 @@ cdef class Conn:
     cdef void deadline(self, int64_t ms) noexcept
     cdef int shutdown(self) except -1
     cdef int close(self) except -1
+    cdef int reset(self) except -1
     cdef int _flush_tls(self) except -1
     cdef ssize_t _recv_tls(self, char *to, size_t n) except? -9
     cdef int _keep(self, const char *p, size_t n) except -1

@@ -43,8 +43,12 @@ cdef extern from "<sys/socket.h>" nogil:
         void *msg_control
         size_t msg_controllen
         int msg_flags
+    cdef struct linger:
+        int l_onoff
+        int l_linger
     enum:
-        MSG_NOSIGNAL, SHUT_WR
+        MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_LINGER
+    int setsockopt(int fd, int level, int name, const void *value, unsigned int n)
     int c_shutdown "shutdown"(int fd, int how)
     ssize_t c_recv "recv"(int fd, void *buf, size_t n, int flags)
     ssize_t c_send "send"(int fd, const void *buf, size_t n, int flags)
@@ -498,6 +502,15 @@ cdef class Conn:
             self.fd = -1
             c_close(fd)
         return 0
+
+    cdef int reset(self) except -1:
+        """Break the connection, so that the peer can't take what it has for the whole; unsent bytes go at once."""
+        cdef linger off
+        off.l_onoff = 1
+        off.l_linger = 0
+        if self.fd >= 0:
+            setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off))
+        return self.close()
 
     cdef int on_input(self) except -1:
         raise NotImplementedError

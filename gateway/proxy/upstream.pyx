@@ -39,6 +39,13 @@ cdef extern from "<netinet/tcp.h>" nogil:
     enum:
         TCP_NODELAY
 
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, int *value)
+
+cdef extern from "<linux/sockios.h>" nogil:
+    enum:
+        SIOCOUTQ
+
 cdef extern from "<sys/epoll.h>" nogil:
     enum:
         EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET
@@ -599,9 +606,15 @@ cdef class Upstream(Conn):
         return 0
 
     cdef int abandon(self) except -1:
-        """The receiver wants no more of this: the server learns by the closed connection."""
+        """The receiver wants no more of this: the server learns by the closed connection.
+
+        What it has not taken yet must not wait in our kernel until it reads, which may be never: hence the reset.
+        """
+        cdef int unsent = 0
         self.receiver = None
-        return self.close()
+        if self.fd >= 0 and self.state != U_TUNNEL:     # what a tunnel was given, it delivers
+            ioctl(self.fd, SIOCOUTQ, &unsent)
+        return self.reset() if self.out_len or unsent else self.close()
 
     cdef int close(self) except -1:
         self.state = U_CLOSED

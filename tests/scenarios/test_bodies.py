@@ -1,7 +1,9 @@
 """Bodies in both directions: framing, streaming, back-pressure."""
 
+import contextlib
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -190,6 +192,34 @@ def test_a_client_that_leaves_takes_its_request_along(start_gateway: Starter) ->
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
             eventually(lambda: len(server.heads) == 1, "the request to arrive")
         eventually(lambda: gone == [b""], "the server's connection to close")
+
+
+def test_a_server_that_does_not_read_is_not_left_with_a_request_of_nobody(start_gateway: Starter) -> None:
+    """A close would leave a send buffer in the kernel for as long as the server keeps its window shut."""
+    left, seen = threading.Event(), []
+
+    def script(connection: socket.socket, _: bytes) -> None:
+        left.wait(10)
+        try:
+            while connection.recv(65536):
+                pass
+            seen.append("end")
+        except ConnectionResetError:
+            seen.append("reset")
+
+    with RawServer(script) as server:
+        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
+        with RawClient(gateway.port) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
+            # Until nobody takes any more: the server's window is shut, and so is everything before it.
+            client.socket.settimeout(0.5)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    client.socket.send(bytes(65536))
+        worker = psutil.Process(gateway.workers()[0])
+        eventually(lambda: not any(peer.raddr for peer in worker.net_connections()), "the gateway to let both go")
+        left.set()
+        eventually(lambda: seen == ["reset"], "the server to see the reset")
 
 
 def test_a_client_that_closes_while_it_waits_has_left(start_gateway: Starter) -> None:

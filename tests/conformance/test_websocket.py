@@ -1,0 +1,76 @@
+"""Autobahn's cases of the WebSocket protocol: through the gateway each comes out no worse than without it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import websockets
+from websockets.asyncio.server import ServerConnection, serve
+
+from tests.support.gateway_process import GatewayProcess, site
+from tests.support.waiting import free_port
+
+RANKS = ("FAILED", "WRONG CODE", "UNCLEAN", "NON-STRICT", "INFORMATIONAL", "OK")
+CASES = 301  # all but compression (12 and 13), which the echo server does not do
+LIMIT = 120.0
+
+
+@contextmanager
+def echo_server(port: int) -> Iterator[None]:
+    """Echo every message, in a thread of its own."""
+    ready = threading.Event()
+    over = asyncio.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def echo(connection: ServerConnection) -> None:
+        try:
+            async for message in connection:
+                await connection.send(message)
+        except (websockets.ConnectionClosed, UnicodeDecodeError):
+            pass  # what the case was about
+
+    async def run() -> None:
+        loops.append(asyncio.get_running_loop())
+        async with serve(echo, "127.0.0.1", port, max_size=None, compression=None):
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
+    thread.start()
+    assert ready.wait(10)
+    try:
+        yield
+    finally:
+        loops[0].call_soon_threadsafe(over.set)
+        thread.join(10)
+
+
+def outcomes(port: int, directory: Path) -> dict[str, tuple[int, int]]:
+    """Run the cases against a port: ranks of (behaviour, behaviour at the close) by case."""
+    program = Path(sys.executable).with_name("kosoku")
+    command = [str(program), f"127.0.0.1:{port}", "-x", "12.*", "-x", "13.*", "-p", "4", "-o", str(directory)]
+    subprocess.run(command, check=False, capture_output=True, timeout=LIMIT)
+    (found,) = json.loads((directory / "index.json").read_text()).values()
+    return {name: (RANKS.index(case["behavior"]), RANKS.index(case["behaviorClose"])) for name, case in found.items()}
+
+
+def test_no_case_comes_out_worse_than_without_the_gateway(tmp_path: Path) -> None:
+    port = free_port()
+    description = {**site([]), "backends": {"app": {"servers": [f"127.0.0.1:{port}"]}}}
+    with echo_server(port), GatewayProcess(tmp_path, description) as gateway:
+        direct = outcomes(port, tmp_path / "direct")
+        through = outcomes(gateway.port, tmp_path / "through")
+    assert direct.keys() == through.keys()
+    assert len(through) == CASES
+    assert sum(behaviour == RANKS.index("OK") for behaviour, _ in direct.values()) > 0.9 * CASES
+    worse = {
+        name: (direct[name], through[name])
+        for name in direct
+        if through[name][0] < direct[name][0] or through[name][1] < direct[name][1]
+    }
+    assert worse == {}
