@@ -18,6 +18,7 @@ NO_VENV = "no virtual environments: apt install python3-venv (Debian) or dnf ins
 NO_COMPILER = "no C compiler ({}): apt install gcc (Debian) or dnf install gcc (Fedora)"
 NO_LIBC = "no headers of the C library: apt install libc6-dev (Debian) or dnf install glibc-devel (Fedora)"
 NO_HEADERS = "no headers of Python: apt install python3-dev (Debian) or dnf install python3-devel (Fedora)"
+NO_OPENSSL = "no headers of OpenSSL: apt install libssl-dev (Debian) or dnf install openssl-devel (Fedora)"
 
 
 def environment_problem():
@@ -35,7 +36,7 @@ def compile_problem(compiler, include):
     with tempfile.TemporaryDirectory() as directory:
         source = os.path.join(directory, "probe.c")  # noqa: PTH118
         command = [*compiler, "-I", include, "-c", source, "-o", source + ".o"]
-        for header, problem in (("stdio.h", NO_LIBC), ("Python.h", NO_HEADERS)):
+        for header, problem in (("stdio.h", NO_LIBC), ("Python.h", NO_HEADERS), ("openssl/ssl.h", NO_OPENSSL)):
             with open(source, "w") as file:  # noqa: PTH123
                 file.write("#include <%s>\n" % header)
             try:

@@ -42,6 +42,7 @@ SERVERS = 3
 SAMPLES = 100  # over the whole time
 QUIET = 8.0
 """Seconds until all that idles has been closed: longer than every timeout of the site."""
+LOOKS = 30
 MAX_GROWTH = 0.03
 SLACK = 1 << 20
 """Bytes that a median may grow by in any case: what an allocator does on its own."""
@@ -87,13 +88,17 @@ class Watch:
         self._fds: dict[str, list[int]] = {name: [] for name in pids}
         self._before: dict[str, int] = {}
 
-    def descriptors(self) -> dict[str, int]:
-        """Return how many each process has open."""
-        return {name: process.num_fds() for name, process in self._processes.items()}
+    async def descriptors(self) -> dict[str, int]:
+        """Return how many each process has open between two health checks: the fewest of several looks."""
+        looks = []
+        for _ in range(LOOKS):
+            looks.append({name: process.num_fds() for name, process in self._processes.items()})
+            await asyncio.sleep(0.1)
+        return {name: min(look[name] for look in looks) for name in self._processes}
 
-    def idle_before(self) -> None:
+    async def idle_before(self) -> None:
         """Take the descriptors of now as those of an idle gateway."""
-        self._before = self.descriptors()
+        self._before = await self.descriptors()
 
     async def sample(self, every: float, stop: asyncio.Event) -> None:
         """Sample until told to stop."""
@@ -103,9 +108,9 @@ class Watch:
                 self._fds[name].append(process.num_fds())
             await asyncio.sleep(every)
 
-    def result(self) -> list[Process]:
+    async def result(self) -> list[Process]:
         """Return what became of each, now that the gateway idles again. Its first quarter is warm-up."""
-        after = self.descriptors()
+        after = await self.descriptors()
         rows = []
         for name, rss in self._rss.items():
             quarter = len(rss) // 4
@@ -175,7 +180,7 @@ async def soak(
         # The surplus socket of a worker that is no more stays open, so that nobody in its queue is reset: have it now.
         await faults.change_workers()
         await asyncio.sleep(QUIET)
-        watch.idle_before()
+        await watch.idle_before()
 
         stop = asyncio.Event()
         async with carried(gateway.port, tally, seed), asyncio.TaskGroup() as group:
@@ -184,7 +189,7 @@ async def soak(
             await asyncio.sleep(seconds)
             stop.set()
         await asyncio.sleep(QUIET)
-        processes = watch.result()
+        processes = await watch.result()
 
         async with carried(gateway.port, tally, seed + 2):
             await asyncio.sleep(2.0)

@@ -29,6 +29,7 @@ from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery
 from gateway.config.discovery import Found, Question
 from gateway.inquiry import inquire
 from gateway.proxy import worker
+from gateway.proxy.tls import TICKET_KEY_BYTES
 from gateway.service import PidFile, notify
 from gateway.sockets import Sockets, StartError
 
@@ -106,6 +107,7 @@ class Supervisor:
         self._successor: upgrade.Successor | None = None
         self._cells = loaded.site.workers  # of the Board, one a worker; those that only finish included
         self._log_fd = _open_log(loaded.site)
+        self._ticket_key = os.urandom(TICKET_KEY_BYTES)  # one for all workers: each resumes the others' TLS sessions
         self._children: dict[int, Child] = {}
         self._due: dict[int, float] = {}  # number of a dead child -> when to start the next one
         self._failures: dict[int, int] = {}
@@ -231,7 +233,9 @@ class Supervisor:
 
     def _worker(self, number: int, channel: Channel) -> Work:
         sockets = self._sockets.workers[number]
-        inherited = worker.Inheritance(number, self._board, self._snapshot, self._cells, sockets, self._log_fd, channel)
+        inherited = worker.Inheritance(
+            number, self._board, self._snapshot, self._cells, sockets, self._log_fd, self._ticket_key, channel
+        )
         return lambda: worker.run(inherited)
 
     def _control(self, channel: Channel) -> Work:

@@ -7,7 +7,6 @@ before.
 
 import ipaddress
 import logging
-import ssl
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
@@ -193,11 +192,6 @@ cdef class Client(Receiver):
     def __repr__(self):
         phase = ("ready", "body", "wait", "flush", "linger", "closed", "tunnel")[self.phase]
         return f"<Client {self.address.decode()} {phase}>"
-
-    def start_tls(self, context):
-        self.tls_in = ssl.MemoryBIO()
-        self.tls_out = ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.tls_in, self.tls_out, server_side=True)
 
     cdef int _count_source(self) except -1:
         """Count this connection for its source; False, and not counted, if the source has enough."""

@@ -1,5 +1,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t
+from gateway.proxy.openssl cimport SSL
+from gateway.proxy.tls cimport ServerContext
 
 cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:
@@ -40,7 +42,10 @@ cdef class Poller:
     cdef bint scheduled                 # poll will be called without an event
     cdef bint polling
     cdef char *scratch                  # every read goes here first: an idle connection holds no buffer
-    cdef char *cipher
+    cdef char *cipher                   # what TLS wants to send
+    cdef size_t cipher_len
+    cdef size_t cipher_capacity
+    cdef bint cut                       # the read under TLS has met the peer's FIN
     cdef char *gather
     cdef size_t gathered
     cdef iovec pieces[PIECES]
@@ -72,9 +77,8 @@ cdef class Conn:
     cdef uint32_t out_at
     cdef uint32_t out_len
     cdef uint32_t out_capacity
-    cdef object tls                     # ssl.SSLObject, or None
-    cdef object tls_in
-    cdef object tls_out
+    cdef ServerContext tls              # or None
+    cdef SSL *ssl
 
     cdef int attach(self, Poller poller, int fd, uint32_t events) except -1
     cdef int event(self, uint32_t events) except -1
@@ -86,6 +90,8 @@ cdef class Conn:
     cdef int shutdown(self) except -1
     cdef int close(self) except -1
     cdef int reset(self) except -1
+    cdef int start_tls(self, ServerContext context) except -1
+    cdef int _write_tls(self, int count) except -1
     cdef int _flush_tls(self) except -1
     cdef ssize_t _recv_tls(self, char *to, size_t n) except? -9
     cdef int _keep(self, const char *p, size_t n) except -1

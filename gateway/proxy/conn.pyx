@@ -7,17 +7,20 @@ a connection owns memory only while it holds bytes that its peer does not take.
 """
 
 import logging
-import ssl
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cpython.memoryview cimport PyMemoryView_FromMemory
-from cpython.buffer cimport PyBUF_READ, PyBUF_WRITE
 from cpython.ref cimport Py_INCREF, Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as c_close
+
+from gateway.proxy.openssl cimport (
+    BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index,
+    BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data, BIO_set_init,
+    BIO_set_retry_read, ERR_clear_error, SSL_ERROR_WANT_READ, SSL_ERROR_ZERO_RETURN, SSL_free, SSL_get_error, SSL_read,
+    SSL_set_bio, SSL_shutdown, SSL_write,
+)
 
 
 cdef extern from "<sys/epoll.h>" nogil:
@@ -58,9 +61,9 @@ cdef enum:
     EVENTS = 256
     SWEEP_MS = 100              # how late a deadline may be noticed
     SMALL = 4096                # pieces up to here are copied together instead of being gathered by the kernel
+    RECORD = 16 * 1024          # the most that a TLS record can carry (RFC 8446 section 5.1)
 
 log = logging.getLogger(__name__)
-WANTS_MORE = (ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 cdef inline int64_t monotonic_ns() noexcept nogil:
@@ -81,7 +84,8 @@ cdef class Poller:
         self.deadlines = <int64_t *>malloc(self.capacity * sizeof(int64_t))
         # Sixteen bytes more than is ever read: the scans look at eight bytes at a time.
         self.scratch = <char *>malloc(SCRATCH + 16)
-        self.cipher = <char *>malloc(SCRATCH)
+        self.cipher_capacity = SCRATCH + 4096
+        self.cipher = <char *>malloc(self.cipher_capacity)
         self.gather = <char *>malloc(GATHER)
         if (self.table == NULL or self.deadlines == NULL or self.scratch == NULL or self.cipher == NULL
                 or self.gather == NULL):
@@ -262,6 +266,7 @@ cdef class Conn:
 
     def __dealloc__(self):
         free(self.out)
+        SSL_free(self.ssl)
         if self.fd >= 0:
             c_close(self.fd)
 
@@ -298,7 +303,7 @@ cdef class Conn:
     cdef ssize_t recv(self, char *to, size_t n) except? -9:
         """Read at most n bytes: their count, RECV_END, RECV_AGAIN or RECV_BROKEN. Clears `readable` when drained."""
         cdef ssize_t got
-        if self.tls is not None:
+        if self.ssl != NULL:
             return self._recv_tls(to, n)
         while True:
             got = c_recv(self.fd, to, n, 0)
@@ -316,48 +321,77 @@ cdef class Conn:
             self.readable = 0
             return RECV_AGAIN if errno == EAGAIN else RECV_BROKEN
 
+    cdef int start_tls(self, ServerContext context) except -1:
+        """All from here on is TLS, beginning with the handshake, which the first reads carry."""
+        cdef BIO *bio = BIO_new(_bio_method)
+        if bio == NULL:
+            raise MemoryError
+        self.ssl = context.accept()
+        self.tls = context
+        BIO_set_data(bio, <void *>self)
+        BIO_set_init(bio, 1)
+        SSL_set_bio(self.ssl, bio, bio)
+        return 0
+
     cdef ssize_t _recv_tls(self, char *to, size_t n) except? -9:
-        """As recv. The first reads also carry the handshake; what it has to say goes out from here."""
-        cdef ssize_t got
-        while True:
-            try:
-                got = self.tls.read(n, PyMemoryView_FromMemory(to, n, PyBUF_WRITE))
-                if got > 0:
-                    return got
-                self.readable = 0
-                self.ended = 1
-                return RECV_END
-            except WANTS_MORE:
-                if self._flush_tls() == SENT_BROKEN:
-                    self.readable = 0
-                    return RECV_BROKEN
-            except ssl.SSLError:            # also a ZeroReturn after a malformed record; an alert may be due
-                self._flush_tls()
-                self.readable = 0
-                return RECV_BROKEN
-            if not self.wire_readable:
-                self.readable = 0
-                return RECV_AGAIN
-            got = c_recv(self.fd, self.poller.cipher, SCRATCH, 0)
+        """As recv: as many records as there are and fit. What the handshake has to say goes out from here."""
+        cdef Poller o = self.poller
+        cdef size_t at = 0
+        cdef int got, why
+        o.cut = False
+        while at < n:
+            got = SSL_read(self.ssl, to + at, <int>(n - at))
             if got > 0:
-                if got < SCRATCH and not self.ended:
-                    self.wire_readable = 0
-                self.tls_in.write(PyMemoryView_FromMemory(self.poller.cipher, got, PyBUF_READ))
-            elif got == 0:
-                # A FIN without close_notify. The message framing tells whether anything was cut off.
-                self.readable = self.wire_readable = 0
+                at += got
+                continue
+            why = SSL_get_error(self.ssl, got)
+            if why != SSL_ERROR_WANT_READ:
+                ERR_clear_error()
+            if o.cipher_len and self._flush_tls() == SENT_BROKEN:       # maybe the alert that says why
+                why = -1
+            if at:
+                if why == SSL_ERROR_WANT_READ:
+                    self.readable = 0
+                return at                   # the rest will be said again
+            self.readable = 0
+            if why == SSL_ERROR_WANT_READ:
+                return RECV_AGAIN
+            # A FIN without a goodbye, too, is an end: the framing of the messages tells whether anything was cut off.
+            if why == SSL_ERROR_ZERO_RETURN or o.cut:
                 self.ended = 1
                 return RECV_END
-            elif errno != EINTR:
-                self.readable = self.wire_readable = 0
-                return RECV_AGAIN if errno == EAGAIN else RECV_BROKEN
+            return RECV_BROKEN
+        if o.cipher_len:
+            self._flush_tls()
+        return at
+
+    cdef int _write_tls(self, int count) except -1:
+        """Encrypt and send what was put; as commit. What fits into one record is one, and so is what is sent."""
+        cdef Poller o = self.poller
+        cdef char record[RECORD]
+        cdef size_t total = 0, at = 0
+        cdef int i
+        for i in range(count):
+            total += o.pieces[i].iov_len
+        if count > 1 and total <= RECORD:
+            for i in range(count):
+                memcpy(record + at, o.pieces[i].iov_base, o.pieces[i].iov_len)
+                at += o.pieces[i].iov_len
+            o.pieces[0].iov_base = record
+            o.pieces[0].iov_len = total
+            count = 1
+        for i in range(count):
+            if SSL_write(self.ssl, o.pieces[i].iov_base, <int>o.pieces[i].iov_len) <= 0:
+                ERR_clear_error()
+                o.cipher_len = 0
+                return SENT_BROKEN
+        return self._flush_tls()
 
     cdef int _flush_tls(self) except -1:
-        cdef bytes block
-        if not self.tls_out.pending:
-            return SENT_ALL
-        block = self.tls_out.read()
-        return self._send(PyBytes_AS_STRING(block), PyBytes_GET_SIZE(block))
+        cdef Poller o = self.poller
+        cdef size_t n = o.cipher_len
+        o.cipher_len = 0
+        return self._send(o.cipher, n)
 
     cdef int put(self, const char *p, size_t n) except -1:
         """Add n bytes at p to the write being composed; they must stay where they are until commit."""
@@ -404,14 +438,8 @@ cdef class Conn:
             return SENT_BROKEN
         if count == 0:
             return SENT_PART if self.out_len else SENT_ALL
-        if self.tls is not None:
-            try:
-                for i in range(count):
-                    self.tls.write(PyMemoryView_FromMemory(<char *>o.pieces[i].iov_base, o.pieces[i].iov_len,
-                                                           PyBUF_READ))
-            except ssl.SSLError:
-                return SENT_BROKEN
-            return self._flush_tls()
+        if self.ssl != NULL:
+            return self._write_tls(count)
         if count == 1:
             return self._send(<char *>o.pieces[0].iov_base, o.pieces[0].iov_len)
         if not self.out_len:
@@ -484,12 +512,11 @@ cdef class Conn:
         """Say that nothing more will be sent; under TLS with a close_notify first."""
         if self.fd < 0:
             return 0
-        if self.tls is not None:
-            try:
-                self.tls.unwrap()
-            except (ssl.SSLError, ValueError):
-                pass                        # the peer's half of the goodbye has not come, or never will
-            self._flush_tls()
+        if self.ssl != NULL:
+            SSL_shutdown(self.ssl)
+            ERR_clear_error()
+            if self.poller.cipher_len:
+                self._flush_tls()
         self.finished = 1
         c_shutdown(self.fd, SHUT_WR)
         return 0
@@ -501,6 +528,8 @@ cdef class Conn:
             self.poller.remove(self)
             self.fd = -1
             c_close(fd)
+            SSL_free(self.ssl)
+            self.ssl = NULL
         return 0
 
     cdef int reset(self) except -1:
@@ -523,3 +552,52 @@ cdef class Conn:
 
     cdef int on_deadline(self) except -1:
         return self.close()
+
+
+# What OpenSSL reads from and writes to: a connection's socket, and the buffer that is sent after each step.
+
+cdef int _bio_read(BIO *bio, char *to, int n) noexcept:
+    cdef Conn conn = <Conn>BIO_get_data(bio)
+    cdef ssize_t got
+    BIO_clear_retry_flags(bio)
+    while conn.wire_readable:
+        got = c_recv(conn.fd, to, n, 0)
+        if got > 0:
+            if got < n and not conn.ended:
+                conn.wire_readable = 0
+            return <int>got
+        if got == 0:
+            conn.poller.cut = True          # and again, whoever asks again
+            return 0
+        if errno != EINTR:
+            conn.wire_readable = 0
+            if errno != EAGAIN:
+                return -1
+    BIO_set_retry_read(bio)
+    return -1
+
+
+cdef int _bio_write(BIO *bio, const char *p, int n) noexcept:
+    cdef Poller o = (<Conn>BIO_get_data(bio)).poller
+    cdef size_t wanted = o.cipher_len + n
+    cdef void *grown
+    if wanted > o.cipher_capacity:
+        wanted += SCRATCH
+        grown = realloc(o.cipher, wanted)
+        if grown == NULL:
+            return -1
+        o.cipher = <char *>grown
+        o.cipher_capacity = wanted
+    memcpy(o.cipher + o.cipher_len, p, n)
+    o.cipher_len += n
+    return n
+
+
+cdef long _bio_control(BIO *bio, int command, long value, void *data) noexcept:
+    return 1 if command == BIO_CTRL_FLUSH else 0
+
+
+cdef BIO_METHOD *_bio_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "connection")
+if (_bio_method == NULL or not BIO_meth_set_read(_bio_method, _bio_read)
+        or not BIO_meth_set_write(_bio_method, _bio_write) or not BIO_meth_set_ctrl(_bio_method, _bio_control)):
+    raise MemoryError

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint8_t
 from gateway.board cimport Board
 from gateway.proxy.conn cimport Poller
 from gateway.proxy.log cimport AccessLog
+from gateway.proxy.tls cimport ServerContext
 from gateway.rules.routes cimport RouteTable
 from gateway.wire.head cimport Bounds
 
@@ -22,7 +23,7 @@ cdef class Frontend:
     cdef int connections_per_source     # in all workers
     cdef bint proxy_protocol
     cdef readonly Gauge gauge
-    cdef object tls                     # ssl.SSLContext, or None
+    cdef ServerContext tls              # or None
     cdef object trusted                 # networks, or None
 
     cdef bint trusts(self, str address) except -1

@@ -1,10 +1,10 @@
-import ssl
 from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 
 from gateway.board import Board
 from gateway.proxy.conn import Poller
 from gateway.proxy.log import AccessLog
+from gateway.proxy.tls import ServerContext
 from gateway.rules.routes import RouteTable
 
 class Gauge:
@@ -27,7 +27,7 @@ class Frontend:
         connections: int,
         connections_per_source: int,
         proxy_protocol: bool,
-        tls: ssl.SSLContext | None,
+        tls: ServerContext | None,
         trusted: Iterable[IPv4Network | IPv6Network],
         gauge: Gauge,
     ) -> None: ...

@@ -13,7 +13,7 @@ cdef class Frontend:
 
     def __init__(self, str name, *, int header_bytes, int url_bytes, int header_count, int64_t body_bytes,
                  double header_timeout, double idle_timeout, double body_rate, int connections,
-                 int connections_per_source, bint proxy_protocol, tls, trusted, Gauge gauge):
+                 int connections_per_source, bint proxy_protocol, ServerContext tls, trusted, Gauge gauge):
         self.name = name
         self.bounds.head = header_bytes
         self.bounds.target = url_bytes

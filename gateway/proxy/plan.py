@@ -1,6 +1,5 @@
 """A snapshot made into what a worker works with: servers, backends, routes, pages, frontends."""
 
-import ssl
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
@@ -16,15 +15,15 @@ from gateway.config.snapshot import Snapshot
 from gateway.proxy.hub import Frontend, Gauge, Hub
 from gateway.proxy.log import AccessLog, layout
 from gateway.proxy.retry import Retries
-from gateway.proxy.tls import server_context
+from gateway.proxy.tls import ServerContext
 from gateway.proxy.upstream import Backend, Server
 from gateway.rules.actions import Redirect, Respond
 from gateway.rules.routes import Route, RouteTable
 from gateway.wire.pages import pages
 
 Key = tuple[str, str]
-ContextKey = tuple[Tls, tuple[tuple[Path, bytes], ...]]
-"""The TLS settings of a frontend and the contents of their files."""
+ContextKey = tuple[str, Tls, tuple[tuple[Path, bytes], ...]]
+"""The name of a frontend, its TLS settings and the contents of their files."""
 
 
 class Plan:
@@ -33,12 +32,13 @@ class Plan:
     Servers that a reload does not touch stay the same objects, and so keep their idle connections.
     """
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, ticket_key: bytes) -> None:
         self.hub = hub
+        self._ticket_key = ticket_key
         self.servers: dict[Key, Server] = {}
         self.frontends: dict[Listen, Frontend] = {}
         self._backends: dict[str, Backend] = {}
-        self._contexts: dict[ContextKey, ssl.SSLContext] = {}
+        self._contexts: dict[ContextKey, ServerContext] = {}
         self._log: tuple[int, str] | None = None
 
     def apply(self, snapshot: Snapshot, cells: int, log_fd: int | None) -> None:
@@ -51,12 +51,12 @@ class Plan:
         backends = {name: self._backend(name, snapshot, servers, cells) for name in site.backends}
         routes = RouteTable([_route(i, route, backends) for i, route in enumerate(site.routes)])
         gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
-        contexts: dict[ContextKey, ssl.SSLContext] = {}
+        contexts: dict[ContextKey, ServerContext] = {}
         frontends: dict[Listen, Frontend] = {}
         for model in site.frontends:
             tls = None
             if model.tls is not None:
-                certificates = _context_key(model.tls, snapshot)
+                certificates = _context_key(model, model.tls, snapshot)
                 tls = contexts[certificates] = self._context(certificates)
             frontend = _frontend(model, site.workers, tls, gauges.get(model.name) or Gauge())
             frontends.update(dict.fromkeys(model.listen, frontend))
@@ -82,9 +82,12 @@ class Plan:
         if self._log is not None:
             self._log = (fd, self._log[1])
 
-    def _context(self, key: ContextKey) -> ssl.SSLContext:
-        """The TLS context for certificates; the one there is, if they are the same: its tickets stay good."""
-        return self._contexts.get(key) or server_context(key[0], dict(key[1]))
+    def _context(self, key: ContextKey) -> ServerContext:
+        """The TLS context for certificates; the one there is, if they are the same."""
+        name, tls, contents = key
+        files = dict(contents)
+        pairs = [(files[pair.cert], files[pair.key]) for pair in tls.certificates]
+        return self._contexts.get(key) or ServerContext(name, pairs, tls.min_version, self._ticket_key)
 
     def _server(self, key: Key, snapshot: Snapshot) -> Server:
         slot, address = snapshot.slots[key], snapshot.resolved[key]
@@ -163,12 +166,12 @@ def _route(index: int, model: RouteModel, backends: Mapping[str, Backend]) -> Ro
     return Route(index, match.scheme, match.host, paths, action)
 
 
-def _context_key(tls: Tls, snapshot: Snapshot) -> ContextKey:
+def _context_key(frontend: FrontendModel, tls: Tls, snapshot: Snapshot) -> ContextKey:
     paths = sorted({path for pair in tls.certificates for path in (pair.cert, pair.key)})
-    return tls, tuple((path, snapshot.files[path]) for path in paths)
+    return frontend.name, tls, tuple((path, snapshot.files[path]) for path in paths)
 
 
-def _frontend(model: FrontendModel, workers: int, tls: ssl.SSLContext | None, gauge: Gauge) -> Frontend:
+def _frontend(model: FrontendModel, workers: int, tls: ServerContext | None, gauge: Gauge) -> Frontend:
     limits = model.limits
     return Frontend(
         model.name,

@@ -37,6 +37,7 @@ class Inheritance:
     cells: int
     sockets: list[tuple[Listen, socket.socket]]
     log_fd: int | None
+    ticket_key: bytes
     channel: Channel
 
 
@@ -49,7 +50,7 @@ class Worker:
         self._log_fd = inherited.log_fd
         self._poller = Poller(loop)
         self._hub = Hub(self._poller, inherited.board, inherited.number)
-        self._plan = Plan(self._hub)
+        self._plan = Plan(self._hub, inherited.ticket_key)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._done: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None

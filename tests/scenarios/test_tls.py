@@ -1,5 +1,6 @@
 """TLS towards clients."""
 
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -126,3 +127,109 @@ def test_curl(secure: Secure, tmp_path: Path) -> None:
     sent = run("curl", "-sS", "--cacert", str(authority.ca), "-H", "Transfer-Encoding: chunked", "-H", "Expect: 100-continue",
                "-T", str(upload), "-X", "POST", gateway.url("/sink", "https"))  # fmt: skip
     assert sent == "3000000"
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_every_worker_resumes_the_sessions_of_the_others(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, version: ssl.TLSVersion
+) -> None:
+    description = {**site(start_servers("app1")), "workers": 2}
+    description["frontends"][0]["tls"] = {"certificates": [authority.issue("localhost").as_site()]}
+    gateway = start_gateway(description)
+    context = authority.client_context()
+    context.maximum_version = version
+    session = None
+    for number in range(20):  # the kernel chooses the worker: all twenty by one of two would be chance
+        plain = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as client:
+            client.sendall(b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            while client.recv(65536):
+                pass
+            assert client.session_reused == (number > 0)
+            session = client.session
+
+
+def test_protocols_that_nobody_here_speaks_are_refused(secure: Secure) -> None:
+    """RFC 7301 section 3.2: an alert, instead of a guess at what the client will say."""
+    gateway, authority = secure
+    for offered, spoken in ((["h3", "http/1.1"], "http/1.1"), (["http/1.0"], "http/1.0")):
+        context = authority.client_context()
+        context.set_alpn_protocols(offered)
+        with RawClient(gateway.port, context) as client:
+            assert isinstance(client.socket, ssl.SSLSocket)
+            assert client.socket.selected_alpn_protocol() == spoken
+            assert client.get("/bytes/1").body == b"a"
+    context = authority.client_context()
+    context.set_alpn_protocols(["smtp"])
+    with pytest.raises(ssl.SSLError, match=r"(?i)no.application.protocol"):
+        RawClient(gateway.port, context)
+
+
+@pytest.mark.parametrize("suite", ["AES128-SHA", "ECDHE-RSA-AES128-SHA", "DHE-RSA-AES128-GCM-SHA256"])
+def test_no_suite_without_forward_secrecy_and_authentication(secure: Secure, suite: str) -> None:
+    gateway, authority = secure
+    context = authority.client_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(suite)
+    with pytest.raises((ssl.SSLError, ConnectionResetError)):
+        RawClient(gateway.port, context)
+
+
+class Wire:
+    """A TLS client over buffers: what it sends can be cut anywhere."""
+
+    def __init__(self, port: int, context: ssl.SSLContext) -> None:
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def run(self, step: Callable[[], object], cut: int) -> object:
+        """Repeat a step until it needs nothing more; send in pieces of `cut` bytes."""
+        while True:
+            try:
+                result = step()
+            except ssl.SSLWantReadError:
+                self._send(cut)
+                data = self.socket.recv(65536)
+                assert data, "the gateway has closed"
+                self.incoming.write(data)
+            else:
+                self._send(cut)
+                return result
+
+    def _send(self, cut: int) -> None:
+        data = self.outgoing.read()
+        for at in range(0, len(data), cut):
+            self.socket.send(data[at : at + cut])
+
+
+@pytest.mark.parametrize("cut", [1, 4, 5, 6, 100, 5000])
+def test_records_may_come_in_any_pieces(secure: Secure, cut: int) -> None:
+    gateway, authority = secure
+    wire = Wire(gateway.port, authority.client_context())
+    with wire.socket:
+        wire.run(wire.tls.do_handshake, cut)
+        body = bytes(range(256)) * (100 if cut > 10 else 2)
+        request = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+        for at in range(0, len(request), 1000):  # many records
+            wire.run(lambda at=at: wire.tls.write(request[at : at + 1000]), cut)
+        answer = b""
+        while body not in answer:
+            answer += wire.run(lambda: wire.tls.read(65536), cut)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_damaged_record_ends_the_connection_with_an_alert(secure: Secure) -> None:
+    gateway, authority = secure
+    wire = Wire(gateway.port, authority.client_context())
+    with wire.socket:
+        wire.run(wire.tls.do_handshake, 65536)
+        wire.tls.write(b"GET /bytes/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+        record = bytearray(wire.outgoing.read())
+        record[-1] ^= 1
+        wire.socket.sendall(record)
+        with pytest.raises(ssl.SSLError, match=r"(?i)bad.record.mac"):
+            wire.run(lambda: wire.tls.read(1), 65536)
+    with RawClient(gateway.port, authority.client_context()) as client:
+        assert client.get("/bytes/1").body == b"a"

@@ -1,0 +1,90 @@
+"""What is used of OpenSSL (3.0 and newer); see its manual pages."""
+
+cdef extern from "<openssl/ssl.h>":
+    ctypedef struct SSL:
+        pass
+    ctypedef struct SSL_CTX:
+        pass
+    ctypedef struct SSL_METHOD:
+        pass
+    ctypedef struct BIO:
+        pass
+    ctypedef struct BIO_METHOD:
+        pass
+    ctypedef struct X509:
+        pass
+    ctypedef struct EVP_PKEY:
+        pass
+    ctypedef int (*pem_password_cb)(char *to, int n, int writing, void *data)
+
+    enum:
+        BIO_CTRL_FLUSH, BIO_TYPE_SOURCE_SINK
+        SSL_ERROR_WANT_READ, SSL_ERROR_ZERO_RETURN
+        SSL_MODE_RELEASE_BUFFERS, SSL_SESS_CACHE_OFF
+        SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK
+        TLSEXT_NAMETYPE_host_name, OPENSSL_NPN_NEGOTIATED
+        TLS1_2_VERSION, TLS1_3_VERSION
+    unsigned long long SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION
+    unsigned long long SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA
+
+    const SSL_METHOD *TLS_server_method()
+    SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
+    void SSL_CTX_free(SSL_CTX *context)
+    int SSL_CTX_set_min_proto_version(SSL_CTX *context, int version)
+    unsigned long long SSL_CTX_set_options(SSL_CTX *context, unsigned long long options)
+    long SSL_CTX_set_mode(SSL_CTX *context, long mode)
+    long SSL_CTX_set_session_cache_mode(SSL_CTX *context, long mode)
+    int SSL_CTX_set_session_id_context(SSL_CTX *context, const unsigned char *id, unsigned int n)
+    int SSL_CTX_set_cipher_list(SSL_CTX *context, const char *ciphers)
+    void SSL_CTX_set_read_ahead(SSL_CTX *context, int yes)
+    void SSL_CTX_set_default_read_buffer_len(SSL_CTX *context, size_t n)
+    long SSL_CTX_set_tlsext_ticket_keys(SSL_CTX *context, void *keys, int n)
+    long SSL_CTX_set_tlsext_servername_callback(SSL_CTX *context, int (*callback)(SSL *, int *, void *))
+    long SSL_CTX_set_tlsext_servername_arg(SSL_CTX *context, void *argument)
+    void SSL_CTX_set_alpn_select_cb(
+        SSL_CTX *context,
+        int (*callback)(SSL *, const unsigned char **, unsigned char *, const unsigned char *, unsigned int, void *),
+        void *argument)
+    int SSL_CTX_use_certificate(SSL_CTX *context, X509 *certificate)
+    int SSL_CTX_use_PrivateKey(SSL_CTX *context, EVP_PKEY *key)
+    int SSL_CTX_check_private_key(const SSL_CTX *context)
+    long SSL_CTX_add0_chain_cert(SSL_CTX *context, X509 *certificate)
+
+    SSL *SSL_new(SSL_CTX *context)
+    void SSL_free(SSL *ssl)
+    void SSL_set_accept_state(SSL *ssl)
+    void SSL_set_bio(SSL *ssl, BIO *reading, BIO *writing)
+    SSL_CTX *SSL_set_SSL_CTX(SSL *ssl, SSL_CTX *context)
+    const char *SSL_get_servername(const SSL *ssl, int kind)
+    int SSL_select_next_proto(unsigned char **out, unsigned char *n, const unsigned char *ours, unsigned int ours_n,
+                              const unsigned char *theirs, unsigned int theirs_n)
+    int SSL_read(SSL *ssl, void *to, int n)
+    int SSL_write(SSL *ssl, const void *p, int n)
+    int SSL_shutdown(SSL *ssl)
+    int SSL_get_error(const SSL *ssl, int outcome)
+
+    BIO_METHOD *BIO_meth_new(int kind, const char *name)
+    int BIO_meth_set_read(BIO_METHOD *method, int (*read)(BIO *, char *, int))
+    int BIO_meth_set_write(BIO_METHOD *method, int (*write)(BIO *, const char *, int))
+    int BIO_meth_set_ctrl(BIO_METHOD *method, long (*control)(BIO *, int, long, void *))
+    int BIO_get_new_index()
+    BIO *BIO_new(const BIO_METHOD *method)
+    BIO *BIO_new_mem_buf(const void *p, int n)
+    int BIO_free(BIO *bio)
+    void BIO_set_data(BIO *bio, void *data)
+    void *BIO_get_data(BIO *bio)
+    void BIO_set_init(BIO *bio, int yes)
+    void BIO_set_retry_read(BIO *bio)
+    void BIO_clear_retry_flags(BIO *bio)
+
+cdef extern from "<openssl/pem.h>":
+    X509 *PEM_read_bio_X509_AUX(BIO *bio, X509 **to, pem_password_cb callback, void *data)
+    X509 *PEM_read_bio_X509(BIO *bio, X509 **to, pem_password_cb callback, void *data)
+    EVP_PKEY *PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **to, pem_password_cb callback, void *data)
+    void X509_free(X509 *certificate)
+    void EVP_PKEY_free(EVP_PKEY *key)
+
+cdef extern from "<openssl/err.h>":
+    unsigned long ERR_get_error()
+    void ERR_clear_error()
+    const char *ERR_reason_error_string(unsigned long error)

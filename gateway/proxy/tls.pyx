@@ -1,0 +1,183 @@
+"""TLS towards clients: certificates, chosen by the server name that a client asks for (RFC 6066 section 3).
+
+OpenSSL is called without a layer between: a connection (conn.pyx) feeds it from its socket and sends what it has
+encrypted, so that a request costs no object, and an idle connection keeps no buffer.
+"""
+
+import hashlib
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdlib cimport calloc, free
+
+from cryptography import x509
+
+from gateway.proxy.openssl cimport (
+    BIO, BIO_free, BIO_new_mem_buf, ERR_clear_error, ERR_get_error, ERR_reason_error_string, EVP_PKEY, EVP_PKEY_free,
+    OPENSSL_NPN_NEGOTIATED, PEM_read_bio_PrivateKey, PEM_read_bio_X509, PEM_read_bio_X509_AUX, SSL_CTX_add0_chain_cert,
+    SSL_CTX_check_private_key, SSL_CTX_free, SSL_CTX_new, SSL_CTX_set_alpn_select_cb, SSL_CTX_set_cipher_list,
+    SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options,
+    SSL_CTX_set_read_ahead, SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context,
+    SSL_CTX_set_tlsext_servername_arg, SSL_CTX_set_tlsext_servername_callback, SSL_CTX_set_tlsext_ticket_keys,
+    SSL_CTX_use_PrivateKey, SSL_CTX_use_certificate, SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE,
+    SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION, SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA,
+    SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_get_servername,
+    SSL_new, SSL_select_next_proto, SSL_set_SSL_CTX, SSL_set_accept_state, TLS1_2_VERSION, TLS1_3_VERSION,
+    TLSEXT_NAMETYPE_host_name, TLS_server_method, X509, X509_free,
+)
+
+VERSIONS = {"1.2": TLS1_2_VERSION, "1.3": TLS1_3_VERSION}
+TICKET_KEY_BYTES = 80
+
+cdef enum:
+    READ_BUFFER = 20 * 1024     # ciphertext read at a time: a whole record and the beginning of the next
+
+# Forward secrecy and authenticated encryption only (RFC 9325 section 4.2); of TLS 1.3 every suite is like that.
+cdef bytes CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+cdef bytes PROTOCOLS = b"\x08http/1.1\x08http/1.0"
+
+
+def names_of(pem: bytes) -> tuple[str, ...]:
+    """The DNS names a certificate is for, in lower case; those of the common name only where there is no other."""
+    found = x509.load_pem_x509_certificate(pem)
+    try:
+        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
+    except x509.ExtensionNotFound:
+        common = found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        return tuple(str(name.value).lower() for name in common)
+
+
+cdef class ServerContext:
+    """The certificates of a frontend: the first, and the others by name (exact first, then wildcard).
+
+    name: what sessions may be resumed by (RFC 8446 section 2.2): tickets of one frontend are none of another's.
+    pairs: (certificate chain, private key) in PEM, at least one. min_version: "1.2" or "1.3".
+    ticket_key: 80 bytes, the same in every worker, so that each can resume the sessions of the others.
+    Raises ValueError for a certificate or key that can't be used.
+    """
+
+    def __cinit__(self, str name, pairs, str min_version, bytes ticket_key):
+        cdef int i
+        cdef bytes identity = hashlib.sha256(name.encode()).digest()
+        self.contexts = <SSL_CTX **>calloc(len(pairs), sizeof(SSL_CTX *))
+        if self.contexts == NULL:
+            raise MemoryError
+        self.by_name = {}
+        for i, (cert, key) in enumerate(pairs):
+            self._add(cert, key, VERSIONS[min_version], ticket_key)
+            SSL_CTX_set_session_id_context(self.contexts[i], identity, 32)
+            for known in names_of(cert):
+                self.by_name.setdefault(known.encode(), i)
+        SSL_CTX_set_tlsext_servername_callback(self.contexts[0], choose)
+        SSL_CTX_set_tlsext_servername_arg(self.contexts[0], <void *>self)
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self.count):
+            SSL_CTX_free(self.contexts[i])
+        free(self.contexts)
+
+    cdef SSL *accept(self) except NULL:
+        """The state of a new connection, at the beginning of its handshake; this object must outlive it."""
+        cdef SSL *ssl = SSL_new(self.contexts[0])
+        if ssl == NULL:
+            ERR_clear_error()
+            raise MemoryError
+        SSL_set_accept_state(ssl)
+        return ssl
+
+    cdef int index(self, bytes name) except -1:
+        """Of the certificate for a server name; 0, the first, if there is none."""
+        name = name.lower()
+        found = self.by_name.get(name)
+        if found is None:
+            found = self.by_name.get(b"*." + name.partition(b".")[2], 0)
+        return found
+
+    cdef int _add(self, bytes cert, bytes key, int version, bytes ticket_key) except -1:
+        cdef SSL_CTX *context = SSL_CTX_new(TLS_server_method())
+        if context == NULL:
+            raise MemoryError
+        self.contexts[self.count] = context
+        self.count += 1
+        SSL_CTX_set_min_proto_version(context, version)
+        # A connection that breaks off without a goodbye shows in the framing of its messages.
+        SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF
+                            | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA)
+        SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS)
+        # Sessions live in tickets at the clients; nothing is remembered here.
+        SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF)
+        SSL_CTX_set_read_ahead(context, 1)
+        SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER)
+        SSL_CTX_set_alpn_select_cb(context, select_protocol, NULL)
+        if (SSL_CTX_set_cipher_list(context, CIPHERS) != 1
+                or SSL_CTX_set_tlsext_ticket_keys(context, PyBytes_AS_STRING(ticket_key), TICKET_KEY_BYTES) != 1):
+            raise ValueError(_reason())
+        _use_certificates(context, cert)
+        _use_key(context, key)
+        return 0
+
+
+cdef int _use_certificates(SSL_CTX *context, bytes pem) except -1:
+    """The certificate and those that lead from it to an authority."""
+    cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(pem), <int>PyBytes_GET_SIZE(pem))
+    cdef X509 *certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)
+    cdef int done = certificate != NULL and SSL_CTX_use_certificate(context, certificate) == 1
+    X509_free(certificate)
+    while done:
+        certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)
+        if certificate == NULL:
+            ERR_clear_error()           # the end of the file is an error, too
+            break
+        if SSL_CTX_add0_chain_cert(context, certificate) != 1:
+            X509_free(certificate)
+            done = False
+    BIO_free(bio)
+    if not done:
+        raise ValueError(_reason())
+    return 0
+
+
+cdef int _use_key(SSL_CTX *context, bytes pem) except -1:
+    cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(pem), <int>PyBytes_GET_SIZE(pem))
+    cdef EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL)
+    cdef int done = (key != NULL and SSL_CTX_use_PrivateKey(context, key) == 1
+                     and SSL_CTX_check_private_key(context) == 1)
+    EVP_PKEY_free(key)
+    BIO_free(bio)
+    if not done:
+        raise ValueError(_reason())
+    return 0
+
+
+cdef str _reason():
+    cdef const char *text = ERR_reason_error_string(ERR_get_error())
+    ERR_clear_error()
+    return "TLS: " + (text.decode() if text != NULL else "the certificate or its key can't be used")
+
+
+cdef int no_password(char *to, int n, int writing, void *data) noexcept nogil:
+    """Instead of OpenSSL's question on the terminal."""
+    return -1
+
+
+cdef int choose(SSL *ssl, int *alert, void *owner) noexcept:
+    """The client has named the server it wants."""
+    cdef const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
+    cdef ServerContext context = <ServerContext>owner
+    cdef int i
+    if name == NULL:
+        return SSL_TLSEXT_ERR_NOACK
+    i = context.index(<bytes>name)
+    if i > 0:
+        SSL_set_SSL_CTX(ssl, context.contexts[i])
+    return SSL_TLSEXT_ERR_OK
+
+
+cdef int select_protocol(SSL *ssl, const unsigned char **out, unsigned char *n, const unsigned char *offered,
+                         unsigned int offered_n, void *_) noexcept:
+    """The client has said which protocols it speaks: one of ours, or the handshake fails (RFC 7301 section 3.2)."""
+    if SSL_select_next_proto(<unsigned char **>out, n, PROTOCOLS, <unsigned int>PyBytes_GET_SIZE(PROTOCOLS), offered,
+                             offered_n) != OPENSSL_NPN_NEGOTIATED:
+        return SSL_TLSEXT_ERR_ALERT_FATAL
+    return SSL_TLSEXT_ERR_OK
