@@ -4,7 +4,7 @@
 #   DEMO      arguments of the demo, such as DEMO="--port 9090"
 #   PYTEST    arguments of pytest, such as PYTEST="tests/wire -k chunked"
 #   FUZZ_SECONDS  how long `make fuzz` goes on (60)
-#   BENCH     arguments of the benchmark, such as BENCH="--rounds 9"
+#   BENCH     arguments of the benchmarks, such as BENCH="--cases TLS --rounds 9"
 #   SECONDS   how long the soak lasts (600)
 
 PYTHON ?= python3
@@ -26,10 +26,10 @@ INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constra
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test style types build format bench soak fuzz peers clean
+.PHONY: help demo test style types build format bench bench-quick soak fuzz peers clean
 
 help:  ## this list
-	@awk -F ':.*##' '/^[a-z]+:.*##/ {printf "make %-8s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load agents
 	@exec $(BIN)/gateway demo $(DEMO)
@@ -51,8 +51,11 @@ format: $(VENV)/.tools  ## let ruff set the code and mend what it can
 
 build: $(VENV)/.built  ## the compiled modules, in place
 
-bench: peers $(VENV)/.tools $(VENV)/.built  ## CPU per request beside nginx and HAProxy (about three minutes)
-	@$(BIN)/python -m bench.compare $(BENCH)
+bench: peers $(VENV)/.tools $(VENV)/.built  ## the gateway beside other proxies: everything that is measured
+	@$(BIN)/python -m bench.run $(BENCH)
+
+bench-quick: peers $(VENV)/.tools $(VENV)/.built  ## the short form: CPU per request beside nginx and HAProxy, three minutes
+	@$(BIN)/python -m bench.run --quick $(BENCH)
 
 soak: $(VENV)/.tools $(VENV)/.built  ## mixed traffic with faults for ten minutes: nothing may grow, all is explained
 	@$(BIN)/python -m bench.soak --seconds $(SECONDS)
@@ -71,6 +74,9 @@ peers:
 	@missing=; \
 	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
+	done; \
+	for pair in openssl/ssl.h:libssl-dev; do \
+	    [ -e "/usr/include/$${pair%%:*}" ] || missing="$$missing $${pair##*:}"; \
 	done; \
 	[ -z "$$missing" ] && exit 0; \
 	if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \

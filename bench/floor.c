@@ -1,9 +1,10 @@
 /* The floor: what any proxy on this machine pays to the kernel. A relay that parses nothing.
  *
- *     floor PORT ORIGIN_PORT
+ *     floor PORT ORIGIN_PORT WORKERS
  *
  * Each client connection has an upstream connection of its own. Per request there are four system calls, receive
- * and send on either side, and a share of an epoll_wait; whatever a proxy costs above that is its own work.
+ * and send on either side, and a share of an epoll_wait; whatever a proxy costs above that is its own work. Workers
+ * are processes with a listening socket each, among which the kernel shares out the clients (SO_REUSEPORT).
  */
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
@@ -12,10 +13,11 @@
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { MAX_CONNECTIONS = 4096, BUFFER = 1 << 16 };
+enum { MAX_CONNECTIONS = 65536, BUFFER = 1 << 16 };
 
 static int partners[MAX_CONNECTIONS];   /* by file descriptor: the other side; 0 = not open */
 
@@ -76,16 +78,26 @@ static void relay(int fd)
 
 int main(int argc, char **argv)
 {
-    if (argc < 3)
+    if (argc < 4)
         return 2;
     int one = 1;
+    struct rlimit files;
     struct sockaddr_in address = local(atoi(argv[1])), origin = local(atoi(argv[2]));
     struct epoll_event event = {.events = EPOLLIN}, events[256];
 
+    getrlimit(RLIMIT_NOFILE, &files);
+    files.rlim_cur = files.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &files);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int i = 1; i < atoi(argv[3]); i++)
+        if (fork() == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            break;
+        }
     int listener = socket(AF_INET, SOCK_STREAM, 0), poll = epoll_create1(0);
     setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 1024)) {
+    setsockopt(listener, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 4096)) {
         perror("listen");
         return 1;
     }

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,11 @@ def needs(*names: str) -> pytest.MarkDecorator:
     """Return a mark that leaves a test out, and says so, where one of those programs is missing."""
     missing = [name for name in names if shutil.which(name, path=SEARCH) is None]
     return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def needs_header(name: str, package: str) -> pytest.MarkDecorator:
+    """Return a mark that leaves a test out, and says so, where a C header is missing; `package` has it."""
+    return pytest.mark.skipif(not Path("/usr/include", name).exists(), reason=f"not installed: {package}")
 
 
 def run(*command: str, seconds: float = 30.0) -> str:

@@ -1,0 +1,161 @@
+"""Origins, proxies and load generator of a measurement: all run at once, each where it belongs."""
+
+import http.client
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.build import build
+from bench.load import Generator, Load
+from bench.meter import Usage
+from bench.peers.peer import Peer, Setup
+from tests.support.certificates import Authority
+from tests.support.waiting import answers, free_port
+
+FAST_DIRECTORY = Path("/dev/shm")  # noqa: S108 - logs go to memory: not the disk is measured
+START_SECONDS = 20.0
+STOP_SECONDS = 15.0
+MAX_IDLE = 0.05  # of a processor
+
+
+class FarmFailed(Exception):
+    """A program does not start, or does not do what it must; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a farm is made: `servers` behind each proxy, its workers, and who may use which processors (see taskset)."""
+
+    servers: int = 3
+    workers: int = 1
+    features: bool = False
+    proxy_cores: str = "1"
+    load_cores: str = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A proxy that runs; `pid` is the first of its processes."""
+
+    peer: Peer
+    setup: Setup
+    pid: int
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.peer.name
+
+    def port(self, load: Load) -> int:
+        """The port for a load."""
+        return self.setup.tls_port if load.tls else self.setup.port
+
+
+@dataclass(frozen=True, slots=True)
+class Farm:
+    """What runs: the proxies in turn order, the generator that loads them, the port of the origin."""
+
+    generator: Generator
+    proxies: Sequence[Running]
+    origin: int
+
+    def counters(self) -> tuple[int, int]:
+        """Return how many connections have carried requests to the origin, and how many these were."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.origin, timeout=10)
+        connection.request("GET", "/stats")
+        connections, requests = connection.getresponse().read().split()
+        connection.close()
+        return int(connections), int(requests)
+
+
+@contextmanager
+def process_on(process: "subprocess.Popen[bytes]", port: int, log: Path) -> Iterator[int]:
+    """Give the pid once `port` accepts, and end the process afterwards. Raises FarmFailed."""
+    try:
+        end = time.monotonic() + START_SECONDS
+        while not answers("127.0.0.1", port):
+            if process.poll() is not None or time.monotonic() > end:
+                raise FarmFailed(f"does not start: {process.args!r}\n{log.read_text(errors='replace')}")
+            time.sleep(0.005)
+        yield process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def directory() -> Iterator[Path]:
+    """Give a directory in memory that also those can use who drop their rights."""
+    with tempfile.TemporaryDirectory(dir=FAST_DIRECTORY) as name:
+        path = Path(name)
+        path.chmod(0o711)
+        yield path
+
+
+@contextmanager
+def origin(place: Path, servers: int, cores: str) -> Iterator[int]:
+    """Run one origin that is `servers` servers and give its port. Raises FarmFailed."""
+    port = free_port()
+    command = ["taskset", "-c", cores, build("origin", place), str(port), str(servers)]
+    log = place / "origin.err"
+    with log.open("wb") as err:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
+    with process_on(process, port, log):
+        yield port
+
+
+def addresses(port: int, servers: int) -> tuple[str, ...]:
+    """Return the addresses on which origin.c listens."""
+    return tuple(f"127.0.{i // 250}.{1 + i % 250}:{port}" for i in range(servers))
+
+
+@contextmanager
+def farm(peers: Sequence[Peer], layout: Layout) -> Iterator[Farm]:
+    """Run all of it. Raises FarmFailed."""
+    with ExitStack() as stack:
+        place = stack.enter_context(directory())
+        certificate = Authority(place).issue("localhost")
+        port = stack.enter_context(origin(place, layout.servers, layout.load_cores))
+        proxies = []
+        for peer in peers:
+            setup = Setup(
+                place,
+                free_port(),
+                free_port(),
+                addresses(port, layout.servers),
+                certificate.cert,
+                certificate.key,
+                layout.workers,
+                layout.proxy_cores,
+                layout.features,
+            )
+            log = place / f"{peer.name}.err"
+            proxies.append(Running(peer, setup, stack.enter_context(process_on(peer.start(setup), setup.port, log))))
+        yield Farm(Generator(place, layout.load_cores), proxies, port)
+
+
+def refuse_busy(proxies: Sequence[Running]) -> None:
+    """Raise FarmFailed if a proxy works while it has nothing to do: it would slow the others' turns."""
+    before = {proxy.name: Usage.of(proxy.pid) for proxy in proxies}
+    start = time.monotonic()
+    time.sleep(0.5)
+    elapsed = time.monotonic() - start
+    for proxy in proxies:
+        share = Usage.of(proxy.pid).since(before[proxy.name]).total / 1e6 / elapsed
+        if share > MAX_IDLE:
+            raise FarmFailed(f"{proxy.name} uses {share:.0%} of a processor while idle: no fair comparison")
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0))

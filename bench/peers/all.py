@@ -1,0 +1,12 @@
+"""Every proxy that can take part, in the order in which they take turns."""
+
+from bench.peers.floor import FLOOR
+from bench.peers.gateway import GATEWAY
+from bench.peers.haproxy import HAPROXY
+from bench.peers.nginx import NGINX
+
+MEASURED_AGAINST = (NGINX.name, HAPROXY.name)
+"""The peers whose better one is the yardstick."""
+CORE = (GATEWAY, NGINX, HAPROXY, FLOOR)
+"""Those that every case is measured with."""
+PEERS = CORE

@@ -1,0 +1,45 @@
+"""The gateway: least connections and a log line per request, or everything at once (`features`)."""
+
+import sys
+from typing import Any
+
+import yaml
+
+from bench.peers.peer import Peer, Setup
+
+ROUTES = 1000
+"""Routes before the one that holds, with `features`."""
+LIMITS = {"connections": 1_000_000, "connections_per_source": 1_000_000, "idle_timeout": "10m"}
+
+
+def site(setup: Setup) -> dict[str, Any]:
+    """Return the site file."""
+    backend: dict[str, Any] = {
+        "balance": "measured" if setup.features else "least-connections",
+        "servers": [{"name": f"app{i}", "address": server} for i, server in enumerate(setup.servers)],
+    }
+    routes: list[dict[str, Any]] = [{"backend": "app"}]
+    if setup.features:
+        backend["affinity"] = {"cookie": "SRV"}
+        routes[:0] = [{"match": {"path": f"/area-{i}/"}, "backend": "app"} for i in range(ROUTES)]
+    certificates = [{"cert": str(setup.cert), "key": str(setup.key)}]
+    return {
+        "workers": setup.workers,
+        "access_log": {"path": str(setup.directory / "gateway.access"), "format": "json"},
+        "frontends": [
+            {"listen": f"127.0.0.1:{setup.port}", "limits": LIMITS},
+            {"listen": f"127.0.0.1:{setup.tls_port}", "limits": LIMITS, "tls": {"certificates": certificates}},
+        ],
+        "backends": {"app": backend},
+        "routes": routes,
+    }
+
+
+def command(setup: Setup) -> list[str]:
+    """Write a site file and return the gateway's command."""
+    path = setup.directory / "gateway.yaml"
+    path.write_text(yaml.safe_dump(site(setup)))
+    return [sys.executable, "-m", "gateway", "run", str(path)]
+
+
+GATEWAY = Peer("gateway", sys.executable, command, ("-m", "gateway", "--version"))

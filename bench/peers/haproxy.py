@@ -1,0 +1,51 @@
+"""HAProxy: connections to servers shared among clients, leastconn, a log line per request; it can't buffer its log."""
+
+from bench.peers.peer import Peer, Setup, indented
+
+TEMPLATE = """
+global
+    nbthread {workers}
+    maxconn 9900
+    log stdout format raw local0
+    ssl-default-bind-options ssl-min-ver TLSv1.3
+defaults
+    mode http
+    log global
+    option httplog
+    option forwardfor
+    http-reuse always
+    timeout connect 2s
+    timeout client 600s
+    timeout server 60s
+    timeout tunnel 600s
+frontend web
+    bind 127.0.0.1:{port}{shards}
+    bind 127.0.0.1:{tls_port} ssl crt {pem}{shards}
+    http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
+    http-request set-header X-Forwarded-Proto http if !{{ ssl_fc }}
+    default_backend app
+backend app
+    balance leastconn
+    {servers}
+"""
+
+
+def command(setup: Setup) -> list[str]:
+    """Write HAProxy's configuration and return its command."""
+    pem = setup.directory / "haproxy.pem"
+    pem.write_bytes(setup.cert.read_bytes() + setup.key.read_bytes())
+    path = setup.directory / "haproxy.cfg"
+    path.write_text(
+        TEMPLATE.format(
+            port=setup.port,
+            tls_port=setup.tls_port,
+            servers=indented([f"server app{i} {server}" for i, server in enumerate(setup.servers)], 4),
+            pem=pem,
+            workers=setup.workers,
+            shards=" shards by-thread" if setup.workers > 1 else "",
+        )
+    )
+    return ["haproxy", "-db", "-f", str(path)]
+
+
+HAPROXY = Peer("haproxy", "haproxy", command, ("-v",))
