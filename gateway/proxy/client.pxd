@@ -68,6 +68,7 @@ cdef class Client(Receiver):
     cdef ssize_t _head(self, const char *p, size_t n) except -1
     cdef ssize_t _body(self, const char *p, size_t n) except -1
     cdef int _body_done(self) except -1
+    cdef int _relayed(self, size_t n) except -1
     cdef int _tunnel_end_from_client(self) except -1
     cdef int _tunnel_over(self) except -1
     cdef int _put_trailers(self, Conn to, Out *trailers) except -1

@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memmove
 
 from gateway.balance.policy cimport MAX_TRIED
 from gateway.board cimport MAX_WORKERS, SOURCE_ROWS, CountRow
-from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_END, SCRATCH, SENT_BROKEN, SENT_PART
+from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_END, RELAY, SCRATCH, SENT_BROKEN, SENT_PART
 from gateway.proxy.exchange cimport new_exchange, recycle
 from gateway.proxy.retry cimport Retries
 from gateway.proxy.upstream cimport FAIL_BAD, FAIL_CONNECT, FAIL_RESET_REUSED, FAIL_TIMEOUT
@@ -326,6 +326,12 @@ cdef class Client(Receiver):
                         self.stash_len += <uint32_t>got
                         self.stash_waits = 0
                         continue
+                elif (self.phase == C_BODY and self.body_left > RELAY and not self.chunked_request and self.ssl == NULL
+                        and self.ex.replay_lost):
+                    got = self.upstream.relay(self, RELAY)
+                    if got > 0:
+                        self._relayed(got)
+                        continue
                 else:
                     got = self.recv(self.poller.scratch, SCRATCH)
                     if got > 0:
@@ -517,6 +523,20 @@ cdef class Client(Receiver):
             else:
                 self._refuse(R_CHUNK)
                 return n
+
+    cdef int _relayed(self, size_t n) except -1:
+        """So many bytes of the body have gone to the server without passing through here."""
+        if self.blocked:
+            self.body_clock += self.poller.now - self.blocked
+            self.blocked = 0
+        self.body_left -= n
+        self.ex.bytes_in += n
+        if self.upstream.out_len:
+            self.deadline(FOREVER)          # the server's turn
+            self.blocked = self.poller.now
+        else:
+            self._body_patience()
+        return self.upstream.patience()
 
     cdef int _body_patience(self) except -1:
         """Wait for more of the body: not for longer than a pause may be, nor than the slowest rate allows in all."""
@@ -778,6 +798,10 @@ cdef class Client(Receiver):
             self.put(b"\r\n", 2)
         else:
             self.put(p, n)
+        return 0
+
+    cdef int on_relayed(self, Upstream u, size_t n) except -1:
+        self.ex.bytes_out += n
         return 0
 
     cdef int on_read_end(self, Upstream u) except -1:

@@ -12,6 +12,7 @@ cdef enum:
     SCRATCH = 128 * 1024        # bytes read at a time; also bounds what one connection can have pending
     GATHER = 64 * 1024          # small pieces of one write are copied together here
     PIECES = 256                # pieces of one write
+    RELAY = 128 * 1024          # bytes moved at a time from socket to socket; what ends a body is always copied
 
 cdef enum:
     FOREVER = 0x7FFFFFFFFFFFFFFF
@@ -45,6 +46,7 @@ cdef class Poller:
     cdef char *cipher                   # what TLS wants to send
     cdef size_t cipher_len
     cdef size_t cipher_capacity
+    cdef int pipe[2]                    # between two sockets: empty but within relay
     cdef bint cut                       # the read under TLS has met the peer's FIN
     cdef char *gather
     cdef size_t gathered
@@ -83,6 +85,7 @@ cdef class Conn:
     cdef int attach(self, Poller poller, int fd, uint32_t events) except -1
     cdef int event(self, uint32_t events) except -1
     cdef ssize_t recv(self, char *to, size_t n) except? -9
+    cdef ssize_t relay(self, Conn source, size_t n) except? -9
     cdef int put(self, const char *p, size_t n) except -1
     cdef int commit(self) except -1
     cdef int flush(self) except -1

@@ -57,6 +57,16 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_send "send"(int fd, const void *buf, size_t n, int flags)
     ssize_t sendmsg(int fd, const msghdr *msg, int flags)
 
+cdef extern from "<fcntl.h>" nogil:
+    enum:
+        O_CLOEXEC, O_NONBLOCK, F_SETPIPE_SZ, SPLICE_F_MOVE, SPLICE_F_NONBLOCK
+    int fcntl(int fd, int command, int value)
+    ssize_t splice(int source, void *_, int to, void *__, size_t n, unsigned int flags)
+
+cdef extern from "<unistd.h>" nogil:
+    int pipe2(int *fds, int flags)
+    ssize_t c_read "read"(int fd, void *to, size_t n)
+
 cdef enum:
     EVENTS = 256
     SWEEP_MS = 100              # how late a deadline may be noticed
@@ -92,6 +102,10 @@ cdef class Poller:
             raise MemoryError
         memset(self.table, 0, self.capacity * sizeof(PyObject *))
         self.highest = -1
+        if pipe2(self.pipe, O_CLOEXEC | O_NONBLOCK) < 0:
+            raise OSError(errno, "cannot create a pipe")
+        # Where a user may not have so many pages in pipes it stays smaller, and takes more turns.
+        fcntl(self.pipe[1], F_SETPIPE_SZ, 2 * RELAY)
 
     def __init__(self, loop):
         self.loop = loop
@@ -108,6 +122,9 @@ cdef class Poller:
         free(self.gather)
         if self.fd >= 0:
             c_close(self.fd)
+        if self.pipe[1] > 0:
+            c_close(self.pipe[0])
+            c_close(self.pipe[1])
 
     def stop(self):
         """Close every connection and leave the event loop."""
@@ -392,6 +409,40 @@ cdef class Conn:
         cdef size_t n = o.cipher_len
         o.cipher_len = 0
         return self._send(o.cipher, n)
+
+    cdef ssize_t relay(self, Conn source, size_t n) except? -9:
+        """Move at most n bytes from the source's socket to this one, without copying them; returns as source.recv.
+
+        Neither side may use TLS, and nothing may be kept here. What this socket does not take at once is kept, so the
+        pipe between the two (splice(2)) is empty again, and one is enough for a process.
+        """
+        cdef Poller o = self.poller
+        cdef ssize_t got, sent, left
+        while True:
+            got = splice(source.fd, NULL, o.pipe[1], NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+            if got >= 0 or errno != EINTR:
+                break
+        if got <= 0:
+            source.readable = 0
+            if got == 0:
+                source.ended = 1
+                return RECV_END
+            return RECV_AGAIN if errno == EAGAIN else RECV_BROKEN
+        left = got
+        while left:
+            sent = splice(o.pipe[0], NULL, self.fd, NULL, left, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+            if sent > 0:
+                left -= sent
+            elif errno != EINTR:
+                break                       # full, or broken, which its own event will say
+        while left:
+            sent = c_read(o.pipe[0], o.gather, min(left, GATHER))
+            if sent > 0:
+                self._keep(o.gather, sent)
+                left -= sent
+            elif errno != EINTR:
+                raise OSError(errno, "a pipe has lost its bytes")
+        return got
 
     cdef int put(self, const char *p, size_t n) except -1:
         """Add n bytes at p to the write being composed; they must stay where they are until commit."""

@@ -71,6 +71,7 @@ cdef class Receiver(Conn):
     cdef int on_head(self, Upstream u, const char *p, Head *h, int framing) except -1
     cdef int on_upgrade(self, Upstream u, const char *p, Head *h) except -1
     cdef int on_body(self, Upstream u, const char *p, size_t n) except -1
+    cdef int on_relayed(self, Upstream u, size_t n) except -1
     cdef int on_trailers(self, Upstream u, const char *p, size_t n) except -1
     cdef int on_tunnel_end(self, Upstream u) except -1
     cdef int on_read_end(self, Upstream u) except -1

@@ -16,7 +16,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memmove
 from posix.unistd cimport close as c_close
 
-from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_BROKEN, SCRATCH, SENT_ALL, SENT_BROKEN
+from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_BROKEN, RELAY, SCRATCH, SENT_ALL, SENT_BROKEN
 from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_next, chunk_start
 from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 from gateway.wire.head cimport F_COOKIE, M_HEAD, MAX_FIELDS, R_MORE, R_OK, Bounds, find_end, scan_response
@@ -296,6 +296,9 @@ cdef class Receiver(Conn):
     cdef int on_body(self, Upstream u, const char *p, size_t n) except -1:
         raise NotImplementedError
 
+    cdef int on_relayed(self, Upstream u, size_t n) except -1:
+        raise NotImplementedError
+
     cdef int on_trailers(self, Upstream u, const char *p, size_t n) except -1:
         raise NotImplementedError
 
@@ -432,6 +435,14 @@ cdef class Upstream(Conn):
                     self.partial_len += <uint32_t>got
                     self.patience()
                     self._input(self.partial, self.partial_len)
+                    continue
+            elif (self.state == U_BODY and self.framing == FRAME_LENGTH and self.left > RELAY
+                    and self.receiver.ssl == NULL):
+                got = self.receiver.relay(self, RELAY)
+                if got > 0:
+                    self.left -= got
+                    self.patience()
+                    self.receiver.on_relayed(self, got)
                     continue
             else:
                 got = self.recv(self.poller.scratch, SCRATCH)

@@ -1,6 +1,8 @@
 """Bodies in both directions: framing, streaming, back-pressure."""
 
 import contextlib
+import hashlib
+import random
 import socket
 import subprocess
 import threading
@@ -265,3 +267,46 @@ def test_a_client_may_close_its_half_early(start_gateway: Starter, start_servers
         client.end()
         assert client.response().body == b"app1"
         assert client.is_closed()
+
+
+def slowly(connection: socket.socket, size: int) -> str:
+    """Take `size` bytes in pieces of all sizes, some late; their digest."""
+    digest = hashlib.sha256()
+    taken = 0
+    while taken < size:
+        data = connection.recv(min(size - taken, 1 + taken * 7919 % 200_000))
+        assert data
+        taken += len(data)
+        digest.update(data)
+        if taken % 5 == 0:
+            time.sleep(0.005)
+    return digest.hexdigest()
+
+
+def test_a_large_body_is_the_same_after_a_slow_way(start_gateway: Starter) -> None:
+    """Large bodies are moved from socket to socket; what the slower one does not take must stay in its place."""
+    body = random.Random(1).randbytes(20_000_000)
+    came = []
+
+    def script(connection: socket.socket, head: bytes) -> None:
+        start = head.partition(b"\r\n\r\n")[2]
+        rest = slowly(connection, len(body) - len(start)) if not start else None
+        assert rest is not None  # the head comes alone: the client waits before it sends the body
+        came.append(rest)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        connection.recv(1)
+
+    with RawServer(script) as server:
+        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
+        with RawClient(gateway.port) as client:
+            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body))
+            eventually(lambda: len(server.heads) == 1, "the head to arrive")
+            client.send(body)
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):  # and not a byte more
+                head += client.socket.recv(1)
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            digest = hashlib.sha256(body).hexdigest()
+            assert came == [digest]
+            assert slowly(client.socket, len(body)) == digest
