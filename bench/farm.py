@@ -8,14 +8,14 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.build import build
 from bench.load import Generator, Load
 from bench.meter import Usage
 from bench.peers.peer import Peer, Setup
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, Certificate
 from tests.support.waiting import answers, free_port
 
 FAST_DIRECTORY = Path("/dev/shm")  # noqa: S108 - logs go to memory: not the disk is measured
@@ -30,13 +30,21 @@ class FarmFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a farm is made: `servers` behind each proxy, its workers, and who may use which processors (see taskset)."""
+    """How a farm is made: `servers` behind each proxy, see Setup for `routes` and `features`, and who may use which
+    processors (see taskset). With `direct`, last in turn, the origin takes part without a proxy before it.
+    """
 
     servers: int = 3
     workers: int = 1
+    routes: int = 0
     features: bool = False
+    direct: bool = False
     proxy_cores: str = "1"
     load_cores: str = "0"
+
+
+DIRECT = Peer("direct", "cc", lambda _: [], tls=False)
+"""No proxy: the origin itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +111,15 @@ def directory() -> Iterator[Path]:
 
 
 @contextmanager
-def origin(place: Path, servers: int, cores: str) -> Iterator[int]:
-    """Run one origin that is `servers` servers and give its port. Raises FarmFailed."""
+def origin(place: Path, servers: int, cores: str) -> Iterator[tuple[int, int]]:
+    """Run one origin that is `servers` servers; give its port and pid. Raises FarmFailed."""
     port = free_port()
     command = ["taskset", "-c", cores, build("origin", place), str(port), str(servers)]
     log = place / "origin.err"
     with log.open("wb") as err:
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
-    with process_on(process, port, log):
-        yield port
+    with process_on(process, port, log) as pid:
+        yield port, pid
 
 
 def addresses(port: int, servers: int) -> tuple[str, ...]:
@@ -119,29 +127,52 @@ def addresses(port: int, servers: int) -> tuple[str, ...]:
     return tuple(f"127.0.{i // 250}.{1 + i % 250}:{port}" for i in range(servers))
 
 
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What is there before any proxy: a directory, a certificate, the origin."""
+
+    place: Path
+    certificate: Certificate
+    port: int
+    pid: int
+    layout: Layout
+
+    def setup(self) -> Setup:
+        """Return what another proxy is told."""
+        layout = self.layout
+        return Setup(
+            self.place,
+            free_port(),
+            free_port(),
+            addresses(self.port, layout.servers),
+            self.certificate.cert,
+            self.certificate.key,
+            layout.workers,
+            layout.proxy_cores,
+            layout.routes,
+            layout.features,
+        )
+
+
+@contextmanager
+def ground(layout: Layout) -> Iterator[Ground]:
+    """Run the origin. Raises FarmFailed."""
+    with directory() as place, origin(place, layout.servers, layout.load_cores) as (port, pid):
+        yield Ground(place, Authority(place).issue("localhost"), port, pid, layout)
+
+
 @contextmanager
 def farm(peers: Sequence[Peer], layout: Layout) -> Iterator[Farm]:
     """Run all of it. Raises FarmFailed."""
-    with ExitStack() as stack:
-        place = stack.enter_context(directory())
-        certificate = Authority(place).issue("localhost")
-        port = stack.enter_context(origin(place, layout.servers, layout.load_cores))
+    with ground(layout) as base, ExitStack() as stack:
         proxies = []
         for peer in peers:
-            setup = Setup(
-                place,
-                free_port(),
-                free_port(),
-                addresses(port, layout.servers),
-                certificate.cert,
-                certificate.key,
-                layout.workers,
-                layout.proxy_cores,
-                layout.features,
-            )
-            log = place / f"{peer.name}.err"
+            setup = base.setup()
+            log = base.place / f"{peer.name}.err"
             proxies.append(Running(peer, setup, stack.enter_context(process_on(peer.start(setup), setup.port, log))))
-        yield Farm(Generator(place, layout.load_cores), proxies, port)
+        if layout.direct:
+            proxies.append(Running(DIRECT, replace(base.setup(), port=base.port), base.pid))
+        yield Farm(Generator(base.place, layout.load_cores), proxies, base.port)
 
 
 def refuse_busy(proxies: Sequence[Running]) -> None:

@@ -9,6 +9,16 @@ UNITS = {
     "user": "µs per request",
     "system": "µs per request",
     "rate": "requests per second",
+    "reuse": "share of requests",
+    "p50": "µs",
+    "p99": "µs",
+    "p999": "µs",
+    "calls": "data system calls per request",
+    "memory": "bytes per connection",
+    "scaling": "times one worker",
+    "start": "ms to the first answer",
+    "reload": "ms until it is in force",
+    "bump": "ms more than the longest latency without a reload",
 }
 """Every metric and what it is counted in."""
 

@@ -546,7 +546,8 @@ int main(int argc, char **argv)
         put_free(&connections[i]);
     }
 
-    run(options.count, 0, 50000);       /* connections come 50 us apart: no queue of them overflows */
+    /* Connections come apart: no queue of them overflows, and idle ones leave no crowd of connections to servers. */
+    run(options.count, 0, options.idle ? 200000 : 50000);
     if (failed) {
         fprintf(stderr, "%lld errors in the warm-up\n", (long long)failed);
         return 1;

@@ -11,7 +11,6 @@ import resource
 import socket
 import ssl
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,20 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.machine import facts
+from bench.meter import settled_memory
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, site
 
 RESULT = Path(__file__).parent / "results" / "memory.json"
 REQUEST = b"GET /bytes/10 HTTP/1.1\r\nHost: a\r\n\r\n"
-
-
-def private(pid: int) -> int:
-    """Bytes of memory that process `pid` would free by ending."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"no Pss of {pid}")
 
 
 def served(connection: socket.socket) -> None:
@@ -70,15 +62,6 @@ CASES: dict[str, tuple[Callable[[socket.socket], None], bool]] = {
 }
 
 
-def settled(pid: int) -> int:
-    """The private memory once it has stopped changing."""
-    last = -1
-    while (now := private(pid)) != last:
-        last = now
-        time.sleep(0.5)
-    return now
-
-
 def measure(name: str, count: int) -> float:
     """Bytes per connection of a case."""
     halt, secure = CASES[name]
@@ -104,9 +87,9 @@ def measure(name: str, count: int) -> float:
                 halt(clients[-1])
 
         come(50)  # what is allocated once is allocated now
-        before = settled(pid)
+        before = settled_memory(pid)
         come(count)
-        return (settled(pid) - before) / count
+        return (settled_memory(pid) - before) / count
 
 
 @click.command()

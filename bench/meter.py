@@ -1,5 +1,6 @@
-"""CPU time of a process tree, from the kernel's own accounts (proc(5))."""
+"""CPU time and memory of a process tree, from the kernel's own accounts (proc(5))."""
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -41,3 +42,26 @@ class Usage:
         """The part of `total` that was spent outside the kernel, in microseconds."""
         ticks = self.user + self.system
         return self.total * self.user / ticks if ticks else 0.0
+
+
+def memory(pid: int) -> int:
+    """Return bytes of memory that process `pid` and all below it would free by ending. Raises psutil.NoSuchProcess."""
+    root = psutil.Process(pid)
+    return sum(_private(process.pid) for process in (root, *root.children(recursive=True)))
+
+
+def settled_memory(pid: int, seconds: float = 10.0) -> int:
+    """Return the same once it has stopped changing, or after `seconds`."""
+    end = time.monotonic() + seconds
+    last = -1
+    while (now := memory(pid)) != last and time.monotonic() < end:
+        last = now
+        time.sleep(0.5)
+    return now
+
+
+def _private(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"no Pss of {pid}")

@@ -7,27 +7,51 @@ from dataclasses import dataclass, replace
 from bench.cases import Case
 from bench.farm import Farm, FarmFailed, Running
 from bench.figure import Figure
-from bench.load import Load, Outcome
+from bench.load import Load, LoadFailed, Outcome
 from bench.meter import Usage
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One turn of one proxy: CPU in microseconds per request, and requests per second."""
+    """One turn of one proxy: CPU in microseconds per request; the share of requests that came over a connection to a
+    server which had carried one before; what the load saw.
+    """
 
     cpu: float
     user: float
-    rate: float
+    reuse: float
+    outcome: Outcome
+
+    def metrics(self) -> dict[str, float]:
+        """Return what is kept of it."""
+        return {
+            "cpu": self.cpu,
+            "user": self.user,
+            "system": self.cpu - self.user,
+            "rate": self.outcome.rate,
+            "reuse": self.reuse,
+        }
+
+    def latencies(self) -> dict[str, float]:
+        """Return what is kept of a turn at a constant rate."""
+        outcome = self.outcome
+        return {"cpu": self.cpu, "p50": outcome.p50, "p99": outcome.p99, "p999": outcome.p999}
 
 
-def turn(farm: Farm, proxy: Running, load: Load) -> tuple[Turn, Outcome]:
-    """Load one proxy and measure it, without what it costs to connect. Raises FarmFailed, LoadFailed."""
-    with farm.generator.ready(load, proxy.port(load)) as ready:
-        before = Usage.of(proxy.pid)
-        outcome = ready.go()
-        used = Usage.of(proxy.pid).since(before)
+def turn(farm: Farm, proxy: Running, load: Load) -> Turn:
+    """Load one proxy and measure it, without what it costs to connect. Raises FarmFailed, which names the proxy."""
+    try:
+        with farm.generator.ready(load, proxy.port(load)) as ready:
+            connections = farm.counters()[0]
+            before = Usage.of(proxy.pid)
+            outcome = ready.go()
+            used = Usage.of(proxy.pid).since(before)
+            connections = farm.counters()[0] - connections
+    except LoadFailed as error:
+        raise FarmFailed(f"{proxy.name}, {load.path}: {error}") from None
     expect(outcome, load, proxy)
-    return Turn(used.total / outcome.requests, used.user_total / outcome.requests, outcome.rate), outcome
+    count = outcome.requests
+    return Turn(used.total / count, used.user_total / count, 1 - connections / count, outcome)
 
 
 def expect(outcome: Outcome, load: Load, proxy: Running) -> None:
@@ -43,22 +67,32 @@ def can(proxy: Running, load: Load) -> bool:
     return not load.tls or proxy.peer.tls
 
 
+class Turns:
+    """The turns of a measurement, by case and proxy, on their way to figures."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+
+    def add(self, case: str, proxy: str, metrics: dict[str, float]) -> None:
+        """Add what one turn gave."""
+        self._found[case, proxy].append(metrics)
+
+    def figures(self) -> list[Figure]:
+        """Return a figure for every metric."""
+        return [
+            Figure(case, proxy, metric, tuple(metrics[metric] for metrics in found))
+            for (case, proxy), found in self._found.items()
+            for metric in found[0]
+        ]
+
+
 def measure(farm: Farm, cases: Sequence[Case], rounds: int, seconds: float) -> list[Figure]:
-    """Return CPU and rate of every case and proxy; a turn is `seconds` long. Raises FarmFailed, LoadFailed."""
-    turns: dict[tuple[str, str], list[Turn]] = defaultdict(list)
+    """Return CPU, rate and reuse of every case and proxy; a turn is `seconds` long. Raises FarmFailed."""
+    turns = Turns()
     for _ in range(rounds):
         for case in cases:
             load = replace(case.load, seconds=seconds)
             for proxy in farm.proxies:
                 if can(proxy, load):
-                    turns[case.name, proxy.name].append(turn(farm, proxy, load)[0])
-    figures = []
-    for (case_name, name), found in turns.items():
-        for metric, values in (
-            ("cpu", [item.cpu for item in found]),
-            ("user", [item.user for item in found]),
-            ("system", [item.cpu - item.user for item in found]),
-            ("rate", [item.rate for item in found]),
-        ):
-            figures.append(Figure(case_name, name, metric, tuple(values)))
-    return figures
+                    turns.add(case.name, proxy.name, turn(farm, proxy, load).metrics())
+    return turns.figures()

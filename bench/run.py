@@ -6,47 +6,136 @@ Every proxy has processor 1 to itself, load and origins share processor 0. All r
 turns, A B C, A B C, so that what else happens on the machine hits them alike; medians of the rounds count.
 """
 
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
 import click
 from rich.console import Console
 
-from bench.cases import CASES
+from bench import breadth, calls, features, idle, latency, reload, scaling, start
+from bench.cases import CASES, Case
 from bench.farm import FarmFailed, Layout, farm, processors, refuse_busy
-from bench.figure import Figures
+from bench.figure import Figure, Figures
+from bench.goals import verdicts
 from bench.load import LoadFailed
 from bench.peers.all import CORE, PEERS
-from bench.report import show
+from bench.peers.peer import Peer
+from bench.record import RESULTS, keep
+from bench.report import tables
 from bench.rounds import measure
 
-WIDTH = 110
+WIDTH = 120
 """Of the tables, in characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured: `peers` in the cases, `core` in everything else."""
+
+    peers: Sequence[Peer]
+    core: Sequence[Peer]
+    cases: Sequence[Case]
+    rounds: int
+    seconds: float
+
+
+def measure_cases(plan: Plan) -> list[Figure]:
+    """Measure the cases at full load."""
+    with farm(plan.peers, Layout(direct=True)) as running:
+        refuse_busy(running.proxies)
+        return measure(running, plan.cases, plan.rounds, plan.seconds)
+
+
+def measure_latency(plan: Plan) -> list[Figure]:
+    """Measure latencies at half load."""
+    with farm(plan.peers, Layout(direct=True)) as running:
+        refuse_busy(running.proxies)
+        return latency.measure(running, plan.rounds, 2 * plan.seconds)
+
+
+def measure_calls(plan: Plan) -> list[Figure]:
+    """Count data system calls."""
+    with farm(plan.peers, Layout()) as running:
+        return calls.measure(running)
+
+
+PARTS: dict[str, Callable[[Plan], list[Figure]]] = {
+    "cases": measure_cases,
+    "latency": measure_latency,
+    "calls": measure_calls,
+    "memory": lambda plan: idle.measure_memory(plan.core),
+    "idle": lambda plan: idle.measure_beside(plan.core, plan.rounds, plan.seconds),
+    "features": lambda plan: features.measure(plan.rounds, plan.seconds),
+    "scaling": lambda plan: scaling.measure(plan.core, plan.rounds, plan.seconds),
+    "connections": lambda plan: breadth.measure_connections(plan.core, plan.rounds, plan.seconds),
+    "servers": lambda plan: breadth.measure_servers(plan.core, plan.rounds, plan.seconds),
+    "start": lambda plan: start.measure(plan.core, plan.rounds),
+    "reload": lambda plan: reload.measure(plan.rounds),
+}
+QUICK = ("cases",)
+
+
+def installed(wanted: Sequence[Peer], names: str) -> list[Peer]:
+    """Return the proxies that take part: the gateway, and those named (all if none is) that are installed."""
+    chosen = [peer for peer in wanted if not names or peer.name in ("gateway", *names.split(","))]
+    for peer in chosen:
+        if not peer.is_installed():
+            click.echo(f"{peer.name}: not installed, left out", err=True)
+    return [peer for peer in chosen if peer.is_installed()]
 
 
 @click.command()
 @click.option("--quick", is_flag=True, help="The short form: fewer cases, peers and rounds, under three minutes.")
-@click.option("--rounds", type=int, help="Turns of every proxy; the median counts. [default: 5, quick: 3]")
-@click.option("--seconds", type=float, help="Length of a turn. [default: 1.5, quick: 1]")
+@click.option("--rounds", type=click.IntRange(1), help="Turns of every proxy; the median counts. [5; quick: 3]")
+@click.option("--seconds", type=click.FloatRange(0.05), default=1.0, show_default=True, help="Length of a turn.")
 @click.option("--peers", "names", default="", help="Names, separated by commas; the gateway always takes part.")
 @click.option("--cases", "wanted", default="", help="Only cases whose names contain one of these, by commas.")
-def main(quick: bool, rounds: int | None, seconds: float | None, names: str, wanted: str) -> None:  # noqa: FBT001
-    """Measure the gateway beside its peers."""
+@click.option("--parts", default="", help=f"Only these, by commas: {', '.join(PARTS)}.")
+@click.option("--keep", "directory", type=click.Path(path_type=Path), help="Where results are kept.")
+def main(  # noqa: PLR0913, PLR0917 - the options
+    quick: bool,  # noqa: FBT001
+    rounds: int | None,
+    seconds: float,
+    names: str,
+    wanted: str,
+    parts: str,
+    directory: Path | None,
+) -> None:
+    """Measure the gateway beside its peers. Results of a whole run are kept in bench/results."""
     if processors() < 2:
         raise click.ClickException("needs two processors: one for the proxy, one for load and origins")
-    chosen = [peer for peer in (CORE if quick else PEERS) if not names or peer.name in ("gateway", *names.split(","))]
-    peers = [peer for peer in chosen if peer.is_installed()]
-    for peer in chosen:
-        if peer not in peers:
-            click.echo(f"{peer.name}: not installed, left out", err=True)
-    parts = [part.strip() for part in wanted.split(",")]
-    cases = [case for case in CASES if any(part in case.name for part in parts) and (wanted or case.quick or not quick)]
-    try:
-        with farm(peers, Layout()) as running:
-            refuse_busy(running.proxies)
-            figures = Figures(
-                measure(running, cases, rounds or (3 if quick else 5), seconds or (1.0 if quick else 1.5))
-            )
-    except (FarmFailed, LoadFailed) as error:
-        raise click.ClickException(str(error)) from None
-    Console(width=WIDTH).print(show(figures))
+    chosen = [part.strip() for part in parts.split(",")] if parts else QUICK if quick else list(PARTS)
+    if unknown := set(chosen) - set(PARTS):
+        raise click.UsageError(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    words = [word.strip() for word in wanted.split(",")]
+    plan = Plan(
+        installed(CORE if quick else PEERS, names),
+        installed(CORE, names),
+        [case for case in CASES if any(word in case.name for word in words) and (wanted or case.quick or not quick)],
+        rounds or (3 if quick else 5),
+        seconds,
+    )
+    figures = Figures()
+    began = time.monotonic()
+    for part in chosen:
+        try:
+            for figure in PARTS[part](plan):
+                figures.add(figure)
+        except (FarmFailed, LoadFailed) as error:
+            # What has been measured is worth keeping.
+            click.echo(f"{part}: {error}", err=True)
+        click.echo(f"{time.monotonic() - began:5.0f} s  {part}", err=True)
+    found = verdicts(figures)
+    console = Console(file=sys.stdout, width=WIDTH)
+    for table in tables(figures, found):
+        console.print(table)
+    whole = not (quick or names or wanted or parts)
+    if place := directory or (RESULTS if whole else None):
+        conditions = {"rounds": plan.rounds, "seconds": seconds, "parts": list(chosen)}
+        keep(place, conditions, {peer.name: peer.release() for peer in plan.peers}, figures, found)
 
 
 if __name__ == "__main__":

@@ -7,8 +7,7 @@ import yaml
 
 from bench.peers.peer import Peer, Setup
 
-ROUTES = 1000
-"""Routes before the one that holds, with `features`."""
+COOKIE = "SRV"
 LIMITS = {"connections": 1_000_000, "connections_per_source": 1_000_000, "idle_timeout": "10m"}
 
 
@@ -18,10 +17,10 @@ def site(setup: Setup) -> dict[str, Any]:
         "balance": "measured" if setup.features else "least-connections",
         "servers": [{"name": f"app{i}", "address": server} for i, server in enumerate(setup.servers)],
     }
-    routes: list[dict[str, Any]] = [{"backend": "app"}]
     if setup.features:
-        backend["affinity"] = {"cookie": "SRV"}
-        routes[:0] = [{"match": {"path": f"/area-{i}/"}, "backend": "app"} for i in range(ROUTES)]
+        backend["affinity"] = {"cookie": COOKIE}
+    routes: list[dict[str, Any]] = [{"match": {"path": f"/area-{i}/"}, "backend": "app"} for i in range(setup.routes)]
+    routes.append({"backend": "app"})
     certificates = [{"cert": str(setup.cert), "key": str(setup.key)}]
     return {
         "workers": setup.workers,

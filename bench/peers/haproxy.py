@@ -1,11 +1,18 @@
-"""HAProxy: connections to servers shared among clients, leastconn, a log line per request; it can't buffer its log."""
+"""HAProxy: connections to servers shared among clients, leastconn, a log line per request, which it cannot buffer.
+
+Where descriptors are few, it would stop to keep connections to servers as soon as a quarter of them is in use; 10,000
+idle clients are more than that.
+"""
 
 from bench.peers.peer import Peer, Setup, indented
 
 TEMPLATE = """
 global
     nbthread {workers}
-    maxconn 9900
+    no strict-limits
+    tune.pool-high-fd-ratio 90
+    tune.pool-low-fd-ratio 80
+    maxconn 12000
     log stdout format raw local0
     ssl-default-bind-options ssl-min-ver TLSv1.3
 defaults

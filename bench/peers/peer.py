@@ -26,8 +26,10 @@ class Setup:
     workers: int = 1
     cores: str = "1"
     """As for taskset."""
+    routes: int = 0
+    """Of the gateway, before the one that holds."""
     features: bool = False
-    """Everything that can be on in a request's path, instead of what every proxy has on."""
+    """Everything of the gateway's that can be on in a request's path, not only what every proxy has on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ async def test_messages_come_back_from_a_websocket_server(generator):
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
-    with origin(tmp_path_factory.mktemp("origin"), 300, CORES) as port:
+    with origin(tmp_path_factory.mktemp("origin"), 300, CORES) as (port, _):
         yield port
 
 
