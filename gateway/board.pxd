@@ -16,14 +16,21 @@ cdef enum Admin:
     ADMIN_DRAIN = 1
     ADMIN_MAINTENANCE = 2
 
+cdef enum Ejection:
+    EJECTED_NOT = 0
+    EJECTED = 1             # its answers were bad: no requests
+    EJECTED_PROBED = 2      # one request at a time, until one is answered well
+
 # Written by control only. One cache line.
 cdef struct ServerRow:
     uint8_t state
     uint8_t admin
-    uint8_t pad[6]
+    uint8_t ejected
+    uint8_t pad[5]
     double weight           # effective weight, relative; 0 until control has said something
     uint64_t generation     # how often the row was cleared for a new server
-    uint8_t reserved[40]
+    double ramp             # share of its work that a server which came back may have already; 0 is 1: all of it
+    uint8_t reserved[32]
 
 # Written by one worker only. One cache line per (server, worker).
 cdef struct CountRow:
@@ -35,6 +42,22 @@ cdef struct CountRow:
     int64_t waiting_since   # when the request began that waits longest in that worker's queue; 0: none (first server)
     uint8_t reserved[16]
 
+# How long a server takes to answer, as one worker has seen it; balance/estimate.pyx knows how to write and read it.
+# Sums that forget exponentially; times in seconds, but moments in ns. Two cache lines per (server, worker).
+cdef struct TimeRow:
+    double answers          # how many
+    double ahead            # of them: requests that were in flight at the server when each was picked
+    double ahead_squared
+    double time
+    double time_ahead
+    double recent           # times of the last few answers
+    double expected         # what the line through the sums above had promised for those
+    int64_t observed        # the moment up to which all this has been forgotten
+    uint64_t started        # sum of the moments at which those were picked that are not answered yet
+    int32_t unanswered
+    int32_t streak          # failures since the last good answer
+    uint8_t reserved[48]
+
 cdef class Board:
     cdef readonly int fd
     cdef readonly size_t size
@@ -43,6 +66,7 @@ cdef class Board:
     # in_flight[slot * MAX_WORKERS + worker]: dense, because every pick reads a server's whole line
     cdef int32_t *in_flight_cells
     cdef CountRow *counts
+    cdef TimeRow *times
     # source_cells[(row * SOURCE_CELLS + hash) * MAX_WORKERS + worker]: clients' connections
     cdef uint16_t *source_cells
     cdef uint64_t *seed                 # of the hashes, so that nobody can aim at a cell
@@ -56,6 +80,9 @@ cdef class Board:
 
     cdef inline CountRow *count(self, int slot, int worker) noexcept nogil:
         return &self.counts[slot * MAX_WORKERS + worker]
+
+    cdef inline TimeRow *timing(self, int slot, int worker) noexcept nogil:
+        return &self.times[slot * MAX_WORKERS + worker]
 
     cdef inline int total_in_flight(self, int slot, int workers) noexcept nogil:
         cdef int32_t *cells = self.in_flight_cells + slot * MAX_WORKERS

@@ -1,9 +1,9 @@
 """The shared table: what every process of the tree knows about every server.
 
-A fixed layout in shared memory (a memfd), no locks: each row has one writer. `control` writes the server rows
-(state, administrative state, effective weight); worker `i` writes only its own cells (in flight) and its own
-counters. Reading is a load from memory, so a pick sees the whole machine's in-flight counts. The pages that
-are never touched cost nothing, which is why the capacity is fixed and generous.
+A fixed layout in shared memory (a memfd), no locks: each row has one writer. `control` writes the server rows (state,
+administrative state, effective weight); worker `i` writes only its own cells (in flight), its own counters and its own
+measure of how long servers take. Reading is a load from memory, so a pick sees the whole machine's in-flight counts.
+The pages that are never touched cost nothing, which is why the capacity is fixed and generous.
 """
 
 import os
@@ -19,9 +19,13 @@ DOWN = STATE_DOWN
 READY = ADMIN_READY
 DRAIN = ADMIN_DRAIN
 MAINTENANCE = ADMIN_MAINTENANCE
+IN_ROTATION = EJECTED_NOT
+OUT = EJECTED
+PROBED = EJECTED_PROBED
 
 assert sizeof(ServerRow) == 64
 assert sizeof(CountRow) == 64
+assert sizeof(TimeRow) == 128
 
 
 cdef class Board:
@@ -32,8 +36,9 @@ cdef class Board:
         cdef size_t cells = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(int32_t)
         cdef size_t counts = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(CountRow)
         cdef size_t sources = <size_t>SOURCE_ROWS * SOURCE_CELLS * MAX_WORKERS * sizeof(uint16_t)
+        cdef size_t times = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(TimeRow)
         cdef bint new = fd < 0
-        self.size = rows + cells + counts + sources + SOURCE_ROWS * sizeof(uint64_t)
+        self.size = rows + cells + counts + times + sources + SOURCE_ROWS * sizeof(uint64_t)
         self.base = NULL
         if fd < 0:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC)
@@ -46,8 +51,9 @@ cdef class Board:
         self.servers = <ServerRow *>self.base
         self.in_flight_cells = <int32_t *>(self.base + rows)
         self.counts = <CountRow *>(self.base + rows + cells)
-        self.source_cells = <uint16_t *>(self.base + rows + cells + counts)
-        self.seed = <uint64_t *>(self.base + rows + cells + counts + sources)
+        self.times = <TimeRow *>(self.base + rows + cells + counts)
+        self.source_cells = <uint16_t *>(self.base + rows + cells + counts + times)
+        self.seed = <uint64_t *>(self.base + rows + cells + counts + times + sources)
         if new:
             self.seed[0], self.seed[1] = (int.from_bytes(os.urandom(8), "little") for _ in range(SOURCE_ROWS))
 
@@ -103,6 +109,28 @@ cdef class Board:
     def set_weight(self, int slot, double weight):
         self.servers[self._slot(slot)].weight = weight
 
+    def ejected(self, int slot):
+        """Whether the server was taken out for its answers: IN_ROTATION, OUT or PROBED."""
+        return self.servers[self._slot(slot)].ejected
+
+    def set_ejected(self, int slot, int ejected):
+        self.servers[self._slot(slot)].ejected = <uint8_t>ejected
+
+    def ramp(self, int slot):
+        """How far a server that came back has got with its slow start: a share up to 1.0."""
+        return self.servers[self._slot(slot)].ramp or 1.0
+
+    def set_ramp(self, int slot, double ramp):
+        self.servers[self._slot(slot)].ramp = ramp
+
+    def streak(self, int slot):
+        """Failures at the server since its last good answer, each worker's added up."""
+        cdef int i, total = 0
+        self._slot(slot)
+        for i in range(MAX_WORKERS):
+            total += self.timing(slot, i).streak
+        return total
+
     def in_flight(self, int slot):
         """Requests the server is working on now, over all workers."""
         return self.total_in_flight(self._slot(slot), MAX_WORKERS)
@@ -148,6 +176,7 @@ cdef class Board:
         row.generation = generation
         memset(self.in_flight_cells + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(int32_t))
         memset(self.counts + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(CountRow))
+        memset(self.times + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(TimeRow))
 
     def clear_worker(self, int worker, int slots):
         """Zero what a worker that is gone had under way, at the servers in the first `slots` rows and from clients."""
@@ -157,6 +186,8 @@ cdef class Board:
         for slot in range(min(slots, MAX_SERVERS)):
             self.in_flight_cells[slot * MAX_WORKERS + worker] = 0
             self.count(slot, worker).waiting_since = 0
+            self.timing(slot, worker).unanswered = 0
+            self.timing(slot, worker).started = 0
         for slot in range(SOURCE_ROWS * SOURCE_CELLS):
             if self.source_cells[slot * MAX_WORKERS + worker]:
                 self.source_cells[slot * MAX_WORKERS + worker] = 0

@@ -1,8 +1,116 @@
-"""The fewest requests in flight for the *effective* weight: as configured, corrected by reported load."""
+"""Where the request is expected to be answered soonest: by learned service times, requests in flight and reports.
 
-from gateway.balance.policy cimport Members, Policy, Tried, least_loaded
+Each server's time to the answer of one more request is estimated from its answers so far and from what is in flight
+there (estimate.pyx). Of the servers that would answer within NEAR of the soonest, the one with the fewest requests in
+flight for its effective weight is picked: its weight as configured, corrected by its load reports. So among servers
+that answer alike, weights and reports decide, and work is spread as by weighted least connections; among servers that
+do not, the clock does. (Multiplying both, as peak EWMA does, counts every queue twice and leaves a quick server idle
+while a slow one works; bench/balance.py has the figures.)
+
+A server that nothing is known of counts as average, and what little is known of one moves it away from the average
+little: otherwise chance would decide at the start, and those out of favour would have no answers to change it. One that
+is out of favour is asked now and then how it is doing, with at most PROBE_SHARE of the requests.
+"""
+
+from libc.stdint cimport int64_t
+
+from gateway.balance.estimate cimport look
+from gateway.balance.policy cimport Member, Members, PickArgs, Policy
+
+cdef int64_t LOOK_AGAIN = 2_000_000         # ns that an estimate is worked with; in-flight counts are always read
+cdef int64_t PROBE_AFTER = 1_000_000_000    # ns without a request, at least
+cdef double PROBE_TIMES = 4.0               # of what the server needs for an answer
+cdef double PROBE_SHARE = 0.005
+cdef double DOUBT = 8.0                     # answers that speak for the average
+cdef double NEAR = 1.2                      # times the soonest: as good as equal
 
 
 cdef class Measured(Policy):
-    cdef int pick(self, Members members, int tier, Tried *tried) noexcept nogil:
-        return least_loaded(members, tier, tried, True, True)
+    cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil:
+        cdef int i, usable = 0, known = 0
+        cdef double mean = 0, soonest = -1
+        cdef Member *m
+        for i in range(members.count):
+            m = &members.member[i]
+            m.cost = -1
+            if not members.usable(i, tier, &args.tried):
+                continue
+            usable += 1
+            if args.now - m.looked > LOOK_AGAIN or m.looked == 0:
+                m.estimate = look(members.board, m.slot, members.workers, args.now)
+                m.looked = args.now
+            m.cost = 0
+            if m.estimate.answers > 0:
+                m.cost = m.estimate.base + m.estimate.slope * members.in_flight(i)
+                mean += m.cost
+                known += 1
+        if usable == 0:
+            return -1
+        mean = mean / known if known else 1
+        members.probes = min(1.0, members.probes + PROBE_SHARE)
+        for i in range(members.count):
+            m = &members.member[i]
+            if m.cost < 0:
+                continue
+            m.cost = (m.estimate.answers * m.cost + DOUBT * mean) / (m.estimate.answers + DOUBT) * m.estimate.drift
+            if members.probes >= 1.0 and overdue(members, i, m.cost, args.now):
+                members.probes = 0
+                return i
+            if soonest < 0 or m.cost < soonest:
+                soonest = m.cost
+        return least_busy(members, soonest * NEAR)
+
+
+cdef bint overdue(Members members, int i, double time, int64_t now) noexcept nogil:
+    """Whether it is time to ask a server that gets no requests how it is doing."""
+    cdef Member *m = &members.member[i]
+    cdef int64_t since
+    cdef int worker
+    if members.in_flight(i) > 0 or (m.estimate.answers <= 0 and m.estimate.drift <= 1):
+        return False
+    since = m.picked
+    for worker in range(members.workers):
+        since = max(since, members.board.timing(m.slot, worker).observed)
+    return now - since > max(PROBE_AFTER, <int64_t>(PROBE_TIMES * time * 1e9))
+
+
+cdef int least_busy(Members members, double most) noexcept nogil:
+    """Of the members that cost `most` at most, the one with the fewest in flight for its weight; in turn while idle."""
+    cdef int i, k, n, best = -1
+    cdef bint idle = True
+    cdef double score, least = 0
+    for k in range(members.count):
+        i = members.turn + k
+        if i >= members.count:
+            i -= members.count
+        if members.member[i].cost < 0 or members.member[i].cost > most:
+            continue
+        n = members.in_flight(i)
+        if n > 0:
+            idle = False
+        score = (n + 1) / members.effective_weight(i)
+        if best < 0 or score < least:
+            best = i
+            least = score
+    if not idle:
+        members.turn = best + 1 if best + 1 < members.count else 0
+        return best
+    return turns_among(members, most)
+
+
+cdef int turns_among(Members members, double most) noexcept nogil:
+    """Smooth weighted round robin, as in policy.pyx, among those that cost `most` at most."""
+    cdef int i, best = -1
+    cdef double weight, total = 0
+    cdef Member *m
+    for i in range(members.count):
+        m = &members.member[i]
+        if m.cost < 0 or m.cost > most:
+            continue
+        weight = members.effective_weight(i)
+        m.credit += weight
+        total += weight
+        if best < 0 or m.credit > members.member[best].credit:
+            best = i
+    members.member[best].credit -= total
+    return best

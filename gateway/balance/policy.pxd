@@ -1,7 +1,9 @@
-from libc.stdint cimport int32_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from gateway.balance.estimate cimport Estimate
 from gateway.board cimport (
-    ADMIN_MAINTENANCE, ADMIN_READY, MAX_WORKERS, STATE_DOWN, Board, ServerRow,
+    ADMIN_MAINTENANCE, ADMIN_READY, EJECTED, EJECTED_PROBED, MAX_WORKERS, STATE_DOWN, Board, ServerRow,
 )
+from gateway.wire.head cimport Head
 
 cdef enum:
     MAX_TRIED = 8
@@ -11,12 +13,23 @@ cdef struct Tried:
     int count
     int index[MAX_TRIED]
 
+# What a policy knows of the request that it picks a server for.
+cdef struct PickArgs:
+    Tried tried
+    int64_t now                 # monotonic, in ns
+    uint64_t key                # hash of what Policy.key looks at; 0: the request does not have it
+
 cdef struct Member:
     int slot                    # row of the Board
     int max_connections         # over all workers; 0: no limit
     double weight               # as configured
     double credit               # smooth weighted round robin: what is owed to it
+    uint64_t hash               # of its name: the same in every gateway
     uint8_t tier                # 0 primary, 1 backup
+    int64_t picked              # by this worker, the last time
+    int64_t looked              # when `estimate` was read
+    Estimate estimate
+    double cost                 # scratch of a pick; below 0: not usable
 
 cdef class Members:
     """The servers of one backend as a policy sees them."""
@@ -26,10 +39,21 @@ cdef class Members:
     cdef int turn               # rotates, so that ties are shared out
     cdef bint has_backup
     cdef Member *member
+    cdef uint64_t random        # state of a xorshift generator
+    cdef double probes          # requests that may be spent on learning how a server is doing
 
-    cdef int pick(self, Policy policy, Tried *tried) except -2
+    cdef int pick(self, Policy policy, PickArgs *args) except -2
     cdef bint accepts(self, int i) noexcept nogil
+    cdef bint keeps(self, int i) noexcept nogil
     cdef bint waiting_helps(self, Tried *tried) noexcept nogil
+    cdef bint ramping_full(self, int i, double ramp) noexcept nogil
+
+    cdef inline uint64_t chance(self) noexcept nogil:
+        """The next number of xorshift64* (Marsaglia 2003, Vigna 2016)."""
+        self.random ^= self.random >> 12
+        self.random ^= self.random << 25
+        self.random ^= self.random >> 27
+        return (self.random * 0x2545F4914F6CDD1DULL) >> 16
 
     cdef inline int in_flight(self, int i) noexcept nogil:
         return self.board.total_in_flight(self.member[i].slot, self.workers)
@@ -44,15 +68,22 @@ cdef class Members:
         cdef Member *m = &self.member[i]
         cdef ServerRow *row = self.board.server(m.slot)
         cdef int k
-        if m.tier != tier or row.state == STATE_DOWN or row.admin != ADMIN_READY:
+        if m.tier != tier or row.state == STATE_DOWN or row.admin != ADMIN_READY or row.ejected == EJECTED:
             return False
         for k in range(tried.count):
             if tried.index[k] == i:
                 return False
+        if row.ejected == EJECTED_PROBED and self.in_flight(i) > 0:
+            return False
+        if row.ramp > 0 and self.ramping_full(i, row.ramp):
+            return False
         return m.max_connections == 0 or self.in_flight(i) < m.max_connections
 
 cdef class Policy:
-    cdef int pick(self, Members members, int tier, Tried *tried) noexcept nogil
+    cdef readonly bint keyed    # whether `key` must be asked before a pick
+
+    cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil
+    cdef uint64_t key(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) noexcept
 
 cdef int by_turns(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil
 cdef int least_loaded(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil

@@ -5,23 +5,29 @@ A pick allocates nothing and takes no lock: states and in-flight counts of all w
 
 from libc.stdlib cimport calloc, free
 
+from gateway.balance.hashing cimport hash_bytes
+from gateway.board cimport EJECTED_NOT
 
 cdef class Members:
     """The servers of one backend on the Board.
 
-    rows: (slot, weight, max_connections or 0, backup) for each server, in the order of the site file.
-    workers: how many workers' in-flight cells to add up.
+    rows: (slot, weight, max_connections or 0, backup, name) for each server, in the order of the site file.
+    workers: how many workers' cells to add up. seed: where chance starts.
     """
 
-    def __cinit__(self, Board board, rows, int workers):
+    def __cinit__(self, Board board, rows, int workers, seed=1):
         cdef int i
+        cdef bytes known
         self.board = board
         self.workers = min(workers, MAX_WORKERS)
         self.count = len(rows)
         self.member = <Member *>calloc(max(self.count, 1), sizeof(Member))
         if self.member == NULL:
             raise MemoryError
-        for i, (slot, weight, limit, backup) in enumerate(rows):
+        self.random = (seed & 0xFFFFFFFFFFFFFFFF) or 1
+        for i, (slot, weight, limit, backup, name) in enumerate(rows):
+            known = name.encode()
+            self.member[i].hash = hash_bytes(known, <uint32_t>len(known))
             self.member[i].slot = slot
             self.member[i].weight = weight
             self.member[i].max_connections = limit
@@ -31,20 +37,41 @@ cdef class Members:
     def __dealloc__(self):
         free(self.member)
 
-    cdef int pick(self, Policy policy, Tried *tried) except -2:
+    cdef int pick(self, Policy policy, PickArgs *args) except -2:
         """The index of the server for a new request, or -1: none is up, ready, below its limit and untried."""
-        cdef int i = policy.pick(self, 0, tried)
+        cdef int i = policy.pick(self, 0, args)
         if i < 0 and self.has_backup:
-            i = policy.pick(self, 1, tried)
+            i = policy.pick(self, 1, args)
+        if i >= 0:
+            self.member[i].picked = args.now
         return i
 
     cdef bint accepts(self, int i) noexcept nogil:
-        """Whether server i may go on with a session it has: not down, not in maintenance, below its limit."""
+        """Whether server i may go on with a session it has: not down, ejected or in maintenance, below its limit."""
         cdef Member *m = &self.member[i]
         cdef ServerRow *row = self.board.server(m.slot)
-        if row.state == STATE_DOWN or row.admin == ADMIN_MAINTENANCE:
+        if row.state == STATE_DOWN or row.admin == ADMIN_MAINTENANCE or row.ejected == EJECTED:
             return False
         return m.max_connections == 0 or self.in_flight(i) < m.max_connections
+
+    cdef bint keeps(self, int i) noexcept nogil:
+        """Whether server i has sessions that are nowhere written down: it would never be rid of them while draining."""
+        return self.accepts(i) and self.board.server(self.member[i].slot).admin == ADMIN_READY
+
+    cdef bint ramping_full(self, int i, double ramp) noexcept nogil:
+        """Whether a server in its slow start has its share: of what the others have in flight by weight, `ramp`."""
+        cdef int k, n = self.in_flight(i)
+        cdef double total = 0, weight = 0
+        cdef ServerRow *row
+        if n == 0 or ramp >= 1:
+            return False
+        for k in range(self.count):
+            row = self.board.server(self.member[k].slot)
+            if (self.member[k].tier == self.member[i].tier and row.state != STATE_DOWN and row.admin == ADMIN_READY
+                    and row.ejected == EJECTED_NOT and row.ramp == 0):
+                total += self.in_flight(k)
+                weight += self.member[k].weight
+        return weight > 0 and n >= ramp * total / weight * self.member[i].weight
 
     cdef bint waiting_helps(self, Tried *tried) noexcept nogil:
         """Whether a server could take a request if only it had fewer of them."""
@@ -62,19 +89,26 @@ cdef class Members:
 
 
 cdef class Policy:
-    """One way to choose. Pure: everything it knows is in Members."""
+    """One way to choose. Pure: everything it knows is in Members and PickArgs."""
 
-    cdef int pick(self, Members members, int tier, Tried *tried) noexcept nogil:
+    cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil:
+        """The index of a member of the tier that can take a request, or -1."""
         return -1
 
-    def choose(self, Members members, tried=()):
-        """The index picked next, or -1; for tests and for explaining."""
-        cdef Tried t
+    cdef uint64_t key(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) noexcept:
+        """The hash of what decides, for policies that are `keyed`; 0 if the request does not have it."""
+        return 0
+
+    def choose(self, Members members, tried=(), int64_t now=0, uint64_t key=0):
+        """The index picked next, or -1; for tests, the bench and for explaining. `now` in ns."""
+        cdef PickArgs args
         cdef int i
-        t.count = min(len(tried), MAX_TRIED)
-        for i in range(t.count):
-            t.index[i] = tried[i]
-        return members.pick(self, &t)
+        args.tried.count = min(len(tried), MAX_TRIED)
+        for i in range(args.tried.count):
+            args.tried.index[i] = tried[i]
+        args.now = now
+        args.key = key
+        return members.pick(self, &args)
 
 
 cdef int by_turns(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil:

@@ -18,9 +18,6 @@ KEYS: Final = {
 }
 """Keys by the mapping they belong to; "*" stands for a name or an index."""
 
-BALANCE: Final = ("two-choices", "source-hash", "uri-hash", "hash")
-"""Values of `backends.*.balance`."""
-
 
 def is_later(mapping: str, key: str) -> bool:
     """Whether `key` of `mapping` (a pattern as in `KEYS`) is known but not supported yet."""

@@ -6,7 +6,7 @@ Every list is a tuple, shorthand forms are spelt out, defaults and names are fil
 import os
 import re
 import socket
-from typing import Annotated, ClassVar, Final, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import (
     AfterValidator,
@@ -54,7 +54,6 @@ from gateway.config.fields import (
     text,
     within,
 )
-from gateway.config.later import BALANCE as LATER_BALANCE
 from gateway.config.problem import Fault, kind, suggest
 
 __all__ = [
@@ -91,7 +90,22 @@ BALANCE: Final = (
     "weighted-round-robin",
     "least-connections",
     "weighted-least-connections",
+    "two-choices",
+    "source-hash",
+    "uri-hash",
 )
+
+_BALANCE_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"type": "string", "enum": list(BALANCE)},
+        {
+            "type": "object",
+            "properties": {"hash": {"type": "string", "pattern": "^header:", "examples": ["header:X-Tenant"]}},
+            "required": ["hash"],
+            "additionalProperties": False,
+        },
+    ]
+}
 
 LOG_FIELDS: Final = {
     "client": "address of the client",
@@ -125,6 +139,7 @@ REDIRECT_FIELDS: Final = {
 }
 """Placeholders of a redirect's target, and what they stand for."""
 
+_HEADER_HASH: Final = re.compile(r"header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _TARGET: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|\{")
 _FRAMING: Final = frozenset({"connection", "content-length", "content-type", "transfer-encoding"})
@@ -170,13 +185,14 @@ def _redirect_target(value: str) -> str:
 
 
 def _balance(value: object) -> str:
-    name = next(iter(value), "") if isinstance(value, dict) else value
-    if name in LATER_BALANCE:
-        raise ValueError(f"balance: {name} is not supported yet")
-    if not isinstance(name, str) or isinstance(value, dict) or name not in BALANCE:
-        hint = suggest(name, BALANCE) if isinstance(name, str) else ""
-        raise ValueError(f"expected one of {', '.join(BALANCE)}{hint}")
-    return name
+    if (isinstance(value, str) and value in BALANCE) or _HEADER_HASH.fullmatch(str(value)):
+        return str(value)
+    if isinstance(value, dict) and "hash" in value:
+        if len(value) == 1 and _HEADER_HASH.fullmatch(str(value["hash"])):
+            return str(value["hash"])
+        raise Fault('expected hash: "header:NAME", such as {hash: "header:X-Tenant"}', "hash")
+    hint = suggest(value, BALANCE) if isinstance(value, str) else ""
+    raise ValueError(f'expected one of {", ".join(BALANCE)} or {{hash: "header:NAME"}}{hint}')
 
 
 def _retry_cause(value: object) -> str | int:
@@ -517,12 +533,12 @@ class Backend(Model):
     """Servers that do the same work."""
 
     name: str
-    balance: Annotated[str, PlainValidator(_balance), WithJsonSchema({"type": "string", "enum": list(BALANCE)})] = (
-        Field(
-            "measured",
-            description="How to pick a server: measured (by load reports and requests in flight), round-robin, "
-            "weighted-round-robin, least-connections, weighted-least-connections.",
-        )
+    balance: Annotated[str, PlainValidator(_balance), WithJsonSchema(_BALANCE_SCHEMA)] = Field(
+        "measured",
+        description="How to pick a server: measured (where the answer is expected soonest, by measured times, requests "
+        "in flight and load reports), round-robin, weighted-round-robin, least-connections, "
+        "weighted-least-connections, two-choices (the less busy of two drawn at random), source-hash, uri-hash, or "
+        "the hash of a header.",
     )
     servers: Annotated[tuple[Server, ...], Some()] = Field(description="The servers.")
     affinity: Annotated[Affinity | None, Given()] = Field(None, description="Keep a client on one server.")

@@ -90,6 +90,7 @@ cdef class Client(Receiver):
     cdef int _send_head(self, Upstream u) except -1
     cdef int _make_origin(self) except -1
     cdef int _count(self, Server server) except -1
+    cdef int _answered(self, bint failed) except -1
     cdef int _uncount(self) except -1
     cdef int _finish(self, bint failed) except -1
     cdef int _after(self) except -1

@@ -13,6 +13,7 @@ from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 
+from gateway.balance.estimate cimport answer, begin, give_up
 from gateway.balance.policy cimport MAX_TRIED
 from gateway.board cimport MAX_WORKERS, SOURCE_ROWS, CountRow
 from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_END, RELAY, SCRATCH, SENT_BROKEN, SENT_PART
@@ -618,6 +619,8 @@ cdef class Client(Receiver):
         (<Retries>backend.retries).earn()
         if not (<Retries>backend.retries).repeatable(self.ex):
             self.ex.replay_lost = 1         # never to be sent again, so not to be kept
+        if backend.policy.keyed:
+            self.ex.args.key = backend.policy.key(p, h, uri, uri_len, self.address)
         if backend.queue_limit and (backend.waiting or backend.called or backend.first_elsewhere(self.poller.now)):
             return self._wait(backend)      # nobody overtakes those who wait already
         return self._choose(p, h)
@@ -625,9 +628,11 @@ cdef class Client(Receiver):
     cdef int _choose(self, const char *p, Head *h) except -1:
         """Pick a server for the exchange and go to it."""
         cdef Backend backend = <Backend>self.ex.backend
-        cdef int i = backend.pick(self.ex, p, h)
+        cdef int i
+        self.ex.args.now = self.poller.now
+        i = backend.pick(self.ex, p, h)
         if i < 0:
-            if backend.queue_limit and backend.members.waiting_helps(&self.ex.tried):
+            if backend.queue_limit and backend.members.waiting_helps(&self.ex.args.tried):
                 return self._wait(backend)
             return self._answer_page(502 if self.attempts else 503, False)
         self._go(i, False)
@@ -669,16 +674,16 @@ cdef class Client(Receiver):
     cdef int on_moved(self, Backend backend) except -1:
         """The snapshot has changed while we wait: go to a server of the new one."""
         self.ex.backend = backend
-        self.ex.tried.count = 0
+        self.ex.args.tried.count = 0
         return 0
 
     cdef int _give_up_on(self) except -1:
         """The server chosen has failed the exchange: it is not asked again."""
         cdef Exchange ex = self.ex
         self._uncount()
-        if ex.tried.count < MAX_TRIED:
-            ex.tried.index[ex.tried.count] = ex.chosen
-            ex.tried.count += 1
+        if ex.args.tried.count < MAX_TRIED:
+            ex.args.tried.index[ex.args.tried.count] = ex.chosen
+            ex.args.tried.count += 1
         return 0
 
     cdef int _try(self, bint fresh) except -1:
@@ -761,14 +766,17 @@ cdef class Client(Receiver):
         cdef Backend backend = <Backend>ex.backend
         cdef bytes extra = self.hub.via
         cdef int i, connection = 0
+        self._answered(h.status >= 500)
         if (<Retries>backend.retries).after_status(ex, h.status, self.attempts):
             self._give_up_on()
-            i = backend.members.pick(backend.policy, &ex.tried)
+            ex.args.now = self.poller.now
+            i = backend.members.pick(backend.policy, &ex.args)
             if i >= 0:
                 self.hub.board.count((<Server>ex.server).slot, self.hub.worker).failures += 1
                 self._drop_upstream()
                 return self._go(i, False)
             self._count(<Server>ex.server)  # nobody else: this answer is better than none
+            self._answered(False)
         ex.status = h.status
         ex.answered = self.poller.now
         self.out_framing = framing
@@ -825,6 +833,7 @@ cdef class Client(Receiver):
         if (protocol.value_len != ex.upgrade.n
                 or not same_any(p + protocol.value, ex.head.p + ex.upgrade.at, ex.upgrade.n) or ex.upgrade.n == 0):
             return u.fail(FAIL_BAD)
+        self._answered(False)
         ex.status = 101
         ex.answered = self.poller.now
         edit_upgrade(&_out, p, h, PyBytes_AS_STRING(self.hub.via), <uint32_t>PyBytes_GET_SIZE(self.hub.via))
@@ -896,6 +905,8 @@ cdef class Client(Receiver):
         self.upstream = None
         self.corked = 0
         self.hub.board.count((<Server>ex.server).slot, self.hub.worker).failures += 1
+        if failure != FAIL_RESET_REUSED:    # which says nothing about the server
+            self._answered(True)
         if self.head_sent:
             # The client has part of an answer; only a broken connection tells it that the rest is missing.
             self._finish(False)
@@ -903,7 +914,7 @@ cdef class Client(Receiver):
         if (<Retries>(<Backend>ex.backend).retries).after_failure(ex, failure, self.attempts):
             if failure == FAIL_RESET_REUSED:
                 self._uncount()
-                return self._try(True)      # the connection was too old, which says nothing about the server
+                return self._try(True)      # the connection was too old
             self._give_up_on()
             return self._choose(NULL, NULL)
         self._uncount()
@@ -961,13 +972,28 @@ cdef class Client(Receiver):
     # --------------------------------------------------------------------------------------------------------- the end
 
     cdef int _count(self, Server server) except -1:
+        self.ex.ahead = self.hub.board.total_in_flight(server.slot, (<Backend>self.ex.backend).members.workers)
         self.hub.board.in_flight_cells[server.slot * MAX_WORKERS + self.hub.worker] += 1
-        self.ex.counted = True
+        begin(self.hub.board.timing(server.slot, self.hub.worker), self.ex.picked)
+        self.ex.counted = self.ex.timed = True
+        return 0
+
+    cdef int _answered(self, bint failed) except -1:
+        """The server has begun to answer, or has failed to: what it took tells how it is doing."""
+        cdef Exchange ex = self.ex
+        if ex.timed:
+            ex.timed = False
+            answer(self.hub.board.timing((<Server>ex.server).slot, self.hub.worker), self.poller.now, ex.picked,
+                   ex.ahead, failed)
         return 0
 
     cdef int _uncount(self) except -1:
         if self.ex.counted:
             self.ex.counted = False
+            if self.ex.timed:
+                self.ex.timed = False
+                give_up(self.hub.board.timing((<Server>self.ex.server).slot, self.hub.worker), self.poller.now,
+                        self.ex.picked, self.ex.ahead)
             self.hub.board.in_flight_cells[(<Server>self.ex.server).slot * MAX_WORKERS + self.hub.worker] -= 1
             (<Backend>self.ex.backend).wake()
         return 0

@@ -1,5 +1,5 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
-from gateway.balance.policy cimport Tried
+from gateway.balance.policy cimport PickArgs
 from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
 
@@ -32,11 +32,13 @@ cdef class Exchange:
     cdef int64_t answered       # the head of the server's answer was there
     cdef uint64_t bytes_in      # body bytes from the client
     cdef uint64_t bytes_out     # body bytes to the client
-    cdef Tried tried
+    cdef PickArgs args          # for the balancing policy
     cdef object backend         # upstream.Backend, or None
     cdef object server          # upstream.Server, or None
     cdef int chosen             # index of `server` in its backend
     cdef bint counted           # in flight at `server`
+    cdef bint timed             # the time until `server` answers is being taken
+    cdef int ahead              # requests that were in flight at `server` before this one
 
     cdef void begin_nameless(self, int64_t now) noexcept
     cdef void _reset(self, int64_t now) noexcept

@@ -32,8 +32,9 @@ cdef class Exchange:
         self.started = now
         self.picked = self.answered = 0
         self.bytes_in = self.bytes_out = 0
-        self.tried.count = 0
-        self.counted = False
+        self.args.tried.count = 0
+        self.args.key = 0
+        self.counted = self.timed = False
 
     cdef void begin_nameless(self, int64_t now) noexcept:
         """An exchange for something that is no request: it has an answer and a log line, and nothing else."""

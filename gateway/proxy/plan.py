@@ -1,11 +1,12 @@
 """A snapshot made into what a worker works with: servers, backends, routes, pages, frontends."""
 
+import secrets
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from gateway.balance.policies import POLICIES
+from gateway.balance.policies import policy
 from gateway.balance.policy import Members
 from gateway.config import template
 from gateway.config.model import LOG_FIELDS, REDIRECT_FIELDS, Affinity, Listen, Tls
@@ -99,14 +100,20 @@ class Plan:
     def _backend(self, name: str, snapshot: Snapshot, servers: Mapping[Key, Server], cells: int) -> Backend:
         model = snapshot.site.backends[name]
         rows = [
-            (snapshot.slots[name, server.name], float(server.weight), server.max_connections or 0, server.backup)
+            (
+                snapshot.slots[name, server.name],
+                float(server.weight),
+                server.max_connections or 0,
+                server.backup,
+                server.name,
+            )
             for server in model.servers
         ]
         return Backend(
             name,
             [servers[name, server.name] for server in model.servers],
-            Members(self.hub.board, rows, cells),
-            POLICIES[model.balance](),
+            Members(self.hub.board, rows, cells, secrets.randbits(64)),
+            policy(model.balance),
             (model.timeouts.connect, model.timeouts.response, model.timeouts.idle, model.timeouts.tunnel),
             _cookie(model.affinity),
             Retries(

@@ -181,12 +181,12 @@ cdef class Backend:
         cdef bint tried = False
         if self.cookie is not None:
             i = self._affinity(head, h) if h != NULL else -1
-            for k in range(ex.tried.count):
-                tried = tried or ex.tried.index[k] == i
+            for k in range(ex.args.tried.count):
+                tried = tried or ex.args.tried.index[k] == i
             if i >= 0 and not tried and self.members.accepts(i):
                 return i
             ex.set_cookie = 1
-        return self.members.pick(self.policy, &ex.tried)
+        return self.members.pick(self.policy, &ex.args)
 
     cdef int wake(self) except -1:
         """There may be room: it is the turn of who has waited longest, in this worker or in another."""

@@ -115,7 +115,7 @@ def test_valid(text: str) -> None:
         f"{BASE}load_reports: ~\n",
         BASE.replace("app", "a b"),
         BASE.replace("servers:", "name: x, servers:"),
-        BASE.replace("servers:", "balance: two-choices, servers:"),
+        BASE.replace("servers:", "balance: three-choices, servers:"),
         with_route("{redirect: {status: 308}}"),
         with_route("{match: {path: x}, backend: app}"),
     ],

@@ -1,7 +1,5 @@
 """Keys that are known but do not work yet are refused by name, each at its place."""
 
-import pytest
-
 from gateway.config import explain, later
 from tests.config.conftest import BASE, Refuse, with_route
 
@@ -53,13 +51,6 @@ def test_every_later_key(refuse: Refuse) -> None:
 def test_later_keys_belong_to_mappings_that_exist_and_are_not_there_yet() -> None:
     for mapping, keys in later.KEYS.items():
         assert set(keys.split()).isdisjoint(explain.vocabulary()[mapping])
-
-
-@pytest.mark.parametrize("policy", ["two-choices", "source-hash", "uri-hash", '{hash: "header:X-Tenant"}'])
-def test_later_policies(refuse: Refuse, policy: str) -> None:
-    name = "hash" if "{" in policy else policy
-    text = BASE.replace("servers:", f"balance: »{policy}, servers:")
-    refuse(text, f"balance: {name} is not supported yet")
 
 
 def test_later_values(refuse: Refuse) -> None:

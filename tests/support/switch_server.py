@@ -1,14 +1,17 @@
 """A server that runs in the test itself: what it answers can be changed at any moment."""
 
 import threading
-from collections import Counter
+import time
+from collections import Counter, deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Self
 
 
 class SwitchServer:
-    """Answers `/check` with `status` and `body`, everything else with 200 and its name; counts by path.
+    """Answers `/check` with `status` and `body`, everything else as `work` says with its name; counts by path.
+
+    `work` is (seconds until the answer, status, more header fields); `heads` are the heads of the last requests.
 
     A context manager. It goes on to accept connections whatever it answers.
     """
@@ -17,7 +20,9 @@ class SwitchServer:
         self.name = name
         self.status = 200
         self.body = "fine"
+        self.work: tuple[float, int, tuple[tuple[str, str], ...]] = (0.0, 200, ())
         self.counts: Counter[str] = Counter()
+        self.heads: deque[str] = deque(maxlen=1000)
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -26,13 +31,19 @@ class SwitchServer:
             def do_GET(self) -> None:
                 server.counts[self.path] += 1
                 checked = self.path == "/check"
-                status = server.status if checked else 200
+                server.heads.append(f"{self.requestline}\n{self.headers}")
+                delay, work_status, fields = (0.0, server.status, ()) if checked else server.work
+                if delay:
+                    time.sleep(delay)
+                status = work_status
                 body = (server.body if checked else server.name).encode()
                 if status in {204, 304}:
                     body = b""
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
                 self.send_header("X-Server", server.name)
+                for field, value in fields:
+                    self.send_header(field, value)
                 self.end_headers()
                 self.wfile.write(body)
 

@@ -1,0 +1,203 @@
+"""How long each server takes to answer, learned from its answers. Pure: rows of the Board and a clock passed in.
+
+A server's time to the answer is taken as a straight line over the requests that were there already when one was picked
+for it: `base` is the work, `slope` the wait that each request ahead adds. A server that does one thing at a time has
+all its time in the slope, one with room for everybody all in the base; nobody needs to configure which. The line is a
+least-squares fit that forgets with LINE seconds. Beside it, `drift` is the ratio of the last answers' times (RECENT
+seconds, RECENT_ANSWERS) to what the line had promised for them, as far as it is beyond what chance does, so that a
+server which turns slow is noticed within a few answers. Where times and promises are far apart, either way, the line
+forgets at once and is learned anew. Requests that are overdue count before their answer comes: a server that answers
+nothing any more has no answers to measure.
+
+A failure counts as PENALTY times the expected time, however soon it came. A server that refuses everything in a
+millisecond would otherwise look like the best of all.
+
+Least squares with exponential forgetting: e.g. Ljung, "System Identification", 11.2. Counting what is still under way
+at its age is the usual estimate of an exponential mean from censored data (total time on test).
+"""
+
+from libc.math cimport exp
+from gateway.board cimport MAX_WORKERS
+
+cdef double LINE = 10.0             # seconds
+cdef double RECENT = 1.0            # seconds
+cdef double RECENT_ANSWERS = 32.0   # at most; of one worker
+cdef double HARDEST = 0.2           # of what is remembered is left after one answer, however long ago the last one was
+cdef double PENALTY = 10.0          # times the time expected: what a failure counts as, and the longest answer at most
+cdef double CHANGED = 2.0           # times slower or quicker than promised: the server is not what it was
+cdef double RELEARN = 0.3           # of the line is kept then
+cdef double SLOPE_PRIOR = 8.0       # in favour of no slope, as a sum of squares of requests
+cdef double DRIFT_PRIOR = 4.0       # answers as expected, in favour of no drift
+cdef double NOISE = 1.5             # a ratio that a few answers come to by chance
+cdef double NS = 1e-9
+
+
+cdef inline double _fade(double seconds, double memory) noexcept nogil:
+    return exp(-seconds / memory) if seconds > 0 else 1.0
+
+
+cdef void _fit(const TimeRow *sums, Estimate *line) noexcept nogil:
+    """Base and slope from sums with at least one answer; neither is ever negative."""
+    cdef double mean_ahead = sums.ahead / sums.answers
+    cdef double mean_time = sums.time / sums.answers
+    cdef double spread = sums.ahead_squared - mean_ahead * sums.ahead
+    cdef double slope = (sums.time_ahead - mean_ahead * sums.time) / (spread + SLOPE_PRIOR)
+    if slope < 0:
+        slope = 0
+    if slope * (mean_ahead + 1) > mean_time:
+        slope = mean_time / (mean_ahead + 1)        # a request waits no longer for another than that one takes
+    line.slope = slope
+    line.base = mean_time - slope * mean_ahead
+    line.answers = sums.answers
+
+
+cdef void _forget(TimeRow *row, int64_t now) noexcept nogil:
+    """Bring the sums up to `now`."""
+    cdef double seconds = (now - row.observed) * NS
+    cdef double keep = max(HARDEST, _fade(seconds, LINE))
+    cdef double keep_recent = min(1 - 1 / RECENT_ANSWERS, max(HARDEST, _fade(seconds, RECENT)))
+    row.answers *= keep
+    row.ahead *= keep
+    row.ahead_squared *= keep
+    row.time *= keep
+    row.time_ahead *= keep
+    row.recent *= keep_recent
+    row.expected *= keep_recent
+    row.observed = max(row.observed, now)
+
+
+cdef double _promise(const TimeRow *row, int ahead, double seconds) noexcept nogil:
+    """What this worker alone would have expected; what came, where it knows nothing."""
+    cdef Estimate line
+    if row.answers <= 0:
+        return seconds
+    _fit(row, &line)
+    return line.base + line.slope * ahead
+
+
+cdef void _relearn(TimeRow *row) noexcept nogil:
+    """The line does not hold any more: let the answers that come make a new one."""
+    row.answers *= RELEARN
+    row.ahead *= RELEARN
+    row.ahead_squared *= RELEARN
+    row.time *= RELEARN
+    row.time_ahead *= RELEARN
+    row.recent = row.expected = 0
+
+
+cdef void begin(TimeRow *row, int64_t now) noexcept nogil:
+    """A request was picked for the server."""
+    row.unanswered += 1
+    row.started += <unsigned long long>now
+
+
+cdef inline void _end(TimeRow *row, int64_t picked) noexcept nogil:
+    row.unanswered -= 1
+    row.started -= <unsigned long long>picked
+
+
+cdef void answer(TimeRow *row, int64_t now, int64_t picked, int ahead, bint failed) noexcept nogil:
+    """The answer to a request has come, or will not; `ahead` others were in flight at `picked`."""
+    cdef double seconds = max(1e-6, (now - picked) * NS)
+    cdef double promised, ratio
+    _end(row, picked)
+    _forget(row, now)
+    promised = _promise(row, ahead, seconds)
+    row.expected += promised
+    if failed:
+        row.recent += PENALTY * promised
+        if row.streak < 1000000:
+            row.streak += 1
+        return
+    seconds = min(seconds, PENALTY * promised)      # one answer that takes for ever is not yet a slow server
+    row.recent += seconds
+    row.streak = 0
+    ratio = (promised + row.recent) / (promised + row.expected)
+    if ratio > CHANGED or ratio < 1 / CHANGED:
+        _relearn(row)
+    row.answers += 1
+    row.ahead += ahead
+    row.ahead_squared += <double>ahead * ahead
+    row.time += seconds
+    row.time_ahead += seconds * ahead
+
+
+cdef void give_up(TimeRow *row, int64_t now, int64_t picked, int ahead) noexcept nogil:
+    """The client has left before the answer: that it took so long already counts, if it was overdue."""
+    cdef double seconds = (now - picked) * NS
+    cdef double promised
+    _end(row, picked)
+    promised = _promise(row, ahead, seconds)
+    if seconds > promised:
+        _forget(row, now)
+        row.recent += seconds
+        row.expected += promised
+
+
+cdef Estimate look(Board board, int slot, int workers, int64_t now) noexcept nogil:
+    """What all workers together know now. What each remembers fades up to the newest answer of any, not up to now:
+    a server that gets no requests stays as it was."""
+    cdef TimeRow sums
+    cdef TimeRow *row
+    cdef Estimate line
+    cdef int i
+    cdef int64_t newest = 0
+    cdef double keep, age, due, prior
+    cdef unsigned long long started = 0
+    for i in range(workers):
+        newest = max(newest, board.timing(slot, i).observed)
+    sums.answers = sums.ahead = sums.ahead_squared = sums.time = sums.time_ahead = sums.recent = sums.expected = 0
+    sums.unanswered = 0
+    for i in range(workers):
+        row = board.timing(slot, i)
+        sums.unanswered += row.unanswered
+        started += row.started
+        if row.observed == 0:
+            continue
+        keep = _fade((newest - row.observed) * NS, LINE)
+        sums.answers += keep * row.answers
+        sums.ahead += keep * row.ahead
+        sums.ahead_squared += keep * row.ahead_squared
+        sums.time += keep * row.time
+        sums.time_ahead += keep * row.time_ahead
+        keep = _fade((newest - row.observed) * NS, RECENT)
+        sums.recent += keep * row.recent
+        sums.expected += keep * row.expected
+    line.base = line.slope = line.answers = 0
+    line.drift = 1
+    if sums.answers > 0.01:
+        _fit(&sums, &line)
+        due = line.base + line.slope * (sums.ahead / sums.answers)
+        if sums.unanswered > 0:
+            age = <int64_t>(<unsigned long long>sums.unanswered * <unsigned long long>now - started) * NS
+            sums.recent += max(0.0, age - sums.unanswered * due)
+        prior = DRIFT_PRIOR * due
+        line.drift = max(1.0, (prior + sums.recent) / (prior + sums.expected) / NOISE)
+    elif sums.expected > 0:
+        line.drift = sums.recent / sums.expected        # it has only failed so far
+    return line
+
+
+def picked(Board board, int slot, int worker, int64_t now):
+    """Count a request as workers do when they pick; how many were ahead of it. `now` in ns; for tests and bench."""
+    cdef int ahead = board.total_in_flight(board._slot(slot), MAX_WORKERS)
+    begin(board.timing(slot, worker), now)
+    board.in_flight_cells[slot * MAX_WORKERS + worker] += 1
+    return ahead
+
+
+def answered(Board board, int slot, int worker, int64_t now, int64_t since, int ahead, *, bint failed=False):
+    """Take its answer; `since` is when it was picked, both in ns."""
+    answer(board.timing(board._slot(slot), worker), now, since, ahead, failed)
+    board.in_flight_cells[slot * MAX_WORKERS + worker] -= 1
+
+
+def expected(Board board, int slot, int workers, int64_t now, int ahead=0):
+    """Seconds to the answer for a request that finds `ahead` others at the server; 0.0 while nothing is known."""
+    cdef Estimate line = look(board, board._slot(slot), workers, now)
+    return line.drift * (line.base + line.slope * ahead)
+
+
+def drift(Board board, int slot, int workers, int64_t now):
+    """How much slower than usual the server is now, as a factor."""
+    return look(board, board._slot(slot), workers, now).drift

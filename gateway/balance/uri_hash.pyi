@@ -1,0 +1,3 @@
+from gateway.balance.policy import Policy
+
+class UriHash(Policy): ...
