@@ -4,7 +4,6 @@ Deliberately without an event loop: it waits for signals, children and little el
 It is the only process that stays root, and it handles no byte from the network.
 """
 
-import asyncio
 import contextlib
 import gc
 import logging
@@ -15,12 +14,10 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-import uvloop
+from typing import Final
 
 from gateway import upgrade
 from gateway.board import Board
@@ -37,7 +34,7 @@ log = logging.getLogger(__name__)
 
 Account = tuple[str, int, int]
 """(name, uid, gid)"""
-Work = Callable[[], Coroutine[Any, Any, None]]
+Work = Callable[[], None]
 """What a child does inside its event loop."""
 
 ORDERS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -221,8 +218,7 @@ class Supervisor:
             work = self._control(theirs) if number == CONTROL else self._worker(number, theirs)
             _name_process("gw-control" if number == CONTROL else f"gw-worker-{number}")
             _drop_privileges(self._account)
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(work())
+            work()
             status = 0
         except BaseException:
             log.exception("%s ends", "control" if number == CONTROL else f"worker {number}")

@@ -26,8 +26,12 @@ class Inheritance:
     channel: Channel
 
 
-async def run(inherited: Inheritance) -> None:
-    """The whole life of the control process, inside its event loop."""
+def run(inherited: Inheritance) -> None:
+    """The whole life of the control process."""
+    asyncio.run(_live(inherited))
+
+
+async def _live(inherited: Inheritance) -> None:
     loop = asyncio.get_running_loop()
     channel = inherited.channel
 

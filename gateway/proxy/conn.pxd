@@ -40,8 +40,7 @@ cdef class Poller:
     cdef uint32_t generation
     cdef int64_t now                    # monotonic, in ns; read once per event
     cdef list again                     # connections that used up their turn
-    cdef bint scheduled                 # poll will be called without an event
-    cdef bint polling
+    cdef public bint interrupted        # the event loop has something to do
     cdef char *scratch                  # every read goes here first: an idle connection holds no buffer
     cdef char *cipher                   # what TLS wants to send
     cdef size_t cipher_len
@@ -63,7 +62,7 @@ cdef class Poller:
     cdef int _grow(self, int fd) except -1
     cdef int _wake(self, Conn conn, uint32_t events) except -1
     cdef int _expire(self, Conn conn) except -1
-    cpdef poll(self)
+    cdef int _go_on(self) except -1
     cpdef sweep(self)
 
 cdef class Conn:

@@ -1,13 +1,14 @@
 """A non-blocking socket, and the poller that wakes it: the I/O shell under clients, servers and listeners.
 
-The poller is one epoll set inside the process's event loop: the loop sees a single descriptor, and everything behind
-it costs no transport, no handle and no bytes object. Registration is edge-triggered and happens once per connection;
+The poller is one epoll set, and stands in the place of the event loop's selector (loop.py): a connection costs no
+transport, no handle and no bytes object. Registration is edge-triggered and happens once per connection;
 pausing means not reading, so back-pressure costs no system call. All reads go through one scratch buffer per process;
 a connection owns memory only while it holds bytes that its peer does not take.
 """
 
 import logging
 
+from cpython.exc cimport PyErr_CheckSignals
 from cpython.ref cimport Py_INCREF, Py_DECREF
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, malloc, realloc
@@ -71,6 +72,7 @@ cdef enum:
     EVENTS = 256
     SWEEP_MS = 100              # how late a deadline may be noticed
     SMALL = 4096                # pieces up to here are copied together instead of being gathered by the kernel
+    FILE = 0                    # in the place of a generation: not a connection
     RECORD = 16 * 1024          # the most that a TLS record can carry (RFC 8446 section 5.1)
 
 log = logging.getLogger(__name__)
@@ -83,7 +85,7 @@ cdef inline int64_t monotonic_ns() noexcept nogil:
 
 
 cdef class Poller:
-    """Watches connections for the given event loop (asyncio or uvloop), from construction until `stop`."""
+    """Watches connections, and files for an event loop, from `start` until `stop`."""
 
     def __cinit__(self):
         self.fd = epoll_create1(EPOLL_CLOEXEC)
@@ -107,11 +109,13 @@ cdef class Poller:
         # Where a user may not have so many pages in pipes it stays smaller, and takes more turns.
         fcntl(self.pipe[1], F_SETPIPE_SZ, 2 * RELAY)
 
-    def __init__(self, loop):
-        self.loop = loop
+    def __init__(self):
         self.again = []
         self.now = monotonic_ns()
-        loop.add_reader(self.fd, self.poll)
+
+    def start(self, loop):
+        """Look after deadlines with the loop's timers; what connections need of a loop they find here."""
+        self.loop = loop
         self.sweep_timer = loop.call_later(SWEEP_MS / 1000.0, self.sweep)
 
     def __dealloc__(self):
@@ -127,10 +131,9 @@ cdef class Poller:
             c_close(self.pipe[1])
 
     def stop(self):
-        """Close every connection and leave the event loop."""
+        """Close every connection."""
         cdef int fd
         self.sweep_timer.cancel()
-        self.loop.remove_reader(self.fd)
         for fd in range(self.highest + 1):
             if self.table[fd] != NULL:
                 (<Conn>self.table[fd]).close()
@@ -157,6 +160,8 @@ cdef class Poller:
         if conn.fd >= self.capacity:
             self._grow(conn.fd)
         self.generation += 1
+        if self.generation == FILE:
+            self.generation += 1
         conn.generation = self.generation
         event.events = events
         event.data.u64 = (<unsigned long long>self.generation << 32) | <uint32_t>conn.fd
@@ -185,9 +190,6 @@ cdef class Poller:
         if not conn.queued:
             conn.queued = 1
             self.again.append(conn)
-            if not self.polling and not self.scheduled:
-                self.scheduled = True
-                self.loop.call_soon(self.poll)
         return 0
 
     cdef int watch(self, Conn conn, uint32_t events) except -1:
@@ -208,36 +210,73 @@ cdef class Poller:
         self.piece_count = 0
         self.gathered = 0
 
-    cpdef poll(self):
-        """Handle what is ready, once; called by the event loop."""
+    def watch_file(self, int fd, uint32_t wanted):
+        """Report a file from `wait` for as long as it has these events. Raises OSError."""
+        cdef epoll_event event
+        event.events = wanted
+        event.data.u64 = <unsigned long long>FILE << 32 | <uint32_t>fd
+        if epoll_ctl(self.fd, EPOLL_CTL_ADD, fd, &event) < 0:
+            raise OSError(errno, "cannot watch a file")
+
+    def forget_file(self, int fd):
+        """Report it no more. Raises OSError."""
+        if epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL) < 0:
+            raise OSError(errno, "cannot forget a file")
+
+    def wait(self, timeout):
+        """Handle connections for `timeout` seconds (None: for ever), or until the loop has something else to do.
+
+        That is a file that is ready, or a callback that a connection has asked the loop for (`interrupted`). Returns
+        (descriptor, events) of the files.
+        """
         cdef epoll_event events[EVENTS]
-        cdef int count, i, fd
-        cdef Conn conn
-        cdef list again
-        self.scheduled = False
-        self.polling = True
-        if self.again:
-            again = self.again
-            self.again = []
-            for conn in again:
-                conn.queued = 0
-                if conn.fd >= 0:
+        cdef int64_t end = FOREVER, left = 0
+        cdef int count, i, fd, ms
+        cdef uint32_t generation
+        cdef list files = []
+        if timeout is not None:
+            end = monotonic_ns() + <int64_t>(<double>timeout * 1e9)
+        self.interrupted = False
+        while True:
+            if self.again:
+                self._go_on()
+            ms = 0
+            if not self.again and not self.interrupted:
+                ms = -1
+                if end != FOREVER:
+                    left = (end - monotonic_ns() + 999999) // 1000000
+                    ms = 0 if left <= 0 else <int>min(left, <int64_t>3600000)
+            if ms == 0:
+                count = epoll_wait(self.fd, events, EVENTS, 0)
+            else:
+                with nogil:
+                    count = epoll_wait(self.fd, events, EVENTS, ms)
+            if count < 0:
+                if errno != EINTR:
+                    raise OSError(errno, "cannot wait for events")
+                PyErr_CheckSignals()
+            for i in range(count):
+                fd = <int>(events[i].data.u64 & 0xFFFFFFFF)
+                generation = <uint32_t>(events[i].data.u64 >> 32)
+                if generation == FILE:
+                    files.append((fd, events[i].events))
+                elif self.table[fd] != NULL and (<Conn>self.table[fd]).generation == generation:
                     self.now = monotonic_ns()
-                    self._wake(conn, EPOLLIN)
-        count = epoll_wait(self.fd, events, EVENTS, 0)
-        for i in range(count):
-            fd = <int>(events[i].data.u64 & 0xFFFFFFFF)
-            if self.table[fd] == NULL:
-                continue
-            conn = <Conn>self.table[fd]
-            if conn.generation != <uint32_t>(events[i].data.u64 >> 32):
-                continue
-            self.now = monotonic_ns()
-            self._wake(conn, events[i].events)
-        self.polling = False
-        if self.again and not self.scheduled:
-            self.scheduled = True
-            self.loop.call_soon(self.poll)
+                    self._wake(<Conn>self.table[fd], events[i].events)
+            if files or self.interrupted or (end != FOREVER and monotonic_ns() >= end):
+                return files
+
+    cdef int _go_on(self) except -1:
+        """Let those continue who had to let others go first."""
+        cdef list again = self.again
+        cdef Conn conn
+        self.again = []
+        for conn in again:
+            conn.queued = 0
+            if conn.fd >= 0:
+                self.now = monotonic_ns()
+                self._wake(conn, EPOLLIN)
+        return 0
 
     cdef int _wake(self, Conn conn, uint32_t events) except -1:
         try:

@@ -15,8 +15,8 @@ from gateway.channel import Apply, Channel, Closed, Drain, Message, Ready, Reope
 from gateway.config.model import Listen
 from gateway.config.snapshot import Snapshot
 from gateway.proxy.client import Listener, retire_clients
-from gateway.proxy.conn import Poller
 from gateway.proxy.hub import Hub
+from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
 
 log = logging.getLogger(__name__)
@@ -42,13 +42,12 @@ class Inheritance:
 
 
 class Worker:
-    """Runs in its own process, in the event loop it is made in."""
+    """Runs in its own process and event loop."""
 
-    def __init__(self, inherited: Inheritance) -> None:
-        loop = asyncio.get_running_loop()
+    def __init__(self, inherited: Inheritance, loop: EventLoop) -> None:
         self._channel = inherited.channel
         self._log_fd = inherited.log_fd
-        self._poller = Poller(loop)
+        self._poller = loop.poller
         self._hub = Hub(self._poller, inherited.board, inherited.number)
         self._plan = Plan(self._hub, inherited.ticket_key)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
@@ -149,6 +148,12 @@ class Worker:
             self._done.set_result(None)
 
 
-async def run(inherited: Inheritance) -> None:
-    """The whole life of a worker process, inside its event loop."""
-    await Worker(inherited).run()
+async def _live(inherited: Inheritance, loop: EventLoop) -> None:
+    await Worker(inherited, loop).run()
+
+
+def run(inherited: Inheritance) -> None:
+    """The whole life of a worker process."""
+    loop = EventLoop()
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        runner.run(_live(inherited, loop))

@@ -1,0 +1,97 @@
+"""The event loop of a worker: asyncio, with the poller in the place of its selector.
+
+Connections are handled inside the selector, which returns to asyncio only for what is asyncio's: timers, signals, the
+channel. So a batch of requests costs one epoll_wait and not a line of Python.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from contextvars import Context
+from select import EPOLLIN, EPOLLOUT
+from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
+from typing import Any
+
+from gateway.proxy.conn import Poller
+
+
+def _descriptor(file: Any) -> int:
+    return file if isinstance(file, int) else int(file.fileno())
+
+
+class _ByFile(Mapping[Any, SelectorKey]):
+    """Keys by file or descriptor."""
+
+    def __init__(self, keys: dict[int, SelectorKey]) -> None:
+        self._keys = keys
+
+    def __getitem__(self, file: Any) -> SelectorKey:
+        return self._keys[_descriptor(file)]
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
+
+
+class Selector(selectors.BaseSelector):
+    """Watches asyncio's files in the poller's set."""
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._keys: dict[int, SelectorKey] = {}
+        self._map = _ByFile(self._keys)
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> SelectorKey:
+        """Watch a file. Raises KeyError if it is watched already, OSError."""
+        descriptor = _descriptor(fileobj)
+        if descriptor in self._keys:
+            raise KeyError(f"{fileobj!r} is watched already")
+        wanted = (EPOLLIN if events & EVENT_READ else 0) | (EPOLLOUT if events & EVENT_WRITE else 0)
+        self._poller.watch_file(descriptor, wanted)
+        self._keys[descriptor] = key = SelectorKey(fileobj, descriptor, events, data)
+        return key
+
+    def unregister(self, fileobj: Any) -> SelectorKey:
+        """Watch it no more. Raises KeyError if it is not watched."""
+        key = self._keys.pop(_descriptor(fileobj))
+        with suppress(OSError):  # closed by now
+            self._poller.forget_file(key.fd)
+        return key
+
+    def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
+        """Carry traffic until asyncio has something to do, or for `timeout` seconds."""
+        ready = []
+        for descriptor, events in self._poller.wait(timeout):
+            key = self._keys.get(descriptor)
+            if key is not None:
+                found = (EVENT_READ if events & ~EPOLLOUT else 0) | (EVENT_WRITE if events & ~EPOLLIN else 0)
+                ready.append((key, found & key.events))
+        return ready
+
+    def get_map(self) -> Mapping[Any, SelectorKey]:
+        """Return the keys by file."""
+        return self._map
+
+
+class EventLoop(asyncio.SelectorEventLoop):
+    """An event loop with a poller, which stops when the loop is closed."""
+
+    def __init__(self) -> None:
+        self.poller = Poller()
+        super().__init__(Selector(self.poller))
+        self.poller.start(self)
+
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+        """As asyncio's; what a connection calls for is done before more connections are."""
+        self.poller.interrupted = True
+        return super().call_soon(callback, *args, context=context)  # type: ignore[arg-type]
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's; the poller then waits no longer than it may."""
+        self.poller.interrupted = True
+        return super().call_at(when, callback, *args, context=context)  # type: ignore[arg-type]
