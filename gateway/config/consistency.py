@@ -50,6 +50,8 @@ def warnings(site: Site) -> Iterator[Finding]:
     """What is allowed but hardly meant."""
     seen: dict[Match, int] = {}
     for i, route in enumerate(site.routes):
+        if not route.final:
+            continue
         if route.match in seen:
             yield _warning(("routes", i), f"never reached: routes[{seen[route.match]}] matches the same requests")
         seen.setdefault(route.match, i)

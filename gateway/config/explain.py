@@ -96,7 +96,9 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
     while waiting:
         at, model = waiting.pop()
         # A backend is named by its key.
-        found[at] = tuple(name for name in model.model_fields if (at, name) != ("backends.*", "name"))
+        found[at] = tuple(
+            field.alias or name for name, field in model.model_fields.items() if (at, name) != ("backends.*", "name")
+        )
         for name, field in model.model_fields.items():
             for inner, repeated in _models(field.annotation, repeated=False):
                 waiting.append((f"{at}.{name}".lstrip(".") + (".*" if repeated else ""), inner))

@@ -13,8 +13,8 @@ KEYS: Final = {
     "backends.*.affinity": "header learn source url",
     "backends.*.agent": "connect orca",
     "backends.*.check": "grpc",
-    "routes.*": "apache class python rewrite set_header set_response_header site",
-    "routes.*.match": "class cookie header method query source when",
+    "routes.*": "apache python site",
+    "routes.*.match": "when",
 }
 """Keys by the mapping they belong to; "*" stands for a name or an index."""
 

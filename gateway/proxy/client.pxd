@@ -3,6 +3,7 @@ from gateway.proxy.conn cimport Conn, Poller
 from gateway.proxy.exchange cimport Exchange
 from gateway.proxy.hub cimport Frontend, Gauge, Hub
 from gateway.proxy.upstream cimport Backend, Receiver, Server, Upstream
+from gateway.rules.view cimport View
 from gateway.wire.chunked cimport Chunked
 from gateway.wire.edit cimport Origin, Out
 from gateway.wire.head cimport Head
@@ -76,7 +77,7 @@ cdef class Client(Receiver):
     cdef int _stash(self, const char *p, size_t n) except -1
     cdef int _unstash(self, size_t used) except -1
     cdef int _route(self, const char *p, Head *h, int64_t body) except -1
-    cdef int _forward(self, Backend backend, const char *p, Head *h, const char *uri, uint32_t uri_len) except -1
+    cdef int _forward(self, Backend backend, const char *p, Head *h, View view) except -1
     cdef int _choose(self, const char *p, Head *h) except -1
     cdef bint head_taken(self) except -1
     cdef bint _has_left(self) except -1

@@ -45,6 +45,7 @@ cdef class Hub:
         self.poller = poller
         self.board = board
         self.worker = worker
+        self.view = View()
         self.date_second = -1
         self.custom_pages = frozenset()
 
