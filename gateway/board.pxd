@@ -23,7 +23,8 @@ cdef struct ServerRow:
     uint8_t pad[6]
     double weight           # effective weight, relative; 0 until control has said something
     uint64_t generation     # how often the row was cleared for a new server
-    uint8_t reserved[40]
+    double reported         # load that the server has reported lately, and 1; 0: none
+    uint8_t reserved[32]
 
 # Written by one worker only. One cache line per (server, worker).
 cdef struct CountRow:

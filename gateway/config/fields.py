@@ -23,6 +23,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.config import address, units
+from gateway.config.expression import Expression, parse
 from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault, kind
 
@@ -125,7 +126,7 @@ def _parsed(parse: Callable[[str], T], what: str) -> PlainValidator:
 
 
 def _is_parsed(value: object) -> bool:
-    return isinstance(value, (address.Listen, address.Address, IPv4Network, IPv6Network, PathMatch, StatusRange))
+    return isinstance(value, _PARSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,9 @@ class StatusRange:
 
     low: int
     high: int
+
+
+_PARSED: Final = (address.Listen, address.Address, IPv4Network, IPv6Network, PathMatch, StatusRange, Expression)
 
 
 def _path_match(value: str) -> PathMatch:
@@ -397,6 +401,11 @@ PathField: TypeAlias = Annotated[
     WithJsonSchema(
         {"type": "string", "pattern": "^((= *)?/|~)", "examples": ["/shop/", "= /exact", "~ ^/item/[0-9]+$"]}
     ),
+]
+ExpressionField: TypeAlias = Annotated[
+    Expression,
+    _parsed(lambda value: Expression(value, parse(value)), "an expression"),
+    WithJsonSchema({"type": "string", "examples": ["load('app') < 0.8 && up('app') >= 2"]}),
 ]
 Host: TypeAlias = Annotated[
     str,

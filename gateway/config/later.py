@@ -14,7 +14,6 @@ KEYS: Final = {
     "backends.*.agent": "connect orca",
     "backends.*.check": "grpc",
     "routes.*": "apache python site",
-    "routes.*.match": "when",
 }
 """Keys by the mapping they belong to; "*" stands for a name or an index."""
 

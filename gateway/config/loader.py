@@ -76,7 +76,8 @@ def _load(path: Path, ask: Lookup) -> Loaded:
         site, origin = _rest(data, error, context)
     seen = files.read(site)
     resolved, unresolved = _resolve(site, ask)
-    together = [*seen.findings, *unresolved, *_user(site), *consistency.conflicts(site)]
+    names = data["backends"] if isinstance(data.get("backends"), dict) else {}
+    together = [*seen.findings, *unresolved, *_user(site), *consistency.conflicts(site, names)]
     findings += [_restored(finding, origin) for finding in together]
     problems += [_problem(path, document.place(finding), finding.message) for finding in findings]
     if problems:

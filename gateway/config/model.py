@@ -30,6 +30,7 @@ from gateway.config.fields import (
     CookieMatches,
     CookieName,
     Duration,
+    ExpressionField,
     File,
     Flag,
     FrontendName,
@@ -601,6 +602,9 @@ class Match(Model):
     class_: Annotated[tuple[ClassName, ...], OneOrMany()] = Field(
         (), alias="class", description="Class that a route before has given the request."
     )
+    when: Annotated[ExpressionField | None, Given()] = Field(
+        None, description="Expression over the request, the time and the state of the backends (a subset of CEL)."
+    )
 
     @property
     def everything(self) -> bool:
@@ -609,6 +613,7 @@ class Match(Model):
             self.scheme is None
             and not (self.host or self.method or self.query or self.header or self.cookie or self.source)
             and not self.class_
+            and self.when is None
             and (not self.path or any(item == PathMatch("/", exact=False) for item in self.path))
         )
 

@@ -27,7 +27,8 @@ _TOKEN: Final = re.compile(
     | (?P<open> \( (?: \? (?: : | P?<(?P<name>[A-Za-z_][A-Za-z0-9_]*)> | (?P<around><?[=!]) ) )? (?!\?) )
     | (?P<close> \) )
     | (?P<or> \| )
-    | (?P<repeat> (?: (?P<sign>[*+?]) | \{ (?P<low>[0-9]{1,3}) (?: (?P<comma>,) (?P<high>[0-9]{1,3})? )? \} ) \?? (?![*+?{]) )
+    | (?P<repeat>
+        (?: (?P<sign>[*+?]) | \{ (?P<low>[0-9]{1,3}) (?: (?P<comma>,) (?P<high>[0-9]{1,3})? )? \} ) \?? (?![*+?{]) )
     | (?P<edge> [$^] )
     | (?P<any> \. )
     | (?P<literal> [^]\\[(){}*+?|.^$] )
@@ -129,7 +130,8 @@ def _look(text: str) -> _Shape:
         elif kind == "set":
             shape.same = not _SET_OPERATION.search(token)
         shape.anchored |= at == 0 and token in ("^", r"\A")
-        shape.python += f"(?P<{match['name']}>" if match["name"] else r"\Z" if token == "$" else token
+        named = match["name"] and f"(?P<{match['name']}>"
+        shape.python += named or (token.replace("$", r"\Z") if kind == "edge" else token)
         if at or not shape.anchored:
             literal = _row(shape, literal, token[-1] if kind in ("literal", "escape") else "")
         single = kind not in ("open", "close", "or", "edge", "repeat")

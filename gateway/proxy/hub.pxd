@@ -35,7 +35,7 @@ cdef class Hub:
     cdef readonly Board board
     cdef readonly int worker
     cdef public RouteTable routes
-    cdef View view                      # of the request that is being routed
+    cdef readonly View view             # of the request that is being routed
     cdef public bytes via               # a complete header line
     cdef public dict pages              # status -> (header lines, body)
     cdef public frozenset custom_pages  # statuses whose page is the site's own

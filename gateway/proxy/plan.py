@@ -10,6 +10,7 @@ from gateway.config import template
 from gateway.config.model import LOG_FIELDS, Affinity, Listen, Tls
 from gateway.config.model import Frontend as FrontendModel
 from gateway.config.snapshot import Snapshot
+from gateway.proxy.availability import Availability
 from gateway.proxy.hub import Frontend, Gauge, Hub
 from gateway.proxy.log import AccessLog, layout
 from gateway.proxy.retry import Retries
@@ -69,6 +70,7 @@ class Plan:
         self.servers = servers
         self.frontends = frontends
         hub.routes = routes
+        hub.view.resources = Availability(backends)
         hub.via = f"Via: 1.1 {_via_token(site.node)}\r\n".encode()
         hub.pages = pages({status: (path.name, snapshot.files[path]) for status, path in site.pages.items()})
         hub.custom_pages = frozenset(site.pages)

@@ -8,6 +8,7 @@ from gateway.config.model import REDIRECT_FIELDS, Match, Site
 from gateway.config.model import Route as RouteModel
 from gateway.rules.actions import EditHeaders, Redirect, Respond, Rewrite, SetClass, Step
 from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
+from gateway.rules.expression import When
 from gateway.rules.routes import Route, RouteTable
 from gateway.rules.template import Template
 
@@ -41,6 +42,8 @@ def _conditions(match: Match) -> Iterator[Condition]:
     for where in ("query", "header", "cookie"):
         for name, wanted in getattr(match, where):
             yield ValueIs(where, name, wanted)
+    if match.when is not None:
+        yield When(match.when.text, match.when.node)
 
 
 def _steps(model: RouteModel) -> Iterator[Step]:

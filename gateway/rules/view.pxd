@@ -16,6 +16,11 @@ cdef class Edits:
     cdef bytes added(self)
     cdef bytes merged(self, bytes lines)
 
+cdef class Resources:
+    """What expressions ask about the state of the site. This one knows nothing: for a site that does not run."""
+    cdef object load(self, str backend)
+    cdef int up(self, str backend) except -1
+
 cdef class View:
     """One request as rules see it: a window on a head, and what rules have made of it so far."""
     cdef const char *p              # the head as received
@@ -36,6 +41,8 @@ cdef class View:
     cdef public str klass           # the request's class, or None
     cdef readonly Edits request_edits
     cdef readonly Edits response_edits
+    cdef public Resources resources
+    cdef public object clock        # seconds since 1970
 
     cdef int begin(self, const char *p, Head *h, bint https, bytes client, const char *uri, uint32_t uri_len,
                    uint32_t path_len) except -1

@@ -1,9 +1,18 @@
+from collections.abc import Callable, Mapping
+
 class Edits:
     def set(self, name: bytes, value: bytes | None) -> None: ...
     def append(self, name: bytes, value: bytes) -> None: ...
     def listed(self) -> tuple[list[bytes], bytes]: ...
 
+class Resources: ...
+
+class Assumed(Resources):
+    def __init__(self, loads: Mapping[str, float | None], up: Mapping[str, int]) -> None: ...
+
 class View:
+    resources: Resources
+    clock: Callable[[], float]
     client: bytes
     groups: dict[str, bytes] | None
     klass: str | None

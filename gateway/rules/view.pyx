@@ -4,6 +4,8 @@ A worker has one View and lays it over request after request: nothing is copied 
 rules change (path, query, class, headers) is kept here, apart from the bytes the client sent.
 """
 
+from time import time
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
@@ -68,7 +70,37 @@ cdef class Edits:
         return b"".join(kept) + self.added()
 
 
+cdef class Resources:
+    cdef object load(self, str backend):
+        """The load of a backend from 0 (idle) to 1 (full) or more; None: nobody knows."""
+        return None
+
+    cdef int up(self, str backend) except -1:
+        """How many servers of a backend can take requests."""
+        return 0
+
+
+cdef class Assumed(Resources):
+    """What somebody supposes, or has asked a running gateway: loads and numbers of servers by backend."""
+    cdef dict loads
+    cdef dict ups
+
+    def __init__(self, loads, up):
+        self.loads = dict(loads)
+        self.ups = dict(up)
+
+    cdef object load(self, str backend):
+        return self.loads.get(backend)
+
+    cdef int up(self, str backend) except -1:
+        return self.ups.get(backend, 0)
+
+
 cdef class View:
+    def __cinit__(self):
+        self.resources = Resources()
+        self.clock = time
+
     def __dealloc__(self):
         free(self.own_head)
 

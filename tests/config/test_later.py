@@ -20,8 +20,7 @@ backends:
     »slow_start: 30s
     »tls: {verify: true}
 routes:
-  - match: {»when: x}
-    backend: app
+  - backend: app
   - »apache: rules/legacy.htaccess
   - »site: auto
   - »python: rules.custom:route

@@ -6,6 +6,7 @@ from tests.scenarios.test_forwarding import fields
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient
+from tests.support.waiting import eventually
 
 Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
@@ -80,3 +81,29 @@ def test_a_reload_brings_other_rules_to_the_next_request_of_a_connection(
         gateway.reload({**description, "routes": [{"match": {"path": "~ ^/b"}, "respond": {"status": 410}}]})
         assert client.get("/bytes/3").status == 410
         assert client.get("/c").status == 404
+
+
+def test_a_route_follows_the_state_of_the_backends(start_gateway: Starter, start_servers: Servers) -> None:
+    one, two = start_servers("app1", "app2")
+    check = {"http": "/", "interval": "50ms", "timeout": "1s", "rise": 1, "fall": 1}
+    description = site([one, two], check=check)
+    description["backends"]["app"]["servers"][0]["max_connections"] = 2
+    description["routes"] = [
+        {"match": {"when": "up('app') < 2"}, "respond": {"status": 503, "body": "thin"}},
+        {"match": {"when": "load('app') >= 0.5"}, "respond": {"status": 503, "body": "full"}},
+        {"backend": "app"},
+    ]
+    gateway = start_gateway(description)
+
+    def body() -> bytes:
+        with RawClient(gateway.port) as client:
+            return client.get("/bytes/3").body
+
+    assert body() == b"abc"
+    with RawClient(gateway.port) as slow, RawClient(gateway.port) as other:
+        for client in (slow, other):  # one of them meets the server with a limit, by turns
+            client.send(b"GET /delay/2 HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: body() == b"full", "the load to show")
+    eventually(lambda: body() == b"abc", "the load to go")
+    two.kill()
+    eventually(lambda: body() == b"thin", "the check to see it")
