@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from gateway.board import Board
 from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready, ReopenLog, identity
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
+from gateway.explain.required import require
 from gateway.inquiry import inquire
 from gateway.proxy import worker
 from gateway.proxy.tls import TICKET_KEY_BYTES
@@ -89,6 +91,7 @@ class Supervisor:
     ) -> None:
         self._path = path
         loaded = load(path)
+        require(loaded, partial(_drop_privileges, _account(loaded.site)))
         for warning in loaded.warnings:
             log.warning("%s", warning)
         self._loaded = loaded
@@ -364,6 +367,7 @@ class Supervisor:
             return
         try:
             loaded = load(self._path)
+            require(loaded, partial(_drop_privileges, _account(loaded.site)))
             account = _account(loaded.site)
             found = self._inquire(loaded.site, account)
             snapshot = self._snapshot.next(loaded, found)

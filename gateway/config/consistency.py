@@ -41,6 +41,14 @@ def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
                     f"there is no backend {name}{suggest(name, backends)}",
                     offset=offset,
                 )
+    for i, test in enumerate(site.tests):
+        named = {("expect", "backend"): test.expect.backend} | {
+            ("assume", key, name): name for key in ("load", "up") for name in getattr(test.assume, key)
+        }
+        for loc, backend in named.items():
+            if backend is not None and backend not in backends:
+                message = f"there is no backend {backend}{suggest(backend, backends)}"
+                yield Finding(("tests", i, *loc), message, key=loc[0] == "assume")
     yield from _twice(
         (("frontends", i, "listen", j), listen, f"{listen} is listened on")
         for i, frontend in enumerate(site.frontends)

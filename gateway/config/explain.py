@@ -57,6 +57,8 @@ def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa
             return f"expected true or false, not {kind(value)}"
         case "int_type" | "int_parsing":
             return f"expected a whole number, not {kind(value)}"
+        case "float_type" | "float_parsing":
+            return f"expected a number, not {kind(value)}"
         case "greater_than_equal":
             return f"must be at least {context['ge']}"
         case "less_than_equal":

@@ -28,8 +28,6 @@ from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault, kind
 
 T = TypeVar("T")
-Conditions: TypeAlias = "tuple[tuple[str, tuple[ValueMatch, ...]], ...]"
-"""Names, each with what its value must be: one of these."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 """Names of backends and servers: safe in a cookie value (RFC 6265 section 4.1.1) and in a log line."""
@@ -144,6 +142,10 @@ class ValueMatch:
 
     kind: Literal["is", "matches", "present", "absent"]
     text: str = ""
+
+
+Conditions: TypeAlias = tuple[tuple[str, tuple[ValueMatch, ...]], ...]
+"""Names, each with what its value must be: one of these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pydantic import (
 
 from gateway.config import template
 from gateway.config.address import Address, Listen
+from gateway.config.expectation import SiteTest
 from gateway.config.fields import (
     NAME,
     AddressField,
@@ -790,4 +791,8 @@ class Site(Model):
     )
     pages: dict[Annotated[int, Field(ge=400, le=599)], File] = Field(
         {}, description="Files to send as the body of the gateway's own errors, by status."
+    )
+    tests: tuple[SiteTest, ...] = Field((), description="Requests and what must become of them; see gateway test.")
+    tests_required: Flag = Field(
+        default=False, description="Neither start nor reload with a file whose tests fail, and let check run them."
     )

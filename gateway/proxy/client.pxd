@@ -5,8 +5,9 @@ from gateway.proxy.hub cimport Frontend, Gauge, Hub
 from gateway.proxy.upstream cimport Backend, Receiver, Server, Upstream
 from gateway.rules.view cimport View
 from gateway.wire.chunked cimport Chunked
-from gateway.wire.edit cimport Origin, Out
+from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
+from gateway.wire.origin cimport Provenance
 
 cdef class Listener(Conn):
     """A listening socket of this worker."""
@@ -29,11 +30,7 @@ cdef class Client(Receiver):
     cdef Exchange ex
     cdef Upstream upstream
     cdef bytes address                  # of the client, as text
-    cdef Origin origin
-    cdef bytes fixed                    # what origin points into
-    cdef bytes node
-    cdef bytes via
-    cdef bytes fallback_host
+    cdef Provenance provenance          # None before the first request
     cdef uint8_t phase
     cdef uint8_t feeding
     cdef uint8_t corked                 # something has been put to the upstream and not committed

@@ -32,6 +32,7 @@ from gateway.wire.head cimport (
     find_end, same_any, scan_request, sentence_of,
     status_of,
 )
+from gateway.wire.origin cimport Provenance
 from gateway.wire.target cimport normalise
 
 from gateway.wire.pages import page, phrase
@@ -590,9 +591,9 @@ cdef class Client(Receiver):
             out_put(&_uri, p + h.target + h.path_len, h.target_len - h.path_len)
             path = uri = _uri.p
             uri_len = _uri.n
-        if self.fixed is None:
+        if self.provenance is None:
             self._make_origin()
-        view.begin(p, h, self.tls is not None, self.address, uri, uri_len, path_len)
+        view.begin(p, h, self.provenance.secure(p, h), self.provenance.client(p, h), uri, uri_len, path_len)
         action = self.hub.routes.decide(view)
         self.ex.klass = view.klass
         if action is None:
@@ -612,11 +613,11 @@ cdef class Client(Receiver):
         cdef bytes extra
         self.ex.backend = backend
         if view.request_edits is None:
-            edit_request(&self.ex.upstream_head, p, h, view.uri, view.uri_len, &self.origin, NULL, 0)
+            edit_request(&self.ex.upstream_head, p, h, view.uri, view.uri_len, &self.provenance.origin, NULL, 0)
         else:
             view.request_edits.leave_out(p, h)
             extra = view.request_edits.added()
-            edit_request(&self.ex.upstream_head, p, h, view.uri, view.uri_len, &self.origin,
+            edit_request(&self.ex.upstream_head, p, h, view.uri, view.uri_len, &self.provenance.origin,
                          PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra))
         (<Retries>backend.retries).earn()
         if not (<Retries>backend.retries).repeatable(self.ex):
@@ -728,25 +729,9 @@ cdef class Client(Receiver):
 
     cdef int _make_origin(self) except -1:
         """What this connection's requests say about where they came from; made for the first one."""
-        cdef bytes proto = b"https" if self.tls is not None else b"http"
-        cdef bytes fallback = self.listener.name.encode()
-        self.node = b'"[' + self.address + b']"' if b":" in self.address else (self.address or b"unknown")
-        self.fixed = (b"X-Forwarded-For: " + self.address + b"\r\nX-Forwarded-Proto: " + proto + b"\r\nForwarded: for="
-                      + self.node + b";proto=" + proto)
-        self.fallback_host = fallback
-        self.via = self.hub.via
-        self.origin.fixed = PyBytes_AS_STRING(self.fixed)
-        self.origin.fixed_len = <uint32_t>PyBytes_GET_SIZE(self.fixed)
-        self.origin.address = PyBytes_AS_STRING(self.address)
-        self.origin.address_len = <uint32_t>PyBytes_GET_SIZE(self.address)
-        self.origin.node = PyBytes_AS_STRING(self.node)
-        self.origin.node_len = <uint32_t>PyBytes_GET_SIZE(self.node)
-        self.origin.via = PyBytes_AS_STRING(self.via)
-        self.origin.via_len = <uint32_t>PyBytes_GET_SIZE(self.via)
-        self.origin.fallback_host = PyBytes_AS_STRING(self.fallback_host)
-        self.origin.fallback_host_len = <uint32_t>PyBytes_GET_SIZE(self.fallback_host)
-        self.origin.trusted = self.frontend.trusts(self.address.decode())
-        self.origin.https = self.tls is not None
+        trusts = (<object>self.frontend).trusts if self.frontend.trusts(self.address.decode()) else None
+        self.provenance = Provenance(self.address, self.tls is not None, self.listener.name.encode(), self.hub.via,
+                                     trusts)
         return 0
 
     # -------------------------------------------------------------------------------------------------------- responses

@@ -27,7 +27,7 @@ cdef class Frontend:
     cdef ServerContext tls              # or None
     cdef object trusted                 # networks, or None
 
-    cdef bint trusts(self, str address) except -1
+    cpdef bint trusts(self, str address) except -1
 
 cdef class Hub:
     """What all connections of a worker share: the current snapshot in compiled form, the log, the mood."""

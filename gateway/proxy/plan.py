@@ -35,7 +35,7 @@ class Plan:
         self._ticket_key = ticket_key
         self.servers: dict[Key, Server] = {}
         self.frontends: dict[Listen, Frontend] = {}
-        self._backends: dict[str, Backend] = {}
+        self.backends: dict[str, Backend] = {}
         self._contexts: dict[ContextKey, ServerContext] = {}
         self._log: tuple[int, str] | None = None
 
@@ -60,9 +60,9 @@ class Plan:
             frontends.update(dict.fromkeys(model.listen, frontend))
         hub = self.hub
         for name, backend in backends.items():
-            if name in self._backends:
-                backend.adopt(self._backends[name], hub.poller.loop)
-        self._backends = backends
+            if name in self.backends:
+                backend.adopt(self.backends[name], hub.poller.loop)
+        self.backends = backends
         self._contexts = contexts
         for key, server in self.servers.items():
             if servers.get(key) is not server:

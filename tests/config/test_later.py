@@ -30,8 +30,8 @@ routes:
 »cluster: {}
 »sites: {}
 »dns: {}
-»tests: []
-»tests_required: true
+tests:
+  - {request: "GET http://a/", expect: {»site: b}}
 """
 
 
