@@ -30,7 +30,8 @@ cdef struct ServerRow:
     double weight           # effective weight, relative; 0 until control has said something
     uint64_t generation     # how often the row was cleared for a new server
     double ramp             # share of its work that a server which came back may have already; 0 is 1: all of it
-    uint8_t reserved[32]
+    double reported         # load that the server has reported lately, and 1; 0: none
+    uint8_t reserved[24]
 
 # Written by one worker only. One cache line per (server, worker).
 cdef struct CountRow:

@@ -131,6 +131,14 @@ cdef class Board:
             total += self.timing(slot, i).streak
         return total
 
+    def load(self, int slot):
+        """The load the server has reported lately, 1.0 when full; None: it has not."""
+        cdef double reported = self.servers[self._slot(slot)].reported
+        return reported - 1 if reported else None
+
+    def set_load(self, int slot, load):
+        self.servers[self._slot(slot)].reported = 0 if load is None else load + 1
+
     def in_flight(self, int slot):
         """Requests the server is working on now, over all workers."""
         return self.total_in_flight(self._slot(slot), MAX_WORKERS)

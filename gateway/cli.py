@@ -1,4 +1,4 @@
-"""The command `gateway`: run, upgrade, reload, check, schema, demo."""
+"""The command `gateway`: run, upgrade, reload, check, explain, test, schema, demo."""
 
 import json
 import os
@@ -6,10 +6,14 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from gateway import __version__
+
+if TYPE_CHECKING:
+    from gateway.config import Loaded
 
 SITE_FILE = click.Path(path_type=Path)
 UPGRADE_LIMIT = 20.0
@@ -86,10 +90,12 @@ def _signal(target: str, number: signal.Signals) -> int:
 @click.argument("site", type=SITE_FILE)
 def check(site: Path) -> None:
     """Say everything that is wrong with SITE; exit status 1 if anything is."""
-    from gateway.config import ConfigError, load  # noqa: PLC0415
+    from gateway.config import ConfigError  # noqa: PLC0415
+    from gateway.explain.required import require  # noqa: PLC0415
 
+    loaded = _load(site)
     try:
-        loaded = load(site)
+        require(loaded, lambda: None)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -101,6 +107,62 @@ def check(site: Path) -> None:
         f"{site}: ok ({len(model.frontends)} frontends, {len(model.backends)} backends, {servers} servers, "
         f"{len(model.routes)} routes)"
     )
+
+
+@main.command()
+@click.argument("site", type=SITE_FILE)
+@click.argument("method")
+@click.argument("url")
+@click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of the request.")
+@click.option("--client", default="192.0.2.1", show_default=True, help="Address of the client.")
+@click.option("--json", "as_json", is_flag=True, help="Everything as a JSON object.")
+def explain(site: Path, method: str, url: str, headers: tuple[str, ...], client: str, *, as_json: bool) -> None:
+    """Tell what SITE does with a request, step by step: METHOD and the whole URL. Nothing is sent anywhere."""
+    from gateway.explain.asked import Asked  # noqa: PLC0415
+    from gateway.explain.report import tree  # noqa: PLC0415
+    from gateway.explain.stage import Stage  # noqa: PLC0415
+
+    pairs = [(name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers)]
+    try:
+        asked = Asked.parse(f"{method} {url}", pairs, client)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    with Stage(_load(site, network=False)) as stage:
+        found = stage.rehearse(asked)
+    if as_json:
+        click.echo(json.dumps({"request": str(asked), **found}, indent=2, default=_plain))
+    else:
+        click.echo(tree(asked, found, stage.site))
+
+
+def _plain(value: object) -> str:
+    """For JSON: bodies are bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+@main.command()
+@click.argument("site", type=SITE_FILE)
+def test(site: Path) -> None:
+    """Run the tests of SITE, without a network; exit status 1 if one fails."""
+    from gateway.explain import trial  # noqa: PLC0415
+
+    verdicts = trial.run(_load(site, network=False))
+    failed = [verdict for verdict in verdicts if verdict.differences]
+    for verdict in failed:
+        click.echo(trial.diff(verdict, str(site)))
+    click.echo(f"{len(failed)} of {len(verdicts)} tests failed" if failed else f"{len(verdicts)} tests passed")
+    sys.exit(bool(failed))
+
+
+def _load(site: Path, *, network: bool = True) -> "Loaded":
+    """Load SITE, or say what is wrong and end. Without a network, every server's name stands for one address."""
+    from gateway.config import ConfigError, load  # noqa: PLC0415
+
+    try:
+        return load(site) if network else load(site, lambda _: ["192.0.2.1"])
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
 
 
 @main.command()

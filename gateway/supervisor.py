@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from gateway.board import Board
 from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready, ReopenLog, identity
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
+from gateway.explain.required import require
 from gateway.inquiry import inquire
 from gateway.proxy import worker
 from gateway.proxy.tls import TICKET_KEY_BYTES
@@ -86,6 +88,7 @@ class Supervisor:
     ) -> None:
         self._path = path
         loaded = load(path)
+        require(loaded, partial(_drop_privileges, _account(loaded.site)))
         for warning in loaded.warnings:
             log.warning("%s", warning)
         self._loaded = loaded
@@ -360,6 +363,7 @@ class Supervisor:
             return
         try:
             loaded = load(self._path)
+            require(loaded, partial(_drop_privileges, _account(loaded.site)))
             account = _account(loaded.site)
             found = self._inquire(loaded.site, account)
             snapshot = self._snapshot.next(loaded, found)

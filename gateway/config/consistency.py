@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
+from gateway.config import expression
 from gateway.config.model import Match, Site
 from gateway.config.problem import Finding, Loc, suggest
 
@@ -27,8 +28,27 @@ def gaps(data: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(("routes", i, "backend"), f"there is no backend {name}{suggest(name, backends)}")
 
 
-def conflicts(site: Site) -> Iterator[Finding]:
-    """What is there twice and may be there once."""
+def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
+    """What is there twice and may be there once, and what expressions name that is not there.
+
+    `backends` are those of the file as written: one that is wrong in itself is there all the same.
+    """
+    for i, route in enumerate(site.routes):
+        for name, offset in expression.backends(route.match.when.node) if route.match.when else ():
+            if name not in backends:
+                yield Finding(
+                    ("routes", i, "match", "when"),
+                    f"there is no backend {name}{suggest(name, backends)}",
+                    offset=offset,
+                )
+    for i, test in enumerate(site.tests):
+        named = {("expect", "backend"): test.expect.backend} | {
+            ("assume", key, name): name for key in ("load", "up") for name in getattr(test.assume, key)
+        }
+        for loc, backend in named.items():
+            if backend is not None and backend not in backends:
+                message = f"there is no backend {backend}{suggest(backend, backends)}"
+                yield Finding(("tests", i, *loc), message, key=loc[0] == "assume")
     yield from _twice(
         (("frontends", i, "listen", j), listen, f"{listen} is listened on")
         for i, frontend in enumerate(site.frontends)
@@ -50,6 +70,8 @@ def warnings(site: Site) -> Iterator[Finding]:
     """What is allowed but hardly meant."""
     seen: dict[Match, int] = {}
     for i, route in enumerate(site.routes):
+        if not route.final:
+            continue
         if route.match in seen:
             yield _warning(("routes", i), f"never reached: routes[{seen[route.match]}] matches the same requests")
         seen.setdefault(route.match, i)

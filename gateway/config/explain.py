@@ -57,6 +57,8 @@ def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa
             return f"expected true or false, not {kind(value)}"
         case "int_type" | "int_parsing":
             return f"expected a whole number, not {kind(value)}"
+        case "float_type" | "float_parsing":
+            return f"expected a number, not {kind(value)}"
         case "greater_than_equal":
             return f"must be at least {context['ge']}"
         case "less_than_equal":
@@ -96,7 +98,9 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
     while waiting:
         at, model = waiting.pop()
         # A backend is named by its key.
-        found[at] = tuple(name for name in model.model_fields if (at, name) != ("backends.*", "name"))
+        found[at] = tuple(
+            field.alias or name for name, field in model.model_fields.items() if (at, name) != ("backends.*", "name")
+        )
         for name, field in model.model_fields.items():
             for inner, repeated in _models(field.annotation, repeated=False):
                 waiting.append((f"{at}.{name}".lstrip(".") + (".*" if repeated else ""), inner))

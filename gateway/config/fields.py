@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -23,6 +23,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 from gateway.config import address, units
+from gateway.config.expression import Expression, parse
+from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault, kind
 
 T = TypeVar("T")
@@ -32,6 +34,7 @@ NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 FRONTEND_NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,64}")
 TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 """RFC 9110 section 5.6.2: names of header fields and cookies."""
+PARAMETER: Final = re.compile(r"[!-~]{1,256}")
 METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 _HOST: Final = re.compile(r"(?:\*\.)?(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\]")
 _HOST_WITH_PORT: Final = re.compile(r"(.+):[0-9]+")
@@ -42,7 +45,7 @@ _STATUS: Final = re.compile(r"([1-5][0-9]{2})(?: ?- ?([1-5][0-9]{2}))?")
 class Model(BaseModel):
     """A mapping of the site file. `shorthand` is the schema of another form it may be written in."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     shorthand: ClassVar[JsonSchemaValue | None] = None
 
     @classmethod
@@ -121,15 +124,28 @@ def _parsed(parse: Callable[[str], T], what: str) -> PlainValidator:
 
 
 def _is_parsed(value: object) -> bool:
-    return isinstance(value, (address.Listen, address.Address, IPv4Network, IPv6Network, PathMatch, StatusRange))
+    return isinstance(value, _PARSED)
 
 
 @dataclass(frozen=True, slots=True)
 class PathMatch:
-    """A path to match: exactly, or as a prefix."""
+    """A path to match: exactly, as a prefix, or by a regular expression."""
 
     path: str
     exact: bool
+    regex: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ValueMatch:
+    """What a header, cookie or query parameter must be."""
+
+    kind: Literal["is", "matches", "present", "absent"]
+    text: str = ""
+
+
+Conditions: TypeAlias = tuple[tuple[str, tuple[ValueMatch, ...]], ...]
+"""Names, each with what its value must be: one of these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +156,69 @@ class StatusRange:
     high: int
 
 
+_PARSED: Final = (address.Listen, address.Address, IPv4Network, IPv6Network, PathMatch, StatusRange, Expression)
+
+
 def _path_match(value: str) -> PathMatch:
     if value.startswith("~"):
-        raise ValueError("regular expressions for paths are not supported yet")
+        expression = value[1:].lstrip(" ")
+        _compiles(expression, len(value) - len(expression))
+        return PathMatch(expression, exact=False, regex=True)
     exact = value.startswith("=")
     path = value[1:].lstrip(" ") if exact else value
     if not _PATH.fullmatch(path) or "?" in path or "#" in path:
         hint = f' (did you mean "/{path}"?)' if path and _PATH.fullmatch("/" + path) and "?" not in path else ""
-        raise ValueError(f'expected a path prefix such as "/shop/", or "= /exact"{hint}')
+        raise ValueError(f'expected a path prefix such as "/shop/", "= /exact" or "~ regular expression"{hint}')
     return PathMatch(path, exact)
+
+
+def _compiles(expression: str, offset: int) -> None:
+    """Refuse what is not a pattern; `offset` is where it begins in its value."""
+    try:
+        Pattern(expression)
+    except Fault as fault:
+        raise Fault(str(fault), offset=offset + fault.offset) from None
+
+
+def _value_match(value: object) -> ValueMatch:
+    if value is True:
+        return ValueMatch("present")
+    if value is False or value is None:
+        return ValueMatch("absent")
+    if isinstance(value, int):
+        return ValueMatch("is", str(value))
+    expected = text(value, "text, ~ and a regular expression, true (is there) or false (is not)")
+    if expected.startswith("~"):
+        _compiles(expected[1:], 1)
+        return ValueMatch("matches", expected[1:])
+    return ValueMatch("is", expected)
+
+
+def _value_matches(names: re.Pattern[str], what: str) -> Callable[[object], Conditions]:
+    """A validator for a mapping of names to what their values must be."""
+
+    def validate(value: object) -> Conditions:
+        if isinstance(value, tuple):
+            return value
+        if not isinstance(value, dict) or not value:
+            raise ValueError(f"expected a mapping of {what}s to values, not {kind(value)}")
+        found = []
+        for name, wanted in value.items():
+            if not names.fullmatch(name):
+                raise Fault(f"not the name of a {what}", name, key=True)
+            items = []
+            for i, item in enumerate(wanted if isinstance(wanted, list) else [wanted]):
+                at = (name, i) if isinstance(wanted, list) else (name,)
+                try:
+                    items.append(_value_match(item))
+                except ValueError as error:
+                    raise Fault(str(error), *at, offset=getattr(error, "offset", 0)) from None
+            if not items:
+                raise Fault("expected at least one", name)
+            found.append((name, tuple(items)))
+        return tuple(found)
+
+    return validate
 
 
 def _host(value: object) -> str:
@@ -282,6 +352,12 @@ Name: TypeAlias = Annotated[
     named(NAME, "a name is 1 to 64 letters, digits and . _ : -"),
     WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"}),
 ]
+ClassName: TypeAlias = Annotated[
+    str,
+    Strict(),
+    named(NAME, "a class is 1 to 64 letters, digits and . _ : -"),
+    WithJsonSchema({"type": "string", "pattern": f"^{NAME.pattern}$"}),
+]
 FrontendName: TypeAlias = Annotated[
     str,
     Strict(),
@@ -323,8 +399,15 @@ Network: TypeAlias = Annotated[
 ]
 PathField: TypeAlias = Annotated[
     PathMatch,
-    _parsed(_path_match, 'a path prefix such as "/shop/", or "= /exact"'),
-    WithJsonSchema({"type": "string", "pattern": "^(= ?)?/", "examples": ["/shop/", "= /exact"]}),
+    _parsed(_path_match, 'a path prefix such as "/shop/", "= /exact" or "~ regular expression"'),
+    WithJsonSchema(
+        {"type": "string", "pattern": "^((= *)?/|~)", "examples": ["/shop/", "= /exact", "~ ^/item/[0-9]+$"]}
+    ),
+]
+ExpressionField: TypeAlias = Annotated[
+    Expression,
+    _parsed(lambda value: Expression(value, parse(value)), "an expression"),
+    WithJsonSchema({"type": "string", "examples": ["load('app') < 0.8 && up('app') >= 2"]}),
 ]
 Host: TypeAlias = Annotated[
     str,
@@ -335,4 +418,21 @@ StatusField: TypeAlias = Annotated[
     StatusRange,
     PlainValidator(_status_range),
     WithJsonSchema({"type": ["integer", "string"], "examples": [200, "200-299"]}),
+]
+
+_VALUE_SCHEMA: Final[dict[str, Any]] = {"type": ["string", "integer", "boolean", "null"]}
+_VALUES_SCHEMA: Final = {
+    "type": "object",
+    "additionalProperties": {"anyOf": [_VALUE_SCHEMA, {"type": "array", "items": _VALUE_SCHEMA, "minItems": 1}]},
+    "examples": [{"lang": "de", "debug": True, "mode": "~^(a|b)$"}],
+}
+
+HeaderMatches: TypeAlias = Annotated[
+    Conditions, PlainValidator(_value_matches(TOKEN, "header")), WithJsonSchema(_VALUES_SCHEMA)
+]
+CookieMatches: TypeAlias = Annotated[
+    Conditions, PlainValidator(_value_matches(TOKEN, "cookie")), WithJsonSchema(_VALUES_SCHEMA)
+]
+QueryMatches: TypeAlias = Annotated[
+    Conditions, PlainValidator(_value_matches(PARAMETER, "parameter")), WithJsonSchema(_VALUES_SCHEMA)
 ]

@@ -6,15 +6,15 @@ Supporting a key means taking its entry out of here.
 from typing import Final
 
 KEYS: Final = {
-    "": "admin cluster dns maintenance qos sites tests tests_required",
+    "": "admin cluster dns maintenance qos sites",
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "outlier slow_start tls",
     "backends.*.affinity": "header learn source url",
     "backends.*.agent": "connect orca",
     "backends.*.check": "grpc",
-    "routes.*": "apache class python rewrite set_header set_response_header site",
-    "routes.*.match": "class cookie header method query source when",
+    "tests.*.expect": "site",
+    "routes.*": "apache python site",
 }
 """Keys by the mapping they belong to; "*" stands for a name or an index."""
 

@@ -20,7 +20,7 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 Endpoint: TypeAlias = tuple[str, int] | str
 """Where to connect to: (IP address, port), or the path of a unix socket."""
 
-_ITEMS: Final = frozenset({"frontends", "backends", "routes", "pages"})
+_ITEMS: Final = frozenset({"frontends", "backends", "routes", "pages", "tests"})
 """Parts of the file whose items stand for themselves: a wrong one does not keep the others from a check."""
 
 _ROUNDS: Final = 3
@@ -39,6 +39,8 @@ class Loaded:
     """(backend, server) → where it is; those of dns: entries come with a Snapshot."""
     warnings: tuple[Problem, ...]
     """What is allowed but hardly meant, in file order."""
+    tests_at: tuple[tuple[int, int], ...] = ()
+    """Line and column of each of the site's tests."""
 
 
 def load(path: Path, ask: Lookup = lookup) -> Loaded:
@@ -76,7 +78,8 @@ def _load(path: Path, ask: Lookup) -> Loaded:
         site, origin = _rest(data, error, context)
     seen = files.read(site)
     resolved, unresolved = _resolve(site, ask)
-    together = [*seen.findings, *unresolved, *_user(site), *consistency.conflicts(site)]
+    names = data["backends"] if isinstance(data.get("backends"), dict) else {}
+    together = [*seen.findings, *unresolved, *_user(site), *consistency.conflicts(site, names)]
     findings += [_restored(finding, origin) for finding in together]
     problems += [_problem(path, document.place(finding), finding.message) for finding in findings]
     if problems:
@@ -85,7 +88,9 @@ def _load(path: Path, ask: Lookup) -> Loaded:
         _problem(path, document.place(finding), finding.message, finding.severity)
         for finding in consistency.warnings(site)
     ]
-    return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)))
+    tests = [document.place(Finding(("tests", i), "")) for i in range(len(site.tests))]
+    tests_at = tuple((place.line + 1, place.column + 1) for place in tests)
+    return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)), tests_at)
 
 
 def _rest(data: dict[str, Any], error: ValidationError, context: dict[str, Any]) -> tuple[Site, dict[str, list[int]]]:

@@ -6,6 +6,8 @@ Every list is a tuple, shorthand forms are spelt out, defaults and names are fil
 import os
 import re
 import socket
+from collections.abc import Collection, Iterable
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import (
@@ -21,15 +23,20 @@ from pydantic import (
 
 from gateway.config import template
 from gateway.config.address import Address, Listen
+from gateway.config.expectation import SiteTest
 from gateway.config.fields import (
     NAME,
     AddressField,
+    ClassName,
+    CookieMatches,
     CookieName,
     Duration,
+    ExpressionField,
     File,
     Flag,
     FrontendName,
     Given,
+    HeaderMatches,
     HeaderName,
     HeaderValue,
     Host,
@@ -43,6 +50,7 @@ from gateway.config.fields import (
     PathField,
     PathMatch,
     PositiveDuration,
+    QueryMatches,
     Rate,
     Share,
     Size,
@@ -50,10 +58,12 @@ from gateway.config.fields import (
     StatusField,
     StatusRange,
     Text,
+    ValueMatch,
     Whole,
     text,
     within,
 )
+from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault, kind, suggest
 
 __all__ = [
@@ -82,6 +92,7 @@ __all__ = [
     "StatusRange",
     "Timeouts",
     "Tls",
+    "ValueMatch",
 ]
 
 BALANCE: Final = (
@@ -125,6 +136,7 @@ LOG_FIELDS: Final = {
     "referer": "Referer header",
     "user_agent": "User-Agent header",
     "request_bytes": "body bytes received from the client",
+    "class": "class that routes gave the request",
 }
 """Placeholders of an access-log template, and what they stand for."""
 
@@ -137,12 +149,19 @@ REDIRECT_FIELDS: Final = {
     "query": "query without the question mark",
     "client": "address of the client",
 }
-"""Placeholders of a redirect's target, and what they stand for."""
+"""Placeholders of a route's templates, and what they stand for. Beside them there are {header:Name}, {cookie:name} and
+the named groups of the route's own regular expressions."""
 
 _HEADER_HASH: Final = re.compile(r"header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _TARGET: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|\{")
+_IN_AUTHORITY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?(//[^/?#]*)?")
 _FRAMING: Final = frozenset({"connection", "content-length", "content-type", "transfer-encoding"})
+_OURS: Final = _FRAMING - {"content-type"} | {
+    *("keep-alive", "te", "trailer", "upgrade", "via", "expect", "http2-settings"),
+    *("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "set-cookie2"),
+}
+"""Fields that only the gateway may write."""
 _BODILESS: Final = frozenset({204, 304})
 
 
@@ -165,23 +184,49 @@ def _log_format(value: str) -> str:
     return value
 
 
-def _redirect_target(value: str) -> str:
+def _url(value: str) -> str:
     for index, char in enumerate(value):
         if not "!" <= char <= "~":
             what = "a line break" if char in "\r\n" else f"the character {char!r}"
             raise Fault(f"{what} cannot stand in a URL", offset=index)
+    return value
+
+
+def _redirect_target(value: str) -> str:
+    _url(value)
     if not _TARGET.match(value):
         hint = f" (did you mean https://{value}?)" if "." in value.partition("/")[0] else ""
         raise ValueError(f"expected a URL or a path beginning with /{hint}")
+    return value
+
+
+def _rewrite_target(value: str) -> str:
+    _url(value)
+    if not value.startswith(("/", "{path}", "{uri}")) or value.startswith("//"):
+        raise ValueError('expected a path beginning with /, such as "/new/{path_rest}"')
+    if "#" in value:
+        raise Fault("a fragment is never sent to a server", offset=value.index("#"))
+    return value
+
+
+def _no_choice_of_host(value: str, pairs: Iterable[tuple[str, str | None]]) -> None:
+    """Refuse a redirect target whose host clients could choose."""
     authority = ""
-    for literal, field in template.parts(value, REDIRECT_FIELDS):
+    for literal, field in pairs:
         authority += literal
-        if field in ("path_rest", "query") and re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*:)?(//[^/?#]*)?", authority):
+        if field not in (None, "host", "client", "scheme", "uri", "path") and _IN_AUTHORITY.fullmatch(authority):
             raise Fault(
                 f"clients could choose the host: write / before {{{field}}}", offset=value.index(f"{{{field}}}")
             )
         authority += "{}" if field in ("host", "client", "scheme") else "/"
-    return value
+
+
+def _template(value: str, groups: Collection[str], *at: str | int) -> tuple[tuple[str, str | None], ...]:
+    """The parts of a route's template. Raises Fault."""
+    try:
+        return template.parts(value, (*REDIRECT_FIELDS, *groups), named=True)
+    except Fault as fault:
+        raise Fault(str(fault), *at, offset=fault.offset) from None
 
 
 def _balance(value: object) -> str:
@@ -551,6 +596,9 @@ class Backend(Model):
     )
 
 
+_VALUE_FORMS: Final = 'text to equal, "~" and a regular expression, true (is there) or false (is not).'
+
+
 class Match(Model):
     """Which requests a route is for; everything given must hold, of a list one item."""
 
@@ -558,8 +606,21 @@ class Match(Model):
     host: Annotated[tuple[Host, ...], OneOrMany()] = Field(
         (), description='Host asked for, without port; "*.example.com" is every host below example.com.'
     )
+    method: Annotated[tuple[Method, ...], OneOrMany()] = Field((), description="GET, POST and so on.")
     path: Annotated[tuple[PathField, ...], OneOrMany()] = Field(
-        (), description='Prefix of the path, or "= /exact" for the whole of it.'
+        (),
+        description='Prefix of the path, "= /exact" for the whole of it, or "~" and a regular expression (RE2) that '
+        "matches somewhere in it.",
+    )
+    query: QueryMatches = Field((), description=f"Parameters of the query, decoded: {_VALUE_FORMS}")
+    header: HeaderMatches = Field((), description=f"Headers of the request: {_VALUE_FORMS}")
+    cookie: CookieMatches = Field((), description=f"Cookies: {_VALUE_FORMS}")
+    source: Annotated[tuple[Network, ...], OneOrMany()] = Field((), description="Networks the client is in.")
+    class_: Annotated[tuple[ClassName, ...], OneOrMany()] = Field(
+        (), alias="class", description="Class that a route before has given the request."
+    )
+    when: Annotated[ExpressionField | None, Given()] = Field(
+        None, description="Expression over the request, the time and the state of the backends (a subset of CEL)."
     )
 
     @property
@@ -567,9 +628,24 @@ class Match(Model):
         """Whether no request is left over for the routes that follow."""
         return (
             self.scheme is None
-            and not self.host
+            and not (self.host or self.method or self.query or self.header or self.cookie or self.source)
+            and not self.class_
+            and self.when is None
             and (not self.path or any(item == PathMatch("/", exact=False) for item in self.path))
         )
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """The named groups of the regular expressions, each with the key (path, query, …) it comes from."""
+        found = dict.fromkeys(
+            (name for item in self.path if item.regex for name, _ in Pattern(item.path).names), "path"
+        )
+        for key in ("query", "header", "cookie"):
+            for _, items in getattr(self, key):
+                for item in items:
+                    if item.kind == "matches":
+                        found |= dict.fromkeys((name for name, _ in Pattern(item.text).names), key)
+        return found
 
 
 class Redirect(Model):
@@ -580,12 +656,19 @@ class Redirect(Model):
     to: Annotated[Text, AfterValidator(_redirect_target)] = Field(
         description=f"URL or path, with placeholders in braces: {', '.join(REDIRECT_FIELDS)}."
     )
-    status: Literal[301, 302, 303, 307, 308] = Field(302, description="Status of the answer.")
+    status: Annotated[Whole, Field(ge=300, le=399)] = Field(302, description="Status of the answer, any 3xx but 304.")
 
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: object) -> object:
         return {"to": value} if isinstance(value, str) else value
+
+    @field_validator("status")
+    @classmethod
+    def _redirects(cls, value: int) -> int:
+        if value == 304:
+            raise ValueError("304 is no redirect")
+        return value
 
 
 class Respond(Model):
@@ -606,21 +689,70 @@ class Respond(Model):
         return self
 
 
+_FINAL: Final = ("redirect", "respond", "backend")
+_EDITS: Final = ("set_header", "append_header", "set_response_header", "append_response_header")
+
+
 class Route(Model):
     """What to do with requests that match: the first route that holds decides."""
 
     match: Match = Field(default_factory=Match, description="Which requests; left out: all.")
+    class_: Annotated[ClassName | None, Given()] = Field(
+        None, alias="class", description="Class of the request from here on, for later routes to match and the log."
+    )
+    set_header: dict[HeaderName, HeaderValue | None] = Field(
+        {}, description="Headers of the request to replace, as templates; null removes."
+    )
+    append_header: dict[HeaderName, HeaderValue] = Field(
+        {}, description="Headers to add to the request, whether or not it has some of that name."
+    )
+    set_response_header: dict[HeaderName, HeaderValue | None] = Field(
+        {}, description="Headers of the answer to replace; null removes."
+    )
+    append_response_header: dict[HeaderName, HeaderValue] = Field({}, description="Headers to add to the answer.")
+    rewrite: Annotated[Annotated[Text, AfterValidator(_rewrite_target)] | None, Given()] = Field(
+        None,
+        description="Path for the routes that follow and for the server, as a template; with a question mark, a new "
+        "query as well.",
+    )
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Send the client elsewhere.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Answer from the gateway itself.")
     backend: Annotated[Text | None, Given()] = Field(None, description="Name of the backend that answers.")
 
+    @property
+    def final(self) -> bool:
+        """Whether a request that matches goes no further."""
+        return any(getattr(self, name) is not None for name in _FINAL)
+
     @model_validator(mode="after")
     def _one_action(self) -> "Route":
-        actions = [name for name in ("redirect", "respond", "backend") if getattr(self, name) is not None]
-        if not actions:
-            raise Fault("a route needs one of redirect, respond, backend")
+        actions = [name for name in _FINAL if getattr(self, name) is not None]
+        if not actions and not any(getattr(self, name) for name in (*_EDITS, "rewrite", "class_")):
+            raise Fault(f"a route needs one of {', '.join(_FINAL)}, or something to change and go on")
         if len(actions) > 1:
             raise Fault(f"a route has one action: {actions[0]} or {actions[1]}", actions[1], key=True)
+        return self
+
+    @model_validator(mode="after")
+    def _templates(self) -> "Route":
+        groups = self.match.groups
+        for key in _EDITS:
+            for name, value in getattr(self, key).items():
+                if (
+                    name.lower() in _OURS
+                    or name.lower().startswith("proxy-")
+                    or ("response" in key and name.lower() == "host")
+                ):
+                    raise Fault(f"{name} is written by the gateway", key, name, key=True)
+                if value is not None:
+                    _template(value, groups, key, name)
+        if self.rewrite is not None:
+            _template(self.rewrite, groups, "rewrite")
+        if self.redirect is not None:
+            try:
+                _no_choice_of_host(self.redirect.to, _template(self.redirect.to, groups))
+            except Fault as fault:
+                raise Fault(str(fault), "redirect", "to", offset=fault.offset) from None
         return self
 
 
@@ -675,4 +807,8 @@ class Site(Model):
     )
     pages: dict[Annotated[int, Field(ge=400, le=599)], File] = Field(
         {}, description="Files to send as the body of the gateway's own errors, by status."
+    )
+    tests: tuple[SiteTest, ...] = Field((), description="Requests and what must become of them; see gateway test.")
+    tests_required: Flag = Field(
+        default=False, description="Neither start nor reload with a file whose tests fail, and let check run them."
     )

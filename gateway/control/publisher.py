@@ -100,5 +100,6 @@ class Publisher:
         if row.fresh and load is None:
             _log.warning("server %s: no load report for %g s, its weight returns to neutral", row.name, stale_after)
         row.fresh = load is not None
+        self._board.set_load(row.slot, load)
         idle = self._board.state(row.slot) == DOWN or self._board.admin(row.slot) != READY
         return row.meter.observe(row.configured, None if idle else load)

@@ -3,9 +3,11 @@ from gateway.proxy.conn cimport Conn, Poller
 from gateway.proxy.exchange cimport Exchange
 from gateway.proxy.hub cimport Frontend, Gauge, Hub
 from gateway.proxy.upstream cimport Backend, Receiver, Server, Upstream
+from gateway.rules.view cimport View
 from gateway.wire.chunked cimport Chunked
-from gateway.wire.edit cimport Origin, Out
+from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
+from gateway.wire.origin cimport Provenance
 
 cdef class Listener(Conn):
     """A listening socket of this worker."""
@@ -28,11 +30,7 @@ cdef class Client(Receiver):
     cdef Exchange ex
     cdef Upstream upstream
     cdef bytes address                  # of the client, as text
-    cdef Origin origin
-    cdef bytes fixed                    # what origin points into
-    cdef bytes node
-    cdef bytes via
-    cdef bytes fallback_host
+    cdef Provenance provenance          # None before the first request
     cdef uint8_t phase
     cdef uint8_t feeding
     cdef uint8_t corked                 # something has been put to the upstream and not committed
@@ -76,7 +74,7 @@ cdef class Client(Receiver):
     cdef int _stash(self, const char *p, size_t n) except -1
     cdef int _unstash(self, size_t used) except -1
     cdef int _route(self, const char *p, Head *h, int64_t body) except -1
-    cdef int _forward(self, Backend backend, const char *p, Head *h, const char *uri, uint32_t uri_len) except -1
+    cdef int _forward(self, Backend backend, const char *p, Head *h, View view) except -1
     cdef int _choose(self, const char *p, Head *h) except -1
     cdef bint head_taken(self) except -1
     cdef bint _has_left(self) except -1

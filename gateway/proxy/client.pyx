@@ -20,8 +20,8 @@ from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_END, RELAY, SCRATCH, S
 from gateway.proxy.exchange cimport new_exchange, recycle
 from gateway.proxy.retry cimport Retries
 from gateway.proxy.upstream cimport FAIL_BAD, FAIL_CONNECT, FAIL_RESET_REUSED, FAIL_TIMEOUT
-from gateway.rules.actions cimport Redirect, Respond
-from gateway.rules.routes cimport Route
+from gateway.rules.actions cimport Respond
+from gateway.rules.view cimport Edits, View
 from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_head, chunk_next, chunk_start
 from gateway.wire.edit cimport (
     FRAME_CHUNKED, FRAME_CLOSE, Out, edit_interim, edit_request, edit_response, edit_trailers, edit_upgrade, out_put,
@@ -33,6 +33,7 @@ from gateway.wire.head cimport (
     find_end, same_any, scan_request, sentence_of,
     status_of,
 )
+from gateway.wire.origin cimport Provenance
 from gateway.wire.target cimport normalise
 
 from gateway.wire.pages import page, phrase
@@ -575,11 +576,10 @@ cdef class Client(Receiver):
         cdef const char *path = p + h.target
         cdef const char *uri = path
         cdef uint32_t path_len = h.path_len, uri_len = h.target_len
-        cdef uint8_t scheme = 2 if self.tls is not None else 1
-        cdef int matched = 0, length
-        cdef Route route = None
-        cdef object action = None
-        cdef bytes query, location
+        cdef int length
+        cdef View view = self.hub.view
+        cdef object action
+        cdef bytes lines
         cdef Respond respond
         if not h.plain_target and path_len:
             _uri.n = 0
@@ -592,35 +592,39 @@ cdef class Client(Receiver):
             out_put(&_uri, p + h.target + h.path_len, h.target_len - h.path_len)
             path = uri = _uri.p
             uri_len = _uri.n
-        for route in self.hub.routes.candidates(p + h.host, h.host_len):
-            if route.scheme and route.scheme != scheme:
-                continue
-            matched = route.match_path(path, path_len)
-            if matched >= 0:
-                action = route.action
-                break
+        if self.provenance is None:
+            self._make_origin()
+        view.begin(p, h, self.provenance.secure(p, h), self.provenance.client(p, h), uri, uri_len, path_len)
+        action = self.hub.routes.decide(view)
+        self.ex.klass = view.klass
         if action is None:
             return self._answer_page(404, False)
         if type(action) is Backend:
-            return self._forward(<Backend>action, p, h, uri, uri_len)
-        if type(action) is Respond:
-            respond = <Respond>action
-            return self._answer(respond.status, respond.lines, respond.body, False)
-        query = uri[path_len + 1:uri_len] if uri_len > path_len else None
-        location = (<Redirect>action).location(scheme == 2, p[h.host:h.host + h.host_len], path[:path_len], query,
-                                               matched, self.address)
-        return self._answer((<Redirect>action).status, b"Location: " + location + b"\r\n", b"", False)
+            self.ex.edits = view.response_edits
+            return self._forward(<Backend>action, p, h, view)
+        respond = <Respond>action
+        if respond.body is None:
+            return self._answer_page(respond.status, False)
+        lines = respond.lines
+        if view.response_edits is not None:
+            lines = view.response_edits.merged(lines)
+        return self._answer(respond.status, lines, respond.body, False)
 
-    cdef int _forward(self, Backend backend, const char *p, Head *h, const char *uri, uint32_t uri_len) except -1:
+    cdef int _forward(self, Backend backend, const char *p, Head *h, View view) except -1:
+        cdef bytes extra
         self.ex.backend = backend
-        if self.fixed is None:
-            self._make_origin()
-        edit_request(&self.ex.upstream_head, p, h, uri, uri_len, &self.origin)
+        if view.request_edits is None:
+            edit_request(&self.ex.upstream_head, p, h, view.uri, view.uri_len, &self.provenance.origin, NULL, 0)
+        else:
+            view.request_edits.leave_out(p, h)
+            extra = view.request_edits.added()
+            edit_request(&self.ex.upstream_head, p, h, view.uri, view.uri_len, &self.provenance.origin,
+                         PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra))
         (<Retries>backend.retries).earn()
         if not (<Retries>backend.retries).repeatable(self.ex):
             self.ex.replay_lost = 1         # never to be sent again, so not to be kept
         if backend.policy.keyed:
-            self.ex.args.key = backend.policy.key(p, h, uri, uri_len, self.address)
+            self.ex.args.key = backend.policy.key(p, h, view.uri, view.uri_len, self.address)
         if backend.queue_limit and (backend.waiting or backend.called or backend.first_elsewhere(self.poller.now)):
             return self._wait(backend)      # nobody overtakes those who wait already
         return self._choose(p, h)
@@ -730,25 +734,9 @@ cdef class Client(Receiver):
 
     cdef int _make_origin(self) except -1:
         """What this connection's requests say about where they came from; made for the first one."""
-        cdef bytes proto = b"https" if self.tls is not None else b"http"
-        cdef bytes fallback = self.listener.name.encode()
-        self.node = b'"[' + self.address + b']"' if b":" in self.address else (self.address or b"unknown")
-        self.fixed = (b"X-Forwarded-For: " + self.address + b"\r\nX-Forwarded-Proto: " + proto + b"\r\nForwarded: for="
-                      + self.node + b";proto=" + proto)
-        self.fallback_host = fallback
-        self.via = self.hub.via
-        self.origin.fixed = PyBytes_AS_STRING(self.fixed)
-        self.origin.fixed_len = <uint32_t>PyBytes_GET_SIZE(self.fixed)
-        self.origin.address = PyBytes_AS_STRING(self.address)
-        self.origin.address_len = <uint32_t>PyBytes_GET_SIZE(self.address)
-        self.origin.node = PyBytes_AS_STRING(self.node)
-        self.origin.node_len = <uint32_t>PyBytes_GET_SIZE(self.node)
-        self.origin.via = PyBytes_AS_STRING(self.via)
-        self.origin.via_len = <uint32_t>PyBytes_GET_SIZE(self.via)
-        self.origin.fallback_host = PyBytes_AS_STRING(self.fallback_host)
-        self.origin.fallback_host_len = <uint32_t>PyBytes_GET_SIZE(self.fallback_host)
-        self.origin.trusted = self.frontend.trusts(self.address.decode())
-        self.origin.https = self.tls is not None
+        trusts = (<object>self.frontend).trusts if self.frontend.trusts(self.address.decode()) else None
+        self.provenance = Provenance(self.address, self.tls is not None, self.listener.name.encode(), self.hub.via,
+                                     trusts)
         return 0
 
     # -------------------------------------------------------------------------------------------------------- responses
@@ -787,6 +775,9 @@ cdef class Client(Receiver):
             connection = -1
         elif ex.minor == 0:
             connection = 1
+        if ex.edits is not None:
+            (<Edits>ex.edits).leave_out(p, h)
+            extra = extra + (<Edits>ex.edits).added()
         if ex.set_cookie:
             extra = (extra + b"Set-Cookie: " + backend.cookie + b"=" + (<Server>ex.server).token
                      + backend.cookie_tail + b"\r\n")

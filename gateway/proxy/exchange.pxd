@@ -33,6 +33,8 @@ cdef class Exchange:
     cdef uint64_t bytes_in      # body bytes from the client
     cdef uint64_t bytes_out     # body bytes to the client
     cdef PickArgs args          # for the balancing policy
+    cdef object edits           # view.Edits of the response's head, or None
+    cdef str klass              # the class that rules gave it, or None
     cdef object backend         # upstream.Backend, or None
     cdef object server          # upstream.Server, or None
     cdef int chosen             # index of `server` in its backend

@@ -93,7 +93,7 @@ cdef Exchange new_exchange():
 
 
 cdef void recycle(Exchange ex):
-    ex.backend = ex.server = None
+    ex.backend = ex.server = ex.edits = ex.klass = None
     if (len(_free) < KEPT and ex.head.capacity <= LARGE and ex.upstream_head.capacity <= LARGE
             and ex.replay.capacity <= LARGE):
         _free.append(ex)

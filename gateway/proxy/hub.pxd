@@ -4,6 +4,7 @@ from gateway.proxy.conn cimport Poller
 from gateway.proxy.log cimport AccessLog
 from gateway.proxy.tls cimport ServerContext
 from gateway.rules.routes cimport RouteTable
+from gateway.rules.view cimport View
 from gateway.wire.head cimport Bounds
 
 cdef class Gauge:
@@ -26,7 +27,7 @@ cdef class Frontend:
     cdef ServerContext tls              # or None
     cdef object trusted                 # networks, or None
 
-    cdef bint trusts(self, str address) except -1
+    cpdef bint trusts(self, str address) except -1
 
 cdef class Hub:
     """What all connections of a worker share: the current snapshot in compiled form, the log, the mood."""
@@ -34,6 +35,7 @@ cdef class Hub:
     cdef readonly Board board
     cdef readonly int worker
     cdef public RouteTable routes
+    cdef readonly View view             # of the request that is being routed
     cdef public bytes via               # a complete header line
     cdef public dict pages              # status -> (header lines, body)
     cdef public frozenset custom_pages  # statuses whose page is the site's own

@@ -6,6 +6,7 @@ from gateway.proxy.conn import Poller
 from gateway.proxy.log import AccessLog
 from gateway.proxy.tls import ServerContext
 from gateway.rules.routes import RouteTable
+from gateway.rules.view import View
 
 class Gauge:
     count: int
@@ -37,6 +38,7 @@ class Hub:
     board: Board
     worker: int
     routes: RouteTable
+    view: View
     via: bytes
     pages: dict[int, tuple[bytes, bytes]]
     custom_pages: frozenset[int]

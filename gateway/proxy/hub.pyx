@@ -29,7 +29,7 @@ cdef class Frontend:
         self.tls = tls
         self.trusted = tuple(trusted) or None
 
-    cdef bint trusts(self, str address) except -1:
+    cpdef bint trusts(self, str address) except -1:
         """Whether a peer's own account of where a request came from is believed."""
         if self.trusted is None or not address:
             return False
@@ -45,6 +45,7 @@ cdef class Hub:
         self.poller = poller
         self.board = board
         self.worker = worker
+        self.view = View()
         self.date_second = -1
         self.custom_pages = frozenset()
 

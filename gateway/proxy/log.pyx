@@ -39,12 +39,13 @@ cdef enum Code:
     L_REFERER
     L_USER_AGENT
     L_REQUEST_BYTES
+    L_CLASS
 
 FIELDS = {
     "client": L_CLIENT, "time": L_TIME, "method": L_METHOD, "host": L_HOST, "uri": L_URI, "path": L_PATH,
     "protocol": L_PROTOCOL, "status": L_STATUS, "bytes": L_BYTES, "duration_ms": L_DURATION_MS,
     "upstream_ms": L_UPSTREAM_MS, "backend": L_BACKEND, "server": L_SERVER, "scheme": L_SCHEME,
-    "referer": L_REFERER, "user_agent": L_USER_AGENT, "request_bytes": L_REQUEST_BYTES,
+    "referer": L_REFERER, "user_agent": L_USER_AGENT, "request_bytes": L_REQUEST_BYTES, "class": L_CLASS,
 }
 
 NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes"}
@@ -247,6 +248,8 @@ cdef class AccessLog:
             self._bytes((<Backend>ex.backend).log_name if ex.backend is not None else b"")
         elif code == L_SERVER:
             self._bytes((<Server>ex.server).log_name if ex.server is not None else b"")
+        elif code == L_CLASS:
+            self._bytes(ex.klass.encode() if ex.klass is not None else b"")
         elif code == L_SCHEME:
             self._text(b"https" if ex.https else b"http", 5 if ex.https else 4)
         elif code == L_REFERER:

@@ -11,9 +11,11 @@ from contextlib import suppress
 from contextvars import Context
 from select import EPOLLIN, EPOLLOUT
 from selectors import EVENT_READ, EVENT_WRITE, SelectorKey
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from gateway.proxy.conn import Poller
+
+Ts = TypeVarTuple("Ts")
 
 
 def _descriptor(file: Any) -> int:
@@ -84,14 +86,16 @@ class EventLoop(asyncio.SelectorEventLoop):
         super().__init__(Selector(self.poller))
         self.poller.start(self)
 
-    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
         """As asyncio's; what a connection calls for is done before more connections are."""
         self.poller.interrupted = True
-        return super().call_soon(callback, *args, context=context)  # type: ignore[arg-type]
+        return super().call_soon(callback, *args, context=context)
 
     def call_at(
-        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         """As asyncio's; the poller then waits no longer than it may."""
         self.poller.interrupted = True
-        return super().call_at(when, callback, *args, context=context)  # type: ignore[arg-type]
+        return super().call_at(when, callback, *args, context=context)

@@ -4,22 +4,20 @@ import secrets
 from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
-from typing import Any
 
 from gateway.balance.policies import policy
 from gateway.balance.policy import Members
 from gateway.config import template
-from gateway.config.model import LOG_FIELDS, REDIRECT_FIELDS, Affinity, Listen, Tls
+from gateway.config.model import LOG_FIELDS, Affinity, Listen, Tls
 from gateway.config.model import Frontend as FrontendModel
-from gateway.config.model import Route as RouteModel
 from gateway.config.snapshot import Snapshot
+from gateway.proxy.availability import Availability
 from gateway.proxy.hub import Frontend, Gauge, Hub
 from gateway.proxy.log import AccessLog, layout
 from gateway.proxy.retry import Retries
 from gateway.proxy.tls import ServerContext
 from gateway.proxy.upstream import Backend, Server
-from gateway.rules.actions import Redirect, Respond
-from gateway.rules.routes import Route, RouteTable
+from gateway.rules.compiler import compile_routes
 from gateway.wire.pages import pages
 
 Key = tuple[str, str]
@@ -38,7 +36,7 @@ class Plan:
         self._ticket_key = ticket_key
         self.servers: dict[Key, Server] = {}
         self.frontends: dict[Listen, Frontend] = {}
-        self._backends: dict[str, Backend] = {}
+        self.backends: dict[str, Backend] = {}
         self._contexts: dict[ContextKey, ServerContext] = {}
         self._log: tuple[int, str] | None = None
 
@@ -50,7 +48,7 @@ class Plan:
         site = snapshot.site
         servers = {key: self._server(key, snapshot) for key in snapshot.slots}
         backends = {name: self._backend(name, snapshot, servers, cells) for name in site.backends}
-        routes = RouteTable([_route(i, route, backends) for i, route in enumerate(site.routes)])
+        routes = compile_routes(site, backends)
         gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
         contexts: dict[ContextKey, ServerContext] = {}
         frontends: dict[Listen, Frontend] = {}
@@ -63,9 +61,9 @@ class Plan:
             frontends.update(dict.fromkeys(model.listen, frontend))
         hub = self.hub
         for name, backend in backends.items():
-            if name in self._backends:
-                backend.adopt(self._backends[name], hub.poller.loop)
-        self._backends = backends
+            if name in self.backends:
+                backend.adopt(self.backends[name], hub.poller.loop)
+        self.backends = backends
         self._contexts = contexts
         for key, server in self.servers.items():
             if servers.get(key) is not server:
@@ -73,6 +71,7 @@ class Plan:
         self.servers = servers
         self.frontends = frontends
         hub.routes = routes
+        hub.view.resources = Availability(backends)
         hub.via = f"Via: 1.1 {_via_token(site.node)}\r\n".encode()
         hub.pages = pages({status: (path.name, snapshot.files[path]) for status, path in site.pages.items()})
         hub.custom_pages = frozenset(site.pages)
@@ -155,22 +154,6 @@ def _cookie(affinity: Affinity | None) -> tuple[str, str] | None:
     if affinity.max_age is not None:
         attributes += f"; Max-Age={int(affinity.max_age)}"
     return affinity.cookie, attributes
-
-
-def _route(index: int, model: RouteModel, backends: Mapping[str, Backend]) -> Route:
-    match = model.match
-    action: Any
-    if model.backend is not None:
-        action = backends[model.backend]
-    elif model.redirect is not None:
-        action = Redirect(model.redirect.status, template.parts(model.redirect.to, REDIRECT_FIELDS))
-    elif model.respond is not None:
-        headers = dict(model.respond.headers)
-        if model.respond.body:
-            headers["Content-Type"] = model.respond.type
-        action = Respond(model.respond.status, list(headers.items()), model.respond.body.encode())
-    paths = [(path.path, path.exact) for path in match.path]
-    return Route(index, match.scheme, match.host, paths, action)
 
 
 def _context_key(frontend: FrontendModel, tls: Tls, snapshot: Snapshot) -> ContextKey:

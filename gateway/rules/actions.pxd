@@ -1,11 +1,18 @@
+from libc.stdint cimport uint32_t
+from gateway.rules.template cimport Template
+from gateway.rules.view cimport View
+
 cdef class Respond:
+    """An answer of the gateway's own."""
     cdef readonly int status
     cdef readonly bytes lines       # complete header lines, Content-Type among them
-    cdef readonly bytes body
+    cdef readonly object body       # bytes, or None: the page for the status
 
-cdef class Redirect:
-    cdef readonly int status
-    cdef bint elsewhere             # the template itself names a host without a scheme
-    cdef tuple parts                # (literal bytes, code of the field that follows)
+cdef class Step:
+    """Something a route does to a request that matches."""
+    cdef readonly str text          # for people
 
-    cdef bytes location(self, bint https, bytes host, bytes path, bytes query, int matched, bytes client)
+    cdef Respond run(self, View v)
+
+cdef Respond answer(int status, bytes lines, body)
+cdef Respond rewrite(View v, bytes target)

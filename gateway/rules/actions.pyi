@@ -1,11 +1,26 @@
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from gateway.rules.template import Template
 
 class Respond:
     status: int
     lines: bytes
-    body: bytes
-    def __init__(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None: ...
+    body: bytes | None
+    def __init__(self, status: int, headers: Iterable[tuple[str, str]], body: bytes | None) -> None: ...
 
-class Redirect:
-    status: int
-    def __init__(self, status: int, parts: Iterable[tuple[str, str | None]]) -> None: ...
+class Step:
+    text: str
+
+class Redirect(Step):
+    def __init__(self, status: int, template: Template, *, elsewhere: bool, text: str) -> None: ...
+
+class Rewrite(Step):
+    def __init__(self, template: Template, text: str) -> None: ...
+
+class SetClass(Step):
+    def __init__(self, name: str) -> None: ...
+
+class EditHeaders(Step):
+    def __init__(
+        self, replace: Mapping[str, Template | None], append: Mapping[str, Template], *, response: bool
+    ) -> None: ...

@@ -1,59 +1,117 @@
-"""What a route does when the gateway answers by itself: respond and redirect."""
+"""What a route does to a request: changes it and goes on, or gives an answer."""
 
-cdef enum Code:
-    T_NONE = 0
-    T_SCHEME, T_HOST, T_URI, T_PATH, T_PATH_REST, T_QUERY, T_CLIENT
+from gateway.rules.view cimport Edits
+from gateway.wire.target cimport normalise
 
-FIELDS = {
-    "scheme": T_SCHEME, "host": T_HOST, "uri": T_URI, "path": T_PATH, "path_rest": T_PATH_REST, "query": T_QUERY,
-    "client": T_CLIENT,
-}
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 
 cdef class Respond:
-    """A fixed answer. headers: (name, value) pairs, already checked; body: bytes."""
+    """headers: (name, value) pairs, already checked; body: bytes, or None for the page of the status."""
 
-    def __init__(self, int status, headers, bytes body):
+    def __init__(self, int status, headers, body):
         self.status = status
-        self.lines = b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in headers)
+        self.lines = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in headers])
         self.body = body
 
+    def __repr__(self):
+        return f"<Respond {self.status}>"
 
-cdef class Redirect:
-    """A redirect to a template: parts are (literal, field or None) pairs.
 
-    Everything a client sent has been checked by the head scan: no CR, LF or control byte can reach the Location.
-    """
+cdef Respond answer(int status, bytes lines, body):
+    cdef Respond made = Respond.__new__(Respond)
+    made.status = status
+    made.lines = lines
+    made.body = body
+    return made
 
-    def __init__(self, int status, parts):
-        parts = tuple(parts)
+
+cdef class Step:
+    cdef Respond run(self, View v):
+        """Do it; None: the route goes on."""
+        return None
+
+
+cdef class Redirect(Step):
+    """elsewhere: the template itself names a host without a scheme."""
+    cdef int status
+    cdef Template template
+    cdef bint elsewhere
+
+    def __init__(self, int status, Template template, *, bint elsewhere, str text):
         self.status = status
-        self.elsewhere = bool(parts) and parts[0][0].startswith("//")
-        self.parts = tuple((literal.encode(), FIELDS[field] if field else T_NONE) for literal, field in parts)
+        self.template = template
+        self.elsewhere = elsewhere
+        self.text = text
 
-    cdef bytes location(self, bint https, bytes host, bytes path, bytes query, int matched, bytes client):
-        """The target for a request; `query` comes without "?", None if there is none."""
-        cdef bytes target
-        cdef list out = []
-        cdef int code
-        for literal, code in self.parts:
-            out.append(literal)
-            if code == T_SCHEME:
-                out.append(b"https" if https else b"http")
-            elif code == T_HOST:
-                out.append(host)
-            elif code == T_URI:
-                out.append(path if query is None else path + b"?" + query)
-            elif code == T_PATH:
-                out.append(path)
-            elif code == T_PATH_REST:
-                out.append(path[matched:])
-            elif code == T_QUERY:
-                out.append(query or b"")
-            elif code == T_CLIENT:
-                out.append(client)
-        target = b"".join(out)
-        if target.startswith(b"//") and not self.elsewhere:
+    cdef Respond run(self, View v):
+        cdef bytes target = self.template.render(v)
+        if not self.elsewhere and target.startswith(b"//"):
             # What a client sent must not turn a path into the name of a host (RFC 3986 section 4.2).
             target = b"/" + target.lstrip(b"/")
-        return target
+        return answer(self.status, b"Location: " + target + b"\r\n", b"")
+
+
+cdef class Rewrite(Step):
+    cdef Template template
+
+    def __init__(self, Template template, str text):
+        self.template = template
+        self.text = text
+
+    cdef Respond run(self, View v):
+        return rewrite(v, self.template.render(v))
+
+
+cdef Respond rewrite(View v, bytes target):
+    """Go on with the path and query `target`; without a question mark the query stays as it is."""
+    cdef bytes path, query, out
+    cdef int n
+    path, mark, query = target.partition(b"?")
+    if path.startswith(b"//"):
+        path = b"/" + path.lstrip(b"/")
+    out = bytes(3 * len(path) + 1)
+    n = normalise(PyBytes_AS_STRING(path), <uint32_t>PyBytes_GET_SIZE(path), <char *>PyBytes_AS_STRING(out))
+    if n < 0:
+        return answer(400, b"", None)
+    if not mark:
+        query = v.query()
+    out = out[:n]
+    # A "?" alone takes the query away.
+    v.own(out + b"?" + query if query else out, n)
+    return None
+
+
+cdef class SetClass(Step):
+    cdef str name
+
+    def __init__(self, str name):
+        self.name = name
+        self.text = f"class {name}"
+
+    cdef Respond run(self, View v):
+        v.klass = self.name
+        return None
+
+
+cdef class EditHeaders(Step):
+    """replace: Template by name, None removes; append: Template by name."""
+    cdef list replace
+    cdef list append
+    cdef bint response
+
+    def __init__(self, replace, append, *, bint response):
+        self.replace = [(name.encode(), template) for name, template in replace.items()]
+        self.append = [(name.encode(), template) for name, template in append.items()]
+        self.response = response
+        what = [("set " if template is not None else "remove ") + name for name, template in replace.items()]
+        what += ["append " + name for name in append]
+        self.text = ", ".join(what) + (" (response)" if response else "")
+
+    cdef Respond run(self, View v):
+        cdef Edits edits = v.edits(self.response)
+        for name, template in self.replace:
+            edits.set(name, None if template is None else (<Template>template).render(v))
+        for name, template in self.append:
+            edits.append(name, (<Template>template).render(v))
+        return None

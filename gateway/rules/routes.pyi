@@ -1,13 +1,29 @@
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
+
+from gateway.rules.actions import Respond, Step
+from gateway.rules.conditions import Condition
+from gateway.rules.view import View
 
 class Route:
     index: int
     action: Any
+    steps: tuple[Step, ...]
+    hosts: tuple[str, ...]
+    paths: tuple[tuple[str, str], ...]
     def __init__(
-        self, index: int, scheme: str | None, hosts: Iterable[str], paths: Iterable[tuple[str, bool]], action: object
+        self,
+        index: int,
+        scheme: str | None,
+        hosts: Iterable[str],
+        paths: Iterable[tuple[str, str]],
+        action: object,
+        conditions: Iterable[Condition] = (),
+        steps: Iterable[Step] = (),
     ) -> None: ...
 
 class RouteTable:
+    routes: list[Route]
     def __init__(self, routes: Sequence[Route]) -> None: ...
-    def find(self, scheme: str | None, host: bytes, path: bytes) -> tuple[Route, int] | None: ...
+    def find(self, view: View) -> Any | Respond | None: ...
+    def walk(self, view: View) -> Iterator[tuple[Route, str | None, Any | Respond | None]]: ...

@@ -1,115 +1,422 @@
-"""The route list: the first route whose match holds decides.
+"""The route list: routes are tried in the order of the site file, and the first that gives an answer or a backend ends
+the search. Routes without a final action change the request and hand it on to those after them.
 
-Compiled once per snapshot: for each host that is named anywhere, the routes that can hold for it, in file order, so
-that a request looks at the routes of its own host only.
+Compiled once per snapshot so that a request meets only routes whose host and path hold: a hash of host names leads to
+a prefix tree of paths (a radix tree, in arrays), whose nodes hold the numbers of their entries in order. A request
+merges the lists on its way down the trees of its host, of the wildcards above it and of any host; so ten thousand
+routes cost what ten do. A regular expression hangs in the tree by its literal beginning.
 """
 
-from libc.string cimport memcmp
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcmp, memcpy
+
+from gateway.rules.actions cimport Respond, Step
+from gateway.rules.conditions cimport Condition, keep_groups
+
+from gateway.config.pattern import Pattern
 
 SCHEMES = {None: 0, "http": 1, "https": 2}
 
+cdef enum:
+    MAX_HOST = 264          # bytes, as the head scan bounds it
+    REGEX_COST = 5          # see Condition.cost
+
 
 cdef class Route:
-    """One entry: scheme (None, "http" or "https"), hosts (exact or "*.suffix"), paths ((text, exact), …)."""
+    """One entry of the list.
 
-    def __init__(self, int index, scheme, hosts, paths, action):
+    scheme: None, "http" or "https". hosts: names, or "*.suffix". paths: (text, "prefix", "exact" or "regex").
+    action: what ends the search, or None. conditions and steps: what else must hold, and what is done then.
+    """
+
+    def __init__(self, int index, scheme, hosts, paths, action, conditions=(), steps=()):
         self.index = index
         self.scheme = SCHEMES[scheme]
-        self.hosts = tuple(host.lower() for host in hosts)
-        self.paths = tuple((text.encode(), bool(exact)) for text, exact in paths)
+        self.hosts = tuple([host.lower() for host in hosts])
+        self.paths = tuple(paths)
         self.action = action
+        self.steps = tuple(steps)
+        self.cheap = self.dear = ()
+        if conditions:
+            ordered = sorted(conditions, key=_cost)
+            self.cheap = tuple([item for item in ordered if item.cost < REGEX_COST])
+            self.dear = tuple([item for item in ordered if item.cost >= REGEX_COST])
+        self.patterns = tuple([Pattern(text) if kind == "regex" else None for text, kind in self.paths])
 
-    cdef int match_path(self, const char *path, uint32_t n) noexcept:
-        """How many bytes of the path the match covers, or -1 if it does not hold."""
-        cdef tuple item
-        cdef bytes text
-        cdef uint32_t length
-        if not self.paths:
-            return 0
-        for item in self.paths:
-            text = <bytes>item[0]
-            length = <uint32_t>PyBytes_GET_SIZE(text)
-            if item[1]:
-                if length == n and memcmp(PyBytes_AS_STRING(text), path, n) == 0:
-                    return <int>n
-            elif length <= n and memcmp(PyBytes_AS_STRING(text), path, length) == 0:
-                return <int>length
-        return -1
+    cdef bint holds(self, View v, Entry *e, int alternative) except -1:
+        """Whether the route is for the request, given that host and path (up to a regular expression) hold."""
+        cdef Condition condition
+        if self.scheme and self.scheme != v.scheme:
+            return False
+        if v.groups is not None:
+            v.groups = None
+        for condition in self.cheap:
+            if not condition.holds(v):
+                return False
+        if e.regex and not self._search(v, alternative):
+            return False
+        for condition in self.dear:
+            if not condition.holds(v):
+                return False
+        return True
+
+    cdef bint _search(self, View v, int alternative) except -1:
+        pattern = self.patterns[alternative]
+        match = pattern.search(v.path())
+        if match is None:
+            return False
+        keep_groups(v, pattern.names, match)
+        return True
+
+    cdef str why_not(self, View v, int *length):
+        """Why the route is not for a request, for people; None: it is. Looks at everything itself, without the index.
+
+        `length` gets the bytes of the path that the route's prefix covers.
+        """
+        cdef Condition condition
+        cdef bytes host = _bare(v.host().lower())
+        if self.scheme and self.scheme != v.scheme:
+            return f"scheme is {'https' if v.scheme == 2 else 'http'}"
+        if self.hosts and not any([_host_holds(wanted, host.decode("latin-1")) for wanted in self.hosts]):
+            return f"host is {host.decode('latin-1')}"
+        why = None
+        for alternative in range(len(self.paths)) if self.paths else (-1,):
+            v.groups = None
+            why = self._path_why_not(v, alternative, length)
+            if why is not None:
+                continue
+            for condition in self.cheap + self.dear:
+                if not condition.holds(v):
+                    why = f"{condition.text}: {condition.seen(v)}"
+                    break
+            if why is None:
+                return None
+        return why
+
+    cdef str _path_why_not(self, View v, int alternative, int *length):
+        cdef bytes path = v.path()
+        length[0] = 0
+        if alternative < 0:
+            return None
+        text, kind = self.paths[alternative]
+        wanted = text.encode("latin-1")
+        shown = path.decode("latin-1")
+        if kind == "regex":
+            return None if self._search(v, alternative) else f"path {shown} does not match {text}"
+        if kind == "exact":
+            length[0] = len(wanted)
+            return None if path == wanted else f"path is {shown}"
+        length[0] = len(wanted)
+        return None if path.startswith(wanted) else f"path is {shown}"
+
+
+def _cost(condition):
+    return condition.cost
+
+
+def _bare(name):
+    """A host name without the dot that may end it."""
+    return name[:len(name) - 1] if name.endswith(b".") else name
+
+
+def _host_holds(wanted, host):
+    return host.endswith(wanted[1:]) and host != wanted[1:] if wanted.startswith("*.") else host == wanted
 
 
 cdef class RouteTable:
     """All routes of a snapshot, in order."""
 
-    def __init__(self, routes):
-        cdef Route route
-        names = {host for route in routes for host in route.hosts}
-        exact = {name for name in names if not name.startswith("*.")}
-        suffixes = {name[1:] for name in names if name.startswith("*.")}
-        self.rest = [route for route in routes if not route.hosts]
-        self.exact = {}
-        self.wild = {}
-        # Routes by the names they name, so that compiling is not hosts × routes.
-        by_name = {}
-        for route in routes:
-            for host in route.hosts:
-                by_name.setdefault(host, []).append(route)
-        for name in exact:
-            self.exact[name.encode()] = self._merged(by_name, [name, *_wildcards(name, suffixes)])
-        for suffix in suffixes:
-            self.wild[suffix.encode()] = self._merged(by_name, ["*" + suffix, *_wildcards("*" + suffix, suffixes)])
+    def __cinit__(self, routes):
+        self.routes = list(routes)
+        self.capacity = 16
+        self.cursors = <Cursor *>malloc(self.capacity * sizeof(Cursor))
+        if self.cursors == NULL:
+            raise MemoryError
+        self._compile(_Forest(self.routes))
 
-    def _merged(self, by_name, names):
-        """The routes for any of these names and those for every host, each once, in order."""
-        found = {}
-        cdef Route route
-        for name in names:
-            for route in by_name.get(name, ()):
-                found[route.index] = route
-        if not found:
-            return self.rest
-        for route in self.rest:
-            found[route.index] = route
-        return [found[index] for index in sorted(found)]
+    def __dealloc__(self):
+        free(self.entries)
+        free(self.first_of)
+        free(self.nodes)
+        free(self.ids)
+        free(self.labels)
+        free(self.slots)
+        free(self.cursors)
 
-    cdef list candidates(self, const char *host, uint32_t n):
-        """The routes that can hold for a host in any case; the list stays valid as long as the table."""
+    def _compile(self, forest):
+        """Copy the trees into arrays."""
+        cdef int i
+        cdef uint32_t size = 4, at
+        cdef bytes text = bytes(forest.labels)
         cdef bytes name
-        cdef object found
-        cdef uint32_t i
-        if not self.exact and not self.wild:
-            return self.rest
-        name = PyBytes_FromStringAndSize(host, n).lower()
-        found = self.exact.get(name)
-        if found is not None:
-            return <list>found
-        if self.wild:
-            # The longest suffix first; its list holds those of the shorter ones, too.
-            for i in range(1, n):
-                if host[i] == 46:
-                    found = self.wild.get(name[i:])
-                    if found is not None:
-                        return <list>found
-        return self.rest
-
-    def find(self, scheme, bytes host, bytes path):
-        """(route, matched length of the path), or None; for tests and for explaining."""
-        cdef Route route
-        cdef int matched
-        cdef int code = SCHEMES[scheme]
-        for route in self.candidates(host, len(host)):
-            if route.scheme and route.scheme != code:
+        cdef list numbers
+        self.entries = <Entry *>calloc(len(forest.entries) + 1, sizeof(Entry))
+        self.first_of = <int32_t *>calloc(len(self.routes) + 1, sizeof(int32_t))
+        self.nodes = <Node *>calloc(len(forest.nodes) + 1, sizeof(Node))
+        self.ids = <int32_t *>calloc(len(forest.ids) + 1, sizeof(int32_t))
+        self.labels = <char *>malloc(len(text) + 1)
+        while size < 2 * len(forest.roots):
+            size *= 2
+        self.slots = <Slot *>calloc(size, sizeof(Slot))
+        if (self.entries == NULL or self.first_of == NULL or self.nodes == NULL or self.ids == NULL
+                or self.labels == NULL or self.slots == NULL):
+            raise MemoryError
+        for i, (route, length, exact, regex) in enumerate(forest.entries):
+            self.entries[i].route = route
+            self.entries[i].length = length
+            self.entries[i].exact = exact
+            self.entries[i].regex = regex
+        for i, first in enumerate(forest.first_of):
+            self.first_of[i] = first
+        for i, numbers in enumerate(forest.nodes):
+            self.nodes[i].label = numbers[0]
+            self.nodes[i].label_len = numbers[1]
+            self.nodes[i].child = numbers[2]
+            self.nodes[i].children = numbers[3]
+            self.nodes[i].prefixes = numbers[4]
+            self.nodes[i].prefix_count = numbers[5]
+            self.nodes[i].exacts = numbers[6]
+            self.nodes[i].exact_count = numbers[7]
+        for i, number in enumerate(forest.ids):
+            self.ids[i] = number
+        memcpy(self.labels, PyBytes_AS_STRING(text), len(text))
+        self.any_host = forest.roots.get(b"", (-1, 0, 0))[0]
+        for name, (root, start, length) in forest.roots.items():
+            if not name:
                 continue
-            matched = route.match_path(path, len(path))
-            if matched >= 0:
-                return route, matched
-        return None
+            self.mask = size - 1
+            self.wild = self.wild or name.startswith(b".")
+            at = _hash(PyBytes_AS_STRING(name), <uint32_t>len(name)) & self.mask
+            while self.slots[at].length:
+                at = (at + 1) & self.mask
+            self.slots[at].name = start
+            self.slots[at].length = length
+            self.slots[at].root = root
+
+    cdef int32_t _root(self, const char *name, uint32_t n) noexcept nogil:
+        """The tree for a host name, or ".suffix"; -1: none."""
+        cdef uint32_t at = _hash(name, n) & self.mask
+        cdef Slot *slot
+        while True:
+            slot = &self.slots[at]
+            if slot.length == 0:
+                return -1
+            if <uint32_t>slot.length == n and memcmp(self.labels + slot.name, name, n) == 0:
+                return slot.root
+            at = (at + 1) & self.mask
+
+    cdef int _add(self, int count, int32_t at, int32_t n, int32_t first) except -1:
+        """Put a cursor on the entries from number `first` on, if there are any; how many cursors there are then."""
+        cdef int32_t end = at + n, high = at + n, middle
+        cdef void *grown
+        if n == 0 or self.ids[end - 1] < first:
+            return count
+        while at < high:
+            middle = (at + high) >> 1
+            if self.ids[middle] < first:
+                at = middle + 1
+            else:
+                high = middle
+        if count == self.capacity:
+            grown = realloc(self.cursors, 2 * self.capacity * sizeof(Cursor))
+            if grown == NULL:
+                raise MemoryError
+            self.cursors = <Cursor *>grown
+            self.capacity *= 2
+        self.cursors[count].at = at
+        self.cursors[count].end = end
+        return count + 1
+
+    cdef int _descend(self, int32_t root, const char *path, uint32_t n, int count, int32_t first) except -1:
+        """Cursors on the entries of a tree whose prefix or exact path holds."""
+        cdef uint32_t at = 0
+        cdef int32_t low, high, middle, child
+        cdef int c
+        cdef Node *node = &self.nodes[root]
+        while True:
+            if node.prefix_count:
+                count = self._add(count, node.prefixes, node.prefix_count, first)
+            if at == n:
+                if node.exact_count:
+                    count = self._add(count, node.exacts, node.exact_count, first)
+                return count
+            low = 0
+            high = node.children
+            child = node.child
+            while low < high:
+                middle = (low + high) >> 1
+                c = <uint8_t>self.labels[self.nodes[child + middle].label]
+                if c < <uint8_t>path[at]:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low == node.children:
+                return count
+            node = &self.nodes[child + low]
+            if (<uint32_t>node.label_len > n - at
+                    or memcmp(self.labels + node.label, path + at, node.label_len) != 0):
+                return count
+            at += node.label_len
+
+    cdef int _collect(self, View v, int32_t first) except -1:
+        """Put cursors on all entries from number `first` on whose host and path hold; how many."""
+        cdef char name[MAX_HOST]
+        cdef const char *host = v.p + v.h.host
+        cdef uint32_t n = v.h.host_len, i
+        cdef int count = 0
+        cdef int32_t root
+        if self.any_host >= 0:
+            count = self._descend(self.any_host, v.uri, v.path_len, 0, first)
+        if self.mask and 0 < n <= MAX_HOST:
+            for i in range(n):
+                name[i] = host[i] + 32 if 65 <= host[i] <= 90 else host[i]
+            if name[n - 1] == 46:
+                n -= 1              # fully qualified: the same host
+            root = self._root(name, n)
+            if root >= 0:
+                count = self._descend(root, v.uri, v.path_len, count, first)
+            if self.wild:
+                for i in range(1, n):
+                    if name[i] == 46:
+                        root = self._root(name + i, n - i)
+                        if root >= 0:
+                            count = self._descend(root, v.uri, v.path_len, count, first)
+        return count
+
+    cdef object decide(self, View v):
+        """What the routes make of a request: a route's action, a Respond, or None: no route ends the search."""
+        cdef int32_t first = 0, number
+        cdef int count, i, least
+        cdef Cursor *cursors
+        cdef Entry *e
+        cdef Route route
+        cdef Step step
+        cdef Respond respond
+        while True:
+            count = self._collect(v, first)
+            while True:
+                cursors = self.cursors
+                least = -1
+                number = 0
+                for i in range(count):
+                    if cursors[i].at < cursors[i].end and (least < 0 or self.ids[cursors[i].at] < number):
+                        least = i
+                        number = self.ids[cursors[i].at]
+                if least < 0:
+                    return None
+                cursors[least].at += 1
+                if number < first:
+                    continue            # another path of a route that is done
+                e = &self.entries[number]
+                route = <Route>self.routes[e.route]
+                if not route.holds(v, e, number - self.first_of[e.route]):
+                    continue
+                v.matched = e.length
+                for step in route.steps:
+                    respond = step.run(v)
+                    if respond is not None:
+                        return respond
+                if route.action is not None:
+                    return route.action
+                first = self.first_of[e.route + 1]
+                if v.changed:
+                    v.changed = False
+                    break               # the rest of the list, for another path
+
+    def find(self, View v):
+        """As `decide`; for tests and for explaining."""
+        return self.decide(v)
+
+    def walk(self, View v):
+        """Try every route in turn, without the index: (route, why it is not for the request or None, what ends the
+        search or None), up to the end of the search. For people; decides as `decide` does."""
+        cdef Route route
+        cdef Step step
+        cdef Respond respond
+        cdef int length
+        for route in self.routes:
+            why = route.why_not(v, &length)
+            if why is not None:
+                yield route, why, None
+                continue
+            v.matched = length
+            respond = None
+            for step in route.steps:
+                respond = step.run(v)
+                if respond is not None:
+                    break
+            v.changed = False
+            yield route, None, route.action if respond is None else respond
+            if respond is not None or route.action is not None:
+                return
 
 
-def _wildcards(name, suffixes):
-    """The wildcard entries that hold for a name, or are wider than a wildcard."""
-    labels = name.split(".")
-    for i in range(1, len(labels)):
-        suffix = "." + ".".join(labels[i:])
-        if suffix in suffixes and "*" + suffix != name:
-            yield "*" + suffix
+cdef uint32_t _hash(const char *p, uint32_t n) noexcept nogil:
+    """FNV-1a. The names are those of the site file: nobody else can choose them."""
+    cdef uint32_t h = 2166136261U, i
+    for i in range(n):
+        h = (h ^ <uint8_t>p[i]) * 16777619U
+    return h
+
+
+class _Forest:
+    """The trees as lists of numbers, on their way into arrays."""
+
+    def __init__(self, routes):
+        self.entries = []               # (route, length, exact, regex)
+        self.first_of = []
+        self.nodes = []                 # the fields of Node
+        self.ids = []
+        self.labels = bytearray()
+        self.roots = {}                 # host, ".suffix" or "" -> (root, where the name is in labels, its length)
+        trees = {}
+        for at, route in enumerate(routes):
+            self.first_of.append(len(self.entries))
+            keys = [host[1:] if host.startswith("*.") else host for host in route.hosts] or [""]
+            for (text, kind), pattern in zip((<Route>route).paths or (("", "prefix"),),
+                                             (<Route>route).patterns or (None,)):
+                exact = kind == "exact"
+                where = pattern.prefix if pattern is not None else text.encode("latin-1")
+                item = (where, len(self.entries), exact)
+                self.entries.append((at, 0 if pattern is not None else len(where), exact, pattern is not None))
+                for key in keys:
+                    trees.setdefault(key.encode(), []).append(item)
+        self.first_of.append(len(self.entries))
+        for key, items in trees.items():
+            start = len(self.labels)
+            self.labels += key
+            self.roots[key] = (self._plant(sorted(items)), start, len(key))
+
+    def _plant(self, items):
+        """A tree of (path, number of its entry, exact), sorted; its root."""
+        root = len(self.nodes)
+        self.nodes.append([0, 0, 0, 0, 0, 0, 0, 0])
+        waiting = [(root, items, 0)]
+        for node, group, depth in waiting:      # grows as it is walked: children come after their parents
+            here = [item for item in group if len(item[0]) == depth]
+            numbers = self.nodes[node]
+            for at, exact in ((4, False), (6, True)):
+                own = sorted({number for _, number, is_exact in here if is_exact is exact})
+                numbers[at] = len(self.ids)
+                numbers[at + 1] = len(own)
+                self.ids += own
+            below = group[len(here):]           # sorted: those that end here come first
+            if not below:
+                continue
+            numbers[2] = len(self.nodes)
+            start = 0
+            for end in range(1, len(below) + 1):
+                if end < len(below) and below[end][0][depth] == below[start][0][depth]:
+                    continue
+                first, last = below[start][0], below[end - 1][0]
+                length = depth + 1
+                while length < len(first) and length < len(last) and first[length] == last[length]:
+                    length += 1
+                numbers[3] += 1
+                child = len(self.nodes)
+                self.nodes.append([len(self.labels), length - depth, 0, 0, 0, 0, 0, 0])
+                self.labels += first[depth:length]
+                waiting.append((child, below[start:end], length))
+                start = end
+        return root

@@ -112,19 +112,35 @@ cdef void _put_upgrade(Out *o, const char *p, Head *h) noexcept nogil:
     out_put(o, b"\r\n", 2)
 
 
-cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t path_len, Origin *origin) except -1:
-    """Write the head for the server to o: the path given (with its query), the client's fields, ours."""
+cdef bint _has_host(const char *lines, uint32_t n) noexcept nogil:
+    """Whether there is a Host among complete header lines."""
+    cdef uint32_t at = 0
+    while at < n:
+        if n - at > 5 and same_any(lines + at, b"host:", 5):
+            return True
+        while lines[at] != 10:
+            at += 1
+        at += 1
+    return False
+
+
+cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t path_len, Origin *origin,
+                      const char *extra, uint32_t extra_len) except -1:
+    """Write the head for the server to o: the path given (with its query), the client's fields, ours.
+
+    extra: complete lines of the rules'. A Host among them goes in place of the client's, which stays X-Forwarded-Host.
+    """
     cdef const char *host = p + h.host
     cdef uint32_t host_len = h.hostport_len
     cdef int i
     cdef Field *f
-    cdef bint plain = True
+    cdef bint plain = True, host_given = extra_len != 0 and _has_host(extra, extra_len)
     if host_len == 0:
         host = origin.fallback_host
         host_len = origin.fallback_host_len
     o.n = 0
     out_reserve(o, h.length * 2 + path_len + origin.fixed_len + origin.via_len + 3 * host_len + origin.address_len
-                + origin.node_len + 512)
+                + origin.node_len + extra_len + 512)
     out_put(o, p, h.method_len)
     out_put(o, b" ", 1)
     out_put(o, path, path_len)
@@ -134,7 +150,7 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         if F_X_FORWARDED_FOR <= f.known <= F_FORWARDED:
             f.drop = True
             plain = False
-        elif f.known == F_HOST and h.authority_len:
+        elif f.known == F_HOST and (h.authority_len or host_given):
             f.drop = True
     _keep_trailer(h)
     _copy_kept(o, p, h)
@@ -142,7 +158,7 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         _put_upgrade(o, p, h)
     elif h.trailers:
         out_put(o, b"TE: trailers\r\nConnection: TE\r\n", 30)
-    if not h.has_host or h.authority_len:
+    if (not h.has_host or h.authority_len) and not host_given:
         out_put(o, b"Host: ", 6)
         out_put(o, host, host_len)
         out_put(o, b"\r\n", 2)
@@ -150,6 +166,8 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         out_put(o, b"Transfer-Encoding: chunked\r\n", 28)
     elif h.content_length >= 0:
         _put_length(o, h.content_length)
+    if extra_len:
+        out_put(o, extra, extra_len)
     out_put(o, origin.via, origin.via_len)
     if h.minor == 0:
         o.p[o.n - origin.via_len + VIA_MINOR] = 48

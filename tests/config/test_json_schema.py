@@ -17,6 +17,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
     "array": (list,),
     "object": (dict,),
+    "null": (type(None),),
 }
 NOTES = {"$schema", "$defs", "title", "description", "default", "examples", "type"}
 

@@ -9,6 +9,7 @@ import pytest
 from gateway.config import Loaded, explain, load
 from gateway.config.document import Document
 from gateway.config.model import BALANCE, LOG_FIELDS, REDIRECT_FIELDS, Limits, Queue, Retries, Timeouts
+from gateway.explain import trial
 from tests.config.test_json_schema import SCHEMA, valid
 from tests.support.certificates import Authority
 
@@ -33,7 +34,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
-    assert len(loaded.site.routes) == 5
+    assert len(loaded.site.routes) == 7
     assert len(loaded.files) == 7
 
 
@@ -68,6 +69,10 @@ def test_defaults_the_reference_states_are_true(loaded: Loaded) -> None:
 @pytest.mark.parametrize("name", ["reference.yaml", "minimal.yaml"])
 def test_the_schema_accepts_it(name: str) -> None:
     assert valid(Document((CONF / name).read_text()).data, SCHEMA)
+
+
+def test_the_reference_passes_its_own_tests(loaded: Loaded) -> None:
+    assert [verdict.summary for verdict in trial.run(loaded)] == [""] * 4
 
 
 def test_the_smallest_file_loads() -> None:

@@ -3,7 +3,9 @@
 import socket
 import ssl
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -15,6 +17,7 @@ from tests.support.raw import RawClient
 
 Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
+T = TypeVar("T")
 Secure = tuple[GatewayProcess, Authority]
 
 
@@ -184,7 +187,7 @@ class Wire:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def run(self, step: Callable[[], object], cut: int) -> object:
+    def run(self, step: Callable[[], T], cut: int) -> T:
         """Repeat a step until it needs nothing more; send in pieces of `cut` bytes."""
         while True:
             try:
@@ -213,10 +216,10 @@ def test_records_may_come_in_any_pieces(secure: Secure, cut: int) -> None:
         body = bytes(range(256)) * (100 if cut > 10 else 2)
         request = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
         for at in range(0, len(request), 1000):  # many records
-            wire.run(lambda at=at: wire.tls.write(request[at : at + 1000]), cut)
+            wire.run(partial(wire.tls.write, request[at : at + 1000]), cut)
         answer = b""
         while body not in answer:
-            answer += wire.run(lambda: wire.tls.read(65536), cut)
+            answer += wire.run(partial(wire.tls.read, 65536), cut)
         assert answer.startswith(b"HTTP/1.1 200 ")
 
 

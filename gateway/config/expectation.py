@@ -1,0 +1,73 @@
+"""The `tests:` of a site file: requests, and what is expected to become of them."""
+
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
+
+from gateway.config.expression import moment
+from gateway.config.fields import ClassName, Given, HeaderMatches, HeaderName, Model, Text, Whole
+from gateway.config.problem import Fault
+
+CLIENT: Final = "192.0.2.1"
+
+
+def _moment(value: object) -> float:
+    try:
+        return moment(str(value))
+    except ValueError:
+        raise ValueError("expected a time such as 2026-12-24T18:00:00Z") from None
+
+
+def _request(value: str) -> str:
+    method, _, url = value.strip().partition(" ")
+    if not method.isupper() or not url.lstrip().startswith(("http://", "https://")):
+        raise ValueError("expected a request such as GET https://www.example.com/path")
+    return value
+
+
+Load = Annotated[float, Field(ge=0)]
+Moment = Annotated[
+    float, PlainValidator(_moment), WithJsonSchema({"type": "string", "examples": ["2026-12-24T18:00:00Z"]})
+]
+
+
+class Assumption(Model):
+    """What expressions see during a test. Default: the time it is, no loads, every server up."""
+
+    time: Annotated[Moment | None, Given()] = Field(None, description="The time; without a zone, UTC.")
+    load: dict[str, Load] = Field({}, description="load() by backend.")
+    up: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="up() by backend.")
+
+
+class Expected(Model):
+    """What a test expects; what is left out is not looked at."""
+
+    status: Annotated[Annotated[Whole, Field(ge=200, le=599)] | None, Given()] = Field(
+        None, description="Status of the gateway's own answer."
+    )
+    location: Annotated[Text | None, Given()] = Field(None, description="Where a redirect leads.")
+    backend: Annotated[Text | None, Given()] = Field(None, description="Backend that answers.")
+    server: Annotated[Text | None, Given()] = Field(None, description="Server that affinity keeps the client at.")
+    class_: Annotated[ClassName | None, Given()] = Field(None, alias="class", description="Class of the request.")
+    path: Annotated[Text | None, Given()] = Field(None, description="Path as the server will see it.")
+    query: Annotated[Text | None, Given()] = Field(None, description='Query as the server will see it; "" is none.')
+    request_headers: HeaderMatches = Field((), description="Headers as the server will see them, as in match.")
+    response_headers: HeaderMatches = Field(
+        (), description="Headers of the gateway's own answer, or that it adds to the server's (false: removes)."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> "Expected":
+        if not self.model_fields_set:
+            raise Fault("expects nothing")
+        return self
+
+
+class SiteTest(Model):
+    """One test."""
+
+    request: Annotated[Text, AfterValidator(_request)] = Field(description="METHOD URL, with the whole URL.")
+    headers: dict[HeaderName, Text] = Field({}, description="Headers to send.")
+    client: Text = Field(CLIENT, description="Address of the client.")
+    assume: Assumption = Field(default_factory=Assumption, description="What expressions see.")
+    expect: Expected = Field(description="What must become of it.")

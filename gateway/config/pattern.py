@@ -1,0 +1,162 @@
+"""Regular expressions that cannot be made to run for long, whatever they are matched with.
+
+The syntax is RE2's, and RE2 needs time in proportion to the length of the text. Most patterns of a site file are so
+plain that backtracking is bounded as well: at most one repetition without bound, or a search from every position, but
+not both. Those go to the standard library, whose call costs a tenth of RE2's. The same proof lets such patterns look
+ahead and behind, which RE2 cannot: the rules of many web applications do.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import re2
+
+from gateway.config.problem import Fault
+
+MAX_PATTERN: Final = 4096
+"""Characters of a pattern."""
+MAX_WAYS: Final = 1000
+"""Ways that bounded repetitions may multiply to, for the standard library."""
+
+_TOKEN: Final = re.compile(
+    r"""
+      (?P<set> \[\^? (?: [^]\\[] | \\[^0-9A-Za-z] | \\[dDwWsStnrf] )+ \] )
+    | (?P<shorthand> \\[dDwWsSbBtnrfA] )
+    | (?P<escape> \\[^0-9A-Za-z] )
+    | (?P<open> \( (?: \? (?: : | P?<(?P<name>[A-Za-z_][A-Za-z0-9_]*)> | (?P<around><?[=!]) ) )? (?!\?) )
+    | (?P<close> \) )
+    | (?P<or> \| )
+    | (?P<repeat>
+        (?: (?P<sign>[*+?]) | \{ (?P<low>[0-9]{1,3}) (?: (?P<comma>,) (?P<high>[0-9]{1,3})? )? \} ) \?? (?![*+?{]) )
+    | (?P<edge> [$^] )
+    | (?P<any> \. )
+    | (?P<literal> [^]\\[(){}*+?|.^$] )
+    """,
+    re.VERBOSE,
+)
+"""What both engines read alike; anything else is left to RE2."""
+_SET_OPERATION: Final = re.compile(r"&&|\|\||~~|--")
+
+
+@dataclass(slots=True)
+class _Shape:
+    """What a look at the text of a pattern tells; `same`: both engines read it alike."""
+
+    same: bool = True
+    python: str = ""
+    anchored: bool = False
+    alternatives: bool = False
+    unbounded: int = 0
+    ways: int = 1
+    looks_around: bool = False
+    prefix: str = ""
+
+    @property
+    def linear(self) -> bool:
+        """Whether backtracking needs time in proportion to the text."""
+        return self.same and self.unbounded + (not self.anchored) <= 1 and self.ways <= MAX_WAYS
+
+
+class Pattern:
+    """A compiled pattern: `search(bytes)` gives a match object or None.
+
+    `names` are the named groups in order, `groups` how many there are in all; `prefix` is what every text that matches
+    begins with. Raises Fault.
+    """
+
+    __slots__ = ("groups", "names", "prefix", "search", "text")
+
+    def __init__(self, text: str, *, ignore_case: bool = False) -> None:
+        if len(text) > MAX_PATTERN:
+            raise Fault(f"a pattern has at most {MAX_PATTERN} characters")
+        shape = _look(text)
+        compiled: Any
+        if shape.looks_around and not shape.linear:
+            raise Fault(
+                "(?= (?! (?<= and (?<! need a pattern that begins with ^ and repeats without bound only once, and only "
+                "a single character: anything else could take too long"
+            )
+        try:
+            source = text.encode("latin-1")
+            if shape.linear:
+                compiled = re.compile(shape.python.encode("latin-1"), re.IGNORECASE if ignore_case else 0)
+            else:
+                options = re2.Options()
+                options.encoding = re2.Options.Encoding.LATIN1
+                options.log_errors = False
+                options.case_sensitive = not ignore_case
+                compiled = re2.compile(source, options)
+        except UnicodeEncodeError as error:
+            raise Fault("write characters beyond Latin-1 as they are encoded", offset=error.start) from None
+        except (re.error, RecursionError, OverflowError) as error:
+            raise Fault(f"not a regular expression: {error}", offset=getattr(error, "pos", None) or 0) from None
+        except re2.error as error:
+            raise Fault(f"not a regular expression: {_plain(error)}") from None
+        self.text = text
+        self.search = compiled.search
+        self.groups: int = compiled.groups
+        names = sorted(compiled.groupindex.items(), key=lambda item: item[1])
+        self.names = tuple((name.decode() if isinstance(name, bytes) else name, index) for name, index in names)
+        self.prefix = b"" if ignore_case else shape.prefix.encode("latin-1")
+
+
+def _plain(error: Exception) -> str:
+    message = error.args[0] if error.args else ""
+    return message.decode("latin-1") if isinstance(message, bytes) else str(message)
+
+
+def _look(text: str) -> _Shape:
+    """Read `text` once, token by token."""
+    shape = _Shape()
+    at = depth = 0
+    literal: str | None = ""  # what stood in a row since the ^; None: the row is over
+    single = False  # whether the token before is one character, and no group
+    while at < len(text) and shape.same:
+        match = _TOKEN.match(text, at)
+        if match is None:
+            shape.same = False
+            break
+        kind, token = match.lastgroup, match[0]
+        depth += (kind == "open") - (kind == "close")
+        if kind == "repeat":
+            _count(shape, match, single=single)
+            literal = literal and literal[:-1]
+        elif kind == "open":
+            shape.looks_around |= bool(match["around"])
+        elif kind == "or":
+            shape.ways += 1
+            shape.alternatives |= depth == 0
+        elif kind == "set":
+            shape.same = not _SET_OPERATION.search(token)
+        shape.anchored |= at == 0 and token in ("^", r"\A")
+        named = match["name"] and f"(?P<{match['name']}>"
+        shape.python += named or (token.replace("$", r"\Z") if kind == "edge" else token)
+        if at or not shape.anchored:
+            literal = _row(shape, literal, token[-1] if kind in ("literal", "escape") else "")
+        single = kind not in ("open", "close", "or", "edge", "repeat")
+        at = match.end()
+    shape.anchored &= not shape.alternatives
+    if not shape.same or not shape.anchored:
+        shape.prefix = ""
+    return shape
+
+
+def _row(shape: _Shape, literal: str | None, char: str) -> str | None:
+    """The literal text at the beginning so far, "" if `char` ends it; the shape has what is certain of it."""
+    if literal is None:
+        return None
+    shape.prefix = literal + char
+    return shape.prefix if char else None
+
+
+def _count(shape: _Shape, match: "re.Match[str]", *, single: bool) -> None:
+    """Take a quantifier into account."""
+    if match["sign"] in ("*", "+") or (match["comma"] and not match["high"]):
+        shape.unbounded += 1
+        shape.same &= single
+    elif match["sign"]:
+        shape.ways *= 2
+    else:
+        shape.ways *= int(match["high"]) - int(match["low"]) + 1 if match["comma"] else 1
+        shape.same &= single

@@ -1,0 +1,75 @@
+"""What becomes of a request, for a person to read."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.config.model import Site
+from gateway.explain.asked import Asked
+
+
+def tree(asked: Asked, found: dict[str, Any], site: Site) -> str:
+    """Every step in order, as an indented tree."""
+    return "\n".join([str(asked), *_steps(found, site)])
+
+
+def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
+    yield f"├─ frontend {found['frontend']} ({found['listen']})"
+    if "refused" in found:
+        status, why = found["refused"]
+        yield f"└─ refused with {status}: {why}"
+        return
+    yield f"├─ seen as {found['scheme']} from {found['client']}, {found['uri']}"
+    yield "├─ routes"
+    for route in found["routes"]:
+        yield from _route(route, site)
+    yield f"├─ class {found['class'] or 'none'}"
+    yield "├─ admission: none configured, everybody is admitted"
+    if found["outcome"] == "respond":
+        yield f"└─ answered here with {found['status']}"
+        for line in found["lines"].splitlines():
+            yield f"     {line}"
+        yield f"     ({len(found['body'])} bytes)"
+        return
+    yield f"├─ backend {found['backend']}: {site.backends[found['backend']].balance}"
+    if found["affinity"] is not None:
+        kept = f"keeps the client at {found['server']}" if found["kept"] else "names no server that can be used"
+        yield f"│  affinity cookie {found['affinity']} {kept}"
+    for candidate in found["candidates"]:
+        yield f"│  {_candidate(candidate, chosen=candidate['server'] == found['server'])}"
+    if found["server"] is None:
+        yield "└─ no server can take it: the queue, or 503"
+        return
+    yield f"├─ server {found['server']} gets"
+    for line in found["head"].splitlines():
+        yield f"│    {line}".rstrip()
+    edits = found["edits"]
+    yield "└─ its answer " + ("is passed on" if edits is None else "is changed")
+    for name in edits["without"] if edits else ():
+        yield f"     without {name}"
+    for line in edits["with"].splitlines() if edits else ():
+        yield f"     with {line}"
+
+
+def _route(route: dict[str, Any], site: Site) -> Iterator[str]:
+    model = site.routes[route["route"]]
+    name = f"│  routes[{route['route']}]"
+    if route["why_not"] is not None:
+        yield f"{name} does not match: {route['why_not']}"
+        return
+    does = [*route["does"]]
+    if model.backend is not None:
+        does.append(f"backend {model.backend}")
+    if model.respond is not None:
+        does.append(f"respond {model.respond.status}")
+    yield f"{name} matches: {'; '.join(does)}"
+    if model.rewrite is not None:
+        yield f"│    now {route['uri']}"
+
+
+def _candidate(candidate: dict[str, Any], *, chosen: bool) -> str:
+    limit = f" of {candidate['max_connections']}" if candidate["max_connections"] else ""
+    return (
+        f"{'→' if chosen else ' '} {candidate['server']}: {candidate['state']}, {candidate['admin']}"
+        f"{', backup' if candidate['backup'] else ''}, weight {candidate['weight']:g}, "
+        f"{candidate['in_flight']}{limit} in flight, score {candidate['score']:.3g}"
+    )

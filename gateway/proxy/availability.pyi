@@ -1,0 +1,9 @@
+from collections.abc import Mapping
+
+from gateway.proxy.upstream import Backend
+from gateway.rules.view import Resources
+
+class Availability(Resources):
+    def __init__(self, backends: Mapping[str, Backend]) -> None: ...
+    def loads(self) -> dict[str, float | None]: ...
+    def ups(self) -> dict[str, int]: ...

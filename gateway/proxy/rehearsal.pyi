@@ -1,0 +1,7 @@
+from typing import Any
+
+from gateway.proxy.hub import Frontend, Hub
+
+def rehearse(
+    hub: Hub, frontend: Frontend, listener: str, head: bytes, client: str, *, https: bool
+) -> dict[str, Any]: ...

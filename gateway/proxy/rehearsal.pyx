@@ -1,0 +1,130 @@
+"""What would become of a request, without a network: the steps of client.pyx, by the same code, one after the other."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t
+
+from gateway.balance.policy cimport Members
+from gateway.board cimport ServerRow
+from gateway.proxy.exchange cimport Exchange, new_exchange
+from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.upstream cimport Backend, Server
+from gateway.rules.actions cimport Respond, Step
+from gateway.rules.routes cimport Route
+from gateway.rules.view cimport View
+from gateway.wire.edit cimport edit_request
+from gateway.wire.head cimport Head, R_OK, find_end, scan_request, sentence_of, status_of
+from gateway.wire.origin cimport Provenance
+from gateway.wire.target cimport normalise
+
+STATES = ("unknown", "up", "down")
+ADMINS = ("ready", "drain", "maintenance")
+HIDDEN = "the path is encoded in a way that hides what it names"
+
+cdef Head _head
+
+
+def rehearse(Hub hub, Frontend frontend, str listener, bytes head, str client, *, bint https):
+    """What a request head that comes to `frontend` leads to, as plain data.
+
+    Either refused: (status, why), or scheme, client, uri (in normal form), routes (one dict for each that is tried),
+    class, outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its name,
+    affinity, candidates, server (None: nobody can take it), set_cookie, head (for the server), edits (of the answer).
+    """
+    cdef bytes padded = head + b"\0" * 16
+    cdef const char *p = PyBytes_AS_STRING(padded)
+    cdef uint32_t seen = 0, end = 0
+    cdef int n
+    cdef View view = hub.view
+    cdef Provenance provenance
+    cdef bytes uri
+    cdef int why = find_end(p, <uint32_t>len(head), &seen, &end)
+    if why == R_OK:
+        why = scan_request(p, end, &_head, &frontend.bounds)
+    if why != R_OK:
+        return {"refused": (status_of(why), sentence_of(why))}
+    uri = p[_head.target:_head.target + _head.target_len]
+    n = _head.path_len
+    if not _head.plain_target and n:
+        path = bytes(3 * n + 16)
+        n = normalise(PyBytes_AS_STRING(uri), n, <char *>PyBytes_AS_STRING(path))
+        if n < 0:
+            return {"refused": (400, HIDDEN)}
+        uri = path[:n] + uri[_head.path_len:]
+    trusts = (<object>frontend).trusts if frontend.trusts(client) else None
+    provenance = Provenance(client.encode(), https, listener.encode(), hub.via, trusts)
+    view.begin(p, &_head, provenance.secure(p, &_head), provenance.client(p, &_head), PyBytes_AS_STRING(uri),
+               <uint32_t>PyBytes_GET_SIZE(uri), n)
+    found = {"scheme": "https" if view.https else "http", "client": view.client.decode("latin-1"),
+             "uri": uri.decode("latin-1"), "routes": []}
+    return _outcome(hub, view, p, provenance, found)
+
+
+cdef _outcome(Hub hub, View view, const char *p, Provenance provenance, dict found):
+    cdef Route route
+    cdef Step step
+    cdef Respond respond = None
+    cdef Backend backend = None
+    for route, why, action in hub.routes.walk(view):
+        found["routes"].append({
+            "route": route.index, "why_not": why, "does": [] if why else [step.text for step in route.steps],
+            "uri": view.uri_now.decode("latin-1"),
+        })
+        if type(action) is Backend:
+            backend = action
+        elif action is not None:
+            respond = action
+    found["class"] = view.klass
+    if backend is not None:
+        found.update(_forwarded(hub, view, p, provenance, backend))
+    elif respond is not None:
+        lines = respond.lines
+        if respond.body is not None and view.response_edits is not None:
+            lines = view.response_edits.merged(lines)
+        found.update(outcome="respond", status=respond.status, lines=lines.decode("latin-1"), body=respond.body)
+    else:
+        found.update(outcome="respond", status=404, lines="", body=None)
+    return found
+
+
+cdef _forwarded(Hub hub, View view, const char *p, Provenance provenance, Backend backend):
+    cdef Exchange ex = new_exchange()
+    cdef bytes extra = b""
+    cdef int i
+    ex.begin(p, view.h, 0)
+    candidates = _candidates(backend)
+    i = backend.pick(ex, p, view.h)
+    if view.request_edits is not None:
+        view.request_edits.leave_out(p, view.h)
+        extra = view.request_edits.added()
+    edit_request(&ex.upstream_head, p, view.h, view.uri, view.uri_len, &provenance.origin,
+                 PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra))
+    edits = None
+    if view.response_edits is not None:
+        names, lines = view.response_edits.listed()
+        edits = {"without": [name.decode("latin-1") for name in names], "with": lines.decode("latin-1")}
+    return {
+        "outcome": "backend", "backend": backend.name, "candidates": candidates,
+        "affinity": None if backend.cookie is None else backend.cookie.decode(),
+        "kept": backend.cookie is not None and i >= 0 and not ex.set_cookie,
+        "server": (<Server>backend.servers[i]).name if i >= 0 else None,
+        "head": ex.upstream_head.p[:ex.upstream_head.n].decode("latin-1"), "edits": edits,
+    }
+
+
+cdef _candidates(Backend backend):
+    cdef Members members = backend.members
+    cdef ServerRow *row
+    cdef Server server
+    cdef int i
+    found = []
+    for i in range(members.count):
+        server = <Server>backend.servers[i]
+        row = members.board.server(members.member[i].slot)
+        found.append({
+            "server": server.name, "address": server.address, "state": STATES[row.state], "admin": ADMINS[row.admin],
+            "backup": members.member[i].tier == 1, "in_flight": members.in_flight(i),
+            "max_connections": members.member[i].max_connections or None,
+            "weight": members.effective_weight(i), "token": server.token.decode(),
+            "score": (members.in_flight(i) + 1) / members.effective_weight(i),
+        })
+    return found

@@ -1,0 +1,73 @@
+"""The routes of a site file made into a route table."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from gateway.config import template
+from gateway.config.model import REDIRECT_FIELDS, Match, Site
+from gateway.config.model import Route as RouteModel
+from gateway.rules.actions import EditHeaders, Redirect, Respond, Rewrite, SetClass, Step
+from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
+from gateway.rules.expression import When
+from gateway.rules.routes import Route, RouteTable
+from gateway.rules.template import Template
+
+
+def compile_routes(site: Site, backends: Mapping[str, Any]) -> RouteTable:
+    """The table of a site's routes; `backends` gives what stands for each backend."""
+    return RouteTable([_route(i, route, backends) for i, route in enumerate(site.routes)])
+
+
+def _route(index: int, model: RouteModel, backends: Mapping[str, Any]) -> Route:
+    match = model.match
+    action: Any = None
+    if model.backend is not None:
+        action = backends[model.backend]
+    elif model.respond is not None:
+        headers = dict(model.respond.headers)
+        if model.respond.body:
+            headers["Content-Type"] = model.respond.type
+        action = Respond(model.respond.status, list(headers.items()), model.respond.body.encode())
+    paths = [(path.path, "regex" if path.regex else "exact" if path.exact else "prefix") for path in match.path]
+    return Route(index, match.scheme, match.host, paths, action, tuple(_conditions(match)), tuple(_steps(model)))
+
+
+def _conditions(match: Match) -> Iterator[Condition]:
+    if match.method:
+        yield MethodIs(match.method)
+    if match.source:
+        yield SourceIn(match.source)
+    if match.class_:
+        yield ClassIs(match.class_)
+    for where in ("query", "header", "cookie"):
+        for name, wanted in getattr(match, where):
+            yield ValueIs(where, name, wanted)
+    if match.when is not None:
+        yield When(match.when.text, match.when.node)
+
+
+def _steps(model: RouteModel) -> Iterator[Step]:
+    """What a route does, in this order whatever the order in the file."""
+    if model.class_ is not None:
+        yield SetClass(model.class_)
+    for replace, append, response in (
+        (model.set_header, model.append_header, False),
+        (model.set_response_header, model.append_response_header, True),
+    ):
+        if replace or append:
+            yield EditHeaders(
+                {name: None if text is None else _template(model, text) for name, text in replace.items()},
+                {name: _template(model, text) for name, text in append.items()},
+                response=response,
+            )
+    if model.rewrite is not None:
+        yield Rewrite(_template(model, model.rewrite, url=True), f"rewrite {model.rewrite}")
+    if model.redirect is not None:
+        to, status = model.redirect.to, model.redirect.status
+        text = f"redirect {to} ({status})"
+        yield Redirect(status, _template(model, to, url=True), elsewhere=to.startswith("//"), text=text)
+
+
+def _template(model: RouteModel, text: str, *, url: bool = False) -> Template:
+    groups = model.match.groups
+    return Template(template.parts(text, (*REDIRECT_FIELDS, *groups), named=True), groups, url=url)

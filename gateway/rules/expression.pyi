@@ -1,0 +1,12 @@
+from typing import Any
+
+from gateway.config.expression import Node
+from gateway.rules.conditions import Condition
+from gateway.rules.view import View
+
+class Unknown(Exception): ...
+
+class When(Condition):
+    def __init__(self, text: str, node: Node) -> None: ...
+
+def evaluate(node: Node, view: View) -> Any: ...

@@ -1,0 +1,57 @@
+from libc.stdint cimport uint8_t, uint32_t
+from gateway.wire.head cimport Head
+
+# What of a request a name is looked up in.
+cdef enum Where:
+    IN_HEADER = 0
+    IN_COOKIE
+    IN_QUERY
+
+cdef class Edits:
+    """Changes to the fields of a head, in the order they were asked for."""
+    cdef dict names                 # lower-case name -> name: fields to leave out
+    cdef list lines                 # (lower-case name, complete line) to add
+
+    cdef int leave_out(self, const char *p, Head *h) except -1
+    cdef bytes added(self)
+    cdef bytes merged(self, bytes lines)
+
+cdef class Resources:
+    """What expressions ask about the state of the site. This one knows nothing: for a site that does not run."""
+    cdef object load(self, str backend)
+    cdef int up(self, str backend) except -1
+
+cdef class View:
+    """One request as rules see it: a window on a head, and what rules have made of it so far."""
+    cdef const char *p              # the head as received
+    cdef Head *h
+    cdef Head *own_head             # of a view that has read a head by itself
+    cdef bytes own_bytes
+    cdef uint8_t scheme             # 1 http, 2 https
+    cdef readonly bytes client      # address as text
+    cdef uint8_t family             # of `address`: 0 not looked at yet, 4, 6, 1: none
+    cdef uint8_t address[16]
+    cdef const char *uri            # path in its normal form, and query
+    cdef uint32_t uri_len
+    cdef uint32_t path_len
+    cdef bytes owned                # what uri points into once a rule has changed it
+    cdef bint changed               # by the route at work
+    cdef int matched                # bytes of the path that the route's prefix covers
+    cdef public dict groups         # named groups of the route's regular expressions: bytes; None: none
+    cdef public str klass           # the request's class, or None
+    cdef readonly Edits request_edits
+    cdef readonly Edits response_edits
+    cdef public Resources resources
+    cdef public object clock        # seconds since 1970
+
+    cdef int begin(self, const char *p, Head *h, bint https, bytes client, const char *uri, uint32_t uri_len,
+                   uint32_t path_len) except -1
+    cdef bytes path(self)
+    cdef bytes query(self)
+    cdef bytes host(self)
+    cdef list values(self, int where, bytes name)
+    cdef int own(self, bytes uri, uint32_t path_len) except -1
+    cdef int parse_client(self) except -1
+    cdef Edits edits(self, bint response)
+
+cdef bytes decoded(const char *p, uint32_t n, bint form)

@@ -1,0 +1,28 @@
+from collections.abc import Callable, Mapping
+
+class Edits:
+    def set(self, name: bytes, value: bytes | None) -> None: ...
+    def append(self, name: bytes, value: bytes) -> None: ...
+    def listed(self) -> tuple[list[bytes], bytes]: ...
+
+class Resources: ...
+
+class Assumed(Resources):
+    def __init__(self, loads: Mapping[str, float | None], up: Mapping[str, int]) -> None: ...
+
+class View:
+    resources: Resources
+    clock: Callable[[], float]
+    client: bytes
+    groups: dict[str, bytes] | None
+    klass: str | None
+    request_edits: Edits | None
+    response_edits: Edits | None
+    uri_now: bytes
+    path_now: bytes
+    query_now: bytes | None
+    host_now: bytes
+    method_now: bytes
+    https: bool
+    def read(self, head: bytes, *, https: bool = False, client: str = "127.0.0.1") -> tuple[int, str] | None: ...
+    def lookup(self, where: str, name: str) -> list[bytes]: ...

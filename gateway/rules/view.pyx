@@ -1,0 +1,319 @@
+"""One request as rules see it.
+
+A worker has one View and lays it over request after request: nothing is copied or looked up before a rule asks. What
+rules change (path, query, class, headers) is kept here, apart from the bytes the client sent.
+"""
+
+from time import time
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcmp, memcpy
+
+from gateway.wire.head cimport (
+    F_COOKIE, R_OK, Bounds, Field, Head, find_end, same_any, scan_request, sentence_of, status_of,
+)
+from gateway.wire.target cimport normalise
+
+cdef extern from "<arpa/inet.h>" nogil:
+    int inet_pton(int family, const char *text, void *address)
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        AF_INET, AF_INET6
+
+PLACES = {"header": IN_HEADER, "cookie": IN_COOKIE, "query": IN_QUERY}
+
+
+cdef class Edits:
+    def __init__(self):
+        self.names = {}
+        self.lines = []
+
+    def set(self, bytes name, value):
+        """Replace a field by one of that value; None removes it. A value is one line, or ValueError is raised."""
+        cdef bytes lower = name.lower()
+        self.names[lower] = name
+        self.lines = [item for item in self.lines if item[0] != lower]
+        if value is not None:
+            self.append(name, value)
+
+    def append(self, bytes name, bytes value):
+        """Add a field. A value is one line, or ValueError is raised."""
+        if b"\r" in value or b"\n" in value or b"\0" in value:
+            raise ValueError(f"a line break in {name.decode('latin-1')}")
+        self.lines.append((name.lower(), name + b": " + value + b"\r\n"))
+
+    def listed(self):
+        """(lower-case names left out, complete lines added); for explaining."""
+        return list(self.names), self.added()
+
+    cdef int leave_out(self, const char *p, Head *h) except -1:
+        """Mark the fields of a head that are not to be forwarded."""
+        cdef int i
+        cdef Field *f
+        cdef bytes name
+        for name in self.names:
+            for i in range(h.count):
+                f = &h.fields[i]
+                if f.name_len == PyBytes_GET_SIZE(name) and same_any(p + f.name, PyBytes_AS_STRING(name), f.name_len):
+                    f.drop = True
+        return 0
+
+    cdef bytes added(self):
+        return b"".join([line for _, line in self.lines])
+
+    cdef bytes merged(self, bytes lines):
+        """Complete header lines of an answer of the gateway's own, after these edits."""
+        kept = [line + b"\r\n" for line in lines.split(b"\r\n")
+                if line and line.partition(b":")[0].lower() not in self.names]
+        return b"".join(kept) + self.added()
+
+
+cdef class Resources:
+    cdef object load(self, str backend):
+        """The load of a backend from 0 (idle) to 1 (full) or more; None: nobody knows."""
+        return None
+
+    cdef int up(self, str backend) except -1:
+        """How many servers of a backend can take requests."""
+        return 0
+
+
+cdef class Assumed(Resources):
+    """What somebody supposes, or has asked a running gateway: loads and numbers of servers by backend."""
+    cdef dict loads
+    cdef dict ups
+
+    def __init__(self, loads, up):
+        self.loads = dict(loads)
+        self.ups = dict(up)
+
+    cdef object load(self, str backend):
+        return self.loads.get(backend)
+
+    cdef int up(self, str backend) except -1:
+        return self.ups.get(backend, 0)
+
+
+cdef class View:
+    def __cinit__(self):
+        self.resources = Resources()
+        self.clock = time
+
+    def __dealloc__(self):
+        free(self.own_head)
+
+    cdef int begin(self, const char *p, Head *h, bint https, bytes client, const char *uri, uint32_t uri_len,
+                   uint32_t path_len) except -1:
+        """Look at a request: its head of p and h, its path in normal form with the query at uri."""
+        self.p = p
+        self.h = h
+        self.scheme = 2 if https else 1
+        self.client = client
+        self.family = 0
+        self.uri = uri
+        self.uri_len = uri_len
+        self.path_len = path_len
+        self.changed = False
+        self.matched = 0
+        self.groups = None
+        self.klass = None
+        self.request_edits = self.response_edits = None
+        return 0
+
+    cdef bytes path(self):
+        return PyBytes_FromStringAndSize(self.uri, self.path_len)
+
+    cdef bytes query(self):
+        """The query without its question mark; None if there is none."""
+        if self.uri_len <= self.path_len:
+            return None
+        return PyBytes_FromStringAndSize(self.uri + self.path_len + 1, self.uri_len - self.path_len - 1)
+
+    cdef bytes host(self):
+        return PyBytes_FromStringAndSize(self.p + self.h.host, self.h.host_len)
+
+    cdef int own(self, bytes uri, uint32_t path_len) except -1:
+        """Go on with another path and query."""
+        self.owned = uri
+        self.uri = PyBytes_AS_STRING(uri)
+        self.uri_len = <uint32_t>PyBytes_GET_SIZE(uri)
+        self.path_len = path_len
+        self.changed = True
+        return 0
+
+    cdef Edits edits(self, bint response):
+        if response:
+            if self.response_edits is None:
+                self.response_edits = Edits()
+            return self.response_edits
+        if self.request_edits is None:
+            self.request_edits = Edits()
+        return self.request_edits
+
+    cdef int parse_client(self) except -1:
+        """Fill `address`; an IPv4 address that came by an IPv6 socket is one of IPv4."""
+        cdef const char *text = PyBytes_AS_STRING(self.client)
+        if inet_pton(AF_INET, text, self.address) == 1:
+            self.family = 4
+        elif inet_pton(AF_INET6, text, self.address) == 1:
+            self.family = 6
+            if memcmp(self.address, b"\0\0\0\0\0\0\0\0\0\0\xff\xff", 12) == 0:
+                memcpy(self.address, self.address + 12, 4)
+                self.family = 4
+        else:
+            self.family = 1
+        return 0
+
+    cdef list values(self, int where, bytes name):
+        """All values of a header (name in lower case), a cookie, or a parameter of the query (decoded), as bytes."""
+        cdef list found = []
+        cdef int i
+        cdef Field *f
+        cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(name)
+        if where == IN_QUERY:
+            if self.uri_len > self.path_len:
+                _parameters(self.uri + self.path_len + 1, self.uri_len - self.path_len - 1, name, found)
+            return found
+        for i in range(self.h.count):
+            f = &self.h.fields[i]
+            if where == IN_COOKIE:
+                if f.known == F_COOKIE:
+                    _cookies(self.p + f.value, f.value_len, name, found)
+            elif f.name_len == n and same_any(self.p + f.name, PyBytes_AS_STRING(name), n):
+                found.append(PyBytes_FromStringAndSize(self.p + f.value, f.value_len))
+        return found
+
+    # For tests, explaining and Python rules.
+
+    def read(self, bytes head, *, bint https=False, str client="127.0.0.1"):
+        """Look at a complete request head. None, or (status, sentence): it is refused."""
+        cdef Bounds bounds
+        cdef uint32_t seen = 0, end = 0
+        cdef int why, n
+        cdef bytes target
+        cdef const char *p
+        cdef const char *path
+        if self.own_head == NULL:
+            self.own_head = <Head *>malloc(sizeof(Head))
+            if self.own_head == NULL:
+                raise MemoryError
+        self.own_bytes = head + b"\0" * 16
+        p = PyBytes_AS_STRING(self.own_bytes)
+        bounds.head = bounds.target = 60 * 1024
+        bounds.fields = 1000
+        why = find_end(p, <uint32_t>len(head), &seen, &end)
+        if why == R_OK:
+            why = scan_request(p, end, self.own_head, &bounds)
+        if why != R_OK:
+            return status_of(why) or 400, sentence_of(why) if status_of(why) else "the head is incomplete"
+        path = p + self.own_head.target
+        if self.own_head.plain_target or not self.own_head.path_len:
+            self.begin(p, self.own_head, https, client.encode(), path, self.own_head.target_len,
+                       self.own_head.path_len)
+            return None
+        target = bytes(3 * self.own_head.path_len + 16)
+        n = normalise(path, self.own_head.path_len, <char *>PyBytes_AS_STRING(target))
+        if n < 0:
+            return 400, "the path is encoded in a way that hides what it names"
+        target = target[:n] + path[self.own_head.path_len:self.own_head.target_len]
+        self.owned = target
+        self.begin(p, self.own_head, https, client.encode(), PyBytes_AS_STRING(target),
+                   <uint32_t>PyBytes_GET_SIZE(target), n)
+        return None
+
+    def lookup(self, str where, str name):
+        """All values of a header, cookie or query parameter."""
+        return self.values(PLACES[where], name.lower().encode() if where == "header" else name.encode())
+
+    @property
+    def uri_now(self):
+        return PyBytes_FromStringAndSize(self.uri, self.uri_len)
+
+    @property
+    def path_now(self):
+        return self.path()
+
+    @property
+    def query_now(self):
+        return self.query()
+
+    @property
+    def host_now(self):
+        return self.host()
+
+    @property
+    def method_now(self):
+        return PyBytes_FromStringAndSize(self.p, self.h.method_len)
+
+    @property
+    def https(self):
+        return self.scheme == 2
+
+
+cdef int _cookies(const char *p, uint32_t n, bytes name, list found) except -1:
+    """Values of a cookie in a Cookie field (RFC 6265 section 5.4), quotes taken off."""
+    cdef uint32_t at = 0, end, start, stop, length = <uint32_t>PyBytes_GET_SIZE(name)
+    while at < n:
+        end = at
+        while end < n and p[end] != 59:
+            end += 1
+        while at < end and p[at] == 32:
+            at += 1
+        if end - at > length and p[at + length] == 61 and memcmp(p + at, PyBytes_AS_STRING(name), length) == 0:
+            start = at + length + 1
+            stop = end
+            while stop > start and p[stop - 1] == 32:
+                stop -= 1
+            if stop - start >= 2 and p[start] == 34 and p[stop - 1] == 34:
+                start += 1
+                stop -= 1
+            found.append(PyBytes_FromStringAndSize(p + start, stop - start))
+        at = end + 1
+    return 0
+
+
+cdef int _parameters(const char *p, uint32_t n, bytes name, list found) except -1:
+    """Values of a parameter in a query, decoded as forms are (application/x-www-form-urlencoded)."""
+    cdef uint32_t at = 0, end, equals
+    cdef bytes key
+    while at <= n:
+        end = equals = at
+        while end < n and p[end] != 38:
+            end += 1
+        while equals < end and p[equals] != 61:
+            equals += 1
+        key = decoded(p + at, equals - at, True)
+        if key == name and end > at:
+            found.append(decoded(p + equals + 1, end - equals - 1, True) if equals < end else b"")
+        at = end + 1
+    return 0
+
+
+cdef inline int _hex(uint8_t c) noexcept nogil:
+    if 48 <= c <= 57:
+        return c - 48
+    c |= 32
+    return c - 87 if 97 <= c <= 102 else -1
+
+
+cdef bytes decoded(const char *p, uint32_t n, bint form):
+    """Text without its percent-encoding; of a form, "+" is a space."""
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, n)
+    cdef char *to = PyBytes_AS_STRING(out)
+    cdef uint32_t i = 0, k = 0
+    cdef int high, low
+    while i < n:
+        if p[i] == 37 and i + 2 < n:
+            high = _hex(<uint8_t>p[i + 1])
+            low = _hex(<uint8_t>p[i + 2])
+            if high >= 0 and low >= 0:
+                to[k] = <char>(high * 16 + low)
+                k += 1
+                i += 3
+                continue
+        to[k] = 32 if form and p[i] == 43 else p[i]
+        k += 1
+        i += 1
+    return out[:k]

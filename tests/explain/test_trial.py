@@ -1,0 +1,179 @@
+"""gateway test, gateway explain, and tests that are required."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.backend_server import ROOT, BackendServer
+from tests.support.gateway_process import GatewayProcess, Site, site
+
+BASE = """\
+frontends: [{listen: "127.0.0.1:8080"}, {listen: "127.0.0.1:8081", trusted_proxies: [192.0.2.0/24]}]
+backends:
+  app:
+    servers: [{name: a, address: "127.0.0.1:9001"}, {name: b, address: "no.such.host.example:9002"}]
+    affinity: {cookie: SRV}
+  other: {servers: ["127.0.0.1:9003"]}
+routes:
+  - match: {host: www.example.com, scheme: http}
+    redirect: {to: "https://{host}{uri}", status: 308}
+  - match: {path: "~ ^/item/(?<id>[0-9]+)$", when: "load('app') < 0.8"}
+    rewrite: "/product?id={id}"
+    set_header: {X-Item: "{id}"}
+    set_response_header: {Server: null, X-New: "1"}
+    class: item
+  - match: {when: "time.getHours() >= 22 || up('app') == 0"}
+    respond: {status: 503, body: closed}
+  - match: {source: 203.0.113.0/24}
+    backend: other
+  - backend: app
+"""
+
+
+def gateway(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def run(directory: Path, tests: str, command: str = "test") -> tuple[int, list[str]]:
+    path = directory / "site.yaml"
+    path.write_text(BASE + tests)
+    status, output = gateway(command, str(path))
+    return status, output.replace(str(path), "site.yaml").splitlines()
+
+
+PASS = """\
+tests:
+  - {request: "GET http://www.example.com/old?x", expect: {status: 308, location: "https://www.example.com/old?x"}}
+  - request: GET https://a/item/7?y
+    assume: {load: {app: 0.1}, time: "2026-01-01T12:00:00Z"}
+    expect:
+      {backend: app, class: item, path: /product, query: id=7, request_headers: {X-Item: 7, x-none: false, Via: "~gw$"},
+       response_headers: {Server: false, X-New: true}}
+  - {request: "GET https://a/", assume: {time: "2026-01-01T23:00:00+01:00"}, expect: {status: 503}}
+  - {request: "GET https://a/", assume: {time: "2026-01-01", up: {app: 0}}, expect: {status: 503, response_headers: {Content-Type: ~plain}}}
+  - {request: "GET https://a/", assume: {time: "2026-01-01"}, client: 203.0.113.9, expect: {backend: other, query: ""}}
+  - request: GET http://a:8081/
+    assume: {time: "2026-01-01"}
+    headers: {X-Forwarded-For: "203.0.113.9, 192.0.2.7", Host: b}
+    expect: {backend: other, request_headers: {Host: b, X-Forwarded-For: "203.0.113.9, 192.0.2.7, 192.0.2.1"}}
+  - {request: "GET http://a/%2e%2e%2fx", expect: {status: 400}}
+"""
+
+
+def test_expectations_that_come_true(tmp_path: Path) -> None:
+    status, output = run(tmp_path, PASS.replace("~gw$", "~^1.1 "))
+    assert (status, output) == (0, ["7 tests passed"])
+
+
+def test_expectations_that_do_not_are_shown_as_a_diff(tmp_path: Path) -> None:
+    status, output = run(
+        tmp_path,
+        """\
+tests:
+  - {request: "GET http://www.example.com/", expect: {status: 301, location: /, backend: app}}
+  - request: GET https://a/
+    assume: {time: "2026-01-01"}
+    expect: {backend: other, server: a, class: x, path: /y, status: 200, request_headers: {Host: b}, response_headers: {X-New: 1}}
+  - {request: "GET https://a/", assume: {time: "2026-01-01"}, expect: {backend: app}}
+""",
+    )
+    assert status == 1
+    assert output == [
+        "site.yaml:21:5: tests[0] GET http://www.example.com/",
+        "  - status: 301",
+        "  + status: 308",
+        "  - location: /",
+        "  + location: https://www.example.com/",
+        "  - backend: app",
+        "  + backend: none: answered with 308",
+        "site.yaml:22:5: tests[1] GET https://a/",
+        "  - status: 200",
+        "  + status: the server's: backend app",
+        "  - backend: other",
+        "  + backend: app",
+        "  - server: a",
+        "  + server: chosen by balance",
+        "  - class: x",
+        "  + class: none",
+        "  - path: /y",
+        "  + path: /",
+        "  - request_headers Host: b",
+        "  + request_headers Host: a",
+        "  - response_headers X-New: 1",
+        "  + response_headers X-New: as the server sends it",
+        "2 of 3 tests failed",
+    ]
+
+
+def test_affinity_fixes_the_server(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(BASE)
+    _, text = gateway("explain", str(path), "GET", "https://a/", "--json")
+    token = json.loads(text)["candidates"][1]["token"]
+    status, output = run(tmp_path, f"""\
+tests:
+  - request: GET https://a/
+    assume: {{time: "2026-01-01"}}
+    headers: {{Cookie: "x=1; SRV={token}"}}
+    expect: {{server: b}}
+""")  # fmt: skip
+    assert (status, output) == (0, ["1 tests passed"])
+
+
+@pytest.mark.parametrize("text, message", [
+    ('tests: [{request: "GET http://a/", expect: »{}}]', "expects nothing"),
+    ('tests: [{request: »"GET /a", expect: {status: 200}}]', "expected a request such as GET https://www.example.com/path"),
+    ('tests: [{request: "GET http://a/", expect: {backend: »ap}}]', "there is no backend ap"),
+    ('tests: [{request: "GET http://a/", assume: {up: {»ap: 1}}, expect: {status: 200}}]', "there is no backend ap"),
+    ('tests: [{request: "GET http://a/", assume: {time: »noon}, expect: {status: 200}}]', "expected a time such as"),
+    ('tests: [{request: "GET http://a/", expect: {»site: x}}]', "site is not supported yet"),
+])  # fmt: skip
+def test_mistakes_in_tests(tmp_path: Path, text: str, message: str) -> None:
+    status, (line,) = run(tmp_path, text.replace("»", ""))
+    assert status == 1
+    assert line.startswith(f"site.yaml:20:{text.index('»') + 1}: ")
+    assert message in line
+
+
+def test_required_tests_keep_check_from_passing(tmp_path: Path) -> None:
+    wrong = 'tests_required: true\ntests: [{request: "GET http://www.example.com/", expect: {status: 301}}]\n'
+    (tmp_path / "site.yaml").write_text(BASE.replace("no.such.host.example", "127.0.0.1") + wrong)
+    status, text = gateway("check", str(tmp_path / "site.yaml"))
+    assert status == 1
+    assert text.strip().endswith("site.yaml:21:9: tests[0] fails: status is 308, not 301")
+
+
+def test_explain_tells_every_step(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(BASE)
+    status, text = gateway("explain", str(path), "GET", "https://a/item/7", "-H", "X-A: b", "--client", "203.0.113.1")
+    assert status == 0
+    for line in (
+        "├─ frontend 127.0.0.1:8080 (127.0.0.1:8080)",
+        "│  routes[0] does not match: scheme is https",
+        "│  routes[1] does not match: when load('app') < 0.8: unknown: nobody knows the load of app",
+        "│    X-A: b",
+        "│    X-Forwarded-For: 203.0.113.1",
+        "├─ backend other: measured",
+    ):
+        assert line in text.splitlines()
+    assert gateway("explain", str(path), "GET", "/x")[0] == 2
+
+
+def test_a_reload_with_failing_tests_is_refused(
+    start_gateway: Callable[[Site], GatewayProcess], start_servers: Callable[..., list[BackendServer]]
+) -> None:
+    description = site(start_servers("app1"))
+    description["tests_required"] = True
+    description["tests"] = [{"request": "GET http://a/x", "expect": {"backend": "app"}}]
+    gateway = start_gateway(description)
+    line = gateway.reload({**description, "routes": [{"respond": {"status": 410}}]}, says="tests")
+    assert "tests[0] fails: backend is none: answered with 410, not app" in line
+    assert "version 2" in gateway.reload(description, says="works by version 2")

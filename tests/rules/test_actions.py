@@ -1,0 +1,102 @@
+"""What routes do, through the compiler: as written in a site file."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config.model import Site
+from gateway.rules.actions import Respond
+from gateway.rules.compiler import compile_routes
+from gateway.rules.routes import RouteTable
+from tests.rules.views import view
+
+
+def table(*routes: dict[str, Any]) -> RouteTable:
+    site = Site.model_validate({
+        "backends": {"app": {"servers": ["127.0.0.1:1"]}, "other": {"servers": ["127.0.0.1:2"]}},
+        "routes": list(routes),
+    })  # fmt: skip
+    return compile_routes(site, {"app": "app", "other": "other"})
+
+
+def test_a_rewrite_is_what_later_routes_and_the_server_see() -> None:
+    routes = table(
+        {"match": {"path": "/old/"}, "rewrite": "/new/{path_rest}"},
+        {"match": {"path": "/old/"}, "backend": "app"},
+        {"match": {"path": "~ ^/new/(?<id>[0-9]+)$"}, "rewrite": "/item?id={id}&was={uri}"},
+        {"match": {"path": "= /item"}, "backend": "other"},
+    )
+    request = view(url="http://a/old/77?x=1")
+    assert routes.find(request) == "other"
+    assert request.uri_now == b"/item?id=77&was=%2Fnew%2F77%3Fx%3D1"
+    request = view(url="http://a/old/x?x=1")
+    assert routes.find(request) is None
+    assert request.uri_now == b"/new/x?x=1"
+
+
+@pytest.mark.parametrize("target, path, uri", [
+    ("/n", "/o?a=b", b"/n?a=b"), ("/n?", "/o?a=b", b"/n"), ("/n?c=d", "/o?a=b", b"/n?c=d"), ("/n?{query}&c", "/o?a=b", b"/n?a=b&c"),
+    ("/n/../m/{path_rest}", "/oyes", b"/m/yes"), ("/%6e", "/o", b"/n"), ("{path}/", "/o", b"/o/"),
+])  # fmt: skip
+def test_rewriting_and_the_query(target: str, path: str, uri: bytes) -> None:
+    request = view(url=f"http://a{path}")
+    assert table({"match": {"path": "/o"}, "rewrite": target, "backend": "app"}).find(request) == "app"
+    assert request.uri_now == uri
+
+
+def test_a_path_that_hides_its_meaning_after_a_rewrite_is_refused() -> None:
+    routes = table({"match": {"path": "/o"}, "rewrite": "/a/..{path_rest}", "backend": "app"})
+    answer = routes.find(view(url="http://a/o%2Fx"))
+    assert isinstance(answer, Respond)
+    assert answer.status == 400
+
+
+def test_changes_add_up_until_somebody_answers() -> None:
+    routes = table(
+        {"class": "gold", "set_header": {"X-A": "1", "Cookie": None}, "append_header": {"X-B": "{client}"}},
+        {"set_header": {"X-A": "{host}{path}"}, "set_response_header": {"Server": None}},
+        {"match": {"class": "silver"}, "backend": "other"},
+        {"match": {"class": "gold"}, "append_response_header": {"X-C": "c"}, "backend": "app"},
+    )
+    request = view(url="http://a/p")
+    assert routes.find(request) == "app"
+    assert request.request_edits is not None
+    assert request.response_edits is not None
+    assert request.request_edits.listed() == ([b"x-a", b"cookie"], b"X-B: 127.0.0.1\r\nX-A: a/p\r\n")
+    assert request.response_edits.listed() == ([b"server"], b"X-C: c\r\n")
+
+
+@pytest.mark.parametrize("to, url, location", [
+    ("https://{host}{uri}", "http://a.b/x?y=z", b"https://a.b/x?y=z"),
+    ("/{path_rest}", "http://a/go//evil.example", b"/evil.example"),
+    ("//cdn/{path_rest}", "http://a/go/x", b"//cdn/x"),
+    ("https://safe.example/{path_rest}", "http://a/go/@evil.example/", b"https://safe.example/@evil.example/"),
+])  # fmt: skip
+def test_redirects(to: str, url: str, location: bytes) -> None:
+    answer = table({"match": {"path": ["/go/", "/"]}, "redirect": {"to": to, "status": 307}}).find(view(url=url))
+    assert isinstance(answer, Respond)
+    assert (answer.status, answer.lines) == (307, b"Location: " + location + b"\r\n")
+
+
+FIELD = st.sampled_from(["{uri}", "{path}", "{path_rest}", "{query}", "{header:X-A}", "{cookie:c}", "{host}", "{g}"])
+TEXT = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=20)
+
+
+@given(st.lists(FIELD, max_size=4), st.text("%0dDaA2f?&=/.x;", max_size=30), TEXT)
+def test_nothing_a_client_sends_breaks_a_line_or_a_url(fields: list[str], path: str, header: str) -> None:
+    routes = table({
+        "match": {"path": "~ ^/(?<g>.*)"}, "set_header": {"X-B": "/".join(fields)}, "redirect": "/to/" + "&".join(fields),
+    })  # fmt: skip
+    try:
+        request = view(url=f"http://a/{path}", headers=[f"X-A: {header}", f"Cookie: c={header}"])
+    except AssertionError:
+        return  # refused before any rule
+    answer = routes.find(request)
+    assert isinstance(answer, Respond)
+    assert answer.lines.startswith(b"Location: /to/")
+    location = answer.lines[len(b"Location: ") : -2]
+    assert all(0x21 <= byte <= 0x7E for byte in location)
+    assert request.request_edits is not None
+    assert request.request_edits.listed()[1].count(b"\r\n") == 1

@@ -1,0 +1,66 @@
+"""What a route may ask of a request, through the compiler: as written in a site file."""
+
+from typing import Any
+
+import pytest
+
+from gateway.config.model import Site
+from gateway.rules.compiler import compile_routes
+from gateway.rules.view import View
+from tests.rules.views import view
+
+
+def holds(match: dict[str, Any], request: View) -> bool:
+    site = Site.model_validate({
+        "backends": {"app": {"servers": ["127.0.0.1:1"]}},
+        "routes": [{"match": match, "backend": "app"}],
+    })  # fmt: skip
+    found = compile_routes(site, {"app": "app"})
+    answer = found.find(request)
+    walked = [why for _, why, _ in found.walk(request)]
+    assert walked == [None] if answer else walked[0]
+    return answer == "app"
+
+
+@pytest.mark.parametrize("match, yes, no", [
+    ({"method": "GET"}, view(), view("HEAD")),
+    ({"method": ["PUT", "PURGE"]}, view("PURGE"), view("GET")),
+    ({"header": {"x-a": "b"}}, view(headers=["X-A: b"]), view(headers=["X-A: B"])),
+    ({"header": {"X-A": ["b", "c"]}}, view(headers=["x-a: z", "x-a: c"]), view(headers=["X-A: bc"])),
+    ({"header": {"User-Agent": "~Mobile"}}, view(headers=["User-Agent: a Mobile b"]), view(headers=["User-Agent: x"])),
+    ({"header": {"X-A": True}}, view(headers=["X-A:"]), view(headers=["X_A: 1"])),
+    ({"header": {"X-A": False}}, view(), view(headers=["X-A:"])),
+    ({"header": {"X-A": [False, "b"]}}, view(), view(headers=["X-A: c"])),
+    ({"cookie": {"beta": 1}}, view(headers=["Cookie: a=b; beta=1"]), view(headers=["Cookie: a=b; xbeta=1; beta=2"])),
+    ({"cookie": {"beta": "1"}}, view(headers=["Cookie: a", 'Cookie: beta="1"']), view(headers=["Cookie: Beta=1"])),
+    ({"query": {"lang": "d e"}}, view(url="http://a/?x&lang=d+e"), view(url="http://a/?lang=de")),
+    ({"query": {"lang": "~^d"}}, view(url="http://a/?lang=%64e"), view(url="http://a/?lang=xde")),
+    ({"query": {"a&b": "="}}, view(url="http://a/?a%26b=%3D"), view(url="http://a/?a&b==")),
+    ({"query": {"q": True}}, view(url="http://a/?q"), view(url="http://a/q?")),
+    ({"source": "192.0.2.0/25"}, view(client="192.0.2.127"), view(client="192.0.2.128")),
+    ({"source": ["10.0.0.0/8", "2001:db8::/33"]}, view(client="2001:db8:7fff::1"), view(client="2001:db8:8000::1")),
+    ({"source": "192.0.2.1"}, view(client="::ffff:192.0.2.1"), view(client="::ffff:192.0.2.2")),
+    ({"source": "0.0.0.0/0"}, view(client="192.0.2.1"), view(client="::1")),
+    ({"path": "~ ^/item/(?<id>[0-9]+)$"}, view(url="http://a/item/7"), view(url="http://a/item/x")),
+    ({"path": ["~ x$", "= /y"]}, view(url="http://a/y"), view(url="http://a/yy")),
+    ({"scheme": "https", "method": "GET"}, view(url="https://a/"), view()),
+])  # fmt: skip
+def test_each_condition(match: dict[str, Any], yes: View, no: View) -> None:
+    assert holds(match, yes)
+    assert not holds(match, no)
+
+
+def test_reasons_name_the_condition_and_what_was_there() -> None:
+    site = Site.model_validate({
+        "backends": {"app": {"servers": ["127.0.0.1:1"]}},
+        "routes": [
+            {"match": {"host": "a"}, "backend": "app"}, {"match": {"path": "/b"}, "backend": "app"},
+            {"match": {"header": {"X-A": "~^b"}}, "backend": "app"}, {"match": {"class": "gold"}, "backend": "app"},
+            {"match": {"source": "10.0.0.0/8"}, "backend": "app"}, {"match": {"query": {"a": True}}, "backend": "app"},
+        ],
+    })  # fmt: skip
+    reasons = [why for _, why, _ in compile_routes(site, {"app": "app"}).walk(view(headers=["X-A: c"]))]
+    assert reasons == [
+        "host is www.example.com", "path is /", "header X-A ~ ^b: 'c'", "class gold: none",
+        "source 10.0.0.0/8: 127.0.0.1", "query a there: not there",
+    ]  # fmt: skip

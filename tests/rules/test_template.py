@@ -1,0 +1,48 @@
+"""Where a field stands decides how it is encoded."""
+
+import pytest
+
+from gateway.config import template
+from gateway.rules.template import Template
+from gateway.rules.view import View
+from tests.rules.views import view
+
+GROUPS = {"id": "path", "h": "header"}
+FIELDS = ("scheme", "host", "uri", "path", "path_rest", "query", "client", *GROUPS)
+
+
+def rendered(text: str, request: View, *, url: bool = True) -> str:
+    made = Template(template.parts(text, FIELDS, named=True), GROUPS, url=url)
+    return made.text(request).decode("latin-1")
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("https://{host}{uri}", "https://www.example.com/a%20b/c&d?x=1&y=%26"),
+    ("{scheme}://{host}{path}", "http://www.example.com/a%20b/c&d"),
+    ("/new?{query}", "/new?x=1&y=%26"),
+    ("/login?next={uri}", "/login?next=%2Fa%2520b%2Fc%26d%3Fx%3D1%26y%3D%2526"),
+    ("/find?q={path}", "/find?q=/a%20b/c%26d"),
+    ("/by/{client}", "/by/192.0.2.7"),
+    ("/{header:X-Name}/", "/a%20b%2F..%26%3F%23/"),
+    ("/?n={header:x-name}", "/?n=a%20b%2F..%26%3F%23"),
+    ("/{cookie:c}", "/v%2F1"),
+    ("/{header:None}{cookie:none}", "/"),
+    ("/{{}}", "/{}"),
+])  # fmt: skip
+def test_fields_in_a_url(text: str, expected: str) -> None:
+    request = view(
+        url="http://www.example.com/a%20b/c&d?x=1&y=%26",
+        headers=["X-Name: a b/..&?#", 'Cookie: b=2; c="v/1"'],
+        client="192.0.2.7",
+    )
+    assert rendered(text, request) == expected
+
+
+def test_groups_are_path_text_or_a_header_s() -> None:
+    request = view()
+    request.groups = {"id": b"a%2Fb&c", "h": b"a/b c"}
+    assert rendered("/x/{id}/{h}", request) == "/x/a%2Fb&c/a%2Fb%20c"
+    assert rendered("/x?id={id}&h={h}", request) == "/x?id=a%2Fb%26c&h=a%2Fb%20c"
+    assert rendered("{id} {h}", request, url=False) == "a%2Fb&c a/b c"
+    request.groups = None
+    assert rendered("/{id}", request) == "/"
