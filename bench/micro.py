@@ -16,11 +16,12 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
-from Cython import __version__ as cython
 from rich.console import Console
 from rich.table import Table
 
@@ -66,7 +67,7 @@ def environment() -> dict[str, str]:
         "machine": platform.machine(),
         "libc": " ".join(platform.libc_ver()),
         "python": platform.python_version(),
-        "cython": cython,
+        "cython": version("Cython"),
     }
 
 
@@ -188,7 +189,9 @@ def show(rows: list[Comparison]) -> Table:
 def main(keep: bool) -> None:  # noqa: FBT001
     """Count instructions per request; exit status 1 if a step makes over 5 % more than the baseline."""
     here = environment()
-    baseline = json.loads(BASELINE.read_text()) if BASELINE.exists() else {"environment": here, "instructions": {}}
+    baseline: dict[str, Any] = {"environment": here, "instructions": {}}
+    if BASELINE.exists():
+        baseline = json.loads(BASELINE.read_text())
     found = counts()
     rows = compare(found, baseline["instructions"])
     Console().print(show(rows))
