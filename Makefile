@@ -26,7 +26,7 @@ INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constra
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test style types build format bench bench-quick soak fuzz peers clean
+.PHONY: help demo test style types build format bench bench-quick micro soak fuzz peers clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: peers $(VENV)/.tools $(VENV)/.peers $(VENV)/.built  ## the gateway beside
 bench-quick: peers $(VENV)/.tools $(VENV)/.built  ## the short form: CPU per request beside nginx and HAProxy, three minutes
 	@$(BIN)/python -m bench.run --quick $(BENCH)
 
+micro: peers $(VENV)/.tools $(VENV)/.built  ## instructions of every hot function against the baseline (BENCH=--keep: a new one)
+	@$(BIN)/python -m bench.micro $(BENCH)
+
 soak: $(VENV)/.tools $(VENV)/.built  ## mixed traffic with faults for ten minutes: nothing may grow, all is explained
 	@$(BIN)/python -m bench.soak --seconds $(SECONDS)
 
@@ -72,7 +75,7 @@ clean:  ## back to a fresh clone: the environment goes, too
 # Programs that tests and benchmark run beside the gateway. RUNLEVEL keeps Debian from starting their services.
 peers:
 	@missing=; \
-	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace; do \
+	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	for pair in openssl/ssl.h:libssl-dev; do \

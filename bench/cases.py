@@ -16,17 +16,19 @@ class Case:
     goal: float | None = None
     quick: bool = True
     """Part of the short form."""
+    large: bool = False
+    """Bodies so large that proxies are set up for them."""
 
 
 CASES = (
     Case("130 B", Load(), 0.85),
     Case("130 B, no fields but Host", Load(fields=()), quick=False),
     Case("10 KB", Load("/bytes/10000"), 0.85),
-    Case("1 MB", Load(f"/bytes/{MB}", connections=16), 0.8),
-    Case("100 MB", Load(f"/bytes/{100 * MB}", connections=4, requests=12), 0.8, quick=False),
-    Case("upload 1 MB", Load("/sink", connections=16, upload=MB), 0.8, quick=False),
+    Case("1 MB", Load(f"/bytes/{MB}", connections=16), 0.8, large=True),
+    Case("100 MB", Load(f"/bytes/{100 * MB}", connections=4, requests=12), 0.8, quick=False, large=True),
+    Case("upload 1 MB", Load("/sink", connections=16, upload=MB), 0.8, quick=False, large=True),
     Case("TLS keep-alive", Load(tls=True), 0.95),
-    Case("TLS 1 MB", Load(f"/bytes/{MB}", connections=16, tls=True), quick=False),
+    Case("TLS 1 MB", Load(f"/bytes/{MB}", connections=16, tls=True), quick=False, large=True),
     Case("TLS full handshake", Load(connections=32, tls=True, fresh=True), 1.0),
     Case("TLS resumed handshake", Load(connections=32, tls=True, fresh=True, resume=True), 1.0),
     Case("WebSocket", Load("/ws", message=100), 0.9),

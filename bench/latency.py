@@ -10,7 +10,7 @@ from bench.cases import CASES, Case
 from bench.farm import Farm
 from bench.figure import Figure
 from bench.peers.all import MEASURED_AGAINST
-from bench.rounds import Turns, can, turn
+from bench.rounds import Turns, takes_part, turn
 
 HALF = 0.5
 BUSY = 0.8
@@ -27,7 +27,7 @@ def measure(farm: Farm, rounds: int, seconds: float) -> list[Figure]:
     """Return p50, p99, p99.9 and CPU of every case and proxy that can keep up. Raises FarmFailed."""
     turns = Turns()
     for case in ASKED:
-        proxies = [proxy for proxy in farm.proxies if can(proxy, case.load)]
+        proxies = [proxy for proxy in farm.proxies if takes_part(proxy, case)]
         limits = {
             proxy.name: turn(farm, proxy, replace(case.load, seconds=seconds / 2)).outcome.rate for proxy in proxies
         }

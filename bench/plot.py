@@ -15,6 +15,7 @@ COLOURS = {
     "gateway": "#d62728",
     "nginx": "#009639",
     "haproxy": "#1f77b4",
+    "haproxy-64k": "#aec7e8",
     "floor": "#7f7f7f",
     "apache": "#8c564b",
     "envoy": "#e377c2",

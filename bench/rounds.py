@@ -62,9 +62,9 @@ def expect(outcome: Outcome, load: Load, proxy: Running) -> None:
         raise FarmFailed(f"{proxy.name} resumed {outcome.resumed} of {outcome.handshakes} sessions")
 
 
-def can(proxy: Running, load: Load) -> bool:
-    """Tell whether a proxy can serve a load."""
-    return not load.tls or proxy.peer.tls
+def takes_part(proxy: Running, case: Case) -> bool:
+    """Tell whether a proxy can serve a case, and is set up for it."""
+    return (proxy.peer.tls or not case.load.tls) and (case.large or not proxy.peer.large_only)
 
 
 class Turns:
@@ -93,6 +93,6 @@ def measure(farm: Farm, cases: Sequence[Case], rounds: int, seconds: float) -> l
         for case in cases:
             load = replace(case.load, seconds=seconds)
             for proxy in farm.proxies:
-                if can(proxy, load):
+                if takes_part(proxy, case):
                     turns.add(case.name, proxy.name, turn(farm, proxy, load).metrics())
     return turns.figures()

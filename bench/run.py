@@ -58,7 +58,7 @@ def measure_latency(plan: Plan) -> list[Figure]:
 
 def measure_calls(plan: Plan) -> list[Figure]:
     """Count data system calls."""
-    with farm(plan.peers, Layout()) as running:
+    with farm([peer for peer in plan.peers if not peer.large_only], Layout()) as running:
         return calls.measure(running)
 
 
@@ -113,7 +113,7 @@ def main(  # noqa: PLR0913, PLR0917 - the options
     words = [word.strip() for word in wanted.split(",")]
     plan = Plan(
         installed(CORE if quick else PEERS, names),
-        installed(CORE, names),
+        [peer for peer in installed(CORE, names) if not peer.large_only],
         [case for case in CASES if any(word in case.name for word in words) and (wanted or case.quick or not quick)],
         rounds or (3 if quick else 5),
         seconds,

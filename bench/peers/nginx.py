@@ -35,8 +35,8 @@ http {{
         ssl_session_cache shared:tls:10m;
         proxy_http_version 1.1;
         proxy_request_buffering off;
-        proxy_buffers 16 32k;
-        proxy_busy_buffers_size 64k;
+        proxy_buffers 8 64k;
+        proxy_busy_buffers_size 128k;
         proxy_max_temp_file_size 0;
         location / {{
             proxy_pass http://app;

@@ -41,6 +41,8 @@ class Peer:
     command: Callable[[Setup], list[str]]
     version: tuple[str, ...] = ()
     tls: bool = True
+    large_only: bool = False
+    """It is set up for large bodies, and takes part in those cases only."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def is_installed(self) -> bool:
