@@ -123,11 +123,11 @@ cdef class Board:
     def set_ramp(self, int slot, double ramp):
         self.servers[self._slot(slot)].ramp = ramp
 
-    def streak(self, int slot):
+    def streak(self, int slot, int workers=MAX_WORKERS):
         """Failures at the server since its last good answer, each worker's added up."""
         cdef int i, total = 0
         self._slot(slot)
-        for i in range(MAX_WORKERS):
+        for i in range(min(workers, MAX_WORKERS)):
             total += self.timing(slot, i).streak
         return total
 

@@ -7,7 +7,7 @@ cdef struct Estimate:
     double base
     double slope
     double drift            # how much slower the last answers were than the line had promised; at least 1
-    double answers          # how many the line is made of; 0: nothing is known
+    double answers          # how many the line is worth; 0: nothing is known
 
 cdef void begin(TimeRow *row, int64_t now) noexcept nogil
 cdef void answer(TimeRow *row, int64_t now, int64_t picked, int ahead, bint failed) noexcept nogil

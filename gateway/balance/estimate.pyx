@@ -135,8 +135,8 @@ cdef void give_up(TimeRow *row, int64_t now, int64_t picked, int ahead) noexcept
 
 
 cdef Estimate look(Board board, int slot, int workers, int64_t now) noexcept nogil:
-    """What all workers together know now. What each remembers fades up to the newest answer of any, not up to now:
-    a server that gets no requests stays as it was."""
+    """What all workers together know now. What each remembers fades up to the newest answer of any, not up to now: a
+    server that gets no requests stays as it was. Only how much that is worth fades."""
     cdef TimeRow sums
     cdef TimeRow *row
     cdef Estimate line
@@ -171,6 +171,7 @@ cdef Estimate look(Board board, int slot, int workers, int64_t now) noexcept nog
         if sums.unanswered > 0:
             age = <int64_t>(<unsigned long long>sums.unanswered * <unsigned long long>now - started) * NS
             sums.recent += max(0.0, age - sums.unanswered * due)
+        line.answers *= _fade((now - newest) * NS, LINE)
         prior = DRIFT_PRIOR * due
         line.drift = max(1.0, (prior + sums.recent) / (prior + sums.expected) / NOISE)
     elif sums.expected > 0:

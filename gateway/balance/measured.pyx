@@ -15,11 +15,12 @@ is out of favour is asked now and then how it is doing, with at most PROBE_SHARE
 from libc.stdint cimport int64_t
 
 from gateway.balance.estimate cimport look
+from gateway.board cimport EJECTED_PROBED
 from gateway.balance.policy cimport Member, Members, PickArgs, Policy
 
 cdef int64_t LOOK_AGAIN = 2_000_000         # ns that an estimate is worked with; in-flight counts are always read
-cdef int64_t PROBE_AFTER = 1_000_000_000    # ns without a request, at least
-cdef double PROBE_TIMES = 4.0               # of what the server needs for an answer
+cdef int64_t PROBE_AFTER = 250_000_000      # ns without a request, at least
+cdef double PROBE_TIMES = 8.0               # of what the server needs for an answer
 cdef double PROBE_SHARE = 0.005
 cdef double DOUBT = 8.0                     # answers that speak for the average
 cdef double NEAR = 1.2                      # times the soonest: as good as equal
@@ -53,6 +54,8 @@ cdef class Measured(Policy):
             if m.cost < 0:
                 continue
             m.cost = (m.estimate.answers * m.cost + DOUBT * mean) / (m.estimate.answers + DOUBT) * m.estimate.drift
+            if members.board.server(m.slot).ejected == EJECTED_PROBED:
+                return i                        # usable only while nothing is in flight there
             if members.probes >= 1.0 and overdue(members, i, m.cost, args.now):
                 members.probes = 0
                 return i

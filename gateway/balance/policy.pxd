@@ -7,6 +7,7 @@ from gateway.wire.head cimport Head
 
 cdef enum:
     MAX_TRIED = 8
+    PROBE_EVERY = 1_000_000_000     # ns until a worker asks an ejected server again: control needs a moment to judge
 
 # Servers an exchange has tried already, by their index in Members.
 cdef struct Tried:
@@ -36,6 +37,7 @@ cdef class Members:
     cdef Board board
     cdef readonly int count
     cdef int workers
+    cdef int64_t now            # of the pick, in ns
     cdef int turn               # rotates, so that ties are shared out
     cdef bint has_backup
     cdef Member *member
@@ -73,7 +75,7 @@ cdef class Members:
         for k in range(tried.count):
             if tried.index[k] == i:
                 return False
-        if row.ejected == EJECTED_PROBED and self.in_flight(i) > 0:
+        if row.ejected == EJECTED_PROBED and (self.in_flight(i) > 0 or self.now - m.picked < PROBE_EVERY < m.picked):
             return False
         if row.ramp > 0 and self.ramping_full(i, row.ramp):
             return False

@@ -39,7 +39,9 @@ cdef class Members:
 
     cdef int pick(self, Policy policy, PickArgs *args) except -2:
         """The index of the server for a new request, or -1: none is up, ready, below its limit and untried."""
-        cdef int i = policy.pick(self, 0, args)
+        cdef int i
+        self.now = args.now
+        i = policy.pick(self, 0, args)
         if i < 0 and self.has_backup:
             i = policy.pick(self, 1, args)
         if i >= 0:

@@ -9,7 +9,7 @@ KEYS: Final = {
     "": "admin cluster dns maintenance qos sites",
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
-    "backends.*": "outlier slow_start tls",
+    "backends.*": "tls",
     "backends.*.affinity": "header learn source url",
     "backends.*.agent": "connect orca",
     "backends.*.check": "grpc",

@@ -80,6 +80,7 @@ __all__ = [
     "Listen",
     "LoadReports",
     "Match",
+    "Outlier",
     "PathMatch",
     "Queue",
     "Redirect",
@@ -515,6 +516,28 @@ class Check(Model):
         return self
 
 
+class Outlier(Model):
+    """When a server is taken out for how it answers requests, and let back in."""
+
+    errors: Annotated[Whole, Field(ge=1, le=1000)] = Field(
+        5, description="Failures in a row: no connection, no valid answer, or a status from 500."
+    )
+    latency_factor: Annotated[float, Field(ge=1.1, le=1000, strict=True)] = Field(
+        5.0, description="So many times the median time of the backend's servers (of at least three) to the answer."
+    )
+    eject_for: PositiveDuration = Field(
+        "10s",
+        validate_default=True,
+        description="How long; longer each time that it comes back no better. Then single requests probe it.",
+    )
+    max_ejected: Share = Field("50%", validate_default=True, description="Share of the servers that may be out.")
+    panic: Share = Field(
+        "30%",
+        validate_default=True,
+        description="When fewer servers than this share would be left, those taken out serve as well.",
+    )
+
+
 class Agent(Model):
     """What to make of the load reports about this backend's servers."""
 
@@ -589,6 +612,12 @@ class Backend(Model):
     affinity: Annotated[Affinity | None, Given()] = Field(None, description="Keep a client on one server.")
     check: Annotated[Check | None, Given()] = Field(None, description="Active check. Default: servers count as up.")
     agent: Agent = Field(default_factory=Agent, description="Load reports pushed by loadagent.")
+    outlier: Annotated[Outlier | None, Given()] = Field(
+        None, description="Take a server out for how it answers. Default: only checks do that."
+    )
+    slow_start: Annotated[PositiveDuration | None, Given()] = Field(
+        None, description="How long a server that comes back takes to its full share; longer while it is strained."
+    )
     retries: Retries = Field(default_factory=Retries, description="When a request is tried again.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="How long a server may take.")
     queue: Annotated[Queue | None, Given()] = Field(

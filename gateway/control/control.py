@@ -11,6 +11,7 @@ from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control.checks import Checks
 from gateway.control.discovery import Discovery
+from gateway.control.outliers import LOOK_EVERY, Watchdog
 from gateway.control.publisher import Publisher
 from gateway.control.tasks import keep_running, stop
 from gateway.health.probe import Probe
@@ -31,6 +32,7 @@ class Control:
         self._board = board
         self._reports = reports
         self._publisher = Publisher(board, time.monotonic())
+        self._watchdog = Watchdog(board, self._publisher.load)
         self._receiver = Receiver(self._hear)
         self._transport: asyncio.DatagramTransport | None = None
         self._stack = contextlib.AsyncExitStack()
@@ -49,6 +51,7 @@ class Control:
         socket cannot be used.
         """
         self._publisher.apply(snapshot)
+        self._watchdog.apply(snapshot)
         if load_reports := snapshot.site.load_reports:  # without a pause, so that both know the same servers
             self._receiver.expect(parse_key(snapshot.files[load_reports.key_file]), snapshot.slots)
         if self._checks is None:
@@ -68,13 +71,19 @@ class Control:
     async def _start(self) -> Checks:
         probe = await self._stack.enter_async_context(Probe())
         publishing = asyncio.create_task(keep_running("publishing weights", self._publish))
-        self._stack.push_async_callback(stop, [publishing])
+        watching = asyncio.create_task(keep_running("watching how servers answer", self._watch))
+        self._stack.push_async_callback(stop, [publishing, watching])
         return Checks(self._board, probe)
 
     async def _publish(self) -> None:
         while True:
             self._publisher.tick(time.monotonic())
             await asyncio.sleep(PUBLISH_EVERY)
+
+    async def _watch(self) -> None:
+        while True:
+            self._watchdog.tick(time.monotonic())
+            await asyncio.sleep(LOOK_EVERY)
 
     async def _listen(self, snapshot: Snapshot, reports: socket.socket | None) -> None:
         if reports is not None or snapshot.site.load_reports is None:

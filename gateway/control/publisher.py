@@ -70,6 +70,11 @@ class Publisher:
             self._board.set_admin(row.slot, admin)
             _log.info("server %s: its agent says %s", row.name, report.state.name)
 
+    def load(self, key: ServerKey) -> float | None:
+        """The load that a server reports; None if it has not for a while, or is no server of the snapshot."""
+        row = self._rows.get(key)
+        return None if row is None else row.meter.load(self._now, self._backends[key[0]].agent.stale_after)
+
     def tick(self, now: float) -> None:
         """Compute and publish all weights."""
         elapsed = now - self._now

@@ -14,8 +14,6 @@ backends:
     affinity: {cookie: SRV, »learn: true, »url: gwserver, »source: 24, »header: X-User}
     check: {http: /, »grpc: service}
     agent: {»connect: 8081, »orca: true}
-    »outlier: {errors: 5}
-    »slow_start: 30s
     »tls: {verify: true}
 routes:
   - backend: app

@@ -1,0 +1,109 @@
+"""Passive checks and slow starts of a site: from what the workers wrote on the Board to who may have how much."""
+
+import logging
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from gateway.balance import estimate
+from gateway.board import DOWN, IN_ROTATION, OUT, PROBED, READY, Board
+from gateway.config.model import Backend
+from gateway.config.snapshot import Snapshot
+from gateway.health.outlier import Ejection, Outliers, Rules, Seen
+from gateway.load.ramp import Ramp, Strain
+from gateway.load.receiver import ServerKey
+
+LOOK_EVERY: Final = 0.1  # seconds
+_ON_BOARD: Final = {Ejection.IN_ROTATION: IN_ROTATION, Ejection.OUT: OUT, Ejection.PROBED: PROBED}
+_log = logging.getLogger("gateway.control")
+
+
+class Watchdog:
+    """Ejects and lets back in, and starts slowly who comes back. Times are in seconds of the monotonic clock."""
+
+    def __init__(self, board: Board, load: Callable[[ServerKey], float | None]) -> None:
+        self._board = board
+        self._load = load  # as reported
+        self._backends: Mapping[str, Backend] = {}
+        self._slots: Mapping[ServerKey, int] = {}
+        self._workers = 1
+        self._outliers: dict[str, Outliers] = {}
+        self._states: dict[ServerKey, Ejection] = {}
+        self._serving: dict[ServerKey, bool] = {}
+        self._ramps: dict[ServerKey, Ramp] = {}
+        self._first = True
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Follow a snapshot. A server that it brings starts slowly; those there at the start do not."""
+        before = self._slots
+        self._backends = snapshot.site.backends
+        self._slots = snapshot.slots
+        self._workers = snapshot.site.workers
+        self._outliers = {name: self._outliers.get(name) or Outliers() for name in self._backends}
+        same = {key for key, slot in self._slots.items() if before.get(key) == slot}
+        self._states = {key: state for key, state in self._states.items() if key in same}
+        self._ramps = {key: ramp for key, ramp in self._ramps.items() if key in same}
+        serving = self._serving
+        self._serving = {key: serving.get(key, False) if key in same else self._first for key in self._slots}
+        self._first = False
+
+    def tick(self, now: float) -> None:
+        """Look at every server and say on the Board what follows."""
+        for backend in self._backends.values():
+            seen = {server.name: self._see((backend.name, server.name), now) for server in backend.servers}
+            self._eject(backend, seen, now)
+            self._start_slowly(backend, seen, now)
+
+    def _see(self, key: ServerKey, now: float) -> Seen:
+        board, slot = self._board, self._slots[key]
+        seconds = estimate.expected(board, slot, self._workers, round(now * 1e9), board.in_flight(slot))
+        return Seen(
+            board.streak(slot, self._workers),
+            seconds or None,
+            board.requests(slot) - board.failures(slot),
+            board.state(slot) != DOWN and board.admin(slot) == READY,
+        )
+
+    def _eject(self, backend: Backend, seen: Mapping[str, Seen], now: float) -> None:
+        model = backend.outlier
+        if model is None:
+            for name in seen:
+                self._board.set_ejected(self._slots[backend.name, name], IN_ROTATION)
+                self._states.pop((backend.name, name), None)
+            return
+        rules = Rules(model.errors, model.latency_factor, model.eject_for, model.max_ejected, model.panic)
+        for name, (state, why) in self._outliers[backend.name].judge(rules, seen, now).items():
+            key = backend.name, name
+            self._board.set_ejected(self._slots[key], _ON_BOARD[state])
+            if self._states.get(key, Ejection.IN_ROTATION) is not state:
+                level = logging.WARNING if state is Ejection.OUT else logging.INFO
+                _log.log(level, "server %s/%s is %s%s", *key, state.value, f": {why}" if why else "")
+            self._states[key] = state
+
+    def _start_slowly(self, backend: Backend, seen: Mapping[str, Seen], now: float) -> None:
+        for name, item in seen.items():
+            key = backend.name, name
+            serving = item.up and self._states.get(key) is not Ejection.OUT
+            came, self._serving[key] = serving and not self._serving[key], serving
+            if backend.slow_start is None or not serving:
+                self._ramps.pop(key, None)
+            elif came:
+                self._ramps[key] = Ramp(backend.slow_start, now)
+                _log.info("server %s/%s starts slowly", *key)
+            ramp = self._ramps.get(key)
+            share = ramp.advance(now, self._strain(backend.name, name, seen)) if ramp else 1.0
+            if ramp and share >= 1.0:
+                del self._ramps[key]
+                _log.info("server %s/%s has its full share", *key)
+            self._board.set_ramp(self._slots[key], share if share < 1.0 else 0.0)
+
+    def _strain(self, backend: str, name: str, seen: Mapping[str, Seen]) -> Strain:
+        others = [other for other in seen if other != name and seen[other].up and (backend, other) not in self._ramps]
+        times = [seconds for other in others if (seconds := seen[other].seconds)]
+        loads = [load for other in others if (load := self._load((backend, other))) is not None]
+        return Strain(
+            seen[name].seconds,
+            statistics.median(times) if times else None,
+            self._load((backend, name)),
+            statistics.median(loads) if loads else None,
+        )
