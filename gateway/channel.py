@@ -24,17 +24,23 @@ SEND_TIMEOUT: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Work by this snapshot, adding up the first `cells` workers' counts on the Board.
+    """Work by the snapshot that is `packed`, adding up the first `cells` workers' counts on the Board.
 
     `sockets` has the `identity` of each socket to accept from; the others are let go. `listens` names the descriptors
     of new ones that come along; then one for the access log, if `log`.
     """
 
-    snapshot: Snapshot
+    packed: bytes
     cells: int
     sockets: frozenset[int] = frozenset()
     listens: tuple[Listen, ...] = ()
     log: bool = False
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot, unpacked: that of a large site takes a while."""
+        found: Snapshot = pickle.loads(self.packed)  # noqa: S301 - see Channel
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,11 @@ class Discovered:
 
 
 Message = Apply | ReopenLog | Drain | Ready | Discovered
+
+
+def packed(snapshot: Snapshot) -> bytes:
+    """Return a snapshot as Apply has it: once for all who get it."""
+    return pickle.dumps(snapshot, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 class Closed(Exception):

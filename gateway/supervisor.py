@@ -22,7 +22,7 @@ from typing import Final
 
 from gateway import upgrade
 from gateway.board import Board
-from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready, ReopenLog, identity
+from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready, ReopenLog, identity, packed
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
 from gateway.explain.required import require
@@ -387,8 +387,9 @@ class Supervisor:
         # Before the workers hear of it: the last owner of a socket can serve all who wait in it, and no copy
         # is left for more to come.
         before.close_except(sockets)
+        packet = packed(snapshot)
         for child in list(self._children.values()):
-            self._pass_on(child, before, log_changed=log_fd != before_log)
+            self._pass_on(child, packet, before, log_changed=log_fd != before_log)
         if before_log is not None and before_log != log_fd and before_log > 2:
             os.close(before_log)
         self._due = {n: due for n, due in self._due.items() if n == CONTROL or n in sockets.workers}
@@ -425,17 +426,18 @@ class Supervisor:
                 log.info("servers %s by name: %s", what, ", ".join(sorted("/".join(server) for server in servers)))
         _warn_of_gaps(news, found)
         self._clear_rows(set(snapshot.slots.values()) - set(before.slots.values()))
+        packet = packed(snapshot)
         for child in list(self._children.values()):
-            self._pass_on(child, self._sockets, log_changed=False)
+            self._pass_on(child, packet, self._sockets, log_changed=False)
 
-    def _pass_on(self, child: Child, before: Sockets, *, log_changed: bool) -> None:
-        """Bring one child up to date, or let it go."""
+    def _pass_on(self, child: Child, snapshot: bytes, before: Sockets, *, log_changed: bool) -> None:
+        """Bring one child up to date with a packed snapshot, or let it go."""
         if child.retiring:
             return
         if child.number == CONTROL:
             reports = self._sockets.reports
             new = reports if reports is not before.reports else None
-            news = Apply(self._snapshot, self._cells)
+            news = Apply(snapshot, self._cells)
             self._send(child, news, (new.fileno(),) if new is not None else ())
         elif child.number not in self._sockets.workers:
             self._retire(child, LINGER)
@@ -448,7 +450,7 @@ class Supervisor:
             if with_log and self._log_fd is not None:
                 descriptors.append(self._log_fd)
             sockets = frozenset(identity(sock) for _, sock in places)
-            news = Apply(self._snapshot, self._cells, sockets, tuple(listen for listen, _ in new_places), with_log)
+            news = Apply(snapshot, self._cells, sockets, tuple(listen for listen, _ in new_places), with_log)
             self._send(child, news, tuple(descriptors))
 
     def _send(self, child: Child, message: Apply | Drain | ReopenLog, descriptors: tuple[int, ...] = ()) -> None:

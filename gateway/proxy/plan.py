@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from gateway.balance.policies import policy
 from gateway.balance.policy import Members
 from gateway.config import template
 from gateway.config.model import LOG_FIELDS, Affinity, Listen, Tls
+from gateway.config.model import AccessLog as AccessLogModel
 from gateway.config.model import Frontend as FrontendModel
 from gateway.config.snapshot import Snapshot
 from gateway.proxy.availability import Availability
@@ -18,11 +20,31 @@ from gateway.proxy.retry import Retries
 from gateway.proxy.tls import ServerContext
 from gateway.proxy.upstream import Backend, Server
 from gateway.rules.compiler import compile_routes
+from gateway.rules.routes import RouteTable
 from gateway.wire.pages import pages
 
 Key = tuple[str, str]
 ContextKey = tuple[str, Tls, tuple[tuple[Path, bytes], ...]]
 """The name of a frontend, its TLS settings and the contents of their files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A snapshot in compiled form, not yet worked by; nothing of the site's own form is left in it."""
+
+    version: int
+    drain: float
+    """Seconds."""
+    via: bytes
+    """A complete header line."""
+    log: AccessLogModel | None
+    servers: dict[Key, Server]
+    backends: dict[str, Backend]
+    routes: RouteTable
+    contexts: dict[ContextKey, ServerContext]
+    frontends: dict[Listen, Frontend]
+    pages: dict[int, tuple[bytes, bytes]]
+    custom_pages: frozenset[int]
 
 
 class Plan:
@@ -45,6 +67,10 @@ class Plan:
 
         The first `cells` workers' counts on the Board make up the machine's.
         """
+        self.adopt(self.prepare(snapshot, cells), log_fd)
+
+    def prepare(self, snapshot: Snapshot, cells: int) -> Prepared:
+        """What `adopt` takes; changes nothing, so that it may run beside the traffic. Raises ValueError."""
         site = snapshot.site
         servers = {key: self._server(key, snapshot) for key in snapshot.slots}
         backends = {name: self._backend(name, snapshot, servers, cells) for name in site.backends}
@@ -59,23 +85,41 @@ class Plan:
                 tls = contexts[certificates] = self._context(certificates)
             frontend = _frontend(model, site.workers, tls, gauges.get(model.name) or Gauge())
             frontends.update(dict.fromkeys(model.listen, frontend))
+        custom = {status: (path.name, snapshot.files[path]) for status, path in site.pages.items()}
+        return Prepared(
+            version=snapshot.version,
+            drain=site.drain,
+            via=f"Via: 1.1 {_via_token(site.node)}\r\n".encode(),
+            log=site.access_log,
+            servers=servers,
+            backends=backends,
+            routes=routes,
+            contexts=contexts,
+            frontends=frontends,
+            pages=pages(custom),
+            custom_pages=frozenset(custom),
+        )
+
+    def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
+        """Make the hub work by it from the next request on."""
         hub = self.hub
+        servers, backends = prepared.servers, prepared.backends
         for name, backend in backends.items():
             if name in self.backends:
                 backend.adopt(self.backends[name], hub.poller.loop)
         self.backends = backends
-        self._contexts = contexts
+        self._contexts = prepared.contexts
         for key, server in self.servers.items():
             if servers.get(key) is not server:
                 server.retire()
         self.servers = servers
-        self.frontends = frontends
-        hub.routes = routes
+        self.frontends = prepared.frontends
+        hub.routes = prepared.routes
         hub.view.resources = Availability(backends)
-        hub.via = f"Via: 1.1 {_via_token(site.node)}\r\n".encode()
-        hub.pages = pages({status: (path.name, snapshot.files[path]) for status, path in site.pages.items()})
-        hub.custom_pages = frozenset(site.pages)
-        self._apply_log(snapshot, log_fd)
+        hub.via = prepared.via
+        hub.pages = prepared.pages
+        hub.custom_pages = prepared.custom_pages
+        self._apply_log(prepared.log, log_fd)
 
     def log_moved(self, fd: int) -> None:
         """The access log goes on in another descriptor."""
@@ -125,8 +169,7 @@ class Plan:
             (model.queue.limit, model.queue.timeout) if model.queue else None,
         )
 
-    def _apply_log(self, snapshot: Snapshot, fd: int | None) -> None:
-        model = snapshot.site.access_log
+    def _apply_log(self, model: AccessLogModel | None, fd: int | None) -> None:
         wanted = None if model is None or fd is None else (fd, model.format)
         if wanted == self._log:
             return

@@ -6,8 +6,11 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
+from collections import deque
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from gateway.board import Board
@@ -17,12 +20,16 @@ from gateway.config.snapshot import Snapshot
 from gateway.proxy.client import Listener, retire_clients
 from gateway.proxy.hub import Hub
 from gateway.proxy.loop import EventLoop
-from gateway.proxy.plan import Plan
+from gateway.proxy.plan import Plan, Prepared
 
 log = logging.getLogger(__name__)
 
 NOTICE = 1.0
 """Seconds that a draining worker leaves to silent clients: a request that is on its way would be lost."""
+SHARE = 0.001
+"""Seconds that a thread which prepares a snapshot may keep the traffic waiting."""
+BATCH = 100
+"""Routes freed at a time."""
 DRAIN_STEP = 0.05
 """Seconds between two looks at who is still there."""
 
@@ -54,7 +61,10 @@ class Worker:
         self._done: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None
         self._drain_seconds = inherited.snapshot.site.drain
-        self._apply(Apply(inherited.snapshot, inherited.cells), inherited.sockets)
+        self._news: deque[tuple[Apply, list[socket.socket]]] = deque()
+        self._applying: asyncio.Task[None] | None = None
+        sys.setswitchinterval(SHARE)
+        self._adopt(self._plan.prepare(inherited.snapshot, inherited.cells), inherited.sockets)
         loop.add_reader(self._channel, self._hear)
         loop.add_signal_handler(signal.SIGTERM, self._drain)
 
@@ -67,19 +77,49 @@ class Worker:
             if self._hub.log is not None:
                 self._hub.log.close()
 
-    def _apply(self, news: Apply, new: list[tuple[Listen, socket.socket]]) -> None:
-        self._plan.apply(news.snapshot, news.cells, self._log_fd)
-        self._drain_seconds = news.snapshot.site.drain
-        self._let_go(self._listeners.keys() - news.sockets)
+    async def _apply(self) -> None:
+        """Go over to each snapshot that has come. It is prepared in a thread: traffic goes on beside it."""
+        loop = asyncio.get_running_loop()
+        while self._news:
+            news, new = self._news.popleft()
+            gc.disable()  # what is made now is no garbage: looking for some would keep everybody waiting
+            try:
+                with ThreadPoolExecutor(1) as thread:
+                    prepared = await loop.run_in_executor(thread, self._prepare, news)
+            except Exception:
+                log.exception("this worker goes on with the snapshot before")
+                prepared = None
+            finally:
+                gc.enable()
+            if prepared is None or self._draining is not None:
+                for sock in new:
+                    sock.close()
+                continue
+            self._let_go(self._listeners.keys() - news.sockets)
+            self._adopt(prepared, list(zip(news.listens, new, strict=True)))
+
+    def _prepare(self, news: Apply) -> Prepared:
+        snapshot = news.snapshot
+        prepared = self._plan.prepare(snapshot, news.cells)
+        # Freeing a large site at once would take as long as the traffic must never wait: so bit by bit.
+        routes = list(snapshot.site.routes)
+        del snapshot
+        while routes:
+            del routes[-BATCH:]
+            time.sleep(0)
+        return prepared
+
+    def _adopt(self, prepared: Prepared, new: list[tuple[Listen, socket.socket]]) -> None:
+        self._plan.adopt(prepared, self._log_fd)
+        self._drain_seconds = prepared.drain
         for listen, listener in self._listeners.values():
             listener.frontend = self._plan.frontends[listen]
         for listen, sock in new:
             self._listeners[identity(sock)] = listen, Listener(self._hub, self._plan.frontends[listen], sock)
         # What lives as long as the snapshot need not be looked at by the collector, and little else makes cycles.
-        gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        self._tell(Ready(news.snapshot.version))
+        self._tell(Ready(prepared.version))
 
     def _let_go(self, identities: Iterable[int]) -> None:
         """Close sockets: whoever waits in them by now is served, if on the last day."""
@@ -110,7 +150,9 @@ class Worker:
                     given = [socket.socket(fileno=fd) for fd in descriptors[: len(message.listens)]]
                     if message.log:
                         self._take_log(descriptors[-1])
-                    self._apply(message, list(zip(message.listens, given, strict=True)))
+                    self._news.append((message, given))
+                    if self._applying is None or self._applying.done():
+                        self._applying = asyncio.get_running_loop().create_task(self._apply())
                 case ReopenLog():
                     self._take_log(descriptors[0])
                 case Drain():

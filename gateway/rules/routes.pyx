@@ -372,6 +372,9 @@ class _Forest:
         self.roots = {}                 # host, ".suffix" or "" -> (root, where the name is in labels, its length)
         trees = {}
         for at, route in enumerate(routes):
+            if at % 64 == 0:
+                with nogil:
+                    pass                # a moment for the traffic beside which this is done
             self.first_of.append(len(self.entries))
             keys = [host[1:] if host.startswith("*.") else host for host in route.hosts] or [""]
             for (text, kind), pattern in zip((<Route>route).paths or (("", "prefix"),),
@@ -394,6 +397,9 @@ class _Forest:
         self.nodes.append([0, 0, 0, 0, 0, 0, 0, 0])
         waiting = [(root, items, 0)]
         for node, group, depth in waiting:      # grows as it is walked: children come after their parents
+            if node % 64 == 0:
+                with nogil:
+                    pass
             here = [item for item in group if len(item[0]) == depth]
             numbers = self.nodes[node]
             for at, exact in ((4, False), (6, True)):

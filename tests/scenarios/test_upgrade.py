@@ -157,6 +157,8 @@ def test_states_of_servers_are_handed_over(start_servers, start_gateway):
     slow_check["interval"] = "60s"
     gateway.write(site(servers, workers=1, check=slow_check) | {"frontends": gateway.site["frontends"]})
     new = gateway.upgrade()
+    # Until it has let go of the sockets, the old one accepts as well, and closes after an answer.
+    eventually(lambda: not runs(gateway.process.pid), "the old one to end")
     before = servers[1].count
     with RawClient(gateway.port) as client:
         for _ in range(20):
