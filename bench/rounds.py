@@ -86,13 +86,10 @@ class Turns:
         ]
 
 
-def measure(farm: Farm, cases: Sequence[Case], rounds: int, seconds: float) -> list[Figure]:
-    """Return CPU, rate and reuse of every case and proxy; a turn is `seconds` long. Raises FarmFailed."""
-    turns = Turns()
-    for _ in range(rounds):
-        for case in cases:
-            load = replace(case.load, seconds=seconds)
-            for proxy in farm.proxies:
-                if takes_part(proxy, case):
-                    turns.add(case.name, proxy.name, turn(farm, proxy, load).metrics())
-    return turns.figures()
+def measure(farm: Farm, cases: Sequence[Case], seconds: float, turns: Turns) -> None:
+    """Add a round to `turns`: every case on every proxy, `seconds` long. Raises FarmFailed."""
+    for case in cases:
+        load = replace(case.load, seconds=seconds)
+        for proxy in farm.proxies:
+            if takes_part(proxy, case):
+                turns.add(case.name, proxy.name, turn(farm, proxy, load).metrics())

@@ -5,7 +5,7 @@ from bench.farm import FarmFailed, Layout, farm
 from bench.load import Load
 from bench.peers.floor import FLOOR
 from bench.peers.gateway import GATEWAY
-from bench.rounds import measure
+from bench.rounds import Turns, measure
 from tests.support.programs import needs, needs_header
 
 pytestmark = [
@@ -24,7 +24,10 @@ def test_every_kind_of_case_is_measured_on_gateway_and_floor():
     cases = [case for case in CASES if case.quick]
     with farm([GATEWAY, FLOOR], Layout()) as running:
         before = running.counters()
-        figures = measure(running, cases, 2, 0.1)
+        turns = Turns()
+        for _ in range(2):
+            measure(running, cases, 0.1, turns)
+        figures = turns.figures()
         after = running.counters()
     found = {(figure.case, figure.proxy): figure for figure in figures if figure.metric == "cpu"}
     assert {case for case, proxy in found if proxy == "gateway"} == {case.name for case in cases}
@@ -39,7 +42,7 @@ def test_every_kind_of_case_is_measured_on_gateway_and_floor():
 
 def test_a_case_that_fails_is_said():
     with farm([FLOOR], Layout()) as running, pytest.raises(Exception, match="errors in the warm-up"):
-        measure(running, [Case("nonsense", Load("/nowhere"))], 1, 0.1)
+        measure(running, [Case("nonsense", Load("/nowhere"))], 0.1, Turns())
 
 
 def test_a_proxy_that_does_not_start_is_said():
