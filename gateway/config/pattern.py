@@ -62,10 +62,10 @@ class Pattern:
     """A compiled pattern: `search(bytes)` gives a match object or None.
 
     `names` are the named groups in order, `groups` how many there are in all; `prefix` is what every text that matches
-    begins with. `dot_all`: a dot is also a line break. Raises Fault.
+    begins with, and `needle` what it contains. `dot_all`: a dot is also a line break. Raises Fault.
     """
 
-    __slots__ = ("groups", "names", "prefix", "search", "text")
+    __slots__ = ("groups", "names", "needle", "prefix", "search", "text")
 
     def __init__(self, text: str, *, ignore_case: bool = False, dot_all: bool = False) -> None:
         if len(text) > MAX_PATTERN:
@@ -100,7 +100,9 @@ class Pattern:
         self.groups: int = compiled.groups
         names = sorted(compiled.groupindex.items(), key=lambda item: item[1])
         self.names = tuple((name.decode() if isinstance(name, bytes) else name, index) for name, index in names)
-        self.prefix = b"" if ignore_case else shape.prefix.encode("latin-1")
+        literal = b"" if ignore_case else shape.prefix.encode("latin-1")
+        self.prefix = literal if shape.anchored else b""
+        self.needle = literal
 
 
 def _plain(error: Exception) -> str:
@@ -137,7 +139,7 @@ def _look(text: str) -> _Shape:
         single = kind not in ("open", "close", "or", "edge", "repeat")
         at = match.end()
     shape.anchored &= not shape.alternatives
-    if not shape.same or not shape.anchored:
+    if not shape.same or shape.alternatives:
         shape.prefix = ""
     return shape
 

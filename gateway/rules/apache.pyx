@@ -8,7 +8,6 @@ There are no files: tests for them are answered from a list, and no PATH_INFO is
 meaning here has been refused when the file was read.
 """
 
-import random
 import time
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -101,7 +100,8 @@ cdef class CompiledCond:
 
 cdef class CompiledRule:
     cdef object search
-    cdef bytes prefix           # what a path that matches begins with
+    cdef bytes prefix           # what a path that matches begins with, and
+    cdef bytes needle           # what it contains; b"": nobody knows
     cdef bint negate
     cdef object to              # parts; None: no substitution
     cdef int flags
@@ -117,6 +117,7 @@ cdef class CompiledRule:
         pattern = Pattern(rule.pattern, ignore_case="NC" in flags, dot_all=True)
         self.search = pattern.search
         self.prefix = b"" if rule.negate else pattern.prefix
+        self.needle = b"" if rule.negate else pattern.needle
         self.negate = rule.negate
         self.to = rule.to
         self.status = 302
@@ -170,7 +171,7 @@ cdef class ApacheRules(Step):
         self.exists = frozenset([name.encode("latin-1") for name in exists])
         self.directories = frozenset([name[:at + 1] for name in self.exists for at in range(len(name))
                                       if name[at] == 47])
-        self.choose = choose or random.randrange
+        self.choose = choose
         self.text = text
 
     cdef object run(self, View v):
@@ -303,7 +304,10 @@ cdef class ApacheRules(Step):
         """0: does not match; 1: has substituted; 2: matches without substitution; 3: r.status is the answer."""
         cdef bytes subject = self._subject(r)
         cdef bytes new
-        if rule.prefix and not subject.startswith(rule.prefix):
+        if rule.prefix:
+            if not subject.startswith(rule.prefix):
+                return 0
+        elif rule.needle and rule.needle not in subject:
             return 0
         match = rule.search(subject)
         if (match is None) != rule.negate:
