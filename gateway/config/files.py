@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway.config import certificate
-from gateway.config.model import Site
-from gateway.config.problem import Fault, Finding, Loc
+from gateway.config import apache, certificate, python
+from gateway.config.model import Apache, Site
+from gateway.config.problem import Fault, Finding, Loc, suggest
+from gateway.config.python import Function
 
 MAX_BYTES: Final = 1024 * 1024
 MIN_KEY_BYTES: Final = 16
@@ -23,17 +24,20 @@ class Files:
         self.contents: dict[Path, bytes] = {}
         self.findings: list[Finding] = []
 
-    def read(self, path: Path, loc: Loc, *, private: bool = False) -> bytes | None:
-        """The content, or None after noting why there is none. A private file is its owner's alone."""
+    def read(self, path: Path, loc: Loc, *, private: bool = False, within: str = "") -> bytes | None:
+        """The content, or None after noting why there is none. A private file is its owner's alone.
+
+        `within` says which line of another file names this one.
+        """
         try:
             content = self.contents.get(path)
             if content is None or private:
                 content = self.contents[path] = _read(path, private=private)
         except OSError as error:
-            self.findings.append(Finding(loc, f"cannot read {path}: {(error.strerror or str(error)).lower()}"))
+            self.findings.append(Finding(loc, f"{within}cannot read {path}: {(error.strerror or str(error)).lower()}"))
             return None
         except ValueError as error:
-            self.findings.append(Finding(loc, str(error)))
+            self.findings.append(Finding(loc, f"{within}{error}"))
             return None
         return content
 
@@ -65,8 +69,48 @@ def read(site: Site) -> Files:
                     certificate.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
                 except Fault as fault:
                     files.findings.append(Finding((*loc, *fault.at), str(fault)))
+    for i, route in enumerate(site.routes):
+        if route.apache is not None:
+            _read_rules(files, route.apache, site, ("routes", i, "apache"))
+        if route.python is not None:
+            _read_function(files, route.python.function, ("routes", i, "python"))
     files.findings.extend(_log_directory(site))
     return files
+
+
+def _read_rules(files: Files, model: Apache, site: Site, loc: Loc) -> None:
+    """A file of Apache's rules and those of its maps; what is wrong inside has its own line."""
+    content = files.read(model.file, loc)
+    if content is None:
+        return
+    for line, name in apache.files(content):
+        files.read(model.file.parent / name, loc, within=f"{model.file}:{line}: ")
+    try:
+        rules = apache.parse(content, lambda name: files.contents.get(model.file.parent / name, b""))
+    except apache.ApacheError as error:
+        files.findings += [Finding(loc, f"{model.file}:{line}: {reason}") for line, reason in error.problems]
+        return
+    known = targets(site)
+    for rule in rules.rules:
+        host = apache.target(rule)
+        if host is not None and host not in known:
+            reason = f"P leads to {host}, which is no backend and no server's address{suggest(host, known)}"
+            files.findings.append(Finding(loc, f"{model.file}:{rule.line}: {reason}"))
+
+
+def _read_function(files: Files, function: Function, loc: Loc) -> None:
+    content = files.read(function.path, loc)
+    if content is not None:
+        try:
+            python.check(function, content)
+        except Fault as fault:
+            files.findings.append(Finding(loc, str(fault)))
+
+
+def targets(site: Site) -> dict[str, str]:
+    """What the host of an Apache rule's [P] may be: names of backends, and addresses of their servers."""
+    addresses = {str(server.address): name for name, backend in site.backends.items() for server in backend.servers}
+    return addresses | {name: name for name in site.backends}
 
 
 def _log_directory(site: Site) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ KEYS: Final = {
     "backends.*.agent": "connect orca",
     "backends.*.check": "grpc",
     "tests.*.expect": "site",
-    "routes.*": "apache python site",
+    "routes.*": "site",
 }
 """Keys by the mapping they belong to; "*" stands for a name or an index."""
 

@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Collection, Iterable
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import (
@@ -65,12 +66,14 @@ from gateway.config.fields import (
 )
 from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault, kind, suggest
+from gateway.config.python import Function, function
 
 __all__ = [
     "AccessLog",
     "Address",
     "Affinity",
     "Agent",
+    "Apache",
     "Backend",
     "Certificate",
     "Check",
@@ -82,6 +85,7 @@ __all__ = [
     "Match",
     "Outlier",
     "PathMatch",
+    "Python",
     "Queue",
     "Redirect",
     "Resolver",
@@ -182,6 +186,18 @@ def _log_format(value: str) -> str:
     if control := _CONTROL.search(value):
         raise Fault("a log line is one line", offset=control.start())
     template.parts(value, LOG_FIELDS)
+    return value
+
+
+def _function(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, Function):
+        return value
+    return function(text(value, "module:function"), (info.context or {}).get("directory") or Path())
+
+
+def _prefix(value: str) -> str:
+    if not re.fullmatch("/[!-~]*", value):
+        raise ValueError("expected a path that begins with /")
     return value
 
 
@@ -747,6 +763,50 @@ class Respond(Model):
         return self
 
 
+class Apache(Model):
+    """Rules of Apache's mod_rewrite."""
+
+    shorthand: ClassVar = {"type": "string", "description": "The file; everything else as its name says."}
+
+    file: File = Field(description="File with RewriteRule and its like.")
+    context: Literal["server", "directory"] = Field(
+        default_factory=lambda data: "directory" if "htaccess" in data["file"].name else "server",
+        description="Where Apache would have read it. Default: directory if its name has htaccess in it, else server.",
+    )
+    base: Annotated[Text, AfterValidator(_prefix)] = Field(
+        "/", description="Path of the directory, where the file does not say so itself (RewriteBase)."
+    )
+    document_root: Text = Field("/var/www/html", description="What DOCUMENT_ROOT and REQUEST_FILENAME begin with.")
+    exists: tuple[Annotated[Text, AfterValidator(_prefix)], ...] = Field(
+        (), description='Paths that -f and -d find: "/img/" is a directory with all below it, "/a.php" a file.'
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        return {"file": value} if isinstance(value, str) else value
+
+
+class Python(Model):
+    """A Python function that decides."""
+
+    shorthand: ClassVar = {"type": "string", "description": "The function; the budget is 5ms."}
+
+    function: Annotated[
+        Function,
+        BeforeValidator(_function),
+        WithJsonSchema({"type": "string", "pattern": r"^[\w.]+:\w+$", "examples": ["rules.custom:route"]}),
+    ] = Field(description="module:function, or package.module:function; the module is a file beside the site file.")
+    budget: PositiveDuration = Field(
+        "5ms", validate_default=True, description="How long a call should take; longer ones are reported in the log."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        return {"function": value} if isinstance(value, str) else value
+
+
 _FINAL: Final = ("redirect", "respond", "backend")
 _EDITS: Final = ("set_header", "append_header", "set_response_header", "append_response_header")
 
@@ -773,6 +833,8 @@ class Route(Model):
         description="Path for the routes that follow and for the server, as a template; with a question mark, a new "
         "query as well.",
     )
+    apache: Annotated[Apache | None, Given()] = Field(None, description="Apply rules of Apache's mod_rewrite.")
+    python: Annotated[Python | None, Given()] = Field(None, description="Ask a Python function.")
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Send the client elsewhere.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Answer from the gateway itself.")
     backend: Annotated[Text | None, Given()] = Field(None, description="Name of the backend that answers.")
@@ -785,7 +847,7 @@ class Route(Model):
     @model_validator(mode="after")
     def _one_action(self) -> "Route":
         actions = [name for name in _FINAL if getattr(self, name) is not None]
-        if not actions and not any(getattr(self, name) for name in (*_EDITS, "rewrite", "class_")):
+        if not actions and not any(getattr(self, name) for name in (*_EDITS, "rewrite", "class_", "apache", "python")):
             raise Fault(f"a route needs one of {', '.join(_FINAL)}, or something to change and go on")
         if len(actions) > 1:
             raise Fault(f"a route has one action: {actions[0]} or {actions[1]}", actions[1], key=True)

@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(
       (?P<set> \[\^? (?: [^]\\[] | \\[^0-9A-Za-z] | \\[dDwWsStnrf] )+ \] )
     | (?P<shorthand> \\[dDwWsSbBtnrfA] )
     | (?P<escape> \\[^0-9A-Za-z] )
-    | (?P<open> \( (?: \? (?: : | P?<(?P<name>[A-Za-z_][A-Za-z0-9_]*)> | (?P<around><?[=!]) ) )? (?!\?) )
+    | (?P<open> \( (?: \? (?: : | P?<(?P<name>[A-Za-z_][A-Za-z0-9_]*)> | <?[=!] ) )? (?!\?) )
     | (?P<close> \) )
     | (?P<or> \| )
     | (?P<repeat>
@@ -36,6 +36,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 """What both engines read alike; anything else is left to RE2."""
+_LOOKS_AROUND: Final = re.compile(r"(?<!\\)\(\?<?[=!]")
 _SET_OPERATION: Final = re.compile(r"&&|\|\||~~|--")
 
 
@@ -49,7 +50,6 @@ class _Shape:
     alternatives: bool = False
     unbounded: int = 0
     ways: int = 1
-    looks_around: bool = False
     prefix: str = ""
 
     @property
@@ -62,17 +62,17 @@ class Pattern:
     """A compiled pattern: `search(bytes)` gives a match object or None.
 
     `names` are the named groups in order, `groups` how many there are in all; `prefix` is what every text that matches
-    begins with. Raises Fault.
+    begins with, and `needle` what it contains. `dot_all`: a dot is also a line break. Raises Fault.
     """
 
-    __slots__ = ("groups", "names", "prefix", "search", "text")
+    __slots__ = ("groups", "names", "needle", "prefix", "search", "text")
 
-    def __init__(self, text: str, *, ignore_case: bool = False) -> None:
+    def __init__(self, text: str, *, ignore_case: bool = False, dot_all: bool = False) -> None:
         if len(text) > MAX_PATTERN:
             raise Fault(f"a pattern has at most {MAX_PATTERN} characters")
         shape = _look(text)
         compiled: Any
-        if shape.looks_around and not shape.linear:
+        if not shape.linear and _LOOKS_AROUND.search(text):
             raise Fault(
                 "(?= (?! (?<= and (?<! need a pattern that begins with ^ and repeats without bound only once, and only "
                 "a single character: anything else could take too long"
@@ -80,12 +80,14 @@ class Pattern:
         try:
             source = text.encode("latin-1")
             if shape.linear:
-                compiled = re.compile(shape.python.encode("latin-1"), re.IGNORECASE if ignore_case else 0)
+                flags = re.IGNORECASE * ignore_case | re.DOTALL * dot_all
+                compiled = re.compile(shape.python.encode("latin-1"), flags)
             else:
                 options = re2.Options()
                 options.encoding = re2.Options.Encoding.LATIN1
                 options.log_errors = False
                 options.case_sensitive = not ignore_case
+                options.dot_nl = dot_all
                 compiled = re2.compile(source, options)
         except UnicodeEncodeError as error:
             raise Fault("write characters beyond Latin-1 as they are encoded", offset=error.start) from None
@@ -98,7 +100,9 @@ class Pattern:
         self.groups: int = compiled.groups
         names = sorted(compiled.groupindex.items(), key=lambda item: item[1])
         self.names = tuple((name.decode() if isinstance(name, bytes) else name, index) for name, index in names)
-        self.prefix = b"" if ignore_case else shape.prefix.encode("latin-1")
+        literal = b"" if ignore_case else shape.prefix.encode("latin-1")
+        self.prefix = literal if shape.anchored else b""
+        self.needle = literal
 
 
 def _plain(error: Exception) -> str:
@@ -122,8 +126,6 @@ def _look(text: str) -> _Shape:
         if kind == "repeat":
             _count(shape, match, single=single)
             literal = literal and literal[:-1]
-        elif kind == "open":
-            shape.looks_around |= bool(match["around"])
         elif kind == "or":
             shape.ways += 1
             shape.alternatives |= depth == 0
@@ -137,7 +139,7 @@ def _look(text: str) -> _Shape:
         single = kind not in ("open", "close", "or", "edge", "repeat")
         at = match.end()
     shape.anchored &= not shape.alternatives
-    if not shape.same or not shape.anchored:
+    if not shape.same or shape.alternatives:
         shape.prefix = ""
     return shape
 

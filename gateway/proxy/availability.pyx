@@ -1,7 +1,7 @@
 """What rules may ask about backends: load and servers that are up, from the Board."""
 
 from gateway.balance.policy cimport Members
-from gateway.board cimport ADMIN_READY, STATE_DOWN, ServerRow
+from gateway.board cimport ADMIN_READY, EJECTED, STATE_DOWN, ServerRow
 from gateway.proxy.upstream cimport Backend
 from gateway.rules.view cimport Resources
 
@@ -21,7 +21,7 @@ cdef class Availability(Resources):
         cdef int i, usable = 0
         for i in range(members.count):
             row = members.board.server(members.member[i].slot)
-            if row.state == STATE_DOWN or row.admin != ADMIN_READY:
+            if not _usable(row):
                 continue
             usable += 1
             if row.reported:
@@ -37,13 +37,13 @@ cdef class Availability(Resources):
         return total / weights if weights else None
 
     cdef int up(self, str backend) except -1:
-        """How many servers are not down, nor draining, nor in maintenance."""
+        """How many servers are not down, ejected, draining or in maintenance."""
         cdef Members members = (<Backend>self.backends[backend]).members
         cdef ServerRow *row
         cdef int i, count = 0
         for i in range(members.count):
             row = members.board.server(members.member[i].slot)
-            count += row.state != STATE_DOWN and row.admin == ADMIN_READY
+            count += _usable(row)
         return count
 
     def loads(self):
@@ -53,3 +53,7 @@ cdef class Availability(Resources):
     def ups(self):
         """up() of every backend; for explaining."""
         return {name: self.up(name) for name in self.backends}
+
+
+cdef bint _usable(ServerRow *row) noexcept nogil:
+    return row.state != STATE_DOWN and row.admin == ADMIN_READY and row.ejected != EJECTED

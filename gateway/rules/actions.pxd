@@ -12,7 +12,7 @@ cdef class Step:
     """Something a route does to a request that matches."""
     cdef readonly str text          # for people
 
-    cdef Respond run(self, View v)
+    cdef object run(self, View v)
 
 cdef Respond answer(int status, bytes lines, body)
 cdef Respond rewrite(View v, bytes target)

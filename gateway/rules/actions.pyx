@@ -27,8 +27,8 @@ cdef Respond answer(int status, bytes lines, body):
 
 
 cdef class Step:
-    cdef Respond run(self, View v):
-        """Do it; None: the route goes on."""
+    cdef object run(self, View v):
+        """Do it; None: the route goes on, otherwise a Respond or the action of a route ends the search."""
         return None
 
 
@@ -44,7 +44,7 @@ cdef class Redirect(Step):
         self.elsewhere = elsewhere
         self.text = text
 
-    cdef Respond run(self, View v):
+    cdef object run(self, View v):
         cdef bytes target = self.template.render(v)
         if not self.elsewhere and target.startswith(b"//"):
             # What a client sent must not turn a path into the name of a host (RFC 3986 section 4.2).
@@ -59,7 +59,7 @@ cdef class Rewrite(Step):
         self.template = template
         self.text = text
 
-    cdef Respond run(self, View v):
+    cdef object run(self, View v):
         return rewrite(v, self.template.render(v))
 
 
@@ -89,7 +89,7 @@ cdef class SetClass(Step):
         self.name = name
         self.text = f"class {name}"
 
-    cdef Respond run(self, View v):
+    cdef object run(self, View v):
         v.klass = self.name
         return None
 
@@ -108,7 +108,7 @@ cdef class EditHeaders(Step):
         what += ["append " + name for name in append]
         self.text = ", ".join(what) + (" (response)" if response else "")
 
-    cdef Respond run(self, View v):
+    cdef object run(self, View v):
         cdef Edits edits = v.edits(self.response)
         for name, template in self.replace:
             edits.set(name, None if template is None else (<Template>template).render(v))

@@ -1,24 +1,61 @@
 """The routes of a site file made into a route table."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
-from gateway.config import template
-from gateway.config.model import REDIRECT_FIELDS, Match, Site
+from gateway.config import apache, template
+from gateway.config.files import targets
+from gateway.config.model import REDIRECT_FIELDS, Apache, Match, Python, Site
 from gateway.config.model import Route as RouteModel
 from gateway.rules.actions import EditHeaders, Redirect, Respond, Rewrite, SetClass, Step
+from gateway.rules.apache import ApacheRules
 from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
+from gateway.rules.python import PythonRule
 from gateway.rules.routes import Route, RouteTable
 from gateway.rules.template import Template
 
-
-def compile_routes(site: Site, backends: Mapping[str, Any]) -> RouteTable:
-    """The table of a site's routes; `backends` gives what stands for each backend."""
-    return RouteTable([_route(i, route, backends) for i, route in enumerate(site.routes)])
+_NOTHING: Final[Mapping[Path, bytes]] = MappingProxyType({})
 
 
-def _route(index: int, model: RouteModel, backends: Mapping[str, Any]) -> Route:
+def compile_routes(site: Site, backends: Mapping[str, Any], contents: Mapping[Path, bytes] = _NOTHING) -> RouteTable:
+    """The table of a site's routes; `backends` gives what stands for each backend, `contents` every file it names."""
+    routes = []
+    for i, route in enumerate(site.routes):
+        steps = [*_steps(route)]
+        if route.apache is not None:
+            hosts = {host: backends[name] for host, name in targets(site).items()}
+            steps.append(_apache(route.apache, hosts, contents))
+        if route.python is not None:
+            steps.append(_python(route.python, backends, contents))
+        routes.append(_route(i, route, backends, [*steps, *_redirect(route)]))
+    return RouteTable(routes)
+
+
+def _apache(model: Apache, hosts: Mapping[str, Any], contents: Mapping[Path, bytes]) -> Step:
+    rules = apache.parse(contents[model.file], lambda name: contents[model.file.parent / name])
+    return ApacheRules(
+        rules,
+        hosts,
+        text=f"apache {model.file.name}",
+        directory=model.context == "directory",
+        base=model.base,
+        document_root=model.document_root,
+        exists=model.exists,
+        choose=random.randrange,
+    )
+
+
+def _python(model: Python, backends: Mapping[str, Any], contents: Mapping[Path, bytes]) -> Step:
+    function = model.function
+    source = contents[function.path]
+    return PythonRule(function.text, function.name, source, str(function.path), backends, model.budget)
+
+
+def _route(index: int, model: RouteModel, backends: Mapping[str, Any], steps: Iterable[Step]) -> Route:
     match = model.match
     action: Any = None
     if model.backend is not None:
@@ -29,7 +66,7 @@ def _route(index: int, model: RouteModel, backends: Mapping[str, Any]) -> Route:
             headers["Content-Type"] = model.respond.type
         action = Respond(model.respond.status, list(headers.items()), model.respond.body.encode())
     paths = [(path.path, "regex" if path.regex else "exact" if path.exact else "prefix") for path in match.path]
-    return Route(index, match.scheme, match.host, paths, action, tuple(_conditions(match)), tuple(_steps(model)))
+    return Route(index, match.scheme, match.host, paths, action, tuple(_conditions(match)), steps)
 
 
 def _conditions(match: Match) -> Iterator[Condition]:
@@ -47,7 +84,7 @@ def _conditions(match: Match) -> Iterator[Condition]:
 
 
 def _steps(model: RouteModel) -> Iterator[Step]:
-    """What a route does, in this order whatever the order in the file."""
+    """What a route changes, in this order whatever the order in the file."""
     if model.class_ is not None:
         yield SetClass(model.class_)
     for replace, append, response in (
@@ -62,6 +99,9 @@ def _steps(model: RouteModel) -> Iterator[Step]:
             )
     if model.rewrite is not None:
         yield Rewrite(_template(model, model.rewrite, url=True), f"rewrite {model.rewrite}")
+
+
+def _redirect(model: RouteModel) -> Iterator[Step]:
     if model.redirect is not None:
         to, status = model.redirect.to, model.redirect.status
         text = f"redirect {to} ({status})"

@@ -11,7 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy
 
-from gateway.rules.actions cimport Respond, Step
+from gateway.rules.actions cimport Step
 from gateway.rules.conditions cimport Condition, keep_groups
 
 from gateway.config.pattern import Pattern
@@ -292,7 +292,7 @@ cdef class RouteTable:
         cdef Entry *e
         cdef Route route
         cdef Step step
-        cdef Respond respond
+        cdef object outcome
         while True:
             count = self._collect(v, first)
             while True:
@@ -314,9 +314,9 @@ cdef class RouteTable:
                     continue
                 v.matched = e.length
                 for step in route.steps:
-                    respond = step.run(v)
-                    if respond is not None:
-                        return respond
+                    outcome = step.run(v)
+                    if outcome is not None:
+                        return outcome
                 if route.action is not None:
                     return route.action
                 first = self.first_of[e.route + 1]
@@ -333,7 +333,6 @@ cdef class RouteTable:
         search or None), up to the end of the search. For people; decides as `decide` does."""
         cdef Route route
         cdef Step step
-        cdef Respond respond
         cdef int length
         for route in self.routes:
             why = route.why_not(v, &length)
@@ -341,14 +340,14 @@ cdef class RouteTable:
                 yield route, why, None
                 continue
             v.matched = length
-            respond = None
+            outcome = None
             for step in route.steps:
-                respond = step.run(v)
-                if respond is not None:
+                outcome = step.run(v)
+                if outcome is not None:
                     break
             v.changed = False
-            yield route, None, route.action if respond is None else respond
-            if respond is not None or route.action is not None:
+            yield route, None, route.action if outcome is None else outcome
+            if outcome is not None or route.action is not None:
                 return
 
 

@@ -17,9 +17,7 @@ backends:
     »tls: {verify: true}
 routes:
   - backend: app
-  - »apache: rules/legacy.htaccess
   - »site: auto
-  - »python: rules.custom:route
 »admin: {listen: "127.0.0.1:8900"}
 »qos: {classes: []}
 »maintenance: {hosts: []}

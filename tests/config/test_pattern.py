@@ -31,7 +31,8 @@ def test_both_engines_find_the_same(
     expected = re2.compile(source.encode(), options).search(text)
     assert (match and (match.span(), match.groups())) == (expected and (expected.span(), expected.groups()))
     if match:
-        assert not start or text.startswith(pattern.prefix)
+        assert text.startswith(pattern.prefix)
+        assert pattern.needle in text
 
 
 @pytest.mark.parametrize(
@@ -72,4 +73,5 @@ def test_the_literal_beginning() -> None:
     assert Pattern(r"^index\.php$").prefix == b"index.php"
     assert Pattern("^ab?c").prefix == b"a"
     assert Pattern("^a|b").prefix == b""
+    assert (Pattern("/x/[0-9]").prefix, Pattern("/x/[0-9]").needle, Pattern("/x|y").needle) == (b"", b"/x/", b"")
     assert Pattern("^ab", ignore_case=True).prefix == b""

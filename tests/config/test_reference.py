@@ -35,8 +35,8 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
-    assert len(loaded.site.routes) == 10
-    assert len(loaded.files) == 8
+    assert len(loaded.site.routes) == 9
+    assert len(loaded.files) == 10
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:

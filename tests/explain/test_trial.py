@@ -26,7 +26,7 @@ routes:
     set_header: {X-Item: "{id}"}
     set_response_header: {Server: null, X-New: "1"}
     class: item
-  - match: {when: "time.getHours() >= 22 || up('app') == 0"}
+  - match: {when: "time < timestamp('2026-01-02') && time.getHours() >= 22 || up('app') == 0"}
     respond: {status: 503, body: closed}
   - match: {source: 203.0.113.0/24}
     backend: other

@@ -1,0 +1,18 @@
+from collections.abc import Callable, Collection, Mapping
+
+from gateway.config.apache import Rules
+from gateway.rules.actions import Step
+
+class ApacheRules(Step):
+    def __init__(
+        self,
+        rules: Rules,
+        targets: Mapping[str, object],
+        *,
+        text: str,
+        directory: bool,
+        base: str,
+        document_root: str,
+        exists: Collection[str],
+        choose: Callable[[int], int],
+    ) -> None: ...

@@ -1,0 +1,657 @@
+"""Rules of Apache's mod_rewrite, applied as Apache 2.4 does.
+
+In the context of a server the rules run once, on the whole path. In that of a directory (.htaccess) they run on what
+follows its prefix, and again from the start on what they have made of a request, until nothing changes, END is met,
+or Apache's limit of ten rounds. Paths are matched decoded, and encoded again when they go on.
+
+There are no files: tests for them are answered from a list, and no PATH_INFO is split off. All else that has no
+meaning here has been refused when the file was read.
+"""
+
+import time
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+
+from libc.stdint cimport uint32_t
+
+from gateway.rules.actions cimport Respond, Step, answer, rewrite
+from gateway.rules.view cimport IN_HEADER, View, decoded
+
+from gateway.config.apache import target as host_of
+from gateway.config.pattern import Pattern
+from gateway.wire.pages import page
+
+cdef enum:
+    MAX_ROUNDS = 10         # as Apache's LimitInternalRecursion
+    MAX_NEXT = 1000         # rounds by [N], if it says no less
+    MAX_LENGTH = 16380      # of a path, as Apache's 2 * LimitRequestLine
+
+cdef enum Flag:
+    RF_B = 1
+    RF_BNP = 2
+    RF_CHAIN = 4
+    RF_END = 8
+    RF_LAST = 16
+    RF_NEXT = 32
+    RF_NE = 64
+    RF_PROXY = 128
+    RF_QSA = 256
+    RF_QSD = 512
+    RF_QSL = 1024
+    RF_REDIRECT = 2048
+    RF_STATUS = 4096        # the answer is a status, and nothing is substituted
+    RF_ALLOW_3F = 8192
+    RF_PT = 16384
+
+cdef enum Ending:
+    E_UNCHANGED = 0
+    E_CHANGED
+    E_STATUS
+
+NAMES = {"B": RF_B, "BNP": RF_BNP, "C": RF_CHAIN, "END": RF_END, "L": RF_LAST, "N": RF_NEXT, "NE": RF_NE, "P": RF_PROXY,
+         "QSA": RF_QSA, "QSD": RF_QSD, "QSL": RF_QSL, "UNSAFEALLOW3F": RF_ALLOW_3F, "PT": RF_PT}
+PATH_SAFE = "/:@!$&'()*+,;=~-._"
+QUERY_SAFE = "/:@!$&'()*+,;=~-._?%"
+HEADERS = {"HTTP_USER_AGENT": b"user-agent", "HTTP_REFERER": b"referer", "HTTP_COOKIE": b"cookie",
+           "HTTP_FORWARDED": b"forwarded", "HTTP_HOST": b"host", "HTTP_PROXY_CONNECTION": b"proxy-connection",
+           "HTTP_ACCEPT": b"accept"}
+TIMES = {"TIME_YEAR": "%Y", "TIME_MON": "%m", "TIME_DAY": "%d", "TIME_HOUR": "%H", "TIME_MIN": "%M", "TIME_SEC": "%S",
+         "TIME_WDAY": "%w", "TIME": "%Y%m%d%H%M%S"}
+SCHEMES = (b"http://", b"https://", b"ftp://", b"ws://", b"wss://", b"balancer://", b"unix:", b"mailto:", b"gopher://",
+           b"ldap://", b"ldaps://", b"news:", b"nntp://", b"ajp://", b"fcgi://", b"scgi://", b"uwsgi://", b"h2://",
+           b"h2c://", b"ftps://", b"imap://", b"pop://")
+
+
+cdef class Run:
+    """The rules at work on one request."""
+    cdef View v
+    cdef bytes path             # r->filename as a URL path, decoded; or an absolute URL
+    cdef bytes seen             # REQUEST_URI: what this round began with
+    cdef object args            # bytes, or None
+    cdef int status
+    cdef bint raw               # [NE]: not to be escaped
+    cdef object rule_match      # for $N; None: no groups
+    cdef object cond_match      # for %N
+    cdef dict environment
+    cdef object target          # where [P] leads
+    cdef bint question          # a question mark came in by way of a reference
+
+
+cdef class CompiledCond:
+    cdef tuple test
+    cdef str kind
+    cdef str text
+    cdef tuple against
+    cdef bint negate, ignore_case, alternative
+    cdef object search
+
+    def __init__(self, cond):
+        self.test = cond.test
+        self.kind = cond.kind
+        self.text = cond.text
+        self.against = cond.against
+        self.negate = cond.negate
+        self.ignore_case = cond.ignore_case
+        self.alternative = cond.alternative
+        if cond.kind == "regex":
+            self.search = Pattern(cond.text, ignore_case=cond.ignore_case, dot_all=True).search
+
+
+cdef class CompiledRule:
+    cdef object search
+    cdef bytes prefix           # what a path that matches begins with, and
+    cdef bytes needle           # what it contains; b"": nobody knows
+    cdef bint negate
+    cdef object to              # parts; None: no substitution
+    cdef int flags
+    cdef int status
+    cdef int skip
+    cdef int rounds
+    cdef str escaped            # [B=…]: the characters to escape; None: all that are special
+    cdef tuple environment, cookies, conds
+    cdef object target
+
+    def __init__(self, rule, targets):
+        flags = rule.flags
+        pattern = Pattern(rule.pattern, ignore_case="NC" in flags, dot_all=True)
+        self.search = pattern.search
+        self.prefix = b"" if rule.negate else pattern.prefix
+        self.needle = b"" if rule.negate else pattern.needle
+        self.negate = rule.negate
+        self.to = rule.to
+        self.status = 302
+        for name in flags:
+            self.flags |= NAMES.get(name, 0)
+        if "R" in flags:
+            self.status = int(flags["R"])
+            self.flags |= RF_REDIRECT if 300 <= self.status <= 399 else RF_STATUS
+        for name, status in (("F", 403), ("G", 410)):
+            if name in flags:
+                self.status = status
+                self.flags |= RF_STATUS
+        if self.flags & RF_STATUS:
+            self.to = None
+        self.skip = int(flags.get("S") or 0)
+        self.rounds = min(int(flags.get("N") or MAX_NEXT), MAX_NEXT)
+        self.escaped = flags.get("B") or None
+        self.environment = rule.environment
+        self.cookies = rule.cookies
+        self.conds = tuple([CompiledCond(cond) for cond in rule.conds])
+        host = host_of(rule)
+        if host is not None:
+            self.target = targets[host]
+
+
+cdef class ApacheRules(Step):
+    """rules: a parsed file. targets: what stands for the host of a [P], by name. directory: the context is one.
+
+    base: URL of the directory, if the file does not say. exists: paths that tests find: "/a/" stands for a directory
+    and all below it, "/a" for a file. choose(n): a random number below n.
+    """
+    cdef list rules
+    cdef dict maps
+    cdef set random_maps
+    cdef bint directory
+    cdef bytes base
+    cdef bytes document_root
+    cdef frozenset exists
+    cdef frozenset directories  # those, and what is above any of `exists`
+    cdef object choose
+
+    def __init__(self, rules, targets, *, text, bint directory, base, document_root, exists, choose):
+        self.rules = [CompiledRule(rule, targets) for rule in rules.rules]
+        self.maps = rules.maps
+        self.random_maps = rules.random
+        self.directory = directory
+        self.base = (rules.base or base).encode("latin-1")
+        if not self.base.endswith(b"/"):
+            self.base += b"/"
+        self.document_root = document_root.rstrip("/").encode("latin-1")
+        self.exists = frozenset([name.encode("latin-1") for name in exists])
+        self.directories = frozenset([name[:at + 1] for name in self.exists for at in range(len(name))
+                                      if name[at] == 47])
+        self.choose = choose
+        self.text = text
+
+    cdef object run(self, View v):
+        cdef Run r
+        cdef bytes before = v.path()
+        cdef bytes old
+        cdef object old_args
+        cdef int ending, round
+        if not self.rules:
+            return None
+        if b"%2F" in before:
+            return failed(404)          # as Apache: it could not be told from a slash once decoded
+        r = Run.__new__(Run)
+        r.v = v
+        r.path = decoded(PyBytes_AS_STRING(before), <uint32_t>PyBytes_GET_SIZE(before), False)
+        r.args = v.query()
+        r.environment = {}
+        if self.directory and not r.path.startswith(self.base):
+            return None
+        first = r.path
+        first_args = r.args
+        for round in range(MAX_ROUNDS + 1):
+            if round == MAX_ROUNDS:
+                return failed(500)
+            r.status = 200
+            r.raw = False
+            r.target = None
+            r.seen = old = r.path
+            old_args = r.args
+            ending = self._apply(r)
+            if ending == E_STATUS:
+                return failed(r.status)
+            if ending == E_UNCHANGED:
+                break
+            if r.target is not None:
+                return self._proxied(r)
+            if absolute(r.path):
+                return self._redirected(r, old_args)
+            if not r.path.startswith(b"/"):
+                return failed(400)
+            if not self.directory or r.path == old or r.environment.pop(b"\0END", None) is not None:
+                break
+            if not r.path.startswith(self.base):
+                break
+            r.environment = {b"REDIRECT_" + name: value for name, value in r.environment.items()}
+        if r.path == first and r.args == first_args:
+            return None
+        return self._local(v, r)
+
+    cdef object _local(self, View v, Run r):
+        if r.args and unprintable(r.args):
+            return failed(403)          # as Apache since 2.4.57
+        cdef bytes target = quote_from_bytes(r.path, PATH_SAFE).encode()
+        if r.args:
+            target += b"?" + quote_from_bytes(r.args, QUERY_SAFE).encode()
+        else:
+            target += b"?"
+        return rewrite(v, target)
+
+    cdef object _proxied(self, Run r):
+        """Go to the backend of a [P] with the path of its URL."""
+        cdef bytes rest = r.path.split(b"://", 1)[1]
+        cdef object refused
+        r.path = b"/" + rest.partition(b"/")[2]
+        refused = self._local(r.v, r)
+        return r.target if refused is None else refused
+
+    cdef object _redirected(self, Run r, old_args):
+        cdef bytes url = r.path
+        cdef object args = r.args
+        if r.raw:
+            if unprintable(url) or (args and unprintable(args)):
+                return failed(403)
+        else:
+            scheme, _, rest = url.partition(b"://")
+            host, slash, path = rest.partition(b"/")
+            url = scheme + b"://" + quote_from_bytes(host, ":@[]-._~").encode()
+            url += slash + quote_from_bytes(path, PATH_SAFE).encode()
+            if args and args != old_args:
+                args = quote_from_bytes(args, "/:@!$&'()*+,;=~-._?").encode()
+        if args:
+            url += b"?" + args
+        return answer(r.status if 300 <= r.status <= 399 else 302, b"Location: " + url + b"\r\n", b"")
+
+    cdef int _apply(self, Run r) except -1:
+        """One pass through the list; what came of it."""
+        cdef int i = 0, n = len(self.rules), next_rounds = 0, got
+        cdef bint changed = False
+        cdef CompiledRule rule
+        while i < n:
+            rule = <CompiledRule>self.rules[i]
+            got = self._rule(r, rule)
+            if got:
+                if got == 3 or PyBytes_GET_SIZE(r.path) > MAX_LENGTH:
+                    if got != 3:
+                        r.status = 500
+                    return E_STATUS
+                if got == 1:
+                    changed = True
+                    r.raw = rule.flags & RF_NE != 0
+                if rule.flags & RF_STATUS:
+                    r.status = rule.status
+                    return E_STATUS
+                if rule.flags & RF_END:
+                    r.environment[b"\0END"] = True
+                    break
+                if rule.flags & (RF_PROXY | RF_LAST | RF_PT):
+                    break
+                if rule.flags & RF_NEXT:
+                    next_rounds += 1
+                    if next_rounds >= rule.rounds:
+                        r.status = 500
+                        return E_STATUS
+                    i = 0
+                    continue
+                i += rule.skip
+            else:
+                while i < n and (<CompiledRule>self.rules[i]).flags & RF_CHAIN:
+                    i += 1
+            i += 1
+        return E_CHANGED if changed else E_UNCHANGED
+
+    cdef bytes _subject(self, Run r):
+        """What patterns are matched with."""
+        if self.directory and r.path.startswith(self.base):
+            return r.path[len(self.base):]
+        return r.path
+
+    cdef int _rule(self, Run r, CompiledRule rule) except -1:
+        """0: does not match; 1: has substituted; 2: matches without substitution; 3: r.status is the answer."""
+        cdef bytes subject = self._subject(r)
+        cdef bytes new
+        if rule.prefix:
+            if not subject.startswith(rule.prefix):
+                return 0
+        elif rule.needle and rule.needle not in subject:
+            return 0
+        match = rule.search(subject)
+        if (match is None) != rule.negate:
+            return 0
+        r.rule_match = None if rule.negate else match
+        r.cond_match = None
+        r.question = False
+        if rule.conds and not self._conds(r, rule):
+            return 0
+        new = self._expand(r, rule.to, rule) if rule.to is not None else None
+        for parts in rule.environment:
+            self._set_environment(r, self._expand(r, parts, None))
+        for parts in rule.cookies:
+            if not self._cookie(r, self._expand(r, parts, None)):
+                r.status = 400
+                return 3
+        if new is None:
+            return 2
+        if r.question and not rule.flags & RF_ALLOW_3F:
+            r.status = 403              # as Apache since 2.4.60: an encoded question mark would begin a query
+            return 3
+        self._substitute(r, rule, new)
+        return 1
+
+    cdef int _substitute(self, Run r, CompiledRule rule, bytes new) except -1:
+        cdef bint is_absolute
+        r.path = new
+        self._split_query(r, rule.flags)
+        is_absolute = absolute(r.path)
+        if not r.path.startswith(b"/") and not is_absolute:
+            if self.directory:
+                r.path = self.base + r.path
+            elif not rule.flags & (RF_PROXY | RF_REDIRECT):
+                r.path = b"/" + r.path
+        if rule.flags & RF_PROXY:
+            r.target = rule.target
+        elif rule.flags & RF_REDIRECT:
+            if not absolute(r.path):
+                r.path = site_of(r.v) + (b"" if r.path.startswith(b"/") else b"/") + r.path
+            r.status = rule.status
+        elif is_absolute:
+            r.path = reduced(r.v, r.path)
+            if absolute(r.path):
+                r.status = rule.status
+        return 0
+
+    cdef int _split_query(self, Run r, int flags) except -1:
+        cdef bytes path, mark, query
+        if absolute(r.path) and not r.path.startswith((b"http", b"ws", b"balancer", b"h2")):
+            r.args = None
+            return 0
+        if flags & RF_QSD:
+            r.args = None
+        path, mark, query = r.path.rpartition(b"?") if flags & RF_QSL else r.path.partition(b"?")
+        if not mark:
+            if flags & RF_QSL:
+                r.path = query
+            return 0
+        r.path = path
+        if flags & RF_QSA:
+            if query:
+                r.args = query + b"&" + (r.args or b"")
+        else:
+            r.args = query
+        if r.args is not None and r.args.endswith(b"&"):
+            r.args = r.args[:len(r.args) - 1]
+        if not r.args:
+            r.args = None
+        return 0
+
+    cdef bint _conds(self, Run r, CompiledRule rule) except -1:
+        cdef Py_ssize_t i = 0, n = len(rule.conds)
+        cdef CompiledCond cond
+        while i < n:
+            cond = <CompiledCond>rule.conds[i]
+            if self._cond(r, cond):
+                while i < n and (<CompiledCond>rule.conds[i]).alternative:
+                    i += 1
+            elif not cond.alternative:
+                return False
+            i += 1
+        return True
+
+    cdef bint _cond(self, Run r, CompiledCond cond) except -1:
+        cdef bytes value = self._expand(r, cond.test, None)
+        cdef bytes other
+        cdef bint holds
+        if cond.kind == "regex":
+            match = cond.search(value)
+            holds = match is not None
+            if holds and not cond.negate:
+                r.cond_match = match
+        elif cond.kind == "file":
+            holds = self._file(cond.text, value)
+        else:
+            other = self._expand(r, cond.against, None)
+            if len(cond.kind) == 2:
+                holds = _numbers(cond.kind, _atoi(value), _atoi(other))
+            else:
+                if cond.ignore_case and cond.kind == "equal":
+                    value = value.lower()
+                    other = other.lower()
+                holds = _texts(cond.kind, value, other)
+        return holds != cond.negate
+
+    cdef bint _file(self, str test, bytes name) except -1:
+        """The answer to a test for a file: what `exists` says; links, programs and sizes of none are nowhere."""
+        cdef bytes path = name
+        if self.document_root and path.startswith(self.document_root + b"/"):
+            path = path[len(self.document_root):]
+        if test not in ("f", "d", "s", "F", "U"):
+            return False
+        bare = path.rstrip(b"/")
+        if bare + b"/" in self.directories:
+            return test != "f" and test != "s"
+        if path in self.exists and not path.endswith(b"/"):
+            return test != "d"
+        if test == "d" or path.endswith(b"/"):
+            return False
+        return any([entry.endswith(b"/") and path.startswith(entry) for entry in self.exists])
+
+    cdef bytes _expand(self, Run r, parts, CompiledRule rule):
+        """The text for a request; references in a substitution are escaped if its flag B says so."""
+        cdef list out = []
+        cdef bytes value
+        for kind, text, key, default in parts:
+            if kind == "text":
+                out.append(text.encode("latin-1"))
+                continue
+            if kind == "rule" or kind == "cond":
+                value = _group(r.rule_match if kind == "rule" else r.cond_match, int(text))
+                if rule is not None and rule.flags & RF_B:
+                    value = _escaped(value, rule.escaped, rule.flags & RF_BNP != 0)
+                elif rule is not None and b"?" in value:
+                    r.question = True
+            elif kind == "map":
+                value = self._map(r, text, self._expand(r, key, None), default)
+            elif kind == "header":
+                values = r.v.values(IN_HEADER, text.lower().encode("latin-1"))
+                value = b", ".join(values)
+            elif kind == "env":
+                value = r.environment.get(text.encode("latin-1"), b"")
+            else:
+                value = self._variable(r, text)
+            out.append(value)
+        return b"".join(out)
+
+    cdef bytes _map(self, Run r, str name, bytes key, default):
+        entries = self.maps[name]
+        if isinstance(entries, str):
+            if entries == "toupper":
+                return key.upper()
+            if entries == "tolower":
+                return key.lower()
+            if entries == "escape":
+                return quote_from_bytes(key, "/:@!$&'()*+,;=~-._").encode()
+            return unquote_to_bytes(key)
+        found = entries.get(key.decode("latin-1"))
+        if found is None:
+            return self._expand(r, default, None) if default is not None else b""
+        if name in self.random_maps:
+            choices = found.split("|")
+            found = choices[self.choose(len(choices))]
+        return found.encode("latin-1")
+
+    cdef bytes _variable(self, Run r, str name):
+        cdef View v = r.v
+        if name in HEADERS:
+            return b", ".join(v.values(IN_HEADER, HEADERS[name]))
+        if name == "REQUEST_URI":
+            return r.seen
+        if name == "QUERY_STRING":
+            return r.args or b""
+        if name == "HTTPS":
+            return b"on" if v.scheme == 2 else b"off"
+        if name == "REQUEST_SCHEME":
+            return b"https" if v.scheme == 2 else b"http"
+        if name == "REQUEST_FILENAME" or name == "SCRIPT_FILENAME":
+            # A server's rules come before Apache has made a file name of the path.
+            return self.document_root + r.path if self.directory else r.path
+        if name == "REQUEST_METHOD":
+            return v.p[:v.h.method_len]
+        if name == "REMOTE_ADDR" or name == "CONN_REMOTE_ADDR" or name == "REMOTE_HOST":
+            return v.client
+        if name == "THE_REQUEST":
+            return _first_line(v)
+        if name == "SERVER_NAME":
+            return v.host()
+        if name == "SERVER_PORT":
+            return _port(v)
+        if name == "SERVER_PROTOCOL":
+            return b"HTTP/1.1" if v.h.minor else b"HTTP/1.0"
+        if name == "DOCUMENT_ROOT":
+            return self.document_root
+        if name == "IS_SUBREQ":
+            return b"false"
+        if name in TIMES:
+            return time.strftime(TIMES[name], time.localtime(v.clock())).encode()
+        return b""                      # PATH_INFO
+
+    cdef int _set_environment(self, Run r, bytes text) except -1:
+        name, _, value = text.partition(b":")
+        if name.startswith(b"!"):
+            r.environment.pop(name[1:], None)
+        else:
+            r.environment[name] = value
+        return 0
+
+    cdef bint _cookie(self, Run r, bytes text) except -1:
+        """Set a cookie as [CO=NAME:VALUE:DOMAIN[:MINUTES[:PATH[:SECURE[:HTTPONLY[:SAMESITE]]]]]] says."""
+        separator = b";" if text.startswith(b";") else b":"
+        fields = text.lstrip(b";").split(separator) + [b""] * 8
+        name, value, domain, minutes, path, secure, http_only, same_site = fields[:8]
+        line = name + b"=" + value + b"; path=" + (path or b"/")
+        if domain:
+            line += b"; domain=" + domain
+        if minutes.strip(b"-").isdigit() and int(minutes):
+            line += b"; max-age=%d" % (int(minutes) * 60)
+        if secure.lower() in (b"true", b"1", b"secure"):
+            line += b"; secure"
+        if http_only.lower() in (b"true", b"1", b"httponly"):
+            line += b"; HttpOnly"
+        if same_site and same_site.lower() not in (b"false", b"0"):
+            line += b"; SameSite=" + same_site
+        if not name or unprintable(line.replace(b" ", b"")):
+            return False
+        r.v.edits(True).append(b"Set-Cookie", line)
+        return True
+
+
+cdef Respond failed(int status):
+    """A status with its page."""
+    return answer(status, b"Content-Type: text/html; charset=utf-8\r\n", page(status))
+
+
+cdef bint absolute(bytes url) noexcept:
+    """Whether this is a URL with one of the schemes that mod_rewrite knows."""
+    cdef const char *p = PyBytes_AS_STRING(url)
+    if PyBytes_GET_SIZE(url) == 0 or p[0] == 47:
+        return False
+    return url[:12].lower().startswith(SCHEMES)
+
+
+cdef bytes _port(View v):
+    cdef bytes rest = v.p[v.h.host + v.h.host_len:v.h.host + v.h.hostport_len]
+    return rest[1:] if len(rest) > 1 else b"443" if v.scheme == 2 else b"80"
+
+
+cdef bytes site_of(View v):
+    """scheme://host[:port] of the request."""
+    cdef bytes port = _port(v)
+    cdef bytes usual = b"443" if v.scheme == 2 else b"80"
+    cdef bytes made = (b"https://" if v.scheme == 2 else b"http://") + v.host()
+    return made if port == usual else made + b":" + port
+
+
+cdef bytes reduced(View v, bytes url):
+    """A URL of the site itself as a path."""
+    cdef bytes scheme, rest, authority, path
+    scheme, _, rest = url.partition(b"://")
+    if scheme.lower() != (b"https" if v.scheme == 2 else b"http"):
+        return url
+    authority, _, path = rest.partition(b"/")
+    name, _, port = authority.partition(b":")
+    if name.lower() != v.host().lower():
+        return url
+    if (port or (b"443" if v.scheme == 2 else b"80")) != _port(v):
+        return url
+    return b"/" + path
+
+
+cdef bytes _first_line(View v):
+    cdef uint32_t end = 0
+    while v.p[end] != 13:
+        end += 1
+    return PyBytes_FromStringAndSize(v.p, end)
+
+
+cdef bytes _group(match, int index):
+    if match is None:
+        return b""
+    try:
+        return match.group(index) or b""
+    except IndexError:
+        return b""
+
+
+cdef bytes _escaped(bytes value, str special, bint plain_space):
+    """A reference as flag B wants it: letters, digits and underscores stay, or all but the characters named."""
+    cdef Py_ssize_t i
+    cdef int c
+    cdef bytes marked = None if special is None else special.encode("latin-1")
+    out = bytearray()
+    for i in range(PyBytes_GET_SIZE(value)):
+        c = <unsigned char>PyBytes_AS_STRING(value)[i]
+        if marked is not None:
+            kept = not bytes((c,)) in marked
+        else:
+            kept = 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 95
+        if kept:
+            out.append(c)
+        elif c == 32 and marked is None and not plain_space:
+            out.append(43)
+        else:
+            out += b"%%%02X" % c
+    return bytes(out)
+
+
+cdef bint unprintable(bytes text) noexcept:
+    """Whether there is a space or a control character."""
+    cdef Py_ssize_t i
+    cdef unsigned char c
+    for i in range(PyBytes_GET_SIZE(text)):
+        c = <unsigned char>PyBytes_AS_STRING(text)[i]
+        if c <= 32 or c == 127:
+            return True
+    return False
+
+
+def _texts(kind, left, right):
+    """As Apache: equal, or else the shorter one is less, and only among equally long ones the characters decide."""
+    if kind != "equal":
+        left = (len(left), left)
+        right = (len(right), right)
+    if kind == "equal":
+        return left == right
+    if kind == "less":
+        return left < right
+    if kind == "more":
+        return left > right
+    return left <= right if kind == "at_most" else left >= right
+
+
+def _numbers(kind, left, right):
+    return {"eq": left == right, "ne": left != right, "lt": left < right, "le": left <= right, "gt": left > right,
+            "ge": left >= right}[kind]
+
+
+def _atoi(value):
+    """As C's atoi: the number a text begins with, or 0."""
+    text = value.strip()
+    sign = text[:1] if text[:1] in (b"-", b"+") else b""
+    digits = text[len(sign):len(sign) + 18]
+    end = 0
+    while end < len(digits) and 48 <= digits[end] <= 57:
+        end += 1
+    return int(sign + digits[:end]) if end else 0

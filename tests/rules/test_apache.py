@@ -1,0 +1,452 @@
+"""Rules of Apache beside Apache itself: the same file, the same requests, the same fate."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+import pytest
+
+from gateway.config import ConfigError, load
+from gateway.explain.asked import Asked
+from gateway.explain.stage import Stage
+from tests.support.apache import Apache, Fate, normal
+from tests.support.programs import needs
+
+
+@dataclass(frozen=True)
+class Case:
+    """A set of rules, where they stand, what exists, and requests: target, or (target, header lines, host)."""
+
+    rules: str
+    requests: Sequence[str | tuple[str, Sequence[str], str]]
+    local: bool = True
+    exists: Sequence[str] = field(default=())
+
+
+WWW = "www.example.com"
+CASES = {
+    "wordpress": Case(
+        """\
+<IfModule mod_rewrite.c>
+RewriteEngine On
+RewriteRule .* - [E=HTTP_AUTHORIZATION:%{HTTP:Authorization}]
+RewriteBase /
+RewriteRule ^index\\.php$ - [L]
+RewriteCond %{REQUEST_FILENAME} !-f
+RewriteCond %{REQUEST_FILENAME} !-d
+RewriteRule . /index.php [L]
+</IfModule>
+""",
+        [
+            "/",
+            "/index.php",
+            "/hello",
+            "/hello/world?page=2",
+            "/style.css",
+            "/img/",
+            "/img/a.png",
+            "/img/b.png",
+            "/a%20b",
+        ],
+        exists=["/index.php", "/style.css", "/img/a.png"],
+    ),
+    "drupal": Case(
+        """\
+RewriteEngine on
+RewriteRule "/\\.|^\\.(?!well-known/)" - [F]
+RewriteCond %{HTTP_HOST} ^example\\.com$ [NC]
+RewriteRule ^ http://www.example.com%{REQUEST_URI} [L,R=301]
+RewriteCond %{REQUEST_URI} ^(.*)?/(install\\.php) [OR]
+RewriteCond %{REQUEST_URI} ^(.*)?/(rebuild\\.php)
+RewriteCond %{REQUEST_URI} !core
+RewriteRule ^ %1/core/%2 [L,QSA,R=301]
+RewriteCond %{REQUEST_URI} !=/favicon.ico
+RewriteCond %{REQUEST_FILENAME} !-f
+RewriteRule ^ index.php [L]
+RewriteRule ^(.+/.*|autoload)\\.php($|/) - [F]
+""".replace('"/\\.|^\\.(?!well-known/)"', "^\\.(?!well-known/)"),
+        [
+            "/",
+            "/node/1?x=y",
+            "/.git/config",
+            "/.well-known/acme",
+            "/install.php",
+            "/sub/install.php?a=b",
+            "/core/install.php",
+            "/favicon.ico",
+            ("/a/b?c", [], "example.com"),
+            ("/a", [], "EXAMPLE.com"),
+            "/rebuild.php",
+        ],
+        exists=["/index.php", "/favicon.ico"],
+    ),
+    "nextcloud": Case(
+        """\
+RewriteEngine on
+RewriteCond %{HTTP_USER_AGENT} DavClnt
+RewriteRule ^$ /remote.php/webdav/ [L,R=302]
+RewriteRule .* - [env=HTTP_AUTHORIZATION:%{HTTP:Authorization}]
+RewriteRule ^\\.well-known/carddav /remote.php/dav/ [R=301,L]
+RewriteRule ^\\.well-known/caldav /remote.php/dav/ [R=301,L]
+RewriteRule ^remote/(.*) remote.php [QSA,L]
+RewriteRule ^(?:build|tests|config|lib|3rdparty|templates)/.* - [R=404,L]
+RewriteRule ^\\.well-known/(?!acme-challenge|pki-validation) /index.php [QSA,L]
+RewriteRule ^ocm-provider/?$ index.php [QSA,L]
+RewriteRule ^(?:\\.(?!well-known)|autotest|occ|issue|indie|db_|console).* - [R=404,L]
+""",
+        [
+            "/",
+            ("/", ["User-Agent: Microsoft-WebDAV DavClnt"], WWW),
+            "/.well-known/carddav",
+            "/.well-known/caldav?x=1",
+            "/remote/dav?a=b",
+            "/config/config.php",
+            "/.well-known/webfinger?resource=a",
+            "/.well-known/acme-challenge/x",
+            "/.htaccess2",
+            "/occ",
+            "/console.php",
+            "/ocm-provider",
+            "/ocm-provider/",
+            "/apps/files",
+        ],
+        exists=["/remote.php", "/index.php"],
+    ),
+    "canonical": Case(
+        """\
+RewriteEngine On
+RewriteCond %{HTTP_HOST} !^www\\. [NC]
+RewriteCond %{HTTP_HOST} ^(.+)$
+RewriteRule ^(.*)$ http://www.%1$1 [R=301,L]
+""",
+        [
+            "/a?b=c",
+            ("/a?b=c", [], "example.com"),
+            ("/a%20b/%C3%A9?x=%20y", [], "shop.example.com:8080"),
+            ("/", [], "WWW.x"),
+        ],
+        local=False,
+    ),
+    "https": Case(
+        """\
+RewriteEngine On
+RewriteCond %{HTTPS} off
+RewriteCond %{HTTP:X-Forwarded-Proto} !=https
+RewriteRule ^/?(.*) https://%{SERVER_NAME}/$1 [R=308,L]
+RewriteCond %{HTTPS} on
+RewriteRule ^ /never
+""",
+        [
+            "/a?b",
+            ("/a", ["X-Forwarded-Proto: https"], WWW),
+            ("/a", ["X-Forwarded-Proto: http"], "x.example:81"),
+            ("/a%3Fb", [], WWW),
+            ("/a%0Ab", [], WWW),
+        ],
+        local=False,
+    ),
+    "slashes": Case(
+        """\
+RewriteEngine On
+RewriteBase /
+RewriteCond %{REQUEST_FILENAME} !-d
+RewriteRule ^(.+)/$ /$1 [R=301,L]
+RewriteCond %{REQUEST_FILENAME} -d
+RewriteRule [^/]$ %{REQUEST_URI}/ [R=302,L]
+""",
+        ["/a/", "/a/?x=y", "/dir", "/dir/", "/a", "/", "/a%20b/"],
+        exists=["/dir/x"],
+    ),
+    "queries": Case(
+        """\
+RewriteEngine On
+RewriteRule ^/qsa$ /t?n=1 [QSA,L]
+RewriteRule ^/qsd$ /t [QSD,L]
+RewriteRule ^/new$ /t?n=1 [L]
+RewriteRule ^/gone$ /t? [L]
+RewriteRule ^/b/(.*)$ /t?q=$1 [B,L]
+RewriteRule ^/bs/(.*)$ /t?q=$1 [B=&,L]
+RewriteRule ^/bnp/(.*)$ /t?q=$1 [B,BNP,L]
+RewriteRule ^/rq/(.*)$ /t?q=$1 [R,L]
+RewriteRule ^/ne/(.*)$ /t#$1 [R,NE,L]
+RewriteRule ^/e/(.*)$ /t#$1 [R,L]
+RewriteRule ^/qsl/(.*)$ /$1?z=1 [QSL,L]
+RewriteCond %{QUERY_STRING} (?:^|&)id=([0-9]+)(?:&|$)
+RewriteRule ^/item$ /item/%1? [R=301,L]
+RewriteRule ^/keep$ /kept [R=301,L]
+RewriteRule ^/3f/(.*)$ /x/$1 [L]
+RewriteRule ^/3fa/(.*)$ /x/$1 [UnsafeAllow3F,L]
+""",
+        [
+            "/qsa",
+            "/qsa?a=b",
+            "/qsd?a=b",
+            "/new?a=b",
+            "/gone?a=b",
+            "/b/x%20y%26z=1",
+            "/bs/x&y%2Bz",
+            "/bnp/x%20y",
+            "/rq/a%20b",
+            "/ne/x-y",
+            "/e/x",
+            "/item?id=7",
+            "/item?a=b&id=77&c",
+            "/item?id=x",
+            "/keep?a=%20b",
+            "/3f/a%3Fb",
+            "/3fa/a%3Fb",
+            "/3f/ab?c",
+            "/none?x",
+        ],
+        local=False,
+    ),
+    "conditions": Case(
+        """\
+RewriteEngine On
+RewriteCond %{REQUEST_METHOD} ^POST$ [OR]
+RewriteCond %{QUERY_STRING} ^a$ [OR]
+RewriteCond %{QUERY_STRING} ^b$
+RewriteCond %{HTTP_COOKIE} !(^|;\\s*)no=
+RewriteRule ^/or$ /or-yes [L]
+RewriteCond %{HTTP:X-Number} -ge10
+RewriteCond %{HTTP:X-Number} -lt20
+RewriteRule ^/number$ /number-yes [L]
+RewriteCond %{HTTP:X-Word} >=m
+RewriteCond %{HTTP:X-Word} <p
+RewriteRule ^/word$ /word-yes [L]
+RewriteCond %{HTTP:X-Word} =MORE [NC]
+RewriteRule ^/same$ /same-yes [L]
+RewriteCond %{HTTP:X-Word} =""
+RewriteRule ^/same$ /same-empty [L]
+RewriteCond $1-%{REQUEST_URI} ^([a-z]+)-/back/([a-z]+)/\\1
+RewriteRule ^/never$ /back-never
+RewriteCond $1:%{HTTP_HOST} ^(.)(.*):www
+RewriteRule ^/back/(.*)$ /b/%2%1/$1 [L]
+RewriteCond %{THE_REQUEST} "^GET /req%20x\\?y HTTP/1\\.1$"
+RewriteRule ^ /request-yes [L]
+RewriteRule !^/(or|same|word|number|back|other|request) /not-$0 [L]
+RewriteRule ^/OTHER$ /nc [NC,L]
+""".replace("RewriteCond $1-%{REQUEST_URI} ^([a-z]+)-/back/([a-z]+)/\\1\nRewriteRule ^/never$ /back-never\n", ""),
+        [
+            "/or?a",
+            "/or?b",
+            "/or",
+            ("/or?a", ["Cookie: x=y; no=1"], WWW),
+            ("/number", ["X-Number: 10"], WWW),
+            ("/number", ["X-Number: 9"], WWW),
+            ("/number", ["X-Number: 20"], WWW),
+            ("/number", ["X-Number: 19x"], WWW),
+            "/number",
+            ("/word", ["X-Word: more"], WWW),
+            ("/word", ["X-Word: p"], WWW),
+            ("/word", ["X-Word: lamb"], WWW),
+            ("/same", ["X-Word: more"], WWW),
+            "/same",
+            ("/same", ["X-Word: x"], WWW),
+            "/back/abc",
+            "/req%20x?y",
+            "/other",
+            "/zzz",
+        ],
+        local=False,
+    ),
+    "flow": Case(
+        """\
+RewriteEngine On
+RewriteRule ^/c(.*)$ /d$1 [C]
+RewriteRule ^/d/yes(.*)$ /chained$1 [C]
+RewriteRule ^/chained/x$ /chained/end
+RewriteRule ^/s/ - [S=1]
+RewriteRule ^/(.*)$ /unskipped/$1 [C]
+RewriteRule ^/unskipped/chained(.*)$ /chained$1
+RewriteRule ^/(s|unskipped)/n(.*)-(.*)$ /$1/n$2_$3 [N=5]
+RewriteRule ^/unskipped/forbidden$ - [F]
+RewriteRule ^/unskipped/gone$ - [G]
+RewriteRule ^/unskipped/(4[0-9]+)$ - [R=451]
+RewriteRule ^/unskipped/end$ /ended [END]
+RewriteRule ^/ended$ /never
+RewriteRule ^/unskipped/red$ /target [R=303]
+RewriteRule target$ /%{HTTP_HOST}/$0 [R=307,L]
+RewriteRule ^/unskipped/abs$ http://other.example/x [L]
+RewriteRule ^/unskipped/self$ http://www.example.com/own [L]
+RewriteRule ^/unskipped/pt$ /passed [PT]
+RewriteRule ^/passed /never
+RewriteRule ^/unskipped/env$ - [E=A:1,E=B:x$0,E=!A]
+RewriteCond %{ENV:A}%{ENV:B} ^x(.*)$
+RewriteRule ^ /env%1 [L]
+""",
+        [
+            "/cx",
+            "/c/yes",
+            "/c/yes/x",
+            "/s/",
+            "/s/a",
+            "/forbidden",
+            "/gone",
+            "/404",
+            "/end",
+            "/red",
+            "/abs",
+            "/self",
+            "/pt",
+            "/env",
+            "/other",
+            "/s/n-",
+            "/na-b-c",
+        ],
+        local=False,
+    ),
+    "rounds": Case(
+        """\
+RewriteEngine On
+RewriteBase /
+RewriteRule ^a$ b
+RewriteRule ^b$ c [L]
+RewriteRule ^c$ d [L]
+RewriteRule ^e$ f [END]
+RewriteRule ^f$ g [L]
+RewriteRule ^loop$ loop2 [L]
+RewriteRule ^loop2$ loop [L]
+RewriteRule ^same$ same [L]
+RewriteRule ^arg$ arg?x=1 [L]
+RewriteRule ^grow(.*)$ growx$1 [N]
+RewriteRule ^once/(.*)$ /twice/$1 [E=V:1]
+RewriteCond %{ENV:REDIRECT_V} =1
+RewriteRule ^twice/(.*)$ /thrice/$1 [L]
+""",
+        ["/a", "/b", "/e", "/f", "/loop", "/same", "/arg?y=2", "/once/x", "/twice/x"],
+        exists=["/once/", "/twice/", "/thrice/"],
+    ),
+    "cookies": Case(
+        """\
+RewriteEngine On
+RewriteRule ^/one$ - [CO=a:b:.example.com]
+RewriteRule ^/two$ /t [CO=a:$0:.example.com:0:/p:secure:httponly:lax,R]
+""",
+        ["/one", "/two", "/none"],
+        local=False,
+    ),
+    "maps": Case(
+        """\
+RewriteEngine on
+RewriteMap words txt:{map}
+RewriteMap any rnd:{map}
+RewriteMap low int:tolower
+RewriteMap up int:toupper
+RewriteMap esc int:escape
+RewriteMap unesc int:unescape
+RewriteRule ^/w/([^/]+)$ /found/${{words:$1|none}} [L]
+RewriteRule ^/n/([^/]+)$ /found/${{words:$1}}x [L]
+RewriteRule ^/l/(.*)$ /${{low:$1}}/${{up:$1}} [L]
+RewriteRule ^/d/(.*)$ /${{words:${{low:$1}}|${{up:$1}}}} [L]
+RewriteRule ^/e/(.*)$ /x?${{esc:$1}} [L]
+RewriteRule ^/u/(.*)$ /x?${{unesc:%{{QUERY_STRING}}}} [L]
+RewriteRule ^/r$ /${{any:one}} [L]
+""",
+        ["/w/red", "/w/blue", "/w/zz", "/n/zz", "/l/AbC", "/d/RED", "/d/Zz", "/e/a%20b", "/u/x?a%20b", "/r"],
+        local=False,
+    ),
+}
+MAP = "# colours\nred rot\nblue blau  # comment\none eins\n"
+
+
+@pytest.fixture(scope="module")
+def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apache]:
+    directory = tmp_path_factory.mktemp("apache")
+    (directory / "words.map").write_text(MAP)
+    sets = {name: (rules(name, directory), case.local, case.exists) for name, case in CASES.items()}
+    with Apache(directory, sets) as process:
+        yield process
+
+
+def rules(name: str, directory: Path) -> str:
+    text = CASES[name].rules
+    return text.format(map=directory / "words.map") if name == "maps" else text
+
+
+def stage(directory: Path, name: str) -> Stage:
+    case = CASES[name]
+    (directory / "words.map").write_text(MAP)
+    (directory / "rules.txt").write_text(rules(name, directory))
+    (directory / "site.yaml").write_text(
+        'frontends: [{listen: "127.0.0.1:80"}]\nbackends: {app: {servers: ["127.0.0.1:1"]}}\nroutes:\n'
+        f"  - apache: {{file: rules.txt, context: {'directory' if case.local else 'server'}, exists: {list(case.exists)}}}\n"
+        "  - backend: app\n"
+    )
+    return Stage(load(directory / "site.yaml"))
+
+
+def ours(found: Stage, target: str, headers: Sequence[str], host: str) -> Fate:
+    fields = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in headers))
+    result = found.rehearse(Asked("GET", "http", host, target, fields))
+    if "refused" in result:
+        return Fate("status", result["refused"][0])
+    lines = result.get("lines") or (result.get("edits") or {}).get("with", "")
+    cookies = tuple(
+        line.split(":", 1)[1].strip().lower() for line in lines.splitlines() if line.lower().startswith("set-cookie")
+    )
+    if result["outcome"] == "backend":
+        path, _, query = result["head"].split(" ")[1].partition("?")
+        return Fate("to", 200, unquote_to_bytes(path), unquote_to_bytes(query), cookies)
+    if result["status"] in range(300, 400):
+        location = next(line for line in result["lines"].splitlines() if line.startswith("Location:"))
+        return Fate("redirect", result["status"], normal(location[10:]), b"", cookies)
+    return Fate("status", result["status"], cookies=cookies)
+
+
+@needs("apache2")
+@pytest.mark.parametrize("name", CASES)
+def test_the_same_fate_as_with_apache(apache: Apache, tmp_path: Path, name: str) -> None:
+    differ = []
+    with stage(tmp_path, name) as found:
+        for request in CASES[name].requests:
+            target, headers, host = (request, (), WWW) if isinstance(request, str) else request
+            theirs = apache.fate(name, target, headers, host)
+            mine = ours(found, target, headers, host)
+            if mine != theirs:
+                differ.append((request, mine, theirs))
+    assert not differ, "\n".join(f"{request}\n  gateway {mine}\n  apache  {theirs}" for request, mine, theirs in differ)
+
+
+def site_with(directory: Path, text: str, extra: str = "") -> Path:
+    (directory / "x.htaccess").write_text("RewriteEngine on\n" + text)
+    path = directory / "site.yaml"
+    path.write_text(
+        'frontends: [{listen: "127.0.0.1:80"}]\n'
+        'backends: {app: {servers: ["127.0.0.1:1"]}, shop: {servers: [{name: s, address: "10.0.0.1:8080"}]}}\n'
+        f"routes:\n  - apache: x.htaccess\n  - backend: app\n{extra}"
+    )
+    return path
+
+
+def test_proxying_leads_to_backends(tmp_path: Path) -> None:
+    rules = "RewriteRule ^shop/(.*) http://shop/s/$1 [P,QSA]\nRewriteRule ^api$ http://10.0.0.1:8080/v1?x=$0 [P]\n"
+    with Stage(load(site_with(tmp_path, rules))) as found:
+        for url, backend, line in (
+            ("/shop/a?b=c", "shop", "GET /s/a?b=c HTTP/1.1"),
+            ("/api", "shop", "GET /v1?x=api HTTP/1.1"),
+            ("/other", "app", "GET /other HTTP/1.1"),
+        ):
+            result = found.rehearse(Asked("GET", "http", WWW, url))
+            assert (result["backend"], result["head"].split("\r\n")[0]) == (backend, line)
+
+
+def test_an_encoded_slash_is_not_found_as_with_apache(tmp_path: Path) -> None:
+    with Stage(load(site_with(tmp_path, "RewriteRule ^admin/ - [F]\n"))) as found:
+        assert found.rehearse(Asked("GET", "http", WWW, "/admin%2Fx"))["status"] == 404
+        assert found.rehearse(Asked("GET", "http", WWW, "/%61dmin/x"))["status"] == 403
+
+
+def test_mistakes_are_told_with_the_line_of_the_file(tmp_path: Path) -> None:
+    path = site_with(tmp_path, "RewriteMap m txt:none.map\nAddType x\nRewriteRule ^a http://shp/ [P]\n")
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    text = str(caught.value).replace(f"{tmp_path}/", "")
+    assert text.splitlines() == [
+        "site.yaml:4:13: x.htaccess:2: cannot read none.map: no such file or directory",
+        "site.yaml:4:13: x.htaccess:3: AddType is not supported: only RewriteEngine, -Base, -Cond, -Rule and -Map are",
+    ]
+    site_with(tmp_path, "RewriteRule ^a http://shp/ [P]\n")
+    with pytest.raises(ConfigError, match=r"x.htaccess:2: P leads to shp, .* \(did you mean shop\?\)"):
+        load(path)

@@ -1,0 +1,140 @@
+"""Apache as the oracle of its own rules: every set of rules on a port of its own, and what became of each request."""
+
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote_to_bytes
+
+from tests.support.programs import SEARCH
+from tests.support.raw import RawClient
+from tests.support.waiting import answers, eventually, free_port
+
+MODULES = "/usr/lib/apache2/modules"
+CONFIGURATION = """\
+ServerRoot {directory}
+PidFile {directory}/pid
+ErrorLog {directory}/error.log
+LogLevel warn
+ServerName www.example.com:80
+KeepAlive Off
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule headers_module {modules}/mod_headers.so
+LoadModule rewrite_module {modules}/mod_rewrite.so
+LoadModule status_module {modules}/mod_status.so
+LoadModule proxy_module {modules}/mod_proxy.so
+LoadModule proxy_http_module {modules}/mod_proxy_http.so
+ThreadsPerChild 4
+MaxRequestWorkers 4
+StartServers 1
+Header always set X-File "expr=%{{REQUEST_FILENAME}}"
+Header always set X-Path-Info "expr=%{{PATH_INFO}}"
+Header always set X-Query "expr=%{{QUERY_STRING}}"
+"""
+HOST = """\
+Listen 127.0.0.1:{port}
+<VirtualHost 127.0.0.1:{port}>
+ServerName www.example.com:80
+DocumentRoot {root}
+{rules}
+<Directory {root}>
+AllowOverride All
+Require all granted
+# Answers whether there is a file or not.
+SetHandler server-status
+</Directory>
+</VirtualHost>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What became of a request: "to" a local path and query, "redirect" to a URL, or "status"."""
+
+    kind: str
+    status: int
+    where: bytes = b""
+    query: bytes = b""
+    cookies: tuple[str, ...] = ()
+
+
+class Apache:
+    """Apache with each of `sets` (name → rules, whether they stand in .htaccess, files that exist). A context manager."""
+
+    def __init__(self, directory: Path, sets: Mapping[str, tuple[str, bool, Sequence[str]]]) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[bytes] | None = None
+        self.ports: dict[str, int] = {}
+        self.roots: dict[str, Path] = {}
+        text = CONFIGURATION.format(directory=directory, modules=MODULES)
+        if os.geteuid() == 0:
+            text += "User www-data\nGroup www-data\n"
+        for name, (rules, local, files) in sets.items():
+            root = self.roots[name] = directory / name
+            root.mkdir()
+            for file in files:
+                path = root / file.lstrip("/")
+                (path if file.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+                if not file.endswith("/"):
+                    path.write_text("content")
+            maps = [line for line in rules.splitlines() if line.startswith("RewriteMap")]
+            if local:
+                (root / ".htaccess").write_text("\n".join(line for line in rules.splitlines() if line not in maps))
+            port = self.ports[name] = free_port()
+            inline = "RewriteEngine on\n" + "\n".join(maps) if local else rules
+            text += HOST.format(port=port, root=root, rules=inline if local and maps else "" if local else rules)
+        (directory / "apache.conf").write_text(text)
+        for path in (directory, *directory.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        for path in directory.parents:
+            if path.stat().st_uid == os.geteuid() and path != Path("/"):
+                path.chmod(path.stat().st_mode | 0o011)
+
+    def __enter__(self) -> Self:
+        environment = {**os.environ, "PATH": SEARCH}
+        with (self._directory / "out").open("wb") as output:
+            process = self._process = subprocess.Popen(
+                ["apache2", "-f", str(self._directory / "apache.conf"), "-DFOREGROUND"],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
+            )  # fmt: skip
+        ports = list(self.ports.values())
+        eventually(lambda: process.poll() is not None or all(answers("127.0.0.1", port) for port in ports), "apache2")
+        assert process.poll() is None, (self._directory / "out").read_text()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        try:
+            self._process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def fate(self, name: str, target: str, headers: Sequence[str] = (), host: str = "www.example.com") -> Fate:
+        """What the rules called `name` make of a GET."""
+        with RawClient(self.ports[name]) as client:
+            answer = client.get(target, *headers, host=host)
+        cookies = tuple(value.lower() for key, value in answer.fields if key.lower() == "set-cookie")
+        if answer.status in range(300, 400):
+            return Fate("redirect", answer.status, normal(answer.header("Location") or ""), b"", cookies)
+        if answer.status != 200:
+            return Fate("status", answer.status, cookies=cookies)
+        path = (answer.header("X-File") or "") + (answer.header("X-Path-Info") or "")
+        root = str(self.roots[name])
+        assert path.startswith(root), path
+        query = answer.header("X-Query") or ""
+        return Fate("to", 200, path[len(root) :].encode("latin-1"), unquote_to_bytes(query), cookies)
+
+
+def normal(url: str) -> bytes:
+    """A URL whose escapes are all decoded but those of what would end a part: for comparing."""
+    return unquote_to_bytes(
+        url.replace("%2f", "%252f").replace("%2F", "%252f").replace("%3f", "%253f").replace("%3F", "%253f")
+    )
