@@ -43,9 +43,11 @@ def read(site: Site) -> Files:
     files = Files()
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
-    if site.load_reports:
-        loc: Loc = ("load_reports", "key_file")
-        secret = files.read(site.load_reports.key_file, loc, private=True)
+    for name, part in (("load_reports", site.load_reports), ("cluster", site.cluster)):
+        if part is None:
+            continue
+        loc: Loc = (name, "key_file")
+        secret = files.read(part.key_file, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
     for i, frontend in enumerate(site.frontends):
@@ -67,6 +69,14 @@ def _log_directory(site: Site) -> Iterator[Finding]:
         directory = Path(site.access_log.path).parent
         if not directory.is_dir():
             yield Finding(("access_log", "path"), f"there is no directory {directory}")
+
+
+def secret(path: Path) -> bytes:
+    """The key in a file that is its owner's alone. Raises OSError, or ValueError saying what is wrong."""
+    key = _read(path, private=True).strip()
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError(f"{path}: the key is too short: at least {MIN_KEY_BYTES} bytes")
+    return key
 
 
 def _read(path: Path, *, private: bool) -> bytes:

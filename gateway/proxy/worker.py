@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 
 NOTICE = 1.0
 """Seconds that a draining worker leaves to silent clients: a request that is on its way would be lost."""
+PULSE = 0.25
+"""Seconds between two signs of life on the Board, by which the heartbeat knows that requests are answered."""
 DRAIN_STEP = 0.05
 """Seconds between two looks at who is still there."""
 
@@ -55,6 +57,8 @@ class Worker:
         self._draining: asyncio.Task[None] | None = None
         self._drain_seconds = inherited.snapshot.site.drain
         self._apply(Apply(inherited.snapshot, inherited.cells), inherited.sockets)
+        self._board, self._number = inherited.board, inherited.number
+        self._beat()
         loop.add_reader(self._channel, self._hear)
         loop.add_signal_handler(signal.SIGTERM, self._drain)
 
@@ -94,6 +98,11 @@ class Worker:
             self._channel.send(message)
         except Closed:
             self._drain()
+
+    def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._board.set_pulse(self._number, time.monotonic())
+        loop.call_later(PULSE, self._beat)
 
     def _hear(self) -> None:
         try:
