@@ -94,6 +94,7 @@ class Serial:
         speed = getattr(termios, f"B{baud}", None)
         if speed is None:
             raise NoLink(f"{path}: {baud} is not a speed of serial lines")
+        self._line = -1
         try:
             self._line = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
             tty.setraw(self._line)
@@ -102,6 +103,8 @@ class Serial:
             settings[4] = settings[5] = speed
             termios.tcsetattr(self._line, termios.TCSANOW, settings)
         except (OSError, termios.error) as error:
+            if self._line >= 0:
+                os.close(self._line)
             raise NoLink(f"{path}: {error}") from None
         self._read = bytearray()
         self._unsent = b""
@@ -188,8 +191,14 @@ class Disk:
                 return
 
     def close(self) -> None:
-        """Let the thread end."""
+        """Let the thread end; what it holds is closed once it has, if the disk lets it."""
         self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+        if not self._thread.is_alive():
+            os.close(self._disk)
+            self._theirs.close()
+        self._ours.close()
 
     def _work(self) -> None:
         import mmap  # noqa: PLC0415
