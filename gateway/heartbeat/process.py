@@ -408,7 +408,7 @@ class Heartbeat:
     def _probe(self, lane: Lane) -> Job:
         """Ask whether somebody has the address; go on as soon as nobody has answered for a moment."""
         interval = self._cluster.heartbeat.interval
-        pause = min(0.02, interval / 4)
+        pause = min(0.01, interval / 4)
         end = clock() + CONTEST
         while clock() < end:
             lane.contender = None

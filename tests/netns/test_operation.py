@@ -218,3 +218,19 @@ for _ in range(3000):
     (peer,) = [node for node in gw2.ask()["nodes"] if node["name"] == "gw1"]
     assert peer["alive"]
     assert gw1.ask()["addresses"][0]["state"] == "owner"
+
+
+def test_an_upgrade_moves_the_address_and_both_go_on(pair):
+    pair.boot()
+    gw1, gw2 = pair.gateways
+    old = min(gw1.pids())
+    with Watch(pair) as watch:
+        time.sleep(0.5)
+        os.kill(old, signal.SIGUSR2)
+        wait_for(gw2.has, "gw2 to have the address", 10.0)
+        wait_for(lambda: old not in gw1.pids(), "the old gateway to end", 10.0)
+        wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "the new heartbeat of gw1", 10.0)
+        time.sleep(0.3)
+        seen = watch.finish()
+    assert seen.outage < 0.5
+    assert seen.speakers() == ["gw1", "gw2"]
