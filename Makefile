@@ -5,6 +5,7 @@
 #   PYTEST    arguments of pytest, such as PYTEST="tests/wire -k chunked"
 #   FUZZ_SECONDS  how long `make fuzz` goes on (60)
 #   BENCH     arguments of the benchmarks, such as BENCH="--cases TLS --rounds 9"
+#   FAILOVER  arguments of the failover bench, such as FAILOVER="--rounds 5"
 #   SECONDS   how long the soak lasts (600)
 
 PYTHON ?= python3
@@ -26,7 +27,7 @@ INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constra
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test style types build format bench bench-quick micro soak fuzz peers clean
+.PHONY: help demo test style types build format bench bench-quick micro soak failover fuzz peers clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +64,9 @@ micro: peers $(VENV)/.tools $(VENV)/.built  ## instructions of every hot functio
 soak: $(VENV)/.tools $(VENV)/.built  ## mixed traffic with faults for ten minutes: nothing may grow, all is explained
 	@$(BIN)/python -m bench.soak --seconds $(SECONDS)
 
+failover: peers $(VENV)/.tools $(VENV)/.built  ## outages that clients see, fault by fault, and beside keepalived (as root)
+	@$(BIN)/python -m bench.failover $(FAILOVER)
+
 fuzz: $(VENV)/.tools $(VENV)/.built  ## the parsers on damaged messages, FUZZ_SECONDS (60) long
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
 
@@ -72,10 +76,11 @@ clean:  ## back to a fresh clone: the environment goes, too
 	find gateway qos -name '*.so' -delete -o -name '*.c' -delete
 	find .ci gateway loadagent qos bench tests -name __pycache__ -exec rm -rf {} +
 
-# Programs that tests and benchmark run beside the gateway. RUNLEVEL keeps Debian from starting their services.
+# Programs that tests and benchmark run beside the gateway, and what makes its hosts (iproute2, nftables). RUNLEVEL keeps Debian from starting their services.
 peers:
 	@missing=; \
-	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind; do \
+	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
+	    ip:iproute2 nft:nftables keepalived:keepalived; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	for pair in openssl/ssl.h:libssl-dev; do \

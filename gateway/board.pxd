@@ -79,8 +79,10 @@ cdef class Board:
     # workers write here, but never anything but the present minute.
     cdef uint8_t *session_cells
     cdef uint64_t *seed                 # of the hashes, so that nobody can aim at a cell
+    cdef double *pulses                 # by worker: when it last said that it lives
 
     cdef int _slot(self, int slot) except -1
+    cdef int _worker(self, int worker) except -1
     cdef uint32_t source_cell(self, int row, const char *name, uint32_t n) noexcept nogil
     cdef int from_source(self, const uint32_t *cells) noexcept nogil
 

@@ -40,7 +40,8 @@ cdef class Board:
         cdef size_t times = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(TimeRow)
         cdef size_t sessions = <size_t>MAX_SERVERS * SESSION_CELLS
         cdef bint new = fd < 0
-        self.size = rows + cells + counts + times + sources + sessions + SOURCE_ROWS * sizeof(uint64_t)
+        cdef size_t seeds = SOURCE_ROWS * sizeof(uint64_t)
+        self.size = rows + cells + counts + times + sources + sessions + seeds + MAX_WORKERS * sizeof(double)
         self.base = NULL
         if fd < 0:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC)
@@ -57,6 +58,7 @@ cdef class Board:
         self.source_cells = <uint16_t *>(self.base + rows + cells + counts + times)
         self.session_cells = <uint8_t *>(self.base + rows + cells + counts + times + sources)
         self.seed = <uint64_t *>(self.base + rows + cells + counts + times + sources + sessions)
+        self.pulses = <double *>(self.base + rows + cells + counts + times + sources + sessions + seeds)
         if new:
             self.seed[0], self.seed[1] = (int.from_bytes(os.urandom(8), "little") for _ in range(SOURCE_ROWS))
 
@@ -68,6 +70,11 @@ cdef class Board:
         if not 0 <= slot < MAX_SERVERS:
             raise IndexError(f"slot {slot} is not on the board (0 to {MAX_SERVERS - 1})")
         return slot
+
+    cdef int _worker(self, int worker) except -1:
+        if not 0 <= worker < MAX_WORKERS:
+            raise IndexError(f"worker {worker} is not on the board (0 to {MAX_WORKERS - 1})")
+        return worker
 
     cdef uint32_t source_cell(self, int row, const char *name, uint32_t n) noexcept nogil:
         """Where a source is counted: FNV-1a with a secret start, then mixed."""
@@ -159,8 +166,7 @@ cdef class Board:
 
     def add_in_flight(self, int slot, int worker, int count):
         """What workers do in compiled code when they pick or finish; here for tests and for explaining."""
-        if not 0 <= worker < MAX_WORKERS:
-            raise IndexError(f"worker {worker} is not on the board (0 to {MAX_WORKERS - 1})")
+        self._worker(worker)
         self.in_flight_cells[self._slot(slot) * MAX_WORKERS + worker] += count
 
     def requests(self, int slot):
@@ -190,6 +196,13 @@ cdef class Board:
             total += self.count(slot, i).busy_seconds
         return total
 
+    def pulse(self, int worker):
+        """When the worker last said that it lives, in seconds of the monotonic clock; 0.0: never."""
+        return self.pulses[self._worker(worker)]
+
+    def set_pulse(self, int worker, double now):
+        self.pulses[self._worker(worker)] = now
+
     def clear_server(self, int slot):
         """Forget everything about the server in `slot`; called when the slot is given to another server."""
         cdef ServerRow *row = &self.servers[self._slot(slot)]
@@ -204,8 +217,7 @@ cdef class Board:
     def clear_worker(self, int worker, int slots):
         """Zero what a worker that is gone had under way, at the servers in the first `slots` rows and from clients."""
         cdef int slot
-        if not 0 <= worker < MAX_WORKERS:
-            raise IndexError(f"worker {worker} is not on the board (0 to {MAX_WORKERS - 1})")
+        self._worker(worker)
         for slot in range(min(slots, MAX_SERVERS)):
             self.in_flight_cells[slot * MAX_WORKERS + worker] = 0
             self.count(slot, worker).waiting_since = 0

@@ -1,4 +1,4 @@
-"""The command `gateway`: run, upgrade, reload, check, explain, test, schema, demo."""
+"""The command `gateway`."""
 
 import json
 import os
@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -161,6 +161,93 @@ def _load(site: Path, *, network: bool = True) -> "Loaded":
     try:
         return load(site) if network else load(site, lambda _: ["192.0.2.1"])
     except ConfigError as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("site", type=SITE_FILE)
+@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
+@click.option("--metrics", is_flag=True, help="Figures in the text format of Prometheus.")
+def status(site: Path, *, as_json: bool, metrics: bool) -> None:
+    """Show the cluster as the gateway of SITE on this machine sees it: nodes, links, addresses, history."""
+    from gateway.heartbeat import show  # noqa: PLC0415
+
+    answer = _ask_heartbeat(site, "status")
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        click.echo((show.metrics if metrics else show.text)(answer), nl=False)
+
+
+@main.command()
+@click.argument("site", type=SITE_FILE)
+@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="How long to wait.")
+def evacuate(site: Path, timeout: float) -> None:
+    """Give every shared address away, one after the other, and wait until others have them; `gateway join` returns.
+
+    The exit status is 1 if an address is still here: nobody else could take it.
+    """
+    answer = _ask_heartbeat(site, "drain")
+    end = time.monotonic() + timeout
+    while True:
+        node = answer["node"]
+        elsewhere = [item for item in answer["addresses"] if item["owner"] not in (None, node)]
+        if len(elsewhere) == len(answer["addresses"]):
+            for item in elsewhere:
+                click.echo(f"{item['address']} is at {item['owner']}")
+            return
+        if time.monotonic() > end:
+            here = ", ".join(item["address"] for item in answer["addresses"] if item["owner"] in (None, node))
+            click.echo(f"nobody else has taken {here}", err=True)
+            sys.exit(1)
+        time.sleep(0.05)
+        answer = _ask_heartbeat(site, "status")
+
+
+@main.command()
+@click.argument("site", type=SITE_FILE)
+def standby(site: Path) -> None:
+    """Give every shared address away as soon as another can take it, and take none."""
+    click.echo(f"{_ask_heartbeat(site, 'standby')['node']} is on standby")
+
+
+@main.command()
+@click.argument("site", type=SITE_FILE)
+def join(site: Path) -> None:
+    """Take part again, after `gateway standby` or `gateway evacuate`."""
+    click.echo(f"{_ask_heartbeat(site, 'join')['node']} takes part")
+
+
+def _ask_heartbeat(site: Path, command: str) -> dict[str, Any]:
+    """The answer of the heartbeat of the gateway that runs `site` on this machine; ends the program without one."""
+    from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
+
+    try:
+        return ask(_load(site, network=False).site.admin.sockets, command)
+    except NoAnswer as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--listen", required=True, metavar="IP:PORT", help="UDP address to answer on, such as 192.168.7.9:694.")
+@click.option("--key-file", required=True, type=SITE_FILE, help="The cluster's key; its owner's alone.")
+@click.option("--longest", default=2.0, show_default=True, metavar="SECONDS", help="Largest dead_after it will serve.")
+def witness(listen: str, key_file: Path, longest: float) -> None:
+    """Be the third voice of a cluster of two, so that never both of them own an address.
+
+    It keeps nothing on disk: for so long as --longest after a start it gives its voice to nobody.
+    """
+    from gateway.config import address, files  # noqa: PLC0415
+    from gateway.heartbeat import witness_process  # noqa: PLC0415
+    from gateway.heartbeat.links import NoLink  # noqa: PLC0415
+    from gateway.supervisor import set_up_log  # noqa: PLC0415
+
+    set_up_log()
+    try:
+        witness_process.run(address.listen(listen), files.secret(key_file), longest)
+    except (ValueError, OSError, NoLink) as error:
         click.echo(str(error), err=True)
         sys.exit(1)
 

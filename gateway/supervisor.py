@@ -43,6 +43,8 @@ ORDERS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, s
 """Signals that the supervisor obeys."""
 CONTROL: Final = -1
 """Stands for a worker's number where control is meant."""
+HEARTBEAT: Final = -2
+"""The same for the heartbeat process."""
 QUICK: Final = 1.0
 """Seconds: a child that lives shorter than this is not started again at once."""
 HOPELESS: Final = 3
@@ -56,7 +58,7 @@ LINGER: Final = 3600.0
 
 @dataclass(slots=True)
 class Child:
-    """A process of the tree: a worker by its number, or CONTROL."""
+    """A process of the tree: a worker by its number, CONTROL or HEARTBEAT."""
 
     number: int
     pid: int
@@ -70,7 +72,7 @@ class Child:
     @property
     def name(self) -> str:
         """As in the log."""
-        return "control" if self.number == CONTROL else f"worker {self.number}"
+        return _name(self.number)
 
 
 class Supervisor:
@@ -129,6 +131,8 @@ class Supervisor:
         self._start(CONTROL)
         for number in self._sockets.workers:
             self._start(number)
+        if self._snapshot.site.cluster is not None:
+            self._start(HEARTBEAT)
         while self._children or self._successor is not None or (self._due and not self._stopping):
             for key, _ in self._selector.select(self._patience()):
                 if key.data is None:
@@ -218,13 +222,16 @@ class Supervisor:
             for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 signal.signal(ignored, signal.SIG_IGN)  # terminals and `kill` send these to the whole group
             self._let_go(number, ours)
+            _name_process({CONTROL: "gw-control", HEARTBEAT: "gw-heartbeat"}.get(number, f"gw-worker-{number}"))
+            if number == HEARTBEAT:
+                status = self._heartbeat(theirs)
+                return
             work = self._control(theirs) if number == CONTROL else self._worker(number, theirs)
-            _name_process("gw-control" if number == CONTROL else f"gw-worker-{number}")
             _drop_privileges(self._account)
             work()
             status = 0
         except BaseException:
-            log.exception("%s ends", "control" if number == CONTROL else f"worker {number}")
+            log.exception("%s ends", _name(number))
         finally:
             logging.shutdown()
             sys.stdout.flush()
@@ -246,6 +253,16 @@ class Supervisor:
 
         inherited = process.Inheritance(self._board, self._snapshot, self._sockets.reports, channel)
         return lambda: process.run(inherited)
+
+    def _heartbeat(self, channel: Channel) -> int:
+        from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
+
+        try:
+            process.run(process.Inheritance(self._board, self._snapshot, channel, self._account))
+        except process.CannotStart as reason:
+            log.error("no heartbeat: %s", reason)
+            return 1
+        return 0
 
     def _let_go(self, number: int, ours: Channel) -> None:
         """Close what belongs to the supervisor and to other children: a copy would hide that its owner died."""
@@ -285,7 +302,7 @@ class Supervisor:
 
     def _announce(self, child: Child) -> None:
         """Say once that the site is open."""
-        if self._announced or child.number == CONTROL:
+        if self._announced or child.number < 0:
             return
         self._announced = True
         site = self._snapshot.site
@@ -338,7 +355,9 @@ class Supervisor:
         if child.retiring or self._stopping:
             log.info("%s (pid %d) %s", child.name, child.pid, how)
             if self._stopping and not any(other.number >= 0 for other in self._children.values()):
-                self._stop_control()
+                self._stop_others()
+            elif child.number == HEARTBEAT and self._snapshot.site.cluster is not None and not self._stopping:
+                self._start(HEARTBEAT)  # by the new site file
             return
         quick = time.monotonic() - child.born < QUICK
         failures = self._failures[child.number] = self._failures.get(child.number, 0) + 1 if quick else 0
@@ -381,6 +400,7 @@ class Supervisor:
         self._clear_rows(set(snapshot.slots.values()) - set(self._snapshot.slots.values()))
         before, self._sockets = self._sockets, sockets
         self._cells = 1 + max(leaving | before.workers.keys() | sockets.workers.keys())
+        of_old = self._snapshot
         self._loaded, self._found, self._snapshot = loaded, found, snapshot
         self._account = account
         before_log, self._log_fd = self._log_fd, log_fd
@@ -389,16 +409,28 @@ class Supervisor:
         before.close_except(sockets)
         packet = packed(snapshot)
         for child in list(self._children.values()):
+            if child.number == HEARTBEAT and self._cluster_changed(of_old):
+                self._retire(child, 0.0)
             self._pass_on(child, packet, before, log_changed=log_fd != before_log)
         if before_log is not None and before_log != log_fd and before_log > 2:
             os.close(before_log)
-        self._due = {n: due for n, due in self._due.items() if n == CONTROL or n in sockets.workers}
+        self._due = {n: due for n, due in self._due.items() if n < 0 or n in sockets.workers}
         self._silent &= sockets.workers.keys()
         running = {child.number for child in self._children.values() if not child.retiring}
+        if of_old.site.cluster is None and loaded.site.cluster is not None and HEARTBEAT not in self._due:
+            self._start(HEARTBEAT)
         for number in sockets.workers:
             if number not in running and number not in self._due:
                 self._start(number)
         log.info("reloaded: version %d of the site file", snapshot.version)
+
+    def _cluster_changed(self, before: Snapshot) -> bool:
+        """Whether a reload says something else about nodes and addresses: then the heartbeat begins anew."""
+        was, now = before.site, self._snapshot.site
+        key = was.cluster.key_file if was.cluster is not None else None
+        return (was.node, was.cluster, was.user) != (now.node, now.cluster, now.user) or (
+            key is not None and before.files[key] != self._snapshot.files.get(key)
+        )
 
     def _inquire(self, site: Site, account: Account | None) -> Found:
         """What is known of the dns: entries of `site`, and what there is to know of those that are new."""
@@ -439,6 +471,8 @@ class Supervisor:
             new = reports if reports is not before.reports else None
             news = Apply(snapshot, self._cells)
             self._send(child, news, (new.fileno(),) if new is not None else ())
+        elif child.number == HEARTBEAT:
+            self._send(child, Apply(snapshot, self._cells))
         elif child.number not in self._sockets.workers:
             self._retire(child, LINGER)
         else:
@@ -482,16 +516,19 @@ class Supervisor:
 
     def _let_workers_finish(self, seconds: float) -> None:
         workers = [child for child in self._children.values() if child.number >= 0]
+        for child in self._children.values():  # first the addresses: new clients then go where they are served
+            if child.number == HEARTBEAT and not child.retiring:
+                self._send(child, Drain(max(seconds, GRACE)))
         self._sockets.close_except(Sockets())
         for child in workers:
             self._retire(child, seconds)
         if not workers:
-            self._stop_control()
+            self._stop_others()
 
-    def _stop_control(self) -> None:
+    def _stop_others(self) -> None:
         """Control goes last: while requests run, somebody must watch the servers."""
         for child in self._children.values():
-            if child.number == CONTROL and not child.retiring:
+            if child.number < 0 and not child.retiring:
                 child.retiring = True
                 child.kill_at = time.monotonic() + GRACE
                 self._send(child, Drain(0))
@@ -557,7 +594,7 @@ class Supervisor:
         notify(f"MAINPID={successor.pid}")
         log.info("upgrade: pid %d has taken over; what runs here may finish", successor.pid)
         self._let_workers_finish(LINGER)
-        self._stop_control()  # reports and checks are the successor's now
+        self._stop_others()  # addresses, reports and checks are the successor's now
 
     def _give_up(self, successor: upgrade.Successor, why: str) -> None:
         """The successor failed: let it finish what it may have accepted, and go on."""
@@ -606,6 +643,10 @@ class Supervisor:
         self._rows = max([self._rows, *(row + 1 for row in rows)])
 
 
+def _name(number: int) -> str:
+    return {CONTROL: "control", HEARTBEAT: "heartbeat"}.get(number, f"worker {number}")
+
+
 def _how(status: int) -> str:
     """How a process ended, by what waitpid returned."""
     code = os.waitstatus_to_exitcode(status)
@@ -635,6 +676,8 @@ def _open_log(site: Site) -> int | None:
 
 def _account(site: Site) -> Account | None:
     """Whom to become, or None where there is nothing to give up."""
+    if os.geteuid() != 0 and site.cluster is not None:
+        raise StartError("sharing addresses (cluster) needs root: only root may move them")
     if os.geteuid() != 0 or site.user == "root":
         return None
     try:

@@ -59,6 +59,10 @@ def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
         for i, frontend in enumerate(site.frontends)
         if "name" in frontend.model_fields_set
     )
+    if site.cluster and site.node not in site.cluster.nodes:
+        names = ", ".join(site.cluster.nodes)
+        message = f"this node, {site.node}, is none of {names}: set `node:`{suggest(site.node, site.cluster.nodes)}"
+        yield Finding(("cluster", "nodes"), message, key=True)
     for name, backend in site.backends.items():
         yield from _twice(
             (("backends", name, "servers", i, "name"), server.name, f"the server name {server.name} is used")

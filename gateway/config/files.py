@@ -47,21 +47,13 @@ def read(site: Site) -> Files:
     files = Files()
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
-    loc: Loc
-    if site.load_reports:
-        loc = ("load_reports", "key_file")
-        secret = files.read(site.load_reports.key_file, loc, private=True)
+    for path, loc in _keys(site):
+        secret = files.read(path, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
-    for name, backend in site.backends.items():
-        if backend.affinity and backend.affinity.key_file:
-            loc = ("backends", name, "affinity", "key_file")
-            secret = files.read(backend.affinity.key_file, loc, private=True)
-            if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
-                files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
     for i, frontend in enumerate(site.frontends):
         for j, pair in enumerate(frontend.tls.certificates if frontend.tls else ()):
-            loc = ("frontends", i, "tls", "certificates", j)
+            loc: Loc = ("frontends", i, "tls", "certificates", j)
             cert = files.read(pair.cert, (*loc, "cert"))
             key = files.read(pair.key, (*loc, "key"), private=True)
             if cert is not None and key is not None:
@@ -76,6 +68,17 @@ def read(site: Site) -> Files:
             _read_function(files, route.python.function, ("routes", i, "python"))
     files.findings.extend(_log_directory(site))
     return files
+
+
+def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
+    """Yield each file of a shared secret, and where it is named."""
+    if site.load_reports:
+        yield site.load_reports.key_file, ("load_reports", "key_file")
+    if site.cluster:
+        yield site.cluster.key_file, ("cluster", "key_file")
+    for name, backend in site.backends.items():
+        if backend.affinity and backend.affinity.key_file:
+            yield backend.affinity.key_file, ("backends", name, "affinity", "key_file")
 
 
 def _read_rules(files: Files, model: Apache, site: Site, loc: Loc) -> None:
@@ -118,6 +121,14 @@ def _log_directory(site: Site) -> Iterator[Finding]:
         directory = Path(site.access_log.path).parent
         if not directory.is_dir():
             yield Finding(("access_log", "path"), f"there is no directory {directory}")
+
+
+def secret(path: Path) -> bytes:
+    """The key in a file that is its owner's alone. Raises OSError, or ValueError saying what is wrong."""
+    key = _read(path, private=True).strip()
+    if len(key) < MIN_KEY_BYTES:
+        raise ValueError(f"{path}: the key is too short: at least {MIN_KEY_BYTES} bytes")
+    return key
 
 
 def _read(path: Path, *, private: bool) -> bytes:

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from gateway.config.fields import NAME
 from gateway.config.model import Site
 
 
@@ -15,8 +14,6 @@ def schema() -> dict[str, Any]:
     backend["required"].remove("name")
     parts = made["properties"]
     parts["frontends"]["minItems"] = 1
-    parts["backends"] |= {"propertyNames": {"pattern": f"^{NAME.pattern}$"}, "additionalProperties": _BACKEND}
-    del parts["backends"]["patternProperties"]
     parts["pages"]["propertyNames"] = {"pattern": "^[45][0-9]{2}$"}
     parts["access_log"] |= {
         "anyOf": [{"enum": ["off", False]}, {"$ref": "#/$defs/AccessLog"}],
@@ -30,15 +27,16 @@ def schema() -> dict[str, Any]:
     }
 
 
-_BACKEND = {"$ref": "#/$defs/Backend"}
-
-
 def _plain(made: Any) -> Any:
     """Without what only repeats a name, and without defaults that nobody can write."""
     if isinstance(made, list):
         return [_plain(item) for item in made]
     if not isinstance(made, dict):
         return made
+    if "patternProperties" in made:  # so that an editor says which name is wrong
+        ((pattern, inner),) = made["patternProperties"].items()
+        rest = {key: value for key, value in made.items() if key != "patternProperties"}
+        return _plain({**rest, "propertyNames": {"pattern": pattern}, "additionalProperties": inner})
     return {
         key: {name: _plain(item) for name, item in value.items()} if key == "properties" else _plain(value)
         for key, value in made.items()

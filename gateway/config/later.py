@@ -6,7 +6,9 @@ Supporting a key means taking its entry out of here.
 from typing import Final
 
 KEYS: Final = {
-    "": "admin cluster dns maintenance qos sites",
+    "": "dns maintenance qos sites",
+    "admin": "listen token_file",
+    "cluster": "listen",
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "tls",

@@ -24,6 +24,7 @@ from pydantic import (
 
 from gateway.config import template
 from gateway.config.address import Address, Listen
+from gateway.config.cluster import Cluster
 from gateway.config.expectation import SiteTest
 from gateway.config.fields import (
     NAME,
@@ -77,6 +78,7 @@ __all__ = [
     "Backend",
     "Certificate",
     "Check",
+    "Cluster",
     "Expect",
     "Frontend",
     "Limits",
@@ -889,6 +891,16 @@ def _named_backends(value: object) -> object:
     return {key: {**item, "name": key} if isinstance(item, dict) else item for key, item in value.items()}
 
 
+class Admin(Model):
+    """How operators reach a running gateway."""
+
+    sockets: File = Field(
+        "/run/gateway",
+        validate_default=True,
+        description="Directory of the Unix sockets that `gateway status` and its like talk to.",
+    )
+
+
 class Site(Model):
     """A whole site file."""
 
@@ -912,6 +924,10 @@ class Site(Model):
     )
     load_reports: Annotated[LoadReports | None, Given()] = Field(
         None, description="Receive the reports of load agents. Default: none are received."
+    )
+    admin: Admin = Field(default_factory=Admin, description="How operators reach a running gateway.")
+    cluster: Annotated[Cluster | None, Given()] = Field(
+        None, description="The gateways of this site and the addresses they share. Default: this one is alone."
     )
     resolver: Resolver = Field(default_factory=Resolver, description="Whom to ask for the servers of dns: entries.")
     frontends: tuple[Frontend, ...] = Field((), description="Entrances for clients.")

@@ -30,6 +30,8 @@ SHARE = 0.001
 """Seconds that a thread which prepares a snapshot may keep the traffic waiting."""
 BATCH = 100
 """Routes freed at a time."""
+PULSE = 0.25
+"""Seconds between two signs of life on the Board, by which the heartbeat knows that requests are answered."""
 DRAIN_STEP = 0.05
 """Seconds between two looks at who is still there."""
 
@@ -65,6 +67,8 @@ class Worker:
         self._applying: asyncio.Task[None] | None = None
         sys.setswitchinterval(SHARE)
         self._adopt(self._plan.prepare(inherited.snapshot, inherited.cells), inherited.sockets)
+        self._board, self._number = inherited.board, inherited.number
+        self._beat()
         loop.add_reader(self._channel, self._hear)
         loop.add_signal_handler(signal.SIGTERM, self._drain)
 
@@ -134,6 +138,11 @@ class Worker:
             self._channel.send(message)
         except Closed:
             self._drain()
+
+    def _beat(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._board.set_pulse(self._number, time.monotonic())
+        loop.call_later(PULSE, self._beat)
 
     def _hear(self) -> None:
         try:

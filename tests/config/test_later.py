@@ -4,6 +4,7 @@ from gateway.config import explain, later
 from tests.config.conftest import BASE, Refuse
 
 SAMPLE = """\
+node: gw1
 frontends:
   - listen: "127.0.0.1:80"
     »http2: true
@@ -18,10 +19,10 @@ backends:
 routes:
   - backend: app
   - »site: auto
-»admin: {listen: "127.0.0.1:8900"}
+admin: {»listen: "127.0.0.1:8900", »token_file: a}
 »qos: {classes: []}
 »maintenance: {hosts: []}
-»cluster: {}
+cluster: {»listen: 7945, key_file: »none, nodes: {gw1: 10.0.0.1}}
 »sites: {}
 »dns: {}
 tests:
@@ -36,7 +37,7 @@ def test_every_later_key(refuse: Refuse) -> None:
             key = piece.partition(":")[0]
             messages.append("cannot read" if piece.startswith("none") else f"{key} is not supported yet")
     refuse(SAMPLE, *messages)
-    assert sum(len(keys.split()) for keys in later.KEYS.values()) == len(messages) - 2
+    assert sum(len(keys.split()) for keys in later.KEYS.values()) == len(messages) - 3
 
 
 def test_later_keys_belong_to_mappings_that_exist_and_are_not_there_yet() -> None:

@@ -1,0 +1,183 @@
+"""Outages that clients see, fault by fault: two gateways with a witness, and the same hosts with keepalived.
+
+Hosts are network namespaces on one switch (tests/netns/lab.py). A client asks the shared address a hundred times a
+second, each time on a new connection; the outage is the longest time between two answers. A capture at the switch
+counts how often a host spoke for the address after another one had taken over. Run as root.
+"""
+
+import argparse
+import json
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from bench.machine import facts
+from tests.netns.lab import PYTHON, VIP, Gateway, Lab, Seen, Watch, missing, wait_for
+
+BEFORE: Final = 0.5
+AFTER: Final = 1.0
+PATIENCE: Final = 8.0
+"""Seconds until a takeover must have happened."""
+
+
+class Heartbeat:
+    """Our own."""
+
+    def __init__(self, lab: Lab, interval: str, dead_after: str) -> None:
+        self.lab = lab
+        self.name = f"gateway {interval}/{dead_after}"
+        lab.boot(lab.cluster(interval, dead_after))
+
+    def restore(self, gateway: Gateway) -> None:
+        """Bring a host back as a backup."""
+        if not gateway.pids():
+            gateway.boot()
+        wait_for(lambda: gateway.ask()["addresses"][0]["state"] == "backup", f"{gateway.name} to be back", 20.0)
+        time.sleep(0.6)
+
+
+class Keepalived:
+    """The same hosts with keepalived; the gateway serves, and knows nothing of the address."""
+
+    def __init__(self, lab: Lab, advert: float) -> None:
+        self.lab = lab
+        self.name = f"keepalived {advert * 1000:.0f}ms"
+        self._advert = advert
+        for priority, gateway in zip((150, 100), lab.gateways, strict=True):
+            gateway.write({})
+            site = gateway.directory / "site.yaml"
+            site.write_text(
+                f"node: {gateway.name}\nworkers: 1\ndrain: 1s\nfrontends: [{{listen: '0.0.0.0:80'}}]\n"
+                f"routes: [{{respond: {{body: {gateway.name}}}}}]\n"
+            )
+            (gateway.directory / "keepalived.conf").write_text(self._configuration(priority))
+        for gateway in lab.gateways:
+            self._boot(gateway)
+            time.sleep(1.0)
+        wait_for(lab.gateways[0].has, "the address", 10.0)
+
+    def _configuration(self, priority: int) -> str:
+        return (
+            "global_defs {\n vrrp_garp_master_refresh 10\n}\n"
+            "vrrp_instance one {\n state BACKUP\n nopreempt\n interface eth0\n virtual_router_id 51\n version 3\n"
+            f" priority {priority}\n advert_int {self._advert:g}\n virtual_ipaddress {{\n  {VIP}/24\n }}\n}}\n"
+        )
+
+    def _boot(self, gateway: Gateway) -> None:
+        gateway.boot()
+        where = gateway.directory
+        for stale in ("pid", "vrrp_pid", "checkers_pid"):  # of one that was killed: the next would think it runs
+            (where / stale).unlink(missing_ok=True)
+        pids = [f"--{kind}={where}/{kind}" for kind in ("pid", "vrrp_pid", "checkers_pid")]
+        with (where / "keepalived.log").open("ab") as log:
+            gateway.start("keepalived", "-n", "-l", "-f", str(where / "keepalived.conf"), *pids, log=log)
+
+    def restore(self, gateway: Gateway) -> None:
+        """Bring a host back as a backup; what a dead one left is removed by hand."""
+        if not gateway.pids():
+            gateway.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
+            self._boot(gateway)
+        time.sleep(2.5)
+
+
+System = Heartbeat | Keepalived
+Fault = Callable[[Lab, Gateway], None]
+FAULTS: Final[dict[str, tuple[Fault, Fault]]] = {
+    # how it begins, how it ends
+    "kill -9 of all": (lambda _, host: host.signal_all(signal.SIGKILL), lambda *_: None),
+    "SIGSTOP of all": (
+        lambda _, host: host.signal_all(signal.SIGSTOP),
+        lambda _, host: host.signal_all(signal.SIGCONT),
+    ),
+    "link down": (lambda lab, host: lab.unplug(host.name), lambda lab, host: lab.plug(host.name)),
+    "partition": (lambda lab, host: lab.cut(host.name), lambda lab, _: lab.heal()),
+}
+
+
+def play(system: System, fault: tuple[Fault, Fault]) -> Seen:
+    """One fault of the owner, from peace to peace."""
+    lab = system.lab
+    begin, end = fault
+    for host in lab.hosts.values():
+        lab.rejoin(host.name)
+    owner, other = sorted(lab.gateways, key=lambda gateway: not gateway.has())
+    with Watch(lab) as watch:
+        time.sleep(BEFORE)
+        begin(lab, owner)
+        wait_for(other.has, f"{other.name} to take over", PATIENCE)
+        time.sleep(AFTER)
+        end(lab, owner)
+        time.sleep(AFTER)
+        seen = watch.finish()
+    if owner.has() and other.has() and isinstance(system, Keepalived):
+        owner.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
+    system.restore(owner)
+    return seen
+
+
+def measure(system: System, rounds: int) -> dict[str, dict[str, float]]:
+    """Each fault so often."""
+    found: dict[str, dict[str, float]] = {}
+    for name, fault in FAULTS.items():
+        outages, doubles, lost = [], 0, 0
+        for _ in range(rounds):
+            try:
+                seen = play(system, fault)
+            except AssertionError as problem:
+                print(f"  {system.name}, {name}: {problem}", file=sys.stderr)  # noqa: T201
+                lost += 1
+                break
+            outages.append(seen.outage)
+            doubles += max(0, len(seen.speakers()) - 2)
+        if outages:
+            found[name] = {
+                "median": statistics.median(outages),
+                "worst": max(outages),
+                "rounds": len(outages),
+                "second_owner": doubles,
+                "not_taken": lost,
+            }
+            row = found[name]
+            print(  # noqa: T201
+                f"{system.name:<24}{name:<18}{row['median'] * 1000:>9.0f}{row['worst'] * 1000:>9.0f}"
+                f"{len(outages):>8}{doubles:>14}",
+                flush=True,
+            )
+    return found
+
+
+def main() -> None:
+    """Print the table; write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--only", choices=("default", "short", "keepalived"), action="append")
+    parser.add_argument("--output", type=Path)
+    options = parser.parse_args()
+    if problem := missing():
+        sys.exit(f"left out: {problem}")
+    print(f"{'':<24}{'fault':<18}{'median ms':>9}{'worst':>9}{'rounds':>8}{'second owner':>14}")  # noqa: T201
+    results: dict[str, object] = {"machine": facts(), "python": PYTHON}
+    systems: dict[str, Callable[[Lab], System]] = {
+        "default": lambda lab: Heartbeat(lab, "100ms", "400ms"),
+        "short": lambda lab: Heartbeat(lab, "20ms", "80ms"),
+        "keepalived": lambda lab: Keepalived(lab, 0.1),
+    }
+    for name in options.only or systems:
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            Lab(Path(directory), witness=name != "keepalived") as lab,
+        ):
+            Path(directory).chmod(0o755)
+            system = systems[name](lab)
+            results[system.name] = measure(system, options.rounds)
+    if options.output:
+        options.output.write_text(json.dumps(results, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

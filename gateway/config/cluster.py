@@ -1,0 +1,257 @@
+"""The part of the site file about the gateways of one site: who they are, and which addresses they share."""
+
+import re
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_address, ip_interface
+from typing import Annotated, Final, TypeAlias
+
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
+
+from gateway.config.address import Listen
+from gateway.config.fields import (
+    Duration,
+    File,
+    Flag,
+    Given,
+    Model,
+    Name,
+    PositiveDuration,
+    Some,
+    Text,
+    Whole,
+    at_least,
+    text,
+)
+from gateway.config.problem import Fault, suggest
+
+PORT: Final = 694
+"""UDP, ha-cluster in the registry of IANA."""
+WITNESS: Final = "witness"
+"""No node can have this name: it is the third voice's."""
+MAX_ADDRESSES: Final = 32
+MAX_NODES: Final = 16
+_INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
+
+
+def _ip(value: object) -> str:
+    written = text(value, "an IP address")
+    try:
+        return ip_address(written).compressed
+    except ValueError:
+        raise ValueError(f"{written} is not an IP address") from None
+
+
+def _group(value: str) -> str:
+    ip = ip_address(value)
+    if not isinstance(ip, IPv4Address) or not ip.is_multicast:
+        raise ValueError(f"{value} is not an IPv4 multicast group such as 239.0.0.94")
+    return value
+
+
+def _interface_address(value: object) -> IPv4Interface | IPv6Interface:
+    if isinstance(value, IPv4Interface | IPv6Interface):
+        return value
+    written = text(value, "an address such as 192.0.2.10/24")
+    try:
+        found = ip_interface(written)
+    except ValueError:
+        raise ValueError(f"{written} is not an address with its prefix such as 192.0.2.10/24") from None
+    if "/" not in written:
+        raise ValueError(f"{written} needs the length of its network's prefix, such as {written}/24")
+    if found.ip.is_loopback or found.ip.is_multicast or found.ip.is_unspecified or found.ip.is_link_local:
+        raise ValueError(f"{written} cannot be shared")
+    return found
+
+
+def _witness(value: object) -> Listen:
+    if isinstance(value, Listen):
+        return value
+    if isinstance(value, dict) and (name := next(iter(value), "")) in ("disk", "etcd"):
+        raise ValueError(f"witness: {name} is not supported yet")
+    written = text(value, "an address such as 192.168.7.9 or 192.168.7.9:694")
+    host, colon, port = written.rpartition(":")
+    try:
+        if written.startswith("[") or (colon and ":" not in host):
+            ip = ip_address(host.strip("[]"))
+            number = int(port)
+            if not 1 <= number <= 65535:
+                raise ValueError
+            return Listen(ip.compressed, number)
+        return Listen(ip_address(written).compressed, PORT)
+    except ValueError:
+        raise ValueError(f"{written} is not an address such as 192.168.7.9 or 192.168.7.9:694") from None
+
+
+def _interface(value: str) -> str:
+    if not _INTERFACE.fullmatch(value):
+        raise ValueError("expected the name of a network interface such as eth0")
+    return value
+
+
+def _program(value: str) -> str:
+    if not value.startswith("/") or not value.isprintable():
+        raise ValueError("expected the absolute path of a program")
+    return value
+
+
+Ip: TypeAlias = Annotated[str, PlainValidator(_ip), WithJsonSchema({"type": "string", "examples": ["192.168.7.1"]})]
+Interface: TypeAlias = Annotated[Text, AfterValidator(_interface)]
+Program: TypeAlias = Annotated[Text, AfterValidator(_program)]
+Port: TypeAlias = Annotated[Whole, Field(ge=1, le=65535)]
+
+
+class Link(Model):
+    """A way over which beats travel: one of udp, multicast, serial, disk."""
+
+    udp: Annotated[Port | None, Given()] = Field(
+        None, description="Unicast from node to node, on this port. With interface: broadcast there, or nodes."
+    )
+    multicast: Annotated[Annotated[Ip, AfterValidator(_group)] | None, Given()] = Field(
+        None, description="IPv4 group that all nodes join."
+    )
+    serial: Annotated[File | None, Given()] = Field(None, description="Serial line to the other of two nodes.")
+    disk: Annotated[File | None, Given()] = Field(
+        None, description="Block device or file that all nodes share; each writes a block of its own."
+    )
+    interface: Annotated[Interface | None, Given()] = Field(None, description="Network interface (udp, multicast).")
+    nodes: dict[Name, Ip] = Field({}, description="Addresses of the nodes on that interface (udp).")
+    port: Port = Field(PORT, description="UDP port (multicast).")
+    baud: Whole = Field(115200, description="Speed of the line (serial).")
+
+    @property
+    def name(self) -> str:
+        """As in the status."""
+        if self.udp is not None:
+            return f"udp {self.interface}" if self.interface else "udp"
+        if self.multicast is not None:
+            return f"multicast {self.multicast}"
+        return f"serial {self.serial}" if self.serial is not None else f"disk {self.disk}"
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Link":
+        kinds = [kind for kind in ("udp", "multicast", "serial", "disk") if getattr(self, kind) is not None]
+        if len(kinds) != 1:
+            raise Fault("a link is one of udp, multicast, serial, disk")
+        allowed = {"udp": {"interface", "nodes"}, "multicast": {"interface", "port"}, "serial": {"baud"}}
+        for key in self.model_fields_set - {kinds[0]} - allowed.get(kinds[0], set()):
+            raise Fault(f"{key} does not go with {kinds[0]}", key, key=True)
+        return self
+
+
+class Heartbeat(Model):
+    """How the nodes know of each other."""
+
+    interval: Annotated[PositiveDuration, at_least(0.01)] = Field(
+        "100ms", validate_default=True, description="Time between beats."
+    )
+    dead_after: PositiveDuration = Field(
+        "400ms",
+        validate_default=True,
+        description="Silence on every link after which a node is dead; for so long an owner may go on without a vote.",
+    )
+    links: Annotated[tuple[Link, ...], Some()] = Field(
+        default_factory=lambda: (Link(udp=PORT),),
+        description=f"Ways for the beats, all used at once. Default: UDP on port {PORT}, from node to node.",
+    )
+
+    @model_validator(mode="after")
+    def _patient(self) -> "Heartbeat":
+        if self.dead_after < 3 * self.interval:
+            raise Fault("must be at least three times interval: a single lost beat would move addresses", "dead_after")
+        if self.dead_after > 10:
+            raise Fault("must be at most 10s", "dead_after")
+        return self
+
+
+class SharedAddress(Model):
+    """An address that one of the nodes has."""
+
+    address: Annotated[
+        IPv4Interface | IPv6Interface,
+        PlainValidator(_interface_address),
+        WithJsonSchema({"type": "string", "examples": ["192.0.2.10/24", "2001:db8::10/64"]}),
+    ] = Field(description="Address with the length of its network's prefix.")
+    interface: Interface = Field(description="Network interface that it is added to.")
+    prefer: Annotated[Name | None, Given()] = Field(
+        None, description="Node that should have it. Default: the first of nodes."
+    )
+    failback: Flag = Field(default=False, description="It returns to the preferred node once that is back.")
+
+    @property
+    def ip(self) -> str:
+        """The address alone, in its canonical form."""
+        return self.address.ip.compressed
+
+
+class Resource(Model):
+    """A program that runs where an address is."""
+
+    name: Name = Field(description="Name in logs and status.")
+    run: Program = Field(description="Program that takes start, stop and monitor (or status) as its argument.")
+    on: Ip = Field(alias="with", description="The shared address that it goes with.")
+    monitor: Annotated[Duration | None, Given()] = Field(
+        None, description="How often to ask whether it is well. Default: never."
+    )
+    timeout: PositiveDuration = Field("20s", validate_default=True, description="Time for each action.")
+    failures: Annotated[Whole, Field(ge=1, le=100)] = Field(
+        3, description="Failures in a row after which the address moves; before that it is started again."
+    )
+
+
+class Cluster(Model):
+    """The gateways of one site."""
+
+    key_file: File = Field(description="Key that authenticates every beat; nobody but its owner may read the file.")
+    nodes: dict[Name, Ip] = Field(description="Every gateway of the site by name, with its own address.")
+    witness: Annotated[
+        Annotated[
+            Listen,
+            PlainValidator(_witness),
+            WithJsonSchema({"type": "string", "examples": ["192.168.7.9", "192.168.7.9:694"]}),
+        ]
+        | None,
+        Given(),
+    ] = Field(None, description="Where `gateway witness` runs: a third voice, so that two nodes can never both own.")
+    router: Annotated[Ip | None, Given()] = Field(
+        None, description="Who must be in reach of a node that serves. Default: the gateway of the default route."
+    )
+    heartbeat: Heartbeat = Field(default_factory=Heartbeat, description="How the nodes know of each other.")
+    addresses: tuple[SharedAddress, ...] = Field((), description="Addresses that always one of the nodes has.")
+    resources: tuple[Resource, ...] = Field((), description="Programs that run where an address is.")
+    fence: Annotated[Program | None, Given()] = Field(
+        None, description="Program that must succeed before an address of a dead node is taken."
+    )
+    on_takeover: Annotated[Program | None, Given()] = Field(None, description="Program to run after a takeover.")
+    on_release: Annotated[Program | None, Given()] = Field(None, description="Program to run after a release.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Cluster":
+        if not 1 <= len(self.nodes) <= MAX_NODES:
+            raise Fault(f"expected 1 to {MAX_NODES} nodes", "nodes")
+        if WITNESS in self.nodes:
+            raise Fault(f"{WITNESS} is the name of the third voice", "nodes", WITNESS, key=True)
+        if len(self.addresses) > MAX_ADDRESSES:
+            raise Fault(f"at most {MAX_ADDRESSES}", "addresses")
+        self._known(self.nodes)
+        return self
+
+    def _known(self, nodes: Mapping[str, str]) -> None:
+        """Names stand for something."""
+        ips = [shared.ip for shared in self.addresses]
+        for i, shared in enumerate(self.addresses):
+            if shared.prefer is not None and shared.prefer not in nodes:
+                raise Fault(
+                    f"there is no node {shared.prefer}{suggest(shared.prefer, nodes)}", "addresses", i, "prefer"
+                )
+            if shared.ip in ips[:i]:
+                raise Fault(f"{shared.ip} is shared twice", "addresses", i, "address")
+            if shared.ip in nodes.values():
+                raise Fault(f"{shared.ip} is a node's own address", "addresses", i, "address")
+        for i, resource in enumerate(self.resources):
+            if resource.on not in ips:
+                raise Fault(f"{resource.on} is not one of addresses", "resources", i, "with")
+        for i, link in enumerate(self.heartbeat.links):
+            for name in link.nodes.keys() - nodes.keys():
+                raise Fault(
+                    f"there is no node {name}{suggest(name, nodes)}", "heartbeat", "links", i, "nodes", name, key=True
+                )

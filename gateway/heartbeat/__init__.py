@@ -1,0 +1,1 @@
+"""Which gateway answers for the shared addresses: membership, leases, election, takeover."""

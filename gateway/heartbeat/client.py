@@ -1,0 +1,30 @@
+"""The other end of the heartbeat's Unix socket: asks a gateway on this machine."""
+
+import json
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+TIMEOUT: Final = 5.0
+
+
+class NoAnswer(OSError):
+    """Nobody answers; the text says where."""
+
+
+def ask(directory: Path, command: str) -> dict[str, Any]:
+    """Return the answer to `command` of the heartbeat whose sockets are in `directory`. Raises NoAnswer."""
+    path = directory / "heartbeat.sock"
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(TIMEOUT)
+            sock.connect(str(path))
+            sock.sendall(command.encode() + b"\n")
+            parts = []
+            while part := sock.recv(65536):
+                parts.append(part)
+        answer: dict[str, Any] = json.loads(b"".join(parts))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise NoAnswer(f"no heartbeat answers at {path}: {reason.lower()}") from None
+    return answer

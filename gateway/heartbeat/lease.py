@@ -1,0 +1,76 @@
+"""Leases: a voter promises an address to one candidate at a time; a candidate with most promises may own it.
+
+The idea is that of Gray & Cheriton (SOSP 1989), with votes as in quorum consensus (Gifford, SOSP 1979). A voter counts
+from when it heard the request, a candidate from when it sent it, both by a clock of their own that runs through a stop
+of the process (CLOCK_BOOTTIME); only the rates of two clocks are compared, and DRIFT is left for them. So a candidate
+always stops before a voter would promise the address to another, whatever messages do.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gateway.heartbeat.beat import Vote
+
+DRIFT: Final = 0.02
+"""Share by which the rates of two clocks may differ: a thousand times what quartz does."""
+MAX_PROMISES: Final = 256
+NEVER: Final = float("-inf")
+
+
+@dataclass(slots=True)
+class _Promise:
+    vote: Vote
+    until: float
+
+
+class Promises:
+    """A voter's memory. `silent_until`: it promises nothing before: an earlier life of it may have."""
+
+    def __init__(self, silent_until: float) -> None:
+        self._silent_until = silent_until
+        self._promises: dict[str, _Promise] = {}
+
+    def ask(self, vote: Vote, lease: float, now: float) -> bool:
+        """Promise `vote.address` to its candidate for `lease` seconds, unless another has it; whether it is so."""
+        if now < self._silent_until:
+            return False
+        promise = self._promises.get(vote.address)
+        if promise is None or now >= promise.until:
+            if promise is None and len(self._promises) >= MAX_PROMISES:
+                return False
+            self._promises[vote.address] = _Promise(vote, now + lease)
+            return True
+        if (promise.vote.candidate, promise.vote.incarnation) != (vote.candidate, vote.incarnation):
+            return False
+        if vote.sequence > promise.vote.sequence:
+            promise.vote, promise.until = vote, max(promise.until, now + lease)
+        return True
+
+    def release(self, vote: Vote) -> None:
+        """The candidate says in a later beat that it neither has the address nor asks for it."""
+        promise = self._promises.get(vote.address)
+        if (
+            promise is not None
+            and (promise.vote.candidate, promise.vote.incarnation) == (vote.candidate, vote.incarnation)
+            and vote.sequence > promise.vote.sequence
+        ):
+            del self._promises[vote.address]
+
+    def standing(self, now: float) -> Iterator[Vote]:
+        """The promises that bind."""
+        for promise in self._promises.values():
+            if now < promise.until:
+                yield promise.vote
+
+
+def held_until(votes: Mapping[str, float], needed: int, lease: float) -> float:
+    """Until when `needed` votes hold; `votes`: voter → when the request that it answered was sent."""
+    if len(votes) < needed:
+        return NEVER
+    return sorted(votes.values(), reverse=True)[needed - 1] + lease * (1.0 - DRIFT)
+
+
+def held_by_all(votes: Mapping[str, float], voters: Collection[str], lease: float) -> float:
+    """Until when the votes of all `voters` hold."""
+    return min((votes.get(voter, NEVER) for voter in voters), default=NEVER) + lease * (1.0 - DRIFT)

@@ -1,0 +1,307 @@
+"""The ways over which beats travel. Each sends and receives whole messages and never waits."""
+
+import contextlib
+import os
+import socket
+import struct
+import termios
+import threading
+import time
+import tty
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from gateway.config.address import Listen
+from gateway.config.cluster import Cluster
+from gateway.config.cluster import Link as Description
+from gateway.heartbeat.beat import MAX_BYTES
+
+AT_ONCE: Final = 64
+"""Messages read from a link before other work is done: a flood cannot keep a beat from being sent."""
+_FREEBIND: Final = 15
+_BIND_TO_DEVICE: Final = 25
+_BROADCAST: Final = "255.255.255.255"
+
+
+class NoLink(Exception):
+    """A link that cannot be used; the text says why."""
+
+
+class Link(Protocol):
+    """A way for beats."""
+
+    name: str
+
+    def fileno(self) -> int:
+        """What to wait for."""
+        ...
+
+    def send(self, message: bytes) -> None:
+        """Send to everybody on the link; what cannot be sent now is lost, as on any network."""
+        ...
+
+    def receive(self) -> Iterator[bytes]:
+        """What has arrived, at most AT_ONCE messages."""
+        ...
+
+    def close(self) -> None:
+        """Let go."""
+        ...
+
+
+class Udp:
+    """UDP to each of `targets`, from a socket that is bound already."""
+
+    def __init__(self, name: str, sock: socket.socket, targets: Sequence[tuple[str, int]]) -> None:
+        self.name = name
+        self._socket = sock
+        self._targets = list(targets)
+        sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+
+    def fileno(self) -> int:
+        """The socket's descriptor."""
+        return self._socket.fileno()
+
+    def send(self, message: bytes) -> None:
+        """Send to each target."""
+        for target in self._targets:
+            with contextlib.suppress(OSError):
+                self._socket.sendto(message, target)
+
+    def receive(self) -> Iterator[bytes]:
+        """Datagrams."""
+        for _ in range(AT_ONCE):
+            try:
+                yield self._socket.recv(MAX_BYTES + 1)
+            except ConnectionError:
+                continue  # a target that refused an earlier one
+            except OSError:
+                return
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+
+class Serial:
+    """A serial line, raw, with SLIP framing (RFC 1055). What does not fit into the line's buffer is lost."""
+
+    END: Final = b"\xc0"
+
+    def __init__(self, path: Path, baud: int) -> None:
+        self.name = f"serial {path}"
+        speed = getattr(termios, f"B{baud}", None)
+        if speed is None:
+            raise NoLink(f"{path}: {baud} is not a speed of serial lines")
+        self._line = -1
+        try:
+            self._line = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
+            tty.setraw(self._line)
+            settings = termios.tcgetattr(self._line)
+            settings[2] |= termios.CLOCAL | termios.CREAD
+            settings[4] = settings[5] = speed
+            termios.tcsetattr(self._line, termios.TCSANOW, settings)
+        except (OSError, termios.error) as error:
+            if self._line >= 0:
+                os.close(self._line)
+            raise NoLink(f"{path}: {error}") from None
+        self._read = bytearray()
+        self._unsent = b""
+
+    def fileno(self) -> int:
+        """The line's descriptor."""
+        return self._line
+
+    def send(self, message: bytes) -> None:
+        """Send, unless the message before is still waiting for the line: the newest word is not worth a queue."""
+        data = self._unsent or self.frame(message)
+        try:
+            written = os.write(self._line, data)
+        except OSError:
+            written = 0
+        self._unsent = data[written:] if written else b""
+
+    @classmethod
+    def frame(cls, message: bytes) -> bytes:
+        """The message between two ENDs."""
+        return cls.END + message.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc") + cls.END
+
+    def receive(self) -> Iterator[bytes]:
+        """Frames."""
+        try:
+            self._read += os.read(self._line, 65536)
+        except OSError:
+            return
+        *whole, rest = self._read.split(self.END)
+        self._read = rest if len(rest) <= 2 * MAX_BYTES else bytearray()
+        for frame in whole[-AT_ONCE:]:
+            if frame:
+                yield bytes(frame.replace(b"\xdb\xdc", b"\xc0").replace(b"\xdb\xdd", b"\xdb"))
+
+    def close(self) -> None:
+        """Close the line."""
+        os.close(self._line)
+
+
+class Disk:
+    """A block for each node on a disk that all share; whoever reads sees the newest beat of each.
+
+    A thread does the reading and writing, past the page cache where that is possible: a disk may keep it waiting.
+    """
+
+    BLOCK: Final = 8192
+
+    def __init__(self, path: Path, place: int, count: int, period: float) -> None:
+        self.name = f"disk {path}"
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_DSYNC
+        try:
+            try:
+                self._disk = os.open(path, flags | os.O_DIRECT)
+            except OSError:  # a file system that has no such thing
+                self._disk = os.open(path, flags)
+        except OSError as error:
+            raise NoLink(f"{path}: {(error.strerror or '').lower()}") from None
+        self._place, self._count, self._period = place, count, period
+        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        for sock in (self._ours, self._theirs):
+            sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        self._message: bytes | None = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
+
+    def start(self) -> None:
+        """Begin; after forking, as threads do not survive that."""
+        self._thread.start()
+
+    def fileno(self) -> int:
+        """Where the thread delivers."""
+        return self._ours.fileno()
+
+    def send(self, message: bytes) -> None:
+        """Have it written in a moment."""
+        self._message = message
+
+    def receive(self) -> Iterator[bytes]:
+        """What the other nodes' blocks say that is new."""
+        for _ in range(AT_ONCE):
+            try:
+                yield self._ours.recv(self.BLOCK)
+            except OSError:
+                return
+
+    def close(self) -> None:
+        """Let the thread end; what it holds is closed once it has, if the disk lets it."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join(1.0)
+        if not self._thread.is_alive():
+            os.close(self._disk)
+            self._theirs.close()
+        self._ours.close()
+
+    def _work(self) -> None:
+        import mmap  # noqa: PLC0415
+
+        block = mmap.mmap(-1, self.BLOCK)  # aligned, as O_DIRECT wants it
+        seen = [b""] * self._count
+        while not self._closing.is_set():
+            message, self._message = self._message, None
+            if message is not None and len(message) <= self.BLOCK - 4:
+                block[:] = (struct.pack("!I", len(message)) + message).ljust(self.BLOCK, b"\0")
+                with contextlib.suppress(OSError):
+                    os.pwritev(self._disk, [block], self._place * self.BLOCK)
+            for place in range(self._count):
+                if place != self._place:
+                    seen[place] = self._look(block, place, seen[place])
+            time.sleep(self._period)
+
+    def _look(self, block: "memoryview | object", place: int, seen: bytes) -> bytes:
+        try:
+            got = os.preadv(self._disk, [block], place * self.BLOCK)  # type: ignore[list-item]
+        except OSError:
+            return seen
+        content = bytes(block[:got])  # type: ignore[index]
+        if got < 4 or content == seen:
+            return seen
+        (length,) = struct.unpack_from("!I", content)
+        if 0 < length <= got - 4:
+            with contextlib.suppress(OSError):
+                self._theirs.send(content[4 : 4 + length])
+        return content
+
+
+def open_all(cluster: Cluster, me: str) -> list[Link]:
+    """Every link of the cluster, as `me`. Raises NoLink: a link that is missing should not be found out in need."""
+    links: list[Link] = []
+    others = [name for name in cluster.nodes if name != me]
+    for description in cluster.heartbeat.links:
+        if description.udp is not None:
+            links.append(_udp(description, cluster, me, others))
+        elif description.multicast is not None:
+            links.append(_multicast(description, cluster.nodes[me]))
+        elif description.serial is not None:
+            links.append(Serial(description.serial, description.baud))
+        elif description.disk is not None:
+            names = list(cluster.nodes)
+            links.append(Disk(description.disk, names.index(me), len(names), cluster.heartbeat.interval / 2))
+    if cluster.witness is not None:
+        links.append(_witness(cluster.witness, cluster.nodes[me]))
+    return links
+
+
+def bound(host: str, port: int, interface: str | None = None) -> socket.socket:
+    """A UDP socket bound there, even if the address is not there yet. Raises NoLink."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
+        if interface is not None:
+            sock.setsockopt(socket.SOL_SOCKET, _BIND_TO_DEVICE, interface.encode() + b"\0")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        where = f" on {interface}" if interface else ""
+        raise NoLink(f"cannot use UDP {Listen(host, port)}{where}: {(error.strerror or '').lower()}") from None
+    return sock
+
+
+def _udp(link: Description, cluster: Cluster, me: str, others: Sequence[str]) -> Udp:
+    port = link.udp or 0
+    if link.interface is None:
+        own = cluster.nodes[me]
+        return Udp(link.name, bound(own, port), [(cluster.nodes[name], port) for name in others])
+    if not link.nodes:
+        return Udp(link.name, bound("", port, link.interface), [(_BROADCAST, port)])
+    if me not in link.nodes:
+        raise NoLink(f"{link.name}: {me} has no address in its nodes")
+    targets = [(link.nodes[name], port) for name in others if name in link.nodes]
+    return Udp(link.name, bound(link.nodes[me], port, link.interface), targets)
+
+
+def _multicast(link: Description, own: str) -> Udp:
+    group = link.multicast or ""
+    sock = bound(group, link.port)
+    try:
+        if link.interface is not None:
+            index = socket.if_nametoindex(link.interface)
+            where = socket.inet_aton("0.0.0.0")  # noqa: S104 - any address: the index decides
+        else:
+            index, where = 0, socket.inet_aton(own)
+        member = struct.pack("=4s4si", socket.inet_aton(group), where, index)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, member)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
+    except OSError as error:
+        sock.close()
+        raise NoLink(f"{link.name}: {(error.strerror or str(error)).lower()}") from None
+    return Udp(link.name, sock, [(group, link.port)])
+
+
+def _witness(witness: Listen, own: str) -> Udp:
+    return Udp(
+        "witness", bound(own if (":" in own) == (":" in witness.host) else "", 0), [(witness.host, witness.port)]
+    )

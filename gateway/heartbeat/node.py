@@ -1,0 +1,496 @@
+"""One node of the cluster, without its input and output: beats and time in, beats and deeds out.
+
+Times are seconds of one clock that runs through a stop of the process (CLOCK_BOOTTIME).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Final, NamedTuple
+
+from gateway.heartbeat import election
+from gateway.heartbeat.beat import Beat, Claim, Stake, Standing, Vote
+from gateway.heartbeat.election import Runner
+from gateway.heartbeat.lease import DRIFT, NEVER, Promises, held_by_all, held_until
+from gateway.heartbeat.membership import Heard, Membership, Peer
+from gateway.heartbeat.ownership import Deed, Event, State, step
+
+WITNESS: Final = "witness"
+"""The name of the third voice that is no gateway."""
+HURRY: Final = 4
+"""Beats in an interval while an answer is overdue."""
+LATE: Final = 1.25
+"""Intervals after which an answer is overdue."""
+BURST: Final = 24
+"""Beats in an interval at most, whoever asks."""
+RETRY: Final = 5.0
+"""Seconds until an address that could not be taken is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """An address to share. `order`: nodes, the preferred one first."""
+
+    address: str
+    order: tuple[str, ...]
+    failback: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is the same for the whole life of a node; durations in seconds."""
+
+    node: str
+    nodes: tuple[str, ...]
+    addresses: tuple[Shared, ...]
+    witness: bool = False
+    interval: float = 0.1
+    lease: float = 0.4
+    """For how long a promise binds, and after what silence a node is dead."""
+    digest: bytes = b""
+
+    @cached_property
+    def voters(self) -> tuple[str, ...]:
+        """Everybody with a voice."""
+        return (*self.nodes, WITNESS) if self.witness else self.nodes
+
+    @property
+    def may_split(self) -> bool:
+        """Two nodes with nobody between them: the one mode in which both could own an address."""
+        return len(self.voters) == 2
+
+    @property
+    def quorum(self) -> int:
+        """Votes that make an owner."""
+        return len(self.voters) // 2 + 1
+
+
+class Send(NamedTuple):
+    """Send the beat to all, over all links."""
+
+    beat: Beat
+
+
+class Take(NamedTuple):
+    """Bring the address up and announce it, then call `taken` or `refuse`. `victim`: the dead owner before, if any."""
+
+    address: str
+    victim: str | None
+
+
+class Hold(NamedTuple):
+    """The address may be answered for until then, and not a moment longer."""
+
+    address: str
+    until: float
+
+
+class Drop(NamedTuple):
+    """Take the address down at once."""
+
+    address: str
+    reason: str
+
+
+class Release(NamedTuple):
+    """Stop what runs on the address, take it down, then call `released`."""
+
+    address: str
+    reason: str
+
+
+class Announce(NamedTuple):
+    """Announce the address again: others may have heard of another owner meanwhile."""
+
+    address: str
+    reason: str
+
+
+class Note(NamedTuple):
+    """Something that people should know: of a node or an address."""
+
+    about: str
+    text: str
+
+
+Action = Send | Take | Hold | Drop | Release | Announce | Note
+
+
+@dataclass(slots=True)
+class Holding:
+    """One address, as seen by this node."""
+
+    shared: Shared
+    state: State = State.INIT
+    fitness: int = 0
+    reason: str = "starting"
+    """Why it is in this state."""
+    asking: bool = False
+    asked_from: int = 0
+    """The first own beat of this attempt: votes for earlier ones count no more."""
+    votes: dict[str, float] = field(default_factory=dict)
+    """Voter → when the request that it answered was sent."""
+    until: float = NEVER
+    leaving: bool = False
+    unowned: float | None = None
+    """Since when nobody owns it."""
+    better: float | None = None
+    """Since when another should have it."""
+    last_owner: str | None = None
+    fault_until: float = NEVER
+
+    @property
+    def stake(self) -> Stake:
+        """What to tell the others."""
+        if self.state is State.OWNER:
+            return Stake.OWNING
+        return Stake.ASKING if self.asking else Stake.IDLE
+
+
+class Node:
+    """The state of this node. After each call, `actions` has what to do, in order: take them out and do them."""
+
+    def __init__(self, settings: Settings, incarnation: int, now: float) -> None:
+        self.settings = settings
+        self.actions: list[Action] = []
+        self.standing = Standing.JOIN
+        self.alone_allowed = True
+        """Without a witness and with the peer gone: whether this side may own (its router is in reach)."""
+        self.holdings = {shared.address: Holding(shared) for shared in settings.addresses}
+        others = [name for name in settings.voters if name != settings.node]
+        self.membership = Membership(settings.node, incarnation, settings.lease, others)
+        self._incarnation = incarnation
+        self._settled = now + settings.lease
+        self._promises = Promises(self._settled)
+        self._stopping = False
+        self._urgent = False
+        self._last_sent = NEVER
+        self._window = now
+        self._in_window = 0
+
+    # ---------------------------------------------------------------------------------------------------------- input
+
+    def receive(self, beat: Beat, link: str, now: float) -> None:
+        """Take a beat that came over `link`. Raises membership.Refused."""
+        before = self.membership.peers.get(beat.node)
+        was_alive = before is not None and before.alive
+        heard = self.membership.hear(beat, link, now)
+        if heard is Heard.COPY:
+            return
+        self._urgent |= beat.answer or heard is Heard.UNCONFIRMED
+        if heard is Heard.NEW:
+            if not was_alive:
+                self._welcome(beat.node)
+            if any(holding.asking for holding in self.holdings.values()):
+                self._decide(now)  # first, as it may free the own vote
+            self._vote(beat, now)
+            self._count_votes(beat)
+        self.tick(now)
+
+    def tick(self, now: float) -> None:
+        """Let time pass; call at least every `settings.interval / HURRY` seconds, and when a lease ends."""
+        for peer in self.membership.fall_silent(now):
+            self._note(peer.name, "dead: silent on every link")
+        self._decide(now)
+        while (self._urgent or now >= self._last_sent + self._period(now)) and self._may_send(now):
+            self._send(now)
+            if any(holding.asking for holding in self.holdings.values()):
+                self._decide(now)  # the own vote may have been the one that was missing
+
+    def lease_end(self) -> float:
+        """When the next lease of this node ends, unless it is renewed."""
+        ends = [holding.until for holding in self.holdings.values() if holding.state is State.OWNER]
+        return min(ends, default=float("inf"))
+
+    def set_fitness(self, address: str, fitness: int, reason: str, now: float) -> None:
+        """How well this node could serve `address`: 0 (not at all) to 255."""
+        holding = self.holdings[address]
+        if fitness == holding.fitness and holding.state is not State.INIT:
+            return
+        holding.fitness = fitness
+        if not fitness:
+            self._step(holding, Event.UNFIT, reason)
+        self._urgent = True
+        self.tick(now)
+
+    def set_standing(self, standing: Standing, now: float) -> None:
+        """What the operator wants of this node."""
+        if standing is not self.standing:
+            self.standing = standing
+            self._urgent = True
+            self._note(self.settings.node, f"standing: {standing.name.lower()}")
+        self.tick(now)
+
+    def stop(self, now: float) -> None:
+        """Give everything away, whether somebody can take it or not; `done` says when that is so."""
+        self._stopping = True
+        self.standing = Standing.STANDBY
+        self._urgent = True
+        self.tick(now)
+
+    @property
+    def done(self) -> bool:
+        """Whether this node owns nothing."""
+        return all(holding.state is not State.OWNER for holding in self.holdings.values())
+
+    def released(self, address: str, now: float) -> None:
+        """The deed of Release is done: the address is down here."""
+        holding = self.holdings[address]
+        if holding.state is State.OWNER:
+            self._step(holding, Event.RELEASED, holding.reason)
+            self._urgent = True
+        self.tick(now)
+
+    def refuse(self, address: str, reason: str, now: float) -> None:
+        """The address could not be taken, or not be kept."""
+        holding = self.holdings[address]
+        holding.fault_until = now + RETRY
+        self._step(holding, Event.UNFIT, reason)
+        self._urgent = True
+        self.tick(now)
+
+    # ------------------------------------------------------------------------------------------------------- deciding
+
+    def runners(self, holding: Holding) -> list[Runner]:
+        """The other nodes that are alive, as candidates."""
+        return [
+            self._runner(holding, peer)
+            for peer in self.membership.peers.values()
+            if peer.alive and peer.name != WITNESS
+        ]
+
+    def me(self, holding: Holding) -> Runner:
+        """This node, as a candidate."""
+        fitness = 0 if holding.state is State.FAULT else holding.fitness
+        place = _place(holding.shared, self.settings.node)
+        return Runner(self.settings.node, place, fitness, self.standing, holding.stake)
+
+    @staticmethod
+    def _runner(holding: Holding, peer: Peer) -> Runner:
+        beat = peer.beat
+        place = _place(holding.shared, peer.name)
+        if beat is not None:
+            for claim in beat.claims:
+                if claim.address == holding.shared.address:
+                    return Runner(peer.name, place, claim.fitness, beat.standing, claim.stake, peer.since)
+        return Runner(peer.name, place, 0)
+
+    def _decide(self, now: float) -> None:
+        for holding in self.holdings.values():
+            match holding.state:
+                case State.INIT if now >= self._settled and holding.fitness:
+                    self._step(holding, Event.SETTLED, "ready")
+                case State.FAULT if now >= max(self._settled, holding.fault_until) and holding.fitness:
+                    self._step(holding, Event.FIT, "ready again")
+            others = self.runners(holding)
+            if (current := election.owner(others)) is not None:
+                holding.last_owner = current.node
+            if holding.state is State.BACKUP:
+                self._seek(holding, others, now)
+            if holding.state is State.OWNER:
+                self._keep(holding, others, now)
+
+    def _seek(self, holding: Holding, others: Sequence[Runner], now: float) -> None:
+        """A backup asks, or leaves it to others; with the votes it becomes the owner."""
+        me = self.me(holding)
+        wait = election.wait(me, others, self.settings.lease)
+        if wait is None or not self._may_own(others):
+            holding.unowned = None
+            if holding.asking:
+                self._let_go(holding)
+            return
+        if holding.unowned is None:
+            holding.unowned = now
+        waited = now - holding.unowned
+        if wait and waited >= wait + election.PATIENCE * self.settings.lease:
+            # Two that both insist keep their votes from each other: the worse one gives way, and tries again later.
+            holding.unowned, waited = now, 0.0
+        if waited < wait:
+            if holding.asking:
+                self._let_go(holding)
+            return
+        if not holding.asking:
+            holding.asking = True
+            holding.asked_from = self.membership.sequence + 1
+            holding.votes.clear()
+            self._urgent = True
+        holding.until = self._until(holding, others)
+        if now < holding.until:
+            dead = holding.last_owner if holding.last_owner not in {other.node for other in others} else None
+            self._step(holding, Event.WON, f"{dead} is dead" if dead else "nobody had it", dead)
+
+    def _keep(self, holding: Holding, others: Sequence[Runner], now: float) -> None:
+        """An owner keeps the address while its lease holds and nobody should have it instead."""
+        until = self._until(holding, others)
+        if now >= until:
+            alone = self.settings.may_split and not self._may_own(others)
+            self._step(holding, Event.LOST, "alone, without the router" if alone else "the lease was not renewed")
+            return
+        if until != holding.until:
+            holding.until = until
+            self.actions.append(Hold(holding.shared.address, until))
+        me = self.me(holding)
+        rival = election.owner(others)
+        if rival is not None and rival.key < me.key:
+            self._step(holding, Event.LOST, f"{rival.node} has it as well, and goes first")
+        elif not holding.leaving and (reason := self._why_leave(holding, me, others, now)):
+            holding.leaving = True
+            holding.reason = reason
+            self.actions.append(Release(holding.shared.address, reason))
+
+    def _why_leave(self, holding: Holding, me: Runner, others: Sequence[Runner], now: float) -> str | None:
+        if self._stopping:
+            return "the gateway stops"
+        if self.standing is not Standing.JOIN:
+            somebody = any(other.eligible for other in others)
+            return self.standing.name.lower() if somebody and self._is_next(holding) else None
+        best = election.make_way(me, others, failback=holding.shared.failback)
+        if best is None:
+            holding.better = None
+            return None
+        if holding.better is None:
+            holding.better = now
+        if now - max(holding.better, best.since) < election.STEADY * self.settings.lease:
+            return None
+        return f"{best.node} is {'fitter' if best.fitness > me.fitness else 'preferred'}"
+
+    def _is_next(self, holding: Holding) -> bool:
+        """Whether it is this one's turn: a drain waits until what was given away before has its owner."""
+        if self.standing is Standing.STANDBY:
+            return True
+        for before in self.holdings.values():
+            if before is holding:
+                return True
+            others = self.runners(before)
+            if before.leaving or (election.owner(others) is None and any(other.eligible for other in others)):
+                return False
+        return True
+
+    def _may_own(self, others: Sequence[Runner]) -> bool:
+        return not self.settings.may_split or bool(others) or self.alone_allowed
+
+    def _until(self, holding: Holding, others: Sequence[Runner]) -> float:
+        """Until when the votes let this node own the address."""
+        lease = self.settings.lease
+        if not self.settings.may_split:
+            return held_until(holding.votes, self.settings.quorum, lease)
+        if not self._may_own(others):
+            return NEVER
+        # An owner goes on by its own voice when the other one comes back: who goes first is settled by preference.
+        voters = () if holding.state is State.OWNER else (other.node for other in others)
+        return held_by_all(holding.votes, (self.settings.node, *voters), lease)
+
+    def _let_go(self, holding: Holding) -> None:
+        """Void all votes, the own one as well: with the next beat, others may be voted for."""
+        holding.asking = holding.leaving = False
+        holding.until = NEVER
+        holding.better = None
+        holding.votes.clear()
+        self._promises.release(self._own_vote(holding, self.membership.sequence + 1))
+        self._urgent = True
+
+    def _step(self, holding: Holding, event: Event, reason: str, victim: str | None = None) -> None:
+        before = holding.state
+        holding.state, deed = step(before, event)
+        if holding.state is before:
+            return
+        holding.reason = reason
+        address = holding.shared.address
+        match deed:
+            case Deed.TAKE:
+                self.actions += (Hold(address, holding.until), Take(address, victim))
+            case Deed.DROP:
+                self.actions.append(Drop(address, reason))
+        if holding.state is State.OWNER:
+            holding.asking = False
+            holding.better = None
+            self._urgent = True
+        else:
+            holding.unowned = None
+            self._let_go(holding)
+        self._note(address, f"{before.value} → {holding.state.value}: {reason}")
+
+    # ---------------------------------------------------------------------------------------------------------- beats
+
+    def _welcome(self, name: str) -> None:
+        self._note(name, "alive")
+        for holding in self.holdings.values():
+            if holding.state is State.OWNER:
+                self.actions.append(Announce(holding.shared.address, f"{name} is back"))
+
+    def _vote(self, beat: Beat, now: float) -> None:
+        for claim in beat.claims:
+            vote = Vote(claim.address, beat.node, beat.incarnation, beat.sequence)
+            if claim.stake is Stake.IDLE:
+                self._promises.release(vote)
+            else:
+                self._promises.ask(vote, beat.lease, now)
+
+    def _count_votes(self, beat: Beat) -> None:
+        for vote in beat.votes:
+            if vote.candidate != self.settings.node or vote.incarnation != self._incarnation:
+                continue
+            holding = self.holdings.get(vote.address)
+            sent = self.membership.sent_at(vote.sequence)
+            if holding is None or sent is None or holding.stake is Stake.IDLE or vote.sequence < holding.asked_from:
+                continue
+            holding.votes[beat.node] = max(sent, holding.votes.get(beat.node, NEVER))
+
+    def _own_vote(self, holding: Holding, sequence: int) -> Vote:
+        return Vote(holding.shared.address, self.settings.node, self._incarnation, sequence)
+
+    def _send(self, now: float) -> None:
+        sequence = self.membership.stamp(now)
+        asking = False
+        for holding in self.holdings.values():
+            if holding.stake is Stake.IDLE:
+                continue
+            asking = True
+            if self._promises.ask(self._own_vote(holding, sequence), self.settings.lease, now):
+                holding.votes[self.settings.node] = now
+        settings = self.settings
+        beat = Beat(
+            node=settings.node,
+            incarnation=self._incarnation,
+            sequence=sequence,
+            lease=settings.lease,
+            interval=settings.interval,
+            standing=self.standing,
+            answer=asking or self._is_late(now),
+            digest=settings.digest,
+            echoes=self.membership.echoes(now),
+            claims=tuple(self._claims()),
+            votes=tuple(self._promises.standing(now)),
+        )
+        self.actions.append(Send(beat))
+        self._urgent = False
+        self._last_sent = now
+        self._in_window += 1
+
+    def _claims(self) -> Iterator[Claim]:
+        for holding in self.holdings.values():
+            yield Claim(holding.shared.address, holding.stake, self.me(holding).fitness)
+
+    def _period(self, now: float) -> float:
+        return self.settings.interval / (HURRY if self._is_late(now) else 1)
+
+    def _is_late(self, now: float) -> bool:
+        """Whether something that should have been heard by now was not."""
+        due = now - LATE * self.settings.interval
+        full = self.settings.lease * (1.0 - DRIFT)
+        for holding in self.holdings.values():
+            if holding.stake is not Stake.IDLE and holding.until - full < due:
+                return True
+        return any(peer.alive and peer.heard < due for peer in self.membership.peers.values())
+
+    def _may_send(self, now: float) -> bool:
+        if now - self._window >= self.settings.interval:
+            self._window, self._in_window = now, 0
+        return self._in_window < BURST
+
+    def _note(self, about: str, text: str) -> None:
+        self.actions.append(Note(about, text))
+
+
+def _place(shared: Shared, node: str) -> int:
+    return shared.order.index(node) if node in shared.order else len(shared.order)

@@ -1,0 +1,590 @@
+"""The heartbeat process: the node's beats and deeds, with sockets, interfaces and time."""
+
+import contextlib
+import gc
+import hashlib
+import itertools
+import json
+import logging
+import os
+import secrets
+import selectors
+import signal
+import socket
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pyroute2 import IPRoute
+
+from gateway.board import DOWN, Board
+from gateway.channel import Apply, Channel, Closed, Drain, Ready
+from gateway.config.cluster import Cluster, Resource, SharedAddress
+from gateway.config.snapshot import Snapshot
+from gateway.heartbeat import fence, frames, health, interfaces, links, status
+from gateway.heartbeat.beat import BadBeat, Codec, Standing
+from gateway.heartbeat.damping import Damper
+from gateway.heartbeat.fence import Deadlines, NoFence
+from gateway.heartbeat.guardian import Guardian, Ward, clock, encode
+from gateway.heartbeat.interfaces import Interface, NoInterface
+from gateway.heartbeat.jobs import Job, Jobs, Run
+from gateway.heartbeat.links import Link, NoLink
+from gateway.heartbeat.membership import Refused
+from gateway.heartbeat.node import (
+    HURRY,
+    Announce,
+    Drop,
+    Hold,
+    Node,
+    Note,
+    Release,
+    Send,
+    Settings,
+    Shared,
+    Take,
+)
+from gateway.heartbeat.privileges import hurry, keep_network_rights
+from gateway.heartbeat.status import Listener
+
+log = logging.getLogger("gateway.heartbeat")
+
+Account = tuple[str, int, int]
+
+BURST: Final = (0.0, 0.01, 0.05, 0.15, 0.4, 1.0, 2.0)
+"""Seconds between the announcements after a takeover: a lost one must not cost a client its server."""
+AGAIN: Final = 10.0
+"""Seconds between announcements from then on: a cache that believed somebody else is corrected."""
+LOOK: Final = 0.1
+"""Seconds between two looks at the gateway's own health."""
+ROUTER_PATIENCE: Final = 3.0
+CONTEST: Final = 3.0
+"""Seconds for which a duplicate of an address may answer before the takeover is given up."""
+HISTORY: Final = 200
+
+
+class CannotStart(Exception):
+    """The cluster section cannot be put to work on this machine; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What the heartbeat process gets from the supervisor at birth."""
+
+    board: Board
+    snapshot: Snapshot
+    channel: Channel
+    account: Account | None
+
+
+@dataclass(slots=True)
+class Lane:
+    """One shared address at work."""
+
+    shared: SharedAddress
+    interface: Interface
+    slot: int
+    up: bool = False
+    resources: tuple[Resource, ...] = ()
+    started: list[Resource] = field(default_factory=list)
+    contender: str | None = None
+    """The hardware address of somebody else who answered for it, of late."""
+    renewed: float = 0.0
+
+
+def run(inherited: Inheritance) -> None:
+    """The whole life of the heartbeat process."""
+    cluster = inherited.snapshot.site.cluster
+    if cluster is None:
+        raise CannotStart("there is no cluster in the site file")
+    try:
+        lock = _only_one(inherited.snapshot.site.node)
+        heartbeat = Heartbeat(inherited, cluster)
+    except (NoLink, NoInterface, OSError) as error:
+        raise CannotStart(str(error)) from None
+    heartbeat.run()
+    lock.close()
+
+
+def _only_one(node: str) -> socket.socket:
+    """Wait until no other process is this node: after an upgrade, the predecessor's is for a moment."""
+    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    parent = os.getppid()
+    for i in itertools.count():
+        try:
+            lock.bind(f"\0gateway-heartbeat-{node}")
+            return lock
+        except OSError:
+            if i == 0:
+                log.info("waiting for another process that is %s", node)
+        if os.getppid() != parent:
+            raise CannotStart("the supervisor is gone")
+        time.sleep(0.02)
+    raise AssertionError
+
+
+class Heartbeat:
+    """Everything of the process. Made as root; gives up what it does not need."""
+
+    def __init__(self, inherited: Inheritance, cluster: Cluster) -> None:
+        self._channel = inherited.channel
+        self._board = inherited.board
+        self._snapshot = inherited.snapshot
+        self._cluster = cluster
+        site = inherited.snapshot.site
+        self._codec = Codec(inherited.snapshot.files[cluster.key_file].strip())
+        self._selector = selectors.DefaultSelector()
+        self._links = links.open_all(cluster, site.node)
+        self._netlink = IPRoute()
+        names = dict.fromkeys(shared.interface for shared in cluster.addresses)
+        self._interfaces = {name: Interface(name, self._netlink) for name in names}
+        self._lanes = {
+            shared.ip: Lane(
+                shared,
+                self._interfaces[shared.interface],
+                slot,
+                resources=tuple(resource for resource in cluster.resources if resource.on == shared.ip),
+            )
+            for slot, shared in enumerate(cluster.addresses)
+        }
+        self._jobs = Jobs(self._start_program)
+        self.counters: Counter[str] = Counter()
+        self.takeovers: Counter[str] = Counter()
+        self.history: deque[tuple[float, str, str]] = deque(maxlen=HISTORY)
+        self._damper = Damper(0)
+        self._health = health.Health(0, "starting")
+        self._looked = float("-inf")
+        self._router: tuple[Interface, str, str] | None = None
+        self._router_seen = clock()
+        self._draining = False
+        self._stopping = False
+        self._done = False
+        for lane in self._lanes.values():  # what an earlier life may have left
+            lane.interface.remove(lane.shared.address)
+        self._deadlines, self.fence = self._raise_fence()
+        self._guardian = self._start_guardian()
+        self._find_router()
+        self.doubts = self._doubts()
+        self._listener = Listener(site.admin.sockets / "heartbeat.sock", self._selector, self._command)
+        hurry()
+        keep_network_rights(inherited.account)
+        self.node = Node(_settings(site.node, cluster), secrets.randbits(63), clock())
+
+    # ------------------------------------------------------------------------------------------------------ beginning
+
+    def _raise_fence(self) -> tuple[Deadlines, str]:
+        """The deadlines, in the kernel if it can; and how that went, for the status."""
+        try:
+            deadlines = Deadlines.create()
+            for name, interface in self._interfaces.items():
+                slots = {ip: lane.slot for ip, lane in self._lanes.items() if lane.shared.interface == name}
+                fence.attach(self._netlink, interface.index, slots, deadlines)
+        except NoFence as reason:
+            log.warning("no lease in the kernel (%s): a stopped process is noticed by the guardian only", reason)
+            return Deadlines.create_without_kernel(), f"guardian only: {reason}"
+        return deadlines, "kernel"
+
+    def _start_guardian(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        cluster = self._cluster
+        wards = [Ward(lane.shared, lane.slot) for lane in self._lanes.values()]
+        programs = {cluster.fence, cluster.on_takeover, cluster.on_release, *(item.run for item in cluster.resources)}
+        pid = os.fork()
+        if pid == 0:
+            ended = 1
+            try:
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                ours.close()
+                self._channel.close()
+                self._selector.close()
+                for link in self._links:
+                    link.close()
+                Path("/proc/self/comm").write_text("gw-guardian")
+                hurry()
+                Guardian(theirs, wards, self._deadlines, frozenset(filter(None, programs))).run()
+                ended = 0
+            except BaseException:
+                log.exception("the guardian ends")
+            finally:
+                logging.shutdown()
+                os._exit(ended)
+        theirs.close()
+        self._guardian_pid = pid
+        ours.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        return ours
+
+    def _find_router(self) -> None:
+        for interface in self._interfaces.values():
+            target = self._cluster.router or interfaces.router(self._netlink, interface)
+            own = interfaces.own_address(self._netlink, interface, target) if target and ":" not in target else None
+            if target and own:
+                self._router = interface, target, own
+                return
+
+    def _doubts(self) -> list[str]:
+        found: list[str] = []
+        for name in self._interfaces:
+            versions = {lane.shared.address.version for lane in self._lanes.values() if lane.shared.interface == name}
+            found += interfaces.doubts(name, ipv4=4 in versions, ipv6=6 in versions)
+        for doubt in found:
+            log.warning("%s", doubt)
+        if len(self._cluster.nodes) == 2 and self._cluster.witness is None:
+            found.append("two nodes without a witness: if they lose sight of each other, both may own an address")
+        return found
+
+    # -------------------------------------------------------------------------------------------------------- the loop
+
+    def run(self) -> None:
+        """Beat until told to stop."""
+        signal.signal(signal.SIGTERM, self._terminate)
+        for link in self._links:
+            self._selector.register(link.fileno(), selectors.EVENT_READ, lambda link=link: self._read(link))
+            if isinstance(link, links.Disk):
+                link.start()
+        for interface in self._interfaces.values():
+            for sock in (interface.arp, interface.icmp):
+                self._selector.register(sock, selectors.EVENT_READ, lambda interface=interface: self._sight(interface))
+        self._selector.register(self._channel, selectors.EVENT_READ, self._hear)
+        self._selector.register(self._guardian, selectors.EVENT_READ, self._hear_guardian)
+        self._channel.send(Ready(self._snapshot.version))
+        if self._router is not None:
+            self._jobs.add("router", self._watch_router(), clock())
+        gc.collect()
+        gc.freeze()
+        step = self._cluster.heartbeat.interval / HURRY
+        due = clock()
+        while not self._done:
+            now = clock()
+            if due <= now:
+                due = now + step
+            soonest = min(due, self.node.lease_end(), self._jobs.next_due())
+            for key, _ in self._selector.select(max(0.0, soonest - now)):
+                key.data()
+            self._turn()
+        self._leave()
+
+    def _turn(self) -> None:
+        now = clock()
+        self._look(now)
+        self.node.tick(now)
+        self._act()
+        self._jobs.tick(now)
+        self._renew(now)
+        self._act()
+        if self._stopping and self.node.done and not len(self._jobs):
+            self._done = True
+
+    def _terminate(self, *_: object) -> None:
+        self._stopping = True
+
+    def _leave(self) -> None:
+        for name, interface in self._interfaces.items():
+            fence.detach(self._netlink, interface.index)
+            log.info("nothing shared is left on %s", name)
+        with contextlib.suppress(OSError):
+            self._guardian.setblocking(True)  # noqa: FBT003 - the socket module's own signature
+            self._guardian.send(b"bye")
+            os.waitpid(self._guardian_pid, 0)
+        self._listener.close()
+        for link in self._links:
+            link.close()
+
+    def _read(self, link: Link) -> None:
+        for data in link.receive():
+            try:
+                self.node.receive(self._codec.decode(data), link.name, clock())
+            except BadBeat as bad:
+                self.counters[f"bad: {bad}"] += 1
+            except Refused as refused:
+                self.counters[f"refused: {refused}"] += 1
+            self._act()
+
+    def _sight(self, interface: Interface) -> None:
+        now = clock()
+        for sighting in interface.sightings():
+            if self._router is not None and sighting.sender == self._router[1]:
+                self._router_seen = now
+            lane = self._lanes.get(sighting.sender)
+            if lane is None or lane.interface is not interface:
+                continue
+            lane.contender = sighting.mac.hex(":")
+            if lane.up:
+                self._note(lane.shared.ip, f"also announced by {lane.contender}")
+                self._jobs.add(lane.shared.ip, self._defend(lane), now)
+
+    def _hear(self) -> None:
+        try:
+            messages = self._channel.receive()
+        except Closed:
+            log.error("the supervisor is gone: every address is given away")
+            self._selector.unregister(self._channel)
+            self._stopping = True
+            self.node.stop(clock())
+            return
+        for message, _ in messages:
+            match message:
+                case Apply():
+                    self._snapshot = message.snapshot
+                    self._channel.send(Ready(message.snapshot.version))
+                case Drain(seconds):
+                    if seconds:
+                        self.node.set_standing(Standing.STANDBY, clock())
+                    else:
+                        self._stopping = True
+                        self.node.stop(clock())
+
+    # ----------------------------------------------------------------------------------------------------------- deeds
+
+    def _act(self) -> None:
+        """Do what the node wants, in its order."""
+        while self.node.actions:
+            actions, self.node.actions = self.node.actions, []
+            for action in actions:
+                self._do(action)
+
+    def _do(self, action: Any) -> None:
+        now = clock()
+        match action:
+            case Send(beat):
+                data = self._codec.encode(beat)
+                for link in self._links:
+                    link.send(data)
+            case Hold(address, until):
+                self._deadlines.set(self._lanes[address].slot, until)
+            case Take(address, victim):
+                self._jobs.cancel(address)
+                self._jobs.add(address, self._take(self._lanes[address], victim), now)
+            case Drop(address, reason):
+                lane = self._lanes[address]
+                self._take_down(lane)
+                self._jobs.add(f"after {address}", self._clear(lane, reason), now)
+            case Release(address, reason):
+                lane = self._lanes[address]
+                self._jobs.cancel(address)
+                self._jobs.add(address, self._release(lane, reason), now)
+            case Announce(address):
+                lane = self._lanes[address]
+                if lane.up:
+                    self._jobs.add(address, self._defend(lane), now)
+            case Note(about, text):
+                self._note(about, text)
+
+    def _note(self, about: str, text: str) -> None:
+        self.history.append((time.time(), about, text))
+        log.info("%s: %s", about, text)
+
+    def _take(self, lane: Lane, victim: str | None) -> Job:
+        """Everything that a takeover takes, while the lease is held."""
+        ip = lane.shared.ip
+        if self._cluster.fence is not None and victim is not None:
+            failed = yield self._run(self._cluster.fence, lane, "fence", victim=victim)
+            if failed:
+                self.node.refuse(ip, f"fencing of {victim} failed with status {failed}", clock())
+                return
+        yield from self._probe(lane)
+        if lane.contender is not None:
+            self.node.refuse(ip, f"{lane.contender} answers for it", clock())
+            return
+        try:
+            lane.interface.add(lane.shared.address)
+        except OSError as error:
+            self.node.refuse(ip, f"cannot be added to {lane.interface.name}: {error.strerror}", clock())
+            return
+        lane.up, lane.renewed = True, clock()
+        self.takeovers[ip] += 1
+        self._jobs.add(ip, self._announce(lane), clock())
+        for resource in lane.resources:
+            lane.started.append(resource)
+            failed = yield self._resource(resource, "start")
+            if failed:
+                self.node.refuse(ip, f"{resource.name} did not start (status {failed})", clock())
+                return
+            if resource.monitor:
+                self._jobs.add(ip, self._monitor(lane, resource), clock())
+        if self._cluster.on_takeover is not None:
+            yield self._run(self._cluster.on_takeover, lane, "takeover", victim=victim)
+
+    def _probe(self, lane: Lane) -> Job:
+        """Ask whether somebody has the address; go on as soon as nobody has answered for a moment."""
+        interval = self._cluster.heartbeat.interval
+        pause = min(0.01, interval / 4)
+        end = clock() + CONTEST
+        while clock() < end:
+            lane.contender = None
+            for _ in range(2):
+                lane.interface.send(frames.probe(lane.shared.ip, lane.interface.mac))
+                yield pause
+            if lane.contender is None:
+                return
+
+    def _announce(self, lane: Lane) -> Job:
+        for pause in BURST:
+            yield pause
+            lane.interface.announce(lane.shared.ip)
+        while True:
+            yield AGAIN
+            lane.interface.announce(lane.shared.ip)
+
+    def _defend(self, lane: Lane) -> Job:
+        """Announce again: somebody may have heard of another owner."""
+        for pause in BURST[:4]:
+            yield pause
+            lane.interface.announce(lane.shared.ip)
+
+    def _monitor(self, lane: Lane, resource: Resource) -> Job:
+        failures = 0
+        while True:
+            yield resource.monitor or 0.0
+            failed = yield self._resource(resource, "monitor")
+            if not failed:
+                failures = 0
+                continue
+            failures += 1
+            self._note(resource.name, f"monitor failed with status {failed}, {failures} in a row")
+            if failures >= resource.failures:
+                self.node.refuse(lane.shared.ip, f"{resource.name} failed {failures} times", clock())
+                return
+            yield self._resource(resource, "stop")
+            yield self._resource(resource, "start")
+
+    def _release(self, lane: Lane, reason: str) -> Job:
+        """Give it away in order: programs first, then the address; never announce."""
+        yield from self._stop_resources(lane)
+        self._take_down(lane, keep_jobs=True)
+        self.node.released(lane.shared.ip, clock())
+        self._jobs.add(f"after {lane.shared.ip}", self._clear(lane, reason), clock())
+
+    def _clear(self, lane: Lane, reason: str) -> Job:
+        """After the address has gone."""
+        yield from self._stop_resources(lane)
+        if self._cluster.on_release is not None:
+            yield self._run(self._cluster.on_release, lane, "release", reason=reason)
+
+    def _stop_resources(self, lane: Lane) -> Job:
+        while lane.started:
+            yield self._resource(lane.started.pop(), "stop")
+
+    def _take_down(self, lane: Lane, *, keep_jobs: bool = False) -> None:
+        self._deadlines.set(lane.slot, 0.0)
+        lane.interface.remove(lane.shared.address)
+        lane.up = False
+        if not keep_jobs:
+            self._jobs.cancel(lane.shared.ip)
+
+    def _renew(self, now: float) -> None:
+        """Tell the kernel that the address is still wanted."""
+        for lane in self._lanes.values():
+            if lane.up and now - lane.renewed >= interfaces.RENEW:
+                lane.renewed = now
+                try:
+                    lane.interface.add(lane.shared.address)
+                except OSError as error:
+                    self.node.refuse(lane.shared.ip, f"cannot be kept on {lane.interface.name}: {error}", now)
+
+    # -------------------------------------------------------------------------------------------------------- programs
+
+    def _run(self, program: str, lane: Lane, event: str, **more: str | None) -> Run:
+        environment = {
+            "GATEWAY_EVENT": event,
+            "GATEWAY_NODE": self.node.settings.node,
+            "GATEWAY_ADDRESS": str(lane.shared.address),
+            "GATEWAY_INTERFACE": lane.interface.name,
+            **{f"GATEWAY_{key.upper()}": value for key, value in more.items() if value is not None},
+        }
+        return Run(program, (), environment, queue=event)
+
+    def _resource(self, resource: Resource, action: str) -> Run:
+        environment = {"OCF_RESOURCE_INSTANCE": resource.name, "GATEWAY_ADDRESS": resource.on}
+        return Run(resource.run, (action,), environment, resource.timeout, queue=f"resource {resource.name}")
+
+    def _start_program(self, number: int, run: Run) -> None:
+        with contextlib.suppress(OSError):
+            self._guardian.send(encode(number, run))
+
+    def _hear_guardian(self) -> None:
+        try:
+            message = self._guardian.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            message = b""
+        if not message:
+            log.error("the guardian is gone: this process gives everything up and is started anew")
+            for lane in self._lanes.values():
+                self._take_down(lane)
+            self._selector.unregister(self._guardian)
+            self._done = True
+            return
+        number, ended = json.loads(message)
+        self._jobs.ended(number, ended, clock())
+
+    # ---------------------------------------------------------------------------------------------------------- health
+
+    def _look(self, now: float) -> None:
+        """What this node can serve, told to the node when it has changed."""
+        carriers = {name: interface.works for name, interface in self._interfaces.items()}
+        if now - self._looked >= LOOK:
+            self._looked = now
+            self._health = self._judge(now)
+            self._damper.observe(self._health.value, now)
+        for ip, lane in self._lanes.items():
+            if not carriers[lane.interface.name]:
+                self.node.set_fitness(ip, 0, f"{lane.interface.name} is down", now)
+            else:
+                held = self._damper.value
+                reason = self._health.reason if held == self._health.value else "well again, but not for long enough"
+                self.node.set_fitness(ip, max(1, held), reason, now)
+
+    def _judge(self, now: float) -> health.Health:
+        site = self._snapshot.site
+        ages = [time.monotonic() - self._board.pulse(number) for number in range(site.workers)]
+        up = [
+            (name, any(self._board.state(slot) != DOWN for key, slot in self._snapshot.slots.items() if key[0] == name))
+            for name, backend in site.backends.items()
+            if backend.check is not None
+        ]
+        reached = self._router is None or now - self._router_seen < ROUTER_PATIENCE
+        return health.judge(ages, up, router=reached)
+
+    def _watch_router(self) -> Job:
+        """Ask for the router: often where two nodes have nobody but it to tell who is cut off."""
+        lease = self._cluster.heartbeat.dead_after
+        often = self.node.settings.may_split
+        while self._router is not None:
+            interface, target, own = self._router
+            interface.send(frames.question(target, interface.mac, own))
+            self.node.alone_allowed = clock() - self._router_seen < 1.5 * lease
+            yield lease / 8 if often else ROUTER_PATIENCE / 6
+
+    # ---------------------------------------------------------------------------------------------------------- status
+
+    def _command(self, name: str) -> dict[str, Any]:
+        """Obey `gateway status` and its like."""
+        standings = {"join": Standing.JOIN, "standby": Standing.STANDBY, "drain": Standing.DRAIN}
+        if name in standings:
+            self.node.set_standing(standings[name], clock())
+            self._act()
+        elif name != "status":
+            return {"error": f"unknown command {name}"}
+        return status.report(self, clock())
+
+
+def _settings(me: str, cluster: Cluster) -> Settings:
+    nodes = tuple(cluster.nodes)
+    lease = cluster.heartbeat.dead_after
+    shared = tuple(Shared(item.ip, _order(nodes, item.prefer), failback=item.failback) for item in cluster.addresses)
+    agreed = json.dumps([sorted(nodes), cluster.witness is not None, lease, sorted(item.address for item in shared)])
+    return Settings(
+        me,
+        nodes,
+        shared,
+        cluster.witness is not None,
+        cluster.heartbeat.interval,
+        lease,
+        hashlib.sha256(agreed.encode()).digest()[:8],
+    )
+
+
+def _order(nodes: tuple[str, ...], first: str | None) -> tuple[str, ...]:
+    return (first, *(node for node in nodes if node != first)) if first is not None else nodes

@@ -1,0 +1,68 @@
+"""What the heartbeat says, for people and for Prometheus. Pure."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+MODES: Final = {
+    "witness": "an owner needs {} votes of the nodes and the witness: no two can own an address",
+    "majority": "an owner needs the votes of {} nodes: no two can own an address",
+    "may split": "MAY SPLIT: two nodes without a witness; if they lose sight of each other, both may own an address",
+}
+HISTORY: Final = 20
+"""Lines of it."""
+
+
+def text(report: dict[str, Any]) -> str:
+    """A page for a terminal."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    yield f"{report['node']}: {report['standing']}; {MODES[report['mode']].format(report['votes_needed'])}"
+    yield f"leases end by: {report['lease_enforced_by']}"
+    for doubt in report["doubts"]:
+        yield f"warning: {doubt}"
+    yield ""
+    yield f"{'node':<16}{'state':<10}{'link':<28}{'loss':>8}{'delay':>10}"
+    for node in report["nodes"]:
+        state = (node["state"] or "witness") if node["alive"] else "dead"
+        yield f"{node['name']:<16}{state:<10}{'(this one)' if node.get('self') else ''}".rstrip()
+        if not node.get("same_settings", True):
+            yield f"{'':<16}warning: its site file names other nodes, addresses or times"
+        for name, link in node["links"].items():
+            shown = f"{link['loss']:>8.1%}{link['delay'] * 1000:>8.2f}ms" if link["alive"] else f"{'silent':>8}"
+            yield f"{'':<26}{name:<28}{shown}"
+    yield ""
+    yield f"{'address':<28}{'here':<10}{'owner':<16}why"
+    for item in report["addresses"]:
+        yield f"{item['address']:<28}{item['state']:<10}{item['owner'] or '-':<16}{item['reason']}"
+    yield ""
+    for entry in report["history"][-HISTORY:]:
+        yield f"{entry['ago']:>10.1f}s ago  {entry['about']}: {entry['what']}"
+
+
+def metrics(report: dict[str, Any]) -> str:
+    """The text format of Prometheus."""
+    return "".join(f"{line}\n" for line in _metrics(report))
+
+
+def _metrics(report: dict[str, Any]) -> Iterator[str]:
+    yield "# TYPE gateway_heartbeat_node_alive gauge"
+    for node in report["nodes"]:
+        yield f'gateway_heartbeat_node_alive{{node="{node["name"]}"}} {int(node["alive"])}'
+    for figure in ("loss", "delay"):
+        unit = "ratio" if figure == "loss" else "seconds"
+        yield f"# TYPE gateway_heartbeat_link_{figure}_{unit} gauge"
+        for node in report["nodes"]:
+            for name, link in node["links"].items():
+                labels = f'node="{node["name"]}",link="{name}"'
+                yield f"gateway_heartbeat_link_{figure}_{unit}{{{labels}}} {link[figure]}"
+    yield "# TYPE gateway_heartbeat_owner gauge"
+    for item in report["addresses"]:
+        yield f'gateway_heartbeat_owner{{address="{item["address"]}"}} {int(item["state"] == "owner")}'
+    yield "# TYPE gateway_heartbeat_takeovers_total counter"
+    for address, count in report["takeovers"].items():
+        yield f'gateway_heartbeat_takeovers_total{{address="{address}"}} {count}'
+    yield "# TYPE gateway_heartbeat_refused_beats_total counter"
+    for reason, count in sorted(report["counters"].items()):
+        yield f'gateway_heartbeat_refused_beats_total{{reason="{reason}"}} {count}'

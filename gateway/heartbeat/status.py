@@ -1,0 +1,138 @@
+"""What `gateway status` asks the heartbeat process, over a Unix socket that only its owner may open."""
+
+import contextlib
+import json
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from gateway.heartbeat import election
+from gateway.heartbeat.node import WITNESS
+from gateway.heartbeat.ownership import State
+
+if TYPE_CHECKING:
+    from gateway.heartbeat.process import Heartbeat
+
+MAX_REQUEST: Final = 4096
+MAX_CLIENTS: Final = 8
+
+
+class Listener:
+    """Answers a line with a command by JSON, and closes. Clients are read by the selector: none can hold up a beat."""
+
+    def __init__(self, path: Path, selector: selectors.BaseSelector, obey: Callable[[str], dict[str, Any]]) -> None:
+        self._path = path
+        self._selector = selector
+        self._obey = obey
+        self._clients: dict[socket.socket, bytes] = {}
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        before = os.umask(0o177)
+        try:
+            self._socket.bind(str(path))
+        finally:
+            os.umask(before)
+        self._socket.listen(MAX_CLIENTS)
+        selector.register(self._socket, selectors.EVENT_READ, self._accept)
+
+    def close(self) -> None:
+        """Close everything."""
+        for client in [*self._clients]:
+            self._drop(client)
+        self._selector.unregister(self._socket)
+        self._socket.close()
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._socket.accept()
+        except OSError:
+            return
+        client.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        while len(self._clients) >= MAX_CLIENTS:
+            self._drop(next(iter(self._clients)))
+        self._clients[client] = b""
+        self._selector.register(client, selectors.EVENT_READ, lambda: self._serve(client))
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            data = client.recv(MAX_REQUEST)
+        except OSError:
+            data = b""
+        line = self._clients[client] = self._clients[client] + data
+        if data and b"\n" not in line and len(line) < MAX_REQUEST:
+            return
+        if b"\n" in line:
+            command = line.partition(b"\n")[0].decode(errors="replace").strip()
+            with contextlib.suppress(OSError):
+                client.send(json.dumps(self._obey(command)).encode())
+        self._drop(client)
+
+    def _drop(self, client: socket.socket) -> None:
+        self._selector.unregister(client)
+        del self._clients[client]
+        client.close()
+
+
+def report(heartbeat: "Heartbeat", now: float) -> dict[str, Any]:
+    """Everything that `gateway status` shows, as JSON."""
+    node = heartbeat.node
+    settings = node.settings
+    wall = time.time()
+    mode = "may split" if settings.may_split else "witness" if settings.witness else "majority"
+    nodes = [{"name": settings.node, "state": node.standing.name.lower(), "alive": True, "self": True, "links": {}}]
+    for peer in node.membership.peers.values():
+        beat = peer.beat
+        nodes.append(
+            {
+                "name": peer.name,
+                "state": beat.standing.name.lower() if beat is not None and peer.name != WITNESS else "",
+                "alive": peer.alive,
+                "silent": round(now - peer.heard, 3) if beat is not None else None,
+                "same_settings": beat is None or peer.name == WITNESS or beat.digest == settings.digest,
+                "links": {
+                    name: {
+                        "alive": now - link.heard < settings.lease,
+                        "loss": round(link.loss, 4),
+                        "delay": round(link.delay, 6),
+                    }
+                    for name, link in peer.links.items()
+                },
+            }
+        )
+    addresses = []
+    for address, holding in node.holdings.items():
+        owner = election.owner(node.runners(holding))
+        own = holding.state is State.OWNER
+        addresses.append(
+            {
+                "address": address,
+                "state": holding.state.value,
+                "owner": settings.node if own else owner.node if owner is not None else None,
+                "reason": holding.reason,
+                "fitness": holding.fitness,
+                "lease": round(holding.until - now, 3) if own else None,
+                "leaving": holding.leaving,
+            }
+        )
+    return {
+        "node": settings.node,
+        "standing": node.standing.name.lower(),
+        "mode": mode,
+        "votes_needed": settings.quorum,
+        "lease_enforced_by": heartbeat.fence,
+        "doubts": heartbeat.doubts,
+        "nodes": nodes,
+        "addresses": addresses,
+        "counters": dict(heartbeat.counters),
+        "takeovers": dict(heartbeat.takeovers),
+        "history": [
+            {"at": at, "ago": round(wall - at, 1), "about": about, "what": what}
+            for at, about, what in heartbeat.history
+        ],
+    }

@@ -1,0 +1,116 @@
+"""Ways for beats, over real sockets, a pseudo-terminal and a file."""
+
+import os
+import select
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.config.cluster import Cluster
+from gateway.heartbeat.links import Disk, NoLink, Serial, open_all
+
+MESSAGES = [b"one", bytes(range(256)), b"\xc0\xdb\xdc\xdd" * 50]
+
+
+def receive(link, count):
+    """So many messages, or those that came within two seconds."""
+    found: list[bytes] = []
+    end = time.monotonic() + 2.0
+    while len(found) < count and time.monotonic() < end:
+        if select.select([link], [], [], 0.1)[0]:
+            found += link.receive()
+    return found
+
+
+def cluster(*links, nodes=None):
+    return Cluster.model_validate(
+        {
+            "key_file": "k",
+            "nodes": nodes or {"gw1": "127.0.0.1", "gw2": "127.0.0.2"},
+            "heartbeat": {"links": list(links)},
+        },
+        context={"directory": Path("/nowhere")},
+    )
+
+
+def pair(*links, nodes=None):
+    described = cluster(*links, nodes=nodes)
+    (one,), (other,) = open_all(described, "gw1"), open_all(described, "gw2")
+    return one, other
+
+
+@pytest.fixture
+def udp_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_udp_from_node_to_node(udp_port):
+    one, other = pair({"udp": udp_port})
+    for message in MESSAGES:
+        one.send(message)
+    assert receive(other, 3) == MESSAGES
+    other.send(b"back")
+    assert receive(one, 1) == [b"back"]
+    one.close()
+    other.close()
+
+
+def test_multicast_on_an_interface(udp_port):
+    one, other = pair({"multicast": "239.0.0.94", "interface": "lo", "port": udp_port})
+    one._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)  # both are on one host here
+    one.send(b"to all")
+    assert receive(other, 1) == [b"to all"]
+    one.close()
+    other.close()
+
+
+def test_serial_line_carries_any_bytes_and_drops_noise():
+    line, terminal = os.openpty()
+    link = Serial(Path(os.ttyname(terminal)), 115200)
+    for message in MESSAGES:
+        os.write(line, b"\xc0noise"[:1] + Serial.frame(message))
+    assert receive(link, 3) == MESSAGES
+    link.send(MESSAGES[2])
+    assert os.read(line, 4096) == Serial.frame(MESSAGES[2])
+    os.write(line, b"x" * 3000)
+    assert list(link.receive()) == []
+    os.write(line, Serial.frame(b"after"))
+    assert receive(link, 2)[-1] == b"after"
+    link.close()
+    os.close(line)
+    os.close(terminal)
+
+
+def test_disk_blocks_show_the_newest_beat_of_the_other_node(tmp_path):
+    path = tmp_path / "disk"
+    path.write_bytes(bytes(2 * Disk.BLOCK))
+    one, other = Disk(path, 0, 2, 0.01), Disk(path, 1, 2, 0.01)
+    one.start()
+    other.start()
+    one.send(b"first")
+    assert receive(other, 1) == [b"first"]
+    one.send(b"second")
+    other.send(b"back")
+    assert receive(other, 1) == [b"second"]
+    assert receive(one, 1) == [b"back"]
+    one.close()
+    other.close()
+
+
+@pytest.mark.parametrize(
+    "link, reason",
+    [
+        ({"serial": "/nowhere/tty"}, "no such file"),
+        ({"disk": "/nowhere/disk"}, "no such file"),
+        ({"serial": "/dev/null", "baud": 12345}, "not a speed"),
+        ({"udp": 694, "interface": "lo", "nodes": {"gw2": "127.0.0.2"}}, "gw1 has no address"),
+        ({"multicast": "239.0.0.94", "interface": "nope0"}, "no interface"),
+    ],
+)
+def test_a_link_that_cannot_be_used_says_why(link, reason):
+    with pytest.raises(NoLink, match=f"(?i){reason}"):
+        open_all(cluster(link), "gw1")

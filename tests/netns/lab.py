@@ -1,0 +1,362 @@
+"""Hosts in network namespaces of their own, on one switch: gateways that share an address, a client, a witness.
+
+    client 192.0.2.100     gw1 192.0.2.1     gw2 192.0.2.2     gw3 192.0.2.3     witness 192.0.2.9     shared 192.0.2.10
+
+Optionally the gateways have a second network between them, 10.1.0.0/24.
+"""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import yaml
+
+from gateway.heartbeat.client import ask
+
+VIP = "192.0.2.10"
+VIP6 = "2001:db8::10"
+HOSTS = {"gw1": 1, "gw2": 2, "gw3": 3, "witness": 9, "client": 100}
+KEY = b"0123456789abcdef0123456789abcdef"
+PYTHON = sys.executable
+HERE = Path(__file__).parent
+_numbers = itertools.count()
+
+
+def missing() -> str:
+    """Why this machine cannot run the scenarios; empty if it can."""
+    if os.geteuid() != 0:
+        return "needs root"
+    name = f"probe{os.getpid()}"
+    if subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False).returncode:
+        return "needs network namespaces (iproute2, CAP_SYS_ADMIN)"
+    subprocess.run(["ip", "netns", "del", name], check=True)
+    return ""
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+class Host:
+    """A network namespace with an interface eth0 on the switch."""
+
+    def __init__(self, lab: "Lab", name: str) -> None:
+        self.lab = lab
+        self.name = name
+        self.space = f"{lab.prefix}-{name}"
+        self.port = f"p-{name}"
+        """The switch's end of eth0."""
+        self.processes: list[subprocess.Popen[bytes]] = []
+        number = HOSTS[name]
+        self.address = f"192.0.2.{number}"
+        ip("netns", "add", self.space)
+        ip("-n", self.space, "link", "set", "lo", "up")
+        self._plug("eth0", self.port, "br0", f"192.0.2.{number}/24")
+        ip("-n", self.space, "addr", "add", f"2001:db8::{number}/64", "dev", "eth0", "nodad")
+
+    def second_network(self) -> None:
+        self._plug("eth1", f"q-{self.name}", "br1", f"10.1.0.{HOSTS[self.name]}/24")
+
+    def _plug(self, interface: str, port: str, bridge: str, address: str) -> None:
+        ip("-n", self.space, "link", "add", interface, "type", "veth", "peer", "name", port, "netns", self.lab.switch)
+        ip("-n", self.lab.switch, "link", "set", port, "master", bridge)
+        ip("-n", self.lab.switch, "link", "set", port, "up")
+        ip("-n", self.space, "link", "set", interface, "up")
+        ip("-n", self.space, "addr", "add", address, "dev", interface)
+
+    def start(self, *command: str, log: IO[bytes] | int = subprocess.DEVNULL) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen(
+            ["ip", "netns", "exec", self.space, *command],
+            stdout=subprocess.PIPE if log == subprocess.DEVNULL else log,
+            stderr=log,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
+        )
+        self.processes.append(process)
+        return process
+
+    def run(self, *command: str) -> str:
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.space, *command], capture_output=True, text=True, check=False
+        )
+        return done.stdout + done.stderr
+
+    def has(self, address: str = VIP) -> bool:
+        """Whether the address is up here."""
+        return f" {address}/" in self.run("ip", "addr", "show", "dev", "eth0")
+
+
+class Gateway(Host):
+    """A host that runs the gateway."""
+
+    def __init__(self, lab: "Lab", name: str) -> None:
+        super().__init__(lab, name)
+        self.directory = lab.directory / name
+        self.directory.mkdir()
+        self.log = self.directory / "log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def write(self, cluster: dict[str, Any], **more: Any) -> Path:
+        key = self.directory / "cluster.key"
+        key.touch(mode=0o600)
+        key.write_bytes(KEY)
+        site = self.directory / "site.yaml"
+        description = {
+            "node": self.name,
+            "workers": 1,
+            "drain": "1s",
+            "admin": {"sockets": str(self.directory)},
+            "frontends": [{"listen": ["0.0.0.0:80", "[::]:80"]}],
+            "routes": [{"respond": {"body": self.name}}],
+            "cluster": {"key_file": "cluster.key", **cluster},
+            **more,
+        }
+        site.write_text(yaml.safe_dump(description))
+        return site
+
+    def boot(self) -> None:
+        """Start the gateway."""
+        with self.log.open("ab") as log:
+            self.process = self.start(PYTHON, "-m", "gateway", "run", str(self.directory / "site.yaml"), log=log)
+
+    def pids(self, name: str = "") -> list[int]:
+        """The processes of this host's gateway, or those of that name."""
+        output = subprocess.run(["ip", "netns", "pids", self.space], capture_output=True, text=True, check=False).stdout
+        found = []
+        for pid in map(int, output.split()):
+            with contextlib.suppress(OSError):
+                comm = Path(f"/proc/{pid}/comm").read_text().strip()
+                if comm != "ip" and (not name or comm == name):
+                    found.append(pid)
+        return found
+
+    def signal_all(self, number: signal.Signals) -> None:
+        """To every process of the gateway, the supervisor first."""
+        for pid in sorted(self.pids()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def ask(self, command: str = "status") -> dict[str, Any]:
+        """What its heartbeat says."""
+        return ask(self.directory, command)
+
+    def wait_ready(self, timeout: float = 15.0) -> None:
+        wait_for(lambda: self.ask()["addresses"][0]["state"] != "init", f"{self.name} to be ready", timeout)
+
+
+class Lab:
+    """The hosts and their switch; everything is gone when it is left."""
+
+    def __init__(self, directory: Path, gateways: int = 2, *, witness: bool = False, links: int = 1) -> None:
+        self.directory = directory
+        self.prefix = f"gt{os.getpid()}x{next(_numbers)}"
+        self.switch = f"{self.prefix}-sw"
+        self.with_witness = witness
+        self.links = links
+        ip("netns", "add", self.switch)
+        self.hosts: dict[str, Host] = {}
+        for bridge in ("br0", "br1", "br2"):
+            ip("-n", self.switch, "link", "add", bridge, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
+            ip("-n", self.switch, "link", "set", bridge, "up")
+        ip("-n", self.switch, "link", "add", "side0", "type", "veth", "peer", "name", "side2")
+        for end, bridge in (("side0", "br0"), ("side2", "br2")):
+            ip("-n", self.switch, "link", "set", end, "master", bridge)
+            ip("-n", self.switch, "link", "set", end, "up")
+        self.gateways = [Gateway(self, f"gw{i + 1}") for i in range(gateways)]
+        self.client = Host(self, "client")
+        for host in (*self.gateways, self.client):
+            self.hosts[host.name] = host
+        if links == 2:
+            for gateway in self.gateways:
+                gateway.second_network()
+        if witness:
+            self.hosts["witness"] = Host(self, "witness")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for host in self.hosts.values():
+            for process in host.processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGCONT)
+                    os.killpg(process.pid, signal.SIGKILL)
+            output = subprocess.run(["ip", "netns", "pids", host.space], capture_output=True, text=True, check=False)
+            for pid in output.stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            for process in host.processes:
+                process.wait()
+                if process.stdout is not None:
+                    process.stdout.close()
+            subprocess.run(["ip", "netns", "del", host.space], check=False)
+        subprocess.run(["ip", "netns", "del", self.switch], check=False)
+
+    def cluster(self, interval: str = "100ms", dead_after: str = "400ms", **address: Any) -> dict[str, Any]:
+        """The section of the site files."""
+        links: list[dict[str, Any]] = [{"udp": 694}]
+        if self.links == 2:
+            links.append({"udp": 694, "interface": "eth1"})
+        found: dict[str, Any] = {
+            "nodes": {gateway.name: gateway.address for gateway in self.gateways},
+            "heartbeat": {"interval": interval, "dead_after": dead_after, "links": links},
+            "addresses": [
+                {"address": f"{VIP}/24", "interface": "eth0", **address},
+                {"address": f"{VIP6}/64", "interface": "eth0", **address},
+            ],
+        }
+        if self.with_witness:
+            found["witness"] = self.hosts["witness"].address
+        return found
+
+    def boot(self, cluster: dict[str, Any] | None = None, **more: Any) -> None:
+        """Start witness and gateways, and wait until the first gateway has the address."""
+        if self.with_witness:
+            self.start_witness()
+        for gateway in self.gateways:
+            gateway.write(cluster or self.cluster(), **more)
+            gateway.boot()
+            gateway.wait_ready()  # in turn, so that the preferred one comes first
+        wait_for(self.gateways[0].has, "gw1 to have the address")
+
+    def start_witness(self) -> "subprocess.Popen[bytes]":
+        key = self.directory / "witness.key"
+        key.touch(mode=0o600)
+        key.write_bytes(KEY)
+        host = self.hosts["witness"]
+        with (self.directory / "witness.log").open("ab") as log:
+            where = ("--listen", f"{host.address}:694", "--key-file", str(key))
+            return host.start(PYTHON, "-m", "gateway", "witness", *where, "--longest", "0.5", log=log)
+
+    # ----------------------------------------------------------------------------------------------------- the network
+
+    def cut(self, *hosts: str) -> None:
+        """Put these hosts on a switch of their own, and the cable between the two away."""
+        for name in hosts:
+            ip("-n", self.switch, "link", "set", self.hosts[name].port, "master", "br2")
+        ip("-n", self.switch, "link", "set", "side0", "down")
+
+    def heal(self) -> None:
+        ip("-n", self.switch, "link", "set", "side0", "up")
+
+    def rejoin(self, host: str) -> None:
+        """Back to the first switch."""
+        ip("-n", self.switch, "link", "set", self.hosts[host].port, "master", "br0")
+
+    def unplug(self, host: str, *, second: bool = False) -> None:
+        """Pull the cable: the host's carrier goes."""
+        ip("-n", self.switch, "link", "set", f"q-{host}" if second else self.hosts[host].port, "down")
+
+    def plug(self, host: str) -> None:
+        ip("-n", self.switch, "link", "set", self.hosts[host].port, "up")
+
+    def lose(self, percent: int) -> None:
+        """Lose so many of a hundred frames, each way, at every port of the switch but the client's."""
+        rules = ["table netdev loss {"]
+        for host in self.hosts.values():
+            if host.name != "client":
+                name = host.port.replace("-", "_")
+                rules.append(
+                    f'chain in_{name} {{ type filter hook ingress device "{host.port}" priority 0; '
+                    f"numgen random mod 100 < {percent} drop; }}"
+                )
+        rules.append("}")
+        subprocess.run(
+            ["ip", "netns", "exec", self.switch, "nft", "-f", "-"], input="\n".join(rules).encode(), check=True
+        )
+
+    def lose_nothing(self) -> None:
+        subprocess.run(["ip", "netns", "exec", self.switch, "nft", "delete", "table", "netdev", "loss"], check=True)
+
+
+class Watch:
+    """Clients' requests and the packets of the switch, from start to `finish`."""
+
+    def __init__(self, lab: Lab, url: str = VIP, rate: int = 100) -> None:
+        self._client = lab.client.start(PYTHON, str(HERE / "requests.py"), url, str(rate))
+        self._capture = subprocess.Popen(
+            ["ip", "netns", "exec", lab.switch, PYTHON, str(HERE / "capture.py"), VIP, VIP6],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for process in (self._client, self._capture):
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in (self._client, self._capture):
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                if pipe is not None:
+                    pipe.close()
+
+    def finish(self) -> "Seen":
+        """Stop; what was seen."""
+        results = []
+        for process in (self._client, self._capture):
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout is not None
+            results.append(json.loads(process.stdout.read()))
+            process.wait()
+        return Seen(*results)
+
+
+class Seen:
+    """`answers`: (time, node) of each good answer. `owners`: (time, switch port, address) of each change of who speaks."""
+
+    def __init__(self, client: dict[str, Any], capture: dict[str, Any]) -> None:
+        self.answers: list[tuple[float, str]] = [(at, node) for at, node in client["answers"]]
+        self.failures: int = client["failures"]
+        self.turns: dict[str, list[tuple[float, str]]] = capture["turns"]
+
+    @property
+    def outage(self) -> float:
+        """The longest time without an answer, in seconds."""
+        return max(after - before for (before, _), (after, _) in itertools.pairwise(self.answers))
+
+    @property
+    def gaps(self) -> list[tuple[float, float]]:
+        """(seconds since the first answer, seconds) of each time without an answer that is longer than 50 ms."""
+        pairs = itertools.pairwise(at for at, _ in self.answers)
+        return [(before - self.answers[0][0], after - before) for before, after in pairs if after - before > 0.05]
+
+    def speakers(self, address: str = VIP) -> list[str]:
+        """Who spoke for the address, one after the other: a second owner would show as a turn back and forth."""
+        return [port.removeprefix("p-") for _, port in self.turns.get(address, [])]
+
+
+def wait_for(what: Callable[[], bool], description: str, timeout: float = 10.0) -> None:
+    end = time.monotonic() + timeout
+    while True:
+        with contextlib.suppress(OSError, ValueError):
+            if what():
+                return
+        if time.monotonic() > end:
+            raise AssertionError(f"waited {timeout} s for {description}")
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def frozen(gateway: Gateway) -> Iterator[None]:
+    """Every process of the gateway is stopped."""
+    gateway.signal_all(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        gateway.signal_all(signal.SIGCONT)

@@ -1,0 +1,236 @@
+"""What operators and the gateway's own state do to a shared address."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.netns.lab import KEY, PYTHON, VIP, VIP6, Lab, Watch, wait_for
+
+pytestmark = pytest.mark.timeout(90)
+
+PROGRAM = """\
+#!/bin/sh
+echo "$0 $* ${GATEWAY_EVENT-} ${GATEWAY_VICTIM-} $(cat /proc/self/status | grep ^Uid | cut -f2)" >>"$(dirname "$0")/calls"
+[ "$1" != monitor ] || [ ! -e "$(dirname "$0")/sick" ]
+"""
+
+
+def gateway_command(gateway, *arguments):
+    return subprocess.run(
+        [PYTHON, "-m", "gateway", *arguments[:1], str(gateway.directory / "site.yaml"), *arguments[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+
+
+def script(gateway, name):
+    path = gateway.directory / name
+    path.write_text(PROGRAM)
+    path.chmod(0o755)
+    return str(path)
+
+
+def calls(gateway):
+    path = gateway.directory / "calls"
+    text = path.read_text() if path.exists() else ""
+    return [line.replace(str(gateway.directory) + "/", "").split() for line in text.splitlines()]
+
+
+def test_evacuate_gives_everything_away_and_join_returns(pair):
+    pair.boot(pair.cluster(failback=True))
+    gw1, _ = pair.gateways
+    with Watch(pair) as watch:
+        time.sleep(0.5)
+        done = gateway_command(gw1, "evacuate")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == f"{VIP} is at gw2\n{VIP6} is at gw2\n"
+        assert not gw1.has()
+        assert not gw1.has(VIP6)
+        shown = gateway_command(gw1, "status")
+        assert "gw1: drain; an owner needs 2 votes of the nodes and the witness" in shown.stdout
+        assert "leases end by: kernel" in shown.stdout
+        assert "owner → backup: drain" in shown.stdout
+        assert f'gateway_heartbeat_owner{{address="{VIP}"}} 0' in gateway_command(gw1, "status", "--metrics").stdout
+        assert gateway_command(gw1, "join").stdout == "gw1 takes part\n"
+        wait_for(gw1.has, "the address to return", 4.0)
+        time.sleep(0.5)
+        seen = watch.finish()
+    assert seen.outage < 0.3
+    assert seen.speakers() == ["gw1", "gw2", "gw1"]
+
+
+def test_evacuate_keeps_what_nobody_else_can_take(directory):
+    with Lab(directory, witness=True) as lab:
+        lab.boot()
+        gw1, gw2 = lab.gateways
+        gw2.signal_all(signal.SIGKILL)
+        time.sleep(0.6)
+        done = gateway_command(gw1, "evacuate", "--timeout", "0.5")
+        assert done.returncode == 1
+        assert f"nobody else has taken {VIP}" in done.stderr
+        assert gw1.has()
+
+
+def test_a_gateway_that_stops_gives_its_address_away_first(pair):
+    pair.boot()
+    gw1, gw2 = pair.gateways
+    with Watch(pair) as watch:
+        time.sleep(0.5)
+        os.kill(min(gw1.pids()), signal.SIGTERM)
+        wait_for(gw2.has, "gw2 to have the address", 3.0)
+        wait_for(lambda: not gw1.pids(), "gw1 to end", 8.0)
+        time.sleep(0.3)
+        seen = watch.finish()
+    assert seen.outage < 0.3
+    assert seen.speakers() == ["gw1", "gw2"]
+    assert "gateway-lease" not in gw1.run("tc", "filter", "show", "dev", "eth0", "ingress")
+    assert not gw1.has()
+
+
+def test_a_gateway_whose_worker_is_stuck_gives_its_address_away(pair):
+    pair.boot()
+    gw1, gw2 = pair.gateways
+    (worker,) = gw1.pids("gw-worker-0")
+    os.kill(worker, signal.SIGSTOP)
+    wait_for(gw2.has, "gw2 to have the address", 6.0)
+    assert (
+        "do not answer" in " ".join(entry["what"] for entry in gw1.ask()["history"])
+        or gw1.ask()["addresses"][0]["fitness"] < 200
+    )
+    os.kill(worker, signal.SIGCONT)
+
+
+def test_reload_that_changes_nothing_of_the_cluster_moves_nothing(pair):
+    pair.boot()
+    gw1, _ = pair.gateways
+    (before,) = gw1.pids("gw-heartbeat")
+    with Watch(pair) as watch:
+        gw1.write(pair.cluster(), drain="2s")
+        os.kill(min(gw1.pids()), signal.SIGHUP)
+        wait_for(lambda: "heartbeat works by version 2" in gw1.log.read_text(), "the reload")
+        time.sleep(0.5)
+        seen = watch.finish()
+    assert gw1.pids("gw-heartbeat") == [before]
+    assert seen.outage < 0.2
+    assert seen.speakers() == ["gw1"]
+
+
+def test_reload_with_another_address_brings_it_up(pair):
+    pair.boot()
+    cluster = pair.cluster()
+    cluster["addresses"].append({"address": "192.0.2.11/24", "interface": "eth0"})
+    for gateway in pair.gateways:
+        gateway.write(cluster)
+        os.kill(min(gateway.pids()), signal.SIGHUP)
+    wait_for(lambda: sum(g.has("192.0.2.11") for g in pair.gateways) == 1, "the new address", 8.0)
+    wait_for(lambda: sum(g.has() for g in pair.gateways) == 1, "the old address", 8.0)
+
+
+def test_resources_and_hooks(pair):
+    cluster = pair.cluster()
+    del cluster["addresses"][1:]
+    pair.start_witness()
+    for gateway in pair.gateways:
+        mine = {
+            **cluster,
+            "fence": script(gateway, "fence"),
+            "on_takeover": script(gateway, "took"),
+            "on_release": script(gateway, "gave"),
+            "resources": [
+                {"name": "mailer", "run": script(gateway, "mailer"), "with": VIP, "monitor": "200ms", "failures": 2}
+            ],
+        }
+        gateway.write(mine)
+        gateway.boot()
+    gw1, gw2 = pair.gateways
+    wait_for(lambda: ["mailer", "monitor", "0"] in calls(gw1), "the resource to be monitored")
+    first = [call for call in calls(gw1) if call[:2] != ["mailer", "monitor"]]
+    assert first[0] == ["mailer", "start", "0"]
+    assert ["took", "takeover", "0"] in first
+    assert not [call for call in first if call[0] == "fence"]
+
+    (gw1.directory / "sick").touch()  # the monitor fails: started again, then moved
+    wait_for(gw2.has, "the address to move", 8.0)
+    wait_for(lambda: ["mailer", "start", "0"] in calls(gw2), "the resource on gw2")
+    wait_for(lambda: [call[0] for call in calls(gw1)][-1] == "gave", "the hook on gw1")
+    assert [call[1] for call in calls(gw1) if call[0] == "mailer"].count("start") == 2
+    assert calls(gw1)[-2][:2] == ["mailer", "stop"]
+    assert not [call for call in calls(gw2) if call[0] == "fence"]
+
+    (gw1.directory / "sick").unlink()
+    wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be well again", 10.0)
+    gw2.signal_all(signal.SIGKILL)
+    wait_for(gw1.has, "gw1 to take it from a dead node", 3.0)
+    assert ["fence", "fence", "gw2", "0"] in calls(gw1)
+
+
+def test_only_the_heartbeat_may_change_the_network(pair):
+    pair.boot()
+    gw1, _ = pair.gateways
+
+    def effective(name):
+        (pid,) = gw1.pids(name)
+        text = Path(f"/proc/{pid}/status").read_text()
+        lines = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+        return int(lines["CapEff"], 16), lines["Uid"].split()[1]
+
+    assert effective("gw-heartbeat") == (1 << 12 | 1 << 13, "65534")
+    assert effective("gw-worker-0") == (0, "65534")
+    assert effective("gw-control") == (0, "65534")
+
+
+def test_forged_replayed_and_foreign_beats_are_counted_and_change_nothing(pair):
+    pair.boot()
+    gw1, gw2 = pair.gateways
+    sender = """
+import socket, sys, time
+from gateway.heartbeat.beat import *
+sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+def send(data):
+    sock.sendto(data, ("192.0.2.2", 694))
+claims = (Claim("192.0.2.10", Stake.OWNING, 255),)
+def beat(node, key, sequence=2**60):
+    return Codec(key).encode(Beat(node, 5, sequence, 0.4, 0.1, claims=claims))
+key = bytes.fromhex(sys.argv[1])
+good = beat("gw1", key)
+for data in (beat("gw1", b"x" * 32), good[:40], good[:-1], b"", b"GWHB" + bytes(9000), beat("gw2", key), beat("who", key), good, good):
+    send(data)
+for _ in range(3000):
+    send(good[:-1] + b"x")
+"""
+    with Watch(pair) as watch:
+        pair.client.run(PYTHON, "-c", sender, KEY.hex())
+        time.sleep(1.0)
+        seen = watch.finish()
+    assert seen.outage < 0.3
+    assert seen.speakers() == ["gw1"]
+    counters = gw2.ask()["counters"]
+    assert counters["bad: signature"] > 100
+    assert counters["bad: size"] >= 2
+    assert counters["refused: own name"] == 1
+    assert counters["refused: stranger"] == 1
+    (peer,) = [node for node in gw2.ask()["nodes"] if node["name"] == "gw1"]
+    assert peer["alive"]
+    assert gw1.ask()["addresses"][0]["state"] == "owner"
+
+
+def test_an_upgrade_moves_the_address_and_both_go_on(pair):
+    pair.boot()
+    gw1, gw2 = pair.gateways
+    old = min(gw1.pids())
+    with Watch(pair) as watch:
+        time.sleep(0.5)
+        os.kill(old, signal.SIGUSR2)
+        wait_for(gw2.has, "gw2 to have the address", 10.0)
+        wait_for(lambda: old not in gw1.pids(), "the old gateway to end", 10.0)
+        wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "the new heartbeat of gw1", 10.0)
+        time.sleep(0.3)
+        seen = watch.finish()
+    assert seen.outage < 0.5
+    assert seen.speakers() == ["gw1", "gw2"]
