@@ -5,6 +5,7 @@ cdef enum:
     MAX_WORKERS = 64
     SOURCE_ROWS = 2         # of a count-min sketch: two sources are confused only if they meet in both rows
     SOURCE_CELLS = 16384    # in each row
+    SESSION_CELLS = 4096    # of each server, one byte each
 
 cdef enum State:
     STATE_UNKNOWN = 0
@@ -59,6 +60,10 @@ cdef struct TimeRow:
     int32_t streak          # failures since the last good answer
     uint8_t reserved[48]
 
+cdef inline uint8_t session_minute(int64_t now) noexcept nogil:
+    """The minute of a moment in ns, from 1 to 255 and over again; 0 is never."""
+    return <uint8_t>(now // (<int64_t>60000 * 1000000) % 255 + 1)
+
 cdef class Board:
     cdef readonly int fd
     cdef readonly size_t size
@@ -70,6 +75,9 @@ cdef class Board:
     cdef TimeRow *times
     # source_cells[(row * SOURCE_CELLS + hash) * MAX_WORKERS + worker]: clients' connections
     cdef uint16_t *source_cells
+    # session_cells[slot * SESSION_CELLS + hash]: the minute in which a session of that hash was there last. Several
+    # workers write here, but never anything but the present minute.
+    cdef uint8_t *session_cells
     cdef uint64_t *seed                 # of the hashes, so that nobody can aim at a cell
 
     cdef int _slot(self, int slot) except -1
@@ -84,6 +92,9 @@ cdef class Board:
 
     cdef inline TimeRow *timing(self, int slot, int worker) noexcept nogil:
         return &self.times[slot * MAX_WORKERS + worker]
+
+    cdef inline uint8_t *session_cell(self, int slot, uint64_t session) noexcept nogil:
+        return &self.session_cells[<size_t>slot * SESSION_CELLS + session % SESSION_CELLS]
 
     cdef inline int total_in_flight(self, int slot, int workers) noexcept nogil:
         cdef int32_t *cells = self.in_flight_cells + slot * MAX_WORKERS

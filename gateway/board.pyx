@@ -8,6 +8,7 @@ The pages that are never touched cost nothing, which is why the capacity is fixe
 
 import os
 
+from libc.math cimport log
 from libc.string cimport memset
 from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
@@ -37,8 +38,9 @@ cdef class Board:
         cdef size_t counts = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(CountRow)
         cdef size_t sources = <size_t>SOURCE_ROWS * SOURCE_CELLS * MAX_WORKERS * sizeof(uint16_t)
         cdef size_t times = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(TimeRow)
+        cdef size_t sessions = <size_t>MAX_SERVERS * SESSION_CELLS
         cdef bint new = fd < 0
-        self.size = rows + cells + counts + times + sources + SOURCE_ROWS * sizeof(uint64_t)
+        self.size = rows + cells + counts + times + sources + sessions + SOURCE_ROWS * sizeof(uint64_t)
         self.base = NULL
         if fd < 0:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC)
@@ -53,7 +55,8 @@ cdef class Board:
         self.counts = <CountRow *>(self.base + rows + cells)
         self.times = <TimeRow *>(self.base + rows + cells + counts)
         self.source_cells = <uint16_t *>(self.base + rows + cells + counts + times)
-        self.seed = <uint64_t *>(self.base + rows + cells + counts + times + sources)
+        self.session_cells = <uint8_t *>(self.base + rows + cells + counts + times + sources)
+        self.seed = <uint64_t *>(self.base + rows + cells + counts + times + sources + sessions)
         if new:
             self.seed[0], self.seed[1] = (int.from_bytes(os.urandom(8), "little") for _ in range(SOURCE_ROWS))
 
@@ -139,6 +142,17 @@ cdef class Board:
     def set_load(self, int slot, load):
         self.servers[self._slot(slot)].reported = 0 if load is None else load + 1
 
+    def sessions(self, int slot, int64_t now, int minutes=10):
+        """About how many sessions have been at the server in the last `minutes`; `now` in ns. With affinity only.
+
+        Linear counting (Whang et al. 1990): from how many cells nobody was in. Within about 3 % up to 10,000.
+        """
+        cdef uint8_t *cells = self.session_cells + <size_t>self._slot(slot) * SESSION_CELLS
+        cdef int i, empty = 0, minute = session_minute(now)
+        for i in range(SESSION_CELLS):
+            empty += cells[i] == 0 or (minute - cells[i] + 255) % 255 >= minutes
+        return round(-SESSION_CELLS * log(max(1, empty) / <double>SESSION_CELLS))
+
     def in_flight(self, int slot):
         """Requests the server is working on now, over all workers."""
         return self.total_in_flight(self._slot(slot), MAX_WORKERS)
@@ -184,6 +198,7 @@ cdef class Board:
         row.generation = generation
         memset(self.in_flight_cells + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(int32_t))
         memset(self.counts + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(CountRow))
+        memset(self.session_cells + <size_t>slot * SESSION_CELLS, 0, SESSION_CELLS)
         memset(self.times + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(TimeRow))
 
     def clear_worker(self, int worker, int slots):

@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from gateway.balance.policy import Members
 from gateway.board import DOWN, SERVERS, UNKNOWN, Board
 
 
@@ -45,3 +46,16 @@ def test_a_cleared_server_is_new() -> None:
 def test_slots_are_checked(slot: int) -> None:
     with pytest.raises(IndexError, match="not on the board"):
         Board().state(slot)
+
+
+@pytest.mark.parametrize("sessions", [0, 1, 100, 3000])
+def test_sessions_are_counted_about_right_and_forgotten(sessions: int) -> None:
+    board = Board()
+    minute = 60 * 10**9
+    members = Members(board, [(0, 1.0, 0, False, "a"), (1, 1.0, 0, False, "b")], 1)
+    for session in range(sessions):
+        members.see(1, session * 7919 + 1, now=5 * minute)
+    assert board.sessions(1, 5 * minute) == pytest.approx(sessions, rel=0.1)
+    assert board.sessions(1, 14 * minute) == pytest.approx(sessions, rel=0.1)
+    assert board.sessions(1, 15 * minute) == 0
+    assert board.sessions(0, 5 * minute) == 0

@@ -48,6 +48,7 @@ cdef class Members:
     cdef bint accepts(self, int i) noexcept nogil
     cdef bint keeps(self, int i) noexcept nogil
     cdef bint waiting_helps(self, Tried *tried) noexcept nogil
+    cdef void see_session(self, int i, uint64_t session) noexcept nogil
     cdef bint ramping_full(self, int i, double ramp) noexcept nogil
 
     cdef inline uint64_t chance(self) noexcept nogil:

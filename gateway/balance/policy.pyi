@@ -7,6 +7,7 @@ class Members:
     def __init__(
         self, board: Board, rows: Sequence[tuple[int, float, int, bool, str]], workers: int, seed: int = 1
     ) -> None: ...
+    def see(self, i: int, session: int, *, now: int) -> None: ...
 
 class Policy:
     keyed: bool

@@ -5,8 +5,8 @@ A pick allocates nothing and takes no lock: states and in-flight counts of all w
 
 from libc.stdlib cimport calloc, free
 
-from gateway.balance.hashing cimport hash_bytes
-from gateway.board cimport EJECTED_NOT
+from gateway.balance.hashing cimport hash_bytes, mix
+from gateway.board cimport EJECTED_NOT, session_minute
 
 cdef class Members:
     """The servers of one backend on the Board.
@@ -59,6 +59,15 @@ cdef class Members:
     cdef bint keeps(self, int i) noexcept nogil:
         """Whether server i has sessions that are nowhere written down: it would never be rid of them while draining."""
         return self.accepts(i) and self.board.server(self.member[i].slot).admin == ADMIN_READY
+
+    cdef void see_session(self, int i, uint64_t session) noexcept nogil:
+        """A session of server i is there: its hash."""
+        self.board.session_cell(self.member[i].slot, session)[0] = session_minute(self.now)
+
+    def see(self, int i, uint64_t session, *, int64_t now):
+        """The same, for tests; the hash is made here. `now` in ns."""
+        self.now = now
+        self.see_session(i, mix(session))
 
     cdef bint ramping_full(self, int i, double ramp) noexcept nogil:
         """Whether a server in its slow start has its share: of what the others have in flight by weight, `ramp`."""

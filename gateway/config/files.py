@@ -43,11 +43,18 @@ def read(site: Site) -> Files:
     files = Files()
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
+    loc: Loc
     if site.load_reports:
-        loc: Loc = ("load_reports", "key_file")
+        loc = ("load_reports", "key_file")
         secret = files.read(site.load_reports.key_file, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
+    for name, backend in site.backends.items():
+        if backend.affinity and backend.affinity.key_file:
+            loc = ("backends", name, "affinity", "key_file")
+            secret = files.read(backend.affinity.key_file, loc, private=True)
+            if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
+                files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
     for i, frontend in enumerate(site.frontends):
         for j, pair in enumerate(frontend.tls.certificates if frontend.tls else ()):
             loc = ("frontends", i, "tls", "certificates", j)

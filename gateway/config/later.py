@@ -10,7 +10,7 @@ KEYS: Final = {
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "tls",
-    "backends.*.affinity": "header learn source url",
+    "backends.*.affinity": "learn",
     "backends.*.agent": "connect orca",
     "backends.*.check": "grpc",
     "tests.*.expect": "site",

@@ -443,17 +443,46 @@ class Server(Model):
 
 
 class Affinity(Model):
-    """Bring a client back to the server that served it before."""
+    """Bring a client back to the server that served it before: by one of cookie, url, source, header."""
 
-    cookie: CookieName = Field(description="Name of the cookie that remembers the server.")
+    cookie: Annotated[CookieName | None, Given()] = Field(
+        None, description="Name of a cookie that the gateway sets and signs; it remembers the server."
+    )
+    url: Annotated[CookieName | None, Given()] = Field(
+        None, description="Name of a parameter that names the server: ;NAME=server in the path, or ?NAME=server."
+    )
+    source: Annotated[Annotated[Whole, Field(ge=1, le=32)] | None, Given()] = Field(
+        None, description="Clients of one network stay together: its bits of an IPv4 address; of IPv6 it is the /64."
+    )
+    header: Annotated[HeaderName | None, Given()] = Field(
+        None, description="Requests with the same value of this header stay together."
+    )
+    key_file: Annotated[File | None, Given()] = Field(
+        None,
+        description="Key that signs the cookie, the same on all gateways; nobody but its owner may read the file. "
+        "Default: made from the key of load_reports, or else from the servers' addresses.",
+    )
     secure: Flag = Field(default=False, description="Mark the cookie Secure: it is sent over https only.")
     max_age: Annotated[Duration | None, Given()] = Field(
         None, description="How long clients keep the cookie. Default: until the browser closes."
     )
 
     @model_validator(mode="after")
+    def _one_kind(self) -> "Affinity":
+        kinds = [name for name in ("cookie", "url", "source", "header") if getattr(self, name) is not None]
+        if not kinds:
+            raise Fault("affinity needs one of cookie, url, source, header")
+        if len(kinds) > 1:
+            raise Fault(f"affinity is by {kinds[0]} or by {kinds[1]}, not both", kinds[1], key=True)
+        if self.cookie is None:
+            for name in ("key_file", "secure", "max_age"):
+                if name in self.model_fields_set:
+                    raise Fault(f"{name} goes with cookie only", name, key=True)
+        return self
+
+    @model_validator(mode="after")
     def _cookie(self) -> "Affinity":
-        if self.cookie.lower().startswith(("__secure-", "__host-")) and not self.secure:
+        if self.cookie and self.cookie.lower().startswith(("__secure-", "__host-")) and not self.secure:
             raise Fault(f"clients take a cookie named {self.cookie} only with secure: true", "cookie")
         if self.max_age is not None and self.max_age < 1:
             raise Fault("must be at least 1s", "max_age")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from gateway.balance import estimate
-from gateway.board import DOWN, IN_ROTATION, OUT, PROBED, READY, Board
+from gateway.board import DOWN, DRAIN, IN_ROTATION, OUT, PROBED, READY, Board
 from gateway.config.model import Backend
 from gateway.config.snapshot import Snapshot
 from gateway.health.outlier import Ejection, Outliers, Rules, Seen
@@ -14,6 +14,7 @@ from gateway.load.ramp import Ramp, Strain
 from gateway.load.receiver import ServerKey
 
 LOOK_EVERY: Final = 0.1  # seconds
+SAY_EVERY: Final = 5.0
 _ON_BOARD: Final = {Ejection.IN_ROTATION: IN_ROTATION, Ejection.OUT: OUT, Ejection.PROBED: PROBED}
 _log = logging.getLogger("gateway.control")
 
@@ -31,6 +32,7 @@ class Watchdog:
         self._states: dict[ServerKey, Ejection] = {}
         self._serving: dict[ServerKey, bool] = {}
         self._ramps: dict[ServerKey, Ramp] = {}
+        self._left: dict[ServerKey, tuple[float, int]] = {}  # of a draining server: when looked up, sessions
         self._first = True
 
     def apply(self, snapshot: Snapshot) -> None:
@@ -45,6 +47,7 @@ class Watchdog:
         self._ramps = {key: ramp for key, ramp in self._ramps.items() if key in same}
         serving = self._serving
         self._serving = {key: serving.get(key, False) if key in same else self._first for key in self._slots}
+        self._left = {key: left for key, left in self._left.items() if key in same}
         self._first = False
 
     def tick(self, now: float) -> None:
@@ -53,6 +56,22 @@ class Watchdog:
             seen = {server.name: self._see((backend.name, server.name), now) for server in backend.servers}
             self._eject(backend, seen, now)
             self._start_slowly(backend, seen, now)
+            if backend.affinity:
+                self._count_down(backend, now)
+
+    def _count_down(self, backend: Backend, now: float) -> None:
+        """Say how many sessions a draining server has left, when that changes."""
+        for server in backend.servers:
+            key = backend.name, server.name
+            if self._board.admin(self._slots[key]) != DRAIN:
+                self._left.pop(key, None)
+                continue
+            said, left = self._left.get(key, (float("-inf"), -1))
+            if now - said >= SAY_EVERY:
+                sessions = self._board.sessions(self._slots[key], round(now * 1e9))
+                if sessions != left:
+                    _log.info("server %s/%s drains: about %d sessions of the last ten minutes are left", *key, sessions)
+                self._left[key] = now, sessions
 
     def _see(self, key: ServerKey, now: float) -> Seen:
         board, slot = self._board, self._slots[key]

@@ -33,7 +33,7 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
     yield f"├─ backend {found['backend']}: {site.backends[found['backend']].balance}"
     if found["affinity"] is not None:
         kept = f"keeps the client at {found['server']}" if found["kept"] else "names no server that can be used"
-        yield f"│  affinity cookie {found['affinity']} {kept}"
+        yield f"│  affinity {found['affinity']} {kept}"
     for candidate in found["candidates"]:
         yield f"│  {_candidate(candidate, chosen=candidate['server'] == found['server'])}"
     if found["server"] is None:

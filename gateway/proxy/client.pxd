@@ -75,7 +75,7 @@ cdef class Client(Receiver):
     cdef int _unstash(self, size_t used) except -1
     cdef int _route(self, const char *p, Head *h, int64_t body) except -1
     cdef int _forward(self, Backend backend, const char *p, Head *h, View view) except -1
-    cdef int _choose(self, const char *p, Head *h) except -1
+    cdef int _choose(self) except -1
     cdef bint head_taken(self) except -1
     cdef bint _has_left(self) except -1
     cdef int _drop_upstream(self) except -1

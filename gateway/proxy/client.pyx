@@ -264,7 +264,7 @@ cdef class Client(Receiver):
             self.deadline(FOREVER)
             if self.phase == C_BODY:
                 self._body_patience()
-            self._choose(NULL, NULL)
+            self._choose()
             if self.waiting == W_RETURNED:
                 self.waiting = W_NOT
         if self.ended and self.phase == C_WAIT and not self.head_sent and self._has_left():
@@ -623,18 +623,18 @@ cdef class Client(Receiver):
         (<Retries>backend.retries).earn()
         if not (<Retries>backend.retries).repeatable(self.ex):
             self.ex.replay_lost = 1         # never to be sent again, so not to be kept
-        if backend.policy.keyed:
-            self.ex.args.key = backend.policy.key(p, h, view.uri, view.uri_len, self.address)
+        self.ex.args.now = self.poller.now
+        backend.look_at(self.ex, p, h, view)
         if backend.queue_limit and (backend.waiting or backend.called or backend.first_elsewhere(self.poller.now)):
             return self._wait(backend)      # nobody overtakes those who wait already
-        return self._choose(p, h)
+        return self._choose()
 
-    cdef int _choose(self, const char *p, Head *h) except -1:
+    cdef int _choose(self) except -1:
         """Pick a server for the exchange and go to it."""
         cdef Backend backend = <Backend>self.ex.backend
         cdef int i
         self.ex.args.now = self.poller.now
-        i = backend.pick(self.ex, p, h)
+        i = backend.pick(self.ex)
         if i < 0:
             if backend.queue_limit and backend.members.waiting_helps(&self.ex.args.tried):
                 return self._wait(backend)
@@ -679,6 +679,7 @@ cdef class Client(Receiver):
         """The snapshot has changed while we wait: go to a server of the new one."""
         self.ex.backend = backend
         self.ex.args.tried.count = 0
+        self.ex.belongs = -1
         return 0
 
     cdef int _give_up_on(self) except -1:
@@ -779,8 +780,7 @@ cdef class Client(Receiver):
             (<Edits>ex.edits).leave_out(p, h)
             extra = extra + (<Edits>ex.edits).added()
         if ex.set_cookie:
-            extra = (extra + b"Set-Cookie: " + backend.cookie + b"=" + (<Server>ex.server).token
-                     + backend.cookie_tail + b"\r\n")
+            extra += backend.affinity.mark(ex.chosen, self.poller.now)
         edit_response(&_out, p, h, self.out_framing, connection, PyBytes_AS_STRING(extra),
                       <uint32_t>PyBytes_GET_SIZE(extra))
         self.head_sent = 1
@@ -907,7 +907,7 @@ cdef class Client(Receiver):
                 self._uncount()
                 return self._try(True)      # the connection was too old
             self._give_up_on()
-            return self._choose(NULL, NULL)
+            return self._choose()
         self._uncount()
         return self._answer_page(504 if failure == FAIL_TIMEOUT else 502, False)
 

@@ -28,6 +28,7 @@ cdef class Exchange:
         self.replay_lost = 0
         self.replay.n = 0
         self.set_cookie = 0
+        self.belongs = -1
         self.status = 0
         self.started = now
         self.picked = self.answered = 0

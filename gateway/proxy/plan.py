@@ -1,16 +1,19 @@
 """A snapshot made into what a worker works with: servers, backends, routes, pages, frontends."""
 
+import hashlib
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
+from gateway.balance.affinity import Affinity, CookieAffinity, HeaderAffinity, SourceAffinity, UrlAffinity
 from gateway.balance.policies import policy
 from gateway.balance.policy import Members
 from gateway.config import template
-from gateway.config.model import LOG_FIELDS, Affinity, Listen, Tls
+from gateway.config.model import LOG_FIELDS, Listen, Tls
 from gateway.config.model import AccessLog as AccessLogModel
+from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
 from gateway.config.snapshot import Snapshot
 from gateway.proxy.availability import Availability
@@ -152,13 +155,15 @@ class Plan:
             )
             for server in model.servers
         ]
+        members = Members(self.hub.board, rows, cells, secrets.randbits(64))
+        inside = [servers[name, server.name] for server in model.servers]
         return Backend(
             name,
-            [servers[name, server.name] for server in model.servers],
-            Members(self.hub.board, rows, cells, secrets.randbits(64)),
+            inside,
+            members,
             policy(model.balance),
             (model.timeouts.connect, model.timeouts.response, model.timeouts.idle, model.timeouts.tunnel),
-            _cookie(model.affinity),
+            _affinity(model.affinity, members, inside, snapshot),
             Retries(
                 model.retries.attempts,
                 model.retries.on,
@@ -187,16 +192,28 @@ def _via_token(node: str) -> str:
     return "".join(char if char.isascii() and (char.isalnum() or char in "-._~") else "-" for char in node) or "gateway"
 
 
-def _cookie(affinity: Affinity | None) -> tuple[str, str] | None:
-    """(name, attributes) of the affinity cookie. It is for the gateway alone: no script needs to read it."""
-    if affinity is None:
+def _affinity(
+    model: AffinityModel | None, members: Members, servers: Sequence[Server], snapshot: Snapshot
+) -> Affinity | None:
+    if model is None:
         return None
+    if model.url is not None:
+        return UrlAffinity(members, model.url, [server.name for server in servers])
+    if model.source is not None:
+        return SourceAffinity(members, model.source)
+    if model.header is not None:
+        return HeaderAffinity(members, model.header)
+    # The cookie is for the gateway alone: no script needs to read it.
     attributes = "; Path=/; HttpOnly; SameSite=Lax"
-    if affinity.secure:
+    if model.secure:
         attributes += "; Secure"
-    if affinity.max_age is not None:
-        attributes += f"; Max-Age={int(affinity.max_age)}"
-    return affinity.cookie, attributes
+    if model.max_age is not None:
+        attributes += f"; Max-Age={int(model.max_age)}"
+    reports = snapshot.site.load_reports
+    key_file = model.key_file or (reports.key_file if reports else None)
+    key = hashlib.sha256(snapshot.files[key_file].strip()).digest() if key_file else b""
+    names = [(server.token, str(server.address)) for server in servers]
+    return CookieAffinity(members, model.cookie or "", attributes, key, names)
 
 
 def _context_key(frontend: FrontendModel, tls: Tls, snapshot: Snapshot) -> ContextKey:

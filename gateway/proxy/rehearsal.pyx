@@ -92,7 +92,9 @@ cdef _forwarded(Hub hub, View view, const char *p, Provenance provenance, Backen
     cdef int i
     ex.begin(p, view.h, 0)
     candidates = _candidates(backend)
-    i = backend.pick(ex, p, view.h)
+    ex.args.now = 0
+    backend.look_at(ex, p, view.h, view)
+    i = backend.pick(ex)
     if view.request_edits is not None:
         view.request_edits.leave_out(p, view.h)
         extra = view.request_edits.added()
@@ -104,8 +106,8 @@ cdef _forwarded(Hub hub, View view, const char *p, Provenance provenance, Backen
         edits = {"without": [name.decode("latin-1") for name in names], "with": lines.decode("latin-1")}
     return {
         "outcome": "backend", "backend": backend.name, "candidates": candidates,
-        "affinity": None if backend.cookie is None else backend.cookie.decode(),
-        "kept": backend.cookie is not None and i >= 0 and not ex.set_cookie,
+        "affinity": None if backend.affinity is None else str(backend.affinity),
+        "kept": backend.affinity is not None and i >= 0 and i == ex.belongs,
         "server": (<Server>backend.servers[i]).name if i >= 0 else None,
         "head": ex.upstream_head.p[:ex.upstream_head.n].decode("latin-1"), "edits": edits,
     }
@@ -124,7 +126,8 @@ cdef _candidates(Backend backend):
             "server": server.name, "address": server.address, "state": STATES[row.state], "admin": ADMINS[row.admin],
             "backup": members.member[i].tier == 1, "in_flight": members.in_flight(i),
             "max_connections": members.member[i].max_connections or None,
-            "weight": members.effective_weight(i), "token": server.token.decode(),
+            "weight": members.effective_weight(i),
+            "token": backend.affinity.example(i) if backend.affinity is not None else None,
             "score": (members.in_flight(i) + 1) / members.effective_weight(i),
         })
     return found

@@ -1,8 +1,10 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from gateway.balance.affinity cimport Affinity
 from gateway.balance.policy cimport Members, Policy
 from gateway.board cimport Board
 from gateway.proxy.conn cimport Conn, Poller
 from gateway.proxy.exchange cimport Exchange
+from gateway.rules.view cimport View
 from gateway.wire.chunked cimport Chunked
 from gateway.wire.head cimport Head
 
@@ -52,15 +54,13 @@ cdef class Backend:
     cdef object waiting                 # (since when in ns, Receiver), first come first served
     cdef bint called                    # it is somebody's turn who has not yet looked for room
     cdef object waker
-    cdef bytes cookie                   # name of the affinity cookie, or None
-    cdef dict by_token
-    cdef bytes cookie_tail              # attributes of the Set-Cookie line
+    cdef Affinity affinity              # or None
 
-    cdef int pick(self, Exchange ex, const char *head, Head *h) except -2
+    cdef int look_at(self, Exchange ex, const char *p, Head *h, View view) except -1
+    cdef int pick(self, Exchange ex) except -2
     cdef int wake(self) except -1
     cdef int announce(self) except -1
     cdef int64_t first_elsewhere(self, int64_t now) noexcept
-    cdef int _affinity(self, const char *p, Head *h) except -2
 
 cdef class Receiver(Conn):
     """What an upstream connection reports to: the client's side of the exchange."""

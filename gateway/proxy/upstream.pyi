@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from gateway.balance.affinity import Affinity
 from gateway.balance.policy import Members, Policy
 from gateway.board import Board
 from gateway.proxy.retry import Retries
@@ -33,7 +34,7 @@ class Backend:
         members: Members,
         policy: Policy,
         timeouts: Sequence[float],
-        cookie: tuple[str, str] | None,
+        affinity: Affinity | None,
         retries: Retries,
         queue: tuple[int, float] | None,
     ) -> None: ...

@@ -10,16 +10,16 @@ import struct
 import time
 from collections import deque
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EINPROGRESS, errno
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcmp, memcpy, memmove
+from libc.string cimport memcpy, memmove
 from posix.unistd cimport close as c_close
 
 from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_BROKEN, RELAY, SCRATCH, SENT_ALL, SENT_BROKEN
 from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_next, chunk_start
 from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
-from gateway.wire.head cimport F_COOKIE, M_HEAD, MAX_FIELDS, R_MORE, R_OK, Bounds, find_end, scan_response
+from gateway.wire.head cimport M_HEAD, MAX_FIELDS, R_MORE, R_OK, Bounds, find_end, scan_response
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -97,7 +97,7 @@ cdef class Server:
         self.sockaddr = sockaddr_of(address)
         self.idle = []
         # The same on every gateway of a site, and no name of a machine for the client to read.
-        self.token = hashlib.blake2b(f"{backend}\0{name}".encode(), digest_size=8).hexdigest().encode()
+        self.token = hashlib.blake2b(f"{backend}\0{name}".encode(), digest_size=8).digest()
 
     def __repr__(self):
         return f"<Server {self.backend}/{self.name} {len(self.idle)} idle>"
@@ -155,12 +155,11 @@ cdef class Backend:
     """The servers of a backend with its policy.
 
     servers: Server objects in the order of the site file; members: the same for the policy.
-    timeouts: (connect, response, idle, tunnel) in seconds. cookie: None, or (name, attributes such as "; Secure").
+    timeouts: (connect, response, idle, tunnel) in seconds. affinity: None, or an Affinity of `members`.
     retries: retry.Retries. queue: None, or (limit, seconds).
     """
 
-    def __init__(self, str name, list servers, Members members, Policy policy, timeouts, cookie, retries, queue):
-        cdef Server server
+    def __init__(self, str name, list servers, Members members, Policy policy, timeouts, affinity, retries, queue):
         self.name = name
         self.log_name = name.encode()
         self.servers = servers
@@ -170,22 +169,27 @@ cdef class Backend:
         self.retries = retries
         self.queue_limit, self.queue_ms = (queue[0], max(1, round(queue[1] * 1000))) if queue else (0, 0)
         self.waiting = deque()
-        if cookie is not None:
-            self.cookie = cookie[0].encode()
-            self.cookie_tail = cookie[1].encode()
-            self.by_token = {server.token: i for i, server in enumerate(servers)}
+        self.affinity = affinity
 
-    cdef int pick(self, Exchange ex, const char *head, Head *h) except -2:
-        """Index of the server for this exchange: the one its cookie names if it will do, else the policy's; or -1."""
-        cdef int i, k
+    cdef int look_at(self, Exchange ex, const char *p, Head *h, View view) except -1:
+        """Note what affinity and policy want to know of a request, while its head is there."""
+        if self.affinity is not None:
+            self.members.now = ex.args.now
+            ex.belongs = self.affinity.find(p, h, view.uri, view.uri_len, view.client)
+        if self.policy.keyed:
+            ex.args.key = self.policy.key(p, h, view.uri, view.uri_len, view.client)
+        return 0
+
+    cdef int pick(self, Exchange ex) except -2:
+        """Index of the server for this exchange: the one it belongs to if that will do, else the policy's; or -1."""
+        cdef int k
         cdef bint tried = False
-        if self.cookie is not None:
-            i = self._affinity(head, h) if h != NULL else -1
+        if self.affinity is not None:
             for k in range(ex.args.tried.count):
-                tried = tried or ex.args.tried.index[k] == i
-            if i >= 0 and not tried and self.members.accepts(i):
-                return i
-            ex.set_cookie = 1
+                tried = tried or ex.args.tried.index[k] == ex.belongs
+            if ex.belongs >= 0 and not tried and self.members.accepts(ex.belongs):
+                return ex.belongs
+            ex.set_cookie = self.affinity.marks
         return self.members.pick(self.policy, &ex.args)
 
     cdef int wake(self) except -1:
@@ -248,30 +252,6 @@ cdef class Backend:
     def wait_for_room(self, loop):
         if self.waker is None:
             self.waker = loop.call_later(LOOK_AGAIN, self.look_again, loop)
-
-    cdef int _affinity(self, const char *p, Head *h) except -2:
-        """The index of the server named in the affinity cookie, or -1."""
-        cdef int i
-        cdef uint32_t at, end, n = <uint32_t>PyBytes_GET_SIZE(self.cookie)
-        cdef const char *name = PyBytes_AS_STRING(self.cookie)
-        cdef const char *value
-        cdef object index
-        for i in range(h.count):
-            if h.fields[i].known != F_COOKIE:
-                continue
-            value = p + h.fields[i].value
-            end = h.fields[i].value_len
-            at = 0
-            while at < end:
-                while at < end and (value[at] == 32 or value[at] == 59):
-                    at += 1
-                if at + n + 17 <= end and memcmp(value + at, name, n) == 0 and value[at + n] == 61:
-                    index = self.by_token.get(PyBytes_FromStringAndSize(value + at + n + 1, 16))
-                    if index is not None:
-                        return index
-                while at < end and value[at] != 59:
-                    at += 1
-        return -1
 
 
 cdef class Receiver(Conn):

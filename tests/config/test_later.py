@@ -11,7 +11,7 @@ frontends:
 backends:
   app:
     servers: ["127.0.0.1:1"]
-    affinity: {cookie: SRV, »learn: true, »url: gwserver, »source: 24, »header: X-User}
+    affinity: {cookie: SRV, »learn: true}
     check: {http: /, »grpc: service}
     agent: {»connect: 8081, »orca: true}
     »tls: {verify: true}

@@ -27,15 +27,16 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
         pair = authority.issue(f"{name}.example.com")
         shutil.copy(pair.cert, conf / "tls" / f"{name}.crt")
         shutil.copy(pair.key, conf / "tls" / f"{name}.key")
-    (conf / "agent.key").touch(mode=0o600)
-    (conf / "agent.key").write_bytes(b"0123456789abcdef")
+    for name in ("agent.key", "affinity.key"):
+        (conf / name).touch(mode=0o600)
+        (conf / name).write_bytes(b"0123456789abcdef")
     return load(conf / "reference.yaml", {"localhost": ["127.0.0.1"]}.__getitem__)
 
 
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
-    assert len(loaded.site.routes) == 7
-    assert len(loaded.files) == 7
+    assert len(loaded.site.routes) == 10
+    assert len(loaded.files) == 8
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:

@@ -1,0 +1,11 @@
+from libc.stdint cimport int64_t, uint32_t
+from gateway.balance.policy cimport Members
+from gateway.wire.head cimport Head
+
+cdef class Affinity:
+    """How a client comes back to the server that served it before. The state is on the client: there is no table."""
+    cdef readonly bint marks    # whether an answer by another server than the one found must carry a mark
+    cdef Members members
+
+    cdef int find(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) except -2
+    cdef bytes mark(self, int i, int64_t now)
