@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import aiohttp
-
 from loadagent.answer import MAX_HEAD_BYTES, Answer
 from loadagent.config import AgentConfig, read_key
 from loadagent.measures import MAX_BYTES, Measure, get_url, run_command
@@ -18,6 +16,7 @@ from loadagent.quiet import Quiet
 from loadagent.report import Report, encode
 from loadagent.score import Sample
 from loadagent.sensors import Cpu, Memory, Network, RunQueue, Sensor
+from loadagent.standing import Standing
 
 _log = logging.getLogger("loadagent")
 
@@ -56,6 +55,7 @@ class Reporter:
     def __init__(self, config: AgentConfig, clock: Callable[[], int] = time.time_ns) -> None:
         self._config = config
         self._clock = clock
+        self._standing = Standing(config.state_file, config.state)
         self._incarnation = clock()
         self._sequence = 0
 
@@ -68,7 +68,7 @@ class Reporter:
             incarnation=self._incarnation,
             sequence=self._sequence,
             time=self._clock(),
-            state=self._config.state,
+            state=self._standing.state,
             metrics=sample.shares,
         )
 
@@ -91,7 +91,7 @@ async def run_agent(config: AgentConfig) -> None:
         sampler = Sampler(config, measures)
         latest = sampler.sample()
         if config.listen:
-            answer = Answer(config.server, config.state, lambda: latest)
+            answer = Answer(config.server, Standing(config.state_file, config.state), lambda: latest)
             server = await asyncio.start_server(answer, config.listen.host, config.listen.port, limit=MAX_HEAD_BYTES)
             await stack.enter_async_context(server)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
@@ -112,6 +112,8 @@ async def _measures(config: AgentConfig, stack: contextlib.AsyncExitStack) -> li
     if command := config.metrics.command:
         measures.append(Measure("command", partial(run_command, command.run), command.every))
     if url := config.metrics.url:
+        import aiohttp  # noqa: PLC0415 - see measures.py
+
         session = await stack.enter_async_context(aiohttp.ClientSession(read_bufsize=MAX_BYTES))
         measures.append(Measure("url", partial(get_url, url.get, session), url.every))
     return measures

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from loadagent.report import State
 from loadagent.score import Sample
+from loadagent.standing import Standing
 
 SPEAKS_FIRST = 0.2  # seconds until a silent client is taken for an agent check
 HEAD_TIMEOUT = 5.0
@@ -24,9 +25,9 @@ _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Al
 class Answer:
     """The listening side of an agent. `sample` returns the latest measurements."""
 
-    def __init__(self, server: str, state: State, sample: Callable[[], Sample]) -> None:
+    def __init__(self, server: str, standing: Standing, sample: Callable[[], Sample]) -> None:
         self._server = server
-        self._state = state
+        self._standing = standing
         self._sample = sample
         self._connections = 0
 
@@ -50,7 +51,7 @@ class Answer:
         """Return the agent-check line: the state, and the free share as a weight in percent."""
         score = self._sample().score
         weight = "" if score is None else f" {max(1, round(100 * (1.0 - score)))}%"
-        return f"up {_AGENT_WORDS[self._state]}{weight}\n"
+        return f"up {_AGENT_WORDS[self._standing.state]}{weight}\n"
 
     def document(self) -> str:
         """Return the load as JSON: the score (null if nothing could be measured), and each metric's share."""
@@ -58,7 +59,7 @@ class Answer:
         shares = {name: round(share, 4) for name, share in sample.shares.items()}
         score = max(shares.values(), default=None)
         return json.dumps(
-            {"server": self._server, "state": self._state.name.lower(), "score": score, "metrics": shares}
+            {"server": self._server, "state": self._standing.state.name.lower(), "score": score, "metrics": shares}
         )
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:

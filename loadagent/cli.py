@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from loadagent.agent import run_agent, take_sample
 from loadagent.config import AgentConfig, ConfigError, Loc, load
+from loadagent.report import State
 from loadagent.score import Sample
+from loadagent.standing import write
 
 # Every key of the agent file is an option: its place, its type, what it means.
 _OPTIONS: tuple[tuple[tuple[str, ...], click.ParamType[Any], str], ...] = (
@@ -24,7 +24,8 @@ _OPTIONS: tuple[tuple[tuple[str, ...], click.ParamType[Any], str], ...] = (
     (("key_file",), click.STRING, "File with the key that signs the reports, mode 600."),
     (("interval",), click.STRING, "Time between two reports, such as 500ms."),
     (("listen",), click.STRING, "Answer HTTP GET /load and agent checks on HOST:PORT."),
-    (("state",), click.STRING, "ready, drain or maintenance."),
+    (("state",), click.STRING, "ready, drain or maintenance; the commands of these names say it later."),
+    (("state_file",), click.STRING, "Where those write; default: AGENT.YAML.state."),
     (("metrics", "cpu"), click.FLOAT, "Utilisation at which the machine counts as full, up to 1.0."),
     (("metrics", "run_queue"), click.FLOAT, "Runnable tasks per core that count as full."),
     (("metrics", "memory"), click.FLOAT, "Share of memory in use that counts as full, up to 1.0."),
@@ -81,6 +82,38 @@ def run(path: Path | None, **options: Any) -> None:
         raise click.ClickException(str(error)) from None
 
 
+def _say(path: Path, state: State) -> None:
+    config = _load(path, {})
+    target = config.state_file
+    assert target is not None  # noqa: S101 - an agent file has one beside it
+    try:
+        write(target, state)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {target}: {error.strerror}") from None
+    click.echo(f"{config.server}: {state.name.lower()}, with the next report of its agent")
+
+
+@main.command()
+@click.argument("path", metavar="AGENT.YAML", type=click.Path(path_type=Path))
+def drain(path: Path) -> None:
+    """Let this server keep its sessions and get no new ones."""
+    _say(path, State.DRAIN)
+
+
+@main.command()
+@click.argument("path", metavar="AGENT.YAML", type=click.Path(path_type=Path))
+def ready(path: Path) -> None:
+    """Let this server take requests again."""
+    _say(path, State.READY)
+
+
+@main.command()
+@click.argument("path", metavar="AGENT.YAML", type=click.Path(path_type=Path))
+def maintenance(path: Path) -> None:
+    """Take this server out: no requests, no sessions."""
+    _say(path, State.MAINTENANCE)
+
+
 @main.command()
 @_config_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -95,7 +128,7 @@ def sample(path: Path | None, *, as_json: bool, **options: Any) -> None:
         }
         click.echo(json.dumps({"server": config.server, "score": result.score, "metrics": metrics}))
     else:
-        Console().print(_table(config, result))
+        _show(config, result)
 
 
 async def _run_until_stopped(config: AgentConfig) -> None:
@@ -107,7 +140,10 @@ async def _run_until_stopped(config: AgentConfig) -> None:
         agent.result()
 
 
-def _table(config: AgentConfig, result: Sample) -> Table:
+def _show(config: AgentConfig, result: Sample) -> None:
+    from rich.console import Console  # noqa: PLC0415 - a running agent draws no tables
+    from rich.table import Table  # noqa: PLC0415
+
     score = result.score
     title = f"{config.server}: load " + ("not measurable" if score is None else f"{score:.0%}")
     table = Table(title=title, title_justify="left")
@@ -119,4 +155,4 @@ def _table(config: AgentConfig, result: Sample) -> Table:
             table.add_row(name, f"{result.values[name]:.4g}", f"{limit:.4g}", f"{result.shares[name]:.0%}")
         else:
             table.add_row(name, "no answer", f"{limit:.4g}", "left out")
-    return table
+    Console().print(table)

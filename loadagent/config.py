@@ -188,6 +188,7 @@ class AgentConfig(_Part):
     listen: Address | None = None
     metrics: Metrics = Metrics(cpu=1.0, run_queue=2.0, memory=0.95)
     state: StateWord = State.READY
+    state_file: File | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +241,10 @@ def load(path: Path | None, options: Mapping[Loc, object]) -> AgentConfig:
             source.complain(("key_file",), f"cannot read {key_file}: {error.strerror}")
         except ValueError as error:
             source.complain(("key_file",), str(error))
+    if config and path:
+        base = path.parent if ("state_file",) not in options else Path()
+        state_file = base / config.state_file if config.state_file else path.with_name(path.name + ".state")
+        config = config.model_copy(update={"state_file": state_file})
     if config and config.gateways and not config.key_file:
         source.complain(("gateways",), "reports to gateways are signed: key_file is missing")
     if source.problems or not config:

@@ -9,10 +9,12 @@ import os
 import shlex
 import signal
 from collections.abc import Awaitable, Callable
-
-import aiohttp
+from typing import TYPE_CHECKING
 
 from loadagent.quiet import Quiet
+
+if TYPE_CHECKING:  # a third of an agent's memory, and most have no URL to ask
+    import aiohttp
 
 TIMEOUT = 5.0  # seconds for one measurement
 MAX_BYTES = 4096  # of an answer
@@ -48,7 +50,7 @@ class Measure:
         try:
             async with asyncio.timeout(TIMEOUT):
                 self.value = await self._take()
-        except (MeasureError, OSError, aiohttp.ClientError) as error:
+        except (MeasureError, OSError) as error:
             self.value = None
             if self._quiet.ask(self.name, asyncio.get_running_loop().time()) is not None:
                 _log.warning("metric %s is left out of the score: %s", self.name, _describe(error))
@@ -90,12 +92,17 @@ async def run_command(command: str) -> float:
     return parse_number(output)
 
 
-async def get_url(url: str, session: aiohttp.ClientSession) -> float:
-    """Return the number that a URL answers with status 200. Raises MeasureError or aiohttp.ClientError."""
-    async with session.get(url, allow_redirects=False) as response:
-        if response.status != 200:
-            raise MeasureError(f"{url} answered with status {response.status}")
-        return parse_number(await _read_all(response.content.read))
+async def get_url(url: str, session: "aiohttp.ClientSession") -> float:
+    """Return the number that a URL answers with status 200. Raises MeasureError or OSError."""
+    import aiohttp  # noqa: PLC0415 - see above; by now it is there
+
+    try:
+        async with session.get(url, allow_redirects=False) as response:
+            if response.status != 200:
+                raise MeasureError(f"{url} answered with status {response.status}")
+            return parse_number(await _read_all(response.content.read))
+    except aiohttp.ClientError as error:
+        raise MeasureError(str(error) or type(error).__name__) from None
 
 
 def parse_number(output: bytes) -> float:

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import psutil
 
+from loadagent.cgroup import Quota, groups, memory_share
+
 _LOADAVG = Path("/proc/loadavg")
 _RUN_QUEUE_SECONDS = 5.0
 
@@ -20,13 +22,18 @@ class Sensor(Protocol):
 
 
 class Cpu:
-    """Share of all cores' time that was not idle since the last reading, 0.0 to 1.0.
+    """Share of all cores' time that was not idle since the last reading, 0.0 to 1.0; in a container, of its quota.
 
     Time stolen by the hypervisor counts as busy: nobody here can use it.
     """
 
-    def __init__(self, times: Callable[[], Mapping[str, float]] = lambda: psutil.cpu_times()._asdict()) -> None:
+    def __init__(
+        self,
+        times: Callable[[], Mapping[str, float]] = lambda: psutil.cpu_times()._asdict(),
+        quota: Quota | None = None,
+    ) -> None:
         self._times = times
+        self._quota = quota or Quota()
         self._last = self._busy_and_total()
         self._value = 0.0
 
@@ -36,7 +43,7 @@ class Cpu:
         if total > self._last[1]:
             self._value = min(1.0, max(0.0, (busy - self._last[0]) / (total - self._last[1])))
             self._last = busy, total
-        return self._value
+        return max(self._value, self._quota.read())
 
     def _busy_and_total(self) -> tuple[float, float]:
         # Linux counts guest time in user time as well (proc(5)).
@@ -78,12 +85,15 @@ class RunQueue:
 
 
 class Memory:
-    """Share of the memory that no program could get without swapping, 0.0 to 1.0."""
+    """Share of the memory that no program could get without swapping, 0.0 to 1.0; in a container, of its limit."""
+
+    def __init__(self, found: list[Path] | None = None) -> None:
+        self._groups = groups() if found is None else found
 
     def read(self) -> float:
         """Return the share now."""
         memory = psutil.virtual_memory()
-        return 1.0 - memory.available / memory.total
+        return max(1.0 - memory.available / memory.total, memory_share(self._groups))
 
 
 class Network:

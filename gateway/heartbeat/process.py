@@ -326,7 +326,7 @@ class Heartbeat:
             match message:
                 case Apply():
                     self._snapshot = message.snapshot
-                    self._channel.send(Ready(message.snapshot.version))
+                    self._channel.send(Ready(self._snapshot.version))
                 case Drain(seconds):
                     if seconds:
                         self.node.set_standing(Standing.STANDBY, clock())

@@ -9,6 +9,7 @@ from loadagent import answer
 from loadagent.answer import MAX_HEAD_BYTES, Answer
 from loadagent.report import State
 from loadagent.score import Sample
+from loadagent.standing import Standing
 
 SAMPLE = Sample({"cpu": 0.25, "memory": 0.5}, {"cpu": 0.5, "memory": 1.0, "url": 100.0})
 
@@ -17,7 +18,7 @@ SAMPLE = Sample({"cpu": 0.25, "memory": 0.5}, {"cpu": 0.5, "memory": 1.0, "url":
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(answer, "SPEAKS_FIRST", 0.05)
     server = await asyncio.start_server(
-        Answer("app1", State.READY, lambda: SAMPLE), "127.0.0.1", 0, limit=MAX_HEAD_BYTES
+        Answer("app1", Standing(None, State.READY), lambda: SAMPLE), "127.0.0.1", 0, limit=MAX_HEAD_BYTES
     )
     async with server:
         yield server.sockets[0].getsockname()[1]
@@ -94,9 +95,9 @@ async def test_too_many_connections_are_closed(port: int, monkeypatch: pytest.Mo
     ],
 )
 def test_agent_check_line(state: State, values: dict[str, float], line: str) -> None:
-    assert Answer("a", state, lambda: Sample(values, {"cpu": 1.0})).line() == line
+    assert Answer("a", Standing(None, state), lambda: Sample(values, {"cpu": 1.0})).line() == line
 
 
 def test_a_load_that_is_not_known_is_null() -> None:
-    document = json.loads(Answer("a", State.DRAIN, lambda: Sample({}, {"cpu": 1.0})).document())
+    document = json.loads(Answer("a", Standing(None, State.DRAIN), lambda: Sample({}, {"cpu": 1.0})).document())
     assert document == {"server": "a", "state": "drain", "score": None, "metrics": {}}

@@ -119,7 +119,7 @@ async def test_a_failing_measure_is_forgotten_and_logged_once(caplog: pytest.Log
     answers: list[float | Exception] = [
         3.0,
         MeasureError("no luck"),
-        aiohttp.ClientError("gone"),
+        MeasureError("gone"),
         OSError("gone"),
         4.0,
     ]

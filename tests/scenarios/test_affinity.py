@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient
+from tests.support.waiting import eventually
 
 Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
@@ -101,7 +102,8 @@ def test_the_cookie_of_one_gateway_is_good_at_another(
         key.write_text("another key, 01234567890123456789")
         second.reload()
         with RawClient(second.port) as client:
-            assert client.get("/who", f"Cookie: {pair}").header("Set-Cookie") is not None
+            renewed = lambda: client.get("/who", f"Cookie: {pair}").header("Set-Cookie") is not None  # noqa: E731
+            eventually(renewed, "cookies of the old key to be renewed")
 
 
 def test_a_parameter_of_the_url_names_the_server(start_gateway: Starter, start_servers: Servers) -> None:
@@ -128,6 +130,9 @@ def test_a_network_and_a_header_stay_with_a_server(start_gateway: Starter, start
     gateway.write({**gateway.site, "backends": site(servers, affinity={"header": "X-User"})["backends"]})
     gateway.reload()
     with RawClient(gateway.port) as client:
+        eventually(
+            lambda: len({client.get("/who", f"X-User: u{user}").body for user in range(20)}) == 3, "the new affinity"
+        )
         homes = {user: {client.get("/who", f"X-User: u{user}").body for _ in range(3)} for user in range(20)}
         assert all(len(home) == 1 for home in homes.values())
         assert len(set.union(*homes.values())) == 3

@@ -1,0 +1,46 @@
+"""The state that the server is in, as its owner last said: in the agent file, or since then by a command.
+
+`loadagent drain` writes one word beside the agent file; a running agent reads it with its next sample. So the word
+outlives restarts of the agent, and it takes no more than the right to write that file.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from loadagent.report import State
+
+MAX_BYTES = 64
+
+
+class Standing:
+    """Tells the state: what `path` says, and `otherwise` while it says nothing that makes sense."""
+
+    def __init__(self, path: Path | None, otherwise: State) -> None:
+        self._path = path
+        self._otherwise = otherwise
+
+    @property
+    def state(self) -> State:
+        """The state now."""
+        if self._path is None:
+            return self._otherwise
+        try:
+            with self._path.open("rb") as file:
+                word = file.read(MAX_BYTES).decode("ascii", "replace").strip().upper()
+        except OSError:
+            return self._otherwise
+        return State[word] if word in State.__members__ else self._otherwise
+
+
+def write(path: Path, state: State) -> None:
+    """Say the state from now on. Raises OSError, and leaves what was there."""
+    descriptor, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(state.name.lower() + "\n")
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
