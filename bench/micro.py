@@ -34,7 +34,7 @@ from bench.peers.peer import Peer, Setup
 BASELINE = Path(__file__).with_name("micro.json")
 TOLERANCE = 0.05
 REQUESTS = 1000
-CONTROL_SECONDS = 30.0
+CONTROL_SECONDS = 60.0
 
 STEPS = {
     "end of both heads": r"head_find_end",
@@ -48,6 +48,7 @@ STEPS = {
 }
 """The functions of each step (the ends of their names in C); none of a step calls another."""
 WHOLE = "request, all of it"
+"""Shown, not judged: what a worker does by the clock is in it, and that is more where the machine is busy."""
 FEATURES = {
     "route": f"route, {ROUTES:,} routes",
     "pick": "pick, measured, affinity",
@@ -163,7 +164,7 @@ class Comparison:
     @property
     def more(self) -> bool:
         """Whether it is too much."""
-        return self.before is not None and self.count > self.before * (1 + TOLERANCE)
+        return self.step != WHOLE and self.before is not None and self.count > self.before * (1 + TOLERANCE)
 
 
 def compare(found: Counts, before: Counts) -> list[Comparison]:

@@ -40,7 +40,9 @@ def test_a_function_that_is_gone_is_said():
 
 
 def test_only_more_than_the_tolerance_is_too_much():
-    rows = compare({"a": 105.0, "b": 105.1, "c": 50.0, "new": 9.0}, {"a": 100.0, "b": 100.0, "c": 100.0})
+    rows = compare(
+        {"a": 105.0, "b": 105.1, "c": 50.0, "new": 9.0, WHOLE: 9.0}, {"a": 100.0, "b": 100.0, "c": 100.0, WHOLE: 1.0}
+    )
     assert [row.step for row in rows if row.more] == ["b"]
     assert pytest.approx(0.05) == TOLERANCE
 
