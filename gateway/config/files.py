@@ -53,7 +53,7 @@ def read(site: Site) -> Files:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
     for i, frontend in enumerate(site.frontends):
         for j, pair in enumerate(frontend.tls.certificates if frontend.tls else ()):
-            loc: Loc = ("frontends", i, "tls", "certificates", j)
+            loc = ("frontends", i, "tls", "certificates", j)
             cert = files.read(pair.cert, (*loc, "cert"))
             key = files.read(pair.key, (*loc, "key"), private=True)
             if cert is not None and key is not None:
