@@ -89,6 +89,52 @@ def test_what_is_too_large_is_not_kept(stage: Stage) -> None:
     assert worker.memory_info().rss - before < 1 << 20
 
 
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame of HTTP/2 (RFC 9113 section 4.1)."""
+    return len(payload).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + payload
+
+
+def literal(name: bytes, value: bytes) -> bytes:
+    """A field of a header block, neither indexed nor compressed (RFC 7541 section 6.2.2)."""
+    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0)
+REQUEST = b"\x82\x84\x86" + literal(b":authority", b"a")
+HTTP2_FAULTS = {
+    "23 splitting value": frame(1, 5, 1, REQUEST + literal(b"x", b"b\r\ntransfer-encoding: chunked")),
+    "23 splitting path": frame(1, 5, 1, b"\x82\x86" + literal(b":path", b"/ HTTP/1.1\r\nHost: b\r\n\r\n")),
+    "23 length 0 and data": frame(1, 4, 1, REQUEST + literal(b"content-length", b"0")) + frame(0, 1, 1, b"GET / "),
+    "24 rapid reset": b"".join(frame(1, 5, n, REQUEST) + frame(3, 0, n, bytes(4)) for n in range(1, 6001, 2)),
+    "24 window of 0": frame(1, 5, 1, REQUEST) + frame(8, 0, 1, bytes(4)) * 3000,
+    "25 continuation": frame(1, 0, 1, REQUEST) + frame(9, 0, 1, literal(b"x", b"y" * 100)) * 30_000,
+    "25 ping": frame(6, 0, 0, bytes(8)) * 30_000,
+    "25 settings": frame(4, 0, 0) * 30_000,
+    "25 empty data": frame(1, 4, 1, REQUEST) + frame(0, 0, 1) * 30_000,
+}
+
+
+@pytest.mark.parametrize("data", HTTP2_FAULTS.values(), ids=HTTP2_FAULTS.keys())
+def test_http2_where_it_is_not_spoken(stage: Stage, data: bytes) -> None:
+    """One refusal at the preface, whatever follows: no server hears of it, nothing is kept."""
+    gateway, recorder = stage
+    recorder.clear(None)
+    worker = psutil.Process(gateway.workers()[0])
+    before = 0
+    for number in range(6):
+        if number == 1:  # the first one warms up
+            before = worker.memory_info().rss
+        with RawClient(gateway.port) as client:
+            with contextlib.suppress(ConnectionError):
+                client.send(PREFACE + data)
+            answer = client.read()
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 505 "), answer
+            assert answer.count(b"\r\nDate: ") <= 1
+    assert recorder.requests() == []
+    assert worker.memory_info().rss - before < 1 << 20
+    assert unharmed(gateway.port, 1)
+
+
 def test_slow_heads_have_a_limit_on_the_whole(start_gateway: Callable[[Site], GatewayProcess]) -> None:
     """500 clients, each a byte at a time and never silent for long: the time counts from the first byte."""
     with Recorder() as recorder, ExitStack() as stack:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.gateway_process import site
 from tests.support.load import Load
-from tests.support.name_server import REFUSES, SILENT, NameServer
+from tests.support.name_server import ECHOES, FORGES, LOOPS, REFUSES, SILENT, TRUNCATES, NameServer
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_port
 
@@ -154,6 +154,21 @@ def test_a_name_service_that_fails_changes_nothing(names, places, start_gateway)
             names.records["app.internal", "A"] = ["127.0.0.1", "127.0.0.2"]
             only(load, "127.0.0.1", "127.0.0.2")
     assert load.failures == []
+
+
+@pytest.mark.parametrize("mood", [LOOPS, FORGES, TRUNCATES, ECHOES])
+def test_fault_30_hostile_answers_change_nothing(names, places, start_gateway, mood):
+    names.records["app.internal", "A"] = ["127.0.0.1"]
+    gateway = start_gateway(named(names, f"dns:app.internal:{places.port}"))
+    assert answered(gateway) == {"127.0.0.1"}
+    names.records["app.internal", "A"] = ["127.0.0.2"]
+    names.mood = mood
+    gateway.wait_for_log("A of app.internal: .*; its servers stay as they are", len(gateway.log))
+    assert answered(gateway) == {"127.0.0.1"}
+    names.mood = ""
+    eventually(lambda: answered(gateway, 1) == {"127.0.0.2"}, "an honest answer to be believed")
+    assert "ERROR" not in gateway.log
+    assert "Traceback" not in gateway.log
 
 
 def test_a_start_without_an_answer_is_a_start(names, places, start_gateway):

@@ -14,13 +14,17 @@ import dns.rrset
 
 REFUSES = "refuses"
 SILENT = "silent"
+LOOPS = "loops"
+FORGES = "forges"
+TRUNCATES = "truncates"
+ECHOES = "echoes"
 
 
 class NameServer:
     """Answers from `records`: (name, kind) → the data of each record, as in a zone file.
 
-    A name without any record does not exist. `chains` has a name's real name, and for how long. `mood` is "", REFUSES (answers are SERVFAIL) or SILENT. Every answer
-    holds for `ttl` seconds. `asked` counts questions by (name, kind).
+    A name without any record does not exist. `chains` has a name's real name, and for how long. `mood` is "", REFUSES (answers are SERVFAIL), SILENT, or what no name server should do: LOOPS (a compressed name that
+    points at itself), FORGES (an address under another id), TRUNCATES (half an answer) or ECHOES (the question comes back). Every answer holds for `ttl` seconds. `asked` counts questions by (name, kind).
     """
 
     def __init__(self, ttl: int = 1) -> None:
@@ -50,7 +54,19 @@ class NameServer:
                 return
             answer = self._answer(dns.message.from_wire(wire))
             if answer is not None:
-                self._socket.sendto(answer.to_wire(), client)
+                self._socket.sendto(self._spoilt(wire, answer.to_wire()), client)
+
+    def _spoilt(self, question: bytes, answer: bytes) -> bytes:
+        """Return what is sent instead of a good answer, by the mood."""
+        if self.mood == LOOPS:  # 12 bytes of header, the question, then a name that is a pointer to itself
+            head = question[:2] + b"\x81\x80\0\1\0\1\0\0\0\0"
+            name = (0xC000 | len(question)).to_bytes(2)
+            return head + question[12:] + name + b"\0\1\0\1\0\0\0\1\0\4\x06\x06\x06\x06"
+        if self.mood == FORGES:
+            return bytes([answer[0] ^ 0xFF]) + answer[1:]
+        if self.mood == TRUNCATES:
+            return answer[: len(answer) - 6]
+        return question if self.mood == ECHOES else answer
 
     def _answer(self, query: dns.message.Message) -> dns.message.Message | None:
         question = query.question[0]
