@@ -118,6 +118,7 @@ class Supervisor:
         self._announced = False
         self._silent = set(self._sockets.workers)  # who has not yet said that it works
         self._open = False
+        self._reloading = 0  # the version that workers are going over to
         self._status = 0
         self._rows = 0
 
@@ -292,6 +293,7 @@ class Supervisor:
                         if child.version != message.version:
                             log.info("%s works by version %d of the site file", child.name, message.version)
                         child.version = message.version
+                        self._tell_reloaded()
                         self._announce(child)
                         self._count_ready(child)
                     case Discovered():
@@ -422,7 +424,14 @@ class Supervisor:
         for number in sockets.workers:
             if number not in running and number not in self._due:
                 self._start(number)
-        log.info("reloaded: version %d of the site file", snapshot.version)
+        self._reloading = snapshot.version
+
+    def _tell_reloaded(self) -> None:
+        """Say so once every worker works by the new site file."""
+        workers = [child for child in self._children.values() if child.number >= 0 and not child.retiring]
+        if self._reloading and all(child.version >= self._reloading for child in workers):
+            log.info("reloaded: version %d of the site file", self._reloading)
+            self._reloading = 0
 
     def _cluster_changed(self, before: Snapshot) -> bool:
         """Whether a reload says something else about nodes and addresses: then the heartbeat begins anew."""
