@@ -21,7 +21,7 @@ Site = Mapping[str, Any]
 
 WORKER = re.compile(r"\bworker (\d+) started, pid (\d+)")
 CONTROL = re.compile(r"\bcontrol started, pid (\d+)")
-RELOAD = "[Rr]eload"  # any line that tells how a reload went
+RELOAD = "(reloaded: version|reload refused)"  # how a reload went
 
 
 class Server(Protocol):
