@@ -9,7 +9,7 @@ from tests.support.waiting import answers
 # Stands in for the command: a supervisor with children, to show that the harness sees and ends all.
 STAND_IN = """
 import signal, socket, subprocess, sys, time, yaml
-signal.signal(signal.SIGHUP, lambda *_: print("reloaded", file=sys.stderr, flush=True))
+signal.signal(signal.SIGHUP, lambda *_: print("reloaded: version 2", file=sys.stderr, flush=True))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
 host, port = yaml.safe_load(open(sys.argv[1]))["frontends"][0]["listen"].rsplit(":", 1)
 listener = socket.create_server((host, int(port)))
@@ -40,7 +40,7 @@ def test_tree_is_seen_and_ended_with_its_orphans(stand_in):
     with GatewayProcess(stand_in, site([])) as gateway:
         assert answers("127.0.0.1", gateway.port)
         children = (gateway.workers()[0], gateway.control())
-        assert gateway.reload(site([])) == "reloaded"
+        assert gateway.reload(site([])) == "reloaded: version 2"
         assert gateway.terminate() == 0
         assert all(runs(pid) for pid in children)
     assert not any(runs(pid) for pid in children)
