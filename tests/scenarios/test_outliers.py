@@ -57,11 +57,11 @@ def test_a_server_that_turns_slow_is_ejected(start_gateway: Starter, servers: li
 
 def test_a_server_that_comes_back_starts_slowly(start_gateway: Starter, servers: list[SwitchServer]) -> None:
     for server in servers:
-        server.work = fields(0.01)
+        server.work = fields(0.05)
     servers[0].status = 503
     check = {"http": "/check", "interval": "100ms", "rise": 1, "fall": 1}
     gateway = start_gateway(site(servers, balance="measured", check=check, slow_start="3s"))
-    with Load(gateway.port, "/work", clients=24) as load:
+    with Load(gateway.port, "/work", clients=12) as load:
         gateway.wait_for_log("app1 is DOWN")
         load.wait_for(200)
         servers[0].status = 200
