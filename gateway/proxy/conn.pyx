@@ -256,7 +256,7 @@ cdef class Poller:
                     raise OSError(errno, "cannot wait for events")
                 PyErr_CheckSignals()
             for i in range(count):
-                fd = <int>(events[i].data.u64 & 0xFFFFFFFF)
+                fd = <int>(<uint32_t>events[i].data.u64)
                 generation = <uint32_t>(events[i].data.u64 >> 32)
                 if generation == FILE:
                     files.append((fd, events[i].events))

@@ -41,6 +41,7 @@ cdef class Exchange:
     cdef int chosen             # index of `server` in its backend
     cdef bint counted           # in flight at `server`
     cdef bint timed             # the time until `server` answers is being taken
+    cdef Exchange next_spare    # among those that wait to be used again
     cdef int ahead              # requests that were in flight at `server` before this one
 
     cdef void begin_nameless(self, int64_t now) noexcept

@@ -12,7 +12,8 @@ cdef enum:
     KEPT = 256              # exchanges kept for reuse
     LARGE = 16 * 1024       # a buffer that has grown beyond this is not kept
 
-cdef list _free = []
+cdef Exchange _spare = None     # the first of a chain
+cdef int _spares = 0
 
 
 cdef class Exchange:
@@ -88,13 +89,21 @@ cdef class Exchange:
 
 
 cdef Exchange new_exchange():
-    if _free:
-        return <Exchange>_free.pop()
-    return Exchange()
+    global _spare, _spares
+    cdef Exchange ex = _spare
+    if ex is None:
+        return Exchange()
+    _spare = ex.next_spare
+    ex.next_spare = None
+    _spares -= 1
+    return ex
 
 
 cdef void recycle(Exchange ex):
+    global _spare, _spares
     ex.backend = ex.server = ex.edits = ex.klass = None
-    if (len(_free) < KEPT and ex.head.capacity <= LARGE and ex.upstream_head.capacity <= LARGE
+    if (_spares < KEPT and ex.head.capacity <= LARGE and ex.upstream_head.capacity <= LARGE
             and ex.replay.capacity <= LARGE):
-        _free.append(ex)
+        ex.next_spare = _spare
+        _spare = ex
+        _spares += 1

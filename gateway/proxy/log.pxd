@@ -1,10 +1,18 @@
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from gateway.proxy.exchange cimport Exchange
+
+# Text that is the same in each line, and the field that follows.
+cdef struct Piece:
+    const char *literal
+    uint32_t n
+    int code
 
 cdef class AccessLog:
     cdef readonly int fd
     cdef readonly object loop
-    cdef tuple pieces                   # (literal bytes, field code), …
+    cdef tuple literals                 # what the pieces point into
+    cdef Piece *piece
+    cdef int count
     cdef char escape                    # how quoted text is protected: 'j' JSON, 'c' combined
     cdef char *buffer
     cdef uint32_t n
@@ -18,7 +26,9 @@ cdef class AccessLog:
 
     cdef int add(self, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1
     cdef int _field(self, int code, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1
+    cdef uint32_t _escaped(self, char *to, uint8_t c) noexcept
     cdef int _text(self, const char *p, uint32_t n) noexcept
+    cdef int _known(self, const char *p, uint32_t n) noexcept
     cdef int _number(self, int64_t value) noexcept
     cdef int _millis(self, int64_t ns) noexcept
     cdef int _bytes(self, bytes text) except -1

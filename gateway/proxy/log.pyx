@@ -5,13 +5,15 @@ import os
 import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove
 from posix.unistd cimport write
 from libc.errno cimport EINTR, errno
 
 from gateway.proxy.upstream cimport Backend, Server
 from gateway.wire.edit cimport number
+from gateway.wire.wide cimport WIDE, copy_plain
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,10 @@ cdef enum Code:
     L_USER_AGENT
     L_REQUEST_BYTES
     L_CLASS
+
+cdef uint8_t PLAIN[256]         # bytes that stand in a line as they are: visible ASCII and space, not quote and backslash
+for _i in range(256):
+    PLAIN[_i] = 32 <= _i < 127 and _i not in b"\"\\"
 
 FIELDS = {
     "client": L_CLIENT, "time": L_TIME, "method": L_METHOD, "host": L_HOST, "uri": L_URI, "path": L_PATH,
@@ -78,11 +84,20 @@ cdef class AccessLog:
     """Writes to descriptor `fd` (kept open by the caller) until `close`. pairs: see layout."""
 
     def __init__(self, loop, int fd, str form, pairs):
+        cdef int i
         self.loop = loop
         self.fd = fd
         self.combined_time = form == "combined"
         self.escape = 99 if form == "combined" else 106
-        self.pieces = tuple((literal.encode(), FIELDS[field] if field else L_NONE) for literal, field in pairs)
+        self.literals = tuple(literal.encode() for literal, _ in pairs)
+        self.count = len(self.literals)
+        self.piece = <Piece *>calloc(max(self.count, 1), sizeof(Piece))
+        if self.piece == NULL:
+            raise MemoryError
+        for i, (_, field) in enumerate(pairs):
+            self.piece[i].literal = PyBytes_AS_STRING(<bytes>self.literals[i])
+            self.piece[i].n = <uint32_t>PyBytes_GET_SIZE(<bytes>self.literals[i])
+            self.piece[i].code = FIELDS[field] if field else L_NONE
         self.buffer = <char *>malloc(BUFFER)
         if self.buffer == NULL:
             raise MemoryError
@@ -92,6 +107,7 @@ cdef class AccessLog:
 
     def __dealloc__(self):
         free(self.buffer)
+        free(self.piece)
 
     def _tick(self):
         # The wall clock may have been set since.
@@ -135,40 +151,49 @@ cdef class AccessLog:
 
     cdef int _text(self, const char *p, uint32_t n) noexcept:
         """Text from outside: nothing in it can end the field or the line, or reach a terminal as a control byte."""
-        cdef uint32_t i, at = self.n
-        cdef unsigned char c
+        cdef uint32_t i = 0, at = self.n, shown = n if n <= FIELD_MAX else FIELD_MAX
+        cdef unsigned came
         cdef char *out = self.buffer
-        cdef char *hexes = b"0123456789abcdef"
-        cdef uint32_t shown = n if n <= FIELD_MAX else FIELD_MAX
         if n == 0 and self.escape == 99:
             out[at] = 45
             self.n = at + 1
             return 0
-        for i in range(shown):
-            c = <unsigned char>p[i]
-            if 32 <= c < 127 and c != 34 and c != 92:
-                out[at] = c
+        while i < shown:
+            if shown - i >= <uint32_t>WIDE:
+                came = copy_plain(out + at, p + i)
+                at += came
+                i += came
+                if came == <unsigned>WIDE:
+                    continue
+            if PLAIN[<uint8_t>p[i]]:
+                out[at] = p[i]
                 at += 1
-            elif c == 34 or c == 92:
-                out[at] = 92
-                out[at + 1] = c
-                at += 2
-            elif self.escape == 106:
-                # A byte is a code point of its own (Latin-1): the line is valid JSON whatever came.
-                memcpy(out + at, b"\\u00", 4)
-                out[at + 4] = hexes[c >> 4]
-                out[at + 5] = hexes[c & 15]
-                at += 6
             else:
-                memcpy(out + at, b"\\x", 2)
-                out[at + 2] = hexes[c >> 4]
-                out[at + 3] = hexes[c & 15]
-                at += 4
+                at += self._escaped(out + at, <uint8_t>p[i])
+            i += 1
         if shown < n:
             memcpy(out + at, b"...", 3)
             at += 3
         self.n = at
         return 0
+
+    cdef uint32_t _escaped(self, char *to, uint8_t c) noexcept:
+        """Write a byte that may not stand as it is; how many there are now."""
+        cdef char *hexes = b"0123456789abcdef"
+        if c == 34 or c == 92:
+            to[0] = 92
+            to[1] = c
+            return 2
+        if self.escape == 106:
+            # A byte is a code point of its own (Latin-1): the line is valid JSON whatever came.
+            memcpy(to, b"\\u00", 4)
+            to[4] = hexes[c >> 4]
+            to[5] = hexes[c & 15]
+            return 6
+        memcpy(to, b"\\x", 2)
+        to[2] = hexes[c >> 4]
+        to[3] = hexes[c & 15]
+        return 4
 
     cdef int _number(self, int64_t value) noexcept:
         self.n += number(self.buffer + self.n, value if value > 0 else 0)
@@ -208,6 +233,12 @@ cdef class AccessLog:
             self.n += 5
         return 0
 
+    cdef int _known(self, const char *p, uint32_t n) noexcept:
+        """Text of our own, or that was checked when it came: nothing in it needs to be escaped."""
+        memcpy(self.buffer + self.n, p, n)
+        self.n += n
+        return 0
+
     cdef int _bytes(self, bytes text) except -1:
         return self._text(PyBytes_AS_STRING(text), <uint32_t>PyBytes_GET_SIZE(text))
 
@@ -215,7 +246,7 @@ cdef class AccessLog:
         cdef const char *head = ex.head.p
         cdef uint32_t i
         if code == L_CLIENT:
-            self._text(client, client_len)
+            self._known(client, client_len)
         elif code == L_TIME:
             self._time(ex.started)
         elif code == L_METHOD:
@@ -231,7 +262,7 @@ cdef class AccessLog:
             self._text(head + ex.target.at, i)
         elif code == L_PROTOCOL:
             if ex.method.n:
-                self._text(b"HTTP/1.1" if ex.minor else b"HTTP/1.0", 8)
+                self._known(b"HTTP/1.1" if ex.minor else b"HTTP/1.0", 8)
             else:
                 self._text(NULL, 0)
         elif code == L_STATUS:
@@ -251,7 +282,7 @@ cdef class AccessLog:
         elif code == L_CLASS:
             self._bytes(ex.klass.encode() if ex.klass is not None else b"")
         elif code == L_SCHEME:
-            self._text(b"https" if ex.https else b"http", 5 if ex.https else 4)
+            self._known(b"https" if ex.https else b"http", 5 if ex.https else 4)
         elif code == L_REFERER:
             self._text(head + ex.referer.at, ex.referer.n)
         elif code == L_USER_AGENT:
@@ -260,20 +291,19 @@ cdef class AccessLog:
 
     cdef int add(self, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1:
         """Add the line of an exchange that is over at `now` (monotonic, ns)."""
-        cdef tuple piece
-        cdef bytes literal
-        cdef uint32_t n, start = self.n
-        for piece in self.pieces:
-            literal = <bytes>piece[0]
-            n = <uint32_t>PyBytes_GET_SIZE(literal)
-            if self.n + n + ROOM > BUFFER:
+        cdef Piece *piece
+        cdef uint32_t start = self.n
+        cdef int i
+        for i in range(self.count):
+            piece = &self.piece[i]
+            if self.n + piece.n + ROOM > BUFFER:
                 self._spill(start)
                 start = 0
-                if self.n + n + ROOM > BUFFER:
+                if self.n + piece.n + ROOM > BUFFER:
                     break               # a template that repeats long fields: the line is cut
-            memcpy(self.buffer + self.n, PyBytes_AS_STRING(literal), n)
-            self.n += n
-            self._field(piece[1], ex, client, client_len, now)
+            memcpy(self.buffer + self.n, piece.literal, piece.n)
+            self.n += piece.n
+            self._field(piece.code, ex, client, client_len, now)
         self.buffer[self.n] = 10
         self.n += 1
         if self.n > BUFFER // 2:

@@ -28,12 +28,15 @@ cdef class Server:
     cdef readonly int slot
     cdef readonly uint64_t opened
     cdef readonly uint64_t reused
-    cdef list idle                      # last in, first out
+    cdef int idle                       # connections without a request
+    cdef Upstream last                  # the one used last; the others follow
     cdef Board board
     cdef int worker
     cdef bytes sockaddr
     cdef bint gone                      # not in the site file any more: pool nothing
 
+    cdef void rest(self, Upstream u) noexcept
+    cdef void leave(self, Upstream u) noexcept
     cdef Upstream borrow(self)
     cdef Upstream connect(self, Poller poller, Receiver receiver, int64_t timeout_ms)
 
@@ -82,6 +85,8 @@ cdef class Receiver(Conn):
 
 cdef class Upstream(Conn):
     cdef readonly Server server
+    cdef Upstream older, newer          # idle connections to the same server
+    cdef bint resting                   # among them
     cdef Receiver receiver              # None while idle
     cdef uint8_t state
     cdef uint8_t served                 # how many answers it has given, up to 255

@@ -95,26 +95,48 @@ cdef class Server:
         self.slot = slot
         self.worker = worker
         self.sockaddr = sockaddr_of(address)
-        self.idle = []
         # The same on every gateway of a site, and no name of a machine for the client to read.
         self.token = hashlib.blake2b(f"{backend}\0{name}".encode(), digest_size=8).digest()
 
     def __repr__(self):
-        return f"<Server {self.backend}/{self.name} {len(self.idle)} idle>"
+        return f"<Server {self.backend}/{self.name} {self.idle} idle>"
 
     def retire(self):
         """The server is no longer in the site file: close what idles, keep nothing that comes back."""
         cdef Upstream u
         self.gone = True
-        idle, self.idle = self.idle, []
-        for u in idle:
+        while (u := self.last) is not None:
+            self.leave(u)
             u.close()
+
+    cdef void rest(self, Upstream u) noexcept:
+        """A connection is idle from now on. They are a chain: a list would shrink and grow with each request."""
+        u.resting = True
+        u.older = self.last
+        if u.older is not None:
+            u.older.newer = u
+        self.last = u
+        self.idle += 1
+
+    cdef void leave(self, Upstream u) noexcept:
+        """It is no more, if it was."""
+        if not u.resting:
+            return
+        u.resting = False
+        if u.newer is not None:
+            u.newer.older = u.older
+        else:
+            self.last = u.older
+        if u.older is not None:
+            u.older.newer = u.newer
+        u.older = u.newer = None
+        self.idle -= 1
 
     cdef Upstream borrow(self):
         """The idle connection used last, or None."""
         cdef Upstream u
-        while self.idle:
-            u = <Upstream>self.idle.pop()
+        while (u := self.last) is not None:
+            self.leave(u)
             if u.fd >= 0:
                 self.reused += 1
                 return u
@@ -349,8 +371,7 @@ cdef class Upstream(Conn):
         elif self.state == U_IDLE:
             if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
                 # Closed by the server, or bytes nobody asked for.
-                if self in self.server.idle:
-                    self.server.idle.remove(self)
+                self.server.leave(self)
                 self.close()
             return 0
         elif events & EPOLLOUT and self.out_len:
@@ -378,8 +399,7 @@ cdef class Upstream(Conn):
         if self.state == U_CONNECTING:
             return self.fail(FAIL_CONNECT_TIMEOUT)
         if self.state == U_IDLE:
-            if self in self.server.idle:
-                self.server.idle.remove(self)
+            self.server.leave(self)
             return self.close()
         return self.fail(FAIL_TIMEOUT)
 
@@ -581,8 +601,8 @@ cdef class Upstream(Conn):
         self.state = U_IDLE
         if self.served < 255:
             self.served += 1
-        if good and self.fd >= 0 and not self.server.gone and len(self.server.idle) < MAX_IDLE:
-            self.server.idle.append(self)
+        if good and self.fd >= 0 and not self.server.gone and self.server.idle < MAX_IDLE:
+            self.server.rest(self)
             self.deadline(self.idle_ms)
         else:
             self.close()

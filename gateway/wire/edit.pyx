@@ -3,6 +3,7 @@
 RFC 9110 section 7.6 (message forwarding), RFC 7239 (Forwarded). Runs of fields that stay are copied in one piece.
 """
 
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport realloc
 from gateway.wire.head cimport (
     F_FORWARDED, F_HOST, F_OTHER, F_TRAILER, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO, Field,
@@ -28,16 +29,15 @@ cdef int out_reserve(Out *o, size_t more) except -1:
 
 cdef int number(char *to, int64_t value) noexcept nogil:
     """Write a number that is not negative in decimal; how many digits (at most 19)."""
-    cdef char digits[24]
-    cdef int count = 0, i
-    while True:
-        digits[count] = 48 + value % 10
+    cdef uint64_t rest = <uint64_t>value
+    cdef uint64_t power = 10
+    cdef int count = 1, i
+    while count < 19 and rest >= power:
+        power *= 10
         count += 1
-        value //= 10
-        if value == 0:
-            break
-    for i in range(count):
-        to[i] = digits[count - 1 - i]
+    for i in range(count - 1, -1, -1):
+        to[i] = <char>(48 + rest % 10)
+        rest //= 10
     return count
 
 

@@ -5,7 +5,9 @@ byte sequence: whatever two implementations could read differently is refused wi
 REASONS. No socket, no clock, no state between calls.
 """
 
-from libc.string cimport memchr, memcmp, memcpy
+from libc.string cimport memchr, memcmp
+
+from gateway.wire.wide cimport WIDE, until_control
 
 cdef uint8_t TOKEN[256]         # tchar, RFC 9110 section 5.6.2
 cdef uint8_t TARGET[256]        # what may stand in a request target: visible ASCII but '#' (a fragment is never sent)
@@ -341,24 +343,16 @@ cdef uint8_t known_field(const char *p, uint32_t n, bint *alias) noexcept nogil:
 cdef inline const char *_skip_value(const char *q) noexcept nogil:
     """The first byte at or after q that may not stand in a field value (RFC 9110 section 5.5): CR in a good head.
 
-    Eight bytes at a step; the caller guarantees that a CRLF follows, and eight readable bytes after it.
+    The caller guarantees that a CRLF follows, and WIDE readable bytes after it.
     """
-    cdef unsigned long long w, low, delete
-    cdef unsigned long long ones = 0x0101010101010101ULL
-    cdef unsigned long long highs = 0x8080808080808080ULL
+    cdef unsigned n
     while True:
-        memcpy(&w, q, 8)
-        low = (w - ones * 0x20) & ~w & highs
-        delete = w ^ (ones * 0x7F)
-        delete = (delete - ones) & ~delete & highs
-        if low | delete:
-            break
-        q += 8
-    while True:
-        if (<uint8_t>q[0] < 32 and q[0] != 9) or q[0] == 127:
-            return q
-        q += 1
-        # a TAB stopped the wide loop: walk the rest byte by byte, values are short
+        n = until_control(q)
+        q += n
+        if n < <unsigned>WIDE:
+            if q[0] != 9:
+                return q
+            q += 1
 
 
 cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds) noexcept nogil:

@@ -48,6 +48,18 @@ def test_json(start_gateway: Starter, start_servers: Servers, tmp_path: Path) ->
     assert [(entry["status"], entry["request_bytes"]) for entry in entries[1:]] == [(200, 5), (400, 0), (499, 0)]
 
 
+def test_a_byte_is_escaped_wherever_it_stands(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+    """Lines are written many bytes at a step: in every place of a step, and in what is left after the last."""
+    path = tmp_path / "access.log"
+    gateway = start_gateway({**site(start_servers("app1")), "access_log": {"path": str(path)}})
+    agents = [("x" * at) + odd + ("y" * (length - at - 1)) for length in (1, 15, 16, 17, 40) for at in range(length)
+              for odd in ('"', "\\", "\t", "\x80", "\xff")]  # fmt: skip
+    with RawClient(gateway.port) as client:
+        for agent in agents:
+            client.ask(f"GET /bytes/1 HTTP/1.1\r\nHost: a\r\nUser-Agent: [{agent}]\r\n\r\n".encode("latin-1"))
+    assert [json.loads(line)["user_agent"] for line in lines(path, len(agents))] == [f"[{agent}]" for agent in agents]
+
+
 @pytest.mark.parametrize("form, pattern", [
     ("combined", r'127\.0\.0\.1 - - \[\d\d/\w{3}/20\d\d:\d\d:\d\d:\d\d \+0000\] "GET /bytes/10\?q=1 HTTP/1\.1" 200 10 "-" "a \\"b"'),
     ("{server}|{path}|{status}|{scheme}|{{x}}", r"app1\|/bytes/10\|200\|http\|\{x\}"),

@@ -130,6 +130,19 @@ ACCEPTED = {
 }
 
 
+def test_a_bad_byte_of_a_value_is_seen_wherever_it_stands() -> None:
+    """Values are scanned many bytes at a step: in every place of a step, and beside every other byte."""
+    for byte in range(256):
+        allowed = (byte >= 0x20 and byte != 0x7F) or byte == 9
+        for length in (1, 7, 8, 15, 16, 17, 33):
+            for at in range(length):
+                value = b"x" * at + bytes([byte]) + b"y" * (length - at - 1)
+                status, facts = parse_request(G + b"X: [" + value + b"]\r\n\r\n")
+                assert (status == 0) == allowed, (byte, length, at)
+                if allowed:
+                    assert facts["headers"][1][1] == b"[" + value + b"]"
+
+
 @pytest.mark.parametrize("data, facts", ACCEPTED.values(), ids=ACCEPTED)
 def test_understands(data: bytes, facts: dict[str, object]) -> None:
     status, found = parse_request(data)

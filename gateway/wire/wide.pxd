@@ -1,0 +1,87 @@
+"""Many bytes at a step: where the first byte is that is not of a kind. SSE2 where there is any, else eight in a word.
+
+Each looks at WIDE bytes at `p`, which must be readable, and returns 0 to WIDE: how many come before the first hit.
+"""
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    #if defined(__SSE2__)
+    #include <emmintrin.h>
+    enum { WIDE = 16 };
+
+    static inline __m128i wide_control(__m128i v)
+    {
+        __m128i low = _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(31)), v);
+        return _mm_or_si128(low, _mm_cmpeq_epi8(v, _mm_set1_epi8(127)));
+    }
+
+    static inline unsigned wide_first(__m128i hits)
+    {
+        return (unsigned)__builtin_ctz((unsigned)_mm_movemask_epi8(hits) | 0x10000u);
+    }
+
+    static inline unsigned wide_until_control(const char *p)
+    {
+        return wide_first(wide_control(_mm_loadu_si128((const __m128i *)p)));
+    }
+
+    static inline unsigned wide_copy_plain(char *to, const char *p)
+    {
+        __m128i v = _mm_loadu_si128((const __m128i *)p);
+        __m128i hits = _mm_or_si128(wide_control(v), v);    /* the high bit of a byte is all that is looked at */
+        hits = _mm_or_si128(hits, _mm_cmpeq_epi8(v, _mm_set1_epi8('"')));
+        hits = _mm_or_si128(hits, _mm_cmpeq_epi8(v, _mm_set1_epi8('\\\\')));
+        _mm_storeu_si128((__m128i *)to, v);
+        return wide_first(hits);
+    }
+    #else
+    enum { WIDE = 8 };
+    #define WIDE_EACH(c) (0x0101010101010101ULL * (c))
+
+    static inline uint64_t wide_load(const char *p)
+    {
+        uint64_t w = 0;
+        for (int i = 0; i < 8; i++)
+            w |= (uint64_t)(unsigned char)p[i] << (8 * i);  /* one load where bytes are in this order */
+        return w;
+    }
+
+    /* The high bits of bytes that are zero: a borrow can make a byte after the first hit look like one, and only the
+       first counts. The same holds for bytes below 32. */
+    static inline uint64_t wide_zero(uint64_t w)
+    {
+        return (w - WIDE_EACH(1)) & ~w & WIDE_EACH(0x80);
+    }
+
+    static inline uint64_t wide_control(uint64_t w)
+    {
+        return ((w - WIDE_EACH(32)) & ~w & WIDE_EACH(0x80)) | wide_zero(w ^ WIDE_EACH(127));
+    }
+
+    static inline unsigned wide_first(uint64_t hits)
+    {
+        return hits ? (unsigned)__builtin_ctzll(hits) >> 3 : 8;
+    }
+
+    static inline unsigned wide_until_control(const char *p)
+    {
+        return wide_first(wide_control(wide_load(p)));
+    }
+
+    static inline unsigned wide_copy_plain(char *to, const char *p)
+    {
+        uint64_t w = wide_load(p);
+        uint64_t hits = wide_control(w) | (w & WIDE_EACH(0x80)) | wide_zero(w ^ WIDE_EACH('"'));
+        hits |= wide_zero(w ^ WIDE_EACH('\\\\'));
+        memcpy(to, p, 8);
+        return wide_first(hits);
+    }
+    #endif
+    """
+    const int WIDE
+    # A byte that may not stand in a field value (RFC 9110 section 5.5), or a TAB, which may.
+    unsigned until_control "wide_until_control"(const char *p) noexcept nogil
+    # A byte that is not visible ASCII or a space, or is a quote or a backslash. All WIDE bytes are copied to `to`.
+    unsigned copy_plain "wide_copy_plain"(char *to, const char *p) noexcept nogil
