@@ -43,7 +43,7 @@ cdef enum Code:
     L_REQUEST_BYTES
     L_CLASS
 
-cdef uint8_t PLAIN[256]         # bytes that stand in a line as they are: visible ASCII and space, not quote and backslash
+cdef uint8_t PLAIN[256]         # bytes that stand in a line as they are: visible ASCII, space; not quote, backslash
 for _i in range(256):
     PLAIN[_i] = 32 <= _i < 127 and _i not in b"\"\\"
 
