@@ -49,19 +49,16 @@ cdef inline double _draw(uint64_t key, uint64_t server, double weight) noexcept 
 
 cdef int by_hash(Members members, int tier, PickArgs *args, double bound) noexcept nogil:
     """The usable member that the key belongs to, or the next one in its order that has room within `bound`."""
-    cdef int i, best = -1
+    cdef int i, k, n, best = -1
     cdef double total = 1, weights = 0, draw, least = 0
-    for i in range(members.count):
-        if not members.usable(i, tier, &args.tried):
-            members.member[i].cost = -1
-            continue
-        members.member[i].cost = members.in_flight(i)
-        total += members.member[i].cost
+    n = members.gather(tier, &args.tried)
+    for k in range(n):
+        i = members.candidate[k]
+        total += members.member[i].busy
         weights += members.member[i].weight
-    for i in range(members.count):
-        if members.member[i].cost < 0:
-            continue
-        if members.member[i].cost >= max(FEW, ceil(bound * total * members.member[i].weight / weights)):
+    for k in range(n):
+        i = members.candidate[k]
+        if members.member[i].busy >= max(FEW, ceil(bound * total * members.member[i].weight / weights)):
             continue
         draw = _draw(args.key, members.member[i].hash, members.member[i].weight)
         if best < 0 or draw < least:

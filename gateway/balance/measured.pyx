@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t
 
 from gateway.balance.estimate cimport look
 from gateway.board cimport EJECTED_PROBED
-from gateway.balance.policy cimport Member, Members, PickArgs, Policy
+from gateway.balance.policy cimport Member, Members, PickArgs, Policy, by_turns
 
 cdef int64_t LOOK_AGAIN = 2_000_000         # ns that an estimate is worked with; in-flight counts are always read
 cdef int64_t PROBE_AFTER = 250_000_000      # ns without a request, at least
@@ -28,31 +28,26 @@ cdef double NEAR = 1.2                      # times the soonest: as good as equa
 
 cdef class Measured(Policy):
     cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil:
-        cdef int i, usable = 0, known = 0
+        cdef int i, k, known = 0, usable = members.sample(tier, &args.tried)
         cdef double mean = 0, soonest = -1
         cdef Member *m
-        for i in range(members.count):
-            m = &members.member[i]
-            m.cost = -1
-            if not members.usable(i, tier, &args.tried):
-                continue
-            usable += 1
+        if usable == 0:
+            return -1
+        for k in range(usable):
+            m = &members.member[members.candidate[k]]
             if args.now - m.looked > LOOK_AGAIN or m.looked == 0:
                 m.estimate = look(members.board, m.slot, members.workers, args.now)
                 m.looked = args.now
             m.cost = 0
             if m.estimate.answers > 0:
-                m.cost = m.estimate.base + m.estimate.slope * members.in_flight(i)
+                m.cost = m.estimate.base + m.estimate.slope * m.busy
                 mean += m.cost
                 known += 1
-        if usable == 0:
-            return -1
         mean = mean / known if known else 1
         members.probes = min(1.0, members.probes + PROBE_SHARE)
-        for i in range(members.count):
+        for k in range(usable):
+            i = members.candidate[k]
             m = &members.member[i]
-            if m.cost < 0:
-                continue
             m.cost = (m.estimate.answers * m.cost + DOUBT * mean) / (m.estimate.answers + DOUBT) * m.estimate.drift
             if members.board.server(m.slot).ejected == EJECTED_PROBED:
                 return i                        # usable only while nothing is in flight there
@@ -69,7 +64,7 @@ cdef bint overdue(Members members, int i, double time, int64_t now) noexcept nog
     cdef Member *m = &members.member[i]
     cdef int64_t since
     cdef int worker
-    if members.in_flight(i) > 0 or (m.estimate.answers <= 0 and m.estimate.drift <= 1):
+    if m.busy > 0 or (m.estimate.answers <= 0 and m.estimate.drift <= 1):
         return False
     since = m.picked
     for worker in range(members.workers):
@@ -78,42 +73,30 @@ cdef bint overdue(Members members, int i, double time, int64_t now) noexcept nog
 
 
 cdef int least_busy(Members members, double most) noexcept nogil:
-    """Of the members that cost `most` at most, the one with the fewest in flight for its weight; in turn while idle."""
-    cdef int i, k, n, best = -1
+    """Of the candidates that cost `most` at most, the one with the fewest in flight for its weight; in turn while idle.
+    """
+    cdef int i, k, best = -1
     cdef bint idle = True
     cdef double score, least = 0
-    for k in range(members.count):
-        i = members.turn + k
-        if i >= members.count:
-            i -= members.count
-        if members.member[i].cost < 0 or members.member[i].cost > most:
+    cdef Member *m
+    for k in range(members.candidates):
+        i = members.candidate[k]
+        m = &members.member[i]
+        if m.cost > most:
             continue
-        n = members.in_flight(i)
-        if n > 0:
+        if m.busy > 0:
             idle = False
-        score = (n + 1) / members.effective_weight(i)
+        score = (m.busy + 1) / members.effective_weight(i)
         if best < 0 or score < least:
             best = i
             least = score
     if not idle:
         members.turn = best + 1 if best + 1 < members.count else 0
         return best
-    return turns_among(members, most)
-
-
-cdef int turns_among(Members members, double most) noexcept nogil:
-    """Smooth weighted round robin, as in policy.pyx, among those that cost `most` at most."""
-    cdef int i, best = -1
-    cdef double weight, total = 0
-    cdef Member *m
-    for i in range(members.count):
-        m = &members.member[i]
-        if m.cost < 0 or m.cost > most:
-            continue
-        weight = members.effective_weight(i)
-        m.credit += weight
-        total += weight
-        if best < 0 or m.credit > members.member[best].credit:
-            best = i
-    members.member[best].credit -= total
-    return best
+    k = 0
+    for i in range(members.candidates):
+        if members.member[members.candidate[i]].cost <= most:
+            members.candidate[k] = members.candidate[i]
+            k += 1
+    members.candidates = k
+    return by_turns(members, True, True)

@@ -7,6 +7,7 @@ from gateway.wire.head cimport Head
 
 cdef enum:
     MAX_TRIED = 8
+    SAMPLE = 64                     # of more servers than this, a policy that compares looks at so many, by chance
     PROBE_EVERY = 1_000_000_000     # ns until a worker asks an ejected server again: control needs a moment to judge
 
 # Servers an exchange has tried already, by their index in Members.
@@ -30,7 +31,8 @@ cdef struct Member:
     int64_t picked              # by this worker, the last time
     int64_t looked              # when `estimate` was read
     Estimate estimate
-    double cost                 # scratch of a pick; below 0: not usable
+    double cost                 # scratch of a pick
+    int busy                    # requests in flight over all workers, when `gather` looked
 
 cdef class Members:
     """The servers of one backend as a policy sees them."""
@@ -41,10 +43,14 @@ cdef class Members:
     cdef int turn               # rotates, so that ties are shared out
     cdef bint has_backup
     cdef Member *member
+    cdef int *candidate         # indices of members that can take the request
+    cdef int candidates         # how many
     cdef uint64_t random        # state of a xorshift generator
     cdef double probes          # requests that may be spent on learning how a server is doing
 
     cdef int pick(self, Policy policy, PickArgs *args) except -2
+    cdef int gather(self, int tier, Tried *tried) noexcept nogil
+    cdef int sample(self, int tier, Tried *tried) noexcept nogil
     cdef bint accepts(self, int i) noexcept nogil
     cdef bint keeps(self, int i) noexcept nogil
     cdef bint waiting_helps(self, Tried *tried) noexcept nogil
@@ -65,6 +71,13 @@ cdef class Members:
         """What control made of the server's reports; the configured weight until it has spoken."""
         cdef double weight = self.board.server(self.member[i].slot).weight
         return weight if weight > 0 else self.member[i].weight
+
+    cdef inline void consider(self, int i, int tier, Tried *tried) noexcept nogil:
+        """Make member i a candidate, if it can take the request."""
+        if self.usable(i, tier, tried):
+            self.member[i].busy = self.in_flight(i)
+            self.candidate[self.candidates] = i
+            self.candidates += 1
 
     cdef inline bint usable(self, int i, int tier, Tried *tried) noexcept nogil:
         """Whether a new request may go to member i."""
@@ -88,5 +101,5 @@ cdef class Policy:
     cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil
     cdef uint64_t key(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) noexcept
 
-cdef int by_turns(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil
+cdef int by_turns(Members members, bint weighted, bint effective) noexcept nogil
 cdef int least_loaded(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil

@@ -22,7 +22,8 @@ cdef class Members:
         self.workers = min(workers, MAX_WORKERS)
         self.count = len(rows)
         self.member = <Member *>calloc(max(self.count, 1), sizeof(Member))
-        if self.member == NULL:
+        self.candidate = <int *>calloc(max(self.count, 1), sizeof(int))
+        if self.member == NULL or self.candidate == NULL:
             raise MemoryError
         self.random = (seed & 0xFFFFFFFFFFFFFFFF) or 1
         for i, (slot, weight, limit, backup, name) in enumerate(rows):
@@ -36,6 +37,7 @@ cdef class Members:
 
     def __dealloc__(self):
         free(self.member)
+        free(self.candidate)
 
     cdef int pick(self, Policy policy, PickArgs *args) except -2:
         """The index of the server for a new request, or -1: none is up, ready, below its limit and untried."""
@@ -47,6 +49,37 @@ cdef class Members:
         if i >= 0:
             self.member[i].picked = args.now
         return i
+
+    cdef int gather(self, int tier, Tried *tried) noexcept nogil:
+        """Find all members of the tier that can take the request, from the one whose turn it is; how many."""
+        cdef int i
+        self.candidates = 0
+        for i in range(self.turn, self.count):
+            self.consider(i, tier, tried)
+        for i in range(self.turn):
+            self.consider(i, tier, tried)
+        return self.candidates
+
+    cdef int sample(self, int tier, Tried *tried) noexcept nogil:
+        """The same, but of many members SAMPLE by chance, one of each stretch of equal length; all if few of those can.
+
+        The best of SAMPLE servers is as good as the best of all (Mitzenmacher 2001 has two as nearly as good), and a
+        request costs no more because a site has a thousand.
+        """
+        cdef int k, low, high
+        cdef uint32_t draw = 0
+        if self.count <= SAMPLE:
+            return self.gather(tier, tried)
+        self.candidates = 0
+        draw = <uint32_t>self.chance() | 1
+        for k in range(SAMPLE):
+            low = <int>(<int64_t>k * self.count // SAMPLE)
+            high = <int>(<int64_t>(k + 1) * self.count // SAMPLE)
+            draw ^= draw << 13              # xorshift32 (Marsaglia 2003)
+            draw ^= draw >> 17
+            draw ^= draw << 5
+            self.consider(low + <int>(<uint64_t>draw * <uint64_t>(high - low) >> 32), tier, tried)
+        return self.candidates if self.candidates >= SAMPLE // 4 else self.gather(tier, tried)
 
     cdef bint accepts(self, int i) noexcept nogil:
         """Whether server i may go on with a session it has: not down, ejected or in maintenance, below its limit."""
@@ -122,13 +155,13 @@ cdef class Policy:
         return members.pick(self, &args)
 
 
-cdef int by_turns(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil:
-    """Smooth weighted round robin: everybody earns its weight, the richest is picked and pays what all earned."""
-    cdef int i, best = -1
+cdef int by_turns(Members members, bint weighted, bint effective) noexcept nogil:
+    """Of the candidates by smooth weighted round robin: everybody earns its weight, the richest is picked and pays what
+    all earned."""
+    cdef int i, k, best = -1
     cdef double weight, total = 0
-    for i in range(members.count):
-        if not members.usable(i, tier, tried):
-            continue
+    for k in range(members.candidates):
+        i = members.candidate[k]
         weight = 1.0
         if weighted:
             weight = members.effective_weight(i) if effective else members.member[i].weight
@@ -147,28 +180,22 @@ cdef int least_loaded(Members members, int tier, Tried *tried, bint weighted, bi
     While nobody works on anything the servers take turns by weight instead. Otherwise a quiet site would send
     everything to the one with the largest weight and never learn how the others are doing.
     """
-    cdef int i, k, n, best = -1
+    cdef int i, k, best = -1
     cdef bint idle = True
     cdef double score, weight, least = 0
-    cdef int start = members.turn
-    for k in range(members.count):
-        i = start + k
-        if i >= members.count:
-            i -= members.count
-        if not members.usable(i, tier, tried):
-            continue
-        n = members.in_flight(i)
-        if n > 0:
+    for k in range(members.sample(tier, tried)):
+        i = members.candidate[k]
+        if members.member[i].busy > 0:
             idle = False
         weight = 1.0
         if weighted:
             weight = members.effective_weight(i) if effective else members.member[i].weight
-        score = (n + 1) / weight
+        score = (members.member[i].busy + 1) / weight
         if best < 0 or score < least:
             best = i
             least = score
     if best >= 0:
         if idle:
-            return by_turns(members, tier, tried, weighted, effective)
+            return by_turns(members, weighted, effective)
         members.turn = best + 1 if best + 1 < members.count else 0
     return best

@@ -5,4 +5,5 @@ from gateway.balance.policy cimport Members, PickArgs, Policy, by_turns
 
 cdef class WeightedRoundRobin(Policy):
     cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil:
-        return by_turns(members, tier, &args.tried, True, False)
+        members.gather(tier, &args.tried)
+        return by_turns(members, True, False)

@@ -73,6 +73,32 @@ def test_requests_of_other_workers_count(policy: str) -> None:
     assert farm.send(10) == {1: 10}
 
 
+COMPARING = ["least-connections", "weighted-least-connections", "measured"]
+
+
+@pytest.mark.parametrize("policy", COMPARING)
+def test_of_a_thousand_servers_all_get_their_share(policy: str) -> None:
+    """Though only some of them are looked at for a request."""
+    picked = Farm(policy, *[1.0] * 1000).send(20_000)
+    assert len(picked) == 1000
+    assert max(picked.values()) - min(picked.values()) <= 4
+
+
+def test_of_a_thousand_servers_the_weights_count() -> None:
+    picked = Farm("measured", *[1.0] * 500, *[3.0] * 500).send(20_000)
+    light, heavy = (sum(picked[slot] for slot in half) for half in (range(500), range(500, 1000)))
+    assert 2.8 < heavy / light < 3.2
+
+
+@pytest.mark.parametrize("policy", ALL)
+def test_of_a_thousand_servers_the_few_that_are_up_are_found(policy: str) -> None:
+    farm = Farm(policy, *[1.0] * 1000)
+    up = {7, 500, 999}
+    for slot in set(range(1000)) - up:
+        farm.board.set_state(slot, DOWN)
+    assert {farm.pick() for _ in range(300)} == up
+
+
 def test_measured_follows_the_effective_weight() -> None:
     farm = Farm("measured", 1, 1)
     farm.board.set_weight(0, 3.0)
