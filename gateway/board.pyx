@@ -10,7 +10,7 @@ import os
 
 from libc.math cimport log
 from libc.string cimport memset
-from posix.mman cimport MAP_FAILED, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+from posix.mman cimport MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
 SERVERS = MAX_SERVERS
 WORKERS = MAX_WORKERS
@@ -30,9 +30,12 @@ assert sizeof(TimeRow) == 128
 
 
 cdef class Board:
-    """Open the table behind `fd`, or make a new, empty one (fd = -1). Raises OSError."""
+    """Open the table behind `fd`, or make a new, empty one (fd = -1). Raises OSError.
 
-    def __cinit__(self, int fd=-1):
+    private: what is written to it is seen here alone; the rest is the table as it is now.
+    """
+
+    def __cinit__(self, int fd=-1, *, bint private=False):
         cdef size_t rows = MAX_SERVERS * sizeof(ServerRow)
         cdef size_t cells = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(int32_t)
         cdef size_t counts = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(CountRow)
@@ -43,11 +46,13 @@ cdef class Board:
         cdef size_t seeds = SOURCE_ROWS * sizeof(uint64_t)
         self.size = rows + cells + counts + times + sources + sessions + seeds + MAX_WORKERS * sizeof(double)
         self.base = NULL
-        if fd < 0:
+        if new:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC)
             os.ftruncate(fd, self.size)
+        elif os.fstat(fd).st_size != self.size:
+            raise OSError("this is no board, or one of another version")
         self.fd = fd
-        cdef void *base = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0)
+        cdef void *base = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_PRIVATE if private else MAP_SHARED, fd, 0)
         if base == MAP_FAILED:
             raise OSError("cannot map the board")
         self.base = <char *>base

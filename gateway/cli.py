@@ -115,10 +115,14 @@ def check(site: Path) -> None:
 @click.argument("url")
 @click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of the request.")
 @click.option("--client", default="192.0.2.1", show_default=True, help="Address of the client.")
+@click.option("--live", is_flag=True, help="With the loads, sessions and health of the gateway that runs SITE here.")
 @click.option("--json", "as_json", is_flag=True, help="Everything as a JSON object.")
-def explain(site: Path, method: str, url: str, headers: tuple[str, ...], client: str, *, as_json: bool) -> None:
+def explain(  # noqa: PLR0913 - one an option
+    site: Path, method: str, url: str, headers: tuple[str, ...], client: str, *, live: bool, as_json: bool
+) -> None:
     """Tell what SITE does with a request, step by step: METHOD and the whole URL. Nothing is sent anywhere."""
     from gateway.explain.asked import Asked  # noqa: PLC0415
+    from gateway.explain.live import Live, NoAnswer  # noqa: PLC0415
     from gateway.explain.report import tree  # noqa: PLC0415
     from gateway.explain.stage import Stage  # noqa: PLC0415
 
@@ -127,12 +131,20 @@ def explain(site: Path, method: str, url: str, headers: tuple[str, ...], client:
         asked = Asked.parse(f"{method} {url}", pairs, client)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    with Stage(_load(site, network=False)) as stage:
+    loaded = _load(site, network=False)
+    try:
+        running = Live.ask(loaded) if live else None
+    except NoAnswer as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
+    remark = running.remark(loaded) if running is not None else ""
+    with Stage(loaded, running) as stage:
         found = stage.rehearse(asked)
     if as_json:
-        click.echo(json.dumps({"request": str(asked), **found}, indent=2, default=_plain))
+        about = {"live": remark} if remark else {}
+        click.echo(json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain))
     else:
-        click.echo(tree(asked, found, stage.site))
+        click.echo(tree(asked, found, stage.site, remark))
 
 
 def _plain(value: object) -> str:

@@ -250,9 +250,10 @@ class Supervisor:
         # dropping privileges they may be out of reach.
         import encodings.idna  # noqa: F401, PLC0415
 
-        from gateway.control import process  # noqa: PLC0415
+        from gateway.control import process, status  # noqa: PLC0415
 
-        inherited = process.Inheritance(self._board, self._snapshot, self._sockets.reports, channel)
+        asked = status.listen(self._snapshot.site.admin.sockets, heir=self._heritage is not None)
+        inherited = process.Inheritance(self._board, self._snapshot, self._sockets.reports, asked, channel)
         return lambda: process.run(inherited)
 
     def _heartbeat(self, channel: Channel) -> int:

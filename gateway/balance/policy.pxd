@@ -53,6 +53,9 @@ cdef class Members:
     cdef int sample(self, int tier, Tried *tried) noexcept nogil
     cdef bint accepts(self, int i) noexcept nogil
     cdef bint keeps(self, int i) noexcept nogil
+    cpdef object load(self)
+    cpdef int up(self) except -1
+    cpdef int sessions(self, int64_t now) except -1
     cdef bint waiting_helps(self, Tried *tried) noexcept nogil
     cdef void see_session(self, int i, uint64_t session) noexcept nogil
     cdef bint ramping_full(self, int i, double ramp) noexcept nogil

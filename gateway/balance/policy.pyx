@@ -117,6 +117,46 @@ cdef class Members:
                 weight += self.member[k].weight
         return weight > 0 and n >= ramp * total / weight * self.member[i].weight
 
+    cpdef object load(self):
+        """How full the servers are that can take requests, 1.0 when they are; None: nobody knows.
+
+        The mean by weight of what each has reported lately, or else of its requests in flight as a share of
+        max_connections; servers with neither have no say. Without a server that can take requests it is full.
+        """
+        cdef ServerRow *row
+        cdef double total = 0, weights = 0, load
+        cdef int i, usable = 0
+        for i in range(self.count):
+            row = self.board.server(self.member[i].slot)
+            if not _in_rotation(row):
+                continue
+            usable += 1
+            if row.reported:
+                load = row.reported - 1
+            elif self.member[i].max_connections:
+                load = self.in_flight(i) / <double>self.member[i].max_connections
+            else:
+                continue
+            total += load * self.member[i].weight
+            weights += self.member[i].weight
+        if not usable:
+            return 1.0
+        return total / weights if weights else None
+
+    cpdef int up(self) except -1:
+        """How many servers are not down, ejected, draining or in maintenance."""
+        cdef int i, count = 0
+        for i in range(self.count):
+            count += _in_rotation(self.board.server(self.member[i].slot))
+        return count
+
+    cpdef int sessions(self, int64_t now) except -1:
+        """About how many sessions affinity has kept at the servers within ten minutes; `now` in ns."""
+        cdef int i, count = 0
+        for i in range(self.count):
+            count += self.board.sessions(self.member[i].slot, now)
+        return count
+
     cdef bint waiting_helps(self, Tried *tried) noexcept nogil:
         """Whether a server could take a request if only it had fewer of them."""
         cdef int i, k
@@ -130,6 +170,10 @@ cdef class Members:
                 else:
                     return True
         return False
+
+
+cdef bint _in_rotation(ServerRow *row) noexcept nogil:
+    return row.state != STATE_DOWN and row.admin == ADMIN_READY and row.ejected != EJECTED
 
 
 cdef class Policy:

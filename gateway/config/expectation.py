@@ -32,11 +32,12 @@ Moment = Annotated[
 
 
 class Assumption(Model):
-    """What expressions see during a test. Default: the time it is, no loads, every server up."""
+    """What expressions see during a test. Default: the time it is, no loads, every server up, no sessions."""
 
     time: Annotated[Moment | None, Given()] = Field(None, description="The time; without a zone, UTC.")
     load: dict[str, Load] = Field({}, description="load() by backend.")
     up: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="up() by backend.")
+    sessions: Annotated[Whole, Field(ge=0)] = Field(0, description="sessions().")
 
 
 class Expected(Model):

@@ -37,12 +37,13 @@ VARIABLES: Final = {
 }
 """What an expression knows about a request; maps are from string to string."""
 
-LATER: Final = ("sessions", "site_load")
+LATER: Final = ("site_load",)
 """Functions that are known but not supported yet."""
 
 FUNCTIONS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "load": (("backend",), "double"),
     "up": (("backend",), "int"),
+    "sessions": ((), "int"),
     "in_network": (("string", "network"), "bool"),
     "size": (("sized",), "int"),
     "int": (("scalar",), "int"),

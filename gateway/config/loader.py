@@ -1,6 +1,7 @@
 """Loads a site file: reads, validates, and collects all that is wrong with it."""
 
 import gc
+import hashlib
 import pwd
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -41,6 +42,8 @@ class Loaded:
     """What is allowed but hardly meant, in file order."""
     tests_at: tuple[tuple[int, int], ...] = ()
     """Line and column of each of the site's tests."""
+    digest: str = ""
+    """Of everything that was read: two files of the same digest mean the same."""
 
 
 def load(path: Path, ask: Lookup = lookup) -> Loaded:
@@ -90,7 +93,15 @@ def _load(path: Path, ask: Lookup) -> Loaded:
     ]
     tests = [document.place(Finding(("tests", i), "")) for i in range(len(site.tests))]
     tests_at = tuple((place.line + 1, place.column + 1) for place in tests)
-    return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)), tests_at)
+    digest = _digest(text, seen.contents)
+    return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)), tests_at, digest)
+
+
+def _digest(text: str, contents: Mapping[Path, bytes]) -> str:
+    found = hashlib.sha256(text.encode())
+    for name, content in sorted(contents.items()):
+        found.update(hashlib.sha256(bytes(name)).digest() + hashlib.sha256(content).digest())
+    return found.hexdigest()
 
 
 def _rest(data: dict[str, Any], error: ValidationError, context: dict[str, Any]) -> tuple[Site, dict[str, list[int]]]:

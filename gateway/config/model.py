@@ -897,7 +897,7 @@ class Admin(Model):
     sockets: File = Field(
         "/run/gateway",
         validate_default=True,
-        description="Directory of the Unix sockets that `gateway status` and its like talk to.",
+        description="Directory of the Unix sockets of `gateway status`, `gateway explain --live` and their like.",
     )
 
 

@@ -1,5 +1,6 @@
 """A loaded site with its version: what every process works from until the next reload."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +33,17 @@ class Snapshot:
     """
 
     version: int
+    path: Path
+    """Of the site file, with nothing relative about it."""
+    digest: str
+    """See Loaded."""
     site: Site
     files: Mapping[Path, bytes]
     resolved: Mapping[tuple[str, str], Endpoint]
     slots: Mapping[tuple[str, str], int]
     questions: frozenset[Question]
+    found: Found
+    """What the name service said, for the servers of dns: entries."""
     capacity: int
     unused: int
     """The first row that was never used; so are all above it."""
@@ -46,7 +53,7 @@ class Snapshot:
     @classmethod
     def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = CAPACITY) -> "Snapshot":
         """The snapshot a gateway starts with. Raises CapacityError."""
-        nothing = cls(0, loaded.site, {}, {}, {}, frozenset(), capacity, 0, ())
+        nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, frozenset(), NOTHING, capacity, 0, ())
         return nothing.next(loaded, found)
 
     def follow(self, loaded: Loaded, found: Found) -> "Snapshot":
@@ -70,10 +77,13 @@ class Snapshot:
             raise CapacityError(message)
         return Snapshot(
             version=self.version + 1,
+            path=Path(os.path.realpath(loaded.path)),
+            digest=loaded.digest,
             site=loaded.site,
             files=loaded.files,
             resolved=loaded.resolved,
             questions=questions,
+            found=dict(found),
             slots={**kept, **dict(zip(new, rows, strict=False))},
             capacity=self.capacity,
             unused=min(self.unused + len(new), self.capacity),

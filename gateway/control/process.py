@@ -12,6 +12,7 @@ from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control.control import Control
+from gateway.control.status import Status
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,7 @@ class Inheritance:
     board: Board
     snapshot: Snapshot
     reports: socket.socket | None
+    status: socket.socket | None
     channel: Channel
 
 
@@ -40,11 +42,14 @@ async def _live(inherited: Inheritance) -> None:
             channel.send(Discovered(found))
 
     control = Control(inherited.board, inherited.reports, tell)
+    status = Status(inherited.status, inherited.board) if inherited.status is not None else None
     news = asyncio.Event()
     loop.add_reader(channel, news.set)
     loop.add_signal_handler(signal.SIGTERM, asyncio.current_task(loop).cancel)  # type: ignore[union-attr]
     try:
         await control.apply(inherited.snapshot)
+        if status is not None:
+            status.apply(inherited.snapshot)
         channel.send(Ready(inherited.snapshot.version))
         while True:
             await news.wait()
@@ -53,8 +58,11 @@ async def _live(inherited: Inheritance) -> None:
                 match message:
                     case Apply():
                         reports = socket.socket(fileno=descriptors[0]) if descriptors else None
-                        await control.apply(message.snapshot, reports)
-                        channel.send(Ready(message.snapshot.version))
+                        snapshot = message.snapshot
+                        await control.apply(snapshot, reports)
+                        if status is not None:
+                            status.apply(snapshot)
+                        channel.send(Ready(snapshot.version))
                     case Drain():
                         return
     except Closed:
@@ -63,4 +71,6 @@ async def _live(inherited: Inheritance) -> None:
         log.info("asked to end")
     finally:
         loop.remove_reader(channel)
+        if status is not None:
+            status.close()
         await control.close()

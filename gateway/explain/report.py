@@ -7,9 +7,9 @@ from gateway.config.model import Site
 from gateway.explain.asked import Asked
 
 
-def tree(asked: Asked, found: dict[str, Any], site: Site) -> str:
-    """Every step in order, as an indented tree."""
-    return "\n".join([str(asked), *_steps(found, site)])
+def tree(asked: Asked, found: dict[str, Any], site: Site, remark: str = "") -> str:
+    """Every step in order, as an indented tree; `remark` is about all of it."""
+    return "\n".join([str(asked), *([f"├─ {remark}"] if remark else []), *_steps(found, site)])
 
 
 def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
@@ -67,9 +67,25 @@ def _route(route: dict[str, Any], site: Site) -> Iterator[str]:
 
 
 def _candidate(candidate: dict[str, Any], *, chosen: bool) -> str:
+    return f"{'→' if chosen else ' '} {candidate['server']}: {', '.join(_facts(candidate))}"
+
+
+def _facts(candidate: dict[str, Any]) -> Iterator[str]:
+    yield candidate["state"]
+    yield candidate["admin"]
+    if candidate["ejected"] != "no":
+        yield {"out": "ejected", "probed": "ejected, and probed"}[candidate["ejected"]]
+    if candidate["backup"]:
+        yield "backup"
+    if candidate["slow_start"] is not None:
+        yield f"slow start at {candidate['slow_start']:.0%}"
+    yield f"weight {candidate['weight']:.3g}"
+    if candidate["load"] is not None:
+        yield f"load {candidate['load']:.2g}"
+    if candidate["sessions"]:
+        yield f"{candidate['sessions']} sessions"
     limit = f" of {candidate['max_connections']}" if candidate["max_connections"] else ""
-    return (
-        f"{'→' if chosen else ' '} {candidate['server']}: {candidate['state']}, {candidate['admin']}"
-        f"{', backup' if candidate['backup'] else ''}, weight {candidate['weight']:g}, "
-        f"{candidate['in_flight']}{limit} in flight, score {candidate['score']:.3g}"
-    )
+    yield f"{candidate['in_flight']}{limit} in flight"
+    if candidate["expected_ms"] is not None:
+        yield f"answers within {candidate['expected_ms']:.3g} ms"
+    yield f"score {candidate['score']:.3g}"

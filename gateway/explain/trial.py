@@ -61,7 +61,7 @@ def _differences(stage: Stage, test: SiteTest) -> Iterator[Difference]:
     except ValueError as error:
         yield Difference("request", "one that can be sent", str(error))
         return
-    stage.assume(test.assume.time, test.assume.load, test.assume.up)
+    stage.assume(test.assume)
     found = stage.rehearse(asked)
     if "refused" in found:
         found = {**found, "status": found["refused"][0], "lines": "", "class": None}

@@ -1,59 +1,41 @@
-"""What rules may ask about backends: load and servers that are up, from the Board."""
+"""What rules may ask about the state of the site, from the Board: loads, servers that are up, sessions."""
 
-from gateway.balance.policy cimport Members
-from gateway.board cimport ADMIN_READY, EJECTED, STATE_DOWN, ServerRow
+from time import monotonic_ns
+
+from libc.stdint cimport int64_t
+
 from gateway.proxy.upstream cimport Backend
 from gateway.rules.view cimport Resources
+
+cdef int64_t COUNT_AGAIN = 1_000_000_000    # ns for which a count of sessions will do: it looks at 4 KiB a server
 
 
 cdef class Availability(Resources):
     cdef dict backends
+    cdef int session_count
+    cdef int64_t counted            # when; 0: not yet
 
     def __init__(self, backends):
         self.backends = dict(backends)
 
     cdef object load(self, str backend):
-        """The mean over the servers that can take requests, by weight: what each has reported lately, or else its
-        requests in flight as a share of max_connections; servers with neither have no say. Full if there is none."""
-        cdef Members members = (<Backend>self.backends[backend]).members
-        cdef ServerRow *row
-        cdef double total = 0, weights = 0, load
-        cdef int i, usable = 0
-        for i in range(members.count):
-            row = members.board.server(members.member[i].slot)
-            if not _usable(row):
-                continue
-            usable += 1
-            if row.reported:
-                load = row.reported - 1
-            elif members.member[i].max_connections:
-                load = members.in_flight(i) / <double>members.member[i].max_connections
-            else:
-                continue
-            total += load * members.member[i].weight
-            weights += members.member[i].weight
-        if not usable:
-            return 1.0
-        return total / weights if weights else None
+        return (<Backend>self.backends[backend]).members.load()
 
     cdef int up(self, str backend) except -1:
-        """How many servers are not down, ejected, draining or in maintenance."""
-        cdef Members members = (<Backend>self.backends[backend]).members
-        cdef ServerRow *row
-        cdef int i, count = 0
-        for i in range(members.count):
-            row = members.board.server(members.member[i].slot)
-            count += _usable(row)
-        return count
+        return (<Backend>self.backends[backend]).members.up()
 
-    def loads(self):
-        """load() of every backend; for explaining."""
-        return {name: self.load(name) for name in self.backends}
+    cdef int sessions(self) except -1:
+        cdef Backend backend
+        cdef int64_t now = monotonic_ns()
+        if self.counted == 0 or now - self.counted > COUNT_AGAIN:
+            self.counted = now
+            self.session_count = 0
+            for backend in self.backends.values():
+                if backend.affinity is not None:
+                    self.session_count += backend.members.sessions(now)
+        return self.session_count
 
-    def ups(self):
-        """up() of every backend; for explaining."""
-        return {name: self.up(name) for name in self.backends}
-
-
-cdef bint _usable(ServerRow *row) noexcept nogil:
-    return row.state != STATE_DOWN and row.admin == ADMIN_READY and row.ejected != EJECTED
+    def facts(self):
+        """(load() by backend, up() by backend, sessions()); for explaining."""
+        return ({name: self.load(name) for name in self.backends}, {name: self.up(name) for name in self.backends},
+                self.sessions())

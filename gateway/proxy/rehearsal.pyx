@@ -1,7 +1,9 @@
 """What would become of a request, without a network: the steps of client.pyx, by the same code, one after the other."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
+
+from time import monotonic_ns
 
 from gateway.balance.policy cimport Members
 from gateway.board cimport ServerRow
@@ -18,6 +20,7 @@ from gateway.wire.target cimport normalise
 
 STATES = ("unknown", "up", "down")
 ADMINS = ("ready", "drain", "maintenance")
+EJECTIONS = ("no", "out", "probed")
 HIDDEN = "the path is encoded in a way that hides what it names"
 
 cdef Head _head
@@ -91,10 +94,11 @@ cdef _forwarded(Hub hub, View view, const char *p, Provenance provenance, Backen
     cdef bytes extra = b""
     cdef int i
     ex.begin(p, view.h, 0)
-    candidates = _candidates(backend)
-    ex.args.now = 0
+    ex.args.now = monotonic_ns()
+    candidates = _candidates(backend, ex.args.now)
     backend.look_at(ex, p, view.h, view)
     i = backend.pick(ex)
+    _expectations(backend, candidates)
     if view.request_edits is not None:
         view.request_edits.leave_out(p, view.h)
         extra = view.request_edits.added()
@@ -113,7 +117,16 @@ cdef _forwarded(Hub hub, View view, const char *p, Provenance provenance, Backen
     }
 
 
-cdef _candidates(Backend backend):
+cdef _expectations(Backend backend, candidates):
+    """What a policy that measures has worked with: the time until each server would answer."""
+    cdef Members members = backend.members
+    cdef int i
+    for i in range(members.count):
+        measured = members.member[i].cost > 0 and members.member[i].estimate.answers > 0
+        candidates[i]["expected_ms"] = members.member[i].cost * 1000 if measured else None
+
+
+cdef _candidates(Backend backend, int64_t now):
     cdef Members members = backend.members
     cdef ServerRow *row
     cdef Server server
@@ -126,7 +139,9 @@ cdef _candidates(Backend backend):
             "server": server.name, "address": server.address, "state": STATES[row.state], "admin": ADMINS[row.admin],
             "backup": members.member[i].tier == 1, "in_flight": members.in_flight(i),
             "max_connections": members.member[i].max_connections or None,
-            "weight": members.effective_weight(i),
+            "weight": members.effective_weight(i), "load": row.reported - 1 if row.reported else None,
+            "ejected": EJECTIONS[row.ejected], "slow_start": row.ramp or None,
+            "sessions": members.board.sessions(members.member[i].slot, now) if backend.affinity is not None else None,
             "token": backend.affinity.example(i) if backend.affinity is not None else None,
             "score": (members.in_flight(i) + 1) / members.effective_weight(i),
         })

@@ -236,6 +236,11 @@ cdef class Up(Expr):
         return v.resources.up(self.backend)
 
 
+cdef class Sessions(Expr):
+    cdef object value(self, View v):
+        return v.resources.sessions()
+
+
 cdef class InNetwork(Expr):
     """A client's own address is compared as the route's `source` does."""
     cdef Expr address
@@ -349,6 +354,8 @@ cdef Expr compiled(node):
         return Load(args[0].args[0])
     if op == "up":
         return Up(args[0].args[0])
+    if op == "sessions":
+        return Sessions()
     if op == "timestamp":
         return Literal(moment(args[0].args[0]))
     if op == "in_network":

@@ -20,6 +20,7 @@ cdef class Resources:
     """What expressions ask about the state of the site. This one knows nothing: for a site that does not run."""
     cdef object load(self, str backend)
     cdef int up(self, str backend) except -1
+    cdef int sessions(self) except -1
 
 cdef class View:
     """One request as rules see it: a window on a head, and what rules have made of it so far."""

@@ -79,21 +79,30 @@ cdef class Resources:
         """How many servers of a backend can take requests."""
         return 0
 
+    cdef int sessions(self) except -1:
+        """How many sessions there are."""
+        return 0
+
 
 cdef class Assumed(Resources):
-    """What somebody supposes, or has asked a running gateway: loads and numbers of servers by backend."""
+    """What somebody supposes: loads and numbers of servers by backend, and the number of sessions."""
     cdef dict loads
     cdef dict ups
+    cdef int session_count
 
-    def __init__(self, loads, up):
+    def __init__(self, loads, up, int sessions=0):
         self.loads = dict(loads)
         self.ups = dict(up)
+        self.session_count = sessions
 
     cdef object load(self, str backend):
         return self.loads.get(backend)
 
     cdef int up(self, str backend) except -1:
         return self.ups.get(backend, 0)
+
+    cdef int sessions(self) except -1:
+        return self.session_count
 
 
 cdef class View:

@@ -70,6 +70,7 @@ class GatewayProcess:
 
     def __init__(self, directory: Path, description: Site, *options: str) -> None:
         self.path = directory / "site.yaml"
+        self._sockets = directory
         self._log = directory / "gateway.log"
         self._output = directory / "gateway.out"
         self._options = options
@@ -77,10 +78,14 @@ class GatewayProcess:
         self.write(description)
 
     def write(self, description: Site | str) -> None:
-        """Write the site file (a string as it is, such as a broken one); the gateway is not told."""
+        """Write the site file (a string as it is, such as a broken one); the gateway is not told.
+
+        Unless the site says otherwise, its Unix sockets are beside it.
+        """
         if not isinstance(description, str):
             self.site = description
-            description = yaml.safe_dump(dict(description), sort_keys=False)
+            described = {"admin": {"sockets": str(self._sockets)}, **description}
+            description = yaml.safe_dump(described, sort_keys=False)
         self.path.write_text(description)
 
     def start(self) -> Self:

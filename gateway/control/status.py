@@ -1,0 +1,127 @@
+"""What `gateway explain --live` asks the control process, over a Unix socket that only its owner may open.
+
+The answer is the board itself, as a descriptor, and in JSON what its rows are: who asks sees what workers see.
+"""
+
+import asyncio
+import contextlib
+import errno
+import json
+import logging
+import os
+import socket
+from pathlib import Path
+from typing import Any, Final
+
+from gateway import __version__
+from gateway.board import Board
+from gateway.config.snapshot import Snapshot
+
+NAME: Final = "control.sock"
+COMMAND: Final = b"board\n"
+PATIENCE: Final = 5.0
+"""Seconds for a whole conversation."""
+MAX_CLIENTS: Final = 8
+
+_log = logging.getLogger("gateway.control")
+
+
+def listen(directory: Path, *, heir: bool) -> socket.socket | None:
+    """The socket in `directory`; None, and a line in the log, where there can be none.
+
+    `heir`: who answers there now is about to end.
+    """
+    path = directory / NAME
+    try:
+        if not heir and _answers(path):
+            raise FileExistsError("another gateway has it")
+        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        before = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        except OSError:
+            sock.close()
+            raise
+        finally:
+            os.umask(before)
+        sock.listen(MAX_CLIENTS)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        _log.info("`gateway explain --live` cannot ask this gateway: %s: %s; see admin.sockets", path, reason)
+        return None
+    return sock
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        return probe.connect_ex(str(path)) in (0, errno.EAGAIN)
+
+
+class Status:
+    """Answers at a listening socket, in the running event loop, until closed."""
+
+    def __init__(self, sock: socket.socket, board: Board) -> None:
+        self._socket = sock
+        self._board = board
+        self._snapshot: Snapshot | None = None
+        self._clients: set[asyncio.Task[None]] = set()
+        asyncio.get_running_loop().add_reader(sock, self._accept)
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Answer by a snapshot from now on."""
+        self._snapshot = snapshot
+
+    def close(self) -> None:
+        """Answer no more."""
+        asyncio.get_running_loop().remove_reader(self._socket)
+        self._socket.close()
+        for task in self._clients:
+            task.cancel()
+
+    def _accept(self) -> None:
+        try:
+            client, _ = self._socket.accept()
+        except OSError:
+            return
+        client.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        if len(self._clients) >= MAX_CLIENTS or self._snapshot is None:
+            client.close()
+            return
+        task = asyncio.create_task(self._serve(client, self._snapshot))
+        self._clients.add(task)
+        task.add_done_callback(self._clients.discard)
+
+    async def _serve(self, client: socket.socket, snapshot: Snapshot) -> None:
+        loop = asyncio.get_running_loop()
+        with client, contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                if await loop.sock_recv(client, len(COMMAND)) == COMMAND:
+                    answer = json.dumps(describe(snapshot)).encode()
+                    sent = socket.send_fds(client, [answer], [self._board.fd])
+                    await loop.sock_sendall(client, answer[sent:])
+
+
+def describe(snapshot: Snapshot) -> dict[str, Any]:
+    """What the rows of the board are, and what else is not in the site file."""
+    written = {
+        (backend.name, server.name): str(server.address)
+        for backend in snapshot.site.backends.values()
+        for server in backend.servers
+    }
+    return {
+        "program": __version__,
+        "site": str(snapshot.path),
+        "version": snapshot.version,
+        "digest": snapshot.digest,
+        "servers": [[*key, written[key], snapshot.resolved[key], slot] for key, slot in snapshot.slots.items()],
+        "found": [
+            [
+                str(question.address),
+                question.kind,
+                [[member.ip, member.port, member.host, member.weight, member.backup] for member in members],
+            ]
+            for question, members in snapshot.found.items()
+        ],
+    }

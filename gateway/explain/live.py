@@ -1,0 +1,115 @@
+"""The running gateway as explain sees it: its board, and which server each row of it is about."""
+
+import json
+import os
+import socket
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from gateway import __version__
+from gateway.board import Board
+from gateway.config.address import server_address
+from gateway.config.discovery import Found, Member, Question
+from gateway.config.loader import Endpoint, Loaded
+from gateway.config.snapshot import Snapshot
+from gateway.control.status import COMMAND, NAME, PATIENCE
+
+
+class NoAnswer(Exception):
+    """There is no running gateway to ask; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A running gateway: its board, seen as it is at every look, and never changed by whoever looks."""
+
+    board: Board
+    version: int
+    digest: str
+    """Of the site file that it works by."""
+    servers: dict[tuple[str, str], tuple[str, Endpoint, int]]
+    """(backend, server) → address as in the site file, where that is, its row."""
+    found: Found
+
+    @classmethod
+    def ask(cls, loaded: Loaded) -> Self:
+        """Ask the gateway that runs `loaded` on this machine. Raises NoAnswer."""
+        path = loaded.site.admin.sockets / NAME
+        try:
+            answer, descriptors = _converse(path)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise NoAnswer(f"no gateway answers at {path}: {reason}") from None
+        try:
+            return cls._of(answer, descriptors, loaded, path)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    @classmethod
+    def _of(cls, answer: bytes, descriptors: list[int], loaded: Loaded, path: Path) -> Self:
+        try:
+            facts: dict[str, Any] = json.loads(answer)
+            (descriptor,) = descriptors
+        except ValueError:
+            raise NoAnswer(f"the gateway at {path} is busy or ends") from None
+        if facts["program"] != __version__:
+            raise NoAnswer(f"the gateway at {path} is version {facts['program']}, this is {__version__}")
+        if facts["site"] != os.path.realpath(loaded.path):
+            raise NoAnswer(f"the gateway at {path} runs {facts['site']}: each needs its own admin.sockets")
+        try:
+            board = Board(descriptor, private=True)
+        except OSError as error:
+            raise NoAnswer(f"the gateway at {path}: {error}") from None
+        return cls(
+            board,
+            facts["version"],
+            facts["digest"],
+            {
+                (backend, server): (address, where if isinstance(where, str) else (where[0], where[1]), slot)
+                for backend, server, address, where, slot in facts["servers"]
+            },
+            {
+                Question(server_address(address), kind): tuple(Member(*fields) for fields in members)
+                for address, kind, members in facts["found"]
+            },
+        )
+
+    def snapshot(self, loaded: Loaded) -> Snapshot:
+        """What the gateway would work by if it read `loaded` now. Raises CapacityError."""
+        running = replace(
+            Snapshot.first(loaded),
+            version=self.version,
+            resolved={key: where for key, (_, where, _) in self.servers.items()},
+            slots={key: slot for key, (_, _, slot) in self.servers.items()},
+            unused=1 + max((slot for _, _, slot in self.servers.values()), default=-1),
+            freed=(),
+        )
+        written = {
+            (backend.name, server.name): str(server.address)
+            for backend in loaded.site.backends.values()
+            for server in backend.servers
+        }
+        known = {key: where for key, (address, where, _) in self.servers.items() if written.get(key) == address}
+        return running.next(replace(loaded, resolved={**loaded.resolved, **known}), self.found)
+
+    def remark(self, loaded: Loaded) -> str:
+        """What somebody who reads the figures must know."""
+        if loaded.digest == self.digest:
+            return f"as the running gateway works, by version {self.version} of the site file"
+        return "figures of the running gateway; it does not work by this site file yet: reload it"
+
+
+def _converse(path: Path) -> tuple[bytes, list[int]]:
+    """The answer and the descriptors that came with it. Raises OSError."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(PATIENCE)
+        sock.connect(str(path))
+        sock.sendall(COMMAND)
+        part, descriptors, _, _ = socket.recv_fds(sock, 1 << 16, 1)
+        parts = [part]
+        while part:
+            part = sock.recv(1 << 16)
+            parts.append(part)
+    return b"".join(parts), descriptors
