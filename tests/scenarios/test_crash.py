@@ -10,6 +10,7 @@ from tests.support.load import Load
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually
 
+SOON = 5.0  # seconds: long enough for any machine, and far below every timeout
 CHECK = {"http": "/check", "interval": "200ms", "timeout": "1s", "rise": 2, "fall": 2}
 POST = b"POST /delay/1 HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi"
 
@@ -70,14 +71,14 @@ def test_worker_killed_under_load_breaks_its_own_connections_only(start_servers,
         old = gateway.kill_worker(1)
         while gateway.workers().get(1, old) == old:
             assert undisturbed.get().status == 200
-            assert time.monotonic() - killed < 1.0, gateway.log
+            assert time.monotonic() - killed < SOON, gateway.log
         load.wait_for(500)
         assert undisturbed.get().status == 200
         with client_on(gateway, 1) as served_by_the_new_one:
             assert served_by_the_new_one.get().status == 200
     # Each connection of the worker had one request in flight; no other one failed, no connection was refused.
     assert len(load.failures) == len(victims), load.failures
-    assert all(failure.at - killed < 1.0 for failure in load.failures)
+    assert all(failure.at - killed < SOON for failure in load.failures)
     assert len(re.findall(r"worker 1 \(pid \d+\) was killed by SIGKILL", gateway.log)) == 1
 
 
@@ -94,7 +95,7 @@ def test_requests_of_a_killed_worker_do_not_count_on(start_servers, start_gatewa
         other = stack.enter_context(client_on(gateway, 0))
         assert other.get().status == 503
         old = gateway.kill_worker(1)
-        eventually(lambda: gateway.workers().get(1, old) != old, "the new worker", 1.0)
+        eventually(lambda: gateway.workers().get(1, old) != old, "the new worker", SOON)
 
         clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(12)]
         for client in clients:
@@ -119,7 +120,7 @@ def test_control_killed_under_load_is_not_noticed(start_servers, start_gateway):
         load.wait_for(200)
         since, checks = len(gateway.log), watched.count
         old = gateway.kill_control()
-        eventually(lambda: gateway.control() not in {None, old}, "control to come back", 1.0)
+        eventually(lambda: gateway.control() not in {None, old}, "control to come back", SOON)
         gateway.wait_for_log("control works by version 1", since)
         eventually(lambda: watched.count >= checks + 4, "checks of the new control")
         load.wait_for(200)

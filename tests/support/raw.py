@@ -8,7 +8,7 @@ from http.client import HTTPResponse
 from types import TracebackType
 from typing import Self
 
-LIMIT = 5.0  # seconds for any one step
+LIMIT = 10.0  # seconds for any one step
 
 
 @dataclass(frozen=True, slots=True)
