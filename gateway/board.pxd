@@ -24,15 +24,20 @@ cdef enum Ejection:
 
 # Written by control only. One cache line.
 cdef struct ServerRow:
-    uint8_t state
-    uint8_t admin
+    uint8_t state           # what `checked` and `told` come to
+    uint8_t admin           # what `asked` and `idle` come to
     uint8_t ejected
-    uint8_t pad[5]
+    uint8_t checked         # state that checks have found
+    uint8_t told            # state that its agent says
+    uint8_t asked           # administrative state that somebody asked for
+    uint8_t idle            # its agent wants no new requests for now (a weight of 0 %)
+    uint8_t pad
     double weight           # effective weight, relative; 0 until control has said something
     uint64_t generation     # how often the row was cleared for a new server
     double ramp             # share of its work that a server which came back may have already; 0 is 1: all of it
     double reported         # load that the server has reported lately, and 1; 0: none
-    uint8_t reserved[24]
+    uint32_t limit          # max_connections that its agent says; 0: as configured
+    uint8_t reserved[20]
 
 # Written by one worker only. One cache line per (server, worker).
 cdef struct CountRow:
@@ -81,6 +86,7 @@ cdef class Board:
     cdef uint64_t *seed                 # of the hashes, so that nobody can aim at a cell
     cdef double *pulses                 # by worker: when it last said that it lives
 
+    cdef void _combine(self, int slot) noexcept
     cdef int _slot(self, int slot) except -1
     cdef int _worker(self, int worker) except -1
     cdef uint32_t source_cell(self, int row, const char *name, uint32_t n) noexcept nogil

@@ -104,18 +104,56 @@ cdef class Board:
         return least
 
     def state(self, int slot):
-        """The operational state found by checks: UNKNOWN, UP or DOWN."""
+        """The operational state: UNKNOWN, UP or DOWN. It is down if checks or its agent say so."""
         return self.servers[self._slot(slot)].state
 
+    def checked(self, int slot):
+        """The operational state that checks have found, whatever its agent says."""
+        return self.servers[self._slot(slot)].checked
+
     def set_state(self, int slot, int state):
-        self.servers[self._slot(slot)].state = <uint8_t>state
+        """Say what checks have found."""
+        self.servers[self._slot(slot)].checked = <uint8_t>state
+        self._combine(slot)
+
+    def set_told(self, int slot, int state):
+        """Say what the server's agent says: UNKNOWN is nothing."""
+        self.servers[self._slot(slot)].told = <uint8_t>state
+        self._combine(slot)
 
     def admin(self, int slot):
-        """The administrative state somebody asked for: READY, DRAIN or MAINTENANCE."""
+        """The administrative state: READY, DRAIN or MAINTENANCE. Whom its agent lets idle drains."""
         return self.servers[self._slot(slot)].admin
 
+    def asked(self, int slot):
+        """The administrative state that somebody asked for."""
+        return self.servers[self._slot(slot)].asked
+
     def set_admin(self, int slot, int admin):
-        self.servers[self._slot(slot)].admin = <uint8_t>admin
+        """Say what somebody asks for."""
+        self.servers[self._slot(slot)].asked = <uint8_t>admin
+        self._combine(slot)
+
+    def set_idle(self, int slot, bint idle):
+        """Say whether the server's agent wants no new requests, although nobody asked for a drain."""
+        self.servers[self._slot(slot)].idle = idle
+        self._combine(slot)
+
+    cdef void _combine(self, int slot) noexcept:
+        """Workers read the outcome only: one store each, never a state in between."""
+        cdef ServerRow *row = &self.servers[slot]
+        if row.checked == STATE_DOWN or row.told == STATE_DOWN:
+            row.state = STATE_DOWN
+        else:
+            row.state = max(row.checked, row.told)
+        row.admin = ADMIN_DRAIN if row.idle and row.asked == ADMIN_READY else row.asked
+
+    def limit(self, int slot):
+        """The max_connections that the server's agent says; 0: as configured."""
+        return self.servers[self._slot(slot)].limit
+
+    def set_limit(self, int slot, int limit):
+        self.servers[self._slot(slot)].limit = limit
 
     def weight(self, int slot):
         """The effective weight; 0.0 until control has set one (workers then use the configured weight)."""

@@ -571,7 +571,7 @@ class Supervisor:
                 server=key[1],
                 endpoint=str(self._snapshot.resolved[key]),
                 state=board.state(row),
-                admin=board.admin(row),
+                admin=board.asked(row),
                 weight=board.weight(row),
             )
             for key, row in self._snapshot.slots.items()

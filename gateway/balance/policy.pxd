@@ -23,7 +23,7 @@ cdef struct PickArgs:
 
 cdef struct Member:
     int slot                    # row of the Board
-    int max_connections         # over all workers; 0: no limit
+    int max_connections         # over all workers, as configured; 0: no limit
     double weight               # as configured
     double credit               # smooth weighted round robin: what is owed to it
     uint64_t hash               # of its name: the same in every gateway
@@ -75,6 +75,15 @@ cdef class Members:
         cdef double weight = self.board.server(self.member[i].slot).weight
         return weight if weight > 0 else self.member[i].weight
 
+    cdef inline int limit(self, int i) noexcept nogil:
+        """Requests that may be in flight at server i: what its agent says, or else as configured; 0: any number."""
+        cdef int said = <int>self.board.server(self.member[i].slot).limit
+        return said if said > 0 else self.member[i].max_connections
+
+    cdef inline bint full(self, int i) noexcept nogil:
+        cdef int limit = self.limit(i)
+        return limit > 0 and self.in_flight(i) >= limit
+
     cdef inline void consider(self, int i, int tier, Tried *tried) noexcept nogil:
         """Make member i a candidate, if it can take the request."""
         if self.usable(i, tier, tried):
@@ -96,7 +105,7 @@ cdef class Members:
             return False
         if row.ramp > 0 and self.ramping_full(i, row.ramp):
             return False
-        return m.max_connections == 0 or self.in_flight(i) < m.max_connections
+        return not self.full(i)
 
 cdef class Policy:
     cdef readonly bint keyed    # whether `key` must be asked before a pick

@@ -87,7 +87,7 @@ cdef class Members:
         cdef ServerRow *row = self.board.server(m.slot)
         if row.state == STATE_DOWN or row.admin == ADMIN_MAINTENANCE or row.ejected == EJECTED:
             return False
-        return m.max_connections == 0 or self.in_flight(i) < m.max_connections
+        return not self.full(i)
 
     cdef bint keeps(self, int i) noexcept nogil:
         """Whether server i has sessions that are nowhere written down: it would never be rid of them while draining."""
@@ -133,8 +133,8 @@ cdef class Members:
             usable += 1
             if row.reported:
                 load = row.reported - 1
-            elif self.member[i].max_connections:
-                load = self.in_flight(i) / <double>self.member[i].max_connections
+            elif self.limit(i):
+                load = self.in_flight(i) / <double>self.limit(i)
             else:
                 continue
             total += load * self.member[i].weight
@@ -163,7 +163,7 @@ cdef class Members:
         cdef ServerRow *row
         for i in range(self.count):
             row = self.board.server(self.member[i].slot)
-            if self.member[i].max_connections and row.state != STATE_DOWN and row.admin == ADMIN_READY:
+            if self.limit(i) and row.state != STATE_DOWN and row.admin == ADMIN_READY:
                 for k in range(tried.count):
                     if tried.index[k] == i:
                         break

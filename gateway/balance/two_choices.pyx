@@ -18,7 +18,7 @@ cdef class TwoChoices(Policy):
             second = (first + 1 + <int>(members.chance() % <uint64_t>(usable - 1))) % usable
         a = members.candidate[first]
         b = members.candidate[second]
-        if ((members.member[b].busy + 1) / members.member[b].weight
-                < (members.member[a].busy + 1) / members.member[a].weight):
+        if ((members.member[b].busy + 1) / members.effective_weight(b)
+                < (members.member[a].busy + 1) / members.effective_weight(a)):
             return b
         return a

@@ -5,4 +5,4 @@ from gateway.balance.policy cimport Members, PickArgs, Policy, least_loaded
 
 cdef class WeightedLeastConnections(Policy):
     cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil:
-        return least_loaded(members, tier, &args.tried, True, False)
+        return least_loaded(members, tier, &args.tried, True, True)

@@ -64,6 +64,10 @@ def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
         message = f"this node, {site.node}, is none of {names}: set `node:`{suggest(site.node, site.cluster.nodes)}"
         yield Finding(("cluster", "nodes"), message, key=True)
     for name, backend in site.backends.items():
+        for i, server in enumerate(backend.servers if backend.agent.connect is not None else ()):
+            if server.address.kind == "unix":
+                message = "agent.connect is a port: a server on a Unix socket has none"
+                yield Finding(("backends", name, "servers", i), message)
         yield from _twice(
             (("backends", name, "servers", i, "name"), server.name, f"the server name {server.name} is used")
             for i, server in enumerate(backend.servers)

@@ -13,7 +13,7 @@ KEYS: Final = {
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "tls",
     "backends.*.affinity": "learn",
-    "backends.*.agent": "connect orca",
+    "backends.*.agent": "orca",
     "backends.*.check": "grpc",
     "tests.*.expect": "site",
     "routes.*": "site",

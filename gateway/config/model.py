@@ -586,11 +586,29 @@ class Outlier(Model):
 
 
 class Agent(Model):
-    """What to make of the load reports about this backend's servers."""
+    """How this backend's servers say how loaded they are. Default: loadagent pushes reports."""
 
     stale_after: PositiveDuration = Field(
         "3s", validate_default=True, description="Silence after which a server's weight returns to neutral."
     )
+    connect: Annotated[Annotated[Whole, Field(ge=1, le=65535)] | None, Given()] = Field(
+        None,
+        description="Port of each server where a text agent answers a connection with a line, as HAProxy's agent-check "
+        "has it: 75%, up, down, ready, drain, maint, maxconn:30. Reports that are pushed do not count then.",
+    )
+    interval: PositiveDuration = Field(
+        "1s", validate_default=True, description="Time between two questions (connect only)."
+    )
+    send: Text = Field("", description="What to say first to a text agent (connect only).")
+
+    @model_validator(mode="after")
+    def _asked(self) -> "Agent":
+        for name in ("interval", "send"):
+            if self.connect is None and name in self.model_fields_set:
+                raise Fault(f"{name} goes with connect only", name, key=True)
+        if self.connect is not None and self.interval >= self.stale_after:
+            raise Fault("must be less than stale_after, or the weights would never hold", "interval")
+        return self
 
 
 class Timeouts(Model):
@@ -658,7 +676,7 @@ class Backend(Model):
     servers: Annotated[tuple[Server, ...], Some()] = Field(description="The servers.")
     affinity: Annotated[Affinity | None, Given()] = Field(None, description="Keep a client on one server.")
     check: Annotated[Check | None, Given()] = Field(None, description="Active check. Default: servers count as up.")
-    agent: Agent = Field(default_factory=Agent, description="Load reports pushed by loadagent.")
+    agent: Agent = Field(default_factory=Agent, description="How servers say how loaded they are.")
     outlier: Annotated[Outlier | None, Given()] = Field(
         None, description="Take a server out for how it answers. Default: only checks do that."
     )

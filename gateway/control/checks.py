@@ -6,7 +6,7 @@ from functools import partial
 from gateway.board import UNKNOWN, Board
 from gateway.config.model import Check
 from gateway.config.snapshot import Snapshot
-from gateway.control.tasks import keep_running, stop
+from gateway.control.tasks import keep_running, replan, stop
 from gateway.health.probe import Probe, Target
 from gateway.health.watch import Watch
 from gateway.load.receiver import ServerKey
@@ -25,17 +25,15 @@ class Checks:
     async def apply(self, snapshot: Snapshot) -> None:
         """Follow a snapshot: what has not changed goes on with its counts, the rest stops or starts."""
         plans = _plans(snapshot)
-        gone = [key for key, (plan, _) in self._running.items() if plans.get(key) != plan]
-        await stop([self._running.pop(key)[1] for key in gone])
+        await replan(self._running, plans, self._start)
         for key, slot in snapshot.slots.items():
             if key not in plans:
                 self._board.set_state(slot, UNKNOWN)
-        for key, plan in plans.items():
-            if key not in self._running:
-                target, check = plan
-                watch = Watch(target, check, self._board)
-                work = keep_running(f"checking {target.name}", partial(watch.run, self._probe.check))
-                self._running[key] = plan, asyncio.create_task(work)
+
+    async def _start(self, _: ServerKey, plan: _Plan) -> None:
+        target, check = plan
+        watch = Watch(target, check, self._board)
+        await keep_running(f"checking {target.name}", partial(watch.run, self._probe.check))
 
     async def close(self) -> None:
         """Stop all checks; the Board keeps what they found."""

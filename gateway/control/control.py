@@ -9,6 +9,7 @@ from collections.abc import Callable
 from gateway.board import Board
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
+from gateway.control.agents import Agents
 from gateway.control.checks import Checks
 from gateway.control.discovery import Discovery
 from gateway.control.outliers import LOOK_EVERY, Watchdog
@@ -37,6 +38,7 @@ class Control:
         self._transport: asyncio.DatagramTransport | None = None
         self._stack = contextlib.AsyncExitStack()
         self._checks: Checks | None = None
+        self._agents = Agents(board, self._publisher)
         self._discovery = Discovery(tell)
 
     @property
@@ -53,16 +55,20 @@ class Control:
         self._publisher.apply(snapshot)
         self._watchdog.apply(snapshot)
         if load_reports := snapshot.site.load_reports:  # without a pause, so that both know the same servers
-            self._receiver.expect(parse_key(snapshot.files[load_reports.key_file]), snapshot.slots)
+            backends = snapshot.site.backends
+            pushed = [key for key in snapshot.slots if backends[key[0]].agent.connect is None]
+            self._receiver.expect(parse_key(snapshot.files[load_reports.key_file]), pushed)
         if self._checks is None:
             self._checks = await self._start()
         await self._checks.apply(snapshot)
+        await self._agents.apply(snapshot)
         await self._discovery.apply(snapshot)
         await self._listen(snapshot, reports)
 
     async def close(self) -> None:
         """Stop everything; the Board keeps its last values, so traffic goes on."""
         await self._discovery.close()
+        await self._agents.close()
         if self._checks:
             await self._checks.close()
         await self._stack.aclose()

@@ -4,12 +4,13 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, Board
+from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board
 from gateway.config.model import Backend
 from gateway.config.snapshot import Snapshot
+from gateway.health.agent import Line
 from gateway.load.meter import Meter
 from gateway.load.receiver import ServerKey
-from gateway.load.weights import Observation, approach, targets
+from gateway.load.weights import Observation, approach, shares, targets
 from loadagent.report import Report, State
 
 _log = logging.getLogger("gateway.control")
@@ -28,6 +29,8 @@ class _Row:
     weight: float  # effective
     meter: Meter
     fresh: bool = False
+    share: float | None = None  # of the configured weight, as a text agent said last
+    up: bool = True  # likewise
 
 
 class Publisher:
@@ -64,11 +67,35 @@ class Publisher:
         """Take a report about a server of the snapshot."""
         row = self._rows[key]
         row.meter.hear(report.score, now, self._backends[key[0]].agent.stale_after)
-        admin = _ADMIN[report.state]
         # Silence changes nothing here: a server in maintenance does not come back because its agent stopped.
-        if admin != self._board.admin(row.slot):
-            self._board.set_admin(row.slot, admin)
-            _log.info("server %s: its agent says %s", row.name, report.state.name)
+        self._put(row, report.state)
+
+    def hear_line(self, key: ServerKey, line: Line, now: float) -> None:
+        """Take what the text agent of a server of the snapshot says."""
+        row, board = self._rows[key], self._board
+        if line.share is not None:
+            # What it does not want of its weight is the load it has; raw, for the agent has the say.
+            row.share = line.share
+            row.meter.hear(max(0.0, 1.0 - line.share), now, self._backends[key[0]].agent.stale_after)
+            board.set_idle(row.slot, line.share == 0)
+        if line.limit is not None and line.limit != board.limit(row.slot):
+            board.set_limit(row.slot, line.limit)
+            _log.info("server %s: its agent says at most %d requests", row.name, line.limit)
+        if line.admin is not None:
+            self._put(row, line.admin)
+        if line.up is not None:
+            board.set_told(row.slot, UP if line.up else DOWN)
+            before, row.up = row.up, line.up
+            if before is not line.up:
+                reason = f": {line.reason}" if line.reason else ""
+                level = logging.INFO if line.up else logging.WARNING
+                _log.log(level, "server %s: its agent says %s%s", row.name, "UP" if line.up else "DOWN", reason)
+
+    def _put(self, row: _Row, state: State) -> None:
+        """Somebody asks for an administrative state."""
+        if _ADMIN[state] != self._board.asked(row.slot):
+            self._board.set_admin(row.slot, _ADMIN[state])
+            _log.info("server %s: its agent says %s", row.name, state.name)
 
     def load(self, key: ServerKey) -> float | None:
         """The load that a server reports; None if it has not for a while, or is no server of the snapshot."""
@@ -84,8 +111,11 @@ class Publisher:
         for backend in self._backends.values():
             rows = [self._rows[backend.name, server.name] for server in backend.servers]
             observations = [self._observe(row, backend.agent.stale_after) for row in rows]
-            measured = backend.balance == "measured"
-            wanted = targets(observations) if measured else [row.configured for row in rows]
+            measured = backend.balance == "measured" and backend.agent.connect is None
+            if backend.agent.connect is not None:
+                wanted = shares([(row.configured, row.share if row.fresh else None) for row in rows])
+            else:
+                wanted = targets(observations) if measured else [row.configured for row in rows]
             for row, target in zip(rows, wanted, strict=True):
                 row.weight = approach(row.weight, target, elapsed)
                 if not measured or abs(row.weight - target) < _SETTLED * target:

@@ -2,7 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any, TypeVar
+
+K = TypeVar("K")
+P = TypeVar("P")
 
 RESTART_DELAY = 1.0  # seconds
 
@@ -21,6 +25,19 @@ async def keep_running(
         except Exception:  # noqa: BLE001 - that is what this is for
             _log.exception("%s failed; it starts again in %g s", name, RESTART_DELAY)
         await sleep(RESTART_DELAY)
+
+
+async def replan(
+    running: dict[K, tuple[P, asyncio.Task[None]]],
+    plans: Mapping[K, P],
+    start: Callable[[K, P], Coroutine[Any, Any, None]],
+) -> None:
+    """Let one task run for each plan: those whose plan has not changed go on, the rest stops or starts."""
+    gone = [key for key, (plan, _) in running.items() if plans.get(key) != plan]
+    await stop([running.pop(key)[1] for key in gone])
+    for key, plan in plans.items():
+        if key not in running:
+            running[key] = plan, asyncio.create_task(start(key, plan))
 
 
 async def stop(tasks: list[asyncio.Task[None]]) -> None:

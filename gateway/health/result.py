@@ -16,6 +16,8 @@ class Outcome(enum.Enum):
     HTTP_INVALID = enum.auto()  # what came is not HTTP
     HTTP_STATUS = enum.auto()  # not one of the expected
     HTTP_BODY = enum.auto()  # its first 64 KiB do not contain or match what is expected
+    AGENT_TIMEOUT = enum.auto()  # connected to its text agent, but its line did not come in time
+    AGENT_INVALID = enum.auto()  # what came is no agent's line
     CHECK_FAILED = enum.auto()  # the check itself could not be made
 
 

@@ -23,7 +23,7 @@ class Watch:
         self._target = target
         self._check = check
         self._board = board
-        self._counter = Counter(check.rise, check.fall, State(board.state(target.slot)))
+        self._counter = Counter(check.rise, check.fall, State(board.checked(target.slot)))
 
     def __repr__(self) -> str:
         return f"<Watch {self._target.name} {self._counter!r}>"

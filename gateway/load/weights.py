@@ -23,6 +23,7 @@ TIME_CONSTANT = 2.0  # seconds of each exponential average
 MIN_FACTOR = 0.1  # of the configured weight: enough traffic to notice that a server has recovered
 MAX_FACTOR = 4.0
 MIN_HEADROOM = 0.05
+MIN_SHARE = 0.01  # as agents count, in percent
 MIN_LOAD = 0.01  # below, a reported load is noise, and a capacity made from it unbounded
 ENOUGH_RATE = 5.0  # requests a second at which capacity is worth half its say
 MAX_CAPACITY_SAY = 0.8
@@ -56,6 +57,16 @@ def targets(servers: Sequence[Observation]) -> list[float]:
     neutral = sum(factors) / len(factors) if factors else 1.0
     following = iter(factors)
     return [server.weight * (neutral if server.load is None else next(following)) for server in servers]
+
+
+def shares(servers: Sequence[tuple[float, float | None]]) -> list[float]:
+    """Return the weight of each server, given the configured one and the share of it that its text agent wants.
+
+    Who says nothing gets the mean of what the others want. A share of 0 is for a drain: no weight is 0.
+    """
+    known = [share for _, share in servers if share is not None]
+    neutral = sum(known) / len(known) if known else 1.0
+    return [weight * max(MIN_SHARE, neutral if share is None else share) for weight, share in servers]
 
 
 def approach(now: float, target: float, elapsed: float) -> float:

@@ -138,7 +138,7 @@ cdef _candidates(Backend backend, int64_t now):
         found.append({
             "server": server.name, "address": server.address, "state": STATES[row.state], "admin": ADMINS[row.admin],
             "backup": members.member[i].tier == 1, "in_flight": members.in_flight(i),
-            "max_connections": members.member[i].max_connections or None,
+            "max_connections": members.limit(i) or None,
             "weight": members.effective_weight(i), "load": row.reported - 1 if row.reported else None,
             "ejected": EJECTIONS[row.ejected], "slow_start": row.ramp or None,
             "sessions": members.board.sessions(members.member[i].slot, now) if backend.affinity is not None else None,

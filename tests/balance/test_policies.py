@@ -99,17 +99,28 @@ def test_of_a_thousand_servers_the_few_that_are_up_are_found(policy: str) -> Non
     assert {farm.pick() for _ in range(300)} == up
 
 
-def test_measured_follows_the_effective_weight() -> None:
-    farm = Farm("measured", 1, 1)
+@pytest.mark.parametrize("policy", ["measured", "weighted-least-connections", "weighted-round-robin"])
+def test_what_goes_by_weight_follows_the_effective_one(policy: str) -> None:
+    farm = Farm(policy, 1, 1)
     farm.board.set_weight(0, 3.0)
     assert farm.send(40) == {0: 30, 1: 10}
 
 
-def test_the_others_do_not() -> None:
-    for name in ("weighted-least-connections", "least-connections"):
-        farm = Farm(name, 1, 1)
-        farm.board.set_weight(0, 3.0)
-        assert farm.send(40) == {0: 20, 1: 20}
+@pytest.mark.parametrize("policy", ["least-connections", "round-robin"])
+def test_the_others_do_not(policy: str) -> None:
+    farm = Farm(policy, 1, 1)
+    farm.board.set_weight(0, 3.0)
+    assert farm.send(40) == {0: 20, 1: 20}
+
+
+@pytest.mark.parametrize("policy", ALL)
+def test_an_agents_limit_counts_in_place_of_the_configured_one(policy: str) -> None:
+    farm = Farm(policy, 1)
+    farm.board.set_limit(0, 3)
+    assert farm.send(3) == {0: 3}
+    assert farm.pick() == -1
+    farm.board.set_limit(0, 0)
+    assert farm.pick() == 0
 
 
 @pytest.mark.parametrize("policy", ALL)

@@ -14,7 +14,7 @@ backends:
     servers: ["127.0.0.1:1"]
     affinity: {cookie: SRV, »learn: true}
     check: {http: /, »grpc: service}
-    agent: {»connect: 8081, »orca: true}
+    agent: {»orca: true}
     »tls: {verify: true}
 routes:
   - backend: app
