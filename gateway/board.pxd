@@ -63,7 +63,9 @@ cdef struct TimeRow:
     uint64_t started        # sum of the moments at which those were picked that are not answered yet
     int32_t unanswered
     int32_t streak          # failures since the last good answer
-    uint8_t reserved[48]
+    double said             # load that the server has said last with an answer, 1.0 when full
+    int64_t said_at         # when; 0: never
+    uint8_t reserved[32]
 
 cdef inline uint8_t session_minute(int64_t now) noexcept nogil:
     """The minute of a moment in ns, from 1 to 255 and over again; 0 is never."""
@@ -100,6 +102,11 @@ cdef class Board:
 
     cdef inline TimeRow *timing(self, int slot, int worker) noexcept nogil:
         return &self.times[slot * MAX_WORKERS + worker]
+
+    cdef inline void hear(self, int slot, int worker, double load, int64_t now) noexcept nogil:
+        """The server has said its load with an answer to this worker."""
+        self.timing(slot, worker).said = load
+        self.timing(slot, worker).said_at = now
 
     cdef inline uint8_t *session_cell(self, int slot, uint64_t session) noexcept nogil:
         return &self.session_cells[<size_t>slot * SESSION_CELLS + session % SESSION_CELLS]

@@ -192,6 +192,23 @@ cdef class Board:
     def set_load(self, int slot, load):
         self.servers[self._slot(slot)].reported = 0 if load is None else load + 1
 
+    def said(self, int slot, int64_t since):
+        """The load the server has said with its answers after `since` (ns): the mean of what workers heard last."""
+        cdef TimeRow *row
+        cdef double total = 0
+        cdef int i, count = 0
+        self._slot(slot)
+        for i in range(MAX_WORKERS):
+            row = self.timing(slot, i)
+            if row.said_at > since:
+                total += row.said
+                count += 1
+        return total / count if count else None
+
+    def say(self, int slot, int worker, double load, int64_t now):
+        """What workers do in compiled code when an answer says a load; here for tests. `now` in ns."""
+        self.hear(self._slot(slot), self._worker(worker), load, now)
+
     def sessions(self, int slot, int64_t now, int minutes=10):
         """About how many sessions have been at the server in the last `minutes`; `now` in ns. With affinity only.
 

@@ -8,17 +8,19 @@ The cookie is the gateway's own: 24 bytes in base64, which stand for a server (8
 80 bits are enough for a tag that can only be tried against a running gateway (RFC 2104 section 5 has 80 as the least).
 """
 
+import hmac
 import secrets
-from base64 import urlsafe_b64encode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import Error as _NotBase64
 from hashlib import blake2b
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr, memcmp, memmove
 
 from gateway.balance.hashing cimport hash_bytes, hash_field, keeper
 from gateway.balance.siphash cimport DIGEST, KEY, siphash
-from gateway.wire.head cimport F_COOKIE
+from gateway.wire.head cimport F_COOKIE, F_SET_COOKIE, Field, same_any
 
 cdef extern from "<arpa/inet.h>" nogil:
     enum:
@@ -30,6 +32,11 @@ cdef enum:
     SESSION = 6
     TAG = 10
     COOKIE = 32             # characters of the three in base64
+    MAX_ATTRIBUTES = 200    # of a learned cookie, as they are written
+    MAX_MARK = 320
+
+PREFIX = b"gw."
+UNKNOWN = b"\0"             # in place of attributes that are too long to be carried
 
 
 cdef class Affinity:
@@ -39,6 +46,17 @@ cdef class Affinity:
 
     cdef bytes mark(self, int i, int64_t now):
         """The header line that makes the client come back to server i."""
+        return b""
+
+    cdef int unmark(self, Out *head) except -1:
+        """Take out of a head for a server what `learn` has put into cookies."""
+        return 0
+
+    cdef bytes learn(self, int i, const char *p, Head *h, const char *asked, uint32_t asked_len, bint moved):
+        """Take the cookies that server i sets out of its answer; the lines for the client in their place.
+
+        asked: the head of the request; moved: the server that it belonged to was not to be had.
+        """
         return b""
 
     def example(self, int i):
@@ -143,6 +161,163 @@ cdef class CookieAffinity(Affinity):
 
     def example(self, int i):
         return self._cookie(i, bytes(SESSION)).decode()
+
+
+cdef class LearnedAffinity(CookieAffinity):
+    """The servers set the cookie: its value gets a mark before it, `gw.` … `~`, and loses it on the way back.
+
+    The mark has, in base64, what stands for the server (8), the attributes of the cookie, and a tag (10) over both and
+    the value. With the attributes the cookie can be written anew when its session has moved to a server that knows it
+    and sees no reason to set it.
+    """
+
+    def __init__(self, Members members, str name, str attributes, bytes key, servers):
+        CookieAffinity.__init__(self, members, name, attributes, key, servers)
+        self.learns = True
+
+    cdef bytes _learned_tag(self, int i, bytes attributes, bytes value):
+        return self._tag(i, b"learned\0" + attributes + b"\0" + value)
+
+    cdef tuple _open(self, bytes value):
+        """(server or -1, attributes, value without the mark) of a cookie."""
+        cdef uint32_t n = _mark_length(PyBytes_AS_STRING(value), <uint32_t>PyBytes_GET_SIZE(value))
+        cdef bytes content, attributes, rest = value[n:]
+        if n == 0:
+            return -1, b"", value
+        try:
+            content = urlsafe_b64decode(value[len(PREFIX):n - 1] + b"==")
+        except _NotBase64:
+            return -1, b"", rest
+        attributes = content[TOKEN:len(content) - TAG]
+        index = self.by_token.get(content[:TOKEN])
+        if index is None or len(content) < TOKEN + TAG or not hmac.compare_digest(
+                self._learned_tag(index, attributes, rest), content[len(content) - TAG:]):
+            return -1, b"", rest
+        return index, attributes, rest
+
+    cdef bytes _marked(self, int i, bytes attributes, bytes value):
+        if len(attributes) > MAX_ATTRIBUTES:
+            attributes = UNKNOWN
+        mark = <bytes>self.tokens[i] + attributes + self._learned_tag(i, attributes, value)
+        return PREFIX + urlsafe_b64encode(mark).rstrip(b"=") + b"~" + value
+
+    cdef tuple _asked(self, const char *head, uint32_t n):
+        """_open of the first cookie of our name in a head that has a server; else of the last one; or None."""
+        cdef uint32_t at = 0, length = 0
+        found = None
+        while _next_cookie(head, n, self.name, &at, &length):
+            found = self._open(PyBytes_FromStringAndSize(head + at, length))
+            if found[0] >= 0:
+                break
+            at += length
+        return found
+
+    cdef int find(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) except -2:
+        cdef uint64_t session
+        cdef int index
+        found = self._asked(head, h.length)
+        if found is None or not found[2]:
+            return -1
+        session = hash_bytes(PyBytes_AS_STRING(found[2]), <uint32_t>PyBytes_GET_SIZE(found[2]))
+        index = found[0]
+        if index < 0:
+            # From before us, or from a server that is gone: nobody knows where to, but all know the same.
+            index = keeper(self.members, session)
+        if index >= 0:
+            self.members.see_session(index, session)
+        return index
+
+    cdef int unmark(self, Out *head) except -1:
+        cdef uint32_t at = 0, length = 0, n
+        while _next_cookie(head.p, head.n, self.name, &at, &length):
+            n = _mark_length(head.p + at, length)
+            if n:
+                memmove(head.p + at, head.p + at + n, head.n - at - n)
+                head.n -= n
+            at += length - n
+        return 0
+
+    cdef bytes learn(self, int i, const char *p, Head *h, const char *asked, uint32_t asked_len, bint moved):
+        cdef bytes value, attributes, lines = b""
+        cdef int k
+        cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(self.name)
+        cdef Field *f
+        for k in range(h.count):
+            f = &h.fields[k]
+            if (f.known != F_SET_COOKIE or f.value_len <= n or p[f.value + n] != 61
+                    or memcmp(p + f.value, PyBytes_AS_STRING(self.name), n) != 0):
+                continue
+            value, semicolon, attributes = p[f.value + n + 1:f.value + f.value_len].partition(b";")
+            value = value.strip()
+            if value:
+                f.drop = True
+                self.members.see_session(i, hash_bytes(PyBytes_AS_STRING(value), <uint32_t>PyBytes_GET_SIZE(value)))
+                lines += self._line(i, semicolon + attributes, value)
+            moved = False
+        if moved:
+            found = self._asked(asked, asked_len)
+            if found is not None and found[0] >= 0 and found[0] != i and found[1] != UNKNOWN:
+                value = found[2]
+                self.members.see_session(i, hash_bytes(PyBytes_AS_STRING(value), <uint32_t>PyBytes_GET_SIZE(value)))
+                lines += self._line(i, found[1], value)
+        return lines
+
+    cdef bytes _line(self, int i, bytes attributes, bytes value):
+        return b"Set-Cookie: " + self.name + b"=" + self._marked(i, attributes, value) + attributes + b"\r\n"
+
+    cdef bytes mark(self, int i, int64_t now):
+        return b""                      # the servers set the cookie
+
+    def example(self, int i):
+        return self._marked(i, b"", b"example").decode()
+
+
+cdef uint32_t _mark_length(const char *value, uint32_t n) noexcept nogil:
+    """How long the mark before a cookie's value is; 0: there is none."""
+    cdef uint32_t at = 3
+    cdef char c
+    if n < 4 or memcmp(value, b"gw.", 3) != 0:
+        return 0
+    while at < n and at < MAX_MARK:
+        c = value[at]
+        if c == 126:
+            return at + 1
+        if not (48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 45 or c == 95):
+            return 0
+        at += 1
+    return 0
+
+
+cdef bint _next_cookie(const char *head, uint32_t n, bytes name, uint32_t *at, uint32_t *length) noexcept:
+    """Find the next cookie of that name in a complete head, from offset `at` on; `at`, `length`: of its value."""
+    cdef uint32_t i = at[0], end, name_len = <uint32_t>PyBytes_GET_SIZE(name)
+    cdef const char *wanted = PyBytes_AS_STRING(name)
+    cdef bint within = i > 0            # behind a value of a Cookie line
+    while i < n:
+        if not within:
+            while i < n and head[i] != 10:
+                i += 1
+            i += 1
+            if i + 7 >= n:
+                return False
+            if not same_any(head + i, b"cookie:", 7):
+                continue
+            i += 7
+            within = True
+        while i < n and (head[i] == 32 or head[i] == 9 or head[i] == 59):
+            i += 1
+        if i + name_len < n and head[i + name_len] == 61 and memcmp(head + i, wanted, name_len) == 0:
+            i += name_len + 1
+            end = i
+            while end < n and head[end] != 59 and head[end] != 13:
+                end += 1
+            at[0] = i
+            length[0] = end - i
+            return True
+        while i < n and head[i] != 59 and head[i] != 10:
+            i += 1
+        within = i < n and head[i] == 59
+    return False
 
 
 cdef class UrlAffinity(Affinity):

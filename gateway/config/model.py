@@ -466,6 +466,11 @@ class Affinity(Model):
     cookie: Annotated[CookieName | None, Given()] = Field(
         None, description="Name of a cookie that the gateway sets and signs; it remembers the server."
     )
+    learn: Flag = Field(
+        default=False,
+        description="The servers set the cookie; the gateway adds to its value, signed, which server it was, and takes "
+        "that off again on the way back.",
+    )
     url: Annotated[CookieName | None, Given()] = Field(
         None, description="Name of a parameter that names the server: ;NAME=server in the path, or ?NAME=server."
     )
@@ -493,14 +498,18 @@ class Affinity(Model):
         if len(kinds) > 1:
             raise Fault(f"affinity is by {kinds[0]} or by {kinds[1]}, not both", kinds[1], key=True)
         if self.cookie is None:
-            for name in ("key_file", "secure", "max_age"):
+            for name in ("learn", "key_file", "secure", "max_age"):
                 if name in self.model_fields_set:
                     raise Fault(f"{name} goes with cookie only", name, key=True)
+        if self.learn:
+            for name in ("secure", "max_age"):
+                if name in self.model_fields_set:
+                    raise Fault(f"the servers set this cookie, and say how long it lasts: no {name}", name, key=True)
         return self
 
     @model_validator(mode="after")
     def _cookie(self) -> "Affinity":
-        if self.cookie and self.cookie.lower().startswith(("__secure-", "__host-")) and not self.secure:
+        if self.cookie and self.cookie.lower().startswith(("__secure-", "__host-")) and not (self.secure or self.learn):
             raise Fault(f"clients take a cookie named {self.cookie} only with secure: true", "cookie")
         if self.max_age is not None and self.max_age < 1:
             raise Fault("must be at least 1s", "max_age")
@@ -596,6 +605,11 @@ class Agent(Model):
         description="Port of each server where a text agent answers a connection with a line, as HAProxy's agent-check "
         "has it: 75%, up, down, ready, drain, maint, maxconn:30. Reports that are pushed do not count then.",
     )
+    orca: Flag = Field(
+        default=False,
+        description="Servers say their load in a header of their answers, endpoint-load-metrics (ORCA), which clients "
+        "do not get to see.",
+    )
     interval: PositiveDuration = Field(
         "1s", validate_default=True, description="Time between two questions (connect only)."
     )
@@ -606,6 +620,8 @@ class Agent(Model):
         for name in ("interval", "send"):
             if self.connect is None and name in self.model_fields_set:
                 raise Fault(f"{name} goes with connect only", name, key=True)
+        if self.connect is not None and self.orca:
+            raise Fault("servers say their load by connect or by orca, not both", "orca", key=True)
         if self.connect is not None and self.interval >= self.stale_after:
             raise Fault("must be less than stale_after, or the weights would never hold", "interval")
         return self

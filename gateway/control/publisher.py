@@ -34,7 +34,7 @@ class _Row:
 
 
 class Publisher:
-    """Computes the weights of the newest snapshot. Times are in seconds of any one steady clock."""
+    """Computes the weights of the newest snapshot. Times are in seconds of the workers' clock, the monotonic one."""
 
     def __init__(self, board: Board, now: float) -> None:
         self._board = board
@@ -109,6 +109,8 @@ class Publisher:
         for row in self._rows.values():
             row.meter.count(self._board.requests(row.slot), self._board.failures(row.slot), elapsed)
         for backend in self._backends.values():
+            if backend.agent.orca:
+                self._hear_answers(backend, round((now - elapsed) * 1e9))
             rows = [self._rows[backend.name, server.name] for server in backend.servers]
             observations = [self._observe(row, backend.agent.stale_after) for row in rows]
             measured = backend.balance == "measured" and backend.agent.connect is None
@@ -121,6 +123,14 @@ class Publisher:
                 if not measured or abs(row.weight - target) < _SETTLED * target:
                     row.weight = target
                 self._board.set_weight(row.slot, row.weight)
+
+    def _hear_answers(self, backend: Backend, since: int) -> None:
+        """Take what servers said of their load with the answers after `since` (ns)."""
+        for server in backend.servers:
+            row = self._rows[backend.name, server.name]
+            load = self._board.said(row.slot, since)
+            if load is not None:
+                row.meter.hear(load, self._now, backend.agent.stale_after)
 
     def _row(self, name: str, slot: int, configured: float, *, inherit: bool) -> _Row:
         board = self._board

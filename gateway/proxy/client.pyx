@@ -779,6 +779,8 @@ cdef class Client(Receiver):
         if ex.edits is not None:
             (<Edits>ex.edits).leave_out(p, h)
             extra = extra + (<Edits>ex.edits).added()
+        if backend.reads_answers:
+            extra += backend.read_answer(ex, p, h, self.poller.now)
         if ex.set_cookie:
             extra += backend.affinity.mark(ex.chosen, self.poller.now)
         edit_response(&_out, p, h, self.out_framing, connection, PyBytes_AS_STRING(extra),
@@ -821,13 +823,16 @@ cdef class Client(Receiver):
         """The server agrees to another protocol (RFC 9110 section 7.8): it must be the one the client asked for."""
         cdef Exchange ex = self.ex
         cdef Field *protocol = &h.fields[h.upgrade_field]
+        cdef bytes extra = self.hub.via
         if (protocol.value_len != ex.upgrade.n
                 or not same_any(p + protocol.value, ex.head.p + ex.upgrade.at, ex.upgrade.n) or ex.upgrade.n == 0):
             return u.fail(FAIL_BAD)
         self._answered(False)
         ex.status = 101
         ex.answered = self.poller.now
-        edit_upgrade(&_out, p, h, PyBytes_AS_STRING(self.hub.via), <uint32_t>PyBytes_GET_SIZE(self.hub.via))
+        if (<Backend>ex.backend).reads_answers:
+            extra += (<Backend>ex.backend).read_answer(ex, p, h, self.poller.now)
+        edit_upgrade(&_out, p, h, PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra))
         self.head_sent = 1
         self.out_framing = FRAME_CLOSE
         self.client_done = self.server_done = 0

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 
-from gateway.balance.affinity import Affinity, CookieAffinity, HeaderAffinity, SourceAffinity, UrlAffinity
+from gateway.balance.affinity import (
+    Affinity,
+    CookieAffinity,
+    HeaderAffinity,
+    LearnedAffinity,
+    SourceAffinity,
+    UrlAffinity,
+)
 from gateway.balance.policies import policy
 from gateway.balance.policy import Members
 from gateway.config import template
@@ -172,6 +179,7 @@ class Plan:
                 model.retries.budget,
             ),
             (model.queue.limit, model.queue.timeout) if model.queue else None,
+            orca=model.agent.orca,
         )
 
     def _apply_log(self, model: AccessLogModel | None, fd: int | None) -> None:
@@ -213,6 +221,8 @@ def _affinity(
     key_file = model.key_file or (reports.key_file if reports else None)
     key = hashlib.sha256(snapshot.files[key_file].strip()).digest() if key_file else b""
     names = [(server.token, str(server.address)) for server in servers]
+    if model.learn:
+        return LearnedAffinity(members, model.cookie or "", attributes, key, names)
     return CookieAffinity(members, model.cookie or "", attributes, key, names)
 
 

@@ -59,6 +59,10 @@ cdef class Backend:
     cdef object waker
     cdef Affinity affinity              # or None
 
+    cdef bint orca                      # servers say their load with their answers
+    cdef bint reads_answers             # read_answer has something to do
+
+    cdef bytes read_answer(self, Exchange ex, const char *p, Head *h, int64_t now)
     cdef int look_at(self, Exchange ex, const char *p, Head *h, View view) except -1
     cdef int pick(self, Exchange ex) except -2
     cdef int wake(self) except -1

@@ -37,4 +37,6 @@ class Backend:
         affinity: Affinity | None,
         retries: Retries,
         queue: tuple[int, float] | None,
+        *,
+        orca: bool = False,
     ) -> None: ...

@@ -19,7 +19,9 @@ from posix.unistd cimport close as c_close
 from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_BROKEN, RELAY, SCRATCH, SENT_ALL, SENT_BROKEN
 from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_next, chunk_start
 from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
-from gateway.wire.head cimport M_HEAD, MAX_FIELDS, R_MORE, R_OK, Bounds, find_end, scan_response
+from gateway.wire.head cimport F_OTHER, M_HEAD, MAX_FIELDS, R_MORE, R_OK, Bounds, find_end, same_any, scan_response
+
+from gateway.load.orca import load as _orca_load
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -178,10 +180,11 @@ cdef class Backend:
 
     servers: Server objects in the order of the site file; members: the same for the policy.
     timeouts: (connect, response, idle, tunnel) in seconds. affinity: None, or an Affinity of `members`.
-    retries: retry.Retries. queue: None, or (limit, seconds).
+    retries: retry.Retries. queue: None, or (limit, seconds). orca: whether servers say their load with their answers.
     """
 
-    def __init__(self, str name, list servers, Members members, Policy policy, timeouts, affinity, retries, queue):
+    def __init__(self, str name, list servers, Members members, Policy policy, timeouts, affinity, retries, queue,
+                 *, bint orca=False):
         self.name = name
         self.log_name = name.encode()
         self.servers = servers
@@ -192,15 +195,36 @@ cdef class Backend:
         self.queue_limit, self.queue_ms = (queue[0], max(1, round(queue[1] * 1000))) if queue else (0, 0)
         self.waiting = deque()
         self.affinity = affinity
+        self.orca = orca
+        self.reads_answers = orca or (affinity is not None and self.affinity.learns)
 
     cdef int look_at(self, Exchange ex, const char *p, Head *h, View view) except -1:
         """Note what affinity and policy want to know of a request, while its head is there."""
         if self.affinity is not None:
             self.members.now = ex.args.now
             ex.belongs = self.affinity.find(p, h, view.uri, view.uri_len, view.client)
+            if self.affinity.learns:
+                self.affinity.unmark(&ex.upstream_head)
         if self.policy.keyed:
             ex.args.key = self.policy.key(p, h, view.uri, view.uri_len, view.client)
         return 0
+
+    cdef bytes read_answer(self, Exchange ex, const char *p, Head *h, int64_t now):
+        """Take out of a head what is not for the client; the lines that it gets in their place."""
+        cdef Server server = <Server>ex.server
+        cdef int i
+        if self.orca:
+            for i in range(h.count):
+                if not is_load(p, h, i):
+                    continue
+                h.fields[i].drop = True
+                load = _orca_load(p[h.fields[i].value:h.fields[i].value + h.fields[i].value_len])
+                if load is not None:
+                    server.board.hear(server.slot, server.worker, load, now)
+        if self.affinity is None or not self.affinity.learns:
+            return b""
+        self.members.now = now
+        return self.affinity.learn(ex.chosen, p, h, ex.head.p, ex.head.n, ex.set_cookie)
 
     cdef int pick(self, Exchange ex) except -2:
         """Index of the server for this exchange: the one it belongs to if that will do, else the policy's; or -1."""
@@ -274,6 +298,13 @@ cdef class Backend:
     def wait_for_room(self, loop):
         if self.waker is None:
             self.waker = loop.call_later(LOOK_AGAIN, self.look_again, loop)
+
+
+cdef bint is_load(const char *p, Head *h, int i) noexcept nogil:
+    """Whether field i is ORCA's: endpoint-load-metrics, or the same with -bin."""
+    cdef uint32_t n = h.fields[i].name_len
+    return (h.fields[i].known == F_OTHER and (n == 21 or n == 25)
+            and same_any(p + h.fields[i].name, b"endpoint-load-metrics-bin", n))
 
 
 cdef class Receiver(Conn):

@@ -280,7 +280,8 @@ cdef int edit_trailers(Out *o, const char *p, uint32_t n) except -1:
             name += 1
         alias = False
         if (known_field(p + at, name - at, &alias) == F_OTHER and not alias
-                and not (name - at > 8 and same_any(p + at, b"content-", 8))):
+                and not (name - at > 8 and same_any(p + at, b"content-", 8))
+                and not (name - at >= 21 and same_any(p + at, b"endpoint-load-metrics", 21))):
             out_put(o, p + at, end + 1 - at)
         at = end + 1
     return 0

@@ -12,9 +12,7 @@ frontends:
 backends:
   app:
     servers: ["127.0.0.1:1"]
-    affinity: {cookie: SRV, »learn: true}
     check: {http: /, »grpc: service}
-    agent: {»orca: true}
     »tls: {verify: true}
 routes:
   - backend: app
