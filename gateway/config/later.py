@@ -12,7 +12,6 @@ KEYS: Final = {
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "tls",
-    "backends.*.check": "grpc",
     "tests.*.expect": "site",
     "routes.*": "site",
 }

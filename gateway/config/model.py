@@ -197,6 +197,12 @@ def _function(value: object, info: ValidationInfo) -> object:
     return function(text(value, "module:function"), (info.context or {}).get("directory") or Path())
 
 
+def _service(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._/-]{0,256}", value):
+        raise ValueError("not the name of a service, such as shop.v1.Orders")
+    return value
+
+
 def _prefix(value: str) -> str:
     if not re.fullmatch("/[!-~]*", value):
         raise ValueError("expected a path that begins with /")
@@ -541,11 +547,17 @@ class Expect(Model):
 
 
 class Check(Model):
-    """How to find out whether a server is up: either http or tcp."""
+    """How to find out whether a server is up: by one of http, tcp, grpc."""
 
     http: Annotated[Text | None, Given()] = Field(None, description="Path to GET.")
     tcp: Flag = Field(default=False, description="It is enough that a connection can be made.")
-    interval: PositiveDuration = Field("2s", validate_default=True, description="Time between checks.")
+    grpc: Annotated[Annotated[Text, AfterValidator(_service)] | None, Given()] = Field(
+        None,
+        description="Service to ask gRPC's health check (grpc.health.v1) for, over plain HTTP/2; empty: all of it.",
+    )
+    interval: PositiveDuration = Field(
+        "2s", validate_default=True, description="Time between checks; a quarter of it while a change is in the air."
+    )
     timeout: PositiveDuration = Field("1s", validate_default=True, description="Time for a whole check.")
     rise: Annotated[Whole, Field(ge=1, le=100)] = Field(2, description="Good checks in a row until a server is up.")
     fall: Annotated[Whole, Field(ge=1, le=100)] = Field(3, description="Bad checks in a row until it is down.")
@@ -561,10 +573,11 @@ class Check(Model):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Check":
-        if self.http is None and not self.tcp:
-            raise Fault('a check needs http: "/path" or tcp: true')
-        if self.http is not None and self.tcp:
-            raise Fault("a check is either http or tcp, not both", "tcp", key=True)
+        kinds = [name for name in ("http", "grpc") if getattr(self, name) is not None] + ["tcp"] * self.tcp
+        if not kinds:
+            raise Fault('a check needs http: "/path", tcp: true or grpc: "service"')
+        if len(kinds) > 1:
+            raise Fault(f"a check is by {kinds[0]} or by {kinds[1]}, not both", kinds[1], key=True)
         if self.http is None:
             for name in ("expect", "headers"):
                 if name in self.model_fields_set:

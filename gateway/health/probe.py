@@ -16,6 +16,7 @@ from gateway.health.result import Outcome, Result
 
 MAX_BODY_BYTES = 64 * 1024
 
+_IN_GRPC = {Outcome.HTTP_TIMEOUT: Outcome.GRPC_TIMEOUT, Outcome.HTTP_CLOSED: Outcome.GRPC_CLOSED}
 _log = logging.getLogger("gateway.health")
 
 
@@ -51,12 +52,16 @@ class Probe:
         began = time.monotonic()
         try:
             async with asyncio.timeout(check.timeout):
-                if check.http is None:
-                    outcome, detail = await _connect(target)
-                else:
+                if check.http is not None:
                     outcome, detail = await self._get(target, check, progress)
+                elif check.grpc is not None:
+                    outcome, detail = await _ask_grpc(target, check.grpc, progress)
+                else:
+                    outcome, detail = await _connect(target)
         except Exception as error:  # noqa: BLE001 - what nobody thought of is a failed check
             outcome, detail = _name(error, connected=progress.connected)
+            if check.grpc is not None:
+                outcome = _IN_GRPC.get(outcome, outcome)
         return Result(outcome, time.monotonic() - began, detail)
 
     async def _get(self, target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
@@ -107,6 +112,19 @@ async def _connect(target: Target) -> tuple[Outcome, str]:
         _, writer = await asyncio.open_unix_connection(target.address)
     writer.transport.abort()  # nothing was said, so there is nothing to end politely
     return Outcome.OK, "connected"
+
+
+async def _ask_grpc(target: Target, service: str, progress: SimpleNamespace) -> tuple[Outcome, str]:
+    from h2.exceptions import ProtocolError  # noqa: PLC0415 - only where there is such a check
+
+    from gateway.health import grpc  # noqa: PLC0415 - likewise
+
+    try:
+        return await grpc.check(target.address, target.host, service, progress)
+    except grpc.ClosedEarly as error:
+        return Outcome.GRPC_CLOSED, str(error)
+    except (ProtocolError, grpc.BadAnswer) as error:
+        return Outcome.GRPC_INVALID, str(error)
 
 
 async def _ask(

@@ -16,6 +16,11 @@ class Outcome(enum.Enum):
     HTTP_INVALID = enum.auto()  # what came is not HTTP
     HTTP_STATUS = enum.auto()  # not one of the expected
     HTTP_BODY = enum.auto()  # its first 64 KiB do not contain or match what is expected
+    GRPC_TIMEOUT = enum.auto()  # connected, but the answer did not come in time
+    GRPC_CLOSED = enum.auto()  # connected, but closed, reset or refused before the answer was complete
+    GRPC_INVALID = enum.auto()  # what came is not HTTP/2, or no answer of gRPC's health check
+    GRPC_STATUS = enum.auto()  # an error of gRPC's: the service is not known, or there is no health service
+    GRPC_NOT_SERVING = enum.auto()  # so it says itself
     AGENT_TIMEOUT = enum.auto()  # connected to its text agent, but its line did not come in time
     AGENT_INVALID = enum.auto()  # what came is no agent's line
     CHECK_FAILED = enum.auto()  # the check itself could not be made

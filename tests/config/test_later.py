@@ -12,7 +12,6 @@ frontends:
 backends:
   app:
     servers: ["127.0.0.1:1"]
-    check: {http: /, »grpc: service}
     »tls: {verify: true}
 routes:
   - backend: app

@@ -1,0 +1,29 @@
+"""A real gRPC server with the standard health service: `python -m tests.support.grpc_server`.
+
+Prints its port. A line on standard input, `SERVICE STATE`, sets the state of a service; it ends when the input does.
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+
+def main() -> None:
+    """Run until standard input ends."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    servicer = health.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(port, flush=True)  # noqa: T201 - that is how the test learns it
+    for line in sys.stdin:
+        service, state = line.strip().split("=")
+        servicer.set(service, health_pb2.HealthCheckResponse.ServingStatus.Value(state))
+        print("set", flush=True)  # noqa: T201 - likewise
+    server.stop(None)
+
+
+if __name__ == "__main__":
+    main()
