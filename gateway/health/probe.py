@@ -9,9 +9,11 @@ from types import SimpleNamespace, TracebackType
 from typing import Self
 
 import aiohttp
+from h2.exceptions import ProtocolError
 from yarl import URL
 
 from gateway.config.model import Check
+from gateway.health import grpc
 from gateway.health.result import Outcome, Result
 
 MAX_BODY_BYTES = 64 * 1024
@@ -115,10 +117,6 @@ async def _connect(target: Target) -> tuple[Outcome, str]:
 
 
 async def _ask_grpc(target: Target, service: str, progress: SimpleNamespace) -> tuple[Outcome, str]:
-    from h2.exceptions import ProtocolError  # noqa: PLC0415 - only where there is such a check
-
-    from gateway.health import grpc  # noqa: PLC0415 - likewise
-
     try:
         return await grpc.check(target.address, target.host, service, progress)
     except grpc.ClosedEarly as error:
