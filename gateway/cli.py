@@ -182,14 +182,26 @@ def _load(site: Path, *, network: bool = True) -> "Loaded":
 @click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
 @click.option("--metrics", is_flag=True, help="Figures in the text format of Prometheus.")
 def status(site: Path, *, as_json: bool, metrics: bool) -> None:
-    """Show the cluster as the gateway of SITE on this machine sees it: nodes, links, addresses, history."""
-    from gateway.heartbeat import show  # noqa: PLC0415
+    """Show what the gateway of SITE on this machine knows: its servers, and the nodes and addresses of its cluster."""
+    from gateway.control import show as servers  # noqa: PLC0415
+    from gateway.heartbeat import show as cluster  # noqa: PLC0415
+    from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
 
-    answer = _ask_heartbeat(site, "status")
-    if as_json:
-        click.echo(json.dumps(answer, indent=2))
-    else:
-        click.echo((show.metrics if metrics else show.text)(answer), nl=False)
+    loaded = _load(site, network=False).site
+    whom = ["heartbeat", "control"] if loaded.cluster is not None else ["control"]
+    answers = {}
+    for who in whom:
+        try:
+            answers[who] = ask(loaded.admin.sockets, "status", who)
+        except NoAnswer as error:
+            click.echo(str(error), err=True)
+    if as_json and answers:
+        click.echo(json.dumps({**answers.get("heartbeat", {}), **answers.get("control", {})}, indent=2))
+    elif answers:
+        shows = {"heartbeat": cluster, "control": servers}
+        pages = [(shows[who].metrics if metrics else shows[who].text)(answer) for who, answer in answers.items()]
+        click.echo(("" if metrics else "\n").join(pages), nl=False)
+    sys.exit(len(answers) < len(whom))
 
 
 @main.command()

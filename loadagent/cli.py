@@ -3,7 +3,10 @@
 import asyncio
 import json
 import logging
+import os
+import pwd
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,14 +51,18 @@ def _config_options(command: Callable[..., None]) -> Callable[..., None]:
     return click.argument("path", metavar="[AGENT.YAML]", required=False, type=click.Path(path_type=Path))(command)
 
 
-def _load(path: Path | None, options: dict[str, Any]) -> AgentConfig:
-    given: dict[Loc, object] = {
+def _given(options: dict[str, Any]) -> dict[Loc, object]:
+    """The options that were given, by their places in the agent file."""
+    return {
         tuple(name.split("__")): list(value) if isinstance(value, tuple) else value
         for name, value in options.items()
         if value is not None and value != ()
     }
+
+
+def _load(path: Path | None, options: dict[str, Any]) -> AgentConfig:
     try:
-        return load(path, given)
+        return load(path, _given(options))
     except ConfigError as error:
         click.echo(str(error), err=True)
         raise click.exceptions.Exit(1) from None
@@ -79,6 +86,35 @@ def run(path: Path | None, **options: Any) -> None:
     try:
         asyncio.run(_run_until_stopped(config))
     except OSError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+@_config_options
+@click.option("--replace", is_flag=True, help="Overwrite the agent file that is there.")
+@click.option("--root", default="/", type=click.Path(path_type=Path), help="Root of an image to install into.")
+def install(path: Path | None, *, replace: bool, root: Path, **options: Any) -> None:
+    """Make the agent a service: writes /etc/gateway/agent.yaml from the options, its key, and a systemd unit.
+
+    Without options the agent file that is there goes on.
+    """
+    from loadagent import install as setup  # noqa: PLC0415 - a running agent installs nothing
+
+    if path is not None:
+        raise click.UsageError("an installed agent has its file in /etc/gateway: give options instead")
+    given = _given(options)
+    config = _load(None, options) if given else None
+    if config and not config.gateways and not config.listen:
+        raise click.UsageError("nothing to do: give --gateways (and --key-file), or --listen")
+    try:
+        target = setup.Target(root.absolute(), setup.program(sys.argv[0]))
+        if target.live and os.geteuid() != 0:
+            raise setup.CannotInstall("only root can install a service; --root DIRECTORY prepares an image")
+        key = config.key_file.read_bytes() if config and config.key_file else None
+        wanted = setup.files(target, given, key, replace=replace)
+        for done in setup.install(target, wanted, setup.run_program, pwd.getpwnam):
+            click.echo(done)
+    except (setup.CannotInstall, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -30,6 +30,7 @@ class Agents:
         self._board = board
         self._publisher = publisher
         self._ask = asks
+        self.last: dict[ServerKey, Result] = {}
         self._running: dict[ServerKey, tuple[Plan, asyncio.Task[None]]] = {}
 
     async def apply(self, snapshot: Snapshot) -> None:
@@ -43,6 +44,7 @@ class Agents:
                 self._board.set_idle(slot, False)  # noqa: FBT003 - a cell of the board
                 self._board.set_limit(slot, 0)
         await replan(self._running, plans, self._start)
+        self.last = {key: result for key, result in self.last.items() if key in plans}
 
     async def close(self) -> None:
         """Ask no more; the Board keeps what was said."""
@@ -58,6 +60,7 @@ class Agents:
         await asyncio.sleep(random.uniform(0.0, interval / 4))  # noqa: S311 - so that not all are asked at once
         while True:
             result, line = await self._ask(question)
+            self.last[key] = result
             if line is not None:
                 self._publisher.hear_line(key, line, time.monotonic())
             if result.outcome is not outcome:

@@ -8,6 +8,7 @@ from gateway.config.model import Check
 from gateway.config.snapshot import Snapshot
 from gateway.control.tasks import keep_running, replan, stop
 from gateway.health.probe import Probe, Target
+from gateway.health.result import Result
 from gateway.health.watch import Watch
 from gateway.load.receiver import ServerKey
 
@@ -20,19 +21,26 @@ class Checks:
     def __init__(self, board: Board, probe: Probe) -> None:
         self._board = board
         self._probe = probe
+        self._watches: dict[ServerKey, Watch] = {}
         self._running: dict[ServerKey, tuple[_Plan, asyncio.Task[None]]] = {}
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Follow a snapshot: what has not changed goes on with its counts, the rest stops or starts."""
         plans = _plans(snapshot)
         await replan(self._running, plans, self._start)
+        self._watches = {key: watch for key, watch in self._watches.items() if key in plans}
         for key, slot in snapshot.slots.items():
             if key not in plans:
                 self._board.set_state(slot, UNKNOWN)
 
-    async def _start(self, _: ServerKey, plan: _Plan) -> None:
+    def last(self) -> dict[ServerKey, Result]:
+        """What the last check of each server found; those not checked yet are left out."""
+        found = ((key, watch.last) for key, watch in self._watches.items())
+        return {key: last for key, last in found if last is not None}
+
+    async def _start(self, key: ServerKey, plan: _Plan) -> None:
         target, check = plan
-        watch = Watch(target, check, self._board)
+        watch = self._watches[key] = Watch(target, check, self._board)
         await keep_running(f"checking {target.name}", partial(watch.run, self._probe.check))
 
     async def close(self) -> None:

@@ -5,10 +5,12 @@ import contextlib
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 from gateway.board import Board
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
+from gateway.control import servers
 from gateway.control.agents import Agents
 from gateway.control.checks import Checks
 from gateway.control.discovery import Discovery
@@ -32,6 +34,7 @@ class Control:
     def __init__(self, board: Board, reports: socket.socket | None, tell: Callable[[Found], None]) -> None:
         self._board = board
         self._reports = reports
+        self._snapshot: Snapshot | None = None
         self._publisher = Publisher(board, time.monotonic())
         self._watchdog = Watchdog(board, self._publisher.load)
         self._receiver = Receiver(self._hear)
@@ -52,6 +55,7 @@ class Control:
         `reports` replaces the socket, for a site file that moves `load_reports.listen`. Raises OSError if the
         socket cannot be used.
         """
+        self._snapshot = snapshot
         self._publisher.apply(snapshot)
         self._watchdog.apply(snapshot)
         if load_reports := snapshot.site.load_reports:  # without a pause, so that both know the same servers
@@ -64,6 +68,12 @@ class Control:
         await self._agents.apply(snapshot)
         await self._discovery.apply(snapshot)
         await self._listen(snapshot, reports)
+
+    def servers(self) -> dict[str, Any]:
+        """What `gateway status` shows of the servers."""
+        assert self._snapshot is not None  # noqa: S101 - nobody is answered before the first one
+        checks = self._checks.last() if self._checks else {}
+        return servers.report(self._snapshot, self._board, checks, self._agents.last, time.monotonic())
 
     async def close(self) -> None:
         """Stop everything; the Board keeps its last values, so traffic goes on."""

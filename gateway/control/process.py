@@ -42,7 +42,7 @@ async def _live(inherited: Inheritance) -> None:
             channel.send(Discovered(found))
 
     control = Control(inherited.board, inherited.reports, tell)
-    status = Status(inherited.status, inherited.board) if inherited.status is not None else None
+    status = Status(inherited.status, inherited.board, control.servers) if inherited.status is not None else None
     news = asyncio.Event()
     loop.add_reader(channel, news.set)
     loop.add_signal_handler(signal.SIGTERM, asyncio.current_task(loop).cancel)  # type: ignore[union-attr]

@@ -1,6 +1,7 @@
-"""What `gateway explain --live` asks the control process, over a Unix socket that only its owner may open.
+"""What commands ask the control process, over a Unix socket that only its owner may open.
 
-The answer is the board itself, as a descriptor, and in JSON what its rows are: who asks sees what workers see.
+`gateway status` gets JSON about every server. `gateway explain --live` gets the board itself, as a descriptor, and in JSON
+what its rows are: who asks sees what workers see.
 """
 
 import asyncio
@@ -10,6 +11,7 @@ import json
 import logging
 import os
 import socket
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +20,8 @@ from gateway.board import Board
 from gateway.config.snapshot import Snapshot
 
 NAME: Final = "control.sock"
-COMMAND: Final = b"board\n"
+BOARD: Final = b"board\n"
+STATUS: Final = b"status\n"
 PATIENCE: Final = 5.0
 """Seconds for a whole conversation."""
 MAX_CLIENTS: Final = 8
@@ -49,7 +52,9 @@ def listen(directory: Path, *, heir: bool) -> socket.socket | None:
         sock.listen(MAX_CLIENTS)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        _log.info("`gateway explain --live` cannot ask this gateway: %s: %s; see admin.sockets", path, reason)
+        _log.info(
+            "`gateway status` and `explain --live` cannot ask this gateway: %s: %s; see admin.sockets", path, reason
+        )
         return None
     return sock
 
@@ -62,9 +67,10 @@ def _answers(path: Path) -> bool:
 class Status:
     """Answers at a listening socket, in the running event loop, until closed."""
 
-    def __init__(self, sock: socket.socket, board: Board) -> None:
+    def __init__(self, sock: socket.socket, board: Board, servers: Callable[[], Mapping[str, Any]]) -> None:
         self._socket = sock
         self._board = board
+        self._servers = servers  # what is known of them now, for JSON
         self._snapshot: Snapshot | None = None
         self._clients: set[asyncio.Task[None]] = set()
         asyncio.get_running_loop().add_reader(sock, self._accept)
@@ -97,7 +103,10 @@ class Status:
         loop = asyncio.get_running_loop()
         with client, contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
-                if await loop.sock_recv(client, len(COMMAND)) == COMMAND:
+                command = await loop.sock_recv(client, len(STATUS))
+                if command == STATUS:
+                    await loop.sock_sendall(client, json.dumps(self._servers()).encode())
+                elif command == BOARD:
                     answer = json.dumps(describe(snapshot)).encode()
                     sent = socket.send_fds(client, [answer], [self._board.fd])
                     await loop.sock_sendall(client, answer[sent:])

@@ -13,7 +13,7 @@ from gateway.config.address import server_address
 from gateway.config.discovery import Found, Member, Question
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.snapshot import Snapshot
-from gateway.control.status import COMMAND, NAME, PATIENCE
+from gateway.control.status import BOARD, NAME, PATIENCE
 
 
 class NoAnswer(Exception):
@@ -106,7 +106,7 @@ def _converse(path: Path) -> tuple[bytes, list[int]]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(PATIENCE)
         sock.connect(str(path))
-        sock.sendall(COMMAND)
+        sock.sendall(BOARD)
         part, descriptors, _, _ = socket.recv_fds(sock, 1 << 16, 1)
         parts = [part]
         while part:

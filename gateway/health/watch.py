@@ -23,6 +23,7 @@ class Watch:
         self._target = target
         self._check = check
         self._board = board
+        self.last: Result | None = None
         self._counter = Counter(check.rise, check.fall, State(board.checked(target.slot)))
 
     def __repr__(self) -> str:
@@ -39,6 +40,7 @@ class Watch:
 
     def observe(self, result: Result) -> None:
         """Count a result; if it changes the state, say so on the Board and in the log."""
+        self.last = result
         counted = self._counter.add(good=result.good)
         if not counted:
             return

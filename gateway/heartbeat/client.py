@@ -12,9 +12,12 @@ class NoAnswer(OSError):
     """Nobody answers; the text says where."""
 
 
-def ask(directory: Path, command: str) -> dict[str, Any]:
-    """Return the answer to `command` of the heartbeat whose sockets are in `directory`. Raises NoAnswer."""
-    path = directory / "heartbeat.sock"
+def ask(directory: Path, command: str, who: str = "heartbeat") -> dict[str, Any]:
+    """Return the answer to `command` of the heartbeat, or of `control`, whose socket is in `directory`.
+
+    Raises NoAnswer.
+    """
+    path = directory / f"{who}.sock"
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(TIMEOUT)
@@ -26,5 +29,5 @@ def ask(directory: Path, command: str) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(b"".join(parts))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise NoAnswer(f"no heartbeat answers at {path}: {reason.lower()}") from None
+        raise NoAnswer(f"no {who} answers at {path}: {reason.lower()}") from None
     return answer

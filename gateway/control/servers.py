@@ -1,0 +1,54 @@
+"""What `gateway status` shows of the servers: from the board, and what checks and agents found last. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.board import DOWN, DRAIN, IN_ROTATION, MAINTENANCE, OUT, PROBED, READY, UNKNOWN, UP, Board
+from gateway.config.snapshot import Snapshot
+from gateway.health.result import Result
+from gateway.load.receiver import ServerKey
+
+_STATES: Final = {UNKNOWN: "unknown", UP: "up", DOWN: "down"}
+_ADMINS: Final = {READY: "ready", DRAIN: "drain", MAINTENANCE: "maintenance"}
+_EJECTIONS: Final = {IN_ROTATION: "in rotation", OUT: "ejected", PROBED: "probed"}
+
+
+def report(
+    snapshot: Snapshot, board: Board, checks: Mapping[ServerKey, Result], agents: Mapping[ServerKey, Result], now: float
+) -> dict[str, Any]:
+    """Everything about every server, as JSON. Durations in seconds; `now` is of the monotonic clock."""
+    backends = []
+    for backend in snapshot.site.backends.values():
+        servers = []
+        for server in backend.servers:
+            key = backend.name, server.name
+            slot = snapshot.slots[key]
+            servers.append(
+                {
+                    "name": server.name,
+                    "address": str(server.address),
+                    "state": _STATES[board.state(slot)],
+                    "admin": _ADMINS[board.admin(slot)],
+                    "ejection": _EJECTIONS[board.ejected(slot)],
+                    "backup": server.backup,
+                    "weight": server.weight,
+                    "effective_weight": round(board.weight(slot), 4) or float(server.weight),
+                    "slow_start": round(board.ramp(slot), 4),
+                    "load": board.load(slot),
+                    "in_flight": board.in_flight(slot),
+                    "max_connections": board.limit(slot) or server.max_connections,
+                    "requests": board.requests(slot),
+                    "failures": board.failures(slot),
+                    "sessions": board.sessions(slot, round(now * 1e9)) if backend.affinity else None,
+                    "check": _result(checks.get(key)),
+                    "agent": _result(agents.get(key)),
+                }
+            )
+        backends.append({"name": backend.name, "balance": backend.balance, "servers": servers})
+    return {"version": snapshot.version, "backends": backends}
+
+
+def _result(result: Result | None) -> dict[str, Any] | None:
+    if result is None:
+        return None
+    return {"result": result.outcome.name, "seconds": round(result.seconds, 6), "detail": result.detail}

@@ -1,0 +1,58 @@
+import re
+from pathlib import Path
+
+from gateway.board import DOWN, DRAIN, OUT, Board
+from gateway.control import servers, show
+from gateway.health.result import Outcome, Result
+from tests.control.sites import snapshot
+
+SERVERS = [
+    {"name": "a", "address": "127.0.0.1:1", "max_connections": 20},
+    {"name": "b", "address": "127.0.0.1:2", "weight": 3, "backup": True},
+]
+
+
+def a_report(directory: Path) -> dict[str, object]:
+    site = snapshot(directory, {"app": {"servers": SERVERS, "affinity": {"source": 24}}})
+    board = Board()
+    a, b = (site.slots["app", name] for name in "ab")
+    board.set_admin(a, DRAIN)
+    board.set_load(a, 0.25)
+    board.set_weight(a, 0.5)
+    board.add_in_flight(a, 0, 2)
+    board.add_in_flight(a, 1, 3)
+    board.set_state(b, DOWN)
+    board.set_ejected(b, OUT)
+    board.set_ramp(b, 0.4)
+    checks = {
+        ("app", "a"): Result(Outcome.OK, 0.0031, "HTTP 200"),
+        ("app", "b"): Result(Outcome.TCP_CONNECT_REFUSED, 0.001, "Connection refused"),
+    }
+    agents = {("app", "b"): Result(Outcome.AGENT_TIMEOUT, 1.0, "no answer")}
+    return servers.report(site, board, checks, agents, 1000.0)
+
+
+def test_the_table(tmp_path: Path) -> None:
+    _, a, b = show.text(a_report(tmp_path)).splitlines()
+    assert a.split() == ["app/a", "unknown,", "drain", "0.5", "25%", "5/20", "0", "OK", "3", "ms"]
+    assert re.sub(" +", " ", b) == (
+        "app/b down, ejected, slow start 40%, backup 3 0 0 TCP_CONNECT_REFUSED 1 ms (Connection refused); "
+        "agent AGENT_TIMEOUT 1000 ms (no answer)"
+    )
+
+
+def test_sessions_of_a_draining_server_are_those_left(tmp_path: Path) -> None:
+    answer = a_report(tmp_path)
+    backend = answer["backends"][0]  # type: ignore[index]
+    backend["servers"][0]["sessions"] = 12
+    assert "  12 left  " in show.text(answer)
+
+
+def test_metrics(tmp_path: Path) -> None:
+    lines = show.metrics(a_report(tmp_path)).splitlines()
+    assert 'gateway_server_in_flight{backend="app",server="a"} 5' in lines
+    assert 'gateway_server_up{backend="app",server="b"} 0' in lines
+    assert 'gateway_server_load_ratio{backend="app",server="b"}' not in "".join(lines)
+    assert [line for line in lines if line.startswith("# TYPE")] == sorted(
+        {line for line in lines if line.startswith("# TYPE")}, key=lines.index
+    )

@@ -1,0 +1,71 @@
+"""`gateway status`: the servers of a running gateway, as control and the workers know them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.support.backend_server import BackendServer
+from tests.support.gateway_process import GatewayProcess, Site, site
+from tests.support.raw import RawClient
+from tests.support.waiting import eventually, free_port
+
+Starter = Callable[[Site], GatewayProcess]
+Servers = Callable[..., list[BackendServer]]
+COMMAND = (sys.executable, "-c", "from gateway.cli import main; main()", "status")
+AGENT = (sys.executable, "-c", "from loadagent.cli import main; main()")
+
+
+def status(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, str(directory / "site.yaml"), *options]
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+
+
+def test_sessions_left_on_a_draining_server(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+    port = free_port()
+    file = tmp_path / "agent.yaml"
+    file.write_text(f'server: app1\nlisten: "127.0.0.1:{port}"\n')
+    check = {"http": "/", "interval": "100ms"}
+    description = {
+        **site(
+            start_servers("app1"),
+            workers=2,
+            affinity={"cookie": "SRV"},
+            check=check,
+            agent={"connect": port, "interval": "500ms"},
+        ),
+    }
+    with ExitStack() as stack:
+        agent = stack.enter_context(subprocess.Popen([*AGENT, "run", str(file)], stderr=subprocess.DEVNULL))
+        stack.callback(agent.kill)
+        gateway = start_gateway(description)
+        for _ in range(7):
+            with RawClient(gateway.port) as client:
+                assert client.get("/who").status == 200
+        subprocess.run([*AGENT, "drain", str(file)], check=True, capture_output=True, timeout=30)
+        gateway.wait_for_log("its agent says DRAIN")
+        shown: dict[str, object] = {}
+
+        def ready() -> bool:
+            shown.update(json.loads(status(tmp_path, "--json").stdout)["backends"][0]["servers"][0])
+            return shown["requests"] == 7 and shown["check"] is not None and shown["agent"] is not None
+
+        eventually(ready, "everything to be known")
+        assert (shown["name"], shown["state"], shown["admin"], shown["sessions"]) == ("app1", "up", "drain", 7)
+        assert "up, drain" in (text := status(tmp_path).stdout)
+        assert "7 left" in text
+        assert 'gateway_server_sessions{backend="app",server="app1"} 7' in status(tmp_path, "--metrics").stdout
+        gateway.kill_control()
+        eventually(lambda: status(tmp_path).returncode == 0, "the next control to answer")
+
+
+def test_where_no_gateway_runs(tmp_path: Path) -> None:
+    (tmp_path / "site.yaml").write_text(
+        'frontends: [{listen: "127.0.0.1:1"}]\nbackends: {app: {servers: ["127.0.0.1:2"]}}\nadmin: {sockets: run}\n'
+    )
+    done = status(tmp_path)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == f"no control answers at {tmp_path}/run/control.sock: no such file or directory\n"
