@@ -1,7 +1,7 @@
 """What commands ask the control process, over a Unix socket that only its owner may open.
 
-`gateway status` gets JSON about every server. `gateway explain --live` gets the board itself, as a descriptor, and in JSON
-what its rows are: who asks sees what workers see.
+`gateway status` gets JSON about every server. `gateway explain --live` gets the board itself, as a descriptor, and in
+JSON what its rows are: who asks sees what workers see.
 """
 
 import asyncio
