@@ -27,7 +27,7 @@ INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constra
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test style types build format bench bench-quick micro soak failover fuzz peers clean
+.PHONY: help demo test style types build format bench bench-quick balance micro soak failover fuzz peers clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ bench: peers $(VENV)/.tools $(VENV)/.peers $(VENV)/.built  ## the gateway beside
 
 bench-quick: peers $(VENV)/.tools $(VENV)/.built  ## the short form: CPU per request beside nginx and HAProxy, three minutes
 	@$(BIN)/python -m bench.run --quick $(BENCH)
+
+balance: peers $(VENV)/.tools $(VENV)/.built  ## how good the balancing is: beside HAProxy, nginx and an oracle, ten minutes
+	@$(BIN)/python -m bench.balance
 
 micro: peers $(VENV)/.tools $(VENV)/.built  ## instructions of every hot function against the baseline (BENCH=--keep: a new one)
 	@$(BIN)/python -m bench.micro $(BENCH)

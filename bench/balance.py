@@ -1,10 +1,11 @@
 """How good the balancing is: real gateways, servers with queues, HAProxy and nginx beside, and an oracle.
 
-    python -m bench.balance [--simulate] [--seconds 40] [--only NAME]
+    make balance, or python -m bench.balance [--simulate] [--seconds 40] [--only NAME]
 
 Every proxy gets servers of its own and the same requests at the same moments; all run at once, so that what else the
 machine does hits them alike. The oracle is a simulation of the same arrivals that knows the size of each request and
-the backlog of each server. Prints a table, and keeps it with a plot in bench/results.
+the backlog of each server. Prints a table and which goals were reached, and keeps it with a plot in bench/results.
+With 40 seconds for each workload it takes about ten minutes, in which the machine should do nothing else.
 """
 
 import json
@@ -31,6 +32,14 @@ WARM_UP: Final = 0.1
 """Share of a workload after which is counted."""
 IN_TIME: Final = 1.0
 """Seconds within which an answer is a success, for the workloads with phases."""
+
+OURS: Final = "measured"
+NEAR_ORACLE: Final = {("1:2:4", 0.7): 1.25, ("1:2:4", 0.9): 1.5}
+"""Goals: p99 over the oracle's, by workload and load."""
+BELOW_PEERS: Final = 0.75
+"""Goal: p99 over the best peer policy's where servers differ; where they do not, it is 1."""
+IN_TIME_SHARE: Final = 0.999
+"""Goal: answers within IN_TIME while one server is slow."""
 
 GATEWAY: Final = """
 workers: 2
@@ -122,7 +131,7 @@ _IN_GATEWAY: Final = '{{name: app{i}, address: "127.0.0.1:{port}"}}'
 _IN_HAPROXY: Final = "server app{i} 127.0.0.1:{port}"
 _IN_NGINX: Final = "server 127.0.0.1:{port};"
 PROXIES: Final = (
-    Proxy("measured", GATEWAY, "measured", _IN_GATEWAY, _gateway),
+    Proxy(OURS, GATEWAY, "measured", _IN_GATEWAY, _gateway),
     Proxy("haproxy leastconn", HAPROXY, "leastconn", _IN_HAPROXY, _haproxy),
     Proxy("haproxy random(2)", HAPROXY, "random(2)", _IN_HAPROXY, _haproxy),
     Proxy("nginx least_conn", NGINX, "least_conn", _IN_NGINX, _nginx),
@@ -172,15 +181,14 @@ def quality(workload: Workload, name: str, answers: Sequence[Answer]) -> Quality
 @contextmanager
 def _told(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
     """Run a program of ours that says when it is ready and starts when told."""
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None  # noqa: S101
-        if process.stdout.readline().strip() != "ready":
-            raise click.ClickException(f"does not start: {command}")
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None  # noqa: S101
+            if process.stdout.readline().strip() != "ready":
+                raise click.ClickException(f"does not start: {command}")
+            yield process
+        finally:
+            process.kill()
 
 
 def measure(number: int, workload: Workload, seconds: float, proxies: Sequence[Proxy]) -> list[Quality]:
@@ -239,6 +247,50 @@ def show(found: Sequence[Quality]) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a goal was reached: the figure has to be at most `limit`, or at least that if `more`."""
+
+    goal: str
+    figure: float
+    limit: float
+    more: bool = False
+
+    @property
+    def reached(self) -> bool:
+        """Whether it was."""
+        return self.figure >= self.limit if self.more else self.figure <= self.limit
+
+
+def verdicts(found: Sequence[Quality]) -> list[Verdict]:
+    """What is asked of `measured`, for the workloads that were measured with peers."""
+    by = {(item.workload, item.load, item.policy): item for item in found}
+    peers = [proxy.name for proxy in PROXIES if proxy.config is not GATEWAY]
+    judged = []
+    for (workload, load, policy_), item in by.items():
+        others = [by[workload, load, peer].p99 for peer in peers if (workload, load, peer) in by]
+        if policy_ != OURS or not others:
+            continue
+        what = f"{workload} at {load:g}: p99"
+        if (workload, load) in NEAR_ORACLE:
+            oracles = by[workload, load, "oracle"].p99
+            judged.append(Verdict(f"{what} / oracle", item.p99 / oracles, NEAR_ORACLE[workload, load]))
+        best = min(others)
+        limit = 1.0 if workload == "equal" else BELOW_PEERS
+        judged.append(Verdict(f"{what} / best peer", item.p99 / best if math.isfinite(best) else 0.0, limit))
+        if workload == "one slow":
+            judged.append(Verdict(f"{workload}: good within 1 s", item.good, IN_TIME_SHARE, more=True))
+    return judged
+
+
+def show_verdicts(judged: Sequence[Verdict]) -> None:
+    """Print which goals were reached."""
+    for verdict in judged:
+        sign = "at least" if verdict.more else "at most"
+        word = "reached" if verdict.reached else "MISSED"
+        click.echo(f"{word:<8}{verdict.goal:<36}{verdict.figure:8.4g}, {sign} {verdict.limit:g}")
+
+
 def plot(found: Sequence[Quality]) -> str:
     """p99 over the oracle's as an SVG: a group of bars for each workload."""
     groups = list(dict.fromkeys((item.workload, item.load) for item in found))
@@ -293,8 +345,11 @@ def main(*, simulation: bool, seconds: float, only: tuple[str, ...], keep: bool)
             here += measure(number, workload, seconds, PROXIES)
         show(here)
         found += here
+    judged = verdicts(found)
+    show_verdicts(judged)
     if keep and not simulation and not only:
         document = {"machine": facts(), "seconds": seconds, "quality": [asdict(item) for item in found]}
+        document["goals"] = [{**asdict(verdict), "reached": verdict.reached} for verdict in judged]
         (RESULTS / "balance.json").write_text(json.dumps(document, indent=1) + "\n")
         (RESULTS / "balance.svg").write_text(plot(found))
 
