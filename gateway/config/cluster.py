@@ -2,10 +2,21 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv6Interface, ip_address, ip_interface
+from pathlib import Path
 from typing import Annotated, Final, TypeAlias
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from gateway.config.address import Listen
 from gateway.config.fields import (
@@ -63,12 +74,12 @@ def _interface_address(value: object) -> IPv4Interface | IPv6Interface:
     return found
 
 
-def _witness(value: object) -> Listen:
-    if isinstance(value, Listen):
+def _witness(value: object, info: ValidationInfo) -> "Listen | WitnessDisk":
+    if isinstance(value, Listen | WitnessDisk):
         return value
-    if isinstance(value, dict) and (name := next(iter(value), "")) in ("disk", "etcd"):
-        raise ValueError(f"witness: {name} is not supported yet")
-    written = text(value, "an address such as 192.168.7.9 or 192.168.7.9:694")
+    if isinstance(value, dict):
+        return _witness_disk(value, info)
+    written = text(value, "an address such as 192.168.7.9 or 192.168.7.9:694, or {disk: /dev/...}")
     host, colon, port = written.rpartition(":")
     try:
         if written.startswith("[") or (colon and ":" not in host):
@@ -82,6 +93,19 @@ def _witness(value: object) -> Listen:
         raise ValueError(f"{written} is not an address such as 192.168.7.9 or 192.168.7.9:694") from None
 
 
+def _witness_disk(value: dict[object, object], info: ValidationInfo) -> "WitnessDisk":
+    for key in value:
+        if key == "etcd":
+            message = "etcd cannot be the witness: give the address of a `gateway witness`, or {disk: /dev/...}"
+            raise Fault(message, "etcd", key=True)
+        if key != "disk":
+            raise Fault(f"a witness is an address or {{disk: /dev/...}}, not {key}", str(key), key=True)
+    try:
+        return WitnessDisk(TypeAdapter(File).validate_python(value.get("disk"), context=info.context))
+    except ValidationError:
+        raise ValueError("expected {disk: /dev/...}, the name of a device or file") from None
+
+
 def _interface(value: str) -> str:
     if not _INTERFACE.fullmatch(value):
         raise ValueError("expected the name of a network interface such as eth0")
@@ -92,6 +116,13 @@ def _program(value: str) -> str:
     if not value.startswith("/") or not value.isprintable():
         raise ValueError("expected the absolute path of a program")
     return value
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessDisk:
+    """A lease on a disk as the third voice: a block device or file that all nodes share, with a block for each."""
+
+    disk: Path
 
 
 Ip: TypeAlias = Annotated[str, PlainValidator(_ip), WithJsonSchema({"type": "string", "examples": ["192.168.7.1"]})]
@@ -205,13 +236,29 @@ class Cluster(Model):
     nodes: dict[Name, Ip] = Field(description="Every gateway of the site by name, with its own address.")
     witness: Annotated[
         Annotated[
-            Listen,
+            Listen | WitnessDisk,
             PlainValidator(_witness),
-            WithJsonSchema({"type": "string", "examples": ["192.168.7.9", "192.168.7.9:694"]}),
+            WithJsonSchema(
+                {
+                    "anyOf": [
+                        {"type": "string", "examples": ["192.168.7.9", "192.168.7.9:694"]},
+                        {
+                            "type": "object",
+                            "properties": {"disk": {"type": "string"}},
+                            "required": ["disk"],
+                            "additionalProperties": False,
+                        },
+                    ]
+                }
+            ),
         ]
         | None,
         Given(),
-    ] = Field(None, description="Where `gateway witness` runs: a third voice, so that two nodes can never both own.")
+    ] = Field(
+        None,
+        description="A third voice, so that two nodes can never both own an address: where `gateway witness` runs, or "
+        "{disk: a block device or file that all nodes share}.",
+    )
     router: Annotated[Ip | None, Given()] = Field(
         None, description="Who must be in reach of a node that serves. Default: the gateway of the default route."
     )

@@ -25,7 +25,7 @@ MAX_BYTES: Final = 8192
 MAX_NAME: Final = 64
 MAC_BYTES: Final = 16
 MIN_KEY_BYTES: Final = 16
-_MAGIC: Final = b"GWHB"
+MAGIC: Final = b"GWHB"
 _HEAD: Final = struct.Struct("!4sBBQQIIB")
 _ECHO: Final = struct.Struct("!QQI")
 _VOTE: Final = struct.Struct("!QQ")
@@ -113,7 +113,7 @@ class Codec:
         """Return the message, at most MAX_BYTES. Raises ValueError if it is larger."""
         body = bytearray(
             _HEAD.pack(
-                _MAGIC,
+                MAGIC,
                 VERSION,
                 _ANSWER if beat.answer else 0,
                 beat.incarnation,
@@ -143,9 +143,9 @@ class Codec:
         """Return what `data` says. Raises BadBeat: nothing in it can be believed."""
         if not _HEAD.size + MAC_BYTES <= len(data) <= MAX_BYTES:
             raise BadBeat("size")
-        if data[: len(_MAGIC)] != _MAGIC:
+        if data[: len(MAGIC)] != MAGIC:
             raise BadBeat("magic")
-        if data[len(_MAGIC)] != VERSION:
+        if data[len(MAGIC)] != VERSION:
             raise BadBeat("version")
         if not hmac.compare_digest(self._sign(data[:-MAC_BYTES]), data[-MAC_BYTES:]):
             raise BadBeat("signature")

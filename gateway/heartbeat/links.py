@@ -2,20 +2,21 @@
 
 import contextlib
 import os
+import secrets
 import socket
 import struct
 import termios
-import threading
-import time
 import tty
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
 from gateway.config.address import Listen
-from gateway.config.cluster import Cluster
+from gateway.config.cluster import Cluster, WitnessDisk
 from gateway.config.cluster import Link as Description
-from gateway.heartbeat.beat import MAX_BYTES
+from gateway.heartbeat.beat import MAX_BYTES, Codec
+from gateway.heartbeat.disk import BadDisk, Disk, Voice
+from gateway.heartbeat.disk_witness import DiskWitness
 
 AT_ONCE: Final = 64
 """Messages read from a link before other work is done: a flood cannot keep a beat from being sent."""
@@ -144,94 +145,7 @@ class Serial:
         os.close(self._line)
 
 
-class Disk:
-    """A block for each node on a disk that all share; whoever reads sees the newest beat of each.
-
-    A thread does the reading and writing, past the page cache where that is possible: a disk may keep it waiting.
-    """
-
-    BLOCK: Final = 8192
-
-    def __init__(self, path: Path, place: int, count: int, period: float) -> None:
-        self.name = f"disk {path}"
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_DSYNC
-        try:
-            try:
-                self._disk = os.open(path, flags | os.O_DIRECT)
-            except OSError:  # a file system that has no such thing
-                self._disk = os.open(path, flags)
-        except OSError as error:
-            raise NoLink(f"{path}: {(error.strerror or '').lower()}") from None
-        self._place, self._count, self._period = place, count, period
-        self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-        for sock in (self._ours, self._theirs):
-            sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-        self._message: bytes | None = None
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
-
-    def start(self) -> None:
-        """Begin; after forking, as threads do not survive that."""
-        self._thread.start()
-
-    def fileno(self) -> int:
-        """Where the thread delivers."""
-        return self._ours.fileno()
-
-    def send(self, message: bytes) -> None:
-        """Have it written in a moment."""
-        self._message = message
-
-    def receive(self) -> Iterator[bytes]:
-        """What the other nodes' blocks say that is new."""
-        for _ in range(AT_ONCE):
-            try:
-                yield self._ours.recv(self.BLOCK)
-            except OSError:
-                return
-
-    def close(self) -> None:
-        """Let the thread end; what it holds is closed once it has, if the disk lets it."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join(1.0)
-        if not self._thread.is_alive():
-            os.close(self._disk)
-            self._theirs.close()
-        self._ours.close()
-
-    def _work(self) -> None:
-        import mmap  # noqa: PLC0415
-
-        block = mmap.mmap(-1, self.BLOCK)  # aligned, as O_DIRECT wants it
-        seen = [b""] * self._count
-        while not self._closing.is_set():
-            message, self._message = self._message, None
-            if message is not None and len(message) <= self.BLOCK - 4:
-                block[:] = (struct.pack("!I", len(message)) + message).ljust(self.BLOCK, b"\0")
-                with contextlib.suppress(OSError):
-                    os.pwritev(self._disk, [block], self._place * self.BLOCK)
-            for place in range(self._count):
-                if place != self._place:
-                    seen[place] = self._look(block, place, seen[place])
-            time.sleep(self._period)
-
-    def _look(self, block: "memoryview | object", place: int, seen: bytes) -> bytes:
-        try:
-            got = os.preadv(self._disk, [block], place * self.BLOCK)  # type: ignore[list-item]
-        except OSError:
-            return seen
-        content = bytes(block[:got])  # type: ignore[index]
-        if got < 4 or content == seen:
-            return seen
-        (length,) = struct.unpack_from("!I", content)
-        if 0 < length <= got - 4:
-            with contextlib.suppress(OSError):
-                self._theirs.send(content[4 : 4 + length])
-        return content
-
-
-def open_all(cluster: Cluster, me: str) -> list[Link]:
+def open_all(cluster: Cluster, me: str, codec: Codec) -> list[Link]:
     """Every link of the cluster, as `me`. Raises NoLink: a link that is missing should not be found out in need."""
     links: list[Link] = []
     others = [name for name in cluster.nodes if name != me]
@@ -243,9 +157,11 @@ def open_all(cluster: Cluster, me: str) -> list[Link]:
         elif description.serial is not None:
             links.append(Serial(description.serial, description.baud))
         elif description.disk is not None:
-            names = list(cluster.nodes)
-            links.append(Disk(description.disk, names.index(me), len(names), cluster.heartbeat.interval / 2))
-    if cluster.witness is not None:
+            links.append(_disk(description.disk, cluster, me, codec))
+    if isinstance(cluster.witness, WitnessDisk):
+        if cluster.witness.disk not in [description.disk for description in cluster.heartbeat.links]:
+            links.append(_disk(cluster.witness.disk, cluster, me, codec, carries=False))
+    elif cluster.witness is not None:
         links.append(_witness(cluster.witness, cluster.nodes[me]))
     return links
 
@@ -299,6 +215,18 @@ def _multicast(link: Description, own: str) -> Udp:
         sock.close()
         raise NoLink(f"{link.name}: {(error.strerror or str(error)).lower()}") from None
     return Udp(link.name, sock, [(group, link.port)])
+
+
+def _disk(path: Path, cluster: Cluster, me: str, codec: Codec, *, carries: bool = True) -> Disk:
+    names = sorted(cluster.nodes)  # the order in the file may differ from node to node
+    votes = isinstance(cluster.witness, WitnessDisk) and cluster.witness.disk == path
+    others = [place for place in range(len(names)) if names[place] != me]
+    voice = Voice(codec, DiskWitness(secrets.randbits(63), others)) if votes else None
+    period = cluster.heartbeat.interval / 2
+    try:
+        return Disk(path, names.index(me), len(names), period, voice, carries=carries)
+    except BadDisk as problem:
+        raise NoLink(str(problem)) from None
 
 
 def _witness(witness: Listen, own: str) -> Udp:

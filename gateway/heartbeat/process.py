@@ -26,6 +26,7 @@ from gateway.config.snapshot import Snapshot
 from gateway.heartbeat import fence, frames, health, interfaces, links, status
 from gateway.heartbeat.beat import BadBeat, Codec, Standing
 from gateway.heartbeat.damping import Damper
+from gateway.heartbeat.disk import Disk
 from gateway.heartbeat.fence import Deadlines, NoFence
 from gateway.heartbeat.guardian import Guardian, Ward, clock, encode
 from gateway.heartbeat.interfaces import Interface, NoInterface
@@ -135,7 +136,7 @@ class Heartbeat:
         site = inherited.snapshot.site
         self._codec = Codec(inherited.snapshot.files[cluster.key_file].strip())
         self._selector = selectors.DefaultSelector()
-        self._links = links.open_all(cluster, site.node)
+        self._links = links.open_all(cluster, site.node, self._codec)
         self._netlink = IPRoute()
         names = dict.fromkeys(shared.interface for shared in cluster.addresses)
         self._interfaces = {name: Interface(name, self._netlink) for name in names}
@@ -168,7 +169,12 @@ class Heartbeat:
         self.doubts = self._doubts()
         self._listener = Listener(site.admin.sockets / "heartbeat.sock", self._selector, self._command)
         hurry()
+        disks = [link for link in self._links if isinstance(link, Disk)]
+        for disk in disks:  # after the fork, which threads do not survive
+            disk.start()
         keep_network_rights(inherited.account)
+        for disk in disks:
+            disk.go()
         self.node = Node(_settings(site.node, cluster), secrets.randbits(63), clock())
 
     # ------------------------------------------------------------------------------------------------------ beginning
@@ -227,6 +233,7 @@ class Heartbeat:
         for name in self._interfaces:
             versions = {lane.shared.address.version for lane in self._lanes.values() if lane.shared.interface == name}
             found += interfaces.doubts(name, ipv4=4 in versions, ipv6=6 in versions)
+        found += [doubt for link in self._links if isinstance(link, Disk) for doubt in link.doubts()]
         for doubt in found:
             log.warning("%s", doubt)
         if len(self._cluster.nodes) == 2 and self._cluster.witness is None:
@@ -240,8 +247,6 @@ class Heartbeat:
         signal.signal(signal.SIGTERM, self._terminate)
         for link in self._links:
             self._selector.register(link.fileno(), selectors.EVENT_READ, lambda link=link: self._read(link))
-            if isinstance(link, links.Disk):
-                link.start()
         for interface in self._interfaces.values():
             for sock in (interface.arp, interface.icmp):
                 self._selector.register(sock, selectors.EVENT_READ, lambda interface=interface: self._sight(interface))

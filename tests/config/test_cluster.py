@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
+from gateway.config.cluster import WitnessDisk
 from tests.config.conftest import BASE, Refuse
 
 CLUSTER = """\
@@ -55,7 +56,9 @@ def test_defaults(tmp_path: Path) -> None:
         ("  heartbeat: {links: [{multicast: »10.0.0.1}]}", "10.0.0.1 is not an IPv4 multicast group"),
         ("  resources: [{name: a, run: /bin/a, with: »192.0.2.77}]", "192.0.2.77 is not one of addresses"),
         ("  on_takeover: »tell-us", "expected the absolute path of a program"),
-        ("  witness: »{disk: /dev/sdb}", "witness: disk is not supported yet"),
+        ("  witness: {»etcd: http://10.0.0.1}", "etcd cannot be the witness"),
+        ("  witness: {»dsik: /dev/sdb}", "a witness is an address or {disk: /dev/...}, not dsik"),
+        ("  witness: »{disk: 7}", "expected {disk: /dev/...}, the name of a device or file"),
         ("  witness: »somewhere", "somewhere is not an address such as 192.168.7.9"),
     ],
 )
@@ -71,3 +74,11 @@ def test_this_node_is_one_of_the_nodes(refuse: Refuse) -> None:
 def test_a_key_that_others_can_read_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "cluster.key").chmod(0o644)
     refuse(f"{BASE}{CLUSTER}".replace("key_file: ", "key_file: »"), "others can read")
+
+
+def test_a_disk_is_named_relative_to_the_site_file(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(f"{BASE}{CLUSTER}  witness: {{disk: lease}}\n")
+    cluster = load(path).site.cluster
+    assert cluster is not None
+    assert cluster.witness == WitnessDisk(disk=tmp_path / "lease")

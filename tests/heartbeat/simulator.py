@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.heartbeat.beat import Beat, Codec, Standing
+from gateway.heartbeat.disk_witness import DiskWitness
 from gateway.heartbeat.membership import Refused
 from gateway.heartbeat.node import (
     HURRY,
@@ -54,6 +55,10 @@ class Weather:
     copies: float = 0.0
     cut: set[tuple[str, str, str]] = field(default_factory=set)
     """(link, from, to) that carry nothing."""
+    disk: tuple[float, float] = (0.0005, 0.003)
+    """Seconds that the shared disk takes for a write or a read."""
+    no_disk: set[str] = field(default_factory=set)
+    """Who gets errors from it."""
 
 
 class Host:
@@ -67,6 +72,10 @@ class Host:
         self.node: Node | None = None
         self.witness: Witness | None = None
         self.frozen = False
+        self.suspended = False
+        """The whole machine sleeps: its kernel answers nothing, and its clock goes on."""
+        self.disk: DiskWitness | None = None
+        self.unwritten: Beat | None = None
         self.life = 0
         self.backlog: list[Callable[[], None]] = []
         self.kernel = {address.address: Kernel() for address in cluster.addresses}
@@ -77,7 +86,7 @@ class Host:
 
     def start(self) -> None:
         self.life += 1
-        self.frozen = False
+        self.frozen = self.suspended = False
         self.backlog.clear()
         incarnation = self.cluster.random.getrandbits(63)
         if self.name == WITNESS:
@@ -90,6 +99,10 @@ class Host:
             self.node.set_fitness(address, self.fitness, "serving", self.clock())
         self.work()
         self.later(0.0, self.tick)
+        if self.cluster.with_disk:
+            others = [i for i, name in enumerate(self.cluster.names) if name != self.name]
+            self.disk = DiskWitness(self.cluster.random.getrandbits(63), others)
+            self.later(0.0, self.turn_disk)
 
     @property
     def running(self) -> Node:
@@ -103,7 +116,7 @@ class Host:
         self.backlog.clear()
 
     def thaw(self) -> None:
-        self.frozen = False
+        self.frozen = self.suspended = False
         backlog, self.backlog = self.backlog, []
         if self.cluster.random.random() < 0.3:
             self.cluster.random.shuffle(backlog)  # timer or socket first: nobody knows
@@ -136,6 +149,40 @@ class Host:
         left = (node.lease_end() - self.clock()) / self.rate
         self.later(min(step, max(left, 0.0002)) + self.cluster.random.uniform(0, 0.0005), self.tick)
 
+    def turn_disk(self) -> None:
+        """Write what there is to be written, then read all blocks, then hear what the disk says; and so on."""
+        cluster = self.cluster
+        own, self.unwritten = self.unwritten, None
+        begin = self.clock()
+        takes = cluster.random.uniform(*cluster.weather.disk)
+        if own is None or self.name in cluster.weather.no_disk:
+            self.later(cluster.interval / 2, lambda: self.read_disk(None, begin))
+        else:
+            cluster.write(self, own, takes)
+            self.later(takes, lambda: self.read_disk(own, begin))
+
+    def read_disk(self, own: Beat | None, begin: float) -> None:
+        cluster = self.cluster
+        written = read = self.clock()
+        takes = cluster.random.uniform(*cluster.weather.disk)
+        found: dict[int, tuple[bytes, Beat | None] | None] = {}
+        failed = self.name in cluster.weather.no_disk
+        for place in range(len(cluster.names)):
+            take = partial(lambda place: found.update({place: cluster.blocks[place]}), place)
+            cluster.at(cluster.now + cluster.random.uniform(0, takes), take)
+
+        def done() -> None:
+            assert self.disk is not None
+            for place, name in enumerate(cluster.names):
+                if name != self.name:
+                    content, beat = (None, None) if failed else found[place] or (b"", None)
+                    self.disk.show(place, content, beat, read, self.clock())
+            if own is not None and not failed:
+                self.hear(self.disk.answer(own, begin, written), "disk")
+            self.later(0.0005, self.turn_disk)
+
+        self.later(takes, done)
+
     def hear(self, beat: Beat, link: str) -> None:
         try:
             if self.witness is not None:
@@ -167,6 +214,7 @@ class Host:
         assert node is not None
         match action:
             case Send(beat):
+                self.unwritten = beat
                 for name in self.cluster.hosts:
                     if name != self.name:
                         self.cluster.carry(self.name, name, beat)
@@ -192,7 +240,7 @@ class Host:
 
     def owns(self, address: str) -> bool:
         kernel = self.kernel[address]
-        return kernel.up and self.clock() < kernel.until
+        return kernel.up and not self.suspended and self.clock() < kernel.until
 
 
 class Cluster:
@@ -204,6 +252,7 @@ class Cluster:
         nodes: Iterable[str] = ("gw1", "gw2"),
         *,
         witness: bool = True,
+        disk: bool = False,
         addresses: tuple[Shared, ...] | None = None,
         interval: float = 0.1,
         lease: float = 0.4,
@@ -212,6 +261,9 @@ class Cluster:
         self.now = 0.0
         self.names = tuple(nodes)
         self.with_witness = witness
+        self.with_disk = disk
+        """The witness is a lease on a shared disk."""
+        self.blocks: list[tuple[bytes, Beat | None] | None] = [None] * len(self.names)
         self.interval, self.lease = interval, lease
         self.addresses = addresses or (Shared(VIP, self.names),)
         self.weather = Weather()
@@ -221,7 +273,7 @@ class Cluster:
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self.owner: dict[str, list[tuple[float, str | None]]] = {a.address: [(0.0, None)] for a in self.addresses}
-        self.hosts = {name: Host(self, name) for name in (*self.names, *([WITNESS] if witness else []))}
+        self.hosts = {name: Host(self, name) for name in (*self.names, *([WITNESS] if witness and not disk else []))}
         for host in self.hosts.values():
             self.at(self.random.uniform(0, 0.2), host.start)
 
@@ -232,8 +284,25 @@ class Cluster:
         self._count += 1
         heapq.heappush(self._queue, (when, self._count, what))
 
-    def freeze(self, host: Host, seconds: float) -> None:
-        host.frozen = True
+    def write(self, host: Host, beat: Beat, seconds: float) -> None:
+        """A block changes at some moment, with torn bytes before; a dead host's write may come late, or stay torn."""
+        place, life = self.names.index(host.name), host.life
+        moments = sorted(self.random.uniform(0, seconds) for _ in range(2))
+        torn = self.random.random() < 0.2
+
+        def tear() -> None:
+            if torn:
+                self.blocks[place] = self.random.randbytes(8), None
+
+        def finish() -> None:
+            if host.life == life or not torn:
+                self.blocks[place] = b"%d %d" % (beat.incarnation, beat.sequence), beat
+
+        self.at(self.now + moments[0], tear)
+        self.at(self.now + moments[1], finish)
+
+    def freeze(self, host: Host, seconds: float, *, suspend: bool = False) -> None:
+        host.frozen, host.suspended = True, suspend
         life = host.life
         self.at(self.now + seconds, lambda: host.thaw() if host.life == life and host.frozen else None)
 
@@ -251,6 +320,8 @@ class Cluster:
 
     def _arrive(self, host: Host, life: int, beat: Beat, link: str) -> None:
         if host.life != life or (host.node is None and host.witness is None):
+            return
+        if host.suspended:
             return
         if host.frozen:
             if len(host.backlog) < 500:  # a socket's buffer
@@ -315,7 +386,7 @@ class Cluster:
                     life = host.life
                     self.at(self.now + chance.uniform(0, 1), lambda: host.start() if host.life == life else None)
             case 2 | 3:
-                self.freeze(host, chance.uniform(0.01, 1.5))
+                self.freeze(host, chance.uniform(0.01, 1.5), suspend=chance.random() < 0.2)
             case 4:
                 self.revive()
             case 5 if host.node is not None and not host.frozen:
@@ -328,7 +399,7 @@ class Cluster:
 
     def _disturb_network(self, names: list[str]) -> None:
         chance = self.random
-        match chance.randrange(6):
+        match chance.randrange(8 if self.with_disk else 6):
             case 0:
                 chance.shuffle(names)
                 split = chance.randrange(1, len(names))
@@ -344,3 +415,7 @@ class Cluster:
                 self.weather.copies = chance.choice((0.0, 0.5))
             case 5:
                 self.heal()
+            case 6:
+                self.weather.disk = chance.choice(((0.0, 0.01), (0.0, 0.2), (0.05, 0.15), (0.2, 2.0)))
+            case 7:
+                self.weather.no_disk = {name for name in self.names if chance.random() < 0.5}

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 from gateway.config.cluster import Cluster
-from gateway.heartbeat.links import Disk, NoLink, Serial, open_all
+from gateway.heartbeat.beat import Codec
+from gateway.heartbeat.links import NoLink, Serial, open_all
 
 MESSAGES = [b"one", bytes(range(256)), b"\xc0\xdb\xdc\xdd" * 50]
+
+
+CODEC = Codec(b"0123456789abcdef")
 
 
 def receive(link, count):
@@ -37,7 +41,7 @@ def cluster(*links, nodes=None):
 
 def pair(*links, nodes=None):
     described = cluster(*links, nodes=nodes)
-    (one,), (other,) = open_all(described, "gw1"), open_all(described, "gw2")
+    (one,), (other,) = open_all(described, "gw1", CODEC), open_all(described, "gw2", CODEC)
     return one, other
 
 
@@ -85,22 +89,6 @@ def test_serial_line_carries_any_bytes_and_drops_noise():
     os.close(terminal)
 
 
-def test_disk_blocks_show_the_newest_beat_of_the_other_node(tmp_path):
-    path = tmp_path / "disk"
-    path.write_bytes(bytes(2 * Disk.BLOCK))
-    one, other = Disk(path, 0, 2, 0.01), Disk(path, 1, 2, 0.01)
-    one.start()
-    other.start()
-    one.send(b"first")
-    assert receive(other, 1) == [b"first"]
-    one.send(b"second")
-    other.send(b"back")
-    assert receive(other, 1) == [b"second"]
-    assert receive(one, 1) == [b"back"]
-    one.close()
-    other.close()
-
-
 @pytest.mark.parametrize(
     "link, reason",
     [
@@ -113,4 +101,4 @@ def test_disk_blocks_show_the_newest_beat_of_the_other_node(tmp_path):
 )
 def test_a_link_that_cannot_be_used_says_why(link, reason):
     with pytest.raises(NoLink, match=f"(?i){reason}"):
-        open_all(cluster(link), "gw1")
+        open_all(cluster(link), "gw1", CODEC)

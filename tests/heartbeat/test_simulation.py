@@ -28,7 +28,8 @@ def cluster_of(seed):
     )[: chance.choice((1, 1, 2))]
     interval, lease = chance.choice(((0.1, 0.4), (0.02, 0.08), (0.1, 0.25)))
     witness = len(nodes) == 2 or chance.random() < 0.5
-    cluster = Cluster(seed, nodes, witness=witness, addresses=addresses, interval=interval, lease=lease)
+    disk = witness and chance.random() < 0.4
+    cluster = Cluster(seed, nodes, witness=witness, disk=disk, addresses=addresses, interval=interval, lease=lease)
     cluster.stumble = chance.choice((0.0, 0.002))
     if seed % 50 == 0:
         cluster.codec = Codec(b"0123456789abcdef")
@@ -72,6 +73,30 @@ def test_whatever_happens_an_address_has_one_owner_and_in_peace_it_has_one():
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         failures = [failure for failure in pool.map(play, seeds, chunksize=25) if failure]
     assert not failures, "\n".join(failures)
+
+
+def test_a_lease_on_a_disk_is_a_third_voice():
+    for seed in range(20):
+        cluster = Cluster(seed, disk=True)
+        cluster.run(3.0)
+        assert cluster.owners(VIP) == ["gw1"]
+        cluster.separate(["gw1"], ["gw2"])
+        cluster.run(3.0)
+        assert cluster.owners(VIP) == ["gw1"], "who has the disk's vote keeps it"
+        cluster.weather.no_disk = {"gw1"}
+        assert cluster.run(2.0, partial(follows, cluster)), f"seed {seed}: the other side still has the disk"
+        cluster.heal()
+        cluster.run(2.0)
+        assert cluster.owners(VIP) == ["gw2"]
+        cluster.weather.no_disk = {"gw1", "gw2"}
+        cluster.run(2.0)
+        assert cluster.owners(VIP) == ["gw2"], "two nodes that see each other need no disk"
+        cluster.hosts["gw2"].kill()
+        cluster.run(2.0)
+        assert cluster.owners(VIP) == [], "one voice of three is not enough"
+        cluster.heal()
+        assert cluster.run(2.0, partial(all_owned, cluster))
+        assert cluster.owners(VIP) == ["gw1"]
 
 
 def follows(cluster):

@@ -26,6 +26,8 @@ VIP = "192.0.2.10"
 VIP6 = "2001:db8::10"
 HOSTS = {"gw1": 1, "gw2": 2, "gw3": 3, "witness": 9, "client": 100}
 KEY = b"0123456789abcdef0123456789abcdef"
+WORKERS_ANSWER = 129
+"""The fitness of a gateway is at least so high (gateway/heartbeat/health.py)."""
 PYTHON = sys.executable
 HERE = Path(__file__).parent
 _numbers = itertools.count()
@@ -140,17 +142,25 @@ class Gateway(Host):
         return found
 
     def signal_all(self, number: signal.Signals) -> None:
-        """To every process of the gateway, the supervisor first."""
-        for pid in sorted(self.pids()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
+        """To every process of the gateway at once: one that lives on for a moment must not tidy up after another."""
+        pids = sorted(self.pids())
+        for step in (signal.SIGSTOP, number):
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, step)
 
     def ask(self, command: str = "status") -> dict[str, Any]:
         """What its heartbeat says."""
         return ask(self.directory, command)
 
-    def wait_ready(self, timeout: float = 15.0) -> None:
-        wait_for(lambda: self.ask()["addresses"][0]["state"] != "init", f"{self.name} to be ready", timeout)
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        """It takes part, and its workers answer."""
+
+        def ready() -> bool:
+            address = self.ask()["addresses"][0]
+            return bool(address["state"] != "init" and address["fitness"] >= WORKERS_ANSWER)
+
+        wait_for(ready, f"{self.name} to be ready", timeout)
 
 
 class Lab:
@@ -284,6 +294,7 @@ class Watch:
     """Clients' requests and the packets of the switch, from start to `finish`."""
 
     def __init__(self, lab: Lab, url: str = VIP, rate: int = 100) -> None:
+        """Returns once the first request has been answered."""
         self._client = lab.client.start(PYTHON, str(HERE / "requests.py"), url, str(rate))
         self._capture = subprocess.Popen(
             ["ip", "netns", "exec", lab.switch, PYTHON, str(HERE / "capture.py"), VIP, VIP6],
@@ -341,7 +352,7 @@ class Seen:
         return [port.removeprefix("p-") for _, port in self.turns.get(address, [])]
 
 
-def wait_for(what: Callable[[], bool], description: str, timeout: float = 10.0) -> None:
+def wait_for(what: Callable[[], bool], description: str, timeout: float = 20.0) -> None:
     end = time.monotonic() + timeout
     while True:
         with contextlib.suppress(OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A client: requests to ADDRESS at RATE per second, each on a connection of its own, until SIGTERM."""
+"""A client: requests to ADDRESS at RATE per second, each on a connection of its own, until SIGTERM. Says "ready" at the first answer."""
 
 import asyncio
 import json
@@ -36,9 +36,10 @@ async def main() -> None:
         except OSError:
             failures += 1
         else:
+            if not answers:
+                print("ready", flush=True)  # noqa: T201
             answers.append((time.time(), node))
 
-    print("ready", flush=True)  # noqa: T201
     tasks = set()
     due = time.monotonic()
     while not stop.is_set():

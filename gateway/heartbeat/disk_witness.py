@@ -1,0 +1,107 @@
+"""The third voice without a machine of its own: the lease on a disk that all nodes share. Pure.
+
+Each node writes its beats into a block of its own, and reads those of all others: nothing is ever written by two. What
+a node claims in its block is a flag, in the sense of Dekker's algorithm: it sets its own, then looks at the others'.
+The disk's vote is its own if no other flag was up. Of two that look at the same time at least one sees the other, so
+never do both have the vote, however long a write or a read is on its way; that both may go without is for the election
+to settle.
+
+A flag that nobody renews falls, as in light-weight leases (Chockler & Malkhi, PODC 2002): who reads counts from the end
+of the read that first showed the flag, who writes from before the write; so a flag is ignored only when its owner
+relies on it no more. Who has the vote keeps it by writing alone, if the write ends in time: no other can have seen the
+flag fall. Clocks are compared by their rates only (see lease.py).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gateway.heartbeat.beat import Beat, Echo, Stake, Standing, Vote
+from gateway.heartbeat.lease import DRIFT, NEVER
+from gateway.heartbeat.node import WITNESS
+
+
+@dataclass(slots=True)
+class _Block:
+    """What another node's block says. Times in seconds of the reader's clock."""
+
+    content: bytes | None = None
+    since: float = NEVER
+    """The end of the read that first showed it."""
+    read: float = NEVER
+    """The begin of the last read that showed it."""
+    beat: Beat | None = None
+    """None: nothing that could be believed, so every flag counts as up."""
+    incarnation: int = -1
+    sequence: int = -1
+    lease: float = 0.0
+    reborn: float = NEVER
+    """When another life of the node was first seen: what the earlier one claimed must run out."""
+
+    def show(self, content: bytes | None, beat: Beat | None, begin: float, end: float) -> None:
+        """Take what was read from `begin` to `end`; None if it could not be read."""
+        self.read = begin
+        if content is not None and content == self.content:
+            return
+        self.content, self.since = content, end
+        if beat is not None and beat.incarnation == self.incarnation and beat.sequence <= self.sequence:
+            beat = None  # an older one returns: not to be believed
+        self.beat = beat
+        if beat is not None:
+            if beat.incarnation != self.incarnation:
+                self.reborn = end
+            self.incarnation, self.sequence, self.lease = beat.incarnation, beat.sequence, beat.lease
+
+    def flag(self, address: str, lease: float) -> bool:
+        """Whether its node may count on the disk's vote for `address`, or is about to."""
+        lease = max(lease, self.lease)
+        if self.content is None:
+            return True
+        if self.read >= self.since + lease:
+            return False
+        if self.beat is None or self.read < self.reborn + lease:
+            return True
+        return any(claim.address == address and claim.stake is not Stake.IDLE for claim in self.beat.claims)
+
+
+class DiskWitness:
+    """What a node knows of the disk. `others`: the places of the other nodes' blocks."""
+
+    def __init__(self, incarnation: int, others: Iterable[int]) -> None:
+        self._incarnation = incarnation
+        self._sequence = 0
+        self._blocks = {place: _Block() for place in others}
+        self._held: dict[str, float] = {}
+
+    def show(self, place: int, content: bytes | None, beat: Beat | None, begin: float, end: float) -> None:
+        """Take what was read at `place`: its bytes, and the beat that they are if they are authentic."""
+        self._blocks[place].show(content, beat, begin, end)
+
+    def answer(self, own: Beat, begin: float, end: float) -> Beat:
+        """Return what the disk says to `own`, which was written from `begin` to `end`; all blocks were read since."""
+        votes = []
+        for claim in own.claims:
+            if claim.stake is Stake.IDLE:
+                self._held.pop(claim.address, None)
+            elif end < self._held.get(claim.address, NEVER) or self._is_free(claim.address, own.lease):
+                self._held[claim.address] = begin + own.lease * (1.0 - DRIFT)
+                votes.append(Vote(claim.address, own.node, own.incarnation, own.sequence))
+            else:
+                self._held.pop(claim.address, None)
+        self._sequence += 1
+        return Beat(
+            node=WITNESS,
+            incarnation=self._incarnation,
+            sequence=self._sequence,
+            lease=own.lease,
+            interval=own.interval,
+            standing=Standing.STANDBY,
+            echoes=(Echo(own.node, own.incarnation, own.sequence, 0.0),),
+            votes=tuple(votes),
+        )
+
+    def forget(self) -> None:
+        """Something else was found in the own block: nothing is held any more."""
+        self._held.clear()
+
+    def _is_free(self, address: str, lease: float) -> bool:
+        return not any(block.flag(address, lease) for block in self._blocks.values())
