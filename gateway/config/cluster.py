@@ -1,5 +1,6 @@
 """The part of the site file about the gateways of one site: who they are, and which addresses they share."""
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,6 +73,14 @@ def _interface_address(value: object) -> IPv4Interface | IPv6Interface:
     if found.ip.is_loopback or found.ip.is_multicast or found.ip.is_unspecified or found.ip.is_link_local:
         raise ValueError(f"{written} cannot be shared")
     return found
+
+
+def _virtual_mac(value: object) -> int | None:
+    if value is False:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 255:
+        raise ValueError("expected a number from 1 to 255, or true")
+    return value
 
 
 def _witness(value: object, info: ValidationInfo) -> "Listen | WitnessDisk":
@@ -206,7 +215,24 @@ class SharedAddress(Model):
     prefer: Annotated[Name | None, Given()] = Field(
         None, description="Node that should have it. Default: the first of nodes."
     )
+    virtual_mac: Annotated[
+        Annotated[int, PlainValidator(_virtual_mac), WithJsonSchema({"type": ["integer", "boolean"]})] | None, Given()
+    ] = Field(
+        None,
+        description="Number from 1 to 255: a hardware address that moves with it, the same as VRRP's with that number "
+        "as virtual router; true: the last byte of the address. Default: the hardware address of its interface.",
+    )
     failback: Flag = Field(default=False, description="It returns to the preferred node once that is back.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        """`virtual_mac: true` is a number, too."""
+        if isinstance(value, dict) and value.get("virtual_mac") is True:
+            with contextlib.suppress(ValueError):
+                number = ip_interface(str(value.get("address"))).ip.packed[-1] or 255
+                return {**value, "virtual_mac": number}
+        return value
 
     @property
     def ip(self) -> str:
@@ -290,6 +316,10 @@ class Cluster(Model):
                 raise Fault(
                     f"there is no node {shared.prefer}{suggest(shared.prefer, nodes)}", "addresses", i, "prefer"
                 )
+            twins = [(other.address.version, other.virtual_mac) for other in self.addresses[:i] if other.virtual_mac]
+            if (shared.address.version, shared.virtual_mac) in twins:
+                message = f"another address has virtual_mac {shared.virtual_mac}: it could not move by itself"
+                raise Fault(message, "addresses", i, "virtual_mac")
             if shared.ip in ips[:i]:
                 raise Fault(f"{shared.ip} is shared twice", "addresses", i, "address")
             if shared.ip in nodes.values():

@@ -20,7 +20,7 @@ from pyroute2 import IPRoute
 
 from gateway.config.cluster import SharedAddress
 from gateway.heartbeat.fence import Deadlines
-from gateway.heartbeat.interfaces import Interface, NoInterface
+from gateway.heartbeat.interfaces import change_address
 from gateway.heartbeat.jobs import Run
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class Ward:
 
     shared: SharedAddress
     slot: int
+    index: int
+    """Of the interface that it is on."""
 
 
 def encode(number: int, run: Run) -> bytes:
@@ -73,13 +75,7 @@ class Guardian:
         self._running: dict[str, _Running] = {}
         self._waiting: dict[str, list[dict[str, Any]]] = {}
         self._started: dict[str, dict[str, Any]] = {}
-        netlink = IPRoute()
-        self._interfaces: dict[str, Interface] = {}
-        for ward in wards:
-            name = ward.shared.interface
-            if name not in self._interfaces:
-                with contextlib.suppress(NoInterface):
-                    self._interfaces[name] = Interface(name, netlink)
+        self._netlink = IPRoute()
 
     def run(self) -> None:
         """Watch until the heartbeat process has ended."""
@@ -117,9 +113,8 @@ class Guardian:
                 log.warning("%s: the heartbeat process did not renew it in time: taken down", ward.shared.ip)
 
     def _remove(self, ward: Ward) -> None:
-        interface = self._interfaces.get(ward.shared.interface)
-        if interface is not None:
-            interface.remove(ward.shared.address)
+        with contextlib.suppress(OSError):
+            change_address(self._netlink, ward.index, "del", ward.shared.address)
 
     def _bereaved(self) -> None:
         for ward in self._wards:

@@ -75,22 +75,21 @@ class Interface:
 
     def add(self, address: IPv4Interface | IPv6Interface) -> None:
         """Bring the address up, or renew it: without that, the kernel takes it down after LIFETIME. Raises OSError."""
-        more = {"IFA_FLAGS": _NO_DAD} if address.version == 6 else {}
-        self._change("replace", address, preferred_lft=LIFETIME, valid_lft=LIFETIME, **more)
+        change_address(self._netlink, self.index, "replace", address)
 
     def remove(self, address: IPv4Interface | IPv6Interface) -> None:
         """Take the address down, if it is there."""
         with contextlib.suppress(OSError):
-            self._change("del", address)
+            change_address(self._netlink, self.index, "del", address)
 
     def send(self, frame: bytes) -> None:
         """Send an Ethernet frame; an interface that is down sends nothing."""
         with contextlib.suppress(OSError):
             self.arp.sendto(frame, (self.name, struct.unpack("!H", frame[12:14])[0]))
 
-    def announce(self, address: str) -> None:
-        """Tell everybody that the address is here."""
-        for frame in frames.announcement(address, self.mac):
+    def announce(self, address: str, mac: bytes) -> None:
+        """Tell everybody that the address is at `mac`, and that here."""
+        for frame in frames.announcement(address, mac):
             self.send(frame)
 
     def sightings(self) -> Iterable[Sighting]:
@@ -108,13 +107,19 @@ class Interface:
     def _ask(self, what: int) -> bytes:
         return fcntl.ioctl(self._asking, what, struct.pack("=16s24x", self.name.encode()))
 
-    def _change(self, command: str, address: IPv4Interface | IPv6Interface, **more: object) -> None:
-        try:
-            self._netlink.addr(
-                command, index=self.index, address=address.ip.compressed, prefixlen=address.network.prefixlen, **more
-            )
-        except NetlinkError as error:
-            raise OSError(error.code, os.strerror(error.code).lower()) from None
+
+def change_address(
+    netlink: IPRoute, index: int, command: str, address: IPv4Interface | IPv6Interface, flags: int = 0
+) -> None:
+    """Add (or renew, "replace") or remove ("del") an address; an added one has LIFETIME. Raises OSError."""
+    more: dict[str, int] = {}
+    if command == "replace":
+        flags |= _NO_DAD if address.version == 6 else 0
+        more = {"preferred_lft": LIFETIME, "valid_lft": LIFETIME} | ({"IFA_FLAGS": flags} if flags else {})
+    try:
+        netlink.addr(command, index=index, address=address.ip.compressed, prefixlen=address.network.prefixlen, **more)
+    except NetlinkError as error:
+        raise OSError(error.code, os.strerror(error.code).lower()) from None
 
 
 def router(netlink: IPRoute, interface: Interface) -> str | None:

@@ -48,6 +48,7 @@ from gateway.heartbeat.node import (
 )
 from gateway.heartbeat.privileges import hurry, keep_network_rights
 from gateway.heartbeat.status import Listener
+from gateway.heartbeat.virtual_mac import VirtualMac
 
 log = logging.getLogger("gateway.heartbeat")
 
@@ -85,6 +86,8 @@ class Lane:
 
     shared: SharedAddress
     interface: Interface
+    """Where its neighbours are."""
+    home: Interface | VirtualMac
     slot: int
     up: bool = False
     resources: tuple[Resource, ...] = ()
@@ -144,6 +147,7 @@ class Heartbeat:
             shared.ip: Lane(
                 shared,
                 self._interfaces[shared.interface],
+                self._home(shared),
                 slot,
                 resources=tuple(resource for resource in cluster.resources if resource.on == shared.ip),
             )
@@ -162,7 +166,7 @@ class Heartbeat:
         self._stopping = False
         self._done = False
         for lane in self._lanes.values():  # what an earlier life may have left
-            lane.interface.remove(lane.shared.address)
+            lane.home.remove(lane.shared.address)
         self._deadlines, self.fence = self._raise_fence()
         self._guardian = self._start_guardian()
         self._find_router()
@@ -179,6 +183,11 @@ class Heartbeat:
 
     # ------------------------------------------------------------------------------------------------------ beginning
 
+    def _home(self, shared: SharedAddress) -> Interface | VirtualMac:
+        below = self._interfaces[shared.interface]
+        number = shared.virtual_mac
+        return VirtualMac(below, shared.address.version, number, self._netlink) if number is not None else below
+
     def _raise_fence(self) -> tuple[Deadlines, str]:
         """The deadlines, in the kernel if it can; and how that went, for the status."""
         try:
@@ -194,7 +203,7 @@ class Heartbeat:
     def _start_guardian(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         cluster = self._cluster
-        wards = [Ward(lane.shared, lane.slot) for lane in self._lanes.values()]
+        wards = [Ward(lane.shared, lane.slot, lane.home.index) for lane in self._lanes.values()]
         programs = {cluster.fence, cluster.on_takeover, cluster.on_release, *(item.run for item in cluster.resources)}
         pid = os.fork()
         if pid == 0:
@@ -284,6 +293,9 @@ class Heartbeat:
         self._stopping = True
 
     def _leave(self) -> None:
+        for lane in self._lanes.values():
+            if isinstance(lane.home, VirtualMac):
+                lane.home.close()
         for name, interface in self._interfaces.items():
             fence.detach(self._netlink, interface.index)
             log.info("nothing shared is left on %s", name)
@@ -392,7 +404,7 @@ class Heartbeat:
             self.node.refuse(ip, f"{lane.contender} answers for it", clock())
             return
         try:
-            lane.interface.add(lane.shared.address)
+            lane.home.add(lane.shared.address)
         except OSError as error:
             self.node.refuse(ip, f"cannot be added to {lane.interface.name}: {error.strerror}", clock())
             return
@@ -426,16 +438,16 @@ class Heartbeat:
     def _announce(self, lane: Lane) -> Job:
         for pause in BURST:
             yield pause
-            lane.interface.announce(lane.shared.ip)
+            lane.interface.announce(lane.shared.ip, lane.home.mac)
         while True:
             yield AGAIN
-            lane.interface.announce(lane.shared.ip)
+            lane.interface.announce(lane.shared.ip, lane.home.mac)
 
     def _defend(self, lane: Lane) -> Job:
         """Announce again: somebody may have heard of another owner."""
         for pause in BURST[:4]:
             yield pause
-            lane.interface.announce(lane.shared.ip)
+            lane.interface.announce(lane.shared.ip, lane.home.mac)
 
     def _monitor(self, lane: Lane, resource: Resource) -> Job:
         failures = 0
@@ -472,7 +484,7 @@ class Heartbeat:
 
     def _take_down(self, lane: Lane, *, keep_jobs: bool = False) -> None:
         self._deadlines.set(lane.slot, 0.0)
-        lane.interface.remove(lane.shared.address)
+        lane.home.remove(lane.shared.address)
         lane.up = False
         if not keep_jobs:
             self._jobs.cancel(lane.shared.ip)
@@ -483,7 +495,7 @@ class Heartbeat:
             if lane.up and now - lane.renewed >= interfaces.RENEW:
                 lane.renewed = now
                 try:
-                    lane.interface.add(lane.shared.address)
+                    lane.home.add(lane.shared.address)
                 except OSError as error:
                     self.node.refuse(lane.shared.ip, f"cannot be kept on {lane.interface.name}: {error}", now)
 
@@ -579,7 +591,7 @@ def _settings(me: str, cluster: Cluster) -> Settings:
     nodes = tuple(cluster.nodes)
     lease = cluster.heartbeat.dead_after
     shared = tuple(Shared(item.ip, _order(nodes, item.prefer), failback=item.failback) for item in cluster.addresses)
-    agreed = json.dumps([sorted(nodes), cluster.witness is not None, lease, sorted(item.address for item in shared)])
+    agreed = json.dumps([sorted(nodes), cluster.witness is not None, lease, sorted(map(_described, cluster.addresses))])
     return Settings(
         me,
         nodes,
@@ -589,6 +601,11 @@ def _settings(me: str, cluster: Cluster) -> Settings:
         lease,
         hashlib.sha256(agreed.encode()).digest()[:8],
     )
+
+
+def _described(shared: SharedAddress) -> str:
+    """What all nodes must agree on about an address."""
+    return shared.ip if shared.virtual_mac is None else f"{shared.ip} virtual_mac {shared.virtual_mac}"
 
 
 def _order(nodes: tuple[str, ...], first: str | None) -> tuple[str, ...]:

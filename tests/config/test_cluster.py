@@ -55,6 +55,17 @@ def test_defaults(tmp_path: Path) -> None:
         ("  heartbeat: {links: [{udp: 694, »baud: 9600}]}", "baud does not go with udp"),
         ("  heartbeat: {links: [{multicast: »10.0.0.1}]}", "10.0.0.1 is not an IPv4 multicast group"),
         ("  resources: [{name: a, run: /bin/a, with: »192.0.2.77}]", "192.0.2.77 is not one of addresses"),
+        (
+            "  addresses: [{address: 192.0.2.10/24, interface: eth0, virtual_mac: »256}]",
+            "expected a number from 1 to 255, or true",
+        ),
+        (
+            """\
+  addresses:
+  - {address: 192.0.2.10/24, interface: eth0, virtual_mac: true}
+  - {address: 192.0.2.11/24, interface: eth1, virtual_mac: »10}""",
+            "another address has virtual_mac 10",
+        ),
         ("  on_takeover: »tell-us", "expected the absolute path of a program"),
         ("  witness: {»etcd: http://10.0.0.1}", "etcd cannot be the witness"),
         ("  witness: {»dsik: /dev/sdb}", "a witness is an address or {disk: /dev/...}, not dsik"),

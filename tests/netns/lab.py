@@ -94,7 +94,7 @@ class Host:
 
     def has(self, address: str = VIP) -> bool:
         """Whether the address is up here."""
-        return f" {address}/" in self.run("ip", "addr", "show", "dev", "eth0")
+        return f" {address}/" in self.run("ip", "addr", "show")
 
 
 class Gateway(Host):
@@ -303,7 +303,7 @@ class Watch:
         )
         for process in (self._client, self._capture):
             assert process.stdout is not None
-            assert process.stdout.readline() == b"ready\n"
+            assert process.stdout.readline(), "it ended early"
 
     def __enter__(self) -> Self:
         return self
@@ -317,13 +317,21 @@ class Watch:
                 if pipe is not None:
                     pipe.close()
 
+    def wait_for(self, node: str) -> None:
+        """Until that node has answered."""
+        assert self._client.stdout is not None
+        line = b""
+        while line != f"{node}\n".encode():
+            line = self._client.stdout.readline()
+            assert line, f"the clients ended before {node} answered"
+
     def finish(self) -> "Seen":
         """Stop; what was seen."""
         results = []
         for process in (self._client, self._capture):
             process.send_signal(signal.SIGTERM)
             assert process.stdout is not None
-            results.append(json.loads(process.stdout.read()))
+            results.append(json.loads(process.stdout.read().splitlines()[-1]))
             process.wait()
         return Seen(*results)
 

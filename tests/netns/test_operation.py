@@ -107,6 +107,26 @@ def test_a_gateway_whose_worker_is_stuck_gives_its_address_away(pair):
     os.kill(worker, signal.SIGCONT)
 
 
+def test_a_gateway_whose_backends_are_out_of_reach_gives_its_address_away(pair):
+    pair.client.start(PYTHON, "-m", "http.server", "9001", "--bind", pair.client.address)
+    server = f"{pair.client.address}:9001"
+    check = {"tcp": True, "interval": "200ms", "timeout": "200ms", "fall": 2, "rise": 2}
+    pair.boot(backends={"app": {"servers": [server], "check": check}})
+    gw1, gw2 = pair.gateways
+    with Watch(pair) as watch:
+        gw1.run("nft", "add table ip cut; add chain ip cut out { type filter hook output priority 0; }")
+        gw1.run("nft", "add rule ip cut out tcp dport 9001 drop")
+        watch.wait_for("gw2")
+        seen = watch.finish()
+    assert seen.outage < BOUND
+    assert seen.speakers() == ["gw1", "gw2"]
+    assert any("gw2 is fitter" in entry["what"] for entry in gw1.ask()["history"])
+    lost = gw1.ask()["addresses"][0]["fitness"]
+    gw1.run("nft", "delete", "table", "ip", "cut")
+    wait_for(lambda: gw1.ask()["addresses"][0]["fitness"] > lost, "gw1 to be believed again")
+    assert gw2.has()
+
+
 def test_reload_that_changes_nothing_of_the_cluster_moves_nothing(pair):
     pair.boot()
     gw1, _ = pair.gateways
