@@ -56,6 +56,11 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
+class Bequeath:
+    """A successor of the whole gateway is at work: leave what you hold to its heartbeat, and end."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """A child works by the snapshot of this version."""
 
@@ -69,7 +74,7 @@ class Discovered:
     found: Found
 
 
-Message = Apply | ReopenLog | Drain | Ready | Discovered
+Message = Apply | Bequeath | ReopenLog | Drain | Ready | Discovered
 
 
 def packed(snapshot: Snapshot) -> bytes:

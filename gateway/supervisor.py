@@ -22,7 +22,7 @@ from typing import Final
 
 from gateway import upgrade
 from gateway.board import Board
-from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready, ReopenLog, identity, packed
+from gateway.channel import Apply, Bequeath, Channel, Closed, Discovered, Drain, Ready, ReopenLog, identity, packed
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
 from gateway.explain.required import require
@@ -52,6 +52,8 @@ HOPELESS: Final = 3
 SLOWEST_RESTART: Final = 5.0
 GRACE: Final = 2.0
 """Seconds beyond `drain` until a child that does not end is killed."""
+BEQUEST: Final = 15.0
+"""Seconds that the heartbeat of an upgraded gateway has to leave its addresses to the next one, or give them away."""
 LINGER: Final = 3600.0
 """Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced: nobody waits."""
 
@@ -497,7 +499,9 @@ class Supervisor:
             news = Apply(snapshot, self._cells, sockets, tuple(listen for listen, _ in new_places), with_log)
             self._send(child, news, tuple(descriptors))
 
-    def _send(self, child: Child, message: Apply | Drain | ReopenLog, descriptors: tuple[int, ...] = ()) -> None:
+    def _send(
+        self, child: Child, message: Apply | Bequeath | Drain | ReopenLog, descriptors: tuple[int, ...] = ()
+    ) -> None:
         try:
             child.channel.send(message, descriptors)
         except Closed:
@@ -603,6 +607,11 @@ class Supervisor:
         self._stopping = True
         notify(f"MAINPID={successor.pid}")
         log.info("upgrade: pid %d has taken over; what runs here may finish", successor.pid)
+        for child in self._children.values():
+            if child.number == HEARTBEAT and not child.retiring:
+                child.retiring = True
+                child.kill_at = time.monotonic() + BEQUEST + GRACE
+                self._send(child, Bequeath())
         self._let_workers_finish(LINGER)
         self._stop_others()  # addresses, reports and checks are the successor's now
 

@@ -62,10 +62,18 @@ class _Running:
 
 
 class Guardian:
-    """Runs in its own process until the other end of `sock` is gone. `programs`: the only ones it will run."""
+    """Runs in its own process until the other end of `sock` is gone. `programs`: the only ones it will run.
+
+    `started`: what an earlier one has started and left running.
+    """
 
     def __init__(
-        self, sock: socket.socket, wards: Sequence[Ward], deadlines: Deadlines, programs: frozenset[str]
+        self,
+        sock: socket.socket,
+        wards: Sequence[Ward],
+        deadlines: Deadlines,
+        programs: frozenset[str],
+        started: Sequence[Run] = (),
     ) -> None:
         self._socket = sock
         self._wards = wards
@@ -74,7 +82,7 @@ class Guardian:
         self._seen: dict[int, float] = {}
         self._running: dict[str, _Running] = {}
         self._waiting: dict[str, list[dict[str, Any]]] = {}
-        self._started: dict[str, dict[str, Any]] = {}
+        self._started: dict[str, dict[str, Any]] = {run.program: json.loads(encode(0, run)) for run in started}
         self._netlink = IPRoute()
 
     def run(self) -> None:

@@ -28,12 +28,12 @@ class Promises:
     """A voter's memory. `silent_until`: it promises nothing before: an earlier life of it may have."""
 
     def __init__(self, silent_until: float) -> None:
-        self._silent_until = silent_until
+        self.silent_until = silent_until
         self._promises: dict[str, _Promise] = {}
 
     def ask(self, vote: Vote, lease: float, now: float) -> bool:
         """Promise `vote.address` to its candidate for `lease` seconds, unless another has it; whether it is so."""
-        if now < self._silent_until:
+        if now < self.silent_until:
             return False
         promise = self._promises.get(vote.address)
         if promise is None or now >= promise.until:
@@ -56,6 +56,16 @@ class Promises:
             and vote.sequence > promise.vote.sequence
         ):
             del self._promises[vote.address]
+
+    def given(self) -> Iterator[tuple[Vote, float]]:
+        """Every promise, and until when it binds."""
+        for promise in self._promises.values():
+            yield promise.vote, promise.until
+
+    def adopt(self, silent_until: float, given: Collection[tuple[Vote, float]]) -> None:
+        """Go on with what another process of this node has promised."""
+        self.silent_until = silent_until
+        self._promises = {vote.address: _Promise(vote, until) for vote, until in given}
 
     def standing(self, now: float) -> Iterator[Vote]:
         """The promises that bind."""

@@ -6,7 +6,7 @@ Within one life of a process its sequence numbers only grow; what is not above t
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -100,6 +100,19 @@ class Membership:
     def sent_at(self, sequence: int) -> float | None:
         """When the own beat `sequence` was sent, if that is still known."""
         return self._sent.get(sequence)
+
+    def sent(self) -> list[tuple[int, float]]:
+        """Own beats and when they were sent, as far as that is known."""
+        return list(self._sent.items())
+
+    def adopt(self, incarnation: int, sequence: int, sent: Mapping[int, float], peers: Collection[Peer]) -> None:
+        """Go on for another process of this node. Raises KeyError: a peer that is none of the expected."""
+        self._incarnation, self._sequence = incarnation, sequence
+        self._sent = OrderedDict(sent)
+        for peer in peers:
+            if peer.name not in self.peers:
+                raise KeyError(peer.name)
+            self.peers[peer.name] = peer
 
     def echoes(self, now: float) -> tuple[Echo, ...]:
         """What to tell the others about having heard them."""

@@ -159,9 +159,9 @@ class Node:
         self.holdings = {shared.address: Holding(shared) for shared in settings.addresses}
         others = [name for name in settings.voters if name != settings.node]
         self.membership = Membership(settings.node, incarnation, settings.lease, others)
-        self._incarnation = incarnation
+        self.incarnation = incarnation
         self._settled = now + settings.lease
-        self._promises = Promises(self._settled)
+        self.promises = Promises(self._settled)
         self._stopping = False
         self._urgent = False
         self._last_sent = NEVER
@@ -386,7 +386,7 @@ class Node:
         holding.until = NEVER
         holding.better = None
         holding.votes.clear()
-        self._promises.release(self._own_vote(holding, self.membership.sequence + 1))
+        self.promises.release(self._own_vote(holding, self.membership.sequence + 1))
         self._urgent = True
 
     def _step(self, holding: Holding, event: Event, reason: str, victim: str | None = None) -> None:
@@ -422,13 +422,13 @@ class Node:
         for claim in beat.claims:
             vote = Vote(claim.address, beat.node, beat.incarnation, beat.sequence)
             if claim.stake is Stake.IDLE:
-                self._promises.release(vote)
+                self.promises.release(vote)
             else:
-                self._promises.ask(vote, beat.lease, now)
+                self.promises.ask(vote, beat.lease, now)
 
     def _count_votes(self, beat: Beat) -> None:
         for vote in beat.votes:
-            if vote.candidate != self.settings.node or vote.incarnation != self._incarnation:
+            if vote.candidate != self.settings.node or vote.incarnation != self.incarnation:
                 continue
             holding = self.holdings.get(vote.address)
             sent = self.membership.sent_at(vote.sequence)
@@ -437,7 +437,7 @@ class Node:
             holding.votes[beat.node] = max(sent, holding.votes.get(beat.node, NEVER))
 
     def _own_vote(self, holding: Holding, sequence: int) -> Vote:
-        return Vote(holding.shared.address, self.settings.node, self._incarnation, sequence)
+        return Vote(holding.shared.address, self.settings.node, self.incarnation, sequence)
 
     def _send(self, now: float) -> None:
         sequence = self.membership.stamp(now)
@@ -446,12 +446,12 @@ class Node:
             if holding.stake is Stake.IDLE:
                 continue
             asking = True
-            if self._promises.ask(self._own_vote(holding, sequence), self.settings.lease, now):
+            if self.promises.ask(self._own_vote(holding, sequence), self.settings.lease, now):
                 holding.votes[self.settings.node] = now
         settings = self.settings
         beat = Beat(
             node=settings.node,
-            incarnation=self._incarnation,
+            incarnation=self.incarnation,
             sequence=sequence,
             lease=settings.lease,
             interval=settings.interval,
@@ -460,7 +460,7 @@ class Node:
             digest=settings.digest,
             echoes=self.membership.echoes(now),
             claims=tuple(self._claims()),
-            votes=tuple(self._promises.standing(now)),
+            votes=tuple(self.promises.standing(now)),
         )
         self.actions.append(Send(beat))
         self._urgent = False

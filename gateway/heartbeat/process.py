@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import hashlib
-import itertools
 import json
 import logging
 import os
@@ -20,13 +19,14 @@ from typing import Any, Final
 from pyroute2 import IPRoute
 
 from gateway.board import DOWN, Board
-from gateway.channel import Apply, Channel, Closed, Drain, Ready
+from gateway.channel import Apply, Bequeath, Channel, Closed, Drain, Ready
 from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.config.snapshot import Snapshot
-from gateway.heartbeat import fence, frames, health, interfaces, links, status
+from gateway.heartbeat import estate, fence, frames, health, interfaces, links, status, succession
 from gateway.heartbeat.beat import BadBeat, Codec, Standing
 from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.disk import Disk
+from gateway.heartbeat.estate import BadEstate
 from gateway.heartbeat.fence import Deadlines, NoFence
 from gateway.heartbeat.guardian import Guardian, Ward, clock, encode
 from gateway.heartbeat.interfaces import Interface, NoInterface
@@ -46,8 +46,10 @@ from gateway.heartbeat.node import (
     Shared,
     Take,
 )
+from gateway.heartbeat.ownership import State
 from gateway.heartbeat.privileges import hurry, keep_network_rights
 from gateway.heartbeat.status import Listener
+from gateway.heartbeat.succession import Legacy, Orphaned
 from gateway.heartbeat.virtual_mac import VirtualMac
 
 log = logging.getLogger("gateway.heartbeat")
@@ -63,6 +65,8 @@ LOOK: Final = 0.1
 ROUTER_PATIENCE: Final = 3.0
 CONTEST: Final = 3.0
 """Seconds for which a duplicate of an address may answer before the takeover is given up."""
+HEIR: Final = 10.0
+"""Seconds that the heartbeat of an upgraded gateway has to come for what this one holds."""
 HISTORY: Final = 200
 
 
@@ -103,29 +107,12 @@ def run(inherited: Inheritance) -> None:
     if cluster is None:
         raise CannotStart("there is no cluster in the site file")
     try:
-        lock = _only_one(inherited.snapshot.site.node)
         heartbeat = Heartbeat(inherited, cluster)
-    except (NoLink, NoInterface, OSError) as error:
+    except Orphaned:
+        raise CannotStart("the supervisor is gone") from None
+    except (NoLink, NoInterface, BadEstate, OSError) as error:
         raise CannotStart(str(error)) from None
     heartbeat.run()
-    lock.close()
-
-
-def _only_one(node: str) -> socket.socket:
-    """Wait until no other process is this node: after an upgrade, the predecessor's is for a moment."""
-    lock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    parent = os.getppid()
-    for i in itertools.count():
-        try:
-            lock.bind(f"\0gateway-heartbeat-{node}")
-            return lock
-        except OSError:
-            if i == 0:
-                log.info("waiting for another process that is %s", node)
-        if os.getppid() != parent:
-            raise CannotStart("the supervisor is gone")
-        time.sleep(0.02)
-    raise AssertionError
 
 
 class Heartbeat:
@@ -137,12 +124,31 @@ class Heartbeat:
         self._snapshot = inherited.snapshot
         self._cluster = cluster
         site = inherited.snapshot.site
-        self._codec = Codec(inherited.snapshot.files[cluster.key_file].strip())
+        key = inherited.snapshot.files[cluster.key_file].strip()
+        self._codec = Codec(key)
         self._selector = selectors.DefaultSelector()
-        self._links = links.open_all(cluster, site.node, self._codec)
         self._netlink = IPRoute()
         names = dict.fromkeys(shared.interface for shared in cluster.addresses)
         self._interfaces = {name: Interface(name, self._netlink) for name in names}
+        self._jobs = Jobs(self._start_program)
+        self.counters: Counter[str] = Counter()
+        self.takeovers: Counter[str] = Counter()
+        self.history: deque[tuple[float, str, str]] = deque(maxlen=HISTORY)
+        self._damper = Damper(0)
+        self._health = health.Health(0, "starting")
+        self._looked = float("-inf")
+        self._router: tuple[Interface, str, str] | None = None
+        self._router_seen = clock()
+        self._stopping = False
+        self._leave_by: float | None = None
+        """Until when a successor may come for what this process holds."""
+        self._left = False
+        self._done = False
+        self._find_router()
+        hurry()
+        # From here to the first beat it has to be quick: a predecessor may have left addresses, and their leases run.
+        self._door, self._legacy = succession.enter(site.node, estate.terms(site.node, cluster, key))
+        self._links = links.open_all(cluster, site.node, self._codec)
         self._lanes = {
             shared.ip: Lane(
                 shared,
@@ -153,26 +159,12 @@ class Heartbeat:
             )
             for slot, shared in enumerate(cluster.addresses)
         }
-        self._jobs = Jobs(self._start_program)
-        self.counters: Counter[str] = Counter()
-        self.takeovers: Counter[str] = Counter()
-        self.history: deque[tuple[float, str, str]] = deque(maxlen=HISTORY)
-        self._damper = Damper(0)
-        self._health = health.Health(0, "starting")
-        self._looked = float("-inf")
-        self._router: tuple[Interface, str, str] | None = None
-        self._router_seen = clock()
-        self._draining = False
-        self._stopping = False
-        self._done = False
-        for lane in self._lanes.values():  # what an earlier life may have left
-            lane.home.remove(lane.shared.address)
+        for ip, lane in self._lanes.items():  # what an earlier life may have left
+            if self._legacy is None or ip not in self._legacy.estate["holdings"]:
+                lane.home.remove(lane.shared.address)
         self._deadlines, self.fence = self._raise_fence()
         self._guardian = self._start_guardian()
-        self._find_router()
-        self.doubts = self._doubts()
         self._listener = Listener(site.admin.sockets / "heartbeat.sock", self._selector, self._command)
-        hurry()
         disks = [link for link in self._links if isinstance(link, Disk)]
         for disk in disks:  # after the fork, which threads do not survive
             disk.start()
@@ -180,18 +172,41 @@ class Heartbeat:
         for disk in disks:
             disk.go()
         self.node = Node(_settings(site.node, cluster), secrets.randbits(63), clock())
+        if self._legacy is not None:
+            self._take_over(self._legacy)
+        self.doubts = self._doubts()
 
     # ------------------------------------------------------------------------------------------------------ beginning
 
     def _home(self, shared: SharedAddress) -> Interface | VirtualMac:
         below = self._interfaces[shared.interface]
         number = shared.virtual_mac
-        return VirtualMac(below, shared.address.version, number, self._netlink) if number is not None else below
+        if number is None:
+            return below
+        keep = self._legacy is not None
+        return VirtualMac(below, shared.address.version, number, self._netlink, keep=keep)
+
+    def _take_over(self, legacy: Legacy) -> None:
+        """Go on where the process before this one has stopped."""
+        estate.adopt(self.node, legacy.estate, self._codec)
+        about = legacy.estate["process"]
+        self.counters.update(about["counters"])
+        self.takeovers.update(about["takeovers"])
+        self.history.extend((at, what, text) for at, what, text in about["history"])
+        for ip, names in about["started"].items():
+            lane = self._lanes[ip]
+            lane.up = True
+            lane.started = [resource for resource in lane.resources if resource.name in names]
+            self._jobs.add(ip, self._repeat(lane), clock())
+            for resource in lane.started:
+                if resource.monitor:
+                    self._jobs.add(ip, self._monitor(lane, resource), clock())
+        self._note(self.node.settings.node, "another process goes on")
 
     def _raise_fence(self) -> tuple[Deadlines, str]:
         """The deadlines, in the kernel if it can; and how that went, for the status."""
         try:
-            deadlines = Deadlines.create()
+            deadlines = Deadlines.create() if self._legacy is None else Deadlines(self._legacy.deadlines)
             for name, interface in self._interfaces.items():
                 slots = {ip: lane.slot for ip, lane in self._lanes.items() if lane.shared.interface == name}
                 fence.attach(self._netlink, interface.index, slots, deadlines)
@@ -204,6 +219,8 @@ class Heartbeat:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         cluster = self._cluster
         wards = [Ward(lane.shared, lane.slot, lane.home.index) for lane in self._lanes.values()]
+        left = self._legacy.estate["process"]["started"] if self._legacy is not None else {}
+        running = [self._resource(item, "start") for item in cluster.resources if item.name in left.get(item.on, ())]
         programs = {cluster.fence, cluster.on_takeover, cluster.on_release, *(item.run for item in cluster.resources)}
         pid = os.fork()
         if pid == 0:
@@ -217,7 +234,7 @@ class Heartbeat:
                     link.close()
                 Path("/proc/self/comm").write_text("gw-guardian")
                 hurry()
-                Guardian(theirs, wards, self._deadlines, frozenset(filter(None, programs))).run()
+                Guardian(theirs, wards, self._deadlines, frozenset(filter(None, programs)), running).run()
                 ended = 0
             except BaseException:
                 log.exception("the guardian ends")
@@ -261,6 +278,7 @@ class Heartbeat:
                 self._selector.register(sock, selectors.EVENT_READ, lambda interface=interface: self._sight(interface))
         self._selector.register(self._channel, selectors.EVENT_READ, self._hear)
         self._selector.register(self._guardian, selectors.EVENT_READ, self._hear_guardian)
+        self._door.watch(self._selector)
         self._channel.send(Ready(self._snapshot.version))
         if self._router is not None:
             self._jobs.add("router", self._watch_router(), clock())
@@ -286,19 +304,43 @@ class Heartbeat:
         self._jobs.tick(now)
         self._renew(now)
         self._act()
+        if self._leave_by is not None:
+            self._bequeath(now)
         if self._stopping and self.node.done and not len(self._jobs):
             self._done = True
 
     def _terminate(self, *_: object) -> None:
         self._stopping = True
 
+    def _bequeath(self, now: float) -> None:
+        """Leave everything to the process that waits for it, at a moment when nothing is under way."""
+        owned = [ip for ip, holding in self.node.holdings.items() if holding.state is State.OWNER]
+        lanes = [self._lanes[ip] for ip in owned]
+        settled = all(lane.up and len(lane.started) == len(lane.resources) for lane in lanes) and all(
+            lane.up == (ip in owned) for ip, lane in self._lanes.items()
+        )
+        leaving = any(holding.leaving for holding in self.node.holdings.values())
+        if self._door.has_heir and settled and not leaving:
+            self._leave_by = None
+            left = estate.leave(self.node, self._codec)
+            left["process"] = {
+                "started": {lane.shared.ip: [resource.name for resource in lane.started] for lane in lanes},
+                "counters": self.counters,
+                "takeovers": self.takeovers,
+                "history": list(self.history),
+            }
+            self._left = self._door.leave(left, self._deadlines.descriptor)
+            self._done = self._left
+        elif not self._door.refused and now < (self._leave_by or now):
+            return
+        if not self._left:
+            self._leave_by = None
+            self._stopping = True
+            self.node.stop(now)
+
     def _leave(self) -> None:
-        for lane in self._lanes.values():
-            if isinstance(lane.home, VirtualMac):
-                lane.home.close()
-        for name, interface in self._interfaces.items():
-            fence.detach(self._netlink, interface.index)
-            log.info("nothing shared is left on %s", name)
+        if not self._left:
+            self._clean()
         with contextlib.suppress(OSError):
             self._guardian.setblocking(True)  # noqa: FBT003 - the socket module's own signature
             self._guardian.send(b"bye")
@@ -306,6 +348,15 @@ class Heartbeat:
         self._listener.close()
         for link in self._links:
             link.close()
+
+    def _clean(self) -> None:
+        self._door.close()
+        for lane in self._lanes.values():
+            if isinstance(lane.home, VirtualMac):
+                lane.home.close()
+        for name, interface in self._interfaces.items():
+            fence.detach(self._netlink, interface.index)
+            log.info("nothing shared is left on %s", name)
 
     def _read(self, link: Link) -> None:
         for data in link.receive():
@@ -344,6 +395,8 @@ class Heartbeat:
                 case Apply():
                     self._snapshot = message.snapshot
                     self._channel.send(Ready(self._snapshot.version))
+                case Bequeath():
+                    self._leave_by = clock() + HEIR
                 case Drain(seconds):
                     if seconds:
                         self.node.set_standing(Standing.STANDBY, clock())
@@ -439,6 +492,9 @@ class Heartbeat:
         for pause in BURST:
             yield pause
             lane.interface.announce(lane.shared.ip, lane.home.mac)
+        yield from self._repeat(lane)
+
+    def _repeat(self, lane: Lane) -> Job:
         while True:
             yield AGAIN
             lane.interface.announce(lane.shared.ip, lane.home.mac)

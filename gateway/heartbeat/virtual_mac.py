@@ -31,18 +31,19 @@ _SETTINGS_BELOW: Final = {"ipv4/conf/{}/arp_ignore": "1", "ipv4/conf/{}/arp_anno
 class VirtualMac:
     """Where one address with a virtual hardware address lives. Made as root; needs CAP_NET_ADMIN afterwards."""
 
-    def __init__(self, below: Interface, version: int, number: int, netlink: IPRoute) -> None:
-        """Make the interface, or take over that of an earlier life. Raises NoInterface."""
+    def __init__(self, below: Interface, version: int, number: int, netlink: IPRoute, *, keep: bool = False) -> None:
+        """Make the interface anew; `keep`: go on with the one that is there. Raises NoInterface."""
         self.name = f"vmac{number}v{version}"
         self._netlink = netlink
         text = f"{_PREFIX[version]}:{number:02x}"
         self.mac = bytes.fromhex(text.replace(":", ""))
-        with contextlib.suppress(NetlinkError):
-            netlink.link("del", ifname=self.name)
         try:
-            netlink.link(
-                "add", ifname=self.name, kind="macvlan", link=below.index, macvlan_mode="private", address=text
-            )
+            if not keep:
+                for index in netlink.link_lookup(ifname=self.name):
+                    netlink.link("del", index=index)
+                netlink.link(
+                    "add", ifname=self.name, kind="macvlan", link=below.index, macvlan_mode="private", address=text
+                )
             (self.index,) = netlink.link_lookup(ifname=self.name)
         except (NetlinkError, ValueError) as error:
             raise NoInterface(f"no virtual hardware address on {below.name}: {error}") from None

@@ -5,11 +5,13 @@ stopped or killed. After every event the simulator looks whether two hosts would
 """
 
 import heapq
+import json
 import random
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+from gateway.heartbeat import estate
 from gateway.heartbeat.beat import Beat, Codec, Standing
 from gateway.heartbeat.disk_witness import DiskWitness
 from gateway.heartbeat.membership import Refused
@@ -32,6 +34,7 @@ from gateway.heartbeat.witness import Witness
 VIP = "192.0.2.10"
 OTHER = "192.0.2.11"
 LINKS = ("a", "b")
+CODEC = Codec(b"0123456789abcdef")
 
 
 class TwoOwners(AssertionError):
@@ -98,6 +101,10 @@ class Host:
         for address in self.kernel:
             self.node.set_fitness(address, self.fitness, "serving", self.clock())
         self.work()
+        self.begin()
+
+    def begin(self) -> None:
+        """The loops of a process that has just been made."""
         self.later(0.0, self.tick)
         if self.cluster.with_disk:
             others = [i for i, name in enumerate(self.cluster.names) if name != self.name]
@@ -109,6 +116,30 @@ class Host:
         """The node, of a host that has one."""
         assert self.node is not None
         return self.node
+
+    def upgrade(self) -> None:
+        """Another process goes on with what this one leaves, if nothing is under way; the kernel notices nothing."""
+        node = self.node
+        if node is None or self.frozen or any(holding.leaving for holding in node.holdings.values()):
+            return
+        if any(kernel.up != (node.holdings[a].state is State.OWNER) for a, kernel in self.kernel.items()):
+            return
+        left = json.loads(json.dumps(estate.leave(node, CODEC)))
+        self.kill()
+        life = self.life
+
+        def go_on() -> None:
+            if self.life != life:
+                return
+            self.node = Node(self.cluster.settings(self.name), self.cluster.random.getrandbits(63), self.clock())
+            estate.adopt(self.node, left, CODEC)
+            self.cluster.upgrades += 1
+            for address in self.kernel:
+                self.node.set_fitness(address, self.fitness, "serving", self.clock())
+            self.work()
+            self.begin()
+
+        self.cluster.at(self.cluster.now + self.cluster.random.choice((0.005, 0.02, 0.3)), go_on)
 
     def kill(self) -> None:
         self.life += 1
@@ -269,6 +300,7 @@ class Cluster:
         self.weather = Weather()
         self.stumble = 0.0
         self.refused = 0
+        self.upgrades = 0
         self.codec: Codec | None = None
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -379,7 +411,9 @@ class Cluster:
 
     def _disturb_host(self, host: Host) -> None:
         chance = self.random
-        match chance.randrange(6):
+        match chance.randrange(7):
+            case 6:
+                host.upgrade()
             case 0 | 1:
                 host.kill()
                 if chance.random() < 0.8:

@@ -162,6 +162,20 @@ def test_one_of_two_links_cut_moves_nothing():
     assert [name for _, name in cluster.owner[VIP]] == [None, "gw1"]
 
 
+@pytest.mark.parametrize("disk", [True, False])
+def test_an_upgrade_moves_nothing_and_nobody_notices(disk):
+    for seed in range(20):
+        cluster = Cluster(seed, disk=disk)
+        cluster.run(3.0)
+        for name in ("gw1", "gw2", "gw1"):
+            cluster.hosts[name].upgrade()
+            cluster.run(1.0)
+        assert [name for _, name in cluster.owner[VIP]] == [None, "gw1"], f"seed {seed}"
+        assert cluster.upgrades == 3
+        cluster.hosts["gw1"].kill()
+        assert cluster.run(2.0, partial(follows, cluster))
+
+
 def test_frozen_owner_has_nothing_when_it_wakes_up():
     cluster = Cluster(4)
     cluster.run(3.0)

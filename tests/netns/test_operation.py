@@ -243,16 +243,43 @@ for _ in range(3000):
     assert gw1.ask()["addresses"][0]["state"] == "owner"
 
 
-def test_an_upgrade_moves_the_address_and_both_go_on(pair):
-    pair.boot()
+def test_an_upgrade_keeps_the_address(pair):
+    cluster = pair.cluster()
+    mailer = script(pair.gateways[0], "mailer")
+    script(pair.gateways[1], "mailer")
+    cluster["resources"] = [{"name": "mailer", "run": mailer, "with": VIP, "monitor": "200ms"}]
+    pair.boot(cluster)
     gw1, gw2 = pair.gateways
-    old = min(gw1.pids())
+    old, (heartbeat,) = min(gw1.pids()), gw1.pids("gw-heartbeat")
     with Watch(pair) as watch:
         os.kill(old, signal.SIGUSR2)
-        wait_for(gw2.has, "gw2 to have the address")
+        wait_for(lambda: heartbeat not in gw1.pids(), "the old heartbeat to end")
+        wait_for(lambda: old not in gw1.pids(), "the old gateway to end")
+        count = len(calls(gw1))
+        wait_for(lambda: len(calls(gw1)) > count + 1, "the resource to be monitored")
+        seen = watch.finish()
+    assert gw1.has()
+    assert seen.outage < BOUND
+    assert seen.speakers() == ["gw1"]
+    assert any("another process goes on" in entry["what"] for entry in gw1.ask()["history"])
+    assert {call[1] for call in calls(gw1)} == {"start", "monitor"}
+    assert [call[1] for call in calls(gw1)].count("start") == 1
+    assert not [entry for entry in gw2.ask()["history"] if "dead" in entry["what"]]
+    assert gw1.ask()["takeovers"] == {VIP: 1, VIP6: 1}
+    gw1.signal_all(signal.SIGKILL)  # it is an owner like any other
+    wait_for(gw2.has, "gw2 to have the address")
+
+
+def test_an_upgrade_to_another_cluster_gives_the_address_away(pair):
+    pair.boot()
+    gw1, _ = pair.gateways
+    old = min(gw1.pids())
+    with Watch(pair) as watch:
+        gw1.write({**pair.cluster(), "on_takeover": "/bin/true"})
+        os.kill(old, signal.SIGUSR2)
+        watch.wait_for("gw2")
         wait_for(lambda: old not in gw1.pids(), "the old gateway to end")
         wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "the new heartbeat of gw1")
-        time.sleep(0.3)
         seen = watch.finish()
     assert seen.outage < BOUND
     assert seen.speakers() == ["gw1", "gw2"]

@@ -1,0 +1,98 @@
+"""What one heartbeat process leaves to the next on the same node, when the gateway is upgraded: it goes on as the same.
+
+The successor has the incarnation, the sequence numbers, the promises given and the votes held, all by the clock of the
+machine; the deadlines in the kernel (fence.py) come along as a descriptor. So nobody else notices, and what was
+promised stays so. The two may be of different versions: hence JSON with a format number.
+"""
+
+import hashlib
+from typing import Any, Final
+
+from gateway.config.cluster import Cluster
+from gateway.heartbeat.beat import BadBeat, Codec, Standing, Vote
+from gateway.heartbeat.membership import Link, Peer
+from gateway.heartbeat.node import Node
+from gateway.heartbeat.ownership import State
+
+FORMAT: Final = 1
+MAX_BYTES: Final = 1 << 18
+
+
+class BadEstate(Exception):
+    """What was left cannot be used; the text says why."""
+
+
+def terms(node: str, cluster: Cluster, key: bytes) -> bytes:
+    """A figure for what both must have in common for the one to go on for the other."""
+    return hashlib.sha256(f"{FORMAT} {node} {cluster!r}".encode() + key).digest()
+
+
+def leave(node: Node, codec: Codec) -> dict[str, Any]:
+    """Return the state of `node`, as JSON can have it."""
+    membership = node.membership
+    return {
+        "format": FORMAT,
+        "incarnation": node.incarnation,
+        "sequence": membership.sequence,
+        "sent": membership.sent(),
+        "standing": node.standing.value,
+        "silent_until": node.promises.silent_until,
+        "promises": [[*vote, until] for vote, until in node.promises.given()],
+        "peers": [_peer(peer, codec) for peer in membership.peers.values() if peer.beat is not None],
+        "holdings": {
+            address: {
+                "state": holding.state.value,
+                "fitness": holding.fitness,
+                "reason": holding.reason,
+                "asked_from": holding.asked_from,
+                "votes": holding.votes,
+                "until": holding.until,
+                "last_owner": holding.last_owner,
+            }
+            for address, holding in node.holdings.items()
+            if holding.state is State.OWNER
+        },
+    }
+
+
+def adopt(node: Node, left: dict[str, Any], codec: Codec) -> None:
+    """Make `node`, just made, go on where the one that left this has stopped. Raises BadEstate."""
+    try:
+        if left["format"] != FORMAT:
+            raise BadEstate(f"format {left['format']} is unknown")
+        node.incarnation = left["incarnation"]
+        node.standing = Standing(left["standing"])
+        node.promises.adopt(left["silent_until"], [(Vote(*fields), until) for *fields, until in left["promises"]])
+        peers = [_adopted(described, codec) for described in left["peers"]]
+        node.membership.adopt(left["incarnation"], left["sequence"], dict(left["sent"]), peers)
+        for address, described in left["holdings"].items():
+            holding = node.holdings[address]
+            holding.state = State(described.pop("state"))
+            for name, value in described.items():
+                if name in _HOLDING:
+                    setattr(holding, name, value)
+    except (KeyError, TypeError, ValueError, BadBeat) as error:
+        raise BadEstate(f"not understood: {error!r}") from None
+
+
+_HOLDING: Final = frozenset(("fitness", "reason", "asked_from", "votes", "until", "last_owner"))
+
+
+def _peer(peer: Peer, codec: Codec) -> dict[str, Any]:
+    return {
+        "name": peer.name,
+        "beat": codec.encode(peer.beat).hex() if peer.beat is not None else "",
+        "heard": peer.heard,
+        "since": peer.since,
+        "alive": peer.alive,
+        "former": list(peer.former),
+        "links": {name: [link.sequence, link.heard, link.loss, link.delay] for name, link in peer.links.items()},
+    }
+
+
+def _adopted(described: dict[str, Any], codec: Codec) -> Peer:
+    beat = codec.decode(bytes.fromhex(described["beat"]))
+    peer = Peer(described["name"], beat.incarnation, beat, described["heard"], described["since"], described["alive"])
+    peer.former.extend(described["former"])
+    peer.links = {name: Link(*fields) for name, fields in described["links"].items()}
+    return peer
