@@ -1,7 +1,7 @@
-"""The guardian: a small child of the heartbeat process that stays root and reads nothing from the network.
+"""The guardian: a small child of the heartbeat process that reads nothing from the network.
 
 It takes addresses down when the heartbeat process is stopped or dies, and it runs the programs that the site file
-names, as the heartbeat process itself has given up the rights for that.
+names, as the heartbeat process itself has given up the rights for that. Only where there are any it stays root.
 """
 
 import contextlib

@@ -15,8 +15,8 @@ _ALL_PAGES: Final = 1  # MCL_CURRENT
 _PRIORITY: Final = 10
 
 
-def keep_network_rights(account: tuple[str, int, int] | None) -> None:
-    """Become `account` (name, uid, gid), with CAP_NET_ADMIN and CAP_NET_RAW only; None changes nobody.
+def keep_only(account: tuple[str, int, int] | None, *capabilities: int) -> None:
+    """Become `account` (name, uid, gid) with these capabilities, and never more; None changes nobody.
 
     Raises OSError.
     """
@@ -27,7 +27,7 @@ def keep_network_rights(account: tuple[str, int, int] | None) -> None:
         os.initgroups(name, gid)
         os.setgid(gid)
         os.setuid(uid)
-    wanted = 1 << NET_ADMIN | 1 << NET_RAW
+    wanted = sum(1 << capability for capability in capabilities)
     header = struct.pack("=Ii", _VERSION_3, 0)
     _check(libc.capset(header, struct.pack("=6I", wanted, wanted, 0, 0, 0, 0)))
     _check(libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))

@@ -47,7 +47,7 @@ from gateway.heartbeat.node import (
     Take,
 )
 from gateway.heartbeat.ownership import State
-from gateway.heartbeat.privileges import hurry, keep_network_rights
+from gateway.heartbeat.privileges import NET_ADMIN, NET_RAW, hurry, keep_only
 from gateway.heartbeat.status import Listener
 from gateway.heartbeat.succession import Legacy, Orphaned
 from gateway.heartbeat.virtual_mac import VirtualMac
@@ -163,12 +163,12 @@ class Heartbeat:
             if self._legacy is None or ip not in self._legacy.estate["holdings"]:
                 lane.home.remove(lane.shared.address)
         self._deadlines, self.fence = self._raise_fence()
-        self._guardian = self._start_guardian()
+        self._guardian = self._start_guardian(inherited.account)
         self._listener = Listener(site.admin.sockets / "heartbeat.sock", self._selector, self._command)
         disks = [link for link in self._links if isinstance(link, Disk)]
         for disk in disks:  # after the fork, which threads do not survive
             disk.start()
-        keep_network_rights(inherited.account)
+        keep_only(inherited.account, NET_ADMIN, NET_RAW)
         for disk in disks:
             disk.go()
         self.node = Node(_settings(site.node, cluster), secrets.randbits(63), clock())
@@ -215,13 +215,14 @@ class Heartbeat:
             return Deadlines.create_without_kernel(), f"guardian only: {reason}"
         return deadlines, "kernel"
 
-    def _start_guardian(self) -> socket.socket:
+    def _start_guardian(self, account: Account | None) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         cluster = self._cluster
         wards = [Ward(lane.shared, lane.slot, lane.home.index) for lane in self._lanes.values()]
         left = self._legacy.estate["process"]["started"] if self._legacy is not None else {}
         running = [self._resource(item, "start") for item in cluster.resources if item.name in left.get(item.on, ())]
-        programs = {cluster.fence, cluster.on_takeover, cluster.on_release, *(item.run for item in cluster.resources)}
+        named = {cluster.fence, cluster.on_takeover, cluster.on_release, *(item.run for item in cluster.resources)}
+        programs = frozenset(filter(None, named))
         pid = os.fork()
         if pid == 0:
             ended = 1
@@ -234,7 +235,10 @@ class Heartbeat:
                     link.close()
                 Path("/proc/self/comm").write_text("gw-guardian")
                 hurry()
-                Guardian(theirs, wards, self._deadlines, frozenset(filter(None, programs)), running).run()
+                guardian = Guardian(theirs, wards, self._deadlines, programs, running)
+                if not programs:  # they may need every right, and get no more than their parent has
+                    keep_only(account, NET_ADMIN)
+                guardian.run()
                 ended = 0
             except BaseException:
                 log.exception("the guardian ends")

@@ -201,9 +201,13 @@ def test_only_the_heartbeat_may_change_the_network(pair):
         (pid,) = gw1.pids(name)
         text = Path(f"/proc/{pid}/status").read_text()
         lines = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+        assert lines["CapEff"] == lines["CapPrm"]
+        if name in ("gw-heartbeat", "gw-guardian"):
+            assert lines["NoNewPrivs"] == "1"
         return int(lines["CapEff"], 16), lines["Uid"].split()[1]
 
     assert effective("gw-heartbeat") == (1 << 12 | 1 << 13, "65534")
+    assert effective("gw-guardian") == (1 << 12, "65534")
     assert effective("gw-worker-0") == (0, "65534")
     assert effective("gw-control") == (0, "65534")
 
