@@ -601,7 +601,8 @@ class Heartbeat:
     def _look(self, now: float) -> None:
         """What this node can serve, told to the node when it has changed."""
         carriers = {name: interface.works for name, interface in self._interfaces.items()}
-        if now - self._looked >= LOOK:
+        # The workers of a gateway that was upgraded end: those of the next one serve already.
+        if now - self._looked >= LOOK and self._leave_by is None:
             self._looked = now
             self._health = self._judge(now)
             self._damper.observe(self._health.value, now)
