@@ -117,8 +117,8 @@ class Host:
         assert self.node is not None
         return self.node
 
-    def upgrade(self) -> None:
-        """Another process goes on with what this one leaves, if nothing is under way; the kernel notices nothing."""
+    def upgrade(self, gap: float) -> None:
+        """Another process goes on with what this one leaves, if nothing is under way, `gap` seconds later."""
         node = self.node
         if node is None or self.frozen or any(holding.leaving for holding in node.holdings.values()):
             return
@@ -139,7 +139,7 @@ class Host:
             self.work()
             self.begin()
 
-        self.cluster.at(self.cluster.now + self.cluster.random.choice((0.005, 0.02, 0.3)), go_on)
+        self.cluster.at(self.cluster.now + gap, go_on)
 
     def kill(self) -> None:
         self.life += 1
@@ -413,7 +413,7 @@ class Cluster:
         chance = self.random
         match chance.randrange(7):
             case 6:
-                host.upgrade()
+                host.upgrade(chance.choice((0.005, 0.02, 0.3)))
             case 0 | 1:
                 host.kill()
                 if chance.random() < 0.8:

@@ -168,7 +168,7 @@ def test_an_upgrade_moves_nothing_and_nobody_notices(disk):
         cluster = Cluster(seed, disk=disk)
         cluster.run(3.0)
         for name in ("gw1", "gw2", "gw1"):
-            cluster.hosts[name].upgrade()
+            cluster.hosts[name].upgrade(0.05)
             cluster.run(1.0)
         assert [name for _, name in cluster.owner[VIP]] == [None, "gw1"], f"seed {seed}"
         assert cluster.upgrades == 3
