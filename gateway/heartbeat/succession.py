@@ -88,10 +88,8 @@ class Door:
             visitor, _ = self._lock.accept()
         except OSError:
             return
-        size = _CREDENTIALS.size
-        _, user, _ = _CREDENTIALS.unpack(visitor.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
         visitor.settimeout(0.0)
-        if user != self._owner or self._heir is not None or self._selector is None:
+        if _user(visitor) != self._owner or self._heir is not None or self._selector is None:
             visitor.close()
             return
         self._selector.register(visitor, selectors.EVENT_READ, lambda: self._hear(visitor))
@@ -137,6 +135,12 @@ def enter(node: str, terms: bytes) -> tuple[Door, Legacy | None]:
     return Door(lock, terms), legacy
 
 
+def _user(sock: socket.socket) -> int:
+    """The user id of who is at the other end, as it was when that began to listen or connected."""
+    _, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return user
+
+
 def _socket() -> socket.socket:
     return socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
@@ -147,6 +151,10 @@ def _ask(name: str, terms: bytes, parent: int) -> Legacy | None:
         sock.settimeout(LOOK)
         try:
             sock.connect(name)
+            if (user := _user(sock)) not in {0, os.getuid()}:
+                # Anybody may take a name; what somebody else's process says is not to be believed.
+                log.error("the name %r is taken by a process of user %d, which is no gateway: end it", name[1:], user)
+                return None
             sock.sendall(terms)
         except OSError:
             return None

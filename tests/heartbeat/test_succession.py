@@ -2,6 +2,8 @@
 
 import os
 import selectors
+import subprocess
+import sys
 import threading
 import uuid
 
@@ -10,6 +12,7 @@ import pytest
 from gateway.heartbeat import estate, succession
 from gateway.heartbeat.beat import Codec
 from gateway.heartbeat.node import Node, Settings, Shared
+from tests.support.waiting import eventually
 
 CODEC = Codec(b"0123456789abcdef")
 TERMS = bytes(32)
@@ -82,3 +85,30 @@ def test_an_estate_of_another_format_is_refused():
     del left["promises"]
     with pytest.raises(estate.BadEstate, match="promises"):
         estate.adopt(node, left, CODEC)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root to be somebody else")
+def test_what_another_users_process_leaves_is_not_taken(name, caplog):
+    """A name can be taken by anybody; so the one who has it must be of the same user, or root."""
+    code = (
+        "import os, socket, sys\n"
+        "os.setuid(65534)\n"
+        "lock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+        "lock.bind(chr(0) + sys.argv[1])\n"
+        "lock.listen(1)\n"
+        "print('taken', flush=True)\n"
+        "other, _ = lock.accept()\n"
+        "socket.send_fds(other, [b'{}'], [0])\n"
+        "sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", code, f"gateway-heartbeat-{name}"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as impostor:
+        assert impostor.stdout is not None
+        assert impostor.stdout.readline() == b"taken\n"
+        thread, found = heir(name, TERMS)
+        eventually(lambda: "is taken by a process of user 65534" in caplog.text, "the impostor to be named")
+        impostor.kill()
+    thread.join(20)
+    ((door, legacy),) = found
+    assert legacy is None
+    door.close()
