@@ -137,6 +137,7 @@ def enter(node: str, terms: bytes) -> tuple[Door, Legacy | None]:
 
 def _user(sock: socket.socket) -> int:
     """The user id of who is at the other end, as it was when that began to listen or connected."""
+    user: int
     _, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return user
 
