@@ -260,6 +260,11 @@ class Cluster(Model):
 
     key_file: File = Field(description="Key that authenticates every beat; nobody but its owner may read the file.")
     nodes: dict[Name, Ip] = Field(description="Every gateway of the site by name, with its own address.")
+    listen: Annotated[Annotated[Whole, Field(ge=1024, le=65535)] | None, Given()] = Field(
+        None,
+        description="UDP port on the nodes' own addresses where gateways tell each other which servers to check now. "
+        "Default: each finds out by itself.",
+    )
     witness: Annotated[
         Annotated[
             Listen | WitnessDisk,

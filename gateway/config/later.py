@@ -8,7 +8,6 @@ from typing import Final
 KEYS: Final = {
     "": "dns maintenance qos sites",
     "admin": "listen token_file",
-    "cluster": "listen",
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "tls",

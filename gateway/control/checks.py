@@ -1,6 +1,7 @@
 """All active checks of a site: one watch and one task for each server that has a check."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from gateway.board import UNKNOWN, Board
@@ -18,9 +19,10 @@ _Plan = tuple[Target, Check]
 class Checks:
     """Runs the checks of the newest snapshot."""
 
-    def __init__(self, board: Board, probe: Probe) -> None:
+    def __init__(self, board: Board, probe: Probe, doubt: Callable[[ServerKey], None] = lambda _: None) -> None:
         self._board = board
         self._probe = probe
+        self._doubt = doubt  # called with a server whose state is in doubt, or has changed
         self._watches: dict[ServerKey, Watch] = {}
         self._running: dict[ServerKey, tuple[_Plan, asyncio.Task[None]]] = {}
 
@@ -33,6 +35,11 @@ class Checks:
             if key not in plans:
                 self._board.set_state(slot, UNKNOWN)
 
+    def hurry(self, key: ServerKey) -> None:
+        """Check a server at once, if it is checked at all."""
+        if key in self._watches:
+            self._watches[key].hurry()
+
     def last(self) -> dict[ServerKey, Result]:
         """What the last check of each server found; those not checked yet are left out."""
         found = ((key, watch.last) for key, watch in self._watches.items())
@@ -40,7 +47,7 @@ class Checks:
 
     async def _start(self, key: ServerKey, plan: _Plan) -> None:
         target, check = plan
-        watch = self._watches[key] = Watch(target, check, self._board)
+        watch = self._watches[key] = Watch(target, check, self._board, partial(self._doubt, key))
         await keep_running(f"checking {target.name}", partial(watch.run, self._probe.check))
 
     async def close(self) -> None:

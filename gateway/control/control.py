@@ -14,6 +14,7 @@ from gateway.control import servers
 from gateway.control.agents import Agents
 from gateway.control.checks import Checks
 from gateway.control.discovery import Discovery
+from gateway.control.hints import Hints
 from gateway.control.outliers import LOOK_EVERY, Watchdog
 from gateway.control.publisher import Publisher
 from gateway.control.tasks import keep_running, stop
@@ -42,6 +43,7 @@ class Control:
         self._stack = contextlib.AsyncExitStack()
         self._checks: Checks | None = None
         self._agents = Agents(board, self._publisher)
+        self._hints = Hints(self._hurry)
         self._discovery = Discovery(tell)
 
     @property
@@ -65,6 +67,7 @@ class Control:
         if self._checks is None:
             self._checks = await self._start()
         await self._checks.apply(snapshot)
+        await self._hints.apply(snapshot)
         await self._agents.apply(snapshot)
         await self._discovery.apply(snapshot)
         await self._listen(snapshot, reports)
@@ -78,6 +81,7 @@ class Control:
     async def close(self) -> None:
         """Stop everything; the Board keeps its last values, so traffic goes on."""
         await self._discovery.close()
+        self._hints.close()
         await self._agents.close()
         if self._checks:
             await self._checks.close()
@@ -89,7 +93,7 @@ class Control:
         publishing = asyncio.create_task(keep_running("publishing weights", self._publish))
         watching = asyncio.create_task(keep_running("watching how servers answer", self._watch))
         self._stack.push_async_callback(stop, [publishing, watching])
-        return Checks(self._board, probe)
+        return Checks(self._board, probe, self._hints.send)
 
     async def _publish(self) -> None:
         while True:
@@ -117,6 +121,10 @@ class Control:
         elif self._reports:
             self._reports.close()
         self._transport = self._reports = None
+
+    def _hurry(self, key: ServerKey) -> None:
+        if self._checks is not None:
+            self._checks.hurry(key)
 
     def _hear(self, key: ServerKey, report: Report) -> None:
         self._publisher.hear(key, report, time.monotonic())

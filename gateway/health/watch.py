@@ -1,8 +1,11 @@
 """Watches one server: check, count, write its state to the Board, wait, again."""
 
 import asyncio
+import contextlib
 import logging
+import math
 import random
+import time
 from collections.abc import Awaitable, Callable
 
 from gateway.board import Board
@@ -19,21 +22,33 @@ Prober = Callable[[Target, Check], Awaitable[Result]]
 class Watch:
     """Keeps the state of one server. It begins with what the Board says: a new process flips nothing."""
 
-    def __init__(self, target: Target, check: Check, board: Board) -> None:
+    def __init__(self, target: Target, check: Check, board: Board, doubt: Callable[[], None] = lambda: None) -> None:
+        """`doubt` is called when results begin to speak against the state, and when it changes."""
         self._target = target
         self._check = check
         self._board = board
+        self._doubt = doubt
+        self._hurry = asyncio.Event()
+        self._checked = -math.inf  # when the last check began, in seconds of the monotonic clock
         self.last: Result | None = None
         self._counter = Counter(check.rise, check.fall, State(board.checked(target.slot)))
 
     def __repr__(self) -> str:
         return f"<Watch {self._target.name} {self._counter!r}>"
 
-    async def run(self, probe: Prober, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-        """Check until cancelled."""
+    def hurry(self) -> None:
+        """Somebody else has doubts: check at once, unless that has just been done."""
+        if time.monotonic() - self._checked >= self._check.interval / 4:
+            self._hurry.set()
+
+    async def run(self, probe: Prober, sleep: Callable[[float], Awaitable[None]] | None = None) -> None:
+        """Check until cancelled. Without `sleep` a pause ends early when there is a hurry."""
+        sleep = sleep or self._pause
         # Spread, so that a thousand servers are not checked in the same millisecond.
         await sleep(random.uniform(0.0, self._check.interval / 4))  # noqa: S311
         while True:
+            self._checked = time.monotonic()
+            self._hurry.clear()
             result = await probe(self._target, self._check)
             self.observe(result)
             await sleep(max(0.0, self.delay() * random.uniform(0.9, 1.1) - result.seconds))  # noqa: S311
@@ -41,7 +56,10 @@ class Watch:
     def observe(self, result: Result) -> None:
         """Count a result; if it changes the state, say so on the Board and in the log."""
         self.last = result
+        settled = not self._counter.undecided
         counted = self._counter.add(good=result.good)
+        if counted or (settled and self._counter.undecided):
+            self._doubt()
         if not counted:
             return
         state = self._counter.state
@@ -56,6 +74,10 @@ class Watch:
             ("good" if result.good else "failed") + (" check" if counted == 1 else " checks"),
             result,
         )
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), seconds)
 
     def delay(self) -> float:
         """Return the seconds from one check to the next: fewer while a change is in the air."""

@@ -19,7 +19,7 @@ routes:
 admin: {»listen: "127.0.0.1:8900", »token_file: a}
 »qos: {classes: []}
 »maintenance: {hosts: []}
-cluster: {»listen: 7945, key_file: »none, nodes: {gw1: 10.0.0.1}}
+cluster: {key_file: »none, nodes: {gw1: 10.0.0.1}}
 »sites: {}
 »dns: {}
 tests:

@@ -1,0 +1,68 @@
+"""What one gateway tells the others when a check speaks against a server's state: look for yourselves, now. Pure.
+
+    4 magic "GWCH" · 1 version · 8 time, ns since 1970 · backend · server · address · 16 HMAC-SHA256, truncated
+
+A name is a length byte and as many bytes; integers are big-endian. The tag is over all that stands before (RFC 2104
+section 5), with a key derived from the cluster's. A hint is never believed, only followed by a check of one's own: so
+one that is replayed within FRESH seconds costs at most that.
+"""
+
+import hmac
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+MAX_BYTES: Final = 1024
+FRESH: Final = 30.0
+"""Seconds that the clocks of two gateways may differ."""
+_HEAD: Final = struct.Struct("!4sBQ")
+_MAGIC: Final = b"GWCH"
+_VERSION: Final = 1
+_MAC_BYTES: Final = 16
+_PURPOSE: Final = b"gateway check hint 1"
+
+
+class BadHint(ValueError):
+    """Bytes that are no hint of this cluster's; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """A server that is worth a look: its names, and its address as the site file has it."""
+
+    backend: str
+    server: str
+    address: str
+
+
+class Codec:
+    """Writes and reads hints with the cluster's key. Times are in ns since 1970."""
+
+    def __init__(self, key: bytes) -> None:
+        # A key of its own: the same file authenticates other messages, and none can stand for another.
+        self._key = hmac.digest(key, _PURPOSE, "sha256")
+
+    def encode(self, hint: Hint, now: int) -> bytes:
+        """Return the message. Raises ValueError if a name is too long."""
+        body = _HEAD.pack(_MAGIC, _VERSION, now)
+        for text in (hint.backend, hint.server, hint.address):
+            body += bytes([len(text.encode())]) + text.encode()
+        return body + hmac.digest(self._key, body, "sha256")[:_MAC_BYTES]
+
+    def decode(self, data: bytes, now: int) -> Hint:
+        """Return the hint in a message. Raises BadHint."""
+        body, tag = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
+        if not hmac.compare_digest(tag, hmac.digest(self._key, body, "sha256")[:_MAC_BYTES]):
+            raise BadHint("bad signature")
+        if len(body) < _HEAD.size or body[: len(_MAGIC)] != _MAGIC or body[len(_MAGIC)] != _VERSION:
+            raise BadHint("unknown version")
+        if abs(now - _HEAD.unpack_from(body)[2]) > FRESH * 1e9:
+            raise BadHint("not fresh: the gateways' clocks differ, or it was recorded")
+        at, names = _HEAD.size, []
+        while at < len(body):
+            end = at + 1 + body[at]
+            names.append(body[at + 1 : end].decode("utf-8", "replace"))
+            at = end
+        if len(names) != len(Hint.__slots__) or at != len(body):
+            raise BadHint("bad field")
+        return Hint(*names)
