@@ -1,12 +1,12 @@
 import stat
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner, Result
 
 from loadagent import install
+from loadagent.cli import main
 from loadagent.config import Loc, load
 from loadagent.install import CannotInstall, File, Target, files, unit
 
@@ -100,29 +100,27 @@ def test_programs_that_fail_are_quoted() -> None:
         install.run_program(["sh", "-c", "echo that is why >&2; exit 1"])
 
 
-def command(*arguments: object, program: str) -> subprocess.CompletedProcess[str]:
-    code = f"import sys; sys.argv[0] = {program!r}; from loadagent.cli import main; main()"
-    return subprocess.run(
-        [sys.executable, "-c", code, "install", *map(str, arguments)], check=False, capture_output=True, text=True
-    )
+def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/bin/sh"])
 
+    def command(*arguments: object) -> Result:
+        return CliRunner().invoke(main, ["install", *map(str, arguments)])
 
-def test_the_command(tmp_path: Path) -> None:
     key = tmp_path / "my.key"
     key.touch(0o600)
     key.write_bytes(KEY)
     image = tmp_path / "image"
     arguments = ("--root", image, "--server", "app1", "--gateways", "192.0.2.1:8201", "--key-file", key)
-    bad = command(*arguments, "--interval", "soon", program="/bin/sh")
-    assert bad.returncode == 1
+    bad = command(*arguments, "--interval", "soon")
+    assert bad.exit_code == 1
     assert "expected a duration" in bad.stderr
     assert not image.exists()  # nothing half-applied
-    done = command(*arguments, program="/bin/sh")
-    assert (done.returncode, done.stderr) == (0, "")
+    done = command(*arguments)
+    assert (done.exit_code, done.stderr) == (0, "")
     assert "left to do there" in done.stdout
     assert load(image / "etc/gateway/agent.yaml", {}).server == "app1"
-    again = command(*arguments, program="/bin/sh")
-    assert again.returncode == 1
+    again = command(*arguments)
+    assert again.exit_code == 1
     assert "--replace" in again.stderr
-    assert command("--root", image, program="/bin/sh").returncode == 0
-    assert command("--root", image, "--interval", "1s", "--replace", program="/bin/sh").returncode == 2
+    assert command("--root", image).exit_code == 0
+    assert command("--root", image, "--interval", "1s", "--replace").exit_code == 2

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from click.testing import CliRunner, Result
+
+from gateway.cli import main
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient
@@ -14,13 +17,11 @@ from tests.support.waiting import eventually, free_port
 
 Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
-COMMAND = (sys.executable, "-c", "from gateway.cli import main; main()", "status")
 AGENT = (sys.executable, "-c", "from loadagent.cli import main; main()")
 
 
-def status(directory: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [*COMMAND, str(directory / "site.yaml"), *options]
-    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
+def status(directory: Path, *options: str) -> Result:
+    return CliRunner().invoke(main, ["status", str(directory / "site.yaml"), *options])
 
 
 def test_sessions_left_on_a_draining_server(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_sessions_left_on_a_draining_server(start_gateway: Starter, start_server
         assert "7 left" in text
         assert 'gateway_server_sessions{backend="app",server="app1"} 7' in status(tmp_path, "--metrics").stdout
         gateway.kill_control()
-        eventually(lambda: status(tmp_path).returncode == 0, "the next control to answer")
+        eventually(lambda: status(tmp_path).exit_code == 0, "the next control to answer")
 
 
 def test_where_no_gateway_runs(tmp_path: Path) -> None:
@@ -66,6 +67,6 @@ def test_where_no_gateway_runs(tmp_path: Path) -> None:
         'frontends: [{listen: "127.0.0.1:1"}]\nbackends: {app: {servers: ["127.0.0.1:2"]}}\nadmin: {sockets: run}\n'
     )
     done = status(tmp_path)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert done.stdout == ""
     assert done.stderr == f"no control answers at {tmp_path}/run/control.sock: no such file or directory\n"
