@@ -14,6 +14,7 @@ from gateway import __version__
 
 if TYPE_CHECKING:
     from gateway.config import Loaded
+    from gateway.explain.live import Live
 
 SITE_FILE = click.Path(path_type=Path)
 UPGRADE_LIMIT = 20.0
@@ -122,7 +123,6 @@ def explain(  # noqa: PLR0913 - one an option
 ) -> None:
     """Tell what SITE does with a request, step by step: METHOD and the whole URL. Nothing is sent anywhere."""
     from gateway.explain.asked import Asked  # noqa: PLC0415
-    from gateway.explain.live import Live, NoAnswer  # noqa: PLC0415
     from gateway.explain.report import tree  # noqa: PLC0415
     from gateway.explain.stage import Stage  # noqa: PLC0415
 
@@ -132,11 +132,7 @@ def explain(  # noqa: PLR0913 - one an option
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     loaded = _load(site, network=False)
-    try:
-        running = Live.ask(loaded) if live else None
-    except NoAnswer as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+    running = _ask_control(loaded) if live else None
     remark = running.remark(loaded) if running is not None else ""
     with Stage(loaded, running) as stage:
         found = stage.rehearse(asked)
@@ -145,6 +141,17 @@ def explain(  # noqa: PLR0913 - one an option
         click.echo(json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain))
     else:
         click.echo(tree(asked, found, stage.site, remark))
+
+
+def _ask_control(loaded: "Loaded") -> "Live":
+    """What the gateway that runs this site knows; ends the program if there is none."""
+    from gateway.explain.live import Live, NoAnswer  # noqa: PLC0415
+
+    try:
+        return Live.ask(loaded)
+    except NoAnswer as error:
+        click.echo(str(error), err=True)
+        sys.exit(1)
 
 
 def _plain(value: object) -> str:

@@ -4,7 +4,8 @@ from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 from gateway.config import expression
-from gateway.config.model import Match, Site
+from gateway.config.match import Match
+from gateway.config.model import Site
 from gateway.config.problem import Finding, Loc, suggest
 
 
@@ -33,14 +34,11 @@ def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
 
     `backends` are those of the file as written: one that is wrong in itself is there all the same.
     """
-    for i, route in enumerate(site.routes):
-        for name, offset in expression.backends(route.match.when.node) if route.match.when else ():
+    for loc, match in _matches(site):
+        for name, offset in expression.backends(match.when.node) if match.when else ():
             if name not in backends:
-                yield Finding(
-                    ("routes", i, "match", "when"),
-                    f"there is no backend {name}{suggest(name, backends)}",
-                    offset=offset,
-                )
+                message = f"there is no backend {name}{suggest(name, backends)}"
+                yield Finding((*loc, "when"), message, offset=offset)
     for i, test in enumerate(site.tests):
         named = {("expect", "backend"): test.expect.backend} | {
             ("assume", key, name): name for key in ("load", "up") for name in getattr(test.assume, key)
@@ -59,6 +57,10 @@ def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
         for i, frontend in enumerate(site.frontends)
         if "name" in frontend.model_fields_set
     )
+    yield from _twice(
+        (("qos", "classes", i, "name"), item.name, f"the class {item.name} is there")
+        for i, item in enumerate(site.qos.classes)
+    )
     if site.cluster and site.node not in site.cluster.nodes:
         names = ", ".join(site.cluster.nodes)
         message = f"this node, {site.node}, is none of {names}: set `node:`{suggest(site.node, site.cluster.nodes)}"
@@ -74,8 +76,15 @@ def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
         )
 
 
+def _matches(site: Site) -> Iterator[tuple[Loc, Match]]:
+    """Each match of the site, and where."""
+    yield from ((("qos", "classes", i, "match"), item.match) for i, item in enumerate(site.qos.classes))
+    yield from ((("routes", i, "match"), route.match) for i, route in enumerate(site.routes))
+
+
 def warnings(site: Site) -> Iterator[Finding]:
     """What is allowed but hardly meant."""
+    yield from _classes(site)
     seen: dict[Match, int] = {}
     for i, route in enumerate(site.routes):
         if not route.final:
@@ -92,6 +101,20 @@ def warnings(site: Site) -> Iterator[Finding]:
     for name in site.backends:
         if name not in used:
             yield _warning(("backends", name), f"no route leads to backend {name}", key=True)
+
+
+def _classes(site: Site) -> Iterator[Finding]:
+    for i, item in enumerate(site.qos.classes[:-1]):
+        if item.match.everything:
+            yield _warning(("qos", "classes", i + 1), f"never given: class {item.name} before it matches everything")
+            break
+    given = {route.class_ for route in site.routes} | {item.name for item in site.qos.classes}
+    if not any(route.python for route in site.routes):  # which may give any class
+        for i, route in enumerate(site.routes):
+            for name in route.match.class_:
+                if name not in given:
+                    hint = suggest(name, [other for other in given if other])
+                    yield _warning(("routes", i, "match", "class"), f"nothing gives a request the class {name}{hint}")
 
 
 def _warning(loc: Loc, message: str, *, key: bool = False) -> Finding:

@@ -6,7 +6,9 @@ Supporting a key means taking its entry out of here.
 from typing import Final
 
 KEYS: Final = {
-    "": "dns maintenance qos sites",
+    "": "dns maintenance sites",
+    "qos": "sessions overload",
+    "qos.classes.*": "priority share rate burst per concurrency admit",
     "admin": "listen token_file",
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",

@@ -7,7 +7,6 @@ import os
 import re
 import socket
 from collections.abc import Collection, Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
@@ -30,18 +29,14 @@ from gateway.config.fields import (
     NAME,
     AddressField,
     ClassName,
-    CookieMatches,
     CookieName,
     Duration,
-    ExpressionField,
     File,
     Flag,
     FrontendName,
     Given,
-    HeaderMatches,
     HeaderName,
     HeaderValue,
-    Host,
     ListenField,
     Method,
     Model,
@@ -49,10 +44,8 @@ from gateway.config.fields import (
     NameServer,
     Network,
     OneOrMany,
-    PathField,
     PathMatch,
     PositiveDuration,
-    QueryMatches,
     Rate,
     Share,
     Size,
@@ -65,9 +58,10 @@ from gateway.config.fields import (
     text,
     within,
 )
-from gateway.config.pattern import Pattern
+from gateway.config.match import Match
 from gateway.config.problem import Fault, kind, suggest
 from gateway.config.python import Function, function
+from gateway.config.qos import Qos
 
 __all__ = [
     "AccessLog",
@@ -719,58 +713,6 @@ class Backend(Model):
     )
 
 
-_VALUE_FORMS: Final = 'text to equal, "~" and a regular expression, true (is there) or false (is not).'
-
-
-class Match(Model):
-    """Which requests a route is for; everything given must hold, of a list one item."""
-
-    scheme: Annotated[Literal["http", "https"] | None, Given()] = Field(None, description="http or https.")
-    host: Annotated[tuple[Host, ...], OneOrMany()] = Field(
-        (), description='Host asked for, without port; "*.example.com" is every host below example.com.'
-    )
-    method: Annotated[tuple[Method, ...], OneOrMany()] = Field((), description="GET, POST and so on.")
-    path: Annotated[tuple[PathField, ...], OneOrMany()] = Field(
-        (),
-        description='Prefix of the path, "= /exact" for the whole of it, or "~" and a regular expression (RE2) that '
-        "matches somewhere in it.",
-    )
-    query: QueryMatches = Field((), description=f"Parameters of the query, decoded: {_VALUE_FORMS}")
-    header: HeaderMatches = Field((), description=f"Headers of the request: {_VALUE_FORMS}")
-    cookie: CookieMatches = Field((), description=f"Cookies: {_VALUE_FORMS}")
-    source: Annotated[tuple[Network, ...], OneOrMany()] = Field((), description="Networks the client is in.")
-    class_: Annotated[tuple[ClassName, ...], OneOrMany()] = Field(
-        (), alias="class", description="Class that a route before has given the request."
-    )
-    when: Annotated[ExpressionField | None, Given()] = Field(
-        None, description="Expression over the request, the time and the state of the backends (a subset of CEL)."
-    )
-
-    @property
-    def everything(self) -> bool:
-        """Whether no request is left over for the routes that follow."""
-        return (
-            self.scheme is None
-            and not (self.host or self.method or self.query or self.header or self.cookie or self.source)
-            and not self.class_
-            and self.when is None
-            and (not self.path or any(item == PathMatch("/", exact=False) for item in self.path))
-        )
-
-    @cached_property
-    def groups(self) -> dict[str, str]:
-        """The named groups of the regular expressions, each with the key (path, query, …) it comes from."""
-        found = dict.fromkeys(
-            (name for item in self.path if item.regex for name, _ in Pattern(item.path).names), "path"
-        )
-        for key in ("query", "header", "cookie"):
-            for _, items in getattr(self, key):
-                for item in items:
-                    if item.kind == "matches":
-                        found |= dict.fromkeys((name for name, _ in Pattern(item.text).names), key)
-        return found
-
-
 class Redirect(Model):
     """Send the client elsewhere."""
 
@@ -988,6 +930,7 @@ class Site(Model):
         description="What to do with requests; the first route that matches decides. "
         "May be left out when there is one backend.",
     )
+    qos: Qos = Field(default_factory=Qos, description="Which class requests are of.")
     pages: dict[Annotated[int, Field(ge=400, le=599)], File] = Field(
         {}, description="Files to send as the body of the gateway's own errors, by status."
     )

@@ -19,10 +19,13 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         yield f"└─ refused with {status}: {why}"
         return
     yield f"├─ seen as {found['scheme']} from {found['client']}, {found['uri']}"
+    for item in found["classes"]:
+        fits = "fits" if item["why_not"] is None else f"does not fit: {item['why_not']}"
+        yield f"├─ class {item['class']} {fits}"
     yield "├─ routes"
     for route in found["routes"]:
         yield from _route(route, site)
-    yield f"├─ class {found['class'] or 'none'}"
+    yield f"├─ its class is {found['class'] or 'none'}"
     yield "├─ admission: none configured, everybody is admitted"
     if found["outcome"] == "respond":
         yield f"└─ answered here with {found['status']}"

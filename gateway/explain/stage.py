@@ -2,7 +2,7 @@
 
 import os
 from time import time as now
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gateway.board import WORKERS, Board
 from gateway.config.expectation import Assumption
@@ -11,7 +11,6 @@ from gateway.config.model import Frontend as FrontendModel
 from gateway.config.model import Listen
 from gateway.config.snapshot import Snapshot
 from gateway.explain.asked import Asked
-from gateway.explain.live import Live
 from gateway.proxy.availability import Availability
 from gateway.proxy.hub import Hub
 from gateway.proxy.loop import EventLoop
@@ -20,6 +19,9 @@ from gateway.proxy.rehearsal import rehearse
 from gateway.proxy.tls import TICKET_KEY_BYTES
 from gateway.rules.view import Assumed
 
+if TYPE_CHECKING:
+    from gateway.explain.live import Live
+
 
 class Stage:
     """The compiled form of a loaded site file, with what `live` knows of its servers; without, all count as up.
@@ -27,7 +29,7 @@ class Stage:
     A context manager. Raises CapacityError or ValueError for a site that a worker could not work by.
     """
 
-    def __init__(self, loaded: Loaded, live: Live | None = None) -> None:
+    def __init__(self, loaded: Loaded, live: "Live | None" = None) -> None:
         snapshot = Snapshot.first(loaded) if live is None else live.snapshot(loaded)
         self.site = snapshot.site
         self._loop = EventLoop()

@@ -18,6 +18,8 @@ from gateway.wire.head cimport Head, R_OK, find_end, scan_request, sentence_of, 
 from gateway.wire.origin cimport Provenance
 from gateway.wire.target cimport normalise
 
+from gateway.rules.classes import Classify
+
 STATES = ("unknown", "up", "down")
 ADMINS = ("ready", "drain", "maintenance")
 EJECTIONS = ("no", "out", "probed")
@@ -29,9 +31,10 @@ cdef Head _head
 def rehearse(Hub hub, Frontend frontend, str listener, bytes head, str client, *, bint https):
     """What a request head that comes to `frontend` leads to, as plain data.
 
-    Either refused: (status, why), or scheme, client, uri (in normal form), routes (one dict for each that is tried),
-    class, outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its name,
-    affinity, candidates, server (None: nobody can take it), set_cookie, head (for the server), edits (of the answer).
+    Either refused: (status, why), or scheme, client, uri (in normal form), classes and routes (one dict for each that is
+    tried), class, outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its
+    name, affinity, candidates, server (None: nobody can take it), set_cookie, head (for the server), edits (of the
+    answer).
     """
     cdef bytes padded = head + b"\0" * 16
     cdef const char *p = PyBytes_AS_STRING(padded)
@@ -67,6 +70,11 @@ cdef _outcome(Hub hub, View view, const char *p, Provenance provenance, dict fou
     cdef Step step
     cdef Respond respond = None
     cdef Backend backend = None
+    found["classes"] = []
+    for step in hub.routes.before or ():
+        if type(step) is Classify:
+            found["classes"] = [{"class": name, "why_not": why} for name, why in step.tried(view)]
+    hub.routes.prepare(view)
     for route, why, action in hub.routes.walk(view):
         found["routes"].append({
             "route": route.index, "why_not": why, "does": [] if why else [step.text for step in route.steps],

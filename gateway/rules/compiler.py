@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from gateway.config import apache, template
 from gateway.config.files import targets
-from gateway.config.model import REDIRECT_FIELDS, Apache, Match, Python, Site
+from gateway.config.match import Match
+from gateway.config.model import REDIRECT_FIELDS, Apache, Python, Site
 from gateway.config.model import Route as RouteModel
 from gateway.rules.actions import EditHeaders, Redirect, Respond, Rewrite, SetClass, Step
 from gateway.rules.apache import ApacheRules
+from gateway.rules.classes import Classify
 from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
 from gateway.rules.python import PythonRule
@@ -32,7 +34,13 @@ def compile_routes(site: Site, backends: Mapping[str, Any], contents: Mapping[Pa
         if route.python is not None:
             steps.append(_python(route.python, backends, contents))
         routes.append(_route(i, route, backends, [*steps, *_redirect(route)]))
-    return RouteTable(routes)
+    return RouteTable(routes, _before(site))
+
+
+def _before(site: Site) -> Iterator[Step]:
+    """What happens to every request before the first route."""
+    if site.qos.classes:
+        yield Classify(RouteTable([_matching(i, item.match, item.name) for i, item in enumerate(site.qos.classes)]))
 
 
 def _apache(model: Apache, hosts: Mapping[str, Any], contents: Mapping[Path, bytes]) -> Step:
@@ -56,7 +64,6 @@ def _python(model: Python, backends: Mapping[str, Any], contents: Mapping[Path, 
 
 
 def _route(index: int, model: RouteModel, backends: Mapping[str, Any], steps: Iterable[Step]) -> Route:
-    match = model.match
     action: Any = None
     if model.backend is not None:
         action = backends[model.backend]
@@ -65,6 +72,10 @@ def _route(index: int, model: RouteModel, backends: Mapping[str, Any], steps: It
         if model.respond.body:
             headers["Content-Type"] = model.respond.type
         action = Respond(model.respond.status, list(headers.items()), model.respond.body.encode())
+    return _matching(index, model.match, action, steps)
+
+
+def _matching(index: int, match: Match, action: Any, steps: Iterable[Step] = ()) -> Route:
     paths = [(path.path, "regex" if path.regex else "exact" if path.exact else "prefix") for path in match.path]
     return Route(index, match.scheme, match.host, paths, action, tuple(_conditions(match)), steps)
 

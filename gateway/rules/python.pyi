@@ -1,4 +1,5 @@
 from collections.abc import Mapping
+from typing import Any
 
 from gateway.rules.actions import Step
 from gateway.rules.view import View
@@ -23,6 +24,8 @@ class Request:
     def headers(self, name: str) -> list[str]: ...
     def cookie(self, name: str) -> str | None: ...
     def param(self, name: str) -> str | None: ...
+
+def function_of(source: bytes, path: str, name: str) -> Any: ...
 
 class PythonRule(Step):
     calls: int

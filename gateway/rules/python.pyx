@@ -91,6 +91,13 @@ def _first(values):
     return values[0].decode("utf-8", "replace") if values else None
 
 
+def function_of(source, path, name):
+    """The function `name` of a file at `path`, which is run for that. Raises whatever its code does."""
+    module = {"__name__": path, "__file__": path}
+    exec(compile(source, path, "exec"), module)
+    return module[name]
+
+
 cdef class PythonRule(Step):
     """name: as the site file has it. function: its name in source, the bytes of the file at path.
 
@@ -111,11 +118,9 @@ cdef class PythonRule(Step):
         self.targets = dict(targets)
         self.budget = budget
         self.said_time = self.said_failure = -1e9
-        module = {"__name__": path, "__file__": path}
         try:
-            exec(compile(source, path, "exec"), module)
-            self.function = module[function]
-        except Exception:
+            self.function = function_of(source, path, function)
+        except BaseException:               # sys.exit() too: a rule ends no worker
             log.exception("python rule %s cannot be loaded: its requests get 500", name)
 
     cdef object run(self, View v):
@@ -127,7 +132,7 @@ cdef class PythonRule(Step):
                 return _failed()
             found = self.function(Request(v))
             outcome = None if found is None else self._do(v, found)
-        except Exception:
+        except BaseException:
             self._failure()
             outcome = _failed()
         took = time.perf_counter() - began

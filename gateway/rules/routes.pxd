@@ -46,6 +46,7 @@ cdef class Route:
 
 cdef class RouteTable:
     cdef readonly list routes
+    cdef readonly tuple before          # actions.Step; None: nothing
     cdef Entry *entries
     cdef int32_t *first_of              # route -> its first entry; one more at the end
     cdef Node *nodes
@@ -62,4 +63,5 @@ cdef class RouteTable:
     cdef int _add(self, int count, int32_t at, int32_t n, int32_t first) except -1
     cdef int _descend(self, int32_t root, const char *path, uint32_t n, int count, int32_t first) except -1
     cdef int _collect(self, View v, int32_t first) except -1
+    cpdef int prepare(self, View v) except -1
     cdef object decide(self, View v)

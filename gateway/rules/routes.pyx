@@ -125,10 +125,11 @@ def _host_holds(wanted, host):
 
 
 cdef class RouteTable:
-    """All routes of a snapshot, in order."""
+    """All routes of a snapshot, in order. before: steps for every request, which end no search."""
 
-    def __cinit__(self, routes):
+    def __cinit__(self, routes, before=()):
         self.routes = list(routes)
+        self.before = tuple(before) or None
         self.capacity = 16
         self.cursors = <Cursor *>malloc(self.capacity * sizeof(Cursor))
         if self.cursors == NULL:
@@ -284,6 +285,15 @@ cdef class RouteTable:
                             count = self._descend(root, v.uri, v.path_len, count, first)
         return count
 
+    cpdef int prepare(self, View v) except -1:
+        """What comes before the first route."""
+        cdef Step step
+        if self.before is not None:
+            for step in self.before:
+                step.run(v)
+            v.changed = False
+        return 0
+
     cdef object decide(self, View v):
         """What the routes make of a request: a route's action, a Respond, or None: no route ends the search."""
         cdef int32_t first = 0, number
@@ -293,6 +303,8 @@ cdef class RouteTable:
         cdef Route route
         cdef Step step
         cdef object outcome
+        if self.before is not None:
+            self.prepare(v)
         while True:
             count = self._collect(v, first)
             while True:
@@ -330,7 +342,8 @@ cdef class RouteTable:
 
     def walk(self, View v):
         """Try every route in turn, without the index: (route, why it is not for the request or None, what ends the
-        search or None), up to the end of the search. For people; decides as `decide` does."""
+        search or None), up to the end of the search. For people; decides as `decide` does, for a view that is
+        prepared."""
         cdef Route route
         cdef Step step
         cdef int length

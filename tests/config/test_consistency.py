@@ -27,6 +27,23 @@ def test_a_site_may_only_redirect(load_text: Load) -> None:
     assert load_text(text).site.backends == {}
 
 
+def test_classes(refuse: Refuse, load_text: Load) -> None:
+    refuse(
+        BASE + "qos: {classes: [{name: a, match: {»class: b}}, {name: c, match: {when: up(»'ap') > 1}}, "
+        "{name: d, match: {»pth: /}}, {name: »c}]}\n",
+        "no request has a class yet when classes are given",
+        "there is no backend ap",
+        "unknown key pth (did you mean path?)",
+        "the class c is there twice",
+    )
+    routes = "routes: [{match: {class: staf}, respond: {}}, {backend: app}]\n"
+    text = BASE + routes + "qos: {classes: [{name: staff}, {name: other}]}\n"
+    assert [warning.message for warning in load_text(text).warnings] == [
+        "nothing gives a request the class staf (did you mean staff?)",
+        "never given: class staff before it matches everything",
+    ]
+
+
 def test_what_is_there_twice(refuse: Refuse) -> None:
     refuse(
         "frontends:\n"

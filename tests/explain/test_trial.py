@@ -167,6 +167,16 @@ def test_explain_tells_every_step(tmp_path: Path) -> None:
     assert gateway("explain", str(path), "GET", "/x")[0] == 2
 
 
+def test_explain_tells_how_the_class_came_about(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(BASE + "qos: {classes: [{name: staff, match: {source: 10.0.0.0/8}}, {name: rest}]}\n")
+    status, text = gateway("explain", str(path), "GET", "http://a/item/7")
+    assert status == 0
+    lines = text.splitlines()
+    assert lines[3:5] == ["├─ class staff does not fit: source 10.0.0.0/8: 192.0.2.1", "├─ class rest fits"]
+    assert "├─ its class is rest" in lines
+
+
 def test_a_reload_with_failing_tests_is_refused(
     start_gateway: Callable[[Site], GatewayProcess], start_servers: Callable[..., list[BackendServer]]
 ) -> None:

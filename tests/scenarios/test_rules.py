@@ -107,3 +107,28 @@ def test_a_route_follows_the_state_of_the_backends(start_gateway: Starter, start
     eventually(lambda: body() == b"abc", "the load to go")
     two.kill()
     eventually(lambda: body() == b"thin", "the check to see it")
+
+
+def test_classes_are_given_before_the_routes(start_gateway: Starter, start_servers: Servers) -> None:
+    description = site(start_servers("app1"))
+    description["access_log"] = {"path": "-", "format": "{uri} {class}"}
+    description["qos"] = {
+        "classes": [
+            {"name": "robot", "match": {"header": {"User-Agent": "~(?i)bot"}}},
+            {"name": "deep", "match": {"path": ["= /deep", "~ ^/a/(b|c)/"], "method": "GET"}},
+            {"name": "rest"},
+        ]
+    }
+    description["routes"] = [
+        {"match": {"class": "robot"}, "respond": {"status": 403}},
+        {"match": {"class": "deep", "path": "/a/"}, "class": "deeper", "rewrite": "/bytes/3"},
+        {"match": {"class": ["deep", "deeper"]}, "backend": "app"},
+    ]
+    gateway = start_gateway(description)
+    with RawClient(gateway.port) as client:
+        assert client.get("/deep", "User-Agent: Robot").status == 403
+        assert client.get("/a/b/").body == b"abc"
+        assert client.get("/a/b").status == 404  # a class of its own for each request of the connection
+        assert client.get("/deep").status == 200
+    assert gateway.terminate() == 0
+    assert gateway.output.splitlines() == ["/deep robot", "/a/b/ deeper", "/a/b rest", "/deep deep"]

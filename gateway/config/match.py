@@ -1,0 +1,74 @@
+"""Which requests a route or a class is for."""
+
+from functools import cached_property
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from gateway.config.fields import (
+    ClassName,
+    CookieMatches,
+    ExpressionField,
+    Given,
+    HeaderMatches,
+    Host,
+    Method,
+    Model,
+    Network,
+    OneOrMany,
+    PathField,
+    PathMatch,
+    QueryMatches,
+)
+from gateway.config.pattern import Pattern
+
+_VALUE_FORMS: Final = 'text to equal, "~" and a regular expression, true (is there) or false (is not).'
+
+
+class Match(Model):
+    """Which requests a route is for; everything given must hold, of a list one item."""
+
+    scheme: Annotated[Literal["http", "https"] | None, Given()] = Field(None, description="http or https.")
+    host: Annotated[tuple[Host, ...], OneOrMany()] = Field(
+        (), description='Host asked for, without port; "*.example.com" is every host below example.com.'
+    )
+    method: Annotated[tuple[Method, ...], OneOrMany()] = Field((), description="GET, POST and so on.")
+    path: Annotated[tuple[PathField, ...], OneOrMany()] = Field(
+        (),
+        description='Prefix of the path, "= /exact" for the whole of it, or "~" and a regular expression (RE2) that '
+        "matches somewhere in it.",
+    )
+    query: QueryMatches = Field((), description=f"Parameters of the query, decoded: {_VALUE_FORMS}")
+    header: HeaderMatches = Field((), description=f"Headers of the request: {_VALUE_FORMS}")
+    cookie: CookieMatches = Field((), description=f"Cookies: {_VALUE_FORMS}")
+    source: Annotated[tuple[Network, ...], OneOrMany()] = Field((), description="Networks the client is in.")
+    class_: Annotated[tuple[ClassName, ...], OneOrMany()] = Field(
+        (), alias="class", description="Class that a route before has given the request."
+    )
+    when: Annotated[ExpressionField | None, Given()] = Field(
+        None, description="Expression over the request, the time and the state of the backends (a subset of CEL)."
+    )
+
+    @property
+    def everything(self) -> bool:
+        """Whether no request is left over for the routes that follow."""
+        return (
+            self.scheme is None
+            and not (self.host or self.method or self.query or self.header or self.cookie or self.source)
+            and not self.class_
+            and self.when is None
+            and (not self.path or any(item == PathMatch("/", exact=False) for item in self.path))
+        )
+
+    @cached_property
+    def groups(self) -> dict[str, str]:
+        """The named groups of the regular expressions, each with the key (path, query, …) it comes from."""
+        found = dict.fromkeys(
+            (name for item in self.path if item.regex for name, _ in Pattern(item.path).names), "path"
+        )
+        for key in ("query", "header", "cookie"):
+            for _, items in getattr(self, key):
+                for item in items:
+                    if item.kind == "matches":
+                        found |= dict.fromkeys((name for name, _ in Pattern(item.text).names), key)
+        return found

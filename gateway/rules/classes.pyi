@@ -1,0 +1,7 @@
+from gateway.rules.actions import Step
+from gateway.rules.routes import RouteTable
+from gateway.rules.view import View
+
+class Classify(Step):
+    def __init__(self, classes: RouteTable) -> None: ...
+    def tried(self, view: View) -> list[tuple[str, str | None]]: ...
