@@ -5,6 +5,7 @@ cdef enum:
     MAX_WORKERS = 64
     SOURCE_ROWS = 2         # of a count-min sketch: two sources are confused only if they meet in both rows
     SOURCE_CELLS = 16384    # in each row
+    MAX_SITES = 32
     SESSION_CELLS = 4096    # of each server, one byte each
 
 cdef enum State:
@@ -67,6 +68,12 @@ cdef struct TimeRow:
     int64_t said_at         # when; 0: never
     uint8_t reserved[32]
 
+# Written by control only: a site, this one or another.
+cdef struct SiteRow:
+    uint64_t name           # its hash; 0: none
+    double load             # 1.0 when full
+    double until            # seconds of the monotonic clock: how long that is to be believed
+
 cdef inline uint8_t session_minute(int64_t now) noexcept nogil:
     """The minute of a moment in ns, from 1 to 255 and over again; 0 is never."""
     return <uint8_t>(now // (<int64_t>60000 * 1000000) % 255 + 1)
@@ -86,9 +93,11 @@ cdef class Board:
     # workers write here, but never anything but the present minute.
     cdef uint8_t *session_cells
     cdef uint64_t *seed                 # of the hashes, so that nobody can aim at a cell
+    cdef SiteRow *sites
     cdef double *pulses                 # by worker: when it last said that it lives
 
     cdef void _combine(self, int slot) noexcept
+    cpdef object site_load(self, str name, double now)
     cdef int _slot(self, int slot) except -1
     cdef int _worker(self, int worker) except -1
     cdef uint32_t source_cell(self, int row, const char *name, uint32_t n) noexcept nogil

@@ -44,7 +44,8 @@ cdef class Board:
         cdef size_t sessions = <size_t>MAX_SERVERS * SESSION_CELLS
         cdef bint new = fd < 0
         cdef size_t seeds = SOURCE_ROWS * sizeof(uint64_t)
-        self.size = rows + cells + counts + times + sources + sessions + seeds + MAX_WORKERS * sizeof(double)
+        cdef size_t pulses = MAX_WORKERS * sizeof(double)
+        self.size = rows + cells + counts + times + sources + sessions + seeds + pulses + MAX_SITES * sizeof(SiteRow)
         self.base = NULL
         if new:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC)
@@ -64,6 +65,7 @@ cdef class Board:
         self.session_cells = <uint8_t *>(self.base + rows + cells + counts + times + sources)
         self.seed = <uint64_t *>(self.base + rows + cells + counts + times + sources + sessions)
         self.pulses = <double *>(self.base + rows + cells + counts + times + sources + sessions + seeds)
+        self.sites = <SiteRow *>(<char *>self.pulses + pulses)
         if new:
             self.seed[0], self.seed[1] = (int.from_bytes(os.urandom(8), "little") for _ in range(SOURCE_ROWS))
 
@@ -263,6 +265,33 @@ cdef class Board:
     def set_pulse(self, int worker, double now):
         self.pulses[self._worker(worker)] = now
 
+    def set_sites(self, sites):
+        """Know these sites and no others: (name, load, until when it is to be believed, in monotonic seconds)."""
+        cdef int i
+        cdef SiteRow *row
+        cdef uint64_t key
+        sites = sites[:MAX_SITES]
+        for i, (name, load, until) in enumerate(sites):
+            row = &self.sites[i]
+            key = _site_key(name.encode())
+            if row.name != key:
+                row.until = 0           # nobody takes one site's load for another's
+                row.name = key
+            row.load = load
+            row.until = until
+        for i in range(len(sites), MAX_SITES):
+            self.sites[i].until = 0
+            self.sites[i].name = 0
+
+    cpdef object site_load(self, str name, double now):
+        """The load of a site, 1.0 when full; None: nobody knows. `now`: monotonic seconds."""
+        cdef uint64_t key = _site_key(name.encode())
+        cdef int i
+        for i in range(MAX_SITES):
+            if self.sites[i].name == key:
+                return self.sites[i].load if now <= self.sites[i].until else None
+        return None
+
     def clear_server(self, int slot):
         """Forget everything about the server in `slot`; called when the slot is given to another server."""
         cdef ServerRow *row = &self.servers[self._slot(slot)]
@@ -286,3 +315,12 @@ cdef class Board:
         for slot in range(SOURCE_ROWS * SOURCE_CELLS):
             if self.source_cells[slot * MAX_WORKERS + worker]:
                 self.source_cells[slot * MAX_WORKERS + worker] = 0
+
+
+cdef uint64_t _site_key(bytes name) noexcept:
+    """FNV-1a, never 0. Names are those of the site file."""
+    cdef uint64_t h = 14695981039346656037ULL
+    cdef uint8_t c
+    for c in name:
+        h = (h ^ c) * 1099511628211ULL
+    return h or 1

@@ -27,7 +27,8 @@ class Apply:
     """Work by the snapshot that is `packed`, adding up the first `cells` workers' counts on the Board.
 
     `sockets` has the `identity` of each socket to accept from; the others are let go. `listens` names the descriptors
-    of new ones that come along; then one for the access log, if `log`.
+    of new ones that come along; then one for the access log, if `log`. `datagrams` names the new UDP
+    sockets of control that come along: reports, sites.
     """
 
     packed: bytes
@@ -35,6 +36,7 @@ class Apply:
     sockets: frozenset[int] = frozenset()
     listens: tuple[Listen, ...] = ()
     log: bool = False
+    datagrams: tuple[str, ...] = ()
 
     @property
     def snapshot(self) -> Snapshot:

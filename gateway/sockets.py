@@ -1,4 +1,4 @@
-"""Every socket that the supervisor opens for its children: listening for clients, and for load reports."""
+"""Every socket that the supervisor opens for its children: listening for clients, and for reports."""
 
 import errno
 import socket
@@ -23,26 +23,34 @@ Place = tuple[Listen, socket.socket]
 
 
 class Sockets:
-    """Every listening socket: at least one per worker and address, and one for load reports.
+    """Every listening socket: at least one per worker and address, and one for each kind of report.
 
     Closing one of an address resets the connections that wait in it, and a client may always come between the last
     accept and the close. So those of an address that stays are never closed: when there are fewer workers, some
     accept from several, until there are more again.
     """
 
-    def __init__(self, workers: dict[int, list[Place]] | None = None, reports: Place | None = None) -> None:
+    def __init__(
+        self,
+        workers: dict[int, list[Place]] | None = None,
+        reports: Place | None = None,
+        sites: Place | None = None,
+    ) -> None:
         self.workers = workers or {}
-        self.reports: socket.socket | None = None
-        self._reports_listen: Listen | None = None
-        if reports is not None:
-            self._reports_listen, self.reports = reports
+        self.reports_place = reports
+        """The socket for load reports with its address."""
+        self.sites_place = sites
+        """That for the reports of other sites."""
 
     @property
-    def reports_place(self) -> Place | None:
-        """The socket for load reports with its address."""
-        if self._reports_listen is None or self.reports is None:
-            return None
-        return self._reports_listen, self.reports
+    def reports(self) -> socket.socket | None:
+        """The socket for load reports."""
+        return self.reports_place[1] if self.reports_place is not None else None
+
+    @property
+    def sites(self) -> socket.socket | None:
+        """The socket for the reports of other sites."""
+        return self.sites_place[1] if self.sites_place is not None else None
 
     def adapt(self, site: Site, leaving: AbstractSet[int] = frozenset()) -> "Sockets":
         """The sockets for `site`: what is open is kept and shared out anew, what is missing is opened.
@@ -71,11 +79,9 @@ class Sockets:
                 for number, share in shares.items():
                     fresh.workers[number] += [(listen, sock) for sock in share]
             if site.load_reports is not None:
-                fresh._reports_listen = site.load_reports.listen
-                if fresh._reports_listen == self._reports_listen:
-                    fresh.reports = self.reports
-                else:
-                    fresh.reports = _bind(site.load_reports.listen, socket.SOCK_DGRAM)
+                fresh.reports_place = _datagrams(site.load_reports.listen, self.reports_place, opened)
+            if site.sites is not None:
+                fresh.sites_place = _datagrams(site.sites.listen, self.sites_place, opened)
         except StartError:
             for sock in opened:
                 sock.close()
@@ -100,8 +106,17 @@ class Sockets:
             for _, sock in places:
                 if id(sock) not in keep:
                     sock.close()
-        if self.reports is not None and self.reports is not kept.reports:
-            self.reports.close()
+        for mine, other in ((self.reports, kept.reports), (self.sites, kept.sites)):
+            if mine is not None and mine is not other:
+                mine.close()
+
+
+def _datagrams(listen: Listen, before: Place | None, opened: list[socket.socket]) -> Place:
+    """The UDP socket there is, if its address is the same, or a new one, which is also `opened`."""
+    if before is not None and before[0] == listen:
+        return before
+    opened.append(_bind(listen, socket.SOCK_DGRAM))
+    return listen, opened[-1]
 
 
 def _share_out(spare: Iterable[socket.socket], shares: Collection[list[socket.socket]]) -> None:

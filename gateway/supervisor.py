@@ -102,7 +102,7 @@ class Supervisor:
         self._snapshot = Snapshot.first(loaded, self._found)
         _warn_of_gaps(self._snapshot.questions, self._found)
         self._board = Board()
-        inherited = Sockets(heritage.workers, heritage.reports) if heritage is not None else Sockets()
+        inherited = Sockets(heritage.workers, heritage.reports, heritage.sites) if heritage is not None else Sockets()
         self._sockets = inherited.adapt(loaded.site)
         inherited.close_except(self._sockets)
         self._heritage = heritage
@@ -255,7 +255,9 @@ class Supervisor:
         from gateway.control import process, status  # noqa: PLC0415
 
         asked = status.listen(self._snapshot.site.admin.sockets, heir=self._heritage is not None)
-        inherited = process.Inheritance(self._board, self._snapshot, self._sockets.reports, asked, channel)
+        inherited = process.Inheritance(
+            self._board, self._snapshot, self._sockets.reports, self._sockets.sites, asked, channel
+        )
         return lambda: process.run(inherited)
 
     def _heartbeat(self, channel: Channel) -> int:
@@ -284,8 +286,9 @@ class Supervisor:
             if other != number:
                 for _, sock in places:
                     sock.close()
-        if number != CONTROL and self._sockets.reports is not None:
-            self._sockets.reports.close()
+        for reports in (self._sockets.reports, self._sockets.sites):
+            if number != CONTROL and reports is not None:
+                reports.close()
         self._children.clear()
 
     def _hear(self, child: Child) -> None:
@@ -479,10 +482,15 @@ class Supervisor:
         if child.retiring:
             return
         if child.number == CONTROL:
-            reports = self._sockets.reports
-            new = reports if reports is not before.reports else None
-            news = Apply(snapshot, self._cells)
-            self._send(child, news, (new.fileno(),) if new is not None else ())
+            new = {
+                name: sock.fileno()
+                for name, sock, old in (
+                    ("reports", self._sockets.reports, before.reports),
+                    ("sites", self._sockets.sites, before.sites),
+                )
+                if sock is not None and sock is not old
+            }
+            self._send(child, Apply(snapshot, self._cells, datagrams=tuple(new)), tuple(new.values()))
         elif child.number == HEARTBEAT:
             self._send(child, Apply(snapshot, self._cells))
         elif child.number not in self._sockets.workers:
@@ -581,7 +589,7 @@ class Supervisor:
             for key, row in self._snapshot.slots.items()
         ]
         try:
-            successor = upgrade.start(self._command, self._sockets.workers, self._sockets.reports_place, servers)
+            successor = upgrade.start(self._command, self._sockets, servers)
         except OSError as error:
             log.error("upgrade failed: cannot run %s: %s", self._command[0], error)
             return

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.board import WORKERS
 from gateway.config.address import Listen
-from gateway.sockets import Place
+from gateway.sockets import Place, Sockets
 
 VARIABLE: Final = "GATEWAY_UPGRADE"
 """In the environment: the descriptor of the estate."""
@@ -82,6 +82,7 @@ class Estate(_Left):
     format: Literal[1]
     listeners: tuple[LeftSocket, ...]
     reports: LeftSocket | None
+    sites: LeftSocket | None = None
     servers: tuple[LeftServer, ...]
     answer: Annotated[int, Field(ge=0)]
     """The writing end of the pipe to the old supervisor."""
@@ -93,6 +94,7 @@ class Heritage:
 
     workers: dict[int, list[Place]]
     reports: Place | None
+    sites: Place | None
     servers: tuple[LeftServer, ...]
     predecessor: "Predecessor"
 
@@ -148,12 +150,13 @@ def inherit(environment: MutableMapping[str, str]) -> Heritage | None:
         if len({frozenset(listen for listen, _ in places) for places in workers.values()}) > 1:
             raise BadEstate("the workers' sockets are not on the same addresses")
         reports = estate.reports.open(socket.SOCK_DGRAM) if estate.reports is not None else None
+        sites = estate.sites.open(socket.SOCK_DGRAM) if estate.sites is not None else None
     except BadEstate as error:
         predecessor.failed(str(error))
         for _, sock in chain.from_iterable(workers.values()):
             sock.close()
         raise
-    return Heritage(workers, reports, estate.servers, predecessor)
+    return Heritage(workers, reports, sites, estate.servers, predecessor)
 
 
 @dataclass(slots=True)
@@ -192,28 +195,28 @@ class Successor:
 
 def start(
     command: list[str],
-    workers: dict[int, list[Place]],
-    reports: Place | None,
+    sockets: Sockets,
     servers: Iterable[LeftServer],
 ) -> Successor:
     """Run `command` with everything that it needs to take over. Raises OSError."""
     listeners = tuple(
         LeftSocket(host=listen.host, port=listen.port, fd=sock.fileno(), worker=number)
-        for number, places in workers.items()
+        for number, places in sockets.workers.items()
         for listen, sock in places
     )
-    left_reports = None
-    if reports is not None:
-        listen, sock = reports
-        left_reports = LeftSocket(host=listen.host, port=listen.port, fd=sock.fileno())
+    reports, sites = (
+        LeftSocket(host=place[0].host, port=place[0].port, fd=place[1].fileno()) if place is not None else None
+        for place in (sockets.reports_place, sockets.sites_place)
+    )
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
     memory = os.memfd_create("gateway-estate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     passed = [memory, writing, *(left.fd for left in listeners)]
-    if left_reports is not None:
-        passed.append(left_reports.fd)
+    passed += [left.fd for left in (reports, sites) if left is not None]
     try:
-        estate = Estate(format=1, listeners=listeners, reports=left_reports, servers=tuple(servers), answer=writing)
+        estate = Estate(
+            format=1, listeners=listeners, reports=reports, sites=sites, servers=tuple(servers), answer=writing
+        )
         with os.fdopen(os.dup(memory), "wb") as file:
             file.write(estate.model_dump_json().encode())
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)

@@ -25,7 +25,7 @@ NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _HEAD = struct.Struct("!BBQQQ")
 _DOUBLE = struct.Struct("!d")
 _TAG_BYTES = hashlib.sha256().digest_size
-_CONTEXT = b"eddie load report\0"  # so that a tag made with the key for another kind of message is of no use
+CONTEXT = b"eddie load report\0"  # so that a tag made with the key for another kind of message is of no use
 _U64_MAX = 2**64 - 1
 
 
@@ -94,8 +94,11 @@ class Report:
         return max(self.metrics.values(), default=None)
 
 
-def encode(report: Report, key: bytes) -> bytes:
-    """Return the signed datagram, at most MAX_BYTES long (the bounds of Report's fields see to that)."""
+def encode(report: Report, key: bytes, context: bytes = CONTEXT) -> bytes:
+    """Return the signed datagram, at most MAX_BYTES long (the bounds of Report's fields see to that).
+
+    `context` keeps apart kinds of reports that are signed with the same key.
+    """
     parts = [
         _HEAD.pack(VERSION, report.state.value, report.incarnation, report.sequence, report.time),
         _pack_name(report.server),
@@ -105,17 +108,17 @@ def encode(report: Report, key: bytes) -> bytes:
     for name, share in report.metrics.items():
         parts += _pack_name(name), _DOUBLE.pack(share)
     body = b"".join(parts)
-    return body + _tag(body, key)
+    return body + _tag(body, key, context)
 
 
-def decode(data: bytes, key: bytes) -> Report:
+def decode(data: bytes, key: bytes, context: bytes = CONTEXT) -> Report:
     """Return the report in a datagram from anywhere. Raises BadReport; the signature is verified first."""
     if len(data) > MAX_BYTES:
         raise BadReport(Reason.TOO_LONG)
     if len(data) <= _TAG_BYTES:
         raise BadReport(Reason.TOO_SHORT)
     body = data[:-_TAG_BYTES]
-    if not hmac.compare_digest(_tag(body, key), data[-_TAG_BYTES:]):
+    if not hmac.compare_digest(_tag(body, key, context), data[-_TAG_BYTES:]):
         raise BadReport(Reason.BAD_SIGNATURE)
     if body[0] != VERSION:
         raise BadReport(Reason.BAD_VERSION, str(body[0]))
@@ -133,8 +136,8 @@ def parse_key(content: bytes) -> bytes:
     return key
 
 
-def _tag(body: bytes, key: bytes) -> bytes:
-    return hmac.digest(key, _CONTEXT + body, "sha256")
+def _tag(body: bytes, key: bytes, context: bytes) -> bytes:
+    return hmac.digest(key, context + body, "sha256")
 
 
 def _pack_name(name: str) -> bytes:

@@ -11,7 +11,7 @@ from tests.support.waiting import free_port
 
 def site(workers, *ports):
     listen = tuple(Listen("127.0.0.1", port) for port in ports)
-    return SimpleNamespace(workers=workers, frontends=(SimpleNamespace(listen=listen),), load_reports=None)
+    return SimpleNamespace(workers=workers, frontends=(SimpleNamespace(listen=listen),), load_reports=None, sites=None)
 
 
 @pytest.fixture

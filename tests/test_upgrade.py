@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.address import Listen
+from gateway.sockets import Sockets
 from gateway.upgrade import READY, SEALS, VARIABLE, BadEstate, LeftServer, inherit, start
 from tests.support.waiting import eventually
 
@@ -61,8 +62,7 @@ def test_successor_inherits_what_it_is_left(sockets):
     before = descriptors()
     successor = start(
         [sys.executable, "-c", CHILD],
-        {0: [(listen(one), one), (listen(one), again)], 3: [(listen(one), one)]},
-        (listen(reports), reports),
+        Sockets({0: [(listen(one), one), (listen(one), again)], 3: [(listen(one), one)]}, (listen(reports), reports)),
         [server],
     )
     said = hear(successor)
@@ -90,7 +90,7 @@ estate = json.loads(os.pread(int(os.environ[{VARIABLE!r}]), 100000, 0))
 answer = estate["answer"]
 {code}
 """
-    successor = start([sys.executable, "-c", child], {0: [(listen(sockets[0]), sockets[0])]}, None, [])
+    successor = start([sys.executable, "-c", child], Sockets({0: [(listen(sockets[0]), sockets[0])]}), [])
     assert hear(successor) == answer
     os.kill(successor.pid, 9)
     os.waitpid(successor.pid, 0)
@@ -99,7 +99,7 @@ answer = estate["answer"]
 def test_program_that_cannot_run_leaves_nothing_behind(sockets):
     before = descriptors()
     with pytest.raises(OSError, match="No such file"):
-        start(["/no/such/program"], {0: [(listen(sockets[0]), sockets[0])]}, None, [])
+        start(["/no/such/program"], Sockets({0: [(listen(sockets[0]), sockets[0])]}), [])
     assert descriptors() == before
     assert not sockets[0].get_inheritable()
 

@@ -1,12 +1,14 @@
 """What shows only when the parts of a site are seen together: gaps, duplicates, routes out of reach."""
 
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from typing import Any
 
 from gateway.config import expression
+from gateway.config.expectation import SiteTest
 from gateway.config.match import Match
 from gateway.config.model import Site
 from gateway.config.problem import Finding, Loc, suggest
+from gateway.config.sites import AUTO
 
 
 def gaps(data: dict[str, Any]) -> Iterator[Finding]:
@@ -29,24 +31,12 @@ def gaps(data: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(("routes", i, "backend"), f"there is no backend {name}{suggest(name, backends)}")
 
 
-def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
+def conflicts(site: Site, backends: Collection[str]) -> Iterator[Finding]:
     """What is there twice and may be there once, and what expressions name that is not there.
 
     `backends` are those of the file as written: one that is wrong in itself is there all the same.
     """
-    for loc, match in _matches(site):
-        for name, offset in expression.backends(match.when.node) if match.when else ():
-            if name not in backends:
-                message = f"there is no backend {name}{suggest(name, backends)}"
-                yield Finding((*loc, "when"), message, offset=offset)
-    for i, test in enumerate(site.tests):
-        named = {("expect", "backend"): test.expect.backend} | {
-            ("assume", key, name): name for key in ("load", "up") for name in getattr(test.assume, key)
-        }
-        for loc, backend in named.items():
-            if backend is not None and backend not in backends:
-                message = f"there is no backend {backend}{suggest(backend, backends)}"
-                yield Finding(("tests", i, *loc), message, key=loc[0] == "assume")
+    yield from _unknown_names(site, backends)
     yield from _twice(
         (("frontends", i, "listen", j), listen, f"{listen} is listened on")
         for i, frontend in enumerate(site.frontends)
@@ -61,6 +51,8 @@ def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
         (("qos", "classes", i, "name"), item.name, f"the class {item.name} is there")
         for i, item in enumerate(site.qos.classes)
     )
+    if site.sites and site.load_reports and site.sites.listen == site.load_reports.listen:
+        yield Finding(("sites", "listen"), f"{site.sites.listen} is where load_reports come in")
     if site.cluster and site.node not in site.cluster.nodes:
         names = ", ".join(site.cluster.nodes)
         message = f"this node, {site.node}, is none of {names}: set `node:`{suggest(site.node, site.cluster.nodes)}"
@@ -74,6 +66,39 @@ def conflicts(site: Site, backends: Iterable[str]) -> Iterator[Finding]:
             (("backends", name, "servers", i, "name"), server.name, f"the server name {server.name} is used")
             for i, server in enumerate(backend.servers)
         )
+
+
+def _unknown_names(site: Site, backends: Collection[str]) -> Iterator[Finding]:
+    """Backends and sites that expressions, routes and tests name and that are not there."""
+    sites = (site.sites.self_, *site.sites.peers) if site.sites else ()
+    known = {"backend": backends, "site": sites}
+    for loc, match in _matches(site):
+        for what, name, offset in expression.names(match.when.node) if match.when else ():
+            if name not in known[what]:
+                yield Finding((*loc, "when"), _nobody(what, name, known[what]), offset=offset)
+    for i, route in enumerate(site.routes):
+        if route.site is not None and route.site not in (*sites, AUTO * bool(sites)):
+            yield Finding(("routes", i, "site"), _nobody("site", route.site, (*sites, AUTO)))
+    for i, test in enumerate(site.tests):
+        yield from _unknown_in_test(i, test, backends, sites)
+
+
+def _unknown_in_test(i: int, test: SiteTest, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
+    assumed = [("backend", ("assume", key, name), name) for key in ("load", "up") for name in getattr(test.assume, key)]
+    assumed += [("site", ("assume", "site_load", name), name) for name in test.assume.site_load]
+    expected = [("backend", test.expect.backend), ("site", test.expect.site)]
+    named = [*assumed, *((what, ("expect", what), name) for what, name in expected if name is not None)]
+    for what, loc, name in named:
+        known = backends if what == "backend" else sites
+        if name not in known:
+            yield Finding(("tests", i, *loc), _nobody(what, name, known), key=loc[0] == "assume")
+
+
+def _nobody(what: str, name: str, known: Iterable[str]) -> str:
+    """For a name that stands for nothing."""
+    if what == "site" and name == AUTO:
+        return "there are no other sites: `sites:` is missing"
+    return f"there is no {what} {name}{suggest(name, [*known])}"
 
 
 def _matches(site: Site) -> Iterator[tuple[Loc, Match]]:

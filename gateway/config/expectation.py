@@ -32,12 +32,13 @@ Moment = Annotated[
 
 
 class Assumption(Model):
-    """What expressions see during a test. Default: the time it is, no loads, every server up, no sessions."""
+    """What rules see during a test. Default: the time it is, no loads, every server up, no sessions."""
 
     time: Annotated[Moment | None, Given()] = Field(None, description="The time; without a zone, UTC.")
     load: dict[str, Load] = Field({}, description="load() by backend.")
     up: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="up() by backend.")
     sessions: Annotated[Whole, Field(ge=0)] = Field(0, description="sessions().")
+    site_load: dict[str, Load] = Field({}, description="site_load() by site, this one's as well.")
 
 
 class Expected(Model):
@@ -50,6 +51,7 @@ class Expected(Model):
     backend: Annotated[Text | None, Given()] = Field(None, description="Backend that answers.")
     server: Annotated[Text | None, Given()] = Field(None, description="Server that affinity keeps the client at.")
     class_: Annotated[ClassName | None, Given()] = Field(None, alias="class", description="Class of the request.")
+    site: Annotated[Text | None, Given()] = Field(None, description="Site that the client is sent to.")
     path: Annotated[Text | None, Given()] = Field(None, description="Path as the server will see it.")
     query: Annotated[Text | None, Given()] = Field(None, description='Query as the server will see it; "" is none.')
     request_headers: HeaderMatches = Field((), description="Headers as the server will see them, as in match.")

@@ -85,8 +85,9 @@ def _unknown(loc: Loc) -> str:
 def pattern(loc: Loc) -> str:
     """`loc` as the keys of `vocabulary` are written: routes.*.match."""
     names = ["*" if isinstance(part, int) else part for part in loc]
-    if names[:1] == ["backends"] and len(names) > 1:
-        names[1] = "*"
+    for mapping in (["backends"], ["sites", "peers"]):  # whose keys are names
+        if names[: len(mapping)] == mapping and len(names) > len(mapping):
+            names[len(mapping)] = "*"
     return ".".join(names)
 
 

@@ -37,13 +37,11 @@ VARIABLES: Final = {
 }
 """What an expression knows about a request; maps are from string to string."""
 
-LATER: Final = ("site_load",)
-"""Functions that are known but not supported yet."""
-
 FUNCTIONS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "load": (("backend",), "double"),
     "up": (("backend",), "int"),
     "sessions": ((), "int"),
+    "site_load": (("site",), "double"),
     "in_network": (("string", "network"), "bool"),
     "size": (("sized",), "int"),
     "int": (("scalar",), "int"),
@@ -51,7 +49,7 @@ FUNCTIONS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "string": (("scalar",), "string"),
     "timestamp": (("moment",), "timestamp"),
 }
-"""Functions: types of their arguments, and of the result. backend, network, pattern, zone, moment: literals."""
+"""Functions: types of their arguments, and of the result. backend, site, network, pattern, zone, moment: literals."""
 
 METHODS: Final[dict[str, dict[str, tuple[tuple[str, ...], str]]]] = {
     "string": {
@@ -131,13 +129,13 @@ def parse(text: str) -> Node:
     return node
 
 
-def backends(node: Node) -> Iterator[tuple[str, int]]:
-    """The backends an expression names, and where."""
-    if node.op in ("load", "up"):
-        yield node.args[0].args[0], node.args[0].at
+def names(node: Node) -> Iterator[tuple[str, str, int]]:
+    """("backend" or "site", its name, where) for those that an expression names."""
+    if node.op in ("load", "up", "site_load"):
+        yield "site" if node.op == "site_load" else "backend", node.args[0].args[0], node.args[0].at
     for arg in node.args:
         if isinstance(arg, Node):
-            yield from backends(arg)
+            yield from names(arg)
 
 
 def _named(node: Node) -> str:
@@ -299,8 +297,6 @@ class _Parser:
             arguments = self.arguments(")")
             if name == "has":
                 return _has(arguments, token)
-            if name in LATER:
-                raise Fault(f"{name}() is not supported yet", offset=token.at)
             if name not in FUNCTIONS:
                 raise Fault(f"there is no function {name}{suggest(name, (*FUNCTIONS, 'has'))}", offset=token.at)
             return _call(token, arguments, *FUNCTIONS[name])
@@ -405,6 +401,7 @@ def moment(text: str) -> float:
 
 _LITERALS: Final[dict[str, Any]] = {
     "backend": str,
+    "site": str,
     "network": ip_network,
     "pattern": Pattern,
     "zone": ZoneInfo,

@@ -76,6 +76,8 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
         yield site.load_reports.key_file, ("load_reports", "key_file")
     if site.cluster:
         yield site.cluster.key_file, ("cluster", "key_file")
+    if site.sites:
+        yield site.sites.key_file, ("sites", "key_file")
     for name, backend in site.backends.items():
         if backend.affinity and backend.affinity.key_file:
             yield backend.affinity.key_file, ("backends", name, "affinity", "key_file")

@@ -6,15 +6,13 @@ Supporting a key means taking its entry out of here.
 from typing import Final
 
 KEYS: Final = {
-    "": "dns maintenance sites",
+    "": "dns maintenance",
     "qos": "sessions overload",
     "qos.classes.*": "priority share rate burst per concurrency admit",
     "admin": "listen token_file",
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "tls",
-    "tests.*.expect": "site",
-    "routes.*": "site",
 }
 """Keys by the mapping they belong to; "*" stands for a name or an index."""
 

@@ -62,6 +62,7 @@ from gateway.config.match import Match
 from gateway.config.problem import Fault, kind, suggest
 from gateway.config.python import Function, function
 from gateway.config.qos import Qos
+from gateway.config.sites import Sites
 
 __all__ = [
     "AccessLog",
@@ -799,6 +800,7 @@ class Python(Model):
 
 
 _FINAL: Final = ("redirect", "respond", "backend")
+_CHANGES: Final = ("rewrite", "class_", "apache", "python", "site")
 _EDITS: Final = ("set_header", "append_header", "set_response_header", "append_response_header")
 
 
@@ -826,6 +828,11 @@ class Route(Model):
     )
     apache: Annotated[Apache | None, Given()] = Field(None, description="Apply rules of Apache's mod_rewrite.")
     python: Annotated[Python | None, Given()] = Field(None, description="Ask a Python function.")
+    site: Annotated[Text | None, Given()] = Field(
+        None,
+        description="Send the client to another site, by its name; auto: to the best one that has room and less load "
+        "than this one. Otherwise, and for whom another site has sent here, the route goes on.",
+    )
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Send the client elsewhere.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Answer from the gateway itself.")
     backend: Annotated[Text | None, Given()] = Field(None, description="Name of the backend that answers.")
@@ -838,7 +845,7 @@ class Route(Model):
     @model_validator(mode="after")
     def _one_action(self) -> "Route":
         actions = [name for name in _FINAL if getattr(self, name) is not None]
-        if not actions and not any(getattr(self, name) for name in (*_EDITS, "rewrite", "class_", "apache", "python")):
+        if not actions and not any(getattr(self, name) for name in (*_EDITS, *_CHANGES)):
             raise Fault(f"a route needs one of {', '.join(_FINAL)}, or something to change and go on")
         if len(actions) > 1:
             raise Fault(f"a route has one action: {actions[0]} or {actions[1]}", actions[1], key=True)
@@ -917,6 +924,9 @@ class Site(Model):
     admin: Admin = Field(default_factory=Admin, description="How operators reach a running gateway.")
     cluster: Annotated[Cluster | None, Given()] = Field(
         None, description="The gateways of this site and the addresses they share. Default: this one is alone."
+    )
+    sites: Annotated[Sites | None, Given()] = Field(
+        None, description="Other sites that clients may be sent to. Default: this one is alone."
     )
     resolver: Resolver = Field(default_factory=Resolver, description="Whom to ask for the servers of dns: entries.")
     frontends: tuple[Frontend, ...] = Field((), description="Entrances for clients.")

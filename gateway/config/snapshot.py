@@ -56,6 +56,19 @@ class Snapshot:
         nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, frozenset(), NOTHING, capacity, 0, ())
         return nothing.next(loaded, found)
 
+    def members(self, backend: str) -> list[tuple[int, float, int, bool, str]]:
+        """The servers of a backend as balance.policy.Members takes them."""
+        return [
+            (
+                self.slots[backend, server.name],
+                float(server.weight),
+                server.max_connections or 0,
+                server.backup,
+                server.name,
+            )
+            for server in self.site.backends[backend].servers
+        ]
+
     def follow(self, loaded: Loaded, found: Found) -> "Snapshot":
         """The snapshot of the same site file once the name service says something else. Raises CapacityError."""
         return replace(self.next(loaded, found), version=self.version)

@@ -12,6 +12,7 @@ from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control.control import Control
+from gateway.control.sites import Sites
 from gateway.control.status import Status
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ class Inheritance:
     board: Board
     snapshot: Snapshot
     reports: socket.socket | None
+    sites: socket.socket | None
     status: socket.socket | None
     channel: Channel
 
@@ -43,11 +45,13 @@ async def _live(inherited: Inheritance) -> None:
 
     control = Control(inherited.board, inherited.reports, tell)
     status = Status(inherited.status, inherited.board, control.servers) if inherited.status is not None else None
+    sites = Sites(inherited.board)
     news = asyncio.Event()
     loop.add_reader(channel, news.set)
     loop.add_signal_handler(signal.SIGTERM, asyncio.current_task(loop).cancel)  # type: ignore[union-attr]
     try:
         await control.apply(inherited.snapshot)
+        await sites.apply(inherited.snapshot, inherited.sites)
         if status is not None:
             status.apply(inherited.snapshot)
         channel.send(Ready(inherited.snapshot.version))
@@ -57,9 +61,13 @@ async def _live(inherited: Inheritance) -> None:
             for message, descriptors in channel.receive():
                 match message:
                     case Apply():
-                        reports = socket.socket(fileno=descriptors[0]) if descriptors else None
+                        new = {
+                            name: socket.socket(fileno=descriptor)
+                            for name, descriptor in zip(message.datagrams, descriptors, strict=True)
+                        }
                         snapshot = message.snapshot
-                        await control.apply(snapshot, reports)
+                        await control.apply(snapshot, new.get("reports"))
+                        await sites.apply(snapshot, new.get("sites"))
                         if status is not None:
                             status.apply(snapshot)
                         channel.send(Ready(snapshot.version))
@@ -73,4 +81,5 @@ async def _live(inherited: Inheritance) -> None:
         loop.remove_reader(channel)
         if status is not None:
             status.close()
+        await sites.close()
         await control.close()

@@ -19,9 +19,7 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         yield f"└─ refused with {status}: {why}"
         return
     yield f"├─ seen as {found['scheme']} from {found['client']}, {found['uri']}"
-    for item in found["classes"]:
-        fits = "fits" if item["why_not"] is None else f"does not fit: {item['why_not']}"
-        yield f"├─ class {item['class']} {fits}"
+    yield from _before_routes(found)
     yield "├─ routes"
     for route in found["routes"]:
         yield from _route(route, site)
@@ -51,6 +49,17 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         yield f"     without {name}"
     for line in edits["with"].splitlines() if edits else ():
         yield f"     with {line}"
+
+
+def _before_routes(found: dict[str, Any]) -> Iterator[str]:
+    if found["sites"]:
+        loads = (f"{name} {'unknown' if load is None else f'{load:.2g}'}" for name, load in found["sites"].items())
+        yield f"├─ loads of sites: {', '.join(loads)}"
+    if found["arrived"] is not None:
+        yield f"├─ comes from site {found['arrived']}, so it stays here"
+    for item in found["classes"]:
+        fits = "fits" if item["why_not"] is None else f"does not fit: {item['why_not']}"
+        yield f"├─ class {item['class']} {fits}"
 
 
 def _route(route: dict[str, Any], site: Site) -> Iterator[str]:

@@ -49,8 +49,10 @@ class Stage:
         view = self._hub.view
         time = assumption.time
         view.clock = now if time is None else lambda: time
-        loads, ups, _ = Availability(self._plan.backends).facts()
-        view.resources = Assumed({**loads, **assumption.load}, {**ups, **assumption.up}, assumption.sessions)
+        loads, ups = Availability(self._plan.backends, self._hub.board).facts()
+        view.resources = Assumed(
+            {**loads, **assumption.load}, {**ups, **assumption.up}, assumption.sessions, assumption.site_load
+        )
 
     def entrance(self, asked: Asked) -> tuple[FrontendModel, Listen]:
         """The frontend a request comes to: that of its port, or else the first that speaks its scheme, or the first."""

@@ -11,6 +11,7 @@ from gateway.config.loader import Loaded
 from gateway.config.pattern import Pattern
 from gateway.explain.asked import Asked
 from gateway.explain.stage import Stage
+from gateway.rules.visit import without
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def _differences(stage: Stage, test: SiteTest) -> Iterator[Difference]:
     stage.assume(test.assume)
     found = stage.rehearse(asked)
     if "refused" in found:
-        found = {**found, "status": found["refused"][0], "lines": "", "class": None}
+        found = {**found, "status": found["refused"][0], "lines": "", "class": None, "site": None}
     yield from _plain(test.expect, found)
     yield from _headers("request_headers", test.expect.request_headers, _fields(found.get("head", "")))
     yield from _response(test.expect, found)
@@ -78,10 +79,11 @@ def _plain(expect: Expected, found: dict[str, Any]) -> Iterator[Difference]:
     server = found["server"] if found.get("kept") else "chosen by balance" if forwarded else nobody
     facts = {
         "status": str(found["status"]) if not forwarded else f"the server's: backend {found['backend']}",
-        "location": _fields(found.get("lines", "")).get("location", ["none"])[0],
+        "location": _location(found),
         "backend": found.get("backend", nobody),
         "server": server,
         "class": found["class"] or "none",
+        "site": found.get("site") or "none",
         "path": path or nobody,
         "query": query if forwarded else nobody,
     }
@@ -89,6 +91,12 @@ def _plain(expect: Expected, found: dict[str, Any]) -> Iterator[Difference]:
         wanted = getattr(expect, "class_" if what == "class" else what)
         if wanted is not None and str(wanted) != seen:
             yield Difference(what, str(wanted), seen)
+
+
+def _location(found: dict[str, Any]) -> str:
+    """Where a redirect leads; the mark of a visitor is another every second."""
+    location = _fields(found.get("lines", "")).get("location", ["none"])[0]
+    return without(location.encode("latin-1"))[0].decode("latin-1")
 
 
 def _response(expect: Expected, found: dict[str, Any]) -> Iterator[Difference]:

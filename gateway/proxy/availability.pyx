@@ -1,9 +1,10 @@
-"""What rules may ask about the state of the site, from the Board: loads, servers that are up, sessions."""
+"""What rules may ask about the state of the site, from the Board: loads, servers that are up, sessions, other sites."""
 
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 
 from libc.stdint cimport int64_t
 
+from gateway.board cimport Board
 from gateway.proxy.upstream cimport Backend
 from gateway.rules.view cimport Resources
 
@@ -12,11 +13,13 @@ cdef int64_t COUNT_AGAIN = 1_000_000_000    # ns for which a count of sessions w
 
 cdef class Availability(Resources):
     cdef dict backends
+    cdef Board board
     cdef int session_count
     cdef int64_t counted            # when; 0: not yet
 
-    def __init__(self, backends):
+    def __init__(self, backends, Board board):
         self.backends = dict(backends)
+        self.board = board
 
     cdef object load(self, str backend):
         return (<Backend>self.backends[backend]).members.load()
@@ -35,7 +38,9 @@ cdef class Availability(Resources):
                     self.session_count += backend.members.sessions(now)
         return self.session_count
 
+    cdef object site_load(self, str site):
+        return self.board.site_load(site, monotonic())
+
     def facts(self):
-        """(load() by backend, up() by backend, sessions()); for explaining."""
-        return ({name: self.load(name) for name in self.backends}, {name: self.up(name) for name in self.backends},
-                self.sessions())
+        """(load() by backend, up() by backend); for explaining."""
+        return {name: self.load(name) for name in self.backends}, {name: self.up(name) for name in self.backends}

@@ -125,7 +125,7 @@ class Plan:
         self.servers = servers
         self.frontends = prepared.frontends
         hub.routes = prepared.routes
-        hub.view.resources = Availability(backends)
+        hub.view.resources = Availability(backends, hub.board)
         hub.via = prepared.via
         hub.pages = prepared.pages
         hub.custom_pages = prepared.custom_pages
@@ -152,17 +152,7 @@ class Plan:
 
     def _backend(self, name: str, snapshot: Snapshot, servers: Mapping[Key, Server], cells: int) -> Backend:
         model = snapshot.site.backends[name]
-        rows = [
-            (
-                snapshot.slots[name, server.name],
-                float(server.weight),
-                server.max_connections or 0,
-                server.backup,
-                server.name,
-            )
-            for server in model.servers
-        ]
-        members = Members(self.hub.board, rows, cells, secrets.randbits(64))
+        members = Members(self.hub.board, snapshot.members(name), cells, secrets.randbits(64))
         inside = [servers[name, server.name] for server in model.servers]
         return Backend(
             name,

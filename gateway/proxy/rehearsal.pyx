@@ -19,6 +19,7 @@ from gateway.wire.origin cimport Provenance
 from gateway.wire.target cimport normalise
 
 from gateway.rules.classes import Classify
+from gateway.rules.sites import Arrival
 
 STATES = ("unknown", "up", "down")
 ADMINS = ("ready", "drain", "maintenance")
@@ -31,10 +32,10 @@ cdef Head _head
 def rehearse(Hub hub, Frontend frontend, str listener, bytes head, str client, *, bint https):
     """What a request head that comes to `frontend` leads to, as plain data.
 
-    Either refused: (status, why), or scheme, client, uri (in normal form), classes and routes (one dict for each that is
-    tried), class, outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its
-    name, affinity, candidates, server (None: nobody can take it), set_cookie, head (for the server), edits (of the
-    answer).
+    Either refused: (status, why), or scheme, client, uri (in normal form), sites (load by name), classes and routes
+    (one dict for each that is tried), class, arrived (the site that has just sent the client), site (that it is sent
+    to), outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its name,
+    affinity, candidates, server (None: nobody can take it), set_cookie, head (for the server), edits (of the answer).
     """
     cdef bytes padded = head + b"\0" * 16
     cdef const char *p = PyBytes_AS_STRING(padded)
@@ -71,8 +72,11 @@ cdef _outcome(Hub hub, View view, const char *p, Provenance provenance, dict fou
     cdef Respond respond = None
     cdef Backend backend = None
     found["classes"] = []
+    found["sites"] = {}
     for step in hub.routes.before or ():
-        if type(step) is Classify:
+        if type(step) is Arrival:
+            found["sites"] = step.loads(view)
+        elif type(step) is Classify:
             found["classes"] = [{"class": name, "why_not": why} for name, why in step.tried(view)]
     hub.routes.prepare(view)
     for route, why, action in hub.routes.walk(view):
@@ -84,7 +88,7 @@ cdef _outcome(Hub hub, View view, const char *p, Provenance provenance, dict fou
             backend = action
         elif action is not None:
             respond = action
-    found["class"] = view.klass
+    found.update({"class": view.klass, "arrived": view.arrived, "site": view.site})
     if backend is not None:
         found.update(_forwarded(hub, view, p, provenance, backend))
     elif respond is not None:

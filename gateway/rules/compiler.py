@@ -11,6 +11,7 @@ from gateway.config.files import targets
 from gateway.config.match import Match
 from gateway.config.model import REDIRECT_FIELDS, Apache, Python, Site
 from gateway.config.model import Route as RouteModel
+from gateway.config.sites import AUTO, Sites
 from gateway.rules.actions import EditHeaders, Redirect, Respond, Rewrite, SetClass, Step
 from gateway.rules.apache import ApacheRules
 from gateway.rules.classes import Classify
@@ -18,7 +19,9 @@ from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, Val
 from gateway.rules.expression import When
 from gateway.rules.python import PythonRule
 from gateway.rules.routes import Route, RouteTable
+from gateway.rules.sites import Arrival, ToSite
 from gateway.rules.template import Template
+from loadagent.report import parse_key
 
 _NOTHING: Final[Mapping[Path, bytes]] = MappingProxyType({})
 
@@ -33,14 +36,29 @@ def compile_routes(site: Site, backends: Mapping[str, Any], contents: Mapping[Pa
             steps.append(_apache(route.apache, hosts, contents))
         if route.python is not None:
             steps.append(_python(route.python, backends, contents))
+        if route.site is not None and site.sites is not None:
+            steps += _to_site(route.site, site.sites, contents)
         routes.append(_route(i, route, backends, [*steps, *_redirect(route)]))
-    return RouteTable(routes, _before(site))
+    return RouteTable(routes, _before(site, contents))
 
 
-def _before(site: Site) -> Iterator[Step]:
+def _before(site: Site, contents: Mapping[Path, bytes]) -> Iterator[Step]:
     """What happens to every request before the first route."""
+    if site.sites is not None:
+        yield Arrival(parse_key(contents[site.sites.key_file]), [site.sites.self_, *site.sites.others])
     if site.qos.classes:
         yield Classify(RouteTable([_matching(i, item.match, item.name) for i, item in enumerate(site.qos.classes)]))
+
+
+def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes]) -> Iterator[Step]:
+    """Nothing for this site itself: the client is there already."""
+    peers = [
+        (other, peer.url, SourceIn(peer.clients) if peer.clients else None)
+        for other, peer in sites.others.items()
+        if name in (other, AUTO)
+    ]
+    if peers:
+        yield ToSite(sites.self_, peers, parse_key(contents[sites.key_file]), best=name == AUTO)
 
 
 def _apache(model: Apache, hosts: Mapping[str, Any], contents: Mapping[Path, bytes]) -> Step:

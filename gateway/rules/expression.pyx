@@ -241,6 +241,19 @@ cdef class Sessions(Expr):
         return v.resources.sessions()
 
 
+cdef class SiteLoad(Expr):
+    cdef str site
+
+    def __init__(self, site):
+        self.site = site
+
+    cdef object value(self, View v):
+        load = v.resources.site_load(self.site)
+        if load is None:
+            raise Unknown(f"nobody knows the load of site {self.site}")
+        return load
+
+
 cdef class InNetwork(Expr):
     """A client's own address is compared as the route's `source` does."""
     cdef Expr address
@@ -354,6 +367,8 @@ cdef Expr compiled(node):
         return Load(args[0].args[0])
     if op == "up":
         return Up(args[0].args[0])
+    if op == "site_load":
+        return SiteLoad(args[0].args[0])
     if op == "sessions":
         return Sessions()
     if op == "timestamp":

@@ -21,6 +21,7 @@ cdef class Resources:
     cdef object load(self, str backend)
     cdef int up(self, str backend) except -1
     cdef int sessions(self) except -1
+    cdef object site_load(self, str site)
 
 cdef class View:
     """One request as rules see it: a window on a head, and what rules have made of it so far."""
@@ -40,6 +41,8 @@ cdef class View:
     cdef int matched                # bytes of the path that the route's prefix covers
     cdef public dict groups         # named groups of the route's regular expressions: bytes; None: none
     cdef public str klass           # the request's class, or None
+    cdef public str arrived         # the site that has just sent the visitor here, or None
+    cdef public str site            # the site that the visitor is sent to, or None
     cdef readonly Edits request_edits
     cdef readonly Edits response_edits
     cdef public Resources resources

@@ -8,7 +8,13 @@ class Edits:
 class Resources: ...
 
 class Assumed(Resources):
-    def __init__(self, loads: Mapping[str, float | None], up: Mapping[str, int], sessions: int = 0) -> None: ...
+    def __init__(
+        self,
+        loads: Mapping[str, float | None],
+        up: Mapping[str, int],
+        sessions: int = 0,
+        site_loads: Mapping[str, float] = ...,
+    ) -> None: ...
 
 class View:
     resources: Resources
@@ -16,6 +22,8 @@ class View:
     client: bytes
     groups: dict[str, bytes] | None
     klass: str | None
+    arrived: str | None
+    site: str | None
     request_edits: Edits | None
     response_edits: Edits | None
     uri_now: bytes

@@ -83,14 +83,20 @@ cdef class Resources:
         """How many sessions there are."""
         return 0
 
+    cdef object site_load(self, str site):
+        """The load of a site from 0 (idle) to 1 (full) or more; None: nobody knows."""
+        return None
+
 
 cdef class Assumed(Resources):
-    """What somebody supposes: loads and numbers of servers by backend, and the number of sessions."""
+    """What somebody supposes: loads and numbers of servers by backend, the number of sessions, and loads of sites."""
     cdef dict loads
     cdef dict ups
     cdef int session_count
+    cdef dict site_loads
 
-    def __init__(self, loads, up, int sessions=0):
+    def __init__(self, loads, up, int sessions=0, site_loads=()):
+        self.site_loads = dict(site_loads)
         self.loads = dict(loads)
         self.ups = dict(up)
         self.session_count = sessions
@@ -103,6 +109,9 @@ cdef class Assumed(Resources):
 
     cdef int sessions(self) except -1:
         return self.session_count
+
+    cdef object site_load(self, str site):
+        return self.site_loads.get(site)
 
 
 cdef class View:
@@ -128,6 +137,7 @@ cdef class View:
         self.matched = 0
         self.groups = None
         self.klass = None
+        self.arrived = self.site = None
         self.request_edits = self.response_edits = None
         return 0
 

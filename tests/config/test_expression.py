@@ -15,7 +15,7 @@ from tests.config.conftest import Load, Refuse, with_route
     ("»method || true", "expected a bool"),
     ("load('app') »+ 1 > 2.0", "a double + an int is not possible: make both double() or int()"),
     ("»sessions('app') > 3", "sessions takes 0 arguments, not 1"),
-    ("»site_load('x') > 0.5", "site_load() is not supported yet"),
+    ("site_load(»path) > 0.5", "the site must be a literal text"),
     ("»laod('app') > 0.5", "there is no function laod (did you mean load?)"),
     ("»pth == 'a'", "there is no pth (did you mean path?)"),
     ("path.»startswith('a')", "(did you mean startsWith?)"),

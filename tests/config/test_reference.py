@@ -27,7 +27,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
         pair = authority.issue(f"{name}.example.com")
         shutil.copy(pair.cert, conf / "tls" / f"{name}.crt")
         shutil.copy(pair.key, conf / "tls" / f"{name}.key")
-    for name in ("agent.key", "affinity.key", "cluster.key"):
+    for name in ("agent.key", "affinity.key", "cluster.key", "sites.key"):
         (conf / name).touch(mode=0o600)
         (conf / name).write_bytes(b"0123456789abcdef")
     return load(conf / "reference.yaml", {"localhost": ["127.0.0.1"]}.__getitem__)
@@ -36,7 +36,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
     assert len(loaded.site.routes) == 13
-    assert len(loaded.files) == 11
+    assert len(loaded.files) == 12
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:
@@ -75,7 +75,7 @@ def test_the_schema_accepts_it(name: str) -> None:
 
 
 def test_the_reference_passes_its_own_tests(loaded: Loaded) -> None:
-    assert [verdict.summary for verdict in trial.run(loaded)] == [""] * 4
+    assert [verdict.summary for verdict in trial.run(loaded)] == [""] * 5
 
 
 def test_the_smallest_file_loads() -> None:

@@ -133,7 +133,7 @@ tests:
     ('tests: [{request: "GET http://a/", expect: {backend: »ap}}]', "there is no backend ap"),
     ('tests: [{request: "GET http://a/", assume: {up: {»ap: 1}}, expect: {status: 200}}]', "there is no backend ap"),
     ('tests: [{request: "GET http://a/", assume: {time: »noon}, expect: {status: 200}}]', "expected a time such as"),
-    ('tests: [{request: "GET http://a/", expect: {»site: x}}]', "site is not supported yet"),
+    ('tests: [{request: "GET http://a/", expect: {site: »x}}]', "there is no site x"),
 ])  # fmt: skip
 def test_mistakes_in_tests(tmp_path: Path, text: str, message: str) -> None:
     status, (line,) = run(tmp_path, text.replace("»", ""))

@@ -20,7 +20,7 @@ backends:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 6
+    assert len(EXAMPLES) == 7
     assert all("tests:" in example for example in EXAMPLES)
 
 
@@ -29,6 +29,7 @@ def test_example(tmp_path: Path, number: int) -> None:
     text = EXAMPLES[number]
     for name, content in yaml.safe_load(text).get("files", {}).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch(mode=0o600)
         (tmp_path / name).write_text(content)
     text = re.sub(r"^files:\n(?:  .*\n)+", "", text, flags=re.MULTILINE)
     (tmp_path / "site.yaml").write_text(FRAME + text)

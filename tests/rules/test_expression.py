@@ -18,7 +18,7 @@ def request_view() -> View:
     )  # fmt: skip
     made.klass = "staff"
     made.clock = lambda: 1_790_000_000.0  # 2026-09-21T14:13:20Z, a Monday
-    made.resources = Assumed({"app": 0.5, "silent": None}, {"app": 2, "silent": 1}, 7)
+    made.resources = Assumed({"app": 0.5, "silent": None}, {"app": 2, "silent": 1}, 7, {"here": 0.25})
     return made
 
 
@@ -29,7 +29,7 @@ def request_view() -> View:
     "headers['x-limit'] == '12' && headers['X-LIMIT'] == headers.accept || int(headers['X-Limit']) == 12",
     "'accept' in headers && has(headers.accept) && !has(headers.nothing) && !('none' in cookies)",
     "cookies.tier == 'gold' && query.x == '1' && query['lang'] == 'de'",
-    "load('app') == 0.5 && up('app') >= 2 && load('app') * 2.0 <= double('1') && up('silent') == 1 && sessions() == 7",
+    "load('app') == 0.5 && up('app') >= 2 && load('app') * 2.0 <= double('1') && up('silent') == 1 && sessions() == 7 && site_load('here') == 0.25 && !(site_load('there') >= 0.0 && false)",
     "path.startsWith('/shop') && path.contains('a%20') && path.matches('^/s[a-z]+/') && path.size() == size('/shop/a%20b')",
     "in_network(client, '192.0.2.0/24') && !in_network(client, '10.0.0.0/8') && in_network('::ffff:10.1.1.1', '10.0.0.0/8')",
     "time > timestamp('2026-09-21T14:00:00Z') && time < timestamp('2026-09-21T16:14:00+02:00')",

@@ -1,0 +1,181 @@
+"""What the sites tell each other: how loaded each is, in signed datagrams (loadagent/report.py has their form).
+
+Of a site, each gateway reports by itself: `server` is the site, `backend` the gateway. A site counts as loaded as the
+gateway says that sees most of it; one that ends says so, one that falls silent is forgotten.
+"""
+
+import asyncio
+import logging
+import re
+import socket
+import time
+from collections import Counter
+from typing import Final
+
+from gateway.balance.policy import Members
+from gateway.board import WORKERS, Board
+from gateway.config.model import Site
+from gateway.config.sites import Sites as SitesModel
+from gateway.config.snapshot import Snapshot
+from gateway.control.tasks import keep_running, stop
+from gateway.load.replay import ReplayGuard, Verdict
+from loadagent.config import Endpoint
+from loadagent.push import Link
+from loadagent.quiet import Quiet
+from loadagent.report import BadReport, Report, State, decode, encode, parse_key
+
+EVERY: Final = 1.0
+"""Seconds between two reports."""
+CONTEXT: Final = b"eddie site report\0"
+METRIC: Final = "load"
+MAX_NODES: Final = 64
+"""Gateways of a site that are kept in mind."""
+
+_log = logging.getLogger("gateway.control")
+
+
+class Hearsay:
+    """What sites have said of their load; pure. Times are in seconds of any steady clock."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, dict[str, tuple[float | None, float]]] = {}
+
+    def hear(self, report: Report, now: float) -> None:
+        """Take what a gateway of a site says."""
+        nodes = self._said.setdefault(report.server, {})
+        nodes.pop(report.backend or "", None)
+        if report.state is State.READY and len(nodes) < MAX_NODES:
+            nodes[report.backend or ""] = report.score, now
+
+    def load(self, site: str, now: float, stale_after: float) -> tuple[float, float] | None:
+        """(load, when that was said), or None: nobody knows."""
+        nodes = self._said.get(site, {})
+        for node in [node for node, (_, said) in nodes.items() if now - said > stale_after]:
+            del nodes[node]
+        known = [(load, said) for load, said in nodes.values() if load is not None]
+        return max(known, default=None)
+
+
+class Sites(asyncio.DatagramProtocol):
+    """Reports and listens for one site file after another, in the running event loop."""
+
+    def __init__(self, board: Board) -> None:
+        self.refused: Counter[str] = Counter()
+        self._board = board
+        self._hearsay = Hearsay()
+        self._guard = ReplayGuard()
+        self._quiet = Quiet()
+        self._incarnation = time.time_ns()
+        self._sequence = 0
+        self._model: SitesModel | None = None
+        self._key = b""
+        self._node = ""
+        self._members: list[Members] = []
+        self._links: dict[Endpoint, tuple[Link, asyncio.Task[None]]] = {}
+        self._talking: asyncio.Task[None] | None = None
+        self._transport: asyncio.DatagramTransport | None = None
+
+    async def apply(self, snapshot: Snapshot, sock: socket.socket | None) -> None:
+        """Work by a snapshot; `sock` replaces the socket, if there is a new one. Raises OSError."""
+        site = snapshot.site
+        self._model = site.sites
+        self._node = re.sub(r"[^A-Za-z0-9._:-]", "-", site.node)[:64] or "gateway"
+        self._members = _members(snapshot, self._board) if site.sites else []
+        self._key = parse_key(snapshot.files[site.sites.key_file]) if site.sites else b""
+        await self._connect(site)
+        if self._transport is not None and (sock is not None or site.sites is None):
+            self._transport.close()
+            self._transport = None
+        if sock is not None:
+            sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+            loop = asyncio.get_running_loop()
+            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
+        if self._talking is None and site.sites is not None:
+            self._talking = asyncio.create_task(keep_running("telling other sites the load", self._talk))
+        if site.sites is None:
+            self._board.set_sites([])
+
+    async def close(self) -> None:
+        """Tell the others, and stop."""
+        if self._model is not None:
+            self._tell(State.MAINTENANCE)
+        self._model = None
+        tasks = [task for _, task in self._links.values()]
+        await stop(tasks if self._talking is None else [*tasks, self._talking])
+        for link, _ in self._links.values():
+            link.__exit__()
+        self._links.clear()
+        if self._transport is not None:
+            self._transport.close()
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """Take one datagram from anywhere."""
+        try:
+            report = decode(data, self._key, CONTEXT)
+        except BadReport as error:
+            self._refuse(error.reason.value, str(error), addr)
+            return
+        if self._model is None or report.server not in self._model.others:
+            self._refuse("unknown site", f"there is no other site {report.server}", addr)
+            return
+        verdict = self._guard.check(report, time.time_ns())
+        if verdict is not Verdict.ACCEPTED:
+            self._refuse(verdict.value, f"{report.server}: {verdict.value}", addr)
+            return
+        self._hearsay.hear(report, time.monotonic())
+
+    def error_received(self, exc: Exception) -> None:
+        """Note trouble of the socket; the next datagram may be fine."""
+        self._refuse("socket error", str(exc), ("", 0))
+
+    def _refuse(self, reason: str, detail: str, source: tuple[str, int]) -> None:
+        self.refused[reason] += 1
+        kept_back = self._quiet.ask((source[0], reason), time.monotonic())
+        if kept_back is not None:
+            more = f" ({kept_back} more like this before)" if kept_back else ""
+            _log.warning("site report from %s refused: %s%s", source[0] or "the network", detail, more)
+
+    async def _connect(self, site: Site) -> None:
+        """Have a link to each gateway of each other site."""
+        wanted = {
+            Endpoint(address.host, address.port)
+            for peer in (site.sites.others.values() if site.sites else ())
+            for address in peer.report
+        }
+        gone = [self._links.pop(endpoint) for endpoint in self._links.keys() - wanted]
+        await stop([task for _, task in gone])
+        for link, _ in gone:
+            link.__exit__()
+        for endpoint in sorted(wanted - self._links.keys()):
+            link = Link(endpoint)
+            self._links[endpoint] = link, asyncio.create_task(keep_running(f"following {endpoint}", link.follow))
+
+    async def _talk(self) -> None:
+        while True:
+            self._tell(State.READY)
+            await asyncio.sleep(EVERY)
+
+    def _tell(self, state: State) -> None:
+        """Publish what is known of all sites on the Board, and tell the others about this one."""
+        model = self._model
+        if model is None:
+            return
+        now = time.monotonic()
+        loads = [load for members in self._members if (load := members.load()) is not None]
+        own = max(loads, default=None)
+        known = {model.self_: None if own is None else (own, now)} | {
+            name: self._hearsay.load(name, now, model.stale_after) for name in model.others
+        }
+        self._board.set_sites(
+            [(name, fact[0], fact[1] + model.stale_after) for name, fact in known.items() if fact is not None]
+        )
+        self._sequence += 1
+        metrics = {} if own is None else {METRIC: own}
+        report = Report(model.self_, self._incarnation, self._sequence, time.time_ns(), state, self._node, metrics)
+        datagram = encode(report, self._key, CONTEXT)
+        for link, _ in self._links.values():
+            link.send(datagram)
+
+
+def _members(snapshot: Snapshot, board: Board) -> list[Members]:
+    return [Members(board, snapshot.members(name), WORKERS) for name in snapshot.site.backends]

@@ -1,0 +1,112 @@
+"""Sending visitors to other sites, and knowing those that other sites have sent here."""
+
+from libc.stdint cimport uint32_t
+
+from gateway.rules.actions cimport Step, answer
+from gateway.rules.conditions cimport Condition
+from gateway.rules.view cimport IN_COOKIE, IN_HEADER, View
+
+from gateway.rules.visit import LIFETIME, NAME, mark, sender, with_mark, without
+
+cdef extern from "<string.h>" nogil:
+    void *memmem(const void *haystack, size_t n, const void *needle, size_t length)
+
+COOKIE = NAME.encode()
+
+
+cdef class Arrival(Step):
+    """Before the first route: the mark of a visitor is taken out of the query, and goes on as a cookie.
+
+    key: of the sites. names: of all sites, this one first.
+    """
+    cdef bytes key
+    cdef readonly tuple names
+
+    def __init__(self, bytes key, names):
+        self.key = key
+        self.names = tuple(names)
+        self.text = "arrival"
+
+    cdef object run(self, View v):
+        cdef bytes uri, cookie
+        cdef uint32_t at = v.path_len
+        if v.uri_len <= at or memmem(v.uri + at, v.uri_len - at, b"gwsite=", 7) == NULL:
+            return None
+        uri, found = without(v.uri[:v.uri_len])
+        if found is None:
+            return None
+        v.own(uri, v.path_len)
+        v.arrived = sender(self.key, found, v.clock())
+        if v.arrived is not None:
+            secure = b"; Secure" if v.scheme == 2 else b""
+            cookie = b"%s=%s; Path=/; Max-Age=%d; HttpOnly; SameSite=Lax%s" % (COOKIE, found, LIFETIME, secure)
+            v.edits(True).append(b"Set-Cookie", cookie)
+        return None
+
+    def loads(self, View v):
+        """What is known of the load of each site; for people."""
+        return {name: v.resources.site_load(name) for name in self.names}
+
+
+cdef class ToSite(Step):
+    """Send the visitor to a site, unless another has just sent it here.
+
+    own: name of this site. peers: (name, url, a Condition for the clients it suits best, or None); the one to go to,
+    or, if `best`, those to choose from by load.
+    """
+    cdef str own
+    cdef tuple peers
+    cdef bytes key
+    cdef bint best
+
+    def __init__(self, own, peers, bytes key, *, bint best):
+        self.own = own
+        self.peers = tuple([(name, url.encode(), clients) for name, url, clients in peers])
+        self.key = key
+        self.best = best
+        self.text = "site auto" if best else f"site {self.peers[0][0]}"
+
+    cdef object run(self, View v):
+        cdef bytes uri, given
+        cdef object peer
+        # No browser follows a redirect when it asks for a tunnel.
+        if v.arrived is not None or v.values(IN_HEADER, b"upgrade") or self._visits(v):
+            return None
+        uri = v.p[v.h.target:v.h.target + v.h.target_len]
+        if not uri.startswith(b"/"):
+            return None
+        peer = self._best(v) if self.best else self.peers[0]
+        if peer is None:
+            return None
+        name, url, _ = peer
+        v.site = name
+        given = mark(self.key, self.own, v.clock())
+        plain = v.p[:v.h.method_len] in (b"GET", b"HEAD")
+        # Others keep method and body with 307 only (RFC 9110 section 15.4.8).
+        return answer(302 if plain else 307,
+                      b"Location: " + url + with_mark(uri, given) + b"\r\nCache-Control: no-store\r\n", b"")
+
+    cdef bint _visits(self, View v) except -1:
+        """Whether a site has sent the visitor here a while ago."""
+        for value in v.values(IN_COOKIE, COOKIE):
+            v.arrived = sender(self.key, value, v.clock())
+            if v.arrived is not None:
+                return True
+        return False
+
+    cdef object _best(self, View v):
+        """The site with room and less load than here: one that suits the client, else the one with the least load."""
+        cdef object found = None
+        cdef bint suits, found_suits = False
+        cdef double least = 1.0
+        own = v.resources.site_load(self.own)
+        if own is None:
+            return None
+        for peer in self.peers:
+            load = v.resources.site_load(peer[0])
+            if load is None or load >= 1.0 or load >= own:
+                continue
+            suits = peer[2] is not None and (<Condition>peer[2]).holds(v)
+            if found is None or (suits and not found_suits) or (suits == found_suits and load < least):
+                found, found_suits, least = peer, suits, load
+        return found

@@ -1,0 +1,176 @@
+"""Two sites that know each other's load and send each other visitors: two whole gateways."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from gateway.control.sites import CONTEXT
+from loadagent.report import Report, encode
+from tests.support.backend_server import BackendServer
+from tests.support.gateway_process import GatewayProcess, Site, site
+from tests.support.raw import RawClient, Response
+from tests.support.waiting import eventually, free_udp_port
+
+Servers = Callable[..., list[BackendServer]]
+Start = Callable[[str, Site], GatewayProcess]
+
+KEY = "0123456789abcdef"
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a gateway of a site of that name."""
+    with ExitStack() as stack:
+
+        def started(name: str, description: Site) -> GatewayProcess:
+            (tmp_path / name).mkdir()
+            gateway = stack.enter_context(GatewayProcess(tmp_path / name, description))
+            gateway.wait_for_log("control works by version 1")
+            return gateway
+
+        yield started
+
+
+class Farm:
+    """The site files of mel and syd: `mel` sends who comes while it is more than half full to the best site."""
+
+    def __init__(self, directory: Path, servers: list[BackendServer]) -> None:
+        self.key = directory / "sites.key"
+        self.key.touch(mode=0o600)
+        self.key.write_text(KEY)
+        self.ports = {"mel": free_udp_port(), "syd": free_udp_port()}
+        self.mel, self.syd = (site([server]) for server in servers)
+        for name, description in (("mel", self.mel), ("syd", self.syd)):
+            description["backends"]["app"]["servers"][0]["max_connections"] = 2
+            description["routes"] = [{"match": {"when": "load('app') >= 0.5"}, "site": "auto"}, {"backend": "app"}]
+            description["node"] = f"gateway of {name}"
+        for name, description in (("mel", self.mel), ("syd", self.syd)):
+            description["sites"] = self.section(name)
+
+    def section(self, own: str, **more: Any) -> dict[str, Any]:
+        urls = {"mel": self.mel, "syd": self.syd}
+        return {
+            "self": own,
+            "listen": f"127.0.0.1:{self.ports[own]}",
+            "peers": {
+                name: {"url": f"http://{there['frontends'][0]['listen']}", "report": f"127.0.0.1:{self.ports[name]}"}
+                for name, there in urls.items()
+            },
+            "key_file": str(self.key),
+            "stale_after": "3s",
+            **more,
+        }
+
+
+def ask(gateway: GatewayProcess, path: str, *fields: str) -> Response:
+    with RawClient(gateway.port) as client:
+        return client.get(path, *fields)
+
+
+def target(gateway: GatewayProcess, path: str = "/headers?a=b") -> tuple[int, str] | None:
+    """Port and the rest of where a request is sent; None: it is answered here."""
+    location = ask(gateway, path).header("Location")
+    if location is None:
+        return None
+    found = urlsplit(location)
+    assert found.port is not None
+    return found.port, f"{found.path}?{found.query}"
+
+
+def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_servers: Servers, tmp_path: Path) -> None:
+    farm = Farm(tmp_path, start_servers("one", "two"))
+    mel, syd = start("mel", farm.mel), start("syd", farm.syd)
+    assert target(mel) is None
+    with RawClient(mel.port) as busy:
+        busy.send(b"GET /delay/30 HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: target(mel) is not None, "mel to send visitors away", 30.0)
+        port, rest = target(mel) or (0, "")
+        assert port == syd.port
+        assert rest.startswith("/headers?a=b&gwsite=mel.")
+        assert ask(mel, "/headers", "Connection: Upgrade", "Upgrade: websocket").status != 302
+
+        arrived = ask(syd, rest)
+        assert arrived.body.startswith(b"GET /headers?a=b HTTP/1.1\r\n")  # no server sees the mark
+        cookie = arrived.header("Set-Cookie") or ""
+        assert cookie.startswith("gwsite=mel.")
+        with RawClient(syd.port) as other:
+            other.send(b"GET /delay/30 HTTP/1.1\r\nHost: a\r\n\r\n")
+            # Both are half full: nobody has less than the other.
+            eventually(lambda: target(mel) is None, "mel to know that syd is no better", 30.0)
+            with RawClient(syd.port) as more:
+                more.send(b"GET /delay/30 HTTP/1.1\r\nHost: a\r\n\r\n")
+                eventually(lambda: target(syd) is not None, "syd to send visitors to mel", 30.0)
+                kept = ask(syd, "/headers", f"Cookie: {cookie.partition(';')[0]}")
+                assert kept.status == 503  # full: but whom mel has sent is not sent back
+                assert kept.header("Location") is None
+
+
+def test_a_site_that_ends_or_falls_silent_gets_nobody(start: Start, start_servers: Servers, tmp_path: Path) -> None:
+    farm = Farm(tmp_path, start_servers("one", "two"))
+    mel, syd = start("mel", farm.mel), start("syd", farm.syd)
+    with RawClient(mel.port) as busy:
+        busy.send(b"GET /delay/40 HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: target(mel) is not None, "syd to be known", 30.0)
+        assert syd.terminate() == 0
+        eventually(lambda: target(mel) is None, "syd to be forgotten", 30.0)
+        at = time.time_ns()
+
+        def say(key: str, sequence: int, name: str = "syd") -> None:
+            report = Report(name, at, sequence, time.time_ns(), backend="gw", metrics={"load": 0.1})
+            with socket.socket(type=socket.SOCK_DGRAM) as sender:
+                sender.sendto(encode(report, key.encode(), CONTEXT), ("127.0.0.1", farm.ports["mel"]))
+
+        for key, name, why in (
+            ("another key, as long", "syd", "bad signature"),
+            (KEY, "oslo", "there is no other site oslo"),
+        ):
+            say(key, 1, name)
+            mel.wait_for_log(f"site report from 127.0.0.1 refused: .*{why}")
+        assert target(mel) is None
+        say(KEY, 1)
+        eventually(lambda: target(mel) is not None, "the report to be believed", 30.0)
+        say(KEY, 1)
+        mel.wait_for_log("refused: syd: replayed or overtaken")
+        eventually(lambda: target(mel) is None, "its silence to count", 30.0)
+
+
+def test_sites_that_name_each_other_send_nobody_round(start: Start, start_servers: Servers, tmp_path: Path) -> None:
+    farm = Farm(tmp_path, start_servers("one", "two"))
+    routes = {"mel": "syd", "syd": "mel"}
+    for description, other in ((farm.mel, routes["mel"]), (farm.syd, routes["syd"])):
+        description["routes"] = [{"match": {"path": "/headers"}, "site": other}, {"backend": "app"}]
+    mel, syd = start("mel", farm.mel), start("syd", farm.syd)
+    with RawClient(mel.port) as client:
+        sent = client.ask(b"POST /headers HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
+    assert sent.status == 307
+    rest = (sent.header("Location") or "").partition(f":{syd.port}")[2]
+    assert ask(syd, rest).body.startswith(b"GET /headers HTTP/1.1\r\n")
+    assert target(syd) is not None  # who comes by himself is sent on
+
+
+def test_sites_come_and_go_with_the_site_file_and_outlive_an_upgrade(
+    start: Start, start_servers: Servers, tmp_path: Path
+) -> None:
+    farm = Farm(tmp_path, start_servers("one", "two"))
+    without = {key: value for key, value in farm.mel.items() if key not in ("sites", "routes")}
+    mel, _ = start("mel", {**without, "routes": [{"backend": "app"}]}), start("syd", farm.syd)
+    taken = socket.socket(type=socket.SOCK_DGRAM)
+    with taken:
+        taken.bind(("127.0.0.1", farm.ports["mel"]))
+        assert "reload refused" in mel.reload(farm.mel)
+        mel.wait_for_log(f"cannot listen on 127.0.0.1:{farm.ports['mel']}")
+    assert "reloaded" in mel.reload(farm.mel)
+    with RawClient(mel.port) as busy:
+        busy.send(b"GET /delay/50 HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: target(mel) is not None, "syd to be known", 30.0)
+        farm.ports["mel"] = free_udp_port()
+        assert "reloaded" in mel.reload({**farm.mel, "sites": farm.section("mel", stale_after="500ms")})
+        eventually(lambda: target(mel) is None, "syd not to know where mel listens now", 30.0)
+    mel.reload({**without, "routes": [{"backend": "app"}]})
+    assert target(mel) is None
