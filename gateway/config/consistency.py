@@ -31,12 +31,12 @@ def gaps(data: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(("routes", i, "backend"), f"there is no backend {name}{suggest(name, backends)}")
 
 
-def conflicts(site: Site, backends: Collection[str]) -> Iterator[Finding]:
+def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
     """What is there twice and may be there once, and what expressions name that is not there.
 
-    `backends` are those of the file as written: one that is wrong in itself is there all the same.
+    `backends` and `sites` are those of the file as written: one that is wrong in itself is there all the same.
     """
-    yield from _unknown_names(site, backends)
+    yield from _unknown_names(site, backends, sites)
     yield from _twice(
         (("frontends", i, "listen", j), listen, f"{listen} is listened on")
         for i, frontend in enumerate(site.frontends)
@@ -68,16 +68,15 @@ def conflicts(site: Site, backends: Collection[str]) -> Iterator[Finding]:
         )
 
 
-def _unknown_names(site: Site, backends: Collection[str]) -> Iterator[Finding]:
+def _unknown_names(site: Site, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
     """Backends and sites that expressions, routes and tests name and that are not there."""
-    sites = (site.sites.self_, *site.sites.peers) if site.sites else ()
     known = {"backend": backends, "site": sites}
     for loc, match in _matches(site):
         for what, name, offset in expression.names(match.when.node) if match.when else ():
             if name not in known[what]:
                 yield Finding((*loc, "when"), _nobody(what, name, known[what]), offset=offset)
     for i, route in enumerate(site.routes):
-        if route.site is not None and route.site not in (*sites, AUTO * bool(sites)):
+        if route.site is not None and route.site not in sites and not (sites and route.site == AUTO):
             yield Finding(("routes", i, "site"), _nobody("site", route.site, (*sites, AUTO)))
     for i, test in enumerate(site.tests):
         yield from _unknown_in_test(i, test, backends, sites)

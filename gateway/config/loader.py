@@ -82,7 +82,8 @@ def _load(path: Path, ask: Lookup) -> Loaded:
     seen = files.read(site)
     resolved, unresolved = _resolve(site, ask)
     names = data["backends"] if isinstance(data.get("backends"), dict) else {}
-    together = [*seen.findings, *unresolved, *_user(site), *consistency.conflicts(site, names)]
+    conflicts = consistency.conflicts(site, names, _sites(data))
+    together = [*seen.findings, *unresolved, *_user(site), *conflicts]
     findings += [_restored(finding, origin) for finding in together]
     problems += [_problem(path, document.place(finding), finding.message) for finding in findings]
     if problems:
@@ -95,6 +96,15 @@ def _load(path: Path, ask: Lookup) -> Loaded:
     tests_at = tuple((place.line + 1, place.column + 1) for place in tests)
     digest = _digest(text, seen.contents)
     return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)), tests_at, digest)
+
+
+def _sites(data: dict[str, Any]) -> list[str]:
+    """The names of all sites of the file as written."""
+    sites = data.get("sites")
+    if not isinstance(sites, dict):
+        return []
+    peers = sites.get("peers")
+    return [str(sites.get("self")), *(map(str, peers) if isinstance(peers, dict) else ())]
 
 
 def _digest(text: str, contents: Mapping[Path, bytes]) -> str:

@@ -126,3 +126,35 @@ def test_a_backend_without_a_route(load_text: Load) -> None:
     (problem,) = load_text(f"{BASE}routes: [{{respond: {{}}}}]\n").warnings
     assert (problem.line, problem.column) == (2, 12)
     assert "no route leads to backend app" in problem.message
+
+
+SITES = (
+    "sites: {self: mel, listen: '127.0.0.1:7946', key_file: none, peers: {syd: {url: 'https://s', report: 'h:1'}, "
+    "mel: {url: 'https://m', report: 'h:2'}}}\n"
+)
+
+
+def test_sites_that_are_not_there(refuse: Refuse) -> None:
+    routes = (
+        "routes: [{site: »sid}, {site: auto}, {site: mel}, {match: {when: 'site_load(»\"bergen\") > 0.5'}, respond: {}}, "
+        "{backend: app}]\n"
+    )
+    refuse(
+        BASE + routes + SITES.replace("none", "»none"),
+        "there is no site sid (did you mean syd?)",
+        "there is no site bergen",
+        "cannot read",
+    )
+    refuse(BASE + "routes: [{site: »auto}, {backend: app}]\n", "there are no other sites: `sites:` is missing")
+    refuse(
+        BASE + "routes: [{site: auto}, {backend: app}]\n" + SITES.replace("'https://s'", "»'s'"),
+        "expected scheme and host such as https://syd.example.com",
+    )
+    refuse(
+        BASE + SITES.replace("syd:", "»auto:"),
+        "auto stands for the best site: no site can have this name",
+    )
+    refuse(
+        BASE + SITES.replace("peers: ", "peers: »").replace("syd: {url: 'https://s', report: 'h:1'}, ", ""),
+        "expected at least one",
+    )
