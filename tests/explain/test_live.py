@@ -115,7 +115,7 @@ def test_requests_in_flight_count(start_gateway: Starter, start_servers: Servers
     description["backends"]["app"]["servers"][0]["max_connections"] = 1
     gateway = answering(start_gateway, description)
     with RawClient(gateway.port) as client:
-        client.send(b"GET /delay/3 HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send(b"GET /delay/4 HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: candidates(gateway)["one"]["in_flight"] == 1, "the request to be in flight", 30.0)
         assert client.response().status == 200
     eventually(lambda: found(gateway)["server"] == "one", "room again", 30.0)

@@ -173,4 +173,8 @@ def test_sites_come_and_go_with_the_site_file_and_outlive_an_upgrade(
         assert "reloaded" in mel.reload({**farm.mel, "sites": farm.section("mel", stale_after="500ms")})
         eventually(lambda: target(mel) is None, "syd not to know where mel listens now", 30.0)
     mel.reload({**without, "routes": [{"backend": "app"}]})
-    assert target(mel) is None
+    mel.reload(farm.mel)
+    mel.upgrade()
+    with RawClient(mel.port) as busy:
+        busy.send(b"GET /delay/50 HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: target(mel) is not None, "the new gateway to hear of syd", 30.0)
