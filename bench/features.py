@@ -1,4 +1,4 @@
-"""What it costs to have everything on: `measured`, cookie affinity, a thousand routes before the one that holds."""
+"""What it costs to have everything on: `measured`, cookie affinity, classes, a thousand routes before the right one."""
 
 import http.client
 from dataclasses import replace
@@ -7,12 +7,12 @@ from bench.cases import SMALL
 from bench.farm import FarmFailed, Layout, Running, farm
 from bench.figure import Figure
 from bench.load import Load
-from bench.peers.gateway import COOKIE, GATEWAY
+from bench.peers.gateway import CLASSES, COOKIE, GATEWAY
 from bench.rounds import Turns, turn
 
 ROUTES = 1000
 PLAIN = f"{SMALL.name}, plain"
-ALL_ON = f"{SMALL.name}, measured + affinity + {ROUTES:,} routes"
+ALL_ON = f"{SMALL.name}, measured + affinity + {len(CLASSES)} classes + {ROUTES:,} routes"
 
 
 def returning(load: Load, proxy: Running) -> Load:

@@ -8,6 +8,12 @@ import yaml
 from bench.peers.peer import Peer, Setup
 
 COOKIE = "SRV"
+CLASSES = [
+    {"name": "staff", "match": {"source": "10.0.0.0/8"}},
+    {"name": "customer", "match": {"cookie": {"tier": "gold"}}},
+    {"name": "crawler", "match": {"header": {"User-Agent": "~bot"}}},
+    {"name": "visitor"},
+]
 LIMITS = {"connections": 1_000_000, "connections_per_source": 1_000_000, "idle_timeout": "10m"}
 
 
@@ -23,6 +29,7 @@ def site(setup: Setup) -> dict[str, Any]:
     routes.append({"backend": "app"})
     certificates = [{"cert": str(setup.cert), "key": str(setup.key)}]
     return {
+        **({"qos": {"classes": CLASSES}} if setup.features else {}),
         "workers": setup.workers,
         "access_log": {"path": str(setup.directory / "gateway.access"), "format": "json"},
         "frontends": [
