@@ -17,14 +17,14 @@ IDLE = ("endpoint-load-metrics", 'JSON {"application_utilization": 0.1, "cpu_uti
 def test_traffic_follows_what_the_answers_say(start_gateway: Starter) -> None:
     with ExitStack() as stack:
         busy, idle = (stack.enter_context(SwitchServer(name)) for name in ("busy", "idle"))
-        busy.work, idle.work = (0.005, 200, (BUSY,)), (0.005, 200, (IDLE,))
+        busy.work, idle.work = (0.04, 200, (BUSY,)), (0.04, 200, (IDLE,))
         gateway = start_gateway(site([busy, idle], workers=2, balance="measured", agent={"orca": True}))
         with RawClient(gateway.port) as client:
             for _ in range(4):
                 names = {name.lower() for name, _ in client.get("/work").fields}
                 assert "x-server" in names
                 assert not any(name.startswith("endpoint-load") for name in names)
-        load = stack.enter_context(Load(gateway.port, "/work", clients=16))
+        load = stack.enter_context(Load(gateway.port, "/work", clients=8))
 
         def follows() -> bool:
             before = load.servers.copy()
