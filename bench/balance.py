@@ -43,7 +43,7 @@ IN_TIME_SHARE: Final = 0.999
 
 GATEWAY: Final = """
 workers: 2
-frontends: [{{listen: "127.0.0.1:{port}"}}]
+frontends: [{{listen: "127.0.0.1:{port}", limits: {{connections: 9000, connections_per_source: 9000}}}}]
 backends: {{app: {{balance: {policy}, servers: [{servers}]}}}}
 """
 HAPROXY: Final = """
@@ -333,7 +333,11 @@ def plot(found: Sequence[Quality]) -> str:
 @click.option("--simulate", "simulation", is_flag=True, help="Only the simulation: no process, seconds.")
 @click.option("--seconds", default=40.0, show_default=True, help="Of each workload without phases.")
 @click.option("--only", multiple=True, help="Names of workloads, or NAME@LOAD.")
-@click.option("--keep/--no-keep", default=True, help="Write bench/results/balance.json and .svg.")
+@click.option(
+    "--keep/--no-keep",
+    default=True,
+    help="Write bench/results/balance.json and .svg; with --only, those workloads in them anew.",
+)
 def main(*, simulation: bool, seconds: float, only: tuple[str, ...], keep: bool) -> None:
     """Measure how good the balancing is."""
     found: list[Quality] = []
@@ -345,13 +349,33 @@ def main(*, simulation: bool, seconds: float, only: tuple[str, ...], keep: bool)
             here += measure(number, workload, seconds, PROXIES)
         show(here)
         found += here
+    if only and not simulation and keep:
+        found = renewed(kept(), found)
     judged = verdicts(found)
     show_verdicts(judged)
-    if keep and not simulation and not only:
+    if keep and not simulation:
         document = {"machine": facts(), "seconds": seconds, "quality": [asdict(item) for item in found]}
         document["goals"] = [{**asdict(verdict), "reached": verdict.reached} for verdict in judged]
         (RESULTS / "balance.json").write_text(json.dumps(document, indent=1) + "\n")
         (RESULTS / "balance.svg").write_text(plot(found))
+
+
+def kept() -> list[Quality]:
+    """What the last run has left."""
+    path = RESULTS / "balance.json"
+    return [Quality(**item) for item in json.loads(path.read_text())["quality"]] if path.exists() else []
+
+
+def renewed(before: Sequence[Quality], now: Sequence[Quality]) -> list[Quality]:
+    """Put what was measured now in the place of what was measured before of the same workloads and loads."""
+    measured = {(item.workload, item.load) for item in now}
+    groups = dict.fromkeys((item.workload, item.load) for item in (*before, *now))
+    return [
+        item
+        for group in groups
+        for item in (now if group in measured else before)
+        if (item.workload, item.load) == group
+    ]
 
 
 if __name__ == "__main__":

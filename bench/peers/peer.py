@@ -1,6 +1,7 @@
 """What a proxy needs to take part: how it is configured, started, and asked for its version."""
 
 import os
+import re
 import shutil
 import subprocess
 import sysconfig
@@ -50,7 +51,7 @@ class Peer:
         return shutil.which(self.program, path=SEARCH) is not None
 
     def release(self) -> str:
-        """Return the first line with a digit of what it says about its version."""
+        """Return the first line with a digit of what it says about its version, without where it is installed."""
         if not self.version:
             return ""
         done = subprocess.run(
@@ -63,7 +64,8 @@ class Peer:
             cwd=ROOT,
         )
         lines = (done.stdout + done.stderr).splitlines()
-        return next((line.strip() for line in lines if any(letter.isdigit() for letter in line)), "")
+        said = next((line.strip() for line in lines if any(letter.isdigit() for letter in line)), "")
+        return re.sub(r"\S*/(?=\S+\s+version)", "", said)
 
     def start(self, setup: Setup) -> "subprocess.Popen[bytes]":
         """Run it. Its output goes to NAME.out and NAME.err in the directory."""

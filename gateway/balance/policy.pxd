@@ -7,7 +7,7 @@ from gateway.wire.head cimport Head
 
 cdef enum:
     MAX_TRIED = 8
-    SAMPLE = 64                     # of more servers than this, a policy that compares looks at so many, by chance
+    SAMPLE = 32                     # of more servers than this, a policy that compares looks at so many, by chance
     PROBE_EVERY = 1_000_000_000     # ns until a worker asks an ejected server again: control needs a moment to judge
 
 # Servers an exchange has tried already, by their index in Members.
