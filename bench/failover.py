@@ -260,7 +260,7 @@ def main() -> None:
     if problem := missing():
         sys.exit(f"left out: {problem}")
     wanted = options.only or [*SYSTEMS, "nuisances"]
-    results: dict[str, object] = {"machine": facts(), "python": PYTHON}
+    results: dict[str, object] = {"machine": facts()}
     print(f"{'':<24}{'fault':<18}{'median ms':>9}{'worst':>9}{'rounds':>8}{'second owner':>14}")  # noqa: T201
     for names in TOGETHER:
         chosen = [name for name in names if name in wanted]
