@@ -16,7 +16,7 @@ from libc.stdint cimport int64_t
 
 from gateway.balance.estimate cimport look
 from gateway.board cimport EJECTED_PROBED
-from gateway.balance.policy cimport Member, Members, PickArgs, Policy, by_turns
+from gateway.balance.policy cimport Member, Members, PickArgs, Policy, least_busy
 
 cdef int64_t LOOK_AGAIN = 2_000_000         # ns that an estimate is worked with; in-flight counts are always read
 cdef int64_t PROBE_AFTER = 250_000_000      # ns without a request, at least
@@ -56,7 +56,8 @@ cdef class Measured(Policy):
                 return i
             if soonest < 0 or m.cost < soonest:
                 soonest = m.cost
-        return least_busy(members, soonest * NEAR)
+        keep_near(members, soonest * NEAR)
+        return least_busy(members, True, True)
 
 
 cdef bint overdue(Members members, int i, double time, int64_t now) noexcept nogil:
@@ -72,31 +73,11 @@ cdef bint overdue(Members members, int i, double time, int64_t now) noexcept nog
     return now - since > max(PROBE_AFTER, <int64_t>(PROBE_TIMES * time * 1e9))
 
 
-cdef int least_busy(Members members, double most) noexcept nogil:
-    """Of the candidates that cost `most` at most, the one with the fewest in flight for its weight; in turn while idle.
-    """
-    cdef int i, k, best = -1
-    cdef bint idle = True
-    cdef double score, least = 0
-    cdef Member *m
+cdef void keep_near(Members members, double most) noexcept nogil:
+    """Leave of the candidates those that cost `most` at most."""
+    cdef int k, kept = 0
     for k in range(members.candidates):
-        i = members.candidate[k]
-        m = &members.member[i]
-        if m.cost > most:
-            continue
-        if m.busy > 0:
-            idle = False
-        score = (m.busy + 1) / members.effective_weight(i)
-        if best < 0 or score < least:
-            best = i
-            least = score
-    if not idle:
-        members.turn = best + 1 if best + 1 < members.count else 0
-        return best
-    k = 0
-    for i in range(members.candidates):
-        if members.member[members.candidate[i]].cost <= most:
-            members.candidate[k] = members.candidate[i]
-            k += 1
-    members.candidates = k
-    return by_turns(members, True, True)
+        if members.member[members.candidate[k]].cost <= most:
+            members.candidate[kept] = members.candidate[k]
+            kept += 1
+    members.candidates = kept

@@ -114,4 +114,5 @@ cdef class Policy:
     cdef uint64_t key(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) noexcept
 
 cdef int by_turns(Members members, bint weighted, bint effective) noexcept nogil
+cdef int least_busy(Members members, bint weighted, bint effective) noexcept nogil
 cdef int least_loaded(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil

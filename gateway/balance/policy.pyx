@@ -219,7 +219,13 @@ cdef int by_turns(Members members, bint weighted, bint effective) noexcept nogil
 
 
 cdef int least_loaded(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil:
-    """The smallest (in flight + 1) / weight: where a new request would get the largest share of a server.
+    """Of the members of the tier, or a sample of them, the one that `least_busy` says."""
+    members.sample(tier, tried)
+    return least_busy(members, weighted, effective)
+
+
+cdef int least_busy(Members members, bint weighted, bint effective) noexcept nogil:
+    """Of the candidates the smallest (in flight + 1) / weight: where a request gets the largest share of a server.
 
     While nobody works on anything the servers take turns by weight instead. Otherwise a quiet site would send
     everything to the one with the largest weight and never learn how the others are doing.
@@ -227,7 +233,7 @@ cdef int least_loaded(Members members, int tier, Tried *tried, bint weighted, bi
     cdef int i, k, best = -1
     cdef bint idle = True
     cdef double score, weight, least = 0
-    for k in range(members.sample(tier, tried)):
+    for k in range(members.candidates):
         i = members.candidate[k]
         if members.member[i].busy > 0:
             idle = False
