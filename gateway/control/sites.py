@@ -9,7 +9,6 @@ import logging
 import re
 import socket
 import time
-from collections import Counter
 from typing import Final
 
 from gateway.balance.policy import Members
@@ -18,10 +17,10 @@ from gateway.config.model import Site
 from gateway.config.sites import Sites as SitesModel
 from gateway.config.snapshot import Snapshot
 from gateway.control.tasks import keep_running, stop
+from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
 from loadagent.config import Endpoint
 from loadagent.push import Link
-from loadagent.quiet import Quiet
 from loadagent.report import BadReport, Report, State, decode, encode, parse_key
 
 EVERY: Final = 1.0
@@ -60,11 +59,10 @@ class Sites(asyncio.DatagramProtocol):
     """Reports and listens for one site file after another, in the running event loop."""
 
     def __init__(self, board: Board) -> None:
-        self.refused: Counter[str] = Counter()
+        self._refusals = Refusals("site report", _log)
         self._board = board
         self._hearsay = Hearsay()
         self._guard = ReplayGuard()
-        self._quiet = Quiet()
         self._incarnation = time.time_ns()
         self._sequence = 0
         self._model: SitesModel | None = None
@@ -113,27 +111,20 @@ class Sites(asyncio.DatagramProtocol):
         try:
             report = decode(data, self._key, CONTEXT)
         except BadReport as error:
-            self._refuse(error.reason.value, str(error), addr)
+            self._refusals.note(error.reason.value, str(error), addr[0])
             return
         if self._model is None or report.server not in self._model.others:
-            self._refuse("unknown site", f"there is no other site {report.server}", addr)
+            self._refusals.note("unknown site", f"there is no other site {report.server}", addr[0])
             return
         verdict = self._guard.check(report, time.time_ns())
         if verdict is not Verdict.ACCEPTED:
-            self._refuse(verdict.value, f"{report.server}: {verdict.value}", addr)
+            self._refusals.note(verdict.value, f"{report.server}: {verdict.value}", addr[0])
             return
         self._hearsay.hear(report, time.monotonic())
 
     def error_received(self, exc: Exception) -> None:
         """Note trouble of the socket; the next datagram may be fine."""
-        self._refuse("socket error", str(exc), ("", 0))
-
-    def _refuse(self, reason: str, detail: str, source: tuple[str, int]) -> None:
-        self.refused[reason] += 1
-        kept_back = self._quiet.ask((source[0], reason), time.monotonic())
-        if kept_back is not None:
-            more = f" ({kept_back} more like this before)" if kept_back else ""
-            _log.warning("site report from %s refused: %s%s", source[0] or "the network", detail, more)
+        self._refusals.note("socket error", str(exc), "")
 
     async def _connect(self, site: Site) -> None:
         """Have a link to each gateway of each other site."""

@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
-from loadagent.quiet import Quiet
 from loadagent.report import BadReport, Report, decode
 
 _log = logging.getLogger("gateway.load")
@@ -28,12 +28,11 @@ class Receiver(asyncio.DatagramProtocol):
         wall: Callable[[], int] = time.time_ns,
         steady: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.refused: Counter[str] = Counter()
+        self._refusals = Refusals("load report", _log, steady)
+        self.refused = self._refusals.counts
         self._hear = hear
         self._wall = wall
-        self._steady = steady
         self._guard = ReplayGuard()
-        self._quiet = Quiet()
         self._key = b""
         self._named: dict[str, list[ServerKey]] = {}
 
@@ -49,26 +48,19 @@ class Receiver(asyncio.DatagramProtocol):
         try:
             report = decode(data, self._key)
         except BadReport as error:
-            self._refuse(error.reason.value, str(error), addr)
+            self._refusals.note(error.reason.value, str(error), addr[0])
             return
         servers = [key for key in self._named.get(report.server, ()) if report.backend in (None, key[0])]
         if not servers:  # before the guard, whose memory is bounded by the servers there are
-            self._refuse("unknown server", f"there is no server {report.server}", addr)
+            self._refusals.note("unknown server", f"there is no server {report.server}", addr[0])
             return
         verdict = self._guard.check(report, self._wall())
         if verdict is not Verdict.ACCEPTED:
-            self._refuse(verdict.value, f"{report.server}: {verdict.value}", addr)
+            self._refusals.note(verdict.value, f"{report.server}: {verdict.value}", addr[0])
             return
         for server in servers:
             self._hear(server, report)
 
     def error_received(self, exc: Exception) -> None:
         """Note trouble of the socket; the next datagram may be fine."""
-        self._refuse("socket error", str(exc), ("", 0))
-
-    def _refuse(self, reason: str, detail: str, source: tuple[str, int]) -> None:
-        self.refused[reason] += 1
-        kept_back = self._quiet.ask((source[0], reason), self._steady())
-        if kept_back is not None:
-            more = f" ({kept_back} more like this before)" if kept_back else ""
-            _log.warning("load report from %s refused: %s%s", source[0] or "the network", detail, more)
+        self._refusals.note("socket error", str(exc), "")

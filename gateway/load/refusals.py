@@ -1,0 +1,27 @@
+"""Datagrams that are not believed: counted by reason, and named in the log, but not each of a flood."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from loadagent.quiet import Quiet
+
+
+class Refusals:
+    """`what`: how the log calls such a datagram. `steady`: seconds of a clock that never jumps."""
+
+    def __init__(self, what: str, log: logging.Logger, steady: Callable[[], float] = time.monotonic) -> None:
+        self.counts: Counter[str] = Counter()
+        self._what = what
+        self._log = log
+        self._steady = steady
+        self._quiet = Quiet()
+
+    def note(self, reason: str, detail: str, source: str) -> None:
+        """Note one from `source`, an IP address, or "" for trouble of the socket itself."""
+        self.counts[reason] += 1
+        kept_back = self._quiet.ask((source, reason), self._steady())
+        if kept_back is not None:
+            more = f" ({kept_back} more like this before)" if kept_back else ""
+            self._log.warning("%s from %s refused: %s%s", self._what, source or "the network", detail, more)
