@@ -9,13 +9,12 @@ import contextlib
 import errno
 import json
 import logging
-import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway import __version__
+from gateway import __version__, private_socket
 from gateway.board import Board
 from gateway.config.snapshot import Snapshot
 
@@ -38,25 +37,13 @@ def listen(directory: Path, *, heir: bool) -> socket.socket | None:
     try:
         if not heir and _answers(path):
             raise FileExistsError("another gateway has it")
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        before = os.umask(0o177)
-        try:
-            sock.bind(str(path))
-        except OSError:
-            sock.close()
-            raise
-        finally:
-            os.umask(before)
-        sock.listen(MAX_CLIENTS)
+        return private_socket.listen(path, MAX_CLIENTS)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         _log.info(
             "`gateway status` and `explain --live` cannot ask this gateway: %s: %s; see admin.sockets", path, reason
         )
         return None
-    return sock
 
 
 def _answers(path: Path) -> bool:

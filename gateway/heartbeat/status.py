@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import selectors
 import socket
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from gateway import private_socket
 from gateway.heartbeat import election
 from gateway.heartbeat.node import WITNESS
 from gateway.heartbeat.ownership import State
@@ -29,16 +29,7 @@ class Listener:
         self._selector = selector
         self._obey = obey
         self._clients: dict[socket.socket, bytes] = {}
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        before = os.umask(0o177)
-        try:
-            self._socket.bind(str(path))
-        finally:
-            os.umask(before)
-        self._socket.listen(MAX_CLIENTS)
+        self._socket = private_socket.listen(path, MAX_CLIENTS)
         selector.register(self._socket, selectors.EVENT_READ, self._accept)
 
     def close(self) -> None:

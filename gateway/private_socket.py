@@ -1,0 +1,22 @@
+"""A Unix socket at which only its owner can ask something: `gateway status` and `gateway explain --live` do."""
+
+import os
+import socket
+from pathlib import Path
+
+
+def listen(path: Path, backlog: int) -> socket.socket:
+    """Listen at `path`, in the place of what is there. Raises OSError."""
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    finally:
+        os.umask(before)
+    return sock
