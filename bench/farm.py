@@ -2,7 +2,6 @@
 
 import http.client
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -16,6 +15,7 @@ from bench.load import Generator, Load
 from bench.meter import Usage
 from bench.peers.peer import Peer, Setup
 from tests.support.certificates import Authority, Certificate
+from tests.support.ending import end_process
 from tests.support.waiting import answers, free_port
 
 FAST_DIRECTORY = Path("/dev/shm")  # noqa: S108 - logs go to memory: not the disk is measured
@@ -93,12 +93,7 @@ def process_on(process: "subprocess.Popen[bytes]", port: int, log: Path) -> Iter
             time.sleep(0.005)
         yield process.pid
     finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        end_process(process, STOP_SECONDS)
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from tests.conformance.cases import CASES, FAMILIES, Case
 from tests.conformance.observe import LAST, Observation, converse, unharmed
-from tests.conformance.peers import GATEWAY, PEERS, ROOT, Peer, stop
+from tests.conformance.peers import GATEWAY, PEERS, ROOT, STOP_SECONDS, Peer
 from tests.conformance.recorder import Arrival, Recorder
+from tests.support.ending import end_process
 from tests.support.others import ours
 from tests.support.waiting import free_port
 
@@ -90,7 +91,7 @@ def run(peer: Peer, cases: Sequence[Case]) -> list[Verdict]:
                 arrivals = recorder.requests()
                 verdicts.append(judge(case, seen, arrivals, unharmed(port, number)))
         finally:
-            stop(process)
+            end_process(process, STOP_SECONDS)
     return verdicts
 
 

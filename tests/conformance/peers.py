@@ -5,16 +5,17 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from tests.conformance.observe import wait_until_accepting
+from tests.support.ending import end_process
 from tests.support.programs import SEARCH
 
 ROOT = Path(__file__).parents[2]
+STOP_SECONDS = 5.0
 
 NGINX = """
 worker_processes 1;
@@ -123,18 +124,9 @@ class Peer:
         try:
             wait_until_accepting(port)
         except TimeoutError:
-            stop(process)
+            end_process(process, STOP_SECONDS)
             raise
         return process
-
-
-def stop(process: "subprocess.Popen[bytes]") -> None:
-    """End a proxy that `start` ran."""
-    process.terminate()
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(5.0)
-    process.kill()
-    process.wait()
 
 
 def nginx(program: str, directory: Path, port: int, server: int) -> list[str]:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import unquote_to_bytes
 
+from tests.support.ending import end_process
 from tests.support.programs import SEARCH
 from tests.support.raw import RawClient
 from tests.support.waiting import answers, eventually, free_port
@@ -110,12 +111,7 @@ class Apache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._process is not None
-        self._process.terminate()
-        try:
-            self._process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        end_process(self._process, 10.0)
 
     def fate(self, name: str, target: str, headers: Sequence[str] = (), host: str = "www.example.com") -> Fate:
         """What the rules called `name` make of a GET."""

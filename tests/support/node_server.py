@@ -5,6 +5,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.ending import wait_or_kill
 from tests.support.waiting import answers, eventually, free_port
 
 
@@ -35,8 +36,4 @@ class NodeServer:
         assert self._process is not None
         assert self._process.stdin is not None
         self._process.stdin.close()
-        try:
-            self._process.wait(5.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        wait_or_kill(self._process, 5.0)
