@@ -8,11 +8,13 @@ import os
 import pickle
 import socket
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from gateway.config.address import Listen
 from gateway.config.discovery import Found
+from gateway.config.model import Route
 from gateway.config.snapshot import Snapshot
 
 HEADER: Final = struct.Struct("!QH")
@@ -20,6 +22,39 @@ HEADER: Final = struct.Struct("!QH")
 BATCH: Final = 250
 """Descriptors passed with one piece of a message; the kernel takes at most 253 (unix(7), SCM_MAX_FD)."""
 SEND_TIMEOUT: Final = 10.0
+PIECE: Final = 100
+"""Routes pickled together: to unpickle them is one step for the interpreter, and a worker's traffic waits so long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A snapshot, pickled: once for all who get it."""
+
+    body: bytes
+    """All but the routes."""
+    routes: tuple[bytes, ...]
+
+    @classmethod
+    def of(cls, snapshot: Snapshot) -> "Packed":
+        """Pack a snapshot."""
+        routes = snapshot.site.routes
+        pieces = (routes[i : i + PIECE] for i in range(0, len(routes), PIECE))
+        return cls(_pickled(snapshot.with_routes(())), tuple(map(_pickled, pieces)))
+
+    @property
+    def bare(self) -> "Packed":
+        """The same without routes, for those who carry no request: they are nearly all that a large site has."""
+        return Packed(self.body, ())
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot, unpacked: that of a large site takes a while."""
+        bare: Snapshot = pickle.loads(self.body)  # noqa: S301 - see the module
+        return bare.with_routes(tuple(self._unpacked()))
+
+    def _unpacked(self) -> Iterator[Route]:
+        for piece in self.routes:
+            yield from pickle.loads(piece)  # noqa: S301 - see the module
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +66,12 @@ class Apply:
     sockets of control that come along: reports, sites.
     """
 
-    packed: bytes
+    packed: Packed
     cells: int
     sockets: frozenset[int] = frozenset()
     listens: tuple[Listen, ...] = ()
     log: bool = False
     datagrams: tuple[str, ...] = ()
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The snapshot, unpacked: that of a large site takes a while."""
-        found: Snapshot = pickle.loads(self.packed)  # noqa: S301 - see Channel
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +108,6 @@ class Discovered:
 Message = Apply | Bequeath | ReopenLog | Drain | Ready | Discovered
 
 
-def packed(snapshot: Snapshot) -> bytes:
-    """Return a snapshot as Apply has it: once for all who get it."""
-    return pickle.dumps(snapshot, protocol=pickle.HIGHEST_PROTOCOL)
-
-
 class Closed(Exception):
     """The other end is gone."""
 
@@ -117,7 +141,7 @@ class Channel:
 
     def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
         """Send a message with descriptors. Raises Closed if the other end takes no more."""
-        body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        body = _pickled(message)
         block = HEADER.pack(len(body), len(descriptors)) + body
         try:
             self.socket.settimeout(SEND_TIMEOUT)
@@ -160,11 +184,15 @@ class Channel:
             length, count = HEADER.unpack_from(self._bytes)
             if len(self._bytes) < HEADER.size + length:
                 break
-            message = pickle.loads(bytes(self._bytes[HEADER.size : HEADER.size + length]))  # noqa: S301 - see above
+            message = pickle.loads(bytes(self._bytes[HEADER.size : HEADER.size + length]))  # noqa: S301 - see the module
             del self._bytes[: HEADER.size + length]
             descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
             found.append((message, descriptors))
         return found
+
+
+def _pickled(value: object) -> bytes:
+    return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
 
 
 def _rights(descriptors: tuple[int, ...]) -> list[tuple[int, int, "array.array[int]"]]:

@@ -15,14 +15,15 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from gateway import upgrade
 from gateway.board import Board
-from gateway.channel import Apply, Bequeath, Channel, Closed, Discovered, Drain, Ready, ReopenLog, identity, packed
+from gateway.channel import Apply, Bequeath, Channel, Closed, Discovered, Drain, Packed, Ready, ReopenLog, identity
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
 from gateway.explain.required import require
@@ -34,6 +35,7 @@ from gateway.sockets import Sockets, StartError
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Account = tuple[str, int, int]
 """(name, uid, gid)"""
 Work = Callable[[], None]
@@ -54,6 +56,8 @@ GRACE: Final = 2.0
 """Seconds beyond `drain` until a child that does not end is killed."""
 BEQUEST: Final = 15.0
 """Seconds that the heartbeat of an upgraded gateway has to leave its addresses to the next one, or give them away."""
+NICE: Final = 10
+"""How far those who carry traffic go before the reading of a large site file beside them (nice(2))."""
 LINGER: Final = 3600.0
 """Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced: nobody waits."""
 
@@ -389,7 +393,7 @@ class Supervisor:
             log.error("reload refused: an upgrade is under way")
             return
         try:
-            loaded = load(self._path)
+            loaded = _in_background(partial(load, self._path))
             require(loaded, partial(_drop_privileges, _account(loaded.site)))
             account = _account(loaded.site)
             found = self._inquire(loaded.site, account)
@@ -415,11 +419,11 @@ class Supervisor:
         # Before the workers hear of it: the last owner of a socket can serve all who wait in it, and no copy
         # is left for more to come.
         before.close_except(sockets)
-        packet = packed(snapshot)
+        packed = Packed.of(snapshot)
         for child in list(self._children.values()):
             if child.number == HEARTBEAT and self._cluster_changed(of_old):
                 self._retire(child, 0.0)
-            self._pass_on(child, packet, before, log_changed=log_fd != before_log)
+            self._pass_on(child, packed, before, log_changed=log_fd != before_log)
         if before_log is not None and before_log != log_fd and before_log > 2:
             os.close(before_log)
         self._due = {n: due for n, due in self._due.items() if n < 0 or n in sockets.workers}
@@ -473,11 +477,11 @@ class Supervisor:
                 log.info("servers %s by name: %s", what, ", ".join(sorted("/".join(server) for server in servers)))
         _warn_of_gaps(news, found)
         self._clear_rows(set(snapshot.slots.values()) - set(before.slots.values()))
-        packet = packed(snapshot)
+        packed = Packed.of(snapshot)
         for child in list(self._children.values()):
-            self._pass_on(child, packet, self._sockets, log_changed=False)
+            self._pass_on(child, packed, self._sockets, log_changed=False)
 
-    def _pass_on(self, child: Child, snapshot: bytes, before: Sockets, *, log_changed: bool) -> None:
+    def _pass_on(self, child: Child, packed: Packed, before: Sockets, *, log_changed: bool) -> None:
         """Bring one child up to date with a packed snapshot, or let it go."""
         if child.retiring:
             return
@@ -490,9 +494,9 @@ class Supervisor:
                 )
                 if sock is not None and sock is not old
             }
-            self._send(child, Apply(snapshot, self._cells, datagrams=tuple(new)), tuple(new.values()))
+            self._send(child, Apply(packed.bare, self._cells, datagrams=tuple(new)), tuple(new.values()))
         elif child.number == HEARTBEAT:
-            self._send(child, Apply(snapshot, self._cells))
+            self._send(child, Apply(packed.bare, self._cells))
         elif child.number not in self._sockets.workers:
             self._retire(child, LINGER)
         else:
@@ -504,7 +508,7 @@ class Supervisor:
             if with_log and self._log_fd is not None:
                 descriptors.append(self._log_fd)
             sockets = frozenset(identity(sock) for _, sock in places)
-            news = Apply(snapshot, self._cells, sockets, tuple(listen for listen, _ in new_places), with_log)
+            news = Apply(packed, self._cells, sockets, tuple(listen for listen, _ in new_places), with_log)
             self._send(child, news, tuple(descriptors))
 
     def _send(
@@ -668,6 +672,12 @@ class Supervisor:
         for row in rows:
             self._board.clear_server(row)
         self._rows = max([self._rows, *(row + 1 for row in rows)])
+
+
+def _in_background(work: Callable[[], T]) -> T:
+    """Do what takes a while in a thread that gives way: a process would need rights to become again as it was."""
+    with ThreadPoolExecutor(1, initializer=os.nice, initargs=(NICE,)) as thread:
+        return thread.submit(work).result()
 
 
 def _name(number: int) -> str:

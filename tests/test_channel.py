@@ -3,10 +3,12 @@
 import os
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from gateway.channel import Channel, Closed, Drain, Message, Ready, ReopenLog
+from gateway.channel import Channel, Closed, Drain, Message, Packed, Ready, ReopenLog
+from gateway.config import Snapshot, load
 
 Pair = tuple[Channel, Channel]
 
@@ -68,3 +70,14 @@ def test_more_descriptors_than_the_kernel_passes_at_once(pair: Pair) -> None:
     assert len(set(descriptors)) == 600
     for descriptor in (*descriptors, reading, writing):
         os.close(descriptor)
+
+
+def test_a_snapshot_comes_out_as_it_went_in_and_without_routes_for_those_who_need_none(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    lines = [f"  - {{match: {{path: /{i}/}}, respond: {{body: '{i}'}}}}" for i in range(321)]
+    site.write_text("frontends: [{listen: '127.0.0.1:1'}]\nroutes:\n" + "\n".join(lines))
+    snapshot = Snapshot.first(load(site))
+    packed = Packed.of(snapshot)
+    assert packed.snapshot == snapshot
+    assert packed.bare.snapshot == snapshot.with_routes(())
+    assert len(snapshot.site.routes) == 321

@@ -10,7 +10,7 @@ from typing import Final
 from gateway.config import discovery
 from gateway.config.discovery import Found, Question
 from gateway.config.loader import Endpoint, Loaded
-from gateway.config.model import Site
+from gateway.config.model import Route, Site
 
 CAPACITY: Final = 16384
 """Rows of the board."""
@@ -55,6 +55,10 @@ class Snapshot:
         """The snapshot a gateway starts with. Raises CapacityError."""
         nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, frozenset(), NOTHING, capacity, 0, ())
         return nothing.next(loaded, found)
+
+    def with_routes(self, routes: tuple[Route, ...]) -> "Snapshot":
+        """The same with other routes."""
+        return replace(self, site=self.site.model_copy(update={"routes": routes}))
 
     def members(self, backend: str) -> list[tuple[int, float, int, bool, str]]:
         """The servers of a backend as balance.policy.Members takes them."""

@@ -65,7 +65,7 @@ async def _live(inherited: Inheritance) -> None:
                             name: socket.socket(fileno=descriptor)
                             for name, descriptor in zip(message.datagrams, descriptors, strict=True)
                         }
-                        snapshot = message.snapshot
+                        snapshot = message.packed.snapshot
                         await control.apply(snapshot, new.get("reports"))
                         await sites.apply(snapshot, new.get("sites"))
                         if status is not None:

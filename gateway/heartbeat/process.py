@@ -397,7 +397,7 @@ class Heartbeat:
         for message, _ in messages:
             match message:
                 case Apply():
-                    self._snapshot = message.snapshot
+                    self._snapshot = message.packed.snapshot
                     self._channel.send(Ready(self._snapshot.version))
                 case Bequeath():
                     self._leave_by = clock() + HEIR

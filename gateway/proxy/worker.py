@@ -9,9 +9,11 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from gateway.board import Board
 from gateway.channel import Apply, Channel, Closed, Drain, Message, Ready, ReopenLog, identity
@@ -48,6 +50,10 @@ class Inheritance:
     log_fd: int | None
     ticket_key: bytes
     channel: Channel
+
+
+Beside = Callable[..., Awaitable[Any]]
+"""Runs a function with arguments in a thread."""
 
 
 class Worker:
@@ -89,28 +95,31 @@ class Worker:
             gc.disable()  # what is made now is no garbage: looking for some would keep everybody waiting
             try:
                 with ThreadPoolExecutor(1) as thread:
-                    prepared = await loop.run_in_executor(thread, self._prepare, news)
-            except Exception:
-                log.exception("this worker goes on with the snapshot before")
-                prepared = None
+                    await self._go_over(news, new, partial(loop.run_in_executor, thread))
             finally:
                 gc.enable()
-            if prepared is None or self._draining is not None:
-                for sock in new:
-                    sock.close()
-                continue
-            self._let_go(self._listeners.keys() - news.sockets)
-            self._adopt(prepared, list(zip(news.listens, new, strict=True)))
+
+    async def _go_over(self, news: Apply, new: list[socket.socket], beside: Beside) -> None:
+        try:
+            prepared: Prepared | None = await beside(self._prepare, news)
+        except Exception:
+            log.exception("this worker goes on with the snapshot before")
+            prepared = None
+        if prepared is None or self._draining is not None:
+            for sock in new:
+                sock.close()
+            return
+        self._let_go(self._listeners.keys() - news.sockets)
+        before = list(self._hub.routes.routes)
+        self._adopt(prepared, list(zip(news.listens, new, strict=True)))
+        await beside(_free, before)
 
     def _prepare(self, news: Apply) -> Prepared:
-        snapshot = news.snapshot
+        snapshot = news.packed.snapshot
         prepared = self._plan.prepare(snapshot, news.cells)
-        # Freeing a large site at once would take as long as the traffic must never wait: so bit by bit.
         routes = list(snapshot.site.routes)
         del snapshot
-        while routes:
-            del routes[-BATCH:]
-            time.sleep(0)
+        _free(routes)
         return prepared
 
     def _adopt(self, prepared: Prepared, new: list[tuple[Listen, socket.socket]]) -> None:
@@ -197,6 +206,12 @@ class Worker:
             log.warning("%d connections were still busy after %gs and are cut", left, self._drain_seconds)
         if not self._done.done():
             self._done.set_result(None)
+
+
+def _free(routes: list[Any]) -> None:
+    """Bit by bit: to free those of a large site at once would keep the traffic waiting."""
+    while routes:
+        del routes[-BATCH:]
 
 
 async def _live(inherited: Inheritance, loop: EventLoop) -> None:

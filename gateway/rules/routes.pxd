@@ -5,8 +5,8 @@ from gateway.rules.view cimport View
 cdef struct Entry:
     int32_t route
     int32_t length              # bytes of the path it covers
-    uint8_t exact
-    uint8_t regex
+    int32_t exact
+    int32_t regex
 
 # A node of the prefix trees. Lists of entries are slices of `ids`; children are next to each other, by first byte.
 cdef struct Node:

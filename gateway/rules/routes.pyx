@@ -7,20 +7,28 @@ merges the lists on its way down the trees of its host, of the wildcards above i
 routes cost what ten do. A regular expression hangs in the tree by its literal beginning.
 """
 
+from cpython cimport array
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcmp, memcpy
+
+import array
+from collections import deque
 
 from gateway.rules.actions cimport Step
 from gateway.rules.conditions cimport Condition, keep_groups
 
 from gateway.config.pattern import Pattern
+from gateway.rules.courtesy import give_way, sort
 
 SCHEMES = {None: 0, "http": 1, "https": 2}
 
 cdef enum:
+    ENTRY = sizeof(Entry) // sizeof(int32_t)
+    NODE = sizeof(Node) // sizeof(int32_t)
     MAX_HOST = 264          # bytes, as the head scan bounds it
     REGEX_COST = 5          # see Condition.cost
+    BREATH = 64             # steps of compiling a table between two moments in which others may go on
 
 
 cdef class Route:
@@ -145,42 +153,21 @@ cdef class RouteTable:
         free(self.slots)
         free(self.cursors)
 
-    def _compile(self, forest):
+    def _compile(self, _Forest forest):
         """Copy the trees into arrays."""
-        cdef int i
         cdef uint32_t size = 4, at
         cdef bytes text = bytes(forest.labels)
         cdef bytes name
-        cdef list numbers
-        self.entries = <Entry *>calloc(len(forest.entries) + 1, sizeof(Entry))
-        self.first_of = <int32_t *>calloc(len(self.routes) + 1, sizeof(int32_t))
-        self.nodes = <Node *>calloc(len(forest.nodes) + 1, sizeof(Node))
-        self.ids = <int32_t *>calloc(len(forest.ids) + 1, sizeof(int32_t))
-        self.labels = <char *>malloc(len(text) + 1)
         while size < 2 * len(forest.roots):
             size *= 2
+        self.entries = <Entry *>_copied(forest.entries)
+        self.first_of = <int32_t *>_copied(forest.first_of)
+        self.nodes = <Node *>_copied(forest.nodes)
+        self.ids = <int32_t *>_copied(forest.ids)
+        self.labels = <char *>malloc(len(text) + 1)
         self.slots = <Slot *>calloc(size, sizeof(Slot))
-        if (self.entries == NULL or self.first_of == NULL or self.nodes == NULL or self.ids == NULL
-                or self.labels == NULL or self.slots == NULL):
+        if self.labels == NULL or self.slots == NULL:
             raise MemoryError
-        for i, (route, length, exact, regex) in enumerate(forest.entries):
-            self.entries[i].route = route
-            self.entries[i].length = length
-            self.entries[i].exact = exact
-            self.entries[i].regex = regex
-        for i, first in enumerate(forest.first_of):
-            self.first_of[i] = first
-        for i, numbers in enumerate(forest.nodes):
-            self.nodes[i].label = numbers[0]
-            self.nodes[i].label_len = numbers[1]
-            self.nodes[i].child = numbers[2]
-            self.nodes[i].children = numbers[3]
-            self.nodes[i].prefixes = numbers[4]
-            self.nodes[i].prefix_count = numbers[5]
-            self.nodes[i].exacts = numbers[6]
-            self.nodes[i].exact_count = numbers[7]
-        for i, number in enumerate(forest.ids):
-            self.ids[i] = number
         memcpy(self.labels, PyBytes_AS_STRING(text), len(text))
         self.any_host = forest.roots.get(b"", (-1, 0, 0))[0]
         for name, (root, start, length) in forest.roots.items():
@@ -372,69 +359,117 @@ cdef uint32_t _hash(const char *p, uint32_t n) noexcept nogil:
     return h
 
 
-class _Forest:
-    """The trees as lists of numbers, on their way into arrays."""
+cdef void *_copied(array.array numbers) except NULL:
+    """The numbers in memory of their own."""
+    cdef size_t n = len(numbers) * sizeof(int32_t)
+    cdef void *copy = malloc(n + 1)
+    if copy == NULL:
+        raise MemoryError
+    memcpy(copy, numbers.data.as_voidptr, n)
+    return copy
+
+
+cdef class _Forest:
+    """The trees on their way into a table. As numbers, not objects: to free many of these would be one long step."""
+    cdef array.array entries            # the fields of Entry, one after the other
+    cdef array.array first_of
+    cdef array.array nodes              # the fields of Node
+    cdef array.array ids
+    cdef object labels
+    cdef dict roots                     # host, ".suffix" or "" -> (root, where the name is in labels, its length)
+    cdef Py_ssize_t steps
 
     def __init__(self, routes):
-        self.entries = []               # (route, length, exact, regex)
-        self.first_of = []
-        self.nodes = []                 # the fields of Node
-        self.ids = []
+        cdef Route route
+        self.entries, self.first_of, self.nodes, self.ids = [array.array("i") for _ in range(4)]
         self.labels = bytearray()
-        self.roots = {}                 # host, ".suffix" or "" -> (root, where the name is in labels, its length)
+        self.roots = {}
         trees = {}
         for at, route in enumerate(routes):
-            if at % 64 == 0:
-                with nogil:
-                    pass                # a moment for the traffic beside which this is done
-            self.first_of.append(len(self.entries))
+            self._step()
+            self.first_of.append(len(self.entries) // ENTRY)
             keys = [host[1:] if host.startswith("*.") else host for host in route.hosts] or [""]
-            for (text, kind), pattern in zip((<Route>route).paths or (("", "prefix"),),
-                                             (<Route>route).patterns or (None,)):
+            for (text, kind), pattern in zip(route.paths or (("", "prefix"),), route.patterns or (None,)):
                 exact = kind == "exact"
                 where = pattern.prefix if pattern is not None else text.encode("latin-1")
-                item = (where, len(self.entries), exact)
-                self.entries.append((at, 0 if pattern is not None else len(where), exact, pattern is not None))
+                item = (where, len(self.entries) // ENTRY, exact)
+                self.entries.extend((at, 0 if pattern is not None else len(where), exact, pattern is not None))
                 for key in keys:
                     trees.setdefault(key.encode(), []).append(item)
-        self.first_of.append(len(self.entries))
+        self.first_of.append(len(self.entries) // ENTRY)
         for key, items in trees.items():
             start = len(self.labels)
             self.labels += key
-            self.roots[key] = (self._plant(sorted(items)), start, len(key))
+            self.roots[key] = (self._plant(sort(items)), start, len(key))
 
-    def _plant(self, items):
+    cdef int _step(self) except -1:
+        self.steps += 1
+        if self.steps % BREATH == 0:
+            give_way()
+        return 0
+
+    cdef int _node(self, int label, int length):
+        """The number of a new node."""
+        self.nodes.extend((label, length, 0, 0, 0, 0, 0, 0))
+        return len(self.nodes) // NODE - 1
+
+    def _plant(self, list items):
         """A tree of (path, number of its entry, exact), sorted; its root."""
-        root = len(self.nodes)
-        self.nodes.append([0, 0, 0, 0, 0, 0, 0, 0])
-        waiting = [(root, items, 0)]
-        for node, group, depth in waiting:      # grows as it is walked: children come after their parents
-            if node % 64 == 0:
-                with nogil:
-                    pass
-            here = [item for item in group if len(item[0]) == depth]
-            numbers = self.nodes[node]
-            for at, exact in ((4, False), (6, True)):
-                own = sorted({number for _, number, is_exact in here if is_exact is exact})
-                numbers[at] = len(self.ids)
-                numbers[at + 1] = len(own)
-                self.ids += own
-            below = group[len(here):]           # sorted: those that end here come first
-            if not below:
-                continue
-            numbers[2] = len(self.nodes)
-            start = 0
-            for end in range(1, len(below) + 1):
-                if end < len(below) and below[end][0][depth] == below[start][0][depth]:
-                    continue
-                first, last = below[start][0], below[end - 1][0]
-                length = depth + 1
-                while length < len(first) and length < len(last) and first[length] == last[length]:
-                    length += 1
-                numbers[3] += 1
-                child = len(self.nodes)
-                self.nodes.append([len(self.labels), length - depth, 0, 0, 0, 0, 0, 0])
-                self.labels += first[depth:length]
-                waiting.append((child, below[start:end], length))
-                start = end
+        cdef Node *node
+        cdef Py_ssize_t start, end, stop, depth, length, children
+        root = self._node(0, 0)
+        waiting = deque([(root, 0, len(items), 0)])
+        while waiting:
+            number, start, end, depth = waiting.popleft()
+            prefixes, exacts = [], []
+            while start < end and len(items[start][0]) == depth:    # sorted: those that end here come first
+                self._step()
+                _, entry, exact = items[start]
+                (exacts if exact else prefixes).append(entry)
+                start += 1
+            node = self._at(number)
+            node.prefixes, node.prefix_count = self._listed(prefixes)
+            node.exacts, node.exact_count = self._listed(exacts)
+            node.child = len(self.nodes) // NODE                    # children come next to each other
+            children = 0
+            while start < end:
+                self._step()
+                stop = _branch(items, start, end, depth)
+                length = _common(items[start][0], items[stop - 1][0], depth + 1)
+                child = self._node(len(self.labels), length - depth)
+                self.labels += items[start][0][depth:length]
+                waiting.append((child, start, stop, length))
+                children += 1
+                start = stop
+            self._at(number).children = children
         return root
+
+    cdef Node *_at(self, int number):
+        """A node, until the next one is made."""
+        return <Node *>self.nodes.data.as_ints + number
+
+    def _listed(self, entries):
+        """Where a list of entries is in `ids`, and its length."""
+        entries = sorted(set(entries))
+        self.ids.extend(entries)
+        return len(self.ids) - len(entries), len(entries)
+
+
+cdef Py_ssize_t _branch(list items, Py_ssize_t start, Py_ssize_t end, Py_ssize_t depth) except -1:
+    """Where in `items` those end whose path has the same byte at `depth` as the first, among sorted longer ones."""
+    cdef Py_ssize_t middle
+    wanted = items[start][0][depth]
+    while start < end:
+        middle = (start + end) >> 1
+        if items[middle][0][depth] == wanted:
+            start = middle + 1
+        else:
+            end = middle
+    return start
+
+
+cdef Py_ssize_t _common(bytes one, bytes other, Py_ssize_t known) except -1:
+    """How many bytes both begin with; `known` of them are known."""
+    while known < len(one) and known < len(other) and one[known] == other[known]:
+        known += 1
+    return known
