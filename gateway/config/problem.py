@@ -8,10 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 Loc: TypeAlias = tuple[str | int, ...]
 """The way to a value from the top of the file: keys of mappings and indices of lists."""
+
+SHOWN: Final = 50
+"""Problems that a message spells out: one mistake in a file that a program wrote comes ten thousand times."""
 
 Severity: TypeAlias = Literal["error", "warning"]
 
@@ -64,7 +67,10 @@ class ConfigError(Exception):
         super().__init__(self.problems)
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.problems))
+        shown = [str(problem) for problem in self.problems[:SHOWN]]
+        if len(self.problems) > SHOWN:
+            shown.append(f"and {len(self.problems) - SHOWN:,} more")
+        return "\n".join(shown)
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -161,3 +161,15 @@ def test_any_data_loads_or_is_refused_in_plain_words(tmp_path: Path, site: dict[
         said = ""
     for word in ("Input", "Value error", "validation", "cannot stand here", "pydantic", "None", "\n\n"):
         assert word not in said
+
+
+def test_a_mistake_that_comes_a_thousand_times_fits_on_a_screen(tmp_path: Path) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("routes:\n" + "  - {backend: app, weight: 3}\n" * 1000)
+    with pytest.raises(ConfigError) as caught:
+        load(site)
+    lines = str(caught.value).splitlines()
+    assert "frontends is missing" in lines[0]
+    assert lines[1].endswith(":2:15: there is no backend app")
+    assert "unknown key weight" in lines[2]
+    assert lines[50:] == ["and 1,951 more"]
