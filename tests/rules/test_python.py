@@ -21,9 +21,9 @@ routes:
 """
 
 
-def table(directory: Path, body: str, top: str = "") -> RouteTable:
+def table(directory: Path, body: str, top: str = "", budget: str = "1m") -> RouteTable:
     (directory / "custom.py").write_text(f"{top}\ndef route(request):\n    {body}\n")
-    (directory / "site.yaml").write_text(SITE)
+    (directory / "site.yaml").write_text(SITE.replace("20ms", budget))
     loaded = load(directory / "site.yaml")
     return compile_routes(loaded.site, {"app": "app", "other": "other"}, loaded.files)
 
@@ -102,7 +102,7 @@ def test_a_mistake_is_a_500_and_one_entry_in_the_log(
 
 
 def test_time_over_budget_is_reported(tmp_path: Path, asked: View, caplog: pytest.LogCaptureFixture) -> None:
-    routes = table(tmp_path, "time.sleep(0.03 if request.header('X-A') else 0)", top="import time")
+    routes = table(tmp_path, "time.sleep(0.3 if request.header('X-A') else 0)", top="import time", budget="200ms")
     assert routes.find(view()) == "app"
     assert not caplog.records
     for _ in range(2):
@@ -110,7 +110,7 @@ def test_time_over_budget_is_reported(tmp_path: Path, asked: View, caplog: pytes
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "python rule custom:route took 3" in record.getMessage()
-    assert "its budget is 20 ms; 1 of 2 calls so far" in record.getMessage()
+    assert "its budget is 200 ms; 1 of 2 calls so far" in record.getMessage()
     assert routes.routes[0].steps[0].over_budget == 2  # type: ignore[attr-defined]
 
 
