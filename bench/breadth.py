@@ -7,7 +7,7 @@ from dataclasses import replace
 from bench.cases import SMALL
 from bench.farm import Layout, farm
 from bench.figure import Figure
-from bench.peers.floor import FLOOR
+from bench.peers.floor import CHOOSING, FLOOR
 from bench.peers.peer import Peer
 from bench.rounds import Turns, turn
 
@@ -47,7 +47,7 @@ def measure_servers(peers: Sequence[Peer], rounds: int, seconds: float) -> list[
     """Return CPU and rate before more and more servers. Raises FarmFailed."""
     turns = Turns()
     load = replace(SMALL.load, seconds=seconds)
-    choosing = [peer for peer in peers if peer.name != FLOOR.name]
+    choosing = [CHOOSING if peer.name == FLOOR.name else peer for peer in peers]
     with ExitStack() as stack:
         farms = {count: stack.enter_context(farm(choosing, Layout(servers=count))) for count in SERVERS}
         for count, running in farms.items():
