@@ -258,6 +258,24 @@ cdef class Board:
             total += self.count(slot, i).busy_seconds
         return total
 
+    def bytes_in(self, int slot):
+        """Bytes of bodies from clients to the server, over all workers."""
+        cdef int i
+        cdef uint64_t total = 0
+        self._slot(slot)
+        for i in range(MAX_WORKERS):
+            total += self.count(slot, i).bytes_in
+        return total
+
+    def bytes_out(self, int slot):
+        """Bytes of bodies from the server to clients, over all workers."""
+        cdef int i
+        cdef uint64_t total = 0
+        self._slot(slot)
+        for i in range(MAX_WORKERS):
+            total += self.count(slot, i).bytes_out
+        return total
+
     def pulse(self, int worker):
         """When the worker last said that it lives, in seconds of the monotonic clock; 0.0: never."""
         return self.pulses[self._worker(worker)]

@@ -62,8 +62,8 @@ class Apply:
     """Work by the snapshot that is `packed`, adding up the first `cells` workers' counts on the Board.
 
     `sockets` has the `identity` of each socket to accept from; the others are let go. `listens` names the descriptors
-    of new ones that come along; then one for the access log, if `log`. `datagrams` names the new UDP
-    sockets of control that come along: reports, sites.
+    of new ones that come along; then one for the access log, if `log`. `control` names the new sockets of
+    control that come along: reports, sites, admin.
     """
 
     packed: Packed
@@ -71,7 +71,7 @@ class Apply:
     sockets: frozenset[int] = frozenset()
     listens: tuple[Listen, ...] = ()
     log: bool = False
-    datagrams: tuple[str, ...] = ()
+    control: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -190,6 +190,7 @@ def _load(site: Path, *, network: bool = True) -> "Loaded":
 @click.option("--metrics", is_flag=True, help="Figures in the text format of Prometheus.")
 def status(site: Path, *, as_json: bool, metrics: bool) -> None:
     """Show what the gateway of SITE on this machine knows: its servers, and the nodes and addresses of its cluster."""
+    from gateway.admin.metrics import text as figures  # noqa: PLC0415
     from gateway.control import show as servers  # noqa: PLC0415
     from gateway.heartbeat import show as cluster  # noqa: PLC0415
     from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
@@ -204,10 +205,11 @@ def status(site: Path, *, as_json: bool, metrics: bool) -> None:
             click.echo(str(error), err=True)
     if as_json and answers:
         click.echo(json.dumps({**answers.get("heartbeat", {}), **answers.get("control", {})}, indent=2))
+    elif metrics:
+        click.echo(figures(answers.get("control"), answers.get("heartbeat")), nl=False)
     elif answers:
         shows = {"heartbeat": cluster, "control": servers}
-        pages = [(shows[who].metrics if metrics else shows[who].text)(answer) for who, answer in answers.items()]
-        click.echo(("" if metrics else "\n").join(pages), nl=False)
+        click.echo("\n".join(shows[who].text(answer) for who, answer in answers.items()), nl=False)
     sys.exit(len(answers) < len(whom))
 
 

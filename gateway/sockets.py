@@ -1,4 +1,4 @@
-"""Every socket that the supervisor opens for its children: listening for clients, and for reports."""
+"""Every socket that the supervisor opens for its children: listening for clients, for reports and for operators."""
 
 import errno
 import socket
@@ -12,6 +12,10 @@ from gateway.config import Site
 from gateway.config.model import Listen
 
 BACKLOG: Final = 4096
+FEW: Final = 64
+"""Clients that may wait where operators ask."""
+ADMIN: Final = "admin"
+"""The one socket of control that is not UDP."""
 
 
 class StartError(Exception):
@@ -23,7 +27,8 @@ Place = tuple[Listen, socket.socket]
 
 
 class Sockets:
-    """Every listening socket: at least one per worker and address, and one for each kind of report.
+    """Every listening socket: at least one per worker and address, and those of control by their names: "reports" of
+    load agents, reports of other "sites" (both UDP), and "admin".
 
     Closing one of an address resets the connections that wait in it, and a client may always come between the last
     accept and the close. So those of an address that stays are never closed: when there are fewer workers, some
@@ -33,24 +38,10 @@ class Sockets:
     def __init__(
         self,
         workers: dict[int, list[Place]] | None = None,
-        reports: Place | None = None,
-        sites: Place | None = None,
+        control: dict[str, Place] | None = None,
     ) -> None:
         self.workers = workers or {}
-        self.reports_place = reports
-        """The socket for load reports with its address."""
-        self.sites_place = sites
-        """That for the reports of other sites."""
-
-    @property
-    def reports(self) -> socket.socket | None:
-        """The socket for load reports."""
-        return self.reports_place[1] if self.reports_place is not None else None
-
-    @property
-    def sites(self) -> socket.socket | None:
-        """The socket for the reports of other sites."""
-        return self.sites_place[1] if self.sites_place is not None else None
+        self.control = control or {}
 
     def adapt(self, site: Site, leaving: AbstractSet[int] = frozenset()) -> "Sockets":
         """The sockets for `site`: what is open is kept and shared out anew, what is missing is opened.
@@ -78,10 +69,12 @@ class Sockets:
                 _share_out(spare, shares.values())
                 for number, share in shares.items():
                     fresh.workers[number] += [(listen, sock) for sock in share]
-            if site.load_reports is not None:
-                fresh.reports_place = _datagrams(site.load_reports.listen, self.reports_place, opened)
-            if site.sites is not None:
-                fresh.sites_place = _datagrams(site.sites.listen, self.sites_place, opened)
+            for name, listen in _of_control(site).items():
+                place = self.control.get(name)
+                if place is None or place[0] != listen:
+                    place = listen, _listen_alone(listen) if name == ADMIN else _bind(listen, socket.SOCK_DGRAM)
+                    opened.append(place[1])
+                fresh.control[name] = place
         except StartError:
             for sock in opened:
                 sock.close()
@@ -106,17 +99,26 @@ class Sockets:
             for _, sock in places:
                 if id(sock) not in keep:
                     sock.close()
-        for mine, other in ((self.reports, kept.reports), (self.sites, kept.sites)):
-            if mine is not None and mine is not other:
-                mine.close()
+        for name, (_, sock) in self.control.items():
+            if name not in kept.control or kept.control[name][1] is not sock:
+                sock.close()
 
 
-def _datagrams(listen: Listen, before: Place | None, opened: list[socket.socket]) -> Place:
-    """The UDP socket there is, if its address is the same, or a new one, which is also `opened`."""
-    if before is not None and before[0] == listen:
-        return before
-    opened.append(_bind(listen, socket.SOCK_DGRAM))
-    return listen, opened[-1]
+def _of_control(site: Site) -> dict[str, Listen]:
+    """Where control listens, by the names of the sockets."""
+    found = {
+        "reports": site.load_reports.listen if site.load_reports is not None else None,
+        "sites": site.sites.listen if site.sites is not None else None,
+        ADMIN: site.admin.listen,
+    }
+    return {name: listen for name, listen in found.items() if listen is not None}
+
+
+def _listen_alone(listen: Listen) -> socket.socket:
+    """A socket for few clients."""
+    sock = _bind(listen, socket.SOCK_STREAM)
+    sock.listen(FEW)
+    return sock
 
 
 def _share_out(spare: Iterable[socket.socket], shares: Collection[list[socket.socket]]) -> None:

@@ -23,10 +23,12 @@ from typing import Final, TypeVar
 
 from gateway import upgrade
 from gateway.board import Board
+from gateway.bulletin import Bulletin
 from gateway.channel import Apply, Bequeath, Channel, Closed, Discovered, Drain, Packed, Ready, ReopenLog, identity
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
 from gateway.explain.required import require
+from gateway.facts import Facts, State
 from gateway.inquiry import inquire
 from gateway.proxy import worker
 from gateway.proxy.tls import TICKET_KEY_BYTES
@@ -106,7 +108,7 @@ class Supervisor:
         self._snapshot = Snapshot.first(loaded, self._found)
         _warn_of_gaps(self._snapshot.questions, self._found)
         self._board = Board()
-        inherited = Sockets(heritage.workers, heritage.reports, heritage.sites) if heritage is not None else Sockets()
+        inherited = Sockets(heritage.workers, heritage.control) if heritage is not None else Sockets()
         self._sockets = inherited.adapt(loaded.site)
         inherited.close_except(self._sockets)
         self._heritage = heritage
@@ -127,6 +129,8 @@ class Supervisor:
         self._reloading = 0  # the version that workers are going over to
         self._status = 0
         self._rows = 0
+        self._facts = Facts()
+        self._heartbeat_says = Bulletin()
 
     # ------------------------------------------------------------------------------------------------------ the loop
 
@@ -216,6 +220,7 @@ class Supervisor:
         theirs.close()
         child = Child(number, pid, ours, time.monotonic())
         self._children[pid] = child
+        self._post()
         self._selector.register(ours, selectors.EVENT_READ, child)
         log.info("%s started, pid %d", child.name, pid)
 
@@ -259,16 +264,17 @@ class Supervisor:
         from gateway.control import process, status  # noqa: PLC0415
 
         asked = status.listen(self._snapshot.site.admin.sockets, heir=self._heritage is not None)
-        inherited = process.Inheritance(
-            self._board, self._snapshot, self._sockets.reports, self._sockets.sites, asked, channel
-        )
+        sockets = {name: sock for name, (_, sock) in self._sockets.control.items()}
+        bulletins = self._facts.bulletin, self._heartbeat_says
+        inherited = process.Inheritance(self._board, self._snapshot, sockets, asked, bulletins, channel)
         return lambda: process.run(inherited)
 
     def _heartbeat(self, channel: Channel) -> int:
         from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
 
         try:
-            process.run(process.Inheritance(self._board, self._snapshot, channel, self._account))
+            bulletin = self._heartbeat_says
+            process.run(process.Inheritance(self._board, self._snapshot, channel, self._account, bulletin))
         except process.CannotStart as reason:
             log.error("no heartbeat: %s", reason)
             return 1
@@ -290,9 +296,9 @@ class Supervisor:
             if other != number:
                 for _, sock in places:
                     sock.close()
-        for reports in (self._sockets.reports, self._sockets.sites):
-            if number != CONTROL and reports is not None:
-                reports.close()
+        for _, sock in self._sockets.control.values():
+            if number != CONTROL:
+                sock.close()
         self._children.clear()
 
     def _hear(self, child: Child) -> None:
@@ -331,6 +337,7 @@ class Supervisor:
         if self._open or self._silent:
             return
         self._open = True
+        self._post()
         if self._pid_file is not None:
             try:
                 self._pid_file.write()
@@ -341,6 +348,14 @@ class Supervisor:
             self._heritage = None
         else:
             notify("READY=1")
+
+    def _post(self) -> None:
+        """Tell control what is so now."""
+        state: State = "starting" if self._heritage is None else "taking over"
+        if self._open or self._stopping:
+            state = "stopping" if self._stopping else "running"
+        children = {child.name: child.pid for child in self._children.values() if not child.retiring}
+        self._facts.post(state, self._sockets.workers, children)
 
     def _reap(self) -> None:
         while self._children or self._successor is not None:
@@ -371,6 +386,8 @@ class Supervisor:
             elif child.number == HEARTBEAT and self._snapshot.site.cluster is not None and not self._stopping:
                 self._start(HEARTBEAT)  # by the new site file
             return
+        self._facts.deaths[child.name] += 1
+        self._post()
         quick = time.monotonic() - child.born < QUICK
         failures = self._failures[child.number] = self._failures.get(child.number, 0) + 1 if quick else 0
         if failures == HOPELESS and not self._announced:
@@ -391,6 +408,8 @@ class Supervisor:
             return
         if self._successor is not None:
             log.error("reload refused: an upgrade is under way")
+            self._facts.reload(accepted=False)
+            self._post()
             return
         try:
             loaded = _in_background(partial(load, self._path))
@@ -405,6 +424,8 @@ class Supervisor:
                 log_fd = _open_log(loaded.site)
         except (ConfigError, CapacityError, StartError) as error:
             log.error("reload refused, the gateway goes on with version %d:\n%s", self._snapshot.version, error)
+            self._facts.reload(accepted=False)
+            self._post()
             return
         for warning in loaded.warnings:
             log.warning("%s", warning)
@@ -435,6 +456,8 @@ class Supervisor:
             if number not in running and number not in self._due:
                 self._start(number)
         self._reloading = snapshot.version
+        self._facts.reload(accepted=True)
+        self._post()
 
     def _tell_reloaded(self) -> None:
         """Say so once every worker works by the new site file."""
@@ -487,14 +510,11 @@ class Supervisor:
             return
         if child.number == CONTROL:
             new = {
-                name: sock.fileno()
-                for name, sock, old in (
-                    ("reports", self._sockets.reports, before.reports),
-                    ("sites", self._sockets.sites, before.sites),
-                )
-                if sock is not None and sock is not old
+                name: place[1].fileno()
+                for name, place in self._sockets.control.items()
+                if place != before.control.get(name)
             }
-            self._send(child, Apply(packed.bare, self._cells, datagrams=tuple(new)), tuple(new.values()))
+            self._send(child, Apply(packed.bare, self._cells, control=tuple(new)), tuple(new.values()))
         elif child.number == HEARTBEAT:
             self._send(child, Apply(packed.bare, self._cells))
         elif child.number not in self._sockets.workers:
@@ -534,6 +554,7 @@ class Supervisor:
                 os.kill(child.pid, signal.SIGKILL)
             return
         self._stopping = True
+        self._post()
         notify("STOPPING=1")
         log.info("stopping: running requests have %gs", self._snapshot.site.drain)
         if self._successor is not None and not self._successor.failed:
@@ -633,6 +654,8 @@ class Supervisor:
             self._selector.unregister(successor)
             successor.close()
         successor.failed = True
+        self._facts.upgrades_failed += 1
+        self._post()
         successor.deadline = time.monotonic() + self._snapshot.site.drain + 2 * GRACE
         log.error("upgrade failed: %s", why)
         with contextlib.suppress(ProcessLookupError):
@@ -647,6 +670,8 @@ class Supervisor:
             successor.close()
         if not successor.failed:
             log.error("upgrade failed: %s", said if said and said != upgrade.READY else f"it {_how(status)}")
+            self._facts.upgrades_failed += 1
+            self._post()
         self._successor = None
 
     # ------------------------------------------------------------------------------------------------------------ logs

@@ -21,11 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.board import WORKERS
 from gateway.config.address import Listen
-from gateway.sockets import Place, Sockets
+from gateway.sockets import ADMIN, Place, Sockets
 
 VARIABLE: Final = "GATEWAY_UPGRADE"
 """In the environment: the descriptor of the estate."""
 READY: Final = "ready\n"
+OF_CONTROL: Final = ("reports", "sites", ADMIN)
+"""Control's sockets, as the Estate names them."""
 PATIENCE: Final = 15.0
 """Seconds that a successor has until all of its workers carry traffic."""
 SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
@@ -83,6 +85,7 @@ class Estate(_Left):
     listeners: tuple[LeftSocket, ...]
     reports: LeftSocket | None
     sites: LeftSocket | None = None
+    admin: LeftSocket | None = None
     servers: tuple[LeftServer, ...]
     answer: Annotated[int, Field(ge=0)]
     """The writing end of the pipe to the old supervisor."""
@@ -93,8 +96,7 @@ class Heritage:
     """An estate on the successor's side, its descriptors open; `workers` has each worker's sockets."""
 
     workers: dict[int, list[Place]]
-    reports: Place | None
-    sites: Place | None
+    control: dict[str, Place]
     servers: tuple[LeftServer, ...]
     predecessor: "Predecessor"
 
@@ -149,14 +151,17 @@ def inherit(environment: MutableMapping[str, str]) -> Heritage | None:
             workers.setdefault(left.worker, []).append(left.open(socket.SOCK_STREAM))
         if len({frozenset(listen for listen, _ in places) for places in workers.values()}) > 1:
             raise BadEstate("the workers' sockets are not on the same addresses")
-        reports = estate.reports.open(socket.SOCK_DGRAM) if estate.reports is not None else None
-        sites = estate.sites.open(socket.SOCK_DGRAM) if estate.sites is not None else None
+        control = {
+            name: left.open(socket.SOCK_STREAM if name == ADMIN else socket.SOCK_DGRAM)
+            for name in OF_CONTROL
+            if (left := getattr(estate, name)) is not None
+        }
     except BadEstate as error:
         predecessor.failed(str(error))
         for _, sock in chain.from_iterable(workers.values()):
             sock.close()
         raise
-    return Heritage(workers, reports, sites, estate.servers, predecessor)
+    return Heritage(workers, control, estate.servers, predecessor)
 
 
 @dataclass(slots=True)
@@ -204,19 +209,17 @@ def start(
         for number, places in sockets.workers.items()
         for listen, sock in places
     )
-    reports, sites = (
-        LeftSocket(host=place[0].host, port=place[0].port, fd=place[1].fileno()) if place is not None else None
-        for place in (sockets.reports_place, sockets.sites_place)
-    )
+    control = {
+        name: LeftSocket(host=listen.host, port=listen.port, fd=sock.fileno())
+        for name, (listen, sock) in sockets.control.items()
+    }
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
     memory = os.memfd_create("gateway-estate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    passed = [memory, writing, *(left.fd for left in listeners)]
-    passed += [left.fd for left in (reports, sites) if left is not None]
+    passed = [memory, writing, *(left.fd for left in (*listeners, *control.values()))]
     try:
-        estate = Estate(
-            format=1, listeners=listeners, reports=reports, sites=sites, servers=tuple(servers), answer=writing
-        )
+        left = {name: control.get(name) for name in OF_CONTROL}
+        estate = Estate(format=1, listeners=listeners, **left, servers=tuple(servers), answer=writing)
         with os.fdopen(os.dup(memory), "wb") as file:
             file.write(estate.model_dump_json().encode())
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)

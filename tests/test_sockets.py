@@ -11,7 +11,17 @@ from tests.support.waiting import free_port
 
 def site(workers, *ports):
     listen = tuple(Listen("127.0.0.1", port) for port in ports)
-    return SimpleNamespace(workers=workers, frontends=(SimpleNamespace(listen=listen),), load_reports=None, sites=None)
+    return entrances(workers, listen)
+
+
+def entrances(workers, listen, admin=None):
+    return SimpleNamespace(
+        workers=workers,
+        frontends=(SimpleNamespace(listen=listen),),
+        load_reports=None,
+        sites=None,
+        admin=SimpleNamespace(listen=admin),
+    )
 
 
 @pytest.fixture
@@ -73,12 +83,20 @@ def test_what_cannot_be_opened_changes_nothing(sockets):
     port = free_port()
     before = sockets(site(2, port))
     with pytest.raises(StartError, match=r"192\.0\.2\.1"):
-        before.adapt(
-            SimpleNamespace(
-                workers=4,
-                frontends=(SimpleNamespace(listen=(Listen("127.0.0.1", port), Listen("192.0.2.1", port))),),
-                load_reports=None,
-            )
-        )
+        before.adapt(entrances(4, (Listen("127.0.0.1", port), Listen("192.0.2.1", port))))
     assert [len(share) for share in shares(before, port).values()] == [1, 1]
     assert sockets_on(port) == 2
+
+
+def test_sockets_of_control_stay_while_their_address_does(sockets):
+    port, asked = free_port(), Listen("127.0.0.1", free_port())
+    own = (Listen("127.0.0.1", port),)
+    first = sockets(entrances(1, own, asked)).control["admin"]
+    assert sockets(entrances(2, own, asked)).control["admin"] is first
+    other = Listen("127.0.0.1", free_port())
+    assert sockets(entrances(2, own, other)).control["admin"][0] == other
+    assert (sockets_on(asked.port), sockets_on(other.port)) == (0, 1)
+    with pytest.raises(StartError, match="another program is using it"):
+        Sockets().adapt(entrances(1, own, other))
+    assert sockets(entrances(2, own)).control == {}
+    assert sockets_on(other.port) == 0

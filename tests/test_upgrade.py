@@ -21,7 +21,7 @@ heritage = inherit(os.environ)
 assert VARIABLE not in os.environ
 workers = {number: sorted(str(listen) for listen, _ in places) for number, places in heritage.workers.items()}
 flags = {sock.get_inheritable() for places in heritage.workers.values() for _, sock in places}
-heritage.predecessor.failed(f"{workers} {flags} {heritage.reports[0]} {[tuple(s)[3:] for s in heritage.servers]}")
+heritage.predecessor.failed(f"{workers} {flags} {[str(place[0]) for place in heritage.control.values()]} {[tuple(s)[3:] for s in heritage.servers]}")
 """
 
 
@@ -57,19 +57,23 @@ def descriptors():
 
 def test_successor_inherits_what_it_is_left(sockets):
     one, two, reports = sockets
+    passed = [str(listen(reports)), str(listen(two))]
     server = LeftServer(backend="app", server="app1", endpoint="('10.0.0.1', 80)", state=2, admin=1, weight=1.5)
     again = one.dup()
     before = descriptors()
     successor = start(
         [sys.executable, "-c", CHILD],
-        Sockets({0: [(listen(one), one), (listen(one), again)], 3: [(listen(one), one)]}, (listen(reports), reports)),
+        Sockets(
+            {0: [(listen(one), one), (listen(one), again)], 3: [(listen(one), one)]},
+            {"reports": (listen(reports), reports), "admin": (listen(two), two)},
+        ),
         [server],
     )
     said = hear(successor)
     assert os.waitpid(successor.pid, 0)[1] == 0
     wanted = {0: [str(listen(one))] * 2, 3: [str(listen(one))]}
     values = [("state", 2), ("admin", 1), ("weight", 1.5)]
-    assert said == f"{wanted} {{False}} {listen(reports)} {[tuple(values)]}"
+    assert said == f"{wanted} {{False}} {passed} {[tuple(values)]}"
     assert descriptors() == before
     assert not any(sock.get_inheritable() for sock in (one, again, two, reports))
     again.close()

@@ -53,6 +53,9 @@ def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> 
     )
     if site.sites and site.load_reports and site.sites.listen == site.load_reports.listen:
         yield Finding(("sites", "listen"), f"{site.sites.listen} is where load_reports come in")
+    taken = {listen for frontend in site.frontends for listen in frontend.listen}
+    if site.admin.listen in taken:
+        yield Finding(("admin", "listen"), f"{site.admin.listen} is where a frontend listens")
     if site.cluster and site.node not in site.cluster.nodes:
         names = ", ".join(site.cluster.nodes)
         message = f"this node, {site.node}, is none of {names}: set `node:`{suggest(site.node, site.cluster.nodes)}"

@@ -78,6 +78,8 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
         yield site.cluster.key_file, ("cluster", "key_file")
     if site.sites:
         yield site.sites.key_file, ("sites", "key_file")
+    if site.admin.token_file:
+        yield site.admin.token_file, ("admin", "token_file")
     for name, backend in site.backends.items():
         if backend.affinity and backend.affinity.key_file:
             yield backend.affinity.key_file, ("backends", name, "affinity", "key_file")

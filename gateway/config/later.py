@@ -9,7 +9,6 @@ KEYS: Final = {
     "": "dns maintenance",
     "qos": "sessions overload",
     "qos.classes.*": "priority share rate burst per concurrency admit",
-    "admin": "listen token_file",
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "tls",

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Collection, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
@@ -895,6 +896,22 @@ class Admin(Model):
         validate_default=True,
         description="Directory of the Unix sockets of `gateway status`, `gateway explain --live` and their like.",
     )
+    listen: Annotated[ListenField | None, Given()] = Field(
+        None, description="Address for /metrics, /healthz and /readyz. Default: nothing listens."
+    )
+    token_file: Annotated[File | None, Given()] = Field(
+        None,
+        description="Token that /metrics asks for (Authorization: Bearer); nobody but its owner may read the file. "
+        "Required unless the address is a loopback address.",
+    )
+
+    @model_validator(mode="after")
+    def _guarded(self) -> "Admin":
+        if self.listen is None and self.token_file is not None:
+            raise Fault("token_file is for listen, which is missing", "token_file", key=True)
+        if self.listen is not None and self.token_file is None and not ip_address(self.listen.host).is_loopback:
+            raise Fault(f"others can reach {self.listen}: token_file is missing, or use 127.0.0.1", "listen")
+        return self
 
 
 class Site(Model):

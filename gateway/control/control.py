@@ -46,11 +46,6 @@ class Control:
         self._hints = Hints(self._hurry)
         self._discovery = Discovery(tell)
 
-    @property
-    def refused_reports(self) -> dict[str, int]:
-        """How many load reports were refused, by reason."""
-        return dict(self._receiver.refused)
-
     async def apply(self, snapshot: Snapshot, reports: socket.socket | None = None) -> None:
         """Start with a snapshot, or go over to it without disturbing what has not changed.
 
@@ -71,6 +66,11 @@ class Control:
         await self._agents.apply(snapshot)
         await self._discovery.apply(snapshot)
         await self._listen(snapshot, reports)
+
+    @property
+    def refused(self) -> dict[str, dict[str, int]]:
+        """How many datagrams were refused, by what they claimed to be, and by reason."""
+        return {"load report": dict(self._receiver.refused), "check hint": dict(self._hints.refused)}
 
     def servers(self) -> dict[str, Any]:
         """What `gateway status` shows of the servers."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from gateway.config.snapshot import Snapshot
 from gateway.health.hint import MAX_BYTES, BadHint, Codec, Hint
 from gateway.load.receiver import ServerKey
-from loadagent.quiet import Quiet
+from gateway.load.refusals import Refusals
 
 _log = logging.getLogger("gateway.control")
 
@@ -26,7 +26,8 @@ class Hints(asyncio.DatagramProtocol):
         self._codec: Codec | None = None
         self._addresses: dict[ServerKey, str] = {}
         self._transport: asyncio.DatagramTransport | None = None
-        self._quiet = Quiet()
+        self._refusals = Refusals("check hint", _log)
+        self.refused = self._refusals.counts
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Follow a snapshot."""
@@ -69,8 +70,7 @@ class Hints(asyncio.DatagramProtocol):
         try:
             hint = self._codec.decode(data, time.time_ns())
         except BadHint as error:
-            if self._quiet.ask((addr[0], str(error)), time.monotonic()) is not None:
-                _log.warning("check hint from %s refused: %s", addr[0], error)
+            self._refusals.note(str(error), str(error), addr[0])
             return
         key = hint.backend, hint.server
         if self._addresses.get(key) == hint.address:  # the same server in its site file

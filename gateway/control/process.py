@@ -6,12 +6,15 @@ import logging
 import signal
 import socket
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.board import Board
+from gateway.bulletin import Bulletin
 from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control.control import Control
+from gateway.control.desk import Desk
 from gateway.control.sites import Sites
 from gateway.control.status import Status
 
@@ -24,9 +27,11 @@ class Inheritance:
 
     board: Board
     snapshot: Snapshot
-    reports: socket.socket | None
-    sites: socket.socket | None
+    sockets: dict[str, socket.socket]
+    """Bound already, by their names: reports, sites, admin."""
     status: socket.socket | None
+    bulletins: tuple[Bulletin, Bulletin]
+    """The supervisor's and the heartbeat's."""
     channel: Channel
 
 
@@ -43,34 +48,38 @@ async def _live(inherited: Inheritance) -> None:
         with contextlib.suppress(Closed):  # noticed below
             channel.send(Discovered(found))
 
-    control = Control(inherited.board, inherited.reports, tell)
-    status = Status(inherited.status, inherited.board, control.servers) if inherited.status is not None else None
-    sites = Sites(inherited.board)
+    board, sockets = inherited.board, inherited.sockets
+    control = Control(board, sockets.get("reports"), tell)
+    sites = Sites(board)
+
+    def known() -> dict[str, Any]:
+        refused = {**control.refused, "site report": sites.refused}
+        return {**control.servers(), "sites": sites.loads(), "refused": refused}
+
+    desk = Desk(board, *inherited.bulletins, known)
+    status = Status(inherited.status, board, desk.report) if inherited.status is not None else None
+
+    async def apply(snapshot: Snapshot, new: dict[str, socket.socket]) -> None:
+        await control.apply(snapshot, new.get("reports"))
+        await sites.apply(snapshot, new.get("sites"))
+        desk.apply(snapshot, new.get("admin"))
+        if status is not None:
+            status.apply(snapshot)
+        channel.send(Ready(snapshot.version))
+
     news = asyncio.Event()
     loop.add_reader(channel, news.set)
     loop.add_signal_handler(signal.SIGTERM, asyncio.current_task(loop).cancel)  # type: ignore[union-attr]
     try:
-        await control.apply(inherited.snapshot)
-        await sites.apply(inherited.snapshot, inherited.sites)
-        if status is not None:
-            status.apply(inherited.snapshot)
-        channel.send(Ready(inherited.snapshot.version))
+        await apply(inherited.snapshot, {name: sock for name, sock in sockets.items() if name != "reports"})
         while True:
             await news.wait()
             news.clear()
             for message, descriptors in channel.receive():
                 match message:
                     case Apply():
-                        new = {
-                            name: socket.socket(fileno=descriptor)
-                            for name, descriptor in zip(message.datagrams, descriptors, strict=True)
-                        }
-                        snapshot = message.packed.snapshot
-                        await control.apply(snapshot, new.get("reports"))
-                        await sites.apply(snapshot, new.get("sites"))
-                        if status is not None:
-                            status.apply(snapshot)
-                        channel.send(Ready(snapshot.version))
+                        named = zip(message.control, descriptors, strict=True)
+                        await apply(message.packed.snapshot, {name: socket.socket(fileno=fd) for name, fd in named})
                     case Drain():
                         return
     except Closed:
@@ -81,5 +90,6 @@ async def _live(inherited: Inheritance) -> None:
         loop.remove_reader(channel)
         if status is not None:
             status.close()
+        desk.close()
         await sites.close()
         await control.close()

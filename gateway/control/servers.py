@@ -39,6 +39,9 @@ def report(
                     "max_connections": board.limit(slot) or server.max_connections,
                     "requests": board.requests(slot),
                     "failures": board.failures(slot),
+                    "busy_seconds": board.busy_seconds(slot),
+                    "bytes_in": board.bytes_in(slot),
+                    "bytes_out": board.bytes_out(slot),
                     "sessions": board.sessions(slot, round(now * 1e9)) if backend.affinity else None,
                     "check": _result(checks.get(key)),
                     "agent": _result(agents.get(key)),
@@ -51,4 +54,9 @@ def report(
 def _result(result: Result | None) -> dict[str, Any] | None:
     if result is None:
         return None
-    return {"result": result.outcome.name, "seconds": round(result.seconds, 6), "detail": result.detail}
+    return {
+        "result": result.outcome.name,
+        "good": result.good,
+        "seconds": round(result.seconds, 6),
+        "detail": result.detail,
+    }

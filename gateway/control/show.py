@@ -1,19 +1,7 @@
-"""What control says of the servers, for people and for Prometheus. Pure."""
+"""What control says of the servers, for people. Pure."""
 
 from collections.abc import Iterator
-from typing import Any, Final
-
-_FIGURES: Final = (
-    ("up", "gauge", lambda server: int(server["state"] != "down" and server["ejection"] != "ejected")),
-    ("ready", "gauge", lambda server: int(server["admin"] == "ready")),
-    ("weight", "gauge", lambda server: server["effective_weight"]),
-    ("in_flight", "gauge", lambda server: server["in_flight"]),
-    ("load_ratio", "gauge", lambda server: server["load"]),
-    ("sessions", "gauge", lambda server: server["sessions"]),
-    ("requests_total", "counter", lambda server: server["requests"]),
-    ("failures_total", "counter", lambda server: server["failures"]),
-    ("check_seconds", "gauge", lambda server: server["check"] and server["check"]["seconds"]),
-)
+from typing import Any
 
 
 def text(report: dict[str, Any]) -> str:
@@ -58,17 +46,3 @@ def _check(server: dict[str, Any]) -> str:
             detail = f" ({result['detail']})" if result["detail"] and result["result"] != "OK" else ""
             found.append(f"{prefix}{result['result']} {result['seconds'] * 1000:.0f} ms{detail}")
     return "; ".join(found)
-
-
-def metrics(report: dict[str, Any]) -> str:
-    """The text format of Prometheus."""
-    lines = []
-    for name, kind, figure in _FIGURES:
-        lines.append(f"# TYPE gateway_server_{name} {kind}")
-        for backend in report["backends"]:
-            for server in backend["servers"]:
-                value = figure(server)
-                if value is not None:
-                    labels = f'backend="{backend["name"]}",server="{server["name"]}"'
-                    lines.append(f"gateway_server_{name}{{{labels}}} {value}")
-    return "".join(f"{line}\n" for line in lines)

@@ -93,6 +93,17 @@ class Sites(asyncio.DatagramProtocol):
         if site.sites is None:
             self._board.set_sites([])
 
+    @property
+    def refused(self) -> dict[str, int]:
+        """How many reports were refused, by reason."""
+        return dict(self._refusals.counts)
+
+    def loads(self) -> dict[str, float | None]:
+        """The load of this site and each other one, 1.0 when full; None: nobody knows."""
+        names = [self._model.self_, *self._model.others] if self._model is not None else []
+        now = time.monotonic()
+        return {name: self._board.site_load(name, now) for name in names}
+
     async def close(self) -> None:
         """Tell the others, and stop."""
         if self._model is not None:

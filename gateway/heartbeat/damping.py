@@ -15,12 +15,14 @@ class Damper:
     def __init__(self, value: int) -> None:
         self.value = value
         self.falls = 0
+        self.total_falls = 0
         self._fell = float("-inf")
         self._better: tuple[int, float] | None = None
 
     def observe(self, value: int, now: float) -> int:
         """Take what is measured now; return what to go by."""
         if value < self.value:
+            self.total_falls += 1
             self.falls = self.falls + 1 if now - self._fell < FORGET else 1
             self._fell = now
             self.value, self._better = value, None

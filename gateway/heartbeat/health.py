@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
-STUCK: Final = 1.5
-"""Seconds without a sign of life after which a worker does not serve."""
+from gateway.facts import STUCK
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import selectors
 import signal
 import socket
 import time
-from collections import Counter, deque
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from typing import Any, Final
 from pyroute2 import IPRoute
 
 from gateway.board import DOWN, Board
+from gateway.bulletin import Bulletin
 from gateway.channel import Apply, Bequeath, Channel, Closed, Drain, Ready
 from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.config.snapshot import Snapshot
@@ -50,6 +51,7 @@ from gateway.heartbeat.ownership import State
 from gateway.heartbeat.privileges import NET_ADMIN, NET_RAW, hurry, keep_only
 from gateway.heartbeat.status import Listener
 from gateway.heartbeat.succession import Legacy, Orphaned
+from gateway.heartbeat.tally import Tally
 from gateway.heartbeat.virtual_mac import VirtualMac
 
 log = logging.getLogger("gateway.heartbeat")
@@ -68,6 +70,8 @@ CONTEST: Final = 3.0
 HEIR: Final = 10.0
 """Seconds that the heartbeat of an upgraded gateway has to come for what this one holds."""
 HISTORY: Final = 200
+POST: Final = 0.5
+"""Seconds between two messages to control."""
 
 
 class CannotStart(Exception):
@@ -82,6 +86,8 @@ class Inheritance:
     snapshot: Snapshot
     channel: Channel
     account: Account | None
+    bulletin: Bulletin
+    """For control, where operators can ask for it."""
 
 
 @dataclass(slots=True)
@@ -120,6 +126,8 @@ class Heartbeat:
 
     def __init__(self, inherited: Inheritance, cluster: Cluster) -> None:
         self._channel = inherited.channel
+        self._bulletin = inherited.bulletin
+        self._posted = float("-inf")
         self._board = inherited.board
         self._snapshot = inherited.snapshot
         self._cluster = cluster
@@ -131,11 +139,12 @@ class Heartbeat:
         names = dict.fromkeys(shared.interface for shared in cluster.addresses)
         self._interfaces = {name: Interface(name, self._netlink) for name in names}
         self._jobs = Jobs(self._start_program)
-        self.counters: Counter[str] = Counter()
-        self.takeovers: Counter[str] = Counter()
+        self.tally = Tally()
+        self._programs: dict[int, str] = {}
+        """What runs: its number at the guardian, and what it is."""
         self.history: deque[tuple[float, str, str]] = deque(maxlen=HISTORY)
-        self._damper = Damper(0)
-        self._health = health.Health(0, "starting")
+        self.damper = Damper(0)
+        self.health = health.Health(0, "starting")
         self._looked = float("-inf")
         self._router: tuple[Interface, str, str] | None = None
         self._router_seen = clock()
@@ -190,8 +199,7 @@ class Heartbeat:
         """Go on where the process before this one has stopped."""
         estate.adopt(self.node, legacy.estate, self._codec)
         about = legacy.estate["process"]
-        self.counters.update(about["counters"])
-        self.takeovers.update(about["takeovers"])
+        self.tally.adopt(about)
         self.history.extend((at, what, text) for at, what, text in about["history"])
         for ip, names in about["started"].items():
             lane = self._lanes[ip]
@@ -308,6 +316,7 @@ class Heartbeat:
         self._jobs.tick(now)
         self._renew(now)
         self._act()
+        self._post(now)
         if self._leave_by is not None:
             self._bequeath(now)
         if self._stopping and self.node.done and not len(self._jobs):
@@ -329,8 +338,7 @@ class Heartbeat:
             left = estate.leave(self.node, self._codec)
             left["process"] = {
                 "started": {lane.shared.ip: [resource.name for resource in lane.started] for lane in lanes},
-                "counters": self.counters,
-                "takeovers": self.takeovers,
+                **self.tally.leave(),
                 "history": list(self.history),
             }
             self._left = self._door.leave(left, self._deadlines.descriptor)
@@ -367,9 +375,9 @@ class Heartbeat:
             try:
                 self.node.receive(self._codec.decode(data), link.name, clock())
             except BadBeat as bad:
-                self.counters[f"bad: {bad}"] += 1
+                self.tally.counters[f"bad: {bad}"] += 1
             except Refused as refused:
-                self.counters[f"refused: {refused}"] += 1
+                self.tally.counters[f"refused: {refused}"] += 1
             self._act()
 
     def _sight(self, interface: Interface) -> None:
@@ -382,6 +390,7 @@ class Heartbeat:
                 continue
             lane.contender = sighting.mac.hex(":")
             if lane.up:
+                self.tally.contests[lane.shared.ip] += 1
                 self._note(lane.shared.ip, f"also announced by {lane.contender}")
                 self._jobs.add(lane.shared.ip, self._defend(lane), now)
 
@@ -466,7 +475,7 @@ class Heartbeat:
             self.node.refuse(ip, f"cannot be added to {lane.interface.name}: {error.strerror}", clock())
             return
         lane.up, lane.renewed = True, clock()
-        self.takeovers[ip] += 1
+        self.tally.takeovers[ip] += 1
         self._jobs.add(ip, self._announce(lane), clock())
         for resource in lane.resources:
             lane.started.append(resource)
@@ -545,6 +554,7 @@ class Heartbeat:
     def _take_down(self, lane: Lane, *, keep_jobs: bool = False) -> None:
         self._deadlines.set(lane.slot, 0.0)
         lane.home.remove(lane.shared.address)
+        self.tally.releases[lane.shared.ip] += lane.up
         lane.up = False
         if not keep_jobs:
             self._jobs.cancel(lane.shared.ip)
@@ -576,6 +586,7 @@ class Heartbeat:
         return Run(resource.run, (action,), environment, resource.timeout, queue=f"resource {resource.name}")
 
     def _start_program(self, number: int, run: Run) -> None:
+        self._programs[number] = " ".join((run.queue, *run.arguments))
         with contextlib.suppress(OSError):
             self._guardian.send(encode(number, run))
 
@@ -594,6 +605,10 @@ class Heartbeat:
             self._done = True
             return
         number, ended = json.loads(message)
+        program = self._programs.pop(number, "")
+        if ended:
+            self.tally.failures[program] += 1
+            log.warning("%s ended with status %d", program, ended)
         self._jobs.ended(number, ended, clock())
 
     # ---------------------------------------------------------------------------------------------------------- health
@@ -604,14 +619,14 @@ class Heartbeat:
         # The workers of a gateway that was upgraded end: those of the next one serve already.
         if now - self._looked >= LOOK and self._leave_by is None:
             self._looked = now
-            self._health = self._judge(now)
-            self._damper.observe(self._health.value, now)
+            self.health = self._judge(now)
+            self.damper.observe(self.health.value, now)
         for ip, lane in self._lanes.items():
             if not carriers[lane.interface.name]:
                 self.node.set_fitness(ip, 0, f"{lane.interface.name} is down", now)
             else:
-                held = self._damper.value
-                reason = self._health.reason if held == self._health.value else "well again, but not for long enough"
+                held = self.damper.value
+                reason = self.health.reason if held == self.health.value else "well again, but not for long enough"
                 self.node.set_fitness(ip, max(1, held), reason, now)
 
     def _judge(self, now: float) -> health.Health:
@@ -636,6 +651,12 @@ class Heartbeat:
             yield lease / 8 if often else ROUTER_PATIENCE / 6
 
     # ---------------------------------------------------------------------------------------------------------- status
+
+    def _post(self, now: float) -> None:
+        """Tell control, which may not ask at the Unix socket, what there is to be measured."""
+        if now - self._posted >= POST and self._snapshot.site.admin.listen is not None:
+            self._posted = now
+            self._bulletin.post({**status.report(self, now), "history": []})
 
     def _command(self, name: str) -> dict[str, Any]:
         """Obey `gateway status` and its like."""

@@ -1,4 +1,4 @@
-"""What the heartbeat says, for people and for Prometheus. Pure."""
+"""What the heartbeat says, for people. Pure."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -39,30 +39,3 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield ""
     for entry in report["history"][-HISTORY:]:
         yield f"{entry['ago']:>10.1f}s ago  {entry['about']}: {entry['what']}"
-
-
-def metrics(report: dict[str, Any]) -> str:
-    """The text format of Prometheus."""
-    return "".join(f"{line}\n" for line in _metrics(report))
-
-
-def _metrics(report: dict[str, Any]) -> Iterator[str]:
-    yield "# TYPE gateway_heartbeat_node_alive gauge"
-    for node in report["nodes"]:
-        yield f'gateway_heartbeat_node_alive{{node="{node["name"]}"}} {int(node["alive"])}'
-    for figure in ("loss", "delay"):
-        unit = "ratio" if figure == "loss" else "seconds"
-        yield f"# TYPE gateway_heartbeat_link_{figure}_{unit} gauge"
-        for node in report["nodes"]:
-            for name, link in node["links"].items():
-                labels = f'node="{node["name"]}",link="{name}"'
-                yield f"gateway_heartbeat_link_{figure}_{unit}{{{labels}}} {link[figure]}"
-    yield "# TYPE gateway_heartbeat_owner gauge"
-    for item in report["addresses"]:
-        yield f'gateway_heartbeat_owner{{address="{item["address"]}"}} {int(item["state"] == "owner")}'
-    yield "# TYPE gateway_heartbeat_takeovers_total counter"
-    for address, count in report["takeovers"].items():
-        yield f'gateway_heartbeat_takeovers_total{{address="{address}"}} {count}'
-    yield "# TYPE gateway_heartbeat_refused_beats_total counter"
-    for reason, count in sorted(report["counters"].items()):
-        yield f'gateway_heartbeat_refused_beats_total{{reason="{reason}"}} {count}'

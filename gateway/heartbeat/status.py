@@ -120,8 +120,14 @@ def report(heartbeat: "Heartbeat", now: float) -> dict[str, Any]:
         "doubts": heartbeat.doubts,
         "nodes": nodes,
         "addresses": addresses,
-        "counters": dict(heartbeat.counters),
-        "takeovers": dict(heartbeat.takeovers),
+        **heartbeat.tally.leave(),
+        "health": {
+            "measured": heartbeat.health.value,
+            "believed": heartbeat.damper.value,
+            "reason": heartbeat.health.reason,
+            "falls": heartbeat.damper.total_falls,
+            "hold": heartbeat.damper.hold,
+        },
         "history": [
             {"at": at, "ago": round(wall - at, 1), "about": about, "what": what}
             for at, about, what in heartbeat.history

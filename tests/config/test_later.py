@@ -15,7 +15,6 @@ backends:
     »tls: {verify: true}
 routes:
   - backend: app
-admin: {»listen: "127.0.0.1:8900", »token_file: a}
 qos: {»sessions: {}, »overload: {}, classes: [{name: a, »priority: 1, »share: 1, »rate: 5/s, »burst: 1, »per: a, »concurrency: 5, »admit: never}]}
 »maintenance: {hosts: []}
 cluster: {key_file: »none, nodes: {gw1: 10.0.0.1}}

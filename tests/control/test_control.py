@@ -101,10 +101,10 @@ async def test_the_load_that_agents_report_becomes_weights(tmp_path: Path, site:
         )
     idle, busy = (snap.slots["app", name] for name in names)
     await soon(lambda: site.board.admin(busy) == DRAIN, "the busy server drains")
-    assert control.refused_reports == {}
+    assert control.refused["load report"] == {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as forger:
         forger.sendto(b"x" * 100, reports.getsockname())
-    await soon(lambda: control.refused_reports == {"bad signature": 1}, "a forged report is refused")
+    await soon(lambda: control.refused["load report"] == {"bad signature": 1}, "a forged report is refused")
     assert site.board.admin(idle) == 0
 
 

@@ -46,13 +46,3 @@ def test_sessions_of_a_draining_server_are_those_left(tmp_path: Path) -> None:
     backend = answer["backends"][0]  # type: ignore[index]
     backend["servers"][0]["sessions"] = 12
     assert "  12 left  " in show.text(answer)
-
-
-def test_metrics(tmp_path: Path) -> None:
-    lines = show.metrics(a_report(tmp_path)).splitlines()
-    assert 'gateway_server_in_flight{backend="app",server="a"} 5' in lines
-    assert 'gateway_server_up{backend="app",server="b"} 0' in lines
-    assert 'gateway_server_load_ratio{backend="app",server="b"}' not in "".join(lines)
-    assert [line for line in lines if line.startswith("# TYPE")] == sorted(
-        {line for line in lines if line.startswith("# TYPE")}, key=lines.index
-    )

@@ -116,12 +116,12 @@ class Gateway(Host):
             "node": self.name,
             "workers": 1,
             "drain": "1s",
-            "admin": {"sockets": str(self.directory)},
             "frontends": [{"listen": ["0.0.0.0:80", "[::]:80"]}],
             "routes": [{"respond": {"body": self.name}}],
             "cluster": {"key_file": "cluster.key", **cluster},
             **more,
         }
+        description["admin"] = {"sockets": str(self.directory), **more.get("admin", {})}
         site.write_text(yaml.safe_dump(description))
         return site
 

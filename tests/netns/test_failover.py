@@ -10,8 +10,9 @@ import subprocess
 import time
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.netns.lab import PYTHON, VIP, VIP6, Lab, Watch, frozen, wait_for
+from tests.netns.lab import KEY, PYTHON, VIP, VIP6, Lab, Watch, frozen, wait_for
 
 BOUND = 2.5
 """Seconds without an answer, at most, on a machine that may have other work; the bench has the figures."""
@@ -19,14 +20,34 @@ BOUND = 2.5
 pytestmark = pytest.mark.timeout(90)
 
 
+def figures(host, *who):
+    """Each sample of a gateway's metrics, as another host gets them, by name and labels."""
+    families = text_string_to_metric_families(host.run("curl", "-sS", *who))
+    return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+
 def test_all_processes_of_the_owner_are_killed(pair):
-    pair.boot()
+    pair.boot(admin={"listen": "0.0.0.0:8900", "token_file": "cluster.key"})
     gw1, gw2 = pair.gateways
+    of_gw2 = ("-H", f"Authorization: Bearer {KEY.decode()}", f"http://{gw2.address}:8900/metrics")
+
+    def figure(*name):
+        return figures(pair.client, *of_gw2).get(name)
+
+    wait_for(lambda: figure("gateway_heartbeat_node_alive", "gw1") == 1, "the metrics of gw2")
+    before = figures(pair.client, *of_gw2)
+    assert before["gateway_heartbeat_takeovers_total", VIP] == before["gateway_heartbeat_owner", VIP] == 0
+    assert before["gateway_heartbeat_address_owner_info", VIP, "gw1"] == before["gateway_ready",] == 1
+    assert before["gateway_heartbeat_link_up", "gw1", "udp"] == 1
+    assert 0 < before["gateway_heartbeat_link_delay_seconds", "gw1", "udp"] < 1
     with Watch(pair) as watch:
         gw1.signal_all(signal.SIGKILL)
         wait_for(gw2.has, "gw2 to have the address")
         time.sleep(1.0)
         seen = watch.finish()
+    wait_for(lambda: figure("gateway_heartbeat_takeovers_total", VIP) == 1, "the takeover to be counted")
+    wait_for(lambda: figure("gateway_heartbeat_node_alive", "gw1") == 0, "the death to be seen")
+    assert figure("gateway_heartbeat_owner", VIP) == 1
     assert seen.outage < BOUND
     assert seen.speakers() == ["gw1", "gw2"]
     assert seen.speakers(VIP6) in (["gw1", "gw2"], ["gw2"])  # gw1 may have had nothing to say

@@ -184,6 +184,8 @@ def test_resources_and_hooks(pair):
     wait_for(lambda: [call[0] for call in calls(gw1)][-1] == "gave", "the hook on gw1")
     assert [call[1] for call in calls(gw1) if call[0] == "mailer"].count("start") == 2
     assert calls(gw1)[-2][:2] == ["mailer", "stop"]
+    assert gw1.ask()["failures"] == {"resource mailer monitor": 2}
+    assert gw1.ask()["releases"] == {VIP: 1}
     assert not [call for call in calls(gw2) if call[0] == "fence"]
 
     (gw1.directory / "sick").unlink()

@@ -1,0 +1,1 @@
+"""What operators and their programs ask of a running gateway over HTTP."""

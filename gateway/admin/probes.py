@@ -1,0 +1,50 @@
+"""Whether the processes of a gateway work, and whether it can serve. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.facts import STUCK
+
+
+def healthy(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None, *, cluster: bool) -> str:
+    """Why the processes do not all work; "" if they do.
+
+    `report` is control's (gateway/control/report.py), `heartbeat` what the heartbeat process has said just now.
+    """
+    if report["tree"]["state"] == "taking over":  # the gateway before still serves
+        return ""
+    if amiss := _workers(report):
+        return amiss
+    return "the heartbeat process says nothing" if cluster and heartbeat is None else ""
+
+
+def ready(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None) -> str:
+    """Why nobody should send this gateway requests; "" if all may."""
+    state = report["tree"]["state"]
+    if state == "taking over":
+        return ""
+    if state != "running":
+        return f"the gateway is {state}"
+    if amiss := _workers(report):
+        return amiss
+    if heartbeat is not None and heartbeat["standing"] != "join":
+        return f"an operator asked for {heartbeat['standing']}"
+    backends = report["backends"]
+    if backends and not any(_may_serve(backend) for backend in backends):
+        return "every server of every backend is down"
+    return ""
+
+
+def _workers(report: Mapping[str, Any]) -> str:
+    workers = report["workers"]
+    stuck = sum(not working(worker) for worker in workers)
+    return f"{stuck} of {len(workers)} workers do not answer" if stuck or not workers else ""
+
+
+def working(worker: Mapping[str, Any]) -> bool:
+    """Whether a worker has given a sign of life of late."""
+    return bool(worker["silent"] < STUCK)
+
+
+def _may_serve(backend: Mapping[str, Any]) -> bool:
+    return any(server["state"] != "down" for server in backend["servers"])

@@ -1,0 +1,52 @@
+"""What only the supervisor knows of its tree, for control to read."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from gateway.bulletin import Bulletin
+
+STUCK: Final = 1.5
+"""Seconds without a sign of life on the board after which a worker does not work."""
+
+State = Literal["starting", "taking over", "running", "stopping"]
+"""Taking over: an upgrade, and the gateway before still carries the traffic."""
+
+
+@dataclass(slots=True)
+class Facts:
+    """`reloads` counts "accepted" and "refused", `deaths` processes by their names that ended unasked."""
+
+    bulletin: Bulletin = field(default_factory=Bulletin)
+    started: float = field(default_factory=time.time)
+    reloads: Counter[str] = field(default_factory=lambda: Counter(accepted=0, refused=0))
+    deaths: Counter[str] = field(default_factory=Counter)
+    upgrades_failed: int = 0
+    loaded: float = field(default_factory=time.time)
+    """When the site file was taken up, in seconds since 1970."""
+    good: bool = True
+    """Whether the last attempt to do so went well."""
+
+    def reload(self, *, accepted: bool) -> None:
+        """Note how a reload went."""
+        self.reloads["accepted" if accepted else "refused"] += 1
+        self.good = accepted
+        if accepted:
+            self.loaded = time.time()
+
+    def post(self, state: State, workers: Iterable[int], children: Mapping[str, int]) -> None:
+        """Say everything. `workers`: their numbers; `children`: process ids by name."""
+        self.bulletin.post(
+            {
+                "state": state,
+                "started": self.started,
+                "reloads": self.reloads,
+                "last_reload": {"at": self.loaded, "accepted": self.good},
+                "workers": sorted(workers),
+                "processes": children,
+                "deaths": self.deaths,
+                "upgrades_failed": self.upgrades_failed,
+            }
+        )

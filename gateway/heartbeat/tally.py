@@ -1,0 +1,30 @@
+"""What a heartbeat process counts for operators; an upgrade goes on counting."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts since the gateway was started."""
+
+    counters: Counter[str] = field(default_factory=Counter)
+    """Beats that were refused, by reason."""
+    takeovers: Counter[str] = field(default_factory=Counter)
+    """By address, as the next two."""
+    releases: Counter[str] = field(default_factory=Counter)
+    contests: Counter[str] = field(default_factory=Counter)
+    """Sightings of somebody else who announces an address that is here."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """Programs that did not end well, by what they are."""
+
+    def leave(self) -> dict[str, dict[str, int]]:
+        """Return all counts, as JSON can have them."""
+        return {each.name: dict(getattr(self, each.name)) for each in fields(self)}
+
+    def adopt(self, left: Mapping[str, Any]) -> None:
+        """Go on from what `leave` said, perhaps that of an older version, which had less to say."""
+        for each in fields(self):
+            getattr(self, each.name).update(left.get(each.name, {}))

@@ -1,0 +1,79 @@
+"""Answers of control and heartbeat, as the tests of what is made of them need them."""
+
+from typing import Any
+
+SERVER = {
+    "name": "app1",
+    "address": "127.0.0.1:1",
+    "state": "up",
+    "admin": "ready",
+    "ejection": "in rotation",
+    "backup": False,
+    "weight": 1,
+    "effective_weight": 0.5,
+    "slow_start": 1.0,
+    "load": 0.25,
+    "in_flight": 5,
+    "max_connections": 20,
+    "requests": 7,
+    "failures": 2,
+    "busy_seconds": 1.5,
+    "bytes_in": 10,
+    "bytes_out": 20,
+    "sessions": None,
+    "check": {"result": "OK", "good": True, "seconds": 0.003, "detail": ""},
+    "agent": None,
+}
+
+
+def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """What control says of a gateway in which all is well."""
+    return {
+        "program": "1.2.3",
+        "node": "gw1",
+        "cluster": False,
+        "version": 3,
+        "tree": {
+            "state": "running",
+            "started": 1e9,
+            "reloads": {"accepted": 2, "refused": 1},
+            "last_reload": {"at": 2e9, "accepted": False},
+            "processes": {"control": 2, "worker 0": 3},
+            "deaths": {"worker 0": 4},
+            "upgrades_failed": 0,
+        },
+        "workers": [{"number": 0, "silent": 0.1}],
+        "processes": [{"name": "worker 0", "pid": 3, "cpu_seconds": 1.25, "resident_bytes": 4096}],
+        "backends": [{"name": "app", "servers": [{**SERVER, **server} for server in servers or ({},)]}],
+        "sites": {"mel": 0.5, "syd": None},
+        "refused": {"load report": {"bad signature": 3}, "check hint": {}},
+        **more,
+    }
+
+
+def heartbeat(**more: Any) -> dict[str, Any]:
+    """What the heartbeat of an owner says."""
+    link = {"alive": True, "loss": 0.01, "delay": 0.0002}
+    return {
+        "node": "gw1",
+        "standing": "join",
+        "mode": "witness",
+        "lease_enforced_by": "kernel",
+        "doubts": [],
+        "nodes": [
+            {"name": "gw1", "state": "join", "alive": True, "self": True, "links": {}},
+            {"name": "gw2", "state": "join", "alive": True, "same_settings": False, "links": {"udp": link}},
+            {"name": "witness", "state": "", "alive": False, "same_settings": True, "links": {}},
+        ],
+        "addresses": [
+            {"address": "192.0.2.10", "state": "owner", "owner": "gw1", "reason": "gw2 is dead"},
+            {"address": "192.0.2.11", "state": "backup", "owner": None, "reason": "ready"},
+        ],
+        "counters": {"bad: signature": 5},
+        "takeovers": {"192.0.2.10": 1},
+        "releases": {},
+        "contests": {"192.0.2.10": 2},
+        "failures": {"fence": 1},
+        "health": {"measured": 255, "believed": 100, "reason": "serving", "falls": 2, "hold": 2.0},
+        **more,
+    }

@@ -1,0 +1,179 @@
+"""The listener for operators, in one event loop with its clients."""
+
+import asyncio
+import re
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+
+import pytest
+
+from gateway.admin import server as module
+from gateway.admin.server import MAX_CLIENTS, Server, is_local
+from tests.control.soon import soon
+
+TOKEN = b"a token of sixteen bytes"
+
+
+def broken():
+    raise RuntimeError("a bug")
+
+
+PAGES = {
+    "/metrics": lambda: (200, "text/plain", "figures\n"),
+    "/healthz": lambda: (200, "text/plain", "healthy\n"),
+    "/broken": broken,
+}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    sock = socket.create_server(("127.0.0.1", 0))
+    server = Server(sock, PAGES, None)
+    server.port = sock.getsockname()[1]  # type: ignore[attr-defined]
+    yield server
+    if sock.fileno() >= 0:
+        server.close()
+
+
+@asynccontextmanager
+async def connection(server):
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+
+
+async def ask(server, path="/metrics", *fields, method="GET", host="localhost", version="1.1"):
+    """Status, header fields, body."""
+    lines = [f"{method} {path} HTTP/{version}", *([f"Host: {host}"] if host is not None else []), *fields]
+    async with connection(server) as (reader, writer):
+        writer.write("".join(f"{line}\r\n" for line in (*lines, "")).encode())
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    first, *rest = head.decode().split("\r\n")
+    return int(first.split()[1]), dict(line.split(": ", 1) for line in rest), body
+
+
+async def test_pages(server):
+    status, fields, body = await ask(server)
+    assert (status, body) == (200, b"figures\n")
+    assert fields["Cache-Control"] == "no-store"
+    assert fields["X-Content-Type-Options"] == "nosniff"
+    assert fields["Connection"] == "close"
+    assert "aiohttp" not in fields["Server"]
+    assert (await ask(server, method="HEAD"))[2] == b""
+    for path in ("/", "/api/v1/status", "/metrics/", "/..%2fmetrics"):
+        assert (await ask(server, path))[0] == 404
+    assert (await ask(server, "/metrics?x=1"))[0] == 200
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE"])
+async def test_nothing_can_be_changed(server, method):
+    status, fields, _ = await ask(server, method=method)
+    assert (status, fields["Allow"]) == (405, "GET, HEAD")
+
+
+async def test_names_of_other_machines_are_refused_where_there_is_no_token(server):
+    for path in ("/metrics", "/healthz"):
+        assert (await ask(server, path, host="evil.example"))[0] == 403
+        assert (await ask(server, path, host="127.0.0.1:8900"))[0] == 200
+    assert (await ask(server, host=None, version="1.0"))[0] == 200
+    server.token = TOKEN
+    assert (await ask(server, "/healthz", host="gw1.example"))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:8900", "127.0.0.1", "127.9.9.9:1", "127.0.0.1:", "[::1]", "[::1]:8900"]
+)
+def test_what_is_of_this_machine(host):
+    assert is_local(host)
+
+
+@pytest.mark.parametrize("host", ["", "[::1", "::1", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1"])
+def test_what_is_not(host):
+    assert not is_local(host)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "localhost:1:2", "a@localhost", "localhost,evil.example", "localhost/"])
+def test_what_only_looks_so(host):
+    assert not is_local(host)
+
+
+async def test_a_token(server):
+    server.token = TOKEN
+    for fields in (
+        (),
+        ("Authorization: Bearer",),
+        ("Authorization: Bearer another one, as long as it",),
+        (f"Authorization: Basic {TOKEN.decode()}",),
+        (f"Authorization: {TOKEN.decode()}",),
+        ("Authorization: Bearer \xff\xfe",),
+    ):
+        status, answer, body = await ask(server, "/metrics", *fields)
+        assert (status, answer["WWW-Authenticate"]) == (401, 'Bearer realm="gateway"')
+        assert b"figures" not in body
+    for scheme in ("Bearer", "bearer"):
+        assert (await ask(server, "/metrics", f"Authorization: {scheme} {TOKEN.decode()}"))[0] == 200
+    assert (await ask(server, "/healthz"))[0] == 200
+    assert (await ask(server, "/secret"))[0] == 401, "who may not see anything is not told what there is"
+
+
+async def test_a_bug_is_not_shown(server, caplog):
+    status, _, body = await ask(server, "/broken")
+    assert status == 500
+    assert b"a bug" not in body
+    assert "/broken cannot be answered" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "head", [b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 100, b"GET /" + b"a" * 9000, b"\0\r\n\r\n"]
+)
+async def test_heads_that_are_too_large_or_none(server, head, caplog):
+    async with connection(server) as (reader, writer):
+        writer.write(head + b"\r\n\r\n")
+        assert re.match(rb"HTTP/1\.[01] (400|431) ", await reader.read())
+    assert not caplog.records
+
+
+async def test_who_is_slow_is_cut_off(server, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    async with connection(server) as (reader, writer):
+        for piece in (b"GET /metrics HTTP/1.1\r\n", b"Host: localhost\r\n"):
+            writer.write(piece)
+        assert await asyncio.wait_for(reader.read(), 30) == b""
+
+
+async def test_who_does_not_read_is_cut_off(server, monkeypatch):
+    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    monkeypatch.setitem(PAGES, "/metrics", lambda: (200, "text/plain", "x" * 50_000_000))
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.setblocking(False)  # noqa: FBT003
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(client, ("127.0.0.1", server.port))
+        await loop.sock_sendall(client, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answered = server._answered
+        await soon(lambda: answered, "the answer to begin")
+        await soon(lambda: all(transport.is_closing() for transport in answered), "the answer to break off", 30.0)
+        await soon(lambda: not server._protocols.connections, "the connection to be forgotten")
+
+
+async def test_many_slow_clients_do_not_keep_out_others(server):
+    async with AsyncExitStack() as stack:
+        for _ in range(2 * MAX_CLIENTS):
+            await stack.enter_async_context(connection(server))
+        await soon(lambda: not server._joining, "all to be accepted")
+        assert len(server._waiting) <= MAX_CLIENTS
+        assert (await ask(server))[0] == 200
+
+
+async def test_nothing_is_left_after_close(server):
+    async with connection(server):
+        await soon(lambda: server._waiting, "the connection")
+        server.close()
+        with pytest.raises(ConnectionError):
+            await ask(server)
+        await soon(lambda: not server._protocols.connections, "the connection to end")

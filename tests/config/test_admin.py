@@ -1,0 +1,54 @@
+"""Where operators may ask over HTTP, and who may."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.address import Listen
+from tests.config.conftest import BASE, Load, Refuse
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> Path:
+    path = tmp_path / "admin.token"
+    path.touch(mode=0o600)
+    path.write_text("0123456789abcdef\n")
+    return path
+
+
+def test_by_default_nothing_listens(load_text: Load) -> None:
+    admin = load_text(BASE).site.admin
+    assert (admin.listen, admin.token_file) == (None, None)
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8900", "127.1.2.3:8900", "[::1]:8900"])
+def test_on_this_machine_no_token_is_needed(load_text: Load, listen: str) -> None:
+    assert load_text(f'{BASE}admin: {{listen: "{listen}"}}\n').site.admin.token_file is None
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:8900", "[::]:8900", "10.0.0.1:8900"])
+def test_beyond_it_one_is(load_text: Load, refuse: Refuse, listen: str, token: Path) -> None:
+    refuse(f'{BASE}admin: {{listen: »"{listen}"}}\n', f"others can reach {listen}: token_file is missing")
+    admin = load_text(f'{BASE}admin: {{listen: "{listen}", token_file: {token.name}}}\n').site.admin
+    assert admin.listen is not None
+    assert (str(admin.listen), admin.token_file) == (listen, token)
+
+
+def test_the_token_is_its_owners_alone(refuse: Refuse, token: Path) -> None:
+    text = f'{BASE}admin: {{listen: "127.0.0.1:1", token_file: »admin.token}}\n'
+    token.chmod(0o640)
+    refuse(text, f"others can read {token}: chmod 600 {token}")
+    token.chmod(0o600)
+    token.write_text("short")
+    refuse(text, "the key is too short: at least 16 bytes")
+    token.unlink()
+    refuse(text, f"cannot read {token}: no such file")
+
+
+def test_a_token_for_nothing(refuse: Refuse, token: Path) -> None:
+    refuse(f"{BASE}admin: {{»token_file: {token.name}}}\n", "token_file is for listen, which is missing")
+
+
+def test_an_address_that_clients_have(refuse: Refuse, load_text: Load) -> None:
+    refuse(f'{BASE}admin: {{listen: »"127.0.0.1:80"}}\n', "127.0.0.1:80 is where a frontend listens")
+    assert load_text(f'{BASE}admin: {{listen: "127.0.0.1:81"}}\n').site.admin.listen == Listen("127.0.0.1", 81)

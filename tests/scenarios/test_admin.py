@@ -1,0 +1,143 @@
+"""Figures and probes of a whole gateway, asked over HTTP."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.backend_server import BackendServer
+from tests.support.gateway_process import GatewayProcess, Site, site
+from tests.support.raw import RawClient
+from tests.support.waiting import answers, eventually, free_port
+
+Starter = Callable[[Site], GatewayProcess]
+Servers = Callable[..., list[BackendServer]]
+TOKEN = "0123456789abcdef0123"
+
+
+class Asked:
+    """The listener for operators at a port of this machine."""
+
+    def __init__(self, directory: Path, **admin: Any) -> None:
+        self.port = free_port()
+        self.section = {"sockets": str(directory), "listen": f"127.0.0.1:{self.port}", **admin}
+
+    def status(self, path: str, **fields: str) -> int:
+        """0: nobody listens."""
+        try:
+            return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=fields).status_code
+        except httpx.TransportError:
+            return 0
+
+    def figures(self) -> dict[tuple[str, ...], float]:
+        """Each sample by the metric's name and the values of its labels."""
+        page = httpx.get(f"http://127.0.0.1:{self.port}/metrics").raise_for_status().text
+        families = text_string_to_metric_families(page)
+        return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
+
+    def figure(self, *name: str) -> float | None:
+        return self.figures().get(name)
+
+
+def test_figures_of_a_gateway_at_work(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    servers = start_servers("app1", "app2")
+    description = {**site(servers, workers=2, check={"http": "/", "interval": "100ms"}), "admin": asked.section}
+    gateway = start_gateway(description)
+    eventually(lambda: asked.status("/readyz") == 200, "the gateway to be ready")
+    assert asked.status("/healthz") == 200
+    with RawClient(gateway.port) as client:
+        for path in ("/who", "/who", "/status/503", "/who"):
+            client.get(path)
+    eventually(lambda: asked.figure("gateway_server_requests_total", "app", "app2") == 2, "the requests to be counted")
+    found = asked.figures()
+    assert found["gateway_server_requests_total", "app", "app1"] == 2
+    assert found["gateway_server_failures_total", "app", "app1"] == 1
+    assert found["gateway_server_failures_total", "app", "app2"] == 0
+    assert found["gateway_server_request_seconds_total", "app", "app1"] > 0
+    assert found["gateway_server_sent_bytes_total", "app", "app1"] > 0
+    assert found["gateway_server_up", "app", "app1"] == found["gateway_ready",] == 1
+    assert found["gateway_process_resident_memory_bytes", "worker 1"] > 1_000_000
+    assert found["gateway_site_version",] == 1
+
+    gateway.write("frontends: nonsense")
+    gateway.process.send_signal(signal.SIGHUP)
+    eventually(lambda: asked.figure("gateway_reloads_total", "refused") == 1, "the refusal to be counted")
+    assert asked.figure("gateway_site_last_reload_success") == 0
+    gateway.reload(description)
+    eventually(lambda: asked.figure("gateway_site_version") == 2, "control to go over")
+    found = asked.figures()
+    assert found["gateway_reloads_total", "accepted"] == found["gateway_site_last_reload_success",] == 1
+
+    for server in servers:
+        server.kill()
+    eventually(lambda: asked.status("/readyz") == 503, "the gateway not to be ready")
+    assert asked.status("/healthz") == 200
+    gateway.wait_for_log("not ready: every server of every backend is down")
+    pid = gateway.workers()[0]
+    os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: asked.status("/healthz") == 503, "the stopped worker to be noticed")
+    assert asked.figure("gateway_worker_up", "0") == 0
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: asked.status("/healthz") == 200, "the next worker to work")
+    eventually(lambda: asked.figure("gateway_process_deaths_total", "worker 0") == 1, "its death to be counted")
+
+
+def test_it_comes_goes_and_moves_with_the_site_file_and_outlives_an_upgrade(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+) -> None:
+    without = site(start_servers("app1"))
+    one, other = Asked(tmp_path), Asked(tmp_path)
+    gateway = start_gateway(without)
+    assert one.status("/healthz") == 0
+    gateway.reload({**without, "admin": one.section})
+    eventually(lambda: one.status("/readyz") == 200, "it to come")
+    gateway.reload({**without, "admin": other.section})
+    eventually(lambda: other.status("/readyz") == 200, "it to move")
+    assert one.status("/healthz") == 0
+    gateway.kill_control()
+    eventually(lambda: other.status("/readyz") == 200, "the next control to answer")
+    gateway.reload(without)
+    eventually(lambda: not answers("127.0.0.1", other.port), "it to go")
+    gateway.reload({**without, "admin": one.section})
+    eventually(lambda: one.status("/readyz") == 200, "it to come back")
+    before = one.figure("gateway_start_time_seconds") or 0
+    gateway.upgrade()
+    eventually(lambda: (one.figure("gateway_start_time_seconds") or 0) > before, "the new gateway to answer")
+    assert one.status("/readyz") == 200
+
+
+def test_a_token(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+    file = tmp_path / "admin.token"
+    file.touch(mode=0o600)
+    file.write_text(f"{TOKEN}\n")
+    asked = Asked(tmp_path, token_file=str(file))
+    asked.section["listen"] = f"0.0.0.0:{asked.port}"
+    description = {**site(start_servers("app1")), "admin": asked.section}
+    gateway = start_gateway(description)
+    eventually(lambda: asked.status("/readyz") == 200, "the probes to answer without it")
+    assert asked.status("/metrics") == 401
+    assert asked.status("/metrics", Authorization="Bearer 0123456789abcdef0124") == 401
+    assert asked.status("/metrics", Authorization=f"Bearer {TOKEN}") == 200
+    file.write_text("another token, as long\n")
+    gateway.reload(description)
+    eventually(lambda: asked.status("/metrics", Authorization="Bearer another token, as long") == 200, "the new token")
+    assert asked.status("/metrics", Authorization=f"Bearer {TOKEN}") == 401
+    file.chmod(0o644)
+    assert "reload refused" in gateway.reload(description)
+    gateway.wait_for_log(f"others can read {file}")
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/healthz"])
+def test_a_page_that_a_browser_was_led_to_is_refused(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path, path: str
+) -> None:
+    asked = Asked(tmp_path)
+    start_gateway({**site(start_servers("app1")), "admin": asked.section})
+    eventually(lambda: asked.status(path) == 200, "it to answer")
+    assert asked.status(path, Host="rebound.example") == 403
