@@ -16,7 +16,7 @@ from libc.string cimport memcpy, memmove
 from gateway.balance.estimate cimport answer, begin, give_up
 from gateway.balance.policy cimport MAX_TRIED
 from gateway.board cimport MAX_WORKERS, SOURCE_ROWS, CountRow
-from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_END, RELAY, SCRATCH, SENT_BROKEN, SENT_PART
+from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, SCRATCH, SENT_BROKEN, SENT_PART, WORTH
 from gateway.proxy.exchange cimport new_exchange, recycle
 from gateway.proxy.retry cimport Retries
 from gateway.proxy.upstream cimport FAIL_BAD, FAIL_CONNECT, FAIL_RESET_REUSED, FAIL_TIMEOUT
@@ -328,14 +328,14 @@ cdef class Client(Receiver):
                         self.stash_len += <uint32_t>got
                         self.stash_waits = 0
                         continue
-                elif (self.phase == C_BODY and self.body_left > RELAY and not self.chunked_request and self.ssl == NULL
+                elif (self.phase == C_BODY and self.body_left > WORTH and not self.chunked_request and self.ssl == NULL
                         and self.ex.replay_lost):
-                    got = self.upstream.relay(self, RELAY)
+                    got = self.upstream.relay(self, self.body_left)
                     if got > 0:
                         self._relayed(got)
                         continue
                 else:
-                    got = self.recv(self.poller.scratch, SCRATCH)
+                    got = self.recv(self.poller.scratch, HEAD if self.phase == C_READY else SCRATCH)
                     if got > 0:
                         used = self._consume(self.poller.scratch, got)
                         # The scratch buffer is read into again by whatever happens next: keep what is left of it.

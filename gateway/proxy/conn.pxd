@@ -12,7 +12,10 @@ cdef enum:
     SCRATCH = 128 * 1024        # bytes read at a time; also bounds what one connection can have pending
     GATHER = 64 * 1024          # small pieces of one write are copied together here
     PIECES = 256                # pieces of one write
-    RELAY = 128 * 1024          # bytes moved at a time from socket to socket; what ends a body is always copied
+    RELAY = 128 * 1024          # bytes moved at a time from socket to socket
+    HEAD = 32 * 1024            # bytes read where a head begins: with a large body behind it, the rest need not be copied
+    WORTH = 32 * 1024           # bytes left of a body for which relaying is worth its calls
+    TAIL = 1024                 # what ends a body is copied: only a read tells whether more comes than was announced
 
 cdef enum:
     FOREVER = 0x7FFFFFFFFFFFFFFF
@@ -84,7 +87,7 @@ cdef class Conn:
     cdef int attach(self, Poller poller, int fd, uint32_t events) except -1
     cdef int event(self, uint32_t events) except -1
     cdef ssize_t recv(self, char *to, size_t n) except? -9
-    cdef ssize_t relay(self, Conn source, size_t n) except? -9
+    cdef ssize_t relay(self, Conn source, size_t left) except? -9
     cdef int put(self, const char *p, size_t n) except -1
     cdef int commit(self) except -1
     cdef int flush(self) except -1

@@ -449,14 +449,16 @@ cdef class Conn:
         o.cipher_len = 0
         return self._send(o.cipher, n)
 
-    cdef ssize_t relay(self, Conn source, size_t n) except? -9:
-        """Move at most n bytes from the source's socket to this one, without copying them; returns as source.recv.
+    cdef ssize_t relay(self, Conn source, size_t left) except? -9:
+        """Move bytes from the source's socket to this one, without copying them; returns as source.recv.
 
+        `left` are those of the body, more than WORTH; its end stays, because it is copied.
         Neither side may use TLS, and nothing may be kept here. What this socket does not take at once is kept, so the
         pipe between the two (splice(2)) is empty again, and one is enough for a process.
         """
         cdef Poller o = self.poller
-        cdef ssize_t got, sent, left
+        cdef ssize_t got, sent, rest
+        cdef size_t n = min(<size_t>RELAY, left - TAIL)
         while True:
             got = splice(source.fd, NULL, o.pipe[1], NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
             if got >= 0 or errno != EINTR:
@@ -467,18 +469,18 @@ cdef class Conn:
                 source.ended = 1
                 return RECV_END
             return RECV_AGAIN if errno == EAGAIN else RECV_BROKEN
-        left = got
-        while left:
-            sent = splice(o.pipe[0], NULL, self.fd, NULL, left, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+        rest = got
+        while rest:
+            sent = splice(o.pipe[0], NULL, self.fd, NULL, rest, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
             if sent > 0:
-                left -= sent
+                rest -= sent
             elif errno != EINTR:
                 break                       # full, or broken, which its own event will say
-        while left:
-            sent = c_read(o.pipe[0], o.gather, min(left, GATHER))
+        while rest:
+            sent = c_read(o.pipe[0], o.gather, min(rest, GATHER))
             if sent > 0:
                 self._keep(o.gather, sent)
-                left -= sent
+                rest -= sent
             elif errno != EINTR:
                 raise OSError(errno, "a pipe has lost its bytes")
         return got

@@ -16,7 +16,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove
 from posix.unistd cimport close as c_close
 
-from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_BROKEN, RELAY, SCRATCH, SENT_ALL, SENT_BROKEN
+from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_BROKEN, SCRATCH, SENT_ALL, SENT_BROKEN, WORTH
 from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_next, chunk_start
 from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE
 from gateway.wire.head cimport F_OTHER, M_HEAD, MAX_FIELDS, R_MORE, R_OK, Bounds, find_end, same_any, scan_response
@@ -467,16 +467,16 @@ cdef class Upstream(Conn):
                     self.patience()
                     self._input(self.partial, self.partial_len)
                     continue
-            elif (self.state == U_BODY and self.framing == FRAME_LENGTH and self.left > RELAY
+            elif (self.state == U_BODY and self.framing == FRAME_LENGTH and self.left > WORTH
                     and self.receiver.ssl == NULL):
-                got = self.receiver.relay(self, RELAY)
+                got = self.receiver.relay(self, self.left)
                 if got > 0:
                     self.left -= got
                     self.patience()
                     self.receiver.on_relayed(self, got)
                     continue
             else:
-                got = self.recv(self.poller.scratch, SCRATCH)
+                got = self.recv(self.poller.scratch, HEAD if self.state == U_HEAD else SCRATCH)
                 if got > 0:
                     self.patience()
                     self._input(self.poller.scratch, got)
