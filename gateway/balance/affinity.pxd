@@ -1,15 +1,14 @@
 from libc.stdint cimport int64_t, uint32_t
 from gateway.balance.policy cimport Members
-from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
 
 cdef class Affinity:
     """How a client comes back to the server that served it before. The state is on the client: there is no table."""
     cdef readonly bint marks    # whether an answer by another server than the one found must carry a mark
-    cdef readonly bint learns   # whether servers set the cookie: unmark and learn have something to do
+    cdef readonly bint learns   # whether servers set the cookie: find_learned and learn have something to do
     cdef Members members
 
     cdef int find(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) except -2
     cdef bytes mark(self, int i, int64_t now)
-    cdef int unmark(self, Out *head) except -1
+    cdef int find_learned(self, const char *asked, uint32_t n) except -2
     cdef bytes learn(self, int i, const char *p, Head *h, const char *asked, uint32_t asked_len, bint moved)

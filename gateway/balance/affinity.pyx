@@ -16,11 +16,12 @@ from hashlib import blake2b
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp, memmove
+from libc.string cimport memchr, memcmp
 
 from gateway.balance.hashing cimport hash_bytes, hash_field, keeper
 from gateway.balance.siphash cimport DIGEST, KEY, siphash
-from gateway.wire.head cimport F_COOKIE, F_SET_COOKIE, Field, same_any
+from gateway.wire.head cimport F_COOKIE, F_SET_COOKIE, Field
+from gateway.wire.mark cimport PREFIX, mark_length, next_cookie
 
 cdef extern from "<arpa/inet.h>" nogil:
     enum:
@@ -33,9 +34,7 @@ cdef enum:
     TAG = 10
     COOKIE = 32             # characters of the three in base64
     MAX_ATTRIBUTES = 200    # of a learned cookie, as they are written
-    MAX_MARK = 320
 
-PREFIX = b"gw."
 UNKNOWN = b"\0"             # in place of attributes that are too long to be carried
 
 
@@ -48,9 +47,9 @@ cdef class Affinity:
         """The header line that makes the client come back to server i."""
         return b""
 
-    cdef int unmark(self, Out *head) except -1:
-        """Take out of a head for a server what `learn` has put into cookies."""
-        return 0
+    cdef int find_learned(self, const char *asked, uint32_t n) except -2:
+        """Where `learns` is set, in place of find: the same of the head as it came, marks and all."""
+        return -1
 
     cdef bytes learn(self, int i, const char *p, Head *h, const char *asked, uint32_t asked_len, bint moved):
         """Take the cookies that server i sets out of its answer; the lines for the client in their place.
@@ -180,7 +179,7 @@ cdef class LearnedAffinity(CookieAffinity):
 
     cdef tuple _open(self, bytes value):
         """(server or -1, attributes, value without the mark) of a cookie."""
-        cdef uint32_t n = _mark_length(PyBytes_AS_STRING(value), <uint32_t>PyBytes_GET_SIZE(value))
+        cdef uint32_t n = mark_length(PyBytes_AS_STRING(value), <uint32_t>PyBytes_GET_SIZE(value))
         cdef bytes content, attributes, rest = value[n:]
         if n == 0:
             return -1, b"", value
@@ -205,17 +204,17 @@ cdef class LearnedAffinity(CookieAffinity):
         """_open of the first cookie of our name in a head that has a server; else of the last one; or None."""
         cdef uint32_t at = 0, length = 0
         found = None
-        while _next_cookie(head, n, self.name, &at, &length):
+        while next_cookie(head, n, self.name, &at, &length):
             found = self._open(PyBytes_FromStringAndSize(head + at, length))
             if found[0] >= 0:
                 break
             at += length
         return found
 
-    cdef int find(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) except -2:
+    cdef int find_learned(self, const char *asked, uint32_t n) except -2:
         cdef uint64_t session
         cdef int index
-        found = self._asked(head, h.length)
+        found = self._asked(asked, n)
         if found is None or not found[2]:
             return -1
         session = hash_bytes(PyBytes_AS_STRING(found[2]), <uint32_t>PyBytes_GET_SIZE(found[2]))
@@ -226,16 +225,6 @@ cdef class LearnedAffinity(CookieAffinity):
         if index >= 0:
             self.members.see_session(index, session)
         return index
-
-    cdef int unmark(self, Out *head) except -1:
-        cdef uint32_t at = 0, length = 0, n
-        while _next_cookie(head.p, head.n, self.name, &at, &length):
-            n = _mark_length(head.p + at, length)
-            if n:
-                memmove(head.p + at, head.p + at + n, head.n - at - n)
-                head.n -= n
-            at += length - n
-        return 0
 
     cdef bytes learn(self, int i, const char *p, Head *h, const char *asked, uint32_t asked_len, bint moved):
         cdef bytes value, attributes, lines = b""
@@ -270,54 +259,6 @@ cdef class LearnedAffinity(CookieAffinity):
 
     def example(self, int i):
         return self._marked(i, b"", b"example").decode()
-
-
-cdef uint32_t _mark_length(const char *value, uint32_t n) noexcept nogil:
-    """How long the mark before a cookie's value is; 0: there is none."""
-    cdef uint32_t at = 3
-    cdef char c
-    if n < 4 or memcmp(value, b"gw.", 3) != 0:
-        return 0
-    while at < n and at < MAX_MARK:
-        c = value[at]
-        if c == 126:
-            return at + 1
-        if not (48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 45 or c == 95):
-            return 0
-        at += 1
-    return 0
-
-
-cdef bint _next_cookie(const char *head, uint32_t n, bytes name, uint32_t *at, uint32_t *length) noexcept:
-    """Find the next cookie of that name in a complete head, from offset `at` on; `at`, `length`: of its value."""
-    cdef uint32_t i = at[0], end, name_len = <uint32_t>PyBytes_GET_SIZE(name)
-    cdef const char *wanted = PyBytes_AS_STRING(name)
-    cdef bint within = i > 0            # behind a value of a Cookie line
-    while i < n:
-        if not within:
-            while i < n and head[i] != 10:
-                i += 1
-            i += 1
-            if i + 7 >= n:
-                return False
-            if not same_any(head + i, b"cookie:", 7):
-                continue
-            i += 7
-            within = True
-        while i < n and (head[i] == 32 or head[i] == 9 or head[i] == 59):
-            i += 1
-        if i + name_len < n and head[i + name_len] == 61 and memcmp(head + i, wanted, name_len) == 0:
-            i += name_len + 1
-            end = i
-            while end < n and head[end] != 59 and head[end] != 13:
-                end += 1
-            at[0] = i
-            length[0] = end - i
-            return True
-        while i < n and head[i] != 59 and head[i] != 10:
-            i += 1
-        within = i < n and head[i] == 59
-    return False
 
 
 cdef class UrlAffinity(Affinity):

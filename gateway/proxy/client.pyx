@@ -33,6 +33,7 @@ from gateway.wire.head cimport (
     find_end, same_any, scan_request, sentence_of,
     status_of,
 )
+from gateway.wire.mark cimport without_marks
 from gateway.wire.origin cimport Provenance
 from gateway.wire.target cimport normalise
 
@@ -475,6 +476,8 @@ cdef class Client(Receiver):
         if self.ex.has_body:
             self.body_clock = self.blocked = self.poller.now
             self._body_patience()
+        if self.hub.learned:
+            p = without_marks(p, &_scan, self.hub.learned, &self.frontend.bounds)
         self._route(p, &_scan, body)
         return end
 
@@ -677,9 +680,9 @@ cdef class Client(Receiver):
 
     cdef int on_moved(self, Backend backend) except -1:
         """The snapshot has changed while we wait: go to a server of the new one."""
+        self.ex.belongs = backend.counterpart(<Backend>self.ex.backend, self.ex.belongs)
         self.ex.backend = backend
         self.ex.args.tried.count = 0
-        self.ex.belongs = -1
         return 0
 
     cdef int _give_up_on(self) except -1:
@@ -759,7 +762,7 @@ cdef class Client(Receiver):
         if (<Retries>backend.retries).after_status(ex, h.status, self.attempts):
             self._give_up_on()
             ex.args.now = self.poller.now
-            i = backend.members.pick(backend.policy, &ex.args)
+            i = backend.pick(ex)
             if i >= 0:
                 self.hub.board.count((<Server>ex.server).slot, self.hub.worker).failures += 1
                 self._drop_upstream()
@@ -779,10 +782,8 @@ cdef class Client(Receiver):
         if ex.edits is not None:
             (<Edits>ex.edits).leave_out(p, h)
             extra = extra + (<Edits>ex.edits).added()
-        if backend.reads_answers:
+        if backend.reads_answers or backend.moves(ex, h.status):
             extra += backend.read_answer(ex, p, h, self.poller.now)
-        if ex.set_cookie:
-            extra += backend.affinity.mark(ex.chosen, self.poller.now)
         edit_response(&_out, p, h, self.out_framing, connection, PyBytes_AS_STRING(extra),
                       <uint32_t>PyBytes_GET_SIZE(extra))
         self.head_sent = 1
@@ -822,6 +823,7 @@ cdef class Client(Receiver):
     cdef int on_upgrade(self, Upstream u, const char *p, Head *h) except -1:
         """The server agrees to another protocol (RFC 9110 section 7.8): it must be the one the client asked for."""
         cdef Exchange ex = self.ex
+        cdef Backend backend = <Backend>ex.backend
         cdef Field *protocol = &h.fields[h.upgrade_field]
         cdef bytes extra = self.hub.via
         if (protocol.value_len != ex.upgrade.n
@@ -830,14 +832,14 @@ cdef class Client(Receiver):
         self._answered(False)
         ex.status = 101
         ex.answered = self.poller.now
-        if (<Backend>ex.backend).reads_answers:
-            extra += (<Backend>ex.backend).read_answer(ex, p, h, self.poller.now)
+        if backend.reads_answers or backend.moves(ex, 101):
+            extra += backend.read_answer(ex, p, h, self.poller.now)
         edit_upgrade(&_out, p, h, PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra))
         self.head_sent = 1
         self.out_framing = FRAME_CLOSE
         self.client_done = self.server_done = 0
         self.phase = C_TUNNEL
-        self.deadline((<Backend>ex.backend).tunnel_ms)
+        self.deadline(backend.tunnel_ms)
         self.put(_out.p, _out.n)
         self.commit()
         # What the client has sent ahead has been waiting for this; and still does, until the scratch buffer is free.

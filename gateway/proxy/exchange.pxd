@@ -26,7 +26,6 @@ cdef class Exchange:
     cdef uint8_t replay_lost    # body bytes have gone to a server that are not in `replay`
     cdef Out replay             # the body as it was sent so far, while it is short enough to be sent again
     cdef int belongs            # index of the server that affinity says; -1: none
-    cdef uint8_t set_cookie     # the response must carry the affinity cookie
     cdef uint16_t status        # of the answer; 0 while there is none
     cdef int64_t started        # monotonic, in ns
     cdef int64_t picked

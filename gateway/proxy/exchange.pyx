@@ -28,7 +28,6 @@ cdef class Exchange:
         self.trailers.n = self.response_trailers.n = 0
         self.replay_lost = 0
         self.replay.n = 0
-        self.set_cookie = 0
         self.belongs = -1
         self.status = 0
         self.started = now

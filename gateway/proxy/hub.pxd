@@ -39,6 +39,7 @@ cdef class Hub:
     cdef public bytes via               # a complete header line
     cdef public dict pages              # status -> (header lines, body)
     cdef public frozenset custom_pages  # statuses whose page is the site's own
+    cdef public tuple learned           # names of cookies that servers set and affinity marks
     cdef public AccessLog log           # or None
     cdef public bint draining
     cdef int64_t date_second

@@ -42,6 +42,7 @@ class Hub:
     via: bytes
     pages: dict[int, tuple[bytes, bytes]]
     custom_pages: frozenset[int]
+    learned: tuple[bytes, ...]
     log: AccessLog | None
     draining: bool
     def __init__(self, poller: Poller, board: Board, worker: int) -> None: ...

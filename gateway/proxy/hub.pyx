@@ -48,6 +48,7 @@ cdef class Hub:
         self.view = View()
         self.date_second = -1
         self.custom_pages = frozenset()
+        self.learned = ()
 
     cdef bytes date(self):
         """A Date line for answers of the gateway's own (RFC 9110 section 6.6.1)."""

@@ -18,7 +18,7 @@ from gateway.balance.affinity import (
 from gateway.balance.policies import policy
 from gateway.balance.policy import Members
 from gateway.config import template
-from gateway.config.model import LOG_FIELDS, Listen, Tls
+from gateway.config.model import LOG_FIELDS, Listen, Site, Tls
 from gateway.config.model import AccessLog as AccessLogModel
 from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
@@ -55,6 +55,8 @@ class Prepared:
     frontends: dict[Listen, Frontend]
     pages: dict[int, tuple[bytes, bytes]]
     custom_pages: frozenset[int]
+    learned: tuple[bytes, ...]
+    """Names of cookies that affinity marks."""
 
 
 class Plan:
@@ -108,6 +110,7 @@ class Plan:
             frontends=frontends,
             pages=pages(custom),
             custom_pages=frozenset(custom),
+            learned=_learned(site),
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
@@ -129,6 +132,7 @@ class Plan:
         hub.via = prepared.via
         hub.pages = prepared.pages
         hub.custom_pages = prepared.custom_pages
+        hub.learned = prepared.learned
         self._apply_log(prepared.log, log_fd)
 
     def log_moved(self, fd: int) -> None:
@@ -188,6 +192,12 @@ class Plan:
 def _via_token(node: str) -> str:
     """The node's name as a pseudonym (RFC 9110 section 7.6.3: a token)."""
     return "".join(char if char.isascii() and (char.isalnum() or char in "-._~") else "-" for char in node) or "gateway"
+
+
+def _learned(site: Site) -> tuple[bytes, ...]:
+    """Names of the cookies that servers set and affinity marks."""
+    kept = [backend.affinity for backend in site.backends.values() if backend.affinity]
+    return tuple(sorted({model.cookie.encode() for model in kept if model.learn and model.cookie}))
 
 
 def _affinity(

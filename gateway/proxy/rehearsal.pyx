@@ -15,6 +15,7 @@ from gateway.rules.routes cimport Route
 from gateway.rules.view cimport View
 from gateway.wire.edit cimport edit_request
 from gateway.wire.head cimport Head, R_OK, find_end, scan_request, sentence_of, status_of
+from gateway.wire.mark cimport without_marks
 from gateway.wire.origin cimport Provenance
 from gateway.wire.target cimport normalise
 
@@ -44,11 +45,15 @@ def rehearse(Hub hub, Frontend frontend, str listener, bytes head, str client, *
     cdef View view = hub.view
     cdef Provenance provenance
     cdef bytes uri
+    cdef Exchange ex = new_exchange()
     cdef int why = find_end(p, <uint32_t>len(head), &seen, &end)
     if why == R_OK:
         why = scan_request(p, end, &_head, &frontend.bounds)
     if why != R_OK:
         return {"refused": (status_of(why), sentence_of(why))}
+    ex.begin(p, &_head, monotonic_ns())
+    if hub.learned:
+        p = without_marks(p, &_head, hub.learned, &frontend.bounds)
     uri = p[_head.target:_head.target + _head.target_len]
     n = _head.path_len
     if not _head.plain_target and n:
@@ -63,10 +68,10 @@ def rehearse(Hub hub, Frontend frontend, str listener, bytes head, str client, *
                <uint32_t>PyBytes_GET_SIZE(uri), n)
     found = {"scheme": "https" if view.https else "http", "client": view.client.decode("latin-1"),
              "uri": uri.decode("latin-1"), "routes": []}
-    return _outcome(hub, view, p, provenance, found)
+    return _outcome(hub, view, ex, p, provenance, found)
 
 
-cdef _outcome(Hub hub, View view, const char *p, Provenance provenance, dict found):
+cdef _outcome(Hub hub, View view, Exchange ex, const char *p, Provenance provenance, dict found):
     cdef Route route
     cdef Step step
     cdef Respond respond = None
@@ -90,7 +95,7 @@ cdef _outcome(Hub hub, View view, const char *p, Provenance provenance, dict fou
             respond = action
     found.update({"class": view.klass, "arrived": view.arrived, "site": view.site})
     if backend is not None:
-        found.update(_forwarded(hub, view, p, provenance, backend))
+        found.update(_forwarded(view, ex, p, provenance, backend))
     elif respond is not None:
         lines = respond.lines
         if respond.body is not None and view.response_edits is not None:
@@ -101,12 +106,10 @@ cdef _outcome(Hub hub, View view, const char *p, Provenance provenance, dict fou
     return found
 
 
-cdef _forwarded(Hub hub, View view, const char *p, Provenance provenance, Backend backend):
-    cdef Exchange ex = new_exchange()
+cdef _forwarded(View view, Exchange ex, const char *p, Provenance provenance, Backend backend):
     cdef bytes extra = b""
     cdef int i
-    ex.begin(p, view.h, 0)
-    ex.args.now = monotonic_ns()
+    ex.args.now = ex.started
     candidates = _candidates(backend, ex.args.now)
     backend.look_at(ex, p, view.h, view)
     i = backend.pick(ex)

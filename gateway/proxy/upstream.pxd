@@ -60,11 +60,13 @@ cdef class Backend:
     cdef Affinity affinity              # or None
 
     cdef bint orca                      # servers say their load with their answers
-    cdef bint reads_answers             # read_answer has something to do
+    cdef bint reads_answers             # read_answer always has something to do
 
+    cdef bint moves(self, Exchange ex, int status) noexcept
     cdef bytes read_answer(self, Exchange ex, const char *p, Head *h, int64_t now)
     cdef int look_at(self, Exchange ex, const char *p, Head *h, View view) except -1
     cdef int pick(self, Exchange ex) except -2
+    cdef int counterpart(self, Backend before, int i) except -2
     cdef int wake(self) except -1
     cdef int announce(self) except -1
     cdef int64_t first_elsewhere(self, int64_t now) noexcept

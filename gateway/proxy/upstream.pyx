@@ -202,16 +202,27 @@ cdef class Backend:
         """Note what affinity and policy want to know of a request, while its head is there."""
         if self.affinity is not None:
             self.members.now = ex.args.now
-            ex.belongs = self.affinity.find(p, h, view.uri, view.uri_len, view.client)
             if self.affinity.learns:
-                self.affinity.unmark(&ex.upstream_head)
+                ex.belongs = self.affinity.find_learned(ex.head.p, ex.head.n)
+            else:
+                ex.belongs = self.affinity.find(p, h, view.uri, view.uri_len, view.client)
         if self.policy.keyed:
             ex.args.key = self.policy.key(p, h, view.uri, view.uri_len, view.client)
         return 0
 
+    cdef bint moves(self, Exchange ex, int status) noexcept:
+        """Whether a session goes over to the server that answers with `status`, and its client must learn of it.
+
+        A session that has a server leaves it only for one that does better.
+        """
+        return (self.affinity is not None and self.affinity.marks and ex.chosen != ex.belongs
+                and (ex.belongs < 0 or status < 500))
+
     cdef bytes read_answer(self, Exchange ex, const char *p, Head *h, int64_t now):
         """Take out of a head what is not for the client; the lines that it gets in their place."""
         cdef Server server = <Server>ex.server
+        cdef bint moved = self.moves(ex, h.status)
+        cdef bytes lines = b""
         cdef int i
         if self.orca:
             for i in range(h.count):
@@ -221,10 +232,12 @@ cdef class Backend:
                 load = _orca_load(p[h.fields[i].value:h.fields[i].value + h.fields[i].value_len])
                 if load is not None:
                     server.board.hear(server.slot, server.worker, load, now)
-        if self.affinity is None or not self.affinity.learns:
-            return b""
         self.members.now = now
-        return self.affinity.learn(ex.chosen, p, h, ex.head.p, ex.head.n, ex.set_cookie)
+        if self.affinity is not None and self.affinity.learns:
+            lines = self.affinity.learn(ex.chosen, p, h, ex.head.p, ex.head.n, moved)
+        if moved:
+            lines += self.affinity.mark(ex.chosen, now)
+        return lines
 
     cdef int pick(self, Exchange ex) except -2:
         """Index of the server for this exchange: the one it belongs to if that will do, else the policy's; or -1."""
@@ -235,8 +248,16 @@ cdef class Backend:
                 tried = tried or ex.args.tried.index[k] == ex.belongs
             if ex.belongs >= 0 and not tried and self.members.accepts(ex.belongs):
                 return ex.belongs
-            ex.set_cookie = self.affinity.marks
         return self.members.pick(self.policy, &ex.args)
+
+    cdef int counterpart(self, Backend before, int i) except -2:
+        """Where server i of this backend in the snapshot before is now; -1 for none."""
+        cdef int k
+        if i >= 0:
+            for k in range(self.members.count):
+                if (<Server>self.servers[k]).name == (<Server>before.servers[i]).name:
+                    return k
+        return -1
 
     cdef int wake(self) except -1:
         """There may be room: it is the turn of who has waited longest, in this worker or in another."""

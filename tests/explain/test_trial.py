@@ -41,9 +41,9 @@ def gateway(*arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def run(directory: Path, tests: str, command: str = "test") -> tuple[int, list[str]]:
+def run(directory: Path, tests: str, command: str = "test", base: str = BASE) -> tuple[int, list[str]]:
     path = directory / "site.yaml"
-    path.write_text(BASE + tests)
+    path.write_text(base + tests)
     status, output = gateway(command, str(path))
     return status, output.replace(str(path), "site.yaml").splitlines()
 
@@ -112,9 +112,11 @@ tests:
     ]
 
 
-def test_affinity_fixes_the_server(tmp_path: Path) -> None:
+@pytest.mark.parametrize("learn, seen", [("", ""), (", learn: true", 'request_headers: {Cookie: "x=1; SRV=example"}')])
+def test_affinity_fixes_the_server(tmp_path: Path, learn: str, seen: str) -> None:
     path = tmp_path / "site.yaml"
-    path.write_text(BASE)
+    base = BASE.replace("{cookie: SRV}", f"{{cookie: SRV{learn}}}")
+    path.write_text(base)
     _, text = gateway("explain", str(path), "GET", "https://a/", "--json")
     token = json.loads(text)["candidates"][1]["token"]
     status, output = run(tmp_path, f"""\
@@ -122,8 +124,8 @@ tests:
   - request: GET https://a/
     assume: {{time: "2026-01-01"}}
     headers: {{Cookie: "x=1; SRV={token}"}}
-    expect: {{server: b}}
-""")  # fmt: skip
+    expect: {{server: b, {seen}}}
+""", base=base)  # fmt: skip
     assert (status, output) == (0, ["1 tests passed"])
 
 

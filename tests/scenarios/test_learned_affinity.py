@@ -160,3 +160,51 @@ def test_it_outlives_reloads_and_holds_at_other_gateways(
         client = stack.enter_context(RawClient(second.port))
         for _ in range(3):
             assert client.get("/shop", f"Cookie: JSESSIONID={value}").body == home.name.encode()
+
+
+RULES = """\
+def route(request):
+    seen = (request.cookie("JSESSIONID"), request.header("Cookie"))
+    return {"append_header": {"X-By": "python"}} if seen == ("abc123", "a=b; JSESSIONID=abc123") else None
+"""
+APACHE = """\
+RewriteEngine On
+RewriteCond %{HTTP_COOKIE} ^a=b;\\sJSESSIONID=abc123$
+RewriteRule ^shop$ /by-apache [L]
+"""
+
+
+def test_rules_and_every_server_see_what_the_application_gave(
+    start_gateway: Starter, servers: list[SwitchServer], tmp_path: Path
+) -> None:
+    (tmp_path / "seen.py").write_text(RULES)
+    (tmp_path / "seen.htaccess").write_text(APACHE)
+    description = site(servers[:2], affinity=AFFINITY)
+    description["backends"]["plain"] = {"servers": [servers[2].address]}  # knows nothing of the cookie
+    pattern = {"header": {"Cookie": "~JSESSIONID=abc123$"}}
+    description["qos"] = {"classes": [{"name": "known", "match": {"cookie": {"JSESSIONID": "abc123"}}}]}
+    description["routes"] = [
+        {"match": {"class": "known"}, "append_header": {"X-By": "class"}},
+        {"match": {"cookie": {"JSESSIONID": "abc123"}}, "append_header": {"X-By": "cookie"}},
+        {"match": pattern, "append_header": {"X-By": "header"}},
+        {"match": {"when": "cookies['JSESSIONID'] == 'abc123'"}, "append_header": {"X-By": "when"}},
+        {"match": {"cookie": {"JSESSIONID": "~gw"}}, "respond": {"status": 418}},
+        {"set_header": {"X-Session": "{cookie:JSESSIONID}"}},
+        {"python": "seen:route"},
+        {"apache": "seen.htaccess"},
+        {"match": {"header": {"X-Plain": True}}, "backend": "plain"},
+        {"backend": "app"},
+    ]
+    gateway = start_gateway(description)
+    with RawClient(gateway.port) as client:
+        home, value = begin(client, servers)
+        for server, fields in ((home, ()), (servers[2], ("X-Plain: 1",))):
+            answer = client.get("/shop", f"Cookie: a=b; JSESSIONID={value}", *fields)
+            assert answer.body == server.name.encode()
+            assert heard(server) == ["a=b; JSESSIONID=abc123"]
+            head = server.heads[-1].split("\n")
+            assert head[0] == "GET /by-apache HTTP/1.1"
+            assert "X-Session: abc123" in head
+            assert [line for line in head if line.startswith("X-By")] == [
+                f"X-By: {name}" for name in ("class", "cookie", "header", "when", "python")
+            ]
