@@ -1,19 +1,21 @@
-"""Consistent hashing: the same key goes to the same server, in every worker, gateway and snapshot.
-
-Weighted rendezvous hashing (Thaler and Ravishankar 1998; weights by Schindelhauer and Schomaker 2005): each server
-draws a number for the key, exponentially distributed with its weight, and the smallest wins. Nothing is stored, the
-order of the servers does not matter, and a server that comes or goes moves its own keys only: one of ten, a tenth.
+"""Consistent hashing: the same key goes to the same server (rendezvous.pyx), in every worker, gateway and snapshot.
 
 Bounded load (Mirrokni, Thorup and Zadimoghaddam 2018): a server that has `bound` times its fair share in flight is
 passed over, so that one popular key cannot bury the server it belongs to.
 """
 
-from libc.math cimport ceil, log
+from libc.math cimport ceil
+from libc.stdint cimport int64_t
 
+from gateway.balance.policy cimport SAMPLE
+from gateway.balance.rendezvous cimport Rendezvous, begin, first, pass_over
 from gateway.wire.head cimport same_any
 
 cdef double BOUND = 1.25
-cdef double FEW = 4             # requests in flight bury nobody, whatever the others have
+cdef int FEW = 4                # requests in flight bury nobody, whatever the others have
+cdef int PATIENCE = 8           # servers that are asked one by one, before all are
+
+cdef int64_t SUM_AGAIN = 5_000_000      # ns that the sums over more than SAMPLE servers are worked with
 
 
 cdef uint64_t mix(uint64_t h) noexcept nogil:
@@ -42,43 +44,74 @@ cdef uint64_t hash_field(const char *head, Head *h, bytes name) noexcept:
     return 0
 
 
-cdef inline double _draw(uint64_t key, uint64_t server, double weight) noexcept nogil:
-    # 53 bits make a double in (0, 1].
-    return -log(((mix(key ^ server) >> 11) + 1) * (1.0 / 9007199254740992.0)) / weight
+cdef void add_up(Rendezvous *all, Members members, int tier, PickArgs *args) noexcept nogil:
+    """Sum up, once for a key, what is in flight at those that can take a request, and their weights."""
+    cdef int k, i
+    if all.summed_up or (all.count > SAMPLE and all.summed and 0 <= args.now - all.summed < SUM_AGAIN):
+        return
+    all.summed_up = True
+    all.summed = args.now
+    all.busy = all.weights = 0
+    for k in range(all.count):
+        i = all.number[k]
+        if members.usable(i, tier, &args.tried):
+            all.busy += members.in_flight(i)
+            all.weights += all.weight[k]
+
+
+cdef bint has_room(Rendezvous *all, int k, Members members, int tier, PickArgs *args, double bound) noexcept nogil:
+    """Whether the server at place k has less in flight than `bound` times its share."""
+    cdef int busy = members.in_flight(all.number[k])
+    if busy < FEW:
+        return True
+    add_up(all, members, tier, args)
+    return all.weights > 0 and busy < ceil(bound * (all.busy + 1) * all.weight[k] / all.weights)
 
 
 cdef int by_hash(Members members, int tier, PickArgs *args, double bound) noexcept nogil:
     """The usable member that the key belongs to, or the next one in its order that has room within `bound`."""
-    cdef int i, k, n, best = -1
-    cdef double total = 1, weights = 0, draw, least = 0
-    n = members.gather(tier, &args.tried)
-    for k in range(n):
-        i = members.candidate[k]
-        total += members.member[i].busy
-        weights += members.member[i].weight
-    for k in range(n):
-        i = members.candidate[k]
-        if members.member[i].busy >= max(FEW, ceil(bound * total * members.member[i].weight / weights)):
-            continue
-        draw = _draw(args.key, members.member[i].hash, members.member[i].weight)
-        if best < 0 or draw < least:
-            best = i
-            least = draw
-    return best
+    cdef int i, k, asked = 0, spare = -1
+    cdef Rendezvous *all = &members.tiers[tier]
+    begin(all, args.key)
+    while True:
+        k = first(all)
+        if k < 0:
+            return spare                # sums that are a little old may find room nowhere
+        i = all.number[k]
+        if members.usable(i, tier, &args.tried):
+            if has_room(all, k, members, tier, args, bound):
+                return i
+            if spare < 0:
+                spare = i
+        pass_over(all, k)
+        asked += 1
+        if asked == PATIENCE:
+            for k in range(all.count):
+                if not members.usable(all.number[k], tier, &args.tried):
+                    pass_over(all, k)
+        elif asked == 2 * PATIENCE:
+            for k in range(all.count):
+                if not has_room(all, k, members, tier, args, bound):
+                    pass_over(all, k)
 
 
 cdef int keeper(Members members, uint64_t key) noexcept nogil:
     """The primary member that keeps the sessions of a key: the first in its order that is well and not draining."""
-    cdef int i, best = -1
-    cdef double draw, least = 0
-    for i in range(members.count):
-        if members.member[i].tier != 0 or not members.keeps(i):
-            continue
-        draw = _draw(key, members.member[i].hash, members.member[i].weight)
-        if best < 0 or draw < least:
-            best = i
-            least = draw
-    return best
+    cdef int k, asked = 0
+    cdef Rendezvous *all = &members.tiers[0]
+    begin(all, key)
+    while True:
+        k = first(all)
+        if k < 0:
+            return -1
+        if members.keeps(all.number[k]):
+            return all.number[k]
+        pass_over(all, k)
+        asked += 1
+        if asked == PATIENCE:
+            for k in range(all.count):
+                if not members.keeps(all.number[k]):
+                    pass_over(all, k)
 
 
 def key_of(bytes text):

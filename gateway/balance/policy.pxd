@@ -1,5 +1,6 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from gateway.balance.estimate cimport Estimate
+from gateway.balance.rendezvous cimport Rendezvous
 from gateway.board cimport (
     ADMIN_MAINTENANCE, ADMIN_READY, EJECTED, EJECTED_PROBED, MAX_WORKERS, STATE_DOWN, Board, ServerRow,
 )
@@ -26,7 +27,6 @@ cdef struct Member:
     int max_connections         # over all workers, as configured; 0: no limit
     double weight               # as configured
     double credit               # smooth weighted round robin: what is owed to it
-    uint64_t hash               # of its name: the same in every gateway
     uint8_t tier                # 0 primary, 1 backup
     int64_t picked              # by this worker, the last time
     int64_t looked              # when `estimate` was read
@@ -47,6 +47,7 @@ cdef class Members:
     cdef int candidates         # how many
     cdef uint64_t random        # state of a xorshift generator
     cdef double probes          # requests that may be spent on learning how a server is doing
+    cdef Rendezvous tiers[2]    # primaries and backups, for who picks by a key
 
     cdef int pick(self, Policy policy, PickArgs *args) except -2
     cdef int gather(self, int tier, Tried *tried) noexcept nogil

@@ -6,6 +6,7 @@ A pick allocates nothing and takes no lock: states and in-flight counts of all w
 from libc.stdlib cimport calloc, free
 
 from gateway.balance.hashing cimport hash_bytes, mix
+from gateway.balance.rendezvous cimport prepare, release
 from gateway.board cimport EJECTED_NOT, session_minute
 
 cdef class Members:
@@ -17,7 +18,7 @@ cdef class Members:
 
     def __cinit__(self, Board board, rows, int workers, seed=1):
         cdef int i
-        cdef bytes known
+        cdef list tiers = [[], []]
         self.board = board
         self.workers = min(workers, MAX_WORKERS)
         self.count = len(rows)
@@ -27,17 +28,20 @@ cdef class Members:
             raise MemoryError
         self.random = (seed & 0xFFFFFFFFFFFFFFFF) or 1
         for i, (slot, weight, limit, backup, name) in enumerate(rows):
-            known = name.encode()
-            self.member[i].hash = hash_bytes(known, <uint32_t>len(known))
             self.member[i].slot = slot
             self.member[i].weight = weight
             self.member[i].max_connections = limit
             self.member[i].tier = 1 if backup else 0
             self.has_backup = self.has_backup or backup
+            tiers[backup].append((i, _hash(name.encode()), weight))
+        for i in range(2):
+            prepare(&self.tiers[i], tiers[i])
 
     def __dealloc__(self):
         free(self.member)
         free(self.candidate)
+        release(&self.tiers[0])
+        release(&self.tiers[1])
 
     cdef int pick(self, Policy policy, PickArgs *args) except -2:
         """The index of the server for a new request, or -1: none is up, ready, below its limit and untried."""
@@ -170,6 +174,11 @@ cdef class Members:
                 else:
                     return True
         return False
+
+
+def _hash(bytes name):
+    """Of a server's name: the same in every gateway."""
+    return hash_bytes(name, <uint32_t>len(name))
 
 
 cdef bint _in_rotation(ServerRow *row) noexcept nogil:

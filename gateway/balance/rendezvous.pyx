@@ -1,0 +1,175 @@
+"""Weighted rendezvous hashing: which of many servers a key belongs to, and who comes next.
+
+Each server draws a number for the key, exponentially distributed with its weight as the rate, and the smallest wins
+(Thaler and Ravishankar 1998; weights by Schindelhauer and Schomaker 2005). Nothing is stored, the order of the servers
+does not matter, shares are as exact as chance is, and a server that comes or goes moves its own keys only: one of ten,
+a tenth. Rings (Karger and others 1997) and tables (Eisenbud and others 2016: Maglev) are looked up faster, but are one or
+the other: shares of a ring differ by a tenth and more, and a table moves keys between servers that have not changed.
+So here all draw, eight at a time, and only those with the smallest numbers are looked at any further.
+"""
+
+from libc.math cimport INFINITY, log1p
+from libc.stdlib cimport calloc, free
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+
+    #define LANES 8
+    #define ROWS 8      /* a cell has the smallest of so many draws, LANES apart */
+    #define WIDE __attribute__((vector_size(4 * LANES), aligned(4), may_alias))
+
+    typedef uint32_t words WIDE;
+    typedef int32_t whole WIDE;
+    typedef float reals WIDE;
+
+    /* The draw of a server for a key, each of two words: 1 to 2^31 - 1. Three rounds in the manner of MurmurHash3. */
+    #define MIXED(x, high, k1) \\
+        x ^= x >> 15; x = (x + ((high) ^ (k1))) * 0xc2b2ae35u; x ^= x >> 13; x *= 0x27d4eb2fu; x ^= x >> 16; \\
+        x = x >> 1 | 1;
+
+    static inline uint32_t one_draw(uint32_t low, uint32_t high, uint32_t k0, uint32_t k1) {
+        uint32_t x = (low ^ k0) * 0x85ebca6bu;
+        MIXED(x, high, k1)
+        return x;
+    }
+
+    /* n, a multiple of LANES, draws times `inverse`; positive floats compare as their bits do. */
+    #define DRAW(name, target) \\
+        target static void name(const uint32_t *low, const uint32_t *high, const float *inverse, int n, uint32_t k0, \\
+                                uint32_t k1, float *draw, float *least) { \\
+            for (int i = 0; i < n; least += LANES) { \\
+                whole smallest = (whole){0} + INT32_MAX; \\
+                for (int row = 0; row < ROWS && i < n; row++, i += LANES) { \\
+                    words x = (*(const words *)(low + i) ^ k0) * 0x85ebca6bu; \\
+                    MIXED(x, *(const words *)(high + i), k1) \\
+                    reals d = __builtin_convertvector((whole)x, reals) * *(const reals *)(inverse + i); \\
+                    *(reals *)(draw + i) = d; \\
+                    whole less = (whole)d < smallest; \\
+                    smallest = (less & (whole)d) | (~less & smallest); \\
+                } \\
+                *(whole *)least = smallest; \\
+            } \\
+        }
+
+    DRAW(draw_anywhere, )
+    #ifdef __x86_64__
+    DRAW(draw_avx2, __attribute__((target("avx2"))))
+    #endif
+
+    static void draw_all(const uint32_t *low, const uint32_t *high, const float *inverse, int n, uint32_t k0,
+                         uint32_t k1, float *draw, float *least) {
+    #ifdef __x86_64__
+        if (__builtin_cpu_supports("avx2")) {
+            draw_avx2(low, high, inverse, n, k0, k1, draw, least);
+            return;
+        }
+    #endif
+        draw_anywhere(low, high, inverse, n, k0, k1, draw, least);
+    }
+    """
+    enum:
+        LANES, ROWS
+    uint32_t one_draw(uint32_t low, uint32_t high, uint32_t k0, uint32_t k1) noexcept nogil
+    void draw_all(const uint32_t *low, const uint32_t *high, const float *inverse, int n, uint32_t k0, uint32_t k1,
+                  float *draw, float *least) noexcept nogil
+
+cdef double SPAN = 2147483648.0         # draws are less
+
+
+cdef int prepare(Rendezvous *r, rows) except -1:
+    """Fill in, for good. rows: (number, hash of the name, weight) of each server; `number` is for who asks."""
+    cdef int i
+    r.count = len(rows)
+    r.padded = (r.count + LANES - 1) // LANES * LANES
+    r.cells = (r.padded + LANES * ROWS - 1) // (LANES * ROWS) * LANES
+    r.number = <int *>calloc(r.count + 1, sizeof(int))
+    r.weight = <double *>calloc(r.count + 1, sizeof(double))
+    r.low = <uint32_t *>calloc(r.padded + 1, sizeof(uint32_t))
+    r.high = <uint32_t *>calloc(r.padded + 1, sizeof(uint32_t))
+    r.inverse = <float *>calloc(r.padded + 1, sizeof(float))
+    r.draw = <float *>calloc(r.padded + 1, sizeof(float))
+    r.least = <float *>calloc(r.cells + 1, sizeof(float))
+    if (r.number == NULL or r.weight == NULL or r.low == NULL or r.high == NULL or r.inverse == NULL or r.draw == NULL
+            or r.least == NULL):
+        raise MemoryError
+    for i, (number, hashed, weight) in enumerate(rows):
+        r.number[i] = number
+        r.weight[i] = weight
+        r.low[i] = <uint32_t>(<uint64_t>hashed & 0xFFFFFFFF)
+        r.high[i] = <uint32_t>(<uint64_t>hashed >> 32)
+        r.inverse[i] = <float>(1.0 / (SPAN * r.weight[i]))
+    for i in range(r.count, r.padded):
+        r.inverse[i] = INFINITY
+    return 0
+
+
+cdef void release(Rendezvous *r) noexcept:
+    """Give back what `prepare` has taken."""
+    free(r.number)
+    free(r.weight)
+    free(r.low)
+    free(r.high)
+    free(r.inverse)
+    free(r.draw)
+    free(r.least)
+
+
+cdef void begin(Rendezvous *r, uint64_t key) noexcept nogil:
+    """Let all draw for a key. What they draw is a little less than what counts, and quicker to be had."""
+    r.key = key
+    r.summed_up = False
+    draw_all(r.low, r.high, r.inverse, r.padded, <uint32_t>key, <uint32_t>(key >> 32), r.draw, r.least)
+
+
+cdef double exact(Rendezvous *r, int i) noexcept nogil:
+    """What counts: exponentially distributed, with the weight as its rate."""
+    return -log1p(-(one_draw(r.low[i], r.high[i], <uint32_t>r.key, <uint32_t>(r.key >> 32)) / SPAN)) / r.weight[i]
+
+
+cdef int first(Rendezvous *r) noexcept nogil:
+    """Who comes first in the key's order, of those not passed over: its place, or -1."""
+    cdef int cell, i, end, best = -1
+    cdef float limit = INFINITY
+    cdef double value, least = -1
+    for cell in range(r.cells):
+        if r.least[cell] < limit:
+            limit = r.least[cell]
+            best = cell
+    if best < 0:
+        return -1
+    i = best // LANES * LANES * ROWS + best % LANES
+    while r.draw[i] != limit:
+        i += LANES
+    # Only who drew less than what counts for it can be before it: at most x / (1 - x) for a draw of x without weight,
+    # as -ln(1 - x) is. Mostly that is nobody, and no logarithm is needed.
+    best = i
+    value = min(limit * r.weight[i], 0.999999)
+    limit = <float>(limit / (1 - value) * 1.00001)
+    for cell in range(r.cells):
+        if r.least[cell] > limit:
+            continue
+        i = cell // LANES * LANES * ROWS + cell % LANES
+        end = min(r.padded, i + LANES * ROWS)
+        while i < end:
+            if r.draw[i] <= limit and i != best:
+                if least < 0:
+                    least = exact(r, best)
+                value = exact(r, i)
+                if value < least or (value == least and r.high[i] < r.high[best]):
+                    best = i
+                    least = value
+            i += LANES
+    return best
+
+
+cdef void pass_over(Rendezvous *r, int i) noexcept nogil:
+    """Leave out whoever is at place i, for this key."""
+    cdef int cell = i // (LANES * ROWS) * LANES + i % LANES
+    cdef int k = cell // LANES * LANES * ROWS + i % LANES, end = min(r.padded, k + LANES * ROWS)
+    r.draw[i] = INFINITY
+    r.least[cell] = INFINITY
+    while k < end:
+        if r.draw[k] < r.least[cell]:
+            r.least[cell] = r.draw[k]
+        k += LANES
