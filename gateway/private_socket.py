@@ -20,3 +20,13 @@ def listen(path: Path, backlog: int) -> socket.socket:
     finally:
         os.umask(before)
     return sock
+
+
+def accept(listening: socket.socket) -> socket.socket | None:
+    """A client that waits at it, non-blocking; None if it has left again."""
+    try:
+        client, _ = listening.accept()
+    except OSError:
+        return None
+    client.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+    return client

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from gateway.config.snapshot import Snapshot
-from gateway.health.hint import MAX_BYTES, BadHint, Codec, Hint
+from gateway.health.hint import BadHint, Codec, Hint
 from gateway.load.receiver import ServerKey
 from gateway.load.refusals import Refusals
 
@@ -65,7 +65,7 @@ class Hints(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: Place) -> None:
         """Take one datagram from anywhere."""
-        if self._codec is None or len(data) > MAX_BYTES:
+        if self._codec is None:
             return
         try:
             hint = self._codec.decode(data, time.time_ns())

@@ -74,11 +74,9 @@ class Status:
             task.cancel()
 
     def _accept(self) -> None:
-        try:
-            client, _ = self._socket.accept()
-        except OSError:
+        client = private_socket.accept(self._socket)
+        if client is None:
             return
-        client.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         if len(self._clients) >= MAX_CLIENTS or self._snapshot is None:
             client.close()
             return

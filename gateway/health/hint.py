@@ -51,6 +51,8 @@ class Codec:
 
     def decode(self, data: bytes, now: int) -> Hint:
         """Return the hint in a message. Raises BadHint."""
+        if len(data) > MAX_BYTES:
+            raise BadHint("too long")
         body, tag = data[:-_MAC_BYTES], data[-_MAC_BYTES:]
         if not hmac.compare_digest(tag, hmac.digest(self._key, body, "sha256")[:_MAC_BYTES]):
             raise BadHint("bad signature")

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.heartbeat.beat import Vote
+from gateway.heartbeat.beat import Beat, Stake, Vote
 
 DRIFT: Final = 0.02
 """Share by which the rates of two clocks may differ: a thousand times what quartz does."""
@@ -30,6 +30,15 @@ class Promises:
     def __init__(self, silent_until: float) -> None:
         self.silent_until = silent_until
         self._promises: dict[str, _Promise] = {}
+
+    def answer(self, beat: Beat, now: float) -> None:
+        """Promise, or release, what a beat claims."""
+        for claim in beat.claims:
+            vote = Vote(claim.address, beat.node, beat.incarnation, beat.sequence)
+            if claim.stake is Stake.IDLE:
+                self.release(vote)
+            else:
+                self.ask(vote, beat.lease, now)
 
     def ask(self, vote: Vote, lease: float, now: float) -> bool:
         """Promise `vote.address` to its candidate for `lease` seconds, unless another has it; whether it is so."""

@@ -183,7 +183,7 @@ class Node:
                 self._welcome(beat.node)
             if any(holding.asking for holding in self.holdings.values()):
                 self._decide(now)  # first, as it may free the own vote
-            self._vote(beat, now)
+            self.promises.answer(beat, now)
             self._count_votes(beat)
         self.tick(now)
 
@@ -417,14 +417,6 @@ class Node:
         for holding in self.holdings.values():
             if holding.state is State.OWNER:
                 self.actions.append(Announce(holding.shared.address, f"{name} is back"))
-
-    def _vote(self, beat: Beat, now: float) -> None:
-        for claim in beat.claims:
-            vote = Vote(claim.address, beat.node, beat.incarnation, beat.sequence)
-            if claim.stake is Stake.IDLE:
-                self.promises.release(vote)
-            else:
-                self.promises.ask(vote, beat.lease, now)
 
     def _count_votes(self, beat: Beat) -> None:
         for vote in beat.votes:

@@ -40,11 +40,9 @@ class Listener:
         self._socket.close()
 
     def _accept(self) -> None:
-        try:
-            client, _ = self._socket.accept()
-        except OSError:
+        client = private_socket.accept(self._socket)
+        if client is None:
             return
-        client.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         while len(self._clients) >= MAX_CLIENTS:
             self._drop(next(iter(self._clients)))
         self._clients[client] = b""

@@ -3,7 +3,7 @@
 It needs no configuration: nodes and addresses are those that authentic beats name.
 """
 
-from gateway.heartbeat.beat import Beat, Stake, Standing, Vote
+from gateway.heartbeat.beat import Beat, Standing
 from gateway.heartbeat.lease import Promises
 from gateway.heartbeat.membership import Heard, Membership, Peer, Refused
 from gateway.heartbeat.node import WITNESS
@@ -39,8 +39,8 @@ class Witness:
         heard = known.hear(beat, link, now)
         if heard is Heard.COPY:
             return None
-        if heard is Heard.NEW:
-            self._vote(beat, now)
+        if heard is Heard.NEW and beat.lease <= self._lease:  # after a restart it would speak too early
+            self._promises.answer(beat, now)
         return Beat(
             node=WITNESS,
             incarnation=self._incarnation,
@@ -51,13 +51,3 @@ class Witness:
             echoes=known.echoes(now),
             votes=tuple(vote for vote in self._promises.standing(now) if vote.candidate == beat.node),
         )
-
-    def _vote(self, beat: Beat, now: float) -> None:
-        if beat.lease > self._lease:
-            return  # after a restart it would speak too early
-        for claim in beat.claims:
-            vote = Vote(claim.address, beat.node, beat.incarnation, beat.sequence)
-            if claim.stake is Stake.IDLE:
-                self._promises.release(vote)
-            else:
-                self._promises.ask(vote, beat.lease, now)

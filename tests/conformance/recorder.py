@@ -4,12 +4,11 @@ import contextlib
 import re
 import socket
 import struct
-import threading
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
-LIMIT = 10.0
+from tests.support.raw_server import Acceptor
+
 PROBE = b"/probe/"
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
@@ -120,21 +119,16 @@ class _Connection:
             arrival.body = self._take(int(length[1]))
 
 
-class Recorder:
+class Recorder(Acceptor):
     """Answers each request with its method and target, or with `reply`; probes always get their echo.
 
     `arrivals` has what came since the last `clear`, connections that were only opened left out.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.arrivals: list[Arrival] = []
         self.reply: Reply | None = None
-        self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self._threads: list[threading.Thread] = []
-        self._sockets: list[socket.socket] = []
-        self.port = int(self._listener.getsockname()[1])
-        self.address = f"127.0.0.1:{self.port}"
 
     def clear(self, reply: Reply | None = None) -> None:
         """Forget what came, and answer with `reply` from now on."""
@@ -154,40 +148,8 @@ class Recorder:
         """Return what came and is no probe, unfinished requests included."""
         return [arrival for arrival in self.arrivals if not arrival.target.startswith(PROBE)]
 
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                sock, _ = self._listener.accept()
-                sock.settimeout(LIMIT)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self.connections += 1
-                self._sockets.append(sock)
-                self._start(_Connection(self, self.connections, sock), sock)
-
-    def _start(self, connection: _Connection, sock: socket.socket) -> None:
-        def serve() -> None:
-            with sock, contextlib.suppress(OSError, ValueError, _Ended):
-                connection.serve()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def __enter__(self) -> Self:
-        thread = threading.Thread(target=self._accept, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        for sock in self._sockets:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(LIMIT)
-            assert not thread.is_alive()
+    def serve(self, connection: socket.socket, number: int) -> None:
+        """Take what comes."""
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        with contextlib.suppress(ValueError, _Ended):
+            _Connection(self, number, connection).serve()

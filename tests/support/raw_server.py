@@ -37,35 +37,38 @@ def replies(*blocks: bytes, keep: bool = False) -> Script:
     return script
 
 
-class RawServer:
-    """Runs `script` for each connection that sends a request; `heads` are what came first on each."""
+class Acceptor:
+    """Serves each connection to a local port in a thread of its own. A context manager."""
 
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.heads: list[bytes] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(LIMIT)
+    def __init__(self) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._threads: list[threading.Thread] = []
-        self._connections: list[socket.socket] = []
-        self.name = "raw"
-        self.address = "{}:{}".format(*self._listener.getsockname())
+        self._sockets: list[socket.socket] = []
+        self.port = int(self._listener.getsockname()[1])
+        self.address = f"127.0.0.1:{self.port}"
+
+    @property
+    def connections(self) -> int:
+        """How many there have been."""
+        return len(self._sockets)
+
+    def serve(self, connection: socket.socket, number: int) -> None:
+        """Serve one, the `number`th; it is closed afterwards. May raise OSError."""
+        raise NotImplementedError
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 connection, _ = self._listener.accept()
                 connection.settimeout(LIMIT)
-                self._connections.append(connection)
-                thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+                self._sockets.append(connection)
+                thread = threading.Thread(target=self._serve, args=(connection, self.connections), daemon=True)
                 self._threads.append(thread)
                 thread.start()
 
-    def _serve(self, connection: socket.socket) -> None:
+    def _serve(self, connection: socket.socket, number: int) -> None:
         with connection, contextlib.suppress(OSError):
-            head = read_head(connection)
-            if head:
-                self.heads.append(head)
-                self.script(connection, head)
+            self.serve(connection, number)
 
     def __enter__(self) -> Self:
         thread = threading.Thread(target=self._accept, daemon=True)
@@ -79,9 +82,26 @@ class RawServer:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for connection in self._connections:
+        for connection in self._sockets:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
         for thread in self._threads:
             thread.join(LIMIT)
             assert not thread.is_alive()
+
+
+class RawServer(Acceptor):
+    """Runs `script` for each connection that sends a request; `heads` are what came first on each."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__()
+        self.script = script
+        self.heads: list[bytes] = []
+        self.name = "raw"
+
+    def serve(self, connection: socket.socket, number: int) -> None:  # noqa: ARG002
+        """Read a head, and let the script go on."""
+        head = read_head(connection)
+        if head:
+            self.heads.append(head)
+            self.script(connection, head)
