@@ -3,8 +3,8 @@
 Each server draws a number for the key, exponentially distributed with its weight as the rate, and the smallest wins
 (Thaler and Ravishankar 1998; weights by Schindelhauer and Schomaker 2005). Nothing is stored, the order of the servers
 does not matter, shares are as exact as chance is, and a server that comes or goes moves its own keys only: one of ten,
-a tenth. Rings (Karger and others 1997) and tables (Eisenbud and others 2016: Maglev) are looked up faster, but are one or
-the other: shares of a ring differ by a tenth and more, and a table moves keys between servers that have not changed.
+a tenth. Rings (Karger and others 1997) and tables (Eisenbud and others 2016: Maglev) are looked up faster, but are one
+or the other: shares of a ring differ by a tenth and more, and a table moves keys between servers that have not changed.
 So here all draw, eight at a time, and only those with the smallest numbers are looked at any further.
 """
 

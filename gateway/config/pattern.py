@@ -13,6 +13,7 @@ from typing import Any, Final
 import re2
 
 from gateway.config.problem import Fault
+from gateway.config.words import words
 
 MAX_PATTERN: Final = 4096
 """Characters of a pattern."""
@@ -37,6 +38,7 @@ _TOKEN: Final = re.compile(
 )
 """What both engines read alike; anything else is left to RE2."""
 _LOOKS_AROUND: Final = re.compile(r"(?<!\\)\(\?<?[=!]")
+_ANY_CASE: Final = "(?i)"
 _SET_OPERATION: Final = re.compile(r"&&|\|\||~~|--")
 
 
@@ -62,10 +64,11 @@ class Pattern:
     """A compiled pattern: `search(bytes)` gives a match object or None.
 
     `names` are the named groups in order, `groups` how many there are in all; `prefix` is what every text that matches
-    begins with, and `needle` what it contains. `dot_all`: a dot is also a line break. Raises Fault.
+    begins with, and `needle` what it contains. `words`: if there are any, finding one of them is enough, in any case if
+    `folded`. `dot_all`: a dot is also a line break. Raises Fault.
     """
 
-    __slots__ = ("groups", "names", "needle", "prefix", "search", "text")
+    __slots__ = ("folded", "groups", "names", "needle", "prefix", "search", "text", "words")
 
     def __init__(self, text: str, *, ignore_case: bool = False, dot_all: bool = False) -> None:
         if len(text) > MAX_PATTERN:
@@ -103,6 +106,10 @@ class Pattern:
         literal = b"" if ignore_case else shape.prefix.encode("latin-1")
         self.prefix = literal if shape.anchored else b""
         self.needle = literal
+        self.folded = ignore_case or text.startswith(_ANY_CASE)
+        self.words = words(text.removeprefix(_ANY_CASE))
+        if self.folded and not all(word.text.isascii() for word in self.words):
+            self.words = ()  # beyond ASCII the engines differ on what is the same letter
 
 
 def _plain(error: Exception) -> str:

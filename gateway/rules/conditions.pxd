@@ -8,5 +8,3 @@ cdef class Condition:
 
     cdef bint holds(self, View v) except -1
     cdef str seen(self, View v)
-
-cdef int keep_groups(View v, names, match) except -1

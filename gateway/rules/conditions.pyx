@@ -4,9 +4,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
-from gateway.rules.view cimport IN_HEADER
+from gateway.rules.finder cimport Finder
+from gateway.rules.view cimport IN_HEADER, Value
 
-from gateway.config.pattern import Pattern
 from gateway.rules.view import PLACES
 
 cdef enum Kind:
@@ -116,40 +116,54 @@ cdef class ClassIs(Condition):
         return "none" if v.klass is None else v.klass
 
 
+cdef class Wanted:
+    """One of the things that a value may be."""
+    cdef int kind
+    cdef bytes text
+    cdef Finder finder
+
+    def __init__(self, item):
+        self.kind = KINDS[item.kind]
+        self.text = item.text.encode() if self.kind == V_IS else b""
+        self.finder = Finder(item.text) if self.kind == V_MATCHES else None
+
+
 cdef class ValueIs(Condition):
     """A header, cookie or parameter of the query; several values, or several wanted: one of them is enough."""
     cdef int where
     cdef bytes name
-    cdef tuple wanted               # (kind, bytes or Pattern)
+    cdef tuple wanted               # Wanted
 
     def __init__(self, str where, str name, wanted):
         self.where = PLACES[where]
         self.name = name.lower().encode() if self.where == IN_HEADER else name.encode()
-        self.wanted = tuple((KINDS[item.kind], Pattern(item.text) if item.kind == "matches" else item.text.encode())
-                            for item in wanted)
+        self.wanted = tuple([Wanted(item) for item in wanted])
         self.cost = 6 if any(item.kind == "matches" for item in wanted) else 3
         self.text = f"{where} {name} " + " or ".join(_words(item) for item in wanted)
 
     cdef bint holds(self, View v) except -1:
-        cdef list values = v.values(self.where, self.name)
-        cdef int kind
-        for kind, expected in self.wanted:
-            if kind == V_PRESENT:
-                if values:
-                    return True
-            elif kind == V_ABSENT:
-                if not values:
-                    return True
-            elif kind == V_IS:
-                if expected in values:
-                    return True
-            else:
-                for value in values:
-                    match = expected.search(value)
-                    if match is not None:
-                        keep_groups(v, expected.names, match)
-                        return True
+        cdef Wanted wanted
+        for wanted in self.wanted:
+            if self._holds(v, wanted):
+                return True
         return False
+
+    cdef bint _holds(self, View v, Wanted wanted) except -1:
+        cdef Value found
+        cdef const char *text = PyBytes_AS_STRING(wanted.text)
+        cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(wanted.text)
+        found.field = found.at = 0
+        while v.next(self.where, self.name, &found):
+            if wanted.kind == V_PRESENT:
+                return True
+            if wanted.kind == V_ABSENT:
+                return False
+            if wanted.kind == V_IS:
+                if found.n == n and memcmp(found.p, text, n) == 0:
+                    return True
+            elif wanted.finder.find(found.p, found.n, v):
+                return True
+        return wanted.kind == V_ABSENT
 
     cdef str seen(self, View v):
         values = v.values(self.where, self.name)
@@ -158,13 +172,3 @@ cdef class ValueIs(Condition):
 
 def _words(item):
     return {"is": f"= {item.text}", "matches": f"~ {item.text}", "present": "there", "absent": "absent"}[item.kind]
-
-
-cdef int keep_groups(View v, names, match) except -1:
-    """Let templates of the route use the named groups of a match."""
-    if names:
-        if v.groups is None:
-            v.groups = {}
-        for name, index in names:
-            v.groups[name] = match.group(index) or b""
-    return 0

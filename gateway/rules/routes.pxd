@@ -37,10 +37,9 @@ cdef class Route:
     cdef readonly tuple paths           # (text, kind), as in the site file
     cdef readonly tuple cheap           # conditions looked at before a path's regular expression
     cdef readonly tuple dear            # and after it
-    cdef tuple patterns                 # of each path: Pattern or None
+    cdef tuple finders                  # of each path: Finder or None
 
     cdef bint holds(self, View v, Entry *e, int alternative) except -1
-    cdef bint _search(self, View v, int alternative) except -1
     cdef str why_not(self, View v, int *length)
     cdef str _path_why_not(self, View v, int alternative, int *length)
 

@@ -16,9 +16,9 @@ import array
 from collections import deque
 
 from gateway.rules.actions cimport Step
-from gateway.rules.conditions cimport Condition, keep_groups
+from gateway.rules.conditions cimport Condition
+from gateway.rules.finder cimport Finder
 
-from gateway.config.pattern import Pattern
 from gateway.rules.courtesy import give_way, sort
 
 SCHEMES = {None: 0, "http": 1, "https": 2}
@@ -50,7 +50,7 @@ cdef class Route:
             ordered = sorted(conditions, key=_cost)
             self.cheap = tuple([item for item in ordered if item.cost < REGEX_COST])
             self.dear = tuple([item for item in ordered if item.cost >= REGEX_COST])
-        self.patterns = tuple([Pattern(text) if kind == "regex" else None for text, kind in self.paths])
+        self.finders = tuple([Finder(text) if kind == "regex" else None for text, kind in self.paths])
 
     cdef bint holds(self, View v, Entry *e, int alternative) except -1:
         """Whether the route is for the request, given that host and path (up to a regular expression) hold."""
@@ -62,19 +62,11 @@ cdef class Route:
         for condition in self.cheap:
             if not condition.holds(v):
                 return False
-        if e.regex and not self._search(v, alternative):
+        if e.regex and not (<Finder>self.finders[alternative]).find(v.uri, v.path_len, v):
             return False
         for condition in self.dear:
             if not condition.holds(v):
                 return False
-        return True
-
-    cdef bint _search(self, View v, int alternative) except -1:
-        pattern = self.patterns[alternative]
-        match = pattern.search(v.path())
-        if match is None:
-            return False
-        keep_groups(v, pattern.names, match)
         return True
 
     cdef str why_not(self, View v, int *length):
@@ -111,7 +103,9 @@ cdef class Route:
         wanted = text.encode("latin-1")
         shown = path.decode("latin-1")
         if kind == "regex":
-            return None if self._search(v, alternative) else f"path {shown} does not match {text}"
+            if (<Finder>self.finders[alternative]).find(v.uri, v.path_len, v):
+                return None
+            return f"path {shown} does not match {text}"
         if kind == "exact":
             length[0] = len(wanted)
             return None if path == wanted else f"path is {shown}"
@@ -389,11 +383,11 @@ cdef class _Forest:
             self._step()
             self.first_of.append(len(self.entries) // ENTRY)
             keys = [host[1:] if host.startswith("*.") else host for host in route.hosts] or [""]
-            for (text, kind), pattern in zip(route.paths or (("", "prefix"),), route.patterns or (None,)):
+            for (text, kind), finder in zip(route.paths or (("", "prefix"),), route.finders or (None,)):
                 exact = kind == "exact"
-                where = pattern.prefix if pattern is not None else text.encode("latin-1")
+                where = finder.pattern.prefix if finder is not None else text.encode("latin-1")
                 item = (where, len(self.entries) // ENTRY, exact)
-                self.entries.extend((at, 0 if pattern is not None else len(where), exact, pattern is not None))
+                self.entries.extend((at, 0 if finder is not None else len(where), exact, finder is not None))
                 for key in keys:
                     trees.setdefault(key.encode(), []).append(item)
         self.first_of.append(len(self.entries) // ENTRY)

@@ -7,6 +7,13 @@ cdef enum Where:
     IN_COOKIE
     IN_QUERY
 
+# A value that View.next has found, and where to go on: both 0 to begin with.
+cdef struct Value:
+    int field                       # of the head
+    uint32_t at                     # in it, or in the query
+    const char *p
+    uint32_t n
+
 cdef class Edits:
     """Changes to the fields of a head, in the order they were asked for."""
     cdef dict names                 # lower-case name -> name: fields to leave out
@@ -37,6 +44,7 @@ cdef class View:
     cdef uint32_t uri_len
     cdef uint32_t path_len
     cdef bytes owned                # what uri points into once a rule has changed it
+    cdef bytes parameter            # what a value of the query points into that had to be decoded
     cdef bint changed               # by the route at work
     cdef int matched                # bytes of the path that the route's prefix covers
     cdef public dict groups         # named groups of the route's regular expressions: bytes; None: none
@@ -53,6 +61,8 @@ cdef class View:
     cdef bytes path(self)
     cdef bytes query(self)
     cdef bytes host(self)
+    cdef bint next(self, int where, bytes name, Value *found) except -1
+    cdef bint _next_parameter(self, bytes name, Value *found) except -1
     cdef list values(self, int where, bytes name)
     cdef int own(self, bytes uri, uint32_t path_len) except -1
     cdef int parse_client(self) except -1

@@ -185,24 +185,58 @@ cdef class View:
             self.family = 1
         return 0
 
-    cdef list values(self, int where, bytes name):
-        """All values of a header (name in lower case), a cookie, or a parameter of the query (decoded), as bytes."""
-        cdef list found = []
-        cdef int i
-        cdef Field *f
+    cdef bint next(self, int where, bytes name, Value *found) except -1:
+        """Find the next value of a header (name in lower case), a cookie, or a parameter of the query (decoded).
+
+        A parameter lives until the next one is looked for.
+        """
         cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(name)
+        cdef Field *f
         if where == IN_QUERY:
-            if self.uri_len > self.path_len:
-                _parameters(self.uri + self.path_len + 1, self.uri_len - self.path_len - 1, name, found)
-            return found
-        for i in range(self.h.count):
-            f = &self.h.fields[i]
+            return self._next_parameter(name, found)
+        while found.field < self.h.count:
+            f = &self.h.fields[found.field]
             if where == IN_COOKIE:
-                if f.known == F_COOKIE:
-                    _cookies(self.p + f.value, f.value_len, name, found)
+                if f.known == F_COOKIE and _next_cookie(self.p + f.value, f.value_len, name, found):
+                    return True
+                found.at = 0
             elif f.name_len == n and same_any(self.p + f.name, PyBytes_AS_STRING(name), n):
-                found.append(PyBytes_FromStringAndSize(self.p + f.value, f.value_len))
-        return found
+                found.p = self.p + f.value
+                found.n = f.value_len
+                found.field += 1
+                return True
+            found.field += 1
+        return False
+
+    cdef bint _next_parameter(self, bytes name, Value *found) except -1:
+        """Names and values are decoded as forms are (application/x-www-form-urlencoded)."""
+        cdef const char *p = self.uri + self.path_len + 1
+        cdef uint32_t n, at, end, equals
+        if self.uri_len <= self.path_len:
+            return False
+        n = self.uri_len - self.path_len - 1
+        while found.at <= n:
+            at = end = equals = found.at
+            while end < n and p[end] != 38:
+                end += 1
+            while equals < end and p[equals] != 61:
+                equals += 1
+            found.at = end + 1
+            if end > at and decoded(p + at, equals - at, True) == name:
+                self.parameter = decoded(p + equals + 1, end - equals - 1, True) if equals < end else b""
+                found.p = PyBytes_AS_STRING(self.parameter)
+                found.n = <uint32_t>PyBytes_GET_SIZE(self.parameter)
+                return True
+        return False
+
+    cdef list values(self, int where, bytes name):
+        """All values, as bytes."""
+        cdef Value found
+        cdef list values = []
+        found.field = found.at = 0
+        while self.next(where, name, &found):
+            values.append(PyBytes_FromStringAndSize(found.p, found.n))
+        return values
 
     # For tests, explaining and Python rules.
 
@@ -271,43 +305,29 @@ cdef class View:
         return self.scheme == 2
 
 
-cdef int _cookies(const char *p, uint32_t n, bytes name, list found) except -1:
-    """Values of a cookie in a Cookie field (RFC 6265 section 5.4), quotes taken off."""
-    cdef uint32_t at = 0, end, start, stop, length = <uint32_t>PyBytes_GET_SIZE(name)
+cdef bint _next_cookie(const char *p, uint32_t n, bytes name, Value *found) noexcept:
+    """The next value of a cookie in a Cookie field (RFC 6265 section 5.4), quotes taken off."""
+    cdef uint32_t at = found.at, end, start, stop, length = <uint32_t>PyBytes_GET_SIZE(name)
     while at < n:
         end = at
         while end < n and p[end] != 59:
             end += 1
         while at < end and p[at] == 32:
             at += 1
-        if end - at > length and p[at + length] == 61 and memcmp(p + at, PyBytes_AS_STRING(name), length) == 0:
-            start = at + length + 1
-            stop = end
-            while stop > start and p[stop - 1] == 32:
-                stop -= 1
-            if stop - start >= 2 and p[start] == 34 and p[stop - 1] == 34:
-                start += 1
-                stop -= 1
-            found.append(PyBytes_FromStringAndSize(p + start, stop - start))
-        at = end + 1
-    return 0
-
-
-cdef int _parameters(const char *p, uint32_t n, bytes name, list found) except -1:
-    """Values of a parameter in a query, decoded as forms are (application/x-www-form-urlencoded)."""
-    cdef uint32_t at = 0, end, equals
-    cdef bytes key
-    while at <= n:
-        end = equals = at
-        while end < n and p[end] != 38:
-            end += 1
-        while equals < end and p[equals] != 61:
-            equals += 1
-        key = decoded(p + at, equals - at, True)
-        if key == name and end > at:
-            found.append(decoded(p + equals + 1, end - equals - 1, True) if equals < end else b"")
-        at = end + 1
-    return 0
+        start = at + length + 1
+        at, stop = end + 1, end
+        if start > end or p[start - 1] != 61 or memcmp(p + start - length - 1, PyBytes_AS_STRING(name), length) != 0:
+            continue
+        while stop > start and p[stop - 1] == 32:
+            stop -= 1
+        if stop - start >= 2 and p[start] == 34 and p[stop - 1] == 34:
+            start += 1
+            stop -= 1
+        found.at = at
+        found.p = p + start
+        found.n = stop - start
+        return True
+    return False
 
 
 cdef inline int _hex(uint8_t c) noexcept nogil:

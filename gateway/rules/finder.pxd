@@ -1,0 +1,19 @@
+from libc.stdint cimport uint32_t, uint8_t
+from gateway.rules.view cimport View
+
+# See gateway/config/words.py.
+cdef struct Word:
+    const char *text
+    uint32_t n
+    uint8_t start
+    uint8_t end
+
+cdef class Finder:
+    """Looks for a pattern in bytes, where they lie if it can."""
+    cdef readonly object pattern        # config.pattern.Pattern
+    cdef Word *words
+    cdef int count                      # of words; 0: it takes an engine
+    cdef bint folded                    # letters in any case; the words are in lower case
+    cdef tuple texts
+
+    cdef bint find(self, const char *p, uint32_t n, View v) except -1

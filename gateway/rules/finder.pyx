@@ -1,0 +1,69 @@
+"""Patterns as rules ask for them. One of plain words is looked for by comparing bytes; the others have an engine."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcmp
+
+from gateway.wire.head cimport same_any
+
+from gateway.config.pattern import Pattern
+
+cdef extern from "<string.h>" nogil:
+    void *memmem(const void *text, size_t n, const void *wanted, size_t m)
+
+
+cdef class Finder:
+    """text: of the pattern, a valid one."""
+
+    def __init__(self, str text):
+        cdef int i
+        self.pattern = Pattern(text)
+        self.folded = self.pattern.folded
+        self.texts = tuple([word.text.lower() if self.folded else word.text for word in self.pattern.words])
+        self.words = <Word *>calloc(len(self.texts) + 1, sizeof(Word))
+        if self.words == NULL:
+            raise MemoryError
+        self.count = len(self.texts)
+        for i, word in enumerate(self.pattern.words):
+            self.words[i].text = PyBytes_AS_STRING(self.texts[i])
+            self.words[i].n = <uint32_t>PyBytes_GET_SIZE(self.texts[i])
+            self.words[i].start = word.start
+            self.words[i].end = word.end
+
+    def __dealloc__(self):
+        free(self.words)
+
+    cdef bint find(self, const char *p, uint32_t n, View v) except -1:
+        """Whether the pattern is in n bytes at p; its named groups go to the view (None: nowhere)."""
+        cdef int i
+        if self.count:
+            for i in range(self.count):
+                if _found(&self.words[i], p, n, self.folded):
+                    return True
+            return False
+        match = self.pattern.search(PyBytes_FromStringAndSize(p, n))
+        if match is None:
+            return False
+        if v is not None and self.pattern.names:
+            if v.groups is None:
+                v.groups = {}
+            for name, index in self.pattern.names:
+                v.groups[name] = match.group(index) or b""
+        return True
+
+    def finds(self, bytes text):
+        """Whether the pattern is in a text; for tests."""
+        return self.find(PyBytes_AS_STRING(text), <uint32_t>PyBytes_GET_SIZE(text), None)
+
+
+cdef bint _found(Word *word, const char *p, uint32_t n, bint folded) noexcept nogil:
+    cdef uint32_t at, last
+    if word.n > n or (word.start and word.end and word.n != n):
+        return False
+    if not (word.start or word.end or folded):
+        return memmem(p, n, word.text, word.n) != NULL
+    last = n - word.n
+    for at in range(0 if not word.end or word.start else last, 1 if word.start else last + 1):
+        if same_any(p + at, word.text, word.n) if folded else memcmp(p + at, word.text, word.n) == 0:
+            return True
+    return False

@@ -1,0 +1,52 @@
+"""A pattern of plain words is found where an engine for regular expressions finds it, and nowhere else."""
+
+import re
+
+import pytest
+import re2
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from gateway.config.pattern import Pattern
+from gateway.rules.finder import Finder
+
+CHARS = "aAbZ1 /.-é"
+WORDS = st.text(CHARS, max_size=4).map(re.escape)
+GROUPS = st.lists(WORDS, min_size=1, max_size=3).map(lambda words: f"({'|'.join(words)})")
+ALTERNATIVES = st.tuples(
+    st.sampled_from(["", "^"]),
+    st.lists(WORDS | GROUPS, max_size=3).map("".join),
+    st.sampled_from(["", "$"]),
+).map("".join)
+PATTERNS = st.lists(ALTERNATIVES, min_size=1, max_size=3).map("|".join)
+TEXTS = st.text(CHARS + "\n", max_size=12).map(lambda text: text.encode("latin-1"))
+
+
+@given(st.sampled_from(["", "(?i)"]), PATTERNS, TEXTS)
+@settings(max_examples=500)
+@example("", "b|", b"")
+@example("(?i)", "^bot$", b"BoT")
+@example("(?i)", "bot$", b"a RoBOT")
+@example("", "^a$", b"a\n")
+def test_words_are_found_as_an_engine_finds_them(fold: str, pattern: str, text: bytes) -> None:
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    expected = re2.compile((fold + pattern).encode("latin-1"), options).search(text) is not None
+    assert Finder(fold + pattern).finds(text) == expected
+    assert (Pattern(fold + pattern).search(text) is not None) == expected
+
+
+@pytest.mark.parametrize("pattern", ["bot", "(?i)bot|crawl", r"\.(css|js)$", "^/a/"])
+def test_plain_words_need_no_engine(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    finder = Finder(pattern)
+    assert finder.pattern.words
+    monkeypatch.setattr(finder.pattern, "search", None)
+    assert finder.finds(b"/a/crawlbot.css")
+    assert not finder.finds(b"else")
+
+
+def test_a_word_in_a_long_text() -> None:
+    text = b"x" * 10_000
+    for fold in ("", "(?i)"):
+        for wanted, found in (("xx", True), ("xy", False), ("y$", False), ("x$", True), ("^xxxy", False)):
+            assert Finder(fold + wanted).finds(text) is found
