@@ -5,6 +5,7 @@ from gateway.rules.view cimport View
 cdef struct Word:
     const char *text
     uint32_t n
+    uint32_t rare               # where its rarest byte is
     uint8_t start
     uint8_t end
 

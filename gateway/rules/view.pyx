@@ -8,7 +8,7 @@ from time import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
 from gateway.wire.head cimport (
     F_COOKIE, R_OK, Bounds, Field, Head, find_end, same_any, scan_request, sentence_of, status_of,
@@ -128,8 +128,9 @@ cdef class View:
         self.p = p
         self.h = h
         self.scheme = 2 if https else 1
-        self.client = client
-        self.family = 0
+        if client is not self.client:
+            self.client = client
+            self.family = 0
         self.uri = uri
         self.uri_len = uri_len
         self.path_len = path_len
@@ -191,21 +192,25 @@ cdef class View:
         A parameter lives until the next one is looked for.
         """
         cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(name)
-        cdef Field *f
+        cdef int i, count = self.h.count
+        cdef Field *f = self.h.fields
         if where == IN_QUERY:
             return self._next_parameter(name, found)
-        while found.field < self.h.count:
-            f = &self.h.fields[found.field]
+        for i in range(found.field, count):
             if where == IN_COOKIE:
-                if f.known == F_COOKIE and _next_cookie(self.p + f.value, f.value_len, name, found):
+                if f[i].known != F_COOKIE:
+                    continue
+                if i != found.field:
+                    found.field = i
+                    found.at = 0
+                if _next_cookie(self.p + f[i].value, f[i].value_len, name, found):
                     return True
-                found.at = 0
-            elif f.name_len == n and same_any(self.p + f.name, PyBytes_AS_STRING(name), n):
-                found.p = self.p + f.value
-                found.n = f.value_len
-                found.field += 1
+            elif f[i].name_len == n and same_any(self.p + f[i].name, PyBytes_AS_STRING(name), n):
+                found.p = self.p + f[i].value
+                found.n = f[i].value_len
+                found.field = i + 1
                 return True
-            found.field += 1
+        found.field = count
         return False
 
     cdef bint _next_parameter(self, bytes name, Value *found) except -1:
@@ -308,10 +313,10 @@ cdef class View:
 cdef bint _next_cookie(const char *p, uint32_t n, bytes name, Value *found) noexcept:
     """The next value of a cookie in a Cookie field (RFC 6265 section 5.4), quotes taken off."""
     cdef uint32_t at = found.at, end, start, stop, length = <uint32_t>PyBytes_GET_SIZE(name)
+    cdef const char *edge
     while at < n:
-        end = at
-        while end < n and p[end] != 59:
-            end += 1
+        edge = <const char *>memchr(p + at, 59, n - at)
+        end = n if edge == NULL else <uint32_t>(edge - p)
         while at < end and p[at] == 32:
             at += 1
         start = at + length + 1

@@ -45,6 +45,12 @@ def test_plain_words_need_no_engine(pattern: str, monkeypatch: pytest.MonkeyPatc
     assert not finder.finds(b"else")
 
 
+def test_a_word_whose_bytes_stand_everywhere() -> None:
+    assert Finder("bot").finds(b"b" * 100 + b"ot")
+    assert not Finder("bot").finds(b"b" * 100 + b"o")
+    assert not Finder("bot").finds(b"b" * 16)
+
+
 def test_a_word_in_a_long_text() -> None:
     text = b"x" * 10_000
     for fold in ("", "(?i)"):
