@@ -54,7 +54,7 @@ def measure(directory: Path, text: str, request: View, rounds: int) -> tuple[flo
     path.write_text(FRAME + text)
     began = time.process_time()
     loaded = load(path)
-    table = compile_routes(loaded.site, {"app": "app"}, loaded.files)
+    table = compile_routes(loaded.site, {"app": "app"}, loaded.files, loaded.rules)
     seconds = time.process_time() - began
     find, best = table.find, float("inf")
     for _ in range(rounds):

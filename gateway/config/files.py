@@ -18,10 +18,11 @@ MIN_KEY_BYTES: Final = 16
 
 
 class Files:
-    """Contents of files by path, and what is wrong with them."""
+    """Contents of files by path, Apache's rules in those that have them, and what is wrong with them."""
 
     def __init__(self) -> None:
         self.contents: dict[Path, bytes] = {}
+        self.rules: dict[Path, apache.Rules] = {}
         self.findings: list[Finding] = []
 
     def read(self, path: Path, loc: Loc, *, private: bool = False, within: str = "") -> bytes | None:
@@ -97,6 +98,7 @@ def _read_rules(files: Files, model: Apache, site: Site, loc: Loc) -> None:
     except apache.ApacheError as error:
         files.findings += [Finding(loc, f"{model.file}:{line}: {reason}") for line, reason in error.problems]
         return
+    files.rules[model.file] = rules
     known = targets(site)
     for rule in rules.rules:
         host = apache.target(rule)

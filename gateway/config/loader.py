@@ -4,13 +4,14 @@ import gc
 import hashlib
 import pwd
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
 from gateway.config import consistency, explain, files
+from gateway.config.apache import Rules
 from gateway.config.document import Document, Place, SyntaxFault
 from gateway.config.model import Site
 from gateway.config.problem import ConfigError, Finding, Loc, Problem, Severity
@@ -44,6 +45,8 @@ class Loaded:
     """Line and column of each of the site's tests."""
     digest: str = ""
     """Of everything that was read: two files of the same digest mean the same."""
+    rules: Mapping[Path, Rules] = field(default_factory=dict)
+    """Apache's, of each file that has them."""
 
 
 def load(path: Path, ask: Lookup = lookup) -> Loaded:
@@ -95,7 +98,7 @@ def _load(path: Path, ask: Lookup) -> Loaded:
     tests = [document.place(Finding(("tests", i), "")) for i in range(len(site.tests))]
     tests_at = tuple((place.line + 1, place.column + 1) for place in tests)
     digest = _digest(text, seen.contents)
-    return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)), tests_at, digest)
+    return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)), tests_at, digest, seen.rules)
 
 
 def _sites(data: dict[str, Any]) -> list[str]:

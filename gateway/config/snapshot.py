@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from gateway.config import discovery
+from gateway.config.apache import Rules
 from gateway.config.discovery import Found, Question
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.model import Route, Site
@@ -39,6 +40,7 @@ class Snapshot:
     """See Loaded."""
     site: Site
     files: Mapping[Path, bytes]
+    rules: Mapping[Path, Rules]
     resolved: Mapping[tuple[str, str], Endpoint]
     slots: Mapping[tuple[str, str], int]
     questions: frozenset[Question]
@@ -53,7 +55,7 @@ class Snapshot:
     @classmethod
     def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = CAPACITY) -> "Snapshot":
         """The snapshot a gateway starts with. Raises CapacityError."""
-        nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, frozenset(), NOTHING, capacity, 0, ())
+        nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, {}, frozenset(), NOTHING, capacity, 0, ())
         return nothing.next(loaded, found)
 
     def with_routes(self, routes: tuple[Route, ...]) -> "Snapshot":
@@ -98,6 +100,7 @@ class Snapshot:
             digest=loaded.digest,
             site=loaded.site,
             files=loaded.files,
+            rules=dict(loaded.rules),
             resolved=loaded.resolved,
             questions=questions,
             found=dict(found),

@@ -86,7 +86,7 @@ class Plan:
         site = snapshot.site
         servers = {key: self._server(key, snapshot) for key in snapshot.slots}
         backends = {name: self._backend(name, snapshot, servers, cells) for name in site.backends}
-        routes = compile_routes(site, backends, snapshot.files)
+        routes = compile_routes(site, backends, snapshot.files, snapshot.rules)
         gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
         contexts: dict[ContextKey, ServerContext] = {}
         frontends: dict[Listen, Frontend] = {}

@@ -6,7 +6,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from gateway.config import apache, template
+from gateway.config import template
+from gateway.config.apache import Rules
 from gateway.config.files import targets
 from gateway.config.match import Match
 from gateway.config.model import REDIRECT_FIELDS, Apache, Python, Site
@@ -23,17 +24,24 @@ from gateway.rules.sites import Arrival, ToSite
 from gateway.rules.template import Template
 from loadagent.report import parse_key
 
-_NOTHING: Final[Mapping[Path, bytes]] = MappingProxyType({})
+_NOTHING: Final[Mapping[Path, Any]] = MappingProxyType({})
 
 
-def compile_routes(site: Site, backends: Mapping[str, Any], contents: Mapping[Path, bytes] = _NOTHING) -> RouteTable:
-    """The table of a site's routes; `backends` gives what stands for each backend, `contents` every file it names."""
+def compile_routes(
+    site: Site,
+    backends: Mapping[str, Any],
+    contents: Mapping[Path, bytes] = _NOTHING,
+    rules: Mapping[Path, Rules] = _NOTHING,
+) -> RouteTable:
+    """The table of a site's routes; `backends` gives what stands for each backend, `contents` every file it names, and
+    `rules` those of Apache in such a file.
+    """
     routes = []
     for i, route in enumerate(site.routes):
         steps = [*_steps(route)]
         if route.apache is not None:
             hosts = {host: backends[name] for host, name in targets(site).items()}
-            steps.append(_apache(route.apache, hosts, contents))
+            steps.append(_apache(route.apache, hosts, rules[route.apache.file]))
         if route.python is not None:
             steps.append(_python(route.python, backends, contents))
         if route.site is not None and site.sites is not None:
@@ -61,8 +69,7 @@ def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes]) -> Iterato
         yield ToSite(sites.self_, peers, parse_key(contents[sites.key_file]), best=name == AUTO)
 
 
-def _apache(model: Apache, hosts: Mapping[str, Any], contents: Mapping[Path, bytes]) -> Step:
-    rules = apache.parse(contents[model.file], lambda name: contents[model.file.parent / name])
+def _apache(model: Apache, hosts: Mapping[str, Any], rules: Rules) -> Step:
     return ApacheRules(
         rules,
         hosts,
