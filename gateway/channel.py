@@ -31,26 +31,29 @@ class Packed:
     """A snapshot, pickled: once for all who get it."""
 
     body: bytes
-    """All but the routes."""
-    routes: tuple[bytes, ...]
+    """All but the routes and the rules of Apache."""
+    routes: tuple[bytes, ...] = ()
+    rules: tuple[bytes, ...] = ()
 
     @classmethod
     def of(cls, snapshot: Snapshot) -> "Packed":
         """Pack a snapshot."""
         routes = snapshot.site.routes
         pieces = (routes[i : i + PIECE] for i in range(0, len(routes), PIECE))
-        return cls(_pickled(snapshot.with_routes(())), tuple(map(_pickled, pieces)))
+        body = _pickled(snapshot.with_routes((), {}))
+        return cls(body, tuple(map(_pickled, pieces)), tuple(map(_pickled, snapshot.rules.items())))
 
     @property
     def bare(self) -> "Packed":
         """The same without routes, for those who carry no request: they are nearly all that a large site has."""
-        return Packed(self.body, ())
+        return Packed(self.body)
 
     @property
     def snapshot(self) -> Snapshot:
         """The snapshot, unpacked: that of a large site takes a while."""
         bare: Snapshot = pickle.loads(self.body)  # noqa: S301 - see the module
-        return bare.with_routes(tuple(self._unpacked()))
+        rules = dict(pickle.loads(file) for file in self.rules)  # noqa: S301 - see the module
+        return bare.with_routes(tuple(self._unpacked()), rules)
 
     def _unpacked(self) -> Iterator[Route]:
         for piece in self.routes:

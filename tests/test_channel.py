@@ -75,9 +75,12 @@ def test_more_descriptors_than_the_kernel_passes_at_once(pair: Pair) -> None:
 def test_a_snapshot_comes_out_as_it_went_in_and_without_routes_for_those_who_need_none(tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     lines = [f"  - {{match: {{path: /{i}/}}, respond: {{body: '{i}'}}}}" for i in range(321)]
+    lines.append("  - apache: legacy.htaccess")
+    (tmp_path / "legacy.htaccess").write_text("RewriteEngine On\nRewriteRule ^a /b [L]\n")
     site.write_text("frontends: [{listen: '127.0.0.1:1'}]\nroutes:\n" + "\n".join(lines))
     snapshot = Snapshot.first(load(site))
     packed = Packed.of(snapshot)
     assert packed.snapshot == snapshot
-    assert packed.bare.snapshot == snapshot.with_routes(())
-    assert len(snapshot.site.routes) == 321
+    assert packed.bare.snapshot == snapshot.with_routes((), {})
+    assert len(snapshot.site.routes) == 322
+    assert [rules.rules[0].pattern for rules in packed.snapshot.rules.values()] == ["^a"]

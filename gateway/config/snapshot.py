@@ -58,9 +58,9 @@ class Snapshot:
         nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, {}, frozenset(), NOTHING, capacity, 0, ())
         return nothing.next(loaded, found)
 
-    def with_routes(self, routes: tuple[Route, ...]) -> "Snapshot":
-        """The same with other routes."""
-        return replace(self, site=self.site.model_copy(update={"routes": routes}))
+    def with_routes(self, routes: tuple[Route, ...], rules: Mapping[Path, Rules]) -> "Snapshot":
+        """The same with other routes, and rules of Apache in them."""
+        return replace(self, site=self.site.model_copy(update={"routes": routes}), rules=rules)
 
     def members(self, backend: str) -> list[tuple[int, float, int, bool, str]]:
         """The servers of a backend as balance.policy.Members takes them."""

@@ -12,9 +12,10 @@ cdef extern from "<string.h>" nogil:
     void *memmem(const void *text, size_t n, const void *wanted, size_t m)
 
 cdef enum:
-    TRIES = 16                  # places where a word could begin, before memmem, which no text can slow down, takes over
+    TRIES = 16              # places where a word could begin, before memmem, which no text can slow down, takes over
 
-COMMON = b" eatoinsrlcdhupm0.gf1/2b-;=w3v45,(6)y78:9x_kM"   # of what requests say, the most common first
+# Bytes of what requests say, the most common first.
+COMMON = b" eatoinsrlcdhupm0.gf1/2b-;=w3v45,(6)y78:9x_kM"
 
 
 cdef class Finder:
