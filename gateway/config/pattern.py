@@ -17,6 +17,8 @@ from gateway.config.words import words
 
 MAX_PATTERN: Final = 4096
 """Characters of a pattern."""
+MAX_FOLDED: Final = 32
+"""Letters of a word that is looked for in any case: at each place of a text so many may be compared."""
 MAX_WAYS: Final = 1000
 """Ways that bounded repetitions may multiply to, for the standard library."""
 
@@ -108,7 +110,7 @@ class Pattern:
         self.needle = literal
         self.folded = ignore_case or text.startswith(_ANY_CASE)
         self.words = words(text.removeprefix(_ANY_CASE))
-        if self.folded and not all(word.text.isascii() for word in self.words):
+        if self.folded and not all(word.text.isascii() and len(word.text) <= MAX_FOLDED for word in self.words):
             self.words = ()  # beyond ASCII the engines differ on what is the same letter
 
 

@@ -51,6 +51,15 @@ def test_a_word_whose_bytes_stand_everywhere() -> None:
     assert not Finder("bot").finds(b"b" * 16)
 
 
+def test_long_words_in_any_case_are_left_to_an_engine() -> None:
+    """To compare as many letters at each place of a text would take long."""
+    assert Finder("(?i)" + "a" * 32).pattern.words
+    finder = Finder("(?i)" + "a" * 33)
+    assert not finder.pattern.words
+    assert finder.finds(b"A" * 33)
+    assert not finder.finds(b"A" * 32)
+
+
 def test_a_word_in_a_long_text() -> None:
     text = b"x" * 10_000
     for fold in ("", "(?i)"):
