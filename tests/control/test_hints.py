@@ -121,6 +121,6 @@ async def test_a_hint_is_not_believed(nodes: tuple[Node, Node, int], caplog: pyt
             for _ in range(3):
                 stranger.sendto(b"x" * 50, seldom.control._hints._place)
             stranger.sendto(b"x" * 2000, seldom.control._hints._place)
-            refused = seldom.control._hints._refusals.counts
+            refused = seldom.control._hints.refused
             await soon(lambda: refused == {"bad signature": 4, "too long": 1}, "all to be counted")
             assert len([line for line in caplog.messages if "refused: bad signature" in line]) == 1
