@@ -8,8 +8,9 @@ to settle.
 
 A flag that nobody renews falls, as in light-weight leases (Chockler & Malkhi, PODC 2002): who reads counts from the end
 of the read that first showed the flag, who writes from before the write; so a flag is ignored only when its owner
-relies on it no more. Who has the vote keeps it by writing alone, if the write ends in time: no other can have seen the
-flag fall. Clocks are compared by their rates only (see lease.py).
+relies on it no more. Who has the vote keeps it by writing in time: no other can have seen the flag fall. Clocks are
+compared by their rates only (see lease.py); one that has stood still with its machine does not know that a write was
+late, so a fresh flag of another that owns the address ends the vote all the same.
 """
 
 from collections.abc import Iterable
@@ -62,6 +63,14 @@ class _Block:
             return True
         return any(claim.address == address and claim.stake is not Stake.IDLE for claim in self.beat.claims)
 
+    def owner(self, address: str, lease: float) -> Vote | None:
+        """The disk's vote as it is its node's, if that says that it has the address, and has said something of late."""
+        if self.beat is None or not self.flag(address, lease):
+            return None
+        if not any(claim.address == address and claim.stake is Stake.OWNING for claim in self.beat.claims):
+            return None
+        return Vote(address, self.beat.node, self.beat.incarnation, self.beat.sequence)
+
 
 class DiskWitness:
     """What a node knows of the disk. `others`: the places of the other nodes' blocks."""
@@ -80,7 +89,10 @@ class DiskWitness:
         """Return what the disk says to `own`, which was written from `begin` to `end`; all blocks were read since."""
         votes = []
         for claim in own.claims:
-            if claim.stake is Stake.IDLE:
+            other = self._owner(claim.address, own.lease)
+            if other is not None:
+                votes.append(other)
+            if claim.stake is Stake.IDLE or other is not None:
                 self._held.pop(claim.address, None)
             elif end < self._held.get(claim.address, NEVER) or self._is_free(claim.address, own.lease):
                 self._held[claim.address] = begin + own.lease * (1.0 - DRIFT)
@@ -102,6 +114,10 @@ class DiskWitness:
     def forget(self) -> None:
         """Something else was found in the own block: nothing is held any more."""
         self._held.clear()
+
+    def _owner(self, address: str, lease: float) -> Vote | None:
+        owners = (block.owner(address, lease) for block in self._blocks.values())
+        return next((vote for vote in owners if vote is not None), None)
 
     def _is_free(self, address: str, lease: float) -> bool:
         return not any(block.flag(address, lease) for block in self._blocks.values())

@@ -7,7 +7,7 @@ from typing import Final
 from gateway.heartbeat.beat import Stake, Standing
 
 PATIENCE: Final = 1.5
-"""Leases that the next in line leaves to the one before it."""
+"""Leases that the next in line leaves to the one before it, and for which one asks in vain before it lets others."""
 STEADY: Final = 2.0
 """Leases for which another must have been the better one until an owner makes way for it."""
 

@@ -134,6 +134,8 @@ class Holding:
     leaving: bool = False
     unowned: float | None = None
     """Since when nobody owns it."""
+    pause: float = 0.0
+    """Seconds before it is asked for again, as somebody out of sight seems to ask as well."""
     better: float | None = None
     """Since when another should have it."""
     last_owner: str | None = None
@@ -300,11 +302,15 @@ class Node:
                 self._let_go(holding)
             return
         if holding.unowned is None:
-            holding.unowned = now
+            holding.unowned, holding.pause = now, 0.0
         waited = now - holding.unowned
-        if wait and waited >= wait + election.PATIENCE * self.settings.lease:
-            # Two that both insist keep their votes from each other: the worse one gives way, and tries again later.
+        wait = max(wait, holding.pause)
+        if waited >= wait + election.PATIENCE * self.settings.lease and (wait or self._is_contested(holding, now)):
+            # Two that both insist keep their votes from each other: the worse one gives way, and tries again later. If
+            # they do not hear of each other, both do, for different times.
             holding.unowned, waited = now, 0.0
+            if self._is_contested(holding, now):
+                wait = holding.pause = (me.place + 1) * self.settings.lease
         if waited < wait:
             if holding.asking:
                 self._let_go(holding)
@@ -330,7 +336,8 @@ class Node:
             holding.until = until
             self.actions.append(Hold(holding.shared.address, until))
         me = self.me(holding)
-        rival = election.owner(others)
+        # Otherwise whom the voters have promised another knows by that, and it is not always the less preferred one.
+        rival = election.owner(others) if self.settings.may_split else None
         if rival is not None and rival.key < me.key:
             self._step(holding, Event.LOST, f"{rival.node} has it as well, and goes first")
         elif not holding.leaving and (reason := self._why_leave(holding, me, others, now)):
@@ -353,6 +360,12 @@ class Node:
         if now - max(holding.better, best.since) < election.STEADY * self.settings.lease:
             return None
         return f"{best.node} is {'fitter' if best.fitness > me.fitness else 'preferred'}"
+
+    def _is_contested(self, holding: Holding, now: float) -> bool:
+        """Whether the third voice is there and does not speak for us: somebody who is not heard may want the same."""
+        if not self.settings.witness or not self.membership.peers[WITNESS].alive:
+            return False
+        return now >= holding.votes.get(WITNESS, NEVER) + self.settings.lease
 
     def _is_next(self, holding: Holding) -> bool:
         """Whether it is this one's turn: a drain waits until what was given away before has its owner."""
@@ -420,9 +433,12 @@ class Node:
 
     def _count_votes(self, beat: Beat) -> None:
         for vote in beat.votes:
-            if vote.candidate != self.settings.node or vote.incarnation != self.incarnation:
-                continue
             holding = self.holdings.get(vote.address)
+            if vote.candidate != self.settings.node or vote.incarnation != self.incarnation:
+                if holding is not None:
+                    # It has promised another, so its promise to us is over: by a clock that stood still it may not be.
+                    holding.votes.pop(beat.node, None)
+                continue
             sent = self.membership.sent_at(vote.sequence)
             if holding is None or sent is None or holding.stake is Stake.IDLE or vote.sequence < holding.asked_from:
                 continue

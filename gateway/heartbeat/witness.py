@@ -41,6 +41,7 @@ class Witness:
             return None
         if heard is Heard.NEW and beat.lease <= self._lease:  # after a restart it would speak too early
             self._promises.answer(beat, now)
+        asked = {claim.address for claim in beat.claims}
         return Beat(
             node=WITNESS,
             incarnation=self._incarnation,
@@ -49,5 +50,5 @@ class Witness:
             interval=beat.interval,
             standing=Standing.STANDBY,
             echoes=known.echoes(now),
-            votes=tuple(vote for vote in self._promises.standing(now) if vote.candidate == beat.node),
+            votes=tuple(vote for vote in self._promises.standing(now) if vote.address in asked),
         )

@@ -22,10 +22,11 @@ def disk():
     return disk
 
 
-def votes(disk, sequence, begin, end, stake=Stake.ASKING):
+def votes(disk, sequence, begin, end, stake=Stake.ASKING, candidate="gw2"):
     return [
         (vote.address, vote.candidate, vote.sequence)
         for vote in disk.answer(beat("gw2", sequence, stake), begin, end).votes
+        if vote.candidate == candidate
     ]
 
 
@@ -55,6 +56,20 @@ def test_a_flag_that_is_up_counts_until_nobody_has_renewed_it_for_a_lease(disk, 
     assert not votes(disk, 2, 0.89, 0.9)
     disk.show(0, b"2", beat("gw1", 2, stake), 0.92, 0.93)
     assert votes(disk, 3, 0.9, 0.91)
+
+
+def test_who_sees_another_own_the_address_has_the_vote_no_more_whatever_its_own_clock_says(disk):
+    disk.show(0, b"1", beat("gw1", 1, Stake.IDLE), 0.0, 0.01)
+    disk.show(0, b"1", beat("gw1", 1, Stake.IDLE), 0.89, 0.9)
+    assert votes(disk, 1, 0.87, 0.88)
+    disk.show(0, b"2", beat("gw1", 2, Stake.ASKING), 0.92, 0.93)
+    assert votes(disk, 2, 0.94, 0.95), "who merely asks has nothing"
+    disk.show(0, b"3", beat("gw1", 3, Stake.OWNING), 0.96, 0.97)
+    assert not votes(disk, 3, 0.98, 0.99)
+    assert votes(disk, 4, 0.98, 0.99, candidate="gw1") == [(VIP, "gw1", 3)]
+    disk.show(0, b"3", beat("gw1", 3, Stake.OWNING), 1.40, 1.41)
+    assert votes(disk, 5, 1.42, 1.43)
+    assert not votes(disk, 6, 1.44, 1.45, candidate="gw1")
 
 
 def test_a_flag_taken_down_frees_the_vote_at_once(disk):

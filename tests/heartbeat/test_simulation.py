@@ -99,8 +99,58 @@ def test_a_lease_on_a_disk_is_a_third_voice():
         assert cluster.owners(VIP) == ["gw1"]
 
 
+def test_two_that_hear_nothing_but_the_disk_agree_who_has_its_vote():
+    for seed in range(60):
+        cluster = Cluster(seed, disk=True)
+        cluster.separate(["gw1"], ["gw2"])
+        assert cluster.run(6.0, partial(all_owned, cluster)), f"seed {seed}"
+        owner = cluster.owners(VIP)
+        cluster.run(3.0)
+        assert cluster.owners(VIP) == owner
+
+
 def follows(cluster):
     return cluster.owners(VIP) == ["gw2"]
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_an_owner_whose_clock_stood_still_lets_go_when_it_hears_of_another(disk):
+    both = []
+    for seed in range(40):
+        cluster = Cluster(seed, disk=disk)
+        cluster.run(3.0)
+        cluster.pause(cluster.hosts["gw1"], 2.0)
+        assert cluster.run(1.9, partial(follows, cluster))
+        cluster.run(5.0)
+        assert cluster.owners(VIP) == ["gw2"] or (
+            disk and all_owned(cluster)
+        )  # each may take the disk's vote from the other
+        both.append(cluster.both)
+    assert any(both), "for a moment it cannot know"
+    assert max(both) < 0.1 + 0.05  # the beat that is due
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_an_owner_whose_clock_stood_still_and_hears_of_nobody_lets_go_within_a_lease(disk):
+    for seed in range(20):
+        cluster = Cluster(seed, disk=disk)
+        cluster.run(3.0)
+        cluster.pause(cluster.hosts["gw1"], 2.0)
+        cluster.separate(["gw1"], ["gw2", *([] if disk else ["witness"])])
+        assert cluster.run(1.9, partial(follows, cluster))
+        cluster.run(5.0)
+        assert all_owned(cluster)
+        assert disk or cluster.owners(VIP) == ["gw2"]
+
+
+def test_a_voter_whose_clock_stood_still_only_keeps_its_promise_for_longer():
+    cluster = Cluster(1)
+    cluster.run(3.0)
+    cluster.pause(cluster.hosts["witness"], 2.0)
+    cluster.pause(cluster.hosts["gw2"], 1.0)
+    cluster.run(5.0)
+    assert cluster.both == 0.0
+    assert cluster.owners(VIP) == ["gw1"]
 
 
 def test_killed_owner_is_followed_within_a_lease():

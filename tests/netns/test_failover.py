@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -182,13 +183,33 @@ def test_witness_that_dies_and_returns_moves_nothing(pair):
     assert gw1.ask()["votes_needed"] == 2
 
 
-def test_lease_on_a_disk_is_the_third_voice(directory):
+@pytest.fixture(params=["file", "block device"])
+def disk(request, directory):
+    """What all gateways share: an empty file, or a block device (loop) of a megabyte."""
+    path = directory / "disk"
+    path.touch()
+    if request.param == "file":
+        yield path
+        return
+    with path.open("r+b") as file:
+        file.truncate(1 << 20)
+    made = subprocess.run(["losetup", "--find", "--show", path], capture_output=True, text=True, check=False)
+    if made.returncode:
+        pytest.skip(f"left out: there is no loop device ({made.stderr.strip()})")
+    device = made.stdout.strip()
+    try:
+        yield Path(device)
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def test_lease_on_a_disk_is_the_third_voice(directory, disk):
     with Lab(directory) as lab:
-        disk = directory / "disk"
-        disk.touch()
         lab.boot({**lab.cluster(), "witness": {"disk": str(disk)}})
         gw1, gw2 = lab.gateways
         assert gw1.ask()["mode"] == "witness"
+        if disk.is_block_device():
+            assert not [doubt for doubt in gw1.ask()["doubts"] if "page cache" in doubt]
         with Watch(lab) as watch:
             lab.cut("gw2")
             wait_for(lambda: not gw1.ask()["nodes"][1]["alive"], "gw1 to lose sight of gw2")
