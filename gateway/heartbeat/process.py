@@ -23,7 +23,7 @@ from gateway.bulletin import Bulletin
 from gateway.channel import Apply, Bequeath, Channel, Closed, Drain, Ready
 from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.config.snapshot import Snapshot
-from gateway.heartbeat import estate, fence, frames, health, interfaces, links, status, succession
+from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, status, succession
 from gateway.heartbeat.beat import BadBeat, Codec, Standing
 from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.disk import Disk
@@ -58,10 +58,6 @@ log = logging.getLogger("gateway.heartbeat")
 
 Account = tuple[str, int, int]
 
-BURST: Final = (0.0, 0.01, 0.05, 0.15, 0.4, 1.0, 2.0)
-"""Seconds between the announcements after a takeover: a lost one must not cost a client its server."""
-AGAIN: Final = 10.0
-"""Seconds between announcements from then on: a cache that believed somebody else is corrected."""
 LOOK: Final = 0.1
 """Seconds between two looks at the gateway's own health."""
 ROUTER_PATIENCE: Final = 3.0
@@ -105,6 +101,10 @@ class Lane:
     contender: str | None = None
     """The hardware address of somebody else who answered for it, of late."""
     renewed: float = 0.0
+
+    def say(self) -> None:
+        """Tell the neighbours that the address is here."""
+        self.interface.announce(self.shared.ip, self.home.mac)
 
 
 def run(inherited: Inheritance) -> None:
@@ -205,7 +205,7 @@ class Heartbeat:
             lane = self._lanes[ip]
             lane.up = True
             lane.started = [resource for resource in lane.resources if resource.name in names]
-            self._jobs.add(ip, self._repeat(lane), clock())
+            self._jobs.add(ip, announcing.repeat(lane.say), clock())
             for resource in lane.started:
                 if resource.monitor:
                     self._jobs.add(ip, self._monitor(lane, resource), clock())
@@ -392,7 +392,7 @@ class Heartbeat:
             if lane.up:
                 self.tally.contests[lane.shared.ip] += 1
                 self._note(lane.shared.ip, f"also announced by {lane.contender}")
-                self._jobs.add(lane.shared.ip, self._defend(lane), now)
+                self._jobs.add(lane.shared.ip, announcing.defend(lane.say), now)
 
     def _hear(self) -> None:
         try:
@@ -449,7 +449,7 @@ class Heartbeat:
             case Announce(address):
                 lane = self._lanes[address]
                 if lane.up:
-                    self._jobs.add(address, self._defend(lane), now)
+                    self._jobs.add(address, announcing.defend(lane.say), now)
             case Note(about, text):
                 self._note(about, text)
 
@@ -476,7 +476,7 @@ class Heartbeat:
             return
         lane.up, lane.renewed = True, clock()
         self.tally.takeovers[ip] += 1
-        self._jobs.add(ip, self._announce(lane), clock())
+        self._jobs.add(ip, announcing.announce(lane.say), clock())
         for resource in lane.resources:
             lane.started.append(resource)
             failed = yield self._resource(resource, "start")
@@ -500,23 +500,6 @@ class Heartbeat:
                 yield pause
             if lane.contender is None:
                 return
-
-    def _announce(self, lane: Lane) -> Job:
-        for pause in BURST:
-            yield pause
-            lane.interface.announce(lane.shared.ip, lane.home.mac)
-        yield from self._repeat(lane)
-
-    def _repeat(self, lane: Lane) -> Job:
-        while True:
-            yield AGAIN
-            lane.interface.announce(lane.shared.ip, lane.home.mac)
-
-    def _defend(self, lane: Lane) -> Job:
-        """Announce again: somebody may have heard of another owner."""
-        for pause in BURST[:4]:
-            yield pause
-            lane.interface.announce(lane.shared.ip, lane.home.mac)
 
     def _monitor(self, lane: Lane, resource: Resource) -> Job:
         failures = 0

@@ -1,4 +1,4 @@
-"""Every frame on the interface eth0 in which somebody claims one of ADDRESSES by itself, until SIGTERM, as JSON.
+"""Every frame on the interface eth0 in which somebody claims one of ADDRESSES by itself, a line of JSON each, until SIGTERM.
 
 That is ARP requests and replies from it, and unsolicited neighbour advertisements of it: (time, kind, address, hardware
 address claimed, hardware address of the sender, destination).
@@ -29,7 +29,6 @@ def main() -> None:
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda *_: ended.append(1))
     print("ready", flush=True)  # noqa: T201
-    found = []
     while not ended:
         try:
             frame = sock.recv(2048)
@@ -38,8 +37,8 @@ def main() -> None:
         said = claim(frame)
         if said is not None and said[1] in wanted:
             kind, address, mac = said
-            found.append((time.time(), kind, wanted[address], mac.hex(":"), frame[6:12].hex(":"), frame[:6].hex(":")))
-    print(json.dumps(found))  # noqa: T201
+            ends = mac.hex(":"), frame[6:12].hex(":"), frame[:6].hex(":")
+            print(json.dumps((time.time(), kind, wanted[address], *ends)), flush=True)  # noqa: T201
 
 
 main()

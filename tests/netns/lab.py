@@ -125,10 +125,10 @@ class Gateway(Host):
         site.write_text(yaml.safe_dump(description))
         return site
 
-    def boot(self) -> None:
+    def boot(self, command: tuple[str, ...] = ("-m", "gateway")) -> None:
         """Start the gateway."""
         with self.log.open("ab") as log:
-            self.process = self.start(PYTHON, "-m", "gateway", "run", str(self.directory / "site.yaml"), log=log)
+            self.process = self.start(PYTHON, *command, "run", str(self.directory / "site.yaml"), log=log)
 
     def pids(self, name: str = "") -> list[int]:
         """The processes of this host's gateway, or those of that name."""
@@ -230,13 +230,15 @@ class Lab:
             found["witness"] = self.hosts["witness"].address
         return found
 
-    def boot(self, cluster: dict[str, Any] | None = None, **more: Any) -> None:
-        """Start witness and gateways, and wait until the first gateway has the address."""
+    def boot(
+        self, cluster: dict[str, Any] | None = None, *, command: tuple[str, ...] = ("-m", "gateway"), **more: Any
+    ) -> None:
+        """Start witness and gateways (Python with `command`), and wait until the first gateway has the address."""
         if self.with_witness:
             self.start_witness()
         for gateway in self.gateways:
             gateway.write(cluster or self.cluster(), **more)
-            gateway.boot()
+            gateway.boot(command)
             gateway.wait_ready()  # in turn, so that the preferred one comes first
         wait_for(self.gateways[0].has, "gw1 to have the address")
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.heartbeat.client import ask
 from tests.netns.lab import KEY, PYTHON, VIP, VIP6, Lab, Watch, wait_for
 
 BOUND = 2.5
@@ -111,8 +112,20 @@ def test_a_gateway_whose_backends_are_out_of_reach_gives_its_address_away(pair):
     pair.client.start(PYTHON, "-m", "http.server", "9001", "--bind", pair.client.address)
     server = f"{pair.client.address}:9001"
     check = {"tcp": True, "interval": "200ms", "timeout": "200ms", "fall": 2, "rise": 2}
-    pair.boot(backends={"app": {"servers": [server], "check": check}})
+    cluster = {**pair.cluster(), "listen": 7945}
+    pair.boot(cluster, backends={"app": {"servers": [server], "check": check}})
     gw1, gw2 = pair.gateways
+    gw2.write(cluster, backends={"app": {"servers": [server], "check": {**check, "interval": "24h"}}})
+    os.kill(min(gw2.pids()), signal.SIGHUP)
+
+    def checked():
+        """What gw2 has found since it checks once a day, by chance or because gw1 has told it to look."""
+        known = ask(gw2.directory, "status", "control")
+        assert known["version"] == 2
+        return known["backends"][0]["servers"][0]["check"]
+
+    wait_for(lambda: "control works by version 2" in gw2.log.read_text(), "gw2 to check once a day")
+    assert checked() is None
     with Watch(pair) as watch:
         gw1.run("nft", "add table ip cut; add chain ip cut out { type filter hook output priority 0; }")
         gw1.run("nft", "add rule ip cut out tcp dport 9001 drop")
@@ -121,6 +134,8 @@ def test_a_gateway_whose_backends_are_out_of_reach_gives_its_address_away(pair):
     assert seen.outage < BOUND
     assert seen.speakers() == ["gw1", "gw2"]
     assert any("gw2 is fitter" in entry["what"] for entry in gw1.ask()["history"])
+    wait_for(lambda: checked() is not None, "gw2 to look because gw1 says so")
+    assert checked()["result"] == "OK", "what gw1 finds, gw2 does not believe"
     lost = gw1.ask()["addresses"][0]["fitness"]
     gw1.run("nft", "delete", "table", "ip", "cut")
     wait_for(lambda: gw1.ask()["addresses"][0]["fitness"] > lost, "gw1 to be believed again")
