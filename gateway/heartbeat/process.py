@@ -319,8 +319,9 @@ class Heartbeat:
         self._post(now)
         if self._leave_by is not None:
             self._bequeath(now)
-        if self._stopping and self.node.done and not len(self._jobs):
-            self._done = True
+        if self._stopping and self.node.done:
+            self._jobs.cancel("router")  # the one that has no end
+            self._done = self._done or not len(self._jobs)
 
     def _terminate(self, *_: object) -> None:
         self._stopping = True

@@ -1,6 +1,7 @@
 """What operators and the gateway's own state do to a shared address."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -81,7 +82,7 @@ def test_evacuate_keeps_what_nobody_else_can_take(directory):
 
 
 def test_a_gateway_that_stops_gives_its_address_away_first(pair):
-    pair.boot()
+    pair.boot({**pair.cluster(), "router": pair.client.address})
     gw1, gw2 = pair.gateways
     with Watch(pair) as watch:
         os.kill(min(gw1.pids()), signal.SIGTERM)
@@ -91,6 +92,7 @@ def test_a_gateway_that_stops_gives_its_address_away_first(pair):
         seen = watch.finish()
     assert seen.outage < BOUND
     assert seen.speakers() == ["gw1", "gw2"]
+    assert re.search(r"heartbeat \(pid \d+\) ended with status 0", gw1.log.read_text())
     assert "gateway-lease" not in gw1.run("tc", "filter", "show", "dev", "eth0", "ingress")
     assert not gw1.has()
 
