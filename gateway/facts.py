@@ -4,8 +4,9 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from gateway.board import Board
 from gateway.bulletin import Bulletin
 
 STUCK: Final = 1.5
@@ -13,6 +14,15 @@ STUCK: Final = 1.5
 
 State = Literal["starting", "taking over", "running", "stopping"]
 """Taking over: an upgrade, and the gateway before still carries the traffic."""
+
+
+def silences(board: Board, said: Mapping[str, Any]) -> dict[int, float]:
+    """Seconds since the last sign of life of each worker that is meant to work, by number. `said`: see Facts.post.
+
+    The numbers are the supervisor's: they need not follow on each other, as one that only finishes keeps its own.
+    """
+    now = time.monotonic()
+    return {number: now - board.pulse(number) for number in said["workers"]}
 
 
 @dataclass(slots=True)

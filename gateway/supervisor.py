@@ -273,8 +273,8 @@ class Supervisor:
         from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
 
         try:
-            bulletin = self._heartbeat_says
-            process.run(process.Inheritance(self._board, self._snapshot, channel, self._account, bulletin))
+            bulletins = self._facts.bulletin, self._heartbeat_says
+            process.run(process.Inheritance(self._board, self._snapshot, channel, self._account, bulletins))
         except process.CannotStart as reason:
             log.error("no heartbeat: %s", reason)
             return 1

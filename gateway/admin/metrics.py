@@ -84,6 +84,10 @@ def _of_tree(report: Report, heartbeat: Report | None) -> Iterator[Family]:
         "Ends of processes that nobody asked for; each is a bug or a kill.",
         [(labels(process=name), tree["deaths"].get(name, 0)) for name in tree["processes"]],
     )
+    if cluster:
+        yield _one(
+            "gateway_heartbeat_up", "0: the heartbeat process is silent; it is started anew.", heartbeat is not None
+        )
     for name, kind, text, key in _PROCESS:
         yield Family(name, kind, text, [(labels(process=p["name"]), p[key]) for p in report["processes"]])
 

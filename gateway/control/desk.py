@@ -16,6 +16,7 @@ from gateway.admin.server import Answer, Server
 from gateway.board import Board
 from gateway.bulletin import Bulletin
 from gateway.config.snapshot import Snapshot
+from gateway.facts import silences
 
 FRESH: Final = 0.25
 """Seconds for which a page of metrics is given out again: to ask more often does not cost the servers' checks."""
@@ -66,14 +67,13 @@ class Desk:
         """What `gateway status` shows of processes and servers, as JSON."""
         assert self._snapshot is not None  # noqa: S101 - nobody is answered before the first one
         tree = self._tree.read() or {}
-        now = time.monotonic()
         return {
             "program": __version__,
             "node": self._snapshot.site.node,
             "cluster": self._snapshot.site.cluster is not None,
             "tree": tree,
             "workers": [
-                {"number": number, "silent": round(now - self._board.pulse(number), 3)} for number in tree["workers"]
+                {"number": number, "silent": round(silent, 3)} for number, silent in silences(self._board, tree).items()
             ],
             "processes": [found for name, pid in tree["processes"].items() if (found := _process(name, pid))],
             **self._known(),

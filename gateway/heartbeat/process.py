@@ -23,6 +23,7 @@ from gateway.bulletin import Bulletin
 from gateway.channel import Apply, Bequeath, Channel, Closed, Drain, Ready
 from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.config.snapshot import Snapshot
+from gateway.facts import silences
 from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, status, succession
 from gateway.heartbeat.beat import BadBeat, Codec, Standing
 from gateway.heartbeat.damping import Damper
@@ -82,8 +83,8 @@ class Inheritance:
     snapshot: Snapshot
     channel: Channel
     account: Account | None
-    bulletin: Bulletin
-    """For control, where operators can ask for it."""
+    bulletins: tuple[Bulletin, Bulletin]
+    """The supervisor's, and the one for control, where operators can ask for it."""
 
 
 @dataclass(slots=True)
@@ -126,7 +127,7 @@ class Heartbeat:
 
     def __init__(self, inherited: Inheritance, cluster: Cluster) -> None:
         self._channel = inherited.channel
-        self._bulletin = inherited.bulletin
+        self._tree, self._bulletin = inherited.bulletins
         self._posted = float("-inf")
         self._board = inherited.board
         self._snapshot = inherited.snapshot
@@ -615,7 +616,7 @@ class Heartbeat:
 
     def _judge(self, now: float) -> health.Health:
         site = self._snapshot.site
-        ages = [time.monotonic() - self._board.pulse(number) for number in range(site.workers)]
+        ages = [*silences(self._board, self._tree.read() or {"workers": range(site.workers)}).values()]
         up = [
             (name, any(self._board.state(slot) != DOWN for key, slot in self._snapshot.slots.items() if key[0] == name))
             for name, backend in site.backends.items()

@@ -1,0 +1,28 @@
+import time
+
+from gateway.board import Board
+from gateway.facts import Facts, silences
+
+
+def test_workers_are_those_that_the_supervisor_names():
+    facts, board = Facts(), Board()
+    now = time.monotonic()
+    for number, ago in ((0, 0.0), (1, 5.0), (2, 900.0), (3, 0.0)):  # 2 finished long ago
+        board.set_pulse(number, now - ago)
+    facts.post("running", {3, 0, 1}, {"control": 7})
+    said = facts.bulletin.read()
+    assert said is not None
+    found = silences(board, said)
+    assert {number: round(silent / 5) for number, silent in found.items()} == {0: 0, 1: 1, 3: 0}
+
+
+def test_how_reloads_went():
+    facts = Facts()
+    facts.reload(accepted=True)
+    taken = facts.loaded
+    facts.reload(accepted=False)
+    facts.post("running", [0], {})
+    said = facts.bulletin.read()
+    assert said is not None
+    assert said["reloads"] == {"accepted": 1, "refused": 1}
+    assert said["last_reload"] == {"at": taken, "accepted": False}
