@@ -13,7 +13,7 @@ cdef enum:
     GATHER = 64 * 1024          # small pieces of one write are copied together here
     PIECES = 256                # pieces of one write
     RELAY = 128 * 1024          # bytes moved at a time from socket to socket
-    HEAD = 32 * 1024            # bytes read where a head begins: with a large body behind it, the rest need not be copied
+    HEAD = 32 * 1024            # bytes read where a head begins: what follows of a large body need not be copied
     WORTH = 32 * 1024           # bytes left of a body for which relaying is worth its calls
     TAIL = 1024                 # what ends a body is copied: only a read tells whether more comes than was announced
 
