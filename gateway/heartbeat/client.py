@@ -30,4 +30,6 @@ def ask(directory: Path, command: str, who: str = "heartbeat") -> dict[str, Any]
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NoAnswer(f"no {who} answers at {path}: {reason.lower()}") from None
+    if "error" in answer:
+        raise NoAnswer(f"the {who} at {path} says: {answer['error']}")
     return answer

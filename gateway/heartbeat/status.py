@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import selectors
 import socket
 import time
@@ -16,6 +17,8 @@ from gateway.heartbeat.ownership import State
 
 if TYPE_CHECKING:
     from gateway.heartbeat.process import Heartbeat
+
+log = logging.getLogger("gateway.heartbeat")
 
 MAX_REQUEST: Final = 4096
 MAX_CLIENTS: Final = 8
@@ -59,8 +62,15 @@ class Listener:
         if b"\n" in line:
             command = line.partition(b"\n")[0].decode(errors="replace").strip()
             with contextlib.suppress(OSError):
-                client.send(json.dumps(self._obey(command)).encode())
+                client.send(self._answer(command))
         self._drop(client)
+
+    def _answer(self, command: str) -> bytes:
+        try:
+            return json.dumps(self._obey(command)).encode()
+        except Exception:  # a question must never cost the address
+            log.exception("%s cannot be answered", command)
+            return json.dumps({"error": "an error of the heartbeat: see its log"}).encode()
 
     def _drop(self, client: socket.socket) -> None:
         self._selector.unregister(client)
