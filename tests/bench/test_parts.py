@@ -101,7 +101,8 @@ def test_breadth_goes_over_connections_and_servers(monkeypatch):
     found = values(breadth.measure_connections(BOTH, 1, 0.2), "cpu")
     assert {case for case, _ in found} == {breadth.connections_name(5), breadth.connections_name(50)}
     found = values(breadth.measure_servers(BOTH, 1, 0.1), "reuse")
-    assert set(found) == {(breadth.servers_name(1), "gateway"), (breadth.servers_name(300), "gateway")}
+    names = {breadth.servers_name(1), breadth.servers_name(300)}
+    assert set(found) == {(name, proxy) for name in names for proxy in ("gateway", "floor")}
 
 
 def test_start_is_measured_to_the_first_answer():

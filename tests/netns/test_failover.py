@@ -288,6 +288,8 @@ def test_both_restart_at_once_and_the_old_owner_returns(pair, failback):
         gateway.signal_all(signal.SIGKILL)
     for gateway in (gw1, gw2):
         gateway.boot()
+    for gateway in (gw1, gw2):
+        gateway.wait_ready()  # from here on nothing is left of what the killed one had
     wait_for(lambda: gw1.has() != gw2.has(), "one of them to have the address")
     time.sleep(0.5)
     assert gw1.has() != gw2.has()
