@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -120,7 +121,8 @@ def play(system: System, fault: tuple[Fault, Fault]) -> Seen:
         lab.rejoin(host.name)
     owner, other = sorted(lab.gateways, key=lambda gateway: not gateway.has())
     with Watch(lab) as watch:
-        time.sleep(BEFORE)
+        # At any time between two beats: after a host's return their times are much the same round by round.
+        time.sleep(BEFORE + random.uniform(0, BEFORE))  # noqa: S311
         begin(lab, owner)
         wait_for(other.has, f"{other.name} to take over", PATIENCE)
         time.sleep(AFTER)
