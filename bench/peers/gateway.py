@@ -48,4 +48,11 @@ def command(setup: Setup) -> list[str]:
     return [sys.executable, "-m", "gateway", "run", str(path)]
 
 
-GATEWAY = Peer("gateway", sys.executable, command, ("-m", "gateway", "--version"))
+# As installed, with Python that has been compiled already, whatever is customary where the benchmark runs.
+GATEWAY = Peer(
+    "gateway",
+    sys.executable,
+    command,
+    ("-m", "gateway", "--version"),
+    environment={"PYTHONDONTWRITEBYTECODE": ""},
+)
