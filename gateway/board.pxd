@@ -96,6 +96,7 @@ cdef class Board:
     cdef SiteRow *sites
     cdef double *pulses                 # by worker: when it last said that it lives
 
+    cdef CountRow _counted(self, int slot) except *
     cdef void _combine(self, int slot) noexcept
     cpdef object site_load(self, str name, double now)
     cdef int _slot(self, int slot) except -1

@@ -231,50 +231,41 @@ cdef class Board:
         self._worker(worker)
         self.in_flight_cells[self._slot(slot) * MAX_WORKERS + worker] += count
 
-    def requests(self, int slot):
-        """Requests finished at the server since its row was cleared, over all workers."""
+    cdef CountRow _counted(self, int slot) except *:
+        """Sums over all workers since the row was cleared."""
+        cdef CountRow total
+        cdef CountRow *row
         cdef int i
-        cdef uint64_t total = 0
+        memset(&total, 0, sizeof(total))
         self._slot(slot)
         for i in range(MAX_WORKERS):
-            total += self.count(slot, i).requests
+            row = self.count(slot, i)
+            total.requests += row.requests
+            total.failures += row.failures
+            total.busy_seconds += row.busy_seconds
+            total.bytes_in += row.bytes_in
+            total.bytes_out += row.bytes_out
         return total
+
+    def requests(self, int slot):
+        """Requests finished at the server since its row was cleared, over all workers."""
+        return self._counted(slot).requests
 
     def failures(self, int slot):
         """Finished requests that failed by the server's fault (no answer, bad answer, 5xx), over all workers."""
-        cdef int i
-        cdef uint64_t total = 0
-        self._slot(slot)
-        for i in range(MAX_WORKERS):
-            total += self.count(slot, i).failures
-        return total
+        return self._counted(slot).failures
 
     def busy_seconds(self, int slot):
         """Sum of the times from pick to end of response, in seconds, over all workers."""
-        cdef int i
-        cdef double total = 0
-        self._slot(slot)
-        for i in range(MAX_WORKERS):
-            total += self.count(slot, i).busy_seconds
-        return total
+        return self._counted(slot).busy_seconds
 
     def bytes_in(self, int slot):
         """Bytes of bodies from clients to the server, over all workers."""
-        cdef int i
-        cdef uint64_t total = 0
-        self._slot(slot)
-        for i in range(MAX_WORKERS):
-            total += self.count(slot, i).bytes_in
-        return total
+        return self._counted(slot).bytes_in
 
     def bytes_out(self, int slot):
         """Bytes of bodies from the server to clients, over all workers."""
-        cdef int i
-        cdef uint64_t total = 0
-        self._slot(slot)
-        for i in range(MAX_WORKERS):
-            total += self.count(slot, i).bytes_out
-        return total
+        return self._counted(slot).bytes_out
 
     def pulse(self, int worker):
         """When the worker last said that it lives, in seconds of the monotonic clock; 0.0: never."""
