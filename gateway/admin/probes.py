@@ -9,7 +9,7 @@ from gateway.facts import STUCK
 def healthy(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None, *, cluster: bool) -> str:
     """Why the processes do not all work; "" if they do.
 
-    `report` is control's (gateway/control/report.py), `heartbeat` what the heartbeat process has said just now.
+    `report` is control's (gateway/control/desk.py), `heartbeat` what the heartbeat process has said just now.
     """
     if report["tree"]["state"] == "taking over":  # the gateway before still serves
         return ""

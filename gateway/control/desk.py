@@ -65,6 +65,16 @@ class Desk:
 
     def report(self) -> dict[str, Any]:
         """What `gateway status` shows of processes and servers, as JSON."""
+        gateway = self._gateway()
+        processes = gateway["tree"]["processes"].items()
+        return {
+            **gateway,
+            "processes": [found for name, pid in processes if (found := _process(name, pid))],
+            **self._known(),
+        }
+
+    def _gateway(self) -> dict[str, Any]:
+        """What of it needs no look at servers or processes: probes come often, and from anybody."""
         assert self._snapshot is not None  # noqa: S101 - nobody is answered before the first one
         tree = self._tree.read() or {}
         return {
@@ -75,8 +85,6 @@ class Desk:
             "workers": [
                 {"number": number, "silent": round(silent, 3)} for number, silent in silences(self._board, tree).items()
             ],
-            "processes": [found for name, pid in tree["processes"].items() if (found := _process(name, pid))],
-            **self._known(),
         }
 
     def _overheard(self) -> dict[str, Any] | None:
@@ -93,11 +101,11 @@ class Desk:
         return 200, exposition.CONTENT_TYPE, page
 
     def _healthz(self) -> Answer:
-        report = self.report()
-        return self._verdict("healthy", probes.healthy(report, self._overheard(), cluster=report["cluster"]))
+        gateway = self._gateway()
+        return self._verdict("healthy", probes.healthy(gateway, self._overheard(), cluster=gateway["cluster"]))
 
     def _readyz(self) -> Answer:
-        return self._verdict("ready", probes.ready(self.report(), self._overheard()))
+        return self._verdict("ready", probes.ready({**self._gateway(), **self._known()}, self._overheard()))
 
     def _verdict(self, what: str, amiss: str) -> Answer:
         """The reason is for the log, and for who may see the metrics."""
