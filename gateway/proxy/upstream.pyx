@@ -421,8 +421,10 @@ cdef class Upstream(Conn):
                 return 0
             self.receiver.on_connected(self)
         elif self.state == U_IDLE:
-            if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
-                # Closed by the server, or bytes nobody asked for.
+            # Closed by the server, or bytes nobody asked for; or an event that is older than this rest: the client's,
+            # in the same turn of the loop, made us read what it is about.
+            if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+                    and self.recv(self.poller.scratch, 1) != RECV_AGAIN):
                 self.server.leave(self)
                 self.close()
             return 0

@@ -1,13 +1,20 @@
 """What reaches a server, and what comes back to a client: heads."""
 
+import contextlib
+import os
+import signal
+import socket
 from collections.abc import Callable
 
+import psutil
 import pytest
 
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site
+from tests.support.kernel import unread
 from tests.support.raw import RawClient
-from tests.support.raw_server import RawServer, replies
+from tests.support.raw_server import RawServer, read_head, replies
+from tests.support.waiting import eventually
 
 Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
@@ -162,6 +169,63 @@ def test_connections_to_servers_are_used_again(start_gateway: Starter, start_ser
                 client.get("/bytes/10")
                 client.get("/chunked/10")
     assert server.connections - before == 1
+
+
+def pushed_until_blocked(connection: socket.socket) -> int:
+    """Send chunks for as long as the gateway takes them; how many bytes that were. Raises AssertionError."""
+    for count in range(1, 5000):
+        connection.sendall(b"10000\r\n" + bytes(0x10000) + b"\r\n")
+        try:
+            eventually(lambda: unread(connection) == 0, "the gateway to read", 0.3)
+        except AssertionError:
+            return count * 0x10000
+    raise AssertionError("the gateway takes what its client does not read")
+
+
+def drained(client: socket.socket) -> int:
+    """Read what is under way; how many bytes that were."""
+    client.settimeout(0.3)
+    total = 0
+    with contextlib.suppress(TimeoutError):
+        while data := client.recv(1 << 16):
+            total += len(data)
+    client.settimeout(10)
+    return total
+
+
+def test_an_event_older_than_a_rest_costs_no_connection(start_gateway: Starter) -> None:
+    """In one turn of the loop the client has room again and the server sends the end of its answer.
+
+    The client's event makes the worker read that end; the server's own event comes when its connection is idle again,
+    and must not be taken for a server that sends what nobody asked for.
+    """
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [address]}}})
+        worker = gateway.workers()[0]
+        with RawClient(gateway.port) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(10)
+                read_head(connection)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                size = pushed_until_blocked(connection)
+                waiting = unread(connection)
+                os.kill(worker, signal.SIGSTOP)
+                try:
+                    eventually(lambda: psutil.Process(worker).status() == "stopped", "the worker to stop")
+                    taken = drained(client.socket)
+                    connection.sendall(b"0\r\n\r\n")
+                    eventually(lambda: unread(connection) == waiting + 5, "the end to arrive")
+                finally:
+                    os.kill(worker, signal.SIGCONT)
+                assert taken + drained(client.socket) > size
+                client.send(b"GET /next HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert read_head(connection).startswith(b"GET /next ")
+                connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                assert client.response().status == 204
 
 
 def test_routes_redirect_respond_and_end_in_404(start_gateway: Starter, start_servers: Servers) -> None:

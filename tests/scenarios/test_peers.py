@@ -170,7 +170,8 @@ def test_nginx(nginx):
         assert client.get("/moved").status_code == 301
         assert client.post("/small.txt", content=b"x").status_code == 405
         assert client.get("/small.txt").text == "small"
-    # One connection did it all, but for those that nginx closes itself after an error.
+    # One connection did it all, but nginx closes one after its 412, and its 405 may come before the body of the POST
+    # has been sent: two more at most.
     assert len({number for number, *_ in server.requests()}) <= 3
     assert (server.files / "chunked.bin").stat().st_size == 250_000
 
