@@ -809,7 +809,7 @@ cdef class Client(Receiver):
     cdef int on_read_end(self, Upstream u) except -1:
         if self.out_framing == FRAME_CHUNKED:
             self._put_trailers(self, &self.ex.response_trailers)
-        self.commit()
+        self.commit_last() if self.must_close else self.commit()
         return 0
 
     cdef int on_trailers(self, Upstream u, const char *p, size_t n) except -1:
@@ -942,7 +942,7 @@ cdef class Client(Receiver):
             head += body
             ex.bytes_out = len(body)
         self.put(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
-        self.commit()
+        self.commit_last() if self.must_close else self.commit()
         self._finish(False)
         return self._after()
 

@@ -77,6 +77,7 @@ cdef class Conn:
     cdef uint8_t ended                  # the peer has sent its FIN
     cdef uint8_t finished               # we have sent ours
     cdef uint8_t queued                 # waiting in poller.again
+    cdef int more                       # MSG_MORE once the end of what is sent follows at once, else 0
     cdef char *out                      # accepted from us, not yet by the kernel
     cdef uint32_t out_at
     cdef uint32_t out_len
@@ -90,6 +91,7 @@ cdef class Conn:
     cdef ssize_t relay(self, Conn source, size_t left) except? -9
     cdef int put(self, const char *p, size_t n) except -1
     cdef int commit(self) except -1
+    cdef int commit_last(self) except -1
     cdef int flush(self) except -1
     cdef void deadline(self, int64_t ms) noexcept
     cdef int shutdown(self) except -1

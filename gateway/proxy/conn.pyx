@@ -51,7 +51,7 @@ cdef extern from "<sys/socket.h>" nogil:
         int l_onoff
         int l_linger
     enum:
-        MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_LINGER
+        MSG_MORE, MSG_NOSIGNAL, SHUT_WR, SOL_SOCKET, SO_LINGER
     int setsockopt(int fd, int level, int name, const void *value, unsigned int n)
     int c_shutdown "shutdown"(int fd, int how)
     ssize_t c_recv "recv"(int fd, void *buf, size_t n, int flags)
@@ -540,7 +540,7 @@ cdef class Conn:
             memset(&msg, 0, sizeof(msg))
             msg.msg_iov = o.pieces
             msg.msg_iovlen = count
-            sent = sendmsg(self.fd, &msg, MSG_NOSIGNAL)
+            sent = sendmsg(self.fd, &msg, MSG_NOSIGNAL | self.more)
             if sent < 0:
                 if errno != EAGAIN and errno != EINTR:
                     return SENT_BROKEN
@@ -555,10 +555,15 @@ cdef class Conn:
                 sent = 0
         return SENT_PART
 
+    cdef int commit_last(self) except -1:
+        """As commit, of what a shutdown follows: data, close_notify and FIN leave in one segment, not in three."""
+        self.more = MSG_MORE
+        return self.commit()
+
     cdef int _send(self, const char *p, size_t n) except -1:
         cdef ssize_t sent
         if self.out_len == 0:
-            sent = c_send(self.fd, p, n, MSG_NOSIGNAL)
+            sent = c_send(self.fd, p, n, MSG_NOSIGNAL | self.more)
             if sent == <ssize_t>n:
                 return SENT_ALL
             if sent < 0:
@@ -604,6 +609,7 @@ cdef class Conn:
         """Say that nothing more will be sent; under TLS with a close_notify first."""
         if self.fd < 0:
             return 0
+        self.more = MSG_MORE
         if self.ssl != NULL:
             SSL_shutdown(self.ssl)
             ERR_clear_error()

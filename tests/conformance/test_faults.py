@@ -15,9 +15,11 @@ import pytest
 from tests.conformance.cases import CASES, Arrived, Case
 from tests.conformance.observe import LAST, converse, unharmed
 from tests.conformance.recorder import Arrival, Recorder
+from tests.support.connections import clients_of
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient
 from tests.support.raw_server import RawServer
+from tests.support.waiting import eventually
 
 Stage = tuple[GatewayProcess, Recorder]
 
@@ -146,6 +148,7 @@ def test_slow_heads_have_a_limit_on_the_whole(start_gateway: Callable[[Site], Ga
         slow = [
             stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port), timeout=5.0)) for _ in range(500)
         ]
+        eventually(lambda: len(clients_of(worker.pid, gateway.port)) == len(slow), "the worker to accept them all")
         before = worker.memory_info().rss
         end = time.monotonic() + 2.0
         while time.monotonic() < end:

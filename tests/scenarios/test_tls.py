@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import struct
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -88,6 +89,21 @@ def test_the_end_of_a_connection_is_said(secure: Secure) -> None:
         while block := client.socket.recv(65536):  # raises SSLEOFError without a close_notify
             data += block
         assert len(data.partition(b"\r\n\r\n")[2]) == 3000
+
+
+def segments_with_data(connection: socket.socket) -> int:
+    """Return how many have come: tcpi_data_segs_in of tcp(7)."""
+    return int(struct.unpack_from("=I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 152)[0])
+
+
+def test_a_last_answer_and_the_goodbye_come_together(secure: Secure) -> None:
+    gateway, authority = secure
+    with RawClient(gateway.port, authority.client_context()) as client:
+        assert client.get().body == b"app1"  # whatever else the handshake leaves to say has been said before
+        before = segments_with_data(client.socket)
+        assert client.get("/", "Connection: close").body == b"app1"
+        assert client.is_closed()
+        assert segments_with_data(client.socket) == before + 1
 
 
 @pytest.mark.parametrize("version, works", [
