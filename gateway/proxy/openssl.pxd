@@ -36,6 +36,7 @@ cdef extern from "<openssl/ssl.h>":
     long SSL_CTX_set_session_cache_mode(SSL_CTX *context, long mode)
     int SSL_CTX_set_session_id_context(SSL_CTX *context, const unsigned char *id, unsigned int n)
     int SSL_CTX_set_cipher_list(SSL_CTX *context, const char *ciphers)
+    int SSL_CTX_set_ciphersuites(SSL_CTX *context, const char *suites)
     void SSL_CTX_set_read_ahead(SSL_CTX *context, int yes)
     void SSL_CTX_set_default_read_buffer_len(SSL_CTX *context, size_t n)
     long SSL_CTX_set_tlsext_ticket_keys(SSL_CTX *context, void *keys, int n)

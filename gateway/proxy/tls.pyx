@@ -12,13 +12,14 @@ from libc.stdlib cimport calloc, free
 from cryptography import x509
 
 from gateway.proxy.openssl cimport (
-    BIO, BIO_free, BIO_new_mem_buf, ERR_clear_error, ERR_get_error, ERR_reason_error_string, EVP_PKEY, EVP_PKEY_free,
-    OPENSSL_NPN_NEGOTIATED, PEM_read_bio_PrivateKey, PEM_read_bio_X509, PEM_read_bio_X509_AUX, SSL_CTX_add0_chain_cert,
-    SSL_CTX_check_private_key, SSL_CTX_free, SSL_CTX_new, SSL_CTX_set_alpn_select_cb, SSL_CTX_set_cipher_list,
-    SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options,
-    SSL_CTX_set_read_ahead, SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context,
-    SSL_CTX_set_tlsext_servername_arg, SSL_CTX_set_tlsext_servername_callback, SSL_CTX_set_tlsext_ticket_keys,
-    SSL_CTX_use_PrivateKey, SSL_CTX_use_certificate, SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE,
+    BIO, BIO_free, BIO_new_mem_buf, ERR_clear_error, ERR_get_error, ERR_reason_error_string, EVP_PKEY,
+    EVP_PKEY_free, OPENSSL_NPN_NEGOTIATED, PEM_read_bio_PrivateKey, PEM_read_bio_X509, PEM_read_bio_X509_AUX,
+    SSL_CTX_add0_chain_cert, SSL_CTX_check_private_key, SSL_CTX_free, SSL_CTX_new, SSL_CTX_set_alpn_select_cb,
+    SSL_CTX_set_cipher_list, SSL_CTX_set_ciphersuites, SSL_CTX_set_default_read_buffer_len,
+    SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options, SSL_CTX_set_read_ahead,
+    SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context, SSL_CTX_set_tlsext_servername_arg,
+    SSL_CTX_set_tlsext_servername_callback, SSL_CTX_set_tlsext_ticket_keys, SSL_CTX_use_PrivateKey,
+    SSL_CTX_use_certificate, SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE,
     SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION, SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA,
     SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_get_servername,
     SSL_new, SSL_select_next_proto, SSL_set_SSL_CTX, SSL_set_accept_state, TLS1_2_VERSION, TLS1_3_VERSION,
@@ -31,8 +32,10 @@ TICKET_KEY_BYTES = 80
 cdef enum:
     READ_BUFFER = 20 * 1024     # ciphertext read at a time: a whole record and the beginning of the next
 
-# Forward secrecy and authenticated encryption only (RFC 9325 section 4.2); of TLS 1.3 every suite is like that.
-cdef bytes CIPHERS = b"ECDHE+AESGCM:ECDHE+CHACHA20"
+# Forward secrecy and authenticated encryption only (RFC 9325 section 4.2); of TLS 1.3 every suite is like that. AES
+# with 128 bits comes first, against OpenSSL's order: SHA-384, which comes with 256, makes a handshake cost 8 % more.
+cdef bytes SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"  # TLS 1.3
+cdef bytes CIPHERS = b"ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"  # TLS 1.2
 cdef bytes PROTOCOLS = b"\x08http/1.1\x08http/1.0"
 
 
@@ -110,7 +113,7 @@ cdef class ServerContext:
         SSL_CTX_set_read_ahead(context, 1)
         SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER)
         SSL_CTX_set_alpn_select_cb(context, select_protocol, NULL)
-        if (SSL_CTX_set_cipher_list(context, CIPHERS) != 1
+        if (SSL_CTX_set_cipher_list(context, CIPHERS) != 1 or SSL_CTX_set_ciphersuites(context, SUITES) != 1
                 or SSL_CTX_set_tlsext_ticket_keys(context, PyBytes_AS_STRING(ticket_key), TICKET_KEY_BYTES) != 1):
             raise ValueError(_reason())
         _use_certificates(context, cert)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import ANY
 
 import pytest
 
@@ -192,6 +193,19 @@ def test_no_suite_without_forward_secrecy_and_authentication(secure: Secure, sui
     context.set_ciphers(suite)
     with pytest.raises((ssl.SSLError, ConnectionResetError)):
         RawClient(gateway.port, context)
+
+
+@pytest.mark.parametrize("version, suite", [
+    (ssl.TLSVersion.TLSv1_2, "ECDHE-ECDSA-AES128-GCM-SHA256"), (ssl.TLSVersion.TLSv1_3, "TLS_AES_128_GCM_SHA256"),
+])  # fmt: skip
+def test_the_cheapest_safe_suite_is_chosen(secure: Secure, version: ssl.TLSVersion, suite: str) -> None:
+    """Whatever the client likes best: OpenSSL's clients put AES with 256 bits first."""
+    gateway, authority = secure
+    context = authority.client_context()
+    context.minimum_version = context.maximum_version = version
+    with RawClient(gateway.port, context) as client:
+        assert isinstance(client.socket, ssl.SSLSocket)
+        assert client.socket.cipher() == (suite, ANY, 128)
 
 
 class Wire:
