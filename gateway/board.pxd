@@ -7,6 +7,8 @@ cdef enum:
     SOURCE_CELLS = 16384    # in each row
     MAX_SITES = 32
     SESSION_CELLS = 4096    # of each server, one byte each
+    MAX_TRAFFIC = 4096      # frontends and backends
+    DURATIONS = 16          # cells of a histogram; the last has no upper bound
 
 cdef enum State:
     STATE_UNKNOWN = 0
@@ -68,6 +70,18 @@ cdef struct TimeRow:
     int64_t said_at         # when; 0: never
     uint8_t reserved[32]
 
+# What has passed through a frontend or a backend, as one worker has seen it. Four cache lines per (worker, row).
+cdef struct TrafficRow:
+    uint64_t answers[6]     # exchanges by the first digit of their status; 0: the client left without an answer
+    uint64_t durations[DURATIONS]
+    double seconds          # sum of those durations
+    uint64_t bytes_in       # bodies from clients
+    uint64_t bytes_out      # bodies to clients
+    uint64_t connections    # of clients, accepted; frontends only, as are the next two
+    uint64_t turned_away    # of them, those that were closed at once
+    int64_t open            # of them, those that are there now
+    uint8_t reserved[32]
+
 # Written by control only: a site, this one or another.
 cdef struct SiteRow:
     uint64_t name           # its hash; 0: none
@@ -77,6 +91,8 @@ cdef struct SiteRow:
 cdef inline uint8_t session_minute(int64_t now) noexcept nogil:
     """The minute of a moment in ns, from 1 to 255 and over again; 0 is never."""
     return <uint8_t>(now // (<int64_t>60000 * 1000000) % 255 + 1)
+
+cdef void record(TrafficRow *row, int status, int64_t took) noexcept nogil
 
 cdef class Board:
     cdef readonly int fd
@@ -95,12 +111,15 @@ cdef class Board:
     cdef uint64_t *seed                 # of the hashes, so that nobody can aim at a cell
     cdef SiteRow *sites
     cdef double *pulses                 # by worker: when it last said that it lives
+    # passed[worker * MAX_TRAFFIC + row]: of a worker that never was, no page is touched
+    cdef TrafficRow *passed
 
     cdef CountRow _counted(self, int slot) except *
     cdef void _combine(self, int slot) noexcept
     cpdef object site_load(self, str name, double now)
     cdef int _slot(self, int slot) except -1
     cdef int _worker(self, int worker) except -1
+    cdef int _row(self, int row) except -1
     cdef uint32_t source_cell(self, int row, const char *name, uint32_t n) noexcept nogil
     cdef int from_source(self, const uint32_t *cells) noexcept nogil
 
@@ -112,6 +131,9 @@ cdef class Board:
 
     cdef inline TimeRow *timing(self, int slot, int worker) noexcept nogil:
         return &self.times[slot * MAX_WORKERS + worker]
+
+    cdef inline TrafficRow *traffic(self, int row, int worker) noexcept nogil:
+        return &self.passed[worker * MAX_TRAFFIC + row]
 
     cdef inline void hear(self, int slot, int worker, double load, int64_t now) noexcept nogil:
         """The server has said its load with an answer to this worker."""

@@ -24,9 +24,26 @@ IN_ROTATION = EJECTED_NOT
 OUT = EJECTED
 PROBED = EJECTED_PROBED
 
+BOUNDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Upper bounds of the cells of a histogram of durations but the last, in seconds."""
+
+cdef int64_t[DURATIONS - 1] _bounds     # the same in ns
+_bounds = [round(seconds * 1e9) for seconds in BOUNDS]
+
 assert sizeof(ServerRow) == 64
 assert sizeof(CountRow) == 64
 assert sizeof(TimeRow) == 128
+assert sizeof(TrafficRow) == 256
+
+
+cdef void record(TrafficRow *row, int status, int64_t took) noexcept nogil:
+    """Count an exchange that took so many ns. A status that was logged, but not sent (499, 0), is no answer."""
+    cdef int cell = 0
+    while cell < DURATIONS - 1 and took > _bounds[cell]:
+        cell += 1
+    row.durations[cell] += 1
+    row.seconds += took * 1e-9
+    row.answers[status // 100 if status < 600 and status != 499 else 0] += 1
 
 
 cdef class Board:
@@ -45,7 +62,9 @@ cdef class Board:
         cdef bint new = fd < 0
         cdef size_t seeds = SOURCE_ROWS * sizeof(uint64_t)
         cdef size_t pulses = MAX_WORKERS * sizeof(double)
-        self.size = rows + cells + counts + times + sources + sessions + seeds + pulses + MAX_SITES * sizeof(SiteRow)
+        cdef size_t sites = MAX_SITES * sizeof(SiteRow)
+        cdef size_t traffic = <size_t>MAX_WORKERS * MAX_TRAFFIC * sizeof(TrafficRow)
+        self.size = rows + cells + counts + times + sources + sessions + seeds + pulses + sites + traffic
         self.base = NULL
         if new:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC)
@@ -66,6 +85,7 @@ cdef class Board:
         self.seed = <uint64_t *>(self.base + rows + cells + counts + times + sources + sessions)
         self.pulses = <double *>(self.base + rows + cells + counts + times + sources + sessions + seeds)
         self.sites = <SiteRow *>(<char *>self.pulses + pulses)
+        self.passed = <TrafficRow *>(<char *>self.sites + sites)
         if new:
             self.seed[0], self.seed[1] = (int.from_bytes(os.urandom(8), "little") for _ in range(SOURCE_ROWS))
 
@@ -77,6 +97,11 @@ cdef class Board:
         if not 0 <= slot < MAX_SERVERS:
             raise IndexError(f"slot {slot} is not on the board (0 to {MAX_SERVERS - 1})")
         return slot
+
+    cdef int _row(self, int row) except -1:
+        if not 0 <= row < MAX_TRAFFIC:
+            raise IndexError(f"row {row} is not on the board (0 to {MAX_TRAFFIC - 1})")
+        return row
 
     cdef int _worker(self, int worker) except -1:
         if not 0 <= worker < MAX_WORKERS:
@@ -267,6 +292,46 @@ cdef class Board:
         """Bytes of bodies from the server to clients, over all workers."""
         return self._counted(slot).bytes_out
 
+    def passed_through(self, int row):
+        """What has passed through a frontend or backend since its row was cleared, over all workers: as TrafficRow.
+
+        `answers` by the first digit of the status from 1 on, `unanswered` those without one, `durations` by cell.
+        """
+        cdef TrafficRow total
+        cdef TrafficRow *part
+        cdef int worker, i
+        self._row(row)
+        memset(&total, 0, sizeof(total))
+        for worker in range(MAX_WORKERS):
+            if self.pulses[worker] == 0:
+                continue
+            part = self.traffic(row, worker)
+            for i in range(6):
+                total.answers[i] += part.answers[i]
+            for i in range(DURATIONS):
+                total.durations[i] += part.durations[i]
+            total.seconds += part.seconds
+            total.bytes_in += part.bytes_in
+            total.bytes_out += part.bytes_out
+            total.connections += part.connections
+            total.turned_away += part.turned_away
+            total.open += part.open
+        return {
+            "answers": [total.answers[i] for i in range(1, 6)],
+            "unanswered": total.answers[0],
+            "durations": [total.durations[i] for i in range(DURATIONS)],
+            "seconds": total.seconds,
+            "bytes_in": total.bytes_in,
+            "bytes_out": total.bytes_out,
+            "connections": total.connections,
+            "turned_away": total.turned_away,
+            "open": total.open,
+        }
+
+    def pass_through(self, int row, int worker, int status, double seconds):
+        """What workers do in compiled code when an exchange is over; here for tests."""
+        record(self.traffic(self._row(row), self._worker(worker)), status, <int64_t>(seconds * 1e9))
+
     def pulse(self, int worker):
         """When the worker last said that it lives, in seconds of the monotonic clock; 0.0: never."""
         return self.pulses[self._worker(worker)]
@@ -312,15 +377,27 @@ cdef class Board:
         memset(self.session_cells + <size_t>slot * SESSION_CELLS, 0, SESSION_CELLS)
         memset(self.times + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(TimeRow))
 
-    def clear_worker(self, int worker, int slots):
-        """Zero what a worker that is gone had under way, at the servers in the first `slots` rows and from clients."""
-        cdef int slot
+    def clear_traffic(self, int row):
+        """Forget what has passed through the frontend or backend in `row`; called when it is given to another."""
+        cdef int worker
+        for worker in range(MAX_WORKERS):
+            if self.pulses[worker] != 0:
+                memset(self.traffic(row, worker), 0, sizeof(TrafficRow))
+
+    def clear_worker(self, int worker, int slots, int rows):
+        """Zero what a worker that is gone had under way.
+
+        At the servers in the first `slots` rows, and from clients: of frontends in the first `rows` of their table.
+        """
+        cdef int slot, row
         self._worker(worker)
         for slot in range(min(slots, MAX_SERVERS)):
             self.in_flight_cells[slot * MAX_WORKERS + worker] = 0
             self.count(slot, worker).waiting_since = 0
             self.timing(slot, worker).unanswered = 0
             self.timing(slot, worker).started = 0
+        for row in range(min(rows, MAX_TRAFFIC)):
+            self.traffic(row, worker).open = 0
         for slot in range(SOURCE_ROWS * SOURCE_CELLS):
             if self.source_cells[slot * MAX_WORKERS + worker]:
                 self.source_cells[slot * MAX_WORKERS + worker] = 0

@@ -128,7 +128,6 @@ class Supervisor:
         self._open = False
         self._reloading = 0  # the version that workers are going over to
         self._status = 0
-        self._rows = 0
         self._facts = Facts()
         self._heartbeat_says = Bulletin()
 
@@ -137,7 +136,7 @@ class Supervisor:
     def run(self) -> int:
         """Start everything; return the exit status when everything has ended."""
         wakeup = self._catch_signals()
-        self._clear_rows(set(self._snapshot.slots.values()))
+        self._clear_rows(None)
         self._adopt_states()
         self._start(CONTROL)
         for number in self._sockets.workers:
@@ -211,7 +210,7 @@ class Supervisor:
     def _start(self, number: int) -> None:
         ours, theirs = Channel.pair()
         if number >= 0:
-            self._board.clear_worker(number, self._rows)
+            self._clear_worker(number)
         sys.stdout.flush()
         sys.stderr.flush()
         pid = os.fork()
@@ -378,7 +377,7 @@ class Supervisor:
     def _bury(self, child: Child, status: int) -> None:
         how = _how(status)
         if child.number >= 0:
-            self._board.clear_worker(child.number, self._rows)
+            self._clear_worker(child.number)
         if child.retiring or self._stopping:
             log.info("%s (pid %d) %s", child.name, child.pid, how)
             if self._stopping and not any(other.number >= 0 for other in self._children.values()):
@@ -430,11 +429,11 @@ class Supervisor:
         for warning in loaded.warnings:
             log.warning("%s", warning)
         _warn_of_gaps(snapshot.questions, found)
-        self._clear_rows(set(snapshot.slots.values()) - set(self._snapshot.slots.values()))
         before, self._sockets = self._sockets, sockets
         self._cells = 1 + max(leaving | before.workers.keys() | sockets.workers.keys())
         of_old = self._snapshot
         self._loaded, self._found, self._snapshot = loaded, found, snapshot
+        self._clear_rows(of_old)
         self._account = account
         before_log, self._log_fd = self._log_fd, log_fd
         # Before the workers hear of it: the last owner of a socket can serve all who wait in it, and no copy
@@ -499,7 +498,7 @@ class Supervisor:
             if servers:
                 log.info("servers %s by name: %s", what, ", ".join(sorted("/".join(server) for server in servers)))
         _warn_of_gaps(news, found)
-        self._clear_rows(set(snapshot.slots.values()) - set(before.slots.values()))
+        self._clear_rows(before)
         packed = Packed.of(snapshot)
         for child in list(self._children.values()):
             self._pass_on(child, packed, self._sockets, log_changed=False)
@@ -693,10 +692,17 @@ class Supervisor:
             os.close(before)
         log.info("access log reopened")
 
-    def _clear_rows(self, rows: set[int]) -> None:
-        for row in rows:
+    def _clear_rows(self, before: Snapshot | None) -> None:
+        """Clear the rows of the board that have got a new owner since the snapshot `before`."""
+        now = self._snapshot
+        for row in set(now.slots.values()) - set(before.slots.values() if before else ()):
             self._board.clear_server(row)
-        self._rows = max([self._rows, *(row + 1 for row in rows)])
+        for row in set(now.traffic.values()) - set(before.traffic.values() if before else ()):
+            self._board.clear_traffic(row)
+
+    def _clear_worker(self, number: int) -> None:
+        """Forget what a worker that is gone, or has not begun, has under way."""
+        self._board.clear_worker(number, self._snapshot.server_rows.unused, self._snapshot.traffic_rows.unused)
 
 
 def _in_background(work: Callable[[], T]) -> T:

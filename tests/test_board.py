@@ -5,7 +5,7 @@ import os
 import pytest
 
 from gateway.balance.policy import Members
-from gateway.board import DOWN, SERVERS, UNKNOWN, Board
+from gateway.board import BOUNDS, DOWN, SERVERS, UNKNOWN, Board
 
 
 def test_a_new_board_knows_nothing() -> None:
@@ -30,8 +30,30 @@ def test_a_dead_worker_leaves_nothing_in_flight() -> None:
     board = Board()
     board.add_in_flight(1, 0, 4)
     board.add_in_flight(1, 1, 2)
-    board.clear_worker(0, 2)
+    board.clear_worker(0, 2, 1)
     assert board.in_flight(1) == 2
+
+
+def test_what_passes_through_is_added_up_over_workers() -> None:
+    board = Board()
+    for worker in range(2):
+        board.set_pulse(worker, 1.0)
+    for worker, status, seconds in ((0, 200, 0.0004), (1, 204, 0.0005), (1, 503, 0.3), (1, 499, 31.0), (0, 101, 2.0)):
+        board.pass_through(3, worker, status, seconds)
+    found = board.passed_through(3)
+    assert (found["answers"], found["unanswered"]) == ([1, 2, 0, 0, 1], 1)
+    assert [found["durations"][BOUNDS.index(bound)] for bound in (0.0005, 0.001, 0.5, 2.0)] == [2, 0, 1, 1]
+    assert found["durations"][-1] == 1
+    assert sum(found["durations"]) == 5
+    assert found["seconds"] == pytest.approx(33.3009)
+    board.clear_traffic(3)
+    assert board.passed_through(3)["answers"] == [0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("row", [-1, 4096])
+def test_rows_of_traffic_are_checked(row: int) -> None:
+    with pytest.raises(IndexError, match="not on the board"):
+        Board().passed_through(row)
 
 
 def test_a_cleared_server_is_new() -> None:

@@ -4,15 +4,16 @@ Our own thirty lines: with the client library each figure would be an object fir
 would load it all. What comes out is read by the library's parser in the tests.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final, Literal, NamedTuple
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _ESCAPED: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 
-Kind = Literal["gauge", "counter"]
+Kind = Literal["gauge", "counter", "histogram"]
 Sample = tuple[str, float | None]
-"""Labels as `labels` writes them, and the figure; None: there is none."""
+"""Labels as `labels` writes them, and the figure; None: there is none. Those of a histogram begin with a suffix."""
 
 
 class Family(NamedTuple):
@@ -27,6 +28,15 @@ class Family(NamedTuple):
 def labels(**values: str) -> str:
     """Labels as they stand behind the name of a metric."""
     return "{" + ",".join(f'{name}="{value.translate(_ESCAPED)}"' for name, value in values.items()) + "}"
+
+
+def histogram(bounds: Sequence[float], cells: Sequence[int], total: float, **values: str) -> Iterator[Sample]:
+    """The samples of one histogram. `cells`: counts up to each of `bounds`, and beyond the last; `total`: the sum."""
+    ends = [*map(repr, bounds), "+Inf"]
+    for end, count in zip(ends, accumulate(cells), strict=True):
+        yield "_bucket" + labels(**values, le=end), count
+    yield "_sum" + labels(**values), total
+    yield "_count" + labels(**values), sum(cells)
 
 
 def text(families: Iterable[Family]) -> str:

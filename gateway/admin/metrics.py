@@ -4,8 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from gateway.admin import probes
-from gateway.admin.exposition import Family, Kind, Sample, labels
+from gateway.admin.exposition import Family, Kind, Sample, histogram, labels
 from gateway.admin.exposition import text as exposition
+from gateway.board import BOUNDS
 
 Report = Mapping[str, Any]
 Figure = Callable[[Any], float | None]
@@ -20,6 +21,7 @@ def families(control: Report | None, heartbeat: Report | None) -> Iterator[Famil
     """Every metric that the two answers have figures for."""
     if control is not None:
         yield from _of_tree(control, heartbeat)
+        yield from _of_frontends(control)
         yield from _of_backends(control)
         yield from _of_servers(control)
         yield from _of_others(control)
@@ -97,7 +99,55 @@ _PROCESS: Final[tuple[tuple[str, Kind, str, str], ...]] = (
     ("gateway_process_resident_memory_bytes", "gauge", "Memory in use, shared pages included.", "resident_bytes"),
 )
 
-# ------------------------------------------------------------------------------------------------ backends and servers
+# ------------------------------------------------------------------------------------- frontends, backends and servers
+
+_FRONTEND: Final[tuple[tuple[str, Kind, str, str], ...]] = (
+    ("connections", "gauge", "open", "Connections of clients that are open."),
+    ("max_connections", "gauge", "limit", "How many there may be."),
+    ("connections_total", "counter", "connections", "Connections that were accepted."),
+    ("turned_away_total", "counter", "turned_away", "Of them, those closed at once: too many, or no PROXY header."),
+)
+
+
+def _of_frontends(report: Report) -> Iterator[Family]:
+    frontends = report["frontends"]
+    for name, kind, key, text in _FRONTEND:
+        samples = [(labels(frontend=frontend["name"]), frontend[key]) for frontend in frontends]
+        yield Family(f"gateway_frontend_{name}", kind, text, samples)
+    yield from _of_traffic("frontend", frontends)
+    yield _durations(
+        "frontend", "request", "From a request's head to its answer's end, a tunnel's beginning.", frontends
+    )
+
+
+def _of_traffic(kind: str, entrances: Iterable[Report]) -> Iterator[Family]:
+    """What has passed through frontends or backends."""
+    named = [(labels(**{kind: one["name"]}), one) for one in entrances]
+    yield Family(
+        f"gateway_{kind}_responses_total",
+        "counter",
+        "Answers by the class of their status, those of the gateway itself, too.",
+        [
+            (labels(**{kind: one["name"], "code": f"{digit}xx"}), count)
+            for _, one in named
+            for digit, count in enumerate(one["answers"], 1)
+        ],
+    )
+    for name, key, text in (
+        ("unanswered", "unanswered", "Requests whose client left, or was left, before an answer."),
+        ("received_bytes", "bytes_in", "Bodies from clients."),
+        ("sent_bytes", "bytes_out", "Bodies to clients."),
+    ):
+        yield Family(f"gateway_{kind}_{name}_total", "counter", text, [(at, one[key]) for at, one in named])
+
+
+def _durations(kind: str, what: str, text: str, entrances: Iterable[Report]) -> Family:
+    samples = [
+        sample
+        for one in entrances
+        for sample in histogram(BOUNDS, one["durations"], one["seconds"], **{kind: one["name"]})
+    ]
+    return Family(f"gateway_{kind}_{what}_duration_seconds", "histogram", text, samples)
 
 
 def _of_backends(report: Report) -> Iterator[Family]:
@@ -110,6 +160,10 @@ def _of_backends(report: Report) -> Iterator[Family]:
         "gauge",
         "Of them: neither down nor ejected nor taken out of service; 0: clients get 503.",
         [(at, sum(map(_available, servers))) for at, servers in named],
+    )
+    yield from _of_traffic("backend", report["backends"])
+    yield _durations(
+        "backend", "response", "From a request's head to its answer's, with queue and retries.", report["backends"]
     )
 
 

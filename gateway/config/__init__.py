@@ -4,7 +4,8 @@ from gateway.config.json_schema import schema
 from gateway.config.loader import Endpoint, Loaded, load
 from gateway.config.model import Site
 from gateway.config.problem import ConfigError, Problem
-from gateway.config.snapshot import CapacityError, Snapshot
+from gateway.config.rows import CapacityError
+from gateway.config.snapshot import Snapshot
 
 __all__ = [
     "CapacityError",

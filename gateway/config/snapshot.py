@@ -5,23 +5,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Literal
 
 from gateway.config import discovery
 from gateway.config.apache import Rules
 from gateway.config.discovery import Found, Question
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.model import Route, Site
+from gateway.config.rows import Rows
 
-CAPACITY: Final = 16384
-"""Rows of the board."""
-
+SERVERS: Final = 16384
+TRAFFIC: Final = 4096
+"""Rows of the board's tables."""
 
 NOTHING: Final[Found] = MappingProxyType({})
 
-
-class CapacityError(Exception):
-    """There are more servers than rows for them."""
+ServerKey = tuple[str, str]
+"""Backend and server."""
+TrafficKey = tuple[Literal["frontend", "backend"], str]
+"""What requests pass through, and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,8 @@ class Snapshot:
     """The compiled, immutable site file.
 
     In `site`, servers that were found stand in the place of their dns: entries; `questions` are what to ask for
-    them. `slots` gives each (backend, server) its row of the board. A server keeps its row for as long as its names
-    and its place stay the same; anything else is another server, and gets another row.
+    them. A server keeps its row of the board for as long as its names and its place stay the same; anything else is
+    another server, and gets another row. Frontends and backends keep theirs by their names.
     """
 
     version: int
@@ -41,22 +43,30 @@ class Snapshot:
     site: Site
     files: Mapping[Path, bytes]
     rules: Mapping[Path, Rules]
-    resolved: Mapping[tuple[str, str], Endpoint]
-    slots: Mapping[tuple[str, str], int]
+    resolved: Mapping[ServerKey, Endpoint]
+    server_rows: Rows[ServerKey]
+    traffic_rows: Rows[TrafficKey]
     questions: frozenset[Question]
     found: Found
     """What the name service said, for the servers of dns: entries."""
-    capacity: int
-    unused: int
-    """The first row that was never used; so are all above it."""
-    freed: tuple[int, ...]
-    """Rows given back, longest ago first."""
 
     @classmethod
-    def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = CAPACITY) -> "Snapshot":
+    def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = SERVERS) -> "Snapshot":
         """The snapshot a gateway starts with. Raises CapacityError."""
-        nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, {}, frozenset(), NOTHING, capacity, 0, ())
+        servers: Rows[ServerKey] = Rows("servers", capacity)
+        traffic: Rows[TrafficKey] = Rows("frontends and backends", TRAFFIC)
+        nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, servers, traffic, frozenset(), NOTHING)
         return nothing.next(loaded, found)
+
+    @property
+    def slots(self) -> Mapping[ServerKey, int]:
+        """The row of each server on the board."""
+        return self.server_rows.of
+
+    @property
+    def traffic(self) -> Mapping[TrafficKey, int]:
+        """The row of each frontend and backend on the board."""
+        return self.traffic_rows.of
 
     def with_routes(self, routes: tuple[Route, ...], rules: Mapping[Path, Rules]) -> "Snapshot":
         """The same with other routes, and rules of Apache in them."""
@@ -83,29 +93,20 @@ class Snapshot:
         """The snapshot that follows this one. Raises CapacityError."""
         questions = discovery.questions(loaded.site)
         loaded = discovery.expand(loaded, found)
-        kept = {
-            server: row for server, row in self.slots.items() if loaded.resolved.get(server) == self.resolved[server]
-        }
-        left = tuple(row for server, row in self.slots.items() if server not in kept)
-        # Requests may still be in flight on a row given back: it must not count against a new server before
-        # it has to, so rows never used go first and those just given back last.
-        rows = (*range(self.unused, self.capacity), *self.freed, *left)
-        new = [server for server in loaded.resolved if server not in kept]
-        if len(new) > len(rows):
-            message = f"{len(loaded.resolved)} servers, and the gateway has room for {self.capacity}"
-            raise CapacityError(message)
+        kept = {server for server in self.slots if loaded.resolved.get(server) == self.resolved[server]}
+        site = loaded.site
+        traffic: list[TrafficKey] = [("frontend", frontend.name) for frontend in site.frontends]
+        traffic += [("backend", name) for name in site.backends]
         return Snapshot(
             version=self.version + 1,
             path=Path(os.path.realpath(loaded.path)),
             digest=loaded.digest,
-            site=loaded.site,
+            site=site,
             files=loaded.files,
             rules=dict(loaded.rules),
             resolved=loaded.resolved,
+            server_rows=self.server_rows.next(loaded.resolved, kept),
+            traffic_rows=self.traffic_rows.next(traffic, set(traffic)),
             questions=questions,
             found=dict(found),
-            slots={**kept, **dict(zip(new, rows, strict=False))},
-            capacity=self.capacity,
-            unused=min(self.unused + len(new), self.capacity),
-            freed=tuple(row for row in rows[len(new) :] if row < self.unused),
         )

@@ -1,4 +1,4 @@
-"""What `gateway status` shows of the servers: from the board, and what checks and agents found last. Pure."""
+"""What `gateway status` shows of traffic and servers: from the board, and what checks and agents found last. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -10,13 +10,14 @@ from gateway.load.receiver import ServerKey
 
 _STATES: Final = {UNKNOWN: "unknown", UP: "up", DOWN: "down"}
 _ADMINS: Final = {READY: "ready", DRAIN: "drain", MAINTENANCE: "maintenance"}
+_OF_BACKENDS: Final = ("answers", "unanswered", "durations", "seconds", "bytes_in", "bytes_out")
 _EJECTIONS: Final = {IN_ROTATION: "in rotation", OUT: "ejected", PROBED: "probed"}
 
 
 def report(
     snapshot: Snapshot, board: Board, checks: Mapping[ServerKey, Result], agents: Mapping[ServerKey, Result], now: float
 ) -> dict[str, Any]:
-    """Everything about every server, as JSON. Durations in seconds; `now` is of the monotonic clock."""
+    """Everything about every frontend, backend and server, as JSON. Durations in seconds; `now`: monotonic."""
     backends = []
     for backend in snapshot.site.backends.values():
         servers = []
@@ -47,8 +48,21 @@ def report(
                     "agent": _result(agents.get(key)),
                 }
             )
-        backends.append({"name": backend.name, "balance": backend.balance, "servers": servers})
-    return {"version": snapshot.version, "backends": backends}
+        passed = board.passed_through(snapshot.traffic["backend", backend.name])
+        backends.append(
+            {"name": backend.name, "balance": backend.balance, "servers": servers}
+            | {key: passed[key] for key in _OF_BACKENDS}
+        )
+    frontends = [
+        {
+            "name": frontend.name,
+            "listen": [str(listen) for listen in frontend.listen],
+            "limit": frontend.limits.connections,
+        }
+        | board.passed_through(snapshot.traffic["frontend", frontend.name])
+        for frontend in snapshot.site.frontends
+    ]
+    return {"version": snapshot.version, "frontends": frontends, "backends": backends}
 
 
 def _result(result: Result | None) -> dict[str, Any] | None:

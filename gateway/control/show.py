@@ -1,15 +1,23 @@
-"""What control says of the servers, for people. Pure."""
+"""What control says of traffic and servers, for people. Pure."""
 
 from collections.abc import Iterator
 from typing import Any
 
 
 def text(report: dict[str, Any]) -> str:
-    """A table for a terminal."""
+    """Two tables for a terminal."""
     return "".join(f"{line}\n" for line in _lines(report))
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
+    titles = "connections", "turned away", "requests", "4xx", "5xx", "unanswered"
+    yield f"{'frontend':<32}" + "".join(f"{title:>13}" for title in titles)
+    for frontend in report["frontends"]:
+        answers, unanswered = frontend["answers"], frontend["unanswered"]
+        connections = f"{frontend['open']}/{frontend['limit']}"
+        figures = connections, frontend["turned_away"], sum(answers) + unanswered, answers[3], answers[4], unanswered
+        yield f"{frontend['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
+    yield ""
     yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
     for backend in report["backends"]:
         for server in backend["servers"]:

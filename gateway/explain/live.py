@@ -78,13 +78,17 @@ class Live:
 
     def snapshot(self, loaded: Loaded) -> Snapshot:
         """What the gateway would work by if it read `loaded` now. Raises CapacityError."""
+        first = Snapshot.first(loaded)
         running = replace(
-            Snapshot.first(loaded),
+            first,
             version=self.version,
             resolved={key: where for key, (_, where, _) in self.servers.items()},
-            slots={key: slot for key, (_, _, slot) in self.servers.items()},
-            unused=1 + max((slot for _, _, slot in self.servers.values()), default=-1),
-            freed=(),
+            server_rows=replace(
+                first.server_rows,
+                of={key: slot for key, (_, _, slot) in self.servers.items()},
+                unused=1 + max((slot for _, _, slot in self.servers.values()), default=-1),
+                freed=(),
+            ),
         )
         written = {
             (backend.name, server.name): str(server.address)

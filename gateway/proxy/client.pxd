@@ -91,6 +91,7 @@ cdef class Client(Receiver):
     cdef int _answered(self, bint failed) except -1
     cdef int _uncount(self) except -1
     cdef int _finish(self, bint failed) except -1
+    cdef void _passed(self, int64_t now) noexcept
     cdef int _after(self) except -1
     cdef int _answer(self, int status, bytes lines, bytes body, bint close) except -1
     cdef int _answer_page(self, int status, bint close) except -1

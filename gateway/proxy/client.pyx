@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memmove
 
 from gateway.balance.estimate cimport answer, begin, give_up
 from gateway.balance.policy cimport MAX_TRIED
-from gateway.board cimport MAX_WORKERS, SOURCE_ROWS, CountRow
+from gateway.board cimport MAX_WORKERS, SOURCE_ROWS, CountRow, TrafficRow, record
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, SCRATCH, SENT_BROKEN, SENT_PART, WORTH
 from gateway.proxy.exchange cimport new_exchange, recycle
 from gateway.proxy.retry cimport Retries
@@ -137,7 +137,8 @@ cdef class Listener(Conn):
             inet_ntop(AF_INET6, <char *>&peer + 8, text, 64)
         client.address = text
         client.gauge = self.frontend.gauge
-        client.gauge.count += 1
+        client.gauge.row.connections += 1
+        client.gauge.row.open += 1
         try:
             client.attach(self.poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
         except OSError as error:
@@ -146,7 +147,7 @@ cdef class Listener(Conn):
             client._uncount_source()
             return False
         client.deadline(self.frontend.header_ms)
-        if self.frontend.gauge.count > self.frontend.connections:
+        if self.frontend.gauge.row.open > self.frontend.connections:
             self._turn_away(client, "the frontend has its %d connections" % self.frontend.connections)
         elif self.frontend.proxy_protocol and self.frontend.trusts(client.address.decode()):
             client.proxied = 1
@@ -161,6 +162,7 @@ cdef class Listener(Conn):
     def _turn_away(self, Client client, str why):
         """Close a client's connection at once; say so, but not for each."""
         cdef Gauge gauge = self.frontend.gauge
+        gauge.row.turned_away += 1
         if self.poller.now - gauge.said > QUIET_NS:
             gauge.said = self.poller.now
             log.warning("%s: %s is turned away: %s", self.frontend.name, client.address.decode(), why)
@@ -216,7 +218,7 @@ cdef class Client(Receiver):
     cdef int _uncount_source(self) except -1:
         cdef int row
         if self.gauge is not None:
-            self.gauge.count -= 1
+            self.gauge.row.open -= 1
             self.gauge = None
         if self.source_counted:
             self.source_counted = False
@@ -1002,6 +1004,7 @@ cdef class Client(Receiver):
         cdef CountRow *row
         cdef int64_t now = self.poller.now
         self._uncount()
+        self._passed(now)
         if ex.server is not None:
             row = self.hub.board.count((<Server>ex.server).slot, self.hub.worker)
             row.requests += 1
@@ -1014,6 +1017,19 @@ cdef class Client(Receiver):
         self.ex = None
         recycle(ex)
         return 0
+
+    cdef void _passed(self, int64_t now) noexcept:
+        """Count the exchange for its frontend, by the whole time it took, and for its backend, until that answered."""
+        cdef Exchange ex = self.ex
+        cdef TrafficRow *row = self.frontend.gauge.row
+        record(row, ex.status, (ex.answered if ex.status == 101 else now) - ex.started)     # a tunnel has no end
+        row.bytes_in += ex.bytes_in
+        row.bytes_out += ex.bytes_out
+        if ex.backend is not None:
+            row = self.hub.board.traffic((<Backend>ex.backend).traffic, self.hub.worker)
+            record(row, ex.status, (ex.answered or now) - ex.started)
+            row.bytes_in += ex.bytes_in
+            row.bytes_out += ex.bytes_out
 
     cdef int _after(self) except -1:
         """The answer has been written: go on with the next request, or say goodbye."""

@@ -1,5 +1,5 @@
 from libc.stdint cimport int64_t, uint8_t
-from gateway.board cimport Board
+from gateway.board cimport Board, TrafficRow
 from gateway.proxy.conn cimport Poller
 from gateway.proxy.log cimport AccessLog
 from gateway.proxy.tls cimport ServerContext
@@ -8,8 +8,9 @@ from gateway.rules.view cimport View
 from gateway.wire.head cimport Bounds
 
 cdef class Gauge:
-    """Clients' connections of a frontend in this worker; lives on over reloads."""
-    cdef public int count
+    """What passes through a frontend in this worker; lives on over reloads."""
+    cdef Board board
+    cdef TrafficRow *row
     cdef int64_t said                   # when somebody was last turned away aloud, in ns
 
 cdef class Frontend:

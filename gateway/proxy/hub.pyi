@@ -9,7 +9,7 @@ from gateway.rules.routes import RouteTable
 from gateway.rules.view import View
 
 class Gauge:
-    count: int
+    def __init__(self, board: Board, traffic: int, worker: int) -> None: ...
 
 class Frontend:
     name: str

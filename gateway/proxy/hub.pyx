@@ -5,7 +5,10 @@ import time
 
 
 cdef class Gauge:
-    pass
+    def __init__(self, Board board, int traffic, int worker):
+        """traffic: the frontend's row of the Board."""
+        self.board = board
+        self.row = board.traffic(traffic, worker)
 
 
 cdef class Frontend:

@@ -95,7 +95,7 @@ class Plan:
             if model.tls is not None:
                 certificates = _context_key(model, model.tls, snapshot)
                 tls = contexts[certificates] = self._context(certificates)
-            frontend = _frontend(model, site.workers, tls, gauges.get(model.name) or Gauge())
+            frontend = _frontend(model, site.workers, tls, gauges.get(model.name) or self._gauge(model.name, snapshot))
             frontends.update(dict.fromkeys(model.listen, frontend))
         custom = {status: (path.name, snapshot.files[path]) for status, path in site.pages.items()}
         return Prepared(
@@ -140,6 +140,9 @@ class Plan:
         if self._log is not None:
             self._log = (fd, self._log[1])
 
+    def _gauge(self, frontend: str, snapshot: Snapshot) -> Gauge:
+        return Gauge(self.hub.board, snapshot.traffic["frontend", frontend], self.hub.worker)
+
     def _context(self, key: ContextKey) -> ServerContext:
         """The TLS context for certificates; the one there is, if they are the same."""
         name, tls, contents = key
@@ -173,6 +176,7 @@ class Plan:
                 model.retries.budget,
             ),
             (model.queue.limit, model.queue.timeout) if model.queue else None,
+            traffic=snapshot.traffic["backend", name],
             orca=model.agent.orca,
         )
 

@@ -44,6 +44,7 @@ cdef class Backend:
     """A backend of one snapshot: its servers, how to pick one, how long to wait."""
     cdef readonly str name
     cdef bytes log_name
+    cdef int traffic                    # its row of the Board
     cdef readonly list servers
     cdef readonly Members members
     cdef Policy policy

@@ -38,5 +38,6 @@ class Backend:
         retries: Retries,
         queue: tuple[int, float] | None,
         *,
+        traffic: int,
         orca: bool = False,
     ) -> None: ...

@@ -181,12 +181,14 @@ cdef class Backend:
     servers: Server objects in the order of the site file; members: the same for the policy.
     timeouts: (connect, response, idle, tunnel) in seconds. affinity: None, or an Affinity of `members`.
     retries: retry.Retries. queue: None, or (limit, seconds). orca: whether servers say their load with their answers.
+    traffic: the backend's row of the Board.
     """
 
     def __init__(self, str name, list servers, Members members, Policy policy, timeouts, affinity, retries, queue,
-                 *, bint orca=False):
+                 *, int traffic, bint orca=False):
         self.name = name
         self.log_name = name.encode()
+        self.traffic = traffic
         self.servers = servers
         self.members = members
         self.policy = policy

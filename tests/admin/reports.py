@@ -2,6 +2,14 @@
 
 from typing import Any
 
+PASSED = {
+    "answers": [0, 5, 1, 2, 3],
+    "unanswered": 4,
+    "durations": [1, 2, *[0] * 12, 3, 9],
+    "seconds": 2.5,
+    "bytes_in": 30,
+    "bytes_out": 40,
+}
 SERVER = {
     "name": "app1",
     "address": "127.0.0.1:1",
@@ -44,7 +52,8 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
         },
         "workers": [{"number": 0, "silent": 0.1}],
         "processes": [{"name": "worker 0", "pid": 3, "cpu_seconds": 1.25, "resident_bytes": 4096}],
-        "backends": [{"name": "app", "servers": [{**SERVER, **server} for server in servers or ({},)]}],
+        "frontends": [{"name": "web", "open": 6, "limit": 100, "connections": 50, "turned_away": 8, **PASSED}],
+        "backends": [{"name": "app", "servers": [{**SERVER, **server} for server in servers or ({},)], **PASSED}],
         "sites": {"mel": 0.5, "syd": None},
         "refused": {"load report": {"bad signature": 3}, "check hint": {}},
         **more,

@@ -42,6 +42,31 @@ def test_servers_and_processes():
     assert not [name for name, *_ in found if name.startswith("gateway_heartbeat")]
 
 
+def test_what_passes_through_frontends_and_backends():
+    found = samples(control(), None)
+    assert found["gateway_frontend_connections", "web"] == 6
+    assert found["gateway_frontend_max_connections", "web"] == 100
+    assert found["gateway_frontend_connections_total", "web"] == 50
+    assert found["gateway_frontend_turned_away_total", "web"] == 8
+    for kind, name, what in ("frontend", "web", "request"), ("backend", "app", "response"):
+        assert [found[f"gateway_{kind}_responses_total", f"{digit}xx", name] for digit in range(1, 6)] == [
+            0,
+            5,
+            1,
+            2,
+            3,
+        ]
+        assert found[f"gateway_{kind}_unanswered_total", name] == 4
+        assert found[f"gateway_{kind}_received_bytes_total", name] == 30
+        assert found[f"gateway_{kind}_sent_bytes_total", name] == 40
+        durations = f"gateway_{kind}_{what}_duration_seconds"
+        assert found[f"{durations}_bucket", "0.0005", name] == 1
+        assert found[f"{durations}_bucket", "0.001", name] == found[f"{durations}_bucket", "10.0", name] == 3
+        assert found[f"{durations}_bucket", "30.0", name] == 6
+        assert found[f"{durations}_bucket", "+Inf", name] == found[f"{durations}_count", name] == 15
+        assert found[f"{durations}_sum", name] == 2.5
+
+
 def test_the_cluster():
     found = samples(None, heartbeat())
     assert found["gateway_heartbeat_node_alive", "witness"] == 0

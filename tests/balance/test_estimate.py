@@ -139,7 +139,7 @@ def test_what_a_dead_worker_had_under_way_is_not_overdue_for_ever(board: Board, 
     for _ in range(50):
         serve(board, clock, 0, takes=10, worker=1)
     picked(board, 0, 0, clock.now)
-    board.clear_worker(0, 1)
+    board.clear_worker(0, 1, 1)
     assert drift(board, 0, 4, clock.wait(10_000)) == 1.0
 
 

@@ -42,12 +42,12 @@ def test_rows_given_back_are_used_last_and_the_oldest_of_them_first() -> None:
     one = Snapshot.first(loaded(a=1, b=2, c=3), capacity=5)
     two = one.next(loaded(b=2, c=3))
     three = two.next(loaded(c=3))
-    assert three.freed == (0, 1)
+    assert three.server_rows.freed == (0, 1)
     four = three.next(loaded(c=3, d=4, e=5))
     assert rows(four) == {"c": 2, "d": 3, "e": 4}
     five = four.next(loaded(d=4, e=5, f=6))
     assert rows(five) == {"d": 3, "e": 4, "f": 0}
-    assert five.freed == (1, 2)
+    assert five.server_rows.freed == (1, 2)
 
 
 def test_a_row_just_given_back_is_the_last_resort() -> None:
@@ -58,7 +58,7 @@ def test_a_row_just_given_back_is_the_last_resort() -> None:
 def test_too_many_servers() -> None:
     with pytest.raises(CapacityError, match="3 servers, and the gateway has room for 2"):
         Snapshot.first(loaded(a=1, b=2, c=3), capacity=2)
-    assert Snapshot.first(loaded()).capacity == 16384
+    assert Snapshot.first(loaded()).server_rows.capacity == 16384
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3)), min_size=1, max_size=12))
@@ -67,7 +67,7 @@ def test_no_row_is_shared_or_lost(history: list[dict[str, int]]) -> None:
     for servers in history:
         before, snapshot = snapshot, snapshot.next(loaded(**servers))
         assert snapshot.slots.keys() == snapshot.resolved.keys()
-        taken = [*snapshot.slots.values(), *snapshot.freed, *range(snapshot.unused, 24)]
+        taken = [*snapshot.slots.values(), *snapshot.server_rows.freed, *range(snapshot.server_rows.unused, 24)]
         assert sorted(taken) == list(range(24))
         for server in before.slots.keys() & snapshot.slots.keys():
             same = before.resolved[server] == snapshot.resolved[server]

@@ -24,6 +24,9 @@ def a_report(directory: Path) -> dict[str, object]:
     board.set_state(b, DOWN)
     board.set_ejected(b, OUT)
     board.set_ramp(b, 0.4)
+    board.set_pulse(0, 1.0)
+    for status in (200, 499, 404, 502):
+        board.pass_through(site.traffic["frontend", site.site.frontends[0].name], 0, status, 0.1)
     checks = {
         ("app", "a"): Result(Outcome.OK, 0.0031, "HTTP 200"),
         ("app", "b"): Result(Outcome.TCP_CONNECT_REFUSED, 0.001, "Connection refused"),
@@ -33,7 +36,8 @@ def a_report(directory: Path) -> dict[str, object]:
 
 
 def test_the_table(tmp_path: Path) -> None:
-    _, a, b = show.text(a_report(tmp_path)).splitlines()
+    _, web, _, _, a, b = show.text(a_report(tmp_path)).splitlines()
+    assert web.split() == ["127.0.0.1:8080", "0/10000", "0", "4", "1", "1", "1"]
     assert a.split() == ["app/a", "unknown,", "drain", "0.5", "25%", "5/20", "0", "OK", "3", "ms"]
     assert re.sub(" +", " ", b) == (
         "app/b down, ejected, slow start 40%, backup 3 0 0 TCP_CONNECT_REFUSED 1 ms (Connection refused); "

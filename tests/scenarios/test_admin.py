@@ -1,7 +1,9 @@
 """Figures and probes of a whole gateway, asked over HTTP."""
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.backend_server import BackendServer
+from tests.support.connections import worker_of
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient
+from tests.support.raw_server import RawServer, replies
 from tests.support.waiting import answers, eventually, free_port
 
 Starter = Callable[[Site], GatewayProcess]
@@ -42,6 +46,76 @@ class Asked:
 
     def figure(self, *name: str) -> float | None:
         return self.figures().get(name)
+
+
+def test_figures_of_what_passes_through(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    description = {**site(start_servers("app1"), workers=2), "admin": asked.section}
+    description["frontends"][0]["name"] = "web"
+    description["frontends"][0]["limits"] = {"connections_per_source": 3}
+    description["routes"] = [{"match": {"path": "/here"}, "respond": {"status": 404}}, {"backend": "app"}]
+    gateway = start_gateway(description)
+    with RawClient(gateway.port) as client, RawClient(gateway.port) as other:
+        for path in ("/bytes/100", "/status/503", "/here", "/delay/0.2"):
+            client.get(path)
+        assert other.ask(b"garbage\r\n\r\n").status == 400
+        eventually(lambda: asked.figure("gateway_frontend_connections", "web") == 1, "the other to be gone")
+    with RawClient(gateway.port) as client, RawClient(gateway.port) as other, RawClient(gateway.port) as leaver:
+        client.get("/here")
+        other.get()
+        leaver.send(b"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n12345")
+        eventually(lambda: asked.figure("gateway_server_in_flight", "app", "app1") == 1, "the upload to begin")
+        with contextlib.suppress(ConnectionResetError), RawClient(gateway.port) as fourth:
+            assert fourth.is_closed()
+        eventually(lambda: asked.figure("gateway_frontend_turned_away_total", "web") == 1, "one to be turned away")
+    eventually(lambda: asked.figure("gateway_frontend_connections", "web") == 0, "all to have left")
+
+    found = asked.figures()
+    for kind, what, counts in (
+        ("frontend web", "request", [0, 3, 0, 3, 1]),
+        ("backend app", "response", [0, 3, 0, 0, 1]),
+    ):
+        of, name = kind.split()
+        codes = [f"{digit}xx" for digit in range(1, 6)]
+        assert [found[f"gateway_{of}_responses_total", name, code] for code in codes] == counts
+        assert found[f"gateway_{of}_unanswered_total", name] == 1
+        assert found[f"gateway_{of}_received_bytes_total", name] == 5
+        durations = f"gateway_{of}_{what}_duration_seconds"
+        assert found[f"{durations}_count", name] == sum(counts) + 1
+        assert found[f"{durations}_sum", name] > 0.2
+        assert found[f"{durations}_bucket", name, "+Inf"] - found[f"{durations}_bucket", name, "0.1"] >= 1
+    assert found["gateway_frontend_connections_total", "web"] >= 6  # somebody looked whether the gateway listens, too
+    assert found["gateway_frontend_max_connections", "web"] == 10000
+
+    # What a killed worker had open is gone; what it has counted is not.
+    with RawClient(gateway.port) as client:
+        client.get("/here")
+        eventually(lambda: asked.figure("gateway_frontend_connections", "web") == 1, "the client to be counted")
+        gateway.kill_worker(worker_of(gateway, client))
+        eventually(lambda: asked.figure("gateway_frontend_connections", "web") == 0, "its connections to be forgotten")
+    assert asked.figure("gateway_frontend_responses_total", "web", "4xx") == 4
+
+    description["frontends"][0]["name"] = "another"
+    gateway.reload(description)
+    eventually(lambda: asked.figure("gateway_frontend_connections_total", "another") == 0, "a new one to begin at zero")
+    assert asked.figure("gateway_frontend_connections_total", "web") is None
+    assert asked.figure("gateway_backend_responses_total", "app", "5xx") == 1
+
+
+def test_a_tunnel_is_no_slow_answer(start_gateway: Starter, tmp_path: Path) -> None:
+    asked = Asked(tmp_path)
+    agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+    with RawServer(replies(agreed, keep=True)) as server:
+        gateway = start_gateway({**site([server]), "admin": asked.section})
+        (name,) = (names[0] for metric, *names in asked.figures() if metric == "gateway_frontend_connections")
+        with RawClient(gateway.port) as client:
+            start = time.monotonic()
+            assert client.get("/", "Connection: upgrade", "Upgrade: echo").status == 101
+            took = time.monotonic() - start
+            time.sleep(took + 0.2)  # however long a tunnel stands, it was quick to be opened
+        eventually(lambda: asked.figure("gateway_frontend_responses_total", name, "1xx") == 1, "the tunnel to end")
+        assert asked.figures()["gateway_frontend_request_duration_seconds_sum", name] <= took
+        assert asked.figures()["gateway_backend_response_duration_seconds_sum", "app"] <= took
 
 
 def test_figures_of_a_gateway_at_work(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
