@@ -118,6 +118,7 @@ cdef class Upstream(Conn):
     cdef bint is_connecting(self) noexcept
     cdef int patience(self) except -1
     cdef int abandon(self) except -1
+    cdef int _drop(self) except -1
     cdef int fail(self, int failure) except -1
     cdef int send_broken(self) except -1
     cdef int _input(self, const char *p, size_t n) except -1

@@ -667,18 +667,20 @@ cdef class Upstream(Conn):
     cdef int fail(self, int failure) except -1:
         cdef Receiver receiver = self.receiver
         self.receiver = None
-        self.close()
+        self._drop()
         if receiver is not None:
             receiver.on_failure(self, failure)
         return 0
 
     cdef int abandon(self) except -1:
-        """The receiver wants no more of this: the server learns by the closed connection.
-
-        What it has not taken yet must not wait in our kernel until it reads, which may be never: hence the reset.
-        """
-        cdef int unsent = 0
+        """The receiver wants no more of this: the server learns by the closed connection."""
         self.receiver = None
+        return self._drop()
+
+    cdef int _drop(self) except -1:
+        """Close. What the server has not taken yet must not wait in our kernel until it reads, which may be never: then
+        with a reset."""
+        cdef int unsent = 0
         if self.fd >= 0 and self.state != U_TUNNEL:     # what a tunnel was given, it delivers
             ioctl(self.fd, SIOCOUTQ, &unsent)
         return self.reset() if self.out_len or unsent else self.close()
