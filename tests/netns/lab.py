@@ -297,15 +297,20 @@ class Watch:
 
     def __init__(self, lab: Lab, url: str = VIP, rate: int = 100) -> None:
         """Returns once the first request has been answered."""
-        self._client = lab.client.start(PYTHON, str(HERE / "requests.py"), url, str(rate))
         self._capture = subprocess.Popen(
             ["ip", "netns", "exec", lab.switch, PYTHON, str(HERE / "capture.py"), VIP, VIP6],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        for process in (self._client, self._capture):
-            assert process.stdout is not None
-            assert process.stdout.readline(), "it ended early"
+        self._started(self._capture)  # before the clients: it sees who answers the first of them
+        self._client = lab.client.start(PYTHON, str(HERE / "requests.py"), url, str(rate))
+        self._started(self._client)
+
+    @staticmethod
+    def _started(process: "subprocess.Popen[bytes]") -> None:
+        """Wait for its first line."""
+        assert process.stdout is not None
+        assert process.stdout.readline(), "it ended early"
 
     def __enter__(self) -> Self:
         return self
