@@ -17,6 +17,7 @@ from tests.control.sites import KEY, snapshot
 from tests.control.soon import soon
 from tests.health.serving import serving
 from tests.support.name_server import NameServer
+from tests.support.waiting import free_port
 
 
 class Site:
@@ -63,8 +64,8 @@ def port_of(server: asyncio.Server) -> int:
 
 
 async def test_servers_go_down_and_come_back(tmp_path: Path, site: Site) -> None:
-    first, second = await site.server(), await site.server()
-    port = port_of(second)
+    port = free_port()
+    first, second = await site.server(), await site.server(port=port)
     check = {"http": "/", "interval": "40ms", "rise": 2, "fall": 2, "expect": {"body": "OK"}}
     servers = [f"127.0.0.1:{port_of(first)}", f"127.0.0.1:{port}"]
     snap = snapshot(tmp_path, {"app": {"servers": servers, "check": check}})

@@ -12,7 +12,7 @@ from gateway.control.control import Control
 from tests.control.sites import KEY, snapshot
 from tests.control.soon import soon
 from tests.health.serving import serving
-from tests.support.waiting import free_udp_port
+from tests.support.waiting import free_port, free_udp_port
 
 NODES = {"gw1": "127.0.0.1", "gw2": "127.0.0.2"}
 
@@ -55,8 +55,7 @@ async def nothing(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
 @pytest.fixture
 async def nodes(tmp_path: Path) -> AsyncIterator[tuple[Node, Node, int]]:
     """One that checks often, one that hardly ever does, and the port of their server."""
-    with socket.create_server(("127.0.0.1", 0)) as place:
-        server = place.getsockname()
+    server = "127.0.0.1", free_port()
     port = free_udp_port()
     often = Node(tmp_path / "1", "gw1", port, server, "50ms")
     seldom = Node(tmp_path / "2", "gw2", port, server, "40s")

@@ -11,6 +11,7 @@ import pytest
 from gateway.config.cluster import Cluster
 from gateway.heartbeat.beat import Codec
 from gateway.heartbeat.links import NoLink, Serial, open_all
+from tests.support.waiting import free_udp_port
 
 MESSAGES = [b"one", bytes(range(256)), b"\xc0\xdb\xdc\xdd" * 50]
 
@@ -47,9 +48,7 @@ def pair(*links, nodes=None):
 
 @pytest.fixture
 def udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    return free_udp_port()
 
 
 def test_udp_from_node_to_node(udp_port):

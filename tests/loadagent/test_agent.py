@@ -12,6 +12,7 @@ from loadagent.config import AgentConfig
 from loadagent.measures import Measure
 from loadagent.report import Report, State, decode
 from loadagent.score import Sample
+from tests.support.waiting import free_port
 
 KEY = b"0123456789abcdef"
 
@@ -81,7 +82,7 @@ async def test_an_agent_reports_to_every_gateway_that_can_be_reached(tmp_path: P
     key_file.chmod(0o600)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as gateway:
         gateway.bind(("127.0.0.1", 0))
-        gateway.settimeout(5.0)
+        gateway.settimeout(20.0)
         port = gateway.getsockname()[1]
         config = AgentConfig.model_validate(
             {
@@ -103,7 +104,7 @@ async def test_an_agent_reports_to_every_gateway_that_can_be_reached(tmp_path: P
 
 async def test_an_agent_answers_without_gateways(unused_port: int) -> None:
     config = AgentConfig.model_validate({"server": "app1", "listen": f"127.0.0.1:{unused_port}", "interval": "100ms"})
-    async with running(config), asyncio.timeout(5):
+    async with running(config), asyncio.timeout(20):
         while not (connection := await connect(unused_port)):  # noqa: ASYNC110 - it does not say when it listens
             await asyncio.sleep(0.01)
         reader, writer = connection
@@ -123,5 +124,4 @@ async def test_an_agent_that_cannot_listen_says_so() -> None:
 
 @pytest.fixture
 def unused_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    return free_port()

@@ -6,13 +6,14 @@ import pytest
 
 from loadagent.config import Endpoint
 from loadagent.push import Link
+from tests.support.waiting import free_udp_port
 
 
 @pytest.fixture
 def gateway() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.settimeout(5.0)
+        listener.bind(("127.0.0.1", free_udp_port()))
+        listener.settimeout(20.0)
         yield listener
 
 
@@ -71,6 +72,6 @@ async def test_a_gateway_that_refuses_is_logged_and_served_again_when_back(
         assert "Connection refused" in caplog.messages[0]
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as back:
             back.bind(address)
-            back.settimeout(5.0)
+            back.settimeout(20.0)
             link.send(b"report")
             assert await asyncio.to_thread(back.recv, 100) == b"report"

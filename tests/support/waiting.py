@@ -1,10 +1,14 @@
 """Waiting for what another process does: by polling, bounded in time, and with a reason when it fails."""
 
+import itertools
+import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 PAUSE = 0.01  # seconds between two looks
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 def eventually(holds: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
@@ -15,11 +19,35 @@ def eventually(holds: Callable[[], bool], what: str, seconds: float = 10.0) -> N
         time.sleep(PAUSE)
 
 
+def _fixed_ports() -> Iterator[int]:
+    """The ports that the kernel gives nobody who asks for any, in an order of this run alone.
+
+    One that it does give could become the local port of a connection before the test listens on it, and who connects
+    to one that nobody listens on may meet himself there (RFC 9293 section 3.5, simultaneous open).
+    """
+    low, high = map(int, EPHEMERAL.read_text().split())
+    ports = [*range(5000, low), *range(high + 1, 65536)]
+    random.SystemRandom().shuffle(ports)
+    return itertools.cycle(ports)
+
+
+_ports = _fixed_ports()
+
+
+def _free(kind: socket.SocketKind) -> int:
+    for port in _ports:
+        with socket.socket(type=kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+    raise AssertionError("there are no ports")
+
+
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of 127.0.0.1 that nothing listens on, and that nobody else is given."""
+    return _free(socket.SOCK_STREAM)
 
 
 def answers(host: str, port: int) -> bool:
@@ -32,7 +60,5 @@ def answers(host: str, port: int) -> bool:
 
 
 def free_udp_port() -> int:
-    """Return a UDP port of 127.0.0.1 that nobody uses right now."""
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a UDP port of 127.0.0.1 that nobody uses, and that nobody else is given."""
+    return _free(socket.SOCK_DGRAM)
