@@ -53,7 +53,7 @@ def test_health_loads_and_sessions_are_those_of_the_running_gateway(
     (tmp_path / "agent.key").touch(mode=0o600)
     (tmp_path / "agent.key").write_bytes(KEY)
     port = free_udp_port()
-    check = {"http": "/", "interval": "50ms", "timeout": "1s", "rise": 1, "fall": 1}
+    check = {"http": "/", "interval": "50ms", "timeout": "5s", "rise": 1, "fall": 1}
     description = site([one, two, three], affinity={"cookie": "SRV"}, check=check, agent={"stale_after": "1h"})
     description["load_reports"] = {"listen": f"127.0.0.1:{port}", "key_file": str(tmp_path / "agent.key")}
     description["routes"] = [
@@ -109,14 +109,15 @@ def test_health_loads_and_sessions_are_those_of_the_running_gateway(
         assert line in text
 
 
-def test_requests_in_flight_count(start_gateway: Starter, start_servers: Servers) -> None:
+def test_requests_in_flight_count(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     (one,) = start_servers("one")
     description = site([one])
     description["backends"]["app"]["servers"][0]["max_connections"] = 1
     gateway = answering(start_gateway, description)
     with RawClient(gateway.port) as client:
-        client.send(b"GET /delay/4 HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.send(b"GET /when/go HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: candidates(gateway)["one"]["in_flight"] == 1, "the request to be in flight", 30.0)
+        (tmp_path / "go").touch()
         assert client.response().status == 200
     eventually(lambda: found(gateway)["server"] == "one", "room again", 30.0)
 

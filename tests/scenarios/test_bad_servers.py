@@ -115,15 +115,15 @@ def test_nothing_a_server_does_is_an_error_in_the_log(stage: tuple[GatewayProces
 
 def test_a_dead_server_gives_502_and_a_slow_one_504(start_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
-    description = before(server.address, timeouts={"response": "300ms"})
+    description = before(server.address, timeouts={"response": "1s"})
     description["backends"]["dead"] = {"servers": [f"127.0.0.1:{free_port()}"]}
     description["routes"] = [{"match": {"path": "/dead"}, "backend": "dead"}, {"backend": "app"}]
     gateway = start_gateway(description)
     with RawClient(gateway.port) as client:
         assert client.get("/dead").status == 502
         assert client.get("/hang").status == 504
-        client.send(b"GET /drip/5/0.2 HTTP/1.1\r\nHost: a\r\n\r\n")  # slow, but going on
-        assert client.response().body == b"abcde"
+        client.send(b"GET /drip/12/0.1 HTTP/1.1\r\nHost: a\r\n\r\n")  # slow, but going on
+        assert client.response().body == b"abcdefghijkl"
 
 
 def test_a_server_that_accepts_no_connection_costs_its_timeout_and_no_more(start_gateway: Starter) -> None:
@@ -198,17 +198,16 @@ def test_a_site_has_its_own_error_pages(start_gateway: Starter, tmp_path: Path) 
         assert answer.header("Content-Type") == "text/html; charset=utf-8"
 
 
-def test_a_server_at_its_limit_gets_no_more(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_server_at_its_limit_gets_no_more(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     (server,) = start_servers("app1")
     description = site([])
     description["backends"] = {"app": {"servers": [{"address": server.address, "max_connections": 1}]}}
     gateway = start_gateway(description)
     with RawClient(gateway.port) as one, RawClient(gateway.port) as other:
-        one.send(b"GET /delay/1 HTTP/1.1\r\nHost: a\r\n\r\n")
-        deadline = time.monotonic() + 0.9
-        while (status := other.get("/bytes/1").status) == 200 and time.monotonic() < deadline:
-            pass
-        assert status == 503
+        one.send(b"GET /when/go HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: server.count == 1, "the one that it takes")
+        assert other.get("/bytes/1").status == 503
+        (tmp_path / "go").touch()
         assert one.response().status == 200
         assert other.get("/bytes/1").status == 200
 
@@ -226,5 +225,5 @@ def test_an_unused_connection_to_a_server_is_closed_in_time(start_gateway: Start
         gateway = start_gateway(before(server.address, timeouts={"idle": "400ms"}))
         with RawClient(gateway.port) as client:
             assert client.get().body == b"ok"
-            eventually(lambda: len(ended) == 1, "the connection to the server to close", 5)
-    assert 0.3 < ended[0] < 2
+            eventually(lambda: len(ended) == 1, "the connection to the server to close")
+    assert ended[0] > 0.3

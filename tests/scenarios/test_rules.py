@@ -1,6 +1,7 @@
 """Rules in a whole gateway: what they do to requests and answers on the wire."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from tests.scenarios.test_forwarding import fields
 from tests.support.backend_server import BackendServer
@@ -83,9 +84,11 @@ def test_a_reload_brings_other_rules_to_the_next_request_of_a_connection(
         assert client.get("/c").status == 404
 
 
-def test_a_route_follows_the_state_of_the_backends(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_route_follows_the_state_of_the_backends(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+) -> None:
     one, two = start_servers("app1", "app2")
-    check = {"http": "/", "interval": "50ms", "timeout": "1s", "rise": 1, "fall": 1}
+    check = {"http": "/", "interval": "50ms", "timeout": "5s", "rise": 1, "fall": 1}
     description = site([one, two], check=check)
     description["backends"]["app"]["servers"][0]["max_connections"] = 2
     description["routes"] = [
@@ -102,8 +105,9 @@ def test_a_route_follows_the_state_of_the_backends(start_gateway: Starter, start
     assert body() == b"abc"
     with RawClient(gateway.port) as slow, RawClient(gateway.port) as other:
         for client in (slow, other):  # one of them meets the server with a limit, by turns
-            client.send(b"GET /delay/2 HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.send(b"GET /when/go HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: body() == b"full", "the load to show")
+        (tmp_path / "go").touch()
     eventually(lambda: body() == b"abc", "the load to go")
     two.kill()
     eventually(lambda: body() == b"thin", "the check to see it")

@@ -19,7 +19,7 @@ from tests.support.load import Load
 from tests.support.raw import RawClient
 from tests.support.waiting import answers, eventually, free_port, free_udp_port
 
-CHECK = {"http": "/check", "interval": "200ms", "timeout": "1s", "rise": 2, "fall": 2}
+CHECK = {"http": "/check", "interval": "200ms", "timeout": "5s", "rise": 2, "fall": 2}
 GATEWAY = (sys.executable, "-m", "gateway")
 
 
@@ -76,13 +76,13 @@ def gateway_log(gateway, pattern, since=0):
     return expression.search(gateway.log, since)
 
 
-def test_what_runs_finishes_with_the_old_one_beyond_the_drain_time(start_servers, start_gateway):
+def test_what_runs_finishes_with_the_old_one_beyond_the_drain_time(start_servers, start_gateway, tmp_path):
     (server,) = start_servers("app1")
     gateway = start_gateway(site([server], workers=2) | {"drain": "1s"})
     with RawClient(gateway.port) as slow, RawClient(gateway.port) as idle:
         assert idle.get().status == 200
-        slow.send(b"GET /drip/30/0.1 HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert slow.read(until=b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+        slow.send(b"GET /when/go HTTP/1.1\r\nHost: x\r\n\r\n")
+        eventually(lambda: server.count == 2, "it to run")
         new = gateway.upgrade()
         assert idle.is_closed()
         # New connections come to the new one only, also while the old one still works.
@@ -90,9 +90,11 @@ def test_what_runs_finishes_with_the_old_one_beyond_the_drain_time(start_servers
             assert client.get().status == 200
             port = client.socket.getsockname()[1]
             assert any(port in clients_of(pid, gateway.port) for pid in children(new))
+        time.sleep(2.0)  # the drain is over
         assert gateway.process.poll() is None
-        assert slow.read(until=b"d").endswith(b"abcd")
-        assert len(slow.read()) == 26
+        (tmp_path / "go").touch()
+        assert slow.response().body == b"app1"
+        assert slow.is_closed()
     assert gateway.wait() == 0
     end(new)
 
@@ -115,7 +117,7 @@ def test_new_site_file_counts_and_addresses_come_and_go(start_servers, start_gat
         assert gateway.wait() == 0
         assert len(children(new)) == 3
         load.wait_for(100)
-        assert load.servers["app2"] > 50
+        eventually(lambda: load.servers["app2"] > 50, "the new server to be used")
         with RawClient(coming) as client:
             assert client.get().header("X-Server") == "app2"
         eventually(lambda: not answers("127.0.0.1", going), "the old address to be gone")
@@ -220,7 +222,7 @@ def test_successor_that_hangs_or_dies_changes_nothing(start_servers, start_gatew
         since = len(gateway.log)
         gateway.process.send_signal(signal.SIGUSR2)
         pid = int(gateway.wait_for_log(r"a new gateway starts, pid (\d+)", since).group(1))
-        gateway.wait_for_log("upgrade failed: it was not ready within 15s", since, 20.0)
+        gateway.wait_for_log("upgrade failed: it was not ready within 15s", since, 30.0)
         eventually(lambda: not runs(pid), "the hanging one to be gone")
         load.wait_for(100)
         gateway.path.unlink()
@@ -297,7 +299,5 @@ def test_stop_while_an_upgrade_is_under_way_stops_both(start_servers, start_gate
     os.mkfifo(gateway.path)
     gateway.process.send_signal(signal.SIGUSR2)
     pid = int(gateway.wait_for_log(r"a new gateway starts, pid (\d+)").group(1))
-    began = time.monotonic()
-    assert gateway.terminate() == 0
-    assert time.monotonic() - began < 5.0
+    assert gateway.terminate(10.0) == 0  # sooner than one gives up that is not ready
     assert not runs(pid)

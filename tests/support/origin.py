@@ -8,6 +8,7 @@ exactly the bytes that they asked for, broken ones included.
     /chunked/N          N bytes in chunks of at most 1000, /trailers/N with a trailer field as well
     /close-delimited/N  N bytes that end with the connection
     /delay/SECONDS      the name, that much later
+    /when/FILE          the name, as soon as that file is in the server's directory
     /drip/N/SECONDS     N bytes, one by one, SECONDS apart
     /status/N           that status; the body is empty
     /refuse/N           that status before the body was read, then the connection closes
@@ -217,6 +218,11 @@ class Connection:
 
     async def do_delay(self, request: Request) -> None:
         await asyncio.sleep(float(request.path[1]))
+        await self.do_name(request)
+
+    async def do_when(self, request: Request) -> None:
+        while not Path(request.path[1]).exists():  # noqa: ASYNC110, ASYNC240 - another process makes it
+            await asyncio.sleep(0.01)
         await self.do_name(request)
 
     async def do_drip(self, request: Request) -> None:
