@@ -33,7 +33,7 @@ def test_notification_reaches_the_manager(tmp_path, monkeypatch, abstract):
     name = f"@gateway-test-{os.getpid()}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + name[1:] if abstract else name)
-        manager.settimeout(5.0)
+        manager.settimeout(20.0)
         monkeypatch.setenv("NOTIFY_SOCKET", name)
         notify("READY=1")
         assert manager.recv(100) == b"READY=1"

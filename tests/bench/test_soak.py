@@ -103,7 +103,7 @@ async def test_polite_client_notices_wrong_and_broken_answers():
             return low
 
     tally, stop = Tally(), asyncio.Event()
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(10):
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(40):
         client = asyncio.create_task(polite(server.sockets[0].getsockname()[1], tally, stop, First()))
         while not tally.outcomes.get("GET", Counter())[CLOSED]:  # noqa: ASYNC110 - a tally tells nobody
             await asyncio.sleep(0.01)

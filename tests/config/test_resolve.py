@@ -23,7 +23,7 @@ def test_one_failure_is_not_anothers() -> None:
 
 def test_each_name_is_asked_once_and_many_at_a_time() -> None:
     asked: list[str] = []
-    together = threading.Barrier(16, timeout=10)
+    together = threading.Barrier(16, timeout=30)
 
     def slow(host: str) -> list[str]:
         asked.append(host)
@@ -43,7 +43,7 @@ def test_a_silent_name_service_does_not_hold_up_for_ever() -> None:
             release.wait()
         return ["10.0.0.1"]
 
-    answers = resolve(["silent", "a"], silent, deadline=0.05)
+    answers = resolve(["silent", "a"], silent, deadline=1.0)
     release.set()
     assert isinstance(answers["silent"], TimeoutError)
     assert answers["a"] == "10.0.0.1"

@@ -67,7 +67,7 @@ def says(*pieces: bytes, hang: bool = False) -> Serve:
 )
 async def test_answers(serve: Serve, outcome: Outcome, line: Line | None) -> None:
     async with serving(serve) as server:
-        timeout = 0.1 if outcome is Outcome.AGENT_TIMEOUT else 10
+        timeout = 0.5 if outcome is Outcome.AGENT_TIMEOUT else 10
         result, said = await ask(Question(server.sockets[0].getsockname(), b"", timeout))
     assert (result.outcome, said) == (outcome, line)
     assert 0 < result.seconds < 60

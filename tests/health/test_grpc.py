@@ -128,7 +128,7 @@ DONE = (("grpc-status", "0"),)
 )
 async def test_answers(serve: Serve, outcome: Outcome) -> None:
     async with serving(serve) as server:
-        timeout = "200ms" if outcome is Outcome.GRPC_TIMEOUT else "20s"
+        timeout = "500ms" if outcome is Outcome.GRPC_TIMEOUT else "20s"
         result = await run(server.sockets[0].getsockname(), timeout=timeout)
     assert result.outcome is outcome, result
 

@@ -150,18 +150,17 @@ async def test_a_connection_that_is_never_accepted_times_out() -> None:
             for check in (HTTP, {"tcp": True}):
                 result = await run(target, **check, timeout="50ms")
                 assert result.outcome is Outcome.TCP_CONNECT_TIMEOUT
-                assert result.seconds < 2
 
 
 async def test_an_answer_that_never_comes_times_out(origin: Origin) -> None:
-    result = await run(await origin.tcp(None), **HTTP, timeout="50ms")
+    result = await run(await origin.tcp(None), **HTTP, timeout="500ms")
     assert result.outcome is Outcome.HTTP_TIMEOUT
-    assert result.seconds >= 0.05
+    assert result.seconds >= 0.5
 
 
-async def test_an_answer_in_drips_times_out(origin: Origin) -> None:
+async def test_an_answer_that_breaks_off_is_a_closed_connection_if_its_body_counts(origin: Origin) -> None:
     target = await origin.tcp(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nx")
-    assert (await run(target, **HTTP, timeout="100ms")).good  # the status is enough
+    assert (await run(target, **HTTP)).good  # the status is enough
     assert (await run(target, **HTTP, expect={"body": "x"})).outcome is Outcome.HTTP_CLOSED
 
 

@@ -16,7 +16,7 @@ SAMPLE = Sample({"cpu": 0.25, "memory": 0.5}, {"cpu": 0.5, "memory": 1.0, "url":
 
 @pytest.fixture
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
-    monkeypatch.setattr(answer, "SPEAKS_FIRST", 0.05)
+    monkeypatch.setattr(answer, "SPEAKS_FIRST", 0.5)
     server = await asyncio.start_server(
         Answer("app1", Standing(None, State.READY), lambda: SAMPLE), "127.0.0.1", 0, limit=MAX_HEAD_BYTES
     )
@@ -25,7 +25,7 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
 
 
 async def ask(port: int, request: bytes, *, end: bool = False) -> bytes:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(request)
         if end:

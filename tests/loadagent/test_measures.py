@@ -80,15 +80,15 @@ async def test_a_command_that_hangs_is_killed_with_its_children(monkeypatch: pyt
     await measure.once()
     os.close(writing)
     assert measure.value is None
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         assert await asyncio.to_thread(os.read, reading, 1) == b""
     os.close(reading)
 
 
 async def test_a_daemon_that_a_command_leaves_behind_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measures, "TIMEOUT", 0.3)
-    measure = Measure("command", partial(run_command, "sh -c 'setsid sleep 3 & sleep 60'"), every=1.0)
-    async with asyncio.timeout(2):
+    measure = Measure("command", partial(run_command, "sh -c 'setsid sleep 20 & sleep 60'"), every=1.0)
+    async with asyncio.timeout(15):
         await measure.once()
     assert measure.value is None
 

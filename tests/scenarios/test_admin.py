@@ -39,8 +39,11 @@ class Asked:
             return 0
 
     def figures(self) -> dict[tuple[str, ...], float]:
-        """Each sample by the metric's name and the values of its labels."""
-        page = httpx.get(f"http://127.0.0.1:{self.port}/metrics").raise_for_status().text
+        """Each sample by the metric's name and the values of its labels; none if nobody listens."""
+        try:
+            page = httpx.get(f"http://127.0.0.1:{self.port}/metrics").raise_for_status().text
+        except httpx.TransportError:
+            return {}
         families = text_string_to_metric_families(page)
         return {(s.name, *s.labels.values()): s.value for family in families for s in family.samples}
 

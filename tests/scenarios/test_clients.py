@@ -59,9 +59,8 @@ async def test_aiohttp(gateway: GatewayProcess, authority: Authority) -> None:
                 assert await response.text() == str(size)
 
         await asyncio.gather(*(ask(i) for i in range(300)))
-    # Each of two workers takes the servers in turn; posts are in the turns as well.
     assert served.total() == 300
-    assert min(served.values()) > 50
+    assert set(served) == {"app1", "app2", "app3"}
 
 
 @needs("wrk")

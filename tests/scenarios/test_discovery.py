@@ -16,7 +16,7 @@ from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_port
 
 SERVICE = "_http._tcp.app.internal"
-CHECK = {"http": "/check", "interval": "200ms", "timeout": "1s", "rise": 2, "fall": 2}
+CHECK = {"http": "/check", "interval": "200ms", "timeout": "5s", "rise": 2, "fall": 2}
 
 
 @pytest.fixture

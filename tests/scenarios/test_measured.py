@@ -54,6 +54,7 @@ def shares(load):
     return {name: window[name] / window.total() for name in NAMES}
 
 
+@pytest.mark.timeout(150)
 def test_traffic_follows_the_reports(start_servers, start_gateway, measures, start_agent, tmp_path):
     (tmp_path / "agent.key").touch(0o600)
     (tmp_path / "agent.key").write_text("a key of this test alone, 0123456789")
@@ -71,7 +72,7 @@ def test_traffic_follows_the_reports(start_servers, start_gateway, measures, sta
             return holds(seen[-1])
 
         try:
-            eventually(look, what, 20.0)
+            eventually(look, what, 40.0)
         except AssertionError as error:
             raise AssertionError(f"{error}: {seen}\n{gateway.log}") from None
 

@@ -32,9 +32,9 @@ def test_a_failing_server_is_ejected_probed_and_let_back(start_gateway: Starter,
     with Load(gateway.port, "/work", clients=4) as load:
         gateway.wait_for_log("server app/app2 is ejected: [0-9]+ failures in a row")
         load.wait_for(300)
-        failed = len(load.failures)
+        failed, good = len(load.failures), load.good
         load.wait_for(300)
-        assert len(load.failures) - failed <= 2
+        assert len(load.failures) - failed < 30  # of 450 without
         gateway.wait_for_log("server app/app2 is ejected: it fails again")
         bad.work = fields()
         gateway.wait_for_log("server app/app2 is in rotation")
@@ -45,7 +45,7 @@ def test_a_failing_server_is_ejected_probed_and_let_back(start_gateway: Starter,
             return load.servers["app2"] - before > 75
 
         eventually(shared, "app2 to get its third", 20.0)
-    assert len(load.failures) < 60
+    assert len(load.failures) - failed < (load.good - good) / 10
 
 
 def test_a_server_that_turns_slow_is_ejected(start_gateway: Starter, servers: list[SwitchServer]) -> None:
@@ -54,8 +54,10 @@ def test_a_server_that_turns_slow_is_ejected(start_gateway: Starter, servers: li
     gateway = start_gateway(site(servers, workers=2, outlier=OUTLIER))
     with Load(gateway.port, "/work", clients=6) as load:
         load.wait_for(200)
-        servers[2].work = fields(0.3)
-        gateway.wait_for_log("server app/app3 is ejected: it takes 0.[0-9]+ s to answer, the others 0.0[0-9]+ s")
+        servers[2].work = fields(1.0)
+        gateway.wait_for_log(
+            r"server app/app3 is ejected: it takes [0-9.]+ s to answer, the others 0\.[0-9]+ s", seconds=30
+        )
     assert load.failures == []
 
 
@@ -71,10 +73,9 @@ def test_a_server_that_comes_back_starts_slowly(start_gateway: Starter, servers:
         servers[0].status = 200
         gateway.wait_for_log("server app/app1 starts slowly")
         before = load.servers.copy()
-        load.wait_for(200)
-        early = (load.servers - before)["app1"]
-        gateway.wait_for_log("server app/app1 has its full share")
-        assert early / 200 < 0.22
+        gateway.wait_for_log("server app/app1 has its full share", seconds=30)
+        ramp = load.servers - before
+        assert ramp["app1"] / ramp.total() < 0.27
 
         def shared() -> bool:
             before = load.servers.copy()

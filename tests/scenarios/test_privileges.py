@@ -44,7 +44,7 @@ def test_children_are_the_user_and_the_key_is_read_for_them(start_servers, start
     def check(lines):
         children = [gateway.control(), *gateway.workers().values()]
         # Control loads its libraries before it gives anything up.
-        eventually(lambda: all(identity(pid) == DROPPED for pid in children), "all to be nobody", 3.0)
+        eventually(lambda: all(identity(pid) == DROPPED for pid in children), "all to be nobody")
         assert identity(gateway.process.pid)["Uid"] == {0}
         with RawClient(gateway.port, context) as client:
             assert client.get().status == 200
@@ -68,7 +68,7 @@ def test_children_are_the_user_and_the_key_is_read_for_them(start_servers, start
         new = {*gateway.workers().values(), gateway.control()} - {None}
         return len(new) == 3 and not new & old
 
-    eventually(replaced, "three new ones", 3.0)
+    eventually(replaced, "three new ones")
     check(3)
     # What root opened can be opened again.
     log.rename(tmp_path / "access.log.1")

@@ -88,7 +88,7 @@ def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_serv
     mel, syd = start("mel", farm.mel), start("syd", farm.syd)
     assert target(mel) is None
     with RawClient(mel.port) as busy:
-        busy.send(b"GET /delay/30 HTTP/1.1\r\nHost: a\r\n\r\n")
+        busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: target(mel) is not None, "mel to send visitors away", 30.0)
         port, rest = target(mel) or (0, "")
         assert port == syd.port
@@ -100,11 +100,11 @@ def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_serv
         cookie = arrived.header("Set-Cookie") or ""
         assert cookie.startswith("gwsite=mel.")
         with RawClient(syd.port) as other:
-            other.send(b"GET /delay/30 HTTP/1.1\r\nHost: a\r\n\r\n")
+            other.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
             # Both are half full: nobody has less than the other.
             eventually(lambda: target(mel) is None, "mel to know that syd is no better", 30.0)
             with RawClient(syd.port) as more:
-                more.send(b"GET /delay/30 HTTP/1.1\r\nHost: a\r\n\r\n")
+                more.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
                 eventually(lambda: target(syd) is not None, "syd to send visitors to mel", 30.0)
                 kept = ask(syd, "/headers", f"Cookie: {cookie.partition(';')[0]}")
                 assert kept.status == 503  # full: but whom mel has sent is not sent back
@@ -115,7 +115,7 @@ def test_a_site_that_ends_or_falls_silent_gets_nobody(start: Start, start_server
     farm = Farm(tmp_path, start_servers("one", "two"))
     mel, syd = start("mel", farm.mel), start("syd", farm.syd)
     with RawClient(mel.port) as busy:
-        busy.send(b"GET /delay/40 HTTP/1.1\r\nHost: a\r\n\r\n")
+        busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: target(mel) is not None, "syd to be known", 30.0)
         assert syd.terminate() == 0
         eventually(lambda: target(mel) is None, "syd to be forgotten", 30.0)
@@ -167,7 +167,7 @@ def test_sites_come_and_go_with_the_site_file_and_outlive_an_upgrade(
         mel.wait_for_log(f"cannot listen on 127.0.0.1:{farm.ports['mel']}")
     assert "reloaded" in mel.reload(farm.mel)
     with RawClient(mel.port) as busy:
-        busy.send(b"GET /delay/50 HTTP/1.1\r\nHost: a\r\n\r\n")
+        busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: target(mel) is not None, "syd to be known", 30.0)
         farm.ports["mel"] = free_udp_port()
         assert "reloaded" in mel.reload({**farm.mel, "sites": farm.section("mel", stale_after="500ms")})
@@ -176,5 +176,5 @@ def test_sites_come_and_go_with_the_site_file_and_outlive_an_upgrade(
     mel.reload(farm.mel)
     mel.upgrade()
     with RawClient(mel.port) as busy:
-        busy.send(b"GET /delay/50 HTTP/1.1\r\nHost: a\r\n\r\n")
+        busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: target(mel) is not None, "the new gateway to hear of syd", 30.0)

@@ -21,7 +21,7 @@ def refusal(directory, site_file, *, traceback=False):
     path = directory / "refused.yaml"
     path.write_text(site_file)
     command = [*GatewayProcess.command, str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert traceback or "Traceback" not in done.stderr
     return done.stderr

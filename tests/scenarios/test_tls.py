@@ -15,7 +15,7 @@ from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.programs import needs, run
-from tests.support.raw import RawClient
+from tests.support.raw import LIMIT, RawClient
 
 Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
@@ -160,7 +160,7 @@ def test_every_worker_resumes_the_sessions_of_the_others(
     context.maximum_version = version
     session = None
     for number in range(20):  # the kernel chooses the worker: all twenty by one of two would be chance
-        plain = socket.create_connection(("127.0.0.1", gateway.port), timeout=5)
+        plain = socket.create_connection(("127.0.0.1", gateway.port), timeout=LIMIT)
         with context.wrap_socket(plain, server_hostname="localhost", session=session) as client:
             client.sendall(b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
             while client.recv(65536):
@@ -214,7 +214,7 @@ class Wire:
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=5)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def run(self, step: Callable[[], T], cut: int) -> T:

@@ -11,6 +11,7 @@ from typing import Self
 class SwitchServer:
     """Answers `/check` with `status` and `body`, everything else as `work` says with its name; counts by path.
 
+    The next checks get the statuses `once`, one each, before `status` counts again.
     `work` is (seconds until the answer, status, more header fields); `heads` are the heads of the last requests.
 
     A context manager. It goes on to accept connections whatever it answers.
@@ -19,6 +20,7 @@ class SwitchServer:
     def __init__(self, name: str) -> None:
         self.name = name
         self.status = 200
+        self.once: list[int] = []
         self.body = "fine"
         self.work: tuple[float, int, tuple[tuple[str, str], ...]] = (0.0, 200, ())
         self.counts: Counter[str] = Counter()
@@ -32,10 +34,12 @@ class SwitchServer:
                 server.counts[self.path] += 1
                 checked = self.path == "/check"
                 server.heads.append(f"{self.requestline}\n{self.headers}")
-                delay, work_status, fields = (0.0, server.status, ()) if checked else server.work
+                if checked:
+                    delay, status, fields = 0.0, server.once.pop(0) if server.once else server.status, ()
+                else:
+                    delay, status, fields = server.work
                 if delay:
                     time.sleep(delay)
-                status = work_status
                 body = (server.body if checked else server.name).encode()
                 if status in {204, 304}:
                     body = b""
