@@ -5,10 +5,15 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, Site
+
+# How long an example takes says something of the machine, and nothing of what is tested.
+settings.register_profile("any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -105,7 +105,7 @@ def test_a_large_file_takes_linear_time(load_text: Load) -> None:
     before = time.process_time()
     loaded = load_text(many("{{match: {{host: h{0}.example.com, path: /p{0}/}}, backend: app}}"))
     # Measured 0.3 s; anything quadratic takes minutes.
-    assert time.process_time() - before < 3
+    assert time.process_time() - before < 10
     assert len(loaded.site.routes) == ROUTES
 
 
@@ -113,7 +113,7 @@ def test_a_large_file_of_mistakes_takes_linear_time(load_text: Load) -> None:
     before = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_text(many("{{match: {{path: p{0}}}, bakend: app, backend: ap}}"))
-    assert time.process_time() - before < 15
+    assert time.process_time() - before < 30
     assert len(caught.value.problems) == 3 * ROUTES
 
 
@@ -149,7 +149,7 @@ def sites(draw: st.DrawFn) -> dict[str, object]:
 
 
 @given(sites())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 def test_any_data_loads_or_is_refused_in_plain_words(tmp_path: Path, site: dict[str, object]) -> None:
     path = tmp_path / "site.yaml"
     path.write_text(json.dumps(site))

@@ -88,7 +88,7 @@ def pieces_of(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     return [data[start:end] for start, end in zip(places, [*places[1:], len(data)], strict=True)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(requests().map(lambda made: made[0]), damaged(requests())), st.lists(st.integers(0, 400), max_size=3))
 def test_what_arrives_is_what_others_read(stage: Stage, data: bytes, cuts: list[int]) -> None:
     mine = ours(data.removeprefix(b"\r\n"))  # one empty line before a request is ignored

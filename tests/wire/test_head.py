@@ -257,7 +257,7 @@ class Seen:
         self.complete = True
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(HEADS)
 def test_what_is_accepted_means_the_same_to_llhttp_and_h11(head: bytes) -> None:
     try:

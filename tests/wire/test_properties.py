@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from tests.support.others import Message, disagreements, ours
 from tests.wire.messages import damaged, requests, responses
 
-MANY = settings(max_examples=500, deadline=None)
+MANY = settings(max_examples=500)
 
 
 @MANY
