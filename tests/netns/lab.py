@@ -26,6 +26,8 @@ VIP = "192.0.2.10"
 VIP6 = "2001:db8::10"
 HOSTS = {"gw1": 1, "gw2": 2, "gw3": 3, "witness": 9, "client": 100}
 KEY = b"0123456789abcdef0123456789abcdef"
+BOUND = 2.5
+"""Seconds without an answer, at most, on a machine that may have other work; the bench has the figures."""
 WORKERS_ANSWER = 129
 """The fitness of a gateway is at least so high (gateway/heartbeat/health.py)."""
 PYTHON = sys.executable
@@ -365,6 +367,11 @@ class Seen:
     def speakers(self, address: str = VIP) -> list[str]:
         """Who spoke for the address, one after the other: a second owner would show as a turn back and forth."""
         return [port.removeprefix("p-") for _, port in self.turns.get(address, [])]
+
+    def check(self, *speakers: str) -> None:
+        """These spoke for the address, one after the other, and no client was without an answer for long."""
+        assert self.outage < BOUND
+        assert self.speakers() == list(speakers)
 
 
 def wait_for(what: Callable[[], bool], description: str, timeout: float = 20.0) -> None:

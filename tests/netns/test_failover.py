@@ -14,10 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.netns.lab import KEY, PYTHON, VIP, VIP6, Lab, Watch, frozen, wait_for
-
-BOUND = 2.5
-"""Seconds without an answer, at most, on a machine that may have other work; the bench has the figures."""
+from tests.netns.lab import BOUND, KEY, PYTHON, VIP, VIP6, Lab, Watch, frozen, wait_for
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -45,13 +42,13 @@ def test_all_processes_of_the_owner_are_killed(pair):
     with Watch(pair) as watch:
         gw1.signal_all(signal.SIGKILL)
         wait_for(gw2.has, "gw2 to have the address")
+        watch.wait_for("gw2")
         time.sleep(1.0)
         seen = watch.finish()
     wait_for(lambda: figure("gateway_heartbeat_takeovers_total", VIP) == 1, "the takeover to be counted")
     wait_for(lambda: figure("gateway_heartbeat_node_alive", "gw1") == 0, "the death to be seen")
     assert figure("gateway_heartbeat_owner", VIP) == 1
-    assert seen.outage < BOUND
-    assert seen.speakers() == ["gw1", "gw2"]
+    seen.check("gw1", "gw2")
     assert seen.speakers(VIP6) in (["gw1", "gw2"], ["gw2"])  # gw1 may have had nothing to say
     wait_for(lambda: not gw1.has() and not gw1.has(VIP6), "the kernel of gw1 to let go of the address")
     assert any("gw1 is dead" in entry["what"] for entry in gw2.ask()["history"])
@@ -83,8 +80,7 @@ def test_frozen_owner_does_not_answer_when_it_wakes_up(pair):
         time.sleep(1.5)
         assert not gw1.has()
         seen = watch.finish()
-    assert seen.outage < BOUND
-    assert seen.speakers() == ["gw1", "gw2"]
+    seen.check("gw1", "gw2")
     assert seen.answers[-1][1] == "gw2"
     assert gw1.ask()["addresses"][0]["owner"] == "gw2"
 
@@ -102,8 +98,7 @@ def test_frozen_heartbeat_process_is_noticed_by_the_guardian(pair):
         time.sleep(1.0)
         assert not gw1.has()
         seen = watch.finish()
-    assert seen.outage < BOUND
-    assert seen.speakers() == ["gw1", "gw2"]
+    seen.check("gw1", "gw2")
 
 
 def test_link_of_the_owner_goes_down_and_comes_back(pair):
@@ -118,8 +113,7 @@ def test_link_of_the_owner_goes_down_and_comes_back(pair):
         wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be a backup")
         time.sleep(0.5)
         seen = watch.finish()
-    assert seen.outage < BOUND
-    assert seen.speakers() == ["gw1", "gw2"]
+    seen.check("gw1", "gw2")
     assert any("announced" not in entry["what"] for entry in gw2.ask()["history"])
 
 
@@ -131,8 +125,7 @@ def test_one_of_two_links_down_moves_nothing(directory):
             lab.unplug("gw1", second=True)
             time.sleep(2.0)
             seen = watch.finish()
-        assert seen.outage < BOUND
-        assert seen.speakers() == ["gw1"]
+        seen.check("gw1")
         (peer,) = [node for node in gw2.ask()["nodes"] if node["name"] == "gw1"]
         assert peer["alive"]
         assert {name: link["alive"] for name, link in peer["links"].items()} == {"udp": True, "udp eth1": False}
@@ -151,8 +144,7 @@ def test_switch_partition_with_the_witness_on_the_other_side(pair):
         wait_for(lambda: gw1.ask()["addresses"][0]["owner"] == "gw2", "gw1 to know the owner")
         time.sleep(0.5)
         seen = watch.finish()
-    assert seen.outage < BOUND
-    assert seen.speakers() == ["gw1", "gw2"]
+    seen.check("gw1", "gw2")
 
 
 def test_switch_partition_with_the_witness_on_the_owners_side(pair):
@@ -165,8 +157,7 @@ def test_switch_partition_with_the_witness_on_the_owners_side(pair):
         pair.heal()
         time.sleep(0.5)
         seen = watch.finish()
-    assert seen.outage < BOUND
-    assert seen.speakers() == ["gw1"]
+    seen.check("gw1")
 
 
 def test_witness_that_dies_and_returns_moves_nothing(pair):
@@ -179,8 +170,7 @@ def test_witness_that_dies_and_returns_moves_nothing(pair):
         pair.start_witness()
         time.sleep(1.5)
         seen = watch.finish()
-    assert seen.outage < BOUND
-    assert seen.speakers() == ["gw1"]
+    seen.check("gw1")
     assert gw1.ask()["votes_needed"] == 2
 
 
@@ -225,8 +215,7 @@ def test_lease_on_a_disk_is_the_third_voice(directory, disk):
             wait_for(gw2.has, "gw2 to have the address by the disk's vote")
             time.sleep(0.5)
             seen = watch.finish()
-        assert seen.outage < BOUND
-        assert seen.speakers() == ["gw1", "gw2"]
+        seen.check("gw1", "gw2")
         (voice,) = [node for node in gw2.ask()["nodes"] if node["name"] == "witness"]
         assert voice["links"][f"disk {disk}"]["alive"]
 
@@ -282,8 +271,7 @@ def test_both_restart_at_once_and_the_old_owner_returns(pair, failback):
         time.sleep(1.5)
         assert (gw1.has(), gw2.has()) == (failback, not failback)
         seen = watch.finish()
-    assert seen.outage < BOUND
-    assert seen.speakers() == ["gw1", "gw2", "gw1"][: 2 + failback]
+    seen.check(*["gw1", "gw2", "gw1"][: 2 + failback])
     for gateway in (gw1, gw2):
         gateway.signal_all(signal.SIGKILL)
     for gateway in (gw1, gw2):
@@ -327,7 +315,7 @@ def test_starved_processor_moves_nothing(pair):
 def test_three_gateways_need_no_witness(directory):
     with Lab(directory, 3) as lab:
         lab.boot()
-        gw1, gw2, gw3 = lab.gateways
+        gw1, gw2, _ = lab.gateways
         assert gw1.ask()["mode"] == "majority"
         with Watch(lab) as watch:
             lab.cut("gw1")
@@ -337,10 +325,9 @@ def test_three_gateways_need_no_witness(directory):
             lab.heal()
             wait_for(lambda: gw1.ask()["addresses"][0]["owner"] == "gw2", "gw1 to be back")
             gw2.signal_all(signal.SIGKILL)
-            wait_for(lambda: gw1.has() or gw3.has(), "another to have the address")
+            watch.wait_for("gw1")
             seen = watch.finish()
-        assert seen.outage < BOUND
-        assert seen.speakers() == ["gw1", "gw2", "gw1"]
+        seen.check("gw1", "gw2", "gw1")
 
 
 def test_short_beats_make_a_short_outage(pair):
@@ -349,10 +336,10 @@ def test_short_beats_make_a_short_outage(pair):
     with Watch(pair) as watch:
         gw1.signal_all(signal.SIGKILL)
         wait_for(gw2.has, "gw2 to have the address")
+        watch.wait_for("gw2")
         time.sleep(0.5)
         seen = watch.finish()
-    assert seen.outage < BOUND
-    assert seen.speakers() == ["gw1", "gw2"]
+    seen.check("gw1", "gw2")
 
 
 def test_duplicate_of_the_address_is_found_before_it_is_taken(pair):
