@@ -16,8 +16,9 @@ from pathlib import Path
 
 from tests.conformance.cases import CASES, FAMILIES, Case
 from tests.conformance.observe import LAST, Observation, converse, unharmed
-from tests.conformance.peers import GATEWAY, PEERS, ROOT, STOP_SECONDS, Peer
+from tests.conformance.peers import GATEWAY, PEERS, STOP_SECONDS, Peer
 from tests.conformance.recorder import Arrival, Recorder
+from tests.support.backend_server import ROOT
 from tests.support.ending import end_process
 from tests.support.others import ours
 from tests.support.waiting import free_port
@@ -76,7 +77,7 @@ RETRIED = {26, 28}  # families in which a proxy may rightly have sent the reques
 
 
 def run(peer: Peer, cases: Sequence[Case]) -> list[Verdict]:
-    """Run every case through a peer of its own. Raises TimeoutError if it does not start."""
+    """Run every case through a peer of its own. Raises AssertionError if it does not start."""
     verdicts = []
     with tempfile.TemporaryDirectory() as name, Recorder() as recorder:
         directory, port = Path(name), free_port()

@@ -2,7 +2,6 @@
 
 import contextlib
 import socket
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -135,17 +134,3 @@ def unharmed(port: int, number: int) -> bool:
         if seen.statuses != (200,) or seen.answers[0].body != b"GET " + target or not seen.answers[0].whole:
             return False
     return True
-
-
-def wait_until_accepting(port: int, seconds: float = 10.0) -> None:
-    """Return when somebody accepts on a local port. Raises TimeoutError."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1.0).close()
-        except OSError:
-            if time.monotonic() > end:
-                raise TimeoutError(f"nobody listens on {port}") from None
-            time.sleep(0.02)
-        else:
-            return

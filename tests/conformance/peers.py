@@ -1,6 +1,5 @@
 """The proxies that the table compares, each before one server with its defaults: what their users run."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,11 +9,9 @@ from pathlib import Path
 
 import yaml
 
-from tests.conformance.observe import wait_until_accepting
-from tests.support.ending import end_process
-from tests.support.programs import SEARCH
+from tests.support.programs import SEARCH, start
+from tests.support.waiting import answers
 
-ROOT = Path(__file__).parents[2]
 STOP_SECONDS = 5.0
 
 NGINX = """
@@ -115,18 +112,9 @@ class Peer:
         return f"{self.name} {next(word for word in words if word[0].isdigit() and '.' in word)}"
 
     def start(self, directory: Path, port: int, server: int) -> "subprocess.Popen[bytes]":
-        """Run it; return when it accepts. Raises TimeoutError."""
+        """Run it; return when it accepts. Raises AssertionError."""
         command = self.command(self.find() or self.program, directory, port, server)
-        with (directory / f"{self.name}.out").open("wb") as out:
-            process = subprocess.Popen(
-                command, cwd=ROOT, env={**os.environ, "PATH": SEARCH}, stdin=subprocess.DEVNULL, stdout=out, stderr=out
-            )
-        try:
-            wait_until_accepting(port)
-        except TimeoutError:
-            end_process(process, STOP_SECONDS)
-            raise
-        return process
+        return start(command, directory / f"{self.name}.out", lambda: answers("127.0.0.1", port))
 
 
 def nginx(program: str, directory: Path, port: int, server: int) -> list[str]:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 
-async def soon(holds: Callable[[], object], what: str, seconds: float = 10.0) -> None:
+async def soon(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
     """Return as soon as `holds()` is true. Raises AssertionError, naming `what`, after `seconds`."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds

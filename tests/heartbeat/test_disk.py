@@ -69,11 +69,12 @@ def test_the_disk_votes_for_one_of_two_and_for_the_other_when_that_one_falls_sil
 
     def meanwhile(first, second):
         """Whom the disk votes for when `second` asks for its vote while `first` has it."""
+        (disk, name), (other_disk, other_name) = first, second
         while True:
             began = time.monotonic()
             assert began < end
-            if asked(*first, next(sequences)) == [first[1]]:
-                vote = asked(*second, next(sequences))
+            if asked(disk, name, next(sequences)) == [name]:
+                vote = asked(other_disk, other_name, next(sequences))
                 if time.monotonic() - began < LEASE:  # else it may have run out meanwhile
                     return vote
 

@@ -217,7 +217,7 @@ def test_requests_of_a_leaving_worker_count_until_they_end(start_servers, start_
                     before = asked()
                     client.send(f"GET /when/{until} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
                     eventually(
-                        lambda: asked() > before or select.select([client.socket], [], [], 0)[0],  # noqa: B023
+                        lambda: asked() > before or bool(select.select([client.socket], [], [], 0)[0]),  # noqa: B023
                         "a place or a refusal",
                     )
                 (tmp_path / until).touch()

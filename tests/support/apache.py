@@ -10,9 +10,9 @@ from typing import Self
 from urllib.parse import unquote_to_bytes
 
 from tests.support.ending import end_process
-from tests.support.programs import SEARCH
+from tests.support.programs import start
 from tests.support.raw import RawClient
-from tests.support.waiting import answers, eventually, free_port
+from tests.support.waiting import answers, free_port
 
 MODULES = "/usr/lib/apache2/modules"
 CONFIGURATION = """\
@@ -96,15 +96,10 @@ class Apache:
                 path.chmod(path.stat().st_mode | 0o011)
 
     def __enter__(self) -> Self:
-        environment = {**os.environ, "PATH": SEARCH}
-        with (self._directory / "out").open("wb") as output:
-            process = self._process = subprocess.Popen(
-                ["apache2", "-f", str(self._directory / "apache.conf"), "-DFOREGROUND"],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
-            )  # fmt: skip
-        ports = list(self.ports.values())
-        eventually(lambda: process.poll() is not None or all(answers("127.0.0.1", port) for port in ports), "apache2")
-        assert process.poll() is None, (self._directory / "out").read_text()
+        command = ["apache2", "-f", str(self._directory / "apache.conf"), "-DFOREGROUND"]
+        ports = self.ports.values()
+        accepts = lambda: all(answers("127.0.0.1", port) for port in ports)  # noqa: E731
+        self._process = start(command, self._directory / "out", accepts)
         return self
 
     def __exit__(

@@ -117,7 +117,7 @@ class GatewayProcess:
             raise
         return self
 
-    def _wait(self, holds: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+    def _wait(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
         """Wait for `holds()` while the gateway lives. Raises AssertionError with the log."""
         process = self.process
         try:
@@ -152,7 +152,7 @@ class GatewayProcess:
         """Its standard output, such as an access log to "-"."""
         return self._output.read_text()
 
-    def wait_for_log(self, pattern: str, since: int = 0, seconds: float = 10.0) -> re.Match[str]:
+    def wait_for_log(self, pattern: str, since: int = 0, seconds: float = 20.0) -> re.Match[str]:
         """Return the first match of `pattern` after `since` characters of the log. Raises AssertionError."""
         expression = re.compile(pattern)
         self._wait(lambda: expression.search(self.log, since) is not None, f"a log line {pattern!r}", seconds)
@@ -199,18 +199,18 @@ class GatewayProcess:
         match = self.wait_for_log(f".*{says}.*", since)
         return match.group()
 
-    def upgrade(self, seconds: float = 20.0) -> int:
+    def upgrade(self, seconds: float = 30.0) -> int:
         """Send SIGUSR2, wait until a new supervisor has taken over, and return its process id."""
         since = len(self.log)
         self.process.send_signal(signal.SIGUSR2)
         return int(self.wait_for_log(r"upgrade: pid (\d+) has taken over", since, seconds).group(1))
 
-    def terminate(self, seconds: float = 15.0) -> int:
+    def terminate(self, seconds: float = 20.0) -> int:
         """Send SIGTERM and return the exit status. Raises AssertionError after `seconds`."""
         self.process.terminate()
         return self.wait(seconds)
 
-    def wait(self, seconds: float = 15.0) -> int:
+    def wait(self, seconds: float = 20.0) -> int:
         """Return the exit status when the supervisor has ended. Raises AssertionError after `seconds`."""
         try:
             return self.process.wait(seconds)

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.ending import end_process
-from tests.support.programs import SEARCH
-from tests.support.waiting import eventually, free_port
+from tests.support.programs import start
+from tests.support.waiting import free_port
 
 CONFIGURATION = """
 daemon off;
@@ -77,18 +77,8 @@ class Nginx:
         if os.geteuid() == 0:
             text = f"user root;\n{text}"  # as which it can read a directory of a test
         configuration.write_text(text)
-        error = self.directory / "nginx.error"
-        with (self.directory / "nginx.out").open("wb") as output:
-            process = subprocess.Popen(
-                ["nginx", "-c", str(configuration), "-e", str(error)],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={**os.environ, "PATH": SEARCH},
-            )
-        self._process = process
-        eventually(lambda: process.poll() is not None or self._answers(), "nginx to accept")
-        assert process.poll() is None, (self.directory / "nginx.out").read_text()
+        command = ["nginx", "-c", str(configuration), "-e", str(self.directory / "nginx.error")]
+        self._process = start(command, self.directory / "nginx.out", self._answers)
         return self
 
     def __exit__(

@@ -4,10 +4,14 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.support.ending import end_process
+from tests.support.waiting import eventually
 
 SEARCH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 
@@ -28,6 +32,21 @@ def run(*command: str, seconds: float = 30.0) -> str:
     environment = {**os.environ, "PATH": SEARCH}
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds, env=environment)
     return done.stdout
+
+
+def start(command: Sequence[str], output: Path, accepts: Callable[[], bool]) -> "subprocess.Popen[bytes]":
+    """Run a server that writes to the file `output`; return when `accepts()`. Raises AssertionError with what it said."""
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, "PATH": SEARCH}
+        )
+    try:
+        eventually(lambda: process.poll() is not None or accepts(), f"{command[0]} to accept", 30.0)
+        assert process.poll() is None, f"{command[0]} ended at once: {output.read_text()}"
+    except BaseException:
+        end_process(process, 5.0)
+        raise
+    return process
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,10 +34,9 @@ class SwitchServer:
                 server.counts[self.path] += 1
                 checked = self.path == "/check"
                 server.heads.append(f"{self.requestline}\n{self.headers}")
+                delay, status, fields = server.work
                 if checked:
                     delay, status, fields = 0.0, server.once.pop(0) if server.once else server.status, ()
-                else:
-                    delay, status, fields = server.work
                 if delay:
                     time.sleep(delay)
                 body = (server.body if checked else server.name).encode()

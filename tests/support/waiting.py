@@ -11,7 +11,7 @@ PAUSE = 0.01  # seconds between two looks
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-def eventually(holds: Callable[[], bool], what: str, seconds: float = 10.0) -> None:
+def eventually(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
     """Return as soon as `holds()` is true. Raises AssertionError, naming `what`, after `seconds`."""
     end = time.monotonic() + seconds
     while not holds():
