@@ -109,15 +109,16 @@ def test_a_tunnel_is_no_slow_answer(start_gateway: Starter, tmp_path: Path) -> N
     asked = Asked(tmp_path)
     agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
     with RawServer(replies(agreed, keep=True)) as server:
-        gateway = start_gateway({**site([server]), "admin": asked.section})
-        (name,) = (names[0] for metric, *names in asked.figures() if metric == "gateway_frontend_connections")
+        description = {**site([server]), "admin": asked.section}
+        description["frontends"][0]["name"] = "web"
+        gateway = start_gateway(description)
         with RawClient(gateway.port) as client:
             start = time.monotonic()
             assert client.get("/", "Connection: upgrade", "Upgrade: echo").status == 101
             took = time.monotonic() - start
             time.sleep(took + 0.2)  # however long a tunnel stands, it was quick to be opened
-        eventually(lambda: asked.figure("gateway_frontend_responses_total", name, "1xx") == 1, "the tunnel to end")
-        assert asked.figures()["gateway_frontend_request_duration_seconds_sum", name] <= took
+        eventually(lambda: asked.figure("gateway_frontend_responses_total", "web", "1xx") == 1, "the tunnel to end")
+        assert asked.figures()["gateway_frontend_request_duration_seconds_sum", "web"] <= took
         assert asked.figures()["gateway_backend_response_duration_seconds_sum", "app"] <= took
 
 
