@@ -2,6 +2,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 SERVERS: Final[int]
+TRAFFIC: Final[int]
 WORKERS: Final[int]
 UNKNOWN: Final[int]
 UP: Final[int]

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from gateway.balance.policy import Members
-from gateway.board import BOUNDS, DOWN, SERVERS, UNKNOWN, Board
+from gateway.board import BOUNDS, DOWN, SERVERS, TRAFFIC, UNKNOWN, Board
 
 
 def test_a_new_board_knows_nothing() -> None:
@@ -50,7 +50,7 @@ def test_what_passes_through_is_added_up_over_workers() -> None:
     assert board.passed_through(3)["answers"] == [0, 0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("row", [-1, 4096])
+@pytest.mark.parametrize("row", [-1, TRAFFIC])
 def test_rows_of_traffic_are_checked(row: int) -> None:
     with pytest.raises(IndexError, match="not on the board"):
         Board().passed_through(row)

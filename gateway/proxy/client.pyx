@@ -29,9 +29,7 @@ from gateway.wire.edit cimport (
 )
 from gateway.wire.head cimport (
     Field, M_HEAD, R_BODY_TOO_LARGE, R_CHUNK, R_MORE, R_OK, R_PATH, R_TARGET_TOO_LONG, R_TIMEOUT, R_TOO_LARGE,
-    check_start,
-    find_end, same_any, scan_request, sentence_of,
-    status_of,
+    check_start, find_end, same_any, scan_request, sentence_of, status_of,
 )
 from gateway.wire.mark cimport without_marks
 from gateway.wire.origin cimport Provenance

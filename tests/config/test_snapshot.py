@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.board import SERVERS, TRAFFIC
 from gateway.config import CapacityError, Loaded, Site, Snapshot
 from tests.config.conftest import BASE, Load
 
@@ -58,7 +59,22 @@ def test_a_row_just_given_back_is_the_last_resort() -> None:
 def test_too_many_servers() -> None:
     with pytest.raises(CapacityError, match="3 servers, and the gateway has room for 2"):
         Snapshot.first(loaded(a=1, b=2, c=3), capacity=2)
-    assert Snapshot.first(loaded()).server_rows.capacity == 16384
+    empty = Snapshot.first(loaded())
+    assert (empty.server_rows.capacity, empty.traffic_rows.capacity) == (SERVERS, TRAFFIC)
+
+
+def test_frontends_and_backends_keep_their_rows_by_name() -> None:
+    def of(*backends: str) -> Loaded:
+        site = Site.model_validate(
+            {"routes": [{"respond": {}}], "backends": {name: {"servers": ["127.0.0.1:1"]} for name in backends}}
+        )
+        return Loaded(Path("site.yaml"), site, {}, {}, ())
+
+    first = Snapshot.first(of("a", "b"))
+    second = first.next(of("b", "c"))
+    assert {name for _, name in first.traffic} == {"a", "b"}
+    assert second.traffic["backend", "b"] == first.traffic["backend", "b"]
+    assert second.traffic["backend", "c"] not in first.traffic.values()
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 3)), min_size=1, max_size=12))
