@@ -66,16 +66,17 @@ def test_a_server_that_comes_back_starts_slowly(start_gateway: Starter, servers:
         server.work = fields(0.05)
     servers[0].status = 503
     check = {"http": "/check", "interval": "100ms", "rise": 1, "fall": 1}
-    gateway = start_gateway(site(servers, balance="measured", check=check, slow_start="3s"))
+    gateway = start_gateway(site(servers, balance="measured", check=check, slow_start="6s"))
     with Load(gateway.port, "/work", clients=12) as load:
         gateway.wait_for_log("app1 is DOWN")
         load.wait_for(200)
         servers[0].status = 200
         gateway.wait_for_log("server app/app1 starts slowly")
         before = load.servers.copy()
-        gateway.wait_for_log("server app/app1 has its full share", seconds=30)
+        load.wait_for(200)
         ramp = load.servers - before
         assert ramp["app1"] / ramp.total() < 0.27
+        gateway.wait_for_log("server app/app1 has its full share", seconds=40)
 
         def shared() -> bool:
             before = load.servers.copy()
