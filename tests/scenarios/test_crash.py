@@ -65,6 +65,10 @@ def test_worker_killed_under_load_breaks_its_own_connections_only(start_servers,
     gateway = start_gateway(site(start_servers("app1", "app2"), workers=2))
     with client_on(gateway, 0) as undisturbed, Load(gateway.port, clients=16) as load:
         load.wait_for(200)
+        eventually(
+            lambda: sum(len(clients_of(pid, gateway.port)) for pid in gateway.workers().values()) == 17,
+            "all to be accepted",
+        )
         victims = clients_of(gateway.workers()[1], gateway.port)
         assert 0 < len(victims) < 16
         killed = time.monotonic()

@@ -190,7 +190,7 @@ def test_a_name_without_records_loses_its_servers_in_the_end(names, places, star
     del names.records["app.internal", "A"]
     eventually(lambda: names.asked["app.internal", "A"] >= asked + 2, "two empty answers")
     assert answered(gateway) == {"127.0.0.1"}
-    gateway.wait_for_log("servers gone by name: app/app.internal-127.0.0.1", seconds=20)
+    gateway.wait_for_log("servers gone by name: app/app.internal-127.0.0.1", seconds=40)
 
     def status():
         with RawClient(gateway.port) as client:

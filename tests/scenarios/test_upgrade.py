@@ -260,7 +260,7 @@ def test_commands_work_with_a_pid_file(start_servers, tmp_path):
 def test_service_manager_is_told(start_servers, start_gateway, tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(10.0)
+        manager.settimeout(20.0)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         gateway = start_gateway(site(start_servers("app1"), workers=2))
         assert manager.recv(100) == b"READY=1"
