@@ -33,5 +33,6 @@ def defend(say: Callable[[], None]) -> Job:
 
 def _each(pauses: tuple[float, ...], say: Callable[[], None]) -> Job:
     for pause in pauses:
-        yield pause
+        if pause:  # the first at once: whatever else is to be done has time
+            yield pause
         say()

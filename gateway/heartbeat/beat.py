@@ -75,7 +75,10 @@ class Claim(NamedTuple):
 
 
 class Vote(NamedTuple):
-    """The sender lets `candidate` have `address`: it asked with that sequence number."""
+    """The sender lets `candidate` have `address`: it asked with that sequence number.
+
+    A vote for the sender itself has the number from which on the third voice has been its own, once it has been.
+    """
 
     address: str
     candidate: str

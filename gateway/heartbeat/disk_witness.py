@@ -10,7 +10,9 @@ A flag that nobody renews falls, as in light-weight leases (Chockler & Malkhi, P
 of the read that first showed the flag, who writes from before the write; so a flag is ignored only when its owner
 relies on it no more. Who has the vote keeps it by writing in time: no other can have seen the flag fall. Clocks are
 compared by their rates only (see lease.py); one that has stood still with its machine does not know that a write was
-late, so a fresh flag of another that owns the address ends the vote all the same.
+late, so a fresh flag of another that owns the address ends the vote all the same, unless it is the flag of one from
+whom the vote was taken and who has not had it anew: then it is that one's clock that stood still. Blocks say since when
+their nodes have had the vote, by the number of a beat of their own.
 """
 
 from collections.abc import Iterable
@@ -32,6 +34,8 @@ class _Block:
     """The begin of the last read that showed it."""
     beat: Beat | None = None
     """None: nothing that could be believed, so every flag counts as up."""
+    node: str = ""
+    """Whose it is; what follows is of its newest beat that could be believed."""
     incarnation: int = -1
     sequence: int = -1
     lease: float = 0.0
@@ -50,7 +54,8 @@ class _Block:
         if beat is not None:
             if beat.incarnation != self.incarnation:
                 self.reborn = end
-            self.incarnation, self.sequence, self.lease = beat.incarnation, beat.sequence, beat.lease
+            self.node, self.lease = beat.node, beat.lease
+            self.incarnation, self.sequence = beat.incarnation, beat.sequence
 
     def flag(self, address: str, lease: float) -> bool:
         """Whether its node may count on the disk's vote for `address`, or is about to."""
@@ -64,12 +69,17 @@ class _Block:
         return any(claim.address == address and claim.stake is not Stake.IDLE for claim in self.beat.claims)
 
     def owner(self, address: str, lease: float) -> Vote | None:
-        """The disk's vote as it is its node's, if that says that it has the address, and has said something of late."""
-        if self.beat is None or not self.flag(address, lease):
+        """The disk's vote as it is its node's, if that says that it has the address, and has said something of late.
+
+        `sequence`: of the beat with which its node got the vote.
+        """
+        beat = self.beat
+        if beat is None or not self.flag(address, lease):
             return None
-        if not any(claim.address == address and claim.stake is Stake.OWNING for claim in self.beat.claims):
+        if not any(claim.address == address and claim.stake is Stake.OWNING for claim in beat.claims):
             return None
-        return Vote(address, self.beat.node, self.beat.incarnation, self.beat.sequence)
+        own = (vote.sequence for vote in beat.votes if (vote.address, vote.candidate) == (address, beat.node))
+        return Vote(address, beat.node, beat.incarnation, next(own, beat.sequence))
 
 
 class DiskWitness:
@@ -80,6 +90,8 @@ class DiskWitness:
         self._sequence = 0
         self._blocks = {place: _Block() for place in others}
         self._held: dict[str, float] = {}
+        self._taken: dict[str, dict[str, tuple[int, int]]] = {}
+        """Address → node → incarnation and sequence of what it had said last when its claim was found to be over."""
 
     def show(self, place: int, content: bytes | None, beat: Beat | None, begin: float, end: float) -> None:
         """Take what was read at `place`: its bytes, and the beat that they are if they are authentic."""
@@ -94,7 +106,7 @@ class DiskWitness:
                 votes.append(other)
             if claim.stake is Stake.IDLE or other is not None:
                 self._held.pop(claim.address, None)
-            elif end < self._held.get(claim.address, NEVER) or self._is_free(claim.address, own.lease):
+            elif end < self._held.get(claim.address, NEVER) or self._take(claim.address, own.lease):
                 self._held[claim.address] = begin + own.lease * (1.0 - DRIFT)
                 votes.append(Vote(claim.address, own.node, own.incarnation, own.sequence))
             else:
@@ -117,7 +129,20 @@ class DiskWitness:
 
     def _owner(self, address: str, lease: float) -> Vote | None:
         owners = (block.owner(address, lease) for block in self._blocks.values())
-        return next((vote for vote in owners if vote is not None), None)
+        return next((vote for vote in owners if vote is not None and not self._is_over(vote)), None)
 
-    def _is_free(self, address: str, lease: float) -> bool:
-        return not any(block.flag(address, lease) for block in self._blocks.values())
+    def _is_over(self, vote: Vote) -> bool:
+        """Whether it is one that was taken from its node, by who has had it since."""
+        if vote.address not in self._held:
+            return False
+        incarnation, sequence = self._taken.get(vote.address, {}).get(vote.candidate, (-1, -1))
+        return vote.incarnation == incarnation and vote.sequence <= sequence
+
+    def _take(self, address: str, lease: float) -> bool:
+        """Take the vote if no other flag is up."""
+        if any(block.flag(address, lease) for block in self._blocks.values()):
+            return False
+        self._taken[address] = {
+            block.node: (block.incarnation, block.sequence) for block in self._blocks.values() if block.node
+        }
+        return True

@@ -46,6 +46,7 @@ def leave(node: Node, codec: Codec) -> dict[str, Any]:
                 "reason": holding.reason,
                 "asked_from": holding.asked_from,
                 "votes": holding.votes,
+                "voice_from": holding.voice_from,
                 "until": holding.until,
                 "last_owner": holding.last_owner,
             }
@@ -75,7 +76,7 @@ def adopt(node: Node, left: dict[str, Any], codec: Codec) -> None:
         raise BadEstate(f"not understood: {error!r}") from None
 
 
-_HOLDING: Final = frozenset(("fitness", "reason", "asked_from", "votes", "until", "last_owner"))
+_HOLDING: Final = frozenset(("fitness", "reason", "asked_from", "votes", "voice_from", "until", "last_owner"))
 
 
 def _peer(peer: Peer, codec: Codec) -> dict[str, Any]:

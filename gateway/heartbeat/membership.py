@@ -139,7 +139,7 @@ class Membership:
 
     def fall_silent(self, now: float) -> list[Peer]:
         """Those that have become dead: nothing was heard over any link for a lease."""
-        dead = [peer for peer in self.peers.values() if peer.alive and now - peer.heard >= self._lease]
+        dead = [peer for peer in self.peers.values() if peer.alive and now >= peer.heard + self._lease]
         for peer in dead:
             peer.alive = False
         return dead

@@ -23,6 +23,8 @@ LATE: Final = 1.25
 """Intervals after which an answer is overdue."""
 BURST: Final = 24
 """Beats in an interval at most, whoever asks."""
+AGAIN: Final = 1 / 64
+"""Intervals until one that asks for votes asks again; from then on it doubles, up to one of HURRY."""
 RETRY: Final = 5.0
 """Seconds until an address that could not be taken is tried again."""
 
@@ -55,6 +57,11 @@ class Settings:
         return (*self.nodes, WITNESS) if self.witness else self.nodes
 
     @property
+    def foresight(self) -> float:
+        """Seconds for which an address is probed before it can be taken from an owner that is silent."""
+        return min(0.02, self.interval / 2)
+
+    @property
     def may_split(self) -> bool:
         """Two nodes with nobody between them: the one mode in which both could own an address."""
         return len(self.voters) == 2
@@ -69,6 +76,13 @@ class Send(NamedTuple):
     """Send the beat to all, over all links."""
 
     beat: Beat
+
+
+class Probe(NamedTuple):
+    """The address may have to be taken at `when`: find out until then whether anybody but its owner answers for it."""
+
+    address: str
+    when: float
 
 
 class Take(NamedTuple):
@@ -113,7 +127,7 @@ class Note(NamedTuple):
     text: str
 
 
-Action = Send | Take | Hold | Drop | Release | Announce | Note
+Action = Send | Probe | Take | Hold | Drop | Release | Announce | Note
 
 
 @dataclass(slots=True)
@@ -130,6 +144,8 @@ class Holding:
     """The first own beat of this attempt: votes for earlier ones count no more."""
     votes: dict[str, float] = field(default_factory=dict)
     """Voter → when the request that it answered was sent."""
+    voice_from: int = 0
+    """The own beat from which on the third voice has been this node's without a gap."""
     until: float = NEVER
     leaving: bool = False
     unowned: float | None = None
@@ -139,6 +155,8 @@ class Holding:
     better: float | None = None
     """Since when another should have it."""
     last_owner: str | None = None
+    foreseen: float = NEVER
+    """The end of the owner's silence for which it was last probed."""
     fault_until: float = NEVER
 
     @property
@@ -166,6 +184,7 @@ class Node:
         self.promises = Promises(self._settled)
         self._stopping = False
         self._urgent = False
+        self._ticked = now
         self._last_sent = NEVER
         self._window = now
         self._in_window = 0
@@ -190,19 +209,23 @@ class Node:
         self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Let time pass; call at least every `settings.interval / HURRY` seconds, and when a lease ends."""
+        """Let time pass; call at least every `settings.interval / HURRY` seconds, and at each `deadline`."""
+        self._ticked = now
         for peer in self.membership.fall_silent(now):
             self._note(peer.name, "dead: silent on every link")
         self._decide(now)
-        while (self._urgent or now >= self._last_sent + self._period(now)) and self._may_send(now):
+        while self._due() <= now:
             self._send(now)
             if any(holding.asking for holding in self.holdings.values()):
                 self._decide(now)  # the own vote may have been the one that was missing
 
-    def lease_end(self) -> float:
-        """When the next lease of this node ends, unless it is renewed."""
+    def deadline(self) -> float:
+        """When the next thing is due: a lease ends, somebody is silent for too long, a beat is to be sent."""
         ends = [holding.until for holding in self.holdings.values() if holding.state is State.OWNER]
-        return min(ends, default=float("inf"))
+        dead = [peer.heard + self.settings.lease for peer in self.membership.peers.values() if peer.alive]
+        foreseen = [end - self.settings.foresight for end in dead]
+        # What lay before the last tick is done; what lies between it and now is late, and must not be left out.
+        return min((self._due(), *(moment for moment in (*ends, *dead, *foreseen) if moment > self._ticked)))
 
     def set_fitness(self, address: str, fitness: int, reason: str, now: float) -> None:
         """How well this node could serve `address`: 0 (not at all) to 255."""
@@ -287,10 +310,21 @@ class Node:
             others = self.runners(holding)
             if (current := election.owner(others)) is not None:
                 holding.last_owner = current.node
+                self._foresee(holding, current, others, now)
             if holding.state is State.BACKUP:
                 self._seek(holding, others, now)
             if holding.state is State.OWNER:
                 self._keep(holding, others, now)
+
+    def _foresee(self, holding: Holding, current: Runner, others: Sequence[Runner], now: float) -> None:
+        """Have the address probed before its owner is dead, where this node is the next to take it."""
+        dead = self.membership.peers[current.node].heard + self.settings.lease
+        if holding.state is not State.BACKUP or dead == holding.foreseen or now < dead - self.settings.foresight:
+            return
+        rest = [other for other in others if other is not current]
+        if election.wait(self.me(holding), rest, self.settings.lease) == 0 and self._may_own(rest):
+            holding.foreseen = dead
+            self.actions.append(Probe(holding.shared.address, dead))
 
     def _seek(self, holding: Holding, others: Sequence[Runner], now: float) -> None:
         """A backup asks, or leaves it to others; with the votes it becomes the owner."""
@@ -442,7 +476,10 @@ class Node:
             sent = self.membership.sent_at(vote.sequence)
             if holding is None or sent is None or holding.stake is Stake.IDLE or vote.sequence < holding.asked_from:
                 continue
-            holding.votes[beat.node] = max(sent, holding.votes.get(beat.node, NEVER))
+            before = holding.votes.get(beat.node, NEVER)
+            if beat.node == WITNESS and sent >= before + self.settings.lease * (1.0 - DRIFT):
+                holding.voice_from = vote.sequence
+            holding.votes[beat.node] = max(sent, before)
 
     def _own_vote(self, holding: Holding, sequence: int) -> Vote:
         return Vote(holding.shared.address, self.settings.node, self.incarnation, sequence)
@@ -468,19 +505,37 @@ class Node:
             digest=settings.digest,
             echoes=self.membership.echoes(now),
             claims=tuple(self._claims()),
-            votes=tuple(self.promises.standing(now)),
+            votes=tuple(self._votes(now)),
         )
         self.actions.append(Send(beat))
         self._urgent = False
         self._last_sent = now
+        if now >= self._window + settings.interval:
+            self._window, self._in_window = now, 0
         self._in_window += 1
 
     def _claims(self) -> Iterator[Claim]:
         for holding in self.holdings.values():
             yield Claim(holding.shared.address, holding.stake, self.me(holding).fitness)
 
+    def _votes(self, now: float) -> Iterator[Vote]:
+        for vote in self.promises.standing(now):
+            holding = self.holdings.get(vote.address) if vote.candidate == self.settings.node else None
+            yield vote._replace(sequence=holding.voice_from) if holding is not None and holding.voice_from else vote
+
+    def _due(self) -> float:
+        """When the next beat is to be sent."""
+        due = self._ticked if self._urgent else self._last_sent + self._period(self._ticked)
+        return due if self._in_window < BURST else max(due, self._window + self.settings.interval)
+
     def _period(self, now: float) -> float:
-        return self.settings.interval / (HURRY if self._is_late(now) else 1)
+        interval = self.settings.interval
+        if not self._is_late(now):
+            return interval
+        # Who promises may have heard the one before a little later than this node: it is asked again soon, then rarely.
+        asked = (self.membership.sent_at(holding.asked_from) for holding in self.holdings.values() if holding.asking)
+        since = self._last_sent - max((at for at in asked if at is not None), default=NEVER)
+        return min(interval / HURRY, max(interval * AGAIN, since))
 
     def _is_late(self, now: float) -> bool:
         """Whether something that should have been heard by now was not."""
@@ -490,11 +545,6 @@ class Node:
             if holding.stake is not Stake.IDLE and holding.until - full < due:
                 return True
         return any(peer.alive and peer.heard < due for peer in self.membership.peers.values())
-
-    def _may_send(self, now: float) -> bool:
-        if now - self._window >= self.settings.interval:
-            self._window, self._in_window = now, 0
-        return self._in_window < BURST
 
     def _note(self, about: str, text: str) -> None:
         self.actions.append(Note(about, text))

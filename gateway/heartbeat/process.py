@@ -24,7 +24,7 @@ from gateway.channel import Apply, Bequeath, Channel, Closed, Drain, Ready
 from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.config.snapshot import Snapshot
 from gateway.facts import silences
-from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, status, succession
+from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, probing, status, succession
 from gateway.heartbeat.beat import BadBeat, Codec, Standing
 from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.disk import Disk
@@ -33,6 +33,7 @@ from gateway.heartbeat.fence import Deadlines, NoFence
 from gateway.heartbeat.guardian import Guardian, Ward, clock, encode
 from gateway.heartbeat.interfaces import Interface, NoInterface
 from gateway.heartbeat.jobs import Job, Jobs, Run
+from gateway.heartbeat.lease import DRIFT
 from gateway.heartbeat.links import Link, NoLink
 from gateway.heartbeat.membership import Refused
 from gateway.heartbeat.node import (
@@ -42,6 +43,7 @@ from gateway.heartbeat.node import (
     Hold,
     Node,
     Note,
+    Probe,
     Release,
     Send,
     Settings,
@@ -50,6 +52,7 @@ from gateway.heartbeat.node import (
 )
 from gateway.heartbeat.ownership import State
 from gateway.heartbeat.privileges import NET_ADMIN, NET_RAW, hurry, keep_only
+from gateway.heartbeat.probing import Probing
 from gateway.heartbeat.status import Listener
 from gateway.heartbeat.succession import Legacy, Orphaned
 from gateway.heartbeat.tally import Tally
@@ -101,6 +104,8 @@ class Lane:
     started: list[Resource] = field(default_factory=list)
     contender: str | None = None
     """The hardware address of somebody else who answered for it, of late."""
+    probing: Probing | None = None
+    """The probes that go out before it can be taken."""
     renewed: float = 0.0
 
     def say(self) -> None:
@@ -303,7 +308,7 @@ class Heartbeat:
             now = clock()
             if due <= now:
                 due = now + step
-            soonest = min(due, self.node.lease_end(), self._jobs.next_due())
+            soonest = min(due, self.node.deadline(), self._jobs.next_due())
             for key, _ in self._selector.select(max(0.0, soonest - now)):
                 key.data()
             self._turn()
@@ -391,6 +396,8 @@ class Heartbeat:
             if lane is None or lane.interface is not interface:
                 continue
             lane.contender = sighting.mac.hex(":")
+            if lane.probing is not None:
+                lane.probing.hear(lane.contender, now)
             if lane.up:
                 self.tally.contests[lane.shared.ip] += 1
                 self._note(lane.shared.ip, f"also announced by {lane.contender}")
@@ -435,6 +442,9 @@ class Heartbeat:
                 data = self._codec.encode(beat)
                 for link in self._links:
                     link.send(data)
+            case Probe(address, when):
+                lane = self._lanes[address]
+                self._jobs.add(f"probe {address}", self._foresee(lane, when), now)
             case Hold(address, until):
                 self._deadlines.set(self._lanes[address].slot, until)
             case Take(address, victim):
@@ -490,18 +500,41 @@ class Heartbeat:
         if self._cluster.on_takeover is not None:
             yield self._run(self._cluster.on_takeover, lane, "takeover", victim=victim)
 
+    def _foresee(self, lane: Lane, when: float) -> Job:
+        """Probe while the takeover, at `when` or a little later, is waited for."""
+        pause = probing.pause(self._cluster.heartbeat.interval)
+        lane.probing = Probing(clock(), when + pause, lane.contender)
+        while clock() < lane.probing.end:
+            self._ask_for(lane)
+            yield pause / 4
+
     def _probe(self, lane: Lane) -> Job:
-        """Ask whether somebody has the address; go on as soon as nobody has answered for a moment."""
-        interval = self._cluster.heartbeat.interval
-        pause = min(0.01, interval / 4)
-        end = clock() + CONTEST
+        """Find out whether somebody has the address; go on as soon as nobody has answered for a moment."""
+        beat = self._cluster.heartbeat
+        now = clock()
+        if lane.probing is not None and now < lane.probing.end:
+            self._jobs.cancel(f"probe {lane.shared.ip}")
+            free = now - DRIFT * beat.dead_after  # by so much a promise is longer than the lease that it allows
+            wait = lane.probing.answered_by(free, beat.interval) - now
+            if wait > 0:
+                self._ask_for(lane)
+                yield wait
+            self._sight(lane.interface)
+            lane.contender = lane.probing.duplicate(free)
+            if lane.contender is None:
+                return
+        pause = probing.pause(beat.interval)
+        end = now + CONTEST
         while clock() < end:
             lane.contender = None
             for _ in range(2):
-                lane.interface.send(frames.probe(lane.shared.ip, lane.interface.mac))
+                self._ask_for(lane)
                 yield pause
             if lane.contender is None:
                 return
+
+    def _ask_for(self, lane: Lane) -> None:
+        lane.interface.send(frames.probe(lane.shared.ip, lane.interface.mac))
 
     def _monitor(self, lane: Lane, resource: Resource) -> Job:
         failures = 0

@@ -22,6 +22,7 @@ from gateway.heartbeat.node import (
     Drop,
     Hold,
     Node,
+    Probe,
     Release,
     Send,
     Settings,
@@ -84,6 +85,10 @@ class Host:
         self.unwritten: Beat | None = None
         self.life = 0
         self.backlog: list[Callable[[], None]] = []
+        self.wakes = float("inf")
+        """When the node is told the time next."""
+        self.probed: dict[str, float] = {}
+        """Address → when it was probed last, by the clock here."""
         self.kernel = {address.address: Kernel() for address in cluster.addresses}
         self.fitness = 200
 
@@ -116,7 +121,8 @@ class Host:
 
     def begin(self) -> None:
         """The loops of a process that has just been made."""
-        self.later(0.0, self.tick)
+        self.wakes = float("inf")
+        self.arm()
         if self.cluster.with_disk:
             others = [i for i, name in enumerate(self.cluster.names) if name != self.name]
             self.disk = DiskWitness(self.cluster.random.getrandbits(63), others)
@@ -184,14 +190,22 @@ class Host:
 
         self.cluster.at(self.cluster.now + seconds, due)
 
-    def tick(self) -> None:
-        node = self.node
-        assert node is not None
-        node.tick(self.clock())
-        self.work()
-        step = self.cluster.interval / HURRY
-        left = (node.lease_end() - self.clock()) / self.rate
-        self.later(min(step, max(left, 0.0002)) + self.cluster.random.uniform(0, 0.0005), self.tick)
+    def tick(self, when: float) -> None:
+        """Let the node know the time, unless an earlier moment has been set since."""
+        if when == self.wakes:
+            self.wakes = float("inf")
+            self.running.tick(self.clock())
+            self.work()
+            self.arm()
+
+    def arm(self) -> None:
+        """Wake up at the node's next deadline."""
+        left = max(0.0, (self.running.deadline() - self.clock()) / self.rate)
+        when = self.cluster.now + min(self.cluster.interval / HURRY, left)
+        if when < self.wakes:
+            self.wakes = when
+            late = self.cluster.random.uniform(0.0002, 0.0012)  # a timer's tick, and other work
+            self.later(when - self.cluster.now + late, partial(self.tick, when))
 
     def turn_disk(self) -> None:
         """Write what there is to be written, then read all blocks, then hear what the disk says; and so on."""
@@ -238,6 +252,8 @@ class Host:
         except Refused:
             self.cluster.refused += 1
         self.work()
+        if self.node is not None:
+            self.arm()
 
     def work(self) -> None:
         """Do the deeds; a process can be stopped between any two."""
@@ -262,6 +278,8 @@ class Host:
                 for name in self.cluster.hosts:
                     if name != self.name:
                         self.cluster.carry(self.name, name, beat)
+            case Probe(address, _):
+                self.probed[address] = self.clock()
             case Hold(address, until):
                 self.kernel[address].until = until
             case Take(address, _):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.heartbeat.beat import Beat, Claim, Stake
+from gateway.heartbeat.beat import Beat, Claim, Stake, Vote
 from gateway.heartbeat.disk_witness import DiskWitness
 
 VIP = "192.0.2.10"
@@ -70,6 +70,32 @@ def test_who_sees_another_own_the_address_has_the_vote_no_more_whatever_its_own_
     disk.show(0, b"3", beat("gw1", 3, Stake.OWNING), 1.40, 1.41)
     assert votes(disk, 5, 1.42, 1.43)
     assert not votes(disk, 6, 1.44, 1.45, candidate="gw1")
+
+
+def owning(sequence, since, incarnation=7):
+    """What gw1 writes while it has the address, and has had the disk's vote since its beat `since`."""
+    return beat("gw1", sequence, Stake.OWNING, incarnation)._replace(votes=(Vote(VIP, "gw1", incarnation, since),))
+
+
+@pytest.mark.parametrize(
+    "returning, kept",
+    [
+        (owning(21, since=5), True),
+        (owning(21, since=20), True),
+        (owning(40, since=21), False),
+        (owning(3, since=1, incarnation=8), False),
+        (beat("gw1", 21, Stake.OWNING), False),
+    ],
+    ids=["as before", "as it said last", "anew", "another life", "who does not say"],
+)
+def test_who_has_taken_the_vote_keeps_it_against_one_who_has_not_had_it_since(disk, returning, kept):
+    disk.show(0, b"1", owning(19, since=5), 0.0, 0.01)
+    disk.show(0, b"2", owning(20, since=5), 0.1, 0.11)
+    disk.show(0, b"2", owning(20, since=5), 0.52, 0.53)
+    assert votes(disk, 1, 0.50, 0.51), "gw1 was silent for a lease"
+    disk.show(0, b"3", returning, 0.62, 0.63)
+    assert bool(votes(disk, 2, 0.60, 0.61)) == kept
+    assert bool(votes(disk, 2, 0.60, 0.61, candidate="gw1")) != kept
 
 
 def test_a_flag_taken_down_frees_the_vote_at_once(disk):

@@ -354,3 +354,13 @@ def test_duplicate_of_the_address_is_found_before_it_is_taken(pair):
     assert not gw1.has()
     pair.client.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
     wait_for(lambda: gw1.has() or pair.gateways[1].has(), "the address to be taken")
+
+
+def test_a_duplicate_that_shows_up_while_the_owner_dies_is_found_too(pair):
+    pair.boot()
+    gw1, gw2 = pair.gateways
+    pair.client.run("ip", "addr", "add", f"{VIP}/24", "dev", "eth0")
+    gw1.signal_all(signal.SIGKILL)
+    wait_for(lambda: "answers for it" in gw2.ask()["addresses"][0]["reason"], "the duplicate to be found")
+    assert not gw2.has()
+    wait_for(lambda: gw2.has(VIP6), "the other address, of which there is no duplicate")
