@@ -94,6 +94,6 @@ def _peer(peer: Peer, codec: Codec) -> dict[str, Any]:
 def _adopted(described: dict[str, Any], codec: Codec) -> Peer:
     beat = codec.decode(bytes.fromhex(described["beat"]))
     peer = Peer(described["name"], beat.incarnation, beat, described["heard"], described["since"], described["alive"])
-    peer.former.extend(described["former"])
+    peer.former = dict.fromkeys(described["former"], described["heard"])
     peer.links = {name: Link(*fields) for name, fields in described["links"].items()}
     return peer

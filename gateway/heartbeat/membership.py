@@ -5,7 +5,7 @@ a moment ago. So nothing that was recorded in an earlier life of either side is 
 Within one life of a process its sequence numbers only grow; what is not above the last is a copy.
 """
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,6 +16,7 @@ from gateway.heartbeat.beat import Beat, Echo
 REMEMBERED: Final = 2048
 """Own beats whose time of sending is known."""
 FORMER: Final = 8
+"""Earlier lives of a peer that are known."""
 ECHO_AGE: Final = 4.0
 """Leases for which an own beat may confirm who echoes it."""
 _SMOOTH: Final = 1 / 16
@@ -70,7 +71,11 @@ class Peer:
     links: dict[str, Link] = field(default_factory=dict)
     waiting: tuple[int, int, float] | None = None
     """Incarnation, sequence and time of the last beat of an unconfirmed process."""
-    former: "deque[int]" = field(default_factory=lambda: deque(maxlen=FORMER))
+    former: dict[int, float] = field(default_factory=dict)
+    """Incarnation of an earlier life → when a later one was heard.
+
+    What confirms a beat is younger than ECHO_AGE: so one that is confirmed longer after that is not of an earlier life.
+    """
 
 
 class Membership:
@@ -128,13 +133,13 @@ class Membership:
     def hear(self, beat: Beat, link: str, now: float) -> Heard:
         """Take a beat. Raises Refused."""
         peer = self._peer(beat.node)
-        if beat.incarnation in peer.former:
+        if now < peer.former.get(beat.incarnation, float("-inf")) + ECHO_AGE * self._lease:
             raise Refused("former life")
         if beat.incarnation != peer.incarnation:
             if self._round_trip(beat, now) is None:
                 peer.waiting = beat.incarnation, beat.sequence, now
                 return Heard.UNCONFIRMED
-            self._replace(peer, beat)
+            self._replace(peer, beat, now)
         return self._take(peer, beat, link, now)
 
     def fall_silent(self, now: float) -> list[Peer]:
@@ -162,10 +167,13 @@ class Membership:
         return None
 
     @staticmethod
-    def _replace(peer: Peer, beat: Beat) -> None:
+    def _replace(peer: Peer, beat: Beat, now: float) -> None:
         """It is another process now."""
         if peer.beat is not None:
-            peer.former.append(peer.incarnation)
+            peer.former[peer.incarnation] = now
+            while len(peer.former) > FORMER:
+                del peer.former[next(iter(peer.former))]
+        peer.former.pop(beat.incarnation, None)
         peer.incarnation = beat.incarnation
         peer.beat = peer.waiting = None
         peer.alive = False

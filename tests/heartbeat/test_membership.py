@@ -76,6 +76,22 @@ def test_another_life_takes_over_and_the_former_one_is_refused():
         members.hear(beat(2, own), "udp", 10.12)
 
 
+def test_a_late_beat_of_an_earlier_life_does_not_lock_the_later_one_out():
+    members = membership()
+    own = members.stamp(10.0)
+    assert members.hear(beat(9, own, incarnation=333), "udp", 10.1) is Heard.NEW
+    assert members.hear(beat(2, own, incarnation=222), "udp", 10.2) is Heard.NEW, "it says nothing of when it was sent"
+    own = members.stamp(11.0)
+    with pytest.raises(Refused, match="former life"):
+        members.hear(beat(20, own, incarnation=333), "udp", 11.79)
+    own = members.stamp(11.8)
+    assert members.hear(beat(21, own, incarnation=333), "udp", 11.81) is Heard.NEW, "it has heard what was said since"
+    with pytest.raises(Refused, match="former life"):
+        members.hear(beat(3, own, incarnation=222), "udp", 13.4)
+    assert members.hear(beat(3, own, incarnation=222), "udp", 13.42) is Heard.UNCONFIRMED
+    assert members.peers["gw2"].incarnation == 333
+
+
 def test_recorded_beats_of_another_life_do_not_disturb_a_living_peer():
     members = acquainted()
     assert members.hear(beat(9, incarnation=444), "udp", 10.1) is Heard.UNCONFIRMED
