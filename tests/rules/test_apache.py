@@ -1,5 +1,6 @@
 """Rules of Apache beside Apache itself: the same file, the same requests, the same fate."""
 
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -352,12 +353,14 @@ MAP = "# colours\nred rot\nblue blau  # comment\none eins\n"
 
 
 @pytest.fixture(scope="module")
-def apache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apache]:
-    directory = tmp_path_factory.mktemp("apache")
-    (directory / "words.map").write_text(MAP)
-    sets = {name: (rules(name, directory), case.local, case.exists) for name, case in CASES.items()}
-    with Apache(directory, sets) as process:
-        yield process
+def apache() -> Iterator[Apache]:
+    """Not in pytest's own directory: each session that begins closes that to others, and Apache gives up being root."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "words.map").write_text(MAP)
+        sets = {name: (rules(name, directory), case.local, case.exists) for name, case in CASES.items()}
+        with Apache(directory, sets) as process:
+            yield process
 
 
 def rules(name: str, directory: Path) -> str:

@@ -91,9 +91,6 @@ class Apache:
         (directory / "apache.conf").write_text(text)
         for path in (directory, *directory.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
-        for path in directory.parents:
-            if path.stat().st_uid == os.geteuid() and path != Path("/"):
-                path.chmod(path.stat().st_mode | 0o011)
 
     def __enter__(self) -> Self:
         command = ["apache2", "-f", str(self._directory / "apache.conf"), "-DFOREGROUND"]
