@@ -73,7 +73,8 @@ class Keepalived:
         self.lab = lab
         self.name = f"keepalived {advert * 1000:.0f}ms"
         self._advert = advert
-        for priority, gateway in zip((150, 100), lab.gateways, strict=True):
+        # Next to each other: a backup waits for less, the higher its priority is (RFC 9568 section 6.1).
+        for priority, gateway in zip((101, 100), lab.gateways, strict=True):
             gateway.write({})
             site = gateway.directory / "site.yaml"
             site.write_text(
