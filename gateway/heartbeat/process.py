@@ -30,6 +30,7 @@ from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.disk import Disk
 from gateway.heartbeat.estate import BadEstate
 from gateway.heartbeat.fence import Deadlines, NoFence
+from gateway.heartbeat.fitness import Fitness
 from gateway.heartbeat.guardian import Guardian, Ward, clock, encode
 from gateway.heartbeat.interfaces import Interface, NoInterface
 from gateway.heartbeat.jobs import Job, Jobs, Run
@@ -144,6 +145,7 @@ class Heartbeat:
         self._netlink = IPRoute()
         names = dict.fromkeys(shared.interface for shared in cluster.addresses)
         self._interfaces = {name: Interface(name, self._netlink) for name in names}
+        self._fitness = {name: Fitness(name) for name in names}
         self._jobs = Jobs(self._start_program)
         self.tally = Tally()
         self._programs: dict[int, str] = {}
@@ -633,19 +635,18 @@ class Heartbeat:
 
     def _look(self, now: float) -> None:
         """What this node can serve, told to the node when it has changed."""
-        carriers = {name: interface.works for name, interface in self._interfaces.items()}
         # The workers of a gateway that was upgraded end: those of the next one serve already.
         if now - self._looked >= LOOK and self._leave_by is None:
             self._looked = now
             self.health = self._judge(now)
             self.damper.observe(self.health.value, now)
+        believed = self.damper.value
+        found = {
+            name: self._fitness[name].judge(self.health, believed, now, carrier=interface.works)
+            for name, interface in self._interfaces.items()
+        }
         for ip, lane in self._lanes.items():
-            if not carriers[lane.interface.name]:
-                self.node.set_fitness(ip, 0, f"{lane.interface.name} is down", now)
-            else:
-                held = self.damper.value
-                reason = self.health.reason if held == self.health.value else "well again, but not for long enough"
-                self.node.set_fitness(ip, max(1, held), reason, now)
+            self.node.set_fitness(ip, *found[lane.interface.name], now)
 
     def _judge(self, now: float) -> health.Health:
         site = self._snapshot.site
