@@ -12,7 +12,8 @@ class SwitchServer:
     """Answers `/check` with `status` and `body`, everything else as `work` says with its name; counts by path.
 
     The next checks get the statuses `once`, one each, before `status` counts again.
-    `work` is (seconds until the answer, status, more header fields); `heads` are the heads of the last requests.
+    `work` is (seconds until the answer, status, more header fields); `heads` are the heads of the last requests
+    but checks, which come whenever they like.
 
     A context manager. It goes on to accept connections whatever it answers.
     """
@@ -33,7 +34,8 @@ class SwitchServer:
             def do_GET(self) -> None:
                 server.counts[self.path] += 1
                 checked = self.path == "/check"
-                server.heads.append(f"{self.requestline}\n{self.headers}")
+                if not checked:
+                    server.heads.append(f"{self.requestline}\n{self.headers}")
                 delay, status, fields = server.work
                 if checked:
                     delay, status, fields = 0.0, server.once.pop(0) if server.once else server.status, ()
