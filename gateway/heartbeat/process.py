@@ -640,13 +640,12 @@ class Heartbeat:
             self._looked = now
             self.health = self._judge(now)
             self.damper.observe(self.health.value, now)
-        believed = self.damper.value
-        found = {
-            name: self._fitness[name].judge(self.health, believed, now, carrier=interface.works)
-            for name, interface in self._interfaces.items()
-        }
+        for name, interface in self._interfaces.items():
+            self._fitness[name].look(now, carrier=interface.works)
         for ip, lane in self._lanes.items():
-            self.node.set_fitness(ip, *found[lane.interface.name], now)
+            owner = self.node.holdings[ip].state is State.OWNER
+            found = self._fitness[lane.interface.name].judge(self.health, self.damper.value, owner=owner)
+            self.node.set_fitness(ip, *found, now)
 
     def _judge(self, now: float) -> health.Health:
         site = self._snapshot.site
