@@ -7,7 +7,7 @@ it for four seconds. Run as root.
 
 Then what must move nothing: a minute of 20 % loss, and a minute in which other processes want all processors, for two
 clusters at once, at the default and at short times. keepalived is measured at the same time as the gateway with its
-default and with equal timers, each on hosts of its own. With 20 rounds everything takes about a quarter of an hour.
+default and with equal timers, each on hosts of its own. With 20 rounds everything takes less than twenty minutes.
 """
 
 import argparse
