@@ -92,7 +92,7 @@ cdef inline uint8_t session_minute(int64_t now) noexcept nogil:
     """The minute of a moment in ns, from 1 to 255 and over again; 0 is never."""
     return <uint8_t>(now // (<int64_t>60000 * 1000000) % 255 + 1)
 
-cdef void record(TrafficRow *row, int status, int64_t took) noexcept nogil
+cdef void record(TrafficRow *row, int status, int64_t took, uint64_t bytes_in, uint64_t bytes_out) noexcept nogil
 
 cdef class Board:
     cdef readonly int fd

@@ -37,7 +37,7 @@ assert sizeof(TimeRow) == 128
 assert sizeof(TrafficRow) == 256
 
 
-cdef void record(TrafficRow *row, int status, int64_t took) noexcept nogil:
+cdef void record(TrafficRow *row, int status, int64_t took, uint64_t bytes_in, uint64_t bytes_out) noexcept nogil:
     """Count an exchange that took so many ns. A status that was logged, but not sent (499, 0), is no answer."""
     cdef int cell = 0
     while cell < DURATIONS - 1 and took > _bounds[cell]:
@@ -45,6 +45,8 @@ cdef void record(TrafficRow *row, int status, int64_t took) noexcept nogil:
     row.durations[cell] += 1
     row.seconds += took * 1e-9
     row.answers[status // 100 if status < 600 and status != 499 else 0] += 1
+    row.bytes_in += bytes_in
+    row.bytes_out += bytes_out
 
 
 cdef class Board:
@@ -331,7 +333,7 @@ cdef class Board:
 
     def pass_through(self, int row, int worker, int status, double seconds):
         """What workers do in compiled code when an exchange is over; here for tests."""
-        record(self.traffic(self._row(row), self._worker(worker)), status, <int64_t>(seconds * 1e9))
+        record(self.traffic(self._row(row), self._worker(worker)), status, <int64_t>(seconds * 1e9), 0, 0)
 
     def pulse(self, int worker):
         """When the worker last said that it lives, in seconds of the monotonic clock; 0.0: never."""

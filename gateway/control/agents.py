@@ -9,12 +9,11 @@ from functools import partial
 from typing import Final
 
 from gateway.board import READY, UNKNOWN, Board
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.control.publisher import Publisher
 from gateway.control.tasks import keep_running, replan, stop
 from gateway.health.agent import Line, Question, ask
 from gateway.health.result import Outcome, Result
-from gateway.load.receiver import ServerKey
 
 _log = logging.getLogger("gateway.control")
 

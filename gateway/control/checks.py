@@ -6,12 +6,11 @@ from functools import partial
 
 from gateway.board import UNKNOWN, Board
 from gateway.config.model import Check
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.control.tasks import keep_running, replan, stop
 from gateway.health.probe import Probe, Target
 from gateway.health.result import Result
 from gateway.health.watch import Watch
-from gateway.load.receiver import ServerKey
 
 _Plan = tuple[Target, Check]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.board import Board
 from gateway.config.discovery import Found
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.control import servers
 from gateway.control.agents import Agents
 from gateway.control.checks import Checks
@@ -19,7 +19,7 @@ from gateway.control.outliers import LOOK_EVERY, Watchdog
 from gateway.control.publisher import Publisher
 from gateway.control.tasks import keep_running, stop
 from gateway.health.probe import Probe
-from gateway.load.receiver import Receiver, ServerKey
+from gateway.load.receiver import Receiver
 from loadagent.report import Report, parse_key
 
 PUBLISH_EVERY = 0.5  # seconds

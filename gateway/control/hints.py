@@ -6,9 +6,8 @@ import socket
 import time
 from collections.abc import Callable
 
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.health.hint import BadHint, Codec, Hint
-from gateway.load.receiver import ServerKey
 from gateway.load.refusals import Refusals
 
 _log = logging.getLogger("gateway.control")

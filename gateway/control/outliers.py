@@ -8,10 +8,9 @@ from typing import Final
 from gateway.balance import estimate
 from gateway.board import DOWN, DRAIN, IN_ROTATION, OUT, PROBED, READY, Board
 from gateway.config.model import Backend
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.health.outlier import Ejection, Outliers, Rules, Seen
 from gateway.load.ramp import Ramp, Strain
-from gateway.load.receiver import ServerKey
 
 LOOK_EVERY: Final = 0.1  # seconds
 SAY_EVERY: Final = 5.0

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 
 from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board
 from gateway.config.model import Backend
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.health.agent import Line
 from gateway.load.meter import Meter
-from gateway.load.receiver import ServerKey
 from gateway.load.weights import Observation, approach, shares, targets
 from loadagent.report import Report, State
 

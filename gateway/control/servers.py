@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.board import DOWN, DRAIN, IN_ROTATION, MAINTENANCE, OUT, PROBED, READY, UNKNOWN, UP, Board
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.health.result import Result
-from gateway.load.receiver import ServerKey
 
 _STATES: Final = {UNKNOWN: "unknown", UP: "up", DOWN: "down"}
 _ADMINS: Final = {READY: "ready", DRAIN: "drain", MAINTENANCE: "maintenance"}

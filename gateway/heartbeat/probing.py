@@ -6,9 +6,8 @@ is the owner once another has the votes: its lease has ended before (lease.py).
 """
 
 from dataclasses import dataclass
-from typing import Final
 
-NEVER: Final = float("-inf")
+from gateway.heartbeat.lease import NEVER
 
 
 def pause(interval: float) -> float:

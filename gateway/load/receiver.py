@@ -6,13 +6,12 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from gateway.config.snapshot import ServerKey
 from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
 from loadagent.report import BadReport, Report, decode
 
 _log = logging.getLogger("gateway.load")
-
-ServerKey = tuple[str, str]  # backend, server
 
 
 class Receiver(asyncio.DatagramProtocol):

@@ -15,7 +15,7 @@ from libc.string cimport memcpy, memmove
 
 from gateway.balance.estimate cimport answer, begin, give_up
 from gateway.balance.policy cimport MAX_TRIED
-from gateway.board cimport MAX_WORKERS, SOURCE_ROWS, CountRow, TrafficRow, record
+from gateway.board cimport MAX_WORKERS, SOURCE_ROWS, CountRow, record
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, SCRATCH, SENT_BROKEN, SENT_PART, WORTH
 from gateway.proxy.exchange cimport new_exchange, recycle
 from gateway.proxy.retry cimport Retries
@@ -1019,15 +1019,11 @@ cdef class Client(Receiver):
     cdef void _passed(self, int64_t now) noexcept:
         """Count the exchange for its frontend, by the whole time it took, and for its backend, until that answered."""
         cdef Exchange ex = self.ex
-        cdef TrafficRow *row = self.frontend.gauge.row
-        record(row, ex.status, (ex.answered if ex.status == 101 else now) - ex.started)     # a tunnel has no end
-        row.bytes_in += ex.bytes_in
-        row.bytes_out += ex.bytes_out
+        cdef int64_t end = ex.answered if ex.status == 101 else now     # when a tunnel ends says nothing of speed
+        record(self.frontend.gauge.row, ex.status, end - ex.started, ex.bytes_in, ex.bytes_out)
         if ex.backend is not None:
-            row = self.hub.board.traffic((<Backend>ex.backend).traffic, self.hub.worker)
-            record(row, ex.status, (ex.answered or now) - ex.started)
-            row.bytes_in += ex.bytes_in
-            row.bytes_out += ex.bytes_out
+            record(self.hub.board.traffic((<Backend>ex.backend).traffic, self.hub.worker), ex.status,
+                   (ex.answered or now) - ex.started, ex.bytes_in, ex.bytes_out)
 
     cdef int _after(self) except -1:
         """The answer has been written: go on with the next request, or say goodbye."""

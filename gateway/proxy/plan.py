@@ -22,7 +22,7 @@ from gateway.config.model import LOG_FIELDS, Listen, Site, Tls
 from gateway.config.model import AccessLog as AccessLogModel
 from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.proxy.availability import Availability
 from gateway.proxy.hub import Frontend, Gauge, Hub
 from gateway.proxy.log import AccessLog, layout
@@ -33,7 +33,6 @@ from gateway.rules.compiler import compile_routes
 from gateway.rules.routes import RouteTable
 from gateway.wire.pages import pages
 
-Key = tuple[str, str]
 ContextKey = tuple[str, Tls, tuple[tuple[Path, bytes], ...]]
 """The name of a frontend, its TLS settings and the contents of their files."""
 
@@ -48,7 +47,7 @@ class Prepared:
     via: bytes
     """A complete header line."""
     log: AccessLogModel | None
-    servers: dict[Key, Server]
+    servers: dict[ServerKey, Server]
     backends: dict[str, Backend]
     routes: RouteTable
     contexts: dict[ContextKey, ServerContext]
@@ -68,7 +67,7 @@ class Plan:
     def __init__(self, hub: Hub, ticket_key: bytes) -> None:
         self.hub = hub
         self._ticket_key = ticket_key
-        self.servers: dict[Key, Server] = {}
+        self.servers: dict[ServerKey, Server] = {}
         self.frontends: dict[Listen, Frontend] = {}
         self.backends: dict[str, Backend] = {}
         self._contexts: dict[ContextKey, ServerContext] = {}
@@ -150,14 +149,14 @@ class Plan:
         pairs = [(files[pair.cert], files[pair.key]) for pair in tls.certificates]
         return self._contexts.get(key) or ServerContext(name, pairs, tls.min_version, self._ticket_key)
 
-    def _server(self, key: Key, snapshot: Snapshot) -> Server:
+    def _server(self, key: ServerKey, snapshot: Snapshot) -> Server:
         slot, address = snapshot.slots[key], snapshot.resolved[key]
         known = self.servers.get(key)
         if known is not None and known.slot == slot and known.address == address:
             return known
         return Server(*key, address, self.hub.board, slot, self.hub.worker)
 
-    def _backend(self, name: str, snapshot: Snapshot, servers: Mapping[Key, Server], cells: int) -> Backend:
+    def _backend(self, name: str, snapshot: Snapshot, servers: Mapping[ServerKey, Server], cells: int) -> Backend:
         model = snapshot.site.backends[name]
         members = Members(self.hub.board, snapshot.members(name), cells, secrets.randbits(64))
         inside = [servers[name, server.name] for server in model.servers]

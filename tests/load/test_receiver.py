@@ -2,7 +2,8 @@ import dataclasses
 
 import pytest
 
-from gateway.load.receiver import Receiver, ServerKey
+from gateway.config.snapshot import ServerKey
+from gateway.load.receiver import Receiver
 from loadagent.report import Report, State, encode
 
 KEY = b"0123456789abcdef"
