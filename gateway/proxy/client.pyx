@@ -721,6 +721,7 @@ cdef class Client(Receiver):
             u.put(self.ex.replay.p, self.ex.replay.n)
             self._uncork()                  # before more of the body can move the buffer
         if not self.feeding:
+            self._uncork()                  # the head is on its way before any of the body can be
             self.feed()
             self._uncork()
         return 0
@@ -1013,6 +1014,7 @@ cdef class Client(Receiver):
         if self.hub.log is not None:
             self.hub.log.add(ex, PyBytes_AS_STRING(self.address), <uint32_t>PyBytes_GET_SIZE(self.address), now)
         self.ex = None
+        self.head_sent = 0              # nothing of an exchange may be taken for the next one's
         recycle(ex)
         return 0
 

@@ -43,6 +43,7 @@ cdef class Poller:
     cdef uint32_t generation
     cdef int64_t now                    # monotonic, in ns; read once per event
     cdef list again                     # connections that used up their turn
+    cdef list graveyard                 # connections that were closed while the present event was handled
     cdef public bint interrupted        # the event loop has something to do
     cdef char *scratch                  # every read goes here first: an idle connection holds no buffer
     cdef char *cipher                   # what TLS wants to send

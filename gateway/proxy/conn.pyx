@@ -111,6 +111,7 @@ cdef class Poller:
 
     def __init__(self):
         self.again = []
+        self.graveyard = []
         self.now = monotonic_ns()
 
     def start(self, loop):
@@ -182,6 +183,7 @@ cdef class Poller:
         self.count -= 1
         while self.highest >= 0 and self.table[self.highest] == NULL:
             self.highest -= 1
+        self.graveyard.append(conn)     # code of it may still be running: it is freed when this event has been handled
         Py_DECREF(conn)
         return 0
 
@@ -291,6 +293,8 @@ cdef class Poller:
                 except Exception:
                     log.exception("unexpected error while closing a connection")
                     conn.close()
+        if self.graveyard:
+            self.graveyard = []
         return 0
 
     cpdef sweep(self):
@@ -310,7 +314,10 @@ cdef class Poller:
             conn.on_deadline()
         except Exception:
             log.exception("unexpected error on a deadline")
+            self.forget_pieces()
             conn.close()
+        if self.graveyard:
+            self.graveyard = []
         return 0
 
 
@@ -607,7 +614,7 @@ cdef class Conn:
 
     cdef int shutdown(self) except -1:
         """Say that nothing more will be sent; under TLS with a close_notify first."""
-        if self.fd < 0:
+        if self.fd < 0 or self.finished:
             return 0
         self.more = MSG_MORE
         if self.ssl != NULL:
