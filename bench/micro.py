@@ -41,7 +41,7 @@ STEPS = {
     "request head: scan": r"head_(check_start|scan_request)",
     "request head: edit": r"edit_edit_request",
     "route": r"routes_\d+RouteTable_(candidates|decide)|routes_\d+Route_match_path",
-    "pick": r"upstream_\d+Backend_pick|affinity_\d+CookieAffinity_find",
+    "pick": r"backend_\d+Backend_pick|affinity_\d+CookieAffinity_find",
     "response head: scan": r"head_scan_response",
     "response head: edit": r"edit_edit_response",
     "log line": r"log_\d+AccessLog_add",

@@ -9,6 +9,7 @@ cdef enum:
     SESSION_CELLS = 4096    # of each server, one byte each
     MAX_TRAFFIC = 4096      # frontends and backends
     DURATIONS = 16          # cells of a histogram; the last has no upper bound
+    MAX_OUTCOMES = 32       # ways in which a request can end
 
 cdef enum State:
     STATE_UNKNOWN = 0
@@ -70,9 +71,9 @@ cdef struct TimeRow:
     int64_t said_at         # when; 0: never
     uint8_t reserved[32]
 
-# What has passed through a frontend or a backend, as one worker has seen it. Four cache lines per (worker, row).
+# What has passed through a frontend or a backend, as one worker has seen it. Eight cache lines per (worker, row).
 cdef struct TrafficRow:
-    uint64_t answers[6]     # exchanges by the first digit of their status; 0: the client left without an answer
+    uint64_t answers[6]     # requests by the first digit of their status; 0: the client left without an answer
     uint64_t durations[DURATIONS]
     double seconds          # sum of those durations
     uint64_t bytes_in       # bodies from clients
@@ -80,7 +81,11 @@ cdef struct TrafficRow:
     uint64_t connections    # of clients, accepted; frontends only, as are the next two
     uint64_t turned_away    # of them, those that were closed at once
     int64_t open            # of them, those that are there now
-    uint8_t reserved[32]
+    uint64_t waited         # requests that waited for room at a server
+    double waited_seconds   # sum of the times they waited
+    uint64_t retried        # requests that needed more than one try
+    uint8_t reserved[8]
+    uint64_t outcomes[MAX_OUTCOMES]
 
 # Written by control only: a site, this one or another.
 cdef struct SiteRow:
@@ -92,7 +97,17 @@ cdef inline uint8_t session_minute(int64_t now) noexcept nogil:
     """The minute of a moment in ns, from 1 to 255 and over again; 0 is never."""
     return <uint8_t>(now // (<int64_t>60000 * 1000000) % 255 + 1)
 
-cdef void record(TrafficRow *row, int status, int64_t took, uint64_t bytes_in, uint64_t bytes_out) noexcept nogil
+# One request that is over, as it is counted.
+cdef struct Passed:
+    int status
+    int outcome             # below MAX_OUTCOMES; whoever counts knows their names
+    int tries
+    int64_t took            # ns
+    int64_t waited          # ns
+    uint64_t bytes_in
+    uint64_t bytes_out
+
+cdef void record(TrafficRow *row, Passed *passed) noexcept nogil
 
 cdef class Board:
     cdef readonly int fd

@@ -34,19 +34,25 @@ _bounds = [round(seconds * 1e9) for seconds in BOUNDS]
 assert sizeof(ServerRow) == 64
 assert sizeof(CountRow) == 64
 assert sizeof(TimeRow) == 128
-assert sizeof(TrafficRow) == 256
+assert sizeof(TrafficRow) == 512
 
 
-cdef void record(TrafficRow *row, int status, int64_t took, uint64_t bytes_in, uint64_t bytes_out) noexcept nogil:
-    """Count an exchange that took so many ns. A status that was logged, but not sent (499, 0), is no answer."""
+cdef void record(TrafficRow *row, Passed *passed) noexcept nogil:
+    """Count a request that is over. A status that was logged, but not sent (499, 0), is not an answer."""
     cdef int cell = 0
-    while cell < DURATIONS - 1 and took > _bounds[cell]:
+    while cell < DURATIONS - 1 and passed.took > _bounds[cell]:
         cell += 1
     row.durations[cell] += 1
-    row.seconds += took * 1e-9
-    row.answers[status // 100 if status < 600 and status != 499 else 0] += 1
-    row.bytes_in += bytes_in
-    row.bytes_out += bytes_out
+    row.seconds += passed.took * 1e-9
+    row.answers[passed.status // 100 if passed.status < 600 and passed.status != 499 else 0] += 1
+    row.outcomes[passed.outcome] += 1
+    row.bytes_in += passed.bytes_in
+    row.bytes_out += passed.bytes_out
+    if passed.tries > 1:
+        row.retried += 1
+    if passed.waited:
+        row.waited += 1
+        row.waited_seconds += passed.waited * 1e-9
 
 
 cdef class Board:
@@ -298,7 +304,8 @@ cdef class Board:
     def passed_through(self, int row):
         """What has passed through a frontend or backend since its row was cleared, over all workers: as TrafficRow.
 
-        `answers` by the first digit of the status from 1 on, `unanswered` those without one, `durations` by cell.
+        `answers` by the first digit of the status from 1 on, `unanswered` those without one, `durations` by cell,
+        `outcomes` by number (gateway/proxy/outcome.pyx names them).
         """
         cdef TrafficRow total
         cdef TrafficRow *part
@@ -318,6 +325,11 @@ cdef class Board:
             total.bytes_out += part.bytes_out
             total.connections += part.connections
             total.turned_away += part.turned_away
+            total.waited += part.waited
+            total.waited_seconds += part.waited_seconds
+            total.retried += part.retried
+            for i in range(MAX_OUTCOMES):
+                total.outcomes[i] += part.outcomes[i]
             total.open += part.open
         return {
             "answers": [total.answers[i] for i in range(1, 6)],
@@ -329,11 +341,23 @@ cdef class Board:
             "connections": total.connections,
             "turned_away": total.turned_away,
             "open": total.open,
+            "waited": total.waited,
+            "waited_seconds": total.waited_seconds,
+            "retried": total.retried,
+            "outcomes": [total.outcomes[i] for i in range(MAX_OUTCOMES)],
         }
 
-    def pass_through(self, int row, int worker, int status, double seconds):
-        """What workers do in compiled code when an exchange is over; here for tests."""
-        record(self.traffic(self._row(row), self._worker(worker)), status, <int64_t>(seconds * 1e9), 0, 0)
+    def pass_through(self, int row, int worker, int status, double seconds, *, int outcome=1, int tries=1,
+                     double waited=0):
+        """What workers do in compiled code when a request is over; here for tests."""
+        cdef Passed passed
+        memset(&passed, 0, sizeof(passed))
+        passed.status = status
+        passed.outcome = outcome
+        passed.tries = tries
+        passed.took = <int64_t>(seconds * 1e9)
+        passed.waited = <int64_t>(waited * 1e9)
+        record(self.traffic(self._row(row), self._worker(worker)), &passed)
 
     def pulse(self, int worker):
         """When the worker last said that it lives, in seconds of the monotonic clock; 0.0: never."""

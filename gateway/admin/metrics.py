@@ -7,6 +7,7 @@ from gateway.admin import probes
 from gateway.admin.exposition import Family, Kind, Sample, histogram, labels
 from gateway.admin.exposition import text as exposition
 from gateway.board import BOUNDS
+from gateway.outcome import OUTCOMES
 
 Report = Mapping[str, Any]
 Figure = Callable[[Any], float | None]
@@ -101,6 +102,7 @@ _PROCESS: Final[tuple[tuple[str, Kind, str, str], ...]] = (
 
 # ------------------------------------------------------------------------------------- frontends, backends and servers
 
+_SIDE: Final = {name: side for name, side, _ in OUTCOMES}
 _FRONTEND: Final[tuple[tuple[str, Kind, str, str], ...]] = (
     ("connections", "gauge", "open", "Connections of clients that are open."),
     ("max_connections", "gauge", "limit", "How many there may be."),
@@ -133,8 +135,21 @@ def _of_traffic(kind: str, entrances: Iterable[Report]) -> Iterator[Family]:
             for digit, count in enumerate(one["answers"], 1)
         ],
     )
+    yield Family(
+        f"gateway_{kind}_outcomes_total",
+        "counter",
+        "Requests by how they ended and the side at fault (client, gateway, server, or - for none).",
+        [
+            (labels(**{kind: one["name"], "outcome": outcome, "side": _SIDE[outcome]}), count)
+            for _, one in named
+            for outcome, count in one["outcomes"].items()
+        ],
+    )
     for name, key, text in (
-        ("unanswered", "unanswered", "Requests whose client left, or was left, before an answer."),
+        ("unanswered", "unanswered", "Requests that ended without a response."),
+        ("retried_requests", "retried", "Requests that needed more than one try."),
+        ("queued_requests", "waited", "Requests that waited for room at a server."),
+        ("queue_seconds", "waited_seconds", "Time that they waited; by queued_requests: the mean."),
         ("received_bytes", "bytes_in", "Bodies from clients."),
         ("sent_bytes", "bytes_out", "Bodies to clients."),
     ):

@@ -6,10 +6,21 @@ from typing import Any, Final
 from gateway.board import DOWN, DRAIN, IN_ROTATION, MAINTENANCE, OUT, PROBED, READY, UNKNOWN, UP, Board
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.health.result import Result
+from gateway.outcome import OUTCOMES
 
 _STATES: Final = {UNKNOWN: "unknown", UP: "up", DOWN: "down"}
 _ADMINS: Final = {READY: "ready", DRAIN: "drain", MAINTENANCE: "maintenance"}
-_OF_BACKENDS: Final = ("answers", "unanswered", "durations", "seconds", "bytes_in", "bytes_out")
+_OF_BACKENDS: Final = (
+    "answers",
+    "unanswered",
+    "durations",
+    "seconds",
+    "bytes_in",
+    "bytes_out",
+    "retried",
+    "waited",
+    "waited_seconds",
+)
 _EJECTIONS: Final = {IN_ROTATION: "in rotation", OUT: "ejected", PROBED: "probed"}
 
 
@@ -51,17 +62,23 @@ def report(
         backends.append(
             {"name": backend.name, "balance": backend.balance, "servers": servers}
             | {key: passed[key] for key in _OF_BACKENDS}
+            | {"outcomes": _by_name(passed["outcomes"])}
         )
-    frontends = [
-        {
-            "name": frontend.name,
-            "listen": [str(listen) for listen in frontend.listen],
-            "limit": frontend.limits.connections,
-        }
-        | board.passed_through(snapshot.traffic["frontend", frontend.name])
-        for frontend in snapshot.site.frontends
-    ]
+    frontends = []
+    for frontend in snapshot.site.frontends:
+        passed = board.passed_through(snapshot.traffic["frontend", frontend.name])
+        listen = [str(listen) for listen in frontend.listen]
+        frontends.append(
+            {"name": frontend.name, "listen": listen, "limit": frontend.limits.connections}
+            | passed
+            | {"outcomes": _by_name(passed["outcomes"])}
+        )
     return {"version": snapshot.version, "frontends": frontends, "backends": backends}
+
+
+def _by_name(outcomes: list[int]) -> dict[str, int]:
+    """Counts by the name of each outcome that has occurred."""
+    return {OUTCOMES[number][0]: count for number, count in enumerate(outcomes) if count}
 
 
 def _result(result: Result | None) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         connections = f"{frontend['open']}/{frontend['limit']}"
         figures = connections, frontend["turned_away"], sum(answers) + unanswered, answers[3], answers[4], unanswered
         yield f"{frontend['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
+    yield from _outcomes(report["frontends"])
     yield ""
     yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
     for backend in report["backends"]:
@@ -29,6 +30,15 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
                 f"{backend['name'] + '/' + server['name']:<32}{state(server):<24}{server['effective_weight']:>8.3g}"
                 f"{load:>7}{str(server['in_flight']) + limit:>11}{sessions + left:>10}  {_check(server)}"
             ).rstrip()
+
+
+def _outcomes(frontends: list[dict[str, Any]]) -> Iterator[str]:
+    """How requests ended that did not simply get their answer, the most frequent first."""
+    for frontend in frontends:
+        found = sorted(frontend["outcomes"].items(), key=lambda item: -item[1])
+        ends = [f"{name} {count}" for name, count in found if name not in {"ok", "answered"}]
+        if ends:
+            yield f"  {frontend['name']}: {', '.join(ends)}"
 
 
 def state(server: dict[str, Any]) -> str:

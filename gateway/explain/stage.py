@@ -11,11 +11,11 @@ from gateway.config.model import Frontend as FrontendModel
 from gateway.config.model import Listen
 from gateway.config.snapshot import Snapshot
 from gateway.explain.asked import Asked
+from gateway.explain.decision import decision_on
 from gateway.proxy.availability import Availability
 from gateway.proxy.hub import Hub
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
-from gateway.proxy.rehearsal import rehearse
 from gateway.proxy.tls import TICKET_KEY_BYTES
 from gateway.rules.view import Assumed
 
@@ -61,9 +61,9 @@ class Stage:
         return next((place for place in fitting if place[1].port == asked.port), (fitting or places)[0])
 
     def rehearse(self, asked: Asked) -> dict[str, Any]:
-        """What becomes of a request; see gateway.proxy.rehearsal."""
+        """What becomes of a request; see gateway.explain.decision."""
         model, listen = self.entrance(asked)
-        found = rehearse(
+        found = decision_on(
             self._hub, self._plan.frontends[listen], str(listen), asked.head, asked.client,
             https=asked.scheme == "https",
         )  # fmt: skip

@@ -1,7 +1,7 @@
 from collections.abc import Mapping
 
 from gateway.board import Board
-from gateway.proxy.upstream import Backend
+from gateway.proxy.backend import Backend
 from gateway.rules.view import Resources
 
 class Availability(Resources):

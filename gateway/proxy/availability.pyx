@@ -5,7 +5,7 @@ from time import monotonic, monotonic_ns
 from libc.stdint cimport int64_t
 
 from gateway.board cimport Board
-from gateway.proxy.upstream cimport Backend
+from gateway.proxy.backend cimport Backend
 from gateway.rules.view cimport Resources
 
 cdef int64_t COUNT_AGAIN = 1_000_000_000    # ns for which a count of sessions will do: it looks at 4 KiB a server

@@ -4,6 +4,17 @@ The poller is one epoll set, and stands in the place of the event loop's selecto
 transport, no handle and no bytes object. Registration is edge-triggered and happens once per connection;
 pausing means not reading, so back-pressure costs no system call. All reads go through one scratch buffer per process;
 a connection owns memory only while it holds bytes that its peer does not take.
+
+Four rules make it safe that what one connection reads is written to another by the same call:
+
+1. One door for what is sent. `put` composes a write of one connection at a time; the write is committed before anything
+   else could come between: before another connection composes, before the scratch buffer is read into again, before
+   bytes are relayed past it, before the connection is shut down, and at the end of the event at the latest.
+2. Nobody is made to read by somebody else. To let the other side go on, its connection is queued (`turn_over`) and
+   reads when the present event is over; so no reading loop runs within another, or within itself.
+3. Nothing is freed while it may be running. What is closed, replaced or ended during an event is kept until the event
+   is over (`bury`, `Work.recycle`).
+4. A connection that was closed has no descriptor (`fd` is -1): every loop looks at that after each step.
 """
 
 import logging
@@ -64,6 +75,13 @@ cdef extern from "<fcntl.h>" nogil:
     int fcntl(int fd, int command, int value)
     ssize_t splice(int source, void *_, int to, void *__, size_t n, unsigned int flags)
 
+cdef extern from "<sys/ioctl.h>" nogil:
+    int ioctl(int fd, unsigned long request, int *value)
+
+cdef extern from "<linux/sockios.h>" nogil:
+    enum:
+        SIOCOUTQ
+
 cdef extern from "<unistd.h>" nogil:
     int pipe2(int *fds, int flags)
     ssize_t c_read "read"(int fd, void *to, size_t n)
@@ -91,16 +109,18 @@ cdef class Poller:
         self.fd = epoll_create1(EPOLL_CLOEXEC)
         if self.fd < 0:
             raise OSError(errno, "cannot create an epoll set")
-        self.capacity = 1024
+        self.capacity = self.slot_capacity = 1024
         self.table = <PyObject **>malloc(self.capacity * sizeof(PyObject *))
-        self.deadlines = <int64_t *>malloc(self.capacity * sizeof(int64_t))
+        self.due = <int64_t *>malloc(self.slot_capacity * sizeof(int64_t))
+        self.timed = <PyObject **>malloc(self.slot_capacity * sizeof(PyObject *))
+        self.spare = <int *>malloc(self.slot_capacity * sizeof(int))
         # Sixteen bytes more than is ever read: the scans look at eight bytes at a time.
         self.scratch = <char *>malloc(SCRATCH + 16)
         self.cipher_capacity = SCRATCH + 4096
         self.cipher = <char *>malloc(self.cipher_capacity)
         self.gather = <char *>malloc(GATHER)
-        if (self.table == NULL or self.deadlines == NULL or self.scratch == NULL or self.cipher == NULL
-                or self.gather == NULL):
+        if (self.table == NULL or self.due == NULL or self.timed == NULL or self.spare == NULL
+                or self.scratch == NULL or self.cipher == NULL or self.gather == NULL):
             raise MemoryError
         memset(self.table, 0, self.capacity * sizeof(PyObject *))
         self.highest = -1
@@ -121,7 +141,9 @@ cdef class Poller:
 
     def __dealloc__(self):
         free(self.table)
-        free(self.deadlines)
+        free(self.due)
+        free(self.timed)
+        free(self.spare)
         free(self.scratch)
         free(self.cipher)
         free(self.gather)
@@ -134,10 +156,21 @@ cdef class Poller:
     def stop(self):
         """Close every connection."""
         cdef int fd
+        cdef Conn conn
         self.sweep_timer.cancel()
         for fd in range(self.highest + 1):
-            if self.table[fd] != NULL:
-                (<Conn>self.table[fd]).close()
+            if fd <= self.highest and self.table[fd] != NULL:
+                conn = <Conn>self.table[fd]
+                if conn.handler is not None:
+                    conn.handler.on_stopped(conn)
+                conn.close()
+        self._settle_down()
+
+    def skip(self, ms):
+        """Let time pass, in a test: every clock reading from now on is `ms` later; deadlines that have passed by then
+        are found at once."""
+        self.skipped += <int64_t>(ms * 1000000)
+        self._expire_due()
 
     cdef int _grow(self, int fd) except -1:
         cdef int wanted = self.capacity
@@ -149,10 +182,6 @@ cdef class Poller:
             raise MemoryError
         self.table = <PyObject **>grown
         memset(self.table + self.capacity, 0, (wanted - self.capacity) * sizeof(PyObject *))
-        grown = realloc(self.deadlines, wanted * sizeof(int64_t))
-        if grown == NULL:
-            raise MemoryError
-        self.deadlines = <int64_t *>grown
         self.capacity = wanted
         return 0
 
@@ -170,7 +199,6 @@ cdef class Poller:
             raise OSError(errno, "cannot watch a connection")
         Py_INCREF(conn)
         self.table[conn.fd] = <PyObject *>conn
-        self.deadlines[conn.fd] = FOREVER
         self.count += 1
         if conn.fd > self.highest:
             self.highest = conn.fd
@@ -179,12 +207,16 @@ cdef class Poller:
     cdef int remove(self, Conn conn) except -1:
         # The kernel forgets a closed descriptor by itself; the table's generation guards against its late events.
         self.table[conn.fd] = NULL
-        self.deadlines[conn.fd] = FOREVER
         self.count -= 1
         while self.highest >= 0 and self.table[self.highest] == NULL:
             self.highest -= 1
-        self.graveyard.append(conn)     # code of it may still be running: it is freed when this event has been handled
+        self.bury(conn)
         Py_DECREF(conn)
+        return 0
+
+    cdef int bury(self, object thing) except -1:
+        """Keep what may still be running until the present event is over."""
+        self.graveyard.append(thing)
         return 0
 
     cdef int turn_over(self, Conn conn) except -1:
@@ -193,6 +225,19 @@ cdef class Poller:
             conn.queued = 1
             self.again.append(conn)
         return 0
+
+    cdef int turn_of(self, Work work) except -1:
+        """Call the work's on_turn when the present event is over."""
+        self.again.append(work)
+        return 0
+
+    cdef int64_t time(self) noexcept:
+        """Monotonic, in ns."""
+        return monotonic_ns() + self.skipped
+
+    def clock(self):
+        """The same, for Python."""
+        return self.time()
 
     cdef int watch(self, Conn conn, uint32_t events) except -1:
         """Change what a connection is watched for."""
@@ -207,8 +252,15 @@ cdef class Poller:
         epoll_ctl(self.fd, EPOLL_CTL_DEL, conn.fd, NULL)
         return self.remove(conn)
 
+    cdef int settle(self) except -1:
+        """Commit the write being composed, if there is one."""
+        if self.composer != NULL:
+            (<Conn>self.composer).commit()
+        return 0
+
     cdef void forget_pieces(self) noexcept:
         """Drop the write being composed."""
+        self.composer = NULL
         self.piece_count = 0
         self.gathered = 0
 
@@ -263,66 +315,236 @@ cdef class Poller:
                 if generation == FILE:
                     files.append((fd, events[i].events))
                 elif self.table[fd] != NULL and (<Conn>self.table[fd]).generation == generation:
-                    self.now = monotonic_ns()
+                    self.now = self.time()
                     self._wake(<Conn>self.table[fd], events[i].events)
             if files or self.interrupted or (end != FOREVER and monotonic_ns() >= end):
                 return files
 
     cdef int _go_on(self) except -1:
-        """Let those continue who had to let others go first."""
+        """Let those continue that had to let others go first."""
         cdef list again = self.again
         cdef Conn conn
         self.again = []
-        for conn in again:
-            conn.queued = 0
-            if conn.fd >= 0:
-                self.now = monotonic_ns()
-                self._wake(conn, EPOLLIN)
+        for thing in again:
+            self.now = self.time()
+            if isinstance(thing, Conn):
+                conn = <Conn>thing
+                conn.queued = 0
+                if conn.fd >= 0:
+                    self._wake(conn, 0)
+            else:
+                self._call(<Work>thing)
+        return 0
+
+    cdef int _call(self, Work work) except -1:
+        try:
+            work.on_turn()
+            self.settle()
+        except Exception:
+            log.exception("unexpected error on a turn")
+            self.forget_pieces()
+        if self.ended is not None or self.graveyard:
+            self._settle_down()
         return 0
 
     cdef int _wake(self, Conn conn, uint32_t events) except -1:
+        """Handle one event of a connection; without `events` it goes on with what it has."""
         try:
-            conn.event(events)
+            if events:
+                conn.event(events)
+            elif conn.handler is not None:
+                conn.handler.on_input(conn)
+            else:
+                conn.on_input()
+            if self.composer != NULL:
+                self.settle()
         except Exception:
-            # A bug of ours, never a peer's doing: say so, give the connection up, keep the process.
-            log.exception("unexpected error on a connection")
+            self._failed(conn)
+        if self.ended is not None or self.graveyard:
+            self._settle_down()
+        return 0
+
+    cdef int _failed(self, Conn conn) except -1:
+        """An exception is a bug of ours, never a peer's doing: say so, give the connection up, keep the process."""
+        log.exception("unexpected error on a connection: closing it")
+        self.forget_pieces()
+        if conn.fd >= 0:
+            try:
+                if conn.handler is not None:
+                    conn.handler.on_bug(conn)
+            except Exception:
+                log.exception("unexpected error while closing a connection")
             self.forget_pieces()
-            if conn.fd >= 0:
-                try:
-                    conn.on_broken()
-                except Exception:
-                    log.exception("unexpected error while closing a connection")
-                    conn.close()
+            conn.close()
+        return 0
+
+    cdef int _settle_down(self) except -1:
+        """The event is over: free what was closed, recycle what has ended."""
+        cdef Work work
+        cdef list buried
+        while self.ended is not None:
+            work = self.ended
+            self.ended = work.next_ended
+            work.next_ended = None
+            work.recycle()
         if self.graveyard:
+            buried = self.graveyard
             self.graveyard = []
+            for thing in buried:
+                if isinstance(thing, Conn):
+                    (<Conn>thing).handler = None        # which knows the connection: together they would never be freed
         return 0
 
     cpdef sweep(self):
-        """Find the deadlines that have passed. A flat walk: 10,000 connections are 80 KB of integers."""
-        cdef int fd
-        cdef int64_t ms
-        self.now = monotonic_ns()
-        ms = self.now // 1000000
+        """Find the deadlines that have passed, ten times a second."""
         self.sweep_timer = self.loop.call_later(SWEEP_MS / 1000.0, self.sweep)
-        for fd in range(self.highest + 1):
-            if fd <= self.highest and self.table[fd] != NULL and self.deadlines[fd] <= ms:
-                self.deadlines[fd] = FOREVER
-                self._expire(<Conn>self.table[fd])
+        self._expire_due()
 
-    cdef int _expire(self, Conn conn) except -1:
+    def _expire_due(self):
+        """A flat walk: 10,000 connections are 80 KB of integers."""
+        cdef int slot
+        cdef int64_t ms
+        self.now = self.time()
+        ms = self.now // 1000000
+        for slot in range(self.slots):
+            if self.due[slot] <= ms:
+                self.due[slot] = FOREVER
+                if self.timed[slot] != NULL:
+                    self._expire(<Timed>self.timed[slot])
+
+    cdef int _expire(self, Timed what) except -1:
+        cdef Timed held = what          # the table only borrows it
         try:
-            conn.on_deadline()
+            held.on_deadline()
+            self.settle()
         except Exception:
             log.exception("unexpected error on a deadline")
             self.forget_pieces()
-            conn.close()
-        if self.graveyard:
-            self.graveyard = []
+            if isinstance(held, Conn):
+                (<Conn>held).close()
+        if self.ended is not None or self.graveyard:
+            self._settle_down()
+        return 0
+
+
+cdef class Timed:
+    def __cinit__(self):
+        self.slot = -1
+
+    def __dealloc__(self):
+        self.drop_slot()
+
+    cdef int take_slot(self, Poller poller) except -1:
+        """Have a place in the table of deadlines from now on."""
+        cdef int wanted
+        cdef void *grown
+        self.poller = poller
+        if poller.spares:
+            poller.spares -= 1
+            self.slot = poller.spare[poller.spares]
+        else:
+            if poller.slots == poller.slot_capacity:
+                wanted = 2 * poller.slot_capacity
+                grown = realloc(poller.timed, wanted * sizeof(PyObject *))
+                if grown == NULL:
+                    raise MemoryError
+                poller.timed = <PyObject **>grown
+                grown = realloc(poller.due, wanted * sizeof(int64_t))
+                if grown == NULL:
+                    raise MemoryError
+                poller.due = <int64_t *>grown
+                grown = realloc(poller.spare, wanted * sizeof(int))
+                if grown == NULL:
+                    raise MemoryError
+                poller.spare = <int *>grown
+                poller.slot_capacity = wanted
+            self.slot = poller.slots
+            poller.slots += 1
+        poller.due[self.slot] = FOREVER
+        poller.timed[self.slot] = <PyObject *>self
+        return 0
+
+    cdef void drop_slot(self) noexcept:
+        """Give it back."""
+        cdef Poller poller = self.poller
+        if self.slot >= 0 and poller is not None:
+            poller.due[self.slot] = FOREVER
+            poller.timed[self.slot] = NULL
+            poller.spare[poller.spares] = self.slot
+            poller.spares += 1
+            self.slot = -1
+
+    cdef void deadline(self, int64_t ms) noexcept:
+        """Call on_deadline `ms` from now (FOREVER: never); replaces the deadline before."""
+        if self.slot >= 0:
+            self.poller.due[self.slot] = FOREVER if ms == FOREVER else self.poller.now // 1000000 + ms
+
+    cdef int on_deadline(self) except -1:
+        raise NotImplementedError
+
+
+cdef class Work(Timed):
+    def __cinit__(self):
+        self.place = -1
+
+    cdef int recycle(self) except -1:
+        """It has ended, and the event in which it did is over."""
+        return 0
+
+    cdef int on_turn(self) except -1:
+        """It is this work's turn: there may be room at a server. Called between two events."""
+        raise NotImplementedError
+
+    cdef int on_connected(self, Conn conn) except -1:
+        """The connection asked for is there."""
+        raise NotImplementedError
+
+    cdef int on_connect_failed(self, Conn conn, int error) except -1:
+        """It could not be made: `error` is the kernel's errno. The connection is closed."""
+        raise NotImplementedError
+
+    cdef int on_tunnel_end(self, int how) except -1:
+        """The tunnel made for this work is over: one of End."""
+        raise NotImplementedError
+
+
+cdef class Handler:
+    cdef int on_input(self, Conn conn) except -1:
+        """There may be something to read, or somebody to take it again."""
+        raise NotImplementedError
+
+    cdef int on_drained(self, Conn conn) except -1:
+        """The peer has taken all that was kept for it."""
+        return 0
+
+    cdef int on_broken(self, Conn conn) except -1:
+        """The connection is reset, or has failed."""
+        raise NotImplementedError
+
+    cdef int on_send_failed(self, Conn conn) except -1:
+        """What was committed can't be sent. The connection's own event says so, too; only notes are to be made here."""
+        return 0
+
+    cdef int on_deadline(self, Conn conn) except -1:
+        """The connection's deadline has passed."""
+        return conn.close()
+
+    cdef int on_bug(self, Conn conn) except -1:
+        """Handling an event has raised an exception: end what is under way. The connection is closed afterwards."""
+        return 0
+
+    cdef int on_stopped(self, Conn conn) except -1:
+        """The worker ends: end what is under way. The connection is closed afterwards."""
+        return 0
+
+    cdef int retire(self, Conn conn) except -1:
+        """The worker drains: close as soon as nothing is under way."""
         return 0
 
 
 cdef class Conn:
-    """One socket. Kinds of connection fill in on_input, on_drained, on_broken and on_deadline."""
+    """One socket. What its events are for says its handler; kinds of connection without one fill in on_input, on_drained,
+    on_broken, on_send_failed and on_deadline."""
 
     def __cinit__(self):
         self.fd = -1
@@ -334,15 +556,17 @@ cdef class Conn:
             c_close(self.fd)
 
     cdef int attach(self, Poller poller, int fd, uint32_t events) except -1:
-        self.poller = poller
+        self.take_slot(poller)
         self.fd = fd
         poller.add(self, events)
         return 0
 
-    cdef void deadline(self, int64_t ms) noexcept:
-        """Call on_deadline `ms` from now (FOREVER: never); replaces the deadline before."""
-        if self.fd >= 0:
-            self.poller.deadlines[self.fd] = FOREVER if ms == FOREVER else self.poller.now // 1000000 + ms
+    cdef int hand_to(self, Handler handler) except -1:
+        """Let another handler look after the events from now on."""
+        if self.handler is not None:
+            self.poller.bury(self.handler)      # it may be running
+        self.handler = handler
+        return 0
 
     cdef int event(self, uint32_t events) except -1:
         cdef int sent
@@ -351,21 +575,28 @@ cdef class Conn:
         # A reset whose error a failed send has taken already shows as a hang-up only; but so does the peer's FIN after
         # our own, and then what it sent before is still to be read.
         if events & EPOLLERR or (events & EPOLLHUP and not (self.finished and events & EPOLLIN)):
-            return self.on_broken()
+            return self.handler.on_broken(self)
         if events & EPOLLOUT and self.out_len:
             sent = self.flush()
             if sent == SENT_BROKEN:
-                return self.on_broken()
+                return self.handler.on_broken(self)
             if sent == SENT_ALL:
-                self.on_drained()
+                self.handler.on_drained(self)
         if self.fd >= 0 and events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP):
             self.readable = self.wire_readable = 1
-            self.on_input()
+            self.handler.on_input(self)
         return 0
 
     cdef ssize_t recv(self, char *to, size_t n) except? -9:
-        """Read at most n bytes: their count, RECV_END, RECV_AGAIN or RECV_BROKEN. Clears `readable` when drained."""
+        """Read at most n bytes: their count, RECV_END, RECV_AGAIN or RECV_BROKEN. Clears `readable` when drained.
+
+        A write being composed is committed first: it may be of bytes in the buffer that is read into.
+        """
         cdef ssize_t got
+        if self.poller.composer != NULL:
+            self.poller.settle()
+        if self.fd < 0:
+            return RECV_BROKEN
         if self.ssl != NULL:
             return self._recv_tls(to, n)
         while True:
@@ -429,7 +660,7 @@ cdef class Conn:
         return at
 
     cdef int _write_tls(self, int count) except -1:
-        """Encrypt and send what was put; as commit. What fits into one record is one, and so is what is sent."""
+        """Encrypt and send the pieces; as commit. What fits into one record is one, and so is what is sent."""
         cdef Poller o = self.poller
         cdef char record[RECORD]
         cdef size_t total = 0, at = 0
@@ -457,7 +688,7 @@ cdef class Conn:
         return self._send(o.cipher, n)
 
     cdef ssize_t relay(self, Conn source, size_t left) except? -9:
-        """Move bytes from the source's socket to this one, without copying them; returns as source.recv.
+        """Move bytes from the source's socket to this one, without copying them; returns as source.recv, or RECV_FULL.
 
         `left` are those of the body, more than WORTH; its end stays, because it is copied.
         Neither side may use TLS, and nothing may be kept here. What this socket does not take at once is kept, so the
@@ -466,6 +697,10 @@ cdef class Conn:
         cdef Poller o = self.poller
         cdef ssize_t got, sent, rest
         cdef size_t n = min(<size_t>RELAY, left - TAIL)
+        if o.composer != NULL:
+            o.settle()                      # nothing overtakes what was put before
+        if self.fd < 0 or source.fd < 0 or self.out_len:
+            return RECV_FULL
         while True:
             got = splice(source.fd, NULL, o.pipe[1], NULL, n, SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
             if got >= 0 or errno != EINTR:
@@ -493,14 +728,19 @@ cdef class Conn:
         return got
 
     cdef int put(self, const char *p, size_t n) except -1:
-        """Add n bytes at p to the write being composed; they must stay where they are until commit."""
+        """Add n bytes at p to the write being composed; they must stay where they are until it is committed."""
         cdef Poller o = self.poller
         cdef iovec *last
-        if n == 0:
+        if n == 0 or self.fd < 0:
             return 0
+        if o.composer != <void *>self:
+            if o.composer != NULL:
+                o.settle()
+            o.composer = <void *>self
         if n <= SMALL:
             if o.gathered + n > GATHER:
                 self.commit()
+                o.composer = <void *>self
             memcpy(o.gather + o.gathered, p, n)
             p = o.gather + o.gathered
             o.gathered += n
@@ -514,29 +754,54 @@ cdef class Conn:
                 # Committing empties the gather buffer; these bytes are its newest and must go along.
                 o.gathered -= n
                 self.commit()
+                o.composer = <void *>self
                 memcpy(o.gather, p, n)
                 p = o.gather
                 o.gathered = n
             else:
                 self.commit()
+                o.composer = <void *>self
         o.pieces[o.piece_count].iov_base = <void *>p
         o.pieces[o.piece_count].iov_len = n
         o.piece_count += 1
         return 0
 
+    cdef int put_soon(self, const char *p, size_t n) except -1:
+        """As put, of bytes that will not stay where they are: what is not copied is committed at once."""
+        self.put(p, n)
+        return self.commit() if n > SMALL else 0
+
     cdef int commit(self) except -1:
         """Send what was put: SENT_ALL, SENT_PART (the rest is kept and goes out when it can) or SENT_BROKEN."""
+        cdef Poller o = self.poller
+        cdef int sent, count = o.piece_count
+        if o.composer != <void *>self:
+            return SENT_PART if self.out_len else SENT_ALL
+        o.composer = NULL
+        o.piece_count = 0
+        o.gathered = 0
+        sent = self._write(count)
+        if sent == SENT_BROKEN:
+            if self.handler is not None:
+                self.handler.on_send_failed(self)
+            else:
+                self.on_send_failed()
+        return sent
+
+    cdef int commit_last(self) except -1:
+        """As commit, of what a shutdown follows: data, close_notify and FIN leave in one segment, not in three."""
+        self.more = MSG_MORE
+        return self.commit()
+
+    cdef int _write(self, int count) except -1:
+        """Send so many pieces; as commit."""
         cdef Poller o = self.poller
         cdef msghdr msg
         cdef ssize_t sent = 0
         cdef size_t total = 0
-        cdef int i, count = o.piece_count
-        o.piece_count = 0
-        o.gathered = 0
-        if self.fd < 0:
+        cdef int i
+        if self.fd < 0 or self.finished:
             return SENT_BROKEN
-        if count == 0:
-            return SENT_PART if self.out_len else SENT_ALL
         if self.ssl != NULL:
             return self._write_tls(count)
         if count == 1:
@@ -561,11 +826,6 @@ cdef class Conn:
                 self._keep(<char *>o.pieces[i].iov_base + sent, o.pieces[i].iov_len - sent)
                 sent = 0
         return SENT_PART
-
-    cdef int commit_last(self) except -1:
-        """As commit, of what a shutdown follows: data, close_notify and FIN leave in one segment, not in three."""
-        self.more = MSG_MORE
-        return self.commit()
 
     cdef int _send(self, const char *p, size_t n) except -1:
         cdef ssize_t sent
@@ -617,6 +877,8 @@ cdef class Conn:
         if self.fd < 0 or self.finished:
             return 0
         self.more = MSG_MORE
+        if self.poller.composer != NULL:
+            self.poller.settle()
         if self.ssl != NULL:
             SSL_shutdown(self.ssl)
             ERR_clear_error()
@@ -630,11 +892,15 @@ cdef class Conn:
         """Close the socket; nothing is called after this."""
         cdef int fd = self.fd
         if fd >= 0:
+            if self.poller.composer == <void *>self:
+                self.poller.forget_pieces()
             self.poller.remove(self)
+            self.drop_slot()
             self.fd = -1
             c_close(fd)
             SSL_free(self.ssl)
             self.ssl = NULL
+            self.out_len = 0
         return 0
 
     cdef int reset(self) except -1:
@@ -646,6 +912,13 @@ cdef class Conn:
             setsockopt(self.fd, SOL_SOCKET, SO_LINGER, &off, sizeof(off))
         return self.close()
 
+    cdef int64_t unacknowledged(self) noexcept:
+        """Bytes that were sent and that the peer's kernel has not confirmed, or could not be sent yet."""
+        cdef int unsent = 0
+        if self.fd >= 0:
+            ioctl(self.fd, SIOCOUTQ, &unsent)
+        return unsent + <int64_t>self.out_len
+
     cdef int on_input(self) except -1:
         raise NotImplementedError
 
@@ -655,7 +928,12 @@ cdef class Conn:
     cdef int on_broken(self) except -1:
         return self.close()
 
+    cdef int on_send_failed(self) except -1:
+        return 0
+
     cdef int on_deadline(self) except -1:
+        if self.handler is not None:
+            return self.handler.on_deadline(self)
         return self.close()
 
 

@@ -1,11 +1,15 @@
 from libc.stdint cimport int64_t, uint8_t
 from gateway.board cimport Board, TrafficRow
-from gateway.proxy.conn cimport Poller
-from gateway.proxy.log cimport AccessLog
+from gateway.proxy.conn cimport Conn, Handler, Poller
+from gateway.proxy.admission cimport Admission
 from gateway.proxy.tls cimport ServerContext
 from gateway.rules.routes cimport RouteTable
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Bounds
+
+cdef class ClientProtocol:
+    """How the clients of a frontend speak: makes the handler for a connection that was accepted."""
+    cdef Handler open(self, Conn conn, Hub hub)
 
 cdef class Gauge:
     """What passes through a frontend in this worker; lives on over reloads."""
@@ -26,6 +30,7 @@ cdef class Frontend:
     cdef bint proxy_protocol
     cdef readonly Gauge gauge
     cdef ServerContext tls              # or None
+    cdef readonly ClientProtocol protocol   # how its clients speak
     cdef object trusted                 # networks, or None
 
     cpdef bint trusts(self, str address) except -1
@@ -41,7 +46,10 @@ cdef class Hub:
     cdef public dict pages              # status -> (header lines, body)
     cdef public frozenset custom_pages  # statuses whose page is the site's own
     cdef public tuple learned           # names of cookies that servers set and affinity marks
-    cdef public AccessLog log           # or None
+    cdef public object log              # log.AccessLog, or None
+    cdef readonly Admission admission
+    cdef int clients                    # connections of clients
+    cdef readonly int most_clients      # that there is room for: each may need a second descriptor, for a server
     cdef public bint draining
     cdef int64_t date_second
     cdef bytes date_line

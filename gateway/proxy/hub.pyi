@@ -8,6 +8,8 @@ from gateway.proxy.tls import ServerContext
 from gateway.rules.routes import RouteTable
 from gateway.rules.view import View
 
+class ClientProtocol: ...
+
 class Gauge:
     def __init__(self, board: Board, traffic: int, worker: int) -> None: ...
 
@@ -31,6 +33,7 @@ class Frontend:
         tls: ServerContext | None,
         trusted: Iterable[IPv4Network | IPv6Network],
         gauge: Gauge,
+        protocol: ClientProtocol,
     ) -> None: ...
 
 class Hub:
@@ -45,4 +48,5 @@ class Hub:
     learned: tuple[bytes, ...]
     log: AccessLog | None
     draining: bool
+    most_clients: int
     def __init__(self, poller: Poller, board: Board, worker: int) -> None: ...

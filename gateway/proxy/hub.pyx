@@ -1,7 +1,17 @@
 """What the connections of one worker share."""
 
 import ipaddress
+import resource
 import time
+
+cdef enum:
+    OWN_DESCRIPTORS = 64        # that a worker has besides connections
+
+
+cdef class ClientProtocol:
+    cdef Handler open(self, Conn conn, Hub hub):
+        """The handler of a client's connection (listener.ClientConn)."""
+        raise NotImplementedError
 
 
 cdef class Gauge:
@@ -16,7 +26,8 @@ cdef class Frontend:
 
     def __init__(self, str name, *, int header_bytes, int url_bytes, int header_count, int64_t body_bytes,
                  double header_timeout, double idle_timeout, double body_rate, int connections,
-                 int connections_per_source, bint proxy_protocol, ServerContext tls, trusted, Gauge gauge):
+                 int connections_per_source, bint proxy_protocol, ServerContext tls, trusted, Gauge gauge,
+                 ClientProtocol protocol):
         self.name = name
         self.bounds.head = header_bytes
         self.bounds.target = url_bytes
@@ -30,6 +41,7 @@ cdef class Frontend:
         self.proxy_protocol = proxy_protocol
         self.gauge = gauge
         self.tls = tls
+        self.protocol = protocol
         self.trusted = tuple(trusted) or None
 
     cpdef bint trusts(self, str address) except -1:
@@ -49,6 +61,8 @@ cdef class Hub:
         self.board = board
         self.worker = worker
         self.view = View()
+        self.admission = Admission()
+        self.most_clients = max(8, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_DESCRIPTORS) // 2)
         self.date_second = -1
         self.custom_pages = frozenset()
         self.learned = ()

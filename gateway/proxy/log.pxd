@@ -1,5 +1,5 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
-from gateway.proxy.exchange cimport Exchange
+from gateway.proxy.transaction cimport Transaction
 
 # Text that is the same in each line, and the field that follows.
 cdef struct Piece:
@@ -24,8 +24,8 @@ cdef class AccessLog:
     cdef object timer
     cdef bint failing
 
-    cdef int add(self, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1
-    cdef int _field(self, int code, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1
+    cdef int add(self, Transaction t, int64_t now) except -1
+    cdef int _field(self, int code, Transaction t, int64_t now) except -1
     cdef uint32_t _escaped(self, char *to, uint8_t c) noexcept
     cdef int _text(self, const char *p, uint32_t n) noexcept
     cdef int _known(self, const char *p, uint32_t n) noexcept

@@ -1,4 +1,4 @@
-"""The access log: a line per exchange, formatted into a buffer, written in large pieces at most half a second late."""
+"""The access log: a line per request, formatted into a buffer, written in large pieces at most half a second late."""
 
 import logging
 import os
@@ -11,7 +11,6 @@ from libc.string cimport memcpy, memmove
 from posix.unistd cimport write
 from libc.errno cimport EINTR, errno
 
-from gateway.proxy.upstream cimport Backend, Server
 from gateway.wire.edit cimport number
 from gateway.wire.wide cimport WIDE, copy_plain
 
@@ -242,55 +241,55 @@ cdef class AccessLog:
     cdef int _bytes(self, bytes text) except -1:
         return self._text(PyBytes_AS_STRING(text), <uint32_t>PyBytes_GET_SIZE(text))
 
-    cdef int _field(self, int code, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1:
-        cdef const char *head = ex.head.p
+    cdef int _field(self, int code, Transaction t, int64_t now) except -1:
+        cdef const char *head = t.head.p
         cdef uint32_t i
         if code == L_CLIENT:
-            self._known(client, client_len)
+            self._bytes(t.downstream.address)
         elif code == L_TIME:
-            self._time(ex.started)
+            self._time(t.started)
         elif code == L_METHOD:
-            self._text(head + ex.method.at, ex.method.n)
+            self._text(head + t.method.at, t.method.n)
         elif code == L_HOST:
-            self._text(head + ex.host.at, ex.host.n)
+            self._text(head + t.host.at, t.host.n)
         elif code == L_URI:
-            self._text(head + ex.target.at, ex.target.n)
+            self._text(head + t.target.at, t.target.n)
         elif code == L_PATH:
             i = 0
-            while i < ex.target.n and head[ex.target.at + i] != 63:
+            while i < t.target.n and head[t.target.at + i] != 63:
                 i += 1
-            self._text(head + ex.target.at, i)
+            self._text(head + t.target.at, i)
         elif code == L_PROTOCOL:
-            if ex.method.n:
-                self._known(b"HTTP/1.1" if ex.minor else b"HTTP/1.0", 8)
+            if t.method.n:
+                self._known(b"HTTP/1.1" if t.minor else b"HTTP/1.0", 8)
             else:
                 self._text(NULL, 0)
         elif code == L_STATUS:
-            self._number(ex.status)
+            self._number(t.status)
         elif code == L_BYTES:
-            self._number(ex.bytes_out)
+            self._number(t.bytes_out)
         elif code == L_REQUEST_BYTES:
-            self._number(ex.bytes_in)
+            self._number(t.bytes_in)
         elif code == L_DURATION_MS:
-            self._millis(now - ex.started)
+            self._millis(now - t.started)
         elif code == L_UPSTREAM_MS:
-            self._millis(ex.answered - ex.picked if ex.answered else 0)
+            self._millis(t.answered - t.attempt.picked if t.answered else 0)
         elif code == L_BACKEND:
-            self._bytes((<Backend>ex.backend).log_name if ex.backend is not None else b"")
+            self._bytes(t.attempt.backend.log_name if t.attempt.backend is not None else b"")
         elif code == L_SERVER:
-            self._bytes((<Server>ex.server).log_name if ex.server is not None else b"")
+            self._bytes(t.attempt.server.log_name if t.attempt.server is not None else b"")
         elif code == L_CLASS:
-            self._bytes(ex.klass.encode() if ex.klass is not None else b"")
+            self._bytes(t.klass.encode() if t.klass is not None else b"")
         elif code == L_SCHEME:
-            self._known(b"https" if ex.https else b"http", 5 if ex.https else 4)
+            self._known(b"https" if t.https else b"http", 5 if t.https else 4)
         elif code == L_REFERER:
-            self._text(head + ex.referer.at, ex.referer.n)
+            self._text(head + t.referer.at, t.referer.n)
         elif code == L_USER_AGENT:
-            self._text(head + ex.user_agent.at, ex.user_agent.n)
+            self._text(head + t.user_agent.at, t.user_agent.n)
         return 0
 
-    cdef int add(self, Exchange ex, const char *client, uint32_t client_len, int64_t now) except -1:
-        """Add the line of an exchange that is over at `now` (monotonic, ns)."""
+    cdef int add(self, Transaction t, int64_t now) except -1:
+        """Add the line of a request that is over at `now` (monotonic, ns)."""
         cdef Piece *piece
         cdef uint32_t start = self.n
         cdef int i
@@ -303,7 +302,7 @@ cdef class AccessLog:
                     break               # a template that repeats long fields: the line is cut
             memcpy(self.buffer + self.n, piece.literal, piece.n)
             self.n += piece.n
-            self._field(piece.code, ex, client, client_len, now)
+            self._field(piece.code, t, now)
         self.buffer[self.n] = 10
         self.n += 1
         if self.n > BUFFER // 2:

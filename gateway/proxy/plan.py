@@ -24,11 +24,15 @@ from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.proxy.availability import Availability
-from gateway.proxy.hub import Frontend, Gauge, Hub
+from gateway.proxy.backend import Backend
+from gateway.proxy.http1_client import Http1Client
+from gateway.proxy.http1_server import Http1Server
+from gateway.proxy.hub import ClientProtocol, Frontend, Gauge, Hub
 from gateway.proxy.log import AccessLog, layout
+from gateway.proxy.queue import WaitQueue
 from gateway.proxy.retry import Retries
+from gateway.proxy.server import Server
 from gateway.proxy.tls import ServerContext
-from gateway.proxy.upstream import Backend, Server
 from gateway.rules.compiler import compile_routes
 from gateway.rules.routes import RouteTable
 from gateway.wire.pages import pages
@@ -67,6 +71,8 @@ class Plan:
     def __init__(self, hub: Hub, ticket_key: bytes) -> None:
         self.hub = hub
         self._ticket_key = ticket_key
+        self._to_servers = Http1Server()
+        self._to_clients = Http1Client()
         self.servers: dict[ServerKey, Server] = {}
         self.frontends: dict[Listen, Frontend] = {}
         self.backends: dict[str, Backend] = {}
@@ -94,7 +100,8 @@ class Plan:
             if model.tls is not None:
                 certificates = _context_key(model, model.tls, snapshot)
                 tls = contexts[certificates] = self._context(certificates)
-            frontend = _frontend(model, site.workers, tls, gauges.get(model.name) or self._gauge(model.name, snapshot))
+            gauge = gauges.get(model.name) or self._gauge(model.name, snapshot)
+            frontend = _frontend(model, site.workers, tls, gauge, self._to_clients)
             frontends.update(dict.fromkeys(model.listen, frontend))
         custom = {status: (path.name, snapshot.files[path]) for status, path in site.pages.items()}
         return Prepared(
@@ -118,7 +125,7 @@ class Plan:
         servers, backends = prepared.servers, prepared.backends
         for name, backend in backends.items():
             if name in self.backends:
-                backend.adopt(self.backends[name], hub.poller.loop)
+                backend.adopt(self.backends[name])
         self.backends = backends
         self._contexts = prepared.contexts
         for key, server in self.servers.items():
@@ -174,7 +181,16 @@ class Plan:
                 model.retries.methods,
                 model.retries.budget,
             ),
-            (model.queue.limit, model.queue.timeout) if model.queue else None,
+            WaitQueue(
+                self.hub.poller,
+                self.hub.board,
+                inside[0].slot if inside else -1,
+                self.hub.worker,
+                cells,
+                model.queue.limit if model.queue else 0,
+                model.queue.timeout if model.queue else 1.0,
+            ),
+            self._to_servers,
             traffic=snapshot.traffic["backend", name],
             orca=model.agent.orca,
         )
@@ -234,7 +250,9 @@ def _context_key(frontend: FrontendModel, tls: Tls, snapshot: Snapshot) -> Conte
     return frontend.name, tls, tuple((path, snapshot.files[path]) for path in paths)
 
 
-def _frontend(model: FrontendModel, workers: int, tls: ServerContext | None, gauge: Gauge) -> Frontend:
+def _frontend(
+    model: FrontendModel, workers: int, tls: ServerContext | None, gauge: Gauge, protocol: ClientProtocol
+) -> Frontend:
     limits = model.limits
     return Frontend(
         model.name,
@@ -252,4 +270,5 @@ def _frontend(model: FrontendModel, workers: int, tls: ServerContext | None, gau
         tls=tls,
         trusted=model.trusted_proxies,
         gauge=gauge,
+        protocol=protocol,
     )

@@ -1,8 +1,7 @@
 from libc.stdint cimport uint32_t
-from gateway.proxy.exchange cimport Exchange
 
 cdef class Retries:
-    """When a request of a backend is tried again; its budget."""
+    """When work of a backend is tried again; its budget."""
     cdef int attempts
     cdef bint on_connect
     cdef bint on_reset
@@ -13,7 +12,7 @@ cdef class Retries:
     cdef double tokens
 
     cdef void earn(self) noexcept nogil
-    cdef bint repeatable(self, Exchange ex) except -1
-    cdef bint after_failure(self, Exchange ex, int failure, int attempts) except -1
-    cdef bint after_status(self, Exchange ex, int status, int attempts) except -1
+    cdef bint repeatable(self, int method, const char *name, uint32_t n) except -1
+    cdef bint after_failure(self, int outcome, bint repeatable, int tries) noexcept nogil
+    cdef bint after_status(self, int status, bint repeatable, int tries) except -1
     cdef bint spend(self) noexcept nogil

@@ -5,7 +5,7 @@ repeated, and whose body, if it has one, is still held in full. Such a retry mak
 budget that requests fill, so that an outage is not multiplied.
 """
 
-from gateway.proxy.upstream cimport FAIL_CONNECT, FAIL_CONNECT_TIMEOUT, FAIL_RESET, FAIL_RESET_REUSED
+from gateway.outcome cimport O_CONNECT_FAILED, O_CONNECT_REFUSED, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE
 from gateway.wire.head cimport M_OTHER
 
 # In the order of Method in wire/head.pxd.
@@ -46,25 +46,27 @@ cdef class Retries:
         self.tokens -= 1
         return True
 
-    cdef bint repeatable(self, Exchange ex) except -1:
-        """Whether the request may be done twice: by its method."""
-        if ex.method_code != M_OTHER:
-            return self.known_methods >> ex.method_code & 1
-        return ex.head.p[ex.method.at:ex.method.at + ex.method.n] in self.methods
+    cdef bint repeatable(self, int method, const char *name, uint32_t n) except -1:
+        """Whether a request of that method may be done twice; name: of a method that is M_OTHER."""
+        if method != M_OTHER:
+            return self.known_methods >> method & 1
+        return name[:n] in self.methods
 
-    cdef bint after_failure(self, Exchange ex, int failure, int attempts) except -1:
-        """Whether to try again after a Failure, before a byte of an answer; `attempts` tries have been made."""
-        if attempts > self.attempts:
+    cdef bint after_failure(self, int outcome, bint repeatable, int tries) noexcept nogil:
+        """Whether to try again after a failure, before a byte of an answer; `tries` have been made.
+
+        repeatable: the work may be done twice, and all of it that was sent is still there.
+        """
+        if tries > self.attempts:
             return False
-        if failure == FAIL_CONNECT or failure == FAIL_CONNECT_TIMEOUT:
+        if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED:
             return self.on_connect          # no server has worked for it: there is nothing to multiply
-        if not self.repeatable(ex) or ex.replay_lost:
+        if not repeatable:
             return False
-        if failure == FAIL_RESET_REUSED:
+        if outcome == O_STALE:
             return True                     # the connection had idled too long: no sign of an outage
-        return failure == FAIL_RESET and self.on_reset and self.spend()
+        return (outcome == O_SERVER_CLOSED or outcome == O_SERVER_RESET) and self.on_reset and self.spend()
 
-    cdef bint after_status(self, Exchange ex, int status, int attempts) except -1:
+    cdef bint after_status(self, int status, bint repeatable, int tries) except -1:
         """Whether to try again instead of passing on an answer of that status."""
-        return (attempts <= self.attempts and status in self.statuses and self.repeatable(ex) and not ex.replay_lost
-                and self.spend())
+        return tries <= self.attempts and repeatable and status in self.statuses and self.spend()

@@ -19,8 +19,8 @@ from gateway.board import Board
 from gateway.channel import Apply, Channel, Closed, Drain, Message, Ready, ReopenLog, identity
 from gateway.config.model import Listen
 from gateway.config.snapshot import Snapshot
-from gateway.proxy.client import Listener, retire_clients
 from gateway.proxy.hub import Hub
+from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
 

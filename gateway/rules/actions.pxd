@@ -13,6 +13,7 @@ cdef class Step:
     cdef readonly str text          # for people
 
     cdef object run(self, View v)
+    cdef int explain(self, View v, dict trace) except -1
 
 cdef Respond answer(int status, bytes lines, body)
 cdef Respond rewrite(View v, bytes target)

@@ -31,6 +31,10 @@ cdef class Step:
         """Do it; None: the route goes on, otherwise a Respond or the action of a route ends the search."""
         return None
 
+    cdef int explain(self, View v, dict trace) except -1:
+        """For people: add to the trace what this step, before the first route, is about to look at."""
+        return 0
+
 
 cdef class Redirect(Step):
     """elsewhere: the template itself names a host without a scheme."""

@@ -14,9 +14,12 @@ cdef class Classify(Step):
         self.text = "classes"
 
     cdef object run(self, View v):
-        v.klass = self.classes.decide(v)
+        v.klass = self.classes.decide(v, None)
         return None
 
-    def tried(self, View v):
-        """(name, why it is not for the request or None) for each class that is tried; for people."""
-        return [(route.action, why) for route, why, _ in self.classes.walk(v)]
+    cdef int explain(self, View v, dict trace) except -1:
+        """Why each class that is tried is not the request's, or None."""
+        tried = {}
+        self.classes.decide(v, tried)
+        trace["classes"] = [(route.action, why) for route, why, _, _ in tried["routes"]]
+        return 0

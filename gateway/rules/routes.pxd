@@ -62,5 +62,6 @@ cdef class RouteTable:
     cdef int _add(self, int count, int32_t at, int32_t n, int32_t first) except -1
     cdef int _descend(self, int32_t root, const char *path, uint32_t n, int count, int32_t first) except -1
     cdef int _collect(self, View v, int32_t first) except -1
-    cpdef int prepare(self, View v) except -1
-    cdef object decide(self, View v)
+    cdef int prepare(self, View v, dict trace) except -1
+    cdef object decide(self, View v, dict trace)
+    cdef int _passed_over(self, View v, dict trace, int start, int end) except -1

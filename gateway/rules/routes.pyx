@@ -266,26 +266,34 @@ cdef class RouteTable:
                             count = self._descend(root, v.uri, v.path_len, count, first)
         return count
 
-    cpdef int prepare(self, View v) except -1:
+    cdef int prepare(self, View v, dict trace) except -1:
         """What comes before the first route."""
         cdef Step step
         if self.before is not None:
             for step in self.before:
+                if trace is not None:
+                    step.explain(v, trace)
                 step.run(v)
             v.changed = False
         return 0
 
-    cdef object decide(self, View v):
-        """What the routes make of a request: a route's action, a Respond, or None: no route ends the search."""
+    cdef object decide(self, View v, dict trace):
+        """What the routes make of a request: a route's action, a Respond, or None: no route ends the search.
+
+        trace: None, or for people what gets under "routes" a tuple of each route that the search comes by, in order:
+        the route, why it is not for the request or None, what it ends the search with or None, path and query then.
+        """
         cdef int32_t first = 0, number
-        cdef int count, i, least
+        cdef int count, i, least, looked = 0
         cdef Cursor *cursors
         cdef Entry *e
         cdef Route route
         cdef Step step
         cdef object outcome
+        if trace is not None:
+            trace["routes"] = []
         if self.before is not None:
-            self.prepare(v)
+            self.prepare(v, trace)
         while True:
             count = self._collect(v, first)
             while True:
@@ -297,52 +305,57 @@ cdef class RouteTable:
                         least = i
                         number = self.ids[cursors[i].at]
                 if least < 0:
+                    if trace is not None:
+                        self._passed_over(v, trace, looked, len(self.routes))
                     return None
                 cursors[least].at += 1
                 if number < first:
                     continue            # another path of a route that is done
                 e = &self.entries[number]
                 route = <Route>self.routes[e.route]
+                if trace is not None and looked < e.route:
+                    self._passed_over(v, trace, looked, e.route)
+                    looked = e.route
                 if not route.holds(v, e, number - self.first_of[e.route]):
                     continue
                 v.matched = e.length
+                outcome = None
                 for step in route.steps:
                     outcome = step.run(v)
                     if outcome is not None:
-                        return outcome
-                if route.action is not None:
-                    return route.action
+                        break
+                if outcome is None:
+                    outcome = route.action
+                if trace is not None:
+                    looked = e.route + 1
+                    trace["routes"].append((route, None, outcome, v.uri_now))
+                if outcome is not None:
+                    return outcome
                 first = self.first_of[e.route + 1]
                 if v.changed:
                     v.changed = False
                     break               # the rest of the list, for another path
 
-    def find(self, View v):
-        """As `decide`; for tests and for explaining."""
-        return self.decide(v)
-
-    def walk(self, View v):
-        """Try every route in turn, without the index: (route, why it is not for the request or None, what ends the
-        search or None), up to the end of the search. For people; decides as `decide` does, for a view that is
-        prepared."""
+    cdef int _passed_over(self, View v, dict trace, int start, int end) except -1:
+        """Say of the routes from `start` up to `end` why they are not for the request."""
         cdef Route route
-        cdef Step step
-        cdef int length
-        for route in self.routes:
+        cdef int i, length
+        for i in range(start, end):
+            route = <Route>self.routes[i]
             why = route.why_not(v, &length)
-            if why is not None:
-                yield route, why, None
-                continue
-            v.matched = length
-            outcome = None
-            for step in route.steps:
-                outcome = step.run(v)
-                if outcome is not None:
-                    break
-            v.changed = False
-            yield route, None, route.action if outcome is None else outcome
-            if outcome is not None or route.action is not None:
-                return
+            if why is None:
+                raise RuntimeError(f"routes[{route.index}] was passed over, but it matches")
+            trace["routes"].append((route, why, None, v.uri_now))
+        return 0
+
+    def find(self, View v):
+        """As `decide`; for tests."""
+        return self.decide(v, None)
+
+    def explain(self, View v):
+        """What `decide` says, and its trace."""
+        trace = {}
+        return self.decide(v, trace), trace
 
 
 cdef uint32_t _hash(const char *p, uint32_t n) noexcept nogil:

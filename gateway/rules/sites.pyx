@@ -43,9 +43,10 @@ cdef class Arrival(Step):
             v.edits(True).append(b"Set-Cookie", cookie)
         return None
 
-    def loads(self, View v):
-        """What is known of the load of each site; for people."""
-        return {name: v.resources.site_load(name) for name in self.names}
+    cdef int explain(self, View v, dict trace) except -1:
+        """What is known of the load of each site."""
+        trace["sites"] = {name: v.resources.site_load(name) for name in self.names}
+        return 0
 
 
 cdef class ToSite(Step):

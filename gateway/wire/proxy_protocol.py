@@ -27,10 +27,11 @@ class BadHeader(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """`length` bytes on the wire; `source` is the client's address, None if the proxy gives none."""
+    """`length` bytes on the wire; `source` and `port` are the client's, None and 0 if the proxy gives none."""
 
     length: int
     source: str | None
+    port: int = 0
 
 
 def parse(data: bytes) -> Header | None:
@@ -62,7 +63,7 @@ def _parse_v1(data: bytes) -> Header | None:
         raise BadHeader("an address of version 1 is none") from None
     if int(match["port"]) > 65535:
         raise BadHeader("a port of version 1 is none")
-    return Header(length, str(source))
+    return Header(length, str(source), int(match["port"]))
 
 
 def _parse_v2(data: bytes) -> Header | None:
@@ -84,4 +85,5 @@ def _parse_v2(data: bytes) -> Header | None:
     size, width, family = known
     if length - 16 < size:
         raise BadHeader("addresses cut short")
-    return Header(length, str(family(data[16 : 16 + width])))
+    port = int.from_bytes(data[16 + 2 * width : 18 + 2 * width], "big")
+    return Header(length, str(family(data[16 : 16 + width])), port)

@@ -9,6 +9,10 @@ PASSED = {
     "seconds": 2.5,
     "bytes_in": 30,
     "bytes_out": 40,
+    "retried": 1,
+    "waited": 2,
+    "waited_seconds": 0.5,
+    "outcomes": {"ok": 6, "client_left": 4, "connect_refused": 1},
 }
 SERVER = {
     "name": "app1",

@@ -18,7 +18,7 @@ PRINTED = """\
    346,000 ( 1.58%)  gateway/wire/edit.c:__pyx_f_7gateway_4wire_4edit_edit_response [/a/gateway/wire/edit.so]
     32,000 ( 0.15%)  x/routes.c:__pyx_f_7gateway_5rules_6routes_10RouteTable_candidates [/a/routes.so]
     24,000 ( 0.11%)  x/routes.c:__pyx_f_7gateway_5rules_6routes_5Route_match_path
-   435,999 ( 2.00%)  x/upstream.c:__pyx_f_7gateway_5proxy_8upstream_7Backend_pick [/a/upstream.so]
+   435,999 ( 2.00%)  x/backend.c:__pyx_f_7gateway_5proxy_7backend_7Backend_pick [/a/backend.so]
    409,999 ( 1.88%)  x/policy.c:__pyx_f_7gateway_7balance_6policy_7Members_pick [/a/policy.so]
  1,565,000 ( 7.18%)  x/head.c:__pyx_f_7gateway_4wire_4head_scan_response [/a/head.so]
  5,499,000 (25.24%)  x/log.c:__pyx_f_7gateway_5proxy_3log_9AccessLog_add [/a/log.so]

@@ -1,0 +1,133 @@
+"""What would become of a request, as plain data: the same decision that traffic gets, and how it came about.
+
+The steps are those of gateway/proxy/transaction.pyx up to the moment in which a server would be gone to; nothing is
+counted, sent or waited for.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport int64_t, uint32_t
+
+from gateway.balance.policy cimport Members
+from gateway.board cimport ServerRow
+from gateway.proxy.backend cimport Backend
+from gateway.proxy.decide cimport V_FORWARD, V_REFUSE, V_RESPOND, Decision, decide
+from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.server cimport Server
+from gateway.proxy.transaction cimport Downstream, Transaction, new_transaction
+from gateway.rules.view cimport View
+from gateway.wire.head cimport Head, R_OK, find_end, scan_request, sentence_of, status_of
+from gateway.wire.origin cimport Provenance
+
+STATES = ("unknown", "up", "down")
+ADMINS = ("ready", "drain", "maintenance")
+EJECTIONS = ("no", "out", "probed")
+
+cdef Head _head
+
+
+def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client, *, bint https):
+    """What a request head that comes to `frontend` leads to, as plain data.
+
+    Either refused: (status, why), or scheme, client, uri (in normal form), sites (load by name), classes and routes
+    (one dict for each that is tried), class, arrived (the site that has just sent the client), site (that it is sent
+    to), outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its name,
+    affinity, candidates, server (None: none can take it), set_cookie, head (for the server), edits (of the answer).
+    """
+    cdef bytes padded = head + b"\0" * 16
+    cdef const char *p = PyBytes_AS_STRING(padded)
+    cdef uint32_t seen = 0, end = 0
+    cdef View view = hub.view
+    cdef Decision d = Decision()
+    cdef Downstream asking = Downstream()
+    cdef Transaction t
+    cdef dict trace = {}
+    cdef int why = find_end(p, <uint32_t>len(head), &seen, &end)
+    if why == R_OK:
+        why = scan_request(p, end, &_head, &frontend.bounds)
+    if why != R_OK:
+        return {"refused": (status_of(why), sentence_of(why))}
+    trusts = (<object>frontend).trusts if frontend.trusts(client) else None
+    asking.provenance = Provenance(client.encode(), https, listener.encode(), hub.via, trusts)
+    t = new_transaction(hub)
+    t.begin(asking, frontend, p, &_head)
+    try:
+        decide(d, hub, frontend, asking.provenance, p, &_head, trace)
+        if d.verdict == V_REFUSE:
+            return {"refused": (status_of(d.reason), sentence_of(d.reason))}
+        found = {
+            "scheme": "https" if view.https else "http", "client": view.client.decode("latin-1"),
+            "uri": trace["uri"].decode("latin-1"), "sites": trace.get("sites", {}),
+            "classes": [{"class": name, "why_not": why_not} for name, why_not in trace.get("classes", ())],
+            "routes": [
+                {"route": route.index, "why_not": why_not, "does": [] if why_not else [step.text for step in route.steps],
+                 "uri": uri.decode("latin-1")}
+                for route, why_not, _, uri in trace["routes"]
+            ],
+            "class": view.klass, "arrived": view.arrived, "site": view.site,
+        }
+        if d.verdict == V_FORWARD:
+            found.update(_forwarded(hub, t, d))
+        elif d.verdict == V_RESPOND:
+            lines = d.respond.lines
+            if d.respond.body is not None and view.response_edits is not None:
+                lines = view.response_edits.merged(lines)
+            found.update(outcome="respond", status=d.respond.status, lines=lines.decode("latin-1"), body=d.respond.body)
+        else:
+            found.update(outcome="respond", status=404, lines="", body=None)
+        return found
+    finally:
+        t.put_back()
+
+
+cdef _forwarded(Hub hub, Transaction t, Decision d):
+    cdef View view = hub.view
+    cdef Backend backend = d.backend
+    cdef int i
+    t.attempt.backend = backend
+    t.attempt.args.now = t.started
+    candidates = _candidates(backend, t.started)
+    t.prepare(d.p, view.h)
+    i = t.attempt.pick(t.started)
+    _expectations(backend, candidates)
+    edits = None
+    if view.response_edits is not None:
+        names, lines = view.response_edits.listed()
+        edits = {"without": [name.decode("latin-1") for name in names], "with": lines.decode("latin-1")}
+    return {
+        "outcome": "backend", "backend": backend.name, "candidates": candidates,
+        "affinity": None if backend.affinity is None else str(backend.affinity),
+        "kept": backend.affinity is not None and i >= 0 and i == t.attempt.belongs,
+        "server": (<Server>backend.servers[i]).name if i >= 0 else None,
+        "head": t.upstream_head.p[:t.upstream_head.n].decode("latin-1"), "edits": edits,
+    }
+
+
+cdef _expectations(Backend backend, candidates):
+    """What a policy that measures has worked with: the time until each server would answer."""
+    cdef Members members = backend.members
+    cdef int i
+    for i in range(members.count):
+        measured = members.member[i].cost > 0 and members.member[i].estimate.answers > 0
+        candidates[i]["expected_ms"] = members.member[i].cost * 1000 if measured else None
+
+
+cdef _candidates(Backend backend, int64_t now):
+    cdef Members members = backend.members
+    cdef ServerRow *row
+    cdef Server server
+    cdef int i
+    found = []
+    for i in range(members.count):
+        server = <Server>backend.servers[i]
+        row = members.board.server(members.member[i].slot)
+        found.append({
+            "server": server.name, "address": server.address, "state": STATES[row.state], "admin": ADMINS[row.admin],
+            "backup": members.member[i].tier == 1, "in_flight": members.in_flight(i),
+            "max_connections": members.limit(i) or None,
+            "weight": members.effective_weight(i), "load": row.reported - 1 if row.reported else None,
+            "ejected": EJECTIONS[row.ejected], "slow_start": row.ramp or None,
+            "sessions": members.board.sessions(members.member[i].slot, now) if backend.affinity is not None else None,
+            "token": backend.affinity.example(i) if backend.affinity is not None else None,
+            "score": (members.in_flight(i) + 1) / members.effective_weight(i),
+        })
+    return found

@@ -1,0 +1,55 @@
+# How a request ended. Each has a name, a side at fault and a status in the table of outcome.pyx.
+cdef enum Outcome:
+    O_NONE = 0
+    # the client has its answer
+    O_OK
+    O_RETRIED                   # from another server than the one asked first, or at a second try
+    O_ANSWERED                  # a route of the site file answers by itself
+    O_NO_ROUTE
+    # the request was refused
+    O_REFUSED                   # by the rules of HTTP or a limit; `detail` is a Reason of wire/head.pxd
+    O_NOT_ADMITTED
+    O_QUEUE_FULL
+    O_QUEUE_TIMEOUT
+    O_NO_SERVER
+    # no connection to a server
+    O_CONNECT_REFUSED
+    O_CONNECT_TIMEOUT
+    O_CONNECT_UNREACHABLE
+    O_CONNECT_FAILED            # `detail` is an errno
+    O_NO_DESCRIPTOR
+    O_TLS_FAILED                # the server's end of TLS
+    # the server failed the request
+    O_SERVER_CLOSED             # before a byte of an answer
+    O_SERVER_RESET              # the same, by a reset
+    O_STALE                     # the same, on a connection that had served before: most likely it was idle too long
+    O_SERVER_TIMEOUT
+    O_RESPONSE_INVALID          # `detail` is a Reason
+    O_RESPONSE_TOO_LARGE        # its head
+    O_RESPONSE_CUT              # after its head
+    # the client failed it
+    O_CLIENT_LEFT
+    O_CLIENT_TIMEOUT
+    # tunnels that did not end by themselves
+    O_TUNNEL_IDLE
+    O_TUNNEL_CUT_BY_CLIENT
+    O_TUNNEL_CUT_BY_SERVER
+    # the gateway ended it
+    O_STOPPED
+    O_BUG
+    O_COUNT
+
+cdef enum Side:
+    SIDE_NONE = 0
+    SIDE_CLIENT
+    SIDE_GATEWAY
+    SIDE_SERVER
+
+cdef struct OutcomeRow:
+    char name[24]
+    int name_len
+    int side
+    int status                  # that the gateway answers with when nothing has been sent yet
+
+cdef OutcomeRow *outcome_row(int outcome) noexcept nogil
+cdef int outcome_of_errno(int error) noexcept nogil

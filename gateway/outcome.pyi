@@ -1,0 +1,2 @@
+OUTCOMES: tuple[tuple[str, str, str], ...]
+SIDES: tuple[str, ...]

@@ -1,0 +1,78 @@
+"""How a request ends: one named outcome, and the side at fault. The access log, the error log and the metrics use it."""
+
+from libc.errno cimport EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOENT, ETIMEDOUT
+from libc.string cimport memcpy
+
+TABLE = (
+    # outcome, name, side, status, what it means
+    (O_NONE, "none", SIDE_NONE, 0, "The request has not ended."),
+    (O_OK, "ok", SIDE_NONE, 200, "The server's answer was passed on whole, or a tunnel ended in order."),
+    (O_RETRIED, "retried", SIDE_NONE, 200, "As ok, after a first try had failed."),
+    (O_ANSWERED, "answered", SIDE_NONE, 200, "A route answered: respond, redirect, or a site to go to."),
+    (O_NO_ROUTE, "no_route", SIDE_CLIENT, 404, "No route of the site file is for the request."),
+    (O_REFUSED, "refused", SIDE_CLIENT, 400, "The request is malformed or over a limit; the rule is in the error page."),
+    (O_NOT_ADMITTED, "not_admitted", SIDE_GATEWAY, 503, "Admission turned the request away."),
+    (O_QUEUE_FULL, "queue_full", SIDE_GATEWAY, 503, "Every server is at its limit, and the queue is full."),
+    (O_QUEUE_TIMEOUT, "queue_timeout", SIDE_GATEWAY, 503, "No server had room within queue.timeout."),
+    (O_NO_SERVER, "no_server", SIDE_GATEWAY, 503, "No server of the backend is up, ready and below its limit."),
+    (O_CONNECT_REFUSED, "connect_refused", SIDE_SERVER, 502, "The server refused the connection."),
+    (O_CONNECT_TIMEOUT, "connect_timeout", SIDE_SERVER, 502, "The server did not accept within timeouts.connect."),
+    (O_CONNECT_UNREACHABLE, "connect_unreachable", SIDE_SERVER, 502, "No route leads to the server."),
+    (O_CONNECT_FAILED, "connect_failed", SIDE_SERVER, 502, "The connection could not be made for another reason."),
+    (O_NO_DESCRIPTOR, "no_descriptor", SIDE_GATEWAY, 503, "The gateway has no file descriptor left for a connection."),
+    (O_TLS_FAILED, "tls_failed", SIDE_SERVER, 502, "TLS with the server could not be set up."),
+    (O_SERVER_CLOSED, "server_closed", SIDE_SERVER, 502, "The server closed the connection before its answer."),
+    (O_SERVER_RESET, "server_reset", SIDE_SERVER, 502, "The server reset the connection before its answer."),
+    (O_STALE, "stale_connection", SIDE_SERVER, 502, "A kept connection was closed as the request was sent."),
+    (O_SERVER_TIMEOUT, "server_timeout", SIDE_SERVER, 504, "The server was silent for timeouts.response."),
+    (O_RESPONSE_INVALID, "response_invalid", SIDE_SERVER, 502, "The answer is not valid HTTP/1.1."),
+    (O_RESPONSE_TOO_LARGE, "response_too_large", SIDE_SERVER, 502, "The head of the answer is over 64 KiB."),
+    (O_RESPONSE_CUT, "response_cut", SIDE_SERVER, 502, "The answer broke off after its head."),
+    (O_CLIENT_LEFT, "client_left", SIDE_CLIENT, 499, "The client closed or reset its connection."),
+    (O_CLIENT_TIMEOUT, "client_timeout", SIDE_CLIENT, 408, "The client was too slow to send or to read."),
+    (O_TUNNEL_IDLE, "tunnel_idle", SIDE_NONE, 0, "Nothing passed through the tunnel for timeouts.tunnel."),
+    (O_TUNNEL_CUT_BY_CLIENT, "tunnel_cut_by_client", SIDE_CLIENT, 0, "The client reset the tunnel."),
+    (O_TUNNEL_CUT_BY_SERVER, "tunnel_cut_by_server", SIDE_SERVER, 0, "The server reset the tunnel."),
+    (O_STOPPED, "stopped", SIDE_GATEWAY, 503, "The worker ended before the request did: drain was over."),
+    (O_BUG, "gateway_error", SIDE_GATEWAY, 500, "A fault of the gateway; the log has a traceback."),
+)
+SIDES = ("-", "client", "gateway", "server")
+
+OUTCOMES = tuple((name, SIDES[side], meaning) for _, name, side, _, meaning in TABLE)
+"""(name, side, meaning) by outcome, as the Board counts them."""
+
+cdef OutcomeRow[O_COUNT] _rows
+
+
+cdef int _fill() except -1:
+    cdef bytes text
+    cdef int i
+    for i, (outcome, name, side, status, _) in enumerate(TABLE):
+        assert outcome == i, name
+        text = name.encode()
+        _rows[i].name_len = len(text)
+        memcpy(_rows[i].name, <const char *>text, len(text))
+        _rows[i].side = side
+        _rows[i].status = status
+    assert len(TABLE) == O_COUNT
+    return 0
+
+
+_fill()
+
+
+cdef OutcomeRow *outcome_row(int outcome) noexcept nogil:
+    return &_rows[outcome]
+
+
+cdef int outcome_of_errno(int error) noexcept nogil:
+    """Why a connection could not be made (connect(2))."""
+    if error == ECONNREFUSED or error == ENOENT:
+        return O_CONNECT_REFUSED
+    if error == ETIMEDOUT:
+        return O_CONNECT_TIMEOUT
+    if error == EHOSTUNREACH or error == ENETUNREACH:
+        return O_CONNECT_UNREACHABLE
+    if error == EMFILE or error == ENFILE or error == EADDRNOTAVAIL:
+        return O_NO_DESCRIPTOR
+    return O_CONNECT_FAILED

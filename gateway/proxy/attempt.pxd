@@ -1,0 +1,30 @@
+from libc.stdint cimport int64_t
+from gateway.balance.policy cimport PickArgs
+from gateway.proxy.backend cimport Backend
+from gateway.proxy.conn cimport Poller, Work
+from gateway.proxy.server cimport Server, ServerConn
+
+cdef class Attempt:
+    """The tries of one piece of work at the servers of a backend. Knows no protocol."""
+    cdef Backend backend                # or None
+    cdef Server server                  # of the present try, or None
+    cdef int chosen                     # its index in the backend
+    cdef int belongs                    # index of the server that affinity says; -1: none
+    cdef PickArgs args                  # for the balancing policy
+    cdef int tries
+    cdef int64_t picked                 # monotonic, in ns
+    cdef int ahead                      # requests that were in flight at the server before this one
+    cdef bint counted                   # in flight at the server
+    cdef bint timed                     # the time until it answers is being taken
+    cdef ServerConn connecting          # on its way, or None
+
+    cdef void reset(self) noexcept
+    cdef int begin(self, Backend backend) except -1
+    cdef int move(self, Backend backend) except -1
+    cdef int pick(self, int64_t now) except -2
+    cdef ServerConn go(self, int i, bint fresh, Poller poller, Work work)
+    cdef int answered(self, bint failed, int64_t now) except -1
+    cdef int count_failure(self) except -1
+    cdef int give_up(self, int64_t now) except -1
+    cdef int release(self, int64_t now) except -1
+    cdef int _count(self) except -1

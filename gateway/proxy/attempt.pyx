@@ -1,0 +1,111 @@
+"""Trying servers: pick one, take or make a connection, count what is in flight, time the answer, pass on to another.
+
+    pick ─► go ─► (connection) ─► answered ─► release
+      ▲      │                        │
+      └──────┴──── give_up ◄──────────┘       the server failed it: it is not asked again for this work
+
+Counts on the Board are right by construction: `go` counts, `release` (which `give_up` includes) counts down, and either
+does nothing when it has been done.
+"""
+
+from gateway.balance.estimate cimport answer, begin, give_up as _give_up
+from gateway.balance.policy cimport MAX_TRIED
+from gateway.board cimport MAX_WORKERS
+
+
+cdef class Attempt:
+    def __repr__(self):
+        where = f"{self.backend.name}/{self.server.name}" if self.server is not None else "no server"
+        return f"<Attempt {self.tries} at {where}>"
+
+    cdef void reset(self) noexcept:
+        self.backend = None
+        self.server = None
+        self.connecting = None
+        self.belongs = -1
+        self.args.tried.count = 0
+        self.args.key = 0
+        self.tries = 0
+        self.picked = 0
+        self.counted = self.timed = False
+
+    cdef int begin(self, Backend backend) except -1:
+        self.backend = backend
+        backend.retries.earn()
+        return 0
+
+    cdef int move(self, Backend backend) except -1:
+        """The snapshot has changed before a server was picked: go to one of the new backend."""
+        self.belongs = backend.counterpart(self.backend, self.belongs)
+        self.backend = backend
+        self.args.tried.count = 0
+        return 0
+
+    cdef int pick(self, int64_t now) except -2:
+        """The index of the next server to try, or -1: none can take the work now."""
+        self.args.now = now
+        return self.backend.pick(&self.args, self.belongs)
+
+    cdef ServerConn go(self, int i, bint fresh, Poller poller, Work work):
+        """Go to server i; `fresh`: not over a connection that has idled.
+
+        The connection is S_BUSY, or S_CONNECTING, and then `work` hears of it; None if it failed at once: server.error.
+        """
+        cdef ServerConn conn = None
+        self.server = <Server>self.backend.servers[i]
+        self.chosen = i
+        self.picked = poller.now
+        self.tries += 1
+        self._count()
+        if not fresh:
+            conn = self.server.borrow()
+        if conn is None:
+            conn = self.server.connect(poller, work)
+            self.connecting = conn
+        return conn
+
+    cdef int _count(self) except -1:
+        cdef Server server = self.server
+        self.ahead = server.board.total_in_flight(server.slot, self.backend.members.workers)
+        server.board.in_flight_cells[server.slot * MAX_WORKERS + server.worker] += 1
+        begin(server.board.timing(server.slot, server.worker), self.picked)
+        self.counted = self.timed = True
+        return 0
+
+    cdef int answered(self, bint failed, int64_t now) except -1:
+        """The server has begun to answer, or has failed to: what it took tells how it is doing."""
+        cdef Server server = self.server
+        if self.timed:
+            self.timed = False
+            answer(server.board.timing(server.slot, server.worker), now, self.picked, self.ahead, failed)
+        return 0
+
+    cdef int count_failure(self) except -1:
+        """The server has failed the work."""
+        self.server.board.count(self.server.slot, self.server.worker).failures += 1
+        return 0
+
+    cdef int give_up(self, int64_t now) except -1:
+        """The server chosen has failed the work: it is not asked again for it."""
+        self.release(now)
+        if self.args.tried.count < MAX_TRIED:
+            self.args.tried.index[self.args.tried.count] = self.chosen
+            self.args.tried.count += 1
+        return 0
+
+    cdef int release(self, int64_t now) except -1:
+        """Nothing is in flight any more: there may be room for what waits."""
+        cdef Server server = self.server
+        cdef ServerConn conn = self.connecting
+        if conn is not None:
+            self.connecting = None
+            conn.close()
+        if self.counted:
+            self.counted = False
+            if self.timed:
+                self.timed = False
+                _give_up(server.board.timing(server.slot, server.worker), now, self.picked, self.ahead)
+            server.board.in_flight_cells[server.slot * MAX_WORKERS + server.worker] -= 1
+            if self.backend.queue.count:
+                self.backend.queue.wake(now)
+        return 0

@@ -1,0 +1,40 @@
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from gateway.balance.affinity cimport Affinity
+from gateway.balance.policy cimport Members, PickArgs, Policy
+from gateway.proxy.queue cimport WaitQueue
+from gateway.proxy.retry cimport Retries
+from gateway.proxy.server cimport Server
+from gateway.rules.view cimport View
+from gateway.wire.head cimport Head
+
+cdef class ServerProtocol
+
+cdef class Backend:
+    """A backend of one snapshot: its servers, how to pick one, how long to wait."""
+    cdef readonly str name
+    cdef bytes log_name
+    cdef int traffic                    # its row of the Board
+    cdef readonly list servers
+    cdef readonly Members members
+    cdef Policy policy
+    cdef readonly Retries retries
+    cdef readonly WaitQueue queue
+    cdef Affinity affinity              # or None
+    cdef ServerProtocol protocol        # how its servers are spoken to
+    cdef int64_t connect_ms
+    cdef int64_t response_ms
+    cdef int64_t idle_ms
+    cdef int64_t tunnel_ms
+    cdef bint orca                      # servers say their load with their answers
+    cdef bint reads_answers             # read_answer always has something to do
+
+    cdef int look_at(self, PickArgs *args, const char *p, Head *h, View view, const char *asked, uint32_t n) except -2
+    cdef int pick(self, PickArgs *args, int belongs) except -2
+    cdef bint moves(self, int chosen, int belongs, int status) noexcept
+    cdef bytes read_answer(self, Server server, int chosen, int belongs, const char *p, Head *h, const char *asked,
+                           uint32_t n, int64_t now)
+    cdef int counterpart(self, Backend before, int i) except -2
+
+cdef class ServerProtocol:
+    """How the servers of a backend are spoken to: makes the Upstream for a connection. See transaction.pxd."""
+    cdef object open(self, object conn)

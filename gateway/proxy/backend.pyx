@@ -1,0 +1,117 @@
+"""A backend: its servers, which of them a request goes to, and what their answers say of load and sessions."""
+
+from gateway.wire.head cimport F_OTHER, same_any
+
+from gateway.load.orca import load as _orca_load
+
+
+cdef class Backend:
+    """The servers of a backend with its policy.
+
+    servers: Server objects in the order of the site file; members: the same for the policy.
+    timeouts: (connect, response, idle, tunnel) in seconds. affinity: None, or an Affinity of `members`.
+    orca: whether servers say their load with their answers. traffic: the backend's row of the Board.
+    """
+
+    def __init__(self, str name, list servers, Members members, Policy policy, timeouts, affinity, Retries retries,
+                 WaitQueue queue, ServerProtocol protocol, *, int traffic, bint orca=False):
+        self.name = name
+        self.log_name = name.encode()
+        self.traffic = traffic
+        self.servers = servers
+        self.members = members
+        self.policy = policy
+        self.connect_ms, self.response_ms, self.idle_ms, self.tunnel_ms = (max(1, round(t * 1000)) for t in timeouts)
+        self.retries = retries
+        self.queue = queue
+        self.protocol = protocol
+        self.affinity = affinity
+        self.orca = orca
+        self.reads_answers = orca or (affinity is not None and self.affinity.learns)
+
+    def __repr__(self):
+        return f"<Backend {self.name}>"
+
+    cdef int look_at(self, PickArgs *args, const char *p, Head *h, View view, const char *asked, uint32_t n) except -2:
+        """Note what the policy wants to know of a request; the server that affinity says, or -1.
+
+        asked: the head as it came, with the marks that the view's does not have any more.
+        """
+        cdef int belongs = -1
+        if self.affinity is not None:
+            self.members.now = args.now
+            if self.affinity.learns:
+                belongs = self.affinity.find_learned(asked, n)
+            else:
+                belongs = self.affinity.find(p, h, view.uri, view.uri_len, view.client)
+        if self.policy.keyed:
+            args.key = self.policy.key(p, h, view.uri, view.uri_len, view.client)
+        return belongs
+
+    cdef int pick(self, PickArgs *args, int belongs) except -2:
+        """Index of the server to go to: the one that affinity says if that will do, else the policy's; or -1."""
+        cdef int k
+        if belongs >= 0 and self.affinity is not None:
+            for k in range(args.tried.count):
+                if args.tried.index[k] == belongs:
+                    break
+            else:
+                if self.members.accepts(belongs):
+                    return belongs
+        return self.members.pick(self.policy, args)
+
+    cdef bint moves(self, int chosen, int belongs, int status) noexcept:
+        """Whether a session goes over to the server that answers with `status`, and its client must learn of it.
+
+        A session that has a server leaves it only for one that does better.
+        """
+        return (self.affinity is not None and self.affinity.marks and chosen != belongs
+                and (belongs < 0 or status < 500))
+
+    cdef bytes read_answer(self, Server server, int chosen, int belongs, const char *p, Head *h, const char *asked,
+                           uint32_t n, int64_t now):
+        """Take out of an answer's head what is not for the client; the lines that it gets in their place."""
+        cdef bint moved = self.moves(chosen, belongs, h.status)
+        cdef bytes lines = b""
+        cdef int i
+        if self.orca:
+            for i in range(h.count):
+                if not is_load(p, h, i):
+                    continue
+                h.fields[i].drop = True
+                load = _orca_load(p[h.fields[i].value:h.fields[i].value + h.fields[i].value_len])
+                if load is not None:
+                    server.board.hear(server.slot, server.worker, load, now)
+        self.members.now = now
+        if self.affinity is not None and self.affinity.learns:
+            lines = self.affinity.learn(chosen, p, h, asked, n, moved)
+        if moved:
+            lines += self.affinity.mark(chosen, now)
+        return lines
+
+    cdef int counterpart(self, Backend before, int i) except -2:
+        """Where server i of this backend in the snapshot before is now; -1 for none."""
+        cdef int k
+        if i >= 0:
+            for k in range(self.members.count):
+                if (<Server>self.servers[k]).name == (<Server>before.servers[i]).name:
+                    return k
+        return -1
+
+    def adopt(self, Backend before):
+        """Take over from the backend of that name in the snapshot before: what waits there, and the retry budget."""
+        self.retries.adopt(before.retries)
+        self.queue.adopt(before.queue, lambda work: work.moved(self))
+
+
+cdef class ServerProtocol:
+    cdef object open(self, object conn):
+        """The Upstream for a connection (ServerConn) that has just been made."""
+        raise NotImplementedError
+
+
+cdef bint is_load(const char *p, Head *h, int i) noexcept nogil:
+    """Whether field i is ORCA's: endpoint-load-metrics, or the same with -bin."""
+    cdef uint32_t n = h.fields[i].name_len
+    return (h.fields[i].known == F_OTHER and (n == 21 or n == 25)
+            and same_any(p + h.fields[i].name, b"endpoint-load-metrics-bin", n))

@@ -1,0 +1,67 @@
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from gateway.proxy.conn cimport Conn
+from gateway.proxy.hub cimport ClientProtocol, Frontend, Hub
+from gateway.proxy.listener cimport ClientConn
+from gateway.proxy.transaction cimport Downstream
+from gateway.wire.chunked cimport Chunked
+
+cdef enum Phase:
+    C_HEAD = 0              # between requests, or within the head of one
+    C_BODY                  # within a request's body
+    C_WAIT                  # the request is read; its answer is due or under way
+    C_FLUSH                 # the last answer is written, but not yet sent
+    C_LINGER                # said goodbye; reading away what the client still sends, lest a reset destroys the answer
+    C_TUNNEL                # the connection is a tunnel's
+
+# What belongs to one request and its answer on the wire: zeroed when its head is there.
+cdef struct ClientExchange:
+    uint8_t keep            # the client wants the connection kept
+    uint8_t close           # it is closed after the answer
+    uint8_t minor           # of the request's HTTP/1.minor
+    uint8_t is_head         # the method is HEAD
+    uint8_t chunked         # the request's body
+    uint8_t framing         # of the answer's body
+    int64_t left            # of a body of known length
+    Chunked decoder
+
+# How far a head has been read: zeroed when it is there.
+cdef struct HeadProgress:
+    uint32_t seen
+    uint8_t begun           # its first byte has come
+    uint8_t skipped_line    # an empty line before it has been read
+
+cdef class Http1(Downstream):
+    """HTTP/1 on a client's connection: one request at a time, in order."""
+    cdef ClientConn conn
+    cdef Hub hub
+    cdef Frontend frontend              # of the request under way, or of the one before
+    cdef uint8_t phase
+    cdef uint8_t reading                # `read` is running
+    cdef uint8_t held_short             # what is held is no complete head yet
+    cdef uint8_t fin_seen
+    cdef uint8_t leaving                # about to be closed, whatever its transaction ends with
+    cdef HeadProgress progress
+    cdef ClientExchange r
+    cdef char *held                     # read, but not used up yet
+    cdef uint32_t held_at
+    cdef uint32_t held_len
+    cdef uint32_t held_capacity
+    cdef int64_t linger_left            # bytes that are still read away
+
+    cdef int read(self) except -1
+    cdef ssize_t _consume(self, const char *p, size_t n) except -1
+    cdef ssize_t _head(self, const char *p, size_t n) except -1
+    cdef ssize_t _body(self, const char *p, size_t n) except -1
+    cdef int _body_end(self) except -1
+    cdef int _refuse(self, int reason) except -1
+    cdef int _make_provenance(self) except -1
+    cdef int _say_goodbye(self) except -1
+    cdef int _discard(self) except -1
+    cdef bint _body_lost(self) noexcept
+    cdef int _client_left(self) except -1
+    cdef int _hold(self, const char *p, size_t n) except -1
+    cdef int _unhold(self, size_t used) except -1
+    cdef ssize_t _read_held(self) except? -9
+
+cdef class Http1Client(ClientProtocol):
+    pass

@@ -1,0 +1,3 @@
+from gateway.proxy.hub import ClientProtocol
+
+class Http1Client(ClientProtocol): ...

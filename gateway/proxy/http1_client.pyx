@@ -1,0 +1,516 @@
+"""HTTP/1 from clients: requests read one at a time, answers written in order, and the end of the connection.
+
+    C_HEAD ── head ──► C_BODY ── its last byte ──► C_WAIT ── answered ──► C_HEAD …
+       │ no body ─────────────────────────────────────▲ │
+       │                 │ answered before that         │ to be closed
+       │ FIN, timeout    ▼                              ▼
+       └──► closed     C_FLUSH ◄────────────────────────┘            C_WAIT ── 101 ──► C_TUNNEL
+                         │ sent
+                         ▼
+                       C_LINGER ──► closed
+
+What a client sends ahead stays in the kernel, or is held if it was read already. Bodies are never collected: a piece is
+read only when the server has taken the one before.
+"""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy, memmove, memset
+
+from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, RECV_FULL, SCRATCH, WORTH, Handler, Poller
+from gateway.proxy.openssl cimport SSL
+from gateway.outcome cimport O_BUG, O_STOPPED
+from gateway.proxy.transaction cimport T_RESPONDING, T_TUNNEL, Transaction, new_transaction
+from gateway.proxy.tunnel cimport Tunnel
+from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_head, chunk_next, chunk_start
+from gateway.wire.edit cimport (
+    FRAME_CHUNKED, FRAME_CLOSE, Out, edit_interim, edit_response, edit_trailers, edit_upgrade,
+)
+from gateway.wire.head cimport (
+    Head, M_HEAD, R_BODY_TOO_LARGE, R_CHUNK, R_MORE, R_OK, R_TARGET_TOO_LONG, R_TIMEOUT, R_TOO_LARGE, check_start,
+    find_end, scan_request,
+)
+from gateway.wire.origin cimport Provenance
+
+from gateway.wire.pages import phrase
+
+cdef extern from "<sys/ioctl.h>" nogil:
+    enum:
+        FIONREAD
+    int ioctl(int fd, unsigned long request, int *value)
+
+cdef enum:
+    TURN = 4                # reads in a row before others get their turn
+    LINGER_MS = 2000
+    LINGER_BYTES = 4 * 1024 * 1024
+    MARGIN = 32             # the scans read a few bytes beyond the end
+
+PHASES = ("head", "body", "wait", "flush", "linger", "tunnel")
+
+cdef int64_t LEAVING_NS = 1_000_000_000         # see on_input
+
+# One head is worked on at a time in a process: these need no owner.
+cdef Head _scan
+cdef Out _out
+cdef Out _trailing
+
+
+cdef class Http1Client(ClientProtocol):
+    cdef Handler open(self, Conn conn, Hub hub):
+        cdef Http1 made = Http1.__new__(Http1)
+        made.conn = <ClientConn>conn
+        made.hub = hub
+        made.frontend = made.conn.listener.frontend
+        made.address = made.conn.address
+        made.port = made.conn.port
+        return made
+
+
+cdef class Http1(Downstream):
+    def __dealloc__(self):
+        free(self.held)
+
+    def __repr__(self):
+        return f"<Http1 {PHASES[self.phase]} {self.transaction!r}>"
+
+    # ------------------------------------------------------------------------------------------------- reading requests
+
+    cdef int on_input(self, Conn conn) except -1:
+        cdef Transaction t = self.transaction
+        if self.phase == C_LINGER:
+            return self._discard()
+        if conn.ended and not self.fin_seen:
+            self.fin_seen = 1
+            # A script that pipes its request in half-closes at once, and waits; a FIN later is a client that has closed.
+            if (self.phase == C_WAIT and t.state < T_RESPONDING
+                    and conn.poller.now - t.started > LEAVING_NS):
+                return self._client_left()
+        return self.read()
+
+    cdef int read(self) except -1:
+        """Read requests, and work on them, for as long as there is something to do and somebody to take it.
+
+        Who owns the bytes: the scratch buffer or `held` until _consume returns. What it put of them is committed before
+        either is touched; what it left of the scratch buffer is held.
+        """
+        cdef ClientConn conn = self.conn
+        cdef Poller poller = conn.poller
+        cdef Conn target
+        cdef ssize_t got, used
+        cdef int turn = 0
+        self.reading = 1                # who calls from within need not have us called again
+        while conn.fd >= 0:
+            if self.phase == C_HEAD:
+                if conn.out_len:
+                    break               # first the answer before
+            elif self.phase != C_BODY:
+                break
+            elif not self.transaction.takes_body():
+                if conn.ended and self._body_lost():
+                    self._client_left()
+                    break
+                self.transaction.on_body_blocked()
+                break
+            if self.held_len and not self.held_short:
+                used = self._consume(self.held + self.held_at, self.held_len)
+                poller.settle()
+                self._unhold(used)
+                continue
+            if not conn.readable:
+                break
+            if turn == TURN:
+                poller.turn_over(conn)
+                break
+            turn += 1
+            if self.held_len:
+                got = self._read_held()
+            else:
+                target = None
+                if self.phase == C_BODY and self.r.left > WORTH and conn.ssl == NULL and self.transaction.replay_lost:
+                    target = self.transaction.upstream.splice_target()
+                if target is not None:
+                    got = target.relay(conn, self.r.left)
+                    if got > 0:
+                        self.r.left -= got
+                        self.transaction.on_body_spliced(got)
+                else:
+                    got = conn.recv(poller.scratch, HEAD if self.phase == C_HEAD else SCRATCH)
+                    if got > 0:
+                        used = self._consume(poller.scratch, got)
+                        poller.settle()
+                        if used < got and self.phase <= C_WAIT:
+                            self._hold(poller.scratch + used, got - used)
+            if got > 0 or got == RECV_FULL:
+                continue
+            if got == RECV_AGAIN:
+                break
+            if got == RECV_END and self.phase == C_HEAD and not self.held_len:
+                self._say_goodbye()
+            else:
+                self._client_left()
+            break
+        self.reading = 0
+        return 0
+
+    cdef ssize_t _consume(self, const char *p, size_t n) except -1:
+        """Work on n bytes at p; how many were used up."""
+        cdef size_t at = 0
+        cdef ssize_t used
+        while at < n and self.conn.fd >= 0:
+            if self.phase == C_HEAD:
+                if self.conn.out_len:
+                    break
+                used = self._head(p + at, n - at)
+                if used == 0:
+                    self.held_short = self.phase == C_HEAD
+                    break
+            elif self.phase == C_BODY:
+                if not self.transaction.takes_body():
+                    break
+                used = self._body(p + at, n - at)
+            else:
+                break
+            at += used
+        return at
+
+    cdef ssize_t _head(self, const char *p, size_t n) except -1:
+        """Look for a request head at p and start on it; the bytes it took, or 0: incomplete, or refused."""
+        cdef uint32_t end = 0
+        cdef int why
+        cdef Transaction t
+        self.frontend = self.conn.listener.frontend
+        if p[0] == 13 and not self.progress.skipped_line:
+            # One empty line before a request is ignored (RFC 9112 section 2.2).
+            if n == 1:
+                return 0
+            if p[1] == 10:
+                self.progress.skipped_line = 1
+                return 2
+        if not self.progress.begun:
+            self.progress.begun = 1
+            self.conn.deadline(self.frontend.header_ms)
+        why = find_end(p, <uint32_t>n, &self.progress.seen, &end)
+        if why == R_MORE:
+            why = check_start(p, <uint32_t>n, &self.frontend.bounds)
+            if why == R_OK and n >= self.frontend.bounds.head:
+                why = R_TOO_LARGE if self.progress.seen else R_TARGET_TOO_LONG
+            if why != R_OK:
+                self._refuse(why)
+            return 0
+        if why == R_OK:
+            why = scan_request(p, end, &_scan, &self.frontend.bounds)
+        if why == R_OK and _scan.content_length > self.frontend.body_bytes:
+            why = R_BODY_TOO_LARGE
+        if why != R_OK:
+            self._refuse(why)
+            return 0
+        memset(&self.progress, 0, sizeof(self.progress))
+        memset(&self.r, 0, sizeof(self.r))
+        self.conn.deadline(FOREVER)
+        if self.provenance is None:
+            self._make_provenance()
+        self.r.keep = _scan.keep_alive
+        self.r.minor = _scan.minor
+        self.r.is_head = _scan.method == M_HEAD
+        self.r.chunked = _scan.chunked
+        self.r.left = _scan.content_length
+        if _scan.chunked:
+            chunk_start(&self.r.decoder)
+        t = new_transaction(self.hub)
+        self.transaction = t
+        t.begin(self, self.frontend, p, &_scan)
+        self.phase = C_BODY if t.has_body else C_WAIT
+        t.start(p, &_scan)
+        return end
+
+    cdef ssize_t _body(self, const char *p, size_t n) except -1:
+        cdef Transaction t = self.transaction
+        cdef const char *at = p
+        cdef const char *data = NULL
+        cdef size_t run = n
+        cdef int event
+        if not self.r.chunked:
+            if <int64_t>run > self.r.left:
+                run = self.r.left
+            self.r.left -= run
+            t.on_body(p, run)
+            if self.r.left == 0 and self.transaction is t:
+                self._body_end()
+            return run
+        while self.transaction is t:
+            event = chunk_next(&self.r.decoder, &at, p + n, &data, &run)
+            if event == CHUNK_DATA:
+                t.on_body(data, run)
+            elif event == CHUNK_TRAILER:
+                t.on_trailers(data, run)
+            elif event == CHUNK_MORE:
+                return n
+            elif event == CHUNK_END:
+                self._body_end()
+                return at - p
+            else:
+                t.refuse(R_CHUNK)
+        return n
+
+    cdef int _body_end(self) except -1:
+        self.phase = C_WAIT
+        return self.transaction.on_request_end()
+
+    cdef int _refuse(self, int reason) except -1:
+        """What has come is not a request, or too much of one."""
+        cdef Transaction t = new_transaction(self.hub)
+        memset(&self.progress, 0, sizeof(self.progress))
+        memset(&self.r, 0, sizeof(self.r))
+        self.r.minor = 1
+        self.phase = C_WAIT
+        self.transaction = t
+        t.begin_nameless(self, self.frontend, self.conn.tls is not None)
+        return t.refuse(reason)
+
+    cdef int _make_provenance(self) except -1:
+        """What this connection's requests say about where they came from; made for the first one."""
+        trusts = (<object>self.frontend).trusts if self.frontend.trusts(self.address.decode()) else None
+        self.provenance = Provenance(self.address, self.conn.tls is not None, self.conn.listener.name.encode(),
+                                     self.hub.via, trusts)
+        return 0
+
+    # ------------------------------------------------------------------------------------------------ what is read ahead
+
+    cdef int _hold(self, const char *p, size_t n) except -1:
+        """Keep n bytes; nothing is held."""
+        cdef size_t room = (n + MARGIN + 1023) & ~<size_t>1023
+        cdef void *grown
+        if room > self.held_capacity:
+            grown = realloc(self.held, room)
+            if grown == NULL:
+                raise MemoryError
+            self.held = <char *>grown
+            self.held_capacity = <uint32_t>room
+        memcpy(self.held, p, n)
+        self.held_at = 0
+        self.held_len = <uint32_t>n
+        return 0
+
+    cdef int _unhold(self, size_t used) except -1:
+        """So much of it has been used up."""
+        if used >= self.held_len:
+            free(self.held)
+            self.held = NULL
+            self.held_at = self.held_len = self.held_capacity = 0
+        else:
+            self.held_at += <uint32_t>used
+            self.held_len -= <uint32_t>used
+        return 0
+
+    cdef ssize_t _read_held(self) except? -9:
+        """Read more of a head behind the part of it that is held; as recv."""
+        cdef ssize_t got
+        cdef uint32_t room = self.frontend.bounds.head + MARGIN
+        cdef void *grown
+        if self.held_at:
+            memmove(self.held, self.held + self.held_at, self.held_len)
+            self.held_at = 0
+        if self.held_len + MARGIN >= room:
+            room = self.held_len + 4096
+        if self.held_capacity < room:
+            grown = realloc(self.held, room)
+            if grown == NULL:
+                raise MemoryError
+            self.held = <char *>grown
+            self.held_capacity = room
+        got = self.conn.recv(self.held + self.held_len, self.held_capacity - MARGIN // 2 - self.held_len)
+        if got > 0:
+            self.held_len += <uint32_t>got
+            self.held_short = 0
+        return got
+
+    # ---------------------------------------------------------------------------------------------------------- answers
+
+    cdef int interim(self, const char *p, Head *h) except -1:
+        if self.r.minor == 0:
+            return 0                    # RFC 9110 section 15.2: never to an HTTP/1.0 client
+        edit_interim(&_out, p, h)
+        self.conn.put_soon(_out.p, _out.n)
+        self.conn.commit()
+        return 0
+
+    cdef int head(self, const char *p, Head *h, int framing, bytes extra) except -1:
+        cdef int connection = 0
+        self.r.framing = framing
+        if framing == FRAME_CHUNKED or framing == FRAME_CLOSE:
+            self.r.framing = FRAME_CHUNKED if self.r.minor else FRAME_CLOSE
+        if not self.r.keep or self.hub.draining or self.phase == C_BODY or self.r.framing == FRAME_CLOSE:
+            self.r.close = 1
+            connection = -1
+        elif self.r.minor == 0:
+            connection = 1
+        edit_response(&_out, p, h, self.r.framing, connection, PyBytes_AS_STRING(extra),
+                      <uint32_t>PyBytes_GET_SIZE(extra))
+        return self.conn.put_soon(_out.p, _out.n)
+
+    cdef int body(self, const char *p, size_t n) except -1:
+        cdef char line[24]
+        if self.r.framing != FRAME_CHUNKED:
+            return self.conn.put(p, n)
+        self.conn.put(line, chunk_head(line, n))
+        self.conn.put(p, n)
+        return self.conn.put(b"\r\n", 2)
+
+    cdef int end(self, Out *trailers) except -1:
+        if self.r.framing == FRAME_CHUNKED:
+            self.conn.put(b"0\r\n", 3)
+            if trailers.n:
+                _trailing.n = 0
+                edit_trailers(&_trailing, trailers.p, trailers.n)
+                self.conn.put_soon(_trailing.p, _trailing.n)
+            self.conn.put(b"\r\n", 2)
+        return 0
+
+    cdef int answer(self, int status, bytes lines, bytes body, bint close) except -1:
+        cdef bytes head
+        if close or not self.r.keep or self.hub.draining or self.phase == C_BODY:
+            self.r.close = 1
+        head = b"HTTP/1.1 %d %s\r\n%s%s" % (status, phrase(status).encode(), self.hub.date(), lines)
+        if status != 204 and status != 304:
+            head += b"Content-Length: %d\r\n" % len(body)
+        if self.r.close:
+            head += b"Connection: close\r\n\r\n"
+        elif self.r.minor == 0:
+            head += b"Connection: keep-alive\r\n\r\n"
+        else:
+            head += b"\r\n"
+        if not self.r.is_head:
+            head += body
+        return self.conn.put_soon(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+
+    cdef bint takes(self) noexcept:
+        return not self.conn.out_len
+
+    cdef Conn splice_target(self):
+        return None if self.r.framing == FRAME_CHUNKED or self.conn.ssl != NULL else self.conn
+
+    cdef int resume(self) except -1:
+        if not self.reading and (self.held_len or self.conn.readable):
+            self.conn.poller.turn_over(self.conn)
+        return 0
+
+    cdef int abort(self) except -1:
+        return self.conn.reset()
+
+    cdef SSL *tls_state(self) noexcept:
+        return self.conn.ssl
+
+    cdef Conn upgrade(self, const char *p, Head *h, bytes extra):
+        edit_upgrade(&_out, p, h, PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra))
+        self.conn.put_soon(_out.p, _out.n)
+        self.conn.commit()
+        self.phase = C_TUNNEL
+        return self.conn
+
+    cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1:
+        if self.held_len:
+            tunnel.give(to, self.held + self.held_at, self.held_len)
+            self._unhold(self.held_len)
+        return 0
+
+    # ---------------------------------------------------------------------------------------------------------- the end
+
+    cdef int over(self) except -1:
+        """The answer has been written: go on with the next request, or say goodbye."""
+        cdef ClientConn conn = self.conn
+        self.transaction = None
+        if self.phase == C_TUNNEL or conn.fd < 0 or self.leaving:
+            return 0
+        if self.r.close or self.phase == C_BODY:
+            return self._say_goodbye()
+        self.phase = C_HEAD
+        conn.deadline(self.frontend.idle_ms)
+        return self.resume()
+
+    cdef int _say_goodbye(self) except -1:
+        """Close after everything has been sent, without a reset that could overtake the answer."""
+        cdef ClientConn conn = self.conn
+        self.held_short = 0
+        conn.commit_last()
+        if conn.out_len:
+            self.phase = C_FLUSH
+            conn.deadline(self.frontend.idle_ms)
+            return 0
+        conn.shutdown()
+        if conn.ended and not conn.readable and not self.held_len:
+            return conn.close()
+        self.phase = C_LINGER
+        self.linger_left = LINGER_BYTES - self.held_len
+        conn.deadline(LINGER_MS)
+        if self.reading:
+            return conn.poller.turn_over(conn)      # the buffer that is being worked on must stay as it is
+        self._unhold(self.held_len)
+        return self._discard()
+
+    cdef int _discard(self) except -1:
+        """Read away what the client still sends."""
+        cdef ClientConn conn = self.conn
+        cdef ssize_t got
+        while conn.fd >= 0 and conn.readable:
+            got = conn.recv(conn.poller.scratch, SCRATCH)
+            if got == RECV_AGAIN:
+                return 0
+            self.linger_left -= got
+            if got <= 0 or self.linger_left <= 0:
+                return conn.close()
+        return 0
+
+    cdef bint _body_lost(self) noexcept:
+        """Whether the client has sent its FIN before the end of a body of known length: it can't become complete."""
+        cdef int waiting = 0
+        if self.r.chunked or ioctl(self.conn.fd, FIONREAD, &waiting) < 0:
+            return False
+        return <int64_t>waiting + self.held_len < self.r.left
+
+    cdef int _client_left(self) except -1:
+        """The client is gone: so is its request."""
+        cdef ClientConn conn = self.conn
+        cdef Transaction t = self.transaction
+        if t is not None:
+            self.leaving = 1
+            t.on_client_left()
+        return conn.close()
+
+    cdef int on_drained(self, Conn conn) except -1:
+        if self.phase == C_FLUSH:
+            return self._say_goodbye()
+        if self.transaction is not None:
+            return self.transaction.on_reader_ready()
+        if self.phase == C_HEAD:
+            conn.deadline(self.frontend.idle_ms)
+            return self.resume()
+        return 0
+
+    cdef int on_broken(self, Conn conn) except -1:
+        return self._client_left()
+
+    cdef int on_bug(self, Conn conn) except -1:
+        if self.transaction is not None:
+            self.leaving = 1
+            self.transaction.on_given_up(O_BUG)
+        return conn.reset()
+
+    cdef int on_stopped(self, Conn conn) except -1:
+        if self.transaction is not None:
+            self.leaving = 1
+            self.transaction.on_given_up(O_STOPPED)
+        return conn.close()
+
+    cdef int on_deadline(self, Conn conn) except -1:
+        """Of the connection: between requests and at its end. Within a request deadlines are the transaction's."""
+        if self.phase == C_HEAD and not conn.out_len and self.progress.begun:
+            return self._refuse(R_TIMEOUT)
+        if conn.out_len:
+            return conn.reset()
+        return conn.close()
+
+    cdef int retire(self, Conn conn) except -1:
+        """The worker drains: close now if nothing is under way, else after the answer."""
+        if self.phase == C_HEAD and not self.held_len and not conn.out_len and not conn.readable:
+            return self._say_goodbye()
+        return 0

@@ -1,0 +1,3 @@
+from gateway.proxy.backend import ServerProtocol
+
+class Http1Server(ServerProtocol): ...

@@ -1,0 +1,32 @@
+from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from gateway.proxy.conn cimport Conn, Handler
+from gateway.proxy.hub cimport Frontend, Gauge, Hub
+
+cdef class Listener(Conn):
+    """A listening socket of this worker."""
+    cdef Hub hub
+    cdef public Frontend frontend
+    cdef readonly object socket
+    cdef readonly str name
+    cdef bint paused                    # no room for more clients
+
+    cdef int _accept_one(self) except -1
+    cdef int _pause(self, str why) except -1
+    cdef int turn_away(self, ClientConn client, str why) except -1
+
+cdef class ClientConn(Conn):
+    """A client's connection: counted for its frontend and its source, closed as such."""
+    cdef Hub hub
+    cdef Listener listener
+    cdef Gauge gauge                    # counts this connection
+    cdef uint32_t cells[2]              # of the Board, for its source
+    cdef bint source_counted
+    cdef bytes address                  # of the client, as text
+    cdef uint16_t port                  # of the client
+
+    cdef int admit(self) except -1
+    cdef int _count_source(self) except -1
+    cdef int _uncount(self) except -1
+
+cdef class ProxyHeader(Handler):
+    """Reads the PROXY header that a trusted proxy sends first, and nothing behind it; it comes before TLS."""

@@ -1,0 +1,244 @@
+"""The entrances: listeners accept clients, count them for their frontend and their source, and hand each connection to
+the protocol that the frontend's clients speak."""
+
+import ipaddress
+import logging
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
+from libc.stdint cimport int64_t
+
+from gateway.board cimport MAX_WORKERS, SOURCE_ROWS
+from gateway.proxy.conn cimport Poller
+
+from gateway.wire.proxy_protocol import MAX_V2 as _MAX_V2, BadHeader, parse as parse_proxy
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SOCK_NONBLOCK, SOCK_CLOEXEC, AF_INET, AF_INET6, MSG_PEEK
+    ssize_t c_recv "recv"(int fd, void *buf, size_t n, int flags)
+    cdef struct sockaddr:
+        unsigned short sa_family
+    cdef struct sockaddr_storage:
+        unsigned short ss_family
+    int accept4(int fd, sockaddr *address, unsigned int *n, int flags)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    const char *inet_ntop(int family, const void *address, char *to, unsigned int n)
+
+cdef extern from "<sys/epoll.h>" nogil:
+    enum:
+        EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLET
+
+cdef enum:
+    ACCEPTS = 64            # connections accepted in a row
+    PAUSE_MS = 1000         # without accepting, when there is no room
+
+log = logging.getLogger(__name__)
+
+cdef size_t MAX_V2 = _MAX_V2
+cdef int64_t QUIET_NS = 10_000_000_000          # between two log lines about clients turned away
+
+
+cdef class Listener(Conn):
+    """Accept clients on a listening, non-blocking socket until `stop`."""
+
+    def __init__(self, Hub hub, Frontend frontend, sock):
+        self.hub = hub
+        self.frontend = frontend
+        self.socket = sock
+        self.name = "%s:%s" % sock.getsockname()[:2]
+        # Level-triggered: what is not accepted in one go is reported again.
+        self.attach(hub.poller, sock.fileno(), EPOLLIN)
+
+    cdef int event(self, uint32_t events) except -1:
+        return self.on_input()
+
+    cdef int on_input(self) except -1:
+        cdef int _
+        for _ in range(ACCEPTS):
+            if self.fd < 0 or not self._accept_one():
+                break
+        return 0
+
+    cdef int _accept_one(self) except -1:
+        """Whether there may be another one to accept."""
+        cdef sockaddr_storage peer
+        cdef unsigned int n = sizeof(peer)
+        cdef char text[64]
+        cdef ClientConn client
+        cdef int fd
+        if self.hub.clients >= self.hub.most_clients:
+            # Each client may need a descriptor for a server, too: those must not run out, or sound servers look broken.
+            return self._pause("%d clients are all that the limit of file descriptors has room for" % self.hub.clients)
+        fd = accept4(self.fd, <sockaddr *>&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
+        if fd < 0:
+            if errno == EMFILE or errno == ENFILE:
+                return self._pause("no file descriptor is left")
+            return errno == EINTR or errno == ECONNABORTED
+        client = ClientConn.__new__(ClientConn)
+        client.hub = self.hub
+        client.listener = self
+        text[0] = 0
+        if peer.ss_family == AF_INET:
+            inet_ntop(AF_INET, <char *>&peer + 4, text, 64)
+        elif peer.ss_family == AF_INET6:
+            inet_ntop(AF_INET6, <char *>&peer + 8, text, 64)
+        if peer.ss_family == AF_INET or peer.ss_family == AF_INET6:
+            client.port = (<uint8_t *>&peer)[2] << 8 | (<uint8_t *>&peer)[3]
+        client.address = text
+        client.gauge = self.frontend.gauge
+        client.gauge.row.connections += 1
+        client.gauge.row.open += 1
+        self.hub.clients += 1
+        try:
+            client.attach(self.poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+        except OSError as error:
+            log.error("cannot watch a new client: %s", error)
+            client.fd = fd              # closed with the object
+            client._uncount()
+            return False
+        client.deadline(self.frontend.header_ms)
+        if self.frontend.gauge.row.open > self.frontend.connections:
+            self.turn_away(client, "the frontend has its %d connections" % self.frontend.connections)
+        elif self.frontend.proxy_protocol:
+            if self.frontend.trusts(client.address.decode()):
+                client.handler = ProxyHeader()
+            else:
+                self.turn_away(client, "it is none of the trusted_proxies")
+        else:
+            client.admit()
+        return True
+
+    cdef int _pause(self, str why) except -1:
+        """Accept none for a while; they wait in the kernel's queue. False."""
+        if not self.paused:
+            self.paused = True
+            log.error("%s: %s: new clients wait; raise the limit (LimitNOFILE, ulimit -n)", self.frontend.name, why)
+        self.poller.watch(self, 0)
+        self.deadline(PAUSE_MS)
+        return False
+
+    cdef int turn_away(self, ClientConn client, str why) except -1:
+        """Close a client's connection at once; say so, but not for each. False."""
+        cdef Gauge gauge = self.frontend.gauge
+        gauge.row.turned_away += 1
+        if self.poller.now - gauge.said > QUIET_NS:
+            gauge.said = self.poller.now
+            log.warning("%s: %s is turned away: %s", self.frontend.name, client.address.decode(), why)
+        client.reset()
+        return False
+
+    cdef int on_deadline(self) except -1:
+        """The pause is over."""
+        if self.hub.clients < self.hub.most_clients:
+            self.paused = False
+        self.poller.watch(self, EPOLLIN)
+        return 0
+
+    def accept_waiting(self):
+        """Accept what waits in the kernel's queue now; before the socket is given up."""
+        cdef int _
+        for _ in range(100000):
+            if self.fd < 0 or not self._accept_one():
+                return
+
+    def stop(self):
+        """Accept no more. The socket object stays with its owner."""
+        if self.fd >= 0:
+            self.poller.forget(self)
+            self.drop_slot()
+            self.fd = -1
+
+
+cdef class ClientConn(Conn):
+    def __repr__(self):
+        return f"<ClientConn {self.address.decode()}:{self.port} {self.handler!r}>"
+
+    cdef int admit(self) except -1:
+        """The client is known: count it for its source, and let it speak. False: it has been turned away."""
+        cdef Frontend frontend = self.listener.frontend
+        if not self._count_source():
+            return self.listener.turn_away(self, "it has its %d connections" % frontend.connections_per_source)
+        if frontend.tls is not None:
+            self.start_tls(frontend.tls)
+        self.hand_to(frontend.protocol.open(self, self.hub))
+        return True
+
+    cdef int _count_source(self) except -1:
+        """Count this connection for its source; False, and not counted, if the source has enough."""
+        cdef bytes source = self.address
+        cdef int row
+        if b":" in source:
+            # Of IPv6, whoever has one address has its /64.
+            source = ipaddress.ip_address(source.decode()).packed[:8]
+        for row in range(SOURCE_ROWS):
+            self.cells[row] = self.hub.board.source_cell(row, PyBytes_AS_STRING(source),
+                                                         <uint32_t>PyBytes_GET_SIZE(source))
+        if self.hub.board.from_source(self.cells) >= self.listener.frontend.connections_per_source:
+            return False
+        for row in range(SOURCE_ROWS):
+            self.hub.board.source_cells[self.cells[row] * MAX_WORKERS + self.hub.worker] += 1
+        self.source_counted = True
+        return True
+
+    cdef int _uncount(self) except -1:
+        cdef int row
+        if self.gauge is not None:
+            self.gauge.row.open -= 1
+            self.gauge = None
+            self.hub.clients -= 1
+        if self.source_counted:
+            self.source_counted = False
+            for row in range(SOURCE_ROWS):
+                self.hub.board.source_cells[self.cells[row] * MAX_WORKERS + self.hub.worker] -= 1
+        return 0
+
+    cdef int close(self) except -1:
+        self._uncount()
+        return Conn.close(self)
+
+
+cdef class ProxyHeader(Handler):
+    cdef int on_input(self, Conn conn) except -1:
+        cdef ClientConn client = <ClientConn>conn
+        cdef char *scratch = client.poller.scratch
+        cdef ssize_t got = c_recv(client.fd, scratch, MAX_V2, MSG_PEEK)
+        if got < 0 and (errno == EAGAIN or errno == EINTR):
+            client.readable = 0
+            return 0
+        try:
+            header = parse_proxy(scratch[:got]) if got > 0 else None
+        except BadHeader as error:
+            return client.listener.turn_away(client, f"no PROXY header: {error}")
+        if header is None:
+            client.readable = 0
+            if got <= 0 or client.ended:
+                client.close()
+            return 0
+        c_recv(client.fd, scratch, header.length, 0)
+        if header.source is not None:
+            client.address = header.source.encode()
+            client.port = header.port
+        if client.admit():
+            client.readable = client.wire_readable = 1
+            client.handler.on_input(client)
+        return 0
+
+    cdef int on_broken(self, Conn conn) except -1:
+        return conn.close()
+
+
+def retire_clients(Poller poller):
+    """Tell every client's connection that the worker drains; how many are still there."""
+    cdef int fd, left = 0
+    cdef Conn conn
+    for fd in range(poller.highest + 1):
+        if fd <= poller.highest and poller.table[fd] != NULL and isinstance(<object>poller.table[fd], ClientConn):
+            conn = <Conn>poller.table[fd]
+            if conn.handler is not None:
+                conn.handler.retire(conn)
+            if conn.fd >= 0:
+                left += 1
+    poller.settle()
+    return left

@@ -1,0 +1,32 @@
+from libc.stdint cimport int64_t, uint32_t
+from gateway.board cimport Board
+from gateway.proxy.conn cimport Poller, Work
+
+cdef enum:
+    LEVELS = 16             # of priority; 0 comes first
+
+cdef class WaitQueue:
+    """Work that waits for room at the servers of a backend, in this worker."""
+    cdef Poller poller
+    cdef Board board
+    cdef int slot                       # of the Board: where workers tell each other since when somebody waits; -1: none
+    cdef int worker
+    cdef int workers
+    cdef readonly int limit             # 0: nobody waits
+    cdef readonly int64_t wait_ns       # how long work may wait
+    cdef readonly int count
+    cdef Work called                    # its turn has come, but it has not yet looked for room
+    cdef list first                     # by level, or None
+    cdef list last
+    cdef uint32_t used                  # a bit for each level with work in it
+    cdef object timer
+
+    cdef bint busy(self, int64_t now) noexcept
+    cdef int enter(self, Work work, int level, bint ahead) except -1
+    cdef int leave(self, Work work) except -1
+    cdef int turn_taken(self, Work work) except -1
+    cdef int wake(self, int64_t now) except -1
+    cdef Work _front(self)
+    cdef int _unlink(self, Work work) except -1
+    cdef int _announce(self) except -1
+    cdef int64_t _first_elsewhere(self, int64_t now) noexcept

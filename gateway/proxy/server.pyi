@@ -1,0 +1,18 @@
+from typing import TypeAlias
+
+from gateway.board import Board
+
+Address: TypeAlias = tuple[str, int] | str
+
+def sockaddr_of(address: Address) -> bytes: ...
+
+class Server:
+    backend: str
+    name: str
+    address: Address
+    token: bytes
+    slot: int
+    opened: int
+    reused: int
+    def __init__(self, backend: str, name: str, address: Address, board: Board, slot: int, worker: int) -> None: ...
+    def retire(self) -> None: ...

@@ -1,0 +1,228 @@
+"""Servers and the connections to them: connecting, pooling, closing. What is said on a connection is its handler's.
+
+A connection's way:
+
+    S_CONNECTING ── connected ──► S_BUSY ── rest ──► S_IDLE ── borrow ──► S_BUSY …
+         │ refused, timed out        │ close            │ closed by the server, idle for too long
+         ▼                           ▼                  ▼
+      S_CLOSED                    S_CLOSED           S_CLOSED
+"""
+
+import hashlib
+import socket
+import struct
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport EINPROGRESS, errno
+from libc.stdint cimport uint32_t
+from posix.unistd cimport close as c_close
+
+from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, SENT_ALL, SENT_BROKEN, SENT_ALL, SENT_BROKEN
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_ERROR
+    int c_socket "socket"(int domain, int kind, int protocol)
+    cdef struct sockaddr:
+        pass
+    int c_connect "connect"(int fd, const sockaddr *address, unsigned int n)
+    int setsockopt(int fd, int level, int name, const void *value, unsigned int n)
+    int getsockopt(int fd, int level, int name, void *value, unsigned int *n)
+
+cdef extern from "<netinet/in.h>" nogil:
+    enum:
+        IPPROTO_TCP
+
+cdef extern from "<netinet/tcp.h>" nogil:
+    enum:
+        TCP_NODELAY
+
+cdef extern from "<sys/epoll.h>" nogil:
+    enum:
+        EPOLLIN, EPOLLOUT, EPOLLERR, EPOLLHUP, EPOLLRDHUP, EPOLLET
+
+cdef enum:
+    MAX_IDLE = 1024         # connections kept per server and worker
+
+cdef int AF_UNIX = socket.AF_UNIX
+cdef str STATES = "connecting busy idle closed"
+
+
+def sockaddr_of(address):
+    """The C socket address of a (host, port) with a literal IP address, or of a Unix socket's path, as bytes."""
+    if isinstance(address, str):
+        return struct.pack("=H", socket.AF_UNIX) + address.encode() + b"\0"
+    host, port = address
+    if ":" in host:
+        return struct.pack("=H", socket.AF_INET6) + struct.pack("!HI", port, 0) + socket.inet_pton(
+            socket.AF_INET6, host) + struct.pack("=I", 0)
+    return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
+
+
+cdef class Server:
+    """A server at `address`, in row `slot` of the board; lives on over reloads that do not change it."""
+
+    def __init__(self, str backend, str name, address, Board board, int slot, int worker):
+        self.backend = backend
+        self.name = name
+        self.log_name = name.encode()
+        self.address = address
+        self.board = board
+        self.slot = slot
+        self.worker = worker
+        self.sockaddr = sockaddr_of(address)
+        self.said = {}
+        # The same on every gateway of a site, and no name of a machine for the client to read.
+        self.token = hashlib.blake2b(f"{backend}\0{name}".encode(), digest_size=8).digest()
+
+    def __repr__(self):
+        return f"<Server {self.backend}/{self.name} {self.idle} idle>"
+
+    def retire(self):
+        """The server is no longer in the site file: close what idles, keep nothing that comes back."""
+        cdef ServerConn conn
+        self.gone = True
+        while (conn := self.last) is not None:
+            self.leave(conn)
+            conn.close()
+
+    cdef void rest(self, ServerConn conn) noexcept:
+        """A connection is idle from now on. They are a chain: a list would shrink and grow with each request."""
+        conn.resting = True
+        conn.older = self.last
+        if conn.older is not None:
+            conn.older.newer = conn
+        self.last = conn
+        self.idle += 1
+
+    cdef void leave(self, ServerConn conn) noexcept:
+        """It is no more, if it was."""
+        if not conn.resting:
+            return
+        conn.resting = False
+        if conn.newer is not None:
+            conn.newer.older = conn.older
+        else:
+            self.last = conn.older
+        if conn.older is not None:
+            conn.older.newer = conn.newer
+        conn.older = conn.newer = None
+        self.idle -= 1
+
+    cdef ServerConn borrow(self):
+        """The idle connection used last, or None."""
+        cdef ServerConn conn
+        while (conn := self.last) is not None:
+            self.leave(conn)
+            if conn.fd >= 0:
+                conn.state = S_BUSY
+                conn.deadline(FOREVER)
+                self.reused += 1
+                return conn
+        return None
+
+    cdef ServerConn connect(self, Poller poller, Work work):
+        """A connection under way, for `work`, which hears of it later; None if it failed at once, and then `error`."""
+        cdef const char *address = PyBytes_AS_STRING(self.sockaddr)
+        cdef int family = (<unsigned short *>address)[0]
+        cdef unsigned int length = <unsigned int>PyBytes_GET_SIZE(self.sockaddr)
+        cdef int one = 1
+        cdef ServerConn conn
+        cdef int fd = c_socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)
+        if fd < 0:
+            self.error = errno
+            return None
+        if family != AF_UNIX:
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one))
+        if c_connect(fd, <const sockaddr *>address, length) < 0 and errno != EINPROGRESS:
+            self.error = errno
+            c_close(fd)
+            return None
+        conn = ServerConn.__new__(ServerConn)
+        conn.server = self
+        conn.state = S_CONNECTING
+        conn.work = work
+        try:
+            conn.attach(poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+        except OSError as error:        # the kernel's limit on watches; the descriptor goes with the object
+            self.error = error.errno
+            return None
+        self.opened += 1
+        return conn
+
+
+cdef class ServerConn(Conn):
+    def __repr__(self):
+        return f"<ServerConn {self.server.backend}/{self.server.name} {STATES.split()[self.state]}>"
+
+    cdef int event(self, uint32_t events) except -1:
+        cdef Work work
+        cdef int sent, error = 0
+        cdef unsigned int n = sizeof(error)
+        if self.state == S_BUSY:
+            # An answer may lie before a reset: it is read first, and then the reset is seen.
+            if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                self.ended = 1
+            if events & EPOLLOUT and self.out_len:
+                sent = self.flush()
+                if sent == SENT_ALL:
+                    self.handler.on_drained(self)
+                elif sent == SENT_BROKEN:
+                    self.handler.on_send_failed(self)
+            if self.state == S_BUSY and events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                self.readable = self.wire_readable = 1
+                self.handler.on_input(self)
+            return 0
+        if self.state == S_CONNECTING:
+            if getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0:
+                error = errno
+            if error != 0:
+                return self._connect_failed(error)
+            if events & EPOLLOUT:
+                if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                    self.readable = self.wire_readable = 1
+                    self.poller.turn_over(self)     # what the server has said unasked is read behind what we say
+                work = self.work
+                self.work = None
+                self.state = S_BUSY
+                work.on_connected(self)
+            return 0
+        # Idle: closed by the server, or bytes that are no answer; or an event that is older than this rest: the
+        # client's, in the same turn of the loop, made us read what it is about.
+        if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
+                and self.recv(self.poller.scratch, 1) != RECV_AGAIN):
+            self.close()
+        return 0
+
+    cdef int on_input(self) except -1:
+        return 0                        # queued, and handed back since
+
+    cdef int _connect_failed(self, int error) except -1:
+        cdef Work work = self.work
+        self.work = None
+        self.close()
+        return work.on_connect_failed(self, error)
+
+    cdef int on_deadline(self) except -1:
+        if self.state == S_IDLE:
+            return self.close()
+        return self.handler.on_deadline(self)
+
+    cdef int on_broken(self) except -1:
+        """An exception in the midst of something, while nothing was under way here."""
+        return self.close()
+
+    cdef int rest(self, int64_t ms) except -1:
+        """Nothing is under way any more: keep the connection for `ms`, if there is room for it."""
+        if self.fd < 0 or self.server.gone or self.server.idle >= MAX_IDLE:
+            return self.close()
+        self.state = S_IDLE
+        self.server.rest(self)
+        self.deadline(ms)
+        return 0
+
+    cdef int close(self) except -1:
+        self.server.leave(self)
+        self.state = S_CLOSED
+        self.work = None
+        return Conn.close(self)

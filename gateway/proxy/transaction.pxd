@@ -1,0 +1,178 @@
+"""The contract on one page: a Transaction between its Downstream (a client) and its Upstream (a server).
+
+A protocol towards clients is a kind of Downstream, a protocol towards servers a kind of Upstream. Both own bytes and
+sockets, and know nothing of routes, servers, retries or logs; the Transaction owns the meaning, and knows no socket.
+"""
+
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from gateway.proxy.attempt cimport Attempt
+from gateway.proxy.backend cimport Backend
+from gateway.proxy.conn cimport Conn, Handler, Work
+from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.openssl cimport SSL
+from gateway.proxy.tunnel cimport Tunnel
+from gateway.rules.view cimport Edits
+from gateway.wire.edit cimport Out
+from gateway.wire.head cimport Head
+from gateway.wire.origin cimport Provenance
+
+# The states of a transaction; their edges are in NEXT of transaction.pyx.
+cdef enum State:
+    T_NEW = 0               # being decided on
+    T_WAITING               # in a WaitQueue
+    T_CALLED                # its turn has come
+    T_CONNECTING            # to a server
+    T_SENT                  # the request is on its way, or with the server; no final answer yet
+    T_RESPONDING            # the answer's head has been passed on
+    T_TUNNEL                # after a 101: a Tunnel has the connections
+    T_ENDED
+    T_STATES
+
+# Whom the transaction waits for, and so what it means when its deadline passes.
+cdef enum Awaited:
+    A_NONE = 0
+    A_BODY                  # more of the request's body
+    A_READER                # the client, to take more of the answer
+    A_ROOM                  # room at a server
+    A_CONNECT
+    A_SERVER                # to take more of the request, or to answer
+
+cdef struct Span:
+    uint32_t at             # offset in `head`
+    uint32_t n
+
+cdef class Downstream(Handler):
+    """A request's client, as the transaction speaks to it."""
+    cdef Transaction transaction        # None when none is under way
+    cdef Provenance provenance          # what the client's connection says about itself
+    cdef bytes address                  # the client's, as text; empty: it has none
+    cdef uint16_t port                  # the client's; 0: none
+
+    cdef int interim(self, const char *p, Head *h) except -1
+    cdef int head(self, const char *p, Head *h, int framing, bytes extra) except -1
+    cdef int body(self, const char *p, size_t n) except -1
+    cdef int end(self, Out *trailers) except -1
+    cdef int answer(self, int status, bytes lines, bytes body, bint close) except -1
+    cdef bint takes(self) noexcept
+    cdef int resume(self) except -1
+    cdef int abort(self) except -1
+    cdef int over(self) except -1
+    cdef Conn splice_target(self)
+    cdef Conn upgrade(self, const char *p, Head *h, bytes extra)
+    cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1
+    cdef SSL *tls_state(self) noexcept
+
+cdef class Upstream(Handler):
+    """A request's server, as the transaction speaks to it."""
+    cdef Transaction transaction        # None when none is under way
+
+    cdef int begin(self, Transaction t) except -1
+    cdef int body(self, const char *p, size_t n) except -1
+    cdef int end(self, Out *trailers) except -1
+    cdef bint takes(self) noexcept
+    cdef int resume(self) except -1
+    cdef int abort(self) except -1
+    cdef Conn splice_target(self)
+    cdef Conn hand_over(self)
+
+cdef class Transaction(Work):
+    """One request, from the last byte of its head to its record in the log."""
+    cdef uint8_t state
+    cdef uint8_t awaited
+    cdef Hub hub
+    cdef Frontend frontend
+    cdef Downstream downstream          # None once it has ended
+    cdef Upstream upstream              # the server it is with now, or None
+    cdef Tunnel tunnel
+    cdef readonly Attempt attempt
+    # the request
+    cdef Out head                       # as it came
+    cdef Out upstream_head              # for the server; kept for a retry
+    cdef Out replay                     # the body as it was sent so far, while it is short enough to be sent again
+    cdef Out trailers                   # as they came
+    cdef Span method
+    cdef Span target
+    cdef Span host
+    cdef Span user_agent
+    cdef Span referer
+    cdef Span upgrade                   # the protocol that the client wants to go over to; empty: none
+    cdef uint8_t method_code
+    cdef uint8_t minor
+    cdef uint8_t https
+    cdef uint8_t has_body
+    cdef int64_t content_length         # of the request; -1: none given
+    cdef uint8_t request_done           # all of the request has come
+    cdef uint8_t repeatable             # it may be done twice, by its method
+    cdef uint8_t replay_lost            # body bytes have gone to a server that are not in `replay`
+    cdef uint8_t server_blocks          # the server has not taken what was sent
+    cdef uint8_t client_blocks          # the client has not taken what was sent
+    cdef int64_t body_clock             # when the body would have begun if the server had never kept it waiting, in ns
+    cdef int64_t blocked                # since when the server does, in ns
+    # the response
+    cdef Out response_trailers
+    cdef Edits edits                    # of its head, or None
+    # the record
+    cdef uint16_t status                # of the answer; 0 while there is none
+    cdef uint8_t outcome                # outcome.pxd
+    cdef int64_t detail                 # a Reason, an errno or bytes that are missing, by outcome
+    cdef str klass                      # the class that rules gave it, or None
+    cdef int64_t started                # monotonic, in ns
+    cdef int64_t answered               # when the head of the server's answer was there
+    cdef int64_t queued                 # when it began to wait for room the last time, in ns
+    cdef int64_t wait_ends              # until when it waits for that, in ns
+    cdef int64_t waited                 # for room, in ns, up to now
+    cdef uint64_t bytes_in              # body bytes from the client
+    cdef uint64_t bytes_out             # body bytes to the client
+    cdef Transaction next_spare
+
+    # called by the Downstream
+    cdef int begin(self, Downstream downstream, Frontend frontend, const char *p, Head *h) except -1
+    cdef int start(self, const char *p, Head *h) except -1
+    cdef bint takes_body(self) noexcept
+    cdef int on_body(self, const char *p, size_t n) except -1
+    cdef int on_body_spliced(self, size_t n) except -1
+    cdef int on_trailers(self, const char *p, size_t n) except -1
+    cdef int on_request_end(self) except -1
+    cdef int on_body_blocked(self) except -1
+    cdef int on_reader_ready(self) except -1
+    cdef int on_client_left(self) except -1
+    cdef int on_given_up(self, int outcome) except -1
+    cdef int refuse(self, int reason) except -1
+    # called by the Upstream
+    cdef bint takes_answer(self) except -1
+    cdef int on_interim(self, const char *p, Head *h) except -1
+    cdef int on_answer(self, const char *p, Head *h, int framing) except -1
+    cdef int on_answer_body(self, const char *p, size_t n) except -1
+    cdef int on_answer_spliced(self, size_t n) except -1
+    cdef int on_answer_trailers(self, const char *p, size_t n) except -1
+    cdef int on_answer_end(self) except -1
+    cdef int on_upgrade(self, const char *p, Head *h, const char *ahead, size_t n) except -1
+    cdef int on_server_progress(self) except -1
+    cdef int on_server_ready(self) except -1
+    cdef int on_failure(self, int outcome, int64_t detail) except -1
+
+    cdef int put_back(self) except -1
+    cdef int begin_nameless(self, Downstream downstream, Frontend frontend, bint https) except -1
+    cdef int prepare(self, const char *p, Head *h) except -1
+    cdef int _reset(self, Downstream downstream, Frontend frontend, int64_t now) except -1
+    cdef int _become(self, int state) except -1
+    cdef int _await(self, int whom, int64_t ms) except -1
+    cdef int _await_turn(self) except -1
+    cdef int _admit(self) except -1
+    cdef int _choose(self) except -1
+    cdef int _wait(self, bint again) except -1
+    cdef bint _go(self, int i, bint fresh) except -1
+    cdef int64_t _body_ms(self) noexcept
+    cdef int _keep_body(self, const char *p, size_t n) except -1
+    cdef int _report(self, int outcome, int64_t detail, str what) except -1
+    cdef int _send(self, object conn) except -1
+    cdef bint _fail(self, int outcome, int64_t detail) except -1
+    cdef int _let_go(self) except -1
+    cdef bint _answer_begun(self) noexcept
+    cdef int _page(self, int status, int outcome) except -1
+    cdef int _answer(self, int status, bytes lines, bytes body, int outcome, bint close) except -1
+    cdef bytes _extra(self, const char *p, Head *h)
+    cdef int _finish(self, int outcome) except -1
+    cdef int _record(self, int64_t now) except -1
+
+cdef Transaction new_transaction(Hub hub)

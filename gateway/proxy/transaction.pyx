@@ -1,0 +1,904 @@
+"""The life of a request: decided on, admitted, maybe waiting, tried at servers, answered, recorded.
+
+             ┌────────────► T_WAITING ──► T_CALLED ─┐            every state may go to T_ENDED:
+             │                  ▲  ▲          │     │            _finish is the one way there, and runs once
+    T_NEW ───┤                  │  └──────────┘     │
+             ├────► T_CONNECTING ◄──────────────────┤
+             │            │ ▲                       │
+             └─────────► T_SENT ◄───────────────────┘            a try that fails goes back: to another server
+                          │  │                                   (T_CONNECTING, T_SENT), or to wait (T_WAITING)
+              T_TUNNEL ◄──┘  └──► T_RESPONDING
+
+A transaction is made for each request and holds everything about it; nothing of it is left anywhere when it has ended.
+Whom it waits for is one thing at a time (Awaited), and so what a deadline that passes means. Its Downstream and its
+Upstream call it when something has happened (on_...), and it calls them to have something done; none of these calls
+makes a connection read, so they never come back to where they came from.
+
+Transactions are recycled: after the first few, a request allocates nothing here.
+"""
+
+import errno as _errno
+import logging
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdlib cimport free
+from libc.string cimport memset
+
+from gateway.board cimport CountRow, Passed, record
+from gateway.proxy.admission cimport ADMIT_GO, ADMIT_WAIT
+from gateway.proxy.conn cimport FOREVER
+from gateway.proxy.decide cimport V_FORWARD, V_NO_ROUTE, V_REFUSE, Decision, decide
+from gateway.proxy.log cimport AccessLog
+from gateway.outcome cimport (
+    O_ANSWERED, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_ROUTE, O_NO_SERVER, O_NOT_ADMITTED, O_OK,
+    O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_REFUSED, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_STALE,
+    O_STOPPED, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, SIDE_SERVER, outcome_of_errno, outcome_row,
+)
+from gateway.proxy.queue cimport WaitQueue
+from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn
+from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
+from gateway.rules.actions cimport Respond
+from gateway.rules.view cimport View
+from gateway.wire.edit cimport edit_request, out_put, out_reserve
+from gateway.wire.head cimport (
+    F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_TIMEOUT, Field, same_any, sentence_of, status_of,
+)
+
+from gateway.outcome import OUTCOMES
+from gateway.wire.pages import page
+
+log = logging.getLogger(__name__)
+
+cdef enum:
+    REPLAY = 64 * 1024      # bytes of a body that are kept for a retry
+    KEPT = 256              # transactions kept for reuse
+    LARGE = 16 * 1024       # a buffer that has grown beyond this is not kept
+
+cdef int64_t BODY_GRACE_NS = 10_000_000_000     # until body_rate counts
+cdef int64_t QUIET_NS = 10_000_000_000          # between two log lines about a server that fails in the same way
+
+STATES = ("new", "waiting", "called", "connecting", "sent", "responding", "tunnel", "ended")
+
+cdef uint16_t[T_STATES] NEXT                    # by state: a bit for each that may follow
+NEXT[<int>T_NEW] = 1 << T_WAITING | 1 << T_CONNECTING | 1 << T_SENT | 1 << T_ENDED
+NEXT[<int>T_WAITING] = 1 << T_CALLED | 1 << T_ENDED
+NEXT[<int>T_CALLED] = 1 << T_WAITING | 1 << T_CONNECTING | 1 << T_SENT | 1 << T_ENDED
+NEXT[<int>T_CONNECTING] = 1 << T_CONNECTING | 1 << T_SENT | 1 << T_WAITING | 1 << T_ENDED
+NEXT[<int>T_SENT] = 1 << T_CONNECTING | 1 << T_SENT | 1 << T_WAITING | 1 << T_RESPONDING | 1 << T_TUNNEL | 1 << T_ENDED
+NEXT[<int>T_RESPONDING] = 1 << T_ENDED
+NEXT[<int>T_TUNNEL] = 1 << T_ENDED
+NEXT[<int>T_ENDED] = 0
+
+cdef uint64_t[T_STATES][T_STATES] _walked       # how often each edge was taken in this process
+memset(_walked, 0, sizeof(_walked))
+cdef Decision _decision = Decision()            # one request is decided on at a time in a process
+cdef int _live = 0                              # begun and not ended
+cdef Transaction _spare = None                  # the first of a chain
+cdef int _spares = 0
+
+
+def edges():
+    """{(state, next state): how often it was taken in this process} for every edge that there is."""
+    cdef int a, b
+    found = {}
+    for a in range(T_STATES):
+        for b in range(T_STATES):
+            if NEXT[a] >> b & 1:
+                found[STATES[a], STATES[b]] = _walked[a][b]
+    return found
+
+
+def live():
+    """How many transactions of this process have begun and not ended."""
+    return _live
+
+
+cdef class Downstream(Handler):
+    cdef int interim(self, const char *p, Head *h) except -1:
+        """Pass on an interim answer (RFC 9110 section 15.2)."""
+        raise NotImplementedError
+
+    cdef int head(self, const char *p, Head *h, int framing, bytes extra) except -1:
+        """Pass on the head of the answer; `extra`: complete lines that are added, Via first."""
+        raise NotImplementedError
+
+    cdef int body(self, const char *p, size_t n) except -1:
+        """Pass on a piece of the answer's body; the bytes stay where they are until this event's end, or a read."""
+        raise NotImplementedError
+
+    cdef int end(self, Out *trailers) except -1:
+        """The answer is complete; trailers: as they came."""
+        raise NotImplementedError
+
+    cdef int answer(self, int status, bytes lines, bytes body, bint close) except -1:
+        """Give an answer of the gateway's own, whole. close: nothing more is to be read from this client."""
+        raise NotImplementedError
+
+    cdef bint takes(self) noexcept:
+        """Whether the client has taken what was passed on before."""
+        return True
+
+    cdef int resume(self) except -1:
+        """More of the request's body can be taken: go on reading it, when this event is over."""
+        raise NotImplementedError
+
+    cdef int abort(self) except -1:
+        """The answer can't be completed: break it off so that the client sees it."""
+        raise NotImplementedError
+
+    cdef int over(self) except -1:
+        """The transaction has ended: forget it."""
+        raise NotImplementedError
+
+    cdef Conn splice_target(self):
+        """The connection that pieces of the body may be spliced to as they are, or None."""
+        return None
+
+    cdef Conn upgrade(self, const char *p, Head *h, bytes extra):
+        """Pass on a 101 and hand out the connection."""
+        raise NotImplementedError
+
+    cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1:
+        """Give the tunnel what the client had sent ahead of it."""
+        raise NotImplementedError
+
+    cdef SSL *tls_state(self) noexcept:
+        """Of the client's connection; NULL without TLS."""
+        return NULL
+
+
+cdef class Upstream(Handler):
+    cdef int begin(self, Transaction t) except -1:
+        """Send the head of the request."""
+        raise NotImplementedError
+
+    cdef int body(self, const char *p, size_t n) except -1:
+        """Send a piece of its body; the bytes stay where they are until this event's end, or a read."""
+        raise NotImplementedError
+
+    cdef int end(self, Out *trailers) except -1:
+        """The request is complete; trailers: as they came."""
+        raise NotImplementedError
+
+    cdef bint takes(self) noexcept:
+        """Whether the server has taken what was sent before."""
+        raise NotImplementedError
+
+    cdef int resume(self) except -1:
+        """More of the answer can be taken: go on reading it, when this event is over."""
+        raise NotImplementedError
+
+    cdef int abort(self) except -1:
+        """The answer is not wanted any more: the server learns it by the closed connection or stream."""
+        raise NotImplementedError
+
+    cdef Conn splice_target(self):
+        """The connection that pieces of the body may be spliced to as they are, or None."""
+        return None
+
+    cdef Conn hand_over(self):
+        """The connection has become a tunnel's."""
+        raise NotImplementedError
+
+
+cdef class Transaction(Work):
+    def __cinit__(self):
+        self.attempt = Attempt()
+        self.attempt.reset()
+        self.state = T_ENDED
+
+    def __dealloc__(self):
+        free(self.head.p)
+        free(self.upstream_head.p)
+        free(self.replay.p)
+        free(self.trailers.p)
+        free(self.response_trailers.p)
+
+    def __repr__(self):
+        return f"<Transaction {STATES[self.state]} {self.attempt!r}>"
+
+    # ------------------------------------------------------------------------------------------------ beginning, deciding
+
+    cdef int _reset(self, Downstream downstream, Frontend frontend, int64_t now) except -1:
+        global _live
+        self.state = T_NEW
+        self.downstream = downstream
+        self.frontend = frontend
+        self.trailers.n = self.response_trailers.n = self.replay.n = 0
+        self.replay_lost = 0
+        self.request_done = not self.has_body
+        self.server_blocks = self.client_blocks = 0
+        self.status = 0
+        self.detail = 0
+        self.outcome = 0
+        self.started = now
+        self.answered = 0
+        self.waited = 0
+        self.bytes_in = self.bytes_out = 0
+        self.place = -1
+        _live += 1
+        return 0
+
+    cdef int begin_nameless(self, Downstream downstream, Frontend frontend, bint https) except -1:
+        """For something that is not a request: it has an answer and a record, and nothing else."""
+        self.method.n = self.target.n = self.host.n = self.user_agent.n = self.referer.n = self.upgrade.n = 0
+        self.method_code = M_OTHER
+        self.minor = 1
+        self.has_body = 0
+        self.content_length = -1
+        self.https = https
+        return self._reset(downstream, frontend, self.poller.now)
+
+    cdef int begin(self, Downstream downstream, Frontend frontend, const char *p, Head *h) except -1:
+        """Take over the head scanned at p: nothing of the caller's buffer is needed after `start`."""
+        cdef int i
+        self.head.n = 0
+        out_reserve(&self.head, h.length)
+        out_put(&self.head, p, h.length)
+        self.method.at = 0
+        self.method.n = h.method_len
+        self.target.at = h.target
+        self.target.n = h.target_len
+        self.host.at = h.host
+        self.host.n = h.host_len
+        self.user_agent.n = self.referer.n = self.upgrade.n = 0
+        if h.upgrade:
+            self.upgrade.at = h.fields[h.upgrade_field].value
+            self.upgrade.n = h.fields[h.upgrade_field].value_len
+        for i in range(h.count):
+            if h.fields[i].known == F_USER_AGENT:
+                self.user_agent.at = h.fields[i].value
+                self.user_agent.n = h.fields[i].value_len
+            elif h.fields[i].known == F_REFERER:
+                self.referer.at = h.fields[i].value
+                self.referer.n = h.fields[i].value_len
+        self.method_code = h.method
+        self.minor = h.minor
+        self.content_length = h.content_length
+        self.has_body = h.chunked or h.content_length > 0
+        self.https = downstream.provenance.origin.https
+        return self._reset(downstream, frontend, self.poller.now)
+
+    cdef int start(self, const char *p, Head *h) except -1:
+        """Decide on the request with the head h of p, and set out on what was decided."""
+        cdef Decision d = _decision
+        cdef View view = self.hub.view
+        cdef Respond respond
+        cdef bytes lines
+        if self.has_body:
+            self.body_clock = self.blocked = self.poller.now
+        decide(d, self.hub, self.frontend, self.downstream.provenance, p, h, None)
+        if d.verdict == V_REFUSE:
+            return self.refuse(d.reason)
+        self.klass = view.klass
+        if d.verdict == V_FORWARD:
+            self.attempt.begin(d.backend)
+            self.prepare(d.p, h)
+            return self._admit()
+        if d.verdict == V_NO_ROUTE:
+            return self._page(404, O_NO_ROUTE)
+        respond = d.respond
+        if respond.body is None:
+            return self._page(respond.status, O_ANSWERED)
+        lines = respond.lines
+        if view.response_edits is not None:
+            lines = view.response_edits.merged(lines)
+        return self._answer(respond.status, lines, respond.body, O_ANSWERED, False)
+
+    cdef int prepare(self, const char *p, Head *h) except -1:
+        """Write the head for the server, and note what picking one needs to know."""
+        cdef Backend backend = self.attempt.backend
+        cdef View view = self.hub.view
+        cdef Provenance provenance = self.downstream.provenance
+        cdef bytes extra
+        self.edits = view.response_edits
+        if view.request_edits is None:
+            edit_request(&self.upstream_head, p, h, view.uri, view.uri_len, &provenance.origin, NULL, 0)
+        else:
+            view.request_edits.leave_out(p, h)
+            extra = view.request_edits.added()
+            edit_request(&self.upstream_head, p, h, view.uri, view.uri_len, &provenance.origin,
+                         PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra))
+        self.repeatable = backend.retries.repeatable(self.method_code, self.head.p + self.method.at, self.method.n)
+        self.replay_lost = not self.repeatable      # never to be sent again, so not to be kept
+        self.attempt.args.now = self.started
+        self.attempt.belongs = backend.look_at(&self.attempt.args, p, h, view, self.head.p, self.head.n)
+        return 0
+
+    # --------------------------------------------------------------------------------------------- admission and waiting
+
+    cdef int _admit(self) except -1:
+        """The step between route and pick."""
+        cdef int verdict = self.hub.admission.admit(self.hub.view, self.attempt.backend)
+        cdef WaitQueue queue = self.attempt.backend.queue
+        if verdict != ADMIT_GO:
+            if verdict == ADMIT_WAIT:
+                return self._wait(False)
+            return self._page(503, O_NOT_ADMITTED)
+        if queue.limit and queue.busy(self.poller.now):
+            return self._wait(False)        # nothing overtakes what waits already
+        return self._choose()
+
+    cdef int _wait(self, bint again) except -1:
+        """Wait until a server has room; `again`: it was this one's turn, and there was none."""
+        cdef WaitQueue queue = self.attempt.backend.queue
+        if not again:
+            if queue.count >= queue.limit:
+                return self._page(503, O_QUEUE_FULL)
+            self.since = self.started
+            self.queued = self.poller.now
+            self.wait_ends = self.queued + queue.wait_ns
+        self._become(T_WAITING)
+        queue.enter(self, 0, again)
+        return self._await(A_ROOM, max(0, (self.wait_ends - self.poller.now) // 1000000))
+
+    cdef int on_turn(self) except -1:
+        cdef WaitQueue queue
+        if self.state != T_WAITING:
+            return 0                        # it has left meanwhile
+        queue = self.attempt.backend.queue
+        if queue.called is not self:
+            return 0
+        queue.turn_taken(self)
+        self._become(T_CALLED)
+        self._await(A_NONE, FOREVER)
+        return self._choose()
+
+    def moved(self, Backend backend):
+        """The snapshot has changed while this waits: go to a server of the new one."""
+        self.attempt.move(backend)
+
+    # ------------------------------------------------------------------------------------------------------------- trying
+
+    cdef int _choose(self) except -1:
+        """Pick a server and go to it; as often as it takes."""
+        cdef Attempt attempt = self.attempt
+        cdef WaitQueue queue
+        cdef int i
+        while True:
+            queue = attempt.backend.queue
+            i = attempt.pick(self.poller.now)
+            if i < 0:
+                if queue.limit and attempt.backend.members.waiting_helps(&attempt.args.tried):
+                    return self._wait(self.state == T_CALLED)
+                return self._page(502 if attempt.tries else 503, self.outcome or O_NO_SERVER)
+            if self._go(i, False):
+                break
+        if queue.count:
+            queue.wake(self.poller.now)     # there may be room for more than one
+        return 0
+
+    cdef bint _go(self, int i, bint fresh) except -1:
+        """Go to server i of the backend; False: another one is to be tried."""
+        cdef Attempt attempt = self.attempt
+        cdef ServerConn conn = attempt.go(i, fresh, self.poller, self)
+        if self.queued:
+            self.waited += self.poller.now - self.queued
+            self.queued = 0
+        if conn is None:
+            return self._fail(outcome_of_errno(attempt.server.error), attempt.server.error)
+        if conn.state == S_CONNECTING:
+            self._become(T_CONNECTING)
+            self._await(A_CONNECT, attempt.backend.connect_ms)
+        else:
+            self._send(conn)
+        return True
+
+    cdef int on_connected(self, Conn conn) except -1:
+        self.attempt.connecting = None
+        return self._send(conn)
+
+    cdef int on_connect_failed(self, Conn conn, int error) except -1:
+        self.attempt.connecting = None
+        if not self._fail(outcome_of_errno(error), error):
+            self._choose()
+        return 0
+
+    cdef int _send(self, object connection) except -1:
+        """Send the request over a connection that is there."""
+        cdef ServerConn conn = <ServerConn>connection
+        cdef Upstream u = <Upstream>conn.handler
+        if u is None:
+            u = <Upstream>self.attempt.backend.protocol.open(conn)
+            conn.handler = u
+        self._become(T_SENT)
+        self.upstream = u
+        u.begin(self)
+        if self.has_body:
+            if self.replay.n:
+                u.body(self.replay.p, self.replay.n)
+                self.poller.settle()        # before more of the body can move the buffer
+            if not self.request_done:
+                self.server_blocks = 0
+                self.downstream.resume()
+                return self._await_turn()
+        self.request_done = 1
+        u.end(&self.trailers)
+        return self._await(A_SERVER, self.attempt.backend.response_ms)
+
+    cdef bint _fail(self, int outcome, int64_t detail) except -1:
+        """The server, or the way to it, has failed the request: False if another one is to be tried."""
+        cdef Attempt attempt = self.attempt
+        cdef int64_t now = self.poller.now
+        cdef bint again
+        self.detail = detail
+        if outcome_row(outcome).side == SIDE_SERVER:
+            attempt.count_failure()
+            if outcome != O_STALE:          # which says nothing about the server
+                attempt.answered(True, now)
+        if self._answer_begun():
+            # The client has part of an answer; only a broken connection tells it that the rest is missing.
+            self._report(outcome, detail, "its answer is cut off")
+            self.downstream.abort()
+            self._finish(outcome)
+            return True
+        again = attempt.backend.retries.after_failure(outcome, self.repeatable and not self.replay_lost, attempt.tries)
+        if again and outcome == O_STALE:
+            attempt.release(now)
+            return self._go(attempt.chosen, True)   # the connection was too old
+        if again:
+            self._report(outcome, detail, "another server is tried")
+            self.outcome = outcome          # should there be none
+            attempt.give_up(now)
+            return False
+        self._report(outcome, detail, "answered with %d" % outcome_row(outcome).status)
+        attempt.release(now)
+        self._page(outcome_row(outcome).status, outcome)
+        return True
+
+    cdef int on_failure(self, int outcome, int64_t detail) except -1:
+        """The Upstream has failed, and has closed what it had."""
+        self.upstream = None
+        if not self._fail(outcome, detail):
+            self._choose()
+        return 0
+
+    # ---------------------------------------------------------------------------------------------------- the request's body
+
+    cdef bint takes_body(self) noexcept:
+        """Whether more of the body may be read now: the head is on its way, and the server takes what follows."""
+        return (self.upstream is not None and (self.state == T_SENT or self.state == T_RESPONDING)
+                and self.upstream.takes())
+
+    cdef int on_body(self, const char *p, size_t n) except -1:
+        self.bytes_in += n
+        if self.content_length < 0 and <int64_t>self.bytes_in > self.frontend.body_bytes:
+            return self.refuse(R_BODY_TOO_LARGE)
+        if self.blocked:
+            self.body_clock += self.poller.now - self.blocked
+            self.blocked = 0
+        self.upstream.body(p, n)
+        if not self.replay_lost:
+            self._keep_body(p, n)
+        if self.awaited == A_BODY or self.awaited == A_SERVER:
+            self._await_turn()
+        return 0
+
+    cdef int on_body_spliced(self, size_t n) except -1:
+        """So many bytes of it have gone to the server without passing through here."""
+        self.bytes_in += n
+        if self.blocked:
+            self.body_clock += self.poller.now - self.blocked
+            self.blocked = 0
+        return self._await_turn()
+
+    cdef int _keep_body(self, const char *p, size_t n) except -1:
+        """Keep a piece of the body as it is sent, for a retry; give up on all of it when it gets too long."""
+        if self.replay.n + n > REPLAY:
+            self.replay_lost = 1
+            self.replay.n = 0
+            return 0
+        out_reserve(&self.replay, n)
+        out_put(&self.replay, p, <uint32_t>n)
+        return 0
+
+    cdef int on_trailers(self, const char *p, size_t n) except -1:
+        out_reserve(&self.trailers, n)
+        out_put(&self.trailers, p, <uint32_t>n)
+        return 0
+
+    cdef int on_request_end(self) except -1:
+        self.request_done = 1
+        self.upstream.end(&self.trailers)
+        return self._await_turn()
+
+    cdef int on_body_blocked(self) except -1:
+        """The client has more, but it can't be taken now."""
+        if (self.state == T_SENT or self.state == T_RESPONDING) and not self.server_blocks:
+            self.server_blocks = 1
+            if not self.blocked:
+                self.blocked = self.poller.now
+            return self._await_turn()
+        return 0
+
+    cdef int on_server_ready(self) except -1:
+        """The server has taken all that was sent."""
+        self.server_blocks = 0
+        if not self.request_done:
+            if self.blocked:
+                self.body_clock += self.poller.now - self.blocked
+                self.blocked = 0
+            self.downstream.resume()
+        return self._await_turn()
+
+    # ---------------------------------------------------------------------------------------------------------- the answer
+
+    cdef bint takes_answer(self) except -1:
+        """Whether more of the answer may be read now."""
+        if self.downstream.takes():
+            return True
+        if not self.client_blocks:
+            self.client_blocks = 1
+            self._await_turn()
+        return False
+
+    cdef int on_reader_ready(self) except -1:
+        """The client has taken all that it was given."""
+        self.client_blocks = 0
+        if self.upstream is not None:
+            self._await_turn()
+            self.upstream.resume()
+        return 0
+
+    cdef int on_server_progress(self) except -1:
+        """Something has come from the server."""
+        if self.awaited == A_SERVER:
+            self.deadline(self.attempt.backend.response_ms)
+        return 0
+
+    cdef int on_interim(self, const char *p, Head *h) except -1:
+        return self.downstream.interim(p, h)
+
+    cdef int on_answer(self, const char *p, Head *h, int framing) except -1:
+        """The head of the final answer is there: pass it on, unless its status says to ask another server."""
+        cdef Attempt attempt = self.attempt
+        cdef Upstream u
+        cdef int64_t now = self.poller.now
+        cdef int i
+        attempt.answered(h.status >= 500, now)
+        if attempt.backend.retries.after_status(h.status, self.repeatable and not self.replay_lost, attempt.tries):
+            attempt.give_up(now)
+            i = attempt.pick(now)
+            if i >= 0:
+                attempt.count_failure()
+                u = self.upstream
+                self.upstream = None
+                u.abort()
+                if not self._go(i, False):
+                    self._choose()
+                return 0
+            attempt._count()                # no other server: this answer is better than none
+            attempt.answered(False, now)
+        self.status = h.status
+        self.answered = now
+        self._become(T_RESPONDING)
+        return self.downstream.head(p, h, framing, self._extra(p, h))
+
+    cdef bytes _extra(self, const char *p, Head *h):
+        """Lines to add to the answer's head; marks fields of it that are to be left out."""
+        cdef Attempt attempt = self.attempt
+        cdef bytes extra = self.hub.via
+        if self.edits is not None and h.status != 101:
+            self.edits.leave_out(p, h)
+            extra = extra + self.edits.added()
+        if attempt.backend.reads_answers or attempt.backend.moves(attempt.chosen, attempt.belongs, h.status):
+            extra += attempt.backend.read_answer(attempt.server, attempt.chosen, attempt.belongs, p, h, self.head.p,
+                                                 self.head.n, self.poller.now)
+        return extra
+
+    cdef int on_answer_body(self, const char *p, size_t n) except -1:
+        self.bytes_out += n
+        return self.downstream.body(p, n)
+
+    cdef int on_answer_spliced(self, size_t n) except -1:
+        """So many bytes of its body have gone to the client without passing through here."""
+        self.bytes_out += n
+        return 0
+
+    cdef int on_answer_trailers(self, const char *p, size_t n) except -1:
+        out_reserve(&self.response_trailers, n)
+        out_put(&self.response_trailers, p, <uint32_t>n)
+        return 0
+
+    cdef int on_answer_end(self) except -1:
+        """The answer is complete, and the Upstream has done with it."""
+        self.upstream = None
+        self.downstream.end(&self.response_trailers)
+        return self._finish(O_OK if self.attempt.tries == 1 else O_RETRIED)
+
+    cdef int on_upgrade(self, const char *p, Head *h, const char *ahead, size_t n) except -1:
+        """The server agrees to another protocol (RFC 9110 section 7.8): it must be the one that the client asked for.
+
+        ahead: what the server has sent behind its 101. False: it is another one, and nothing was done.
+        """
+        cdef Field *protocol = &h.fields[h.upgrade_field]
+        cdef Tunnel tunnel
+        cdef Upstream u = self.upstream
+        if (protocol.value_len != self.upgrade.n or self.upgrade.n == 0
+                or not same_any(p + protocol.value, self.head.p + self.upgrade.at, self.upgrade.n)):
+            return False
+        self.attempt.answered(False, self.poller.now)
+        self.status = 101
+        self.answered = self.poller.now
+        self._become(T_TUNNEL)
+        self._await(A_NONE, FOREVER)
+        tunnel = Tunnel()
+        tunnel.work = self
+        tunnel.idle_ms = self.attempt.backend.tunnel_ms
+        tunnel.first = self.downstream.upgrade(p, h, self._extra(p, h))
+        tunnel.second = u.hand_over()
+        self.upstream = None
+        self.tunnel = tunnel
+        tunnel.begin()
+        tunnel.give(tunnel.first, ahead, n)
+        self.downstream.give_ahead(tunnel, tunnel.second)
+        return True
+
+    cdef int on_tunnel_end(self, int how) except -1:
+        cdef int outcome = O_OK if self.attempt.tries == 1 else O_RETRIED
+        self.bytes_in += self.tunnel.from_first
+        self.bytes_out += self.tunnel.from_second
+        if how == END_IDLE:
+            outcome = O_TUNNEL_IDLE
+        elif how == END_CUT_BY_FIRST:
+            outcome = O_TUNNEL_CUT_BY_CLIENT
+        elif how == END_CUT_BY_SECOND:
+            outcome = O_TUNNEL_CUT_BY_SERVER
+        elif how == END_STOPPED:
+            outcome = O_STOPPED
+        return self._finish(outcome)
+
+    # ------------------------------------------------------------------------------------- the gateway's answers, refusals
+
+    cdef int refuse(self, int reason) except -1:
+        """The request is malformed, over a limit or too slow: say why, and hear nothing more from this client."""
+        cdef int status = status_of(reason)
+        cdef int outcome = O_CLIENT_TIMEOUT if reason == R_TIMEOUT else O_REFUSED
+        cdef bytes body
+        self.detail = reason
+        self._let_go()
+        if self._answer_begun():
+            self.downstream.abort()
+            return self._finish(outcome)
+        lines, body = self.hub.pages[status]
+        if status not in self.hub.custom_pages:
+            body = page(status, sentence_of(reason))
+        return self._answer(status, lines, body, outcome, True)
+
+    cdef int _page(self, int status, int outcome) except -1:
+        lines, body = self.hub.pages[status]
+        return self._answer(status, lines, body, outcome, False)
+
+    cdef int _answer(self, int status, bytes lines, bytes body, int outcome, bint close) except -1:
+        """Answer from here; `lines` are complete header lines."""
+        self.status = status
+        if self.method_code != M_HEAD:
+            self.bytes_out = len(body)
+        self.downstream.answer(status, lines, body, close)
+        return self._finish(outcome)
+
+    cdef int on_client_left(self) except -1:
+        """The client's connection or stream is gone: so is its request."""
+        if not self._answer_begun():
+            self.status = 499
+        return self._finish(O_CLIENT_LEFT)
+
+    cdef int on_given_up(self, int outcome) except -1:
+        """The gateway ends the request: the worker stops, or has met a fault of its own."""
+        if not self._answer_begun():
+            self.status = outcome_row(outcome).status
+        return self._finish(outcome)
+
+    # ------------------------------------------------------------------------------------------------------------ deadlines
+
+    cdef int _await(self, int whom, int64_t ms) except -1:
+        self.awaited = whom
+        self.deadline(ms)
+        return 0
+
+    cdef int _await_turn(self) except -1:
+        """Wait for the side whose turn it is."""
+        if self.client_blocks:
+            return self._await(A_READER, self.frontend.idle_ms)
+        if not self.request_done and not self.server_blocks:
+            return self._await(A_BODY, self._body_ms())
+        return self._await(A_SERVER, self.attempt.backend.response_ms)
+
+    cdef int64_t _body_ms(self) noexcept:
+        """How long to wait for more of the body: not longer than a pause may be, nor than the slowest rate allows."""
+        cdef int64_t ms = self.frontend.idle_ms, due
+        if self.frontend.body_rate > 0:
+            due = BODY_GRACE_NS + <int64_t>(self.bytes_in * 1e9 / self.frontend.body_rate)
+            due = (self.body_clock + due - self.poller.now) // 1000000
+            ms = max(0, min(ms, due))
+        return ms
+
+    cdef int on_deadline(self) except -1:
+        cdef int awaited = self.awaited
+        cdef Upstream u
+        self.awaited = A_NONE
+        if awaited == A_BODY:
+            return self.refuse(R_TIMEOUT)
+        if awaited == A_READER:
+            self.downstream.abort()
+            return self._finish(O_CLIENT_TIMEOUT)
+        if awaited == A_ROOM:
+            return self._page(503, O_QUEUE_TIMEOUT)
+        if awaited == A_CONNECT:
+            self._let_go()
+            if not self._fail(O_CONNECT_TIMEOUT, 0):
+                self._choose()
+        elif awaited == A_SERVER:
+            u = self.upstream
+            self.upstream = None
+            if u is not None:
+                u.abort()
+            if not self._fail(O_SERVER_TIMEOUT, 0):
+                self._choose()
+        return 0
+
+    # -------------------------------------------------------------------------------------------------------------- the end
+
+    cdef int _become(self, int state) except -1:
+        if not NEXT[self.state] >> state & 1:
+            raise RuntimeError(f"a transaction that is {STATES[self.state]} can't become {STATES[state]}")
+        _walked[self.state][state] += 1
+        self.state = state
+        return 0
+
+    cdef bint _answer_begun(self) noexcept:
+        return self.state == T_RESPONDING or self.state == T_TUNNEL
+
+    cdef int _let_go(self) except -1:
+        """Have nothing to do with a server or a queue any more."""
+        cdef Upstream u = self.upstream
+        cdef ServerConn conn = self.attempt.connecting
+        cdef WaitQueue queue
+        if u is not None:
+            self.upstream = None
+            u.abort()
+        if conn is not None:
+            self.attempt.connecting = None
+            conn.close()
+        if self.state == T_WAITING:
+            queue = self.attempt.backend.queue
+            queue.leave(self)
+            queue.wake(self.poller.now)
+        return 0
+
+    cdef int _finish(self, int outcome) except -1:
+        """The request is over, however it ended. Runs once for each: it can't end twice."""
+        global _live
+        cdef int64_t now = self.poller.now
+        cdef Downstream downstream = self.downstream
+        if self.state == T_ENDED:
+            return 0
+        self._let_go()
+        self._become(T_ENDED)
+        _live -= 1
+        self.outcome = outcome
+        self._await(A_NONE, FOREVER)
+        self.attempt.release(now)
+        if self.queued:
+            self.waited += now - self.queued
+            self.queued = 0
+        self._record(now)
+        self.downstream = None
+        self.tunnel = None
+        self.next_ended = self.poller.ended
+        self.poller.ended = self
+        return downstream.over()
+
+    cdef int _record(self, int64_t now) except -1:
+        """Count the request: for its server, for its frontend by the whole time it took, for its backend until that
+        answered; and write its line into the log."""
+        cdef Attempt attempt = self.attempt
+        cdef Server server = attempt.server
+        cdef CountRow *row
+        cdef Passed passed
+        cdef int64_t end = self.answered if self.status == 101 else now     # when a tunnel ends says nothing of speed
+        passed.status = self.status
+        passed.outcome = self.outcome
+        passed.tries = attempt.tries
+        passed.took = end - self.started
+        passed.waited = self.waited
+        passed.bytes_in = self.bytes_in
+        passed.bytes_out = self.bytes_out
+        record(self.frontend.gauge.row, &passed)
+        if attempt.backend is not None:
+            passed.took = (self.answered or now) - self.started
+            record(self.hub.board.traffic(attempt.backend.traffic, self.hub.worker), &passed)
+        if server is not None:
+            row = self.hub.board.count(server.slot, server.worker)
+            row.requests += 1
+            row.failures += self.status >= 500 and (self.outcome == O_OK or self.outcome == O_RETRIED)
+            row.busy_seconds += (now - attempt.picked) * 1e-9
+            row.bytes_in += self.bytes_in
+            row.bytes_out += self.bytes_out
+        if self.hub.log is not None:
+            (<AccessLog>self.hub.log).add(self, now)
+        return 0
+
+    cdef int _report(self, int outcome, int64_t detail, str what) except -1:
+        """Say in the log why a server failed a request; of failures alike not more than one line in ten seconds."""
+        cdef Server server = self.attempt.server
+        cdef int64_t last
+        if outcome == O_STALE:
+            return 0
+        last, more = server.said.get(outcome, (0, 0))
+        if last and self.poller.now - last < QUIET_NS:
+            server.said[outcome] = (last, more + 1)
+            return 0
+        server.said[outcome] = (self.poller.now, 0)
+        name, _, meaning = OUTCOMES[outcome]
+        log.warning(
+            "%s/%s (%s): %s: %s%s; %s %s: %s%s", server.backend, server.name, address_text(server.address), name,
+            meaning[0].lower() + meaning[1:-1], detail_text(outcome, detail, self.bytes_out),
+            self.head.p[self.method.at:self.method.at + self.method.n].decode("latin-1"),
+            shown(self.head.p[self.target.at:self.target.at + min(self.target.n, 200)]), what,
+            f" ({more} more like it since)" if more else "",
+        )
+        return 0
+
+    cdef int put_back(self) except -1:
+        """End without a record, for a decision that only a person wanted to know."""
+        global _live
+        _live -= 1
+        self.state = T_ENDED
+        self.downstream = None
+        return self.recycle()
+
+    cdef int recycle(self) except -1:
+        global _spare, _spares
+        self.attempt.reset()
+        self.edits = None
+        self.klass = None
+        self.frontend = None
+        if (_spares < KEPT and self.head.capacity <= LARGE and self.upstream_head.capacity <= LARGE
+                and self.replay.capacity <= LARGE and self.trailers.capacity <= LARGE
+                and self.response_trailers.capacity <= LARGE):
+            self.next_spare = _spare
+            _spare = self
+            _spares += 1
+        else:
+            self.drop_slot()
+        return 0
+
+
+def address_text(address):
+    """An address as in a site file."""
+    if isinstance(address, str):
+        return f"unix:{address}"
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def shown(bytes text):
+    """Text of a client's: nothing in it is a control byte, or not ASCII."""
+    return text.decode("latin-1").encode("unicode_escape").decode()
+
+
+def detail_text(int outcome, int64_t detail, uint64_t passed):
+    """What is known beyond the outcome: the rule that an answer broke, the kernel's error, the bytes that are missing."""
+    if outcome == O_RESPONSE_INVALID and detail:
+        return f" ({sentence_of(detail)})"
+    if outcome == O_RESPONSE_CUT:
+        return f" (after {passed} of {passed + detail} bytes)" if detail >= 0 else f" (after {passed} bytes)"
+    if detail and outcome_row(outcome).side == SIDE_SERVER:
+        return f" ({_errno.errorcode.get(detail, detail)})"
+    return ""
+
+
+cdef Transaction new_transaction(Hub hub):
+    """One that is ended: `begin` it."""
+    global _spare, _spares
+    cdef Transaction t = _spare
+    if t is None or t.poller is not hub.poller:
+        t = Transaction()
+        t.take_slot(hub.poller)
+    else:
+        _spare = t.next_spare
+        t.next_spare = None
+        _spares -= 1
+    t.hub = hub
+    return t

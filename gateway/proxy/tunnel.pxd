@@ -1,0 +1,30 @@
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from gateway.proxy.conn cimport Conn, Handler, Work
+
+# How a tunnel ended.
+cdef enum End:
+    END_DONE = 0            # both sides have sent their FIN, and have got all that the other sent
+    END_IDLE                # nothing passed for too long
+    END_CUT_BY_FIRST        # a side reset its connection
+    END_CUT_BY_SECOND
+    END_STOPPED             # the worker ends
+
+cdef class Tunnel(Handler):
+    """Two connections, bytes both ways, no meaning."""
+    cdef Conn first
+    cdef Conn second
+    cdef Work work
+    cdef int64_t idle_ms
+    cdef readonly uint64_t from_first
+    cdef readonly uint64_t from_second
+    cdef uint8_t first_done             # it has sent its last byte
+    cdef uint8_t second_done
+    cdef uint8_t bulk                   # the last read filled the buffer: the next bytes are spliced
+    cdef uint8_t over
+
+    cdef int begin(self) except -1
+    cdef int give(self, Conn to, const char *p, size_t n) except -1
+    cdef int end(self, int how) except -1
+    cdef int _pump(self, Conn source, Conn to) except -1
+    cdef int _done(self, Conn source, Conn to) except -1
+    cdef int _look_over(self) except -1

@@ -1,0 +1,127 @@
+"""Bytes between two connections, both ways, until both sides have sent their last: after a 101, or for a TCP service.
+
+Each direction ends by itself: a FIN (under TLS a close_notify) is passed on when what came before it has been taken, and
+the other direction goes on. A side is read only when the other has taken what was read before.
+"""
+
+from gateway.proxy.conn cimport (
+    RECV_AGAIN, RECV_END, RECV_FULL, RELAY, SCRATCH, TAIL,
+)
+
+cdef enum:
+    TURN = 4                # reads in a row before others get their turn
+
+
+cdef class Tunnel(Handler):
+    """Between `first` and `second`, for `work`, which hears of the end; idle_ms: how long nothing may pass."""
+
+    def __repr__(self):
+        return f"<Tunnel {self.from_first} bytes there, {self.from_second} back>"
+
+    cdef int begin(self) except -1:
+        """Look after both connections from now on."""
+        self.first.hand_to(self)
+        self.second.hand_to(self)
+        self.first.deadline(self.idle_ms)
+        # What either has sent ahead is read when the event that made this tunnel is over.
+        self.first.poller.turn_over(self.first)
+        self.first.poller.turn_over(self.second)
+        return 0
+
+    cdef int give(self, Conn to, const char *p, size_t n) except -1:
+        """Pass on what was read from the other side before there was a tunnel."""
+        if n == 0 or self.over:
+            return 0
+        if to is self.first:
+            self.from_second += n
+        else:
+            self.from_first += n
+        to.put(p, n)
+        return to.commit()
+
+    cdef int on_input(self, Conn conn) except -1:
+        return self._pump(conn, self.second if conn is self.first else self.first)
+
+    cdef int _pump(self, Conn source, Conn to) except -1:
+        cdef ssize_t got
+        cdef int turn = 0
+        cdef bint spliced
+        while not self.over and source.readable and source.fd >= 0:
+            if to.out_len:
+                return 0                # its on_drained goes on
+            if turn == TURN:
+                return source.poller.turn_over(source)
+            turn += 1
+            spliced = self.bulk and source.ssl == NULL and to.ssl == NULL
+            if spliced:
+                got = to.relay(source, RELAY + TAIL)
+                if got == RECV_FULL:
+                    return 0
+                self.bulk = got > TAIL
+            else:
+                got = source.recv(source.poller.scratch, SCRATCH)
+                self.bulk = got == SCRATCH
+            if got > 0:
+                self.first.deadline(self.idle_ms)
+                if source is self.first:
+                    self.from_first += got
+                else:
+                    self.from_second += got
+                if not spliced:
+                    to.put(source.poller.scratch, got)
+                    to.commit()
+            elif got == RECV_AGAIN:
+                return 0
+            elif got == RECV_END:
+                return self._done(source, to)
+            else:
+                return self.on_broken(source)
+        return 0
+
+    cdef int _done(self, Conn source, Conn to) except -1:
+        """The source has sent its last byte; the other direction goes on."""
+        source.readable = 0
+        if source is self.first:
+            self.first_done = 1
+        else:
+            self.second_done = 1
+        if not to.out_len:
+            to.shutdown()
+        return self._look_over()
+
+    cdef int on_drained(self, Conn conn) except -1:
+        cdef Conn source = self.second if conn is self.first else self.first
+        if self.second_done if source is self.second else self.first_done:
+            conn.shutdown()
+            return self._look_over()
+        return source.poller.turn_over(source)
+
+    cdef int _look_over(self) except -1:
+        if self.first_done and self.second_done and not self.first.out_len and not self.second.out_len:
+            return self.end(END_DONE)
+        return 0
+
+    cdef int on_broken(self, Conn conn) except -1:
+        return self.end(END_CUT_BY_FIRST if conn is self.first else END_CUT_BY_SECOND)
+
+    cdef int on_deadline(self, Conn conn) except -1:
+        return self.end(END_IDLE)
+
+    cdef int on_bug(self, Conn conn) except -1:
+        return self.end(END_STOPPED)
+
+    cdef int on_stopped(self, Conn conn) except -1:
+        return self.end(END_STOPPED)
+
+    cdef int end(self, int how) except -1:
+        """Close both sides. One that is cut off sees it: by a reset, as it may have the wrong idea of what was last."""
+        if self.over:
+            return 0
+        self.over = 1
+        self.work.on_tunnel_end(how)
+        for conn, cut in ((self.first, how == END_CUT_BY_SECOND or how == END_IDLE), (self.second, how == END_IDLE)):
+            if cut or (<Conn>conn).out_len:
+                (<Conn>conn).reset()
+            else:
+                (<Conn>conn).close()
+        return 0
