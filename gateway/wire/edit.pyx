@@ -83,6 +83,20 @@ cdef bint _put_joined(Out *o, const char *p, Head *h, int known, const char *nam
     return any
 
 
+cdef void _put_forwarded_for(Out *o, const char *p, Head *h, Origin *origin) noexcept nogil:
+    """X-Forwarded-For as it came, with the peer's address behind it; no line where there is neither."""
+    cdef uint32_t start = o.n
+    cdef bint any = _put_joined(o, p, h, F_X_FORWARDED_FOR, b"X-Forwarded-For: ", 17)
+    if origin.address_len:
+        out_put(o, origin.address, origin.address_len)
+    elif any:
+        o.n -= 2
+    else:
+        o.n = start
+        return
+    out_put(o, b"\r\n", 2)
+
+
 cdef bint _put_first(Out *o, const char *p, Head *h, int known, const char *name, uint32_t name_len) noexcept nogil:
     cdef int i
     cdef Field *f
@@ -179,9 +193,7 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         out_put(o, host, host_len)
         out_put(o, b"\r\n\r\n", 4)
         return 0
-    _put_joined(o, p, h, F_X_FORWARDED_FOR, b"X-Forwarded-For: ", 17)
-    out_put(o, origin.address, origin.address_len)
-    out_put(o, b"\r\n", 2)
+    _put_forwarded_for(o, p, h, origin)
     if not _put_first(o, p, h, F_X_FORWARDED_PROTO, b"X-Forwarded-Proto: ", 19):
         if origin.https:
             out_put(o, b"X-Forwarded-Proto: https\r\n", 26)

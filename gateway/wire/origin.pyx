@@ -7,8 +7,9 @@ from gateway.wire.head cimport F_X_FORWARDED_FOR, F_X_FORWARDED_PROTO, Field, sa
 
 
 cdef class Provenance:
-    """A connection from `address`. fallback: host of requests that name none; via: a complete header line.
+    """A connection from `address`, empty where there is none (of a Unix socket).
 
+    fallback: host of requests that name none; via: a complete header line.
     trusts: says whether an address (text) is a trusted proxy's, if the peer is one; otherwise None.
     """
 
@@ -17,8 +18,8 @@ cdef class Provenance:
         self.address = address
         self.trusts = trusts
         self.node = b'"[' + address + b']"' if b":" in address else (address or b"unknown")
-        self.fixed = (b"X-Forwarded-For: " + address + b"\r\nX-Forwarded-Proto: " + proto + b"\r\nForwarded: for="
-                      + self.node + b";proto=" + proto)
+        self.fixed = (b"X-Forwarded-For: " + address + b"\r\n" if address else b"") + (
+            b"X-Forwarded-Proto: " + proto + b"\r\nForwarded: for=" + self.node + b";proto=" + proto)
         self.fallback_host = fallback
         self.via = via
         self.origin.fixed = PyBytes_AS_STRING(self.fixed)
