@@ -1,15 +1,20 @@
 """Every socket that the supervisor opens for its children: listening for clients, for reports and for operators."""
 
 import errno
+import logging
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from itertools import chain, islice
 from typing import Final
 
+from gateway import unix_socket
 from gateway.board import WORKERS
 from gateway.config import Site
 from gateway.config.model import Listen
+from gateway.unix_socket import FileId, Occupied
+
+log = logging.getLogger(__name__)
 
 BACKLOG: Final = 4096
 FEW: Final = 64
@@ -33,6 +38,9 @@ class Sockets:
     Closing one of an address resets the connections that wait in it, and a client may always come between the last
     accept and the close. So those of an address that stays are never closed: when there are fewer workers, some
     accept from several, until there are more again.
+
+    A Unix socket is one for all workers, each with a descriptor of its own. Its file is removed with its address, and
+    by nobody but who is to: `files` has those that this process made or took over, by their paths.
     """
 
     def __init__(
@@ -42,6 +50,9 @@ class Sockets:
     ) -> None:
         self.workers = workers or {}
         self.control = control or {}
+        self.files: dict[str, FileId] = {}
+        self.modes: dict[str, int] = {}
+        """Permissions of Unix sockets, by their paths."""
 
     def adapt(self, site: Site, leaving: AbstractSet[int] = frozenset()) -> "Sockets":
         """The sockets for `site`: what is open is kept and shared out anew, what is missing is opened.
@@ -51,22 +62,22 @@ class Sockets:
         """
         wanted = tuple(listen for frontend in site.frontends for listen in frontend.listen)
         fresh = Sockets()
+        fresh.modes = {
+            listen.path: frontend.socket_mode
+            for frontend in site.frontends
+            for listen in frontend.listen
+            if listen.path
+        }
         opened: list[socket.socket] = []
         try:
             known = {listen for listen, _ in next(iter(self.workers.values()), ())}
             for listen in wanted:
-                if listen not in known:
+                if listen not in known and not listen.path:
                     _probe(listen)
             numbers = self._numbers(site.workers, leaving)
             fresh.workers = {number: [] for number in numbers}
             for listen in wanted:
-                shares = {number: self._of(number, listen) for number in numbers}
-                spare = [sock for number in self.workers if number not in shares for sock in self._of(number, listen)]
-                missing = len(numbers) - len(spare) - sum(map(len, shares.values()))
-                for _ in range(missing):
-                    opened.append(_listen(listen))
-                    spare.append(opened[-1])
-                _share_out(spare, shares.values())
+                shares = self._shared(listen, fresh, opened) if listen.path else self._spread(listen, numbers, opened)
                 for number, share in shares.items():
                     fresh.workers[number] += [(listen, sock) for sock in share]
             for name, listen in _of_control(site).items():
@@ -76,10 +87,68 @@ class Sockets:
                     opened.append(place[1])
                 fresh.control[name] = place
         except StartError:
+            for path in fresh.files.keys() - self.files.keys():
+                _remove(path, fresh.files[path])
             for sock in opened:
                 sock.close()
             raise
+        fresh.change_modes()
         return fresh
+
+    def _spread(
+        self, listen: Listen, numbers: Collection[int], opened: list[socket.socket]
+    ) -> dict[int, list[socket.socket]]:
+        """At least one socket on `listen` for each of these workers; the new ones are added to `opened`."""
+        shares = {number: self._of(number, listen) for number in numbers}
+        spare = [sock for number in self.workers if number not in shares for sock in self._of(number, listen)]
+        missing = len(numbers) - len(spare) - sum(map(len, shares.values()))
+        for _ in range(missing):
+            opened.append(_listen(listen))
+            spare.append(opened[-1])
+        _share_out(spare, shares.values())
+        return shares
+
+    def _shared(self, listen: Listen, fresh: "Sockets", opened: list[socket.socket]) -> dict[int, list[socket.socket]]:
+        """A descriptor of the Unix socket `listen` for each worker of `fresh`; the new ones are added to `opened`."""
+        path = listen.path
+        shares = {number: self._of(number, listen) for number in fresh.workers}
+        source = next(chain.from_iterable(self._of(number, listen) for number in self.workers), None)
+        if path in self.files:
+            fresh.files[path] = self.files[path]
+        if source is None:
+            source = _listen_at(listen, fresh.modes[path])
+            opened.append(source)
+            next(iter(shares.values())).append(source)
+            file = unix_socket.file_of(path)
+            if file is not None:
+                fresh.files[path] = file
+        for share in shares.values():
+            if not share:
+                opened.append(source.dup())
+                share.append(opened[-1])
+        return shares
+
+    def take_over(self, files: Mapping[str, FileId]) -> None:
+        """See to the files of Unix sockets that a predecessor left: those of addresses that went are removed."""
+        paths = {listen.path for places in self.workers.values() for listen, _ in places}
+        for path, file in files.items():
+            if path not in paths:
+                _remove(path, file)
+            else:
+                self.files.setdefault(path, file)
+        self.change_modes()
+
+    def leave_files(self) -> None:
+        """Remove no file of a Unix socket any more: a successor does."""
+        self.files.clear()
+
+    def change_modes(self) -> None:
+        """Give the files of Unix sockets the permissions that the site says."""
+        for path, file in self.files.items():
+            try:
+                unix_socket.change_mode(path, file, self.modes[path])
+            except OSError as error:
+                log.error("cannot change the permissions of unix:%s: %s", path, error.strerror)
 
     def _numbers(self, count: int, leaving: AbstractSet[int]) -> list[int]:
         """The numbers in use, lowest first, then new ones: a cell of the Board has one worker at a time."""
@@ -94,6 +163,9 @@ class Sockets:
 
     def close_except(self, kept: "Sockets") -> None:
         """Close what `kept` does not have."""
+        for path, file in self.files.items():
+            if kept.files.get(path) != file:
+                _remove(path, file)
         keep = {id(sock) for places in kept.workers.values() for _, sock in places}
         for places in self.workers.values():
             for _, sock in places:
@@ -152,6 +224,23 @@ def _listen(listen: Listen) -> socket.socket:
     sock = _bind(listen, socket.SOCK_STREAM, shared=True)
     sock.listen(BACKLOG)
     return sock
+
+
+def _listen_at(listen: Listen, mode: int) -> socket.socket:
+    """A Unix socket for all workers."""
+    try:
+        return unix_socket.listen(listen.path, mode, BACKLOG)
+    except Occupied as error:
+        raise StartError(f"cannot listen on {listen}: {error}") from None
+    except OSError as error:
+        raise StartError(f"cannot listen on {listen}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _remove(path: str, file: FileId) -> None:
+    try:
+        unix_socket.remove(path, file)
+    except OSError as error:
+        log.error("cannot remove unix:%s: %s", path, error.strerror)
 
 
 def _probe(listen: Listen) -> None:

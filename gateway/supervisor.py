@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -108,6 +109,7 @@ class Supervisor:
         self._snapshot = Snapshot.first(loaded, self._found)
         _warn_of_gaps(self._snapshot.questions, self._found)
         self._board = Board()
+        self._log_fd = _open_log(loaded.site)
         inherited = Sockets(heritage.workers, heritage.control) if heritage is not None else Sockets()
         self._sockets = inherited.adapt(loaded.site)
         inherited.close_except(self._sockets)
@@ -116,7 +118,6 @@ class Supervisor:
         self._command = list(command)
         self._successor: upgrade.Successor | None = None
         self._cells = loaded.site.workers  # of the Board, one a worker; those that only finish included
-        self._log_fd = _open_log(loaded.site)
         self._ticket_key = os.urandom(TICKET_KEY_BYTES)  # one for all workers: each resumes the others' TLS sessions
         self._children: dict[int, Child] = {}
         self._due: dict[int, float] = {}  # number of a dead child -> when to start the next one
@@ -324,7 +325,7 @@ class Supervisor:
         self._announced = True
         site = self._snapshot.site
         places = [
-            f"{'https' if frontend.tls else 'http'}://{listen}"
+            str(listen) if listen.path else f"{'https' if frontend.tls else 'http'}://{listen}"
             for frontend in site.frontends
             for listen in frontend.listen
         ]
@@ -344,6 +345,7 @@ class Supervisor:
                 log.error("cannot write the PID file: %s", error)
         if self._heritage is not None:
             self._heritage.predecessor.ready()
+            self._sockets.take_over(self._heritage.files)
             self._heritage = None
         else:
             notify("READY=1")
@@ -417,10 +419,7 @@ class Supervisor:
             found = self._inquire(loaded.site, account)
             snapshot = self._snapshot.next(loaded, found)
             leaving = {child.number for child in self._children.values() if child.retiring}
-            sockets = self._sockets.adapt(loaded.site, leaving)
-            log_fd = self._log_fd
-            if loaded.site.access_log != self._snapshot.site.access_log:
-                log_fd = _open_log(loaded.site)
+            sockets, log_fd = self._open_for(loaded.site, leaving)
         except (ConfigError, CapacityError, StartError) as error:
             log.error("reload refused, the gateway goes on with version %d:\n%s", self._snapshot.version, error)
             self._facts.reload(accepted=False)
@@ -444,8 +443,8 @@ class Supervisor:
             if child.number == HEARTBEAT and self._cluster_changed(of_old):
                 self._retire(child, 0.0)
             self._pass_on(child, packed, before, log_changed=log_fd != before_log)
-        if before_log is not None and before_log != log_fd and before_log > 2:
-            os.close(before_log)
+        if before_log != log_fd:
+            _close_log(before_log)
         self._due = {n: due for n, due in self._due.items() if n < 0 or n in sockets.workers}
         self._silent &= sockets.workers.keys()
         running = {child.number for child in self._children.values() if not child.retiring}
@@ -457,6 +456,18 @@ class Supervisor:
         self._reloading = snapshot.version
         self._facts.reload(accepted=True)
         self._post()
+
+    def _open_for(self, site: Site, leaving: AbstractSet[int]) -> tuple[Sockets, int | None]:
+        """The sockets and the access log for another site; see Sockets.adapt. Raises StartError."""
+        log_fd = self._log_fd
+        if site.access_log != self._snapshot.site.access_log:
+            log_fd = _open_log(site)
+        try:
+            return self._sockets.adapt(site, leaving), log_fd
+        except StartError:
+            if log_fd != self._log_fd:
+                _close_log(log_fd)
+            raise
 
     def _tell_reloaded(self) -> None:
         """Say so once every worker works by the new site file."""
@@ -637,6 +648,7 @@ class Supervisor:
         successor.close()
         self._successor = None
         self._stopping = True
+        self._sockets.leave_files()
         notify(f"MAINPID={successor.pid}")
         log.info("upgrade: pid %d has taken over; what runs here may finish", successor.pid)
         for child in self._children.values():
@@ -688,8 +700,7 @@ class Supervisor:
         for child in self._children.values():
             if child.number >= 0:
                 self._send(child, ReopenLog(), (log_fd,))
-        if before is not None and before > 2:
-            os.close(before)
+        _close_log(before)
         log.info("access log reopened")
 
     def _clear_rows(self, before: Snapshot | None) -> None:
@@ -740,6 +751,11 @@ def _open_log(site: Site) -> int | None:
         raise StartError(
             f"cannot write the access log {site.access_log.path}: {(error.strerror or '').lower()}"
         ) from None
+
+
+def _close_log(fd: int | None) -> None:
+    if fd is not None and fd > 2:
+        os.close(fd)
 
 
 def _account(site: Site) -> Account | None:

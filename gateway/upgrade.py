@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gateway.board import WORKERS
 from gateway.config.address import Listen
 from gateway.sockets import ADMIN, Place, Sockets
+from gateway.unix_socket import FileId, file_of
 
 VARIABLE: Final = "GATEWAY_UPGRADE"
 """In the environment: the descriptor of the estate."""
@@ -43,28 +44,41 @@ class _Left(BaseModel):
 
 
 class LeftSocket(_Left):
-    """A bound socket: the address it was opened for and its descriptor; `worker` for those that clients connect to."""
+    """A bound socket: the address it was opened for and its descriptor; `worker` for those that clients connect to.
+
+    A Unix socket has a `path`, and neither host nor port.
+    """
 
     host: str
     port: int
     fd: Annotated[int, Field(ge=0)]
     worker: Annotated[int, Field(ge=0, lt=WORKERS)] = 0
+    path: str = ""
+
+    @classmethod
+    def of(cls, listen: Listen, sock: socket.socket, worker: int = 0) -> "LeftSocket":
+        """A socket that was opened for `listen`."""
+        return cls(host=listen.host, port=listen.port, path=listen.path, fd=sock.fileno(), worker=worker)
 
     def open(self, kind: socket.SocketKind) -> Place:
         """Return the socket, if it is what it is said to be. Raises BadEstate."""
-        problem = BadEstate(f"descriptor {self.fd} is not a socket on {self.host} port {self.port}")
+        listen = Listen(self.host, self.port, self.path)
+        problem = BadEstate(f"descriptor {self.fd} is not a socket on {listen}")
         try:
             sock = socket.socket(fileno=self.fd)
         except OSError:
             raise problem from None
         listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
         right = sock.type == kind and listens == (kind == socket.SOCK_STREAM)
-        if not right or sock.getsockname()[:2] != (self.host, self.port):
+        unix = sock.family == socket.AF_UNIX
+        if not right or (sock.getsockname() if unix else sock.getsockname()[:2]) != (
+            self.path if unix else (self.host, self.port)
+        ):
             sock.close()
             raise problem
         sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         sock.set_inheritable(False)
-        return Listen(self.host, self.port), sock
+        return listen, sock
 
 
 class LeftServer(_Left):
@@ -98,6 +112,8 @@ class Heritage:
     workers: dict[int, list[Place]]
     control: dict[str, Place]
     servers: tuple[LeftServer, ...]
+    files: dict[str, FileId]
+    """Of Unix sockets, by their paths: the predecessor's until it lets go."""
     predecessor: "Predecessor"
 
 
@@ -161,7 +177,9 @@ def inherit(environment: MutableMapping[str, str]) -> Heritage | None:
         for _, sock in chain.from_iterable(workers.values()):
             sock.close()
         raise
-    return Heritage(workers, control, estate.servers, predecessor)
+    paths = {listen.path for listen, _ in chain.from_iterable(workers.values()) if listen.path}
+    files = {path: file for path in paths if (file := file_of(path)) is not None}
+    return Heritage(workers, control, estate.servers, files, predecessor)
 
 
 @dataclass(slots=True)
@@ -205,14 +223,9 @@ def start(
 ) -> Successor:
     """Run `command` with everything that it needs to take over. Raises OSError."""
     listeners = tuple(
-        LeftSocket(host=listen.host, port=listen.port, fd=sock.fileno(), worker=number)
-        for number, places in sockets.workers.items()
-        for listen, sock in places
+        LeftSocket.of(listen, sock, number) for number, places in sockets.workers.items() for listen, sock in places
     )
-    control = {
-        name: LeftSocket(host=listen.host, port=listen.port, fd=sock.fileno())
-        for name, (listen, sock) in sockets.control.items()
-    }
+    control = {name: LeftSocket.of(listen, sock) for name, (listen, sock) in sockets.control.items()}
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
     memory = os.memfd_create("gateway-estate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

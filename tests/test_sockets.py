@@ -1,8 +1,11 @@
 import socket
+import stat
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from gateway.channel import identity
 from gateway.config.address import Listen
 from gateway.sockets import Sockets, StartError
 from tests.support.connections import sockets_on
@@ -14,10 +17,10 @@ def site(workers, *ports):
     return entrances(workers, listen)
 
 
-def entrances(workers, listen, admin=None):
+def entrances(workers, listen, admin=None, mode=0o660):
     return SimpleNamespace(
         workers=workers,
-        frontends=(SimpleNamespace(listen=listen),),
+        frontends=(SimpleNamespace(listen=listen, socket_mode=mode),),
         load_reports=None,
         sites=None,
         admin=SimpleNamespace(listen=admin),
@@ -100,3 +103,108 @@ def test_sockets_of_control_stay_while_their_address_does(sockets):
         Sockets().adapt(entrances(1, own, other))
     assert sockets(entrances(2, own)).control == {}
     assert sockets_on(other.port) == 0
+
+
+def unix(path):
+    return Listen("", 0, str(path))
+
+
+def connects(path):
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+def test_unix_socket_is_one_for_all_workers(sockets, tmp_path):
+    path = tmp_path / "http.sock"
+    before = sockets(entrances(3, (unix(path),)))
+    shared = [sock for places in before.workers.values() for _, sock in places]
+    assert len({sock.fileno() for sock in shared}) == 3
+    assert len({identity(sock) for sock in shared}) == 1
+    assert sockets(entrances(3, (unix(path),))).workers == before.workers
+    for workers in (1, 4, 2):
+        now = sockets(entrances(workers, (unix(path),)))
+        assert [len(places) for places in now.workers.values()] == [1] * workers
+        assert {identity(sock) for places in now.workers.values() for _, sock in places} == {identity(shared[0])}
+        assert connects(path)
+    assert shared[2].fileno() == -1
+
+
+def test_unix_socket_goes_with_its_address_and_a_file_of_others_stays(sockets, tmp_path):
+    ours, others = tmp_path / "ours.sock", tmp_path / "others.sock"
+    sockets(entrances(2, (unix(ours), unix(others))))
+    others.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(others))
+        sockets(site(2, free_port()))
+        assert (ours.exists(), others.exists()) == (False, True)
+
+
+def test_unix_socket_that_nothing_listens_on_is_replaced(sockets, tmp_path):
+    path = tmp_path / "http.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    assert not connects(path)
+    sockets(entrances(1, (unix(path),)))
+    assert connects(path)
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+def test_unix_socket_in_use_is_refused_and_left_alone(sockets, tmp_path, kind):
+    path = tmp_path / "http.sock"
+    with socket.socket(socket.AF_UNIX, kind) as other:
+        other.bind(str(path))
+        if kind == socket.SOCK_STREAM:
+            other.listen(0)
+        for _ in range(2):  # the queue holds one connection, the first probe's: a full one is no less in use
+            with pytest.raises(StartError, match=r"cannot listen on unix:.*http\.sock: another process is using it"):
+                sockets(entrances(1, (unix(path),)))
+        assert path.exists()
+
+
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("/etc/passwd")])
+def test_what_is_no_socket_is_left_alone(sockets, tmp_path, make):
+    path = tmp_path / "http.sock"
+    make(path)
+    before = path.lstat()
+    with pytest.raises(StartError, match="there is a file that is no socket; it is left alone"):
+        sockets(entrances(1, (unix(path),)))
+    assert path.lstat() == before
+
+
+def test_unix_socket_cannot_be_where_there_is_no_directory(sockets, tmp_path):
+    with pytest.raises(StartError, match=r"cannot listen on unix:.*: no such file or directory"):
+        sockets(entrances(1, (unix(tmp_path / "no" / "http.sock"),)))
+
+
+def test_unix_socket_of_a_site_that_is_refused_leaves_nothing(sockets, tmp_path):
+    stays, comes = tmp_path / "stays.sock", tmp_path / "comes.sock"
+    before = sockets(entrances(1, (unix(stays),)))
+    with pytest.raises(StartError, match=r"192\.0\.2\.1"):
+        before.adapt(entrances(1, (unix(stays), unix(comes), Listen("192.0.2.1", free_port()))))
+    assert (connects(stays), comes.exists()) == (True, False)
+
+
+def test_permissions_of_unix_sockets_are_what_the_site_says(sockets, tmp_path):
+    path = tmp_path / "http.sock"
+    for mode in (0o660, 0o606, 0o777):
+        sockets(entrances(1, (unix(path),), mode=mode))
+        assert stat.S_IMODE(path.stat().st_mode) == mode
+
+
+def test_files_of_unix_sockets_are_removed_by_the_successor_once_it_has_taken_over(sockets, tmp_path):
+    stays, goes = tmp_path / "stays.sock", tmp_path / "goes.sock"
+    old = sockets(entrances(1, (unix(stays), unix(goes))))
+    inherited = Sockets({0: [(listen, sock.dup()) for listen, sock in old.workers[0]]})
+    files = dict(old.files)
+    new = inherited.adapt(entrances(1, (unix(stays),), mode=0o600))
+    inherited.close_except(new)
+    # It may still fail: the old one goes on with both then.
+    assert (connects(stays), connects(goes)) == (True, True)
+    new.take_over(files)
+    old.leave_files()
+    assert (connects(stays), goes.exists()) == (True, False)
+    assert stat.S_IMODE(stays.stat().st_mode) == 0o600
+    sockets(site(1, free_port()))
+    assert connects(stays)
+    new.close_except(Sockets())
+    assert not stays.exists()

@@ -18,13 +18,21 @@ _MAX_PORT: Final = 65535
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """An address to listen on: `host` is an IP address without brackets."""
+    """An address to listen on: `host` is an IP address without brackets; or the `path` of a Unix socket alone."""
 
     host: str
     port: int
+    path: str = ""
 
     def __str__(self) -> str:
+        if self.path:
+            return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def authority(self) -> str:
+        """The host and port that a request means which names none (HTTP/1.0)."""
+        return "localhost" if self.path else str(self)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -96,13 +104,24 @@ def listen(text: str) -> Listen:
     return Listen(ip, port)
 
 
+def entrance(text: str) -> Listen:
+    """Parse "ip:port", "[ipv6]:port" or "unix:/path". Raises ValueError."""
+    if text.startswith("/"):
+        raise ValueError(f"a Unix socket is written with unix: before its path (did you mean unix:{text}?)")
+    return Listen("", 0, _unix_path(text)) if text.startswith("unix:") else listen(text)
+
+
+def _unix_path(text: str) -> str:
+    path = text.removeprefix("unix:")
+    if not path.startswith("/") or len(path.encode()) > _MAX_UNIX_PATH or not path.isprintable():
+        raise ValueError(f"expected unix: and an absolute path of at most {_MAX_UNIX_PATH} bytes")
+    return path
+
+
 def server_address(text: str) -> Address:
     """Parse "ip:port", "[ipv6]:port", "hostname:port", "dns:name:port" or "unix:/path". Raises ValueError."""
     if text.startswith("unix:"):
-        path = text.removeprefix("unix:")
-        if not path.startswith("/") or len(path.encode()) > _MAX_UNIX_PATH or not path.isprintable():
-            raise ValueError(f"expected unix: and an absolute path of at most {_MAX_UNIX_PATH} bytes")
-        return Address("unix", path=path)
+        return Address("unix", path=_unix_path(text))
     if text.startswith("dns:"):
         return _records(text.removeprefix("dns:"))
     host, port = _split(

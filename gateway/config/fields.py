@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 NAME: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 """Names of backends and servers: safe in a cookie value (RFC 6265 section 4.1.1) and in a log line."""
-FRONTEND_NAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,64}")
+FRONTEND_NAME: Final = re.compile(r"[A-Za-z0-9._:/\[\]-]{1,64}")
 TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 """RFC 9110 section 5.6.2: names of header fields and cookies."""
 PARAMETER: Final = re.compile(r"[!-~]{1,256}")
@@ -303,6 +303,14 @@ def _file(value: object, info: ValidationInfo) -> object:
     return directory / name if directory else Path(name)
 
 
+def _file_mode(value: object) -> int:
+    expected = 'permissions in quotes such as "0660"'
+    mode = text(value, expected)
+    if not re.fullmatch("0[0-7]{3}", mode):
+        raise ValueError(f"expected {expected}")
+    return int(mode, 8)
+
+
 def header_value(value: str) -> str:
     """Refuse what would end a header line (RFC 9110 section 5.5) or not survive in it."""
     for index, char in enumerate(value):
@@ -375,7 +383,7 @@ ClassName: TypeAlias = Annotated[
 FrontendName: TypeAlias = Annotated[
     str,
     Strict(),
-    named(FRONTEND_NAME, "a name is 1 to 64 letters, digits and . _ : - [ ]"),
+    named(FRONTEND_NAME, "a name is 1 to 64 letters, digits and . _ : / - [ ]"),
     WithJsonSchema({"type": "string", "pattern": rf"^{FRONTEND_NAME.pattern}$"}),
 ]
 HeaderName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a header")]
@@ -391,6 +399,17 @@ ListenField: TypeAlias = Annotated[
     _parsed(address.listen, "address:port such as 0.0.0.0:8080"),
     WithJsonSchema({"type": "string", "examples": ["0.0.0.0:8080", "[::]:443"]}),
 ]
+EntranceField: TypeAlias = Annotated[
+    address.Listen,
+    _parsed(address.entrance, "address:port such as 0.0.0.0:8080, or unix:/path"),
+    WithJsonSchema({"type": "string", "examples": ["0.0.0.0:8080", "[::]:443", "unix:/run/gateway/http.sock"]}),
+]
+FileMode: TypeAlias = Annotated[
+    int,
+    BeforeValidator(_file_mode),
+    WithJsonSchema({"type": "string", "pattern": "^0[0-7]{3}$", "examples": ["0660", "0666"]}),
+]
+"""Permissions as of chmod(2)."""
 AddressField: TypeAlias = Annotated[
     address.Address,
     _parsed(address.server_address, "address:port such as 10.0.0.11:8080"),

@@ -32,7 +32,9 @@ from gateway.config.fields import (
     ClassName,
     CookieName,
     Duration,
+    EntranceField,
     File,
+    FileMode,
     Flag,
     FrontendName,
     Given,
@@ -404,7 +406,9 @@ class Tls(Model):
 class Frontend(Model):
     """An entrance for clients."""
 
-    listen: Annotated[tuple[ListenField, ...], OneOrMany()] = Field(description="One or more addresses to listen on.")
+    listen: Annotated[tuple[EntranceField, ...], OneOrMany()] = Field(
+        description="One or more addresses to listen on; unix:/path is a Unix socket."
+    )
     name: FrontendName = Field(
         default_factory=lambda data: str(data["listen"][0]),
         description="Name in logs and status. Default: the first address.",
@@ -416,13 +420,28 @@ class Frontend(Model):
         default=False,
         description="trusted_proxies begin each connection with a PROXY header, version 1 or 2, that names the client.",
     )
+    socket_mode: FileMode = Field(
+        "0660", validate_default=True, description="Permissions of its Unix sockets: who may write to one may connect."
+    )
     limits: Limits = Field(default_factory=Limits, description="What a client may send and hold.")
     tls: Annotated[Tls | None, Given()] = Field(None, description="Speak TLS on this frontend.")
+
+    @model_validator(mode="after")
+    def _has_socket(self) -> "Frontend":
+        if "socket_mode" in self.model_fields_set and not any(listen.path for listen in self.listen):
+            raise Fault(
+                "no address of this frontend is a Unix socket, such as unix:/run/gateway/http.sock", "socket_mode"
+            )
+        return self
 
     @model_validator(mode="after")
     def _trusts(self) -> "Frontend":
         if self.proxy_protocol and not self.trusted_proxies:
             raise Fault("anybody could claim any address: name the proxies in trusted_proxies", "proxy_protocol")
+        if self.proxy_protocol and any(listen.path for listen in self.listen):
+            raise Fault(
+                "who connects to a Unix socket has no address that trusted_proxies could name", "proxy_protocol"
+            )
         return self
 
 

@@ -64,7 +64,7 @@ class Stage:
         """What becomes of a request; see gateway.explain.decision."""
         model, listen = self.entrance(asked)
         found = decision_on(
-            self._hub, self._plan.frontends[listen], str(listen), asked.head, asked.client,
+            self._hub, self._plan.frontends[listen], listen.authority, asked.head, asked.client,
             https=asked.scheme == "https",
         )  # fmt: skip
         if found.get("outcome") == "respond" and found["body"] is None:

@@ -47,7 +47,8 @@ cdef class Listener(Conn):
         self.hub = hub
         self.frontend = frontend
         self.socket = sock
-        self.name = "%s:%s" % sock.getsockname()[:2]
+        where = sock.getsockname()
+        self.name = "localhost" if isinstance(where, str) else "%s:%s" % where[:2]     # a Unix socket has no host
         # Level-triggered: what is not accepted in one go is reported again.
         self.attach(hub.poller, sock.fileno(), EPOLLIN)
 

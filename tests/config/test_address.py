@@ -3,7 +3,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from gateway.config.address import Address, Listen, listen, name_server, network, server_address
+from gateway.config.address import Address, Listen, entrance, listen, name_server, network, server_address
 
 
 @pytest.mark.parametrize(
@@ -33,11 +33,42 @@ def test_listen(text: str, expected: Listen) -> None:
         ("[fe80::1%eth0]:80", "fe80::1%eth0 is not an IP address"),
         ("localhost:80", "localhost is not an IP address: expected address:port such as 0.0.0.0:8080"),
         ("http://0.0.0.0:80", "leave the scheme out"),
+        ("unix:/run/a.sock", "expected address:port"),
     ],
 )
 def test_not_a_listen(text: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         listen(text)
+
+
+@pytest.mark.parametrize(
+    "text, expected, authority",
+    [
+        ("[::]:443", Listen("::", 443), "[::]:443"),
+        ("unix:/run/a b.sock", Listen("", 0, "/run/a b.sock"), "localhost"),
+        ("unix:/" + "x" * 106, Listen("", 0, "/" + "x" * 106), "localhost"),
+    ],
+)
+def test_entrance(text: str, expected: Listen, authority: str) -> None:
+    assert entrance(text) == expected
+    assert entrance(str(expected)) == expected
+    assert expected.authority == authority
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("unix:", "expected unix: and an absolute path of at most 107 bytes"),
+        ("unix:run/a.sock", "expected unix: and an absolute path"),
+        ("unix:/" + "x" * 107, "expected unix: and an absolute path"),
+        ("unix:/a\n", "expected unix: and an absolute path"),
+        ("/run/a.sock", "did you mean unix:/run/a.sock?"),
+        ("localhost:80", "localhost is not an IP address"),
+    ],
+)
+def test_not_an_entrance(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        entrance(text)
 
 
 @pytest.mark.parametrize(

@@ -93,14 +93,18 @@ def test_frontend_forms(load_text: Load) -> None:
       - {listen: ["0.0.0.0:80", "[::]:80"], trusted_proxies: [10.0.0.0/8, "2001:db8::/32"]}
       - {name: second, listen: "0.0.0.0:81", limits: {header_bytes: 8KiB, body_rate: 1KiB/s}}
       - {listen: "0.0.0.0:82", trusted_proxies: [10.0.0.1], proxy_protocol: true}
+      - {listen: [unix:/run/http.sock, "0.0.0.0:83"]}
+      - {listen: unix:/run/other.sock, socket_mode: "0606"}
     backends: {app: {servers: ["127.0.0.1:1"]}}
     """
-    first, second, third = site(load_text, text).frontends
+    first, second, third, fourth, fifth = site(load_text, text).frontends
     assert first.name == "0.0.0.0:80"
     assert first.listen == (Listen("0.0.0.0", 80), Listen("::", 80))
     assert first.trusted_proxies == (ip_network("10.0.0.0/8"), ip_network("2001:db8::/32"))
     assert (second.name, second.limits.header_bytes, second.limits.url_bytes) == ("second", 8192, 8192)
     assert (second.limits.body_rate, third.proxy_protocol) == (1024.0, True)
+    assert fourth.listen == (Listen("", 0, "/run/http.sock"), Listen("0.0.0.0", 83))
+    assert (fourth.name, fourth.socket_mode, fifth.socket_mode) == ("unix:/run/http.sock", 0o660, 0o606)
 
 
 def test_backend_forms(load_text: Load) -> None:
@@ -232,7 +236,15 @@ def test_mistakes_at_the_top(refuse: Refuse, text: str, message: str) -> None:
     [
         ("»5", "expected a mapping, not the number 5"),
         ("»{}", "listen is missing"),
-        ("{listen: »8080}", "expected address:port such as 0.0.0.0:8080, not the number 8080"),
+        ("{listen: »8080}", "expected address:port such as 0.0.0.0:8080, or unix:/path, not the number 8080"),
+        ("{listen: [unix:/a, »unix:b]}", "expected unix: and an absolute path"),
+        ("{listen: unix:/a, socket_mode: »0660}", 'expected permissions in quotes such as "0660", not the number'),
+        ("{listen: unix:/a, socket_mode: »'660'}", 'expected permissions in quotes such as "0660"'),
+        ("{listen: '1.2.3.4:5', socket_mode: »'0666'}", "no address of this frontend is a Unix socket"),
+        (
+            "{listen: ['1.2.3.4:5', unix:/a], trusted_proxies: [10.0.0.1], proxy_protocol: »true}",
+            "who connects to a Unix socket has no address that trusted_proxies could name",
+        ),
         ("{listen: »[]}", "expected at least one"),
         ("{listen: ['1.2.3.4:5', »'::1:80']}", "put an IPv6 address in brackets: [::1]:80?"),
         ("{listen: '1.2.3.4:5', name: »a b}", "a name is 1 to 64 letters"),

@@ -53,11 +53,16 @@ def site(servers: Iterable[Server], workers: int = 1, **backend: Any) -> dict[st
 
 
 def listeners(description: Site) -> list[tuple[str, int]]:
-    """Return the addresses of the site's frontends in the order written, as a local client calls them."""
+    """Return the addresses of the site's frontends in the order written, as a local client calls them.
+
+    Unix sockets are left out.
+    """
     found = []
     for frontend in description["frontends"]:
         listen = frontend["listen"]
         for text in [listen] if isinstance(listen, str) else listen:
+            if text.startswith("unix:"):
+                continue
             host, _, port = text.rpartition(":")
             found.append(({"0.0.0.0": "127.0.0.1", "[::]": "::1"}.get(host, host.strip("[]")), int(port)))
     return found

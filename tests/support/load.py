@@ -24,11 +24,13 @@ class Failure:
 class Load:
     """`clients` keep-alive connections to 127.0.0.1:`port`, each asking for `path` again and again.
 
+    A `port` that is text is the path of a Unix socket.
+
     Good is a complete answer whose status is below 500. Everything else is a failure, also a connection that
     closes without having said so: there is always a request in flight on it.
     """
 
-    def __init__(self, port: int, path: str = "/", clients: int = 16, fields: tuple[str, ...] = ()) -> None:
+    def __init__(self, port: int | str, path: str = "/", clients: int = 16, fields: tuple[str, ...] = ()) -> None:
         self._port = port
         self._request = "\r\n".join((f"GET {path} HTTP/1.1", "Host: localhost", *fields, "", "")).encode()
         self._clients = clients
@@ -50,7 +52,7 @@ class Load:
             try:
                 async with asyncio.timeout(LIMIT):
                     if connection is None:
-                        connection = await asyncio.open_connection("127.0.0.1", self._port)
+                        connection = await self._connect()
                     keep = await self._ask(*connection)
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.failures.append(Failure(time.monotonic(), repr(error)))
@@ -61,6 +63,11 @@ class Load:
                 connection = None
         if connection is not None:
             connection[1].close()
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if isinstance(self._port, str):
+            return await asyncio.open_unix_connection(self._port)
+        return await asyncio.open_connection("127.0.0.1", self._port)
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         writer.write(self._request)

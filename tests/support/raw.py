@@ -39,16 +39,24 @@ class _Reader(io.BufferedReader):
 
 
 class RawClient:
-    """One connection to a local port, over TLS if there is a `context` (then SNI is `server_name`)."""
+    """One connection to a local port, over TLS if there is a `context` (then SNI is `server_name`).
+
+    A `port` that is text is the path of a Unix socket.
+    """
 
     def __init__(
         self,
-        port: int,
+        port: int | str,
         context: ssl.SSLContext | None = None,
         server_name: str = "localhost",
         host: str = "127.0.0.1",
     ) -> None:
-        plain = socket.create_connection((host, port), timeout=LIMIT)
+        if isinstance(port, str):
+            plain = socket.socket(socket.AF_UNIX)
+            plain.settimeout(LIMIT)
+            plain.connect(port)
+        else:
+            plain = socket.create_connection((host, port), timeout=LIMIT)
         self.socket = context.wrap_socket(plain, server_hostname=server_name) if context else plain
         self._raw = self.socket.makefile("rb", buffering=0)
         self._reader = _Reader(self._raw)
