@@ -153,6 +153,7 @@ REDIRECT_FIELDS: Final = {
     "path_rest": "what follows the matched prefix in the path",
     "query": "query without the question mark",
     "client": "address of the client",
+    "request_id": "id of the request",
 }
 """Placeholders of a route's templates, and what they stand for. Beside them there are {header:Name}, {cookie:name} and
 the named groups of the route's own regular expressions."""

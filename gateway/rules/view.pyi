@@ -19,6 +19,8 @@ class Assumed(Resources):
 class View:
     resources: Resources
     clock: Callable[[], float]
+    example_id: bytes | None
+    request_id: bytes | None
     client: bytes
     groups: dict[str, bytes] | None
     klass: str | None

@@ -140,6 +140,7 @@ cdef class View:
         self.klass = None
         self.arrived = self.site = None
         self.request_edits = self.response_edits = None
+        self.request_id = self.example_id
         return 0
 
     cdef bytes path(self):

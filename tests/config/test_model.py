@@ -432,6 +432,7 @@ def test_mistakes_in_backends(refuse: Refuse, backends: str, message: str) -> No
         ("{redirect: /a» b}", "the character ' ' cannot stand in a URL"),
         ("{redirect: {to: /, status: »200}}", "must be at least 300"),
         ("{redirect: {to: /, status: »304}}", "304 is no redirect"),
+        ("{redirect: 'https://»{request_id}/'}", "clients could choose the host: write / before {request_id}"),
         ("{redirect: 'https://»{header:X}/'}", "clients could choose the host: write / before {header:X}"),
         (
             "{redirect: 'https://»{t}.example.com/', match: {path: '~ ^/(?<t>[a-z]+)/'}}",

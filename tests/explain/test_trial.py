@@ -66,6 +66,15 @@ tests:
   - {request: "GET http://a/%2e%2e%2fx", expect: {status: 400}}
 """
 
+IDENTIFIED = """\
+frontends: [{listen: "127.0.0.1:8080"}]
+routes: [{set_response_header: {X-Seen: "{request_id} of {header:X-By}"}, redirect: "/{request_id}"}]
+tests:
+  - request: GET http://a/
+    headers: {X-By: me}
+    expect: {location: /00000000000000000000000000000000, response_headers: {X-Seen: 00000000000000000000000000000000 of me}}
+"""
+
 
 def test_expectations_that_come_true(tmp_path: Path) -> None:
     status, output = run(tmp_path, PASS.replace("~gw$", "~^1.1 "))
@@ -150,6 +159,10 @@ def test_required_tests_keep_check_from_passing(tmp_path: Path) -> None:
     status, text = gateway("check", str(tmp_path / "site.yaml"))
     assert status == 1
     assert text.strip().endswith("site.yaml:21:9: tests[0] fails: status is 308, not 301")
+
+
+def test_every_request_has_the_same_id(tmp_path: Path) -> None:
+    assert run(tmp_path, "", base=IDENTIFIED) == (0, ["1 tests passed"])
 
 
 def test_explain_tells_every_step(tmp_path: Path) -> None:

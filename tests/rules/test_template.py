@@ -8,7 +8,7 @@ from gateway.rules.view import View
 from tests.rules.views import view
 
 GROUPS = {"id": "path", "h": "header"}
-FIELDS = ("scheme", "host", "uri", "path", "path_rest", "query", "client", *GROUPS)
+FIELDS = ("scheme", "host", "uri", "path", "path_rest", "query", "client", "request_id", *GROUPS)
 
 
 def rendered(text: str, request: View, *, url: bool = True) -> str:
@@ -27,6 +27,7 @@ def rendered(text: str, request: View, *, url: bool = True) -> str:
     ("/?n={header:x-name}", "/?n=a%20b%2F..%26%3F%23"),
     ("/{cookie:c}", "/v%2F1"),
     ("/{header:None}{cookie:none}", "/"),
+    ("/{request_id}?{request_id}", "/7%2Fa?7%2Fa"),
     ("/{{}}", "/{}"),
 ])  # fmt: skip
 def test_fields_in_a_url(text: str, expected: str) -> None:
@@ -35,7 +36,17 @@ def test_fields_in_a_url(text: str, expected: str) -> None:
         headers=["X-Name: a b/..&?#", 'Cookie: b=2; c="v/1"'],
         client="192.0.2.7",
     )
+    request.request_id = b"7/a"
     assert rendered(text, request) == expected
+
+
+def test_request_id_is_that_of_the_request_and_of_no_other() -> None:
+    request = view()
+    assert rendered("id={request_id}", request, url=False) == "id="
+    request.request_id = b"7/a"
+    assert rendered("id={request_id}", request, url=False) == "id=7/a"
+    request.read(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert rendered("id={request_id}", request, url=False) == "id="
 
 
 def test_groups_are_path_text_or_a_header_s() -> None:
