@@ -35,6 +35,8 @@ cdef enum Known:
     F_SET_COOKIE
     F_DATE
     F_SERVER
+    F_REQUEST_ID
+    F_TRACEPARENT
 
 cdef enum Method:
     M_OTHER = 0

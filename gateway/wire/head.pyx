@@ -292,7 +292,7 @@ cdef uint8_t known_field(const char *p, uint32_t n, bint *alias) noexcept nogil:
             return F_X_FORWARDED
         if n == 9 and _named(p, b"x-real-ip", 9, alias):
             return F_X_FORWARDED
-        return F_OTHER
+        return F_REQUEST_ID if n == 12 and _named(p, b"x-request-id", 12, alias) else F_OTHER
     if c == 112:                                            # p
         return F_PROXY if n > 6 and _named(p, b"proxy-", 6, alias) else F_OTHER
     if n == 2:
@@ -337,7 +337,7 @@ cdef uint8_t known_field(const char *p, uint32_t n, bint *alias) noexcept nogil:
         return F_HTTP2_SETTINGS if _named(p, b"http2-settings", 14, alias) else F_OTHER
     if n == 17:
         return F_TRANSFER_ENCODING if _named(p, b"transfer-encoding", 17, alias) else F_OTHER
-    return F_OTHER
+    return F_TRACEPARENT if n == 11 and _named(p, b"traceparent", 11, alias) else F_OTHER
 
 
 cdef inline const char *_skip_value(const char *q) noexcept nogil:
