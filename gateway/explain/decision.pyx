@@ -6,6 +6,7 @@ counted, sent or waited for.
 
 from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy
 
 from gateway.balance.policy cimport Members
 from gateway.board cimport ServerRow
@@ -17,10 +18,13 @@ from gateway.proxy.transaction cimport Downstream, Transaction, new_transaction
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Head, R_OK, find_end, scan_request, sentence_of, status_of
 from gateway.wire.origin cimport Provenance
+from gateway.wire.request_id cimport ID_LENGTH
 
 STATES = ("unknown", "up", "down")
 ADMINS = ("ready", "drain", "maintenance")
 EJECTIONS = ("no", "out", "probed")
+
+EXAMPLE_ID = b"0" * ID_LENGTH     # every request's id here, so that what is shown is the same each time
 
 cdef Head _head
 
@@ -50,6 +54,10 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
     asking.provenance = Provenance(client.encode(), https, listener.encode(), hub.via, trusts)
     t = new_transaction(hub)
     t.begin(asking, frontend, p, &_head)
+    t.id_n = ID_LENGTH
+    memcpy(t.id, PyBytes_AS_STRING(EXAMPLE_ID), ID_LENGTH)
+    d.id = t.id
+    d.id_n = t.id_n
     try:
         decide(d, hub, frontend, asking.provenance, p, &_head, trace)
         if d.verdict == V_REFUSE:

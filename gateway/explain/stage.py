@@ -2,7 +2,7 @@
 
 import os
 from time import time as now
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from gateway.board import WORKERS, Board
 from gateway.config.expectation import Assumption
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from gateway.explain.live import Live
 
 
-EXAMPLE_ID: Final = b"0" * 32
-"""The id of every request that is rehearsed: what is shown of one is the same each time."""
-
-
 class Stage:
     """The compiled form of a loaded site file, with what `live` knows of its servers; without, all count as up.
 
@@ -38,7 +34,6 @@ class Stage:
         self.site = snapshot.site
         self._loop = EventLoop()
         self._hub = Hub(self._loop.poller, Board() if live is None else live.board, 0)
-        self._hub.view.example_id = EXAMPLE_ID
         self._plan = Plan(self._hub, os.urandom(TICKET_KEY_BYTES))
         self._plan.apply(snapshot, 1 if live is None else WORKERS, None)
 

@@ -1,3 +1,4 @@
+from libc.stdint cimport uint32_t
 from gateway.proxy.backend cimport Backend
 from gateway.proxy.hub cimport Frontend, Hub
 from gateway.rules.actions cimport Respond
@@ -18,6 +19,8 @@ cdef class Decision:
     cdef int reason                     # of wire/head.pxd
     cdef Respond respond
     cdef Backend backend
+    cdef const char *id                 # the request's id, as the caller says before
+    cdef uint32_t id_n
     cdef const char *p                  # the head as rules and servers see it: without the marks of affinity
 
 cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, const char *p, Head *h,

@@ -51,6 +51,8 @@ cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, c
         uri = _uri.p
         uri_len = _uri.n
     view.begin(p, h, provenance.secure(p, h), provenance.client(p, h), uri, uri_len, path_len)
+    view.id_p = d.id
+    view.id_n = d.id_n
     if trace is not None:
         trace["uri"] = view.uri_now
     action = hub.routes.decide(view, trace)

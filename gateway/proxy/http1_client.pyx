@@ -345,7 +345,7 @@ cdef class Http1(Downstream):
         elif self.r.minor == 0:
             connection = 1
         edit_response(&_out, p, h, self.r.framing, connection, PyBytes_AS_STRING(extra),
-                      <uint32_t>PyBytes_GET_SIZE(extra))
+                      <uint32_t>PyBytes_GET_SIZE(extra), self.transaction.id, self.transaction.id_n)
         return self.conn.put_soon(_out.p, _out.n)
 
     cdef int body(self, const char *p, size_t n) except -1:
@@ -401,7 +401,8 @@ cdef class Http1(Downstream):
         return self.conn.ssl
 
     cdef Conn upgrade(self, const char *p, Head *h, bytes extra):
-        edit_upgrade(&_out, p, h, PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra))
+        edit_upgrade(&_out, p, h, PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra), self.transaction.id,
+                     self.transaction.id_n)
         self.conn.put_soon(_out.p, _out.n)
         self.conn.commit()
         self.phase = C_TUNNEL

@@ -6,6 +6,7 @@ from gateway.proxy.tls cimport ServerContext
 from gateway.rules.routes cimport RouteTable
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Bounds
+from gateway.wire.request_id cimport RequestIds
 
 cdef class ClientProtocol:
     """How the clients of a frontend speak: makes the handler for a connection that was accepted."""
@@ -48,6 +49,7 @@ cdef class Hub:
     cdef public tuple learned           # names of cookies that servers set and affinity marks
     cdef public object log              # log.AccessLog, or None
     cdef readonly Admission admission
+    cdef RequestIds ids
     cdef int clients                    # connections of clients
     cdef readonly int most_clients      # that there is room for: each may need a second descriptor, for a server
     cdef public bint draining

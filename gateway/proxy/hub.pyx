@@ -8,6 +8,9 @@ cdef enum:
     OWN_DESCRIPTORS = 64        # that a worker has besides connections
 
 
+from gateway.wire.request_id cimport start_ids
+
+
 cdef class ClientProtocol:
     cdef Handler open(self, Conn conn, Hub hub):
         """The handler of a client's connection (listener.ClientConn)."""
@@ -62,6 +65,7 @@ cdef class Hub:
         self.worker = worker
         self.view = View()
         self.admission = Admission()
+        start_ids(&self.ids)
         self.most_clients = max(8, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_DESCRIPTORS) // 2)
         self.date_second = -1
         self.custom_pages = frozenset()

@@ -15,6 +15,7 @@ from gateway.rules.view cimport Edits
 from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
 from gateway.wire.origin cimport Provenance
+from gateway.wire.request_id cimport ID_MAX
 
 # The states of a transaction; their edges are in NEXT of transaction.pyx.
 cdef enum State:
@@ -86,6 +87,8 @@ cdef class Transaction(Work):
     cdef Tunnel tunnel
     cdef readonly Attempt attempt
     # the request
+    cdef char[ID_MAX] id                # its id: the one it came with, or one made here
+    cdef uint32_t id_n
     cdef Out head                       # as it came
     cdef Out upstream_head              # for the server; kept for a retry
     cdef Out replay                     # the body as it was sent so far, while it is short enough to be sent again
@@ -154,6 +157,7 @@ cdef class Transaction(Work):
     cdef int put_back(self) except -1
     cdef int begin_nameless(self, Downstream downstream, Frontend frontend, bint https) except -1
     cdef int prepare(self, const char *p, Head *h) except -1
+    cdef void _take_id(self, const char *p, Head *h, Provenance provenance) noexcept
     cdef int _reset(self, Downstream downstream, Frontend frontend, int64_t now) except -1
     cdef int _become(self, int state) except -1
     cdef int _await(self, int whom, int64_t ms) except -1

@@ -22,7 +22,7 @@ import logging
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from gateway.board cimport CountRow, Passed, record
 from gateway.proxy.admission cimport ADMIT_GO, ADMIT_WAIT
@@ -43,6 +43,7 @@ from gateway.wire.edit cimport edit_request, out_put, out_reserve
 from gateway.wire.head cimport (
     F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_TIMEOUT, Field, same_any, sentence_of, status_of,
 )
+from gateway.wire.request_id cimport ID_LENGTH, find_request_id, next_id
 
 from gateway.outcome import OUTCOMES
 from gateway.wire.pages import page
@@ -227,6 +228,8 @@ cdef class Transaction(Work):
         self.has_body = 0
         self.content_length = -1
         self.https = https
+        self.id_n = ID_LENGTH
+        next_id(&self.hub.ids, self.id)
         return self._reset(downstream, frontend, self.poller.now)
 
     cdef int begin(self, Downstream downstream, Frontend frontend, const char *p, Head *h) except -1:
@@ -257,7 +260,17 @@ cdef class Transaction(Work):
         self.content_length = h.content_length
         self.has_body = h.chunked or h.content_length > 0
         self.https = downstream.provenance.origin.https
+        self._take_id(p, h, downstream.provenance)
         return self._reset(downstream, frontend, self.poller.now)
+
+    cdef void _take_id(self, const char *p, Head *h, Provenance provenance) noexcept:
+        """A trusted proxy may have given the request its id; if not, it gets one here."""
+        cdef const char *at = NULL
+        if provenance.trusts is not None and find_request_id(p, h, &at, &self.id_n):
+            memcpy(self.id, at, self.id_n)
+        else:
+            self.id_n = ID_LENGTH
+            next_id(&self.hub.ids, self.id)
 
     cdef int start(self, const char *p, Head *h) except -1:
         """Decide on the request with the head h of p, and set out on what was decided."""
@@ -267,6 +280,8 @@ cdef class Transaction(Work):
         cdef bytes lines
         if self.has_body:
             self.body_clock = self.blocked = self.poller.now
+        d.id = self.id
+        d.id_n = self.id_n
         decide(d, self.hub, self.frontend, self.downstream.provenance, p, h, None)
         if d.verdict == V_REFUSE:
             return self.refuse(d.reason)
@@ -293,12 +308,13 @@ cdef class Transaction(Work):
         cdef bytes extra
         self.edits = view.response_edits
         if view.request_edits is None:
-            edit_request(&self.upstream_head, p, h, view.uri, view.uri_len, &provenance.origin, NULL, 0)
+            edit_request(&self.upstream_head, p, h, view.uri, view.uri_len, &provenance.origin, NULL, 0,
+                         self.id, self.id_n)
         else:
             view.request_edits.leave_out(p, h)
             extra = view.request_edits.added()
             edit_request(&self.upstream_head, p, h, view.uri, view.uri_len, &provenance.origin,
-                         PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra))
+                         PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra), self.id, self.id_n)
         self.repeatable = backend.retries.repeatable(self.method_code, self.head.p + self.method.at, self.method.n)
         self.replay_lost = not self.repeatable      # never to be sent again, so not to be kept
         self.attempt.args.now = self.started
@@ -674,7 +690,7 @@ cdef class Transaction(Work):
         self.status = status
         if self.method_code != M_HEAD:
             self.bytes_out = len(body)
-        self.downstream.answer(status, lines, body, close)
+        self.downstream.answer(status, b"%sX-Request-ID: %s\r\n" % (lines, self.id[:self.id_n]), body, close)
         return self._finish(outcome)
 
     cdef int on_client_left(self) except -1:
@@ -832,11 +848,11 @@ cdef class Transaction(Work):
         server.said[outcome] = (self.poller.now, 0)
         name, _, meaning = OUTCOMES[outcome]
         log.warning(
-            "%s/%s (%s): %s: %s%s; %s %s: %s%s", server.backend, server.name, address_text(server.address), name,
+            "%s/%s (%s): %s: %s%s; %s %s: %s%s [request %s]", server.backend, server.name, address_text(server.address), name,
             meaning[0].lower() + meaning[1:-1], detail_text(outcome, detail, self.bytes_out),
             self.head.p[self.method.at:self.method.at + self.method.n].decode("latin-1"),
             shown(self.head.p[self.target.at:self.target.at + min(self.target.n, 200)]), what,
-            f" ({more} more like it since)" if more else "",
+            f" ({more} more like it since)" if more else "", self.id[:self.id_n].decode("latin-1"),
         )
         return 0
 

@@ -107,7 +107,7 @@ cdef bytes _value(View v, int code, name):
     if code == T_CLIENT:
         return v.client
     if code == T_REQUEST_ID:
-        return v.request_id or b""
+        return v.id()
     if code == T_GROUP:
         return v.groups.get(name, b"") if v.groups is not None else b""
     values = v.values(IN_HEADER if code == T_HEADER else IN_COOKIE, name)

@@ -51,15 +51,17 @@ cdef class View:
     cdef public str klass           # the request's class, or None
     cdef public str arrived         # the site that has just sent the visitor here, or None
     cdef public str site            # the site that the visitor is sent to, or None
-    cdef public bytes request_id    # set by whoever carries the request, after `begin`; None: it has none
+    cdef public bytes request_id    # None: not asked for yet, or the request has none
+    cdef const char *id_p           # the id, for whoever asks: set by whoever carries the request, after `begin`
+    cdef uint32_t id_n
     cdef readonly Edits request_edits
     cdef readonly Edits response_edits
     cdef public Resources resources
     cdef public object clock        # seconds since 1970
-    cdef public bytes example_id    # every request's id, for explaining and for tests; None in a worker
 
     cdef int begin(self, const char *p, Head *h, bint https, bytes client, const char *uri, uint32_t uri_len,
                    uint32_t path_len) except -1
+    cdef bytes id(self)
     cdef bytes path(self)
     cdef bytes query(self)
     cdef bytes host(self)

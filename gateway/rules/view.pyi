@@ -19,7 +19,6 @@ class Assumed(Resources):
 class View:
     resources: Resources
     clock: Callable[[], float]
-    example_id: bytes | None
     request_id: bytes | None
     client: bytes
     groups: dict[str, bytes] | None

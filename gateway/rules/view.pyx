@@ -140,8 +140,15 @@ cdef class View:
         self.klass = None
         self.arrived = self.site = None
         self.request_edits = self.response_edits = None
-        self.request_id = self.example_id
+        self.request_id = None
+        self.id_n = 0
         return 0
+
+    cdef bytes id(self):
+        """The request's id; empty: it has none."""
+        if self.request_id is None:
+            self.request_id = PyBytes_FromStringAndSize(self.id_p, self.id_n) if self.id_n else b""
+        return self.request_id
 
     cdef bytes path(self):
         return PyBytes_FromStringAndSize(self.uri, self.path_len)

@@ -31,11 +31,12 @@ cdef enum Framing:
 
 cdef int out_reserve(Out *o, size_t more) except -1
 cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t path_len, Origin *origin,
-                      const char *extra, uint32_t extra_len) except -1
+                      const char *extra, uint32_t extra_len, const char *id, uint32_t id_len) except -1
 cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connection, const char *extra,
-                       uint32_t extra_len) except -1
+                       uint32_t extra_len, const char *id, uint32_t id_len) except -1
 cdef int edit_interim(Out *o, const char *p, Head *h) except -1
-cdef int edit_upgrade(Out *o, const char *p, Head *h, const char *extra, uint32_t extra_len) except -1
+cdef int edit_upgrade(Out *o, const char *p, Head *h, const char *extra, uint32_t extra_len, const char *id,
+                      uint32_t id_len) except -1
 cdef int edit_trailers(Out *o, const char *p, uint32_t n) except -1
 cdef int number(char *to, int64_t value) noexcept nogil
 

@@ -6,8 +6,8 @@ RFC 9110 section 7.6 (message forwarding), RFC 7239 (Forwarded). Runs of fields 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport realloc
 from gateway.wire.head cimport (
-    F_FORWARDED, F_HOST, F_OTHER, F_TRAILER, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO, Field,
-    known_field, same_any,
+    F_FORWARDED, F_HOST, F_OTHER, F_REQUEST_ID, F_TRAILER, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO,
+    Field, known_field, same_any,
 )
 
 cdef enum:
@@ -138,11 +138,25 @@ cdef bint _has_host(const char *lines, uint32_t n) noexcept nogil:
     return False
 
 
+cdef void _drop_id(Head *h) noexcept nogil:
+    cdef int i
+    for i in range(h.count):
+        if h.fields[i].known == F_REQUEST_ID:
+            h.fields[i].drop = True
+
+
+cdef void _put_id(Out *o, const char *id, uint32_t id_len) noexcept nogil:
+    out_put(o, b"X-Request-ID: ", 14)
+    out_put(o, id, id_len)
+    out_put(o, b"\r\n", 2)
+
+
 cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t path_len, Origin *origin,
-                      const char *extra, uint32_t extra_len) except -1:
+                      const char *extra, uint32_t extra_len, const char *id, uint32_t id_len) except -1:
     """Write the head for the server to o: the path given (with its query), the client's fields, ours.
 
     extra: complete lines of the rules'. A Host among them goes in place of the client's, which stays X-Forwarded-Host.
+    id: of the request, in place of the X-Request-ID that came; that one stays where id_len is 0.
     """
     cdef const char *host = p + h.host
     cdef uint32_t host_len = h.hostport_len
@@ -154,7 +168,7 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         host_len = origin.fallback_host_len
     o.n = 0
     out_reserve(o, h.length * 2 + path_len + origin.fixed_len + origin.via_len + 3 * host_len + origin.address_len
-                + origin.node_len + extra_len + 512)
+                + origin.node_len + extra_len + id_len + 512)
     out_put(o, p, h.method_len)
     out_put(o, b" ", 1)
     out_put(o, path, path_len)
@@ -165,6 +179,8 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
             f.drop = True
             plain = False
         elif f.known == F_HOST and (h.authority_len or host_given):
+            f.drop = True
+        elif f.known == F_REQUEST_ID and id_len:
             f.drop = True
     _keep_trailer(h)
     _copy_kept(o, p, h)
@@ -182,6 +198,8 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         _put_length(o, h.content_length)
     if extra_len:
         out_put(o, extra, extra_len)
+    if id_len:
+        _put_id(o, id, id_len)
     out_put(o, origin.via, origin.via_len)
     if h.minor == 0:
         o.p[o.n - origin.via_len + VIA_MINOR] = 48
@@ -216,15 +234,17 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
 
 
 cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connection, const char *extra,
-                       uint32_t extra_len) except -1:
+                       uint32_t extra_len, const char *id, uint32_t id_len) except -1:
     """Write the head for the client to o.
 
     framing: how the body goes out; FRAME_NONE keeps a Content-Length that describes what HEAD or 304 leave out.
     connection: -1 says close, +1 says keep-alive (to an HTTP/1.0 client), 0 nothing.
     extra: complete lines of ours, Via first.
+    id: of the request, in place of the server's X-Request-ID, so that client, log and server know one; that of the
+    server stays where id_len is 0.
     """
     o.n = 0
-    out_reserve(o, h.length + extra_len + 256)
+    out_reserve(o, h.length + extra_len + id_len + 256)
     out_put(o, b"HTTP/1.1 ", 9)
     out_put(o, p + 9, 3)
     out_put(o, b" ", 1)
@@ -232,10 +252,14 @@ cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connecti
     out_put(o, b"\r\n", 2)
     if framing == FRAME_CHUNKED:
         _keep_trailer(h)
+    if id_len:
+        _drop_id(h)
     _copy_kept(o, p, h)
     out_put(o, extra, extra_len)
     if h.minor == 0:
         o.p[o.n - extra_len + VIA_MINOR] = 48
+    if id_len:
+        _put_id(o, id, id_len)
     if framing == FRAME_CHUNKED:
         out_put(o, b"Transfer-Encoding: chunked\r\n", 28)
     elif h.content_length >= 0 and h.status != 204 and framing != FRAME_CLOSE:
@@ -262,13 +286,18 @@ cdef int edit_interim(Out *o, const char *p, Head *h) except -1:
     return 0
 
 
-cdef int edit_upgrade(Out *o, const char *p, Head *h, const char *extra, uint32_t extra_len) except -1:
-    """Write a 101 head for the client to o; what follows is not HTTP."""
+cdef int edit_upgrade(Out *o, const char *p, Head *h, const char *extra, uint32_t extra_len, const char *id,
+                      uint32_t id_len) except -1:
+    """Write a 101 head for the client to o; what follows is not HTTP. extra, id: as of edit_response."""
     o.n = 0
-    out_reserve(o, h.length + extra_len + 128)
+    out_reserve(o, h.length + extra_len + id_len + 256)
     out_put(o, b"HTTP/1.1 101 Switching Protocols\r\n", 34)
+    if id_len:
+        _drop_id(h)
     _copy_kept(o, p, h)
     out_put(o, extra, extra_len)
+    if id_len:
+        _put_id(o, id, id_len)
     _put_upgrade(o, p, h)
     out_put(o, b"\r\n", 2)
     return 0

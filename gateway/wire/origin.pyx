@@ -3,7 +3,10 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 
-from gateway.wire.head cimport F_X_FORWARDED_FOR, F_X_FORWARDED_PROTO, Field, same_any
+from gateway.wire.edit cimport FRAME_LENGTH, Out, edit_request, edit_response, edit_upgrade
+from gateway.wire.head cimport (
+    F_X_FORWARDED_FOR, F_X_FORWARDED_PROTO, R_OK, Bounds, Field, find_end, same_any, scan_request, scan_response,
+)
 
 
 cdef class Provenance:
@@ -67,3 +70,44 @@ cdef class Provenance:
             if f.known == F_X_FORWARDED_PROTO and f.value_len:
                 return f.value_len == 5 and same_any(p + f.value, b"https", 5)
         return self.origin.https
+
+
+# ------------------------------------------------------------------------------------------------------------ for tests
+
+cdef Head _scratch
+cdef Out _edited
+
+
+def for_server(bytes head, Provenance origin, bytes request_id=b"", bytes extra=b""):
+    """What a server gets of a complete request head, for a test; see edit_request. Raises ValueError."""
+    cdef bytes padded = head + b"\0" * 16
+    cdef const char *p = padded
+    _scan(p, <uint32_t>len(head), False)
+    edit_request(&_edited, p, &_scratch, p + _scratch.target, _scratch.target_len, &origin.origin,
+                 extra, <uint32_t>len(extra), request_id, <uint32_t>len(request_id))
+    return _edited.p[:_edited.n]
+
+
+def for_client(bytes head, bytes extra, bytes request_id=b""):
+    """What a client gets of a complete response head, for a test; see edit_response. Raises ValueError."""
+    cdef bytes padded = head + b"\0" * 16
+    cdef const char *p = padded
+    _scan(p, <uint32_t>len(head), True)
+    if _scratch.status == 101:
+        edit_upgrade(&_edited, p, &_scratch, extra, <uint32_t>len(extra), request_id, <uint32_t>len(request_id))
+    else:
+        edit_response(&_edited, p, &_scratch, FRAME_LENGTH, 0, extra, <uint32_t>len(extra), request_id,
+                      <uint32_t>len(request_id))
+    return _edited.p[:_edited.n]
+
+
+cdef _scan(const char *p, uint32_t n, bint response):
+    cdef Bounds bounds
+    cdef uint32_t seen = 0, end = 0
+    cdef int why = find_end(p, n, &seen, &end)
+    bounds.head = bounds.target = 60 * 1024
+    bounds.fields = 1000
+    if why == R_OK:
+        why = scan_response(p, end, &_scratch, &bounds) if response else scan_request(p, end, &_scratch, &bounds)
+    if why != R_OK:
+        raise ValueError(f"not a head: {why}")
