@@ -142,8 +142,17 @@ LOG_FIELDS: Final = {
     "user_agent": "User-Agent header",
     "request_bytes": "body bytes received from the client",
     "class": "class that routes gave the request",
+    "outcome": "how the request ended, in a word",
+    "side": "at fault for that end: client, gateway or server; empty: none",
+    "tries": "attempts at servers; 0: it was answered here",
+    "queue_ms": "waiting for a server to have room",
+    "frontend": "name of the frontend",
+    "client_port": "port of the client; empty at a Unix socket",
+    "tls_version": "of the client's connection, such as TLSv1.3; empty without TLS",
+    "tls_cipher": "of the client's connection; empty without TLS",
+    "request_id": "id of the request, as in X-Request-ID",
 }
-"""Placeholders of an access-log template, and what they stand for."""
+"""Placeholders of an access-log template, and what they stand for. Beside them there is {header:Name}."""
 
 REDIRECT_FIELDS: Final = {
     "scheme": "http or https, as the request came in",
@@ -186,7 +195,7 @@ def _log_format(value: str) -> str:
         raise ValueError(f"expected json, combined or a template with {{fields}}{suggest(value, ('json', 'combined'))}")
     if control := _CONTROL.search(value):
         raise Fault("a log line is one line", offset=control.start())
-    template.parts(value, LOG_FIELDS)
+    template.log_parts(value, LOG_FIELDS)
     return value
 
 
@@ -248,7 +257,7 @@ def _no_choice_of_host(value: str, pairs: Iterable[tuple[str, str | None]]) -> N
 def _template(value: str, groups: Collection[str], *at: str | int) -> tuple[tuple[str, str | None], ...]:
     """The parts of a route's template. Raises Fault."""
     try:
-        return template.parts(value, (*REDIRECT_FIELDS, *groups), named=True)
+        return template.parts(value, (*REDIRECT_FIELDS, *groups), named=template.FAMILIES)
     except Fault as fault:
         raise Fault(str(fault), *at, offset=fault.offset) from None
 
@@ -318,7 +327,7 @@ class AccessLog(Model):
     format: Annotated[Text, AfterValidator(_log_format)] = Field(
         "json",
         description="json (an object per line), combined (as Apache and nginx write it), or a template with "
-        f"placeholders in braces: {', '.join(LOG_FIELDS)}.",
+        f"placeholders in braces: {', '.join(LOG_FIELDS)}, and header:NAME for any header of the request.",
     )
 
     @model_validator(mode="before")

@@ -2,18 +2,31 @@
 
 import re
 from collections.abc import Collection
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from gateway.config.problem import Fault, suggest
 
 FAMILIES: Final = ("header", "cookie")
 """Fields that are followed by a colon and a name, such as {header:Accept}."""
-_NAMED: Final = re.compile(rf"({'|'.join(FAMILIES)}):[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_NAMED: Final = re.compile(rf"({'|'.join(FAMILIES)}):([A-Za-z0-9!#$%&'*+.^_`|~-]+)")
 _BRACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
+Header: TypeAlias = tuple[Literal["header"], str]
+"""A field of a log line: the header of that name, in lower case."""
 
-def parts(text: str, fields: Collection[str], *, named: bool = False) -> tuple[tuple[str, str | None], ...]:
-    """Split `text` into (literal, field) pairs; the last pair's field is None. `named` allows those of FAMILIES.
+
+def log_parts(text: str, fields: Collection[str]) -> tuple[tuple[str, str | Header | None], ...]:
+    """Split the template of an access log as `parts` does; {header:Name} is a Header. Raises Fault."""
+    return tuple((literal, _of_log(field)) for literal, field in parts(text, fields, named=("header",)))
+
+
+def _of_log(field: str | None) -> str | Header | None:
+    _, colon, name = (field or "").partition(":")
+    return ("header", name.lower()) if colon else field
+
+
+def parts(text: str, fields: Collection[str], *, named: Collection[str] = ()) -> tuple[tuple[str, str | None], ...]:
+    """Split `text` into (literal, field) pairs; the last pair's field is None. `named`: which of FAMILIES are allowed.
 
     Raises Fault, with the offset of the character at fault, for a field that is not in `fields` or a lone
     brace.
@@ -28,7 +41,7 @@ def parts(text: str, fields: Collection[str], *, named: bool = False) -> tuple[t
             literal += match[0][0]
         elif field is None:
             raise Fault(f"a lone {match[0]}; write {match[0] * 2} for a brace", offset=match.start())
-        elif field not in fields and not (named and _NAMED.fullmatch(field)):
+        elif field not in fields and not ((family := _NAMED.fullmatch(field)) and family[1] in named):
             hint = suggest(field, fields) or f"; there are {', '.join(fields)}"
             raise Fault(f"unknown field {{{field}}}{hint}", offset=match.start())
         else:

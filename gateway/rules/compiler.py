@@ -146,4 +146,4 @@ def _redirect(model: RouteModel) -> Iterator[Step]:
 
 def _template(model: RouteModel, text: str, *, url: bool = False) -> Template:
     groups = model.match.groups
-    return Template(template.parts(text, (*REDIRECT_FIELDS, *groups), named=True), groups, url=url)
+    return Template(template.parts(text, (*REDIRECT_FIELDS, *groups), named=template.FAMILIES), groups, url=url)

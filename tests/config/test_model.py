@@ -87,6 +87,14 @@ def test_access_log_forms(load_text: Load, tmp_path: Path) -> None:
     assert site(load_text, written).access_log == AccessLog(path="/tmp/a.log", format=template)
 
 
+def test_log_lines_may_have_any_header(load_text: Load, refuse: Refuse) -> None:
+    template = "{outcome} {request_id} {header:X-Tenant}"
+    log = site(load_text, f"{BASE}access_log: {{path: '-', format: '{template}'}}").access_log
+    assert log is not None
+    assert log.format == template
+    refuse(f"{BASE}access_log: {{path: '-', format: 'x »{{cookie:c}}'}}\n", "unknown field {cookie:c}")
+
+
 def test_frontend_forms(load_text: Load) -> None:
     text = """
     frontends:

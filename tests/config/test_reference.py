@@ -62,6 +62,11 @@ def test_the_reference_has_every_word(words: tuple[str, ...]) -> None:
     assert [word for word in words if word not in REFERENCE] == []
 
 
+def test_the_guide_says_what_each_field_of_a_log_line_is() -> None:
+    guide = (CONF.parent / "docs" / "operations.md").read_text()
+    assert [name for name, what in LOG_FIELDS.items() if f"| `{{{name}}}` | {what} |\n" not in guide] == []
+
+
 def test_defaults_the_reference_states_are_true(loaded: Loaded) -> None:
     assert loaded.site.frontends[0].limits == Limits()
     assert loaded.site.backends["app"].timeouts == Timeouts()

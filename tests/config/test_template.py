@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.config.problem import Fault
-from gateway.config.template import parts
+from gateway.config.template import Header, log_parts, parts
 
 
 @pytest.mark.parametrize(
@@ -17,6 +17,24 @@ from gateway.config.template import parts
 )
 def test_parts(text: str, expected: tuple[tuple[str, str | None], ...]) -> None:
     assert parts(text, ("a", "b")) == expected
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("{host} x", (("", "host"), (" x", None))),
+        ("{host}{header:X-Tenant}", (("", "host"), ("", ("header", "x-tenant")), ("", None))),
+        ("{{header:X}} {header:a}", (("{header:X} ", ("header", "a")), ("", None))),
+    ],
+)
+def test_parts_of_a_log_line(text: str, expected: tuple[tuple[str, str | Header | None], ...]) -> None:
+    assert log_parts(text, ("host",)) == expected
+
+
+@pytest.mark.parametrize("field", ["header:", "header:a b", "cookie:c", "header"])
+def test_log_line_has_headers_alone_by_their_names(field: str) -> None:
+    with pytest.raises(Fault, match="unknown field"):
+        log_parts(f"{{{field}}}", ("host",))
 
 
 @pytest.mark.parametrize(

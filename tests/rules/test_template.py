@@ -12,7 +12,7 @@ FIELDS = ("scheme", "host", "uri", "path", "path_rest", "query", "client", "requ
 
 
 def rendered(text: str, request: View, *, url: bool = True) -> str:
-    made = Template(template.parts(text, FIELDS, named=True), GROUPS, url=url)
+    made = Template(template.parts(text, FIELDS, named=template.FAMILIES), GROUPS, url=url)
     return made.text(request).decode("latin-1")
 
 
