@@ -174,7 +174,7 @@ _IN_AUTHORITY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?(//[^/?#]*)?")
 _FRAMING: Final = frozenset({"connection", "content-length", "content-type", "transfer-encoding"})
 _OURS: Final = _FRAMING - {"content-type"} | {
     *("keep-alive", "te", "trailer", "upgrade", "via", "expect", "http2-settings"),
-    *("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "set-cookie2"),
+    *("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "x-request-id", "set-cookie2"),
 }
 """Fields that only the gateway may write."""
 _BODILESS: Final = frozenset({204, 304})

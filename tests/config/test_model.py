@@ -461,6 +461,8 @@ def test_mistakes_in_backends(refuse: Refuse, backends: str, message: str) -> No
         ("{set_header: {X-A: »'{idd}'}, match: {path: '~ ^/(?<id>x)'}}", "unknown field {idd} (did you mean id?)"),
         ("{set_header: {»Content-Length: '5'}}", "Content-Length is written by the gateway"),
         ("{set_response_header: {»Connection: null}}", "Connection is written by the gateway"),
+        ("{set_header: {»X-Request-ID: a}}", "X-Request-ID is written by the gateway"),
+        ("{append_response_header: {»x-request-id: a}}", "x-request-id is written by the gateway"),
         ('{set_header: {X-A: "a»\\r\\nb"}}', "a line break cannot stand in a header"),
         ("{redirect: »{status: 301}}", "to is missing"),
         ("{redirect: »5}", "expected a mapping, not the number 5"),
