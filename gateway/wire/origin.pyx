@@ -50,11 +50,14 @@ cdef class Provenance:
             if f.known != F_X_FORWARDED_FOR:
                 continue
             for text in reversed(p[f.value:f.value + f.value_len].split(b",")):
+                text = text.strip()
+                if not text:
+                    continue            # an empty element of a list says nothing (RFC 9110 section 5.6.1.2)
                 try:
-                    trusted = self.trusts(text.strip().decode("latin-1"))
+                    trusted = self.trusts(text.decode("latin-1"))
                 except ValueError:
                     return found        # no address: whoever is believed has said nothing beyond it
-                found = text.strip()
+                found = text
                 if not trusted:
                     return found
         return found

@@ -63,6 +63,10 @@ tests:
     assume: {time: "2026-01-01"}
     headers: {X-Forwarded-For: "203.0.113.9, 192.0.2.7", Host: b}
     expect: {backend: other, request_headers: {Host: b, X-Forwarded-For: "203.0.113.9, 192.0.2.7, 192.0.2.1"}}
+  - request: GET http://a:8081/
+    assume: {time: "2026-01-01"}
+    headers: {X-Forwarded-For: "203.0.113.9, , 192.0.2.7,"}
+    expect: {backend: other}
   - {request: "GET http://a/%2e%2e%2fx", expect: {status: 400}}
 """
 
@@ -78,7 +82,7 @@ tests:
 
 def test_expectations_that_come_true(tmp_path: Path) -> None:
     status, output = run(tmp_path, PASS.replace("~gw$", "~^1.1 "))
-    assert (status, output) == (0, ["7 tests passed"])
+    assert (status, output) == (0, ["8 tests passed"])
 
 
 def test_expectations_that_do_not_are_shown_as_a_diff(tmp_path: Path) -> None:
