@@ -394,8 +394,13 @@ cdef class Http1(Downstream):
             self.conn.poller.turn_over(self.conn)
         return 0
 
-    cdef int abort(self) except -1:
-        return self.conn.reset()
+    cdef int abort(self, bint at_once) except -1:
+        """An answer whose length is known, or that comes in chunks, is seen to be cut when the connection is closed;
+        one that ends with the connection only if that is reset (RFC 9112 section 8)."""
+        self.r.close = 1
+        if at_once or self.r.framing == FRAME_CLOSE:
+            return self.conn.reset()
+        return 0
 
     cdef SSL *tls_state(self) noexcept:
         return self.conn.ssl

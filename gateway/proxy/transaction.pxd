@@ -56,7 +56,7 @@ cdef class Downstream(Handler):
     cdef int answer(self, int status, bytes lines, bytes body, bint close) except -1
     cdef bint takes(self) noexcept
     cdef int resume(self) except -1
-    cdef int abort(self) except -1
+    cdef int abort(self, bint at_once) except -1
     cdef int over(self) except -1
     cdef Conn splice_target(self)
     cdef Conn upgrade(self, const char *p, Head *h, bytes extra)

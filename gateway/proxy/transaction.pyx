@@ -123,8 +123,11 @@ cdef class Downstream(Handler):
         """More of the request's body can be taken: go on reading it, when this event is over."""
         raise NotImplementedError
 
-    cdef int abort(self) except -1:
-        """The answer can't be completed: break it off so that the client sees it."""
+    cdef int abort(self, bint at_once) except -1:
+        """The answer can't be completed: break it off so that the client sees it; `over` follows.
+
+        at_once: what the client has not taken yet is given up; else it gets all that was passed on before.
+        """
         raise NotImplementedError
 
     cdef int over(self) except -1:
@@ -443,9 +446,9 @@ cdef class Transaction(Work):
             if outcome != O_STALE:          # which says nothing about the server
                 attempt.answered(True, now)
         if self._answer_begun():
-            # The client has part of an answer; only a broken connection tells it that the rest is missing.
+            # The client has part of an answer; only a connection that ends too early tells it that the rest is missing.
             self._report(outcome, detail, "its answer is cut off")
-            self.downstream.abort()
+            self.downstream.abort(False)
             self._finish(outcome)
             return True
         again = attempt.backend.retries.after_failure(outcome, self.repeatable and not self.replay_lost, attempt.tries)
@@ -674,7 +677,7 @@ cdef class Transaction(Work):
         self.detail = reason
         self._let_go()
         if self._answer_begun():
-            self.downstream.abort()
+            self.downstream.abort(False)
             return self._finish(outcome)
         lines, body = self.hub.pages[status]
         if status not in self.hub.custom_pages:
@@ -736,7 +739,7 @@ cdef class Transaction(Work):
         if awaited == A_BODY:
             return self.refuse(R_TIMEOUT)
         if awaited == A_READER:
-            self.downstream.abort()
+            self.downstream.abort(True)
             return self._finish(O_CLIENT_TIMEOUT)
         if awaited == A_ROOM:
             return self._page(503, O_QUEUE_TIMEOUT)
