@@ -15,6 +15,9 @@ _MAX_UNIX_PATH: Final = 107
 """Bytes: `sun_path` of unix(7) less its terminating zero."""
 _MAX_PORT: Final = 65535
 
+UNIX: Final = "unix"
+"""Among trusted proxies: whoever connects to a Unix socket."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listen:
@@ -157,6 +160,11 @@ def name_server(text: str) -> Listen:
     if ip is None:
         raise ValueError(f"{host} is not an IP address: a name server has to be found without one")
     return Listen(ip, port)
+
+
+def proxy(text: str) -> IPv4Network | IPv6Network | str:
+    """Parse an address range as `network` does, or UNIX. Raises ValueError."""
+    return UNIX if text == UNIX else network(text)
 
 
 def network(text: str) -> IPv4Network | IPv6Network:

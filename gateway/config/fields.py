@@ -430,6 +430,11 @@ Network: TypeAlias = Annotated[
     _parsed(address.network, "an address range such as 10.0.0.0/8"),
     WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1"]}),
 ]
+Proxy: TypeAlias = Annotated[
+    IPv4Network | IPv6Network | str,
+    _parsed(address.proxy, "an address range such as 10.0.0.0/8, or unix"),
+    WithJsonSchema({"type": "string", "examples": ["10.0.0.0/8", "2001:db8::/32", "192.0.2.1", "unix"]}),
+]
 PathField: TypeAlias = Annotated[
     PathMatch,
     _parsed(_path_match, 'a path prefix such as "/shop/", "= /exact" or "~ regular expression"'),

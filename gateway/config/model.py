@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from gateway.config import template
-from gateway.config.address import Address, Listen
+from gateway.config.address import UNIX, Address, Listen
 from gateway.config.cluster import Cluster
 from gateway.config.expectation import SiteTest
 from gateway.config.fields import (
@@ -45,10 +45,10 @@ from gateway.config.fields import (
     Model,
     Name,
     NameServer,
-    Network,
     OneOrMany,
     PathMatch,
     PositiveDuration,
+    Proxy,
     Rate,
     Share,
     Size,
@@ -423,8 +423,10 @@ class Frontend(Model):
         default_factory=lambda data: str(data["listen"][0]),
         description="Name in logs and status. Default: the first address.",
     )
-    trusted_proxies: tuple[Network, ...] = Field(
-        (), description="From these addresses, X-Forwarded-For and Forwarded are believed and extended."
+    trusted_proxies: tuple[Proxy, ...] = Field(
+        (),
+        description="From these addresses, X-Forwarded-For and Forwarded are believed and extended; unix stands for "
+        "whoever connects to a Unix socket.",
     )
     proxy_protocol: Flag = Field(
         default=False,
@@ -448,10 +450,8 @@ class Frontend(Model):
     def _trusts(self) -> "Frontend":
         if self.proxy_protocol and not self.trusted_proxies:
             raise Fault("anybody could claim any address: name the proxies in trusted_proxies", "proxy_protocol")
-        if self.proxy_protocol and any(listen.path for listen in self.listen):
-            raise Fault(
-                "who connects to a Unix socket has no address that trusted_proxies could name", "proxy_protocol"
-            )
+        if self.proxy_protocol and UNIX not in self.trusted_proxies and any(listen.path for listen in self.listen):
+            raise Fault("nobody could connect to its Unix socket: add unix to trusted_proxies", "proxy_protocol")
         return self
 
 

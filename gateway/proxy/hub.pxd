@@ -33,6 +33,7 @@ cdef class Frontend:
     cdef ServerContext tls              # or None
     cdef readonly ClientProtocol protocol   # how its clients speak
     cdef object trusted                 # networks, or None
+    cdef bint trusts_unix               # who connects to a Unix socket, and so has no address
 
     cpdef bint trusts(self, str address) except -1
 

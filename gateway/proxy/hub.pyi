@@ -31,7 +31,7 @@ class Frontend:
         connections_per_source: int,
         proxy_protocol: bool,
         tls: ServerContext | None,
-        trusted: Iterable[IPv4Network | IPv6Network],
+        trusted: Iterable[IPv4Network | IPv6Network | str],
         gauge: Gauge,
         protocol: ClientProtocol,
     ) -> None: ...

@@ -4,11 +4,12 @@ import ipaddress
 import resource
 import time
 
+from gateway.wire.request_id cimport start_ids
+
+from gateway.config.address import UNIX
+
 cdef enum:
     OWN_DESCRIPTORS = 64        # that a worker has besides connections
-
-
-from gateway.wire.request_id cimport start_ids
 
 
 cdef class ClientProtocol:
@@ -45,11 +46,14 @@ cdef class Frontend:
         self.gauge = gauge
         self.tls = tls
         self.protocol = protocol
-        self.trusted = tuple(trusted) or None
+        self.trusts_unix = UNIX in trusted
+        self.trusted = tuple([network for network in trusted if network != UNIX]) or None
 
     cpdef bint trusts(self, str address) except -1:
         """Whether a peer's own account of where a request came from is believed."""
-        if self.trusted is None or not address:
+        if not address:
+            return self.trusts_unix
+        if self.trusted is None:
             return False
         parsed = ipaddress.ip_address(address)
         for network in self.trusted:

@@ -170,6 +170,8 @@ cdef class ClientConn(Conn):
         """Count this connection for its source; False, and not counted, if the source has enough."""
         cdef bytes source = self.address
         cdef int row
+        if not source:
+            return True                 # of a Unix socket: all who come there would be one
         if b":" in source:
             # Of IPv6, whoever has one address has its /64.
             source = ipaddress.ip_address(source.decode()).packed[:8]

@@ -102,7 +102,7 @@ def test_frontend_forms(load_text: Load) -> None:
       - {name: second, listen: "0.0.0.0:81", limits: {header_bytes: 8KiB, body_rate: 1KiB/s}}
       - {listen: "0.0.0.0:82", trusted_proxies: [10.0.0.1], proxy_protocol: true}
       - {listen: [unix:/run/http.sock, "0.0.0.0:83"]}
-      - {listen: unix:/run/other.sock, socket_mode: "0606"}
+      - {listen: unix:/run/other.sock, socket_mode: "0606", trusted_proxies: [unix, 10.0.0.1], proxy_protocol: true}
     backends: {app: {servers: ["127.0.0.1:1"]}}
     """
     first, second, third, fourth, fifth = site(load_text, text).frontends
@@ -112,6 +112,7 @@ def test_frontend_forms(load_text: Load) -> None:
     assert (second.name, second.limits.header_bytes, second.limits.url_bytes) == ("second", 8192, 8192)
     assert (second.limits.body_rate, third.proxy_protocol) == (1024.0, True)
     assert fourth.listen == (Listen("", 0, "/run/http.sock"), Listen("0.0.0.0", 83))
+    assert fifth.trusted_proxies == ("unix", ip_network("10.0.0.1"))
     assert (fourth.name, fourth.socket_mode, fifth.socket_mode) == ("unix:/run/http.sock", 0o660, 0o606)
 
 
@@ -251,7 +252,7 @@ def test_mistakes_at_the_top(refuse: Refuse, text: str, message: str) -> None:
         ("{listen: '1.2.3.4:5', socket_mode: »'0666'}", "no address of this frontend is a Unix socket"),
         (
             "{listen: ['1.2.3.4:5', unix:/a], trusted_proxies: [10.0.0.1], proxy_protocol: »true}",
-            "who connects to a Unix socket has no address that trusted_proxies could name",
+            "nobody could connect to its Unix socket: add unix to trusted_proxies",
         ),
         ("{listen: »[]}", "expected at least one"),
         ("{listen: ['1.2.3.4:5', »'::1:80']}", "put an IPv6 address in brackets: [::1]:80?"),

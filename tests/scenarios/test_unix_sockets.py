@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -30,7 +31,7 @@ def path(tmp_path: Path) -> str:
     return str(tmp_path / "http.sock")
 
 
-def described(servers: list[BackendServer], path: str, workers: int = 1) -> Site:
+def described(servers: list[BackendServer], path: str, workers: int = 1) -> dict[str, Any]:
     """A site with a port, and the same at a Unix socket."""
     found = site(servers, workers)
     found["frontends"][0]["listen"] = [found["frontends"][0]["listen"], f"unix:{path}"]
@@ -197,3 +198,48 @@ def test_what_is_in_use_is_refused(start_gateway: Starter, start_servers: Server
     gateway.reload(both, "reload refused")
     assert f"cannot listen on unix:{path}: there is a file that is no socket; it is left alone" in gateway.log
     assert Path(path).read_text() == "important"
+
+
+def test_proxies_there_are_believed_if_the_site_says_so(
+    start_gateway: Starter, start_servers: Servers, path: str
+) -> None:
+    description = described(start_servers("app1"), path)
+    description["frontends"][0]["trusted_proxies"] = ["unix"]
+    description["routes"] = [
+        {"match": {"source": "192.0.2.0/24"}, "respond": {"status": 410}},
+        {"backend": "app"},
+    ]
+    gateway = start_gateway(description)
+    with RawClient(path) as client:
+        assert client.get("/headers", "X-Forwarded-For: 192.0.2.7").status == 410
+        head = client.get("/headers", "X-Forwarded-For: 198.51.100.7", "X-Forwarded-Proto: https").body
+        assert b"\r\nX-Forwarded-For: 198.51.100.7\r\n" in head
+        assert b"\r\nX-Forwarded-Proto: https\r\n" in head
+        assert b"x-forwarded-for" not in client.get("/headers").body.lower()
+    with RawClient(gateway.port) as client:
+        assert client.get("/headers", "X-Forwarded-For: 192.0.2.7").status == 200
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_proxy_header_names_the_client(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, path: str, tls: bool  # noqa: FBT001
+) -> None:  # fmt: skip
+    description = site(start_servers("app1"))
+    description["frontends"][0] |= {"listen": f"unix:{path}", "trusted_proxies": ["unix"], "proxy_protocol": True}
+    if tls:
+        description["frontends"][0]["tls"] = {"certificates": [authority.issue("localhost").as_site()]}
+    start_gateway(description).wait_for_log("ready: ")
+    for header, named in (
+        (b"PROXY TCP4 192.0.2.7 192.0.2.8 1000 443\r\n", b"\r\nX-Forwarded-For: 192.0.2.7\r\n"),
+        (b"PROXY UNKNOWN\r\n", b"\r\nForwarded: for=unknown;"),
+    ):
+        with RawClient(path, authority.client_context() if tls else None, before=header) as client:
+            assert named in client.get("/headers").body
+
+
+def test_clients_there_are_not_one_source(start_gateway: Starter, start_servers: Servers, path: str) -> None:
+    description = described(start_servers("app1"), path)
+    description["frontends"][0]["limits"] = {"connections_per_source": 1}
+    start_gateway(description).wait_for_log("ready: ")
+    with RawClient(path) as one, RawClient(path) as two, RawClient(path) as three:
+        assert [client.get().status for client in (one, two, three)] == [200] * 3

@@ -41,7 +41,7 @@ class _Reader(io.BufferedReader):
 class RawClient:
     """One connection to a local port, over TLS if there is a `context` (then SNI is `server_name`).
 
-    A `port` that is text is the path of a Unix socket.
+    A `port` that is text is the path of a Unix socket. `before` is sent first, before TLS.
     """
 
     def __init__(
@@ -50,6 +50,7 @@ class RawClient:
         context: ssl.SSLContext | None = None,
         server_name: str = "localhost",
         host: str = "127.0.0.1",
+        before: bytes = b"",
     ) -> None:
         if isinstance(port, str):
             plain = socket.socket(socket.AF_UNIX)
@@ -57,6 +58,7 @@ class RawClient:
             plain.connect(port)
         else:
             plain = socket.create_connection((host, port), timeout=LIMIT)
+        plain.sendall(before)
         self.socket = context.wrap_socket(plain, server_hostname=server_name) if context else plain
         self._raw = self.socket.makefile("rb", buffering=0)
         self._reader = _Reader(self._raw)
