@@ -5,9 +5,10 @@ byte sequence: whatever two implementations could read differently is refused wi
 REASONS. No socket, no clock, no state between calls.
 """
 
+from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memcmp
 
-from gateway.wire.wide cimport WIDE, until_control
+from gateway.wire.wide cimport WIDE, first_bit, newlines, until_control
 
 cdef uint8_t TOKEN[256]         # tchar, RFC 9110 section 5.6.2
 cdef uint8_t TARGET[256]        # what may stand in a request target: visible ASCII but '#' (a fragment is never sent)
@@ -106,20 +107,43 @@ cdef int find_end(const char *p, uint32_t n, uint32_t *seen, uint32_t *end) noex
 
     R_OK: `end` is the length of the head. R_MORE: not there yet. R_BARE_LF: a line ended without CR.
     """
-    cdef const char *line = p + seen[0]
-    cdef const char *stop = p + n
-    cdef const char *lf
-    while line < stop:
-        lf = <const char *>memchr(line, 10, stop - line)
-        if lf == NULL:
-            break
-        if lf == line or (lf - 1)[0] != 13:
-            return R_BARE_LF
-        if lf == line + 1 and line > p:
-            end[0] = <uint32_t>(lf + 1 - p)
-            return R_OK
-        line = lf + 1
-        seen[0] = <uint32_t>(line - p)
+    cdef uint32_t at = seen[0], line = at, lf, step
+    cdef uint64_t hits
+    cdef const char *found
+    if n < 64:
+        while at < n:
+            found = <const char *>memchr(p + at, 10, n - at)
+            if found == NULL:
+                break
+            lf = <uint32_t>(found - p)
+            if lf == at or p[lf - 1] != 13:
+                return R_BARE_LF
+            if lf == at + 1 and at > 0:
+                end[0] = lf + 1
+                return R_OK
+            at = seen[0] = lf + 1
+        return R_MORE
+    if line == 0 and p[0] == 10:
+        return R_BARE_LF
+    while at < n:
+        step = n - at
+        if step >= 64:
+            step = 64
+            hits = newlines(p + at)
+        else:
+            # The last 64 bytes, without those that have been looked at.
+            hits = newlines(p + n - 64) >> (64 - step)
+        while hits:
+            lf = at + first_bit(hits)
+            hits &= hits - 1
+            # At the start of a line this is the LF before, which is no CR, either.
+            if p[lf - 1] != 13:
+                return R_BARE_LF
+            if lf == line + 1 and line > 0:
+                end[0] = lf + 1
+                return R_OK
+            line = seen[0] = lf + 1
+        at += step
     return R_MORE
 
 

@@ -1,7 +1,10 @@
 """Many bytes at a step: where the first byte is that is not of a kind. SSE2 where there is any, else eight in a word.
 
-Each looks at WIDE bytes at `p`, which must be readable, and returns 0 to WIDE: how many come before the first hit.
+until_control and copy_plain look at WIDE bytes at `p`, which must be readable, and return 0 to WIDE:
+how many come before the first hit. The others read and write no byte beyond the lengths that they are given.
 """
+
+from libc.stdint cimport uint64_t
 
 cdef extern from *:
     """
@@ -36,6 +39,20 @@ cdef extern from *:
         _mm_storeu_si128((__m128i *)to, v);
         return wide_first(hits);
     }
+
+    static inline unsigned wide_newlines_16(const char *p)
+    {
+        __m128i v = _mm_loadu_si128((const __m128i *)p);
+        return (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(v, _mm_set1_epi8(10)));
+    }
+
+    static inline uint64_t wide_newlines(const char *p)
+    {
+        uint64_t low = wide_newlines_16(p) | wide_newlines_16(p + 16) << 16;
+        uint64_t high = wide_newlines_16(p + 32) | wide_newlines_16(p + 48) << 16;
+        return low | high << 32;
+    }
+
     #else
     enum { WIDE = 8 };
     #define WIDE_EACH(c) (0x0101010101010101ULL * (c))
@@ -78,6 +95,19 @@ cdef extern from *:
         memcpy(to, p, 8);
         return wide_first(hits);
     }
+
+    static inline uint64_t wide_newlines(const char *p)
+    {
+        uint64_t mask = 0;
+        for (int i = 56; i >= 0; i -= 8) {
+            uint64_t w = wide_load(p + i) ^ WIDE_EACH(10);
+            /* Exact in each byte, as nothing is carried over; then the eight high bits are brought together. */
+            w = ~(((w & WIDE_EACH(0x7f)) + WIDE_EACH(0x7f)) | w) & WIDE_EACH(0x80);
+            mask = mask << 8 | ((w >> 7) * 0x0102040810204080ULL) >> 56;
+        }
+        return mask;
+    }
+
     #endif
     """
     const int WIDE
@@ -85,3 +115,6 @@ cdef extern from *:
     unsigned until_control "wide_until_control"(const char *p) noexcept nogil
     # A byte that is not visible ASCII or a space, or is a quote or a backslash. All WIDE bytes are copied to `to`.
     unsigned copy_plain "wide_copy_plain"(char *to, const char *p) noexcept nogil
+    # Where the line feeds are in the 64 bytes at `p`: a bit for each, the lowest for the first byte.
+    uint64_t newlines "wide_newlines"(const char *p) noexcept nogil
+    unsigned first_bit "__builtin_ctzll"(uint64_t bits) noexcept nogil

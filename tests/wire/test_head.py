@@ -290,3 +290,26 @@ def test_what_is_accepted_means_the_same_to_llhttp_and_h11(head: bytes) -> None:
         == [(name, b"%d" % int(value) if name.lower() == b"content-length" else value) for name, value in ours]
         or event.headers.raw_items() == ours
     )
+
+
+def test_the_end_is_found_wherever_it_stands() -> None:
+    """Lines are looked for in many bytes at a step: the end of a head can be anywhere in a step, and in what is left."""
+    for length in range(150):
+        whole = G + b"X: " + b"x" * length + b"\r\nY: y\r\n\r\n"
+        for after in (b"", b"\n", b"\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\r" * 70):
+            status, found = parse_request(whole + after)
+            assert (status, found["length"]) == (0, len(whole))
+        for end in (len(whole) - 1, len(whole) - 2, len(whole) - 3):
+            with pytest.raises(ValueError, match="incomplete"):
+                parse_request(whole[:end])
+
+
+def test_a_bare_line_feed_is_seen_wherever_it_stands() -> None:
+    whole = G + b"X: " + b"x" * 150 + b"\r\n\r\n"
+    first = len(G) + 3
+    for at in range(first, first + 150):
+        # Also while the head is incomplete, so that it is refused at once.
+        for end in (at + 1, len(whole) - 2, len(whole)):
+            data = bytearray(whole[:end])
+            data[at] = 10
+            assert parse_request(bytes(data)) == (400, "a line does not end with CRLF")
