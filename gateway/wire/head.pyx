@@ -8,7 +8,11 @@ REASONS. No socket, no clock, no state between calls.
 from libc.stdint cimport uint64_t
 from libc.string cimport memchr, memcmp
 
-from gateway.wire.wide cimport WIDE, first_bit, newlines, until_control
+from gateway.wire.wide cimport WIDE, first_bit, newlines, same_name, until_control, until_odd_name
+
+cdef enum:
+    LONGEST_KNOWN = 24          # more bytes than any name that known_field knows
+    ODD = 2                     # in TOKEN: no letter, no digit, no hyphen
 
 cdef uint8_t TOKEN[256]         # tchar, RFC 9110 section 5.6.2
 cdef uint8_t TARGET[256]        # what may stand in a request target: visible ASCII but '#' (a fragment is never sent)
@@ -60,8 +64,9 @@ cdef void _fill_tables() noexcept:
             LOWER[i] = i + 32
         if 48 <= i <= 57 or 65 <= i <= 90 or 97 <= i <= 122:
             TOKEN[i] = HOST[i] = 1
-    for i in b"!#$%&'*+-.^_`|~":
-        TOKEN[i] = 1
+    for i in b"!#$%&'*+.^_`|~":
+        TOKEN[i] = ODD
+    TOKEN[45] = 1
     for i in b"-._~":
         HOST[i] = 1
     for i in b"#\"<>\\^`{|}":       # RFC 3986 allows none of these; '#' would start a fragment
@@ -221,6 +226,7 @@ cdef inline int _request_line(const char *p, uint32_t n, Head *h, Bounds *bounds
     start = i = i + 1
     h.path_len = 0
     while True:
+        i += until_odd_name(p + i)
         c = <uint8_t>p[i]
         kind = TARGET[c]
         if kind != 1:
@@ -286,82 +292,106 @@ cdef inline int _request_line(const char *p, uint32_t n, Head *h, Bounds *bounds
 
 # ------------------------------------------------------------------------------------------------------- header fields
 
-cdef inline bint _named(const char *p, const char *lower, uint32_t n, bint *alias) noexcept nogil:
-    """Whether the name at p is `lower`, taking "_" for "-" as CGI-style servers do (`alias` then says so)."""
-    cdef uint32_t i
-    cdef uint8_t c
-    cdef bint odd = False
-    for i in range(n):
-        c = LOWER[<uint8_t>p[i]]
-        if c != <uint8_t>lower[i]:
-            if c == 95 and lower[i] == 45:
-                odd = True
-            else:
-                return False
-    if odd:
-        alias[0] = True
-    return True
+cdef uint8_t _known_plain(const char *p, uint32_t n) noexcept nogil:
+    """What the name of n token characters at p means to the gateway, whatever its case."""
+    cdef uint8_t c = <uint8_t>p[0] | 32
+    if c == 120:                                            # x
+        if n > 12 and same_name(p, b"x-forwarded-", 12):
+            if n == 15 and same_name(p + 12, b"for", 3):
+                return F_X_FORWARDED_FOR
+            if n == 16 and same_name(p + 12, b"host", 4):
+                return F_X_FORWARDED_HOST
+            if n == 17 and same_name(p + 12, b"proto", 5):
+                return F_X_FORWARDED_PROTO
+            return F_X_FORWARDED
+        if n == 9 and same_name(p, b"x-real-ip", 9):
+            return F_X_FORWARDED
+        return F_REQUEST_ID if n == 12 and same_name(p, b"x-request-id", 12) else F_OTHER
+    if c == 112:                                            # p
+        return F_PROXY if n > 6 and same_name(p, b"proxy-", 6) else F_OTHER
+    if n == 2:
+        if same_name(p, b"te", 2):
+            return F_TE
+    elif n == 3:
+        if same_name(p, b"via", 3):
+            return F_VIA
+    elif n == 4:
+        if same_name(p, b"host", 4):
+            return F_HOST
+        if same_name(p, b"date", 4):
+            return F_DATE
+    elif n == 6:
+        if same_name(p, b"cookie", 6):
+            return F_COOKIE
+        if same_name(p, b"expect", 6):
+            return F_EXPECT
+        if same_name(p, b"server", 6):
+            return F_SERVER
+    elif n == 7:
+        if same_name(p, b"referer", 7):
+            return F_REFERER
+        if same_name(p, b"upgrade", 7):
+            return F_UPGRADE
+        if same_name(p, b"trailer", 7):
+            return F_TRAILER
+    elif n == 9:
+        if same_name(p, b"forwarded", 9):
+            return F_FORWARDED
+    elif n == 10:
+        if same_name(p, b"connection", 10):
+            return F_CONNECTION
+        if same_name(p, b"user-agent", 10):
+            return F_USER_AGENT
+        if same_name(p, b"set-cookie", 10):
+            return F_SET_COOKIE
+        if same_name(p, b"keep-alive", 10):
+            return F_KEEP_ALIVE
+    elif n == 11:
+        if same_name(p, b"traceparent", 11):
+            return F_TRACEPARENT
+    elif n == 12:
+        if same_name(p, b"content-type", 12):
+            return F_CONTENT_TYPE
+    elif n == 13:
+        if same_name(p, b"authorization", 13):
+            return F_AUTHORIZATION
+        if same_name(p, b"cache-control", 13):
+            return F_CACHE_CONTROL
+    elif n == 14:
+        if same_name(p, b"content-length", 14):
+            return F_CONTENT_LENGTH
+        if same_name(p, b"http2-settings", 14):
+            return F_HTTP2_SETTINGS
+    elif n == 17:
+        if same_name(p, b"transfer-encoding", 17):
+            return F_TRANSFER_ENCODING
+    return F_OTHER
 
 
 cdef uint8_t known_field(const char *p, uint32_t n, bint *alias) noexcept nogil:
-    cdef uint8_t c = LOWER[<uint8_t>p[0]]
-    if c == 120:                                            # x
-        if n > 12 and _named(p, b"x-forwarded-", 12, alias):
-            if n == 15 and _named(p + 12, b"for", 3, alias):
-                return F_X_FORWARDED_FOR
-            if n == 16 and _named(p + 12, b"host", 4, alias):
-                return F_X_FORWARDED_HOST
-            if n == 17 and _named(p + 12, b"proto", 5, alias):
-                return F_X_FORWARDED_PROTO
-            return F_X_FORWARDED
-        if n == 9 and _named(p, b"x-real-ip", 9, alias):
-            return F_X_FORWARDED
-        return F_REQUEST_ID if n == 12 and _named(p, b"x-request-id", 12, alias) else F_OTHER
-    if c == 112:                                            # p
-        return F_PROXY if n > 6 and _named(p, b"proxy-", 6, alias) else F_OTHER
-    if n == 2:
-        return F_TE if _named(p, b"te", 2, alias) else F_OTHER
-    if n == 3:
-        return F_VIA if _named(p, b"via", 3, alias) else F_OTHER
-    if n == 4:
-        if _named(p, b"host", 4, alias):
-            return F_HOST
-        return F_DATE if _named(p, b"date", 4, alias) else F_OTHER
-    if n == 6:
-        if _named(p, b"cookie", 6, alias):
-            return F_COOKIE
-        if _named(p, b"expect", 6, alias):
-            return F_EXPECT
-        return F_SERVER if _named(p, b"server", 6, alias) else F_OTHER
-    if n == 7:
-        if _named(p, b"referer", 7, alias):
-            return F_REFERER
-        if _named(p, b"upgrade", 7, alias):
-            return F_UPGRADE
-        return F_TRAILER if _named(p, b"trailer", 7, alias) else F_OTHER
-    if n == 9:
-        return F_FORWARDED if _named(p, b"forwarded", 9, alias) else F_OTHER
-    if n == 10:
-        if _named(p, b"connection", 10, alias):
-            return F_CONNECTION
-        if _named(p, b"user-agent", 10, alias):
-            return F_USER_AGENT
-        if _named(p, b"set-cookie", 10, alias):
-            return F_SET_COOKIE
-        return F_KEEP_ALIVE if _named(p, b"keep-alive", 10, alias) else F_OTHER
-    if n == 12:
-        return F_CONTENT_TYPE if _named(p, b"content-type", 12, alias) else F_OTHER
-    if n == 13:
-        if _named(p, b"authorization", 13, alias):
-            return F_AUTHORIZATION
-        return F_CACHE_CONTROL if _named(p, b"cache-control", 13, alias) else F_OTHER
-    if n == 14:
-        if _named(p, b"content-length", 14, alias):
-            return F_CONTENT_LENGTH
-        return F_HTTP2_SETTINGS if _named(p, b"http2-settings", 14, alias) else F_OTHER
-    if n == 17:
-        return F_TRANSFER_ENCODING if _named(p, b"transfer-encoding", 17, alias) else F_OTHER
-    return F_TRACEPARENT if n == 11 and _named(p, b"traceparent", 11, alias) else F_OTHER
+    """What a name means to the gateway, taking "_" for "-" as CGI-style servers do (`alias` then says so).
+
+    Of a name that is known by how it begins ("proxy-…", "x-forwarded-…") only the beginning counts for `alias`.
+    """
+    cdef char name[LONGEST_KNOWN]
+    cdef uint32_t i, shown = n if n < LONGEST_KNOWN else LONGEST_KNOWN
+    cdef uint8_t known
+    for i in range(shown):
+        if TOKEN[<uint8_t>p[i]]:
+            name[i] = 45 if p[i] == 95 else p[i]
+        else:
+            name[i] = 0             # equal to nothing
+    known = _known_plain(name, n) if n else F_OTHER
+    if known == F_OTHER:
+        return F_OTHER
+    if known == F_PROXY:
+        shown = 6
+    elif known == F_X_FORWARDED and n > 12:
+        shown = 12
+    for i in range(shown):
+        if p[i] == 95:
+            alias[0] = True
+    return known
 
 
 cdef inline const char *_skip_value(const char *q) noexcept nogil:
@@ -386,13 +416,20 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
     cdef const char *end
     cdef Field *f
     cdef bint alias
+    cdef uint8_t odd, kind
     cdef uint32_t limit = bounds.fields if bounds.fields < MAX_FIELDS else MAX_FIELDS
     h.count = 0
     while q[0] != 13:
         name = q
         if name[0] == 32 or name[0] == 9:
             return R_FOLD
-        while TOKEN[<uint8_t>q[0]]:
+        odd = 0
+        while True:
+            q += until_odd_name(q)
+            kind = TOKEN[<uint8_t>q[0]]
+            if kind == 0:
+                break
+            odd |= kind
             q += 1
         if q == name or q[0] != 58 or q - name > 0xFFFF:
             return R_NAME
@@ -414,13 +451,17 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
             end -= 1
         f.value = <uint32_t>(value - p)
         f.value_len = <uint32_t>(end - value)
-        alias = False
-        f.known = known_field(name, f.name_len, &alias)
-        f.drop = f.known != F_OTHER and f.known <= F_LAST_HOP
-        if alias:
-            # "Content_Length" is not Content-Length, and a server that thinks so must not see it.
-            f.known = F_OTHER
-            f.drop = True
+        if odd & ODD:
+            alias = False
+            f.known = known_field(name, f.name_len, &alias)
+            f.drop = f.known != F_OTHER and f.known <= F_LAST_HOP
+            if alias:
+                # "Content_Length" is not Content-Length, and a server that thinks so must not see it.
+                f.known = F_OTHER
+                f.drop = True
+        else:
+            f.known = _known_plain(name, f.name_len)
+            f.drop = f.known != F_OTHER and f.known <= F_LAST_HOP
         h.count += 1
         q += 2
     if q[1] != 10:
@@ -563,7 +604,7 @@ cdef int _host(const char *p, uint32_t at, uint32_t n, uint32_t *host_len) noexc
 
 
 cdef int scan_request(const char *p, uint32_t n, Head *h, Bounds *bounds) noexcept nogil:
-    """Scan the complete request head of n bytes at p (see find_end); eight more bytes must be readable."""
+    """Scan the complete request head of n bytes at p (see find_end); WIDE more bytes must be readable."""
     cdef uint32_t at = 0, absolute_len = 0
     cdef int why, i
     cdef Field *f

@@ -1,10 +1,10 @@
 """Many bytes at a step: where the first byte is that is not of a kind. SSE2 where there is any, else eight in a word.
 
-until_control and copy_plain look at WIDE bytes at `p`, which must be readable, and return 0 to WIDE:
+until_control, until_odd_name and copy_plain look at WIDE bytes at `p`, which must be readable, and return 0 to WIDE:
 how many come before the first hit. The others read and write no byte beyond the lengths that they are given.
 """
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
 
 cdef extern from *:
     """
@@ -38,6 +38,21 @@ cdef extern from *:
         hits = _mm_or_si128(hits, _mm_cmpeq_epi8(v, _mm_set1_epi8('\\\\')));
         _mm_storeu_si128((__m128i *)to, v);
         return wide_first(hits);
+    }
+
+    static inline __m128i wide_up_to(__m128i v, char most)
+    {
+        return _mm_cmpeq_epi8(_mm_min_epu8(v, _mm_set1_epi8(most)), v);
+    }
+
+    static inline unsigned wide_until_odd_name(const char *p)
+    {
+        __m128i v = _mm_loadu_si128((const __m128i *)p);
+        __m128i letter = _mm_sub_epi8(_mm_or_si128(v, _mm_set1_epi8(32)), _mm_set1_epi8('a'));
+        __m128i digit = _mm_sub_epi8(v, _mm_set1_epi8('0'));
+        __m128i good = _mm_or_si128(wide_up_to(letter, 25), wide_up_to(digit, 9));
+        good = _mm_or_si128(good, _mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
+        return (unsigned)__builtin_ctz(~(unsigned)_mm_movemask_epi8(good));
     }
 
     static inline unsigned wide_newlines_16(const char *p)
@@ -96,6 +111,12 @@ cdef extern from *:
         return wide_first(hits);
     }
 
+    static inline unsigned wide_until_odd_name(const char *p)
+    {
+        (void)p;
+        return 0;               /* no gain in words of eight: the caller looks at each byte */
+    }
+
     static inline uint64_t wide_newlines(const char *p)
     {
         uint64_t mask = 0;
@@ -109,12 +130,52 @@ cdef extern from *:
     }
 
     #endif
+
+    static inline uint64_t wide_8_of(const char *p)
+    {
+        uint64_t w;
+        memcpy(&w, p, 8);
+        return w;
+    }
+
+    static inline uint32_t wide_4_of(const char *p)
+    {
+        uint32_t w;
+        memcpy(&w, p, 4);
+        return w;
+    }
+
+    /* Letters differ from their other case by a bit; `lower` has letters, digits and hyphens, which all have that bit.
+       Inlined with a length and a name that are constants, this is a comparison with one or two immediate words. */
+    static inline __attribute__((always_inline)) int wide_same_name(const char *p, const char *lower, unsigned n)
+    {
+        const uint64_t bit = 0x2020202020202020ULL;
+        unsigned i = 0;
+        if (n >= 8) {
+            for (; i + 8 < n; i += 8)
+                if ((wide_8_of(p + i) | bit) != wide_8_of(lower + i))
+                    return 0;
+            return (wide_8_of(p + n - 8) | bit) == wide_8_of(lower + n - 8);
+        }
+        if (n >= 4)
+            return (wide_4_of(p) | (uint32_t)bit) == wide_4_of(lower)
+                && (wide_4_of(p + n - 4) | (uint32_t)bit) == wide_4_of(lower + n - 4);
+        for (; i < n; i++)
+            if ((p[i] | 32) != lower[i])
+                return 0;
+        return 1;
+    }
     """
     const int WIDE
     # A byte that may not stand in a field value (RFC 9110 section 5.5), or a TAB, which may.
     unsigned until_control "wide_until_control"(const char *p) noexcept nogil
     # A byte that is not visible ASCII or a space, or is a quote or a backslash. All WIDE bytes are copied to `to`.
     unsigned copy_plain "wide_copy_plain"(char *to, const char *p) noexcept nogil
+    # A byte that is no letter, no digit and no hyphen: where a field name or a segment of a path ends, or has to be
+    # looked at closely. Without SSE2 always 0: "look closely" is right of every byte.
+    unsigned until_odd_name "wide_until_odd_name"(const char *p) noexcept nogil
     # Where the line feeds are in the 64 bytes at `p`: a bit for each, the lowest for the first byte.
     uint64_t newlines "wide_newlines"(const char *p) noexcept nogil
     unsigned first_bit "__builtin_ctzll"(uint64_t bits) noexcept nogil
+    # Whether the name of n token characters at `p` is `lower`, whatever its case; n and `lower` are to be constants.
+    bint same_name "wide_same_name"(const char *p, const char *lower, unsigned n) noexcept nogil

@@ -313,3 +313,65 @@ def test_a_bare_line_feed_is_seen_wherever_it_stands() -> None:
             data = bytearray(whole[:end])
             data[at] = 10
             assert parse_request(bytes(data)) == (400, "a line does not end with CRLF")
+
+
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+HOP = {
+    b"connection", b"keep-alive", b"te", b"trailer", b"upgrade", b"http2-settings", b"transfer-encoding",
+    b"content-length", b"proxy-a", b"proxy-connection", b"proxy-authorization",
+}  # fmt: skip
+END_TO_END = {
+    b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-a", b"x-forwarded-a-b", b"x-real-ip",
+    b"forwarded", b"via", b"expect", b"cookie", b"user-agent", b"referer", b"authorization", b"content-type",
+    b"cache-control", b"set-cookie", b"date", b"server",
+}  # fmt: skip
+VALUE_OF = {b"content-length": b"0", b"transfer-encoding": b"chunked", b"expect": b"100-continue"}
+
+
+def dropped(name: bytes) -> bool:
+    """Whether a field must not go on, by its name alone: it is hop-by-hop, or passes for one that is known."""
+    plain = name.lower().replace(b"_", b"-")
+    start = next((start for start in (b"proxy-", b"x-forwarded-") if plain.startswith(start) and plain != start), plain)
+    if start != plain and plain not in HOP | END_TO_END:
+        return start == b"proxy-" or b"_" in name[: len(start)]
+    if plain in (b"x-forwarded-a", b"x-forwarded-a-b"):
+        return b"_" in name[: len(start)]
+    return plain in HOP or (plain in END_TO_END and b"_" in name)
+
+
+@pytest.mark.parametrize("name", sorted(HOP | END_TO_END))
+def test_a_name_that_differs_in_one_byte_is_another(name: bytes) -> None:
+    value = VALUE_OF.get(name, b"x")
+    spellings = {name, name.upper(), name.title(), name.replace(b"-", b"_"), name + b"x", b"x" + name, name[:-1]}
+    spellings |= {name[:at] + bytes([byte]) + name[at + 1 :] for at in range(len(name)) for byte in TOKEN}
+    for spelling in spellings:
+        status, found = parse_request(G + spelling + b": " + value + b"\r\n\r\n")
+        assert status == 0, spelling
+        assert found["headers"][1] == (spelling, value, not dropped(spelling)), spelling
+
+
+def test_any_byte_at_any_place_of_a_name() -> None:
+    for length in (1, 2, 14, 15, 16, 17, 18, 31, 32, 33, 34):
+        for at in range(length):
+            for byte in range(256):
+                name = bytearray(b"n" * length)
+                name[at] = byte
+                status, found = parse_request(G + name + b":v\r\n\r\n")
+                if byte == ord(":"):
+                    assert status == (400 if at == 0 else 0)
+                    continue
+                assert (status == 0) == (byte in TOKEN), (length, at, byte)
+                if status == 0:
+                    assert found["headers"][1][:2] == (bytes(name), b"v")
+
+
+def test_any_byte_at_any_place_of_a_path() -> None:
+    for length in (1, 2, 15, 16, 17, 31, 32, 33):
+        for at in range(length):
+            for byte in set(range(256)) - set(b" ?"):
+                path = bytearray(b"p" * length)
+                path[at] = byte
+                status, found = parse_request(b"GET /" + path + b"?q HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert (status == 0) == (33 <= byte <= 126 and byte != ord("#")), (length, at, byte)
+                if status == 0:
+                    assert (found["path"], found["target"]) == (b"/" + path, b"/" + path + b"?q")
