@@ -12,6 +12,7 @@ from gateway.wire.head cimport (
 
 cdef enum:
     VIA_MINOR = 7           # in "Via: 1.1 …", where the version of the message received stands
+    PROVENANCE = (1 << (F_FORWARDED + 1)) - (1 << F_X_FORWARDED_FOR)    # all kinds from the one to the other
 
 
 cdef int out_reserve(Out *o, size_t more) except -1:
@@ -47,19 +48,14 @@ cdef inline uint32_t _line_end(Head *h, int i) noexcept nogil:
 
 
 cdef void _copy_kept(Out *o, const char *p, Head *h) noexcept nogil:
+    """Copy the lines of the fields that are not dropped: what stands between two that are dropped, in one piece."""
     cdef int i
-    cdef uint32_t start = 0, stop = 0
+    cdef uint32_t start = h.fields[0].name if h.count else h.length - 2
     for i in range(h.count):
         if h.fields[i].drop:
-            if stop > start:
-                out_put(o, p + start, stop - start)
-            start = stop = 0
-        else:
-            if stop == start:
-                start = h.fields[i].name
-            stop = _line_end(h, i)
-    if stop > start:
-        out_put(o, p + start, stop - start)
+            out_put(o, p + start, h.fields[i].name - start)
+            start = _line_end(h, i)
+    out_put(o, p + start, h.length - 2 - start)
 
 
 cdef void _put_length(Out *o, int64_t length) noexcept nogil:
@@ -173,15 +169,16 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
     out_put(o, b" ", 1)
     out_put(o, path, path_len)
     out_put(o, b" HTTP/1.1\r\n", 11)
-    for i in range(h.count):
-        f = &h.fields[i]
-        if F_X_FORWARDED_FOR <= f.known <= F_FORWARDED:
-            f.drop = True
-            plain = False
-        elif f.known == F_HOST and (h.authority_len or host_given):
-            f.drop = True
-        elif f.known == F_REQUEST_ID and id_len:
-            f.drop = True
+    if h.kinds & (PROVENANCE | 1u << F_REQUEST_ID) or h.authority_len or host_given:
+        for i in range(h.count):
+            f = &h.fields[i]
+            if F_X_FORWARDED_FOR <= f.known <= F_FORWARDED:
+                f.drop = True
+                plain = False
+            elif f.known == F_HOST and (h.authority_len or host_given):
+                f.drop = True
+            elif f.known == F_REQUEST_ID and id_len:
+                f.drop = True
     _keep_trailer(h)
     _copy_kept(o, p, h)
     if h.upgrade:

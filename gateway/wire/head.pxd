@@ -36,7 +36,7 @@ cdef enum Known:
     F_DATE
     F_SERVER
     F_REQUEST_ID
-    F_TRACEPARENT
+    F_TRACEPARENT           # the last must be less than 32: see `kinds`
 
 cdef enum Method:
     M_OTHER = 0
@@ -117,6 +117,7 @@ cdef struct Head:
     uint8_t plain_target    # the path needs no normalising
     uint8_t has_host
     int64_t content_length  # -1: none given
+    uint32_t kinds          # what there is among `fields`: bit k is set if a field is of the Known k
     int count
     Field fields[MAX_FIELDS]
 

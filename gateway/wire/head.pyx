@@ -13,6 +13,8 @@ from gateway.wire.wide cimport WIDE, first_bit, newlines, same_name, until_contr
 cdef enum:
     LONGEST_KNOWN = 24          # more bytes than any name that known_field knows
     ODD = 2                     # in TOKEN: no letter, no digit, no hyphen
+    # Kinds of fields that say something about where a message ends, or about the connection.
+    FRAMING = (1 << F_CONTENT_LENGTH | 1 << F_TRANSFER_ENCODING | 1 << F_CONNECTION | 1 << F_UPGRADE | 1 << F_TE)
 
 cdef uint8_t TOKEN[256]         # tchar, RFC 9110 section 5.6.2
 cdef uint8_t TARGET[256]        # what may stand in a request target: visible ASCII but '#' (a fragment is never sent)
@@ -414,15 +416,15 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
     cdef const char *name
     cdef const char *value
     cdef const char *end
-    cdef Field *f
+    cdef Field *f = h.fields
     cdef bint alias
     cdef uint8_t odd, kind
+    cdef uint32_t kinds = 0
     cdef uint32_t limit = bounds.fields if bounds.fields < MAX_FIELDS else MAX_FIELDS
+    cdef Field *stop = f + limit
     h.count = 0
     while q[0] != 13:
         name = q
-        if name[0] == 32 or name[0] == 9:
-            return R_FOLD
         odd = 0
         while True:
             q += until_odd_name(q)
@@ -431,11 +433,12 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
                 break
             odd |= kind
             q += 1
-        if q == name or q[0] != 58 or q - name > 0xFFFF:
+        if q == name:
+            return R_FOLD if name[0] == 32 or name[0] == 9 else R_NAME
+        if q[0] != 58 or q - name > 0xFFFF:
             return R_NAME
-        if <uint32_t>h.count >= limit:
+        if f == stop:
             return R_TOO_MANY_FIELDS
-        f = &h.fields[h.count]
         f.name = <uint32_t>(name - p)
         f.name_len = <uint16_t>(q - name)
         q += 1
@@ -462,8 +465,11 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
         else:
             f.known = _known_plain(name, f.name_len)
             f.drop = f.known != F_OTHER and f.known <= F_LAST_HOP
-        h.count += 1
+        kinds |= <uint32_t>1 << f.known
+        f += 1
         q += 2
+    h.count = <int>(f - h.fields)
+    h.kinds = kinds
     if q[1] != 10:
         return R_BARE_CR
     h.length = <uint32_t>(q + 2 - p)
@@ -534,7 +540,7 @@ cdef int _framing(const char *p, Head *h) noexcept nogil:
     cdef Field *protocol = NULL
     h.content_length = -1
     h.chunked = h.trailers = 0
-    for i in range(h.count):
+    for i in range(h.count if h.kinds & FRAMING else 0):
         f = &h.fields[i]
         if f.known == F_OTHER:
             continue
