@@ -39,6 +39,7 @@ cdef int edit_upgrade(Out *o, const char *p, Head *h, const char *extra, uint32_
                       uint32_t id_len) except -1
 cdef int edit_trailers(Out *o, const char *p, uint32_t n) except -1
 cdef int number(char *to, int64_t value) noexcept nogil
+cdef int three_digits(char *to, uint32_t value) noexcept nogil
 
 cdef inline void out_put(Out *o, const char *p, uint32_t n) noexcept nogil:
     """Append n bytes; the room must have been reserved."""

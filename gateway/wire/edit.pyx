@@ -14,6 +14,12 @@ cdef enum:
     VIA_MINOR = 7           # in "Via: 1.1 …", where the version of the message received stands
     PROVENANCE = (1 << (F_FORWARDED + 1)) - (1 << F_X_FORWARDED_FOR)    # all kinds from the one to the other
 
+# The numbers below a hundred, two digits each.
+cdef char PAIRS[200]
+for _i in range(100):
+    PAIRS[2 * _i] = 48 + _i // 10
+    PAIRS[2 * _i + 1] = 48 + _i % 10
+
 
 cdef int out_reserve(Out *o, size_t more) except -1:
     cdef size_t wanted = o.n + more
@@ -30,16 +36,38 @@ cdef int out_reserve(Out *o, size_t more) except -1:
 
 cdef int number(char *to, int64_t value) noexcept nogil:
     """Write a number that is not negative in decimal; how many digits (at most 19)."""
-    cdef uint64_t rest = <uint64_t>value
-    cdef uint64_t power = 10
-    cdef int count = 1, i
+    cdef uint64_t rest = <uint64_t>value, power
+    cdef int count, at
+    if rest < 10:
+        to[0] = <char>(48 + rest)
+        return 1
+    if rest < 100:
+        memcpy(to, PAIRS + 2 * rest, 2)
+        return 2
+    if rest < 1000:
+        return three_digits(to, <uint32_t>rest)
+    count = 4
+    power = 10000
     while count < 19 and rest >= power:
         power *= 10
         count += 1
-    for i in range(count - 1, -1, -1):
-        to[i] = <char>(48 + rest % 10)
-        rest //= 10
+    at = count
+    while at > 2:
+        at -= 2
+        memcpy(to + at, PAIRS + 2 * (rest % 100), 2)
+        rest //= 100
+    if at == 2:
+        memcpy(to, PAIRS + 2 * rest, 2)
+    else:
+        to[0] = <char>(48 + rest)
     return count
+
+
+cdef int three_digits(char *to, uint32_t value) noexcept nogil:
+    """Write a number below 1000 with its leading zeros."""
+    to[0] = <char>(48 + value // 100)
+    memcpy(to + 1, PAIRS + 2 * (value % 100), 2)
+    return 3
 
 
 cdef inline uint32_t _line_end(Head *h, int i) noexcept nogil:
