@@ -13,7 +13,7 @@ EXTENSIONS = [
     Extension(
         ".".join(path.with_suffix("").parts),
         [str(path)],
-        libraries=["ssl", "crypto"] if path.stem in {"conn", "tls"} else [],
+        libraries=["ssl", "crypto"] if path.stem in {"conn", "log", "tls"} else [],
         extra_compile_args=["-O2", "-fno-strict-aliasing", "-Wno-unused-function"],
     )
     for path in SOURCES

@@ -21,6 +21,7 @@ cdef class Gauge:
 cdef class Frontend:
     """How to treat the clients of one entrance."""
     cdef readonly str name
+    cdef bytes log_name
     cdef Bounds bounds
     cdef int64_t body_bytes
     cdef int64_t header_ms

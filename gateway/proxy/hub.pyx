@@ -33,6 +33,7 @@ cdef class Frontend:
                  int connections_per_source, bint proxy_protocol, ServerContext tls, trusted, Gauge gauge,
                  ClientProtocol protocol):
         self.name = name
+        self.log_name = name.encode()
         self.bounds.head = header_bytes
         self.bounds.target = url_bytes
         self.bounds.fields = header_count

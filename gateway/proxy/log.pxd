@@ -1,31 +1,39 @@
+cimport cython
 from libc.stdint cimport int64_t, uint8_t, uint32_t
+from gateway.proxy.openssl cimport SSL
 from gateway.proxy.transaction cimport Transaction
 
 # Text that is the same in each line, and the field that follows.
 cdef struct Piece:
     const char *literal
+    int64_t last                        # how full the buffer may be for it and its field to fit
     uint32_t n
     int code
+    uint32_t name_len                   # of a header: its name, in lower case
+    const char *name
 
+
+@cython.final
 cdef class AccessLog:
     cdef readonly int fd
     cdef readonly object loop
     cdef tuple literals                 # what the pieces point into
+    cdef tuple names                    # the same of headers
     cdef Piece *piece
     cdef int count
     cdef char escape                    # how quoted text is protected: 'j' JSON, 'c' combined
     cdef char *buffer
     cdef uint32_t n
     cdef int64_t clock                  # wall clock minus monotonic clock, in ns
-    cdef int64_t second                 # the second `stamp` is for
-    cdef char stamp[40]
+    cdef int64_t second                 # where the second begins that `stamp` is for, in ns of the wall clock
+    cdef char stamp[32]
     cdef uint32_t stamp_len
     cdef bint combined_time
     cdef object timer
     cdef bint failing
 
     cdef int add(self, Transaction t, int64_t now) except -1
-    cdef int _field(self, int code, Transaction t, int64_t now) except -1
+    cdef int _field(self, Piece *piece, Transaction t, int64_t now) except -1
     cdef uint32_t _escaped(self, char *to, uint8_t c) noexcept
     cdef int _text(self, const char *p, uint32_t n) noexcept
     cdef int _known(self, const char *p, uint32_t n) noexcept
@@ -35,3 +43,6 @@ cdef class AccessLog:
     cdef int _spill(self, uint32_t start) except -1
     cpdef flush(self)
     cdef int _time(self, int64_t now) except -1
+    cdef int _header(self, const char *name, uint32_t n, Transaction t) noexcept
+    cdef int _tls(self, int code, SSL *ssl) noexcept
+    cdef int _begin_second(self, int64_t second) except -1

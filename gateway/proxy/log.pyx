@@ -4,21 +4,27 @@ import logging
 import os
 import time
 
+cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, strlen
 from posix.unistd cimport write
 from libc.errno cimport EINTR, errno
 
-from gateway.wire.edit cimport number
-from gateway.wire.wide cimport WIDE, copy_plain
+from gateway.outcome cimport outcome_row
+from gateway.proxy.openssl cimport SSL_CIPHER_get_name, SSL_get_current_cipher, SSL_get_version
+from gateway.wire.edit cimport number, three_digits
+from gateway.wire.head cimport same_any
+from gateway.wire.wide cimport WIDE, copy_all_plain, copy_plain, copy_short
 
 log = logging.getLogger(__name__)
 
 cdef enum:
     BUFFER = 256 * 1024
-    ROOM = 6 * 4096 + 64        # what one field can take, escaped
+    ROOM = 6 * 4096 + 64        # what one field can take, escaped; and what is written wide beyond an end
+    STEP = 16                   # bytes of a literal that are copied at a time
+    SECOND = 1000000000         # in ns
     FIELD_MAX = 4096            # of a text from the client; longer ones are cut, with "..." at the end
 
 cdef enum Code:
@@ -41,6 +47,16 @@ cdef enum Code:
     L_USER_AGENT
     L_REQUEST_BYTES
     L_CLASS
+    L_OUTCOME
+    L_SIDE
+    L_TRIES
+    L_QUEUE_MS
+    L_FRONTEND
+    L_CLIENT_PORT
+    L_TLS_VERSION
+    L_TLS_CIPHER
+    L_REQUEST_ID
+    L_HEADER                    # of the request, by name
 
 cdef uint8_t PLAIN[256]         # bytes that stand in a line as they are: visible ASCII, space; not quote, backslash
 for _i in range(256):
@@ -51,12 +67,21 @@ FIELDS = {
     "protocol": L_PROTOCOL, "status": L_STATUS, "bytes": L_BYTES, "duration_ms": L_DURATION_MS,
     "upstream_ms": L_UPSTREAM_MS, "backend": L_BACKEND, "server": L_SERVER, "scheme": L_SCHEME,
     "referer": L_REFERER, "user_agent": L_USER_AGENT, "request_bytes": L_REQUEST_BYTES, "class": L_CLASS,
+    "outcome": L_OUTCOME, "side": L_SIDE, "tries": L_TRIES, "queue_ms": L_QUEUE_MS, "frontend": L_FRONTEND,
+    "client_port": L_CLIENT_PORT, "tls_version": L_TLS_VERSION, "tls_cipher": L_TLS_CIPHER, "request_id": L_REQUEST_ID,
 }
 
-NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes"}
+cdef const char *[4] SIDE_NAMES
+SIDE_NAMES[0] = b""
+SIDE_NAMES[1] = b"client"
+SIDE_NAMES[2] = b"gateway"
+SIDE_NAMES[3] = b"server"
+
+NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes", "tries", "queue_ms", "client_port"}
 JSON_ORDER = (
-    "time", "client", "scheme", "method", "host", "uri", "protocol", "status", "bytes", "request_bytes",
-    "duration_ms", "upstream_ms", "backend", "server", "referer", "user_agent",
+    "time", "request_id", "client", "client_port", "scheme", "tls_version", "tls_cipher", "method", "host", "uri",
+    "protocol", "status", "outcome", "side", "tries", "bytes", "request_bytes", "duration_ms", "queue_ms",
+    "upstream_ms", "frontend", "backend", "server", "referer", "user_agent",
 )
 COMBINED = (
     ("", "client"), (" - - [", "time"), ("] \"", "method"), (" ", "uri"), (" ", "protocol"), ("\" ", "status"),
@@ -79,24 +104,36 @@ def layout(form, template_parts):
     return (*pairs, ('"}', None))
 
 
+@cython.final
 cdef class AccessLog:
     """Writes to descriptor `fd` (kept open by the caller) until `close`. pairs: see layout."""
 
     def __init__(self, loop, int fd, str form, pairs):
         cdef int i
+        cdef bytes literal
         self.loop = loop
         self.fd = fd
         self.combined_time = form == "combined"
         self.escape = 99 if form == "combined" else 106
-        self.literals = tuple(literal.encode() for literal, _ in pairs)
+        # Each with as much behind it as is copied with its last bytes.
+        encoded = [text.encode() for text, _ in pairs]
+        self.names = tuple(field[1].encode() if isinstance(field, tuple) else b"" for _, field in pairs)
+        self.literals = tuple(literal + bytes(STEP) for literal in encoded)
         self.count = len(self.literals)
         self.piece = <Piece *>calloc(max(self.count, 1), sizeof(Piece))
         if self.piece == NULL:
             raise MemoryError
         for i, (_, field) in enumerate(pairs):
-            self.piece[i].literal = PyBytes_AS_STRING(<bytes>self.literals[i])
-            self.piece[i].n = <uint32_t>PyBytes_GET_SIZE(<bytes>self.literals[i])
-            self.piece[i].code = FIELDS[field] if field else L_NONE
+            literal = self.literals[i]
+            self.piece[i].literal = PyBytes_AS_STRING(literal)
+            self.piece[i].n = <uint32_t>(PyBytes_GET_SIZE(literal) - STEP)
+            self.piece[i].last = BUFFER - ROOM - <int64_t>self.piece[i].n
+            self.piece[i].name = PyBytes_AS_STRING(<bytes>self.names[i])
+            self.piece[i].name_len = <uint32_t>PyBytes_GET_SIZE(<bytes>self.names[i])
+            if isinstance(field, tuple):
+                self.piece[i].code = L_HEADER
+            else:
+                self.piece[i].code = FIELDS[field] if field else L_NONE
         self.buffer = <char *>malloc(BUFFER)
         if self.buffer == NULL:
             raise MemoryError
@@ -157,6 +194,9 @@ cdef class AccessLog:
             out[at] = 45
             self.n = at + 1
             return 0
+        if copy_all_plain(out + at, p, shown):
+            i = shown
+            at += shown
         while i < shown:
             if shown - i >= <uint32_t>WIDE:
                 came = copy_plain(out + at, p + i)
@@ -199,53 +239,53 @@ cdef class AccessLog:
         return 0
 
     cdef int _millis(self, int64_t ns) noexcept:
-        cdef int64_t us = ns // 1000 if ns > 0 else 0
-        cdef int rest = <int>(us % 1000)
-        self._number(us // 1000)
-        self.buffer[self.n] = 46
-        self.buffer[self.n + 1] = 48 + rest // 100
-        self.buffer[self.n + 2] = 48 + rest // 10 % 10
-        self.buffer[self.n + 3] = 48 + rest % 10
-        self.n += 4
+        cdef uint64_t us = <uint64_t>ns // 1000 if ns > 0 else 0
+        cdef uint64_t ms = us // 1000
+        cdef char *out = self.buffer + self.n
+        cdef int n = number(out, <int64_t>ms)
+        out[n] = 46
+        self.n += n + 1 + three_digits(out + n + 1, <uint32_t>(us - ms * 1000))
         return 0
 
     cdef int _time(self, int64_t now) except -1:
         cdef int64_t wall = now + self.clock
-        cdef int64_t second = wall // 1000000000
-        cdef int ms
-        cdef bytes text
-        if second != self.second:
-            self.second = second
-            form = "%d/%b/%Y:%H:%M:%S +0000" if self.combined_time else "%Y-%m-%dT%H:%M:%S"
-            text = time.strftime(form, time.gmtime(second)).encode()
-            self.stamp_len = <uint32_t>PyBytes_GET_SIZE(text)
-            memcpy(self.stamp, PyBytes_AS_STRING(text), self.stamp_len)
-        memcpy(self.buffer + self.n, self.stamp, self.stamp_len)
-        self.n += self.stamp_len
+        cdef char *out = self.buffer + self.n
+        if <uint64_t>(wall - self.second) >= SECOND:
+            self._begin_second(wall // SECOND)
+        memcpy(out, self.stamp, sizeof(self.stamp))
         if not self.combined_time:
-            ms = <int>(wall // 1000000 % 1000)
-            self.buffer[self.n] = 46
-            self.buffer[self.n + 1] = 48 + ms // 100
-            self.buffer[self.n + 2] = 48 + ms // 10 % 10
-            self.buffer[self.n + 3] = 48 + ms % 10
-            self.buffer[self.n + 4] = 90
-            self.n += 5
+            three_digits(out + self.stamp_len - 4, <uint32_t>(<uint64_t>(wall - self.second) // 1000000))
+        self.n += self.stamp_len
+        return 0
+
+    cdef int _begin_second(self, int64_t second) except -1:
+        """Write the stamp for all times in a second; where there are milliseconds, they are filled in."""
+        form = "%d/%b/%Y:%H:%M:%S +0000" if self.combined_time else "%Y-%m-%dT%H:%M:%S.000Z"
+        cdef bytes text = time.strftime(form, time.gmtime(second)).encode()[:sizeof(self.stamp)]
+        self.stamp_len = <uint32_t>PyBytes_GET_SIZE(text)
+        memcpy(self.stamp, PyBytes_AS_STRING(text), self.stamp_len)
+        self.second = second * SECOND
         return 0
 
     cdef int _known(self, const char *p, uint32_t n) noexcept:
         """Text of our own, or that was checked when it came: nothing in it needs to be escaped."""
-        memcpy(self.buffer + self.n, p, n)
+        copy_short(self.buffer + self.n, p, n)
         self.n += n
         return 0
 
     cdef int _bytes(self, bytes text) except -1:
         return self._text(PyBytes_AS_STRING(text), <uint32_t>PyBytes_GET_SIZE(text))
 
-    cdef int _field(self, int code, Transaction t, int64_t now) except -1:
+    cdef int _field(self, Piece *piece, Transaction t, int64_t now) except -1:
+        cdef int code = piece.code
         cdef const char *head = t.head.p
         cdef uint32_t i
         if code == L_CLIENT:
-            self._bytes(t.downstream.address)
+            i = <uint32_t>PyBytes_GET_SIZE(t.downstream.address)
+            if i:
+                self._known(PyBytes_AS_STRING(t.downstream.address), i)
+            else:
+                self._text(NULL, 0)     # over a Unix socket
         elif code == L_TIME:
             self._time(t.started)
         elif code == L_METHOD:
@@ -286,23 +326,76 @@ cdef class AccessLog:
             self._text(head + t.referer.at, t.referer.n)
         elif code == L_USER_AGENT:
             self._text(head + t.user_agent.at, t.user_agent.n)
+        elif code == L_OUTCOME:
+            self._known(outcome_row(t.outcome).name, outcome_row(t.outcome).name_len)
+        elif code == L_SIDE:
+            i = outcome_row(t.outcome).side
+            self._text(SIDE_NAMES[i], <uint32_t>strlen(SIDE_NAMES[i]))
+        elif code == L_TRIES:
+            self._number(t.attempt.tries)
+        elif code == L_QUEUE_MS:
+            self._millis(t.waited)
+        elif code == L_FRONTEND:
+            self._bytes(t.frontend.log_name)
+        elif code == L_CLIENT_PORT:
+            self._number(t.downstream.port)
+        elif code == L_TLS_VERSION or code == L_TLS_CIPHER:
+            self._tls(code, t.downstream.tls_state())
+        elif code == L_REQUEST_ID:
+            self._known(t.id, t.id_n)
+        elif code == L_HEADER:
+            self._header(piece.name, piece.name_len, t)
         return 0
+
+    cdef int _tls(self, int code, SSL *ssl) noexcept:
+        cdef const char *text
+        if ssl == NULL:
+            return self._text(NULL, 0)
+        text = SSL_get_version(ssl) if code == L_TLS_VERSION else SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))
+        return self._text(text, <uint32_t>strlen(text))
+
+    cdef int _header(self, const char *name, uint32_t n, Transaction t) noexcept:
+        """The value of the first header of that name; nothing if there is none."""
+        cdef const char *head = t.head.p
+        cdef uint32_t at = 0, end, stop = t.head.n if t.method.n else 0
+        while at < stop:
+            while head[at] != 10:
+                at += 1
+            at += 1                     # the next line
+            if stop - at <= n:
+                break
+            if head[at + n] == 58 and same_any(head + at, name, n):
+                at += n + 1
+                while head[at] == 32 or head[at] == 9:
+                    at += 1
+                end = at
+                while head[end] != 13:
+                    end += 1
+                while end > at and (head[end - 1] == 32 or head[end - 1] == 9):
+                    end -= 1
+                return self._text(head + at, end - at)
+        return self._text(NULL, 0)
 
     cdef int add(self, Transaction t, int64_t now) except -1:
         """Add the line of a request that is over at `now` (monotonic, ns)."""
         cdef Piece *piece
         cdef uint32_t start = self.n
-        cdef int i
-        for i in range(self.count):
-            piece = &self.piece[i]
-            if self.n + piece.n + ROOM > BUFFER:
+        cdef Piece *stop = self.piece + self.count
+        cdef char *out
+        piece = self.piece
+        while piece < stop:
+            if <int64_t>self.n > piece.last:
                 self._spill(start)
                 start = 0
-                if self.n + piece.n + ROOM > BUFFER:
+                if <int64_t>self.n > piece.last:
                     break               # a template that repeats long fields: the line is cut
-            memcpy(self.buffer + self.n, piece.literal, piece.n)
+            out = self.buffer + self.n
+            memcpy(out, piece.literal, STEP)
+            if piece.n > STEP:
+                memcpy(out + STEP, piece.literal + STEP, piece.n - STEP)
             self.n += piece.n
-            self._field(piece.code, t, now)
+            self._field(piece, t, now)
+            piece += 1
         self.buffer[self.n] = 10
         self.n += 1
         if self.n > BUFFER // 2:
@@ -317,3 +410,19 @@ cdef class AccessLog:
         memmove(self.buffer, self.buffer + start, begun)
         self.n = begun
         return 0
+
+
+def put_field(AccessLog log, str kind, value):
+    """Write one field into a log's buffer, for tests of the forms: "text" and "known" take bytes, "number" an int,
+    "millis" a duration and "time" a wall clock time, both in ns.
+    """
+    if kind == "text":
+        log._bytes(value)
+    elif kind == "known":
+        log._known(PyBytes_AS_STRING(value), <uint32_t>PyBytes_GET_SIZE(value))
+    elif kind == "number":
+        log._number(value)
+    elif kind == "millis":
+        log._millis(value)
+    else:
+        log._time(value - log.clock)

@@ -5,6 +5,8 @@ cdef extern from "<openssl/ssl.h>":
         pass
     ctypedef struct SSL_CTX:
         pass
+    ctypedef struct SSL_CIPHER:
+        pass
     ctypedef struct SSL_METHOD:
         pass
     ctypedef struct BIO:
@@ -56,6 +58,9 @@ cdef extern from "<openssl/ssl.h>":
     void SSL_set_accept_state(SSL *ssl)
     void SSL_set_bio(SSL *ssl, BIO *reading, BIO *writing)
     SSL_CTX *SSL_set_SSL_CTX(SSL *ssl, SSL_CTX *context)
+    const char *SSL_get_version(const SSL *ssl)
+    const SSL_CIPHER *SSL_get_current_cipher(const SSL *ssl)
+    const char *SSL_CIPHER_get_name(const SSL_CIPHER *cipher)
     const char *SSL_get_servername(const SSL *ssl, int kind)
     int SSL_select_next_proto(unsigned char **out, unsigned char *n, const unsigned char *ours, unsigned int ours_n,
                               const unsigned char *theirs, unsigned int theirs_n)

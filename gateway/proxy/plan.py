@@ -204,7 +204,7 @@ class Plan:
             self.hub.log.close()
             self.hub.log = None
         if wanted is not None:
-            pairs = () if wanted[1] in ("json", "combined") else template.parts(wanted[1], LOG_FIELDS)
+            pairs = () if wanted[1] in ("json", "combined") else template.log_parts(wanted[1], LOG_FIELDS)
             self.hub.log = AccessLog(self.hub.poller.loop, wanted[0], wanted[1], layout(wanted[1], pairs))
 
 

@@ -68,6 +68,41 @@ cdef extern from *:
         return low | high << 32;
     }
 
+    /* Sixteen bytes, and which of them are plain: the bytes of this are all ones or all zeros. */
+    typedef __m128i wide_16;
+
+    static inline wide_16 wide_16_of(const char *p)
+    {
+        return _mm_loadu_si128((const __m128i *)p);
+    }
+
+    static inline wide_16 wide_16_of_words(uint64_t a, uint64_t b)
+    {
+        return _mm_set_epi64x((long long)b, (long long)a);
+    }
+
+    static inline void wide_16_put(char *to, wide_16 v)
+    {
+        _mm_storeu_si128((__m128i *)to, v);
+    }
+
+    static inline wide_16 wide_16_odd(wide_16 v)
+    {
+        __m128i odd = _mm_cmpeq_epi8(v, _mm_set1_epi8(127));
+        odd = _mm_or_si128(odd, _mm_cmpeq_epi8(v, _mm_set1_epi8('"')));
+        odd = _mm_or_si128(odd, _mm_cmpeq_epi8(v, _mm_set1_epi8('\\\\')));
+        return _mm_or_si128(odd, _mm_cmplt_epi8(v, _mm_set1_epi8(32)));     /* signed: also what has its high bit set */
+    }
+
+    static inline wide_16 wide_16_or(wide_16 a, wide_16 b)
+    {
+        return _mm_or_si128(a, b);
+    }
+
+    static inline int wide_16_none(wide_16 odd)
+    {
+        return _mm_movemask_epi8(odd) == 0;
+    }
     #else
     enum { WIDE = 8 };
     #define WIDE_EACH(c) (0x0101010101010101ULL * (c))
@@ -129,6 +164,46 @@ cdef extern from *:
         return mask;
     }
 
+    typedef struct { uint64_t a, b; } wide_16;      /* bytes, or hits as of wide_first */
+
+    static inline wide_16 wide_16_of_words(uint64_t a, uint64_t b)
+    {
+        wide_16 v = {a, b};
+        return v;
+    }
+
+    static inline wide_16 wide_16_of(const char *p)
+    {
+        wide_16 v;
+        memcpy(&v, p, 16);
+        return v;
+    }
+
+    static inline void wide_16_put(char *to, wide_16 v)
+    {
+        memcpy(to, &v, 16);
+    }
+
+    static inline uint64_t wide_8_odd(uint64_t w)
+    {
+        uint64_t hits = wide_control(w) | (w & WIDE_EACH(0x80)) | wide_zero(w ^ WIDE_EACH('"'));
+        return hits | wide_zero(w ^ WIDE_EACH('\\\\'));
+    }
+
+    static inline wide_16 wide_16_odd(wide_16 v)
+    {
+        return wide_16_of_words(wide_8_odd(v.a), wide_8_odd(v.b));
+    }
+
+    static inline wide_16 wide_16_or(wide_16 a, wide_16 b)
+    {
+        return wide_16_of_words(a.a | b.a, a.b | b.b);
+    }
+
+    static inline int wide_16_none(wide_16 odd)
+    {
+        return (odd.a | odd.b) == 0;
+    }
     #endif
 
     static inline uint64_t wide_8_of(const char *p)
@@ -143,6 +218,68 @@ cdef extern from *:
         uint32_t w;
         memcpy(&w, p, 4);
         return w;
+    }
+
+    /* What is shorter than a step is taken as two halves that overlap, so that no byte outside is touched. */
+    static inline void wide_copy(char *to, const char *p, uint32_t n)
+    {
+        if (n > 32) {
+            memcpy(to, p, n);
+        } else if (n >= 16) {
+            wide_16 first = wide_16_of(p), last = wide_16_of(p + n - 16);
+            wide_16_put(to, first);
+            wide_16_put(to + n - 16, last);
+        } else if (n >= 8) {
+            uint64_t first = wide_8_of(p), last = wide_8_of(p + n - 8);
+            memcpy(to, &first, 8);
+            memcpy(to + n - 8, &last, 8);
+        } else if (n >= 4) {
+            uint32_t first = wide_4_of(p), last = wide_4_of(p + n - 4);
+            memcpy(to, &first, 4);
+            memcpy(to + n - 4, &last, 4);
+        } else if (n) {
+            char first = p[0], middle = p[n >> 1], last = p[n - 1];
+            to[0] = first;
+            to[n >> 1] = middle;
+            to[n - 1] = last;
+        }
+    }
+
+    static inline int wide_copy_all_plain(char *to, const char *p, uint32_t n)
+    {
+        wide_16 odd;
+        if (n >= 16) {
+            wide_16 v = wide_16_of(p + n - 16);
+            odd = wide_16_odd(v);
+            wide_16_put(to + n - 16, v);
+            for (uint32_t i = 0; i + 16 < n; i += 16) {
+                v = wide_16_of(p + i);
+                odd = wide_16_or(odd, wide_16_odd(v));
+                wide_16_put(to + i, v);
+            }
+        } else if (n >= 8) {
+            uint64_t first = wide_8_of(p), last = wide_8_of(p + n - 8);
+            memcpy(to, &first, 8);
+            memcpy(to + n - 8, &last, 8);
+            odd = wide_16_odd(wide_16_of_words(first, last));
+        } else if (n >= 4) {
+            uint64_t first = wide_4_of(p), last = wide_4_of(p + n - 4);
+            memcpy(to, p, 4);
+            memcpy(to + n - 4, p + n - 4, 4);
+            first |= last << 32;
+            odd = wide_16_odd(wide_16_of_words(first, first));
+        } else if (n) {
+            uint64_t first = (unsigned char)p[0], middle = (unsigned char)p[n >> 1], last = (unsigned char)p[n - 1];
+            to[0] = (char)first;
+            to[n >> 1] = (char)middle;
+            to[n - 1] = (char)last;
+            first |= middle << 8 | last << 16 | last << 24;
+            first |= first << 32;
+            odd = wide_16_odd(wide_16_of_words(first, first));
+        } else {
+            return 1;
+        }
+        return wide_16_none(odd);
     }
 
     /* Letters differ from their other case by a bit; `lower` has letters, digits and hyphens, which all have that bit.
@@ -177,5 +314,9 @@ cdef extern from *:
     # Where the line feeds are in the 64 bytes at `p`: a bit for each, the lowest for the first byte.
     uint64_t newlines "wide_newlines"(const char *p) noexcept nogil
     unsigned first_bit "__builtin_ctzll"(uint64_t bits) noexcept nogil
+    # memcpy without a call, where n is mostly small.
+    void copy_short "wide_copy"(char *to, const char *p, uint32_t n) noexcept nogil
+    # Whether all n bytes are plain, in the sense of copy_plain. All are copied, whatever they are.
+    bint copy_all_plain "wide_copy_all_plain"(char *to, const char *p, uint32_t n) noexcept nogil
     # Whether the name of n token characters at `p` is `lower`, whatever its case; n and `lower` are to be constants.
     bint same_name "wide_same_name"(const char *p, const char *lower, unsigned n) noexcept nogil
