@@ -47,7 +47,9 @@ cdef enum Side:
 
 cdef struct OutcomeRow:
     char name[24]
+    char side_name[8]           # empty: no side is at fault
     int name_len
+    int side_len
     int side
     int status                  # that the gateway answers with when nothing has been sent yet
 

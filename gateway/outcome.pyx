@@ -53,6 +53,10 @@ cdef int _fill() except -1:
         _rows[i].name_len = len(text)
         memcpy(_rows[i].name, <const char *>text, len(text))
         _rows[i].side = side
+        if side != SIDE_NONE:
+            text = SIDES[side].encode()
+            _rows[i].side_len = len(text)
+            memcpy(_rows[i].side_name, <const char *>text, len(text))
         _rows[i].status = status
     assert len(TABLE) == O_COUNT
     return 0

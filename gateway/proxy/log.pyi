@@ -2,7 +2,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TypeAlias
 
-Pairs: TypeAlias = Sequence[tuple[str, str | None]]
+Pairs: TypeAlias = Sequence[tuple[str, str | tuple[str, str] | None]]
 
 def layout(form: str, template_parts: Pairs) -> Pairs: ...
 

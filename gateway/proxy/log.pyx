@@ -71,12 +71,6 @@ FIELDS = {
     "client_port": L_CLIENT_PORT, "tls_version": L_TLS_VERSION, "tls_cipher": L_TLS_CIPHER, "request_id": L_REQUEST_ID,
 }
 
-cdef const char *[4] SIDE_NAMES
-SIDE_NAMES[0] = b""
-SIDE_NAMES[1] = b"client"
-SIDE_NAMES[2] = b"gateway"
-SIDE_NAMES[3] = b"server"
-
 NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes", "tries", "queue_ms", "client_port"}
 JSON_ORDER = (
     "time", "request_id", "client", "client_port", "scheme", "tls_version", "tls_cipher", "method", "host", "uri",
@@ -329,8 +323,7 @@ cdef class AccessLog:
         elif code == L_OUTCOME:
             self._known(outcome_row(t.outcome).name, outcome_row(t.outcome).name_len)
         elif code == L_SIDE:
-            i = outcome_row(t.outcome).side
-            self._text(SIDE_NAMES[i], <uint32_t>strlen(SIDE_NAMES[i]))
+            self._text(outcome_row(t.outcome).side_name, outcome_row(t.outcome).side_len)
         elif code == L_TRIES:
             self._number(t.attempt.tries)
         elif code == L_QUEUE_MS:
