@@ -4,12 +4,15 @@ import contextlib
 import re
 import socket
 import struct
+import threading
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Literal
 
-from tests.support.raw_server import Acceptor
+from tests.support.raw_server import LIMIT, Acceptor
 
 PROBE = b"/probe/"
+HELD = b"/held/"
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r]*chunked", re.IGNORECASE)
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d+)", re.IGNORECASE)
 
@@ -153,3 +156,23 @@ class Recorder(Acceptor):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with contextlib.suppress(ValueError, _Ended):
             _Connection(self, number, connection).serve()
+
+
+class Holding(Recorder):
+    """Keeps the answers to HELD targets back until `let_go` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go = threading.Event()
+
+    def reply_to(self, arrival: Arrival) -> Reply:
+        """Return the answer, when it may be given."""
+        if arrival.target.startswith(HELD):
+            assert self.let_go.wait(LIMIT)
+        return super().reply_to(arrival)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.let_go.set()
+        super().__exit__(kind, error, trace)

@@ -1,17 +1,17 @@
 """Every malformed request of the suite behind a good one, on every kind of listener.
 
-What must come of it is the same for all: the good request gets its own answer, the malformed one is *answered* with its
-status and `Connection: close`, and then the connection is closed. None of them is closed without a word, for each is
-malformed before its answer has begun; the one that is not, a body that turns out to be malformed when the server has
-begun to answer, has a test of its own: there the connection breaks off, and no second answer follows the first.
+ANSWERED, and then closed: all of them. The good request gets its own answer; the malformed one is answered with its
+status and `Connection: close`; the connection is closed after it.
 
-A malformed head is not seen by any server. The head of a malformed chunked body is a good one and may be on its way
-when the body turns out to be none: a server may have seen it, but never the end of that request.
+CLOSED, and not answered: only a body that turns out to be malformed when the server has begun to answer. A second
+answer could be taken for a part of the first, so the connection breaks off.
+
+No server gets a byte of a malformed head. Where only the chunked body behind a good head is malformed, that head may be
+at a server already; the server never gets the end of such a request.
 """
 
 import itertools
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from tests.conformance.cases import CASES, P
 from tests.conformance.observe import Answer, split
-from tests.conformance.recorder import PROBE, Arrival, Recorder, Reply
+from tests.conformance.recorder import HELD, PROBE, Holding, Reply
 from tests.scenarios.test_bad_requests import BAD, BAD_BODIES
 from tests.support.certificates import Authority
 from tests.support.conversation import Conversation
@@ -32,7 +32,6 @@ from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import LIMIT
 from tests.support.waiting import eventually
 
-HELD = b"/held/"
 FIRST = b"/first/"
 PROXY = b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 80\r\n"
 GOOD_HEAD = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -65,20 +64,6 @@ def malformed() -> list[Malformed]:
 
 
 MALFORMED = malformed()
-
-
-class Holding(Recorder):
-    """Keeps the answers to HELD targets back until `let_go` is set, and all that ever came in `arrivals`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.let_go = threading.Event()
-
-    def reply_to(self, arrival: Arrival) -> Reply:
-        """Return the answer, when it may be given."""
-        if arrival.target.startswith(HELD):
-            assert self.let_go.wait(LIMIT)
-        return super().reply_to(arrival)
 
 
 class Beside(GatewayProcess):
@@ -212,7 +197,7 @@ def check_refusal(client: Conversation, first: bytes, bad: Malformed) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_else_suffers(request: pytest.FixtureRequest, stage: Stage) -> Iterator[None]:
-    """Whatever a case does: no process dies, no server gets a request that is none, and the bystander is served."""
+    """Whatever a case does: no process dies, no server gets a malformed request, and the bystander is served."""
     workers, control, since = stage.gateway.workers(), stage.gateway.control(), len(stage.gateway.log)
     finished, begun = len(stage.whole()), stage.begun()
     yield
@@ -266,7 +251,6 @@ def test_while_the_first_is_at_the_server(stage: Stage, bad: Malformed) -> None:
 
 
 def test_a_body_that_turns_out_to_be_malformed_when_the_answer_has_begun(stage: Stage) -> None:
-    """The only kind that is closed instead of answered: a second answer could be taken for a part of the first."""
     first = stage.target(FIRST)
     stage.recorder.reply = None
     with stage.client() as client:

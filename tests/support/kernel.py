@@ -1,7 +1,9 @@
 """What the kernel knows of a connection between two local ports."""
 
+import fcntl
 import socket
 import struct
+import termios
 
 from tests.support.waiting import eventually
 
@@ -30,6 +32,16 @@ def unread(client: socket.socket) -> int:
     if MESSAGE.unpack_from(answer)[1] != SOCK_DIAG_BY_FAMILY:
         return 0  # no such socket
     return int(QUEUES.unpack_from(answer, MESSAGE.size + 4 + SOCKET.size)[1])
+
+
+def unacknowledged(connection: socket.socket) -> int:
+    """Return how many bytes are in flight or still to be sent (SIOCOUTQ of tcp(7))."""
+    return int(struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
+
+
+def all_read(client: socket.socket) -> bool:
+    """Tell whether the other side's program has read all that `client` (IPv4) has sent."""
+    return unacknowledged(client) == 0 and unread(client) == 0
 
 
 def send_and_wait(client: socket.socket, data: bytes) -> None:

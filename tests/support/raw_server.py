@@ -91,10 +91,15 @@ class Acceptor:
 
 
 class RawServer(Acceptor):
-    """Runs `script` for each connection that sends a request; `heads` are what came first on each."""
+    """Runs `script` for each connection that sends a request; `heads` are what came first on each.
 
-    def __init__(self, script: Script) -> None:
+    receive_buffer: bytes that the kernel takes ahead of the script (SO_RCVBUF); default: as many as it likes.
+    """
+
+    def __init__(self, script: Script, receive_buffer: int | None = None) -> None:
         super().__init__()
+        if receive_buffer is not None:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.script = script
         self.heads: list[bytes] = []
         self.name = "raw"
