@@ -1,0 +1,93 @@
+"""Servers that answer before they have taken the whole body: their connection is not used for another request.
+
+What they have not taken lies before the next request. Even if the kernel has all of it, the next one would wait behind
+it until the server reads, which it may never do.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.gateway_process import GatewayProcess
+from tests.support.kernel import all_read
+from tests.support.lives import Door, becomes_quiet
+from tests.support.raw import LIMIT
+from tests.support.raw_server import RawServer
+from tests.support.waiting import eventually, free_port
+
+EARLY = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly"
+RIGHT = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nright"
+
+
+class EagerServer(RawServer):
+    """Answers requests for `/early`, when it is told, and never reads from that connection again; the others at once."""
+
+    def __init__(self) -> None:
+        super().__init__(self.answer, receive_buffer=4096)
+        self.now = threading.Event()
+        self.let_go = threading.Event()
+
+    def answer(self, connection: socket.socket, head: bytes) -> None:
+        """Answer one request."""
+        if b" /early " not in head:
+            return connection.sendall(RIGHT)
+        assert self.now.wait(LIMIT)
+        connection.sendall(EARLY)
+        assert self.let_go.wait(LIMIT)
+        return None
+
+
+@pytest.fixture(scope="module", params=[2, 0], ids=["retries", "no retries"])
+def stage(
+    request: pytest.FixtureRequest, door: Door, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[GatewayProcess, EagerServer]]:
+    with EagerServer() as server:
+        app = {"servers": [server.address], "retries": {"attempts": request.param}, "timeouts": {"response": "1s"}}
+        with GatewayProcess(tmp_path_factory.mktemp("early"), door.site({"app": app}, port=free_port())) as gateway:
+            yield gateway, server
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "size, sent",
+    [
+        pytest.param(3_000_000, 1_000_000, id="a part of the body sent"),
+        pytest.param(300_000, 300_000, id="300 kB sent"),
+        pytest.param(20_000, 20_000, id="all of it with the kernels"),
+    ],
+)
+def test_the_next_request_is_answered_by_another_connection(
+    stage: tuple[GatewayProcess, EagerServer],
+    door: Door,
+    method: str,
+    size: int,
+    sent: int,
+    request: pytest.FixtureRequest,
+) -> None:
+    if size == sent:
+        why = "what the gateway's kernel has taken counts as taken by the server"
+        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
+    gateway, server = stage
+    server.now.clear()
+    server.let_go.clear()
+    try:
+        with door.beside(gateway):
+            with door.raw(gateway) as client:
+                before = server.connections
+                client.send(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size)
+                eventually(lambda: server.connections == before + 1, "the request to arrive")
+                client.send(bytes(sent))
+                if size == sent:
+                    eventually(lambda: all_read(client.socket), "the gateway to take all of it")
+                server.now.set()
+                assert client.response("POST").body == b"early"
+            with door.raw(gateway) as client:
+                length = "" if method == "GET" else "Content-Length: 0\r\n"
+                answer = client.ask(f"{method} /next HTTP/1.1\r\nHost: a\r\n{length}\r\n".encode(), method)
+                assert (answer.status, answer.body) == (200, b"right")
+            assert server.connections == before + 2
+            becomes_quiet(gateway)
+    finally:
+        server.let_go.set()
