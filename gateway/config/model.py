@@ -147,7 +147,7 @@ LOG_FIELDS: Final = {
     "tries": "attempts at servers; 0: it was answered here",
     "queue_ms": "waiting for a server to have room",
     "frontend": "name of the frontend",
-    "client_port": "port of the client; empty at a Unix socket",
+    "client_port": "port of the client; 0 at a Unix socket",
     "tls_version": "of the client's connection, such as TLSv1.3; empty without TLS",
     "tls_cipher": "of the client's connection; empty without TLS",
     "request_id": "id of the request, as in X-Request-ID",

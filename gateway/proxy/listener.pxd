@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from gateway.proxy.conn cimport Conn, Handler
 from gateway.proxy.hub cimport Frontend, Gauge, Hub
 
@@ -8,7 +8,7 @@ cdef class Listener(Conn):
     cdef public Frontend frontend
     cdef readonly object socket
     cdef readonly str name
-    cdef bint paused                    # no room for more clients
+    cdef int64_t said                   # when it was last told that there is no room for more clients, in ns
 
     cdef int _accept_one(self) except -1
     cdef int _pause(self, str why) except -1

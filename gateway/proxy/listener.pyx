@@ -6,7 +6,6 @@ import logging
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
-from libc.stdint cimport int64_t
 
 from gateway.board cimport MAX_WORKERS, SOURCE_ROWS
 from gateway.proxy.conn cimport Poller
@@ -71,7 +70,7 @@ cdef class Listener(Conn):
         cdef int fd
         if self.hub.clients >= self.hub.most_clients:
             # Each client may need a descriptor for a server, too: those must not run out, or sound servers look broken.
-            return self._pause("%d clients are all that the limit of file descriptors has room for" % self.hub.clients)
+            return self._pause("%d clients are all that there is room for" % self.hub.clients)
         fd = accept4(self.fd, <sockaddr *>&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno == EMFILE or errno == ENFILE:
@@ -113,9 +112,10 @@ cdef class Listener(Conn):
 
     cdef int _pause(self, str why) except -1:
         """Accept none for a while; they wait in the kernel's queue. False."""
-        if not self.paused:
-            self.paused = True
-            log.error("%s: %s: new clients wait; raise the limit (LimitNOFILE, ulimit -n)", self.frontend.name, why)
+        if not self.said or self.poller.now - self.said > QUIET_NS:
+            self.said = self.poller.now
+            log.error("out of file descriptors: %s: %s; new clients wait; raise the limit (LimitNOFILE, ulimit -n)",
+                      self.frontend.name, why)
         self.poller.watch(self, 0)
         self.deadline(PAUSE_MS)
         return False
@@ -132,8 +132,6 @@ cdef class Listener(Conn):
 
     cdef int on_deadline(self) except -1:
         """The pause is over."""
-        if self.hub.clients < self.hub.most_clients:
-            self.paused = False
         self.poller.watch(self, EPOLLIN)
         return 0
 

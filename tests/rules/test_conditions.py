@@ -17,8 +17,10 @@ def holds(match: dict[str, Any], request: View) -> bool:
     })  # fmt: skip
     found = compile_routes(site, {"app": "app"})
     answer = found.find(request)
-    walked = [why for _, why, _ in found.walk(request)]
-    assert walked == [None] if answer else walked[0]
+    explained, trace = found.explain(request)
+    assert explained == answer
+    (why,) = [why for _, why, _, _ in trace["routes"]]
+    assert why is None if answer else why
     return answer == "app"
 
 
@@ -59,7 +61,8 @@ def test_reasons_name_the_condition_and_what_was_there() -> None:
             {"match": {"source": "10.0.0.0/8"}, "backend": "app"}, {"match": {"query": {"a": True}}, "backend": "app"},
         ],
     })  # fmt: skip
-    reasons = [why for _, why, _ in compile_routes(site, {"app": "app"}).walk(view(headers=["X-A: c"]))]
+    _, trace = compile_routes(site, {"app": "app"}).explain(view(headers=["X-A: c"]))
+    reasons = [why for _, why, _, _ in trace["routes"]]
     assert reasons == [
         "host is www.example.com", "path is /", "header X-A ~ ^b: 'c'", "class gold: none",
         "source 10.0.0.0/8: 127.0.0.1", "query a there: not there",

@@ -31,8 +31,7 @@ def test_clients_wait_when_descriptors_run_out(start_servers: Servers, tmp_path:
         with ExitStack() as stack:
             clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(40)]
             gateway.wait_for_log("out of file descriptors")
-            # Those who are in are served, over a connection to the server that is there already or not at all.
-            assert clients[0].get("/bytes/1").status in (200, 502)
+            assert clients[0].get("/bytes/1").status == 200  # for whoever is in, there is room to reach a server
         with RawClient(gateway.port) as client:
             assert client.get("/bytes/10").body == b"abcdefghij"
         assert gateway.log.count("out of file descriptors") < 5

@@ -8,22 +8,22 @@ V4 = SIGNATURE + b"\x21\x11\x00\x0c" + bytes([192, 0, 2, 1, 10, 0, 0, 1]) + b"\x
 V6 = SIGNATURE + b"\x21\x21\x00\x24" + bytes.fromhex("20010db8000000000000000000000001") * 2 + b"\x30\x39\x00\x50"
 
 GOOD = {
-    b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 80\r\n": "192.0.2.1",
-    b"PROXY TCP6 2001:db8::1 ::1 12345 80\r\n": "2001:db8::1",
-    b"PROXY UNKNOWN\r\n": None,
-    b"PROXY UNKNOWN whatever it says 1 2\r\n": None,
-    V4: "192.0.2.1",
-    V6: "2001:db8::1",
-    SIGNATURE + b"\x20\x00\x00\x00": None,
-    SIGNATURE + b"\x21\x00\x00\x03abc": None,
-    SIGNATURE + b"\x21\x11\x00\x10" + V4[16:] + b"\x04\x00\x01x": "192.0.2.1",
-    SIGNATURE + b"\x21\x31\x00\xd8" + bytes(216): None,
+    b"PROXY TCP4 192.0.2.1 10.0.0.1 12345 80\r\n": ("192.0.2.1", 12345),
+    b"PROXY TCP6 2001:db8::1 ::1 12345 80\r\n": ("2001:db8::1", 12345),
+    b"PROXY UNKNOWN\r\n": (None, 0),
+    b"PROXY UNKNOWN whatever it says 1 2\r\n": (None, 0),
+    V4: ("192.0.2.1", 12345),
+    V6: ("2001:db8::1", 12345),
+    SIGNATURE + b"\x20\x00\x00\x00": (None, 0),
+    SIGNATURE + b"\x21\x00\x00\x03abc": (None, 0),
+    SIGNATURE + b"\x21\x11\x00\x10" + V4[16:] + b"\x04\x00\x01x": ("192.0.2.1", 12345),
+    SIGNATURE + b"\x21\x31\x00\xd8" + bytes(216): (None, 0),
 }
 
 
-@pytest.mark.parametrize("data, source", GOOD.items(), ids=[repr(data[:30]) for data in GOOD])
-def test_reads_a_header_and_nothing_after_it(data, source):
-    assert parse(data + b"GET / HTTP/1.1\r\n") == Header(len(data), source)
+@pytest.mark.parametrize("data, client", GOOD.items(), ids=[repr(data[:30]) for data in GOOD])
+def test_reads_a_header_and_nothing_after_it(data, client):
+    assert parse(data + b"GET / HTTP/1.1\r\n") == Header(len(data), *client)
     for end in range(1, len(data)):
         assert parse(data[:end]) is None
 
