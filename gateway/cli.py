@@ -277,7 +277,7 @@ def witness(listen: str, key_file: Path, longest: float) -> None:
     from gateway.heartbeat.links import NoLink  # noqa: PLC0415
     from gateway.supervisor import set_up_log  # noqa: PLC0415
 
-    set_up_log()
+    set_up_log("witness")
     try:
         witness_process.run(address.listen(listen), files.secret(key_file), longest)
     except (ValueError, OSError, NoLink) as error:

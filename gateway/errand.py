@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 
+from gateway import last_words
+
 log = logging.getLogger(__name__)
 
 Say = Callable[[bytes], None]
@@ -52,6 +54,7 @@ def _run(deed: Callable[[Say], None], writing: int, broken: str) -> None:
             text = text[os.write(writing, text) :]
 
     try:
+        last_words.enable("errand")
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)

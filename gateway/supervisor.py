@@ -17,12 +17,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from gateway import upgrade
+from gateway import last_words, upgrade
 from gateway.board import Board
 from gateway.bulletin import Bulletin
 from gateway.channel import Apply, Bequeath, Channel, Closed, Discovered, Drain, Packed, Ready, ReopenLog, identity
@@ -61,6 +61,8 @@ BEQUEST: Final = 15.0
 """Seconds that the heartbeat of an upgraded gateway has to leave its addresses to the next one, or give them away."""
 NICE: Final = 10
 """How far those who carry traffic go before the reading of a large site file beside them (nice(2))."""
+LAST_WORDS: Final = 0.5
+"""Seconds that a child which does not end has to say where it hangs, before SIGKILL."""
 LINGER: Final = 3600.0
 """Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced: nobody waits."""
 
@@ -76,7 +78,10 @@ class Child:
     version: int = 0
     """Of the site file that it works by."""
     retiring: bool = False
-    kill_at: float = field(default=float("inf"))
+    abort_at: float = float("inf")
+    """When it is told to die and say where it hangs, if it has not ended by then."""
+    kill_at: float = float("inf")
+    """When it is not asked any more."""
 
     @property
     def name(self) -> str:
@@ -170,7 +175,7 @@ class Supervisor:
 
     def _patience(self) -> float | None:
         """Seconds until something is due by the clock."""
-        times = [*self._due.values(), *(child.kill_at for child in self._children.values())]
+        times = [*self._due.values(), *(min(child.abort_at, child.kill_at) for child in self._children.values())]
         if self._successor is not None:
             times.append(self._successor.deadline)
         soonest = min(times, default=float("inf"))
@@ -194,9 +199,10 @@ class Supervisor:
                 del self._due[number]
                 self._start(number)
         for child in self._children.values():
-            if child.kill_at <= now:
+            if child.abort_at <= now:
+                self._abort(child, "did not end in time")
+            if child.kill_at <= now:  # it is stopped, or the kernel holds it
                 child.kill_at = float("inf")
-                log.error("%s (pid %d) did not end in time and is killed", child.name, child.pid)
                 os.kill(child.pid, signal.SIGKILL)
         successor = self._successor
         if successor is not None and successor.deadline <= now:
@@ -205,6 +211,14 @@ class Supervisor:
                 os.kill(successor.pid, signal.SIGKILL)
             else:
                 self._give_up(successor, f"it was not ready within {upgrade.PATIENCE:g}s")
+
+    def _abort(self, child: Child, why: str) -> None:
+        """Let a child that does not do as it should say where it hangs (SIGABRT); LAST_WORDS later, SIGKILL."""
+        child.abort_at = float("inf")
+        if child.kill_at == float("inf"):
+            child.kill_at = time.monotonic() + LAST_WORDS
+            log.error("%s (pid %d) %s and is killed", child.name, child.pid, why)
+            os.kill(child.pid, signal.SIGABRT)
 
     # ------------------------------------------------------------------------------------------------------- children
 
@@ -228,6 +242,7 @@ class Supervisor:
         """The child's side of a fork; never returns."""
         status = 1
         try:
+            last_words.enable(_name(number))
             signal.set_wakeup_fd(-1)
             for caught in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(caught, signal.SIG_DFL)
@@ -548,13 +563,11 @@ class Supervisor:
             child.channel.send(message, descriptors)
         except Closed:
             # It is dead, or as good as: a new one gets the news at birth.
-            log.error("%s (pid %d) does not listen and is killed", child.name, child.pid)
-            child.kill_at = float("inf")
-            os.kill(child.pid, signal.SIGKILL)
+            self._abort(child, "does not listen")
 
     def _retire(self, child: Child, seconds: float) -> None:
         child.retiring = True
-        child.kill_at = time.monotonic() + seconds + GRACE
+        child.abort_at = time.monotonic() + seconds + GRACE
         self._send(child, Drain(seconds))
 
     def _stop(self) -> None:
@@ -587,7 +600,7 @@ class Supervisor:
         for child in self._children.values():
             if child.number < 0 and not child.retiring:
                 child.retiring = True
-                child.kill_at = time.monotonic() + GRACE
+                child.abort_at = time.monotonic() + GRACE
                 self._send(child, Drain(0))
 
     # -------------------------------------------------------------------------------------------------------- upgrade
@@ -654,7 +667,7 @@ class Supervisor:
         for child in self._children.values():
             if child.number == HEARTBEAT and not child.retiring:
                 child.retiring = True
-                child.kill_at = time.monotonic() + BEQUEST + GRACE
+                child.abort_at = time.monotonic() + BEQUEST + GRACE
                 self._send(child, Bequeath())
         self._let_workers_finish(LINGER)
         self._stop_others()  # addresses, reports and checks are the successor's now
@@ -792,13 +805,14 @@ def _raise_limits() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def set_up_log() -> None:
-    """Log to standard error, a line an event."""
+def set_up_log(name: str) -> None:
+    """Log to standard error, a line an event; should a signal end the process, also who it was (`name`) and where."""
     logging.basicConfig(
         stream=sys.stderr,
         level=logging.INFO,
         format="%(asctime)s %(levelname)-7s [%(process)d] %(message)s",
     )
+    last_words.enable(name)
 
 
 def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -> int:
@@ -806,7 +820,7 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
 
     `command` is what starts another one for an upgrade. If this one was started so, it takes over.
     """
-    set_up_log()
+    set_up_log("supervisor")
     _raise_limits()
     heritage = None
     try:

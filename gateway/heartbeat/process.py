@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from pyroute2 import IPRoute
 
+from gateway import last_words
 from gateway.board import DOWN, Board
 from gateway.bulletin import Bulletin
 from gateway.channel import Apply, Bequeath, Channel, Closed, Drain, Ready
@@ -243,6 +244,7 @@ class Heartbeat:
         if pid == 0:
             ended = 1
             try:
+                last_words.enable("guardian")
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 ours.close()
                 self._channel.close()
