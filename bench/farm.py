@@ -15,6 +15,7 @@ from bench.load import Generator, Load
 from bench.meter import Usage
 from bench.peers.peer import Peer, Setup
 from tests.support.certificates import Authority, Certificate
+from tests.support.deaths import deaths, verdict
 from tests.support.ending import end_process
 from tests.support.waiting import answers, free_port
 
@@ -97,6 +98,15 @@ def process_on(process: "subprocess.Popen[bytes]", port: int, log: Path) -> Iter
 
 
 @contextmanager
+def no_deaths(log: Path) -> Iterator[None]:
+    """Raise FarmFailed afterwards if processes of the gateway died meanwhile: what was measured is not the gateway."""
+    yield
+    text = log.read_text(errors="replace")
+    if said := verdict(deaths(text), text):
+        raise FarmFailed(said)
+
+
+@contextmanager
 def directory() -> Iterator[Path]:
     """Give a directory in memory that also those can use who drop their rights."""
     with tempfile.TemporaryDirectory(dir=FAST_DIRECTORY) as name:
@@ -164,6 +174,7 @@ def farm(peers: Sequence[Peer], layout: Layout) -> Iterator[Farm]:
         for peer in peers:
             setup = base.setup()
             log = base.place / f"{peer.name}.err"
+            stack.enter_context(no_deaths(log))
             proxies.append(Running(peer, setup, stack.enter_context(process_on(peer.start(setup), setup.port, log))))
         if layout.direct:
             proxies.append(Running(DIRECT, replace(base.setup(), port=base.port), base.pid))

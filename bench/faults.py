@@ -83,7 +83,7 @@ class Faults:
         workers = self._gateway.workers()
         if 1 in workers:
             self._disturb(AFTERMATH)
-            os.kill(workers[1], signal.SIGKILL)
+            self._gateway.kill(workers[1])
 
     async def _reload(self) -> None:
         await self._apply(self._site)

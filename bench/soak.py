@@ -238,9 +238,11 @@ def main(seconds: float, seed: int) -> None:
         mirror_port = free_port()
         gateway = stack.enter_context(GatewayProcess(directory, description(servers, mirror_port, directory)))
         tally, caused, processes = asyncio.run(soak(gateway, servers, mirror_port, seconds, seed))
+        gateway.stop()
+        dead = [death.line for death in gateway.take_deaths()]
         explained, unexplained = explain(gateway.log)
     show(console, tally, caused, processes)
-    problems = [*tally.unexpected, *unexplained]
+    problems = [*tally.unexpected, *dead, *(line for line in unexplained if line not in dead)]
     for row in processes:
         problems += row.problems()
     requests = sum(outcomes.total() for outcomes in tally.outcomes.values())

@@ -22,6 +22,14 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
+@pytest.fixture(autouse=True)
+def _no_process_dies() -> Iterator[None]:
+    """Fail a test in which a process died of a gateway that outlives it; those that end with it see to it themselves."""
+    yield
+    for gateway in list(GatewayProcess.running):
+        gateway.refuse_deaths()
+
+
 @pytest.fixture
 def start_servers(tmp_path: Path) -> Iterator[Callable[..., list[BackendServer]]]:
     """Start back-end servers of the given names; they end with the test."""

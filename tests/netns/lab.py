@@ -21,6 +21,7 @@ from typing import IO, Any, Self
 import yaml
 
 from gateway.heartbeat.client import ask
+from tests.support.deaths import Death, deaths, verdict
 
 VIP = "192.0.2.10"
 VIP6 = "2001:db8::10"
@@ -108,6 +109,8 @@ class Gateway(Host):
         self.directory.mkdir()
         self.log = self.directory / "log"
         self.process: subprocess.Popen[bytes] | None = None
+        self.killed: set[int] = set()
+        """Processes that tests have killed, or let die."""
 
     def write(self, cluster: dict[str, Any], **more: Any) -> Path:
         key = self.directory / "cluster.key"
@@ -143,9 +146,24 @@ class Gateway(Host):
                     found.append(pid)
         return found
 
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Kill a process of the gateway, which is thus expected to die."""
+        self.killed.add(pid)
+        os.kill(pid, number)
+
+    def deaths(self) -> list[Death]:
+        """The processes of it that have died without being told to."""
+        found = [death for death in deaths(self.log.read_text()) if death.pid not in self.killed]
+        process = self.process
+        if process is not None and process.poll() and process.pid not in self.killed:
+            found.append(Death(f"{self.name}: the supervisor ended with {process.returncode}", process.pid))
+        return found
+
     def signal_all(self, number: signal.Signals) -> None:
         """To every process of the gateway at once: one that lives on for a moment must not tidy up after another."""
         pids = sorted(self.pids())
+        if number == signal.SIGKILL:
+            self.killed.update(pids)
         for step in (signal.SIGSTOP, number):
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):
@@ -166,7 +184,10 @@ class Gateway(Host):
 
 
 class Lab:
-    """The hosts and their switch; everything is gone when it is left."""
+    """The hosts and their switch; everything is gone when it is left.
+
+    Raises AssertionError then if a process of a gateway has died that no test has killed.
+    """
 
     def __init__(self, directory: Path, gateways: int = 2, *, witness: bool = False, links: int = 1) -> None:
         self.directory = directory
@@ -199,6 +220,15 @@ class Lab:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        dead = [(gateway, gateway.deaths()) for gateway in self.gateways if gateway.process is not None]
+        self._tear_down()
+        said = "\n".join(verdict(found, gateway.log.read_text()) for gateway, found in dead if found)
+        if error is not None and said:
+            error.add_note(said)
+        else:
+            assert not said, said
+
+    def _tear_down(self) -> None:
         for host in self.hosts.values():
             for process in host.processes:
                 with contextlib.suppress(ProcessLookupError):

@@ -59,7 +59,7 @@ def test_killed_heartbeat_process_leaves_no_address_behind(pair):
     gw1, gw2 = pair.gateways
     (pid,) = gw1.pids("gw-heartbeat")
     with Watch(pair) as watch:
-        os.kill(pid, signal.SIGKILL)
+        gw1.kill(pid)
         wait_for(lambda: not gw1.has(), "the guardian to take the address down")
         assert "the heartbeat process is gone: every shared address is taken down" in gw1.log.read_text()
         wait_for(lambda: gw1.has() or gw2.has(), "one of them to have the address")

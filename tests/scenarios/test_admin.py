@@ -161,7 +161,7 @@ def test_figures_of_a_gateway_at_work(start_gateway: Starter, start_servers: Ser
     os.kill(pid, signal.SIGSTOP)
     eventually(lambda: asked.status("/healthz") == 503, "the stopped worker to be noticed")
     assert asked.figure("gateway_worker_up", "0") == 0
-    os.kill(pid, signal.SIGKILL)
+    gateway.kill(pid)
     eventually(lambda: asked.status("/healthz") == 200, "the next worker to work")
     eventually(lambda: asked.figure("gateway_process_deaths_total", "worker 0") == 1, "its death to be counted")
 

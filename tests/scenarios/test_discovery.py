@@ -1,8 +1,6 @@
 """Servers that the name service names come and go with its records, and nobody loses a request."""
 
 import copy
-import os
-import signal
 import threading
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -220,6 +218,6 @@ def test_a_new_worker_knows_what_was_found(names, places, start_gateway):
     gateway = start_gateway(named(names, f"dns:app.internal:{places.port}", workers=1))
     names.records["app.internal", "A"] = ["127.0.0.3"]
     eventually(lambda: answered(gateway, 1) == {"127.0.0.3"}, "the new server")
-    os.kill(gateway.workers()[0], signal.SIGKILL)
+    gateway.kill_worker(0)
     eventually(lambda: bool(gateway.workers()), "another worker")
     assert answered(gateway) == {"127.0.0.3"}

@@ -1,7 +1,5 @@
 """SIGTERM lets what runs finish, but not for ever; nothing survives the supervisor."""
 
-import os
-import signal
 import sys
 import time
 
@@ -119,6 +117,7 @@ def test_second_signal_stops_at_once(server, start_gateway):
         eventually(lambda: server.count == 1, "it to hang")
         gateway.process.terminate()
         gateway.wait_for_log("stopping: running requests have 40s")
+        gateway.expect_death(*children)
         gateway.terminate()
         assert hanging.is_closed()
     assert not any(runs(pid) for pid in children)
@@ -131,7 +130,7 @@ def test_children_of_a_killed_supervisor_finish_and_end(server, start_gateway, t
     with RawClient(gateway.port) as slow:
         slow.send(SLOW)
         eventually(lambda: server.count == 1, "it to be in flight")
-        os.kill(gateway.process.pid, signal.SIGKILL)
+        gateway.kill(gateway.process.pid)
         gateway.wait()
         refuses(gateway.port)
         (tmp_path / "go").touch()

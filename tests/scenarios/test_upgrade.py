@@ -216,7 +216,7 @@ def test_successor_that_hangs_or_dies_changes_nothing(start_servers, start_gatew
         for number, refused in ((signal.SIGUSR2, "upgrade refused: one is"), (signal.SIGHUP, "reload refused: an up")):
             gateway.process.send_signal(number)
             gateway.wait_for_log(refused, since)
-        os.kill(pid, signal.SIGKILL)
+        gateway.kill(pid)
         gateway.wait_for_log("upgrade failed: it was killed by SIGKILL", since)
 
         since = len(gateway.log)

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,12 +16,15 @@ import psutil
 import yaml
 
 from tests.support.backend_server import ROOT
-from tests.support.waiting import answers, eventually, free_port
+from tests.support.deaths import Death, deaths, is_child, unburied, verdict
+from tests.support.waiting import PAUSE, answers, eventually, free_port
 
 Site = Mapping[str, Any]
 
 WORKER = re.compile(r"\bworker (\d+) started, pid (\d+)")
 CONTROL = re.compile(r"\bcontrol started, pid (\d+)")
+SETTLE = 5.0
+"""Seconds within which a supervisor says that a child has died."""
 RELOAD = "(reloaded: version|reload refused)"  # how a reload went
 
 
@@ -69,8 +73,14 @@ def listeners(description: Site) -> list[tuple[str, int]]:
 
 
 class GatewayProcess:
-    """`gateway run` on a site file in `directory`. A context manager: nothing of it survives the block."""
+    """`gateway run` on a site file in `directory`. A context manager: nothing of it survives the block.
 
+    When it is left, it raises AssertionError if any process of the gateway has died that was not told to end, whatever
+    clients saw of it: a test that wants one to die says so by `kill` or `expect_death`. tests/conftest.py asks the same
+    of those that outlive a test, in `running`.
+    """
+
+    running: ClassVar[set["GatewayProcess"]] = set()
     command: ClassVar[tuple[str, ...]] = (sys.executable, "-m", "gateway", "run")
 
     def __init__(self, directory: Path, description: Site, *options: str) -> None:
@@ -80,6 +90,10 @@ class GatewayProcess:
         self._output = directory / "gateway.out"
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
+        self._expected: set[int] = set()
+        self._told = 0  # deaths in the log that were looked at
+        self._over = True  # what dies by now is killed by `stop`
+        self._found: list[Death] = []
         self.write(description)
 
     def write(self, description: Site | str) -> None:
@@ -98,6 +112,8 @@ class GatewayProcess:
 
         Raises AssertionError with the log.
         """
+        self._look()
+        self._over = False
         with self._log.open("ab") as log, self._output.open("ab") as output:
             process = subprocess.Popen(
                 [*self.command, str(self.path), *self._options],
@@ -108,6 +124,7 @@ class GatewayProcess:
                 start_new_session=True,
             )
         self._process = process
+        self.running.add(self)
         try:
             for address in listeners(self.site):
                 self._wait(partial(answers, *address), f"{address[0]} port {address[1]} to accept")
@@ -176,23 +193,55 @@ class GatewayProcess:
         return pids[-1] if pids and self._is_child(pids[-1]) else None
 
     def _is_child(self, pid: int) -> bool:
-        try:
-            process = psutil.Process(pid)
-            return process.ppid() == self.process.pid and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
+        return is_child(pid, self.process.pid)
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Kill a process of the gateway, which is thus expected to die."""
+        self.expect_death(pid)
+        os.kill(pid, number)
+
+    def expect_death(self, *pids: int) -> None:
+        """Let these processes die from now on, by whatever the test does."""
+        self._expected.update(pids)
+
+    def take_deaths(self) -> list[Death]:
+        """Return the deaths that were not expected, each once."""
+        self._look()
+        found, self._found = self._found, []
+        return found
+
+    def refuse_deaths(self) -> None:
+        """Raise AssertionError, with the log, if there are deaths that were not expected and not yet reported."""
+        said = verdict(self.take_deaths(), self.log)
+        assert not said, said
+
+    def _look(self) -> None:
+        """Find who has died. A child may have, a moment ago, without that the supervisor has said so."""
+        if self._over:
+            return
+        process = self.process
+        end = time.monotonic() + SETTLE
+        while process.poll() is None and unburied(self.log, process.pid) and time.monotonic() < end:
+            time.sleep(PAUSE)
+        found = list(deaths(self.log))
+        new, self._told = found[self._told :], len(found)
+        if process.poll() is not None:
+            self._over = True
+            if process.returncode != 0:
+                new.append(Death(f"the supervisor (pid {process.pid}) ended with {process.returncode}", process.pid))
+        self._found += [death for death in new if death.pid not in self._expected]
 
     def kill_worker(self, number: int) -> int:
         """SIGKILL worker `number` and return the process id that it had. Raises KeyError."""
         pid = self.workers()[number]
-        os.kill(pid, signal.SIGKILL)
+        self.kill(pid)
         return pid
 
     def kill_control(self) -> int:
         """SIGKILL control and return the process id that it had. Raises AssertionError."""
         pid = self.control()
         assert pid is not None, f"control is not running\n{self.log}"
-        os.kill(pid, signal.SIGKILL)
+        self.kill(pid)
         return pid
 
     def reload(self, description: Site | str | None = None, says: str = RELOAD) -> str:
@@ -227,24 +276,29 @@ class GatewayProcess:
         process = self._process
         if process is None:
             return
+        self.running.discard(self)
+        self._look()
         try:
             process.terminate()
             process.wait(5.0)
         except subprocess.TimeoutExpired:
             pass
         finally:
-            left = self._session()
+            self._look()
+            self._over = True
+            left = self._session(process.pid)
             for member in left:
                 member.kill()
             process.wait()
             psutil.wait_procs(left, timeout=5.0)
 
-    def _session(self) -> list[psutil.Process]:
+    @staticmethod
+    def _session(leader: int) -> list[psutil.Process]:
         """Return what runs in the session that `start` made: the tree, orphans included."""
         members = []
         for process in psutil.process_iter():
             try:
-                if os.getsid(process.pid) == self.process.pid and process.status() != psutil.STATUS_ZOMBIE:
+                if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
                     members.append(process)
             except (ProcessLookupError, psutil.NoSuchProcess):
                 continue
@@ -257,3 +311,8 @@ class GatewayProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        said = verdict(self.take_deaths(), self.log)
+        if error is not None and said:
+            error.add_note(said)
+        else:
+            assert not said, said
