@@ -63,10 +63,12 @@ cdef class Members:
 
     cdef inline uint64_t chance(self) noexcept nogil:
         """The next number of xorshift64* (Marsaglia 2003, Vigna 2016)."""
-        self.random ^= self.random >> 12
-        self.random ^= self.random << 25
-        self.random ^= self.random >> 27
-        return (self.random * 0x2545F4914F6CDD1DULL) >> 16
+        cdef uint64_t x = self.random
+        x ^= x >> 12
+        x ^= x << 25
+        x ^= x >> 27
+        self.random = x
+        return (x * 0x2545F4914F6CDD1DULL) >> 16
 
     cdef inline int in_flight(self, int i) noexcept nogil:
         return self.board.total_in_flight(self.member[i].slot, self.workers)
@@ -90,7 +92,7 @@ cdef class Members:
         if self.usable(i, tier, tried):
             self.member[i].busy = self.in_flight(i)
             self.candidate[self.candidates] = i
-            self.candidates += 1
+            self.candidates = self.candidates + 1    # += is refused without the GIL where None is checked for
 
     cdef inline bint usable(self, int i, int tier, Tried *tried) noexcept nogil:
         """Whether a new request may go to member i."""

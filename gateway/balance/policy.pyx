@@ -218,12 +218,12 @@ cdef int by_turns(Members members, bint weighted, bint effective) noexcept nogil
         weight = 1.0
         if weighted:
             weight = members.effective_weight(i) if effective else members.member[i].weight
-        members.member[i].credit += weight
+        members.member[i].credit = members.member[i].credit + weight    # no +=: see Members.consider
         total += weight
         if best < 0 or members.member[i].credit > members.member[best].credit:
             best = i
     if best >= 0:
-        members.member[best].credit -= total
+        members.member[best].credit = members.member[best].credit - total
     return best
 
 

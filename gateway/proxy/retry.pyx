@@ -36,14 +36,14 @@ cdef class Retries:
 
     cdef void earn(self) noexcept nogil:
         """A request has come."""
-        self.tokens += self.share
+        self.tokens = self.tokens + self.share    # no +=: Cython refuses it here where None is checked for
         if self.tokens > MOST_TOKENS:
             self.tokens = MOST_TOKENS
 
     cdef bint spend(self) noexcept nogil:
         if self.tokens < 1:
             return False
-        self.tokens -= 1
+        self.tokens = self.tokens - 1
         return True
 
     cdef bint repeatable(self, int method, const char *name, uint32_t n) except -1:
