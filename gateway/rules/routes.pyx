@@ -372,7 +372,8 @@ cdef void *_copied(array.array numbers) except NULL:
     cdef void *copy = malloc(n + 1)
     if copy == NULL:
         raise MemoryError
-    memcpy(copy, numbers.data.as_voidptr, n)
+    if n > 0:    # an empty array has no memory, and memcpy wants some
+        memcpy(copy, numbers.data.as_voidptr, n)
     return copy
 
 
