@@ -3,6 +3,7 @@
 #   PYTHON    the interpreter that the environment is made with (python3)
 #   DEMO      arguments of the demo, such as DEMO="--port 9090"
 #   PYTEST    arguments of pytest, such as PYTEST="tests/wire -k chunked"
+#   HARDENED  arguments of pytest on the hardened build, such as HARDENED="tests/scenarios -k tunnel"
 #   FUZZ_SECONDS  how long `make fuzz` goes on (60)
 #   BENCH     arguments of the benchmarks, such as BENCH="--cases TLS --rounds 9"
 #   FAILOVER  arguments of the failover bench, such as FAILOVER="--rounds 5"
@@ -27,10 +28,11 @@ INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constra
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test style types build format bench bench-quick balance micro soak failover fuzz peers clean
+.PHONY: help demo test style types build format bench bench-quick balance micro soak failover fuzz hardened \
+    hardened-test hardened-quick peers clean
 
 help:  ## this list
-	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-11s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load agents
 	@exec $(BIN)/gateway demo $(DEMO)
@@ -72,6 +74,15 @@ failover: peers $(VENV)/.tools $(VENV)/.built  ## outages that clients see, faul
 
 fuzz: $(VENV)/.tools $(VENV)/.built  ## the parsers on damaged messages, FUZZ_SECONDS (60) long
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
+
+hardened: $(VENV)/.tools  ## the compiled modules with None checks, bounds checks and sanitizers, in build/hardened
+	@$(BIN)/python .ci/hardened.py build
+
+hardened-test: peers hardened  ## the tests of all compiled code, and those that run a gateway, on the hardened build
+	@$(BIN)/python .ci/hardened.py test $(HARDENED)
+
+hardened-quick: peers hardened  ## those of them that CI runs: parsers, hostile bytes, tunnels, TLS, bodies; five minutes
+	@$(BIN)/python .ci/hardened.py quick
 
 clean:  ## back to a fresh clone: the environment goes, too
 	rm -rf $(VENV) build dist *.egg-info bench/results/tmp

@@ -1,0 +1,167 @@
+"""Builds the compiled modules with None checks, bounds checks and sanitizers in a tree of their own, and tests them.
+
+    python .ci/hardened.py build
+    python .ci/hardened.py quick
+    python .ci/hardened.py test [arguments of pytest]
+
+The tree is build/hardened, a copy of this one, so that the release build and its tests stay as they are. Only what has
+changed is copied and compiled again.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TREE = ROOT / "build" / "hardened"
+COPIED = (".ci", "bench", "conf", "docs", "gateway", "loadagent", "qos", "tests")
+MADE = {".so", ".pyc", ".o"}
+"""Suffixes of what is made from files, here and there differently."""
+COMPILED = ("gateway", "qos")
+"""Where every .c is made from a .pyx."""
+TIMEOUT = 240
+"""Seconds for a test: four times what it has otherwise."""
+STAMP = TREE / ".built"
+"""What setup.py said when all modules were compiled by it."""
+
+TESTS = (
+    "tests/wire",
+    "tests/balance",
+    "tests/rules",
+    "tests/explain",
+    "tests/fuzz",
+    "tests/test_board.py",
+    "tests/conformance",
+    "tests/scenarios",
+)
+"""Everything that runs compiled code, or a gateway, but for the benchmarks and the hosts in network namespaces."""
+
+QUICK = (
+    "tests/wire",
+    "tests/balance",
+    "tests/test_board.py",
+    "tests/conformance/test_faults.py",
+    "tests/conformance/test_websocket.py",
+    "tests/scenarios/test_last_words.py",
+    "tests/scenarios/test_bad_requests.py",
+    "tests/scenarios/test_bad_servers.py",
+    "tests/scenarios/test_tunnels.py",
+    "tests/scenarios/test_tls.py",
+    "tests/scenarios/test_bodies.py",
+)
+"""What finds most in five minutes, with the building: where bytes come from others and connections end oddly."""
+
+ASAN = (
+    "abort_on_error=1",  # the Python traceback follows the report
+    "detect_leaks=0",  # what Python keeps until it ends is no leak
+    "handle_segv=1",  # after gateway/last_words.pyx, which passes it on
+    "allow_user_segv_handler=1",
+    "handle_sigbus=0",
+    "handle_sigfpe=0",
+    "allocator_may_return_null=1",  # MemoryError, as without it
+    "detect_stack_use_after_return=1",
+    "strict_string_checks=1",
+    "quarantine_size_mb=64",  # of memory that was freed, in each process, until it is used again
+    "malloc_context_size=20",
+)
+UBSAN = ("abort_on_error=1", "halt_on_error=1", "print_stacktrace=1")
+
+
+def sources(top):
+    """Find the files of a tree that are not made from others, by their path in it."""
+    found = {}
+    for path in top.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            found[path.relative_to(top)] = path
+    for name in COPIED:
+        for folder, folders, files in os.walk(top / name):
+            folders[:] = [each for each in folders if each != "__pycache__"]
+            for file in files:
+                path = Path(folder, file)
+                if path.suffix not in MADE and (path.suffix != ".c" or name not in COMPILED):
+                    found[path.relative_to(top)] = path
+    return found
+
+
+def copy():
+    """Bring the files of the tree up to date."""
+    TREE.mkdir(parents=True, exist_ok=True)
+    here, there = sources(ROOT), sources(TREE)
+    for name in there.keys() - here.keys():
+        there[name].unlink()
+        if name.suffix == ".pyx":
+            for made in (there[name].with_suffix(".c"), *there[name].parent.glob(f"{name.stem}.*.so")):
+                made.unlink(missing_ok=True)
+    for name, path in here.items():
+        target = TREE / name
+        if name in there and _same(path, target):
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+
+
+def _same(one, other):
+    a, b = one.stat(), other.stat()
+    return (a.st_size, a.st_mtime_ns) == (b.st_size, b.st_mtime_ns)
+
+
+def build():
+    """Copy and compile what has changed. Raises CalledProcessError."""
+    copy()
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    flags = (TREE / "setup.py").read_text()
+    if not STAMP.exists() or STAMP.read_text() != flags:
+        command.append("--force")
+        for path in (TREE / "gateway").rglob("*.pyx"):
+            path.with_suffix(".c").unlink(missing_ok=True)  # its directives may be others
+    subprocess.run(command, cwd=TREE, env={**os.environ, "GATEWAY_BUILD": "hardened"}, check=True)
+    for module in (TREE / "gateway").rglob("*.so"):
+        if b"__asan_report_load" not in module.read_bytes():
+            sys.exit(f"{module} is not compiled with AddressSanitizer")
+    STAMP.write_text(flags)
+
+
+def library(name):
+    """Return the path of a library of the compiler. Raises FileNotFoundError."""
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    path = subprocess.run(
+        [compiler, f"-print-file-name={name}"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    if not Path(path).is_absolute():
+        raise FileNotFoundError(f"{compiler} has no {name}")
+    return str(Path(path).resolve())
+
+
+def environment():
+    """Return that of a process which runs the hardened modules."""
+    # The last one, as AddressSanitizer looks for the function that throws C++ exceptions when it starts.
+    preload = [library(name) for name in ("libasan.so", "libubsan.so", "libstdc++.so.6")]
+    return {
+        **os.environ,
+        "LD_PRELOAD": ":".join(preload),
+        "ASAN_OPTIONS": ":".join(ASAN),
+        "UBSAN_OPTIONS": ":".join(UBSAN),
+        "PYTHONMALLOC": "malloc",  # so that each object of Python's is seen by itself
+        "PYTHONPATH": str(TREE),
+    }
+
+
+def test(arguments):
+    """Run pytest in the tree; return its status."""
+    # Not the capture of file descriptors: a report about this process itself would be lost with it.
+    command = [sys.executable, "-m", "pytest", "--capture=sys", "-o", f"timeout={TIMEOUT}", *arguments]
+    return subprocess.run(command, cwd=TREE, env=environment(), check=False).returncode
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["build"]:
+        build()
+    elif sys.argv[1:2] == ["test"]:
+        sys.exit(test(sys.argv[2:] or TESTS))
+    elif sys.argv[1:2] == ["quick"]:
+        sys.exit(test(QUICK))
+    else:
+        sys.exit(__doc__)
