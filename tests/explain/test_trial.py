@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import hardened
 from tests.support.backend_server import ROOT, BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site
 
@@ -36,7 +37,13 @@ routes:
 
 def gateway(*arguments: str) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-m", "gateway", *arguments],
+        cwd=ROOT,
+        env=hardened.environment(),
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
     )
     return done.returncode, done.stdout + done.stderr
 

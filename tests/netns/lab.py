@@ -21,6 +21,7 @@ from typing import IO, Any, Self
 import yaml
 
 from gateway.heartbeat.client import ask
+from tests.support import hardened
 from tests.support.deaths import Death, deaths, verdict
 
 VIP = "192.0.2.10"
@@ -84,7 +85,7 @@ class Host:
             stdout=subprocess.PIPE if log == subprocess.DEVNULL else log,
             stderr=log,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(HERE.parents[1])},
+            env={**hardened.environment(), "PYTHONPATH": str(HERE.parents[1])},
         )
         self.processes.append(process)
         return process

@@ -5,6 +5,7 @@ import subprocess
 
 import yaml
 
+from tests.support import hardened
 from tests.support.backend_server import ROOT
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.load import Load
@@ -20,8 +21,8 @@ def refusal(directory, site_file, *, traceback=False):
     """Return what a gateway says that ends at once."""
     path = directory / "refused.yaml"
     path.write_text(site_file)
-    command = [*GatewayProcess.command, str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=40, check=False)
+    command, env = [*GatewayProcess.command, str(path)], hardened.environment()
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=40, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert traceback or "Traceback" not in done.stderr
     return done.stderr

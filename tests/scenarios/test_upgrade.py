@@ -12,6 +12,7 @@ import time
 import psutil
 import pytest
 
+from tests.support import hardened
 from tests.support.backend_server import ROOT
 from tests.support.connections import clients_of, sockets_on
 from tests.support.gateway_process import GatewayProcess, site
@@ -41,7 +42,8 @@ def end(pid, seconds=10.0):
 
 
 def call(*arguments):
-    return subprocess.run([*GATEWAY, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    command, env = [*GATEWAY, *arguments], hardened.environment()
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_upgrades_under_load_lose_no_request(start_servers, start_gateway):

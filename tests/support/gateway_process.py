@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol, Self
 import psutil
 import yaml
 
+from tests.support import hardened
 from tests.support.backend_server import ROOT
 from tests.support.deaths import Death, deaths, is_child, unburied, verdict
 from tests.support.waiting import PAUSE, answers, eventually, free_port
@@ -118,6 +119,7 @@ class GatewayProcess:
             process = subprocess.Popen(
                 [*self.command, str(self.path), *self._options],
                 cwd=ROOT,
+                env=hardened.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=log,
@@ -134,10 +136,19 @@ class GatewayProcess:
                 f"{workers} workers to start",
             )
             self._wait(lambda: self.control() is not None, "control to start")
+            self._let_control_come()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def _let_control_come(self) -> None:
+        """Wait until control works where it takes seconds: one that is told to end before that does not end in time."""
+        pid = self.control()
+        if hardened.PRELOADED and pid is not None:
+            started = self.log.rindex(f"control started, pid {pid}")
+            works = "control works by version"
+            eventually(lambda: works in self.log[started:] or not self._is_child(pid), "control to work", 60.0)
 
     def _wait(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
         """Wait for `holds()` while the gateway lives. Raises AssertionError with the log."""
@@ -257,10 +268,13 @@ class GatewayProcess:
         """Send SIGUSR2, wait until a new supervisor has taken over, and return its process id."""
         since = len(self.log)
         self.process.send_signal(signal.SIGUSR2)
-        return int(self.wait_for_log(r"upgrade: pid (\d+) has taken over", since, seconds).group(1))
+        pid = int(self.wait_for_log(r"upgrade: pid (\d+) has taken over", since, seconds).group(1))
+        self._let_control_come()
+        return pid
 
     def terminate(self, seconds: float = 20.0) -> int:
         """Send SIGTERM and return the exit status. Raises AssertionError after `seconds`."""
+        self._let_control_come()
         self.process.terminate()
         return self.wait(seconds)
 
@@ -279,6 +293,8 @@ class GatewayProcess:
         self.running.discard(self)
         self._look()
         try:
+            if process.poll() is None:
+                self._let_control_come()
             process.terminate()
             process.wait(5.0)
         except subprocess.TimeoutExpired:
