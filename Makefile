@@ -28,7 +28,7 @@ INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constra
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test style types build format bench bench-quick balance micro soak failover fuzz hardened \
+.PHONY: help demo test style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
     hardened-test hardened-quick peers clean
 
 help:  ## this list
@@ -72,8 +72,13 @@ soak: $(VENV)/.tools $(VENV)/.built  ## mixed traffic with faults for ten minute
 failover: peers $(VENV)/.tools $(VENV)/.built  ## outages that clients see, fault by fault, and beside keepalived (as root)
 	@$(BIN)/python -m bench.failover $(FAILOVER)
 
-fuzz: $(VENV)/.tools $(VENV)/.built  ## the parsers on damaged messages, FUZZ_SECONDS (60) long
+fuzz: $(VENV)/.tools $(VENV)/.built  ## parsers and connections under hostile bytes and events, FUZZ_SECONDS (60) long
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
+
+fuzz-guided: $(VENV)/.tools  ## the connections, guided by the branches that they take; builds everything once more, with gcc
+	@$(BIN)/python -m tests.fuzz.coverage build/fuzz
+	@LD_PRELOAD=$(CURDIR)/build/fuzz/coverage.so PYTHONPATH=$(CURDIR)/build/fuzz:$(CURDIR) \
+	    $(BIN)/python -P -m tests.fuzz.run $(FUZZ_SECONDS) connections
 
 hardened: $(VENV)/.tools  ## the compiled modules with None checks, bounds checks and sanitizers, in build/hardened
 	@$(BIN)/python .ci/hardened.py build

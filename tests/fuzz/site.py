@@ -1,0 +1,322 @@
+"""The gateway that the fuzzer of connections drives: one worker's data plane in this process, without its processes.
+
+It is made once: an input gets a fresh Plan, cleared rows of the board and the entrance of its variant. This module is
+the only one that knows how the data plane is put together.
+"""
+
+import logging
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import gateway.proxy.plan
+from gateway.board import Board
+from gateway.config.loader import Loaded, load
+from gateway.config.snapshot import Snapshot
+from gateway.proxy.hub import Hub
+from gateway.proxy.listener import Listener, retire_clients
+from gateway.proxy.loop import EventLoop
+from gateway.proxy.plan import Plan
+from gateway.proxy.tls import TICKET_KEY_BYTES
+from gateway.wire.pages import pages
+from tests.support.certificates import Authority
+
+SERVERS = 3
+"""Servers that there are; a site works with two of them, and another two after a reload."""
+FORMS = ([0, 1], [1, 2], [0, 1, 2])
+"""Servers that the site works with, in each form of its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A kind of site."""
+
+    name: str
+    tls: bool = False
+    proxied: bool = False
+    unix: bool = False
+    queue: bool = False
+    retried: tuple[int, ...] = ()
+    affinity: bool = False
+    attempts: int = 2
+    most: int | None = None
+    """Requests in flight that a server takes."""
+    header_bytes: int = 32 * 1024
+    body_bytes: int = 1 << 30
+    connections: int = 10000
+    per_source: int = 200
+
+    def site(
+        self, addresses: list[str], members: list[int], listen: str, certificate: dict[str, str]
+    ) -> dict[str, Any]:
+        """Return the site file with these servers."""
+        servers = []
+        for number in members:
+            server: dict[str, Any] = {"name": f"s{number}", "address": addresses[number]}
+            if self.most is not None:
+                server["max_connections"] = self.most
+            servers.append(server)
+        backend: dict[str, Any] = {
+            "balance": "round-robin",
+            "servers": servers,
+            "retries": {"attempts": self.attempts, "on": ["connect", "reset", *self.retried], "budget": "100%"},
+        }
+        if self.queue:
+            backend["queue"] = {"limit": 3, "timeout": "5s"}
+        if self.affinity:
+            backend["affinity"] = {"cookie": "SRV", "key_file": certificate["key"]}
+        frontend: dict[str, Any] = {
+            "name": "front",
+            "listen": listen,
+            "limits": {
+                "header_bytes": self.header_bytes,
+                "url_bytes": min(self.header_bytes, 16 * 1024),
+                "body_bytes": self.body_bytes,
+                "connections": self.connections,
+                "connections_per_source": self.per_source,
+            },
+        }
+        if self.tls:
+            frontend["tls"] = {"certificates": [certificate]}
+        if self.proxied:
+            frontend["proxy_protocol"] = True
+            frontend["trusted_proxies"] = ["127.0.0.0/8"]
+        return {
+            "workers": 1,
+            "node": "gw",
+            "access_log": "-",
+            "frontends": [frontend],
+            "backends": {"app": backend},
+        }
+
+
+VARIANTS = (
+    Variant("plain"),
+    Variant("queue", queue=True, most=1),
+    Variant("retries", retried=(503,), attempts=3),
+    Variant("affinity", affinity=True, most=2),
+    Variant("tls", tls=True, queue=True, most=1),
+    Variant("proxy", proxied=True, queue=True, most=1),
+    Variant("limits", header_bytes=2048, body_bytes=50_000, connections=4, per_source=3, attempts=0),
+    Variant("unix", unix=True, queue=True, most=2, retried=(503,)),
+    Variant("tls+proxy", tls=True, proxied=True),
+)
+
+
+class Clock(EventLoop):
+    """A worker's loop, whose time the driver moves."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+        super().__init__()
+
+    def time(self) -> float:
+        return time.monotonic() + self.skipped
+
+    def turn(self) -> None:
+        """Run what is due."""
+        self.call_soon(self.stop)
+        self.run_forever()
+
+
+class Errors(logging.Handler):
+    """What the gateway logs as a fault of its own, and exceptions that nothing caught."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.found: list[str] = []
+        self.format = logging.Formatter().format  # type: ignore[method-assign]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info or record.levelno >= logging.CRITICAL:
+            self.found.append(self.format(record))
+
+    def unraisable(self, what: Any) -> None:
+        """Take an exception that Python could not raise."""
+        self.found.append(f"unraisable: {what.exc_value!r} in {what.object!r}")
+
+
+class Site:
+    """Entrances, servers' addresses and the data plane between them."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._directory = tempfile.TemporaryDirectory(prefix="fuzz")
+        directory = Path(self._directory.name)
+        self._authority: Authority | None = None
+        self.errors = Errors()
+        logging.getLogger("gateway").addHandler(self.errors)
+        logging.getLogger("gateway").propagate = False
+        sys.unraisablehook = self.errors.unraisable
+        self.paths = [str(directory / f"{number}.sock") for number in range(SERVERS)]
+        self.ports = [_free_port() for _ in range(SERVERS)]
+        self.sockets: dict[str, socket.socket] = {}
+        self._loaded: dict[str, tuple[Loaded, ...]] = {}
+        self._snapshots: dict[tuple[int | str, ...], Snapshot] = {}
+        self.snapshot: Snapshot
+        self._null = os.open(os.devnull, os.O_WRONLY)
+        self._open()
+
+    def _prepare(self, variant: Variant) -> None:
+        """Open the entrance of a variant, and read its site files."""
+        directory = Path(self._directory.name)
+        certificate: dict[str, str] = {}
+        if variant.tls or variant.affinity:
+            if self._authority is None:
+                self._authority = Authority(directory)
+                self.client_context = self._authority.client_context()
+            certificate = self._authority.issue("localhost").as_site()
+        sock = socket.create_server(("127.0.0.1", 0), backlog=64)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as gateway/sockets.py: accepted ones inherit it
+        sock.settimeout(0)
+        self.sockets[variant.name] = sock
+        addresses = [f"unix:{self.paths[n]}" if variant.unix else f"127.0.0.1:{self.ports[n]}" for n in range(SERVERS)]
+        forms = []
+        for members in FORMS:
+            path = directory / f"{variant.name}-{members}.yaml"
+            listen = f"127.0.0.1:{sock.getsockname()[1]}"
+            path.write_text(yaml.safe_dump(variant.site(addresses, members, listen, certificate)))
+            forms.append(load(path))
+        self._loaded[variant.name] = tuple(forms)
+
+    def _open(self) -> None:
+        self.loop = Clock()
+        self.poller = self.loop.poller
+        self.board = Board()
+        self.board.set_pulse(0, 1.0)
+        self.ticket_key = os.urandom(TICKET_KEY_BYTES)
+        self.listener: Listener | None = None
+
+    def renew(self) -> None:
+        """Begin anew after a fault: what it left behind must not disturb the next input."""
+        if self.listener is not None:
+            self.listener.stop()
+        self.loop.close()
+        self.poller.stop()
+        self.errors.found.clear()
+        for sock in self.sockets.values():
+            while True:
+                try:
+                    sock.accept()[0].close()
+                except BlockingIOError:
+                    break
+        self._open()
+
+    def begin(self, variant: Variant) -> None:
+        """Be the gateway of this variant, as after its start."""
+        if variant.name not in self._loaded:
+            self._prepare(variant)
+        self._history: tuple[int | str, ...] = (variant.name,)
+        self._work_by(0)
+        for slot in range(8):
+            self.board.clear_server(slot)
+        for row in range(4):
+            self.board.clear_traffic(row)
+        self.hub = Hub(self.poller, self.board, 0)
+        self.plan = Plan(self.hub, self.ticket_key)
+        with _settled():
+            self.plan.apply(self.snapshot, 1, self._null)
+        (self._listen,) = self.plan.frontends
+        self.socket = self.sockets[variant.name]
+        self.listener = Listener(self.hub, self.plan.frontends[self._listen], self.socket)
+
+    def _work_by(self, form: int) -> None:
+        """Take the snapshot that follows: which server has which row depends on those before."""
+        loaded = self._loaded[str(self._history[0])][form]
+        self._history = (*self._history, form)
+        self.form = form
+        known = self._snapshots.get(self._history)
+        if known is None:
+            known = Snapshot.first(loaded) if len(self._history) == 2 else self.snapshot.next(loaded)
+            if len(self._snapshots) < 2000:
+                self._snapshots[self._history] = known
+        self.snapshot = known
+
+    def reload(self, form: int) -> None:
+        """Work by another form of the site file: 0 to 2."""
+        self._work_by(form)
+        with _settled():
+            self.plan.apply(self.snapshot, 1, self._null)
+        assert self.listener is not None
+        self.listener.frontend = self.plan.frontends[self._listen]
+
+    def stop_accepting(self) -> None:
+        """Accept what waits, and nothing more."""
+        if self.listener is not None:
+            self.listener.accept_waiting()
+            self.listener.stop()
+            self.listener = None
+
+    def drain(self) -> None:
+        """Begin to stop, as a worker does on SIGTERM."""
+        self.hub.draining = True
+        self.stop_accepting()
+        for server in self.plan.servers.values():
+            server.retire()
+
+    def retire(self) -> int:
+        """Tell clients that the worker drains; return how many are left."""
+        return retire_clients(self.poller)
+
+    def skip(self, ms: int) -> None:
+        """Let so many ms pass."""
+        self.poller.skip(ms)
+        self.loop.skipped += ms / 1000
+        self.loop.turn()
+
+    def end(self) -> None:
+        """Take the entrance away; connections must be gone."""
+        self.stop_accepting()
+        if self.hub.log is not None:
+            self.hub.log.close()
+            self.hub.log = None
+        for server in self.plan.servers.values():
+            server.retire()
+
+    @property
+    def members(self) -> list[int]:
+        """The numbers of the servers that the site works with."""
+        return FORMS[self.form]
+
+    @property
+    def in_flight(self) -> dict[str, int]:
+        """Requests in flight by server."""
+        return {f"{key[1]}": self.board.in_flight(slot) for key, slot in self.snapshot.slots.items()}
+
+    def passed_through(self) -> dict[str, Any]:
+        """Return the frontend's row of the board."""
+        return self.board.passed_through(self.snapshot.traffic["frontend", "front"])
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+class _Draws:
+    randbits = staticmethod(lambda _: 1)
+
+
+PAGES = pages({})
+
+
+@contextmanager
+def _settled() -> Iterator[None]:
+    """Let an input run the same way each time, and soon: policies draw from a seed, and pages are made once."""
+    plan: Any = gateway.proxy.plan
+    before = plan.secrets, plan.pages
+    plan.secrets, plan.pages = _Draws, lambda _: PAGES
+    try:
+        yield
+    finally:
+        plan.secrets, plan.pages = before
