@@ -19,15 +19,9 @@ PATIENT_MS = 10_000
 """The first deadline that a complete request may meet."""
 QUEUE_MS = 5000
 """The same in a queue."""
-OPEN = frozenset({"reset takes all", "leaving", "early cut"})
-"""Faults that are known and not mended yet, so that others can be found:
-
-reset takes all: the reset that says that an answer was cut destroys good answers before it that are still unsent;
-leaving: a client that half-closes is dropped when its request, not its FIN, is a second old;
-early cut: an answer that is cut while the server does not take the request's body any more leaves the exchange hanging.
-"""
+OPEN: frozenset[str] = frozenset()
 LEAVING_MS = 1000
-"""After its FIN, a client may be taken for one that has left."""
+"""A client that sends its FIN so long after a request, while the answer is due, is taken for one that has left."""
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 PROXY = (
@@ -347,7 +341,7 @@ class World:
             return True
         if client.finished is None:
             return False
-        return clock - (request.began if "leaving" in OPEN else client.finished) >= LEAVING_MS
+        return client.finished - request.began >= LEAVING_MS
 
     def _unreachable(self) -> bool:
         """Whether a request may meet nothing but closed ports."""
