@@ -1,4 +1,4 @@
-"""How a request ends: one named outcome, and the side at fault. The access log, the error log and the metrics use it."""
+"""How a request ends: one named outcome, and the side at fault; for the access log, the error log and the metrics."""
 
 from libc.errno cimport EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOENT, ETIMEDOUT
 from libc.string cimport memcpy
@@ -10,7 +10,7 @@ TABLE = (
     (O_RETRIED, "retried", SIDE_NONE, 200, "As ok, after a first try had failed."),
     (O_ANSWERED, "answered", SIDE_NONE, 200, "A route answered: respond, redirect, or a site to go to."),
     (O_NO_ROUTE, "no_route", SIDE_CLIENT, 404, "No route of the site file is for the request."),
-    (O_REFUSED, "refused", SIDE_CLIENT, 400, "The request is malformed or over a limit; the rule is in the error page."),
+    (O_REFUSED, "refused", SIDE_CLIENT, 400, "The request is malformed or over a limit; the error page says which."),
     (O_NOT_ADMITTED, "not_admitted", SIDE_GATEWAY, 503, "Admission turned the request away."),
     (O_QUEUE_FULL, "queue_full", SIDE_GATEWAY, 503, "Every server is at its limit, and the queue is full."),
     (O_QUEUE_TIMEOUT, "queue_timeout", SIDE_GATEWAY, 503, "No server had room within queue.timeout."),

@@ -67,8 +67,8 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
             "uri": trace["uri"].decode("latin-1"), "sites": trace.get("sites", {}),
             "classes": [{"class": name, "why_not": why_not} for name, why_not in trace.get("classes", ())],
             "routes": [
-                {"route": route.index, "why_not": why_not, "does": [] if why_not else [step.text for step in route.steps],
-                 "uri": uri.decode("latin-1")}
+                {"route": route.index, "why_not": why_not, "uri": uri.decode("latin-1"),
+                 "does": [] if why_not else [step.text for step in route.steps]}
                 for route, why_not, _, uri in trace["routes"]
             ],
             "class": view.klass, "arrived": view.arrived, "site": view.site,

@@ -543,8 +543,8 @@ cdef class Handler:
 
 
 cdef class Conn:
-    """One socket. What its events are for says its handler; kinds of connection without one fill in on_input, on_drained,
-    on_broken, on_send_failed and on_deadline."""
+    """One socket. Its handler says what its events are for; kinds of connection without one fill in on_input,
+    on_drained, on_broken, on_send_failed and on_deadline."""
 
     def __cinit__(self):
         self.fd = -1

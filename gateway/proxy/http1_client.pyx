@@ -20,7 +20,7 @@ from libc.string cimport memcpy, memmove, memset
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, RECV_FULL, SCRATCH, WORTH, Handler, Poller
 from gateway.proxy.openssl cimport SSL
 from gateway.outcome cimport O_BUG, O_STOPPED
-from gateway.proxy.transaction cimport T_RESPONDING, T_TUNNEL, Transaction, new_transaction
+from gateway.proxy.transaction cimport T_RESPONDING, Transaction, new_transaction
 from gateway.proxy.tunnel cimport Tunnel
 from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_head, chunk_next, chunk_start
 from gateway.wire.edit cimport (
@@ -81,7 +81,7 @@ cdef class Http1(Downstream):
             return self._discard()
         if conn.ended and not self.fin_seen:
             self.fin_seen = 1
-            # A script that pipes its request in half-closes at once, and waits; a FIN later is a client that has closed.
+            # A script that pipes its request in half-closes at once, and waits; one that does later has closed.
             if (self.phase == C_WAIT and t.state < T_RESPONDING
                     and conn.poller.now - t.started > LEAVING_NS):
                 return self._client_left()
@@ -274,7 +274,7 @@ cdef class Http1(Downstream):
                                      self.hub.via, trusts)
         return 0
 
-    # ------------------------------------------------------------------------------------------------ what is read ahead
+    # ----------------------------------------------------------------------------------------------- what is read ahead
 
     cdef int _hold(self, const char *p, size_t n) except -1:
         """Keep n bytes; nothing is held."""

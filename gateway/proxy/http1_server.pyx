@@ -21,7 +21,9 @@ from gateway.wire.chunked cimport (
     CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_head, chunk_next, chunk_start,
 )
 from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Out, edit_trailers
-from gateway.wire.head cimport M_HEAD, MAX_FIELDS, R_CHUNK, R_MORE, R_OK, R_STATUS_LINE, Bounds, Head, find_end, scan_response
+from gateway.wire.head cimport (
+    M_HEAD, MAX_FIELDS, R_MORE, R_OK, R_STATUS_LINE, Bounds, Head, find_end, scan_response,
+)
 
 cdef enum:
     MAX_HEAD = 64 * 1024    # of an answer
@@ -53,7 +55,7 @@ cdef class Http1Upstream(Upstream):
     def __repr__(self):
         return f"<Http1Upstream {READING[self.r.reading]} {self.conn!r}>"
 
-    # -------------------------------------------------------------------------------------------------------- the request
+    # ------------------------------------------------------------------------------------------------------ the request
 
     cdef int begin(self, Transaction t) except -1:
         memset(&self.r, 0, sizeof(self.r))
@@ -106,7 +108,7 @@ cdef class Http1Upstream(Upstream):
             conn.poller.turn_over(conn)
         return 0
 
-    # --------------------------------------------------------------------------------------------------------- the answer
+    # ------------------------------------------------------------------------------------------------------- the answer
 
     cdef int on_input(self, Conn conn) except -1:
         if self.transaction is None:
@@ -121,8 +123,8 @@ cdef class Http1Upstream(Upstream):
     cdef int read(self) except -1:
         """Read, and report, for as long as there is something and the client takes it.
 
-        Who owns the bytes: the scratch buffer or `partial` until _input returns; what is put of them is committed before
-        either is read into again.
+        Who owns the bytes: the scratch buffer or `partial` until _input returns; what is put of them is committed
+        before either is read into again.
         """
         cdef ServerConn conn = self.conn
         cdef Transaction t = self.transaction
@@ -144,7 +146,8 @@ cdef class Http1Upstream(Upstream):
                     continue
             else:
                 target = None
-                if self.r.reading == U_BODY and self.r.framing == FRAME_LENGTH and self.r.left > WORTH and conn.ssl == NULL:
+                if (self.r.reading == U_BODY and self.r.framing == FRAME_LENGTH and self.r.left > WORTH
+                        and conn.ssl == NULL):
                     target = t.downstream.splice_target()
                 if target is not None:
                     got = target.relay(conn, self.r.left)
@@ -292,7 +295,7 @@ cdef class Http1Upstream(Upstream):
                 return self._fail(O_RESPONSE_CUT, -1)
         return 0
 
-    # ------------------------------------------------------------------------------------------------------------ the end
+    # ---------------------------------------------------------------------------------------------------------- the end
 
     cdef int _end(self, size_t excess) except -1:
         """The answer is complete; `excess` bytes came after it."""

@@ -9,7 +9,7 @@ cdef class WaitQueue:
     """Work that waits for room at the servers of a backend, in this worker."""
     cdef Poller poller
     cdef Board board
-    cdef int slot                       # of the Board: where workers tell each other since when somebody waits; -1: none
+    cdef int slot                       # of the Board: where workers tell each other since when they wait; -1: none
     cdef int worker
     cdef int workers
     cdef readonly int limit             # 0: nobody waits

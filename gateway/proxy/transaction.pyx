@@ -32,7 +32,8 @@ from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
     O_ANSWERED, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_ROUTE, O_NO_SERVER, O_NOT_ADMITTED, O_OK,
     O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_REFUSED, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_STALE,
-    O_STOPPED, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, SIDE_SERVER, outcome_of_errno, outcome_row,
+    O_STOPPED, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, SIDE_SERVER, outcome_of_errno,
+    outcome_row,
 )
 from gateway.proxy.queue cimport WaitQueue
 from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn
@@ -201,7 +202,7 @@ cdef class Transaction(Work):
     def __repr__(self):
         return f"<Transaction {STATES[self.state]} {self.attempt!r}>"
 
-    # ------------------------------------------------------------------------------------------------ beginning, deciding
+    # ---------------------------------------------------------------------------------------------- beginning, deciding
 
     cdef int _reset(self, Downstream downstream, Frontend frontend, int64_t now) except -1:
         global _live
@@ -324,7 +325,7 @@ cdef class Transaction(Work):
         self.attempt.belongs = backend.look_at(&self.attempt.args, p, h, view, self.head.p, self.head.n)
         return 0
 
-    # --------------------------------------------------------------------------------------------- admission and waiting
+    # -------------------------------------------------------------------------------------------- admission and waiting
 
     cdef int _admit(self) except -1:
         """The step between route and pick."""
@@ -367,7 +368,7 @@ cdef class Transaction(Work):
         """The snapshot has changed while this waits: go to a server of the new one."""
         self.attempt.move(backend)
 
-    # ------------------------------------------------------------------------------------------------------------- trying
+    # ----------------------------------------------------------------------------------------------------------- trying
 
     cdef int _choose(self) except -1:
         """Pick a server and go to it; as often as it takes."""
@@ -472,7 +473,7 @@ cdef class Transaction(Work):
             self._choose()
         return 0
 
-    # ---------------------------------------------------------------------------------------------------- the request's body
+    # ----------------------------------------------------------------------------------------------- the request's body
 
     cdef bint takes_body(self) noexcept:
         """Whether more of the body may be read now: the head is on its way, and the server takes what follows."""
@@ -540,7 +541,7 @@ cdef class Transaction(Work):
             self.downstream.resume()
         return self._await_turn()
 
-    # ---------------------------------------------------------------------------------------------------------- the answer
+    # ------------------------------------------------------------------------------------------------------- the answer
 
     cdef bint takes_answer(self) except -1:
         """Whether more of the answer may be read now."""
@@ -667,7 +668,7 @@ cdef class Transaction(Work):
             outcome = O_STOPPED
         return self._finish(outcome)
 
-    # ------------------------------------------------------------------------------------- the gateway's answers, refusals
+    # ---------------------------------------------------------------------------------- the gateway's answers, refusals
 
     cdef int refuse(self, int reason) except -1:
         """The request is malformed, over a limit or too slow: say why, and hear nothing more from this client."""
@@ -708,7 +709,7 @@ cdef class Transaction(Work):
             self.status = outcome_row(outcome).status
         return self._finish(outcome)
 
-    # ------------------------------------------------------------------------------------------------------------ deadlines
+    # -------------------------------------------------------------------------------------------------------- deadlines
 
     cdef int _await(self, int whom, int64_t ms) except -1:
         self.awaited = whom
@@ -756,7 +757,7 @@ cdef class Transaction(Work):
                 self._choose()
         return 0
 
-    # -------------------------------------------------------------------------------------------------------------- the end
+    # ---------------------------------------------------------------------------------------------------------- the end
 
     cdef int _become(self, int state) except -1:
         if not NEXT[self.state] >> state & 1:
@@ -851,7 +852,8 @@ cdef class Transaction(Work):
         server.said[outcome] = (self.poller.now, 0)
         name, _, meaning = OUTCOMES[outcome]
         log.warning(
-            "%s/%s (%s): %s: %s%s; %s %s: %s%s [request %s]", server.backend, server.name, address_text(server.address), name,
+            "%s/%s (%s): %s: %s%s; %s %s: %s%s [request %s]",
+            server.backend, server.name, address_text(server.address), name,
             meaning[0].lower() + meaning[1:-1], detail_text(outcome, detail, self.bytes_out),
             self.head.p[self.method.at:self.method.at + self.method.n].decode("latin-1"),
             shown(self.head.p[self.target.at:self.target.at + min(self.target.n, 200)]), what,
@@ -898,7 +900,7 @@ def shown(bytes text):
 
 
 def detail_text(int outcome, int64_t detail, uint64_t passed):
-    """What is known beyond the outcome: the rule that an answer broke, the kernel's error, the bytes that are missing."""
+    """What is known beyond the outcome: the rule that an answer broke, the kernel's error, how much is missing."""
     if outcome == O_RESPONSE_INVALID and detail:
         return f" ({sentence_of(detail)})"
     if outcome == O_RESPONSE_CUT:

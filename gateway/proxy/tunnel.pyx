@@ -1,7 +1,7 @@
 """Bytes between two connections, both ways, until both sides have sent their last: after a 101, or for a TCP service.
 
-Each direction ends by itself: a FIN (under TLS a close_notify) is passed on when what came before it has been taken, and
-the other direction goes on. A side is read only when the other has taken what was read before.
+Each direction ends by itself: a FIN (under TLS a close_notify) is passed on when what came before it has been taken,
+and the other direction goes on. A side is read only when the other has taken what was read before.
 """
 
 from gateway.proxy.conn cimport (

@@ -80,7 +80,9 @@ def holds(spec: Spec, scheme: str, host: str, path: str) -> bool:
 @given(SPECS, st.sampled_from(["http", "https"]), st.sampled_from(["a.x", "b.x", "c.b.x", "d.c.b.x", "x", "y"]),
        st.sampled_from(["/", "/p", "/p/q", "/p/q/r", "/z", "/pqr"]))  # fmt: skip
 @settings(max_examples=400)
-def test_index_agrees_with_the_list_and_says_why_it_passes_over(specs: list[Spec], scheme: str, host: str, path: str) -> None:
+def test_index_agrees_with_the_list_and_says_why_it_passes_over(
+    specs: list[Spec], scheme: str, host: str, path: str
+) -> None:
     expected = next((i for i, spec in enumerate(specs) if holds(spec, scheme, host, path)), None)
     routes = table(*specs)
     assert found(routes, scheme, host, path) == expected

@@ -33,7 +33,6 @@ TCP_CLOSE = 7  # tcp_states.h
 AGREED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
 LEAVING = ["half_close_and_fin", "fin", "close"]  # under TLS: with close_notify, without, without
 
-UNSEEN = "an end that is not read is not looked at: a body that is cut short counts as one that is slow"
 
 numbers = itertools.count()
 
@@ -124,7 +123,7 @@ def stages(door: Door, log: Log, tmp_path_factory: pytest.TempPathFactory) -> It
         ("body", False, "reset"),
         ("body", False, "close"),
         ("connect", True, "reset"),
-        pytest.param("connect", False, "close", marks=pytest.mark.xfail(strict=True, reason=UNSEEN)),
+        ("connect", False, "close"),
         ("server", True, "reset"),
         ("answer", True, "reset"),
         ("answer", True, "close"),
@@ -199,11 +198,8 @@ def beside(queue: Queue) -> Iterator[RawClient]:
 
 @pytest.mark.parametrize("request_of", [get, post], ids=["without a body", "with a body"])
 def test_one_that_ends_its_half_at_once_is_answered_after_a_long_wait(
-    queue: Queue, beside: RawClient, log: Log, request_of: Callable[[str], bytes], request: pytest.FixtureRequest
+    queue: Queue, beside: RawClient, log: Log, request_of: Callable[[str], bytes]
 ) -> None:
-    if queue.door.context is None:  # over TLS, close_notify is not read before the answer
-        why = "the second counts until the request's turn comes, not until the end of its client's half"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
     target = fresh("/patient")
     with queue.door.half(queue.gateway) as client:
         client.send(request_of(target))
@@ -230,7 +226,6 @@ def test_one_that_resets_frees_its_place_at_once(
     log.wait_for(target, 499)
 
 
-@pytest.mark.xfail(strict=True, reason=UNSEEN)
 @pytest.mark.parametrize("way", LEAVING)
 def test_one_whose_body_cannot_become_complete_frees_its_place_at_once(
     queue: Queue, beside: RawClient, log: Log, way: str
@@ -345,7 +340,6 @@ def send_until_it_stalls(client: HalfClient) -> None:
         eventually(lambda: unacknowledged(client.socket) == 0, "it to be acknowledged")
 
 
-@pytest.mark.xfail(strict=True, reason=UNSEEN)
 @pytest.mark.parametrize("way", ["half_close_and_fin", "close"])
 def test_one_that_ends_behind_data_that_is_not_read_is_noticed(
     door: Door, log: Log, tmp_path_factory: pytest.TempPathFactory, way: str

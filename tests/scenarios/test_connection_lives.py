@@ -97,7 +97,6 @@ def test_a_stop_in_the_middle_of(stoppable: Stoppable, door: Door, middle: list[
     assert [entry["uri"] for entry in log.entries[:19]] == [f"/bytes/{n}" for n in range(1, 20)]
 
 
-@pytest.mark.xfail(strict=True, reason="requests that are cut when the drain is over are not in the access log")
 def test_what_a_stop_cuts_is_in_the_access_log(stoppable: Stoppable, door: Door) -> None:
     gateway, server, log = stoppable
     stop_in_the_middle(gateway, server, door, BODIES + ANSWERS)

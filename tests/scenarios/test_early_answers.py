@@ -64,11 +64,7 @@ def test_the_next_request_is_answered_by_another_connection(
     method: str,
     size: int,
     sent: int,
-    request: pytest.FixtureRequest,
 ) -> None:
-    if size == sent:
-        why = "what the gateway's kernel has taken counts as taken by the server"
-        request.applymarker(pytest.mark.xfail(strict=True, reason=why))
     gateway, server = stage
     server.now.clear()
     server.let_go.clear()
