@@ -8,7 +8,7 @@ Counts on the Board are right by construction: `go` counts, `release` (which `gi
 does nothing when it has been done.
 """
 
-from gateway.balance.estimate cimport answer, begin, give_up as _give_up
+from gateway.balance.estimate cimport answer, begin as _begin, give_up as _give_up
 from gateway.balance.policy cimport MAX_TRIED
 from gateway.board cimport MAX_WORKERS
 
@@ -68,7 +68,7 @@ cdef class Attempt:
         cdef Server server = self.server
         self.ahead = server.board.total_in_flight(server.slot, self.backend.members.workers)
         server.board.in_flight_cells[server.slot * MAX_WORKERS + server.worker] += 1
-        begin(server.board.timing(server.slot, server.worker), self.picked)
+        _begin(server.board.timing(server.slot, server.worker), self.picked)
         self.counted = self.timed = True
         return 0
 
