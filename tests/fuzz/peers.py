@@ -545,6 +545,8 @@ class ServerConn(Peer):
         self.request: Request | None = None
         self.strange = False
         """The request is none that the oracle knows."""
+        self.deaf = False
+        """It may have become a tunnel of such a client."""
         self.busy = False
         """A request has begun that is not answered, or not read in full."""
         self.complete = False
@@ -565,6 +567,8 @@ class ServerConn(Peer):
         self.heard = bytearray()
 
     def take(self) -> None:
+        if self.deaf:
+            self.got.clear()
         if b"/bad/" in self.got and not self.oracle.loose:
             raise Violation(f"a server got a byte of what is malformed: {bytes(self.got[:120])!r}")
         while self.got:
