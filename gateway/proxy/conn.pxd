@@ -60,7 +60,7 @@ cdef class Poller:
     cdef readonly object loop
     cdef PyObject **table               # by descriptor: the connection registered for it (owned)
     cdef int capacity
-    cdef int64_t *due                   # by slot: a deadline, in ms of the monotonic clock
+    cdef int64_t *due                   # by slot: a deadline, in ns of the monotonic clock
     cdef PyObject **timed               # by slot: whose it is (borrowed; its owner gives the slot back)
     cdef int slots                      # in use so far
     cdef int slot_capacity
