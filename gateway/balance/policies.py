@@ -1,16 +1,15 @@
 """The balancing policies by their names in the site file."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from gateway.balance.header_hash import HeaderHash
+from gateway.balance.by_key import ByKey
 from gateway.balance.least_connections import LeastConnections
 from gateway.balance.measured import Measured
 from gateway.balance.policy import Policy
 from gateway.balance.round_robin import RoundRobin
-from gateway.balance.source_hash import SourceHash
 from gateway.balance.two_choices import TwoChoices
-from gateway.balance.uri_hash import UriHash
 from gateway.balance.weighted_least_connections import WeightedLeastConnections
 from gateway.balance.weighted_round_robin import WeightedRoundRobin
 
@@ -21,12 +20,12 @@ POLICIES: Final[dict[str, Callable[[], Policy]]] = {
     "least-connections": LeastConnections,
     "weighted-least-connections": WeightedLeastConnections,
     "two-choices": TwoChoices,
-    "source-hash": SourceHash,
-    "uri-hash": UriHash,
+    "source-hash": partial(ByKey, "address"),
+    "uri-hash": partial(ByKey, "uri"),
 }
 
 
 def policy(balance: str) -> Policy:
     """The policy a site file means: a name, or header:NAME for the hash of a header."""
     kind, _, header = balance.partition(":")
-    return HeaderHash(header) if kind == "header" else POLICIES[balance]()
+    return ByKey("header", header) if kind == "header" else POLICIES[balance]()

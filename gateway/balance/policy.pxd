@@ -4,23 +4,30 @@ from gateway.balance.rendezvous cimport Rendezvous
 from gateway.board cimport (
     ADMIN_MAINTENANCE, ADMIN_READY, EJECTED, EJECTED_PROBED, MAX_WORKERS, STATE_DOWN, Board, ServerRow,
 )
-from gateway.wire.head cimport Head
 
 cdef enum:
     MAX_TRIED = 8
     SAMPLE = 32                     # of more servers than this, a policy that compares looks at so many, by chance
     PROBE_EVERY = 1_000_000_000     # ns until a worker asks an ejected server again: control needs a moment to judge
 
-# Servers an exchange has tried already, by their index in Members.
+# Servers that have been tried already, by their index in Members.
 cdef struct Tried:
     int count
     int index[MAX_TRIED]
 
-# What a policy knows of the request that it picks a server for.
+# What the key of a policy that goes by one is made of. Whoever has the work at hand (a request, later a TCP connection)
+# makes the key; a policy sees its hash alone.
+cdef enum KeyKind:
+    KEY_NONE = 0
+    KEY_ADDRESS             # of the client
+    KEY_URI                 # path and query
+    KEY_HEADER              # the value of the header `key_name`
+
+# What a policy knows of the work that it picks a server for.
 cdef struct PickArgs:
     Tried tried
     int64_t now                 # monotonic, in ns
-    uint64_t key                # hash of what Policy.key looks at; 0: the request does not have it
+    uint64_t key                # hash of what Policy.key_kind says; 0: the work does not have it
 
 cdef struct Member:
     int slot                    # row of the Board
@@ -111,10 +118,10 @@ cdef class Members:
         return not self.full(i)
 
 cdef class Policy:
-    cdef readonly bint keyed    # whether `key` must be asked before a pick
+    cdef readonly int key_kind  # KeyKind
+    cdef readonly bytes key_name
 
     cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil
-    cdef uint64_t key(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) noexcept
 
 cdef int by_turns(Members members, bint weighted, bint effective) noexcept nogil
 cdef int least_busy(Members members, bint weighted, bint effective) noexcept nogil

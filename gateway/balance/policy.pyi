@@ -13,5 +13,5 @@ class Members:
     def see(self, i: int, session: int, *, now: int) -> None: ...
 
 class Policy:
-    keyed: bool
+    key_kind: int
     def choose(self, members: Members, tried: Sequence[int] = (), now: int = 0, key: int = 0) -> int: ...

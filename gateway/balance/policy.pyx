@@ -186,15 +186,14 @@ cdef bint _in_rotation(ServerRow *row) noexcept nogil:
 
 
 cdef class Policy:
-    """One way to choose. Pure: everything it knows is in Members and PickArgs."""
+    """One way to choose. Pure: everything it knows is in Members and PickArgs.
+
+    key_kind: whether it goes by a key, and what that is made of.
+    """
 
     cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil:
         """The index of a member of the tier that can take a request, or -1."""
         return -1
-
-    cdef uint64_t key(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) noexcept:
-        """The hash of what decides, for policies that are `keyed`; 0 if the request does not have it."""
-        return 0
 
     def choose(self, Members members, tried=(), int64_t now=0, uint64_t key=0):
         """The index picked next, or -1; for tests, the bench and for explaining. `now` in ns."""

@@ -29,6 +29,7 @@ cdef class Backend:
     cdef bint reads_answers             # read_answer always has something to do
 
     cdef int look_at(self, PickArgs *args, const char *p, Head *h, View view, const char *asked, uint32_t n) except -2
+    cdef uint64_t _key(self, const char *p, Head *h, View view) except? 0
     cdef int pick(self, PickArgs *args, int belongs) except -2
     cdef bint moves(self, int chosen, int belongs, int status) noexcept
     cdef bytes read_answer(self, Server server, int chosen, int belongs, const char *p, Head *h, const char *asked,

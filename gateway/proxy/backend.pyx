@@ -1,5 +1,7 @@
 """A backend: its servers, which of them a request goes to, and what their answers say of load and sessions."""
 
+from gateway.balance.hashing cimport hash_bytes, hash_field
+from gateway.balance.policy cimport KEY_ADDRESS, KEY_NONE, KEY_URI
 from gateway.wire.head cimport F_OTHER, same_any
 
 from gateway.load.orca import load as _orca_load
@@ -44,9 +46,17 @@ cdef class Backend:
                 belongs = self.affinity.find_learned(asked, n)
             else:
                 belongs = self.affinity.find(p, h, view.uri, view.uri_len, view.client)
-        if self.policy.keyed:
-            args.key = self.policy.key(p, h, view.uri, view.uri_len, view.client)
+        if self.policy.key_kind != KEY_NONE:
+            args.key = self._key(p, h, view)
         return belongs
+
+    cdef uint64_t _key(self, const char *p, Head *h, View view) except? 0:
+        """The hash of what the policy goes by; 0: the request does not have it."""
+        if self.policy.key_kind == KEY_ADDRESS:
+            return hash_bytes(view.client, <uint32_t>len(view.client)) if view.client else 0     # a Unix socket's: none
+        if self.policy.key_kind == KEY_URI:
+            return hash_bytes(view.uri, view.uri_len)
+        return hash_field(p, h, self.policy.key_name)
 
     cdef int pick(self, PickArgs *args, int belongs) except -2:
         """Index of the server to go to: the one that affinity says if that will do, else the policy's; or -1."""

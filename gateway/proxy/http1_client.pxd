@@ -12,6 +12,7 @@ cdef enum Phase:
     C_FLUSH                 # the last answer is written, but not yet sent
     C_LINGER                # said goodbye; reading away what the client still sends, lest a reset destroys the answer
     C_TUNNEL                # the connection is a tunnel's
+    C_PHASES
 
 # What belongs to one request and its answer on the wire: zeroed when its head is there.
 cdef struct ClientExchange:
@@ -48,6 +49,7 @@ cdef class Http1(Downstream):
     cdef uint32_t held_capacity
     cdef int64_t linger_left            # bytes that are still read away
 
+    cdef int _enter(self, int phase) except -1
     cdef int read(self) except -1
     cdef ssize_t _consume(self, const char *p, size_t n) except -1
     cdef ssize_t _head(self, const char *p, size_t n) except -1

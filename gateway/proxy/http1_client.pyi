@@ -1,3 +1,7 @@
 from gateway.proxy.hub import ClientProtocol
 
+PHASES: tuple[str, ...]
+
+def edges() -> dict[tuple[str, str], int]: ...
+
 class Http1Client(ClientProtocol): ...

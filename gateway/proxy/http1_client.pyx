@@ -21,6 +21,7 @@ from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, RECV_FULL, 
 from gateway.proxy.openssl cimport SSL
 from gateway.outcome cimport O_BUG, O_STOPPED
 from gateway.proxy.transaction cimport T_RESPONDING, Transaction, new_transaction
+from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport Tunnel
 from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_head, chunk_next, chunk_start
 from gateway.wire.edit cimport (
@@ -55,6 +56,18 @@ cdef Out _out
 cdef Out _trailing
 
 
+cdef Machine _machine
+_machine.next[<int>C_HEAD] = 1 << C_BODY | 1 << C_WAIT | 1 << C_FLUSH | 1 << C_LINGER
+_machine.next[<int>C_BODY] = 1 << C_WAIT | 1 << C_FLUSH | 1 << C_LINGER
+_machine.next[<int>C_WAIT] = 1 << C_HEAD | 1 << C_FLUSH | 1 << C_LINGER | 1 << C_TUNNEL
+_machine.next[<int>C_FLUSH] = 1 << C_LINGER
+
+
+def edges():
+    """{(phase, next phase): how often it was taken in this process} for every edge that there is."""
+    return edges_of(&_machine, PHASES)
+
+
 cdef class Http1Client(ClientProtocol):
     cdef Handler open(self, Conn conn, Hub hub):
         cdef Http1 made = Http1.__new__(Http1)
@@ -72,6 +85,12 @@ cdef class Http1(Downstream):
 
     def __repr__(self):
         return f"<Http1 {PHASES[self.phase]} {self.transaction!r}>"
+
+    cdef int _enter(self, int phase) except -1:
+        if not step(&_machine, self.phase, phase):
+            raise RuntimeError(f"a connection within {PHASES[self.phase]} can't go over to {PHASES[phase]}")
+        self.phase = phase
+        return 0
 
     # ------------------------------------------------------------------------------------------------- reading requests
 
@@ -219,7 +238,7 @@ cdef class Http1(Downstream):
         t = new_transaction(self.hub)
         self.transaction = t
         t.begin(self, self.frontend, p, &_scan)
-        self.phase = C_BODY if t.has_body else C_WAIT
+        self._enter(C_BODY if t.has_body else C_WAIT)
         t.start(p, &_scan)
         return end
 
@@ -253,7 +272,7 @@ cdef class Http1(Downstream):
         return n
 
     cdef int _body_end(self) except -1:
-        self.phase = C_WAIT
+        self._enter(C_WAIT)
         return self.transaction.on_request_end()
 
     cdef int _refuse(self, int reason) except -1:
@@ -262,7 +281,7 @@ cdef class Http1(Downstream):
         memset(&self.progress, 0, sizeof(self.progress))
         memset(&self.r, 0, sizeof(self.r))
         self.r.minor = 1
-        self.phase = C_WAIT
+        self._enter(C_WAIT)
         self.transaction = t
         t.begin_nameless(self, self.frontend, self.conn.tls is not None)
         return t.refuse(reason)
@@ -410,7 +429,7 @@ cdef class Http1(Downstream):
                      self.transaction.id_n)
         self.conn.put_soon(_out.p, _out.n)
         self.conn.commit()
-        self.phase = C_TUNNEL
+        self._enter(C_TUNNEL)
         return self.conn
 
     cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1:
@@ -429,7 +448,7 @@ cdef class Http1(Downstream):
             return 0
         if self.r.close or self.phase == C_BODY:
             return self._say_goodbye()
-        self.phase = C_HEAD
+        self._enter(C_HEAD)
         conn.deadline(self.frontend.idle_ms)
         return self.resume()
 
@@ -439,13 +458,13 @@ cdef class Http1(Downstream):
         self.held_short = 0
         conn.commit_last()
         if conn.out_len:
-            self.phase = C_FLUSH
+            self._enter(C_FLUSH)
             conn.deadline(self.frontend.idle_ms)
             return 0
         conn.shutdown()
         if conn.ended and not conn.readable and not self.held_len:
             return conn.close()
-        self.phase = C_LINGER
+        self._enter(C_LINGER)
         self.linger_left = LINGER_BYTES - self.held_len
         conn.deadline(LINGER_MS)
         if self.reading:

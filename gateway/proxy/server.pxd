@@ -42,5 +42,6 @@ cdef class ServerConn(Conn):
     cdef uint8_t state
     cdef uint8_t served                 # how many requests it has carried, up to 255
 
+    cdef int become(self, int state) except -1
     cdef int rest(self, int64_t ms) except -1
     cdef int _connect_failed(self, int error) except -1

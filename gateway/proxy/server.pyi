@@ -4,6 +4,9 @@ from gateway.board import Board
 
 Address: TypeAlias = tuple[str, int] | str
 
+STATES: tuple[str, ...]
+
+def edges() -> dict[tuple[str, str], int]: ...
 def sockaddr_of(address: Address) -> bytes: ...
 
 class Server:

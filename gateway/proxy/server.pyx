@@ -17,7 +17,8 @@ from libc.errno cimport EINPROGRESS, errno
 from libc.stdint cimport uint32_t
 from posix.unistd cimport close as c_close
 
-from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, SENT_ALL, SENT_BROKEN, SENT_ALL, SENT_BROKEN
+from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, SENT_ALL, SENT_BROKEN
+from gateway.proxy.states cimport Machine, edges_of, step
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -45,7 +46,17 @@ cdef enum:
     MAX_IDLE = 1024         # connections kept per server and worker
 
 cdef int AF_UNIX = socket.AF_UNIX
-cdef str STATES = "connecting busy idle closed"
+STATES = ("connecting", "busy", "idle", "closed")
+
+cdef Machine _machine
+_machine.next[<int>S_CONNECTING] = 1 << S_BUSY | 1 << S_CLOSED
+_machine.next[<int>S_BUSY] = 1 << S_IDLE | 1 << S_CLOSED
+_machine.next[<int>S_IDLE] = 1 << S_BUSY | 1 << S_CLOSED
+
+
+def edges():
+    """{(state, next state): how often it was taken in this process} for every edge that there is."""
+    return edges_of(&_machine, STATES)
 
 
 def sockaddr_of(address):
@@ -115,7 +126,7 @@ cdef class Server:
         while (conn := self.last) is not None:
             self.leave(conn)
             if conn.fd >= 0:
-                conn.state = S_BUSY
+                conn.become(S_BUSY)
                 conn.deadline(FOREVER)
                 self.reused += 1
                 return conn
@@ -152,8 +163,14 @@ cdef class Server:
 
 
 cdef class ServerConn(Conn):
+    cdef int become(self, int state) except -1:
+        if not step(&_machine, self.state, state):
+            raise RuntimeError(f"a connection to a server that is {STATES[self.state]} can't become {STATES[state]}")
+        self.state = state
+        return 0
+
     def __repr__(self):
-        return f"<ServerConn {self.server.backend}/{self.server.name} {STATES.split()[self.state]}>"
+        return f"<ServerConn {self.server.backend}/{self.server.name} {STATES[self.state]}>"
 
     cdef int event(self, uint32_t events) except -1:
         cdef Work work
@@ -184,7 +201,7 @@ cdef class ServerConn(Conn):
                     self.poller.turn_over(self)     # what the server has said unasked is read behind what we say
                 work = self.work
                 self.work = None
-                self.state = S_BUSY
+                self.become(S_BUSY)
                 work.on_connected(self)
             return 0
         # Idle: closed by the server, or bytes that are no answer; or an event that is older than this rest: the
@@ -216,13 +233,14 @@ cdef class ServerConn(Conn):
         """Nothing is under way any more: keep the connection for `ms`, if there is room for it."""
         if self.fd < 0 or self.server.gone or self.server.idle >= MAX_IDLE:
             return self.close()
-        self.state = S_IDLE
+        self.become(S_IDLE)
         self.server.rest(self)
         self.deadline(ms)
         return 0
 
     cdef int close(self) except -1:
         self.server.leave(self)
-        self.state = S_CLOSED
+        if self.state != S_CLOSED:
+            self.become(S_CLOSED)
         self.work = None
         return Conn.close(self)

@@ -17,7 +17,7 @@ from gateway.wire.head cimport Head
 from gateway.wire.origin cimport Provenance
 from gateway.wire.request_id cimport ID_MAX
 
-# The states of a transaction; their edges are in NEXT of transaction.pyx.
+# The states of a transaction; their edges are in the table of transaction.pyx.
 cdef enum State:
     T_NEW = 0               # being decided on
     T_WAITING               # in a WaitQueue

@@ -22,7 +22,7 @@ import logging
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from gateway.board cimport CountRow, Passed, record
 from gateway.proxy.admission cimport ADMIT_GO, ADMIT_WAIT
@@ -37,6 +37,7 @@ from gateway.outcome cimport (
 )
 from gateway.proxy.queue cimport WaitQueue
 from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn
+from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
 from gateway.rules.actions cimport Respond
 from gateway.rules.view cimport View
@@ -61,18 +62,16 @@ cdef int64_t QUIET_NS = 10_000_000_000          # between two log lines about a 
 
 STATES = ("new", "waiting", "called", "connecting", "sent", "responding", "tunnel", "ended")
 
-cdef uint16_t[T_STATES] NEXT                    # by state: a bit for each that may follow
-NEXT[<int>T_NEW] = 1 << T_WAITING | 1 << T_CONNECTING | 1 << T_SENT | 1 << T_ENDED
-NEXT[<int>T_WAITING] = 1 << T_CALLED | 1 << T_ENDED
-NEXT[<int>T_CALLED] = 1 << T_WAITING | 1 << T_CONNECTING | 1 << T_SENT | 1 << T_ENDED
-NEXT[<int>T_CONNECTING] = 1 << T_CONNECTING | 1 << T_SENT | 1 << T_WAITING | 1 << T_ENDED
-NEXT[<int>T_SENT] = 1 << T_CONNECTING | 1 << T_SENT | 1 << T_WAITING | 1 << T_RESPONDING | 1 << T_TUNNEL | 1 << T_ENDED
-NEXT[<int>T_RESPONDING] = 1 << T_ENDED
-NEXT[<int>T_TUNNEL] = 1 << T_ENDED
-NEXT[<int>T_ENDED] = 0
+cdef Machine _machine
+_machine.next[<int>T_NEW] = 1 << T_WAITING | 1 << T_CONNECTING | 1 << T_SENT | 1 << T_ENDED
+_machine.next[<int>T_WAITING] = 1 << T_CALLED | 1 << T_ENDED
+_machine.next[<int>T_CALLED] = 1 << T_WAITING | 1 << T_CONNECTING | 1 << T_SENT | 1 << T_ENDED
+_machine.next[<int>T_CONNECTING] = 1 << T_CONNECTING | 1 << T_SENT | 1 << T_WAITING | 1 << T_ENDED
+_machine.next[<int>T_SENT] = (1 << T_CONNECTING | 1 << T_SENT | 1 << T_WAITING | 1 << T_RESPONDING | 1 << T_TUNNEL
+                              | 1 << T_ENDED)
+_machine.next[<int>T_RESPONDING] = 1 << T_ENDED
+_machine.next[<int>T_TUNNEL] = 1 << T_ENDED
 
-cdef uint64_t[T_STATES][T_STATES] _walked       # how often each edge was taken in this process
-memset(_walked, 0, sizeof(_walked))
 cdef Decision _decision = Decision()            # one request is decided on at a time in a process
 cdef int _live = 0                              # begun and not ended
 cdef Transaction _spare = None                  # the first of a chain
@@ -81,13 +80,7 @@ cdef int _spares = 0
 
 def edges():
     """{(state, next state): how often it was taken in this process} for every edge that there is."""
-    cdef int a, b
-    found = {}
-    for a in range(T_STATES):
-        for b in range(T_STATES):
-            if NEXT[a] >> b & 1:
-                found[STATES[a], STATES[b]] = _walked[a][b]
-    return found
+    return edges_of(&_machine, STATES)
 
 
 def live():
@@ -760,9 +753,8 @@ cdef class Transaction(Work):
     # ---------------------------------------------------------------------------------------------------------- the end
 
     cdef int _become(self, int state) except -1:
-        if not NEXT[self.state] >> state & 1:
+        if not step(&_machine, self.state, state):
             raise RuntimeError(f"a transaction that is {STATES[self.state]} can't become {STATES[state]}")
-        _walked[self.state][state] += 1
         self.state = state
         return 0
 

@@ -1,4 +1,0 @@
-from gateway.balance.policy import Policy
-
-class HeaderHash(Policy):
-    def __init__(self, name: str) -> None: ...

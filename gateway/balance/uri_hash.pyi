@@ -1,3 +1,0 @@
-from gateway.balance.policy import Policy
-
-class UriHash(Policy): ...
