@@ -43,14 +43,18 @@ QUICK = (
     "tests/wire",
     "tests/balance",
     "tests/test_board.py",
+    "tests/fuzz/test_connections.py",
     "tests/conformance/test_faults.py",
+    "tests/conformance/test_behind_a_good_one.py",
     "tests/conformance/test_websocket.py",
     "tests/scenarios/test_last_words.py",
     "tests/scenarios/test_bad_requests.py",
     "tests/scenarios/test_bad_servers.py",
     "tests/scenarios/test_tunnels.py",
     "tests/scenarios/test_tls.py",
-    "tests/scenarios/test_bodies.py",
+    "tests/scenarios/test_tunnel_ends.py",
+    "tests/scenarios/test_early_bodies.py",
+    "tests/scenarios/test_connection_lives.py",
 )
 """What finds most in five minutes, with the building: where bytes come from others and connections end oddly."""
 
