@@ -16,7 +16,7 @@ from gateway.proxy.hub cimport Frontend, Hub
 from gateway.proxy.server cimport Server
 from gateway.proxy.transaction cimport Downstream, Transaction, new_transaction
 from gateway.rules.view cimport View
-from gateway.wire.head cimport Head, R_OK, find_end, scan_request, sentence_of, status_of
+from gateway.wire.head cimport Head, R_BODY_TOO_LARGE, R_OK, find_end, scan_request, sentence_of, status_of
 from gateway.wire.origin cimport Provenance
 from gateway.wire.request_id cimport ID_LENGTH
 
@@ -48,6 +48,8 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
     cdef int why = find_end(p, <uint32_t>len(head), &seen, &end)
     if why == R_OK:
         why = scan_request(p, end, &_head, &frontend.bounds)
+    if why == R_OK and _head.content_length > frontend.body_bytes:
+        why = R_BODY_TOO_LARGE
     if why != R_OK:
         return {"refused": (status_of(why), sentence_of(why))}
     trusts = (<object>frontend).trusts if frontend.trusts(client) else None

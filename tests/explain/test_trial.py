@@ -176,6 +176,17 @@ def test_every_request_has_the_same_id(tmp_path: Path) -> None:
     assert run(tmp_path, "", base=IDENTIFIED) == (0, ["1 tests passed"])
 
 
+def test_a_body_that_is_too_large_is_refused_before_any_route_sees_it(tmp_path: Path) -> None:
+    base = """\
+frontends: [{listen: "127.0.0.1:8080", limits: {body_bytes: 3}}]
+routes: [{respond: {status: 204}}]
+tests:
+  - {request: "PUT http://a/", headers: {Content-Length: "3"}, expect: {status: 204}}
+  - {request: "PUT http://a/", headers: {Content-Length: "4"}, expect: {status: 413}}
+"""
+    assert run(tmp_path, "", base=base) == (0, ["2 tests passed"])
+
+
 def test_explain_tells_every_step(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text(BASE)
