@@ -32,6 +32,7 @@ TESTS = (
     "tests/balance",
     "tests/rules",
     "tests/explain",
+    "tests/proxy",
     "tests/fuzz",
     "tests/test_board.py",
     "tests/conformance",

@@ -11,6 +11,8 @@ does nothing when it has been done.
 from gateway.balance.estimate cimport answer, begin as _begin, give_up as _give_up
 from gateway.balance.policy cimport MAX_TRIED
 from gateway.board cimport MAX_WORKERS
+from gateway.proxy.conn cimport Conn, Handler
+from gateway.proxy.server cimport S_CONNECTING
 
 
 cdef class Attempt:
@@ -109,3 +111,72 @@ cdef class Attempt:
             if self.backend.queue.count:
                 self.backend.queue.wake(now)
         return 0
+
+
+# ------------------------------------------------------------------------------------------------------------ for tests
+
+cdef class _Silent(Handler):
+    cdef int on_input(self, Conn conn) except -1:
+        return 0
+
+
+cdef class Task(Work):
+    """Work that takes the steps of an Attempt one by one, for a test. heard: what its connections have come to."""
+    cdef readonly Attempt attempt
+    cdef readonly list heard
+    cdef ServerConn conn
+
+    def __init__(self, Poller poller, Backend backend):
+        self.take_slot(poller)
+        self.heard = []
+        self.attempt = Attempt()
+        self.attempt.reset()
+        self.attempt.begin(backend)
+
+    cdef int on_connected(self, Conn conn) except -1:
+        self.attempt.connecting = None
+        conn.handler = _Silent()
+        self.conn = <ServerConn>conn
+        self.heard.append("connected")
+        return 0
+
+    cdef int on_connect_failed(self, Conn conn, int error) except -1:
+        self.attempt.connecting = None
+        self.heard.append(error)
+        return 0
+
+    def pick(self):
+        """The index of the next server, or -1."""
+        return self.attempt.pick(self.poller.time())
+
+    def go(self, int i, *, bint fresh=False):
+        """Go to server i; whether over a connection that is there already. None: it failed at once."""
+        cdef ServerConn conn = self.attempt.go(i, fresh, self.poller, self)
+        if conn is None:
+            return None
+        if conn.state == S_CONNECTING:
+            return False
+        self.conn = conn
+        return True
+
+    def answered(self, *, bint failed=False):
+        self.attempt.answered(failed, self.poller.time())
+
+    def give_up(self):
+        self.attempt.give_up(self.poller.time())
+
+    def release(self):
+        self.attempt.release(self.poller.time())
+
+    def rest(self):
+        """Give the connection back to the pool, for an hour."""
+        self.conn.rest(3600000)
+
+    @property
+    def tries(self):
+        return self.attempt.tries
+
+    @property
+    def connecting(self):
+        """Whether a connection is on its way."""
+        return self.attempt.connecting is not None

@@ -164,3 +164,48 @@ cdef class WaitQueue:
         if self.count:
             self._look_later()
             self.wake(self.poller.clock())
+
+
+# ------------------------------------------------------------------------------------------------------------ for tests
+
+cdef class Waiter(Work):
+    """Work that does nothing but wait, for a test. turn: called with it when it is its turn. since: in ns."""
+    cdef WaitQueue queue
+    cdef object turn
+
+    def __init__(self, WaitQueue queue, turn, int64_t since):
+        self.queue = queue
+        self.turn = turn
+        self.since = since
+
+    cdef int on_turn(self) except -1:
+        self.turn(self)
+        return 0
+
+    def enter(self, int level, *, bint ahead=False):
+        self.queue.enter(self, level, ahead)
+
+    def leave(self):
+        self.queue.leave(self)
+
+    def turn_taken(self):
+        self.queue.turn_taken(self)
+
+    def moved(self, WaitQueue queue):
+        """It waits in that queue from now on."""
+        self.queue = queue
+
+    @property
+    def called(self):
+        """Whether it is its turn."""
+        return self.queue.called is self
+
+
+def busy(WaitQueue queue):
+    """Whether new work waits behind others; see WaitQueue.busy."""
+    return queue.busy(queue.poller.time())
+
+
+def wake(WaitQueue queue):
+    """Tell the queue that there may be room."""
+    queue.wake(queue.poller.time())

@@ -5,8 +5,12 @@ and the other direction goes on. A side is read only when the other has taken wh
 """
 
 from gateway.proxy.conn cimport (
-    RECV_AGAIN, RECV_END, RECV_FULL, RELAY, SCRATCH, TAIL,
+    RECV_AGAIN, RECV_END, RECV_FULL, RELAY, SCRATCH, TAIL, Poller,
 )
+
+cdef extern from "<sys/epoll.h>" nogil:
+    enum:
+        EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLET
 
 cdef enum:
     TURN = 4                # reads in a row before others get their turn
@@ -125,3 +129,30 @@ cdef class Tunnel(Handler):
             else:
                 (<Conn>conn).close()
         return 0
+
+
+# ------------------------------------------------------------------------------------------------------------ for tests
+
+ENDS = ("done", "idle", "cut by first", "cut by second", "stopped")
+
+
+cdef class _Between(Work):
+    cdef object on_end
+
+    cdef int on_tunnel_end(self, int how) except -1:
+        self.on_end(ENDS[how])
+        return 0
+
+
+def between(Poller poller, int first, int second, double idle_seconds, on_end):
+    """A tunnel between two sockets, for a test: it owns their descriptors. on_end: called with one of ENDS."""
+    cdef _Between work = _Between()
+    cdef Tunnel tunnel = Tunnel()
+    work.on_end = on_end
+    tunnel.work = work
+    tunnel.idle_ms = <int64_t>(idle_seconds * 1000)
+    tunnel.first, tunnel.second = Conn(), Conn()
+    tunnel.first.attach(poller, first, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+    tunnel.second.attach(poller, second, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+    tunnel.begin()
+    return tunnel

@@ -1,0 +1,224 @@
+"""WaitQueue by itself: work that waits for room, without requests, servers or connections."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.board import Board
+from gateway.proxy.loop import EventLoop
+from gateway.proxy.queue import Waiter, WaitQueue, busy, wake
+
+SLOT = 0
+
+
+class Farm:
+    """A worker's queue, and what was called in it."""
+
+    def __init__(self) -> None:
+        self.loop = EventLoop()
+        self.board = Board()
+        self.called: list[Waiter] = []
+        self.ran: list[Waiter] = []
+        """Whose on_turn ran, whether or not it was still their turn."""
+        self.since = self.loop.poller.clock()
+
+    def queue(self, *, worker: int = 0, slot: int = SLOT, limit: int = 10) -> WaitQueue:
+        return WaitQueue(self.loop.poller, self.board, slot, worker, 2, limit, 5.0)
+
+    def waiter(self, queue: WaitQueue, level: int = 0, *, ahead: bool = False) -> Waiter:
+        """Work that has come after all that came before, and waits."""
+        self.since += 1
+        waiter = Waiter(queue, self.turn, self.since)
+        waiter.enter(level, ahead=ahead)
+        return waiter
+
+    def turn(self, waiter: Waiter) -> None:
+        self.ran.append(waiter)
+        if waiter.called:
+            waiter.turn_taken()
+            self.called.append(waiter)
+
+    def room(self, queue: WaitQueue, places: int = 1) -> list[Waiter]:
+        """There is room for so many: who was called, in order."""
+        self.called.clear()
+        for _ in range(places):
+            wake(queue)
+            self.loop.poller.wait(0)
+        return [*self.called]
+
+
+@pytest.fixture
+def farm() -> Iterator[Farm]:
+    made = Farm()
+    yield made
+    made.loop.poller.stop()
+    made.loop.close()
+
+
+def test_who_came_first_is_called_first(farm: Farm) -> None:
+    queue = farm.queue()
+    first, second, third = (farm.waiter(queue) for _ in range(3))
+    assert queue.waiting() == [first, second, third]
+    assert farm.room(queue) == [first]
+    assert farm.room(queue, 3) == [second, third]
+    assert (queue.count, queue.waiting()) == (0, [])
+
+
+def test_a_level_goes_before_those_behind_it_whenever_it_came(farm: Farm) -> None:
+    queue = farm.queue()
+    last = farm.waiter(queue, 15)
+    low = farm.waiter(queue, 7)
+    high, next_high = farm.waiter(queue, 0), farm.waiter(queue, 0)
+    assert queue.waiting() == [high, next_high, low, last]
+    assert farm.room(queue, 4) == [high, next_high, low, last]
+
+
+def test_ahead_is_before_its_own_level_only(farm: Farm) -> None:
+    queue = farm.queue()
+    high, low = farm.waiter(queue, 0), farm.waiter(queue, 1)
+    again = farm.waiter(queue, 1, ahead=True)
+    assert queue.waiting() == [high, again, low]
+    alone = farm.waiter(queue, 2, ahead=True)
+    behind = farm.waiter(queue, 2)
+    assert farm.room(queue, 5) == [high, again, low, alone, behind]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_who_leaves_is_not_called(farm: Farm, place: int) -> None:
+    queue = farm.queue()
+    waiters = [farm.waiter(queue) for _ in range(3)]
+    leaves = waiters.pop(place)
+    leaves.leave()
+    leaves.leave()
+    assert queue.waiting() == waiters
+    assert farm.room(queue, 3) == waiters
+    assert leaves not in farm.ran
+
+
+def test_a_level_that_has_emptied_is_passed_over_and_can_fill_again(farm: Farm) -> None:
+    queue = farm.queue()
+    only, low = farm.waiter(queue, 0), farm.waiter(queue, 1)
+    only.leave()
+    assert farm.room(queue) == [low]
+    again = farm.waiter(queue, 0)
+    assert farm.room(queue) == [again]
+
+
+def test_one_is_called_at_a_time(farm: Farm) -> None:
+    queue = farm.queue()
+    first, second = farm.waiter(queue), farm.waiter(queue)
+    wake(queue)
+    wake(queue)
+    assert first.called
+    assert queue.waiting() == [second]
+    farm.loop.poller.wait(0)
+    assert farm.called == [first]
+    assert farm.room(queue) == [second]
+
+
+def test_the_turn_of_work_that_has_left_meanwhile_is_nobodys(farm: Farm) -> None:
+    queue = farm.queue()
+    leaves, stays = farm.waiter(queue), farm.waiter(queue)
+    wake(queue)
+    assert leaves.called
+    leaves.leave()
+    assert not leaves.called
+    wake(queue)  # its room is for the next one, before its turn has been over
+    farm.loop.poller.wait(0)
+    assert farm.ran == [leaves, stays]
+    assert farm.called == [stays]
+    assert not busy(queue)
+
+
+def test_who_found_no_room_is_called_first_the_next_time(farm: Farm) -> None:
+    queue = farm.queue()
+    first, second = farm.waiter(queue), farm.waiter(queue)
+    assert farm.room(queue) == [first]
+    first.enter(0, ahead=True)
+    assert queue.waiting() == [first, second]
+    assert farm.room(queue, 2) == [first, second]
+
+
+def test_new_work_waits_behind_what_waits_and_behind_what_is_called(farm: Farm) -> None:
+    queue = farm.queue()
+    assert not busy(queue)
+    waiter = farm.waiter(queue)
+    assert busy(queue)
+    wake(queue)
+    assert queue.count == 0
+    assert busy(queue)
+    farm.loop.poller.wait(0)
+    assert farm.called == [waiter]
+    assert not busy(queue)
+
+
+def test_the_longest_wait_is_served_first_over_all_workers(farm: Farm) -> None:
+    here, there = farm.queue(worker=0), farm.queue(worker=1)
+    elsewhere = farm.waiter(there)
+    mine = farm.waiter(here)
+    assert busy(here)
+    assert farm.room(here) == []
+    assert farm.room(there) == [elsewhere]
+    assert farm.room(here) == [mine]
+    assert not busy(here)
+    assert not busy(there)
+
+
+def test_work_in_another_worker_is_waited_behind_although_nothing_waits_here(farm: Farm) -> None:
+    here, there, deaf = farm.queue(worker=0), farm.queue(worker=1), farm.queue(worker=0, limit=0)
+    waiter = farm.waiter(there)
+    assert busy(here)
+    assert not busy(deaf)  # a queue in which nothing may wait makes nothing wait
+    waiter.leave()
+    assert not busy(here)
+
+
+def test_a_worker_that_is_stuck_holds_up_no_other(farm: Farm) -> None:
+    here, there = farm.queue(worker=0), farm.queue(worker=1)
+    farm.since -= 7_000_000_000  # it was to wait for 5 s, and should have been served, or refused, a second ago
+    farm.waiter(there)
+    assert not busy(here)
+    farm.since = farm.loop.poller.clock()
+    waiter = farm.waiter(here)
+    assert farm.room(here) == [waiter]
+
+
+def test_a_queue_without_a_server_knows_of_no_other_workers(farm: Farm) -> None:
+    here, there = farm.queue(worker=0, slot=-1), farm.queue(worker=1)
+    farm.waiter(there)
+    waiter = farm.waiter(here)
+    assert farm.room(here) == [waiter]
+
+
+def test_room_that_another_worker_made_is_found_by_looking(farm: Farm) -> None:
+    queue = farm.queue()
+    waiter = farm.waiter(queue)
+
+    async def called() -> None:
+        while not farm.called:  # noqa: ASYNC110 - what sets it is what is tested
+            await asyncio.sleep(0.001)
+
+    farm.loop.run_until_complete(asyncio.wait_for(called(), 5))
+    assert farm.called == [waiter]
+
+
+def test_a_new_queue_takes_over_what_waits_with_level_and_order(farm: Farm) -> None:
+    before, after = farm.queue(), farm.queue()
+    low, high, next_low = farm.waiter(before, 3), farm.waiter(before, 1), farm.waiter(before, 3)
+    after.adopt(before, lambda waiter: waiter.moved(after))
+    assert (before.count, before.waiting()) == (0, [])
+    assert after.waiting() == [high, low, next_low]
+    assert farm.room(before) == []
+    low.leave()
+    assert farm.room(after, 3) == [high, next_low]
+
+
+def test_a_new_queue_does_not_take_over_whose_turn_it_is(farm: Farm) -> None:
+    before, after = farm.queue(), farm.queue()
+    called, waits = farm.waiter(before), farm.waiter(before)
+    wake(before)
+    after.adopt(before, lambda waiter: waiter.moved(after))
+    farm.loop.poller.wait(0)
+    assert farm.called == [called]
+    assert farm.room(after) == [waits]
