@@ -28,6 +28,7 @@ def test_json(start_gateway: Starter, start_servers: Servers, tmp_path: Path) ->
     (server,) = start_servers("app1")
     gateway = start_gateway({**site([server]), "access_log": {"path": str(path)}})
     with RawClient(gateway.port) as client:
+        port = client.socket.getsockname()[1]
         client.get("/bytes/10?q=1", 'User-Agent: a "b\\ \xe9', "Referer: http://x/", host="www.example.com")
         client.ask(b"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
     with RawClient(gateway.port) as client:
@@ -39,11 +40,13 @@ def test_json(start_gateway: Starter, start_servers: Servers, tmp_path: Path) ->
     entries: list[dict[str, Any]] = [json.loads(line) for line in lines(path, 4)]
     first = entries[0]
     assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
+    assert re.fullmatch(r"[0-9a-f]{32}", first.pop("request_id"))
     assert 0 < first.pop("upstream_ms") <= first.pop("duration_ms") < 5000
     assert first == {
-        "client": "127.0.0.1", "scheme": "http", "method": "GET", "host": "www.example.com", "uri": "/bytes/10?q=1",
-        "protocol": "HTTP/1.1", "status": 200, "bytes": 10, "request_bytes": 0, "backend": "app", "server": "app1",
-        "referer": "http://x/", "user_agent": 'a "b\\ \xc3\xa9',
+        "client": "127.0.0.1", "client_port": port, "scheme": "http", "tls_version": "", "tls_cipher": "",
+        "method": "GET", "host": "www.example.com", "uri": "/bytes/10?q=1", "protocol": "HTTP/1.1",
+        "status": 200, "outcome": "ok", "side": "", "tries": 1, "bytes": 10, "request_bytes": 0, "queue_ms": 0.0,
+        "frontend": "web", "backend": "app", "server": "app1", "referer": "http://x/", "user_agent": 'a "b\\ \xc3\xa9',
     }  # fmt: skip
     assert [(entry["status"], entry["request_bytes"]) for entry in entries[1:]] == [(200, 5), (400, 0), (499, 0)]
 
