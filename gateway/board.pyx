@@ -305,7 +305,7 @@ cdef class Board:
         """What has passed through a frontend or backend since its row was cleared, over all workers: as TrafficRow.
 
         `answers` by the first digit of the status from 1 on, `unanswered` those without one, `durations` by cell,
-        `outcomes` by number (gateway/proxy/outcome.pyx names them).
+        `outcomes` by number (gateway/outcome.pyx names them).
         """
         cdef TrafficRow total
         cdef TrafficRow *part

@@ -19,7 +19,7 @@ TABLE = (
     (O_CONNECT_TIMEOUT, "connect_timeout", SIDE_SERVER, 502, "The server did not accept within timeouts.connect."),
     (O_CONNECT_UNREACHABLE, "connect_unreachable", SIDE_SERVER, 502, "No route leads to the server."),
     (O_CONNECT_FAILED, "connect_failed", SIDE_SERVER, 502, "The connection could not be made for another reason."),
-    (O_NO_DESCRIPTOR, "no_descriptor", SIDE_GATEWAY, 503, "The gateway has no file descriptor left for a connection."),
+    (O_NO_DESCRIPTOR, "no_descriptor", SIDE_GATEWAY, 503, "The gateway has no descriptor or port left to connect."),
     (O_TLS_FAILED, "tls_failed", SIDE_SERVER, 502, "TLS with the server could not be set up."),
     (O_SERVER_CLOSED, "server_closed", SIDE_SERVER, 502, "The server closed the connection before its answer."),
     (O_SERVER_RESET, "server_reset", SIDE_SERVER, 502, "The server reset the connection before its answer."),
@@ -33,8 +33,8 @@ TABLE = (
     (O_TUNNEL_IDLE, "tunnel_idle", SIDE_NONE, 0, "Nothing passed through the tunnel for timeouts.tunnel."),
     (O_TUNNEL_CUT_BY_CLIENT, "tunnel_cut_by_client", SIDE_CLIENT, 0, "The client reset the tunnel."),
     (O_TUNNEL_CUT_BY_SERVER, "tunnel_cut_by_server", SIDE_SERVER, 0, "The server reset the tunnel."),
-    (O_STOPPED, "stopped", SIDE_GATEWAY, 503, "The worker ended before the request did: drain was over."),
-    (O_BUG, "gateway_error", SIDE_GATEWAY, 500, "A fault of the gateway; the log has a traceback."),
+    (O_STOPPED, "stopped", SIDE_GATEWAY, 0, "The worker ended before the request did: drain was over."),
+    (O_BUG, "gateway_error", SIDE_GATEWAY, 0, "A fault of the gateway; the log has a traceback."),
 )
 SIDES = ("-", "client", "gateway", "server")
 

@@ -415,9 +415,10 @@ cdef class Http1(Downstream):
 
     cdef int abort(self, bint at_once) except -1:
         """An answer whose length is known, or that comes in chunks, is seen to be cut when the connection is closed;
-        one that ends with the connection only if that is reset (RFC 9112 section 8)."""
+        one that ends with the connection only if that is reset (RFC 9112 section 8), and a client of HTTP/1.0 may take
+        any close for the end."""
         self.r.close = 1
-        if at_once or self.r.framing == FRAME_CLOSE:
+        if at_once or self.r.framing == FRAME_CLOSE or self.r.minor == 0:
             return self.conn.reset()
         return 0
 

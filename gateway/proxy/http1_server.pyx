@@ -8,7 +8,7 @@
 """
 
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memmove, memset
+from libc.string cimport memcmp, memcpy, memmove, memset
 
 from gateway.proxy.conn cimport (
     HEAD, RECV_AGAIN, RECV_BROKEN, RECV_FULL, SCRATCH, WORTH, Conn,
@@ -22,7 +22,8 @@ from gateway.wire.chunked cimport (
 )
 from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Out, edit_trailers
 from gateway.wire.head cimport (
-    M_HEAD, MAX_FIELDS, R_MORE, R_OK, R_STATUS_LINE, Bounds, Head, find_end, scan_response,
+    M_HEAD, MAX_FIELDS, R_CHUNK, R_HEAD_CUT, R_INTERIMS, R_MORE, R_NOT_ASKED, R_OK, R_STATUS_LINE, Bounds, Head,
+    find_end, scan_response,
 )
 
 cdef enum:
@@ -171,7 +172,7 @@ cdef class Http1Upstream(Upstream):
                     return self._end(0)
                 return self._fail(O_RESPONSE_CUT, self.r.left if self.r.framing == FRAME_LENGTH else -1)
             if self.partial_len:
-                return self._fail(O_RESPONSE_INVALID, 0)
+                return self._fail(O_RESPONSE_INVALID, R_HEAD_CUT)
             if conn.served:
                 return self._fail(O_STALE, 0)
             return self._fail(O_SERVER_RESET if got == RECV_BROKEN else O_SERVER_CLOSED, 0)
@@ -223,6 +224,8 @@ cdef class Http1Upstream(Upstream):
         cdef uint32_t end = 0
         cdef int framing, why = find_end(p, <uint32_t>n, &self.r.seen, &end)
         if why == R_MORE:
+            if memcmp(p, b"HTTP/1.", min(n, <size_t>7)) != 0:
+                return self._fail(O_RESPONSE_INVALID, R_STATUS_LINE)    # whatever follows
             return 0
         if why == R_OK and end > MAX_HEAD:
             return self._fail(O_RESPONSE_TOO_LARGE, 0)
@@ -235,11 +238,11 @@ cdef class Http1Upstream(Upstream):
             if _scan.status == 101:
                 used[0] = n
                 if not _scan.upgrade or not t.on_upgrade(p, &_scan, p + end, n - end):
-                    return self._fail(O_RESPONSE_INVALID, R_STATUS_LINE)
+                    return self._fail(O_RESPONSE_INVALID, R_NOT_ASKED)
                 return 0
             self.r.interims += 1
             if self.r.interims > MAX_INTERIMS:
-                return self._fail(O_RESPONSE_INVALID, R_STATUS_LINE)
+                return self._fail(O_RESPONSE_INVALID, R_INTERIMS)
             used[0] = end
             return t.on_interim(p, &_scan)
         if self.r.method == M_HEAD or _scan.status == 204 or _scan.status == 304:
@@ -292,7 +295,7 @@ cdef class Http1Upstream(Upstream):
             else:
                 # What was read up to here was good; the client gets it, and then sees that the rest is missing.
                 self.conn.poller.settle()
-                return self._fail(O_RESPONSE_CUT, -1)
+                return self._fail(O_RESPONSE_INVALID, R_CHUNK)
         return 0
 
     # ---------------------------------------------------------------------------------------------------------- the end

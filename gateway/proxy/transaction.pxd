@@ -117,6 +117,7 @@ cdef class Transaction(Work):
     # the record
     cdef uint16_t status                # of the answer; 0 while there is none
     cdef uint8_t outcome                # outcome.pxd
+    cdef uint8_t unsaid                 # a try has failed, and the log does not say it yet
     cdef int64_t detail                 # a Reason, an errno or bytes that are missing, by outcome
     cdef str klass                      # the class that rules gave it, or None
     cdef int64_t started                # monotonic, in ns
@@ -169,6 +170,7 @@ cdef class Transaction(Work):
     cdef int64_t _body_ms(self) noexcept
     cdef int _keep_body(self, const char *p, size_t n) except -1
     cdef int _report(self, int outcome, int64_t detail, str what) except -1
+    cdef int _say(self, str what) except -1
     cdef int _send(self, object conn) except -1
     cdef bint _fail(self, int outcome, int64_t detail) except -1
     cdef int _let_go(self) except -1

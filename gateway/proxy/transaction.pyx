@@ -30,10 +30,10 @@ from gateway.proxy.conn cimport FOREVER
 from gateway.proxy.decide cimport V_FORWARD, V_NO_ROUTE, V_REFUSE, Decision, decide
 from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
-    O_ANSWERED, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_ROUTE, O_NO_SERVER, O_NOT_ADMITTED, O_OK,
-    O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_REFUSED, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_STALE,
-    O_STOPPED, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, SIDE_SERVER, outcome_of_errno,
-    outcome_row,
+    O_ANSWERED, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE, O_NO_SERVER,
+    O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_REFUSED, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RETRIED,
+    O_SERVER_TIMEOUT, O_STALE, O_STOPPED, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, SIDE_GATEWAY,
+    SIDE_SERVER, outcome_of_errno, outcome_row,
 )
 from gateway.proxy.queue cimport WaitQueue
 from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn
@@ -73,6 +73,7 @@ _machine.next[<int>T_RESPONDING] = 1 << T_ENDED
 _machine.next[<int>T_TUNNEL] = 1 << T_ENDED
 
 cdef Decision _decision = Decision()            # one request is decided on at a time in a process
+cdef dict _said = {}                            # of backends, as Server.said
 cdef int _live = 0                              # begun and not ended
 cdef Transaction _spare = None                  # the first of a chain
 cdef int _spares = 0
@@ -209,6 +210,7 @@ cdef class Transaction(Work):
         self.status = 0
         self.detail = 0
         self.outcome = 0
+        self.unsaid = 0
         self.started = now
         self.answered = 0
         self.waited = 0
@@ -373,8 +375,11 @@ cdef class Transaction(Work):
             i = attempt.pick(self.poller.now)
             if i < 0:
                 if queue.limit and attempt.backend.members.waiting_helps(&attempt.args.tried):
+                    self._say("it waits for another server")
                     return self._wait(self.state == T_CALLED)
+                self._say("answered with 502")
                 return self._page(502 if attempt.tries else 503, self.outcome or O_NO_SERVER)
+            self._say("another server is tried")
             if self._go(i, False):
                 break
         if queue.count:
@@ -450,8 +455,8 @@ cdef class Transaction(Work):
             attempt.release(now)
             return self._go(attempt.chosen, True)   # the connection was too old
         if again:
-            self._report(outcome, detail, "another server is tried")
             self.outcome = outcome          # should there be none
+            self.unsaid = 1
             attempt.give_up(now)
             return False
         self._report(outcome, detail, "answered with %d" % outcome_row(outcome).status)
@@ -679,6 +684,9 @@ cdef class Transaction(Work):
         return self._answer(status, lines, body, outcome, True)
 
     cdef int _page(self, int status, int outcome) except -1:
+        if (outcome_row(outcome).side == SIDE_GATEWAY and outcome != O_NO_DESCRIPTOR
+                and self.attempt.backend is not None):
+            self._report(outcome, 0, "answered with %d" % status)
         lines, body = self.hub.pages[status]
         return self._answer(status, lines, body, outcome, False)
 
@@ -699,7 +707,7 @@ cdef class Transaction(Work):
     cdef int on_given_up(self, int outcome) except -1:
         """The gateway ends the request: the worker stops, or has met a fault of its own."""
         if not self._answer_begun():
-            self.status = outcome_row(outcome).status
+            self.status = 0             # the client gets no answer
         return self._finish(outcome)
 
     # -------------------------------------------------------------------------------------------------------- deadlines
@@ -832,25 +840,34 @@ cdef class Transaction(Work):
         return 0
 
     cdef int _report(self, int outcome, int64_t detail, str what) except -1:
-        """Say in the log why a server failed a request; of failures alike not more than one line in ten seconds."""
+        """Say in the log why a server or the gateway failed a request; of failures alike one line in ten seconds."""
         cdef Server server = self.attempt.server
+        cdef bint of_server = outcome_row(outcome).side == SIDE_SERVER or outcome == O_NO_DESCRIPTOR
+        cdef dict said = server.said if of_server else _said.setdefault(self.attempt.backend.name, {})
         cdef int64_t last
-        if outcome == O_STALE:
-            return 0
-        last, more = server.said.get(outcome, (0, 0))
+        last, more = said.get(outcome, (0, 0))
         if last and self.poller.now - last < QUIET_NS:
-            server.said[outcome] = (last, more + 1)
+            said[outcome] = (last, more + 1)
             return 0
-        server.said[outcome] = (self.poller.now, 0)
+        said[outcome] = (self.poller.now, 0)
         name, _, meaning = OUTCOMES[outcome]
+        where = self.attempt.backend.name
+        if of_server:
+            where = f"{server.backend}/{server.name} ({address_text(server.address)})"
         log.warning(
-            "%s/%s (%s): %s: %s%s; %s %s: %s%s [request %s]",
-            server.backend, server.name, address_text(server.address), name,
-            meaning[0].lower() + meaning[1:-1], detail_text(outcome, detail, self.bytes_out),
+            "%s: %s: %s%s; %s %s: %s%s [request %s]",
+            where, name, meaning[0].lower() + meaning[1:-1], detail_text(outcome, detail, self.bytes_out),
             self.head.p[self.method.at:self.method.at + self.method.n].decode("latin-1"),
             shown(self.head.p[self.target.at:self.target.at + min(self.target.n, 200)]), what,
             f" ({more} more like it since)" if more else "", self.id[:self.id_n].decode("latin-1"),
         )
+        return 0
+
+    cdef int _say(self, str what) except -1:
+        """Say in the log what becomes of the request after the try that has failed."""
+        if self.unsaid:
+            self.unsaid = 0
+            self._report(self.outcome, self.detail, what)
         return 0
 
     cdef int put_back(self) except -1:
@@ -897,7 +914,7 @@ def detail_text(int outcome, int64_t detail, uint64_t passed):
         return f" ({sentence_of(detail)})"
     if outcome == O_RESPONSE_CUT:
         return f" (after {passed} of {passed + detail} bytes)" if detail >= 0 else f" (after {passed} bytes)"
-    if detail and outcome_row(outcome).side == SIDE_SERVER:
+    if detail:
         return f" ({_errno.errorcode.get(detail, detail)})"
     return ""
 

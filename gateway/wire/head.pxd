@@ -82,7 +82,11 @@ cdef enum Reason:
     R_BODY_TOO_LARGE
     R_CHUNK
     R_TIMEOUT
-    R_LAST = R_TIMEOUT
+    # of responses
+    R_HEAD_CUT
+    R_NOT_ASKED
+    R_INTERIMS
+    R_LAST = R_INTERIMS
 
 cdef struct Field:
     uint32_t name           # offsets from the start of the head

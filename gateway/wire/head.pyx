@@ -50,6 +50,9 @@ REASONS = {
     R_BODY_TOO_LARGE: (413, "the body is larger than allowed"),
     R_CHUNK: (400, "the chunked body is malformed"),
     R_TIMEOUT: (408, "the request did not arrive in time"),
+    R_HEAD_CUT: (502, "the connection ended within the head"),
+    R_NOT_ASKED: (502, "it switches to a protocol that the request did not ask for"),
+    R_INTERIMS: (502, "more than 16 interim responses came before the final one"),
 }
 
 cdef uint16_t STATUS[R_LAST + 1]
@@ -669,7 +672,7 @@ cdef int scan_response(const char *p, uint32_t n, Head *h, Bounds *bounds) noexc
         return R_STATUS_LINE
     why = _version(p, &h.minor)
     if why != R_OK:
-        return why
+        return R_STATUS_LINE if why == R_VERSION else why
     if p[8] != 32 or not 49 <= p[9] <= 53 or not 48 <= p[10] <= 57 or not 48 <= p[11] <= 57:
         return R_STATUS_LINE
     h.status = (p[9] - 48) * 100 + (p[10] - 48) * 10 + (p[11] - 48)

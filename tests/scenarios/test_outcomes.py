@@ -51,7 +51,7 @@ ALERT = b"\x15\x03\x01\x00\x02\x02\x46"  # TLS: fatal, protocol_version
 AGREED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
 LARGE = 64 << 20  # bytes: more than the kernels of all sides hold
 
-# --------------------------------------------------------------------------------------------------------- the servers
+# ---------------------------------------------------------------------------------------------------------- the servers
 
 
 def fails_as(*blocks: bytes) -> Script:
@@ -125,7 +125,6 @@ SCRIPTS: dict[str, Script] = {
     "two-lengths": fails_as(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
     "bad-name": fails_as(b"HTTP/1.1 200 OK\r\nContent Length: 1\r\n\r\nx"),
     "bad-line": fails_as(b"HTTP/1.1 200 OK\nContent-Length: 1\n\nx"),
-    "bad-size": fails_as(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n"),
     "short-line": fails_as(b"HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
     "interims": fails_as(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 17 + FINE),
     "unasked": fails_as(AGREED),
@@ -148,7 +147,7 @@ SCRIPTS: dict[str, Script] = {
 }
 HELD = ("queue", "busy", "held")  # answered when a test says so
 
-# --------------------------------------------------------------------------------------------------------- the gateway
+# ---------------------------------------------------------------------------------------------------------- the gateway
 
 
 @dataclass
@@ -377,16 +376,12 @@ def ended(name: str, status: int, at: str = "", server: str = "", *, tries: int 
     return shown
 
 
-# ------------------------------------------------------------------------------------------------- a server's faults
+# ---------------------------------------------------------------------------------------------------- a server's faults
 
 
-def xfail(reason: str) -> pytest.MarkDecorator:
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)
-
-
-def fault(name: str, outcome: str, status: int, why: str, *, amiss: str = "") -> Any:
-    """A case of the test below; amiss: why it fails."""
-    return pytest.param(name, outcome, status, why, id=name, marks=[xfail(amiss)] if amiss else [])
+def fault(name: str, outcome: str, status: int, why: str) -> Any:
+    """A case of the test below."""
+    return pytest.param(name, outcome, status, why, id=name)
 
 
 INVALID = "the answer is not valid HTTP/1.1"
@@ -404,17 +399,13 @@ OTHER_RULE = f"{INVALID} (RULE)"  # some other one
     fault("reset", "server_reset", 502, "the server reset the connection before its answer"),
     # OpenSSL sends no alert to what looks like plain HTTP; it ends the connection.
     fault("tls-only", "server_closed", 502, "the server closed the connection before its answer"),
-    fault("alert", "response_invalid", 502, STATUS_LINE,
-          amiss="no rule is named if the connection ends before the first line does"),
-    fault("garbage", "response_invalid", 502, STATUS_LINE, amiss="the rule that is named is one of the request line"),
+    fault("alert", "response_invalid", 502, STATUS_LINE),
+    fault("garbage", "response_invalid", 502, STATUS_LINE),
     fault("short-line", "response_invalid", 502, STATUS_LINE),
-    fault("banner", "response_invalid", 502, STATUS_LINE,
-          amiss="what can't become a status line is waited for until timeouts.response: server_timeout, 504"),
-    fault("unasked", "response_invalid", 502, OTHER_RULE,
-          amiss="a 101 that was not asked for is said to have no valid status line"),
-    fault("interims", "response_invalid", 502, OTHER_RULE,
-          amiss="too many interim answers are said to have no valid status line"),
-    fault("half-head", "response_invalid", 502, OTHER_RULE, amiss="no rule is named if the connection ends within a head"),
+    fault("banner", "response_invalid", 502, STATUS_LINE),
+    fault("unasked", "response_invalid", 502, OTHER_RULE),
+    fault("interims", "response_invalid", 502, OTHER_RULE),
+    fault("half-head", "response_invalid", 502, OTHER_RULE),
     fault("two-lengths", "response_invalid", 502, f"{INVALID} (there is more than one Content-Length)"),
     fault("bad-name", "response_invalid", 502, f"{INVALID} (a header name is not a token followed by a colon)"),
     fault("bad-line", "response_invalid", 502, f"{INVALID} (a line does not end with CRLF)"),
@@ -438,7 +429,6 @@ def test_a_server_s_fault_has_a_name_and_a_line_that_says_why(
 @pytest.mark.parametrize("name, body, why", [
     ("cut", b"abc", "the answer broke off after its head (after 3 of 1000 bytes)"),
     ("cut-chunks", b"3\r\nabc\r\n", "the answer broke off after its head (after 3 bytes)"),
-    ("bad-chunk", b"3\r\nabc\r\n", "the answer broke off after its head (after 3 bytes)"),
 ])  # fmt: skip
 def test_an_answer_that_breaks_off_is_no_200_like_others(stage: Stage, name: str, body: bytes, why: str) -> None:
     uri = stage.uri(name)
@@ -455,13 +445,14 @@ def test_an_answer_that_breaks_off_is_no_200_like_others(stage: Stage, name: str
     assert f"response_cut: {why}; GET {uri}: its answer is cut off [request {entry['request_id']}]" in line
 
 
-@xfail("a malformed chunk is said to be an answer that broke off")
-def test_the_rule_is_named_that_a_chunk_breaks(stage: Stage) -> None:
-    uri = stage.uri("bad-size")
+def test_an_answer_that_is_invalid_within_its_body(stage: Stage) -> None:
     with stage.client() as client:
-        client.send(f"GET {uri} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
-        client.read()
-    assert "the chunked body is malformed" in stage.line_of(stage.entry(uri))
+        uri = stage.start(client, "bad-chunk")
+        assert client.read().endswith(b"\r\n\r\n3\r\nabc\r\n")
+    entry = stage.entry(uri)
+    assert shown(entry) == ended("response_invalid", 200, "bad-chunk", "s")
+    line = stage.line_of(entry)
+    assert f"response_invalid: {INVALID} (the chunked body is malformed); GET {uri}: its answer is cut off" in line
 
 
 def test_a_kept_connection_that_closes_under_a_request_that_may_be_repeated_is_a_retry(stage: Stage) -> None:
@@ -474,7 +465,6 @@ def test_a_kept_connection_that_closes_under_a_request_that_may_be_repeated_is_a
     assert stage.said_of(entry) == []  # no fault: it had idled too long
 
 
-@xfail("a 502 for a kept connection that closed is not explained in the error log")
 def test_a_kept_connection_that_closes_under_a_request_that_may_not_be_repeated(stage: Stage) -> None:
     first, second = stage.uri("once"), stage.uri("once")
     with stage.client() as client:
@@ -495,7 +485,6 @@ def test_another_server_answers_after_a_failed_try(stage: Stage) -> None:
     assert f": connect_refused: the server refused the connection (ECONNREFUSED); GET {retried['uri']}: another" in line
 
 
-@xfail("the log says that another server is tried when there is none, and never that the request got 502")
 def test_no_server_answers_after_all_were_tried(stage: Stage) -> None:
     _, entry = stage.ask("none-of-two")
     assert shown(entry) == ended("connect_refused", 502, "none-of-two", entry["server"], tries=2)
@@ -507,7 +496,6 @@ def test_no_server_answers_after_all_were_tried(stage: Stage) -> None:
     assert "answered with 502" in second
 
 
-@xfail("the log says that another server is tried when there is none, and never that the request got 502")
 def test_the_only_server_fails_although_retries_are_allowed(stage: Stage) -> None:
     _, entry = stage.ask("default-retries")
     assert shown(entry) == ended("server_closed", 502, "default-retries", "s")
@@ -540,7 +528,7 @@ def test_each_way_to_fail_has_a_line_of_its_own(stage: Stage) -> None:
     assert [re.findall(r": (server_\w+): ", line) for line in lines] == [["server_closed"], ["server_reset"]]
 
 
-# ---------------------------------------------------------------------------------------- no room, and the gateway's own
+# --------------------------------------------------------------------------------------- no room, and the gateway's own
 
 
 @pytest.fixture
@@ -570,18 +558,11 @@ def test_no_descriptor_is_left_for_a_connection_to_a_server(stage: Stage, exhaus
     assert f"; GET {entry['uri']}: answered with 503 " in line
 
 
-@xfail("EMFILE, ENFILE or EADDRNOTAVAIL is not in the line: what the gateway ran out of")
 def test_the_kernel_s_error_is_in_the_line_about_it(stage: Stage, exhausted: tuple[int, Entry]) -> None:
     # Whichever of the two tests came first has the line.
     (line, *_) = [line for line in stage.gateway.log.splitlines() if ": no_descriptor: " in line]
     assert exhausted
     assert "(EMFILE)" in line
-
-
-def of_gateway(stage: Stage, entry: Entry, backend: str, outcome: str) -> None:
-    """Hold the error log to a line about a 503 that no server is to blame for."""
-    line = stage.line_of(entry)
-    assert re.search(rf"\b{backend}\b.*: {outcome}: .*; GET {re.escape(entry['uri'])}: answered with 503 ", line), line
 
 
 def test_no_server_is_up(stage: Stage) -> None:
@@ -629,7 +610,6 @@ def test_a_wait_in_the_queue_is_told_of_a_request_that_is_answered(stage: Stage)
     assert 90 <= entry["queue_ms"] <= (waited + 1.0) * 1000
 
 
-@xfail("the error log says nothing about requests that no server could be asked for")
 @pytest.mark.parametrize("name, outcome", [("down", "no_server"), ("busy", "no_server"), ("queue", "queue_full"),
                                            ("queue", "queue_timeout")])  # fmt: skip
 def test_a_503_without_a_server_has_a_line_that_says_why(stage: Stage, name: str, outcome: str) -> None:
@@ -638,12 +618,23 @@ def test_a_503_without_a_server_has_a_line_that_says_why(stage: Stage, name: str
             stage.arrives(stage.start(busy, name))
         uri = stage.start(waiting, name)
         if outcome == "queue_full":
-            uri = stage.ask(name)[1]["uri"]
+            stage.ask(name)
         assert waiting.response().status == 503
-    of_gateway(stage, stage.entry(uri), name, outcome)
+    stage.entry(uri)
+    # The line in ten seconds may be about a request of a test before.
+    told = re.search(
+        rf" {name}: {outcome}: [^\n]*; GET /{name}\S*: answered with 503 \[request (\w+)\]$",
+        stage.gateway.log,
+        re.MULTILINE,
+    )
+    assert told is not None
+    ended_so = {
+        entry["request_id"] for entry in stage.log.entries if (entry["backend"], entry["outcome"]) == (name, outcome)
+    }
+    assert told.group(1) in ended_so
 
 
-# ------------------------------------------------------------------------------------- the gateway's answers and refusals
+# ----------------------------------------------------------------------------------- the gateway's answers and refusals
 
 
 @pytest.mark.parametrize("name, status", [("respond", 200), ("redirect", 302)])
@@ -703,7 +694,7 @@ def test_a_body_is_refused(stage: Stage, chunks: bytes, status: int, why: str) -
     assert answer.header("X-Request-ID") == entry["request_id"]
 
 
-# ------------------------------------------------------------------------------------------------------ a client's faults
+# ---------------------------------------------------------------------------------------------------- a client's faults
 
 
 def test_the_client_leaves_while_it_is_queued(stage: Stage) -> None:
@@ -784,7 +775,7 @@ def test_the_client_is_too_slow_to_read(stage: Stage) -> None:
     assert stage.said_of(entry) == []
 
 
-# ---------------------------------------------------------------------------------------------------------------- tunnels
+# -------------------------------------------------------------------------------------------------------------- tunnels
 
 
 @contextlib.contextmanager
@@ -830,7 +821,7 @@ def test_the_server_cuts_a_tunnel(stage: Stage) -> None:
     assert shown(stage.entry(uri)) == ended("tunnel_cut_by_server", 101, "reset-tunnel", "s")
 
 
-# --------------------------------------------------------------------------------------------- other fields, other figures
+# ------------------------------------------------------------------------------------------ other fields, other figures
 
 
 def test_a_request_over_tls(stage: Stage, authority: Authority) -> None:
@@ -897,16 +888,15 @@ def cut_off(start_gateway: Starter, tmp_path: Path) -> tuple[bytes, Entry]:
 
 def test_a_stop_cuts_a_request_off(cut_off: tuple[bytes, Entry]) -> None:
     _, entry = cut_off
-    assert shown(entry) == ended("stopped", 503, "app", "s")
+    assert shown(entry) | {"status": 0} == ended("stopped", 0, "app", "s")
 
 
-@xfail("the log tells of a 503 that was not sent")
-def test_the_client_that_a_stop_cuts_off_gets_what_the_log_says(cut_off: tuple[bytes, Entry]) -> None:
+def test_the_log_has_no_status_that_a_client_did_not_get(cut_off: tuple[bytes, Entry]) -> None:
     heard, entry = cut_off
-    assert heard.startswith(f"HTTP/1.1 {entry['status']} ".encode())
+    assert entry["status"] == (int(heard.split()[1]) if heard else 0)
 
 
-# ------------------------------------------------------------------------------------------------------------ request ids
+# ---------------------------------------------------------------------------------------------------------- request ids
 
 
 def ids_of(answer: Response, name: str = "x-request-id") -> list[str]:
@@ -1005,7 +995,7 @@ def test_log_lines_by_a_template(start_gateway: Starter, tmp_path: Path) -> None
     ]
 
 
-# ------------------------------------------------------------------------------------------------------------ what is said
+# --------------------------------------------------------------------------------------------------------- what is said
 
 
 def test_the_handbook_has_every_outcome() -> None:
