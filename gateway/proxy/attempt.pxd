@@ -27,4 +27,5 @@ cdef class Attempt:
     cdef int count_failure(self) except -1
     cdef int give_up(self, int64_t now) except -1
     cdef int release(self, int64_t now) except -1
+    cdef int stay(self) except -1
     cdef int _count(self) except -1

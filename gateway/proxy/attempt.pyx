@@ -90,9 +90,17 @@ cdef class Attempt:
     cdef int give_up(self, int64_t now) except -1:
         """The server chosen has failed the work: it is not asked again for it."""
         self.release(now)
-        if self.args.tried.count < MAX_TRIED:
-            self.args.tried.index[self.args.tried.count] = self.chosen
-            self.args.tried.count += 1
+        if self.args.tried.count == MAX_TRIED:
+            self.args.tried.count -= 1      # the last one is forgotten
+        self.args.tried.index[self.args.tried.count] = self.chosen
+        self.args.tried.count += 1
+        return 0
+
+    cdef int stay(self) except -1:
+        """No other server can take what was given up: it stays where it is, and is not timed a second time."""
+        self.args.tried.count -= 1
+        self.server.board.in_flight_cells[self.server.slot * MAX_WORKERS + self.server.worker] += 1
+        self.counted = True
         return 0
 
     cdef int release(self, int64_t now) except -1:

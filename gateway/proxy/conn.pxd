@@ -97,6 +97,7 @@ cdef class Poller:
     cdef int settle(self) except -1
     cdef void forget_pieces(self) noexcept
     cdef int bury(self, object thing) except -1
+    cdef void _close_descriptors(self) noexcept
     cdef int _grow(self, int fd) except -1
     cdef int _wake(self, Conn conn, uint32_t events) except -1
     cdef int _expire(self, Timed what) except -1
@@ -110,6 +111,8 @@ cdef class Poller:
 cdef class Work(Timed):
     """What needs a server: a request; later, a TCP connection. Attempt, WaitQueue and Tunnel speak to this.
 
+    on_connected and on_connect_failed come once for each connection that Attempt.go has asked for, and the work then
+    forgets it (attempt.connecting). on_turn may come for work that has left its queue meanwhile: it looks first.
     Work that has ended is recycled only after the event in which it ended: whoever is in the middle of it may go on to
     read it, and finds it ended.
     """

@@ -139,6 +139,20 @@ cdef class Poller:
         self.loop = loop
         self.sweep_timer = loop.call_later(SWEEP_MS / 1000.0, self.sweep)
 
+    def close(self):
+        """Give the descriptors back, and forget the loop, which knows this poller: once, after `stop`."""
+        self.loop = self.sweep_timer = None
+        self._close_descriptors()
+
+    cdef void _close_descriptors(self) noexcept:
+        if self.fd >= 0:
+            c_close(self.fd)
+            self.fd = -1
+        if self.pipe[1] > 0:
+            c_close(self.pipe[0])
+            c_close(self.pipe[1])
+            self.pipe[1] = 0
+
     def __dealloc__(self):
         free(self.table)
         free(self.due)
@@ -147,17 +161,14 @@ cdef class Poller:
         free(self.scratch)
         free(self.cipher)
         free(self.gather)
-        if self.fd >= 0:
-            c_close(self.fd)
-        if self.pipe[1] > 0:
-            c_close(self.pipe[0])
-            c_close(self.pipe[1])
+        self._close_descriptors()
 
     def stop(self):
         """Close every connection."""
         cdef int fd
         cdef Conn conn
-        self.sweep_timer.cancel()
+        if self.sweep_timer is not None:
+            self.sweep_timer.cancel()
         for fd in range(self.highest + 1):
             if fd <= self.highest and self.table[fd] != NULL:
                 conn = <Conn>self.table[fd]

@@ -31,7 +31,7 @@ cdef struct HeadProgress:
     uint8_t begun           # its first byte has come
     uint8_t skipped_line    # an empty line before it has been read
 
-cdef class Http1(Downstream):
+cdef class Http1Downstream(Downstream):
     """HTTP/1 on a client's connection: one request at a time, in order."""
     cdef ClientConn conn
     cdef Hub hub
@@ -65,5 +65,5 @@ cdef class Http1(Downstream):
     cdef int _unhold(self, size_t used) except -1
     cdef ssize_t _read_held(self) except? -9
 
-cdef class Http1Client(ClientProtocol):
+cdef class Http1ClientProtocol(ClientProtocol):
     pass

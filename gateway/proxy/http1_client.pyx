@@ -68,9 +68,9 @@ def edges():
     return edges_of(&_machine, PHASES)
 
 
-cdef class Http1Client(ClientProtocol):
+cdef class Http1ClientProtocol(ClientProtocol):
     cdef Handler open(self, Conn conn, Hub hub):
-        cdef Http1 made = Http1.__new__(Http1)
+        cdef Http1Downstream made = Http1Downstream.__new__(Http1Downstream)
         made.conn = <ClientConn>conn
         made.hub = hub
         made.frontend = made.conn.listener.frontend
@@ -79,12 +79,12 @@ cdef class Http1Client(ClientProtocol):
         return made
 
 
-cdef class Http1(Downstream):
+cdef class Http1Downstream(Downstream):
     def __dealloc__(self):
         free(self.held)
 
     def __repr__(self):
-        return f"<Http1 {PHASES[self.phase]} {self.transaction!r}>"
+        return f"<Http1Downstream {PHASES[self.phase]} {self.transaction!r}>"
 
     cdef int _enter(self, int phase) except -1:
         if not step(&_machine, self.phase, phase):

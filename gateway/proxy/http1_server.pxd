@@ -42,5 +42,5 @@ cdef class Http1Upstream(Upstream):
     cdef int _keep_partial(self, const char *p, size_t n) except -1
     cdef int _free_partial(self) except -1
 
-cdef class Http1Server(ServerProtocol):
+cdef class Http1ServerProtocol(ServerProtocol):
     pass

@@ -42,7 +42,7 @@ _bounds.head = MAX_HEAD
 _bounds.fields = MAX_FIELDS
 
 
-cdef class Http1Server(ServerProtocol):
+cdef class Http1ServerProtocol(ServerProtocol):
     cdef object open(self, object conn):
         cdef Http1Upstream u = Http1Upstream.__new__(Http1Upstream)
         u.conn = <ServerConn>conn

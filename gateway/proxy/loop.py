@@ -86,6 +86,12 @@ class EventLoop(asyncio.SelectorEventLoop):
         super().__init__(Selector(self.poller))
         self.poller.start(self)
 
+    def close(self) -> None:
+        """As asyncio's; gives back the poller's descriptors, too."""
+        if not self.is_closed():
+            super().close()
+            self.poller.close()
+
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:

@@ -25,8 +25,8 @@ from gateway.config.model import Frontend as FrontendModel
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.proxy.availability import Availability
 from gateway.proxy.backend import Backend
-from gateway.proxy.http1_client import Http1Client
-from gateway.proxy.http1_server import Http1Server
+from gateway.proxy.http1_client import Http1ClientProtocol
+from gateway.proxy.http1_server import Http1ServerProtocol
 from gateway.proxy.hub import ClientProtocol, Frontend, Gauge, Hub
 from gateway.proxy.log import AccessLog, layout
 from gateway.proxy.queue import WaitQueue
@@ -71,8 +71,8 @@ class Plan:
     def __init__(self, hub: Hub, ticket_key: bytes) -> None:
         self.hub = hub
         self._ticket_key = ticket_key
-        self._to_servers = Http1Server()
-        self._to_clients = Http1Client()
+        self._to_servers = Http1ServerProtocol()
+        self._to_clients = Http1ClientProtocol()
         self.servers: dict[ServerKey, Server] = {}
         self.frontends: dict[Listen, Frontend] = {}
         self.backends: dict[str, Backend] = {}

@@ -147,6 +147,10 @@ cdef class WaitQueue:
         """Take over from the queue of the snapshot before; `moved` is called with each piece of work."""
         cdef int level
         cdef Work work
+        if before.called is not None:
+            self.called = before.called     # it looks for room at the new servers
+            before.called = None
+            moved(self.called)
         for work in before.waiting():
             level = work.place
             before._unlink(work)

@@ -16,3 +16,4 @@ cdef class Retries:
     cdef bint after_failure(self, int outcome, bint repeatable, int tries) noexcept nogil
     cdef bint after_status(self, int status, bint repeatable, int tries) except -1
     cdef bint spend(self) noexcept nogil
+    cdef void refund(self) noexcept nogil

@@ -46,6 +46,10 @@ cdef class Retries:
         self.tokens = self.tokens - 1
         return True
 
+    cdef void refund(self) noexcept nogil:
+        """Nothing was retried with what was spent last."""
+        self.tokens = self.tokens + 1
+
     cdef bint repeatable(self, int method, const char *name, uint32_t n) except -1:
         """Whether a request of that method may be done twice; name: of a method that is M_OTHER."""
         if method != M_OTHER:
@@ -57,15 +61,15 @@ cdef class Retries:
 
         repeatable: the work may be done twice, and all of it that was sent is still there.
         """
+        if outcome == O_STALE:
+            return repeatable               # the connection had idled too long: no outage, and no retry either
         if tries > self.attempts:
             return False
         if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED:
             return self.on_connect          # no server has worked for it: there is nothing to multiply
-        if not repeatable:
+        if outcome != O_SERVER_CLOSED and outcome != O_SERVER_RESET:
             return False
-        if outcome == O_STALE:
-            return True                     # the connection had idled too long: no sign of an outage
-        return (outcome == O_SERVER_CLOSED or outcome == O_SERVER_RESET) and self.on_reset and self.spend()
+        return repeatable and self.on_reset and self.spend()
 
     cdef bint after_status(self, int status, bint repeatable, int tries) except -1:
         """Whether to try again instead of passing on an answer of that status."""

@@ -34,7 +34,11 @@ cdef enum ServerConnState:
     S_CLOSED = 3
 
 cdef class ServerConn(Conn):
-    """A connection to a server, on its way from connect to close, in the pool in between."""
+    """A connection to a server, on its way from connect to close, in the pool in between.
+
+    Whoever gets it busy (borrow, on_connected) sets its handler before the event is over, and gives it back by `rest`,
+    or closes it.
+    """
     cdef readonly Server server
     cdef ServerConn older, newer        # idle connections to the same server
     cdef bint resting                   # among them

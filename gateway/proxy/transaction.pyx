@@ -585,8 +585,8 @@ cdef class Transaction(Work):
                 if not self._go(i, False):
                     self._choose()
                 return 0
-            attempt._count()                # no other server: this answer is better than none
-            attempt.answered(False, now)
+            attempt.stay()                  # no other server: this answer is better than none
+            attempt.backend.retries.refund()
         self.status = h.status
         self.answered = now
         self._become(T_RESPONDING)

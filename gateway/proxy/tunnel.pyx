@@ -118,7 +118,9 @@ cdef class Tunnel(Handler):
         return self.end(END_STOPPED)
 
     cdef int end(self, int how) except -1:
-        """Close both sides. One that is cut off sees it: by a reset, as it may have the wrong idea of what was last."""
+        """Close both sides. `first` is the client's: if the server breaks off, the client sees it by a reset, so that
+        it can't take what it has for the whole; a server whose client is gone needs to know no more than that.
+        """
         if self.over:
             return 0
         self.over = 1

@@ -1,6 +1,6 @@
 """What explain says of a request, and what the data path does with it: the same, for any site and any request.
 
-Sites and requests are drawn; DIFFERENTIAL_EXAMPLES says how many sites (300), each with a handful of requests.
+Sites and requests are drawn; DIFFERENTIAL_EXAMPLES says how many sites (240), each with a handful of requests.
 """
 
 import gc
@@ -27,7 +27,7 @@ from gateway.explain.stage import Stage
 from gateway.wire.pages import page, pages, phrase
 from tests.explain.traffic import FIELDS, Fate, Servers, Traffic
 
-EXAMPLES: Final = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "300"))
+EXAMPLES: Final = int(os.environ.get("DIFFERENTIAL_EXAMPLES", "240"))
 NOON: Final = 1780315200.0
 """2026-06-01T12:00:00Z, at which everything happens."""
 PAGES: Final = pages({})
@@ -115,7 +115,7 @@ CONDITIONS: Final[dict[str, tuple[Any, ...]]] = {
     "class": ("gold", ["gold", "rest"]),
     "when": WHEN,
 }
-CONDITION = st.sampled_from([(key, value) for key, values in CONDITIONS.items() for value in values])
+CONDITION = st.sampled_from(list(CONDITIONS)).flatmap(lambda key: st.tuples(st.just(key), chosen(*CONDITIONS[key])))
 MATCH = st.lists(CONDITION, max_size=2).map(dict)
 VALUES = ("v", "{host}", "{scheme}://{host}{uri}", "{path_rest}|{path}|{query}", "{client}", "{request_id}", "<{header:X-A}>", "{cookie:beta}", "{{}}")  # fmt: skip
 VALUE = chosen(*VALUES)
@@ -201,7 +201,7 @@ class Drawn:
         return {
             "workers": 1,
             "node": "gw",
-            "access_log": "off",
+            "access_log": {"path": "-", "format": "{class}|{backend}|{frontend}"},
             "frontends": frontends,
             "backends": {
                 "app": {"servers": members, **app},
@@ -224,6 +224,7 @@ class Drawn:
         board.set_ejected(slots["app", "a"], OUT if self.out else 0)
 
 
+LOADS = st.tuples(*[chosen(None, 0.1, 0.9)] * 3)
 SITE = st.builds(
     Drawn,
     st.lists(ROUTE, max_size=5),
@@ -234,9 +235,35 @@ SITE = st.builds(
     LIMITS,
     st.booleans(),
     st.tuples(STATE, STATE, STATE),
-    st.tuples(*[chosen(None, 0.1, 0.9)] * 3),
+    LOADS,
     SELDOM,
 )
+KEEPING = st.builds(
+    Drawn,
+    st.just([]),
+    st.just("app"),
+    st.fixed_dictionaries({"affinity": AFFINITY.filter(bool)}, optional={"balance": BALANCE}),
+    st.booleans(),
+    st.just([]),
+    st.just({}),
+    st.just(False),  # noqa: FBT003
+    st.tuples(STATE, STATE, st.just((UP, READY))),
+    LOADS,
+    SELDOM,
+)
+"""Sites whose one backend brings clients back to their servers."""
+SEEN = st.sampled_from([(key, value) for key in ("scheme", "source", "when") for value in CONDITIONS[key]])
+BEHIND = st.builds(
+    Drawn,
+    st.lists(st.tuples(SEEN, FINAL).map(lambda parts: {"match": dict([parts[0]]), **parts[1]}), max_size=3),
+    st.just("app"),
+    st.fixed_dictionaries({"affinity": chosen({"source": 32}, {"source": 24})}),
+    st.booleans(),
+    st.just([]),
+    st.just({}),
+    st.just(True),  # noqa: FBT003
+)
+"""Sites that go by what a trusted proxy says of clients."""
 
 
 @dataclass(frozen=True)
@@ -275,7 +302,7 @@ HEADER = chosen(
     ("Cookie", "beta=1"), ("Cookie", "x=1; beta=2"), ("Cookie", 'beta="1"; beta=3'), ("Cookie", "SRV=@a"), ("Cookie", "SRV=@b; beta=1"),
     ("Cookie", "beta=1; SRV=bad; SRV=@b"), ("Cookie", "SRV=@ax"), ("User-Agent", "t"), ("Referer", "/r"), ("Accept-Encoding", "gzip"),
     ("X-Forwarded-For", "203.0.113.9, 198.51.100.7"), ("X-Forwarded-For", "127.0.0.2"), ("X-Forwarded-For", "no address"), ("X-Forwarded-For", ""),
-    ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "f.example"), ("Forwarded", "for=203.0.113.9;proto=https"), ("X-Real-IP", "203.0.113.9"),
+    ("X-Forwarded-Proto", "https"), ("X-Forwarded-Proto", "HTTPS"), ("X-Forwarded-Proto", "http"), ("X-Forwarded-Host", "f.example"), ("Forwarded", "for=203.0.113.9;proto=https"), ("X-Real-IP", "203.0.113.9"),
     ("X-Request-ID", "trusted-id-777777777777"), ("X-Request-ID", "b\u00e4d id"), ("Via", "1.0 before"), ("Connection", "close, X-A"),
     ("Connection", "keep-alive"), ("TE", "trailers"), ("Upgrade", "echo"), ("Keep-Alive", "5"), ("Proxy-Connection", "x"), ("Proxy", "x"),
 )  # fmt: skip
@@ -320,6 +347,37 @@ def _sent(draw: st.DrawFn) -> Sent:
         draw(chosen(0, 1)),
         draw(SELDOM),
     )
+
+
+AFFINE = st.builds(
+    Sent,
+    chosen("GET", "HEAD", "POST"),
+    chosen("/", "/a;srv=b/c", "/a;srv=a", "/a?srv=a", "/a?x=1&srv=b", "/a?srv=c", "/a;x;srv=b?srv=a", "/;srv="),
+    st.lists(
+        chosen(
+            *(("X-Key", key) for key in ("k", "k2", "")), ("x-key", "k3"),
+            *(("Cookie", text) for text in ("SRV=@a", "SRV=@b", "beta=1; SRV=@b", "SRV=bad; SRV=@a", "SRV=@ax", 'SRV="@a"', "srv=@a", "xSRV=@a", "SRV=")),
+        ),
+        max_size=2,
+    ).map(lambda fields: (("Host", "a.example"), *fields)),
+    client=chosen("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.1.0.1"),
+)  # fmt: skip
+FORWARDED = st.builds(
+    Sent,
+    chosen("GET", "POST"),
+    chosen("/", "/a?x=7"),
+    st.lists(
+        chosen(
+            *(("X-Forwarded-For", text) for text in ("203.0.113.9", "127.0.0.2", "203.0.113.9, 198.51.100.7", "127.0.0.2,, 127.0.0.0", "2001:db8::1", "unknown", "", "127.0.0.2:80")),
+            *(("X-Forwarded-Proto", text) for text in ("https", "HTTPS", "http", "", "wss")), ("X-Forwarded-Host", "f.example"),
+            *(("Forwarded", text) for text in ("for=203.0.113.9;proto=https", "for=unknown")), ("X-Request-ID", "trusted-id-777777777777"),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"), ("X-Request-ID", "b\u00e4d id"),
+        ),
+        max_size=5,
+    ).map(lambda fields: (("Host", "a.example"), *fields)),
+    client=chosen("127.0.0.1", "127.0.0.1", "127.0.0.2"),
+    entrance=chosen(1, 1, 0),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -391,6 +449,7 @@ def _may(found: dict[str, Any]) -> set[str]:
 
 def _compare(drawn: Drawn, asked: Asked, found: dict[str, Any], fate: Fate) -> None:
     head = _lines_without(_same_id(fate.head, fate.request_id), ("date",))
+    assert fate.logged == f"{found.get('class') or ''}|{found.get('backend', '')}|{found['frontend']}\n"
     bodiless = asked.method == "HEAD"
     if "refused" in found:
         status, why = found["refused"]
@@ -472,8 +531,23 @@ def _differ(place: Place, drawn: Drawn, requests: list[Sent]) -> None:
 # -------------------------------------------------------------------------------------------------------------- tests
 
 
-@pytest.mark.timeout(60 + EXAMPLES)
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+bounded = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+pytestmark = pytest.mark.timeout(60 + EXAMPLES)
+
+
+@bounded
 @given(drawn=SITE, requests=st.lists(_sent(), min_size=1, max_size=8))
 def test_the_data_path_does_what_explain_says(place: Place, drawn: Drawn, requests: list[Sent]) -> None:
+    _differ(place, drawn, requests)
+
+
+@settings(bounded, max_examples=EXAMPLES // 3)
+@given(drawn=KEEPING, requests=st.lists(AFFINE, min_size=1, max_size=8))
+def test_clients_are_kept_where_explain_says(place: Place, drawn: Drawn, requests: list[Sent]) -> None:
+    _differ(place, drawn, requests)
+
+
+@settings(bounded, max_examples=EXAMPLES // 3)
+@given(drawn=BEHIND, requests=st.lists(FORWARDED, min_size=1, max_size=8))
+def test_clients_behind_proxies_are_seen_as_explain_says(place: Place, drawn: Drawn, requests: list[Sent]) -> None:
     _differ(place, drawn, requests)

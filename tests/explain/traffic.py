@@ -37,6 +37,8 @@ class Fate:
     server: str | None
     asked: str | None
     request_id: str
+    logged: str
+    """What the access log, in the site's format, says of it."""
 
 
 class _Peer:
@@ -134,7 +136,9 @@ class Traffic:
         self.board = Board()
         self._hub = Hub(self._poller, self.board, 0)
         self._plan = Plan(self._hub, os.urandom(TICKET_KEY_BYTES))
-        self._plan.apply(snapshot, 1, None)
+        self._log = os.memfd_create("access log")
+        self._logged = 0
+        self._plan.apply(snapshot, 1, self._log)
         self._hub.view.clock = lambda: time
         self._slots = snapshot.slots
         arrange(self.board, snapshot.slots)
@@ -157,6 +161,9 @@ class Traffic:
         for listener in self._listeners:
             listener.stop()
         in_flight = {key: count for key, slot in self._slots.items() if (count := self.board.in_flight(slot))}
+        if self._hub.log is not None:
+            self._hub.log.close()
+        os.close(self._log)
         self._poller.stop()
         self._loop.close()
         self.servers.forget()
@@ -188,7 +195,15 @@ class Traffic:
         assert len(self.servers.heads) < 2
         server, got = self.servers.heads[0] if self.servers.heads else (None, None)
         request_id = lower.partition("\r\nx-request-id: ")[2].partition("\r\n")[0]
-        return Fate(head, content, server, got, request_id)
+        return Fate(head, content, server, got, request_id, self._new_lines())
+
+    def _new_lines(self) -> str:
+        """What the access log says since the last time."""
+        if self._hub.log is not None:
+            self._hub.log.flush()
+        lines = os.pread(self._log, 1 << 16, self._logged)
+        self._logged += len(lines)
+        return lines.decode()
 
     def _read(self, sock: socket.socket, *, bodiless: bool) -> tuple[str, bytes]:
         got = b""

@@ -200,8 +200,8 @@ class Site:
         """Begin anew after a fault: what it left behind must not disturb the next input."""
         if self.listener is not None:
             self.listener.stop()
-        self.loop.close()
         self.poller.stop()
+        self.loop.close()
         self.errors.found.clear()
         for sock in self.sockets.values():
             while True:

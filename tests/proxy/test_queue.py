@@ -214,7 +214,7 @@ def test_a_new_queue_takes_over_what_waits_with_level_and_order(farm: Farm) -> N
     assert farm.room(after, 3) == [high, next_low]
 
 
-def test_a_new_queue_does_not_take_over_whose_turn_it_is(farm: Farm) -> None:
+def test_a_new_queue_takes_over_whose_turn_it_is(farm: Farm) -> None:
     before, after = farm.queue(), farm.queue()
     called, waits = farm.waiter(before), farm.waiter(before)
     wake(before)

@@ -359,3 +359,12 @@ def test_a_case_takes_its_edges(play: Play, name: str) -> None:
 def test_every_edge_of_the_table_has_a_case() -> None:
     assert {edge for _, taken in CASES.values() for edge in taken} == set(edges())
     assert {state for edge in edges() for state in edge} == set(STATES)
+
+
+def test_a_503_is_a_failure_also_when_no_other_server_can_be_asked(play: Play) -> None:
+    slots = play.site.snapshot.slots
+    play.site.board.set_state(slots["app", "s1"], DOWN)
+    client, conn, _ = play.at_server()
+    conn.sendall(BUSY)
+    play.answered(client, 503)
+    assert play.site.board.streak(slots["app", "s0"]) == 1
