@@ -508,6 +508,8 @@ def event(name: str, who: int = 0, how: int = 0, cut: int = 0, flags: int = 0) -
 
 
 _site: Site | None = None
+_inherited: list[Site | None] = []
+"""Those of parent processes: what they own must not be taken away when they go."""
 counted = 0
 """Events that have been run in this process."""
 
@@ -516,6 +518,7 @@ def site() -> Site:
     """Return the one site of the process."""
     global _site  # noqa: PLW0603
     if _site is None or _site.pid != os.getpid():
+        _inherited.append(_site)
         _site = Site()
     return _site
 
