@@ -61,12 +61,12 @@ cdef class Retries:
 
         repeatable: the work may be done twice, and all of it that was sent is still there.
         """
-        if outcome == O_STALE:
-            return repeatable               # the connection had idled too long: no outage, and no retry either
         if tries > self.attempts:
             return False
         if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED:
             return self.on_connect          # no server has worked for it: there is nothing to multiply
+        if outcome == O_STALE:
+            return repeatable               # the connection had idled too long: no sign of an outage
         if outcome != O_SERVER_CLOSED and outcome != O_SERVER_RESET:
             return False
         return repeatable and self.on_reset and self.spend()
