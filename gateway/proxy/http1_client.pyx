@@ -18,7 +18,7 @@ from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, RECV_FULL, SCRATCH, WORTH, Handler, Poller
-from gateway.proxy.openssl cimport SSL
+from gateway.proxy.openssl cimport SSL, SSL_has_pending
 from gateway.outcome cimport O_BUG, O_STOPPED
 from gateway.proxy.transaction cimport T_RESPONDING, Transaction, new_transaction
 from gateway.proxy.states cimport Machine, edges_of, step
@@ -45,6 +45,7 @@ cdef enum:
     LINGER_MS = 2000
     LINGER_BYTES = 4 * 1024 * 1024
     MARGIN = 32             # the scans read a few bytes beyond the end
+    AHEAD = 40 * 1024       # more than OpenSSL keeps of what it has read: READ_BUFFER of tls.pyx, and a record
 
 PHASES = ("head", "body", "wait", "flush", "linger", "tunnel")
 
@@ -491,6 +492,8 @@ cdef class Http1Downstream(Downstream):
         cdef int waiting = 0
         if self.r.chunked or ioctl(self.conn.fd, FIONREAD, &waiting) < 0:
             return False
+        if self.conn.ssl != NULL and SSL_has_pending(self.conn.ssl):
+            waiting += AHEAD            # read from the kernel, but not decrypted; how much, OpenSSL does not say
         return <int64_t>waiting + self.held_len < self.r.left
 
     cdef int _client_left(self) except -1:

@@ -58,6 +58,7 @@ cdef extern from "<openssl/ssl.h>":
     void SSL_set_accept_state(SSL *ssl)
     void SSL_set_bio(SSL *ssl, BIO *reading, BIO *writing)
     SSL_CTX *SSL_set_SSL_CTX(SSL *ssl, SSL_CTX *context)
+    int SSL_has_pending(const SSL *ssl)
     const char *SSL_get_version(const SSL *ssl)
     const SSL_CIPHER *SSL_get_current_cipher(const SSL *ssl)
     const char *SSL_CIPHER_get_name(const SSL_CIPHER *cipher)
