@@ -11,7 +11,7 @@ NET_RAW: Final = 13
 _KEEP_CAPABILITIES: Final = 8  # PR_SET_KEEPCAPS
 _NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS
 _VERSION_3: Final = 0x20080522  # capabilities(7)
-_ALL_PAGES: Final = 1  # MCL_CURRENT
+_ALL_PAGES: Final = 1 | 4  # MCL_CURRENT | MCL_ONFAULT: what is there; the board is large, and mostly never touched
 _PRIORITY: Final = 10
 
 

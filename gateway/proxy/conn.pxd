@@ -102,6 +102,7 @@ cdef class Poller:
     cdef int _wake(self, Conn conn, uint32_t events) except -1
     cdef int _expire(self, Timed what) except -1
     cdef int _failed(self, Conn conn) except -1
+    cdef int _gave_up(self, Work work) except -1
     cdef int _settle_down(self) except -1
     cdef int _go_on(self) except -1
     cdef int _call(self, Work work) except -1
@@ -126,6 +127,7 @@ cdef class Work(Timed):
     cdef int on_connected(self, Conn conn) except -1
     cdef int on_connect_failed(self, Conn conn, int error) except -1
     cdef int on_tunnel_end(self, int how) except -1
+    cdef int on_bug(self) except -1
 
 cdef class Conn(Timed):
     cdef int fd

@@ -352,8 +352,8 @@ cdef class Poller:
             work.on_turn()
             self.settle()
         except Exception:
-            log.exception("unexpected error on a turn")
-            self.forget_pieces()
+            log.exception("unexpected error on a turn: ending the request")
+            self._gave_up(work)
         if self.ended is not None or self.graveyard:
             self._settle_down()
         return 0
@@ -387,6 +387,15 @@ cdef class Poller:
                 log.exception("unexpected error while closing a connection")
             self.forget_pieces()
             conn.close()
+        return 0
+
+    cdef int _gave_up(self, Work work) except -1:
+        self.forget_pieces()
+        try:
+            work.on_bug()
+        except Exception:
+            log.exception("unexpected error while ending a request")
+        self.forget_pieces()
         return 0
 
     cdef int _settle_down(self) except -1:
@@ -428,10 +437,12 @@ cdef class Poller:
             held.on_deadline()
             self.settle()
         except Exception:
-            log.exception("unexpected error on a deadline")
+            log.exception("unexpected error on a deadline: ending what it was for")
             self.forget_pieces()
             if isinstance(held, Conn):
                 (<Conn>held).close()
+            else:
+                self._gave_up(<Work>held)
         if self.ended is not None or self.graveyard:
             self._settle_down()
         return 0
@@ -516,6 +527,10 @@ cdef class Work(Timed):
     cdef int on_tunnel_end(self, int how) except -1:
         """The tunnel made for this work is over: one of End."""
         raise NotImplementedError
+
+    cdef int on_bug(self) except -1:
+        """Handling this work has raised an exception: end it."""
+        return 0
 
 
 cdef class Handler:

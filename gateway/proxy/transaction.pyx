@@ -30,7 +30,7 @@ from gateway.proxy.conn cimport FOREVER
 from gateway.proxy.decide cimport V_FORWARD, V_NO_ROUTE, V_REFUSE, Decision, decide
 from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
-    O_ANSWERED, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE, O_NO_SERVER,
+    O_ANSWERED, O_BUG, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE, O_NO_SERVER,
     O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_REFUSED, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RETRIED,
     O_SERVER_TIMEOUT, O_STALE, O_STOPPED, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, SIDE_GATEWAY,
     SIDE_SERVER, outcome_of_errno, outcome_row,
@@ -709,6 +709,12 @@ cdef class Transaction(Work):
         if not self._answer_begun():
             self.status = 0             # the client gets no answer
         return self._finish(outcome)
+
+    cdef int on_bug(self) except -1:
+        if self.downstream is None:
+            return 0                        # it has ended already
+        self.downstream.abort(True)
+        return self.on_given_up(O_BUG)
 
     # -------------------------------------------------------------------------------------------------------- deadlines
 

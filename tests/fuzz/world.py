@@ -273,6 +273,8 @@ class World:
     def enlist(self, client: Client, request: Request) -> Request:
         """Know a request, and what stands before it."""
         if client.wild is not None:
+            if request.headless:
+                self.oracle.loose = True  # behind arbitrary bytes it may be the body of a request
             return request
         self.oracle.requests[request.number] = request
         self.sender[request.number] = client
@@ -318,7 +320,8 @@ class World:
         """A server does what it must not, or cannot help: whatever is on its connection may fail."""
         if conn.busy and conn.request is not None:
             conn.request.faulted = True
-        else:
+        if not conn.busy or conn.answer is not None:
+            # It has answered, maybe before it has read all that its kernel has: another request may be on its way.
             self.oracle.trouble += 1
 
     # ------------------------------------------------------------------------------------------------------- what is due

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from gateway.board import DOWN
+from gateway.outcome import OUTCOMES
 from gateway.proxy.queue import WaitQueue
 from gateway.proxy.transaction import STATES, edges, live
 from tests.fuzz.connections import site
@@ -368,3 +369,25 @@ def test_a_503_is_a_failure_also_when_no_other_server_can_be_asked(play: Play) -
     conn.sendall(BUSY)
     play.answered(client, 503)
     assert play.site.board.streak(slots["app", "s0"]) == 1
+
+
+def test_a_fault_of_the_gateway_ends_the_request_and_nothing_else(play: Play) -> None:
+    """Pages that are missing stand for any exception: while a request is read, and when a deadline passes."""
+    bystander, conn, _ = play.at_server()
+    pages = play.site.hub.pages
+    play.site.hub.pages = {}
+    refused = play.ask(b"GET / HTTP/1.1\r\n\r\n", ("new", "ended"))
+    late, _, _ = play.at_server()
+    conn.sendall(OK)
+    play.answered(bystander)
+    play.go_on(("sent", "ended"), lambda: play.site.skip(31_000))
+    play.site.hub.pages = pages
+    for client in (refused, late):
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+    faults, play.site.errors.found[:] = list(play.site.errors.found), []
+    assert len(faults) == 2
+    assert "KeyError: 400" in faults[0]
+    assert "KeyError: 504" in faults[1]
+    outcomes = play.site.passed_through()["outcomes"]
+    assert outcomes[[name for name, *_ in OUTCOMES].index("gateway_error")] == 2
