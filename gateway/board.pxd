@@ -100,7 +100,7 @@ cdef inline uint8_t session_minute(int64_t now) noexcept nogil:
 # One request that is over, as it is counted.
 cdef struct Passed:
     int status
-    int outcome             # below MAX_OUTCOMES; whoever counts knows their names
+    int outcome             # below MAX_OUTCOMES; outcome.pyx has their names
     int tries
     int64_t took            # ns
     int64_t waited          # ns

@@ -40,7 +40,7 @@ class Sockets:
     accept from several, until there are more again.
 
     A Unix socket is one for all workers, each with a descriptor of its own. Its file is removed with its address, and
-    by nobody but who is to: `files` has those that this process made or took over, by their paths.
+    only by its owner: `files` has those that this process made or took over, by their paths.
     """
 
     def __init__(

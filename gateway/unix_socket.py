@@ -1,4 +1,4 @@
-"""Listening Unix sockets at paths that clients know: made and removed without harm to a file of somebody else's.
+"""Listening Unix sockets at paths that clients know: made and removed without touching files of other programs.
 
 The kernel leaves the file behind when its socket is closed (unix(7)), and a bind never replaces one: what a killed
 process left has to be told from a socket that is in use.

@@ -15,8 +15,8 @@ cdef struct Tried:
     int count
     int index[MAX_TRIED]
 
-# What the key of a policy that goes by one is made of. Whoever has the work at hand (a request, later a TCP connection)
-# makes the key; a policy sees its hash alone.
+# What the key of a policy that goes by one is made of. The caller, which has the request (later: the TCP connection),
+# makes the key; a policy sees only its hash.
 cdef enum KeyKind:
     KEY_NONE = 0
     KEY_ADDRESS             # of the client

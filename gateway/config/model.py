@@ -451,7 +451,7 @@ class Frontend(Model):
         if self.proxy_protocol and not self.trusted_proxies:
             raise Fault("anybody could claim any address: name the proxies in trusted_proxies", "proxy_protocol")
         if self.proxy_protocol and UNIX not in self.trusted_proxies and any(listen.path for listen in self.listen):
-            raise Fault("nobody could connect to its Unix socket: add unix to trusted_proxies", "proxy_protocol")
+            raise Fault("no client could use its Unix socket: add unix to trusted_proxies", "proxy_protocol")
         return self
 
 

@@ -114,7 +114,7 @@ cdef class Work(Timed):
 
     on_connected and on_connect_failed come once for each connection that Attempt.go has asked for, and the work then
     forgets it (attempt.connecting). on_turn may come for work that has left its queue meanwhile: it looks first.
-    Work that has ended is recycled only after the event in which it ended: whoever is in the middle of it may go on to
+    Work that has ended is recycled only after the event in which it ended: code that is in the middle of it may still
     read it, and finds it ended.
     """
     cdef Work next_ended

@@ -10,7 +10,7 @@ Four rules make it safe that what one connection reads is written to another by 
 1. One door for what is sent. `put` composes a write of one connection at a time; the write is committed before anything
    else could come between: before another connection composes, before the scratch buffer is read into again, before
    bytes are relayed past it, before the connection is shut down, and at the end of the event at the latest.
-2. Nobody is made to read by somebody else. To let the other side go on, its connection is queued (`turn_over`) and
+2. No connection makes another one read. To let the other side continue, its connection is queued (`turn_over`) and
    reads when the present event is over; so no reading loop runs within another, or within itself.
 3. Nothing is freed while it may be running. What is closed, replaced or ended during an event is kept until the event
    is over (`bury`, `Work.recycle`).
@@ -359,7 +359,7 @@ cdef class Poller:
         return 0
 
     cdef int _wake(self, Conn conn, uint32_t events) except -1:
-        """Handle one event of a connection; without `events` it goes on with what it has."""
+        """Handle one event of a connection; without `events` it continues with what it has."""
         try:
             if events:
                 conn.event(events)
@@ -535,7 +535,7 @@ cdef class Work(Timed):
 
 cdef class Handler:
     cdef int on_input(self, Conn conn) except -1:
-        """There may be something to read, or somebody to take it again."""
+        """There may be something to read, or the other side takes data again."""
         raise NotImplementedError
 
     cdef int on_drained(self, Conn conn) except -1:

@@ -108,7 +108,7 @@ cdef class Http1Downstream(Downstream):
         return self.read()
 
     cdef int read(self) except -1:
-        """Read requests, and work on them, for as long as there is something to do and somebody to take it.
+        """Read requests, and work on them, for as long as there is something to read and the server takes it.
 
         Who owns the bytes: the scratch buffer or `held` until _consume returns. What it put of them is committed before
         either is touched; what it left of the scratch buffer is held.

@@ -171,7 +171,7 @@ cdef class ClientConn(Conn):
         if not source:
             return True                 # of a Unix socket: all who come there would be one
         if b":" in source:
-            # Of IPv6, whoever has one address has its /64.
+            # A client with one IPv6 address usually has its /64.
             source = ipaddress.ip_address(source.decode()).packed[:8]
         for row in range(SOURCE_ROWS):
             self.cells[row] = self.hub.board.source_cell(row, PyBytes_AS_STRING(source),

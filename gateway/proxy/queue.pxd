@@ -12,7 +12,7 @@ cdef class WaitQueue:
     cdef int slot                       # of the Board: where workers tell each other since when they wait; -1: none
     cdef int worker
     cdef int workers
-    cdef readonly int limit             # 0: nobody waits
+    cdef readonly int limit             # 0: no waiting
     cdef readonly int64_t wait_ns       # how long work may wait
     cdef readonly int count
     cdef Work called                    # its turn has come, but it has not yet looked for room

@@ -1,9 +1,9 @@
 """Waiting: for room at a server now; for a class's turn or a session's place by the same means.
 
 Work waits at a level; within a level who came first is first. Room that comes free calls the first one (`on_turn`),
-which looks for a server again and, if somebody else was quicker, goes back to the head of its level. Work in other
+which looks for a server again and, if other work was quicker, goes back to the head of its level. Work in other
 workers waits in their queues: each tells on the Board since when its first one waits, and the longest wait is served
-first over all workers. Nobody tells a worker of room that another made, so one with a queue looks every 2 ms.
+first over all workers. A worker is not told of room that another one made, so one with a queue looks every 2 ms.
 """
 
 LOOK_AGAIN = 0.002          # seconds
@@ -32,7 +32,7 @@ cdef class WaitQueue:
         return f"<WaitQueue {self.count} of {self.limit}>"
 
     cdef bint busy(self, int64_t now) noexcept:
-        """Whether somebody waits already, here or in another worker: then new work waits behind them."""
+        """Whether work waits already, here or in another worker: then new work waits behind it."""
         return self.count != 0 or self.called is not None or (self.limit != 0 and self._first_elsewhere(now) != 0)
 
     cdef int enter(self, Work work, int level, bint ahead) except -1:
@@ -113,7 +113,7 @@ cdef class WaitQueue:
         return 0
 
     cdef int _announce(self) except -1:
-        """Tell the other workers since when somebody waits here."""
+        """Tell the other workers since when work waits here."""
         if self.slot >= 0:
             self.board.count(self.slot, self.worker).waiting_since = self._front().since if self.count else 0
         return 0

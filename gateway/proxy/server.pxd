@@ -36,8 +36,8 @@ cdef enum ServerConnState:
 cdef class ServerConn(Conn):
     """A connection to a server, on its way from connect to close, in the pool in between.
 
-    Whoever gets it busy (borrow, on_connected) sets its handler before the event is over, and gives it back by `rest`,
-    or closes it.
+    The caller that gets it busy (borrow, on_connected) sets its handler before the event is over, and gives it back by
+    `rest`, or closes it.
     """
     cdef readonly Server server
     cdef ServerConn older, newer        # idle connections to the same server

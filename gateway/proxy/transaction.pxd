@@ -29,7 +29,7 @@ cdef enum State:
     T_ENDED
     T_STATES
 
-# Whom the transaction waits for, and so what it means when its deadline passes.
+# What the transaction waits for, and so what it means when its deadline passes.
 cdef enum Awaited:
     A_NONE = 0
     A_BODY                  # more of the request's body
@@ -161,7 +161,7 @@ cdef class Transaction(Work):
     cdef void _take_id(self, const char *p, Head *h, Provenance provenance) noexcept
     cdef int _reset(self, Downstream downstream, Frontend frontend, int64_t now) except -1
     cdef int _become(self, int state) except -1
-    cdef int _await(self, int whom, int64_t ms) except -1
+    cdef int _await(self, int what, int64_t ms) except -1
     cdef int _await_turn(self) except -1
     cdef int _admit(self) except -1
     cdef int _choose(self) except -1

@@ -10,7 +10,7 @@
               T_TUNNEL ◄──┘  └──► T_RESPONDING
 
 A transaction is made for each request and holds everything about it; nothing of it is left anywhere when it has ended.
-Whom it waits for is one thing at a time (Awaited), and so what a deadline that passes means. Its Downstream and its
+It waits for one thing at a time (Awaited), which decides what a deadline that passes means. Its Downstream and its
 Upstream call it when something has happened (on_...), and it calls them to have something done; none of these calls
 makes a connection read, so they never come back to where they came from.
 
@@ -718,8 +718,8 @@ cdef class Transaction(Work):
 
     # -------------------------------------------------------------------------------------------------------- deadlines
 
-    cdef int _await(self, int whom, int64_t ms) except -1:
-        self.awaited = whom
+    cdef int _await(self, int what, int64_t ms) except -1:
+        self.awaited = what
         self.deadline(ms)
         return 0
 

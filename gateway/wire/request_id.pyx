@@ -1,8 +1,8 @@
 """The id of a request: the one that it comes with, or one made here.
 
 One comes in X-Request-ID, or as the trace-id of a traceparent (W3C Trace Context section 3.2). Both are for clients to
-choose, so only what a trusted peer sends is to be looked at: whoever could choose the id of a request could make it
-look like another one in every log.
+choose, so only what a trusted peer sends is to be looked at: a client that could choose the id of its request could
+make it look like another one in every log.
 """
 
 import os

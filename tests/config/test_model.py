@@ -252,7 +252,7 @@ def test_mistakes_at_the_top(refuse: Refuse, text: str, message: str) -> None:
         ("{listen: '1.2.3.4:5', socket_mode: »'0666'}", "no address of this frontend is a Unix socket"),
         (
             "{listen: ['1.2.3.4:5', unix:/a], trusted_proxies: [10.0.0.1], proxy_protocol: »true}",
-            "nobody could connect to its Unix socket: add unix to trusted_proxies",
+            "no client could use its Unix socket: add unix to trusted_proxies",
         ),
         ("{listen: »[]}", "expected at least one"),
         ("{listen: ['1.2.3.4:5', »'::1:80']}", "put an IPv6 address in brackets: [::1]:80?"),
