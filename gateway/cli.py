@@ -135,7 +135,7 @@ def explain(  # noqa: PLR0913 - one an option
     running = _ask_control(loaded) if live else None
     remark = running.remark(loaded) if running is not None else ""
     with Stage(loaded, running) as stage:
-        found = stage.rehearse(asked)
+        found = stage.decide(asked)
     if as_json:
         about = {"live": remark} if remark else {}
         click.echo(json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain))

@@ -1,4 +1,4 @@
-"""A site as a worker would have it, but without clients and servers: requests are only rehearsed."""
+"""A site as a worker would have it, but without clients and servers: requests are only decided on."""
 
 import os
 from time import time as now
@@ -60,7 +60,7 @@ class Stage:
         fitting = [place for place in places if (place[0].tls is not None) == (asked.scheme == "https")]
         return next((place for place in fitting if place[1].port == asked.port), (fitting or places)[0])
 
-    def rehearse(self, asked: Asked) -> dict[str, Any]:
+    def decide(self, asked: Asked) -> dict[str, Any]:
         """What becomes of a request; see gateway.explain.decision."""
         model, listen = self.entrance(asked)
         found = decision_on(

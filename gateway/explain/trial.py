@@ -63,7 +63,7 @@ def _differences(stage: Stage, test: SiteTest) -> Iterator[Difference]:
         yield Difference("request", "one that can be sent", str(error))
         return
     stage.assume(test.assume)
-    found = stage.rehearse(asked)
+    found = stage.decide(asked)
     if "refused" in found:
         found = {**found, "status": found["refused"][0], "lines": "", "class": None, "site": None}
     yield from _plain(test.expect, found)

@@ -496,7 +496,7 @@ def _compare(drawn: Drawn, asked: Asked, found: dict[str, Any], fate: Fate) -> N
 def _tokens(stage: Stage, ports: list[int]) -> dict[str, str]:
     """What affinity by cookie gives clients of each server, as far as a request that explain is asked about shows it."""
     for target in ("/a", "/", "/old/"):
-        found = stage.rehearse(Asked("GET", "http", f"a.example:{ports[0]}", target, (("Host", "a.example"),)))
+        found = stage.decide(Asked("GET", "http", f"a.example:{ports[0]}", target, (("Host", "a.example"),)))
         if found.get("backend") == "app":
             return {candidate["server"]: candidate["token"] or "none" for candidate in found["candidates"]}
     return {}
@@ -518,7 +518,7 @@ def _differ(place: Place, drawn: Drawn, requests: list[Sent]) -> None:
         tokens = _tokens(stage, ports)
         for sent in requests:
             asked = sent.asked(ports, tokens)
-            found = stage.rehearse(asked)
+            found = stage.decide(asked)
             fate = traffic.send(asked, sent.body, clear=sent.clear)
             try:
                 _compare(drawn, asked, found, fate)

@@ -382,7 +382,7 @@ def stage(directory: Path, name: str) -> Stage:
 
 def ours(found: Stage, target: str, headers: Sequence[str], host: str) -> Fate:
     fields = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in headers))
-    result = found.rehearse(Asked("GET", "http", host, target, fields))
+    result = found.decide(Asked("GET", "http", host, target, fields))
     if "refused" in result:
         return Fate("status", result["refused"][0])
     lines = result.get("lines") or (result.get("edits") or {}).get("with", "")
@@ -431,14 +431,14 @@ def test_proxying_leads_to_backends(tmp_path: Path) -> None:
             ("/api", "shop", "GET /v1?x=api HTTP/1.1"),
             ("/other", "app", "GET /other HTTP/1.1"),
         ):
-            result = found.rehearse(Asked("GET", "http", WWW, url))
+            result = found.decide(Asked("GET", "http", WWW, url))
             assert (result["backend"], result["head"].split("\r\n")[0]) == (backend, line)
 
 
 def test_an_encoded_slash_is_not_found_as_with_apache(tmp_path: Path) -> None:
     with Stage(load(site_with(tmp_path, "RewriteRule ^admin/ - [F]\n"))) as found:
-        assert found.rehearse(Asked("GET", "http", WWW, "/admin%2Fx"))["status"] == 404
-        assert found.rehearse(Asked("GET", "http", WWW, "/%61dmin/x"))["status"] == 403
+        assert found.decide(Asked("GET", "http", WWW, "/admin%2Fx"))["status"] == 404
+        assert found.decide(Asked("GET", "http", WWW, "/%61dmin/x"))["status"] == 403
 
 
 def test_mistakes_are_told_with_the_line_of_the_file(tmp_path: Path) -> None:
