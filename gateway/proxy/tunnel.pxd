@@ -19,6 +19,8 @@ cdef class Tunnel(Handler):
     cdef readonly uint64_t from_second
     cdef uint8_t first_done             # it has sent its last byte
     cdef uint8_t second_done
+    cdef uint8_t first_deaf             # it takes nothing more: what it said before is passed on, then all ends
+    cdef uint8_t second_deaf
     cdef uint8_t bulk                   # the last read filled the buffer: the next bytes are spliced
     cdef uint8_t over
 

@@ -44,7 +44,20 @@ cdef class Tunnel(Handler):
         return to.commit()
 
     cdef int on_input(self, Conn conn) except -1:
-        return self._pump(conn, self.second if conn is self.first else self.first)
+        self._pump(conn, self.second if conn is self.first else self.first)
+        if not self.over and not conn.readable and (self.first_deaf if conn is self.first else self.second_deaf):
+            return self.on_broken(conn)
+        return 0
+
+    cdef int on_send_failed(self, Conn conn) except -1:
+        """It is reset, or gone; the data that it has not taken is lost."""
+        if conn is self.first:
+            self.first_deaf = 1
+        else:
+            self.second_deaf = 1
+        conn.out_len = 0
+        conn.readable = conn.wire_readable = 1
+        return conn.poller.turn_over(conn)
 
     cdef int _pump(self, Conn source, Conn to) except -1:
         cdef ssize_t got
