@@ -3,5 +3,5 @@
 
 cdef class Admission:
     cdef int admit(self, View view, Backend backend) except -1:
-        """One of Admit; for ADMIT_WAIT, `queue` and `level` say where."""
+        """One of Admit. Whether it waits now or later, for room at a server: `level` says who comes first."""
         return ADMIT_GO

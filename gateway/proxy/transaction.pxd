@@ -122,6 +122,7 @@ cdef class Transaction(Work):
     cdef str klass                      # the class that rules gave it, or None
     cdef int64_t started                # monotonic, in ns
     cdef int64_t answered               # when the head of the server's answer was there
+    cdef int level                      # at which it waits for room
     cdef int64_t queued                 # when it began to wait for room the last time, in ns
     cdef int64_t wait_ends              # until when it waits for that, in ns
     cdef int64_t waited                 # for room, in ns, up to now
@@ -168,6 +169,7 @@ cdef class Transaction(Work):
     cdef int _wait(self, bint again) except -1
     cdef bint _go(self, int i, bint fresh) except -1
     cdef int64_t _body_ms(self) noexcept
+    cdef void _body_may_flow(self) noexcept
     cdef int _keep_body(self, const char *p, size_t n) except -1
     cdef int _report(self, int outcome, int64_t detail, str what) except -1
     cdef int _say(self, str what) except -1

@@ -326,6 +326,7 @@ cdef class Transaction(Work):
         """The step between route and pick."""
         cdef int verdict = self.hub.admission.admit(self.hub.view, self.attempt.backend)
         cdef WaitQueue queue = self.attempt.backend.queue
+        self.level = self.hub.admission.level
         if verdict != ADMIT_GO:
             if verdict == ADMIT_WAIT:
                 return self._wait(False)
@@ -344,7 +345,7 @@ cdef class Transaction(Work):
             self.queued = self.poller.now
             self.wait_ends = self.queued + queue.wait_ns
         self._become(T_WAITING)
-        queue.enter(self, 0, again)
+        queue.enter(self, self.level, again)
         return self._await(A_ROOM, max(0, (self.wait_ends - self.poller.now) // 1000000))
 
     cdef int on_turn(self) except -1:
@@ -428,6 +429,7 @@ cdef class Transaction(Work):
                 self.poller.settle()        # before more of the body can move the buffer
             if not self.request_done:
                 self.server_blocks = 0
+                self._body_may_flow()
                 self.downstream.resume()
                 return self._await_turn()
         self.request_done = 1
@@ -482,9 +484,7 @@ cdef class Transaction(Work):
         self.bytes_in += n
         if self.content_length < 0 and <int64_t>self.bytes_in > self.frontend.body_bytes:
             return self.refuse(R_BODY_TOO_LARGE)
-        if self.blocked:
-            self.body_clock += self.poller.now - self.blocked
-            self.blocked = 0
+        self._body_may_flow()
         self.upstream.body(p, n)
         if not self.replay_lost:
             self._keep_body(p, n)
@@ -495,10 +495,14 @@ cdef class Transaction(Work):
     cdef int on_body_spliced(self, size_t n) except -1:
         """So many bytes of it have gone to the server without passing through here."""
         self.bytes_in += n
+        self._body_may_flow()
+        return self._await_turn()
+
+    cdef void _body_may_flow(self) noexcept:
+        """The time for which the body could not be taken does not count against its client."""
         if self.blocked:
             self.body_clock += self.poller.now - self.blocked
             self.blocked = 0
-        return self._await_turn()
 
     cdef int _keep_body(self, const char *p, size_t n) except -1:
         """Keep a piece of the body as it is sent, for a retry; give up on all of it when it gets too long."""
@@ -533,9 +537,7 @@ cdef class Transaction(Work):
         """The server has taken all that was sent."""
         self.server_blocks = 0
         if not self.request_done:
-            if self.blocked:
-                self.body_clock += self.poller.now - self.blocked
-                self.blocked = 0
+            self._body_may_flow()
             self.downstream.resume()
         return self._await_turn()
 
