@@ -134,7 +134,7 @@ cdef class Http1Downstream(Downstream):
             if self.held_len and not self.held_short:
                 used = self._consume(self.held + self.held_at, self.held_len)
                 poller.settle()
-                self._unhold(used)
+                self._unhold(used if self.phase <= C_WAIT else self.held_len)   # nothing more is read from this client
                 continue
             if not conn.readable:
                 break

@@ -22,6 +22,7 @@ from tests.fuzz.shelter import Crash, Shelter
 from tests.fuzz.shrink import shrink
 from tests.fuzz.site import VARIANTS
 from tests.fuzz.world import World
+from tests.support import hardened
 
 FILES = sorted((CORPUS / "connections").iterdir())
 
@@ -246,6 +247,7 @@ def test_a_fault_that_the_gateway_logs_is_found(world: World) -> None:
         world.step()
 
 
+@pytest.mark.skipif(bool(hardened.KEPT), reason="AddressSanitizer reports a crash in its own way")
 def test_a_crash_is_found_and_says_where() -> None:
     def work() -> None:
         shelter.note(b"the input")
