@@ -4,7 +4,7 @@
 #   DEMO      arguments of the demo, such as DEMO="--port 9090"
 #   PYTEST    arguments of pytest, such as PYTEST="tests/wire -k chunked"
 #   HARDENED  arguments of pytest on the hardened build, such as HARDENED="tests/scenarios -k tunnel"
-#   FUZZ_SECONDS  how long `make fuzz` goes on (60)
+#   FUZZ_SECONDS  how long `make fuzz` goes on (60); FUZZ_SEED, in the environment, makes it choose the same again
 #   BENCH     arguments of the benchmarks, such as BENCH="--cases TLS --rounds 9"
 #   FAILOVER  arguments of the failover bench, such as FAILOVER="--rounds 5"
 #   SECONDS   how long the soak lasts (600)

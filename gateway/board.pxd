@@ -111,6 +111,7 @@ cdef void record(TrafficRow *row, Passed *passed) noexcept nogil
 
 cdef class Board:
     cdef readonly int fd
+    cdef bint owned                     # the descriptor was made here, and goes with this object
     cdef readonly size_t size
     cdef char *base
     cdef ServerRow *servers

@@ -10,6 +10,7 @@ import os
 
 from libc.math cimport log
 from libc.string cimport memset
+from posix.unistd cimport close as c_close
 from posix.mman cimport MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
 SERVERS = MAX_SERVERS
@@ -81,6 +82,7 @@ cdef class Board:
         elif os.fstat(fd).st_size != self.size:
             raise OSError("this is no board, or one of another version")
         self.fd = fd
+        self.owned = new
         cdef void *base = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_PRIVATE if private else MAP_SHARED, fd, 0)
         if base == MAP_FAILED:
             raise OSError("cannot map the board")
@@ -101,6 +103,8 @@ cdef class Board:
     def __dealloc__(self):
         if self.base != NULL:
             munmap(self.base, self.size)
+        if self.owned:
+            c_close(self.fd)
 
     cdef int _slot(self, int slot) except -1:
         if not 0 <= slot < MAX_SERVERS:

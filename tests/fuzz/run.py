@@ -154,6 +154,6 @@ if __name__ == "__main__":
         main(
             float(sys.argv[1]) if len(sys.argv) > 1 else 60.0,
             sys.argv[2:] or list(GOALS),
-            int.from_bytes(os.urandom(4)),
+            int(os.environ.get("FUZZ_SEED", "0")) or int.from_bytes(os.urandom(4)),
         )
     )

@@ -213,6 +213,7 @@ class Site:
 
     def begin(self, variant: Variant) -> None:
         """Be the gateway of this variant, as after its start."""
+        self.errors.found.clear()  # other tests of this process may have logged some
         if variant.name not in self._loaded:
             self._prepare(variant)
         self._history: tuple[int | str, ...] = (variant.name,)

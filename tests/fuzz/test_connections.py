@@ -124,7 +124,11 @@ class Connections(RuleBasedStateMachine):
 
 TestConnections = pytest.mark.timeout(120)(Connections.TestCase)
 TestConnections.settings = settings(
-    max_examples=100, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,  # a finding of chance belongs to `make fuzz`, not to an unrelated change
+    suppress_health_check=list(HealthCheck),
 )
 
 

@@ -172,7 +172,7 @@ def test_upgrades_hand_it_over(start_gateway: Starter, start_servers: Servers, p
 def test_what_a_killed_gateway_left_is_replaced(start_gateway: Starter, start_servers: Servers, path: str) -> None:
     gateway = start_gateway(described(start_servers("app1"), path))
     workers = gateway.workers().values()
-    gateway.process.kill()
+    gateway.kill(gateway.process.pid)
     eventually(lambda: all(map(gone, workers)), "the workers to notice and to end")
     assert Path(path).exists()
     assert not listens(path)
