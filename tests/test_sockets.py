@@ -198,7 +198,7 @@ def test_files_of_unix_sockets_are_removed_by_the_successor_once_it_has_taken_ov
     files = dict(old.files)
     new = inherited.adapt(entrances(1, (unix(stays),), mode=0o600))
     inherited.close_except(new)
-    # It may still fail: the old one goes on with both then.
+    # The reload may still fail; the old version then keeps both sockets.
     assert (connects(stays), connects(goes)) == (True, True)
     new.take_over(files)
     old.leave_files()

@@ -1,7 +1,8 @@
 """The connection path as a fuzz target: bytes are read as events of clients, servers and the worker.
 
-Four bytes are one event: what happens, to whom, and two of how. The first four choose the kind of site. Any bytes are
-a run; an event that has no object, such as the answer of a server that was asked nothing, does nothing.
+Four bytes are one event: its kind, the connection it happens to, and two bytes of detail. The first four bytes choose
+the kind of site. Any bytes are a run; an event that has no object, such as the answer of a server that was asked
+nothing, does nothing.
 """
 
 import os

@@ -37,7 +37,7 @@ def stage(door: Door, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stag
 
 @contextlib.contextmanager
 def tunnel(stage: Stage, door: Door, script: Script) -> Iterator[HalfClient]:
-    """Open a tunnel to a server that goes on with `script` once it has agreed."""
+    """Open a tunnel to a server that runs `script` after its 101 response."""
     gateway, server = stage
 
     def agree(connection: socket.socket, head: bytes) -> None:

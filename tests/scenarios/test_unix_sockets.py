@@ -39,7 +39,7 @@ def described(servers: list[BackendServer], path: str, workers: int = 1) -> dict
 
 
 def listens(path: str) -> bool:
-    """Tell whether somebody listens there."""
+    """Tell whether a process accepts connections at this path."""
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(path) == 0
 

@@ -9,7 +9,7 @@ import psutil
 
 NAME = r"(?:worker \d+|control|heartbeat)"
 STARTED = re.compile(rf"\[(\d+)\] {NAME} started, pid (\d+)$", re.MULTILINE)
-"""Who has started whom."""
+"""The supervisor's line about a process it started: the process id of the parent, then that of the child."""
 SUCCESSOR = re.compile(r"\[\d+\] upgrade: a new gateway starts, pid (\d+)$")
 ENDED = re.compile(rf"\] {NAME} \(pid (\d+)\) (was killed by \w+|ended with status \d+)([;,] .*)?$")
 """As the supervisor says it; it goes on where it did not tell the child to end."""
