@@ -17,15 +17,16 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memmove, memset
 
+from gateway.proxy.chunks cimport put_chunk, put_last_chunk
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, RECV_FULL, SCRATCH, WORTH, Handler, Poller
 from gateway.proxy.openssl cimport SSL, SSL_has_pending
 from gateway.outcome cimport O_BUG, O_STOPPED
 from gateway.proxy.transaction cimport T_RESPONDING, Transaction, new_transaction
 from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport Tunnel
-from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_head, chunk_next, chunk_start
+from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_next, chunk_start
 from gateway.wire.edit cimport (
-    FRAME_CHUNKED, FRAME_CLOSE, Out, edit_interim, edit_response, edit_trailers, edit_upgrade,
+    FRAME_CHUNKED, FRAME_CLOSE, Out, edit_interim, edit_response, edit_upgrade,
 )
 from gateway.wire.head cimport (
     Head, M_HEAD, R_BODY_TOO_LARGE, R_CHUNK, R_MORE, R_OK, R_TARGET_TOO_LONG, R_TIMEOUT, R_TOO_LARGE, check_start,
@@ -54,7 +55,6 @@ cdef int64_t LEAVING_NS = 1_000_000_000         # see on_input
 # One head is worked on at a time in a process: these need no owner.
 cdef Head _scan
 cdef Out _out
-cdef Out _trailing
 
 
 cdef Machine _machine
@@ -369,22 +369,10 @@ cdef class Http1Downstream(Downstream):
         return self.conn.put_soon(_out.p, _out.n)
 
     cdef int body(self, const char *p, size_t n) except -1:
-        cdef char line[24]
-        if self.r.framing != FRAME_CHUNKED:
-            return self.conn.put(p, n)
-        self.conn.put(line, chunk_head(line, n))
-        self.conn.put(p, n)
-        return self.conn.put(b"\r\n", 2)
+        return put_chunk(self.conn, p, n) if self.r.framing == FRAME_CHUNKED else self.conn.put(p, n)
 
     cdef int end(self, Out *trailers) except -1:
-        if self.r.framing == FRAME_CHUNKED:
-            self.conn.put(b"0\r\n", 3)
-            if trailers.n:
-                _trailing.n = 0
-                edit_trailers(&_trailing, trailers.p, trailers.n)
-                self.conn.put_soon(_trailing.p, _trailing.n)
-            self.conn.put(b"\r\n", 2)
-        return 0
+        return put_last_chunk(self.conn, trailers) if self.r.framing == FRAME_CHUNKED else 0
 
     cdef int answer(self, int status, bytes lines, bytes body, bint close) except -1:
         cdef bytes head

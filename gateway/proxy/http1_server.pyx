@@ -10,6 +10,7 @@
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy, memmove, memset
 
+from gateway.proxy.chunks cimport put_chunk, put_last_chunk
 from gateway.proxy.conn cimport (
     HEAD, RECV_AGAIN, RECV_BROKEN, RECV_FULL, SCRATCH, WORTH, Conn,
 )
@@ -17,10 +18,8 @@ from gateway.outcome cimport (
     O_BUG, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE,
 )
 from gateway.proxy.transaction cimport Transaction
-from gateway.wire.chunked cimport (
-    CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_head, chunk_next, chunk_start,
-)
-from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Out, edit_trailers
+from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_next, chunk_start
+from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Out
 from gateway.wire.head cimport (
     M_HEAD, MAX_FIELDS, R_CHUNK, R_HEAD_CUT, R_INTERIMS, R_MORE, R_NOT_ASKED, R_OK, R_STATUS_LINE, Bounds, Head,
     find_end, scan_response,
@@ -36,7 +35,6 @@ READING = ("no request", "waiting for a head", "within a body")
 
 # One head is worked on at a time in a process: these need no owner.
 cdef Head _scan
-cdef Out _trailing
 cdef Bounds _bounds
 _bounds.head = MAX_HEAD
 _bounds.fields = MAX_FIELDS
@@ -69,25 +67,13 @@ cdef class Http1Upstream(Upstream):
         return self.conn.put(t.upstream_head.p, t.upstream_head.n)
 
     cdef int body(self, const char *p, size_t n) except -1:
-        cdef char line[24]
         if self.r.send_failed:
             return 0
-        if not self.r.chunked:
-            return self.conn.put(p, n)
-        self.conn.put(line, chunk_head(line, n))
-        self.conn.put(p, n)
-        return self.conn.put(b"\r\n", 2)
+        return put_chunk(self.conn, p, n) if self.r.chunked else self.conn.put(p, n)
 
     cdef int end(self, Out *trailers) except -1:
         self.r.done = 1
-        if self.r.chunked and not self.r.send_failed:
-            self.conn.put(b"0\r\n", 3)
-            if trailers.n:
-                _trailing.n = 0
-                edit_trailers(&_trailing, trailers.p, trailers.n)
-                self.conn.put_soon(_trailing.p, _trailing.n)
-            self.conn.put(b"\r\n", 2)
-        return 0
+        return put_last_chunk(self.conn, trailers) if self.r.chunked and not self.r.send_failed else 0
 
     cdef bint takes(self) noexcept:
         return not self.conn.out_len and not self.r.send_failed

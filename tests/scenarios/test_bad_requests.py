@@ -120,18 +120,3 @@ def test_nothing_of_it_is_an_error_in_the_log(served: tuple[GatewayProcess, Back
     gateway, _ = served
     assert "ERROR" not in gateway.log
     assert "Traceback" not in gateway.log
-
-
-@pytest.mark.parametrize("data, status", BAD, ids=[repr(data[:60]) for data, _ in BAD])
-def test_malformed_request_behind_a_good_one_leaves_the_worker_alive(
-    served: tuple[GatewayProcess, BackendServer], data: bytes, status: int
-) -> None:
-    gateway, _ = served
-    before = gateway.workers()
-    with RawClient(gateway.port) as client:
-        client.send(b"GET /name HTTP/1.1\r\nHost: a\r\n\r\n" + data)
-        assert client.response().status == 200
-        answer = client.response()
-        assert (answer.status, answer.header("Connection")) == (status, "close")
-        assert client.is_closed()
-    assert gateway.workers() == before, gateway.log
