@@ -372,7 +372,7 @@ class Run:
             return f"tunnel{b % 3}"
         self.world.fault(conn)
         answer = conn.answer
-        if answer is not None and answer.valid and not conn.answered:
+        if answer is not None and answer.valid and not conn.answered and conn.finished is None:
             # Without a reset, what has been sent of an answer that ends with the connection is all of it.
             # A Unix socket has no reset that its peer could tell from an end.
             answer.valid = answer.by_end and (b % 3 != 1 or self.world.variant.unix)
