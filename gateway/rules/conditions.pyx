@@ -4,7 +4,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcmp, memcpy
 
-from gateway.rules.finder cimport Finder
+from gateway.rules.pattern_matcher cimport PatternMatcher
 from gateway.rules.view cimport IN_HEADER, Value
 
 from gateway.rules.view import PLACES
@@ -120,12 +120,12 @@ cdef class Wanted:
     """One of the things that a value may be."""
     cdef int kind
     cdef bytes text
-    cdef Finder finder
+    cdef PatternMatcher matcher
 
     def __init__(self, item):
         self.kind = KINDS[item.kind]
         self.text = item.text.encode() if self.kind == V_IS else b""
-        self.finder = Finder(item.text) if self.kind == V_MATCHES else None
+        self.matcher = PatternMatcher(item.text) if self.kind == V_MATCHES else None
 
 
 cdef class ValueIs(Condition):
@@ -161,7 +161,7 @@ cdef class ValueIs(Condition):
             if wanted.kind == V_IS:
                 if found.n == n and memcmp(found.p, text, n) == 0:
                     return True
-            elif wanted.finder.find(found.p, found.n, v):
+            elif wanted.matcher.find(found.p, found.n, v):
                 return True
         return wanted.kind == V_ABSENT
 

@@ -37,7 +37,7 @@ cdef class Route:
     cdef readonly tuple paths           # (text, kind), as in the site file
     cdef readonly tuple cheap           # conditions looked at before a path's regular expression
     cdef readonly tuple dear            # and after it
-    cdef tuple finders                  # of each path: Finder or None
+    cdef tuple matchers                  # of each path: PatternMatcher or None
 
     cdef bint holds(self, View v, Entry *e, int alternative) except -1
     cdef str why_not(self, View v, int *length)

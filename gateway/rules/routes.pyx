@@ -17,9 +17,9 @@ from collections import deque
 
 from gateway.rules.actions cimport Step
 from gateway.rules.conditions cimport Condition
-from gateway.rules.finder cimport Finder
+from gateway.rules.pattern_matcher cimport PatternMatcher
 
-from gateway.rules.courtesy import give_way, sort
+from gateway.rules.gil import yield_gil, sort
 
 SCHEMES = {None: 0, "http": 1, "https": 2}
 
@@ -50,7 +50,7 @@ cdef class Route:
             ordered = sorted(conditions, key=_cost)
             self.cheap = tuple([item for item in ordered if item.cost < REGEX_COST])
             self.dear = tuple([item for item in ordered if item.cost >= REGEX_COST])
-        self.finders = tuple([Finder(text) if kind == "regex" else None for text, kind in self.paths])
+        self.matchers = tuple([PatternMatcher(text) if kind == "regex" else None for text, kind in self.paths])
 
     cdef bint holds(self, View v, Entry *e, int alternative) except -1:
         """Whether the route is for the request, given that host and path (up to a regular expression) hold."""
@@ -62,7 +62,7 @@ cdef class Route:
         for condition in self.cheap:
             if not condition.holds(v):
                 return False
-        if e.regex and not (<Finder>self.finders[alternative]).find(v.uri, v.path_len, v):
+        if e.regex and not (<PatternMatcher>self.matchers[alternative]).find(v.uri, v.path_len, v):
             return False
         for condition in self.dear:
             if not condition.holds(v):
@@ -103,7 +103,7 @@ cdef class Route:
         wanted = text.encode("latin-1")
         shown = path.decode("latin-1")
         if kind == "regex":
-            if (<Finder>self.finders[alternative]).find(v.uri, v.path_len, v):
+            if (<PatternMatcher>self.matchers[alternative]).find(v.uri, v.path_len, v):
                 return None
             return f"path {shown} does not match {text}"
         if kind == "exact":
@@ -397,11 +397,11 @@ cdef class _Forest:
             self._step()
             self.first_of.append(len(self.entries) // ENTRY)
             keys = [host[1:] if host.startswith("*.") else host for host in route.hosts] or [""]
-            for (text, kind), finder in zip(route.paths or (("", "prefix"),), route.finders or (None,)):
+            for (text, kind), matcher in zip(route.paths or (("", "prefix"),), route.matchers or (None,)):
                 exact = kind == "exact"
-                where = finder.pattern.prefix if finder is not None else text.encode("latin-1")
+                where = matcher.pattern.prefix if matcher is not None else text.encode("latin-1")
                 item = (where, len(self.entries) // ENTRY, exact)
-                self.entries.extend((at, 0 if finder is not None else len(where), exact, finder is not None))
+                self.entries.extend((at, 0 if matcher is not None else len(where), exact, matcher is not None))
                 for key in keys:
                     trees.setdefault(key.encode(), []).append(item)
         self.first_of.append(len(self.entries) // ENTRY)
@@ -413,7 +413,7 @@ cdef class _Forest:
     cdef int _step(self) except -1:
         self.steps += 1
         if self.steps % BREATH == 0:
-            give_way()
+            yield_gil()
         return 0
 
     cdef int _node(self, int label, int length):

@@ -18,7 +18,7 @@ cdef enum:
 COMMON = b" eatoinsrlcdhupm0.gf1/2b-;=w3v45,(6)y78:9x_kM"
 
 
-cdef class Finder:
+cdef class PatternMatcher:
     """text: of the pattern, a valid one."""
 
     def __init__(self, str text):

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.rules import routes as module
-from gateway.rules.courtesy import CHUNK, sort
+from gateway.rules.gil import CHUNK, sort
 from gateway.rules.routes import Route, RouteTable
 
 
@@ -23,7 +23,7 @@ def test_a_table_gives_way_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None
         nonlocal calls
         calls += 1
 
-    monkeypatch.setattr(module, "give_way", count)
+    monkeypatch.setattr(module, "yield_gil", count)
     for path in ("/same/", "/{}/"):
         calls = 0
         RouteTable([Route(i, None, [], [(path.format(i), "prefix")], "app") for i in range(6400)])

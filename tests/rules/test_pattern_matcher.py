@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.pattern import Pattern
-from gateway.rules.finder import Finder
+from gateway.rules.pattern_matcher import PatternMatcher
 
 CHARS = "aAbZ1 /.-é"
 WORDS = st.text(CHARS, max_size=4).map(re.escape)
@@ -32,36 +32,36 @@ def test_words_are_found_as_an_engine_finds_them(fold: str, pattern: str, text: 
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     expected = re2.compile((fold + pattern).encode("latin-1"), options).search(text) is not None
-    assert Finder(fold + pattern).finds(text) == expected
+    assert PatternMatcher(fold + pattern).finds(text) == expected
     assert (Pattern(fold + pattern).search(text) is not None) == expected
 
 
 @pytest.mark.parametrize("pattern", ["bot", "(?i)bot|crawl", r"\.(css|js)$", "^/a/"])
 def test_plain_words_need_no_engine(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    finder = Finder(pattern)
-    assert finder.pattern.words
-    monkeypatch.setattr(finder.pattern, "search", None)
-    assert finder.finds(b"/a/crawlbot.css")
-    assert not finder.finds(b"else")
+    matcher = PatternMatcher(pattern)
+    assert matcher.pattern.words
+    monkeypatch.setattr(matcher.pattern, "search", None)
+    assert matcher.finds(b"/a/crawlbot.css")
+    assert not matcher.finds(b"else")
 
 
 def test_a_word_whose_bytes_stand_everywhere() -> None:
-    assert Finder("bot").finds(b"b" * 100 + b"ot")
-    assert not Finder("bot").finds(b"b" * 100 + b"o")
-    assert not Finder("bot").finds(b"b" * 16)
+    assert PatternMatcher("bot").finds(b"b" * 100 + b"ot")
+    assert not PatternMatcher("bot").finds(b"b" * 100 + b"o")
+    assert not PatternMatcher("bot").finds(b"b" * 16)
 
 
 def test_long_words_in_any_case_are_left_to_an_engine() -> None:
     """To compare as many letters at each place of a text would take long."""
-    assert Finder("(?i)" + "a" * 32).pattern.words
-    finder = Finder("(?i)" + "a" * 33)
-    assert not finder.pattern.words
-    assert finder.finds(b"A" * 33)
-    assert not finder.finds(b"A" * 32)
+    assert PatternMatcher("(?i)" + "a" * 32).pattern.words
+    matcher = PatternMatcher("(?i)" + "a" * 33)
+    assert not matcher.pattern.words
+    assert matcher.finds(b"A" * 33)
+    assert not matcher.finds(b"A" * 32)
 
 
 def test_a_word_in_a_long_text() -> None:
     text = b"x" * 10_000
     for fold in ("", "(?i)"):
         for wanted, found in (("xx", True), ("xy", False), ("y$", False), ("x$", True), ("^xxxy", False)):
-            assert Finder(fold + wanted).finds(text) is found
+            assert PatternMatcher(fold + wanted).finds(text) is found

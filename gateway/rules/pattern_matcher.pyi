@@ -1,6 +1,6 @@
 from gateway.config.pattern import Pattern
 
-class Finder:
+class PatternMatcher:
     pattern: Pattern
     def __init__(self, text: str) -> None: ...
     def finds(self, text: bytes) -> bool: ...

@@ -9,7 +9,7 @@ cdef struct Word:
     uint8_t start
     uint8_t end
 
-cdef class Finder:
+cdef class PatternMatcher:
     """Looks for a pattern in bytes, where they lie if it can."""
     cdef readonly object pattern        # config.pattern.Pattern
     cdef Word *words
