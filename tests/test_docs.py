@@ -1,0 +1,40 @@
+"""What a program can check of the documentation: links lead somewhere, files that are named exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\((?!https?://)([^)#\s]*)(?:#([^)\s]*))?\)")
+CODE = re.compile(r"```.*?```", re.DOTALL)
+NAMED = re.compile(r"`((?:gateway|loadagent|qos|conf|tests|bench|docs|\.ci)/[\w./-]*\w/?)`")
+MADE = re.compile(r"bench/results/")
+"""Written by a command that the page names, not part of a fresh clone."""
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ +(.*)$", CODE.sub("", page.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    wrong = []
+    for path, anchor in LINK.findall(CODE.sub("", page.read_text())):
+        target = page.parent / path if path else page
+        if not target.exists():
+            wrong.append(f"{path}: no such file")
+        elif anchor and anchor not in anchors(target):
+            wrong.append(f"{path}#{anchor}: no such heading")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_are_named_exist(page: Path) -> None:
+    if page.name == "CHANGELOG.md":
+        return  # tells of what has been
+    named = {name for name in NAMED.findall(page.read_text()) if not MADE.match(name)}
+    assert sorted(name for name in named if not (ROOT / name).exists()) == []
