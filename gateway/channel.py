@@ -1,27 +1,41 @@
-"""What the supervisor and its children say to each other: typed messages over a socket pair, with descriptors.
+"""What the supervisor and its children say to each other, over a socket pair.
 
-Both ends belong to the same program, which wrote every byte: hence pickle.
+Down go *orders*, pickled, with descriptors: a child trusts the supervisor, which made it. Up go *reports*: JSON in a
+fixed form and of bounded length, checked before anything is done with it. The supervisor is root and trusts no child:
+one that was broken into may send what it likes, and gets killed for what is not a report.
 """
 
 import array
+import json
 import os
 import pickle
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from gateway.config import discovery
 from gateway.config.address import Listen
 from gateway.config.discovery import Found
 from gateway.config.model import Route
 from gateway.config.snapshot import Snapshot
 
 HEADER: Final = struct.Struct("!QH")
-"""Length of the pickled message in bytes, number of descriptors."""
+"""Of an order: length of the pickled message in bytes, number of descriptors."""
+REPORT_HEADER: Final = struct.Struct("!I")
+"""Of a report: length of the JSON text in bytes."""
+MAX_REPORT: Final = 8 * 1024 * 1024
+"""Bytes of a report; the servers found by name of a full board take a quarter of it."""
+MAX_REPORTS: Final = 1000
+"""Waiting reports of one child: an honest one sends a few per second, and the supervisor is never busy for a minute."""
+MAX_VERSION: Final = 2**53
 BATCH: Final = 250
 """Descriptors passed with one piece of a message; the kernel takes at most 253 (unix(7), SCM_MAX_FD)."""
 SEND_TIMEOUT: Final = 10.0
+READ: Final = 1 << 16
+"""Bytes that the supervisor takes from a child at once."""
 PIECE: Final = 100
 """Routes pickled together: to unpickle them is one step for the interpreter, and a worker's traffic waits so long."""
 
@@ -108,7 +122,12 @@ class Discovered:
     found: Found
 
 
-Message = Apply | Bequeath | ReopenLog | Drain | Ready | Discovered
+Order = Apply | Bequeath | ReopenLog | Drain
+Report = Ready | Discovered
+
+
+class BadReport(Exception):
+    """A child sent what is not a report; the text says what is wrong with it."""
 
 
 class Closed(Exception):
@@ -120,32 +139,22 @@ def identity(sock: socket.socket) -> int:
     return os.fstat(sock.fileno()).st_ino
 
 
-class Channel:
-    """One end. `send` may block for SEND_TIMEOUT; `receive` never does."""
+class _End:
+    """One end of the pair."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self._bytes = bytearray()
-        self._descriptors: list[int] = []
-
-    @classmethod
-    def pair(cls) -> "tuple[Channel, Channel]":
-        """Two connected ends."""
-        one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        return cls(one), cls(other)
 
     def fileno(self) -> int:
-        """The descriptor, for a selector."""
+        """The descriptor, for a selector; -1 once closed."""
         return self.socket.fileno()
 
     def close(self) -> None:
         """Close this end."""
         self.socket.close()
 
-    def send(self, message: Message, descriptors: tuple[int, ...] = ()) -> None:
-        """Send a message with descriptors. Raises Closed if the other end takes no more."""
-        body = _pickled(message)
-        block = HEADER.pack(len(body), len(descriptors)) + body
+    def _send(self, block: bytes, descriptors: tuple[int, ...] = ()) -> None:
         try:
             self.socket.settimeout(SEND_TIMEOUT)
             while len(descriptors) > BATCH:  # each batch goes with a byte: all are there when the message is
@@ -155,10 +164,79 @@ class Channel:
             if sent < len(block):  # sending nothing fails if the other end has obeyed and gone by now
                 self.socket.sendall(block[sent:])
         except OSError as error:
+            self._give_up()
             raise Closed(str(error)) from None
 
-    def receive(self) -> list[tuple[Message, list[int]]]:
-        """What has arrived since the last call, each message with its descriptors. Raises Closed."""
+    def _give_up(self) -> None:
+        """Send no more: after a part of a message, nothing that follows could be understood."""
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
+
+
+class SupervisorEnd(_End):
+    """`send` may block for SEND_TIMEOUT; `receive` never does."""
+
+    def send(self, order: Order, descriptors: tuple[int, ...] = ()) -> None:
+        """Send an order with descriptors. Raises Closed if the child takes no more."""
+        body = _pickled(order)
+        self._send(HEADER.pack(len(body), len(descriptors)) + body, descriptors)
+
+    def receive(self) -> list[Report]:
+        """The reports that have arrived since the last call. Raises Closed, BadReport.
+
+        Descriptors that come along are closed by the kernel, as there is no room for them (unix(7)).
+        """
+        self.socket.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        ended = False
+        while len(self._bytes) < REPORT_HEADER.size + MAX_REPORT:
+            try:
+                data = self.socket.recv(READ)
+            except BlockingIOError:
+                break
+            except OSError:
+                data = b""
+            if not data:
+                ended = True
+                break
+            self._bytes += data
+        reports = list(self._complete())
+        if ended and not reports:
+            raise Closed("the other end is gone")
+        return reports
+
+    def _complete(self) -> Iterator[Report]:
+        at = count = 0
+        while len(self._bytes) - at >= REPORT_HEADER.size:
+            (length,) = REPORT_HEADER.unpack_from(self._bytes, at)
+            if length > MAX_REPORT:
+                raise BadReport(f"a length of {length} bytes")
+            begin = at + REPORT_HEADER.size
+            if len(self._bytes) < begin + length:
+                break
+            at = begin + length
+            count += 1
+            if count > MAX_REPORTS:
+                raise BadReport(f"more than {MAX_REPORTS} at once")
+            yield _parsed(bytes(self._bytes[begin:at]))
+        del self._bytes[:at]
+
+
+class ChildEnd(_End):
+    """`send` may block for SEND_TIMEOUT; `receive` never does."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._descriptors: list[int] = []
+
+    def send(self, report: Report) -> None:
+        """Send a report. Raises Closed if the supervisor takes no more, ValueError if it is longer than MAX_REPORT."""
+        text = _text(report)
+        if len(text) > MAX_REPORT:
+            raise ValueError(f"a report of {len(text)} bytes, more than {MAX_REPORT}")
+        self._send(REPORT_HEADER.pack(len(text)) + text)
+
+    def receive(self) -> list[tuple[Order, list[int]]]:
+        """What has arrived since the last call, each order with its descriptors. Raises Closed."""
         self.socket.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         ended = False
         while True:
@@ -176,22 +254,46 @@ class Channel:
                 ended = True
                 break
             self._bytes += data
-        messages = list(self._complete())
-        if ended and not messages:
+        orders = list(self._complete())
+        if ended and not orders:
             raise Closed("the other end is gone")
-        return messages
+        return orders
 
-    def _complete(self) -> "list[tuple[Message, list[int]]]":
-        found: list[tuple[Message, list[int]]] = []
+    def _complete(self) -> Iterator[tuple[Order, list[int]]]:
         while len(self._bytes) >= HEADER.size:
             length, count = HEADER.unpack_from(self._bytes)
             if len(self._bytes) < HEADER.size + length:
                 break
-            message = pickle.loads(bytes(self._bytes[HEADER.size : HEADER.size + length]))  # noqa: S301 - see the module
+            order = pickle.loads(bytes(self._bytes[HEADER.size : HEADER.size + length]))  # noqa: S301 - see the module
             del self._bytes[: HEADER.size + length]
             descriptors, self._descriptors = self._descriptors[:count], self._descriptors[count:]
-            found.append((message, descriptors))
-        return found
+            yield order, descriptors
+
+
+def pair() -> tuple[SupervisorEnd, ChildEnd]:
+    """Two connected ends."""
+    one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    return SupervisorEnd(one), ChildEnd(other)
+
+
+def _text(report: Report) -> bytes:
+    if isinstance(report, Ready):
+        return json.dumps({"ready": report.version}).encode()
+    return json.dumps({"discovered": discovery.rows(report.found)}).encode()
+
+
+def _parsed(text: bytes) -> Report:
+    """The report in `text`. Raises BadReport; its text quotes nothing of a child's at length."""
+    try:
+        said = json.loads(text)
+        match said:
+            case {"ready": int(version)} if len(said) == 1 and type(version) is int and 0 < version <= MAX_VERSION:
+                return Ready(version)
+            case {"discovered": rows} if len(said) == 1:
+                return Discovered(discovery.found(rows))
+    except (ValueError, RecursionError) as error:
+        raise BadReport(f"{type(error).__name__}, in {len(text)} bytes") from None
+    raise BadReport(f"{len(text)} bytes that are neither")
 
 
 def _pickled(value: object) -> bytes:

@@ -27,12 +27,15 @@ def silences(board: Board, said: Mapping[str, Any]) -> dict[int, float]:
 
 @dataclass(slots=True)
 class Facts:
-    """`reloads` counts "accepted" and "refused", `deaths` processes by their names that ended unasked."""
+    """`reloads` counts "accepted" and "refused", `deaths` processes by their names that ended unasked, `bad_reports`
+    those that were killed for what they sent.
+    """
 
     bulletin: Bulletin = field(default_factory=Bulletin)
     started: float = field(default_factory=time.time)
     reloads: Counter[str] = field(default_factory=lambda: Counter(accepted=0, refused=0))
     deaths: Counter[str] = field(default_factory=Counter)
+    bad_reports: Counter[str] = field(default_factory=Counter)
     upgrades_failed: int = 0
     loaded: float = field(default_factory=time.time)
     """When the site file was taken up, in seconds since 1970."""
@@ -57,6 +60,7 @@ class Facts:
                 "workers": sorted(workers),
                 "processes": children,
                 "deaths": self.deaths,
+                "bad_reports": self.bad_reports,
                 "upgrades_failed": self.upgrades_failed,
             }
         )

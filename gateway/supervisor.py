@@ -25,9 +25,24 @@ from typing import Final, TypeVar
 from gateway import last_words, upgrade
 from gateway.board import Board
 from gateway.bulletin import Bulletin
-from gateway.channel import Apply, Bequeath, Channel, Closed, Discovered, Drain, Packed, Ready, ReopenLog, identity
+from gateway.channel import (
+    Apply,
+    BadReport,
+    Bequeath,
+    ChildEnd,
+    Closed,
+    Discovered,
+    Drain,
+    Order,
+    Packed,
+    Ready,
+    ReopenLog,
+    SupervisorEnd,
+    identity,
+    pair,
+)
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
-from gateway.config.discovery import Found, Question
+from gateway.config.discovery import Found, Member, Question
 from gateway.explain.required import require
 from gateway.facts import Facts, State
 from gateway.inquiry import inquire
@@ -73,7 +88,7 @@ class Child:
 
     number: int
     pid: int
-    channel: Channel
+    channel: SupervisorEnd
     born: float
     version: int = 0
     """Of the site file that it works by."""
@@ -223,7 +238,7 @@ class Supervisor:
     # ------------------------------------------------------------------------------------------------------- children
 
     def _start(self, number: int) -> None:
-        ours, theirs = Channel.pair()
+        ours, theirs = pair()
         if number >= 0:
             self._clear_worker(number)
         sys.stdout.flush()
@@ -238,7 +253,7 @@ class Supervisor:
         self._selector.register(ours, selectors.EVENT_READ, child)
         log.info("%s started, pid %d", child.name, pid)
 
-    def _become(self, number: int, ours: Channel, theirs: Channel) -> None:
+    def _become(self, number: int, ours: SupervisorEnd, theirs: ChildEnd) -> None:
         """The child's side of a fork; never returns."""
         status = 1
         try:
@@ -264,14 +279,14 @@ class Supervisor:
             sys.stdout.flush()
             os._exit(status)
 
-    def _worker(self, number: int, channel: Channel) -> Work:
+    def _worker(self, number: int, channel: ChildEnd) -> Work:
         sockets = self._sockets.workers[number]
         inherited = worker.Inheritance(
             number, self._board, self._snapshot, self._cells, sockets, self._log_fd, self._ticket_key, channel
         )
         return lambda: worker.run(inherited)
 
-    def _control(self, channel: Channel) -> Work:
+    def _control(self, channel: ChildEnd) -> Work:
         # Here and now: neither the first request nor a worker's memory should wait for its libraries, and after
         # dropping privileges they may be out of reach.
         import encodings.idna  # noqa: F401, PLC0415
@@ -284,7 +299,7 @@ class Supervisor:
         inherited = process.Inheritance(self._board, self._snapshot, sockets, asked, bulletins, channel)
         return lambda: process.run(inherited)
 
-    def _heartbeat(self, channel: Channel) -> int:
+    def _heartbeat(self, channel: ChildEnd) -> int:
         from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
 
         try:
@@ -295,7 +310,7 @@ class Supervisor:
             return 1
         return 0
 
-    def _let_go(self, number: int, ours: Channel) -> None:
+    def _let_go(self, number: int, ours: SupervisorEnd) -> None:
         """Close what belongs to the supervisor and to other children: a copy would hide that its owner died."""
         ours.close()
         for child in self._children.values():
@@ -317,21 +332,45 @@ class Supervisor:
         self._children.clear()
 
     def _hear(self, child: Child) -> None:
+        """Take what a child says: of that nothing is believed but what it is for."""
+        news: dict[Question, tuple[Member, ...]] = {}
         try:
-            for message, _ in child.channel.receive():
-                match message:
-                    case Ready():
-                        if child.version != message.version:
-                            log.info("%s works by version %d of the site file", child.name, message.version)
-                        child.version = message.version
-                        self._tell_reloaded()
-                        self._announce(child)
-                        self._count_ready(child)
-                    case Discovered():
-                        self._discover(message.found)
+            for report in child.channel.receive():
+                match report:
+                    case Ready(version) if version <= self._snapshot.version:
+                        self._note_ready(child, version)
+                    case Discovered(found) if child.number == CONTROL:
+                        news.update(found)
+                    case _:
+                        raise BadReport(f"{type(report).__name__}, which it cannot know")
+        except BadReport as error:
+            self._condemn(child, str(error))
         except Closed:
-            self._selector.unregister(child.channel)
-            child.channel.close()
+            self._hang_up(child)
+            # It ends, or hides from every order.
+            child.abort_at = min(child.abort_at, time.monotonic() + GRACE)
+        else:
+            if news:
+                self._discover(news)
+
+    def _note_ready(self, child: Child, version: int) -> None:
+        if child.version != version:
+            log.info("%s works by version %d of the site file", child.name, version)
+        child.version = version
+        self._tell_reloaded()
+        self._announce(child)
+        self._count_ready(child)
+
+    def _condemn(self, child: Child, why: str) -> None:
+        """Kill a child that sent what is not a report: it is broken, or was broken into. Another one follows."""
+        log.error("%s (pid %d) sent what is not a report (%s): it is killed", child.name, child.pid, why)
+        self._facts.bad_reports[child.name] += 1
+        self._hang_up(child)
+        os.kill(child.pid, signal.SIGKILL)
+
+    def _hang_up(self, child: Child) -> None:
+        self._selector.unregister(child.channel)
+        child.channel.close()
 
     def _announce(self, child: Child) -> None:
         """Say once that the site is open."""
@@ -387,8 +426,7 @@ class Supervisor:
             if child is None:
                 continue
             if child.channel.fileno() >= 0:
-                self._selector.unregister(child.channel)
-                child.channel.close()
+                self._hang_up(child)
             self._bury(child, status)
 
     def _bury(self, child: Child, status: int) -> None:
@@ -556,11 +594,9 @@ class Supervisor:
             news = Apply(packed, self._cells, sockets, tuple(listen for listen, _ in new_places), with_log)
             self._send(child, news, tuple(descriptors))
 
-    def _send(
-        self, child: Child, message: Apply | Bequeath | Drain | ReopenLog, descriptors: tuple[int, ...] = ()
-    ) -> None:
+    def _send(self, child: Child, order: Order, descriptors: tuple[int, ...] = ()) -> None:
         try:
-            child.channel.send(message, descriptors)
+            child.channel.send(order, descriptors)
         except Closed:
             # It is dead, or as good as: a new one gets the news at birth.
             self._abort(child, "does not listen")

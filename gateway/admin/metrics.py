@@ -87,6 +87,12 @@ def _of_tree(report: Report, heartbeat: Report | None) -> Iterator[Family]:
         "Ends of processes that nobody asked for; each is a bug or a kill.",
         [(labels(process=name), tree["deaths"].get(name, 0)) for name in tree["processes"]],
     )
+    yield Family(
+        "gateway_process_bad_reports_total",
+        "counter",
+        "Processes killed because they sent the supervisor what is not a report; each is a bug or a break-in.",
+        [(labels(process=name), tree["bad_reports"].get(name, 0)) for name in tree["processes"]],
+    )
     if cluster:
         yield _one(
             "gateway_heartbeat_up", "0: the heartbeat process is silent; it is started anew.", heartbeat is not None

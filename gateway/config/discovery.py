@@ -3,15 +3,20 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeAlias
+from ipaddress import ip_address
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from gateway.config.address import Address, Listen
+from pydantic import AfterValidator, Field, StrictBool, StrictInt, StringConstraints, TypeAdapter
+
+from gateway.config.address import Address, Listen, server_address
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.model import Backend, Server, Site
 
 LONGEST_NAME: Final = 64
 """Characters of a server's name."""
 _DIGEST: Final = 8
+MAX_MEMBERS: Final = 65536
+"""Of one answer, and answers, that another process may send: far more than there are rows for servers."""
 
 
 Kind: TypeAlias = Literal["A", "AAAA", "SRV"]
@@ -42,6 +47,58 @@ class Member:
 
 Found: TypeAlias = Mapping[Question, tuple[Member, ...]]
 """The last good answer to each question that has had one."""
+
+
+def _plain_ip(text: str) -> str:
+    if ip_address(text).compressed != text or "%" in text:
+        raise ValueError("not an IP address in its one form")
+    return text
+
+
+_Text: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=300, pattern="^[!-~]+$")]
+_ROWS: Final = TypeAdapter[list[tuple[str, Kind, list[tuple[str, int, str, int | None, bool]]]]](
+    Annotated[
+        list[
+            tuple[
+                _Text,
+                Kind,
+                Annotated[
+                    list[
+                        tuple[
+                            Annotated[_Text, AfterValidator(_plain_ip)],
+                            Annotated[StrictInt, Field(ge=0, le=65535)],
+                            _Text,
+                            Annotated[StrictInt, Field(ge=1, le=256)] | None,
+                            StrictBool,
+                        ]
+                    ],
+                    Field(max_length=MAX_MEMBERS),
+                ],
+            ]
+        ],
+        Field(max_length=MAX_MEMBERS),
+    ]
+)
+
+
+def rows(answers: Found) -> list[list[Any]]:
+    """What `found` reads again, as JSON can have it."""
+    return [
+        [
+            str(question.address),
+            question.kind,
+            [[member.ip, member.port, member.host, member.weight, member.backup] for member in members],
+        ]
+        for question, members in answers.items()
+    ]
+
+
+def found(rows: object) -> Found:
+    """The answers in `rows`, which another process has sent. Raises ValueError for all that `rows` could not return."""
+    return {
+        Question(server_address(address), kind): tuple(Member(*fields) for fields in members)
+        for address, kind, members in _ROWS.validate_python(rows)
+    }
 
 
 def questions(site: Site) -> frozenset[Question]:

@@ -1,16 +1,16 @@
 """The control process: control's work, driven by what the supervisor says."""
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gateway.board import Board
 from gateway.bulletin import Bulletin
-from gateway.channel import Apply, Channel, Closed, Discovered, Drain, Ready
+from gateway.channel import Apply, ChildEnd, Closed, Discovered, Drain, Ready
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control.control import Control
@@ -32,7 +32,7 @@ class Inheritance:
     status: socket.socket | None
     bulletins: tuple[Bulletin, Bulletin]
     """The supervisor's and the heartbeat's."""
-    channel: Channel
+    channel: ChildEnd
 
 
 def run(inherited: Inheritance) -> None:
@@ -44,12 +44,8 @@ async def _live(inherited: Inheritance) -> None:
     loop = asyncio.get_running_loop()
     channel = inherited.channel
 
-    def tell(found: Found) -> None:
-        with contextlib.suppress(Closed):  # noticed below
-            channel.send(Discovered(found))
-
     board, sockets = inherited.board, inherited.sockets
-    control = Control(board, sockets.get("reports"), tell)
+    control = Control(board, sockets.get("reports"), partial(_tell, channel))
     sites = Sites(board)
 
     def known() -> dict[str, Any]:
@@ -93,3 +89,13 @@ async def _live(inherited: Inheritance) -> None:
         desk.close()
         await sites.close()
         await control.close()
+
+
+def _tell(channel: ChildEnd, found: Found) -> None:
+    """Let the supervisor know what the name service says."""
+    try:
+        channel.send(Discovered(found))
+    except Closed:
+        pass  # noticed where the channel is read
+    except ValueError as error:
+        log.error("an answer of the name service is too large and ignored: %s", error)

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from gateway import __version__, private_socket
 from gateway.board import Board
+from gateway.config import discovery
 from gateway.config.snapshot import Snapshot
 
 NAME: Final = "control.sock"
@@ -110,12 +111,5 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
         "version": snapshot.version,
         "digest": snapshot.digest,
         "servers": [[*key, written[key], snapshot.resolved[key], slot] for key, slot in snapshot.slots.items()],
-        "found": [
-            [
-                str(question.address),
-                question.kind,
-                [[member.ip, member.port, member.host, member.weight, member.backup] for member in members],
-            ]
-            for question, members in snapshot.found.items()
-        ],
+        "found": discovery.rows(snapshot.found),
     }

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from gateway import __version__
 from gateway.board import Board
-from gateway.config.address import server_address
-from gateway.config.discovery import Found, Member, Question
+from gateway.config import discovery
+from gateway.config.discovery import Found
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.snapshot import Snapshot
 from gateway.control.status import BOARD, NAME, PATIENCE
@@ -70,10 +70,7 @@ class Live:
                 (backend, server): (address, where if isinstance(where, str) else (where[0], where[1]), slot)
                 for backend, server, address, where, slot in facts["servers"]
             },
-            {
-                Question(server_address(address), kind): tuple(Member(*fields) for fields in members)
-                for address, kind, members in facts["found"]
-            },
+            discovery.found(facts["found"]),
         )
 
     def snapshot(self, loaded: Loaded) -> Snapshot:

@@ -21,7 +21,7 @@ from pyroute2 import IPRoute
 from gateway import last_words
 from gateway.board import DOWN, Board
 from gateway.bulletin import Bulletin
-from gateway.channel import Apply, Bequeath, Channel, Closed, Drain, Ready
+from gateway.channel import Apply, Bequeath, ChildEnd, Closed, Drain, Ready
 from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.config.snapshot import Snapshot
 from gateway.facts import silences
@@ -86,7 +86,7 @@ class Inheritance:
 
     board: Board
     snapshot: Snapshot
-    channel: Channel
+    channel: ChildEnd
     account: Account | None
     bulletins: tuple[Bulletin, Bulletin]
     """The supervisor's, and the one for control, where operators can ask for it."""

@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from gateway.board import Board
-from gateway.channel import Apply, Channel, Closed, Drain, Message, Ready, ReopenLog, identity
+from gateway.channel import Apply, ChildEnd, Closed, Drain, Ready, ReopenLog, Report, identity
 from gateway.config.model import Listen
 from gateway.config.snapshot import Snapshot
 from gateway.proxy.hub import Hub
@@ -49,7 +49,7 @@ class Inheritance:
     sockets: list[tuple[Listen, socket.socket]]
     log_fd: int | None
     ticket_key: bytes
-    channel: Channel
+    channel: ChildEnd
 
 
 Beside = Callable[..., Awaitable[Any]]
@@ -142,9 +142,9 @@ class Worker:
             listener.stop()
             listener.socket.close()
 
-    def _tell(self, message: Message) -> None:
+    def _tell(self, report: Report) -> None:
         try:
-            self._channel.send(message)
+            self._channel.send(report)
         except Closed:
             self._drain()
 

@@ -52,6 +52,7 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
             "last_reload": {"at": 2e9, "accepted": False},
             "processes": {"control": 2, "worker 0": 3},
             "deaths": {"worker 0": 4},
+            "bad_reports": {"worker 0": 1},
             "upgrades_failed": 0,
         },
         "workers": [{"number": 0, "silent": 0.1}],

@@ -23,6 +23,8 @@ def test_servers_and_processes():
     assert found["gateway_reloads_total", "refused"] == 1
     assert found["gateway_site_last_reload_success",] == 0
     assert found["gateway_process_deaths_total", "worker 0"] == 4
+    assert found["gateway_process_bad_reports_total", "worker 0"] == 1
+    assert found["gateway_process_bad_reports_total", "control"] == 0
     assert found["gateway_process_cpu_seconds_total", "worker 0"] == 1.25
     assert found["gateway_worker_up", "0"] == 1
     assert found["gateway_backend_servers", "app"] == 2

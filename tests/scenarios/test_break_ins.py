@@ -1,0 +1,75 @@
+"""What a worker that was broken into can do to the processes around it: nothing but what is said here."""
+
+import json
+import os
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import puppet
+from tests.support.gateway_process import GatewayProcess
+from tests.support.waiting import eventually, free_port
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up privileges")
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
+    with GatewayProcess(tmp_path, puppet.site(tmp_path, free_port(), user="nobody")) as gateway:
+        gateway.wait_for_log("control works by version")
+        yield gateway
+
+
+class Evil:
+    """Where its pickle is read, a file tells of it."""
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (self.mark,)
+
+
+SEND = """
+import os, socket, stat
+frame = {frame!r}
+said = 0
+for name in range(3, 64):
+    try:
+        if not stat.S_ISSOCK(os.fstat(name).st_mode):
+            continue
+        with socket.socket(fileno=os.dup(name)) as sock:
+            if sock.family == socket.AF_UNIX and sock.type == socket.SOCK_STREAM and not sock.getsockname():
+                sock.setblocking(False)
+                sock.send(frame)
+                said += 1
+    except OSError:
+        pass
+"""
+
+
+def frames(mark: str) -> dict[str, bytes]:
+    body = pickle.dumps(Evil(mark))
+    news = json.dumps({"discovered": []}).encode()
+    return {
+        "a pickle as orders have it": len(body).to_bytes(8, "big") + b"\0\0" + body,
+        "a pickle as a report": len(body).to_bytes(4, "big") + body,
+        "a version that is still to come": (13).to_bytes(4, "big") + b'{"ready": 99}',
+        "what only control may say": len(news).to_bytes(4, "big") + news,
+    }
+
+
+@pytest.mark.parametrize("what", frames(""))
+def test_a_worker_that_sends_what_is_not_a_report_is_named_and_replaced(
+    gateway: GatewayProcess, tmp_path: Path, what: str
+) -> None:
+    mark = tmp_path / "mark"
+    before = puppet.worker(gateway.port)
+    gateway.expect_death(before)
+    puppet.run(gateway.port, SEND.format(frame=frames(str(mark))[what]))
+    gateway.wait_for_log(rf"worker 0 \(pid {before}\) sent what is not a report \(.*\): it is killed")
+    eventually(lambda: gateway.workers().get(0) not in (None, before), "another worker")
+    assert puppet.worker(gateway.port) != before
+    assert not mark.exists()
