@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from gateway.explain.live import Live
 
 SITE_FILE = click.Path(path_type=Path)
+SHOW_LIMIT = 300.0
+"""Seconds for the tests of a site file, or for one request that is explained."""
+SHOW_BYTES = 64 * 1024 * 1024
 UPGRADE_LIMIT = 20.0
 """Seconds until an upgrade must have shown in the PID file; a new gateway has 15 to become ready."""
 
@@ -91,12 +95,13 @@ def _signal(target: str, number: signal.Signals) -> int:
 @click.argument("site", type=SITE_FILE)
 def check(site: Path) -> None:
     """Say everything that is wrong with SITE; exit status 1 if anything is."""
+    from gateway import account  # noqa: PLC0415
     from gateway.config import ConfigError  # noqa: PLC0415
     from gateway.explain.required import require  # noqa: PLC0415
 
     loaded = _load(site)
     try:
-        require(loaded, lambda: None)
+        require(loaded, account.of(loaded.site))
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -134,13 +139,16 @@ def explain(  # noqa: PLR0913 - one an option
     loaded = _load(site, network=False)
     running = _ask_control(loaded) if live else None
     remark = running.remark(loaded) if running is not None else ""
-    with Stage(loaded, running) as stage:
-        found = stage.decide(asked)
-    if as_json:
-        about = {"live": remark} if remark else {}
-        click.echo(json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain))
-    else:
-        click.echo(tree(asked, found, stage.site, remark))
+
+    def show() -> tuple[str, int]:
+        with Stage(loaded, running) as stage:
+            found = stage.decide(asked)
+        if as_json:
+            about = {"live": remark} if remark else {}
+            return json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain), 0
+        return tree(asked, found, stage.site, remark), 0
+
+    _as_user(loaded, show)
 
 
 def _ask_control(loaded: "Loaded") -> "Live":
@@ -165,20 +173,46 @@ def test(site: Path) -> None:
     """Run the tests of SITE, without a network; exit status 1 if one fails."""
     from gateway.explain import trial  # noqa: PLC0415
 
-    verdicts = trial.run(_load(site, network=False))
-    failed = [verdict for verdict in verdicts if verdict.differences]
-    for verdict in failed:
-        click.echo(trial.diff(verdict, str(site)))
-    click.echo(f"{len(failed)} of {len(verdicts)} tests failed" if failed else f"{len(verdicts)} tests passed")
-    sys.exit(bool(failed))
+    loaded = _load(site, network=False)
+
+    def show() -> tuple[str, int]:
+        verdicts = trial.run(loaded)
+        failed = [verdict for verdict in verdicts if verdict.differences]
+        lines = [trial.diff(verdict, str(site)) for verdict in failed]
+        lines.append(f"{len(failed)} of {len(verdicts)} tests failed" if failed else f"{len(verdicts)} tests passed")
+        return "\n".join(lines), bool(failed)
+
+    _as_user(loaded, show)
+
+
+def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
+    """Print the text of `show` and end with its status. It runs code of the site: in a child, as the site's user."""
+    from gateway import account  # noqa: PLC0415
+    from gateway.errand import errand  # noqa: PLC0415
+
+    said = errand(
+        lambda: lambda say: say(json.dumps(show()).encode()),
+        account.of(loaded.site),
+        SHOW_LIMIT,
+        SHOW_BYTES,
+        f"{loaded.path}: this cannot be shown",
+    )
+    try:
+        text, status = json.loads(said)
+    except ValueError:
+        click.echo(f"{loaded.path}: broken off, or not done within {SHOW_LIMIT:g} s", err=True)
+        sys.exit(1)
+    click.echo(str(text))
+    sys.exit(bool(status))
 
 
 def _load(site: Path, *, network: bool = True) -> "Loaded":
     """Load SITE, or say what is wrong and end. Without a network, every server's name stands for one address."""
     from gateway.config import ConfigError, load  # noqa: PLC0415
+    from gateway.inquiry import addresses  # noqa: PLC0415
 
     try:
-        return load(site) if network else load(site, lambda _: ["192.0.2.1"])
+        return load(site, addresses if network else lambda _, hosts: dict.fromkeys(hosts, "192.0.2.1"))
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)

@@ -1,5 +1,6 @@
-"""A process of its own for one thing that the supervisor must not do itself: read from others, or run their code."""
+"""Runs a function in a short-lived child process: one that reads from others, or runs their code."""
 
+import ctypes
 import logging
 import os
 import select
@@ -7,46 +8,59 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from typing import Final
 
-from gateway import last_words
+from gateway import account, descriptors, last_words
+from gateway.account import Account
 
 log = logging.getLogger(__name__)
 
+_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG of prctl(2); a change of user clears it
+
 Say = Callable[[bytes], None]
+Deed = Callable[[Say], None]
 
 
-def errand(deed: Callable[[Say], None], seconds: float, broken: str) -> bytes:
-    """Run `deed` in a child, and return what it has said by its end, or within so many seconds; then it is killed.
+def errand(prepare: Callable[[], Deed], who: Account | None, seconds: float, limit: int, broken: str) -> bytes:
+    """Run a function in a child, as `who`, and return what it has said by its end.
 
-    It should give up privileges first; should it raise, the log has `broken` with the traceback.
+    `prepare` is called in the child first, while it still may read what this process may: it loads what is needed, and
+    returns the function. After so many seconds the child is killed, and as soon as it has said more than `limit` bytes;
+    what is beyond is cut off. Should it raise, the log has `broken` with the traceback. It has no descriptor of this
+    process but standard input, output and error. What is returned counts for no more than a stranger's word.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _run(deed, writing, broken)
+        _run(prepare, who, writing, broken)
     os.close(writing)
     try:
-        return _heard(reading, seconds)
+        return _heard(reading, seconds, limit)
     finally:
         os.close(reading)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
 
 
-def _heard(reading: int, seconds: float) -> bytes:
+def _heard(reading: int, seconds: float, limit: int) -> bytes:
     end = time.monotonic() + seconds
-    text = b""
-    while (left := end - time.monotonic()) > 0 and select.select([reading], [], [], left)[0]:
+    text = bytearray()
+    waiting = select.poll()  # select(2) knows no descriptor beyond 1023
+    waiting.register(reading, select.POLLIN)
+    while (left := end - time.monotonic()) > 0 and waiting.poll(left * 1000):
         block = os.read(reading, 1 << 16)
         if not block:
             break
         text += block
-    return text
+        if len(text) > limit:
+            log.error("a child process has said more than %d bytes and is killed", limit)
+            break
+    return bytes(text[:limit])
 
 
-def _run(deed: Callable[[Say], None], writing: int, broken: str) -> None:
+def _run(prepare: Callable[[], Deed], who: Account | None, writing: int, broken: str) -> None:
     """The child; never returns."""
 
     def say(text: bytes) -> None:
@@ -58,6 +72,10 @@ def _run(deed: Callable[[Say], None], writing: int, broken: str) -> None:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
+        descriptors.close_all_but({writing})
+        deed = prepare()
+        account.become(who)
+        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # it does not outlive who waits for it
         deed(say)
     except BaseException:
         log.exception("%s", broken)

@@ -1,55 +1,99 @@
-"""Asks the name service once, before a site is worked by: the servers of dns: entries as they are now."""
+"""Asks the name service once, before a site is worked by, in a child process that is not root.
+
+The process that loads a site file reads no byte from the network.
+"""
 
 import asyncio
 import json
-from collections.abc import Callable, Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from typing import Any, Final
 
+from gateway import account
+from gateway.account import Account
+from gateway.config import Site, discovery, resolve
 from gateway.config.discovery import Found, Member, Question
 from gateway.config.model import Resolver
-from gateway.errand import Say, errand
+from gateway.errand import Deed, Say, errand
 
 DEADLINE: Final = 2.0
 """Seconds for all questions; what is not answered by then, control finds out."""
-GRACE: Final = 0.5
-"""Seconds more, for starting and for handing over."""
+GRACE: Final = 3.0
+"""Seconds more, for a child that has to start on a busy machine; it ends by itself when its questions are answered."""
+LIMIT: Final = 8 * 1024 * 1024
+"""Bytes of all answers."""
+LONGEST_REASON: Final = 200
+"""Characters of why a name has no address."""
 
 
-def inquire(questions: Collection[Question], resolver: Resolver, settle: Callable[[], None]) -> Found:
-    """The answers to `questions` that come in time. Blocks for DEADLINE and GRACE at most.
-
-    A process of its own asks, because the supervisor reads no byte from the network; `settle` gives up its
-    privileges.
-    """
+def inquire(questions: Collection[Question], resolver: Resolver, who: Account | None) -> Found:
+    """The answers to `questions` that come in time, asked for as `who`. Blocks for DEADLINE and GRACE at most."""
     if not questions:
         return {}
-    ordered = sorted(questions)
 
-    def ask(say: Say) -> None:
-        # Here, so that the supervisor does without these libraries; and before they may be out of reach.
+    def prepare() -> Deed:
+        # Here, so that the supervisor does without these libraries.
         from gateway.control.lookup import LookupFailedError, look_up  # noqa: PLC0415
 
-        settle()
-
-        async def ask_one(index: int, question: Question) -> None:
+        async def ask_one(say: Say, question: Question) -> None:
             try:
                 answer = await look_up(question, resolver)
             except LookupFailedError:
                 return  # control asks again, and says so
-            say(json.dumps([index, [_fields(member) for member in answer.members]]).encode() + b"\n")
+            say(json.dumps(discovery.rows({question: answer.members})).encode() + b"\n")
 
-        async def ask_all() -> None:
-            await asyncio.wait(
-                [asyncio.create_task(ask_one(index, question)) for index, question in enumerate(ordered)],
-                timeout=DEADLINE,
-            )
+        async def ask_all(say: Say) -> None:
+            tasks = [asyncio.create_task(ask_one(say, question)) for question in sorted(questions)]
+            await asyncio.wait(tasks, timeout=DEADLINE)
 
-        asyncio.run(ask_all())
+        return lambda say: asyncio.run(ask_all(say))
 
-    text = errand(ask, DEADLINE + GRACE, "asking the name service failed")
-    answers = [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith(b"\n")]
-    return {ordered[index]: tuple(Member(*fields) for fields in members) for index, members in answers}
+    text = errand(prepare, who, DEADLINE + GRACE, LIMIT, "asking the name service failed")
+    found: dict[Question, tuple[Member, ...]] = {}
+    for said in _lines(text):
+        with suppress(ValueError):
+            found.update(discovery.found(said))
+    return {question: members for question, members in found.items() if question in questions}
 
 
-def _fields(member: Member) -> list[object]:
-    return [member.ip, member.port, member.host, member.weight, member.backup]
+def addresses(site: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
+    """What `gateway.config.resolve.resolve` says of `hosts`, asked for as the site's user. Raises NoAccount."""
+    if not hosts:
+        return {}
+    ordered = sorted(hosts)
+    who = account.of(site)
+
+    def prepare() -> Deed:
+        import encodings.idna  # noqa: F401, PLC0415 - names are asked for by it
+
+        return ask
+
+    def ask(say: Say) -> None:
+        for host, answer in resolve.resolve(ordered).items():
+            why = (answer.strerror or str(answer)) if isinstance(answer, OSError) else ""
+            said = [host, "" if why else answer, why[:LONGEST_REASON]]
+            say(json.dumps(said).encode() + b"\n")
+
+    text = errand(prepare, who, resolve.DEADLINE + GRACE, LIMIT, "asking for addresses failed")
+    found: dict[str, str | OSError] = dict.fromkeys(ordered, TimeoutError(None, "no answer in time"))
+    for said in _lines(text):
+        match said:
+            case [str(host), "", str(why)] if host in found and why.isprintable() and len(why) <= LONGEST_REASON:
+                found[host] = OSError(None, why)
+            case [str(host), str(ip), ""] if host in found:
+                with suppress(ValueError):
+                    found[host] = ip_address(ip).compressed
+    return found
+
+
+def _lines(text: bytes) -> list[Any]:
+    """What each whole line says; lines that are not JSON say nothing."""
+    found = []
+    for line in text.splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            try:
+                found.append(json.loads(line))
+            except (ValueError, RecursionError):
+                continue
+    return found

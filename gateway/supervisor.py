@@ -8,7 +8,6 @@ import contextlib
 import gc
 import logging
 import os
-import pwd
 import resource
 import selectors
 import signal
@@ -22,7 +21,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
+from gateway import account as accounts
 from gateway import last_words, upgrade
+from gateway.account import Account, NoAccount
 from gateway.board import Board
 from gateway.bulletin import Bulletin
 from gateway.channel import (
@@ -45,7 +46,7 @@ from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery
 from gateway.config.discovery import Found, Member, Question
 from gateway.explain.required import require
 from gateway.facts import Facts, State
-from gateway.inquiry import inquire
+from gateway.inquiry import addresses, inquire
 from gateway.proxy import worker
 from gateway.proxy.tls import TICKET_KEY_BYTES
 from gateway.service import PidFile, notify
@@ -54,8 +55,6 @@ from gateway.sockets import Sockets, StartError
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Account = tuple[str, int, int]
-"""(name, uid, gid)"""
 Work = Callable[[], None]
 """What a child does inside its event loop."""
 
@@ -118,12 +117,13 @@ class Supervisor:
         command: Sequence[str] = (),
     ) -> None:
         self._path = path
-        loaded = load(path)
-        require(loaded, partial(_drop_privileges, _account(loaded.site)))
+        loaded = load(path, addresses)
+        account = _account(loaded.site)
+        require(loaded, account)
         for warning in loaded.warnings:
             log.warning("%s", warning)
         self._loaded = loaded
-        self._account = _account(loaded.site)
+        self._account = account
         self._found: Found = {}
         self._found = self._inquire(loaded.site, self._account)
         self._snapshot = Snapshot.first(loaded, self._found)
@@ -269,7 +269,7 @@ class Supervisor:
                 status = self._heartbeat(theirs)
                 return
             work = self._control(theirs) if number == CONTROL else self._worker(number, theirs)
-            _drop_privileges(self._account)
+            accounts.become(self._account)
             work()
             status = 0
         except BaseException:
@@ -466,9 +466,9 @@ class Supervisor:
             self._post()
             return
         try:
-            loaded = _in_background(partial(load, self._path))
-            require(loaded, partial(_drop_privileges, _account(loaded.site)))
+            loaded = _in_background(partial(load, self._path, addresses))
             account = _account(loaded.site)
+            require(loaded, account)
             found = self._inquire(loaded.site, account)
             snapshot = self._snapshot.next(loaded, found)
             leaving = {child.number for child in self._children.values() if child.retiring}
@@ -541,7 +541,7 @@ class Supervisor:
         """What is known of the dns: entries of `site`, and what there is to know of those that are new."""
         questions = discovery.questions(site)
         known = {question: members for question, members in self._found.items() if question in questions}
-        return {**known, **inquire(questions - known.keys(), site.resolver, lambda: _drop_privileges(account))}
+        return {**known, **inquire(questions - known.keys(), site.resolver, account)}
 
     def _discover(self, news: Found) -> None:
         """Servers of dns: entries have come or gone: the same site file, another snapshot."""
@@ -808,24 +808,13 @@ def _close_log(fd: int | None) -> None:
 
 
 def _account(site: Site) -> Account | None:
-    """Whom to become, or None where there is nothing to give up."""
+    """Whom to become, or None where there is nothing to give up. Raises StartError."""
     if os.geteuid() != 0 and site.cluster is not None:
         raise StartError("sharing addresses (cluster) needs root: only root may move them")
-    if os.geteuid() != 0 or site.user == "root":
-        return None
     try:
-        entry = pwd.getpwnam(site.user)
-    except KeyError:
-        raise StartError(f"there is no user {site.user} on this machine; set `user:` in the site file") from None
-    return entry.pw_name, entry.pw_uid, entry.pw_gid
-
-
-def _drop_privileges(account: Account | None) -> None:
-    if account is not None:
-        name, uid, gid = account
-        os.initgroups(name, gid)
-        os.setgid(gid)
-        os.setuid(uid)
+        return accounts.of(site)
+    except NoAccount as error:
+        raise StartError(str(error)) from None
 
 
 def _name_process(name: str) -> None:

@@ -3,7 +3,7 @@
 import gc
 import hashlib
 import pwd
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -15,12 +15,15 @@ from gateway.config.apache import Rules
 from gateway.config.document import Document, Place, SyntaxFault
 from gateway.config.model import Site
 from gateway.config.problem import ConfigError, Finding, Loc, Problem, Severity
-from gateway.config.resolve import Lookup, lookup, resolve
+from gateway.config.resolve import resolve
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 
 Endpoint: TypeAlias = tuple[str, int] | str
 """Where to connect to: (IP address, port), or the path of a unix socket."""
+
+Resolve: TypeAlias = Callable[[Site, Collection[str]], Mapping[str, str | OSError]]
+"""Says for each host name that a site has which IP address it has, or why none."""
 
 _ITEMS: Final = frozenset({"frontends", "backends", "routes", "pages", "tests"})
 """Parts of the file whose items stand for themselves: a wrong one does not keep the others from a check."""
@@ -49,8 +52,13 @@ class Loaded:
     """Apache's, of each file that has them."""
 
 
-def load(path: Path, ask: Lookup = lookup) -> Loaded:
-    """Load the site file at `path`; `ask` resolves host names.
+def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
+    """Ask the system's resolver, in this process: not for one that is root."""
+    return resolve(hosts)
+
+
+def load(path: Path, ask: Resolve = ask_here) -> Loaded:
+    """Load the site file at `path`; `ask` resolves host names, if there is the site's user.
 
     Raises ConfigError with every problem of the file at once, in file order.
     """
@@ -64,7 +72,7 @@ def load(path: Path, ask: Lookup = lookup) -> Loaded:
             gc.enable()
 
 
-def _load(path: Path, ask: Lookup) -> Loaded:
+def _load(path: Path, ask: Resolve) -> Loaded:
     text = _text(path)
     try:
         document = Document(text)
@@ -83,10 +91,11 @@ def _load(path: Path, ask: Lookup) -> Loaded:
         findings += explain.findings(error)
         site, origin = _rest(data, error, context)
     seen = files.read(site)
-    resolved, unresolved = _resolve(site, ask)
+    unknown = list(_user(site))
+    resolved, unresolved = ({}, []) if unknown else _resolve(site, ask)
     names = data["backends"] if isinstance(data.get("backends"), dict) else {}
     conflicts = consistency.conflicts(site, names, _sites(data))
-    together = [*seen.findings, *unresolved, *_user(site), *conflicts]
+    together = [*seen.findings, *unresolved, *unknown, *conflicts]
     findings += [_restored(finding, origin) for finding in together]
     problems += [_problem(path, document.place(finding), finding.message) for finding in findings]
     if problems:
@@ -186,7 +195,7 @@ def _in_order(problems: Iterable[Problem]) -> list[Problem]:
     return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
 
 
-def _resolve(site: Site, ask: Lookup) -> tuple[dict[tuple[str, str], Endpoint], list[Finding]]:
+def _resolve(site: Site, ask: Resolve) -> tuple[dict[tuple[str, str], Endpoint], list[Finding]]:
     """Where each server is, and what is wrong with those whose name has no address."""
     servers = [
         (backend.name, i, server)
@@ -194,7 +203,7 @@ def _resolve(site: Site, ask: Lookup) -> tuple[dict[tuple[str, str], Endpoint], 
         for i, server in enumerate(backend.servers)
         if server.address.kind != "dns"
     ]
-    answers = resolve({server.address.host for _, _, server in servers if not server.address.is_literal}, ask)
+    answers = ask(site, {server.address.host for _, _, server in servers if not server.address.is_literal})
     resolved: dict[tuple[str, str], Endpoint] = {}
     findings = []
     for backend, i, server in servers:

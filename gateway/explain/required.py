@@ -1,53 +1,71 @@
-"""What must hold before a site is worked by, found out in a process of its own: there the code of the site may run."""
+"""What must hold before a site is worked by, found out in a child process: there the code of the site may run."""
 
-import json
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+
+from gateway.account import Account
 from gateway.config import ConfigError, Problem
 from gateway.config.loader import Loaded
 from gateway.config.python import Function
-from gateway.errand import Say, errand
+from gateway.errand import Deed, Say, errand
 
 DEADLINE: Final = 20.0
 """Seconds for everything."""
 
 
-def require(loaded: Loaded, settle: Callable[[], None]) -> None:
-    """Run the Python files of a site, and its tests if it says tests_required. Raises ConfigError.
+LIMIT: Final = 1024 * 1024
+"""Bytes that the child may say."""
+LONGEST: Final = 4000
+"""Characters of one of its texts."""
 
-    `settle` gives up privileges.
-    """
+
+def _visible(text: str) -> str:
+    """`text` without what a terminal would obey: it may be written by the code of the site."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+_Text = Annotated[str, Field(max_length=LONGEST), AfterValidator(_visible)]
+_Number = Annotated[int, Field(ge=1, le=2**31)]
+_FAILED: Final = TypeAdapter(Annotated[list[tuple[_Text, _Number, _Number, _Text]], Field(max_length=10_000)])
+"""What the child says: of each failure the file, the line, the column, and what failed."""
+
+
+def require(loaded: Loaded, who: Account | None) -> None:
+    """Run the Python files of a site, and its tests if it says tests_required, as `who`. Raises ConfigError."""
     functions = {route.python.function for route in loaded.site.routes if route.python is not None}
     tests = loaded.site.tests_required
     if not tests and not functions:
         return
 
-    def run(say: Say) -> None:
-        # Here, so that the supervisor does without what only workers need; and before it may be out of reach.
+    def prepare() -> Deed:
+        # Here, so that the supervisor does without what only workers need.
         from gateway.explain import trial  # noqa: PLC0415
         from gateway.rules.python import function_of  # noqa: PLC0415
 
-        settle()
-        failed = [
-            problem
-            for function in sorted(functions, key=str)
-            for problem in _broken(function, loaded.files[function.path], function_of)
-        ]
-        if tests and not failed:
+        def run(say: Say) -> None:
             failed = [
-                (str(loaded.path), *verdict.place, f"tests[{verdict.index}] fails: {verdict.summary}")
-                for verdict in trial.run(loaded)
-                if verdict.differences
+                problem
+                for function in sorted(functions, key=str)
+                for problem in _broken(function, loaded.files[function.path], function_of)
             ]
-        say(json.dumps(failed).encode())
+            if tests and not failed:
+                failed = [
+                    (str(loaded.path), *verdict.place, f"tests[{verdict.index}] fails: {verdict.summary}")
+                    for verdict in trial.run(loaded)
+                    if verdict.differences
+                ]
+            say(_FAILED.dump_json([(path, line, column, text[:LONGEST]) for path, line, column, text in failed]))
+
+        return run
 
     what = " and ".join(["its Python files"] * bool(functions) + ["its tests"] * tests)
     try:
-        found = json.loads(errand(run, DEADLINE, f"{what} broke off"))
-    except ValueError:
+        found = _FAILED.validate_json(errand(prepare, who, DEADLINE, LIMIT, f"{what} broke off"), strict=True)
+    except ValidationError:
         message = f"{what} did not end within {DEADLINE:g} s, or broke off"
         raise ConfigError([Problem(loaded.path, 1, 1, message)]) from None
     if found:

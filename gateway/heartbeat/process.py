@@ -19,6 +19,7 @@ from typing import Any, Final
 from pyroute2 import IPRoute
 
 from gateway import last_words
+from gateway.account import Account
 from gateway.board import DOWN, Board
 from gateway.bulletin import Bulletin
 from gateway.channel import Apply, Bequeath, ChildEnd, Closed, Drain, Ready
@@ -61,8 +62,6 @@ from gateway.heartbeat.tally import Tally
 from gateway.heartbeat.virtual_mac import VirtualMac
 
 log = logging.getLogger("gateway.heartbeat")
-
-Account = tuple[str, int, int]
 
 LOOK: Final = 0.1
 """Seconds between two looks at the gateway's own health."""

@@ -1,10 +1,10 @@
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
-from gateway.config import ConfigError, Loaded, load
+from gateway.config import ConfigError, Loaded, Site, load
 
 MARK = "»"
 BASE = 'frontends: [{listen: "127.0.0.1:80"}]\nbackends: {app: {servers: ["127.0.0.1:1"]}}\n'
@@ -13,8 +13,8 @@ Load: TypeAlias = Callable[[str], Loaded]
 Refuse: TypeAlias = Callable[..., None]
 
 
-def no_names(host: str) -> list[str]:
-    raise OSError(None, f"No such name: {host}")
+def no_names(_: Site, hosts: Collection[str]) -> dict[str, str | OSError]:
+    return {host: OSError(None, f"No such name: {host}") for host in hosts}
 
 
 @pytest.fixture

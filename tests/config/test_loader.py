@@ -17,7 +17,7 @@ def test_where_servers_are(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     servers = '["10.0.0.1:1", "[2001:DB8:0::1]:2", "App.internal:3", "unix:/s",{name: n, address: "app.internal:4"}]'
     path.write_text(f"frontends: [{{listen: '127.0.0.1:80'}}]\nbackends: {{app: {{servers: {servers}}}}}\n")
-    loaded = load(path, {"app.internal": ["192.0.2.7"]}.__getitem__)
+    loaded = load(path, lambda _, hosts: {host: {"app.internal": "192.0.2.7"}[host] for host in hosts})
     assert loaded.path == path
     assert loaded.resolved == {
         ("app", "10.0.0.1:1"): ("10.0.0.1", 1),

@@ -30,7 +30,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
     for name in ("agent.key", "affinity.key", "cluster.key", "sites.key", "admin.token"):
         (conf / name).touch(mode=0o600)
         (conf / name).write_bytes(b"0123456789abcdef")
-    return load(conf / "reference.yaml", {"localhost": ["127.0.0.1"]}.__getitem__)
+    return load(conf / "reference.yaml", lambda _, hosts: dict.fromkeys(hosts, "127.0.0.1"))
 
 
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:

@@ -1,0 +1,17 @@
+"""The open descriptors of this process."""
+
+import contextlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+
+def close_all_but(kept: Collection[int]) -> None:
+    """Close all that were inherited but `kept`, and standard input, output and error.
+
+    For a process that ends by os._exit: objects that own what is closed must never be freed.
+    """
+    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        if number > 2 and number not in kept:
+            with contextlib.suppress(OSError):  # the one of the directory itself
+                os.close(number)
