@@ -11,6 +11,7 @@ from functools import partial
 from loadagent.answer import MAX_HEAD_BYTES, Answer
 from loadagent.config import AgentConfig, read_key
 from loadagent.measures import MAX_BYTES, Measure, get_url, run_command
+from loadagent.numbering import Numbering
 from loadagent.push import Link
 from loadagent.quiet import Quiet
 from loadagent.report import Report, encode
@@ -50,24 +51,22 @@ class Sampler:
 
 
 class Reporter:
-    """Numbers the reports of one incarnation of an agent."""
+    """Makes the reports of an agent."""
 
     def __init__(self, config: AgentConfig, clock: Callable[[], int] = time.time_ns) -> None:
         self._config = config
-        self._clock = clock
         self._standing = Standing(config.state_file, config.state)
-        self._incarnation = clock()
-        self._sequence = 0
+        self._numbering = Numbering(clock)
 
     def report(self, sample: Sample) -> Report:
         """Return the next report."""
-        self._sequence += 1
+        incarnation, sequence, now = self._numbering.next()
         return Report(
             server=self._config.server,
             backend=self._config.backend,
-            incarnation=self._incarnation,
-            sequence=self._sequence,
-            time=self._clock(),
+            incarnation=incarnation,
+            sequence=sequence,
+            time=now,
             state=self._standing.state,
             metrics=sample.shares,
         )

@@ -3,9 +3,9 @@
     version u8 · state u8 · incarnation u64 · sequence u64 · time u64 · server · backend · metrics · tag
 
 Integers are in network byte order. A name is one length byte and ASCII; metrics are a count byte, then a name
-and an IEEE 754 double each. The tag is HMAC-SHA256 (RFC 2104, FIPS 198-1), keyed with the file that agents
-and gateways share. Every version ends in the tag, so nothing, not even the version, is looked at before the
-sender has proved that it holds the key.
+and an IEEE 754 double each. The tag is HMAC-SHA256 (RFC 2104, FIPS 198-1), keyed with the server's key. Every version
+ends in the tag. Only the name of the server is read before that, to find its key; nothing else, not even the version,
+counts before the sender has proved that it holds the key.
 """
 
 import enum
@@ -112,13 +112,16 @@ def encode(report: Report, key: bytes, context: bytes = CONTEXT) -> bytes:
 
 
 def decode(data: bytes, key: bytes, context: bytes = CONTEXT) -> Report:
-    """Return the report in a datagram from anywhere. Raises BadReport; the signature is verified first."""
+    """Return the report in a datagram from anywhere. Raises BadReport; the signature is verified first.
+
+    An empty key verifies nothing.
+    """
     if len(data) > MAX_BYTES:
         raise BadReport(Reason.TOO_LONG)
     if len(data) <= _TAG_BYTES:
         raise BadReport(Reason.TOO_SHORT)
     body = data[:-_TAG_BYTES]
-    if not hmac.compare_digest(_tag(body, key, context), data[-_TAG_BYTES:]):
+    if not key or not hmac.compare_digest(_tag(body, key, context), data[-_TAG_BYTES:]):
         raise BadReport(Reason.BAD_SIGNATURE)
     if body[0] != VERSION:
         raise BadReport(Reason.BAD_VERSION, str(body[0]))
@@ -126,6 +129,15 @@ def decode(data: bytes, key: bytes, context: bytes = CONTEXT) -> Report:
         return _parse(body)
     except (ValueError, IndexError, struct.error) as error:
         raise BadReport(Reason.BAD_FIELD, str(error)) from None
+
+
+def claimed_server(data: bytes) -> str:
+    """Return the name of the server that a datagram claims to be about, "" if it has none. Nothing is verified."""
+    try:
+        name, _ = _unpack_name(data[:-_TAG_BYTES], _HEAD.size)
+    except (ValueError, IndexError):
+        return ""
+    return name if NAME.fullmatch(name) else ""
 
 
 def parse_key(content: bytes) -> bytes:

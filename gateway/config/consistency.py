@@ -1,6 +1,7 @@
 """What shows only when the parts of a site are seen together: gaps, duplicates, routes out of reach."""
 
 from collections.abc import Collection, Hashable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from gateway.config import expression
@@ -53,6 +54,7 @@ def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> 
     )
     if site.sites and site.load_reports and site.sites.listen == site.load_reports.listen:
         yield Finding(("sites", "listen"), f"{site.sites.listen} is where load_reports come in")
+    yield from _unknown_keys(site)
     taken = {listen for frontend in site.frontends for listen in frontend.listen}
     if site.admin.listen in taken:
         yield Finding(("admin", "listen"), f"{site.admin.listen} is where a frontend listens")
@@ -69,6 +71,16 @@ def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> 
             (("backends", name, "servers", i, "name"), server.name, f"the server name {server.name} is used")
             for i, server in enumerate(backend.servers)
         )
+
+
+def _unknown_keys(site: Site) -> Iterator[Finding]:
+    """Keys of load reports for servers that are not there; what the name service finds has names of its own."""
+    servers = [server for backend in site.backends.values() for server in backend.servers]
+    if site.load_reports is None or any(server.address.kind == "dns" for server in servers):
+        return
+    names = {server.name for server in servers}
+    for name in site.load_reports.keys.keys() - names:
+        yield Finding(("load_reports", "keys", name), f"there is no server {name}{suggest(name, names)}", key=True)
 
 
 def _unknown_names(site: Site, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
@@ -112,6 +124,7 @@ def _matches(site: Site) -> Iterator[tuple[Loc, Match]]:
 def warnings(site: Site) -> Iterator[Finding]:
     """What is allowed but hardly meant."""
     yield from _classes(site)
+    yield from _report_keys(site)
     seen: dict[Match, int] = {}
     for i, route in enumerate(site.routes):
         if not route.final:
@@ -128,6 +141,25 @@ def warnings(site: Site) -> Iterator[Finding]:
     for name in site.backends:
         if name not in used:
             yield _warning(("backends", name), f"no route leads to backend {name}", key=True)
+
+
+def _report_keys(site: Site) -> Iterator[Finding]:
+    """Keys of load reports with which one server can speak for another."""
+    reports = site.load_reports
+    if reports is None:
+        return
+    servers = {server.name for backend in site.backends.values() for server in backend.servers}
+    if reports.key_file is not None and len(servers - reports.keys.keys()) > 1:
+        message = (
+            "every agent has this key, so any server can speak for all the others: give each server a key of its own "
+            "with secret_file (see `gateway key derive`) or keys"
+        )
+        yield _warning(("load_reports", "key_file"), message, key=True)
+    seen: dict[Path, str] = {}
+    for name, path in reports.keys.items():
+        if path in seen:
+            yield _warning(("load_reports", "keys", name), f"{seen[path]} has this key, too: each can speak for both")
+        seen.setdefault(path, name)
 
 
 def _classes(site: Site) -> Iterator[Finding]:

@@ -74,7 +74,11 @@ def read(site: Site) -> Files:
 def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
     """Yield each file of a shared secret, and where it is named."""
     if site.load_reports:
-        yield site.load_reports.key_file, ("load_reports", "key_file")
+        for key in ("secret_file", "key_file"):
+            if (path := getattr(site.load_reports, key)) is not None:
+                yield path, ("load_reports", key)
+        for name, path in site.load_reports.keys.items():
+            yield path, ("load_reports", "keys", name)
     if site.cluster:
         yield site.cluster.key_file, ("cluster", "key_file")
     if site.sites:

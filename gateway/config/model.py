@@ -340,7 +340,34 @@ class LoadReports(Model):
     """Where load agents push their signed reports."""
 
     listen: ListenField = Field(description="UDP address to receive reports on.")
-    key_file: File = Field(description="Key shared with the agents; nobody but its owner may read the file.")
+    secret_file: Annotated[File | None, Given()] = Field(
+        None,
+        description="Secret that each server's key is derived from, by the server's name: see `gateway key derive`. "
+        "Only its owner may read the file.",
+    )
+    keys: dict[Name, File] = Field(
+        {}, description="Key files of servers by their names; only their owner may read them."
+    )
+    key_file: Annotated[File | None, Given()] = Field(
+        None,
+        description="Key that all agents share: each of them can speak for every server that is not in keys. "
+        "Only its owner may read the file.",
+    )
+
+    @property
+    def material(self) -> tuple[Path, ...]:
+        """Key files whose contents, together, no server knows (unless all share one)."""
+        common = self.secret_file or self.key_file
+        return (common,) if common is not None else tuple(sorted(self.keys.values()))
+
+    @model_validator(mode="after")
+    def _some_key(self) -> "LoadReports":
+        if self.secret_file is None and self.key_file is None and not self.keys:
+            raise Fault("reports are signed: expected secret_file, which each server's key is derived from, or keys")
+        if self.secret_file is not None and self.key_file is not None:
+            message = "with secret_file every server has its own key: a server that has another one goes into keys"
+            raise Fault(message, "key_file", key=True)
+        return self
 
 
 class Resolver(Model):
@@ -514,7 +541,7 @@ class Affinity(Model):
     key_file: Annotated[File | None, Given()] = Field(
         None,
         description="Key that signs the cookie, the same on all gateways; nobody but its owner may read the file. "
-        "Default: made from the key of load_reports, or else from the servers' addresses.",
+        "Default: made from the secret or keys of load_reports, or else from the servers' addresses.",
     )
     secure: Flag = Field(default=False, description="Mark the cookie Secure: it is sent over https only.")
     max_age: Annotated[Duration | None, Given()] = Field(

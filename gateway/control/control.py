@@ -4,11 +4,14 @@ import asyncio
 import contextlib
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from gateway.board import Board
 from gateway.config.discovery import Found
+from gateway.config.model import LoadReports
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.control import servers
 from gateway.control.agents import Agents
@@ -19,6 +22,7 @@ from gateway.control.outliers import LOOK_EVERY, Watchdog
 from gateway.control.publisher import Publisher
 from gateway.control.tasks import keep_running, stop
 from gateway.health.probe import Probe
+from gateway.load.keys import ReportKeys
 from gateway.load.receiver import Receiver
 from loadagent.report import Report, parse_key
 
@@ -56,9 +60,7 @@ class Control:
         self._publisher.apply(snapshot)
         self._watchdog.apply(snapshot)
         if load_reports := snapshot.site.load_reports:  # without a pause, so that both know the same servers
-            backends = snapshot.site.backends
-            pushed = [key for key in snapshot.slots if backends[key[0]].agent.connect is None]
-            self._receiver.expect(parse_key(snapshot.files[load_reports.key_file]), pushed)
+            self._expect(snapshot, load_reports)
         if self._checks is None:
             self._checks = await self._start()
         await self._checks.apply(snapshot)
@@ -87,6 +89,21 @@ class Control:
             await self._checks.close()
         await self._stack.aclose()
         self._stop_listening()
+
+    def _expect(self, snapshot: Snapshot, model: LoadReports) -> None:
+        """Tell the receiver whose reports to believe, and by which keys."""
+        backends = snapshot.site.backends
+        pushed = [key for key in snapshot.slots if backends[key[0]].agent.connect is None]
+        homes: dict[str, set[str]] = defaultdict(set)
+        for (_, server), endpoint in snapshot.resolved.items():
+            if isinstance(endpoint, tuple):
+                homes[server].add(endpoint[0])
+
+        def read(path: Path | None) -> bytes:
+            return b"" if path is None else parse_key(snapshot.files[path])
+
+        own = ReportKeys({server: read(path) for server, path in model.keys.items()}, read(model.secret_file))
+        self._receiver.expect(read(model.key_file), pushed, own, homes)
 
     async def _start(self) -> Checks:
         probe = await self._stack.enter_async_context(Probe())

@@ -14,12 +14,14 @@ from typing import Final
 from gateway.balance.policy import Members
 from gateway.board import WORKERS, Board
 from gateway.config.model import Site
+from gateway.config.sites import MAX_PEERS
 from gateway.config.sites import Sites as SitesModel
 from gateway.config.snapshot import Snapshot
 from gateway.control.tasks import keep_running, stop
 from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
 from loadagent.config import Endpoint
+from loadagent.numbering import Numbering
 from loadagent.push import Link
 from loadagent.report import BadReport, Report, State, decode, encode, parse_key
 
@@ -43,8 +45,10 @@ class Hearsay:
         """Take what a gateway of a site says."""
         nodes = self._said.setdefault(report.server, {})
         nodes.pop(report.backend or "", None)
-        if report.state is State.READY and len(nodes) < MAX_NODES:
+        if report.state is State.READY:
             nodes[report.backend or ""] = report.score, now
+        if len(nodes) > MAX_NODES:  # the one that has been silent longest; if it is there, it comes back with its next
+            del nodes[next(iter(nodes))]
 
     def load(self, site: str, now: float, stale_after: float) -> tuple[float, float] | None:
         """(load, when that was said), or None: nobody knows."""
@@ -62,9 +66,8 @@ class Sites(asyncio.DatagramProtocol):
         self._refusals = Refusals("site report", _log)
         self._board = board
         self._hearsay = Hearsay()
-        self._guard = ReplayGuard()
-        self._incarnation = time.time_ns()
-        self._sequence = 0
+        self._guard = ReplayGuard(time.time_ns(), time.monotonic(), capacity=MAX_PEERS * MAX_NODES)
+        self._numbering = Numbering()
         self._model: SitesModel | None = None
         self._key = b""
         self._node = ""
@@ -127,7 +130,7 @@ class Sites(asyncio.DatagramProtocol):
         if self._model is None or report.server not in self._model.others:
             self._refusals.note("unknown site", f"there is no other site {report.server}", addr[0])
             return
-        verdict = self._guard.check(report, time.time_ns())
+        verdict = self._guard.check(report, time.time_ns(), time.monotonic())
         if verdict is not Verdict.ACCEPTED:
             self._refusals.note(verdict.value, f"{report.server}: {verdict.value}", addr[0])
             return
@@ -171,9 +174,8 @@ class Sites(asyncio.DatagramProtocol):
         self._board.set_sites(
             [(name, fact[0], fact[1] + model.stale_after) for name, fact in known.items() if fact is not None]
         )
-        self._sequence += 1
         metrics = {} if own is None else {METRIC: own}
-        report = Report(model.self_, self._incarnation, self._sequence, time.time_ns(), state, self._node, metrics)
+        report = Report(model.self_, *self._numbering.next(), state, self._node, metrics)
         datagram = encode(report, self._key, CONTEXT)
         for link, _ in self._links.values():
             link.send(datagram)

@@ -19,6 +19,7 @@ import yaml
 from rich.console import Console
 
 from gateway.demo.server import KINDS, Program
+from gateway.load.keys import derive
 
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
@@ -33,14 +34,14 @@ HEADER = """\
 def site(port: int, directory: Path, servers: Mapping[str, int], reports: int) -> dict[str, Any]:
     """Return the demo's site: a gateway on `port` before `servers` (name → local port).
 
-    Load reports come to the UDP port `reports`, with the key in `directory`, which also takes the access log.
+    Load reports come to the UDP port `reports`; the secret of their keys is in `directory`, as is the access log.
     """
     return {
         "node": "demo",
         "workers": min(2, os.cpu_count() or 1),
         "drain": "2s",
         "access_log": {"path": str(directory / "access.log"), "format": "json"},
-        "load_reports": {"listen": f"{HOST}:{reports}", "key_file": str(directory / "agent.key")},
+        "load_reports": {"listen": f"{HOST}:{reports}", "secret_file": str(directory / "reports.secret")},
         "frontends": [{"name": "web", "listen": f"{HOST}:{port}"}],
         "backends": {
             "app": {
@@ -69,9 +70,10 @@ def run(port: int, serve: Callable[[Path], int]) -> int:
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="gateway-demo-")))
         directory.chmod(0o755)  # workers that dropped their rights look in here, too
-        key = directory / "agent.key"
-        key.touch(mode=0o600)
-        key.write_text(secrets.token_hex(32) + "\n")
+        secret = secrets.token_hex(32).encode()
+        _write_key(directory / "reports.secret", secret)
+        for name in KINDS:
+            _write_key(directory / f"{name}.key", derive(secret, name))
         reports = _free_udp_port()
         servers = {name: stack.enter_context(_server(name, f"{HOST}:{reports}", directory)) for name in KINDS}
         for name, at in servers.items():
@@ -83,12 +85,17 @@ def run(port: int, serve: Callable[[Path], int]) -> int:
         return serve(path)
 
 
+def _write_key(path: Path, key: bytes) -> None:
+    path.touch(mode=0o600)
+    path.write_bytes(key + b"\n")
+
+
 @contextmanager
 def _server(name: str, gateway: str, directory: Path) -> Iterator[int]:
     """Run a server of KINDS and give its port. Its agent reports to the address `gateway`."""
     with socket.create_server((HOST, 0)) as listener, (directory / f"{name}.log").open("wb") as log:
         port = int(listener.getsockname()[1])
-        program = Program(name, listener.fileno(), os.getpid(), gateway, str(directory / "agent.key"))
+        program = Program(name, listener.fileno(), os.getpid(), gateway, str(directory / f"{name}.key"))
         process = subprocess.Popen(
             [sys.executable, "-c", RUN_SERVER, json.dumps(asdict(program))],
             pass_fds=[listener.fileno()],

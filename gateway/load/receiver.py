@@ -4,14 +4,21 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import MappingProxyType
+from typing import Final
 
 from gateway.config.snapshot import ServerKey
+from gateway.load.keys import ReportKeys
 from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
-from loadagent.report import BadReport, Report, decode
+from loadagent.report import BadReport, Report, claimed_server, decode
 
 _log = logging.getLogger("gateway.load")
+
+Homes = Mapping[str, Collection[str]]
+"""The IP addresses of each server, by its name."""
+_NO_HOMES: Final[Homes] = MappingProxyType({})
 
 
 class Receiver(asyncio.DatagramProtocol):
@@ -31,29 +38,54 @@ class Receiver(asyncio.DatagramProtocol):
         self.refused = self._refusals.counts
         self._hear = hear
         self._wall = wall
-        self._guard = ReplayGuard()
-        self._key = b""
+        self._steady = steady
+        self._guard = ReplayGuard(wall(), steady())
+        self._shared = b""
+        self._own = ReportKeys({})
+        self._homes: Homes = {}
         self._named: dict[str, list[ServerKey]] = {}
 
-    def expect(self, key: bytes, servers: Iterable[ServerKey]) -> None:
-        """Believe reports that are signed with `key` and about these servers, from now on."""
+    def expect(
+        self,
+        shared: bytes,
+        servers: Iterable[ServerKey],
+        own: ReportKeys | None = None,
+        homes: Homes = _NO_HOMES,
+    ) -> None:
+        """Believe reports about these servers from now on.
+
+        They are signed with the server's key in `own`, or with `shared` (empty: there is none) if it has none there.
+        What the shared key signs is bound to the address that it comes from; see ReplayGuard.
+        """
         named = defaultdict(list)
         for backend, server in servers:
             named[server].append((backend, server))
-        self._key, self._named = key, dict(named)
+        self._shared, self._named = shared, dict(named)
+        self._own, self._homes = own or ReportKeys({}), homes
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Take one datagram from anywhere."""
+        name = claimed_server(data)
+        own = self._own.of(name) if name in self._named else None
+        if name and not (own or self._shared):
+            self._refusals.note("unknown server", f"there is no server {name} that has a key", addr[0])
+            return
         try:
-            report = decode(data, self._key)
+            report = decode(data, own or self._shared)
         except BadReport as error:
             self._refusals.note(error.reason.value, str(error), addr[0])
             return
         servers = [key for key in self._named.get(report.server, ()) if report.backend in (None, key[0])]
-        if not servers:  # before the guard, whose memory is bounded by the servers there are
+        if not servers:
             self._refusals.note("unknown server", f"there is no server {report.server}", addr[0])
             return
-        verdict = self._guard.check(report, self._wall())
+        verdict = self._guard.check(
+            report,
+            self._wall(),
+            self._steady(),
+            source=addr[0] if own is None else None,
+            home=self._homes.get(report.server, ()),
+        )
         if verdict is not Verdict.ACCEPTED:
             self._refusals.note(verdict.value, f"{report.server}: {verdict.value}", addr[0])
             return

@@ -1,10 +1,15 @@
 """Refuses a report that was sent before, or at another time than now: a signature alone proves neither."""
 
 import enum
+from collections.abc import Collection
+from typing import Final, NamedTuple
 
 from loadagent.report import Report
 
-_NANOSECONDS = 1_000_000_000
+MAX_SKEW: Final = 30.0
+"""Seconds that the clocks of sender and receiver may differ."""
+MAX_SENDERS: Final = 65536
+_NANOSECONDS: Final = 1_000_000_000
 
 
 class Verdict(enum.Enum):
@@ -13,30 +18,69 @@ class Verdict(enum.Enum):
     ACCEPTED = "accepted"
     REPLAYED = "replayed or overtaken"
     SKEWED = "the sender's clock differs too much"
+    FUTURE = "an incarnation from the future"
+    EARLIER = "sent before this gateway began to listen"
+    ELSEWHERE = "another address speaks for this server"
+
+
+class _Last(NamedTuple):
+    """The last report of a sender: its numbers, when it came (steady seconds) and from where."""
+
+    number: tuple[int, int]
+    heard: float
+    source: str | None
 
 
 class ReplayGuard:
-    """Remembers the last report of every server; `max_skew` is in seconds.
+    """Remembers the last report of every sender, a server in one backend or in all.
 
-    A gateway that has just started remembers nothing, so a captured report can be believed once more until it
-    is older than `max_skew`; after that the time in it gives it away.
+    `wall` (ns since 1970) and `steady` (seconds of a clock that never jumps) say when the guard begins; `max_skew` is
+    in seconds. At most `capacity` senders are remembered; the one that has been silent longest makes room for another.
+    A sender that was forgotten is believed again, so invented names shut none out.
     """
 
-    def __init__(self, max_skew: float = 30.0) -> None:
+    def __init__(self, wall: int, steady: float, max_skew: float = MAX_SKEW, capacity: int = MAX_SENDERS) -> None:
         self._max_skew = round(max_skew * _NANOSECONDS)
-        self._last: dict[tuple[str | None, str], tuple[int, int]] = {}
+        self._began = wall
+        # By then whatever was sent before the beginning is too old anyway; and a clock that was ahead at the
+        # beginning keeps reports out no longer than this.
+        self._settled = steady + max_skew
+        # A report that was accepted has a time of at most `max_skew` ahead, and is too old `max_skew` after that: by
+        # then its numbers need not be remembered, and one whose clock was ahead may begin anew.
+        self._memory = 2 * max_skew
+        self._capacity = capacity
+        self._last: dict[tuple[str | None, str], _Last] = {}  # the longest silent first
 
-    def check(self, report: Report, now: int) -> Verdict:
-        """Judge a report whose signature is good, and remember it if accepted. `now` is in ns since 1970.
+    def check(
+        self, report: Report, wall: int, steady: float, source: str | None = None, home: Collection[str] = ()
+    ) -> Verdict:
+        """Judge a report whose signature is good, and remember it if accepted. Times are as those of the beginning.
 
-        Accepted are (incarnation, sequence) that rise strictly for each server: an agent that is started
+        Accepted are (incarnation, sequence) that rise strictly for each sender: an agent that is started
         again begins a later incarnation at sequence 1.
+
+        `source` is given if others have the key, too: the address that the report came from. While a sender is
+        remembered, only the address that it was last heard from speaks for it; those in `home`, the server's own,
+        always may.
         """
-        if abs(report.time - now) > self._max_skew:
+        if abs(report.time - wall) > self._max_skew:
             return Verdict.SKEWED
+        if report.incarnation > wall + self._max_skew:
+            return Verdict.FUTURE
+        if report.time < self._began and steady < self._settled:
+            return Verdict.EARLIER
         sender = report.backend, report.server
         number = report.incarnation, report.sequence
-        if number <= self._last.get(sender, (-1, -1)):
-            return Verdict.REPLAYED
-        self._last[sender] = number
+        last = self._last.get(sender)
+        if last is not None and steady <= last.heard + self._memory:
+            moved = None not in (source, last.source) and source != last.source
+            if moved and source not in home:
+                return Verdict.ELSEWHERE
+            regained = moved and last.source not in home
+            if number <= last.number and not regained:
+                return Verdict.REPLAYED
+        self._last.pop(sender, None)
+        self._last[sender] = _Last(number, steady, source)
+        if len(self._last) > self._capacity:
+            del self._last[next(iter(self._last))]
         return Verdict.ACCEPTED

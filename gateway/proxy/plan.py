@@ -237,8 +237,9 @@ def _affinity(
     if model.max_age is not None:
         attributes += f"; Max-Age={int(model.max_age)}"
     reports = snapshot.site.load_reports
-    key_file = model.key_file or (reports.key_file if reports else None)
-    key = hashlib.sha256(snapshot.files[key_file].strip()).digest() if key_file else b""
+    key_files = (model.key_file,) if model.key_file else reports.material if reports else ()
+    material = b"".join(snapshot.files[path].strip() for path in key_files)
+    key = hashlib.sha256(material).digest() if material else b""
     names = [(server.token, str(server.address)) for server in servers]
     if model.learn:
         return LearnedAffinity(members, model.cookie or "", attributes, key, names)

@@ -27,7 +27,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
         pair = authority.issue(f"{name}.example.com")
         shutil.copy(pair.cert, conf / "tls" / f"{name}.crt")
         shutil.copy(pair.key, conf / "tls" / f"{name}.key")
-    for name in ("agent.key", "affinity.key", "cluster.key", "sites.key", "admin.token"):
+    for name in ("reports.secret", "app3.key", "affinity.key", "cluster.key", "sites.key", "admin.token"):
         (conf / name).touch(mode=0o600)
         (conf / name).write_bytes(b"0123456789abcdef")
     return load(conf / "reference.yaml", lambda _, hosts: dict.fromkeys(hosts, "127.0.0.1"))
@@ -36,7 +36,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
     assert len(loaded.site.routes) == 14
-    assert len(loaded.files) == 13
+    assert len(loaded.files) == 14
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:
@@ -50,11 +50,16 @@ def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:
     return found
 
 
+COMMENTED = {("load_reports", "key_file")}
+"""Keys that `check` warns about: the reference has them in a comment."""
+
+
 def test_the_reference_has_every_key() -> None:
+    assert all(f"\n# {key}: " in REFERENCE for _, key in COMMENTED)
     wanted = {(mapping, key) for mapping, names in explain.vocabulary().items() for key in names}
     found = keys(Document(REFERENCE).data)
     found |= {("qos.classes.*.match", key) for mapping, key in found if mapping == "routes.*.match"}
-    assert wanted - found == set()
+    assert wanted - found == COMMENTED
 
 
 @pytest.mark.parametrize("words", [BALANCE, LOG_FIELDS, REDIRECT_FIELDS])

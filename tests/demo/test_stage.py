@@ -11,7 +11,8 @@ import yaml
 
 from gateway.config import load
 from gateway.demo import run, site
-from loadagent.report import decode, parse_key
+from gateway.load.keys import derive
+from loadagent.report import claimed_server, decode, parse_key
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_port
 
@@ -33,7 +34,7 @@ def test_servers_answer_and_their_agents_report_until_the_gateway_ends():
         loaded = load(path).site
         seen["path"] = path
         seen["children"] = demo_servers()
-        key = parse_key((path.parent / "agent.key").read_bytes())
+        secret = parse_key((path.parent / "reports.secret").read_bytes())
         addresses = {server.name: str(server.address) for server in loaded.backends["app"].servers}
         assert {name: ask(address, "/who").body for name, address in addresses.items()} == {
             "app1": b"app1\n",
@@ -49,7 +50,8 @@ def test_servers_answer_and_their_agents_report_until_the_gateway_ends():
             reports.settimeout(40)
             while scores.get("app3", 0) < 0.5 or len(scores) < 3:
                 assert time.monotonic() < end, scores
-                report = decode(reports.recv(2000), key)
+                data = reports.recv(2000)
+                report = decode(data, derive(secret, claimed_server(data)))
                 if report.score is not None:
                     scores[report.server] = report.score
         assert max(scores["app1"], scores["app2"]) < 0.2 < scores["app3"] <= 1.0

@@ -1,8 +1,11 @@
 import dataclasses
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.config.snapshot import ServerKey
+from gateway.load.keys import ReportKeys, derive
 from gateway.load.receiver import Receiver
 from loadagent.report import Report, State, encode
 
@@ -99,3 +102,57 @@ def test_a_new_key_and_other_servers_hold_at_once(ear: Ear) -> None:
 def test_trouble_of_the_socket_is_counted(ear: Ear, caplog: pytest.LogCaptureFixture) -> None:
     ear.receiver.error_received(OSError("no buffer space"))
     assert caplog.messages == ["load report from the network refused: no buffer space"]
+
+
+SECRET = b"a secret of the gateways alone"
+
+
+def test_a_server_with_its_own_key_speaks_for_itself_alone(ear: Ear) -> None:
+    ear.receiver.expect(b"", [("app", "app1"), ("app", "app2")], ReportKeys({}, SECRET))
+    app2 = dataclasses.replace(REPORT, server="app2")
+    for key in (KEY, b"", SECRET, derive(SECRET, "app1")):
+        ear.get(app2, key)
+    assert ear.heard == []
+    ear.get(REPORT, derive(SECRET, "app1"))
+    ear.get(app2, derive(SECRET, "app2"))
+    assert [key for key, _ in ear.heard] == [("app", "app1"), ("app", "app2")]
+    assert ear.receiver.refused == {"bad signature": 4}
+
+
+def test_the_shared_key_says_nothing_for_a_server_with_its_own(ear: Ear) -> None:
+    ear.receiver.expect(KEY, [("app", "app1"), ("app", "app2")], ReportKeys({"app1": b"a key of app1's own"}))
+    ear.get(REPORT)
+    ear.get(dataclasses.replace(REPORT, server="app2"))
+    ear.get(REPORT, b"a key of app1's own")
+    assert [key for key, _ in ear.heard] == [("app", "app2"), ("app", "app1")]
+
+
+def test_a_server_without_a_key_cannot_be_spoken_for(ear: Ear) -> None:
+    ear.receiver.expect(b"", [("app", "app1"), ("app", "app2")], ReportKeys({"app1": KEY}))
+    for key in (KEY, b""):
+        ear.get(dataclasses.replace(REPORT, server="app2"), key)
+    ear.get(dataclasses.replace(REPORT, server="app9"))
+    assert ear.heard == []
+    assert ear.receiver.refused == {"unknown server": 3}
+
+
+def test_a_shared_key_is_bound_to_the_servers_address(ear: Ear) -> None:
+    """app1 has been broken into; its key is everyone's, but its address is not."""
+    ear.receiver.expect(KEY, [("app", "app1"), ("app", "app2")], homes={"app2": {"192.0.2.8"}})
+    forged = Report("app2", NOW + 30 * 10**9, 2**64 - 1, NOW, State.MAINTENANCE)
+    ear.receiver.datagram_received(encode(forged, KEY), ("192.0.2.7", 1))
+    true = Report("app2", NOW - 10, 1, NOW)
+    ear.receiver.datagram_received(encode(true, KEY), ("192.0.2.8", 1))
+    ear.receiver.datagram_received(encode(dataclasses.replace(forged, incarnation=NOW + 1), KEY), ("192.0.2.7", 1))
+    assert [report.state for _, report in ear.heard] == [State.MAINTENANCE, State.READY]
+    assert ear.receiver.refused == {"another address speaks for this server": 1}
+
+
+@given(st.binary(max_size=1300) | st.binary(max_size=80).map(lambda tail: encode(REPORT, KEY)[:30] + tail))
+def test_any_bytes_are_refused_by_a_name(data: bytes) -> None:
+    for shared, own in ((KEY, None), (b"", ReportKeys({}, SECRET)), (b"", ReportKeys({}))):
+        ear = Ear()
+        ear.receiver.expect(shared, [("app", "app1")], own)
+        ear.get(data)
+        assert ear.heard == []
+        assert sum(ear.receiver.refused.values()) == 1
