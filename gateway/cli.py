@@ -299,12 +299,20 @@ def _ask_heartbeat(site: Path, command: str) -> dict[str, Any]:
 
 @main.command()
 @click.option("--listen", required=True, metavar="IP:PORT", help="UDP address to answer on, such as 192.168.7.9:694.")
-@click.option("--key-file", required=True, type=SITE_FILE, help="The cluster's key; its owner's alone.")
+@click.option(
+    "--key-file",
+    "key_files",
+    required=True,
+    multiple=True,
+    type=SITE_FILE,
+    help="A cluster's key, which only its owner may read; may be given several times.",
+)
 @click.option("--longest", default=2.0, show_default=True, metavar="SECONDS", help="Largest dead_after it will serve.")
-def witness(listen: str, key_file: Path, longest: float) -> None:
+def witness(listen: str, key_files: tuple[Path, ...], longest: float) -> None:
     """Be the third voice of a cluster of two, so that never both of them own an address.
 
-    It keeps nothing on disk: for so long as --longest after a start it gives its voice to nobody.
+    It keeps nothing on disk: for so long as --longest after a start it gives its voice to nobody. It serves several
+    clusters side by side, each with a key of its own or, among those with the same key, a name (cluster: name).
     """
     from gateway.config import address, files  # noqa: PLC0415
     from gateway.heartbeat import witness_process  # noqa: PLC0415
@@ -313,7 +321,7 @@ def witness(listen: str, key_file: Path, longest: float) -> None:
 
     set_up_log("witness")
     try:
-        witness_process.run(address.listen(listen), files.secret(key_file), longest)
+        witness_process.run(address.listen(listen), [files.secret(file) for file in key_files], longest)
     except (ValueError, OSError, NoLink) as error:
         click.echo(str(error), err=True)
         sys.exit(1)

@@ -3,6 +3,7 @@
 One kind of message, authenticated as a whole. All integers are big-endian; a name is a length byte and that many bytes.
 
     4  magic "GWHB"           1  version            1  flags (1: please answer at once)
+    8  identity of the cluster, of its key and its name
     8  incarnation            8  sequence           4  lease, ms         4  interval, ms     1  state of the node
     name of the sender        0-32 bytes: its site's figure for what both must agree on, as a name
     1  echoes:  name, 8 incarnation, 8 sequence, 4 time since it was heard, µs
@@ -20,16 +21,18 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeVar
 
-VERSION: Final = 1
+VERSION: Final = 2
 MAX_BYTES: Final = 8192
 MAX_NAME: Final = 64
 MAC_BYTES: Final = 16
 MIN_KEY_BYTES: Final = 16
 MAGIC: Final = b"GWHB"
-_HEAD: Final = struct.Struct("!4sBBQQIIB")
+_HEAD: Final = struct.Struct("!4sBB8sQQIIB")
 _ECHO: Final = struct.Struct("!QQI")
 _VOTE: Final = struct.Struct("!QQ")
 _PURPOSE: Final = b"gateway heartbeat 1"
+_IDENTITY: Final = b"gateway cluster identity 1\0"
+_IDENTITY_BYTES: Final = 8
 _ANSWER: Final = 1
 
 T = TypeVar("T")
@@ -101,16 +104,24 @@ class Beat(NamedTuple):
     echoes: tuple[Echo, ...] = ()
     claims: tuple[Claim, ...] = ()
     votes: tuple[Vote, ...] = ()
+    cluster: bytes = b""
+    """Identity of the cluster; empty: that of the codec."""
 
 
 class Codec:
-    """Writes and reads beats with the cluster's key (any bytes, at least MIN_KEY_BYTES)."""
+    """Writes and reads beats with the cluster's key (any bytes, at least MIN_KEY_BYTES).
 
-    def __init__(self, key: bytes) -> None:
+    `cluster` is its name; clusters that have the same key tell themselves apart by their names. With None, beats of
+    every cluster with this key are read, and say which it is.
+    """
+
+    def __init__(self, key: bytes, cluster: str | None = "") -> None:
         if len(key) < MIN_KEY_BYTES:
             raise ValueError(f"the key is too short: at least {MIN_KEY_BYTES} bytes")
         # A key of its own: the same file may authenticate other messages, and none can stand for another.
         self._mac = hmac.new(hmac.digest(key, _PURPOSE, "sha256"), digestmod="sha256")
+        self._serves_all = cluster is None
+        self._cluster = hmac.digest(key, _IDENTITY + (cluster or "").encode(), "sha256")[:_IDENTITY_BYTES]
 
     def encode(self, beat: Beat) -> bytes:
         """Return the message, at most MAX_BYTES. Raises ValueError if it is larger."""
@@ -119,6 +130,7 @@ class Codec:
                 MAGIC,
                 VERSION,
                 _ANSWER if beat.answer else 0,
+                beat.cluster or self._cluster,
                 beat.incarnation,
                 beat.sequence,
                 round(beat.lease * 1000),
@@ -159,7 +171,11 @@ class Codec:
             raise BadBeat("format") from None
         if reader.left:
             raise BadBeat("format")
-        return beat
+        if self._serves_all:
+            return beat
+        if beat.cluster != self._cluster:
+            raise BadBeat("another cluster")
+        return beat._replace(cluster=b"")
 
     def _sign(self, body: bytes | bytearray) -> bytes:
         mac = self._mac.copy()
@@ -168,7 +184,7 @@ class Codec:
 
 
 def _read(reader: "_Reader") -> Beat:
-    _, _, flags, incarnation, sequence, lease, interval, standing = reader.unpack(_HEAD)
+    _, _, flags, cluster, incarnation, sequence, lease, interval, standing = _HEAD.unpack_from(reader.take(_HEAD.size))
     return Beat(
         node=reader.name(),
         incarnation=incarnation,
@@ -181,6 +197,7 @@ def _read(reader: "_Reader") -> Beat:
         echoes=reader.many(lambda: _echo(reader.name(), *reader.unpack(_ECHO))),
         claims=reader.many(lambda: Claim(reader.address(), Stake(reader.byte()), reader.byte())),
         votes=reader.many(lambda: Vote(reader.address(), reader.name(), *reader.unpack(_VOTE))),
+        cluster=cluster,
     )
 
 
@@ -211,10 +228,12 @@ class _Reader:
     def left(self) -> int:
         return len(self._data) - self._at
 
+    def take(self, length: int) -> bytes:
+        self._at += length
+        return self._data[self._at - length : self._at]
+
     def unpack(self, layout: struct.Struct) -> tuple[int, ...]:
-        fields = layout.unpack_from(self._data, self._at)
-        self._at += layout.size
-        return fields
+        return layout.unpack(self.take(layout.size))
 
     def byte(self) -> int:
         value = self._data[self._at]
@@ -225,8 +244,7 @@ class _Reader:
         length = self.byte()
         if length > min(limit, self.left):
             raise ValueError("too long")
-        self._at += length
-        return self._data[self._at - length : self._at]
+        return self.take(length)
 
     def name(self) -> str:
         name = self.block(MAX_NAME).decode()

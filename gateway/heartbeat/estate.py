@@ -14,7 +14,7 @@ from gateway.heartbeat.membership import Link, Peer
 from gateway.heartbeat.node import Node
 from gateway.heartbeat.ownership import State
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MAX_BYTES: Final = 1 << 18
 
 

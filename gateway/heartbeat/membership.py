@@ -2,7 +2,9 @@
 
 A beat counts if it comes from a process that is known to run now: one that has echoed something that this process said
 a moment ago. So nothing that was recorded in an earlier life of either side is believed, and no clock is compared.
-Within one life of a process its sequence numbers only grow; what is not above the last is a copy.
+Within one life of a process its sequence numbers only grow; what is not above the last is a copy. They begin anew only
+after a silence in which whatever was recorded before became too old to be confirmed: so a number that was forged too
+high, by a process that has the key, does not shut the true one out for good.
 """
 
 from collections import OrderedDict
@@ -77,16 +79,31 @@ class Peer:
     What confirms a beat is younger than ECHO_AGE: so one that is confirmed longer after that is not of an earlier life.
     """
 
+    @property
+    def contact(self) -> float:
+        """When it was heard last, confirmed or not."""
+        return max(self.heard, self.waiting[2] if self.waiting is not None else self.heard)
+
+    def begin_anew(self) -> None:
+        """Forget its sequence numbers."""
+        self.beat = self.waiting = None
+        self.alive = False
+        for link in self.links.values():
+            link.sequence = 0
+
 
 class Membership:
-    """What `me`, in its life `incarnation`, knows of the others. `expected`: their names."""
+    """What `me`, in its life `incarnation`, knows of the others. `expected`: their names.
 
-    def __init__(self, me: str, incarnation: int, lease: float, expected: Collection[str]) -> None:
+    `sequence`: the last number of an own beat so far.
+    """
+
+    def __init__(self, me: str, incarnation: int, lease: float, expected: Collection[str], sequence: int = 0) -> None:
         self._me = me
         self._incarnation = incarnation
         self._lease = lease
         self._sent: OrderedDict[int, float] = OrderedDict()
-        self._sequence = 0
+        self._sequence = sequence
         self.peers: dict[str, Peer] = {name: Peer(name) for name in expected}
 
     def stamp(self, now: float) -> int:
@@ -175,17 +192,18 @@ class Membership:
                 del peer.former[next(iter(peer.former))]
         peer.former.pop(beat.incarnation, None)
         peer.incarnation = beat.incarnation
-        peer.beat = peer.waiting = None
-        peer.alive = False
-        for link in peer.links.values():
-            link.sequence = 0
+        peer.begin_anew()
 
     def _take(self, peer: Peer, beat: Beat, name: str, now: float) -> Heard:
         link = peer.links.setdefault(name, Link())
+        trip = self._round_trip(beat, now)
+        if trip is not None and now - peer.heard > ECHO_AGE * self._lease:
+            newest = peer.beat.sequence if peer.beat is not None else 0
+            if beat.sequence <= max(newest, link.sequence):
+                peer.begin_anew()  # it echoes what was said since the peer was heard last, so it was not sent before
         if beat.sequence <= link.sequence:
             raise Refused("replayed")
         link.count(beat.sequence, now)
-        trip = self._round_trip(beat, now)
         if trip is not None:
             link.delay += (trip / 2 - link.delay) * (_SMOOTH if link.delay else 1.0)
         if peer.beat is not None and beat.sequence <= peer.beat.sequence:

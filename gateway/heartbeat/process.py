@@ -140,7 +140,7 @@ class Heartbeat:
         self._cluster = cluster
         site = inherited.snapshot.site
         key = inherited.snapshot.files[cluster.key_file].strip()
-        self._codec = Codec(key)
+        self._codec = Codec(key, cluster.name or "")
         self._selector = selectors.DefaultSelector()
         self._netlink = IPRoute()
         names = dict.fromkeys(shared.interface for shared in cluster.addresses)

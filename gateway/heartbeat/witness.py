@@ -1,46 +1,81 @@
 """The witness without its input and output: a voice that promises addresses and wants none.
 
-It needs no configuration: nodes and addresses are those that authentic beats name.
+It needs no configuration: clusters, nodes and addresses are those that authentic beats name. Each cluster has nodes and
+promises of its own, whatever names and addresses others use.
 """
 
+from collections.abc import Iterator
+from typing import Final
+
+from gateway.config.cluster import MAX_NODES
 from gateway.heartbeat.beat import Beat, Standing
-from gateway.heartbeat.lease import Promises
+from gateway.heartbeat.lease import NEVER, Promises
 from gateway.heartbeat.membership import Heard, Membership, Peer, Refused
 from gateway.heartbeat.node import WITNESS
 
-MAX_NODES = 64
+MAX_CLUSTERS: Final = 64
+
+
+class _Cluster:
+    """What the witness knows of one cluster."""
+
+    def __init__(self, silent_until: float) -> None:
+        self.promises = Promises(silent_until)
+        self.known: dict[str, Membership] = {}  # one for each node: what is said to one is not missed by another
+
+    @property
+    def peers(self) -> Iterator[Peer]:
+        return (known.peers[name] for name, known in self.known.items())
+
+    @property
+    def contact(self) -> float:
+        """When one of its nodes was heard last."""
+        return max((peer.contact for peer in self.peers), default=NEVER)
+
+    def is_idle(self, now: float) -> bool:
+        """Whether none of its nodes is alive, and no promise to one binds."""
+        return not any(peer.alive for peer in self.peers) and not any(self.promises.standing(now))
 
 
 class Witness:
-    """`lease`: seconds, at least the longest of the clusters that ask it."""
+    """`lease`: seconds, at least the longest of the clusters that ask it.
+
+    At most MAX_CLUSTERS clusters of MAX_NODES nodes are known. Another one takes the place of the one that has been
+    silent longest: a node that is not alive, a cluster without such nodes and promises. So only what is alive can keep
+    others out. Sequence numbers go on, so that nothing recorded confirms one that was forgotten.
+    """
 
     def __init__(self, lease: float, incarnation: int, now: float) -> None:
         self._lease = lease
         self._incarnation = incarnation
-        self._promises = Promises(now + lease)
-        self._known: dict[str, Membership] = {}  # one for each node: what is said to one is not missed by another
+        self._silent_until = now + lease
+        self._clusters: dict[bytes, _Cluster] = {}
+        self._sequence = 0
+        """The highest number that was said to a node that is forgotten."""
 
     @property
-    def peers(self) -> list[Peer]:
-        """The nodes that have been heard."""
-        return [known.peers[name] for name, known in self._known.items()]
+    def peers(self) -> list[tuple[bytes, Peer]]:
+        """The nodes that have been heard, each with the identity of its cluster."""
+        return [(name, peer) for name, cluster in self._clusters.items() for peer in cluster.peers]
 
-    def fall_silent(self, now: float) -> list[Peer]:
+    def fall_silent(self, now: float) -> list[tuple[bytes, Peer]]:
         """Those that have become dead."""
-        return [peer for known in self._known.values() for peer in known.fall_silent(now)]
+        return [
+            (name, peer)
+            for name, cluster in self._clusters.items()
+            for known in cluster.known.values()
+            for peer in known.fall_silent(now)
+        ]
 
     def receive(self, beat: Beat, link: str, now: float) -> Beat | None:
         """Take a beat; the answer, if there is one. Raises membership.Refused."""
-        known = self._known.get(beat.node)
-        if known is None:
-            if len(self._known) >= MAX_NODES:
-                raise Refused("too many nodes")
-            known = self._known[beat.node] = Membership(WITNESS, self._incarnation, self._lease, [beat.node])
+        cluster = self._cluster(beat.cluster, now)
+        known = self._member(cluster, beat.node)
         heard = known.hear(beat, link, now)
         if heard is Heard.COPY:
             return None
         if heard is Heard.NEW and beat.lease <= self._lease:  # after a restart it would speak too early
-            self._promises.answer(beat, now)
+            cluster.promises.answer(beat, now)
         asked = {claim.address for claim in beat.claims}
         return Beat(
             node=WITNESS,
@@ -50,5 +85,33 @@ class Witness:
             interval=beat.interval,
             standing=Standing.STANDBY,
             echoes=known.echoes(now),
-            votes=tuple(vote for vote in self._promises.standing(now) if vote.address in asked),
+            votes=tuple(vote for vote in cluster.promises.standing(now) if vote.address in asked),
+            cluster=beat.cluster,
         )
+
+    def _cluster(self, identity: bytes, now: float) -> _Cluster:
+        found = self._clusters.get(identity)
+        if found is None:
+            if len(self._clusters) >= MAX_CLUSTERS:
+                idle = [name for name, cluster in self._clusters.items() if cluster.is_idle(now)]
+                if not idle:
+                    raise Refused("too many clusters")
+                forgotten = self._clusters.pop(min(idle, key=lambda name: self._clusters[name].contact))
+                for known in forgotten.known.values():
+                    self._sequence = max(self._sequence, known.sequence)
+            found = self._clusters[identity] = _Cluster(self._silent_until)
+        return found
+
+    def _member(self, cluster: _Cluster, node: str) -> Membership:
+        found = cluster.known.get(node)
+        if found is None:
+            if node == WITNESS:
+                raise Refused("own name")
+            if len(cluster.known) >= MAX_NODES:
+                dead = [peer for peer in cluster.peers if not peer.alive]
+                if not dead:
+                    raise Refused("too many nodes")
+                forgotten = cluster.known.pop(min(dead, key=lambda peer: peer.contact).name)
+                self._sequence = max(self._sequence, forgotten.sequence)
+            found = cluster.known[node] = Membership(WITNESS, self._incarnation, self._lease, [node], self._sequence)
+        return found

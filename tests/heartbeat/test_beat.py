@@ -42,6 +42,7 @@ beats = st.builds(
     ).map(tuple),
     claims=st.lists(st.builds(Claim, addresses, st.sampled_from(Stake), st.integers(0, 255)), max_size=4).map(tuple),
     votes=st.lists(st.builds(Vote, addresses, names, whole, whole), max_size=4).map(tuple),
+    cluster=st.just(b""),
 )
 
 
@@ -83,8 +84,9 @@ def test_authentic_nonsense_is_refused(body):
         (b"", "size"),
         (b"x" * (MAX_BYTES + 1), "size"),
         (b"x" * 100, "magic"),
-        (b"GWHB\x02" + b"x" * 100, "version"),
+        (b"GWHB\x01" + b"x" * 100, "version"),
         (Codec(b"another key, long enough").encode(BEAT), "signature"),
+        (Codec(KEY, "melbourne").encode(BEAT), "another cluster"),
     ],
 )
 def test_reasons(data, reason):
@@ -101,3 +103,13 @@ def test_a_beat_that_would_not_fit_is_refused():
     votes = tuple(Vote("2001:db8::1", "n" * 64, 0, i) for i in range(200))
     with pytest.raises(ValueError, match="too large"):
         CODEC.encode(BEAT._replace(votes=votes))
+
+
+def test_who_serves_all_clusters_knows_them_apart():
+    witness = Codec(KEY, cluster=None)
+    found = [witness.decode(Codec(KEY, name).encode(BEAT)) for name in ("", "melbourne", "sydney")]
+    assert len({beat.cluster for beat in found}) == 3
+    assert all(beat._replace(cluster=b"") == BEAT for beat in found)
+    assert Codec(KEY, "sydney").decode(witness.encode(found[2])) == BEAT
+    with pytest.raises(BadBeat, match="another cluster"):
+        Codec(KEY, "sydney").decode(witness.encode(found[1]))

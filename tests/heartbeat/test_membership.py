@@ -127,3 +127,34 @@ def test_delay_is_half_the_way_there_and_back():
     own = members.stamp(10.0)
     members.hear(beat(1, own, held=0.03), "udp", 10.05)
     assert members.peers["gw2"].links["udp"].delay == pytest.approx(0.01)
+
+
+def confirmed(members, sequence, now, link="udp"):
+    """Hear a beat that has heard what was said right before."""
+    return members.hear(beat(sequence, members.stamp(now)), link, now)
+
+
+@pytest.mark.parametrize("forged_on", ["udp", "serial"])
+def test_a_number_that_was_forged_too_high_shuts_out_for_four_leases(forged_on):
+    members = acquainted()
+    assert members.hear(beat(2**64 - 1), forged_on, 10.1) is Heard.NEW
+    for i in range(2, 18):  # the true one goes on
+        if forged_on == "udp":
+            with pytest.raises(Refused, match="replayed"):
+                confirmed(members, i, 10.0 + i / 10)
+        else:
+            assert confirmed(members, i, 10.0 + i / 10) is Heard.COPY
+        members.fall_silent(10.0 + i / 10)
+    assert not members.peers["gw2"].alive
+    assert confirmed(members, 18, 11.8) is Heard.NEW
+    assert members.peers["gw2"].alive
+
+
+def test_what_was_recorded_before_a_silence_is_no_beginning():
+    members = acquainted()
+    own = members.stamp(10.1)
+    recorded = beat(5, own)
+    members.hear(beat(6, own), "udp", 10.12)
+    for now in (10.2, 11.7, 11.73, 15.0, 1000.0):
+        with pytest.raises(Refused, match="replayed"):
+            members.hear(recorded, "udp", now)

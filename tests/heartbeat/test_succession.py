@@ -80,8 +80,8 @@ def test_an_estate_of_another_format_is_refused():
     node = Node(settings, 6, 0.0)
     estate.adopt(node, left, CODEC)
     assert node.incarnation == 5
-    with pytest.raises(estate.BadEstate, match="format 2 is unknown"):
-        estate.adopt(node, {**left, "format": 2}, CODEC)
+    with pytest.raises(estate.BadEstate, match="format 9 is unknown"):
+        estate.adopt(node, {**left, "format": 9}, CODEC)
     del left["promises"]
     with pytest.raises(estate.BadEstate, match="promises"):
         estate.adopt(node, left, CODEC)
