@@ -1,30 +1,51 @@
 """Keeps a repeated complaint from filling the log: the first is said, then one a period, with a count."""
 
 from collections.abc import Hashable
+from typing import Final
 
-_MAX_TOPICS = 1024
+MAX_TOPICS: Final = 1024
 
 
 class Quiet:
-    """Decides whether to say something again. `period` is in seconds."""
+    """Decides whether to say something again. `period` is in seconds.
+
+    Each question costs the same, and the memory is bounded, whatever the number of topics: they may come from the
+    network.
+    """
 
     def __init__(self, period: float = 60.0) -> None:
         self._period = period
-        self._topics: dict[Hashable, tuple[float, int]] = {}  # topic → last said, kept back since
+        self._topics: dict[Hashable, tuple[float, int]] = {}
+        """Topic → when it was last said, how often it was kept back since; in the order of the former."""
+        self._others: tuple[float, int] | None = None
+        """The same of all topics together that there was no room for."""
 
     def ask(self, topic: Hashable, now: float) -> int | None:
         """Return how many were kept back since the last time if it is to be said now, else None.
 
-        `now` is in seconds of any steady clock. Topics may come from the network: at most 1024 are
-        remembered, and while all of them are fresh, new ones are kept back.
+        `now` is in seconds of any steady clock. MAX_TOPICS are remembered; while all of them are fresh, the others
+        are one topic together.
         """
-        said, kept_back = self._topics.get(topic, (None, 0))
-        if said is not None and now - said < self._period:
-            self._topics[topic] = (said, kept_back + 1)
-            return None
-        if said is None and len(self._topics) >= _MAX_TOPICS:
-            self._topics = {key: value for key, value in self._topics.items() if now - value[0] < self._period}
-            if len(self._topics) >= _MAX_TOPICS:
-                return None
-        self._topics[topic] = (now, 0)
-        return kept_back
+        if topic not in self._topics and len(self._topics) >= MAX_TOPICS and not self._forget_one(now):
+            self._others, answer = self._decide(self._others, now)
+            return answer
+        entry, answer = self._decide(self._topics.get(topic), now)
+        if answer is not None:
+            self._topics.pop(topic, None)  # it becomes the last one
+        self._topics[topic] = entry
+        return answer
+
+    def _decide(self, entry: tuple[float, int] | None, now: float) -> tuple[tuple[float, int], int | None]:
+        """The new entry of a topic, and the answer."""
+        if entry is None:
+            return (now, 0), 0
+        said, kept_back = entry
+        return ((said, kept_back + 1), None) if now - said < self._period else ((now, 0), kept_back)
+
+    def _forget_one(self, now: float) -> bool:
+        """Forget the topic that was said first; False if it is fresh, and so all are."""
+        oldest = next(iter(self._topics))
+        if now - self._topics[oldest][0] < self._period:
+            return False
+        del self._topics[oldest]
+        return True
