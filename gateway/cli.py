@@ -189,6 +189,7 @@ def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
     """Print the text of `show` and end with its status. It runs code of the site: in a child, as the site's user."""
     from gateway import account  # noqa: PLC0415
     from gateway.errand import errand  # noqa: PLC0415
+    from loadagent.printable import printable_lines  # noqa: PLC0415
 
     said = errand(
         lambda: lambda say: say(json.dumps(show()).encode()),
@@ -202,7 +203,7 @@ def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
     except ValueError:
         click.echo(f"{loaded.path}: broken off, or not done within {SHOW_LIMIT:g} s", err=True)
         sys.exit(1)
-    click.echo(str(text))
+    click.echo(printable_lines(str(text)))
     sys.exit(bool(status))
 
 
@@ -228,6 +229,7 @@ def status(site: Path, *, as_json: bool, metrics: bool) -> None:
     from gateway.control import show as servers  # noqa: PLC0415
     from gateway.heartbeat import show as cluster  # noqa: PLC0415
     from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
+    from loadagent.printable import printable_values  # noqa: PLC0415
 
     loaded = _load(site, network=False).site
     whom = ["heartbeat", "control"] if loaded.cluster is not None else ["control"]
@@ -243,7 +245,8 @@ def status(site: Path, *, as_json: bool, metrics: bool) -> None:
         click.echo(figures(answers.get("control"), answers.get("heartbeat")), nl=False)
     elif answers:
         shows = {"heartbeat": cluster, "control": servers}
-        click.echo("\n".join(shows[who].text(answer) for who, answer in answers.items()), nl=False)
+        shown = {who: printable_values(answer) for who, answer in answers.items()}
+        click.echo("\n".join(shows[who].text(answer) for who, answer in shown.items()), nl=False)
     sys.exit(len(answers) < len(whom))
 
 

@@ -51,6 +51,7 @@ from gateway.proxy import worker
 from gateway.proxy.tls import TICKET_KEY_BYTES
 from gateway.service import PidFile, notify
 from gateway.sockets import Sockets, StartError
+from loadagent.printable import LineFormatter, printable_lines
 
 log = logging.getLogger(__name__)
 
@@ -832,11 +833,9 @@ def _raise_limits() -> None:
 
 def set_up_log(name: str) -> None:
     """Log to standard error, a line an event; should a signal end the process, also who it was (`name`) and where."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)-7s [%(process)d] %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s [%(process)d] %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     last_words.enable(name)
 
 
@@ -856,7 +855,7 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
         if heritage is not None:
             heritage.predecessor.failed(text)  # whose log it is, too
         else:
-            sys.stderr.write(f"{text}\n")
+            sys.stderr.write(f"{printable_lines(text)}\n")
         return 1
     gc.freeze()
     return supervisor.run()

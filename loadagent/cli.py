@@ -15,6 +15,7 @@ import click
 
 from loadagent.agent import run_agent, take_sample
 from loadagent.config import AgentConfig, ConfigError, Loc, load
+from loadagent.printable import LineFormatter
 from loadagent.report import State
 from loadagent.score import Sample
 from loadagent.standing import write
@@ -82,7 +83,9 @@ def run(path: Path | None, **options: Any) -> None:
     if not config.gateways and not config.listen:
         msg = "nothing to do: give gateways (and key_file), or listen"
         raise click.UsageError(msg)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
         asyncio.run(_run_until_stopped(config))
     except OSError as error:

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Final, Literal, NamedTuple
 
+from loadagent.printable import printable
+
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_ESCAPED: Final = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_ESCAPED: Final = str.maketrans({"\\": r"\\", '"': r"\""})
 
 Kind = Literal["gauge", "counter", "histogram"]
 Sample = tuple[str, float | None]
@@ -26,8 +28,8 @@ class Family(NamedTuple):
 
 
 def labels(**values: str) -> str:
-    """Labels as they stand behind the name of a metric."""
-    return "{" + ",".join(f'{name}="{value.translate(_ESCAPED)}"' for name, value in values.items()) + "}"
+    """Labels as they stand behind the name of a metric, without anything that a terminal would obey."""
+    return "{" + ",".join(f'{name}="{printable(value).translate(_ESCAPED)}"' for name, value in values.items()) + "}"
 
 
 def histogram(bounds: Sequence[float], cells: Sequence[int], total: float, **values: str) -> Iterator[Sample]:

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
+from loadagent.printable import printable
+
 Loc: TypeAlias = tuple[str | int, ...]
 """The way to a value from the top of the file: keys of mappings and indices of lists."""
 
@@ -56,7 +58,7 @@ class Problem:
 
     def __str__(self) -> str:
         warning = "warning: " if self.severity == "warning" else ""
-        return f"{self.path}:{self.line}:{self.column}: {warning}{self.message}"
+        return printable(f"{self.path}:{self.line}:{self.column}: {warning}{self.message}")
 
 
 class ConfigError(Exception):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gateway.health.result import Outcome, Result
+from loadagent.printable import printable
 from loadagent.report import State
 
 MAX_LINE: Final = 1024  # bytes that are read
@@ -64,7 +65,7 @@ def parse(data: bytes) -> Line:
             limit = int(match[1])
     if all(word is None for word in (admin, up, share, limit)):
         raise BadLine(f"{first[:MAX_REASON]!r} is nothing that an agent says")
-    return Line(admin, up, share, limit, "".join(filter(str.isprintable, reason)).strip()[:MAX_REASON])
+    return Line(admin, up, share, limit, printable(reason.strip())[:MAX_REASON])
 
 
 async def ask(question: Question) -> tuple[Result, Line | None]:

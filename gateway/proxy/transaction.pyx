@@ -49,6 +49,7 @@ from gateway.wire.request_id cimport ID_LENGTH, find_request_id, next_id
 
 from gateway.outcome import OUTCOMES
 from gateway.wire.pages import page
+from loadagent.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -913,7 +914,7 @@ def address_text(address):
 
 def shown(bytes text):
     """Text of a client's: nothing in it is a control byte, or not ASCII."""
-    return text.decode("latin-1").encode("unicode_escape").decode()
+    return printable(text.decode("ascii", "backslashreplace"))
 
 
 def detail_text(int outcome, int64_t detail, uint64_t passed):

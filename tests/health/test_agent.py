@@ -18,7 +18,7 @@ from tests.health.serving import Serve, serving
         (b"up\n", Line(up=True)),
         (b"down\n", Line(up=False)),
         (b"stopped\n", Line(up=False)),
-        (b"fail # disk full\x1b[31m\n", Line(up=False, reason="disk full[31m")),
+        (b"fail # disk full\x1b[31m\n", Line(up=False, reason="disk full\\x1b[31m")),
         (b"FAILED\n", Line(up=False)),
         (b"ready\n", Line(admin=State.READY)),
         (b"drain\n", Line(admin=State.DRAIN)),
