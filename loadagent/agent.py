@@ -10,6 +10,7 @@ from functools import partial
 
 from loadagent.answer import MAX_HEAD_BYTES, Answer
 from loadagent.config import AgentConfig, read_key
+from loadagent.door import Door
 from loadagent.measures import MAX_BYTES, Measure, get_url, run_command
 from loadagent.numbering import Numbering
 from loadagent.push import Link
@@ -90,7 +91,9 @@ async def run_agent(config: AgentConfig) -> None:
         sampler = Sampler(config, measures)
         latest = sampler.sample()
         if config.listen:
-            answer = Answer(config.server, Standing(config.state_file, config.state), lambda: latest)
+            answer = Answer(
+                config.server, Standing(config.state_file, config.state), lambda: latest, Door(config.allow)
+            )
             server = await asyncio.start_server(answer, config.listen.host, config.listen.port, limit=MAX_HEAD_BYTES)
             await stack.enter_async_context(server)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())

@@ -7,45 +7,62 @@ configuration manual, `agent-check`) connects and waits for a line; an HTTP clie
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Callable
 
+from loadagent.door import Door
+from loadagent.quiet import Quiet
 from loadagent.report import State
 from loadagent.score import Sample
 from loadagent.standing import Standing
 
 SPEAKS_FIRST = 0.2  # seconds until a silent client is taken for an agent check
-HEAD_TIMEOUT = 5.0
+HEAD_TIMEOUT = 2.0  # seconds for a whole conversation
 MAX_HEAD_BYTES = 8192
-MAX_CONNECTIONS = 64
 
 _AGENT_WORDS = {State.READY: "ready", State.DRAIN: "drain", State.MAINTENANCE: "maint"}
+_log = logging.getLogger("loadagent")
 _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
 
 
 class Answer:
-    """The listening side of an agent. `sample` returns the latest measurements."""
+    """The listening side of an agent. `sample` returns the latest measurements, `door` says who may ask."""
 
-    def __init__(self, server: str, standing: Standing, sample: Callable[[], Sample]) -> None:
+    def __init__(self, server: str, standing: Standing, sample: Callable[[], Sample], door: Door | None = None) -> None:
         self._server = server
         self._standing = standing
         self._sample = sample
-        self._connections = 0
+        self._door = door or Door()
+        self._quiet = Quiet()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection; made for asyncio.start_server."""
-        self._connections += 1
         try:
-            if self._connections <= MAX_CONNECTIONS:
+            if self._lets_in(writer):
                 async with asyncio.timeout(HEAD_TIMEOUT):
                     writer.write(await self._answer(reader))
                     await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # the client went away, was too slow or said too much: nobody is left to tell
         finally:
-            self._connections -= 1
+            self._door.leave(writer)
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
+
+    def _lets_in(self, writer: asyncio.StreamWriter) -> bool:
+        peer = writer.get_extra_info("peername")
+        if not peer:  # it is gone already
+            return False
+        address = str(peer[0])
+        if not self._door.allows(address):
+            kept_back = self._quiet.ask(address, asyncio.get_running_loop().time())
+            if kept_back is not None:
+                more = f" ({kept_back} more like this before)" if kept_back else ""
+                _log.warning("connection from %s refused: it is not in the networks of `allow`%s", address, more)
+            return False
+        self._door.enter(writer, address, writer.transport.abort)
+        return True
 
     def line(self) -> str:
         """Return the agent-check line: the state, and the free share as a weight in percent."""

@@ -28,6 +28,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], click.ParamType[Any], str], ...] = (
     (("key_file",), click.STRING, "File with the key that signs the reports, mode 600."),
     (("interval",), click.STRING, "Time between two reports, such as 500ms."),
     (("listen",), click.STRING, "Answer HTTP GET /load and agent checks on HOST:PORT."),
+    (("allow",), click.STRING, "Who may ask there: a network; may be given several times. Default: private networks."),
     (("state",), click.STRING, "ready, drain or maintenance; the commands of these names say it later."),
     (("state_file",), click.STRING, "Where those write; default: AGENT.YAML.state."),
     (("metrics", "cpu"), click.FLOAT, "Utilisation at which the machine counts as full, up to 1.0."),
@@ -47,7 +48,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], click.ParamType[Any], str], ...] = (
 def _config_options(command: Callable[..., None]) -> Callable[..., None]:
     for place, kind, text in reversed(_OPTIONS):
         flag = "-".join(part for part in place if part != "metrics").replace("_", "-")
-        several = place == ("gateways",)
+        several = place in {("gateways",), ("allow",)}
         command = click.option(f"--{flag}", "__".join(place), type=kind, help=text, multiple=several)(command)
     return click.argument("path", metavar="[AGENT.YAML]", required=False, type=click.Path(path_type=Path))(command)
 

@@ -1,5 +1,6 @@
 """The agent file, `agent.yaml`: read, checked, typed. Every problem at once, at its line and column."""
 
+import contextlib
 import difflib
 import math
 import os
@@ -8,12 +9,14 @@ import socket
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from loadagent.door import PRIVATE, Network
 from loadagent.report import NAME, State, parse_key
 
 MAX_FILE_BYTES = 64 * 1024
@@ -41,6 +44,14 @@ def endpoint(value: object) -> Endpoint:
     if not match or not 0 < int(match[3]) < 65536:
         raise ValueError('expected an address and a port such as "192.0.2.1:8201" or "[2001:db8::1]:8201"')
     return Endpoint(match[1] or match[2], int(match[3]))
+
+
+def network(value: object) -> Network:
+    """Read a network, or the address of one machine."""
+    with contextlib.suppress(ValueError):
+        if isinstance(value, IPv4Network | IPv6Network | str):
+            return ip_network(value)
+    raise ValueError('expected a network or an address such as "10.0.0.0/8" or "192.0.2.7"')
 
 
 def seconds(value: object) -> float:
@@ -123,6 +134,10 @@ BitRate = Annotated[float, BeforeValidator(bit_rate)]
 StateWord = Annotated[State, BeforeValidator(state)]
 Address = Annotated[Endpoint, BeforeValidator(endpoint)]
 Addresses = Annotated[tuple[Address, ...], BeforeValidator(lambda value: value if isinstance(value, list) else [value])]
+Networks = Annotated[
+    tuple[Annotated[Network, BeforeValidator(network)], ...],
+    BeforeValidator(lambda value: value if isinstance(value, list | tuple) else [value]),
+]
 File = Annotated[Path, BeforeValidator(lambda value: value if isinstance(value, Path) else Path(text(value)))]
 
 
@@ -186,6 +201,7 @@ class AgentConfig(_Part):
     key_file: File | None = None
     interval: Seconds = 0.5
     listen: Address | None = None
+    allow: Networks = PRIVATE
     metrics: Metrics = Metrics(cpu=1.0, run_queue=2.0, memory=0.95)
     state: StateWord = State.READY
     state_file: File | None = None

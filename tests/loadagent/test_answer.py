@@ -2,11 +2,13 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
 
 import pytest
 
 from loadagent import answer
 from loadagent.answer import MAX_HEAD_BYTES, Answer
+from loadagent.door import MAX_CONNECTIONS, PER_SOURCE, Door
 from loadagent.report import State
 from loadagent.score import Sample
 from loadagent.standing import Standing
@@ -80,9 +82,42 @@ async def test_a_slow_head_is_given_up(port: int, monkeypatch: pytest.MonkeyPatc
     assert await ask(port, b"GET /lo") == b""
 
 
-async def test_too_many_connections_are_closed(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answer, "MAX_CONNECTIONS", 0)
-    assert await ask(port, b"") == b""
+async def test_slow_connections_do_not_shut_out_the_next_check() -> None:
+    """As many as the agent has room for, from as many addresses of this machine as it takes, each sending slowly."""
+    served = Answer("app1", Standing(None, State.READY), lambda: SAMPLE)
+    server = await asyncio.start_server(served, "127.0.0.1", 0, limit=MAX_HEAD_BYTES)
+    port = server.sockets[0].getsockname()[1]
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(server)
+        for number in range(2 * MAX_CONNECTIONS):
+            source = f"127.0.1.{1 + number // PER_SOURCE}"
+            _, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=(source, 0))
+            stack.callback(writer.close)
+            writer.write(b"GET /load HTTP/1.1\r\nX:")
+        assert (await ask(port, b"GET /load HTTP/1.1\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+        assert len(served._door._inside) <= MAX_CONNECTIONS
+
+
+async def test_who_is_not_allowed_is_closed_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    door = Door([ip_network("127.0.0.2/32")])
+    server = await asyncio.start_server(Answer("a", Standing(None, State.READY), lambda: SAMPLE, door), "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        for _ in range(3):
+            assert await ask(port, b"", end=True) == b""
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=("127.0.0.2", 0))
+        writer.write_eof()
+        assert await reader.read() == b"up ready 50%\n"
+        writer.close()
+    assert caplog.messages == ["connection from 127.0.0.1 refused: it is not in the networks of `allow`"]
+
+
+@pytest.mark.parametrize("request_", [b"GET /load HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n\r\n", b"secret\r\n\r\n"])
+async def test_no_answer_names_versions_or_quotes_the_request(port: int, request_: bytes) -> None:
+    said = (await ask(port, request_)).lower()
+    assert said
+    for word in (b"server:", b"python", b"loadagent", b"secret"):
+        assert word not in said
 
 
 @pytest.mark.parametrize(
