@@ -11,10 +11,11 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Final
 
-from aiohttp import web
+from aiohttp import web, web_protocol
 
 PATIENCE: Final = 10.0
 """Seconds for a whole conversation, from the connection to the last byte of the answer."""
@@ -42,6 +43,36 @@ Answer = tuple[int, str, str]
 Page = Callable[[], Answer]
 
 
+class _Protocol(web_protocol.RequestHandler):
+    """What aiohttp says itself, such as 400 for what is not HTTP, names no version and quotes no client."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,  # noqa: ARG002 - what the client did wrong is its to know
+        message: str | None = None,  # noqa: ARG002
+    ) -> web.StreamResponse:
+        """The answer to a request that could not be read."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        return _response(status, _PLAIN, f"{HTTPStatus(status).phrase}\n".lower())
+
+
+class _Protocols(web.Server):
+    """Makes one for each connection."""
+
+    def __call__(self) -> web_protocol.RequestHandler:
+        return _Protocol(self, loop=self._loop, **self._kwargs)
+
+
+def _response(status: int, kind: str, body: str, **extra: str) -> web.Response:
+    """The last answer of a connection."""
+    answer = web.Response(status=status, text=body, headers={**_HEADERS, **extra, "Content-Type": kind})
+    answer.force_close()
+    return answer
+
+
 class Server:
     """Answers `pages` by their paths at a socket that listens. `token`: who has it may see them; None: everybody may.
 
@@ -57,7 +88,7 @@ class Server:
         """Who has yet to send a request, the first one first."""
         self._answered: dict[asyncio.Transport, asyncio.TimerHandle] = {}
         self._joining: set[asyncio.Task[None]] = set()
-        self._protocols = web.Server(
+        self._protocols = _Protocols(
             self._answer,
             access_log=None,
             logger=_quiet,
@@ -131,9 +162,7 @@ class Server:
             extra["WWW-Authenticate"] = 'Bearer realm="gateway"'
         elif status == 405:
             extra["Allow"] = "GET, HEAD"
-        answer = web.Response(status=status, text=body, headers={**_HEADERS, **extra, "Content-Type": kind})
-        answer.force_close()
-        return answer
+        return _response(status, kind, body, **extra)
 
     def _decide(self, request: web.BaseRequest) -> Answer:
         if request.method not in ("GET", "HEAD"):

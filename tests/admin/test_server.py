@@ -138,6 +138,33 @@ async def test_heads_that_are_too_large_or_none(server, head, caplog):
     assert not caplog.records
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /none HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"POST /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET /broken HTTP/1.1\r\nHost: localhost\r\nAccept: text/html\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nHost: evil\r\n\r\n",
+        b"secret\0\r\n\r\n",
+        b"GET /secret HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03secret\r\n\r\n",
+        b"GET /" + b"secret" * 1000 + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"secret: b\r\n" * 100 + b"\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: secret\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)
+async def test_no_answer_names_versions_or_quotes_the_request(server, request_):
+    async with connection(server) as (reader, writer):
+        writer.write(request_)
+        said = await reader.read()
+    assert re.match(rb"HTTP/1\.[01] (200|400|403|404|405|431|500) ", said)
+    assert b"Server: gateway\r\n" in said
+    for word in (b"aiohttp", b"python", b"secret", b"traceback", b"<"):
+        assert word not in said.lower()
+
+
 async def test_who_is_slow_is_cut_off(server, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.2)
     async with connection(server) as (reader, writer):
