@@ -12,23 +12,16 @@ from gateway.config import ConfigError, Problem
 from gateway.config.loader import Loaded
 from gateway.config.python import Function
 from gateway.errand import Deed, Say, errand
+from loadagent.printable import printable
 
 DEADLINE: Final = 20.0
 """Seconds for everything."""
-
-
 LIMIT: Final = 1024 * 1024
 """Bytes that the child may say."""
 LONGEST: Final = 4000
 """Characters of one of its texts."""
 
-
-def _visible(text: str) -> str:
-    """`text` without what a terminal would obey: it may be written by the code of the site."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-_Text = Annotated[str, Field(max_length=LONGEST), AfterValidator(_visible)]
+_Text = Annotated[str, Field(max_length=LONGEST), AfterValidator(printable)]
 _Number = Annotated[int, Field(ge=1, le=2**31)]
 _FAILED: Final = TypeAdapter(Annotated[list[tuple[_Text, _Number, _Number, _Text]], Field(max_length=10_000)])
 """What the child says: of each failure the file, the line, the column, and what failed."""
