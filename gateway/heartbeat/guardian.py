@@ -22,13 +22,16 @@ from gateway.config.cluster import SharedAddress
 from gateway.heartbeat.fence import Deadlines
 from gateway.heartbeat.interfaces import change_address
 from gateway.heartbeat.jobs import Run
+from gateway.heartbeat.request import MAX_REQUEST, BadRequest, Request, number_of
 
 log = logging.getLogger(__name__)
 
 POLL = 0.02
 """Seconds between two looks at programs that run."""
-MAX_MESSAGE = 65536
 FAILED = 255
+MOST_RUNNING = 64
+"""Programs at the same time: a queue has one, and a cluster few queues."""
+MOST_WAITING = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +42,6 @@ class Ward:
     slot: int
     index: int
     """Of the interface that it is on."""
-
-
-def encode(number: int, run: Run) -> bytes:
-    """Return the request to run a program."""
-    body = {
-        "number": number,
-        "program": run.program,
-        "arguments": run.arguments,
-        "environment": run.environment,
-        "timeout": run.timeout,
-        "queue": run.queue,
-    }
-    return json.dumps(body).encode()
 
 
 @dataclass(slots=True)
@@ -81,8 +71,8 @@ class Guardian:
         self._programs = programs
         self._seen: dict[int, float] = {}
         self._running: dict[str, _Running] = {}
-        self._waiting: dict[str, list[dict[str, Any]]] = {}
-        self._started: dict[str, dict[str, Any]] = {run.program: json.loads(encode(0, run)) for run in started}
+        self._waiting: dict[str, list[Request]] = {}
+        self._started = {run.program: Request.of(0, run) for run in started}
         self._netlink = IPRoute()
 
     def run(self) -> None:
@@ -90,7 +80,7 @@ class Guardian:
         while True:
             self._socket.settimeout(self._patience())
             try:
-                message = self._socket.recv(MAX_MESSAGE)
+                message = self._socket.recv(MAX_REQUEST + 1)
             except TimeoutError:
                 message = None
             if message == b"":
@@ -100,7 +90,7 @@ class Guardian:
                 self._finish()
                 return
             if message is not None:
-                self._take(json.loads(message))
+                self._hear(message)
             self._watch()
             self._reap()
 
@@ -108,7 +98,7 @@ class Guardian:
         now = clock()
         coming = [self._deadlines.get(ward.slot) - now for ward in self._wards]
         soonest = min([until for until in coming if until > 0], default=1.0)
-        return max(0.001, min(soonest + 0.001, POLL if self._running else 1.0))
+        return max(0.001, min(soonest + 0.001, POLL if self._running or self._waiting else 1.0))
 
     def _watch(self) -> None:
         """Take down what nobody renewed."""
@@ -130,46 +120,57 @@ class Guardian:
             self._remove(ward)
         log.error("the heartbeat process is gone: every shared address is taken down")
         for request in list(self._started.values()):
-            self._take({**request, "number": 0, "arguments": ["stop"]})
+            self._take(request.model_copy(update={"number": 0, "arguments": ("stop",)}))
         self._finish()
 
     def _finish(self) -> None:
-        while self._running:
+        while self._running or self._waiting:
             time.sleep(POLL)
             self._reap()
 
     # ------------------------------------------------------------------------------------------------------- programs
 
-    def _take(self, request: dict[str, Any]) -> None:
-        queue = request["queue"] or str(request["number"])
-        if queue in self._running:
+    def _hear(self, message: bytes) -> None:
+        try:
+            if len(message) > MAX_REQUEST:
+                raise BadRequest("it is too long")
+            request = Request.parse(message, self._programs)
+            if len(self._running) + sum(map(len, self._waiting.values())) >= MOST_WAITING:
+                raise BadRequest("too many others are under way")
+        except BadRequest as error:
+            log.error("the heartbeat process asked for a program and is refused: %s", error)
+            number = number_of(message)
+            if number is not None:
+                self._answer(number, FAILED)
+            return
+        self._take(request)
+
+    def _take(self, request: Request) -> None:
+        queue = request.queue or str(request.number)
+        if queue in self._running or len(self._running) >= MOST_RUNNING:
             self._waiting.setdefault(queue, []).append(request)
         else:
             self._start(queue, request)
 
-    def _start(self, queue: str, request: dict[str, Any]) -> None:
-        program, arguments = request["program"], request["arguments"]
-        if program not in self._programs:
-            log.error("%s is not a program of the site file", program)
-            self._answer(request["number"], FAILED)
-            return
-        if arguments == ["start"]:
+    def _start(self, queue: str, request: Request) -> None:
+        program = request.program
+        if request.arguments == ("start",):
             self._started[program] = request
-        elif arguments == ["stop"]:
+        elif request.arguments == ("stop",):
             self._started.pop(program, None)
         try:
             process = subprocess.Popen(
-                [program, *arguments],
-                env=_environment(request["environment"]),
+                [program, *request.arguments],
+                env=_environment(request.environment),
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # to the log
                 start_new_session=True,
             )
         except OSError as error:
             log.error("cannot run %s: %s", program, (error.strerror or "").lower())
-            self._answer(request["number"], FAILED)
+            self._answer(request.number, FAILED)
             return
-        self._running[queue] = _Running(request["number"], process, clock() + request["timeout"])
+        self._running[queue] = _Running(request.number, process, clock() + request.timeout)
 
     def _reap(self) -> None:
         for queue, running in list(self._running.items()):
@@ -183,8 +184,11 @@ class Guardian:
                 continue
             del self._running[queue]
             self._answer(running.number, status if status >= 0 else FAILED)
-            if self._waiting.get(queue):
+        for queue in [queue for queue in self._waiting if queue not in self._running]:
+            if len(self._running) < MOST_RUNNING:
                 self._start(queue, self._waiting[queue].pop(0))
+                if not self._waiting[queue]:
+                    del self._waiting[queue]
 
     def _answer(self, number: int, status: int) -> None:
         with contextlib.suppress(OSError):
@@ -196,5 +200,5 @@ def clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-def _environment(more: Mapping[str, str]) -> dict[str, str]:
+def _environment(more: Mapping[Any, str]) -> dict[str, str]:
     return {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8", **more}

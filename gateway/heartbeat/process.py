@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from pyroute2 import IPRoute
 
-from gateway import last_words
+from gateway import descriptors, last_words
 from gateway.account import Account
 from gateway.board import DOWN, Board
 from gateway.bulletin import Bulletin
@@ -33,7 +33,7 @@ from gateway.heartbeat.disk import Disk
 from gateway.heartbeat.estate import BadEstate
 from gateway.heartbeat.fence import Deadlines, NoFence
 from gateway.heartbeat.fitness import Fitness
-from gateway.heartbeat.guardian import Guardian, Ward, clock, encode
+from gateway.heartbeat.guardian import FAILED, Guardian, Ward, clock
 from gateway.heartbeat.interfaces import Interface, NoInterface
 from gateway.heartbeat.jobs import Job, Jobs, Run
 from gateway.heartbeat.lease import DRIFT
@@ -56,6 +56,7 @@ from gateway.heartbeat.node import (
 from gateway.heartbeat.ownership import State
 from gateway.heartbeat.privileges import NET_ADMIN, NET_RAW, hurry, keep_only
 from gateway.heartbeat.probing import Probing
+from gateway.heartbeat.request import Request
 from gateway.heartbeat.status import Listener
 from gateway.heartbeat.succession import Legacy, Orphaned
 from gateway.heartbeat.tally import Tally
@@ -245,11 +246,8 @@ class Heartbeat:
             try:
                 last_words.enable("guardian")
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                ours.close()
-                self._channel.close()
-                self._selector.close()
-                for link in self._links:
-                    link.close()
+                # The lock stays: nobody else is this node before all is taken down and stopped.
+                descriptors.close_all_but({theirs.fileno(), self._door.fileno()})
                 Path("/proc/self/comm").write_text("gw-guardian")
                 hurry()
                 guardian = Guardian(theirs, wards, self._deadlines, programs, running)
@@ -608,8 +606,14 @@ class Heartbeat:
 
     def _start_program(self, number: int, run: Run) -> None:
         self._programs[number] = " ".join((run.queue, *run.arguments))
+        try:
+            message = Request.of(number, run).encode()
+        except ValueError:
+            log.error("%s cannot be asked for: a value is not one line of at most 1024 characters", run.program)
+            self._program_ended(number, FAILED)
+            return
         with contextlib.suppress(OSError):
-            self._guardian.send(encode(number, run))
+            self._guardian.send(message)
 
     def _hear_guardian(self) -> None:
         try:
@@ -625,7 +629,9 @@ class Heartbeat:
             self._selector.unregister(self._guardian)
             self._done = True
             return
-        number, ended = json.loads(message)
+        self._program_ended(*json.loads(message))
+
+    def _program_ended(self, number: int, ended: int) -> None:
         program = self._programs.pop(number, "")
         if ended:
             self.tally.failures[program] += 1

@@ -55,6 +55,10 @@ class Door:
         """Whether somebody with the same terms waits."""
         return self._heir is not None
 
+    def fileno(self) -> int:
+        """The descriptor of the lock: held until every process that has it has closed it."""
+        return self._lock.fileno()
+
     def watch(self, selector: selectors.BaseSelector) -> None:
         """Let them come."""
         self._selector = selector
@@ -169,5 +173,9 @@ def _ask(name: str, terms: bytes, parent: int) -> Legacy | None:
             if not data or not descriptors:
                 return None
             os.set_inheritable(descriptors[0], False)  # noqa: FBT003 - the os module's own signature
-            return Legacy(json.loads(data), descriptors[0])
+            try:
+                return Legacy(json.loads(data), descriptors[0])
+            except (ValueError, RecursionError):
+                os.close(descriptors[0])
+                return None
     raise Orphaned
