@@ -6,12 +6,16 @@ measure of how long servers take. Reading is a load from memory, so a pick sees 
 The pages that are never touched cost nothing, which is why the capacity is fixed and generous.
 """
 
+import fcntl
 import os
 
 from libc.math cimport log
 from libc.string cimport memset
 from posix.unistd cimport close as c_close
 from posix.mman cimport MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
+
+cdef enum:
+    F_SEAL_FUTURE_WRITE = 0x10
 
 SERVERS = MAX_SERVERS
 TRAFFIC = MAX_TRAFFIC
@@ -56,13 +60,30 @@ cdef void record(TrafficRow *row, Passed *passed) noexcept nogil:
         row.waited_seconds += passed.waited * 1e-9
 
 
-cdef class Board:
-    """Open the table behind `fd`, or make a new, empty one (fd = -1). Raises OSError.
+def _only_to_read(int fd):
+    """Close `fd`; a descriptor of the same memory by which its size and content cannot be changed.
 
-    private: what is written to it is seen here alone; the rest is the table as it is now.
+    Who writes has its mapping already, by fork. A process that could cut the memory short would end all others (SIGBUS).
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+        try:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, F_SEAL_FUTURE_WRITE)
+        except OSError:     # before Linux 5.1
+            pass
+        return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(fd)
+
+
+cdef class Board:
+    """Make a new, empty table (fd = -1), or open that behind `fd`, to read. Raises OSError.
+
+    What is written to one that was opened is seen here alone; the rest is the table as it is now. The `fd` of a table is
+    good for nothing else: only children that are forked write to it as well.
     """
 
-    def __cinit__(self, int fd=-1, *, bint private=False):
+    def __cinit__(self, int fd=-1):
         cdef size_t rows = MAX_SERVERS * sizeof(ServerRow)
         cdef size_t cells = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(int32_t)
         cdef size_t counts = <size_t>MAX_SERVERS * MAX_WORKERS * sizeof(CountRow)
@@ -77,16 +98,20 @@ cdef class Board:
         self.size = rows + cells + counts + times + sources + sessions + seeds + pulses + sites + traffic
         self.base = NULL
         if new:
-            fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC)
+            fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(fd, self.size)
         elif os.fstat(fd).st_size != self.size:
             raise OSError("this is no board, or one of another version")
         self.fd = fd
         self.owned = new
-        cdef void *base = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_PRIVATE if private else MAP_SHARED, fd, 0)
+        cdef void *base = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED if new else MAP_PRIVATE, fd, 0)
         if base == MAP_FAILED:
             raise OSError("cannot map the board")
         self.base = <char *>base
+        if new:
+            self.owned = False
+            self.fd = _only_to_read(fd)
+            self.owned = True
         self.servers = <ServerRow *>self.base
         self.in_flight_cells = <int32_t *>(self.base + rows)
         self.counts = <CountRow *>(self.base + rows + cells)

@@ -1,15 +1,23 @@
-"""What one process of the tree says and another reads at leisure: JSON in shared memory, the newest only.
+"""The newest word of one process of the tree for others that may not ask it: JSON in shared memory.
 
-Nobody waits for anybody: the writer copies bytes, a reader looks again if it came in between. What was said survives
-the death of either.
+Neither side waits: the writer copies bytes, a reader looks again if it came in between. What was said survives the
+death of either.
+
+Whoever can write to the memory could speak for the writer, so only the writer can: every other process has a mapping
+that is read-only for good, and no descriptor from which it could make another (F_SEAL_FUTURE_WRITE of fcntl(2), and
+MADV_DONTFORK of madvise(2)).
 """
 
+import contextlib
+import ctypes
+import fcntl
 import json
 import mmap
 import os
 import struct
 import time
 import zlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 SIZE: Final = 1 << 18
@@ -18,34 +26,86 @@ HEADER: Final = struct.Struct("=IId")
 """Length and CRC-32 of the text, and when it was said: seconds of CLOCK_MONOTONIC, the same for every process."""
 LOOKS: Final = 20
 """Times that a reader looks before it gives up: a copy takes microseconds."""
+_SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+_FUTURE_WRITE: Final = 0x10  # F_SEAL_FUTURE_WRITE, Linux 5.1; fcntl of the standard library does not have it
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+_libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
 class Bulletin:
-    """Shared by fork: make it before. One process writes."""
+    """Make it before the processes that use it. The process that made it writes, and the children forked inside of
+    `handed_on`, which must be one at a time; all others read.
+    """
 
     def __init__(self) -> None:
-        descriptor = os.memfd_create("gateway-bulletin", os.MFD_CLOEXEC)
+        descriptor = os.memfd_create("gateway-bulletin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(descriptor, SIZE)
-            self._memory = mmap.mmap(descriptor, SIZE)
+            self._writing = _map(descriptor, mmap.PROT_READ | mmap.PROT_WRITE)
+            _advise(self._writing, mmap.MADV_DONTFORK)
+            fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
+            with contextlib.suppress(OSError):  # without it there is still no descriptor that could be written by
+                fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _FUTURE_WRITE)
+            reading = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                self._reading = _map(reading, mmap.PROT_READ)
+            finally:
+                os.close(reading)
         finally:
             os.close(descriptor)
+        self._owner = os.getpid()
+
+    @contextlib.contextmanager
+    def handed_on(self) -> Iterator[None]:
+        """A child that is forked inside becomes the writer, once it has left the block, too."""
+        _advise(self._writing, mmap.MADV_DOFORK)
+        try:
+            yield
+        finally:
+            _advise(self._writing, mmap.MADV_DONTFORK)
+            self._owner = os.getpid()
 
     def post(self, said: dict[str, Any]) -> None:
-        """Say something else from now on."""
+        """Say something else from now on. Raises RuntimeError in a process that only reads."""
+        if os.getpid() != self._owner:
+            raise RuntimeError("this process may only read the bulletin")
         text = json.dumps(said).encode()
         if len(text) <= SIZE - HEADER.size:
-            self._memory[HEADER.size : HEADER.size + len(text)] = text
-            HEADER.pack_into(self._memory, 0, len(text), zlib.crc32(text), time.monotonic())
+            ctypes.memmove(self._writing + HEADER.size, text, len(text))
+            header = HEADER.pack(len(text), zlib.crc32(text), time.monotonic())
+            ctypes.memmove(self._writing, header, HEADER.size)
 
     def read(self, within: float = float("inf")) -> dict[str, Any] | None:
-        """What was said last; None: nothing yet, or nothing in the last `within` seconds."""
+        """What was said last; None: nothing yet, nothing in the last `within` seconds, or nothing that is an object."""
         for _ in range(LOOKS):
-            length, checksum, said = HEADER.unpack_from(self._memory)
-            if not length or time.monotonic() - said > within:
+            length, checksum, said = HEADER.unpack(ctypes.string_at(self._reading, HEADER.size))
+            # Not less than `within`, rather than more: so that no number means for ever.
+            if not 0 < length <= SIZE - HEADER.size or not time.monotonic() - said <= within:
                 return None
-            text = self._memory[HEADER.size : HEADER.size + length]
+            text = ctypes.string_at(self._reading + HEADER.size, length)
             if zlib.crc32(text) == checksum:
-                found: dict[str, Any] = json.loads(text)
-                return found
+                return _object(text)
         return None
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _map(descriptor: int, protection: int) -> int:
+    """The address of a shared mapping that stays: the standard library's would keep a descriptor. Raises OSError."""
+    address: int | None = _libc.mmap(None, SIZE, protection, mmap.MAP_SHARED, descriptor, 0)
+    if address is None or address == ctypes.c_void_p(-1).value:
+        raise OSError(ctypes.get_errno(), "cannot map a bulletin")
+    return address
+
+
+def _advise(address: int, advice: int) -> None:
+    if _libc.madvise(address, SIZE, advice):
+        raise OSError(ctypes.get_errno(), "madvise of a bulletin")

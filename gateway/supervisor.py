@@ -44,6 +44,7 @@ from gateway.channel import (
 )
 from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Member, Question
+from gateway.config.snapshot import ServerKey
 from gateway.explain.required import require
 from gateway.facts import Facts, State
 from gateway.inquiry import addresses, inquire
@@ -244,7 +245,8 @@ class Supervisor:
             self._clear_worker(number)
         sys.stdout.flush()
         sys.stderr.flush()
-        pid = os.fork()
+        with self._heartbeat_says.handed_on() if number == HEARTBEAT else contextlib.nullcontext():
+            pid = os.fork()
         if pid == 0:
             self._become(number, ours, theirs)
         theirs.close()
@@ -366,8 +368,8 @@ class Supervisor:
         """Kill a child that sent what is not a report: it is broken, or was broken into. Another one follows."""
         log.error("%s (pid %d) sent what is not a report (%s): it is killed", child.name, child.pid, why)
         self._facts.bad_reports[child.name] += 1
-        self._hang_up(child)
         os.kill(child.pid, signal.SIGKILL)
+        self._hang_up(child)
 
     def _hang_up(self, child: Child) -> None:
         self._selector.unregister(child.channel)
@@ -661,18 +663,7 @@ class Supervisor:
         if not self._command:
             log.error("upgrade refused: this gateway was not started by `gateway run`")
             return
-        board = self._board
-        servers = [
-            upgrade.LeftServer(
-                backend=key[0],
-                server=key[1],
-                endpoint=str(self._snapshot.resolved[key]),
-                state=board.state(row),
-                admin=board.asked(row),
-                weight=board.weight(row),
-            )
-            for key, row in self._snapshot.slots.items()
-        ]
+        servers = [left for key, row in self._snapshot.slots.items() if (left := self._left(key, row)) is not None]
         try:
             successor = upgrade.start(self._command, self._sockets, servers)
         except OSError as error:
@@ -681,6 +672,21 @@ class Supervisor:
         self._successor = successor
         self._selector.register(successor, selectors.EVENT_READ, successor)
         log.info("upgrade: a new gateway starts, pid %d", successor.pid)
+
+    def _left(self, key: ServerKey, row: int) -> upgrade.LeftServer | None:
+        """What the board says of a server; None for what no honest process writes there."""
+        try:
+            return upgrade.LeftServer(
+                backend=key[0],
+                server=key[1],
+                endpoint=str(self._snapshot.resolved[key]),
+                state=self._board.state(row),
+                admin=self._board.asked(row),
+                weight=self._board.weight(row),
+            )
+        except ValueError:
+            log.error("upgrade: the board is wrong about %s: its state is not passed on", "/".join(key))
+            return None
 
     def _hear_successor(self, successor: upgrade.Successor) -> None:
         answer = successor.hear()

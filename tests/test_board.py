@@ -1,11 +1,12 @@
 """The shared table, over processes."""
 
+import mmap
 import os
 
 import pytest
 
 from gateway.balance.policy import Members
-from gateway.board import BOUNDS, DOWN, SERVERS, TRAFFIC, UNKNOWN, Board
+from gateway.board import BOUNDS, DOWN, SERVERS, TRAFFIC, UNKNOWN, UP, Board
 
 
 def test_a_new_board_knows_nothing() -> None:
@@ -22,8 +23,30 @@ def test_what_one_process_writes_another_reads() -> None:
         board.add_in_flight(7, 3, 2)
         os._exit(0)
     os.waitpid(pid, 0)
-    again = Board(os.dup(board.fd))
+    again = Board(board.fd)
     assert (again.state(7), again.weight(7), again.in_flight(7)) == (DOWN, 2.5, 2)
+    again.set_state(7, UP)
+    board.set_weight(7, 3.0)
+    assert (board.state(7), Board(board.fd).state(7)) == (DOWN, DOWN)
+
+
+def test_nobody_can_cut_it_short_or_write_by_its_descriptor() -> None:
+    """A process that could would end all others: SIGBUS where they look."""
+    board = Board()
+    with pytest.raises(OSError, match="Invalid argument"):
+        os.ftruncate(board.fd, 0)
+    again = os.open(f"/proc/self/fd/{board.fd}", os.O_RDWR)
+    try:
+        for size in (0, board.size + 4096):
+            with pytest.raises(PermissionError):
+                os.ftruncate(again, size)
+        with pytest.raises(PermissionError):
+            os.pwrite(again, b"x", 0)
+        with pytest.raises(PermissionError):
+            mmap.mmap(again, 4096)
+    finally:
+        os.close(again)
+    assert os.fstat(board.fd).st_size == board.size
 
 
 def test_a_dead_worker_leaves_nothing_in_flight() -> None:

@@ -1,8 +1,15 @@
+import ctypes
+import mmap
 import os
+import struct
 import threading
 import time
+import zlib
+from pathlib import Path
 
-from gateway.bulletin import SIZE, Bulletin
+import pytest
+
+from gateway.bulletin import HEADER, SIZE, Bulletin
 
 
 def test_the_newest_word_counts_and_a_child_reads_it():
@@ -55,3 +62,90 @@ def test_who_reads_while_it_is_written_sees_one_word_or_the_other():
         assert found is None or found in words
         seen += found is not None
     writer.join()
+
+
+def in_child(work):
+    """What `work` returns in a forked child, as text."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.write(writing, str(work()).encode())
+        except RuntimeError as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        said = file.read()
+    os.waitpid(pid, 0)
+    return said
+
+
+def mappings():
+    """(address, protection) of each mapping of a bulletin in this process."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return [(int(line.partition("-")[0], 16), line.split()[1]) for line in lines if "/memfd:gateway-bulletin" in line]
+
+
+def test_a_child_can_read_and_never_write():
+    before = {address for address, _ in mappings()}
+    board = Bulletin()
+    board.post({"a": 1})
+    ours = [(address, protection) for address, protection in mappings() if address not in before]
+    assert sorted(protection for _, protection in ours) == ["r--s", "rw-s"]
+
+    def attack():
+        with pytest.raises(RuntimeError):
+            board.post({"a": 2})
+        mine = [(address, protection) for address, protection in mappings() if address not in before]
+        libc = ctypes.CDLL(None)
+        libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        writable = [libc.mprotect(address, SIZE, mmap.PROT_READ | mmap.PROT_WRITE) for address, _ in mine]
+        with Path("/proc/self/mem").open("r+b", buffering=0) as memory:
+            memory.seek(mine[0][0])
+            with pytest.raises(OSError, match="error"):
+                memory.write(b"forged")
+        return [protection for _, protection in mine], writable, board.read()
+
+    assert in_child(attack) == "(['r--s'], [-1], {'a': 1})"
+    assert "bulletin" not in str([link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_file()])
+
+
+def test_it_is_handed_on_to_one_child_alone():
+    board = Bulletin()
+
+    def write():
+        board.post({"from": "child"})
+        return in_child(lambda: board.post({"from": "grandchild"}))
+
+    with board.handed_on():
+        pid = os.fork()
+    if pid == 0:
+        os._exit(0 if "may only read" in write() else 1)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert board.read() == {"from": "child"}
+    assert "may only read" in in_child(lambda: board.post({"from": "another child"}))
+
+
+@pytest.mark.parametrize("text", [b"", b"[1]", b"1", b"{", b"\xff", b"[" * 100_000], ids=range(6))
+def test_what_is_not_an_object_is_nothing(text):
+    """A writer that was broken into may say anything."""
+    board = Bulletin()
+    ctypes.memmove(board._writing + HEADER.size, text, len(text))
+    ctypes.memmove(board._writing, HEADER.pack(len(text), zlib.crc32(text), time.monotonic()), HEADER.size)
+    assert board.read() is None
+
+
+@pytest.mark.parametrize("length", [SIZE, 2**32 - 1])
+def test_a_length_beyond_the_memory_is_nothing(length):
+    board = Bulletin()
+    ctypes.memmove(board._writing, HEADER.pack(length, 0, time.monotonic()), HEADER.size)
+    assert board.read() is None
+
+
+def test_a_time_that_is_no_number_is_never_new():
+    board = Bulletin()
+    board.post({"a": 1})
+    ctypes.memmove(board._writing + 8, struct.pack("=d", float("nan")), 8)
+    assert board.read() is None

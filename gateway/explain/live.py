@@ -59,7 +59,7 @@ class Live:
         if facts["site"] != os.path.realpath(loaded.path):
             raise NoAnswer(f"the gateway at {path} runs {facts['site']}: each needs its own admin.sockets")
         try:
-            board = Board(descriptor, private=True)
+            board = Board(descriptor)
         except OSError as error:
             raise NoAnswer(f"the gateway at {path}: {error}") from None
         return cls(

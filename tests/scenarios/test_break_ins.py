@@ -73,3 +73,41 @@ def test_a_worker_that_sends_what_is_not_a_report_is_named_and_replaced(
     eventually(lambda: gateway.workers().get(0) not in (None, before), "another worker")
     assert puppet.worker(gateway.port) != before
     assert not mark.exists()
+
+
+FORGE = """
+import ctypes, json, mmap, os
+libc = ctypes.CDLL(None)
+libc.mprotect.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+done = []
+mapped = [line.split() for line in open("/proc/self/maps") if "/memfd:gateway-bulletin" in line]
+for where, protection, *_ in mapped:
+    begin, end = (int(text, 16) for text in where.split("-"))
+    if "w" in protection or libc.mprotect(begin, end - begin, mmap.PROT_READ | mmap.PROT_WRITE) == 0:
+        done.append("bulletin " + where)
+for number in range(3, 64):
+    try:
+        name = os.readlink(f"/proc/self/fd/{number}")
+    except OSError:
+        continue
+    if "bulletin" in name:
+        done.append(name)
+    if not name.startswith("/memfd"):
+        continue
+    for flags in (os.O_RDWR, os.O_WRONLY | os.O_TRUNC):
+        try:
+            fd = os.open(f"/proc/self/fd/{number}", flags)
+        except OSError:
+            continue
+        for deed in (lambda: os.ftruncate(fd, 0), lambda: os.pwrite(fd, b"x", 0), lambda: mmap.mmap(fd, 4096)):
+            try:
+                deed()
+                done.append(name)
+            except OSError:
+                pass
+said = json.dumps([len(mapped), done])
+"""
+
+
+def test_a_worker_cannot_speak_for_the_supervisor_or_cut_the_shared_table(gateway: GatewayProcess) -> None:
+    assert json.loads(puppet.run(gateway.port, FORGE)) == [2, []]
