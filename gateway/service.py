@@ -6,6 +6,12 @@ import re
 import signal
 import socket
 from pathlib import Path
+from typing import Final
+
+from gateway import regular_file
+
+MAX_PID_FILE: Final = 64
+"""Bytes."""
 
 
 class NotRunning(Exception):
@@ -32,14 +38,13 @@ class PidFile:
 
     def write(self) -> None:
         """Name this process. Raises OSError."""
-        fresh = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        fresh.write_text(f"{os.getpid()}\n")
-        fresh.replace(self._path)
+        regular_file.replace(self._path, f"{os.getpid()}\n".encode(), 0o644)
 
     def remove(self) -> None:
         """Remove it, unless it names another process: a successor's is not ours to take away."""
         with contextlib.suppress(OSError):
-            if self._path.read_text().strip() == str(os.getpid()):
+            text, _ = regular_file.read(self._path, MAX_PID_FILE)
+            if text.strip() == str(os.getpid()).encode():
                 self._path.unlink()
 
 
@@ -48,19 +53,32 @@ def find(target: str) -> int:
 
     Raises NotRunning, also for a process that is not a supervisor and that a signal might kill.
     """
+    owner = None
     if re.fullmatch(r"[0-9]{1,10}", target):
         text = target
     else:
         try:
-            text = Path(target).read_text().strip()
+            content, status = regular_file.read(Path(target), MAX_PID_FILE)
         except OSError as error:
             raise NotRunning(f"{target}: {(error.strerror or str(error)).lower()}") from None
+        text = content.decode("ascii", "replace").strip()
         if not re.fullmatch(r"[0-9]{1,10}", text):
             raise NotRunning(f"{target}: not a PID file")
+        owner = status.st_uid
     pid = int(text)
+    if owner not in (None, 0, _user(pid)):
+        raise NotRunning(f"{target}: a file of user {owner} names process {pid}, which is another user's")
     if not catches(pid, signal.SIGHUP) or not catches(pid, signal.SIGUSR2):
         raise NotRunning(f"process {pid} is not the supervisor of a gateway")
     return pid
+
+
+def _user(pid: int) -> int | None:
+    """The user id of a process; None if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return None
 
 
 def catches(pid: int, number: signal.Signals) -> bool:

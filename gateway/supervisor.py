@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gateway import account as accounts
-from gateway import last_words, upgrade
+from gateway import last_words, regular_file, upgrade
 from gateway.account import Account, NoAccount
 from gateway.board import Board
 from gateway.bulletin import Bulletin
@@ -801,8 +801,7 @@ def _open_log(site: Site) -> int | None:
     if site.access_log.path == "-":
         return 1
     try:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY
-        return os.open(site.access_log.path, flags, 0o640)
+        return regular_file.append(Path(site.access_log.path), 0o640)
     except OSError as error:
         raise StartError(
             f"cannot write the access log {site.access_log.path}: {(error.strerror or '').lower()}"

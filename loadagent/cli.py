@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from loadagent.agent import run_agent, take_sample
-from loadagent.config import AgentConfig, ConfigError, Loc, load
+from loadagent.config import AgentConfig, ConfigError, Loc, load, read_file
 from loadagent.printable import LineFormatter
 from loadagent.report import State
 from loadagent.score import Sample
@@ -114,7 +114,7 @@ def install(path: Path | None, *, replace: bool, root: Path, **options: Any) -> 
         target = setup.Target(root.absolute(), setup.program(sys.argv[0]))
         if target.live and os.geteuid() != 0:
             raise setup.CannotInstall("only root can install a service; --root DIRECTORY prepares an image")
-        key = config.key_file.read_bytes() if config and config.key_file else None
+        key = read_file(config.key_file)[0] if config and config.key_file else None
         wanted = setup.files(target, given, key, replace=replace)
         for done in setup.install(target, wanted, setup.run_program, pwd.getpwnam):
             click.echo(done)

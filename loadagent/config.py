@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import math
 import os
 import re
@@ -270,10 +271,20 @@ def load(path: Path | None, options: Mapping[Loc, object]) -> AgentConfig:
 
 def read_key(path: Path) -> bytes:
     """Return the key in a file. Raises OSError, or ValueError if others may read it or it holds no key."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ValueError(f"others can read this key: chmod 600 {path}")
-        return parse_key(file.read(MAX_FILE_BYTES))
+    content, status = read_file(path)
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ValueError(f"others can read this key: chmod 600 {path}")
+    return parse_key(content[:MAX_FILE_BYTES])
+
+
+def read_file(path: Path) -> tuple[bytes, os.stat_result]:
+    """At most MAX_FILE_BYTES + 1 of a regular file, and its status. Raises OSError: a pipe is not waited for."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+        return file.read(MAX_FILE_BYTES + 1), status
 
 
 class _Source:
@@ -309,8 +320,7 @@ class _Source:
 
     def _read(self, path: Path) -> None:
         try:
-            with path.open("rb") as file:
-                content = file.read(MAX_FILE_BYTES + 1)
+            content, _ = read_file(path)
             if len(content) > MAX_FILE_BYTES:
                 self._complain_at(None, f"longer than {MAX_FILE_BYTES} bytes")
                 return

@@ -73,3 +73,23 @@ def test_what_is_no_pid_file_is_said(tmp_path, text):
         find(str(path))
     with pytest.raises(NotRunning, match="no such file"):
         find(str(tmp_path / "missing.pid"))
+
+
+@pytest.mark.timeout(10)
+def test_a_pipe_is_no_pid_file(tmp_path):
+    path = tmp_path / "gateway.pid"
+    os.mkfifo(path)
+    with pytest.raises(NotRunning, match="it is not a regular file"):
+        find(str(path))
+    PidFile(path).remove()
+    assert path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_a_pid_file_of_one_user_names_no_process_of_another(tmp_path):
+    """Whoever can write the file could let root signal what he likes."""
+    path = tmp_path / "gateway.pid"
+    path.write_text(f"{os.getpid()}\n")
+    os.chown(path, 65534, 65534)
+    with pytest.raises(NotRunning, match=f"a file of user 65534 names process {os.getpid()}, which is another user's"):
+        find(str(path))

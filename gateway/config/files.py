@@ -1,12 +1,12 @@
 """The files a site names: read once, by the process that may, so that the others never open them."""
 
-import os
 import ssl
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from gateway import regular_file
 from gateway.config import apache, certificate, python
 from gateway.config.model import Apache, Site
 from gateway.config.problem import Fault, Finding, Loc, suggest
@@ -142,18 +142,9 @@ def secret(path: Path) -> bytes:
 
 
 def _read(path: Path, *, private: bool) -> bytes:
-    with open(path, "rb", opener=_without_waiting) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is not a file")
-        if private and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise ValueError(f"others can read {path}: chmod 600 {path}")
-        content = file.read(MAX_BYTES + 1)
+    content, status = regular_file.read(path, MAX_BYTES + 1)
+    if private and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise ValueError(f"others can read {path}: chmod 600 {path}")
     if len(content) > MAX_BYTES:
         raise ValueError(f"{path} is larger than 1MiB")
     return content
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    """Open a pipe or a device named by mistake without waiting for its other end."""
-    return os.open(path, flags | os.O_NONBLOCK)

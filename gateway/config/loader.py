@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
+from gateway import regular_file
 from gateway.config import consistency, explain, files
 from gateway.config.apache import Rules
 from gateway.config.document import Document, Place, SyntaxFault
@@ -173,8 +174,7 @@ def _restored(finding: Finding, origin: dict[str, list[int]]) -> Finding:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content, _ = regular_file.read(path, MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError([_problem(path, Place(), f"cannot read it: {(error.strerror or '').lower()}")]) from None
     if len(content) > MAX_BYTES:

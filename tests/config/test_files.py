@@ -93,7 +93,7 @@ def test_what_cannot_be_read(refuse: Refuse, tmp_path: Path) -> None:
     refuse(
         f"{BASE}pages: {{502: »none, 503: »., 504: »pipe, 500: »large}}\n",
         f"cannot read {tmp_path / 'none'}: no such file or directory",
-        f"cannot read {tmp_path}: is a directory",
-        f"{tmp_path / 'pipe'} is not a file",
+        f"cannot read {tmp_path}: it is a directory",
+        f"cannot read {tmp_path / 'pipe'}: it is not a regular file",
         f"{tmp_path / 'large'} is larger than 1MiB",
     )

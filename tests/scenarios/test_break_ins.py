@@ -3,6 +3,9 @@
 import json
 import os
 import pickle
+import shutil
+import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,3 +114,45 @@ said = json.dumps([len(mapped), done])
 
 def test_a_worker_cannot_speak_for_the_supervisor_or_cut_the_shared_table(gateway: GatewayProcess) -> None:
     assert json.loads(puppet.run(gateway.port, FORGE)) == [2, []]
+
+
+def test_a_log_in_a_directory_of_the_user_leads_to_no_file_of_root_and_holds_nothing_up(tmp_path: Path) -> None:
+    """A worker that was broken into may put anything into that directory; a rotation, then, changes nothing."""
+    room = Path(tempfile.mkdtemp())
+    room.chmod(0o755)
+    try:
+        directory = room / "log"
+        directory.mkdir()
+        shutil.chown(directory, "nobody")
+        path, victim = directory / "access.log", room / "victim"
+        victim.touch()
+        log = {"path": str(path), "format": "{method}"}
+        description = puppet.site(tmp_path, free_port(), user="nobody", access_log=log)
+        with GatewayProcess(tmp_path, description) as gateway:
+
+            def rotate(says: str) -> None:
+                since = len(gateway.log)
+                gateway.process.send_signal(signal.SIGUSR1)
+                gateway.wait_for_log(says, since)
+
+            puppet.worker(gateway.port)
+            eventually(lambda: path.read_text() == "GET\n", "the first line")
+            old = path.rename(directory / "old.log")
+            path.symlink_to(victim)
+            rotate(
+                r"the access log goes on in the old file: .*access\.log: it is a symbolic link: name the file itself"
+            )
+            path.unlink()
+            os.mkfifo(path)
+            rotate(r"the access log goes on in the old file: .*access\.log: it is not a regular file")
+            gateway.kill_worker(0)  # the supervisor does not wait, and a new one goes on in the old file, too
+            eventually(lambda: gateway.workers().get(0) is not None, "another worker")
+            puppet.worker(gateway.port)
+            eventually(lambda: old.read_text() == "GET\nGET\n", "the second line")
+            path.unlink()
+            rotate("access log reopened")
+            puppet.worker(gateway.port)
+            eventually(lambda: path.read_text() == "GET\n", "the first line of the new file")
+        assert victim.read_text() == ""
+    finally:
+        shutil.rmtree(room)
