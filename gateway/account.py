@@ -1,13 +1,13 @@
 """The account that a process of the gateway becomes so as to be root no longer: the site's `user`."""
 
-import ctypes
 import os
 import pwd
 from typing import Final, NamedTuple
 
 from gateway.config import Site
 
-_NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS of prctl(2)
+SHARED: Final = frozenset({"nobody", "nfsnobody", "www-data", "daemon"})
+"""Accounts that other services use, too."""
 
 
 class NoAccount(Exception):
@@ -33,15 +33,11 @@ def of(site: Site) -> Account | None:
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 
-def become(account: Account | None) -> None:
-    """Become `account` for good; None stays who it is. No program that it runs gets more rights, setuid or not.
-
-    Raises OSError.
-    """
-    if account is not None:
-        os.initgroups(account.name, account.gid)
-        os.setgid(account.gid)
-        os.setuid(account.uid)
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "cannot set no_new_privs")
+def doubt(user: str) -> str:
+    """Return what is wrong with becoming `user`, or an empty text. Only root can become another user."""
+    if os.geteuid() != 0 or user not in SHARED:
+        return ""
+    return (
+        f"user: {user} is an account that other programs share: they can signal the gateway's processes. "
+        "Make one of its own (conf/gateway.sysusers.conf) and write `user: gateway`"
+    )

@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +108,8 @@ def check(site: Path) -> None:
         sys.exit(1)
     for warning in loaded.warnings:
         click.echo(str(warning), err=True)
+    if shared := account.doubt(loaded.site.user):
+        click.echo(f"{site}: warning: {shared}", err=True)
     model = loaded.site
     servers = sum(len(backend.servers) for backend in model.backends.values())
     click.echo(
@@ -189,11 +192,13 @@ def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
     """Print the text of `show` and end with its status. It runs code of the site: in a child, as the site's user."""
     from gateway import account  # noqa: PLC0415
     from gateway.errand import errand  # noqa: PLC0415
+    from gateway.hardening.confinement import Bounds, settle  # noqa: PLC0415
+    from gateway.hardening.roles import RULES  # noqa: PLC0415
     from loadagent.printable import printable_lines  # noqa: PLC0415
 
     said = errand(
         lambda: lambda say: say(json.dumps(show()).encode()),
-        account.of(loaded.site),
+        partial(settle, account.of(loaded.site), RULES, Bounds.of(loaded.site)),
         SHOW_LIMIT,
         SHOW_BYTES,
         f"{loaded.path}: this cannot be shown",
@@ -311,20 +316,24 @@ def _ask_heartbeat(site: Path, command: str) -> dict[str, Any]:
     help="A cluster's key, which only its owner may read; may be given several times.",
 )
 @click.option("--longest", default=2.0, show_default=True, metavar="SECONDS", help="Largest dead_after it will serve.")
-def witness(listen: str, key_files: tuple[Path, ...], longest: float) -> None:
+@click.option("--no-sandbox", is_flag=True, help="For debugging: no filters, and core dumps are allowed.")
+def witness(listen: str, key_files: tuple[Path, ...], longest: float, *, no_sandbox: bool) -> None:
     """Be the third voice of a cluster of two, so that never both of them own an address.
 
     It keeps nothing on disk: for so long as --longest after a start it gives its voice to nobody. It serves several
     clusters side by side, each with a key of its own or, among those with the same key, a name (cluster: name).
     """
     from gateway.config import address, files  # noqa: PLC0415
+    from gateway.hardening.confinement import Bounds  # noqa: PLC0415
     from gateway.heartbeat import witness_process  # noqa: PLC0415
     from gateway.heartbeat.links import NoLink  # noqa: PLC0415
     from gateway.supervisor import set_up_log  # noqa: PLC0415
 
     set_up_log("witness")
     try:
-        witness_process.run(address.listen(listen), [files.secret(file) for file in key_files], longest)
+        bounds = Bounds(sandbox=not no_sandbox, core_dumps=no_sandbox)
+        keys = [files.secret(file) for file in key_files]
+        witness_process.run(address.listen(listen), keys, longest, bounds)
     except (ValueError, OSError, NoLink) as error:
         click.echo(str(error), err=True)
         sys.exit(1)

@@ -10,8 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gateway import account, descriptors, last_words
-from gateway.account import Account
+from gateway import descriptors, last_words
 
 log = logging.getLogger(__name__)
 
@@ -19,22 +18,24 @@ _DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG of prctl(2); a change of user clear
 
 Say = Callable[[bytes], None]
 Deed = Callable[[Say], None]
+Settle = Callable[[], None]
 
 
-def errand(prepare: Callable[[], Deed], who: Account | None, seconds: float, limit: int, broken: str) -> bytes:
-    """Run a function in a child, as `who`, and return what it has said by its end.
+def errand(prepare: Callable[[], Deed], settle: Settle, seconds: float, limit: int, broken: str) -> bytes:
+    """Run a function in a child that has given up what it must not have, and return what it has said by its end.
 
     `prepare` is called in the child first, while it still may read what this process may: it loads what is needed, and
-    returns the function. After so many seconds the child is killed, and as soon as it has said more than `limit` bytes;
-    what is beyond is cut off. Should it raise, the log has `broken` with the traceback. It has no descriptor of this
-    process but standard input, output and error. What is returned counts for no more than a stranger's word.
+    returns the function. Then `settle` gives up privileges. After so many seconds the child is killed, and as soon as
+    it has said more than `limit` bytes; what is beyond is cut off. Should it raise, the log has `broken` with the
+    traceback. It has no descriptor of this process but standard input, output and error. What is returned counts for no
+    more than a stranger's word.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _run(prepare, who, writing, broken)
+        _run(prepare, settle, writing, broken)
     os.close(writing)
     try:
         return _heard(reading, seconds, limit)
@@ -60,7 +61,7 @@ def _heard(reading: int, seconds: float, limit: int) -> bytes:
     return bytes(text[:limit])
 
 
-def _run(prepare: Callable[[], Deed], who: Account | None, writing: int, broken: str) -> None:
+def _run(prepare: Callable[[], Deed], settle: Settle, writing: int, broken: str) -> None:
     """The child; never returns."""
 
     def say(text: bytes) -> None:
@@ -74,7 +75,7 @@ def _run(prepare: Callable[[], Deed], who: Account | None, writing: int, broken:
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
         descriptors.close_all_but({writing})
         deed = prepare()
-        account.become(who)
+        settle()
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # it does not outlive who waits for it
         deed(say)
     except BaseException:

@@ -39,6 +39,8 @@ class Facts:
     upgrades_failed: int = 0
     loaded: float = field(default_factory=time.time)
     """When the site file was taken up, in seconds since 1970."""
+    sandbox: Mapping[str, bool] = field(default_factory=dict)
+    """Parts of the confinement of processes (hardening/confinement.py), and whether they are in force."""
     good: bool = True
     """Whether the last attempt to do so went well."""
 
@@ -62,5 +64,6 @@ class Facts:
                 "deaths": self.deaths,
                 "bad_reports": self.bad_reports,
                 "upgrades_failed": self.upgrades_failed,
+                "sandbox": self.sandbox,
             }
         )

@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -14,8 +15,9 @@ from gateway import account
 from gateway.account import Account
 from gateway.config import Site, discovery, resolve
 from gateway.config.discovery import Found, Member, Question
-from gateway.config.model import Resolver
-from gateway.errand import Deed, Say, errand
+from gateway.errand import Deed, Say, Settle, errand
+from gateway.hardening import roles
+from gateway.hardening.confinement import Bounds, settle
 
 DEADLINE: Final = 2.0
 """Seconds for all questions; what is not answered by then, control finds out."""
@@ -27,8 +29,11 @@ LONGEST_REASON: Final = 200
 """Characters of why a name has no address."""
 
 
-def inquire(questions: Collection[Question], resolver: Resolver, who: Account | None) -> Found:
-    """The answers to `questions` that come in time, asked for as `who`. Blocks for DEADLINE and GRACE at most."""
+def inquire(questions: Collection[Question], site: Site, who: Account | None) -> Found:
+    """The answers to `questions` that come in time, asked for as `who` of the site's resolver.
+
+    Blocks for DEADLINE and GRACE at most.
+    """
     if not questions:
         return {}
 
@@ -38,7 +43,7 @@ def inquire(questions: Collection[Question], resolver: Resolver, who: Account | 
 
         async def ask_one(say: Say, question: Question) -> None:
             try:
-                answer = await look_up(question, resolver)
+                answer = await look_up(question, site.resolver)
             except LookupFailedError:
                 return  # control asks again, and says so
             say(json.dumps(discovery.rows({question: answer.members})).encode() + b"\n")
@@ -49,7 +54,7 @@ def inquire(questions: Collection[Question], resolver: Resolver, who: Account | 
 
         return lambda say: asyncio.run(ask_all(say))
 
-    text = errand(prepare, who, DEADLINE + GRACE, LIMIT, "asking the name service failed")
+    text = errand(prepare, _settled(site, who), DEADLINE + GRACE, LIMIT, "asking the name service failed")
     found: dict[Question, tuple[Member, ...]] = {}
     for said in _lines(text):
         with suppress(ValueError):
@@ -75,7 +80,7 @@ def addresses(site: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]
             said = [host, "" if why else answer, why[:LONGEST_REASON]]
             say(json.dumps(said).encode() + b"\n")
 
-    text = errand(prepare, who, resolve.DEADLINE + GRACE, LIMIT, "asking for addresses failed")
+    text = errand(prepare, _settled(site, who), resolve.DEADLINE + GRACE, LIMIT, "asking for addresses failed")
     found: dict[str, str | OSError] = dict.fromkeys(ordered, TimeoutError(None, "no answer in time"))
     for said in _lines(text):
         match said:
@@ -85,6 +90,10 @@ def addresses(site: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]
                 with suppress(ValueError):
                     found[host] = ip_address(ip).compressed
     return found
+
+
+def _settled(site: Site, who: Account | None) -> Settle:
+    return partial(settle, who, roles.LOOKUP, Bounds.of(site))
 
 
 def _lines(text: bytes) -> list[Any]:

@@ -47,6 +47,8 @@ from gateway.config.discovery import Found, Member, Question
 from gateway.config.snapshot import ServerKey
 from gateway.explain.required import require
 from gateway.facts import Facts, State
+from gateway.hardening import kernel, roles
+from gateway.hardening.confinement import Bounds, active, protect, settle, shortcomings
 from gateway.inquiry import addresses, inquire
 from gateway.proxy import worker
 from gateway.proxy.tls import TICKET_KEY_BYTES
@@ -120,9 +122,11 @@ class Supervisor:
     ) -> None:
         self._path = path
         loaded = load(path, addresses)
+        bounds = Bounds.of(loaded.site)
+        protect(bounds)
         account = _account(loaded.site)
         require(loaded, account)
-        for warning in loaded.warnings:
+        for warning in (*loaded.warnings, *filter(None, [accounts.doubt(loaded.site.user)]), *shortcomings(bounds)):
             log.warning("%s", warning)
         self._loaded = loaded
         self._account = account
@@ -151,7 +155,7 @@ class Supervisor:
         self._open = False
         self._reloading = 0  # the version that workers are going over to
         self._status = 0
-        self._facts = Facts()
+        self._facts = Facts(sandbox=active(bounds))
         self._heartbeat_says = Bulletin()
 
     # ------------------------------------------------------------------------------------------------------ the loop
@@ -267,12 +271,13 @@ class Supervisor:
             for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
                 signal.signal(ignored, signal.SIG_IGN)  # terminals and `kill` send these to the whole group
             self._let_go(number, ours)
-            _name_process({CONTROL: "gw-control", HEARTBEAT: "gw-heartbeat"}.get(number, f"gw-worker-{number}"))
+            kernel.set_name({CONTROL: "gw-control", HEARTBEAT: "gw-heartbeat"}.get(number, f"gw-worker-{number}"))
             if number == HEARTBEAT:
                 status = self._heartbeat(theirs)
                 return
             work = self._control(theirs) if number == CONTROL else self._worker(number, theirs)
-            accounts.become(self._account)
+            role = roles.CONTROL if number == CONTROL else roles.WORKER
+            settle(self._account, role, Bounds.of(self._snapshot.site))
             work()
             status = 0
         except BaseException:
@@ -434,6 +439,12 @@ class Supervisor:
 
     def _bury(self, child: Child, status: int) -> None:
         how = _how(status)
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSYS:
+            log.error(
+                "%s (pid %d) made a system call that only an intruder makes (sandbox): the kernel's log has its number",
+                child.name,
+                child.pid,
+            )
         if child.number >= 0:
             self._clear_worker(child.number)
         if child.retiring or self._stopping:
@@ -483,6 +494,8 @@ class Supervisor:
             return
         for warning in loaded.warnings:
             log.warning("%s", warning)
+        if Bounds.of(loaded.site) != Bounds.of(self._snapshot.site):
+            log.warning("sandbox, core_dumps: a change counts for processes that start from now on")
         _warn_of_gaps(snapshot.questions, found)
         before, self._sockets = self._sockets, sockets
         self._cells = 1 + max(leaving | before.workers.keys() | sockets.workers.keys())
@@ -544,7 +557,7 @@ class Supervisor:
         """What is known of the dns: entries of `site`, and what there is to know of those that are new."""
         questions = discovery.questions(site)
         known = {question: members for question, members in self._found.items() if question in questions}
-        return {**known, **inquire(questions - known.keys(), site.resolver, account)}
+        return {**known, **inquire(questions - known.keys(), site, account)}
 
     def _discover(self, news: Found) -> None:
         """Servers of dns: entries have come or gone: the same site file, another snapshot."""
@@ -823,12 +836,6 @@ def _account(site: Site) -> Account | None:
         raise StartError(str(error)) from None
 
 
-def _name_process(name: str) -> None:
-    """The name that top and ps show (at most 15 bytes)."""
-    with contextlib.suppress(OSError):  # only a convenience
-        Path("/proc/self/comm").write_text(name)
-
-
 def _raise_limits() -> None:
     """Let the tree use as many descriptors as it may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -850,6 +857,7 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
     `command` is what starts another one for an upgrade. If this one was started so, it takes over.
     """
     set_up_log("supervisor")
+    protect(Bounds())  # before a key is read; the site file may allow more
     _raise_limits()
     heritage = None
     try:

@@ -1,5 +1,6 @@
 """The gateway: least connections and a log line per request, or everything at once (`features`)."""
 
+import os
 import sys
 from typing import Any
 
@@ -31,6 +32,7 @@ def site(setup: Setup) -> dict[str, Any]:
     return {
         **({"qos": {"classes": CLASSES}} if setup.features else {}),
         "workers": setup.workers,
+        **({"core_dumps": True} if os.geteuid() else {}),  # so that its memory can be measured
         "access_log": {"path": str(setup.directory / "gateway.access"), "format": "json"},
         "frontends": [
             {"listen": f"127.0.0.1:{setup.port}", "limits": LIMITS},

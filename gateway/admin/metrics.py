@@ -93,6 +93,12 @@ def _of_tree(report: Report, heartbeat: Report | None) -> Iterator[Family]:
         "Processes killed because they sent the supervisor what is not a report; each is a bug or a break-in.",
         [(labels(process=name), tree["bad_reports"].get(name, 0)) for name in tree["processes"]],
     )
+    yield Family(
+        "gateway_sandbox_active",
+        "gauge",
+        "1: this part of the sandbox holds the processes; 0: the site file or the kernel has it off.",
+        [(labels(part=part), on) for part, on in tree["sandbox"].items()],
+    )
     if cluster:
         yield _one(
             "gateway_heartbeat_up", "0: the heartbeat process is silent; it is started anew.", heartbeat is not None

@@ -19,6 +19,10 @@ def schema() -> dict[str, Any]:
         "anyOf": [{"enum": ["off", False]}, {"$ref": "#/$defs/AccessLog"}],
         "default": "off",
     }
+    parts["sandbox"] |= {
+        "anyOf": [{"enum": ["on", "off", True, False]}, {"$ref": "#/$defs/Sandbox"}],
+        "default": "on",
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **made,

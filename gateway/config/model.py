@@ -937,11 +937,29 @@ def _access_log(value: object) -> object:
     return None if value is False or value == "off" else value
 
 
+def _sandbox(value: object) -> object:
+    if value is False or value == "off":
+        return None
+    if value is True or value == "on":
+        return {}
+    if isinstance(value, dict | Sandbox):
+        return value
+    raise ValueError(f"expected on, off or a mapping with read, not {kind(value)}")
+
+
 def _named_backends(value: object) -> object:
     """Give each backend its key as its name."""
     if not isinstance(value, dict):
         return value
     return {key: {**item, "name": key} if isinstance(item, dict) else item for key, item in value.items()}
+
+
+class Sandbox(Model):
+    """What processes of the gateway may do beyond their roles."""
+
+    read: tuple[File, ...] = Field(
+        (), description="Files and directories that Python rules may open, for reading, beyond Python's own."
+    )
 
 
 class Admin(Model):
@@ -983,6 +1001,14 @@ class Site(Model):
         description="Processes that carry traffic; auto is one per core.",
     )
     user: Text = Field("nobody", description="Workers become this user when the gateway is started as root.")
+    sandbox: Annotated[Sandbox | None, BeforeValidator(_sandbox)] = Field(
+        default_factory=Sandbox,
+        description="Let the kernel hold each process to what it needs (seccomp, Landlock); off is for debugging.",
+    )
+    core_dumps: Flag = Field(
+        default=False,
+        description="Let processes that hold keys leave core dumps, and debuggers of their user look into them.",
+    )
     drain: Duration = Field(
         "30s",
         validate_default=True,

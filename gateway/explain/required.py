@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,6 +13,8 @@ from gateway.config import ConfigError, Problem
 from gateway.config.loader import Loaded
 from gateway.config.python import Function
 from gateway.errand import Deed, Say, errand
+from gateway.hardening import roles
+from gateway.hardening.confinement import Bounds, settle
 from loadagent.printable import printable
 
 DEADLINE: Final = 20.0
@@ -55,9 +58,10 @@ def require(loaded: Loaded, who: Account | None) -> None:
 
         return run
 
+    settled = partial(settle, who, roles.RULES, Bounds.of(loaded.site))
     what = " and ".join(["its Python files"] * bool(functions) + ["its tests"] * tests)
     try:
-        found = _FAILED.validate_json(errand(prepare, who, DEADLINE, LIMIT, f"{what} broke off"), strict=True)
+        found = _FAILED.validate_json(errand(prepare, settled, DEADLINE, LIMIT, f"{what} broke off"), strict=True)
     except ValidationError:
         message = f"{what} did not end within {DEADLINE:g} s, or broke off"
         raise ConfigError([Problem(loaded.path, 1, 1, message)]) from None

@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -91,6 +91,7 @@ class Disk:
         self._trespasser = False
         self._wake, self._ready, self._may = threading.Event(), threading.Event(), threading.Event()
         self._closing = False
+        self._confine: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
 
     def start(self) -> None:
@@ -98,8 +99,9 @@ class Disk:
         self._thread.start()
         self._ready.wait()
 
-    def go(self) -> None:
-        """Let it begin, without any right."""
+    def go(self, confine: Callable[[], None]) -> None:
+        """Let it begin, without any right, and confined."""
+        self._confine = confine
         self._may.set()
 
     def doubts(self) -> Iterator[str]:
@@ -163,6 +165,8 @@ class Disk:
         self._ready.set()
         self._may.wait()
         renounce()
+        if self._confine is not None:
+            self._confine()
         area = mmap.mmap(-1, self._count * self.BLOCK)
         while not self._closing:
             self._wake.wait(self._period)

@@ -13,7 +13,7 @@ import socket
 import time
 from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 from pyroute2 import IPRoute
@@ -26,6 +26,8 @@ from gateway.channel import Apply, Bequeath, ChildEnd, Closed, Drain, Ready
 from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.config.snapshot import Snapshot
 from gateway.facts import silences
+from gateway.hardening import kernel, roles
+from gateway.hardening.confinement import Bounds, confine_thread, settle
 from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, probing, status, succession
 from gateway.heartbeat.beat import BadBeat, Codec, Standing
 from gateway.heartbeat.damping import Damper
@@ -54,7 +56,7 @@ from gateway.heartbeat.node import (
     Take,
 )
 from gateway.heartbeat.ownership import State
-from gateway.heartbeat.privileges import NET_ADMIN, NET_RAW, hurry, keep_only
+from gateway.heartbeat.privileges import hurry
 from gateway.heartbeat.probing import Probing
 from gateway.heartbeat.request import Request
 from gateway.heartbeat.status import Listener
@@ -186,9 +188,10 @@ class Heartbeat:
         disks = [link for link in self._links if isinstance(link, Disk)]
         for disk in disks:  # after the fork, which threads do not survive
             disk.start()
-        keep_only(inherited.account, NET_ADMIN, NET_RAW)
+        bounds = Bounds.of(site)
+        settle(inherited.account, roles.HEARTBEAT, bounds)
         for disk in disks:
-            disk.go()
+            disk.go(partial(confine_thread, roles.HEARTBEAT, bounds))
         self.node = Node(_settings(site.node, cluster), secrets.randbits(63), clock())
         if self._legacy is not None:
             self._take_over(self._legacy)
@@ -248,11 +251,11 @@ class Heartbeat:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 # The lock stays: nobody else is this node before all is taken down and stopped.
                 descriptors.close_all_but({theirs.fileno(), self._door.fileno()})
-                Path("/proc/self/comm").write_text("gw-guardian")
+                kernel.set_name("gw-guardian")
                 hurry()
                 guardian = Guardian(theirs, wards, self._deadlines, programs, running)
-                if not programs:  # they may need every right, and get no more than their parent has
-                    keep_only(account, NET_ADMIN)
+                role = roles.PROGRAMS if programs else roles.GUARDIAN
+                settle(account, role, Bounds.of(self._snapshot.site))
                 guardian.run()
                 ended = 0
             except BaseException:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.config.address import Listen
+from gateway.hardening.confinement import Bounds, settle, shortcomings
+from gateway.hardening.roles import WITNESS
 from gateway.heartbeat.beat import MAX_BYTES, BadBeat, Beat, Codec
 from gateway.heartbeat.guardian import clock
 from gateway.heartbeat.links import bound
@@ -42,8 +44,13 @@ class _Voice:
         self._alive = alive
 
 
-def run(listen: Listen, keys: Sequence[bytes], lease: float) -> None:
-    """Answer until SIGTERM or SIGINT. Raises NoLink, or ValueError for a key that is too short, or too many of them."""
+def run(listen: Listen, keys: Sequence[bytes], lease: float, bounds: Bounds) -> None:
+    """Answer until SIGTERM or SIGINT.
+
+    Raises NoLink, OSError, or ValueError for a key that is too short, or too many of them.
+    """
+    for line in shortcomings(bounds):
+        log.warning("%s", line)
     if len(keys) > MAX_KEYS:
         raise ValueError(f"a witness has at most {MAX_KEYS} keys, not {len(keys)}")
     sock = bound(listen.host, listen.port)
@@ -52,6 +59,7 @@ def run(listen: Listen, keys: Sequence[bytes], lease: float) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ended.append(number))
     hurry()
+    settle(None, WITNESS, bounds)
     voices = [_Voice(key, lease) for key in dict.fromkeys(keys)]
     refusals = Refusals("beat", log)
     log.info("witness on UDP %s", listen)

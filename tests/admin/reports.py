@@ -54,6 +54,7 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
             "deaths": {"worker 0": 4},
             "bad_reports": {"worker 0": 1},
             "upgrades_failed": 0,
+            "sandbox": {"seccomp": True, "landlock": False},
         },
         "workers": [{"number": 0, "silent": 0.1}],
         "processes": [{"name": "worker 0", "pid": 3, "cpu_seconds": 1.25, "resident_bytes": 4096}],

@@ -38,7 +38,7 @@ def open_disk(tmp_path):
         disk = Disk(tmp_path / "disk", place, count, 0.01, **more)
         opened.append(disk)
         disk.start()
-        disk.go()
+        disk.go(lambda: None)
         return disk
 
     (tmp_path / "disk").touch()

@@ -114,6 +114,7 @@ def told(tmp_path):
     (tmp_path / "rules" / "tell.py").write_text(TELL.replace("MARK", repr(str(mark))))
     description = {
         "user": "nobody",
+        "sandbox": False,  # or the rule could not write down who it is
         "workers": 1,
         "admin": {"sockets": str(tmp_path)},
         "frontends": [{"listen": f"127.0.0.1:{free_port()}"}],

@@ -104,7 +104,9 @@ class GatewayProcess:
         """
         if not isinstance(description, str):
             self.site = description
-            described = {"admin": {"sockets": str(self._sockets)}, **description}
+            # Unless they are root, tests that count descriptors see into processes only if these allow it.
+            seen = {"core_dumps": True} if os.geteuid() else {}
+            described = {"admin": {"sockets": str(self._sockets)}, **seen, **description}
             description = yaml.safe_dump(described, sort_keys=False)
         self.path.write_text(description)
 

@@ -1,0 +1,138 @@
+"""Holds a process to its role, once it has what it needs: the last thing before it works."""
+
+import contextlib
+import logging
+import os
+import site
+import sys
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import gateway
+from gateway.account import Account
+from gateway.config.model import Site
+from gateway.hardening import kernel, landlock, seccomp
+from gateway.hardening.roles import Role
+
+log = logging.getLogger(__name__)
+
+_PACKAGES: Final = ("gateway", "loadagent", "qos")
+"""Ours, wherever they are installed."""
+_LIBRARIES: Final = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib")
+_SYSTEM: Final = (
+    *("/proc", "/sys/devices/system/cpu", "/dev/null", "/dev/urandom"),
+    *("/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/usr/share/zoneinfo"),
+)
+_NAMES: Final = (
+    *("/etc/resolv.conf", "/run/systemd/resolve", "/etc/hosts", "/etc/nsswitch.conf", "/etc/gai.conf"),
+    *("/etc/host.conf", "/etc/services", "/etc/protocols", "/etc/ssl", "/etc/pki", "/usr/share/ca-certificates"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a site says of the confinement of its processes."""
+
+    sandbox: bool = True
+    """Filters of system calls, and rules about files."""
+    core_dumps: bool = False
+    """Memory may be dumped, and read by debuggers of the same user."""
+    readable: tuple[Path, ...] = ()
+    """What Python rules may open beyond Python's own files."""
+
+    @classmethod
+    def of(cls, described: Site) -> "Bounds":
+        """Return what a site file says."""
+        sandbox = described.sandbox
+        return cls(sandbox is not None, described.core_dumps, sandbox.read if sandbox is not None else ())
+
+
+def become(account: Account | None, role: Role) -> None:
+    """Take on `account`, and of the capabilities of this process leave those of the role. Raises OSError.
+
+    None changes no user. With a role that keeps what it was started with, nothing changes.
+    """
+    if role.capabilities is None:
+        return
+    if account is not None:
+        if role.capabilities:
+            kernel.keep_capabilities()
+        os.initgroups(account.name, account.gid)
+        os.setgid(account.gid)
+        os.setuid(account.uid)
+    kernel.set_capabilities(tuple(role.capabilities))
+
+
+def protect(bounds: Bounds) -> None:
+    """What holds for every process, whatever its role: no new privileges, and no look into its memory."""
+    kernel.forbid_new_privileges()
+    if bounds.core_dumps:
+        kernel.show_memory()
+    else:
+        kernel.hide_memory()
+
+
+def confine(role: Role, bounds: Bounds) -> None:
+    """Hold this process to its role, for good. A change of the user before this undoes `protect`, which is repeated.
+
+    What the kernel does not offer is left out: `shortcomings` says so once for all processes. Raises OSError.
+    """
+    protect(bounds)
+    confine_thread(role, bounds)
+    if bounds.sandbox and role.filter is not None:
+        with contextlib.suppress(seccomp.Unavailable):
+            seccomp.install(role.filter)
+
+
+def settle(account: Account | None, role: Role, bounds: Bounds) -> None:
+    """Take on the account and hold this process to its role. Raises OSError."""
+    become(account, role)
+    confine(role, bounds)
+
+
+def confine_thread(role: Role, bounds: Bounds) -> None:
+    """Let the rules about files hold for this thread, which is older than those of its process. Raises OSError."""
+    if bounds.sandbox and role.reads != "anything":
+        with contextlib.suppress(landlock.Unavailable):
+            landlock.restrict(_readable(role, bounds.readable))
+
+
+def active(bounds: Bounds) -> dict[str, bool]:
+    """Return which parts of the confinement hold the processes of this machine."""
+    abi = 0
+    with contextlib.suppress(landlock.Unavailable):
+        abi = landlock.version()
+    return {"seccomp": bounds.sandbox and not seccomp.available(), "landlock": bounds.sandbox and abi > 0}
+
+
+def shortcomings(bounds: Bounds) -> list[str]:
+    """Return what of the confinement is off, or cannot be had on this machine, as lines for the log."""
+    if not bounds.sandbox:
+        return ["sandbox: off in the site file: processes are held by their accounts only"]
+    said = []
+    if why := seccomp.available():
+        said.append(f"sandbox: no filters of system calls: {why}")
+    try:
+        gaps = landlock.missing(landlock.version())
+    except landlock.Unavailable as error:
+        said.append(f"sandbox: no rules about files: {error}")
+    else:
+        if gaps:
+            said.append(f"sandbox: this kernel cannot restrict {' and '.join(gaps)}")
+    return said
+
+
+def _readable(role: Role, more: Sequence[Path]) -> set[Path]:
+    """The paths of a role, with all places where Python looks for modules: it may load some at any time."""
+    places = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values(), *site.getsitepackages()}
+    places |= set(sys.path) | set(_LIBRARIES) | set(_SYSTEM)
+    top = Path(gateway.__file__).parents[1]
+    places |= {str(top / package) for package in _PACKAGES}
+    if role.reads == "names":
+        places |= set(_NAMES)
+    # Python itself may be in /usr: its libraries are, and nothing secret. A directory such as / as a place for modules
+    # would take everything with it.
+    return {Path(place) for place in places if place.startswith("/") and len(Path(place).parts) > 1} | set(more)
