@@ -99,7 +99,7 @@ clean:  ## back to a fresh clone: the environment goes, too
 peers:
 	@missing=; \
 	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
-	    ip:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping; do \
+	    ip:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping systemd-analyze:systemd; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	for pair in openssl/ssl.h:libssl-dev; do \

@@ -63,7 +63,8 @@ cdef void record(TrafficRow *row, Passed *passed) noexcept nogil:
 def _only_to_read(int fd):
     """Close `fd`; a descriptor of the same memory by which its size and content cannot be changed.
 
-    Who writes has its mapping already, by fork. A process that could cut the memory short would end all others (SIGBUS).
+    Who writes has its mapping already, by fork. A process that could cut the memory short would end all the others
+    (SIGBUS).
     """
     try:
         fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
@@ -79,8 +80,8 @@ def _only_to_read(int fd):
 cdef class Board:
     """Make a new, empty table (fd = -1), or open that behind `fd`, to read. Raises OSError.
 
-    What is written to one that was opened is seen here alone; the rest is the table as it is now. The `fd` of a table is
-    good for nothing else: only children that are forked write to it as well.
+    What is written to one that was opened is seen here alone; the rest is the table as it is now. The `fd` of a table
+    is good for nothing else: only children that are forked write to it as well.
     """
 
     def __cinit__(self, int fd=-1):

@@ -15,6 +15,7 @@ import click
 
 from loadagent.agent import run_agent, take_sample
 from loadagent.config import AgentConfig, ConfigError, Loc, load, read_file
+from loadagent.hardening import harden
 from loadagent.printable import LineFormatter
 from loadagent.report import State
 from loadagent.score import Sample
@@ -78,7 +79,8 @@ def main() -> None:
 
 @main.command()
 @_config_options
-def run(path: Path | None, **options: Any) -> None:
+@click.option("--core-dumps", is_flag=True, help="For debugging: its memory, and so its key, may be dumped and seen.")
+def run(path: Path | None, *, core_dumps: bool, **options: Any) -> None:
     """Report this machine's load to the gateways until stopped. Options win over the file."""
     config = _load(path, options)
     if not config.gateways and not config.listen:
@@ -88,6 +90,7 @@ def run(path: Path | None, **options: Any) -> None:
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     try:
+        harden(core_dumps=core_dumps)
         asyncio.run(_run_until_stopped(config))
     except OSError as error:
         raise click.ClickException(str(error)) from None

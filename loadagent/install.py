@@ -32,19 +32,35 @@ ExecStart={program} run {agent_file}
 Restart=always
 RestartSec=1s
 # What it measures is in /proc; beyond that it needs two files and the network. A `command:` runs under the same limits.
+UMask=0077
 CapabilityBoundingSet=
 NoNewPrivileges=yes
 ProtectSystem=strict
 ProtectHome=yes
 PrivateTmp=yes
 PrivateDevices=yes
-ProtectKernelTunables=yes
-ProtectKernelModules=yes
+PrivateMounts=yes
+PrivateUsers=yes
+ProtectClock=yes
 ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+MemoryDenyWriteExecute=yes
+RemoveIPC=yes
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 RestrictNamespaces=yes
-LockPersonality=yes
+RestrictRealtime=yes
 RestrictSUIDSGID=yes
+LockPersonality=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+# It forbids itself core dumps.
+SystemCallFilter=prlimit64 setrlimit
+SystemCallErrorNumber=EPERM
 MemoryMax=128M
 
 [Install]

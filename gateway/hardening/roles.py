@@ -28,6 +28,8 @@ _STREAMS: Final = frozenset(
 _DATAGRAMS: Final = frozenset((family, socket.SOCK_DGRAM) for family in (socket.AF_INET, socket.AF_INET6))
 _NETLINK: Final = frozenset((socket.AF_NETLINK, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW))
 
+_FLAGS_OF_INTERFACE: Final = 0x8913  # SIOCGIFFLAGS: whether there is a carrier
+
 Reads = Literal["python", "names", "anything"]
 """Sets of paths that confinement.py resolves: Python with its libraries; also the configuration of names and of TLS."""
 
@@ -81,7 +83,11 @@ SUPERVISOR: Final = Role("supervisor", "starter", None, None, "anything")
 WORKER: Final = Role("worker", "user", frozenset(), Filter(_STREAMS), "python")
 CONTROL: Final = Role("control", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS, binds=True), "names")
 HEARTBEAT: Final = Role(
-    "heartbeat", "user", frozenset({NET_ADMIN, NET_RAW}), Filter(_DATAGRAMS | _NETLINK, binds=True), "names"
+    "heartbeat",
+    "user",
+    frozenset({NET_ADMIN, NET_RAW}),
+    Filter(_DATAGRAMS | _NETLINK, binds=True, ioctls=(_FLAGS_OF_INTERFACE,)),
+    "names",
 )
 GUARDIAN: Final = Role("guardian", "user", frozenset({NET_ADMIN}), Filter(_NETLINK, binds=True), "python")
 PROGRAMS: Final = Role("guardian with programs", "starter", None, None, "anything")

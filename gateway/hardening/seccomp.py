@@ -86,6 +86,8 @@ class Filter:
     sockets: frozenset[tuple[int, int]]
     binds: bool = False
     memory: bool = False
+    ioctls: tuple[int, ...] = ()
+    """Requests of ioctl(2) beyond those for any descriptor."""
 
 
 class Unavailable(Exception):
@@ -201,7 +203,7 @@ def program(wanted: Filter, machine: str, pid: int) -> bytes:
     whole.argument("clone", 0, fresh().some_of(_THREAD))
     whole.argument("socket", 0, _sockets(wanted.sockets, column))
     whole.argument("socketpair", 0, fresh().one_of((_UNIX,)))
-    whole.argument("ioctl", 1, fresh().one_of(_IOCTLS))
+    whole.argument("ioctl", 1, fresh().one_of((*_IOCTLS, *wanted.ioctls)))
     whole.argument("prctl", 0, fresh().one_of(_PRCTLS))
     for name in ("kill", "tgkill"):
         whole.argument(name, 0, fresh().one_of((pid,)))

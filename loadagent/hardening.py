@@ -1,0 +1,26 @@
+"""What the agent gives up when it has started: it holds a key, and listens to others."""
+
+import ctypes
+import os
+import resource
+from typing import Final
+
+_SET_DUMPABLE: Final = 4  # PR_SET_DUMPABLE, prctl(2)
+_NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS
+
+
+def harden(*, core_dumps: bool) -> None:
+    """Gain no privileges any more, and keep the memory from core dumps and from other processes of the same user.
+
+    With `core_dumps` the memory may be seen. Raises OSError.
+    """
+    _prctl(_NO_NEW_PRIVILEGES, 1)
+    if not core_dumps:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+        _prctl(_SET_DUMPABLE, 0)
+
+
+def _prctl(option: int, value: int) -> None:
+    rest = [ctypes.c_ulong(value), *[ctypes.c_ulong(0)] * 3]
+    if ctypes.CDLL(None, use_errno=True).prctl(option, *rest):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
