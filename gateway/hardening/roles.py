@@ -28,7 +28,8 @@ _STREAMS: Final = frozenset(
 _DATAGRAMS: Final = frozenset((family, socket.SOCK_DGRAM) for family in (socket.AF_INET, socket.AF_INET6))
 _NETLINK: Final = frozenset((socket.AF_NETLINK, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW))
 
-_FLAGS_OF_INTERFACE: Final = 0x8913  # SIOCGIFFLAGS: whether there is a carrier
+_INTERFACES: Final = (0x8913, 0x8933)
+"""SIOCGIFFLAGS: whether there is a carrier. SIOCGIFINDEX: Python asks for the number of an interface with each frame."""
 
 Reads = Literal["python", "names", "anything"]
 """Sets of paths that confinement.py resolves: Python with its libraries; also the configuration of names and of TLS."""
@@ -86,7 +87,7 @@ HEARTBEAT: Final = Role(
     "heartbeat",
     "user",
     frozenset({NET_ADMIN, NET_RAW}),
-    Filter(_DATAGRAMS | _NETLINK, binds=True, ioctls=(_FLAGS_OF_INTERFACE,)),
+    Filter(_DATAGRAMS | _NETLINK, binds=True, ioctls=_INTERFACES),
     "names",
 )
 GUARDIAN: Final = Role("guardian", "user", frozenset({NET_ADMIN}), Filter(_NETLINK, binds=True), "python")
