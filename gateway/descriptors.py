@@ -6,12 +6,25 @@ from collections.abc import Collection
 from pathlib import Path
 
 
+def close_strangers() -> None:
+    """Close what the program that started this one has left open in it. Python's own are never passed on by exec."""
+    for number in _open():
+        if number > 2:
+            with contextlib.suppress(OSError):  # the one of the directory itself
+                if os.get_inheritable(number):
+                    os.close(number)
+
+
 def close_all_but(kept: Collection[int]) -> None:
     """Close all that were inherited but `kept`, and standard input, output and error.
 
     For a process that ends by os._exit: objects that own what is closed must never be freed.
     """
-    for number in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+    for number in _open():
         if number > 2 and number not in kept:
             with contextlib.suppress(OSError):  # the one of the directory itself
                 os.close(number)
+
+
+def _open() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]

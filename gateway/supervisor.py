@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gateway import account as accounts
-from gateway import last_words, regular_file, upgrade
+from gateway import descriptors, last_words, regular_file, upgrade
 from gateway.account import Account, NoAccount
 from gateway.board import Board
 from gateway.bulletin import Bulletin
@@ -337,6 +337,8 @@ class Supervisor:
         for _, sock in self._sockets.control.values():
             if number != CONTROL:
                 sock.close()
+        if number < 0:
+            _close_log(self._log_fd)
         self._children.clear()
 
     def _hear(self, child: Child) -> None:
@@ -862,6 +864,7 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
     heritage = None
     try:
         heritage = upgrade.inherit(os.environ)
+        descriptors.close_strangers()
         supervisor = Supervisor(path, heritage, PidFile(pid_file) if pid_file is not None else None, command)
     except (ConfigError, CapacityError, StartError, upgrade.BadEstate) as error:
         text = str(error) if isinstance(error, ConfigError) else f"{path}: {error}"

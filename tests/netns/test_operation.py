@@ -5,12 +5,15 @@ import re
 import signal
 import subprocess
 import time
+from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gateway.heartbeat.client import ask
 from tests.netns.lab import KEY, PYTHON, VIP, VIP6, Lab, Watch, wait_for
+from tests.support.open_files import open_files
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -223,6 +226,33 @@ def test_only_the_heartbeat_may_change_the_network(pair):
     assert effective("gw-guardian") == (1 << 12, "65534")
     assert effective("gw-worker-0") == (0, "65534")
     assert effective("gw-control") == (0, "65534")
+
+
+def has_open(pid, role):
+    return open_files(pid) == role
+
+
+def test_what_the_processes_of_a_cluster_have_open(pair):
+    """The guardian, which may be root, has the lock and its end of a socket: nothing that reads from a network."""
+    pair.boot()
+    gw1, _ = pair.gateways
+    loop = {"eventpoll": 1, "unix": 2}  # of an event loop, or of the library for netlink
+    expected = {
+        "gw-guardian": Counter(loop) + Counter({"netlink": 1, "unix": 1, "unix:@gateway-heartbeat-gw1": 1}),
+        "gw-control": Counter(loop) + Counter({"gateway-board (to read)": 1, "unix": 1, "unix:control.sock": 1}),
+        "gw-worker-0": Counter(loop) + Counter({"gateway-board (to read)": 1, "unix": 1, "pipe": 2, "tcp:80": 2}),
+    }
+    for name, role in expected.items():
+        (pid,) = gw1.pids(name)
+        wait_for(partial(has_open, pid, role), f"{name} to have what it needs", 10.0)
+    (pid,) = gw1.pids("gw-heartbeat")
+    found = open_files(pid)
+    # Its links, ARP and ICMPv6 of its interface, the lease in the kernel; its lock, its socket, channel and guardian.
+    assert sum(count for what, count in found.items() if what.startswith("udp:")) == 2
+    assert {what: count for what, count in found.items() if not what.startswith("udp:")} == {
+        "gateway-board (to read)": 1, "eventpoll": 2, "unix": 4, "netlink": 1, "packet": 1, "raw6": 1, "inet": 1,
+        "anon_inode:bpf-map (to write)": 2, "unix:@gateway-heartbeat-gw1": 1, "unix:heartbeat.sock": 1,
+    }  # fmt: skip
 
 
 def test_forged_replayed_and_foreign_beats_are_counted_and_change_nothing(pair):
