@@ -5,11 +5,11 @@ import socket
 from pathlib import Path
 
 
-def listen(path: Path, backlog: int) -> socket.socket:
+def listen(path: Path, backlog: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
     """Listen at `path`, in the place of what is there. Raises OSError."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     before = os.umask(0o177)
     try:
         sock.bind(str(path))

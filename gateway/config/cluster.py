@@ -316,7 +316,21 @@ class Cluster(Model):
         if len(self.addresses) > MAX_ADDRESSES:
             raise Fault(f"at most {MAX_ADDRESSES}", "addresses")
         self._known(self.nodes)
+        self._ports()
         return self
+
+    def _ports(self) -> None:
+        """Each socket has a UDP port of its own: none is shared."""
+        seen: dict[tuple[object, ...], int] = {}
+        for i, link in enumerate(self.heartbeat.links):
+            if link.udp is not None and link.udp == self.listen and link.interface is None:
+                raise Fault(f"beats come in on UDP port {link.udp}: choose another one", "listen")
+            if link.udp is None and link.multicast is None:
+                continue
+            place = link.udp, link.multicast, link.port, link.interface, *sorted(link.nodes.items())
+            if place in seen:
+                raise Fault(f"this is links[{seen[place]}] again", "heartbeat", "links", i)
+            seen[place] = i
 
     def _known(self, nodes: Mapping[str, str]) -> None:
         """Names stand for something."""

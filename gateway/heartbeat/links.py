@@ -1,13 +1,14 @@
 """The ways over which beats travel. Each sends and receives whole messages and never waits."""
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
 import struct
 import termios
 import tty
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -145,15 +146,28 @@ class Serial:
         os.close(self._line)
 
 
-def open_all(cluster: Cluster, me: str, codec: Codec) -> list[Link]:
-    """Every link of the cluster, as `me`. Raises NoLink: a link that is missing should not be found out in need."""
+Bind = Callable[[str, int, str | None], socket.socket]
+"""Makes a UDP socket: host, port, interface. Raises NoLink."""
+
+
+def open_all(cluster: Cluster, me: str, codec: Codec, inherited: Iterable[int] = ()) -> list[Link]:
+    """Every link of the cluster, as `me`. Raises NoLink: a link that is missing should not be found out in need.
+
+    `inherited`: descriptors of the UDP sockets that another process had for the same links, in their order.
+    """
     links: list[Link] = []
     others = [name for name in cluster.nodes if name != me]
+    left = iter(inherited)
+
+    def bind(host: str, port: int, interface: str | None) -> socket.socket:
+        descriptor = next(left, None)
+        return bound(host, port, interface) if descriptor is None else _adopted(descriptor, host, port)
+
     for description in cluster.heartbeat.links:
         if description.udp is not None:
-            links.append(_udp(description, cluster, me, others))
+            links.append(_udp(description, cluster, me, others, bind))
         elif description.multicast is not None:
-            links.append(_multicast(description, cluster.nodes[me]))
+            links.append(_multicast(description, cluster.nodes[me], bind))
         elif description.serial is not None:
             links.append(Serial(description.serial, description.baud))
         elif description.disk is not None:
@@ -162,16 +176,19 @@ def open_all(cluster: Cluster, me: str, codec: Codec) -> list[Link]:
         if cluster.witness.disk not in [description.disk for description in cluster.heartbeat.links]:
             links.append(_disk(cluster.witness.disk, cluster, me, codec, carries=False))
     elif cluster.witness is not None:
-        links.append(_witness(cluster.witness, cluster.nodes[me]))
+        links.append(_witness(cluster.witness, cluster.nodes[me], bind))
     return links
 
 
 def bound(host: str, port: int, interface: str | None = None) -> socket.socket:
-    """A UDP socket bound there, even if the address is not there yet. Raises NoLink."""
+    """A UDP socket bound there, even if the address is not there yet. Raises NoLink.
+
+    Neither SO_REUSEADDR nor SO_REUSEPORT: with the former, any local user could bind the same address and get what
+    comes for this socket; with the latter, a process of the same user (socket(7)).
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
         if interface is not None:
             sock.setsockopt(socket.SOL_SOCKET, _BIND_TO_DEVICE, interface.encode() + b"\0")
@@ -184,22 +201,35 @@ def bound(host: str, port: int, interface: str | None = None) -> socket.socket:
     return sock
 
 
-def _udp(link: Description, cluster: Cluster, me: str, others: Sequence[str]) -> Udp:
+def _adopted(descriptor: int, host: str, port: int) -> socket.socket:
+    """The socket that another process had bound there. Raises NoLink."""
+    try:
+        sock = socket.socket(fileno=descriptor)
+        own, number = sock.getsockname()[:2]
+    except OSError as error:
+        raise NoLink(f"descriptor {descriptor} is no UDP socket: {error.strerror}") from None
+    if sock.type != socket.SOCK_DGRAM or host not in {"", own} or port not in {0, number}:
+        raise NoLink(f"descriptor {descriptor} is not bound to UDP {Listen(host, port)}")
+    return sock
+
+
+def _udp(link: Description, cluster: Cluster, me: str, others: Sequence[str], bind: Bind) -> Udp:
     port = link.udp or 0
     if link.interface is None:
         own = cluster.nodes[me]
-        return Udp(link.name, bound(own, port), [(cluster.nodes[name], port) for name in others])
+        return Udp(link.name, bind(own, port, None), [(cluster.nodes[name], port) for name in others])
     if not link.nodes:
-        return Udp(link.name, bound("", port, link.interface), [(_BROADCAST, port)])
+        # Not to every address: it would collide with a link of the node's own address.
+        return Udp(link.name, bind(_BROADCAST, port, link.interface), [(_BROADCAST, port)])
     if me not in link.nodes:
         raise NoLink(f"{link.name}: {me} has no address in its nodes")
     targets = [(link.nodes[name], port) for name in others if name in link.nodes]
-    return Udp(link.name, bound(link.nodes[me], port, link.interface), targets)
+    return Udp(link.name, bind(link.nodes[me], port, link.interface), targets)
 
 
-def _multicast(link: Description, own: str) -> Udp:
+def _multicast(link: Description, own: str, bind: Bind) -> Udp:
     group = link.multicast or ""
-    sock = bound(group, link.port)
+    sock = bind(group, link.port, link.interface)
     try:
         if link.interface is not None:
             index = socket.if_nametoindex(link.interface)
@@ -207,7 +237,11 @@ def _multicast(link: Description, own: str) -> Udp:
         else:
             index, where = 0, socket.inet_aton(own)
         member = struct.pack("=4s4si", socket.inet_aton(group), where, index)
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+        try:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:  # which an inherited socket says: it is a member
+                raise
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, member)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
@@ -229,7 +263,6 @@ def _disk(path: Path, cluster: Cluster, me: str, codec: Codec, *, carries: bool 
         raise NoLink(str(problem)) from None
 
 
-def _witness(witness: Listen, own: str) -> Udp:
-    return Udp(
-        "witness", bound(own if (":" in own) == (":" in witness.host) else "", 0), [(witness.host, witness.port)]
-    )
+def _witness(witness: Listen, own: str, bind: Bind) -> Udp:
+    source = own if (":" in own) == (":" in witness.host) else ""
+    return Udp("witness", bind(source, 0, None), [(witness.host, witness.port)])

@@ -28,7 +28,7 @@ from gateway.config.snapshot import Snapshot
 from gateway.facts import silences
 from gateway.hardening import kernel, roles
 from gateway.hardening.confinement import Bounds, confine_thread, settle
-from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, probing, status, succession
+from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, node_lock, probing, status
 from gateway.heartbeat.beat import BadBeat, Codec, Standing
 from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.disk import Disk
@@ -39,7 +39,7 @@ from gateway.heartbeat.guardian import FAILED, Guardian, Ward, clock
 from gateway.heartbeat.interfaces import Interface, NoInterface
 from gateway.heartbeat.jobs import Job, Jobs, Run
 from gateway.heartbeat.lease import DRIFT
-from gateway.heartbeat.links import Link, NoLink
+from gateway.heartbeat.links import Link, NoLink, Udp
 from gateway.heartbeat.membership import Refused
 from gateway.heartbeat.node import (
     HURRY,
@@ -55,12 +55,12 @@ from gateway.heartbeat.node import (
     Shared,
     Take,
 )
+from gateway.heartbeat.node_lock import Legacy, NoLock, Orphaned
 from gateway.heartbeat.ownership import State
 from gateway.heartbeat.privileges import hurry
 from gateway.heartbeat.probing import Probing
 from gateway.heartbeat.request import Request
 from gateway.heartbeat.status import Listener
-from gateway.heartbeat.succession import Legacy, Orphaned
 from gateway.heartbeat.tally import Tally
 from gateway.heartbeat.virtual_mac import VirtualMac
 
@@ -126,7 +126,7 @@ def run(inherited: Inheritance) -> None:
         heartbeat = Heartbeat(inherited, cluster)
     except Orphaned:
         raise CannotStart("the supervisor is gone") from None
-    except (NoLink, NoInterface, BadEstate, OSError) as error:
+    except (NoLink, NoLock, NoInterface, BadEstate, OSError) as error:
         raise CannotStart(str(error)) from None
     heartbeat.run()
 
@@ -167,8 +167,9 @@ class Heartbeat:
         self._find_router()
         hurry()
         # From here to the first beat it has to be quick: a predecessor may have left addresses, and their leases run.
-        self._door, self._legacy = succession.enter(site.node, estate.terms(site.node, cluster, key))
-        self._links = links.open_all(cluster, site.node, self._codec)
+        self._lock, self._legacy = node_lock.enter(site.admin.sockets, estate.terms(site.node, cluster, key))
+        inherited_sockets = self._legacy.sockets if self._legacy is not None else ()
+        self._links = links.open_all(cluster, site.node, self._codec, inherited_sockets)
         self._lanes = {
             shared.ip: Lane(
                 shared,
@@ -250,7 +251,7 @@ class Heartbeat:
                 last_words.enable("guardian")
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 # The lock stays: nobody else is this node before all is taken down and stopped.
-                descriptors.close_all_but({theirs.fileno(), self._door.fileno()})
+                descriptors.close_all_but({theirs.fileno(), self._lock.fileno()})
                 kernel.set_name("gw-guardian")
                 hurry()
                 guardian = Guardian(theirs, wards, self._deadlines, programs, running)
@@ -300,7 +301,7 @@ class Heartbeat:
                 self._selector.register(sock, selectors.EVENT_READ, lambda interface=interface: self._sight(interface))
         self._selector.register(self._channel, selectors.EVENT_READ, self._hear)
         self._selector.register(self._guardian, selectors.EVENT_READ, self._hear_guardian)
-        self._door.watch(self._selector)
+        self._lock.watch(self._selector)
         self._channel.send(Ready(self._snapshot.version))
         if self._router is not None:
             self._jobs.add("router", self._watch_router(), clock())
@@ -344,7 +345,7 @@ class Heartbeat:
             lane.up == (ip in owned) for ip, lane in self._lanes.items()
         )
         leaving = any(holding.leaving for holding in self.node.holdings.values())
-        if self._door.has_heir and settled and not leaving:
+        if self._lock.has_heir and settled and not leaving:
             self._leave_by = None
             left = estate.leave(self.node, self._codec)
             left["process"] = {
@@ -352,9 +353,10 @@ class Heartbeat:
                 **self.tally.leave(),
                 "history": list(self.history),
             }
-            self._left = self._door.leave(left, self._deadlines.descriptor)
+            sockets = [link.fileno() for link in self._links if isinstance(link, Udp)]
+            self._left = self._lock.leave(left, self._deadlines.descriptor, sockets)
             self._done = self._left
-        elif not self._door.refused and now < (self._leave_by or now):
+        elif not self._lock.refused and now < (self._leave_by or now):
             return
         if not self._left:
             self._leave_by = None
@@ -362,6 +364,9 @@ class Heartbeat:
             self.node.stop(now)
 
     def _leave(self) -> None:
+        for link in self._links:
+            if isinstance(link, Udp):  # before the lock is free: the next process binds the same ports
+                link.close()
         if not self._left:
             self._clean()
         with contextlib.suppress(OSError):
@@ -370,10 +375,11 @@ class Heartbeat:
             os.waitpid(self._guardian_pid, 0)
         self._listener.close()
         for link in self._links:
-            link.close()
+            if not isinstance(link, Udp):
+                link.close()
 
     def _clean(self) -> None:
-        self._door.close()
+        self._lock.close()
         for lane in self._lanes.values():
             if isinstance(lane.home, VirtualMac):
                 lane.home.close()

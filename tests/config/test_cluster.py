@@ -54,6 +54,8 @@ def test_defaults(tmp_path: Path) -> None:
         ("  heartbeat: {links: [»{interface: eth1}]}", "a link is one of udp, multicast, serial, disk"),
         ("  heartbeat: {links: [{udp: 694, »baud: 9600}]}", "baud does not go with udp"),
         ("  heartbeat: {links: [{multicast: »10.0.0.1}]}", "10.0.0.1 is not an IPv4 multicast group"),
+        ("  heartbeat: {links: [{udp: 694}, {udp: 695}, »{udp: 694}]}", "this is links[0] again"),
+        ("  listen: »7945\n  heartbeat: {links: [{udp: 7945}]}", "beats come in on UDP port 7945: choose another one"),
         ("  resources: [{name: a, run: /bin/a, with: »192.0.2.77}]", "192.0.2.77 is not one of addresses"),
         (
             "  addresses: [{address: 192.0.2.10/24, interface: eth0, virtual_mac: »256}]",

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config.cluster import Cluster
 from gateway.heartbeat.beat import Codec
-from gateway.heartbeat.links import NoLink, Serial, open_all
+from gateway.heartbeat.links import NoLink, Serial, Udp, open_all
 from tests.support.waiting import free_udp_port
 
 MESSAGES = [b"one", bytes(range(256)), b"\xc0\xdb\xdc\xdd" * 50]
@@ -63,12 +63,46 @@ def test_udp_from_node_to_node(udp_port):
 
 
 def test_multicast_on_an_interface(udp_port):
-    one, other = pair({"multicast": "239.0.0.94", "interface": "lo", "port": udp_port})
-    one._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)  # both are on one host here
-    one.send(b"to all")
-    assert receive(other, 1) == [b"to all"]
-    one.close()
-    other.close()
+    described = cluster({"multicast": "239.0.0.94", "interface": "lo", "port": udp_port})
+    (link,) = open_all(described, "gw1", CODEC)
+    assert isinstance(link, Udp)
+    link._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)  # it is alone here, and hears itself
+    link.send(b"to all")
+    assert receive(link, 1) == [b"to all"]
+    link.close()
+
+
+@pytest.mark.parametrize(
+    "link, host",
+    [
+        ({"udp": 0}, "127.0.0.1"),
+        ({"udp": 0, "interface": "lo", "nodes": {"gw1": "127.0.0.1"}}, "127.0.0.1"),
+        ({"udp": 0, "interface": "lo"}, "255.255.255.255"),
+        ({"multicast": "239.0.0.94", "interface": "lo"}, "239.0.0.94"),
+    ],
+)
+def test_no_other_process_can_bind_the_port_of_a_link(link, host, udp_port):
+    described = cluster({**link, **({"udp": udp_port} if "udp" in link else {"port": udp_port})})
+    (found,) = open_all(described, "gw1", CODEC)
+    for options in ((), (socket.SO_REUSEADDR,), (socket.SO_REUSEPORT,), (socket.SO_REUSEADDR, socket.SO_REUSEPORT)):
+        for place in (host, ""):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
+                for option in options:
+                    thief.setsockopt(socket.SOL_SOCKET, option, 1)
+                with pytest.raises(OSError, match="already in use"):
+                    thief.bind((place, udp_port))
+    found.close()
+
+
+def test_links_of_all_kinds_share_a_port(udp_port):
+    described = cluster(
+        {"udp": udp_port},
+        {"udp": udp_port, "interface": "lo"},
+        {"udp": udp_port, "interface": "lo", "nodes": {"gw1": "127.0.0.3"}},
+        {"multicast": "239.0.0.94", "interface": "lo", "port": udp_port},
+    )
+    for link in open_all(described, "gw1", CODEC):
+        link.close()
 
 
 def test_serial_line_carries_any_bytes_and_drops_noise():
@@ -95,7 +129,7 @@ def test_serial_line_carries_any_bytes_and_drops_noise():
         ({"disk": "/nowhere/disk"}, "no such file"),
         ({"serial": "/dev/null", "baud": 12345}, "not a speed"),
         ({"udp": 694, "interface": "lo", "nodes": {"gw2": "127.0.0.2"}}, "gw1 has no address"),
-        ({"multicast": "239.0.0.94", "interface": "nope0"}, "no interface"),
+        ({"multicast": "239.0.0.94", "interface": "nope0"}, "no such device"),
     ],
 )
 def test_a_link_that_cannot_be_used_says_why(link, reason):

@@ -1,7 +1,8 @@
-"""`gateway witness` as a process: clusters side by side."""
+"""`gateway witness` as a process: clusters side by side, and a port that is its own."""
 
 import contextlib
 import itertools
+import os
 import socket
 import subprocess
 import sys
@@ -17,6 +18,20 @@ from tests.support.waiting import eventually, free_udp_port
 
 KEYS = b"the key of the first cluster", b"the key of two other clusters"
 VIP = "192.0.2.10"
+THIEF = """
+import os, socket, sys
+os.setgid(65534), os.setuid(65534)
+for option in (), (socket.SO_REUSEADDR,), (socket.SO_REUSEPORT,), (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+    for host in ("127.0.0.1", ""):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as thief:
+            for each in option:
+                thief.setsockopt(socket.SOL_SOCKET, each, 1)
+            try:
+                thief.bind((host, int(sys.argv[1])))
+            except OSError:
+                continue
+            sys.exit(f"bound {host} with {option}")
+"""
 
 
 class Gateway:
@@ -94,3 +109,11 @@ def test_a_stranger_gets_no_answer_and_is_named(port: int, gateways: list[Gatewa
     stranger.close()
     eventually(gateways[0].has_vote, "the vote")
     assert "beat from 127.0.0.1 refused: signature" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become another user")
+def test_no_other_user_can_take_its_port(port: int, gateways: list[Gateway]) -> None:
+    eventually(gateways[0].has_vote, "the vote")
+    tried = subprocess.run([sys.executable, "-c", THIEF, str(port)], capture_output=True, text=True, check=False)
+    assert (tried.returncode, tried.stderr) == (0, "")
+    assert gateways[0].has_vote()

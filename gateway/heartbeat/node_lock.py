@@ -1,0 +1,228 @@
+"""One process at a time is the node of the cluster; at an upgrade the next one asks for what it may go on with.
+
+The lock is a file in the gateway's own directory, which only root can open (flock(2)). The successor connects to a Unix
+socket beside it, says by which terms it would go on (estate.terms), and waits: for an estate, or for the lock to be
+free. With an estate come the descriptors of the lock and of the sockets: neither is free for a moment.
+"""
+
+import fcntl
+import itertools
+import json
+import logging
+import os
+import selectors
+import socket
+import stat
+import struct
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from gateway import private_socket
+from gateway.heartbeat.estate import MAX_BYTES
+
+log = logging.getLogger(__name__)
+
+LOCK: Final = "node.lock"
+HANDOVER: Final = "handover.sock"
+LOOK: Final = 0.5
+"""Seconds between two looks at whether the supervisor is still there."""
+AGAIN: Final = 0.005
+MAX_DESCRIPTORS: Final = 253
+"""That one message can carry (SCM_MAX_FD of Linux)."""
+_CREDENTIALS: Final = struct.Struct("=3i")
+
+
+class NoLock(Exception):
+    """The lock cannot be had in this directory; the text says why."""
+
+
+class Orphaned(Exception):
+    """The supervisor has gone while its heartbeat process waited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What was left, and the descriptors of the lock, the deadlines and the sockets."""
+
+    estate: dict[str, Any]
+    lock: int
+    deadlines: int
+    sockets: tuple[int, ...]
+
+
+class NodeLock:
+    """The lock, and who waits for it at `listening`; only who has this process's user id is listened to."""
+
+    def __init__(self, lock: int, listening: socket.socket, terms: bytes) -> None:
+        self._lock = lock
+        self._listening = listening
+        self._terms = terms
+        self._owner = os.getuid()
+        self._selector: selectors.BaseSelector | None = None
+        self._heir: socket.socket | None = None
+        self.refused = False
+        """A process came with other terms: nothing can be left to it."""
+
+    @property
+    def has_heir(self) -> bool:
+        """Whether a process with the same terms waits."""
+        return self._heir is not None
+
+    def fileno(self) -> int:
+        """The descriptor of the lock: held until every process that has it has closed it."""
+        return self._lock
+
+    def watch(self, selector: selectors.BaseSelector) -> None:
+        """Let successors connect."""
+        self._selector = selector
+        selector.register(self._listening, selectors.EVENT_READ, self._admit)
+
+    def leave(self, estate: dict[str, Any], deadlines: int, sockets: Sequence[int]) -> bool:
+        """Leave the lock and everything else to the heir; whether that went well. If not, the lock is kept."""
+        if self._heir is None:
+            return False
+        data = json.dumps(estate).encode()
+        try:
+            self._heir.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_BYTES)
+            socket.send_fds(self._heir, [data], [self._lock, deadlines, *sockets])
+        except OSError as error:
+            log.error("handover failed, the shared addresses are given away: %s", error)
+            return False
+        finally:
+            if self._selector is not None:
+                self._selector.unregister(self._heir)
+            self._heir.close()
+            self._heir = None
+        self.close()
+        return True
+
+    def close(self) -> None:
+        """Let go of the lock; it is free once no other process has its descriptor."""
+        if self._selector is not None:
+            self._selector.unregister(self._listening)
+            self._selector = None
+        if self._lock >= 0:
+            self._listening.close()
+            os.close(self._lock)
+            self._lock = -1
+
+    def _admit(self) -> None:
+        visitor = private_socket.accept(self._listening)
+        if visitor is None:
+            return
+        if _user(visitor) != self._owner or self._heir is not None or self._selector is None:
+            visitor.close()
+            return
+        self._selector.register(visitor, selectors.EVENT_READ, lambda: self._hear(visitor))
+
+    def _hear(self, visitor: socket.socket) -> None:
+        try:
+            said = visitor.recv(len(self._terms) + 1)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        if said == self._terms and self._heir is None:
+            self._heir = visitor
+            return
+        if visitor is self._heir:
+            self._heir = None
+        elif said:
+            self.refused = True
+        if self._selector is not None:
+            self._selector.unregister(visitor)
+        visitor.close()
+
+
+def enter(directory: Path, terms: bytes) -> tuple[NodeLock, Legacy | None]:
+    """Become the node, as soon as no other process with this directory is. Raises NoLock, Orphaned, OSError."""
+    lock = _open(directory)
+    parent = os.getppid()
+    legacy = None
+    for i in itertools.count():
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if i == 0:
+                log.info("waiting for %s, which process %s has locked", directory / LOCK, _holder(lock))
+                legacy = _ask(directory, terms, parent)
+                if legacy is not None:
+                    os.close(lock)
+                    lock = legacy.lock
+                    break
+            if os.getppid() != parent:
+                raise Orphaned from None
+            time.sleep(AGAIN)
+        else:
+            break
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    return NodeLock(lock, private_socket.listen(directory / HANDOVER, 4, socket.SOCK_SEQPACKET), terms), legacy
+
+
+def _open(directory: Path) -> int:
+    """The lock file, open, and nothing that another user could have put there. Raises NoLock, OSError."""
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    within = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        about = os.fstat(within)
+        if about.st_uid not in {0, os.getuid()} or about.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            message = f"other users can write to {directory}: chown root, chmod 755, or set admin: sockets"
+            raise NoLock(message)
+        lock = os.open(
+            LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600, dir_fd=within
+        )
+    finally:
+        os.close(within)
+    about = os.fstat(lock)
+    if not stat.S_ISREG(about.st_mode) or about.st_uid != os.getuid() or about.st_mode & 0o077:
+        os.close(lock)
+        raise NoLock(f"{directory / LOCK} is not a file that only its owner can open: remove it")
+    return lock
+
+
+def _holder(lock: int) -> str:
+    """The process that has locked it, as it wrote there."""
+    written = os.pread(lock, 16, 0).strip()
+    return written.decode() if written.isdigit() else "(unknown)"
+
+
+def _user(sock: socket.socket) -> int:
+    """The user id of the other end, as it was when that began to listen or connected."""
+    user: int
+    _, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+    return user
+
+
+def _ask(directory: Path, terms: bytes, parent: int) -> Legacy | None:
+    """Wait for what the other process leaves; None: it leaves nothing."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as sock:
+        sock.settimeout(LOOK)
+        try:
+            sock.connect(str(directory / HANDOVER))
+            if (user := _user(sock)) not in {0, os.getuid()}:
+                log.error("%s is of a process of user %d, which is no gateway: end it", directory / HANDOVER, user)
+                return None
+            sock.sendall(terms)
+        except OSError:
+            return None
+        while os.getppid() == parent:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(sock, MAX_BYTES, MAX_DESCRIPTORS)
+            except TimeoutError:
+                continue
+            except OSError:
+                return None
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)  # noqa: FBT003 - the os module's own signature
+            try:
+                lock, deadlines, *sockets = descriptors
+                return Legacy(json.loads(data), lock, deadlines, tuple(sockets))
+            except (ValueError, RecursionError):  # the other process has ended, or is broken
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                return None
+    raise Orphaned
