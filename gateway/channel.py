@@ -80,7 +80,7 @@ class Apply:
 
     `sockets` has the `identity` of each socket to accept from; the others are let go. `listens` names the descriptors
     of new ones that come along; then one for the access log, if `log`. `control` names the new sockets of
-    control that come along: reports, sites, admin.
+    control that come along: reports, sites, hints, admin.
     """
 
     packed: Packed

@@ -21,6 +21,8 @@ FEW: Final = 64
 """Clients that may wait where operators ask."""
 ADMIN: Final = "admin"
 """The one socket of control that is not UDP."""
+HINTS: Final = "hints"
+_FREEBIND: Final = 15
 
 
 class StartError(Exception):
@@ -33,7 +35,10 @@ Place = tuple[Listen, socket.socket]
 
 class Sockets:
     """Every listening socket: at least one per worker and address, and those of control by their names: "reports" of
-    load agents, reports of other "sites" (both UDP), and "admin".
+    load agents, reports of other "sites" and "hints" of this cluster's gateways (all UDP), and "admin".
+
+    Those are opened by the supervisor so that they are root's, where it is root: with SO_REUSEPORT any process of the
+    same user could share an address, and with SO_REUSEADDR any could take what comes to a UDP port (socket(7)).
 
     Closing one of an address resets the connections that wait in it, and a client may always come between the last
     accept and the close. So those of an address that stays are never closed: when there are fewer workers, some
@@ -83,7 +88,7 @@ class Sockets:
             for name, listen in _of_control(site).items():
                 place = self.control.get(name)
                 if place is None or place[0] != listen:
-                    place = listen, _listen_alone(listen) if name == ADMIN else _bind(listen, socket.SOCK_DGRAM)
+                    place = listen, _open(name, listen)
                     opened.append(place[1])
                 fresh.control[name] = place
         except StartError:
@@ -181,9 +186,23 @@ def _of_control(site: Site) -> dict[str, Listen]:
     found = {
         "reports": site.load_reports.listen if site.load_reports is not None else None,
         "sites": site.sites.listen if site.sites is not None else None,
+        HINTS: _of_hints(site),
         ADMIN: site.admin.listen,
     }
     return {name: listen for name, listen in found.items() if listen is not None}
+
+
+def _of_hints(site: Site) -> Listen | None:
+    """Where this node hears the other gateways' hints."""
+    cluster = site.cluster
+    return None if cluster is None or cluster.listen is None else Listen(cluster.nodes[site.node], cluster.listen)
+
+
+def _open(name: str, listen: Listen) -> socket.socket:
+    """A socket of control. Raises StartError."""
+    if name == ADMIN:
+        return _listen_alone(listen)
+    return _bind(listen, socket.SOCK_DGRAM, absent=name == HINTS)
 
 
 def _listen_alone(listen: Listen) -> socket.socket:
@@ -201,7 +220,11 @@ def _share_out(spare: Iterable[socket.socket], shares: Collection[list[socket.so
         least.append(most.pop())
 
 
-def _bind(listen: Listen, kind: socket.SocketKind, *, shared: bool = False) -> socket.socket:
+def _bind(listen: Listen, kind: socket.SocketKind, *, shared: bool = False, absent: bool = False) -> socket.socket:
+    """A socket on `listen`: `shared` with others of this user, or even if this machine has the address later only.
+
+    Raises StartError.
+    """
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
@@ -210,6 +233,8 @@ def _bind(listen: Listen, kind: socket.SocketKind, *, shared: bool = False) -> s
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if absent:
+            sock.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((listen.host, listen.port))
@@ -251,7 +276,7 @@ def _probe(listen: Listen) -> None:
 
 def _why(error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "another program is using it (see `ss -ltnp`)"
+        return "another program is using it (see `ss -ltunp`)"
     if error.errno == errno.EACCES:
         return "ports below 1024 need root, or the capability CAP_NET_BIND_SERVICE"
     if error.errno == errno.EADDRNOTAVAIL:

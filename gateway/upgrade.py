@@ -21,13 +21,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.board import WORKERS
 from gateway.config.address import Listen
-from gateway.sockets import ADMIN, Place, Sockets
+from gateway.sockets import ADMIN, HINTS, Place, Sockets
 from gateway.unix_socket import FileId, file_of
 
 VARIABLE: Final = "GATEWAY_UPGRADE"
 """In the environment: the descriptor of the estate."""
 READY: Final = "ready\n"
-OF_CONTROL: Final = ("reports", "sites", ADMIN)
+OF_CONTROL: Final = ("reports", "sites", HINTS, ADMIN)
 """Control's sockets, as the Estate names them."""
 PATIENCE: Final = 15.0
 """Seconds that a successor has until all of its workers carry traffic."""
@@ -99,6 +99,7 @@ class Estate(_Left):
     listeners: tuple[LeftSocket, ...]
     reports: LeftSocket | None
     sites: LeftSocket | None = None
+    hints: LeftSocket | None = None
     admin: LeftSocket | None = None
     servers: tuple[LeftServer, ...]
     answer: Annotated[int, Field(ge=0)]

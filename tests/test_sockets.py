@@ -23,6 +23,7 @@ def entrances(workers, listen, admin=None, mode=0o660):
         frontends=(SimpleNamespace(listen=listen, socket_mode=mode),),
         load_reports=None,
         sites=None,
+        cluster=None,
         admin=SimpleNamespace(listen=admin),
     )
 

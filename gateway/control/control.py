@@ -50,11 +50,13 @@ class Control:
         self._hints = Hints(self._hurry)
         self._discovery = Discovery(tell)
 
-    async def apply(self, snapshot: Snapshot, reports: socket.socket | None = None) -> None:
+    async def apply(
+        self, snapshot: Snapshot, reports: socket.socket | None = None, hints: socket.socket | None = None
+    ) -> None:
         """Start with a snapshot, or go over to it without disturbing what has not changed.
 
-        `reports` replaces the socket, for a site file that moves `load_reports.listen`. Raises OSError if the
-        socket cannot be used.
+        `reports` replaces the socket, for a site file that moves `load_reports.listen`; so does `hints` that of
+        `cluster.listen`. Raises OSError if a socket cannot be used.
         """
         self._snapshot = snapshot
         self._publisher.apply(snapshot)
@@ -64,7 +66,7 @@ class Control:
         if self._checks is None:
             self._checks = await self._start()
         await self._checks.apply(snapshot)
-        await self._hints.apply(snapshot)
+        await self._hints.apply(snapshot, hints)
         await self._agents.apply(snapshot)
         await self._discovery.apply(snapshot)
         await self._listen(snapshot, reports)

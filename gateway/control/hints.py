@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from gateway.config.snapshot import ServerKey, Snapshot
-from gateway.health.hint import BadHint, Codec, Hint
+from gateway.health.hint import BadHint, Codec, Hint, Recent
 from gateway.load.refusals import Refusals
 
 _log = logging.getLogger("gateway.control")
@@ -20,33 +20,33 @@ class Hints(asyncio.DatagramProtocol):
 
     def __init__(self, hurry: Callable[[ServerKey], None]) -> None:
         self._hurry = hurry
-        self._place: Place | None = None
         self._others: frozenset[Place] = frozenset()
         self._codec: Codec | None = None
+        self._recent = Recent()
         self._addresses: dict[ServerKey, str] = {}
         self._transport: asyncio.DatagramTransport | None = None
         self._refusals = Refusals("check hint", _log)
         self.refused = self._refusals.counts
 
-    async def apply(self, snapshot: Snapshot) -> None:
-        """Follow a snapshot."""
+    async def apply(self, snapshot: Snapshot, sock: socket.socket | None) -> None:
+        """Follow a snapshot; `sock`, bound to `cluster.listen`, replaces the one before. Raises OSError."""
         cluster = snapshot.site.cluster
-        place = None
+        listens = cluster is not None and cluster.listen is not None
         if cluster is not None and cluster.listen is not None:
-            port = cluster.listen
-            place = cluster.nodes[snapshot.site.node], port
-            self._others = frozenset((ip, port) for ip in cluster.nodes.values()) - {place}
+            own, port = cluster.nodes[snapshot.site.node], cluster.listen
+            self._others = frozenset((ip, port) for ip in cluster.nodes.values() if ip != own)
             self._codec = Codec(snapshot.files[cluster.key_file].strip())
         self._addresses = {
             (backend.name, server.name): str(server.address)
             for backend in snapshot.site.backends.values()
             for server in backend.servers
         }
-        if place != self._place:
+        if sock is not None or not listens:
             self.close()
-            self._place = place
-            if place is not None:
-                await self._open(place)
+        if sock is not None:
+            sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+            loop = asyncio.get_running_loop()
+            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
 
     def close(self) -> None:
         """Neither send nor hear any more."""
@@ -68,6 +68,7 @@ class Hints(asyncio.DatagramProtocol):
             return
         try:
             hint = self._codec.decode(data, time.time_ns())
+            self._recent.take(data, time.monotonic())
         except BadHint as error:
             self._refusals.note(str(error), str(error), addr[0])
             return
@@ -77,18 +78,3 @@ class Hints(asyncio.DatagramProtocol):
 
     def error_received(self, exc: Exception) -> None:
         """Nothing: a node that is away is the heartbeat's matter."""
-
-    async def _open(self, place: Place) -> None:
-        family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-        try:
-            # An upgrade's two controls overlap; nobody but our own user can share the port.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind(place)
-        except OSError as error:
-            sock.close()
-            self._place = None  # tried again with the next snapshot
-            _log.warning("check results are not shared: cannot listen on %s:%d: %s", *place, error.strerror)
-            return
-        loop = asyncio.get_running_loop()
-        self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)

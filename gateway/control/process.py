@@ -28,7 +28,7 @@ class Inheritance:
     board: Board
     snapshot: Snapshot
     sockets: dict[str, socket.socket]
-    """Bound already, by their names: reports, sites, admin."""
+    """Bound already, by their names: reports, sites, hints, admin."""
     status: socket.socket | None
     bulletins: tuple[Bulletin, Bulletin]
     """The supervisor's and the heartbeat's."""
@@ -56,7 +56,7 @@ async def _live(inherited: Inheritance) -> None:
     status = Status(inherited.status, board, desk.report) if inherited.status is not None else None
 
     async def apply(snapshot: Snapshot, new: dict[str, socket.socket]) -> None:
-        await control.apply(snapshot, new.get("reports"))
+        await control.apply(snapshot, new.get("reports"), new.get("hints"))
         await sites.apply(snapshot, new.get("sites"))
         desk.apply(snapshot, new.get("admin"))
         if status is not None:

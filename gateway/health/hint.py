@@ -3,18 +3,21 @@
     4 magic "GWCH" · 1 version · 8 time, ns since 1970 · backend · server · address · 16 HMAC-SHA256, truncated
 
 A name is a length byte and as many bytes; integers are big-endian. The tag is over all that stands before (RFC 2104
-section 5), with a key derived from the cluster's. A hint is never believed, only followed by a check of one's own: so
-one that is replayed within FRESH seconds costs at most that.
+section 5), with a key derived from the cluster's. A hint is never believed, only followed by a check of one's own. One
+that is replayed while it is fresh is refused, as far as it is remembered; beyond that it costs a check at most.
 """
 
 import hmac
 import struct
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
 MAX_BYTES: Final = 1024
 FRESH: Final = 30.0
 """Seconds that the clocks of two gateways may differ."""
+REMEMBERED: Final = 4096
+"""Hints that are known again when they are replayed."""
 _HEAD: Final = struct.Struct("!4sBQ")
 _MAGIC: Final = b"GWCH"
 _VERSION: Final = 1
@@ -68,3 +71,21 @@ class Codec:
         if len(names) != len(Hint.__slots__) or at != len(body):
             raise BadHint("bad field")
         return Hint(*names)
+
+
+class Recent:
+    """The hints that have come while they were fresh, the newest REMEMBERED of them. Times in steady seconds."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[bytes, float] = OrderedDict()
+
+    def take(self, data: bytes, now: float) -> None:
+        """Remember an authentic message. Raises BadHint if it came before."""
+        tag = data[-_MAC_BYTES:]
+        while self._seen and now - next(iter(self._seen.values())) > 2 * FRESH:
+            self._seen.popitem(last=False)
+        if tag in self._seen:
+            raise BadHint("replayed")
+        if len(self._seen) >= REMEMBERED:
+            self._seen.popitem(last=False)
+        self._seen[tag] = now

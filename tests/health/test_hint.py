@@ -2,7 +2,7 @@ import hmac
 
 import pytest
 
-from gateway.health.hint import FRESH, BadHint, Codec, Hint
+from gateway.health.hint import FRESH, REMEMBERED, BadHint, Codec, Hint, Recent
 
 KEY = b"0123456789abcdef"
 NOW = 1_700_000_000_000_000_000
@@ -36,3 +36,17 @@ def test_signed_nonsense(body: bytes) -> None:
         tag = hmac.digest(key, body + rest, "sha256")[:16]
         with pytest.raises(BadHint):
             Codec(KEY).decode(body + rest + tag, 0)
+
+
+def test_a_copy_is_refused_in_bounded_memory() -> None:
+    recent = Recent()
+    first, *others = (Codec(KEY).encode(HINT, NOW + i) for i in range(REMEMBERED + 1))
+    recent.take(first, 0.0)
+    for message in others[:-1]:
+        recent.take(message, 1.0)
+    for message in (first, others[0], others[-2]):
+        with pytest.raises(BadHint, match="replayed"):
+            recent.take(message, 2 * FRESH)
+    recent.take(others[-1], 1.0)
+    recent.take(others[-1], 2 * FRESH + 2)  # the time in it gives it away by now
+    assert len(recent._seen) == 1
