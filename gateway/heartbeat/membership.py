@@ -95,13 +95,23 @@ class Peer:
 class Membership:
     """What `me`, in its life `incarnation`, knows of the others. `expected`: their names.
 
-    `sequence`: the last number of an own beat so far.
+    `sequence`: the last number of an own beat so far. `remembered`: own beats whose time of sending is kept.
     """
 
-    def __init__(self, me: str, incarnation: int, lease: float, expected: Collection[str], sequence: int = 0) -> None:
+    def __init__(
+        self,
+        me: str,
+        incarnation: int,
+        lease: float,
+        expected: Collection[str],
+        *,
+        sequence: int = 0,
+        remembered: int = REMEMBERED,
+    ) -> None:
         self._me = me
         self._incarnation = incarnation
         self._lease = lease
+        self._remembered = remembered
         self._sent: OrderedDict[int, float] = OrderedDict()
         self._sequence = sequence
         self.peers: dict[str, Peer] = {name: Peer(name) for name in expected}
@@ -110,7 +120,7 @@ class Membership:
         """Return the sequence number of a beat that is sent now."""
         self._sequence += 1
         self._sent[self._sequence] = now
-        if len(self._sent) > REMEMBERED:
+        if len(self._sent) > self._remembered:
             self._sent.popitem(last=False)
         return self._sequence
 

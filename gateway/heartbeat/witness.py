@@ -13,7 +13,9 @@ from gateway.heartbeat.lease import NEVER, Promises
 from gateway.heartbeat.membership import Heard, Membership, Peer, Refused
 from gateway.heartbeat.node import WITNESS
 
-MAX_CLUSTERS: Final = 64
+MAX_CLUSTERS: Final = 16
+REMEMBERED: Final = 256
+"""Answers to a node that it may echo: those of half a second at the shortest beats; 25 KB for each node."""
 
 
 class _Cluster:
@@ -113,5 +115,7 @@ class Witness:
                     raise Refused("too many nodes")
                 forgotten = cluster.known.pop(min(dead, key=lambda peer: peer.contact).name)
                 self._sequence = max(self._sequence, forgotten.sequence)
-            found = cluster.known[node] = Membership(WITNESS, self._incarnation, self._lease, [node], self._sequence)
+            found = cluster.known[node] = Membership(
+                WITNESS, self._incarnation, self._lease, [node], sequence=self._sequence, remembered=REMEMBERED
+            )
         return found
