@@ -6,6 +6,7 @@ free. With an estate come the descriptors of the lock and of the sockets: neithe
 """
 
 import fcntl
+import hmac
 import itertools
 import json
 import logging
@@ -125,7 +126,7 @@ class NodeLock:
             return
         except OSError:
             said = b""
-        if said == self._terms and self._heir is None:
+        if hmac.compare_digest(said, self._terms) and self._heir is None:
             self._heir = visitor
             return
         if visitor is self._heir:

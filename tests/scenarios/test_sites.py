@@ -175,6 +175,7 @@ def test_sites_come_and_go_with_the_site_file_and_outlive_an_upgrade(
     mel.reload({**without, "routes": [{"backend": "app"}]})
     mel.reload(farm.mel)
     mel.upgrade()
+    assert mel.wait() == 0  # so that the next client comes to the new one
     with RawClient(mel.port) as busy:
         busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: target(mel) is not None, "the new gateway to hear of syd", 30.0)
