@@ -23,13 +23,18 @@ class Account(NamedTuple):
 
 
 def of(site: Site) -> Account | None:
-    """Whom to become, or None where there is nothing to give up. Raises NoAccount."""
-    if os.geteuid() != 0 or site.user == "root":
+    """Whom to become for a site, or None where there is nothing to give up. Raises NoAccount."""
+    return named(site.user, "set `user:` in the site file")
+
+
+def named(user: str, remedy: str) -> Account | None:
+    """Whom to become to be `user`, or None where there is nothing to give up. Raises NoAccount, which says `remedy`."""
+    if os.geteuid() != 0 or user == "root":
         return None
     try:
-        entry = pwd.getpwnam(site.user)
+        entry = pwd.getpwnam(user)
     except KeyError:
-        raise NoAccount(f"there is no user {site.user} on this machine; set `user:` in the site file") from None
+        raise NoAccount(f"there is no user {user} on this machine; {remedy}") from None
     return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
 
 

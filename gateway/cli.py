@@ -316,13 +316,15 @@ def _ask_heartbeat(site: Path, command: str) -> dict[str, Any]:
     help="A cluster's key, which only its owner may read; may be given several times.",
 )
 @click.option("--longest", default=2.0, show_default=True, metavar="SECONDS", help="Largest dead_after it will serve.")
+@click.option("--user", default="nobody", show_default=True, help="Whom to become when started by root.")
 @click.option("--no-sandbox", is_flag=True, help="For debugging: no filters, and core dumps are allowed.")
-def witness(listen: str, key_files: tuple[Path, ...], longest: float, *, no_sandbox: bool) -> None:
+def witness(listen: str, key_files: tuple[Path, ...], longest: float, user: str, *, no_sandbox: bool) -> None:
     """Be the third voice of a cluster of two, so that never both of them own an address.
 
     It keeps nothing on disk: for so long as --longest after a start it gives its voice to nobody. It serves several
     clusters side by side, each with a key of its own or, among those with the same key, a name (cluster: name).
     """
+    from gateway import account  # noqa: PLC0415
     from gateway.config import address, files  # noqa: PLC0415
     from gateway.hardening.confinement import Bounds  # noqa: PLC0415
     from gateway.heartbeat import witness_process  # noqa: PLC0415
@@ -331,10 +333,11 @@ def witness(listen: str, key_files: tuple[Path, ...], longest: float, *, no_sand
 
     set_up_log("witness")
     try:
+        who = account.named(user, "name another one with --user")
         bounds = Bounds(sandbox=not no_sandbox, core_dumps=no_sandbox)
         keys = [files.secret(file) for file in key_files]
-        witness_process.run(address.listen(listen), keys, longest, bounds)
-    except (ValueError, OSError, NoLink) as error:
+        witness_process.run(address.listen(listen), keys, longest, who, bounds)
+    except (ValueError, OSError, NoLink, account.NoAccount) as error:
         click.echo(str(error), err=True)
         sys.exit(1)
 

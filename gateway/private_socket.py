@@ -1,8 +1,16 @@
 """A Unix socket at which only its owner can ask something: `gateway status` and `gateway explain --live` do."""
 
+import errno
 import os
 import socket
+import struct
+import time
 from pathlib import Path
+from typing import Final
+
+LONGEST_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes."""
+_CREDENTIALS: Final = struct.Struct("=3i")
 
 
 def listen(path: Path, backlog: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
@@ -30,3 +38,35 @@ def accept(listening: socket.socket) -> socket.socket | None:
         return None
     client.setblocking(False)  # noqa: FBT003 - the socket module's own signature
     return client
+
+
+def ask(path: Path, question: bytes, seconds: float) -> tuple[bytes, list[int]]:
+    """What is answered at `path` until the other end closes, and the descriptor that came along, if any.
+
+    Only root and this user are listened to: in a directory that others may write to, another program could wait at the
+    path. Raises OSError.
+    """
+    end = time.monotonic() + seconds
+    descriptors: list[int] = []
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(seconds)
+            sock.connect(str(path))
+            _, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+            if user not in {0, os.geteuid()}:
+                raise PermissionError(errno.EACCES, f"a process of user {user} listens there, which is no gateway's")
+            sock.sendall(question)
+            answer = bytearray()
+            while True:
+                sock.settimeout(max(0.001, end - time.monotonic()))
+                part, received, _, _ = socket.recv_fds(sock, 1 << 16, 1)
+                descriptors += received
+                if not part:
+                    return bytes(answer), descriptors
+                answer += part
+                if len(answer) > LONGEST_ANSWER or len(descriptors) > 1:
+                    raise OSError(errno.EMSGSIZE, "its answer is too long")
+    except OSError:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise

@@ -2,12 +2,11 @@
 
 import json
 import os
-import socket
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from gateway import __version__
+from gateway import __version__, private_socket
 from gateway.board import Board
 from gateway.config import discovery
 from gateway.config.discovery import Found
@@ -37,7 +36,7 @@ class Live:
         """Ask the gateway that runs `loaded` on this machine. Raises NoAnswer."""
         path = loaded.site.admin.sockets / NAME
         try:
-            answer, descriptors = _converse(path)
+            answer, descriptors = private_socket.ask(path, BOARD, PATIENCE)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise NoAnswer(f"no gateway answers at {path}: {reason}") from None
@@ -100,17 +99,3 @@ class Live:
         if loaded.digest == self.digest:
             return f"as the running gateway works, by version {self.version} of the site file"
         return "figures of the running gateway; it does not work by this site file yet: reload it"
-
-
-def _converse(path: Path) -> tuple[bytes, list[int]]:
-    """The answer and the descriptors that came with it. Raises OSError."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-        sock.settimeout(PATIENCE)
-        sock.connect(str(path))
-        sock.sendall(BOARD)
-        part, descriptors, _, _ = socket.recv_fds(sock, 1 << 16, 1)
-        parts = [part]
-        while part:
-            part = sock.recv(1 << 16)
-            parts.append(part)
-    return b"".join(parts), descriptors

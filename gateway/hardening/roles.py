@@ -96,7 +96,7 @@ PROGRAMS: Final = Role("guardian with programs", "starter", None, None, "anythin
 LOOKUP: Final = Role("name lookup", "user", frozenset(), Filter(_DATAGRAMS | _STREAMS, binds=True), "names")
 RULES: Final = Role("trial of rules", "user", frozenset(), Filter(_STREAMS, memory=True), "python")
 """As a worker, so that a rule which cannot work there is refused when the site file is loaded; its board is its own."""
-WITNESS: Final = Role("witness", "starter", frozenset(), Filter(frozenset()), "python")
+WITNESS: Final = Role("witness", "user", frozenset(), Filter(frozenset()), "python")
 
 ROLES: Final = (SUPERVISOR, WORKER, CONTROL, HEARTBEAT, GUARDIAN, PROGRAMS, LOOKUP, RULES, WITNESS)
 HEADINGS: Final = ("process", "account", "capabilities", "files", "new sockets", "runs programs")

@@ -1,9 +1,11 @@
 """The other end of the heartbeat's Unix socket: asks a gateway on this machine."""
 
 import json
-import socket
+import os
 from pathlib import Path
 from typing import Any, Final
+
+from gateway import private_socket
 
 TIMEOUT: Final = 5.0
 
@@ -19,14 +21,10 @@ def ask(directory: Path, command: str, who: str = "heartbeat") -> dict[str, Any]
     """
     path = directory / f"{who}.sock"
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(TIMEOUT)
-            sock.connect(str(path))
-            sock.sendall(command.encode() + b"\n")
-            parts = []
-            while part := sock.recv(65536):
-                parts.append(part)
-        answer: dict[str, Any] = json.loads(b"".join(parts))
+        text, descriptors = private_socket.ask(path, command.encode() + b"\n", TIMEOUT)
+        for descriptor in descriptors:  # none is asked for
+            os.close(descriptor)
+        answer: dict[str, Any] = json.loads(text)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NoAnswer(f"no {who} answers at {path}: {reason.lower()}") from None

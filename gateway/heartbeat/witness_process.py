@@ -8,6 +8,7 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
+from gateway.account import Account
 from gateway.config.address import Listen
 from gateway.hardening.confinement import Bounds, settle, shortcomings
 from gateway.hardening.roles import WITNESS
@@ -44,8 +45,8 @@ class _Voice:
         self._alive = alive
 
 
-def run(listen: Listen, keys: Sequence[bytes], lease: float, bounds: Bounds) -> None:
-    """Answer until SIGTERM or SIGINT.
+def run(listen: Listen, keys: Sequence[bytes], lease: float, who: Account | None, bounds: Bounds) -> None:
+    """Answer, as `who`, until SIGTERM or SIGINT.
 
     Raises NoLink, OSError, or ValueError for a key that is too short, or too many of them.
     """
@@ -59,7 +60,7 @@ def run(listen: Listen, keys: Sequence[bytes], lease: float, bounds: Bounds) -> 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _: ended.append(number))
     hurry()
-    settle(None, WITNESS, bounds)
+    settle(who, WITNESS, bounds)
     voices = [_Voice(key, lease) for key in dict.fromkeys(keys)]
     refusals = Refusals("beat", log)
     log.info("witness on UDP %s", listen)

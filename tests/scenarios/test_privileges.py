@@ -285,3 +285,24 @@ def test_the_supervisor_says_and_reads_nothing_over_a_network(tmp_path):
         assert dropped or (who in made_by and f"setuid({NOBODY.pw_uid})" in process), (who, line)
     assert len(spoke) > 3  # a child at each of them, and control
     assert not {before, after} & {made_by.get(who, who) for who, *_ in spoke}
+
+
+def test_the_witness_gives_up_root_before_it_reads(tmp_path):
+    key = tmp_path / "cluster.key"
+    key.touch(mode=0o600)
+    key.write_bytes(b"0123456789abcdef")
+    arguments = ["witness", "--listen", f"127.0.0.1:{free_port()}", "--key-file", str(key)]
+    refused = command(tmp_path, *arguments, "--user", "no-such-user")
+    assert (refused.returncode, refused.stderr) == (
+        1, "there is no user no-such-user on this machine; name another one with --user\n"
+    )  # fmt: skip
+    log = tmp_path / "log"
+    with log.open("wb") as file, subprocess.Popen(
+        [sys.executable, "-m", "gateway", *arguments], cwd=tmp_path, env=hardened.environment(), stderr=file
+    ) as witness:  # fmt: skip
+        try:
+            eventually(lambda: "witness on UDP" in log.read_text() or witness.poll() is not None, "the witness")
+            assert identity(witness.pid) == DROPPED, log.read_text()
+        finally:
+            witness.terminate()
+        assert witness.wait(20) == 0

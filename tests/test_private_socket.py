@@ -1,0 +1,96 @@
+"""Asking at a Unix socket: who answers has to be root, or the user who asks."""
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from gateway import private_socket
+
+NOBODY = 65534
+
+
+@contextmanager
+def answering(path: Path, answer: Callable[[socket.socket], None]) -> Iterator[None]:
+    """One client at `path` is answered."""
+    listening = private_socket.listen(path, 1)
+    listening.settimeout(20.0)
+
+    def serve() -> None:
+        client, _ = listening.accept()
+        with client:
+            client.recv(100)
+            try:
+                answer(client)
+            except OSError:
+                return  # the client had enough
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        listening.close()
+
+
+def test_an_answer_and_its_descriptor(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with answering(tmp_path / "s", lambda client: (socket.send_fds(client, [b"answer"], [writing]), None)[1]):
+        text, (descriptor,) = private_socket.ask(tmp_path / "s", b"question\n", 10.0)
+    os.write(descriptor, b"here")
+    assert (text, os.read(reading, 10)) == (b"answer", b"here")
+    for number in (reading, writing, descriptor):
+        os.close(number)
+
+
+def test_an_answer_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private_socket, "LONGEST_ANSWER", 1000)
+    endless = answering(tmp_path / "s", lambda client: client.sendall(bytes(10_000_000)))
+    with endless, pytest.raises(OSError, match="too long"):
+        private_socket.ask(tmp_path / "s", b"question\n", 10.0)
+
+
+def test_an_answer_that_drips_is_given_up(tmp_path: Path) -> None:
+    ended = threading.Event()
+
+    def drip(client: socket.socket) -> None:
+        while not ended.wait(0.05):
+            client.sendall(b"x")
+
+    with answering(tmp_path / "s", drip):
+        with pytest.raises(TimeoutError):
+            private_socket.ask(tmp_path / "s", b"question\n", 0.5)
+        ended.set()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_somebody_else_is_not_listened_to() -> None:
+    """Whoever may write to the directory could put his own socket in the place of the gateway's."""
+    with TemporaryDirectory() as name:
+        os.chown(name, NOBODY, NOBODY)
+        path = Path(name) / "control.sock"
+        ready, go = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os.setuid(NOBODY)
+                listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                listening.bind(str(path))
+                listening.listen(1)
+                os.write(go, b"x")
+                client, _ = listening.accept()
+                client.sendall(b'{"state": "running"}')
+            finally:
+                os._exit(0)
+        os.read(ready, 1)
+        with pytest.raises(PermissionError, match="a process of user 65534 listens there"):
+            private_socket.ask(path, b"status\n", 10.0)
+        os.waitpid(pid, 0)
+        os.close(ready)
+        os.close(go)
