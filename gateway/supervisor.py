@@ -24,7 +24,7 @@ from typing import Final, TypeVar
 from gateway import account as accounts
 from gateway import descriptors, last_words, regular_file, upgrade
 from gateway.account import Account, NoAccount
-from gateway.board import Board
+from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board
 from gateway.bulletin import Bulletin
 from gateway.channel import (
     Apply,
@@ -64,6 +64,8 @@ Work = Callable[[], None]
 
 ORDERS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that the supervisor obeys."""
+STATES: Final = frozenset((UNKNOWN, UP, DOWN))
+ADMIN_STATES: Final = frozenset((READY, DRAIN, MAINTENANCE))
 CONTROL: Final = -1
 """Stands for a worker's number where control is meant."""
 HEARTBEAT: Final = -2
@@ -665,7 +667,8 @@ class Supervisor:
         for server in left:
             key = (server.backend, server.server)
             row = self._snapshot.slots.get(key)
-            if row is not None and str(self._snapshot.resolved[key]) == server.endpoint:
+            known = server.state in STATES and server.admin in ADMIN_STATES  # another version may have more
+            if row is not None and known and str(self._snapshot.resolved[key]) == server.endpoint:
                 self._board.set_state(row, server.state)
                 self._board.set_admin(row, server.admin)
                 self._board.set_weight(row, server.weight)

@@ -18,9 +18,10 @@ from tests.support.waiting import eventually, free_port
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up privileges")
 
 
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    with GatewayProcess(tmp_path, puppet.site(tmp_path, free_port(), user="nobody")) as gateway:
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
+    directory = tmp_path_factory.mktemp("gateway")
+    with GatewayProcess(directory, puppet.site(directory, free_port(), user="nobody")) as gateway:
         gateway.wait_for_log("control works by version")
         yield gateway
 
@@ -64,17 +65,17 @@ def frames(mark: str) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.parametrize("what", frames(""))
 def test_a_worker_that_sends_what_is_not_a_report_is_named_and_replaced(
-    gateway: GatewayProcess, tmp_path: Path, what: str
+    gateway: GatewayProcess, tmp_path: Path
 ) -> None:
     mark = tmp_path / "mark"
-    before = puppet.worker(gateway.port)
-    gateway.expect_death(before)
-    puppet.run(gateway.port, SEND.format(frame=frames(str(mark))[what]))
-    gateway.wait_for_log(rf"worker 0 \(pid {before}\) sent what is not a report \(.*\): it is killed")
-    eventually(lambda: gateway.workers().get(0) not in (None, before), "another worker")
-    assert puppet.worker(gateway.port) != before
+    for what, frame in frames(str(mark)).items():
+        before = puppet.worker(gateway.port)
+        gateway.expect_death(before)
+        puppet.run(gateway.port, SEND.format(frame=frame))
+        gateway.wait_for_log(rf"worker 0 \(pid {before}\) sent what is not a report \(.*\): it is killed")
+        eventually(lambda before=before: gateway.workers().get(0) not in (None, before), what)  # type: ignore[misc]
+        assert puppet.worker(gateway.port) != before
     assert not mark.exists()
 
 
@@ -156,3 +157,59 @@ def test_a_log_in_a_directory_of_the_user_leads_to_no_file_of_root_and_holds_not
         assert victim.read_text() == ""
     finally:
         shutil.rmtree(room)
+
+
+SCRIBBLE = """
+import ctypes
+for line in open("/proc/self/maps"):
+    if "/memfd:gateway-board" in line and "rw-s" in line:
+        ctypes.memset(int(line.partition("-")[0], 16), 0xFF, 64 * 64)  # the first rows of servers
+        said = "done"
+"""
+
+
+TOUCH = """
+import ctypes, json, os
+libc = ctypes.CDLL(None, use_errno=True)
+done = []
+for pid in {pids}:
+    for name in ("mem", "fd", "environ", "maps"):
+        try:
+            os.close(os.open(f"/proc/{{pid}}/{{name}}", os.O_RDONLY))
+            done.append([pid, name])
+        except PermissionError:
+            pass
+    if libc.ptrace(16, pid, 0, 0) == 0:     # PTRACE_ATTACH
+        done.append([pid, "ptrace"])
+    other = os.pidfd_open(pid)
+    for number in range(32):
+        if libc.syscall(438, other, number, 0) >= 0:    # pidfd_getfd(2)
+            done.append([pid, "descriptor", number])
+said = json.dumps([os.getuid(), done])
+"""
+
+
+def test_a_worker_reaches_neither_memory_nor_descriptors_of_another_process(gateway: GatewayProcess) -> None:
+    """Control has the same user, whose processes may trace each other unless they were another's before."""
+    control = gateway.control()
+    assert control is not None
+    assert json.loads(puppet.run(gateway.port, TOUCH.format(pids=[control, gateway.process.pid]))) == [65534, []]
+
+
+def test_a_table_full_of_nonsense_ends_no_process_and_no_upgrade(gateway: GatewayProcess) -> None:
+    """All processes can write all of the table: that is bounded by what is done with what it says.
+
+    The last of this gateway: its successor is ended here.
+    """
+    processes = gateway.workers(), gateway.control()
+    assert puppet.run(gateway.port, SCRIBBLE) == "done"
+    assert puppet.worker(gateway.port) == processes[0][0]
+    gateway.reload(None, "reloaded: version")
+    assert (gateway.workers(), gateway.control()) == processes
+    since = len(gateway.log)
+    successor = gateway.upgrade()
+    assert "the board is wrong about app/127.0.0.1:1" in gateway.log[since:]  # its weight is no number
+    eventually(lambda: "control works by version" in gateway.log[since:], "the new control")
+    assert puppet.worker(gateway.port)
+    os.kill(successor, signal.SIGTERM)
+    eventually(lambda: not Path(f"/proc/{successor}").exists(), "the new one to end")
