@@ -20,16 +20,17 @@ SECONDS := 600
 
 CHECKED  := gateway loadagent qos bench tests .ci setup.py
 COMPILED := $(shell find gateway qos -name '*.pyx' -o -name '*.pxd')
-PINNED   := pyproject.toml setup.py constraints.txt
-# With the pinned Cython of the environment instead of an isolated build with the newest one.
-INSTALL  := $(BIN)/python -m pip install --quiet --no-build-isolation -c constraints.txt -e
+PINNED   := pyproject.toml setup.py constraints.txt $(wildcard lock/*.txt)
+# What comes from others is of a known version and has known hashes. Ours is built with the Cython of the environment.
+OTHERS   := $(BIN)/python -m pip install --quiet --require-hashes -r
+OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
 
 .DEFAULT_GOAL := help
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
-    hardened-test hardened-quick peers clean
+    hardened-test hardened-quick lock audit sbom release release-check peers clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -89,6 +90,23 @@ hardened-test: peers hardened  ## the tests of all compiled code, and those that
 hardened-quick: peers hardened  ## those of them that CI runs: parsers, hostile bytes, tunnels, TLS, bodies; five minutes
 	@$(BIN)/python .ci/hardened.py quick
 
+lock: $(VENV)/.made  ## the versions and hashes of all that is installed (lock/), from constraints.txt; needs the network
+	@$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv
+	@$(BIN)/python .ci/lock.py build/uv/bin/uv
+
+audit: $(VENV)/.made  ## versions against .ci/advisories.json, and against what the index tells, if it does
+	@$(PYTHON) -m venv build/audit && build/audit/bin/pip install --quiet pip-audit
+	@$(BIN)/python .ci/audit.py --ask build/audit/bin/pip-audit
+
+sbom: $(VENV)/.installed  ## build/sbom.json: the package and what it runs on (CycloneDX)
+	@$(BIN)/python .ci/sbom.py > build/sbom.json && echo build/sbom.json
+
+release: $(VENV)/.builders  ## dist/: sdist and wheel of the last commit, always with the same bytes
+	@$(BIN)/python .ci/release.py dist
+
+release-check: $(VENV)/.builders  ## the same, twice, from two clones in different places: whether the bytes are the same
+	@$(BIN)/python .ci/release.py --check
+
 clean:  ## back to a fresh clone: the environment goes, too
 	rm -rf $(VENV) build dist *.egg-info bench/results/tmp
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
@@ -124,18 +142,20 @@ $(VENV)/.made:
 
 $(VENV)/.builders: $(VENV)/.made $(PINNED)
 	@echo "installing setuptools and Cython"
-	@$(BIN)/python -m pip install --quiet -c constraints.txt setuptools Cython
+	@$(OTHERS) lock/build.txt
 	@touch $@
 
 # Installing builds as well, so that this also stands for .built.
 $(VENV)/.installed: $(VENV)/.builders
 	@echo "installing the gateway (compiles, about a minute)"
-	@$(INSTALL) .
+	@$(OTHERS) lock/run.txt
+	@$(OURS)
 	@touch $@ $(VENV)/.built
 
 $(VENV)/.tools: $(VENV)/.builders
 	@echo "installing the gateway with what its tests need (compiles, about a minute)"
-	@$(INSTALL) '.[test]'
+	@$(OTHERS) lock/test.txt
+	@$(OURS)
 	@touch $(VENV)/.installed $(VENV)/.built $@
 
 # Proxies whose programs come as Python packages.

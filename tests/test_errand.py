@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,20 @@ from gateway.account import Account
 from gateway.config import Site
 from gateway.config.address import server_address
 from gateway.config.discovery import Member, Question
-from gateway.config.model import Resolver
 from gateway.errand import Deed, Say, errand
+from gateway.hardening import roles
+from gateway.hardening.confinement import Bounds, become, settle
 from tests.support.waiting import eventually
 
 NOBODY = Account("nobody", 65534, 65534)
+SITE = Site.model_validate(
+    {"frontends": [{"listen": "127.0.0.1:80"}], "backends": {"app": {"servers": ["app.internal:1"]}}}
+)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up privileges")
 
 
 def do(deed: Deed, who: Account | None = None, seconds: float = 20.0, limit: int = 1000) -> bytes:
-    return errand(lambda: deed, who, seconds, limit, "it failed")
+    return errand(lambda: deed, partial(become, who, roles.RULES), seconds, limit, "it failed")
 
 
 def test_what_it_says_comes_back() -> None:
@@ -82,7 +87,7 @@ def test_it_is_the_user_after_it_has_prepared() -> None:
 
         return tell
 
-    found = json.loads(errand(prepare, NOBODY, 20.0, 1000, ""))
+    found = json.loads(errand(prepare, partial(settle, NOBODY, roles.RULES, Bounds()), 20.0, 1000, ""))
     assert found == [0, [65534] * 3, [65534] * 3, os.getgrouplist("nobody", 65534), [0, 0, 0]]
 
 
@@ -130,11 +135,8 @@ def test_a_child_that_was_broken_into_by_a_name_server_says_nothing(
     monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
     monkeypatch.setattr(inquiry, "errand", lambda *_: said)
-    assert inquiry.inquire({QUESTION}, Resolver(), None) == {}
-    site = Site.model_validate(
-        {"frontends": [{"listen": "127.0.0.1:80"}], "backends": {"app": {"servers": ["app.internal:1"]}}}
-    )
-    found = inquiry.addresses(site, {"app.internal"})
+    assert inquiry.inquire({QUESTION}, SITE, None) == {}
+    found = inquiry.addresses(SITE, {"app.internal"})
     assert isinstance(found["app.internal"], OSError)
     assert "no answer in time" in str(found["app.internal"])
 
@@ -142,4 +144,4 @@ def test_a_child_that_was_broken_into_by_a_name_server_says_nothing(
 def test_what_is_well_formed_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     said = b'junk\n[["dns:app.internal:80", "A", [["192.0.2.1", 80, "a", null, false]]]]\n[["dns:app.int'
     monkeypatch.setattr(inquiry, "errand", lambda *_: said)
-    assert inquiry.inquire({QUESTION}, Resolver(), None) == {QUESTION: (Member("192.0.2.1", 80, "a"),)}
+    assert inquiry.inquire({QUESTION}, SITE, None) == {QUESTION: (Member("192.0.2.1", 80, "a"),)}

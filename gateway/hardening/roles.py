@@ -29,7 +29,7 @@ _DATAGRAMS: Final = frozenset((family, socket.SOCK_DGRAM) for family in (socket.
 _NETLINK: Final = frozenset((socket.AF_NETLINK, kind) for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW))
 
 _INTERFACES: Final = (0x8913, 0x8933)
-"""SIOCGIFFLAGS: whether there is a carrier. SIOCGIFINDEX: Python asks for an interface's number with each frame."""
+"""SIOCGIFFLAGS: whether there is a carrier. SIOCGIFINDEX: Python asks for an interface by name with each frame."""
 
 Reads = Literal["python", "names", "anything"]
 """Sets of paths that confinement.py resolves: Python with its libraries; also the configuration of names and of TLS."""
