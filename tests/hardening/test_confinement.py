@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from gateway.hardening import kernel, landlock, roles, seccomp
 from gateway.hardening.confinement import Bounds, shortcomings
 from tests.hardening.confined import in_role, outcome
+from tests.support.backend_server import ROOT
 
 FILTERED = [role for role in roles.ROLES if role.filter is not None]
 KINDS = {
@@ -216,3 +218,19 @@ def test_without_a_sandbox_nothing_is_filtered(tmp_path):
 def test_the_table_in_the_documents_is_that_of_the_roles():
     document = (Path(__file__).parents[2] / "docs" / "operations.md").read_text()
     assert roles.table() in document
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")
+def test_an_account_that_others_share_is_said(tmp_path):
+    file = tmp_path / "site.yaml"
+    text = "{frontends: [{listen: '127.0.0.1:8080'}], backends: {app: {servers: ['127.0.0.1:1']}}"
+
+    def check(more: str) -> "subprocess.CompletedProcess[str]":
+        file.write_text(text + more + "}")
+        command = [sys.executable, "-m", "gateway", "check", str(file)]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+    shared = check("")
+    assert shared.returncode == 0
+    assert shared.stderr.startswith(f"{file}: warning: user: nobody is an account that other programs share")
+    assert check(", user: root").stderr == ""

@@ -96,6 +96,7 @@ def test_every_process_is_held_to_its_role(start_servers, start_gateway):
         # What is not dumpable belongs to root (proc(5)), whose user may not look into it.
         assert Path(f"/proc/{pid}/mem").stat().st_uid == 0
     assert "sandbox: off" not in gateway.log
+    assert ("user: nobody is an account that other programs share" in gateway.log) == (os.geteuid() == 0)
 
 
 def test_what_a_rule_may_not_do_fails_and_what_it_may_works(described, start_gateway, tmp_path):
