@@ -90,6 +90,7 @@ class Disk:
         self._seen: dict[int, bytes] = {}
         self._trespasser = False
         self._wake, self._ready, self._may = threading.Event(), threading.Event(), threading.Event()
+        self._confined = threading.Event()
         self._closing = False
         self._confine: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
@@ -100,9 +101,13 @@ class Disk:
         self._ready.wait()
 
     def go(self, confine: Callable[[], None]) -> None:
-        """Let it begin, without any right, and confined."""
+        """Let it begin, without any right; return when it has called `confine`.
+
+        A filter that is set for all threads after that would not let it give up anything more.
+        """
         self._confine = confine
         self._may.set()
+        self._confined.wait()
 
     def doubts(self) -> Iterator[str]:
         """What a person should know."""
@@ -164,9 +169,12 @@ class Disk:
         hurry()
         self._ready.set()
         self._may.wait()
-        renounce()
-        if self._confine is not None:
-            self._confine()
+        try:
+            renounce()
+            if self._confine is not None:
+                self._confine()
+        finally:
+            self._confined.set()
         area = mmap.mmap(-1, self._count * self.BLOCK)
         while not self._closing:
             self._wake.wait(self._period)

@@ -27,7 +27,7 @@ from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.config.snapshot import Snapshot
 from gateway.facts import silences
 from gateway.hardening import kernel, roles
-from gateway.hardening.confinement import Bounds, confine_thread, settle
+from gateway.hardening.confinement import Bounds, become, confine, confine_thread, settle
 from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, node_lock, probing, status
 from gateway.heartbeat.beat import BadBeat, Codec, Standing
 from gateway.heartbeat.damping import Damper
@@ -190,9 +190,10 @@ class Heartbeat:
         for disk in disks:  # after the fork, which threads do not survive
             disk.start()
         bounds = Bounds.of(site)
-        settle(inherited.account, roles.HEARTBEAT, bounds)
+        become(inherited.account, roles.HEARTBEAT)
         for disk in disks:
             disk.go(partial(confine_thread, roles.HEARTBEAT, bounds))
+        confine(roles.HEARTBEAT, bounds)
         self.node = Node(_settings(site.node, cluster), secrets.randbits(63), clock())
         if self._legacy is not None:
             self._take_over(self._legacy)
