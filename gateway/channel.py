@@ -79,8 +79,8 @@ class Apply:
     """Work by the snapshot that is `packed`, adding up the first `cells` workers' counts on the Board.
 
     `sockets` has the `identity` of each socket to accept from; the others are let go. `listens` names the descriptors
-    of new ones that come along; then one for the access log, if `log`. `control` names the new sockets of
-    control that come along: reports, sites, hints, admin.
+    of new ones that come along; then one for the access log, if `log`; for a worker, the last one is the Vault.
+    `control` names the new sockets of control that come along: reports, sites, hints, admin.
     """
 
     packed: Packed

@@ -372,7 +372,7 @@ def derive(secret_file: Path, server: str, output: Path | None) -> None:
     if not NAME.fullmatch(server):
         raise click.UsageError(f"{server!r} is not the name of a server: up to 64 letters, digits and . _ : -")
     try:
-        found = keys.derive(files.secret(secret_file), server)
+        found = keys.report_key(files.secret(secret_file), server)
     except (OSError, ValueError) as error:
         reason = f"cannot read {secret_file}: {error.strerror}" if isinstance(error, OSError) else str(error)
         raise click.ClickException(reason) from None

@@ -7,7 +7,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from gateway import descriptors, last_words
@@ -21,21 +21,28 @@ Deed = Callable[[Say], None]
 Settle = Callable[[], None]
 
 
-def errand(prepare: Callable[[], Deed], settle: Settle, seconds: float, limit: int, broken: str) -> bytes:
+def errand(
+    prepare: Callable[[], Deed],
+    settle: Settle,
+    seconds: float,
+    limit: int,
+    broken: str,
+    kept: Collection[int] = (),
+) -> bytes:
     """Run a function in a child that has given up what it must not have, and return what it has said by its end.
 
     `prepare` is called in the child first, while it still may read what this process may: it loads what is needed, and
     returns the function. Then `settle` gives up privileges. After so many seconds the child is killed, and as soon as
     it has said more than `limit` bytes; what is beyond is cut off. Should it raise, the log has `broken` with the
-    traceback. It has no descriptor of this process but standard input, output and error. What is returned counts for no
-    more than a stranger's word.
+    traceback. It has no descriptor of this process but standard input, output and error, and those that are `kept`.
+    What is returned counts for no more than a stranger's word.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if pid == 0:
-        _run(prepare, settle, writing, broken)
+        _run(prepare, settle, writing, broken, kept)
     os.close(writing)
     try:
         return _heard(reading, seconds, limit)
@@ -61,7 +68,7 @@ def _heard(reading: int, seconds: float, limit: int) -> bytes:
     return bytes(text[:limit])
 
 
-def _run(prepare: Callable[[], Deed], settle: Settle, writing: int, broken: str) -> None:
+def _run(prepare: Callable[[], Deed], settle: Settle, writing: int, broken: str, kept: Collection[int]) -> None:
     """The child; never returns."""
 
     def say(text: bytes) -> None:
@@ -73,7 +80,7 @@ def _run(prepare: Callable[[], Deed], settle: Settle, writing: int, broken: str)
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
-        descriptors.close_all_but({writing})
+        descriptors.close_all_but({writing, *kept})
         deed = prepare()
         settle()
         ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # it does not outlive who waits for it

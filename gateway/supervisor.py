@@ -42,7 +42,7 @@ from gateway.channel import (
     identity,
     pair,
 )
-from gateway.config import CapacityError, ConfigError, Site, Snapshot, discovery, load
+from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Member, Question
 from gateway.config.snapshot import ServerKey
 from gateway.explain.required import require
@@ -51,9 +51,9 @@ from gateway.hardening import kernel, roles
 from gateway.hardening.confinement import Bounds, active, protect, settle, shortcomings
 from gateway.inquiry import addresses, inquire
 from gateway.proxy import worker
-from gateway.proxy.tls import TICKET_KEY_BYTES
 from gateway.service import PidFile, notify
 from gateway.sockets import Sockets, StartError
+from gateway.vault import BadState, gather
 from loadagent.printable import LineFormatter, printable_lines
 
 log = logging.getLogger(__name__)
@@ -109,6 +109,22 @@ class Child:
         return _name(self.number)
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """All that another version of the site file needs, read, checked and opened."""
+
+    loaded: Loaded
+    account: Account | None
+    found: Found
+    snapshot: Snapshot
+    vault: Vault
+    warnings: tuple[object, ...]
+    leaving: set[int]
+    """Workers that only finish what runs."""
+    sockets: Sockets
+    log_fd: int | None
+
+
 class Supervisor:
     """The parent of the tree, from `run` until all children have ended.
 
@@ -123,12 +139,14 @@ class Supervisor:
         command: Sequence[str] = (),
     ) -> None:
         self._path = path
-        loaded = load(path, addresses)
+        loaded = load(path, addresses, certificates=False)
         bounds = Bounds.of(loaded.site)
         protect(bounds)
         account = _account(loaded.site)
         require(loaded, account)
-        for warning in (*loaded.warnings, *filter(None, [accounts.doubt(loaded.site.user)]), *shortcomings(bounds)):
+        self._vault, doubts = gather(loaded, None)
+        shared = accounts.doubt(loaded.site.user)
+        for warning in (*loaded.warnings, *doubts, *filter(None, [shared]), *shortcomings(bounds)):
             log.warning("%s", warning)
         self._loaded = loaded
         self._account = account
@@ -146,7 +164,6 @@ class Supervisor:
         self._command = list(command)
         self._successor: upgrade.Successor | None = None
         self._cells = loaded.site.workers  # of the Board, one a worker; those that only finish included
-        self._ticket_key = os.urandom(TICKET_KEY_BYTES)  # one for all workers: each resumes the others' TLS sessions
         self._children: dict[int, Child] = {}
         self._due: dict[int, float] = {}  # number of a dead child -> when to start the next one
         self._failures: dict[int, int] = {}
@@ -292,7 +309,7 @@ class Supervisor:
     def _worker(self, number: int, channel: ChildEnd) -> Work:
         sockets = self._sockets.workers[number]
         inherited = worker.Inheritance(
-            number, self._board, self._snapshot, self._cells, sockets, self._log_fd, self._ticket_key, channel
+            number, self._board, self._snapshot, self._cells, sockets, self._log_fd, self._vault, channel
         )
         return lambda: worker.run(inherited)
 
@@ -332,6 +349,8 @@ class Supervisor:
             self._heritage.predecessor.close()
         if self._successor is not None:
             self._successor.close()
+        if number < 0:
+            self._vault.close()
         for other, places in self._sockets.workers.items():
             if other != number:
                 for _, sock in places:
@@ -484,51 +503,74 @@ class Supervisor:
             self._post()
             return
         try:
-            loaded = _in_background(partial(load, self._path, addresses))
-            account = _account(loaded.site)
-            require(loaded, account)
-            found = self._inquire(loaded.site, account)
-            snapshot = self._snapshot.next(loaded, found)
-            leaving = {child.number for child in self._children.values() if child.retiring}
-            sockets, log_fd = self._open_for(loaded.site, leaving)
-        except (ConfigError, CapacityError, StartError) as error:
+            new = self._read_anew()
+        except (ConfigError, CapacityError, StartError, BadState) as error:
             log.error("reload refused, the gateway goes on with version %d:\n%s", self._snapshot.version, error)
             self._facts.reload(accepted=False)
             self._post()
             return
-        for warning in loaded.warnings:
+        self._take_up(new)
+
+    def _read_anew(self) -> Candidate:
+        """Read the site file and all that belongs to it; nothing changes yet.
+
+        Raises ConfigError, CapacityError, StartError, BadState.
+        """
+        loaded = _in_background(partial(load, self._path, addresses, certificates=False))
+        account = _account(loaded.site)
+        require(loaded, account)
+        found = self._inquire(loaded.site, account)
+        snapshot = self._snapshot.next(loaded, found)
+        vault, doubts = gather(loaded, self._vault)
+        try:
+            leaving = {child.number for child in self._children.values() if child.retiring}
+            sockets, log_fd = self._open_for(loaded.site, leaving)
+        except StartError:
+            vault.close()
+            raise
+        return Candidate(loaded, account, found, snapshot, vault, (*loaded.warnings, *doubts), leaving, sockets, log_fd)
+
+    def _take_up(self, new: Candidate) -> None:
+        """Work by another site file from now on."""
+        for warning in new.warnings:
             log.warning("%s", warning)
-        if Bounds.of(loaded.site) != Bounds.of(self._snapshot.site):
+        if Bounds.of(new.loaded.site) != Bounds.of(self._snapshot.site):
             log.warning("sandbox, core_dumps: a change counts for processes that start from now on")
-        _warn_of_gaps(snapshot.questions, found)
-        before, self._sockets = self._sockets, sockets
-        self._cells = 1 + max(leaving | before.workers.keys() | sockets.workers.keys())
+        _warn_of_gaps(new.snapshot.questions, new.found)
+        before, self._sockets = self._sockets, new.sockets
+        self._vault.close()
+        self._vault = new.vault
+        self._cells = 1 + max(new.leaving | before.workers.keys() | new.sockets.workers.keys())
         of_old = self._snapshot
-        self._loaded, self._found, self._snapshot = loaded, found, snapshot
+        self._loaded, self._found, self._snapshot = new.loaded, new.found, new.snapshot
         self._clear_rows(of_old)
-        self._account = account
-        before_log, self._log_fd = self._log_fd, log_fd
+        self._account = new.account
+        before_log, self._log_fd = self._log_fd, new.log_fd
         # Before the workers hear of it: the last owner of a socket can serve all who wait in it, and no copy
         # is left for more to come.
-        before.close_except(sockets)
-        packed = Packed.of(snapshot)
+        before.close_except(new.sockets)
+        packed = Packed.of(new.snapshot)
         for child in list(self._children.values()):
             if child.number == HEARTBEAT and self._cluster_changed(of_old):
                 self._retire(child, 0.0)
-            self._pass_on(child, packed, before, log_changed=log_fd != before_log)
-        if before_log != log_fd:
+            self._pass_on(child, packed, before, log_changed=new.log_fd != before_log)
+        if before_log != new.log_fd:
             _close_log(before_log)
-        self._due = {n: due for n, due in self._due.items() if n < 0 or n in sockets.workers}
-        self._silent &= sockets.workers.keys()
-        running = {child.number for child in self._children.values() if not child.retiring}
-        if of_old.site.cluster is None and loaded.site.cluster is not None and HEARTBEAT not in self._due:
-            self._start(HEARTBEAT)
-        for number in sockets.workers:
-            if number not in running and number not in self._due:
-                self._start(number)
-        self._reloading = snapshot.version
+        self._due = {n: due for n, due in self._due.items() if n < 0 or n in new.sockets.workers}
+        self._silent &= new.sockets.workers.keys()
+        self._start_missing(of_old)
+        self._reloading = new.snapshot.version
         self._facts.reload(accepted=True)
         self._post()
+
+    def _start_missing(self, before: Snapshot) -> None:
+        """Start the processes that a reload adds."""
+        running = {child.number for child in self._children.values() if not child.retiring}
+        if before.site.cluster is None and self._snapshot.site.cluster is not None and HEARTBEAT not in self._due:
+            self._start(HEARTBEAT)
+        for number in self._sockets.workers:
+            if number not in running and number not in self._due:
+                self._start(number)
 
     def _open_for(self, site: Site, leaving: AbstractSet[int]) -> tuple[Sockets, int | None]:
         """The sockets and the access log for another site; see Sockets.adapt. Raises StartError."""
@@ -610,6 +652,7 @@ class Supervisor:
             with_log = log_changed and self._log_fd is not None
             if with_log and self._log_fd is not None:
                 descriptors.append(self._log_fd)
+            descriptors.append(self._vault.fileno())
             sockets = frozenset(identity(sock) for _, sock in places)
             news = Apply(packed, self._cells, sockets, tuple(listen for listen, _ in new_places), with_log)
             self._send(child, news, tuple(descriptors))
@@ -869,7 +912,7 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
         heritage = upgrade.inherit(os.environ)
         descriptors.close_strangers()
         supervisor = Supervisor(path, heritage, PidFile(pid_file) if pid_file is not None else None, command)
-    except (ConfigError, CapacityError, StartError, upgrade.BadEstate) as error:
+    except (ConfigError, CapacityError, StartError, BadState, upgrade.BadEstate) as error:
         text = str(error) if isinstance(error, ConfigError) else f"{path}: {error}"
         if heritage is not None:
             heritage.predecessor.failed(text)  # whose log it is, too

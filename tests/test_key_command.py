@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from gateway.cli import main
-from gateway.load.keys import derive
+from gateway.load.keys import report_key
 
 
 def key(*arguments: str | Path) -> Result:
@@ -36,7 +36,7 @@ def test_a_new_key_is_random_and_its_owners_alone(tmp_path: Path) -> None:
 
 
 def test_a_servers_key_is_printed_or_written(secret: Path, tmp_path: Path) -> None:
-    expected = derive(b"a secret of the gateways alone", "app1").decode() + "\n"
+    expected = report_key(b"a secret of the gateways alone", "app1").decode() + "\n"
     assert key("derive", secret, "app1").output == expected
     assert key("derive", secret, "app1", "--output", tmp_path / "app1.key").output == ""
     assert (tmp_path / "app1.key").read_text() == expected

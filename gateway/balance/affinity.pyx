@@ -64,10 +64,9 @@ cdef class Affinity:
 
 
 cdef class CookieAffinity(Affinity):
-    """members: of the backend. name, attributes: of the cookie. key: at least 16 bytes, or empty.
+    """members: of the backend. name, attributes: of the cookie. key: 16 to 64 bytes. tokens: for each server, 8 bytes.
 
-    servers: (what stands for it, its address) for each server: without a key its address has to do, which clients do
-    not know, and which all gateways have in their site files.
+    Raises ValueError for a key of another length.
     """
 
     cdef bytes name
@@ -77,18 +76,20 @@ cdef class CookieAffinity(Affinity):
     cdef list keys
     cdef uint8_t value_of[256]      # of a character of base64, and 1
 
-    def __init__(self, Members members, str name, str attributes, bytes key, servers):
+    def __init__(self, Members members, str name, str attributes, bytes key, tokens):
         cdef int i
+        if not 16 <= len(key) <= 64:
+            raise ValueError("the key of a cookie has 16 to 64 bytes")
         self.members = members
         self.marks = True
         self.name = name.encode()
         self.attributes = attributes.encode()
-        self.tokens = [token for token, _ in servers]
+        # Keyed: whoever has a cookie could find out the name of its server else, which may be its address.
+        self.tokens = [blake2b(b"eddie affinity token\0" + token, key=key, digest_size=TOKEN).digest()
+                       for token in tokens]
         self.by_token = {token: i for i, token in enumerate(self.tokens)}
         self.keys = [
-            blake2b(b"eddie affinity\0" + token + b"\0" + (b"" if key else address.encode()), key=key[:64],
-                    digest_size=KEY).digest()
-            for token, address in servers
+            blake2b(b"eddie affinity\0" + token + b"\0", key=key, digest_size=KEY).digest() for token in tokens
         ]
         for i in range(64):
             self.value_of[b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[i]] = i + 1
@@ -170,8 +171,8 @@ cdef class LearnedAffinity(CookieAffinity):
     and sees no reason to set it.
     """
 
-    def __init__(self, Members members, str name, str attributes, bytes key, servers):
-        CookieAffinity.__init__(self, members, name, attributes, key, servers)
+    def __init__(self, Members members, str name, str attributes, bytes key, tokens):
+        CookieAffinity.__init__(self, members, name, attributes, key, tokens)
         self.learns = True
 
     cdef bytes _learned_tag(self, int i, bytes attributes, bytes value):

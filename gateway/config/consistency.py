@@ -125,6 +125,7 @@ def warnings(site: Site) -> Iterator[Finding]:
     """What is allowed but hardly meant."""
     yield from _classes(site)
     yield from _report_keys(site)
+    yield from _own_keys(site)
     seen: dict[Match, int] = {}
     for i, route in enumerate(site.routes):
         if not route.final:
@@ -160,6 +161,14 @@ def _report_keys(site: Site) -> Iterator[Finding]:
         if path in seen:
             yield _warning(("load_reports", "keys", name), f"{seen[path]} has this key, too: each can speak for both")
         seen.setdefault(path, name)
+
+
+def _own_keys(site: Site) -> Iterator[Finding]:
+    """Cookies that another gateway would not know, where agents report to gateways that are in no cluster."""
+    for name, backend in site.backends.items() if site.load_reports and site.cluster is None else ():
+        if backend.affinity and backend.affinity.cookie and backend.affinity.key_file is None:
+            message = "each gateway signs this cookie with a key of its own: with several, set key_file or cluster"
+            yield _warning(("backends", name, "affinity"), message)
 
 
 def _classes(site: Site) -> Iterator[Finding]:

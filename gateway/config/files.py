@@ -1,5 +1,6 @@
 """The files a site names: read once, by the process that may, so that the others never open them."""
 
+import hashlib
 import ssl
 import stat
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from typing import Final
 
 from gateway import regular_file
 from gateway.config import apache, certificate, python
-from gateway.config.model import Apache, Site
+from gateway.config.model import Apache, Certificate, Site
 from gateway.config.problem import Fault, Finding, Loc, suggest
 from gateway.config.python import Function
 
@@ -43,8 +44,8 @@ class Files:
         return content
 
 
-def read(site: Site) -> Files:
-    """Read and check every file of `site`."""
+def read(site: Site, *, certificates: bool = True) -> Files:
+    """Read and check every file of `site`. Certificates and their keys are not kept, and read only if told so."""
     files = Files()
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
@@ -52,16 +53,9 @@ def read(site: Site) -> Files:
         secret = files.read(path, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
-    for i, frontend in enumerate(site.frontends):
-        for j, pair in enumerate(frontend.tls.certificates if frontend.tls else ()):
-            loc = ("frontends", i, "tls", "certificates", j)
-            cert = files.read(pair.cert, (*loc, "cert"))
-            key = files.read(pair.key, (*loc, "key"), private=True)
-            if cert is not None and key is not None:
-                try:
-                    certificate.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
-                except Fault as fault:
-                    files.findings.append(Finding((*loc, *fault.at), str(fault)))
+    for loc, pair in pairs(site) if certificates else ():
+        _, faults = read_pair(pair)
+        files.findings += [Finding((*loc, *fault.at), str(fault)) for fault in faults]
     for i, route in enumerate(site.routes):
         if route.apache is not None:
             _read_rules(files, route.apache, site, ("routes", i, "apache"))
@@ -69,6 +63,38 @@ def read(site: Site) -> Files:
             _read_function(files, route.python.function, ("routes", i, "python"))
     files.findings.extend(_log_directory(site))
     return files
+
+
+def pairs(site: Site) -> Iterator[tuple[Loc, Certificate]]:
+    """Yield each certificate with its key, and where it is named."""
+    for i, frontend in enumerate(site.frontends):
+        for j, pair in enumerate(frontend.tls.certificates if frontend.tls else ()):
+            yield ("frontends", i, "tls", "certificates", j), pair
+
+
+def read_pair(pair: Certificate) -> tuple[tuple[bytes, bytes] | None, list[Fault]]:
+    """A certificate chain and its private key, both PEM, checked; or None, and what is wrong at "cert" and "key"."""
+    found, faults = [], []
+    for at, path in (("cert", pair.cert), ("key", pair.key)):
+        try:
+            found.append(_read(path, private=at == "key"))
+        except OSError as error:
+            faults.append(Fault(f"cannot read {path}: {(error.strerror or str(error)).lower()}", at))
+        except ValueError as error:
+            faults.append(Fault(str(error), at))
+    if faults:
+        return None, faults
+    cert, key = found
+    try:
+        certificate.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
+    except Fault as fault:
+        return None, [fault]
+    return (cert, key), []
+
+
+def digest(*contents: bytes) -> str:
+    """What tells contents from others."""
+    return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
 
 
 def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
@@ -85,6 +111,9 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
         yield site.sites.key_file, ("sites", "key_file")
     if site.admin.token_file:
         yield site.admin.token_file, ("admin", "token_file")
+    for i, frontend in enumerate(site.frontends):
+        if frontend.tls and frontend.tls.ticket_key_file:
+            yield frontend.tls.ticket_key_file, ("frontends", i, "tls", "ticket_key_file")
     for name, backend in site.backends.items():
         if backend.affinity and backend.affinity.key_file:
             yield backend.affinity.key_file, ("backends", name, "affinity", "key_file")

@@ -40,7 +40,7 @@ class Loaded:
     path: Path
     site: Site
     files: Mapping[Path, bytes]
-    """Contents of every file the site names: pages, certificates, keys."""
+    """Contents of every file the site names, but for certificates and their private keys; see vault.py."""
     resolved: Mapping[tuple[str, str], Endpoint]
     """(backend, server) → where it is; those of dns: entries come with a Snapshot."""
     warnings: tuple[Problem, ...]
@@ -48,9 +48,11 @@ class Loaded:
     tests_at: tuple[tuple[int, int], ...] = ()
     """Line and column of each of the site's tests."""
     digest: str = ""
-    """Of everything that was read: two files of the same digest mean the same."""
+    """Of all that it decides by: of two files with the same digest, a request meets the same rules."""
     rules: Mapping[Path, Rules] = field(default_factory=dict)
     """Apache's, of each file that has them."""
+    pairs_at: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
+    """Line and column of the "cert" and the "key" of each of files.pairs."""
 
 
 def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
@@ -58,8 +60,10 @@ def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
     return resolve(hosts)
 
 
-def load(path: Path, ask: Resolve = ask_here) -> Loaded:
+def load(path: Path, ask: Resolve = ask_here, *, certificates: bool = True) -> Loaded:
     """Load the site file at `path`; `ask` resolves host names, if there is the site's user.
+
+    Without `certificates`, neither they nor their keys are read.
 
     Raises ConfigError with every problem of the file at once, in file order.
     """
@@ -67,13 +71,13 @@ def load(path: Path, ask: Resolve = ask_here) -> Loaded:
     # Half the time of a large file went into looking for garbage among data that is all in use.
     gc.disable()
     try:
-        return _load(path, ask)
+        return _load(path, ask, certificates=certificates)
     finally:
         if collecting:
             gc.enable()
 
 
-def _load(path: Path, ask: Resolve) -> Loaded:
+def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
     text = _text(path)
     try:
         document = Document(text)
@@ -91,7 +95,7 @@ def _load(path: Path, ask: Resolve) -> Loaded:
     except ValidationError as error:
         findings += explain.findings(error)
         site, origin = _rest(data, error, context)
-    seen = files.read(site)
+    seen = files.read(site, certificates=certificates)
     unknown = list(_user(site))
     resolved, unresolved = ({}, []) if unknown else _resolve(site, ask)
     names = data["backends"] if isinstance(data.get("backends"), dict) else {}
@@ -108,7 +112,14 @@ def _load(path: Path, ask: Resolve) -> Loaded:
     tests = [document.place(Finding(("tests", i), "")) for i in range(len(site.tests))]
     tests_at = tuple((place.line + 1, place.column + 1) for place in tests)
     digest = _digest(text, seen.contents)
-    return Loaded(path, site, seen.contents, resolved, tuple(_in_order(warnings)), tests_at, digest, seen.rules)
+    pairs_at = {
+        (i, part): (place.line + 1, place.column + 1)
+        for i, (loc, _) in enumerate(files.pairs(site))
+        for part in ("cert", "key")
+        for place in [document.place(Finding((*loc, part), ""))]
+    }
+    found = tuple(_in_order(warnings))
+    return Loaded(path, site, seen.contents, resolved, found, tests_at, digest, seen.rules, pairs_at)
 
 
 def _sites(data: dict[str, Any]) -> list[str]:

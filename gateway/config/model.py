@@ -354,12 +354,6 @@ class LoadReports(Model):
         "Only its owner may read the file.",
     )
 
-    @property
-    def material(self) -> tuple[Path, ...]:
-        """Key files whose contents, together, no server knows (unless all share one)."""
-        common = self.secret_file or self.key_file
-        return (common,) if common is not None else tuple(sorted(self.keys.values()))
-
     @model_validator(mode="after")
     def _some_key(self) -> "LoadReports":
         if self.secret_file is None and self.key_file is None and not self.keys:
@@ -438,6 +432,11 @@ class Tls(Model):
         BeforeValidator(lambda value: str(value) if isinstance(value, float) else value),
         WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),
     ] = Field("1.2", description="Oldest TLS version accepted.")
+    ticket_key_file: Annotated[File | None, Given()] = Field(
+        None,
+        description="Secret that session tickets are encrypted by, the same on all gateways; nobody but its owner may "
+        "read the file. Default: made from the key of cluster, or else from a key that the gateway keeps in state.",
+    )
 
 
 class Frontend(Model):
@@ -541,7 +540,7 @@ class Affinity(Model):
     key_file: Annotated[File | None, Given()] = Field(
         None,
         description="Key that signs the cookie, the same on all gateways; nobody but its owner may read the file. "
-        "Default: made from the secret or keys of load_reports, or else from the servers' addresses.",
+        "Default: made from the key of cluster, or else from a key that the gateway keeps in state.",
     )
     secure: Flag = Field(default=False, description="Mark the cookie Secure: it is sent over https only.")
     max_age: Annotated[Duration | None, Given()] = Field(
@@ -1021,6 +1020,11 @@ class Site(Model):
         None, description="Receive the reports of load agents. Default: none are received."
     )
     admin: Admin = Field(default_factory=Admin, description="How operators reach a running gateway.")
+    state: File = Field(
+        "/var/lib/gateway",
+        validate_default=True,
+        description="Directory for what the gateway keeps across restarts: its own key, where it needs one.",
+    )
     cluster: Annotated[Cluster | None, Given()] = Field(
         None, description="The gateways of this site and the addresses they share. Default: this one is alone."
     )

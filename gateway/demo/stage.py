@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 
 from gateway.demo.server import KINDS, Program
-from gateway.load.keys import derive
+from gateway.load.keys import report_key
 
 HOST = "127.0.0.1"
 START_SECONDS = 20.0
@@ -73,7 +73,7 @@ def run(port: int, serve: Callable[[Path], int]) -> int:
         secret = secrets.token_hex(32).encode()
         _write_key(directory / "reports.secret", secret)
         for name in KINDS:
-            _write_key(directory / f"{name}.key", derive(secret, name))
+            _write_key(directory / f"{name}.key", report_key(secret, name))
         reports = _free_udp_port()
         servers = {name: stack.enter_context(_server(name, f"{HOST}:{reports}", directory)) for name in KINDS}
         for name, at in servers.items():

@@ -1,6 +1,5 @@
 """A site as a worker would have it, but without clients and servers: requests are only decided on."""
 
-import os
 from time import time as now
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,8 +15,8 @@ from gateway.proxy.availability import Availability
 from gateway.proxy.hub import Hub
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
-from gateway.proxy.tls import TICKET_KEY_BYTES
 from gateway.rules.view import Assumed
+from gateway.vault import Secrets
 
 if TYPE_CHECKING:
     from gateway.explain.live import Live
@@ -34,8 +33,8 @@ class Stage:
         self.site = snapshot.site
         self._loop = EventLoop()
         self._hub = Hub(self._loop.poller, Board() if live is None else live.board, 0)
-        self._plan = Plan(self._hub, os.urandom(TICKET_KEY_BYTES))
-        self._plan.apply(snapshot, 1 if live is None else WORKERS, None)
+        self._plan = Plan(self._hub)
+        self._plan.apply(snapshot, Secrets.read(loaded, pairs=False), 1 if live is None else WORKERS, None)
 
     def __enter__(self) -> Self:
         return self

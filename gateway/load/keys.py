@@ -1,20 +1,13 @@
 """The keys of load reports: one for each server, so that a server can speak for itself alone."""
 
-import hmac
 from collections.abc import Mapping
-from typing import Final
 
-_INFO: Final = b"eddie load report key 1\0"
+from gateway.derive import derive
 
 
-def derive(secret: bytes, server: str) -> bytes:
-    """Return the key of a server, as its key file has it: 64 hexadecimal digits.
-
-    HKDF-SHA256 (RFC 5869 sections 2.2 and 2.3) of the secret, without salt, for the server's name: who has the key
-    of one server can compute neither the secret nor the key of another.
-    """
-    extracted = hmac.digest(bytes(32), secret, "sha256")
-    return hmac.digest(extracted, _INFO + server.encode() + b"\x01", "sha256").hex().encode()
+def report_key(secret: bytes, server: str) -> bytes:
+    """Return the key of a server, as its key file has it: 64 hexadecimal digits."""
+    return derive(secret, b"load report key 1\0" + server.encode()).hex().encode()
 
 
 class ReportKeys:
@@ -29,5 +22,5 @@ class ReportKeys:
         """Return the key that is this server's alone, or None. The caller asks only for servers that there are."""
         key = self._own.get(server) or self._derived.get(server)
         if key is None and self._secret:
-            key = self._derived[server] = derive(self._secret, server)
+            key = self._derived[server] = report_key(self._secret, server)
         return key

@@ -17,6 +17,20 @@ cdef extern from "<openssl/ssl.h>":
         pass
     ctypedef struct EVP_PKEY:
         pass
+    ctypedef struct EVP_PKEY_CTX:
+        pass
+    ctypedef struct EVP_CIPHER:
+        pass
+    ctypedef struct EVP_CIPHER_CTX:
+        pass
+    ctypedef struct EVP_MAC_CTX:
+        pass
+    ctypedef struct OSSL_PARAM:
+        const char *key
+        unsigned int data_type
+        void *data
+        size_t data_size
+        size_t return_size
     ctypedef int (*pem_password_cb)(char *to, int n, int writing, void *data)
 
     enum:
@@ -41,7 +55,12 @@ cdef extern from "<openssl/ssl.h>":
     int SSL_CTX_set_ciphersuites(SSL_CTX *context, const char *suites)
     void SSL_CTX_set_read_ahead(SSL_CTX *context, int yes)
     void SSL_CTX_set_default_read_buffer_len(SSL_CTX *context, size_t n)
-    long SSL_CTX_set_tlsext_ticket_keys(SSL_CTX *context, void *keys, int n)
+    int SSL_CTX_set_tlsext_ticket_key_evp_cb(
+        SSL_CTX *context,
+        int (*callback)(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, EVP_MAC_CTX *, int))
+    int SSL_CTX_set_app_data(SSL_CTX *context, void *data)
+    void *SSL_CTX_get_app_data(const SSL_CTX *context)
+    SSL_CTX *SSL_get_SSL_CTX(const SSL *ssl)
     long SSL_CTX_set_tlsext_servername_callback(SSL_CTX *context, int (*callback)(SSL *, int *, void *))
     long SSL_CTX_set_tlsext_servername_arg(SSL_CTX *context, void *argument)
     void SSL_CTX_set_alpn_select_cb(
@@ -90,6 +109,34 @@ cdef extern from "<openssl/pem.h>":
     EVP_PKEY *PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **to, pem_password_cb callback, void *data)
     void X509_free(X509 *certificate)
     void EVP_PKEY_free(EVP_PKEY *key)
+
+cdef extern from "<openssl/evp.h>":
+    enum:
+        EVP_PKEY_KEYPAIR
+    const char *EVP_PKEY_get0_type_name(const EVP_PKEY *key)
+    int EVP_PKEY_todata(const EVP_PKEY *key, int selection, OSSL_PARAM **params)
+    EVP_PKEY_CTX *EVP_PKEY_CTX_new_from_name(void *library, const char *name, const char *properties)
+    void EVP_PKEY_CTX_free(EVP_PKEY_CTX *context)
+    int EVP_PKEY_fromdata_init(EVP_PKEY_CTX *context)
+    int EVP_PKEY_fromdata(EVP_PKEY_CTX *context, EVP_PKEY **key, int selection, OSSL_PARAM *params)
+    EVP_CIPHER *EVP_CIPHER_fetch(void *library, const char *name, const char *properties)
+    int EVP_EncryptInit_ex2(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, const unsigned char *key,
+                            const unsigned char *iv, const OSSL_PARAM *params)
+    int EVP_DecryptInit_ex2(EVP_CIPHER_CTX *context, const EVP_CIPHER *cipher, const unsigned char *key,
+                            const unsigned char *iv, const OSSL_PARAM *params)
+    int EVP_MAC_CTX_set_params(EVP_MAC_CTX *context, const OSSL_PARAM *params)
+
+cdef extern from "<openssl/params.h>":
+    OSSL_PARAM OSSL_PARAM_construct_octet_string(const char *key, void *data, size_t n)
+    OSSL_PARAM OSSL_PARAM_construct_utf8_string(const char *key, char *text, size_t n)
+    OSSL_PARAM OSSL_PARAM_construct_end()
+    void OSSL_PARAM_free(OSSL_PARAM *params)
+
+cdef extern from "<openssl/rand.h>":
+    int RAND_bytes(unsigned char *to, int n)
+
+cdef extern from "<openssl/crypto.h>":
+    void OPENSSL_cleanse(void *p, size_t n)
 
 cdef extern from "<openssl/err.h>":
     unsigned long ERR_get_error()

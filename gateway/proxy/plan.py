@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from pathlib import Path
 
 from gateway.balance.affinity import (
     Affinity,
@@ -23,6 +22,7 @@ from gateway.config.model import AccessLog as AccessLogModel
 from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
 from gateway.config.snapshot import ServerKey, Snapshot
+from gateway.derive import derive
 from gateway.proxy.availability import Availability
 from gateway.proxy.backend import Backend
 from gateway.proxy.http1_client import Http1ClientProtocol
@@ -35,10 +35,11 @@ from gateway.proxy.server import Server
 from gateway.proxy.tls import ServerContext
 from gateway.rules.compiler import compile_routes
 from gateway.rules.routes import RouteTable
+from gateway.vault import Pair, Secrets
 from gateway.wire.pages import pages
 
-ContextKey = tuple[str, Tls, tuple[tuple[Path, bytes], ...]]
-"""The name of a frontend, its TLS settings and the contents of their files."""
+ContextKey = tuple[str, str, tuple[str, ...], bytes]
+"""The name of a frontend, its oldest TLS version, the digests of its certificates, what its ticket keys are made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,8 @@ class Plan:
     Servers that a reload does not touch stay the same objects, and so keep their idle connections.
     """
 
-    def __init__(self, hub: Hub, ticket_key: bytes) -> None:
+    def __init__(self, hub: Hub) -> None:
         self.hub = hub
-        self._ticket_key = ticket_key
         self._to_servers = Http1ServerProtocol()
         self._to_clients = Http1ClientProtocol()
         self.servers: dict[ServerKey, Server] = {}
@@ -79,27 +79,28 @@ class Plan:
         self._contexts: dict[ContextKey, ServerContext] = {}
         self._log: tuple[int, str] | None = None
 
-    def apply(self, snapshot: Snapshot, cells: int, log_fd: int | None) -> None:
+    def apply(self, snapshot: Snapshot, secrets: Secrets, cells: int, log_fd: int | None) -> None:
         """Make the hub work by `snapshot` from the next request on. Raises ValueError, and changes nothing then.
 
         The first `cells` workers' counts on the Board make up the machine's.
         """
-        self.adopt(self.prepare(snapshot, cells), log_fd)
+        self.adopt(self.prepare(snapshot, secrets, cells), log_fd)
 
-    def prepare(self, snapshot: Snapshot, cells: int) -> Prepared:
+    def prepare(self, snapshot: Snapshot, secrets: Secrets, cells: int) -> Prepared:
         """What `adopt` takes; changes nothing, so that it may run beside the traffic. Raises ValueError."""
         site = snapshot.site
         servers = {key: self._server(key, snapshot) for key in snapshot.slots}
-        backends = {name: self._backend(name, snapshot, servers, cells) for name in site.backends}
+        backends = {name: self._backend(name, snapshot, secrets.own, servers, cells) for name in site.backends}
         routes = compile_routes(site, backends, snapshot.files, snapshot.rules)
         gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
         contexts: dict[ContextKey, ServerContext] = {}
         frontends: dict[Listen, Frontend] = {}
         for model in site.frontends:
             tls = None
-            if model.tls is not None:
-                certificates = _context_key(model, model.tls, snapshot)
-                tls = contexts[certificates] = self._context(certificates)
+            if model.tls is not None and secrets.pairs is not None:
+                pairs = [secrets.pairs[pair.cert, pair.key] for pair in model.tls.certificates]
+                key = _context_key(model.name, model.tls, pairs, snapshot, secrets.own)
+                tls = contexts[key] = self._context(key, pairs)
             gauge = gauges.get(model.name) or self._gauge(model.name, snapshot)
             frontend = _frontend(model, site.workers, tls, gauge, self._to_clients)
             frontends.update(dict.fromkeys(model.listen, frontend))
@@ -149,12 +150,11 @@ class Plan:
     def _gauge(self, frontend: str, snapshot: Snapshot) -> Gauge:
         return Gauge(self.hub.board, snapshot.traffic["frontend", frontend], self.hub.worker)
 
-    def _context(self, key: ContextKey) -> ServerContext:
+    def _context(self, key: ContextKey, pairs: Sequence[Pair]) -> ServerContext:
         """The TLS context for certificates; the one there is, if they are the same."""
-        name, tls, contents = key
-        files = dict(contents)
-        pairs = [(files[pair.cert], files[pair.key]) for pair in tls.certificates]
-        return self._contexts.get(key) or ServerContext(name, pairs, tls.min_version, self._ticket_key)
+        name, min_version, _, secret = key
+        known = self._contexts.get(key)
+        return known or ServerContext(name, [(pair.cert, pair.key) for pair in pairs], min_version, secret)
 
     def _server(self, key: ServerKey, snapshot: Snapshot) -> Server:
         slot, address = snapshot.slots[key], snapshot.resolved[key]
@@ -163,7 +163,9 @@ class Plan:
             return known
         return Server(*key, address, self.hub.board, slot, self.hub.worker)
 
-    def _backend(self, name: str, snapshot: Snapshot, servers: Mapping[ServerKey, Server], cells: int) -> Backend:
+    def _backend(
+        self, name: str, snapshot: Snapshot, own: bytes, servers: Mapping[ServerKey, Server], cells: int
+    ) -> Backend:
         model = snapshot.site.backends[name]
         members = Members(self.hub.board, snapshot.members(name), cells, secrets.randbits(64))
         inside = [servers[name, server.name] for server in model.servers]
@@ -173,7 +175,7 @@ class Plan:
             members,
             policy(model.balance),
             (model.timeouts.connect, model.timeouts.response, model.timeouts.idle, model.timeouts.tunnel),
-            _affinity(model.affinity, members, inside, snapshot),
+            _affinity(model.affinity, members, inside, snapshot, own),
             Retries(
                 model.retries.attempts,
                 model.retries.on,
@@ -220,7 +222,7 @@ def _learned(site: Site) -> tuple[bytes, ...]:
 
 
 def _affinity(
-    model: AffinityModel | None, members: Members, servers: Sequence[Server], snapshot: Snapshot
+    model: AffinityModel | None, members: Members, servers: Sequence[Server], snapshot: Snapshot, own: bytes
 ) -> Affinity | None:
     if model is None:
         return None
@@ -236,19 +238,17 @@ def _affinity(
         attributes += "; Secure"
     if model.max_age is not None:
         attributes += f"; Max-Age={int(model.max_age)}"
-    reports = snapshot.site.load_reports
-    key_files = (model.key_file,) if model.key_file else reports.material if reports else ()
-    material = b"".join(snapshot.files[path].strip() for path in key_files)
-    key = hashlib.sha256(material).digest() if material else b""
-    names = [(server.token, str(server.address)) for server in servers]
-    if model.learn:
-        return LearnedAffinity(members, model.cookie or "", attributes, key, names)
-    return CookieAffinity(members, model.cookie or "", attributes, key, names)
+    if model.key_file is not None:
+        key = hashlib.sha256(snapshot.files[model.key_file].strip()).digest()
+    else:
+        key = derive(own, b"affinity cookies")
+    kind = LearnedAffinity if model.learn else CookieAffinity
+    return kind(members, model.cookie or "", attributes, key, [server.token for server in servers])
 
 
-def _context_key(frontend: FrontendModel, tls: Tls, snapshot: Snapshot) -> ContextKey:
-    paths = sorted({path for pair in tls.certificates for path in (pair.cert, pair.key)})
-    return frontend.name, tls, tuple((path, snapshot.files[path]) for path in paths)
+def _context_key(name: str, tls: Tls, pairs: Sequence[Pair], snapshot: Snapshot, own: bytes) -> ContextKey:
+    shared = snapshot.files[tls.ticket_key_file].strip() if tls.ticket_key_file is not None else own
+    return name, tls.min_version, tuple(pair.digest for pair in pairs), derive(shared, b"TLS tickets")
 
 
 def _frontend(

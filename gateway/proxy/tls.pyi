@@ -1,10 +1,10 @@
 from collections.abc import Sequence
+from typing import TypeAlias
 
-TICKET_KEY_BYTES: int
+Pair: TypeAlias = tuple[bytes, bytes | memoryview]
 
 def names_of(pem: bytes) -> tuple[str, ...]: ...
+def exported(pem: bytes) -> bytes: ...
 
 class ServerContext:
-    def __init__(
-        self, name: str, pairs: Sequence[tuple[bytes, bytes]], min_version: str, ticket_key: bytes
-    ) -> None: ...
+    def __init__(self, name: str, pairs: Sequence[Pair], min_version: str, secret: bytes) -> None: ...

@@ -23,6 +23,7 @@ from gateway.proxy.hub import Hub
 from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
+from gateway.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class Inheritance:
     cells: int
     sockets: list[tuple[Listen, socket.socket]]
     log_fd: int | None
-    ticket_key: bytes
+    vault: Vault
     channel: ChildEnd
 
 
@@ -64,15 +65,18 @@ class Worker:
         self._log_fd = inherited.log_fd
         self._poller = loop.poller
         self._hub = Hub(self._poller, inherited.board, inherited.number)
-        self._plan = Plan(self._hub, inherited.ticket_key)
+        self._plan = Plan(self._hub)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._done: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None
         self._drain_seconds = inherited.snapshot.site.drain
-        self._news: deque[tuple[Apply, list[socket.socket]]] = deque()
+        self._news: deque[tuple[Apply, list[socket.socket], Vault]] = deque()
         self._applying: asyncio.Task[None] | None = None
         sys.setswitchinterval(SHARE)
-        self._adopt(self._plan.prepare(inherited.snapshot, inherited.cells), inherited.sockets)
+        with inherited.vault.open() as secrets:
+            prepared = self._plan.prepare(inherited.snapshot, secrets, inherited.cells)
+        inherited.vault.close()
+        self._adopt(prepared, inherited.sockets)
         self._board, self._number = inherited.board, inherited.number
         self._beat()
         loop.add_reader(self._channel, self._hear)
@@ -91,17 +95,18 @@ class Worker:
         """Go over to each snapshot that has come. It is prepared in a thread: traffic goes on beside it."""
         loop = asyncio.get_running_loop()
         while self._news:
-            news, new = self._news.popleft()
+            news, new, vault = self._news.popleft()
             gc.disable()  # what is made now is no garbage: looking for some would keep everybody waiting
             try:
                 with ThreadPoolExecutor(1) as thread:
-                    await self._go_over(news, new, partial(loop.run_in_executor, thread))
+                    await self._go_over(news, new, vault, partial(loop.run_in_executor, thread))
             finally:
+                vault.close()
                 gc.enable()
 
-    async def _go_over(self, news: Apply, new: list[socket.socket], beside: Beside) -> None:
+    async def _go_over(self, news: Apply, new: list[socket.socket], vault: Vault, beside: Beside) -> None:
         try:
-            prepared: Prepared | None = await beside(self._prepare, news)
+            prepared: Prepared | None = await beside(self._prepare, news, vault)
         except Exception:
             log.exception("this worker goes on with the snapshot before")
             prepared = None
@@ -114,9 +119,10 @@ class Worker:
         self._adopt(prepared, list(zip(news.listens, new, strict=True)))
         await beside(_free, before)
 
-    def _prepare(self, news: Apply) -> Prepared:
+    def _prepare(self, news: Apply, vault: Vault) -> Prepared:
         snapshot = news.packed.snapshot
-        prepared = self._plan.prepare(snapshot, news.cells)
+        with vault.open() as secrets:
+            prepared = self._plan.prepare(snapshot, secrets, news.cells)
         routes = list(snapshot.site.routes)
         del snapshot
         _free(routes)
@@ -165,10 +171,11 @@ class Worker:
         for message, descriptors in messages:
             match message:
                 case Apply():
-                    given = [socket.socket(fileno=fd) for fd in descriptors[: len(message.listens)]]
+                    *fds, vault = descriptors
+                    given = [socket.socket(fileno=fd) for fd in fds[: len(message.listens)]]
                     if message.log:
-                        self._take_log(descriptors[-1])
-                    self._news.append((message, given))
+                        self._take_log(fds[-1])
+                    self._news.append((message, given, Vault(vault)))
                     if self._applying is None or self._applying.done():
                         self._applying = asyncio.get_running_loop().create_task(self._apply())
                 case ReopenLog():

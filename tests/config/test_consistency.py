@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from tests.config.conftest import BASE, Load, Refuse
@@ -158,3 +160,18 @@ def test_sites_that_are_not_there(refuse: Refuse) -> None:
         BASE + SITES.replace("peers: ", "peers: »").replace("syd: {url: 'https://s', report: 'h:1'}, ", ""),
         "expected at least one",
     )
+
+
+def test_gateways_that_would_each_sign_with_a_key_of_their_own(load_text: Load, tmp_path: Path) -> None:
+    (tmp_path / "k").touch(mode=0o600)
+    (tmp_path / "k").write_bytes(b"0123456789abcdef")
+    text = (
+        'frontends: [{listen: "127.0.0.1:80"}]\n'
+        "backends: {app: {servers: ['127.0.0.1:1'], affinity: {cookie: S%s}}}\n"
+        "load_reports: {listen: '127.0.0.1:2', key_file: k}\n"
+    )
+    (problem,) = load_text(text % "").warnings
+    assert "each gateway signs this cookie with a key of its own" in problem.message
+    assert problem.line == 2
+    assert load_text(text % ", key_file: k").warnings == ()
+    assert load_text(text % "" + "node: a\ncluster: {key_file: k, nodes: {a: 10.0.0.1}}\n").warnings == ()

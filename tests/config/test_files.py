@@ -30,8 +30,6 @@ def test_every_file_is_read(load_text: Load, tmp_path: Path, pair: Certificate) 
     text += "load_reports: {listen: '127.0.0.1:1', key_file: agent.key}\npages: {502: 502.html, 503: 502.html}\n"
     loaded = load_text(text)
     assert loaded.files == {
-        pair.cert: pair.cert.read_bytes(),
-        pair.key: pair.key.read_bytes(),
         key: b"0123456789abcdef\n",
         tmp_path / "502.html": b"down",
     }

@@ -27,7 +27,15 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
         pair = authority.issue(f"{name}.example.com")
         shutil.copy(pair.cert, conf / "tls" / f"{name}.crt")
         shutil.copy(pair.key, conf / "tls" / f"{name}.key")
-    for name in ("reports.secret", "app3.key", "affinity.key", "cluster.key", "sites.key", "admin.token"):
+    for name in (
+        "reports.secret",
+        "app3.key",
+        "affinity.key",
+        "cluster.key",
+        "sites.key",
+        "tickets.key",
+        "admin.token",
+    ):
         (conf / name).touch(mode=0o600)
         (conf / name).write_bytes(b"0123456789abcdef")
     return load(conf / "reference.yaml", lambda _, hosts: dict.fromkeys(hosts, "127.0.0.1"))
@@ -36,7 +44,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
     assert len(loaded.site.routes) == 14
-    assert len(loaded.files) == 14
+    assert len(loaded.files) == 11
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:

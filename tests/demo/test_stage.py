@@ -11,7 +11,7 @@ import yaml
 
 from gateway.config import load
 from gateway.demo import run, site
-from gateway.load.keys import derive
+from gateway.load.keys import report_key
 from loadagent.report import claimed_server, decode, parse_key
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_port
@@ -51,7 +51,7 @@ def test_servers_answer_and_their_agents_report_until_the_gateway_ends():
             while scores.get("app3", 0) < 0.5 or len(scores) < 3:
                 assert time.monotonic() < end, scores
                 data = reports.recv(2000)
-                report = decode(data, derive(secret, claimed_server(data)))
+                report = decode(data, report_key(secret, claimed_server(data)))
                 if report.score is not None:
                     scores[report.server] = report.score
         assert max(scores["app1"], scores["app2"]) < 0.2 < scores["app3"] <= 1.0

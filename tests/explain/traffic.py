@@ -18,8 +18,8 @@ from gateway.proxy.hub import Hub
 from gateway.proxy.listener import Listener
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
-from gateway.proxy.tls import TICKET_KEY_BYTES
 from gateway.proxy.transaction import live
+from gateway.vault import Secrets
 
 TURNS = 400
 """How often everybody is looked at before an answer is believed to be missing; the later ones wait for 5 ms."""
@@ -135,10 +135,10 @@ class Traffic:
         self._poller = self._loop.poller
         self.board = Board()
         self._hub = Hub(self._poller, self.board, 0)
-        self._plan = Plan(self._hub, os.urandom(TICKET_KEY_BYTES))
+        self._plan = Plan(self._hub)
         self._log = os.memfd_create("access log")
         self._logged = 0
-        self._plan.apply(snapshot, 1, self._log)
+        self._plan.apply(snapshot, Secrets.read(loaded), 1, self._log)
         self._hub.view.clock = lambda: time
         self._slots = snapshot.slots
         arrange(self.board, snapshot.slots)

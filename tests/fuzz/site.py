@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,12 @@ from gateway.proxy.hub import Hub
 from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
-from gateway.proxy.tls import TICKET_KEY_BYTES
+from gateway.vault import Secrets
 from gateway.wire.pages import pages
 from tests.support.certificates import Authority
 
 SERVERS = 3
+OWN = b"a gateway's own key, of 32 bytes"
 """Servers that there are; a site works with two of them, and another two after a reload."""
 FORMS = ([0, 1], [1, 2], [0, 1, 2])
 """Servers that the site works with, in each form of its file."""
@@ -161,6 +162,7 @@ class Site:
         self.ports = [_free_port() for _ in range(SERVERS)]
         self.sockets: dict[str, socket.socket] = {}
         self._loaded: dict[str, tuple[Loaded, ...]] = {}
+        self._secrets: dict[str, tuple[Secrets, ...]] = {}
         self._snapshots: dict[tuple[int | str, ...], Snapshot] = {}
         self.snapshot: Snapshot
         self._null = os.open(os.devnull, os.O_WRONLY)
@@ -187,13 +189,13 @@ class Site:
             path.write_text(yaml.safe_dump(variant.site(addresses, members, listen, certificate)))
             forms.append(load(path))
         self._loaded[variant.name] = tuple(forms)
+        self._secrets[variant.name] = tuple(replace(Secrets.read(form), own=OWN) for form in forms)
 
     def _open(self) -> None:
         self.loop = Clock()
         self.poller = self.loop.poller
         self.board = Board()
         self.board.set_pulse(0, 1.0)
-        self.ticket_key = os.urandom(TICKET_KEY_BYTES)
         self.listener: Listener | None = None
 
     def renew(self) -> None:
@@ -223,9 +225,9 @@ class Site:
         for row in range(4):
             self.board.clear_traffic(row)
         self.hub = Hub(self.poller, self.board, 0)
-        self.plan = Plan(self.hub, self.ticket_key)
+        self.plan = Plan(self.hub)
         with _settled():
-            self.plan.apply(self.snapshot, 1, self._null)
+            self.plan.apply(self.snapshot, self.secrets, 1, self._null)
         (self._listen,) = self.plan.frontends
         self.socket = self.sockets[variant.name]
         self.listener = Listener(self.hub, self.plan.frontends[self._listen], self.socket)
@@ -233,6 +235,7 @@ class Site:
     def _work_by(self, form: int) -> None:
         """Take the snapshot that follows: which server has which row depends on those before."""
         loaded = self._loaded[str(self._history[0])][form]
+        self.secrets = self._secrets[str(self._history[0])][form]
         self._history = (*self._history, form)
         self.form = form
         known = self._snapshots.get(self._history)
@@ -246,7 +249,7 @@ class Site:
         """Work by another form of the site file: 0 to 2."""
         self._work_by(form)
         with _settled():
-            self.plan.apply(self.snapshot, 1, self._null)
+            self.plan.apply(self.snapshot, self.secrets, 1, self._null)
         assert self.listener is not None
         self.listener.frontend = self.plan.frontends[self._listen]
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.config.snapshot import ServerKey
-from gateway.load.keys import ReportKeys, derive
+from gateway.load.keys import ReportKeys, report_key
 from gateway.load.receiver import Receiver
 from loadagent.report import Report, State, encode
 
@@ -110,11 +110,11 @@ SECRET = b"a secret of the gateways alone"
 def test_a_server_with_its_own_key_speaks_for_itself_alone(ear: Ear) -> None:
     ear.receiver.expect(b"", [("app", "app1"), ("app", "app2")], ReportKeys({}, SECRET))
     app2 = dataclasses.replace(REPORT, server="app2")
-    for key in (KEY, b"", SECRET, derive(SECRET, "app1")):
+    for key in (KEY, b"", SECRET, report_key(SECRET, "app1")):
         ear.get(app2, key)
     assert ear.heard == []
-    ear.get(REPORT, derive(SECRET, "app1"))
-    ear.get(app2, derive(SECRET, "app2"))
+    ear.get(REPORT, report_key(SECRET, "app1"))
+    ear.get(app2, report_key(SECRET, "app2"))
     assert [key for key, _ in ear.heard] == [("app", "app1"), ("app", "app2")]
     assert ear.receiver.refused == {"bad signature": 4}
 

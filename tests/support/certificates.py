@@ -3,15 +3,25 @@
 import datetime as dt
 import ipaddress
 import ssl
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import (
+    CertificateIssuerPrivateKeyTypes,
+    CertificateIssuerPublicKeyTypes,
+)
 from cryptography.x509.oid import NameOID
 
 VALID = dt.timedelta(days=2)
+KEYS: Mapping[str, Callable[[], CertificateIssuerPrivateKeyTypes]] = {
+    "ec": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "rsa": lambda: rsa.generate_private_key(65537, 2048),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +51,7 @@ class Authority:
         self.ca = directory / "ca.crt"
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(self, subject: x509.Name, key: CertificateIssuerPublicKeyTypes) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
@@ -56,9 +66,9 @@ class Authority:
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 
-    def issue(self, *names: str) -> Certificate:
-        """Return a new certificate for `names`: host names, wildcards or IP addresses."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(self, *names: str, kind: str = "ec") -> Certificate:
+        """Return a new certificate for `names`: host names, wildcards or IP addresses; its key is ec, rsa or ed25519."""
+        key = KEYS[kind]()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         certificate = (
             self._builder(subject, key.public_key())

@@ -100,13 +100,14 @@ class GatewayProcess:
     def write(self, description: Site | str) -> None:
         """Write the site file (a string as it is, such as a broken one); the gateway is not told.
 
-        Unless the site says otherwise, its Unix sockets are beside it.
+        Unless the site says otherwise, its Unix sockets and its state are beside it.
         """
         if not isinstance(description, str):
             self.site = description
             # Unless they are root, tests that count descriptors see into processes only if these allow it.
             seen = {"core_dumps": True} if os.geteuid() else {}
-            described = {"admin": {"sockets": str(self._sockets)}, **seen, **description}
+            kept = {"admin": {"sockets": str(self._sockets)}, "state": str(self._sockets / "state")}
+            described = {**kept, **seen, **description}
             description = yaml.safe_dump(described, sort_keys=False)
         self.path.write_text(description)
 
