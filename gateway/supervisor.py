@@ -53,7 +53,7 @@ from gateway.inquiry import addresses, inquire
 from gateway.proxy import worker
 from gateway.service import PidFile, notify
 from gateway.sockets import Sockets, StartError
-from gateway.vault import BadState, gather
+from gateway.vault import BadState, Vault, gather
 from loadagent.printable import LineFormatter, printable_lines
 
 log = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ it forks has them either. A worker reads them into a buffer, which it wipes when
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,9 @@ LIMIT: Final = 1024 * 1024
 SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 ALIGNED: Final = 8
 """Bytes that a part of a vault begins at a multiple of; see tls.exported."""
+
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----.*?-----END \1-----\r?\n?", re.DOTALL)
+"""In a file that may have the private key as well."""
 
 PairKey: TypeAlias = tuple[Path, Path]
 """The files of a certificate and its key."""
@@ -215,7 +219,8 @@ def _read_pairs(site: Site) -> Iterator[tuple[PairKey, Pair]]:
 
 def _pair(cert: bytes, key: bytes) -> Pair:
     content = exported(key)
-    return Pair(cert, content, files.digest(cert, content))
+    chain = b"".join(match[0] for match in _CERTIFICATE.finditer(cert))
+    return Pair(chain, content, files.digest(chain, content))
 
 
 def _parsed(content: memoryview) -> Secrets:

@@ -1,6 +1,8 @@
 """Where the secrets of a gateway are: in the memory of its workers, and of no other process."""
 
 import array
+import base64
+import hashlib
 import os
 import re
 import signal
@@ -186,6 +188,9 @@ def test_cookies_are_signed_with_a_key_that_the_gateway_makes_and_keeps(start_se
     one, other = (GatewayProcess(tmp_path / name, description) for name in ("one", "other"))
     with one:
         given = cookie(one)
+        token = base64.urlsafe_b64decode(given.partition("=")[2])[:8]
+        for name in ("app1", "app2"):  # a name may be an address: nobody can find it by trying
+            assert token != hashlib.blake2b(f"app\0{name}".encode(), digest_size=8).digest()
         server = served_by(one, given)[0]
         for _ in range(6):
             assert served_by(one, given) == (server, False)
