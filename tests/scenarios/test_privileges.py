@@ -272,6 +272,10 @@ def test_the_supervisor_says_and_reads_nothing_over_a_network(tmp_path):
             refused = {**description, "backends": {"app": {"servers": ["no-such-name.invalid:1"]}}}
             assert "refused" in gateway.reload(refused)
             assert "cannot resolve no-such-name.invalid" in gateway.log
+            gateway.process.send_signal(signal.SIGUSR2)  # a successor starts as any gateway does
+            failed = gateway.wait_for_log(r"a new gateway starts, pid (\d+)").group(1)
+            gateway.wait_for_log("upgrade failed: .*cannot resolve no-such-name.invalid")
+            eventually(lambda: not Path(f"/proc/{failed}").exists(), "the successor that failed to be gone")
             gateway.reload(description, "reloaded: version 2")
             before = gateway.process.pid
             after = gateway.upgrade()
