@@ -63,6 +63,11 @@ class Address:
         return self.kind == "unix" or _ip(self.host) is not None
 
     @property
+    def is_localhost(self) -> bool:
+        """Whether it is this machine by its name, which is 127.0.0.1 and ::1 (RFC 6761 section 6.3)."""
+        return self.kind == "tcp" and self.host.rstrip(".").lower() == "localhost"
+
+    @property
     def token(self) -> str:
         """The address as a name for the server: safe in a cookie value and in a log line."""
         if self.kind == "unix":
@@ -70,6 +75,11 @@ class Address:
         if self.kind == "dns":
             return self.host.removesuffix(".")
         return f"{self.host}:{self.port}"
+
+
+def other_localhost(ip: str) -> str:
+    """The address that localhost has in the other family."""
+    return "127.0.0.1" if ":" in ip else "::1"
 
 
 def _ip(host: str) -> str | None:

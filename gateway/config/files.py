@@ -1,6 +1,9 @@
 """The files a site names: read once, by the process that may, so that the others never open them."""
 
+import grp
 import hashlib
+import os
+import pwd
 import ssl
 import stat
 from collections.abc import Iterator
@@ -19,12 +22,13 @@ MIN_KEY_BYTES: Final = 16
 
 
 class Files:
-    """Contents of files by path, Apache's rules in those that have them, and what is wrong with them."""
+    """Contents of files by path, Apache's rules in those that have them, what is wrong with them, and what may be."""
 
     def __init__(self) -> None:
         self.contents: dict[Path, bytes] = {}
         self.rules: dict[Path, apache.Rules] = {}
         self.findings: list[Finding] = []
+        self.warnings: list[Finding] = []
 
     def read(self, path: Path, loc: Loc, *, private: bool = False, within: str = "") -> bytes | None:
         """The content, or None after noting why there is none. A private file is its owner's alone.
@@ -41,7 +45,19 @@ class Files:
         except ValueError as error:
             self.findings.append(Finding(loc, f"{within}{error}"))
             return None
+        if private:
+            self.note_group(path, loc)
         return content
+
+    def note_group(self, path: Path, loc: Loc) -> None:
+        """Warn if a private file is there for a group, too."""
+        try:
+            group = _shared_with(path.stat())
+        except OSError:
+            return  # said where it is read
+        if group:
+            message = f"the group {group} can read {path}: right if it is there for the gateway, else chmod 600"
+            self.warnings.append(Finding(loc, message, severity="warning"))
 
 
 def read(site: Site, *, certificates: bool = True) -> Files:
@@ -53,9 +69,11 @@ def read(site: Site, *, certificates: bool = True) -> Files:
         secret = files.read(path, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
-    for loc, pair in pairs(site) if certificates else ():
-        _, faults = read_pair(pair)
+    for loc, pair in pairs(site):
+        _, faults = read_pair(pair) if certificates else (None, [])
         files.findings += [Finding((*loc, *fault.at), str(fault)) for fault in faults]
+        if not faults:
+            files.note_group(pair.key, (*loc, "key"))
     for i, route in enumerate(site.routes):
         if route.apache is not None:
             _read_rules(files, route.apache, site, ("routes", i, "apache"))
@@ -172,8 +190,28 @@ def secret(path: Path) -> bytes:
 
 def _read(path: Path, *, private: bool) -> bytes:
     content, status = regular_file.read(path, MAX_BYTES + 1)
-    if private and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if private and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) and not _shared_with(status):
         raise ValueError(f"others can read {path}: chmod 600 {path}")
     if len(content) > MAX_BYTES:
         raise ValueError(f"{path} is larger than 1MiB")
     return content
+
+
+def _shared_with(status: os.stat_result) -> str:
+    """The group that a private file is meant for, beside its owner; empty: none, or more than that group can get at it.
+
+    So Kubernetes mounts a Secret (root:fsGroup 0440) and Debian keeps keys (root:ssl-cert 0640): it is the owner's, and
+    the group is not the one that every file of the owner's has.
+    """
+    if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
+        return ""
+    try:
+        usual = pwd.getpwuid(status.st_uid).pw_gid
+    except KeyError:
+        usual = status.st_uid
+    if status.st_gid == usual:
+        return ""
+    try:
+        return grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        return str(status.st_gid)

@@ -107,7 +107,7 @@ def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
         raise ConfigError(_in_order(problems))
     warnings = [
         _problem(path, document.place(finding), finding.message, finding.severity)
-        for finding in consistency.warnings(site)
+        for finding in (*seen.warnings, *consistency.warnings(site))
     ]
     tests = [document.place(Finding(("tests", i), "")) for i in range(len(site.tests))]
     tests_at = tuple((place.line + 1, place.column + 1) for place in tests)

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from functools import partial
 
 from gateway.board import UNKNOWN, Board
-from gateway.config.model import Check
+from gateway.config.address import other_localhost
+from gateway.config.loader import Endpoint
+from gateway.config.model import Check, Server
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.control.tasks import keep_running, replan, stop
 from gateway.health.probe import Probe, Target
@@ -55,6 +57,13 @@ class Checks:
         self._running.clear()
 
 
+def _other(server: Server, resolved: Endpoint) -> tuple[str, int] | None:
+    """Where else it may be: at the other address of localhost, as for requests."""
+    if server.address.is_localhost and isinstance(resolved, tuple):
+        return other_localhost(resolved[0]), resolved[1]
+    return None
+
+
 def _plans(snapshot: Snapshot) -> dict[ServerKey, _Plan]:
     plans = {}
     for backend in snapshot.site.backends.values():
@@ -63,6 +72,7 @@ def _plans(snapshot: Snapshot) -> dict[ServerKey, _Plan]:
         for server in backend.servers:
             key = backend.name, server.name
             host = str(server.address) if server.address.kind == "tcp" else "localhost"
-            target = Target("/".join(key), snapshot.slots[key], snapshot.resolved[key], host)
+            where = snapshot.resolved[key]
+            target = Target("/".join(key), snapshot.slots[key], where, host, _other(server, where))
             plans[key] = target, backend.check
     return plans

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
+from time import monotonic
 from typing import Final
 
 import dns.asyncbackend
@@ -16,6 +18,7 @@ import dns.rdtypes.IN.A
 import dns.rdtypes.IN.AAAA
 import dns.rdtypes.IN.SRV
 import dns.resolver
+from dns.name import Name
 from dns.nameserver import Do53Nameserver
 
 from gateway.config.discovery import Member, Question
@@ -23,6 +26,8 @@ from gateway.config.model import Resolver
 
 MAX_RECORDS: Final = 512
 """More in one answer are refused: nobody means that many, and SRV records ask for a name each."""
+MAX_ALIASES: Final = 8
+"""One leading to the next, in answers of their own."""
 _BACKEND: Final = dns.asyncbackend.get_backend("asyncio")
 _MAX_WEIGHT: Final = 256
 """Of a server in a site file."""
@@ -105,21 +110,30 @@ def _weights(given: list[int]) -> Mapping[int, int | None]:
 
 
 async def _ask(name: str, kind: str, resolver: Resolver) -> _Records:
+    """The records of a name. An alias without those of its target is followed (RFC 1034 section 5.3.3, 4c)."""
+    asked: Name | str = name
+    ttl = inf
+    end = monotonic() + resolver.timeout
     try:
-        asking = _resolver(resolver)
-        answer = await asking.resolve(
-            name,
-            kind,
-            raise_on_no_answer=False,
-            lifetime=resolver.timeout,
-            search=not resolver.nameservers,
-            backend=_BACKEND,
-        )
+        for _ in range(MAX_ALIASES):
+            answer = await _resolver(resolver).resolve(
+                asked,
+                kind,
+                raise_on_no_answer=False,
+                lifetime=max(0.0, end - monotonic()),
+                search=not resolver.nameservers and asked is name,
+                backend=_BACKEND,
+            )
+            ttl = min(ttl, answer.chaining_result.minimum_ttl)
+            asked = answer.chaining_result.canonical_name
+            if answer.rrset is not None or not answer.chaining_result.cnames:
+                break
+        else:
+            raise LookupFailedError(f"more than {MAX_ALIASES} aliases")
     except dns.resolver.NXDOMAIN:
         return _Records((), 0.0)
     except (dns.exception.DNSException, OSError) as error:
         raise LookupFailedError(_why(error)) from None
-    ttl = answer.chaining_result.minimum_ttl
     data = tuple(sorted(record.to_text() for record in answer.rrset or ()))
     if len(data) > MAX_RECORDS:
         raise LookupFailedError(f"{len(data)} records, more than {MAX_RECORDS}")

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace, TracebackType
 from typing import Self
 
@@ -17,8 +17,11 @@ from gateway.health import grpc
 from gateway.health.result import Outcome, Result
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_HEAD_BYTES = 64 * 1024
+"""As of an answer to a request: what traffic takes, a check takes."""
 
 _IN_GRPC = {Outcome.HTTP_TIMEOUT: Outcome.GRPC_TIMEOUT, Outcome.HTTP_CLOSED: Outcome.GRPC_CLOSED}
+_NOT_THERE = (Outcome.TCP_CONNECT_REFUSED, Outcome.TCP_CONNECT_FAILED)
 _log = logging.getLogger("gateway.health")
 
 
@@ -27,13 +30,15 @@ class Target:
     """A server to check.
 
     `name` is for people, `slot` the row of the Board, `address` where to connect (a path is a Unix socket),
-    and `host` the Host header to send unless the check has its own.
+    and `host` the Host header to send unless the check has its own. If no connection comes about there, `other` is
+    tried.
     """
 
     name: str
     slot: int
     address: tuple[str, int] | str
     host: str
+    other: tuple[str, int] | None = None
 
 
 class Probe:
@@ -50,6 +55,12 @@ class Probe:
 
     async def check(self, target: Target, check: Check) -> Result:
         """Check once, in at most `check.timeout` seconds. Never raises: whatever happens is a result."""
+        result = await self._check(target, check)
+        if target.other is not None and result.outcome in _NOT_THERE:
+            result = await self._check(replace(target, address=target.other), check)
+        return result
+
+    async def _check(self, target: Target, check: Check) -> Result:
         progress = SimpleNamespace(connected=False)
         began = time.monotonic()
         try:
@@ -83,6 +94,8 @@ class Probe:
             headers={"User-Agent": "gateway-check"},
             skip_auto_headers=["Accept-Encoding"],  # a compressed body could not be compared
             timeout=aiohttp.ClientTimeout(total=None),
+            max_line_size=MAX_HEAD_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
             trace_configs=[trace],
         )
 

@@ -44,6 +44,26 @@ def test_a_key_is_its_owners_alone(refuse: Refuse, pair: Certificate, mode: int)
     refuse(TLS.format(pair.cert, f"»{pair.key}"), f"others can read {pair.key}: chmod 600 {pair.key}")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file to another group")
+@pytest.mark.parametrize("mode", [0o440, 0o640])
+def test_a_key_may_be_there_for_a_group(load_text: Load, pair: Certificate, mode: int) -> None:
+    """As Kubernetes mounts a Secret (root:fsGroup 0440), and as Debian keeps keys (root:ssl-cert 0640)."""
+    os.chown(pair.key, 0, 2000)
+    pair.key.chmod(mode)
+    loaded = load_text(TLS.format(pair.cert, pair.key))
+    (warning,) = loaded.warnings
+    assert "the group 2000 can read" in warning.message
+    assert str(pair.key) in str(warning)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file to another group")
+@pytest.mark.parametrize("mode", [0o660, 0o644, 0o650, 0o444])
+def test_a_group_may_only_read(refuse: Refuse, pair: Certificate, mode: int) -> None:
+    os.chown(pair.key, 0, 2000)
+    pair.key.chmod(mode)
+    refuse(TLS.format(pair.cert, f"»{pair.key}"), "others can read")
+
+
 def test_a_public_file_may_not_double_as_a_key(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "shared").write_bytes(b"0123456789abcdef")
     (tmp_path / "shared").chmod(0o644)

@@ -72,6 +72,28 @@ async def test_the_shortest_ttl_of_a_chain_counts(server: NameServer, resolver: 
     assert await look_up(question(), resolver) == Answer((Member("10.0.0.1", 80, "app.internal"),), 3.0)
 
 
+async def test_an_alias_that_comes_alone_is_followed(server: NameServer, resolver: Resolver) -> None:
+    """As name servers answer that do not look up what they are not responsible for."""
+    server.aliases["app.internal"] = ("www.internal", 5)
+    server.aliases["www.internal"] = ("real.internal", 3)
+    server.records["real.internal", "A"] = ["10.0.0.1"]
+    assert await look_up(question(), resolver) == Answer((Member("10.0.0.1", 80, "app.internal"),), 3.0)
+    assert (await look_up(question("AAAA"), resolver)).members == ()
+
+
+async def test_aliases_that_lead_nowhere_end(server: NameServer, resolver: Resolver) -> None:
+    server.aliases["app.internal"] = ("app.internal", 5)
+    with pytest.raises(LookupFailedError):
+        await look_up(question(), resolver)
+    server.aliases = {f"a{i}.internal": (f"a{i + 1}.internal", 5) for i in range(100)} | {
+        "app.internal": ("a0.internal", 5)
+    }
+    with pytest.raises(LookupFailedError, match="more than 8 aliases"):
+        await look_up(question(), resolver)
+    server.aliases = {"app.internal": ("gone.internal", 5)}
+    assert (await look_up(question(), resolver)).members == ()
+
+
 @pytest.mark.parametrize(
     "mood, why",
     [(REFUSES, "the name service cannot say"), (SILENT, "no answer in time")],

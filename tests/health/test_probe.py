@@ -188,3 +188,12 @@ async def test_tcp_says_nothing(origin: Origin) -> None:
 async def test_a_check_that_cannot_be_made_is_a_result_too() -> None:
     result = await run(Target("app/a", 0, ("127.0.0.1", -1), "a"), tcp=True)
     assert result.outcome is Outcome.CHECK_FAILED
+
+
+async def test_a_long_field_is_taken_as_traffic_takes_it(origin: Origin) -> None:
+    """A Content-Security-Policy, or a token in a cookie: more than the 8190 bytes that aiohttp takes by itself."""
+    for size in (9_000, 60_000):
+        target = await origin.tcp(OK.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"x" * size + b"\r\n\r\n"))
+        assert (await run(target, http="/")).outcome is Outcome.OK
+    target = await origin.tcp(OK.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"x" * 70_000 + b"\r\n\r\n"))
+    assert (await run(target, http="/")).outcome is Outcome.HTTP_INVALID

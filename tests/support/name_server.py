@@ -23,13 +23,15 @@ ECHOES = "echoes"
 class NameServer:
     """Answers from `records`: (name, kind) → the data of each record, as in a zone file.
 
-    A name without any record does not exist. `chains` has a name's real name, and for how long. `mood` is "", REFUSES (answers are SERVFAIL), SILENT, or what no name server should do: LOOPS (a compressed name that
+    A name without any record does not exist. `chains` has a name's real name, and for how long; of a name in `aliases` the
+    real name is all that the answer has. `mood` is "", REFUSES (answers are SERVFAIL), SILENT, or what no name server should do: LOOPS (a compressed name that
     points at itself), FORGES (an address under another id), TRUNCATES (half an answer) or ECHOES (the question comes back). Every answer holds for `ttl` seconds. `asked` counts questions by (name, kind).
     """
 
     def __init__(self, ttl: int = 1) -> None:
         self.records: dict[tuple[str, str], list[str]] = {}
         self.chains: dict[str, tuple[str, int]] = {}
+        self.aliases: dict[str, tuple[str, int]] = {}
         self.ttl = ttl
         self.mood = ""
         self.asked: Counter[tuple[str, str]] = Counter()
@@ -78,6 +80,9 @@ class NameServer:
             return None
         if self.mood == REFUSES:
             response.set_rcode(dns.rcode.SERVFAIL)
+        elif name in self.aliases:
+            real, ttl = self.aliases[name]
+            response.answer.append(dns.rrset.from_text(question.name, ttl, "IN", "CNAME", f"{real}."))
         elif not any(known == name for known, _ in self.records):
             response.set_rcode(dns.rcode.NXDOMAIN)
         elif data := self.records.get((name, kind)):
