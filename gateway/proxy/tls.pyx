@@ -13,6 +13,7 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from gateway.proxy import tickets
 from gateway.proxy.openssl cimport (
@@ -65,8 +66,17 @@ def names_of(pem: bytes) -> tuple[str, ...]:
         return tuple(str(name.value).lower() for name in common)
 
 
+def kind_of(pem: bytes) -> str:
+    """The kind of key that a certificate is for, such as "RSA"; of a kind of its own if nothing here can read it."""
+    try:
+        return type(x509.load_pem_x509_certificate(pem).public_key()).__name__
+    except (UnsupportedAlgorithm, ValueError):
+        return "unknown"
+
+
 cdef class ServerContext:
-    """The certificates of a frontend: the first, and the others by name (exact first, then wildcard).
+    """The certificates of a frontend: the first, and the others by name (exact first, then wildcard). Those with the
+    same names and keys of different kinds (RSA, ECDSA) are one.
 
     name: what sessions may be resumed by (RFC 8446 section 2.2): tickets of one frontend are none of another's.
     pairs: (certificate chain in PEM, private key as `exported`), at least one. min_version: "1.2" or "1.3".
@@ -77,16 +87,28 @@ cdef class ServerContext:
     def __cinit__(self, str name, pairs, str min_version, bytes secret):
         cdef int i
         cdef bytes identity = hashlib.sha256(name.encode()).digest()
+        cdef dict shared = {}           # (names, kind of key) and names -> the context
         self.secret = secret
         self.identity = tickets.identity(name, [cert for cert, _ in pairs])
         self.contexts = <SSL_CTX **>calloc(len(pairs), sizeof(SSL_CTX *))
         if self.contexts == NULL:
             raise MemoryError
         self.by_name = {}
-        for i, (cert, key) in enumerate(pairs):
-            self._add(cert, key, VERSIONS[min_version])
-            SSL_CTX_set_session_id_context(self.contexts[i], identity, 32)
-            for known in names_of(cert):
+        for cert, key in pairs:
+            names = frozenset(names_of(cert))
+            kind = kind_of(cert)
+            if names in shared and (names, kind) not in shared:
+                # One name, another kind of key: OpenSSL takes the one that the client can check.
+                i = shared[names]
+                _use_certificates(self.contexts[i], cert)
+                _use_key(self.contexts[i], key)
+            else:
+                i = self.count
+                self._add(cert, key, VERSIONS[min_version])
+                SSL_CTX_set_session_id_context(self.contexts[i], identity, 32)
+                shared.setdefault(names, i)
+            shared[names, kind] = i
+            for known in names:
                 self.by_name.setdefault(known.encode(), i)
         SSL_CTX_set_tlsext_servername_callback(self.contexts[0], choose)
         SSL_CTX_set_tlsext_servername_arg(self.contexts[0], <void *>self)

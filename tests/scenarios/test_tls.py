@@ -266,3 +266,30 @@ def test_a_damaged_record_ends_the_connection_with_an_alert(secure: Secure) -> N
             wire.run(lambda: wire.tls.read(1), 65536)
     with RawClient(gateway.port, authority.client_context()) as client:
         assert client.get("/bytes/1").body == b"a"
+
+
+@pytest.mark.parametrize("kinds", [("rsa", "ec"), ("ec", "rsa")])
+def test_of_two_certificates_for_a_name_each_client_gets_the_one_it_can_check(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, kinds: tuple[str, ...]
+) -> None:
+    """An RSA and an ECDSA certificate for one name, and a third with a name of its own."""
+    pairs = [authority.issue("shop.example.com", kind=kind) for kind in kinds]
+    pairs.append(authority.issue("www.example.com"))
+    description = site(start_servers("app1"))
+    description["frontends"][0]["tls"] = {"certificates": [pair.as_site() for pair in pairs]}
+    gateway = start_gateway(description)
+    wanted = {
+        "ECDHE-RSA-AES128-GCM-SHA256": pairs[kinds.index("rsa")],
+        "ECDHE-ECDSA-AES128-GCM-SHA256": pairs[kinds.index("ec")],
+    }
+    for cipher, pair in wanted.items():
+        context = authority.client_context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(cipher)
+        with RawClient(gateway.port, context, "shop.example.com") as client:
+            assert isinstance(client.socket, ssl.SSLSocket)
+            shown = client.socket.getpeercert(binary_form=True)
+            assert shown == ssl.PEM_cert_to_DER_cert(pair.cert.read_text())
+            assert client.get("/bytes/10", host="shop.example.com").body == b"abcdefghij"
+    with RawClient(gateway.port, authority.client_context(), "www.example.com") as client:
+        assert subject_names(client) == ["www.example.com"]
