@@ -16,14 +16,21 @@ def close_strangers() -> None:
 
 
 def close_all_but(kept: Collection[int]) -> None:
-    """Close all that were inherited but `kept`, and standard input, output and error.
+    """Close all that were inherited but `kept`, and standard input, output and error, however often these are open.
 
     For a process that ends by os._exit: objects that own what is closed must never be freed.
     """
+    standard = {_file(number) for number in (1, 2)}
     for number in _open():
         if number > 2 and number not in kept:
             with contextlib.suppress(OSError):  # the one of the directory itself
-                os.close(number)
+                if _file(number) not in standard:
+                    os.close(number)
+
+
+def _file(number: int) -> tuple[int, int]:
+    status = os.fstat(number)
+    return status.st_dev, status.st_ino
 
 
 def _open() -> list[int]:

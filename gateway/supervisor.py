@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from gateway import account as accounts
-from gateway import descriptors, last_words, regular_file, upgrade
+from gateway import descriptors, last_words, output, regular_file, upgrade
 from gateway.account import Account, NoAccount
 from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board
 from gateway.bulletin import Bulletin
@@ -860,7 +860,7 @@ def _open_log(site: Site) -> int | None:
     if site.access_log is None:
         return None
     if site.access_log.path == "-":
-        return 1
+        return output.unhurried(1)
     try:
         return regular_file.append(Path(site.access_log.path), 0o640)
     except OSError as error:
@@ -893,7 +893,7 @@ def _raise_limits() -> None:
 
 def set_up_log(name: str) -> None:
     """Log to standard error, a line an event; should a signal end the process, also who it was (`name`) and where."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = output.Handler(sys.stderr.fileno())
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s [%(process)d] %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     last_words.enable(name)

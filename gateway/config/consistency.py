@@ -1,5 +1,6 @@
 """What shows only when the parts of a site are seen together: gaps, duplicates, routes out of reach."""
 
+import re
 from collections.abc import Collection, Hashable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> 
     `backends` and `sites` are those of the file as written: one that is wrong in itself is there all the same.
     """
     yield from _unknown_names(site, backends, sites)
+    yield from _out_of_reach(site)
     yield from _twice(
         (("frontends", i, "listen", j), listen, f"{listen} is listened on")
         for i, frontend in enumerate(site.frontends)
@@ -81,6 +83,25 @@ def _unknown_keys(site: Site) -> Iterator[Finding]:
     names = {server.name for server in servers}
     for name in site.load_reports.keys.keys() - names:
         yield Finding(("load_reports", "keys", name), f"there is no server {name}{suggest(name, names)}", key=True)
+
+
+def _out_of_reach(site: Site) -> Iterator[Finding]:
+    """Paths that no request can have, because of what every frontend makes of them."""
+    merged = all(frontend.merge_slashes for frontend in site.frontends)
+    refused = not any(frontend.encoded_slashes for frontend in site.frontends)
+    for loc, match in _matches(site):
+        for i, item in enumerate(match.path):
+            if item.regex:
+                continue
+            at = (*loc, "path", i) if len(match.path) > 1 else (*loc, "path")
+            if merged and "//" in item.path:
+                message = (
+                    f"no path is like this, runs of slashes become one: write {re.sub('/{2,}', '/', item.path)}, or"
+                )
+                yield Finding(at, f"{message} say merge_slashes: false on a frontend")
+            elif refused and re.search("%2f|%5c", item.path, re.IGNORECASE):
+                message = "no path is like this, encoded slashes are refused"
+                yield Finding(at, f"{message}: say encoded_slashes: true on a frontend")
 
 
 def _unknown_names(site: Site, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:

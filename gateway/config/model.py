@@ -124,7 +124,8 @@ _BALANCE_SCHEMA: Final[dict[str, Any]] = {
 }
 
 LOG_FIELDS: Final = {
-    "client": "address of the client",
+    "client": "address of the client, as trusted proxies say it",
+    "peer": "address at the other end of the connection: a trusted proxy's, or the client's",
     "time": "when the request began, RFC 3339 in UTC",
     "method": "request method",
     "host": "host asked for",
@@ -147,7 +148,7 @@ LOG_FIELDS: Final = {
     "tries": "attempts at servers; 0: it was answered here",
     "queue_ms": "waiting for a server to have room",
     "frontend": "name of the frontend",
-    "client_port": "port of the client; 0 at a Unix socket",
+    "client_port": "port of the client; 0 at a Unix socket, and behind a trusted proxy",
     "tls_version": "of the client's connection, such as TLSv1.3; empty without TLS",
     "tls_cipher": "of the client's connection; empty without TLS",
     "request_id": "id of the request, as in X-Request-ID",
@@ -404,7 +405,9 @@ class Limits(Model):
     connections: Annotated[Whole, Field(ge=1)] = Field(
         10_000, description="Connections of clients at a time; more are closed at once."
     )
-    connections_per_source: Annotated[Whole, Field(ge=1)] = Field(200, description="The same from one address.")
+    connections_per_source: Annotated[Whole, Field(ge=1)] = Field(
+        200, description="The same from one address, unless it is one of trusted_proxies."
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "Limits":
@@ -454,9 +457,28 @@ class Frontend(Model):
         description="From these addresses, X-Forwarded-For and Forwarded are believed and extended; unix stands for "
         "whoever connects to a Unix socket.",
     )
+    client_from: Annotated[HeaderName | None, Given()] = Field(
+        None,
+        description="Header in which trusted_proxies say the client, such as CF-Connecting-IP or X-Real-IP. "
+        "Default: X-Forwarded-For, or else Forwarded.",
+    )
     proxy_protocol: Flag = Field(
         default=False,
         description="trusted_proxies begin each connection with a PROXY header, version 1 or 2, that names the client.",
+    )
+    merge_slashes: Flag = Field(
+        default=True,
+        description="Runs of slashes in a path become one, for rules and for servers; false: //admin/ is not /admin/.",
+    )
+    encoded_slashes: Flag = Field(
+        default=False,
+        description="Paths with %2F or %5C are passed on as they are; false: they are 400, because some servers read a "
+        "slash there and rules do not.",
+    )
+    path_parameters: Flag = Field(
+        default=True,
+        description="Paths with ;name=value are passed on; false: they are 400. Say so if the servers leave such "
+        "parameters out (Java's do), because rules do not.",
     )
     socket_mode: FileMode = Field(
         "0660", validate_default=True, description="Permissions of its Unix sockets: who may write to one may connect."
@@ -474,6 +496,8 @@ class Frontend(Model):
 
     @model_validator(mode="after")
     def _trusts(self) -> "Frontend":
+        if self.client_from is not None and not self.trusted_proxies:
+            raise Fault("anybody could claim any address: name the proxies in trusted_proxies", "client_from", key=True)
         if self.proxy_protocol and not self.trusted_proxies:
             raise Fault("anybody could claim any address: name the proxies in trusted_proxies", "proxy_protocol")
         if self.proxy_protocol and UNIX not in self.trusted_proxies and any(listen.path for listen in self.listen):

@@ -53,7 +53,8 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
     if why != R_OK:
         return {"refused": (status_of(why), sentence_of(why))}
     trusts = (<object>frontend).trusts if frontend.trusts(client) else None
-    asking.provenance = Provenance(client.encode(), https, listener.encode(), hub.via, trusts)
+    asking.provenance = Provenance(client.encode(), https, listener.encode(), hub.via, trusts,
+                                   frontend.client_from)
     t = new_transaction(hub)
     t.begin(asking, frontend, p, &_head)
     t.id_n = ID_LENGTH

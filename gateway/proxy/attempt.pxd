@@ -10,8 +10,10 @@ cdef class Attempt:
     cdef Server server                  # of the present try, or None
     cdef int chosen                     # its index in the backend
     cdef int belongs                    # index of the server that affinity says; -1: none
+    cdef int bound                      # index of the server that the client has a connection of its own to; -1: none
     cdef PickArgs args                  # for the balancing policy
     cdef int tries
+    cdef bint turned                    # to the server's other address, in this try
     cdef int64_t picked                 # monotonic, in ns
     cdef int ahead                      # requests that were in flight at the server before this one
     cdef bint counted                   # in flight at the server
@@ -22,7 +24,8 @@ cdef class Attempt:
     cdef int begin(self, Backend backend) except -1
     cdef int move(self, Backend backend) except -1
     cdef int pick(self, int64_t now) except -2
-    cdef ServerConn go(self, int i, bint fresh, Poller poller, Work work)
+    cdef ServerConn go(self, int i, bint fresh, ServerConn own, Poller poller, Work work)
+    cdef bint turn(self, int error, int64_t now) except -1
     cdef int answered(self, bint failed, int64_t now) except -1
     cdef int count_failure(self) except -1
     cdef int give_up(self, int64_t now) except -1

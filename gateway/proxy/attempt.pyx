@@ -24,11 +24,12 @@ cdef class Attempt:
         self.backend = None
         self.server = None
         self.connecting = None
-        self.belongs = -1
+        self.belongs = self.bound = -1
         self.args.tried.count = 0
         self.args.key = 0
         self.tries = 0
         self.picked = 0
+        self.turned = False
         self.counted = self.timed = False
 
     cdef int begin(self, Backend backend) except -1:
@@ -39,6 +40,7 @@ cdef class Attempt:
     cdef int move(self, Backend backend) except -1:
         """The snapshot has changed before a server was picked: go to one of the new backend."""
         self.belongs = backend.counterpart(self.backend, self.belongs)
+        self.bound = backend.counterpart(self.backend, self.bound)
         self.backend = backend
         self.args.tried.count = 0
         return 0
@@ -46,10 +48,11 @@ cdef class Attempt:
     cdef int pick(self, int64_t now) except -2:
         """The index of the next server to try, or -1: none can take the work now."""
         self.args.now = now
-        return self.backend.pick(&self.args, self.belongs)
+        return self.backend.pick(&self.args, self.belongs if self.bound < 0 else self.bound)
 
-    cdef ServerConn go(self, int i, bint fresh, Poller poller, Work work):
-        """Go to server i; `fresh`: not over a connection that has idled.
+    cdef ServerConn go(self, int i, bint fresh, ServerConn own, Poller poller, Work work):
+        """Go to server i; `fresh`: not over a connection that has idled. own: the client's alone, or None; it is used
+        if it is one to that server.
 
         The connection is S_BUSY, or S_CONNECTING, and then `work` hears of it; None if it failed at once: server.error.
         """
@@ -60,11 +63,21 @@ cdef class Attempt:
         self.tries += 1
         self._count()
         if not fresh:
-            conn = self.server.borrow()
+            conn = own if own is not None and own.server is self.server and own.take() else self.server.borrow()
         if conn is None:
             conn = self.server.connect(poller, work)
             self.connecting = conn
         return conn
+
+    cdef bint turn(self, int error, int64_t now) except -1:
+        """The connection could not be made: whether to go to the same server once more, at its other address."""
+        if self.turned or not self.server.turn(error):
+            self.turned = False
+            return False
+        self.turned = True
+        self.release(now)
+        self.tries -= 1
+        return True
 
     cdef int _count(self) except -1:
         cdef Server server = self.server
@@ -159,7 +172,7 @@ cdef class Task(Work):
 
     def go(self, int i, *, bint fresh=False):
         """Go to server i; whether over a connection that is there already. None: it failed at once."""
-        cdef ServerConn conn = self.attempt.go(i, fresh, self.poller, self)
+        cdef ServerConn conn = self.attempt.go(i, fresh, None, self.poller, self)
         if conn is None:
             return None
         if conn.state == S_CONNECTING:

@@ -34,6 +34,7 @@ cdef class Backend:
     cdef bint moves(self, int chosen, int belongs, int status) noexcept
     cdef bytes read_answer(self, Server server, int chosen, int belongs, const char *p, Head *h, const char *asked,
                            uint32_t n, int64_t now)
+    cdef int index_of(self, Server server) noexcept
     cdef int counterpart(self, Backend before, int i) except -2
 
 cdef class ServerProtocol:

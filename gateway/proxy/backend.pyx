@@ -59,9 +59,9 @@ cdef class Backend:
         return hash_field(p, h, self.policy.key_name)
 
     cdef int pick(self, PickArgs *args, int belongs) except -2:
-        """Index of the server to go to: the one that affinity says if that will do, else the policy's; or -1."""
+        """Index of the server to go to: the one that the client belongs to if that will do, or the policy's; or -1."""
         cdef int k
-        if belongs >= 0 and self.affinity is not None:
+        if belongs >= 0:
             for k in range(args.tried.count):
                 if args.tried.index[k] == belongs:
                     break
@@ -98,6 +98,14 @@ cdef class Backend:
         if moved:
             lines += self.affinity.mark(chosen, now)
         return lines
+
+    cdef int index_of(self, Server server) noexcept:
+        """The index of a server; -1: it is none of this backend's."""
+        cdef int k
+        for k in range(self.members.count):
+            if self.servers[k] is server:
+                return k
+        return -1
 
     cdef int counterpart(self, Backend before, int i) except -2:
         """Where server i of this backend in the snapshot before is now; -1 for none."""

@@ -3,15 +3,12 @@
 Nothing is sent, counted or waited for here. What rules made of the request (path, fields, class) is in the View.
 """
 
-from libc.stdint cimport uint32_t
-
-from gateway.wire.edit cimport Out, out_put, out_reserve
-from gateway.wire.head cimport R_PATH
+from gateway.rules.actions cimport answer
+from gateway.wire.head cimport M_OPTIONS, M_TRACE, R_MAX_FORWARDS
 from gateway.wire.mark cimport without_marks
-from gateway.wire.target cimport normalise
+from gateway.wire.max_forwards cimport HOPS_BAD, max_forwards
 
-# One request is decided on at a time in a process: this needs no owner.
-cdef Out _uri
+cdef bytes ALLOW = b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"
 
 
 cdef class Decision:
@@ -25,32 +22,17 @@ cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, c
     trace: None, or a dict that gets what was looked at on the way, for people; see RouteTable.decide.
     """
     cdef View view = hub.view
-    cdef const char *uri
-    cdef uint32_t path_len, uri_len
-    cdef int length
     cdef object action
     if hub.learned:
         p = without_marks(p, h, hub.learned, &frontend.bounds)
     d.p = p
     d.respond = None
     d.backend = None
-    uri = p + h.target
-    path_len = h.path_len
-    uri_len = h.target_len
-    if not h.plain_target and path_len:
-        _uri.n = 0
-        out_reserve(&_uri, 3 * path_len + h.target_len + 16)
-        length = normalise(uri, path_len, _uri.p)
-        if length < 0:
-            d.verdict = V_REFUSE
-            d.reason = R_PATH
-            return 0
-        path_len = length
-        _uri.n = path_len
-        out_put(&_uri, p + h.target + h.path_len, h.target_len - h.path_len)
-        uri = _uri.p
-        uri_len = _uri.n
-    view.begin(p, h, provenance.secure(p, h), provenance.client(p, h), uri, uri_len, path_len)
+    provenance.look(p, h)
+    d.reason = view.look(p, h, provenance.origin.asked_https, provenance.client, frontend.accept)
+    if d.reason:
+        d.verdict = V_REFUSE
+        return 0
     view.id_p = d.id
     view.id_n = d.id_n
     if trace is not None:
@@ -61,7 +43,23 @@ cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, c
     elif type(action) is Backend:
         d.verdict = V_FORWARD
         d.backend = <Backend>action
+        if h.method == M_OPTIONS or h.method == M_TRACE:
+            _count_down(d, view, p, h)
     else:
         d.verdict = V_RESPOND
         d.respond = <Respond>action
+    return 0
+
+
+cdef int _count_down(Decision d, View view, const char *p, Head *h) except -1:
+    """Max-Forwards of a request that is to be forwarded (RFC 9110 section 7.6.2): at 0 it is answered here."""
+    cdef int left = max_forwards(p, h)
+    if left > 0:
+        view.edits(False).set(b"Max-Forwards", b"%d" % (left - 1))
+    elif left == HOPS_BAD:
+        d.verdict = V_REFUSE
+        d.reason = R_MAX_FORWARDS
+    elif left == 0:
+        d.verdict = V_RESPOND
+        d.respond = answer(200 if h.method == M_OPTIONS else 405, ALLOW, b"")
     return 0

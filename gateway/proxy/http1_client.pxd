@@ -47,7 +47,8 @@ cdef class Http1Downstream(Downstream):
     cdef uint32_t held_at
     cdef uint32_t held_len
     cdef uint32_t held_capacity
-    cdef int64_t linger_left            # bytes that are still read away
+    cdef int64_t linger_from            # when that began, in ns
+    cdef int64_t lingered               # bytes that were read away
 
     cdef int _enter(self, int phase) except -1
     cdef int read(self) except -1

@@ -20,6 +20,7 @@ from libc.string cimport memcpy, memmove, memset
 from gateway.proxy.chunks cimport put_chunk, put_last_chunk
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, RECV_FULL, SCRATCH, WORTH, Handler, Poller
 from gateway.proxy.openssl cimport SSL, SSL_has_pending
+from gateway.proxy.server cimport ServerConn
 from gateway.outcome cimport O_BUG, O_STOPPED
 from gateway.proxy.transaction cimport T_RESPONDING, Transaction, new_transaction
 from gateway.proxy.states cimport Machine, edges_of, step
@@ -43,13 +44,13 @@ cdef extern from "<sys/ioctl.h>" nogil:
 
 cdef enum:
     TURN = 4                # reads in a row before others get their turn
-    LINGER_MS = 2000
-    LINGER_BYTES = 4 * 1024 * 1024
+    LINGER_PAUSE_MS = 2000  # of a client that is still sending while nothing is heard any more
     MARGIN = 32             # the scans read a few bytes beyond the end
     AHEAD = 40 * 1024       # more than OpenSSL keeps of what it has read: READ_BUFFER of tls.pyx, and a record
 
 PHASES = ("head", "body", "wait", "flush", "linger", "tunnel")
 
+cdef int64_t LINGER_NS = 30_000_000_000         # for which that is read away at most, as nginx does
 cdef int64_t LEAVING_NS = 1_000_000_000         # see on_input
 
 # One head is worked on at a time in a process: these need no owner.
@@ -235,7 +236,7 @@ cdef class Http1Downstream(Downstream):
         self.r.chunked = _scan.chunked
         self.r.left = _scan.content_length
         if _scan.chunked:
-            chunk_start(&self.r.decoder)
+            chunk_start(&self.r.decoder, False)
         t = new_transaction(self.hub)
         self.transaction = t
         t.begin(self, self.frontend, p, &_scan)
@@ -291,7 +292,7 @@ cdef class Http1Downstream(Downstream):
         """What this connection's requests say about where they came from; made for the first one."""
         trusts = (<object>self.frontend).trusts if self.frontend.trusts(self.address.decode()) else None
         self.provenance = Provenance(self.address, self.conn.tls is not None, self.conn.listener.name.encode(),
-                                     self.hub.via, trusts)
+                                     self.hub.via, trusts, self.frontend.client_from)
         return 0
 
     # ----------------------------------------------------------------------------------------------- what is read ahead
@@ -414,6 +415,18 @@ cdef class Http1Downstream(Downstream):
     cdef SSL *tls_state(self) noexcept:
         return self.conn.ssl
 
+    cdef ServerConn own(self):
+        cdef ServerConn own = self.conn.own
+        return own if own is not None and own.fd >= 0 else None
+
+    cdef int keep(self, ServerConn conn, int64_t ms) except -1:
+        if self.conn.fd < 0:
+            return conn.close()
+        if self.conn.own is not None and self.conn.own is not conn:
+            self.conn.own.close()       # one for each client: that of the backend used last
+        self.conn.own = conn
+        return conn.rest_apart(ms)
+
     cdef Conn upgrade(self, const char *p, Head *h, bytes extra):
         edit_upgrade(&_out, p, h, PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra), self.transaction.id,
                      self.transaction.id_n)
@@ -455,24 +468,36 @@ cdef class Http1Downstream(Downstream):
         if conn.ended and not conn.readable and not self.held_len:
             return conn.close()
         self._enter(C_LINGER)
-        self.linger_left = LINGER_BYTES - self.held_len
-        conn.deadline(LINGER_MS)
+        self.linger_from = conn.poller.now
+        self.lingered = self.held_len
+        conn.deadline(LINGER_PAUSE_MS)
         if self.reading:
             return conn.poller.turn_over(conn)      # the buffer that is being worked on must stay as it is
         self._unhold(self.held_len)
         return self._discard()
 
     cdef int _discard(self) except -1:
-        """Read away what the client still sends."""
+        """Read away what the client still sends, so that it gets to read its answer (RFC 9112 section 9.6): most write
+        all that they have before they read. A body that comes more slowly than one may come is not waited for."""
         cdef ClientConn conn = self.conn
+        cdef int64_t passed
         cdef ssize_t got
+        cdef int turn = 0
         while conn.fd >= 0 and conn.readable:
+            if turn == TURN:
+                return conn.poller.turn_over(conn)
+            turn += 1
             got = conn.recv(conn.poller.scratch, SCRATCH)
             if got == RECV_AGAIN:
                 return 0
-            self.linger_left -= got
-            if got <= 0 or self.linger_left <= 0:
+            if got <= 0:
                 return conn.close()
+            self.lingered += got
+            passed = conn.poller.now - self.linger_from
+            if passed > LINGER_NS or (passed > LINGER_PAUSE_MS * 1000000
+                                      and self.lingered * 1e9 < self.frontend.body_rate * passed):
+                return conn.close()
+            conn.deadline(LINGER_PAUSE_MS)
         return 0
 
     cdef bint _body_lost(self) noexcept:

@@ -17,12 +17,13 @@ from gateway.proxy.conn cimport (
 from gateway.outcome cimport (
     O_BUG, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE,
 )
-from gateway.proxy.transaction cimport Transaction
+from gateway.proxy.transaction cimport Downstream, Transaction
+from gateway.wire.authentication cimport binds_answer
 from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_next, chunk_start
 from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_CLOSE, FRAME_LENGTH, FRAME_NONE, Out
 from gateway.wire.head cimport (
-    M_HEAD, MAX_FIELDS, R_CHUNK, R_HEAD_CUT, R_INTERIMS, R_MORE, R_NOT_ASKED, R_OK, R_STATUS_LINE, Bounds, Head,
-    find_end, scan_response,
+    F_PROXY, F_WWW_AUTHENTICATE, M_HEAD, MAX_FIELDS, R_CHUNK, R_EARLY_SWITCH, R_HEAD_CUT, R_INTERIMS, R_MORE,
+    R_NOT_ASKED, R_OK, R_STATUS_LINE, Bounds, Head, find_end, scan_response,
 )
 
 cdef enum:
@@ -30,6 +31,7 @@ cdef enum:
     MAX_INTERIMS = 16       # 1xx answers to one request
     TURN = 4                # reads in a row before others get their turn
     MARGIN = 32             # the scans read a few bytes beyond the end
+    CHALLENGE = 1 << F_WWW_AUTHENTICATE | 1 << F_PROXY
 
 READING = ("no request", "waiting for a head", "within a body")
 
@@ -64,6 +66,8 @@ cdef class Http1Upstream(Upstream):
         self.r.method = t.method_code
         self.r.has_body = t.has_body
         self.r.chunked = t.has_body and t.content_length < 0
+        if t.binds:
+            self.conn.private = 1
         return self.conn.put(t.upstream_head.p, t.upstream_head.n)
 
     cdef int body(self, const char *p, size_t n) except -1:
@@ -207,6 +211,7 @@ cdef class Http1Upstream(Upstream):
 
     cdef int _head(self, const char *p, size_t n, size_t *used) except -1:
         cdef Transaction t = self.transaction
+        cdef ServerConn conn = self.conn
         cdef uint32_t end = 0
         cdef int framing, why = find_end(p, <uint32_t>n, &self.r.seen, &end)
         if why == R_MORE:
@@ -223,7 +228,10 @@ cdef class Http1Upstream(Upstream):
         if _scan.status < 200:
             if _scan.status == 101:
                 used[0] = n
-                if not _scan.upgrade or not t.on_upgrade(p, &_scan, p + end, n - end):
+                if not self.r.done:
+                    return self._fail(O_RESPONSE_INVALID, R_EARLY_SWITCH)
+                if (not _scan.upgrade or _scan.chunked or _scan.content_length > 0
+                        or not t.on_upgrade(p, &_scan, p + end, n - end)):
                     return self._fail(O_RESPONSE_INVALID, R_NOT_ASKED)
                 return 0
             self.r.interims += 1
@@ -235,12 +243,14 @@ cdef class Http1Upstream(Upstream):
             framing = FRAME_NONE
         elif _scan.chunked:
             framing = FRAME_CHUNKED
-            chunk_start(&self.r.decoder)
+            chunk_start(&self.r.decoder, True)
         elif _scan.content_length >= 0:
             framing = FRAME_LENGTH
             self.r.left = _scan.content_length
         else:
             framing = FRAME_CLOSE
+        if _scan.kinds & CHALLENGE and binds_answer(p, &_scan):
+            conn.private = 1
         used[0] = end
         self.r.framing = framing
         self.r.keep = _scan.keep_alive and framing != FRAME_CLOSE
@@ -290,6 +300,7 @@ cdef class Http1Upstream(Upstream):
         """The answer is complete; `excess` bytes came after it."""
         cdef ServerConn conn = self.conn
         cdef Transaction t = self.transaction
+        cdef Downstream client = t.downstream
         # A server that has answered before it took the whole request may close instead of reading the rest.
         cdef bint good = (self.r.keep and self.r.done and not self.r.send_failed and excess == 0 and not conn.ended
                           and not conn.readable and conn.out_len == 0
@@ -301,7 +312,7 @@ cdef class Http1Upstream(Upstream):
         if conn.served < 255:
             conn.served += 1
         if good:
-            return conn.rest(self.idle_ms)
+            return client.keep(conn, self.idle_ms) if conn.private else conn.rest(self.idle_ms)
         return conn.close()
 
     cdef int _fail(self, int outcome, int64_t detail) except -1:

@@ -30,10 +30,12 @@ cdef class Frontend:
     cdef int connections                # in this worker
     cdef int connections_per_source     # in all workers
     cdef bint proxy_protocol
+    cdef readonly int accept            # of wire/target.pxd: what of paths is taken as harmless
     cdef readonly Gauge gauge
     cdef ServerContext tls              # or None
     cdef readonly ClientProtocol protocol   # how its clients speak
     cdef object trusted                 # networks, or None
+    cdef readonly bytes client_from     # see wire/origin.pyx
     cdef bint trusts_unix               # who connects to a Unix socket, and so has no address
 
     cpdef bint trusts(self, str address) except -1

@@ -30,8 +30,12 @@ class Frontend:
         connections: int,
         connections_per_source: int,
         proxy_protocol: bool,
+        merge_slashes: bool,
+        encoded_slashes: bool,
+        path_parameters: bool,
         tls: ServerContext | None,
         trusted: Iterable[IPv4Network | IPv6Network | str],
+        client_from: str,
         gauge: Gauge,
         protocol: ClientProtocol,
     ) -> None: ...

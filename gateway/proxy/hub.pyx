@@ -5,6 +5,7 @@ import resource
 import time
 
 from gateway.wire.request_id cimport start_ids
+from gateway.wire.target cimport A_MERGE, A_PARAMETERS, A_SLASH
 
 from gateway.config.address import UNIX
 
@@ -30,7 +31,8 @@ cdef class Frontend:
 
     def __init__(self, str name, *, int header_bytes, int url_bytes, int header_count, int64_t body_bytes,
                  double header_timeout, double idle_timeout, double body_rate, int connections,
-                 int connections_per_source, bint proxy_protocol, ServerContext tls, trusted, Gauge gauge,
+                 int connections_per_source, bint proxy_protocol, bint merge_slashes, bint encoded_slashes,
+                 bint path_parameters, ServerContext tls, trusted, str client_from, Gauge gauge,
                  ClientProtocol protocol):
         self.name = name
         self.log_name = name.encode()
@@ -44,9 +46,12 @@ cdef class Frontend:
         self.connections = connections
         self.connections_per_source = connections_per_source
         self.proxy_protocol = proxy_protocol
+        self.accept = ((A_MERGE if merge_slashes else 0) | (A_SLASH if encoded_slashes else 0)
+                       | (A_PARAMETERS if path_parameters else 0))
         self.gauge = gauge
         self.tls = tls
         self.protocol = protocol
+        self.client_from = client_from.lower().encode()
         self.trusts_unix = UNIX in trusted
         self.trusted = tuple([network for network in trusted if network != UNIX]) or None
 

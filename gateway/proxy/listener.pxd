@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from gateway.proxy.conn cimport Conn, Handler
 from gateway.proxy.hub cimport Frontend, Gauge, Hub
+from gateway.proxy.server cimport ServerConn
 
 cdef class Listener(Conn):
     """A listening socket of this worker."""
@@ -23,6 +24,7 @@ cdef class ClientConn(Conn):
     cdef bint source_counted
     cdef bytes address                  # of the client, as text
     cdef uint16_t port                  # of the client
+    cdef ServerConn own                 # rests for this client alone, and is closed with it; None: none
 
     cdef int admit(self) except -1
     cdef int _count_source(self) except -1

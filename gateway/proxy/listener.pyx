@@ -9,6 +9,7 @@ from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
 
 from gateway.board cimport MAX_WORKERS, SOURCE_ROWS
 from gateway.proxy.conn cimport Poller
+from gateway.proxy.server cimport S_IDLE
 
 from gateway.wire.proxy_protocol import MAX_V2 as _MAX_V2, BadHeader, parse as parse_proxy
 
@@ -168,8 +169,8 @@ cdef class ClientConn(Conn):
         """Count this connection for its source; False, and not counted, if the source has enough."""
         cdef bytes source = self.address
         cdef int row
-        if not source:
-            return True                 # of a Unix socket: all who come there would be one
+        if not source or self.listener.frontend.trusts(source.decode()):
+            return True                 # all who come through a Unix socket or a trusted proxy would be one
         if b":" in source:
             # A client with one IPv6 address usually has its /64.
             source = ipaddress.ip_address(source.decode()).packed[:8]
@@ -196,6 +197,11 @@ cdef class ClientConn(Conn):
         return 0
 
     cdef int close(self) except -1:
+        cdef ServerConn own = self.own
+        if own is not None:
+            self.own = None
+            if own.state == S_IDLE:     # else a request or a tunnel has it
+                own.close()
         self._uncount()
         return Conn.close(self)
 

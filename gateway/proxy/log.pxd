@@ -31,6 +31,8 @@ cdef class AccessLog:
     cdef bint combined_time
     cdef object timer
     cdef bint failing
+    cdef bint torn                      # of the line at the beginning of `buffer` a part has been written
+    cdef bint waits                     # a write may wait for who reads it: written is only what surely fits
 
     cdef int add(self, Transaction t, int64_t now) except -1
     cdef int _field(self, Piece *piece, Transaction t, int64_t now) except -1
@@ -42,6 +44,7 @@ cdef class AccessLog:
     cdef int _bytes(self, bytes text) except -1
     cdef int _spill(self, uint32_t start) except -1
     cpdef flush(self)
+    cdef int _keep(self, uint32_t at, bint late) except -1
     cdef int _time(self, int64_t now) except -1
     cdef int _header(self, const char *name, uint32_t n, Transaction t) noexcept
     cdef int _tls(self, int code, SSL *ssl) noexcept

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import stat
 import time
 
 cimport cython
@@ -10,13 +11,15 @@ from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memmove, strlen
 from posix.unistd cimport write
-from libc.errno cimport EINTR, errno
+from libc.errno cimport EAGAIN, EINTR, errno
 
 from gateway.outcome cimport outcome_row
 from gateway.proxy.openssl cimport SSL_CIPHER_get_name, SSL_get_current_cipher, SSL_get_version
 from gateway.wire.edit cimport number, three_digits
 from gateway.wire.head cimport same_any
 from gateway.wire.wide cimport WIDE, copy_all_plain, copy_plain, copy_short
+
+from gateway.output import writable
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +28,8 @@ cdef enum:
     ROOM = 6 * 4096 + 64        # what one field can take, escaped; and what is written wide beyond an end
     STEP = 16                   # bytes of a literal that are copied at a time
     SECOND = 1000000000         # in ns
+    SLACK = 64 * 1024           # bytes that may wait for a pipe to be read
+    PIPE_BUF = 4096             # bytes that can be written where anything can be
     FIELD_MAX = 4096            # of a text from the client; longer ones are cut, with "..." at the end
 
 cdef enum Code:
@@ -56,6 +61,7 @@ cdef enum Code:
     L_TLS_VERSION
     L_TLS_CIPHER
     L_REQUEST_ID
+    L_PEER
     L_HEADER                    # of the request, by name
 
 cdef uint8_t PLAIN[256]         # bytes that stand in a line as they are: visible ASCII, space; not quote, backslash
@@ -69,6 +75,7 @@ FIELDS = {
     "referer": L_REFERER, "user_agent": L_USER_AGENT, "request_bytes": L_REQUEST_BYTES, "class": L_CLASS,
     "outcome": L_OUTCOME, "side": L_SIDE, "tries": L_TRIES, "queue_ms": L_QUEUE_MS, "frontend": L_FRONTEND,
     "client_port": L_CLIENT_PORT, "tls_version": L_TLS_VERSION, "tls_cipher": L_TLS_CIPHER, "request_id": L_REQUEST_ID,
+    "peer": L_PEER,
 }
 
 NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes", "tries", "queue_ms", "client_port"}
@@ -132,6 +139,7 @@ cdef class AccessLog:
         if self.buffer == NULL:
             raise MemoryError
         self.second = -1
+        self.waits = not (os.get_blocking(fd) is False or stat.S_ISREG(os.fstat(fd).st_mode))
         self.clock = time.time_ns() - time.monotonic_ns()
         self.timer = loop.call_later(0.5, self._tick)
 
@@ -154,30 +162,58 @@ cdef class AccessLog:
         """Go on in another file, after a rotation."""
         self.flush()
         self.fd = fd
+        self.waits = not (os.get_blocking(fd) is False or stat.S_ISREG(os.fstat(fd).st_mode))
 
     cpdef flush(self):
-        """Write the buffer. What can't be written is dropped, and said once: a full disk must not stop the traffic."""
-        cdef uint32_t at = 0
+        """Write the buffer. What can't be written is dropped, and said once: neither a full disk nor a pipe that is not
+        read must stop the traffic. A pipe may be late by as much as `SLACK` bytes."""
+        cdef uint32_t at = 0, piece
         cdef ssize_t wrote
-        cdef int tries = 0
+        cdef int tries = 0, error
         while at < self.n:
-            wrote = write(self.fd, self.buffer + at, self.n - at)
-            if wrote >= 0:
-                at += <uint32_t>wrote
-                continue
+            error = 0
+            if self.waits and not writable(self.fd):
+                error = EAGAIN
+            else:
+                piece = self.n - at
+                if self.waits and piece > PIPE_BUF:
+                    piece = PIPE_BUF
+                wrote = write(self.fd, self.buffer + at, piece)
+                if wrote >= 0:
+                    at += <uint32_t>wrote
+                    continue
+                error = errno
             tries += 1
-            if errno == EINTR and tries < 100:
+            if error == EINTR and tries < 100:
                 continue
-            if not self.failing:
-                self.failing = True
-                log.error("cannot write the access log: %s; lines are lost until it can be written again",
-                          os.strerror(errno))
-            self.n = 0
+            self._keep(at, error == EAGAIN)
             return
+        self.torn = False
         if self.n and self.failing:
             self.failing = False
             log.warning("the access log can be written again")
         self.n = 0
+
+    cdef int _keep(self, uint32_t at, bint late) except -1:
+        """What stands from `at` on can't be written: keep it if it is only late and not too much, or else no more of it
+        than ends the line that has been begun."""
+        cdef uint32_t end = at
+        if at > 0:
+            self.torn = self.buffer[at - 1] != 10
+        if late and self.n - at <= SLACK:
+            end = self.n
+        else:
+            if late and self.torn:
+                while self.buffer[end] != 10:
+                    end += 1
+                end += 1
+            if not self.failing:
+                self.failing = True
+                log.error("cannot write the access log: %s; lines are lost until it can be written again",
+                          "its reader is too slow" if late else os.strerror(errno))
+        memmove(self.buffer, self.buffer + at, end - at)
+        self.n = end - at
+        return 0
 
     cdef int _text(self, const char *p, uint32_t n) noexcept:
         """Text from outside: nothing in it can end the field or the line, or reach a terminal as a control byte."""
@@ -275,9 +311,9 @@ cdef class AccessLog:
         cdef const char *head = t.head.p
         cdef uint32_t i
         if code == L_CLIENT:
-            i = <uint32_t>PyBytes_GET_SIZE(t.downstream.address)
+            i = <uint32_t>PyBytes_GET_SIZE(t.client)
             if i:
-                self._known(PyBytes_AS_STRING(t.downstream.address), i)
+                self._known(PyBytes_AS_STRING(t.client), i)
             else:
                 self._text(NULL, 0)     # over a Unix socket
         elif code == L_TIME:
@@ -331,7 +367,10 @@ cdef class AccessLog:
         elif code == L_FRONTEND:
             self._bytes(t.frontend.log_name)
         elif code == L_CLIENT_PORT:
-            self._number(t.downstream.port)
+            # A proxy says the client's address, and hardly ever its port.
+            self._number(t.downstream.port if t.client is t.downstream.address else 0)
+        elif code == L_PEER:
+            self._bytes(t.downstream.address)
         elif code == L_TLS_VERSION or code == L_TLS_CIPHER:
             self._tls(code, t.downstream.tls_state())
         elif code == L_REQUEST_ID:
@@ -378,8 +417,7 @@ cdef class AccessLog:
         piece = self.piece
         while piece < stop:
             if <int64_t>self.n > piece.last:
-                self._spill(start)
-                start = 0
+                start = self._spill(start)
                 if <int64_t>self.n > piece.last:
                     break               # a template that repeats long fields: the line is cut
             out = self.buffer + self.n
@@ -396,13 +434,14 @@ cdef class AccessLog:
         return 0
 
     cdef int _spill(self, uint32_t start) except -1:
-        """Write the complete lines, keep the one begun at `start`."""
+        """Write the complete lines, keep the one begun at `start`; where it begins now."""
         cdef uint32_t begun = self.n - start
         self.n = start
         self.flush()
-        memmove(self.buffer, self.buffer + start, begun)
-        self.n = begun
-        return 0
+        memmove(self.buffer + self.n, self.buffer + start, begun)
+        start = self.n
+        self.n += begun
+        return start
 
 
 def put_field(AccessLog log, str kind, value):

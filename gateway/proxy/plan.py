@@ -89,7 +89,13 @@ class Plan:
     def prepare(self, snapshot: Snapshot, secrets: Secrets, cells: int) -> Prepared:
         """What `adopt` takes; changes nothing, so that it may run beside the traffic. Raises ValueError."""
         site = snapshot.site
-        servers = {key: self._server(key, snapshot) for key in snapshot.slots}
+        local = {
+            (name, server.name)
+            for name, backend in site.backends.items()
+            for server in backend.servers
+            if server.address.is_localhost
+        }
+        servers = {key: self._server(key, snapshot, localhost=key in local) for key in snapshot.slots}
         backends = {name: self._backend(name, snapshot, secrets.own, servers, cells) for name in site.backends}
         routes = compile_routes(site, backends, snapshot.files, snapshot.rules)
         gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
@@ -156,12 +162,12 @@ class Plan:
         known = self._contexts.get(key)
         return known or ServerContext(name, [(pair.cert, pair.key) for pair in pairs], min_version, secret)
 
-    def _server(self, key: ServerKey, snapshot: Snapshot) -> Server:
+    def _server(self, key: ServerKey, snapshot: Snapshot, *, localhost: bool) -> Server:
         slot, address = snapshot.slots[key], snapshot.resolved[key]
         known = self.servers.get(key)
         if known is not None and known.slot == slot and known.address == address:
             return known
-        return Server(*key, address, self.hub.board, slot, self.hub.worker)
+        return Server(*key, address, self.hub.board, slot, self.hub.worker, localhost=localhost)
 
     def _backend(
         self, name: str, snapshot: Snapshot, own: bytes, servers: Mapping[ServerKey, Server], cells: int
@@ -268,8 +274,12 @@ def _frontend(
         connections=ceil(limits.connections / workers),
         connections_per_source=limits.connections_per_source,
         proxy_protocol=model.proxy_protocol,
+        merge_slashes=model.merge_slashes,
+        encoded_slashes=model.encoded_slashes,
+        path_parameters=model.path_parameters,
         tls=tls,
         trusted=model.trusted_proxies,
+        client_from=model.client_from or "",
         gauge=gauge,
         protocol=protocol,
     )

@@ -17,6 +17,7 @@ cdef class Server:
     cdef Board board
     cdef int worker
     cdef bytes sockaddr
+    cdef bytes other                    # the same of localhost in its other family; None: it has none
     cdef bint gone                      # not in the site file any more: pool nothing
     cdef int error                      # errno of a `connect` that returned None
     cdef dict said                      # when a failure was last told, by its outcome: (ns, how many since)
@@ -24,6 +25,7 @@ cdef class Server:
     cdef void rest(self, ServerConn conn) noexcept
     cdef void leave(self, ServerConn conn) noexcept
     cdef ServerConn borrow(self)
+    cdef bint turn(self, int error) noexcept
     cdef ServerConn connect(self, Poller poller, Work work)
 
 # What a connection to a server is doing.
@@ -45,7 +47,10 @@ cdef class ServerConn(Conn):
     cdef Work work                      # who waits for it while it connects
     cdef uint8_t state
     cdef uint8_t served                 # how many requests it has carried, up to 255
+    cdef uint8_t private                # authenticated as a whole: one client's alone from now on
 
     cdef int become(self, int state) except -1
     cdef int rest(self, int64_t ms) except -1
+    cdef int rest_apart(self, int64_t ms) except -1
+    cdef bint take(self) except -1
     cdef int _connect_failed(self, int error) except -1

@@ -17,5 +17,14 @@ class Server:
     slot: int
     opened: int
     reused: int
-    def __init__(self, backend: str, name: str, address: Address, board: Board, slot: int, worker: int) -> None: ...
+    def __init__(
+        self,
+        backend: str,
+        name: str,
+        address: Address,
+        board: Board,
+        slot: int,
+        worker: int,
+        localhost: bool = False,
+    ) -> None: ...
     def retire(self) -> None: ...

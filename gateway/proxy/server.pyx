@@ -3,6 +3,7 @@
 A connection's way:
 
     S_CONNECTING ── connected ──► S_BUSY ── rest ──► S_IDLE ── borrow ──► S_BUSY …
+                                     (rest_apart, take: the same for one client alone, outside of the pool)
          │ refused, timed out        │ close            │ closed by the server, idle for too long
          ▼                           ▼                  ▼
       S_CLOSED                    S_CLOSED           S_CLOSED
@@ -13,12 +14,14 @@ import socket
 import struct
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport EINPROGRESS, errno
+from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, EINPROGRESS, ENETUNREACH, errno
 from libc.stdint cimport uint32_t
 from posix.unistd cimport close as c_close
 
 from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, SENT_ALL, SENT_BROKEN
 from gateway.proxy.states cimport Machine, edges_of, step
+
+from gateway.config.address import other_localhost
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -71,9 +74,12 @@ def sockaddr_of(address):
 
 
 cdef class Server:
-    """A server at `address`, in row `slot` of the board; lives on over reloads that do not change it."""
+    """A server at `address`, in row `slot` of the board; lives on over reloads that do not change it.
 
-    def __init__(self, str backend, str name, address, Board board, int slot, int worker):
+    localhost: it is called so, and if it is not at 127.0.0.1 it may be at ::1, or the other way round.
+    """
+
+    def __init__(self, str backend, str name, address, Board board, int slot, int worker, bint localhost=False):
         self.backend = backend
         self.name = name
         self.log_name = name.encode()
@@ -82,6 +88,8 @@ cdef class Server:
         self.slot = slot
         self.worker = worker
         self.sockaddr = sockaddr_of(address)
+        if localhost:
+            self.other = sockaddr_of((other_localhost(address[0]), address[1]))
         self.said = {}
         # The same on every gateway of a site, and no name of a machine for the client to read.
         self.token = hashlib.blake2b(f"{backend}\0{name}".encode(), digest_size=8).digest()
@@ -131,6 +139,13 @@ cdef class Server:
                 self.reused += 1
                 return conn
         return None
+
+    cdef bint turn(self, int error) noexcept:
+        """After a connection failed with `error`: whether there is another address, which is used from now on."""
+        if self.other is None or error not in (ECONNREFUSED, EADDRNOTAVAIL, EAFNOSUPPORT, ENETUNREACH):
+            return False
+        self.sockaddr, self.other = self.other, self.sockaddr
+        return True
 
     cdef ServerConn connect(self, Poller poller, Work work):
         """A connection under way, for `work`, which hears of it later; None if it failed at once, and then `error`."""
@@ -231,12 +246,32 @@ cdef class ServerConn(Conn):
 
     cdef int rest(self, int64_t ms) except -1:
         """Nothing is under way any more: keep the connection for `ms`, if there is room for it."""
-        if self.fd < 0 or self.server.gone or self.server.idle >= MAX_IDLE:
+        if self.fd < 0 or self.private or self.server.gone or self.server.idle >= MAX_IDLE:
             return self.close()
         self.become(S_IDLE)
         self.server.rest(self)
         self.deadline(ms)
         return 0
+
+    cdef int rest_apart(self, int64_t ms) except -1:
+        """As `rest`, but not in the pool: for the one client that keeps it, who gets it back by `take`."""
+        if self.fd < 0 or self.server.gone:
+            return self.close()
+        self.become(S_IDLE)
+        self.deadline(ms)
+        return 0
+
+    cdef bint take(self) except -1:
+        """Use a connection that rests apart; False: it is no more."""
+        if self.fd < 0 or self.state != S_IDLE:
+            return False
+        if self.server.gone:
+            self.close()
+            return False
+        self.become(S_BUSY)
+        self.deadline(FOREVER)
+        self.server.reused += 1
+        return True
 
     cdef int close(self) except -1:
         self.server.leave(self)

@@ -10,6 +10,7 @@ from gateway.proxy.backend cimport Backend
 from gateway.proxy.conn cimport Conn, Handler, Work
 from gateway.proxy.hub cimport Frontend, Hub
 from gateway.proxy.openssl cimport SSL
+from gateway.proxy.server cimport ServerConn
 from gateway.proxy.tunnel cimport Tunnel
 from gateway.rules.view cimport Edits
 from gateway.wire.edit cimport Out
@@ -62,6 +63,8 @@ cdef class Downstream(Handler):
     cdef Conn upgrade(self, const char *p, Head *h, bytes extra)
     cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1
     cdef SSL *tls_state(self) noexcept
+    cdef ServerConn own(self)
+    cdef int keep(self, ServerConn conn, int64_t ms) except -1
 
 cdef class Upstream(Handler):
     """A request's server, as the transaction speaks to it."""
@@ -103,6 +106,8 @@ cdef class Transaction(Work):
     cdef uint8_t minor
     cdef uint8_t https
     cdef uint8_t has_body
+    cdef uint8_t binds                  # its credentials authenticate the connection that it goes over
+    cdef bytes client                   # address as text, of the peer or as trusted proxies say; empty: none
     cdef int64_t content_length         # of the request; -1: none given
     cdef uint8_t request_done           # all of the request has come
     cdef uint8_t repeatable             # it may be done twice, by its method

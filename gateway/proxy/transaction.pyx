@@ -41,9 +41,11 @@ from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
 from gateway.rules.actions cimport Respond
 from gateway.rules.view cimport View
+from gateway.wire.authentication cimport binds_request
 from gateway.wire.edit cimport edit_request, out_put, out_reserve
 from gateway.wire.head cimport (
-    F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_TIMEOUT, Field, same_any, sentence_of, status_of,
+    F_AUTHORIZATION, F_DATE, F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_TIMEOUT, Field, same_any,
+    sentence_of, status_of,
 )
 from gateway.wire.request_id cimport ID_LENGTH, find_request_id, next_id
 
@@ -146,6 +148,14 @@ cdef class Downstream(Handler):
         """Of the client's connection; NULL without TLS."""
         return NULL
 
+    cdef ServerConn own(self):
+        """The connection to a server that rests for this client alone, or None."""
+        return None
+
+    cdef int keep(self, ServerConn conn, int64_t ms) except -1:
+        """Let a connection to a server rest, for this client alone and no longer than `ms`."""
+        return conn.close()
+
 
 cdef class Upstream(Handler):
     cdef int begin(self, Transaction t) except -1:
@@ -203,6 +213,7 @@ cdef class Transaction(Work):
         global _live
         self.state = T_NEW
         self.downstream = downstream
+        self.client = downstream.address
         self.frontend = frontend
         self.trailers.n = self.response_trailers.n = self.replay.n = 0
         self.replay_lost = 0
@@ -225,7 +236,7 @@ cdef class Transaction(Work):
         self.method.n = self.target.n = self.host.n = self.user_agent.n = self.referer.n = self.upgrade.n = 0
         self.method_code = M_OTHER
         self.minor = 1
-        self.has_body = 0
+        self.has_body = self.binds = 0
         self.content_length = -1
         self.https = https
         self.id_n = ID_LENGTH
@@ -259,6 +270,7 @@ cdef class Transaction(Work):
         self.minor = h.minor
         self.content_length = h.content_length
         self.has_body = h.chunked or h.content_length > 0
+        self.binds = h.kinds & (1 << F_AUTHORIZATION) and binds_request(p, h)
         self.https = downstream.provenance.origin.https
         self._take_id(p, h, downstream.provenance)
         return self._reset(downstream, frontend, self.poller.now)
@@ -283,6 +295,8 @@ cdef class Transaction(Work):
         d.id = self.id
         d.id_n = self.id_n
         decide(d, self.hub, self.frontend, self.downstream.provenance, p, h, None)
+        self.client = self.downstream.provenance.client
+        self.https = self.downstream.provenance.origin.asked_https
         if d.verdict == V_REFUSE:
             return self.refuse(d.reason)
         self.klass = view.klass
@@ -305,20 +319,28 @@ cdef class Transaction(Work):
         cdef Backend backend = self.attempt.backend
         cdef View view = self.hub.view
         cdef Provenance provenance = self.downstream.provenance
-        cdef bytes extra
+        cdef ServerConn own = self.downstream.own()
+        cdef bytes extra, whole
+        cdef const char *uri = view.uri
+        cdef uint32_t uri_len = view.uri_len
+        if view.sent_len:
+            whole = view.sent[:view.sent_len] + view.uri[view.path_len:view.uri_len]
+            uri = PyBytes_AS_STRING(whole)
+            uri_len = <uint32_t>PyBytes_GET_SIZE(whole)
         self.edits = view.response_edits
         if view.request_edits is None:
-            edit_request(&self.upstream_head, p, h, view.uri, view.uri_len, &provenance.origin, NULL, 0,
-                         self.id, self.id_n)
+            edit_request(&self.upstream_head, p, h, uri, uri_len, &provenance.origin, NULL, 0, self.id, self.id_n)
         else:
             view.request_edits.leave_out(p, h)
             extra = view.request_edits.added()
-            edit_request(&self.upstream_head, p, h, view.uri, view.uri_len, &provenance.origin,
+            edit_request(&self.upstream_head, p, h, uri, uri_len, &provenance.origin,
                          PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra), self.id, self.id_n)
         self.repeatable = backend.retries.repeatable(self.method_code, self.head.p + self.method.at, self.method.n)
         self.replay_lost = not self.repeatable      # never to be sent again, so not to be kept
         self.attempt.args.now = self.started
         self.attempt.belongs = backend.look_at(&self.attempt.args, p, h, view, self.head.p, self.head.n)
+        if own is not None:
+            self.attempt.bound = backend.index_of(own.server)
         return 0
 
     # -------------------------------------------------------------------------------------------- admission and waiting
@@ -391,11 +413,13 @@ cdef class Transaction(Work):
     cdef bint _go(self, int i, bint fresh) except -1:
         """Go to server i of the backend; False: another one is to be tried."""
         cdef Attempt attempt = self.attempt
-        cdef ServerConn conn = attempt.go(i, fresh, self.poller, self)
+        cdef ServerConn conn = attempt.go(i, fresh, self.downstream.own(), self.poller, self)
         if self.queued:
             self.waited += self.poller.now - self.queued
             self.queued = 0
         if conn is None:
+            if attempt.turn(attempt.server.error, self.poller.now):
+                return self._go(i, True)
             return self._fail(outcome_of_errno(attempt.server.error), attempt.server.error)
         if conn.state == S_CONNECTING:
             self._become(T_CONNECTING)
@@ -410,7 +434,10 @@ cdef class Transaction(Work):
 
     cdef int on_connect_failed(self, Conn conn, int error) except -1:
         self.attempt.connecting = None
-        if not self._fail(outcome_of_errno(error), error):
+        if self.attempt.turn(error, self.poller.now):
+            if not self._go(self.attempt.chosen, True):
+                self._choose()
+        elif not self._fail(outcome_of_errno(error), error):
             self._choose()
         return 0
 
@@ -602,6 +629,8 @@ cdef class Transaction(Work):
         if self.edits is not None and h.status != 101:
             self.edits.leave_out(p, h)
             extra = extra + self.edits.added()
+        if not h.kinds & (1 << F_DATE) and h.status != 101:
+            extra = extra + self.hub.date()     # RFC 9110 section 6.6.1
         if attempt.backend.reads_answers or attempt.backend.moves(attempt.chosen, attempt.belongs, h.status):
             extra += attempt.backend.read_answer(attempt.server, attempt.chosen, attempt.belongs, p, h, self.head.p,
                                                  self.head.n, self.poller.now)

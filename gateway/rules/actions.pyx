@@ -1,7 +1,8 @@
 """What a route does to a request: changes it and goes on, or gives an answer."""
 
 from gateway.rules.view cimport Edits
-from gateway.wire.target cimport normalise
+from gateway.wire.head cimport R_OK
+from gateway.wire.target cimport A_PARAMETERS, A_SLASH
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
@@ -69,20 +70,18 @@ cdef class Rewrite(Step):
 
 cdef Respond rewrite(View v, bytes target):
     """Go on with the path and query `target`; without a question mark the query stays as it is."""
-    cdef bytes path, query, out
-    cdef int n
+    cdef bytes path, query
     path, mark, query = target.partition(b"?")
     if path.startswith(b"//"):
         path = b"/" + path.lstrip(b"/")
-    out = bytes(3 * len(path) + 1)
-    n = normalise(PyBytes_AS_STRING(path), <uint32_t>PyBytes_GET_SIZE(path), <char *>PyBytes_AS_STRING(out))
-    if n < 0:
-        return answer(400, b"", None)
     if not mark:
         query = v.query()
-    out = out[:n]
-    # A "?" alone takes the query away.
-    v.own(out + b"?" + query if query else out, n)
+    # A "?" alone takes the query away. What a rule encodes, it means.
+    query = b"?" + query if query else b""
+    if v.normalised(PyBytes_AS_STRING(path), <uint32_t>PyBytes_GET_SIZE(path), PyBytes_AS_STRING(query),
+                    <uint32_t>PyBytes_GET_SIZE(query), v.accept | A_SLASH | A_PARAMETERS) != R_OK:
+        return answer(400, b"", None)
+    v.changed = True
     return None
 
 

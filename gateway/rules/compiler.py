@@ -22,6 +22,7 @@ from gateway.rules.python import PythonRule
 from gateway.rules.routes import Route, RouteTable
 from gateway.rules.sites import Arrival, ToSite
 from gateway.rules.template import Template
+from gateway.wire.target import matched_text
 from loadagent.report import parse_key
 
 _NOTHING: Final[Mapping[Path, Any]] = MappingProxyType({})
@@ -101,7 +102,10 @@ def _route(index: int, model: RouteModel, backends: Mapping[str, Any], steps: It
 
 
 def _matching(index: int, match: Match, action: Any, steps: Iterable[Step] = ()) -> Route:
-    paths = [(path.path, "regex" if path.regex else "exact" if path.exact else "prefix") for path in match.path]
+    paths = [
+        (path.path, "regex") if path.regex else (matched_text(path.path), "exact" if path.exact else "prefix")
+        for path in match.path
+    ]
     return Route(index, match.scheme, match.host, paths, action, tuple(_conditions(match)), steps)
 
 

@@ -1,4 +1,5 @@
 from libc.stdint cimport uint8_t, uint32_t
+from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
 
 # What of a request a name is looked up in.
@@ -40,10 +41,15 @@ cdef class View:
     cdef readonly bytes client      # address as text
     cdef uint8_t family             # of `address`: 0 not looked at yet, 4, 6, 1: none
     cdef uint8_t address[16]
-    cdef const char *uri            # path in its normal form, and query
+    cdef const char *uri            # path in its normal form as rules see it, and query
     cdef uint32_t uri_len
     cdef uint32_t path_len
-    cdef bytes owned                # what uri points into once a rule has changed it
+    cdef const char *sent           # the path in its normal form as the server gets it, where that is another one
+    cdef uint32_t sent_len          # 0: it is the same
+    cdef int accept                 # of wire/target.pxd, for paths that rules make
+    cdef Out normal                 # what `uri` or `sent` points into
+    cdef Out seen                   # what `uri` points into
+    cdef bytes owned                # what uri points into once a rule has changed the query
     cdef bytes parameter            # what a value of the query points into that had to be decoded
     cdef bint changed               # by the route at work
     cdef int matched                # bytes of the path that the route's prefix covers
@@ -59,8 +65,9 @@ cdef class View:
     cdef public Resources resources
     cdef public object clock        # seconds since 1970
 
-    cdef int begin(self, const char *p, Head *h, bint https, bytes client, const char *uri, uint32_t uri_len,
-                   uint32_t path_len) except -1
+    cdef int look(self, const char *p, Head *h, bint https, bytes client, int accept) except -1
+    cdef int normalised(self, const char *path, uint32_t path_len, const char *query, uint32_t query_len,
+                        int accept) except -1
     cdef bytes id(self)
     cdef bytes path(self)
     cdef bytes query(self)

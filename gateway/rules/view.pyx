@@ -10,10 +10,11 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdlib cimport free, malloc
 from libc.string cimport memchr, memcmp, memcpy
 
+from gateway.wire.edit cimport Out, out_put, out_reserve
 from gateway.wire.head cimport (
     F_COOKIE, R_OK, Bounds, Field, Head, find_end, same_any, scan_request, sentence_of, status_of,
 )
-from gateway.wire.target cimport normalise
+from gateway.wire.target cimport A_MERGE, A_PARAMETERS, as_matched, normalise
 
 cdef extern from "<arpa/inet.h>" nogil:
     int inet_pton(int family, const char *text, void *address)
@@ -121,19 +122,29 @@ cdef class View:
 
     def __dealloc__(self):
         free(self.own_head)
+        free(self.normal.p)
+        free(self.seen.p)
 
-    cdef int begin(self, const char *p, Head *h, bint https, bytes client, const char *uri, uint32_t uri_len,
-                   uint32_t path_len) except -1:
-        """Look at a request: its head of p and h, its path in normal form with the query at uri."""
+    cdef int look(self, const char *p, Head *h, bint https, bytes client, int accept) except -1:
+        """Look at a request: its head of p and h. R_OK, or why its path is refused."""
+        cdef int why
+        self.accept = accept
+        self.sent_len = 0
+        if h.plain_target or not h.path_len:
+            self.uri = p + h.target
+            self.uri_len = h.target_len
+            self.path_len = h.path_len
+        else:
+            why = self.normalised(p + h.target, h.path_len, p + h.target + h.path_len, h.target_len - h.path_len,
+                                  accept)
+            if why != R_OK:
+                return why
         self.p = p
         self.h = h
         self.scheme = 2 if https else 1
         if client is not self.client:
             self.client = client
             self.family = 0
-        self.uri = uri
-        self.uri_len = uri_len
-        self.path_len = path_len
         self.changed = False
         self.matched = 0
         self.groups = None
@@ -143,6 +154,34 @@ cdef class View:
         self.request_id = None
         self.id_n = 0
         return 0
+
+    cdef int normalised(self, const char *path, uint32_t path_len, const char *query, uint32_t query_len,
+                        int accept) except -1:
+        """Go on with the normal form of a path, and a query that begins with its question mark. R_OK, or why the path
+        is refused."""
+        cdef Out *now
+        cdef int n
+        self.normal.n = self.seen.n = 0
+        out_reserve(&self.normal, 3 * path_len + query_len + 16)
+        n = normalise(path, path_len, self.normal.p, accept)
+        if n < 0:
+            return -n
+        now = &self.normal
+        self.sent_len = 0
+        if memchr(self.normal.p, 37, n) != NULL:
+            out_reserve(&self.seen, n + query_len + 16)
+            self.seen.n = as_matched(self.normal.p, n, self.seen.p)
+            if self.seen.n < <uint32_t>n:
+                self.sent = self.normal.p
+                self.sent_len = n
+                now = &self.seen
+        if now == &self.normal:
+            now.n = n
+        self.path_len = now.n
+        out_put(now, query, query_len)
+        self.uri = now.p
+        self.uri_len = now.n
+        return R_OK
 
     cdef bytes id(self):
         """The request's id; empty: it has none."""
@@ -163,7 +202,7 @@ cdef class View:
         return PyBytes_FromStringAndSize(self.p + self.h.host, self.h.host_len)
 
     cdef int own(self, bytes uri, uint32_t path_len) except -1:
-        """Go on with another path and query."""
+        """Go on with another query, and a path as long as it was or as `normalised` has left it."""
         self.owned = uri
         self.uri = PyBytes_AS_STRING(uri)
         self.uri_len = <uint32_t>PyBytes_GET_SIZE(uri)
@@ -257,10 +296,8 @@ cdef class View:
         """Look at a complete request head. None, or (status, sentence): it is refused."""
         cdef Bounds bounds
         cdef uint32_t seen = 0, end = 0
-        cdef int why, n
-        cdef bytes target
+        cdef int why
         cdef const char *p
-        cdef const char *path
         if self.own_head == NULL:
             self.own_head = <Head *>malloc(sizeof(Head))
             if self.own_head == NULL:
@@ -272,21 +309,10 @@ cdef class View:
         why = find_end(p, <uint32_t>len(head), &seen, &end)
         if why == R_OK:
             why = scan_request(p, end, self.own_head, &bounds)
+        if why == R_OK:
+            why = self.look(p, self.own_head, https, client.encode(), A_MERGE | A_PARAMETERS)
         if why != R_OK:
             return status_of(why) or 400, sentence_of(why) if status_of(why) else "the head is incomplete"
-        path = p + self.own_head.target
-        if self.own_head.plain_target or not self.own_head.path_len:
-            self.begin(p, self.own_head, https, client.encode(), path, self.own_head.target_len,
-                       self.own_head.path_len)
-            return None
-        target = bytes(3 * self.own_head.path_len + 16)
-        n = normalise(path, self.own_head.path_len, <char *>PyBytes_AS_STRING(target))
-        if n < 0:
-            return 400, "the path is encoded in a way that hides what it names"
-        target = target[:n] + path[self.own_head.path_len:self.own_head.target_len]
-        self.owned = target
-        self.begin(p, self.own_head, https, client.encode(), PyBytes_AS_STRING(target),
-                   <uint32_t>PyBytes_GET_SIZE(target), n)
         return None
 
     def lookup(self, str where, str name):

@@ -13,7 +13,8 @@ cdef struct Chunked:
     uint8_t state
     uint8_t digits
     uint8_t named           # a trailer line has had its colon
+    uint8_t padded          # white space may follow a chunk's size
 
-cdef void chunk_start(Chunked *c) noexcept nogil
+cdef void chunk_start(Chunked *c, bint padded) noexcept nogil
 cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **data, size_t *n) noexcept nogil
 cdef int chunk_head(char *out, size_t n) noexcept nogil

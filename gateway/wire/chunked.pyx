@@ -15,12 +15,16 @@ cdef enum:
 cdef char *DIGITS = b"0123456789abcdef"
 
 
-cdef void chunk_start(Chunked *c) noexcept nogil:
+cdef void chunk_start(Chunked *c, bint padded) noexcept nogil:
+    """Begin with a body. padded: take white space behind a size, as some servers fill it up and as nginx, HAProxy and
+    browsers read it. RFC 9112 section 7.1 does not have it, so of requests it is refused: the server behind could read
+    it in another way. An answer goes on to the client in chunk lines of our own."""
     c.left = 0
     c.spent = 0
     c.state = S_SIZE
     c.digits = 0
     c.named = 0
+    c.padded = padded
 
 
 cdef inline int _digit(uint8_t ch) noexcept nogil:
@@ -77,10 +81,12 @@ cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **d
                 state = S_SPACE
             else:
                 return CHUNK_BAD
-        elif state == S_SPACE:                  # white space is allowed before ";" only
+        elif state == S_SPACE:
             c.spent += 1
             if ch == 59:
                 state = S_EXT
+            elif ch == 13 and c.padded:
+                state = S_SIZE_LF
             elif (ch != 32 and ch != 9) or c.spent > MAX_EXTRA:
                 return CHUNK_BAD
         elif state == S_EXT:
@@ -180,8 +186,8 @@ cdef class Decoder:
     cdef readonly bytes rest            # what follows the end
     cdef readonly bytes trailers        # as they came, complete lines once the state is "end"
 
-    def __init__(self):
-        chunk_start(&self.chunked)
+    def __init__(self, bint padded=False):
+        chunk_start(&self.chunked, padded)
         self.state = "more"
         self.rest = self.trailers = b""
 

@@ -22,6 +22,13 @@ cdef struct Origin:
     uint32_t fallback_host_len
     uint8_t trusted             # the peer's own X-Forwarded-* and Forwarded are believed and extended
     uint8_t https
+    # Of the request under way, from a trusted peer.
+    const char *client          # its client, as in X-Forwarded-For
+    uint32_t client_len
+    const char *client_node     # as in Forwarded: for=
+    uint32_t client_node_len
+    uint8_t told                # the client is not the peer
+    uint8_t asked_https         # the client spoke https; of a peer that is not trusted: as `https`
 
 cdef enum Framing:
     FRAME_NONE = 0              # no body follows

@@ -6,8 +6,8 @@ RFC 9110 section 7.6 (message forwarding), RFC 7239 (Forwarded). Runs of fields 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport realloc
 from gateway.wire.head cimport (
-    F_FORWARDED, F_HOST, F_OTHER, F_REQUEST_ID, F_TRAILER, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, F_X_FORWARDED_PROTO,
-    Field, known_field, same_any,
+    F_FORWARDED, F_HOST, F_OTHER, F_REQUEST_ID, F_TRAILER, F_X_FORWARDED, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, Field,
+    known_field, same_any,
 )
 
 cdef enum:
@@ -108,9 +108,13 @@ cdef bint _put_joined(Out *o, const char *p, Head *h, int known, const char *nam
 
 
 cdef void _put_forwarded_for(Out *o, const char *p, Head *h, Origin *origin) noexcept nogil:
-    """X-Forwarded-For as it came, with the peer's address behind it; no line where there is neither."""
+    """X-Forwarded-For as it came, or else the client, with the peer's address behind it; no line without any."""
     cdef uint32_t start = o.n
     cdef bint any = _put_joined(o, p, h, F_X_FORWARDED_FOR, b"X-Forwarded-For: ", 17)
+    if not any and origin.told:
+        out_put(o, origin.client, origin.client_len)
+        out_put(o, b", ", 2)
+        any = True
     if origin.address_len:
         out_put(o, origin.address, origin.address_len)
     elif any:
@@ -192,7 +196,7 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         host_len = origin.fallback_host_len
     o.n = 0
     out_reserve(o, h.length * 2 + path_len + origin.fixed_len + origin.via_len + 3 * host_len + origin.address_len
-                + origin.node_len + extra_len + id_len + 512)
+                + origin.node_len + origin.client_len + origin.client_node_len + extra_len + id_len + 512)
     out_put(o, p, h.method_len)
     out_put(o, b" ", 1)
     out_put(o, path, path_len)
@@ -201,7 +205,8 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         for i in range(h.count):
             f = &h.fields[i]
             if F_X_FORWARDED_FOR <= f.known <= F_FORWARDED:
-                f.drop = True
+                # Of a trusted peer what else it says goes on: X-Forwarded-Port, X-Real-IP and so on.
+                f.drop = f.known != F_X_FORWARDED or not origin.trusted
                 plain = False
             elif f.known == F_HOST and (h.authority_len or host_given):
                 f.drop = True
@@ -228,7 +233,7 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
     out_put(o, origin.via, origin.via_len)
     if h.minor == 0:
         o.p[o.n - origin.via_len + VIA_MINOR] = 48
-    if plain or not origin.trusted:
+    if not origin.trusted or (plain and not origin.told):
         out_put(o, origin.fixed, origin.fixed_len)
         out_put(o, b";host=\"", 7)
         out_put(o, host, host_len)
@@ -236,26 +241,42 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         out_put(o, host, host_len)
         out_put(o, b"\r\n\r\n", 4)
         return 0
+    _put_told(o, p, h, origin, host, host_len)
+    return 0
+
+
+cdef void _put_told(Out *o, const char *p, Head *h, Origin *origin, const char *host, uint32_t host_len) noexcept nogil:
+    """What a trusted peer says about the request, with the peer behind it, and the end of the head.
+
+    X-Forwarded-Proto is one word, as servers read it. Forwarded never contradicts it: what the peer says in the other
+    fields only is translated (RFC 7239 section 7.4), and of the peer itself nothing but its address is added.
+    """
     _put_forwarded_for(o, p, h, origin)
-    if not _put_first(o, p, h, F_X_FORWARDED_PROTO, b"X-Forwarded-Proto: ", 19):
-        if origin.https:
-            out_put(o, b"X-Forwarded-Proto: https\r\n", 26)
-        else:
-            out_put(o, b"X-Forwarded-Proto: http\r\n", 25)
+    if origin.asked_https:
+        out_put(o, b"X-Forwarded-Proto: https\r\n", 26)
+    else:
+        out_put(o, b"X-Forwarded-Proto: http\r\n", 25)
     if not _put_first(o, p, h, F_X_FORWARDED_HOST, b"X-Forwarded-Host: ", 18):
         out_put(o, b"X-Forwarded-Host: ", 18)
         out_put(o, host, host_len)
         out_put(o, b"\r\n", 2)
-    _put_joined(o, p, h, F_FORWARDED, b"Forwarded: ", 11)
-    out_put(o, b"for=", 4)
-    out_put(o, origin.node, origin.node_len)
-    if origin.https:
-        out_put(o, b";proto=https;host=\"", 19)
-    else:
-        out_put(o, b";proto=http;host=\"", 18)
-    out_put(o, host, host_len)
-    out_put(o, b"\"\r\n\r\n", 5)
-    return 0
+    if not _put_joined(o, p, h, F_FORWARDED, b"Forwarded: ", 11):
+        out_put(o, b"for=", 4)
+        out_put(o, origin.client_node, origin.client_node_len)
+        if origin.asked_https:
+            out_put(o, b";proto=https", 12)
+        else:
+            out_put(o, b";proto=http", 11)
+        if not h.kinds & (1u << F_X_FORWARDED_HOST):
+            out_put(o, b";host=\"", 7)
+            out_put(o, host, host_len)
+            out_put(o, b"\"", 1)
+        if origin.told:
+            out_put(o, b", ", 2)
+    if origin.told or h.kinds & (1u << F_FORWARDED):
+        out_put(o, b"for=", 4)
+        out_put(o, origin.node, origin.node_len)
+    out_put(o, b"\r\n\r\n", 4)
 
 
 cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connection, const char *extra,

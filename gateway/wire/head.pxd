@@ -36,7 +36,8 @@ cdef enum Known:
     F_DATE
     F_SERVER
     F_REQUEST_ID
-    F_TRACEPARENT           # the last must be less than 32: see `kinds`
+    F_TRACEPARENT
+    F_WWW_AUTHENTICATE      # the last must be less than 32: see `kinds`
 
 cdef enum Method:
     M_OTHER = 0
@@ -82,11 +83,15 @@ cdef enum Reason:
     R_BODY_TOO_LARGE
     R_CHUNK
     R_TIMEOUT
+    R_ENCODED_SLASH
+    R_PARAMETERS
+    R_MAX_FORWARDS
     # of responses
     R_HEAD_CUT
     R_NOT_ASKED
     R_INTERIMS
-    R_LAST = R_INTERIMS
+    R_EARLY_SWITCH
+    R_LAST = R_EARLY_SWITCH
 
 cdef struct Field:
     uint32_t name           # offsets from the start of the head
@@ -115,7 +120,7 @@ cdef struct Head:
     uint8_t chunked
     uint8_t keep_alive
     uint8_t expects         # Expect: 100-continue
-    uint8_t upgrade         # Connection: upgrade and one Upgrade field that names no other HTTP
+    uint8_t upgrade         # Connection: upgrade and one Upgrade field that names one protocol, and no other HTTP
     uint8_t trailers        # TE: trailers
     uint16_t upgrade_field   # index of that field
     uint8_t plain_target    # the path needs no normalising

@@ -50,9 +50,13 @@ REASONS = {
     R_BODY_TOO_LARGE: (413, "the body is larger than allowed"),
     R_CHUNK: (400, "the chunked body is malformed"),
     R_TIMEOUT: (408, "the request did not arrive in time"),
+    R_ENCODED_SLASH: (400, "the path has an encoded slash or backslash, which servers read in two ways"),
+    R_PARAMETERS: (400, "the path has parameters, which servers read in two ways"),
+    R_MAX_FORWARDS: (400, "Max-Forwards is not one plain number"),
     R_HEAD_CUT: (502, "the connection ended within the head"),
     R_NOT_ASKED: (502, "it switches to a protocol that the request did not ask for"),
     R_INTERIMS: (502, "more than 16 interim responses came before the final one"),
+    R_EARLY_SWITCH: (502, "it switches protocols before the request is complete"),
 }
 
 cdef uint16_t STATUS[R_LAST + 1]
@@ -77,8 +81,9 @@ cdef void _fill_tables() noexcept:
     for i in b"#\"<>\\^`{|}":       # RFC 3986 allows none of these; '#' would start a fragment
         TARGET[i] = 0
     # Seen in the wild, harmless to one interpretation, and refused by few servers: browsers send them in queries.
-    for i in b"\"<>\\^`{|}":
+    for i in b"\"<>[\\]^`{|}":
         TARGET[i] = 2
+    TARGET[59] = 2                  # ";" is legal, and a path with parameters is looked at all the same
 
 
 _fill_tables()
@@ -110,6 +115,16 @@ cdef bint is_token(const char *p, uint32_t n) noexcept nogil:
         if not TOKEN[<uint8_t>p[i]]:
             return False
     return n > 0
+
+
+cdef bint _is_protocol(const char *p, uint32_t n) noexcept nogil:
+    """A name, and maybe a slash and a version (RFC 9110 section 7.8), such as SPDY/3.1."""
+    cdef const char *slash = <const char *>memchr(p, 47, n)
+    cdef uint32_t name
+    if slash == NULL:
+        return is_token(p, n)
+    name = <uint32_t>(slash - p)
+    return is_token(p, name) and is_token(slash + 1, n - name - 1)
 
 
 cdef int find_end(const char *p, uint32_t n, uint32_t *seen, uint32_t *end) noexcept nogil:
@@ -242,8 +257,8 @@ cdef inline int _request_line(const char *p, uint32_t n, Head *h, Bounds *bounds
             break
         elif c == 37:
             plain = False
-        elif c == 47 and p[i + 1] == 46:
-            plain = False
+        elif c == 47 and (p[i + 1] | 1) == 47:
+            plain = False               # a dot or another slash follows
         i += 1
     h.path_len = i - start
     if c == 63:
@@ -367,6 +382,9 @@ cdef uint8_t _known_plain(const char *p, uint32_t n) noexcept nogil:
             return F_CONTENT_LENGTH
         if same_name(p, b"http2-settings", 14):
             return F_HTTP2_SETTINGS
+    elif n == 16:
+        if same_name(p, b"www-authenticate", 16):
+            return F_WWW_AUTHENTICATE
     elif n == 17:
         if same_name(p, b"transfer-encoding", 17):
             return F_TRANSFER_ENCODING
@@ -573,8 +591,7 @@ cdef int _framing(const char *p, Head *h) noexcept nogil:
             return R_LENGTH_AND_CODING
     h.keep_alive = (not close) and (h.minor == 1 or keep)
     # To another HTTP nobody is taken through a tunnel: it would be HTTP that no rule has seen.
-    h.upgrade = (upgrade and upgrades == 1 and h.minor == 1 and not h.chunked and h.content_length <= 0
-                 and is_token(p + protocol.value, protocol.value_len)
+    h.upgrade = (upgrade and upgrades == 1 and h.minor == 1 and _is_protocol(p + protocol.value, protocol.value_len)
                  and not (protocol.value_len >= 2 and same(p + protocol.value, b"h2", 2))
                  and not (protocol.value_len >= 4 and same(p + protocol.value, b"http", 4)))
     return R_OK

@@ -10,6 +10,12 @@ cdef class Provenance:
     cdef bytes via
     cdef bytes fallback_host
     cdef object trusts                  # whether an address is a trusted proxy's; None: this peer is not
+    cdef bytes client_from              # the field in which proxies say the client, in lower case; empty: the usual
+    cdef readonly bytes client          # of the request looked at last
+    cdef bytes client_node
 
-    cdef bytes client(self, const char *p, Head *h)
-    cdef bint secure(self, const char *p, Head *h) noexcept
+    cdef int look(self, const char *p, Head *h) except -1
+    cdef int _leave_out(self, const char *p, Head *h) noexcept
+    cdef int _believe(self, const char *p, Head *h) except -1
+    cdef int _follow(self, list nodes) except -2
+    cdef str _joined(self, const char *p, Head *h, bytes name)

@@ -175,3 +175,21 @@ def test_gateways_that_would_each_sign_with_a_key_of_their_own(load_text: Load, 
     assert problem.line == 2
     assert load_text(text % ", key_file: k").warnings == ()
     assert load_text(text % "" + "node: a\ncluster: {key_file: k, nodes: {a: 10.0.0.1}}\n").warnings == ()
+
+
+def test_paths_that_no_request_has(refuse: Refuse, load_text: Load) -> None:
+    routes = "routes: [{match: {path: »//admin/}, respond: {}}, {match: {path: [/a, »= /x%2fy]}, respond: {}}, {backend: app}]\n"
+    refuse(
+        BASE + routes,
+        "no path is like this, runs of slashes become one: write /admin/, or say merge_slashes: false on a frontend",
+        "no path is like this, encoded slashes are refused: say encoded_slashes: true on a frontend",
+    )
+    other = BASE.replace('"127.0.0.1:80"', '"127.0.0.1:80", merge_slashes: false, encoded_slashes: true')
+    assert len(load_text(other + routes.replace("»", "")).site.routes) == 3
+
+
+def test_client_from_needs_proxies(refuse: Refuse) -> None:
+    refuse(
+        BASE.replace('"127.0.0.1:80"', '"127.0.0.1:80", »client_from: X-Real-IP'),
+        "anybody could claim any address: name the proxies in trusted_proxies",
+    )

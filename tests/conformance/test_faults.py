@@ -28,7 +28,7 @@ Stage = tuple[GatewayProcess, Recorder]
 def site_before(recorder: Recorder) -> dict[str, Any]:
     """The site of the table: its rules, and limits that are soon reached."""
     description = site([])
-    description["frontends"][0]["limits"] = {"idle_timeout": "2s"}
+    description["frontends"][0] |= {"limits": {"idle_timeout": "2s"}, "encoded_slashes": True}
     description["backends"] = {"app": {"servers": [recorder.address]}}
     description["routes"] = [
         {"match": {"path": "/admin"}, "respond": {"status": 403, "body": "no"}},

@@ -436,7 +436,9 @@ def test_proxying_leads_to_backends(tmp_path: Path) -> None:
 
 
 def test_an_encoded_slash_is_not_found_as_with_apache(tmp_path: Path) -> None:
-    with Stage(load(site_with(tmp_path, "RewriteRule ^admin/ - [F]\n"))) as found:
+    path = site_with(tmp_path, "RewriteRule ^admin/ - [F]\n")
+    path.write_text(path.read_text().replace(':80"}]', ':80", encoded_slashes: true}]'))
+    with Stage(load(path)) as found:
         assert found.decide(Asked("GET", "http", WWW, "/admin%2Fx"))["status"] == 404
         assert found.decide(Asked("GET", "http", WWW, "/%61dmin/x"))["status"] == 403
 

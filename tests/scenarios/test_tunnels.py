@@ -88,7 +88,6 @@ def test_a_server_may_decline_and_the_connection_goes_on(start_gateway: Starter)
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: other\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
         b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AA\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 1\r\n\r\nx",
         b"GET / HTTP/1.0\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
     ],
 )
@@ -153,3 +152,52 @@ def test_trailers_pass_but_not_those_that_mean_something(start_gateway: Starter)
         with RawClient(gateway.port) as client:
             client.send(b"GET / HTTP/1.0\r\n\r\n")
             assert client.read().endswith(b"\r\n\r\nok")
+
+
+@pytest.mark.parametrize("protocol", ["SPDY/3.1", "tcp", "rats/1.0"])
+@pytest.mark.parametrize("body", [b"", b'{"Detach":false,"Tty":false}', b"x" * 300_000])
+def test_a_protocol_has_a_version_and_a_request_a_body(start_gateway: Starter, protocol: str, body: bytes) -> None:
+    """kubectl exec (POST, SPDY/3.1) and docker exec (POST with a body, tcp): RFC 9110 section 7.8 has both."""
+    got = bytearray()
+
+    def script(connection: socket.socket, head: bytes) -> None:
+        got.extend(head.partition(b"\r\n\r\n")[2])
+        while len(got) < len(body):
+            got.extend(connection.recv(65536))
+        connection.sendall(f"HTTP/1.1 101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\nhello".encode())
+        connection.sendall(connection.recv(100))
+
+    with RawServer(script) as server:
+        gateway = start_gateway(before(server.address))
+        ask = (
+            f"POST /exec HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        with RawClient(gateway.port) as client:
+            client.send(ask.encode() + body)
+            head = client.read(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 101 ")
+            assert f"\r\nUpgrade: {protocol}\r\n".encode() in head
+            assert client.read(b"hello") == b"hello"
+            client.send(b"through")
+            assert client.read(b"through") == b"through"
+            assert bytes(got) == body
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "HTTP/2.0", "SPDY/", "/3.1", "a/b/c", "a b", "websocket, tcp", "SPDY/3 1"])
+def test_what_names_no_other_protocol_is_no_upgrade(start_gateway: Starter, protocol: str) -> None:
+    with RawServer(replies(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as server:
+        gateway = start_gateway(before(server.address))
+        with RawClient(gateway.port) as client:
+            assert client.get("/", "Connection: Upgrade", f"Upgrade: {protocol}").body == b"ok"
+    assert b"upgrade" not in server.heads[0].lower()
+
+
+def test_no_protocol_begins_within_a_request(start_gateway: Starter) -> None:
+    """What followed of the body would reach the new protocol as if it were a part of it."""
+    with RawServer(replies(AGREED, keep=True)) as server:
+        gateway = start_gateway(before(server.address, retries={"attempts": 0}))
+        with RawClient(gateway.port) as client:
+            client.send(ASK.replace(b"\r\n\r\n", b"\r\nContent-Length: 10\r\n\r\n") + b"half")
+            assert client.response().status == 502
+        gateway.wait_for_log("it switches protocols before the request is complete")

@@ -1,0 +1,60 @@
+"""Standard output and standard error, without ever waiting for whoever reads them.
+
+A log driver that stalls must not stop the traffic: what cannot be written is lost, and the log says so afterwards.
+"""
+
+import logging
+import os
+import select
+import stat
+
+
+def unhurried(descriptor: int) -> int:
+    """Return a descriptor for the same pipe whose writes do not wait, or the one given where that cannot be had.
+
+    Opened anew, because O_NONBLOCK on the descriptor itself would count for every process that shares it.
+    """
+    if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+        return descriptor
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:  # another user's pipe: see `writable`
+        return descriptor
+
+
+def writable(descriptor: int) -> bool:
+    """Tell whether PIPE_BUF bytes can be written without waiting, if no other process writes at this moment."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+class Handler(logging.Handler):
+    """Writes each record as a line to `descriptor`; what would have to wait is dropped and counted."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = unhurried(descriptor)
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the record, after a line about those that were lost before it."""
+        try:
+            text = self.format(record) + "\n"
+            if self._lost:
+                again = logging.makeLogRecord(
+                    {"levelno": logging.WARNING, "levelname": "WARNING", "msg": f"{self._lost} log lines were lost"}
+                )
+                text = f"{self.format(again)}\n{text}"
+            if not writable(self._descriptor):
+                self._lost += 1
+                return
+            os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+        except BlockingIOError:
+            self._lost += 1
+        except OSError:
+            pass  # nowhere to say it
+        except Exception:  # noqa: BLE001 - as logging does it
+            self.handleError(record)
+        else:
+            self._lost = 0
