@@ -119,7 +119,8 @@ class Shape:
 INTERIM = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 SHAPES: tuple[Shape, ...] = (
     *(Shape(),) * 5,
-    *(Shape(framing="chunked"),) * 2,
+    Shape(framing="chunked"),
+    Shape(401, framing="chunked", fields=b"WWW-Authenticate: NTLM\r\n"),
     Shape(framing="end", last=True),
     Shape(204, framing="none"),
     Shape(500),
@@ -278,6 +279,8 @@ class Run:
         )
         bodyless = request is not None and request.method == b"HEAD"
         conn.last = shape.last
+        if shape.status == 401 and request is not None:
+            conn.owner = world.sender.get(request.number)
         self._spoil(conn, answer, shape, bodyless=bodyless)
         wire = self._wire(answer, shape, bodyless=bodyless)
         cut = 0 if shape.wrong == "glued" else c

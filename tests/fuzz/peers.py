@@ -560,6 +560,8 @@ class ServerConn(Peer):
         self.served = 0
         self.spoiled = False
         """It has said what it must not: nothing more may come here."""
+        self.owner: Client | None = None
+        """It has asked this client to authenticate the connection: no other's request may come here."""
         self.tunnel: Client | None = None
         self.upgraded = False
         self.tunneled = 0
@@ -585,6 +587,11 @@ class ServerConn(Peer):
         if self.spoiled:
             raise Violation(f"a connection is used again that must not be: {head.start!r}")
         self.request = self.oracle.at_server(head)
+        if self.owner is not None:
+            sender = None if self.request is None else self.world.sender.get(self.request.number)
+            if sender is not self.owner and self.request is not None:
+                raise Violation(f"another client's request on an authenticated connection: {head.start!r}")
+            self.oracle.features.add("own")
         self.strange = self.request is None
         self.busy, self.complete, self.answered, self.answer = True, False, False, None
         self.body = 0
