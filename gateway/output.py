@@ -49,7 +49,9 @@ class Handler(logging.Handler):
             if not writable(self._descriptor):
                 self._lost += 1
                 return
-            os.write(self._descriptor, text.encode("utf-8", "backslashreplace"))
+            data = text.encode("utf-8", "backslashreplace")
+            while data:
+                data = data[os.write(self._descriptor, data) :]
         except BlockingIOError:
             self._lost += 1
         except OSError:

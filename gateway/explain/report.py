@@ -19,6 +19,9 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         yield f"└─ refused with {status}: {why}"
         return
     yield f"├─ seen as {found['scheme']} from {found['client']}, {found['uri']}"
+    frontend = next(frontend for frontend in site.frontends if frontend.name == found["frontend"])
+    if not frontend.merge_slashes and "//" in found["uri"].partition("?")[0]:
+        yield f"├─ {frontend.name} has merge_slashes: false: to rules, runs of slashes are not one slash"
     yield from _before_routes(found)
     yield "├─ routes"
     for route in found["routes"]:

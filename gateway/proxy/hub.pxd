@@ -59,5 +59,8 @@ cdef class Hub:
     cdef public bint draining
     cdef int64_t date_second
     cdef bytes date_line
+    cdef bytes dated_via                # `via` and `date_line`; made of `dated_of`
+    cdef bytes dated_of
 
     cdef bytes date(self)
+    cdef bytes via_and_date(self)

@@ -4,6 +4,8 @@ import ipaddress
 import resource
 import time
 
+from libc.time cimport time as c_time
+
 from gateway.wire.request_id cimport start_ids
 from gateway.wire.target cimport A_MERGE, A_PARAMETERS, A_SLASH
 
@@ -83,8 +85,17 @@ cdef class Hub:
 
     cdef bytes date(self):
         """A Date line for answers of the gateway's own (RFC 9110 section 6.6.1)."""
-        cdef int64_t second = <int64_t>time.time()
+        cdef int64_t second = <int64_t>c_time(NULL)
         if second != self.date_second:
             self.date_second = second
             self.date_line = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(second)).encode()
+            self.dated_of = None
         return self.date_line
+
+    cdef bytes via_and_date(self):
+        """`via`, and a Date line for an answer that has none."""
+        cdef bytes line = self.date()
+        if self.dated_of is not self.via:
+            self.dated_via = self.via + line
+            self.dated_of = self.via
+        return self.dated_via

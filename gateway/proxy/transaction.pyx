@@ -626,11 +626,11 @@ cdef class Transaction(Work):
         """Lines to add to the answer's head; marks fields of it that are to be left out."""
         cdef Attempt attempt = self.attempt
         cdef bytes extra = self.hub.via
+        if not h.kinds & (1 << F_DATE) and h.status != 101:
+            extra = self.hub.via_and_date()     # RFC 9110 section 6.6.1
         if self.edits is not None and h.status != 101:
             self.edits.leave_out(p, h)
             extra = extra + self.edits.added()
-        if not h.kinds & (1 << F_DATE) and h.status != 101:
-            extra = extra + self.hub.date()     # RFC 9110 section 6.6.1
         if attempt.backend.reads_answers or attempt.backend.moves(attempt.chosen, attempt.belongs, h.status):
             extra += attempt.backend.read_answer(attempt.server, attempt.chosen, attempt.belongs, p, h, self.head.p,
                                                  self.head.n, self.poller.now)

@@ -204,6 +204,17 @@ def test_explain_tells_every_step(tmp_path: Path) -> None:
     assert gateway("explain", str(path), "GET", "/x")[0] == 2
 
 
+def test_explain_says_that_slashes_are_not_merged(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    note = "has merge_slashes: false: to rules, runs of slashes are not one slash"
+    for merged in (True, False):
+        path.write_text(BASE.replace("[{listen: ", f"[{{merge_slashes: {str(merged).lower()}, listen: "))
+        status, text = gateway("explain", str(path), "GET", "http://a//item/7")
+        assert status == 0
+        assert (note in text) is not merged
+        assert ("192.0.2.1, /item/7" in text) is merged
+
+
 def test_explain_tells_how_the_class_came_about(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text(BASE + "qos: {classes: [{name: staff, match: {source: 10.0.0.0/8}}, {name: rest}]}\n")
