@@ -57,7 +57,7 @@ cdef class Hub:
     cdef int clients                    # connections of clients
     cdef readonly int most_clients      # that there is room for: each may need a second descriptor, for a server
     cdef public bint draining
-    cdef int64_t date_second
+    cdef int64_t date_due               # until when date_line holds, monotonic, in ns
     cdef bytes date_line
     cdef bytes dated_via                # `via` and `date_line`; made of `dated_of`
     cdef bytes dated_of

@@ -4,8 +4,6 @@ import ipaddress
 import resource
 import time
 
-from libc.time cimport time as c_time
-
 from gateway.wire.request_id cimport start_ids
 from gateway.wire.target cimport A_MERGE, A_PARAMETERS, A_SLASH
 
@@ -79,16 +77,17 @@ cdef class Hub:
         self.admission = Admission()
         start_ids(&self.ids)
         self.most_clients = max(8, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_DESCRIPTORS) // 2)
-        self.date_second = -1
         self.custom_pages = frozenset()
         self.learned = ()
 
     cdef bytes date(self):
         """A Date line for answers of the gateway's own (RFC 9110 section 6.6.1)."""
-        cdef int64_t second = <int64_t>c_time(NULL)
-        if second != self.date_second:
-            self.date_second = second
-            self.date_line = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", time.gmtime(second)).encode()
+        cdef int64_t wall
+        if self.poller.now >= self.date_due:
+            wall = time.time_ns()
+            self.date_due = self.poller.now + 1_000_000_000 - wall % 1_000_000_000
+            moment = time.gmtime(wall // 1_000_000_000)
+            self.date_line = time.strftime("Date: %a, %d %b %Y %H:%M:%S GMT\r\n", moment).encode()
             self.dated_of = None
         return self.date_line
 
