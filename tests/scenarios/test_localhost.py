@@ -16,7 +16,7 @@ from tests.support.raw_server import RawServer, replies
 from tests.support.waiting import eventually, free_port
 
 Starter = Callable[[Site], GatewayProcess]
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 HOSTS = {"both": "127.0.0.1 localhost\n::1 localhost\n", "4": "127.0.0.1 localhost\n", "6": "::1 localhost\n"}
 
 pytestmark = [
