@@ -1,1 +1,4 @@
-"""Quality of service: pure policy, no socket, no clock. Classes, admission and sessions will live here."""
+"""Quality of service as pure policy: no socket, no clock, nothing of the gateway. Times are passed in.
+
+`rates` counts requests against rates, over all processes that share its memory.
+"""

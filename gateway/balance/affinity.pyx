@@ -19,7 +19,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 from gateway.balance.hashing cimport hash_bytes, hash_field, keeper
-from gateway.balance.siphash cimport DIGEST, KEY, siphash
+from gateway.wire.siphash cimport DIGEST, KEY, siphash
 from gateway.wire.head cimport F_COOKIE, F_SET_COOKIE, Field
 from gateway.wire.mark cimport PREFIX, mark_length, next_cookie
 

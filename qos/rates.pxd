@@ -1,0 +1,24 @@
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+cdef enum:
+    WAYS = 8                # keys that share a bucket: one cache line
+    TIME_BITS = 44          # of an entry; the other 20 are its key's tag
+    TICK_BITS = 8           # a tick, the unit of time in the table, is 256 ns
+    TRIES = 1000            # to write one entry while other processes write it as well
+
+# How often a key may come. Both in ticks.
+cdef struct Rate:
+    int64_t interval        # between two requests at exactly the rate
+    int64_t tolerance       # how far ahead of the rate a key may be: burst - 1 intervals
+
+cdef class RateTable:
+    """What each key has had, shared by every process that maps the same memory."""
+    cdef uint8_t[::1] memory
+    cdef uint64_t *words
+    cdef readonly uint64_t buckets
+    cdef readonly bytes secret          # 16 bytes, for whoever hashes keys for this table
+
+    cdef int64_t take(self, uint64_t key, const Rate *rate, int64_t now, int64_t patience) noexcept nogil
+    cdef void give_back(self, uint64_t key, const Rate *rate) noexcept nogil
+
+cdef Rate rate_of(double per_second, int64_t burst) noexcept nogil

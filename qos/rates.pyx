@@ -1,0 +1,181 @@
+"""Rate limits: whether a key may have one more request now, counted exactly over all processes that share a table.
+
+The generic cell rate algorithm (ITU-T I.371 Annex A, virtual scheduling) needs one number per key: the theoretical
+arrival time, by which the key will have made up for everything it has had. A request conforms if that lies no further
+ahead than the tolerance; each request that does moves it one interval on. One that does not leaves it as it is.
+
+The number and a tag of the key are one 64-bit word, and every change is one compare-and-swap of that word: there is no
+lock, a process that dies has either made its change or not, and what is written is valid at every moment. A request
+that loses the race for a word looks again; it loses only to a request that was counted.
+
+A key lives in one bucket of 8 words, a cache line, chosen by its hash. A new key takes the word whose debt (time ahead
+of now) is least: one that is empty or has made up for everything, of which nothing is lost. Only if all 8 keys of a
+bucket owe something is one forgotten, and that is the one that owes least. Hence a flood of new keys replaces the keys
+of the flood itself, not one that is over its limit. Keys with the same bucket and tag, 40 bits, share what they have;
+the hash must be by a secret (`secret`), so that no client can choose its neighbours.
+
+Times in the table are 44 bits of ticks of 256 ns, so they repeat after 52 days. What seems to be owed for more than two
+days is an old entry and counts as nothing; a key that returns after 52 days to the minute may find itself limited once.
+"""
+
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    static inline uint64_t rates_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+    static inline int rates_swap(uint64_t *word, uint64_t before, uint64_t after) {
+        return __atomic_compare_exchange_n(word, &before, after, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    }
+    """
+    uint64_t rates_load(const uint64_t *word)
+    bint rates_swap(uint64_t *word, uint64_t before, uint64_t after)
+
+cdef enum:
+    TAG_SHIFT = TIME_BITS
+
+cdef uint64_t TIME = (<uint64_t>1 << TIME_BITS) - 1
+cdef int64_t HORIZON = 2 * <int64_t>86400 * 1000000000 >> TICK_BITS    # ticks: no debt is longer
+cdef int64_t RECOVERED = -(<int64_t>1 << 62)                           # owed by an empty word
+
+BUCKET = WAYS
+"""Keys."""
+TICK = 1 << TICK_BITS
+"""Nanoseconds."""
+FASTEST = 100_000.0
+"""Requests per second: beyond this, whole ticks would be more than 1.3 % off."""
+SLOWEST = 1 / 86400
+"""The same, for the slowest rate."""
+LONGEST = 86400.0
+"""Seconds that a burst may take to make up for, with the patience."""
+
+
+cdef Rate rate_of(double per_second, int64_t burst) noexcept nogil:
+    """per_second: from SLOWEST to FASTEST. burst: how many requests at once, at least 1."""
+    cdef Rate rate
+    rate.interval = <int64_t>(1e9 / per_second / (1 << TICK_BITS) + 0.5)
+    rate.tolerance = (burst - 1) * rate.interval
+    return rate
+
+
+cdef inline int64_t _owed(uint64_t word, uint64_t now) noexcept nogil:
+    """Ticks from now until the key of a word has made up for everything; not positive: it has."""
+    cdef int64_t ahead
+    if word == 0:
+        return RECOVERED
+    ahead = <int64_t>((word - now) << (64 - TIME_BITS)) >> (64 - TIME_BITS)
+    return ahead if ahead <= HORIZON else RECOVERED
+
+
+cdef class RateTable:
+    """memory: writable, zero to begin with, 64 bytes times a power of two; it is kept. secret: 16 random bytes.
+
+    Raises ValueError for memory of another size.
+    """
+
+    def __init__(self, memory, bytes secret):
+        self.memory = memory
+        self.buckets = self.memory.shape[0] // (WAYS * sizeof(uint64_t))
+        if (self.buckets == 0 or self.buckets & (self.buckets - 1)
+                or <uint64_t>self.memory.shape[0] != self.buckets * WAYS * sizeof(uint64_t)):
+            raise ValueError("the memory must have 64 bytes times a power of two")
+        if len(secret) != 16:
+            raise ValueError("the secret must have 16 bytes")
+        self.words = <uint64_t *>&self.memory[0]
+        self.secret = secret
+
+    cdef int64_t take(self, uint64_t key, const Rate *rate, int64_t now, int64_t patience) noexcept nogil:
+        """Count a request of a key, if it may go.
+
+        key: a hash of all its 64 bits, by the secret. now: monotonic, in ns, the same clock in all processes.
+        patience: ns that the request can wait for its turn. Returns 0: it may go; positive: it may go in so many ns,
+        and is counted; negative: it may not, and is not counted; so many ns later it might.
+        """
+        cdef uint64_t tag = key >> TAG_SHIFT or 1
+        cdef uint64_t *bucket = self.words + (key & (self.buckets - 1)) * WAYS
+        cdef uint64_t ticks = <uint64_t>now >> TICK_BITS & TIME
+        cdef uint64_t word = 0, oldest = 0
+        cdef int64_t owed, least, early
+        cdef int i, place, _
+        for _ in range(TRIES):
+            least = HORIZON + 1
+            place = 0
+            for i in range(WAYS):
+                word = rates_load(bucket + i)
+                owed = _owed(word, ticks)
+                if word >> TAG_SHIFT == tag:
+                    place = i
+                    break
+                if owed < least:
+                    least = owed
+                    place = i
+                    oldest = word
+            else:
+                word = oldest
+                owed = 0
+            if owed < 0:
+                owed = 0
+            early = owed - rate.tolerance
+            if early > patience >> TICK_BITS:
+                return -(early << TICK_BITS)
+            if rates_swap(bucket + place, word, tag << TAG_SHIFT | ((ticks + owed + rate.interval) & TIME)):
+                return early << TICK_BITS if early > 0 else 0
+        return 0        # others were counted so often meanwhile: a request must not wait for them
+
+    cdef void give_back(self, uint64_t key, const Rate *rate) noexcept nogil:
+        """A request that was counted does not take place: it counts no more."""
+        cdef uint64_t tag = key >> TAG_SHIFT or 1
+        cdef uint64_t *bucket = self.words + (key & (self.buckets - 1)) * WAYS
+        cdef uint64_t word
+        cdef int i, _
+        for i in range(WAYS):
+            for _ in range(TRIES):
+                word = rates_load(bucket + i)
+                if word >> TAG_SHIFT != tag:
+                    break
+                if rates_swap(bucket + i, word, tag << TAG_SHIFT | ((word - rate.interval) & TIME)):
+                    return
+
+    @property
+    def keys(self):
+        """How many keys there is room for."""
+        return self.buckets * WAYS
+
+    # ----------------------------------------------------------------------------------------- for tests and the bench
+
+    def ask(self, uint64_t key, double per_second, int64_t burst, int64_t now, int64_t patience=0):
+        """As `take`."""
+        cdef Rate rate = rate_of(per_second, burst)
+        return self.take(key, &rate, now, patience)
+
+    def refund(self, uint64_t key, double per_second, int64_t burst):
+        """As `give_back`."""
+        cdef Rate rate = rate_of(per_second, burst)
+        self.give_back(key, &rate)
+
+    def storm(self, uint64_t first, int64_t count, double per_second, int64_t burst, int64_t now, int64_t step=0):
+        """Take `count` times: with step 0 as the one key `first`, otherwise each time as another, well hashed one.
+
+        Returns how often it was allowed.
+        """
+        cdef Rate rate = rate_of(per_second, burst)
+        cdef int64_t i, allowed = 0
+        cdef uint64_t key = first
+        with nogil:
+            for i in range(count):
+                if step:
+                    key = _mixed(first + <uint64_t>(i * step))
+                allowed += self.take(key, &rate, now, 0) == 0
+        return allowed
+
+    def entries(self):
+        """(bucket, tag, time in ticks) of every word in use."""
+        cdef uint64_t i
+        return [(i // WAYS, self.words[i] >> TAG_SHIFT, self.words[i] & TIME)
+                for i in range(self.buckets * WAYS) if self.words[i]]
+
+
+cdef inline uint64_t _mixed(uint64_t x) noexcept nogil:
+    """The finish of splitmix64 (Steele, Lea, Flood 2014)."""
+    x += 0x9E3779B97F4A7C15ULL
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ULL
+    x = (x ^ x >> 27) * 0x94D049BB133111EBULL
+    return x ^ x >> 31
