@@ -7,7 +7,7 @@ cdef enum:
     SOURCE_CELLS = 16384    # in each row
     MAX_SITES = 32
     SESSION_CELLS = 4096    # of each server, one byte each
-    MAX_TRAFFIC = 4096      # frontends and backends
+    MAX_TRAFFIC = 4096      # frontends, backends, classes, and classes at backends
     DURATIONS = 16          # cells of a histogram; the last has no upper bound
     MAX_OUTCOMES = 32       # ways in which a request can end
 
@@ -50,7 +50,7 @@ cdef struct CountRow:
     double busy_seconds     # sum of times from picking the server to the end of its response
     uint64_t bytes_in       # from clients to the server
     uint64_t bytes_out      # from the server to clients
-    int64_t waiting_since   # when the request began that waits longest in that worker's queue; 0: none (first server)
+    int64_t waiting         # what goes first in that worker's queue (proxy/queue.pyx); 0: nothing (first server)
     uint8_t reserved[16]
 
 # How long a server takes to answer, as one worker has seen it; balance/estimate.pyx knows how to write and read it.
@@ -71,7 +71,8 @@ cdef struct TimeRow:
     int64_t said_at         # when; 0: never
     uint8_t reserved[32]
 
-# What has passed through a frontend or a backend, as one worker has seen it. Eight cache lines per (worker, row).
+# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Eight cache lines per
+# (worker, row).
 cdef struct TrafficRow:
     uint64_t answers[6]     # requests by the first digit of their status; 0: the client left without an answer
     uint64_t durations[DURATIONS]
@@ -80,11 +81,11 @@ cdef struct TrafficRow:
     uint64_t bytes_out      # bodies to clients
     uint64_t connections    # of clients, accepted; frontends only, as are the next two
     uint64_t turned_away    # of them, those that were closed at once
-    int64_t open            # of them, those that are there now
+    int64_t open            # of them, those that are there now; of a class: its requests at servers
     uint64_t waited         # requests that waited for room at a server
     double waited_seconds   # sum of the times they waited
     uint64_t retried        # requests that needed more than one try
-    uint8_t reserved[8]
+    uint64_t over           # requests over a limit that only counts (dry_run)
     uint64_t outcomes[MAX_OUTCOMES]
 
 # Written by control only: a site, this one or another.
@@ -104,6 +105,7 @@ cdef struct Passed:
     int tries
     int64_t took            # ns
     int64_t waited          # ns
+    int over                # 1: over a limit that only counts
     uint64_t bytes_in
     uint64_t bytes_out
 

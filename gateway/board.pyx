@@ -53,6 +53,7 @@ cdef void record(TrafficRow *row, Passed *passed) noexcept nogil:
     row.outcomes[passed.outcome] += 1
     row.bytes_in += passed.bytes_in
     row.bytes_out += passed.bytes_out
+    row.over += passed.over
     if passed.tries > 1:
         row.retried += 1
     if passed.waited:
@@ -358,6 +359,7 @@ cdef class Board:
             total.waited += part.waited
             total.waited_seconds += part.waited_seconds
             total.retried += part.retried
+            total.over += part.over
             for i in range(MAX_OUTCOMES):
                 total.outcomes[i] += part.outcomes[i]
             total.open += part.open
@@ -374,6 +376,7 @@ cdef class Board:
             "waited": total.waited,
             "waited_seconds": total.waited_seconds,
             "retried": total.retried,
+            "over": total.over,
             "outcomes": [total.outcomes[i] for i in range(MAX_OUTCOMES)],
         }
 
@@ -450,7 +453,7 @@ cdef class Board:
         self._worker(worker)
         for slot in range(min(slots, MAX_SERVERS)):
             self.in_flight_cells[slot * MAX_WORKERS + worker] = 0
-            self.count(slot, worker).waiting_since = 0
+            self.count(slot, worker).waiting = 0
             self.timing(slot, worker).unanswered = 0
             self.timing(slot, worker).started = 0
         for row in range(min(rows, MAX_TRAFFIC)):

@@ -8,7 +8,9 @@ cdef enum Outcome:
     O_NO_ROUTE
     # the request was refused
     O_REFUSED                   # by the rules of HTTP or a limit; `detail` is a Reason of wire/head.pxd
-    O_NOT_ADMITTED
+    O_NOT_ADMITTED              # `admit: never`
+    O_RATE_LIMITED
+    O_CLASS_FULL
     O_QUEUE_FULL
     O_QUEUE_TIMEOUT
     O_NO_SERVER

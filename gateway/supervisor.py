@@ -7,6 +7,7 @@ It is the only process that stays root, and it handles no byte from the network.
 import contextlib
 import gc
 import logging
+import mmap
 import os
 import resource
 import selectors
@@ -55,6 +56,7 @@ from gateway.service import PidFile, notify
 from gateway.sockets import Sockets, StartError
 from gateway.vault import BadState, Vault, gather
 from loadagent.printable import LineFormatter, printable_lines
+from qos.rates import RateTable
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,8 @@ NICE: Final = 10
 """How far those who carry traffic go before the reading of a large site file beside them (nice(2))."""
 LAST_WORDS: Final = 0.5
 """Seconds that a child which does not end has to say where it hangs, before SIGKILL."""
+RATES: Final = 64 << 20
+"""Bytes of the table in which rates are counted; the kernel gives memory only for what is used of it."""
 LINGER: Final = 3600.0
 """Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced: nobody waits."""
 
@@ -155,6 +159,7 @@ class Supervisor:
         self._snapshot = Snapshot.first(loaded, self._found)
         _warn_of_gaps(self._snapshot.questions, self._found)
         self._board = Board()
+        self._rates = RateTable(mmap.mmap(-1, RATES), os.urandom(16))
         self._log_fd = _open_log(loaded.site)
         inherited = Sockets(heritage.workers, heritage.control) if heritage is not None else Sockets()
         self._sockets = inherited.adapt(loaded.site)
@@ -309,7 +314,15 @@ class Supervisor:
     def _worker(self, number: int, channel: ChildEnd) -> Work:
         sockets = self._sockets.workers[number]
         inherited = worker.Inheritance(
-            number, self._board, self._snapshot, self._cells, sockets, self._log_fd, self._vault, channel
+            number,
+            self._board,
+            self._snapshot,
+            self._cells,
+            sockets,
+            self._log_fd,
+            self._vault,
+            self._rates,
+            channel,
         )
         return lambda: worker.run(inherited)
 

@@ -42,7 +42,7 @@ TICK = 1 << TICK_BITS
 """Nanoseconds."""
 FASTEST = 100_000.0
 """Requests per second: beyond this, whole ticks would be more than 1.3 % off."""
-SLOWEST = 1 / 86400
+SLOWEST = 1.0 / 86400.0
 """The same, for the slowest rate."""
 LONGEST = 86400.0
 """Seconds that a burst may take to make up for, with the patience."""

@@ -25,6 +25,7 @@ def families(control: Report | None, heartbeat: Report | None) -> Iterator[Famil
         yield from _of_frontends(control)
         yield from _of_backends(control)
         yield from _of_servers(control)
+        yield from _of_classes(control)
         yield from _of_others(control)
     if heartbeat is not None:
         yield from _of_cluster(heartbeat)
@@ -246,6 +247,23 @@ def _of_servers(report: Report) -> Iterator[Family]:
     ]
     for name, kind, figure, text in _SERVER:
         yield Family(f"gateway_server_{name}", kind, text, ((at, figure(server)) for at, server in named))
+
+
+_CLASS: Final[tuple[tuple[str, Kind, str, str], ...]] = (
+    ("in_flight", "gauge", "in_flight", "Requests of the class that are at servers now."),
+    ("max_in_flight", "gauge", "concurrency", "How many there may be; no figure: no limit."),
+    ("admitted_total", "counter", "admitted", "Requests that no limit, no queue and no `admit: never` turned away."),
+    ("over_limit_total", "counter", "over", "Requests over a limit that only counts (dry_run)."),
+)
+
+
+def _of_classes(report: Report) -> Iterator[Family]:
+    classes = report["classes"]
+    for name, kind, key, text in _CLASS:
+        samples = [(labels(**{"class": one["name"]}), one[key]) for one in classes]
+        yield Family(f"gateway_class_{name}", kind, text, samples)
+    yield from _of_traffic("class", classes)
+    yield _durations("class", "request", "From a request's head to its answer's end, a tunnel's beginning.", classes)
 
 
 def _of_others(report: Report) -> Iterator[Family]:

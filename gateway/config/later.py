@@ -8,7 +8,6 @@ from typing import Final
 KEYS: Final = {
     "": "dns maintenance",
     "qos": "sessions overload",
-    "qos.classes.*": "priority share rate burst per concurrency admit",
     "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "tls",

@@ -65,6 +65,7 @@ from gateway.config.match import Match
 from gateway.config.problem import Fault, kind, suggest
 from gateway.config.python import Function, function
 from gateway.config.qos import Qos
+from gateway.config.rate_limit import RateLimited
 from gateway.config.sites import Sites
 
 __all__ = [
@@ -142,7 +143,7 @@ LOG_FIELDS: Final = {
     "referer": "Referer header",
     "user_agent": "User-Agent header",
     "request_bytes": "body bytes received from the client",
-    "class": "class that routes gave the request",
+    "class": "class of the request",
     "outcome": "how the request ended, in a word",
     "side": "at fault for that end: client, gateway or server; empty: none",
     "tries": "attempts at servers; 0: it was answered here",
@@ -154,19 +155,6 @@ LOG_FIELDS: Final = {
     "request_id": "id of the request, as in X-Request-ID",
 }
 """Placeholders of an access-log template, and what they stand for. Beside them there is {header:Name}."""
-
-REDIRECT_FIELDS: Final = {
-    "scheme": "http or https, as the request came in",
-    "host": "host asked for, without its port",
-    "uri": "path and query as received",
-    "path": "path without the query",
-    "path_rest": "what follows the matched prefix in the path",
-    "query": "query without the question mark",
-    "client": "address of the client",
-    "request_id": "id of the request",
-}
-"""Placeholders of a route's templates, and what they stand for. Beside them there are {header:Name}, {cookie:name} and
-the named groups of the route's own regular expressions."""
 
 _HEADER_HASH: Final = re.compile(r"header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -258,7 +246,7 @@ def _no_choice_of_host(value: str, pairs: Iterable[tuple[str, str | None]]) -> N
 def _template(value: str, groups: Collection[str], *at: str | int) -> tuple[tuple[str, str | None], ...]:
     """The parts of a route's template. Raises Fault."""
     try:
-        return template.parts(value, (*REDIRECT_FIELDS, *groups), named=template.FAMILIES)
+        return template.parts(value, (*template.REDIRECT_FIELDS, *groups), named=template.FAMILIES)
     except Fault as fault:
         raise Fault(str(fault), *at, offset=fault.offset) from None
 
@@ -800,7 +788,7 @@ class Redirect(Model):
     shorthand: ClassVar = {"type": "string", "description": "Target; the status is 302."}
 
     to: Annotated[Text, AfterValidator(_redirect_target)] = Field(
-        description=f"URL or path, with placeholders in braces: {', '.join(REDIRECT_FIELDS)}."
+        description=f"URL or path, with placeholders in braces: {', '.join(template.REDIRECT_FIELDS)}."
     )
     status: Annotated[Whole, Field(ge=300, le=399)] = Field(302, description="Status of the answer, any 3xx but 304.")
 
@@ -880,11 +868,11 @@ class Python(Model):
 
 
 _FINAL: Final = ("redirect", "respond", "backend")
-_CHANGES: Final = ("rewrite", "class_", "apache", "python", "site")
+_CHANGES: Final = ("rewrite", "class_", "apache", "python", "site", "rate")
 _EDITS: Final = ("set_header", "append_header", "set_response_header", "append_response_header")
 
 
-class Route(Model):
+class Route(RateLimited):
     """What to do with requests that match: the first route that holds decides."""
 
     match: Match = Field(default_factory=Match, description="Which requests; left out: all.")
@@ -946,6 +934,9 @@ class Route(Model):
                     _template(value, groups, key, name)
         if self.rewrite is not None:
             _template(self.rewrite, groups, "rewrite")
+        if self.dry_run and self.rate is None:
+            raise Fault("dry_run goes with rate only", "dry_run", key=True)
+        self.check_per(groups)
         if self.redirect is not None:
             try:
                 _no_choice_of_host(self.redirect.to, _template(self.redirect.to, groups))
@@ -1067,7 +1058,7 @@ class Site(Model):
         description="What to do with requests; the first route that matches decides. "
         "May be left out when there is one backend.",
     )
-    qos: Qos = Field(default_factory=Qos, description="Which class requests are of.")
+    qos: Qos = Field(default_factory=Qos, description="Which class requests are of, and what classes may have.")
     pages: dict[Annotated[int, Field(ge=400, le=599)], File] = Field(
         {}, description="Files to send as the body of the gateway's own errors, by status."
     )

@@ -22,8 +22,8 @@ NOTHING: Final[Found] = MappingProxyType({})
 
 ServerKey = tuple[str, str]
 """Backend and server."""
-TrafficKey = tuple[Literal["frontend", "backend"], str]
-"""What requests pass through, and its name."""
+TrafficKey = tuple[Literal["frontend", "backend", "class", "share"], str]
+"""What requests pass through or are of, and its name; of a share, class and backend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Snapshot:
 
     In `site`, servers that were found stand in the place of their dns: entries; `questions` are what to ask for
     them. A server keeps its row of the board for as long as its names and its place stay the same; anything else is
-    another server, and gets another row. Frontends and backends keep theirs by their names.
+    another server, and gets another row. Frontends, backends and classes keep theirs by their names.
     """
 
     version: int
@@ -54,7 +54,7 @@ class Snapshot:
     def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = SERVERS) -> "Snapshot":
         """The snapshot a gateway starts with. Raises CapacityError."""
         servers: Rows[ServerKey] = Rows("servers", capacity)
-        traffic: Rows[TrafficKey] = Rows("frontends and backends", TRAFFIC)
+        traffic: Rows[TrafficKey] = Rows("frontends, backends and classes", TRAFFIC)
         nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, servers, traffic, frozenset(), NOTHING)
         return nothing.next(loaded, found)
 
@@ -65,7 +65,7 @@ class Snapshot:
 
     @property
     def traffic(self) -> Mapping[TrafficKey, int]:
-        """The row of each frontend and backend on the board."""
+        """The row of each frontend, backend and class on the board."""
         return self.traffic_rows.of
 
     def with_routes(self, routes: tuple[Route, ...], rules: Mapping[Path, Rules]) -> "Snapshot":
@@ -97,6 +97,9 @@ class Snapshot:
         site = loaded.site
         traffic: list[TrafficKey] = [("frontend", frontend.name) for frontend in site.frontends]
         traffic += [("backend", name) for name in site.backends]
+        traffic += [("class", item.name) for item in site.qos.classes]
+        queues = [name for name, backend in site.backends.items() if backend.queue is not None]
+        traffic += [("share", f"{item.name} {name}") for item in site.qos.classes if item.share for name in queues]
         return Snapshot(
             version=self.version + 1,
             path=Path(os.path.realpath(loaded.path)),

@@ -8,6 +8,18 @@ from gateway.config.problem import Fault, suggest
 
 FAMILIES: Final = ("header", "cookie")
 """Fields that are followed by a colon and a name, such as {header:Accept}."""
+REDIRECT_FIELDS: Final = {
+    "scheme": "http or https, as the request came in",
+    "host": "host asked for, without its port",
+    "uri": "path and query as received",
+    "path": "path without the query",
+    "path_rest": "what follows the matched prefix in the path",
+    "query": "query without the question mark",
+    "client": "address of the client",
+    "request_id": "id of the request",
+}
+"""Placeholders of a route's templates, and what they stand for. Beside them there are {header:Name}, {cookie:name} and
+the named groups of the route's own regular expressions."""
 _NAMED: Final = re.compile(rf"({'|'.join(FAMILIES)}):([A-Za-z0-9!#$%&'*+.^_`|~-]+)")
 _BRACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 

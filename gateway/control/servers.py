@@ -21,13 +21,15 @@ _OF_BACKENDS: Final = (
     "waited",
     "waited_seconds",
 )
+_NOT_ADMITTED: Final = ("not_admitted", "rate_limited", "class_full", "queue_full", "queue_timeout")
+"""Outcomes of requests that came to no server by the gateway's own decision."""
 _EJECTIONS: Final = {IN_ROTATION: "in rotation", OUT: "ejected", PROBED: "probed"}
 
 
 def report(
     snapshot: Snapshot, board: Board, checks: Mapping[ServerKey, Result], agents: Mapping[ServerKey, Result], now: float
 ) -> dict[str, Any]:
-    """Everything about every frontend, backend and server, as JSON. Durations in seconds; `now`: monotonic."""
+    """Everything about every frontend, backend, server and class, as JSON. Durations in seconds; `now`: monotonic."""
     backends = []
     for backend in snapshot.site.backends.values():
         servers = []
@@ -73,7 +75,18 @@ def report(
             | passed
             | {"outcomes": _by_name(passed["outcomes"])}
         )
-    return {"version": snapshot.version, "frontends": frontends, "backends": backends}
+    classes = []
+    for item in snapshot.site.qos.classes:
+        passed = board.passed_through(snapshot.traffic["class", item.name])
+        outcomes = _by_name(passed["outcomes"])
+        refused = sum(outcomes.get(name, 0) for name in _NOT_ADMITTED)
+        classes.append(
+            {"name": item.name, "priority": item.priority, "concurrency": item.concurrency, "in_flight": passed["open"]}
+            | {"admitted": sum(outcomes.values()) - refused, "over": passed["over"]}
+            | {key: passed[key] for key in _OF_BACKENDS}
+            | {"outcomes": outcomes}
+        )
+    return {"version": snapshot.version, "frontends": frontends, "backends": backends, "classes": classes}
 
 
 def _by_name(outcomes: list[int]) -> dict[str, int]:

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def text(report: dict[str, Any]) -> str:
-    """Two tables for a terminal."""
+    """Tables for a terminal."""
     return "".join(f"{line}\n" for line in _lines(report))
 
 
@@ -18,6 +18,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         figures = connections, frontend["turned_away"], sum(answers) + unanswered, answers[3], answers[4], unanswered
         yield f"{frontend['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
     yield from _outcomes(report["frontends"])
+    yield from _classes(report["classes"])
     yield ""
     yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
     for backend in report["backends"]:
@@ -30,6 +31,22 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
                 f"{backend['name'] + '/' + server['name']:<32}{state(server):<24}{server['effective_weight']:>8.3g}"
                 f"{load:>7}{str(server['in_flight']) + limit:>11}{sessions + left:>10}  {_check(server)}"
             ).rstrip()
+
+
+def _classes(classes: list[dict[str, Any]]) -> Iterator[str]:
+    """A table, where there are classes."""
+    if not classes:
+        return
+    titles = "priority", "in flight", "admitted", "waited", "mean ms", "dry run"
+    yield ""
+    yield f"{'class':<32}" + "".join(f"{title:>13}" for title in titles)
+    for one in classes:
+        limit = f"/{one['concurrency']}" if one["concurrency"] else ""
+        requests = sum(one["outcomes"].values())
+        mean = f"{one['seconds'] / requests * 1000:.1f}" if requests else ""
+        figures = one["priority"], f"{one['in_flight']}{limit}", one["admitted"], one["waited"], mean, one["over"]
+        yield f"{one['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
+    yield from _outcomes(classes)
 
 
 def _outcomes(frontends: list[dict[str, Any]]) -> Iterator[str]:

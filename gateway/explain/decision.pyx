@@ -11,10 +11,12 @@ from libc.string cimport memcpy
 from gateway.balance.policy cimport Members
 from gateway.board cimport ServerRow
 from gateway.proxy.backend cimport Backend
-from gateway.proxy.decide cimport V_FORWARD, V_REFUSE, V_RESPOND, Decision, decide
+from gateway.proxy.decide cimport V_FORWARD, V_NOT_ADMITTED, V_REFUSE, V_RESPOND, Decision, decide
 from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.qos_class cimport ADMITS_BY_LIMITS
 from gateway.proxy.server cimport Server
 from gateway.proxy.transaction cimport Downstream, Transaction, new_transaction
+from gateway.rules.rate_limit cimport Charge
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Head, R_BODY_TOO_LARGE, R_OK, find_end, scan_request, sentence_of, status_of
 from gateway.wire.origin cimport Provenance
@@ -36,6 +38,7 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
     (one dict for each that is tried), class, arrived (the site that has just sent the client), site (that it is sent
     to), outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its name,
     affinity, candidates, server (None: none can take it), set_cookie, head (for the server), edits (of the answer).
+    admission: texts, of the limits of its class and routes.
     """
     cdef bytes padded = head + b"\0" * 16
     cdef const char *p = PyBytes_AS_STRING(padded)
@@ -74,7 +77,7 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
                  "does": [] if why_not else [step.text for step in route.steps]}
                 for route, why_not, _, uri in trace["routes"]
             ],
-            "class": view.klass, "arrived": view.arrived, "site": view.site,
+            "admission": _admission(view, d), "class": view.klass, "arrived": view.arrived, "site": view.site,
         }
         if d.verdict == V_FORWARD:
             found.update(_forwarded(hub, t, d))
@@ -84,10 +87,21 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
                 lines = view.response_edits.merged(lines)
             found.update(outcome="respond", status=d.respond.status, lines=lines.decode("latin-1"), body=d.respond.body)
         else:
-            found.update(outcome="respond", status=404, lines="", body=None)
+            status = 403 if d.verdict == V_NOT_ADMITTED else 404
+            found.update(outcome="respond", status=status, lines="", body=None)
         return found
     finally:
         t.put_back()
+
+
+cdef list _admission(View view, Decision d):
+    """What admission will hold against the request, for people."""
+    cdef Charge charge
+    found = [] if d.klass is None else [d.klass.text]
+    if d.klass is None or d.klass.admits == ADMITS_BY_LIMITS:
+        for charge in view.charges or ():
+            found.append(f"{charge.limit.name}: {charge.limit.text}")
+    return found
 
 
 cdef _forwarded(Hub hub, Transaction t, Decision d):

@@ -27,7 +27,7 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
     for route in found["routes"]:
         yield from _route(route, site)
     yield f"├─ its class is {found['class'] or 'none'}"
-    yield "├─ admission: none configured, everybody is admitted"
+    yield from _admission(found)
     if found["outcome"] == "respond":
         yield f"└─ answered here with {found['status']}"
         for line in found["lines"].splitlines():
@@ -52,6 +52,13 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         yield f"     without {name}"
     for line in edits["with"].splitlines() if edits else ():
         yield f"     with {line}"
+
+
+def _admission(found: dict[str, Any]) -> Iterator[str]:
+    if not found["admission"]:
+        yield "├─ admission: no limit holds for it"
+    for text in found["admission"]:
+        yield f"├─ admission: {text}"
 
 
 def _before_routes(found: dict[str, Any]) -> Iterator[str]:

@@ -1,14 +1,17 @@
-from gateway.proxy.backend cimport Backend
+from libc.stdint cimport int64_t, uint64_t
+from gateway.proxy.qos_class cimport QosClass
+from gateway.rules.rate_limit cimport RateLimit
 from gateway.rules.view cimport View
-
-# What admission says of a request that has a backend.
-cdef enum Admit:
-    ADMIT_GO = 0
-    ADMIT_WAIT              # in the backend's queue, at `level`
-    ADMIT_REFUSE
+from qos.rates cimport RateTable
 
 cdef class Admission:
-    """Whether a request may go on to its backend now. This one lets every request go."""
-    cdef int level          # of the request that was asked about last, in the queue of its backend; 0 comes first
+    """Whether a request may go on now, by the rates of its class and of its routes."""
+    cdef readonly RateTable rates       # of all workers
+    # of the request that was asked about last:
+    cdef RateLimit limit                # that refuses or delays it
+    cdef int64_t wait                   # if it is refused: ns until it might go
+    cdef bint over                      # over a limit that only counts
 
-    cdef int admit(self, View view, Backend backend) except -1
+    cdef int64_t charge(self, View view, QosClass klass, int64_t now, bint patient) except -2
+    cdef int64_t _take(self, RateLimit limit, uint64_t key, int64_t now, bint patient) except -2
+    cdef int _give_back(self, list charges, int count) except -1

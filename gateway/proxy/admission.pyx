@@ -1,7 +1,65 @@
-"""The step between route and pick: go, wait, or be refused. Quality of service fills it in; without, all go."""
+"""Admission: the step between route and pick. A request is counted by every rate that it comes under, and goes on at
+once, goes on later, or is refused. Classes whose `admit` is never do not come here: decide has refused them.
+"""
+
+from gateway.proxy.qos_class cimport ADMITS_ALWAYS
+from gateway.rules.rate_limit cimport Charge
 
 
 cdef class Admission:
-    cdef int admit(self, View view, Backend backend) except -1:
-        """One of Admit. Whether it waits now or later, for room at a server: `level` says who comes first."""
-        return ADMIT_GO
+    """rates: the table that all workers count in."""
+
+    def __init__(self, RateTable rates):
+        self.rates = rates
+
+    cdef int64_t charge(self, View view, QosClass klass, int64_t now, bint patient) except -2:
+        """Count a request; klass: its class, or None. patient: it can be delayed.
+
+        Returns the ns until it may go on, or -1: it is refused, and no rate has counted it.
+        """
+        cdef list charges = view.charges
+        cdef Charge charge
+        cdef int64_t longest = 0, wait
+        cdef int i, count = 0
+        self.limit = None
+        self.over = False
+        if klass is not None and klass.admits == ADMITS_ALWAYS:
+            return 0
+        if charges is not None:
+            count = <int>len(charges)
+            for i in range(count):
+                charge = <Charge>charges[i]
+                wait = self._take(charge.limit, charge.key, now, patient)
+                if wait < 0:
+                    self._give_back(charges, i)
+                    return -1
+                longest = max(longest, wait)
+        if klass is not None and klass.limit is not None:
+            wait = self._take(klass.limit, klass.limit.key(view), now, patient)
+            if wait < 0:
+                self._give_back(charges, count)
+                return -1
+            longest = max(longest, wait)
+        return longest
+
+    cdef int64_t _take(self, RateLimit limit, uint64_t key, int64_t now, bint patient) except -2:
+        cdef int64_t wait = self.rates.take(key, &limit.rate, now, limit.patience if patient else 0)
+        if wait == 0:
+            return 0
+        if limit.dry_run:
+            self.over = True
+            return 0
+        if wait < 0:
+            self.limit = limit
+            self.wait = -wait
+            return -1
+        return wait
+
+    cdef int _give_back(self, list charges, int count) except -1:
+        """The first `count` of the charges are not made after all."""
+        cdef Charge charge
+        cdef int i
+        for i in range(count):
+            charge = <Charge>charges[i]
+            self.rates.give_back(charge.key, &charge.limit.rate)
+        return 0

@@ -119,7 +119,7 @@ cdef class Work(Timed):
     """
     cdef Work next_ended
     cdef Work before, behind            # in a WaitQueue
-    cdef int place                      # there: its level; -1: it does not wait
+    cdef int place                      # there: its lane; -1: it does not wait
     cdef int64_t since                  # monotonic, in ns: what a queue orders by
 
     cdef int recycle(self) except -1

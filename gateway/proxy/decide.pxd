@@ -1,6 +1,7 @@
 from libc.stdint cimport uint32_t
 from gateway.proxy.backend cimport Backend
 from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.qos_class cimport QosClass
 from gateway.rules.actions cimport Respond
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Head
@@ -10,6 +11,7 @@ from gateway.wire.origin cimport Provenance
 cdef enum Verdict:
     V_REFUSE = 0            # `reason` says why
     V_NO_ROUTE
+    V_NOT_ADMITTED          # whatever the routes say: its class is never admitted
     V_RESPOND               # with `respond`
     V_FORWARD               # to `backend`
 
@@ -19,6 +21,7 @@ cdef class Decision:
     cdef int reason                     # of wire/head.pxd
     cdef Respond respond
     cdef Backend backend
+    cdef QosClass klass                 # what its class may have, or None
     cdef const char *id                 # the request's id, as the caller says before
     cdef uint32_t id_n
     cdef const char *p                  # the head as rules and servers see it: without the marks of affinity

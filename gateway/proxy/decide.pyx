@@ -3,6 +3,7 @@
 Nothing is sent, counted or waited for here. What rules made of the request (path, fields, class) is in the View.
 """
 
+from gateway.proxy.qos_class cimport ADMITS_NEVER
 from gateway.rules.actions cimport answer
 from gateway.wire.head cimport M_OPTIONS, M_TRACE, R_MAX_FORWARDS
 from gateway.wire.mark cimport without_marks
@@ -28,6 +29,7 @@ cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, c
     d.p = p
     d.respond = None
     d.backend = None
+    d.klass = None
     provenance.look(p, h)
     d.reason = view.look(p, h, provenance.origin.asked_https, provenance.client, frontend.accept)
     if d.reason:
@@ -38,6 +40,11 @@ cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, c
     if trace is not None:
         trace["uri"] = view.uri_now
     action = hub.routes.decide(view, trace)
+    if hub.classes is not None:
+        d.klass = hub.classes.get(view.klass)
+        if d.klass is not None and d.klass.admits == ADMITS_NEVER:
+            d.verdict = V_NOT_ADMITTED
+            return 0
     if action is None:
         d.verdict = V_NO_ROUTE
     elif type(action) is Backend:

@@ -53,6 +53,8 @@ cdef class Hub:
     cdef public tuple learned           # names of cookies that servers set and affinity marks
     cdef public object log              # log.AccessLog, or None
     cdef readonly Admission admission
+    cdef public dict classes            # QosClass by name; None: there are none
+    cdef public bint admits             # there is something to ask admission for
     cdef RequestIds ids
     cdef int clients                    # connections of clients
     cdef readonly int most_clients      # that there is room for: each may need a second descriptor, for a server

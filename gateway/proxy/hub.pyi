@@ -4,9 +4,14 @@ from ipaddress import IPv4Network, IPv6Network
 from gateway.board import Board
 from gateway.proxy.conn import Poller
 from gateway.proxy.log import AccessLog
+from gateway.proxy.qos_class import QosClass
 from gateway.proxy.tls import ServerContext
 from gateway.rules.routes import RouteTable
 from gateway.rules.view import View
+from qos.rates import RateTable
+
+class Admission:
+    rates: RateTable
 
 class ClientProtocol: ...
 
@@ -52,5 +57,8 @@ class Hub:
     learned: tuple[bytes, ...]
     log: AccessLog | None
     draining: bool
+    admission: Admission
+    classes: dict[str, QosClass] | None
+    admits: bool
     most_clients: int
-    def __init__(self, poller: Poller, board: Board, worker: int) -> None: ...
+    def __init__(self, poller: Poller, board: Board, worker: int, rates: RateTable | None = None) -> None: ...

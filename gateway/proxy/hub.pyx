@@ -1,6 +1,7 @@
 """What the connections of one worker share."""
 
 import ipaddress
+import os
 import resource
 import time
 
@@ -9,8 +10,11 @@ from gateway.wire.target cimport A_MERGE, A_PARAMETERS, A_SLASH
 
 from gateway.config.address import UNIX
 
+from qos.rates import RateTable
+
 cdef enum:
     OWN_DESCRIPTORS = 64        # that a worker has besides connections
+    ALONE = 64 * 1024           # bytes of a table of rates that no other worker shares
 
 
 cdef class ClientProtocol:
@@ -69,12 +73,14 @@ cdef class Frontend:
 
 
 cdef class Hub:
-    def __init__(self, Poller poller, Board board, int worker):
+    """rates: the qos.rates.RateTable that all workers count in; None: one of its own."""
+
+    def __init__(self, Poller poller, Board board, int worker, rates=None):
         self.poller = poller
         self.board = board
         self.worker = worker
         self.view = View()
-        self.admission = Admission()
+        self.admission = Admission(RateTable(bytearray(ALONE), os.urandom(16)) if rates is None else rates)
         start_ids(&self.ids)
         self.most_clients = max(8, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_DESCRIPTORS) // 2)
         self.custom_pages = frozenset()

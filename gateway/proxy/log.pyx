@@ -90,15 +90,18 @@ COMBINED = (
 )
 
 
-def layout(form, template_parts):
-    """The (literal, field) pairs of a format: "json", "combined", or those of a template, as split by the caller."""
+def layout(form, template_parts, *, bint classes=False):
+    """The (literal, field) pairs of a format: "json", "combined", or those of a template, as split by the caller.
+
+    classes: the site has classes, and JSON has a field for them.
+    """
     if form == "combined":
         return COMBINED
     if form != "json":
         return template_parts
     pairs = []
     before = "{"
-    for name in JSON_ORDER:
+    for name in (*JSON_ORDER, *(("class",) if classes else ())):
         quote = "" if name in NUMBERS else '"'
         pairs.append((f'{before}"{name}":{quote}', name))
         before = f"{quote},"
@@ -349,7 +352,10 @@ cdef class AccessLog:
         elif code == L_SERVER:
             self._bytes(t.attempt.server.log_name if t.attempt.server is not None else b"")
         elif code == L_CLASS:
-            self._bytes(t.klass.encode() if t.klass is not None else b"")
+            if t.qos is not None:
+                self._bytes(t.qos.log_name)
+            else:
+                self._bytes(t.klass.encode() if t.klass is not None else b"")
         elif code == L_SCHEME:
             self._known(b"https" if t.https else b"http", 5 if t.https else 4)
         elif code == L_REFERER:

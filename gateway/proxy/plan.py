@@ -21,6 +21,7 @@ from gateway.config.model import LOG_FIELDS, Listen, Site, Tls
 from gateway.config.model import AccessLog as AccessLogModel
 from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
+from gateway.config.qos import QosClass as ClassModel
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.derive import derive
 from gateway.proxy.availability import Availability
@@ -28,12 +29,14 @@ from gateway.proxy.backend import Backend
 from gateway.proxy.http1_client import Http1ClientProtocol
 from gateway.proxy.http1_server import Http1ServerProtocol
 from gateway.proxy.hub import ClientProtocol, Frontend, Gauge, Hub
+from gateway.proxy.lanes import Lanes
 from gateway.proxy.log import AccessLog, layout
+from gateway.proxy.qos_class import QosClass
 from gateway.proxy.queue import WaitQueue
 from gateway.proxy.retry import Retries
 from gateway.proxy.server import Server
 from gateway.proxy.tls import ServerContext
-from gateway.rules.compiler import compile_routes
+from gateway.rules.compiler import compile_routes, rate_limit
 from gateway.rules.routes import RouteTable
 from gateway.vault import Pair, Secrets
 from gateway.wire.pages import pages
@@ -61,6 +64,9 @@ class Prepared:
     custom_pages: frozenset[int]
     learned: tuple[bytes, ...]
     """Names of cookies that affinity marks."""
+    classes: dict[str, QosClass] | None
+    admits: bool
+    """See Hub."""
 
 
 class Plan:
@@ -77,7 +83,7 @@ class Plan:
         self.frontends: dict[Listen, Frontend] = {}
         self.backends: dict[str, Backend] = {}
         self._contexts: dict[ContextKey, ServerContext] = {}
-        self._log: tuple[int, str] | None = None
+        self._log: tuple[int, str, bool] | None = None
 
     def apply(self, snapshot: Snapshot, secrets: Secrets, cells: int, log_fd: int | None) -> None:
         """Make the hub work by `snapshot` from the next request on. Raises ValueError, and changes nothing then.
@@ -96,8 +102,12 @@ class Plan:
             if server.address.is_localhost
         }
         servers = {key: self._server(key, snapshot, localhost=key in local) for key in snapshot.slots}
-        backends = {name: self._backend(name, snapshot, secrets.own, servers, cells) for name in site.backends}
-        routes = compile_routes(site, backends, snapshot.files, snapshot.rules)
+        secret = self.hub.admission.rates.secret
+        classes = {
+            item.name: self._class(lane, item, snapshot, cells, secret) for lane, item in enumerate(site.qos.classes)
+        }
+        backends = {name: self._backend(name, snapshot, secrets.own, servers, classes, cells) for name in site.backends}
+        routes = compile_routes(site, backends, snapshot.files, snapshot.rules, secret)
         gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
         contexts: dict[ContextKey, ServerContext] = {}
         frontends: dict[Listen, Frontend] = {}
@@ -124,6 +134,8 @@ class Plan:
             pages=pages(custom),
             custom_pages=frozenset(custom),
             learned=_learned(site),
+            classes=classes or None,
+            admits=bool(classes) or any(route.rate is not None for route in site.routes),
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
@@ -146,12 +158,14 @@ class Plan:
         hub.pages = prepared.pages
         hub.custom_pages = prepared.custom_pages
         hub.learned = prepared.learned
+        hub.classes = prepared.classes
+        hub.admits = prepared.admits
         self._apply_log(prepared.log, log_fd)
 
     def log_moved(self, fd: int) -> None:
         """The access log goes on in another descriptor."""
         if self._log is not None:
-            self._log = (fd, self._log[1])
+            self._log = (fd, *self._log[1:])
 
     def _gauge(self, frontend: str, snapshot: Snapshot) -> Gauge:
         return Gauge(self.hub.board, snapshot.traffic["frontend", frontend], self.hub.worker)
@@ -170,10 +184,17 @@ class Plan:
         return Server(*key, address, self.hub.board, slot, self.hub.worker, localhost=localhost)
 
     def _backend(
-        self, name: str, snapshot: Snapshot, own: bytes, servers: Mapping[ServerKey, Server], cells: int
+        self,
+        name: str,
+        snapshot: Snapshot,
+        own: bytes,
+        servers: Mapping[ServerKey, Server],
+        classes: Mapping[str, QosClass],
+        cells: int,
     ) -> Backend:
         model = snapshot.site.backends[name]
         members = Members(self.hub.board, snapshot.members(name), cells, secrets.randbits(64))
+        lanes = self._lanes(name, snapshot, members, classes, cells) if classes and model.queue is not None else None
         inside = [servers[name, server.name] for server in model.servers]
         return Backend(
             name,
@@ -197,14 +218,39 @@ class Plan:
                 cells,
                 model.queue.limit if model.queue else 0,
                 model.queue.timeout if model.queue else 1.0,
+                lanes,
             ),
             self._to_servers,
             traffic=snapshot.traffic["backend", name],
             orca=model.agent.orca,
         )
 
+    def _lanes(
+        self, backend: str, snapshot: Snapshot, members: Members, classes: Mapping[str, QosClass], cells: int
+    ) -> Lanes:
+        rows = [
+            (classes[item.name], item.share or 0.0, snapshot.traffic.get(("share", f"{item.name} {backend}"), -1))
+            for item in snapshot.site.qos.classes
+        ]
+        return Lanes(self.hub.board, members, self.hub.worker, cells, rows)
+
+    def _class(self, lane: int, model: ClassModel, snapshot: Snapshot, cells: int, secret: bytes) -> QosClass:
+        return QosClass(
+            model.name,
+            self.hub.board,
+            self.hub.worker,
+            cells,
+            traffic=snapshot.traffic["class", model.name],
+            lane=lane,
+            priority=model.priority,
+            admit=model.admit,
+            limit=rate_limit(model.name, model, secret),
+            concurrency=model.concurrency or 0,
+            dry_run=model.dry_run,
+        )
+
     def _apply_log(self, model: AccessLogModel | None, fd: int | None) -> None:
-        wanted = None if model is None or fd is None else (fd, model.format)
+        wanted = None if model is None or fd is None else (fd, model.format, self.hub.classes is not None)
         if wanted == self._log:
             return
         self._log = wanted
@@ -213,7 +259,8 @@ class Plan:
             self.hub.log = None
         if wanted is not None:
             pairs = () if wanted[1] in ("json", "combined") else template.log_parts(wanted[1], LOG_FIELDS)
-            self.hub.log = AccessLog(self.hub.poller.loop, wanted[0], wanted[1], layout(wanted[1], pairs))
+            lines = layout(wanted[1], pairs, classes=wanted[2])
+            self.hub.log = AccessLog(self.hub.poller.loop, wanted[0], wanted[1], lines)
 
 
 def _via_token(node: str) -> str:

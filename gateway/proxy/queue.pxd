@@ -1,32 +1,31 @@
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint64_t
 from gateway.board cimport Board
 from gateway.proxy.conn cimport Poller, Work
-
-cdef enum:
-    LEVELS = 16             # of priority; 0 comes first
+from gateway.proxy.lanes cimport Lanes
 
 cdef class WaitQueue:
     """Work that waits for room at the servers of a backend, in this worker."""
     cdef Poller poller
     cdef Board board
-    cdef int slot                       # of the Board: where workers tell each other since when they wait; -1: none
+    cdef int slot                       # of the Board: where workers tell each other who of them is first; -1: none
     cdef int worker
     cdef int workers
     cdef readonly int limit             # 0: no waiting
     cdef readonly int64_t wait_ns       # how long work may wait
     cdef readonly int count
     cdef Work called                    # its turn has come, but it has not yet looked for room
-    cdef list first                     # by level, or None
+    cdef readonly Lanes lanes           # which of them goes first; None: that of the least number
+    cdef list first                     # by lane, or None
     cdef list last
-    cdef uint32_t used                  # a bit for each level with work in it
+    cdef uint64_t used                  # a bit for each lane with work in it
     cdef object timer
 
     cdef bint busy(self, int64_t now) noexcept
-    cdef int enter(self, Work work, int level, bint ahead) except -1
+    cdef int enter(self, Work work, int lane, bint ahead) except -1
     cdef int leave(self, Work work) except -1
     cdef int turn_taken(self, Work work) except -1
     cdef int wake(self, int64_t now) except -1
-    cdef Work _front(self)
+    cdef Work _front(self, int64_t *key)
     cdef int _unlink(self, Work work) except -1
     cdef int _announce(self) except -1
     cdef int64_t _first_elsewhere(self, int64_t now) noexcept

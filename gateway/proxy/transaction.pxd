@@ -10,6 +10,7 @@ from gateway.proxy.backend cimport Backend
 from gateway.proxy.conn cimport Conn, Handler, Work
 from gateway.proxy.hub cimport Frontend, Hub
 from gateway.proxy.openssl cimport SSL
+from gateway.proxy.qos_class cimport QosClass
 from gateway.proxy.server cimport ServerConn
 from gateway.proxy.tunnel cimport Tunnel
 from gateway.rules.view cimport Edits
@@ -125,9 +126,14 @@ cdef class Transaction(Work):
     cdef uint8_t unsaid                 # a try has failed, and the log does not say it yet
     cdef int64_t detail                 # a Reason, an errno or bytes that are missing, by outcome
     cdef str klass                      # the class that rules gave it, or None
+    cdef QosClass qos                   # what that class may have, or None
+    cdef uint8_t in_class               # counted among the requests of its class that are at servers
+    cdef uint8_t over                   # over a limit that only counts
+    cdef uint8_t due                    # the time for which a rate has delayed it is over
+    cdef object delay                   # the timer of that, or None
     cdef int64_t started                # monotonic, in ns
     cdef int64_t answered               # when the head of the server's answer was there
-    cdef int level                      # at which it waits for room
+    cdef int lane                       # the lane in which it waits for room
     cdef int64_t queued                 # when it began to wait for room the last time, in ns
     cdef int64_t wait_ends              # until when it waits for that, in ns
     cdef int64_t waited                 # for room, in ns, up to now
@@ -169,7 +175,11 @@ cdef class Transaction(Work):
     cdef int _become(self, int state) except -1
     cdef int _await(self, int what, int64_t ms) except -1
     cdef int _await_turn(self) except -1
+    cdef bint _may_go_on(self, bint patient) except -1
+    cdef int _delay(self, int64_t ns) except -1
     cdef int _admit(self) except -1
+    cdef void _enter_class(self) noexcept
+    cdef void _leave_class(self) noexcept
     cdef int _choose(self) except -1
     cdef int _wait(self, bint again) except -1
     cdef bint _go(self, int i, bint fresh) except -1

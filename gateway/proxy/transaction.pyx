@@ -25,16 +25,17 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from gateway.board cimport CountRow, Passed, record
-from gateway.proxy.admission cimport ADMIT_GO, ADMIT_WAIT
 from gateway.proxy.conn cimport FOREVER
-from gateway.proxy.decide cimport V_FORWARD, V_NO_ROUTE, V_REFUSE, Decision, decide
+from gateway.proxy.admission cimport Admission
+from gateway.proxy.decide cimport V_FORWARD, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
 from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
-    O_ANSWERED, O_BUG, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE, O_NO_SERVER,
-    O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_REFUSED, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RETRIED,
-    O_SERVER_TIMEOUT, O_STALE, O_STOPPED, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, SIDE_GATEWAY,
-    SIDE_SERVER, outcome_of_errno, outcome_row,
+    O_ANSWERED, O_BUG, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE,
+    O_NO_SERVER, O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_RATE_LIMITED, O_REFUSED, O_RESPONSE_CUT,
+    O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_STALE, O_STOPPED, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER,
+    O_TUNNEL_IDLE, SIDE_GATEWAY, SIDE_SERVER, outcome_of_errno, outcome_row,
 )
+from gateway.proxy.lanes cimport NO_CLASS, Lanes
 from gateway.proxy.queue cimport WaitQueue
 from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn
 from gateway.proxy.states cimport Machine, edges_of, step
@@ -226,6 +227,9 @@ cdef class Transaction(Work):
         self.started = now
         self.answered = 0
         self.waited = 0
+        self.wait_ends = 0
+        self.over = 0
+        self.due = 0
         self.bytes_in = self.bytes_out = 0
         self.place = -1
         _live += 1
@@ -300,9 +304,17 @@ cdef class Transaction(Work):
         if d.verdict == V_REFUSE:
             return self.refuse(d.reason)
         self.klass = view.klass
+        if self.hub.admits:
+            self.qos = d.klass
+            if d.verdict == V_NOT_ADMITTED:
+                return self._page(403, O_NOT_ADMITTED)
+            if not self._may_go_on(d.verdict == V_FORWARD):
+                return 0
         if d.verdict == V_FORWARD:
             self.attempt.begin(d.backend)
             self.prepare(d.p, h)
+            if self.hub.admits and self.hub.admission.wait:
+                return self._delay(self.hub.admission.wait)
             return self._admit()
         if d.verdict == V_NO_ROUTE:
             return self._page(404, O_NO_ROUTE)
@@ -345,18 +357,69 @@ cdef class Transaction(Work):
 
     # -------------------------------------------------------------------------------------------- admission and waiting
 
+    cdef bint _may_go_on(self, bint patient) except -1:
+        """Count the request by the rates that it comes under; False: it has been answered.
+
+        patient: it can be delayed, by the `wait` of the admission.
+        """
+        cdef Admission admission = self.hub.admission
+        cdef int64_t wait = admission.charge(self.hub.view, self.qos, self.poller.now, patient)
+        cdef bytes body
+        self.over = admission.over
+        if wait >= 0:
+            admission.wait = wait
+            return True
+        lines, body = self.hub.pages[429]
+        self._answer(429, lines + admission.limit.refusal(admission.wait), body, O_RATE_LIMITED, False)
+        return False
+
+    cdef int _delay(self, int64_t ns) except -1:
+        """Go on in so many ns, when a rate lets it."""
+        self.queued = self.poller.now
+        self._become(T_WAITING)
+        self.delay = self.poller.loop.call_later(ns * 1e-9, self._delay_over)
+        return self._await(A_NONE, FOREVER)
+
+    def _delay_over(self):
+        self.delay = None
+        self.due = 1
+        self.poller.turn_of(self)
+
     cdef int _admit(self) except -1:
-        """The step between route and pick."""
-        cdef int verdict = self.hub.admission.admit(self.hub.view, self.attempt.backend)
+        """To a server, unless its class has as many there as it may, or others wait already."""
         cdef WaitQueue queue = self.attempt.backend.queue
-        self.level = self.hub.admission.level
-        if verdict != ADMIT_GO:
-            if verdict == ADMIT_WAIT:
-                return self._wait(False)
-            return self._page(503, O_NOT_ADMITTED)
+        if self.qos is not None:
+            self.lane = self.qos.lane
+            if self.qos.full():
+                if self.qos.dry_run:
+                    self.over = 1
+                elif queue.limit:
+                    return self._wait(False)
+                else:
+                    return self._page(503, O_CLASS_FULL)
+        else:
+            self.lane = 0 if queue.lanes is None else NO_CLASS
         if queue.limit and queue.busy(self.poller.now):
             return self._wait(False)        # nothing overtakes what waits already
         return self._choose()
+
+    cdef void _enter_class(self) noexcept:
+        """The request goes to a server: it is one of those that its class has there."""
+        cdef Lanes lanes = self.attempt.backend.queue.lanes
+        self.in_class = 1
+        self.qos.enter()
+        if lanes is not None:
+            lanes.count(self.lane, 1)
+
+    cdef void _leave_class(self) noexcept:
+        """The request has done with servers, or waits for another one."""
+        cdef Lanes lanes
+        if self.in_class:
+            self.in_class = 0
+            self.qos.leave()
+            lanes = self.attempt.backend.queue.lanes
+            if lanes is not None:
+                lanes.count(self.lane, -1)
 
     cdef int _wait(self, bint again) except -1:
         """Wait until a server has room; `again`: it was this one's turn, and there was none."""
@@ -367,14 +430,21 @@ cdef class Transaction(Work):
             self.since = self.started
             self.queued = self.poller.now
             self.wait_ends = self.queued + queue.wait_ns
+        self._leave_class()
         self._become(T_WAITING)
-        queue.enter(self, self.level, again)
+        queue.enter(self, self.lane, again)
         return self._await(A_ROOM, max(0, (self.wait_ends - self.poller.now) // 1000000))
 
     cdef int on_turn(self) except -1:
         cdef WaitQueue queue
         if self.state != T_WAITING:
             return 0                        # it has left meanwhile
+        if self.due:
+            self.due = 0
+            self.waited += self.poller.now - self.queued
+            self.queued = 0
+            self._become(T_CALLED)
+            return self._admit()
         queue = self.attempt.backend.queue
         if queue.called is not self:
             return 0
@@ -384,8 +454,12 @@ cdef class Transaction(Work):
         return self._choose()
 
     def moved(self, Backend backend):
-        """The snapshot has changed while this waits: go to a server of the new one."""
+        """The snapshot has changed while this waits: go to a server of the new one. The lane that it waits in."""
+        cdef Lanes lanes = backend.queue.lanes
         self.attempt.move(backend)
+        self.lane = 0 if lanes is None else lanes.lane_of(self.klass)
+        self.qos = None if lanes is None else lanes.klass(self.lane)
+        return self.lane
 
     # ----------------------------------------------------------------------------------------------------------- trying
 
@@ -400,7 +474,7 @@ cdef class Transaction(Work):
             if i < 0:
                 if queue.limit and attempt.backend.members.waiting_helps(&attempt.args.tried):
                     self._say("it waits for another server")
-                    return self._wait(self.state == T_CALLED)
+                    return self._wait(self.state == T_CALLED and self.wait_ends != 0)
                 self._say("answered with 502")
                 return self._page(502 if attempt.tries else 503, self.outcome or O_NO_SERVER)
             self._say("another server is tried")
@@ -414,6 +488,8 @@ cdef class Transaction(Work):
         """Go to server i of the backend; False: another one is to be tried."""
         cdef Attempt attempt = self.attempt
         cdef ServerConn conn = attempt.go(i, fresh, self.downstream.own(), self.poller, self)
+        if self.qos is not None and not self.in_class:
+            self._enter_class()
         if self.queued:
             self.waited += self.poller.now - self.queued
             self.queued = 0
@@ -819,6 +895,9 @@ cdef class Transaction(Work):
             self.attempt.connecting = None
             conn.close()
         if self.state == T_WAITING:
+            if self.delay is not None:
+                self.delay.cancel()
+                self.delay = None
             queue = self.attempt.backend.queue
             queue.leave(self)
             queue.wake(self.poller.now)
@@ -837,6 +916,7 @@ cdef class Transaction(Work):
         self.outcome = outcome
         self._await(A_NONE, FOREVER)
         self.attempt.release(now)
+        self._leave_class()
         if self.queued:
             self.waited += now - self.queued
             self.queued = 0
@@ -860,9 +940,12 @@ cdef class Transaction(Work):
         passed.tries = attempt.tries
         passed.took = end - self.started
         passed.waited = self.waited
+        passed.over = self.over
         passed.bytes_in = self.bytes_in
         passed.bytes_out = self.bytes_out
         record(self.frontend.gauge.row, &passed)
+        if self.qos is not None:
+            record(self.hub.board.traffic(self.qos.traffic, self.hub.worker), &passed)
         if attempt.backend is not None:
             passed.took = (self.answered or now) - self.started
             record(self.hub.board.traffic(attempt.backend.traffic, self.hub.worker), &passed)
@@ -921,6 +1004,7 @@ cdef class Transaction(Work):
         self.attempt.reset()
         self.edits = None
         self.klass = None
+        self.qos = None
         self.frontend = None
         if (_spares < KEPT and self.head.capacity <= LARGE and self.upstream_head.capacity <= LARGE
                 and self.replay.capacity <= LARGE and self.trailers.capacity <= LARGE

@@ -24,6 +24,7 @@ from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
 from gateway.vault import Vault
+from qos.rates import RateTable
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Inheritance:
     sockets: list[tuple[Listen, socket.socket]]
     log_fd: int | None
     vault: Vault
+    rates: RateTable
     channel: ChildEnd
 
 
@@ -64,7 +66,7 @@ class Worker:
         self._channel = inherited.channel
         self._log_fd = inherited.log_fd
         self._poller = loop.poller
-        self._hub = Hub(self._poller, inherited.board, inherited.number)
+        self._hub = Hub(self._poller, inherited.board, inherited.number, inherited.rates)
         self._plan = Plan(self._hub)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._done: asyncio.Future[None] = loop.create_future()

@@ -10,8 +10,9 @@ from gateway.config import template
 from gateway.config.apache import Rules
 from gateway.config.files import targets
 from gateway.config.match import Match
-from gateway.config.model import REDIRECT_FIELDS, Apache, Python, Site
+from gateway.config.model import Apache, Python, Site
 from gateway.config.model import Route as RouteModel
+from gateway.config.rate_limit import RateLimited
 from gateway.config.sites import AUTO, Sites
 from gateway.rules.actions import EditHeaders, Redirect, Respond, Rewrite, SetClass, Step
 from gateway.rules.apache import ApacheRules
@@ -19,6 +20,7 @@ from gateway.rules.classes import Classify
 from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
 from gateway.rules.python import PythonRule
+from gateway.rules.rate_limit import CountRate, RateLimit
 from gateway.rules.routes import Route, RouteTable
 from gateway.rules.sites import Arrival, ToSite
 from gateway.rules.template import Template
@@ -26,6 +28,7 @@ from gateway.wire.target import matched_text
 from loadagent.report import parse_key
 
 _NOTHING: Final[Mapping[Path, Any]] = MappingProxyType({})
+_NONE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 def compile_routes(
@@ -33,13 +36,15 @@ def compile_routes(
     backends: Mapping[str, Any],
     contents: Mapping[Path, bytes] = _NOTHING,
     rules: Mapping[Path, Rules] = _NOTHING,
+    secret: bytes = bytes(16),
 ) -> RouteTable:
     """The table of a site's routes; `backends` gives what stands for each backend, `contents` every file it names, and
-    `rules` those of Apache in such a file.
+    `rules` those of Apache in such a file. `secret`: of the table in which rates are counted.
     """
     routes = []
     for i, route in enumerate(site.routes):
-        steps = [*_steps(route)]
+        limit = rate_limit(f"route-{i}", route, secret, route.match.groups)
+        steps = [*([CountRate(limit)] if limit is not None else ()), *_steps(route)]
         if route.apache is not None:
             hosts = {host: backends[name] for host, name in targets(site).items()}
             steps.append(_apache(route.apache, hosts, rules[route.apache.file]))
@@ -57,6 +62,25 @@ def _before(site: Site, contents: Mapping[Path, bytes]) -> Iterator[Step]:
         yield Arrival(parse_key(contents[site.sites.key_file]), [site.sites.self_, *site.sites.others])
     if site.qos.classes:
         yield Classify(RouteTable([_matching(i, item.match, item.name) for i, item in enumerate(site.qos.classes)]))
+
+
+def rate_limit(name: str, model: RateLimited, secret: bytes, groups: Mapping[str, str] = _NONE) -> RateLimit | None:
+    """The rate limit of a class or route; None: it has none. `groups`: named groups that a template may have."""
+    if model.rate is None:
+        return None
+    per = model.per
+    text = _made(per.name, groups, url=False) if per is not None and per.kind == "template" else None
+    return RateLimit(
+        name,
+        model.rate,
+        model.at_once,
+        per=per.kind if per is not None else None,
+        field=per.name if per is not None else "",
+        template=text,
+        delay=model.delay or 0.0,
+        dry_run=model.dry_run,
+        secret=secret,
+    )
 
 
 def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes]) -> Iterator[Step]:
@@ -150,4 +174,9 @@ def _redirect(model: RouteModel) -> Iterator[Step]:
 
 def _template(model: RouteModel, text: str, *, url: bool = False) -> Template:
     groups = model.match.groups
-    return Template(template.parts(text, (*REDIRECT_FIELDS, *groups), named=template.FAMILIES), groups, url=url)
+    return _made(text, groups, url=url)
+
+
+def _made(text: str, groups: Mapping[str, str], *, url: bool) -> Template:
+    fields = (*template.REDIRECT_FIELDS, *groups)
+    return Template(template.parts(text, fields, named=template.FAMILIES), groups, url=url)

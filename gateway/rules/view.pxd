@@ -57,6 +57,7 @@ cdef class View:
     cdef public str klass           # the request's class, or None
     cdef public str arrived         # the site that has just sent the visitor here, or None
     cdef public str site            # the site that the visitor is sent to, or None
+    cdef list charges               # rate_limit.Charge of each rate that routes count it by; None: none
     cdef public bytes request_id    # None: not asked for yet, or the request has none
     cdef const char *id_p           # the id, made into bytes when a rule asks; set by the decision, after `begin`
     cdef uint32_t id_n

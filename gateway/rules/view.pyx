@@ -151,6 +151,7 @@ cdef class View:
         self.klass = None
         self.arrived = self.site = None
         self.request_edits = self.response_edits = None
+        self.charges = None
         self.request_id = None
         self.id_n = 0
         return 0

@@ -60,6 +60,9 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
         "processes": [{"name": "worker 0", "pid": 3, "cpu_seconds": 1.25, "resident_bytes": 4096}],
         "frontends": [{"name": "web", "open": 6, "limit": 100, "connections": 50, "turned_away": 8, **PASSED}],
         "backends": [{"name": "app", "servers": [{**SERVER, **server} for server in servers or ({},)], **PASSED}],
+        "classes": [
+            {"name": "gold", "priority": 1, "concurrency": 5, "in_flight": 2, "admitted": 4, "over": 1, **PASSED}
+        ],
         "sites": {"mel": 0.5, "syd": None},
         "refused": {"load report": {"bad signature": 3}, "check hint": {}},
         **more,

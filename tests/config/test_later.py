@@ -15,7 +15,7 @@ backends:
     »tls: {verify: true}
 routes:
   - backend: app
-qos: {»sessions: {}, »overload: {}, classes: [{name: a, »priority: 1, »share: 1, »rate: 5/s, »burst: 1, »per: a, »concurrency: 5, »admit: never}]}
+qos: {»sessions: {}, »overload: {}}
 »maintenance: {hosts: []}
 cluster: {key_file: »none, nodes: {gw1: 10.0.0.1}}
 »dns: {}

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.config import Loaded, explain, load
 from gateway.config.document import Document
-from gateway.config.model import BALANCE, LOG_FIELDS, REDIRECT_FIELDS, Limits, Queue, Retries, Timeouts
+from gateway.config.model import BALANCE, LOG_FIELDS, Limits, Queue, Retries, Timeouts
+from gateway.config.template import REDIRECT_FIELDS
 from gateway.explain import trial
 from tests.config.test_json_schema import SCHEMA, valid
 from tests.support.certificates import Authority
@@ -43,7 +44,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
-    assert len(loaded.site.routes) == 14
+    assert len(loaded.site.routes) == 15
     assert len(loaded.files) == 11
 
 

@@ -168,6 +168,7 @@ LIMITS = some(
 CLASSES = chosen(
     [],
     [{"name": "gold", "match": {"cookie": {"beta": "1"}}}, {"name": "rest"}],
+    [{"name": "gold", "match": {"cookie": {"beta": "1"}}, "admit": "never"}, {"name": "rest", "admit": "always"}],
     [{"name": "rest", "match": {"source": "127.0.0.2", "when": "has(query.x)"}}, {"name": "gold", "match": {"path": "/a"}}],
 )  # fmt: skip
 STATE = chosen((UP, READY), (UP, READY), (UNKNOWN, READY), (DOWN, READY), (UP, DRAIN), (UP, MAINTENANCE))

@@ -5,8 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.board import Board
+from gateway.balance.policy import Members
+from gateway.board import DOWN, Board
+from gateway.proxy.lanes import Lanes
 from gateway.proxy.loop import EventLoop
+from gateway.proxy.qos_class import QosClass
 from gateway.proxy.queue import Waiter, WaitQueue, busy, wake
 
 SLOT = 0
@@ -23,14 +26,39 @@ class Farm:
         """Whose on_turn ran, whether or not it was still their turn."""
         self.since = self.loop.poller.clock()
 
-    def queue(self, *, worker: int = 0, slot: int = SLOT, limit: int = 10) -> WaitQueue:
-        return WaitQueue(self.loop.poller, self.board, slot, worker, 2, limit, 5.0)
+    def queue(self, *, worker: int = 0, slot: int = SLOT, limit: int = 10, lanes: Lanes | None = None) -> WaitQueue:
+        return WaitQueue(self.loop.poller, self.board, slot, worker, 2, limit, 5.0, lanes)
 
-    def waiter(self, queue: WaitQueue, level: int = 0, *, ahead: bool = False) -> Waiter:
+    def classes(self, *classes: tuple[int, float, int], worker: int = 0) -> Lanes:
+        """Lanes of classes of (priority, share, concurrency), at a server with 10 places."""
+        members = Members(self.board, [(SLOT, 1.0, 10, False, "a")], 2, 1)
+        return Lanes(
+            self.board,
+            members,
+            worker,
+            2,
+            [
+                (
+                    QosClass(
+                        f"c{i}", self.board, worker, 2, traffic=i, lane=i, priority=priority, concurrency=concurrency
+                    ),
+                    share,
+                    100 + i if share else -1,
+                )
+                for i, (priority, share, concurrency) in enumerate(classes)
+            ],
+        )
+
+    def in_class(self, lane: int, worker: int, change: int) -> None:
+        """A request of a class goes to a server, or has done with it."""
+        counted = self.classes(*[(7, 0.5, 0)] * (lane + 1), worker=worker)
+        counted.entered(lane, change)
+
+    def waiter(self, queue: WaitQueue, lane: int = 0, *, ahead: bool = False) -> Waiter:
         """Work that has come after all that came before, and waits."""
         self.since += 1
         waiter = Waiter(queue, self.turn, self.since)
-        waiter.enter(level, ahead=ahead)
+        waiter.enter(lane, ahead=ahead)
         return waiter
 
     def turn(self, waiter: Waiter) -> None:
@@ -65,7 +93,7 @@ def test_who_came_first_is_called_first(farm: Farm) -> None:
     assert (queue.count, queue.waiting()) == (0, [])
 
 
-def test_a_level_goes_before_those_behind_it_whenever_it_came(farm: Farm) -> None:
+def test_a_lane_goes_before_those_behind_it_whenever_it_came(farm: Farm) -> None:
     queue = farm.queue()
     last = farm.waiter(queue, 15)
     low = farm.waiter(queue, 7)
@@ -74,7 +102,7 @@ def test_a_level_goes_before_those_behind_it_whenever_it_came(farm: Farm) -> Non
     assert farm.room(queue, 4) == [high, next_high, low, last]
 
 
-def test_ahead_is_before_its_own_level_only(farm: Farm) -> None:
+def test_ahead_is_before_its_own_lane_only(farm: Farm) -> None:
     queue = farm.queue()
     high, low = farm.waiter(queue, 0), farm.waiter(queue, 1)
     again = farm.waiter(queue, 1, ahead=True)
@@ -96,7 +124,7 @@ def test_who_leaves_is_not_called(farm: Farm, place: int) -> None:
     assert leaves not in farm.ran
 
 
-def test_a_level_that_has_emptied_is_passed_over_and_can_fill_again(farm: Farm) -> None:
+def test_a_lane_that_has_emptied_is_passed_over_and_can_fill_again(farm: Farm) -> None:
     queue = farm.queue()
     only, low = farm.waiter(queue, 0), farm.waiter(queue, 1)
     only.leave()
@@ -222,3 +250,76 @@ def test_a_new_queue_takes_over_whose_turn_it_is(farm: Farm) -> None:
     farm.loop.poller.wait(0)
     assert farm.called == [called]
     assert farm.room(after) == [waits]
+
+
+# --------------------------------------------------------------------------------------------------------------- classes
+
+NO_CLASS = 63
+
+
+def test_the_priority_of_a_class_goes_before_the_length_of_a_wait(farm: Farm) -> None:
+    queue = farm.queue(lanes=farm.classes((9, 0, 0), (1, 0, 0)))
+    low, none, high = (farm.waiter(queue, lane) for lane in (0, NO_CLASS, 1))
+    assert farm.room(queue, 3) == [high, none, low]
+
+
+def test_classes_of_one_priority_are_served_as_they_came(farm: Farm) -> None:
+    queue = farm.queue(lanes=farm.classes((3, 0, 0), (3, 0, 0)))
+    waiters = [farm.waiter(queue, lane) for lane in (1, 0, 1, 0)]
+    assert farm.room(queue, 4) == waiters
+
+
+def test_priorities_hold_over_all_workers(farm: Farm) -> None:
+    here = farm.queue(worker=0, lanes=farm.classes((9, 0, 0), (1, 0, 0)))
+    there = farm.queue(worker=1, lanes=farm.classes((9, 0, 0), (1, 0, 0), worker=1))
+    low = farm.waiter(here, 0)  # it has waited for longer
+    high = farm.waiter(there, 1)
+    assert farm.room(here) == []
+    assert farm.room(there) == [high]
+    assert farm.room(here) == [low]
+
+
+def test_a_class_below_its_share_goes_first_and_above_it_by_priority(farm: Farm) -> None:
+    lanes = farm.classes((9, 0.2, 0), (1, 0, 0))
+    queue = farm.queue(lanes=lanes)
+    other, first, second, third = (farm.waiter(queue, lane) for lane in (1, 0, 0, 0))
+    assert farm.room(queue) == [first]
+    lanes.counted(0, 1)
+    assert farm.room(queue) == [second]
+    lanes.counted(0, 1)  # 20 % of 10 places
+    assert farm.room(queue) == [other]
+    assert farm.room(queue) == [third]  # nobody else wants the place
+
+
+def test_a_share_is_of_the_servers_that_work(farm: Farm) -> None:
+    lanes = farm.classes((9, 0.2, 0))
+    assert lanes.rank_now(0) == 9
+    farm.board.set_state(SLOT, DOWN)
+    assert lanes.rank_now(0) == 16 + 9
+
+
+def test_a_class_at_its_concurrency_is_passed_over(farm: Farm) -> None:
+    lanes = farm.classes((0, 0, 1), (9, 0, 0))
+    queue = farm.queue(lanes=lanes)
+    farm.board.set_pulse(1, 1.0)
+    blocked = farm.waiter(queue, 0)
+    assert busy(queue)
+    farm.in_class(0, 1, 1)  # of another worker
+    assert not busy(queue)  # what waits does not want this place
+    other = farm.waiter(queue, 1)
+    assert farm.room(queue, 2) == [other]
+    farm.in_class(0, 1, -1)
+    assert farm.room(queue) == [blocked]
+
+
+def test_work_moves_to_the_lane_of_its_class_in_another_snapshot(farm: Farm) -> None:
+    before = farm.queue(lanes=farm.classes((9, 0, 0), (1, 0, 0)))
+    after = farm.queue(lanes=farm.classes((1, 0, 0), (9, 0, 0)))
+    low, high = farm.waiter(before, 0), farm.waiter(before, 1)
+
+    def moved(waiter: Waiter) -> int:
+        waiter.moved(after)
+        return 1 if waiter is low else 0
+
+    after.adopt(before, moved)
+    assert farm.room(after, 2) == [high, low]

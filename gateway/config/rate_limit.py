@@ -1,0 +1,122 @@
+"""How often requests may come: the keys that a class and a route have in common."""
+
+import re
+from dataclasses import dataclass
+from math import ceil
+from typing import Annotated, Final, Literal
+
+from pydantic import BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+
+from gateway.config import template, units
+from gateway.config.fields import TOKEN, Flag, Given, Model, PositiveDuration, Whole, text
+from gateway.config.problem import Fault, suggest
+from qos.rates import FASTEST, LONGEST, SLOWEST
+
+_NAMED: Final = re.compile(r"(header|cookie|query):(.+)")
+_KINDS: Final = ("source", "header:NAME", "cookie:NAME", "query:NAME")
+MOST_BURST: Final = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Per:
+    """What requests are counted by: each value has the rate to itself."""
+
+    kind: Literal["source", "header", "cookie", "query", "template"]
+    name: str = ""
+    """Of the header, cookie or parameter; the text of a template."""
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.name}" if self.kind in {"header", "cookie", "query"} else self.name or self.kind
+
+
+def _per(value: object) -> Per:
+    if isinstance(value, Per):
+        return value
+    written = text(value, f"one of {', '.join(_KINDS)}, or a template such as {{client}}{{path}}")
+    if written == "source":
+        return Per("source")
+    if "{" in written:
+        return Per("template", written)
+    named = _NAMED.fullmatch(written)
+    if named is None:
+        hint = suggest(written, ("source", "header", "cookie", "query"))
+        raise ValueError(f"expected one of {', '.join(_KINDS)}, or a template such as {{client}}{{path}}{hint}")
+    kind, name = named.groups()
+    if kind != "query" and not TOKEN.fullmatch(name):
+        raise Fault(f"not the name of a {kind}", offset=len(kind) + 1)
+    return Per(kind, name)  # type: ignore[arg-type]  # one of the three that the pattern has
+
+
+def _rate(value: object) -> float:
+    if isinstance(value, float):
+        return value
+    if isinstance(value, str) and "B" in value:
+        raise ValueError("this rate is of requests: expected 5/s, 600/m, 100/h")
+    try:
+        rate = units.rate(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("500/s, 10KiB/s, 600/m", "5/s, 600/m, 100/h")) from None
+    if not SLOWEST <= rate <= FASTEST:
+        raise ValueError(f"must be between 1/h and {FASTEST:.0f}/s; to admit nothing there is admit: never")
+    return rate
+
+
+RequestRate = Annotated[
+    float,
+    BeforeValidator(_rate),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+ ?/ ?[smh]$", "examples": ["5/s", "600/m", "100/h"]}),
+]
+"""Requests per second."""
+PerField = Annotated[
+    Per,
+    PlainValidator(_per),
+    WithJsonSchema(
+        {"type": "string", "examples": ["source", "header:X-Api-Key", "cookie:id", "query:key", "{client}{path}"]}
+    ),
+]
+
+
+class RateLimited(Model):
+    """What may have a rate."""
+
+    rate: Annotated[RequestRate | None, Given()] = Field(
+        None, description="Requests that may come on average, over all workers, such as 5/s; more are answered 429."
+    )
+    burst: Annotated[Annotated[Whole, Field(ge=1, le=MOST_BURST)] | None, Given()] = Field(
+        None, description="Of them, how many may come at once. Default: those of one second, at least 1."
+    )
+    per: Annotated[PerField | None, Given()] = Field(
+        None,
+        description="Each of these has the rate to itself: source (an IPv4 address, an IPv6 /64), header:NAME, "
+        "cookie:NAME, query:NAME, or a template. Default: all share it.",
+    )
+    delay: Annotated[PositiveDuration | None, Given()] = Field(
+        None, description="Let a request that comes too early wait for its turn, so long at most. Default: 429 at once."
+    )
+    dry_run: Flag = Field(default=False, description="Refuse and delay nothing, and count what would have been.")
+
+    @property
+    def at_once(self) -> int:
+        """The burst, with its default."""
+        return self.burst or max(1, ceil(self.rate or 0))
+
+    @model_validator(mode="after")
+    def _has_rate(self) -> "RateLimited":
+        if self.rate is None:
+            for name in ("burst", "per", "delay"):
+                if name in self.model_fields_set:
+                    raise Fault(f"{name} goes with rate only", name, key=True)
+            return self
+        if (self.at_once - 1) / self.rate + (self.delay or 0) > LONGEST:
+            hours = f"{self.at_once / self.rate / 3600:.0f}h"
+            name = "burst" if self.burst else "delay"
+            raise Fault(f"a burst must be made up for within a day, and this one takes {hours} at the rate", name)
+        return self
+
+    def check_per(self, groups: "frozenset[str] | dict[str, str]") -> None:
+        """Refuse a template with fields that there are not; `groups`: named groups that there are. Raises Fault."""
+        if self.per is not None and self.per.kind == "template":
+            try:
+                template.parts(self.per.name, (*template.REDIRECT_FIELDS, *groups), named=template.FAMILIES)
+            except Fault as fault:
+                raise Fault(str(fault), "per", offset=fault.offset) from None

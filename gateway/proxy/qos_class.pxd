@@ -1,0 +1,29 @@
+from libc.stdint cimport int64_t, uint8_t
+from gateway.board cimport Board
+from gateway.rules.rate_limit cimport RateLimit
+
+cdef enum Admits:
+    ADMITS_BY_LIMITS = 0
+    ADMITS_ALWAYS
+    ADMITS_NEVER
+
+cdef class QosClass:
+    """A class of requests, as one worker knows it by one snapshot."""
+    cdef readonly str name
+    cdef bytes log_name
+    cdef Board board
+    cdef int worker
+    cdef int workers                    # whose cells of the Board are looked at
+    cdef int traffic                    # its row of the Board
+    cdef uint8_t admits
+    cdef readonly int priority          # 0 comes first
+    cdef int lane                       # in the queues of backends
+    cdef RateLimit limit                # or None
+    cdef readonly int64_t concurrency   # requests at servers; 0: any number
+    cdef readonly bint dry_run          # its limits only count
+    cdef readonly str text              # its limits, for people
+
+    cdef int64_t in_flight(self) noexcept nogil
+    cdef bint full(self) noexcept nogil
+    cdef void enter(self) noexcept nogil
+    cdef void leave(self) noexcept nogil

@@ -1,0 +1,24 @@
+from gateway.board import Board
+from gateway.rules.rate_limit import RateLimit
+
+class QosClass:
+    name: str
+    priority: int
+    concurrency: int
+    dry_run: bool
+    text: str
+    def __init__(
+        self,
+        name: str,
+        board: Board,
+        worker: int,
+        workers: int,
+        *,
+        traffic: int,
+        lane: int = 0,
+        priority: int = 7,
+        admit: str | None = None,
+        limit: RateLimit | None = None,
+        concurrency: int = 0,
+        dry_run: bool = False,
+    ) -> None: ...

@@ -1,0 +1,106 @@
+"""Classes and rates in a site file: what they are, and what is refused."""
+
+import pytest
+
+from gateway.config.rate_limit import Per
+from tests.config.conftest import BASE, Load, Refuse, with_route
+
+
+def with_class(keys: str) -> str:
+    return f"{BASE}qos: {{classes: [{{name: a, {keys}}}]}}\n"
+
+
+def test_a_class_says_what_it_may_have(load_text: Load) -> None:
+    (item,) = load_text(
+        with_class(
+            "priority: 2, share: 40%, concurrency: 500, rate: 50/s, burst: 10, per: source, delay: 2s, dry_run: true"
+        )
+    ).site.qos.classes
+    assert (item.priority, item.share, item.concurrency, item.admit) == (2, 0.4, 500, None)
+    assert (item.rate, item.at_once, item.per, item.delay, item.dry_run) == (50.0, 10, Per("source"), 2.0, True)
+
+
+def test_what_is_left_out_limits_nothing(load_text: Load) -> None:
+    (item,) = load_text(with_class("match: {path: /}")).site.qos.classes
+    assert (item.priority, item.share, item.concurrency, item.rate, item.admit) == (7, None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "rate, per_second, at_once",
+    [("5/s", 5, 5), ("600/m", 10, 10), ("5/m", 5 / 60, 1), ("100/h", 100 / 3600, 1), ("100000/s", 100_000, 100_000)],
+)
+def test_a_burst_is_what_comes_in_a_second(load_text: Load, rate: str, per_second: float, at_once: int) -> None:
+    (route,) = load_text(with_route(f"{{rate: {rate}, backend: app}}")).site.routes
+    assert route.rate == pytest.approx(per_second)
+    assert route.at_once == at_once
+
+
+@pytest.mark.parametrize(
+    "per, parsed",
+    [
+        ("source", Per("source")),
+        ("header:X-Api-Key", Per("header", "X-Api-Key")),
+        ("cookie:id", Per("cookie", "id")),
+        ("query:key", Per("query", "key")),
+        ('"{client} {path}"', Per("template", "{client} {path}")),
+        ('"{header:X-A}"', Per("template", "{header:X-A}")),
+    ],
+)
+def test_what_requests_are_counted_by(load_text: Load, per: str, parsed: Per) -> None:
+    (route,) = load_text(with_route(f"{{rate: 5/s, per: {per}, backend: app}}")).site.routes
+    assert route.per == parsed
+
+
+def test_a_route_may_count_by_a_group_of_its_own(load_text: Load) -> None:
+    text = with_route('{match: {path: "~ ^/u/(?<user>[^/]+)"}, rate: 5/s, per: "{user}"}\n  - {backend: app}')
+    assert load_text(text).site.routes[0].per == Per("template", "{user}")
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ("rate: »5", "expected a rate such as 5/s, 600/m, 100/h (did you mean 5/s?)"),
+        ("rate: »5KiB/s", "this rate is of requests"),
+        ("rate: »0/s", "to admit nothing there is admit: never"),
+        ("rate: »200000/s", "must be between 1/h and 100000/s"),
+        ("»burst: 5", "burst goes with rate only"),
+        ("»per: source", "per goes with rate only"),
+        ("»delay: 1s", "delay goes with rate only"),
+        ("»dry_run: true", "dry_run goes with rate or concurrency"),
+        ("rate: 5/s, burst: »0", "must be at least 1"),
+        ("rate: 1/h, burst: »100", "a burst must be made up for within a day, and this one takes 100h"),
+        ("rate: 5/s, per: »sourc", "(did you mean source?)"),
+        ("rate: 5/s, per: »header", "expected one of source, header:NAME"),
+        ('rate: 5/s, per: "»{clint}"', "unknown field {clint} (did you mean client?)"),
+        ("priority: »16", "must be at most 15"),
+        ("priority: »-1", "must be at least 0"),
+        ("concurrency: »0", "must be at least 1"),
+        ("share: »101%", "expected a share"),
+        ("admit: »maybe", "expected one of always, never"),
+        ("admit: always, »rate: 5/s", "admit: always leaves nothing for rate to do"),
+        ("admit: always, »concurrency: 5", "admit: always leaves nothing for concurrency to do"),
+        ("admit: never, »priority: 5", "admit: never leaves nothing for priority to do"),
+    ],
+)
+def test_mistakes_in_a_class(refuse: Refuse, keys: str, message: str) -> None:
+    text = with_class(keys)
+    if '"»' in text:  # the place is that of the character at fault
+        text = text.replace('"»', '»"', 1)
+    refuse(text, message)
+
+
+def test_mistakes_in_a_route(refuse: Refuse) -> None:
+    refuse(with_route("{»dry_run: true, backend: app}"), "dry_run goes with rate only")
+    refuse(with_route("{»burst: 5, backend: app}"), "burst goes with rate only")
+
+
+def test_shares_are_of_one_whole(refuse: Refuse) -> None:
+    refuse(
+        f"{BASE}qos: {{classes: [{{name: a, share: 60%}}, {{name: b, share: »50%}}]}}\n",
+        "the shares add up to 110%: they can be 100% at most",
+    )
+
+
+def test_there_are_not_more_classes_than_lanes(refuse: Refuse) -> None:
+    classes = ", ".join(f"{{name: c{i}}}" for i in range(64))
+    refuse(f"{BASE}qos: {{classes: »[{classes}]}}\n", "there are 64 classes: at most 63")
