@@ -197,6 +197,12 @@ def _classes(site: Site) -> Iterator[Finding]:
         if item.match.everything:
             yield _warning(("qos", "classes", i + 1), f"never given: class {item.name} before it matches everything")
             break
+    if not any(backend.queue is not None for backend in site.backends.values()):
+        for i, item in enumerate(site.qos.classes):
+            for key in ("priority", "share"):
+                if key in item.model_fields_set:
+                    message = f"{key} has no effect: requests wait only at a backend with queue, and there is none"
+                    yield _warning(("qos", "classes", i, key), message, key=True)
     given = {route.class_ for route in site.routes} | {item.name for item in site.qos.classes}
     if not any(route.python for route in site.routes):  # which may give any class
         for i, route in enumerate(site.routes):

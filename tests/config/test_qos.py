@@ -104,3 +104,14 @@ def test_shares_are_of_one_whole(refuse: Refuse) -> None:
 def test_there_are_not_more_classes_than_lanes(refuse: Refuse) -> None:
     classes = ", ".join(f"{{name: c{i}}}" for i in range(64))
     refuse(f"{BASE}qos: {{classes: »[{classes}]}}\n", "there are 64 classes: at most 63")
+
+
+def test_a_turn_that_nothing_waits_for_is_warned_of(load_text: Load) -> None:
+    loaded = load_text(with_class("priority: 1, share: 20%"))
+    assert [(warning.line, warning.message) for warning in loaded.warnings] == [
+        (3, "priority has no effect: requests wait only at a backend with queue, and there is none"),
+        (3, "share has no effect: requests wait only at a backend with queue, and there is none"),
+    ]
+    queue = "backends: {app: {servers: [{address: 127.0.0.1:1, max_connections: 1}], queue: {}}}\n"
+    frontend = 'frontends: [{listen: "127.0.0.1:80"}]\n'
+    assert load_text(f"{frontend}{queue}qos: {{classes: [{{name: a, share: 20%}}]}}\n").warnings == ()
