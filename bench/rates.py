@@ -22,10 +22,10 @@ SECOND = 10**9
 
 
 def per_check(storm: Callable[[], object]) -> float:
-    """Return the ns that each of CHECKS takes."""
-    began = time.perf_counter_ns()
+    """Return the ns of processor time that each of CHECKS takes."""
+    began = time.process_time_ns()
     storm()
-    return (time.perf_counter_ns() - began) / CHECKS
+    return (time.process_time_ns() - began) / CHECKS
 
 
 def timings(mib: int) -> list[tuple[str, float]]:

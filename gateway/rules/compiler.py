@@ -60,8 +60,10 @@ def _before(site: Site, contents: Mapping[Path, bytes]) -> Iterator[Step]:
     """What happens to every request before the first route."""
     if site.sites is not None:
         yield Arrival(parse_key(contents[site.sites.key_file]), [site.sites.self_, *site.sites.others])
-    if site.qos.classes:
-        yield Classify(RouteTable([_matching(i, item.match, item.name) for i, item in enumerate(site.qos.classes)]))
+    classes = site.qos.classes
+    if classes:
+        only = classes[0].name if classes[0].match == Match() else None
+        yield Classify(RouteTable([_matching(i, item.match, item.name) for i, item in enumerate(classes)]), only)
 
 
 def rate_limit(name: str, model: RateLimited, secret: bytes, groups: Mapping[str, str] = _NONE) -> RateLimit | None:
