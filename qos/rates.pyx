@@ -100,10 +100,11 @@ cdef class RateTable:
             place = 0
             for i in range(WAYS):
                 word = rates_load(bucket + i)
-                owed = _owed(word, ticks)
                 if word >> TAG_SHIFT == tag:
+                    owed = _owed(word, ticks)
                     place = i
                     break
+                owed = _owed(word, ticks)
                 if owed < least:
                     least = owed
                     place = i

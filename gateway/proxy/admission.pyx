@@ -21,9 +21,8 @@ cdef class Admission:
         cdef Charge charge
         cdef int64_t longest = 0, wait
         cdef int i, count = 0
-        self.limit = None
         self.over = False
-        if klass is not None and klass.admits == ADMITS_ALWAYS:
+        if klass is not None and (klass.admits == ADMITS_ALWAYS or (charges is None and klass.limit is None)):
             return 0
         if charges is not None:
             count = <int>len(charges)

@@ -10,6 +10,10 @@ from gateway.wire.mark cimport without_marks
 from gateway.wire.max_forwards cimport HOPS_BAD, max_forwards
 
 cdef bytes ALLOW = b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"
+# The class that was looked up last: most requests are of the same one as the request before.
+cdef dict _classes = None
+cdef str _name = None
+cdef QosClass _class = None
 
 
 cdef class Decision:
@@ -22,6 +26,7 @@ cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, c
 
     trace: None, or a dict that gets what was looked at on the way, for people; see RouteTable.decide.
     """
+    global _classes, _name, _class
     cdef View view = hub.view
     cdef object action
     if hub.learned:
@@ -41,8 +46,10 @@ cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, c
         trace["uri"] = view.uri_now
     action = hub.routes.decide(view, trace)
     if hub.classes is not None:
-        d.klass = hub.classes.get(view.klass)
-        if d.klass is not None and d.klass.admits == ADMITS_NEVER:
+        if hub.classes is not _classes or view.klass is not _name:
+            _classes, _name, _class = hub.classes, view.klass, hub.classes.get(view.klass)
+        d.klass = _class
+        if _class is not None and _class.admits == ADMITS_NEVER:
             d.verdict = V_NOT_ADMITTED
             return 0
     if action is None:

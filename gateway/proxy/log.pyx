@@ -353,7 +353,7 @@ cdef class AccessLog:
             self._bytes(t.attempt.server.log_name if t.attempt.server is not None else b"")
         elif code == L_CLASS:
             if t.qos is not None:
-                self._bytes(t.qos.log_name)
+                self._known(PyBytes_AS_STRING(t.qos.log_name), <uint32_t>PyBytes_GET_SIZE(t.qos.log_name))
             else:
                 self._bytes(t.klass.encode() if t.klass is not None else b"")
         elif code == L_SCHEME:
