@@ -40,6 +40,7 @@ cdef class Http1Downstream(Downstream):
     cdef uint8_t reading                # `read` is running
     cdef uint8_t held_short             # what is held is no complete head yet
     cdef uint8_t fin_seen
+    cdef int64_t whole                  # when all of the request had been read
     cdef uint8_t leaving                # about to be closed, whatever its transaction ends with
     cdef HeadProgress progress
     cdef ClientExchange r

@@ -92,6 +92,8 @@ cdef class Http1Downstream(Downstream):
         if not step(&_machine, self.phase, phase):
             raise RuntimeError(f"a connection within {PHASES[self.phase]} can't go over to {PHASES[phase]}")
         self.phase = phase
+        if phase == C_WAIT:
+            self.whole = self.conn.poller.now
         return 0
 
     # ------------------------------------------------------------------------------------------------- reading requests
@@ -102,9 +104,10 @@ cdef class Http1Downstream(Downstream):
             return self._discard()
         if conn.ended and not self.fin_seen:
             self.fin_seen = 1
-            # A script that pipes its request in half-closes at once, and waits; one that does later has closed.
+            # A script that pipes its request in half-closes at once, and waits; one that does later has closed. The FIN
+            # behind a body that waited for a server is seen when that has been read.
             if (self.phase == C_WAIT and t.state < T_RESPONDING
-                    and conn.poller.now - t.started > LEAVING_NS):
+                    and conn.poller.now - self.whole > LEAVING_NS):
                 return self._client_left()
         return self.read()
 

@@ -300,6 +300,24 @@ def test_an_end_at_once_stays_a_half_close_however_long_it_takes_to_connect(
             becomes_quiet(gateway)
 
 
+def test_an_end_right_after_a_slow_body_is_a_half_close(holding: tuple[GatewayProcess, Holding], door: Door) -> None:
+    gateway, server = holding
+    target = fresh(HELD.decode())
+    server.clear()
+    server.let_go.clear()
+    with door.beside(gateway) as beside:
+        with door.half(gateway) as client:
+            client.send(post(target)[:-1])
+            eventually(lambda: len(server.arrivals) == 1, "the head to arrive")
+            time.sleep(LONG)  # what is tested is that it counts from the end of the request, not from its beginning
+            client.send(post(target)[-1:])
+            client.half_close()
+            look_around(beside)
+            server.let_go.set()
+            assert client.rest().endswith(target.encode())
+        becomes_quiet(gateway)
+
+
 @pytest.mark.parametrize("way", LEAVING)
 def test_an_end_long_after_the_request_is_that_of_a_client_that_has_gone(
     holding: tuple[GatewayProcess, Holding], door: Door, log: Log, way: str
