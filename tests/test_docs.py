@@ -38,3 +38,15 @@ def test_files_that_are_named_exist(page: Path) -> None:
         return  # tells of what has been
     named = {name for name in NAMED.findall(page.read_text()) if not MADE.match(name)}
     assert sorted(name for name in named if not (ROOT / name).exists()) == []
+
+
+def test_tests_that_are_named_exist() -> None:
+    files = {path.name: path.read_text() for path in (ROOT / "tests").rglob("test_*.py")}
+    wrong = []
+    for page in PAGES:
+        for file, name in re.findall(r"\b(test_\w+\.py)(?:::(\w+))?", page.read_text()):
+            if file not in files:
+                wrong.append(f"{page.name}: there is no {file}")
+            elif name and f"def {name}(" not in files[file]:
+                wrong.append(f"{page.name}: {file} has no {name}")
+    assert wrong == []

@@ -18,6 +18,7 @@ from tests.conformance.cases import CASES, FAMILIES, Case
 from tests.conformance.observe import LAST, Observation, converse, unharmed
 from tests.conformance.peers import GATEWAY, PEERS, STOP_SECONDS, Peer
 from tests.conformance.recorder import Arrival, Recorder
+from tests.conformance.spellings import markdown
 from tests.support.backend_server import ROOT
 from tests.support.ending import end_process
 from tests.support.others import ours
@@ -164,7 +165,12 @@ def main() -> None:
         verdicts = pool.map(lambda peer: run(peer, CASES), peers)
         results = {peer.name: found for peer, found in zip(peers, verdicts, strict=True)}
     releases = {peer.name: "gateway" if peer is GATEWAY else peer.release() for peer in peers}
-    text = INTRO.read_text().format(cases=len(CASES), summary=summary(results, releases), table=table(CASES, results))
+    text = INTRO.read_text().format(
+        cases=len(CASES),
+        spellings=markdown(),
+        summary=summary(results, releases),
+        table=table(CASES, results),
+    )
     chosen.output.write_text(text.rstrip() + "\n")
     say(f"wrote {chosen.output}")
 

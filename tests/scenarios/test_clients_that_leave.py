@@ -48,7 +48,7 @@ def post(target: str, missing: int = 0) -> bytes:
 
 def fresh(target: str) -> str:
     """A target that no other request has."""
-    return f"{target}/{next(numbers)}"
+    return f"{target.rstrip('/')}/{next(numbers)}"
 
 
 @pytest.fixture(scope="module")
