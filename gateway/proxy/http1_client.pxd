@@ -50,6 +50,7 @@ cdef class Http1Downstream(Downstream):
     cdef uint32_t held_capacity
     cdef int64_t linger_from            # when that began, in ns
     cdef int64_t lingered               # bytes that were read away
+    cdef int unread                     # bytes that the client had not acknowledged when that was looked at; -1: never
 
     cdef int _enter(self, int phase) except -1
     cdef int read(self) except -1
@@ -60,6 +61,7 @@ cdef class Http1Downstream(Downstream):
     cdef int _refuse(self, int reason) except -1
     cdef int _make_provenance(self) except -1
     cdef int _say_goodbye(self) except -1
+    cdef bint _reads_on(self) noexcept
     cdef int _discard(self) except -1
     cdef bint _body_lost(self) noexcept
     cdef int _client_left(self) except -1

@@ -40,6 +40,7 @@ from gateway.wire.pages import phrase
 cdef extern from "<sys/ioctl.h>" nogil:
     enum:
         FIONREAD
+        TIOCOUTQ            # bytes that the peer has not acknowledged: SIOCOUTQ of tcp(7) and unix(7)
     int ioctl(int fd, unsigned long request, int *value)
 
 cdef enum:
@@ -473,6 +474,7 @@ cdef class Http1Downstream(Downstream):
         self._enter(C_LINGER)
         self.linger_from = conn.poller.now
         self.lingered = self.held_len
+        self.unread = -1
         conn.deadline(LINGER_PAUSE_MS)
         if self.reading:
             return conn.poller.turn_over(conn)      # the buffer that is being worked on must stay as it is
@@ -552,7 +554,19 @@ cdef class Http1Downstream(Downstream):
             return self._refuse(R_TIMEOUT)
         if conn.out_len:
             return conn.reset()
+        if self.phase == C_LINGER and self._reads_on():
+            conn.deadline(LINGER_PAUSE_MS)
+            return 0
         return conn.close()
+
+    cdef bint _reads_on(self) noexcept:
+        """Whether the client has read more of its answer since this was asked last: bytes that it sends to a closed
+        connection are answered by a reset, which would destroy the rest."""
+        cdef int before = self.unread
+        if (self.conn.poller.now - self.linger_from > LINGER_NS or ioctl(self.conn.fd, TIOCOUTQ, &self.unread) < 0
+                or self.unread == 0):
+            return False
+        return before < 0 or self.unread < before
 
     cdef int retire(self, Conn conn) except -1:
         """The worker drains: close now if nothing is under way, else after the answer."""

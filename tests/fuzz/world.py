@@ -23,6 +23,8 @@ QUEUE_MS = 5000
 """The same in a queue."""
 LEAVING_MS = 1000
 """A client that sends its FIN so long after a request, while the answer is due, is taken for one that has left."""
+LINGER_MS = 30_000
+"""The longest time for which a client may read what it was sent before its connection was to be closed."""
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 PROXY = (
@@ -193,7 +195,8 @@ class World:
         self.oracle.clock += ms
         if ms > LEAVING_MS:
             for client in self.clients:
-                if client is not None and client.stalled:
+                # One that reads slowly has half a minute for what the gateway has handed to the kernel.
+                if client is not None and (client.stalled or (ms > LINGER_MS and client.head is not None)):
                     client.doomed = True
         self.site.skip(ms)
         self.step()
