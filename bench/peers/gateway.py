@@ -32,6 +32,7 @@ def site(setup: Setup) -> dict[str, Any]:
     return {
         **({"qos": {"classes": CLASSES}} if setup.features else {}),
         "workers": setup.workers,
+        "state": str(setup.directory / "state"),
         **({"core_dumps": True} if os.geteuid() else {}),  # so that its memory can be measured
         "access_log": {"path": str(setup.directory / "gateway.access"), "format": "json"},
         "frontends": [
