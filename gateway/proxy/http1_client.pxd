@@ -61,6 +61,7 @@ cdef class Http1Downstream(Downstream):
     cdef int _refuse(self, int reason) except -1
     cdef int _make_provenance(self) except -1
     cdef int _say_goodbye(self) except -1
+    cdef int _unread(self) noexcept
     cdef bint _reads_on(self) noexcept
     cdef int _discard(self) except -1
     cdef bint _body_lost(self) noexcept

@@ -500,7 +500,8 @@ cdef class Http1Downstream(Downstream):
             self.lingered += got
             passed = conn.poller.now - self.linger_from
             if passed > LINGER_NS or (passed > LINGER_PAUSE_MS * 1000000
-                                      and self.lingered * 1e9 < self.frontend.body_rate * passed):
+                                      and self.lingered * 1e9 < self.frontend.body_rate * passed
+                                      and not self._unread()):
                 return conn.close()
             conn.deadline(LINGER_PAUSE_MS)
         return 0
@@ -559,12 +560,17 @@ cdef class Http1Downstream(Downstream):
             return 0
         return conn.close()
 
+    cdef int _unread(self) noexcept:
+        """How many bytes of its answer the client has not acknowledged. What it sends to a closed connection would be
+        answered by a reset, which destroys them."""
+        cdef int count = 0
+        return count if ioctl(self.conn.fd, TIOCOUTQ, &count) == 0 else 0
+
     cdef bint _reads_on(self) noexcept:
-        """Whether the client has read more of its answer since this was asked last: bytes that it sends to a closed
-        connection are answered by a reset, which would destroy the rest."""
+        """Whether the client has read more of its answer since this was asked last."""
         cdef int before = self.unread
-        if (self.conn.poller.now - self.linger_from > LINGER_NS or ioctl(self.conn.fd, TIOCOUTQ, &self.unread) < 0
-                or self.unread == 0):
+        self.unread = self._unread()
+        if not self.unread or self.conn.poller.now - self.linger_from > LINGER_NS:
             return False
         return before < 0 or self.unread < before
 
