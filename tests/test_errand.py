@@ -65,11 +65,12 @@ def test_one_that_raises_says_so(capfd: pytest.CaptureFixture[str]) -> None:
 
     with os.fdopen(2, "w", closefd=False) as stderr:
         handler = logging.StreamHandler(stderr)
-        logging.getLogger().addHandler(handler)
+        log = logging.getLogger("gateway.errand")
+        log.addHandler(handler)
         try:
             assert do(fail) == b""
         finally:
-            logging.getLogger().removeHandler(handler)
+            log.removeHandler(handler)
     said = capfd.readouterr().err
     assert "it failed" in said
     assert "ZeroDivisionError" in said

@@ -61,6 +61,7 @@ cdef extern from "<openssl/ssl.h>":
     int SSL_CTX_set_app_data(SSL_CTX *context, void *data)
     void *SSL_CTX_get_app_data(const SSL_CTX *context)
     SSL_CTX *SSL_get_SSL_CTX(const SSL *ssl)
+    int SSL_version(const SSL *ssl)
     long SSL_CTX_set_tlsext_servername_callback(SSL_CTX *context, int (*callback)(SSL *, int *, void *))
     long SSL_CTX_set_tlsext_servername_arg(SSL_CTX *context, void *argument)
     void SSL_CTX_set_alpn_select_cb(

@@ -31,7 +31,7 @@ from gateway.proxy.openssl cimport (
     SSL_CTX_use_PrivateKey, SSL_CTX_use_certificate, SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE,
     SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION, SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA,
     SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_get_SSL_CTX,
-    SSL_get_servername, SSL_new, SSL_select_next_proto, SSL_set_SSL_CTX, SSL_set_accept_state, TLS1_2_VERSION,
+    SSL_get_servername, SSL_new, SSL_select_next_proto, SSL_set_SSL_CTX, SSL_set_accept_state, SSL_version, TLS1_2_VERSION,
     TLS1_3_VERSION, TLSEXT_NAMETYPE_host_name, TLS_server_method, X509, X509_free,
 )
 
@@ -317,7 +317,8 @@ cdef int use_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CI
     params[2] = OSSL_PARAM_construct_end()
     if EVP_MAC_CTX_set_params(mac, params) != 1:
         return -1
-    return 2 if key == &context.keys[PAST] else 1
+    # In TLS 1.3 a client uses a ticket once (RFC 8446 appendix C.4), so it gets another one each time.
+    return 2 if key == &context.keys[PAST] or SSL_version(ssl) == TLS1_3_VERSION else 1
 
 
 cdef int select_protocol(SSL *ssl, const unsigned char **out, unsigned char *n, const unsigned char *offered,

@@ -135,7 +135,9 @@ tests:
 @pytest.mark.parametrize("learn, seen", [("", ""), (", learn: true", 'request_headers: {Cookie: "x=1; SRV=example"}')])
 def test_affinity_fixes_the_server(tmp_path: Path, learn: str, seen: str) -> None:
     path = tmp_path / "site.yaml"
-    base = BASE.replace("{cookie: SRV}", f"{{cookie: SRV{learn}}}")
+    (tmp_path / "key").touch(mode=0o600)
+    (tmp_path / "key").write_bytes(b"0123456789abcdef")
+    base = BASE.replace("{cookie: SRV}", f"{{cookie: SRV, key_file: key{learn}}}")
     path.write_text(base)
     _, text = gateway("explain", str(path), "GET", "https://a/", "--json")
     token = json.loads(text)["candidates"][1]["token"]

@@ -238,7 +238,7 @@ def test_what_the_processes_of_a_cluster_have_open(pair):
     gw1, _ = pair.gateways
     loop = {"eventpoll": 1, "unix": 2}  # of an event loop, or of the library for netlink
     expected = {
-        "gw-guardian": Counter(loop) + Counter({"netlink": 1, "unix": 1, "unix:@gateway-heartbeat-gw1": 1}),
+        "gw-guardian": Counter(loop) + Counter({"netlink": 1, "unix": 1, "node.lock (to write)": 1}),
         "gw-control": Counter(loop) + Counter({"gateway-board (to read)": 1, "unix": 1, "unix:control.sock": 1}),
         "gw-worker-0": Counter(loop) + Counter({"gateway-board (to read)": 1, "unix": 1, "pipe": 2, "tcp:80": 2}),
     }
@@ -251,7 +251,7 @@ def test_what_the_processes_of_a_cluster_have_open(pair):
     assert sum(count for what, count in found.items() if what.startswith("udp:")) == 2
     assert {what: count for what, count in found.items() if not what.startswith("udp:")} == {
         "gateway-board (to read)": 1, "eventpoll": 2, "unix": 4, "netlink": 1, "packet": 1, "raw6": 1, "inet": 1,
-        "anon_inode:bpf-map (to write)": 2, "unix:@gateway-heartbeat-gw1": 1, "unix:heartbeat.sock": 1,
+        "anon_inode:bpf-map (to write)": 2, "node.lock (to write)": 1, "unix:handover.sock": 1, "unix:heartbeat.sock": 1,
     }  # fmt: skip
 
 
