@@ -31,8 +31,8 @@ from gateway.proxy.openssl cimport (
     SSL_CTX_use_PrivateKey, SSL_CTX_use_certificate, SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE,
     SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION, SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA,
     SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_get_SSL_CTX,
-    SSL_get_servername, SSL_new, SSL_select_next_proto, SSL_set_SSL_CTX, SSL_set_accept_state, SSL_version, TLS1_2_VERSION,
-    TLS1_3_VERSION, TLSEXT_NAMETYPE_host_name, TLS_server_method, X509, X509_free,
+    SSL_get_servername, SSL_new, SSL_select_next_proto, SSL_set_SSL_CTX, SSL_set_accept_state, SSL_version,
+    TLS1_2_VERSION, TLS1_3_VERSION, TLSEXT_NAMETYPE_host_name, TLS_server_method, X509, X509_free,
 )
 
 VERSIONS = {"1.2": TLS1_2_VERSION, "1.3": TLS1_3_VERSION}
