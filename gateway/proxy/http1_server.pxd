@@ -20,6 +20,7 @@ cdef struct ServerExchange:
     uint8_t has_body
     uint8_t done            # the whole request has been put
     uint8_t send_failed
+    uint8_t torn            # perhaps by a reset, whose error the failed send has taken
     int64_t left            # of a body of known length
     Chunked decoder
     uint32_t seen

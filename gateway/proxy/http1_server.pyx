@@ -94,6 +94,7 @@ cdef class Http1Upstream(Upstream):
         """The server takes nothing more. It may have said why before it went: read that."""
         if self.transaction is not None:
             self.r.send_failed = 1
+            self.r.torn = not self.conn.fin
             conn.out_len = 0
             conn.readable = conn.wire_readable = 1
             conn.poller.turn_over(conn)
@@ -158,7 +159,7 @@ cdef class Http1Upstream(Upstream):
             if got == RECV_AGAIN:
                 return 0
             if self.r.reading == U_BODY:
-                if self.r.framing == FRAME_CLOSE and got != RECV_BROKEN:
+                if self.r.framing == FRAME_CLOSE and got != RECV_BROKEN and not self.r.torn:
                     return self._end(0)
                 return self._fail(O_RESPONSE_CUT, self.r.left if self.r.framing == FRAME_LENGTH else -1)
             if self.partial_len:

@@ -47,6 +47,7 @@ cdef class ServerConn(Conn):
     cdef Work work                      # who waits for it while it connects
     cdef uint8_t state
     cdef uint8_t served                 # how many requests it has carried, up to 255
+    cdef uint8_t fin                    # its FIN has come, or (Unix) recv tells a reset from an end whatever was before
     cdef uint8_t private                # authenticated as a whole: one client's alone from now on
 
     cdef int become(self, int state) except -1

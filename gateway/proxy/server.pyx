@@ -168,6 +168,7 @@ cdef class Server:
         conn.server = self
         conn.state = S_CONNECTING
         conn.work = work
+        conn.fin = family == AF_UNIX
         try:
             conn.attach(poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
         except OSError as error:        # the kernel's limit on watches; the descriptor goes with the object
@@ -195,6 +196,8 @@ cdef class ServerConn(Conn):
             # An answer may lie before a reset: it is read first, and then the reset is seen.
             if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
                 self.ended = 1
+                if not events & (EPOLLHUP | EPOLLERR):
+                    self.fin = 1        # a reset hangs up, too
             if events & EPOLLOUT and self.out_len:
                 sent = self.flush()
                 if sent == SENT_ALL:

@@ -5,8 +5,10 @@ it until the server reads, which it may never do.
 """
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
@@ -31,6 +33,10 @@ class EagerServer(RawServer):
 
     def answer(self, connection: socket.socket, head: bytes) -> None:
         """Answer one request."""
+        if b" /torn " in head:
+            connection.sendall(b"HTTP/1.1 200 OK\r\n\r\npart")  # it ends with the connection
+            assert self.let_go.wait(LIMIT)
+            return connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if b" /early " not in head:
             return connection.sendall(RIGHT)
         assert self.now.wait(LIMIT)
@@ -87,3 +93,24 @@ def test_the_next_request_is_answered_by_another_connection(
             becomes_quiet(gateway)
     finally:
         server.let_go.set()
+
+
+def test_an_answer_that_a_reset_ends_does_not_look_complete(
+    stage: tuple[GatewayProcess, EagerServer], door: Door
+) -> None:
+    """Also if the gateway, which is sending the rest of the request, meets the reset there and not when it reads."""
+    gateway, server = stage
+    server.let_go.clear()
+    with door.beside(gateway):
+        with door.raw(gateway) as client:
+            client.send(b"POST /torn HTTP/1.1\r\nHost: a\r\nContent-Length: 3000000\r\n\r\n" + bytes(1_000_000))
+            got = b""
+            while b"part" not in got:
+                got += client.socket.recv(65536)
+            server.let_go.set()
+            with suppress(OSError):  # TLS says that it was cut, TCP may reset
+                while piece := client.socket.recv(65536):
+                    got += piece
+            assert b"Transfer-Encoding: chunked" in got
+            assert not got.endswith(b"0\r\n\r\n")
+        becomes_quiet(gateway)
