@@ -387,12 +387,17 @@ class Run:
             conn.close(reset=b % 3 == 1)
         return f"{b % 3}{state}"
 
+    def _waits(self) -> bool:
+        """Whether a request may be on its way to a server: one behind an answer that its client reads slowly, say."""
+        due = sum(len(client.requests) - client.next for client in self.world.clients if client is not None)
+        return due > sum(conn.busy for origin in self.world.origins for conn in origin.conns)
+
     def unsolicited(self, a: int, b: int, _: int) -> str:
         conn = self.conn(a, lambda conn: conn.rests)
         if conn is None:
             return ""
         self.world.step()  # a request that is on its way would take it for its answer
-        if not conn.rests:
+        if not conn.rests or self._waits():
             return ""
         conn.spoiled = True
         conn.out += self._evil()[: 1 + b]
