@@ -29,6 +29,7 @@ from gateway.proxy.plan import Plan
 from gateway.vault import Secrets
 from gateway.wire.pages import pages
 from tests.support.certificates import Authority
+from tests.support.waiting import free_port
 
 SERVERS = 3
 OWN = b"a gateway's own key, of 32 bytes"
@@ -159,7 +160,7 @@ class Site:
         logging.getLogger("gateway").propagate = False
         sys.unraisablehook = self.errors.unraisable
         self.paths = [str(directory / f"{number}.sock") for number in range(SERVERS)]
-        self.ports = [_free_port() for _ in range(SERVERS)]
+        self.ports = [free_port() for _ in range(SERVERS)]
         self.sockets: dict[str, socket.socket] = {}
         self._loaded: dict[str, tuple[Loaded, ...]] = {}
         self._secrets: dict[str, tuple[Secrets, ...]] = {}
@@ -299,12 +300,6 @@ class Site:
     def passed_through(self) -> dict[str, Any]:
         """Return the frontend's row of the board."""
         return self.board.passed_through(self.snapshot.traffic["frontend", "front"])
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 class _Draws:
