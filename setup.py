@@ -64,7 +64,7 @@ CHECKED = [item for item in EXTENSIONS if item not in UNCHECKED]
 
 
 class Compile(build_ext):
-    """Makes the C files when they are compiled, and not already when somebody asks for a name or an sdist."""
+    """Generates the C files when extensions are built, not when metadata or an sdist is requested."""
 
     def run(self) -> None:
         """Make all of them, by several processes, then compile."""

@@ -23,12 +23,15 @@ class Account(NamedTuple):
 
 
 def of(site: Site) -> Account | None:
-    """Whom to become for a site, or None where there is nothing to give up. Raises NoAccount."""
+    """Return the account that processes of a site switch to, or None to stay the present one. Raises NoAccount."""
     return named(site.user, "set `user:` in the site file")
 
 
 def named(user: str, remedy: str) -> Account | None:
-    """Whom to become to be `user`, or None where there is nothing to give up. Raises NoAccount, which says `remedy`."""
+    """Return the account of `user`, or None to stay the present one: root was asked for, or this process is not root.
+
+    Raises NoAccount; its text ends with `remedy`.
+    """
     if os.geteuid() != 0 or user == "root":
         return None
     try:

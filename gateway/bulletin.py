@@ -81,7 +81,7 @@ class Bulletin:
         """What was said last; None: nothing yet, nothing in the last `within` seconds, or nothing that is an object."""
         for _ in range(LOOKS):
             length, checksum, said = HEADER.unpack(ctypes.string_at(self._reading, HEADER.size))
-            # Not less than `within`, rather than more: so that no number means for ever.
+            # `not a <= b`, not `a > b`: a NaN in the memory must count as too old, and compares false either way.
             if not 0 < length <= SIZE - HEADER.size or not time.monotonic() - said <= within:
                 return None
             text = ctypes.string_at(self._reading + HEADER.size, length)

@@ -316,7 +316,7 @@ def _ask_heartbeat(site: Path, command: str) -> dict[str, Any]:
     help="A cluster's key, which only its owner may read; may be given several times.",
 )
 @click.option("--longest", default=2.0, show_default=True, metavar="SECONDS", help="Largest dead_after it will serve.")
-@click.option("--user", default="nobody", show_default=True, help="Whom to become when started by root.")
+@click.option("--user", default="nobody", show_default=True, help="Account to switch to when started as root.")
 @click.option("--no-sandbox", is_flag=True, help="For debugging: no filters, and core dumps are allowed.")
 def witness(listen: str, key_files: tuple[Path, ...], longest: float, user: str, *, no_sandbox: bool) -> None:
     """Be the third voice of a cluster of two, so that never both of them own an address.

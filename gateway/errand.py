@@ -1,6 +1,5 @@
 """Runs a function in a short-lived child process: one that reads from others, or runs their code."""
 
-import ctypes
 import logging
 import os
 import select
@@ -8,13 +7,11 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Collection
-from typing import Final
 
 from gateway import descriptors, last_words
+from gateway.hardening import kernel
 
 log = logging.getLogger(__name__)
-
-_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG of prctl(2); a change of user clears it
 
 Say = Callable[[bytes], None]
 Deed = Callable[[Say], None]
@@ -83,7 +80,7 @@ def _run(prepare: Callable[[], Deed], settle: Settle, writing: int, broken: str,
         descriptors.close_all_but({writing, *kept})
         deed = prepare()
         settle()
-        ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)  # it does not outlive who waits for it
+        kernel.end_with_parent()
         deed(say)
     except BaseException:
         log.exception("%s", broken)

@@ -1,8 +1,8 @@
-"""Files that are opened by name, perhaps by root, where others may have been before: nothing waits or is redirected.
+"""Opens regular files by name, safely for root: it never waits, and other users cannot redirect it.
 
-A path leads to a FIFO by mistake, or to another file because somebody who may write to a directory of it put a symbolic
-link there. Reading follows links, as certificates are often behind some. What is written does not go through a link
-that anybody but root could have put there (the rule of openat2's RESOLVE_NO_SYMLINKS, where it matters).
+A path may lead to a FIFO by mistake, or to another file because a user with write access to one of its directories
+placed a symbolic link there. Reading follows links, since certificates are often behind some. Writing follows no link
+that a user other than root could have placed (the rule of openat2's RESOLVE_NO_SYMLINKS, where it matters).
 """
 
 import errno

@@ -362,8 +362,6 @@ class Supervisor:
             self._heritage.predecessor.close()
         if self._successor is not None:
             self._successor.close()
-        if number < 0:
-            self._vault.close()
         for other, places in self._sockets.workers.items():
             if other != number:
                 for _, sock in places:
@@ -372,6 +370,7 @@ class Supervisor:
             if number != CONTROL:
                 sock.close()
         if number < 0:
+            self._vault.close()
             _close_log(self._log_fd)
         self._children.clear()
 
@@ -888,7 +887,7 @@ def _close_log(fd: int | None) -> None:
 
 
 def _account(site: Site) -> Account | None:
-    """Whom to become, or None where there is nothing to give up. Raises StartError."""
+    """Return the account to switch to, or None to stay the present one. Raises StartError."""
     if os.geteuid() != 0 and site.cluster is not None:
         raise StartError("sharing addresses (cluster) needs root: only root may move them")
     try:

@@ -18,7 +18,7 @@ from typing import Any, Final, Self, TypeAlias
 
 from gateway import state
 from gateway.config import ConfigError, Loaded, Problem, Site, files
-from gateway.derive import derive
+from gateway.derive import derive, fingerprint
 from gateway.errand import Say, errand
 from gateway.hardening.confinement import Bounds, protect
 from gateway.proxy.tls import exported
@@ -83,11 +83,6 @@ class Vault:
     def create(cls) -> Self:
         """An empty one. Raises OSError."""
         return cls(os.memfd_create("gateway-vault", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
-
-    @classmethod
-    def none(cls) -> Self:
-        """In the place of one, where there is none yet."""
-        return cls(-1)
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -220,7 +215,7 @@ def _read_pairs(site: Site) -> Iterator[tuple[PairKey, Pair]]:
 def _pair(cert: bytes, key: bytes) -> Pair:
     content = exported(key)
     chain = b"".join(match[0] for match in _CERTIFICATE.finditer(cert))
-    return Pair(chain, content, files.digest(chain, content))
+    return Pair(chain, content, fingerprint(chain, content).hex())
 
 
 def _parsed(content: memoryview) -> Secrets:

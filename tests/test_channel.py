@@ -85,6 +85,17 @@ def test_reports_come_out_as_they_went_in(ends: Ends) -> None:
     assert one.receive() == [Ready(3), Discovered(news)]
 
 
+def test_a_report_is_the_same_wherever_it_is_cut(ends: Ends) -> None:
+    one, other = ends
+    sent = frame(b'{"ready": 7}') + frame(b'{"discovered": [["dns:app.internal:80", "A", []]]}')
+    expected = [Ready(7), Discovered({Question(server_address("dns:app.internal:80"), "A"): ()})]
+    for cut in range(1, len(sent)):
+        other.socket.sendall(sent[:cut])
+        found = one.receive()
+        other.socket.sendall(sent[cut:])
+        assert found + one.receive() == expected, cut
+
+
 def test_a_large_report_arrives_in_pieces_and_one_that_is_too_large_is_not_sent(ends: Ends) -> None:
     one, other = ends
     members = tuple(Member(f"10.0.{i >> 8}.{i & 255}", 80, "h" * 250) for i in range(20_000))

@@ -1,7 +1,7 @@
 """What there is to be measured of a gateway, from the answers of control and heartbeat to `gateway status`. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from gateway.admin import probes
 from gateway.admin.exposition import Family, Kind, Sample, histogram, labels
@@ -116,7 +116,9 @@ _PROCESS: Final[tuple[tuple[str, Kind, str, str], ...]] = (
 # ------------------------------------------------------------------------------------- frontends, backends and servers
 
 _SIDE: Final = {name: side for name, side, _ in OUTCOMES}
-_FRONTEND: Final[tuple[tuple[str, Kind, str, str], ...]] = (
+_Figures: TypeAlias = tuple[tuple[str, Kind, str, str], ...]
+"""Name of a figure, its kind, its key in a report, and what it is."""
+_FRONTEND: Final[_Figures] = (
     ("connections", "gauge", "open", "Connections of clients that are open."),
     ("max_connections", "gauge", "limit", "How many there may be."),
     ("connections_total", "counter", "connections", "Connections that were accepted."),
@@ -124,11 +126,16 @@ _FRONTEND: Final[tuple[tuple[str, Kind, str, str], ...]] = (
 )
 
 
+def _figures(of: str, figures: _Figures, reports: Iterable[Report]) -> Iterator[Family]:
+    """A family for each figure, with a sample for each frontend or class."""
+    named = [(labels(**{of: one["name"]}), one) for one in reports]
+    for name, kind, key, text in figures:
+        yield Family(f"gateway_{of}_{name}", kind, text, [(at, one[key]) for at, one in named])
+
+
 def _of_frontends(report: Report) -> Iterator[Family]:
     frontends = report["frontends"]
-    for name, kind, key, text in _FRONTEND:
-        samples = [(labels(frontend=frontend["name"]), frontend[key]) for frontend in frontends]
-        yield Family(f"gateway_frontend_{name}", kind, text, samples)
+    yield from _figures("frontend", _FRONTEND, frontends)
     yield from _of_traffic("frontend", frontends)
     yield _durations(
         "frontend", "request", "From a request's head to its answer's end, a tunnel's beginning.", frontends
@@ -249,7 +256,7 @@ def _of_servers(report: Report) -> Iterator[Family]:
         yield Family(f"gateway_server_{name}", kind, text, ((at, figure(server)) for at, server in named))
 
 
-_CLASS: Final[tuple[tuple[str, Kind, str, str], ...]] = (
+_CLASS: Final[_Figures] = (
     ("in_flight", "gauge", "in_flight", "Requests of the class that are at servers now."),
     ("max_in_flight", "gauge", "concurrency", "How many there may be; no figure: no limit."),
     ("admitted_total", "counter", "admitted", "Requests that no limit, no queue and no `admit: never` turned away."),
@@ -259,9 +266,7 @@ _CLASS: Final[tuple[tuple[str, Kind, str, str], ...]] = (
 
 def _of_classes(report: Report) -> Iterator[Family]:
     classes = report["classes"]
-    for name, kind, key, text in _CLASS:
-        samples = [(labels(**{"class": one["name"]}), one[key]) for one in classes]
-        yield Family(f"gateway_class_{name}", kind, text, samples)
+    yield from _figures("class", _CLASS, classes)
     yield from _of_traffic("class", classes)
     yield _durations("class", "request", "From a request's head to its answer's end, a tunnel's beginning.", classes)
 

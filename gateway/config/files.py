@@ -1,7 +1,6 @@
 """The files a site names: read once, by the process that may, so that the others never open them."""
 
 import grp
-import hashlib
 import os
 import pwd
 import ssl
@@ -108,11 +107,6 @@ def read_pair(pair: Certificate) -> tuple[tuple[bytes, bytes] | None, list[Fault
     except Fault as fault:
         return None, [fault]
     return (cert, key), []
-
-
-def digest(*contents: bytes) -> str:
-    """What tells contents from others."""
-    return hashlib.sha256(b"".join(hashlib.sha256(content).digest() for content in contents)).hexdigest()
 
 
 def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:

@@ -3,9 +3,11 @@
 import ctypes
 import os
 import resource
+import signal
 import struct
 from typing import Final
 
+_SET_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG
 _SET_DUMPABLE: Final = 4  # PR_SET_DUMPABLE
 _KEEP_CAPABILITIES: Final = 8  # PR_SET_KEEPCAPS
 _SET_NAME: Final = 15  # PR_SET_NAME
@@ -28,6 +30,11 @@ def syscall(number: int, *arguments: int | bytes | None) -> int:
 def set_name(name: str) -> None:
     """Name this thread as top and ps show it; of a process, its first one. At most 15 bytes are kept."""
     _prctl(_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def end_with_parent() -> None:
+    """Let this process be killed when its parent ends. A change of the user undoes it (prctl(2))."""
+    _prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def keep_capabilities() -> None:

@@ -251,7 +251,7 @@ class Heartbeat:
             try:
                 last_words.enable("guardian")
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                # The lock stays: nobody else is this node before all is taken down and stopped.
+                # The lock stays open: until addresses are down and programs stopped, no other process is this node.
                 descriptors.close_all_but({theirs.fileno(), self._lock.fileno()})
                 kernel.set_name("gw-guardian")
                 hurry()

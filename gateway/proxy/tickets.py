@@ -7,10 +7,9 @@ at most (RFC 9325 section 7.3 asks for rotation). Pure but for `clock`.
 """
 
 import time
-from hashlib import sha256
 from typing import Final
 
-from gateway.derive import derive
+from gateway.derive import derive, fingerprint
 
 PERIOD: Final = 12 * 3600
 """Seconds."""
@@ -30,8 +29,7 @@ def period() -> int:
 
 def identity(frontend: str, certificates: list[bytes]) -> bytes:
     """What a ticket is for: a frontend with these certificates. With another certificate its tickets are no more."""
-    parts = [frontend.encode(), *certificates]
-    return sha256(b"".join(sha256(part).digest() for part in parts)).digest()
+    return fingerprint(frontend.encode(), *certificates)
 
 
 def key(secret: bytes, of: bytes, number: int) -> bytes:

@@ -487,7 +487,8 @@ cdef class Transaction(Work):
     cdef bint _go(self, int i, bint fresh) except -1:
         """Go to server i of the backend; False: another one is to be tried."""
         cdef Attempt attempt = self.attempt
-        cdef ServerConn conn = attempt.go(i, fresh, self.downstream.own(), self.poller, self)
+        cdef ServerConn own = self.downstream.own() if attempt.bound >= 0 else None
+        cdef ServerConn conn = attempt.go(i, fresh, own, self.poller, self)
         if self.qos is not None and not self.in_class:
             self._enter_class()
         if self.queued:

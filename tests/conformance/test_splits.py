@@ -24,6 +24,11 @@ CUT = {
     "chunks": b"PUT /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n0c\r\n\r\n0\r\n\r\nworld\r\n000\r\nX-Sum: 1\r\n\r\n",
     "an empty line first": b"\r\n" + GET,
     "three in a row": GET + b"POST /y HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" + GET,
+    "credentials of a connection": b"GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: NTLM TlRMTVNTUAAB\r\n\r\n" + GET,
+    "slashes and escapes": b"GET //a/%2e/./%7Eb/../c HTTP/1.1\r\nHost: a\r\nForwarded: for=192.0.2.1;proto=https\r\n\r\n"
+    + GET,
+    "counted down": b"OPTIONS /a HTTP/1.1\r\nHost: a\r\nMax-Forwards: 1\r\n\r\n" + GET,
+    "answered here": b"OPTIONS /a HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n" + GET,
     "both lengths": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
     + GET,
     "a bad chunk at the end": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\n\r\n"

@@ -23,7 +23,7 @@ class Talk:
         self.told = {}
 
     def say(self, node, now, cluster=b"", stake=Stake.ASKING, incarnation=1):
-        """Send a beat; who has the address by the answer."""
+        """Send a beat; return the owner of the address according to the answer."""
         echoes = (Echo(WITNESS, 7, self.told[cluster, node], 0.0),) if (cluster, node) in self.told else ()
         claims = (Claim(VIP, stake, 1),)
         beat = Beat(node, incarnation, next(self.numbers), LEASE, 0.1, echoes=echoes, claims=claims, cluster=cluster)
