@@ -18,6 +18,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway import state
 from gateway.board import DOWN, DRAIN, MAINTENANCE, OUT, READY, UNKNOWN, UP, Board
 from gateway.config.expectation import Assumption
 from gateway.config.loader import load
@@ -36,6 +37,7 @@ ZEROS: Final = "0" * 32
 KEYED: Final = ("source-hash", "uri-hash", "header:X-Key")
 """Balances by which a request goes to one server."""
 
+KEPT: Final = "kept"
 FILES: Final = {
     "site.conf": """\
 RewriteEngine On
@@ -190,7 +192,7 @@ class Drawn:
     loads: tuple[float | None, ...] = (None, None, None)
     out: bool = False
 
-    def site(self, ports: list[int], servers: Servers) -> dict[str, Any]:
+    def site(self, ports: list[int], servers: Servers, kept: Path) -> dict[str, Any]:
         members: list[dict[str, Any]] = [{"name": name, "address": servers.address(name)} for name in "ab"]
         if self.spare:
             members[1]["backup"] = True
@@ -202,6 +204,7 @@ class Drawn:
         return {
             "workers": 1,
             "node": "gw",
+            "state": str(kept),
             "access_log": {"path": "-", "format": "{class}|{backend}|{frontend}"},
             "frontends": frontends,
             "backends": {
@@ -216,10 +219,10 @@ class Drawn:
         }
 
     def arrange(self, board: Board, slots: Mapping[tuple[str, str], int]) -> None:
-        for (state, admin), load_, key in zip(
+        for (health, admin), load_, key in zip(
             self.states, self.loads, (("app", "a"), ("app", "b"), ("other", "c")), strict=True
         ):
-            board.set_state(slots[key], state)
+            board.set_state(slots[key], health)
             board.set_admin(slots[key], admin)
             board.set_load(slots[key], load_)
         board.set_ejected(slots["app", "a"], OUT if self.out else 0)
@@ -396,6 +399,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     for name, text in FILES.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(text)
+    state.keep(directory / KEPT)  # with a key that is kept, both sides sign cookies alike
     sockets = [socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(2)]
     for sock in sockets:
         sock.settimeout(0)
@@ -511,7 +515,7 @@ def _differ(place: Place, drawn: Drawn, requests: list[Sent]) -> None:
         gc.collect()  # each stage and each data plane has descriptors, and is a circle
     ports = [*place.entrances]
     path = place.directory / "site.yaml"
-    path.write_text(yaml.safe_dump(drawn.site(ports, place.servers)))
+    path.write_text(yaml.safe_dump(drawn.site(ports, place.servers, place.directory / KEPT)))
     loaded = load(path)
     with Stage(loaded) as stage, Traffic(loaded, place.entrances, place.servers, drawn.arrange, NOON) as traffic:
         drawn.arrange(stage._hub.board, Snapshot.first(loaded).slots)
