@@ -15,7 +15,7 @@ import uvloop
 
 from bench.queueing import workloads
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds after the last arrival until what has no answer counts as failed."""
 
 
@@ -99,11 +99,11 @@ async def main(number: int, seconds: float, port: int) -> list[tuple[float, floa
         task = loop.create_task(one(size, due))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
-    end = loop.time() + PATIENCE
+    end = loop.time() + TIMEOUT
     while len(found) < len(trace) and loop.time() < end:  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(0.05)
     missing = len(trace) - len(found)
-    found += [(0.0, PATIENCE, False, -1)] * missing
+    found += [(0.0, TIMEOUT, False, -1)] * missing
     return found
 
 

@@ -33,7 +33,7 @@ from tests.netns.lab import PYTHON, VIP, Gateway, Lab, Seen, Watch, missing, wai
 BEFORE: Final = 0.2
 AFTER: Final = 0.6
 """Seconds of watching on, after the takeover and after the fault."""
-PATIENCE: Final = 8.0
+TIMEOUT: Final = 8.0
 """Seconds until a takeover must have happened."""
 KEPT: Final = 4.0
 """Seconds after which a host that still has the address is one that keeps it."""
@@ -165,7 +165,7 @@ def play(system: System, fault: tuple[Fault, Fault]) -> tuple[Seen, float]:
         time.sleep(BEFORE + random.uniform(0, BEFORE))  # noqa: S311
         struck = time.monotonic()
         begin(system, owner)
-        wait_for(other.has, f"{other.name} to take over", PATIENCE)
+        wait_for(other.has, f"{other.name} to take over", TIMEOUT)
         time.sleep(AFTER)
         end(system, owner)
         time.sleep(AFTER)

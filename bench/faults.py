@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from bench.traffic import Tally
+from bench.traffic import Results
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess
 
@@ -29,12 +29,12 @@ class Faults:
     """
 
     def __init__(
-        self, gateway: GatewayProcess, servers: list[BackendServer], tally: Tally, chance: random.Random
+        self, gateway: GatewayProcess, servers: list[BackendServer], results: Results, chance: random.Random
     ) -> None:
         self.caused: Counter[str] = Counter()
         self._gateway = gateway
         self._servers = servers
-        self._tally = tally
+        self._results = results
         self._chance = chance
         self._site: Site = copy.deepcopy(dict(gateway.site))
 
@@ -59,7 +59,7 @@ class Faults:
         await self._apply(self._site)
 
     def _disturb(self, seconds: float) -> None:
-        self._tally.until = max(self._tally.until, time.monotonic() + seconds)
+        self._results.until = max(self._results.until, time.monotonic() + seconds)
 
     async def _kill_server(self) -> None:
         server = self._chance.choice(self._servers)

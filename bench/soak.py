@@ -31,7 +31,7 @@ from websockets.exceptions import ConnectionClosed
 
 from bench.faults import Faults
 from bench.machine import facts
-from bench.traffic import Tally, polite, rude, tunnel
+from bench.traffic import Results, polite, rude, tunnel
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.waiting import free_port
@@ -153,29 +153,29 @@ async def mirror(connection: ServerConnection) -> None:
 
 
 @asynccontextmanager
-async def carried(port: int, tally: Tally, seed: int) -> AsyncIterator[None]:
+async def carried(port: int, results: Results, seed: int) -> AsyncIterator[None]:
     """Run all clients inside the block."""
     stop = asyncio.Event()
     async with asyncio.TaskGroup() as group:
         for number in range(POLITE):
-            group.create_task(polite(port, tally, stop, random.Random(f"{seed} polite {number}")))  # noqa: S311
+            group.create_task(polite(port, results, stop, random.Random(f"{seed} polite {number}")))  # noqa: S311
         for number in range(RUDE):
-            group.create_task(rude(port, tally, stop, random.Random(f"{seed} rude {number}")))  # noqa: S311
+            group.create_task(rude(port, results, stop, random.Random(f"{seed} rude {number}")))  # noqa: S311
         for number in range(TUNNELS):
-            group.create_task(tunnel(port, tally, stop, random.Random(f"{seed} tunnel {number}")))  # noqa: S311
+            group.create_task(tunnel(port, results, stop, random.Random(f"{seed} tunnel {number}")))  # noqa: S311
         yield
         stop.set()
 
 
 async def soak(
     gateway: GatewayProcess, servers: list[BackendServer], mirror_port: int, seconds: float, seed: int
-) -> tuple[Tally, Counter[str], list[Process]]:
+) -> tuple[Results, Counter[str], list[Process]]:
     """Warm up, soak, rest, measure, upgrade."""
-    tally = Tally()
+    results = Results()
     watch = Watch(gateway)
-    faults = Faults(gateway, servers, tally, random.Random(f"{seed} faults"))  # noqa: S311
+    faults = Faults(gateway, servers, results, random.Random(f"{seed} faults"))  # noqa: S311
     async with serve(mirror, "127.0.0.1", mirror_port):
-        async with carried(gateway.port, tally, seed + 1):
+        async with carried(gateway.port, results, seed + 1):
             await asyncio.sleep(min(5.0, seconds / 10))
         # The surplus socket of a worker that is no more stays open, so that nobody in its queue is reset: have it now.
         await faults.change_workers()
@@ -183,7 +183,7 @@ async def soak(
         await watch.idle_before()
 
         stop = asyncio.Event()
-        async with carried(gateway.port, tally, seed), asyncio.TaskGroup() as group:
+        async with carried(gateway.port, results, seed), asyncio.TaskGroup() as group:
             group.create_task(watch.sample(seconds / SAMPLES, stop))
             group.create_task(faults.run(stop))
             await asyncio.sleep(seconds)
@@ -191,11 +191,11 @@ async def soak(
         await asyncio.sleep(QUIET)
         processes = await watch.result()
 
-        async with carried(gateway.port, tally, seed + 2):
+        async with carried(gateway.port, results, seed + 2):
             await asyncio.sleep(2.0)
             await asyncio.to_thread(gateway.upgrade)
             await asyncio.sleep(2.0)
-    return tally, faults.caused, processes
+    return results, faults.caused, processes
 
 
 def explain(log: str) -> tuple[Counter[str], list[str]]:
@@ -211,10 +211,10 @@ def explain(log: str) -> tuple[Counter[str], list[str]]:
     return explained, others
 
 
-def show(console: Console, tally: Tally, caused: Counter[str], processes: list[Process]) -> None:
+def show(console: Console, results: Results, caused: Counter[str], processes: list[Process]) -> None:
     """Print what happened."""
     table = Table("request", "outcomes", title="traffic")
-    for kind, outcomes in sorted(tally.outcomes.items()):
+    for kind, outcomes in sorted(results.outcomes.items()):
         table.add_row(kind, ", ".join(f"{outcome}: {count}" for outcome, count in outcomes.most_common()))
     console.print(table)
     console.print("faults: " + ", ".join(f"{count} x {name}" for name, count in caused.most_common()))
@@ -237,15 +237,15 @@ def main(seconds: float, seed: int) -> None:
         servers = [stack.enter_context(BackendServer(directory, f"app{number}")) for number in range(1, SERVERS + 1)]
         mirror_port = free_port()
         gateway = stack.enter_context(GatewayProcess(directory, description(servers, mirror_port, directory)))
-        tally, caused, processes = asyncio.run(soak(gateway, servers, mirror_port, seconds, seed))
+        results, caused, processes = asyncio.run(soak(gateway, servers, mirror_port, seconds, seed))
         gateway.stop()
         dead = [death.line for death in gateway.take_deaths()]
         explained, unexplained = explain(gateway.log)
-    show(console, tally, caused, processes)
-    problems = [*tally.unexpected, *dead, *(line for line in unexplained if line not in dead)]
+    show(console, results, caused, processes)
+    problems = [*results.unexpected, *dead, *(line for line in unexplained if line not in dead)]
     for row in processes:
         problems += row.problems()
-    requests = sum(outcomes.total() for outcomes in tally.outcomes.values())
+    requests = sum(outcomes.total() for outcomes in results.outcomes.values())
     console.print(f"{requests} requests in {time.monotonic() - began:.0f} s")
     console.print("log: " + (", ".join(f"{count} x {why}" for why, count in explained.most_common()) or "nothing"))
     for problem in problems[:50]:
@@ -257,7 +257,7 @@ def main(seconds: float, seed: int) -> None:
                 "seconds": seconds,
                 "seed": seed,
                 "requests": requests,
-                "outcomes": tally.outcomes,
+                "outcomes": results.outcomes,
                 "faults": caused,
                 "processes": [asdict(row) for row in processes],
                 "log": explained,

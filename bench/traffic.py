@@ -35,7 +35,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(slots=True)
-class Tally:
+class Results:
     """Outcomes by kind of request; `until` is the end of the last disturbance (time.monotonic)."""
 
     outcomes: dict[str, Counter[str]] = field(default_factory=dict)
@@ -124,7 +124,7 @@ async def _chunks(reader: asyncio.StreamReader) -> bytes:
     return bytes(body)
 
 
-async def polite(port: int, tally: Tally, stop: asyncio.Event, chance: random.Random) -> None:
+async def polite(port: int, results: Results, stop: asyncio.Event, chance: random.Random) -> None:
     """Ask for something of every kind, again and again, on a connection that is kept as long as it may be."""
     streams: Streams | None = None
     while not stop.is_set():
@@ -138,13 +138,13 @@ async def polite(port: int, tally: Tally, stop: asyncio.Event, chance: random.Ra
                 streams[1].write(kind.request)
                 status, body, keep = await answer(streams[0], head=kind.head)
             wrong = status == kind.status and kind.body is not None and body != kind.body
-            tally.add(kind.name, WRONG if wrong else status, frozenset({kind.status}), began)
+            results.add(kind.name, WRONG if wrong else status, frozenset({kind.status}), began)
         except Broken as error:
-            tally.add(kind.name, error.outcome, frozenset(), began)
+            results.add(kind.name, error.outcome, frozenset(), began)
         except TimeoutError:
-            tally.add(kind.name, TIMEOUT, frozenset(), began)
+            results.add(kind.name, TIMEOUT, frozenset(), began)
         except OSError:
-            tally.add(kind.name, CLOSED, frozenset(), began)
+            results.add(kind.name, CLOSED, frozenset(), began)
             await asyncio.sleep(0.05)
         if not keep and streams is not None:
             streams[1].close()
@@ -273,7 +273,7 @@ RUDE: tuple[tuple[str, Deed, frozenset[str]], ...] = (
 )
 
 
-async def rude(port: int, tally: Tally, stop: asyncio.Event, chance: random.Random) -> None:
+async def rude(port: int, results: Results, stop: asyncio.Event, chance: random.Random) -> None:
     """Do one rude thing after the other."""
     while not stop.is_set():
         kind, deed, expected = chance.choice(RUDE)
@@ -287,11 +287,11 @@ async def rude(port: int, tally: Tally, stop: asyncio.Event, chance: random.Rand
             outcome = TIMEOUT
         except OSError:
             outcome = CLOSED
-        tally.add(kind, outcome, expected, began)
+        results.add(kind, outcome, expected, began)
         await asyncio.sleep(chance.uniform(0.0, 0.1))
 
 
-async def tunnel(port: int, tally: Tally, stop: asyncio.Event, chance: random.Random) -> None:
+async def tunnel(port: int, results: Results, stop: asyncio.Event, chance: random.Random) -> None:
     """Talk through a WebSocket for some seconds, again and again; reloads meanwhile must not cut it."""
     while not stop.is_set():
         began = time.monotonic()
@@ -309,4 +309,4 @@ async def tunnel(port: int, tally: Tally, stop: asyncio.Event, chance: random.Ra
             outcome = TIMEOUT
         except (WebSocketException, OSError):
             outcome = CLOSED
-        tally.add("WebSocket", outcome, frozenset({ECHOED}), began)
+        results.add("WebSocket", outcome, frozenset({ECHOED}), began)

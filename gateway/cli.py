@@ -132,7 +132,7 @@ def explain(  # noqa: PLR0913 - one an option
     """Tell what SITE does with a request, step by step: METHOD and the whole URL. Nothing is sent anywhere."""
     from gateway.explain.asked import Asked  # noqa: PLC0415
     from gateway.explain.report import tree  # noqa: PLC0415
-    from gateway.explain.stage import Stage  # noqa: PLC0415
+    from gateway.explain.sandbox import Sandbox  # noqa: PLC0415
 
     pairs = [(name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers)]
     try:
@@ -144,12 +144,12 @@ def explain(  # noqa: PLR0913 - one an option
     remark = running.remark(loaded) if running is not None else ""
 
     def show() -> tuple[str, int]:
-        with Stage(loaded, running) as stage:
-            found = stage.decide(asked)
+        with Sandbox(loaded, running) as sandbox:
+            found = sandbox.decide(asked)
         if as_json:
             about = {"live": remark} if remark else {}
             return json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain), 0
-        return tree(asked, found, stage.site, remark), 0
+        return tree(asked, found, sandbox.site, remark), 0
 
     _as_user(loaded, show)
 

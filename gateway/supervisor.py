@@ -195,7 +195,7 @@ class Supervisor:
         if self._snapshot.site.cluster is not None:
             self._start(HEARTBEAT)
         while self._children or self._successor is not None or (self._due and not self._stopping):
-            for key, _ in self._selector.select(self._patience()):
+            for key, _ in self._selector.select(self._timeout()):
                 if key.data is None:
                     for number in os.read(wakeup, 512):
                         self._signal(number)
@@ -218,7 +218,7 @@ class Supervisor:
         self._wakeup = (reading, writing)
         return reading
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         """Seconds until something is due by the clock."""
         times = [*self._due.values(), *(min(child.abort_at, child.kill_at) for child in self._children.values())]
         if self._successor is not None:
@@ -255,7 +255,7 @@ class Supervisor:
                 successor.deadline = float("inf")
                 os.kill(successor.pid, signal.SIGKILL)
             else:
-                self._give_up(successor, f"it was not ready within {upgrade.PATIENCE:g}s")
+                self._give_up(successor, f"it was not ready within {upgrade.TIMEOUT:g}s")
 
     def _abort(self, child: Child, why: str) -> None:
         """Let a child that does not do as it should say where it hangs (SIGABRT); LAST_WORDS later, SIGKILL."""

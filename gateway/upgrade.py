@@ -29,7 +29,7 @@ VARIABLE: Final = "GATEWAY_UPGRADE"
 READY: Final = "ready\n"
 OF_CONTROL: Final = ("reports", "sites", HINTS, ADMIN)
 """Control's sockets, as the Estate names them."""
-PATIENCE: Final = 15.0
+TIMEOUT: Final = 15.0
 """Seconds that a successor has until all of its workers carry traffic."""
 SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 MAX_ANSWER: Final = 65536
@@ -249,4 +249,4 @@ def start(
         os.close(writing)
         for fd in passed[2:]:
             os.set_inheritable(fd, False)  # noqa: FBT003 - the os module's own signature
-    return Successor(pid, reading, time.monotonic() + PATIENCE)
+    return Successor(pid, reading, time.monotonic() + TIMEOUT)

@@ -8,17 +8,17 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
+from loadagent.admin_state import AdminState
 from loadagent.answer import MAX_HEAD_BYTES, Answer
 from loadagent.config import AgentConfig, read_key
 from loadagent.door import Door
+from loadagent.log_throttle import LogThrottle
 from loadagent.measures import MAX_BYTES, Measure, get_url, run_command
 from loadagent.numbering import Numbering
 from loadagent.push import Link
-from loadagent.quiet import Quiet
 from loadagent.report import Report, encode
 from loadagent.score import Sample
 from loadagent.sensors import Cpu, Memory, Network, RunQueue, Sensor
-from loadagent.standing import Standing
 
 _log = logging.getLogger("loadagent")
 
@@ -37,7 +37,7 @@ class Sampler:
             "network": partial(Network, network.interface if network else ""),
         }
         self._sensors = {name: make() for name, make in makers.items() if name in self._limits}
-        self._quiet = Quiet(period=600.0)
+        self._throttle = LogThrottle(period=600.0)
 
     def sample(self) -> Sample:
         """Measure now. A sensor that fails is logged and left out."""
@@ -46,7 +46,7 @@ class Sampler:
             try:
                 values[name] = sensor.read()
             except OSError as error:
-                if self._quiet.ask(name, time.monotonic()) is not None:
+                if self._throttle.ask(name, time.monotonic()) is not None:
                     _log.warning("metric %s is left out of the score: %s", name, error)
         return Sample(values, self._limits)
 
@@ -56,7 +56,7 @@ class Reporter:
 
     def __init__(self, config: AgentConfig, clock: Callable[[], int] = time.time_ns) -> None:
         self._config = config
-        self._standing = Standing(config.state_file, config.state)
+        self._admin_state = AdminState(config.state_file, config.state)
         self._numbering = Numbering(clock)
 
     def report(self, sample: Sample) -> Report:
@@ -68,7 +68,7 @@ class Reporter:
             incarnation=incarnation,
             sequence=sequence,
             time=now,
-            state=self._standing.state,
+            state=self._admin_state.state,
             metrics=sample.shares,
         )
 
@@ -92,7 +92,7 @@ async def run_agent(config: AgentConfig) -> None:
         latest = sampler.sample()
         if config.listen:
             answer = Answer(
-                config.server, Standing(config.state_file, config.state), lambda: latest, Door(config.allow)
+                config.server, AdminState(config.state_file, config.state), lambda: latest, Door(config.allow)
             )
             server = await asyncio.start_server(answer, config.listen.host, config.listen.port, limit=MAX_HEAD_BYTES)
             await stack.enter_async_context(server)

@@ -10,11 +10,11 @@ import json
 import logging
 from collections.abc import Callable
 
+from loadagent.admin_state import AdminState
 from loadagent.door import Door
-from loadagent.quiet import Quiet
+from loadagent.log_throttle import LogThrottle
 from loadagent.report import State
 from loadagent.score import Sample
-from loadagent.standing import Standing
 
 SPEAKS_FIRST = 0.2  # seconds until a silent client is taken for an agent check
 HEAD_TIMEOUT = 2.0  # seconds for a whole conversation
@@ -28,12 +28,14 @@ _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Al
 class Answer:
     """The listening side of an agent. `sample` returns the latest measurements, `door` says who may ask."""
 
-    def __init__(self, server: str, standing: Standing, sample: Callable[[], Sample], door: Door | None = None) -> None:
+    def __init__(
+        self, server: str, admin_state: AdminState, sample: Callable[[], Sample], door: Door | None = None
+    ) -> None:
         self._server = server
-        self._standing = standing
+        self._admin_state = admin_state
         self._sample = sample
         self._door = door or Door()
-        self._quiet = Quiet()
+        self._throttle = LogThrottle()
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection; made for asyncio.start_server."""
@@ -56,7 +58,7 @@ class Answer:
             return False
         address = str(peer[0])
         if not self._door.allows(address):
-            kept_back = self._quiet.ask(address, asyncio.get_running_loop().time())
+            kept_back = self._throttle.ask(address, asyncio.get_running_loop().time())
             if kept_back is not None:
                 more = f" ({kept_back} more like this before)" if kept_back else ""
                 _log.warning("connection from %s refused: it is not in the networks of `allow`%s", address, more)
@@ -68,7 +70,7 @@ class Answer:
         """Return the agent-check line: the state, and the free share as a weight in percent."""
         score = self._sample().score
         weight = "" if score is None else f" {max(1, round(100 * (1.0 - score)))}%"
-        return f"up {_AGENT_WORDS[self._standing.state]}{weight}\n"
+        return f"up {_AGENT_WORDS[self._admin_state.state]}{weight}\n"
 
     def document(self) -> str:
         """Return the load as JSON: the score (null if nothing could be measured), and each metric's share."""
@@ -76,7 +78,7 @@ class Answer:
         shares = {name: round(share, 4) for name, share in sample.shares.items()}
         score = max(shares.values(), default=None)
         return json.dumps(
-            {"server": self._server, "state": self._standing.state.name.lower(), "score": score, "metrics": shares}
+            {"server": self._server, "state": self._admin_state.state.name.lower(), "score": score, "metrics": shares}
         )
 
     async def _answer(self, reader: asyncio.StreamReader) -> bytes:

@@ -13,13 +13,13 @@ from typing import Any
 
 import click
 
+from loadagent.admin_state import write
 from loadagent.agent import run_agent, take_sample
 from loadagent.config import AgentConfig, ConfigError, Loc, load, read_file
 from loadagent.hardening import harden
 from loadagent.printable import LineFormatter
 from loadagent.report import State
 from loadagent.score import Sample
-from loadagent.standing import write
 
 # Every key of the agent file is an option: its place, its type, what it means.
 _OPTIONS: tuple[tuple[tuple[str, ...], click.ParamType[Any], str], ...] = (

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from loadagent.quiet import Quiet
+from loadagent.log_throttle import LogThrottle
 
 if TYPE_CHECKING:  # a third of an agent's memory, and most have no URL to ask
     import aiohttp
@@ -37,7 +37,7 @@ class Measure:
         self.value: float | None = None
         self._take = take
         self._every = every
-        self._quiet = Quiet(period=600.0)
+        self._throttle = LogThrottle(period=600.0)
 
     async def run(self) -> None:
         """Measure until cancelled."""
@@ -52,7 +52,7 @@ class Measure:
                 self.value = await self._take()
         except (MeasureError, OSError) as error:
             self.value = None
-            if self._quiet.ask(self.name, asyncio.get_running_loop().time()) is not None:
+            if self._throttle.ask(self.name, asyncio.get_running_loop().time()) is not None:
                 _log.warning("metric %s is left out of the score: %s", self.name, _describe(error))
 
 

@@ -7,7 +7,7 @@ import socket
 from typing import Self
 
 from loadagent.config import Endpoint
-from loadagent.quiet import Quiet
+from loadagent.log_throttle import LogThrottle
 
 RESOLVE_TIMEOUT = 5.0
 RESOLVE_AGAIN = 30.0  # seconds: an address may move to another machine
@@ -21,7 +21,7 @@ class Link:
     def __init__(self, gateway: Endpoint) -> None:
         self.gateway = gateway
         self._socket: socket.socket | None = None
-        self._quiet = Quiet()
+        self._throttle = LogThrottle()
 
     def __enter__(self) -> Self:
         return self
@@ -74,7 +74,7 @@ class Link:
         self._socket = connection
 
     def _complain(self, error: Exception) -> None:
-        if self._quiet.ask("trouble", asyncio.get_running_loop().time()) is not None:
+        if self._throttle.ask("trouble", asyncio.get_running_loop().time()) is not None:
             _log.warning(
                 "cannot report to gateway %s: %s",
                 self.gateway,

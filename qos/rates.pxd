@@ -18,7 +18,7 @@ cdef class RateTable:
     cdef readonly uint64_t buckets
     cdef readonly bytes secret          # 16 bytes, for whoever hashes keys for this table
 
-    cdef int64_t take(self, uint64_t key, const Rate *rate, int64_t now, int64_t patience) noexcept nogil
+    cdef int64_t take(self, uint64_t key, const Rate *rate, int64_t now, int64_t max_delay) noexcept nogil
     cdef void give_back(self, uint64_t key, const Rate *rate) noexcept nogil
 
 cdef Rate rate_of(double per_second, int64_t burst) noexcept nogil

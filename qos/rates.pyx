@@ -45,7 +45,7 @@ FASTEST = 100_000.0
 SLOWEST = 1.0 / 86400.0
 """The same, for the slowest rate."""
 LONGEST = 86400.0
-"""Seconds that a burst may take to make up for, with the patience."""
+"""Seconds that a burst may take to make up for, with the max_delay."""
 
 
 cdef Rate rate_of(double per_second, int64_t burst) noexcept nogil:
@@ -82,11 +82,11 @@ cdef class RateTable:
         self.words = <uint64_t *>&self.memory[0]
         self.secret = secret
 
-    cdef int64_t take(self, uint64_t key, const Rate *rate, int64_t now, int64_t patience) noexcept nogil:
+    cdef int64_t take(self, uint64_t key, const Rate *rate, int64_t now, int64_t max_delay) noexcept nogil:
         """Count a request of a key, if it may go.
 
         key: a hash of all its 64 bits, by the secret. now: monotonic, in ns, the same clock in all processes.
-        patience: ns that the request can wait for its turn. Returns 0: it may go; positive: it may go in so many ns,
+        max_delay: ns that the request can wait for its turn. Returns 0: it may go; positive: it may go in so many ns,
         and is counted; negative: it may not, and is not counted; so many ns later it might.
         """
         cdef uint64_t tag = key >> TAG_SHIFT or 1
@@ -115,7 +115,7 @@ cdef class RateTable:
             if owed < 0:
                 owed = 0
             early = owed - rate.tolerance
-            if early > patience >> TICK_BITS:
+            if early > max_delay >> TICK_BITS:
                 return -(early << TICK_BITS)
             if rates_swap(bucket + place, word, tag << TAG_SHIFT | ((ticks + owed + rate.interval) & TIME)):
                 return early << TICK_BITS if early > 0 else 0
@@ -142,10 +142,10 @@ cdef class RateTable:
 
     # ----------------------------------------------------------------------------------------- for tests and the bench
 
-    def ask(self, uint64_t key, double per_second, int64_t burst, int64_t now, int64_t patience=0):
+    def ask(self, uint64_t key, double per_second, int64_t burst, int64_t now, int64_t max_delay=0):
         """As `take`."""
         cdef Rate rate = rate_of(per_second, burst)
-        return self.take(key, &rate, now, patience)
+        return self.take(key, &rate, now, max_delay)
 
     def refund(self, uint64_t key, double per_second, int64_t burst):
         """As `give_back`."""

@@ -354,7 +354,7 @@ def _of_cluster(report: Report) -> Iterator[Family]:
         "gateway_heartbeat_refused_beats_total",
         "counter",
         "Beats that were not believed: a wrong key, a replay, or a stranger.",
-        _counts(report["counters"], "reason"),
+        _counts(report["refused"], "reason"),
     )
     yield Family(
         "gateway_heartbeat_program_failures_total",

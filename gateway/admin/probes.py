@@ -9,7 +9,7 @@ from gateway.facts import STUCK
 def healthy(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None, *, cluster: bool) -> str:
     """Why the processes do not all work; "" if they do.
 
-    `report` is control's (gateway/control/desk.py), `heartbeat` what the heartbeat process has said just now.
+    `report` is control's (gateway/control/operations_report.py), `heartbeat` the last one of the heartbeat process.
     """
     if report["tree"]["state"] == "taking over":  # the gateway before still serves
         return ""
@@ -27,8 +27,8 @@ def ready(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None) -> str
         return f"the gateway is {state}"
     if amiss := _workers(report):
         return amiss
-    if heartbeat is not None and heartbeat["standing"] != "join":
-        return f"an operator asked for {heartbeat['standing']}"
+    if heartbeat is not None and heartbeat["admin_state"] != "join":
+        return f"an operator asked for {heartbeat['admin_state']}"
     backends = report["backends"]
     if backends and not any(_may_serve(backend) for backend in backends):
         return "every server of every backend is down"

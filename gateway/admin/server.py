@@ -17,7 +17,7 @@ from typing import Final
 
 from aiohttp import web, web_protocol
 
-PATIENCE: Final = 10.0
+TIMEOUT: Final = 10.0
 """Seconds for a whole conversation, from the connection to the last byte of the answer."""
 MAX_CLIENTS: Final = 32
 MAX_LINE: Final = 4096
@@ -35,8 +35,8 @@ _HEADERS: Final = {
 _PLAIN: Final = "text/plain; charset=utf-8"
 
 _log = logging.getLogger("gateway.admin")
-_quiet = logging.getLogger("gateway.admin.http")  # what clients do wrong is theirs to know
-_quiet.setLevel(logging.CRITICAL + 1)
+_discarded = logging.getLogger("gateway.admin.http")  # what clients do wrong is theirs to know
+_discarded.setLevel(logging.CRITICAL + 1)
 
 Answer = tuple[int, str, str]
 """Status, content type, body."""
@@ -91,7 +91,7 @@ class Server:
         self._protocols = _Protocols(
             self._answer,
             access_log=None,
-            logger=_quiet,
+            logger=_discarded,
             max_line_size=MAX_LINE,
             max_field_size=MAX_LINE,
             max_headers=MAX_FIELDS,
@@ -130,7 +130,7 @@ class Server:
         except OSError:  # it is gone already
             client.close()
             return
-        self._waiting[transport] = self._loop.call_later(PATIENCE, transport.abort)
+        self._waiting[transport] = self._loop.call_later(TIMEOUT, transport.abort)
 
     def _make_room(self) -> bool:
         """Whether there is room for one more: who is slow to ask gives way, who is being answered does not."""

@@ -13,7 +13,7 @@ from gateway.wire.head cimport same_any
 
 cdef double BOUND = 1.25
 cdef int FEW = 4                # requests in flight bury nobody, whatever the others have
-cdef int PATIENCE = 8           # servers that are asked one by one, before all are
+cdef int ASKED_SINGLY = 8           # servers that are asked one by one, before all are
 
 cdef int64_t SUM_AGAIN = 5_000_000      # ns that the sums over more than SAMPLE servers are worked with
 
@@ -85,11 +85,11 @@ cdef int by_hash(Members members, int tier, PickArgs *args, double bound) noexce
                 spare = i
         pass_over(all, k)
         asked += 1
-        if asked == PATIENCE:
+        if asked == ASKED_SINGLY:
             for k in range(all.count):
                 if not members.usable(all.number[k], tier, &args.tried):
                     pass_over(all, k)
-        elif asked == 2 * PATIENCE:
+        elif asked == 2 * ASKED_SINGLY:
             for k in range(all.count):
                 if not has_room(all, k, members, tier, args, bound):
                     pass_over(all, k)
@@ -108,7 +108,7 @@ cdef int keeper(Members members, uint64_t key) noexcept nogil:
             return all.number[k]
         pass_over(all, k)
         asked += 1
-        if asked == PATIENCE:
+        if asked == ASKED_SINGLY:
             for k in range(all.count):
                 if not members.keeps(all.number[k]):
                     pass_over(all, k)

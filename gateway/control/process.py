@@ -14,7 +14,7 @@ from gateway.channel import Apply, ChildEnd, Closed, Discovered, Drain, Ready
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control.control import Control
-from gateway.control.desk import Desk
+from gateway.control.operations_report import OperationsReport
 from gateway.control.sites import Sites
 from gateway.control.status import Status
 
@@ -52,13 +52,13 @@ async def _live(inherited: Inheritance) -> None:
         refused = {**control.refused, "site report": sites.refused}
         return {**control.servers(), "sites": sites.loads(), "refused": refused}
 
-    desk = Desk(board, *inherited.bulletins, known)
-    status = Status(inherited.status, board, desk.report) if inherited.status is not None else None
+    operations_report = OperationsReport(board, *inherited.bulletins, known)
+    status = Status(inherited.status, board, operations_report.report) if inherited.status is not None else None
 
     async def apply(snapshot: Snapshot, new: dict[str, socket.socket]) -> None:
         await control.apply(snapshot, new.get("reports"), new.get("hints"))
         await sites.apply(snapshot, new.get("sites"))
-        desk.apply(snapshot, new.get("admin"))
+        operations_report.apply(snapshot, new.get("admin"))
         if status is not None:
             status.apply(snapshot)
         channel.send(Ready(snapshot.version))
@@ -86,7 +86,7 @@ async def _live(inherited: Inheritance) -> None:
         loop.remove_reader(channel)
         if status is not None:
             status.close()
-        desk.close()
+        operations_report.close()
         await sites.close()
         await control.close()
 

@@ -22,7 +22,7 @@ from gateway.config.snapshot import Snapshot
 NAME: Final = "control.sock"
 BOARD: Final = b"board\n"
 STATUS: Final = b"status\n"
-PATIENCE: Final = 5.0
+TIMEOUT: Final = 5.0
 """Seconds for a whole conversation."""
 MAX_CLIENTS: Final = 8
 
@@ -88,7 +88,7 @@ class Status:
     async def _serve(self, client: socket.socket, snapshot: Snapshot) -> None:
         loop = asyncio.get_running_loop()
         with client, contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 command = await loop.sock_recv(client, len(STATUS))
                 if command == STATUS:
                     await loop.sock_sendall(client, json.dumps(self._servers()).encode())

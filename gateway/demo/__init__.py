@@ -1,5 +1,5 @@
 """A site to look at on one machine: three unequal servers, each with its load agent, behind a gateway."""
 
-from gateway.demo.stage import run, site
+from gateway.demo.setup import run, site
 
 __all__ = ["run", "site"]

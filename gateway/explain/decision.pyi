@@ -1,7 +1,7 @@
 from typing import Any
 
-from gateway.proxy.hub import Frontend, Hub
+from gateway.proxy.worker_context import Frontend, WorkerContext
 
 def decision_on(
-    hub: Hub, frontend: Frontend, listener: str, head: bytes, client: str, *, https: bool
+    context: WorkerContext, frontend: Frontend, listener: str, head: bytes, client: str, *, https: bool
 ) -> dict[str, Any]: ...

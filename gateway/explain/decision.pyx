@@ -12,7 +12,7 @@ from gateway.balance.policy cimport Members
 from gateway.board cimport ServerRow
 from gateway.proxy.backend cimport Backend
 from gateway.proxy.decide cimport V_FORWARD, V_NOT_ADMITTED, V_REFUSE, V_RESPOND, Decision, decide
-from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.worker_context cimport Frontend, WorkerContext
 from gateway.proxy.qos_class cimport ADMITS_BY_LIMITS
 from gateway.proxy.server cimport Server
 from gateway.proxy.transaction cimport Downstream, Transaction, new_transaction
@@ -31,7 +31,7 @@ EXAMPLE_ID = b"0" * ID_LENGTH     # every request's id here, so that what is sho
 cdef Head _head
 
 
-def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client, *, bint https):
+def decision_on(WorkerContext context, Frontend frontend, str listener, bytes head, str client, *, bint https):
     """What a request head that comes to `frontend` leads to, as plain data.
 
     Either refused: (status, why), or scheme, client, uri (in normal form), sites (load by name), classes and routes
@@ -43,7 +43,7 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
     cdef bytes padded = head + b"\0" * 16
     cdef const char *p = PyBytes_AS_STRING(padded)
     cdef uint32_t seen = 0, end = 0
-    cdef View view = hub.view
+    cdef View view = context.view
     cdef Decision d = Decision()
     cdef Downstream asking = Downstream()
     cdef Transaction t
@@ -56,16 +56,16 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
     if why != R_OK:
         return {"refused": (status_of(why), sentence_of(why))}
     trusts = (<object>frontend).trusts if frontend.trusts(client) else None
-    asking.provenance = Provenance(client.encode(), https, listener.encode(), hub.via, trusts,
+    asking.provenance = Provenance(client.encode(), https, listener.encode(), context.via, trusts,
                                    frontend.client_from)
-    t = new_transaction(hub)
+    t = new_transaction(context)
     t.begin(asking, frontend, p, &_head)
     t.id_n = ID_LENGTH
     memcpy(t.id, PyBytes_AS_STRING(EXAMPLE_ID), ID_LENGTH)
     d.id = t.id
     d.id_n = t.id_n
     try:
-        decide(d, hub, frontend, asking.provenance, p, &_head, trace)
+        decide(d, context, frontend, asking.provenance, p, &_head, trace)
         if d.verdict == V_REFUSE:
             return {"refused": (status_of(d.reason), sentence_of(d.reason))}
         found = {
@@ -80,7 +80,7 @@ def decision_on(Hub hub, Frontend frontend, str listener, bytes head, str client
             "admission": _admission(view, d), "class": view.klass, "arrived": view.arrived, "site": view.site,
         }
         if d.verdict == V_FORWARD:
-            found.update(_forwarded(hub, t, d))
+            found.update(_forwarded(context, t, d))
         elif d.verdict == V_RESPOND:
             lines = d.respond.lines
             if d.respond.body is not None and view.response_edits is not None:
@@ -104,8 +104,8 @@ cdef list _admission(View view, Decision d):
     return found
 
 
-cdef _forwarded(Hub hub, Transaction t, Decision d):
-    cdef View view = hub.view
+cdef _forwarded(WorkerContext context, Transaction t, Decision d):
+    cdef View view = context.view
     cdef Backend backend = d.backend
     cdef int i
     t.attempt.backend = backend

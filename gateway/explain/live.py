@@ -12,7 +12,7 @@ from gateway.config import discovery
 from gateway.config.discovery import Found
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.snapshot import Snapshot
-from gateway.control.status import BOARD, NAME, PATIENCE
+from gateway.control.status import BOARD, NAME, TIMEOUT
 
 
 class NoAnswer(Exception):
@@ -36,7 +36,7 @@ class Live:
         """Ask the gateway that runs `loaded` on this machine. Raises NoAnswer."""
         path = loaded.site.admin.sockets / NAME
         try:
-            answer, descriptors = private_socket.ask(path, BOARD, PATIENCE)
+            answer, descriptors = private_socket.ask(path, BOARD, TIMEOUT)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise NoAnswer(f"no gateway answers at {path}: {reason}") from None

@@ -10,8 +10,8 @@ from gateway.config.fields import ValueMatch
 from gateway.config.loader import Loaded
 from gateway.config.pattern import Pattern
 from gateway.explain.asked import Asked
-from gateway.explain.stage import Stage
-from gateway.rules.visit import without
+from gateway.explain.sandbox import Sandbox
+from gateway.rules.site_token import without
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Verdict:
 
 def run(loaded: Loaded) -> list[Verdict]:
     """Run all tests. Raises CapacityError or ValueError for a site that a worker could not work by."""
-    with Stage(loaded) as stage:
+    with Sandbox(loaded) as sandbox:
         return [
-            Verdict(i, place, test.request, tuple(_differences(stage, test)))
+            Verdict(i, place, test.request, tuple(_differences(sandbox, test)))
             for i, (test, place) in enumerate(zip(loaded.site.tests, loaded.tests_at, strict=True))
         ]
 
@@ -56,14 +56,14 @@ def diff(verdict: Verdict, path: str) -> str:
     return "\n".join(lines)
 
 
-def _differences(stage: Stage, test: SiteTest) -> Iterator[Difference]:
+def _differences(sandbox: Sandbox, test: SiteTest) -> Iterator[Difference]:
     try:
         asked = Asked.parse(test.request, test.headers.items(), test.client)
     except ValueError as error:
         yield Difference("request", "one that can be sent", str(error))
         return
-    stage.assume(test.assume)
-    found = stage.decide(asked)
+    sandbox.assume(test.assume)
+    found = sandbox.decide(asked)
     if "refused" in found:
         found = {**found, "status": found["refused"][0], "lines": "", "class": None, "site": None}
     yield from _plain(test.expect, found)

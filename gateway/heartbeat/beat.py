@@ -42,7 +42,7 @@ class BadBeat(Exception):
     """Bytes that are not a beat of this cluster; the text is a short reason for counters."""
 
 
-class Standing(IntEnum):
+class AdminState(IntEnum):
     """What the operator wants of a node."""
 
     JOIN = 0
@@ -98,7 +98,7 @@ class Beat(NamedTuple):
     sequence: int
     lease: float
     interval: float
-    standing: Standing = Standing.JOIN
+    admin_state: AdminState = AdminState.JOIN
     answer: bool = False
     digest: bytes = b""
     echoes: tuple[Echo, ...] = ()
@@ -135,7 +135,7 @@ class Codec:
                 beat.sequence,
                 round(beat.lease * 1000),
                 round(beat.interval * 1000),
-                beat.standing,
+                beat.admin_state,
             )
         )
         body += _name(beat.node)
@@ -184,14 +184,14 @@ class Codec:
 
 
 def _read(reader: "_Reader") -> Beat:
-    _, _, flags, cluster, incarnation, sequence, lease, interval, standing = _HEAD.unpack_from(reader.take(_HEAD.size))
+    _, _, flags, cluster, incarnation, sequence, lease, interval, state = _HEAD.unpack_from(reader.take(_HEAD.size))
     return Beat(
         node=reader.name(),
         incarnation=incarnation,
         sequence=sequence,
         lease=lease / 1000,
         interval=interval / 1000,
-        standing=Standing(standing),
+        admin_state=AdminState(state),
         answer=bool(flags & _ANSWER),
         digest=reader.block(32),
         echoes=reader.many(lambda: _echo(reader.name(), *reader.unpack(_ECHO))),

@@ -18,7 +18,7 @@ their nodes have had the vote, by the number of a beat of their own.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gateway.heartbeat.beat import Beat, Echo, Stake, Standing, Vote
+from gateway.heartbeat.beat import AdminState, Beat, Echo, Stake, Vote
 from gateway.heartbeat.lease import DRIFT, NEVER
 from gateway.heartbeat.node import WITNESS
 
@@ -118,7 +118,7 @@ class DiskWitness:
             sequence=self._sequence,
             lease=own.lease,
             interval=own.interval,
-            standing=Standing.STANDBY,
+            admin_state=AdminState.STANDBY,
             echoes=(Echo(own.node, own.incarnation, own.sequence, 0.0),),
             votes=tuple(votes),
         )

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.heartbeat.beat import Stake, Standing
+from gateway.heartbeat.beat import AdminState, Stake
 
-PATIENCE: Final = 1.5
+WAIT: Final = 1.5
 """Leases that the next in line leaves to the one before it, and for which one asks in vain before it lets others."""
 STEADY: Final = 2.0
 """Leases for which another must have been the better one until an owner makes way for it."""
@@ -19,7 +19,7 @@ class Runner:
     node: str
     place: int
     fitness: int
-    standing: Standing = Standing.JOIN
+    admin_state: AdminState = AdminState.JOIN
     stake: Stake = Stake.IDLE
     since: float = float("-inf")
     """When it became alive."""
@@ -27,7 +27,7 @@ class Runner:
     @property
     def eligible(self) -> bool:
         """Whether it could take the address."""
-        return self.fitness > 0 and self.standing is Standing.JOIN
+        return self.fitness > 0 and self.admin_state is AdminState.JOIN
 
     @property
     def key(self) -> tuple[bool, int, int]:
@@ -46,7 +46,7 @@ def wait(me: Runner, others: Sequence[Runner], lease: float) -> float | None:
     if not me.eligible or owner(others) is not None:
         return None
     better = sum(other.eligible and other.key < me.key for other in others)
-    return better * PATIENCE * lease
+    return better * WAIT * lease
 
 
 def make_way(me: Runner, others: Sequence[Runner], *, failback: bool) -> Runner | None:

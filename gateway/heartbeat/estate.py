@@ -9,7 +9,7 @@ import hashlib
 from typing import Any, Final
 
 from gateway.config.cluster import Cluster
-from gateway.heartbeat.beat import BadBeat, Codec, Standing, Vote
+from gateway.heartbeat.beat import AdminState, BadBeat, Codec, Vote
 from gateway.heartbeat.membership import Link, Peer
 from gateway.heartbeat.node import Node
 from gateway.heartbeat.ownership import State
@@ -35,7 +35,7 @@ def leave(node: Node, codec: Codec) -> dict[str, Any]:
         "incarnation": node.incarnation,
         "sequence": membership.sequence,
         "sent": membership.sent(),
-        "standing": node.standing.value,
+        "admin_state": node.admin_state.value,
         "silent_until": node.promises.silent_until,
         "promises": [[*vote, until] for vote, until in node.promises.given()],
         "peers": [_peer(peer, codec) for peer in membership.peers.values() if peer.beat is not None],
@@ -62,7 +62,7 @@ def adopt(node: Node, left: dict[str, Any], codec: Codec) -> None:
         if left["format"] != FORMAT:
             raise BadEstate(f"format {left['format']} is unknown")
         node.incarnation = left["incarnation"]
-        node.standing = Standing(left["standing"])
+        node.admin_state = AdminState(left["admin_state"])
         node.promises.adopt(left["silent_until"], [(Vote(*fields), until) for *fields, until in left["promises"]])
         peers = [_adopted(described, codec) for described in left["peers"]]
         node.membership.adopt(left["incarnation"], left["sequence"], dict(left["sent"]), peers)

@@ -78,7 +78,7 @@ class Guardian:
     def run(self) -> None:
         """Watch until the heartbeat process has ended."""
         while True:
-            self._socket.settimeout(self._patience())
+            self._socket.settimeout(self._timeout())
             try:
                 message = self._socket.recv(MAX_REQUEST + 1)
             except TimeoutError:
@@ -94,7 +94,7 @@ class Guardian:
             self._watch()
             self._reap()
 
-    def _patience(self) -> float:
+    def _timeout(self) -> float:
         now = clock()
         coming = [self._deadlines.get(ward.slot) - now for ward in self._wards]
         soonest = min([until for until in coming if until > 0], default=1.0)

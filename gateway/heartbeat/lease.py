@@ -76,7 +76,7 @@ class Promises:
         self.silent_until = silent_until
         self._promises = {vote.address: _Promise(vote, until) for vote, until in given}
 
-    def standing(self, now: float) -> Iterator[Vote]:
+    def binding(self, now: float) -> Iterator[Vote]:
         """The promises that bind."""
         for promise in self._promises.values():
             if now < promise.until:

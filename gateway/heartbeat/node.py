@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from gateway.heartbeat import election
-from gateway.heartbeat.beat import Beat, Claim, Stake, Standing, Vote
+from gateway.heartbeat.beat import AdminState, Beat, Claim, Stake, Vote
 from gateway.heartbeat.election import Runner
 from gateway.heartbeat.lease import DRIFT, NEVER, Promises, held_by_all, held_until
 from gateway.heartbeat.membership import Heard, Membership, Peer
@@ -173,7 +173,7 @@ class Node:
     def __init__(self, settings: Settings, incarnation: int, now: float) -> None:
         self.settings = settings
         self.actions: list[Action] = []
-        self.standing = Standing.JOIN
+        self.admin_state = AdminState.JOIN
         self.alone_allowed = True
         """Without a witness and with the peer gone: whether this side may own (its router is in reach)."""
         self.holdings = {shared.address: Holding(shared) for shared in settings.addresses}
@@ -238,18 +238,18 @@ class Node:
         self._urgent = True
         self.tick(now)
 
-    def set_standing(self, standing: Standing, now: float) -> None:
+    def set_admin_state(self, admin_state: AdminState, now: float) -> None:
         """What the operator wants of this node."""
-        if standing is not self.standing:
-            self.standing = standing
+        if admin_state is not self.admin_state:
+            self.admin_state = admin_state
             self._urgent = True
-            self._note(self.settings.node, f"standing: {standing.name.lower()}")
+            self._note(self.settings.node, f"admin state: {admin_state.name.lower()}")
         self.tick(now)
 
     def stop(self, now: float) -> None:
         """Give everything away, whether somebody can take it or not; `done` says when that is so."""
         self._stopping = True
-        self.standing = Standing.STANDBY
+        self.admin_state = AdminState.STANDBY
         self._urgent = True
         self.tick(now)
 
@@ -288,7 +288,7 @@ class Node:
         """This node, as a candidate."""
         fitness = 0 if holding.state is State.FAULT else holding.fitness
         place = _place(holding.shared, self.settings.node)
-        return Runner(self.settings.node, place, fitness, self.standing, holding.stake)
+        return Runner(self.settings.node, place, fitness, self.admin_state, holding.stake)
 
     @staticmethod
     def _runner(holding: Holding, peer: Peer) -> Runner:
@@ -297,7 +297,7 @@ class Node:
         if beat is not None:
             for claim in beat.claims:
                 if claim.address == holding.shared.address:
-                    return Runner(peer.name, place, claim.fitness, beat.standing, claim.stake, peer.since)
+                    return Runner(peer.name, place, claim.fitness, beat.admin_state, claim.stake, peer.since)
         return Runner(peer.name, place, 0)
 
     def _decide(self, now: float) -> None:
@@ -339,7 +339,7 @@ class Node:
             holding.unowned, holding.pause = now, 0.0
         waited = now - holding.unowned
         wait = max(wait, holding.pause)
-        if waited >= wait + election.PATIENCE * self.settings.lease and (wait or self._is_contested(holding, now)):
+        if waited >= wait + election.WAIT * self.settings.lease and (wait or self._is_contested(holding, now)):
             # Two that both insist keep their votes from each other: the worse one gives way, and tries again later. If
             # they do not hear of each other, both do, for different times.
             holding.unowned, waited = now, 0.0
@@ -382,9 +382,9 @@ class Node:
     def _why_leave(self, holding: Holding, me: Runner, others: Sequence[Runner], now: float) -> str | None:
         if self._stopping:
             return "the gateway stops"
-        if self.standing is not Standing.JOIN:
+        if self.admin_state is not AdminState.JOIN:
             somebody = any(other.eligible for other in others)
-            return self.standing.name.lower() if somebody and self._is_next(holding) else None
+            return self.admin_state.name.lower() if somebody and self._is_next(holding) else None
         best = election.make_way(me, others, failback=holding.shared.failback)
         if best is None:
             holding.better = None
@@ -403,7 +403,7 @@ class Node:
 
     def _is_next(self, holding: Holding) -> bool:
         """Whether it is this one's turn: a drain waits until what was given away before has its owner."""
-        if self.standing is Standing.STANDBY:
+        if self.admin_state is AdminState.STANDBY:
             return True
         for before in self.holdings.values():
             if before is holding:
@@ -500,7 +500,7 @@ class Node:
             sequence=sequence,
             lease=settings.lease,
             interval=settings.interval,
-            standing=self.standing,
+            admin_state=self.admin_state,
             answer=asking or self._is_late(now),
             digest=settings.digest,
             echoes=self.membership.echoes(now),
@@ -519,7 +519,7 @@ class Node:
             yield Claim(holding.shared.address, holding.stake, self.me(holding).fitness)
 
     def _votes(self, now: float) -> Iterator[Vote]:
-        for vote in self.promises.standing(now):
+        for vote in self.promises.binding(now):
             holding = self.holdings.get(vote.address) if vote.candidate == self.settings.node else None
             yield vote._replace(sequence=holding.voice_from) if holding is not None and holding.voice_from else vote
 

@@ -29,7 +29,8 @@ from gateway.facts import silences
 from gateway.hardening import kernel, roles
 from gateway.hardening.confinement import Bounds, become, confine, confine_thread, settle
 from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, node_lock, probing, status
-from gateway.heartbeat.beat import BadBeat, Codec, Standing
+from gateway.heartbeat.beat import AdminState, BadBeat, Codec
+from gateway.heartbeat.counters import Counters
 from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.disk import Disk
 from gateway.heartbeat.estate import BadEstate
@@ -61,14 +62,13 @@ from gateway.heartbeat.privileges import hurry
 from gateway.heartbeat.probing import Probing
 from gateway.heartbeat.request import Request
 from gateway.heartbeat.status import Listener
-from gateway.heartbeat.tally import Tally
 from gateway.heartbeat.virtual_mac import VirtualMac
 
 log = logging.getLogger("gateway.heartbeat")
 
 LOOK: Final = 0.1
 """Seconds between two looks at the gateway's own health."""
-ROUTER_PATIENCE: Final = 3.0
+ROUTER_TIMEOUT: Final = 3.0
 CONTEST: Final = 3.0
 """Seconds for which a duplicate of an address may answer before the takeover is given up."""
 HEIR: Final = 10.0
@@ -150,7 +150,7 @@ class Heartbeat:
         self._interfaces = {name: Interface(name, self._netlink) for name in names}
         self._fitness = {name: Fitness(name) for name in names}
         self._jobs = Jobs(self._start_program)
-        self.tally = Tally()
+        self.counters = Counters()
         self._programs: dict[int, str] = {}
         """What runs: its number at the guardian, and what it is."""
         self.history: deque[tuple[float, str, str]] = deque(maxlen=HISTORY)
@@ -213,7 +213,7 @@ class Heartbeat:
         """Go on where the process before this one has stopped."""
         estate.adopt(self.node, legacy.estate, self._codec)
         about = legacy.estate["process"]
-        self.tally.adopt(about)
+        self.counters.adopt(about)
         self.history.extend((at, what, text) for at, what, text in about["history"])
         for ip, names in about["started"].items():
             lane = self._lanes[ip]
@@ -351,7 +351,7 @@ class Heartbeat:
             left = estate.leave(self.node, self._codec)
             left["process"] = {
                 "started": {lane.shared.ip: [resource.name for resource in lane.started] for lane in lanes},
-                **self.tally.leave(),
+                **self.counters.leave(),
                 "history": list(self.history),
             }
             sockets = [link.fileno() for link in self._links if isinstance(link, Udp)]
@@ -393,9 +393,9 @@ class Heartbeat:
             try:
                 self.node.receive(self._codec.decode(data), link.name, clock())
             except BadBeat as bad:
-                self.tally.counters[f"bad: {bad}"] += 1
+                self.counters.refused[f"bad: {bad}"] += 1
             except Refused as refused:
-                self.tally.counters[f"refused: {refused}"] += 1
+                self.counters.refused[f"refused: {refused}"] += 1
             self._act()
 
     def _sight(self, interface: Interface) -> None:
@@ -410,7 +410,7 @@ class Heartbeat:
             if lane.probing is not None:
                 lane.probing.hear(lane.contender, now)
             if lane.up:
-                self.tally.contests[lane.shared.ip] += 1
+                self.counters.contests[lane.shared.ip] += 1
                 self._note(lane.shared.ip, f"also announced by {lane.contender}")
                 self._jobs.add(lane.shared.ip, announcing.defend(lane.say), now)
 
@@ -432,7 +432,7 @@ class Heartbeat:
                     self._leave_by = clock() + HEIR
                 case Drain(seconds):
                     if seconds:
-                        self.node.set_standing(Standing.STANDBY, clock())
+                        self.node.set_admin_state(AdminState.STANDBY, clock())
                     else:
                         self._stopping = True
                         self.node.stop(clock())
@@ -498,7 +498,7 @@ class Heartbeat:
             self.node.refuse(ip, f"cannot be added to {lane.interface.name}: {error.strerror}", clock())
             return
         lane.up, lane.renewed = True, clock()
-        self.tally.takeovers[ip] += 1
+        self.counters.takeovers[ip] += 1
         self._jobs.add(ip, announcing.announce(lane.say), clock())
         for resource in lane.resources:
             lane.started.append(resource)
@@ -583,7 +583,7 @@ class Heartbeat:
     def _take_down(self, lane: Lane, *, keep_jobs: bool = False) -> None:
         self._deadlines.set(lane.slot, 0.0)
         lane.home.remove(lane.shared.address)
-        self.tally.releases[lane.shared.ip] += lane.up
+        self.counters.releases[lane.shared.ip] += lane.up
         lane.up = False
         if not keep_jobs:
             self._jobs.cancel(lane.shared.ip)
@@ -644,7 +644,7 @@ class Heartbeat:
     def _program_ended(self, number: int, ended: int) -> None:
         program = self._programs.pop(number, "")
         if ended:
-            self.tally.failures[program] += 1
+            self.counters.failures[program] += 1
             log.warning("%s ended with status %d", program, ended)
         self._jobs.ended(number, ended, clock())
 
@@ -672,7 +672,7 @@ class Heartbeat:
             for name, backend in site.backends.items()
             if backend.check is not None
         ]
-        reached = self._router is None or now - self._router_seen < ROUTER_PATIENCE
+        reached = self._router is None or now - self._router_seen < ROUTER_TIMEOUT
         return health.judge(ages, up, router=reached)
 
     def _watch_router(self) -> Job:
@@ -683,7 +683,7 @@ class Heartbeat:
             interface, target, own = self._router
             interface.send(frames.question(target, interface.mac, own))
             self.node.alone_allowed = clock() - self._router_seen < 1.5 * lease
-            yield lease / 8 if often else ROUTER_PATIENCE / 6
+            yield lease / 8 if often else ROUTER_TIMEOUT / 6
 
     # ---------------------------------------------------------------------------------------------------------- status
 
@@ -695,9 +695,9 @@ class Heartbeat:
 
     def _command(self, name: str) -> dict[str, Any]:
         """Obey `gateway status` and its like."""
-        standings = {"join": Standing.JOIN, "standby": Standing.STANDBY, "drain": Standing.DRAIN}
-        if name in standings:
-            self.node.set_standing(standings[name], clock())
+        admin_states = {"join": AdminState.JOIN, "standby": AdminState.STANDBY, "drain": AdminState.DRAIN}
+        if name in admin_states:
+            self.node.set_admin_state(admin_states[name], clock())
             self._act()
         elif name != "status":
             return {"error": f"unknown command {name}"}

@@ -18,7 +18,7 @@ def text(report: dict[str, Any]) -> str:
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
-    yield f"{report['node']}: {report['standing']}; {MODES[report['mode']].format(report['votes_needed'])}"
+    yield f"{report['node']}: {report['admin_state']}; {MODES[report['mode']].format(report['votes_needed'])}"
     yield f"leases end by: {report['lease_enforced_by']}"
     for doubt in report["doubts"]:
         yield f"warning: {doubt}"

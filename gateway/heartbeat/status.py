@@ -84,13 +84,13 @@ def report(heartbeat: "Heartbeat", now: float) -> dict[str, Any]:
     settings = node.settings
     wall = time.time()
     mode = "may split" if settings.may_split else "witness" if settings.witness else "majority"
-    nodes = [{"name": settings.node, "state": node.standing.name.lower(), "alive": True, "self": True, "links": {}}]
+    nodes = [{"name": settings.node, "state": node.admin_state.name.lower(), "alive": True, "self": True, "links": {}}]
     for peer in node.membership.peers.values():
         beat = peer.beat
         nodes.append(
             {
                 "name": peer.name,
-                "state": beat.standing.name.lower() if beat is not None and peer.name != WITNESS else "",
+                "state": beat.admin_state.name.lower() if beat is not None and peer.name != WITNESS else "",
                 "alive": peer.alive,
                 "silent": round(now - peer.heard, 3) if beat is not None else None,
                 "same_settings": beat is None or peer.name == WITNESS or beat.digest == settings.digest,
@@ -121,14 +121,14 @@ def report(heartbeat: "Heartbeat", now: float) -> dict[str, Any]:
         )
     return {
         "node": settings.node,
-        "standing": node.standing.name.lower(),
+        "admin_state": node.admin_state.name.lower(),
         "mode": mode,
         "votes_needed": settings.quorum,
         "lease_enforced_by": heartbeat.fence,
         "doubts": heartbeat.doubts,
         "nodes": nodes,
         "addresses": addresses,
-        **heartbeat.tally.leave(),
+        **heartbeat.counters.leave(),
         "health": {
             "measured": heartbeat.health.value,
             "believed": heartbeat.damper.value,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gateway.config.cluster import MAX_NODES
-from gateway.heartbeat.beat import Beat, Standing
+from gateway.heartbeat.beat import AdminState, Beat
 from gateway.heartbeat.lease import NEVER, Promises
 from gateway.heartbeat.membership import Heard, Membership, Peer, Refused
 from gateway.heartbeat.node import WITNESS
@@ -36,7 +36,7 @@ class _Cluster:
 
     def is_idle(self, now: float) -> bool:
         """Whether none of its nodes is alive, and no promise to one binds."""
-        return not any(peer.alive for peer in self.peers) and not any(self.promises.standing(now))
+        return not any(peer.alive for peer in self.peers) and not any(self.promises.binding(now))
 
 
 class Witness:
@@ -85,9 +85,9 @@ class Witness:
             sequence=known.stamp(now),
             lease=self._lease,
             interval=beat.interval,
-            standing=Standing.STANDBY,
+            admin_state=AdminState.STANDBY,
             echoes=known.echoes(now),
-            votes=tuple(vote for vote in cluster.promises.standing(now) if vote.address in asked),
+            votes=tuple(vote for vote in cluster.promises.binding(now) if vote.address in asked),
             cluster=beat.cluster,
         )
 

@@ -11,7 +11,7 @@ FIRST: Final = 0.1
 """The share it begins with."""
 STRAINED: Final = 1.5
 """Times what the others take to answer, or report as load: more than this is strain."""
-PATIENCE: Final = 4.0
+MAX_LENGTHS: Final = 4.0
 """Times `slow_start` after which it gets its full share whatever it does: it may just be a slow machine."""
 BUSY: Final = 0.5
 """Below this, a reported load is no strain."""
@@ -47,6 +47,6 @@ class Ramp:
         elapsed, self._now = now - self._now, now
         if not strain.high:
             self.share += (1.0 - FIRST) * elapsed / self._length
-        if self.share > 1.0 - 1e-9 or now - self._began >= PATIENCE * self._length:
+        if self.share > 1.0 - 1e-9 or now - self._began >= MAX_LENGTHS * self._length:
             self.share = 1.0
         return self.share

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from loadagent.quiet import Quiet
+from loadagent.log_throttle import LogThrottle
 
 
 class Refusals:
@@ -16,12 +16,12 @@ class Refusals:
         self._what = what
         self._log = log
         self._steady = steady
-        self._quiet = Quiet()
+        self._throttle = LogThrottle()
 
     def note(self, reason: str, detail: str, source: str) -> None:
         """Note one from `source`, an IP address, or "" for trouble of the socket itself."""
         self.counts[reason] += 1
-        kept_back = self._quiet.ask((source, reason), self._steady())
+        kept_back = self._throttle.ask((source, reason), self._steady())
         if kept_back is not None:
             more = f" ({kept_back} more like this before)" if kept_back else ""
             self._log.warning("%s from %s refused: %s%s", self._what, source or "the network", detail, more)

@@ -42,7 +42,7 @@ cdef class Admission:
         return longest
 
     cdef int64_t _take(self, RateLimit limit, uint64_t key, int64_t now, bint patient) except -2:
-        cdef int64_t wait = self.rates.take(key, &limit.rate, now, limit.patience if patient else 0)
+        cdef int64_t wait = self.rates.take(key, &limit.rate, now, limit.max_delay if patient else 0)
         if wait == 0:
             return 0
         if limit.dry_run:

@@ -1,6 +1,6 @@
 from libc.stdint cimport uint32_t
 from gateway.proxy.backend cimport Backend
-from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.worker_context cimport Frontend, WorkerContext
 from gateway.proxy.qos_class cimport QosClass
 from gateway.rules.actions cimport Respond
 from gateway.rules.view cimport View
@@ -26,5 +26,5 @@ cdef class Decision:
     cdef uint32_t id_n
     cdef const char *p                  # the head as rules and servers see it: without the marks of affinity
 
-cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, const char *p, Head *h,
+cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance provenance, const char *p, Head *h,
                 dict trace) except -1

@@ -20,17 +20,17 @@ cdef class Decision:
     pass
 
 
-cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, const char *p, Head *h,
+cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance provenance, const char *p, Head *h,
                 dict trace) except -1:
     """Decide on the request with the head h of p, and fill in d and the View.
 
     trace: None, or a dict that gets what was looked at on the way, for people; see RouteTable.decide.
     """
     global _classes, _name, _class
-    cdef View view = hub.view
+    cdef View view = context.view
     cdef object action
-    if hub.learned:
-        p = without_marks(p, h, hub.learned, &frontend.bounds)
+    if context.learned:
+        p = without_marks(p, h, context.learned, &frontend.bounds)
     d.p = p
     d.respond = None
     d.backend = None
@@ -44,10 +44,10 @@ cdef int decide(Decision d, Hub hub, Frontend frontend, Provenance provenance, c
     view.id_n = d.id_n
     if trace is not None:
         trace["uri"] = view.uri_now
-    action = hub.routes.decide(view, trace)
-    if hub.classes is not None:
-        if hub.classes is not _classes or view.klass is not _name:
-            _classes, _name, _class = hub.classes, view.klass, hub.classes.get(view.klass)
+    action = context.routes.decide(view, trace)
+    if context.classes is not None:
+        if context.classes is not _classes or view.klass is not _name:
+            _classes, _name, _class = context.classes, view.klass, context.classes.get(view.klass)
         d.klass = _class
         if _class is not None and _class.admits == ADMITS_NEVER:
             d.verdict = V_NOT_ADMITTED

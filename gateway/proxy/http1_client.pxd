@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from gateway.proxy.conn cimport Conn
-from gateway.proxy.hub cimport ClientProtocol, Frontend, Hub
+from gateway.proxy.worker_context cimport ClientProtocol, Frontend, WorkerContext
 from gateway.proxy.listener cimport ClientConn
 from gateway.proxy.transaction cimport Downstream
 from gateway.wire.chunked cimport Chunked
@@ -34,7 +34,7 @@ cdef struct HeadProgress:
 cdef class Http1Downstream(Downstream):
     """HTTP/1 on a client's connection: one request at a time, in order."""
     cdef ClientConn conn
-    cdef Hub hub
+    cdef WorkerContext context
     cdef Frontend frontend              # of the request under way, or of the one before
     cdef uint8_t phase
     cdef uint8_t reading                # `read` is running

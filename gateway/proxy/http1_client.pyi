@@ -1,4 +1,4 @@
-from gateway.proxy.hub import ClientProtocol
+from gateway.proxy.worker_context import ClientProtocol
 
 PHASES: tuple[str, ...]
 

@@ -72,10 +72,10 @@ def edges():
 
 
 cdef class Http1ClientProtocol(ClientProtocol):
-    cdef Handler open(self, Conn conn, Hub hub):
+    cdef Handler open(self, Conn conn, WorkerContext context):
         cdef Http1Downstream made = Http1Downstream.__new__(Http1Downstream)
         made.conn = <ClientConn>conn
-        made.hub = hub
+        made.context = context
         made.frontend = made.conn.listener.frontend
         made.address = made.conn.address
         made.port = made.conn.port
@@ -241,7 +241,7 @@ cdef class Http1Downstream(Downstream):
         self.r.left = _scan.content_length
         if _scan.chunked:
             chunk_start(&self.r.decoder, False)
-        t = new_transaction(self.hub)
+        t = new_transaction(self.context)
         self.transaction = t
         t.begin(self, self.frontend, p, &_scan)
         self._enter(C_BODY if t.has_body else C_WAIT)
@@ -283,7 +283,7 @@ cdef class Http1Downstream(Downstream):
 
     cdef int _refuse(self, int reason) except -1:
         """What has come is not a request, or too much of one."""
-        cdef Transaction t = new_transaction(self.hub)
+        cdef Transaction t = new_transaction(self.context)
         memset(&self.progress, 0, sizeof(self.progress))
         memset(&self.r, 0, sizeof(self.r))
         self.r.minor = 1
@@ -296,7 +296,7 @@ cdef class Http1Downstream(Downstream):
         """What this connection's requests say about where they came from; made for the first one."""
         trusts = (<object>self.frontend).trusts if self.frontend.trusts(self.address.decode()) else None
         self.provenance = Provenance(self.address, self.conn.tls is not None, self.conn.listener.name.encode(),
-                                     self.hub.via, trusts, self.frontend.client_from)
+                                     self.context.via, trusts, self.frontend.client_from)
         return 0
 
     # ----------------------------------------------------------------------------------------------- what is read ahead
@@ -364,7 +364,7 @@ cdef class Http1Downstream(Downstream):
         self.r.framing = framing
         if framing == FRAME_CHUNKED or framing == FRAME_CLOSE:
             self.r.framing = FRAME_CHUNKED if self.r.minor else FRAME_CLOSE
-        if not self.r.keep or self.hub.draining or self.phase == C_BODY or self.r.framing == FRAME_CLOSE:
+        if not self.r.keep or self.context.draining or self.phase == C_BODY or self.r.framing == FRAME_CLOSE:
             self.r.close = 1
             connection = -1
         elif self.r.minor == 0:
@@ -381,9 +381,9 @@ cdef class Http1Downstream(Downstream):
 
     cdef int answer(self, int status, bytes lines, bytes body, bint close) except -1:
         cdef bytes head
-        if close or not self.r.keep or self.hub.draining or self.phase == C_BODY:
+        if close or not self.r.keep or self.context.draining or self.phase == C_BODY:
             self.r.close = 1
-        head = b"HTTP/1.1 %d %s\r\n%s%s" % (status, phrase(status).encode(), self.hub.date(), lines)
+        head = b"HTTP/1.1 %d %s\r\n%s%s" % (status, phrase(status).encode(), self.context.date(), lines)
         if status != 204 and status != 304:
             head += b"Content-Length: %d\r\n" % len(body)
         if self.r.close:

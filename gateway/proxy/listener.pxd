@@ -1,11 +1,11 @@
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
 from gateway.proxy.conn cimport Conn, Handler
-from gateway.proxy.hub cimport Frontend, Gauge, Hub
+from gateway.proxy.worker_context cimport Frontend, Gauge, WorkerContext
 from gateway.proxy.server cimport ServerConn
 
 cdef class Listener(Conn):
     """A listening socket of this worker."""
-    cdef Hub hub
+    cdef WorkerContext context
     cdef public Frontend frontend
     cdef readonly object socket
     cdef readonly str name
@@ -17,7 +17,7 @@ cdef class Listener(Conn):
 
 cdef class ClientConn(Conn):
     """A client's connection: counted for its frontend and its source, closed as such."""
-    cdef Hub hub
+    cdef WorkerContext context
     cdef Listener listener
     cdef Gauge gauge                    # counts this connection
     cdef uint32_t cells[2]              # of the Board, for its source

@@ -37,20 +37,20 @@ cdef enum:
 log = logging.getLogger(__name__)
 
 cdef size_t MAX_V2 = _MAX_V2
-cdef int64_t QUIET_NS = 10_000_000_000          # between two log lines about clients turned away
+cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about clients turned away
 
 
 cdef class Listener(Conn):
     """Accept clients on a listening, non-blocking socket until `stop`."""
 
-    def __init__(self, Hub hub, Frontend frontend, sock):
-        self.hub = hub
+    def __init__(self, WorkerContext context, Frontend frontend, sock):
+        self.context = context
         self.frontend = frontend
         self.socket = sock
         where = sock.getsockname()
         self.name = "localhost" if isinstance(where, str) else "%s:%s" % where[:2]     # a Unix socket has no host
         # Level-triggered: what is not accepted in one go is reported again.
-        self.attach(hub.poller, sock.fileno(), EPOLLIN)
+        self.attach(context.poller, sock.fileno(), EPOLLIN)
 
     cdef int event(self, uint32_t events) except -1:
         return self.on_input()
@@ -69,16 +69,16 @@ cdef class Listener(Conn):
         cdef char text[64]
         cdef ClientConn client
         cdef int fd
-        if self.hub.clients >= self.hub.most_clients:
+        if self.context.clients >= self.context.most_clients:
             # Each client may need a descriptor for a server, too: those must not run out, or sound servers look broken.
-            return self._pause("%d clients are all that there is room for" % self.hub.clients)
+            return self._pause("%d clients are all that there is room for" % self.context.clients)
         fd = accept4(self.fd, <sockaddr *>&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno == EMFILE or errno == ENFILE:
                 return self._pause("no file descriptor is left")
             return errno == EINTR or errno == ECONNABORTED
         client = ClientConn.__new__(ClientConn)
-        client.hub = self.hub
+        client.context = self.context
         client.listener = self
         text[0] = 0
         if peer.ss_family == AF_INET:
@@ -91,7 +91,7 @@ cdef class Listener(Conn):
         client.gauge = self.frontend.gauge
         client.gauge.row.connections += 1
         client.gauge.row.open += 1
-        self.hub.clients += 1
+        self.context.clients += 1
         try:
             client.attach(self.poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
         except OSError as error:
@@ -113,7 +113,7 @@ cdef class Listener(Conn):
 
     cdef int _pause(self, str why) except -1:
         """Accept none for a while; they wait in the kernel's queue. False."""
-        if not self.said or self.poller.now - self.said > QUIET_NS:
+        if not self.said or self.poller.now - self.said > LOG_PERIOD_NS:
             self.said = self.poller.now
             log.error("out of file descriptors: %s: %s; new clients wait; raise the limit (LimitNOFILE, ulimit -n)",
                       self.frontend.name, why)
@@ -125,7 +125,7 @@ cdef class Listener(Conn):
         """Close a client's connection at once; say so, but not for each. False."""
         cdef Gauge gauge = self.frontend.gauge
         gauge.row.turned_away += 1
-        if self.poller.now - gauge.said > QUIET_NS:
+        if self.poller.now - gauge.said > LOG_PERIOD_NS:
             gauge.said = self.poller.now
             log.warning("%s: %s is turned away: %s", self.frontend.name, client.address.decode(), why)
         client.reset()
@@ -162,7 +162,7 @@ cdef class ClientConn(Conn):
             return self.listener.turn_away(self, "it has its %d connections" % frontend.connections_per_source)
         if frontend.tls is not None:
             self.start_tls(frontend.tls)
-        self.hand_to(frontend.protocol.open(self, self.hub))
+        self.hand_to(frontend.protocol.open(self, self.context))
         return True
 
     cdef int _count_source(self) except -1:
@@ -175,12 +175,12 @@ cdef class ClientConn(Conn):
             # A client with one IPv6 address usually has its /64.
             source = ipaddress.ip_address(source.decode()).packed[:8]
         for row in range(SOURCE_ROWS):
-            self.cells[row] = self.hub.board.source_cell(row, PyBytes_AS_STRING(source),
-                                                         <uint32_t>PyBytes_GET_SIZE(source))
-        if self.hub.board.from_source(self.cells) >= self.listener.frontend.connections_per_source:
+            self.cells[row] = self.context.board.source_cell(row, PyBytes_AS_STRING(source),
+                                                             <uint32_t>PyBytes_GET_SIZE(source))
+        if self.context.board.from_source(self.cells) >= self.listener.frontend.connections_per_source:
             return False
         for row in range(SOURCE_ROWS):
-            self.hub.board.source_cells[self.cells[row] * MAX_WORKERS + self.hub.worker] += 1
+            self.context.board.source_cells[self.cells[row] * MAX_WORKERS + self.context.worker] += 1
         self.source_counted = True
         return True
 
@@ -189,11 +189,11 @@ cdef class ClientConn(Conn):
         if self.gauge is not None:
             self.gauge.row.open -= 1
             self.gauge = None
-            self.hub.clients -= 1
+            self.context.clients -= 1
         if self.source_counted:
             self.source_counted = False
             for row in range(SOURCE_ROWS):
-                self.hub.board.source_cells[self.cells[row] * MAX_WORKERS + self.hub.worker] -= 1
+                self.context.board.source_cells[self.cells[row] * MAX_WORKERS + self.context.worker] -= 1
         return 0
 
     cdef int close(self) except -1:

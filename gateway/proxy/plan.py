@@ -28,7 +28,6 @@ from gateway.proxy.availability import Availability
 from gateway.proxy.backend import Backend
 from gateway.proxy.http1_client import Http1ClientProtocol
 from gateway.proxy.http1_server import Http1ServerProtocol
-from gateway.proxy.hub import ClientProtocol, Frontend, Gauge, Hub
 from gateway.proxy.lanes import Lanes
 from gateway.proxy.log import AccessLog, layout
 from gateway.proxy.qos_class import QosClass
@@ -36,6 +35,7 @@ from gateway.proxy.queue import WaitQueue
 from gateway.proxy.retry import Retries
 from gateway.proxy.server import Server
 from gateway.proxy.tls import ServerContext
+from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
 from gateway.rules.compiler import compile_routes, rate_limit
 from gateway.rules.routes import RouteTable
 from gateway.vault import Pair, Secrets
@@ -66,7 +66,7 @@ class Prepared:
     """Names of cookies that affinity marks."""
     classes: dict[str, QosClass] | None
     admits: bool
-    """See Hub."""
+    """See WorkerContext."""
 
 
 class Plan:
@@ -75,8 +75,8 @@ class Plan:
     Servers that a reload does not touch stay the same objects, and so keep their idle connections.
     """
 
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
+    def __init__(self, context: WorkerContext) -> None:
+        self.context = context
         self._to_servers = Http1ServerProtocol()
         self._to_clients = Http1ClientProtocol()
         self.servers: dict[ServerKey, Server] = {}
@@ -86,7 +86,7 @@ class Plan:
         self._log: tuple[int, str, bool] | None = None
 
     def apply(self, snapshot: Snapshot, secrets: Secrets, cells: int, log_fd: int | None) -> None:
-        """Make the hub work by `snapshot` from the next request on. Raises ValueError, and changes nothing then.
+        """Make the context work by `snapshot` from the next request on. Raises ValueError, and changes nothing then.
 
         The first `cells` workers' counts on the Board make up the machine's.
         """
@@ -102,7 +102,7 @@ class Plan:
             if server.address.is_localhost
         }
         servers = {key: self._server(key, snapshot, localhost=key in local) for key in snapshot.slots}
-        secret = self.hub.admission.rates.secret
+        secret = self.context.admission.rates.secret
         classes = {
             item.name: self._class(lane, item, snapshot, cells, secret) for lane, item in enumerate(site.qos.classes)
         }
@@ -139,8 +139,8 @@ class Plan:
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
-        """Make the hub work by it from the next request on."""
-        hub = self.hub
+        """Make the context work by it from the next request on."""
+        context = self.context
         servers, backends = prepared.servers, prepared.backends
         for name, backend in backends.items():
             if name in self.backends:
@@ -152,14 +152,14 @@ class Plan:
                 server.retire()
         self.servers = servers
         self.frontends = prepared.frontends
-        hub.routes = prepared.routes
-        hub.view.resources = Availability(backends, hub.board)
-        hub.via = prepared.via
-        hub.pages = prepared.pages
-        hub.custom_pages = prepared.custom_pages
-        hub.learned = prepared.learned
-        hub.classes = prepared.classes
-        hub.admits = prepared.admits
+        context.routes = prepared.routes
+        context.view.resources = Availability(backends, context.board)
+        context.via = prepared.via
+        context.pages = prepared.pages
+        context.custom_pages = prepared.custom_pages
+        context.learned = prepared.learned
+        context.classes = prepared.classes
+        context.admits = prepared.admits
         self._apply_log(prepared.log, log_fd)
 
     def log_moved(self, fd: int) -> None:
@@ -168,7 +168,7 @@ class Plan:
             self._log = (fd, *self._log[1:])
 
     def _gauge(self, frontend: str, snapshot: Snapshot) -> Gauge:
-        return Gauge(self.hub.board, snapshot.traffic["frontend", frontend], self.hub.worker)
+        return Gauge(self.context.board, snapshot.traffic["frontend", frontend], self.context.worker)
 
     def _context(self, key: ContextKey, pairs: Sequence[Pair]) -> ServerContext:
         """The TLS context for certificates; the one there is, if they are the same."""
@@ -181,7 +181,7 @@ class Plan:
         known = self.servers.get(key)
         if known is not None and known.slot == slot and known.address == address:
             return known
-        return Server(*key, address, self.hub.board, slot, self.hub.worker, localhost=localhost)
+        return Server(*key, address, self.context.board, slot, self.context.worker, localhost=localhost)
 
     def _backend(
         self,
@@ -193,7 +193,7 @@ class Plan:
         cells: int,
     ) -> Backend:
         model = snapshot.site.backends[name]
-        members = Members(self.hub.board, snapshot.members(name), cells, secrets.randbits(64))
+        members = Members(self.context.board, snapshot.members(name), cells, secrets.randbits(64))
         lanes = self._lanes(name, snapshot, members, classes, cells) if classes and model.queue is not None else None
         inside = [servers[name, server.name] for server in model.servers]
         return Backend(
@@ -211,10 +211,10 @@ class Plan:
                 model.retries.budget,
             ),
             WaitQueue(
-                self.hub.poller,
-                self.hub.board,
+                self.context.poller,
+                self.context.board,
                 inside[0].slot if inside else -1,
-                self.hub.worker,
+                self.context.worker,
                 cells,
                 model.queue.limit if model.queue else 0,
                 model.queue.timeout if model.queue else 1.0,
@@ -232,13 +232,13 @@ class Plan:
             (classes[item.name], item.share or 0.0, snapshot.traffic.get(("share", f"{item.name} {backend}"), -1))
             for item in snapshot.site.qos.classes
         ]
-        return Lanes(self.hub.board, members, self.hub.worker, cells, rows)
+        return Lanes(self.context.board, members, self.context.worker, cells, rows)
 
     def _class(self, lane: int, model: ClassModel, snapshot: Snapshot, cells: int, secret: bytes) -> QosClass:
         return QosClass(
             model.name,
-            self.hub.board,
-            self.hub.worker,
+            self.context.board,
+            self.context.worker,
             cells,
             traffic=snapshot.traffic["class", model.name],
             lane=lane,
@@ -250,17 +250,17 @@ class Plan:
         )
 
     def _apply_log(self, model: AccessLogModel | None, fd: int | None) -> None:
-        wanted = None if model is None or fd is None else (fd, model.format, self.hub.classes is not None)
+        wanted = None if model is None or fd is None else (fd, model.format, self.context.classes is not None)
         if wanted == self._log:
             return
         self._log = wanted
-        if self.hub.log is not None:
-            self.hub.log.close()
-            self.hub.log = None
+        if self.context.log is not None:
+            self.context.log.close()
+            self.context.log = None
         if wanted is not None:
             pairs = () if wanted[1] in ("json", "combined") else template.log_parts(wanted[1], LOG_FIELDS)
             lines = layout(wanted[1], pairs, classes=wanted[2])
-            self.hub.log = AccessLog(self.hub.poller.loop, wanted[0], wanted[1], lines)
+            self.context.log = AccessLog(self.context.poller.loop, wanted[0], wanted[1], lines)
 
 
 def _via_token(node: str) -> str:

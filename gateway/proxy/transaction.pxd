@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from gateway.proxy.attempt cimport Attempt
 from gateway.proxy.backend cimport Backend
 from gateway.proxy.conn cimport Conn, Handler, Work
-from gateway.proxy.hub cimport Frontend, Hub
+from gateway.proxy.worker_context cimport Frontend, WorkerContext
 from gateway.proxy.openssl cimport SSL
 from gateway.proxy.qos_class cimport QosClass
 from gateway.proxy.server cimport ServerConn
@@ -84,7 +84,7 @@ cdef class Transaction(Work):
     """One request, from the last byte of its head to its record in the log."""
     cdef uint8_t state
     cdef uint8_t awaited
-    cdef Hub hub
+    cdef WorkerContext context
     cdef Frontend frontend
     cdef Downstream downstream          # None once it has ended
     cdef Upstream upstream              # the server it is with now, or None
@@ -198,4 +198,4 @@ cdef class Transaction(Work):
     cdef int _finish(self, int outcome) except -1
     cdef int _record(self, int64_t now) except -1
 
-cdef Transaction new_transaction(Hub hub)
+cdef Transaction new_transaction(WorkerContext context)

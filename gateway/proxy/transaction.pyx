@@ -62,7 +62,7 @@ cdef enum:
     LARGE = 16 * 1024       # a buffer that has grown beyond this is not kept
 
 cdef int64_t BODY_GRACE_NS = 10_000_000_000     # until body_rate counts
-cdef int64_t QUIET_NS = 10_000_000_000          # between two log lines about a server that fails in the same way
+cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about a server that fails in the same way
 
 STATES = ("new", "waiting", "called", "connecting", "sent", "responding", "tunnel", "ended")
 
@@ -244,7 +244,7 @@ cdef class Transaction(Work):
         self.content_length = -1
         self.https = https
         self.id_n = ID_LENGTH
-        next_id(&self.hub.ids, self.id)
+        next_id(&self.context.ids, self.id)
         return self._reset(downstream, frontend, self.poller.now)
 
     cdef int begin(self, Downstream downstream, Frontend frontend, const char *p, Head *h) except -1:
@@ -286,25 +286,25 @@ cdef class Transaction(Work):
             memcpy(self.id, at, self.id_n)
         else:
             self.id_n = ID_LENGTH
-            next_id(&self.hub.ids, self.id)
+            next_id(&self.context.ids, self.id)
 
     cdef int start(self, const char *p, Head *h) except -1:
         """Decide on the request with the head h of p, and set out on what was decided."""
         cdef Decision d = _decision
-        cdef View view = self.hub.view
+        cdef View view = self.context.view
         cdef Respond respond
         cdef bytes lines
         if self.has_body:
             self.body_clock = self.blocked = self.poller.now
         d.id = self.id
         d.id_n = self.id_n
-        decide(d, self.hub, self.frontend, self.downstream.provenance, p, h, None)
+        decide(d, self.context, self.frontend, self.downstream.provenance, p, h, None)
         self.client = self.downstream.provenance.client
         self.https = self.downstream.provenance.origin.asked_https
         if d.verdict == V_REFUSE:
             return self.refuse(d.reason)
         self.klass = view.klass
-        if self.hub.admits:
+        if self.context.admits:
             self.qos = d.klass
             if d.verdict == V_NOT_ADMITTED:
                 return self._page(403, O_NOT_ADMITTED)
@@ -313,8 +313,8 @@ cdef class Transaction(Work):
         if d.verdict == V_FORWARD:
             self.attempt.begin(d.backend)
             self.prepare(d.p, h)
-            if self.hub.admits and self.hub.admission.wait:
-                return self._delay(self.hub.admission.wait)
+            if self.context.admits and self.context.admission.wait:
+                return self._delay(self.context.admission.wait)
             return self._admit()
         if d.verdict == V_NO_ROUTE:
             return self._page(404, O_NO_ROUTE)
@@ -329,7 +329,7 @@ cdef class Transaction(Work):
     cdef int prepare(self, const char *p, Head *h) except -1:
         """Write the head for the server, and note what picking one needs to know."""
         cdef Backend backend = self.attempt.backend
-        cdef View view = self.hub.view
+        cdef View view = self.context.view
         cdef Provenance provenance = self.downstream.provenance
         cdef ServerConn own = self.downstream.own()
         cdef bytes extra, whole
@@ -362,14 +362,14 @@ cdef class Transaction(Work):
 
         patient: it can be delayed, by the `wait` of the admission.
         """
-        cdef Admission admission = self.hub.admission
-        cdef int64_t wait = admission.charge(self.hub.view, self.qos, self.poller.now, patient)
+        cdef Admission admission = self.context.admission
+        cdef int64_t wait = admission.charge(self.context.view, self.qos, self.poller.now, patient)
         cdef bytes body
         self.over = admission.over
         if wait >= 0:
             admission.wait = wait
             return True
-        lines, body = self.hub.pages[429]
+        lines, body = self.context.pages[429]
         self._answer(429, lines + admission.limit.refusal(admission.wait), body, O_RATE_LIMITED, False)
         return False
 
@@ -702,9 +702,9 @@ cdef class Transaction(Work):
     cdef bytes _extra(self, const char *p, Head *h):
         """Lines to add to the answer's head; marks fields of it that are to be left out."""
         cdef Attempt attempt = self.attempt
-        cdef bytes extra = self.hub.via
+        cdef bytes extra = self.context.via
         if not h.kinds & (1 << F_DATE) and h.status != 101:
-            extra = self.hub.via_and_date()     # RFC 9110 section 6.6.1
+            extra = self.context.via_and_date()     # RFC 9110 section 6.6.1
         if self.edits is not None and h.status != 101:
             self.edits.leave_out(p, h)
             extra = extra + self.edits.added()
@@ -787,8 +787,8 @@ cdef class Transaction(Work):
         if self._answer_begun():
             self.downstream.abort(False)
             return self._finish(outcome)
-        lines, body = self.hub.pages[status]
-        if status not in self.hub.custom_pages:
+        lines, body = self.context.pages[status]
+        if status not in self.context.custom_pages:
             body = page(status, sentence_of(reason))
         return self._answer(status, lines, body, outcome, True)
 
@@ -796,7 +796,7 @@ cdef class Transaction(Work):
         if (outcome_row(outcome).side == SIDE_GATEWAY and outcome != O_NO_DESCRIPTOR
                 and self.attempt.backend is not None):
             self._report(outcome, 0, "answered with %d" % status)
-        lines, body = self.hub.pages[status]
+        lines, body = self.context.pages[status]
         return self._answer(status, lines, body, outcome, False)
 
     cdef int _answer(self, int status, bytes lines, bytes body, int outcome, bint close) except -1:
@@ -946,19 +946,19 @@ cdef class Transaction(Work):
         passed.bytes_out = self.bytes_out
         record(self.frontend.gauge.row, &passed)
         if self.qos is not None:
-            record(self.hub.board.traffic(self.qos.traffic, self.hub.worker), &passed)
+            record(self.context.board.traffic(self.qos.traffic, self.context.worker), &passed)
         if attempt.backend is not None:
             passed.took = (self.answered or now) - self.started
-            record(self.hub.board.traffic(attempt.backend.traffic, self.hub.worker), &passed)
+            record(self.context.board.traffic(attempt.backend.traffic, self.context.worker), &passed)
         if server is not None:
-            row = self.hub.board.count(server.slot, server.worker)
+            row = self.context.board.count(server.slot, server.worker)
             row.requests += 1
             row.failures += self.status >= 500 and (self.outcome == O_OK or self.outcome == O_RETRIED)
             row.busy_seconds += (now - attempt.picked) * 1e-9
             row.bytes_in += self.bytes_in
             row.bytes_out += self.bytes_out
-        if self.hub.log is not None:
-            (<AccessLog>self.hub.log).add(self, now)
+        if self.context.log is not None:
+            (<AccessLog>self.context.log).add(self, now)
         return 0
 
     cdef int _report(self, int outcome, int64_t detail, str what) except -1:
@@ -968,7 +968,7 @@ cdef class Transaction(Work):
         cdef dict said = server.said if of_server else _said.setdefault(self.attempt.backend.name, {})
         cdef int64_t last
         last, more = said.get(outcome, (0, 0))
-        if last and self.poller.now - last < QUIET_NS:
+        if last and self.poller.now - last < LOG_PERIOD_NS:
             said[outcome] = (last, more + 1)
             return 0
         said[outcome] = (self.poller.now, 0)
@@ -1042,16 +1042,16 @@ def detail_text(int outcome, int64_t detail, uint64_t passed):
     return ""
 
 
-cdef Transaction new_transaction(Hub hub):
+cdef Transaction new_transaction(WorkerContext context):
     """One that is ended: `begin` it."""
     global _spare, _spares
     cdef Transaction t = _spare
-    if t is None or t.poller is not hub.poller:
+    if t is None or t.poller is not context.poller:
         t = Transaction()
-        t.take_slot(hub.poller)
+        t.take_slot(context.poller)
     else:
         _spare = t.next_spare
         t.next_spare = None
         _spares -= 1
-    t.hub = hub
+    t.context = context
     return t

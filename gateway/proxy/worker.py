@@ -19,10 +19,10 @@ from gateway.board import Board
 from gateway.channel import Apply, ChildEnd, Closed, Drain, Ready, ReopenLog, Report, identity
 from gateway.config.model import Listen
 from gateway.config.snapshot import Snapshot
-from gateway.proxy.hub import Hub
 from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
+from gateway.proxy.worker_context import WorkerContext
 from gateway.vault import Vault
 from qos.rates import RateTable
 
@@ -66,8 +66,8 @@ class Worker:
         self._channel = inherited.channel
         self._log_fd = inherited.log_fd
         self._poller = loop.poller
-        self._hub = Hub(self._poller, inherited.board, inherited.number, inherited.rates)
-        self._plan = Plan(self._hub)
+        self._context = WorkerContext(self._poller, inherited.board, inherited.number, inherited.rates)
+        self._plan = Plan(self._context)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._done: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None
@@ -90,8 +90,8 @@ class Worker:
             await self._done
         finally:
             self._poller.stop()
-            if self._hub.log is not None:
-                self._hub.log.close()
+            if self._context.log is not None:
+                self._context.log.close()
 
     async def _apply(self) -> None:
         """Go over to each snapshot that has come. It is prepared in a thread: traffic goes on beside it."""
@@ -117,7 +117,7 @@ class Worker:
                 sock.close()
             return
         self._let_go(self._listeners.keys() - news.sockets)
-        before = list(self._hub.routes.routes)
+        before = list(self._context.routes.routes)
         self._adopt(prepared, list(zip(news.listens, new, strict=True)))
         await beside(_free, before)
 
@@ -136,7 +136,7 @@ class Worker:
         for listen, listener in self._listeners.values():
             listener.frontend = self._plan.frontends[listen]
         for listen, sock in new:
-            self._listeners[identity(sock)] = listen, Listener(self._hub, self._plan.frontends[listen], sock)
+            self._listeners[identity(sock)] = listen, Listener(self._context, self._plan.frontends[listen], sock)
         # What lives as long as the snapshot need not be looked at by the collector, and little else makes cycles.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
@@ -188,8 +188,8 @@ class Worker:
 
     def _take_log(self, fd: int) -> None:
         before, self._log_fd = self._log_fd, fd
-        if self._hub.log is not None:
-            self._hub.log.reopen(fd)
+        if self._context.log is not None:
+            self._context.log.reopen(fd)
             self._plan.log_moved(fd)
         if before is not None and before > 2:
             os.close(before)
@@ -199,7 +199,7 @@ class Worker:
             self._draining = asyncio.get_running_loop().create_task(self._drain_out())
 
     async def _drain_out(self) -> None:
-        self._hub.draining = True
+        self._context.draining = True
         self._let_go(self._listeners.keys())
         for server in self._plan.servers.values():
             server.retire()  # what idles need not be waited for

@@ -16,7 +16,7 @@ from gateway.rules.view cimport IN_COOKIE, IN_HEADER, IN_QUERY, Edits, View
 
 log = logging.getLogger(__name__)
 
-QUIET = 10.0                # seconds between two reports about time, for each rule
+LOG_PERIOD = 10.0                # seconds between two reports about time, for each rule
 REPEAT = 1.0                # seconds between two tracebacks, for each rule
 
 KEYS = {"backend", "redirect", "respond", "rewrite", "class", "set_header", "append_header", "set_response_header",
@@ -145,7 +145,7 @@ cdef class PythonRule(Step):
     cdef int _slow(self, double took) except -1:
         cdef double now = time.monotonic()
         self.over_budget += 1
-        if now - self.said_time >= QUIET:
+        if now - self.said_time >= LOG_PERIOD:
             self.said_time = now
             log.warning("python rule %s took %.1f ms, its budget is %g ms; %d of %d calls so far, the worst %.1f ms",
                         self.name, took * 1000, self.budget * 1000, self.over_budget, self.calls, self.worst * 1000)

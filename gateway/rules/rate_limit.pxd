@@ -10,7 +10,7 @@ cdef class RateLimit:
     cdef readonly str text              # for people
     cdef readonly bint dry_run
     cdef Rate rate
-    cdef int64_t patience               # ns that a request may be delayed
+    cdef int64_t max_delay               # ns that a request may be delayed
     cdef int per                        # what requests are counted by
     cdef bytes field                    # of a header, cookie or parameter
     cdef Template template

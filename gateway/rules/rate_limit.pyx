@@ -39,7 +39,7 @@ cdef class RateLimit:
                  double delay=0.0, bint dry_run=False, bytes secret):
         self.name = name
         self.rate = rate_of(rate, burst)
-        self.patience = <int64_t>(delay * 1e9)
+        self.max_delay = <int64_t>(delay * 1e9)
         self.dry_run = dry_run
         self.per = KINDS[per]
         self.field = field.lower().encode() if per == "header" else field.encode()

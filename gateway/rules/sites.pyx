@@ -6,7 +6,7 @@ from gateway.rules.actions cimport Step, answer
 from gateway.rules.conditions cimport Condition
 from gateway.rules.view cimport IN_COOKIE, IN_HEADER, View
 
-from gateway.rules.visit import LIFETIME, NAME, mark, sender, with_mark, without
+from gateway.rules.site_token import LIFETIME, NAME, mark, sender, with_mark, without
 
 cdef extern from "<string.h>" nogil:
     void *memmem(const void *haystack, size_t n, const void *needle, size_t length)

@@ -74,7 +74,7 @@ def heartbeat(**more: Any) -> dict[str, Any]:
     link = {"alive": True, "loss": 0.01, "delay": 0.0002}
     return {
         "node": "gw1",
-        "standing": "join",
+        "admin_state": "join",
         "mode": "witness",
         "lease_enforced_by": "kernel",
         "doubts": [],
@@ -87,7 +87,7 @@ def heartbeat(**more: Any) -> dict[str, Any]:
             {"address": "192.0.2.10", "state": "owner", "owner": "gw1", "reason": "gw2 is dead"},
             {"address": "192.0.2.11", "state": "backup", "owner": None, "reason": "ready"},
         ],
-        "counters": {"bad: signature": 5},
+        "refused": {"bad: signature": 5},
         "takeovers": {"192.0.2.10": 1},
         "releases": {},
         "contests": {"192.0.2.10": 2},

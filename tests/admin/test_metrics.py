@@ -91,7 +91,7 @@ def test_the_cluster():
 
 
 def test_a_gateway_that_may_not_serve_says_so():
-    found = samples(control(cluster=True), heartbeat(standing="drain"))
+    found = samples(control(cluster=True), heartbeat(admin_state="drain"))
     assert (found["gateway_healthy",], found["gateway_ready",]) == (1, 0)
     assert found["gateway_heartbeat_up",] == 1
     silent = samples(control(cluster=True), None)

@@ -27,10 +27,10 @@ def test_a_heartbeat_that_says_nothing():
     assert healthy(control(), None, cluster=True) == "the heartbeat process says nothing"
 
 
-@pytest.mark.parametrize("standing", ["standby", "drain"])
-def test_an_operator_wants_it_away(standing):
-    assert ready(control(), heartbeat(standing=standing)) == f"an operator asked for {standing}"
-    assert healthy(control(), heartbeat(standing=standing), cluster=True) == ""
+@pytest.mark.parametrize("admin_state", ["standby", "drain"])
+def test_an_operator_wants_it_away(admin_state):
+    assert ready(control(), heartbeat(admin_state=admin_state)) == f"an operator asked for {admin_state}"
+    assert healthy(control(), heartbeat(admin_state=admin_state), cluster=True) == ""
 
 
 def test_servers_that_are_all_down():

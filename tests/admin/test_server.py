@@ -166,7 +166,7 @@ async def test_no_answer_names_versions_or_quotes_the_request(server, request_):
 
 
 async def test_who_is_slow_is_cut_off(server, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    monkeypatch.setattr(module, "TIMEOUT", 0.2)
     async with connection(server) as (reader, writer):
         for piece in (b"GET /metrics HTTP/1.1\r\n", b"Host: localhost\r\n"):
             writer.write(piece)
@@ -174,7 +174,7 @@ async def test_who_is_slow_is_cut_off(server, monkeypatch):
 
 
 async def test_who_does_not_read_is_cut_off(server, monkeypatch):
-    monkeypatch.setattr(module, "PATIENCE", 0.3)
+    monkeypatch.setattr(module, "TIMEOUT", 0.3)
     monkeypatch.setitem(PAGES, "/metrics", lambda: (200, "text/plain", "x" * 50_000_000))
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

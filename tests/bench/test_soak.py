@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from bench.soak import MAX_GROWTH, SLACK, Process, explain
-from bench.traffic import CLOSED, KINDS, RUDE, TRUNCATED, WRONG, Broken, Tally, answer, polite
+from bench.traffic import CLOSED, KINDS, RUDE, TRUNCATED, WRONG, Broken, Results, answer, polite
 
 
 def process(**values):
@@ -42,15 +42,15 @@ def test_log_lines_are_explained_or_shown():
 
 
 def test_outcomes_are_expected_always_or_while_disturbed():
-    tally = Tally(until=100.0)
+    results = Results(until=100.0)
     good = frozenset({"200"})
     for outcome, began in (("200", 200.0), ("502", 99.0), (CLOSED, 100.0)):
-        tally.add("GET", outcome, good, began)
-    assert tally.unexpected == []
+        results.add("GET", outcome, good, began)
+    assert results.unexpected == []
     for outcome, began in (("502", 100.1), (WRONG, 99.0), ("400", 99.0)):
-        tally.add("GET", outcome, good, began)
-    assert [line.split()[1] for line in tally.unexpected] == ["502", WRONG, "400"]
-    assert tally.outcomes["GET"] == {"200": 1, "502": 2, CLOSED: 1, WRONG: 1, "400": 1}
+        results.add("GET", outcome, good, began)
+    assert [line.split()[1] for line in results.unexpected] == ["502", WRONG, "400"]
+    assert results.outcomes["GET"] == {"200": 1, "502": 2, CLOSED: 1, WRONG: 1, "400": 1}
 
 
 async def read(data, *, head=False):
@@ -102,18 +102,18 @@ async def test_polite_client_notices_wrong_and_broken_answers():
         def uniform(self, low, _high):
             return low
 
-    tally, stop = Tally(), asyncio.Event()
+    results, stop = Results(), asyncio.Event()
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(40):
-        client = asyncio.create_task(polite(server.sockets[0].getsockname()[1], tally, stop, First()))
-        while not tally.outcomes.get("GET", Counter())[CLOSED]:  # noqa: ASYNC110 - a tally tells nobody
+        client = asyncio.create_task(polite(server.sockets[0].getsockname()[1], results, stop, First()))
+        while not results.outcomes.get("GET", Counter())[CLOSED]:  # noqa: ASYNC110 - a results tells nobody
             await asyncio.sleep(0.01)
         stop.set()
         await client
-    assert tally.outcomes["GET"]["200"] >= 30
-    assert tally.outcomes["GET 100 kB"][WRONG] >= 30
-    assert tally.outcomes["304"]["200"] >= 30
-    assert {line.split(":")[0] for line in tally.unexpected} == {"GET", "GET 100 kB", "304"}
-    assert time.monotonic() > tally.until
+    assert results.outcomes["GET"]["200"] >= 30
+    assert results.outcomes["GET 100 kB"][WRONG] >= 30
+    assert results.outcomes["304"]["200"] >= 30
+    assert {line.split(":")[0] for line in results.unexpected} == {"GET", "GET 100 kB", "304"}
+    assert time.monotonic() > results.until
 
 
 def test_every_kind_has_a_name_of_its_own():

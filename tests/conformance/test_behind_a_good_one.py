@@ -80,7 +80,7 @@ class Beside(GatewayProcess):
         self.site = description
 
 
-class Stage:
+class Setup:
     """A gateway with one worker and one kind of listener, its server, and a client that stays connected throughout."""
 
     def __init__(self, gateway: GatewayProcess, recorder: Holding, connect: Callable[[], socket.socket]) -> None:
@@ -146,9 +146,9 @@ def refuses_unix(directory: Path, description: Site, extra: Site) -> str | None:
 
 
 @pytest.fixture(scope="module", params=["plain", "tls", "proxy", "unix"])
-def stage(
+def setup(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, authority: Authority
-) -> Iterator[Stage]:
+) -> Iterator[Setup]:
     """One gateway for each kind of listener."""
     kind = request.param
     directory = tmp_path_factory.mktemp(f"behind-{kind}")
@@ -179,9 +179,9 @@ def stage(
             pytest.skip(f"this configuration has no listeners at Unix sockets: {why.strip()}")
         unix = kind == "unix"
         with Beside(directory, description, extra) if unix else GatewayProcess(directory, description) as gateway:
-            stage = Stage(gateway, recorder, connect)
-            yield stage
-            stage.bystander.close()
+            setup = Setup(gateway, recorder, connect)
+            yield setup
+            setup.bystander.close()
 
 
 def check_refusal(client: Conversation, first: bytes, bad: Malformed) -> None:
@@ -196,35 +196,35 @@ def check_refusal(client: Conversation, first: bytes, bad: Malformed) -> None:
 
 
 @pytest.fixture(autouse=True)
-def nothing_else_suffers(request: pytest.FixtureRequest, stage: Stage) -> Iterator[None]:
+def nothing_else_suffers(request: pytest.FixtureRequest, setup: Setup) -> Iterator[None]:
     """Whatever a case does: no process dies, no server gets a malformed request, and the bystander is served."""
-    workers, control, since = stage.gateway.workers(), stage.gateway.control(), len(stage.gateway.log)
-    finished, begun = len(stage.whole()), stage.begun()
+    workers, control, since = setup.gateway.workers(), setup.gateway.control(), len(setup.gateway.log)
+    finished, begun = len(setup.whole()), setup.begun()
     yield
-    stage.ask_beside()
-    assert (stage.gateway.workers(), stage.gateway.control()) == (workers, control), stage.gateway.log[since:]
-    assert "was killed" not in stage.gateway.log[since:]
-    got = stage.whole()[finished:]
+    setup.ask_beside()
+    assert (setup.gateway.workers(), setup.gateway.control()) == (workers, control), setup.gateway.log[since:]
+    assert "was killed" not in setup.gateway.log[since:]
+    got = setup.whole()[finished:]
     assert all(target.startswith((FIRST, HELD)) for target in got), got
     case = getattr(request.node, "callspec", None)
     bad = case.params.get("bad") if case else None
     if bad is not None:
         assert len(got) == 1
-        assert bad.begun or stage.begun() == begun, stage.recorder.arrivals[-3:]
+        assert bad.begun or setup.begun() == begun, setup.recorder.arrivals[-3:]
 
 
 @pytest.mark.parametrize("bad", MALFORMED, ids=str)
-def test_in_the_same_packet(stage: Stage, bad: Malformed) -> None:
-    first = stage.target(FIRST)
-    with stage.client() as client:
+def test_in_the_same_packet(setup: Setup, bad: Malformed) -> None:
+    first = setup.target(FIRST)
+    with setup.client() as client:
         client.send(get(first) + bad.data)
         check_refusal(client, first, bad)
 
 
 @pytest.mark.parametrize("bad", MALFORMED, ids=str)
-def test_after_the_answer(stage: Stage, bad: Malformed) -> None:
-    first = stage.target(FIRST)
-    with stage.client() as client:
+def test_after_the_answer(setup: Setup, bad: Malformed) -> None:
+    first = setup.target(FIRST)
+    with setup.client() as client:
         client.send(get(first))
         client.wait(lambda: answers(client) == [(200, b"GET " + first)], "the first answer")
         client.send(bad.data)
@@ -232,49 +232,49 @@ def test_after_the_answer(stage: Stage, bad: Malformed) -> None:
 
 
 @pytest.mark.parametrize("bad", MALFORMED, ids=str)
-def test_while_the_first_is_at_the_server(stage: Stage, bad: Malformed) -> None:
-    first = stage.target(HELD)
-    stage.recorder.let_go.clear()
+def test_while_the_first_is_at_the_server(setup: Setup, bad: Malformed) -> None:
+    first = setup.target(HELD)
+    setup.recorder.let_go.clear()
     try:
-        with stage.client() as client:
-            before = len(stage.recorder.requests())
+        with setup.client() as client:
+            before = len(setup.recorder.requests())
             client.send(get(first))
-            eventually(lambda: len(stage.recorder.requests()) > before, "the first to arrive")
+            eventually(lambda: len(setup.recorder.requests()) > before, "the first to arrive")
             client.send(bad.data)
-            stage.ask_beside()
+            setup.ask_beside()
             assert client.hears_nothing()
-            assert [arrival.target for arrival in stage.recorder.requests()[before:]] == [first]
-            stage.recorder.let_go.set()
+            assert [arrival.target for arrival in setup.recorder.requests()[before:]] == [first]
+            setup.recorder.let_go.set()
             check_refusal(client, first, bad)
     finally:
-        stage.recorder.let_go.set()
+        setup.recorder.let_go.set()
 
 
-def test_a_body_that_turns_out_to_be_malformed_when_the_answer_has_begun(stage: Stage) -> None:
-    first = stage.target(FIRST)
-    stage.recorder.reply = None
-    with stage.client() as client:
+def test_a_body_that_turns_out_to_be_malformed_when_the_answer_has_begun(setup: Setup) -> None:
+    first = setup.target(FIRST)
+    setup.recorder.reply = None
+    with setup.client() as client:
         client.send(get(first))
         client.wait(lambda: answers(client) == [(200, b"GET " + first)], "the first answer")
         heard = len(client.data)
-        stage.recorder.reply = Reply(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun", early=True)
+        setup.recorder.reply = Reply(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nbegun", early=True)
         try:
             client.send(P + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
             client.wait(lambda: client.data.endswith(b"begun"), "the answer to begin")
             client.send(b"-1\r\n")
             client.wait(lambda: client.closed, "the connection to be closed")
         finally:
-            stage.recorder.reply = None
+            setup.recorder.reply = None
         assert client.data[heard:].count(b"HTTP/1.1 ") == 1
         assert client.data.endswith(b"begun")
 
 
-def test_of_all_that_was_sent_the_server_finished_good_requests_only(stage: Stage) -> None:
+def test_of_all_that_was_sent_the_server_finished_good_requests_only(setup: Setup) -> None:
     """The last of each listener: what came late is found here."""
-    stage.ask_beside()
-    got = stage.whole()
+    setup.ask_beside()
+    got = setup.whole()
     assert all(target.startswith((FIRST, HELD)) for target in got)
     assert len(got) == len(set(got))
-    assert "ERROR" not in stage.gateway.log
-    assert "Traceback" not in stage.gateway.log
-    assert "was killed" not in stage.gateway.log
+    assert "ERROR" not in setup.gateway.log
+    assert "Traceback" not in setup.gateway.log
+    assert "was killed" not in setup.gateway.log

@@ -22,7 +22,7 @@ from tests.support.raw import LIMIT, RawClient
 from tests.support.raw_server import RawServer
 from tests.support.waiting import eventually
 
-Stage = tuple[GatewayProcess, Recorder]
+Setup = tuple[GatewayProcess, Recorder]
 
 
 def site_before(recorder: Recorder) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def site_before(recorder: Recorder) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     directory = tmp_path_factory.mktemp("faults")
     with Recorder() as recorder, GatewayProcess(directory, site_before(recorder)) as gateway:
         yield gateway, recorder
@@ -58,8 +58,8 @@ def check_arrival(arrival: Arrival, wanted: Arrived) -> None:
 
 
 @pytest.mark.parametrize("number, case", list(enumerate(CASES)), ids=[str(case) for case in CASES])
-def test_fault(stage: Stage, number: int, case: Case) -> None:
-    gateway, recorder = stage
+def test_fault(setup: Setup, number: int, case: Case) -> None:
+    gateway, recorder = setup
     recorder.clear(case.reply)
     seen = converse(gateway.port, case.data if case.closes else case.data + LAST, case.methods)
     assert seen.statuses == (case.statuses if case.closes else (*case.statuses, 200)), seen.data[:500]
@@ -82,8 +82,8 @@ def test_fault(stage: Stage, number: int, case: Case) -> None:
     assert unharmed(gateway.port, number)
 
 
-def test_what_is_too_large_is_not_kept(stage: Stage) -> None:
-    gateway, _ = stage
+def test_what_is_too_large_is_not_kept(setup: Setup) -> None:
+    gateway, _ = setup
     worker = psutil.Process(gateway.workers()[0])
     large = [case for case in CASES if case.family == 15 and len(case.data) > 500_000]
     before = worker.memory_info().rss
@@ -118,9 +118,9 @@ HTTP2_FAULTS = {
 
 
 @pytest.mark.parametrize("data", HTTP2_FAULTS.values(), ids=HTTP2_FAULTS.keys())
-def test_http2_where_it_is_not_spoken(stage: Stage, data: bytes) -> None:
+def test_http2_where_it_is_not_spoken(setup: Setup, data: bytes) -> None:
     """One refusal at the preface, whatever follows: no server hears of it, nothing is kept."""
-    gateway, recorder = stage
+    gateway, recorder = setup
     recorder.clear(None)
     worker = psutil.Process(gateway.workers()[0])
     before = 0
@@ -217,7 +217,7 @@ def test_a_server_that_closes_as_the_request_arrives(start_gateway: Callable[[Si
         assert set(statuses) <= {200, 502}
 
 
-def test_none_of_it_is_an_error_in_the_log(stage: Stage) -> None:
-    gateway, _ = stage
+def test_none_of_it_is_an_error_in_the_log(setup: Setup) -> None:
+    gateway, _ = setup
     assert "ERROR" not in gateway.log
     assert "Traceback" not in gateway.log

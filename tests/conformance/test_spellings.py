@@ -52,7 +52,7 @@ def forbidding(*addresses: str, **frontend: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, Recorder]]:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayProcess, Recorder]]:
     directory = tmp_path_factory.mktemp("spellings")
     with Recorder() as recorder, GatewayProcess(directory, forbidding(recorder.address)) as gateway:
         yield gateway, recorder
@@ -61,8 +61,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[GatewayPro
 @pytest.mark.parametrize("spelling, sent", [
     pytest.param(item, sent, id=f"{sent!r} {item.host}") for item in SPELLINGS for sent in item.sent
 ])  # fmt: skip
-def test_the_table(stage: tuple[GatewayProcess, Recorder], spelling: Spelling, sent: str) -> None:
-    gateway, recorder = stage
+def test_the_table(setup: tuple[GatewayProcess, Recorder], spelling: Spelling, sent: str) -> None:
+    gateway, recorder = setup
     recorder.clear(None)
     with RawClient(gateway.port) as client:
         answer = client.ask(f"GET {sent} HTTP/1.1\r\nHost: {spelling.host}\r\n\r\n".encode("latin-1"))

@@ -15,7 +15,7 @@ from tests.support.kernel import send_and_wait
 from tests.support.others import KNOWN, Message, h11s, llhttp, ours
 from tests.wire.messages import damaged, requests
 
-Stage = tuple[GatewayProcess, Recorder]
+Setup = tuple[GatewayProcess, Recorder]
 Content = tuple[bytes, bytes]  # a request line and a decoded body
 
 GET = b"GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -38,7 +38,7 @@ CUT = {
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     directory = tmp_path_factory.mktemp("splits")
     with Recorder() as recorder:
         description = site([])
@@ -47,12 +47,12 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
             yield gateway, recorder
 
 
-def send(stage: Stage, pieces: Sequence[bytes], method: str = "GET") -> tuple[list[int], list[Content]]:
+def send(setup: Setup, pieces: Sequence[bytes], method: str = "GET") -> tuple[list[int], list[Content]]:
     """Send pieces, each read on its own, then the end; return the statuses and what reached the server in full.
 
     `method` is that of the first request.
     """
-    gateway, recorder = stage
+    gateway, recorder = setup
     recorder.clear()
     received = b""
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=5.0) as client:
@@ -79,12 +79,12 @@ def content(arrival: Arrival) -> Content:
 
 
 @pytest.mark.parametrize("data", CUT.values(), ids=CUT)
-def test_a_request_means_the_same_wherever_it_is_cut(stage: Stage, data: bytes) -> None:
-    whole = send(stage, [data])
+def test_a_request_means_the_same_wherever_it_is_cut(setup: Setup, data: bytes) -> None:
+    whole = send(setup, [data])
     assert whole[0]
     for cut in range(1, len(data)):
-        assert send(stage, [data[:cut], data[cut:]]) == whole, data[:cut]
-    assert send(stage, [data[at : at + 1] for at in range(len(data))]) == whole
+        assert send(setup, [data[:cut], data[cut:]]) == whole, data[:cut]
+    assert send(setup, [data[at : at + 1] for at in range(len(data))]) == whole
 
 
 def pieces_of(data: bytes, cuts: Sequence[int]) -> list[bytes]:
@@ -95,13 +95,13 @@ def pieces_of(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 @settings(max_examples=150)
 @given(st.one_of(requests().map(lambda made: made[0]), damaged(requests())), st.lists(st.integers(0, 400), max_size=3))
-def test_what_arrives_is_what_others_read(stage: Stage, data: bytes, cuts: list[int]) -> None:
+def test_what_arrives_is_what_others_read(setup: Setup, data: bytes, cuts: list[int]) -> None:
     mine = ours(data.removeprefix(b"\r\n"))  # one empty line before a request is ignored
     method = "GET"
     if isinstance(mine, Message):
         method = mine.start[0].decode()
         data = data[: len(data) - len(mine.rest)]
-    statuses, arrived = send(stage, pieces_of(data, cuts), method)
+    statuses, arrived = send(setup, pieces_of(data, cuts), method)
     if not isinstance(mine, Message) or not mine.complete:
         assert arrived == []
         assert all(status >= 400 for status in statuses)
@@ -117,7 +117,7 @@ def test_what_arrives_is_what_others_read(stage: Stage, data: bytes, cuts: list[
     assert line.startswith(name + b" ")
     # The server reads what the client meant, whoever reads: the path in its normal form, the query as it came.
     assert line.removesuffix(b" HTTP/1.1").partition(b"?")[2] == target.partition(b"?")[2]
-    (arrival,) = (arrival for arrival in stage[1].arrivals if arrival.whole)
+    (arrival,) = (arrival for arrival in setup[1].arrivals if arrival.whole)
     forwarded = arrival.head + arrival.body
     readings = [h11s(forwarded)]
     if name in KNOWN:

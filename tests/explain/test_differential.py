@@ -24,7 +24,7 @@ from gateway.config.expectation import Assumption
 from gateway.config.loader import load
 from gateway.config.snapshot import Snapshot
 from gateway.explain.asked import Asked
-from gateway.explain.stage import Stage
+from gateway.explain.sandbox import Sandbox
 from gateway.wire.pages import page, pages, phrase
 from tests.explain.traffic import FIELDS, Fate, Servers, Traffic
 
@@ -498,10 +498,10 @@ def _compare(drawn: Drawn, asked: Asked, found: dict[str, Any], fate: Fate) -> N
     assert fate.body == (b"" if bodiless else fate.server.encode())
 
 
-def _tokens(stage: Stage, ports: list[int]) -> dict[str, str]:
+def _tokens(sandbox: Sandbox, ports: list[int]) -> dict[str, str]:
     """What affinity by cookie gives clients of each server, as far as a request that explain is asked about shows it."""
     for target in ("/a", "/", "/old/"):
-        found = stage.decide(Asked("GET", "http", f"a.example:{ports[0]}", target, (("Host", "a.example"),)))
+        found = sandbox.decide(Asked("GET", "http", f"a.example:{ports[0]}", target, (("Host", "a.example"),)))
         if found.get("backend") == "app":
             return {candidate["server"]: candidate["token"] or "none" for candidate in found["candidates"]}
     return {}
@@ -512,18 +512,18 @@ _sites = itertools.count(1)
 
 def _differ(place: Place, drawn: Drawn, requests: list[Sent]) -> None:
     if next(_sites) % 10 == 0:
-        gc.collect()  # each stage and each data plane has descriptors, and is a circle
+        gc.collect()  # each sandbox and each data plane has descriptors, and is a circle
     ports = [*place.entrances]
     path = place.directory / "site.yaml"
     path.write_text(yaml.safe_dump(drawn.site(ports, place.servers, place.directory / KEPT)))
     loaded = load(path)
-    with Stage(loaded) as stage, Traffic(loaded, place.entrances, place.servers, drawn.arrange, NOON) as traffic:
-        drawn.arrange(stage._hub.board, Snapshot.first(loaded).slots)
-        stage.assume(Assumption.model_validate({"time": "2026-06-01T12:00:00Z"}))
-        tokens = _tokens(stage, ports)
+    with Sandbox(loaded) as sandbox, Traffic(loaded, place.entrances, place.servers, drawn.arrange, NOON) as traffic:
+        drawn.arrange(sandbox._context.board, Snapshot.first(loaded).slots)
+        sandbox.assume(Assumption.model_validate({"time": "2026-06-01T12:00:00Z"}))
+        tokens = _tokens(sandbox, ports)
         for sent in requests:
             asked = sent.asked(ports, tokens)
-            found = stage.decide(asked)
+            found = sandbox.decide(asked)
             fate = traffic.send(asked, sent.body, clear=sent.clear)
             try:
                 _compare(drawn, asked, found, fate)

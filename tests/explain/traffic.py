@@ -14,11 +14,11 @@ from gateway.board import Board
 from gateway.config.loader import Loaded
 from gateway.config.snapshot import Snapshot
 from gateway.explain.asked import Asked
-from gateway.proxy.hub import Hub
 from gateway.proxy.listener import Listener
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
 from gateway.proxy.transaction import live
+from gateway.proxy.worker_context import WorkerContext
 from gateway.vault import Secrets
 
 TURNS = 400
@@ -134,17 +134,17 @@ class Traffic:
         self._loop = EventLoop()
         self._poller = self._loop.poller
         self.board = Board()
-        self._hub = Hub(self._poller, self.board, 0)
-        self._plan = Plan(self._hub)
+        self._context = WorkerContext(self._poller, self.board, 0)
+        self._plan = Plan(self._context)
         self._log = os.memfd_create("access log")
         self._logged = 0
         self._plan.apply(snapshot, Secrets.read(loaded), 1, self._log)
-        self._hub.view.clock = lambda: time
+        self._context.view.clock = lambda: time
         self._slots = snapshot.slots
         arrange(self.board, snapshot.slots)
         self._entrances = entrances
         self._listeners = [
-            Listener(self._hub, frontend, entrances[listen.port or 0])
+            Listener(self._context, frontend, entrances[listen.port or 0])
             for listen, frontend in self._plan.frontends.items()
         ]
         self._clients: dict[tuple[str, int], socket.socket] = {}
@@ -161,8 +161,8 @@ class Traffic:
         for listener in self._listeners:
             listener.stop()
         in_flight = {key: count for key, slot in self._slots.items() if (count := self.board.in_flight(slot))}
-        if self._hub.log is not None:
-            self._hub.log.close()
+        if self._context.log is not None:
+            self._context.log.close()
         os.close(self._log)
         self._poller.stop()
         self._loop.close()
@@ -199,8 +199,8 @@ class Traffic:
 
     def _new_lines(self) -> str:
         """What the access log says since the last time."""
-        if self._hub.log is not None:
-            self._hub.log.flush()
+        if self._context.log is not None:
+            self._context.log.flush()
         lines = os.pread(self._log, 1 << 16, self._logged)
         self._logged += len(lines)
         return lines.decode()

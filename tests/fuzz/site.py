@@ -22,10 +22,10 @@ import gateway.proxy.plan
 from gateway.board import Board
 from gateway.config.loader import Loaded, load
 from gateway.config.snapshot import Snapshot
-from gateway.proxy.hub import Hub
 from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
+from gateway.proxy.worker_context import WorkerContext
 from gateway.vault import Secrets
 from gateway.wire.pages import pages
 from tests.support.certificates import Authority
@@ -225,13 +225,13 @@ class Site:
             self.board.clear_server(slot)
         for row in range(4):
             self.board.clear_traffic(row)
-        self.hub = Hub(self.poller, self.board, 0)
-        self.plan = Plan(self.hub)
+        self.context = WorkerContext(self.poller, self.board, 0)
+        self.plan = Plan(self.context)
         with _settled():
             self.plan.apply(self.snapshot, self.secrets, 1, self._null)
         (self._listen,) = self.plan.frontends
         self.socket = self.sockets[variant.name]
-        self.listener = Listener(self.hub, self.plan.frontends[self._listen], self.socket)
+        self.listener = Listener(self.context, self.plan.frontends[self._listen], self.socket)
 
     def _work_by(self, form: int) -> None:
         """Take the snapshot that follows: which server has which row depends on those before."""
@@ -263,7 +263,7 @@ class Site:
 
     def drain(self) -> None:
         """Begin to stop, as a worker does on SIGTERM."""
-        self.hub.draining = True
+        self.context.draining = True
         self.stop_accepting()
         for server in self.plan.servers.values():
             server.retire()
@@ -281,9 +281,9 @@ class Site:
     def end(self) -> None:
         """Take the entrance away; connections must be gone."""
         self.stop_accepting()
-        if self.hub.log is not None:
-            self.hub.log.close()
-            self.hub.log = None
+        if self.context.log is not None:
+            self.context.log.close()
+            self.context.log = None
         for server in self.plan.servers.values():
             server.retire()
 

@@ -199,7 +199,7 @@ def test_an_error_without_a_cause_is_found(world: World) -> None:
 
 def test_a_missing_answer_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     exchange(world)
-    monkeypatch.setattr("tests.fuzz.world.PATIENCE", 1)
+    monkeypatch.setattr("tests.fuzz.world.TIMEOUT", 1)
     monkeypatch.setattr(world, "reply", lambda conn: conn.say(b"", None))
     with pytest.raises(Violation, match="no answer, and no end"):
         world.settle()
@@ -233,7 +233,7 @@ def connections_head(data: bytes) -> Any:
 
 
 def test_what_is_left_behind_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tests.fuzz.world.PATIENCE", 1)
+    monkeypatch.setattr("tests.fuzz.world.TIMEOUT", 1)
     world.settle()
     world.site.board.add_in_flight(world.site.snapshot.slots["app", "s0"], 0, 1)
     with pytest.raises(Violation, match="is in flight"):

@@ -12,7 +12,7 @@ from tests.fuzz.peers import Client, Peer, ServerConn, TlsClient
 from tests.fuzz.site import SERVERS, Site, Variant
 
 CLIENTS = 6
-PATIENCE = 300
+TIMEOUT = 300
 """Turns of 10 ms until what is still missing is believed to be missing."""
 SIZES = (0, 1, 17, 1000, 9000, 33_000, 70_000, 150_000, 300_000)
 PATIENT_MS = 10_000
@@ -434,7 +434,7 @@ class World:
         ]
 
     def _wait(self, done: object) -> None:
-        for _ in range(PATIENCE):
+        for _ in range(TIMEOUT):
             self.site.poller.wait(0.01)
             self._rounds()
             if done():  # type: ignore[operator]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from gateway.heartbeat import estate
-from gateway.heartbeat.beat import Beat, Codec, Standing
+from gateway.heartbeat.beat import AdminState, Beat, Codec
 from gateway.heartbeat.disk_witness import DiskWitness
 from gateway.heartbeat.membership import Refused
 from gateway.heartbeat.node import (
@@ -475,7 +475,7 @@ class Cluster:
                 self.revive()
             case 5 if host.node is not None and not host.frozen:
                 if chance.random() < 0.5:
-                    host.node.set_standing(chance.choice(list(Standing)), host.clock())
+                    host.node.set_admin_state(chance.choice(list(AdminState)), host.clock())
                 else:
                     host.fitness = chance.choice((0, 100, 200))
                     host.node.set_fitness(chance.choice(list(host.kernel)), host.fitness, "as it is", host.clock())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.heartbeat.beat import MAX_BYTES, BadBeat, Beat, Claim, Codec, Echo, Stake, Standing, Vote
+from gateway.heartbeat.beat import MAX_BYTES, AdminState, BadBeat, Beat, Claim, Codec, Echo, Stake, Vote
 
 KEY = b"0123456789abcdef"
 CODEC = Codec(KEY)
@@ -14,7 +14,7 @@ BEAT = Beat(
     sequence=77,
     lease=0.4,
     interval=0.1,
-    standing=Standing.DRAIN,
+    admin_state=AdminState.DRAIN,
     answer=True,
     digest=b"12345678",
     echoes=(Echo("gw2", 9, 8, 0.25), Echo("witness", 1, 2, 0.0)),
@@ -34,7 +34,7 @@ beats = st.builds(
     sequence=whole,
     lease=st.integers(1, 10_000).map(lambda ms: ms / 1000),
     interval=st.integers(1, 10_000).map(lambda ms: ms / 1000),
-    standing=st.sampled_from(Standing),
+    admin_state=st.sampled_from(AdminState),
     answer=st.booleans(),
     digest=st.binary(max_size=32),
     echoes=st.lists(

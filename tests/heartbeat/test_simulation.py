@@ -9,7 +9,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from gateway.heartbeat.beat import Codec, Standing
+from gateway.heartbeat.beat import AdminState, Codec
 from gateway.heartbeat.node import Shared
 from gateway.heartbeat.ownership import State
 from tests.heartbeat.simulator import OTHER, VIP, Cluster, TwoOwners
@@ -53,7 +53,7 @@ def play(seed):
         for host in cluster.hosts.values():
             host.fitness = 200
             if host.node is not None:
-                host.node.set_standing(Standing.JOIN, host.clock())
+                host.node.set_admin_state(AdminState.JOIN, host.clock())
                 for address in host.kernel:
                     host.node.set_fitness(address, 200, "serving", host.clock())
                 host.work()
@@ -273,7 +273,7 @@ def test_drained_node_gives_its_addresses_one_after_the_other():
     cluster = Cluster(6, addresses=(Shared(VIP, nodes), Shared(OTHER, nodes)))
     cluster.run(3.0)
     gw1 = cluster.hosts["gw1"]
-    gw1.running.set_standing(Standing.DRAIN, gw1.clock())
+    gw1.running.set_admin_state(AdminState.DRAIN, gw1.clock())
     gw1.work()
     cluster.run(3.0)
     assert cluster.owners(VIP) == cluster.owners(OTHER) == ["gw2"]

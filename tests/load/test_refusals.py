@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from gateway.load.refusals import Refusals
-from loadagent.quiet import MAX_TOPICS
+from loadagent.log_throttle import MAX_TOPICS
 
 
 def test_a_flood_from_many_sources_is_counted_whole_and_logged_in_part(caplog: pytest.LogCaptureFixture) -> None:

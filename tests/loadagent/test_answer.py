@@ -7,11 +7,11 @@ from ipaddress import ip_network
 import pytest
 
 from loadagent import answer
+from loadagent.admin_state import AdminState
 from loadagent.answer import MAX_HEAD_BYTES, Answer
 from loadagent.door import MAX_CONNECTIONS, PER_SOURCE, Door
 from loadagent.report import State
 from loadagent.score import Sample
-from loadagent.standing import Standing
 
 SAMPLE = Sample({"cpu": 0.25, "memory": 0.5}, {"cpu": 0.5, "memory": 1.0, "url": 100.0})
 
@@ -20,7 +20,7 @@ SAMPLE = Sample({"cpu": 0.25, "memory": 0.5}, {"cpu": 0.5, "memory": 1.0, "url":
 async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     monkeypatch.setattr(answer, "SPEAKS_FIRST", 0.5)
     server = await asyncio.start_server(
-        Answer("app1", Standing(None, State.READY), lambda: SAMPLE), "127.0.0.1", 0, limit=MAX_HEAD_BYTES
+        Answer("app1", AdminState(None, State.READY), lambda: SAMPLE), "127.0.0.1", 0, limit=MAX_HEAD_BYTES
     )
     async with server:
         yield server.sockets[0].getsockname()[1]
@@ -84,7 +84,7 @@ async def test_a_slow_head_is_given_up(port: int, monkeypatch: pytest.MonkeyPatc
 
 async def test_slow_connections_do_not_shut_out_the_next_check() -> None:
     """As many as the agent has room for, from as many addresses of this machine as it takes, each sending slowly."""
-    served = Answer("app1", Standing(None, State.READY), lambda: SAMPLE)
+    served = Answer("app1", AdminState(None, State.READY), lambda: SAMPLE)
     server = await asyncio.start_server(served, "127.0.0.1", 0, limit=MAX_HEAD_BYTES)
     port = server.sockets[0].getsockname()[1]
     async with contextlib.AsyncExitStack() as stack:
@@ -100,7 +100,9 @@ async def test_slow_connections_do_not_shut_out_the_next_check() -> None:
 
 async def test_who_is_not_allowed_is_closed_and_named(caplog: pytest.LogCaptureFixture) -> None:
     door = Door([ip_network("127.0.0.2/32")])
-    server = await asyncio.start_server(Answer("a", Standing(None, State.READY), lambda: SAMPLE, door), "127.0.0.1", 0)
+    server = await asyncio.start_server(
+        Answer("a", AdminState(None, State.READY), lambda: SAMPLE, door), "127.0.0.1", 0
+    )
     async with server:
         port = server.sockets[0].getsockname()[1]
         for _ in range(3):
@@ -130,9 +132,9 @@ async def test_no_answer_names_versions_or_quotes_the_request(port: int, request
     ],
 )
 def test_agent_check_line(state: State, values: dict[str, float], line: str) -> None:
-    assert Answer("a", Standing(None, state), lambda: Sample(values, {"cpu": 1.0})).line() == line
+    assert Answer("a", AdminState(None, state), lambda: Sample(values, {"cpu": 1.0})).line() == line
 
 
 def test_a_load_that_is_not_known_is_null() -> None:
-    document = json.loads(Answer("a", Standing(None, State.DRAIN), lambda: Sample({}, {"cpu": 1.0})).document())
+    document = json.loads(Answer("a", AdminState(None, State.DRAIN), lambda: Sample({}, {"cpu": 1.0})).document())
     assert document == {"server": "a", "state": "drain", "score": None, "metrics": {}}

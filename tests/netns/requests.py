@@ -6,7 +6,7 @@ import signal
 import sys
 import time
 
-PATIENCE = 0.9
+TIMEOUT = 0.9
 
 
 async def fetch(address: str) -> str:
@@ -32,7 +32,7 @@ async def main() -> None:
     async def attempt() -> None:
         nonlocal failures
         try:
-            node = await asyncio.wait_for(fetch(address), PATIENCE)
+            node = await asyncio.wait_for(fetch(address), TIMEOUT)
         except OSError:
             failures += 1
         else:

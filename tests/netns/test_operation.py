@@ -279,7 +279,7 @@ for _ in range(3000):
         time.sleep(1.0)
         seen = watch.finish()
     seen.check("gw1")
-    counters = gw2.ask()["counters"]
+    counters = gw2.ask()["refused"]
     assert counters["bad: signature"] > 100
     assert counters["bad: size"] >= 2
     assert counters["refused: own name"] == 1

@@ -374,14 +374,14 @@ def test_a_503_is_a_failure_also_when_no_other_server_can_be_asked(play: Play) -
 def test_a_fault_of_the_gateway_ends_the_request_and_nothing_else(play: Play) -> None:
     """Pages that are missing stand for any exception: while a request is read, and when a deadline passes."""
     bystander, conn, _ = play.at_server()
-    pages = play.site.hub.pages
-    play.site.hub.pages = {}
+    pages = play.site.context.pages
+    play.site.context.pages = {}
     refused = play.ask(b"GET / HTTP/1.1\r\n\r\n", ("new", "ended"))
     late, _, _ = play.at_server()
     conn.sendall(OK)
     play.answered(bystander)
     play.go_on(("sent", "ended"), lambda: play.site.skip(31_000))
-    play.site.hub.pages = pages
+    play.site.context.pages = pages
     for client in (refused, late):
         with pytest.raises(ConnectionResetError):
             client.recv(1)

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.config import ConfigError, load
 from gateway.explain.asked import Asked
-from gateway.explain.stage import Stage
+from gateway.explain.sandbox import Sandbox
 from tests.support.apache import Apache, Fate, normal
 from tests.support.programs import needs
 
@@ -368,7 +368,7 @@ def rules(name: str, directory: Path) -> str:
     return text.format(map=directory / "words.map") if name == "maps" else text
 
 
-def stage(directory: Path, name: str) -> Stage:
+def sandbox(directory: Path, name: str) -> Sandbox:
     case = CASES[name]
     (directory / "words.map").write_text(MAP)
     (directory / "rules.txt").write_text(rules(name, directory))
@@ -377,10 +377,10 @@ def stage(directory: Path, name: str) -> Stage:
         f"  - apache: {{file: rules.txt, context: {'directory' if case.local else 'server'}, exists: {list(case.exists)}}}\n"
         "  - backend: app\n"
     )
-    return Stage(load(directory / "site.yaml"))
+    return Sandbox(load(directory / "site.yaml"))
 
 
-def ours(found: Stage, target: str, headers: Sequence[str], host: str) -> Fate:
+def ours(found: Sandbox, target: str, headers: Sequence[str], host: str) -> Fate:
     fields = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in headers))
     result = found.decide(Asked("GET", "http", host, target, fields))
     if "refused" in result:
@@ -402,7 +402,7 @@ def ours(found: Stage, target: str, headers: Sequence[str], host: str) -> Fate:
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_fate_as_with_apache(apache: Apache, tmp_path: Path, name: str) -> None:
     differ = []
-    with stage(tmp_path, name) as found:
+    with sandbox(tmp_path, name) as found:
         for request in CASES[name].requests:
             target, headers, host = (request, (), WWW) if isinstance(request, str) else request
             theirs = apache.fate(name, target, headers, host)
@@ -425,7 +425,7 @@ def site_with(directory: Path, text: str, extra: str = "") -> Path:
 
 def test_proxying_leads_to_backends(tmp_path: Path) -> None:
     rules = "RewriteRule ^shop/(.*) http://shop/s/$1 [P,QSA]\nRewriteRule ^api$ http://10.0.0.1:8080/v1?x=$0 [P]\n"
-    with Stage(load(site_with(tmp_path, rules))) as found:
+    with Sandbox(load(site_with(tmp_path, rules))) as found:
         for url, backend, line in (
             ("/shop/a?b=c", "shop", "GET /s/a?b=c HTTP/1.1"),
             ("/api", "shop", "GET /v1?x=api HTTP/1.1"),
@@ -438,7 +438,7 @@ def test_proxying_leads_to_backends(tmp_path: Path) -> None:
 def test_an_encoded_slash_is_not_found_as_with_apache(tmp_path: Path) -> None:
     path = site_with(tmp_path, "RewriteRule ^admin/ - [F]\n")
     path.write_text(path.read_text().replace(':80"}]', ':80", encoded_slashes: true}]'))
-    with Stage(load(path)) as found:
+    with Sandbox(load(path)) as found:
         assert found.decide(Asked("GET", "http", WWW, "/admin%2Fx"))["status"] == 404
         assert found.decide(Asked("GET", "http", WWW, "/%61dmin/x"))["status"] == 403
 

@@ -8,9 +8,9 @@ from gateway.config.address import network
 from gateway.rules.actions import Respond
 from gateway.rules.conditions import SourceIn
 from gateway.rules.routes import Route, RouteTable
+from gateway.rules.site_token import mark, without
 from gateway.rules.sites import Arrival, ToSite
 from gateway.rules.view import Assumed
-from gateway.rules.visit import mark, without
 from tests.rules.views import view
 
 KEY = b"0123456789abcdef"

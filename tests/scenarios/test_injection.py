@@ -25,7 +25,7 @@ from tests.support.waiting import eventually
 
 How = Literal["close", "reset", "stall"]
 HOWS: tuple[How, ...] = ("close", "reset", "stall")
-PATIENCE = "500ms"  # of the gateway; much longer than this process ever needs for its next step
+TIMEOUT = "500ms"  # of the gateway; much longer than this process ever needs for its next step
 LINGER = struct.pack("ii", 1, 0)
 REQUEST = b"POST / HTTP/1.1\r\nHost: a\r\n"
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood"
@@ -82,7 +82,7 @@ def failing(data: bytes, how: How) -> Script:
     return script
 
 
-class Stage:
+class Setup:
     """A gateway before one server that takes one request at a time: what stays counted blocks the next one."""
 
     def __init__(self, gateway: GatewayProcess, server: RawServer) -> None:
@@ -121,19 +121,19 @@ class Stage:
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
     directory: Path = tmp_path_factory.mktemp("injection")
     with RawServer(replies(GOOD)) as server:
         description = site([])
-        description["frontends"][0]["limits"] = {"header_timeout": PATIENCE, "idle_timeout": PATIENCE}
+        description["frontends"][0]["limits"] = {"header_timeout": TIMEOUT, "idle_timeout": TIMEOUT}
         description["backends"] = {
             "app": {
                 "servers": [{"address": server.address, "max_connections": 1}],
-                "timeouts": {"response": PATIENCE},
+                "timeouts": {"response": TIMEOUT},
             }
         }
         with GatewayProcess(directory, description) as gateway:
-            yield Stage(gateway, server)
+            yield Setup(gateway, server)
 
 
 # -------------------------------------------------------------------------------------------------------------- servers
@@ -141,9 +141,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("point", POINTS, ids=[point.name for point in POINTS])
-def test_a_server_that_fails(stage: Stage, point: Point, how: How) -> None:
-    stage.server.script = failing(point.data, how)
-    with RawClient(stage.gateway.port) as client:
+def test_a_server_that_fails(setup: Setup, point: Point, how: How) -> None:
+    setup.server.script = failing(point.data, how)
+    with RawClient(setup.gateway.port) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         # An answer that ends with the connection is whole when the server closes in good order.
         whole = point.whole or (point.name.startswith("neither") and how == "close")
@@ -155,11 +155,11 @@ def test_a_server_that_fails(stage: Stage, point: Point, how: How) -> None:
         else:
             with pytest.raises((http.client.IncompleteRead, ConnectionResetError, ValueError)):
                 client.response()
-    stage.check()
+    setup.check()
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_a_server_that_fails_within_an_upload(stage: Stage, how: How) -> None:
+def test_a_server_that_fails_within_an_upload(setup: Setup, how: How) -> None:
     answered = threading.Event()
 
     def script(connection: socket.socket, _: bytes) -> None:
@@ -167,15 +167,15 @@ def test_a_server_that_fails_within_an_upload(stage: Stage, how: How) -> None:
             answered.wait(20.0)
         failing(b"", how)(connection, b"")
 
-    stage.server.script = script
-    with RawClient(stage.gateway.port) as client:
+    setup.server.script = script
+    with RawClient(setup.gateway.port) as client:
         # Who is answered before all was sent may find the connection closed.
         with contextlib.suppress(ConnectionError):
             client.send(REQUEST + b"Content-Length: 20000000\r\n\r\n" + b"x" * 20_000_000)
         with contextlib.suppress(ConnectionError, http.client.BadStatusLine):
             assert client.response().status == (504 if how == "stall" else 502)
     answered.set()
-    stage.check()
+    setup.check()
 
 
 # -------------------------------------------------------------------------------------------------------------- clients
@@ -206,17 +206,17 @@ CLIENT_POINTS = {
 
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("data", CLIENT_POINTS.values(), ids=CLIENT_POINTS)
-def test_a_client_that_fails_within_its_request(stage: Stage, data: bytes, how: How) -> None:
-    stage.server.script = failing(b"", "stall")
-    with RawClient(stage.gateway.port) as client:
+def test_a_client_that_fails_within_its_request(setup: Setup, data: bytes, how: How) -> None:
+    setup.server.script = failing(b"", "stall")
+    with RawClient(setup.gateway.port) as client:
         if data:
             send_and_wait(client.socket, data)
         leave(client, how)
-    stage.check()
+    setup.check()
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])
-def test_a_client_that_leaves_while_it_waits(stage: Stage, how: How) -> None:
+def test_a_client_that_leaves_while_it_waits(setup: Setup, how: How) -> None:
     waiting: list[bytes] = []
 
     def script(connection: socket.socket, head: bytes) -> None:
@@ -224,12 +224,12 @@ def test_a_client_that_leaves_while_it_waits(stage: Stage, how: How) -> None:
         with contextlib.suppress(ConnectionResetError):
             connection.recv(1)  # the gateway lets go
 
-    stage.server.script = script
-    with RawClient(stage.gateway.port) as client:
+    setup.server.script = script
+    with RawClient(setup.gateway.port) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: bool(waiting), "the request to arrive")
         leave(client, how)
-    stage.check()
+    setup.check()
 
 
 ENDLESS = b"x" * 65536
@@ -256,30 +256,30 @@ FLOODS = {
 
 @pytest.mark.parametrize("how", HOWS)
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
-def test_a_client_that_fails_within_its_answer(stage: Stage, flood: tuple[bytes, bytes], how: How) -> None:
-    stage.server.script = pouring(*flood)
-    with RawClient(stage.gateway.port) as client:
+def test_a_client_that_fails_within_its_answer(setup: Setup, flood: tuple[bytes, bytes], how: How) -> None:
+    setup.server.script = pouring(*flood)
+    with RawClient(setup.gateway.port) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         client.read(b"\r\n\r\n")
         if how == "stall":  # reads nothing more: the gateway stops reading from the server, waits, and breaks both
-            stage.settled()
+            setup.settled()
         leave(client, "close" if how == "stall" else how)
-    stage.check()
+    setup.check()
 
 
 @pytest.mark.parametrize("how", HOWS)
-def test_a_client_that_fails_between_two_requests(stage: Stage, how: How) -> None:
-    stage.server.script = replies(GOOD)
-    with RawClient(stage.gateway.port) as client:
+def test_a_client_that_fails_between_two_requests(setup: Setup, how: How) -> None:
+    setup.server.script = replies(GOOD)
+    with RawClient(setup.gateway.port) as client:
         assert client.get().body == b"good"
         leave(client, how)
-    stage.check()
+    setup.check()
 
 
-def test_a_pipelining_client_that_leaves(stage: Stage) -> None:
-    stage.server.script = failing(b"", "stall")
-    with RawClient(stage.gateway.port) as client:
+def test_a_pipelining_client_that_leaves(setup: Setup) -> None:
+    setup.server.script = failing(b"", "stall")
+    with RawClient(setup.gateway.port) as client:
         client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 50)
-        eventually(lambda: len(stage.server.heads) > 0, "the first to arrive")
+        eventually(lambda: len(setup.server.heads) > 0, "the first to arrive")
         leave(client, "reset")
-    stage.check()
+    setup.check()

@@ -44,7 +44,7 @@ SIDES = {name: "" if side == "-" else side for name, side, _ in OUTCOMES}
 ID = re.compile("[0-9a-f]{32}")
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"traceparent: 00-{TRACE_ID}-00f067aa0ba902b7-01"
-QUIET = 10.0  # seconds between two lines about a server that fails in the same way
+LOG_PERIOD = 10.0  # seconds between two lines about a server that fails in the same way
 FINE = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nfine"
 KEPT = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nkept"
 ALERT = b"\x15\x03\x01\x00\x02\x02\x46"  # TLS: fatal, protocol_version
@@ -151,7 +151,7 @@ HELD = ("queue", "busy", "held")  # answered when a test says so
 
 
 @dataclass
-class Stage:
+class Setup:
     """A gateway, its access log, and the server behind most of its backends."""
 
     gateway: GatewayProcess
@@ -305,7 +305,7 @@ def description(log: Log, server: RawServer, shut: ShutServer, authority: Author
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Stage]:
+def setup(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Setup]:
     directory = tmp_path_factory.mktemp("outcomes")
     log = Log(directory)
     certificate = authority.issue("localhost")
@@ -323,7 +323,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Ite
 
     with RawServer(script) as server, ShutServer() as shut:
         gateway = GatewayProcess(directory, description(log, server, shut, authority))
-        made = Stage(gateway, log, server)
+        made = Setup(gateway, log, server)
         with gateway:
             gateway.wait_for_log("server down/s is DOWN")
             yield made
@@ -343,18 +343,18 @@ def hears_nothing(client: RawClient, seconds: float) -> None:
 @pytest.fixture(autouse=True)
 def counted(request: pytest.FixtureRequest) -> Iterator[None]:
     """Hold the figures to the log: outcomes, retried and queued requests of frontends and backends."""
-    if "stage" not in request.fixturenames:
+    if "setup" not in request.fixturenames:
         yield
         return
-    stage: Stage = request.getfixturevalue("stage")
-    stage.free.clear()
-    before, lines = stage.figures(), len(stage.log.entries)
+    setup: Setup = request.getfixturevalue("setup")
+    setup.free.clear()
+    before, lines = setup.figures(), len(setup.log.entries)
     yield
-    stage.free.set()
+    setup.free.set()
     seen: list[Any] = []
 
     def same() -> bool:
-        seen[:] = stage.figures() - before, of_lines(stage.entries()[lines:])
+        seen[:] = setup.figures() - before, of_lines(setup.entries()[lines:])
         return bool(seen[0] == seen[1])
 
     try:
@@ -413,13 +413,13 @@ OTHER_RULE = f"{INVALID} (RULE)"  # some other one
     fault("silent", "server_timeout", 504, "the server was silent for timeouts.response"),
 ])  # fmt: skip
 def test_a_server_s_fault_has_a_name_and_a_line_that_says_why(
-    stage: Stage, name: str, outcome: str, status: int, why: str
+    setup: Setup, name: str, outcome: str, status: int, why: str
 ) -> None:
-    _, entry = stage.ask(name)
+    _, entry = setup.ask(name)
     assert shown(entry) == ended(outcome, status, name, "s")
     assert entry["queue_ms"] == 0
-    address = stage.gateway.site["backends"][name]["servers"][0]["address"]
-    line = stage.line_of(entry)
+    address = setup.gateway.site["backends"][name]["servers"][0]["address"]
+    line = setup.line_of(entry)
     did = f"GET {entry['uri']}: answered with {status} [request {entry['request_id']}]"
     found = re.fullmatch(rf".*{name}/s \({address}\): {outcome}: (.*); {re.escape(did)}", line)
     assert found, line
@@ -430,65 +430,65 @@ def test_a_server_s_fault_has_a_name_and_a_line_that_says_why(
     ("cut", b"abc", "the answer broke off after its head (after 3 of 1000 bytes)"),
     ("cut-chunks", b"3\r\nabc\r\n", "the answer broke off after its head (after 3 bytes)"),
 ])  # fmt: skip
-def test_an_answer_that_breaks_off_is_no_200_like_others(stage: Stage, name: str, body: bytes, why: str) -> None:
-    uri = stage.uri(name)
-    with stage.client() as client:
+def test_an_answer_that_breaks_off_is_no_200_like_others(setup: Setup, name: str, body: bytes, why: str) -> None:
+    uri = setup.uri(name)
+    with setup.client() as client:
         client.send(f"GET {uri} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
         head, _, rest = client.read().partition(b"\r\n\r\n")
-    entry = stage.entry(uri)
+    entry = setup.entry(uri)
     assert head.startswith(b"HTTP/1.1 200 ")
     assert f"X-Request-ID: {entry['request_id']}".encode() in head
     assert rest == body
     assert shown(entry) == ended("response_cut", 200, name, "s")
     assert entry["bytes"] == 3
-    line = stage.line_of(entry)
+    line = setup.line_of(entry)
     assert f"response_cut: {why}; GET {uri}: its answer is cut off [request {entry['request_id']}]" in line
 
 
-def test_an_answer_that_is_invalid_within_its_body(stage: Stage) -> None:
-    with stage.client() as client:
-        uri = stage.start(client, "bad-chunk")
+def test_an_answer_that_is_invalid_within_its_body(setup: Setup) -> None:
+    with setup.client() as client:
+        uri = setup.start(client, "bad-chunk")
         assert client.read().endswith(b"\r\n\r\n3\r\nabc\r\n")
-    entry = stage.entry(uri)
+    entry = setup.entry(uri)
     assert shown(entry) == ended("response_invalid", 200, "bad-chunk", "s")
-    line = stage.line_of(entry)
+    line = setup.line_of(entry)
     assert f"response_invalid: {INVALID} (the chunked body is malformed); GET {uri}: its answer is cut off" in line
 
 
-def test_a_kept_connection_that_closes_under_a_request_that_may_be_repeated_is_a_retry(stage: Stage) -> None:
-    first, second = stage.uri("once"), stage.uri("once")
-    with stage.client() as client:
+def test_a_kept_connection_that_closes_under_a_request_that_may_be_repeated_is_a_retry(setup: Setup) -> None:
+    first, second = setup.uri("once"), setup.uri("once")
+    with setup.client() as client:
         assert [client.get(uri).status for uri in (first, second)] == [200, 200]
-    assert shown(stage.entry(first)) == ended("ok", 200, "once", "s")
-    entry = stage.entry(second)
+    assert shown(setup.entry(first)) == ended("ok", 200, "once", "s")
+    entry = setup.entry(second)
     assert shown(entry) == ended("retried", 200, "once", "s", tries=2)
-    assert stage.said_of(entry) == []  # no fault: it had idled too long
+    assert setup.said_of(entry) == []  # no fault: it had idled too long
 
 
-def test_a_kept_connection_that_closes_under_a_request_that_may_not_be_repeated(stage: Stage) -> None:
-    first, second = stage.uri("once"), stage.uri("once")
-    with stage.client() as client:
+def test_a_kept_connection_that_closes_under_a_request_that_may_not_be_repeated(setup: Setup) -> None:
+    first, second = setup.uri("once"), setup.uri("once")
+    with setup.client() as client:
         assert client.get(first).status == 200
         assert client.ask(f"POST {second} HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nx".encode()).status == 502
-    entry = stage.entry(second)
+    entry = setup.entry(second)
     assert shown(entry) == ended("stale_connection", 502, "once", "s")
-    line = stage.line_of(entry)
+    line = setup.line_of(entry)
     assert re.search(rf"once/s \(.*\): stale_connection: .*; POST {re.escape(second)}: answered with 502 ", line)
 
 
-def test_another_server_answers_after_a_failed_try(stage: Stage) -> None:
+def test_another_server_answers_after_a_failed_try(setup: Setup) -> None:
     # In turn: the first or the second of them comes to the bad one.
-    retried = next(entry for entry in (stage.ask("two")[1] for _ in range(2)) if entry["tries"] > 1)
+    retried = next(entry for entry in (setup.ask("two")[1] for _ in range(2)) if entry["tries"] > 1)
     assert shown(retried) == ended("retried", 200, "two", "good", tries=2)
-    line = stage.line_of(retried)
+    line = setup.line_of(retried)
     assert "two/bad " in line
     assert f": connect_refused: the server refused the connection (ECONNREFUSED); GET {retried['uri']}: another" in line
 
 
-def test_no_server_answers_after_all_were_tried(stage: Stage) -> None:
-    _, entry = stage.ask("none-of-two")
+def test_no_server_answers_after_all_were_tried(setup: Setup) -> None:
+    _, entry = setup.ask("none-of-two")
     assert shown(entry) == ended("connect_refused", 502, "none-of-two", entry["server"], tries=2)
-    first, second = stage.said_of(entry)
+    first, second = setup.said_of(entry)
     assert first.partition("]: ")[0] != second
     assert {re.findall("none-of-two/(one|two) ", line)[0] for line in (first, second)} == {"one", "two"}
     assert "another server is tried" in first
@@ -496,35 +496,35 @@ def test_no_server_answers_after_all_were_tried(stage: Stage) -> None:
     assert "answered with 502" in second
 
 
-def test_the_only_server_fails_although_retries_are_allowed(stage: Stage) -> None:
-    _, entry = stage.ask("default-retries")
+def test_the_only_server_fails_although_retries_are_allowed(setup: Setup) -> None:
+    _, entry = setup.ask("default-retries")
     assert shown(entry) == ended("server_closed", 502, "default-retries", "s")
-    line = stage.line_of(entry)
+    line = setup.line_of(entry)
     assert "another server is tried" not in line
     assert "answered with 502" in line
 
 
-def test_a_server_that_fails_often_is_named_once_in_ten_seconds(stage: Stage) -> None:
+def test_a_server_that_fails_often_is_named_once_in_ten_seconds(setup: Setup) -> None:
     def lines() -> list[str]:
-        return [line for line in stage.gateway.log.splitlines() if " many/s " in line]
+        return [line for line in setup.gateway.log.splitlines() if " many/s " in line]
 
     begun = time.monotonic()
-    with stage.client() as client:
+    with setup.client() as client:
         assert [client.get("/many").status for _ in range(50)] == [502] * 50
     taken = time.monotonic() - begun
     (line,) = lines()
     assert ": server_closed: " in line
     assert "more" not in line
-    time.sleep(QUIET - taken + 0.2)  # it is this time that is tested
-    _, entry = stage.ask("many")
+    time.sleep(LOG_PERIOD - taken + 0.2)  # it is this time that is tested
+    _, entry = setup.ask("many")
     (_, line) = lines()
     assert line.endswith(f"answered with 502 (49 more like it since) [request {entry['request_id']}]")
 
 
-def test_each_way_to_fail_has_a_line_of_its_own(stage: Stage) -> None:
+def test_each_way_to_fail_has_a_line_of_its_own(setup: Setup) -> None:
     for mood in ("closed", "reset", "closed", "reset"):
-        assert stage.ask(f"moody?{mood}")[1]["outcome"] == f"server_{mood}"
-    lines = [line for line in stage.gateway.log.splitlines() if " moody/s " in line]
+        assert setup.ask(f"moody?{mood}")[1]["outcome"] == f"server_{mood}"
+    lines = [line for line in setup.gateway.log.splitlines() if " moody/s " in line]
     assert [re.findall(r": (server_\w+): ", line) for line in lines] == [["server_closed"], ["server_reset"]]
 
 
@@ -532,12 +532,12 @@ def test_each_way_to_fail_has_a_line_of_its_own(stage: Stage) -> None:
 
 
 @pytest.fixture
-def exhausted(stage: Stage) -> tuple[int, Entry]:
+def exhausted(setup: Setup) -> tuple[int, Entry]:
     """A request while the worker may open nothing more: the status of its answer, and its line."""
-    pid = stage.gateway.workers()[0]
+    pid = setup.gateway.workers()[0]
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-    uri = stage.uri("fine")
-    with stage.client() as client:
+    uri = setup.uri("fine")
+    with setup.client() as client:
         assert client.get("/respond").status == 200
         held = {int(path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
         free = next(number for number in itertools.count() if number not in held)
@@ -546,90 +546,90 @@ def exhausted(stage: Stage) -> tuple[int, Entry]:
             status = client.get(uri).status
         finally:
             resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
-    return status, stage.entry(uri)
+    return status, setup.entry(uri)
 
 
-def test_no_descriptor_is_left_for_a_connection_to_a_server(stage: Stage, exhausted: tuple[int, Entry]) -> None:
+def test_no_descriptor_is_left_for_a_connection_to_a_server(setup: Setup, exhausted: tuple[int, Entry]) -> None:
     status, entry = exhausted
     assert status == 503
     assert shown(entry) == ended("no_descriptor", 503, "fine", "s")
-    line = stage.line_of(entry)
+    line = setup.line_of(entry)
     assert "no_descriptor: the gateway has no descriptor or port left to connect" in line
     assert f"; GET {entry['uri']}: answered with 503 " in line
 
 
-def test_the_kernel_s_error_is_in_the_line_about_it(stage: Stage, exhausted: tuple[int, Entry]) -> None:
+def test_the_kernel_s_error_is_in_the_line_about_it(setup: Setup, exhausted: tuple[int, Entry]) -> None:
     # Whichever of the two tests came first has the line.
-    (line, *_) = [line for line in stage.gateway.log.splitlines() if ": no_descriptor: " in line]
+    (line, *_) = [line for line in setup.gateway.log.splitlines() if ": no_descriptor: " in line]
     assert exhausted
     assert "(EMFILE)" in line
 
 
-def test_no_server_is_up(stage: Stage) -> None:
-    _, entry = stage.ask("down")
+def test_no_server_is_up(setup: Setup) -> None:
+    _, entry = setup.ask("down")
     assert shown(entry) == ended("no_server", 503, "down")
 
 
-def test_every_server_is_at_its_limit_and_there_is_no_queue(stage: Stage) -> None:
-    with stage.client() as busy:
-        held = stage.start(busy, "busy")
-        stage.arrives(held)
-        _, entry = stage.ask("busy")
+def test_every_server_is_at_its_limit_and_there_is_no_queue(setup: Setup) -> None:
+    with setup.client() as busy:
+        held = setup.start(busy, "busy")
+        setup.arrives(held)
+        _, entry = setup.ask("busy")
         assert shown(entry) == ended("no_server", 503, "busy")
-        stage.free.set()
+        setup.free.set()
         assert busy.response().status == 200
-    assert shown(stage.entry(held)) == ended("ok", 200, "busy", "s")
+    assert shown(setup.entry(held)) == ended("ok", 200, "busy", "s")
 
 
-def test_the_queue_is_full_and_the_wait_in_it_too_long(stage: Stage) -> None:
-    with stage.client() as busy, stage.client() as waiting:
-        stage.arrives(stage.start(busy, "queue"))
-        late = stage.start(waiting, "queue")
-        _, entry = stage.ask("queue")
+def test_the_queue_is_full_and_the_wait_in_it_too_long(setup: Setup) -> None:
+    with setup.client() as busy, setup.client() as waiting:
+        setup.arrives(setup.start(busy, "queue"))
+        late = setup.start(waiting, "queue")
+        _, entry = setup.ask("queue")
         assert shown(entry) == ended("queue_full", 503, "queue")
         assert entry["queue_ms"] == 0
         assert waiting.response().status == 503
-        stage.free.set()
+        setup.free.set()
         assert busy.response().status == 200
-    entry = stage.entry(late)
+    entry = setup.entry(late)
     assert shown(entry) == ended("queue_timeout", 503, "queue")
     assert 490 <= entry["queue_ms"] <= entry["duration_ms"]
 
 
-def test_a_wait_in_the_queue_is_told_of_a_request_that_is_answered(stage: Stage) -> None:
-    with stage.client() as busy, stage.client() as waiting:
-        stage.arrives(stage.start(busy, "queue"))
-        late = stage.start(waiting, "queue")
+def test_a_wait_in_the_queue_is_told_of_a_request_that_is_answered(setup: Setup) -> None:
+    with setup.client() as busy, setup.client() as waiting:
+        setup.arrives(setup.start(busy, "queue"))
+        late = setup.start(waiting, "queue")
         begun = time.monotonic()
         hears_nothing(waiting, 0.1)
-        stage.free.set()
+        setup.free.set()
         waited = time.monotonic() - begun
         assert (busy.response().status, waiting.response().status) == (200, 200)
-    entry = stage.entry(late)
+    entry = setup.entry(late)
     assert shown(entry) == ended("ok", 200, "queue", "s")
     assert 90 <= entry["queue_ms"] <= (waited + 1.0) * 1000
 
 
 @pytest.mark.parametrize("name, outcome", [("down", "no_server"), ("busy", "no_server"), ("queue", "queue_full"),
                                            ("queue", "queue_timeout")])  # fmt: skip
-def test_a_503_without_a_server_has_a_line_that_says_why(stage: Stage, name: str, outcome: str) -> None:
-    with stage.client() as busy, stage.client() as waiting:
+def test_a_503_without_a_server_has_a_line_that_says_why(setup: Setup, name: str, outcome: str) -> None:
+    with setup.client() as busy, setup.client() as waiting:
         if name != "down":
-            stage.arrives(stage.start(busy, name))
-        uri = stage.start(waiting, name)
+            setup.arrives(setup.start(busy, name))
+        uri = setup.start(waiting, name)
         if outcome == "queue_full":
-            stage.ask(name)
+            setup.ask(name)
         assert waiting.response().status == 503
-    stage.entry(uri)
+    setup.entry(uri)
     # The line in ten seconds may be about a request of a test before.
     told = re.search(
         rf" {name}: {outcome}: [^\n]*; GET /{name}\S*: answered with 503 \[request (\w+)\]$",
-        stage.gateway.log,
+        setup.gateway.log,
         re.MULTILINE,
     )
     assert told is not None
     ended_so = {
-        entry["request_id"] for entry in stage.log.entries if (entry["backend"], entry["outcome"]) == (name, outcome)
+        entry["request_id"] for entry in setup.log.entries if (entry["backend"], entry["outcome"]) == (name, outcome)
     }
     assert told.group(1) in ended_so
 
@@ -638,16 +638,16 @@ def test_a_503_without_a_server_has_a_line_that_says_why(stage: Stage, name: str
 
 
 @pytest.mark.parametrize("name, status", [("respond", 200), ("redirect", 302)])
-def test_a_route_answers(stage: Stage, name: str, status: int) -> None:
-    _, entry = stage.ask(name)
+def test_a_route_answers(setup: Setup, name: str, status: int) -> None:
+    _, entry = setup.ask(name)
     assert shown(entry) == ended("answered", status)
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
-def test_no_route_is_for_it(stage: Stage) -> None:
-    _, entry = stage.ask("nowhere")
+def test_no_route_is_for_it(setup: Setup) -> None:
+    _, entry = setup.ask("nowhere")
     assert shown(entry) == ended("no_route", 404)
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
 @pytest.mark.parametrize("data, status, why", [
@@ -658,22 +658,22 @@ def test_no_route_is_for_it(stage: Stage) -> None:
     (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431, "there are too many headers"),
     (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
 ])  # fmt: skip
-def test_what_is_no_request_is_refused(stage: Stage, data: bytes, status: int, why: str) -> None:
-    before = len(stage.log.entries)
-    with stage.client() as client:
+def test_what_is_no_request_is_refused(setup: Setup, data: bytes, status: int, why: str) -> None:
+    before = len(setup.log.entries)
+    with setup.client() as client:
         answer = client.ask(data)
     assert answer.status == status
     assert why in answer.body.decode()
-    eventually(lambda: len(stage.entries()) > before, "the line")
-    (entry,) = stage.log.entries[before:]
+    eventually(lambda: len(setup.entries()) > before, "the line")
+    (entry,) = setup.log.entries[before:]
     assert shown(entry) == ended("refused", status)
     assert (entry["uri"], entry["host"], entry["user_agent"], entry["frontend"]) == ("", "", "", "web")
     assert answer.header("X-Request-ID") == entry["request_id"]
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
-def test_a_request_is_refused_for_its_path(stage: Stage) -> None:
-    answer, entry = stage.ask("%zz")
+def test_a_request_is_refused_for_its_path(setup: Setup) -> None:
+    answer, entry = setup.ask("%zz")
     assert "the path is encoded in a way that hides what it names" in answer.body.decode()
     assert shown(entry) == ended("refused", 400)
 
@@ -682,14 +682,14 @@ def test_a_request_is_refused_for_its_path(stage: Stage) -> None:
     (b"3\r\nabc\r\nx\r\n", 400, "the chunked body is malformed"),
     (b"3e9\r\n%s\r\n" % bytes(1001), 413, "the body is larger than allowed"),
 ])  # fmt: skip
-def test_a_body_is_refused(stage: Stage, chunks: bytes, status: int, why: str) -> None:
-    with stage.client() as client:
-        uri = stage.start(client, "held", "Transfer-Encoding: chunked", method="POST")
+def test_a_body_is_refused(setup: Setup, chunks: bytes, status: int, why: str) -> None:
+    with setup.client() as client:
+        uri = setup.start(client, "held", "Transfer-Encoding: chunked", method="POST")
         client.send(chunks)
         answer = client.response()
     assert answer.status == status
     assert why in answer.body.decode()
-    entry = stage.entry(uri)
+    entry = setup.entry(uri)
     assert shown(entry) == ended("refused", status, "held", "s")
     assert answer.header("X-Request-ID") == entry["request_id"]
 
@@ -697,159 +697,159 @@ def test_a_body_is_refused(stage: Stage, chunks: bytes, status: int, why: str) -
 # ---------------------------------------------------------------------------------------------------- a client's faults
 
 
-def test_the_client_leaves_while_it_is_queued(stage: Stage) -> None:
-    with stage.client() as busy, stage.client() as waiting:
-        stage.arrives(stage.start(busy, "queue"))
-        uri = stage.start(waiting, "queue")
+def test_the_client_leaves_while_it_is_queued(setup: Setup) -> None:
+    with setup.client() as busy, setup.client() as waiting:
+        setup.arrives(setup.start(busy, "queue"))
+        uri = setup.start(waiting, "queue")
         hears_nothing(waiting, 0.05)
         leave(waiting)
-        entry = stage.entry(uri)
-        stage.free.set()
+        entry = setup.entry(uri)
+        setup.free.set()
         assert busy.response().status == 200
     assert shown(entry) == ended("client_left", 499, "queue")
     assert entry["queue_ms"] >= 40
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
-def test_the_client_leaves_while_the_server_works(stage: Stage) -> None:
-    with stage.client() as client:
-        uri = stage.start(client, "held")
-        stage.arrives(uri)
+def test_the_client_leaves_while_the_server_works(setup: Setup) -> None:
+    with setup.client() as client:
+        uri = setup.start(client, "held")
+        setup.arrives(uri)
         leave(client)
-    entry = stage.entry(uri)
+    entry = setup.entry(uri)
     assert shown(entry) == ended("client_left", 499, "held", "s")
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
-def test_the_client_leaves_within_its_answer(stage: Stage) -> None:
-    with stage.client() as client:
-        uri = stage.start(client, "much")
+def test_the_client_leaves_within_its_answer(setup: Setup) -> None:
+    with setup.client() as client:
+        uri = setup.start(client, "much")
         client.read(bytes(1 << 16))
         leave(client)
-    entry = stage.entry(uri)
+    entry = setup.entry(uri)
     assert shown(entry) == ended("client_left", 200, "much", "s")
     assert 1 << 16 <= entry["bytes"] < LARGE
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
-def test_the_client_leaves_within_its_body(stage: Stage) -> None:
-    with stage.client() as client:
-        uri = stage.start(client, "held", "Content-Length: 10", method="POST")
+def test_the_client_leaves_within_its_body(setup: Setup) -> None:
+    with setup.client() as client:
+        uri = setup.start(client, "held", "Content-Length: 10", method="POST")
         client.send(b"abc")
-        stage.arrives(uri)
+        setup.arrives(uri)
         client.end()
-        entry = stage.entry(uri)
+        entry = setup.entry(uri)
     assert shown(entry) == ended("client_left", 499, "held", "s")
     assert entry["request_bytes"] == 3
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
-def test_the_client_is_too_slow_to_send_a_head(stage: Stage) -> None:
-    before = len(stage.log.entries)
-    with stage.client("hasty") as client:
+def test_the_client_is_too_slow_to_send_a_head(setup: Setup) -> None:
+    before = len(setup.log.entries)
+    with setup.client("hasty") as client:
         answer = client.ask(b"GET /slow HTTP/1.1\r\n")
     assert answer.status == 408
-    eventually(lambda: len(stage.entries()) > before, "the line")
-    (entry,) = stage.log.entries[before:]
+    eventually(lambda: len(setup.entries()) > before, "the line")
+    (entry,) = setup.log.entries[before:]
     assert shown(entry) == ended("client_timeout", 408)
     assert (entry["frontend"], entry["request_id"]) == ("hasty", answer.header("X-Request-ID"))
 
 
-def test_the_client_is_too_slow_to_send_its_body(stage: Stage) -> None:
-    with stage.client("hasty") as client:
-        uri = stage.start(client, "held", "Content-Length: 10", method="POST")
+def test_the_client_is_too_slow_to_send_its_body(setup: Setup) -> None:
+    with setup.client("hasty") as client:
+        uri = setup.start(client, "held", "Content-Length: 10", method="POST")
         client.send(b"abc")
         assert client.response().status == 408
-    entry = stage.entry(uri)
+    entry = setup.entry(uri)
     assert shown(entry) == ended("client_timeout", 408, "held", "s")
     assert (entry["frontend"], entry["request_bytes"]) == ("hasty", 3)
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
-def test_the_client_is_too_slow_to_read(stage: Stage) -> None:
-    with stage.client("hasty") as client:
-        uri = stage.start(client, "much")
-        entry = stage.entry(uri)
+def test_the_client_is_too_slow_to_read(setup: Setup) -> None:
+    with setup.client("hasty") as client:
+        uri = setup.start(client, "much")
+        entry = setup.entry(uri)
     assert shown(entry) == ended("client_timeout", 200, "much", "s")
     assert entry["bytes"] < LARGE
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
 # -------------------------------------------------------------------------------------------------------------- tunnels
 
 
 @contextlib.contextmanager
-def tunnel(stage: Stage, name: str) -> Iterator[tuple[RawClient, str]]:
+def tunnel(setup: Setup, name: str) -> Iterator[tuple[RawClient, str]]:
     """A tunnel to a server that echoes, and what was asked for."""
-    with stage.client() as client:
-        uri = stage.start(client, name, "Connection: upgrade", "Upgrade: echo")
+    with setup.client() as client:
+        uri = setup.start(client, name, "Connection: upgrade", "Upgrade: echo")
         assert client.read(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
         yield client, uri
 
 
-def test_a_tunnel_ends_in_order(stage: Stage) -> None:
-    with tunnel(stage, "tunnel") as (client, uri):
+def test_a_tunnel_ends_in_order(setup: Setup) -> None:
+    with tunnel(setup, "tunnel") as (client, uri):
         client.send(b"hello")
         assert client.read(b"hello") == b"hello"
         client.end()
         assert client.is_closed()
-    entry = stage.entry(uri)
+    entry = setup.entry(uri)
     assert shown(entry) == ended("ok", 101, "tunnel", "s")
     assert (entry["request_bytes"], entry["bytes"]) == (5, 5)
 
 
-def test_a_tunnel_is_idle(stage: Stage) -> None:
-    with tunnel(stage, "idle-tunnel") as (client, uri):
+def test_a_tunnel_is_idle(setup: Setup) -> None:
+    with tunnel(setup, "idle-tunnel") as (client, uri):
         assert client.is_closed()
-    assert shown(stage.entry(uri)) == ended("tunnel_idle", 101, "idle-tunnel", "s")
+    assert shown(setup.entry(uri)) == ended("tunnel_idle", 101, "idle-tunnel", "s")
 
 
-def test_the_client_cuts_a_tunnel(stage: Stage) -> None:
-    with tunnel(stage, "tunnel") as (client, uri):
+def test_the_client_cuts_a_tunnel(setup: Setup) -> None:
+    with tunnel(setup, "tunnel") as (client, uri):
         client.send(b"hello")
         assert client.read(b"hello") == b"hello"
         leave(client)
-    entry = stage.entry(uri)
+    entry = setup.entry(uri)
     assert shown(entry) == ended("tunnel_cut_by_client", 101, "tunnel", "s")
-    assert stage.said_of(entry) == []
+    assert setup.said_of(entry) == []
 
 
-def test_the_server_cuts_a_tunnel(stage: Stage) -> None:
-    with tunnel(stage, "reset-tunnel") as (client, uri):
+def test_the_server_cuts_a_tunnel(setup: Setup) -> None:
+    with tunnel(setup, "reset-tunnel") as (client, uri):
         client.send(b"hello")
         assert client.is_closed()
-    assert shown(stage.entry(uri)) == ended("tunnel_cut_by_server", 101, "reset-tunnel", "s")
+    assert shown(setup.entry(uri)) == ended("tunnel_cut_by_server", 101, "reset-tunnel", "s")
 
 
 # ------------------------------------------------------------------------------------------ other fields, other figures
 
 
-def test_a_request_over_tls(stage: Stage, authority: Authority) -> None:
-    uri = stage.uri("fine")
-    with RawClient(stage.port("secure"), authority.client_context()) as client:
+def test_a_request_over_tls(setup: Setup, authority: Authority) -> None:
+    uri = setup.uri("fine")
+    with RawClient(setup.port("secure"), authority.client_context()) as client:
         answer = client.get(uri)
         assert isinstance(client.socket, ssl.SSLSocket)
         cipher = client.socket.cipher()
         version = client.socket.version()
         port = client.socket.getsockname()[1]
     assert cipher is not None
-    entry = stage.entry(uri)
+    entry = setup.entry(uri)
     assert shown(entry) == ended("ok", 200, "fine", "s")
     assert (entry["frontend"], entry["client_port"], entry["scheme"]) == ("secure", port, "https")
     assert (entry["tls_version"], entry["tls_cipher"]) == (version, cipher[0])
     assert entry["request_id"] == answer.header("X-Request-ID")
 
 
-def test_a_request_without_tls(stage: Stage) -> None:
-    _, entry = stage.ask("fine")
+def test_a_request_without_tls(setup: Setup) -> None:
+    _, entry = setup.ask("fine")
     assert shown(entry) == ended("ok", 200, "fine", "s")
     assert (entry["scheme"], entry["tls_version"], entry["tls_cipher"]) == ("http", "", "")
 
 
-def test_metrics_have_the_side_of_each_outcome(stage: Stage) -> None:
+def test_metrics_have_the_side_of_each_outcome(setup: Setup) -> None:
     for name in ("fine", "refused", "nowhere", "down", "two", "two"):
-        stage.ask(name)
-    text = CliRunner().invoke(main, ["status", str(stage.gateway.path), "--metrics"]).stdout
+        setup.ask(name)
+    text = CliRunner().invoke(main, ["status", str(setup.gateway.path), "--metrics"]).stdout
     sample = re.compile(
         r'^gateway_(frontend|backend)_outcomes_total\{\1="([^"]+)",outcome="([^"]+)",side="([^"]+)"\} (\d+)',
         re.MULTILINE,
@@ -857,7 +857,7 @@ def test_metrics_have_the_side_of_each_outcome(stage: Stage) -> None:
     found = {tuple(labels): int(count) for *labels, count in sample.findall(text)}
     expected: Counter[tuple[str, ...]] = Counter()
     retried: Counter[str] = Counter()
-    for entry in stage.log.entries:
+    for entry in setup.log.entries:
         for kind in ("frontend", "backend"):
             if entry[kind]:
                 expected[kind, entry[kind], entry["outcome"], entry["side"] or "-"] += 1
@@ -905,11 +905,11 @@ def ids_of(answer: Response, name: str = "x-request-id") -> list[str]:
     return [value.strip() for field, _, value in lines if field.lower() == name]
 
 
-def test_an_id_is_made_for_each_request(stage: Stage) -> None:
-    uris = [stage.uri("head") for _ in range(3)]
-    with stage.client() as client:
+def test_an_id_is_made_for_each_request(setup: Setup) -> None:
+    uris = [setup.uri("head") for _ in range(3)]
+    with setup.client() as client:
         answers = [client.get(uri) for uri in uris]
-    ids = [stage.entry(uri)["request_id"] for uri in uris]
+    ids = [setup.entry(uri)["request_id"] for uri in uris]
     assert len(set(ids)) == 3
     for made, answer in zip(ids, answers, strict=True):
         assert ID.fullmatch(made)
@@ -925,8 +925,8 @@ def test_an_id_is_made_for_each_request(stage: Stage) -> None:
     ([PARENT, "X-Request-ID: of/proxy-7"], "of/proxy-7"),
     (["X-Request-ID: two words"], None),
 ])  # fmt: skip
-def test_a_trusted_peer_chooses_the_id(stage: Stage, fields: list[str], taken: str | None) -> None:
-    answer, entry = stage.ask("head", *fields, frontend="inner")
+def test_a_trusted_peer_chooses_the_id(setup: Setup, fields: list[str], taken: str | None) -> None:
+    answer, entry = setup.ask("head", *fields, frontend="inner")
     assert ids_of(answer) == [entry["request_id"]]
     assert ids_of(answer, "traceparent") == [PARENT.partition(": ")[2]] * (PARENT in fields)
     assert answer.header("X-Trace") == f"id={entry['request_id']}"
@@ -937,8 +937,8 @@ def test_a_trusted_peer_chooses_the_id(stage: Stage, fields: list[str], taken: s
 
 
 @pytest.mark.parametrize("fields", [["X-Request-ID: mine"], [PARENT], ["x-request-id: mine", PARENT]])
-def test_nobody_else_does(stage: Stage, fields: list[str]) -> None:
-    answer, entry = stage.ask("head", *fields)
+def test_nobody_else_does(setup: Setup, fields: list[str]) -> None:
+    answer, entry = setup.ask("head", *fields)
     assert ID.fullmatch(entry["request_id"])
     assert entry["request_id"] != TRACE_ID
     assert ids_of(answer) == [entry["request_id"]]
@@ -946,24 +946,24 @@ def test_nobody_else_does(stage: Stage, fields: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name, status", [("nowhere", 404), ("closed", 502), ("down", 503), ("respond", 200)])
-def test_the_gateway_s_own_answers_have_the_id(stage: Stage, name: str, status: int) -> None:
-    answer, entry = stage.ask(name, "X-Request-ID: of/proxy-8", frontend="inner")
+def test_the_gateway_s_own_answers_have_the_id(setup: Setup, name: str, status: int) -> None:
+    answer, entry = setup.ask(name, "X-Request-ID: of/proxy-8", frontend="inner")
     assert answer.status == status
-    assert entry["request_id"] == "of/proxy-8"  # stage.ask compares it with the answer's
+    assert entry["request_id"] == "of/proxy-8"  # setup.ask compares it with the answer's
 
 
-def test_a_redirect_may_have_the_id_in_it(stage: Stage) -> None:
-    answer, entry = stage.ask("redirect")
+def test_a_redirect_may_have_the_id_in_it(setup: Setup) -> None:
+    answer, entry = setup.ask("redirect")
     location = answer.header("Location")
     assert location is not None
     assert location.endswith(f"/at/{entry['request_id']}")
 
 
-def test_a_tunnel_has_an_id(stage: Stage) -> None:
-    with stage.client() as client:
-        uri = stage.start(client, "tunnel", "Connection: upgrade", "Upgrade: echo")
+def test_a_tunnel_has_an_id(setup: Setup) -> None:
+    with setup.client() as client:
+        uri = setup.start(client, "tunnel", "Connection: upgrade", "Upgrade: echo")
         head = client.read(b"\r\n\r\n").decode()
-    assert f"\r\nX-Request-ID: {stage.entry(uri)['request_id']}\r\n" in head
+    assert f"\r\nX-Request-ID: {setup.entry(uri)['request_id']}\r\n" in head
 
 
 def test_log_lines_by_a_template(start_gateway: Starter, tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ class Frontend:
         protocol: ClientProtocol,
     ) -> None: ...
 
-class Hub:
+class WorkerContext:
     poller: Poller
     board: Board
     worker: int

@@ -6,7 +6,7 @@ from typing import Final
 MAX_TOPICS: Final = 1024
 
 
-class Quiet:
+class LogThrottle:
     """Decides whether to say something again. `period` is in seconds.
 
     Each question costs the same, and the memory is bounded, whatever the number of topics: they may come from the

@@ -10,7 +10,7 @@ from gateway.wire.request_id cimport RequestIds
 
 cdef class ClientProtocol:
     """How the clients of a frontend speak: makes the handler for a connection that was accepted."""
-    cdef Handler open(self, Conn conn, Hub hub)
+    cdef Handler open(self, Conn conn, WorkerContext context)
 
 cdef class Gauge:
     """What passes through a frontend in this worker; lives on over reloads."""
@@ -40,7 +40,7 @@ cdef class Frontend:
 
     cpdef bint trusts(self, str address) except -1
 
-cdef class Hub:
+cdef class WorkerContext:
     """What all connections of a worker share: the current snapshot in compiled form, the log, the mood."""
     cdef readonly Poller poller
     cdef readonly Board board

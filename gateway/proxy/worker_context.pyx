@@ -18,7 +18,7 @@ cdef enum:
 
 
 cdef class ClientProtocol:
-    cdef Handler open(self, Conn conn, Hub hub):
+    cdef Handler open(self, Conn conn, WorkerContext context):
         """The handler of a client's connection (listener.ClientConn)."""
         raise NotImplementedError
 
@@ -72,7 +72,7 @@ cdef class Frontend:
         return False
 
 
-cdef class Hub:
+cdef class WorkerContext:
     """rates: the qos.rates.RateTable that all workers count in; None: one of its own."""
 
     def __init__(self, Poller poller, Board board, int worker, rates=None):

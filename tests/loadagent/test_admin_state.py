@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from loadagent.admin_state import AdminState, write
 from loadagent.cli import main
 from loadagent.report import State
-from loadagent.standing import Standing, write
 from tests.support.waiting import answers, eventually, free_port
 
 ROOT = Path(__file__).parents[2]
@@ -18,21 +18,21 @@ ROOT = Path(__file__).parents[2]
 
 def test_a_word_outweighs_the_agent_file_until_it_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "agent.yaml.state"
-    standing = Standing(path, State.MAINTENANCE)
-    assert standing.state is State.MAINTENANCE
+    admin_state = AdminState(path, State.MAINTENANCE)
+    assert admin_state.state is State.MAINTENANCE
     for state in State:
         write(path, state)
-        assert standing.state is state
+        assert admin_state.state is state
     path.unlink()
-    assert standing.state is State.MAINTENANCE
-    assert Standing(None, State.READY).state is State.READY
+    assert admin_state.state is State.MAINTENANCE
+    assert AdminState(None, State.READY).state is State.READY
 
 
 @pytest.mark.parametrize("content", [b"", b"drained\n", b"\xff\xfe", b"drain" * 1000, b"drain ready"])
 def test_nonsense_says_nothing(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "state"
     path.write_bytes(content)
-    assert Standing(path, State.READY).state is State.READY
+    assert AdminState(path, State.READY).state is State.READY
 
 
 def test_a_running_agent_obeys(tmp_path: Path) -> None:

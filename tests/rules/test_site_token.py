@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.rules.visit import LIFETIME, SKEW, mark, sender, with_mark, without
+from gateway.rules.site_token import LIFETIME, SKEW, mark, sender, with_mark, without
 
 KEY = b"0123456789abcdef"
 NOW = 1_790_000_000.0

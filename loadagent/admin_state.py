@@ -13,7 +13,7 @@ from loadagent.report import State
 MAX_BYTES = 64
 
 
-class Standing:
+class AdminState:
     """Tells the state: what `path` says, and `otherwise` while it says nothing that makes sense."""
 
     def __init__(self, path: Path | None, otherwise: State) -> None:

@@ -12,9 +12,9 @@ from gateway.config.snapshot import Snapshot
 from gateway.explain.asked import Asked
 from gateway.explain.decision import decision_on
 from gateway.proxy.availability import Availability
-from gateway.proxy.hub import Hub
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
+from gateway.proxy.worker_context import WorkerContext
 from gateway.rules.view import Assumed
 from gateway.vault import Secrets
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.explain.live import Live
 
 
-class Stage:
+class Sandbox:
     """The compiled form of a loaded site file, with what `live` knows of its servers; without, all count as up.
 
     A context manager. Raises CapacityError or ValueError for a site that a worker could not work by.
@@ -32,8 +32,8 @@ class Stage:
         snapshot = Snapshot.first(loaded) if live is None else live.snapshot(loaded)
         self.site = snapshot.site
         self._loop = EventLoop()
-        self._hub = Hub(self._loop.poller, Board() if live is None else live.board, 0)
-        self._plan = Plan(self._hub)
+        self._context = WorkerContext(self._loop.poller, Board() if live is None else live.board, 0)
+        self._plan = Plan(self._context)
         self._plan.apply(snapshot, Secrets.read(loaded, pairs=False), 1 if live is None else WORKERS, None)
 
     def __enter__(self) -> Self:
@@ -45,10 +45,10 @@ class Stage:
 
     def assume(self, assumption: Assumption) -> None:
         """Let expressions see this; what it leaves open is as it is."""
-        view = self._hub.view
+        view = self._context.view
         time = assumption.time
         view.clock = now if time is None else lambda: time
-        loads, ups = Availability(self._plan.backends, self._hub.board).facts()
+        loads, ups = Availability(self._plan.backends, self._context.board).facts()
         view.resources = Assumed(
             {**loads, **assumption.load}, {**ups, **assumption.up}, assumption.sessions, assumption.site_load
         )
@@ -63,10 +63,10 @@ class Stage:
         """What becomes of a request; see gateway.explain.decision."""
         model, listen = self.entrance(asked)
         found = decision_on(
-            self._hub, self._plan.frontends[listen], listen.authority, asked.head, asked.client,
+            self._context, self._plan.frontends[listen], listen.authority, asked.head, asked.client,
             https=asked.scheme == "https",
         )  # fmt: skip
         if found.get("outcome") == "respond" and found["body"] is None:
-            lines, found["body"] = self._hub.pages[found["status"]]
+            lines, found["body"] = self._context.pages[found["status"]]
             found["lines"] = lines.decode() + found["lines"]
         return {"frontend": model.name, "listen": str(listen), **found}

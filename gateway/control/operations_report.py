@@ -26,7 +26,7 @@ SILENT: Final = 3.0
 _log = logging.getLogger("gateway.control")
 
 
-class Desk:
+class OperationsReport:
     """Answers by the newest snapshot. `known` is called for what control knows of servers, sites and datagrams."""
 
     def __init__(

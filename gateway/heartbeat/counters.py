@@ -7,10 +7,10 @@ from typing import Any
 
 
 @dataclass(slots=True)
-class Tally:
+class Counters:
     """Counts since the gateway was started."""
 
-    counters: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
     """Beats that were refused, by reason."""
     takeovers: Counter[str] = field(default_factory=Counter)
     """By address, as the next two."""

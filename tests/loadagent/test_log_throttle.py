@@ -1,38 +1,38 @@
 from itertools import count
 
-from loadagent.quiet import MAX_TOPICS, Quiet
+from loadagent.log_throttle import MAX_TOPICS, LogThrottle
 
 
 def test_the_first_is_said_then_one_a_period_with_the_count_of_the_others() -> None:
-    quiet = Quiet(period=60.0)
-    assert quiet.ask("a", 0.0) == 0
-    assert [quiet.ask("a", float(now)) for now in (1, 30, 59)] == [None] * 3
-    assert quiet.ask("b", 30.0) == 0
-    assert quiet.ask("a", 60.0) == 3
-    assert quiet.ask("a", 61.0) is None
-    assert quiet.ask("a", 120.0) == 1
+    throttle = LogThrottle(period=60.0)
+    assert throttle.ask("a", 0.0) == 0
+    assert [throttle.ask("a", float(now)) for now in (1, 30, 59)] == [None] * 3
+    assert throttle.ask("b", 30.0) == 0
+    assert throttle.ask("a", 60.0) == 3
+    assert throttle.ask("a", 61.0) is None
+    assert throttle.ask("a", 120.0) == 1
 
 
 def test_many_topics_cannot_fill_the_memory_or_the_log() -> None:
-    quiet = Quiet(period=60.0)
-    said = [quiet.ask(topic, 0.0) for topic in range(5000)]
+    throttle = LogThrottle(period=60.0)
+    said = [throttle.ask(topic, 0.0) for topic in range(5000)]
     assert said.count(0) == MAX_TOPICS + 1  # one more, for all that there is no room for
-    assert len(quiet._topics) == MAX_TOPICS
-    assert quiet.ask(9999, 61.0) == 0  # the old ones made room
+    assert len(throttle._topics) == MAX_TOPICS
+    assert throttle.ask(9999, 61.0) == 0  # the old ones made room
     for topic in range(10_000, 20_000):
-        quiet.ask(topic, 61.0)
-    assert len(quiet._topics) == MAX_TOPICS
+        throttle.ask(topic, 61.0)
+    assert len(throttle._topics) == MAX_TOPICS
 
 
 def test_topics_without_room_are_counted_together() -> None:
-    quiet = Quiet(period=60.0)
+    throttle = LogThrottle(period=60.0)
     for topic in range(MAX_TOPICS):
-        quiet.ask(topic, 30.0)
-    assert quiet.ask("x", 31.0) == 0
-    assert [quiet.ask(topic, 32.0) for topic in ("x", "y", "z")] == [None] * 3
+        throttle.ask(topic, 30.0)
+    assert throttle.ask("x", 31.0) == 0
+    assert [throttle.ask(topic, 32.0) for topic in ("x", "y", "z")] == [None] * 3
     for topic in range(MAX_TOPICS):
-        quiet.ask(topic, 90.0)  # fresh again
-    assert quiet.ask("w", 91.0) == 3
+        throttle.ask(topic, 90.0)  # fresh again
+    assert throttle.ask("w", 91.0) == 3
 
 
 def test_a_question_costs_the_same_with_any_number_of_topics() -> None:
@@ -52,12 +52,12 @@ def test_a_question_costs_the_same_with_any_number_of_topics() -> None:
             return self is other
 
     numbers = count()
-    quiet = Quiet()
+    throttle = LogThrottle()
     dear = []
     for topics in (10, MAX_TOPICS, 10 * MAX_TOPICS):
         for _ in range(topics):
-            quiet.ask(Topic(next(numbers)), 0.0)
+            throttle.ask(Topic(next(numbers)), 0.0)
         Topic.looks = 0
-        quiet.ask(Topic(next(numbers)), 0.0)
+        throttle.ask(Topic(next(numbers)), 0.0)
         dear.append(Topic.looks)
     assert max(dear) <= 6
