@@ -41,7 +41,7 @@ def run(site: Path, pid_file: Path | None) -> None:
     SIGHUP reloads SITE, SIGTERM lets running requests finish, SIGUSR1 reopens the access log, SIGUSR2 lets the version
     that is installed now take over.
     """
-    from gateway import supervisor  # noqa: PLC0415 - each command loads what it needs
+    from gateway.supervisor import supervisor  # noqa: PLC0415 - each command loads what it needs
 
     sys.exit(supervisor.run(site, pid_file, (sys.executable, *sys.orig_argv[1:])))
 
@@ -60,7 +60,7 @@ def upgrade(target: str) -> None:
 
     With a PIDFILE the exit status tells whether it did; with a PID its log says how it went.
     """
-    from gateway import service  # noqa: PLC0415
+    from gateway.supervisor import service  # noqa: PLC0415
 
     before = _signal(target, signal.SIGUSR2)
     if target.isdigit():
@@ -81,7 +81,7 @@ def upgrade(target: str) -> None:
 
 def _signal(target: str, number: signal.Signals) -> int:
     """Send `number` to the supervisor that `target` means; its process id. Ends the program if there is none."""
-    from gateway import service  # noqa: PLC0415
+    from gateway.supervisor import service  # noqa: PLC0415
 
     try:
         pid = service.find(target)
@@ -96,13 +96,13 @@ def _signal(target: str, number: signal.Signals) -> int:
 @click.argument("site", type=SITE_FILE)
 def check(site: Path) -> None:
     """Say everything that is wrong with SITE; exit status 1 if anything is."""
-    from gateway import account  # noqa: PLC0415
     from gateway.config import ConfigError  # noqa: PLC0415
     from gateway.explain.required import require  # noqa: PLC0415
+    from gateway.system import account  # noqa: PLC0415
 
     loaded = _load(site)
     try:
-        require(loaded, account.of(loaded.site))
+        require(loaded, account.of(loaded.site.user))
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -190,15 +190,15 @@ def test(site: Path) -> None:
 
 def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
     """Print the text of `show` and end with its status. It runs code of the site: in a child, as the site's user."""
-    from gateway import account  # noqa: PLC0415
-    from gateway.errand import errand  # noqa: PLC0415
     from gateway.hardening.confinement import Bounds, settle  # noqa: PLC0415
     from gateway.hardening.roles import RULES  # noqa: PLC0415
+    from gateway.process.helper import errand  # noqa: PLC0415
+    from gateway.system import account  # noqa: PLC0415
     from loadagent.printable import printable_lines  # noqa: PLC0415
 
     said = errand(
         lambda: lambda say: say(json.dumps(show()).encode()),
-        partial(settle, account.of(loaded.site), RULES, Bounds.of(loaded.site)),
+        partial(settle, account.of(loaded.site.user), RULES, Bounds.of(loaded.site)),
         SHOW_LIMIT,
         SHOW_BYTES,
         f"{loaded.path}: this cannot be shown",
@@ -215,7 +215,7 @@ def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
 def _load(site: Path, *, network: bool = True) -> "Loaded":
     """Load SITE, or say what is wrong and end. Without a network, every server's name stands for one address."""
     from gateway.config import ConfigError, load  # noqa: PLC0415
-    from gateway.inquiry import addresses  # noqa: PLC0415
+    from gateway.supervisor.startup_lookup import addresses  # noqa: PLC0415
 
     try:
         return load(site, addresses if network else lambda _, hosts: dict.fromkeys(hosts, "192.0.2.1"))
@@ -324,16 +324,16 @@ def witness(listen: str, key_files: tuple[Path, ...], longest: float, user: str,
     It keeps nothing on disk: for so long as --longest after a start it gives its voice to nobody. It serves several
     clusters side by side, each with a key of its own or, among those with the same key, a name (cluster: name).
     """
-    from gateway import account  # noqa: PLC0415
     from gateway.config import address, files  # noqa: PLC0415
     from gateway.hardening.confinement import Bounds  # noqa: PLC0415
     from gateway.heartbeat import witness_process  # noqa: PLC0415
     from gateway.heartbeat.links import NoLink  # noqa: PLC0415
-    from gateway.supervisor import set_up_log  # noqa: PLC0415
+    from gateway.supervisor.supervisor import set_up_log  # noqa: PLC0415
+    from gateway.system import account  # noqa: PLC0415
 
     set_up_log("witness")
     try:
-        who = account.named(user, "name another one with --user")
+        who = account.of(user, "name another one with --user")
         bounds = Bounds(sandbox=not no_sandbox, core_dumps=no_sandbox)
         keys = [files.secret(file) for file in key_files]
         witness_process.run(address.listen(listen), keys, longest, who, bounds)
@@ -405,6 +405,6 @@ def schema() -> None:
 def demo(port: int) -> None:
     """Run a gateway with three servers on this machine: one quick, one slow, one busy with other work."""
     from gateway import demo as show  # noqa: PLC0415
-    from gateway import supervisor  # noqa: PLC0415
+    from gateway.supervisor import supervisor  # noqa: PLC0415
 
     sys.exit(show.run(port, supervisor.run))

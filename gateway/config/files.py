@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from gateway import regular_file
 from gateway.config import apache, certificate, python
 from gateway.config.model import Apache, Certificate, Site
 from gateway.config.problem import Fault, Finding, Loc, suggest
 from gateway.config.python import Function
+from gateway.system import regular_file
 
 MAX_BYTES: Final = 1024 * 1024
 MIN_KEY_BYTES: Final = 16

@@ -10,13 +10,13 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from gateway import regular_file
 from gateway.config import consistency, explain, files
 from gateway.config.apache import Rules
 from gateway.config.document import Document, Place, SyntaxFault
 from gateway.config.model import Site
 from gateway.config.problem import ConfigError, Finding, Loc, Problem, Severity
 from gateway.config.resolve import resolve
+from gateway.system import regular_file
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 

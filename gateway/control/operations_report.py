@@ -14,9 +14,9 @@ from gateway import __version__
 from gateway.admin import exposition, metrics, probes
 from gateway.admin.server import Answer, Server
 from gateway.board import Board
-from gateway.bulletin import Bulletin
 from gateway.config.snapshot import Snapshot
-from gateway.facts import silences
+from gateway.process.bulletin import Bulletin
+from gateway.process.supervisor_status import silences
 
 FRESH: Final = 0.25
 """Seconds for which a page of metrics is given out again: to ask more often does not cost the servers' checks."""

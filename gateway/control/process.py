@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from gateway.board import Board
-from gateway.bulletin import Bulletin
-from gateway.channel import Apply, ChildEnd, Closed, Discovered, Drain, Ready
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control.control import Control
 from gateway.control.operations_report import OperationsReport
 from gateway.control.sites import Sites
 from gateway.control.status import Status
+from gateway.process.bulletin import Bulletin
+from gateway.process.channel import Apply, ChildEnd, Closed, Discovered, Drain, Ready
 
 log = logging.getLogger(__name__)
 

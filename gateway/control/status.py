@@ -14,10 +14,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from gateway import __version__, private_socket
+from gateway import __version__
 from gateway.board import Board
 from gateway.config import discovery
 from gateway.config.snapshot import Snapshot
+from gateway.system import private_socket
 
 NAME: Final = "control.sock"
 BOARD: Final = b"board\n"

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from gateway import __version__, private_socket
+from gateway import __version__
 from gateway.board import Board
 from gateway.config import discovery
 from gateway.config.discovery import Found
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.snapshot import Snapshot
 from gateway.control.status import BOARD, NAME, TIMEOUT
+from gateway.system import private_socket
 
 
 class NoAnswer(Exception):

@@ -8,13 +8,13 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
-from gateway.account import Account
 from gateway.config import ConfigError, Problem
 from gateway.config.loader import Loaded
 from gateway.config.python import Function
-from gateway.errand import Deed, Say, errand
 from gateway.hardening import roles
 from gateway.hardening.confinement import Bounds, settle
+from gateway.process.helper import Deed, Say, errand
+from gateway.system.account import Account
 from loadagent.printable import printable
 
 DEADLINE: Final = 20.0

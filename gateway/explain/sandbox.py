@@ -16,7 +16,7 @@ from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
 from gateway.proxy.worker_context import WorkerContext
 from gateway.rules.view import Assumed
-from gateway.vault import Secrets
+from gateway.secrets.vault import Secrets
 
 if TYPE_CHECKING:
     from gateway.explain.live import Live

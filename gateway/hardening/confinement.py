@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Final
 
 import gateway
-from gateway.account import Account
 from gateway.config.model import Site
 from gateway.hardening import kernel, landlock, seccomp
 from gateway.hardening.roles import Role
+from gateway.system.account import Account
 
 log = logging.getLogger(__name__)
 

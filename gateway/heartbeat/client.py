@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from gateway import private_socket
+from gateway.system import private_socket
 
 TIMEOUT: Final = 5.0
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.facts import STUCK
+from gateway.process.supervisor_status import STUCK
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway import private_socket
 from gateway.heartbeat.estate import MAX_BYTES
+from gateway.system import private_socket
 
 log = logging.getLogger(__name__)
 

@@ -18,14 +18,9 @@ from typing import Any, Final
 
 from pyroute2 import IPRoute
 
-from gateway import descriptors, last_words
-from gateway.account import Account
 from gateway.board import DOWN, Board
-from gateway.bulletin import Bulletin
-from gateway.channel import Apply, Bequeath, ChildEnd, Closed, Drain, Ready
 from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.config.snapshot import Snapshot
-from gateway.facts import silences
 from gateway.hardening import kernel, roles
 from gateway.hardening.confinement import Bounds, become, confine, confine_thread, settle
 from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, node_lock, probing, status
@@ -63,6 +58,11 @@ from gateway.heartbeat.probing import Probing
 from gateway.heartbeat.request import Request
 from gateway.heartbeat.status import Listener
 from gateway.heartbeat.virtual_mac import VirtualMac
+from gateway.process.bulletin import Bulletin
+from gateway.process.channel import Apply, Bequeath, ChildEnd, Closed, Drain, Ready
+from gateway.process.supervisor_status import silences
+from gateway.system import crash_report, descriptors
+from gateway.system.account import Account
 
 log = logging.getLogger("gateway.heartbeat")
 
@@ -249,7 +249,7 @@ class Heartbeat:
         if pid == 0:
             ended = 1
             try:
-                last_words.enable("guardian")
+                crash_report.enable("guardian")
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
                 # The lock stays open: until addresses are down and programs stopped, no other process is this node.
                 descriptors.close_all_but({theirs.fileno(), self._lock.fileno()})

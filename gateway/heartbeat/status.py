@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway import private_socket
 from gateway.heartbeat import election
 from gateway.heartbeat.node import WITNESS
 from gateway.heartbeat.ownership import State
+from gateway.system import private_socket
 
 if TYPE_CHECKING:
     from gateway.heartbeat.process import Heartbeat

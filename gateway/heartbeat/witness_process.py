@@ -8,7 +8,6 @@ import socket
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.account import Account
 from gateway.config.address import Listen
 from gateway.hardening.confinement import Bounds, settle, shortcomings
 from gateway.hardening.roles import WITNESS
@@ -19,6 +18,7 @@ from gateway.heartbeat.membership import Refused
 from gateway.heartbeat.privileges import hurry
 from gateway.heartbeat.witness import Witness
 from gateway.load.refusals import Refusals
+from gateway.system.account import Account
 
 log = logging.getLogger(__name__)
 

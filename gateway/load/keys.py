@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from gateway.derive import derive
+from gateway.secrets.keys import derive
 
 
 def report_key(secret: bytes, server: str) -> bytes:

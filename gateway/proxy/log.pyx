@@ -19,7 +19,7 @@ from gateway.wire.edit cimport number, three_digits
 from gateway.wire.head cimport same_any
 from gateway.wire.wide cimport WIDE, copy_all_plain, copy_plain, copy_short
 
-from gateway.output import writable
+from gateway.system.output import writable
 
 log = logging.getLogger(__name__)
 

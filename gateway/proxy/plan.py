@@ -23,7 +23,6 @@ from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
 from gateway.config.qos import QosClass as ClassModel
 from gateway.config.snapshot import ServerKey, Snapshot
-from gateway.derive import derive
 from gateway.proxy.availability import Availability
 from gateway.proxy.backend import Backend
 from gateway.proxy.http1_client import Http1ClientProtocol
@@ -38,7 +37,8 @@ from gateway.proxy.tls import ServerContext
 from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
 from gateway.rules.compiler import compile_routes, rate_limit
 from gateway.rules.routes import RouteTable
-from gateway.vault import Pair, Secrets
+from gateway.secrets.keys import derive
+from gateway.secrets.vault import Pair, Secrets
 from gateway.wire.pages import pages
 
 ContextKey = tuple[str, str, tuple[str, ...], bytes]

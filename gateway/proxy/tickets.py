@@ -9,7 +9,7 @@ at most (RFC 9325 section 7.3 asks for rotation). Pure but for `clock`.
 import time
 from typing import Final
 
-from gateway.derive import derive, fingerprint
+from gateway.secrets.keys import derive, fingerprint
 
 PERIOD: Final = 12 * 3600
 """Seconds."""

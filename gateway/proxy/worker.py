@@ -16,14 +16,14 @@ from functools import partial
 from typing import Any
 
 from gateway.board import Board
-from gateway.channel import Apply, ChildEnd, Closed, Drain, Ready, ReopenLog, Report, identity
 from gateway.config.model import Listen
 from gateway.config.snapshot import Snapshot
+from gateway.process.channel import Apply, ChildEnd, Closed, Drain, Ready, ReopenLog, Report, identity
 from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
 from gateway.proxy.worker_context import WorkerContext
-from gateway.vault import Vault
+from gateway.secrets.vault import Vault
 from qos.rates import RateTable
 
 log = logging.getLogger(__name__)

@@ -18,13 +18,13 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway import state
 from gateway.board import DOWN, DRAIN, MAINTENANCE, OUT, READY, UNKNOWN, UP, Board
 from gateway.config.expectation import Assumption
 from gateway.config.loader import load
 from gateway.config.snapshot import Snapshot
 from gateway.explain.asked import Asked
 from gateway.explain.sandbox import Sandbox
+from gateway.secrets import keys
 from gateway.wire.pages import page, pages, phrase
 from tests.explain.traffic import FIELDS, Fate, Servers, Traffic
 
@@ -399,7 +399,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     for name, text in FILES.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(text)
-    state.keep(directory / KEPT)  # with a key that is kept, both sides sign cookies alike
+    keys.keep(directory / KEPT)  # with a key that is kept, both sides sign cookies alike
     sockets = [socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(2)]
     for sock in sockets:
         sock.settimeout(0)

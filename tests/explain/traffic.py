@@ -19,7 +19,7 @@ from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
 from gateway.proxy.transaction import live
 from gateway.proxy.worker_context import WorkerContext
-from gateway.vault import Secrets
+from gateway.secrets.vault import Secrets
 
 TURNS = 400
 """How often everybody is looked at before an answer is believed to be missing; the later ones wait for 5 ms."""

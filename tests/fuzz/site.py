@@ -26,7 +26,7 @@ from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
 from gateway.proxy.worker_context import WorkerContext
-from gateway.vault import Secrets
+from gateway.secrets.vault import Secrets
 from gateway.wire.pages import pages
 from tests.support.certificates import Authority
 from tests.support.waiting import free_port
@@ -179,7 +179,9 @@ class Site:
                 self.client_context = self._authority.client_context()
             certificate = self._authority.issue("localhost").as_site()
         sock = socket.create_server(("127.0.0.1", 0), backlog=64)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as gateway/sockets.py: accepted ones inherit it
+        sock.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
+        )  # as gateway/supervisor/sockets.py: accepted ones inherit it
         sock.settimeout(0)
         self.sockets[variant.name] = sock
         addresses = [f"unix:{self.paths[n]}" if variant.unix else f"127.0.0.1:{self.ports[n]}" for n in range(SERVERS)]

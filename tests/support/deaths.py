@@ -14,7 +14,7 @@ SUCCESSOR = re.compile(r"\[\d+\] upgrade: a new gateway starts, pid (\d+)$")
 ENDED = re.compile(rf"\] {NAME} \(pid (\d+)\) (was killed by \w+|ended with status \d+)([;,] .*)?$")
 """As the supervisor says it; it goes on where it did not tell the child to end."""
 UNWILLING = re.compile(rf"\] {NAME} \(pid (\d+)\) (?:did not end in time|does not listen) and is killed$")
-LAST_WORDS = re.compile(r"^[a-z0-9 ]+ \(pid (\d+)\) dies, at:$")  # gateway/last_words.pyx
+LAST_WORDS = re.compile(r"^[a-z0-9 ]+ \(pid (\d+)\) dies, at:$")  # gateway/system/crash_report.pyx
 SANITIZER = re.compile(r"^==(\d+)==\s*ERROR: \w+Sanitizer")
 UNDEFINED = re.compile(r": runtime error: ")  # UndefinedBehaviorSanitizer
 NO_UPGRADE = re.compile(r"\] upgrade failed: it (?:was killed by|ended with status) ")

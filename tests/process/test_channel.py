@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.channel import (
+from gateway.config import Snapshot, load
+from gateway.config.address import server_address
+from gateway.config.discovery import Member, Question
+from gateway.process.channel import (
     MAX_REPORT,
     MAX_REPORTS,
     BadReport,
@@ -26,9 +29,6 @@ from gateway.channel import (
     SupervisorEnd,
     pair,
 )
-from gateway.config import Snapshot, load
-from gateway.config.address import server_address
-from gateway.config.discovery import Member, Question
 
 Ends = tuple[SupervisorEnd, ChildEnd]
 

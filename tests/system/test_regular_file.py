@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from gateway import regular_file
+from gateway.system import regular_file
 
 NOBODY = pwd.getpwnam("nobody").pw_uid
 READERS: list[int] = []

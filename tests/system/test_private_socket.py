@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from gateway import private_socket
+from gateway.system import private_socket
 
 NOBODY = 65534
 

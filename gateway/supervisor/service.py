@@ -8,7 +8,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from gateway import regular_file
+from gateway.system import regular_file
 
 MAX_PID_FILE: Final = 64
 """Bytes."""

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from gateway.config.address import Listen
-from gateway.sockets import Sockets
-from gateway.upgrade import READY, SEALS, VARIABLE, BadEstate, LeftServer, inherit, start
+from gateway.supervisor.handover import READY, SEALS, VARIABLE, BadEstate, LeftServer, inherit, start
+from gateway.supervisor.sockets import Sockets
 from tests.support.waiting import eventually
 
 # A successor that shows what it inherited in its answer.
 CHILD = """
 import os
-from gateway.upgrade import VARIABLE, inherit
+from gateway.supervisor.handover import VARIABLE, inherit
 heritage = inherit(os.environ)
 assert VARIABLE not in os.environ
 workers = {number: sorted(str(listen) for listen, _ in places) for number, places in heritage.workers.items()}

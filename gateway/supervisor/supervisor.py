@@ -22,12 +22,15 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from gateway import account as accounts
-from gateway import descriptors, last_words, output, regular_file, upgrade
-from gateway.account import Account, NoAccount
 from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board
-from gateway.bulletin import Bulletin
-from gateway.channel import (
+from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, discovery, load
+from gateway.config.discovery import Found, Member, Question
+from gateway.config.snapshot import ServerKey
+from gateway.explain.required import require
+from gateway.hardening import kernel, roles
+from gateway.hardening.confinement import Bounds, active, protect, settle, shortcomings
+from gateway.process.bulletin import Bulletin
+from gateway.process.channel import (
     Apply,
     BadReport,
     Bequeath,
@@ -43,18 +46,16 @@ from gateway.channel import (
     identity,
     pair,
 )
-from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, discovery, load
-from gateway.config.discovery import Found, Member, Question
-from gateway.config.snapshot import ServerKey
-from gateway.explain.required import require
-from gateway.facts import Facts, State
-from gateway.hardening import kernel, roles
-from gateway.hardening.confinement import Bounds, active, protect, settle, shortcomings
-from gateway.inquiry import addresses, inquire
+from gateway.process.supervisor_status import Facts, State
 from gateway.proxy import worker
-from gateway.service import PidFile, notify
-from gateway.sockets import Sockets, StartError
-from gateway.vault import BadState, Vault, gather
+from gateway.secrets.vault import BadState, Vault, gather
+from gateway.supervisor import handover
+from gateway.supervisor.service import PidFile, notify
+from gateway.supervisor.sockets import Sockets, StartError
+from gateway.supervisor.startup_lookup import addresses, inquire
+from gateway.system import account as accounts
+from gateway.system import crash_report, descriptors, output, regular_file
+from gateway.system.account import Account, NoAccount
 from loadagent.printable import LineFormatter, printable_lines
 from qos.rates import RateTable
 
@@ -138,7 +139,7 @@ class Supervisor:
     def __init__(
         self,
         path: Path,
-        heritage: upgrade.Heritage | None = None,
+        heritage: handover.Heritage | None = None,
         pid_file: PidFile | None = None,
         command: Sequence[str] = (),
     ) -> None:
@@ -167,7 +168,7 @@ class Supervisor:
         self._heritage = heritage
         self._pid_file = pid_file
         self._command = list(command)
-        self._successor: upgrade.Successor | None = None
+        self._successor: handover.Successor | None = None
         self._cells = loaded.site.workers  # of the Board, one a worker; those that only finish included
         self._children: dict[int, Child] = {}
         self._due: dict[int, float] = {}  # number of a dead child -> when to start the next one
@@ -199,7 +200,7 @@ class Supervisor:
                 if key.data is None:
                     for number in os.read(wakeup, 512):
                         self._signal(number)
-                elif isinstance(key.data, upgrade.Successor):
+                elif isinstance(key.data, handover.Successor):
                     self._hear_successor(key.data)
                 else:
                     self._hear(key.data)
@@ -255,7 +256,7 @@ class Supervisor:
                 successor.deadline = float("inf")
                 os.kill(successor.pid, signal.SIGKILL)
             else:
-                self._give_up(successor, f"it was not ready within {upgrade.TIMEOUT:g}s")
+                self._give_up(successor, f"it was not ready within {handover.TIMEOUT:g}s")
 
     def _abort(self, child: Child, why: str) -> None:
         """Let a child that does not do as it should say where it hangs (SIGABRT); LAST_WORDS later, SIGKILL."""
@@ -288,7 +289,7 @@ class Supervisor:
         """The child's side of a fork; never returns."""
         status = 1
         try:
-            last_words.enable(_name(number))
+            crash_report.enable(_name(number))
             signal.set_wakeup_fd(-1)
             for caught in (signal.SIGTERM, signal.SIGCHLD):
                 signal.signal(caught, signal.SIG_DFL)
@@ -738,7 +739,7 @@ class Supervisor:
             return
         servers = [left for key, row in self._snapshot.slots.items() if (left := self._left(key, row)) is not None]
         try:
-            successor = upgrade.start(self._command, self._sockets, servers)
+            successor = handover.start(self._command, self._sockets, servers)
         except OSError as error:
             log.error("upgrade failed: cannot run %s: %s", self._command[0], error)
             return
@@ -746,10 +747,10 @@ class Supervisor:
         self._selector.register(successor, selectors.EVENT_READ, successor)
         log.info("upgrade: a new gateway starts, pid %d", successor.pid)
 
-    def _left(self, key: ServerKey, row: int) -> upgrade.LeftServer | None:
+    def _left(self, key: ServerKey, row: int) -> handover.LeftServer | None:
         """What the board says of a server; None for what no honest process writes there."""
         try:
-            return upgrade.LeftServer(
+            return handover.LeftServer(
                 backend=key[0],
                 server=key[1],
                 endpoint=str(self._snapshot.resolved[key]),
@@ -761,9 +762,9 @@ class Supervisor:
             log.error("upgrade: the board is wrong about %s: its state is not passed on", "/".join(key))
             return None
 
-    def _hear_successor(self, successor: upgrade.Successor) -> None:
+    def _hear_successor(self, successor: handover.Successor) -> None:
         answer = successor.hear()
-        if answer == upgrade.READY:
+        if answer == handover.READY:
             self._hand_over(successor)
         elif answer:
             self._give_up(successor, answer)
@@ -771,7 +772,7 @@ class Supervisor:
             self._selector.unregister(successor)
             successor.close()  # how it ended is known in a moment
 
-    def _hand_over(self, successor: upgrade.Successor) -> None:
+    def _hand_over(self, successor: handover.Successor) -> None:
         """The successor carries traffic: accept no more, and end when the last request and tunnel have."""
         self._selector.unregister(successor)
         successor.close()
@@ -788,7 +789,7 @@ class Supervisor:
         self._let_workers_finish(LINGER)
         self._stop_others()  # addresses, reports and checks are the successor's now
 
-    def _give_up(self, successor: upgrade.Successor, why: str) -> None:
+    def _give_up(self, successor: handover.Successor, why: str) -> None:
         """The successor failed: let it finish what it may have accepted, and go on."""
         if successor.fileno() >= 0:
             self._selector.unregister(successor)
@@ -801,7 +802,7 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             os.kill(successor.pid, signal.SIGTERM)
 
-    def _mourn(self, successor: upgrade.Successor, status: int) -> None:
+    def _mourn(self, successor: handover.Successor, status: int) -> None:
         """The successor's process has ended; what it said before counts more than how."""
         said = None
         if successor.fileno() >= 0:
@@ -809,7 +810,7 @@ class Supervisor:
             self._selector.unregister(successor)
             successor.close()
         if not successor.failed:
-            log.error("upgrade failed: %s", said if said and said != upgrade.READY else f"it {_how(status)}")
+            log.error("upgrade failed: %s", said if said and said != handover.READY else f"it {_how(status)}")
             self._facts.upgrades_failed += 1
             self._post()
         self._successor = None
@@ -891,7 +892,7 @@ def _account(site: Site) -> Account | None:
     if os.geteuid() != 0 and site.cluster is not None:
         raise StartError("sharing addresses (cluster) needs root: only root may move them")
     try:
-        return accounts.of(site)
+        return accounts.of(site.user)
     except NoAccount as error:
         raise StartError(str(error)) from None
 
@@ -908,7 +909,7 @@ def set_up_log(name: str) -> None:
     handler = output.Handler(sys.stderr.fileno())
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)-7s [%(process)d] %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
-    last_words.enable(name)
+    crash_report.enable(name)
 
 
 def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -> int:
@@ -921,10 +922,10 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
     _raise_limits()
     heritage = None
     try:
-        heritage = upgrade.inherit(os.environ)
+        heritage = handover.inherit(os.environ)
         descriptors.close_strangers()
         supervisor = Supervisor(path, heritage, PidFile(pid_file) if pid_file is not None else None, command)
-    except (ConfigError, CapacityError, StartError, BadState, upgrade.BadEstate) as error:
+    except (ConfigError, CapacityError, StartError, BadState, handover.BadEstate) as error:
         text = str(error) if isinstance(error, ConfigError) else f"{path}: {error}"
         if heritage is not None:
             heritage.predecessor.failed(text)  # whose log it is, too

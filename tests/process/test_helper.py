@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway import inquiry
-from gateway.account import Account
 from gateway.config import Site
 from gateway.config.address import server_address
 from gateway.config.discovery import Member, Question
-from gateway.errand import Deed, Say, errand
 from gateway.hardening import roles
 from gateway.hardening.confinement import Bounds, become, settle
+from gateway.process.helper import Deed, Say, errand
+from gateway.supervisor import startup_lookup
+from gateway.system.account import Account
 from tests.support.waiting import eventually
 
 NOBODY = Account("nobody", 65534, 65534)
@@ -65,7 +65,7 @@ def test_one_that_raises_says_so(capfd: pytest.CaptureFixture[str]) -> None:
 
     with os.fdopen(2, "w", closefd=False) as stderr:
         handler = logging.StreamHandler(stderr)
-        log = logging.getLogger("gateway.errand")
+        log = logging.getLogger("gateway.process.helper")
         log.addHandler(handler)
         try:
             assert do(fail) == b""
@@ -135,14 +135,14 @@ FORGED = [
 def test_a_child_that_was_broken_into_by_a_name_server_says_nothing(
     monkeypatch: pytest.MonkeyPatch, said: bytes
 ) -> None:
-    monkeypatch.setattr(inquiry, "errand", lambda *_: said)
-    assert inquiry.inquire({QUESTION}, SITE, None) == {}
-    found = inquiry.addresses(SITE, {"app.internal"})
+    monkeypatch.setattr(startup_lookup, "errand", lambda *_: said)
+    assert startup_lookup.inquire({QUESTION}, SITE, None) == {}
+    found = startup_lookup.addresses(SITE, {"app.internal"})
     assert isinstance(found["app.internal"], OSError)
     assert "no answer in time" in str(found["app.internal"])
 
 
 def test_what_is_well_formed_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
     said = b'junk\n[["dns:app.internal:80", "A", [["192.0.2.1", 80, "a", null, false]]]]\n[["dns:app.int'
-    monkeypatch.setattr(inquiry, "errand", lambda *_: said)
-    assert inquiry.inquire({QUESTION}, SITE, None) == {QUESTION: (Member("192.0.2.1", 80, "a"),)}
+    monkeypatch.setattr(startup_lookup, "errand", lambda *_: said)
+    assert startup_lookup.inquire({QUESTION}, SITE, None) == {QUESTION: (Member("192.0.2.1", 80, "a"),)}

@@ -11,13 +11,13 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any, Final
 
-from gateway import account
-from gateway.account import Account
 from gateway.config import Site, discovery, resolve
 from gateway.config.discovery import Found, Member, Question
-from gateway.errand import Deed, Say, Settle, errand
 from gateway.hardening import roles
 from gateway.hardening.confinement import Bounds, settle
+from gateway.process.helper import Deed, Say, Settle, errand
+from gateway.system import account
+from gateway.system.account import Account
 
 DEADLINE: Final = 2.0
 """Seconds for all questions; what is not answered by then, control finds out."""
@@ -67,7 +67,7 @@ def addresses(site: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]
     if not hosts:
         return {}
     ordered = sorted(hosts)
-    who = account.of(site)
+    who = account.of(site.user)
 
     def prepare() -> Deed:
         import encodings.idna  # noqa: F401, PLC0415 - names are asked for by it

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.channel import identity
 from gateway.config.address import Listen
-from gateway.sockets import Sockets, StartError
+from gateway.process.channel import identity
+from gateway.supervisor.sockets import Sockets, StartError
 from tests.support.connections import sockets_on
 from tests.support.waiting import free_port
 

@@ -1,7 +1,7 @@
 import time
 
 from gateway.board import Board
-from gateway.facts import Facts, silences
+from gateway.process.supervisor_status import Facts, silences
 
 
 def test_workers_are_those_that_the_supervisor_names():

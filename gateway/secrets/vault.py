@@ -16,12 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias
 
-from gateway import state
 from gateway.config import ConfigError, Loaded, Problem, Site, files
-from gateway.derive import derive, fingerprint
-from gateway.errand import Say, errand
 from gateway.hardening.confinement import Bounds, protect
+from gateway.process.helper import Say, errand
 from gateway.proxy.tls import exported
+from gateway.secrets import keys
+from gateway.secrets.keys import derive, fingerprint
 
 DEADLINE: Final = 20.0
 """Seconds for reading everything."""
@@ -67,10 +67,10 @@ class Secrets:
         own = _of_cluster(loaded)
         if not own and needs_own(loaded.site):
             try:
-                own = state.find(loaded.site.state) or b""
-            except (OSError, state.BadKey):
+                own = keys.find(loaded.site.state) or b""
+            except (OSError, keys.BadKey):
                 own = b""
-        return cls(own or os.urandom(state.KEY_BYTES), dict(_read_pairs(loaded.site)) if pairs else None)
+        return cls(own or os.urandom(keys.KEY_BYTES), dict(_read_pairs(loaded.site)) if pairs else None)
 
 
 class Vault:
@@ -141,11 +141,11 @@ def gather(loaded: Loaded, before: Vault | None) -> tuple[Vault, list[str]]:
         own = _of_cluster(loaded)
         try:
             if not own and needed:
-                own = state.keep(loaded.site.state)
-        except state.BadKey as error:
+                own = keys.keep(loaded.site.state)
+        except keys.BadKey as error:
             found["bad_state"] = str(error)
         except OSError as error:
-            own = _own_of(before) or os.urandom(state.KEY_BYTES)
+            own = _own_of(before) or os.urandom(keys.KEY_BYTES)
             found["warnings"].append(_not_kept(loaded.site.state, error))
         vault.fill(Secrets(own, pairs))
         say(json.dumps(found).encode())

@@ -8,8 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Collection
 
-from gateway import descriptors, last_words
 from gateway.hardening import kernel
+from gateway.system import crash_report, descriptors
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _run(prepare: Callable[[], Deed], settle: Settle, writing: int, broken: str,
             text = text[os.write(writing, text) :]
 
     try:
-        last_words.enable("errand")
+        crash_report.enable("errand")
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)

@@ -8,11 +8,11 @@ from collections.abc import Set as AbstractSet
 from itertools import chain, islice
 from typing import Final
 
-from gateway import unix_socket
 from gateway.board import WORKERS
 from gateway.config import Site
 from gateway.config.model import Listen
-from gateway.unix_socket import FileId, Occupied
+from gateway.supervisor import unix_socket
+from gateway.supervisor.unix_socket import FileId, Occupied
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from gateway.board import Board
-from gateway.bulletin import Bulletin
+from gateway.process.bulletin import Bulletin
 
 STUCK: Final = 1.5
 """Seconds without a sign of life on the board after which a worker does not work."""

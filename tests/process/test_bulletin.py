@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.bulletin import HEADER, SIZE, Bulletin
+from gateway.process.bulletin import HEADER, SIZE, Bulletin
 
 
 def test_the_newest_word_counts_and_a_child_reads_it():

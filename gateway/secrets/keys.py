@@ -1,11 +1,18 @@
-"""The key that a gateway makes for itself at its first start, and keeps: a file of its own in its state directory."""
+"""Keys: the one that a gateway makes at its first start and keeps in a file, and those derived from a secret.
+
+Who learns a derived key knows neither the secret nor the other keys.
+"""
 
 import contextlib
 import os
 import secrets
 import stat
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
+
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 NAME: Final = "secret.key"
 KEY_BYTES: Final = 32
@@ -62,3 +69,13 @@ def _sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def derive(secret: bytes, purpose: bytes, length: int = 32) -> bytes:
+    """`length` bytes by HKDF with SHA-256 (RFC 5869). The secret has 16 bytes of randomness at least."""
+    return HKDF(algorithm=SHA256(), length=length, salt=None, info=b"eddie " + purpose).derive(secret)
+
+
+def fingerprint(*contents: bytes) -> bytes:
+    """The SHA-256 of several contents in order, in which none can be mistaken for a part of another."""
+    return sha256(b"".join(sha256(content).digest() for content in contents)).digest()

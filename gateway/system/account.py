@@ -4,8 +4,6 @@ import os
 import pwd
 from typing import Final, NamedTuple
 
-from gateway.config import Site
-
 SHARED: Final = frozenset({"nobody", "nfsnobody", "www-data", "daemon"})
 """Accounts that other services use, too."""
 
@@ -22,12 +20,7 @@ class Account(NamedTuple):
     gid: int
 
 
-def of(site: Site) -> Account | None:
-    """Return the account that processes of a site switch to, or None to stay the present one. Raises NoAccount."""
-    return named(site.user, "set `user:` in the site file")
-
-
-def named(user: str, remedy: str) -> Account | None:
+def of(user: str, remedy: str = "set `user:` in the site file") -> Account | None:
     """Return the account of `user`, or None to stay the present one: root was asked for, or this process is not root.
 
     Raises NoAccount; its text ends with `remedy`.

@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gateway.config import load
 from gateway.proxy.tls import ServerContext, exported
-from gateway.vault import Pair, Secrets, Vault, needs_own
+from gateway.secrets.vault import Pair, Secrets, Vault, needs_own
 from tests.support.certificates import Authority
 
 SITE = """\

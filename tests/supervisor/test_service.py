@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from gateway.service import NotRunning, PidFile, catches, find, notify
+from gateway.supervisor.service import NotRunning, PidFile, catches, find, notify
 
 
 def test_pid_file_names_this_process_and_goes_with_it(tmp_path):

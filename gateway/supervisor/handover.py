@@ -21,8 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.board import WORKERS
 from gateway.config.address import Listen
-from gateway.sockets import ADMIN, HINTS, Place, Sockets
-from gateway.unix_socket import FileId, file_of
+from gateway.supervisor.sockets import ADMIN, HINTS, Place, Sockets
+from gateway.supervisor.unix_socket import FileId, file_of
 
 VARIABLE: Final = "GATEWAY_UPGRADE"
 """In the environment: the descriptor of the estate."""

@@ -1,0 +1,1 @@
+"""Keys and certificates, and who may know them."""

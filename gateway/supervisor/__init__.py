@@ -1,0 +1,1 @@
+"""The supervisor: the process tree, its listening sockets, reload and upgrade."""
