@@ -34,7 +34,9 @@ def main() -> None:
 
 @main.command()
 @click.argument("site", type=SITE_FILE)
-@click.option("--pid-file", type=SITE_FILE, help="Names the supervisor for as long as it runs, across upgrades.")
+@click.option(
+    "--pid-file", type=SITE_FILE, help=("Write the supervisor's process id to this file; upgrades keep it current.")
+)
 def run(site: Path, pid_file: Path | None) -> None:
     """Run the gateway described by SITE until it is told to stop.
 
@@ -49,16 +51,16 @@ def run(site: Path, pid_file: Path | None) -> None:
 @main.command()
 @click.argument("target", metavar="PID|PIDFILE")
 def reload(target: str) -> None:
-    """Let a running gateway load its site file again; its log says how it went."""
+    """Tell a running gateway to reload its site file; its log reports the result."""
     _signal(target, signal.SIGHUP)
 
 
 @main.command()
 @click.argument("target", metavar="PID|PIDFILE")
 def upgrade(target: str) -> None:
-    """Let the version that is installed now take over from a running gateway, without losing a request.
+    """Replace a running gateway by the installed version without losing a request.
 
-    With a PIDFILE the exit status tells whether it did; with a PID its log says how it went.
+    With a PIDFILE the exit status reports the result; with a PID, see the log.
     """
     from gateway.supervisor import service  # noqa: PLC0415
 
@@ -75,7 +77,7 @@ def upgrade(target: str) -> None:
             click.echo(f"process {pid} has taken over from {before}")
             return
         time.sleep(0.05)
-    click.echo(f"process {before} goes on: its log says why", err=True)
+    click.echo(f"process {before} keeps running; its log gives the reason", err=True)
     sys.exit(1)
 
 
@@ -95,7 +97,7 @@ def _signal(target: str, number: signal.Signals) -> int:
 @main.command()
 @click.argument("site", type=SITE_FILE)
 def check(site: Path) -> None:
-    """Say everything that is wrong with SITE; exit status 1 if anything is."""
+    """Check SITE and report every problem; exit status 1 if there is one."""
     from gateway.config import ConfigError  # noqa: PLC0415
     from gateway.explain.required import require  # noqa: PLC0415
     from gateway.system import account  # noqa: PLC0415
@@ -122,14 +124,16 @@ def check(site: Path) -> None:
 @click.argument("site", type=SITE_FILE)
 @click.argument("method")
 @click.argument("url")
-@click.option("-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help="A header of the request.")
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help=("Header of the request; may be repeated.")
+)
 @click.option("--client", default="192.0.2.1", show_default=True, help="Address of the client.")
-@click.option("--live", is_flag=True, help="With the loads, sessions and health of the gateway that runs SITE here.")
-@click.option("--json", "as_json", is_flag=True, help="Everything as a JSON object.")
+@click.option("--live", is_flag=True, help="Use the loads, sessions and health of the running gateway.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(  # noqa: PLR0913 - one an option
     site: Path, method: str, url: str, headers: tuple[str, ...], client: str, *, live: bool, as_json: bool
 ) -> None:
-    """Tell what SITE does with a request, step by step: METHOD and the whole URL. Nothing is sent anywhere."""
+    """Explain step by step how SITE handles a request: METHOD and the full URL. Sends nothing."""
     from gateway.explain.asked import Asked  # noqa: PLC0415
     from gateway.explain.report import tree  # noqa: PLC0415
     from gateway.explain.sandbox import Sandbox  # noqa: PLC0415
@@ -173,7 +177,7 @@ def _plain(value: object) -> str:
 @main.command()
 @click.argument("site", type=SITE_FILE)
 def test(site: Path) -> None:
-    """Run the tests of SITE, without a network; exit status 1 if one fails."""
+    """Run the tests of SITE without using the network; exit status 1 if one fails."""
     from gateway.explain import trial  # noqa: PLC0415
 
     loaded = _load(site, network=False)
@@ -201,12 +205,12 @@ def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
         partial(settle, account.of(loaded.site.user), RULES, Bounds.of(loaded.site)),
         SHOW_LIMIT,
         SHOW_BYTES,
-        f"{loaded.path}: this cannot be shown",
+        f"{loaded.path}: cannot compute the result",
     )
     try:
         text, status = json.loads(said)
     except ValueError:
-        click.echo(f"{loaded.path}: broken off, or not done within {SHOW_LIMIT:g} s", err=True)
+        click.echo(f"{loaded.path}: stopped, or not finished within {SHOW_LIMIT:g} s", err=True)
         sys.exit(1)
     click.echo(printable_lines(str(text)))
     sys.exit(bool(status))
@@ -226,10 +230,10 @@ def _load(site: Path, *, network: bool = True) -> "Loaded":
 
 @main.command()
 @click.argument("site", type=SITE_FILE)
-@click.option("--json", "as_json", is_flag=True, help="Everything, as JSON.")
-@click.option("--metrics", is_flag=True, help="Figures in the text format of Prometheus.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--metrics", is_flag=True, help="Print metrics in the Prometheus text format.")
 def status(site: Path, *, as_json: bool, metrics: bool) -> None:
-    """Show what the gateway of SITE on this machine knows: its servers, and the nodes and addresses of its cluster."""
+    """Show the state of the gateway running SITE on this machine: servers, cluster nodes and shared addresses."""
     from gateway.admin.metrics import text as figures  # noqa: PLC0415
     from gateway.control import show as servers  # noqa: PLC0415
     from gateway.heartbeat import show as cluster  # noqa: PLC0415
@@ -257,11 +261,11 @@ def status(site: Path, *, as_json: bool, metrics: bool) -> None:
 
 @main.command()
 @click.argument("site", type=SITE_FILE)
-@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="How long to wait.")
+@click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="Maximum time to wait.")
 def evacuate(site: Path, timeout: float) -> None:
-    """Give every shared address away, one after the other, and wait until others have them; `gateway join` returns.
+    """Move every shared address to other nodes, one by one, and wait; `gateway join` takes part again.
 
-    The exit status is 1 if an address is still here: nobody else could take it.
+    The exit status is 1 if an address is still here because no other node took it.
     """
     answer = _ask_heartbeat(site, "drain")
     end = time.monotonic() + timeout
@@ -274,7 +278,7 @@ def evacuate(site: Path, timeout: float) -> None:
             return
         if time.monotonic() > end:
             here = ", ".join(item["address"] for item in answer["addresses"] if item["owner"] in (None, node))
-            click.echo(f"nobody else has taken {here}", err=True)
+            click.echo(f"no other node has taken {here}", err=True)
             sys.exit(1)
         time.sleep(0.05)
         answer = _ask_heartbeat(site, "status")
@@ -283,7 +287,7 @@ def evacuate(site: Path, timeout: float) -> None:
 @main.command()
 @click.argument("site", type=SITE_FILE)
 def standby(site: Path) -> None:
-    """Give every shared address away as soon as another can take it, and take none."""
+    """Move every shared address to other nodes as soon as they can take it, and take none."""
     click.echo(f"{_ask_heartbeat(site, 'standby')['node']} is on standby")
 
 
@@ -306,22 +310,24 @@ def _ask_heartbeat(site: Path, command: str) -> dict[str, Any]:
 
 
 @main.command()
-@click.option("--listen", required=True, metavar="IP:PORT", help="UDP address to answer on, such as 192.168.7.9:694.")
+@click.option("--listen", required=True, metavar="IP:PORT", help="UDP address to listen on, such as 192.168.7.9:694.")
 @click.option(
     "--key-file",
     "key_files",
     required=True,
     multiple=True,
     type=SITE_FILE,
-    help="A cluster's key, which only its owner may read; may be given several times.",
+    help="Cluster key file (mode 0600); may be repeated.",
 )
-@click.option("--longest", default=2.0, show_default=True, metavar="SECONDS", help="Largest dead_after it will serve.")
-@click.option("--user", default="nobody", show_default=True, help="Account to switch to when started as root.")
+@click.option(
+    "--longest", default=2.0, show_default=True, metavar="SECONDS", help=("Largest dead_after that a cluster may use.")
+)
+@click.option("--user", default="nobody", show_default=True, help="User to switch to when started as root.")
 @click.option("--no-sandbox", is_flag=True, help="For debugging: no filters, and core dumps are allowed.")
 def witness(listen: str, key_files: tuple[Path, ...], longest: float, user: str, *, no_sandbox: bool) -> None:
-    """Be the third voice of a cluster of two, so that never both of them own an address.
+    """Vote in two-node clusters, so that the two nodes never own an address at the same time.
 
-    It keeps nothing on disk: for so long as --longest after a start it gives its voice to nobody. It serves several
+    The witness keeps nothing on disk: after a start it gives no vote for --longest seconds. It serves several
     clusters side by side, each with a key of its own or, among those with the same key, a name (cluster: name).
     """
     from gateway.config import address, files  # noqa: PLC0415
@@ -344,13 +350,13 @@ def witness(listen: str, key_files: tuple[Path, ...], longest: float, user: str,
 
 @main.group()
 def key() -> None:
-    """Make key files: random ones, and each server's key for its load reports."""
+    """Create key files: random keys, and per-server keys for load reports."""
 
 
 @key.command()
 @click.argument("file", type=SITE_FILE)
 def new(file: Path) -> None:
-    """Write a random key to FILE, which must not exist, for its owner alone."""
+    """Write a random key to the new FILE (mode 0600)."""
     import secrets  # noqa: PLC0415
 
     _write_key(file, secrets.token_hex(32).encode())
@@ -359,9 +365,9 @@ def new(file: Path) -> None:
 @key.command()
 @click.argument("secret_file", type=SITE_FILE)
 @click.argument("server")
-@click.option("--output", type=SITE_FILE, help="Write it to this file, which must not exist, for its owner alone.")
+@click.option("--output", type=SITE_FILE, help="Write to this new file (mode 0600); an existing file is an error.")
 def derive(secret_file: Path, server: str, output: Path | None) -> None:
-    """Print the key with which SERVER signs its load reports, derived from SECRET_FILE (load_reports: secret_file).
+    """Print the load report key of SERVER, derived from SECRET_FILE (load_reports: secret_file).
 
     SERVER is its name in the site file. On that server the key goes into the agent's key_file; the secret stays here.
     """
@@ -370,7 +376,7 @@ def derive(secret_file: Path, server: str, output: Path | None) -> None:
     from loadagent.report import NAME  # noqa: PLC0415
 
     if not NAME.fullmatch(server):
-        raise click.UsageError(f"{server!r} is not the name of a server: up to 64 letters, digits and . _ : -")
+        raise click.UsageError(f"{server!r} is not a server name: up to 64 letters, digits and . _ : -")
     try:
         found = keys.report_key(files.secret(secret_file), server)
     except (OSError, ValueError) as error:
@@ -401,9 +407,9 @@ def schema() -> None:
 
 
 @main.command()
-@click.option("--port", default=8080, show_default=True, help="Where the gateway listens, on 127.0.0.1.")
+@click.option("--port", default=8080, show_default=True, help="Port to listen on, on 127.0.0.1.")
 def demo(port: int) -> None:
-    """Run a gateway with three servers on this machine: one quick, one slow, one busy with other work."""
+    """Run a demo on this machine: a gateway and three servers (one fast, one slow, one busy with other work)."""
     from gateway import demo as show  # noqa: PLC0415
     from gateway.supervisor import supervisor  # noqa: PLC0415
 

@@ -74,14 +74,16 @@ def _load(path: Path | None, options: dict[str, Any]) -> AgentConfig:
 @click.group()
 @click.version_option(package_name="eddie-gateway")
 def main() -> None:
-    """Measures this machine and tells the gateways how loaded it is."""
+    """Measure this machine and report its load to the gateways."""
 
 
 @main.command()
 @_config_options
-@click.option("--core-dumps", is_flag=True, help="For debugging: its memory, and so its key, may be dumped and seen.")
+@click.option(
+    "--core-dumps", is_flag=True, help=("For debugging: allow core dumps and debuggers, which can reveal the key.")
+)
 def run(path: Path | None, *, core_dumps: bool, **options: Any) -> None:
-    """Report this machine's load to the gateways until stopped. Options win over the file."""
+    """Report this machine's load to the gateways until stopped. Options override the file."""
     config = _load(path, options)
     if not config.gateways and not config.listen:
         msg = "nothing to do: give gateways (and key_file), or listen"
@@ -98,12 +100,12 @@ def run(path: Path | None, *, core_dumps: bool, **options: Any) -> None:
 
 @main.command()
 @_config_options
-@click.option("--replace", is_flag=True, help="Overwrite the agent file that is there.")
+@click.option("--replace", is_flag=True, help="Overwrite an existing agent file.")
 @click.option("--root", default="/", type=click.Path(path_type=Path), help="Root of an image to install into.")
 def install(path: Path | None, *, replace: bool, root: Path, **options: Any) -> None:
     """Make the agent a service: writes /etc/gateway/agent.yaml from the options, its key, and a systemd unit.
 
-    Without options the agent file that is there goes on.
+    Without options the existing agent file stays in use.
     """
     from loadagent import install as setup  # noqa: PLC0415 - a running agent installs nothing
 
@@ -133,27 +135,27 @@ def _say(path: Path, state: State) -> None:
         write(target, state)
     except OSError as error:
         raise click.ClickException(f"cannot write {target}: {error.strerror}") from None
-    click.echo(f"{config.server}: {state.name.lower()}, with the next report of its agent")
+    click.echo(f"{config.server}: {state.name.lower()} (takes effect with the agent's next report)")
 
 
 @main.command()
 @click.argument("path", metavar="AGENT.YAML", type=click.Path(path_type=Path))
 def drain(path: Path) -> None:
-    """Let this server keep its sessions and get no new ones."""
+    """Drain: this server keeps its sessions and gets no new ones."""
     _say(path, State.DRAIN)
 
 
 @main.command()
 @click.argument("path", metavar="AGENT.YAML", type=click.Path(path_type=Path))
 def ready(path: Path) -> None:
-    """Let this server take requests again."""
+    """Make this server ready to take requests again."""
     _say(path, State.READY)
 
 
 @main.command()
 @click.argument("path", metavar="AGENT.YAML", type=click.Path(path_type=Path))
 def maintenance(path: Path) -> None:
-    """Take this server out: no requests, no sessions."""
+    """Put this server into maintenance: no requests, no sessions."""
     _say(path, State.MAINTENANCE)
 
 
@@ -161,7 +163,7 @@ def maintenance(path: Path) -> None:
 @_config_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def sample(path: Path | None, *, as_json: bool, **options: Any) -> None:
-    """Measure once and show what the score is made of."""
+    """Measure once and show how the score is computed."""
     config = _load(path, options)
     result = asyncio.run(take_sample(config))
     if as_json:

@@ -47,7 +47,7 @@ def test_what_cannot_be_done_is_said(secret: Path, tmp_path: Path) -> None:
     assert f"cannot write {secret}: file exists" in key("new", secret).output
     assert "cannot write" in key("new", tmp_path / "link").output
     assert not (tmp_path / "elsewhere").exists()
-    assert "is not the name of a server" in key("derive", secret, "a b").output
+    assert "is not a server name" in key("derive", secret, "a b").output
     assert f"cannot read {tmp_path / 'none'}" in key("derive", tmp_path / "none", "app1").output
     secret.chmod(0o644)
     assert "others can read" in key("derive", secret, "app1").output

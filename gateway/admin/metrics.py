@@ -38,30 +38,28 @@ def families(control: Report | None, heartbeat: Report | None) -> Iterator[Famil
 def _of_tree(report: Report, heartbeat: Report | None) -> Iterator[Family]:
     tree, workers, cluster = report["tree"], report["workers"], report["cluster"]
     build = labels(version=report["program"], node=report["node"])
-    yield Family(
-        "gateway_build_info", "gauge", "Version that runs, and the name of this gateway; always 1.", [(build, 1)]
-    )
+    yield Family("gateway_build_info", "gauge", "Running version and the name of this gateway; always 1.", [(build, 1)])
     unwell = bool(probes.healthy(report, heartbeat, cluster=cluster))
-    yield _one("gateway_healthy", "1 as /healthz answers 200: every process works.", not unwell)
+    yield _one("gateway_healthy", "1: /healthz answers 200, every process works.", not unwell)
     yield _one(
         "gateway_ready",
-        "1 as /readyz answers 200; 0: nobody should send it requests.",
+        "1: /readyz answers 200; 0: do not send requests to this gateway.",
         not probes.ready(report, heartbeat),
     )
-    yield _one("gateway_start_time_seconds", "Start of the supervisor, in seconds since 1970.", tree["started"])
+    yield _one("gateway_start_time_seconds", "Start time of the supervisor, in seconds since 1970.", tree["started"])
     yield _one(
         "gateway_site_version",
-        "Version of the site file that control works by; one more with each change.",
+        "Number of the applied configuration; each change adds one.",
         report["version"],
     )
     yield _one(
         "gateway_site_last_reload_success",
-        "0: the site file as it is now was refused; the log says why.",
+        "0: the last reload was refused and the previous configuration is in use; see the log.",
         tree["last_reload"]["accepted"],
     )
     yield _one(
         "gateway_site_last_reload_success_timestamp_seconds",
-        "When a site file was taken up last, in seconds since 1970.",
+        "Time of the last successful reload, in seconds since 1970.",
         tree["last_reload"]["at"],
     )
     yield Family(
@@ -73,36 +71,36 @@ def _of_tree(report: Report, heartbeat: Report | None) -> Iterator[Family]:
     yield Family(
         "gateway_upgrades_failed_total",
         "counter",
-        "Upgrades that came to nothing; see the log.",
+        "Upgrades that failed; see the log.",
         [("", tree["upgrades_failed"])],
     )
     yield Family(
         "gateway_worker_up",
         "gauge",
-        "1: the worker answers; 0: its share of the clients waits.",
+        "1: the worker responds; 0: it does not, and its clients wait.",
         [(labels(worker=str(worker["number"])), probes.working(worker)) for worker in workers],
     )
     yield Family(
         "gateway_process_deaths_total",
         "counter",
-        "Ends of processes that nobody asked for; each is a bug or a kill.",
+        "Unexpected process exits; each is a bug or a kill.",
         [(labels(process=name), tree["deaths"].get(name, 0)) for name in tree["processes"]],
     )
     yield Family(
         "gateway_process_bad_reports_total",
         "counter",
-        "Processes killed because they sent the supervisor what is not a report; each is a bug or a break-in.",
+        "Processes killed for sending the supervisor an invalid message; each is a bug or a break-in.",
         [(labels(process=name), tree["bad_reports"].get(name, 0)) for name in tree["processes"]],
     )
     yield Family(
         "gateway_sandbox_active",
         "gauge",
-        "1: this part of the sandbox holds the processes; 0: the site file or the kernel has it off.",
+        "1: this part of the sandbox is active; 0: the site file disables it or the kernel lacks it.",
         [(labels(part=part), on) for part, on in tree["sandbox"].items()],
     )
     if cluster:
         yield _one(
-            "gateway_heartbeat_up", "0: the heartbeat process is silent; it is started anew.", heartbeat is not None
+            "gateway_heartbeat_up", "0: the heartbeat process does not respond and is restarted.", heartbeat is not None
         )
     for name, kind, text, key in _PROCESS:
         yield Family(name, kind, text, [(labels(process=p["name"]), p[key]) for p in report["processes"]])
@@ -119,10 +117,15 @@ _SIDE: Final = {name: side for name, side, _ in OUTCOMES}
 _Figures: TypeAlias = tuple[tuple[str, Kind, str, str], ...]
 """Name of a figure, its kind, its key in a report, and what it is."""
 _FRONTEND: Final[_Figures] = (
-    ("connections", "gauge", "open", "Connections of clients that are open."),
-    ("max_connections", "gauge", "limit", "How many there may be."),
-    ("connections_total", "counter", "connections", "Connections that were accepted."),
-    ("turned_away_total", "counter", "turned_away", "Of them, those closed at once: too many, or no PROXY header."),
+    ("connections", "gauge", "open", "Open client connections."),
+    ("max_connections", "gauge", "limit", "Limit on open client connections."),
+    ("connections_total", "counter", "connections", "Accepted client connections."),
+    (
+        "turned_away_total",
+        "counter",
+        "turned_away",
+        ("Client connections closed at once: over a limit, or without a PROXY header."),
+    ),
 )
 
 
@@ -138,7 +141,10 @@ def _of_frontends(report: Report) -> Iterator[Family]:
     yield from _figures("frontend", _FRONTEND, frontends)
     yield from _of_traffic("frontend", frontends)
     yield _durations(
-        "frontend", "request", "From a request's head to its answer's end, a tunnel's beginning.", frontends
+        "frontend",
+        "request",
+        ("Time from the request head to the end of the response, or to the start of a tunnel."),
+        frontends,
     )
 
 
@@ -148,7 +154,7 @@ def _of_traffic(kind: str, entrances: Iterable[Report]) -> Iterator[Family]:
     yield Family(
         f"gateway_{kind}_responses_total",
         "counter",
-        "Answers by the class of their status, those of the gateway itself, too.",
+        "Responses by status class, the gateway's own included.",
         [
             (labels(**{kind: one["name"], "code": f"{digit}xx"}), count)
             for _, one in named
@@ -158,7 +164,7 @@ def _of_traffic(kind: str, entrances: Iterable[Report]) -> Iterator[Family]:
     yield Family(
         f"gateway_{kind}_outcomes_total",
         "counter",
-        "Requests by how they ended and the side at fault (client, gateway, server, or - for none).",
+        "Requests by outcome and side at fault (client, gateway, server; - for none).",
         [
             (labels(**{kind: one["name"], "outcome": outcome, "side": _SIDE[outcome]}), count)
             for _, one in named
@@ -166,10 +172,10 @@ def _of_traffic(kind: str, entrances: Iterable[Report]) -> Iterator[Family]:
         ],
     )
     for name, key, text in (
-        ("unanswered", "unanswered", "Requests that ended without a response."),
-        ("retried_requests", "retried", "Requests that needed more than one try."),
-        ("queued_requests", "waited", "Requests that waited for room at a server."),
-        ("queue_seconds", "waited_seconds", "Time that they waited; by queued_requests: the mean."),
+        ("unanswered", "unanswered", "Requests that ended without a response to the client."),
+        ("retried_requests", "retried", "Requests that needed more than one attempt."),
+        ("queued_requests", "waited", "Requests that waited in a queue for a server."),
+        ("queue_seconds", "waited_seconds", "Time spent in queues; divided by queued_requests_total: the mean wait."),
         ("received_bytes", "bytes_in", "Bodies from clients."),
         ("sent_bytes", "bytes_out", "Bodies to clients."),
     ):
@@ -188,17 +194,20 @@ def _durations(kind: str, what: str, text: str, entrances: Iterable[Report]) -> 
 def _of_backends(report: Report) -> Iterator[Family]:
     named = [(labels(backend=backend["name"]), backend["servers"]) for backend in report["backends"]]
     yield Family(
-        "gateway_backend_servers", "gauge", "Servers of the backend.", [(at, len(servers)) for at, servers in named]
+        "gateway_backend_servers", "gauge", "Servers in the backend.", [(at, len(servers)) for at, servers in named]
     )
     yield Family(
         "gateway_backend_servers_available",
         "gauge",
-        "Of them: neither down nor ejected nor taken out of service; 0: clients get 503.",
+        "Servers that are up, in rotation and ready; 0: clients get 503.",
         [(at, sum(map(_available, servers))) for at, servers in named],
     )
     yield from _of_traffic("backend", report["backends"])
     yield _durations(
-        "backend", "response", "From a request's head to its answer's, with queue and retries.", report["backends"]
+        "backend",
+        "response",
+        ("Time from the request head to the response head, including queueing and retries."),
+        report["backends"],
     )
 
 
@@ -215,34 +224,59 @@ def _of_last(kind: str, what: str) -> Figure:
 
 
 _SERVER: Final[tuple[tuple[str, Kind, Figure, str], ...]] = (
-    ("up", "gauge", _in_rotation, "0: down by its checks or its agent, or ejected."),
+    ("up", "gauge", _in_rotation, "0: down by health check or agent, or ejected."),
     ("ready", "gauge", lambda s: s["admin"] == "ready", "0: in drain or maintenance."),
-    ("ejected", "gauge", lambda s: s["ejection"] == "ejected", "1: out of rotation for how it answers."),
-    ("weight", "gauge", lambda s: s["effective_weight"], "Effective weight, relative to the others of its backend."),
+    (
+        "ejected",
+        "gauge",
+        lambda s: s["ejection"] == "ejected",
+        ("1: ejected from rotation because of its responses (outlier)."),
+    ),
+    (
+        "weight",
+        "gauge",
+        lambda s: s["effective_weight"],
+        ("Effective weight relative to the other servers of the backend."),
+    ),
     (
         "slow_start_ratio",
         "gauge",
         lambda s: s["slow_start"],
-        "Share of its work that it may have; below 1: it is back.",
+        "Share of its normal load during slow start; 1: no slow start.",
     ),
-    ("in_flight", "gauge", lambda s: s["in_flight"], "Requests that it works on now."),
-    ("max_connections", "gauge", lambda s: s["max_connections"], "How many it may work on; no figure: no limit."),
-    ("load_ratio", "gauge", lambda s: s["load"], "Load that it reports, 1 when full; no figure: none of late."),
-    ("sessions", "gauge", lambda s: s["sessions"], "Sessions of the last ten minutes, with affinity; in drain: left."),
-    ("requests_total", "counter", lambda s: s["requests"], "Requests that are over."),
-    ("failures_total", "counter", lambda s: s["failures"], "Of them, by its fault: no answer, a broken one, 5xx."),
+    ("in_flight", "gauge", lambda s: s["in_flight"], "Requests in flight at the server."),
+    ("max_connections", "gauge", lambda s: s["max_connections"], "Limit on requests in flight; absent: no limit."),
+    ("load_ratio", "gauge", lambda s: s["load"], "Load that the server reports, 1 is full; absent: no recent report."),
+    (
+        "sessions",
+        "gauge",
+        lambda s: s["sessions"],
+        ("Sessions with affinity to the server, seen in the last ten minutes."),
+    ),
+    ("requests_total", "counter", lambda s: s["requests"], "Finished requests."),
+    (
+        "failures_total",
+        "counter",
+        lambda s: s["failures"],
+        ("Requests the server failed: no response, a broken one, or 5xx."),
+    ),
     (
         "request_seconds_total",
         "counter",
         lambda s: s["busy_seconds"],
-        "Time of all of them; by requests_total: the mean.",
+        "Total time of finished requests; divided by requests_total: the mean.",
     ),
-    ("received_bytes_total", "counter", lambda s: s["bytes_in"], "Bodies from clients to the server."),
-    ("sent_bytes_total", "counter", lambda s: s["bytes_out"], "Bodies from the server to clients."),
-    ("check_success", "gauge", _of_last("check", "good"), "0: the last check failed; several make it down."),
-    ("check_duration_seconds", "gauge", _of_last("check", "seconds"), "How long the last check took."),
-    ("agent_success", "gauge", _of_last("agent", "good"), "0: its text agent did not answer."),
-    ("agent_duration_seconds", "gauge", _of_last("agent", "seconds"), "How long its text agent took."),
+    ("received_bytes_total", "counter", lambda s: s["bytes_in"], "Body bytes from clients to the server."),
+    ("sent_bytes_total", "counter", lambda s: s["bytes_out"], "Body bytes from the server to clients."),
+    (
+        "check_success",
+        "gauge",
+        _of_last("check", "good"),
+        ("0: the last health check failed; several in a row take the server down."),
+    ),
+    ("check_duration_seconds", "gauge", _of_last("check", "seconds"), "Duration of the last health check."),
+    ("agent_success", "gauge", _of_last("agent", "good"), "0: the text agent did not respond."),
+    ("agent_duration_seconds", "gauge", _of_last("agent", "seconds"), "Duration of the last query of the text agent."),
 )
 
 
@@ -257,10 +291,10 @@ def _of_servers(report: Report) -> Iterator[Family]:
 
 
 _CLASS: Final[_Figures] = (
-    ("in_flight", "gauge", "in_flight", "Requests of the class that are at servers now."),
-    ("max_in_flight", "gauge", "concurrency", "How many there may be; no figure: no limit."),
-    ("admitted_total", "counter", "admitted", "Requests that no limit, no queue and no `admit: never` turned away."),
-    ("over_limit_total", "counter", "over", "Requests over a limit that only counts (dry_run)."),
+    ("in_flight", "gauge", "in_flight", "Requests of the class in flight at servers."),
+    ("max_in_flight", "gauge", "concurrency", "Limit on requests of the class in flight; absent: no limit."),
+    ("admitted_total", "counter", "admitted", "Requests admitted: not refused by a limit, a queue or `admit: never`."),
+    ("over_limit_total", "counter", "over", "Requests over a limit that only counts (dry_run: true)."),
 )
 
 
@@ -268,7 +302,12 @@ def _of_classes(report: Report) -> Iterator[Family]:
     classes = report["classes"]
     yield from _figures("class", _CLASS, classes)
     yield from _of_traffic("class", classes)
-    yield _durations("class", "request", "From a request's head to its answer's end, a tunnel's beginning.", classes)
+    yield _durations(
+        "class",
+        "request",
+        ("Time from the request head to the end of the response, or to the start of a tunnel."),
+        classes,
+    )
 
 
 def _of_others(report: Report) -> Iterator[Family]:
@@ -276,7 +315,7 @@ def _of_others(report: Report) -> Iterator[Family]:
     yield Family(
         "gateway_refused_datagrams_total",
         "counter",
-        "Datagrams that were not believed: a wrong key, a clock that is off, a forger; see the log.",
+        "Rejected datagrams: wrong key, clock skew or forgery; see the log.",
         [
             (labels(what=what, reason=reason), count)
             for what, refused in sorted(report["refused"].items())
@@ -286,7 +325,7 @@ def _of_others(report: Report) -> Iterator[Family]:
     yield Family(
         "gateway_site_load_ratio",
         "gauge",
-        "Load of this and other sites, 1 when full; no figure: nothing is known.",
+        "Load of each site, 1 is full; absent: unknown.",
         [(labels(site=site), load) for site, load in sorted(report["sites"].items())],
     )
 
@@ -301,83 +340,89 @@ def _of_cluster(report: Report) -> Iterator[Family]:
     ]
     yield _one(
         "gateway_heartbeat_may_split",
-        "1: two nodes without a witness, both may own an address.",
+        "1: two nodes without a witness; a partition can make both own an address.",
         report["mode"] == "may split",
     )
     yield _one(
         "gateway_heartbeat_lease_in_kernel",
-        "0: a frozen owner is silenced by the guardian only.",
+        "0: the kernel does not enforce leases; only the guardian silences a frozen owner.",
         report["lease_enforced_by"] == "kernel",
     )
     yield _one(
         "gateway_heartbeat_doubts",
-        "Settings of the kernel that are amiss; `gateway status` names them.",
+        "Kernel settings that are wrong for address takeover; `gateway status` names them.",
         len(report["doubts"]),
     )
     yield Family(
         "gateway_heartbeat_node_alive",
         "gauge",
-        "0: silent on every link.",
+        "0: dead, no beats on any link.",
         [(labels(node=n["name"]), n["alive"]) for n in nodes],
     )
     yield Family(
         "gateway_heartbeat_node_joined",
         "gauge",
-        "0: an operator asked for standby or drain there; `gateway join` returns.",
+        "0: the operator set standby or drain; `gateway join` ends it.",
         [(labels(node=n["name"]), n["state"] == "join") for n in nodes if n["state"]],
     )
     yield Family(
         "gateway_heartbeat_node_same_settings",
         "gauge",
-        "0: its site file names other nodes, addresses or times.",
+        "0: the node's site file has different nodes, addresses or timers.",
         [(labels(node=n["name"]), n.get("same_settings", True)) for n in nodes],
     )
     yield Family(
         "gateway_heartbeat_link_up",
         "gauge",
-        "0: nothing was heard for dead_after.",
+        "0: no beats for dead_after.",
         [(at, link["alive"]) for at, link in links],
     )
     yield Family(
         "gateway_heartbeat_link_loss_ratio",
         "gauge",
-        "Share of beats that are lost.",
+        "Share of lost beats.",
         [(at, link["loss"]) for at, link in links],
     )
     yield Family(
         "gateway_heartbeat_link_delay_seconds",
         "gauge",
-        "One way: half of the time there and back.",
+        "One-way delay: half the round-trip time.",
         [(at, link["delay"]) for at, link in links],
     )
     yield Family(
         "gateway_heartbeat_refused_beats_total",
         "counter",
-        "Beats that were not believed: a wrong key, a replay, or a stranger.",
+        "Rejected beats: wrong key, replay, or unknown node.",
         _counts(report["refused"], "reason"),
     )
     yield Family(
         "gateway_heartbeat_program_failures_total",
         "counter",
-        "Programs that did not end well: fence, hooks, resources.",
+        "Failed runs of external programs: fence, hooks, resources.",
         _counts(report["failures"], "program"),
     )
     health = report["health"]
     yield _one(
         "gateway_heartbeat_health",
-        "How fit this node is to serve, 1 to 255; `gateway status` says why.",
+        "Fitness of this node to serve, 1 to 255; `gateway status` gives the reason.",
         health["measured"],
     )
     yield _one(
-        "gateway_heartbeat_health_believed", "The same, damped: what decides who owns an address.", health["believed"]
+        "gateway_heartbeat_health_believed",
+        ("Fitness after damping; it decides which node owns an address."),
+        health["believed"],
     )
     yield Family(
         "gateway_heartbeat_health_falls_total",
         "counter",
-        "How often it became less fit; often is flapping.",
+        "Times the fitness fell; a high rate means flapping.",
         [("", health["falls"])],
     )
-    yield _one("gateway_heartbeat_damping_seconds", "How long it must be well before that is believed.", health["hold"])
+    yield _one(
+        "gateway_heartbeat_damping_seconds",
+        ("Time the node must stay healthy before its fitness rises."),
+        health["hold"],
+    )
 
 
 def _of_addresses(report: Report) -> Iterator[Family]:
@@ -391,25 +436,25 @@ def _of_addresses(report: Report) -> Iterator[Family]:
     yield Family(
         "gateway_heartbeat_address_owned",
         "gauge",
-        "0: as far as this gateway knows nobody has it.",
+        "0: no known owner.",
         [(labels(address=a["address"]), a["owner"] is not None) for a in addresses],
     )
     yield Family(
         "gateway_heartbeat_address_owner_info",
         "gauge",
-        "Who has it; always 1.",
+        "Owner of the address; always 1.",
         [(labels(address=a["address"], owner=a["owner"]), 1) for a in addresses if a["owner"] is not None],
     )
     yield Family(
         "gateway_heartbeat_address_state_info",
         "gauge",
-        "What this gateway is for it: init, backup, owner or fault; always 1.",
+        "State of this gateway for the address: init, backup, owner or fault; always 1.",
         [(labels(address=a["address"], state=a["state"]), 1) for a in addresses],
     )
     for name, text in (
-        ("takeovers", "How often the address came here."),
-        ("releases", "How often it went from here, whether given away or lost."),
-        ("contests", "How often somebody else was heard to claim it while it was here."),
+        ("takeovers", "Takeovers of the address by this gateway."),
+        ("releases", "Releases of the address by this gateway, voluntary or not."),
+        ("contests", "Times another node claimed the address while this gateway owned it."),
     ):
         counts = report[name]
         yield Family(

@@ -15,7 +15,7 @@ def healthy(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None, *, c
         return ""
     if amiss := _workers(report):
         return amiss
-    return "the heartbeat process says nothing" if cluster and heartbeat is None else ""
+    return "the heartbeat process does not respond" if cluster and heartbeat is None else ""
 
 
 def ready(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None) -> str:
@@ -28,7 +28,7 @@ def ready(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None) -> str
     if amiss := _workers(report):
         return amiss
     if heartbeat is not None and heartbeat["admin_state"] != "join":
-        return f"an operator asked for {heartbeat['admin_state']}"
+        return f"the operator set {heartbeat['admin_state']}"
     backends = report["backends"]
     if backends and not any(_may_serve(backend) for backend in backends):
         return "every server of every backend is down"

@@ -156,8 +156,8 @@ class Server:
         try:
             status, kind, body = self._decide(request)
         except Exception:  # noqa: BLE001 - a bug must not look like a client's mistake
-            _log.exception("%s cannot be answered", request.path)
-            status, kind, body = 500, _PLAIN, "an error of the gateway: see its log\n"
+            _log.exception("%s cannot be served", request.path)
+            status, kind, body = 500, _PLAIN, "internal error; see the gateway's log\n"
         if status == 401:
             extra["WWW-Authenticate"] = 'Bearer realm="gateway"'
         elif status == 405:
@@ -168,7 +168,7 @@ class Server:
         if request.method not in ("GET", "HEAD"):
             return 405, _PLAIN, "GET or HEAD\n"
         if self.token is None and not is_local(request.headers.get("Host")):
-            return 403, _PLAIN, "without a token (admin.token_file), Host has to be an address of this machine\n"
+            return 403, _PLAIN, "without admin.token_file, the Host header must name this machine\n"
         page = self._pages.get(request.path)
         if request.path not in PUBLIC and not self._may_see(request.headers.get("Authorization", "")):
             return 401, _PLAIN, "Authorization: Bearer and the token in admin.token_file\n"

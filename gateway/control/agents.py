@@ -65,7 +65,7 @@ class Agents:
             if result.outcome is not outcome:
                 outcome = result.outcome
                 level = logging.INFO if result.good else logging.WARNING
-                _log.log(level, "server %s: asking its agent: %s (%s)", "/".join(key), outcome.name, result)
+                _log.log(level, "server %s: cannot query its agent: %s (%s)", "/".join(key), outcome.name, result)
             pause = interval * random.uniform(1 - _SPREAD, 1 + _SPREAD)  # noqa: S311
             await asyncio.sleep(max(0.0, pause - result.seconds))
 

@@ -76,11 +76,11 @@ class Discovery:
             except LookupFailedError as error:
                 failed += 1
                 if failed == 1:
-                    _log.warning("%s: %s; its servers stay as they are", name, error)
+                    _log.warning("%s: %s; keeping the previous servers", name, error)
                 await self._sleep(min(SLOWEST_RETRY, SHORTEST * 2 ** min(failed - 1, 10)))
                 continue
             if failed:
-                _log.info("%s: the name service answers again", name)
+                _log.info("%s: name resolution works again", name)
             failed = 0
             empty = 0 if answer.members else empty + 1
             if answer.members != known and (answer.members or empty >= EMPTY_COUNTS):

@@ -154,5 +154,5 @@ def _why(error: Exception) -> str:
     if isinstance(error, dns.exception.Timeout):
         return "no answer in time"
     if isinstance(error, dns.resolver.NoNameservers):
-        return "the name service cannot say"
+        return "name resolution failed"
     return str(error) or type(error).__name__

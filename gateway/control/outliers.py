@@ -69,7 +69,9 @@ class Watchdog:
             if now - said >= SAY_EVERY:
                 sessions = self._board.sessions(self._slots[key], round(now * 1e9))
                 if sessions != left:
-                    _log.info("server %s/%s drains: about %d sessions of the last ten minutes are left", *key, sessions)
+                    _log.info(
+                        ("server %s/%s is draining: about %d sessions of the last ten minutes left"), *key, sessions
+                    )
                 self._left[key] = now, sessions
 
     def _see(self, key: ServerKey, now: float) -> Seen:
@@ -107,12 +109,12 @@ class Watchdog:
                 self._ramps.pop(key, None)
             elif came:
                 self._ramps[key] = Ramp(backend.slow_start, now)
-                _log.info("server %s/%s starts slowly", *key)
+                _log.info("server %s/%s begins its slow start", *key)
             ramp = self._ramps.get(key)
             share = ramp.advance(now, self._strain(backend.name, name, seen)) if ramp else 1.0
             if ramp and share >= 1.0:
                 del self._ramps[key]
-                _log.info("server %s/%s has its full share", *key)
+                _log.info("server %s/%s has finished its slow start", *key)
             self._board.set_ramp(self._slots[key], share if share < 1.0 else 0.0)
 
     def _strain(self, backend: str, name: str, seen: Mapping[str, Seen]) -> Strain:

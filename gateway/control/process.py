@@ -79,7 +79,7 @@ async def _live(inherited: Inheritance) -> None:
                     case Drain():
                         return
     except Closed:
-        log.error("the supervisor is gone: control ends")
+        log.error("the supervisor has exited; stopping control")
     except asyncio.CancelledError:
         log.info("asked to end")
     finally:
@@ -98,4 +98,4 @@ def _tell(channel: ChildEnd, found: Found) -> None:
     except Closed:
         pass  # noticed where the channel is read
     except ValueError as error:
-        log.error("an answer of the name service is too large and ignored: %s", error)
+        log.error("ignoring a DNS answer that is too large: %s", error)

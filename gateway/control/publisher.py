@@ -79,7 +79,7 @@ class Publisher:
             board.set_idle(row.slot, line.share == 0)
         if line.limit is not None and line.limit != board.limit(row.slot):
             board.set_limit(row.slot, line.limit)
-            _log.info("server %s: its agent says at most %d requests", row.name, line.limit)
+            _log.info("server %s: its agent limits it to %d requests", row.name, line.limit)
         if line.admin is not None:
             self._put(row, line.admin)
         if line.up is not None:
@@ -88,13 +88,13 @@ class Publisher:
             if before is not line.up:
                 reason = f": {line.reason}" if line.reason else ""
                 level = logging.INFO if line.up else logging.WARNING
-                _log.log(level, "server %s: its agent says %s%s", row.name, "UP" if line.up else "DOWN", reason)
+                _log.log(level, "server %s: its agent reports %s%s", row.name, "UP" if line.up else "DOWN", reason)
 
     def _put(self, row: _Row, state: State) -> None:
         """Somebody asks for an administrative state."""
         if _ADMIN[state] != self._board.asked(row.slot):
             self._board.set_admin(row.slot, _ADMIN[state])
-            _log.info("server %s: its agent says %s", row.name, state.name)
+            _log.info("server %s: its agent reports %s", row.name, state.name)
 
     def load(self, key: ServerKey) -> float | None:
         """The load that a server reports; None if it has not for a while, or is no server of the snapshot."""
@@ -142,7 +142,7 @@ class Publisher:
     def _observe(self, row: _Row, stale_after: float) -> Observation:
         load = row.meter.load(self._now, stale_after)
         if row.fresh and load is None:
-            _log.warning("server %s: no load report for %g s, its weight returns to neutral", row.name, stale_after)
+            _log.warning("server %s: no load report for %g s; its weight returns to neutral", row.name, stale_after)
         row.fresh = load is not None
         self._board.set_load(row.slot, load)
         idle = self._board.state(row.slot) == DOWN or self._board.admin(row.slot) != READY

@@ -92,7 +92,7 @@ class Sites(asyncio.DatagramProtocol):
             loop = asyncio.get_running_loop()
             self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
         if self._talking is None and site.sites is not None:
-            self._talking = asyncio.create_task(keep_running("telling other sites the load", self._talk))
+            self._talking = asyncio.create_task(keep_running("reporting the load to other sites", self._talk))
         if site.sites is None:
             self._board.set_sites([])
 

@@ -38,12 +38,14 @@ def listen(directory: Path, *, heir: bool) -> socket.socket | None:
     path = directory / NAME
     try:
         if not heir and _answers(path):
-            raise FileExistsError("another gateway has it")
+            raise FileExistsError("it belongs to another running gateway")
         return private_socket.listen(path, MAX_CLIENTS)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         _log.info(
-            "`gateway status` and `explain --live` cannot ask this gateway: %s: %s; see admin.sockets", path, reason
+            ("`gateway status` and `explain --live` will not work for this gateway: %s: %s; see admin.sockets"),
+            path,
+            reason,
         )
         return None
 

@@ -23,7 +23,7 @@ async def keep_running(
         try:
             return await work()
         except Exception:  # noqa: BLE001 - that is what this is for
-            _log.exception("%s failed; it starts again in %g s", name, RESTART_DELAY)
+            _log.exception("%s failed; restarting in %g s", name, RESTART_DELAY)
         await sleep(RESTART_DELAY)
 
 

@@ -41,9 +41,9 @@ class Kind:
 
 
 KINDS = {
-    "app1": Kind("Quick: 5 ms of work for a request.", 0.005),
-    "app2": Kind("Slow: 40 ms of work for a request.", 0.040),
-    "app3": Kind("Quick, but loaded: other work keeps three of its four executors busy.", 0.005, 3),
+    "app1": Kind("Fast: 5 ms of work per request.", 0.005),
+    "app2": Kind("Slow: 40 ms of work per request.", 0.040),
+    "app3": Kind("Fast but busy: other work occupies three of its four executors.", 0.005, 3),
 }
 
 

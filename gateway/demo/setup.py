@@ -123,14 +123,16 @@ def _wait(name: str, port: int, directory: Path) -> None:
 def _tell(console: Console, port: int, path: Path) -> None:
     """Print where to look."""
     url = f"http://{HOST}:{port}"
-    console.print(f"\n[bold]Gateway on [link={url}/]{url}/[/link][/] before three servers, by measured load:\n")
+    console.print(
+        f"\n[bold]Gateway on [link={url}/]{url}/[/link][/] in front of three servers, balanced by measured load:\n"
+    )
     for name, kind in KINDS.items():
         console.print(f"  [bold]{name}[/]  {kind.about}")
-    console.print("\nWho answers 300 requests, six at a time:\n")
+    console.print("\nSee which server answers 300 requests, six at a time:\n")
     console.print(f"  seq 300 | xargs -P 6 -I% curl -s {url}/who | sort | uniq -c", soft_wrap=True)
     console.print(f"\nsite file   {path}", soft_wrap=True)
     console.print(f"access log  {path.with_name('access.log')}", soft_wrap=True)
-    console.print("\nCtrl-C ends it.\n")
+    console.print("\nStop with Ctrl-C.\n")
 
 
 def _is_free(port: int) -> bool:

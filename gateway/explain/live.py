@@ -53,7 +53,7 @@ class Live:
             facts: dict[str, Any] = json.loads(answer)
             (descriptor,) = descriptors
         except ValueError:
-            raise NoAnswer(f"the gateway at {path} is busy or ends") from None
+            raise NoAnswer(f"the gateway at {path} is busy or stopping") from None
         if facts["program"] != __version__:
             raise NoAnswer(f"the gateway at {path} is version {facts['program']}, this is {__version__}")
         if facts["site"] != os.path.realpath(loaded.path):
@@ -98,5 +98,5 @@ class Live:
     def remark(self, loaded: Loaded) -> str:
         """What somebody who reads the figures must know."""
         if loaded.digest == self.digest:
-            return f"as the running gateway works, by version {self.version} of the site file"
-        return "figures of the running gateway; it does not work by this site file yet: reload it"
+            return f"state of the running gateway, version {self.version} of the site file"
+        return "state of the running gateway, which has not loaded this site file yet: reload it"

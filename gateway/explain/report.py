@@ -21,7 +21,7 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
     yield f"├─ seen as {found['scheme']} from {found['client']}, {found['uri']}"
     frontend = next(frontend for frontend in site.frontends if frontend.name == found["frontend"])
     if not frontend.merge_slashes and "//" in found["uri"].partition("?")[0]:
-        yield f"├─ {frontend.name} has merge_slashes: false: to rules, runs of slashes are not one slash"
+        yield f"├─ {frontend.name} has merge_slashes: false: rules see repeated slashes as they are"
     yield from _before_routes(found)
     yield "├─ routes"
     for route in found["routes"]:
@@ -36,12 +36,12 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         return
     yield f"├─ backend {found['backend']}: {site.backends[found['backend']].balance}"
     if found["affinity"] is not None:
-        kept = f"keeps the client at {found['server']}" if found["kept"] else "names no server that can be used"
+        kept = f"keeps the client at {found['server']}" if found["kept"] else "names no usable server"
         yield f"│  affinity {found['affinity']} {kept}"
     for candidate in found["candidates"]:
         yield f"│  {_candidate(candidate, chosen=candidate['server'] == found['server'])}"
     if found["server"] is None:
-        yield "└─ no server can take it: the queue, or 503"
+        yield "└─ no server is available: queued, or 503"
         return
     yield f"├─ server {found['server']} gets"
     for line in found["head"].splitlines():
@@ -56,7 +56,7 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
 
 def _admission(found: dict[str, Any]) -> Iterator[str]:
     if not found["admission"]:
-        yield "├─ admission: no limit holds for it"
+        yield "├─ admission: no limit applies"
     for text in found["admission"]:
         yield f"├─ admission: {text}"
 

@@ -63,7 +63,7 @@ def require(loaded: Loaded, who: Account | None) -> None:
     try:
         found = _FAILED.validate_json(errand(prepare, settled, DEADLINE, LIMIT, f"{what} broke off"), strict=True)
     except ValidationError:
-        message = f"{what} did not end within {DEADLINE:g} s, or broke off"
+        message = f"{what} did not end within {DEADLINE:g} s, or crashed"
         raise ConfigError([Problem(loaded.path, 1, 1, message)]) from None
     if found:
         raise ConfigError([Problem(Path(path), line, column, message) for path, line, column, message in found])

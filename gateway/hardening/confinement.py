@@ -111,14 +111,14 @@ def active(bounds: Bounds) -> dict[str, bool]:
 def shortcomings(bounds: Bounds) -> list[str]:
     """Return what of the confinement is off, or cannot be had on this machine, as lines for the log."""
     if not bounds.sandbox:
-        return ["sandbox: off in the site file: processes are held by their accounts only"]
+        return ["sandbox: disabled in the site file; only user accounts limit the processes"]
     said = []
     if why := seccomp.available():
-        said.append(f"sandbox: no filters of system calls: {why}")
+        said.append(f"sandbox: no system call filter: {why}")
     try:
         gaps = landlock.missing(landlock.version())
     except landlock.Unavailable as error:
-        said.append(f"sandbox: no rules about files: {error}")
+        said.append(f"sandbox: no file access rules: {error}")
     else:
         if gaps:
             said.append(f"sandbox: this kernel cannot restrict {' and '.join(gaps)}")

@@ -66,13 +66,13 @@ def restrict(readable: Iterable[Path]) -> None:
     try:
         ruleset = kernel.syscall(_CREATE_RULESET, attributes, len(attributes), 0)
     except OSError as error:
-        raise Unavailable(f"the kernel makes no rules: {(error.strerror or '').lower()}") from None
+        raise Unavailable(f"the kernel cannot create Landlock rules: {(error.strerror or '').lower()}") from None
     try:
         for path in readable:
             _allow(ruleset, path)
         kernel.syscall(_RESTRICT_SELF, ruleset, 0)
     except OSError as error:
-        raise Unavailable(f"the kernel refuses the rules: {(error.strerror or '').lower()}") from None
+        raise Unavailable(f"the kernel refuses the Landlock rules: {(error.strerror or '').lower()}") from None
     finally:
         os.close(ruleset)
 

@@ -257,7 +257,7 @@ def _null(column: int) -> _Program:
 def available(machine: str = platform.machine()) -> str:
     """Return why filters cannot be set here, or an empty text."""
     if machine not in MACHINES:
-        return f"no filter is written for {machine}"
+        return f"there is no filter for {machine}"
     try:
         kernel.syscall(MACHINES[machine][2], _ACTION_AVAILABLE, 0, struct.pack("=I", _KILL))
     except OSError as error:

@@ -64,7 +64,7 @@ def parse(data: bytes) -> Line:
         elif match := _LIMIT.fullmatch(word):
             limit = int(match[1])
     if all(word is None for word in (admin, up, share, limit)):
-        raise BadLine(f"{first[:MAX_REASON]!r} is nothing that an agent says")
+        raise BadLine(f"{first[:MAX_REASON]!r} is not a valid agent response")
     return Line(admin, up, share, limit, printable(reason.strip())[:MAX_REASON])
 
 

@@ -48,11 +48,11 @@ async def check(
             data = await reader.read(MAX_BYTES)
             read += len(data)
             if read > MAX_BYTES:
-                raise BadAnswer("an answer without end")
+                raise BadAnswer("response too long")
             if not data and read and not exchange.greeted:
                 raise BadAnswer("this is not HTTP/2")
             if not data:
-                raise ClosedEarly("closed without an answer")
+                raise ClosedEarly("closed without a response")
             exchange.receive(data)
         return exchange.verdict()
     finally:
@@ -116,7 +116,7 @@ class _Exchange:
             return Outcome.GRPC_STATUS, f"grpc-status {status}" + (f", {why}" if why else "")
         message = self._data[_PREFIX:]
         if len(self._data) < _PREFIX or self._data[0] or int.from_bytes(self._data[1:_PREFIX], "big") != len(message):
-            raise BadAnswer("no message in the answer")
+            raise BadAnswer("no message in the response")
         state = _first_field(message)
         if state == SERVING:
             return Outcome.OK, "SERVING"
@@ -137,5 +137,5 @@ def _first_field(message: bytes) -> int:
     if not message:
         return 0
     if len(message) < len(b"\x08\x00") or message[0] != 0x08 or message[1] > 0x7F:
-        raise BadAnswer("no state in the answer")
+        raise BadAnswer("no state in the response")
     return message[1]

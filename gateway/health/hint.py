@@ -62,7 +62,7 @@ class Codec:
         if len(body) < _HEAD.size or body[: len(_MAGIC)] != _MAGIC or body[len(_MAGIC)] != _VERSION:
             raise BadHint("unknown version")
         if abs(now - _HEAD.unpack_from(body)[2]) > FRESH * 1e9:
-            raise BadHint("not fresh: the gateways' clocks differ, or it was recorded")
+            raise BadHint("not fresh: clock skew between the gateways, or a replay")
         at, names = _HEAD.size, []
         while at < len(body):
             end = at + 1 + body[at]

@@ -111,7 +111,7 @@ async def _refuse_retry(
 ) -> None:
     # aiohttp would ask again on another connection (RFC 9110 section 9.2.2 lets it); a check is one question.
     if context.trace_request_ctx.connected:
-        raise _ClosedError("closed without an answer")
+        raise _ClosedError("closed without a response")
 
 
 async def _note_connection(
@@ -179,5 +179,5 @@ def _name(error: Exception, *, connected: bool) -> tuple[Outcome, str]:
         return Outcome.HTTP_CLOSED, detail
     if isinstance(error, aiohttp.ClientResponseError):
         return Outcome.HTTP_INVALID, detail
-    _log.error("a check failed for a reason of its own", exc_info=error)
+    _log.error("a health check failed with an internal error", exc_info=error)
     return Outcome.CHECK_FAILED, detail

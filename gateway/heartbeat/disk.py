@@ -112,7 +112,7 @@ class Disk:
     def doubts(self) -> Iterator[str]:
         """What a person should know."""
         if not self._direct:
-            yield f"{self.name}: no direct access past the page cache; all nodes must see each write at once"
+            yield f"{self.name}: direct I/O is not available, but all nodes must see each write at once"
 
     def fileno(self) -> int:
         """Where the thread delivers."""
@@ -159,8 +159,8 @@ class Disk:
             content = area[place * self.BLOCK : (place + 1) * self.BLOCK]
             if content[4:8] != MAGIC and any(content):
                 raise BadDisk(
-                    f"{path} holds something else: give the heartbeat a device or file of its own, or fill the "
-                    f"first {size // 1024} KiB with zeros"
+                    f"{path} contains other data: give the heartbeat its own device or file, or fill the first "
+                    f"{size // 1024} KiB with zeros"
                 )
 
     # ------------------------------------------------------------------------------------------------------ the thread
@@ -225,7 +225,7 @@ class Disk:
         trespasser = bool(self._written) and content is not None and content != self._written
         if trespasser and not self._trespasser:
             log.error(
-                "%s: another node writes to block %d: `nodes` must be the same everywhere", self.name, self._place
+                "%s: another node writes to block %d; `nodes` must be the same on all nodes", self.name, self._place
             )
         self._trespasser = trespasser
         if trespasser and self._voice is not None:

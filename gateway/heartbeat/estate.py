@@ -73,7 +73,7 @@ def adopt(node: Node, left: dict[str, Any], codec: Codec) -> None:
                 if name in _HOLDING:
                     setattr(holding, name, value)
     except (KeyError, TypeError, ValueError, BadBeat) as error:
-        raise BadEstate(f"not understood: {error!r}") from None
+        raise BadEstate(f"cannot be parsed: {error!r}") from None
 
 
 _HOLDING: Final = frozenset(("fitness", "reason", "asked_from", "votes", "voice_from", "until", "last_owner"))

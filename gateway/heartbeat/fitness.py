@@ -30,6 +30,6 @@ class Fitness:
         if not self._up:
             return 0, f"{self._interface} is down"
         if not self._carrier.value and not owner:
-            return LEAST, f"{self._interface} is up again, but not for long enough"
-        reason = health.reason if believed == health.value else "well again, but not for long enough"
+            return LEAST, f"{self._interface} is up again, but not long enough"
+        reason = health.reason if believed == health.value else "healthy again, but not long enough"
         return max(LEAST, believed), reason

@@ -108,7 +108,7 @@ class Guardian:
             if 0 < until <= now and self._seen.get(ward.slot) != until:
                 self._seen[ward.slot] = until
                 self._remove(ward)
-                log.warning("%s: the heartbeat process did not renew it in time: taken down", ward.shared.ip)
+                log.warning("%s: not renewed by the heartbeat process in time; removed", ward.shared.ip)
 
     def _remove(self, ward: Ward) -> None:
         with contextlib.suppress(OSError):
@@ -118,7 +118,7 @@ class Guardian:
         for ward in self._wards:
             self._deadlines.set(ward.slot, 0.0)
             self._remove(ward)
-        log.error("the heartbeat process is gone: every shared address is taken down")
+        log.error("the heartbeat process has exited; removing every shared address")
         for request in list(self._started.values()):
             self._take(request.model_copy(update={"number": 0, "arguments": ("stop",)}))
         self._finish()
@@ -136,9 +136,9 @@ class Guardian:
                 raise BadRequest("it is too long")
             request = Request.parse(message, self._programs)
             if len(self._running) + sum(map(len, self._waiting.values())) >= MOST_WAITING:
-                raise BadRequest("too many others are under way")
+                raise BadRequest("too many programs are running")
         except BadRequest as error:
-            log.error("the heartbeat process asked for a program and is refused: %s", error)
+            log.error("refusing to run a program for the heartbeat process: %s", error)
             number = number_of(message)
             if number is not None:
                 self._answer(number, FAILED)
@@ -178,7 +178,7 @@ class Guardian:
             if status is None:
                 if clock() >= running.kill_at:
                     running.kill_at = float("inf")
-                    log.error("%s took too long and is killed", running.process.args)
+                    log.error("%s took too long and was killed", running.process.args)
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(running.process.pid, signal.SIGKILL)
                 continue

@@ -30,5 +30,5 @@ def judge(worker_ages: Sequence[float], backends: Sequence[tuple[str, bool]], *,
     if not router:
         reasons.append("the router does not answer")
     if down:
-        reasons.append(f"no server is up in {', '.join(down)}")
+        reasons.append(f"no server is up in backend {', '.join(down)}")
     return Health(value, "; ".join(reasons) or "serving")

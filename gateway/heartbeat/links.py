@@ -95,7 +95,7 @@ class Serial:
         self.name = f"serial {path}"
         speed = getattr(termios, f"B{baud}", None)
         if speed is None:
-            raise NoLink(f"{path}: {baud} is not a speed of serial lines")
+            raise NoLink(f"{path}: {baud} is not a serial line speed")
         self._line = -1
         try:
             self._line = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -212,7 +212,7 @@ class Node:
         """Let time pass; call at least every `settings.interval / HURRY` seconds, and at each `deadline`."""
         self._ticked = now
         for peer in self.membership.fall_silent(now):
-            self._note(peer.name, "dead: silent on every link")
+            self._note(peer.name, "dead: no beats on any link")
         self._decide(now)
         while self._due() <= now:
             self._send(now)
@@ -357,14 +357,18 @@ class Node:
         holding.until = self._until(holding, others)
         if now < holding.until:
             dead = holding.last_owner if holding.last_owner not in {other.node for other in others} else None
-            self._step(holding, Event.WON, f"{dead} is dead" if dead else "nobody had it", dead)
+            self._step(holding, Event.WON, f"{dead} is dead" if dead else "it had no owner", dead)
 
     def _keep(self, holding: Holding, others: Sequence[Runner], now: float) -> None:
         """An owner keeps the address while its lease holds and nobody should have it instead."""
         until = self._until(holding, others)
         if now >= until:
             alone = self.settings.may_split and not self._may_own(others)
-            self._step(holding, Event.LOST, "alone, without the router" if alone else "the lease was not renewed")
+            self._step(
+                holding,
+                Event.LOST,
+                ("isolated: no peer and no router reachable") if alone else "the lease was not renewed",
+            )
             return
         if until != holding.until:
             holding.until = until
@@ -373,7 +377,7 @@ class Node:
         # Otherwise whom the voters have promised another knows by that, and it is not always the less preferred one.
         rival = election.owner(others) if self.settings.may_split else None
         if rival is not None and rival.key < me.key:
-            self._step(holding, Event.LOST, f"{rival.node} has it as well, and goes first")
+            self._step(holding, Event.LOST, f"{rival.node} owns it as well and has precedence")
         elif not holding.leaving and (reason := self._why_leave(holding, me, others, now)):
             holding.leaving = True
             holding.reason = reason

@@ -69,7 +69,7 @@ class Listener:
         try:
             return json.dumps(self._obey(command)).encode()
         except Exception:  # a question must never cost the address
-            log.exception("%s cannot be answered", command)
+            log.exception("%s cannot be served", command)
             return json.dumps({"error": "an error of the heartbeat: see its log"}).encode()
 
     def _drop(self, client: socket.socket) -> None:

@@ -60,7 +60,7 @@ def _heard(reading: int, seconds: float, limit: int) -> bytes:
             break
         text += block
         if len(text) > limit:
-            log.error("a child process has said more than %d bytes and is killed", limit)
+            log.error("a helper process wrote more than %d bytes and was killed", limit)
             break
     return bytes(text[:limit])
 

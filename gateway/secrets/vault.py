@@ -162,7 +162,7 @@ def gather(loaded: Loaded, before: Vault | None) -> tuple[Vault, list[str]]:
         found = json.loads(said)
     except ValueError:
         vault.close()
-        raise BadState(f"reading certificates and keys took longer than {DEADLINE:g} s, or broke off") from None
+        raise BadState(f"reading certificates and keys took longer than {DEADLINE:g} s, or crashed") from None
     if found["problems"] or found["bad_state"]:
         vault.close()
     if found["problems"]:

@@ -24,12 +24,12 @@ def test_a_worker_that_is_stuck():
 
 
 def test_a_heartbeat_that_says_nothing():
-    assert healthy(control(), None, cluster=True) == "the heartbeat process says nothing"
+    assert healthy(control(), None, cluster=True) == "the heartbeat process does not respond"
 
 
 @pytest.mark.parametrize("admin_state", ["standby", "drain"])
 def test_an_operator_wants_it_away(admin_state):
-    assert ready(control(), heartbeat(admin_state=admin_state)) == f"an operator asked for {admin_state}"
+    assert ready(control(), heartbeat(admin_state=admin_state)) == f"the operator set {admin_state}"
     assert healthy(control(), heartbeat(admin_state=admin_state), cluster=True) == ""
 
 

@@ -125,7 +125,7 @@ async def test_a_bug_is_not_shown(server, caplog):
     status, _, body = await ask(server, "/broken")
     assert status == 500
     assert b"a bug" not in body
-    assert "/broken cannot be answered" in caplog.text
+    assert "/broken cannot be served" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -110,8 +110,8 @@ async def test_down_is_down_whatever_checks_find(bench: Bench, caplog: pytest.Lo
     bench.board.set_state(slot, DOWN)
     await bench.hear(a=b"up")
     assert bench.board.state(slot) == DOWN
-    said = [message for message in caplog.messages if "says" in message]
-    assert said[0] == "server app/a: its agent says DOWN: upgrading"
+    said = [message for message in caplog.messages if "its agent reports" in message]
+    assert said[0] == "server app/a: its agent reports DOWN: upgrading"
 
 
 async def test_a_limit_goes_to_the_board_and_silence_keeps_everything(
@@ -121,7 +121,7 @@ async def test_a_limit_goes_to_the_board_and_silence_keeps_everything(
     await bench.hear(a=b"maxconn:30 down drain")
     await bench.hear(a=None)
     assert (bench.board.limit(slot), bench.board.state(slot), bench.board.admin(slot)) == (30, DOWN, DRAIN)
-    refused = "server app/a: asking its agent: TCP_CONNECT_REFUSED (0 ms)"
+    refused = "server app/a: cannot query its agent: TCP_CONNECT_REFUSED (0 ms)"
     assert caplog.messages.count(refused) == 1  # once, however often it is asked
 
 

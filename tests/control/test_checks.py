@@ -120,6 +120,6 @@ async def test_a_check_that_breaks_is_logged_and_goes_on(
     servers.broken = True
     site = snapshot(tmp_path, {"app": backend("127.0.0.1:1")})
     await checks.apply(site)
-    await soon(lambda: "checking app/s0 failed; it starts again in 0.01 s" in caplog.messages, "it breaks")
+    await soon(lambda: "checking app/s0 failed; restarting in 0.01 s" in caplog.messages, "it breaks")
     servers.broken = False
     await soon(lambda: board.state(site.slots["app", "s0"]) == UP, "it goes on")

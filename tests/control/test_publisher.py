@@ -68,7 +68,7 @@ def test_reports_move_weights_smoothly_and_silence_moves_them_back(
     assert bench.run(2.5) == pytest.approx([1 / 3, 4 / 3, 8 / 3], rel=0.01)  # not stale yet
     assert bench.run(60.0) == [1.0, 1.0, 2.0]
     assert [message for message in caplog.messages if "app/a" in message] == [
-        "server app/a: no load report for 3 s, its weight returns to neutral"
+        "server app/a: no load report for 3 s; its weight returns to neutral"
     ]
 
 
@@ -94,8 +94,8 @@ def test_the_agents_state_is_the_administrative_state_and_outlives_the_agent(
         bench.publisher.hear(A, report(0.5, State.DRAIN), bench.now)
     bench.run(60.0)
     assert bench.board.admin(slot) == DRAIN
-    assert [message for message in caplog.messages if "says" in message] == [
-        f"server app/a: its agent says {word}" for word in ("DRAIN", "MAINTENANCE", "READY", "DRAIN")
+    assert [message for message in caplog.messages if "its agent reports" in message] == [
+        f"server app/a: its agent reports {word}" for word in ("DRAIN", "MAINTENANCE", "READY", "DRAIN")
     ]
 
 

@@ -52,7 +52,7 @@ def test_where_there_can_be_no_socket_the_rest_goes_on(tmp_path: Path, caplog: p
     (tmp_path / "file").touch()
     caplog.set_level("INFO")
     assert listen(tmp_path / "file", heir=False) is None
-    assert "cannot ask this gateway" in caplog.text
+    assert "will not work for this gateway" in caplog.text
     with socket.socket(socket.AF_UNIX) as stale:  # left by one that was killed
         stale.bind(str(tmp_path / NAME))
     taken = listen(tmp_path, heir=False)

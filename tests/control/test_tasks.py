@@ -21,7 +21,7 @@ async def test_what_fails_is_logged_and_starts_again(caplog: pytest.LogCaptureFi
     await keep_running("work", work, sleep)
     assert runs == 3
     assert slept == [RESTART_DELAY] * 2
-    assert caplog.messages == ["work failed; it starts again in 1 s"] * 2
+    assert caplog.messages == ["work failed; restarting in 1 s"] * 2
 
 
 async def test_stop_waits_until_all_are_gone() -> None:

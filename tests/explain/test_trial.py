@@ -208,7 +208,7 @@ def test_explain_tells_every_step(tmp_path: Path) -> None:
 
 def test_explain_says_that_slashes_are_not_merged(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
-    note = "has merge_slashes: false: to rules, runs of slashes are not one slash"
+    note = "has merge_slashes: false: rules see repeated slashes as they are"
     for merged in (True, False):
         path.write_text(BASE.replace("[{listen: ", f"[{{merge_slashes: {str(merged).lower()}, listen: "))
         status, text = gateway("explain", str(path), "GET", "http://a//item/7")

@@ -189,17 +189,17 @@ def test_memory_is_hidden_unless_the_site_allows_to_see_it():
 
 def test_shortcomings_are_said(monkeypatch):
     assert shortcomings(Bounds(sandbox=False)) == [
-        "sandbox: off in the site file: processes are held by their accounts only"
+        "sandbox: disabled in the site file; only user accounts limit the processes"
     ]
 
     def none():
         raise landlock.Unavailable("the kernel does not offer Landlock: function not implemented")
 
     monkeypatch.setattr(landlock, "version", none)
-    monkeypatch.setattr(seccomp, "available", lambda: "no filter is written for riscv64")
+    monkeypatch.setattr(seccomp, "available", lambda: "there is no filter for riscv64")
     assert shortcomings(Bounds()) == [
-        "sandbox: no filters of system calls: no filter is written for riscv64",
-        "sandbox: no rules about files: the kernel does not offer Landlock: function not implemented",
+        "sandbox: no system call filter: there is no filter for riscv64",
+        "sandbox: no file access rules: the kernel does not offer Landlock: function not implemented",
     ]
     monkeypatch.setattr(landlock, "version", lambda: 3)
     assert shortcomings(Bounds())[1:] == [

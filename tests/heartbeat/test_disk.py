@@ -112,7 +112,7 @@ def test_two_nodes_on_one_block_are_noticed_and_have_no_vote(open_disk, caplog):
 def test_what_holds_something_else_is_left_alone(tmp_path, content):
     path = tmp_path / "disk"
     path.write_bytes(content)
-    with pytest.raises(BadDisk, match="holds something else"):
+    with pytest.raises(BadDisk, match="contains other data"):
         Disk(path, 0, 2, 0.01)
     assert path.read_bytes() == content
 

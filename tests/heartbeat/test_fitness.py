@@ -22,7 +22,7 @@ def test_a_carrier_is_needed_and_the_first_one_is_believed_at_once() -> None:
 def test_health_counts_as_far_as_it_is_believed() -> None:
     fitness = Fitness("eth0")
     fitness.look(0.0, carrier=True)
-    assert fitness.judge(SERVING, 100, owner=False) == (100, "well again, but not for long enough")
+    assert fitness.judge(SERVING, 100, owner=False) == (100, "healthy again, but not long enough")
     assert fitness.judge(Health(0, "starting"), 0, owner=True) == (1, "starting")
 
 
@@ -45,7 +45,7 @@ def test_a_carrier_that_does_not_last_does_not_count() -> None:
     for now in range(1, 10):
         assert judged(fitness, now, carrier=False) == 0
         assert judged(fitness, now + 0.5, carrier=True) == 1
-    assert fitness.judge(SERVING, 255, owner=False)[1] == "eth0 is up again, but not for long enough"
+    assert fitness.judge(SERVING, 255, owner=False)[1] == "eth0 is up again, but not long enough"
 
 
 def test_who_owns_the_address_does_not_lose_it_for_what_was() -> None:

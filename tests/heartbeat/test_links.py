@@ -127,7 +127,7 @@ def test_serial_line_carries_any_bytes_and_drops_noise():
     [
         ({"serial": "/nowhere/tty"}, "no such file"),
         ({"disk": "/nowhere/disk"}, "no such file"),
-        ({"serial": "/dev/null", "baud": 12345}, "not a speed"),
+        ({"serial": "/dev/null", "baud": 12345}, "not a serial line speed"),
         ({"udp": 694, "interface": "lo", "nodes": {"gw2": "127.0.0.2"}}, "gw1 has no address"),
         ({"multicast": "239.0.0.94", "interface": "nope0"}, "no such device"),
     ],

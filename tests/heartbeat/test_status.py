@@ -37,4 +37,4 @@ def test_a_question_that_fails_costs_an_answer_and_nothing_else(
         ended.set()
         thread.join()
         listener.close()
-    assert "fail cannot be answered" in caplog.text
+    assert "fail cannot be served" in caplog.text

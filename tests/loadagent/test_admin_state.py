@@ -51,7 +51,10 @@ def test_a_running_agent_obeys(tmp_path: Path) -> None:
             assert line().startswith("up ready ")
             for word, said in (("drain", "up drain "), ("maintenance", "up maint "), ("ready", "up ready ")):
                 result = CliRunner().invoke(main, [word, str(path)])
-                assert (result.exit_code, result.output) == (0, f"app1: {word}, with the next report of its agent\n")
+                assert (result.exit_code, result.output) == (
+                    0,
+                    f"app1: {word} (takes effect with the agent's next report)\n",
+                )
                 assert line().startswith(said)
         finally:
             agent.terminate()

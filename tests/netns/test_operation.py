@@ -77,7 +77,7 @@ def test_evacuate_keeps_what_nobody_else_can_take(directory):
         time.sleep(0.6)
         done = gateway_command(gw1, "evacuate", "--timeout", "0.5")
         assert done.returncode == 1
-        assert f"nobody else has taken {VIP}" in done.stderr
+        assert f"no other node has taken {VIP}" in done.stderr
         assert gw1.has()
 
 

@@ -70,7 +70,7 @@ def test_a_line_takes_a_server_out_and_back(start_gateway: Starter, start_server
                 return {one.get("/who").status, other.get("/who").status} == {status}
 
         eventually(arrived, f"{line!r} in every worker")
-    gateway.wait_for_log("its agent says DOWN: for a test")
+    gateway.wait_for_log("its agent reports DOWN: for a test")
 
 
 def test_loadagents_own_line_is_understood(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:

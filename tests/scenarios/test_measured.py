@@ -88,7 +88,7 @@ def test_traffic_follows_the_reports(start_servers, start_gateway, measures, sta
         )
 
         agents["app1"].kill()
-        gateway.wait_for_log("server app/app1: no load report for 1 s, its weight returns to neutral")
+        gateway.wait_for_log("server app/app1: no load report for 1 s; its weight returns to neutral")
         become(lambda now: now["app1"] > 0.27, "a silent agent's server to be neutral")
     assert load.failures == []
     assert all(now["app1"] > 0 for now in seen)

@@ -64,8 +64,8 @@ def test_a_server_can_take_out_itself_alone(start, tmp_path):
     with agent(port, key, "app2", "maintenance"):
         gateway.wait_for_log("load report from 127.0.0.1 refused: bad signature")
     with agent(port, key, "app1", "maintenance"):
-        gateway.wait_for_log("server app/app1: its agent says MAINTENANCE")
-    assert "app2: its agent says" not in gateway.log
+        gateway.wait_for_log("server app/app1: its agent reports MAINTENANCE")
+    assert "app2: its agent reports" not in gateway.log
     assert status(gateway) == 200
 
 
@@ -80,7 +80,7 @@ def test_a_shared_key_shuts_no_server_out_for_good(start, send, tmp_path):
     gateway.wait_for_log("load report from 127.0.0.1 refused: app1: an incarnation from the future")
     for name in ("app1", "app2"):
         send(port, encode(Report(name, time.time_ns(), 1, time.time_ns(), State.DRAIN), SHARED))
-        gateway.wait_for_log(f"server app/{name}: its agent says DRAIN")
+        gateway.wait_for_log(f"server app/{name}: its agent reports DRAIN")
 
 
 def test_a_recorded_report_is_not_believed_by_the_control_that_comes_next(start, send, tmp_path):
@@ -91,14 +91,14 @@ def test_a_recorded_report_is_not_believed_by_the_control_that_comes_next(start,
     began = time.time_ns()
     recorded = encode(Report("app1", began, 1, began, State.MAINTENANCE), SHARED)
     send(port, recorded)
-    gateway.wait_for_log("server app/app1: its agent says MAINTENANCE")
+    gateway.wait_for_log("server app/app1: its agent reports MAINTENANCE")
     send(port, encode(Report("app1", began, 2, time.time_ns()), SHARED))
-    gateway.wait_for_log("server app/app1: its agent says READY")
+    gateway.wait_for_log("server app/app1: its agent reports READY")
     old = gateway.kill_control()
     eventually(lambda: gateway.control() not in (None, old), "another control")
     eventually(lambda: gateway.log.count("control works by version 1") == 2, "it to work")
     send(port, recorded)
     gateway.wait_for_log("app1: sent before this gateway began to listen")
     send(port, encode(Report("app1", began, 3, time.time_ns(), State.DRAIN), SHARED))
-    gateway.wait_for_log("server app/app1: its agent says DRAIN")
-    assert gateway.log.count("its agent says MAINTENANCE") == 1
+    gateway.wait_for_log("server app/app1: its agent reports DRAIN")
+    assert gateway.log.count("its agent reports MAINTENANCE") == 1

@@ -95,7 +95,7 @@ def test_every_process_is_held_to_its_role(start_servers, start_gateway):
         assert core_limit(pid)[0] == "0"
         # What is not dumpable belongs to root (proc(5)), whose user may not look into it.
         assert Path(f"/proc/{pid}/mem").stat().st_uid == 0
-    assert "sandbox: off" not in gateway.log
+    assert "sandbox: disabled" not in gateway.log
     assert ("user: nobody is an account that other programs share" in gateway.log) == (os.geteuid() == 0)
 
 
@@ -136,7 +136,7 @@ def test_a_rule_that_could_not_work_in_a_worker_is_refused_when_it_is_loaded(des
 
 def test_switched_off_it_says_so_and_holds_nothing(described, start_gateway):
     gateway = start_gateway(described | {"sandbox": False, "core_dumps": True, "user": "nobody"})
-    assert "sandbox: off in the site file: processes are held by their accounts only" in gateway.log
+    assert "sandbox: disabled in the site file; only user accounts limit the processes" in gateway.log
     pid = gateway.workers()[0]
     assert fields(pid)["Seccomp"] == "0"
     assert ask(gateway, "udp").startswith("<socket.socket")

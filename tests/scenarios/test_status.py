@@ -46,7 +46,7 @@ def test_sessions_left_on_a_draining_server(start_gateway: Starter, start_server
             with RawClient(gateway.port) as client:
                 assert client.get("/who").status == 200
         subprocess.run([*AGENT, "drain", str(file)], check=True, capture_output=True, timeout=30)
-        gateway.wait_for_log("its agent says DRAIN")
+        gateway.wait_for_log("its agent reports DRAIN")
         shown: dict[str, object] = {}
 
         def ready() -> bool:
