@@ -95,7 +95,7 @@ async def test_failures_change_nothing_and_are_said_once(
     assert names.slept == [30, 1, 2, 4, 8, 15, 15, 30, 1]
     assert caplog.messages == [
         "SRV of _a: no answer in time; keeping the previous servers",
-        "SRV of _a: the name service answers again",
+        "SRV of _a: name resolution works again",
         "SRV of _a: oh; keeping the previous servers",
     ]
 

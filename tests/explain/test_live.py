@@ -173,6 +173,6 @@ def test_a_gateway_that_cannot_have_its_socket_serves_all_the_same(
 ) -> None:
     (tmp_path / "occupied").write_text("")
     gateway = answering(start_gateway, {**site(start_servers("one")), "admin": {"sockets": str(tmp_path / "occupied")}})
-    gateway.wait_for_log("explain --live` cannot ask this gateway: .*occupied/control.sock: ")
+    gateway.wait_for_log("explain --live` will not work for this gateway: .*occupied/control.sock: ")
     with RawClient(gateway.port) as client:
         assert client.get("/who").body == b"one"
