@@ -125,7 +125,7 @@ def run(inherited: Inheritance) -> None:
     try:
         heartbeat = Heartbeat(inherited, cluster)
     except Orphaned:
-        raise CannotStart("the supervisor is gone") from None
+        raise CannotStart("the supervisor has exited") from None
     except (NoLink, NoLock, NoInterface, BadEstate, OSError) as error:
         raise CannotStart(str(error)) from None
     heartbeat.run()
@@ -418,7 +418,7 @@ class Heartbeat:
         try:
             messages = self._channel.receive()
         except Closed:
-            log.error("the supervisor is gone: every address is given away")
+            log.error("the supervisor has exited; giving every address away")
             self._selector.unregister(self._channel)
             self._stopping = True
             self.node.stop(clock())
@@ -633,7 +633,7 @@ class Heartbeat:
         except OSError:
             message = b""
         if not message:
-            log.error("the guardian is gone: this process gives everything up and is started anew")
+            log.error("the guardian has exited; releasing every address and restarting")
             for lane in self._lanes.values():
                 self._take_down(lane)
             self._selector.unregister(self._guardian)

@@ -167,7 +167,7 @@ class Worker:
         except Closed:
             # The supervisor is gone, and with it whoever could replace this worker.
             asyncio.get_running_loop().remove_reader(self._channel)
-            log.error("the supervisor is gone: finishing what runs")
+            log.error("the supervisor has exited; finishing running requests")
             self._drain()
             return
         for message, descriptors in messages:

@@ -71,12 +71,12 @@ def test_a_server_that_comes_back_starts_slowly(start_gateway: Starter, servers:
         gateway.wait_for_log("app1 is DOWN")
         load.wait_for(200)
         servers[0].status = 200
-        gateway.wait_for_log("server app/app1 starts slowly")
+        gateway.wait_for_log("server app/app1 begins its slow start")
         before = load.servers.copy()
         load.wait_for(200)
         ramp = load.servers - before
         assert ramp["app1"] / ramp.total() < 0.27
-        gateway.wait_for_log("server app/app1 has its full share", seconds=40)
+        gateway.wait_for_log("server app/app1 has finished its slow start", seconds=40)
 
         def shared() -> bool:
             before = load.servers.copy()

@@ -18,8 +18,8 @@ LAST_WORDS = re.compile(r"^[a-z0-9 ]+ \(pid (\d+)\) dies, at:$")  # gateway/syst
 SANITIZER = re.compile(r"^==(\d+)==\s*ERROR: \w+Sanitizer")
 UNDEFINED = re.compile(r": runtime error: ")  # UndefinedBehaviorSanitizer
 NO_UPGRADE = re.compile(r"\] upgrade failed: it (?:was killed by|ended with status) ")
-ORPHAN = re.compile(r"\[(\d+)\] the supervisor is gone: ")
-UNGUARDED = re.compile(r"\[(\d+)\] the guardian is gone: ")
+ORPHAN = re.compile(r"\[(\d+)\] the supervisor has exited; ")
+UNGUARDED = re.compile(r"\[(\d+)\] the guardian has exited; ")
 
 
 @dataclass(frozen=True, slots=True)

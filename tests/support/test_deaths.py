@@ -34,7 +34,7 @@ def test_end_that_is_a_death(name, end):
     [
         "worker 3 (pid 17) dies, at:",
         "==17==ERROR: AddressSanitizer: heap-use-after-free on address 0x602000000011 at pc 0x7f bp 0x7f sp 0x7f",
-        f"{SAID} ERROR   [17] the guardian is gone: this process gives everything up and is started anew",
+        f"{SAID} ERROR   [17] the guardian has exited; releasing every address and restarting",
     ],
 )
 def test_line_that_tells_of_a_death(line):
@@ -51,7 +51,7 @@ def test_successor_and_supervisor_are_known_by_what_the_log_said_before():
         f"{SAID} INFO    [10] worker 0 started, pid 11\n{SAID} INFO    [10] upgrade: a new gateway starts, pid 20\n"
     )
     failed = f"{SAID} ERROR   [10] upgrade failed: it was killed by SIGKILL"
-    orphan = f"{SAID} ERROR   [11] the supervisor is gone: finishing what runs"
+    orphan = f"{SAID} ERROR   [11] the supervisor has exited; finishing running requests"
     assert list(deaths(f"{started}{failed}\n{orphan}\n")) == [Death(failed, 20), Death(orphan, 10)]
 
 
