@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.machine import facts
-from tests.netns.lab import PYTHON, VIP, Gateway, Lab, Seen, Watch, missing, wait_for
+from tests.netns.lab import PYTHON, VIP, Gateway, Lab, Seen, Watch, missing
+from tests.support.waiting import eventually
 
 BEFORE: Final = 0.2
 AFTER: Final = 0.6
@@ -57,7 +58,7 @@ class Heartbeat:
         """Bring a host back as a backup."""
         if not gateway.pids():
             gateway.boot()
-        wait_for(lambda: gateway.ask()["addresses"][0]["state"] == "backup", f"{gateway.name} to be back")
+        eventually(lambda: gateway.ask()["addresses"][0]["state"] == "backup", f"{gateway.name} to be back")
         time.sleep(0.3)
 
     def stop(self, gateway: Gateway) -> None:
@@ -85,7 +86,7 @@ class Keepalived:
         for gateway in lab.gateways:
             self._boot(gateway)
             time.sleep(1.0)
-        wait_for(lab.gateways[0].has, "the address", 10.0)
+        eventually(lab.gateways[0].has, "the address", 10.0)
 
     def _configuration(self, priority: int) -> str:
         return (
@@ -132,7 +133,7 @@ def flap(system: System, host: Gateway) -> None:
 def wait_gone(system: System, host: Gateway) -> None:
     """Until what was told to end has ended."""
     name = "keepalived" if isinstance(system, Keepalived) else ""
-    wait_for(lambda: not host.pids(name), f"{host.name} to end")
+    eventually(lambda: not host.pids(name), f"{host.name} to end")
 
 
 FAULTS: Final[dict[str, tuple[Fault, Fault]]] = {
@@ -165,7 +166,7 @@ def play(system: System, fault: tuple[Fault, Fault]) -> tuple[Seen, float]:
         time.sleep(BEFORE + random.uniform(0, BEFORE))  # noqa: S311
         struck = time.monotonic()
         begin(system, owner)
-        wait_for(other.has, f"{other.name} to take over", TIMEOUT)
+        eventually(other.has, f"{other.name} to take over", TIMEOUT)
         time.sleep(AFTER)
         end(system, owner)
         time.sleep(AFTER)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from gateway.balance import estimate
-from gateway.balance.policies import policy
+from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
 from gateway.board import Board
 
@@ -122,7 +122,7 @@ class Simulated:
         self._board = Board()
         rows = [(i, 1.0, 0, False, f"app{i}") for i in range(servers)]
         self._members = [Members(self._board, rows, WORKERS, seed) for seed in range(1, WORKERS + 1)]
-        self._policies = [policy(name) for _ in range(WORKERS)]
+        self._policies = [new_policy(name) for _ in range(WORKERS)]
         self._worker = 0
         self._ahead = 0
 

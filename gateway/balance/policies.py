@@ -1,31 +1,25 @@
-"""The balancing policies by their names in the site file."""
+"""Makes the balancing policy that a site file names."""
 
 from collections.abc import Callable
 from functools import partial
+from importlib import import_module
 from typing import Final
 
 from gateway.balance.by_key import ByKey
-from gateway.balance.least_connections import LeastConnections
-from gateway.balance.measured import Measured
 from gateway.balance.policy import Policy
-from gateway.balance.round_robin import RoundRobin
-from gateway.balance.two_choices import TwoChoices
-from gateway.balance.weighted_least_connections import WeightedLeastConnections
-from gateway.balance.weighted_round_robin import WeightedRoundRobin
-
-POLICIES: Final[dict[str, Callable[[], Policy]]] = {
-    "measured": Measured,
-    "round-robin": RoundRobin,
-    "weighted-round-robin": WeightedRoundRobin,
-    "least-connections": LeastConnections,
-    "weighted-least-connections": WeightedLeastConnections,
-    "two-choices": TwoChoices,
-    "source-hash": partial(ByKey, "address"),
-    "uri-hash": partial(ByKey, "uri"),
-}
+from gateway.config.policies import POLICIES
 
 
-def policy(balance: str) -> Policy:
-    """The policy a site file means: a name, or header:NAME for the hash of a header."""
+def _maker(where: str, arguments: tuple[str, ...]) -> Callable[[], Policy]:
+    module, _, name = where.partition(".")
+    return partial(getattr(import_module(f"gateway.balance.{module}"), name), *arguments)
+
+
+# All are imported at once: after its start a worker cannot open files, and a reload can name any of them.
+_MAKERS: Final = {name: _maker(*policy) for name, policy in POLICIES.items()}
+
+
+def new_policy(balance: str) -> Policy:
+    """A new policy: `balance` is a name in POLICIES, or header:NAME for the hash of a header."""
     kind, _, header = balance.partition(":")
-    return ByKey("header", header) if kind == "header" else POLICIES[balance]()
+    return ByKey("header", header) if kind == "header" else _MAKERS[balance]()

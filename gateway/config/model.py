@@ -62,6 +62,7 @@ from gateway.config.fields import (
     within,
 )
 from gateway.config.match import Match
+from gateway.config.policies import POLICIES
 from gateway.config.problem import Fault, kind, suggest
 from gateway.config.python import Function, function
 from gateway.config.qos import Qos
@@ -101,20 +102,9 @@ __all__ = [
     "ValueMatch",
 ]
 
-BALANCE: Final = (
-    "measured",
-    "round-robin",
-    "weighted-round-robin",
-    "least-connections",
-    "weighted-least-connections",
-    "two-choices",
-    "source-hash",
-    "uri-hash",
-)
-
 _BALANCE_SCHEMA: Final[dict[str, Any]] = {
     "anyOf": [
-        {"type": "string", "enum": list(BALANCE)},
+        {"type": "string", "enum": list(POLICIES)},
         {
             "type": "object",
             "properties": {"hash": {"type": "string", "pattern": "^header:", "examples": ["header:X-Tenant"]}},
@@ -252,14 +242,14 @@ def _template(value: str, groups: Collection[str], *at: str | int) -> tuple[tupl
 
 
 def _balance(value: object) -> str:
-    if (isinstance(value, str) and value in BALANCE) or _HEADER_HASH.fullmatch(str(value)):
+    if (isinstance(value, str) and value in POLICIES) or _HEADER_HASH.fullmatch(str(value)):
         return str(value)
     if isinstance(value, dict) and "hash" in value:
         if len(value) == 1 and _HEADER_HASH.fullmatch(str(value["hash"])):
             return str(value["hash"])
         raise Fault('expected hash: "header:NAME", such as {hash: "header:X-Tenant"}', "hash")
-    hint = suggest(value, BALANCE) if isinstance(value, str) else ""
-    raise ValueError(f'expected one of {", ".join(BALANCE)} or {{hash: "header:NAME"}}{hint}')
+    hint = suggest(value, POLICIES) if isinstance(value, str) else ""
+    raise ValueError(f'expected one of {", ".join(POLICIES)} or {{hash: "header:NAME"}}{hint}')
 
 
 def _retry_cause(value: object) -> str | int:
@@ -634,9 +624,17 @@ class Check(Model):
             raise ValueError("expected a path such as /healthz")
         return value
 
+    @property
+    def kind(self) -> str:
+        """The key that says how: http, grpc or tcp."""
+        return self._kinds()[0]
+
+    def _kinds(self) -> list[str]:
+        return [name for name in ("http", "grpc") if getattr(self, name) is not None] + ["tcp"] * self.tcp
+
     @model_validator(mode="after")
     def _one_kind(self) -> "Check":
-        kinds = [name for name in ("http", "grpc") if getattr(self, name) is not None] + ["tcp"] * self.tcp
+        kinds = self._kinds()
         if not kinds:
             raise Fault('a check needs http: "/path", tcp: true or grpc: "service"')
         if len(kinds) > 1:

@@ -4,9 +4,10 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from types import SimpleNamespace, TracebackType
-from typing import Self
+from typing import Final, Self, TypeAlias
 
 import aiohttp
 from h2.exceptions import ProtocolError
@@ -65,19 +66,15 @@ class Probe:
         began = time.monotonic()
         try:
             async with asyncio.timeout(check.timeout):
-                if check.http is not None:
-                    outcome, detail = await self._get(target, check, progress)
-                elif check.grpc is not None:
-                    outcome, detail = await _ask_grpc(target, check.grpc, progress)
-                else:
-                    outcome, detail = await _connect(target)
+                outcome, detail = await _CHECKS[check.kind](self, target, check, progress)
         except Exception as error:  # noqa: BLE001 - what nobody thought of is a failed check
             outcome, detail = _name(error, connected=progress.connected)
-            if check.grpc is not None:
+            if check.kind == "grpc":
                 outcome = _IN_GRPC.get(outcome, outcome)
         return Result(outcome, time.monotonic() - began, detail)
 
-    async def _get(self, target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
+    async def get(self, target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
+        """Send the request of a check by http; what came of it."""
         if isinstance(target.address, tuple):
             return await _ask(self._session, target, check, progress)
         async with self._open(aiohttp.UnixConnector(target.address, force_close=True)) as session:
@@ -120,18 +117,18 @@ async def _note_connection(
     context.trace_request_ctx.connected = True
 
 
-async def _connect(target: Target) -> tuple[Outcome, str]:
+async def _connect(_: Probe, target: Target, _check: Check, _progress: SimpleNamespace) -> tuple[Outcome, str]:
     if isinstance(target.address, tuple):
-        _, writer = await asyncio.open_connection(*target.address)
+        writer = (await asyncio.open_connection(*target.address))[1]
     else:
-        _, writer = await asyncio.open_unix_connection(target.address)
+        writer = (await asyncio.open_unix_connection(target.address))[1]
     writer.transport.abort()  # nothing was said, so there is nothing to end politely
     return Outcome.OK, "connected"
 
 
-async def _ask_grpc(target: Target, service: str, progress: SimpleNamespace) -> tuple[Outcome, str]:
+async def _ask_grpc(_: Probe, target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
     try:
-        return await grpc.check(target.address, target.host, service, progress)
+        return await grpc.check(target.address, target.host, check.grpc or "", progress)
     except grpc.ClosedEarly as error:
         return Outcome.GRPC_CLOSED, str(error)
     except (ProtocolError, grpc.BadAnswer) as error:
@@ -181,3 +178,8 @@ def _name(error: Exception, *, connected: bool) -> tuple[Outcome, str]:
         return Outcome.HTTP_INVALID, detail
     _log.error("a health check failed with an internal error", exc_info=error)
     return Outcome.CHECK_FAILED, detail
+
+
+_Kind: TypeAlias = Callable[[Probe, Target, Check, SimpleNamespace], Awaitable[tuple[Outcome, str]]]
+_CHECKS: Final[dict[str, _Kind]] = {"http": Probe.get, "tcp": _connect, "grpc": _ask_grpc}
+"""By the name of the check in the site file. A new kind is a key of config.model.Check and a line here."""

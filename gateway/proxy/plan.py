@@ -14,7 +14,7 @@ from gateway.balance.affinity import (
     SourceAffinity,
     UrlAffinity,
 )
-from gateway.balance.policies import policy
+from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
 from gateway.config import template
 from gateway.config.model import LOG_FIELDS, Listen, Site, Tls
@@ -200,7 +200,7 @@ class Plan:
             name,
             inside,
             members,
-            policy(model.balance),
+            new_policy(model.balance),
             (model.timeouts.connect, model.timeouts.response, model.timeouts.idle, model.timeouts.tunnel),
             _affinity(model.affinity, members, inside, snapshot, own),
             Retries(

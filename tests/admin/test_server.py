@@ -10,7 +10,7 @@ import pytest
 
 from gateway.admin import server as module
 from gateway.admin.server import MAX_CLIENTS, Server, is_local
-from tests.control.soon import soon
+from tests.support.waiting import soon
 
 TOKEN = b"a token of sixteen bytes"
 

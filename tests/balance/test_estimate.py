@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.balance.estimate import answered, drift, expected, picked
-from gateway.balance.policies import POLICIES
+from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
 from gateway.board import Board
 
@@ -119,7 +119,7 @@ def test_a_server_that_fails_fast_does_not_look_quick(board: Board, clock: Clock
 
 def test_one_that_never_did_anything_but_fail_does_not_attract_requests_either(board: Board, clock: Clock) -> None:
     members = Members(board, [(0, 1.0, 0, False, "good"), (1, 1.0, 0, False, "bad")], 1)
-    policy = POLICIES["measured"]()
+    policy = new_policy("measured")
     sent = [0, 0]
     for _ in range(400):
         server = policy.choose(members, (), clock.wait(3))
@@ -155,7 +155,7 @@ def test_the_quicker_server_gets_the_request_until_its_queue_is_longer(board: Bo
                 answered(board, slot, 0, clock.wait(takes), began, ahead)
                 assert index == ahead
     members = Members(board, [(0, 1.0, 0, False, "quick"), (1, 1.0, 0, False, "slow")], 1)
-    policy = POLICIES["measured"]()
+    policy = new_policy("measured")
     order = []
     for _ in range(10):
         server = policy.choose(members, (), clock.now)
@@ -170,7 +170,7 @@ def test_a_server_out_of_favour_is_asked_now_and_then(board: Board, clock: Clock
         serve(board, clock, 0, takes=10)
         serve(board, clock, 1, takes=300)
     members = Members(board, [(0, 1.0, 0, False, "quick"), (1, 1.0, 0, False, "slow")], 1)
-    policy = POLICIES["measured"]()
+    policy = new_policy("measured")
     sent = [0, 0]
     for _ in range(8000):
         server = policy.choose(members, (), clock.now)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.balance.hashing import key_of
-from gateway.balance.policies import POLICIES
+from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
 from gateway.board import DOWN, UP, Board
 
@@ -30,7 +30,7 @@ class Farm:
         rows = [(slot, weight, 0, False, name) for slot, (name, weight) in enumerate(servers)]
         rows += [(len(rows) + slot, weight, 0, True, name) for slot, (name, weight) in enumerate(backups)]
         self.members = Members(self.board, rows, workers)
-        self.policy = POLICIES["source-hash"]()
+        self.policy = new_policy("source-hash")
 
     def home(self, key: int, *tried: str, now: int = 0) -> str:
         chosen = self.policy.choose(self.members, [self.names.index(name) for name in tried], now, key)

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.balance.hashing import key_of
-from gateway.balance.policies import POLICIES, policy
+from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members, Policy
 from gateway.board import DOWN, DRAIN, MAINTENANCE, OUT, PROBED, READY, UP, Board
+from gateway.config.policies import POLICIES
 
 Row = tuple[int, float, int, bool, str]
 
@@ -22,7 +23,7 @@ class Farm:
         rows: list[Row] = [(slot, weight, limit, False, f"app{slot}") for slot, weight in enumerate(weights)]
         rows += [(len(weights) + i, 1.0, limit, True, f"spare{i}") for i in range(backups)]
         self.members = Members(self.board, rows, 4)
-        self.policy: Policy = POLICIES[policy]()
+        self.policy: Policy = new_policy(policy)
         self.picks = 0
 
     def pick(self, tried: tuple[int, ...] = ()) -> int:
@@ -194,7 +195,7 @@ def test_a_key_keeps_its_server_whatever_the_order_of_the_site_file() -> None:
     homes = []
     for order in (names, names[::-1]):
         members = Members(Board(), [(slot, 1.0, 0, False, name) for slot, name in enumerate(order)], 1)
-        policy = POLICIES["source-hash"]()
+        policy = new_policy("source-hash")
         homes.append([order[policy.choose(members, (), 0, key_of(b"%d" % key))] for key in range(500)])
     assert homes[0] == homes[1]
     assert set(homes[0]) == set(names)
@@ -203,7 +204,7 @@ def test_a_key_keeps_its_server_whatever_the_order_of_the_site_file() -> None:
 def test_adding_one_of_ten_servers_moves_about_a_tenth_of_the_keys() -> None:
     def homes(servers: int) -> list[int]:
         members = Members(Board(), [(slot, 1.0, 0, False, f"app{slot}") for slot in range(servers)], 1)
-        policy = POLICIES["uri-hash"]()
+        policy = new_policy("uri-hash")
         return [policy.choose(members, (), 0, key_of(b"/page/%d" % key)) for key in range(5000)]
 
     before, after = homes(9), homes(10)
@@ -216,7 +217,7 @@ def test_adding_one_of_ten_servers_moves_about_a_tenth_of_the_keys() -> None:
 
 def test_keys_are_shared_by_weight() -> None:
     members = Members(Board(), [(0, 3.0, 0, False, "big"), (1, 1.0, 0, False, "small")], 1)
-    policy = POLICIES["source-hash"]()
+    policy = new_policy("source-hash")
     picked = Counter(policy.choose(members, (), 0, key_of(b"%d" % key)) for key in range(4000))
     assert 0.72 < picked[0] / 4000 < 0.78
 
@@ -235,7 +236,7 @@ def test_one_popular_key_does_not_bury_its_server() -> None:
 
 def test_requests_without_the_header_are_shared_out() -> None:
     farm = Farm("least-connections", 1, 1, 1)
-    farm.policy = policy("header:X-Tenant")
+    farm.policy = new_policy("header:X-Tenant")
     picked = Counter[int]()
     for _ in range(30):
         server = farm.policy.choose(farm.members)
@@ -269,6 +270,6 @@ def test_every_policy_picks_whoever_can_take_a_request_and_nobody_else(
     can = {slot for slot, state in enumerate(states) if state == "up"}
     can = can or {slot for slot, state in enumerate(states) if state == "backup"}
     members = Members(board, rows, 2)
-    chosen = POLICIES[name]()
+    chosen = new_policy(name)
     for _ in range(5):
         assert chosen.choose(members, (), 1, key) in (can or {-1})

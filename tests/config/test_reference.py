@@ -8,7 +8,8 @@ import pytest
 
 from gateway.config import Loaded, explain, load
 from gateway.config.document import Document
-from gateway.config.model import BALANCE, LOG_FIELDS, Limits, Queue, Retries, Timeouts
+from gateway.config.model import LOG_FIELDS, Limits, Queue, Retries, Timeouts
+from gateway.config.policies import POLICIES
 from gateway.config.template import REDIRECT_FIELDS
 from gateway.explain import trial
 from tests.config.test_json_schema import SCHEMA, valid
@@ -71,7 +72,7 @@ def test_the_reference_has_every_key() -> None:
     assert wanted - found == COMMENTED
 
 
-@pytest.mark.parametrize("words", [BALANCE, LOG_FIELDS, REDIRECT_FIELDS])
+@pytest.mark.parametrize("words", [POLICIES, LOG_FIELDS, REDIRECT_FIELDS])
 def test_the_reference_has_every_word(words: tuple[str, ...]) -> None:
     assert [word for word in words if word not in REFERENCE] == []
 

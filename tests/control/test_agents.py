@@ -11,7 +11,7 @@ from gateway.control.publisher import Publisher
 from gateway.health.agent import Line, Question, parse
 from gateway.health.result import Outcome, Result
 from tests.control.sites import snapshot
-from tests.control.soon import soon
+from tests.support.waiting import soon
 
 AGENT = {"connect": 8081, "interval": "10ms"}
 SERVERS = [{"name": "a", "address": "127.0.0.1:1"}, {"name": "b", "address": "127.0.0.2:1", "weight": 10}]

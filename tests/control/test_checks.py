@@ -10,7 +10,7 @@ from gateway.control.checks import Checks
 from gateway.health.probe import Probe, Target
 from gateway.health.result import Outcome, Result
 from tests.control.sites import snapshot
-from tests.control.soon import soon
+from tests.support.waiting import soon
 
 CHECK = {"tcp": True, "interval": "10ms"}
 

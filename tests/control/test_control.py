@@ -14,10 +14,9 @@ from loadagent.agent import run_agent
 from loadagent.config import AgentConfig
 from loadagent.report import Report, State, encode
 from tests.control.sites import KEY, snapshot
-from tests.control.soon import soon
 from tests.health.serving import serving
 from tests.support.name_server import NameServer
-from tests.support.waiting import free_port
+from tests.support.waiting import free_port, soon
 
 
 class Site:

@@ -14,7 +14,7 @@ from gateway.control import discovery
 from gateway.control.discovery import Discovery
 from gateway.control.lookup import Answer, LookupFailedError
 from tests.control.sites import snapshot
-from tests.control.soon import soon
+from tests.support.waiting import soon
 
 ONE = (Member("10.0.0.1", 80, "app.internal"),)
 TWO = (Member("10.0.0.2", 80, "app.internal"),)

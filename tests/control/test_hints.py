@@ -12,9 +12,8 @@ from gateway.board import DOWN, UP, Board
 from gateway.control.control import Control
 from gateway.health.hint import Codec, Hint
 from tests.control.sites import KEY, snapshot
-from tests.control.soon import soon
 from tests.health.serving import serving
-from tests.support.waiting import free_port, free_udp_port
+from tests.support.waiting import free_port, free_udp_port, soon
 
 NODES = {"gw1": "127.0.0.1", "gw2": "127.0.0.2"}
 

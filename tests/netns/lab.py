@@ -12,8 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -23,6 +22,7 @@ import yaml
 from gateway.heartbeat.client import ask
 from tests.support import hardened
 from tests.support.deaths import Death, deaths, verdict
+from tests.support.waiting import eventually
 
 VIP = "192.0.2.10"
 VIP6 = "2001:db8::10"
@@ -181,7 +181,7 @@ class Gateway(Host):
             address = self.ask()["addresses"][0]
             return bool(address["state"] != "init" and address["fitness"] >= WORKERS_ANSWER)
 
-        wait_for(ready, f"{self.name} to be ready", timeout)
+        eventually(ready, f"{self.name} to be ready", timeout)
 
 
 class Lab:
@@ -273,7 +273,7 @@ class Lab:
             gateway.write(cluster or self.cluster(), **more)
             gateway.boot(command)
             gateway.wait_ready()  # in turn, so that the preferred one comes first
-        wait_for(self.gateways[0].has, "gw1 to have the address")
+        eventually(self.gateways[0].has, "gw1 to have the address")
 
     def start_witness(self) -> "subprocess.Popen[bytes]":
         key = self.directory / "witness.key"
@@ -403,17 +403,6 @@ class Seen:
         """These spoke for the address, one after the other, and no client was without an answer for long."""
         assert self.outage < BOUND
         assert self.speakers() == list(speakers)
-
-
-def wait_for(what: Callable[[], bool], description: str, timeout: float = 20.0) -> None:
-    end = time.monotonic() + timeout
-    while True:
-        with contextlib.suppress(OSError, ValueError):
-            if what():
-                return
-        if time.monotonic() > end:
-            raise AssertionError(f"waited {timeout} s for {description}")
-        time.sleep(0.01)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.netns.lab import BOUND, KEY, PYTHON, VIP, VIP6, Lab, Watch, frozen, wait_for
+from tests.netns.lab import BOUND, KEY, PYTHON, VIP, VIP6, Lab, Watch, frozen
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -33,7 +34,7 @@ def test_all_processes_of_the_owner_are_killed(pair):
     def figure(*name):
         return figures(pair.client, *of_gw2).get(name)
 
-    wait_for(lambda: figure("gateway_heartbeat_node_alive", "gw1") == 1, "the metrics of gw2")
+    eventually(lambda: figure("gateway_heartbeat_node_alive", "gw1") == 1, "the metrics of gw2")
     before = figures(pair.client, *of_gw2)
     assert before["gateway_heartbeat_takeovers_total", VIP] == before["gateway_heartbeat_owner", VIP] == 0
     assert before["gateway_heartbeat_address_owner_info", VIP, "gw1"] == before["gateway_ready",] == 1
@@ -41,16 +42,16 @@ def test_all_processes_of_the_owner_are_killed(pair):
     assert 0 < before["gateway_heartbeat_link_delay_seconds", "gw1", "udp"] < 1
     with Watch(pair) as watch:
         gw1.signal_all(signal.SIGKILL)
-        wait_for(gw2.has, "gw2 to have the address")
+        eventually(gw2.has, "gw2 to have the address")
         watch.wait_for("gw2")
         time.sleep(1.0)
         seen = watch.finish()
-    wait_for(lambda: figure("gateway_heartbeat_takeovers_total", VIP) == 1, "the takeover to be counted")
-    wait_for(lambda: figure("gateway_heartbeat_node_alive", "gw1") == 0, "the death to be seen")
+    eventually(lambda: figure("gateway_heartbeat_takeovers_total", VIP) == 1, "the takeover to be counted")
+    eventually(lambda: figure("gateway_heartbeat_node_alive", "gw1") == 0, "the death to be seen")
     assert figure("gateway_heartbeat_owner", VIP) == 1
     seen.check("gw1", "gw2")
     assert seen.speakers(VIP6) in (["gw1", "gw2"], ["gw2"])  # gw1 may have had nothing to say
-    wait_for(lambda: not gw1.has() and not gw1.has(VIP6), "the kernel of gw1 to let go of the address")
+    eventually(lambda: not gw1.has() and not gw1.has(VIP6), "the kernel of gw1 to let go of the address")
     assert any("gw1 is dead" in entry["what"] for entry in gw2.ask()["history"])
 
 
@@ -60,10 +61,10 @@ def test_killed_heartbeat_process_leaves_no_address_behind(pair):
     (pid,) = gw1.pids("gw-heartbeat")
     with Watch(pair) as watch:
         gw1.kill(pid)
-        wait_for(lambda: not gw1.has(), "the guardian to take the address down")
+        eventually(lambda: not gw1.has(), "the guardian to take the address down")
         assert "the heartbeat process has exited; removing every shared address" in gw1.log.read_text()
-        wait_for(lambda: gw1.has() or gw2.has(), "one of them to have the address")
-        wait_for(lambda: gw1.ask()["addresses"][0]["state"] != "init", "gw1 to be back")
+        eventually(lambda: gw1.has() or gw2.has(), "one of them to have the address")
+        eventually(lambda: gw1.ask()["addresses"][0]["state"] != "init", "gw1 to be back")
         time.sleep(0.5)
         seen = watch.finish()
     assert seen.outage < BOUND
@@ -75,7 +76,7 @@ def test_frozen_owner_does_not_answer_when_it_wakes_up(pair):
     gw1, gw2 = pair.gateways
     with Watch(pair) as watch:
         with frozen(gw1):
-            wait_for(gw2.has, "gw2 to have the address")
+            eventually(gw2.has, "gw2 to have the address")
             time.sleep(1.0)
         time.sleep(1.5)
         assert not gw1.has()
@@ -91,9 +92,9 @@ def test_frozen_heartbeat_process_is_noticed_by_the_guardian(pair):
     (pid,) = gw1.pids("gw-heartbeat")
     with Watch(pair) as watch:
         os.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: not gw1.has(), "the guardian to take the address down")
+        eventually(lambda: not gw1.has(), "the guardian to take the address down")
         assert "not renewed by the heartbeat process in time; removed" in gw1.log.read_text()
-        wait_for(gw2.has, "gw2 to have the address")
+        eventually(gw2.has, "gw2 to have the address")
         os.kill(pid, signal.SIGCONT)
         time.sleep(1.0)
         assert not gw1.has()
@@ -106,20 +107,20 @@ def test_link_of_the_owner_goes_down_and_comes_back(pair):
     gw1, gw2 = pair.gateways
     with Watch(pair) as watch:
         pair.unplug("gw1")
-        wait_for(gw2.has, "gw2 to have the address")
-        wait_for(lambda: not gw1.has(), "gw1 to take the address down")
+        eventually(gw2.has, "gw2 to have the address")
+        eventually(lambda: not gw1.has(), "gw1 to take the address down")
         assert gw1.ask()["addresses"][0]["state"] == "fault"
         pair.plug("gw1")
-        wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be a backup")
+        eventually(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be a backup")
         time.sleep(0.5)
         seen = watch.finish()
     seen.check("gw1", "gw2")
     assert any("announced" not in entry["what"] for entry in gw2.ask()["history"])
     for _ in range(3):
         pair.unplug("gw1")
-        wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "fault", "gw1 to see that its carrier is gone")
+        eventually(lambda: gw1.ask()["addresses"][0]["state"] == "fault", "gw1 to see that its carrier is gone")
         pair.plug("gw1")
-        wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be a backup again")
+        eventually(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be a backup again")
     # It may take what nobody else could, and no more, for 8 s.
     assert gw1.ask()["addresses"][0]["fitness"] == 1
 
@@ -143,12 +144,12 @@ def test_switch_partition_with_the_witness_on_the_other_side(pair):
     gw1, gw2 = pair.gateways
     with Watch(pair) as watch:
         pair.cut("gw1")
-        wait_for(gw2.has, "gw2 to have the address")
+        eventually(gw2.has, "gw2 to have the address")
         assert not gw1.has()
         time.sleep(1.0)
         assert not gw1.has()
         pair.heal()
-        wait_for(lambda: gw1.ask()["addresses"][0]["owner"] == "gw2", "gw1 to know the owner")
+        eventually(lambda: gw1.ask()["addresses"][0]["owner"] == "gw2", "gw1 to know the owner")
         time.sleep(0.5)
         seen = watch.finish()
     seen.check("gw1", "gw2")
@@ -212,14 +213,14 @@ def test_lease_on_a_disk_is_the_third_voice(directory, disk):
             assert not [doubt for doubt in gw1.ask()["doubts"] if "direct I/O" in doubt]
         with Watch(lab) as watch:
             lab.cut("gw2")
-            wait_for(lambda: not gw1.ask()["nodes"][1]["alive"], "gw1 to lose sight of gw2")
+            eventually(lambda: not gw1.ask()["nodes"][1]["alive"], "gw1 to lose sight of gw2")
             time.sleep(1.0)
             assert gw1.has(), "it keeps the disk's vote"
             assert not gw2.has()
             lab.heal()
-            wait_for(lambda: gw1.ask()["nodes"][1]["alive"], "gw1 to see gw2 again")
+            eventually(lambda: gw1.ask()["nodes"][1]["alive"], "gw1 to see gw2 again")
             gw1.signal_all(signal.SIGKILL)
-            wait_for(gw2.has, "gw2 to have the address by the disk's vote")
+            eventually(gw2.has, "gw2 to have the address by the disk's vote")
             time.sleep(0.5)
             seen = watch.finish()
         seen.check("gw1", "gw2")
@@ -234,11 +235,11 @@ def test_partition_without_a_witness_may_split_and_is_settled_when_it_heals(dire
         assert gw1.ask()["mode"] == "may split"
         assert any("both may own" in doubt for doubt in gw1.ask()["doubts"])
         lab.cut("gw2")
-        wait_for(gw2.has, "gw2 to have the address as well")
+        eventually(gw2.has, "gw2 to have the address as well")
         assert gw1.has()
         with Watch(lab) as watch:
             lab.heal()
-            wait_for(lambda: not gw2.has(), "gw2 to give way")
+            eventually(lambda: not gw2.has(), "gw2 to give way")
             time.sleep(1.5)
             seen = watch.finish()
         assert gw1.has()
@@ -253,8 +254,8 @@ def test_partition_without_a_witness_leaves_it_to_the_side_with_the_router(direc
         gw1, gw2 = lab.gateways
         with Watch(lab) as watch:
             lab.cut("gw1")
-            wait_for(gw2.has, "gw2 to have the address")
-            wait_for(lambda: not gw1.has(), "gw1 to give up")
+            eventually(gw2.has, "gw2 to have the address")
+            eventually(lambda: not gw1.has(), "gw1 to give up")
             time.sleep(0.5)
             assert not gw1.has()
             seen = watch.finish()
@@ -270,11 +271,11 @@ def test_both_restart_at_once_and_the_old_owner_returns(pair, failback):
     gw1, gw2 = pair.gateways
     with Watch(pair) as watch:
         gw1.signal_all(signal.SIGKILL)
-        wait_for(gw2.has, "gw2 to have the address")
+        eventually(gw2.has, "gw2 to have the address")
         gw1.boot()
         gw1.wait_ready()
         if failback:
-            wait_for(gw1.has, "the address to return")
+            eventually(gw1.has, "the address to return")
         time.sleep(1.5)
         assert (gw1.has(), gw2.has()) == (failback, not failback)
         seen = watch.finish()
@@ -285,7 +286,7 @@ def test_both_restart_at_once_and_the_old_owner_returns(pair, failback):
         gateway.boot()
     for gateway in (gw1, gw2):
         gateway.wait_ready()  # from here on nothing is left of what the killed one had
-    wait_for(gw1.has if failback else lambda: gw1.has() != gw2.has(), "the one that should to have the address")
+    eventually(gw1.has if failback else lambda: gw1.has() != gw2.has(), "the one that should to have the address")
     time.sleep(0.5)
     assert gw1.has() != gw2.has()
 
@@ -326,11 +327,11 @@ def test_three_gateways_need_no_witness(directory):
         assert gw1.ask()["mode"] == "majority"
         with Watch(lab) as watch:
             lab.cut("gw1")
-            wait_for(gw2.has, "gw2 to have the address")
+            eventually(gw2.has, "gw2 to have the address")
             time.sleep(0.7)
             assert not gw1.has()
             lab.heal()
-            wait_for(lambda: gw1.ask()["addresses"][0]["owner"] == "gw2", "gw1 to be back")
+            eventually(lambda: gw1.ask()["addresses"][0]["owner"] == "gw2", "gw1 to be back")
             gw2.signal_all(signal.SIGKILL)
             watch.wait_for("gw1")
             seen = watch.finish()
@@ -342,7 +343,7 @@ def test_short_beats_make_a_short_outage(pair):
     gw1, gw2 = pair.gateways
     with Watch(pair) as watch:
         gw1.signal_all(signal.SIGKILL)
-        wait_for(gw2.has, "gw2 to have the address")
+        eventually(gw2.has, "gw2 to have the address")
         watch.wait_for("gw2")
         time.sleep(0.5)
         seen = watch.finish()
@@ -357,10 +358,10 @@ def test_duplicate_of_the_address_is_found_before_it_is_taken(pair):
     gw1.boot()
     pair.gateways[1].write(pair.cluster())
     pair.gateways[1].boot()
-    wait_for(lambda: "answers for it" in gw1.ask()["addresses"][0]["reason"], "the duplicate to be found")
+    eventually(lambda: "answers for it" in gw1.ask()["addresses"][0]["reason"], "the duplicate to be found")
     assert not gw1.has()
     pair.client.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
-    wait_for(lambda: gw1.has() or pair.gateways[1].has(), "the address to be taken")
+    eventually(lambda: gw1.has() or pair.gateways[1].has(), "the address to be taken")
 
 
 def test_a_duplicate_that_shows_up_while_the_owner_dies_is_found_too(pair):
@@ -368,6 +369,6 @@ def test_a_duplicate_that_shows_up_while_the_owner_dies_is_found_too(pair):
     gw1, gw2 = pair.gateways
     pair.client.run("ip", "addr", "add", f"{VIP}/24", "dev", "eth0")
     gw1.signal_all(signal.SIGKILL)
-    wait_for(lambda: "answers for it" in gw2.ask()["addresses"][0]["reason"], "the duplicate to be found")
+    eventually(lambda: "answers for it" in gw2.ask()["addresses"][0]["reason"], "the duplicate to be found")
     assert not gw2.has()
-    wait_for(lambda: gw2.has(VIP6), "the other address, of which there is no duplicate")
+    eventually(lambda: gw2.has(VIP6), "the other address, of which there is no duplicate")

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.netns.lab import HERE, PYTHON, VIP, VIP6, Watch, wait_for
+from tests.netns.lab import HERE, PYTHON, VIP, VIP6, Watch
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -43,7 +44,7 @@ def test_announcements_are_repeated_and_come_again_when_a_partition_heals(pair):
     pair.boot(command=("-c", OFTEN))
     gw1, _ = pair.gateways
     mac = mac_after("link/ether", gw1.run("ip", "link", "show", "dev", "eth0"))
-    wait_for(lambda: gw1.ask()["history"][-1]["ago"] > 4.5, "the burst after the takeover to be over")
+    eventually(lambda: gw1.ask()["history"][-1]["ago"] > 4.5, "the burst after the takeover to be over")
     capture = start_capture(pair)
 
     def requests():
@@ -58,10 +59,10 @@ def test_announcements_are_repeated_and_come_again_when_a_partition_heals(pair):
     # Of a burst none would be so far from the one before; a slow machine makes them later, never sooner.
     assert min(after - before for before, after in itertools.pairwise(repeated)) > 0.3
     pair.cut("gw2")
-    wait_for(lambda: not gw1.ask()["nodes"][1]["alive"], "gw1 to lose sight of gw2")
+    eventually(lambda: not gw1.ask()["nodes"][1]["alive"], "gw1 to lose sight of gw2")
     healed = time.time()
     pair.heal()
-    wait_for(lambda: gw1.ask()["nodes"][1]["alive"], "gw1 to see gw2 again")
+    eventually(lambda: gw1.ask()["nodes"][1]["alive"], "gw1 to see gw2 again")
     again = itertools.islice((at for at in seen if at > healed), 8)
     close = sum(after - before < 0.3 for before, after in itertools.pairwise(again))
     assert close >= 2, "gw2 may have believed another owner: it is told several times in a row"
@@ -75,7 +76,7 @@ def test_a_takeover_is_announced_in_every_form_and_again(pair):
     capture = start_capture(pair)
     mac = mac_after("link/ether", gw2.run("ip", "link", "show", "dev", "eth0"))
     gw1.signal_all(signal.SIGKILL)
-    wait_for(lambda: gw2.has() and gw2.has(VIP6), "gw2 to have both addresses")
+    eventually(lambda: gw2.has() and gw2.has(VIP6), "gw2 to have both addresses")
     time.sleep(1.5)
     capture.send_signal(signal.SIGTERM)
     frames = [frame[1:] for frame in map(json.loads, capture.stdout) if frame[3] == mac]
@@ -98,16 +99,16 @@ def test_a_virtual_mac_moves_with_the_address(pair):
     client.run("ping", "-c", "1", "-W", "5", VIP6)
     with Watch(pair) as watch:
         assert entry(client, VIP) == mac
-        wait_for(lambda: entry(client, VIP6) == mac6, "the client to know the IPv6 address")
+        eventually(lambda: entry(client, VIP6) == mac6, "the client to know the IPv6 address")
         client.run(
             "ip", "neigh", "change", VIP, "lladdr", mac, "dev", "eth0", "nud", "permanent"
         )  # it never asks again
         gw1.signal_all(signal.SIGKILL)
-        wait_for(gw2.has, "gw2 to have the address")
+        eventually(gw2.has, "gw2 to have the address")
         watch.wait_for("gw2")
         seen = watch.finish()
     assert entry(client, VIP) == mac
-    wait_for(lambda: entry(client, VIP6) == mac6, "the IPv6 entry to be the same")
+    eventually(lambda: entry(client, VIP6) == mac6, "the IPv6 entry to be the same")
     assert seen.speakers() == ["gw1", "gw2"]
     client.run("ip", "neigh", "del", VIP, "dev", "eth0")
     client.run("ping", "-c", "1", "-W", "5", VIP)

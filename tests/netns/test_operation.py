@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from gateway.heartbeat.client import ask
-from tests.netns.lab import KEY, PYTHON, VIP, VIP6, Lab, Watch, wait_for
+from tests.netns.lab import KEY, PYTHON, VIP, VIP6, Lab, Watch
 from tests.support.open_files import open_files
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -62,7 +63,7 @@ def test_evacuate_gives_everything_away_and_join_returns(pair):
         assert "owner → backup: drain" in shown.stdout
         assert f'gateway_heartbeat_owner{{address="{VIP}"}} 0' in gateway_command(gw1, "status", "--metrics").stdout
         assert gateway_command(gw1, "join").stdout == "gw1 takes part\n"
-        wait_for(gw1.has, "the address to return")
+        eventually(gw1.has, "the address to return")
         watch.wait_for("gw1")
         time.sleep(0.5)
         seen = watch.finish()
@@ -87,7 +88,7 @@ def test_a_gateway_that_stops_gives_its_address_away_first(pair):
     with Watch(pair) as watch:
         os.kill(min(gw1.pids()), signal.SIGTERM)
         watch.wait_for("gw2")
-        wait_for(lambda: not gw1.pids(), "gw1 to end")
+        eventually(lambda: not gw1.pids(), "gw1 to end")
         time.sleep(0.3)
         seen = watch.finish()
     seen.check("gw1", "gw2")
@@ -101,7 +102,7 @@ def test_a_gateway_whose_worker_is_stuck_gives_its_address_away(pair):
     gw1, gw2 = pair.gateways
     (worker,) = gw1.pids("gw-worker-0")
     os.kill(worker, signal.SIGSTOP)
-    wait_for(gw2.has, "gw2 to have the address")
+    eventually(gw2.has, "gw2 to have the address")
     assert (
         "do not answer" in " ".join(entry["what"] for entry in gw1.ask()["history"])
         or gw1.ask()["addresses"][0]["fitness"] < 200
@@ -125,7 +126,7 @@ def test_a_gateway_whose_backends_are_out_of_reach_gives_its_address_away(pair):
         assert known["version"] == 2
         return known["backends"][0]["servers"][0]["check"]
 
-    wait_for(lambda: "control works by version 2" in gw2.log.read_text(), "gw2 to check once a day")
+    eventually(lambda: "control works by version 2" in gw2.log.read_text(), "gw2 to check once a day")
     assert checked() is None
     with Watch(pair) as watch:
         gw1.run("nft", "add table ip cut; add chain ip cut out { type filter hook output priority 0; }")
@@ -134,11 +135,11 @@ def test_a_gateway_whose_backends_are_out_of_reach_gives_its_address_away(pair):
         seen = watch.finish()
     seen.check("gw1", "gw2")
     assert any("gw2 is fitter" in entry["what"] for entry in gw1.ask()["history"])
-    wait_for(lambda: checked() is not None, "gw2 to look because gw1 says so")
+    eventually(lambda: checked() is not None, "gw2 to look because gw1 says so")
     assert checked()["result"] == "OK", "what gw1 finds, gw2 does not believe"
     lost = gw1.ask()["addresses"][0]["fitness"]
     gw1.run("nft", "delete", "table", "ip", "cut")
-    wait_for(lambda: gw1.ask()["addresses"][0]["fitness"] > lost, "gw1 to be believed again")
+    eventually(lambda: gw1.ask()["addresses"][0]["fitness"] > lost, "gw1 to be believed again")
     assert gw2.has()
 
 
@@ -149,7 +150,7 @@ def test_reload_that_changes_nothing_of_the_cluster_moves_nothing(pair):
     with Watch(pair) as watch:
         gw1.write(pair.cluster(), drain="2s")
         os.kill(min(gw1.pids()), signal.SIGHUP)
-        wait_for(lambda: "heartbeat works by version 2" in gw1.log.read_text(), "the reload")
+        eventually(lambda: "heartbeat works by version 2" in gw1.log.read_text(), "the reload")
         time.sleep(0.5)
         seen = watch.finish()
     assert gw1.pids("gw-heartbeat") == [before]
@@ -163,8 +164,8 @@ def test_reload_with_another_address_brings_it_up(pair):
     for gateway in pair.gateways:
         gateway.write(cluster)
         os.kill(min(gateway.pids()), signal.SIGHUP)
-    wait_for(lambda: sum(g.has("192.0.2.11") for g in pair.gateways) == 1, "the new address")
-    wait_for(lambda: sum(g.has() for g in pair.gateways) == 1, "the old address")
+    eventually(lambda: sum(g.has("192.0.2.11") for g in pair.gateways) == 1, "the new address")
+    eventually(lambda: sum(g.has() for g in pair.gateways) == 1, "the old address")
 
 
 def test_resources_and_hooks(pair):
@@ -184,8 +185,8 @@ def test_resources_and_hooks(pair):
         gateway.write(mine)
     gw1, gw2 = pair.gateways
     gw1.boot()
-    wait_for(lambda: ["mailer", "monitor", "0"] in calls(gw1), "the resource to be monitored")
-    wait_for(lambda: ["took", "takeover", "0"] in calls(gw1), "the hook on gw1")
+    eventually(lambda: ["mailer", "monitor", "0"] in calls(gw1), "the resource to be monitored")
+    eventually(lambda: ["took", "takeover", "0"] in calls(gw1), "the hook on gw1")
     gw2.boot()  # after gw1: whoever comes first has the address
     gw2.wait_ready()
     first = [call for call in calls(gw1) if call[:2] != ["mailer", "monitor"]]
@@ -193,9 +194,9 @@ def test_resources_and_hooks(pair):
     assert not [call for call in first if call[0] == "fence"]
 
     (gw1.directory / "sick").touch()  # the monitor fails: started again, then moved
-    wait_for(gw2.has, "the address to move")
-    wait_for(lambda: ["mailer", "start", "0"] in calls(gw2), "the resource on gw2")
-    wait_for(lambda: [call[0] for call in calls(gw1)][-1] == "gave", "the hook on gw1")
+    eventually(gw2.has, "the address to move")
+    eventually(lambda: ["mailer", "start", "0"] in calls(gw2), "the resource on gw2")
+    eventually(lambda: [call[0] for call in calls(gw1)][-1] == "gave", "the hook on gw1")
     assert [call[1] for call in calls(gw1) if call[0] == "mailer"].count("start") == 2
     assert calls(gw1)[-2][:2] == ["mailer", "stop"]
     assert gw1.ask()["failures"] == {"resource mailer monitor": 2}
@@ -203,9 +204,9 @@ def test_resources_and_hooks(pair):
     assert not [call for call in calls(gw2) if call[0] == "fence"]
 
     (gw1.directory / "sick").unlink()
-    wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be well again")
+    eventually(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be well again")
     gw2.signal_all(signal.SIGKILL)
-    wait_for(gw1.has, "gw1 to take it from a dead node")
+    eventually(gw1.has, "gw1 to take it from a dead node")
     assert ["fence", "fence", "gw2", "0"] in calls(gw1)
 
 
@@ -244,7 +245,7 @@ def test_what_the_processes_of_a_cluster_have_open(pair):
     }
     for name, role in expected.items():
         (pid,) = gw1.pids(name)
-        wait_for(partial(has_open, pid, role), f"{name} to have what it needs", 10.0)
+        eventually(partial(has_open, pid, role), f"{name} to have what it needs", 10.0)
     (pid,) = gw1.pids("gw-heartbeat")
     found = open_files(pid)
     # Its links, ARP and ICMPv6 of its interface, the lease in the kernel; its lock, its socket, channel and guardian.
@@ -299,10 +300,10 @@ def test_an_upgrade_keeps_the_address(pair):
     old, (heartbeat,) = min(gw1.pids()), gw1.pids("gw-heartbeat")
     with Watch(pair) as watch:
         os.kill(old, signal.SIGUSR2)
-        wait_for(lambda: heartbeat not in gw1.pids(), "the old heartbeat to end")
-        wait_for(lambda: old not in gw1.pids(), "the old gateway to end")
+        eventually(lambda: heartbeat not in gw1.pids(), "the old heartbeat to end")
+        eventually(lambda: old not in gw1.pids(), "the old gateway to end")
         count = len(calls(gw1))
-        wait_for(lambda: len(calls(gw1)) > count + 1, "the resource to be monitored")
+        eventually(lambda: len(calls(gw1)) > count + 1, "the resource to be monitored")
         seen = watch.finish()
     assert gw1.has()
     seen.check("gw1")
@@ -312,7 +313,7 @@ def test_an_upgrade_keeps_the_address(pair):
     assert not [entry for entry in gw2.ask()["history"] if "dead" in entry["what"]]
     assert gw1.ask()["takeovers"] == {VIP: 1, VIP6: 1}
     gw1.signal_all(signal.SIGKILL)  # it is an owner like any other
-    wait_for(gw2.has, "gw2 to have the address")
+    eventually(gw2.has, "gw2 to have the address")
 
 
 def test_an_upgrade_to_another_cluster_gives_the_address_away(pair):
@@ -323,7 +324,7 @@ def test_an_upgrade_to_another_cluster_gives_the_address_away(pair):
         gw1.write({**pair.cluster(), "on_takeover": "/bin/true"})
         os.kill(old, signal.SIGUSR2)
         watch.wait_for("gw2")
-        wait_for(lambda: old not in gw1.pids(), "the old gateway to end")
-        wait_for(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "the new heartbeat of gw1")
+        eventually(lambda: old not in gw1.pids(), "the old gateway to end")
+        eventually(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "the new heartbeat of gw1")
         seen = watch.finish()
     seen.check("gw1", "gw2")

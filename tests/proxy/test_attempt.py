@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from gateway.balance.policies import policy
+from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
 from gateway.board import DOWN, Board
 from gateway.proxy.attempt import Task
@@ -39,7 +39,7 @@ class Farm:
             "app",
             self.servers,
             self.members,
-            policy("round-robin"),
+            new_policy("round-robin"),
             (1.0, 1.0, 1.0, 1.0),
             None,
             Retries(2, ["connect"], [], ["GET"], 0.2),

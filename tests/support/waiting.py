@@ -1,5 +1,6 @@
 """Waiting for what another process does: by polling, bounded in time, and with a reason when it fails."""
 
+import asyncio
 import itertools
 import random
 import socket
@@ -11,12 +12,30 @@ PAUSE = 0.01  # seconds between two looks
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
-def eventually(holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
-    """Return as soon as `holds()` is true. Raises AssertionError, naming `what`, after `seconds`."""
+def eventually(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """Return as soon as `holds()` is true. Raises AssertionError, naming `what`, after `seconds`.
+
+    A process that does not answer yet (OSError, or ValueError for half an answer) counts as false.
+    """
     end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
+    while True:
+        trouble = ""
+        try:
+            if holds():
+                return
+        except (OSError, ValueError) as error:
+            trouble = f" ({error})"
+        assert time.monotonic() < end, f"not within {seconds:g} s: {what}{trouble}"
         time.sleep(PAUSE)
+
+
+async def soon(holds: Callable[[], object], what: str, seconds: float = 20.0) -> None:
+    """The same for what other tasks of this event loop do."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while not holds():
+        assert loop.time() < end, f"not within {seconds:g} s: {what}"
+        await asyncio.sleep(PAUSE)
 
 
 def _fixed_ports() -> Iterator[int]:
