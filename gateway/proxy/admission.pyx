@@ -34,7 +34,7 @@ cdef class Admission:
                     return -1
                 longest = max(longest, wait)
         if klass is not None and klass.limit is not None:
-            wait = self._take(klass.limit, klass.limit.key(view), now, patient)
+            wait = self._take(klass.limit, klass.limit.by.key(view), now, patient)
             if wait < 0:
                 self._give_back(charges, count)
                 return -1

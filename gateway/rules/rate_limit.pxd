@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from gateway.rules.actions cimport Step
-from gateway.rules.template cimport Template
+from gateway.rules.request_key cimport RequestKey
 from gateway.rules.view cimport View
 from qos.rates cimport Rate
 
@@ -11,13 +11,9 @@ cdef class RateLimit:
     cdef readonly bint dry_run
     cdef Rate rate
     cdef int64_t max_delay               # ns that a request may be delayed
-    cdef int per                        # what requests are counted by
-    cdef bytes field                    # of a header, cookie or parameter
-    cdef Template template
-    cdef bytes secret                   # of this limit alone: the same value has another key in another limit
+    cdef readonly RequestKey by         # what requests are counted by; its secret is of this limit alone
     cdef bytes policy                   # a complete header line
 
-    cdef uint64_t key(self, View v) except? 0
     cdef bytes refusal(self, int64_t wait)
 
 cdef class Charge:

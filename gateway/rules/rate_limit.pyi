@@ -1,11 +1,12 @@
 from gateway.rules.actions import Step
+from gateway.rules.request_key import RequestKey
 from gateway.rules.template import Template
-from gateway.rules.view import View
 
 class RateLimit:
     name: str
     text: str
     dry_run: bool
+    by: RequestKey
     def __init__(
         self,
         name: str,
@@ -19,7 +20,6 @@ class RateLimit:
         dry_run: bool = False,
         secret: bytes,
     ) -> None: ...
-    def key_of(self, view: View) -> int: ...
     def refused(self, wait: int) -> bytes: ...
 
 class CountRate(Step):

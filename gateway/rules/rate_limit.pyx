@@ -6,26 +6,8 @@ Whether a request may go is for qos/rates.pyx to say, when it is admitted. Here 
 from hashlib import blake2b
 from math import ceil, floor
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.string cimport memcpy
-
-from gateway.rules.view cimport IN_COOKIE, IN_HEADER, IN_QUERY, Value
-from gateway.wire.siphash cimport siphash64
+from gateway.rules.template cimport Template
 from qos.rates cimport rate_of
-
-cdef enum Per:
-    PER_NOTHING = 0         # all requests share the rate
-    PER_SOURCE
-    PER_HEADER
-    PER_COOKIE
-    PER_QUERY
-    PER_TEMPLATE
-
-cdef enum:
-    NETWORK = 8             # bytes of an IPv6 address that one client has to itself: a /64 (RFC 6177 section 2)
-
-KINDS = {None: PER_NOTHING, "source": PER_SOURCE, "header": PER_HEADER, "cookie": PER_COOKIE, "query": PER_QUERY,
-         "template": PER_TEMPLATE}
 
 
 cdef class RateLimit:
@@ -41,12 +23,10 @@ cdef class RateLimit:
         self.rate = rate_of(rate, burst)
         self.max_delay = <int64_t>(delay * 1e9)
         self.dry_run = dry_run
-        self.per = KINDS[per]
-        self.field = field.lower().encode() if per == "header" else field.encode()
-        self.template = template
         shown = f"{per}:{field}" if field else per
         identity = f"{name} {rate!r} {burst} {shown}"
-        self.secret = blake2b(identity.encode(), key=secret, digest_size=16).digest()
+        own = blake2b(identity.encode(), key=secret, digest_size=16).digest()
+        self.by = RequestKey(per, field, template, secret=own)
         self.text = f"rate {_shown(rate)}, burst {burst}"
         self.text += f", per {shown}" if shown else ""
         self.text += f", delayed for up to {delay:g} s" if delay else ""
@@ -55,31 +35,6 @@ cdef class RateLimit:
         window = max(1, ceil(burst / rate - 1e-9))
         quota = max(burst, floor(rate * window + 1e-9))
         self.policy = f'RateLimit-Policy: "{name}";q={quota};w={window}\r\n'.encode()
-
-    cdef uint64_t key(self, View v) except? 0:
-        """The hash of what the request is counted by. Requests without the header, cookie or parameter share one."""
-        cdef uint8_t source[1 + NETWORK]
-        cdef Value value
-        cdef bytes text
-        cdef const uint8_t *secret = <const uint8_t *>PyBytes_AS_STRING(self.secret)
-        if self.per == PER_SOURCE:
-            if v.family == 0:
-                v.parse_client()
-            source[0] = v.family
-            memcpy(source + 1, v.address, NETWORK)
-            return siphash64(secret, source, 1 + (4 if v.family == 4 else NETWORK if v.family == 6 else 0))
-        if self.per == PER_TEMPLATE:
-            text = self.template.render(v)
-            return siphash64(secret, <const uint8_t *>PyBytes_AS_STRING(text), <size_t>PyBytes_GET_SIZE(text))
-        value.field = value.at = value.n = 0
-        value.p = PyBytes_AS_STRING(self.secret)
-        if self.per == PER_HEADER:
-            v.next(IN_HEADER, self.field, &value)
-        elif self.per == PER_COOKIE:
-            v.next(IN_COOKIE, self.field, &value)
-        elif self.per == PER_QUERY:
-            v.next(IN_QUERY, self.field, &value)
-        return siphash64(secret, <const uint8_t *>value.p, value.n)
 
     cdef bytes refusal(self, int64_t wait):
         """Header lines for a client that is over the limit, `wait` ns too early.
@@ -91,10 +46,6 @@ cdef class RateLimit:
             seconds, self.policy, self.name.encode(), seconds)
 
     # For tests.
-
-    def key_of(self, View v):
-        """As `key`."""
-        return self.key(v)
 
     def refused(self, int64_t wait):
         """As `refusal`."""
@@ -119,7 +70,7 @@ cdef class CountRate(Step):
     cdef object run(self, View v):
         cdef Charge charge = Charge.__new__(Charge)
         charge.limit = self.limit
-        charge.key = self.limit.key(v)
+        charge.key = self.limit.by.key(v)
         if v.charges is None:
             v.charges = []
         v.charges.append(charge)

@@ -37,23 +37,23 @@ def seen(url: str = "http://a/x", client: str = "192.0.2.1", **headers: str) -> 
 )
 def test_what_is_counted_together(per: str, field: str, one: View, same: View, other: View) -> None:
     counts = limit(per, field)
-    assert counts.key_of(one) == counts.key_of(same)
-    assert counts.key_of(one) != counts.key_of(other)
+    assert counts.by.key_of(one) == counts.by.key_of(same)
+    assert counts.by.key_of(one) != counts.by.key_of(other)
 
 
 def test_all_requests_share_a_rate_by_nothing() -> None:
-    assert limit().key_of(seen()) == limit().key_of(seen("http://b/y", client="192.0.2.9", X="1"))
+    assert limit().by.key_of(seen()) == limit().by.key_of(seen("http://b/y", client="192.0.2.9", X="1"))
 
 
 def test_limits_do_not_share_keys() -> None:
     one, other, secret = limit("source"), limit("source", name="b"), limit("source", burst=6)
-    assert len({item.key_of(seen()) for item in (one, other, secret)}) == 3
+    assert len({item.by.key_of(seen()) for item in (one, other, secret)}) == 3
 
 
 def test_keys_depend_on_the_secret_of_the_table() -> None:
     one = RateLimit("a", 5.0, 5, per="source", secret=SECRET)
     other = RateLimit("a", 5.0, 5, per="source", secret=bytes(16))
-    assert one.key_of(seen()) != other.key_of(seen())
+    assert one.by.key_of(seen()) != other.by.key_of(seen())
 
 
 @pytest.mark.parametrize(
