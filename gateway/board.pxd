@@ -1,4 +1,5 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
+from qos.concurrency cimport Limit
 
 cdef enum:
     MAX_SERVERS = 16384
@@ -9,7 +10,7 @@ cdef enum:
     SESSION_CELLS = 4096    # of each server, one byte each
     MAX_TRAFFIC = 4096      # frontends, backends, classes, and classes at backends
     DURATIONS = 16          # cells of a histogram; the last has no upper bound
-    MAX_OUTCOMES = 32       # ways in which a request can end
+    MAX_OUTCOMES = 40       # ways in which a request can end
 
 cdef enum State:
     STATE_UNKNOWN = 0
@@ -51,7 +52,8 @@ cdef struct CountRow:
     uint64_t bytes_in       # from clients to the server
     uint64_t bytes_out      # from the server to clients
     int64_t waiting         # what goes first in that worker's queue (proxy/queue.pyx); 0: nothing (first server)
-    uint8_t reserved[16]
+    int64_t announced       # when the worker wrote that, in ns
+    uint8_t reserved[8]
 
 # How long a server takes to answer, as one worker has seen it; balance/estimate.pyx knows how to write and read it.
 # Sums that forget exponentially; times in seconds, but moments in ns. Two cache lines per (server, worker).
@@ -71,7 +73,7 @@ cdef struct TimeRow:
     int64_t said_at         # when; 0: never
     uint8_t reserved[32]
 
-# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Eight cache lines per
+# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Ten cache lines per
 # (worker, row).
 cdef struct TrafficRow:
     uint64_t answers[6]     # requests by the first digit of their status; 0: the client left without an answer
@@ -81,12 +83,15 @@ cdef struct TrafficRow:
     uint64_t bytes_out      # bodies to clients
     uint64_t connections    # of clients, accepted; frontends only, as are the next two
     uint64_t turned_away    # of them, those that were closed at once
-    int64_t open            # of them, those that are there now; of a class: its requests at servers
+    int64_t open            # of them, those that are there now; of a class or backend: its requests at servers
     uint64_t waited         # requests that waited for room at a server
     double waited_seconds   # sum of the times they waited
     uint64_t retried        # requests that needed more than one try
     uint64_t over           # requests over a limit that only counts (dry_run)
+    uint64_t timed          # answers that the limit of a backend's concurrency goes by
+    double timed_seconds    # sum of the times that servers took for them
     uint64_t outcomes[MAX_OUTCOMES]
+    uint8_t reserved[48]
 
 # Written by control only: a site, this one or another.
 cdef struct SiteRow:
@@ -129,6 +134,7 @@ cdef class Board:
     cdef uint64_t *seed                 # of the hashes, so that nobody can aim at a cell
     cdef SiteRow *sites
     cdef double *pulses                 # by worker: when it last said that it lives
+    cdef Limit *limits                  # by a backend's row of `passed`; whoever claims a look writes it
     # passed[worker * MAX_TRAFFIC + row]: of a worker that never was, no page is touched
     cdef TrafficRow *passed
 

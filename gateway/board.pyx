@@ -14,6 +14,8 @@ from libc.string cimport memset
 from posix.unistd cimport close as c_close
 from posix.mman cimport MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
+from qos.concurrency import WHYS
+
 cdef enum:
     F_SEAL_FUTURE_WRITE = 0x10
 
@@ -39,7 +41,8 @@ _bounds = [round(seconds * 1e9) for seconds in BOUNDS]
 assert sizeof(ServerRow) == 64
 assert sizeof(CountRow) == 64
 assert sizeof(TimeRow) == 128
-assert sizeof(TrafficRow) == 512
+assert sizeof(TrafficRow) == 640
+assert sizeof(Limit) == 128
 
 
 cdef void record(TrafficRow *row, Passed *passed) noexcept nogil:
@@ -96,8 +99,9 @@ cdef class Board:
         cdef size_t seeds = SOURCE_ROWS * sizeof(uint64_t)
         cdef size_t pulses = MAX_WORKERS * sizeof(double)
         cdef size_t sites = MAX_SITES * sizeof(SiteRow)
+        cdef size_t limits = MAX_TRAFFIC * sizeof(Limit)
         cdef size_t traffic = <size_t>MAX_WORKERS * MAX_TRAFFIC * sizeof(TrafficRow)
-        self.size = rows + cells + counts + times + sources + sessions + seeds + pulses + sites + traffic
+        self.size = rows + cells + counts + times + sources + sessions + seeds + pulses + sites + limits + traffic
         self.base = NULL
         if new:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -123,7 +127,8 @@ cdef class Board:
         self.seed = <uint64_t *>(self.base + rows + cells + counts + times + sources + sessions)
         self.pulses = <double *>(self.base + rows + cells + counts + times + sources + sessions + seeds)
         self.sites = <SiteRow *>(<char *>self.pulses + pulses)
-        self.passed = <TrafficRow *>(<char *>self.sites + sites)
+        self.limits = <Limit *>(<char *>self.sites + sites)
+        self.passed = <TrafficRow *>(<char *>self.limits + limits)
         if new:
             self.seed[0], self.seed[1] = (int.from_bytes(os.urandom(8), "little") for _ in range(SOURCE_ROWS))
 
@@ -392,6 +397,13 @@ cdef class Board:
         passed.waited = <int64_t>(waited * 1e9)
         record(self.traffic(self._row(row), self._worker(worker)), &passed)
 
+    def concurrency(self, int row):
+        """What the limit of a backend's concurrency is and goes by, with durations in seconds; None: nothing yet."""
+        cdef Limit *state = &self.limits[self._row(row)]
+        if state.limit == 0:
+            return None
+        return {"limit": state.limit, "why": WHYS[state.why], "base": state.base, "recent": state.recent}
+
     def pulse(self, int worker):
         """When the worker last said that it lives, in seconds of the monotonic clock; 0.0: never."""
         return self.pulses[self._worker(worker)]
@@ -440,6 +452,7 @@ cdef class Board:
     def clear_traffic(self, int row):
         """Forget what has passed through the frontend or backend in `row`; called when it is given to another."""
         cdef int worker
+        memset(&self.limits[row], 0, sizeof(Limit))
         for worker in range(MAX_WORKERS):
             if self.pulses[worker] != 0:
                 memset(self.traffic(row, worker), 0, sizeof(TrafficRow))

@@ -13,6 +13,7 @@ cdef enum Outcome:
     O_CLASS_FULL
     O_QUEUE_FULL
     O_QUEUE_TIMEOUT
+    O_SHED                      # from a queue, for the good of other requests
     O_NO_SERVER
     # no connection to a server
     O_CONNECT_REFUSED

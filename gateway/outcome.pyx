@@ -16,6 +16,7 @@ TABLE = (
     (O_CLASS_FULL, "class_full", SIDE_GATEWAY, 503, "The request's class is at its concurrency, without a queue."),
     (O_QUEUE_FULL, "queue_full", SIDE_GATEWAY, 503, "Every server is at its limit, and the queue is full."),
     (O_QUEUE_TIMEOUT, "queue_timeout", SIDE_GATEWAY, 503, "No server had room within queue.timeout."),
+    (O_SHED, "shed", SIDE_GATEWAY, 503, "It waited too long for target_delay, or gave way in a full queue."),
     (O_NO_SERVER, "no_server", SIDE_GATEWAY, 503, "No server of the backend is up, ready and below its limit."),
     (O_CONNECT_REFUSED, "connect_refused", SIDE_SERVER, 502, "The server refused the connection."),
     (O_CONNECT_TIMEOUT, "connect_timeout", SIDE_SERVER, 502, "The server did not accept within timeouts.connect."),

@@ -202,6 +202,17 @@ def _of_backends(report: Report) -> Iterator[Family]:
         "Servers that are up, in rotation and ready; 0: clients get 503.",
         [(at, sum(map(_available, servers))) for at, servers in named],
     )
+    limited = [(backend["name"], backend["concurrency"]) for backend in report["backends"] if backend["concurrency"]]
+    for name, key, text in _CONCURRENCY:
+        yield Family(
+            f"gateway_backend_{name}", "gauge", text, [(labels(backend=at), limit[key]) for at, limit in limited]
+        )
+    yield Family(
+        "gateway_backend_concurrency_reason_info",
+        "gauge",
+        "Reason for the limit: start, unused, growing, latency, probe or fixed; always 1.",
+        [(labels(backend=at, reason=limit["why"]), 1) for at, limit in limited],
+    )
     yield from _of_traffic("backend", report["backends"])
     yield _durations(
         "backend",
@@ -209,6 +220,18 @@ def _of_backends(report: Report) -> Iterator[Family]:
         ("Time from the request head to the response head, including queueing and retries."),
         report["backends"],
     )
+
+
+_CONCURRENCY: Final = (
+    (
+        "concurrency_limit",
+        "limit",
+        "Limit on requests at its servers at once, by overload control; absent: not yet known.",
+    ),
+    ("concurrency", "in_flight", "Requests at its servers now."),
+    ("unqueued_response_seconds", "base", "Response time of its servers without a queue there."),
+    ("recent_response_seconds", "recent", "Response time of its servers now."),
+)
 
 
 def _available(server: Any) -> bool:

@@ -197,7 +197,7 @@ def _classes(site: Site) -> Iterator[Finding]:
         if item.match.everything:
             yield _warning(("qos", "classes", i + 1), f"never given: class {item.name} before it matches everything")
             break
-    if not any(backend.queue is not None for backend in site.backends.values()):
+    if not any(site.queue(name) is not None for name in site.backends):
         for i, item in enumerate(site.qos.classes):
             for key in ("priority", "share"):
                 if key in item.model_fields_set:

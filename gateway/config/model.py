@@ -866,7 +866,7 @@ class Python(Model):
 
 
 _FINAL: Final = ("redirect", "respond", "backend")
-_CHANGES: Final = ("rewrite", "class_", "apache", "python", "site", "rate")
+_CHANGES: Final = ("rewrite", "class_", "apache", "python", "site", "rate", "bandwidth")
 _EDITS: Final = ("set_header", "append_header", "set_response_header", "append_response_header")
 
 
@@ -1064,3 +1064,7 @@ class Site(Model):
     tests_required: Flag = Field(
         default=False, description="Neither start nor reload with a file whose tests fail, and let check run them."
     )
+
+    def queue(self, backend: str) -> Queue | None:
+        """Where requests for a backend wait; None: they do not. With overload control they always can."""
+        return self.backends[backend].queue or (Queue() if self.qos.overload is not None else None)

@@ -2,13 +2,13 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
 
-from gateway.config.fields import ClassName, Given, Share, Whole
+from gateway.config.fields import ClassName, Flag, Given, PositiveDuration, Share, Whole
 from gateway.config.fields import Model as _Model
 from gateway.config.match import Match
 from gateway.config.problem import Fault
-from gateway.config.rate_limit import RateLimited
+from gateway.config.rate_limit import Per, RateLimited, per_of
 
 PRIORITIES: Final = 16
 PRIORITY: Final = 7
@@ -57,11 +57,74 @@ class QosClass(RateLimited):
         return self
 
 
+def _concurrency(value: object) -> object:
+    if value is False or value == "off":
+        return 0
+    if value == "auto" or value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return value
+    raise ValueError("expected auto, off, or how many requests servers get at once")
+
+
+def _fair_by(value: object) -> object:
+    if value is False or value == "off":
+        return None
+    per = value if isinstance(value, Per) else per_of(value)
+    if per.kind not in {"source", "header", "cookie"}:
+        raise ValueError("expected source, header:NAME, cookie:NAME or off")
+    return per
+
+
+class Overload(_Model):
+    """What happens when more requests come than servers can do."""
+
+    concurrency: Annotated[
+        int | None,
+        PlainValidator(_concurrency),
+        WithJsonSchema({"anyOf": [{"enum": ["auto", "off", False]}, {"type": "integer", "minimum": 1}]}),
+    ] = Field(
+        None,
+        description="Requests at the servers of a backend at once, over all workers; more wait in its queue. auto "
+        "(default): as many as they do without getting slower, by measured times of answers. off: any number.",
+    )
+    target_delay: Annotated[PositiveDuration | None, Given()] = Field(
+        None,
+        description="Longest acceptable wait in a queue. Once every request of a class has waited longer for 100 ms, "
+        "those that have waited twice as long get 503. Default: requests wait for queue.timeout.",
+    )
+    newest_first: Flag = Field(
+        default=False,
+        description="While waits are longer than target_delay, a class's newest request goes first.",
+    )
+    fair_by: Annotated[
+        Per | None,
+        PlainValidator(_fair_by),
+        WithJsonSchema({"anyOf": [{"type": "string"}, {"const": False}], "examples": ["source", "header:NAME"]}),
+    ] = Field(
+        None,
+        description="Requests of a class that wait take turns by this: source, header:NAME or cookie:NAME. Default: "
+        "off, the longest wait is first.",
+    )
+
+    @model_validator(mode="after")
+    def _one_order(self) -> "Overload":
+        if self.newest_first and self.target_delay is None:
+            raise Fault("newest_first goes with target_delay only", "newest_first", key=True)
+        if self.newest_first and self.fair_by is not None:
+            raise Fault("requests go by turns or the newest first, not both: remove newest_first or fair_by", "fair_by")
+        return self
+
+
 class Qos(_Model):
     """How requests are told apart, and which go first."""
 
     classes: tuple[QosClass, ...] = Field(
         (), description=f"Before the routes, the first that matches gives its name. At most {MOST_CLASSES}."
+    )
+
+    overload: Annotated[Overload | None, Given()] = Field(
+        None, description="What happens when more requests come than servers can do. Default: see queue of backends."
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""How often requests may come: the keys that a class and a route have in common."""
+"""How often requests may come and how fast answers go: the keys that a class and a route have in common."""
 
 import re
 from dataclasses import dataclass
@@ -15,6 +15,9 @@ from qos.rates import FASTEST, LONGEST, SLOWEST
 _NAMED: Final = re.compile(r"(header|cookie|query):(.+)")
 _KINDS: Final = ("source", "header:NAME", "cookie:NAME", "query:NAME")
 MOST_BURST: Final = 1_000_000_000
+SLOWEST_BANDWIDTH: Final = 1024.0
+FASTEST_BANDWIDTH: Final = 1024.0**4
+"""Bytes per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,8 @@ class Per:
         return f"{self.kind}:{self.name}" if self.kind in {"header", "cookie", "query"} else self.name or self.kind
 
 
-def _per(value: object) -> Per:
+def per_of(value: object) -> Per:
+    """What requests are counted or told apart by, from its text. Raises ValueError."""
     if isinstance(value, Per):
         return value
     written = text(value, f"one of {', '.join(_KINDS)}, or a template such as {{client}}{{path}}")
@@ -69,15 +73,47 @@ RequestRate = Annotated[
 """Requests per second."""
 PerField = Annotated[
     Per,
-    PlainValidator(_per),
+    PlainValidator(per_of),
     WithJsonSchema(
         {"type": "string", "examples": ["source", "header:X-Api-Key", "cookie:id", "query:key", "{client}{path}"]}
     ),
 ]
 
 
+def _bandwidth(value: object) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    try:
+        rate = units.rate(value)
+    except ValueError:
+        raise ValueError("expected bytes per second such as 500KiB/s, 1MiB/s") from None
+    if "B" not in str(value):
+        raise ValueError(f"this is of bytes: did you mean {str(value).replace('/', 'B/')}?")
+    if not SLOWEST_BANDWIDTH <= rate <= FASTEST_BANDWIDTH:
+        raise ValueError("must be between 1KiB/s and 1TiB/s")
+    return int(rate)
+
+
+Bandwidth = Annotated[
+    int,
+    BeforeValidator(_bandwidth),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^[0-9]+(\.[0-9]+)? ?([KMGT]i?)?B ?/ ?[smh]$",
+            "examples": ["500KiB/s", "1MiB/s"],
+        }
+    ),
+]
+"""Bytes per second."""
+
+
 class RateLimited(Model):
-    """What may have a rate."""
+    """What may have a rate and a bandwidth."""
+
+    bandwidth: Annotated[Bandwidth | None, Given()] = Field(
+        None, description="Bytes per second that each answer's body is passed on with, such as 1MiB/s. Default: any."
+    )
 
     rate: Annotated[RequestRate | None, Given()] = Field(
         None, description="Requests that may come on average, over all workers, such as 5/s; more are answered 429."

@@ -98,7 +98,7 @@ class Snapshot:
         traffic: list[TrafficKey] = [("frontend", frontend.name) for frontend in site.frontends]
         traffic += [("backend", name) for name in site.backends]
         traffic += [("class", item.name) for item in site.qos.classes]
-        queues = [name for name, backend in site.backends.items() if backend.queue is not None]
+        queues = [name for name in site.backends if site.queue(name) is not None]
         traffic += [("share", f"{item.name} {name}") for item in site.qos.classes if item.share for name in queues]
         return Snapshot(
             version=self.version + 1,

@@ -21,7 +21,7 @@ _OF_BACKENDS: Final = (
     "waited",
     "waited_seconds",
 )
-_NOT_ADMITTED: Final = ("not_admitted", "rate_limited", "class_full", "queue_full", "queue_timeout")
+_NOT_ADMITTED: Final = ("not_admitted", "rate_limited", "class_full", "queue_full", "queue_timeout", "shed")
 """Outcomes of requests that came to no server by the gateway's own decision."""
 _EJECTIONS: Final = {IN_ROTATION: "in rotation", OUT: "ejected", PROBED: "probed"}
 
@@ -65,6 +65,7 @@ def report(
             {"name": backend.name, "balance": backend.balance, "servers": servers}
             | {key: passed[key] for key in _OF_BACKENDS}
             | {"outcomes": _by_name(passed["outcomes"])}
+            | {"concurrency": _concurrency(snapshot, board, backend.name, passed["open"])}
         )
     frontends = []
     for frontend in snapshot.site.frontends:
@@ -87,6 +88,17 @@ def report(
             | {"outcomes": outcomes}
         )
     return {"version": snapshot.version, "frontends": frontends, "backends": backends, "classes": classes}
+
+
+def _concurrency(snapshot: Snapshot, board: Board, backend: str, in_flight: int) -> dict[str, Any] | None:
+    """How many requests a backend gets at once, and why not more; None: no overload control limits that."""
+    overload = snapshot.site.qos.overload
+    if overload is None or overload.concurrency == 0:
+        return None
+    if overload.concurrency is not None:
+        return {"limit": overload.concurrency, "why": "fixed", "base": None, "recent": None, "in_flight": in_flight}
+    found = board.concurrency(snapshot.traffic["backend", backend])
+    return {**(found or {"limit": None, "why": "start", "base": None, "recent": None}), "in_flight": in_flight}
 
 
 def _by_name(outcomes: list[int]) -> dict[str, int]:

@@ -1,7 +1,16 @@
 """What control says of traffic and servers, for people. Pure."""
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
+
+WHY: Final = {
+    "start": "too few answers to go by yet",
+    "unused": "not used: no reason to grow",
+    "growing": "answers come as fast as ever: grows",
+    "latency": "answers take longer than without a queue at servers",
+    "probe": "held low for a moment to measure",
+    "fixed": "as configured",
+}
 
 
 def text(report: dict[str, Any]) -> str:
@@ -19,6 +28,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         yield f"{frontend['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
     yield from _outcomes(report["frontends"])
     yield from _classes(report["classes"])
+    yield from _concurrency(report["backends"])
     yield ""
     yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
     for backend in report["backends"]:
@@ -31,6 +41,21 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
                 f"{backend['name'] + '/' + server['name']:<32}{state(server):<24}{server['effective_weight']:>8.3g}"
                 f"{load:>7}{str(server['in_flight']) + limit:>11}{sessions + left:>10}  {_check(server)}"
             ).rstrip()
+
+
+def _concurrency(backends: list[dict[str, Any]]) -> Iterator[str]:
+    """A table of what overload control lets backends have, where there is one."""
+    limited = [(backend, backend["concurrency"]) for backend in backends if backend["concurrency"]]
+    if not limited:
+        return
+    titles = "at servers", "limit", "answer ms", "unqueued ms", "shed", "queued"
+    yield ""
+    yield f"{'overload control':<32}" + "".join(f"{title:>13}" for title in titles) + "  why"
+    for backend, found in limited:
+        times = [f"{found[key] * 1000:.1f}" if found[key] else "" for key in ("recent", "base")]
+        limit = "" if found["limit"] is None else int(found["limit"])
+        figures = found["in_flight"], limit, *times, backend["outcomes"].get("shed", 0), backend["waited"]
+        yield f"{backend['name']:<32}" + "".join(f"{figure:>13}" for figure in figures) + f"  {WHY[found['why']]}"
 
 
 def _classes(classes: list[dict[str, Any]]) -> Iterator[str]:

@@ -15,6 +15,7 @@ cdef class Attempt:
     cdef int tries
     cdef bint turned                    # to the server's other address, in this try
     cdef int64_t picked                 # monotonic, in ns
+    cdef int64_t asked                  # when the server had the whole request, as far as is known, the same
     cdef int ahead                      # requests that were in flight at the server before this one
     cdef bint counted                   # in flight at the server
     cdef bint timed                     # the time until it answers is being taken

@@ -28,7 +28,7 @@ cdef class Attempt:
         self.args.tried.count = 0
         self.args.key = 0
         self.tries = 0
-        self.picked = 0
+        self.picked = self.asked = 0
         self.turned = False
         self.counted = self.timed = False
 
@@ -59,7 +59,7 @@ cdef class Attempt:
         cdef ServerConn conn = None
         self.server = <Server>self.backend.servers[i]
         self.chosen = i
-        self.picked = poller.now
+        self.picked = self.asked = poller.now
         self.tries += 1
         self._count()
         if not fresh:
@@ -85,6 +85,8 @@ cdef class Attempt:
         server.board.in_flight_cells[server.slot * MAX_WORKERS + server.worker] += 1
         _begin(server.board.timing(server.slot, server.worker), self.picked)
         self.counted = self.timed = True
+        if self.backend.overload is not None:
+            self.backend.overload.enter()
         return 0
 
     cdef int answered(self, bint failed, int64_t now) except -1:
@@ -93,6 +95,8 @@ cdef class Attempt:
         if self.timed:
             self.timed = False
             answer(server.board.timing(server.slot, server.worker), now, self.picked, self.ahead, failed)
+            if self.backend.overload is not None:
+                self.backend.overload.answered(now - self.asked, failed)
         return 0
 
     cdef int count_failure(self) except -1:
@@ -114,6 +118,8 @@ cdef class Attempt:
         self.args.tried.count -= 1
         self.server.board.in_flight_cells[self.server.slot * MAX_WORKERS + self.server.worker] += 1
         self.counted = True
+        if self.backend.overload is not None:
+            self.backend.overload.enter()
         return 0
 
     cdef int release(self, int64_t now) except -1:
@@ -129,6 +135,8 @@ cdef class Attempt:
                 self.timed = False
                 _give_up(server.board.timing(server.slot, server.worker), now, self.picked, self.ahead)
             server.board.in_flight_cells[server.slot * MAX_WORKERS + server.worker] -= 1
+            if self.backend.overload is not None:
+                self.backend.overload.leave()
             if self.backend.queue.count:
                 self.backend.queue.wake(now)
         return 0

@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from gateway.balance.affinity cimport Affinity
 from gateway.balance.policy cimport Members, PickArgs, Policy
+from gateway.proxy.overload cimport Overload
 from gateway.proxy.queue cimport WaitQueue
 from gateway.proxy.retry cimport Retries
 from gateway.proxy.server cimport Server
@@ -19,6 +20,7 @@ cdef class Backend:
     cdef Policy policy
     cdef readonly Retries retries
     cdef readonly WaitQueue queue
+    cdef Overload overload              # that of the queue, or None
     cdef Affinity affinity              # or None
     cdef ServerProtocol protocol        # how its servers are spoken to
     cdef int64_t connect_ms

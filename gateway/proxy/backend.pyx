@@ -26,6 +26,7 @@ cdef class Backend:
         self.connect_ms, self.response_ms, self.idle_ms, self.tunnel_ms = (max(1, round(t * 1000)) for t in timeouts)
         self.retries = retries
         self.queue = queue
+        self.overload = queue.overload
         self.protocol = protocol
         self.affinity = affinity
         self.orca = orca

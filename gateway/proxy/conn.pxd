@@ -1,5 +1,5 @@
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from gateway.proxy.openssl cimport SSL
 from gateway.proxy.tls cimport ServerContext
 
@@ -119,8 +119,10 @@ cdef class Work(Timed):
     """
     cdef Work next_ended
     cdef Work before, behind            # in a WaitQueue
-    cdef int place                      # there: its lane; -1: it does not wait
-    cdef int64_t since                  # monotonic, in ns: what a queue orders by
+    cdef int place                      # there: its lane; -1: it does not wait; -2: it is not to wait any more
+    cdef int64_t since                  # what a queue orders by: a moment in ns, or a round (WaitQueue.order)
+    cdef int64_t entered                # since when it waits, monotonic, in ns
+    cdef uint64_t fair                  # hash of what fairness goes by
 
     cdef int recycle(self) except -1
     cdef int on_turn(self) except -1

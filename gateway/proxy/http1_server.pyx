@@ -139,7 +139,7 @@ cdef class Http1Upstream(Upstream):
             else:
                 target = None
                 if (self.r.reading == U_BODY and self.r.framing == FRAME_LENGTH and self.r.left > WORTH
-                        and conn.ssl == NULL):
+                        and conn.ssl == NULL and t.bandwidth == 0):
                     target = t.downstream.splice_target()
                 if target is not None:
                     got = target.relay(conn, self.r.left)
@@ -151,7 +151,7 @@ cdef class Http1Upstream(Upstream):
                     if got == RECV_FULL:
                         continue        # what was put before has not been taken: t.takes_answer says so
                 else:
-                    got = conn.recv(conn.poller.scratch, HEAD if self.r.reading == U_HEAD else SCRATCH)
+                    got = conn.recv(conn.poller.scratch, t.answer_room(HEAD if self.r.reading == U_HEAD else SCRATCH))
                     if got > 0:
                         t.on_server_progress()
                         self._input(conn.poller.scratch, got)

@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t
 from gateway.balance.policy cimport Members
 from gateway.board cimport Board
+from gateway.proxy.overload cimport Overload
 from gateway.proxy.qos_class cimport QosClass
 
 cdef enum:
@@ -11,6 +12,7 @@ cdef class Lanes:
     """The classes of a snapshot at one backend: who of them goes first, and who may not go now."""
     cdef Board board
     cdef Members members
+    cdef Overload overload              # or None
     cdef int worker
     cdef int workers
     cdef list classes                   # QosClass by lane

@@ -16,10 +16,11 @@ cdef class Lanes:
     in which its requests at this backend are counted (-1: they are not).
     """
 
-    def __init__(self, Board board, Members members, int worker, int workers, classes):
+    def __init__(self, Board board, Members members, int worker, int workers, classes, Overload overload=None):
         cdef int lane
         self.board = board
         self.members = members
+        self.overload = overload
         self.worker = worker
         self.workers = workers
         self.classes = [klass for klass, _, _ in classes]
@@ -51,16 +52,19 @@ cdef class Lanes:
         """How many requests at the backend are the class's own: its share of what the servers that work can take."""
         cdef Members members = self.members
         cdef ServerRow *row
-        cdef double room = 0
+        cdef double room = 0, most = self.overload.places() if self.overload is not None else 0
         cdef int i
+        if most == 0:
+            most = WITHOUT_END
         for i in range(members.count):
             row = self.board.server(members.member[i].slot)
             if row.state == STATE_DOWN or row.admin != ADMIN_READY:
                 continue
             if members.limit(i) == 0:
-                return WITHOUT_END
+                room = WITHOUT_END
+                break
             room += members.limit(i)
-        return self.shares[lane] * room
+        return self.shares[lane] * min(room, most)
 
     cdef int lane_of(self, str name) except -1:
         """Of a class by its name, or None."""

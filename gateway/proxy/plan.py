@@ -29,13 +29,14 @@ from gateway.proxy.http1_client import Http1ClientProtocol
 from gateway.proxy.http1_server import Http1ServerProtocol
 from gateway.proxy.lanes import Lanes
 from gateway.proxy.log import AccessLog, layout
+from gateway.proxy.overload import Overload
 from gateway.proxy.qos_class import QosClass
 from gateway.proxy.queue import WaitQueue
 from gateway.proxy.retry import Retries
 from gateway.proxy.server import Server
 from gateway.proxy.tls import ServerContext
 from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
-from gateway.rules.compiler import compile_routes, rate_limit
+from gateway.rules.compiler import compile_routes, fair_by, rate_limit
 from gateway.rules.routes import RouteTable
 from gateway.secrets.keys import derive
 from gateway.secrets.vault import Pair, Secrets
@@ -194,7 +195,13 @@ class Plan:
     ) -> Backend:
         model = snapshot.site.backends[name]
         members = Members(self.context.board, snapshot.members(name), cells, secrets.randbits(64))
-        lanes = self._lanes(name, snapshot, members, classes, cells) if classes and model.queue is not None else None
+        queue = snapshot.site.queue(name)
+        overload = self._overload(name, snapshot, members, cells)
+        lanes = None
+        if classes and queue is not None:
+            lanes = Lanes(
+                self.context.board, members, self.context.worker, cells, _shares(name, snapshot, classes), overload
+            )
         inside = [servers[name, server.name] for server in model.servers]
         return Backend(
             name,
@@ -216,23 +223,31 @@ class Plan:
                 inside[0].slot if inside else -1,
                 self.context.worker,
                 cells,
-                model.queue.limit if model.queue else 0,
-                model.queue.timeout if model.queue else 1.0,
+                queue.limit if queue else 0,
+                queue.timeout if queue else 1.0,
                 lanes,
+                overload,
             ),
             self._to_servers,
             traffic=snapshot.traffic["backend", name],
             orca=model.agent.orca,
         )
 
-    def _lanes(
-        self, backend: str, snapshot: Snapshot, members: Members, classes: Mapping[str, QosClass], cells: int
-    ) -> Lanes:
-        rows = [
-            (classes[item.name], item.share or 0.0, snapshot.traffic.get(("share", f"{item.name} {backend}"), -1))
-            for item in snapshot.site.qos.classes
-        ]
-        return Lanes(self.context.board, members, self.context.worker, cells, rows)
+    def _overload(self, backend: str, snapshot: Snapshot, members: Members, cells: int) -> Overload | None:
+        model = snapshot.site.qos.overload
+        if model is None:
+            return None
+        return Overload(
+            self.context.board,
+            members,
+            snapshot.traffic["backend", backend],
+            self.context.worker,
+            cells,
+            concurrency=model.concurrency,
+            target=model.target_delay or 0.0,
+            newest_first=model.newest_first,
+            fair_by=fair_by(model, self.context.admission.rates.secret),
+        )
 
     def _class(self, lane: int, model: ClassModel, snapshot: Snapshot, cells: int, secret: bytes) -> QosClass:
         return QosClass(
@@ -247,6 +262,7 @@ class Plan:
             limit=rate_limit(model.name, model, secret),
             concurrency=model.concurrency or 0,
             dry_run=model.dry_run,
+            bandwidth=model.bandwidth or 0,
         )
 
     def _apply_log(self, model: AccessLogModel | None, fd: int | None) -> None:
@@ -261,6 +277,14 @@ class Plan:
             pairs = () if wanted[1] in ("json", "combined") else template.log_parts(wanted[1], LOG_FIELDS)
             lines = layout(wanted[1], pairs, classes=wanted[2])
             self.context.log = AccessLog(self.context.poller.loop, wanted[0], wanted[1], lines)
+
+
+def _shares(backend: str, snapshot: Snapshot, classes: Mapping[str, QosClass]) -> list[tuple[QosClass, float, int]]:
+    """The classes as Lanes takes them."""
+    return [
+        (classes[item.name], item.share or 0.0, snapshot.traffic.get(("share", f"{item.name} {backend}"), -1))
+        for item in snapshot.site.qos.classes
+    ]
 
 
 def _via_token(node: str) -> str:

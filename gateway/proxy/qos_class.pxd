@@ -21,6 +21,7 @@ cdef class QosClass:
     cdef RateLimit limit                # or None
     cdef readonly int64_t concurrency   # requests at servers; 0: any number
     cdef readonly bint dry_run          # its limits only count
+    cdef readonly int64_t bandwidth     # bytes per second of each answer; 0: any number
     cdef readonly str text              # its limits, for people
 
     cdef int64_t in_flight(self) noexcept nogil

@@ -6,6 +6,7 @@ class QosClass:
     priority: int
     concurrency: int
     dry_run: bool
+    bandwidth: int
     text: str
     def __init__(
         self,
@@ -21,4 +22,5 @@ class QosClass:
         limit: RateLimit | None = None,
         concurrency: int = 0,
         dry_run: bool = False,
+        bandwidth: int = 0,
     ) -> None: ...

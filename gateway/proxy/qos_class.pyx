@@ -1,5 +1,7 @@
 """A class of `qos:`: what its requests may have, and how many of them are at servers now."""
 
+from gateway.config.units import size_text
+
 ADMITS = {None: ADMITS_BY_LIMITS, "always": ADMITS_ALWAYS, "never": ADMITS_NEVER}
 
 
@@ -11,7 +13,7 @@ cdef class QosClass:
     """
 
     def __init__(self, str name, Board board, int worker, int workers, *, int traffic, int lane=0, int priority=7,
-                 admit=None, RateLimit limit=None, int64_t concurrency=0, bint dry_run=False):
+                 admit=None, RateLimit limit=None, int64_t concurrency=0, bint dry_run=False, int64_t bandwidth=0):
         self.name = name
         self.log_name = name.encode()
         self.board = board
@@ -24,10 +26,12 @@ cdef class QosClass:
         self.limit = limit
         self.concurrency = concurrency
         self.dry_run = dry_run
+        self.bandwidth = bandwidth
         said = [f"admit: {admit}"] if admit else []
         said += [f"priority {priority}"] if admit != "never" else []
         said += [limit.text] if limit is not None else []
         said += [f"concurrency {concurrency}"] if concurrency else []
+        said += [f"bandwidth {size_text(bandwidth)}/s"] if bandwidth else []
         self.text = "; ".join(said)
 
     def __repr__(self):

@@ -1,7 +1,11 @@
 from libc.stdint cimport int64_t, uint64_t
 from gateway.board cimport Board
 from gateway.proxy.conn cimport Poller, Work
-from gateway.proxy.lanes cimport Lanes
+from gateway.proxy.lanes cimport MOST_LANES, Lanes
+from gateway.proxy.overload cimport Overload
+
+cdef enum:
+    SHED = -2               # the place of work that is not to wait any more
 
 cdef class WaitQueue:
     """Work that waits for room at the servers of a backend, in this worker."""
@@ -14,10 +18,14 @@ cdef class WaitQueue:
     cdef readonly int64_t wait_ns       # how long work may wait
     cdef readonly int count
     cdef Work called                    # its turn has come, but it has not yet looked for room
+    cdef readonly Overload overload     # or None
     cdef readonly Lanes lanes           # which of them goes first; None: that of the least number
     cdef list first                     # by lane, or None
     cdef list last
     cdef uint64_t used                  # a bit for each lane with work in it
+    cdef int64_t[MOST_LANES] in_time    # by lane: see qos/delay.pxd
+    cdef int64_t[MOST_LANES] rounds     # by lane: of the work that was called last; see `order`
+    cdef int64_t *last_rounds           # by lane and bucket: of the work that came last; NULL: there is no fairness
     cdef object timer
 
     cdef bint busy(self, int64_t now) noexcept
@@ -25,6 +33,14 @@ cdef class WaitQueue:
     cdef int leave(self, Work work) except -1
     cdef int turn_taken(self, Work work) except -1
     cdef int wake(self, int64_t now) except -1
+    cdef int64_t order(self, Work work, int lane, int64_t came, int64_t now) noexcept
+    cdef bint make_room(self, Work work, int lane) except -1
+    cdef int _shed(self, Work work) except -1
+    cdef int _shed_late(self, int64_t now) except -1
+    cdef int _rank(self, int lane) noexcept
+    cdef int64_t *_last_round(self, Work work, int lane) noexcept
+    cdef Work _next(self, int64_t now, int64_t *key)
+    cdef int _link(self, Work work, int lane) noexcept
     cdef Work _front(self, int64_t *key)
     cdef int _unlink(self, Work work) except -1
     cdef int _announce(self) except -1

@@ -1,17 +1,27 @@
 """Waiting: for room at a server now; for a class's turn or a session's place by the same means.
 
-Work waits in a lane; within a lane who came first is first. Room that comes free calls the first one (`on_turn`), which
-looks for a server again and, if other work was quicker, goes back to the head of its lane. Lanes have a rank, which may
-change while work waits, and may be closed for now. Work in other workers waits in their queues: each tells on the Board
-the rank of its first one and since when it waits; over all workers the least rank is served first, in it the longest
-wait. A worker is not told of room that another one made, so one with a queue looks every 2 ms.
+Work waits in a lane; within a lane the least order is first. That is the moment at which it came or, with fairness, a
+round: start-time fair queueing (Goyal, Vin & Cheng 1996) over buckets of sources. The work of one bucket has one round
+after another, beginning with the present one; so each bucket has its turn before any has a second one. Room that comes
+free calls the first one (`on_turn`), which looks for a server again and, if other work was quicker, goes back to the
+head of its lane. Lanes have a rank, which may change while work waits, and may be closed for now. Work in other workers
+waits in their queues: each tells on the Board the rank and the order of its first one; over all workers the least rank
+is served first, in it the least order. A worker is not told of room that another one made, so one with a queue looks
+every 2 ms.
+
+With overload control (overload.pyx), there is room only while the servers have fewer requests than they should, and
+work that waits in vain is shed: it is called with the place SHED.
 """
 
+from libc.stdlib cimport calloc, free
+
 from gateway.proxy.lanes cimport MOST_LANES
+from qos.delay cimport overloaded, too_late
 from qos.turns cimport RANKS
 
 cdef enum:
     SINCE_BITS = 57         # of a moment in ns: four years
+    BUCKETS = 1024          # of sources, in each lane; those in the same one share their turns
 
 cdef extern from * nogil:
     int __builtin_ctzll(unsigned long long number)
@@ -19,17 +29,18 @@ cdef extern from * nogil:
 LOOK_AGAIN = 0.002          # seconds
 
 cdef int64_t SINCE = (<int64_t>1 << SINCE_BITS) - 1
-cdef int64_t STUCK_NS = 1_000_000_000   # a wait that should have ended so long ago is of a worker that is stuck
+cdef int64_t STUCK_NS = 1_000_000_000   # a worker that has announced nothing for so long is stuck
 
 
 cdef class WaitQueue:
     """limit: how many may wait in this worker (0: none). seconds: how long. slot: of the backend's first server, or -1.
 
-    workers: how many workers' cells of the Board to look at. lanes: None, or what ranks the lanes.
+    workers: how many workers' cells of the Board to look at. lanes: None, or what ranks the lanes. overload: None, or
+    the overload control of the backend.
     """
 
     def __init__(self, Poller poller, Board board, int slot, int worker, int workers, int limit, double seconds,
-                 Lanes lanes=None):
+                 Lanes lanes=None, Overload overload=None):
         self.poller = poller
         self.board = board
         self.slot = slot
@@ -37,9 +48,17 @@ cdef class WaitQueue:
         self.workers = workers
         self.limit = limit
         self.lanes = lanes
+        self.overload = overload
+        if overload is not None and overload.fair_by is not None:
+            self.last_rounds = <int64_t *>calloc(MOST_LANES * BUCKETS, sizeof(int64_t))
+            if self.last_rounds == NULL:
+                raise MemoryError
         self.wait_ns = max(1_000_000, <int64_t>(seconds * 1e9))
         self.first = [None] * MOST_LANES
         self.last = [None] * MOST_LANES
+
+    def __dealloc__(self):
+        free(self.last_rounds)
 
     def __repr__(self):
         return f"<WaitQueue {self.count} of {self.limit}>"
@@ -50,11 +69,26 @@ cdef class WaitQueue:
         return (self.called is not None or (self.count != 0 and self._front(&key) is not None)
                 or (self.limit != 0 and self._first_elsewhere(now) != 0))
 
+    cdef int64_t order(self, Work work, int lane, int64_t came, int64_t now) noexcept:
+        """What new work in a lane is to be ordered by (Work.since); `came`, in ns, without fairness."""
+        cdef int64_t elsewhere
+        if self.last_rounds == NULL:
+            return came
+        elsewhere = self._first_elsewhere(now)
+        if elsewhere and elsewhere >> SINCE_BITS == self._rank(lane):
+            self.rounds[lane] = max(self.rounds[lane], elsewhere & SINCE)   # the workers' rounds go together
+        return max(1, self.rounds[lane], self._last_round(work, lane)[0] + 1)
+
+    cdef int64_t *_last_round(self, Work work, int lane) noexcept:
+        return &self.last_rounds[lane * BUCKETS + work.fair % BUCKETS]
+
     cdef int enter(self, Work work, int lane, bint ahead) except -1:
-        """Wait in a lane, at its end or `ahead` of the others there."""
+        """Wait in a lane: by `since`, or `ahead` of the others there."""
         cdef Work neighbour
-        work.place = lane
+        if self.first[lane] is None:
+            self.in_time[lane] = self.poller.now
         if ahead:
+            work.place = lane
             neighbour = self.first[lane]
             work.behind = neighbour
             if neighbour is None:
@@ -63,22 +97,40 @@ cdef class WaitQueue:
                 neighbour.before = work
             self.first[lane] = work
         else:
-            neighbour = self.last[lane]
-            work.before = neighbour
-            if neighbour is None:
-                self.first[lane] = work
-            else:
-                neighbour.behind = work
-            self.last[lane] = work
+            self._link(work, lane)
+        if self.last_rounds != NULL:
+            self._last_round(work, lane)[0] = max(work.since, self._last_round(work, lane)[0])
         self.used |= <uint64_t>1 << lane
         self.count += 1
         self._announce()
         self._look_later()
         return 0
 
+    cdef int _link(self, Work work, int lane) noexcept:
+        """Put it behind the last that is not to come after it."""
+        cdef Work before = self.last[lane]
+        cdef Work behind = None
+        while before is not None and before.since > work.since and self.last_rounds != NULL:
+            behind = before
+            before = before.before
+        work.place = lane
+        work.before = before
+        work.behind = behind
+        if before is None:
+            self.first[lane] = work
+        else:
+            before.behind = work
+        if behind is None:
+            self.last[lane] = work
+        else:
+            behind.before = work
+        return 0
+
     cdef int leave(self, Work work) except -1:
         """Wait no longer: the client has left, or the time is over. Does nothing for work that does not wait here."""
         if work.place >= 0:
+            if self.last_rounds != NULL:
+                self._last_round(work, work.place)[0] -= 1     # it has not had its turn
             self._unlink(work)
             return self._announce()
         return self.turn_taken(work)
@@ -95,16 +147,91 @@ cdef class WaitQueue:
         cdef Work work
         if self.count == 0 or self.called is not None:
             return 0
-        work = self._front(&key)
+        if self.overload is not None and self.overload.full(now):
+            return 0
+        work = self._next(now, &key)
         if work is None:
             return 0                    # no lane is open
         elsewhere = self._first_elsewhere(now)
         if elsewhere and elsewhere < key:
             return 0                    # they look again within milliseconds
+        if self.last_rounds != NULL:
+            self.rounds[work.place] = max(self.rounds[work.place], work.since)
         self._unlink(work)
         self._announce()
         self.called = work
         return self.poller.turn_of(work)
+
+    cdef Work _next(self, int64_t now, int64_t *key):
+        """The work to call, or None; key: as of _front. Work at the head of its lane that is too late is shed."""
+        cdef Overload overload = self.overload
+        cdef Work work
+        cdef int lane
+        while True:
+            work = self._front(key)
+            if work is None or overload is None or overload.target == 0:
+                return work
+            lane = work.place
+            if now - work.entered <= overload.target:
+                self.in_time[lane] = now
+            if not overloaded(self.in_time[lane], now):
+                return work
+            if too_late(now - work.entered, overload.target):
+                self._shed(work)
+            else:
+                return <Work>self.last[lane] if overload.newest_first else work
+
+    cdef bint make_room(self, Work work, int lane) except -1:
+        """The queue is full: whether work that would go after this one (since, lane) has left it instead."""
+        cdef int other, rank, worst = self._rank(lane)
+        cdef int64_t latest = work.since
+        cdef Work last, found = None
+        cdef uint64_t left = self.used
+        if self.overload is None:
+            return False
+        while left:
+            other = __builtin_ctzll(left)
+            left &= left - 1
+            rank = self._rank(other)
+            last = self.last[other]
+            if 0 <= rank and (rank > worst or (rank == worst and last.since > latest)):
+                worst = rank
+                latest = last.since
+                found = last
+        if found is None:
+            return False
+        self._shed(found)
+        return True
+
+    cdef int _shed(self, Work work) except -1:
+        """It has waited in vain: it hears that at its turn, by its place."""
+        self.leave(work)
+        work.place = SHED
+        return self.poller.turn_of(work)
+
+    cdef int _shed_late(self, int64_t now) except -1:
+        """Shed all work of lanes that are overloaded that has waited too long."""
+        cdef Overload overload = self.overload
+        cdef Work work, behind
+        cdef int lane
+        cdef uint64_t left = self.used
+        while left:
+            lane = __builtin_ctzll(left)
+            left &= left - 1
+            if not overloaded(self.in_time[lane], now):
+                continue
+            work = self.first[lane]
+            while work is not None:
+                behind = work.behind
+                if too_late(now - work.entered, overload.target):
+                    self._shed(work)
+                elif self.last_rounds == NULL:
+                    break               # those behind have not waited as long
+                work = behind
+        return 0
+
+    cdef int _rank(self, int lane) noexcept:
+        return lane if self.lanes is None else self.lanes.rank(lane)
 
     cdef Work _front(self, int64_t *key):
         """The work that goes first, or None: no lane that has some is open. key: its order, the least first."""
@@ -114,7 +241,7 @@ cdef class WaitQueue:
         while left:
             lane = __builtin_ctzll(left)
             left &= left - 1
-            rank = lane if self.lanes is None else self.lanes.rank(lane)
+            rank = self._rank(lane)
             work = self.first[lane]
             if 0 <= rank < best or (rank == best and work.since < front.since):
                 best = rank
@@ -146,6 +273,7 @@ cdef class WaitQueue:
         if self.slot >= 0:
             if self.count:
                 self._front(&key)
+            self.board.count(self.slot, self.worker).announced = self.poller.now
             self.board.count(self.slot, self.worker).waiting = key
         return 0
 
@@ -157,7 +285,7 @@ cdef class WaitQueue:
             return 0
         for worker in range(self.workers):
             key = self.board.count(self.slot, worker).waiting
-            if worker != self.worker and key and now - (key & SINCE) < self.wait_ns + STUCK_NS:
+            if worker != self.worker and key and now - self.board.count(self.slot, worker).announced < STUCK_NS:
                 if first == 0 or key < first:
                     first = key
         return first
@@ -179,6 +307,7 @@ cdef class WaitQueue:
         says in which lane it waits now; None: in the one of before.
         """
         cdef int lane
+        cdef int64_t came
         cdef Work work
         if before.called is not None:
             self.called = before.called     # it looks for room at the new servers
@@ -188,7 +317,11 @@ cdef class WaitQueue:
             lane = work.place
             before._unlink(work)
             now_in = moved(work)
-            self.enter(work, lane if now_in is None else now_in, False)
+            if now_in is not None:
+                lane = now_in
+            came = work.since if before.last_rounds == NULL else work.entered
+            work.since = self.order(work, lane, came, self.poller.now)
+            self.enter(work, lane, False)
         before._announce()
 
     def _look_later(self):
@@ -197,11 +330,15 @@ cdef class WaitQueue:
 
     def _look(self):
         """Another worker may have made room."""
+        cdef int64_t now
         self.timer = None
         if self.count:
             self._look_later()
+            now = self.poller.clock()
+            if self.overload is not None and self.overload.target != 0:
+                self._shed_late(now)
             self._announce()            # ranks may have changed
-            self.wake(self.poller.clock())
+            self.wake(now)
 
 
 # ------------------------------------------------------------------------------------------------------------ for tests
@@ -211,17 +348,25 @@ cdef class Waiter(Work):
     cdef WaitQueue queue
     cdef object turn
 
-    def __init__(self, WaitQueue queue, turn, int64_t since):
+    def __init__(self, WaitQueue queue, turn, int64_t since, *, uint64_t fair=0):
         self.queue = queue
         self.turn = turn
-        self.since = since
+        self.since = self.entered = since
+        self.fair = fair
 
     cdef int on_turn(self) except -1:
         self.turn(self)
         return 0
 
     def enter(self, int lane, *, bint ahead=False):
+        if not ahead:
+            self.since = self.queue.order(self, lane, self.since, self.queue.poller.time())
         self.queue.enter(self, lane, ahead)
+
+    def make_room(self, int lane):
+        """Whether other work has left a queue that is full for this one."""
+        self.since = self.queue.order(self, lane, self.since, self.queue.poller.time())
+        return self.queue.make_room(self, lane)
 
     def leave(self):
         self.queue.leave(self)
@@ -234,6 +379,11 @@ cdef class Waiter(Work):
         self.queue = queue
 
     @property
+    def shed(self):
+        """Whether it is not to wait any more."""
+        return self.place == SHED
+
+    @property
     def called(self):
         """Whether it is its turn."""
         return self.queue.called is self
@@ -244,6 +394,16 @@ def busy(WaitQueue queue):
     return queue.busy(queue.poller.time())
 
 
-def wake(WaitQueue queue):
-    """Tell the queue that there may be room."""
-    queue.wake(queue.poller.time())
+def wake(WaitQueue queue, *, int64_t later=0):
+    """Tell the queue, so many ns from now, that there may be room."""
+    queue.wake(queue.poller.time() + later)
+
+
+def shed_late(WaitQueue queue, *, int64_t later):
+    """Let it shed what will have waited too long so many ns from now."""
+    queue._shed_late(queue.poller.time() + later)
+
+
+def announced(WaitQueue queue, int64_t moment):
+    """The queue's worker has announced what waits at that moment, in ns, and nothing since."""
+    queue.board.count(queue.slot, queue.worker).announced = moment

@@ -131,6 +131,8 @@ cdef class Transaction(Work):
     cdef uint8_t over                   # over a limit that only counts
     cdef uint8_t due                    # the time for which a rate has delayed it is over
     cdef object delay                   # the timer of that, or None
+    cdef int64_t bandwidth              # bytes per second of the answer's body; 0: any number
+    cdef object pace                    # the timer until when no more of it is read, or None
     cdef int64_t started                # monotonic, in ns
     cdef int64_t answered               # when the head of the server's answer was there
     cdef int lane                       # the lane in which it waits for room
@@ -156,6 +158,7 @@ cdef class Transaction(Work):
     cdef int refuse(self, int reason) except -1
     # called by the Upstream
     cdef bint takes_answer(self) except -1
+    cdef size_t answer_room(self, size_t most) noexcept
     cdef int on_interim(self, const char *p, Head *h) except -1
     cdef int on_answer(self, const char *p, Head *h, int framing) except -1
     cdef int on_answer_body(self, const char *p, size_t n) except -1
@@ -182,6 +185,7 @@ cdef class Transaction(Work):
     cdef void _leave_class(self) noexcept
     cdef int _choose(self) except -1
     cdef int _wait(self, bint again) except -1
+    cdef bint _ahead_of_pace(self) except -1
     cdef bint _go(self, int i, bint fresh) except -1
     cdef int64_t _body_ms(self) noexcept
     cdef void _body_may_flow(self) noexcept

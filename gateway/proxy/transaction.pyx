@@ -32,11 +32,12 @@ from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
     O_ANSWERED, O_BUG, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE,
     O_NO_SERVER, O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_RATE_LIMITED, O_REFUSED, O_RESPONSE_CUT,
-    O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_STALE, O_STOPPED, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER,
-    O_TUNNEL_IDLE, SIDE_GATEWAY, SIDE_SERVER, outcome_of_errno, outcome_row,
+    O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_SHED, O_STALE, O_STOPPED, O_TUNNEL_CUT_BY_CLIENT,
+    O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, SIDE_GATEWAY, SIDE_SERVER, outcome_of_errno, outcome_row,
 )
 from gateway.proxy.lanes cimport NO_CLASS, Lanes
-from gateway.proxy.queue cimport WaitQueue
+from gateway.proxy.overload cimport Overload
+from gateway.proxy.queue cimport SHED, WaitQueue
 from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn
 from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
@@ -60,6 +61,8 @@ cdef enum:
     REPLAY = 64 * 1024      # bytes of a body that are kept for a retry
     KEPT = 256              # transactions kept for reuse
     LARGE = 16 * 1024       # a buffer that has grown beyond this is not kept
+    PIECES = 20             # per second, of an answer with a bandwidth
+    PACED = 1024            # bytes of it at least
 
 cdef int64_t BODY_GRACE_NS = 10_000_000_000     # until body_rate counts
 cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about a server that fails in the same way
@@ -230,6 +233,7 @@ cdef class Transaction(Work):
         self.wait_ends = 0
         self.over = 0
         self.due = 0
+        self.bandwidth = 0
         self.bytes_in = self.bytes_out = 0
         self.place = -1
         _live += 1
@@ -304,8 +308,12 @@ cdef class Transaction(Work):
         if d.verdict == V_REFUSE:
             return self.refuse(d.reason)
         self.klass = view.klass
+        self.bandwidth = view.bandwidth
         if self.context.admits:
             self.qos = d.klass
+            if self.qos is not None and self.qos.bandwidth and (self.bandwidth == 0
+                                                                or self.qos.bandwidth < self.bandwidth):
+                self.bandwidth = self.qos.bandwidth
             if d.verdict == V_NOT_ADMITTED:
                 return self._page(403, O_NOT_ADMITTED)
             if not self._may_go_on(d.verdict == V_FORWARD):
@@ -353,6 +361,8 @@ cdef class Transaction(Work):
         self.attempt.belongs = backend.look_at(&self.attempt.args, p, h, view, self.head.p, self.head.n)
         if own is not None:
             self.attempt.bound = backend.index_of(own.server)
+        if backend.overload is not None and backend.overload.fair_by is not None:
+            self.fair = backend.overload.fair_by.key(view)
         return 0
 
     # -------------------------------------------------------------------------------------------- admission and waiting
@@ -388,6 +398,7 @@ cdef class Transaction(Work):
     cdef int _admit(self) except -1:
         """To a server, unless its class has as many there as it may, or others wait already."""
         cdef WaitQueue queue = self.attempt.backend.queue
+        cdef Overload overload = self.attempt.backend.overload
         if self.qos is not None:
             self.lane = self.qos.lane
             if self.qos.full():
@@ -401,6 +412,8 @@ cdef class Transaction(Work):
             self.lane = 0 if queue.lanes is None else NO_CLASS
         if queue.limit and queue.busy(self.poller.now):
             return self._wait(False)        # nothing overtakes what waits already
+        if overload is not None and overload.full(self.poller.now):
+            return self._wait(False)
         return self._choose()
 
     cdef void _enter_class(self) noexcept:
@@ -425,10 +438,10 @@ cdef class Transaction(Work):
         """Wait until a server has room; `again`: it was this one's turn, and there was none."""
         cdef WaitQueue queue = self.attempt.backend.queue
         if not again:
-            if queue.count >= queue.limit:
+            self.queued = self.entered = self.poller.now
+            self.since = queue.order(self, self.lane, self.started, self.poller.now)
+            if queue.count >= queue.limit and not queue.make_room(self, self.lane):
                 return self._page(503, O_QUEUE_FULL)
-            self.since = self.started
-            self.queued = self.poller.now
             self.wait_ends = self.queued + queue.wait_ns
         self._leave_class()
         self._become(T_WAITING)
@@ -445,6 +458,8 @@ cdef class Transaction(Work):
             self.queued = 0
             self._become(T_CALLED)
             return self._admit()
+        if self.place == SHED:
+            return self._page(503, O_SHED)
         queue = self.attempt.backend.queue
         if queue.called is not self:
             return 0
@@ -626,6 +641,7 @@ cdef class Transaction(Work):
 
     cdef int on_request_end(self) except -1:
         self.request_done = 1
+        self.attempt.asked = self.poller.now
         self.upstream.end(&self.trailers)
         return self._await_turn()
 
@@ -651,11 +667,35 @@ cdef class Transaction(Work):
     cdef bint takes_answer(self) except -1:
         """Whether more of the answer may be read now."""
         if self.downstream.takes():
-            return True
+            return self.bandwidth == 0 or not self._ahead_of_pace()
         if not self.client_blocks:
             self.client_blocks = 1
             self._await_turn()
         return False
+
+    cdef size_t answer_room(self, size_t most) noexcept:
+        """How many bytes of the answer to read at once, at most."""
+        return most if self.bandwidth == 0 else max(<size_t>PACED, min(most, <size_t>self.bandwidth // PIECES))
+
+    cdef bint _ahead_of_pace(self) except -1:
+        """Whether the client has had all that its bandwidth lets it have up to now; reading goes on when it is time."""
+        cdef int64_t now = self.poller.now
+        cdef int64_t due
+        if self.pace is not None:
+            return True
+        due = self.answered + <int64_t>(self.bytes_out * 1e9 / self.bandwidth)
+        if self.answered == 0 or due <= now:
+            return False
+        self.pace = self.poller.loop.call_later((due - now) * 1e-9, self._pace_over)
+        self._await(A_NONE, FOREVER)
+        return True
+
+    def _pace_over(self):
+        self.pace = None
+        if self.upstream is not None:
+            self._await_turn()
+            self.upstream.resume()
+            self.poller.settle()
 
     cdef int on_reader_ready(self) except -1:
         """The client has taken all that it was given."""
@@ -912,6 +952,9 @@ cdef class Transaction(Work):
         if self.state == T_ENDED:
             return 0
         self._let_go()
+        if self.pace is not None:
+            self.pace.cancel()
+            self.pace = None
         self._become(T_ENDED)
         _live -= 1
         self.outcome = outcome

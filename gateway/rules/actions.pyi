@@ -20,6 +20,9 @@ class Rewrite(Step):
 class SetClass(Step):
     def __init__(self, name: str) -> None: ...
 
+class LimitBandwidth(Step):
+    def __init__(self, bandwidth: int, text: str) -> None: ...
+
 class EditHeaders(Step):
     def __init__(
         self, replace: Mapping[str, Template | None], append: Mapping[str, Template], *, response: bool

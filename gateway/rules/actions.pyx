@@ -1,5 +1,7 @@
 """What a route does to a request: changes it and goes on, or gives an answer."""
 
+from libc.stdint cimport int64_t
+
 from gateway.rules.view cimport Edits
 from gateway.wire.head cimport R_OK
 from gateway.wire.target cimport A_PARAMETERS, A_SLASH
@@ -94,6 +96,20 @@ cdef class SetClass(Step):
 
     cdef object run(self, View v):
         v.klass = self.name
+        return None
+
+
+cdef class LimitBandwidth(Step):
+    """bandwidth: bytes per second of the body of an answer; of several, the least counts."""
+    cdef int64_t bandwidth
+
+    def __init__(self, int64_t bandwidth, str text):
+        self.bandwidth = bandwidth
+        self.text = text
+
+    cdef object run(self, View v):
+        if v.bandwidth == 0 or self.bandwidth < v.bandwidth:
+            v.bandwidth = self.bandwidth
         return None
 
 

@@ -12,15 +12,18 @@ from gateway.config.files import targets
 from gateway.config.match import Match
 from gateway.config.model import Apache, Python, Site
 from gateway.config.model import Route as RouteModel
+from gateway.config.qos import Overload
 from gateway.config.rate_limit import RateLimited
 from gateway.config.sites import AUTO, Sites
-from gateway.rules.actions import EditHeaders, Redirect, Respond, Rewrite, SetClass, Step
+from gateway.config.units import size_text
+from gateway.rules.actions import EditHeaders, LimitBandwidth, Redirect, Respond, Rewrite, SetClass, Step
 from gateway.rules.apache import ApacheRules
 from gateway.rules.classes import Classify
 from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
 from gateway.rules.python import PythonRule
 from gateway.rules.rate_limit import CountRate, RateLimit
+from gateway.rules.request_key import RequestKey
 from gateway.rules.routes import Route, RouteTable
 from gateway.rules.sites import Arrival, ToSite
 from gateway.rules.template import Template
@@ -83,6 +86,12 @@ def rate_limit(name: str, model: RateLimited, secret: bytes, groups: Mapping[str
         dry_run=model.dry_run,
         secret=secret,
     )
+
+
+def fair_by(model: Overload | None, secret: bytes) -> RequestKey | None:
+    """What fairness within a class goes by; None: there is none."""
+    per = model.fair_by if model is not None else None
+    return RequestKey(per.kind, per.name, secret=secret) if per is not None else None
 
 
 def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes]) -> Iterator[Step]:
@@ -153,6 +162,8 @@ def _steps(model: RouteModel) -> Iterator[Step]:
     """What a route changes, in this order whatever the order in the file."""
     if model.class_ is not None:
         yield SetClass(model.class_)
+    if model.bandwidth is not None:
+        yield LimitBandwidth(model.bandwidth, f"bandwidth {size_text(model.bandwidth)}/s")
     for replace, append, response in (
         (model.set_header, model.append_header, False),
         (model.set_response_header, model.append_response_header, True),

@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
 
@@ -57,6 +57,7 @@ cdef class View:
     cdef public str klass           # the request's class, or None
     cdef public str arrived         # the site that has just sent the visitor here, or None
     cdef public str site            # the site that the visitor is sent to, or None
+    cdef int64_t bandwidth          # bytes per second of the answer's body, as routes say; 0: any number
     cdef list charges               # rate_limit.Charge of each rate that routes count it by; None: none
     cdef public bytes request_id    # None: not asked for yet, or the request has none
     cdef const char *id_p           # the id, made into bytes when a rule asks; set by the decision, after `begin`

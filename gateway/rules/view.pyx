@@ -152,6 +152,7 @@ cdef class View:
         self.arrived = self.site = None
         self.request_edits = self.response_edits = None
         self.charges = None
+        self.bandwidth = 0
         self.request_id = None
         self.id_n = 0
         return 0

@@ -59,7 +59,14 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
         "workers": [{"number": 0, "silent": 0.1}],
         "processes": [{"name": "worker 0", "pid": 3, "cpu_seconds": 1.25, "resident_bytes": 4096}],
         "frontends": [{"name": "web", "open": 6, "limit": 100, "connections": 50, "turned_away": 8, **PASSED}],
-        "backends": [{"name": "app", "servers": [{**SERVER, **server} for server in servers or ({},)], **PASSED}],
+        "backends": [
+            {
+                "name": "app",
+                "servers": [{**SERVER, **server} for server in servers or ({},)],
+                "concurrency": {"limit": 12.5, "why": "latency", "base": 0.01, "recent": 0.02, "in_flight": 12},
+                **PASSED,
+            }
+        ],
         "classes": [
             {"name": "gold", "priority": 1, "concurrency": 5, "in_flight": 2, "admitted": 4, "over": 1, **PASSED}
         ],

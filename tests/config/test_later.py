@@ -15,7 +15,7 @@ backends:
     »tls: {verify: true}
 routes:
   - backend: app
-qos: {»sessions: {}, »overload: {}}
+qos: {»sessions: {}}
 »maintenance: {hosts: []}
 cluster: {key_file: »none, nodes: {gw1: 10.0.0.1}}
 »dns: {}

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.config.model import Queue
 from gateway.config.rate_limit import Per
 from tests.config.conftest import BASE, Load, Refuse, with_route
 
@@ -115,3 +116,65 @@ def test_a_turn_that_nothing_waits_for_is_warned_of(load_text: Load) -> None:
     queue = "backends: {app: {servers: [{address: 127.0.0.1:1, max_connections: 1}], queue: {}}}\n"
     frontend = 'frontends: [{listen: "127.0.0.1:80"}]\n'
     assert load_text(f"{frontend}{queue}qos: {{classes: [{{name: a, share: 20%}}]}}\n").warnings == ()
+
+
+def with_overload(keys: str) -> str:
+    return f"{BASE}qos: {{overload: {{{keys}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    "keys, concurrency, fair_by",
+    [
+        ("", None, None),
+        ("concurrency: auto, fair_by: source", None, Per("source")),
+        ("concurrency: 200, fair_by: 'header:X-Tenant'", 200, Per("header", "X-Tenant")),
+        ("concurrency: off, fair_by: off", 0, None),
+    ],
+)
+def test_overload_control(load_text: Load, keys: str, concurrency: int | None, fair_by: Per | None) -> None:
+    site = load_text(with_overload(keys)).site
+    assert site.qos.overload is not None
+    assert (site.qos.overload.concurrency, site.qos.overload.fair_by) == (concurrency, fair_by)
+    (name,) = site.backends
+    assert site.backends[name].queue is None
+    assert site.queue(name) == Queue()
+
+
+def test_without_overload_control_requests_wait_only_where_a_backend_says_so(load_text: Load) -> None:
+    site = load_text(BASE).site
+    assert [site.queue(name) for name in site.backends] == [None]
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ("concurrency: »0", "expected auto, off, or how many requests servers get at once"),
+        ("concurrency: »fast", "expected auto, off, or how many requests servers get at once"),
+        ("fair_by: »'query:a'", "expected source, header:NAME, cookie:NAME or off"),
+        ("»newest_first: true", "newest_first goes with target_delay only"),
+        (
+            "target_delay: 20ms, newest_first: true, fair_by: »source",
+            "requests go by turns or the newest first, not both: remove newest_first or fair_by",
+        ),
+    ],
+)
+def test_what_overload_control_cannot_be(refuse: Refuse, keys: str, message: str) -> None:
+    refuse(with_overload(keys), message)
+
+
+@pytest.mark.parametrize(
+    "bandwidth, message",
+    [
+        ("»500/s", "this is of bytes: did you mean 500B/s?"),
+        ("»fast", "expected bytes per second such as 500KiB/s, 1MiB/s"),
+        ("»10B/s", "must be between 1KiB/s and 1TiB/s"),
+    ],
+)
+def test_a_bandwidth_is_of_bytes(refuse: Refuse, bandwidth: str, message: str) -> None:
+    refuse(with_class(f"bandwidth: {bandwidth}"), message)
+
+
+def test_the_bandwidth_of_a_class_and_of_a_route(load_text: Load) -> None:
+    site = load_text(with_route("{match: {path: /a}, bandwidth: 1MiB/s}\n  - {backend: app}")).site
+    assert [route.bandwidth for route in site.routes] == [1024 * 1024, None]
+    assert load_text(with_class("bandwidth: 600KiB/m")).site.qos.classes[0].bandwidth == 10240

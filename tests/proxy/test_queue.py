@@ -9,8 +9,10 @@ from gateway.balance.policy import Members
 from gateway.board import DOWN, Board
 from gateway.proxy.lanes import Lanes
 from gateway.proxy.loop import EventLoop
+from gateway.proxy.overload import Overload, entered
 from gateway.proxy.qos_class import QosClass
-from gateway.proxy.queue import Waiter, WaitQueue, busy, wake
+from gateway.proxy.queue import Waiter, WaitQueue, announced, busy, shed_late, wake
+from gateway.rules.request_key import RequestKey
 
 SLOT = 0
 
@@ -26,10 +28,36 @@ class Farm:
         """Whose on_turn ran, whether or not it was still their turn."""
         self.since = self.loop.poller.clock()
 
-    def queue(self, *, worker: int = 0, slot: int = SLOT, limit: int = 10, lanes: Lanes | None = None) -> WaitQueue:
-        return WaitQueue(self.loop.poller, self.board, slot, worker, 2, limit, 5.0, lanes)
+    def queue(
+        self,
+        *,
+        worker: int = 0,
+        slot: int = SLOT,
+        limit: int = 10,
+        lanes: Lanes | None = None,
+        overload: Overload | None = None,
+    ) -> WaitQueue:
+        return WaitQueue(self.loop.poller, self.board, slot, worker, 2, limit, 5.0, lanes, overload)
 
-    def classes(self, *classes: tuple[int, float, int], worker: int = 0) -> Lanes:
+    def overload(
+        self, *, concurrency: int = 0, target: float = 0.0, newest_first: bool = False, fair: bool = False
+    ) -> Overload:
+        """Of a backend in row 50, in worker 0."""
+        members = Members(self.board, [(SLOT, 1.0, 0, False, "a")], 2, 1)
+        fair_by = RequestKey("source", secret=bytes(16)) if fair else None
+        return Overload(
+            self.board,
+            members,
+            50,
+            0,
+            2,
+            concurrency=concurrency,
+            target=target,
+            newest_first=newest_first,
+            fair_by=fair_by,
+        )
+
+    def classes(self, *classes: tuple[int, float, int], worker: int = 0, overload: Overload | None = None) -> Lanes:
         """Lanes of classes of (priority, share, concurrency), at a server with 10 places."""
         members = Members(self.board, [(SLOT, 1.0, 10, False, "a")], 2, 1)
         return Lanes(
@@ -47,6 +75,7 @@ class Farm:
                 )
                 for i, (priority, share, concurrency) in enumerate(classes)
             ],
+            overload,
         )
 
     def in_class(self, lane: int, worker: int, change: int) -> None:
@@ -54,10 +83,10 @@ class Farm:
         counted = self.classes(*[(7, 0.5, 0)] * (lane + 1), worker=worker)
         counted.entered(lane, change)
 
-    def waiter(self, queue: WaitQueue, lane: int = 0, *, ahead: bool = False) -> Waiter:
+    def waiter(self, queue: WaitQueue, lane: int = 0, *, ahead: bool = False, fair: int = 0) -> Waiter:
         """Work that has come after all that came before, and waits."""
         self.since += 1
-        waiter = Waiter(queue, self.turn, self.since)
+        waiter = Waiter(queue, self.turn, self.since, fair=fair)
         waiter.enter(lane, ahead=ahead)
         return waiter
 
@@ -204,10 +233,10 @@ def test_work_in_another_worker_is_waited_behind_although_nothing_waits_here(far
 
 def test_a_worker_that_is_stuck_holds_up_no_other(farm: Farm) -> None:
     here, there = farm.queue(worker=0), farm.queue(worker=1)
-    farm.since -= 7_000_000_000  # it was to wait for 5 s, and should have been served, or refused, a second ago
     farm.waiter(there)
+    assert busy(here)
+    announced(there, farm.loop.poller.clock() - 1_100_000_000)  # with work it says so every 2 ms
     assert not busy(here)
-    farm.since = farm.loop.poller.clock()
     waiter = farm.waiter(here)
     assert farm.room(here) == [waiter]
 
@@ -323,3 +352,117 @@ def test_work_moves_to_the_lane_of_its_class_in_another_snapshot(farm: Farm) -> 
 
     after.adopt(before, moved)
     assert farm.room(after, 2) == [high, low]
+
+
+# -------------------------------------------------------------------------------------------------------------- overload
+
+MS = 1_000_000
+
+
+def test_while_servers_have_as_many_as_they_should_nothing_is_called(farm: Farm) -> None:
+    overload = farm.overload(concurrency=2)
+    queue = farm.queue(overload=overload)
+    waiter = farm.waiter(queue)
+    for _ in range(2):
+        entered(overload, 1)
+    assert farm.room(queue) == []
+    entered(overload, -1)
+    assert farm.room(queue) == [waiter]
+
+
+def test_a_share_is_of_what_overload_control_lets_servers_have(farm: Farm) -> None:
+    lanes = farm.classes((9, 0.5, 0), (1, 0.0, 0), overload=farm.overload(concurrency=4))
+    assert lanes.rank_now(0) < lanes.rank_now(1)
+    for _ in range(2):
+        lanes.counted(0, 1)
+    assert lanes.rank_now(0) > lanes.rank_now(1)
+
+
+def test_work_that_waits_too_long_is_shed_once_all_of_its_lane_does(farm: Farm) -> None:
+    queue = farm.queue(overload=farm.overload(target=0.02))
+    first = farm.waiter(queue)
+    shed_late(queue, later=50 * MS)
+    assert not first.shed  # it may be a burst
+    shed_late(queue, later=110 * MS)
+    assert first.shed
+    assert queue.count == 0
+    farm.loop.poller.wait(0)
+    assert farm.ran == [first]  # it hears of it
+
+
+def test_work_that_is_served_in_time_keeps_its_lane_from_being_shed(farm: Farm) -> None:
+    queue = farm.queue(overload=farm.overload(target=0.5))
+    waiters = [farm.waiter(queue) for _ in range(3)]
+    wake(queue, later=400 * MS)
+    farm.loop.poller.wait(0)
+    shed_late(queue, later=450 * MS)
+    assert [waiter.shed for waiter in waiters] == [False] * 3
+
+
+def test_only_the_lane_that_waits_is_shed(farm: Farm) -> None:
+    lanes = farm.classes((1, 0.0, 0), (9, 0.0, 0))
+    queue = farm.queue(lanes=lanes, overload=farm.overload(target=0.02))
+    low = farm.waiter(queue, 1)
+    farm.since += 105 * MS
+    high, next_high = farm.waiter(queue, 0), farm.waiter(queue, 0)
+    wake(queue, later=110 * MS)
+    shed_late(queue, later=110 * MS)
+    farm.loop.poller.wait(0)
+    assert farm.called == [high]
+    assert (low.shed, next_high.shed) == (True, False)
+
+
+def test_under_overload_the_newest_can_go_first(farm: Farm) -> None:
+    queue = farm.queue(overload=farm.overload(target=0.09, newest_first=True))
+    first, second, third = (farm.waiter(queue) for _ in range(3))
+    assert farm.room(queue) == [first]
+    wake(queue, later=150 * MS)  # all have waited longer than 90 ms for 100 ms, but none twice as long
+    farm.loop.poller.wait(0)
+    assert farm.called == [first, third]
+    assert not second.shed
+
+
+def test_sources_take_turns(farm: Farm) -> None:
+    queue = farm.queue(limit=100, overload=farm.overload(fair=True))
+    flood = [farm.waiter(queue, fair=1) for _ in range(5)]
+    assert farm.room(queue, 2) == flood[:2]
+    other = [farm.waiter(queue, fair=2) for _ in range(2)]
+    third = farm.waiter(queue, fair=3)
+    assert farm.room(queue, 6) == [other[0], third, flood[2], other[1], flood[3], flood[4]]
+
+
+def test_turns_go_on_over_workers(farm: Farm) -> None:
+    here, there = (farm.queue(worker=i, limit=100, overload=farm.overload(fair=True)) for i in range(2))
+    flood = [farm.waiter(here, fair=1) for _ in range(5)]
+    assert farm.room(here, 3) == flood[:3]
+    late = [farm.waiter(there, fair=2) for _ in range(3)]
+    assert farm.room(there) == [late[0]]
+    assert farm.room(there) == []  # it is the turn of the other worker's
+    assert farm.room(here) == [flood[3]]
+
+
+def test_work_that_leaves_has_had_no_turn(farm: Farm) -> None:
+    queue = farm.queue(limit=100, overload=farm.overload(fair=True))
+    for _ in range(50):
+        farm.waiter(queue, fair=1).leave()
+    first, second = farm.waiter(queue, fair=1), farm.waiter(queue, fair=2)
+    assert farm.room(queue, 2) == [first, second]
+
+
+def test_a_full_queue_has_room_for_what_goes_first(farm: Farm) -> None:
+    lanes = farm.classes((1, 0.0, 0), (9, 0.0, 0))
+    queue = farm.queue(limit=2, lanes=lanes, overload=farm.overload(concurrency=1))
+    high, low = farm.waiter(queue, 0), farm.waiter(queue, 1)
+    newer = Waiter(queue, farm.turn, farm.loop.poller.clock())
+    assert not newer.make_room(1)
+    assert newer.make_room(0)
+    assert (low.shed, high.shed) == (True, False)
+    assert not newer.make_room(0)
+
+
+def test_a_full_queue_has_room_for_a_source_that_has_little_in_it(farm: Farm) -> None:
+    queue = farm.queue(limit=3, overload=farm.overload(fair=True))
+    flood = [farm.waiter(queue, fair=1) for _ in range(3)]
+    assert not Waiter(queue, farm.turn, 1, fair=1).make_room(0)
+    assert Waiter(queue, farm.turn, 1, fair=2).make_room(0)
+    assert [waiter.shed for waiter in flood] == [False, False, True]
