@@ -196,12 +196,12 @@ def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
     """Print the text of `show` and end with its status. It runs code of the site: in a child, as the site's user."""
     from gateway.hardening.confinement import Bounds, settle  # noqa: PLC0415
     from gateway.hardening.roles import RULES  # noqa: PLC0415
-    from gateway.process.helper import errand  # noqa: PLC0415
+    from gateway.process.helper import run_helper  # noqa: PLC0415
     from gateway.system import account  # noqa: PLC0415
     from loadagent.printable import printable_lines  # noqa: PLC0415
 
-    said = errand(
-        lambda: lambda say: say(json.dumps(show()).encode()),
+    said = run_helper(
+        lambda: lambda write: write(json.dumps(show()).encode()),
         partial(settle, account.of(loaded.site.user), RULES, Bounds.of(loaded.site)),
         SHOW_LIMIT,
         SHOW_BYTES,

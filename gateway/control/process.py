@@ -1,101 +1,79 @@
-"""The control process: control's work, driven by what the supervisor says."""
+"""The control process: control's work, driven by the supervisor's orders."""
 
-import asyncio
+import encodings.idna  # noqa: F401 - before the process is confined, after which it may be out of reach
 import logging
-import signal
 import socket
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from gateway.board import Board
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
+from gateway.control import status
 from gateway.control.control import Control
 from gateway.control.operations_report import OperationsReport
 from gateway.control.sites import Sites
 from gateway.control.status import Status
-from gateway.process.bulletin import Bulletin
-from gateway.process.channel import Apply, ChildEnd, Closed, Discovered, Drain, Ready
+from gateway.process.channel import Discovered
+from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Inheritance:
-    """What control gets from the supervisor at birth."""
-
-    board: Board
-    snapshot: Snapshot
-    sockets: dict[str, socket.socket]
-    """Bound already, by their names: reports, sites, hints, admin."""
-    status: socket.socket | None
-    bulletins: tuple[Bulletin, Bulletin]
-    """The supervisor's and the heartbeat's."""
-    channel: ChildEnd
+def prepare(context: ChildContext) -> Work:
+    """What is left to do once the process is confined."""
+    asked = status.listen(context.snapshot.site.admin.sockets, takes_over=context.takes_over)
+    return partial(run_loop, lambda: ControlProcess(context, asked))
 
 
-def run(inherited: Inheritance) -> None:
-    """The whole life of the control process."""
-    asyncio.run(_live(inherited))
+class ControlProcess(LoopChild):
+    """Control, the loads of other sites, and what operators ask."""
 
+    def __init__(self, context: ChildContext, asked: socket.socket | None) -> None:
+        super().__init__(context.channel)
+        board = context.board
+        self._snapshot = context.snapshot
+        self._sockets = {name: sock for name, places in context.sockets.items() for _, sock in places}
+        self._control = Control(board, self._sockets.pop("reports", None), self._tell)
+        self._sites = Sites(board)
+        bulletins = context.bulletins["supervisor"], context.bulletins["heartbeat"]
+        self._operations = OperationsReport(board, *bulletins, self._known)
+        self._status = Status(asked, board, self._operations.report) if asked is not None else None
 
-async def _live(inherited: Inheritance) -> None:
-    loop = asyncio.get_running_loop()
-    channel = inherited.channel
+    async def start(self) -> None:
+        """Work by the snapshot at birth."""
+        await self._use(self._snapshot, self._sockets)
 
-    board, sockets = inherited.board, inherited.sockets
-    control = Control(board, sockets.get("reports"), partial(_tell, channel))
-    sites = Sites(board)
+    async def go_over(self, update: Update) -> None:
+        """Go over to another snapshot, and to other sockets."""
+        await self._use(update.packed.snapshot, update.named())
 
-    def known() -> dict[str, Any]:
-        refused = {**control.refused, "site report": sites.refused}
-        return {**control.servers(), "sites": sites.loads(), "refused": refused}
+    def drain(self, seconds: float) -> None:  # noqa: ARG002 - nothing here takes long
+        """End."""
+        self.end()
 
-    operations_report = OperationsReport(board, *inherited.bulletins, known)
-    status = Status(inherited.status, board, operations_report.report) if inherited.status is not None else None
+    async def close(self) -> None:
+        """Stop everything; traffic goes on by what is on the Board."""
+        if self._status is not None:
+            self._status.close()
+        self._operations.close()
+        await self._sites.close()
+        await self._control.close()
 
-    async def apply(snapshot: Snapshot, new: dict[str, socket.socket]) -> None:
-        await control.apply(snapshot, new.get("reports"), new.get("hints"))
-        await sites.apply(snapshot, new.get("sites"))
-        operations_report.apply(snapshot, new.get("admin"))
-        if status is not None:
-            status.apply(snapshot)
-        channel.send(Ready(snapshot.version))
+    async def _use(self, snapshot: Snapshot, new: dict[str, socket.socket]) -> None:
+        await self._control.apply(snapshot, new.get("reports"), new.get("hints"))
+        await self._sites.apply(snapshot, new.get("sites"))
+        self._operations.apply(snapshot, new.get("admin"))
+        if self._status is not None:
+            self._status.apply(snapshot)
+        self.ready(snapshot.version)
 
-    news = asyncio.Event()
-    loop.add_reader(channel, news.set)
-    loop.add_signal_handler(signal.SIGTERM, asyncio.current_task(loop).cancel)  # type: ignore[union-attr]
-    try:
-        await apply(inherited.snapshot, {name: sock for name, sock in sockets.items() if name != "reports"})
-        while True:
-            await news.wait()
-            news.clear()
-            for message, descriptors in channel.receive():
-                match message:
-                    case Apply():
-                        named = zip(message.control, descriptors, strict=True)
-                        await apply(message.packed.snapshot, {name: socket.socket(fileno=fd) for name, fd in named})
-                    case Drain():
-                        return
-    except Closed:
-        log.error("the supervisor has exited; stopping control")
-    except asyncio.CancelledError:
-        log.info("asked to end")
-    finally:
-        loop.remove_reader(channel)
-        if status is not None:
-            status.close()
-        operations_report.close()
-        await sites.close()
-        await control.close()
+    def _known(self) -> dict[str, Any]:
+        refused = {**self._control.refused, "site report": self._sites.refused}
+        return {**self._control.servers(), "sites": self._sites.loads(), "refused": refused}
 
-
-def _tell(channel: ChildEnd, found: Found) -> None:
-    """Let the supervisor know what the name service says."""
-    try:
-        channel.send(Discovered(found))
-    except Closed:
-        pass  # noticed where the channel is read
-    except ValueError as error:
-        log.error("ignoring a DNS answer that is too large: %s", error)
+    def _tell(self, found: Found) -> None:
+        """Let the supervisor know what the name service says."""
+        try:
+            self.report(Discovered(found))
+        except ValueError as error:
+            log.error("ignoring a DNS answer that is too large: %s", error)

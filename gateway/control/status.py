@@ -30,14 +30,14 @@ MAX_CLIENTS: Final = 8
 _log = logging.getLogger("gateway.control")
 
 
-def listen(directory: Path, *, heir: bool) -> socket.socket | None:
+def listen(directory: Path, *, takes_over: bool) -> socket.socket | None:
     """The socket in `directory`; None, and a line in the log, where there can be none.
 
-    `heir`: who answers there now is about to end.
+    `takes_over`: the process that answers there now is about to end.
     """
     path = directory / NAME
     try:
-        if not heir and _answers(path):
+        if not takes_over and _answers(path):
             raise FileExistsError("it belongs to another running gateway")
         return private_socket.listen(path, MAX_CLIENTS)
     except OSError as error:

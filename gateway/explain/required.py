@@ -13,7 +13,7 @@ from gateway.config.loader import Loaded
 from gateway.config.python import Function
 from gateway.hardening import roles
 from gateway.hardening.confinement import Bounds, settle
-from gateway.process.helper import Deed, Say, errand
+from gateway.process.helper import Task, Write, run_helper
 from gateway.system.account import Account
 from loadagent.printable import printable
 
@@ -37,12 +37,12 @@ def require(loaded: Loaded, who: Account | None) -> None:
     if not tests and not functions:
         return
 
-    def prepare() -> Deed:
+    def prepare() -> Task:
         # Here, so that the supervisor does without what only workers need.
         from gateway.explain import trial  # noqa: PLC0415
         from gateway.rules.python import function_of  # noqa: PLC0415
 
-        def run(say: Say) -> None:
+        def run(write: Write) -> None:
             failed = [
                 problem
                 for function in sorted(functions, key=str)
@@ -54,14 +54,14 @@ def require(loaded: Loaded, who: Account | None) -> None:
                     for verdict in trial.run(loaded)
                     if verdict.differences
                 ]
-            say(_FAILED.dump_json([(path, line, column, text[:LONGEST]) for path, line, column, text in failed]))
+            write(_FAILED.dump_json([(path, line, column, text[:LONGEST]) for path, line, column, text in failed]))
 
         return run
 
     settled = partial(settle, who, roles.RULES, Bounds.of(loaded.site))
     what = " and ".join(["its Python files"] * bool(functions) + ["its tests"] * tests)
     try:
-        found = _FAILED.validate_json(errand(prepare, settled, DEADLINE, LIMIT, f"{what} broke off"), strict=True)
+        found = _FAILED.validate_json(run_helper(prepare, settled, DEADLINE, LIMIT, f"{what} broke off"), strict=True)
     except ValidationError:
         message = f"{what} did not end within {DEADLINE:g} s, or crashed"
         raise ConfigError([Problem(loaded.path, 1, 1, message)]) from None

@@ -20,11 +20,11 @@ class Counters:
     failures: Counter[str] = field(default_factory=Counter)
     """Programs that did not end well, by what they are."""
 
-    def leave(self) -> dict[str, dict[str, int]]:
+    def handed_over(self) -> dict[str, dict[str, int]]:
         """Return all counts, as JSON can have them."""
         return {each.name: dict(getattr(self, each.name)) for each in fields(self)}
 
-    def adopt(self, left: Mapping[str, Any]) -> None:
-        """Go on from what `leave` said, perhaps that of an older version, which had less to say."""
+    def adopt(self, received: Mapping[str, Any]) -> None:
+        """Go on from what `handed_over` said, perhaps that of an older version, which counts less."""
         for each in fields(self):
-            getattr(self, each.name).update(left.get(each.name, {}))
+            getattr(self, each.name).update(received.get(each.name, {}))

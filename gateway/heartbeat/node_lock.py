@@ -1,8 +1,8 @@
 """One process at a time is the node of the cluster; at an upgrade the next one asks for what it may go on with.
 
 The lock is a file in the gateway's own directory, which only root can open (flock(2)). The successor connects to a Unix
-socket beside it, says by which terms it would go on (estate.terms), and waits: for an estate, or for the lock to be
-free. With an estate come the descriptors of the lock and of the sockets: neither is free for a moment.
+socket beside it, says by which terms it would go on (handover.terms), and waits: for a handover, or for the lock to be
+free. With a handover come the descriptors of the lock and of the sockets: neither is free for a moment.
 """
 
 import fcntl
@@ -21,13 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.heartbeat.estate import MAX_BYTES
+from gateway.heartbeat.handover import MAX_BYTES
 from gateway.system import private_socket
 
 log = logging.getLogger(__name__)
 
 LOCK: Final = "node.lock"
-HANDOVER: Final = "handover.sock"
+SOCKET: Final = "handover.sock"
 LOOK: Final = 0.5
 """Seconds between two looks at whether the supervisor is still there."""
 AGAIN: Final = 0.005
@@ -45,10 +45,10 @@ class Orphaned(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Legacy:
-    """What was left, and the descriptors of the lock, the deadlines and the sockets."""
+class Handover:
+    """What was handed over, and the descriptors of the lock, the deadlines and the sockets."""
 
-    estate: dict[str, Any]
+    state: dict[str, Any]
     lock: int
     deadlines: int
     sockets: tuple[int, ...]
@@ -63,14 +63,14 @@ class NodeLock:
         self._terms = terms
         self._owner = os.getuid()
         self._selector: selectors.BaseSelector | None = None
-        self._heir: socket.socket | None = None
+        self._successor: socket.socket | None = None
         self.refused = False
-        """A process came with other terms: nothing can be left to it."""
+        """A process came with other terms: nothing can be handed over to it."""
 
     @property
-    def has_heir(self) -> bool:
+    def has_successor(self) -> bool:
         """Whether a process with the same terms waits."""
-        return self._heir is not None
+        return self._successor is not None
 
     def fileno(self) -> int:
         """The descriptor of the lock: held until every process that has it has closed it."""
@@ -81,22 +81,22 @@ class NodeLock:
         self._selector = selector
         selector.register(self._listening, selectors.EVENT_READ, self._admit)
 
-    def leave(self, estate: dict[str, Any], deadlines: int, sockets: Sequence[int]) -> bool:
-        """Leave the lock and everything else to the heir; whether that went well. If not, the lock is kept."""
-        if self._heir is None:
+    def hand_over(self, state: dict[str, Any], deadlines: int, sockets: Sequence[int]) -> bool:
+        """Hand the lock and everything else over; whether that went well. If not, the lock is kept."""
+        if self._successor is None:
             return False
-        data = json.dumps(estate).encode()
+        data = json.dumps(state).encode()
         try:
-            self._heir.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_BYTES)
-            socket.send_fds(self._heir, [data], [self._lock, deadlines, *sockets])
+            self._successor.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_BYTES)
+            socket.send_fds(self._successor, [data], [self._lock, deadlines, *sockets])
         except OSError as error:
             log.error("handover failed, the shared addresses are given away: %s", error)
             return False
         finally:
             if self._selector is not None:
-                self._selector.unregister(self._heir)
-            self._heir.close()
-            self._heir = None
+                self._selector.unregister(self._successor)
+            self._successor.close()
+            self._successor = None
         self.close()
         return True
 
@@ -114,7 +114,7 @@ class NodeLock:
         visitor = private_socket.accept(self._listening)
         if visitor is None:
             return
-        if _user(visitor) != self._owner or self._heir is not None or self._selector is None:
+        if _user(visitor) != self._owner or self._successor is not None or self._selector is None:
             visitor.close()
             return
         self._selector.register(visitor, selectors.EVENT_READ, lambda: self._hear(visitor))
@@ -126,11 +126,11 @@ class NodeLock:
             return
         except OSError:
             said = b""
-        if hmac.compare_digest(said, self._terms) and self._heir is None:
-            self._heir = visitor
+        if hmac.compare_digest(said, self._terms) and self._successor is None:
+            self._successor = visitor
             return
-        if visitor is self._heir:
-            self._heir = None
+        if visitor is self._successor:
+            self._successor = None
         elif said:
             self.refused = True
         if self._selector is not None:
@@ -138,21 +138,21 @@ class NodeLock:
         visitor.close()
 
 
-def enter(directory: Path, terms: bytes) -> tuple[NodeLock, Legacy | None]:
+def enter(directory: Path, terms: bytes) -> tuple[NodeLock, Handover | None]:
     """Become the node, as soon as no other process with this directory is. Raises NoLock, Orphaned, OSError."""
     lock = _open(directory)
     parent = os.getppid()
-    legacy = None
+    received = None
     for i in itertools.count():
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if i == 0:
                 log.info("waiting for %s, which process %s has locked", directory / LOCK, _holder(lock))
-                legacy = _ask(directory, terms, parent)
-                if legacy is not None:
+                received = _ask(directory, terms, parent)
+                if received is not None:
                     os.close(lock)
-                    lock = legacy.lock
+                    lock = received.lock
                     break
             if os.getppid() != parent:
                 raise Orphaned from None
@@ -161,7 +161,7 @@ def enter(directory: Path, terms: bytes) -> tuple[NodeLock, Legacy | None]:
             break
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    return NodeLock(lock, private_socket.listen(directory / HANDOVER, 4, socket.SOCK_SEQPACKET), terms), legacy
+    return NodeLock(lock, private_socket.listen(directory / SOCKET, 4, socket.SOCK_SEQPACKET), terms), received
 
 
 def _open(directory: Path) -> int:
@@ -198,14 +198,14 @@ def _user(sock: socket.socket) -> int:
     return user
 
 
-def _ask(directory: Path, terms: bytes, parent: int) -> Legacy | None:
-    """Wait for what the other process leaves; None: it leaves nothing."""
+def _ask(directory: Path, terms: bytes, parent: int) -> Handover | None:
+    """Wait for what the other process hands over; None: nothing."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(LOOK)
         try:
-            sock.connect(str(directory / HANDOVER))
+            sock.connect(str(directory / SOCKET))
             if (user := _user(sock)) not in {0, os.getuid()}:
-                log.error("%s is of a process of user %d, which is no gateway: end it", directory / HANDOVER, user)
+                log.error("%s is of a process of user %d, which is no gateway: end it", directory / SOCKET, user)
                 return None
             sock.sendall(terms)
         except OSError:
@@ -221,7 +221,7 @@ def _ask(directory: Path, terms: bytes, parent: int) -> Legacy | None:
                 os.set_inheritable(descriptor, False)  # noqa: FBT003 - the os module's own signature
             try:
                 lock, deadlines, *sockets = descriptors
-                return Legacy(json.loads(data), lock, deadlines, tuple(sockets))
+                return Handover(json.loads(data), lock, deadlines, tuple(sockets))
             except (ValueError, RecursionError):  # the other process has ended, or is broken
                 for descriptor in descriptors:
                     os.close(descriptor)

@@ -18,20 +18,19 @@ from typing import Any, Final
 
 from pyroute2 import IPRoute
 
-from gateway.board import DOWN, Board
+from gateway.board import DOWN
 from gateway.config.cluster import Cluster, Resource, SharedAddress
-from gateway.config.snapshot import Snapshot
 from gateway.hardening import kernel, roles
 from gateway.hardening.confinement import Bounds, become, confine, confine_thread, settle
-from gateway.heartbeat import announcing, estate, fence, frames, health, interfaces, links, node_lock, probing, status
+from gateway.heartbeat import announcing, fence, frames, handover, health, interfaces, links, node_lock, probing, status
 from gateway.heartbeat.beat import AdminState, BadBeat, Codec
 from gateway.heartbeat.counters import Counters
 from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.disk import Disk
-from gateway.heartbeat.estate import BadEstate
 from gateway.heartbeat.fence import Deadlines, NoFence
 from gateway.heartbeat.fitness import Fitness
 from gateway.heartbeat.guardian import FAILED, Guardian, Ward, clock
+from gateway.heartbeat.handover import BadHandover
 from gateway.heartbeat.interfaces import Interface, NoInterface
 from gateway.heartbeat.jobs import Job, Jobs, Run
 from gateway.heartbeat.lease import DRIFT
@@ -51,15 +50,14 @@ from gateway.heartbeat.node import (
     Shared,
     Take,
 )
-from gateway.heartbeat.node_lock import Legacy, NoLock, Orphaned
+from gateway.heartbeat.node_lock import Handover, NoLock, Orphaned
 from gateway.heartbeat.ownership import State
 from gateway.heartbeat.privileges import hurry
 from gateway.heartbeat.probing import Probing
 from gateway.heartbeat.request import Request
 from gateway.heartbeat.status import Listener
 from gateway.heartbeat.virtual_mac import VirtualMac
-from gateway.process.bulletin import Bulletin
-from gateway.process.channel import Apply, Bequeath, ChildEnd, Closed, Drain, Ready
+from gateway.process.child import CannotStart, Child, ChildContext, Update, Work
 from gateway.process.supervisor_status import silences
 from gateway.system import crash_report, descriptors
 from gateway.system.account import Account
@@ -71,27 +69,11 @@ LOOK: Final = 0.1
 ROUTER_TIMEOUT: Final = 3.0
 CONTEST: Final = 3.0
 """Seconds for which a duplicate of an address may answer before the takeover is given up."""
-HEIR: Final = 10.0
-"""Seconds that the heartbeat of an upgraded gateway has to come for what this one holds."""
+HANDOVER: Final = 10.0
+"""Seconds that the heartbeat of the next gateway has to ask for what this one holds."""
 HISTORY: Final = 200
 POST: Final = 0.5
 """Seconds between two messages to control."""
-
-
-class CannotStart(Exception):
-    """The cluster section cannot be put to work on this machine; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inheritance:
-    """What the heartbeat process gets from the supervisor at birth."""
-
-    board: Board
-    snapshot: Snapshot
-    channel: ChildEnd
-    account: Account | None
-    bulletins: tuple[Bulletin, Bulletin]
-    """The supervisor's, and the one for control, where operators can ask for it."""
 
 
 @dataclass(slots=True)
@@ -117,32 +99,31 @@ class Lane:
         self.interface.announce(self.shared.ip, self.home.mac)
 
 
-def run(inherited: Inheritance) -> None:
-    """The whole life of the heartbeat process."""
-    cluster = inherited.snapshot.site.cluster
+def prepare(context: ChildContext) -> Work:
+    """The process, confined, ready to beat. Raises CannotStart."""
+    cluster = context.snapshot.site.cluster
     if cluster is None:
         raise CannotStart("there is no cluster in the site file")
     try:
-        heartbeat = Heartbeat(inherited, cluster)
+        return Heartbeat(context, cluster).run
     except Orphaned:
         raise CannotStart("the supervisor has exited") from None
-    except (NoLink, NoLock, NoInterface, BadEstate, OSError) as error:
+    except (NoLink, NoLock, NoInterface, BadHandover, OSError) as error:
         raise CannotStart(str(error)) from None
-    heartbeat.run()
 
 
-class Heartbeat:
+class Heartbeat(Child):
     """Everything of the process. Made as root; gives up what it does not need."""
 
-    def __init__(self, inherited: Inheritance, cluster: Cluster) -> None:
-        self._channel = inherited.channel
-        self._tree, self._bulletin = inherited.bulletins
+    def __init__(self, context: ChildContext, cluster: Cluster) -> None:
+        super().__init__(context.channel)
+        self._tree, self._bulletin = context.bulletins["supervisor"], context.bulletins["heartbeat"]
         self._posted = float("-inf")
-        self._board = inherited.board
-        self._snapshot = inherited.snapshot
+        self._board = context.board
+        self._snapshot = context.snapshot
         self._cluster = cluster
-        site = inherited.snapshot.site
-        key = inherited.snapshot.files[cluster.key_file].strip()
+        site = context.snapshot.site
+        key = context.snapshot.files[cluster.key_file].strip()
         self._codec = Codec(key, cluster.name or "")
         self._selector = selectors.DefaultSelector()
         self._netlink = IPRoute()
@@ -160,16 +141,16 @@ class Heartbeat:
         self._router: tuple[Interface, str, str] | None = None
         self._router_seen = clock()
         self._stopping = False
-        self._leave_by: float | None = None
-        """Until when a successor may come for what this process holds."""
-        self._left = False
+        self._handover_until: float | None = None
+        """Until when the next process may come for what this process holds."""
+        self._handed_over = False
         self._done = False
         self._find_router()
         hurry()
-        # From here to the first beat it has to be quick: a predecessor may have left addresses, and their leases run.
-        self._lock, self._legacy = node_lock.enter(site.admin.sockets, estate.terms(site.node, cluster, key))
-        inherited_sockets = self._legacy.sockets if self._legacy is not None else ()
-        self._links = links.open_all(cluster, site.node, self._codec, inherited_sockets)
+        # From here to the first beat it has to be quick: addresses that were handed over have leases that run.
+        self._lock, self._received = node_lock.enter(site.admin.sockets, handover.terms(site.node, cluster, key))
+        received_sockets = self._received.sockets if self._received is not None else ()
+        self._links = links.open_all(cluster, site.node, self._codec, received_sockets)
         self._lanes = {
             shared.ip: Lane(
                 shared,
@@ -181,22 +162,22 @@ class Heartbeat:
             for slot, shared in enumerate(cluster.addresses)
         }
         for ip, lane in self._lanes.items():  # what an earlier life may have left
-            if self._legacy is None or ip not in self._legacy.estate["holdings"]:
+            if self._received is None or ip not in self._received.state["holdings"]:
                 lane.home.remove(lane.shared.address)
         self._deadlines, self.fence = self._raise_fence()
-        self._guardian = self._start_guardian(inherited.account)
+        self._guardian = self._start_guardian(context.account)
         self._listener = Listener(site.admin.sockets / "heartbeat.sock", self._selector, self._command)
         disks = [link for link in self._links if isinstance(link, Disk)]
         for disk in disks:  # after the fork, which threads do not survive
             disk.start()
         bounds = Bounds.of(site)
-        become(inherited.account, roles.HEARTBEAT)
+        become(context.account, roles.HEARTBEAT)
         for disk in disks:
             disk.go(partial(confine_thread, roles.HEARTBEAT, bounds))
         confine(roles.HEARTBEAT, bounds)
         self.node = Node(_settings(site.node, cluster), secrets.randbits(63), clock())
-        if self._legacy is not None:
-            self._take_over(self._legacy)
+        if self._received is not None:
+            self._take_over(self._received)
         self.doubts = self._doubts()
 
     # ------------------------------------------------------------------------------------------------------ beginning
@@ -206,13 +187,13 @@ class Heartbeat:
         number = shared.virtual_mac
         if number is None:
             return below
-        keep = self._legacy is not None
+        keep = self._received is not None
         return VirtualMac(below, shared.address.version, number, self._netlink, keep=keep)
 
-    def _take_over(self, legacy: Legacy) -> None:
+    def _take_over(self, received: Handover) -> None:
         """Go on where the process before this one has stopped."""
-        estate.adopt(self.node, legacy.estate, self._codec)
-        about = legacy.estate["process"]
+        handover.adopt(self.node, received.state, self._codec)
+        about = received.state["process"]
         self.counters.adopt(about)
         self.history.extend((at, what, text) for at, what, text in about["history"])
         for ip, names in about["started"].items():
@@ -228,7 +209,7 @@ class Heartbeat:
     def _raise_fence(self) -> tuple[Deadlines, str]:
         """The deadlines, in the kernel if it can; and how that went, for the status."""
         try:
-            deadlines = Deadlines.create() if self._legacy is None else Deadlines(self._legacy.deadlines)
+            deadlines = Deadlines.create() if self._received is None else Deadlines(self._received.deadlines)
             for name, interface in self._interfaces.items():
                 slots = {ip: lane.slot for ip, lane in self._lanes.items() if lane.shared.interface == name}
                 fence.attach(self._netlink, interface.index, slots, deadlines)
@@ -241,8 +222,8 @@ class Heartbeat:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         cluster = self._cluster
         wards = [Ward(lane.shared, lane.slot, lane.home.index) for lane in self._lanes.values()]
-        left = self._legacy.estate["process"]["started"] if self._legacy is not None else {}
-        running = [self._resource(item, "start") for item in cluster.resources if item.name in left.get(item.on, ())]
+        started = self._received.state["process"]["started"] if self._received is not None else {}
+        running = [self._resource(item, "start") for item in cluster.resources if item.name in started.get(item.on, ())]
         named = {cluster.fence, cluster.on_takeover, cluster.on_release, *(item.run for item in cluster.resources)}
         programs = frozenset(filter(None, named))
         pid = os.fork()
@@ -300,10 +281,10 @@ class Heartbeat:
         for interface in self._interfaces.values():
             for sock in (interface.arp, interface.icmp):
                 self._selector.register(sock, selectors.EVENT_READ, lambda interface=interface: self._sight(interface))
-        self._selector.register(self._channel, selectors.EVENT_READ, self._hear)
+        self._selector.register(self.channel, selectors.EVENT_READ, self.obey)
         self._selector.register(self._guardian, selectors.EVENT_READ, self._hear_guardian)
         self._lock.watch(self._selector)
-        self._channel.send(Ready(self._snapshot.version))
+        self.ready(self._snapshot.version)
         if self._router is not None:
             self._jobs.add("router", self._watch_router(), clock())
         gc.collect()
@@ -318,7 +299,7 @@ class Heartbeat:
             for key, _ in self._selector.select(max(0.0, soonest - now)):
                 key.data()
             self._turn()
-        self._leave()
+        self._end()
 
     def _turn(self) -> None:
         now = clock()
@@ -329,8 +310,8 @@ class Heartbeat:
         self._renew(now)
         self._act()
         self._post(now)
-        if self._leave_by is not None:
-            self._bequeath(now)
+        if self._handover_until is not None:
+            self._try_handover(now)
         if self._stopping and self.node.done:
             self._jobs.cancel("router")  # the one that has no end
             self._done = self._done or not len(self._jobs)
@@ -338,37 +319,37 @@ class Heartbeat:
     def _terminate(self, *_: object) -> None:
         self._stopping = True
 
-    def _bequeath(self, now: float) -> None:
-        """Leave everything to the process that waits for it, at a moment when nothing is under way."""
+    def _try_handover(self, now: float) -> None:
+        """Hand everything to the process that waits for it, at a moment when nothing is under way."""
         owned = [ip for ip, holding in self.node.holdings.items() if holding.state is State.OWNER]
         lanes = [self._lanes[ip] for ip in owned]
         settled = all(lane.up and len(lane.started) == len(lane.resources) for lane in lanes) and all(
             lane.up == (ip in owned) for ip, lane in self._lanes.items()
         )
         leaving = any(holding.leaving for holding in self.node.holdings.values())
-        if self._lock.has_heir and settled and not leaving:
-            self._leave_by = None
-            left = estate.leave(self.node, self._codec)
-            left["process"] = {
+        if self._lock.has_successor and settled and not leaving:
+            self._handover_until = None
+            state = handover.hand_over(self.node, self._codec)
+            state["process"] = {
                 "started": {lane.shared.ip: [resource.name for resource in lane.started] for lane in lanes},
-                **self.counters.leave(),
+                **self.counters.handed_over(),
                 "history": list(self.history),
             }
             sockets = [link.fileno() for link in self._links if isinstance(link, Udp)]
-            self._left = self._lock.leave(left, self._deadlines.descriptor, sockets)
-            self._done = self._left
-        elif not self._lock.refused and now < (self._leave_by or now):
+            self._handed_over = self._lock.hand_over(state, self._deadlines.descriptor, sockets)
+            self._done = self._handed_over
+        elif not self._lock.refused and now < (self._handover_until or now):
             return
-        if not self._left:
-            self._leave_by = None
+        if not self._handed_over:
+            self._handover_until = None
             self._stopping = True
             self.node.stop(now)
 
-    def _leave(self) -> None:
+    def _end(self) -> None:
         for link in self._links:
             if isinstance(link, Udp):  # before the lock is free: the next process binds the same ports
                 link.close()
-        if not self._left:
+        if not self._handed_over:
             self._clean()
         with contextlib.suppress(OSError):
             self._guardian.setblocking(True)  # noqa: FBT003 - the socket module's own signature
@@ -414,28 +395,29 @@ class Heartbeat:
                 self._note(lane.shared.ip, f"also announced by {lane.contender}")
                 self._jobs.add(lane.shared.ip, announcing.defend(lane.say), now)
 
-    def _hear(self) -> None:
-        try:
-            messages = self._channel.receive()
-        except Closed:
-            log.error("the supervisor has exited; giving every address away")
-            self._selector.unregister(self._channel)
+    def apply(self, update: Update) -> None:
+        """Judge this gateway by another snapshot; the cluster is the same."""
+        self._snapshot = update.packed.snapshot
+        self.ready(self._snapshot.version)
+
+    def hand_over(self) -> None:
+        """Let the process of the next gateway have everything, as soon as it asks."""
+        self._handover_until = clock() + HANDOVER
+
+    def drain(self, seconds: float) -> None:
+        """Give every address away; end if no time is given, otherwise go on as a standby."""
+        if seconds:
+            self.node.set_admin_state(AdminState.STANDBY, clock())
+        else:
             self._stopping = True
             self.node.stop(clock())
-            return
-        for message, _ in messages:
-            match message:
-                case Apply():
-                    self._snapshot = message.packed.snapshot
-                    self._channel.send(Ready(self._snapshot.version))
-                case Bequeath():
-                    self._leave_by = clock() + HEIR
-                case Drain(seconds):
-                    if seconds:
-                        self.node.set_admin_state(AdminState.STANDBY, clock())
-                    else:
-                        self._stopping = True
-                        self.node.stop(clock())
+
+    def orphaned(self) -> None:
+        """Give every address away and end."""
+        log.error("the supervisor has exited; giving every address away")
+        self._selector.unregister(self.channel)
+        self._stopping = True
+        self.node.stop(clock())
 
     # ----------------------------------------------------------------------------------------------------------- deeds
 
@@ -653,7 +635,7 @@ class Heartbeat:
     def _look(self, now: float) -> None:
         """What this node can serve, told to the node when it has changed."""
         # The workers of a gateway that was upgraded end: those of the next one serve already.
-        if now - self._looked >= LOOK and self._leave_by is None:
+        if now - self._looked >= LOOK and self._handover_until is None:
             self._looked = now
             self.health = self._judge(now)
             self.damper.observe(self.health.value, now)

@@ -128,7 +128,7 @@ def report(heartbeat: "Heartbeat", now: float) -> dict[str, Any]:
         "doubts": heartbeat.doubts,
         "nodes": nodes,
         "addresses": addresses,
-        **heartbeat.counters.leave(),
+        **heartbeat.counters.handed_over(),
         "health": {
             "measured": heartbeat.health.value,
             "believed": heartbeat.damper.value,

@@ -78,17 +78,17 @@ class Packed:
 class Apply:
     """Work by the snapshot that is `packed`, adding up the first `cells` workers' counts on the Board.
 
-    `sockets` has the `identity` of each socket to accept from; the others are let go. `listens` names the descriptors
-    of new ones that come along; then one for the access log, if `log`; for a worker, the last one is the Vault.
-    `control` names the new sockets of control that come along: reports, sites, hints, admin.
+    `sockets` has the `identity` of each socket that stays or comes; the others are closed. Descriptors that come along,
+    in this order: of the `new` sockets, which have a name and an address each; of the access log, if `log`; of the
+    Vault, if `vault`.
     """
 
     packed: Packed
     cells: int
     sockets: frozenset[int] = frozenset()
-    listens: tuple[Listen, ...] = ()
+    new: tuple[tuple[str, Listen], ...] = ()
     log: bool = False
-    control: tuple[str, ...] = ()
+    vault: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,8 @@ class Drain:
 
 
 @dataclass(frozen=True, slots=True)
-class Bequeath:
-    """A successor of the whole gateway is at work: leave what you hold to its heartbeat, and end."""
+class HandOver:
+    """The next gateway carries the traffic: hand what you hold to the same process of it, and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Discovered:
     found: Found
 
 
-Order = Apply | Bequeath | ReopenLog | Drain
+Order = Apply | HandOver | ReopenLog | Drain
 Report = Ready | Discovered
 
 

@@ -13,14 +13,14 @@ from gateway.system import crash_report, descriptors
 
 log = logging.getLogger(__name__)
 
-Say = Callable[[bytes], None]
-Deed = Callable[[Say], None]
-Settle = Callable[[], None]
+Write = Callable[[bytes], None]
+Task = Callable[[Write], None]
+Confine = Callable[[], None]
 
 
-def errand(
-    prepare: Callable[[], Deed],
-    settle: Settle,
+def run_helper(
+    prepare: Callable[[], Task],
+    settle: Confine,
     seconds: float,
     limit: int,
     broken: str,
@@ -65,23 +65,23 @@ def _heard(reading: int, seconds: float, limit: int) -> bytes:
     return bytes(text[:limit])
 
 
-def _run(prepare: Callable[[], Deed], settle: Settle, writing: int, broken: str, kept: Collection[int]) -> None:
+def _run(prepare: Callable[[], Task], settle: Confine, writing: int, broken: str, kept: Collection[int]) -> None:
     """The child; never returns."""
 
-    def say(text: bytes) -> None:
+    def write(text: bytes) -> None:
         while text:
             text = text[os.write(writing, text) :]
 
     try:
-        crash_report.enable("errand")
+        crash_report.enable("helper")
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
         descriptors.close_all_but({writing, *kept})
-        deed = prepare()
+        task = prepare()
         settle()
         kernel.end_with_parent()
-        deed(say)
+        task(write)
     except BaseException:
         log.exception("%s", broken)
     finally:

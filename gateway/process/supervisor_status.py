@@ -1,4 +1,4 @@
-"""What only the supervisor knows of its tree, for control to read."""
+"""The supervisor's status of its process tree, for other processes to read."""
 
 import time
 from collections import Counter
@@ -17,7 +17,7 @@ State = Literal["starting", "taking over", "running", "stopping"]
 
 
 def silences(board: Board, said: Mapping[str, Any]) -> dict[int, float]:
-    """Seconds since the last sign of life of each worker that is meant to work, by number. `said`: see Facts.post.
+    """Seconds since the last sign of life of each worker that is meant to work, by number. `said`: the supervisor's.
 
     The numbers are the supervisor's: they need not follow on each other, as one that only finishes keeps its own.
     """
@@ -26,9 +26,9 @@ def silences(board: Board, said: Mapping[str, Any]) -> dict[int, float]:
 
 
 @dataclass(slots=True)
-class Facts:
-    """`reloads` counts "accepted" and "refused", `deaths` processes by their names that ended unasked, `bad_reports`
-    those that were killed for what they sent.
+class SupervisorStatus:
+    """`reloads` counts "accepted" and "refused", `deaths` unexpected exits by process name, `bad_reports`
+    processes that were killed for what they sent.
     """
 
     bulletin: Bulletin = field(default_factory=Bulletin)

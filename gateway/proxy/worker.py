@@ -4,27 +4,21 @@ import asyncio
 import gc
 import logging
 import os
-import signal
-import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import Any
 
-from gateway.board import Board
 from gateway.config.model import Listen
-from gateway.config.snapshot import Snapshot
-from gateway.process.channel import Apply, ChildEnd, Closed, Drain, Ready, ReopenLog, Report, identity
+from gateway.process.channel import identity
+from gateway.process.child import ChildContext, LoopChild, Place, Update, Work, run_loop
 from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
 from gateway.proxy.worker_context import WorkerContext
-from gateway.secrets.vault import Vault
-from qos.rates import RateTable
 
 log = logging.getLogger(__name__)
 
@@ -40,97 +34,75 @@ DRAIN_STEP = 0.05
 """Seconds between two looks at who is still there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inheritance:
-    """What a worker gets from the supervisor at birth."""
-
-    number: int
-    board: Board
-    snapshot: Snapshot
-    cells: int
-    sockets: list[tuple[Listen, socket.socket]]
-    log_fd: int | None
-    vault: Vault
-    rates: RateTable
-    channel: ChildEnd
-
-
 Beside = Callable[..., Awaitable[Any]]
 """Runs a function with arguments in a thread."""
 
 
-class Worker:
+class Worker(LoopChild):
     """Runs in its own process and event loop."""
 
-    def __init__(self, inherited: Inheritance, loop: EventLoop) -> None:
-        self._channel = inherited.channel
-        self._log_fd = inherited.log_fd
+    def __init__(self, context: ChildContext, loop: EventLoop) -> None:
+        super().__init__(context.channel)
+        self._log_fd = context.log_fd
         self._poller = loop.poller
-        self._context = WorkerContext(self._poller, inherited.board, inherited.number, inherited.rates)
+        self._context = WorkerContext(self._poller, context.board, context.number, context.rates)
         self._plan = Plan(self._context)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
-        self._done: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None
-        self._drain_seconds = inherited.snapshot.site.drain
-        self._news: deque[tuple[Apply, list[socket.socket], Vault]] = deque()
-        self._applying: asyncio.Task[None] | None = None
+        self._drain_seconds = context.snapshot.site.drain
         sys.setswitchinterval(SHARE)
-        with inherited.vault.open() as secrets:
-            prepared = self._plan.prepare(inherited.snapshot, secrets, inherited.cells)
-        inherited.vault.close()
-        self._adopt(prepared, inherited.sockets)
-        self._board, self._number = inherited.board, inherited.number
+        with context.vault.open() as secrets:
+            prepared = self._plan.prepare(context.snapshot, secrets, context.cells)
+        context.vault.close()
+        self._adopt(prepared, chain.from_iterable(context.sockets.values()))
+        self._board, self._number = context.board, context.number
         self._beat()
-        loop.add_reader(self._channel, self._hear)
-        loop.add_signal_handler(signal.SIGTERM, self._drain)
 
-    async def run(self) -> None:
-        """Carry traffic until drained."""
-        try:
-            await self._done
-        finally:
-            self._poller.stop()
-            if self._context.log is not None:
-                self._context.log.close()
+    async def close(self) -> None:
+        """Stop, once drained."""
+        self._poller.stop()
+        if self._context.log is not None:
+            self._context.log.close()
 
-    async def _apply(self) -> None:
-        """Go over to each snapshot that has come. It is prepared in a thread: traffic goes on beside it."""
+    async def go_over(self, update: Update) -> None:
+        """Go over to another snapshot. It is prepared in a thread: traffic goes on beside it."""
         loop = asyncio.get_running_loop()
-        while self._news:
-            news, new, vault = self._news.popleft()
-            gc.disable()  # what is made now is no garbage: looking for some would keep everybody waiting
-            try:
-                with ThreadPoolExecutor(1) as thread:
-                    await self._go_over(news, new, vault, partial(loop.run_in_executor, thread))
-            finally:
-                vault.close()
-                gc.enable()
-
-    async def _go_over(self, news: Apply, new: list[socket.socket], vault: Vault, beside: Beside) -> None:
+        gc.disable()  # what is made now is no garbage: looking for some would keep everybody waiting
         try:
-            prepared: Prepared | None = await beside(self._prepare, news, vault)
+            with ThreadPoolExecutor(1) as thread:
+                await self._go_over(update, partial(loop.run_in_executor, thread))
+        finally:
+            if update.vault is not None:
+                update.vault.close()
+            gc.enable()
+
+    async def _go_over(self, update: Update, beside: Beside) -> None:
+        try:
+            prepared: Prepared | None = await beside(self._prepare, update)
         except Exception:
-            log.exception("this worker goes on with the snapshot before")
+            log.exception("cannot apply the configuration; keeping the previous one")
             prepared = None
         if prepared is None or self._draining is not None:
-            for sock in new:
+            for _, (_, sock) in update.new:
                 sock.close()
             return
-        self._let_go(self._listeners.keys() - news.sockets)
+        self._let_go(self._listeners.keys() - update.kept)
         before = list(self._context.routes.routes)
-        self._adopt(prepared, list(zip(news.listens, new, strict=True)))
+        self._adopt(prepared, (place for _, place in update.new))
         await beside(_free, before)
 
-    def _prepare(self, news: Apply, vault: Vault) -> Prepared:
-        snapshot = news.packed.snapshot
-        with vault.open() as secrets:
-            prepared = self._plan.prepare(snapshot, secrets, news.cells)
+    def _prepare(self, update: Update) -> Prepared:
+        if update.vault is None:
+            raise ValueError("an update for a worker comes with a vault")
+        snapshot = update.packed.snapshot
+        with update.vault.open() as secrets:
+            prepared = self._plan.prepare(snapshot, secrets, update.cells)
         routes = list(snapshot.site.routes)
         del snapshot
         _free(routes)
         return prepared
 
-    def _adopt(self, prepared: Prepared, new: list[tuple[Listen, socket.socket]]) -> None:
+    def _adopt(self, prepared: Prepared, new: Iterable[Place]) -> None:
         self._plan.adopt(prepared, self._log_fd)
         self._drain_seconds = prepared.drain
         for listen, listener in self._listeners.values():
@@ -140,7 +112,7 @@ class Worker:
         # What lives as long as the snapshot need not be looked at by the collector, and little else makes cycles.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        self._tell(Ready(prepared.version))
+        self.ready(prepared.version)
 
     def _let_go(self, identities: Iterable[int]) -> None:
         """Close sockets: whoever waits in them by now is served, if on the last day."""
@@ -150,49 +122,34 @@ class Worker:
             listener.stop()
             listener.socket.close()
 
-    def _tell(self, report: Report) -> None:
-        try:
-            self._channel.send(report)
-        except Closed:
-            self._drain()
-
     def _beat(self) -> None:
         loop = asyncio.get_running_loop()
         self._board.set_pulse(self._number, time.monotonic())
         loop.call_later(PULSE, self._beat)
 
-    def _hear(self) -> None:
-        try:
-            messages = self._channel.receive()
-        except Closed:
-            # The supervisor is gone, and with it whoever could replace this worker.
-            asyncio.get_running_loop().remove_reader(self._channel)
-            log.error("the supervisor has exited; finishing running requests")
-            self._drain()
-            return
-        for message, descriptors in messages:
-            match message:
-                case Apply():
-                    *fds, vault = descriptors
-                    given = [socket.socket(fileno=fd) for fd in fds[: len(message.listens)]]
-                    if message.log:
-                        self._take_log(fds[-1])
-                    self._news.append((message, given, Vault(vault)))
-                    if self._applying is None or self._applying.done():
-                        self._applying = asyncio.get_running_loop().create_task(self._apply())
-                case ReopenLog():
-                    self._take_log(descriptors[0])
-                case Drain():
-                    self._drain_seconds = message.seconds
-                    self._drain()
+    def apply(self, update: Update) -> None:
+        """Take the log at once; the rest follows when it is prepared."""
+        if update.log_fd is not None:
+            self.reopen_log(update.log_fd)
+        super().apply(update)
 
-    def _take_log(self, fd: int) -> None:
-        before, self._log_fd = self._log_fd, fd
+    def reopen_log(self, descriptor: int) -> None:
+        """Go on in another file."""
+        before, self._log_fd = self._log_fd, descriptor
         if self._context.log is not None:
-            self._context.log.reopen(fd)
-            self._plan.log_moved(fd)
+            self._context.log.reopen(descriptor)
+            self._plan.log_moved(descriptor)
         if before is not None and before > 2:
             os.close(before)
+
+    def drain(self, seconds: float) -> None:
+        """Accept no more, finish what runs within so many seconds, then end."""
+        self._drain_seconds = seconds
+        self._drain()
+
+    def finish(self) -> None:
+        """Drain in the time that the site file gives."""
+        self._drain()
 
     def _drain(self) -> None:
         if self._draining is None:
@@ -213,8 +170,7 @@ class Worker:
             await asyncio.sleep(DRAIN_STEP)
         if left:
             log.warning("%d connections were still busy after %gs and are cut", left, self._drain_seconds)
-        if not self._done.done():
-            self._done.set_result(None)
+        self.end()
 
 
 def _free(routes: list[Any]) -> None:
@@ -223,12 +179,11 @@ def _free(routes: list[Any]) -> None:
         del routes[-BATCH:]
 
 
-async def _live(inherited: Inheritance, loop: EventLoop) -> None:
-    await Worker(inherited, loop).run()
+def prepare(context: ChildContext) -> Work:
+    """What is left to do once the process is confined."""
+    return partial(_run, context)
 
 
-def run(inherited: Inheritance) -> None:
-    """The whole life of a worker process."""
+def _run(context: ChildContext) -> None:
     loop = EventLoop()
-    with asyncio.Runner(loop_factory=lambda: loop) as runner:
-        runner.run(_live(inherited, loop))
+    run_loop(lambda: Worker(context, loop), loop)

@@ -18,7 +18,7 @@ from typing import Any, Final, Self, TypeAlias
 
 from gateway.config import ConfigError, Loaded, Problem, Site, files
 from gateway.hardening.confinement import Bounds, protect
-from gateway.process.helper import Say, errand
+from gateway.process.helper import Write, run_helper
 from gateway.proxy.tls import exported
 from gateway.secrets import keys
 from gateway.secrets.keys import derive, fingerprint
@@ -130,7 +130,7 @@ def gather(loaded: Loaded, before: Vault | None) -> tuple[Vault, list[str]]:
         vault.fill(Secrets(b"", {}))
         return vault, []
 
-    def read(say: Say) -> None:
+    def read(write: Write) -> None:
         found: dict[str, Any] = {"problems": [], "bad_state": "", "warnings": []}
         pairs: dict[PairKey, Pair] = {}
         for index, (_, pair) in enumerate(files.pairs(loaded.site)):
@@ -148,10 +148,10 @@ def gather(loaded: Loaded, before: Vault | None) -> tuple[Vault, list[str]]:
             own = _own_of(before) or os.urandom(keys.KEY_BYTES)
             found["warnings"].append(_not_kept(loaded.site.state, error))
         vault.fill(Secrets(own, pairs))
-        say(json.dumps(found).encode())
+        write(json.dumps(found).encode())
 
     try:
-        said = errand(
+        said = run_helper(
             lambda: read,
             partial(protect, Bounds.of(loaded.site)),
             DEADLINE,

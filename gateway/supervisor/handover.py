@@ -1,10 +1,10 @@
-"""A new binary takes over from a running gateway: what the old supervisor leaves to its successor, and how they agree.
+"""What a supervisor hands to the next one, perhaps of another version, and how the two agree.
 
-The successor is started by the same command line (fork and exec). It inherits every listening socket, so that no
-client finds the door closed, and a sealed memfd, whose number is in the environment, that holds the Estate. The two
-may be of different versions: hence JSON with a format number, and a board of its own for each. The successor answers
-over a pipe: READY as soon as all of its workers carry traffic, or why it does not; an end without a word means that
-it died.
+The next one is started by the same command line (fork and exec). It inherits every listening socket, so that no client
+finds the door closed, and a sealed memfd, whose number is in the environment, that holds the Handover. The two may be
+of different versions: hence JSON with a format number, and a board of its own for each. The next one answers over a
+pipe: READY as soon as all of its workers carry traffic, or why it does not; an end without an answer means that it
+died.
 """
 
 import fcntl
@@ -14,37 +14,36 @@ import time
 from collections.abc import Iterable, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.board import WORKERS
 from gateway.config.address import Listen
-from gateway.supervisor.sockets import ADMIN, HINTS, Place, Sockets
+from gateway.process.child import Place
+from gateway.supervisor.sockets import Group, Opened, Sockets
 from gateway.supervisor.unix_socket import FileId, file_of
 
 VARIABLE: Final = "GATEWAY_UPGRADE"
-"""In the environment: the descriptor of the estate."""
+"""In the environment: the descriptor of the handover."""
+FORMAT: Final = 2
 READY: Final = "ready\n"
-OF_CONTROL: Final = ("reports", "sites", HINTS, ADMIN)
-"""Control's sockets, as the Estate names them."""
 TIMEOUT: Final = 15.0
 """Seconds that a successor has until all of its workers carry traffic."""
 SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 MAX_ANSWER: Final = 65536
 
 
-class BadEstate(Exception):
-    """What was inherited cannot be used; the text says why."""
+class BadHandover(Exception):
+    """What was handed over cannot be used; the text says why."""
 
 
-class _Left(BaseModel):
+class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True)
 
 
-class LeftSocket(_Left):
-    """A bound socket: the address it was opened for and its descriptor; `worker` for those that clients connect to.
+class HandedSocket(_Part):
+    """A bound socket: the address it was opened for, its descriptor, and the number of the process that has it.
 
     A Unix socket has a `path`, and neither host nor port.
     """
@@ -52,24 +51,30 @@ class LeftSocket(_Left):
     host: str
     port: int
     fd: Annotated[int, Field(ge=0)]
-    worker: Annotated[int, Field(ge=0, lt=WORKERS)] = 0
+    kind: Literal["stream", "datagram"]
+    number: Annotated[int, Field(ge=0, lt=WORKERS)] = 0
     path: str = ""
 
     @classmethod
-    def of(cls, listen: Listen, sock: socket.socket, worker: int = 0) -> "LeftSocket":
-        """A socket that was opened for `listen`."""
-        return cls(host=listen.host, port=listen.port, path=listen.path, fd=sock.fileno(), worker=worker)
+    def of(cls, opened: Opened) -> "HandedSocket":
+        """A socket of this process."""
+        listen, sock = opened.place
+        kind: Literal["stream", "datagram"] = "stream" if sock.type == socket.SOCK_STREAM else "datagram"
+        return cls(
+            host=listen.host, port=listen.port, path=listen.path, fd=sock.fileno(), kind=kind, number=opened.number
+        )
 
-    def open(self, kind: socket.SocketKind) -> Place:
-        """Return the socket, if it is what it is said to be. Raises BadEstate."""
+    def open(self) -> Place:
+        """Return the socket, if it is what it is said to be. Raises BadHandover."""
         listen = Listen(self.host, self.port, self.path)
-        problem = BadEstate(f"descriptor {self.fd} is not a socket on {listen}")
+        problem = BadHandover(f"descriptor {self.fd} is not a socket on {listen}")
         try:
             sock = socket.socket(fileno=self.fd)
         except OSError:
             raise problem from None
         listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
-        right = sock.type == kind and listens == (kind == socket.SOCK_STREAM)
+        stream = self.kind == "stream"
+        right = sock.type == (socket.SOCK_STREAM if stream else socket.SOCK_DGRAM) and listens == stream
         unix = sock.family == socket.AF_UNIX
         if not right or (sock.getsockname() if unix else sock.getsockname()[:2]) != (
             self.path if unix else (self.host, self.port)
@@ -81,7 +86,7 @@ class LeftSocket(_Left):
         return listen, sock
 
 
-class LeftServer(_Left):
+class HandedServer(_Part):
     """What the old board says about a server; `endpoint` tells whether it is still the same one."""
 
     backend: str
@@ -92,34 +97,30 @@ class LeftServer(_Left):
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Estate(_Left):
-    """Everything that a supervisor leaves; keys that a newer version adds are ignored."""
+class Handover(_Part):
+    """Everything that a supervisor hands over; keys that a newer version adds are ignored."""
 
-    format: Literal[1]
-    listeners: tuple[LeftSocket, ...]
-    reports: LeftSocket | None
-    sites: LeftSocket | None = None
-    hints: LeftSocket | None = None
-    admin: LeftSocket | None = None
-    servers: tuple[LeftServer, ...]
+    format: Literal[2]
+    sockets: dict[str, dict[str, tuple[HandedSocket, ...]]]
+    """By role and name."""
+    servers: tuple[HandedServer, ...]
     answer: Annotated[int, Field(ge=0)]
     """The writing end of the pipe to the old supervisor."""
 
 
 @dataclass(frozen=True, slots=True)
-class Heritage:
-    """An estate on the successor's side, its descriptors open; `workers` has each worker's sockets."""
+class Received:
+    """A handover on the side of the next supervisor, its descriptors open."""
 
-    workers: dict[int, list[Place]]
-    control: dict[str, Place]
-    servers: tuple[LeftServer, ...]
+    sockets: Sockets
+    servers: tuple[HandedServer, ...]
     files: dict[str, FileId]
     """Of Unix sockets, by their paths: the predecessor's until it lets go."""
     predecessor: "Predecessor"
 
 
 class Predecessor:
-    """The successor's end of the pipe. It may be gone by now: then nobody needs to be told."""
+    """The successor's end of the pipe. It may have exited by now."""
 
     def __init__(self, fd: int) -> None:
         os.set_inheritable(fd, False)  # noqa: FBT003 - the os module's own signature
@@ -145,10 +146,10 @@ class Predecessor:
         self.close()
 
 
-def inherit(environment: MutableMapping[str, str]) -> Heritage | None:
+def receive(environment: MutableMapping[str, str]) -> Received | None:
     """Take over what `environment` names, which no longer names it then; None at an ordinary start.
 
-    Raises BadEstate.
+    Raises BadHandover.
     """
     number = environment.pop(VARIABLE, None)
     if number is None:
@@ -156,31 +157,30 @@ def inherit(environment: MutableMapping[str, str]) -> Heritage | None:
     try:
         fd = int(number)
         if fcntl.fcntl(fd, fcntl.F_GET_SEALS) & SEALS != SEALS:
-            raise BadEstate(f"{VARIABLE}={number} is not sealed")
-        estate = Estate.model_validate_json(os.pread(fd, os.fstat(fd).st_size, 0))
+            raise BadHandover(f"{VARIABLE}={number} is not sealed")
+        handover = Handover.model_validate_json(os.pread(fd, os.fstat(fd).st_size, 0))
         os.close(fd)
-        predecessor = Predecessor(estate.answer)
+        predecessor = Predecessor(handover.answer)
     except (OSError, ValueError, ValidationError) as error:
-        raise BadEstate(f"{VARIABLE}={number} cannot be used: {error}") from None
-    workers: dict[int, list[Place]] = {}
+        raise BadHandover(f"{VARIABLE}={number} cannot be used: {error}") from None
+    groups: dict[str, dict[str, Group]] = {}
     try:
-        for left in estate.listeners:
-            workers.setdefault(left.worker, []).append(left.open(socket.SOCK_STREAM))
-        if len({frozenset(listen for listen, _ in places) for places in workers.values()}) > 1:
-            raise BadEstate("the workers' sockets are not on the same addresses")
-        control = {
-            name: left.open(socket.SOCK_STREAM if name == ADMIN else socket.SOCK_DGRAM)
-            for name in OF_CONTROL
-            if (left := getattr(estate, name)) is not None
-        }
-    except BadEstate as error:
+        for role, names in handover.sockets.items():
+            for name, handed in names.items():
+                group = groups.setdefault(role, {}).setdefault(name, {})
+                for each in handed:
+                    group.setdefault(each.number, []).append(each.open())
+                if len({frozenset(listen for listen, _ in places) for places in group.values()}) > 1:
+                    raise BadHandover(f"the {name} sockets of {role} processes are not on the same addresses")
+    except BadHandover as error:
         predecessor.failed(str(error))
-        for _, sock in chain.from_iterable(workers.values()):
-            sock.close()
+        for opened in Sockets(groups):
+            opened.place[1].close()
         raise
-    paths = {listen.path for listen, _ in chain.from_iterable(workers.values()) if listen.path}
-    files = {path: file for path in paths if (file := file_of(path)) is not None}
-    return Heritage(workers, control, estate.servers, files, predecessor)
+    sockets = Sockets(groups)
+    paths = {opened.place[0].path for opened in sockets}
+    files = {path: file for path in paths if path and (file := file_of(path)) is not None}
+    return Received(sockets, handover.servers, files, predecessor)
 
 
 @dataclass(slots=True)
@@ -217,25 +217,24 @@ class Successor:
             self.pipe = -1
 
 
-def start(
-    command: list[str],
-    sockets: Sockets,
-    servers: Iterable[LeftServer],
-) -> Successor:
+def start(command: list[str], sockets: Sockets, servers: Iterable[HandedServer]) -> Successor:
     """Run `command` with everything that it needs to take over. Raises OSError."""
-    listeners = tuple(
-        LeftSocket.of(listen, sock, number) for number, places in sockets.workers.items() for listen, sock in places
-    )
-    control = {name: LeftSocket.of(listen, sock) for name, (listen, sock) in sockets.control.items()}
+    handed: dict[str, dict[str, list[HandedSocket]]] = {}
+    for opened in sockets:
+        handed.setdefault(opened.role, {}).setdefault(opened.name, []).append(HandedSocket.of(opened))
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
-    memory = os.memfd_create("gateway-estate", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    passed = [memory, writing, *(left.fd for left in (*listeners, *control.values()))]
+    memory = os.memfd_create("gateway-handover", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    passed = [memory, writing, *(opened.place[1].fileno() for opened in sockets)]
     try:
-        left = {name: control.get(name) for name in OF_CONTROL}
-        estate = Estate(format=1, listeners=listeners, **left, servers=tuple(servers), answer=writing)
+        handover = Handover(
+            format=FORMAT,
+            sockets={role: {name: tuple(each) for name, each in names.items()} for role, names in handed.items()},
+            servers=tuple(servers),
+            answer=writing,
+        )
         with os.fdopen(os.dup(memory), "wb") as file:
-            file.write(estate.model_dump_json().encode())
+            file.write(handover.model_dump_json().encode())
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, SEALS)
         # Nothing else is started meanwhile: this process has one thread.
         for fd in passed:

@@ -1,96 +1,99 @@
-"""Every socket that the supervisor opens for its children: listening for clients, for reports and for operators."""
+"""Every socket that the supervisor opens for its children, by role, name and process."""
 
 import errno
 import logging
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from itertools import chain, islice
-from typing import Final
+from typing import Final, TypeAlias
 
 from gateway.board import WORKERS
 from gateway.config import Site
 from gateway.config.model import Listen
+from gateway.process.child import Place
 from gateway.supervisor import unix_socket
+from gateway.supervisor.roles import ROLES, Role, SocketPlan
 from gateway.supervisor.unix_socket import FileId, Occupied
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 4096
-FEW: Final = 64
-"""Clients that may wait where operators ask."""
-ADMIN: Final = "admin"
-"""The one socket of control that is not UDP."""
-HINTS: Final = "hints"
 _FREEBIND: Final = 15
+
+Group: TypeAlias = dict[int, list[Place]]
+"""Sockets of one name by the number of the process that has them."""
 
 
 class StartError(Exception):
     """The gateway can't start; the text says why and what to do."""
 
 
-Place = tuple[Listen, socket.socket]
-"""A socket with the address it was opened for."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A socket, and whose it is."""
+
+    role: str
+    name: str
+    number: int
+    place: Place
 
 
 class Sockets:
-    """Every listening socket: at least one per worker and address, and those of control by their names: "reports" of
-    load agents, reports of other "sites" and "hints" of this cluster's gateways (all UDP), and "admin".
+    """The sockets of all roles: `groups` by role and name. `numbers` are those of the processes of each role.
 
-    Those are opened by the supervisor so that they are root's, where it is root: with SO_REUSEPORT any process of the
+    They are opened by the supervisor so that they are root's, where it is root: with SO_REUSEPORT any process of the
     same user could share an address, and with SO_REUSEADDR any could take what comes to a UDP port (socket(7)).
 
-    Closing one of an address resets the connections that wait in it, and a client may always come between the last
-    accept and the close. So those of an address that stays are never closed: when there are fewer workers, some
-    accept from several, until there are more again.
+    Closing one of several on an address resets the connections that wait in it, and a client may always come between
+    the last accept and the close. So those of an address that stays are never closed: when there are fewer processes,
+    some accept from several, until there are more again.
 
-    A Unix socket is one for all workers, each with a descriptor of its own. Its file is removed with its address, and
+    A Unix socket is one for all processes, each with a descriptor of its own. Its file is removed with its address, and
     only by its owner: `files` has those that this process made or took over, by their paths.
     """
 
-    def __init__(
-        self,
-        workers: dict[int, list[Place]] | None = None,
-        control: dict[str, Place] | None = None,
-    ) -> None:
-        self.workers = workers or {}
-        self.control = control or {}
+    def __init__(self, groups: Mapping[str, Mapping[str, Group]] | None = None) -> None:
+        self.groups: dict[tuple[str, str], Group] = {
+            (role, name): group for role, names in (groups or {}).items() for name, group in names.items()
+        }
+        self.numbers: dict[str, list[int]] = defaultdict(list)
+        for (role, _), group in self.groups.items():
+            self.numbers[role] = sorted({*self.numbers[role], *group})
         self.files: dict[str, FileId] = {}
         self.modes: dict[str, int] = {}
         """Permissions of Unix sockets, by their paths."""
 
-    def adapt(self, site: Site, leaving: AbstractSet[int] = frozenset()) -> "Sockets":
+    def __iter__(self) -> Iterator[Opened]:
+        for (role, name), group in self.groups.items():
+            for number, places in group.items():
+                for place in places:
+                    yield Opened(role, name, number, place)
+
+    def of(self, role: Role, number: int) -> dict[str, list[Place]]:
+        """The sockets of a process, by name."""
+        return {
+            name: group[number] for (owner, name), group in self.groups.items() if owner == role.name if number in group
+        }
+
+    def adapt(self, site: Site, leaving: Mapping[str, AbstractSet[int]] | None = None) -> "Sockets":
         """The sockets for `site`: what is open is kept and shared out anew, what is missing is opened.
 
-        `leaving` are numbers of workers that still finish requests; until they have, nobody else gets them.
+        `leaving` are numbers of processes, by role, that still finish requests; until they have, no other gets them.
         Raises StartError; `self` stays as it is.
         """
-        wanted = tuple(listen for frontend in site.frontends for listen in frontend.listen)
         fresh = Sockets()
-        fresh.modes = {
-            listen.path: frontend.socket_mode
-            for frontend in site.frontends
-            for listen in frontend.listen
-            if listen.path
-        }
         opened: list[socket.socket] = []
+        plans = {(role.name, name): plan for role in ROLES for name, plan in role.sockets(site).items()}
+        for plan in plans.values():
+            fresh.modes.update(plan.modes)
         try:
-            known = {listen for listen, _ in next(iter(self.workers.values()), ())}
-            for listen in wanted:
-                if listen not in known and not listen.path:
-                    _probe(listen)
-            numbers = self._numbers(site.workers, leaving)
-            fresh.workers = {number: [] for number in numbers}
-            for listen in wanted:
-                shares = self._shared(listen, fresh, opened) if listen.path else self._spread(listen, numbers, opened)
-                for number, share in shares.items():
-                    fresh.workers[number] += [(listen, sock) for sock in share]
-            for name, listen in _of_control(site).items():
-                place = self.control.get(name)
-                if place is None or place[0] != listen:
-                    place = listen, _open(name, listen)
-                    opened.append(place[1])
-                fresh.control[name] = place
+            for key, plan in plans.items():
+                self._probe_new(self.groups.get(key, {}), plan)
+            self._number(fresh, site, leaving or {})
+            for key, plan in plans.items():
+                fresh.groups[key] = self._adapted(key, plan, fresh, opened)
         except StartError:
             for path in fresh.files.keys() - self.files.keys():
                 _remove(path, fresh.files[path])
@@ -100,28 +103,64 @@ class Sockets:
         fresh.change_modes()
         return fresh
 
-    def _spread(
-        self, listen: Listen, numbers: Collection[int], opened: list[socket.socket]
-    ) -> dict[int, list[socket.socket]]:
-        """At least one socket on `listen` for each of these workers; the new ones are added to `opened`."""
-        shares = {number: self._of(number, listen) for number in numbers}
-        spare = [sock for number in self.workers if number not in shares for sock in self._of(number, listen)]
-        missing = len(numbers) - len(spare) - sum(map(len, shares.values()))
-        for _ in range(missing):
-            opened.append(_listen(listen))
-            spare.append(opened[-1])
-        _share_out(spare, shares.values())
-        return shares
+    def _number(self, fresh: "Sockets", site: Site, leaving: Mapping[str, AbstractSet[int]]) -> None:
+        """The numbers in use, lowest first, then new ones. A cell of the Board has one process at a time."""
+        for role in ROLES:
+            alike = [other.name for other in ROLES if other.traffic] if role.traffic else [role.name]
+            taken = {n for name in alike for n in (*self.numbers[name], *fresh.numbers[name], *leaving.get(name, ()))}
+            free = (n for n in range(WORKERS) if n not in taken)
+            count = role.instances(site)
+            numbers = list(islice(chain(sorted(self.numbers[role.name]), free), count))
+            if len(numbers) < count:
+                finishing = len(leaving.get(role.name, ()))
+                raise StartError(f"{finishing} processes still finish their requests; reload when they have")
+            fresh.numbers[role.name] = numbers
 
-    def _shared(self, listen: Listen, fresh: "Sockets", opened: list[socket.socket]) -> dict[int, list[socket.socket]]:
-        """A descriptor of the Unix socket `listen` for each worker of `fresh`; the new ones are added to `opened`."""
+    def _adapted(self, key: tuple[str, str], plan: SocketPlan, fresh: "Sockets", opened: list[socket.socket]) -> Group:
+        """The sockets of one name; the new ones are added to `opened`."""
+        before, numbers = self.groups.get(key, {}), fresh.numbers[key[0]]
+        group: Group = {number: [] for number in numbers}
+        for listen in plan.listens:
+            if not numbers:
+                break
+            if listen.path:
+                shares = self._shared(before, listen, plan, fresh, numbers, opened)
+            elif plan.spread:
+                shares = _spread(before, listen, plan, numbers, opened)
+            else:
+                kept = [sock for number in before for sock in _on(before, number, listen, plan)][:1]
+                if not kept:
+                    kept.append(_open(listen, plan))
+                    opened += kept
+                shares = {numbers[0]: kept}
+            for number, share in shares.items():
+                group[number] += [(listen, sock) for sock in share]
+        return group
+
+    def _probe_new(self, before: Group, plan: SocketPlan) -> None:
+        """Make sure that no other program has a new address: SO_REUSEPORT would share it without a word."""
+        known = {listen for listen, _ in next(iter(before.values()), ())}
+        for listen in plan.listens:
+            if plan.spread and listen not in known and not listen.path:
+                _open(listen, plan, shared=False).close()
+
+    def _shared(
+        self,
+        before: Group,
+        listen: Listen,
+        plan: SocketPlan,
+        fresh: "Sockets",
+        numbers: Collection[int],
+        opened: list[socket.socket],
+    ) -> dict[int, list[socket.socket]]:
+        """A descriptor of the Unix socket `listen` for each process; the new ones are added to `opened`."""
         path = listen.path
-        shares = {number: self._of(number, listen) for number in fresh.workers}
-        source = next(chain.from_iterable(self._of(number, listen) for number in self.workers), None)
+        shares = {number: _on(before, number, listen, plan) for number in numbers}
+        source = next(chain.from_iterable(_on(before, number, listen, plan) for number in before), None)
         if path in self.files:
             fresh.files[path] = self.files[path]
         if source is None:
-            source = _listen_at(listen, fresh.modes[path])
+            source = _listen_at(listen, plan)
             opened.append(source)
             next(iter(shares.values())).append(source)
             file = unix_socket.file_of(path)
@@ -135,7 +174,7 @@ class Sockets:
 
     def take_over(self, files: Mapping[str, FileId]) -> None:
         """See to the files of Unix sockets that a predecessor left: those of addresses that went are removed."""
-        paths = {listen.path for places in self.workers.values() for listen, _ in places}
+        paths = {each.place[0].path for each in self}
         for path, file in files.items():
             if path not in paths:
                 _remove(path, file)
@@ -155,61 +194,40 @@ class Sockets:
             except OSError as error:
                 log.error("cannot change the permissions of unix:%s: %s", path, error.strerror)
 
-    def _numbers(self, count: int, leaving: AbstractSet[int]) -> list[int]:
-        """The numbers in use, lowest first, then new ones: a cell of the Board has one worker at a time."""
-        free = (n for n in range(WORKERS) if n not in self.workers and n not in leaving)
-        numbers = list(islice(chain(sorted(self.workers), free), count))
-        if len(numbers) < count:
-            raise StartError(f"{len(leaving)} workers still finish their requests; reload when they have")
-        return numbers
-
-    def _of(self, number: int, listen: Listen) -> list[socket.socket]:
-        return [sock for place, sock in self.workers.get(number, ()) if place == listen]
-
     def close_except(self, kept: "Sockets") -> None:
         """Close what `kept` does not have."""
         for path, file in self.files.items():
             if kept.files.get(path) != file:
                 _remove(path, file)
-        keep = {id(sock) for places in kept.workers.values() for _, sock in places}
-        for places in self.workers.values():
-            for _, sock in places:
-                if id(sock) not in keep:
-                    sock.close()
-        for name, (_, sock) in self.control.items():
-            if name not in kept.control or kept.control[name][1] is not sock:
-                sock.close()
+        keep = {id(each.place[1]) for each in kept}
+        for each in self:
+            if id(each.place[1]) not in keep:
+                each.place[1].close()
+
+    def close_others(self, role: Role, number: int) -> None:
+        """Close what is not for this process."""
+        for each in self:
+            if (each.role, each.number) != (role.name, number):
+                each.place[1].close()
 
 
-def _of_control(site: Site) -> dict[str, Listen]:
-    """Where control listens, by the names of the sockets."""
-    found = {
-        "reports": site.load_reports.listen if site.load_reports is not None else None,
-        "sites": site.sites.listen if site.sites is not None else None,
-        HINTS: _of_hints(site),
-        ADMIN: site.admin.listen,
-    }
-    return {name: listen for name, listen in found.items() if listen is not None}
+def _on(group: Group, number: int, listen: Listen, plan: SocketPlan) -> list[socket.socket]:
+    """What a process has open on an address."""
+    return [sock for place, sock in group.get(number, ()) if place == listen and sock.type == plan.kind]
 
 
-def _of_hints(site: Site) -> Listen | None:
-    """Where this node hears the other gateways' hints."""
-    cluster = site.cluster
-    return None if cluster is None or cluster.listen is None else Listen(cluster.nodes[site.node], cluster.listen)
-
-
-def _open(name: str, listen: Listen) -> socket.socket:
-    """A socket of control. Raises StartError."""
-    if name == ADMIN:
-        return _listen_alone(listen)
-    return _bind(listen, socket.SOCK_DGRAM, absent=name == HINTS)
-
-
-def _listen_alone(listen: Listen) -> socket.socket:
-    """A socket for few clients."""
-    sock = _bind(listen, socket.SOCK_STREAM)
-    sock.listen(FEW)
-    return sock
+def _spread(
+    before: Group, listen: Listen, plan: SocketPlan, numbers: Collection[int], opened: list[socket.socket]
+) -> dict[int, list[socket.socket]]:
+    """At least one socket on `listen` for each of these processes; the new ones are added to `opened`."""
+    shares = {number: _on(before, number, listen, plan) for number in numbers}
+    spare = [sock for number in before if number not in shares for sock in _on(before, number, listen, plan)]
+    missing = len(numbers) - len(spare) - sum(map(len, shares.values()))
+    for _ in range(missing):
+        opened.append(_open(listen, plan, shared=True))
+        spare.append(opened[-1])
+    _share_out(spare, shares.values())
+    return shares
 
 
 def _share_out(spare: Iterable[socket.socket], shares: Collection[list[socket.socket]]) -> None:
@@ -220,41 +238,33 @@ def _share_out(spare: Iterable[socket.socket], shares: Collection[list[socket.so
         least.append(most.pop())
 
 
-def _bind(listen: Listen, kind: socket.SocketKind, *, shared: bool = False, absent: bool = False) -> socket.socket:
-    """A socket on `listen`: `shared` with others of this user, or even if this machine has the address later only.
-
-    Raises StartError.
-    """
+def _open(listen: Listen, plan: SocketPlan, *, shared: bool = False) -> socket.socket:
+    """A socket on an address, `shared` with others of this user. Raises StartError."""
     family = socket.AF_INET6 if ":" in listen.host else socket.AF_INET
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    sock = socket.socket(family, plan.kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        if kind == socket.SOCK_STREAM:
+        if plan.kind == socket.SOCK_STREAM:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if absent:
+        if plan.freebind:
             sock.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((listen.host, listen.port))
+        if plan.kind == socket.SOCK_STREAM:
+            sock.listen(plan.backlog)
     except OSError as error:
         sock.close()
         raise StartError(f"cannot listen on {listen}: {_why(error)}") from None
     return sock
 
 
-def _listen(listen: Listen) -> socket.socket:
-    """One of several sockets on the same address; the kernel spreads clients over them (socket(7))."""
-    sock = _bind(listen, socket.SOCK_STREAM, shared=True)
-    sock.listen(BACKLOG)
-    return sock
-
-
-def _listen_at(listen: Listen, mode: int) -> socket.socket:
-    """A Unix socket for all workers."""
+def _listen_at(listen: Listen, plan: SocketPlan) -> socket.socket:
+    """A Unix socket for all processes."""
     try:
-        return unix_socket.listen(listen.path, mode, BACKLOG)
+        return unix_socket.listen(listen.path, plan.modes[listen.path], plan.backlog)
     except Occupied as error:
         raise StartError(f"cannot listen on {listen}: {error}") from None
     except OSError as error:
@@ -266,12 +276,6 @@ def _remove(path: str, file: FileId) -> None:
         unix_socket.remove(path, file)
     except OSError as error:
         log.error("cannot remove unix:%s: %s", path, error.strerror)
-
-
-def _probe(listen: Listen) -> None:
-    """Make sure that nobody else listens there: SO_REUSEPORT would share with another gateway without a word."""
-    with _bind(listen, socket.SOCK_STREAM) as sock:
-        sock.listen(1)
 
 
 def _why(error: OSError) -> str:

@@ -15,7 +15,7 @@ from gateway.config import Site, discovery, resolve
 from gateway.config.discovery import Found, Member, Question
 from gateway.hardening import roles
 from gateway.hardening.confinement import Bounds, settle
-from gateway.process.helper import Deed, Say, Settle, errand
+from gateway.process.helper import Confine, Task, Write, run_helper
 from gateway.system import account
 from gateway.system.account import Account
 
@@ -29,7 +29,7 @@ LONGEST_REASON: Final = 200
 """Characters of why a name has no address."""
 
 
-def inquire(questions: Collection[Question], site: Site, who: Account | None) -> Found:
+def find_servers(questions: Collection[Question], site: Site, who: Account | None) -> Found:
     """The answers to `questions` that come in time, asked for as `who` of the site's resolver.
 
     Blocks for DEADLINE and GRACE at most.
@@ -37,24 +37,24 @@ def inquire(questions: Collection[Question], site: Site, who: Account | None) ->
     if not questions:
         return {}
 
-    def prepare() -> Deed:
+    def prepare() -> Task:
         # Here, so that the supervisor does without these libraries.
         from gateway.control.lookup import LookupFailedError, look_up  # noqa: PLC0415
 
-        async def ask_one(say: Say, question: Question) -> None:
+        async def ask_one(write: Write, question: Question) -> None:
             try:
                 answer = await look_up(question, site.resolver)
             except LookupFailedError:
                 return  # control asks again, and says so
-            say(json.dumps(discovery.rows({question: answer.members})).encode() + b"\n")
+            write(json.dumps(discovery.rows({question: answer.members})).encode() + b"\n")
 
-        async def ask_all(say: Say) -> None:
-            tasks = [asyncio.create_task(ask_one(say, question)) for question in sorted(questions)]
+        async def ask_all(write: Write) -> None:
+            tasks = [asyncio.create_task(ask_one(write, question)) for question in sorted(questions)]
             await asyncio.wait(tasks, timeout=DEADLINE)
 
-        return lambda say: asyncio.run(ask_all(say))
+        return lambda write: asyncio.run(ask_all(write))
 
-    text = errand(prepare, _settled(site, who), DEADLINE + GRACE, LIMIT, "asking the name service failed")
+    text = run_helper(prepare, _settled(site, who), DEADLINE + GRACE, LIMIT, "asking the name service failed")
     found: dict[Question, tuple[Member, ...]] = {}
     for said in _lines(text):
         with suppress(ValueError):
@@ -69,18 +69,18 @@ def addresses(site: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]
     ordered = sorted(hosts)
     who = account.of(site.user)
 
-    def prepare() -> Deed:
+    def prepare() -> Task:
         import encodings.idna  # noqa: F401, PLC0415 - names are asked for by it
 
         return ask
 
-    def ask(say: Say) -> None:
+    def ask(write: Write) -> None:
         for host, answer in resolve.resolve(ordered).items():
             why = (answer.strerror or str(answer)) if isinstance(answer, OSError) else ""
             said = [host, "" if why else answer, why[:LONGEST_REASON]]
-            say(json.dumps(said).encode() + b"\n")
+            write(json.dumps(said).encode() + b"\n")
 
-    text = errand(prepare, _settled(site, who), resolve.DEADLINE + GRACE, LIMIT, "asking for addresses failed")
+    text = run_helper(prepare, _settled(site, who), resolve.DEADLINE + GRACE, LIMIT, "asking for addresses failed")
     found: dict[str, str | OSError] = dict.fromkeys(ordered, TimeoutError(None, "no answer in time"))
     for said in _lines(text):
         match said:
@@ -92,7 +92,7 @@ def addresses(site: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]
     return found
 
 
-def _settled(site: Site, who: Account | None) -> Settle:
+def _settled(site: Site, who: Account | None) -> Confine:
     return partial(settle, who, roles.LOOKUP, Bounds.of(site))
 
 

@@ -1,10 +1,9 @@
-"""The process tree: opens the sockets, starts workers and control, replaces the dead, reloads, hands over, drains.
+"""The process tree: starts the processes of the table (roles.py), replaces the dead, reloads, hands over, drains.
 
 Deliberately without an event loop: it waits for signals, children and little else, and forks from a clean state.
 It is the only process that stays root, and it handles no byte from the network.
 """
 
-import contextlib
 import gc
 import logging
 import mmap
@@ -14,174 +13,103 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
-from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board
-from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, discovery, load
-from gateway.config.discovery import Found, Member, Question
-from gateway.config.snapshot import ServerKey
-from gateway.explain.required import require
-from gateway.hardening import kernel, roles
-from gateway.hardening.confinement import Bounds, active, protect, settle, shortcomings
+from gateway.board import Board
+from gateway.config import CapacityError, ConfigError, Snapshot
+from gateway.config.discovery import Member, Question
+from gateway.hardening.confinement import Bounds, active, protect
 from gateway.process.bulletin import Bulletin
 from gateway.process.channel import (
     Apply,
     BadReport,
-    Bequeath,
     ChildEnd,
-    Closed,
     Discovered,
     Drain,
-    Order,
+    HandOver,
     Packed,
     Ready,
     ReopenLog,
-    SupervisorEnd,
     identity,
-    pair,
 )
-from gateway.process.supervisor_status import Facts, State
-from gateway.proxy import worker
-from gateway.secrets.vault import BadState, Vault, gather
+from gateway.process.child import ChildContext
+from gateway.process.supervisor_status import State, SupervisorStatus
+from gateway.secrets.vault import BadState
 from gateway.supervisor import handover
+from gateway.supervisor.children import GRACE, Child, Children, Place, ending
+from gateway.supervisor.configuration import Configuration, close_log, open_log
+from gateway.supervisor.roles import ROLES, Role
 from gateway.supervisor.service import PidFile, notify
 from gateway.supervisor.sockets import Sockets, StartError
-from gateway.supervisor.startup_lookup import addresses, inquire
-from gateway.system import account as accounts
-from gateway.system import crash_report, descriptors, output, regular_file
-from gateway.system.account import Account, NoAccount
+from gateway.supervisor.upgrade import Upgrade, adopt, handed_servers
+from gateway.system import crash_report, descriptors, output
 from loadagent.printable import LineFormatter, printable_lines
 from qos.rates import RateTable
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-Work = Callable[[], None]
-"""What a child does inside its event loop."""
-
 ORDERS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """Signals that the supervisor obeys."""
-STATES: Final = frozenset((UNKNOWN, UP, DOWN))
-ADMIN_STATES: Final = frozenset((READY, DRAIN, MAINTENANCE))
-CONTROL: Final = -1
-"""Stands for a worker's number where control is meant."""
-HEARTBEAT: Final = -2
-"""The same for the heartbeat process."""
-QUICK: Final = 1.0
-"""Seconds: a child that lives shorter than this is not started again at once."""
 HOPELESS: Final = 3
-"""Quick deaths of a worker before any has worked, after which the gateway gives up."""
-SLOWEST_RESTART: Final = 5.0
-GRACE: Final = 2.0
-"""Seconds beyond `drain` until a child that does not end is killed."""
-BEQUEST: Final = 15.0
-"""Seconds that the heartbeat of an upgraded gateway has to leave its addresses to the next one, or give them away."""
-NICE: Final = 10
-"""How far those who carry traffic go before the reading of a large site file beside them (nice(2))."""
-LAST_WORDS: Final = 0.5
-"""Seconds that a child which does not end has to say where it hangs, before SIGKILL."""
+"""Quick deaths of a process before any worker has worked, after which the gateway gives up."""
+HANDOVER: Final = 15.0
+"""Seconds that a process of an upgraded gateway has to hand what it holds to the next one, or give it away."""
 RATES: Final = 64 << 20
 """Bytes of the table in which rates are counted; the kernel gives memory only for what is used of it."""
 LINGER: Final = 3600.0
-"""Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced: nobody waits."""
-
-
-@dataclass(slots=True)
-class Child:
-    """A process of the tree: a worker by its number, CONTROL or HEARTBEAT."""
-
-    number: int
-    pid: int
-    channel: SupervisorEnd
-    born: float
-    version: int = 0
-    """Of the site file that it works by."""
-    retiring: bool = False
-    abort_at: float = float("inf")
-    """When it is told to die and say where it hangs, if it has not ended by then."""
-    kill_at: float = float("inf")
-    """When it is not asked any more."""
-
-    @property
-    def name(self) -> str:
-        """As in the log."""
-        return _name(self.number)
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """All that another version of the site file needs, read, checked and opened."""
-
-    loaded: Loaded
-    account: Account | None
-    found: Found
-    snapshot: Snapshot
-    vault: Vault
-    warnings: tuple[object, ...]
-    leaving: set[int]
-    """Workers that only finish what runs."""
-    sockets: Sockets
-    log_fd: int | None
+"""Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced."""
 
 
 class Supervisor:
     """The parent of the tree, from `run` until all children have ended.
 
-    `heritage` is what a predecessor left. `command` starts a successor; without one there are no upgrades.
+    `received` is what a predecessor handed over. `command` starts a successor; without one there are no upgrades.
     """
 
     def __init__(
         self,
         path: Path,
-        heritage: handover.Heritage | None = None,
+        received: handover.Received | None = None,
         pid_file: PidFile | None = None,
         command: Sequence[str] = (),
     ) -> None:
         self._path = path
-        loaded = load(path, addresses, certificates=False)
-        bounds = Bounds.of(loaded.site)
-        protect(bounds)
-        account = _account(loaded.site)
-        require(loaded, account)
-        self._vault, doubts = gather(loaded, None)
-        shared = accounts.doubt(loaded.site.user)
-        for warning in (*loaded.warnings, *doubts, *filter(None, [shared]), *shortcomings(bounds)):
-            log.warning("%s", warning)
-        self._loaded = loaded
-        self._account = account
-        self._found: Found = {}
-        self._found = self._inquire(loaded.site, self._account)
-        self._snapshot = Snapshot.first(loaded, self._found)
-        _warn_of_gaps(self._snapshot.questions, self._found)
+        self._now = Configuration.first(path, received.sockets if received is not None else Sockets())
+        self._received = received
+        self._pid_file = pid_file
         self._board = Board()
         self._rates = RateTable(mmap.mmap(-1, RATES), os.urandom(16))
-        self._log_fd = _open_log(loaded.site)
-        inherited = Sockets(heritage.workers, heritage.control) if heritage is not None else Sockets()
-        self._sockets = inherited.adapt(loaded.site)
-        inherited.close_except(self._sockets)
-        self._heritage = heritage
-        self._pid_file = pid_file
-        self._command = list(command)
-        self._successor: handover.Successor | None = None
-        self._cells = loaded.site.workers  # of the Board, one a worker; those that only finish included
-        self._children: dict[int, Child] = {}
-        self._due: dict[int, float] = {}  # number of a dead child -> when to start the next one
-        self._failures: dict[int, int] = {}
+        self._numbers_used = self._traffic_numbers(self._now.sockets)
+        self._supervisor_status = SupervisorStatus(sandbox=active(Bounds.of(self._now.loaded.site)))
+        self._bulletins = {
+            "supervisor": self._supervisor_status.bulletin,
+            **{role.name: Bulletin() for role in ROLES if role.bulletin},
+        }
         self._selector = selectors.DefaultSelector()
-        self._stopping = False
+        self._children = Children(self._selector, self._bulletins, self._context)
+        self._upgrade = Upgrade(self._selector, list(command), self._note_failed_upgrade)
+        self._silent = {place for place in self._places() if place[0].traffic}
+        """Those that have not reported yet that they work."""
         self._announced = False
-        self._silent = set(self._sockets.workers)  # who has not yet said that it works
         self._open = False
-        self._reloading = 0  # the version that workers are going over to
+        self._reloading = 0
+        """The version that workers are going over to."""
+        self._stopping = False
+        self._drain_seconds: float | None = None
+        """Once the gateway ends in waves: what those that carry traffic have."""
+        self._wave = 0
+        """The last one that was told to end."""
         self._status = 0
-        self._facts = Facts(sandbox=active(bounds))
-        self._heartbeat_says = Bulletin()
+
+    @property
+    def _snapshot(self) -> Snapshot:
+        return self._now.snapshot
+
+    def _places(self) -> list[Place]:
+        """Where there is to be a process, in the order of the start."""
+        return [(role, number) for role in ROLES for number in self._now.sockets.numbers[role.name]]
 
     # ------------------------------------------------------------------------------------------------------ the loop
 
@@ -189,19 +117,19 @@ class Supervisor:
         """Start everything; return the exit status when everything has ended."""
         wakeup = self._catch_signals()
         self._clear_rows(None)
-        self._adopt_states()
-        self._start(CONTROL)
-        for number in self._sockets.workers:
-            self._start(number)
-        if self._snapshot.site.cluster is not None:
-            self._start(HEARTBEAT)
-        while self._children or self._successor is not None or (self._due and not self._stopping):
+        if self._received is not None:
+            adopt(self._received.servers, self._board, self._snapshot)
+        for role, number in self._places():
+            self._start(role, number)
+        while self._children or self._upgrade.under_way or (self._children.due and not self._stopping):
             for key, _ in self._selector.select(self._timeout()):
                 if key.data is None:
                     for number in os.read(wakeup, 512):
                         self._signal(number)
                 elif isinstance(key.data, handover.Successor):
-                    self._hear_successor(key.data)
+                    successor = self._upgrade.hear(self._now.site.drain)
+                    if successor is not None:
+                        self._hand_over(successor)
                 else:
                     self._hear(key.data)
             self._reap()
@@ -221,10 +149,7 @@ class Supervisor:
 
     def _timeout(self) -> float | None:
         """Seconds until something is due by the clock."""
-        times = [*self._due.values(), *(min(child.abort_at, child.kill_at) for child in self._children.values())]
-        if self._successor is not None:
-            times.append(self._successor.deadline)
-        soonest = min(times, default=float("inf"))
+        soonest = min(self._children.soonest(), self._upgrade.deadline)
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
     def _signal(self, number: int) -> None:
@@ -236,192 +161,85 @@ class Supervisor:
             case signal.SIGUSR1:
                 self._reopen_log()
             case signal.SIGUSR2:
-                self._upgrade()
+                self._start_upgrade()
 
     def _keep_time(self) -> None:
         now = time.monotonic()
-        for number, due in list(self._due.items()):
-            if due <= now and not self._stopping:
-                del self._due[number]
-                self._start(number)
-        for child in self._children.values():
-            if child.abort_at <= now:
-                self._abort(child, "did not end in time")
-            if child.kill_at <= now:  # it is stopped, or the kernel holds it
-                child.kill_at = float("inf")
-                os.kill(child.pid, signal.SIGKILL)
-        successor = self._successor
-        if successor is not None and successor.deadline <= now:
-            if successor.failed:
-                successor.deadline = float("inf")
-                os.kill(successor.pid, signal.SIGKILL)
-            else:
-                self._give_up(successor, f"it was not ready within {handover.TIMEOUT:g}s")
-
-    def _abort(self, child: Child, why: str) -> None:
-        """Let a child that does not do as it should say where it hangs (SIGABRT); LAST_WORDS later, SIGKILL."""
-        child.abort_at = float("inf")
-        if child.kill_at == float("inf"):
-            child.kill_at = time.monotonic() + LAST_WORDS
-            log.error("%s (pid %d) %s and is killed", child.name, child.pid, why)
-            os.kill(child.pid, signal.SIGABRT)
+        for role, number in self._children.take_due(now):
+            self._start(role, number)
+        self._children.keep_time(now)
+        self._upgrade.keep_time(now, self._now.site.drain)
 
     # ------------------------------------------------------------------------------------------------------- children
 
-    def _start(self, number: int) -> None:
-        ours, theirs = pair()
-        if number >= 0:
-            self._clear_worker(number)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        with self._heartbeat_says.handed_on() if number == HEARTBEAT else contextlib.nullcontext():
-            pid = os.fork()
-        if pid == 0:
-            self._become(number, ours, theirs)
-        theirs.close()
-        child = Child(number, pid, ours, time.monotonic())
-        self._children[pid] = child
+    def _start(self, role: Role, number: int) -> None:
+        if role.traffic:
+            self._clear_cell(number)
+        self._children.start(role, number)
         self._post()
-        self._selector.register(ours, selectors.EVENT_READ, child)
-        log.info("%s started, pid %d", child.name, pid)
 
-    def _become(self, number: int, ours: SupervisorEnd, theirs: ChildEnd) -> None:
-        """The child's side of a fork; never returns."""
-        status = 1
-        try:
-            crash_report.enable(_name(number))
-            signal.set_wakeup_fd(-1)
-            for caught in (signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(caught, signal.SIG_DFL)
-            for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-                signal.signal(ignored, signal.SIG_IGN)  # terminals and `kill` send these to the whole group
-            self._let_go(number, ours)
-            kernel.set_name({CONTROL: "gw-control", HEARTBEAT: "gw-heartbeat"}.get(number, f"gw-worker-{number}"))
-            if number == HEARTBEAT:
-                status = self._heartbeat(theirs)
-                return
-            work = self._control(theirs) if number == CONTROL else self._worker(number, theirs)
-            role = roles.CONTROL if number == CONTROL else roles.WORKER
-            settle(self._account, role, Bounds.of(self._snapshot.site))
-            work()
-            status = 0
-        except BaseException:
-            log.exception("%s ends", _name(number))
-        finally:
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(status)
-
-    def _worker(self, number: int, channel: ChildEnd) -> Work:
-        sockets = self._sockets.workers[number]
-        inherited = worker.Inheritance(
+    def _context(self, role: Role, number: int, channel: ChildEnd) -> ChildContext:
+        """What a new process gets, called in it: what belongs to the supervisor and to others is closed."""
+        for descriptor in self._wakeup:
+            os.close(descriptor)
+        if self._received is not None:
+            self._received.predecessor.close()
+        self._upgrade.close()
+        self._now.sockets.close_others(role, number)
+        if not role.traffic:
+            self._now.vault.close()
+            close_log(self._now.log_fd)
+        return ChildContext(
             number,
             self._board,
             self._snapshot,
             self._cells,
-            sockets,
-            self._log_fd,
-            self._vault,
+            self._now.sockets.of(role, number),
+            self._now.log_fd if role.traffic else None,
+            self._now.vault,
             self._rates,
+            self._bulletins,
+            self._now.account,
+            self._received is not None,
             channel,
         )
-        return lambda: worker.run(inherited)
-
-    def _control(self, channel: ChildEnd) -> Work:
-        # Here and now: neither the first request nor a worker's memory should wait for its libraries, and after
-        # dropping privileges they may be out of reach.
-        import encodings.idna  # noqa: F401, PLC0415
-
-        from gateway.control import process, status  # noqa: PLC0415
-
-        asked = status.listen(self._snapshot.site.admin.sockets, heir=self._heritage is not None)
-        sockets = {name: sock for name, (_, sock) in self._sockets.control.items()}
-        bulletins = self._facts.bulletin, self._heartbeat_says
-        inherited = process.Inheritance(self._board, self._snapshot, sockets, asked, bulletins, channel)
-        return lambda: process.run(inherited)
-
-    def _heartbeat(self, channel: ChildEnd) -> int:
-        from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
-
-        try:
-            bulletins = self._facts.bulletin, self._heartbeat_says
-            process.run(process.Inheritance(self._board, self._snapshot, channel, self._account, bulletins))
-        except process.CannotStart as reason:
-            log.error("no heartbeat: %s", reason)
-            return 1
-        return 0
-
-    def _let_go(self, number: int, ours: SupervisorEnd) -> None:
-        """Close what belongs to the supervisor and to other children: a copy would hide that its owner died."""
-        ours.close()
-        for child in self._children.values():
-            child.channel.close()
-        self._selector.close()
-        for descriptor in self._wakeup:
-            os.close(descriptor)
-        if self._heritage is not None:
-            self._heritage.predecessor.close()
-        if self._successor is not None:
-            self._successor.close()
-        for other, places in self._sockets.workers.items():
-            if other != number:
-                for _, sock in places:
-                    sock.close()
-        for _, sock in self._sockets.control.values():
-            if number != CONTROL:
-                sock.close()
-        if number < 0:
-            self._vault.close()
-            _close_log(self._log_fd)
-        self._children.clear()
 
     def _hear(self, child: Child) -> None:
         """Take what a child says: of that nothing is believed but what it is for."""
         news: dict[Question, tuple[Member, ...]] = {}
         try:
-            for report in child.channel.receive():
+            for report in self._children.receive(child):
                 match report:
                     case Ready(version) if version <= self._snapshot.version:
                         self._note_ready(child, version)
-                    case Discovered(found) if child.number == CONTROL:
+                    case Discovered(found) if child.role.discovers:
                         news.update(found)
                     case _:
                         raise BadReport(f"{type(report).__name__}, which it cannot know")
         except BadReport as error:
-            self._condemn(child, str(error))
-        except Closed:
-            self._hang_up(child)
-            # It ends, or hides from every order.
-            child.abort_at = min(child.abort_at, time.monotonic() + GRACE)
-        else:
-            if news:
-                self._discover(news)
+            self._supervisor_status.bad_reports[child.name] += 1
+            self._children.condemn(child, error)
+            return
+        if news and not self._stopping:
+            self._discover(news)
 
     def _note_ready(self, child: Child, version: int) -> None:
         if child.version != version:
             log.info("%s works by version %d of the site file", child.name, version)
         child.version = version
         self._tell_reloaded()
-        self._announce(child)
-        self._count_ready(child)
+        if child.role.traffic:
+            self._announce()
+            self._silent.discard(child.place)
+            if not self._silent and not self._open:
+                self._go_live()
 
-    def _condemn(self, child: Child, why: str) -> None:
-        """Kill a child that sent what is not a report: it is broken, or was broken into. Another one follows."""
-        log.error("%s (pid %d) sent what is not a report (%s): it is killed", child.name, child.pid, why)
-        self._facts.bad_reports[child.name] += 1
-        os.kill(child.pid, signal.SIGKILL)
-        self._hang_up(child)
-
-    def _hang_up(self, child: Child) -> None:
-        self._selector.unregister(child.channel)
-        child.channel.close()
-
-    def _announce(self, child: Child) -> None:
+    def _announce(self) -> None:
         """Say once that the site is open."""
-        if self._announced or child.number < 0:
+        if self._announced:
             return
         self._announced = True
-        site = self._snapshot.site
+        site = self._now.site
         places = [
             str(listen) if listen.path else f"{'https' if frontend.tls else 'http'}://{listen}"
             for frontend in site.frontends
@@ -429,11 +247,8 @@ class Supervisor:
         ]
         log.info("ready: %s, %d worker%s", ", ".join(places), site.workers, "" if site.workers == 1 else "s")
 
-    def _count_ready(self, child: Child) -> None:
+    def _go_live(self) -> None:
         """Once, when every worker works: others may rely on it."""
-        self._silent.discard(child.number)
-        if self._open or self._silent:
-            return
         self._open = True
         self._post()
         if self._pid_file is not None:
@@ -441,397 +256,246 @@ class Supervisor:
                 self._pid_file.write()
             except OSError as error:
                 log.error("cannot write the PID file: %s", error)
-        if self._heritage is not None:
-            self._heritage.predecessor.ready()
-            self._sockets.take_over(self._heritage.files)
-            self._heritage = None
+        if self._received is not None:
+            self._received.predecessor.ready()
+            self._now.sockets.take_over(self._received.files)
+            self._received = None
         else:
             notify("READY=1")
 
     def _post(self) -> None:
-        """Tell control what is so now."""
-        state: State = "starting" if self._heritage is None else "taking over"
+        """Publish the status."""
+        state: State = "starting" if self._received is None else "taking over"
         if self._open or self._stopping:
             state = "stopping" if self._stopping else "running"
-        children = {child.name: child.pid for child in self._children.values() if not child.retiring}
-        self._facts.post(state, self._sockets.workers, children)
+        children = {child.name: child.pid for child in self._children if not child.retiring}
+        self._supervisor_status.post(state, self._traffic_numbers(self._now.sockets), children)
 
     def _reap(self) -> None:
-        while self._children or self._successor is not None:
+        while self._children or self._upgrade.under_way:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if pid == 0:
                 return
-            if self._successor is not None and pid == self._successor.pid:
-                self._mourn(self._successor, status)
-            child = self._children.pop(pid, None)
-            if child is None:
-                continue
-            if child.channel.fileno() >= 0:
-                self._hang_up(child)
-            self._bury(child, status)
+            self._upgrade.reaped(pid, status)
+            child = self._children.remove(pid, status)
+            if child is not None:
+                self._bury(child, ending(status))
 
-    def _bury(self, child: Child, status: int) -> None:
-        how = _how(status)
-        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSYS:
-            log.error(
-                "%s (pid %d) made a system call that only an intruder makes (sandbox): the kernel's log has its number",
-                child.name,
-                child.pid,
-            )
-        if child.number >= 0:
-            self._clear_worker(child.number)
+    def _bury(self, child: Child, how: str) -> None:
+        if child.role.traffic:
+            self._clear_cell(child.number)
         if child.retiring or self._stopping:
             log.info("%s (pid %d) %s", child.name, child.pid, how)
-            if self._stopping and not any(other.number >= 0 for other in self._children.values()):
-                self._stop_others()
-            elif child.number == HEARTBEAT and self._snapshot.site.cluster is not None and not self._stopping:
-                self._start(HEARTBEAT)  # by the new site file
+            if self._stopping:
+                self._end_next_wave()
+            elif child.place in self._places():
+                self._start(*child.place)  # by the new site file
             return
-        self._facts.deaths[child.name] += 1
+        self._supervisor_status.deaths[child.name] += 1
         self._post()
-        quick = time.monotonic() - child.born < QUICK
-        failures = self._failures[child.number] = self._failures.get(child.number, 0) + 1 if quick else 0
+        failures = self._children.failures(child)
         if failures == HOPELESS and not self._announced:
             log.error("%s (pid %d) %s, again: the gateway cannot start", child.name, child.pid, how)
             self._status = 1
             self._stop()
             return
-        delay = min(SLOWEST_RESTART, 0.1 * 2**failures) if failures > 1 else 0.0
-        log.error(
-            "%s (pid %d) %s; starting another%s", child.name, child.pid, how, f" in {delay:.1f}s" if delay else ""
-        )
-        self._due[child.number] = time.monotonic() + delay
+        self._children.replace(child, how, failures)
 
-    # ------------------------------------------------------------------------------------------------ reload and stop
+    # --------------------------------------------------------------------------------------------------------- reload
 
     def _reload(self) -> None:
         if self._stopping:
             return
-        if self._successor is not None:
+        if self._upgrade.under_way:
             log.error("reload refused: an upgrade is under way")
-            self._facts.reload(accepted=False)
+            self._supervisor_status.reload(accepted=False)
             self._post()
             return
         try:
-            new = self._read_anew()
+            new = self._now.read_again(self._path, self._leaving())
         except (ConfigError, CapacityError, StartError, BadState) as error:
             log.error("reload refused, the gateway goes on with version %d:\n%s", self._snapshot.version, error)
-            self._facts.reload(accepted=False)
+            self._supervisor_status.reload(accepted=False)
             self._post()
             return
         self._take_up(new)
 
-    def _read_anew(self) -> Candidate:
-        """Read the site file and all that belongs to it; nothing changes yet.
+    def _leaving(self) -> dict[str, set[int]]:
+        """Processes that only finish what runs, by role."""
+        return {role.name: {c.number for c in self._children if c.role is role and c.retiring} for role in ROLES}
 
-        Raises ConfigError, CapacityError, StartError, BadState.
-        """
-        loaded = _in_background(partial(load, self._path, addresses, certificates=False))
-        account = _account(loaded.site)
-        require(loaded, account)
-        found = self._inquire(loaded.site, account)
-        snapshot = self._snapshot.next(loaded, found)
-        vault, doubts = gather(loaded, self._vault)
-        try:
-            leaving = {child.number for child in self._children.values() if child.retiring}
-            sockets, log_fd = self._open_for(loaded.site, leaving)
-        except StartError:
-            vault.close()
-            raise
-        return Candidate(loaded, account, found, snapshot, vault, (*loaded.warnings, *doubts), leaving, sockets, log_fd)
-
-    def _take_up(self, new: Candidate) -> None:
+    def _take_up(self, new: Configuration) -> None:
         """Work by another site file from now on."""
         for warning in new.warnings:
             log.warning("%s", warning)
-        if Bounds.of(new.loaded.site) != Bounds.of(self._snapshot.site):
+        before, self._now = self._now, new
+        if Bounds.of(new.loaded.site) != Bounds.of(before.loaded.site):
             log.warning("sandbox, core_dumps: a change counts for processes that start from now on")
-        _warn_of_gaps(new.snapshot.questions, new.found)
-        before, self._sockets = self._sockets, new.sockets
-        self._vault.close()
-        self._vault = new.vault
-        self._cells = 1 + max(new.leaving | before.workers.keys() | new.sockets.workers.keys())
-        of_old = self._snapshot
-        self._loaded, self._found, self._snapshot = new.loaded, new.found, new.snapshot
-        self._clear_rows(of_old)
-        self._account = new.account
-        before_log, self._log_fd = self._log_fd, new.log_fd
+        before.vault.close()
+        finishing = {child.number for child in self._children.traffic if child.retiring}
+        self._numbers_used = finishing | self._traffic_numbers(before.sockets) | self._traffic_numbers(new.sockets)
+        self._clear_rows(before.snapshot)
         # Before the workers hear of it: the last owner of a socket can serve all who wait in it, and no copy
         # is left for more to come.
-        before.close_except(new.sockets)
+        before.sockets.close_except(new.sockets)
         packed = Packed.of(new.snapshot)
-        for child in list(self._children.values()):
-            if child.number == HEARTBEAT and self._cluster_changed(of_old):
-                self._retire(child, 0.0)
-            self._pass_on(child, packed, before, log_changed=new.log_fd != before_log)
-        if before_log != new.log_fd:
-            _close_log(before_log)
-        self._due = {n: due for n, due in self._due.items() if n < 0 or n in new.sockets.workers}
-        self._silent &= new.sockets.workers.keys()
-        self._start_missing(of_old)
+        for child in self._children:
+            if child.role.restarts(before.snapshot, new.snapshot) and not child.retiring:
+                self._children.retire(child, 0.0)
+            self._pass_on(child, packed, before.sockets, log_changed=new.log_fd != before.log_fd)
+        if before.log_fd != new.log_fd:
+            close_log(before.log_fd)
+        places = self._places()
+        self._children.forget_due(places)
+        self._silent &= set(places)
+        taken = {child.place for child in self._children} | self._children.due.keys()
+        for role, number in places:  # one that is retiring gets its successor when it has ended
+            if (role, number) not in taken:
+                self._start(role, number)
         self._reloading = new.snapshot.version
-        self._facts.reload(accepted=True)
+        self._supervisor_status.reload(accepted=True)
         self._post()
 
-    def _start_missing(self, before: Snapshot) -> None:
-        """Start the processes that a reload adds."""
-        running = {child.number for child in self._children.values() if not child.retiring}
-        if before.site.cluster is None and self._snapshot.site.cluster is not None and HEARTBEAT not in self._due:
-            self._start(HEARTBEAT)
-        for number in self._sockets.workers:
-            if number not in running and number not in self._due:
-                self._start(number)
-
-    def _open_for(self, site: Site, leaving: AbstractSet[int]) -> tuple[Sockets, int | None]:
-        """The sockets and the access log for another site; see Sockets.adapt. Raises StartError."""
-        log_fd = self._log_fd
-        if site.access_log != self._snapshot.site.access_log:
-            log_fd = _open_log(site)
-        try:
-            return self._sockets.adapt(site, leaving), log_fd
-        except StartError:
-            if log_fd != self._log_fd:
-                _close_log(log_fd)
-            raise
-
-    def _tell_reloaded(self) -> None:
-        """Say so once every worker works by the new site file."""
-        workers = [child for child in self._children.values() if child.number >= 0 and not child.retiring]
-        if self._reloading and all(child.version >= self._reloading for child in workers):
-            log.info("reloaded: version %d of the site file", self._reloading)
-            self._reloading = 0
-
-    def _cluster_changed(self, before: Snapshot) -> bool:
-        """Whether a reload says something else about nodes and addresses: then the heartbeat begins anew."""
-        was, now = before.site, self._snapshot.site
-        key = was.cluster.key_file if was.cluster is not None else None
-        return (was.node, was.cluster, was.user) != (now.node, now.cluster, now.user) or (
-            key is not None and before.files[key] != self._snapshot.files.get(key)
-        )
-
-    def _inquire(self, site: Site, account: Account | None) -> Found:
-        """What is known of the dns: entries of `site`, and what there is to know of those that are new."""
-        questions = discovery.questions(site)
-        known = {question: members for question, members in self._found.items() if question in questions}
-        return {**known, **inquire(questions - known.keys(), site, account)}
-
-    def _discover(self, news: Found) -> None:
+    def _discover(self, news: dict[Question, tuple[Member, ...]]) -> None:
         """Servers of dns: entries have come or gone: the same site file, another snapshot."""
-        news = {question: members for question, members in news.items() if question in self._snapshot.questions}
-        if self._stopping or news.items() <= self._found.items():
+        before, self._now = self._now, self._now.discover(news)
+        if self._snapshot is before.snapshot:
             return
-        self._found = found = {**self._found, **news}
-        try:
-            snapshot = self._snapshot.follow(self._loaded, found)
-        except CapacityError as error:
-            log.error("the servers that the name service names stay as they are: %s", error)
-            return
-        before, self._snapshot = self._snapshot, snapshot
         for servers, what in (
-            (snapshot.slots.keys() - before.slots.keys(), "found"),
-            (before.slots.keys() - snapshot.slots.keys(), "gone"),
+            (self._snapshot.slots.keys() - before.snapshot.slots.keys(), "found"),
+            (before.snapshot.slots.keys() - self._snapshot.slots.keys(), "gone"),
         ):
             if servers:
                 log.info("servers %s by name: %s", what, ", ".join(sorted("/".join(server) for server in servers)))
-        _warn_of_gaps(news, found)
-        self._clear_rows(before)
-        packed = Packed.of(snapshot)
-        for child in list(self._children.values()):
-            self._pass_on(child, packed, self._sockets, log_changed=False)
+        self._clear_rows(before.snapshot)
+        packed = Packed.of(self._snapshot)
+        for child in self._children:
+            self._pass_on(child, packed, self._now.sockets, log_changed=False)
 
     def _pass_on(self, child: Child, packed: Packed, before: Sockets, *, log_changed: bool) -> None:
         """Bring one child up to date with a packed snapshot, or let it go."""
         if child.retiring:
             return
-        if child.number == CONTROL:
-            new = {
-                name: place[1].fileno()
-                for name, place in self._sockets.control.items()
-                if place != before.control.get(name)
-            }
-            self._send(child, Apply(packed.bare, self._cells, control=tuple(new)), tuple(new.values()))
-        elif child.number == HEARTBEAT:
-            self._send(child, Apply(packed.bare, self._cells))
-        elif child.number not in self._sockets.workers:
-            self._retire(child, LINGER)
-        else:
-            places = self._sockets.workers[child.number]
-            have = before.workers.get(child.number, ())
-            new_places = [place for place in places if place not in have]
-            descriptors = [sock.fileno() for _, sock in new_places]
-            with_log = log_changed and self._log_fd is not None
-            if with_log and self._log_fd is not None:
-                descriptors.append(self._log_fd)
-            descriptors.append(self._vault.fileno())
-            sockets = frozenset(identity(sock) for _, sock in places)
-            news = Apply(packed, self._cells, sockets, tuple(listen for listen, _ in new_places), with_log)
-            self._send(child, news, tuple(descriptors))
+        role = child.role
+        if child.place not in self._places():
+            self._children.retire(child, LINGER if role.traffic else 0.0)
+            return
+        sockets = self._now.sockets.of(role, child.number)
+        have = before.of(role, child.number)
+        new = [(name, place) for name, places in sockets.items() for place in places if place not in have.get(name, ())]
+        passed = [sock.fileno() for _, (_, sock) in new]
+        log_fd = self._now.log_fd if role.traffic and log_changed else None
+        if log_fd is not None:
+            passed.append(log_fd)
+        if role.traffic:
+            passed.append(self._now.vault.fileno())
+        order = Apply(
+            packed if role.traffic else packed.bare,
+            self._cells,
+            frozenset(identity(sock) for places in sockets.values() for _, sock in places),
+            tuple((name, listen) for name, (listen, _) in new),
+            log=log_fd is not None,
+            vault=role.traffic,
+        )
+        self._children.send(child, order, tuple(passed))
 
-    def _send(self, child: Child, order: Order, descriptors: tuple[int, ...] = ()) -> None:
-        try:
-            child.channel.send(order, descriptors)
-        except Closed:
-            # It is dead, or as good as: a new one gets the news at birth.
-            self._abort(child, "does not listen")
+    def _tell_reloaded(self) -> None:
+        """Say so once every worker works by the new site file."""
+        workers = [child for child in self._children.traffic if not child.retiring]
+        if self._reloading and all(child.version >= self._reloading for child in workers):
+            log.info("reloaded: version %d of the site file", self._reloading)
+            self._reloading = 0
 
-    def _retire(self, child: Child, seconds: float) -> None:
-        child.retiring = True
-        child.abort_at = time.monotonic() + seconds + GRACE
-        self._send(child, Drain(seconds))
+    # ----------------------------------------------------------------------------------------------------------- stop
 
     def _stop(self) -> None:
         if self._stopping:
-            log.warning("asked twice: stopping at once")
-            for child in self._children.values():
-                os.kill(child.pid, signal.SIGKILL)
+            log.warning("second stop signal: stopping immediately")
+            self._children.kill_all()
             return
         self._stopping = True
+        self._children.due.clear()
         self._post()
         notify("STOPPING=1")
-        log.info("stopping: running requests have %gs", self._snapshot.site.drain)
-        if self._successor is not None and not self._successor.failed:
-            self._give_up(self._successor, "the gateway stops")
-        self._let_workers_finish(self._snapshot.site.drain)
+        drain = self._now.site.drain
+        log.info("stopping: running requests have %gs", drain)
+        self._upgrade.give_up("the gateway stops", drain)
+        for child in self._children:
+            if child.role.stands_by and not child.retiring:
+                self._children.send(child, Drain(max(drain, GRACE)))
+        self._now.sockets.close_except(Sockets())
+        self._drain_seconds = drain
+        self._end_next_wave()
 
-    def _let_workers_finish(self, seconds: float) -> None:
-        workers = [child for child in self._children.values() if child.number >= 0]
-        for child in self._children.values():  # first the addresses: new clients then go where they are served
-            if child.number == HEARTBEAT and not child.retiring:
-                self._send(child, Drain(max(seconds, GRACE)))
-        self._sockets.close_except(Sockets())
-        for child in workers:
-            self._retire(child, seconds)
-        if not workers:
-            self._stop_others()
-
-    def _stop_others(self) -> None:
-        """Control goes last: while requests run, somebody must watch the servers."""
-        for child in self._children.values():
-            if child.number < 0 and not child.retiring:
-                child.retiring = True
-                child.abort_at = time.monotonic() + GRACE
-                self._send(child, Drain(0))
+    def _end_next_wave(self) -> None:
+        """Tell the next processes to end, once those before them have ended."""
+        wave = min((child.role.wave for child in self._children), default=0)
+        if self._drain_seconds is None or wave <= self._wave:
+            return
+        self._wave = wave
+        for child in self._children:
+            if child.role.wave == wave and child.role.traffic:
+                self._children.retire(child, self._drain_seconds)
+            elif child.role.wave == wave and not child.retiring:
+                self._children.retire(child, 0.0)
 
     # -------------------------------------------------------------------------------------------------------- upgrade
 
-    def _adopt_states(self) -> None:
-        """What the predecessor's board says about servers that are still the same."""
-        left = self._heritage.servers if self._heritage is not None else ()
-        for server in left:
-            key = (server.backend, server.server)
-            row = self._snapshot.slots.get(key)
-            known = server.state in STATES and server.admin in ADMIN_STATES  # another version may have more
-            if row is not None and known and str(self._snapshot.resolved[key]) == server.endpoint:
-                self._board.set_state(row, server.state)
-                self._board.set_admin(row, server.admin)
-                self._board.set_weight(row, server.weight)
-
-    def _upgrade(self) -> None:
-        """Start a successor; it says when to let go."""
-        if self._stopping or self._successor is not None:
-            log.error("upgrade refused: %s", "the gateway stops" if self._stopping else "one is under way")
+    def _start_upgrade(self) -> None:
+        if self._stopping:
+            log.error("upgrade refused: the gateway stops")
             return
-        if not self._command:
-            log.error("upgrade refused: this gateway was not started by `gateway run`")
-            return
-        servers = [left for key, row in self._snapshot.slots.items() if (left := self._left(key, row)) is not None]
-        try:
-            successor = handover.start(self._command, self._sockets, servers)
-        except OSError as error:
-            log.error("upgrade failed: cannot run %s: %s", self._command[0], error)
-            return
-        self._successor = successor
-        self._selector.register(successor, selectors.EVENT_READ, successor)
-        log.info("upgrade: a new gateway starts, pid %d", successor.pid)
+        self._upgrade.start(self._now.sockets, handed_servers(self._board, self._snapshot))
 
-    def _left(self, key: ServerKey, row: int) -> handover.LeftServer | None:
-        """What the board says of a server; None for what no honest process writes there."""
-        try:
-            return handover.LeftServer(
-                backend=key[0],
-                server=key[1],
-                endpoint=str(self._snapshot.resolved[key]),
-                state=self._board.state(row),
-                admin=self._board.asked(row),
-                weight=self._board.weight(row),
-            )
-        except ValueError:
-            log.error("upgrade: the board is wrong about %s: its state is not passed on", "/".join(key))
-            return None
-
-    def _hear_successor(self, successor: handover.Successor) -> None:
-        answer = successor.hear()
-        if answer == handover.READY:
-            self._hand_over(successor)
-        elif answer:
-            self._give_up(successor, answer)
-        elif answer is not None:
-            self._selector.unregister(successor)
-            successor.close()  # how it ended is known in a moment
-
-    def _hand_over(self, successor: handover.Successor) -> None:
+    def _hand_over(self, successor: int) -> None:
         """The successor carries traffic: accept no more, and end when the last request and tunnel have."""
-        self._selector.unregister(successor)
-        successor.close()
-        self._successor = None
         self._stopping = True
-        self._sockets.leave_files()
-        notify(f"MAINPID={successor.pid}")
-        log.info("upgrade: pid %d has taken over; what runs here may finish", successor.pid)
-        for child in self._children.values():
-            if child.number == HEARTBEAT and not child.retiring:
-                child.retiring = True
-                child.abort_at = time.monotonic() + BEQUEST + GRACE
-                self._send(child, Bequeath())
-        self._let_workers_finish(LINGER)
-        self._stop_others()  # addresses, reports and checks are the successor's now
+        self._children.due.clear()
+        self._now.sockets.leave_files()
+        notify(f"MAINPID={successor}")
+        log.info("upgrade: pid %d has taken over; what runs here may finish", successor)
+        for child in self._children:
+            if child.role.hands_over and not child.retiring:
+                self._children.retire(child, HANDOVER, HandOver())
+        self._now.sockets.close_except(Sockets())
+        for child in self._children.traffic:
+            self._children.retire(child, LINGER)
+        for child in self._children:  # reports and checks are the successor's now
+            if not child.retiring:
+                self._children.retire(child, 0.0)
 
-    def _give_up(self, successor: handover.Successor, why: str) -> None:
-        """The successor failed: let it finish what it may have accepted, and go on."""
-        if successor.fileno() >= 0:
-            self._selector.unregister(successor)
-            successor.close()
-        successor.failed = True
-        self._facts.upgrades_failed += 1
+    def _note_failed_upgrade(self) -> None:
+        self._supervisor_status.upgrades_failed += 1
         self._post()
-        successor.deadline = time.monotonic() + self._snapshot.site.drain + 2 * GRACE
-        log.error("upgrade failed: %s", why)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(successor.pid, signal.SIGTERM)
 
-    def _mourn(self, successor: handover.Successor, status: int) -> None:
-        """The successor's process has ended; what it said before counts more than how."""
-        said = None
-        if successor.fileno() >= 0:
-            said = successor.hear()
-            self._selector.unregister(successor)
-            successor.close()
-        if not successor.failed:
-            log.error("upgrade failed: %s", said if said and said != handover.READY else f"it {_how(status)}")
-            self._facts.upgrades_failed += 1
-            self._post()
-        self._successor = None
-
-    # ------------------------------------------------------------------------------------------------------------ logs
+    # --------------------------------------------------------------------------------------------------- log and board
 
     def _reopen_log(self) -> None:
         """After a rotation (SIGUSR1): the same name, a new file."""
         try:
-            log_fd = _open_log(self._snapshot.site)
+            log_fd = open_log(self._now.site)
         except StartError as error:
             log.error("the access log goes on in the old file: %s", error)
             return
-        before, self._log_fd = self._log_fd, log_fd
+        before = self._now.log_fd
+        self._now = self._now.with_log(log_fd)
         if log_fd is None or log_fd <= 2:
             return
-        for child in self._children.values():
-            if child.number >= 0:
-                self._send(child, ReopenLog(), (log_fd,))
-        _close_log(before)
+        for child in self._children.traffic:
+            self._children.send(child, ReopenLog(), (log_fd,))
+        close_log(before)
         log.info("access log reopened")
+
+    @property
+    def _cells(self) -> int:
+        """Of the Board, one for each process that carries traffic; those that only finish included."""
+        return 1 + max(self._numbers_used, default=0)
+
+    def _traffic_numbers(self, sockets: Sockets) -> set[int]:
+        return {number for role in ROLES if role.traffic for number in sockets.numbers[role.name]}
 
     def _clear_rows(self, before: Snapshot | None) -> None:
         """Clear the rows of the board that have got a new owner since the snapshot `before`."""
@@ -841,60 +505,9 @@ class Supervisor:
         for row in set(now.traffic.values()) - set(before.traffic.values() if before else ()):
             self._board.clear_traffic(row)
 
-    def _clear_worker(self, number: int) -> None:
+    def _clear_cell(self, number: int) -> None:
         """Forget what a worker that is gone, or has not begun, has under way."""
         self._board.clear_worker(number, self._snapshot.server_rows.unused, self._snapshot.traffic_rows.unused)
-
-
-def _in_background(work: Callable[[], T]) -> T:
-    """Do what takes a while in a thread that gives way: a process would need rights to become again as it was."""
-    with ThreadPoolExecutor(1, initializer=os.nice, initargs=(NICE,)) as thread:
-        return thread.submit(work).result()
-
-
-def _name(number: int) -> str:
-    return {CONTROL: "control", HEARTBEAT: "heartbeat"}.get(number, f"worker {number}")
-
-
-def _how(status: int) -> str:
-    """How a process ended, by what waitpid returned."""
-    code = os.waitstatus_to_exitcode(status)
-    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"
-
-
-def _warn_of_gaps(questions: Iterable[Question], found: Found) -> None:
-    """Say which of the names that are asked for have no servers."""
-    named = {question.address for question, members in found.items() if members}
-    for address in sorted({question.address for question in questions} - named):
-        log.warning("%s: the name service does not know a server of this name", address)
-
-
-def _open_log(site: Site) -> int | None:
-    if site.access_log is None:
-        return None
-    if site.access_log.path == "-":
-        return output.unhurried(1)
-    try:
-        return regular_file.append(Path(site.access_log.path), 0o640)
-    except OSError as error:
-        raise StartError(
-            f"cannot write the access log {site.access_log.path}: {(error.strerror or '').lower()}"
-        ) from None
-
-
-def _close_log(fd: int | None) -> None:
-    if fd is not None and fd > 2:
-        os.close(fd)
-
-
-def _account(site: Site) -> Account | None:
-    """Return the account to switch to, or None to stay the present one. Raises StartError."""
-    if os.geteuid() != 0 and site.cluster is not None:
-        raise StartError("sharing addresses (cluster) needs root: only root may move them")
-    try:
-        return accounts.of(site.user)
-    except NoAccount as error:
-        raise StartError(str(error)) from None
 
 
 def _raise_limits() -> None:
@@ -920,15 +533,15 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
     set_up_log("supervisor")
     protect(Bounds())  # before a key is read; the site file may allow more
     _raise_limits()
-    heritage = None
+    received = None
     try:
-        heritage = handover.inherit(os.environ)
+        received = handover.receive(os.environ)
         descriptors.close_strangers()
-        supervisor = Supervisor(path, heritage, PidFile(pid_file) if pid_file is not None else None, command)
-    except (ConfigError, CapacityError, StartError, BadState, handover.BadEstate) as error:
+        supervisor = Supervisor(path, received, PidFile(pid_file) if pid_file is not None else None, command)
+    except (ConfigError, CapacityError, StartError, BadState, handover.BadHandover) as error:
         text = str(error) if isinstance(error, ConfigError) else f"{path}: {error}"
-        if heritage is not None:
-            heritage.predecessor.failed(text)  # whose log it is, too
+        if received is not None:
+            received.predecessor.failed(text)  # whose log it is, too
         else:
             sys.stderr.write(f"{printable_lines(text)}\n")
         return 1

@@ -15,7 +15,7 @@ from tests.control.sites import snapshot
 
 @pytest.fixture
 async def path(tmp_path: Path) -> AsyncIterator[Path]:
-    sock = listen(tmp_path / "run", heir=False)
+    sock = listen(tmp_path / "run", takes_over=False)
     assert sock is not None
     status = Status(sock, Board(), lambda: {"a": 1})
     status.apply(snapshot(tmp_path, {"app": {"servers": ["127.0.0.1:1"]}}))
@@ -44,17 +44,17 @@ async def test_only_its_owner_may_ask_and_only_what_there_is(path: Path) -> None
 
 async def test_who_has_it_keeps_it(path: Path) -> None:
     # In a thread: it waits for an answer of this very loop only as long as a connection takes.
-    assert await asyncio.to_thread(listen, path.parent, heir=False) is None
+    assert await asyncio.to_thread(listen, path.parent, takes_over=False) is None
     assert json.loads(await ask(path, b"status\n")) == {"a": 1}
 
 
 def test_where_there_can_be_no_socket_the_rest_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     caplog.set_level("INFO")
-    assert listen(tmp_path / "file", heir=False) is None
+    assert listen(tmp_path / "file", takes_over=False) is None
     assert "will not work for this gateway" in caplog.text
     with socket.socket(socket.AF_UNIX) as stale:  # left by one that was killed
         stale.bind(str(tmp_path / NAME))
-    taken = listen(tmp_path, heir=False)
+    taken = listen(tmp_path, takes_over=False)
     assert taken is not None
     taken.close()

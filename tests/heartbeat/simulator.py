@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from gateway.heartbeat import estate
+from gateway.heartbeat import handover
 from gateway.heartbeat.beat import AdminState, Beat, Codec
 from gateway.heartbeat.disk_witness import DiskWitness
 from gateway.heartbeat.membership import Refused
@@ -141,7 +141,7 @@ class Host:
             return
         if any(kernel.up != (node.holdings[a].state is State.OWNER) for a, kernel in self.kernel.items()):
             return
-        left = json.loads(json.dumps(estate.leave(node, CODEC)))
+        left = json.loads(json.dumps(handover.hand_over(node, CODEC)))
         self.kill()
         life = self.life
 
@@ -149,7 +149,7 @@ class Host:
             if self.life != life:
                 return
             self.node = Node(self.cluster.settings(self.name), self.cluster.random.getrandbits(63), self.clock())
-            estate.adopt(self.node, left, CODEC)
+            handover.adopt(self.node, left, CODEC)
             self.cluster.upgrades += 1
             for address in self.kernel:
                 self.node.set_fitness(address, self.fitness, "serving", self.clock())

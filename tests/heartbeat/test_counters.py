@@ -8,8 +8,8 @@ def test_an_upgrade_goes_on_counting():
     one.takeovers["192.0.2.10"] += 2
     one.failures["fence"] += 1
     other.takeovers["192.0.2.10"] += 1
-    other.adopt(json.loads(json.dumps(one.leave())))
-    assert other.leave() == {
+    other.adopt(json.loads(json.dumps(one.handed_over())))
+    assert other.handed_over() == {
         "refused": {},
         "takeovers": {"192.0.2.10": 3},
         "releases": {},

@@ -11,17 +11,17 @@ import threading
 
 import pytest
 
-from gateway.heartbeat import estate, node_lock
+from gateway.heartbeat import handover, node_lock
 from gateway.heartbeat.beat import Codec
 from gateway.heartbeat.node import Node, Settings, Shared
-from gateway.heartbeat.node_lock import HANDOVER, LOCK, NoLock
+from gateway.heartbeat.node_lock import LOCK, SOCKET, NoLock
 from tests.support.waiting import eventually
 
 CODEC = Codec(b"0123456789abcdef")
 TERMS = bytes(32)
 
 
-def heir(directory, terms):
+def successor(directory, terms):
     """A process that wants to be the node; what it got."""
     found = []
     thread = threading.Thread(target=lambda: found.append(node_lock.enter(directory, terms)))
@@ -56,58 +56,58 @@ def directory(tmp_path):
 
 
 def test_the_successor_gets_everything_and_the_lock_is_never_free(directory):
-    lock, legacy = node_lock.enter(directory, TERMS)
-    assert legacy is None
+    lock, received = node_lock.enter(directory, TERMS)
+    assert received is None
     assert stat.S_IMODE((directory / LOCK).stat().st_mode) == 0o600
-    assert stat.S_IMODE((directory / HANDOVER).stat().st_mode) == 0o600
-    thread, found = heir(directory, TERMS)
+    assert stat.S_IMODE((directory / SOCKET).stat().st_mode) == 0o600
+    thread, found = successor(directory, TERMS)
     with selectors.DefaultSelector() as selector, socket.socket(type=socket.SOCK_DGRAM) as link:
         link.bind(("127.0.0.1", 0))
         lock.watch(selector)
-        serve(selector, lambda: lock.has_heir)
+        serve(selector, lambda: lock.has_successor)
         reading, writing = os.pipe()
         assert not is_free(directory)
-        assert lock.leave({"history": ["x" * 100_000]}, writing, [link.fileno()])
+        assert lock.hand_over({"history": ["x" * 100_000]}, writing, [link.fileno()])
         assert not is_free(directory), "it passes with the descriptor"
         assert list(selector.get_map()) == []
         name = link.getsockname()
     thread.join(20)
-    ((after, legacy),) = found
-    assert legacy is not None
-    assert legacy.estate == {"history": ["x" * 100_000]}
-    os.write(legacy.deadlines, b"the same")
+    ((after, received),) = found
+    assert received is not None
+    assert received.state == {"history": ["x" * 100_000]}
+    os.write(received.deadlines, b"the same")
     assert os.read(reading, 8) == b"the same"
-    (number,) = legacy.sockets
+    (number,) = received.sockets
     with socket.socket(fileno=number) as inherited:
         assert inherited.getsockname() == name
     assert not is_free(directory)
     after.close()
     assert is_free(directory)
-    for descriptor in (reading, writing, legacy.deadlines):
+    for descriptor in (reading, writing, received.deadlines):
         os.close(descriptor)
 
 
 def test_one_with_other_terms_gets_the_lock_alone(directory):
     lock, _ = node_lock.enter(directory, TERMS)
-    thread, found = heir(directory, b"1" * 32)
+    thread, found = successor(directory, b"1" * 32)
     with selectors.DefaultSelector() as selector:
         lock.watch(selector)
         serve(selector, lambda: lock.refused)
-        assert not lock.has_heir
-        assert not lock.leave({}, 0, [])
+        assert not lock.has_successor
+        assert not lock.hand_over({}, 0, [])
         assert not is_free(directory)
         assert found == []
         lock.close()
     thread.join(20)
-    ((after, legacy),) = found
-    assert legacy is None
+    ((after, received),) = found
+    assert received is None
     after.close()
 
 
 def test_who_waits_says_for_whom(directory, caplog):
     caplog.set_level("INFO")
     lock, _ = node_lock.enter(directory, TERMS)
-    thread, found = heir(directory, TERMS)
+    thread, found = successor(directory, TERMS)
     eventually(lambda: f"{directory / LOCK}, which process {os.getpid()} has locked" in caplog.text, "a line")
     lock.close()
     thread.join(20)
@@ -168,19 +168,19 @@ def test_another_user_can_neither_lock_nor_connect(directory):
         tried = subprocess.run([sys.executable, "-c", code, directory], capture_output=True, text=True, check=False)
         assert (tried.returncode, tried.stderr) == (0, "")
         lock.close()
-        (directory / HANDOVER).unlink(missing_ok=True)  # also while none has it
+        (directory / SOCKET).unlink(missing_ok=True)  # also while none has it
         lock, _ = node_lock.enter(directory, TERMS)
     lock.close()
 
 
-def test_an_estate_of_another_format_is_refused():
+def test_a_handover_of_another_format_is_refused():
     settings = Settings("gw1", ("gw1", "gw2"), (Shared("192.0.2.10", ("gw1", "gw2")),), witness=True)
-    left = estate.leave(Node(settings, 5, 0.0), CODEC)
+    left = handover.hand_over(Node(settings, 5, 0.0), CODEC)
     node = Node(settings, 6, 0.0)
-    estate.adopt(node, left, CODEC)
+    handover.adopt(node, left, CODEC)
     assert node.incarnation == 5
-    with pytest.raises(estate.BadEstate, match="format 9 is unknown"):
-        estate.adopt(node, {**left, "format": 9}, CODEC)
+    with pytest.raises(handover.BadHandover, match="format 9 is unknown"):
+        handover.adopt(node, {**left, "format": 9}, CODEC)
     del left["promises"]
-    with pytest.raises(estate.BadEstate, match="promises"):
-        estate.adopt(node, left, CODEC)
+    with pytest.raises(handover.BadHandover, match="promises"):
+        handover.adopt(node, left, CODEC)

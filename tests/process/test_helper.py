@@ -1,4 +1,4 @@
-"""Functions in a short-lived child process, and what is believed of what it says."""
+"""Functions in a short-lived child process."""
 
 import json
 import logging
@@ -10,46 +10,39 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config import Site
-from gateway.config.address import server_address
-from gateway.config.discovery import Member, Question
 from gateway.hardening import roles
 from gateway.hardening.confinement import Bounds, become, settle
-from gateway.process.helper import Deed, Say, errand
-from gateway.supervisor import startup_lookup
+from gateway.process.helper import Task, Write, run_helper
 from gateway.system.account import Account
 from tests.support.waiting import eventually
 
 NOBODY = Account("nobody", 65534, 65534)
-SITE = Site.model_validate(
-    {"frontends": [{"listen": "127.0.0.1:80"}], "backends": {"app": {"servers": ["app.internal:1"]}}}
-)
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give up privileges")
 
 
-def do(deed: Deed, who: Account | None = None, seconds: float = 20.0, limit: int = 1000) -> bytes:
-    return errand(lambda: deed, partial(become, who, roles.RULES), seconds, limit, "it failed")
+def do(task: Task, who: Account | None = None, seconds: float = 20.0, limit: int = 1000) -> bytes:
+    return run_helper(lambda: task, partial(become, who, roles.RULES), seconds, limit, "it failed")
 
 
 def test_what_it_says_comes_back() -> None:
-    def speak(say: Say) -> None:
-        say(b"one ")
-        say(b"two")
+    def speak(write: Write) -> None:
+        write(b"one ")
+        write(b"two")
 
     assert do(speak) == b"one two"
 
 
 def test_one_that_says_too_much_is_cut_off() -> None:
-    def flood(say: Say) -> None:
+    def flood(write: Write) -> None:
         while True:
-            say(b"x" * 10_000)
+            write(b"x" * 10_000)
 
     assert do(flood) == b"x" * 1000
 
 
 def test_one_that_does_not_end_is_killed() -> None:
-    def hang(say: Say) -> None:
-        say(str(os.getpid()).encode())
+    def hang(write: Write) -> None:
+        write(str(os.getpid()).encode())
         os.closerange(3, 100)
         signal.pause()
 
@@ -60,7 +53,7 @@ def test_one_that_does_not_end_is_killed() -> None:
 
 
 def test_one_that_raises_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    def fail(_: Say) -> None:
+    def fail(_: Write) -> None:
         raise ZeroDivisionError
 
     with os.fdopen(2, "w", closefd=False) as stderr:
@@ -78,22 +71,22 @@ def test_one_that_raises_says_so(capfd: pytest.CaptureFixture[str]) -> None:
 
 @as_root
 def test_it_is_the_user_after_it_has_prepared() -> None:
-    def prepare() -> Deed:
+    def prepare() -> Task:
         before = os.getuid()
 
-        def tell(say: Say) -> None:
+        def tell(write: Write) -> None:
             fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
             caps = [int(fields[name], 16) for name in ("CapEff", "CapPrm", "CapInh")]
-            say(json.dumps([before, os.getresuid(), os.getresgid(), os.getgroups(), caps]).encode())
+            write(json.dumps([before, os.getresuid(), os.getresgid(), os.getgroups(), caps]).encode())
 
         return tell
 
-    found = json.loads(errand(prepare, partial(settle, NOBODY, roles.RULES, Bounds()), 20.0, 1000, ""))
+    found = json.loads(run_helper(prepare, partial(settle, NOBODY, roles.RULES, Bounds()), 20.0, 1000, ""))
     assert found == [0, [65534] * 3, [65534] * 3, os.getgrouplist("nobody", 65534), [0, 0, 0]]
 
 
 def test_it_dies_with_who_waits_for_it(tmp_path: Path) -> None:
-    def hang(_: Say) -> None:
+    def hang(_: Write) -> None:
         (tmp_path / "pid").write_text(f"{os.getpid()} ")
         signal.pause()
 
@@ -116,33 +109,3 @@ def runs(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
     except OSError:
         return False
-
-
-QUESTION = Question(server_address("dns:app.internal:80"), "A")
-FORGED = [
-    b"",
-    b"\xff\xfe\n",
-    b"[" * 100_000 + b"\n",
-    b'[["dns:other.internal:80", "A", [["192.0.2.1", 80, "a", null, false]]]]\n',
-    b'[["dns:app.internal:80", "A", [["192.0.2.1", 99999, "a", null, false]]]]\n',
-    b'[["app.internal", "192.0.2.1", ""]]\n',
-    b'["other.internal", "192.0.2.1", ""]\n["app.internal", "192.0.2.300", ""]\n["app.internal", "", "\\u001b[2J"]\n',
-    b'["app.internal", ["192.0.2.1"], ""]\n{"app.internal": 1}\n3\n',
-]
-
-
-@pytest.mark.parametrize("said", FORGED, ids=range(len(FORGED)))
-def test_a_child_that_was_broken_into_by_a_name_server_says_nothing(
-    monkeypatch: pytest.MonkeyPatch, said: bytes
-) -> None:
-    monkeypatch.setattr(startup_lookup, "errand", lambda *_: said)
-    assert startup_lookup.inquire({QUESTION}, SITE, None) == {}
-    found = startup_lookup.addresses(SITE, {"app.internal"})
-    assert isinstance(found["app.internal"], OSError)
-    assert "no answer in time" in str(found["app.internal"])
-
-
-def test_what_is_well_formed_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = b'junk\n[["dns:app.internal:80", "A", [["192.0.2.1", 80, "a", null, false]]]]\n[["dns:app.int'
-    monkeypatch.setattr(startup_lookup, "errand", lambda *_: said)
-    assert startup_lookup.inquire({QUESTION}, SITE, None) == {QUESTION: (Member("192.0.2.1", 80, "a"),)}

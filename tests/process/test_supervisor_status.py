@@ -1,11 +1,11 @@
 import time
 
 from gateway.board import Board
-from gateway.process.supervisor_status import Facts, silences
+from gateway.process.supervisor_status import SupervisorStatus, silences
 
 
 def test_workers_are_those_that_the_supervisor_names():
-    facts, board = Facts(), Board()
+    facts, board = SupervisorStatus(), Board()
     now = time.monotonic()
     for number, ago in ((0, 0.0), (1, 5.0), (2, 900.0), (3, 0.0)):  # 2 finished long ago
         board.set_pulse(number, now - ago)
@@ -17,7 +17,7 @@ def test_workers_are_those_that_the_supervisor_names():
 
 
 def test_how_reloads_went():
-    facts = Facts()
+    facts = SupervisorStatus()
     facts.reload(accepted=True)
     taken = facts.loaded
     facts.reload(accepted=False)

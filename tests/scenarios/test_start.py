@@ -73,9 +73,9 @@ def test_gateway_starts_again_on_the_same_port_at_once(start_servers, start_gate
 def test_a_gateway_whose_workers_cannot_work_gives_up(start_servers, tmp_path, monkeypatch):
     (tmp_path / "sitecustomize.py").write_text(
         "import gateway.proxy.worker\n"
-        "async def run(inherited):\n"
+        "def prepare(context):\n"
         "    raise SystemExit(3)\n"
-        "gateway.proxy.worker.run = run\n"
+        "gateway.proxy.worker.prepare = prepare\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}")
     said = refusal(tmp_path, text(site(start_servers("app1"))), traceback=True)

@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 
 from gateway.config.address import Listen
-from gateway.supervisor.handover import READY, SEALS, VARIABLE, BadEstate, LeftServer, inherit, start
+from gateway.supervisor.handover import READY, SEALS, VARIABLE, BadHandover, HandedServer, receive, start
 from gateway.supervisor.sockets import Sockets
 from tests.support.waiting import eventually
 
-# A successor that shows what it inherited in its answer.
+# A successor that shows what it received in its answer.
 CHILD = """
 import os
-from gateway.supervisor.handover import VARIABLE, inherit
-heritage = inherit(os.environ)
+from gateway.supervisor.handover import VARIABLE, receive
+received = receive(os.environ)
 assert VARIABLE not in os.environ
-workers = {number: sorted(str(listen) for listen, _ in places) for number, places in heritage.workers.items()}
-flags = {sock.get_inheritable() for places in heritage.workers.values() for _, sock in places}
-heritage.predecessor.failed(f"{workers} {flags} {[str(place[0]) for place in heritage.control.values()]} {[tuple(s)[3:] for s in heritage.servers]}")
+flags = {opened.place[1].get_inheritable() for opened in received.sockets}
+places = sorted((opened.role, opened.name, opened.number, str(opened.place[0])) for opened in received.sockets)
+received.predecessor.failed(f"{places} {flags} {[tuple(s)[3:] for s in received.servers]}")
 """
 
 
@@ -36,6 +36,10 @@ def sockets():
 
 def listen(sock):
     return Listen(*sock.getsockname())
+
+
+def one_socket(sock):
+    return Sockets({"worker": {"http": {0: [(listen(sock), sock)]}}})
 
 
 def hear(successor):
@@ -55,25 +59,30 @@ def descriptors():
     return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
-def test_successor_inherits_what_it_is_left(sockets):
+def test_successor_receives_what_is_handed_over(sockets):
     one, two, reports = sockets
-    passed = [str(listen(reports)), str(listen(two))]
-    server = LeftServer(backend="app", server="app1", endpoint="('10.0.0.1', 80)", state=2, admin=1, weight=1.5)
+    server = HandedServer(backend="app", server="app1", endpoint="('10.0.0.1', 80)", state=2, admin=1, weight=1.5)
     again = one.dup()
     before = descriptors()
     successor = start(
         [sys.executable, "-c", CHILD],
         Sockets(
-            {0: [(listen(one), one), (listen(one), again)], 3: [(listen(one), one)]},
-            {"reports": (listen(reports), reports), "admin": (listen(two), two)},
+            {
+                "worker": {"http": {0: [(listen(one), one), (listen(one), again)], 3: [(listen(one), one)]}},
+                "control": {"reports": {0: [(listen(reports), reports)]}, "admin": {0: [(listen(two), two)]}},
+            }
         ),
         [server],
     )
     said = hear(successor)
     assert os.waitpid(successor.pid, 0)[1] == 0
-    wanted = {0: [str(listen(one))] * 2, 3: [str(listen(one))]}
+    wanted = [
+        ("control", "admin", 0, str(listen(two))),
+        ("control", "reports", 0, str(listen(reports))),
+        *[("worker", "http", number, str(listen(one))) for number in (0, 0, 3)],
+    ]
     values = [("state", 2), ("admin", 1), ("weight", 1.5)]
-    assert said == f"{wanted} {{False}} {passed} {[tuple(values)]}"
+    assert said == f"{wanted} {{False}} {[tuple(values)]}"
     assert descriptors() == before
     assert not any(sock.get_inheritable() for sock in (one, again, two, reports))
     again.close()
@@ -90,11 +99,11 @@ def test_successor_inherits_what_it_is_left(sockets):
 def test_answers(sockets, code, answer):
     child = f"""
 import json, os, time
-estate = json.loads(os.pread(int(os.environ[{VARIABLE!r}]), 100000, 0))
-answer = estate["answer"]
+handover = json.loads(os.pread(int(os.environ[{VARIABLE!r}]), 100000, 0))
+answer = handover["answer"]
 {code}
 """
-    successor = start([sys.executable, "-c", child], Sockets({0: [(listen(sockets[0]), sockets[0])]}), [])
+    successor = start([sys.executable, "-c", child], one_socket(sockets[0]), [])
     assert hear(successor) == answer
     os.kill(successor.pid, 9)
     os.waitpid(successor.pid, 0)
@@ -103,17 +112,17 @@ answer = estate["answer"]
 def test_program_that_cannot_run_leaves_nothing_behind(sockets):
     before = descriptors()
     with pytest.raises(OSError, match="No such file"):
-        start(["/no/such/program"], Sockets({0: [(listen(sockets[0]), sockets[0])]}), [])
+        start(["/no/such/program"], one_socket(sockets[0]), [])
     assert descriptors() == before
     assert not sockets[0].get_inheritable()
 
 
-def test_ordinary_start_inherits_nothing():
-    assert inherit({}) is None
+def test_ordinary_start_receives_nothing():
+    assert receive({}) is None
 
 
 def sealed(content, seals=SEALS):
-    fd = os.memfd_create("estate", os.MFD_ALLOW_SEALING)
+    fd = os.memfd_create("handover", os.MFD_ALLOW_SEALING)
     os.write(fd, content)
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seals)
     return fd
@@ -122,27 +131,28 @@ def sealed(content, seals=SEALS):
 @pytest.mark.parametrize("number", ["", "x", "-1", "999999"])
 def test_number_that_names_nothing_is_refused(number):
     environment = {VARIABLE: number}
-    with pytest.raises(BadEstate, match=f"{VARIABLE}={number}"):
-        inherit(environment)
+    with pytest.raises(BadHandover, match=f"{VARIABLE}={number}"):
+        receive(environment)
     assert environment == {}
 
 
-def test_file_that_somebody_may_still_change_is_refused():
+def test_file_that_can_still_be_changed_is_refused():
     fd = sealed(b"{}", fcntl.F_SEAL_GROW)
-    with pytest.raises(BadEstate, match="not sealed"):
-        inherit({VARIABLE: str(fd)})
+    with pytest.raises(BadHandover, match="not sealed"):
+        receive({VARIABLE: str(fd)})
     os.close(fd)
 
 
 @pytest.mark.parametrize("change", [
-    {"format": 2}, {"listeners": [[]]}, {"listeners": None}, {"reports": 5}, {"answer": -1}, {"answer": "1"},
+    {"format": 1}, {"format": 3}, {"sockets": []}, {"sockets": None}, {"sockets": {"worker": {"http": [5]}}},
+    {"answer": -1}, {"answer": "1"},
     {"servers": [{"backend": "a", "server": "b", "endpoint": "c", "state": 256, "admin": 0, "weight": 0.0}]},
 ])  # fmt: skip
-def test_estate_that_is_not_understood_is_refused(change):
-    estate = {"format": 1, "listeners": [], "reports": None, "servers": [], "answer": 0, **change}
-    fd = sealed(json.dumps(estate).encode())
-    with pytest.raises(BadEstate, match="cannot be used"):
-        inherit({VARIABLE: str(fd)})
+def test_handover_that_is_not_understood_is_refused(change):
+    handover = {"format": 2, "sockets": {}, "servers": [], "answer": 0, **change}
+    fd = sealed(json.dumps(handover).encode())
+    with pytest.raises(BadHandover, match="cannot be used"):
+        receive({VARIABLE: str(fd)})
     os.close(fd)
 
 
@@ -150,25 +160,26 @@ def test_estate_that_is_not_understood_is_refused(change):
 def test_socket_that_is_not_what_it_is_said_to_be_is_refused(sockets, wrong):
     one, two, udp = (sock.dup() for sock in sockets)
     host, port = one.getsockname()
-    left = {"host": host, "port": port, "fd": one.fileno(), "worker": 0}
+    handed = {"host": host, "port": port, "fd": one.fileno(), "kind": "stream", "number": 0}
     others = []
     with socket.socket() as idle, Path(os.devnull).open("rb") as null:
         idle.bind(("127.0.0.1", 0))
         match wrong:
             case "address":
-                left["port"] = two.getsockname()[1]
+                handed["port"] = two.getsockname()[1]
             case "kind":
-                left |= {"port": udp.getsockname()[1], "fd": udp.fileno()}
+                handed |= {"port": udp.getsockname()[1], "fd": udp.fileno()}
             case "not listening":
-                left |= {"port": idle.getsockname()[1], "fd": os.dup(idle.fileno())}
+                handed |= {"port": idle.getsockname()[1], "fd": os.dup(idle.fileno())}
             case "no socket":
-                left["fd"] = os.dup(null.fileno())
+                handed["fd"] = os.dup(null.fileno())
             case _:
-                others = [{"host": host, "port": two.getsockname()[1], "fd": two.fileno(), "worker": 1}]
+                others = [handed | {"port": two.getsockname()[1], "fd": two.fileno(), "number": 1}]
         reading, writing = os.pipe()
-        estate = {"format": 1, "listeners": [left, *others], "reports": None, "servers": [], "answer": writing}
-        with pytest.raises(BadEstate, match=r"is not a socket on|same addresses"):
-            inherit({VARIABLE: str(sealed(json.dumps(estate).encode()))})
+        sockets = {"worker": {"http": [handed, *others]}}
+        handover = {"format": 2, "sockets": sockets, "servers": [], "answer": writing}
+        with pytest.raises(BadHandover, match=r"is not a socket on|same addresses"):
+            receive({VARIABLE: str(sealed(json.dumps(handover).encode()))})
         assert b"socket" in os.read(reading, 1000)
         os.close(reading)
     for sock in (one, two, udp):

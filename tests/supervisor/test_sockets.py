@@ -7,6 +7,7 @@ import pytest
 
 from gateway.config.address import Listen
 from gateway.process.channel import identity
+from gateway.supervisor.roles import CONTROL
 from gateway.supervisor.sockets import Sockets, StartError
 from tests.support.connections import sockets_on
 from tests.support.waiting import free_port
@@ -32,7 +33,7 @@ def entrances(workers, listen, admin=None, mode=0o660):
 def sockets():
     opened = Sockets()
 
-    def become(site, leaving=frozenset()):
+    def become(site, leaving=None):
         nonlocal opened
         before, opened = opened, opened.adapt(site, leaving)
         before.close_except(opened)
@@ -42,8 +43,12 @@ def sockets():
     opened.close_except(Sockets())
 
 
+def of_workers(sockets):
+    return sockets.groups["worker", "http"]
+
+
 def shares(sockets, port):
-    return {number: [sock for at, sock in places if at.port == port] for number, places in sockets.workers.items()}
+    return {number: [sock for at, sock in places if at.port == port] for number, places in of_workers(sockets).items()}
 
 
 def test_sockets_are_shared_evenly_and_none_is_closed_or_opened_without_need(sockets):
@@ -58,7 +63,7 @@ def test_sockets_are_shared_evenly_and_none_is_closed_or_opened_without_need(soc
             assert (len(counts), sum(counts)) == (workers, most)
             assert max(counts) - min(counts) <= 1
             assert sockets_on(port) == most
-        open_now = {sock for places in now.workers.values() for _, sock in places}
+        open_now = {sock for places in of_workers(now).values() for _, sock in places}
         assert len(open_now) == 2 * most
         assert seen <= open_now
         seen = open_now
@@ -71,7 +76,7 @@ def test_workers_keep_what_they_have(sockets):
     fewer = shares(sockets(site(2, port)), port)
     assert [fewer[number][0] for number in (0, 1)] == [before[number][0] for number in (0, 1)]
     # Number 2 still finishes its requests: another one gets the socket.
-    more = shares(sockets(site(3, port), {2}), port)
+    more = shares(sockets(site(3, port), {"worker": {2}}), port)
     assert more == {0: before[0], 1: before[1], 3: before[2]}
 
 
@@ -95,14 +100,14 @@ def test_what_cannot_be_opened_changes_nothing(sockets):
 def test_sockets_of_control_stay_while_their_address_does(sockets):
     port, asked = free_port(), Listen("127.0.0.1", free_port())
     own = (Listen("127.0.0.1", port),)
-    first = sockets(entrances(1, own, asked)).control["admin"]
-    assert sockets(entrances(2, own, asked)).control["admin"] is first
+    first = sockets(entrances(1, own, asked)).groups["control", "admin"]
+    assert sockets(entrances(2, own, asked)).groups["control", "admin"] == first
     other = Listen("127.0.0.1", free_port())
-    assert sockets(entrances(2, own, other)).control["admin"][0] == other
+    assert sockets(entrances(2, own, other)).groups["control", "admin"][0][0][0] == other
     assert (sockets_on(asked.port), sockets_on(other.port)) == (0, 1)
     with pytest.raises(StartError, match="another program is using it"):
         Sockets().adapt(entrances(1, own, other))
-    assert sockets(entrances(2, own)).control == {}
+    assert sockets(entrances(2, own)).of(CONTROL, 0) == {}
     assert sockets_on(other.port) == 0
 
 
@@ -118,14 +123,14 @@ def connects(path):
 def test_unix_socket_is_one_for_all_workers(sockets, tmp_path):
     path = tmp_path / "http.sock"
     before = sockets(entrances(3, (unix(path),)))
-    shared = [sock for places in before.workers.values() for _, sock in places]
+    shared = [sock for places in of_workers(before).values() for _, sock in places]
     assert len({sock.fileno() for sock in shared}) == 3
     assert len({identity(sock) for sock in shared}) == 1
-    assert sockets(entrances(3, (unix(path),))).workers == before.workers
+    assert sockets(entrances(3, (unix(path),))).groups == before.groups
     for workers in (1, 4, 2):
         now = sockets(entrances(workers, (unix(path),)))
-        assert [len(places) for places in now.workers.values()] == [1] * workers
-        assert {identity(sock) for places in now.workers.values() for _, sock in places} == {identity(shared[0])}
+        assert [len(places) for places in of_workers(now).values()] == [1] * workers
+        assert {identity(sock) for places in of_workers(now).values() for _, sock in places} == {identity(shared[0])}
         assert connects(path)
     assert shared[2].fileno() == -1
 
@@ -195,10 +200,10 @@ def test_permissions_of_unix_sockets_are_what_the_site_says(sockets, tmp_path):
 def test_files_of_unix_sockets_are_removed_by_the_successor_once_it_has_taken_over(sockets, tmp_path):
     stays, goes = tmp_path / "stays.sock", tmp_path / "goes.sock"
     old = sockets(entrances(1, (unix(stays), unix(goes))))
-    inherited = Sockets({0: [(listen, sock.dup()) for listen, sock in old.workers[0]]})
+    received = Sockets({"worker": {"http": {0: [(listen, sock.dup()) for listen, sock in of_workers(old)[0]]}}})
     files = dict(old.files)
-    new = inherited.adapt(entrances(1, (unix(stays),), mode=0o600))
-    inherited.close_except(new)
+    new = received.adapt(entrances(1, (unix(stays),), mode=0o600))
+    received.close_except(new)
     # The reload may still fail; the old version then keeps both sockets.
     assert (connects(stays), connects(goes)) == (True, True)
     new.take_over(files)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import psutil
 
-NAME = r"(?:worker \d+|control|heartbeat)"
+NAME = r"[a-z]+(?: \d+)?"
 STARTED = re.compile(rf"\[(\d+)\] {NAME} started, pid (\d+)$", re.MULTILINE)
 """The supervisor's line about a process it started: the process id of the parent, then that of the child."""
 SUCCESSOR = re.compile(r"\[\d+\] upgrade: a new gateway starts, pid (\d+)$")

@@ -1,6 +1,6 @@
-"""What one heartbeat process leaves to the next on the same node, when the gateway is upgraded: it goes on as the same.
+"""What a heartbeat process hands to the next one on its node at an upgrade: that goes on as the same.
 
-The successor has the incarnation, the sequence numbers, the promises given and the votes held, all by the clock of the
+The next one has the incarnation, the sequence numbers, the promises given and the votes held, all by the clock of the
 machine; the deadlines in the kernel (fence.py) come along as a descriptor. So nobody else notices, and what was
 promised stays so. The two may be of different versions: hence JSON with a format number.
 """
@@ -18,8 +18,8 @@ FORMAT: Final = 2
 MAX_BYTES: Final = 1 << 18
 
 
-class BadEstate(Exception):
-    """What was left cannot be used; the text says why."""
+class BadHandover(Exception):
+    """What was handed over cannot be used; the text says why."""
 
 
 def terms(node: str, cluster: Cluster, key: bytes) -> bytes:
@@ -27,7 +27,7 @@ def terms(node: str, cluster: Cluster, key: bytes) -> bytes:
     return hashlib.sha256(f"{FORMAT} {node} {cluster!r}".encode() + key).digest()
 
 
-def leave(node: Node, codec: Codec) -> dict[str, Any]:
+def hand_over(node: Node, codec: Codec) -> dict[str, Any]:
     """Return the state of `node`, as JSON can have it."""
     membership = node.membership
     return {
@@ -56,24 +56,26 @@ def leave(node: Node, codec: Codec) -> dict[str, Any]:
     }
 
 
-def adopt(node: Node, left: dict[str, Any], codec: Codec) -> None:
-    """Make `node`, just made, go on where the one that left this has stopped. Raises BadEstate."""
+def adopt(node: Node, received: dict[str, Any], codec: Codec) -> None:
+    """Make `node`, just made, go on where the one that handed this over has stopped. Raises BadHandover."""
     try:
-        if left["format"] != FORMAT:
-            raise BadEstate(f"format {left['format']} is unknown")
-        node.incarnation = left["incarnation"]
-        node.admin_state = AdminState(left["admin_state"])
-        node.promises.adopt(left["silent_until"], [(Vote(*fields), until) for *fields, until in left["promises"]])
-        peers = [_adopted(described, codec) for described in left["peers"]]
-        node.membership.adopt(left["incarnation"], left["sequence"], dict(left["sent"]), peers)
-        for address, described in left["holdings"].items():
+        if received["format"] != FORMAT:
+            raise BadHandover(f"format {received['format']} is unknown")
+        node.incarnation = received["incarnation"]
+        node.admin_state = AdminState(received["admin_state"])
+        node.promises.adopt(
+            received["silent_until"], [(Vote(*fields), until) for *fields, until in received["promises"]]
+        )
+        peers = [_adopted(described, codec) for described in received["peers"]]
+        node.membership.adopt(received["incarnation"], received["sequence"], dict(received["sent"]), peers)
+        for address, described in received["holdings"].items():
             holding = node.holdings[address]
             holding.state = State(described.pop("state"))
             for name, value in described.items():
                 if name in _HOLDING:
                     setattr(holding, name, value)
     except (KeyError, TypeError, ValueError, BadBeat) as error:
-        raise BadEstate(f"cannot be parsed: {error!r}") from None
+        raise BadHandover(f"cannot be parsed: {error!r}") from None
 
 
 _HOLDING: Final = frozenset(("fitness", "reason", "asked_from", "votes", "voice_from", "until", "last_owner"))

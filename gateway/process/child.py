@@ -1,0 +1,216 @@
+"""A process of the tree: what the supervisor hands it at birth, and how it carries out orders until it ends."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from gateway.board import Board
+from gateway.config.address import Listen
+from gateway.config.snapshot import Snapshot
+from gateway.process.bulletin import Bulletin
+from gateway.process.channel import Apply, ChildEnd, Closed, Drain, HandOver, Packed, Ready, ReopenLog, Report
+from gateway.secrets.vault import Vault
+from gateway.system.account import Account
+from qos.rates import RateTable
+
+log = logging.getLogger(__name__)
+
+Place: TypeAlias = tuple[Listen, socket.socket]
+"""A socket with the address it was opened for."""
+Work: TypeAlias = Callable[[], None]
+"""The whole life of a process, once it is confined."""
+
+
+class CannotStart(Exception):
+    """What the site file asks of this process cannot be done on this machine; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildContext:
+    """What the supervisor hands a process of the tree.
+
+    `sockets` are those of its role by name, `bulletins` those of others by process name. `cells` is the number of
+    workers whose counts on the Board are added up. The access log, the vault and the rates are for processes that carry
+    traffic; for others the first two are closed.
+    """
+
+    number: int
+    board: Board
+    snapshot: Snapshot
+    cells: int
+    sockets: Mapping[str, list[Place]]
+    log_fd: int | None
+    vault: Vault
+    rates: RateTable
+    bulletins: Mapping[str, Bulletin]
+    account: Account | None
+    """To switch to, for a role that keeps root until it has what it needs."""
+    takes_over: bool
+    """Another gateway hands over to this one and is about to end."""
+    channel: ChildEnd
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An Apply order with its descriptors: `new` has the sockets to open with their names, `kept` the identities of all
+    that stay.
+    """
+
+    packed: Packed
+    cells: int
+    kept: frozenset[int]
+    new: tuple[tuple[str, Place], ...]
+    log_fd: int | None
+    vault: Vault | None
+
+    @classmethod
+    def of(cls, order: Apply, descriptors: list[int]) -> "Update":
+        """Give descriptors the meaning that the order says."""
+        left = iter(descriptors)
+        new = tuple((name, (listen, socket.socket(fileno=next(left)))) for name, listen in order.new)
+        log_fd = next(left) if order.log else None
+        return cls(order.packed, order.cells, order.sockets, new, log_fd, Vault(next(left)) if order.vault else None)
+
+    def named(self) -> dict[str, socket.socket]:
+        """The new sockets by name, for a role with one of each."""
+        return {name: sock for name, (_, sock) in self.new}
+
+
+class Child:
+    """Carries out the supervisor's orders: one method each. A role implements those that concern it."""
+
+    def __init__(self, channel: ChildEnd) -> None:
+        self.channel = channel
+
+    def apply(self, update: Update) -> None:
+        """Work by another snapshot."""
+        raise NotImplementedError
+
+    def reopen_log(self, descriptor: int) -> None:
+        """Write the access log to another file."""
+        os.close(descriptor)
+
+    def hand_over(self) -> None:
+        """Hand everything to the same process of the next gateway, and end."""
+
+    def drain(self, seconds: float) -> None:
+        """Finish what runs within so many seconds, then end."""
+        raise NotImplementedError
+
+    def orphaned(self) -> None:
+        """Finish: the supervisor has exited, so nothing would replace or stop this process."""
+        raise NotImplementedError
+
+    def obey(self) -> None:
+        """Carry out the orders that have arrived."""
+        try:
+            orders = self.channel.receive()
+        except Closed:
+            self.orphaned()
+            return
+        for order, descriptors in orders:
+            match order:
+                case Apply():
+                    self.apply(Update.of(order, descriptors))
+                case ReopenLog():
+                    self.reopen_log(descriptors[0])
+                case HandOver():
+                    self.hand_over()
+                case Drain(seconds):
+                    self.drain(seconds)
+
+    def report(self, report: Report) -> None:
+        """Send a report; that the supervisor has exited is noticed where orders are read. Raises ValueError."""
+        try:
+            self.channel.send(report)
+        except Closed:
+            log.debug("the supervisor takes no reports any more")
+
+    def ready(self, version: int) -> None:
+        """Say that the snapshot of this version is in use."""
+        self.report(Ready(version))
+
+
+class LoopChild(Child):
+    """One in an event loop. Updates are applied one after another, and orders obeyed meanwhile."""
+
+    def __init__(self, channel: ChildEnd) -> None:
+        super().__init__(channel)
+        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._updates: deque[Update] = deque()
+        self._applying: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to work by the first snapshot."""
+
+    async def go_over(self, update: Update) -> None:
+        """Work by another snapshot."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        """Let go of everything."""
+
+    def finish(self) -> None:
+        """End as soon as what runs has ended."""
+        self.end()
+
+    def terminate(self) -> None:
+        """Obey SIGTERM, which did not come from the supervisor."""
+        log.info("SIGTERM: finishing running requests")
+        self.finish()
+
+    def orphaned(self) -> None:
+        """Finish: the supervisor has exited, so nothing would replace or stop this process."""
+        asyncio.get_running_loop().remove_reader(self.channel)
+        log.error("the supervisor has exited; finishing running requests")
+        self.finish()
+
+    def end(self) -> None:
+        """Let the process end."""
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def apply(self, update: Update) -> None:
+        """Apply it after those that have come before."""
+        self._updates.append(update)
+        if self._applying is None or self._applying.done():
+            self._applying = asyncio.get_running_loop().create_task(self._apply_all())
+            self._applying.add_done_callback(self._applied)
+
+    async def live(self) -> None:
+        """Work until told to end. Raises what a snapshot raises that cannot be applied."""
+        loop = asyncio.get_running_loop()
+        try:
+            await self.start()
+            loop.add_reader(self.channel, self.obey)
+            loop.add_signal_handler(signal.SIGTERM, self.terminate)
+            await self._ended
+        finally:
+            loop.remove_reader(self.channel)
+            if self._applying is not None:
+                self._applying.cancel()
+            await self.close()
+
+    async def _apply_all(self) -> None:
+        while self._updates:
+            await self.go_over(self._updates.popleft())
+
+    def _applied(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self._ended.done():
+            self._ended.set_exception(error)
+
+
+def run_loop(make: Callable[[], LoopChild], loop: asyncio.AbstractEventLoop | None = None) -> None:
+    """The whole life of a process with an event loop; `make` is called inside of it."""
+
+    async def live() -> None:
+        await make().live()
+
+    with asyncio.Runner(loop_factory=(lambda: loop) if loop is not None else None) as runner:
+        runner.run(live())

@@ -1,0 +1,162 @@
+"""All that the processes of a gateway work by: a site file that was read and checked, and what was opened for it."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final, Self, TypeVar
+
+from gateway.config import CapacityError, Loaded, Site, Snapshot, discovery, load
+from gateway.config.discovery import Found, Question
+from gateway.explain.required import require
+from gateway.hardening.confinement import Bounds, protect, shortcomings
+from gateway.secrets.vault import Vault, gather
+from gateway.supervisor.sockets import Sockets, StartError
+from gateway.supervisor.startup_lookup import addresses, find_servers
+from gateway.system import account as accounts
+from gateway.system import output, regular_file
+from gateway.system.account import Account, NoAccount
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NICE: Final = 10
+"""How far those who carry traffic go before the reading of a large site file beside them (nice(2))."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """`found` is what the name service says of dns: entries, `snapshot` what is passed to the processes."""
+
+    loaded: Loaded
+    account: Account | None
+    found: Found
+    snapshot: Snapshot
+    vault: Vault
+    sockets: Sockets
+    log_fd: int | None
+    warnings: tuple[object, ...] = ()
+
+    @property
+    def site(self) -> Site:
+        """The site, with the servers that were found."""
+        return self.snapshot.site
+
+    @classmethod
+    def first(cls, path: Path, received: Sockets) -> Self:
+        """Read the site file and open everything, going on with what was `received`.
+
+        Raises ConfigError, CapacityError, StartError, BadState.
+        """
+        loaded = load(path, addresses, certificates=False)
+        bounds = Bounds.of(loaded.site)
+        protect(bounds)
+        account = _account(loaded.site)
+        require(loaded, account)
+        vault, doubts = gather(loaded, None)
+        shared = accounts.doubt(loaded.site.user)
+        for warning in (*loaded.warnings, *doubts, *filter(None, [shared]), *shortcomings(bounds)):
+            log.warning("%s", warning)
+        found = _look_up({}, loaded.site, account)
+        snapshot = Snapshot.first(loaded, found)
+        warn_of_gaps(snapshot.questions, found)
+        log_fd = open_log(loaded.site)
+        sockets = received.adapt(loaded.site)
+        received.close_except(sockets)
+        return cls(loaded, account, found, snapshot, vault, sockets, log_fd)
+
+    def read_again(self, path: Path, leaving: Mapping[str, AbstractSet[int]]) -> Self:
+        """Read the site file and all that belongs to it; `self` stays as it is. `leaving`: see Sockets.adapt.
+
+        Raises ConfigError, CapacityError, StartError, BadState.
+        """
+        loaded = _in_background(partial(load, path, addresses, certificates=False))
+        account = _account(loaded.site)
+        require(loaded, account)
+        found = _look_up(self.found, loaded.site, account)
+        snapshot = self.snapshot.next(loaded, found)
+        vault, doubts = gather(loaded, self.vault)
+        log_fd = self.log_fd
+        try:
+            if loaded.site.access_log != self.site.access_log:
+                log_fd = open_log(loaded.site)
+            sockets = self.sockets.adapt(loaded.site, leaving)
+        except StartError:
+            vault.close()
+            if log_fd != self.log_fd:
+                close_log(log_fd)
+            raise
+        return type(self)(loaded, account, found, snapshot, vault, sockets, log_fd, (*loaded.warnings, *doubts))
+
+    def with_log(self, log_fd: int | None) -> Self:
+        """The same with another access log."""
+        return replace(self, log_fd=log_fd)
+
+    def discover(self, news: Found) -> Self:
+        """The same site file with what the name service says now; the snapshot stays if it has no room for the rest."""
+        news = {question: members for question, members in news.items() if question in self.snapshot.questions}
+        if news.items() <= self.found.items():
+            return self
+        found = {**self.found, **news}
+        try:
+            snapshot = self.snapshot.follow(self.loaded, found)
+        except CapacityError as error:
+            log.error("the servers that the name service names stay as they are: %s", error)
+            return replace(self, found=found)
+        warn_of_gaps(news, found)
+        return replace(self, found=found, snapshot=snapshot)
+
+
+def _look_up(known: Found, site: Site, account: Account | None) -> Found:
+    """What is known of the dns: entries of `site`, and what there is to know of those that are new."""
+    questions = discovery.questions(site)
+    kept = {question: members for question, members in known.items() if question in questions}
+    return {**kept, **find_servers(questions - kept.keys(), site, account)}
+
+
+def warn_of_gaps(questions: Iterable[Question], found: Found) -> None:
+    """Say which of the names that are asked for have no servers."""
+    named = {question.address for question, members in found.items() if members}
+    for address in sorted({question.address for question in questions} - named):
+        log.warning("%s: the name service does not know a server of this name", address)
+
+
+def open_log(site: Site) -> int | None:
+    """The access log, None without one. Raises StartError."""
+    if site.access_log is None:
+        return None
+    if site.access_log.path == "-":
+        return output.unhurried(1)
+    try:
+        return regular_file.append(Path(site.access_log.path), 0o640)
+    except OSError as error:
+        raise StartError(
+            f"cannot write the access log {site.access_log.path}: {(error.strerror or '').lower()}"
+        ) from None
+
+
+def close_log(fd: int | None) -> None:
+    """Close it, unless it is standard output."""
+    if fd is not None and fd > 2:
+        os.close(fd)
+
+
+def _account(site: Site) -> Account | None:
+    """Return the account to switch to, or None to stay the present one. Raises StartError."""
+    if os.geteuid() != 0 and site.cluster is not None:
+        raise StartError("sharing addresses (cluster) needs root: only root may move them")
+    try:
+        return accounts.of(site.user)
+    except NoAccount as error:
+        raise StartError(str(error)) from None
+
+
+def _in_background(work: Callable[[], T]) -> T:
+    """Do what takes a while in a thread that gives way: a process would need rights to become again as it was."""
+    with ThreadPoolExecutor(1, initializer=os.nice, initargs=(NICE,)) as thread:
+        return thread.submit(work).result()

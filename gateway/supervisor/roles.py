@@ -1,0 +1,167 @@
+"""The processes of the tree as a table: what each gets and does, and what becomes of it at a reload or an upgrade.
+
+Another kind of process is an entry here, a package with its `prepare`, and a row of its privileges in
+gateway/hardening/roles.py.
+"""
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from gateway.config import Site, Snapshot
+from gateway.config.model import Listen
+from gateway.hardening import roles as privileges
+from gateway.process.child import ChildContext, Work
+from gateway.proxy import worker  # before the fork: all workers share its memory
+
+BACKLOG: Final = 4096
+FEW: Final = 64
+"""Clients that may wait where operators ask."""
+
+
+@dataclass(frozen=True, slots=True)
+class SocketPlan:
+    """Where the sockets of one name listen.
+
+    `spread`: each process of the role has its own on each address, and the kernel spreads clients over them (socket(7),
+    SO_REUSEPORT); a Unix socket is one for all. Otherwise there is one on each address, which the role's first process
+    has. `modes` are permissions of Unix sockets by path. `freebind`: this machine may get the address later only.
+    """
+
+    listens: tuple[Listen, ...]
+    kind: socket.SocketKind = socket.SOCK_STREAM
+    spread: bool = False
+    backlog: int = FEW
+    modes: Mapping[str, int] = field(default_factory=dict)
+    freebind: bool = False
+
+
+Plans: TypeAlias = Mapping[str, SocketPlan]
+"""The sockets of a role by name."""
+
+
+def _no_sockets(_: Site) -> Plans:
+    return {}
+
+
+def _never(_: Snapshot, __: Snapshot) -> bool:
+    return False
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Role:
+    """A kind of process of the tree."""
+
+    name: str
+    """In the log, in metrics and, shortened, in ps."""
+    prepare: Callable[[ChildContext], Work]
+    """Called in the new process while that may do what the supervisor may; what it returns is called once confined."""
+    privileges: privileges.Role
+    confines_itself: bool = False
+    """`prepare` switches to the account and confines the process, when it has what it needs more rights for."""
+    instances: Callable[[Site], int]
+    """How many there are."""
+    numbered: bool = False
+    """There may be several: their names have numbers."""
+    sockets: Callable[[Site], Plans] = _no_sockets
+    traffic: bool = False
+    """Carries requests: it gets routes, vault, rates and access log, has a cell of the Board, and drains."""
+    bulletin: bool = False
+    """Has a bulletin by which it speaks to the others."""
+    discovers: bool = False
+    """May report what the name service says."""
+    restarts: Callable[[Snapshot, Snapshot], bool] = _never
+    """Whether a reload from one snapshot to another replaces it; otherwise it goes over to the new one."""
+    wave: int
+    """Processes are told to end in ascending order, those of a wave when the one before has ended."""
+    stands_by: bool = False
+    """Is told first when the gateway stops, so that new clients go where they are served, and ends with its wave."""
+    hands_over: bool = False
+    """Hands what it holds to the same process of the next gateway at an upgrade; others end without."""
+
+    def title(self, number: int) -> str:
+        """The name of one of them."""
+        return f"{self.name} {number}" if self.numbered else self.name
+
+
+def _worker_sockets(site: Site) -> Plans:
+    listens = tuple(listen for frontend in site.frontends for listen in frontend.listen)
+    modes = {
+        listen.path: frontend.socket_mode for frontend in site.frontends for listen in frontend.listen if listen.path
+    }
+    return {"http": SocketPlan(listens, spread=True, backlog=BACKLOG, modes=modes)}
+
+
+def _prepare_control(context: ChildContext) -> Work:
+    # In the new process: neither the first request nor a worker's memory should wait for its libraries.
+    from gateway.control import process  # noqa: PLC0415
+
+    return process.prepare(context)
+
+
+def _control_sockets(site: Site) -> Plans:
+    cluster = site.cluster
+    hints = Listen(cluster.nodes[site.node], cluster.listen) if cluster is not None and cluster.listen else None
+    plans = {
+        "reports": (site.load_reports.listen if site.load_reports is not None else None, socket.SOCK_DGRAM),
+        "sites": (site.sites.listen if site.sites is not None else None, socket.SOCK_DGRAM),
+        "hints": (hints, socket.SOCK_DGRAM),
+        "admin": (site.admin.listen, socket.SOCK_STREAM),
+    }
+    return {
+        name: SocketPlan((listen,), kind, freebind=name == "hints")
+        for name, (listen, kind) in plans.items()
+        if listen is not None
+    }
+
+
+def _prepare_heartbeat(context: ChildContext) -> Work:
+    from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
+
+    return process.prepare(context)
+
+
+def _other_cluster(before: Snapshot, now: Snapshot) -> bool:
+    """Whether a reload says something else about nodes and addresses."""
+    was, is_ = before.site, now.site
+    key = was.cluster.key_file if was.cluster is not None else None
+    return (was.node, was.cluster, was.user) != (is_.node, is_.cluster, is_.user) or (
+        key is not None and before.files[key] != now.files.get(key)
+    )
+
+
+CONTROL: Final = Role(
+    name="control",
+    prepare=_prepare_control,
+    privileges=privileges.CONTROL,
+    instances=lambda _: 1,
+    sockets=_control_sockets,
+    discovers=True,
+    wave=2,  # while requests run, servers are watched
+)
+WORKER: Final = Role(
+    name="worker",
+    prepare=worker.prepare,
+    privileges=privileges.WORKER,
+    instances=lambda site: site.workers,
+    numbered=True,
+    sockets=_worker_sockets,
+    traffic=True,
+    wave=1,
+)
+HEARTBEAT: Final = Role(
+    name="heartbeat",
+    prepare=_prepare_heartbeat,
+    privileges=privileges.HEARTBEAT,
+    confines_itself=True,  # opens raw sockets, attaches to interfaces, and starts the guardian
+    instances=lambda site: 0 if site.cluster is None else 1,
+    bulletin=True,
+    restarts=_other_cluster,
+    wave=2,
+    stands_by=True,
+    hands_over=True,
+)
+
+ROLES: Final = (CONTROL, WORKER, HEARTBEAT)
+"""In the order in which they start."""

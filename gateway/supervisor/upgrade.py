@@ -1,0 +1,154 @@
+"""An upgrade as the old supervisor sees it: it starts its successor, and goes on if that fails (handover.py)."""
+
+import contextlib
+import logging
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterable
+
+from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board
+from gateway.config import Snapshot
+from gateway.config.snapshot import ServerKey
+from gateway.supervisor import handover
+from gateway.supervisor.children import GRACE, ending
+from gateway.supervisor.handover import HandedServer, Successor
+from gateway.supervisor.sockets import Sockets
+
+log = logging.getLogger(__name__)
+
+STATES = frozenset((UNKNOWN, UP, DOWN))
+ADMIN_STATES = frozenset((READY, DRAIN, MAINTENANCE))
+
+
+class Upgrade:
+    """One attempt at a time. `command` starts a successor; `failed` is called for each attempt that fails."""
+
+    def __init__(self, selector: selectors.BaseSelector, command: list[str], failed: Callable[[], None]) -> None:
+        self._selector = selector
+        self._command = command
+        self._note_failure = failed
+        self._successor: Successor | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is a successor, or one that failed and has not ended yet."""
+        return self._successor is not None
+
+    @property
+    def deadline(self) -> float:
+        """When `keep_time` has something to do next, time.monotonic(); infinite if never."""
+        return self._successor.deadline if self._successor is not None else float("inf")
+
+    def close(self) -> None:
+        """Close the pipe, in a process that is forked meanwhile."""
+        if self._successor is not None:
+            self._successor.close()
+
+    def start(self, sockets: Sockets, servers: Iterable[HandedServer]) -> None:
+        """Start a successor; it says when to let go."""
+        if self._successor is not None:
+            log.error("upgrade refused: one is under way")
+            return
+        if not self._command:
+            log.error("upgrade refused: this gateway was not started by `gateway run`")
+            return
+        try:
+            successor = handover.start(self._command, sockets, servers)
+        except OSError as error:
+            log.error("upgrade failed: cannot run %s: %s", self._command[0], error)
+            return
+        self._successor = successor
+        self._selector.register(successor, selectors.EVENT_READ, successor)
+        log.info("upgrade: a new gateway starts, pid %d", successor.pid)
+
+    def hear(self, drain: float) -> int | None:
+        """Take the successor's answer; its process id as soon as it carries traffic. `drain`: see `give_up`."""
+        successor = self._successor
+        if successor is None:
+            return None
+        answer = successor.hear()
+        if answer == handover.READY:
+            self._hang_up(successor)
+            self._successor = None
+            return successor.pid
+        if answer:
+            self.give_up(answer, drain)
+        elif answer is not None:
+            self._hang_up(successor)  # how it ended is known in a moment
+        return None
+
+    def give_up(self, why: str, drain: float) -> None:
+        """The successor failed, or must not go on: it has `drain` seconds to finish what it may have accepted."""
+        successor = self._successor
+        if successor is None or successor.failed:
+            return
+        self._hang_up(successor)
+        successor.failed = True
+        successor.deadline = time.monotonic() + drain + 2 * GRACE
+        log.error("upgrade failed: %s", why)
+        self._note_failure()
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(successor.pid, signal.SIGTERM)
+
+    def keep_time(self, now: float, drain: float) -> None:
+        """Give up a successor that is not ready in time, and kill one that does not end then."""
+        successor = self._successor
+        if successor is None or successor.deadline > now:
+            return
+        if successor.failed:
+            successor.deadline = float("inf")
+            os.kill(successor.pid, signal.SIGKILL)
+        else:
+            self.give_up(f"it was not ready within {handover.TIMEOUT:g}s", drain)
+
+    def reaped(self, pid: int, status: int) -> None:
+        """Take note of a process that has ended; what a successor said before counts more than how it ended."""
+        successor = self._successor
+        if successor is None or pid != successor.pid:
+            return
+        said = successor.hear() if successor.fileno() >= 0 else None
+        self._hang_up(successor)
+        if not successor.failed:
+            log.error("upgrade failed: %s", said if said and said != handover.READY else f"it {ending(status)}")
+            self._note_failure()
+        self._successor = None
+
+    def _hang_up(self, successor: Successor) -> None:
+        if successor.fileno() >= 0:
+            self._selector.unregister(successor)
+            successor.close()
+
+
+def handed_servers(board: Board, snapshot: Snapshot) -> list[HandedServer]:
+    """What the board says of all servers, but for what no honest process writes there."""
+    found = [_handed(board, snapshot, key, row) for key, row in snapshot.slots.items()]
+    return [server for server in found if server is not None]
+
+
+def _handed(board: Board, snapshot: Snapshot, key: ServerKey, row: int) -> HandedServer | None:
+    try:
+        return HandedServer(
+            backend=key[0],
+            server=key[1],
+            endpoint=str(snapshot.resolved[key]),
+            state=board.state(row),
+            admin=board.asked(row),
+            weight=board.weight(row),
+        )
+    except ValueError:
+        log.error("upgrade: the board is wrong about %s: its state is not passed on", "/".join(key))
+        return None
+
+
+def adopt(servers: Iterable[HandedServer], board: Board, snapshot: Snapshot) -> None:
+    """Write to the board what the predecessor's says about servers that are still the same."""
+    for server in servers:
+        key = (server.backend, server.server)
+        row = snapshot.slots.get(key)
+        known = server.state in STATES and server.admin in ADMIN_STATES  # another version may have more
+        if row is not None and known and str(snapshot.resolved[key]) == server.endpoint:
+            board.set_state(row, server.state)
+            board.set_admin(row, server.admin)
+            board.set_weight(row, server.weight)
