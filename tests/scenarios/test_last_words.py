@@ -43,7 +43,7 @@ def test_worker(start_servers, start_gateway, number):
     gateway.wait_for_log(rf"worker 1 \(pid {pid}\) was killed by ({number.name}|SIGABRT); starting another")
     words = re.search(last_words("worker 1", pid, number), gateway.log)
     assert words is not None, gateway.log
-    assert re.search(r'File ".*gateway/proxy/worker.py", line \d+ in run\n', words.group())
+    assert re.search(r'File ".*gateway/proxy/worker.py", line \d+ in _run\n', words.group())
     eventually(lambda: len(gateway.workers()) == 2, "another worker")
 
 
