@@ -49,7 +49,7 @@ SLACK = 1 << 20
 
 EXPLAINED = {
     "a worker was killed": r"ERROR .*worker 1 \(pid \d+\) was killed by SIGKILL; starting another",
-    "a broken site file": r"ERROR .*reload refused, the gateway goes on",
+    "a broken site file": r"ERROR .*reload refused; keeping",
     "a server is down": r"WARNING .*server app/app\d is DOWN",
 }
 

@@ -167,7 +167,7 @@ class Children:
 
     def condemn(self, child: Child, why: BadReport) -> None:
         """Kill a child that sent what is not a report: it is broken, or was broken into. Another one follows."""
-        log.error("%s (pid %d) sent what is not a report (%s): it is killed", child.name, child.pid, why)
+        log.error("%s (pid %d) sent an invalid message (%s) and is killed", child.name, child.pid, why)
         os.kill(child.pid, signal.SIGKILL)
         self.hang_up(child)
 

@@ -163,5 +163,5 @@ HEARTBEAT: Final = Role(
     hands_over=True,
 )
 
-ROLES: Final = (CONTROL, WORKER, HEARTBEAT)
+ROLES: Final[tuple[Role, ...]] = (CONTROL, WORKER, HEARTBEAT)
 """In the order in which they start."""

@@ -317,7 +317,7 @@ class Supervisor:
         try:
             new = self._now.read_again(self._path, self._leaving())
         except (ConfigError, CapacityError, StartError, BadState) as error:
-            log.error("reload refused, the gateway goes on with version %d:\n%s", self._snapshot.version, error)
+            log.error("reload refused; keeping version %d:\n%s", self._snapshot.version, error)
             self._supervisor_status.reload(accepted=False)
             self._post()
             return
@@ -478,7 +478,7 @@ class Supervisor:
         try:
             log_fd = open_log(self._now.site)
         except StartError as error:
-            log.error("the access log goes on in the old file: %s", error)
+            log.error("cannot reopen the access log; keeping the old file: %s", error)
             return
         before = self._now.log_fd
         self._now = self._now.with_log(log_fd)

@@ -25,7 +25,7 @@ def test_growth_is_a_problem_and_less_is_not():
 LOG = """\
 2026-01-01 00:00:00,000 INFO    [10] worker 1 started, pid 13
 2026-01-01 00:00:00,001 ERROR   [10] worker 1 (pid 13) was killed by SIGKILL; starting another
-2026-01-01 00:00:00,002 ERROR   [10] reload refused, the gateway goes on with version 1:
+2026-01-01 00:00:00,002 ERROR   [10] reload refused; keeping version 1:
 /tmp/site.yaml:3:1: unknown key routs, did you mean routes?
 2026-01-01 00:00:00,003 WARNING [11] server app/app1 is DOWN: TCP_CONNECT_REFUSED after 2 failed checks
 2026-01-01 00:00:00,004 ERROR   [10] worker 0 (pid 12) was killed by SIGSEGV; starting another

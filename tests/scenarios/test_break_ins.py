@@ -75,7 +75,7 @@ def test_a_worker_that_sends_what_is_not_a_report_is_named_and_replaced(
         before = puppet.worker(gateway.port)
         gateway.expect_death(before)
         puppet.run(gateway.port, SEND.format(frame=frame))
-        gateway.wait_for_log(rf"worker 0 \(pid {before}\) sent what is not a report \(.*\): it is killed")
+        gateway.wait_for_log(rf"worker 0 \(pid {before}\) sent an invalid message \(.*\) and is killed")
         eventually(lambda before=before: gateway.workers().get(0) not in (None, before), what)  # type: ignore[misc]
         assert puppet.worker(gateway.port) != before
     assert not mark.exists()
@@ -143,11 +143,11 @@ def test_a_log_in_a_directory_of_the_user_leads_to_no_file_of_root_and_holds_not
             old = path.rename(directory / "old.log")
             path.symlink_to(victim)
             rotate(
-                r"the access log goes on in the old file: .*access\.log: it is a symbolic link: name the file itself"
+                r"cannot reopen the access log; keeping the old file: .*access\.log: it is a symbolic link: name the file itself"
             )
             path.unlink()
             os.mkfifo(path)
-            rotate(r"the access log goes on in the old file: .*access\.log: it is not a regular file")
+            rotate(r"cannot reopen the access log; keeping the old file: .*access\.log: it is not a regular file")
             gateway.kill_worker(0)  # the supervisor does not wait, and a new one goes on in the old file, too
             eventually(lambda: gateway.workers().get(0) is not None, "another worker")
             puppet.worker(gateway.port)

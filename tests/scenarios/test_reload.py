@@ -287,7 +287,7 @@ def test_bad_reload_says_where_and_changes_nothing(start_servers, start_gateway,
     with Load(gateway.port, clients=8) as load:
         load.wait_for(100)
         since = len(gateway.log)
-        gateway.reload(good.replace(*change), "reload refused, the gateway goes on with version 1")
+        gateway.reload(good.replace(*change), "reload refused; keeping version 1")
         gateway.wait_for_log(rf"site\.yaml:\d+:\d+: .*{place}", since)
         load.wait_for(100)
         assert (gateway.workers(), gateway.control()) == processes

@@ -60,7 +60,7 @@ def test_successor_and_supervisor_are_known_by_what_the_log_said_before():
     [
         f"{SAID} INFO    [10] worker 0 started, pid 17",
         f"{SAID} INFO    [10] worker 0 (pid 17) ended with status 0",
-        f"{SAID} ERROR   [10] reload refused, the gateway goes on with version 1:",
+        f"{SAID} ERROR   [10] reload refused; keeping version 1:",
         f"{SAID} ERROR   [10] upgrade failed: it was not ready within 15s",
         f"{SAID} WARNING [11] server app/app1 is DOWN: TCP_CONNECT_REFUSED after 2 failed checks",
     ],
