@@ -66,5 +66,6 @@ def test_a_role_of_the_table_is_a_process_of_the_tree(start_servers, tmp_path, p
         for number in (0, 1):
             gateway.wait_for_log(rf"echo {number} \(pid \d+\) ended with status 0", since)
             gateway.wait_for_log(f"echo {number} works by version 1", since)
+        assert gateway.wait() == 0
         third = answering(port)
         assert not third.keys() & (first.keys() | second.keys()), "the next gateway has the same sockets"
