@@ -1,7 +1,8 @@
-# `make demo` and `make test` need Python 3.11, a C compiler and make; what is missing they name.
+# `make demo` and `make test` need Python 3.11, a C compiler and make; both list any missing prerequisites.
 #
 #   PYTHON    the interpreter that the environment is made with (python3)
 #   DEMO      arguments of the demo, such as DEMO="--port 9090"
+#   T         the scenario to run, such as T=retries for tests/scenarios/test_retries.py
 #   PYTEST    arguments of pytest, such as PYTEST="tests/wire -k chunked"
 #   HARDENED  arguments of pytest on the hardened build, such as HARDENED="tests/scenarios -k tunnel"
 #   FUZZ_SECONDS  how long `make fuzz` goes on (60); FUZZ_SEED, in the environment, makes it choose the same again
@@ -19,6 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SECONDS := 600
 
 CHECKED  := gateway loadagent qos bench tests .ci setup.py
+UNIT     := $(addprefix tests/,admin balance config health heartbeat load loadagent process qos rules secrets system wire)
 COMPILED := $(shell find gateway qos -name '*.pyx' -o -name '*.pxd')
 PINNED   := pyproject.toml setup.py constraints.txt $(wildcard lock/*.txt)
 # What comes from others is of a known version and has known hashes. Ours is built with the Cython of the environment.
@@ -29,7 +31,7 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
+.PHONY: help demo test unit scenario style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
     hardened-test hardened-quick lock audit sbom release release-check peers clean
 
 help:  ## this list
@@ -40,6 +42,12 @@ demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load ag
 
 test: peers style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
 	@$(BIN)/python -m pytest $(PYTEST)
+
+unit: $(VENV)/.tools $(VENV)/.built  ## the tests that start no process: a minute
+	@$(BIN)/python -m pytest -q $(UNIT) $(PYTEST)
+
+scenario: $(VENV)/.tools $(VENV)/.built  ## one story with real processes: make scenario T=retries
+	@$(BIN)/python -m pytest tests/scenarios/test_$(T).py $(PYTEST)
 
 style: $(VENV)/.tools  ## ruff, cython-lint, import-linter
 	@$(BIN)/ruff check $(CHECKED)

@@ -1,6 +1,7 @@
 """Builds the compiled modules; everything else about the package is in pyproject.toml.
 
 GATEWAY_BUILD=hardened builds them such that a fault in memory ends the process with a report: see docs/security.md.
+GATEWAY_BUILD=debug builds them for gdb and perf: see docs/developing.md.
 """
 
 import os
@@ -11,6 +12,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 HARDENED = os.environ.get("GATEWAY_BUILD") == "hardened"
+DEBUG = os.environ.get("GATEWAY_BUILD") == "debug"
 
 # A hot path checked line by line: indices are bounds-checked by hand, where it matters, in C terms. None is checked for
 # in the released build, too, but for the modules in which that costs more than 1 % of a request's instructions
@@ -24,6 +26,8 @@ DIRECTIVES = {
     "embedsignature": False,
 }
 COMPILE = ["-O2", "-fno-strict-aliasing", "-Wno-unused-function"]
+if DEBUG:
+    COMPILE += ["-Og", "-g3", "-fno-omit-frame-pointer"]
 LINK: list[str] = []
 if not HARDENED:
     # Where it was compiled is not written down: the same sources give the same bytes anywhere (.ci/release.py).
@@ -55,7 +59,7 @@ def compiled(extensions: list[Extension], *, nonecheck: bool) -> list[Extension]
         nthreads=os.cpu_count() or 1,
         language_level=3,
         compiler_directives={**DIRECTIVES, "nonecheck": nonecheck},
-        emit_linenums=HARDENED,
+        emit_linenums=HARDENED or DEBUG,
     )
 
 

@@ -6,7 +6,7 @@ from libc.string cimport memcpy
 TABLE = (
     # outcome, name, side, status, what it means
     (O_NONE, "none", SIDE_NONE, 0, "The request has not ended."),
-    (O_OK, "ok", SIDE_NONE, 200, "The server's answer was passed on whole, or a tunnel ended in order."),
+    (O_OK, "ok", SIDE_NONE, 200, "The server's response was passed on completely, or a tunnel ended normally."),
     (O_RETRIED, "retried", SIDE_NONE, 200, "As ok, after a first try had failed."),
     (O_ANSWERED, "answered", SIDE_NONE, 200, "A route answered: respond, redirect, or a site to go to."),
     (O_NO_ROUTE, "no_route", SIDE_CLIENT, 404, "No route of the site file is for the request."),

@@ -420,7 +420,7 @@ HOPS = [
         reply=Reply(OK + b"Content-Length: 2\r\n\r\nok"),
     ),
     answered(
-        22, "101 that nobody asked for",
+        22, "unsolicited 101",
         Reply(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: evil\r\n\r\nevil"),
     ),
     Case(
