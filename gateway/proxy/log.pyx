@@ -118,7 +118,7 @@ cdef class AccessLog:
         self.loop = loop
         self.fd = fd
         self.combined_time = form == "combined"
-        self.escape = 99 if form == "combined" else 106
+        self.escape = c'c' if form == "combined" else c'j'
         # Each with as much behind it as is copied with its last bytes.
         encoded = [text.encode() for text, _ in pairs]
         self.names = tuple(field[1].encode() if isinstance(field, tuple) else b"" for _, field in pairs)
@@ -202,12 +202,12 @@ cdef class AccessLog:
         than ends the line that has been begun."""
         cdef uint32_t end = at
         if at > 0:
-            self.torn = self.buffer[at - 1] != 10
+            self.torn = self.buffer[at - 1] != c'\n'
         if late and self.n - at <= SLACK:
             end = self.n
         else:
             if late and self.torn:
-                while self.buffer[end] != 10:
+                while self.buffer[end] != c'\n':
                     end += 1
                 end += 1
             if not self.failing:
@@ -223,8 +223,8 @@ cdef class AccessLog:
         cdef uint32_t i = 0, at = self.n, shown = n if n <= FIELD_MAX else FIELD_MAX
         cdef unsigned came
         cdef char *out = self.buffer
-        if n == 0 and self.escape == 99:
-            out[at] = 45
+        if n == 0 and self.escape == c'c':
+            out[at] = c'-'
             self.n = at + 1
             return 0
         if copy_all_plain(out + at, p, shown):
@@ -252,11 +252,11 @@ cdef class AccessLog:
     cdef uint32_t _escaped(self, char *to, uint8_t c) noexcept:
         """Write a byte that may not stand as it is; how many there are now."""
         cdef char *hexes = b"0123456789abcdef"
-        if c == 34 or c == 92:
+        if c == c'"' or c == c'\\':
             to[0] = 92
             to[1] = c
             return 2
-        if self.escape == 106:
+        if self.escape == c'j':
             # A byte is a code point of its own (Latin-1): the line is valid JSON whatever came.
             memcpy(to, b"\\u00", 4)
             to[4] = hexes[c >> 4]
@@ -276,7 +276,7 @@ cdef class AccessLog:
         cdef uint64_t ms = us // 1000
         cdef char *out = self.buffer + self.n
         cdef int n = number(out, <int64_t>ms)
-        out[n] = 46
+        out[n] = c'.'
         self.n += n + 1 + three_digits(out + n + 1, <uint32_t>(us - ms * 1000))
         return 0
 
@@ -329,7 +329,7 @@ cdef class AccessLog:
             self._text(head + t.target.at, t.target.n)
         elif code == L_PATH:
             i = 0
-            while i < t.target.n and head[t.target.at + i] != 63:
+            while i < t.target.n and head[t.target.at + i] != c'?':
                 i += 1
             self._text(head + t.target.at, i)
         elif code == L_PROTOCOL:
@@ -397,19 +397,19 @@ cdef class AccessLog:
         cdef const char *head = t.head.p
         cdef uint32_t at = 0, end, stop = t.head.n if t.method.n else 0
         while at < stop:
-            while head[at] != 10:
+            while head[at] != c'\n':
                 at += 1
             at += 1                     # the next line
             if stop - at <= n:
                 break
-            if head[at + n] == 58 and same_any(head + at, name, n):
+            if head[at + n] == c':' and same_any(head + at, name, n):
                 at += n + 1
-                while head[at] == 32 or head[at] == 9:
+                while head[at] == c' ' or head[at] == c'\t':
                     at += 1
                 end = at
-                while head[end] != 13:
+                while head[end] != c'\r':
                     end += 1
-                while end > at and (head[end - 1] == 32 or head[end - 1] == 9):
+                while end > at and (head[end - 1] == c' ' or head[end - 1] == c'\t'):
                     end -= 1
                 return self._text(head + at, end - at)
         return self._text(NULL, 0)
@@ -433,7 +433,7 @@ cdef class AccessLog:
             self.n += piece.n
             self._field(piece, t, now)
             piece += 1
-        self.buffer[self.n] = 10
+        self.buffer[self.n] = c'\n'
         self.n += 1
         if self.n > BUFFER // 2:
             self.flush()

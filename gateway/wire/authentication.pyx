@@ -17,7 +17,7 @@ cdef Head _scratch              # for tests
 cdef bint _is_scheme(const char *p, uint32_t n) noexcept nogil:
     """Whether a challenge or credentials of n bytes at p begin with such a scheme."""
     cdef uint32_t end = 0
-    while end < n and p[end] != 32 and p[end] != 9:
+    while end < n and p[end] != c' ' and p[end] != c'\t':
         end += 1
     return (end == 4 and same_any(p, b"ntlm", 4)) or (end == 9 and same_any(p, b"negotiate", 9))
 
@@ -27,14 +27,14 @@ cdef bint _names_scheme(const char *p, uint32_t n) noexcept nogil:
     cdef uint32_t at = 0, start
     cdef bint quoted
     while at < n:
-        while at < n and (p[at] == 32 or p[at] == 9 or p[at] == 44):
+        while at < n and (p[at] == c' ' or p[at] == c'\t' or p[at] == c','):
             at += 1
         start = at
         quoted = False
-        while at < n and (quoted or p[at] != 44):
-            if quoted and p[at] == 92:
+        while at < n and (quoted or p[at] != c','):
+            if quoted and p[at] == c'\\':
                 at += 1
-            elif p[at] == 34:
+            elif p[at] == c'"':
                 quoted = not quoted
             at += 1
         if at > n:

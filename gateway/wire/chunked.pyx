@@ -5,6 +5,8 @@ spelling of a size reaches the other side. Extensions are checked, counted and d
 (8 KiB with the extensions) and handed over in pieces, for the caller to decide what may pass.
 """
 
+from gateway.wire.head cimport is_token
+
 cdef enum:
     S_SIZE, S_SPACE, S_EXT, S_SIZE_LF, S_DATA, S_DATA_CR, S_DATA_LF, S_LINE, S_TRAILER, S_TRAILER_LF, S_END_LF, S_DONE
 
@@ -28,15 +30,10 @@ cdef void chunk_start(Chunked *c, bint padded) noexcept nogil:
 
 
 cdef inline int _digit(uint8_t ch) noexcept nogil:
-    if 48 <= ch <= 57:
-        return ch - 48
+    if c'0' <= ch <= c'9':
+        return ch - c'0'
     ch |= 32
-    return ch - 87 if 97 <= ch <= 102 else -1
-
-
-cdef inline bint _token_byte(uint8_t ch) noexcept nogil:
-    return (48 <= ch <= 57 or 65 <= (ch & 0xDF) <= 90 or ch == 33 or 35 <= ch <= 39 or ch == 42 or ch == 43 or ch == 45
-            or ch == 46 or 94 <= ch <= 96 or ch == 124 or ch == 126)
+    return ch - c'a' + 10 if c'a' <= ch <= c'f' else -1
 
 
 cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **data, size_t *n) noexcept nogil:
@@ -73,45 +70,45 @@ cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **d
                 c.left = c.left * 16 + digit
             elif c.digits == 0:
                 return CHUNK_BAD
-            elif ch == 13:
+            elif ch == c'\r':
                 state = S_SIZE_LF
-            elif ch == 59:
+            elif ch == c';':
                 state = S_EXT
-            elif ch == 32 or ch == 9:
+            elif ch == c' ' or ch == c'\t':
                 state = S_SPACE
             else:
                 return CHUNK_BAD
         elif state == S_SPACE:
             c.spent += 1
-            if ch == 59:
+            if ch == c';':
                 state = S_EXT
-            elif ch == 13 and c.padded:
+            elif ch == c'\r' and c.padded:
                 state = S_SIZE_LF
-            elif (ch != 32 and ch != 9) or c.spent > MAX_EXTRA:
+            elif (ch != c' ' and ch != c'\t') or c.spent > MAX_EXTRA:
                 return CHUNK_BAD
         elif state == S_EXT:
             c.spent += 1
-            if ch == 13:
+            if ch == c'\r':
                 state = S_SIZE_LF
-            elif (ch < 32 and ch != 9) or ch == 127 or c.spent > MAX_EXTRA:
+            elif (ch < 32 and ch != c'\t') or ch == 127 or c.spent > MAX_EXTRA:
                 return CHUNK_BAD
         elif state == S_SIZE_LF:
-            if ch != 10:
+            if ch != c'\n':
                 return CHUNK_BAD
             state = S_LINE if c.left == 0 else S_DATA
         elif state == S_DATA_CR:
-            if ch != 13:
+            if ch != c'\r':
                 return CHUNK_BAD
             state = S_DATA_LF
         elif state == S_DATA_LF:
-            if ch != 10:
+            if ch != c'\n':
                 return CHUNK_BAD
             state = S_SIZE
             c.digits = 0
         elif state == S_LINE:                   # at the start of a trailer line, or of the empty one
             c.spent += 1
             c.named = 0
-            if ch == 13:
+            if ch == c'\r':
                 state = S_END_LF
                 if lines != NULL:
                     data[0] = lines
@@ -119,7 +116,7 @@ cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **d
                     at[0] = p
                     c.state = state
                     return CHUNK_TRAILER
-            elif _token_byte(ch) and c.spent <= MAX_EXTRA:
+            elif is_token(<const char *>&ch, 1) and c.spent <= MAX_EXTRA:
                 if lines == NULL:
                     lines = p - 1
                 state = S_TRAILER
@@ -129,23 +126,23 @@ cdef int chunk_next(Chunked *c, const char **at, const char *end, const char **d
             c.spent += 1
             if c.spent > MAX_EXTRA:
                 return CHUNK_BAD
-            if ch == 13:
+            if ch == c'\r':
                 if not c.named:
                     return CHUNK_BAD
                 state = S_TRAILER_LF
             elif c.named:
-                if (ch < 32 and ch != 9) or ch == 127:
+                if (ch < 32 and ch != c'\t') or ch == 127:
                     return CHUNK_BAD
-            elif ch == 58:
+            elif ch == c':':
                 c.named = 1
-            elif not _token_byte(ch):
+            elif not is_token(<const char *>&ch, 1):
                 return CHUNK_BAD
         elif state == S_TRAILER_LF:
-            if ch != 10:
+            if ch != c'\n':
                 return CHUNK_BAD
             state = S_LINE
         elif state == S_END_LF:
-            if ch != 10:
+            if ch != c'\n':
                 return CHUNK_BAD
             c.state = S_DONE
             at[0] = p
@@ -173,8 +170,8 @@ cdef int chunk_head(char *out, size_t n) noexcept nogil:
             break
     for i in range(count):
         out[i] = digits[count - 1 - i]
-    out[count] = 13
-    out[count + 1] = 10
+    out[count] = c'\r'
+    out[count + 1] = c'\n'
     return count + 2
 
 

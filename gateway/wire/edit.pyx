@@ -17,8 +17,8 @@ cdef enum:
 # The numbers below a hundred, two digits each.
 cdef char PAIRS[200]
 for _i in range(100):
-    PAIRS[2 * _i] = 48 + _i // 10
-    PAIRS[2 * _i + 1] = 48 + _i % 10
+    PAIRS[2 * _i] = c'0' + _i // 10
+    PAIRS[2 * _i + 1] = c'0' + _i % 10
 
 
 cdef int out_reserve(Out *o, size_t more) except -1:
@@ -160,7 +160,7 @@ cdef bint _has_host(const char *lines, uint32_t n) noexcept nogil:
     while at < n:
         if n - at > 5 and same_any(lines + at, b"host:", 5):
             return True
-        while lines[at] != 10:
+        while lines[at] != c'\n':
             at += 1
         at += 1
     return False
@@ -232,7 +232,7 @@ cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t
         _put_id(o, id, id_len)
     out_put(o, origin.via, origin.via_len)
     if h.minor == 0:
-        o.p[o.n - origin.via_len + VIA_MINOR] = 48
+        o.p[o.n - origin.via_len + VIA_MINOR] = c'0'
     if not origin.trusted or (plain and not origin.told):
         out_put(o, origin.fixed, origin.fixed_len)
         out_put(o, b";host=\"", 7)
@@ -303,7 +303,7 @@ cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connecti
     _copy_kept(o, p, h)
     out_put(o, extra, extra_len)
     if h.minor == 0:
-        o.p[o.n - extra_len + VIA_MINOR] = 48
+        o.p[o.n - extra_len + VIA_MINOR] = c'0'
     if id_len:
         _put_id(o, id, id_len)
     if framing == FRAME_CHUNKED:
@@ -360,10 +360,10 @@ cdef int edit_trailers(Out *o, const char *p, uint32_t n) except -1:
     out_reserve(o, n)
     while at < n:
         end = at
-        while p[end] != 10:
+        while p[end] != c'\n':
             end += 1
         name = at
-        while p[name] != 58:
+        while p[name] != c':':
             name += 1
         alias = False
         if (known_field(p + at, name - at, &alias) == F_OTHER and not alias

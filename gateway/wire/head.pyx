@@ -69,9 +69,9 @@ cdef void _fill_tables() noexcept:
         TOKEN[i] = TARGET[i] = HOST[i] = 0
         if 0x21 <= i <= 0x7E:
             TARGET[i] = 1
-        if 65 <= i <= 90:
+        if c'A' <= i <= c'Z':
             LOWER[i] = i + 32
-        if 48 <= i <= 57 or 65 <= i <= 90 or 97 <= i <= 122:
+        if c'0' <= i <= c'9' or c'A' <= i <= c'Z' or c'a' <= i <= c'z':
             TOKEN[i] = HOST[i] = 1
     for i in b"!#$%&'*+.^_`|~":
         TOKEN[i] = ODD
@@ -141,14 +141,14 @@ cdef int find_end(const char *p, uint32_t n, uint32_t *seen, uint32_t *end) noex
             if found == NULL:
                 break
             lf = <uint32_t>(found - p)
-            if lf == at or p[lf - 1] != 13:
+            if lf == at or p[lf - 1] != c'\r':
                 return R_BARE_LF
             if lf == at + 1 and at > 0:
                 end[0] = lf + 1
                 return R_OK
             at = seen[0] = lf + 1
         return R_MORE
-    if line == 0 and p[0] == 10:
+    if line == 0 and p[0] == c'\n':
         return R_BARE_LF
     while at < n:
         step = n - at
@@ -162,7 +162,7 @@ cdef int find_end(const char *p, uint32_t n, uint32_t *seen, uint32_t *end) noex
             lf = at + first_bit(hits)
             hits &= hits - 1
             # At the start of a line this is the LF before, which is no CR, either.
-            if p[lf - 1] != 13:
+            if p[lf - 1] != c'\r':
                 return R_BARE_LF
             if lf == line + 1 and line > 0:
                 end[0] = lf + 1
@@ -176,11 +176,11 @@ cdef int find_end(const char *p, uint32_t n, uint32_t *seen, uint32_t *end) noex
 
 cdef inline int _version(const char *p, uint8_t *minor) noexcept nogil:
     """HTTP-version, RFC 9112 section 2.3: eight bytes, case-sensitive."""
-    if memcmp(p, b"HTTP/", 5) != 0 or not 48 <= p[5] <= 57 or p[6] != 46 or not 48 <= p[7] <= 57:
+    if memcmp(p, b"HTTP/", 5) != 0 or not c'0' <= p[5] <= c'9' or p[6] != c'.' or not c'0' <= p[7] <= c'9':
         return R_VERSION
-    if p[5] != 49 or p[7] > 49:
+    if p[5] != c'1' or p[7] > c'1':
         return R_VERSION_UNSUPPORTED
-    minor[0] = p[7] - 48
+    minor[0] = p[7] - c'0'
     return R_OK
 
 
@@ -221,7 +221,7 @@ cdef int check_start(const char *p, uint32_t n, Bounds *bounds) noexcept nogil:
     cdef uint8_t minor
     while i < n and TOKEN[<uint8_t>p[i]]:
         i += 1
-    if i > 32 or (i < n and (p[i] != 32 or i == 0)):
+    if i > 32 or (i < n and (p[i] != c' ' or i == 0)):
         return R_METHOD
     lf = <const char *>memchr(p, 10, n)
     if lf == NULL:
@@ -239,7 +239,7 @@ cdef inline int _request_line(const char *p, uint32_t n, Head *h, Bounds *bounds
     cdef uint8_t c, kind
     while i < n and TOKEN[<uint8_t>p[i]]:
         i += 1
-    if i == 0 or i > 32 or p[i] != 32:
+    if i == 0 or i > 32 or p[i] != c' ':
         return R_METHOD
     h.method_len = i
     h.method = _method(p, i)
@@ -253,19 +253,19 @@ cdef inline int _request_line(const char *p, uint32_t n, Head *h, Bounds *bounds
             if kind == 0:
                 break
             plain = False
-        elif c == 63:
+        elif c == c'?':
             break
-        elif c == 37:
+        elif c == c'%':
             plain = False
-        elif c == 47 and (p[i + 1] | 1) == 47:
+        elif c == c'/' and (p[i + 1] | 1) == c'/':
             plain = False               # a dot or another slash follows
         i += 1
     h.path_len = i - start
-    if c == 63:
+    if c == c'?':
         while TARGET[<uint8_t>p[i]]:
             i += 1
-    if p[i] != 32:
-        return R_VERSION if p[i] == 13 and i > start else R_TARGET
+    if p[i] != c' ':
+        return R_VERSION if p[i] == c'\r' and i > start else R_TARGET
     stop = i
     if stop == start:
         return R_TARGET
@@ -274,13 +274,13 @@ cdef inline int _request_line(const char *p, uint32_t n, Head *h, Bounds *bounds
     why = _version(p + stop + 1, &h.minor)
     if why != R_OK:
         return why
-    if p[stop + 9] != 13 or p[stop + 10] != 10:
+    if p[stop + 9] != c'\r' or p[stop + 10] != c'\n':
         return R_VERSION
     next_line[0] = stop + 11
     h.authority_len = 0
-    if p[start] == 47:
+    if p[start] == c'/':
         pass
-    elif stop - start == 1 and p[start] == 42:
+    elif stop - start == 1 and p[start] == c'*':
         if h.method != M_OPTIONS:
             return R_TARGET
     elif h.method == M_CONNECT:
@@ -294,10 +294,10 @@ cdef inline int _request_line(const char *p, uint32_t n, Head *h, Bounds *bounds
         else:
             return R_TARGET
         h.authority = i
-        while i < stop and p[i] != 47 and p[i] != 63:
+        while i < stop and p[i] != c'/' and p[i] != c'?':
             i += 1
         h.authority_len = i - h.authority
-        if i == stop or p[i] == 63:
+        if i == stop or p[i] == c'?':
             # An empty path is "/", which is not there to point at; two equal ways to write it are one too many.
             return R_TARGET
         h.path_len -= i - start
@@ -315,7 +315,7 @@ cdef inline int _request_line(const char *p, uint32_t n, Head *h, Bounds *bounds
 cdef uint8_t _known_plain(const char *p, uint32_t n) noexcept nogil:
     """What the name of n token characters at p means to the gateway, whatever its case."""
     cdef uint8_t c = <uint8_t>p[0] | 32
-    if c == 120:                                            # x
+    if c == c'x':
         if n > 12 and same_name(p, b"x-forwarded-", 12):
             if n == 15 and same_name(p + 12, b"for", 3):
                 return F_X_FORWARDED_FOR
@@ -327,7 +327,7 @@ cdef uint8_t _known_plain(const char *p, uint32_t n) noexcept nogil:
         if n == 9 and same_name(p, b"x-real-ip", 9):
             return F_X_FORWARDED
         return F_REQUEST_ID if n == 12 and same_name(p, b"x-request-id", 12) else F_OTHER
-    if c == 112:                                            # p
+    if c == c'p':
         return F_PROXY if n > 6 and same_name(p, b"proxy-", 6) else F_OTHER
     if n == 2:
         if same_name(p, b"te", 2):
@@ -401,7 +401,7 @@ cdef uint8_t known_field(const char *p, uint32_t n, bint *alias) noexcept nogil:
     cdef uint8_t known
     for i in range(shown):
         if TOKEN[<uint8_t>p[i]]:
-            name[i] = 45 if p[i] == 95 else p[i]
+            name[i] = c'-' if p[i] == c'_' else p[i]
         else:
             name[i] = 0             # equal to nothing
     known = _known_plain(name, n) if n else F_OTHER
@@ -412,7 +412,7 @@ cdef uint8_t known_field(const char *p, uint32_t n, bint *alias) noexcept nogil:
     elif known == F_X_FORWARDED and n > 12:
         shown = 12
     for i in range(shown):
-        if p[i] == 95:
+        if p[i] == c'_':
             alias[0] = True
     return known
 
@@ -427,7 +427,7 @@ cdef inline const char *_skip_value(const char *q) noexcept nogil:
         n = until_control(q)
         q += n
         if n < <unsigned>WIDE:
-            if q[0] != 9:
+            if q[0] != c'\t':
                 return q
             q += 1
 
@@ -444,7 +444,7 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
     cdef uint32_t limit = bounds.fields if bounds.fields < MAX_FIELDS else MAX_FIELDS
     cdef Field *stop = f + limit
     h.count = 0
-    while q[0] != 13:
+    while q[0] != c'\r':
         name = q
         odd = 0
         while True:
@@ -455,21 +455,21 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
             odd |= kind
             q += 1
         if q == name:
-            return R_FOLD if name[0] == 32 or name[0] == 9 else R_NAME
-        if q[0] != 58 or q - name > 0xFFFF:
+            return R_FOLD if name[0] == c' ' or name[0] == c'\t' else R_NAME
+        if q[0] != c':' or q - name > 0xFFFF:
             return R_NAME
         if f == stop:
             return R_TOO_MANY_FIELDS
         f.name = <uint32_t>(name - p)
         f.name_len = <uint16_t>(q - name)
         q += 1
-        while q[0] == 32 or q[0] == 9:
+        while q[0] == c' ' or q[0] == c'\t':
             q += 1
         value = q
         end = q = _skip_value(q)
-        if q[0] != 13:
-            return R_BARE_LF if q[0] == 10 else R_VALUE
-        if q[1] != 10:
+        if q[0] != c'\r':
+            return R_BARE_LF if q[0] == c'\n' else R_VALUE
+        if q[1] != c'\n':
             return R_BARE_CR
         while end > value and ((end - 1)[0] == 32 or (end - 1)[0] == 9):
             end -= 1
@@ -491,7 +491,7 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
         q += 2
     h.count = <int>(f - h.fields)
     h.kinds = kinds
-    if q[1] != 10:
+    if q[1] != c'\n':
         return R_BARE_CR
     h.length = <uint32_t>(q + 2 - p)
     if h.length != n:
@@ -506,9 +506,9 @@ cdef int _content_length(const char *p, uint32_t n, int64_t *length) noexcept no
     if n == 0 or n > 18:
         return R_LENGTH
     for i in range(n):
-        if not 48 <= p[i] <= 57:
+        if not c'0' <= p[i] <= c'9':
             return R_LENGTH
-        total = total * 10 + (p[i] - 48)
+        total = total * 10 + (p[i] - c'0')
     length[0] = total
     return R_OK
 
@@ -522,10 +522,10 @@ cdef void _connection(const char *p, Head *h, Field *f, bint *close, bint *keep,
     cdef int i
     cdef Field *other
     while q < stop:
-        while q < stop and (q[0] == 32 or q[0] == 9 or q[0] == 44):
+        while q < stop and (q[0] == c' ' or q[0] == c'\t' or q[0] == c','):
             q += 1
         token = q
-        while q < stop and q[0] != 44 and q[0] != 32 and q[0] != 9:
+        while q < stop and q[0] != c',' and q[0] != c' ' and q[0] != c'\t':
             q += 1
         n = <uint32_t>(q - token)
         if n == 0:
@@ -603,11 +603,11 @@ cdef int _host(const char *p, uint32_t at, uint32_t n, uint32_t *host_len) noexc
     cdef const char *q = p + at
     if n == 0 or n > 261:
         return R_HOST_INVALID
-    if q[0] == 91:
+    if q[0] == c'[':
         i = 1
-        while i < n and (48 <= q[i] <= 58 or 97 <= (q[i] | 32) <= 102 or q[i] == 46):
+        while i < n and (c'0' <= q[i] <= c':' or c'a' <= (q[i] | 32) <= c'f' or q[i] == c'.'):
             i += 1
-        if i < 3 or i >= n or q[i] != 93:
+        if i < 3 or i >= n or q[i] != c']':
             return R_HOST_INVALID
         i += 1
     else:
@@ -618,13 +618,13 @@ cdef int _host(const char *p, uint32_t at, uint32_t n, uint32_t *host_len) noexc
     host_len[0] = i
     if i == n:
         return R_OK
-    if q[i] != 58 or n - i > 6:
+    if q[i] != c':' or n - i > 6:
         return R_HOST_INVALID
     i += 1
     while i < n:
-        if not 48 <= q[i] <= 57:
+        if not c'0' <= q[i] <= c'9':
             return R_HOST_INVALID
-        port = port * 10 + (q[i] - 48)
+        port = port * 10 + (q[i] - c'0')
         i += 1
     return R_OK if port <= 65535 else R_HOST_INVALID
 
@@ -690,17 +690,17 @@ cdef int scan_response(const char *p, uint32_t n, Head *h, Bounds *bounds) noexc
     why = _version(p, &h.minor)
     if why != R_OK:
         return R_STATUS_LINE if why == R_VERSION else why
-    if p[8] != 32 or not 49 <= p[9] <= 53 or not 48 <= p[10] <= 57 or not 48 <= p[11] <= 57:
+    if p[8] != c' ' or not c'1' <= p[9] <= c'5' or not c'0' <= p[10] <= c'9' or not c'0' <= p[11] <= c'9':
         return R_STATUS_LINE
-    h.status = (p[9] - 48) * 100 + (p[10] - 48) * 10 + (p[11] - 48)
+    h.status = (p[9] - c'0') * 100 + (p[10] - c'0') * 10 + (p[11] - c'0')
     q = p + 12
-    if q[0] == 32:
+    if q[0] == c' ':
         q += 1
-    elif q[0] != 13:
+    elif q[0] != c'\r':
         return R_STATUS_LINE
     h.reason = <uint32_t>(q - p)
     q = _skip_value(q)
-    if q[0] != 13 or q[1] != 10:
+    if q[0] != c'\r' or q[1] != c'\n':
         return R_STATUS_LINE
     h.reason_len = <uint32_t>(q - p) - h.reason
     why = _fields(p, n, <uint32_t>(q - p) + 2, h, bounds)

@@ -57,9 +57,9 @@ cdef uint32_t mark_length(const char *value, uint32_t n) noexcept nogil:
         return 0
     while at < n and at < MAX_MARK:
         c = value[at]
-        if c == 126:
+        if c == c'~':
             return at + 1
-        if not (48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 45 or c == 95):
+        if not (c'0' <= c <= c'9' or c'A' <= c <= c'Z' or c'a' <= c <= c'z' or c == c'-' or c == c'_'):
             return 0
         at += 1
     return 0
@@ -72,7 +72,7 @@ cdef bint next_cookie(const char *head, uint32_t n, bytes name, uint32_t *at, ui
     cdef bint within = i > 0            # behind a value of a Cookie line
     while i < n:
         if not within:
-            while i < n and head[i] != 10:
+            while i < n and head[i] != c'\n':
                 i += 1
             i += 1
             if i + 7 >= n:
@@ -81,17 +81,17 @@ cdef bint next_cookie(const char *head, uint32_t n, bytes name, uint32_t *at, ui
                 continue
             i += 7
             within = True
-        while i < n and (head[i] == 32 or head[i] == 9 or head[i] == 59):
+        while i < n and (head[i] == c' ' or head[i] == c'\t' or head[i] == c';'):
             i += 1
-        if i + name_len < n and head[i + name_len] == 61 and memcmp(head + i, wanted, name_len) == 0:
+        if i + name_len < n and head[i + name_len] == c'=' and memcmp(head + i, wanted, name_len) == 0:
             i += name_len + 1
             end = i
-            while end < n and head[end] != 59 and head[end] != 13:
+            while end < n and head[end] != c';' and head[end] != c'\r':
                 end += 1
             at[0] = i
             length[0] = end - i
             return True
-        while i < n and head[i] != 59 and head[i] != 10:
+        while i < n and head[i] != c';' and head[i] != c'\n':
             i += 1
-        within = i < n and head[i] == 59
+        within = i < n and head[i] == c';'
     return False

@@ -24,9 +24,9 @@ cdef int max_forwards(const char *p, Head *h) noexcept nogil:
             return HOPS_BAD
         value = 0
         for k in range(f.value_len):
-            if not 48 <= p[f.value + k] <= 57:
+            if not c'0' <= p[f.value + k] <= c'9':
                 return HOPS_BAD
             if k < MAX_DIGITS:
-                value = value * 10 + (p[f.value + k] - 48)
+                value = value * 10 + (p[f.value + k] - c'0')
         found = value if f.value_len <= MAX_DIGITS else 999999999
     return found

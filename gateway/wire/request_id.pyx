@@ -64,7 +64,7 @@ cdef bint _is_id(const char *p, uint32_t n) noexcept nogil:
 cdef bint _is_traceparent(const char *p) noexcept nogil:
     """Whether TRACEPARENT bytes are one of version 00: what a later version has in these places may mean more."""
     cdef bint any = False
-    return (p[0] == 48 and p[1] == 48 and p[2] == 45 and p[PARENT_ID_AT - 1] == 45 and p[FLAGS_AT - 1] == 45
+    return (p[0] == c'0' and p[1] == c'0' and p[2] == c'-' and p[PARENT_ID_AT - 1] == c'-' and p[FLAGS_AT - 1] == c'-'
             and _is_hex(p + TRACE_ID_AT, ID_LENGTH, &any) and any
             and _is_hex(p + PARENT_ID_AT, 16, &any) and any
             and _is_hex(p + FLAGS_AT, 2, &any))
@@ -75,9 +75,9 @@ cdef bint _is_hex(const char *p, int n, bint *any) noexcept nogil:
     cdef int i
     any[0] = False
     for i in range(n):
-        if not (48 <= p[i] <= 57 or 97 <= p[i] <= 102):
+        if not (c'0' <= p[i] <= c'9' or c'a' <= p[i] <= c'f'):
             return False
-        if p[i] != 48:
+        if p[i] != c'0':
             any[0] = True
     return True
 

@@ -23,18 +23,19 @@ for _i in range(256):
 
 
 cdef inline int _hex(uint8_t c) noexcept nogil:
-    if 48 <= c <= 57:
-        return c - 48
+    if c'0' <= c <= c'9':
+        return c - c'0'
     c |= 32
-    return c - 87 if 97 <= c <= 102 else -1
+    return c - c'a' + 10 if c'a' <= c <= c'f' else -1
 
 
 cdef inline bint _unreserved(uint8_t c) noexcept nogil:
-    return 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 45 or c == 46 or c == 95 or c == 126
+    return (c'0' <= c <= c'9' or c'A' <= c <= c'Z' or c'a' <= c <= c'z'
+            or c == c'-' or c == c'.' or c == c'_' or c == c'~')
 
 
 cdef inline bint _dots(const char *p, uint32_t n) noexcept nogil:
-    return (n == 1 and p[0] == 46) or (n == 2 and p[0] == 46 and p[1] == 46)
+    return (n == 1 and p[0] == c'.') or (n == 2 and p[0] == c'.' and p[1] == c'.')
 
 
 cdef int _hidden(const char *p, uint32_t n) noexcept nogil:
@@ -42,10 +43,10 @@ cdef int _hidden(const char *p, uint32_t n) noexcept nogil:
     cdef uint32_t i = 0, start = 0
     cdef bint cut
     while i <= n:
-        cut = i == n or p[i] == 59
-        if cut or (p[i] == 37 and i + 2 < n
-                   and ((p[i + 1] == 50 and p[i + 2] == 70) or (p[i + 1] == 53 and p[i + 2] == 67)
-                        or (p[i + 1] == 51 and p[i + 2] == 66))):
+        cut = i == n or p[i] == c';'
+        if cut or (p[i] == c'%' and i + 2 < n
+                   and ((p[i + 1] == c'2' and p[i + 2] == c'F') or (p[i + 1] == c'5' and p[i + 2] == c'C')
+                        or (p[i + 1] == c'3' and p[i + 2] == c'B'))):
             if _dots(p + start, i - start) and not (start == 0 and i == n):
                 return True
             i += 1 if cut else 3
@@ -63,20 +64,20 @@ cdef int normalise(const char *p, uint32_t n, char *out, int accept) noexcept no
     cdef uint32_t i = 0, at = 0, start
     cdef int high, low, refused = 0
     cdef uint8_t c
-    if n == 0 or p[0] != 47:
+    if n == 0 or p[0] != c'/':
         return -<int>R_PATH
     while i < n:
         # One segment with its leading slash: written encoded, then looked at.
         i += 1
         if accept & A_MERGE:
-            while i < n and p[i] == 47:
+            while i < n and p[i] == c'/':
                 i += 1
-        out[at] = 47
+        out[at] = c'/'
         at += 1
         start = at
-        while i < n and p[i] != 47:
+        while i < n and p[i] != c'/':
             c = <uint8_t>p[i]
-            if c == 37:
+            if c == c'%':
                 if i + 2 >= n:
                     return -<int>R_PATH
                 high = _hex(<uint8_t>p[i + 1])
@@ -85,18 +86,19 @@ cdef int normalise(const char *p, uint32_t n, char *out, int accept) noexcept no
                     return -<int>R_PATH
                 c = <uint8_t>(high * 16 + low)
                 i += 3
-                if (c == 47 or c == 92) and not accept & A_SLASH:
+                if (c == c'/' or c == c'\\') and not accept & A_SLASH:
                     refused = R_ENCODED_SLASH
                 if _unreserved(c):
                     out[at] = c
                     at += 1
                     continue
-            elif c == 92:
+            elif c == c'\\':
                 return -<int>R_PATH
-            elif c == 34 or c == 60 or c == 62 or c == 91 or c == 93 or c == 94 or c == 96 or 123 <= c <= 125:
+            elif (c == c'"' or c == c'<' or c == c'>' or c == c'[' or c == c']' or c == c'^' or c == c'`'
+                  or c'{' <= c <= c'}'):
                 i += 1              # needs encoding, and gets it
             else:
-                if c == 59 and not accept & A_PARAMETERS:
+                if c == c';' and not accept & A_PARAMETERS:
                     refused = R_PARAMETERS
                 out[at] = c
                 at += 1
@@ -112,13 +114,13 @@ cdef int normalise(const char *p, uint32_t n, char *out, int accept) noexcept no
             if at - start == 2 and start > 1:
                 # "..": take back the segment before; "/.." is "/" (RFC 3986 section 5.2.4)
                 at = start - 1
-                while at > 0 and out[at - 1] != 47:
+                while at > 0 and out[at - 1] != c'/':
                     at -= 1
                 at = at - 1 if at > 0 else 0
             else:
                 at = start - 1
             if i >= n:
-                out[at] = 47        # a dot segment at the end leaves a directory
+                out[at] = c'/'        # a dot segment at the end leaves a directory
                 at += 1
     return -refused if refused else <int>at
 
@@ -129,7 +131,7 @@ cdef int as_matched(const char *p, uint32_t n, char *out) noexcept nogil:
     cdef uint8_t c
     while i < n:
         c = <uint8_t>p[i]
-        if c == 37:
+        if c == c'%':
             c = <uint8_t>(_hex(<uint8_t>p[i + 1]) * 16 + _hex(<uint8_t>p[i + 2]))
             if SAME[c]:
                 i += 2
