@@ -28,8 +28,8 @@ epoll_create1 epoll_pwait2 eventfd2 pipe pipe2 poll ppoll select pselect6 brk mu
 mlock munlock msync rt_sigaction rt_sigprocmask rt_sigreturn rt_sigtimedwait rt_sigpending rt_sigsuspend sigaltstack
 restart_syscall clock_getres clock_nanosleep nanosleep gettimeofday time timer_create timer_settime timer_gettime
 timer_delete timerfd_create timerfd_settime timerfd_gettime setitimer getitimer lseek pread64 preadv preadv2 pwrite64
-pwritev pwritev2 fsync fdatasync fstat stat lstat newfstatat statx fstatfs statfs access faccessat faccessat2 readlink
-readlinkat getdents64 getcwd fcntl dup dup2 dup3 fadvise64 close_range umask getpid getppid gettid getuid geteuid
+pwritev fsync fdatasync fstat stat lstat newfstatat statx fstatfs statfs access faccessat faccessat2 readlink
+readlinkat getdents64 getcwd dup dup2 dup3 fadvise64 close_range umask getpid getppid gettid getuid geteuid
 getgid getegid getresuid getresgid getgroups getpgrp getpgid getsid uname sysinfo getrlimit getrusage times getcpu
 getpriority sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max
 sched_get_priority_min rseq set_robust_list get_robust_list set_tid_address arch_prctl exit exit_group wait4 waitid
@@ -70,6 +70,8 @@ _PRCTLS: Final = (1, 3, 15, 16, 21, 23, 39, 0x53564D41)
 """PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_GET_NO_NEW_PRIVS,
 PR_SET_VMA."""
 _WRITING: Final = 0x1 | 0x2 | 0x40 | 0x200 | 0x400000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_TMPFILE
+_SET_STATUS_FLAGS: Final = 4  # F_SETFL: without O_APPEND, what is in the access log could be overwritten
+_NOT_APPENDING: Final = 0x20  # RWF_NOAPPEND, Linux 6.9: as above, for one write
 _WRITE_AND_EXECUTE: Final = 0x2 | 0x4  # PROT_WRITE, PROT_EXEC
 _THREAD: Final = 0x10000  # CLONE_THREAD
 _UNIX: Final = 1
@@ -80,7 +82,8 @@ class Filter:
     """What a process may do beyond PLAIN. `sockets`: pairs of family and type that it may make. `binds`: to addresses.
     `memory`: it may make files that are in memory only, and set their length.
 
-    It may read files, map memory that is not both writable and executable, make threads, and signal itself.
+    It may read files, append to those that are open for that, map memory that is not both writable and executable,
+    make threads, and signal itself.
     """
 
     sockets: frozenset[tuple[int, int]]
@@ -152,6 +155,12 @@ class _Program:
         self.end(_EPERM)
         return self
 
+    def but(self, value: int) -> "_Program":
+        """Allow all values but this one."""
+        self.if_equal(value, _EPERM)
+        self.end(_ALLOW)
+        return self
+
     def none_of(self, bits: int) -> "_Program":
         """Refuse every value that has one of these bits."""
         self.if_any_bit(bits, _EPERM)
@@ -200,6 +209,8 @@ def program(wanted: Filter, machine: str, pid: int) -> bytes:
         whole.argument(name, place, fresh().none_of(_WRITING))
     for name in ("mmap", "mprotect", "pkey_mprotect"):
         whole.argument(name, 2, fresh().not_all_of(_WRITE_AND_EXECUTE))
+    whole.argument("fcntl", 1, fresh().but(_SET_STATUS_FLAGS))
+    whole.argument("pwritev2", 5, fresh().none_of(_NOT_APPENDING))
     whole.argument("clone", 0, fresh().some_of(_THREAD))
     whole.argument("socket", 0, _sockets(wanted.sockets, column))
     whole.argument("socketpair", 0, fresh().one_of((_UNIX,)))

@@ -1,6 +1,7 @@
 """Processes that are held to a role by this machine's kernel."""
 
 import ctypes
+import fcntl
 import os
 import resource
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from gateway.hardening import kernel, landlock, roles, seccomp
 from gateway.hardening.confinement import Bounds, shortcomings
+from gateway.system import regular_file
 from tests.hardening.confined import in_role, outcome
 from tests.support.backend_server import ROOT
 
@@ -115,6 +117,26 @@ def test_modules_load_lazily_and_threads_run():
         return found
 
     assert in_role(roles.WORKER, work) == [3]
+
+
+@seccomp_here
+def test_a_worker_appends_to_the_access_log_and_cannot_overwrite_it(tmp_path):
+    log = tmp_path / "access.log"
+    log.write_text("before\n")
+    fd = regular_file.append(log, 0o640)
+    try:
+        for deed in (
+            lambda: fcntl.fcntl(fd, fcntl.F_SETFL, 0),
+            lambda: os.pwritev(fd, [b"over"], 0, 0x20),  # RWF_NOAPPEND
+            lambda: os.ftruncate(fd, 0),
+            lambda: os.posix_fallocate(fd, 0, 1),
+        ):
+            assert in_role(roles.WORKER, deed) == "PermissionError"
+        assert in_role(roles.WORKER, lambda: os.write(fd, b"after\n")) == 6
+        assert in_role(roles.WORKER, lambda: os.pwrite(fd, b"last\n", 0)) == 5
+    finally:
+        os.close(fd)
+    assert log.read_text() == "before\nafter\nlast\n"
 
 
 @seccomp_here

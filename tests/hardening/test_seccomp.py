@@ -1,6 +1,7 @@
 """Filters as programs, for both machines; what they do in a process of the real kernel is in test_confinement.py."""
 
 import ctypes
+import fcntl
 import mmap
 import os
 import socket
@@ -26,6 +27,12 @@ CASES = [
     ("openat", (0, 0, os.O_TRUNC), EPERM),
     ("openat", (0, 0, os.O_TMPFILE), EPERM),
     ("openat2", (), ENOSYS),
+    ("fcntl", (3, fcntl.F_GETFL), ALLOW),
+    ("fcntl", (3, fcntl.F_DUPFD_CLOEXEC, 0), ALLOW),
+    ("fcntl", (3, fcntl.F_SETFL, os.O_WRONLY), EPERM),
+    ("fcntl", (3, fcntl.F_SETFL, os.O_WRONLY | os.O_APPEND), EPERM),
+    ("pwritev2", (3, 0, 0, 0, 0, 0), ALLOW),
+    ("pwritev2", (3, 0, 0, 0, 0, 0x20), EPERM),  # RWF_NOAPPEND
     ("mmap", (0, 0, mmap.PROT_READ | mmap.PROT_WRITE), ALLOW),
     ("mmap", (0, 0, mmap.PROT_READ | mmap.PROT_EXEC), ALLOW),
     ("mmap", (0, 0, mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC), EPERM),
