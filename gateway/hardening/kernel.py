@@ -50,6 +50,14 @@ def set_capabilities(numbers: tuple[int, ...]) -> None:
     _check(_libc.capset(header, struct.pack("=6I", low, low, 0, high, high, 0)))
 
 
+def capabilities() -> frozenset[int]:
+    """The numbers of the capabilities that this thread has, effective."""
+    header, data = struct.pack("=Ii", _VERSION_3, 0), ctypes.create_string_buffer(24)
+    _check(_libc.capget(header, data))
+    low, _, _, high, _, _ = struct.unpack("=6I", data.raw)
+    return frozenset(number for number in range(64) if (high << 32 | low) >> number & 1)
+
+
 def forbid_new_privileges() -> None:
     """Let no program that this process or its children run gain rights by set-user-ID bits or file capabilities."""
     _prctl(_NO_NEW_PRIVILEGES, 1)

@@ -13,6 +13,7 @@ from typing import Final, Self, TypeVar
 from gateway.config import CapacityError, Loaded, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
 from gateway.explain.required import require
+from gateway.hardening import kernel, roles
 from gateway.hardening.confinement import Bounds, protect, shortcomings
 from gateway.secrets.vault import Vault, gather
 from gateway.supervisor.sockets import Sockets, StartError
@@ -148,8 +149,10 @@ def close_log(fd: int | None) -> None:
 
 def _account(site: Site) -> Account | None:
     """Return the account to switch to, or None to stay the present one. Raises StartError."""
-    if os.geteuid() != 0 and site.cluster is not None:
-        raise StartError("sharing addresses (cluster) needs root: only root may move them")
+    needed = roles.HEARTBEAT.capabilities or frozenset()
+    if os.geteuid() != 0 and site.cluster is not None and not needed <= kernel.capabilities():
+        names = " and ".join(roles.CAPABILITIES[number] for number in sorted(needed))
+        raise StartError(f"sharing addresses (cluster) needs {names}, or root: see conf/gateway-cluster.conf")
     try:
         return accounts.of(site.user)
     except NoAccount as error:

@@ -131,10 +131,10 @@ class Gateway(Host):
         site.write_text(yaml.safe_dump(description))
         return site
 
-    def boot(self, command: tuple[str, ...] = ("-m", "gateway")) -> None:
-        """Start the gateway."""
+    def boot(self, command: tuple[str, ...] = ("-m", "gateway"), wrapper: tuple[str, ...] = ()) -> None:
+        """Start the gateway, by a `wrapper` that runs the command it is given."""
         with self.log.open("ab") as log:
-            self.process = self.start(PYTHON, *command, "run", str(self.directory / "site.yaml"), log=log)
+            self.process = self.start(*wrapper, PYTHON, *command, "run", str(self.directory / "site.yaml"), log=log)
 
     def pids(self, name: str = "") -> list[int]:
         """The processes of this host's gateway, or those of that name."""

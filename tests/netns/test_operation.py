@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections import Counter
 from functools import partial
@@ -227,6 +228,49 @@ def test_only_the_heartbeat_may_change_the_network(pair):
     assert effective("gw-guardian") == (1 << 12, "65534")
     assert effective("gw-worker-0") == (0, "65534")
     assert effective("gw-control") == (0, "65534")
+
+
+AMBIENT = "+net_bind_service,+net_admin,+net_raw,+bpf,+perfmon"
+WITHOUT_ROOT = (
+    *("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"),
+    *("--inh-caps", f"-all,{AMBIENT}", "--ambient-caps", f"-all,{AMBIENT}", "--bounding-set", f"-all,{AMBIENT}"),
+)
+"""As systemd does for conf/gateway-cluster.conf."""
+
+
+@pytest.fixture
+def open_pair():
+    """As `pair`, in a directory that other accounts can enter."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        with Lab(Path(directory), witness=True) as lab:
+            yield lab
+
+
+def test_an_account_with_capabilities_shares_addresses_without_root(open_pair):
+    pair = open_pair
+    pair.start_witness()
+    for gateway in pair.gateways:
+        site = gateway.write(pair.cluster())
+        for path in (gateway.directory, site, site.with_name("cluster.key")):
+            os.chown(path, 65534, 65534)
+        gateway.boot(wrapper=WITHOUT_ROOT)
+        eventually(partial(gateway.pids, "gw-guardian"), "the guardian")
+    gw1, gw2 = pair.gateways
+    eventually(lambda: gw1.has() or gw2.has(), "a gateway to have the address")
+    owner, other = (gw1, gw2) if gw1.has() else (gw2, gw1)
+    expected = {"gw-heartbeat": 1 << 12 | 1 << 13, "gw-guardian": 1 << 12, "gw-worker-0": 0, "gw-control": 0}
+    for name, capabilities in expected.items():
+        (pid,) = owner.pids(name)
+        text = Path(f"/proc/{pid}/status").read_text()
+        lines = dict(line.split(":\t", 1) for line in text.splitlines() if ":\t" in line)
+        found = {lines[key] for key in ("CapEff", "CapPrm")} | {lines["CapAmb"]}
+        assert {int(each, 16) for each in found} <= {capabilities, 0}, name
+        assert int(lines["CapEff"], 16) == capabilities
+        assert lines["Uid"].split() == ["65534"] * 4
+    assert "no lease in the kernel" not in owner.log.read_text()
+    owner.signal_all(signal.SIGKILL)
+    eventually(other.has, "the other one to have the address")
 
 
 def has_open(pid, role):
