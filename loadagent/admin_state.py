@@ -1,4 +1,4 @@
-"""The state that the server is in, as its owner last said: in the agent file, or since then by a command.
+"""The admin state of the server, as its owner last set it: in the agent file, or since then by a command.
 
 `loadagent drain` writes one word beside the agent file; a running agent reads it with its next sample. So the word
 outlives restarts of the agent, and it takes no more than the right to write that file.
@@ -34,7 +34,7 @@ class AdminState:
 
 
 def write(path: Path, state: State) -> None:
-    """Say the state from now on. Raises OSError, and leaves what was there."""
+    """Set the state. Raises OSError, and then leaves the previous one."""
     descriptor, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -45,7 +45,7 @@ class Answer:
                     writer.write(await self._answer(reader))
                     await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # the client went away, was too slow or said too much: nobody is left to tell
+            pass  # the client went away, was too slow or sent too much: there is no one to answer
         finally:
             self._door.leave(writer)
             writer.close()

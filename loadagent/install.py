@@ -112,7 +112,7 @@ def unit(program: Path, agent_file: Path = AGENT_FILE) -> str:
 
 
 def files(target: Target, options: dict[Loc, object], key: bytes | None, *, replace: bool) -> list[File]:
-    """Everything to write. Raises CannotInstall if that would overwrite what somebody has written."""
+    """Everything to write. Raises CannotInstall if that would overwrite a file with other content."""
     wanted = [File(target.at(UNIT_FILE), unit(target.program).encode())]
     agent_file = target.at(AGENT_FILE)
     if not options:

@@ -1,4 +1,4 @@
-"""Keeps a repeated complaint from filling the log: the first is said, then one a period, with a count."""
+"""Keeps a repeated message from filling the log: the first is logged, then one per period, with a count."""
 
 from collections.abc import Hashable
 from typing import Final
@@ -7,7 +7,7 @@ MAX_TOPICS: Final = 1024
 
 
 class LogThrottle:
-    """Decides whether to say something again. `period` is in seconds.
+    """Decides whether to log a message again. `period` is in seconds.
 
     Each question costs the same, and the memory is bounded, whatever the number of topics: they may come from the
     network.
@@ -16,12 +16,12 @@ class LogThrottle:
     def __init__(self, period: float = 60.0) -> None:
         self._period = period
         self._topics: dict[Hashable, tuple[float, int]] = {}
-        """Topic → when it was last said, how often it was kept back since; in the order of the former."""
+        """Topic → when it was last logged, how often it was suppressed since; in the order of the former."""
         self._others: tuple[float, int] | None = None
         """The same of all topics together that there was no room for."""
 
     def ask(self, topic: Hashable, now: float) -> int | None:
-        """Return how many were kept back since the last time if it is to be said now, else None.
+        """Return how many were suppressed since the last time if it should be logged now, else None.
 
         `now` is in seconds of any steady clock. MAX_TOPICS are remembered; while all of them are fresh, the others
         are one topic together.

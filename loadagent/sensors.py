@@ -24,7 +24,7 @@ class Sensor(Protocol):
 class Cpu:
     """Share of all cores' time that was not idle since the last reading, 0.0 to 1.0; in a container, of its quota.
 
-    Time stolen by the hypervisor counts as busy: nobody here can use it.
+    Time stolen by the hypervisor counts as busy: it is not available here.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ def healthy(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None, *, c
 
 
 def ready(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None) -> str:
-    """Why nobody should send this gateway requests; "" if all may."""
+    """Why this gateway should get no requests; "" if it should."""
     state = report["tree"]["state"]
     if state == "taking over":
         return ""

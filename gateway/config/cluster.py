@@ -263,7 +263,7 @@ class Cluster(Model):
         description="Name of the cluster: it tells apart clusters that have the same key and a network or witness in "
         "common. All nodes must have the same, and change it while all are stopped. Default: it has none.",
     )
-    key_file: File = Field(description="Key that authenticates every beat; nobody but its owner may read the file.")
+    key_file: File = Field(description="Key that authenticates every beat; only its owner may read the file.")
     nodes: dict[Name, Ip] = Field(description="Every gateway of the site by name, with its own address.")
     listen: Annotated[Annotated[Whole, Field(ge=1024, le=65535)] | None, Given()] = Field(
         None,

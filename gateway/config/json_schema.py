@@ -32,7 +32,7 @@ def schema() -> dict[str, Any]:
 
 
 def _plain(made: Any) -> Any:
-    """Without what only repeats a name, and without defaults that nobody can write."""
+    """Without what only repeats a name, and without defaults that cannot be written in YAML."""
     if isinstance(made, list):
         return [_plain(item) for item in made]
     if not isinstance(made, dict):

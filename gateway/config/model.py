@@ -398,7 +398,7 @@ class Certificate(Model):
     """A certificate chain and its private key, both PEM."""
 
     cert: File = Field(description="Certificate followed by its intermediates.")
-    key: File = Field(description="Private key, not encrypted; nobody but its owner may read the file.")
+    key: File = Field(description="Private key, not encrypted; only its owner may read the file.")
 
 
 class Tls(Model):
@@ -541,7 +541,7 @@ class Affinity(Model):
     )
     key_file: Annotated[File | None, Given()] = Field(
         None,
-        description="Key that signs the cookie, the same on all gateways; nobody but its owner may read the file. "
+        description="Key that signs the cookie, the same on all gateways; only its owner may read the file. "
         "Default: made from the key of cluster, or else from a key that the gateway keeps in state.",
     )
     secure: Flag = Field(default=False, description="Mark the cookie Secure: it is sent over https only.")
@@ -987,7 +987,7 @@ class Admin(Model):
     )
     token_file: Annotated[File | None, Given()] = Field(
         None,
-        description="Token that /metrics asks for (Authorization: Bearer); nobody but its owner may read the file. "
+        description="Token that /metrics asks for (Authorization: Bearer); only its owner may read the file. "
         "Required unless the address is a loopback address.",
     )
 

@@ -75,7 +75,7 @@ class Sites(Model):
     peers: dict[Name, Peer] = Field(
         description="The sites by name; one called as this site is left out, so that all may have the same list."
     )
-    key_file: File = Field(description="Key shared by all sites; nobody but its owner may read the file.")
+    key_file: File = Field(description="Key shared by all sites; only its owner may read the file.")
     stale_after: PositiveDuration = Field(
         "5s", validate_default=True, description="Silence after which nothing is known of a site's load."
     )

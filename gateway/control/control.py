@@ -78,7 +78,7 @@ class Control:
 
     def servers(self) -> dict[str, Any]:
         """What `gateway status` shows of the servers."""
-        assert self._snapshot is not None  # noqa: S101 - nobody is answered before the first one
+        assert self._snapshot is not None  # noqa: S101 - nothing is answered before the first one
         checks = self._checks.last() if self._checks else {}
         return servers.report(self._snapshot, self._board, checks, self._agents.last, time.monotonic())
 

@@ -25,7 +25,7 @@ from gateway.config.discovery import Member, Question
 from gateway.config.model import Resolver
 
 MAX_RECORDS: Final = 512
-"""More in one answer are refused: nobody means that many, and SRV records ask for a name each."""
+"""More in one answer are refused: no real service has that many, and each SRV record needs a query for its name."""
 MAX_ALIASES: Final = 8
 """One leading to the next, in answers of their own."""
 _BACKEND: Final = dns.asyncbackend.get_backend("asyncio")

@@ -1,4 +1,4 @@
-"""What this gateway knows of itself, put together for whoever asks: the Unix socket and the listener for operators."""
+"""The gateway's report about itself, for the Unix socket and the admin listener."""
 
 import contextlib
 import logging
@@ -19,9 +19,9 @@ from gateway.process.bulletin import Bulletin
 from gateway.process.supervisor_status import silences
 
 FRESH: Final = 0.25
-"""Seconds for which a page of metrics is given out again: to ask more often does not cost the servers' checks."""
+"""Seconds for which a page of metrics is reused, so that frequent scrapes cost nothing."""
 SILENT: Final = 3.0
-"""Seconds after which what the heartbeat has said last does not count: it says something twice a second."""
+"""Seconds after which the heartbeat's last report is stale: it writes two a second."""
 
 _log = logging.getLogger("gateway.control")
 
@@ -74,8 +74,8 @@ class OperationsReport:
         }
 
     def _gateway(self) -> dict[str, Any]:
-        """What of it needs no look at servers or processes: probes come often, and from anybody."""
-        assert self._snapshot is not None  # noqa: S101 - nobody is answered before the first one
+        """The part that needs no look at servers or processes: probes come often, and without a token."""
+        assert self._snapshot is not None  # noqa: S101 - nothing is answered before the first one
         tree = self._tree.read() or {}
         return {
             "program": __version__,
@@ -88,7 +88,7 @@ class OperationsReport:
         }
 
     def _overheard(self) -> dict[str, Any] | None:
-        """What the heartbeat process says; None: there is none, or it is silent."""
+        """The report of the heartbeat process; None: there is none, or it is stale."""
         assert self._snapshot is not None  # noqa: S101 - as above
         return self._heartbeat.read(SILENT) if self._snapshot.site.cluster is not None else None
 
@@ -108,7 +108,7 @@ class OperationsReport:
         return self._verdict("ready", probes.ready({**self._gateway(), **self._known()}, self._overheard()))
 
     def _verdict(self, what: str, amiss: str) -> Answer:
-        """The reason is for the log, and for who may see the metrics."""
+        """The reason goes to the log only: probes need no token."""
         if self._said.get(what, "") != amiss:
             _log.log(logging.WARNING if amiss else logging.INFO, "%s%s", what if not amiss else f"not {what}: ", amiss)
             self._said[what] = amiss

@@ -91,7 +91,7 @@ class Publisher:
                 _log.log(level, "server %s: its agent reports %s%s", row.name, "UP" if line.up else "DOWN", reason)
 
     def _put(self, row: _Row, state: State) -> None:
-        """Somebody asks for an administrative state."""
+        """Set the administrative state that an agent or operator asks for."""
         if _ADMIN[state] != self._board.asked(row.slot):
             self._board.set_admin(row.slot, _ADMIN[state])
             _log.info("server %s: its agent reports %s", row.name, state.name)

@@ -51,7 +51,7 @@ class Hearsay:
             del nodes[next(iter(nodes))]
 
     def load(self, site: str, now: float, stale_after: float) -> tuple[float, float] | None:
-        """(load, when that was said), or None: nobody knows."""
+        """(load, time of the report), or None if unknown."""
         nodes = self._said.get(site, {})
         for node in [node for node, (_, said) in nodes.items() if now - said > stale_after]:
             del nodes[node]
@@ -102,7 +102,7 @@ class Sites(asyncio.DatagramProtocol):
         return dict(self._refusals.counts)
 
     def loads(self) -> dict[str, float | None]:
-        """The load of this site and each other one, 1.0 when full; None: nobody knows."""
+        """The load of this site and each other one, 1.0 when full; None if unknown."""
         names = [self._model.self_, *self._model.others] if self._model is not None else []
         now = time.monotonic()
         return {name: self._board.site_load(name, now) for name in names}

@@ -1,4 +1,4 @@
-"""A request as somebody writes it down."""
+"""A request as a person writes it."""
 
 import re
 from collections.abc import Iterable

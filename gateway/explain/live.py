@@ -96,7 +96,7 @@ class Live:
         return running.next(replace(loaded, resolved={**loaded.resolved, **known}), self.found)
 
     def remark(self, loaded: Loaded) -> str:
-        """What somebody who reads the figures must know."""
+        """A remark for the reader of the figures."""
         if loaded.digest == self.digest:
             return f"state of the running gateway, version {self.version} of the site file"
         return "state of the running gateway, which has not loaded this site file yet: reload it"

@@ -3,7 +3,7 @@
 A server is ejected after `errors` failures in a row, or when it takes `latency_factor` times as long as its backend's
 median; for `eject_for` seconds, and for longer each time that it comes back no better. Then it is probed: one request
 at a time, until one is answered well. Never more than `max_ejected` of the servers are out, and when fewer than `panic`
-of them would be left (those that checks found down are gone as well), nobody is: if all are bad, the trouble is
+of them would be left (those that checks found down are gone as well), none is: if all are bad, the trouble is
 elsewhere, and sending everything to the last one standing would knock that over too.
 
 The rules are those of outlier detection in Envoy (docs, "Outlier detection"), as users know them, on our own measures.

@@ -67,7 +67,7 @@ class Probe:
         try:
             async with asyncio.timeout(check.timeout):
                 outcome, detail = await _CHECKS[check.kind](self, target, check, progress)
-        except Exception as error:  # noqa: BLE001 - what nobody thought of is a failed check
+        except Exception as error:  # noqa: BLE001 - an unexpected error is a failed check
             outcome, detail = _name(error, connected=progress.connected)
             if check.kind == "grpc":
                 outcome = _IN_GRPC.get(outcome, outcome)

@@ -37,7 +37,7 @@ class Watch:
         return f"<Watch {self._target.name} {self._counter!r}>"
 
     def hurry(self) -> None:
-        """Somebody else has doubts: check at once, unless that has just been done."""
+        """Check at once because another process suspects the server, unless a check has just run."""
         if time.monotonic() - self._checked >= self._check.interval / 4:
             self._hurry.set()
 

@@ -8,9 +8,9 @@ from gateway.heartbeat.jobs import Job
 BURST: Final = (0.0, 0.01, 0.05, 0.15, 0.4, 1.0, 2.0)
 """Seconds between the announcements after a takeover: a lost one must not cost a client its server."""
 DEFENCE: Final = BURST[:4]
-"""The same where somebody may have heard of another owner."""
+"""The same where a neighbour may have heard of another owner."""
 AGAIN: Final = 10.0
-"""Seconds between announcements from then on: a cache that believed somebody else is corrected."""
+"""Seconds between announcements from then on: a cache with a wrong entry is corrected."""
 
 
 def announce(say: Callable[[], None]) -> Job:

@@ -49,7 +49,7 @@ class AdminState(IntEnum):
     STANDBY = 1
     """Give everything away, take nothing."""
     DRAIN = 2
-    """Give one address after the other away, each when somebody else can have it; take nothing."""
+    """Give the addresses away one by one, each when another node can take it; take none."""
 
 
 class Stake(IntEnum):

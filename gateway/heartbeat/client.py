@@ -11,7 +11,7 @@ TIMEOUT: Final = 5.0
 
 
 class NoAnswer(OSError):
-    """Nobody answers; the text says where."""
+    """There is no answer; the text says from where."""
 
 
 def ask(directory: Path, command: str, who: str = "heartbeat") -> dict[str, Any]:

@@ -16,7 +16,7 @@ class Counters:
     """By address, as the next two."""
     releases: Counter[str] = field(default_factory=Counter)
     contests: Counter[str] = field(default_factory=Counter)
-    """Sightings of somebody else who announces an address that is here."""
+    """Announcements by other nodes of an address that this node owns."""
     failures: Counter[str] = field(default_factory=Counter)
     """Programs that did not end well, by what they are."""
 

@@ -221,7 +221,7 @@ class Disk:
                     self._deliver(_message(content))
 
     def _check_own(self, content: bytes | None) -> None:
-        """Nobody else may write to the own block: two would take each other's flag down."""
+        """Check that no other node writes to this node's block: two would reset each other's flag."""
         trespasser = bool(self._written) and content is not None and content != self._written
         if trespasser and not self._trespasser:
             log.error(

@@ -6,9 +6,9 @@ The disk's vote is its own if no other flag was up. Of two that look at the same
 never do both have the vote, however long a write or a read is on its way; that both may go without is for the election
 to settle.
 
-A flag that nobody renews falls, as in light-weight leases (Chockler & Malkhi, PODC 2002): who reads counts from the end
-of the read that first showed the flag, who writes from before the write; so a flag is ignored only when its owner
-relies on it no more. Who has the vote keeps it by writing in time: no other can have seen the flag fall. Clocks are
+A flag that is not renewed falls (light-weight leases, Chockler & Malkhi, PODC 2002): a reader counts from the end
+of the read that first showed the flag, a writer from before the write; so a flag is ignored only when its owner
+relies on it no more. Its holder keeps the vote by writing in time: no other can have seen the flag fall. Clocks are
 compared by their rates only (see lease.py); one that has stood still with its machine does not know that a write was
 late, so a fresh flag of another that owns the address ends the vote all the same, unless it is the flag of one from
 whom the vote was taken and who has not had it anew: then it is that one's clock that stood still. Blocks say since when

@@ -42,7 +42,7 @@ def owner(others: Iterable[Runner]) -> Runner | None:
 
 
 def wait(me: Runner, others: Sequence[Runner], lease: float) -> float | None:
-    """Seconds for which nobody must have owned the address until `me` asks for it; None: not now."""
+    """Seconds that the address must have been without an owner before `me` asks for it; None: not now."""
     if not me.eligible or owner(others) is not None:
         return None
     better = sum(other.eligible and other.key < me.key for other in others)

@@ -4,7 +4,7 @@ from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.health import Health
 
 LEAST = 1
-"""Of a node that can serve at all: it takes what nobody else can take."""
+"""Fitness of a node that can just serve: it takes only what no other node can take."""
 
 
 class Fitness:

@@ -1,4 +1,4 @@
-"""Frames that tell the neighbours who has an address, and ask whether somebody else has it. Bytes in, bytes out.
+"""Frames that announce the owner of an address, and probe for another owner. Bytes in, bytes out.
 
 ARP: RFC 826, announcements and probes RFC 5227 sections 2.1.1 and 3. IPv6 neighbour discovery: RFC 4861 sections 4.3,
 4.4 and 7.2.6 (unsolicited advertisements).
@@ -42,7 +42,7 @@ def announcement(address: str, mac: bytes) -> Iterator[bytes]:
 
 
 def probe(address: str, mac: bytes) -> bytes:
-    """Ask, without an address of our own, whether somebody has `address`."""
+    """Probe for an owner of `address`, without a source address (RFC 5227)."""
     ip = ip_address(address)
     if isinstance(ip, IPv4Address):
         return _ethernet(BROADCAST, mac, ARP) + _arp(_REQUEST, (mac, b"\0" * 4), (b"\0" * 6, ip.packed))

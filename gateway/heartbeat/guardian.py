@@ -101,7 +101,7 @@ class Guardian:
         return max(0.001, min(soonest + 0.001, POLL if self._running or self._waiting else 1.0))
 
     def _watch(self) -> None:
-        """Take down what nobody renewed."""
+        """Remove the addresses that were not renewed."""
         now = clock()
         for ward in self._wards:
             until = self._deadlines.get(ward.slot)

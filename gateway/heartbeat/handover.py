@@ -1,7 +1,7 @@
 """What a heartbeat process hands to the next one on its node at an upgrade: that goes on as the same.
 
 The next one has the incarnation, the sequence numbers, the promises given and the votes held, all by the clock of the
-machine; the deadlines in the kernel (fence.py) come along as a descriptor. So nobody else notices, and what was
+machine; the deadlines in the kernel (fence.py) come along as a descriptor. So other nodes notice nothing, and what was
 promised stays so. The two may be of different versions: hence JSON with a format number.
 """
 

@@ -17,7 +17,7 @@ from gateway.heartbeat import frames
 from gateway.heartbeat.frames import Sighting
 
 LIFETIME: Final = 2
-"""Seconds until the kernel itself takes an address down that nobody renews; it may take one second more."""
+"""Seconds until the kernel itself removes an address that is not renewed; it may take one second more."""
 RENEW: Final = 0.5
 AT_ONCE: Final = 64
 """Frames read before other work is looked at."""

@@ -63,7 +63,7 @@ class Settings:
 
     @property
     def may_split(self) -> bool:
-        """Two nodes with nobody between them: the one mode in which both could own an address."""
+        """Two nodes without a witness: the one mode in which both could own an address."""
         return len(self.voters) == 2
 
     @property
@@ -149,9 +149,9 @@ class Holding:
     until: float = NEVER
     leaving: bool = False
     unowned: float | None = None
-    """Since when nobody owns it."""
+    """Since when it has no owner."""
     pause: float = 0.0
-    """Seconds before it is asked for again, as somebody out of sight seems to ask as well."""
+    """Seconds before the next request for it, because an unseen node seems to request it as well."""
     better: float | None = None
     """Since when another should have it."""
     last_owner: str | None = None
@@ -220,7 +220,7 @@ class Node:
                 self._decide(now)  # the own vote may have been the one that was missing
 
     def deadline(self) -> float:
-        """When the next thing is due: a lease ends, somebody is silent for too long, a beat is to be sent."""
+        """When the next thing is due: the end of a lease, of a node's silence, or a beat to send."""
         ends = [holding.until for holding in self.holdings.values() if holding.state is State.OWNER]
         dead = [peer.heard + self.settings.lease for peer in self.membership.peers.values() if peer.alive]
         foreseen = [end - self.settings.foresight for end in dead]
@@ -247,7 +247,7 @@ class Node:
         self.tick(now)
 
     def stop(self, now: float) -> None:
-        """Give everything away, whether somebody can take it or not; `done` says when that is so."""
+        """Give every address away, whether another node can take it or not; `done` says when that is so."""
         self._stopping = True
         self.admin_state = AdminState.STANDBY
         self._urgent = True
@@ -360,7 +360,7 @@ class Node:
             self._step(holding, Event.WON, f"{dead} is dead" if dead else "it had no owner", dead)
 
     def _keep(self, holding: Holding, others: Sequence[Runner], now: float) -> None:
-        """An owner keeps the address while its lease holds and nobody should have it instead."""
+        """An owner keeps the address while its lease holds and no other node should have it instead."""
         until = self._until(holding, others)
         if now >= until:
             alone = self.settings.may_split and not self._may_own(others)
@@ -400,7 +400,7 @@ class Node:
         return f"{best.node} is {'fitter' if best.fitness > me.fitness else 'preferred'}"
 
     def _is_contested(self, holding: Holding, now: float) -> bool:
-        """Whether the third voice is there and does not speak for us: somebody who is not heard may want the same."""
+        """Whether the witness is alive but does not vote for this node: a node that is not heard may want the same."""
         if not self.settings.witness or not self.membership.peers[WITNESS].alive:
             return False
         return now >= holding.votes.get(WITNESS, NEVER) + self.settings.lease

@@ -1,6 +1,6 @@
-"""Whether somebody else has an address that is about to be taken: what is made of answers to probes (RFC 5227). Pure.
+"""Whether another host has an address that is about to be taken, from the answers to probes (RFC 5227). Pure.
 
-Probes begin before the takeover, in the last moments of the owner's silence, so that nobody waits for answers when the
+Probes begin before the takeover, in the last moments of the owner's silence, so that no time is lost waiting when the
 votes are there. Until then the owner may answer: its lease is not over. Anybody else who does so is a duplicate, and so
 is the owner once another has the votes: its lease has ended before (lease.py).
 """
@@ -11,7 +11,7 @@ from gateway.heartbeat.lease import NEVER
 
 
 def pause(interval: float) -> float:
-    """Seconds between two probes, where nobody has an address; `interval`: of beats, seconds."""
+    """Seconds between two probes of an address without an owner; `interval`: of beats, seconds."""
     return min(0.01, interval / 4)
 
 
@@ -23,12 +23,12 @@ class Probing:
     end: float
     owner: str | None
     stranger: str | None = None
-    """Somebody who is not the owner."""
+    """A host that is not the owner."""
     answered: float = NEVER
     """When the owner spoke last."""
 
     def hear(self, mac: str, now: float) -> None:
-        """Somebody with this hardware address speaks for it."""
+        """A host with this hardware address speaks for it."""
         if self.owner is None:
             self.owner = mac
         if mac == self.owner:

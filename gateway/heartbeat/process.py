@@ -89,7 +89,7 @@ class Lane:
     resources: tuple[Resource, ...] = ()
     started: list[Resource] = field(default_factory=list)
     contender: str | None = None
-    """The hardware address of somebody else who answered for it, of late."""
+    """The hardware address of another host that answered for it recently."""
     probing: Probing | None = None
     """The probes that go out before it can be taken."""
     renewed: float = 0.0
@@ -502,7 +502,7 @@ class Heartbeat(Child):
             yield pause / 4
 
     def _probe(self, lane: Lane) -> Job:
-        """Find out whether somebody has the address; go on as soon as nobody has answered for a moment."""
+        """Probe for an owner of the address; continue when there was no answer for a moment."""
         beat = self._cluster.heartbeat
         now = clock()
         if lane.probing is not None and now < lane.probing.end:
@@ -658,7 +658,7 @@ class Heartbeat(Child):
         return health.judge(ages, up, router=reached)
 
     def _watch_router(self) -> Job:
-        """Ask for the router: often where two nodes have nobody but it to tell who is cut off."""
+        """Probe the router: often where it alone can tell two nodes which of them is cut off."""
         lease = self._cluster.heartbeat.dead_after
         often = self.node.settings.may_split
         while self._router is not None:

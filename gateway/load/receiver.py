@@ -24,7 +24,7 @@ _NO_HOMES: Final[Homes] = MappingProxyType({})
 class Receiver(asyncio.DatagramProtocol):
     """Passes each good report to `hear`, once for every server that it is about.
 
-    `refused` counts the others by reason. Nothing is answered, so a forger learns nothing and nobody else is
+    `refused` counts the others by reason. Nothing is answered, so a forger learns nothing and no third party is
     hit by answers to a forged source address.
     """
 

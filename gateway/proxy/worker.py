@@ -163,7 +163,7 @@ class Worker(LoopChild):
         began = time.monotonic()
         notice, deadline = began + min(NOTICE, self._drain_seconds / 2), began + self._drain_seconds
         # Who asks now is told to close after the answer; who is left then has been silent all the time.
-        # (Looking again and again, because connections end in compiled code, which tells nobody.)
+        # (Looking again and again, because connections end in compiled code, which sends no event.)
         while self._poller.count and time.monotonic() < notice:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)
         while (left := retire_clients(self._poller)) and time.monotonic() < deadline:  # noqa: ASYNC110

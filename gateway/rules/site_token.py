@@ -27,7 +27,7 @@ def mark(key: bytes, site: str, now: float) -> bytes:
 
 
 def sender(key: bytes, found: bytes, now: float) -> str | None:
-    """The site that gave this mark, or None: it is none, too old, or nobody knows who made it."""
+    """The site that gave this mark, or None: it is none, too old, or not signed by a site."""
     match = _MARK.fullmatch(found)
     if match is None or not hmac.compare_digest(_tag(key, found.rpartition(b".")[0]), match[3]):
         return None

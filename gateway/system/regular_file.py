@@ -73,7 +73,7 @@ def replace(path: Path, content: bytes, mode: int) -> None:
 def _directory(path: Path) -> int:
     """A descriptor of a directory, by which files in it can be opened. Raises OSError.
 
-    A link on the way is followed only if it is in a directory that nobody but root and this user can write to.
+    A symbolic link on the way is followed only in directories that only root and this user can write to.
     """
     left = list(reversed(path.parts[1:]))
     links = 0
@@ -106,7 +106,7 @@ def _step(name: str, directory: int | None) -> int:
 
 
 def _is_ours(directory: os.stat_result) -> bool:
-    """Whether nobody but root, and who this process is, can put files there. Without root there is little to gain."""
+    """Whether only root and this process's user can create files there. Without root there is little to gain."""
     others = stat.S_IWOTH | (stat.S_IWGRP if directory.st_gid != 0 else 0)
     return os.geteuid() != 0 or (directory.st_uid == 0 and not directory.st_mode & others)
 
