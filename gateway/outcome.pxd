@@ -11,6 +11,8 @@ cdef enum Outcome:
     O_NOT_ADMITTED              # `admit: never`
     O_RATE_LIMITED
     O_CLASS_FULL
+    O_WAITING                   # for a session: the answer is the waiting page
+    O_SESSIONS_FULL
     O_QUEUE_FULL
     O_QUEUE_TIMEOUT
     O_SHED                      # from a queue, for the good of other requests

@@ -14,6 +14,8 @@ TABLE = (
     (O_NOT_ADMITTED, "not_admitted", SIDE_CLIENT, 403, "The request's class is never admitted."),
     (O_RATE_LIMITED, "rate_limited", SIDE_CLIENT, 429, "The client is over the rate of a class or route."),
     (O_CLASS_FULL, "class_full", SIDE_GATEWAY, 503, "The request's class is at its concurrency, without a queue."),
+    (O_WAITING, "waiting", SIDE_NONE, 503, "The client waits for a session: it got the waiting page."),
+    (O_SESSIONS_FULL, "sessions_full", SIDE_GATEWAY, 503, "Neither a session nor a place in the queue was free."),
     (O_QUEUE_FULL, "queue_full", SIDE_GATEWAY, 503, "Every server is at its limit, and the queue is full."),
     (O_QUEUE_TIMEOUT, "queue_timeout", SIDE_GATEWAY, 503, "No server had room within queue.timeout."),
     (O_SHED, "shed", SIDE_GATEWAY, 503, "It waited too long for target_delay, or gave way in a full queue."),

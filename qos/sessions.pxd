@@ -39,11 +39,17 @@ cdef class SessionTable:
     cdef uint32_t own       # tells tickets of this table from others
     cdef uint64_t[2] secret
 
+    cdef int live(self, const Terms *terms, const Ticket *ticket, int64_t now, int64_t wall,
+                  Answer *answer) noexcept nogil
     cdef int admit(self, const Terms *terms, const Ticket *ticket, bint asset, int64_t now, int64_t wall,
                    Answer *answer) noexcept nogil
-    cdef bint due(self, int word, int64_t now, int64_t every) noexcept nogil
+    cdef uint64_t waiting(self) noexcept nogil
     cdef double advance_rate(self) noexcept nogil
+    cdef bint to_measure(self, int64_t now) noexcept nogil
+    cdef void measure(self, double use) noexcept nogil
+    cdef uint64_t measured(self) noexcept nogil
 
+    cdef bint _due(self, int word, int64_t now, int64_t every) noexcept nogil
     cdef bint _session(self, const Terms *terms, const Ticket *ticket, uint32_t second, int64_t wall,
                        Answer *answer, int *what) noexcept nogil
     cdef bint _touch(self, const Terms *terms, uint64_t slot, uint32_t id, uint32_t second,

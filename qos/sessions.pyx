@@ -87,9 +87,9 @@ cdef enum:
     W_BASE                  # the first place of those who came before it
     W_DRAWN                 # how many there are
     W_ADOPTED               # sessions that came from another table
-    W_AUTO                  # see SessionTable.due
-    W_AUTO_MAX              # for the caller's use: the max that was measured; 0: none
-    W_AUTO_USE              # for the caller's use: a double
+    W_TO_MEASURE            # when the use of the servers was measured last, in ns
+    W_MEASURED_MAX          # the number of sessions that it allows; 0: not measured
+    W_MEASURED_USE          # a double, smoothed
 
 cdef enum Phase:
     P_NONE = 0
@@ -108,6 +108,11 @@ cdef uint64_t SEEN = ((<uint64_t>1) << SEEN_BITS) - 1
 cdef uint64_t RETURNED = (<uint64_t>1) << SEEN_BITS     # the ticket has come back at least once
 cdef int64_t CENSUS_NS = 250_000_000
 cdef int64_t STUCK_NS = 5_000_000_000
+cdef int64_t MEASURE_NS = 1_000_000_000
+cdef double MEASURES = 10.0             # over which the use of the servers is smoothed
+cdef double TARGET = 0.8                # of what the servers can take
+cdef double GROWTH = 0.1                # how many more sessions than there are may begin from one measure to the next
+cdef uint64_t FEW = 20                  # and so many more
 cdef double RATE_SECONDS = 60.0         # over which the rate of entries is smoothed
 cdef int64_t SKEW = 60                  # seconds that the clocks of two gateways may differ by
 
@@ -127,14 +132,6 @@ assert ADMITTED[A_FULL] == "full"
 def size(slots=SLOTS, ring=RING):
     """Bytes of memory for so many sessions at once, twice over, and so many numbers of the queue, twice over."""
     return HEADER + ring // BLOCK * 4 + (slots + ring) * 8
-
-
-def capacity(double sessions, double usage):
-    """`max: auto`: how many sessions there may be, if so many use that part of what the servers can take.
-
-    Four fifths of what would fill them. usage: of the backend that is used most, averaged over half a minute.
-    """
-    return max(1, min(MOST_SESSIONS, <int64_t>(0.8 * sessions / usage))) if usage > 0 else MOST_SESSIONS
 
 
 cdef inline uint64_t _mixed(uint64_t x) noexcept nogil:
@@ -203,25 +200,40 @@ cdef class SessionTable:
         self.own = <uint32_t>self.head[W_OWN]
         self.secret[0], self.secret[1] = self.head[W_SECRET], self.head[W_SECRET + 1]
 
+    cdef int live(self, const Terms *terms, const Ticket *ticket, int64_t now, int64_t wall,
+                  Answer *answer) noexcept nogil:
+        """What becomes of a request that has a session; -1: it has none. ticket: its own, genuine, or kind K_NONE.
+
+        now: monotonic, in ns, the same clock in all processes. wall: seconds since 1970.
+        """
+        cdef int what
+        self._census(terms, now)
+        answer.changed = False
+        answer.place = 0
+        if ticket.kind != K_NEW and ticket.kind != K_LIVE:
+            return -1
+        if self._session(terms, ticket, <uint32_t>(now // 1000000000 + OFFSET), wall, answer, &what):
+            return what
+        return -1
+
     cdef int admit(self, const Terms *terms, const Ticket *ticket, bint asset, int64_t now, int64_t wall,
                    Answer *answer) noexcept nogil:
-        """What becomes of a request. ticket: its own, genuine; kind K_NONE: it has none.
+        """What becomes of any other request; after `live`, and with the same arguments.
 
-        asset: it is for a part of a page, so it must not get a place of its own. now: monotonic, in ns, the same clock
-        in all processes. wall: seconds since 1970.
+        asset: it is for a part of a page: it must neither get a place nor use one.
         """
         cdef uint32_t second = <uint32_t>(now // 1000000000 + OFFSET)
         cdef uint64_t tail, free
         cdef int64_t drawn, slot
         cdef int phase, what = A_FULL
-        self._census(terms, now)
-        answer.changed = False
-        answer.place = 0
         answer.ticket.kind = K_NONE
-        if ticket.kind == K_NEW or ticket.kind == K_LIVE:
-            if self._session(terms, ticket, second, wall, answer, &what):
-                return what
         phase = self._opening(terms, now, wall)
+        if asset:
+            tail = qs_load(self.head + W_TAIL)
+            free = qs_load(self.head + W_CEILING) - qs_load(self.head + W_ADMITTED)
+            answer.room = (phase != P_BEFORE and phase != P_DRAWING
+                           and <int64_t>free > <int64_t>(tail - qs_load(self.head + W_ABSENT)))
+            return A_ASSET
         if ticket.kind == K_QUEUED and ticket.id == self.own:
             if self._queued(terms, ticket.number, second, wall, answer, &what):
                 return what
@@ -236,11 +248,6 @@ cdef class SessionTable:
                         answer.changed = True
                     return what
         tail = qs_load(self.head + W_TAIL)
-        if asset:
-            free = qs_load(self.head + W_CEILING) - qs_load(self.head + W_ADMITTED)
-            answer.room = (phase != P_BEFORE and phase != P_DRAWING
-                           and <int64_t>free > <int64_t>(tail - qs_load(self.head + W_ABSENT)))
-            return A_ASSET
         answer.changed = True
         answer.ticket.id = self.own
         answer.ticket.stamp = <uint32_t>wall
@@ -402,7 +409,7 @@ cdef class SessionTable:
             if entry >> LAP_SHIFT << LAP_SHIFT != lap:
                 return False
             if _entered(entry):
-                slot = <int64_t>(entry >> ENTERED_SHIFT & 0xFFFFFF) - 1
+                slot = <int64_t>((entry >> ENTERED_SHIFT & 0xFFFFFF) - 1 & (self.slot_count - 1))
                 word = qs_load(self.slots + slot)
                 if word & RETURNED or not _lives(word, terms, second) or (word & SEEN) != (entry & SEEN):
                     return False
@@ -502,7 +509,7 @@ cdef class SessionTable:
             if not qs_swap(self.head + W_STATE, state, drawing):
                 return P_DRAWING
         early = qs_load(self.head + W_EARLY)
-        early = <uint32_t>early if early >> 32 == state >> 2 else 0
+        early = min(<uint32_t>early, self.ring_count // 2) if early >> 32 == state >> 2 else 0
         base = qs_add(self.head + W_TAIL, early)
         for n in range(base, base + early):
             qs_store(self.ring + (n & (self.ring_count - 1)), self._lap(n) | RETURNED | second)
@@ -520,7 +527,7 @@ cdef class SessionTable:
         """
         cdef uint64_t count = qs_load(self.head + W_DRAWN), i = <uint32_t>number, left, right, key
         cdef int half = 1, turn
-        if number >> 32 != qs_load(self.head + W_STATE) >> 2 or i >= count:
+        if number >> 32 != qs_load(self.head + W_STATE) >> 2 or i >= count or count > self.ring_count:
             return -1
         while (<uint64_t>1 << 2 * half) < count:
             half += 1
@@ -537,7 +544,7 @@ cdef class SessionTable:
 
     # ----------------------------------------------------------------------------------------------------------- census
 
-    cdef bint due(self, int word, int64_t now, int64_t every) noexcept nogil:
+    cdef bint _due(self, int word, int64_t now, int64_t every) noexcept nogil:
         """Whether it is this process's turn to do what is to be done every so many ns, by the moment in a word."""
         cdef uint64_t before = qs_load(self.head + word)
         return now - <int64_t>before >= every and qs_swap(self.head + word, before, <uint64_t>now)
@@ -545,7 +552,7 @@ cdef class SessionTable:
     cdef void _census(self, const Terms *terms, int64_t now) noexcept nogil:
         """Count everything anew, if it is time."""
         cdef uint32_t second
-        if not self.due(W_CENSUS, now, CENSUS_NS):
+        if not self._due(W_CENSUS, now, CENSUS_NS):
             return
         second = <uint32_t>(now // 1000000000 + OFFSET)
         self._count_queue(terms, second)
@@ -554,7 +561,7 @@ cdef class SessionTable:
 
     cdef void _count_sessions(self, const Terms *terms, uint32_t second) noexcept nogil:
         cdef uint64_t admitted = qs_load(self.head + W_ADMITTED), i, live = 0
-        cdef uint64_t reach = qs_load(self.head + W_REACH)
+        cdef uint64_t reach = min(qs_load(self.head + W_REACH), self.slot_count)
         for i in range(reach):
             live += _lives(qs_load(self.slots + i), terms, second)
         qs_store(self.head + W_LIVE, live)
@@ -566,6 +573,8 @@ cdef class SessionTable:
         cdef bint leading = True
         if tail == head and qs_load(self.head + W_COUNTED) == tail:
             return
+        if tail - head > self.ring_count:
+            head = tail - self.ring_count       # no process has written that
         for n in range(head, tail):
             if n & (BLOCK - 1) == 0:
                 self.prefix[(n & mask) // BLOCK] = <uint32_t>present
@@ -610,6 +619,41 @@ cdef class SessionTable:
         cdef double *sums = <double *>(self.head + W_RATE_COUNT)
         return sums[0] / sums[1] if sums[0] > 0.5 and sums[1] > 0 else 0
 
+    cdef uint64_t waiting(self) noexcept nogil:
+        """How many clients wait, for the queue or the opening; no older than a census."""
+        cdef uint64_t state = qs_load(self.head + W_STATE), early = qs_load(self.head + W_EARLY)
+        if state & 3 == P_BEFORE and early >> 32 == state >> 2:
+            return <uint32_t>early
+        return qs_load(self.head + W_TAIL) - qs_load(self.head + W_GONE)
+
+    # ----------------------------------------------------------------------------------------------------- measured max
+
+    cdef bint to_measure(self, int64_t now) noexcept nogil:
+        """Whether this process is to `measure` now."""
+        return self._due(W_TO_MEASURE, now, MEASURE_NS)
+
+    cdef void measure(self, double use) noexcept nogil:
+        """Take note of how much of what the servers can take is used, 1.0 when they are full.
+
+        The sessions that are there now cause that use, so TARGET / use times as many would use TARGET. The number never
+        rises much faster than the sessions themselves: what a session costs is known only some time after it began.
+        """
+        cdef double *smoothed = <double *>(self.head + W_MEASURED_USE)
+        cdef uint64_t live = qs_load(self.head + W_LIVE)
+        cdef uint64_t most = live + <uint64_t>(live * GROWTH) + FEW, borne
+        smoothed[0] += (use - smoothed[0]) / MEASURES
+        if use > smoothed[0]:
+            smoothed[0] = use           # more at once, less in time
+        if smoothed[0] * most > TARGET * live:
+            borne = <uint64_t>(TARGET * live / smoothed[0])
+            most = borne if borne else 1
+        qs_store(self.head + W_MEASURED_MAX, most)
+
+    cdef uint64_t measured(self) noexcept nogil:
+        """How many sessions there may be, as it was measured."""
+        cdef uint64_t most = qs_load(self.head + W_MEASURED_MAX)
+        return most if most else FEW
+
     # -------------------------------------------------------------------------------------------- for people, for tests
 
     @property
@@ -618,15 +662,18 @@ cdef class SessionTable:
         return self.own
 
     def figures(self, int64_t now, uint32_t idle, uint32_t refresh):
-        """How it is now: live, waiting, present, early, admitted, adopted, entered, advance_rate, max_auto."""
+        """How it is now: live, waiting, present, early, admitted, adopted, entered, advance_rate, measured_max."""
         cdef Terms terms
         cdef uint32_t second = <uint32_t>(now // 1000000000 + OFFSET)
         cdef uint64_t n, entry, early = qs_load(self.head + W_EARLY), state = qs_load(self.head + W_STATE)
         cdef uint64_t live = 0, waiting = 0, present = 0
+        cdef uint64_t reach = min(qs_load(self.head + W_REACH), self.slot_count)
+        cdef uint64_t tail = qs_load(self.head + W_TAIL)
+        cdef uint64_t head = max(qs_load(self.head + W_HEAD), tail - min(tail, self.ring_count))
         terms.idle, terms.refresh = idle, refresh
-        for n in range(qs_load(self.head + W_REACH)):
+        for n in range(reach):
             live += _lives(qs_load(self.slots + n), &terms, second)
-        for n in range(qs_load(self.head + W_HEAD), qs_load(self.head + W_TAIL)):
+        for n in range(head, tail):
             entry = qs_load(self.ring + (n & (self.ring_count - 1)))
             if _entered(entry) or second > (entry & SEEN) + _lost(entry, &terms):
                 continue
@@ -637,7 +684,7 @@ cdef class SessionTable:
             "early": <uint32_t>early if state & 3 == P_BEFORE and early >> 32 == state >> 2 else 0,
             "admitted": qs_load(self.head + W_ADMITTED), "adopted": qs_load(self.head + W_ADOPTED),
             "entered": qs_load(self.head + W_ENTERED), "advance_rate": self.advance_rate(),
-            "max_auto": qs_load(self.head + W_AUTO_MAX) or None,
+            "measured_max": qs_load(self.head + W_MEASURED_MAX) or None,
         }
 
     def ask(self, ticket, double now, *, uint64_t most, uint32_t idle=600, uint64_t places=1000, uint32_t refresh=5,
@@ -654,13 +701,20 @@ cdef class SessionTable:
             given.number, given.id, given.stamp = ticket[1], ticket[2], ticket[3]
         if wall is None:
             wall = now
-        what = self.admit(&terms, &given, asset, <int64_t>(now * 1e9), <int64_t>wall, &answer)
+        what = self.live(&terms, &given, <int64_t>(now * 1e9), <int64_t>wall, &answer)
+        if what < 0:
+            what = self.admit(&terms, &given, asset, <int64_t>(now * 1e9), <int64_t>wall, &answer)
         sent = None
         if answer.changed:
             sent = (KINDS[answer.ticket.kind], answer.ticket.number, answer.ticket.id, answer.ticket.stamp)
         if what == A_ASSET:
             return ("asset" if answer.room else "refused asset"), None, 0
         return ADMITTED[what], sent, answer.place
+
+    def measure_now(self, double use):
+        """As `measure`: the number of sessions."""
+        self.measure(use)
+        return self.measured()
 
     def census(self, double now, *, uint64_t most, uint32_t idle=600, uint32_t refresh=5):
         """Count everything anew, at once."""

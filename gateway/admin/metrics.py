@@ -26,6 +26,7 @@ def families(control: Report | None, heartbeat: Report | None) -> Iterator[Famil
         yield from _of_backends(control)
         yield from _of_servers(control)
         yield from _of_classes(control)
+        yield from _of_sessions(control)
         yield from _of_others(control)
     if heartbeat is not None:
         yield from _of_cluster(heartbeat)
@@ -331,6 +332,30 @@ def _of_classes(report: Report) -> Iterator[Family]:
         ("Time from the request head to the end of the response, or to the start of a tunnel."),
         classes,
     )
+
+
+_SESSIONS: Final[_Figures] = (
+    ("live", "gauge", "live", "Sessions now."),
+    ("max", "gauge", "max", "Limit of sessions; with `max: auto` as measured."),
+    ("waiting", "gauge", "waiting", "Clients that wait for a session."),
+    ("present", "gauge", "present", "Of these, clients that ask again in time."),
+    ("places", "gauge", "places", "Limit of clients that wait."),
+    ("early", "gauge", "early", "Clients that have come before the opening."),
+    ("advance_rate", "gauge", "advance_rate", "Clients that leave the queue for a session, per second."),
+    ("entered_total", "counter", "entered", "Clients that had to wait and have got a session."),
+    ("admitted_total", "counter", "admitted", "Sessions that have begun or were adopted."),
+    (
+        *("adopted_total", "counter", "adopted"),
+        "Of these, sessions that another gateway, or this one before a restart, had admitted.",
+    ),
+)
+
+
+def _of_sessions(report: Report) -> Iterator[Family]:
+    found = report["sessions"]
+    for name, kind, figure, text in _SESSIONS:
+        value = found[figure] if found is not None else None
+        yield Family(f"gateway_sessions_{name}", kind, text, [("", value)] if value is not None else [])
 
 
 def _of_others(report: Report) -> Iterator[Family]:

@@ -54,6 +54,7 @@ def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> 
         (("qos", "classes", i, "name"), item.name, f"the class {item.name} is there")
         for i, item in enumerate(site.qos.classes)
     )
+    yield from _sessions(site)
     if site.sites and site.load_reports and site.sites.listen == site.load_reports.listen:
         yield Finding(("sites", "listen"), f"{site.sites.listen} is where load_reports come in")
     yield from _unknown_keys(site)
@@ -147,6 +148,7 @@ def warnings(site: Site) -> Iterator[Finding]:
     yield from _classes(site)
     yield from _report_keys(site)
     yield from _own_keys(site)
+    yield from _own_tickets(site)
     seen: dict[Match, int] = {}
     for i, route in enumerate(site.routes):
         if not route.final:
@@ -184,12 +186,34 @@ def _report_keys(site: Site) -> Iterator[Finding]:
         seen.setdefault(path, name)
 
 
+def _sessions(site: Site) -> Iterator[Finding]:
+    """What `max: auto` cannot measure, and a cookie that has two meanings."""
+    sessions = site.qos.sessions
+    if sessions is None:
+        return
+    limited = any(server.max_connections for backend in site.backends.values() for server in backend.servers)
+    if sessions.max == 0 and not limited:
+        yield Finding(("qos", "sessions", "max"), "auto needs max_connections at servers: what they can take at once")
+    name = sessions.key.cookie
+    for backend, model in site.backends.items():
+        if name is not None and model.affinity is not None and model.affinity.cookie == name:
+            yield Finding(("qos", "sessions", "key", "cookie"), f"{name} is the affinity cookie of backend {backend}")
+
+
 def _own_keys(site: Site) -> Iterator[Finding]:
     """Cookies that another gateway would not know, where agents report to gateways that are in no cluster."""
     for name, backend in site.backends.items() if site.load_reports and site.cluster is None else ():
         if backend.affinity and backend.affinity.cookie and backend.affinity.key_file is None:
             message = "each gateway signs this cookie with a key of its own: with several, set key_file or cluster"
             yield _warning(("backends", name, "affinity"), message)
+
+
+def _own_tickets(site: Site) -> Iterator[Finding]:
+    """The same for the tickets of sessions."""
+    if site.qos.sessions is not None and site.load_reports and site.cluster is None:
+        yield _warning(
+            ("qos", "sessions"), "each gateway signs tickets with a key of its own: with several, set cluster"
+        )
 
 
 def _classes(site: Site) -> Iterator[Finding]:

@@ -64,6 +64,8 @@ def read(site: Site, *, certificates: bool = True) -> Files:
     files = Files()
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
+    for path, loc in _session_pages(site):
+        files.read(path, loc)
     for path, loc in _keys(site):
         secret = files.read(path, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
@@ -129,6 +131,16 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
     for name, backend in site.backends.items():
         if backend.affinity and backend.affinity.key_file:
             yield backend.affinity.key_file, ("backends", name, "affinity", "key_file")
+
+
+def _session_pages(site: Site) -> Iterator[tuple[Path, Loc]]:
+    """Yield each page for clients without a session, and where it is named."""
+    sessions = site.qos.sessions
+    if sessions is not None:
+        for key in ("waiting_room", "full"):
+            part = getattr(sessions, key)
+            if part is not None and part.page is not None:
+                yield part.page, ("qos", "sessions", key, "page")
 
 
 def _read_rules(files: Files, model: Apache, site: Site, loc: Loc) -> None:

@@ -1,14 +1,27 @@
-"""The part of the site file about quality of service: which class a request is of, and what its class may have."""
+"""The part of the site file about quality of service: classes of requests, what they may have, and sessions."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
-from pydantic import Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
-from gateway.config.fields import ClassName, Flag, Given, PositiveDuration, Share, Whole
+from gateway.config.expectation import Moment
+from gateway.config.fields import (
+    ClassName,
+    CookieName,
+    Duration,
+    File,
+    Flag,
+    Given,
+    PositiveDuration,
+    Share,
+    Whole,
+    at_least,
+)
 from gateway.config.fields import Model as _Model
 from gateway.config.match import Match
 from gateway.config.problem import Fault
 from gateway.config.rate_limit import Per, RateLimited, per_of
+from qos.sessions import MOST_PLACES, MOST_SESSIONS
 
 PRIORITIES: Final = 16
 PRIORITY: Final = 7
@@ -116,13 +129,112 @@ class Overload(_Model):
         return self
 
 
+def _most(value: object) -> object:
+    if value == "auto":
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("expected a number of sessions, or auto")  # noqa: TRY004 - pydantic takes ValueError
+    if not 1 <= value <= MOST_SESSIONS:
+        raise ValueError(f"from 1 to {MOST_SESSIONS} sessions, or auto")
+    return value
+
+
+def _at_most(seconds: float, shown: str) -> AfterValidator:
+    """A validator for durations."""
+
+    def validate(value: float) -> float:
+        if value > seconds:
+            raise ValueError(f"must be at most {shown}")
+        return value
+
+    return AfterValidator(validate)
+
+
+_MOST_SCHEMA: Final[dict[str, Any]] = {
+    "anyOf": [{"type": "integer", "minimum": 1, "maximum": MOST_SESSIONS}, {"const": "auto"}]
+}
+_Most: TypeAlias = Annotated[int, BeforeValidator(_most), WithJsonSchema(_MOST_SCHEMA)]
+"""A number of sessions; 0: auto."""
+
+
+class SessionKey(_Model):
+    """Where clients keep their tickets: one of cookie, url."""
+
+    cookie: Annotated[CookieName | None, Given()] = Field(None, description="Name of a cookie. Default: GWSESSION.")
+    url: Annotated[CookieName | None, Given()] = Field(
+        None,
+        description="Name of a parameter of the query. The client is redirected to an address with it, and the links "
+        "of the site must carry it.",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "SessionKey":
+        if (self.cookie is None) == (self.url is None):
+            raise Fault("key needs one of cookie, url")
+        return self
+
+
+class WaitingRoom(_Model):
+    """The queue of clients for whom there is no session yet."""
+
+    places: Annotated[Whole, Field(ge=1, le=MOST_PLACES)] = Field(5000, description="Clients that wait, at most.")
+    refresh: Annotated[Duration, at_least(1), _at_most(300, "5m")] = Field(
+        "5s",
+        validate_default=True,
+        description="Time after which a waiting page asks again. A client that has not asked for twice that and 2 s "
+        "is not waited for; after four times as long, and 90 s at least, it has left the queue.",
+    )
+    page: Annotated[File | None, Given()] = Field(
+        None, description="HTML with {place} {waiting} {estimate} {class} {refresh} {opens}; default: a page of ours."
+    )
+
+
+class Full(_Model):
+    """The answer when neither a session nor a place is free."""
+
+    status: Annotated[Whole, Field(ge=400, le=599)] = Field(503, description="Its status.")
+    page: Annotated[File | None, Given()] = Field(None, description="Its page; default: a page of ours.")
+
+
+class Sessions(_Model):
+    """Who is in stays in: so many clients at once, by a signed ticket that each of them keeps."""
+
+    max: _Most = Field(
+        description="Sessions at once, over all workers. auto: as many as the servers can bear by what is measured, "
+        "which needs max_connections at servers."
+    )
+    idle: Annotated[Duration, at_least(1), _at_most(86400, "1d")] = Field(
+        "10m", validate_default=True, description="A session ends when no request has come for so long."
+    )
+    key: SessionKey = Field(
+        default_factory=lambda: SessionKey(cookie="GWSESSION"), description="Where clients keep their tickets."
+    )
+    waiting_room: Annotated[WaitingRoom | None, Given()] = Field(
+        None, description="Let clients wait for a session; default: they get the answer of full at once."
+    )
+    full: Full = Field(default_factory=Full, description="The answer when there is no room to wait either.")
+    opens: Annotated[Moment | None, Given()] = Field(
+        None,
+        description="Before this time no session begins; who comes before gets a random place of the queue then. "
+        "Needs waiting_room.",
+    )
+
+    @model_validator(mode="after")
+    def _opening_needs_a_queue(self) -> "Sessions":
+        if self.opens is not None and self.waiting_room is None:
+            raise Fault("opens needs waiting_room: who comes before has to wait somewhere", "opens", key=True)
+        return self
+
+
 class Qos(_Model):
-    """How requests are told apart, and which go first."""
+    """How requests are told apart, which go first, and how many clients are let in."""
 
     classes: tuple[QosClass, ...] = Field(
         (), description=f"Before the routes, the first that matches gives its name. At most {MOST_CLASSES}."
     )
-
+    sessions: Annotated[Sessions | None, Given()] = Field(
+        None, description="Let so many clients in, and tell the others when. Default: everybody."
+    )
     overload: Annotated[Overload | None, Given()] = Field(
         None, description="What happens when more requests come than servers can do. Default: see queue of backends."
     )

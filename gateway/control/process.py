@@ -11,6 +11,7 @@ from gateway.config.snapshot import Snapshot
 from gateway.control import status
 from gateway.control.control import Control
 from gateway.control.operations_report import OperationsReport
+from gateway.control.sessions import Sessions
 from gateway.control.sites import Sites
 from gateway.control.status import Status
 from gateway.process.channel import Discovered
@@ -35,6 +36,7 @@ class ControlProcess(LoopChild):
         self._sockets = {name: sock for name, places in context.sockets.items() for _, sock in places}
         self._control = Control(board, self._sockets.pop("reports", None), self._tell)
         self._sites = Sites(board)
+        self._sessions = Sessions(context.sessions)
         bulletins = context.bulletins["supervisor"], context.bulletins["heartbeat"]
         self._operations = OperationsReport(board, *bulletins, self._known)
         self._status = Status(asked, board, self._operations.report) if asked is not None else None
@@ -61,6 +63,7 @@ class ControlProcess(LoopChild):
 
     async def _use(self, snapshot: Snapshot, new: dict[str, socket.socket]) -> None:
         await self._control.apply(snapshot, new.get("reports"), new.get("hints"))
+        self._sessions.apply(snapshot)
         await self._sites.apply(snapshot, new.get("sites"))
         self._operations.apply(snapshot, new.get("admin"))
         if self._status is not None:
@@ -69,7 +72,8 @@ class ControlProcess(LoopChild):
 
     def _known(self) -> dict[str, Any]:
         refused = {**self._control.refused, "site report": self._sites.refused}
-        return {**self._control.servers(), "sites": self._sites.loads(), "refused": refused}
+        sessions, loads = self._sessions.report(), self._sites.loads()
+        return {**self._control.servers(), "sessions": sessions, "sites": loads, "refused": refused}
 
     def _tell(self, found: Found) -> None:
         """Let the supervisor know what the name service says."""

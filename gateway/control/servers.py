@@ -21,7 +21,10 @@ _OF_BACKENDS: Final = (
     "waited",
     "waited_seconds",
 )
-_NOT_ADMITTED: Final = ("not_admitted", "rate_limited", "class_full", "queue_full", "queue_timeout", "shed")
+_NOT_ADMITTED: Final = (
+    *("not_admitted", "rate_limited", "class_full", "waiting", "sessions_full"),
+    *("queue_full", "queue_timeout", "shed"),
+)
 """Outcomes of requests that came to no server by the gateway's own decision."""
 _EJECTIONS: Final = {IN_ROTATION: "in rotation", OUT: "ejected", PROBED: "probed"}
 

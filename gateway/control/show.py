@@ -29,6 +29,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield from _outcomes(report["frontends"])
     yield from _classes(report["classes"])
     yield from _concurrency(report["backends"])
+    yield from _sessions(report.get("sessions"))
     yield ""
     yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
     for backend in report["backends"]:
@@ -72,6 +73,19 @@ def _classes(classes: list[dict[str, Any]]) -> Iterator[str]:
         figures = one["priority"], f"{one['in_flight']}{limit}", one["admitted"], one["waited"], mean, one["over"]
         yield f"{one['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
     yield from _outcomes(classes)
+
+
+def _sessions(found: dict[str, Any] | None) -> Iterator[str]:
+    """A table, where there are sessions."""
+    if found is None:
+        return
+    titles = "live", "waiting", "present", "early", "entered/min", "adopted"
+    most = f"{found['live']}/{found['max']}{' auto' if found['auto'] else ''}"
+    waiting = f"{found['waiting']}/{found['places']}"
+    figures = most, waiting, found["present"], found["early"], f"{found['advance_rate'] * 60:.3g}", found["adopted"]
+    yield ""
+    yield f"{'':<32}" + "".join(f"{title:>13}" for title in titles)
+    yield f"{'sessions':<32}" + "".join(f"{figure:>13}" for figure in figures)
 
 
 def _outcomes(frontends: list[dict[str, Any]]) -> Iterator[str]:

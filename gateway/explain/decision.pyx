@@ -13,8 +13,9 @@ from gateway.board cimport ServerRow
 from gateway.proxy.backend cimport Backend
 from gateway.proxy.decide cimport V_FORWARD, V_NOT_ADMITTED, V_REFUSE, V_RESPOND, Decision, decide
 from gateway.proxy.worker_context cimport Frontend, WorkerContext
-from gateway.proxy.qos_class cimport ADMITS_BY_LIMITS
+from gateway.proxy.qos_class cimport ADMITS_ALWAYS, ADMITS_BY_LIMITS
 from gateway.proxy.server cimport Server
+from gateway.proxy.session_gate cimport G_GO, SessionGate
 from gateway.proxy.transaction cimport Downstream, Transaction, new_transaction
 from gateway.rules.rate_limit cimport Charge
 from gateway.rules.view cimport View
@@ -25,6 +26,8 @@ from gateway.wire.request_id cimport ID_LENGTH
 STATES = ("unknown", "up", "down")
 ADMINS = ("ready", "drain", "maintenance")
 EJECTIONS = ("no", "out", "probed")
+
+SESSIONS = ("live", "live", "adopted", "new", "waiting", "early", "asset", "full")  # by Admitted of qos/sessions.pxd
 
 EXAMPLE_ID = b"0" * ID_LENGTH     # every request's id here, so that what is shown is the same each time
 
@@ -38,7 +41,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     (one dict for each that is tried), class, arrived (the site that has just sent the client), site (that it is sent
     to), outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its name,
     affinity, candidates, server (None: none can take it), set_cookie, head (for the server), edits (of the answer).
-    admission: texts, of the limits of its class and routes.
+    session: how it comes by one, or None. admission: texts, of the limits of its class and routes.
     """
     cdef bytes padded = head + b"\0" * 16
     cdef const char *p = PyBytes_AS_STRING(padded)
@@ -77,10 +80,12 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
                  "does": [] if why_not else [step.text for step in route.steps]}
                 for route, why_not, _, uri in trace["routes"]
             ],
-            "admission": _admission(view, d), "class": view.klass, "arrived": view.arrived, "site": view.site,
+            "admission": _admission(view, d), "session": None, "class": view.klass, "arrived": view.arrived,
+            "site": view.site,
         }
         if d.verdict == V_FORWARD:
-            found.update(_forwarded(context, t, d))
+            if not _waits(context, t, d, found):
+                found.update(_forwarded(context, t, d))
         elif d.verdict == V_RESPOND:
             lines = d.respond.lines
             if d.respond.body is not None and view.response_edits is not None:
@@ -92,6 +97,23 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
         return found
     finally:
         t.put_back()
+
+
+cdef bint _waits(WorkerContext context, Transaction t, Decision d, dict found) except -1:
+    """Whether the request gets no server because it has no session, by what is assumed; both are noted in `found`."""
+    cdef SessionGate gate = context.gate
+    cdef View view = context.view
+    cdef int what
+    if gate is None or (d.klass is not None and d.klass.admits == ADMITS_ALWAYS):
+        return False
+    what = gate.foresee(view)
+    found["session"] = SESSIONS[gate.what]
+    found["admission"].append(f"sessions: {SESSIONS[gate.what]}")
+    if what == G_GO:
+        return False
+    status, lines, body = gate.reply(what, view, t.head.p + t.target.at, t.target.n, view.klass)
+    found.update(outcome="respond", status=status, lines=lines.decode("latin-1"), body=body)
+    return True
 
 
 cdef list _admission(View view, Decision d):

@@ -46,6 +46,10 @@ class Sandbox:
     def assume(self, assumption: Assumption) -> None:
         """Let expressions see this; what it leaves open is as it is."""
         view = self._context.view
+        if self._context.gate is not None:
+            self._context.gate.assumed = (
+                assumption.ticket, assumption.live, assumption.waiting, assumption.place - 1,
+            )  # fmt: skip
         time = assumption.time
         view.clock = now if time is None else lambda: time
         loads, ups = Availability(self._plan.backends, self._context.board).facts()

@@ -83,6 +83,7 @@ def _plain(expect: Expected, found: dict[str, Any]) -> Iterator[Difference]:
         "backend": found.get("backend", nobody),
         "server": server,
         "class": found["class"] or "none",
+        "session": found.get("session") or "none",
         "site": found.get("site") or "none",
         "path": path or nobody,
         "query": query if forwarded else nobody,

@@ -20,6 +20,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Final
 
+from gateway.process.mapping import map_shared
+
 SIZE: Final = 1 << 18
 """Bytes; a text that does not fit is not said."""
 HEADER: Final = struct.Struct("=IId")
@@ -29,8 +31,6 @@ LOOKS: Final = 20
 _SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
 _FUTURE_WRITE: Final = 0x10  # F_SEAL_FUTURE_WRITE, Linux 5.1; fcntl of the standard library does not have it
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 
 
@@ -43,14 +43,14 @@ class Bulletin:
         descriptor = os.memfd_create("gateway-bulletin", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
             os.ftruncate(descriptor, SIZE)
-            self._writing = _map(descriptor, mmap.PROT_READ | mmap.PROT_WRITE)
+            self._writing = map_shared(descriptor, SIZE, mmap.PROT_READ | mmap.PROT_WRITE)
             _advise(self._writing, mmap.MADV_DONTFORK)
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _SEALS)
             with contextlib.suppress(OSError):  # without it there is still no descriptor that could be written by
                 fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _FUTURE_WRITE)
             reading = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                self._reading = _map(reading, mmap.PROT_READ)
+                self._reading = map_shared(reading, SIZE, mmap.PROT_READ)
             finally:
                 os.close(reading)
         finally:
@@ -96,14 +96,6 @@ def _object(text: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _map(descriptor: int, protection: int) -> int:
-    """The address of a shared mapping that stays: the standard library's would keep a descriptor. Raises OSError."""
-    address: int | None = _libc.mmap(None, SIZE, protection, mmap.MAP_SHARED, descriptor, 0)
-    if address is None or address == ctypes.c_void_p(-1).value:
-        raise OSError(ctypes.get_errno(), "cannot map a bulletin")
-    return address
 
 
 def _advise(address: int, advice: int) -> None:

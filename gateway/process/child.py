@@ -18,6 +18,7 @@ from gateway.process.channel import Apply, ChildEnd, Closed, Drain, HandOver, Pa
 from gateway.secrets.vault import Vault
 from gateway.system.account import Account
 from qos.rates import RateTable
+from qos.sessions import SessionTable
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ class ChildContext:
     log_fd: int | None
     vault: Vault
     rates: RateTable
+    sessions: SessionTable
     bulletins: Mapping[str, Bulletin]
     account: Account | None
     """To switch to, for a role that keeps root until it has what it needs."""

@@ -23,6 +23,9 @@ from gateway.system.output import writable
 
 log = logging.getLogger(__name__)
 
+# By Transaction.session.
+cdef tuple _SESSIONS = (b"", b"live", b"live", b"adopted", b"new", b"waiting", b"early", b"asset", b"full")
+
 cdef enum:
     BUFFER = 256 * 1024
     ROOM = 6 * 4096 + 64        # what one field can take, escaped; and what is written wide beyond an end
@@ -62,6 +65,7 @@ cdef enum Code:
     L_TLS_CIPHER
     L_REQUEST_ID
     L_PEER
+    L_SESSION
     L_HEADER                    # of the request, by name
 
 cdef uint8_t PLAIN[256]         # bytes that stand in a line as they are: visible ASCII, space; not quote, backslash
@@ -75,7 +79,7 @@ FIELDS = {
     "referer": L_REFERER, "user_agent": L_USER_AGENT, "request_bytes": L_REQUEST_BYTES, "class": L_CLASS,
     "outcome": L_OUTCOME, "side": L_SIDE, "tries": L_TRIES, "queue_ms": L_QUEUE_MS, "frontend": L_FRONTEND,
     "client_port": L_CLIENT_PORT, "tls_version": L_TLS_VERSION, "tls_cipher": L_TLS_CIPHER, "request_id": L_REQUEST_ID,
-    "peer": L_PEER,
+    "peer": L_PEER, "session": L_SESSION,
 }
 
 NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes", "tries", "queue_ms", "client_port"}
@@ -90,10 +94,10 @@ COMBINED = (
 )
 
 
-def layout(form, template_parts, *, bint classes=False):
+def layout(form, template_parts, *, bint classes=False, bint sessions=False):
     """The (literal, field) pairs of a format: "json", "combined", or those of a template, as split by the caller.
 
-    classes: the site has classes, and JSON has a field for them.
+    classes, sessions: the site has them, and JSON has a field for them.
     """
     if form == "combined":
         return COMBINED
@@ -101,7 +105,7 @@ def layout(form, template_parts, *, bint classes=False):
         return template_parts
     pairs = []
     before = "{"
-    for name in (*JSON_ORDER, *(("class",) if classes else ())):
+    for name in (*JSON_ORDER, *(("class",) if classes else ()), *(("session",) if sessions else ())):
         quote = "" if name in NUMBERS else '"'
         pairs.append((f'{before}"{name}":{quote}', name))
         before = f"{quote},"
@@ -356,6 +360,8 @@ cdef class AccessLog:
                 self._known(PyBytes_AS_STRING(t.qos.log_name), <uint32_t>PyBytes_GET_SIZE(t.qos.log_name))
             else:
                 self._bytes(t.klass.encode() if t.klass is not None else b"")
+        elif code == L_SESSION:
+            self._bytes(_SESSIONS[t.session])
         elif code == L_SCHEME:
             self._known(b"https" if t.https else b"http", 5 if t.https else 4)
         elif code == L_REFERER:

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
@@ -22,6 +23,7 @@ from gateway.config.model import AccessLog as AccessLogModel
 from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
 from gateway.config.qos import QosClass as ClassModel
+from gateway.config.qos import WaitingRoom
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.proxy.availability import Availability
 from gateway.proxy.backend import Backend
@@ -34,16 +36,22 @@ from gateway.proxy.qos_class import QosClass
 from gateway.proxy.queue import WaitQueue
 from gateway.proxy.retry import Retries
 from gateway.proxy.server import Server
+from gateway.proxy.session_gate import SessionGate
 from gateway.proxy.tls import ServerContext
 from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
 from gateway.rules.compiler import compile_routes, fair_by, rate_limit
 from gateway.rules.routes import RouteTable
 from gateway.secrets.keys import derive
 from gateway.secrets.vault import Pair, Secrets
-from gateway.wire.pages import pages
+from gateway.wire.pages import HTML, TYPES, pages
+from gateway.wire.waiting_page import WaitingPage, full_page
+from qos.sessions import SessionTable, size
 
 ContextKey = tuple[str, str, tuple[str, ...], bytes]
 """The name of a frontend, its oldest TLS version, the digests of its certificates, what its ticket keys are made of."""
+
+ALONE = 1024
+"""Sessions and places of a table that no other worker shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ class Prepared:
     learned: tuple[bytes, ...]
     """Names of cookies that affinity marks."""
     classes: dict[str, QosClass] | None
+    gate: SessionGate | None
     admits: bool
     """See WorkerContext."""
 
@@ -84,7 +93,7 @@ class Plan:
         self.frontends: dict[Listen, Frontend] = {}
         self.backends: dict[str, Backend] = {}
         self._contexts: dict[ContextKey, ServerContext] = {}
-        self._log: tuple[int, str, bool] | None = None
+        self._log: tuple[int, str, bool, bool] | None = None
 
     def apply(self, snapshot: Snapshot, secrets: Secrets, cells: int, log_fd: int | None) -> None:
         """Make the context work by `snapshot` from the next request on. Raises ValueError, and changes nothing then.
@@ -136,7 +145,10 @@ class Plan:
             custom_pages=frozenset(custom),
             learned=_learned(site),
             classes=classes or None,
-            admits=bool(classes) or any(route.rate is not None for route in site.routes),
+            gate=self._gate(snapshot, secrets.own, backends),
+            admits=bool(classes)
+            or site.qos.sessions is not None
+            or any(route.rate is not None for route in site.routes),
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
@@ -160,6 +172,9 @@ class Plan:
         context.custom_pages = prepared.custom_pages
         context.learned = prepared.learned
         context.classes = prepared.classes
+        context.gate = prepared.gate
+        if context.gate is not None:
+            context.gate.take_up(time.monotonic_ns())
         context.admits = prepared.admits
         self._apply_log(prepared.log, log_fd)
 
@@ -170,6 +185,33 @@ class Plan:
 
     def _gauge(self, frontend: str, snapshot: Snapshot) -> Gauge:
         return Gauge(self.context.board, snapshot.traffic["frontend", frontend], self.context.worker)
+
+    def _gate(self, snapshot: Snapshot, own: bytes, backends: Mapping[str, Backend]) -> SessionGate | None:
+        model = snapshot.site.qos.sessions
+        if model is None:
+            return None
+        table = self.context.sessions or SessionTable(
+            bytearray(size(ALONE, ALONE)), secrets.token_bytes(16), slots=ALONE, ring=ALONE
+        )
+        room = model.waiting_room or WaitingRoom()
+        page = snapshot.files[model.full.page] if model.full.page is not None else None
+        kind = TYPES.get(model.full.page.suffix, HTML) if model.full.page is not None else HTML
+        return SessionGate(
+            table,
+            derive(own, b"session tickets"),
+            most=model.max,
+            idle=ceil(model.idle),
+            places=room.places if model.waiting_room is not None else 0,
+            refresh=ceil(room.refresh),
+            opens=int(model.opens or 0),
+            cookie=model.key.cookie,
+            url=model.key.url,
+            page=WaitingPage(
+                ceil(room.refresh), None if room.page is None else snapshot.files[room.page], int(model.opens or 0)
+            ),
+            full=(model.full.status, kind, full_page(model.full.status) if page is None else page),
+            backends=list(backends.values()),
+        )
 
     def _context(self, key: ContextKey, pairs: Sequence[Pair]) -> ServerContext:
         """The TLS context for certificates; the one there is, if they are the same."""
@@ -266,7 +308,9 @@ class Plan:
         )
 
     def _apply_log(self, model: AccessLogModel | None, fd: int | None) -> None:
-        wanted = None if model is None or fd is None else (fd, model.format, self.context.classes is not None)
+        wanted = None
+        if model is not None and fd is not None:
+            wanted = (fd, model.format, self.context.classes is not None, self.context.gate is not None)
         if wanted == self._log:
             return
         self._log = wanted
@@ -275,7 +319,7 @@ class Plan:
             self.context.log = None
         if wanted is not None:
             pairs = () if wanted[1] in ("json", "combined") else template.log_parts(wanted[1], LOG_FIELDS)
-            lines = layout(wanted[1], pairs, classes=wanted[2])
+            lines = layout(wanted[1], pairs, classes=wanted[2], sessions=wanted[3])
             self.context.log = AccessLog(self.context.poller.loop, wanted[0], wanted[1], lines)
 
 

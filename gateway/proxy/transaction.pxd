@@ -127,6 +127,8 @@ cdef class Transaction(Work):
     cdef int64_t detail                 # a Reason, an errno or bytes that are missing, by outcome
     cdef str klass                      # the class that rules gave it, or None
     cdef QosClass qos                   # what that class may have, or None
+    cdef uint8_t session                # Admitted of qos/sessions.pxd, and 1; 0: it needs no session
+    cdef bytes ticket                   # a Set-Cookie line with that of its session, or None
     cdef uint8_t in_class               # counted among the requests of its class that are at servers
     cdef uint8_t over                   # over a limit that only counts
     cdef uint8_t due                    # the time for which a rate has delayed it is over
@@ -179,6 +181,7 @@ cdef class Transaction(Work):
     cdef int _await(self, int what, int64_t ms) except -1
     cdef int _await_turn(self) except -1
     cdef bint _may_go_on(self, bint patient) except -1
+    cdef bint _has_session(self) except -1
     cdef int _delay(self, int64_t ns) except -1
     cdef int _admit(self) except -1
     cdef void _enter_class(self) noexcept

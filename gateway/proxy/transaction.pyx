@@ -32,13 +32,16 @@ from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
     O_ANSWERED, O_BUG, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE,
     O_NO_SERVER, O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_RATE_LIMITED, O_REFUSED, O_RESPONSE_CUT,
-    O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_SHED, O_STALE, O_STOPPED, O_TUNNEL_CUT_BY_CLIENT,
-    O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, SIDE_GATEWAY, SIDE_SERVER, outcome_of_errno, outcome_row,
+    O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_SESSIONS_FULL, O_SHED, O_STALE, O_STOPPED,
+    O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, O_WAITING, SIDE_GATEWAY, SIDE_SERVER,
+    outcome_of_errno, outcome_row,
 )
 from gateway.proxy.lanes cimport NO_CLASS, Lanes
 from gateway.proxy.overload cimport Overload
+from gateway.proxy.qos_class cimport ADMITS_ALWAYS
 from gateway.proxy.queue cimport SHED, WaitQueue
 from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn
+from gateway.proxy.session_gate cimport G_FULL, G_GO, G_REDIRECT, SessionGate
 from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
 from gateway.rules.actions cimport Respond
@@ -232,6 +235,8 @@ cdef class Transaction(Work):
         self.waited = 0
         self.wait_ends = 0
         self.over = 0
+        self.session = 0
+        self.ticket = None
         self.due = 0
         self.bandwidth = 0
         self.bytes_in = self.bytes_out = 0
@@ -318,6 +323,8 @@ cdef class Transaction(Work):
                 return self._page(403, O_NOT_ADMITTED)
             if not self._may_go_on(d.verdict == V_FORWARD):
                 return 0
+            if d.verdict == V_FORWARD and self.context.gate is not None and not self._has_session():
+                return 0
         if d.verdict == V_FORWARD:
             self.attempt.begin(d.backend)
             self.prepare(d.p, h)
@@ -381,6 +388,25 @@ cdef class Transaction(Work):
             return True
         lines, body = self.context.pages[429]
         self._answer(429, lines + admission.limit.refusal(admission.wait), body, O_RATE_LIMITED, False)
+        return False
+
+    cdef bint _has_session(self) except -1:
+        """Whether the request may go to a server by `qos: sessions:`; False: it has been answered."""
+        cdef SessionGate gate = self.context.gate
+        cdef View view = self.context.view
+        cdef const char *target = self.head.p + self.target.at
+        cdef int what, status
+        cdef bytes lines, body
+        if self.qos is not None and self.qos.admits == ADMITS_ALWAYS:
+            return True
+        what = gate.ask(view, target, self.target.n, self.poller.now)
+        self.session = <uint8_t>(gate.what + 1)
+        self.ticket = gate.line
+        if what == G_GO:
+            return True
+        status, lines, body = gate.reply(what, view, target, self.target.n, self.klass)
+        what = O_ANSWERED if what == G_REDIRECT else O_SESSIONS_FULL if what == G_FULL else O_WAITING
+        self._answer(status, lines, body, what, False)
         return False
 
     cdef int _delay(self, int64_t ns) except -1:
@@ -748,6 +774,8 @@ cdef class Transaction(Work):
         if self.edits is not None and h.status != 101:
             self.edits.leave_out(p, h)
             extra = extra + self.edits.added()
+        if self.ticket is not None:
+            extra = extra + self.ticket
         if attempt.backend.reads_answers or attempt.backend.moves(attempt.chosen, attempt.belongs, h.status):
             extra += attempt.backend.read_answer(attempt.server, attempt.chosen, attempt.belongs, p, h, self.head.p,
                                                  self.head.n, self.poller.now)
@@ -844,6 +872,8 @@ cdef class Transaction(Work):
         self.status = status
         if self.method_code != M_HEAD:
             self.bytes_out = len(body)
+        if self.ticket is not None:
+            lines = lines + self.ticket
         self.downstream.answer(status, b"%sX-Request-ID: %s\r\n" % (lines, self.id[:self.id_n]), body, close)
         return self._finish(outcome)
 

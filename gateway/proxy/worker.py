@@ -45,7 +45,7 @@ class Worker(LoopChild):
         super().__init__(context.channel)
         self._log_fd = context.log_fd
         self._poller = loop.poller
-        self._context = WorkerContext(self._poller, context.board, context.number, context.rates)
+        self._context = WorkerContext(self._poller, context.board, context.number, context.rates, context.sessions)
         self._plan = Plan(self._context)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._draining: asyncio.Task[None] | None = None

@@ -2,11 +2,13 @@ from libc.stdint cimport int64_t, uint8_t
 from gateway.board cimport Board, TrafficRow
 from gateway.proxy.conn cimport Conn, Handler, Poller
 from gateway.proxy.admission cimport Admission
+from gateway.proxy.session_gate cimport SessionGate
 from gateway.proxy.tls cimport ServerContext
 from gateway.rules.routes cimport RouteTable
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Bounds
 from gateway.wire.request_id cimport RequestIds
+from qos.sessions cimport SessionTable
 
 cdef class ClientProtocol:
     """How the clients of a frontend speak: makes the handler for a connection that was accepted."""
@@ -53,7 +55,9 @@ cdef class WorkerContext:
     cdef public tuple learned           # names of cookies that servers set and affinity marks
     cdef public object log              # log.AccessLog, or None
     cdef readonly Admission admission
+    cdef readonly SessionTable sessions     # of all workers, or None
     cdef public dict classes            # QosClass by name; None: there are none
+    cdef public SessionGate gate        # or None: every client is let in
     cdef public bint admits             # there is something to ask admission for
     cdef RequestIds ids
     cdef int clients                    # connections of clients

@@ -5,10 +5,12 @@ from gateway.board import Board
 from gateway.proxy.conn import Poller
 from gateway.proxy.log import AccessLog
 from gateway.proxy.qos_class import QosClass
+from gateway.proxy.session_gate import SessionGate
 from gateway.proxy.tls import ServerContext
 from gateway.rules.routes import RouteTable
 from gateway.rules.view import View
 from qos.rates import RateTable
+from qos.sessions import SessionTable
 
 class Admission:
     rates: RateTable
@@ -59,6 +61,15 @@ class WorkerContext:
     draining: bool
     admission: Admission
     classes: dict[str, QosClass] | None
+    gate: SessionGate | None
+    sessions: SessionTable | None
     admits: bool
     most_clients: int
-    def __init__(self, poller: Poller, board: Board, worker: int, rates: RateTable | None = None) -> None: ...
+    def __init__(
+        self,
+        poller: Poller,
+        board: Board,
+        worker: int,
+        rates: RateTable | None = None,
+        sessions: SessionTable | None = None,
+    ) -> None: ...

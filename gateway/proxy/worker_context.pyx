@@ -73,14 +73,17 @@ cdef class Frontend:
 
 
 cdef class WorkerContext:
-    """rates: the qos.rates.RateTable that all workers count in; None: one of its own."""
+    """rates: the qos.rates.RateTable that all workers count in; None: one of its own. sessions: as they have in common,
+    or None.
+    """
 
-    def __init__(self, Poller poller, Board board, int worker, rates=None):
+    def __init__(self, Poller poller, Board board, int worker, rates=None, SessionTable sessions=None):
         self.poller = poller
         self.board = board
         self.worker = worker
         self.view = View()
         self.admission = Admission(RateTable(bytearray(ALONE), os.urandom(16)) if rates is None else rates)
+        self.sessions = sessions
         start_ids(&self.ids)
         self.most_clients = max(8, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_DESCRIPTORS) // 2)
         self.custom_pages = frozenset()

@@ -181,7 +181,7 @@ def needs_own(site: Site) -> bool:
     kinds = [backend.affinity for backend in site.backends.values() if backend.affinity is not None]
     cookies = any(kind.cookie is not None and kind.key_file is None for kind in kinds)
     tickets = any(frontend.tls and not frontend.tls.ticket_key_file for frontend in site.frontends)
-    return site.cluster is None and (cookies or tickets)
+    return site.cluster is None and (cookies or tickets or site.qos.sessions is not None)
 
 
 def _of_cluster(loaded: Loaded) -> bytes:

@@ -104,6 +104,8 @@ class Handover(_Part):
     sockets: dict[str, dict[str, tuple[HandedSocket, ...]]]
     """By role and name."""
     servers: tuple[HandedServer, ...]
+    sessions: Annotated[int, Field(ge=0)] | None = None
+    """The memory of gateway.supervisor.session_memory."""
     answer: Annotated[int, Field(ge=0)]
     """The writing end of the pipe to the old supervisor."""
 
@@ -116,6 +118,8 @@ class Received:
     servers: tuple[HandedServer, ...]
     files: dict[str, FileId]
     """Of Unix sockets, by their paths: the predecessor's until it lets go."""
+    sessions: int | None
+    """The descriptor of the memory with its sessions."""
     predecessor: "Predecessor"
 
 
@@ -161,6 +165,8 @@ def receive(environment: MutableMapping[str, str]) -> Received | None:
         handover = Handover.model_validate_json(os.pread(fd, os.fstat(fd).st_size, 0))
         os.close(fd)
         predecessor = Predecessor(handover.answer)
+        if handover.sessions is not None:
+            os.set_inheritable(handover.sessions, False)  # noqa: FBT003 - the os module's own signature
     except (OSError, ValueError, ValidationError) as error:
         raise BadHandover(f"{VARIABLE}={number} cannot be used: {error}") from None
     groups: dict[str, dict[str, Group]] = {}
@@ -180,7 +186,7 @@ def receive(environment: MutableMapping[str, str]) -> Received | None:
     sockets = Sockets(groups)
     paths = {opened.place[0].path for opened in sockets}
     files = {path: file for path in paths if path and (file := file_of(path)) is not None}
-    return Received(sockets, handover.servers, files, predecessor)
+    return Received(sockets, handover.servers, files, handover.sessions, predecessor)
 
 
 @dataclass(slots=True)
@@ -217,20 +223,21 @@ class Successor:
             self.pipe = -1
 
 
-def start(command: list[str], sockets: Sockets, servers: Iterable[HandedServer]) -> Successor:
-    """Run `command` with everything that it needs to take over. Raises OSError."""
+def start(command: list[str], sockets: Sockets, servers: Iterable[HandedServer], sessions: int) -> Successor:
+    """Run `command` with everything that it needs to take over. sessions: a descriptor. Raises OSError."""
     handed: dict[str, dict[str, list[HandedSocket]]] = {}
     for opened in sockets:
         handed.setdefault(opened.role, {}).setdefault(opened.name, []).append(HandedSocket.of(opened))
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
     memory = os.memfd_create("gateway-handover", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    passed = [memory, writing, *(opened.place[1].fileno() for opened in sockets)]
+    passed = [memory, writing, sessions, *(opened.place[1].fileno() for opened in sockets)]
     try:
         handover = Handover(
             format=FORMAT,
             sockets={role: {name: tuple(each) for name, each in names.items()} for role, names in handed.items()},
             servers=tuple(servers),
+            sessions=sessions,
             answer=writing,
         )
         with os.fdopen(os.dup(memory), "wb") as file:

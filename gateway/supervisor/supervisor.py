@@ -42,6 +42,7 @@ from gateway.supervisor.children import GRACE, Child, Children, Place, ending
 from gateway.supervisor.configuration import Configuration, close_log, open_log
 from gateway.supervisor.roles import ROLES, Role
 from gateway.supervisor.service import PidFile, notify
+from gateway.supervisor.session_memory import SessionMemory
 from gateway.supervisor.sockets import Sockets, StartError
 from gateway.supervisor.upgrade import Upgrade, adopt, handed_servers
 from gateway.system import crash_report, descriptors, output
@@ -81,6 +82,7 @@ class Supervisor:
         self._pid_file = pid_file
         self._board = Board()
         self._rates = RateTable(mmap.mmap(-1, RATES), os.urandom(16))
+        self._sessions = SessionMemory(received.sessions if received is not None else None)
         self._numbers_used = self._traffic_numbers(self._now.sockets)
         self._supervisor_status = SupervisorStatus(sandbox=active(Bounds.of(self._now.loaded.site)))
         self._bulletins = {
@@ -185,6 +187,7 @@ class Supervisor:
         if self._received is not None:
             self._received.predecessor.close()
         self._upgrade.close()
+        self._sessions.close()
         self._now.sockets.close_others(role, number)
         if not role.traffic:
             self._now.vault.close()
@@ -198,6 +201,7 @@ class Supervisor:
             self._now.log_fd if role.traffic else None,
             self._now.vault,
             self._rates,
+            self._sessions.table,
             self._bulletins,
             self._now.account,
             self._received is not None,
@@ -448,7 +452,7 @@ class Supervisor:
         if self._stopping:
             log.error("upgrade refused: the gateway stops")
             return
-        self._upgrade.start(self._now.sockets, handed_servers(self._board, self._snapshot))
+        self._upgrade.start(self._now.sockets, handed_servers(self._board, self._snapshot), self._sessions.fileno())
 
     def _hand_over(self, successor: int) -> None:
         """The successor carries traffic: accept no more, and end when the last request and tunnel have."""

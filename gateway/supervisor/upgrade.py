@@ -46,8 +46,8 @@ class Upgrade:
         if self._successor is not None:
             self._successor.close()
 
-    def start(self, sockets: Sockets, servers: Iterable[HandedServer]) -> None:
-        """Start a successor; it says when to let go."""
+    def start(self, sockets: Sockets, servers: Iterable[HandedServer], sessions: int) -> None:
+        """Start a successor; it says when to let go. sessions: the descriptor of their memory."""
         if self._successor is not None:
             log.error("upgrade refused: one is under way")
             return
@@ -55,7 +55,7 @@ class Upgrade:
             log.error("upgrade refused: this gateway was not started by `gateway run`")
             return
         try:
-            successor = handover.start(self._command, sockets, servers)
+            successor = handover.start(self._command, sockets, servers, sessions)
         except OSError as error:
             log.error("upgrade failed: cannot run %s: %s", self._command[0], error)
             return

@@ -14,7 +14,8 @@ HINTS: Final = {
     429: "Too many requests have come from you. Please wait a moment before the next one.",
 }
 STATUSES: Final = (400, 403, 404, 408, 413, 414, 417, 429, 431, 499, 500, 501, 502, 503, 504, 505)
-TYPES: Final = {".html": "text/html; charset=utf-8", ".json": "application/json", ".txt": "text/plain; charset=utf-8"}
+HTML: Final = "text/html; charset=utf-8"
+TYPES: Final = {".html": HTML, ".json": "application/json", ".txt": "text/plain; charset=utf-8"}
 
 
 def phrase(status: int) -> str:
@@ -42,7 +43,7 @@ def pages(custom: Mapping[int, tuple[str, bytes]]) -> dict[int, tuple[bytes, byt
     found: dict[int, tuple[bytes, bytes]] = {}
     for status in {*STATUSES, *custom}:
         name, body = custom.get(status, ("error.html", page(status)))
-        kind = TYPES.get(PurePath(name).suffix, "text/html; charset=utf-8")
+        kind = TYPES.get(PurePath(name).suffix, HTML)
         lines = f"Content-Type: {kind}\r\nCache-Control: no-store\r\n"
         if status == HTTPStatus.SERVICE_UNAVAILABLE:
             lines += "Retry-After: 5\r\n"

@@ -38,6 +38,22 @@ SERVER = {
 }
 
 
+SESSIONS = {
+    "live": 90,
+    "max": 100,
+    "auto": False,
+    "waiting": 12,
+    "present": 11,
+    "places": 500,
+    "early": 0,
+    "advance_rate": 0.25,
+    "entered": 30,
+    "admitted": 130,
+    "adopted": 7,
+    "measured_max": None,
+}
+
+
 def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
     """What control says of a gateway in which all is well."""
     return {
@@ -70,6 +86,7 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
         "classes": [
             {"name": "gold", "priority": 1, "concurrency": 5, "in_flight": 2, "admitted": 4, "over": 1, **PASSED}
         ],
+        "sessions": SESSIONS,
         "sites": {"mel": 0.5, "syd": None},
         "refused": {"load report": {"bad signature": 3}, "check hint": {}},
         **more,

@@ -15,7 +15,6 @@ backends:
     »tls: {verify: true}
 routes:
   - backend: app
-qos: {»sessions: {}}
 »maintenance: {hosts: []}
 cluster: {key_file: »none, nodes: {gw1: 10.0.0.1}}
 »dns: {}

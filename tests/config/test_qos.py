@@ -178,3 +178,56 @@ def test_the_bandwidth_of_a_class_and_of_a_route(load_text: Load) -> None:
     site = load_text(with_route("{match: {path: /a}, bandwidth: 1MiB/s}\n  - {backend: app}")).site
     assert [route.bandwidth for route in site.routes] == [1024 * 1024, None]
     assert load_text(with_class("bandwidth: 600KiB/m")).site.qos.classes[0].bandwidth == 10240
+
+
+# -------------------------------------------------------------------------------------------------------------- sessions
+
+
+def with_sessions(keys: str) -> str:
+    return f"{BASE}qos: {{sessions: {{{keys}}}}}\n"
+
+
+def test_sessions_without_more_are_kept_in_a_cookie(load_text: Load) -> None:
+    sessions = load_text(with_sessions("max: 2000")).site.qos.sessions
+    assert sessions is not None
+    assert (sessions.max, sessions.idle, sessions.key.cookie, sessions.key.url) == (2000, 600.0, "GWSESSION", None)
+    assert (sessions.waiting_room, sessions.full.status, sessions.opens) == (None, 503, None)
+
+
+def test_a_waiting_room_has_its_defaults(load_text: Load) -> None:
+    sessions = load_text(with_sessions("max: 1, waiting_room: {}, opens: 2026-12-24T18:00:00Z")).site.qos.sessions
+    assert sessions is not None
+    assert sessions.waiting_room is not None
+    assert (sessions.waiting_room.places, sessions.waiting_room.refresh) == (5000, 5.0)
+    assert sessions.opens == 1798135200
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ("max: »0", "from 1 to 524288 sessions, or auto"),
+        ("max: »many", "expected a number of sessions, or auto"),
+        ("max: »auto", "auto needs max_connections at servers"),
+        ("max: 5, idle: »500ms", "must be at least 1s"),
+        ("max: 5, idle: »2d", "must be at most 1d"),
+        ("max: 5, key: »{}", "key needs one of cookie, url"),
+        ("max: 5, key: »{cookie: a, url: b}", "key needs one of cookie, url"),
+        ("max: 5, waiting_room: {refresh: »10m}", "must be at most 5m"),
+        ("max: 5, waiting_room: {places: »2000000}", "must be at most 1048576"),
+        ("max: 5, waiting_room: {page: »no.html}", "cannot read"),
+        ("max: 5, full: {status: »200}", "must be at least 400"),
+        ('max: 5, »opens: "2026-12-24T18:00:00Z"', "opens needs waiting_room"),
+        ("max: 5, waiting_room: {}, opens: »soon", "expected a time such as"),
+    ],
+)
+def test_mistakes_in_sessions(refuse: Refuse, keys: str, message: str) -> None:
+    refuse(with_sessions(keys), message)
+
+
+def test_a_cookie_has_one_meaning(refuse: Refuse) -> None:
+    backends = 'backends: {app: {affinity: {cookie: A}, servers: ["127.0.0.1:1"]}}\n'
+    frontends = BASE.splitlines()[0]
+    refuse(
+        f"{frontends}\n{backends}qos: {{sessions: {{max: 5, key: {{cookie: »A}}}}}}\n",
+        "A is the affinity cookie of backend app",
+    )

@@ -227,6 +227,38 @@ def test_explain_tells_how_the_class_came_about(tmp_path: Path) -> None:
     assert "├─ its class is rest" in lines
 
 
+SESSIONS = BASE + (
+    "qos: {classes: [{name: staff, match: {source: 10.0.0.0/8}, admit: always}],"
+    " sessions: {max: 10, waiting_room: {places: 3}, full: {status: 429}, opens: 2026-06-01T12:00:00Z}}\n"
+)
+
+
+@pytest.mark.parametrize(
+    "assume, expect",
+    [
+        ("{}", "{session: new, backend: app}"),
+        ("{live: 10}", "{session: waiting, status: 503}"),
+        ("{live: 10, ticket: live}", "{session: live, backend: app}"),
+        ("{live: 9, waiting: 1}", "{session: waiting}"),
+        ("{live: 9, waiting: 3, ticket: queued}", "{session: new, backend: app}"),
+        ("{live: 9, waiting: 3, ticket: queued, place: 2}", "{session: waiting}"),
+        ("{live: 10, waiting: 3}", "{session: full, status: 429}"),
+        ('{time: "2026-06-01T11:59:59Z"}', "{session: early, status: 503}"),
+    ],
+)
+def test_tests_say_how_a_client_comes_by_a_session(tmp_path: Path, assume: str, expect: str) -> None:
+    path = tmp_path / "site.yaml"
+    times = "" if "time" in assume else 'time: "2026-07-01T12:00:00Z", '
+    assumed = "{" + times + assume[1:]
+    path.write_text(
+        f"{SESSIONS}tests:\n"
+        f"  - {{request: GET http://a/item/7, assume: {assumed}, expect: {expect}}}\n"
+        f"  - {{request: GET http://a/item/7, client: 10.1.1.1, assume: {assumed}, expect: {{session: none}}}}\n"
+    )
+    status, text = gateway("test", str(path))
+    assert status == 0, text
+
+
 def test_a_reload_with_failing_tests_is_refused(
     start_gateway: Callable[[Site], GatewayProcess], start_servers: Callable[..., list[BackendServer]]
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qos.sessions import MOST_PLACES, RING, SLOTS, UNCONFIRMED, SessionTable, capacity, size
+from qos.sessions import MOST_PLACES, RING, SLOTS, UNCONFIRMED, SessionTable, size
 
 NOW = 10_000.0
 STEP = 0.3  # seconds: longer than from one census to the next
@@ -431,11 +431,21 @@ def test_the_rate_is_that_at_which_places_enter() -> None:
     assert rate == pytest.approx(20 / 11, rel=0.25)  # 20 sessions of 11 seconds
 
 
-def test_the_measured_number_is_four_fifths_of_what_would_fill_the_servers() -> None:
-    assert capacity(100, 0.4) == 200
-    assert capacity(100, 1.6) == 50
-    assert capacity(0, 0.5) == 1
-    assert capacity(0, 0) >= 100_000
+def test_the_measured_number_is_that_with_which_servers_are_used_by_four_fifths() -> None:
+    sessions = table()
+    assert sessions.measure_now(0.0) == 20  # nothing is known yet
+    for client in clients(sessions, 100, most=100):
+        client.ask(NOW)
+        client.ask(NOW)
+    sessions.census(NOW + 1, most=100)
+    assert sessions.measure_now(0.1) == 130  # no faster than that
+    assert [sessions.measure_now(0.8) for _ in range(2)] == [100, 100]
+    assert sessions.measure_now(1.0) == 80
+    assert sessions.measure_now(2.0) == 40
+    rising = [sessions.measure_now(0.5) for _ in range(60)]
+    assert rising == sorted(rising)
+    assert rising[0] < 60
+    assert rising[-1] == 130
 
 
 def test_a_million_waiting_tickets_take_8_bytes_each_and_their_rounds_can_go_on() -> None:

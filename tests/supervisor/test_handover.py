@@ -21,7 +21,7 @@ received = receive(os.environ)
 assert VARIABLE not in os.environ
 flags = {opened.place[1].get_inheritable() for opened in received.sockets}
 places = sorted((opened.role, opened.name, opened.number, str(opened.place[0])) for opened in received.sockets)
-received.predecessor.failed(f"{places} {flags} {[tuple(s)[3:] for s in received.servers]}")
+received.predecessor.failed(f"{places} {flags} {[tuple(s)[3:] for s in received.servers]} {os.get_inheritable(received.sessions)}")
 """
 
 
@@ -63,6 +63,7 @@ def test_successor_receives_what_is_handed_over(sockets):
     one, two, reports = sockets
     server = HandedServer(backend="app", server="app1", endpoint="('10.0.0.1', 80)", state=2, admin=1, weight=1.5)
     again = one.dup()
+    memory = os.memfd_create("sessions")
     before = descriptors()
     successor = start(
         [sys.executable, "-c", CHILD],
@@ -73,6 +74,7 @@ def test_successor_receives_what_is_handed_over(sockets):
             }
         ),
         [server],
+        memory,
     )
     said = hear(successor)
     assert os.waitpid(successor.pid, 0)[1] == 0
@@ -82,9 +84,11 @@ def test_successor_receives_what_is_handed_over(sockets):
         *[("worker", "http", number, str(listen(one))) for number in (0, 0, 3)],
     ]
     values = [("state", 2), ("admin", 1), ("weight", 1.5)]
-    assert said == f"{wanted} {{False}} {[tuple(values)]}"
+    assert said == f"{wanted} {{False}} {[tuple(values)]} False"
     assert descriptors() == before
     assert not any(sock.get_inheritable() for sock in (one, again, two, reports))
+    assert not os.get_inheritable(memory)
+    os.close(memory)
     again.close()
 
 
@@ -103,7 +107,7 @@ handover = json.loads(os.pread(int(os.environ[{VARIABLE!r}]), 100000, 0))
 answer = handover["answer"]
 {code}
 """
-    successor = start([sys.executable, "-c", child], one_socket(sockets[0]), [])
+    successor = start([sys.executable, "-c", child], one_socket(sockets[0]), [], sockets[0].fileno())
     assert hear(successor) == answer
     os.kill(successor.pid, 9)
     os.waitpid(successor.pid, 0)
@@ -112,7 +116,7 @@ answer = handover["answer"]
 def test_program_that_cannot_run_leaves_nothing_behind(sockets):
     before = descriptors()
     with pytest.raises(OSError, match="No such file"):
-        start(["/no/such/program"], one_socket(sockets[0]), [])
+        start(["/no/such/program"], one_socket(sockets[0]), [], sockets[0].fileno())
     assert descriptors() == before
     assert not sockets[0].get_inheritable()
 

@@ -1,0 +1,31 @@
+"""What control says of sessions and of the clients that wait for one."""
+
+import time
+from math import ceil
+from typing import Any
+
+from gateway.config.snapshot import Snapshot
+from qos.sessions import SessionTable
+
+
+class Sessions:
+    """Reads the table of the workers by the newest snapshot."""
+
+    def __init__(self, table: SessionTable) -> None:
+        self._table = table
+        self._snapshot: Snapshot | None = None
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Read it by a snapshot from now on."""
+        self._snapshot = snapshot
+
+    def report(self) -> dict[str, Any] | None:
+        """What `gateway status` shows of them; None: the site lets every client in."""
+        model = self._snapshot.site.qos.sessions if self._snapshot is not None else None
+        if model is None:
+            return None
+        room = model.waiting_room
+        refresh = ceil(room.refresh) if room is not None else 1
+        figures = self._table.figures(time.monotonic_ns(), ceil(model.idle), refresh)
+        most = model.max or figures["measured_max"]
+        return {**figures, "max": most, "auto": model.max == 0, "places": room.places if room is not None else 0}

@@ -1,0 +1,42 @@
+from libc.stdint cimport int64_t, uint32_t
+from gateway.rules.view cimport View
+from qos.sessions cimport Answer, SessionTable, Terms
+from qos.tickets cimport Ticket, Tickets
+
+# What is to become of a request, by `qos: sessions:`.
+cdef enum Gate:
+    G_GO = 0                # to a server; `line` is for its answer
+    G_REDIRECT              # to the same address with its ticket
+    G_WAIT                  # the waiting page
+    G_ASSET                 # 503 without a page
+    G_FULL
+
+cdef class SessionGate:
+    """Lets so many clients in, as one worker does it by one snapshot."""
+    cdef readonly SessionTable table
+    cdef Tickets tickets
+    cdef Terms terms
+    cdef bytes name                     # of the cookie or parameter
+    cdef bint by_url
+    cdef tuple backends                 # to measure; None: the number is fixed
+    cdef object page                    # waiting_page.WaitingPage
+    cdef int full_status
+    cdef tuple full                     # header lines, page
+    cdef bytes retry                    # header lines
+    cdef public tuple assumed           # of a test: ticket, sessions, clients that wait, place
+    # of the request that was asked about last:
+    cdef int what                       # of qos/sessions.pxd
+    cdef Answer answer
+    cdef bytes line                     # a Set-Cookie line, or None
+    cdef bytes text                     # of its new ticket, or None
+
+    cdef int ask(self, View v, const char *target, uint32_t n, int64_t now) except -1
+    cdef tuple reply(self, int gate, View v, const char *target, uint32_t n, str klass)
+    cdef int find(self, View v, const char *target, uint32_t n, Ticket *ticket) except -1
+    cdef int foresee(self, View v) except -1
+    cdef int settle(self, View v) except -1
+    cdef int _measure(self, int64_t now) except -1
+    cdef object estimate(self)
+    cdef bytes _header(self, View v, bytes name)
+    cdef bint _is_asset(self, View v) except -1
+    cdef bytes _address(self, const char *target, uint32_t n)

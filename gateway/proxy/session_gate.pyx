@@ -1,0 +1,214 @@
+"""`qos: sessions:` between a request and qos/sessions.pyx: finds its ticket, and says what its client is told.
+
+A ticket is in a cookie or in a parameter of the query. A request that asks for a part of a page (an image, a style)
+gets no place of its own: its page has the session, and would otherwise wait behind it.
+"""
+
+from libc.string cimport memcmp
+from libc.time cimport time as c_time
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from gateway.balance.policy cimport Members
+from gateway.board cimport ADMIN_READY, STATE_DOWN, ServerRow
+from gateway.proxy.backend cimport Backend
+from gateway.rules.view cimport IN_COOKIE, IN_HEADER, Value
+from qos.sessions cimport A_ADOPTED, A_ASSET, A_EARLY, A_FULL, A_LIVE, A_NEW, A_RENEWED, A_WAITS
+from qos.tickets cimport K_NONE, TEXT
+
+from qos.sessions import MOST_SESSIONS
+from gateway.wire.waiting_page import RETRY_WHEN_FULL, full_json
+
+# What a browser loads for a page, by Sec-Fetch-Dest (fetch.spec.whatwg.org); "empty" may be a program.
+cdef frozenset _ASSETS = frozenset((
+    b"audio", b"audioworklet", b"font", b"image", b"manifest", b"paintworklet", b"script", b"serviceworker",
+    b"sharedworker", b"style", b"track", b"video", b"worker", b"xslt",
+))
+cdef bytes _ACCEPT = b"accept"
+cdef bytes _DESTINATION = b"sec-fetch-dest"
+cdef bytes _HTML = b"Content-Type: text/html; charset=utf-8\r\n"
+cdef bytes _JSON = b"Content-Type: application/json\r\n"
+
+
+cdef class SessionGate:
+    """table: that all workers share. key: of tickets. most: sessions at once; 0: as many as `backends` can bear.
+
+    idle, refresh: whole seconds. opens: seconds since 1970, or 0. full: status, type and page for clients that
+    get no place. One of cookie and url is the name of what has the ticket.
+    """
+
+    def __init__(self, SessionTable table, bytes key, *, most, idle, places, refresh, opens, cookie, url, page, full,
+                 backends):
+        self.table = table
+        self.tickets = Tickets(key)
+        self.terms.max = most
+        self.terms.idle = idle
+        self.terms.places = places
+        self.terms.refresh = refresh
+        self.terms.opens = opens
+        self.by_url = url is not None
+        self.name = (url or cookie).encode()
+        self.page = page
+        self.full_status = full[0]
+        self.full = (f"Content-Type: {full[1]}\r\nCache-Control: no-store\r\n"
+                     f"Retry-After: {RETRY_WHEN_FULL}\r\n".encode(), full[2])
+        self.backends = None if most else tuple(backends)
+        self.assumed = ("none", 0, 0, 0)
+        self.retry = b"Retry-After: %d\r\nCache-Control: no-store\r\n" % refresh
+
+    def take_up(self, int64_t now):
+        """Count by these terms from now on."""
+        if self.backends is not None:
+            self._measure(now)
+        self.table.census(now * 1e-9, most=self.terms.max, idle=self.terms.idle, refresh=self.terms.refresh)
+
+    cdef int ask(self, View v, const char *target, uint32_t n, int64_t now) except -1:
+        """What becomes of a request, that asked for a target of n bytes: a Gate."""
+        cdef Ticket ticket
+        cdef int64_t wall = <int64_t>c_time(NULL)
+        self.line = self.text = None
+        if self.backends is not None:
+            self._measure(now)
+        self.find(v, target, n, &ticket)
+        self.what = self.table.live(&self.terms, &ticket, now, wall, &self.answer)
+        if self.what == A_LIVE:
+            return G_GO
+        if self.what < 0:
+            self.what = self.table.admit(&self.terms, &ticket, self._is_asset(v), now, wall, &self.answer)
+        return self.settle(v)
+
+    cdef int foresee(self, View v) except -1:
+        """The Gate of a request by what a test assumes; nothing is counted. The rules are those of qos/sessions.pyx."""
+        cdef str ticket
+        cdef int64_t free
+        ticket, live, waiting, place = self.assumed
+        free = (MOST_SESSIONS if self.backends is not None else <int64_t>self.terms.max) - <int64_t>live
+        self.line = self.text = None
+        self.answer.changed = False
+        self.answer.place = place if ticket == "queued" else waiting
+        if ticket == "live":
+            self.what = A_LIVE
+        elif self.terms.opens > v.clock():
+            self.what = A_EARLY
+        else:
+            self.what = A_NEW if free > <int64_t>self.answer.place else A_WAITS
+        if ticket != "live" and self._is_asset(v):
+            self.answer.room = self.what == A_NEW
+            self.what = A_ASSET
+        elif self.what == A_WAITS and ticket == "none" and waiting >= self.terms.places:
+            self.what = A_FULL
+        return self.settle(v)
+
+    cdef int settle(self, View v) except -1:
+        """The Gate of what the table has said."""
+        if self.answer.changed and not (self.by_url and (self.what == A_RENEWED or self.what == A_ADOPTED)):
+            self.text = self.tickets.write(&self.answer.ticket)
+            if not self.by_url:
+                self.line = b"Set-Cookie: %s=%s; Path=/; HttpOnly; SameSite=Lax%s\r\n" % (
+                    self.name, self.text, b"; Secure" if v.scheme == 2 else b"")
+        if self.what == A_NEW and self.text is not None and self.by_url:
+            return G_REDIRECT
+        if self.what <= A_NEW:
+            return G_GO
+        if self.what == A_ASSET:
+            return G_GO if self.answer.room else G_ASSET
+        return G_FULL if self.what == A_FULL else G_WAIT
+
+    cdef tuple reply(self, int gate, View v, const char *target, uint32_t n, str klass):
+        """The answer to a request that does not go on: status, header lines, body. klass: its class, or None."""
+        cdef bytes accept, address = b"" if not self.by_url else self._address(target, n)
+        cdef bint programmed
+        if gate == G_REDIRECT:
+            # 307: whatever the method was, it is the same one again.
+            return 307, b"Location: %s\r\nCache-Control: no-store\r\n" % address, b""
+        if gate == G_ASSET:
+            return 503, self.retry, b""
+        accept = self._header(v, _ACCEPT)
+        programmed = b"application/json" in accept and b"text/html" not in accept
+        if gate == G_FULL:
+            if programmed:
+                return self.full_status, b"%sCache-Control: no-store\r\nRetry-After: %d\r\n" % (
+                    _JSON, RETRY_WHEN_FULL), full_json()
+            return (self.full_status, *self.full)
+        place = None if self.what == A_EARLY else self.answer.place
+        make = self.page.json if programmed else self.page.html
+        body = make(place, max(self.table.waiting(), self.answer.place + 1), self.estimate(), klass or "",
+                    address.decode("latin-1"))
+        lines = self.retry + b"X-Waiting-Room: 1\r\n" + (_JSON if programmed else _HTML)
+        if not programmed and self.page.custom:
+            lines += b"Refresh: %d%s\r\n" % (self.terms.refresh, b"; url=" + address if address else b"")
+        return 503, lines, body
+
+    cdef object estimate(self):
+        """Seconds until the client that was asked about enters; None: unknown."""
+        cdef double rate = self.table.advance_rate()
+        return (self.answer.place + 1) / rate if rate > 0 and self.what == A_WAITS else None
+
+    cdef int find(self, View v, const char *target, uint32_t n, Ticket *ticket) except -1:
+        """The ticket of a request, the first that is genuine; of kind K_NONE: it has none."""
+        cdef Value value
+        cdef uint32_t at = 1, length = <uint32_t>PyBytes_GET_SIZE(self.name)
+        ticket.kind = K_NONE
+        if self.by_url:
+            while at + length + 1 + TEXT <= n:
+                if (target[at + length] == 61 and (target[at - 1] == 63 or target[at - 1] == 38)
+                        and memcmp(target + at, PyBytes_AS_STRING(self.name), length) == 0
+                        and self.tickets.read(target + at + length + 1, TEXT, ticket)):
+                    return 0
+                at += 1
+            return 0
+        value.field = 0
+        value.at = 0
+        while v.next(IN_COOKIE, self.name, &value):
+            if self.tickets.read(value.p, value.n, ticket):
+                return 0
+        return 0
+
+    cdef bytes _address(self, const char *target, uint32_t n):
+        """The target with its new ticket, or with the one it has."""
+        cdef bytes given = target[:n]
+        if given[:1] == b"/" and given[1:2] in (b"/", b"\\"):
+            given = b"/." + given       # for browsers "//host/" is another host
+        path, _, query = given.partition(b"?")
+        kept = [part for part in query.split(b"&")
+                if part and (self.text is None or not part.startswith(self.name + b"="))]
+        if self.text is not None:
+            kept.append(self.name + b"=" + self.text)
+        return path + b"?" + b"&".join(kept)
+
+    cdef bytes _header(self, View v, bytes name):
+        """The first value of a header; empty: there is none."""
+        cdef Value value
+        value.field = 0
+        value.at = 0
+        return value.p[:value.n] if v.next(IN_HEADER, name, &value) else b""
+
+    cdef bint _is_asset(self, View v) except -1:
+        """Whether a request asks for a part of a page."""
+        cdef bytes destination = self._header(v, _DESTINATION)
+        cdef bytes accept
+        if destination:
+            return destination in _ASSETS
+        accept = self._header(v, _ACCEPT)       # of older browsers
+        return accept.startswith((b"image/", b"text/css"))
+
+    cdef int _measure(self, int64_t now) except -1:
+        """`max: auto`: how many sessions the servers can bear, by what those that are there use of them."""
+        cdef Members members
+        cdef Backend backend
+        cdef ServerRow *row
+        cdef double use = 0, room, busy
+        cdef int i
+        if self.table.to_measure(now):
+            for backend in self.backends:
+                members = backend.members
+                room = busy = 0
+                for i in range(members.count):
+                    row = members.board.server(members.member[i].slot)
+                    if row.state != STATE_DOWN and row.admin == ADMIN_READY and members.limit(i):
+                        room += members.limit(i)
+                        busy += members.in_flight(i)
+                if room and busy > use * room:
+                    use = busy / room
+            self.table.measure(use)
+        self.terms.max = self.table.measured()
+        return 0
