@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import stat
 import struct
 import time
 from pathlib import Path
@@ -40,11 +41,20 @@ def accept(listening: socket.socket) -> socket.socket | None:
     return client
 
 
+def _owners(directory: Path) -> set[int]:
+    """The users who may listen in a directory."""
+    trusted = {0, os.geteuid()}
+    inner, outer = directory.stat(), directory.parent.stat()
+    if outer.st_uid == 0 and not (inner.st_mode | outer.st_mode) & (stat.S_IWGRP | stat.S_IWOTH):
+        trusted.add(inner.st_uid)  # a service of its own account, in its RuntimeDirectory= (systemd.exec(5))
+    return trusted
+
+
 def ask(path: Path, question: bytes, seconds: float) -> tuple[bytes, list[int]]:
     """What is answered at `path` until the other end closes, and the descriptor that came along, if any.
 
-    Only root and this user are listened to: in a directory that others may write to, another program could wait at the
-    path. Raises OSError.
+    Only root, this user and the owner of the directory are listened to, the last if others can write neither there nor
+    above: elsewhere another program could wait at the path. Raises OSError.
     """
     end = time.monotonic() + seconds
     descriptors: list[int] = []
@@ -53,7 +63,7 @@ def ask(path: Path, question: bytes, seconds: float) -> tuple[bytes, list[int]]:
             sock.settimeout(seconds)
             sock.connect(str(path))
             _, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-            if user not in {0, os.geteuid()}:
+            if user not in _owners(path.parent):
                 raise PermissionError(errno.EACCES, f"a process of user {user} listens there, which is no gateway's")
             sock.sendall(question)
             answer = bytearray()

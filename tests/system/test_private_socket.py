@@ -1,4 +1,4 @@
-"""Asking at a Unix socket: who answers has to be root, or the user who asks."""
+"""Asking at a Unix socket: root answers, or the user who asks, or the owner of a directory that is closed to others."""
 
 import os
 import socket
@@ -69,28 +69,54 @@ def test_an_answer_that_drips_is_given_up(tmp_path: Path) -> None:
         ended.set()
 
 
+@contextmanager
+def another_user_answers(directory: Path) -> Iterator[Path]:
+    """A process of another user listens in its directory; yields the path of its socket."""
+    os.chown(directory, NOBODY, NOBODY)
+    path = directory / "control.sock"
+    ready, go = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setuid(NOBODY)
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            listening.bind(str(path))
+            listening.listen(1)
+            os.write(go, b"x")
+            client, _ = listening.accept()
+            client.recv(100)
+            client.sendall(b'{"state": "running"}')
+        finally:
+            os._exit(0)
+    os.read(ready, 1)
+    yield path
+    os.waitpid(pid, 0)
+    os.close(ready)
+    os.close(go)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
-def test_somebody_else_is_not_listened_to() -> None:
-    """Whoever may write to the directory could put his own socket in the place of the gateway's."""
+def test_a_service_of_another_account_answers_root_in_its_own_directory() -> None:
+    """As with RuntimeDirectory= of a unit: /run/gateway belongs to the gateway's account, /run to root."""
     with TemporaryDirectory() as name:
-        os.chown(name, NOBODY, NOBODY)
-        path = Path(name) / "control.sock"
-        ready, go = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.setuid(NOBODY)
-                listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                listening.bind(str(path))
-                listening.listen(1)
-                os.write(go, b"x")
-                client, _ = listening.accept()
-                client.sendall(b'{"state": "running"}')
-            finally:
-                os._exit(0)
-        os.read(ready, 1)
-        with pytest.raises(PermissionError, match="a process of user 65534 listens there"):
+        Path(name).chmod(0o755)
+        inner = Path(name) / "run"
+        inner.mkdir(mode=0o755)
+        with another_user_answers(inner) as path:
+            assert private_socket.ask(path, b"status\n", 10.0) == (b'{"state": "running"}', [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+@pytest.mark.parametrize("outer_mode, inner_mode", [(0o1777, 0o755), (0o755, 0o777)])
+def test_another_user_is_not_listened_to_where_others_can_write(outer_mode: int, inner_mode: int) -> None:
+    """There another program could put its own socket in the place of the gateway's."""
+    with TemporaryDirectory() as name:
+        Path(name).chmod(outer_mode)
+        inner = Path(name) / "run"
+        inner.mkdir()
+        inner.chmod(inner_mode)
+        with (
+            another_user_answers(inner) as path,
+            pytest.raises(PermissionError, match="a process of user 65534 listens there"),
+        ):
             private_socket.ask(path, b"status\n", 10.0)
-        os.waitpid(pid, 0)
-        os.close(ready)
-        os.close(go)
