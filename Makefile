@@ -124,7 +124,7 @@ clean:  ## back to a fresh clone: the environment goes, too
 # Programs that tests and benchmark run beside the gateway, and what makes its hosts (iproute2, nftables). RUNLEVEL keeps Debian from starting their services.
 peers:
 	@missing=; \
-	for pair in curl:curl wrk:wrk nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
+	for pair in curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
 	    ip:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping systemd-analyze:systemd; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \

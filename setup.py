@@ -44,7 +44,7 @@ EXTENSIONS = [
     Extension(
         ".".join(path.with_suffix("").parts),
         [str(path)],
-        libraries=["ssl", "crypto"] if path.stem in {"conn", "http1_client", "log", "tls"} else [],
+        libraries=["ssl", "crypto"] if path.stem in {"conn", "http1_client", "http2_client", "log", "tls"} else [],
         extra_compile_args=COMPILE,
         extra_link_args=LINK,
     )

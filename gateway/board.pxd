@@ -11,6 +11,7 @@ cdef enum:
     MAX_TRAFFIC = 4096      # frontends, backends, classes, and classes at backends
     DURATIONS = 16          # cells of a histogram; the last has no upper bound
     MAX_OUTCOMES = 40       # ways in which a request can end
+    MAX_ABUSES = 6          # of HTTP/2, for which a client's connection is ended
 
 cdef enum State:
     STATE_UNKNOWN = 0
@@ -91,7 +92,7 @@ cdef struct TrafficRow:
     uint64_t timed          # answers that the limit of a backend's concurrency goes by
     double timed_seconds    # sum of the times that servers took for them
     uint64_t outcomes[MAX_OUTCOMES]
-    uint8_t reserved[48]
+    uint64_t abuses[MAX_ABUSES]  # connections ended, by Abuse (outcome.pyx); frontends only
 
 # Written by control only: a site, this one or another.
 cdef struct SiteRow:

@@ -367,6 +367,8 @@ cdef class Board:
             total.over += part.over
             for i in range(MAX_OUTCOMES):
                 total.outcomes[i] += part.outcomes[i]
+            for i in range(MAX_ABUSES):
+                total.abuses[i] += part.abuses[i]
             total.open += part.open
         return {
             "answers": [total.answers[i] for i in range(1, 6)],
@@ -383,6 +385,7 @@ cdef class Board:
             "retried": total.retried,
             "over": total.over,
             "outcomes": [total.outcomes[i] for i in range(MAX_OUTCOMES)],
+            "abuses": [total.abuses[i] for i in range(MAX_ABUSES)],
         }
 
     def pass_through(self, int row, int worker, int status, double seconds, *, int outcome=1, int tries=1,

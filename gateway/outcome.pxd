@@ -35,6 +35,7 @@ cdef enum Outcome:
     # the client failed it
     O_CLIENT_LEFT
     O_CLIENT_TIMEOUT
+    O_HTTP2_ERROR               # it broke a rule of HTTP/2
     # tunnels that did not end by themselves
     O_TUNNEL_IDLE
     O_TUNNEL_CUT_BY_CLIENT
@@ -43,6 +44,16 @@ cdef enum Outcome:
     O_STOPPED
     O_BUG
     O_COUNT
+
+# Why the connection of a client that speaks HTTP/2 was ended; names in outcome.pyx.
+cdef enum Abuse:
+    ABUSE_PROTOCOL = 0
+    ABUSE_RESETS
+    ABUSE_HEADERS
+    ABUSE_FRAMES
+    ABUSE_WINDOWS
+    ABUSE_SLOW_HEADERS
+    ABUSE_COUNT
 
 cdef enum Side:
     SIDE_NONE = 0

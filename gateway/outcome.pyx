@@ -35,12 +35,22 @@ TABLE = (
     (O_RESPONSE_CUT, "response_cut", SIDE_SERVER, 502, "The answer broke off after its head."),
     (O_CLIENT_LEFT, "client_left", SIDE_CLIENT, 499, "The client closed or reset its connection."),
     (O_CLIENT_TIMEOUT, "client_timeout", SIDE_CLIENT, 408, "The client was too slow to send or to read."),
+    (O_HTTP2_ERROR, "http2_error", SIDE_CLIENT, 400, "The client broke a rule of HTTP/2 on its stream or connection."),
     (O_TUNNEL_IDLE, "tunnel_idle", SIDE_NONE, 0, "Nothing passed through the tunnel for timeouts.tunnel."),
     (O_TUNNEL_CUT_BY_CLIENT, "tunnel_cut_by_client", SIDE_CLIENT, 0, "The client reset the tunnel."),
     (O_TUNNEL_CUT_BY_SERVER, "tunnel_cut_by_server", SIDE_SERVER, 0, "The server reset the tunnel."),
     (O_STOPPED, "stopped", SIDE_GATEWAY, 0, "The worker ended before the request did: drain was over."),
     (O_BUG, "gateway_error", SIDE_GATEWAY, 0, "A fault of the gateway; the log has a traceback."),
 )
+ABUSES = (
+    ("protocol_error", "its frames break the rules of HTTP/2"),
+    ("reset_flood", "it has streams reset faster than they are answered"),
+    ("header_flood", "its header blocks are far over the limits"),
+    ("frame_flood", "it sends frames that ask for nothing: PING, SETTINGS, PRIORITY, empty DATA and the like"),
+    ("small_windows", "its windows let in a few bytes at a time"),
+    ("slow_headers", "a header block took longer than header_timeout"),
+)
+"""(name, meaning) by Abuse."""
 SIDES = ("-", "client", "gateway", "server")
 
 OUTCOMES = tuple((name, SIDES[side], meaning) for _, name, side, _, meaning in TABLE)

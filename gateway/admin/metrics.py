@@ -141,6 +141,16 @@ def _of_frontends(report: Report) -> Iterator[Family]:
     frontends = report["frontends"]
     yield from _figures("frontend", _FRONTEND, frontends)
     yield from _of_traffic("frontend", frontends)
+    yield Family(
+        "gateway_frontend_http2_ended_total",
+        "counter",
+        "HTTP/2 connections ended for what their client did, by reason.",
+        [
+            (labels(frontend=one["name"], reason=reason), count)
+            for one in frontends
+            for reason, count in one["abuses"].items()
+        ],
+    )
     yield _durations(
         "frontend",
         "request",

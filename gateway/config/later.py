@@ -7,7 +7,6 @@ from typing import Final
 
 KEYS: Final = {
     "": "dns maintenance",
-    "frontends.*": "http2",
     "frontends.*.tls": "acme client_ca require_client_cert",
     "backends.*": "tls",
 }

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.config import template
+from gateway.config import http2_library, template
 from gateway.config.address import UNIX, Address, Listen
 from gateway.config.cluster import Cluster
 from gateway.config.expectation import SiteTest
@@ -122,7 +122,7 @@ LOG_FIELDS: Final = {
     "host": "host asked for",
     "uri": "path and query as received",
     "path": "path without the query",
-    "protocol": "HTTP/1.0 or HTTP/1.1",
+    "protocol": "HTTP/1.0, HTTP/1.1 or HTTP/2.0",
     "status": "status of the answer",
     "bytes": "body bytes sent to the client",
     "duration_ms": "from the first byte of the request to the last of the answer",
@@ -463,6 +463,11 @@ class Frontend(Model):
         "0660", validate_default=True, description="Permissions of its Unix sockets: who may write to one may connect."
     )
     limits: Limits = Field(default_factory=Limits, description="What a client may send and hold.")
+    http2: Flag = Field(
+        default=False,
+        description="Speak HTTP/2 with clients that can: over TLS as they agree on it (ALPN), else with those that "
+        "begin with it (prior knowledge). Needs the library libnghttp2.so.14 (Debian package libnghttp2-14).",
+    )
     tls: Annotated[Tls | None, Given()] = Field(None, description="Speak TLS on this frontend.")
 
     @model_validator(mode="after")
@@ -470,6 +475,15 @@ class Frontend(Model):
         if "socket_mode" in self.model_fields_set and not any(listen.path for listen in self.listen):
             raise Fault(
                 "no address of this frontend is a Unix socket, such as unix:/run/gateway/http.sock", "socket_mode"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _speaks(self) -> "Frontend":
+        if self.http2 and not http2_library.is_there():
+            raise Fault(
+                f"{http2_library.NAME} is not installed: apt install {http2_library.PACKAGE}, or leave http2 out",
+                "http2",
             )
         return self
 

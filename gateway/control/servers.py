@@ -6,7 +6,7 @@ from typing import Any, Final
 from gateway.board import DOWN, DRAIN, IN_ROTATION, MAINTENANCE, OUT, PROBED, READY, UNKNOWN, UP, Board
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.health.result import Result
-from gateway.outcome import OUTCOMES
+from gateway.outcome import ABUSES, OUTCOMES
 
 _STATES: Final = {UNKNOWN: "unknown", UP: "up", DOWN: "down"}
 _ADMINS: Final = {READY: "ready", DRAIN: "drain", MAINTENANCE: "maintenance"}
@@ -78,6 +78,7 @@ def report(
             {"name": frontend.name, "listen": listen, "limit": frontend.limits.connections}
             | passed
             | {"outcomes": _by_name(passed["outcomes"])}
+            | {"abuses": {name: count for (name, _), count in zip(ABUSES, passed["abuses"], strict=True)}}
         )
     classes = []
     for item in snapshot.site.qos.classes:

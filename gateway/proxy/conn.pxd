@@ -53,6 +53,7 @@ cdef class Handler:
     cdef int on_deadline(self, Conn conn) except -1
     cdef int on_bug(self, Conn conn) except -1
     cdef int on_stopped(self, Conn conn) except -1
+    cdef int on_draining(self, Conn conn) except -1
     cdef int retire(self, Conn conn) except -1
 
 cdef class Poller:

@@ -562,6 +562,10 @@ cdef class Handler:
         """The worker ends: end what is under way. The connection is closed afterwards."""
         return 0
 
+    cdef int on_draining(self, Conn conn) except -1:
+        """The worker is about to drain: say so, where the protocol can."""
+        return 0
+
     cdef int retire(self, Conn conn) except -1:
         """The worker drains: close as soon as nothing is under way."""
         return 0
@@ -685,25 +689,38 @@ cdef class Conn:
         return at
 
     cdef int _write_tls(self, int count) except -1:
-        """Encrypt and send the pieces; as commit. What fits into one record is one, and so is what is sent."""
+        """Encrypt and send the pieces; as commit. Records are full but for the last one, whatever the pieces are."""
         cdef Poller o = self.poller
         cdef char record[RECORD]
-        cdef size_t total = 0, at = 0
+        cdef const char *p = <const char *>o.pieces[0].iov_base
+        cdef size_t n = o.pieces[0].iov_len, step, at = 0
+        cdef bint good = True
         cdef int i
-        for i in range(count):
-            total += o.pieces[i].iov_len
-        if count > 1 and total <= RECORD:
+        if count == 1:
+            good = SSL_write(self.ssl, p, <int>n) > 0
+        else:
             for i in range(count):
-                memcpy(record + at, o.pieces[i].iov_base, o.pieces[i].iov_len)
-                at += o.pieces[i].iov_len
-            o.pieces[0].iov_base = record
-            o.pieces[0].iov_len = total
-            count = 1
-        for i in range(count):
-            if SSL_write(self.ssl, o.pieces[i].iov_base, <int>o.pieces[i].iov_len) <= 0:
-                ERR_clear_error()
-                o.cipher_len = 0
-                return SENT_BROKEN
+                p = <const char *>o.pieces[i].iov_base
+                n = o.pieces[i].iov_len
+                while n and good:
+                    if at == 0 and n >= RECORD:
+                        step = n - n % RECORD
+                        good = SSL_write(self.ssl, p, <int>step) > 0
+                    else:
+                        step = min(n, RECORD - at)
+                        memcpy(record + at, p, step)
+                        at += step
+                        if at == RECORD:
+                            good = SSL_write(self.ssl, record, RECORD) > 0
+                            at = 0
+                    p += step
+                    n -= step
+            if at and good:
+                good = SSL_write(self.ssl, record, <int>at) > 0
+        if not good:
+            ERR_clear_error()
+            o.cipher_len = 0
+            return SENT_BROKEN
         return self._flush_tls()
 
     cdef int _flush_tls(self) except -1:

@@ -72,3 +72,5 @@ cdef class Http1Downstream(Downstream):
 
 cdef class Http1ClientProtocol(ClientProtocol):
     pass
+
+cdef Http1Downstream open_http1(ClientConn conn, WorkerContext context)

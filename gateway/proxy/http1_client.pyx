@@ -73,13 +73,18 @@ def edges():
 
 cdef class Http1ClientProtocol(ClientProtocol):
     cdef Handler open(self, Conn conn, WorkerContext context):
-        cdef Http1Downstream made = Http1Downstream.__new__(Http1Downstream)
-        made.conn = <ClientConn>conn
-        made.context = context
-        made.frontend = made.conn.listener.frontend
-        made.address = made.conn.address
-        made.port = made.conn.port
-        return made
+        return open_http1(<ClientConn>conn, context)
+
+
+cdef Http1Downstream open_http1(ClientConn conn, WorkerContext context):
+    cdef Http1Downstream made = Http1Downstream.__new__(Http1Downstream)
+    made.conn = conn
+    made.context = context
+    made.frontend = conn.listener.frontend
+    made.address = conn.address
+    made.port = conn.port
+    made.room = SCRATCH
+    return made
 
 
 cdef class Http1Downstream(Downstream):

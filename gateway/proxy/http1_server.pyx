@@ -12,7 +12,7 @@ from libc.string cimport memcmp, memcpy, memmove, memset
 
 from gateway.proxy.chunks cimport put_chunk, put_last_chunk
 from gateway.proxy.conn cimport (
-    HEAD, RECV_AGAIN, RECV_BROKEN, RECV_FULL, SCRATCH, WORTH, Conn,
+    HEAD, RECV_AGAIN, RECV_BROKEN, RECV_FULL, WORTH, Conn,
 )
 from gateway.outcome cimport (
     O_BUG, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE,
@@ -151,7 +151,8 @@ cdef class Http1Upstream(Upstream):
                     if got == RECV_FULL:
                         continue        # what was put before has not been taken: t.takes_answer says so
                 else:
-                    got = conn.recv(conn.poller.scratch, t.answer_room(HEAD if self.r.reading == U_HEAD else SCRATCH))
+                    got = conn.recv(conn.poller.scratch,
+                                    t.answer_room(HEAD if self.r.reading == U_HEAD else t.downstream.room))
                     if got > 0:
                         t.on_server_progress()
                         self._input(conn.poller.scratch, got)

@@ -236,6 +236,18 @@ cdef class ProxyHeader(Handler):
         return conn.close()
 
 
+def announce_drain(Poller poller):
+    """Tell every client's connection that the worker is about to drain."""
+    cdef int fd
+    cdef Conn conn
+    for fd in range(poller.highest + 1):
+        if fd <= poller.highest and poller.table[fd] != NULL and isinstance(<object>poller.table[fd], ClientConn):
+            conn = <Conn>poller.table[fd]
+            if conn.handler is not None:
+                conn.handler.on_draining(conn)
+    poller.settle()
+
+
 def retire_clients(Poller poller):
     """Tell every client's connection that the worker drains; how many are still there."""
     cdef int fd, left = 0

@@ -338,7 +338,7 @@ cdef class AccessLog:
             self._text(head + t.target.at, i)
         elif code == L_PROTOCOL:
             if t.method.n:
-                self._known(b"HTTP/1.1" if t.minor else b"HTTP/1.0", 8)
+                self._known(b"HTTP/2.0" if t.http2 else b"HTTP/1.1" if t.minor else b"HTTP/1.0", 8)
             else:
                 self._text(NULL, 0)
         elif code == L_STATUS:

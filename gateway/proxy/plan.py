@@ -29,6 +29,7 @@ from gateway.proxy.availability import Availability
 from gateway.proxy.backend import Backend
 from gateway.proxy.http1_client import Http1ClientProtocol
 from gateway.proxy.http1_server import Http1ServerProtocol
+from gateway.proxy.http2_client import Http2ClientProtocol
 from gateway.proxy.lanes import Lanes
 from gateway.proxy.log import AccessLog, layout
 from gateway.proxy.overload import Overload
@@ -47,8 +48,9 @@ from gateway.wire.pages import HTML, TYPES, pages
 from gateway.wire.waiting_page import WaitingPage, full_page
 from qos.sessions import SessionTable, size
 
-ContextKey = tuple[str, str, tuple[str, ...], bytes]
-"""The name of a frontend, its oldest TLS version, the digests of its certificates, what its ticket keys are made of."""
+ContextKey = tuple[str, bool, str, tuple[str, ...], bytes]
+"""The name of a frontend, whether it offers HTTP/2, its oldest TLS version, the digests of its certificates, what its
+ticket keys are made of."""
 
 ALONE = 1024
 """Sessions and places of a table that no other worker shares."""
@@ -88,7 +90,8 @@ class Plan:
     def __init__(self, context: WorkerContext) -> None:
         self.context = context
         self._to_servers = Http1ServerProtocol()
-        self._to_clients = Http1ClientProtocol()
+        self._http1 = Http1ClientProtocol()
+        self._http2 = Http2ClientProtocol()
         self.servers: dict[ServerKey, Server] = {}
         self.frontends: dict[Listen, Frontend] = {}
         self.backends: dict[str, Backend] = {}
@@ -125,10 +128,10 @@ class Plan:
             tls = None
             if model.tls is not None and secrets.pairs is not None:
                 pairs = [secrets.pairs[pair.cert, pair.key] for pair in model.tls.certificates]
-                key = _context_key(model.name, model.tls, pairs, snapshot, secrets.own)
+                key = _context_key(model, model.tls, pairs, snapshot, secrets.own)
                 tls = contexts[key] = self._context(key, pairs)
             gauge = gauges.get(model.name) or self._gauge(model.name, snapshot)
-            frontend = _frontend(model, site.workers, tls, gauge, self._to_clients)
+            frontend = _frontend(model, site.workers, tls, gauge, self._http2 if model.http2 else self._http1)
             frontends.update(dict.fromkeys(model.listen, frontend))
         custom = {status: (path.name, snapshot.files[path]) for status, path in site.pages.items()}
         return Prepared(
@@ -215,9 +218,9 @@ class Plan:
 
     def _context(self, key: ContextKey, pairs: Sequence[Pair]) -> ServerContext:
         """The TLS context for certificates; the one there is, if they are the same."""
-        name, min_version, _, secret = key
+        name, http2, min_version, _, secret = key
         known = self._contexts.get(key)
-        return known or ServerContext(name, [(pair.cert, pair.key) for pair in pairs], min_version, secret)
+        return known or ServerContext(name, [(pair.cert, pair.key) for pair in pairs], min_version, secret, http2)
 
     def _server(self, key: ServerKey, snapshot: Snapshot, *, localhost: bool) -> Server:
         slot, address = snapshot.slots[key], snapshot.resolved[key]
@@ -367,9 +370,15 @@ def _affinity(
     return kind(members, model.cookie or "", attributes, key, [server.token for server in servers])
 
 
-def _context_key(name: str, tls: Tls, pairs: Sequence[Pair], snapshot: Snapshot, own: bytes) -> ContextKey:
+def _context_key(model: FrontendModel, tls: Tls, pairs: Sequence[Pair], snapshot: Snapshot, own: bytes) -> ContextKey:
     shared = snapshot.files[tls.ticket_key_file].strip() if tls.ticket_key_file is not None else own
-    return name, tls.min_version, tuple(pair.digest for pair in pairs), derive(shared, b"TLS tickets")
+    return (
+        model.name,
+        model.http2,
+        tls.min_version,
+        tuple(pair.digest for pair in pairs),
+        derive(shared, b"TLS tickets"),
+    )
 
 
 def _frontend(

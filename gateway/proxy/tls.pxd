@@ -15,6 +15,7 @@ cdef class ServerContext:
     cdef SSL_CTX **contexts             # one for each certificate
     cdef int count
     cdef dict by_name                   # DNS name or "*.rest", in lower case -> index
+    cdef bytes protocols                # what is spoken, as ALPN has it
     cdef bytes secret                   # that ticket keys are derived from
     cdef bytes identity                 # what its tickets are for
     cdef int64_t period                 # whose ticket key is the present one

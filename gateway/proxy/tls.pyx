@@ -52,7 +52,8 @@ cdef EVP_CIPHER *aes = EVP_CIPHER_fetch(NULL, b"AES-256-CBC", NULL)
 # with 128 bits comes first, against OpenSSL's order: SHA-384, which comes with 256, makes a handshake cost 8 % more.
 cdef bytes SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"  # TLS 1.3
 cdef bytes CIPHERS = b"ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"  # TLS 1.2
-cdef bytes PROTOCOLS = b"\x08http/1.1\x08http/1.0"
+cdef bytes HTTP1 = b"\x08http/1.1\x08http/1.0"
+cdef bytes HTTP2 = b"\x02h2" + HTTP1
 
 
 def names_of(pem: bytes) -> tuple[str, ...]:
@@ -80,15 +81,17 @@ cdef class ServerContext:
 
     name: what sessions may be resumed by (RFC 8446 section 2.2): tickets of one frontend are none of another's.
     pairs: (certificate chain in PEM, private key as `exported`), at least one. min_version: "1.2" or "1.3".
+    http2: it is offered, before HTTP/1.1 (RFC 7301).
     secret: what ticket keys are derived from (tickets.py), the same in every worker, so that each can resume the
     sessions of the others. Raises ValueError for a certificate or key that can't be used.
     """
 
-    def __cinit__(self, str name, pairs, str min_version, bytes secret):
+    def __cinit__(self, str name, pairs, str min_version, bytes secret, bint http2=False):
         cdef int i
         cdef bytes identity = hashlib.sha256(name.encode()).digest()
         cdef dict shared = {}           # (names, kind of key) and names -> the context
         self.secret = secret
+        self.protocols = HTTP2 if http2 else HTTP1
         self.identity = tickets.identity(name, [cert for cert, _ in pairs])
         self.contexts = <SSL_CTX **>calloc(len(pairs), sizeof(SSL_CTX *))
         if self.contexts == NULL:
@@ -166,7 +169,7 @@ cdef class ServerContext:
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF)
         SSL_CTX_set_read_ahead(context, 1)
         SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER)
-        SSL_CTX_set_alpn_select_cb(context, select_protocol, NULL)
+        SSL_CTX_set_alpn_select_cb(context, select_protocol, <void *>self.protocols)
         if (SSL_CTX_set_cipher_list(context, CIPHERS) != 1 or SSL_CTX_set_ciphersuites(context, SUITES) != 1
                 or SSL_CTX_set_tlsext_ticket_key_evp_cb(context, use_ticket_key) != 1
                 or SSL_CTX_set_app_data(context, <void *>self) != 1):
@@ -322,9 +325,10 @@ cdef int use_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CI
 
 
 cdef int select_protocol(SSL *ssl, const unsigned char **out, unsigned char *n, const unsigned char *offered,
-                         unsigned int offered_n, void *_) noexcept:
+                         unsigned int offered_n, void *protocols) noexcept:
     """The client has said which protocols it speaks: one of ours, or the handshake fails (RFC 7301 section 3.2)."""
-    if SSL_select_next_proto(<unsigned char **>out, n, PROTOCOLS, <unsigned int>PyBytes_GET_SIZE(PROTOCOLS), offered,
+    cdef bytes ours = <bytes>protocols
+    if SSL_select_next_proto(<unsigned char **>out, n, ours, <unsigned int>PyBytes_GET_SIZE(ours), offered,
                              offered_n) != OPENSSL_NPN_NEGOTIATED:
         return SSL_TLSEXT_ERR_ALERT_FATAL
     return SSL_TLSEXT_ERR_OK

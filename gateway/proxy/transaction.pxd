@@ -50,6 +50,7 @@ cdef class Downstream(Handler):
     cdef Provenance provenance          # what the client's connection says about itself
     cdef bytes address                  # the client's, as text; empty: it has none
     cdef uint16_t port                  # the client's; 0: none
+    cdef uint32_t room                  # bytes of an answer to be read at a time; what `takes` has found
 
     cdef int interim(self, const char *p, Head *h) except -1
     cdef int head(self, const char *p, Head *h, int framing, bytes extra) except -1
@@ -104,7 +105,8 @@ cdef class Transaction(Work):
     cdef Span referer
     cdef Span upgrade                   # the protocol that the client wants to go over to; empty: none
     cdef uint8_t method_code
-    cdef uint8_t minor
+    cdef uint8_t minor                  # of HTTP/1.minor
+    cdef uint8_t http2
     cdef uint8_t https
     cdef uint8_t has_body
     cdef uint8_t binds                  # its credentials authenticate the connection that it goes over

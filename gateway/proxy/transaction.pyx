@@ -249,6 +249,7 @@ cdef class Transaction(Work):
         self.method.n = self.target.n = self.host.n = self.user_agent.n = self.referer.n = self.upgrade.n = 0
         self.method_code = M_OTHER
         self.minor = 1
+        self.http2 = 0
         self.has_body = self.binds = 0
         self.content_length = -1
         self.https = https
@@ -281,6 +282,7 @@ cdef class Transaction(Work):
                 self.referer.n = h.fields[i].value_len
         self.method_code = h.method
         self.minor = h.minor
+        self.http2 = h.http2
         self.content_length = h.content_length
         self.has_body = h.chunked or h.content_length > 0
         self.binds = h.kinds & (1 << F_AUTHORIZATION) and binds_request(p, h)

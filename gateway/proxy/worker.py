@@ -15,7 +15,7 @@ from typing import Any
 from gateway.config.model import Listen
 from gateway.process.channel import identity
 from gateway.process.child import ChildContext, LoopChild, Place, Update, Work, run_loop
-from gateway.proxy.listener import Listener, retire_clients
+from gateway.proxy.listener import Listener, announce_drain, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
 from gateway.proxy.worker_context import WorkerContext
@@ -160,6 +160,7 @@ class Worker(LoopChild):
         self._let_go(self._listeners.keys())
         for server in self._plan.servers.values():
             server.retire()  # what idles need not be waited for
+        announce_drain(self._poller)
         began = time.monotonic()
         notice, deadline = began + min(NOTICE, self._drain_seconds / 2), began + self._drain_seconds
         # Who asks now is told to close after the answer; who is left then has been silent all the time.

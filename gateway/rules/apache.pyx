@@ -499,7 +499,7 @@ cdef class ApacheRules(Step):
         if name == "SERVER_PORT":
             return _port(v)
         if name == "SERVER_PROTOCOL":
-            return b"HTTP/1.1" if v.h.minor else b"HTTP/1.0"
+            return b"HTTP/2.0" if v.h.http2 else b"HTTP/1.1" if v.h.minor else b"HTTP/1.0"
         if name == "DOCUMENT_ROOT":
             return self.document_root
         if name == "IS_SUBREQ":

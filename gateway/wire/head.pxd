@@ -86,6 +86,12 @@ cdef enum Reason:
     R_ENCODED_SLASH
     R_PARAMETERS
     R_MAX_FORWARDS
+    # of HTTP/2
+    R_PSEUDO
+    R_CASE
+    R_CONNECTION
+    R_BODY_LENGTH
+    R_TRAILERS
     # of responses
     R_HEAD_CUT
     R_NOT_ASKED
@@ -117,6 +123,7 @@ cdef struct Head:
     uint16_t status
     uint8_t method
     uint8_t minor           # HTTP/1.minor
+    uint8_t http2           # made of a header block of HTTP/2
     uint8_t chunked
     uint8_t keep_alive
     uint8_t expects         # Expect: 100-continue

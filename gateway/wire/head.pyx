@@ -53,6 +53,11 @@ REASONS = {
     R_ENCODED_SLASH: (400, "the path has an encoded slash or backslash, which servers read in two ways"),
     R_PARAMETERS: (400, "the path has parameters, which servers read in two ways"),
     R_MAX_FORWARDS: (400, "Max-Forwards is not one plain number"),
+    R_PSEUDO: (400, "the pseudo-header fields are not exactly those of a request"),
+    R_CASE: (400, "a header name has capital letters"),
+    R_CONNECTION: (400, "a header is about the connection, which no message over HTTP/2 may be"),
+    R_BODY_LENGTH: (400, "the body is not as long as Content-Length says"),
+    R_TRAILERS: (400, "the trailers are not valid, or not at the end"),
     R_HEAD_CUT: (502, "the connection ended within the head"),
     R_NOT_ASKED: (502, "it switches to a protocol that the request did not ask for"),
     R_INTERIMS: (502, "more than 16 interim responses came before the final one"),
@@ -645,7 +650,7 @@ cdef int scan_request(const char *p, uint32_t n, Head *h, Bounds *bounds) noexce
     why = _framing(p, h)
     if why != R_OK:
         return why
-    h.has_host = 0
+    h.has_host = h.http2 = 0
     h.host = h.host_len = h.hostport_len = 0
     h.expects = 0
     for i in range(h.count):

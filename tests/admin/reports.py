@@ -74,7 +74,17 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
         },
         "workers": [{"number": 0, "silent": 0.1}],
         "processes": [{"name": "worker 0", "pid": 3, "cpu_seconds": 1.25, "resident_bytes": 4096}],
-        "frontends": [{"name": "web", "open": 6, "limit": 100, "connections": 50, "turned_away": 8, **PASSED}],
+        "frontends": [
+            {
+                "name": "web",
+                "open": 6,
+                "limit": 100,
+                "connections": 50,
+                "turned_away": 8,
+                "abuses": {"reset_flood": 2},
+                **PASSED,
+            }
+        ],
         "backends": [
             {
                 "name": "app",

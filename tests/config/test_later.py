@@ -7,7 +7,6 @@ SAMPLE = """\
 node: gw1
 frontends:
   - listen: "127.0.0.1:80"
-    »http2: true
     tls: {»client_ca: a, »require_client_cert: true, »acme: {}, certificates: [{cert: »none, key: »none}]}
 backends:
   app:
@@ -39,4 +38,4 @@ def test_later_keys_belong_to_mappings_that_exist_and_are_not_there_yet() -> Non
 
 
 def test_a_later_key_elsewhere_is_unknown(refuse: Refuse) -> None:
-    refuse(f"{BASE}»http2: true\n", "unknown key http2")
+    refuse(f"{BASE}»acme: 1\n", "unknown key acme")

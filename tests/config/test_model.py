@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import http2_library
 from gateway.config.model import (
     AccessLog,
     Address,
@@ -478,3 +479,9 @@ def test_mistakes_in_backends(refuse: Refuse, backends: str, message: str) -> No
 )
 def test_mistakes_in_routes(refuse: Refuse, route: str, message: str) -> None:
     refuse(with_route(route), message)
+
+
+def test_http2_needs_its_library(refuse: Refuse, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = BASE.replace('"127.0.0.1:80"', '"127.0.0.1:80", http2: »true')
+    monkeypatch.setattr(http2_library, "NAME", "libnothing.so.1")
+    refuse(text, "libnothing.so.1 is not installed: apt install libnghttp2-14, or leave http2 out")

@@ -1,0 +1,16 @@
+"""Whether this machine can speak HTTP/2: the library that does its framing is not a Python package."""
+
+import ctypes
+from typing import Final
+
+NAME: Final = "libnghttp2.so.14"
+PACKAGE: Final = "libnghttp2-14"
+
+
+def is_there() -> bool:
+    """Return whether the library can be loaded."""
+    try:
+        ctypes.CDLL(NAME)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,1150 @@
+"""HTTP/2 from clients (RFC 9113): each stream is a request, and a Downstream of its own.
+
+    H_OPEN ── draining ──► H_LEAVING ── a moment later ──► H_LAST ── its last stream ends ──► H_FLUSH ── sent ──┐
+       │      GOAWAY that refuses nothing     GOAWAY with the last stream                       ▲               ▼
+       └── a rule broken, a limit passed, idle, the client's GOAWAY ────────────────────────────┘  closed ◄─ H_LINGER
+
+Framing, header compression and windows are libnghttp2's. It is given what was read, and calls back with what that was;
+what it has to send is asked of it when it is not running (`pump`). Frames that are small are collected and leave when
+this turn of the loop is over; a large piece of a body is sent from where it lies.
+
+Windows carry the pressure of one side to the other. A client may send what a stream's window allows, and gets that back
+as the server takes it; meanwhile it is held here. Of an answer as much is read as its stream's window has room for, so
+next to nothing of it is kept; a stream that is not read from stops its own server and no other.
+"""
+
+import logging
+import sys
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdlib cimport free, realloc
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.string cimport memchr, memcmp, memcpy, memmove
+
+from gateway.outcome cimport (
+    ABUSE_FRAMES, ABUSE_HEADERS, ABUSE_PROTOCOL, ABUSE_RESETS, ABUSE_SLOW_HEADERS, ABUSE_WINDOWS, O_BUG, O_HTTP2_ERROR,
+    O_STOPPED,
+)
+from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, SCRATCH, Conn, Handler, Poller
+from gateway.proxy.http1_client cimport Http1Downstream, open_http1
+from gateway.proxy.nghttp2 cimport (
+    NG_CAT_REQUEST, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_COPY, NG_DATA_FLAG_NO_END_STREAM,
+    NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_TEMPORAL_CALLBACK_FAILURE, NG_ERR_WOULDBLOCK, NG_FLAG_END_STREAM,
+    NG_HEADERS, NG_CANCEL, NG_ENHANCE_YOUR_CALM, NG_INTERNAL_ERROR, NG_NO_ERROR, NG_PROTOCOL_ERROR,
+    NG_CONTINUATION, NG_ERR_FLOODED, NG_ERR_TOO_MANY_CONTINUATIONS, NG_GOAWAY, NG_RST_STREAM, NG_SETTINGS,
+    NG_SETTINGS_MAX_CONCURRENT_STREAMS, NG_SETTINGS_MAX_HEADER_LIST_SIZE,
+    NG_SETTINGS_NO_RFC7540_PRIORITIES, found, ng, ng_callbacks, ng_data_provider,
+    ng_data_source, ng_frame, ng_frame_hd, ng_nv, ng_option, ng_session, ng_settings_entry,
+)
+from gateway.proxy.openssl cimport SSL, SSL_get0_alpn_selected
+from gateway.proxy.states cimport Machine, edges_of, step
+from gateway.proxy.transaction cimport Transaction, new_transaction
+from gateway.proxy.worker_context cimport Frontend
+from gateway.wire.edit cimport (
+    FRAME_LENGTH, FRAME_NONE, Out, edit_interim, edit_response, edit_trailers, out_put, out_reserve,
+)
+from gateway.wire.head cimport Bounds, Head, M_HEAD, R_BODY_LENGTH, R_BODY_TOO_LARGE, R_OK, R_TRAILERS, status_of
+from gateway.wire.http2_head cimport about_connection, block_clear, block_end, block_field, block_free
+from gateway.wire.origin cimport Provenance
+
+from gateway.outcome import ABUSES
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        MSG_PEEK
+    ssize_t c_recv "recv"(int fd, void *buf, size_t n, int flags)
+
+cdef enum:
+    TURN = 4                    # reads in a row before others get their turn
+    STREAMS = 100               # at a time: RFC 9113 section 6.5.2 recommends no fewer
+    WINDOW = 1024 * 1024        # bytes of bodies that a connection may have here, of all its streams
+    SMALL = 4096                # frames up to here are collected
+    COLLECTED = 16 * 1024       # bytes that are sent without waiting for more
+    UNSENT = 256 * 1024         # bytes composed before it is asked whether the client takes them
+    LEAST = 4096                # bytes of an answer that are read whatever the window
+    LINGER_PAUSE_MS = 2000
+    NAME_END = 58               # ":"
+
+log = logging.getLogger(__name__)
+
+cdef int64_t LINGER_NS = 30_000_000_000
+cdef bytes PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+PHASES = ("open", "leaving", "last", "flush", "linger")
+
+cdef Machine _machine
+_machine.next[<int>H_OPEN] = 1 << H_LEAVING | 1 << H_LAST | 1 << H_FLUSH | 1 << H_LINGER
+_machine.next[<int>H_LEAVING] = 1 << H_LAST | 1 << H_FLUSH | 1 << H_LINGER
+_machine.next[<int>H_LAST] = 1 << H_FLUSH | 1 << H_LINGER
+_machine.next[<int>H_FLUSH] = 1 << H_LINGER
+
+# One head is worked on at a time in a process: these need no owner.
+cdef Head _scan
+cdef Out _out
+cdef ng_nv *_fields = NULL
+cdef size_t _room = 0
+
+cdef ng_callbacks *_callbacks = NULL
+cdef ng_option *_option = NULL
+
+
+# What a frame, or what follows from one, costs a client: see _charge.
+cdef enum:
+    BUDGET = 2000               # at most
+    PER_SECOND = 100            # comes back
+    EARNED = 2                  # comes back for a frame that carries some of a body
+    COST_FRAME = 1              # PING, PRIORITY, WINDOW_UPDATE, what is unknown; DATA until some of it is there
+    COST_SETTINGS = 5
+    COST_REFUSED = 5            # a malformed request
+    COST_SLIVER = 5             # an answer in pieces below SLIVER
+    COST_RESET = 10
+    COST_CONTINUATION = 40
+    SLIVER = 256                # bytes
+    BOMB = 8                    # times the limits of a head, in fields or bytes, end the connection
+
+cdef int64_t LOG_PERIOD_NS = 10_000_000_000     # between two log lines about connections ended for the same reason
+cdef dict _said = {}                            # (frontend, Abuse) -> (when it was said last, how often since)
+
+
+def edges():
+    """{(phase, next phase): how often it was taken in this process} for every edge that there is."""
+    return edges_of(&_machine, PHASES)
+
+
+# ------------------------------------------------------------------------------------- what the library calls back with
+
+cdef int _failed(Http2Connection c) noexcept:
+    """An exception goes on when the library has returned."""
+    c.error = sys.exc_info()[1]
+    return NG_ERR_CALLBACK_FAILURE
+
+
+cdef ssize_t _send(ng_session *session, const uint8_t *p, size_t n, int flags, void *owner) noexcept:
+    cdef Http2Connection c = <Http2Connection>owner
+    try:
+        if c._full():
+            return NG_ERR_WOULDBLOCK
+        c._emit(<const char *>p, n)
+        if n > SMALL:
+            c._flush()                  # it does not stay where it is
+        return <ssize_t>n
+    except BaseException:
+        return _failed(c)
+
+
+cdef int _send_data(ng_session *session, ng_frame *frame, const uint8_t *head, size_t n, ng_data_source *source,
+                    void *owner) noexcept:
+    cdef Http2Connection c = <Http2Connection>owner
+    cdef Http2Stream s = <Http2Stream>source.ptr
+    try:
+        if c._full():
+            return NG_ERR_WOULDBLOCK
+        c._emit(<const char *>head, 9)
+        s.progress = c.conn.poller.now
+        if s.kept_n:
+            c._emit(s.kept + s.kept_at, n)
+            s.kept_at += <uint32_t>n
+            s.kept_n -= <uint32_t>n
+        else:
+            c._emit(s.given, n)
+            s.given += n
+            s.given_n -= n
+        if n < SLIVER and (s.kept_n or s.given_n):
+            c.charge(ABUSE_WINDOWS, COST_SLIVER)
+        elif n >= SLIVER:
+            c.earn()
+        return 0
+    except BaseException:
+        return _failed(c)
+
+
+cdef ssize_t _read_answer(ng_session *session, int32_t id, uint8_t *to, size_t n, uint32_t *flags,
+                          ng_data_source *source, void *owner) noexcept:
+    """How much of the answer goes into the next frame; its bytes are put by _send_data."""
+    cdef Http2Connection c = <Http2Connection>owner
+    cdef Http2Stream s = <Http2Stream>source.ptr
+    cdef size_t ready = s.kept_n if s.kept_n else s.given_n
+    cdef bint all_of_it
+    if ready == 0:
+        if s.cut:
+            s.ours = 1
+            return NG_ERR_TEMPORAL_CALLBACK_FAILURE
+        if not s.ended:
+            return NG_ERR_DEFERRED
+        n = 0
+        all_of_it = True
+    else:
+        n = min(n, ready)
+        flags[0] = NG_DATA_FLAG_NO_COPY
+        if s.left > 0:
+            s.left -= n
+        all_of_it = s.left == 0 or (s.ended and n == s.kept_n + s.given_n)
+    if all_of_it:
+        flags[0] |= NG_DATA_FLAG_EOF
+        if s.trailers is not None:
+            try:
+                flags[0] |= NG_DATA_FLAG_NO_END_STREAM
+                _submit_trailers(session, id, s.trailers)
+            except BaseException:
+                return _failed(c)
+    return <ssize_t>n
+
+
+cdef int _on_begin_headers(ng_session *session, const ng_frame *frame, void *owner) noexcept:
+    cdef Http2Connection c = <Http2Connection>owner
+    try:
+        return c.on_block_begun(frame.hd.stream_id, frame.headers.cat == NG_CAT_REQUEST)
+    except BaseException:
+        return _failed(c)
+
+
+cdef int _on_header(ng_session *session, const ng_frame *frame, const uint8_t *name, size_t n,
+                    const uint8_t *value, size_t value_n, uint8_t flags, void *owner) noexcept:
+    cdef Http2Connection c = <Http2Connection>owner
+    cdef Bounds *bounds = &c.conn.listener.frontend.bounds
+    try:
+        if c.ends:
+            return NG_ERR_TEMPORAL_CALLBACK_FAILURE
+        if c.block.count > BOMB * bounds.fields or c.block.size > BOMB * bounds.head:
+            c.end_for(ABUSE_HEADERS, False)
+            return NG_ERR_TEMPORAL_CALLBACK_FAILURE
+        return block_field(&c.block, bounds, <const char *>name, n, <const char *>value, value_n)
+    except BaseException:
+        return _failed(c)
+
+
+cdef int _on_frame(ng_session *session, const ng_frame *frame, void *owner) noexcept:
+    cdef Http2Connection c = <Http2Connection>owner
+    cdef bint ended = frame.hd.flags & NG_FLAG_END_STREAM
+    try:
+        if frame.hd.type == NG_HEADERS:
+            c.on_block_ended(frame.hd.stream_id, frame.headers.cat == NG_CAT_REQUEST, ended)
+        elif frame.hd.type == NG_DATA and ended:
+            c.on_ended(frame.hd.stream_id)
+        elif frame.hd.type == NG_RST_STREAM:
+            c.on_reset(frame.hd.stream_id)
+        return 0
+    except BaseException:
+        return _failed(c)
+
+
+cdef int _on_sent(ng_session *session, const ng_frame *frame, void *owner) noexcept:
+    cdef Http2Connection c = <Http2Connection>owner
+    try:
+        if frame.hd.flags & NG_FLAG_END_STREAM and (frame.hd.type == NG_DATA or frame.hd.type == NG_HEADERS):
+            c.on_sent_end(frame.hd.stream_id)
+        elif frame.hd.type == NG_GOAWAY and frame.goaway.error_code and not c.ends:
+            c.end_for(ABUSE_PROTOCOL, True)         # the library says so
+        return 0
+    except BaseException:
+        return _failed(c)
+
+
+cdef int _on_begin_frame(ng_session *session, const ng_frame_hd *head, void *owner) noexcept:
+    cdef Http2Connection c = <Http2Connection>owner
+    try:
+        return c.on_begun(head.type, head.flags)
+    except BaseException:
+        return _failed(c)
+
+
+cdef int _on_invalid(ng_session *session, const ng_frame *frame, int error, void *owner) noexcept:
+    """A frame that the library answers with a reset, or with the end of the connection."""
+    cdef Http2Connection c = <Http2Connection>owner
+    try:
+        return c.charge(ABUSE_RESETS, COST_RESET)
+    except BaseException:
+        return _failed(c)
+
+
+cdef int _on_chunk(ng_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
+                   void *owner) noexcept:
+    cdef Http2Connection c = <Http2Connection>owner
+    try:
+        return c.on_chunk(id, <const char *>p, n)
+    except BaseException:
+        return _failed(c)
+
+
+cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) noexcept:
+    cdef Http2Connection c = <Http2Connection>owner
+    try:
+        return c.on_closed(id, code)
+    except BaseException:
+        return _failed(c)
+
+
+cdef int _prepare() except -1:
+    """What all sessions share."""
+    global _callbacks, _option
+    if not found:
+        return 0
+    if ng.session_callbacks_new(&_callbacks) or ng.option_new(&_option):
+        raise MemoryError
+    ng.set_send(_callbacks, _send)
+    ng.set_send_data(_callbacks, _send_data)
+    ng.set_on_begin_frame(_callbacks, _on_begin_frame)
+    ng.set_on_invalid_frame_recv(_callbacks, _on_invalid)
+    ng.set_on_begin_headers(_callbacks, _on_begin_headers)
+    ng.set_on_header(_callbacks, _on_header)
+    ng.set_on_frame_recv(_callbacks, _on_frame)
+    ng.set_on_frame_send(_callbacks, _on_sent)
+    ng.set_on_data_chunk_recv(_callbacks, _on_chunk)
+    ng.set_on_stream_close(_callbacks, _on_close)
+    ng.option_set_no_auto_window_update(_option, 1)
+    ng.option_set_no_http_messaging(_option, 1)     # wire/http2_head.pyx and the streams say what is wrong, and log it
+    ng.option_set_no_closed_streams(_option, 1)
+    return 0
+
+
+_prepare()
+
+
+# -------------------------------------------------------------------------------------------------- heads to the client
+
+cdef int _reserve(size_t count) except -1:
+    """Have room for so many fields."""
+    global _fields, _room
+    cdef size_t wanted = _room
+    cdef void *grown
+    if count > _room:
+        wanted = max(<size_t>64, 2 * _room)
+        grown = realloc(_fields, wanted * sizeof(ng_nv))
+        if grown == NULL:
+            raise MemoryError
+        _fields = <ng_nv *>grown
+        _room = wanted
+    return 0
+
+
+cdef size_t _parse(char *p, size_t n, ng_nv *status) except? 0:
+    """Make _fields of complete header lines; names in lower case, in place. How many there are, with `status` first."""
+    cdef char *stop = p + n
+    cdef char *end
+    cdef char *colon
+    cdef char *value
+    cdef char *at
+    cdef size_t count = 0
+    if status != NULL:
+        _reserve(1)
+        _fields[0] = status[0]
+        count = 1
+    while p < stop and p[0] != 13:
+        end = <char *>memchr(p, 10, stop - p)
+        colon = <char *>memchr(p, NAME_END, stop - p)
+        if end == NULL or colon == NULL or colon > end:
+            raise ValueError("not a header line")
+        value = colon + 1
+        while value[0] == 32 or value[0] == 9:
+            value += 1
+        _reserve(count + 1)
+        at = p
+        while at < colon:
+            if 65 <= at[0] <= 90:
+                at[0] += 32
+            at += 1
+        if not about_connection(p, colon - p):
+            _fields[count].name = <uint8_t *>p
+            _fields[count].namelen = colon - p
+            _fields[count].value = <uint8_t *>value
+            at = end - 1
+            while at > value and ((at - 1)[0] == 32 or (at - 1)[0] == 9):
+                at -= 1
+            _fields[count].valuelen = at - value
+            _fields[count].flags = 0
+            count += 1
+        p = end + 1
+    return count
+
+
+cdef size_t _head_fields(Out *head) except 0:
+    """As _parse, of a whole head."""
+    cdef ng_nv status
+    cdef char *line = <char *>memchr(head.p, 10, head.n)
+    status.name = <uint8_t *>b":status"
+    status.namelen = 7
+    status.value = <uint8_t *>head.p + 9
+    status.valuelen = 3
+    status.flags = 0
+    return _parse(line + 1, head.p + head.n - line - 1, &status)
+
+
+cdef int _submit_trailers(ng_session *session, int32_t id, bytes lines) except -1:
+    _out.n = 0
+    out_reserve(&_out, PyBytes_GET_SIZE(lines))
+    out_put(&_out, PyBytes_AS_STRING(lines), <uint32_t>PyBytes_GET_SIZE(lines))
+    ng.submit_trailer(session, id, _fields, _parse(_out.p, _out.n, NULL))
+    return 0
+
+
+# ------------------------------------------------------------------------------------------------------------- a stream
+
+cdef class Http2Stream(Downstream):
+    def __dealloc__(self):
+        free(self.held)
+        free(self.kept)
+
+    def __repr__(self):
+        return f"<Http2Stream {self.id} {self.transaction!r}>"
+
+    cdef int interim(self, const char *p, Head *h) except -1:
+        if self.closed:
+            return 0
+        edit_interim(&_out, p, h)
+        ng.submit_headers(self.owner.session, 0, self.id, NULL, _fields, _head_fields(&_out), NULL)
+        return self.owner.pump()
+
+    cdef int head(self, const char *p, Head *h, int framing, bytes extra) except -1:
+        edit_response(&_out, p, h, framing, 0, PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra),
+                      self.transaction.id, self.transaction.id_n)
+        self.left = h.content_length if framing == FRAME_LENGTH else -1
+        return self._respond(&_out, framing == FRAME_NONE or self.left == 0)
+
+    cdef int _respond(self, Out *head, bint bare) except -1:
+        """Send a final head; bare: the answer ends with it."""
+        cdef ng_data_provider body
+        if self.closed:
+            return 0
+        self.progress = self.owner.conn.poller.now
+        body.source.ptr = <void *>self
+        body.read_callback = _read_answer
+        ng.submit_response(self.owner.session, self.id, _fields, _head_fields(head), NULL if bare else &body)
+        return self.owner.pump()
+
+    cdef int body(self, const char *p, size_t n) except -1:
+        if self.closed:
+            return 0
+        if self.kept_n:
+            self._keep(p, n)
+        else:
+            self.given = p
+            self.given_n = n
+        ng.session_resume_data(self.owner.session, self.id)
+        self.owner.pump()
+        if self.given_n:
+            p, n = self.given, self.given_n
+            self.given_n = 0
+            self._keep(p, n)
+        return 0
+
+    cdef int end(self, Out *trailers) except -1:
+        if self.closed or self.ended:
+            return 0
+        self.ended = 1
+        if trailers.n:
+            _out.n = 0
+            edit_trailers(&_out, trailers.p, trailers.n)
+            if _out.n:
+                self.trailers = _out.p[:_out.n]
+        ng.session_resume_data(self.owner.session, self.id)
+        return self.owner.pump()
+
+    cdef int answer(self, int status, bytes lines, bytes body, bint close) except -1:
+        cdef bytes head = b"HTTP/1.1 %d \r\n%s%s" % (status, self.owner.context.date(), lines)
+        if status != 204 and status != 304:
+            head += b"Content-Length: %d\r\n" % len(body)
+        if self.is_head:
+            body = b""
+        self.page = body
+        self.given = PyBytes_AS_STRING(body)
+        self.given_n = PyBytes_GET_SIZE(body)
+        self.left = self.given_n
+        self.ended = 1
+        _out.n = 0
+        out_reserve(&_out, len(head))
+        out_put(&_out, head, <uint32_t>len(head))
+        return self._respond(&_out, not body)
+
+    cdef bint takes(self) noexcept:
+        cdef Http2Connection c = self.owner
+        cdef int32_t window
+        if self.closed:
+            return True                     # what is read is thrown away
+        if self.kept_n or c.conn.out_len:
+            self.blocked = c.readers = 1
+            return False
+        window = min(ng.session_get_stream_remote_window_size(c.session, self.id),
+                     ng.session_get_remote_window_size(c.session))
+        self.room = max(LEAST, min(window, SCRATCH))
+        return True
+
+    cdef int resume(self) except -1:
+        if not self.wanting and not self.request_given:
+            self.wanting = 1
+            self.owner.wanting.append(self)
+            self.owner.conn.poller.turn_over(self.owner.conn)
+        return 0
+
+    cdef int abort(self, bint at_once) except -1:
+        if self.closed:
+            return 0
+        if not at_once and (self.kept_n or self.given_n):
+            self.cut = 1
+            ng.session_resume_data(self.owner.session, self.id)
+            return self.owner.pump()
+        return self._reset(NG_INTERNAL_ERROR)
+
+    cdef int _reset(self, uint32_t code) except -1:
+        self.ours = 1
+        ng.submit_rst_stream(self.owner.session, 0, self.id, code)
+        return self.owner.pump()
+
+    cdef SSL *tls_state(self) noexcept:
+        return self.owner.conn.ssl
+
+    cdef int over(self) except -1:
+        cdef Http2Connection c = self.owner
+        self.transaction = None
+        c.active -= 1
+        if self.held_n:
+            ng.session_consume_connection(c.session, self.held_n)
+            self.held_n = 0
+        if c.conn.fd >= 0 and not c.block_since:
+            c._set_deadline()
+        if c.phase != H_OPEN:
+            c.conn.poller.turn_over(c.conn)
+        return 0
+
+    cdef int _hold(self, const char *p, size_t n) except -1:
+        """Keep a piece of the request's body until a server takes it. Its window bounds how much that can be."""
+        cdef size_t wanted = self.held_n + n
+        cdef void *grown
+        if wanted > self.held_capacity:
+            grown = realloc(self.held, wanted)
+            if grown == NULL:
+                raise MemoryError
+            self.held = <char *>grown
+            self.held_capacity = <uint32_t>wanted
+        memcpy(self.held + self.held_n, p, n)
+        self.held_n += <uint32_t>n
+        return 0
+
+    cdef int _keep(self, const char *p, size_t n) except -1:
+        """Keep a piece of the answer until the client takes it. No more is read of it meanwhile."""
+        cdef size_t wanted = self.kept_n + n
+        cdef void *grown
+        if self.kept_n == 0:
+            self.kept_at = 0
+        elif self.kept_at:
+            memmove(self.kept, self.kept + self.kept_at, self.kept_n)
+            self.kept_at = 0
+        if wanted > self.kept_capacity:
+            grown = realloc(self.kept, wanted)
+            if grown == NULL:
+                raise MemoryError
+            self.kept = <char *>grown
+            self.kept_capacity = <uint32_t>wanted
+        memcpy(self.kept + self.kept_n, p, n)
+        self.kept_n += <uint32_t>n
+        return 0
+
+
+# --------------------------------------------------------------------------------------------------------- a connection
+
+cdef class Http2Connection(Handler):
+    def __dealloc__(self):
+        if self.session != NULL:
+            ng.session_del(self.session)
+        free(self.out)
+        block_free(&self.block)
+
+    def __repr__(self):
+        return f"<Http2Connection {PHASES[self.phase]} {self.active} requests>"
+
+    cdef int start(self) except -1:
+        """Begin to speak; the client's preface has not been read yet."""
+        cdef ng_settings_entry settings[3]
+        self.streams = {}
+        self.wanting = []
+        self.abuse = -1
+        self.budget = BUDGET
+        self.budget_at = self.conn.poller.now
+        if ng.session_server_new2(&self.session, _callbacks, <void *>self, _option):
+            raise MemoryError
+        settings[0].settings_id = NG_SETTINGS_MAX_CONCURRENT_STREAMS
+        settings[0].value = STREAMS
+        settings[1].settings_id = NG_SETTINGS_MAX_HEADER_LIST_SIZE
+        settings[1].value = self.conn.listener.frontend.bounds.head
+        settings[2].settings_id = NG_SETTINGS_NO_RFC7540_PRIORITIES
+        settings[2].value = 1
+        ng.submit_settings(self.session, 0, settings, 3)
+        ng.session_set_local_window_size(self.session, 0, 0, WINDOW)
+        self._set_deadline()
+        return 0
+
+    cdef int _enter(self, int phase) except -1:
+        if not step(&_machine, self.phase, phase):
+            raise RuntimeError(f"a connection that is {PHASES[self.phase]} can't go over to {PHASES[phase]}")
+        self.phase = phase
+        return 0
+
+    # ---------------------------------------------------------------------------------------------------------- reading
+
+    cdef int on_input(self, Conn conn) except -1:
+        if self.phase == H_LINGER:
+            return self._discard()
+        if self.phase == H_FLUSH:
+            return 0
+        if self.out_n:
+            self._flush()
+        if self.wanting:
+            self._feed_wanting()
+        self._read()
+        return self._after()
+
+    cdef int _read(self) except -1:
+        cdef ClientConn conn = self.conn
+        cdef Poller poller = conn.poller
+        cdef ssize_t got
+        cdef int turn = 0
+        while conn.fd >= 0 and conn.readable and self.phase <= H_LAST:
+            if turn == TURN:
+                return poller.turn_over(conn)
+            turn += 1
+            got = conn.recv(poller.scratch, SCRATCH)
+            if got > 0:
+                self.take(poller.scratch, got)
+            elif got == RECV_AGAIN:
+                return 0
+            else:
+                # A FIN ends the requests, too: a client that has sent its last one has GOAWAY for that.
+                self._end_all(-1)
+                return conn.close()
+        return 0
+
+    cdef int take(self, const char *p, size_t n) except -1:
+        """Work on what was read."""
+        cdef ssize_t used
+        if self.ends:
+            return 0
+        self.busy = 1
+        used = ng.session_mem_recv(self.session, <const uint8_t *>p, n)
+        self.busy = 0
+        if self.error is not None:
+            self._raise()
+        self.conn.poller.settle()           # what was put of these bytes
+        if used == NG_ERR_TOO_MANY_CONTINUATIONS:
+            self.end_for(ABUSE_HEADERS, False)
+        elif used == NG_ERR_FLOODED:
+            self.end_for(ABUSE_FRAMES, False)
+        elif used < 0:
+            self.end_for(ABUSE_PROTOCOL, False)
+        return self.pump()
+
+    def _raise(self):
+        error, self.error = self.error, None
+        raise error
+
+    cdef int on_block_begun(self, int32_t id, bint request) except -1:
+        cdef Http2Stream s
+        block_clear(&self.block)
+        self.block.trailers = not request
+        self.block_since = self.conn.poller.now
+        self.conn.deadline(self.conn.listener.frontend.header_ms)
+        if request:
+            s = Http2Stream.__new__(Http2Stream)
+            s.owner = self
+            s.id = id
+            s.address = self.conn.address
+            s.port = self.conn.port
+            s.left = s.length = -1
+            s.room = SCRATCH
+            self.streams[id] = s
+        return 0
+
+    cdef int on_block_ended(self, int32_t id, bint request, bint ended) except -1:
+        cdef Http2Stream s = self.streams.get(id)
+        self.block_since = 0
+        if s is None or self.ends:
+            return 0
+        if request:
+            self._request(s, ended)
+        elif s.transaction is not None:
+            if not ended or block_end(&self.block, &self.conn.listener.frontend.bounds, &_scan, False) != R_OK:
+                self._refuse(s, R_TRAILERS)
+            elif self.block.text.n:
+                s.request_trailers = self.block.text.p[:self.block.text.n]
+        if ended:
+            self.on_ended(id)
+        return self._set_deadline()
+
+    cdef int _request(self, Http2Stream s, bint ended) except -1:
+        cdef Frontend frontend = self.conn.listener.frontend
+        cdef Transaction t
+        cdef int why = block_end(&self.block, &frontend.bounds, &_scan, not ended)
+        if why == R_OK and _scan.content_length > frontend.body_bytes:
+            why = R_BODY_TOO_LARGE
+        if self.provenance is None:
+            self._make_provenance()
+        s.provenance = self.provenance
+        s.request_ended = ended
+        t = new_transaction(self.context)
+        s.transaction = t
+        self.active += 1
+        if why != R_OK:
+            t.begin_nameless(s, frontend, self.conn.tls is not None)
+            t.http2 = 1
+            return self._refuse(s, why)
+        s.length = _scan.content_length
+        s.is_head = _scan.method == M_HEAD
+        t.begin(s, frontend, self.block.text.p, &_scan)
+        s.request_given = not t.has_body
+        return t.start(self.block.text.p, &_scan)
+
+    cdef int _refuse(self, Http2Stream s, int reason) except -1:
+        """The request is malformed (RFC 9113 section 8.1.1), or over a limit."""
+        if status_of(reason) == 400:
+            s.code = NG_PROTOCOL_ERROR
+            self.charge(ABUSE_PROTOCOL, COST_REFUSED)
+        return s.transaction.refuse(reason)
+
+    cdef int _make_provenance(self) except -1:
+        cdef Frontend frontend = self.conn.listener.frontend
+        cdef bytes via = b"Via: 2.0" + self.context.via[8:]
+        trusts = (<object>frontend).trusts if frontend.trusts(self.conn.address.decode()) else None
+        self.provenance = Provenance(self.conn.address, self.conn.tls is not None, self.conn.listener.name.encode(),
+                                     via, trusts, frontend.client_from)
+        return 0
+
+    cdef int on_chunk(self, int32_t id, const char *p, size_t n) except -1:
+        """A piece of a request's body: to its server, if that takes it."""
+        cdef Http2Stream s = self.streams.get(id)
+        self.budget = min(BUDGET, self.budget + COST_FRAME)     # it is not empty
+        if n >= SLIVER:
+            self.earn()
+        cdef Transaction t = None if s is None else s.transaction
+        if t is None:
+            ng.session_consume_connection(self.session, n)
+            return 0
+        s.received += n
+        if s.length >= 0 and s.received > s.length:
+            ng.session_consume_connection(self.session, n)
+            return self._refuse(s, R_BODY_LENGTH)
+        if s.held_n or not t.takes_body():
+            s._hold(p, n)
+            return t.on_body_blocked()
+        t.on_body(p, n)
+        ng.session_consume_connection(self.session, n)
+        ng.session_consume_stream(self.session, id, n)
+        return 0
+
+    cdef int on_ended(self, int32_t id) except -1:
+        """The client has sent the whole request."""
+        cdef Http2Stream s = self.streams.get(id)
+        if s is None:
+            return 0
+        s.request_ended = 1
+        return self._feed(s)
+
+    cdef int _feed(self, Http2Stream s) except -1:
+        """Give the request's server what it takes of the body."""
+        cdef Transaction t = s.transaction
+        cdef size_t n = s.held_n
+        if t is None or s.request_given or s.closed:
+            return 0
+        if s.request_ended and s.length >= 0 and s.received != s.length:
+            return self._refuse(s, R_BODY_LENGTH)
+        if n:
+            if not t.takes_body():
+                return t.on_body_blocked()
+            t.on_body(s.held, n)
+            self.conn.poller.settle()       # before it is freed
+            if s.transaction is not t:
+                return 0                    # and `over` has given its room back
+            s.held_n = 0
+            free(s.held)
+            s.held = NULL
+            s.held_capacity = 0
+            ng.session_consume_connection(self.session, n)
+            ng.session_consume_stream(self.session, s.id, n)
+        if s.request_ended:
+            if not t.takes_body():
+                return t.on_body_blocked()
+            s.request_given = 1
+            if s.request_trailers is not None:
+                t.on_trailers(PyBytes_AS_STRING(s.request_trailers), PyBytes_GET_SIZE(s.request_trailers))
+            return t.on_request_end()
+        return 0
+
+    cdef int _feed_wanting(self) except -1:
+        cdef list wanting = self.wanting
+        cdef Http2Stream s
+        self.wanting = []
+        for s in wanting:
+            s.wanting = 0
+            self._feed(s)
+        return self.pump()
+
+    # ---------------------------------------------------------------------------------------------------------- sending
+
+    cdef int pump(self) except -1:
+        """Send what there is to send: answers as far as windows allow, and what the library has to say."""
+        cdef int failed
+        if self.busy or self.conn.fd < 0:
+            return 0
+        self.busy = 1
+        failed = ng.session_send(self.session)
+        self.busy = 0
+        if self.error is not None:
+            self._raise()
+        if self.pointing or self.out_n >= COLLECTED:
+            self._flush()
+        elif self.out_n:
+            self.conn.poller.turn_over(self.conn)
+        if failed:
+            self.ends = 1
+            self.conn.poller.turn_over(self.conn)
+        if self.readers and not self.conn.out_len:
+            self._wake_readers()
+        return 0
+
+    cdef bint _full(self) except -1:
+        """Whether the client takes nothing more for now."""
+        if self.out_n > UNSENT:
+            self._flush()
+        return self.conn.out_len != 0 or self.deaf
+
+    cdef int _emit(self, const char *p, size_t n) except -1:
+        """Send n bytes; those that are many must stay where they are until `pump` returns."""
+        cdef size_t wanted
+        cdef void *grown
+        if self.pointing:
+            self.out_n += <uint32_t>n       # only a measure of how much is being composed
+            return self.conn.put(p, n)
+        if n > SMALL:
+            self.conn.put(self.out, self.out_n)
+            self.pointing = 1
+            self.out_n += <uint32_t>n
+            return self.conn.put(p, n)
+        wanted = self.out_n + n
+        if wanted > self.out_capacity:
+            wanted = wanted * 2 + 1024
+            grown = realloc(self.out, wanted)
+            if grown == NULL:
+                raise MemoryError
+            self.out = <char *>grown
+            self.out_capacity = <uint32_t>wanted
+        memcpy(self.out + self.out_n, p, n)
+        self.out_n += <uint32_t>n
+        return 0
+
+    cdef int _flush(self) except -1:
+        """Send what was collected."""
+        if not self.pointing:
+            self.conn.put(self.out, self.out_n)
+        self.pointing = 0
+        self.out_n = 0
+        self.conn.commit()
+        if not self.active:
+            free(self.out)
+            self.out = NULL
+            self.out_capacity = 0
+        return 0
+
+    cdef int _wake_readers(self) except -1:
+        """Let those servers go on whose clients take their answers again."""
+        cdef Http2Stream s
+        self.readers = 0
+        for s in list(self.streams.values()):
+            if s.blocked:
+                if s.kept_n:
+                    self.readers = 1
+                else:
+                    s.blocked = 0
+                    if s.transaction is not None:
+                        s.transaction.on_reader_ready()
+        return 0
+
+    cdef int on_sent_end(self, int32_t id) except -1:
+        """The answer has been sent. More of its request is not wanted (RFC 9113 section 8.1)."""
+        cdef Http2Stream s = self.streams.get(id)
+        if s is not None:
+            s.finished = 1
+            if not s.request_ended or s.code:
+                s.ours = 1
+                ng.submit_rst_stream(self.session, 0, id, s.code)
+        return 0
+
+    cdef int on_closed(self, int32_t id, uint32_t code) except -1:
+        """Nothing can be sent or received on a stream any more, whoever has ended it."""
+        cdef Http2Stream s = self.streams.pop(id, None)
+        if code and (s is None or not s.ours):
+            self.charge(ABUSE_RESETS, COST_RESET)
+        if s is None:
+            return 0
+        self.conn.poller.bury(s)            # what is being composed may point into it
+        s.closed = 1
+        if s.transaction is not None and not s.finished:
+            if code and not s.theirs:
+                s.transaction.on_given_up(O_HTTP2_ERROR)
+            else:
+                s.transaction.on_client_left()
+        return 0
+
+    cdef int on_reset(self, int32_t id) except -1:
+        cdef Http2Stream s = self.streams.get(id)
+        if s is not None:
+            s.theirs = 1
+        return 0
+
+    # ------------------------------------------------------------------------------------------------------------ abuse
+
+    cdef int on_begun(self, int kind, int flags) except -1:
+        """A frame has begun: what costs us something and asks for nothing costs its client, too."""
+        if kind == NG_DATA:
+            return 0 if flags & NG_FLAG_END_STREAM else self.charge(ABUSE_FRAMES, COST_FRAME)
+        if kind == NG_HEADERS or kind == NG_RST_STREAM:
+            return 0                        # a request; what a reset costs is known when the stream is closed
+        if kind == NG_CONTINUATION:
+            return self.charge(ABUSE_HEADERS, COST_CONTINUATION)
+        return self.charge(ABUSE_FRAMES, COST_SETTINGS if kind == NG_SETTINGS else COST_FRAME)
+
+    cdef int charge(self, int abuse, int cost) except -1:
+        """Take `cost` from the client's budget, which comes back with time and with bodies that it sends or reads; the
+        connection ends when it is used up."""
+        cdef int64_t passed = self.conn.poller.now - self.budget_at
+        cdef int64_t back = passed * PER_SECOND // 1000000000
+        if back > 0:
+            self.budget = <int>min(<int64_t>BUDGET, self.budget + back)
+            self.budget_at = self.conn.poller.now
+        self.budget -= cost
+        return self.end_for(abuse, False) if self.budget < 0 else 0
+
+    cdef void earn(self) noexcept:
+        self.budget = min(BUDGET, self.budget + EARNED)
+
+    cdef int end_for(self, int abuse, bint said) except -1:
+        """End the connection, and tell why: the client (unless it was `said`), the log, the Board."""
+        cdef Frontend frontend = self.conn.listener.frontend
+        cdef int64_t now = self.conn.poller.now, last
+        if self.ends:
+            return 0
+        self.ends = 1
+        self.abuse = abuse
+        if not said:
+            ng.session_terminate_session(self.session, NG_PROTOCOL_ERROR if abuse == ABUSE_PROTOCOL else
+                                         NG_ENHANCE_YOUR_CALM)
+        self.conn.gauge.row.abuses[abuse] += 1
+        self.conn.poller.turn_over(self.conn)
+        last, more = _said.get((frontend.name, abuse), (0, 0))
+        if last and now - last < LOG_PERIOD_NS:
+            _said[frontend.name, abuse] = last, more + 1
+            return 0
+        _said[frontend.name, abuse] = now, 0
+        log.warning("%s: HTTP/2 connection of %s ended: %s: %s%s", frontend.name, self.conn.address.decode(),
+                    *ABUSES[abuse], f" ({more} more like it since)" if more else "")
+        return 0
+
+    # ---------------------------------------------------------------------------------------------------------- the end
+
+    cdef int _set_deadline(self) except -1:
+        """Of a connection without requests, and of answers that are complete but not taken."""
+        if self.phase <= H_LAST:
+            if self.active == len(self.streams) and self.active:
+                self.conn.deadline(FOREVER)
+            else:
+                self.conn.deadline(self.conn.listener.frontend.idle_ms)
+        return 0
+
+    cdef int on_deadline(self, Conn conn) except -1:
+        if self.phase == H_LINGER:
+            return conn.close()
+        if conn.out_len or self.phase == H_FLUSH:
+            self._end_all(-1)
+            return conn.reset()
+        if self.block_since:
+            self.end_for(ABUSE_SLOW_HEADERS, False)
+            self.pump()
+        elif self.streams:
+            self._end_slow_readers()
+        else:
+            self._terminate(NG_NO_ERROR)
+        return self._after()
+
+    cdef int _end_slow_readers(self) except -1:
+        cdef int64_t since = self.conn.poller.now - self.conn.listener.frontend.idle_ms * 1000000
+        cdef Http2Stream s
+        for s in list(self.streams.values()):
+            if s.transaction is None and s.progress <= since:
+                s._reset(NG_CANCEL)
+        return self._set_deadline()
+
+    cdef int _terminate(self, uint32_t code) except -1:
+        """Say why the connection ends; `_after` ends it."""
+        self.ends = 1
+        ng.session_terminate_session(self.session, code)
+        return self.pump()
+
+    cdef int _end_all(self, int outcome) except -1:
+        """End all requests; outcome: why, or -1: the client is gone."""
+        cdef Http2Stream s
+        cdef list streams = list(self.streams.values())
+        self.streams.clear()
+        for s in streams:
+            s.closed = 1
+            self.conn.poller.bury(s)
+            if s.transaction is not None:
+                if outcome < 0:
+                    s.transaction.on_client_left()
+                else:
+                    s.transaction.on_given_up(outcome)
+        return 0
+
+    cdef int _after(self) except -1:
+        """End the connection if nothing is left to be done on it."""
+        if self.conn.fd < 0 or self.phase > H_LAST:
+            return 0
+        if not self.ends and (self.phase == H_LAST and not self.streams):
+            self._terminate(NG_NO_ERROR)
+        if self.ends or not (ng.session_want_read(self.session) or ng.session_want_write(self.session)):
+            if ng.session_want_write(self.session) and self.conn.out_len:
+                return 0                    # on_drained goes on
+            self._end_all(-1 if self.abuse < 0 else O_HTTP2_ERROR)
+            return self._say_goodbye()
+        return 0
+
+    cdef int _say_goodbye(self) except -1:
+        """Close after everything has been sent, without a reset that could overtake it."""
+        cdef ClientConn conn = self.conn
+        if self.out_n:
+            self._flush()
+        if conn.out_len:
+            if self.phase != H_FLUSH:
+                self._enter(H_FLUSH)
+                conn.deadline(conn.listener.frontend.idle_ms)
+            return 0
+        conn.shutdown()
+        if conn.ended and not conn.readable:
+            return conn.close()
+        self._enter(H_LINGER)
+        self.linger_from = conn.poller.now
+        conn.deadline(LINGER_PAUSE_MS)
+        return self._discard()
+
+    cdef int _discard(self) except -1:
+        """Read away what the client still sends, so that it gets to read the last frames."""
+        cdef ClientConn conn = self.conn
+        cdef ssize_t got
+        cdef int turn = 0
+        while conn.fd >= 0 and conn.readable:
+            if turn == TURN:
+                return conn.poller.turn_over(conn)
+            turn += 1
+            got = conn.recv(conn.poller.scratch, SCRATCH)
+            if got == RECV_AGAIN:
+                return 0
+            if got <= 0 or conn.poller.now - self.linger_from > LINGER_NS:
+                return conn.close()
+        return 0
+
+    cdef int on_drained(self, Conn conn) except -1:
+        if self.phase == H_FLUSH:
+            return self._say_goodbye()
+        if self.phase == H_LINGER:
+            return 0
+        self._set_deadline()
+        self.pump()
+        return self._after()
+
+    cdef int on_send_failed(self, Conn conn) except -1:
+        self.deaf = 1
+        conn.out_len = 0
+        return 0
+
+    cdef int on_broken(self, Conn conn) except -1:
+        self._end_all(-1)
+        return conn.close()
+
+    cdef int on_bug(self, Conn conn) except -1:
+        self.busy = 0
+        self._end_all(O_BUG)
+        return conn.reset()
+
+    cdef int on_stopped(self, Conn conn) except -1:
+        self._end_all(O_STOPPED)
+        return conn.close()
+
+    cdef int on_draining(self, Conn conn) except -1:
+        """The first of two GOAWAY: it refuses nothing, so that no request is lost that is on its way (section 6.8)."""
+        if self.phase == H_OPEN:
+            self._enter(H_LEAVING)
+            ng.submit_shutdown_notice(self.session)
+            self.pump()
+        return 0
+
+    cdef int retire(self, Conn conn) except -1:
+        """The second one names the last request that is answered."""
+        if self.phase < H_LAST and not conn.readable:
+            self._enter(H_LAST)
+            ng.submit_goaway(self.session, 0, ng.session_get_last_proc_stream_id(self.session), NG_NO_ERROR, NULL, 0)
+            self.pump()
+            return self._after()
+        return 0
+
+
+# --------------------------------------------------------------------------------------- which protocol a client speaks
+
+cdef class Http2ClientProtocol(ClientProtocol):
+    """HTTP/2, and HTTP/1 for those that do not speak it."""
+
+    cdef Handler open(self, Conn conn, WorkerContext context):
+        cdef Negotiation made = Negotiation.__new__(Negotiation)
+        made.context = context
+        return made
+
+
+cdef class Negotiation(Handler):
+    cdef int on_input(self, Conn conn) except -1:
+        """Over TLS the handshake has agreed on it (RFC 7301); else HTTP/2 begins with a line of its own (RFC 9113
+        section 3.4)."""
+        cdef char *scratch = conn.poller.scratch
+        cdef const unsigned char *name = NULL
+        cdef unsigned int n = 0
+        cdef ssize_t got
+        cdef size_t length = PyBytes_GET_SIZE(PREFACE)
+        if conn.ssl != NULL:
+            got = conn.recv(scratch, HEAD)
+            if got == RECV_AGAIN:
+                return 0
+            if got <= 0:
+                return conn.close()
+            SSL_get0_alpn_selected(conn.ssl, &name, &n)
+            return self._begin(<ClientConn>conn, n == 2 and memcmp(name, b"h2", 2) == 0, scratch, got)
+        got = c_recv(conn.fd, scratch, length, MSG_PEEK)
+        if got < 0 and (errno == EAGAIN or errno == EINTR):
+            conn.readable = 0
+            return 0
+        if got <= 0:
+            return conn.close()
+        if memcmp(scratch, PyBytes_AS_STRING(PREFACE), got) != 0:
+            return self._begin(<ClientConn>conn, False, NULL, 0)
+        if <size_t>got == length:
+            return self._begin(<ClientConn>conn, True, NULL, 0)
+        conn.readable = 0
+        return conn.close() if conn.ended else 0
+
+    cdef int _begin(self, ClientConn conn, bint http2, const char *p, size_t n) except -1:
+        """Hand over to the protocol, with what was read of it already."""
+        cdef Http2Connection c
+        cdef Http1Downstream h1
+        if not http2:
+            h1 = open_http1(conn, self.context)
+            conn.hand_to(h1)
+            if n:
+                h1._hold(p, n)
+            return h1.on_input(conn)
+        c = Http2Connection.__new__(Http2Connection)
+        c.conn = conn
+        c.context = self.context
+        c.start()
+        conn.hand_to(c)
+        if n:
+            c.take(p, n)
+        return c.on_input(conn)
+
+    cdef int on_broken(self, Conn conn) except -1:
+        return conn.close()
+
+    cdef int retire(self, Conn conn) except -1:
+        return 0 if conn.readable else conn.close()

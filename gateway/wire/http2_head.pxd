@@ -1,0 +1,35 @@
+from libc.stdint cimport uint8_t, uint32_t
+from gateway.wire.edit cimport Out
+from gateway.wire.head cimport Bounds, Head
+
+# Pseudo-header fields of requests (RFC 9113 section 8.3.1, RFC 8441 section 4).
+cdef enum Pseudo:
+    P_METHOD = 0
+    P_SCHEME
+    P_AUTHORITY
+    P_PATH
+    P_PROTOCOL
+    P_COUNT
+
+# A header block on its way to a head as HTTP/1 writes it. Zeroed, it is empty.
+cdef struct Block:
+    Out text                # the head, but for its cookies
+    Out cookies             # their crumbs, joined
+    Out pseudo              # values of pseudo-header fields, one behind the other
+    uint32_t[P_COUNT] at    # in that
+    uint32_t[P_COUNT] n
+    uint8_t given           # a bit for each that there is
+    uint8_t started         # its start line is written: pseudo-header fields are over
+    uint8_t trailers        # it is a trailer section
+    uint8_t hosts           # Host fields beside :authority
+    int reason              # why it is refused; the first counts
+    uint32_t lines          # in `text`
+    uint32_t count          # fields that came
+    size_t size             # bytes of their names and values
+
+cdef bint about_connection(const char *name, size_t n) noexcept nogil
+cdef void block_clear(Block *b) noexcept nogil
+cdef void block_free(Block *b) noexcept nogil
+cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n, const char *value,
+                     size_t value_n) except -1
+cdef int block_end(Block *b, Bounds *bounds, Head *h, bint has_body) except -1
