@@ -140,7 +140,6 @@ def _figures(of: str, figures: _Figures, reports: Iterable[Report]) -> Iterator[
 def _of_frontends(report: Report) -> Iterator[Family]:
     frontends = report["frontends"]
     yield from _figures("frontend", _FRONTEND, frontends)
-    yield from _of_traffic("frontend", frontends)
     yield Family(
         "gateway_frontend_http2_ended_total",
         "counter",
@@ -151,6 +150,7 @@ def _of_frontends(report: Report) -> Iterator[Family]:
             for reason, count in one["abuses"].items()
         ],
     )
+    yield from _of_traffic("frontend", frontends)
     yield _durations(
         "frontend",
         "request",

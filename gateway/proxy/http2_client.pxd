@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from gateway.proxy.conn cimport Conn, Handler
 from gateway.proxy.listener cimport ClientConn
-from gateway.proxy.nghttp2 cimport ng_session
+from gateway.proxy.nghttp2 cimport ng_frame_hd, ng_session
 from gateway.proxy.transaction cimport Downstream
 from gateway.proxy.worker_context cimport ClientProtocol, WorkerContext
 from gateway.wire.edit cimport Out
@@ -106,7 +106,7 @@ cdef class Http2Connection(Handler):
     cdef int charge(self, int abuse, int cost) except -1
     cdef void earn(self) noexcept
     cdef int end_for(self, int abuse, bint said) except -1
-    cdef int on_begun(self, int kind, int flags) except -1
+    cdef int on_begun(self, const ng_frame_hd *head) except -1
     cdef int on_block_begun(self, int32_t id, bint request) except -1
     cdef int on_block_ended(self, int32_t id, bint request, bint ended) except -1
     cdef int on_chunk(self, int32_t id, const char *p, size_t n) except -1

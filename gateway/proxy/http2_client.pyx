@@ -32,7 +32,8 @@ from gateway.proxy.nghttp2 cimport (
     NG_CAT_REQUEST, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_COPY, NG_DATA_FLAG_NO_END_STREAM,
     NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_TEMPORAL_CALLBACK_FAILURE, NG_ERR_WOULDBLOCK, NG_FLAG_END_STREAM,
     NG_HEADERS, NG_CANCEL, NG_ENHANCE_YOUR_CALM, NG_INTERNAL_ERROR, NG_NO_ERROR, NG_PROTOCOL_ERROR,
-    NG_CONTINUATION, NG_ERR_FLOODED, NG_ERR_TOO_MANY_CONTINUATIONS, NG_GOAWAY, NG_RST_STREAM, NG_SETTINGS,
+    NG_CONTINUATION, NG_ERR_FLOODED, NG_ERR_TOO_MANY_CONTINUATIONS, NG_GOAWAY, NG_PRIORITY,
+    NG_RST_STREAM, NG_SETTINGS,
     NG_SETTINGS_MAX_CONCURRENT_STREAMS, NG_SETTINGS_MAX_HEADER_LIST_SIZE,
     NG_SETTINGS_NO_RFC7540_PRIORITIES, found, ng, ng_callbacks, ng_data_provider,
     ng_data_source, ng_frame, ng_frame_hd, ng_nv, ng_option, ng_session, ng_settings_entry,
@@ -94,7 +95,7 @@ cdef enum:
     BUDGET = 2000               # at most
     PER_SECOND = 100            # comes back
     EARNED = 2                  # comes back for a frame that carries some of a body
-    COST_FRAME = 1              # PING, PRIORITY, WINDOW_UPDATE, what is unknown; DATA until some of it is there
+    COST_FRAME = 1              # PING, PRIORITY, WINDOW_UPDATE; DATA until some of it is there
     COST_SETTINGS = 5
     COST_REFUSED = 5            # a malformed request
     COST_SLIVER = 5             # an answer in pieces below SLIVER
@@ -244,7 +245,7 @@ cdef int _on_sent(ng_session *session, const ng_frame *frame, void *owner) noexc
 cdef int _on_begin_frame(ng_session *session, const ng_frame_hd *head, void *owner) noexcept:
     cdef Http2Connection c = <Http2Connection>owner
     try:
-        return c.on_begun(head.type, head.flags)
+        return c.on_begun(head)
     except BaseException:
         return _failed(c)
 
@@ -696,7 +697,7 @@ cdef class Http2Connection(Handler):
         """The request is malformed (RFC 9113 section 8.1.1), or over a limit."""
         if status_of(reason) == 400:
             s.code = NG_PROTOCOL_ERROR
-            self.charge(ABUSE_PROTOCOL, COST_REFUSED)
+            self.charge(ABUSE_RESETS, COST_REFUSED)
         return s.transaction.refuse(reason)
 
     cdef int _make_provenance(self) except -1:
@@ -890,12 +891,19 @@ cdef class Http2Connection(Handler):
 
     # ------------------------------------------------------------------------------------------------------------ abuse
 
-    cdef int on_begun(self, int kind, int flags) except -1:
+    cdef int on_begun(self, const ng_frame_hd *head) except -1:
         """A frame has begun: what costs us something and asks for nothing costs its client, too."""
+        cdef int kind = head.type
         if kind == NG_DATA:
-            return 0 if flags & NG_FLAG_END_STREAM else self.charge(ABUSE_FRAMES, COST_FRAME)
-        if kind == NG_HEADERS or kind == NG_RST_STREAM:
-            return 0                        # a request; what a reset costs is known when the stream is closed
+            return 0 if head.flags & NG_FLAG_END_STREAM else self.charge(ABUSE_FRAMES, COST_FRAME)
+        if kind == NG_RST_STREAM:
+            return 0                        # what it costs is known when the stream is closed
+        if kind == NG_HEADERS:
+            if head.stream_id > ng.session_get_last_proc_stream_id(self.session) or head.stream_id in self.streams:
+                return 0
+            return self.charge(ABUSE_RESETS, COST_RESET)    # of a stream that is over, or never was
+        if kind == NG_PRIORITY and head.stream_id == 0:
+            return self.end_for(ABUSE_PROTOCOL, False)      # which the library lets pass (section 6.3)
         if kind == NG_CONTINUATION:
             return self.charge(ABUSE_HEADERS, COST_CONTINUATION)
         return self.charge(ABUSE_FRAMES, COST_SETTINGS if kind == NG_SETTINGS else COST_FRAME)

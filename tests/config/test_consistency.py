@@ -67,7 +67,7 @@ def test_what_is_wrong_elsewhere_hides_nothing(refuse: Refuse) -> None:
         "frontends:\n"
         "  - {listen: »5}\n"
         "  - {listen: '127.0.0.1:80'}\n"
-        "  - {listen: »'127.0.0.1:80', »http2: true}\n"
+        "  - {listen: »'127.0.0.1:80', »zzz: true}\n"
         "backends:\n"
         "  app: {servers: ['1.2.3.4:5', »'1.2.3.4:5'], check: {http: »x}}\n"
         "  bad: {servers: »[]}\n"
@@ -79,7 +79,7 @@ def test_what_is_wrong_elsewhere_hides_nothing(refuse: Refuse) -> None:
         "pages: {»1: x, 502: »none.html}\n",
         "expected address:port",
         "127.0.0.1:80 is listened on twice",
-        "http2 is not supported yet",
+        "unknown key zzz",
         "is used twice",
         "expected a path",
         "expected at least one",
