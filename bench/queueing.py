@@ -116,19 +116,19 @@ def _cost(end: float, good: bool) -> float:  # noqa: FBT001 - as Pool.finish ret
 
 
 class Simulated:
-    """A policy of the gateway on a Board of its own, with WORKERS workers that take requests in turn."""
+    """A policy of the gateway on a Board of its own, with workers that take requests in turn."""
 
-    def __init__(self, name: str, servers: int) -> None:
+    def __init__(self, name: str, servers: int, workers: int = WORKERS, seed: int = 0) -> None:
         self._board = Board()
         rows = [(i, 1.0, 0, False, f"app{i}") for i in range(servers)]
-        self._members = [Members(self._board, rows, WORKERS, seed) for seed in range(1, WORKERS + 1)]
-        self._policies = [new_policy(name) for _ in range(WORKERS)]
+        self._members = [Members(self._board, rows, workers, seed * workers + i + 1) for i in range(workers)]
+        self._policies = [new_policy(name) for _ in range(workers)]
         self._worker = 0
         self._ahead = 0
 
     def pick(self, now: float, size: float, pools: "Sequence[Pool]") -> int:  # noqa: ARG002 - it does not know them
         """As Pick."""
-        self._worker = (self._worker + 1) % WORKERS
+        self._worker = (self._worker + 1) % len(self._members)
         server = self._policies[self._worker].choose(self._members[self._worker], (), _ns(now))
         self._ahead = estimate.picked(self._board, server, self._worker, _ns(now))
         return server
@@ -190,4 +190,5 @@ def workloads(seconds: float) -> list[Workload]:
             60.0,
             phases=tuple(Phase(i % 4, start, start + 10.0, speed=0.33) for i, start in enumerate(third)),
         ),
+        *(Workload("equal", (1.0,) * 4, load, seconds) for load in (0.02, 0.05, 0.1, 0.3)),
     ]

@@ -72,7 +72,10 @@ cdef struct TimeRow:
     int32_t streak          # failures since the last good answer
     double said             # load that the server has said last with an answer, 1.0 when full
     int64_t said_at         # when; 0: never
-    uint8_t reserved[32]
+    double logs             # logarithms of how many times longer than promised an answer took
+    double log_squares
+    double surprise         # CUSUM of those: for that the server has turned slow, as a log-likelihood ratio
+    uint8_t reserved[8]
 
 # What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Ten cache lines per
 # (worker, row).

@@ -8,6 +8,10 @@ cdef struct Estimate:
     double slope
     double drift            # how much slower the last answers were than the line had promised; at least 1
     double answers          # how many the line is worth; 0: nothing is known
+    double variance         # of one answer, relative to its mean
+    double surprise         # log-likelihood ratio for that the server has just turned slow; 0: nothing speaks for it
+
+cdef double SLOW            # times slower: what a server is taken for that has turned slow
 
 cdef void begin(TimeRow *row, int64_t now) noexcept nogil
 cdef void answer(TimeRow *row, int64_t now, int64_t picked, int ahead, bint failed) noexcept nogil

@@ -9,6 +9,10 @@ server which turns slow is noticed within a few answers. Where times and promise
 forgets at once and is learned anew. Requests that are overdue count before their answer comes: a server that answers
 nothing any more has no answers to measure.
 
+How sure all this is: `variance` is that of one answer around its mean, `surprise` how much the last answers speak for a
+server that has just turned slow (a log-likelihood ratio, CUSUM). Both go by the logarithms of times over promises,
+because times scatter log-normally rather than normally.
+
 A failure counts as PENALTY times the expected time, however soon it came. A server that refuses everything in a
 millisecond would otherwise look like the best of all.
 
@@ -16,19 +20,35 @@ Least squares with exponential forgetting: e.g. Ljung, "System Identification", 
 at its age is the usual estimate of an exponential mean from censored data (total time on test).
 """
 
-from libc.math cimport exp
+from libc.math cimport exp, log, sqrt
 from gateway.board cimport MAX_WORKERS
 
+cdef double SLOW = 5.0              # times slower than before: what a server is taken for that has turned slow
+cdef double LOG_SLOW = log(SLOW)
 cdef double LINE = 10.0             # seconds
 cdef double RECENT = 1.0            # seconds
 cdef double RECENT_ANSWERS = 32.0   # at most; of one worker
-cdef double HARDEST = 0.2           # of what is remembered is left after one answer, however long ago the last one was
+cdef double WORTH = 30.0            # seconds in which a line without new answers loses its weight
+cdef double KEPT = 0.95             # of the line is left after one answer, however long ago the last one was
+cdef double KEPT_IN_DOUBT = 0.2     # the same once the server is suspected to have changed
+cdef double IN_DOUBT = 4.5          # surprise from which it is
+cdef double KEPT_RECENT = 0.75      # of the recent answers
 cdef double PENALTY = 10.0          # times the time expected: what a failure counts as, and the longest answer at most
 cdef double CHANGED = 2.0           # times slower or quicker than promised: the server is not what it was
+cdef double RELEARN_AFTER = 4.0     # answers, unless they are a surprise
 cdef double RELEARN = 0.3           # of the line is kept then
 cdef double SLOPE_PRIOR = 8.0       # in favour of no slope, as a sum of squares of requests
 cdef double DRIFT_PRIOR = 4.0       # answers as expected, in favour of no drift
 cdef double NOISE = 1.5             # a ratio that a few answers come to by chance
+cdef double SCATTER = 0.5           # variance of the logarithm of times that is assumed at first
+cdef double SCATTER_SUSPECTED = 1.0 # the same where it decides whether a server has turned slow
+cdef double SCATTER_PRIOR = 4.0     # answers that speak for it
+cdef double SCATTER_LEAST = 0.15
+cdef double OUTLYING = 2.5          # standard deviations; what is beyond does not widen them further
+cdef double SURPRISE_STEP = 3.0     # of one answer, at most: a single outlier is not yet a slow server
+cdef double SURPRISE_SLOW = 6.0     # of slow answers together, at most
+cdef double SURPRISE_FAILED = 15.0  # of failures
+cdef double SURPRISE_NOISE = 1.0    # of each worker by chance
 cdef double NS = 1e-9
 
 
@@ -54,13 +74,15 @@ cdef void _fit(const TimeRow *sums, Estimate *line) noexcept nogil:
 cdef void _forget(TimeRow *row, int64_t now) noexcept nogil:
     """Bring the sums up to `now`."""
     cdef double seconds = (now - row.observed) * NS
-    cdef double keep = max(HARDEST, _fade(seconds, LINE))
-    cdef double keep_recent = min(1 - 1 / RECENT_ANSWERS, max(HARDEST, _fade(seconds, RECENT)))
+    cdef double keep = max(KEPT if row.surprise < IN_DOUBT else KEPT_IN_DOUBT, _fade(seconds, LINE))
+    cdef double keep_recent = min(1 - 1 / RECENT_ANSWERS, max(KEPT_RECENT, _fade(seconds, RECENT)))
     row.answers *= keep
     row.ahead *= keep
     row.ahead_squared *= keep
     row.time *= keep
     row.time_ahead *= keep
+    row.logs *= keep
+    row.log_squares *= keep
     row.recent *= keep_recent
     row.expected *= keep_recent
     row.observed = max(row.observed, now)
@@ -82,7 +104,37 @@ cdef void _relearn(TimeRow *row) noexcept nogil:
     row.ahead_squared *= RELEARN
     row.time *= RELEARN
     row.time_ahead *= RELEARN
+    row.logs *= RELEARN
+    row.log_squares *= RELEARN
     row.recent = row.expected = 0
+
+
+cdef double _scatter(const TimeRow *sums, double assumed) noexcept nogil:
+    """Variance of the logarithms of times over promises."""
+    cdef double squares = sums.log_squares
+    if sums.answers > 0:
+        squares -= sums.logs * sums.logs / sums.answers
+    return max(SCATTER_LEAST, (squares + SCATTER_PRIOR * assumed) / (sums.answers + SCATTER_PRIOR))
+
+
+cdef void _see(TimeRow *row, double ratio) noexcept nogil:
+    """Take an answer that took `ratio` times what was promised.
+
+    Page's CUSUM (Biometrika 1954) of the log-likelihood ratio of two log-normal laws, SLOW times slower against as
+    before; the promise's own uncertainty widens both.
+    """
+    cdef double scatter = _scatter(row, SCATTER_SUSPECTED)
+    cdef double usual = row.logs / row.answers if row.answers > 0 else 0
+    cdef double beyond = log(ratio) - usual
+    cdef double most = OUTLYING * sqrt(scatter)
+    cdef double step = LOG_SLOW / (scatter * (1 + 1 / (row.answers + 0.2))) * (beyond - LOG_SLOW / 2)
+    if step < 0:
+        row.surprise = max(0.0, row.surprise + max(-SURPRISE_STEP, step))
+    elif row.surprise < SURPRISE_SLOW:
+        row.surprise = min(SURPRISE_SLOW, row.surprise + min(SURPRISE_STEP, step))
+    beyond = usual + max(-most, min(most, beyond))
+    row.logs += beyond
+    row.log_squares += beyond * beyond
 
 
 cdef void begin(TimeRow *row, int64_t now) noexcept nogil:
@@ -100,20 +152,24 @@ cdef void answer(TimeRow *row, int64_t now, int64_t picked, int ahead, bint fail
     """The answer to a request has come, or will not; `ahead` others were in flight at `picked`."""
     cdef double seconds = max(1e-6, (now - picked) * NS)
     cdef double promised, ratio
+    cdef bint trusted
     _end(row, picked)
     _forget(row, now)
     promised = _promise(row, ahead, seconds)
     row.expected += promised
     if failed:
         row.recent += PENALTY * promised
+        row.surprise = min(SURPRISE_FAILED, row.surprise + SURPRISE_STEP)
         if row.streak < 1000000:
             row.streak += 1
         return
     seconds = min(seconds, PENALTY * promised)      # one answer that takes for ever is not yet a slow server
     row.recent += seconds
     row.streak = 0
+    _see(row, seconds / promised)
     ratio = (promised + row.recent) / (promised + row.expected)
-    if ratio > CHANGED or ratio < 1 / CHANGED:
+    trusted = row.surprise >= IN_DOUBT or row.expected > RELEARN_AFTER * promised
+    if ratio < 1 / CHANGED or (ratio > CHANGED and trusted):
         _relearn(row)
     row.answers += 1
     row.ahead += ahead
@@ -142,11 +198,14 @@ cdef Estimate look(Board board, int slot, int workers, int64_t now) noexcept nog
     cdef Estimate line
     cdef int i
     cdef int64_t newest = 0
-    cdef double keep, age, due, prior
+    cdef double keep, age, due, prior, most = SURPRISE_SLOW
     cdef unsigned long long started = 0
+    line.base = line.slope = line.answers = line.surprise = 0
+    line.drift = 1
     for i in range(workers):
         newest = max(newest, board.timing(slot, i).observed)
     sums.answers = sums.ahead = sums.ahead_squared = sums.time = sums.time_ahead = sums.recent = sums.expected = 0
+    sums.logs = sums.log_squares = 0
     sums.unanswered = 0
     for i in range(workers):
         row = board.timing(slot, i)
@@ -160,18 +219,22 @@ cdef Estimate look(Board board, int slot, int workers, int64_t now) noexcept nog
         sums.ahead_squared += keep * row.ahead_squared
         sums.time += keep * row.time
         sums.time_ahead += keep * row.time_ahead
+        sums.logs += keep * row.logs
+        sums.log_squares += keep * row.log_squares
+        line.surprise += max(0.0, row.surprise - SURPRISE_NOISE)
+        most = max(most, row.surprise)
         keep = _fade((newest - row.observed) * NS, RECENT)
         sums.recent += keep * row.recent
         sums.expected += keep * row.expected
-    line.base = line.slope = line.answers = 0
-    line.drift = 1
+    line.surprise = min(line.surprise, most)
+    line.variance = exp(_scatter(&sums, SCATTER)) - 1
     if sums.answers > 0.01:
         _fit(&sums, &line)
         due = line.base + line.slope * (sums.ahead / sums.answers)
         if sums.unanswered > 0:
             age = <int64_t>(<unsigned long long>sums.unanswered * <unsigned long long>now - started) * NS
             sums.recent += max(0.0, age - sums.unanswered * due)
-        line.answers *= _fade((now - newest) * NS, LINE)
+        line.answers *= _fade((now - newest) * NS, WORTH)
         prior = DRIFT_PRIOR * due
         line.drift = max(1.0, (prior + sums.recent) / (prior + sums.expected) / NOISE)
     elif sums.expected > 0:

@@ -7,14 +7,19 @@ that answer alike, weights and reports decide, and work is spread as by weighted
 do not, the clock does. (Multiplying both, as peak EWMA does, counts every queue twice and leaves a quick server idle
 while a slow one works; bench/balance.py has the figures.)
 
+Times scatter, so at light load the server that was lucky first would keep everything. A server without requests in
+flight that seems slower is therefore passed over only with the probability that it is slower: it is drawn, as in
+Thompson sampling (Biometrika 1933), with exp(-evidence). The evidence is what a normal law has for the difference of
+two estimates, less what chance makes of the best of several; or the surprise of its last answers (estimate.pyx).
+
 A server that nothing is known of counts as average, and what little is known of one moves it away from the average
-little: otherwise chance would decide at the start, and those out of favour would have no answers to change it. One that
-is out of favour is asked now and then how it is doing, with at most PROBE_SHARE of the requests.
+little. One that is out of favour is asked now and then how it is doing, with at most PROBE_SHARE of the requests.
 """
 
+from libc.math cimport exp, log
 from libc.stdint cimport int64_t
 
-from gateway.balance.estimate cimport look
+from gateway.balance.estimate cimport SLOW, look
 from gateway.board cimport EJECTED_PROBED
 from gateway.balance.policy cimport Member, Members, PickArgs, Policy, least_busy
 
@@ -22,17 +27,20 @@ cdef int64_t LOOK_AGAIN = 2_000_000         # ns that an estimate is worked with
 cdef int64_t PROBE_AFTER = 250_000_000      # ns without a request, at least
 cdef double PROBE_TIMES = 8.0               # of what the server needs for an answer
 cdef double PROBE_SHARE = 0.005
-cdef double DOUBT = 8.0                     # answers that speak for the average
+cdef double DOUBT = 4.0                     # answers that speak for the average
 cdef double NEAR = 1.2                      # times the soonest: as good as equal
+cdef double SURE = 12.0                     # evidence beyond which nothing is drawn
+cdef double CHANGED_ODDS = 20.0             # to one, against that a server has just turned slow
 
 
 cdef class Measured(Policy):
     cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil:
-        cdef int i, k, known = 0, usable = members.sample(tier, &args.tried)
-        cdef double mean = 0, soonest = -1
+        cdef int i, k, known = 0, soonest = -1, usable = members.sample(tier, &args.tried)
+        cdef double mean = 0
         cdef Member *m
         if usable == 0:
             return -1
+        members.variance = 0
         for k in range(usable):
             m = &members.member[members.candidate[k]]
             if args.now - m.looked > LOOK_AGAIN or m.looked == 0:
@@ -42,21 +50,26 @@ cdef class Measured(Policy):
             if m.estimate.answers > 0:
                 m.cost = m.estimate.base + m.estimate.slope * m.busy
                 mean += m.cost
+                members.variance = members.variance + m.estimate.variance
                 known += 1
+        members.variance = members.variance / known if known else 1
         mean = mean / known if known else 1
         members.probes = min(1.0, members.probes + PROBE_SHARE)
         for k in range(usable):
             i = members.candidate[k]
             m = &members.member[i]
-            m.cost = (m.estimate.answers * m.cost + DOUBT * mean) / (m.estimate.answers + DOUBT) * m.estimate.drift
+            m.usual = (m.estimate.answers * m.cost + DOUBT * mean) / (m.estimate.answers + DOUBT)
+            m.cost = m.usual * m.estimate.drift
+            if m.busy == 0 and m.estimate.surprise > 0:
+                m.cost = max(m.cost, m.usual * slower(m.estimate.surprise))
             if members.board.server(m.slot).ejected == EJECTED_PROBED:
                 return i                        # usable only while nothing is in flight there
             if members.probes >= 1.0 and overdue(members, i, m.cost, args.now):
                 members.probes = 0
                 return i
-            if soonest < 0 or m.cost < soonest:
-                soonest = m.cost
-        keep_near(members, soonest * NEAR)
+            if soonest < 0 or m.cost < members.member[soonest].cost:
+                soonest = i
+        keep_near(members, soonest)
         return least_busy(members, True, True)
 
 
@@ -73,11 +86,31 @@ cdef bint overdue(Members members, int i, double time, int64_t now) noexcept nog
     return now - since > max(PROBE_AFTER, <int64_t>(PROBE_TIMES * time * 1e9))
 
 
-cdef void keep_near(Members members, double most) noexcept nogil:
-    """Leave of the candidates those that cost `most` at most."""
-    cdef int k, kept = 0
-    for k in range(members.candidates):
-        if members.member[members.candidate[k]].cost <= most:
-            members.candidate[kept] = members.candidate[k]
+cdef void keep_near(Members members, int soonest) noexcept nogil:
+    """Leave of the candidates those that are as good as the soonest, and idle ones that may well be."""
+    cdef int i, k, kept = 0, rivals = members.candidates
+    cdef Member *m
+    cdef double most = members.member[soonest].cost * NEAR
+    for k in range(rivals):
+        i = members.candidate[k]
+        m = &members.member[i]
+        if m.cost <= most or (m.busy == 0 and maybe(members, m, &members.member[soonest], rivals)):
+            members.candidate[kept] = i
             kept += 1
     members.candidates = kept
+
+
+cdef inline double slower(double surprise) noexcept nogil:
+    """How much slower a server is to be expected that may have turned SLOW times slower."""
+    cdef double odds = exp(surprise)
+    return 1 + (SLOW - 1) * odds / (odds + CHANGED_ODDS)
+
+
+cdef bint maybe(Members members, Member *m, Member *best, int rivals) noexcept nogil:
+    """Draw whether an idle server that seems slower than the best of `rivals` is taken for as good."""
+    cdef double beyond, variance, evidence = m.estimate.surprise - best.estimate.surprise - log(CHANGED_ODDS)
+    if m.usual > best.usual:
+        beyond = log(m.usual / best.usual)
+        variance = members.variance * (1 / (m.estimate.answers + DOUBT) + 1 / (best.estimate.answers + DOUBT))
+        evidence = max(evidence, beyond * beyond / (2 * variance) - log(<double>rivals) - 1)
+    return evidence < SURE and members.chance() * 2.0 ** -48 < exp(-evidence)

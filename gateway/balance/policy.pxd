@@ -38,7 +38,8 @@ cdef struct Member:
     int64_t picked              # by this worker, the last time
     int64_t looked              # when `estimate` was read
     Estimate estimate
-    double cost                 # scratch of a pick
+    double usual                # scratch of a pick: seconds expected, as long as the server is as it was
+    double cost                 # and as it is now
     int busy                    # requests in flight over all workers, when `gather` looked
 
 cdef class Members:
@@ -53,6 +54,7 @@ cdef class Members:
     cdef int *candidate         # indices of members that can take the request
     cdef int candidates         # how many
     cdef uint64_t random        # state of a xorshift generator
+    cdef double variance        # scratch of a pick: of one answer
     cdef double probes          # requests that may be spent on learning how a server is doing
     cdef Rendezvous tiers[2]    # primaries and backups, for who picks by a key
 
