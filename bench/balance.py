@@ -115,15 +115,18 @@ class Proxy:
         return self.command(path)
 
 
-def _gateway(path: Path) -> list[str]:
+def ours(path: Path) -> list[str]:
+    """Run the gateway."""
     return [sys.executable, "-m", "gateway", "run", str(path)]
 
 
-def _haproxy(path: Path) -> list[str]:
+def haproxy(path: Path) -> list[str]:
+    """Run HAProxy."""
     return ["haproxy", "-q", "-db", "-f", str(path)]
 
 
-def _nginx(path: Path) -> list[str]:
+def nginx(path: Path) -> list[str]:
+    """Run nginx."""
     return ["nginx", "-c", str(path), "-p", str(path.parent)]
 
 
@@ -131,11 +134,11 @@ _IN_GATEWAY: Final = '{{name: app{i}, address: "127.0.0.1:{port}"}}'
 _IN_HAPROXY: Final = "server app{i} 127.0.0.1:{port}"
 _IN_NGINX: Final = "server 127.0.0.1:{port};"
 PROXIES: Final = (
-    Proxy(OURS, GATEWAY, "measured", _IN_GATEWAY, _gateway),
-    Proxy("haproxy leastconn", HAPROXY, "leastconn", _IN_HAPROXY, _haproxy),
-    Proxy("haproxy random(2)", HAPROXY, "random(2)", _IN_HAPROXY, _haproxy),
-    Proxy("nginx least_conn", NGINX, "least_conn", _IN_NGINX, _nginx),
-    Proxy("nginx random two", NGINX, "random two least_conn", _IN_NGINX, _nginx),
+    Proxy(OURS, GATEWAY, "measured", _IN_GATEWAY, ours),
+    Proxy("haproxy leastconn", HAPROXY, "leastconn", _IN_HAPROXY, haproxy),
+    Proxy("haproxy random(2)", HAPROXY, "random(2)", _IN_HAPROXY, haproxy),
+    Proxy("nginx least_conn", NGINX, "least_conn", _IN_NGINX, nginx),
+    Proxy("nginx random two", NGINX, "random two least_conn", _IN_NGINX, nginx),
 )
 
 
@@ -179,7 +182,7 @@ def quality(workload: Workload, name: str, answers: Sequence[Answer]) -> Quality
 
 
 @contextmanager
-def _told(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
+def told(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
     """Run a program of ours that says when it is ready and starts when told."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -202,7 +205,7 @@ def measure(number: int, workload: Workload, seconds: float, proxies: Sequence[P
             directory.mkdir(mode=0o755)
             ports = [free_port() for _ in workload.speeds]
             pools = [sys.executable, "-m", "bench.pools", str(number), str(seconds), *map(str, ports)]
-            programs.append(stack.enter_context(_told(pools)))
+            programs.append(stack.enter_context(told(pools)))
             port = free_port()
             log = directory / "log"
             with log.open("wb") as err:
@@ -211,7 +214,7 @@ def measure(number: int, workload: Workload, seconds: float, proxies: Sequence[P
             stack.enter_context(process_on(process, port, log))
             result = directory / "answers.json"
             arrivals = [sys.executable, "-m", "bench.arrivals", str(number), str(seconds), str(port), str(result)]
-            clients.append((proxy, result, stack.enter_context(_told(arrivals))))
+            clients.append((proxy, result, stack.enter_context(told(arrivals))))
         time.sleep(0.5)
         for program in [*programs, *(client for _, _, client in clients)]:
             assert program.stdin is not None  # noqa: S101

@@ -4,7 +4,7 @@ Up to some number of requests at once (the knee: throughput × time of an answer
 work side by side; each request beyond it only waits there, where no priority counts and no one can take it back. The
 limit follows the gradient of Netflix's concurrency-limits (Gradient2Limit): it is multiplied by
 `TOLERANCE × base / recent`, at least 0.5 and at most 1, and grows by its square root while that is 1. In equilibrium it
-is a little above TOLERANCE times the knee: servers are never short of work, and answers take at most that much longer.
+is a little above TOLERANCE times the knee: servers are never short of work, and answers take hardly longer than that.
 
 Unlike there, the base is not a long-term average, which an overload that lasts would pull up, and the limit with it.
 It is the time that answers take while few requests are at the servers. When the limit has been used up for a while, no
@@ -36,7 +36,7 @@ cdef int ENOUGH = 10                        # answers, for a look
 cdef int PROBED = 50                        # the same, for a probe
 cdef double ANSWERED = 1.5                  # times the base: until answers show what the last look has changed
 cdef double WEIGHT = 20.0                   # answers: of the average before, against those of one look
-cdef double TOLERANCE = 1.5
+cdef double TOLERANCE = 1.2
 cdef double LEAST = 2.0
 cdef double MOST = 1_000_000.0
 cdef double STEP = 0.5                      # of the way to the limit aimed at, in one look
@@ -135,22 +135,22 @@ cdef void _aim(Limit *state, int64_t in_flight, int64_t now) noexcept nogil:
     cdef double aim, least
     if gradient < 0.5:
         gradient = 0.5
+    if not used:
+        state.why = WHY_UNUSED                  # slow or not, it is not for the requests that this limit lets through
+        state.probe_every = min(PROBE_EVERY, state.probe_every + state.probe_every // 10)  # the base is known without
+        state.probe_due = now + state.probe_every
+        return
     if gradient >= 1:
-        if not used:
-            state.why = WHY_UNUSED
-            state.probe_due = now + state.probe_every
-            return
         state.why = WHY_GROWING
         limit = limit + sqrt(limit) if state.congested else 1.5 * limit
     else:
         state.congested = 1
         state.why = WHY_LATENCY
         aim = gradient * limit + sqrt(limit)
-        if used or aim < limit:
-            limit += STEP * (aim - limit)
+        limit += STEP * (aim - limit)
     least = _least(state)
     state.limit = min(max(limit, least), MOST)
-    if state.congested and used and now >= state.probe_due and state.limit > 1.2 * least:
+    if state.congested and now >= state.probe_due and state.limit > 1.2 * least:
         _probe(state, now)
 
 

@@ -19,6 +19,7 @@ cdef class Overload:
 
     cdef bint full(self, int64_t now) noexcept
     cdef double places(self) noexcept
+    cdef bint probing(self) noexcept
     cdef int64_t in_flight(self) noexcept
     cdef void enter(self) noexcept
     cdef void leave(self) noexcept

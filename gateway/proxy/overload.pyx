@@ -44,6 +44,10 @@ cdef class Overload:
         limit = self.board.limits[self.traffic].limit
         return limit if limit >= 1 else FIRST
 
+    cdef bint probing(self) noexcept:
+        """Whether the servers are kept short of work for a moment, to measure: waits are no overload then."""
+        return self.adaptive and self.board.limits[self.traffic].probe_ends != 0
+
     cdef int64_t in_flight(self) noexcept:
         """Requests at the servers, over all workers."""
         cdef int64_t total = 0

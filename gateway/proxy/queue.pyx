@@ -172,7 +172,7 @@ cdef class WaitQueue:
             if work is None or overload is None or overload.target == 0:
                 return work
             lane = work.place
-            if now - work.entered <= overload.target:
+            if now - work.entered <= overload.target or overload.probing():
                 self.in_time[lane] = now
             if not overloaded(self.in_time[lane], now):
                 return work
@@ -218,6 +218,8 @@ cdef class WaitQueue:
         while left:
             lane = __builtin_ctzll(left)
             left &= left - 1
+            if overload.probing():
+                self.in_time[lane] = now
             if not overloaded(self.in_time[lane], now):
                 continue
             work = self.first[lane]
