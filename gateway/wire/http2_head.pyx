@@ -104,7 +104,7 @@ cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n,
             b.given |= 1 << pseudo
             b.at[pseudo] = b.pseudo.n
             b.n[pseudo] = <uint32_t>value_n
-            out_reserve(&b.pseudo, value_n)
+            out_reserve(&b.pseudo, value_n + 1)    # even for nothing: memcpy wants an address
             out_put(&b.pseudo, value, <uint32_t>value_n)
     else:
         _add(b, bounds, name, n, value, value_n)
