@@ -50,3 +50,16 @@ def test_tests_that_are_named_exist() -> None:
             elif name and f"def {name}(" not in files[file]:
                 wrong.append(f"{page.name}: {file} has no {name}")
     assert wrong == []
+
+
+ROOMS = ("supervisor", "process", "secrets", "system", "hardening", "proxy", "rules", "wire", "heartbeat")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_file_of_a_room_is_in_its_line_of_the_architecture(room: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    found = re.search(rf"^  {room}/ (.*(?:\n {{10,}}.*)*)", page, re.MULTILINE)
+    assert found is not None
+    words = set(re.findall(r"\w+", found[1]))
+    files = {path.stem for path in (ROOT / "gateway" / room).iterdir() if path.suffix in {".py", ".pyx"}} - {"__init__"}
+    assert sorted(files - words) == []
