@@ -1006,7 +1006,7 @@ def test_the_handbook_has_every_outcome() -> None:
     ]
     statuses = {name: status for _, name, _, status, _ in vars(outcome)["TABLE"]}
     for name, _, status, meaning, advice in rows:
-        passed_on = {"`response_cut`": "as "} | dict.fromkeys(
+        passed_on = {"`response_cut`": "the"} | dict.fromkeys(
             ("`tunnel_idle`", "`tunnel_cut_by_client`", "`tunnel_cut_by_server`"), "101"
         )
         expected = passed_on.get(name, str(statuses[name.strip("`")]))

@@ -14,7 +14,12 @@ from tests.support.waiting import eventually, free_port
 class WithEcho(GatewayProcess):
     """A gateway with one more role."""
 
-    command = (sys.executable, "-c", "import tests.support.echo_role; from gateway.cli import main; main()", "run")
+    command = (
+        sys.executable,
+        "-c",
+        "from tests.support import echo_role; echo_role.install(); from gateway.cli import main; main()",
+        "run",
+    )
 
 
 @pytest.fixture

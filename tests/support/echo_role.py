@@ -1,4 +1,4 @@
-"""One more process of the tree, as somebody would add it: two that answer datagrams. To import before gateway.cli."""
+"""One more kind of process, as an addition would look: two that answer datagrams. `install` it before gateway.cli."""
 
 import asyncio
 import os
@@ -57,4 +57,8 @@ ROLE = roles.Role(
     },
     wave=1,
 )
-roles.ROLES = (*roles.ROLES, ROLE)  # type: ignore[misc]
+
+
+def install() -> None:
+    """Add the role to the table of this process."""
+    roles.ROLES = (*roles.ROLES, ROLE)  # type: ignore[misc]
