@@ -43,7 +43,7 @@ demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load ag
 test: peers style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
 	@$(BIN)/python -m pytest $(PYTEST)
 
-unit: $(VENV)/.tools $(VENV)/.built  ## the tests that start no process: a minute
+unit: $(VENV)/.tools $(VENV)/.built  ## the tests that start no process: two minutes
 	@$(BIN)/python -m pytest -q $(UNIT) $(PYTEST)
 
 scenario: $(VENV)/.tools $(VENV)/.built  ## one story with real processes: make scenario T=retries
