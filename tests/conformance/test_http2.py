@@ -7,6 +7,7 @@ connection), a RST_STREAM with a code, a status, or nothing at all. After it, th
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,6 +24,7 @@ END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 1, 1, 4, 8, 32
 NO_ERROR, PROTOCOL, INTERNAL, FLOW, TIMEOUT, CLOSED, SIZE, REFUSED, CANCEL, COMPRESSION, CONNECT, CALM = range(12)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 REQUEST = [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/bytes/10")]
+HANG = [*REQUEST[:3], (":path", "/hang")]
 POST = [(":method", "POST"), (":scheme", "http"), (":authority", "a"), (":path", "/sink")]
 
 
@@ -283,16 +285,108 @@ def test_what_is_ignored_or_allowed(gateway: GatewayProcess, data: bytes) -> Non
         assert (heard.goaway, heard.closed) == (None, False)
 
 
+# ----------------------------------------------------------------------------- behind a good request, and cut anywhere
+
+
+def behind(data: bytes) -> bytes:
+    """The same frames on streams two further, for a connection whose stream 1 has had a request."""
+    moved = b""
+    while data:
+        length, stream = int.from_bytes(data[:3], "big"), int.from_bytes(data[5:9], "big")
+        moved += data[:5] + struct.pack(">I", stream + 2 if stream else 0) + data[9 : 9 + length]
+        data = data[9 + length :]
+    return moved
+
+
+def same_packet(raw: Raw, data: bytes) -> None:
+    raw.send(request() + data)
+
+
+def after_its_answer(raw: Raw, data: bytes) -> None:
+    raw.send(request())
+    raw.until(lambda heard: 1 in (heard.heads or ()))
+    raw.send(data)
+
+
+def while_it_is_at_the_server(raw: Raw, data: bytes) -> None:
+    raw.send(request(1, HANG) + frame(PING, bytes(8)))
+    raw.until(lambda heard: heard.pings > 0)
+    raw.send(data)
+
+
+WAYS = [same_packet, after_its_answer, while_it_is_at_the_server]
+BREAKING = {name: case for name, case in GOAWAYS.items() if not case[0].startswith(PREFACE)}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("data, codes", BREAKING.values(), ids=BREAKING)
+def test_what_ends_the_connection_behind_a_good_request(
+    gateway: GatewayProcess, data: bytes, codes: set[int], way: Callable[[Raw, bytes], None]
+) -> None:
+    with Raw(gateway.port) as raw:
+        way(raw, behind(data))
+        assert raw.until(lambda heard: heard.closed).goaway in codes
+        is_served(gateway)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("data", REFUSALS.values(), ids=REFUSALS)
+def test_what_is_no_request_behind_a_good_one(
+    gateway: GatewayProcess, data: bytes, way: Callable[[Raw, bytes], None]
+) -> None:
+    with Raw(gateway.port) as raw:
+        way(raw, behind(data))
+        raw.until(lambda heard: 3 in (heard.heads or ()) or 3 in (heard.resets or ()))
+        raw.send(request(5))
+        heard = raw.until(lambda heard: 5 in (heard.heads or ()))
+        assert heard.goaway is None
+        assert way is while_it_is_at_the_server or 1 in (heard.heads or ())
+
+
+CONVERSATION = (
+    PREFACE
+    + frame(SETTINGS)
+    + request()
+    + request(3, POST, end=False)
+    + frame(DATA, b"body", 0, 3)
+    + frame(HEADERS, literal("a", "b"), END_HEADERS | END_STREAM, 3)
+    + frame(HEADERS, block()[:3], END_STREAM, 5)
+    + frame(CONTINUATION, block()[3:], END_HEADERS, 5)
+)
+PART = 50  # connections at a time
+
+
+@pytest.mark.parametrize("begin", range(0, len(CONVERSATION), PART))
+def test_a_conversation_cut_at_every_place_is_understood(gateway: GatewayProcess, begin: int) -> None:
+    with ExitStack() as stack:
+        cuts = range(begin, min(begin + PART, len(CONVERSATION)))
+        raws = [(cut, stack.enter_context(Raw(gateway.port, CONVERSATION[:cut]))) for cut in cuts]
+        is_served(gateway)  # by the one worker, which has met the first parts before
+        for cut, raw in raws:
+            raw.send(CONVERSATION[cut:])
+        for _, raw in raws:
+            heard = raw.until(lambda heard: {1, 3, 5} <= (heard.heads or set()) or heard.goaway is not None)
+            assert (heard.goaway, heard.resets, heard.heads) == (None, {}, {1, 3, 5})
+
+
+@pytest.mark.parametrize("begin", range(0, len(CONVERSATION), PART))
+def test_a_conversation_that_ends_at_any_place_ends_its_connection(gateway: GatewayProcess, begin: int) -> None:
+    with ExitStack() as stack:
+        raws = []
+        for cut in range(begin, min(begin + PART, len(CONVERSATION))):
+            raws.append(stack.enter_context(Raw(gateway.port, CONVERSATION[:cut])))
+            raws[-1].socket.shutdown(socket.SHUT_WR)
+        for raw in raws:
+            raw.until(lambda heard: heard.closed)
+        is_served(gateway)
+
+
 def test_streams_beyond_the_limit_are_refused(gateway: GatewayProcess) -> None:
     with Raw(gateway.port) as raw:
         raw.send(frame(SETTINGS, b"", ACK))
-        hang = [*REQUEST[:3], (":path", "/hang")]
-        raw.send(b"".join(request(1 + 2 * i, hang) for i in range(101)))
+        raw.send(b"".join(request(1 + 2 * i, HANG) for i in range(101)))
         heard = raw.until(lambda heard: bool(heard.resets) or heard.goaway is not None)
         assert (heard.resets or {}).get(201) == REFUSED or heard.goaway == PROTOCOL
-
-
-HANG = [*REQUEST[:3], (":path", "/hang")]
 
 
 def reset_rapidly(raw: Raw, i: int) -> None:
