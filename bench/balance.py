@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -98,20 +98,24 @@ http {{
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A program with a policy: `config` is the template of its file, `server` how that names a server."""
+    """A program to compare: `config` is the template of its file, `server` how that names a server.
+
+    `values` are those of the template's other fields.
+    """
 
     name: str
     config: str
-    policy: str
     server: str
     command: Callable[[Path], list[str]]
+    values: Mapping[str, str]
+    separator: str = "\n"
+    """Between two servers."""
 
     def write(self, directory: Path, port: int, ports: Sequence[int]) -> list[str]:
         """Write its configuration; the command that runs it."""
-        separator = ", " if self.config is GATEWAY else "\n"
-        servers = separator.join(self.server.format(i=i, port=p) for i, p in enumerate(ports))
+        servers = self.separator.join(self.server.format(i=i, port=p) for i, p in enumerate(ports))
         path = directory / "config"
-        path.write_text(self.config.format(directory=directory, port=port, policy=self.policy, servers=servers))
+        path.write_text(self.config.format(directory=directory, port=port, servers=servers, **self.values))
         return self.command(path)
 
 
@@ -130,15 +134,15 @@ def nginx(path: Path) -> list[str]:
     return ["nginx", "-c", str(path), "-p", str(path.parent)]
 
 
-_IN_GATEWAY: Final = '{{name: app{i}, address: "127.0.0.1:{port}"}}'
+IN_GATEWAY: Final = '{{name: app{i}, address: "127.0.0.1:{port}"}}'
 _IN_HAPROXY: Final = "server app{i} 127.0.0.1:{port}"
 _IN_NGINX: Final = "server 127.0.0.1:{port};"
 PROXIES: Final = (
-    Proxy(OURS, GATEWAY, "measured", _IN_GATEWAY, ours),
-    Proxy("haproxy leastconn", HAPROXY, "leastconn", _IN_HAPROXY, haproxy),
-    Proxy("haproxy random(2)", HAPROXY, "random(2)", _IN_HAPROXY, haproxy),
-    Proxy("nginx least_conn", NGINX, "least_conn", _IN_NGINX, nginx),
-    Proxy("nginx random two", NGINX, "random two least_conn", _IN_NGINX, nginx),
+    Proxy(OURS, GATEWAY, IN_GATEWAY, ours, {"policy": "measured"}, ", "),
+    Proxy("haproxy leastconn", HAPROXY, _IN_HAPROXY, haproxy, {"policy": "leastconn"}),
+    Proxy("haproxy random(2)", HAPROXY, _IN_HAPROXY, haproxy, {"policy": "random(2)"}),
+    Proxy("nginx least_conn", NGINX, _IN_NGINX, nginx, {"policy": "least_conn"}),
+    Proxy("nginx random two", NGINX, _IN_NGINX, nginx, {"policy": "random two least_conn"}),
 )
 
 

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +21,7 @@ from typing import Final
 
 import click
 
-from bench.balance import HAPROXY, NGINX, Verdict, haproxy, nginx, ours, show_verdicts, told
+from bench.balance import HAPROXY, IN_GATEWAY, NGINX, Proxy, Verdict, haproxy, nginx, ours, show_verdicts, told
 from bench.crowd import Crowd, Plan, Seen
 from bench.farm import process_on
 from bench.machine import facts
@@ -60,44 +60,24 @@ qos:
 OVERLOAD: Final = "overload: {concurrency: auto, target_delay: 20ms, fair_by: source}"
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """A proxy with its limits: `config` is the template of its file, `server` how that names a server."""
-
-    name: str
-    config: str
-    server: str
-    separator: str
-    command: Callable[[Path], list[str]]
-
-    def write(self, directory: Path, port: int, ports: Sequence[int]) -> list[str]:
-        """Write its configuration; the command that runs it."""
-        servers = self.separator.join(self.server.format(i=i, port=p) for i, p in enumerate(ports))
-        path = directory / "config"
-        path.write_text(self.config.format(directory=directory, port=port, servers=servers, qos=OVERLOAD, policy="{}"))
-        return self.command(path)
-
-
-def _peer(template: str, policy: str, more: str = "") -> str:
-    return template.replace("{policy}", policy).replace("    timeout server 60s", f"    timeout server 60s{more}")
-
-
 OURS: Final = "gateway"
 PROXIES: Final = (
-    Proxy(OURS, SITE, '{{name: app{i}, address: "127.0.0.1:{port}"}}', ", ", ours),
+    Proxy(OURS, SITE, IN_GATEWAY, ours, {"qos": OVERLOAD}, ", "),
     Proxy(
         "haproxy maxconn",
-        _peer(HAPROXY, "leastconn", "\n    timeout queue 1s"),
+        HAPROXY.replace("    timeout server 60s", "    timeout server 60s\n    timeout queue 1s"),
         f"server app{{i}} 127.0.0.1:{{port}} maxconn {2 * SLOTS}",
-        "\n    ",
         haproxy,
+        {"policy": "leastconn"},
+        "\n    ",
     ),
     Proxy(
         "nginx max_conns",
-        _peer(NGINX, "least_conn"),
+        NGINX,
         f"server 127.0.0.1:{{port}} max_conns={2 * SLOTS} max_fails=0;",
-        "\n        ",
         nginx,
+        {"policy": "least_conn"},
+        "\n        ",
     ),
 )
 
