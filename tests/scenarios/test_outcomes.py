@@ -6,7 +6,6 @@ the figures must have grown by just what the access log says.
 
 import contextlib
 import itertools
-import json
 import re
 import resource
 import select
@@ -222,7 +221,7 @@ class Setup:
 
     def figures(self) -> Counter[tuple[str, ...]]:
         """What `gateway status --json` counts."""
-        report = json.loads(CliRunner().invoke(main, ["status", str(self.gateway.path), "--json"]).stdout)
+        report = self.gateway.status()
         found: Counter[tuple[str, ...]] = Counter()
         for kind in ("frontend", "backend"):
             for item in report[f"{kind}s"]:

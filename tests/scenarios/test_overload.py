@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.scenarios.test_qos import ask, hold, order, report, wait
+from tests.scenarios.test_qos import ask, hold, order, wait
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient
@@ -24,13 +24,13 @@ def overloaded(
 
 
 def concurrency(gateway: GatewayProcess) -> dict[str, Any]:
-    (backend,) = report(gateway)["backends"]
+    (backend,) = gateway.status()["backends"]
     found: dict[str, Any] = backend["concurrency"]
     return found
 
 
 def outcomes(gateway: GatewayProcess) -> dict[str, int]:
-    (backend,) = report(gateway)["backends"]
+    (backend,) = gateway.status()["backends"]
     found: dict[str, int] = backend["outcomes"]
     return found
 
@@ -96,7 +96,7 @@ def test_what_waits_in_vain_is_shed_and_told_when_to_come_back(
     assert held[0].response().status == 200
     held[0].close()
     assert outcomes(gateway) == {"ok": 1, "shed": 1}
-    classes = {item["name"]: item for item in report(gateway)["classes"]}
+    classes = {item["name"]: item for item in gateway.status()["classes"]}
     assert (classes["low"]["admitted"], classes["low"]["outcomes"]) == (0, {"shed": 1})
     assert ask(gateway, "/who", "X-Class: low").status == 200
 

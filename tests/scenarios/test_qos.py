@@ -41,22 +41,8 @@ def statuses(gateway: GatewayProcess, count: int, *fields: str, path: str = "/wh
     return [ask(gateway, path, *fields).status for _ in range(count)]
 
 
-def report(gateway: GatewayProcess) -> dict[str, Any]:
-    """What `gateway status --json` says."""
-    found: dict[str, Any] = {}
-
-    def answered() -> bool:
-        done = CliRunner().invoke(main, ["status", str(gateway.path), "--json"])
-        if done.exit_code == 0:
-            found.update(json.loads(done.output))
-        return done.exit_code == 0
-
-    eventually(answered, "control to answer")
-    return found
-
-
 def of_class(gateway: GatewayProcess, name: str) -> dict[str, Any]:
-    return next(item for item in report(gateway)["classes"] if item["name"] == name)
+    return next(item for item in gateway.status()["classes"] if item["name"] == name)
 
 
 # ----------------------------------------------------------------------------------------------------------------- rates
@@ -355,7 +341,7 @@ def test_what_is_seen_of_a_class(start_gateway: Starter, start_servers: Servers,
     limited = {"name": "visitor", "rate": SLOW, "burst": 2}
     gateway = start_gateway(described(start_servers("app1"), limited, access_log=str(log), drain="1s"))
     assert statuses(gateway, 3) == [200, 200, 429]
-    report(gateway)  # control answers by now
+    gateway.status()  # control answers by now
     metrics = CliRunner().invoke(main, ["status", str(gateway.path), "--metrics"]).stdout
     for line in (
         'gateway_class_admitted_total{class="visitor"} 2',

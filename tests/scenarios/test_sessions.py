@@ -62,16 +62,7 @@ def in_and_out(gateway: GatewayProcess, count: int) -> tuple[list[Browser], list
 
 
 def sessions_of(gateway: GatewayProcess) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-
-    def answered() -> bool:
-        done = CliRunner().invoke(main, ["status", str(gateway.path), "--json"])
-        if done.exit_code == 0:
-            found.update(json.loads(done.output))
-        return done.exit_code == 0
-
-    eventually(answered, "control to answer")
-    return dict(found["sessions"])
+    return dict(gateway.status()["sessions"])
 
 
 def test_so_many_are_let_in_over_all_workers_and_stay_in(start_gateway: Starter, start_servers: Servers) -> None:

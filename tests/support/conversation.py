@@ -6,16 +6,15 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Iterable
-from types import TracebackType
-from typing import Self
 
+from tests.support.closing import Closing
 from tests.support.raw import LIMIT
 
 PIECE = 1 << 16
 AGAIN = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
-class Conversation:
+class Conversation(Closing):
     """Sends what the other side takes and keeps what it says in `data`, whenever it is asked to `pump` or `wait`.
 
     closed: the other side has ended the connection; reset: it did so without a FIN (under TLS: without close_notify).
@@ -78,14 +77,6 @@ class Conversation:
     def close(self) -> None:
         """Close at once."""
         self.socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def close_all(conversations: Iterable[Conversation]) -> None:

@@ -1,5 +1,6 @@
 """A whole gateway under test: the real command, its process tree, its log."""
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,9 @@ from typing import Any, ClassVar, Protocol, Self
 
 import psutil
 import yaml
+from click.testing import CliRunner
 
+from gateway.cli import main
 from tests.support import hardened
 from tests.support.backend_server import ROOT
 from tests.support.deaths import Death, deaths, is_child, unburied, verdict
@@ -187,6 +190,19 @@ class GatewayProcess:
     def output(self) -> str:
         """Its standard output, such as an access log to "-"."""
         return self._output.read_text()
+
+    def status(self) -> dict[str, Any]:
+        """What `gateway status --json` prints, as soon as control answers."""
+        found: dict[str, Any] = {}
+
+        def answered() -> bool:
+            done = CliRunner().invoke(main, ["status", str(self.path), "--json"])
+            if done.exit_code == 0:
+                found.update(json.loads(done.output))
+            return done.exit_code == 0
+
+        eventually(answered, "control to answer")
+        return found
 
     def wait_for_log(self, pattern: str, since: int = 0, seconds: float = 20.0) -> re.Match[str]:
         """Return the first match of `pattern` after `since` characters of the log. Raises AssertionError."""

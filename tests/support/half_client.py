@@ -4,9 +4,8 @@ import contextlib
 import socket
 import ssl
 import struct
-from types import TracebackType
-from typing import Self
 
+from tests.support.closing import Closing
 from tests.support.raw import LIMIT
 
 PIECE = 1 << 16
@@ -18,7 +17,7 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-class HalfClient:
+class HalfClient(Closing):
     """One connection to a local port, over TLS if there is a `context`; every step takes LIMIT seconds at most."""
 
     def __init__(self, port: int, context: ssl.SSLContext | None = None) -> None:
@@ -126,11 +125,3 @@ class HalfClient:
                 while self.socket.recv(PIECE):
                     pass
         self.socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

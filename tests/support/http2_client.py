@@ -5,13 +5,14 @@ import ssl
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from h2 import events
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
+
+from tests.support.closing import Closing
 
 GOAWAY = 7
 LIMIT = 10.0  # seconds for any one step
@@ -39,7 +40,7 @@ class Answer:
         return values[0] if values else None
 
 
-class Http2Client:
+class Http2Client(Closing):
     """One connection to a local port, over TLS if there is a `context`.
 
     `window` is what each stream may receive at first. With `takes=False` nothing that comes is acknowledged: windows
@@ -190,11 +191,3 @@ class Http2Client:
     def close(self) -> None:
         """Close at once."""
         self.socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

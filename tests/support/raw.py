@@ -5,8 +5,9 @@ import socket
 import ssl
 from dataclasses import dataclass
 from http.client import HTTPResponse
-from types import TracebackType
 from typing import Self
+
+from tests.support.closing import Closing
 
 LIMIT = 10.0  # seconds for any one step
 
@@ -38,7 +39,7 @@ class _Reader(io.BufferedReader):
         return self
 
 
-class RawClient:
+class RawClient(Closing):
     """One connection to a local port, over TLS if there is a `context` (then SNI is `server_name`).
 
     A `port` that is text is the path of a Unix socket. `before` is sent first, before TLS.
@@ -115,11 +116,3 @@ class RawClient:
         """Close at once."""
         self._raw.close()
         self.socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
