@@ -21,9 +21,7 @@ cdef class Http2Stream(Downstream):
     cdef Http2Connection owner
     cdef int32_t id
     # the request
-    cdef char *held                     # of its body: what no server has taken yet
-    cdef uint32_t held_n
-    cdef uint32_t held_capacity
+    cdef Out held                       # of its body: what no server has taken yet
     cdef int64_t received               # bytes of its body
     cdef int64_t length                 # that it should have; -1: not given
     cdef bytes request_trailers         # complete lines, or None
@@ -33,10 +31,8 @@ cdef class Http2Stream(Downstream):
     # the answer
     cdef const char *given              # of its body: what it is given by the call under way, or of `page`
     cdef size_t given_n
-    cdef char *kept                     # what its window had no room for
+    cdef Out kept                       # kept.n bytes at kept.p + kept_at: what its window had no room for
     cdef uint32_t kept_at
-    cdef uint32_t kept_n
-    cdef uint32_t kept_capacity
     cdef bytes page                     # of an answer of the gateway's own
     cdef bytes trailers                 # complete lines, or None
     cdef int64_t left                   # of a body of known length; -1: not known
@@ -77,9 +73,7 @@ cdef class Http2Connection(Handler):
     cdef Block block                    # the header block that is being read
     cdef int64_t block_since            # when it began, in ns; 0: none
     cdef object error                   # an exception on its way through the library
-    cdef char *out                      # frames that are sent together, when this turn of the loop is over
-    cdef uint32_t out_n
-    cdef uint32_t out_capacity
+    cdef Out out                        # frames that are sent together, when this turn of the loop is over
     cdef int64_t linger_from            # when that began, in ns
 
     cdef int start(self) except -1

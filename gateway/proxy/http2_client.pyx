@@ -20,7 +20,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, realloc
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy, memmove
+from libc.string cimport memchr, memcmp, memmove
 
 from gateway.outcome cimport (
     ABUSE_FRAMES, ABUSE_HEADERS, ABUSE_PROTOCOL, ABUSE_RESETS, ABUSE_SLOW_HEADERS, ABUSE_WINDOWS, O_BUG, O_HTTP2_ERROR,
@@ -65,7 +65,6 @@ cdef enum:
     UNSENT = 256 * 1024         # bytes composed before it is asked whether the client takes them
     LEAST = 4096                # bytes of an answer that are read whatever the window
     LINGER_PAUSE_MS = 2000
-    NAME_END = 58               # ":"
 
 log = logging.getLogger(__name__)
 
@@ -143,15 +142,15 @@ cdef int _send_data(ng_session *session, ng_frame *frame, const uint8_t *head, s
             return NG_ERR_WOULDBLOCK
         c._emit(<const char *>head, 9)
         s.progress = c.conn.poller.now
-        if s.kept_n:
-            c._emit(s.kept + s.kept_at, n)
+        if s.kept.n:
+            c._emit(s.kept.p + s.kept_at, n)
             s.kept_at += <uint32_t>n
-            s.kept_n -= <uint32_t>n
+            s.kept.n -= <uint32_t>n
         else:
             c._emit(s.given, n)
             s.given += n
             s.given_n -= n
-        if n < SLIVER and (s.kept_n or s.given_n):
+        if n < SLIVER and (s.kept.n or s.given_n):
             c.charge(ABUSE_WINDOWS, COST_SLIVER)
         elif n >= SLIVER:
             c.earn()
@@ -165,7 +164,7 @@ cdef ssize_t _read_answer(ng_session *session, int32_t id, uint8_t *to, size_t n
     """How much of the answer goes into the next frame; its bytes are put by _send_data."""
     cdef Http2Connection c = <Http2Connection>owner
     cdef Http2Stream s = <Http2Stream>source.ptr
-    cdef size_t ready = s.kept_n if s.kept_n else s.given_n
+    cdef size_t ready = s.kept.n if s.kept.n else s.given_n
     cdef bint all_of_it
     if ready == 0:
         if s.cut:
@@ -180,7 +179,7 @@ cdef ssize_t _read_answer(ng_session *session, int32_t id, uint8_t *to, size_t n
         flags[0] = NG_DATA_FLAG_NO_COPY
         if s.left > 0:
             s.left -= n
-        all_of_it = s.left == 0 or (s.ended and n == s.kept_n + s.given_n)
+        all_of_it = s.left == 0 or (s.ended and n == s.kept.n + s.given_n)
     if all_of_it:
         flags[0] |= NG_DATA_FLAG_EOF
         if s.trailers is not None:
@@ -331,18 +330,18 @@ cdef size_t _parse(char *p, size_t n, ng_nv *status) except? 0:
         _reserve(1)
         _fields[0] = status[0]
         count = 1
-    while p < stop and p[0] != 13:
-        end = <char *>memchr(p, 10, stop - p)
-        colon = <char *>memchr(p, NAME_END, stop - p)
+    while p < stop and p[0] != c'\r':
+        end = <char *>memchr(p, c'\n', stop - p)
+        colon = <char *>memchr(p, c':', stop - p)
         if end == NULL or colon == NULL or colon > end:
             raise ValueError("not a header line")
         value = colon + 1
-        while value[0] == 32 or value[0] == 9:
+        while value[0] == c' ' or value[0] == c'\t':
             value += 1
         _reserve(count + 1)
         at = p
         while at < colon:
-            if 65 <= at[0] <= 90:
+            if c'A' <= at[0] <= c'Z':
                 at[0] += 32
             at += 1
         if not about_connection(p, colon - p):
@@ -350,7 +349,7 @@ cdef size_t _parse(char *p, size_t n, ng_nv *status) except? 0:
             _fields[count].namelen = colon - p
             _fields[count].value = <uint8_t *>value
             at = end - 1
-            while at > value and ((at - 1)[0] == 32 or (at - 1)[0] == 9):
+            while at > value and ((at - 1)[0] == c' ' or (at - 1)[0] == c'\t'):
                 at -= 1
             _fields[count].valuelen = at - value
             _fields[count].flags = 0
@@ -362,7 +361,7 @@ cdef size_t _parse(char *p, size_t n, ng_nv *status) except? 0:
 cdef size_t _head_fields(Out *head) except 0:
     """As _parse, of a whole head."""
     cdef ng_nv status
-    cdef char *line = <char *>memchr(head.p, 10, head.n)
+    cdef char *line = <char *>memchr(head.p, c'\n', head.n)
     status.name = <uint8_t *>b":status"
     status.namelen = 7
     status.value = <uint8_t *>head.p + 9
@@ -373,18 +372,29 @@ cdef size_t _head_fields(Out *head) except 0:
 
 cdef int _submit_trailers(ng_session *session, int32_t id, bytes lines) except -1:
     _out.n = 0
-    out_reserve(&_out, PyBytes_GET_SIZE(lines))
-    out_put(&_out, PyBytes_AS_STRING(lines), <uint32_t>PyBytes_GET_SIZE(lines))
+    _append(&_out, PyBytes_AS_STRING(lines), PyBytes_GET_SIZE(lines))
     ng.submit_trailer(session, id, _fields, _parse(_out.p, _out.n, NULL))
     return 0
+
+
+cdef int _append(Out *o, const char *p, size_t n) except -1:
+    out_reserve(o, n)
+    out_put(o, p, <uint32_t>n)
+    return 0
+
+
+cdef void _free(Out *o) noexcept:
+    free(o.p)
+    o.p = NULL
+    o.n = o.capacity = 0
 
 
 # ------------------------------------------------------------------------------------------------------------- a stream
 
 cdef class Http2Stream(Downstream):
     def __dealloc__(self):
-        free(self.held)
-        free(self.kept)
+        free(self.held.p)
+        free(self.kept.p)
 
     def __repr__(self):
         return f"<Http2Stream {self.id} {self.transaction!r}>"
@@ -416,7 +426,7 @@ cdef class Http2Stream(Downstream):
     cdef int body(self, const char *p, size_t n) except -1:
         if self.closed:
             return 0
-        if self.kept_n:
+        if self.kept.n:
             self._keep(p, n)
         else:
             self.given = p
@@ -453,8 +463,7 @@ cdef class Http2Stream(Downstream):
         self.left = self.given_n
         self.ended = 1
         _out.n = 0
-        out_reserve(&_out, len(head))
-        out_put(&_out, head, <uint32_t>len(head))
+        _append(&_out, head, len(head))
         return self._respond(&_out, not body)
 
     cdef bint takes(self) noexcept:
@@ -462,7 +471,7 @@ cdef class Http2Stream(Downstream):
         cdef int32_t window
         if self.closed:
             return True                     # what is read is thrown away
-        if self.kept_n or c.conn.out_len:
+        if self.kept.n or c.conn.out_len:
             self.blocked = c.readers = 1
             return False
         window = min(ng.session_get_stream_remote_window_size(c.session, self.id),
@@ -480,7 +489,7 @@ cdef class Http2Stream(Downstream):
     cdef int abort(self, bint at_once) except -1:
         if self.closed:
             return 0
-        if not at_once and (self.kept_n or self.given_n):
+        if not at_once and (self.kept.n or self.given_n):
             self.cut = 1
             ng.session_resume_data(self.owner.session, self.id)
             return self.owner.pump()
@@ -498,9 +507,9 @@ cdef class Http2Stream(Downstream):
         cdef Http2Connection c = self.owner
         self.transaction = None
         c.active -= 1
-        if self.held_n:
-            ng.session_consume_connection(c.session, self.held_n)
-            self.held_n = 0
+        if self.held.n:
+            ng.session_consume_connection(c.session, self.held.n)
+            self.held.n = 0
         if c.conn.fd >= 0 and not c.block_since:
             c._set_deadline()
         if c.phase != H_OPEN:
@@ -509,36 +518,14 @@ cdef class Http2Stream(Downstream):
 
     cdef int _hold(self, const char *p, size_t n) except -1:
         """Keep a piece of the request's body until a server takes it. Its window bounds how much that can be."""
-        cdef size_t wanted = self.held_n + n
-        cdef void *grown
-        if wanted > self.held_capacity:
-            grown = realloc(self.held, wanted)
-            if grown == NULL:
-                raise MemoryError
-            self.held = <char *>grown
-            self.held_capacity = <uint32_t>wanted
-        memcpy(self.held + self.held_n, p, n)
-        self.held_n += <uint32_t>n
-        return 0
+        return _append(&self.held, p, n)
 
     cdef int _keep(self, const char *p, size_t n) except -1:
         """Keep a piece of the answer until the client takes it. No more is read of it meanwhile."""
-        cdef size_t wanted = self.kept_n + n
-        cdef void *grown
-        if self.kept_n == 0:
-            self.kept_at = 0
-        elif self.kept_at:
-            memmove(self.kept, self.kept + self.kept_at, self.kept_n)
-            self.kept_at = 0
-        if wanted > self.kept_capacity:
-            grown = realloc(self.kept, wanted)
-            if grown == NULL:
-                raise MemoryError
-            self.kept = <char *>grown
-            self.kept_capacity = <uint32_t>wanted
-        memcpy(self.kept + self.kept_n, p, n)
-        self.kept_n += <uint32_t>n
-        return 0
+        if self.kept_at and self.kept.n:
+            memmove(self.kept.p, self.kept.p + self.kept_at, self.kept.n)
+        self.kept_at = 0
+        return _append(&self.kept, p, n)
 
 
 # --------------------------------------------------------------------------------------------------------- a connection
@@ -547,7 +534,7 @@ cdef class Http2Connection(Handler):
     def __dealloc__(self):
         if self.session != NULL:
             ng.session_del(self.session)
-        free(self.out)
+        free(self.out.p)
         block_free(&self.block)
 
     def __repr__(self):
@@ -587,7 +574,7 @@ cdef class Http2Connection(Handler):
             return self._discard()
         if self.phase == H_FLUSH:
             return 0
-        if self.out_n:
+        if self.out.n:
             self._flush()
         if self.wanting:
             self._feed_wanting()
@@ -722,7 +709,7 @@ cdef class Http2Connection(Handler):
         if s.length >= 0 and s.received > s.length:
             ng.session_consume_connection(self.session, n)
             return self._refuse(s, R_BODY_LENGTH)
-        if s.held_n or not t.takes_body():
+        if s.held.n or not t.takes_body():
             s._hold(p, n)
             return t.on_body_blocked()
         t.on_body(p, n)
@@ -741,7 +728,7 @@ cdef class Http2Connection(Handler):
     cdef int _feed(self, Http2Stream s) except -1:
         """Give the request's server what it takes of the body."""
         cdef Transaction t = s.transaction
-        cdef size_t n = s.held_n
+        cdef size_t n = s.held.n
         if t is None or s.request_given or s.closed:
             return 0
         if s.request_ended and s.length >= 0 and s.received != s.length:
@@ -749,14 +736,11 @@ cdef class Http2Connection(Handler):
         if n:
             if not t.takes_body():
                 return t.on_body_blocked()
-            t.on_body(s.held, n)
+            t.on_body(s.held.p, n)
             self.conn.poller.settle()       # before it is freed
             if s.transaction is not t:
                 return 0                    # and `over` has given its room back
-            s.held_n = 0
-            free(s.held)
-            s.held = NULL
-            s.held_capacity = 0
+            _free(&s.held)
             ng.session_consume_connection(self.session, n)
             ng.session_consume_stream(self.session, s.id, n)
         if s.request_ended:
@@ -789,9 +773,9 @@ cdef class Http2Connection(Handler):
         self.busy = 0
         if self.error is not None:
             self._raise()
-        if self.pointing or self.out_n >= COLLECTED:
+        if self.pointing or self.out.n >= COLLECTED:
             self._flush()
-        elif self.out_n:
+        elif self.out.n:
             self.conn.poller.turn_over(self.conn)
         if failed:
             self.ends = 1
@@ -802,45 +786,31 @@ cdef class Http2Connection(Handler):
 
     cdef bint _full(self) except -1:
         """Whether the client takes nothing more for now."""
-        if self.out_n > UNSENT:
+        if self.out.n > UNSENT:
             self._flush()
         return self.conn.out_len != 0 or self.deaf
 
     cdef int _emit(self, const char *p, size_t n) except -1:
         """Send n bytes; those that are many must stay where they are until `pump` returns."""
-        cdef size_t wanted
-        cdef void *grown
         if self.pointing:
-            self.out_n += <uint32_t>n       # only a measure of how much is being composed
+            self.out.n += <uint32_t>n       # only a measure of how much is being composed
             return self.conn.put(p, n)
         if n > SMALL:
-            self.conn.put(self.out, self.out_n)
+            self.conn.put(self.out.p, self.out.n)
             self.pointing = 1
-            self.out_n += <uint32_t>n
+            self.out.n += <uint32_t>n
             return self.conn.put(p, n)
-        wanted = self.out_n + n
-        if wanted > self.out_capacity:
-            wanted = wanted * 2 + 1024
-            grown = realloc(self.out, wanted)
-            if grown == NULL:
-                raise MemoryError
-            self.out = <char *>grown
-            self.out_capacity = <uint32_t>wanted
-        memcpy(self.out + self.out_n, p, n)
-        self.out_n += <uint32_t>n
-        return 0
+        return _append(&self.out, p, n)
 
     cdef int _flush(self) except -1:
         """Send what was collected."""
         if not self.pointing:
-            self.conn.put(self.out, self.out_n)
+            self.conn.put(self.out.p, self.out.n)
         self.pointing = 0
-        self.out_n = 0
+        self.out.n = 0
         self.conn.commit()
         if not self.active:
-            free(self.out)
-            self.out = NULL
-            self.out_capacity = 0
+            _free(&self.out)
         return 0
 
     cdef int _wake_readers(self) except -1:
@@ -849,7 +819,7 @@ cdef class Http2Connection(Handler):
         self.readers = 0
         for s in list(self.streams.values()):
             if s.blocked:
-                if s.kept_n:
+                if s.kept.n:
                     self.readers = 1
                 else:
                     s.blocked = 0
@@ -868,7 +838,7 @@ cdef class Http2Connection(Handler):
         return 0
 
     cdef int on_closed(self, int32_t id, uint32_t code) except -1:
-        """Nothing can be sent or received on a stream any more, whoever has ended it."""
+        """A stream is closed: nothing can be sent or received on it."""
         cdef Http2Stream s = self.streams.pop(id, None)
         if code and (s is None or not s.ours):
             self.charge(ABUSE_RESETS, COST_RESET)
@@ -1015,7 +985,7 @@ cdef class Http2Connection(Handler):
     cdef int _say_goodbye(self) except -1:
         """Close after everything has been sent, without a reset that could overtake it."""
         cdef ClientConn conn = self.conn
-        if self.out_n:
+        if self.out.n:
             self._flush()
         if conn.out_len:
             if self.phase != H_FLUSH:
