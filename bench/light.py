@@ -1,4 +1,4 @@
-"""One client after the other: whom the policy `measured` picks where nothing is ever in flight twice. In simulation.
+"""How the policy `measured` spreads the requests of a single client, which sends one after the other. Simulated.
 
     python -m bench.light
 
@@ -30,7 +30,7 @@ class OneClient:
     workers: int = 2
 
     def run(self, requests: int, speeds: tuple[float, ...], seed: int, later: tuple[float, ...] = ()) -> list[int]:
-        """Whom each request went to; `later` are the speeds from the middle on."""
+        """The server of each request; `later` are the servers' speeds in the second half."""
         chance = random.Random(seed)  # noqa: S311 - the same each time
         policy = Simulated("measured", len(speeds), self.workers, seed)
         now, picked = 0.0, []

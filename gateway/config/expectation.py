@@ -38,9 +38,9 @@ class Assumption(Model):
     load: dict[str, Load] = Field({}, description="load() by backend.")
     up: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="up() by backend.")
     sessions: Annotated[Whole, Field(ge=0)] = Field(0, description="sessions().")
-    ticket: Literal["none", "live", "queued"] = Field("none", description="What qos.sessions knows of the client.")
-    live: Annotated[Whole, Field(ge=0)] = Field(0, description="Sessions that there are, by qos.sessions.")
-    waiting: Annotated[Whole, Field(ge=0)] = Field(0, description="Clients that wait for one.")
+    ticket: Literal["none", "live", "queued"] = Field("none", description="Ticket of the client.")
+    live: Annotated[Whole, Field(ge=0)] = Field(0, description="Live sessions.")
+    waiting: Annotated[Whole, Field(ge=0)] = Field(0, description="Clients in the queue.")
     place: Annotated[Whole, Field(ge=1)] = Field(1, description="Place of this client in the queue: ticket queued.")
     site_load: dict[str, Load] = Field({}, description="site_load() by site, this one's as well.")
 
@@ -56,7 +56,7 @@ class Expected(Model):
     server: Annotated[Text | None, Given()] = Field(None, description="Server that affinity keeps the client at.")
     class_: Annotated[ClassName | None, Given()] = Field(None, alias="class", description="Class of the request.")
     session: Annotated[Literal["live", "new", "waiting", "early", "asset", "full", "none"] | None, Given()] = Field(
-        None, description="How it comes by a session; none: it needs none."
+        None, description="How the request gets its session; none: it needs none."
     )
     site: Annotated[Text | None, Given()] = Field(None, description="Site that the client is sent to.")
     path: Annotated[Text | None, Given()] = Field(None, description="Path as the server will see it.")

@@ -175,7 +175,7 @@ class SessionKey(_Model):
 
 
 class WaitingRoom(_Model):
-    """The queue of clients for whom there is no session yet."""
+    """The queue of clients that wait for a session."""
 
     places: Annotated[Whole, Field(ge=1, le=MOST_PLACES)] = Field(5000, description="Clients that wait, at most.")
     refresh: Annotated[Duration, at_least(1), _at_most(300, "5m")] = Field(
@@ -185,7 +185,7 @@ class WaitingRoom(_Model):
         "is not waited for; after four times as long, and 90 s at least, it has left the queue.",
     )
     page: Annotated[File | None, Given()] = Field(
-        None, description="HTML with {place} {waiting} {estimate} {class} {refresh} {opens}; default: a page of ours."
+        None, description="HTML with {place} {waiting} {estimate} {class} {refresh} {opens}; default: a built-in page."
     )
 
 
@@ -193,7 +193,7 @@ class Full(_Model):
     """The answer when neither a session nor a place is free."""
 
     status: Annotated[Whole, Field(ge=400, le=599)] = Field(503, description="Its status.")
-    page: Annotated[File | None, Given()] = Field(None, description="Its page; default: a page of ours.")
+    page: Annotated[File | None, Given()] = Field(None, description="Its page; default: the built-in page.")
 
 
 class Sessions(_Model):
@@ -210,7 +210,7 @@ class Sessions(_Model):
         default_factory=lambda: SessionKey(cookie="GWSESSION"), description="Where clients keep their tickets."
     )
     waiting_room: Annotated[WaitingRoom | None, Given()] = Field(
-        None, description="Let clients wait for a session; default: they get the answer of full at once."
+        None, description="Queue for clients that wait for a session; default: they get the answer of full at once."
     )
     full: Full = Field(default_factory=Full, description="The answer when there is no room to wait either.")
     opens: Annotated[Moment | None, Given()] = Field(
@@ -227,16 +227,16 @@ class Sessions(_Model):
 
 
 class Qos(_Model):
-    """How requests are told apart, which go first, and how many clients are let in."""
+    """Classes of requests, admission of sessions, and overload control."""
 
     classes: tuple[QosClass, ...] = Field(
         (), description=f"Before the routes, the first that matches gives its name. At most {MOST_CLASSES}."
     )
     sessions: Annotated[Sessions | None, Given()] = Field(
-        None, description="Let so many clients in, and tell the others when. Default: everybody."
+        None, description="Admit a limited number of sessions; other clients wait or are refused. Default: no limit."
     )
     overload: Annotated[Overload | None, Given()] = Field(
-        None, description="What happens when more requests come than servers can do. Default: see queue of backends."
+        None, description="Overload control: limits and queue delay for backends. Default: see queue of backends."
     )
 
     @model_validator(mode="after")

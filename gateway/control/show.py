@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 WHY: Final = {
-    "start": "too few answers to go by yet",
-    "unused": "not used: no reason to grow",
-    "growing": "answers come as fast as ever: grows",
-    "latency": "answers take longer than without a queue at servers",
-    "probe": "held low for a moment to measure",
+    "start": "too few responses measured yet",
+    "unused": "not reached, so it does not grow",
+    "growing": "responses are as fast as without load: growing",
+    "latency": "responses take longer than without load: reduced",
+    "probe": "reduced for a moment, to measure responses without load",
     "fixed": "as configured",
 }
 

@@ -387,8 +387,8 @@ class Node:
         if self._stopping:
             return "the gateway stops"
         if self.admin_state is not AdminState.JOIN:
-            somebody = any(other.eligible for other in others)
-            return self.admin_state.name.lower() if somebody and self._is_next(holding) else None
+            another = any(other.eligible for other in others)
+            return self.admin_state.name.lower() if another and self._is_next(holding) else None
         best = election.make_way(me, others, failback=holding.shared.failback)
         if best is None:
             holding.better = None

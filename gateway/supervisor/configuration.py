@@ -107,7 +107,7 @@ class Configuration:
         try:
             snapshot = self.snapshot.follow(self.loaded, found)
         except CapacityError as error:
-            log.error("the servers that the name service names stay as they are: %s", error)
+            log.error("keeping the servers found by name: %s", error)
             return replace(self, found=found)
         warn_of_gaps(news, found)
         return replace(self, found=found, snapshot=snapshot)

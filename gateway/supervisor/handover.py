@@ -65,7 +65,7 @@ class HandedSocket(_Part):
         )
 
     def open(self) -> Place:
-        """Return the socket, if it is what it is said to be. Raises BadHandover."""
+        """Return the socket, if it is of the kind described. Raises BadHandover."""
         listen = Listen(self.host, self.port, self.path)
         problem = BadHandover(f"descriptor {self.fd} is not a socket on {listen}")
         try:

@@ -29,7 +29,7 @@ class SessionMemory:
             try:
                 self.table = self._open(inherited)
             except (OSError, ValueError) as error:
-                log.warning("upgrade: the sessions are not taken over (%s): their tickets bring them back", error)
+                log.warning("upgrade: cannot take over the sessions (%s); live ones return with their tickets", error)
                 with contextlib.suppress(OSError):
                     os.close(inherited)
             else:
@@ -51,7 +51,7 @@ class SessionMemory:
 
     def _open(self, descriptor: int) -> SessionTable:
         if os.fstat(descriptor).st_size != SIZE or fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
-            raise ValueError("its size is another one")
+            raise ValueError("its size is wrong")
         address = map_shared(descriptor, SIZE, mmap.PROT_READ | mmap.PROT_WRITE)
         table = SessionTable((ctypes.c_uint8 * SIZE).from_address(address), os.urandom(16))
         self._descriptor = descriptor

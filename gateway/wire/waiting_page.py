@@ -1,4 +1,4 @@
-"""What clients are told that have to wait for a session: a page that asks again by itself, or JSON."""
+"""The answer to clients that wait for a session: a page that refreshes itself, or JSON."""
 
 import json
 import re
@@ -59,7 +59,7 @@ class WaitingPage:
     def text(self, place: int | None, estimate: float | None) -> str:
         """A sentence or two. place: how many go before; None: the opening is still to come. estimate: seconds."""
         if place is None:
-            return f"The doors open at {self._opens}. Whoever has come by then gets a place by lot."
+            return f"This site opens at {self._opens}. Everyone who is here by then gets a random place."
         return f"You are number {place + 1} in the queue. {wait_text(estimate)}"
 
     def html(self, place: int | None, waiting: int, estimate: float | None, klass: str, url: str) -> bytes:

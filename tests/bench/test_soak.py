@@ -105,7 +105,7 @@ async def test_polite_client_notices_wrong_and_broken_answers():
     results, stop = Results(), asyncio.Event()
     async with await asyncio.start_server(serve, "127.0.0.1", 0) as server, asyncio.timeout(40):
         client = asyncio.create_task(polite(server.sockets[0].getsockname()[1], results, stop, First()))
-        while not results.outcomes.get("GET", Counter())[CLOSED]:  # noqa: ASYNC110 - a results tells nobody
+        while not results.outcomes.get("GET", Counter())[CLOSED]:  # noqa: ASYNC110 - Results has no event to wait for
             await asyncio.sleep(0.01)
         stop.set()
         await client

@@ -1,4 +1,4 @@
-"""Tickets: nobody without the key can write one, or change one."""
+"""Tickets: without the key, none can be made or changed."""
 
 import pytest
 from hypothesis import given

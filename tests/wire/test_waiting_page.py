@@ -1,4 +1,4 @@
-"""What waiting clients are told: text, page and JSON."""
+"""The answers to waiting clients: text, page and JSON."""
 
 import json
 
