@@ -96,7 +96,7 @@ hardened-test: peers hardened  ## the tests of all compiled code, and those that
 	@$(BIN)/python .ci/hardened.py test $(HARDENED)
 
 hardened-quick: peers hardened  ## those of them that CI runs: parsers, hostile bytes, tunnels, TLS, bodies; five minutes
-	@$(BIN)/python .ci/hardened.py quick
+	@$(BIN)/python .ci/hardened.py quick $(HARDENED)
 
 lock: $(VENV)/.made  ## the versions and hashes of all that is installed (lock/), from constraints.txt; needs the network
 	@$(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv

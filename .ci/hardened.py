@@ -1,7 +1,7 @@
 """Builds the compiled modules with None checks, bounds checks and sanitizers in a tree of their own, and tests them.
 
     python .ci/hardened.py build
-    python .ci/hardened.py quick
+    python .ci/hardened.py quick [arguments of pytest]
     python .ci/hardened.py test [arguments of pytest]
 
 The tree is build/hardened, a copy of this one, so that the release build and its tests stay as they are. Only what has
@@ -169,6 +169,6 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["test"]:
         sys.exit(test(sys.argv[2:] or TESTS))
     elif sys.argv[1:2] == ["quick"]:
-        sys.exit(test(QUICK))
+        sys.exit(test((*QUICK, *sys.argv[2:])))
     else:
         sys.exit(__doc__)
