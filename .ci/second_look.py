@@ -38,17 +38,23 @@ def refusal(tests, report):
     return ""
 
 
+def say(text):
+    """Print a line before what pytest prints next."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def main(tree, report, *command):
     """Return the exit status: 0 if every test that had failed passes each time."""
     tests = failed(tree)
     if why := refusal(tests, Path(report)):
-        print(f"no second look: {why}")
+        say(f"no second look: {why}")
         return 1
     for number in range(1, ROUNDS + 1):
-        print(f"second look, round {number} of {ROUNDS}: {', '.join(tests)}", flush=True)
+        say(f"second look, round {number} of {ROUNDS}: {', '.join(tests)}")
         if status := subprocess.run([*command, *tests], check=False).returncode:
             return status
-    print(f"UNSTEADY: failed once in the whole run, passed {ROUNDS} times alone: {', '.join(tests)}")
+    say(f"UNSTEADY: failed once in the whole run, passed {ROUNDS} times alone: {', '.join(tests)}")
     return 0
 
 
