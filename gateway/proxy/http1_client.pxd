@@ -10,7 +10,8 @@ cdef enum Phase:
     C_BODY                  # within a request's body
     C_WAIT                  # the request is read; its answer is due or under way
     C_FLUSH                 # the last answer is written, but not yet sent
-    C_LINGER                # said goodbye; reading away what the client still sends, lest a reset destroys the answer
+    C_LINGER                # nothing more is written; what the client still sends is discarded, and a reset waits,
+                            # because a reset destroys what the client has not yet read
     C_TUNNEL                # the connection is a tunnel's
     C_PHASES
 
@@ -41,6 +42,7 @@ cdef class Http1Downstream(Downstream):
     cdef uint8_t held_short             # what is held is no complete head yet
     cdef uint8_t fin_seen
     cdef int64_t whole                  # when all of the request had been read
+    cdef uint8_t torn                   # the last answer was cut, which only a reset tells the client
     cdef uint8_t leaving                # about to be closed, whatever its transaction ends with
     cdef HeadProgress progress
     cdef ClientExchange r
@@ -50,6 +52,7 @@ cdef class Http1Downstream(Downstream):
     cdef uint32_t held_capacity
     cdef int64_t linger_from            # when that began, in ns
     cdef int64_t lingered               # bytes that were read away
+    cdef int pause                      # ms until that is looked at again
     cdef int unread                     # bytes that the client had not acknowledged when that was looked at; -1: never
 
     cdef int _enter(self, int phase) except -1

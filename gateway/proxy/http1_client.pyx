@@ -46,6 +46,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
 cdef enum:
     TURN = 4                # reads in a row before others get their turn
     LINGER_PAUSE_MS = 2000  # of a client that is still sending while nothing is heard any more
+    TORN_PAUSE_MS = 25      # the first of the pauses, each twice as long, after which a reset may have become harmless
     MARGIN = 32             # the scans read a few bytes beyond the end
     AHEAD = 40 * 1024       # more than OpenSSL keeps of what it has read: READ_BUFFER of tls.pyx, and a record
 
@@ -415,10 +416,12 @@ cdef class Http1Downstream(Downstream):
     cdef int abort(self, bint at_once) except -1:
         """An answer whose length is known, or that comes in chunks, is seen to be cut when the connection is closed;
         one that ends with the connection only if that is reset (RFC 9112 section 8), and a client of HTTP/1.0 may take
-        any close for the end."""
+        any close for the end. The reset waits until the client has acknowledged what it was sent: it would destroy that,
+        and pipelined answers before this one are whole."""
         self.r.close = 1
-        if at_once or self.r.framing == FRAME_CLOSE or self.r.minor == 0:
+        if at_once:
             return self.conn.reset()
+        self.torn = self.r.framing == FRAME_CLOSE or self.r.minor == 0
         return 0
 
     cdef SSL *tls_state(self) noexcept:
@@ -473,14 +476,20 @@ cdef class Http1Downstream(Downstream):
             self._enter(C_FLUSH)
             conn.deadline(self.frontend.idle_ms)
             return 0
-        conn.shutdown()
-        if conn.ended and not conn.readable and not self.held_len:
-            return conn.close()
+        if self.torn:
+            if not self._unread():
+                return conn.reset()
+            self.pause = TORN_PAUSE_MS
+        else:
+            conn.shutdown()
+            if conn.ended and not conn.readable and not self.held_len:
+                return conn.close()
+            self.pause = LINGER_PAUSE_MS
         self._enter(C_LINGER)
         self.linger_from = conn.poller.now
         self.lingered = self.held_len
         self.unread = -1
-        conn.deadline(LINGER_PAUSE_MS)
+        conn.deadline(self.pause)
         if self.reading:
             return conn.poller.turn_over(conn)      # the buffer that is being worked on must stay as it is
         self._unhold(self.held_len)
@@ -500,8 +509,12 @@ cdef class Http1Downstream(Downstream):
             got = conn.recv(conn.poller.scratch, SCRATCH)
             if got == RECV_AGAIN:
                 return 0
+            if got == RECV_END and self.torn:
+                return 0                # its FIN does not say what it has read: the deadline goes on
             if got <= 0:
                 return conn.close()
+            if self.torn:
+                continue
             self.lingered += got
             passed = conn.poller.now - self.linger_from
             if passed > LINGER_NS or (passed > LINGER_PAUSE_MS * 1000000
@@ -552,7 +565,7 @@ cdef class Http1Downstream(Downstream):
         if self.transaction is not None:
             self.leaving = 1
             self.transaction.on_given_up(O_STOPPED)
-        return conn.close()
+        return conn.reset() if self.torn else conn.close()
 
     cdef int on_deadline(self, Conn conn) except -1:
         """Of the connection: between requests and at its end. Within a request deadlines are the transaction's."""
@@ -561,9 +574,10 @@ cdef class Http1Downstream(Downstream):
         if conn.out_len:
             return conn.reset()
         if self.phase == C_LINGER and self._reads_on():
-            conn.deadline(LINGER_PAUSE_MS)
+            self.pause = min(2 * self.pause, LINGER_PAUSE_MS)
+            conn.deadline(self.pause)
             return 0
-        return conn.close()
+        return conn.reset() if self.torn else conn.close()
 
     cdef int _unread(self) noexcept:
         """How many bytes of its answer the client has not acknowledged. What it sends to a closed connection would be
@@ -577,7 +591,7 @@ cdef class Http1Downstream(Downstream):
         self.unread = self._unread()
         if not self.unread or self.conn.poller.now - self.linger_from > LINGER_NS:
             return False
-        return before < 0 or self.unread < before
+        return before < 0 or self.unread < before or self.pause < LINGER_PAUSE_MS
 
     cdef int retire(self, Conn conn) except -1:
         """The worker drains: close now if nothing is under way, else after the answer."""

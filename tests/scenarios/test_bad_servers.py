@@ -81,6 +81,32 @@ def test_a_body_that_breaks_off_never_looks_whole(stage: tuple[GatewayProcess, R
             list(iter(lambda: client.socket.recv(65536), b""))
 
 
+def test_the_reset_for_a_cut_answer_waits_until_the_answer_before_it_is_read(start_gateway: Starter) -> None:
+    whole = b"a" * 40_000
+
+    def script(connection: socket.socket, head: bytes) -> None:
+        if head.startswith(b"GET /whole"):
+            connection.sendall(OK + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(whole) + whole)
+        else:
+            connection.sendall(OK + b"Content-Length: 100\r\n\r\nabc")
+
+    with RawServer(script) as server, socket.socket() as client:
+        gateway = start_gateway(before(server.address))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # most waits in the gateway's kernel
+        client.settimeout(10)
+        client.connect(("127.0.0.1", gateway.port))
+        client.sendall(b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\nGET /cut HTTP/1.0\r\n\r\n")
+        gateway.wait_for_log("its answer is cut off")
+        data = b""
+        with pytest.raises(ConnectionResetError):
+            while piece := client.recv(65536):
+                data += piece
+    first, _, rest = data.partition(b"\r\n\r\n")
+    assert first.startswith(b"HTTP/1.1 200")
+    assert rest.startswith(whole)
+    assert rest[len(whole) :].endswith(b"\r\n\r\nabc")
+
+
 POISON = [
     OK + b"Content-Length: 2\r\n\r\nok" + OK + b"Content-Length: 4\r\n\r\nevil", OK + b"Content-Length: 2\r\n\r\nokevil",
     b"HTTP/1.1 204 No Content\r\n\r\nevil", b"HTTP/1.1 304 Not Modified\r\n\r\nevil",
