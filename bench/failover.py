@@ -108,7 +108,8 @@ class Keepalived:
     def restore(self, gateway: Gateway) -> None:
         """Bring a host back as a backup; what a dead one left is removed by hand."""
         if not gateway.pids("keepalived"):
-            gateway.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
+            if gateway.has():
+                gateway.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
             self._boot(gateway)
         time.sleep(2.5)
 

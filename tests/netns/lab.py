@@ -52,6 +52,10 @@ def ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True)
 
 
+class CommandError(OSError):
+    """A command in a host failed; `eventually` runs it again and says what it wrote if it never succeeds."""
+
+
 class Host:
     """A network namespace with an interface eth0 on the switch."""
 
@@ -91,10 +95,13 @@ class Host:
         return process
 
     def run(self, *command: str) -> str:
+        """What a command of this host prints. Raises CommandError if it fails, or does not exist."""
         done = subprocess.run(
             ["ip", "netns", "exec", self.space, *command], capture_output=True, text=True, check=False
         )
-        return done.stdout + done.stderr
+        if done.returncode:
+            raise CommandError(f"{self.name}: {' '.join(command)}: status {done.returncode}: {done.stderr.strip()}")
+        return done.stdout
 
     def has(self, address: str = VIP) -> bool:
         """Whether the address is up here."""
@@ -173,6 +180,11 @@ class Gateway(Host):
     def ask(self, command: str = "status") -> dict[str, Any]:
         """What its heartbeat says."""
         return ask(self.directory, command)
+
+    def sees(self, node: str, *, link: str = "") -> bool:
+        """Whether its heartbeat hears that node (or the witness), by that link or by any."""
+        (peer,) = [peer for peer in self.ask()["nodes"] if peer["name"] == node]
+        return bool(peer["links"][link]["alive"] if link else peer["alive"])
 
     def wait_ready(self, timeout: float = 30.0) -> None:
         """It takes part, and its workers answer."""
@@ -335,15 +347,12 @@ class Watch:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        self._started(self._capture)  # before the clients: it sees who answers the first of them
-        self._client = lab.client.start(PYTHON, str(HERE / "requests.py"), url, str(rate))
-        self._started(self._client)
-
-    @staticmethod
-    def _started(process: "subprocess.Popen[bytes]") -> None:
-        """Wait for its first line."""
-        assert process.stdout is not None
-        assert process.stdout.readline(), "it ended early"
+        assert self._capture.stdout is not None
+        assert self._capture.stdout.readline(), "it ended early"  # before the clients: it sees who answers them first
+        self._said = lab.directory / f"clients-{next(_numbers)}"
+        with self._said.open("wb") as said:
+            self._client = lab.client.start(PYTHON, str(HERE / "requests.py"), url, str(rate), log=said)
+        self.wait_for()
 
     def __enter__(self) -> Self:
         return self
@@ -357,23 +366,27 @@ class Watch:
                 if pipe is not None:
                     pipe.close()
 
-    def wait_for(self, node: str) -> None:
-        """Until that node has answered."""
-        assert self._client.stdout is not None
-        line = b""
-        while line != f"{node}\n".encode():
-            line = self._client.stdout.readline()
-            assert line, f"the clients ended before {node} answered"
+    def wait_for(self, node: str = "", answers: int = 1) -> None:
+        """Until so many requests more have been answered, by that node or by any."""
+
+        def count() -> int:
+            lines = self._said.read_text().splitlines()
+            assert self._client.poll() is None, f"the clients ended: {lines[-1:]}"
+            return sum(not node or line == node for line in lines)
+
+        expected = (count() if self._said.stat().st_size else 0) + answers
+        eventually(lambda: count() >= expected, f"{answers} answers of {node or 'a node'}", 30.0)
 
     def finish(self) -> "Seen":
         """Stop; what was seen."""
-        results = []
-        for process in (self._client, self._capture):
-            process.send_signal(signal.SIGTERM)
-            assert process.stdout is not None
-            results.append(json.loads(process.stdout.read().splitlines()[-1]))
-            process.wait()
-        return Seen(*results)
+        self._client.send_signal(signal.SIGTERM)
+        self._client.wait()
+        self._capture.send_signal(signal.SIGTERM)
+        assert self._capture.stdout is not None
+        captured = self._capture.stdout.read()
+        self._capture.wait()
+        said = self._said.read_text()
+        return Seen(*(json.loads(text.splitlines()[-1]) for text in (said, captured)))
 
 
 class Seen:

@@ -43,8 +43,7 @@ def test_all_processes_of_the_owner_are_killed(pair):
     with Watch(pair) as watch:
         gw1.signal_all(signal.SIGKILL)
         eventually(gw2.has, "gw2 to have the address")
-        watch.wait_for("gw2")
-        time.sleep(1.0)
+        watch.wait_for("gw2", 100)
         seen = watch.finish()
     eventually(lambda: figure("gateway_heartbeat_takeovers_total", VIP) == 1, "the takeover to be counted")
     eventually(lambda: figure("gateway_heartbeat_node_alive", "gw1") == 0, "the death to be seen")
@@ -65,7 +64,7 @@ def test_killed_heartbeat_process_leaves_no_address_behind(pair):
         assert "the heartbeat process has exited; removing every shared address" in gw1.log.read_text()
         eventually(lambda: gw1.has() or gw2.has(), "one of them to have the address")
         eventually(lambda: gw1.ask()["addresses"][0]["state"] != "init", "gw1 to be back")
-        time.sleep(0.5)
+        watch.wait_for(answers=50)
         seen = watch.finish()
     assert seen.outage < BOUND
     assert seen.speakers() in (["gw1"], ["gw1", "gw2"])
@@ -77,8 +76,9 @@ def test_frozen_owner_does_not_answer_when_it_wakes_up(pair):
     with Watch(pair) as watch:
         with frozen(gw1):
             eventually(gw2.has, "gw2 to have the address")
-            time.sleep(1.0)
-        time.sleep(1.5)
+            watch.wait_for("gw2", 100)
+        eventually(lambda: gw1.ask()["addresses"][0]["owner"] == "gw2", "gw1 to know the owner")
+        watch.wait_for("gw2", 100)
         assert not gw1.has()
         seen = watch.finish()
     seen.check("gw1", "gw2")
@@ -96,7 +96,7 @@ def test_frozen_heartbeat_process_is_noticed_by_the_guardian(pair):
         assert "not renewed by the heartbeat process in time; removed" in gw1.log.read_text()
         eventually(gw2.has, "gw2 to have the address")
         os.kill(pid, signal.SIGCONT)
-        time.sleep(1.0)
+        watch.wait_for("gw2", 100)
         assert not gw1.has()
         seen = watch.finish()
     seen.check("gw1", "gw2")
@@ -112,7 +112,7 @@ def test_link_of_the_owner_goes_down_and_comes_back(pair):
         assert gw1.ask()["addresses"][0]["state"] == "fault"
         pair.plug("gw1")
         eventually(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be a backup")
-        time.sleep(0.5)
+        watch.wait_for("gw2", 50)
         seen = watch.finish()
     seen.check("gw1", "gw2")
     assert any("announced" not in entry["what"] for entry in gw2.ask()["history"])
@@ -131,12 +131,12 @@ def test_one_of_two_links_down_moves_nothing(directory):
         _, gw2 = lab.gateways
         with Watch(lab) as watch:
             lab.unplug("gw1", second=True)
-            time.sleep(2.0)
+            eventually(lambda: not gw2.sees("gw1", link="udp eth1"), "gw2 to see that one link is down")
+            watch.wait_for("gw1", 150)
             seen = watch.finish()
         seen.check("gw1")
-        (peer,) = [node for node in gw2.ask()["nodes"] if node["name"] == "gw1"]
-        assert peer["alive"]
-        assert {name: link["alive"] for name, link in peer["links"].items()} == {"udp": True, "udp eth1": False}
+        assert gw2.sees("gw1")
+        assert gw2.sees("gw1", link="udp")
 
 
 def test_switch_partition_with_the_witness_on_the_other_side(pair):
@@ -146,11 +146,11 @@ def test_switch_partition_with_the_witness_on_the_other_side(pair):
         pair.cut("gw1")
         eventually(gw2.has, "gw2 to have the address")
         assert not gw1.has()
-        time.sleep(1.0)
+        watch.wait_for("gw2", 100)
         assert not gw1.has()
         pair.heal()
         eventually(lambda: gw1.ask()["addresses"][0]["owner"] == "gw2", "gw1 to know the owner")
-        time.sleep(0.5)
+        watch.wait_for("gw2", 50)
         seen = watch.finish()
     seen.check("gw1", "gw2")
 
@@ -160,10 +160,12 @@ def test_switch_partition_with_the_witness_on_the_owners_side(pair):
     _, gw2 = pair.gateways
     with Watch(pair) as watch:
         pair.cut("gw2")
-        time.sleep(2.0)
+        eventually(lambda: not gw2.sees("gw1"), "gw2 to lose sight of gw1")
+        watch.wait_for("gw1", 150)
         assert not gw2.has()
         pair.heal()
-        time.sleep(0.5)
+        eventually(lambda: gw2.sees("gw1"), "gw2 to see gw1 again")
+        watch.wait_for("gw1", 50)
         seen = watch.finish()
     seen.check("gw1")
 
@@ -174,9 +176,11 @@ def test_witness_that_dies_and_returns_moves_nothing(pair):
     witness = pair.hosts["witness"]
     with Watch(pair) as watch:
         witness.processes[-1].kill()
-        time.sleep(1.0)
+        eventually(lambda: not gw1.sees("witness"), "gw1 to miss the witness")
+        watch.wait_for("gw1", 50)
         pair.start_witness()
-        time.sleep(1.5)
+        eventually(lambda: gw1.sees("witness"), "gw1 to hear the witness again")
+        watch.wait_for("gw1", 50)
         seen = watch.finish()
     seen.check("gw1")
     assert gw1.ask()["votes_needed"] == 2
@@ -213,19 +217,18 @@ def test_lease_on_a_disk_is_the_third_voice(directory, disk):
             assert not [doubt for doubt in gw1.ask()["doubts"] if "direct I/O" in doubt]
         with Watch(lab) as watch:
             lab.cut("gw2")
-            eventually(lambda: not gw1.ask()["nodes"][1]["alive"], "gw1 to lose sight of gw2")
-            time.sleep(1.0)
+            eventually(lambda: not gw1.sees("gw2"), "gw1 to lose sight of gw2")
+            watch.wait_for("gw1", 100)
             assert gw1.has(), "it keeps the disk's vote"
             assert not gw2.has()
             lab.heal()
-            eventually(lambda: gw1.ask()["nodes"][1]["alive"], "gw1 to see gw2 again")
+            eventually(lambda: gw1.sees("gw2"), "gw1 to see gw2 again")
             gw1.signal_all(signal.SIGKILL)
             eventually(gw2.has, "gw2 to have the address by the disk's vote")
-            time.sleep(0.5)
+            watch.wait_for("gw2", 50)
             seen = watch.finish()
         seen.check("gw1", "gw2")
-        (voice,) = [node for node in gw2.ask()["nodes"] if node["name"] == "witness"]
-        assert voice["links"][f"disk {disk}"]["alive"]
+        assert gw2.sees("witness", link=f"disk {disk}")
 
 
 def test_partition_without_a_witness_may_split_and_is_settled_when_it_heals(directory):
@@ -240,7 +243,7 @@ def test_partition_without_a_witness_may_split_and_is_settled_when_it_heals(dire
         with Watch(lab) as watch:
             lab.heal()
             eventually(lambda: not gw2.has(), "gw2 to give way")
-            time.sleep(1.5)
+            watch.wait_for("gw1", 150)
             seen = watch.finish()
         assert gw1.has()
         assert seen.answers[-1][1] == "gw1"
@@ -256,7 +259,7 @@ def test_partition_without_a_witness_leaves_it_to_the_side_with_the_router(direc
             lab.cut("gw1")
             eventually(gw2.has, "gw2 to have the address")
             eventually(lambda: not gw1.has(), "gw1 to give up")
-            time.sleep(0.5)
+            watch.wait_for("gw2", 50)
             assert not gw1.has()
             seen = watch.finish()
         assert seen.outage < BOUND
@@ -276,7 +279,7 @@ def test_both_restart_at_once_and_the_old_owner_returns(pair, failback):
         gw1.wait_ready()
         if failback:
             eventually(gw1.has, "the address to return")
-        time.sleep(1.5)
+        watch.wait_for("gw1" if failback else "gw2", 150)
         assert (gw1.has(), gw2.has()) == (failback, not failback)
         seen = watch.finish()
     seen.check(*["gw1", "gw2", "gw1"][: 2 + failback])
@@ -287,8 +290,9 @@ def test_both_restart_at_once_and_the_old_owner_returns(pair, failback):
     for gateway in (gw1, gw2):
         gateway.wait_ready()  # from here on nothing is left of what the killed one had
     eventually(gw1.has if failback else lambda: gw1.has() != gw2.has(), "the one that should to have the address")
-    time.sleep(0.5)
-    assert gw1.has() != gw2.has()
+    with Watch(pair) as watch:
+        watch.wait_for(answers=50)
+        assert gw1.has() != gw2.has()
 
 
 def test_lost_packets_move_nothing(pair):
@@ -296,13 +300,12 @@ def test_lost_packets_move_nothing(pair):
     seconds = float(os.environ.get("LOSS_SECONDS", "5"))
     with Watch(pair) as watch:
         pair.lose(20)
-        time.sleep(seconds)
+        time.sleep(seconds)  # what is tested is that this time is not too long
         pair.lose_nothing()
-        time.sleep(0.5)
+        watch.wait_for("gw1", 50)
         seen = watch.finish()
     assert seen.speakers() == ["gw1"]
-    (peer,) = [node for node in pair.gateways[1].ask()["nodes"] if node["name"] == "gw1"]
-    assert peer["alive"]
+    assert pair.gateways[1].sees("gw1")
 
 
 def test_starved_processor_moves_nothing(pair):
@@ -310,7 +313,7 @@ def test_starved_processor_moves_nothing(pair):
     seconds = float(os.environ.get("STARVE_SECONDS", "4"))
     hogs = [subprocess.Popen([PYTHON, "-c", "while True: pass"]) for _ in range(8 * (os.cpu_count() or 1))]
     try:
-        time.sleep(seconds)
+        time.sleep(seconds)  # what is tested is that this time is not too long
     finally:
         for hog in hogs:
             hog.kill()
@@ -328,7 +331,7 @@ def test_three_gateways_need_no_witness(directory):
         with Watch(lab) as watch:
             lab.cut("gw1")
             eventually(gw2.has, "gw2 to have the address")
-            time.sleep(0.7)
+            watch.wait_for("gw2", 70)
             assert not gw1.has()
             lab.heal()
             eventually(lambda: gw1.ask()["addresses"][0]["owner"] == "gw2", "gw1 to be back")
@@ -344,8 +347,7 @@ def test_short_beats_make_a_short_outage(pair):
     with Watch(pair) as watch:
         gw1.signal_all(signal.SIGKILL)
         eventually(gw2.has, "gw2 to have the address")
-        watch.wait_for("gw2")
-        time.sleep(0.5)
+        watch.wait_for("gw2", 50)
         seen = watch.finish()
     seen.check("gw1", "gw2")
 
