@@ -121,11 +121,13 @@ clean:  ## back to a fresh clone: the environment goes, too
 	find gateway qos -name '*.so' -delete -o -name '*.c' -delete
 	find .ci gateway loadagent qos bench tests -name __pycache__ -exec rm -rf {} +
 
-# Programs that tests and benchmark run beside the gateway, and what makes its hosts (iproute2, nftables). RUNLEVEL keeps Debian from starting their services.
+# Programs that tests and benchmark run beside the gateway, and what makes its hosts (iproute2, nftables); tests/test_programs.py compares. RUNLEVEL keeps Debian from starting their services.
 peers:
 	@missing=; \
 	for pair in curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
-	    ip:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping systemd-analyze:systemd; do \
+	    callgrind_control:valgrind callgrind_annotate:valgrind ip:iproute2 tc:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping \
+	    systemd-analyze:systemd node:nodejs openssl:openssl git:git losetup:mount taskset:util-linux prlimit:util-linux setpriv:util-linux \
+	    unshare:util-linux; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
 	done; \
 	for pair in openssl/ssl.h:libssl-dev; do \
