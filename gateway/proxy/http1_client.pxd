@@ -10,8 +10,7 @@ cdef enum Phase:
     C_BODY                  # within a request's body
     C_WAIT                  # the request is read; its answer is due or under way
     C_FLUSH                 # the last answer is written, but not yet sent
-    C_LINGER                # nothing more is written; what the client still sends is discarded, and a reset waits,
-                            # because a reset destroys what the client has not yet read
+    C_LINGER                # nothing more is written; input is discarded: a reset would destroy what is not yet read
     C_TUNNEL                # the connection is a tunnel's
     C_PHASES
 
