@@ -54,6 +54,21 @@ VARIABLES: Final = frozenset(
         "IS_SUBREQ",
     ]
 )
+FILE_NAMES: Final = ("REQUEST_FILENAME", "SCRIPT_FILENAME")
+NOT_HERE: Final = {
+    "REMOTE_USER": "the gateway does not know who has logged in",
+    "REMOTE_IDENT": "nobody asks clients for it",
+    "REMOTE_PORT": "the ports of clients are not kept",
+    "AUTH_TYPE": "the gateway does not know who has logged in",
+    "SERVER_ADDR": "a gateway has several addresses; say in match which requests the file is for, or use SERVER_PORT",
+    "SERVER_ADMIN": "write the address itself",
+    "SERVER_SOFTWARE": "write the name itself",
+    "API_VERSION": "there are no modules of Apache here",
+    "HANDLER": "there are no handlers here",
+    "CONTEXT_PREFIX": "there are no aliases here; write the path itself",
+    "CONTEXT_DOCUMENT_ROOT": "write DOCUMENT_ROOT, or the path itself",
+}
+"""Variables of Apache without a value here, and what to do."""
 INTERNAL: Final = ("toupper", "tolower", "escape", "unescape")
 
 _RULE_FLAGS: Final = {
@@ -62,16 +77,15 @@ _RULE_FLAGS: Final = {
     "gone": "G", "l": "L", "last": "L", "n": "N", "next": "N", "nc": "NC", "nocase": "NC", "ne": "NE",
     "noescape": "NE", "ns": "NS", "nosubreq": "NS", "p": "P", "proxy": "P", "pt": "PT", "passthrough": "PT",
     "qsa": "QSA", "qsappend": "QSA", "qsd": "QSD", "qsdiscard": "QSD", "qsl": "QSL", "qslast": "QSL", "r": "R",
-    "redirect": "R", "s": "S", "skip": "S", "unsafeallow3f": "UNSAFEALLOW3F",
+    "redirect": "R", "s": "S", "skip": "S", "t": "T", "type": "T", "unsafeallow3f": "UNSAFEALLOW3F",
+    "dpi": "DPI", "discardpath": "DPI", "unsafeprefixstat": "UNSAFEPREFIXSTAT",
 }  # fmt: skip
-_WITH_VALUE: Final = {"B": False, "CO": True, "E": True, "N": False, "R": False, "S": True}
+_WITH_VALUE: Final = {"B": False, "CO": True, "E": True, "N": False, "R": False, "S": True, "T": True}
 """Flags that take a value, and whether they must."""
 _UNSUPPORTED: Final = {
     "h": "there are no handlers here", "handler": "there are no handlers here",
-    "t": "types are the servers' business", "type": "types are the servers' business",
-    "dpi": "there is no PATH_INFO here", "discardpath": "there is no PATH_INFO here",
     "bctls": "write the characters to escape as B=…", "bne": "write the characters to escape as B=…",
-    "unsafeprefixstat": "there are no files here", "unc": "there are no files here",
+    "unc": "there are no files here",
 }  # fmt: skip
 _STATUSES: Final = {"temp": 302, "permanent": 301, "seeother": 303}
 _FILE_TESTS: Final = frozenset("fdslhLxFU")
@@ -185,6 +199,8 @@ class _Reader:
                 self.problems.append((line_number, f"there is no RewriteMap {name}{suggest(name, self.found.maps)}"))
         if self.problems:
             raise ApacheError(sorted(self.problems))
+        if not self.found.enabled:
+            self.found.rules.clear()  # the last RewriteEngine decides, also on the rules before it
         return self.found
 
     def line(self, number: int, line: str) -> None:
@@ -249,7 +265,10 @@ class _Reader:
             self.found.maps[name] = where
             return
         if kind.lower() not in ("txt", "rnd"):
-            raise Fault(f"maps are txt, rnd or int, and this is {kind}: a program or database is never asked")
+            raise Fault(
+                f"maps are txt, rnd or int, and this is {kind}: a program or database is never asked; "
+                "write its entries to a text file and name that as txt:FILE"
+            )
         entries: dict[str, str] = {}
         for line in self.read(where).decode("latin-1").splitlines():
             words = line.split("#", 1)[0].split() if line.startswith("#") else line.split()
@@ -286,7 +305,7 @@ class _Reader:
             return "file", pattern[1], ()
         if pattern[:1] == "-" and pattern[1:3].lower() in _INTEGER_TESTS:
             return pattern[1:3].lower(), "", self.expandable(number, pattern[3:].strip())
-        Pattern(pattern, ignore_case=ignore_case)
+        Pattern(pattern, ignore_case=ignore_case, backtrack=True)
         return "regex", pattern, ()
 
     def rule(self, number: int, text: str) -> None:
@@ -300,14 +319,13 @@ class _Reader:
             found += [self.expandable(number, value) for value in flags.pop(name, "").split("\0") if value]
         self.check(flags, to)
         negate = pattern.startswith("!")
-        Pattern(pattern[negate:], ignore_case="NC" in flags)
+        Pattern(pattern[negate:], ignore_case="NC" in flags, backtrack=True)
         if len(self.found.rules) == MAX_RULES:
             raise Fault(f"more than {MAX_RULES} rules")
         parts = None if to == "-" else self.expandable(number, to)
-        if self.found.enabled:
-            self.found.rules.append(
-                Rule(number, pattern[negate:], negate, parts, flags, tuple(environment), tuple(cookies), conds)
-            )
+        self.found.rules.append(
+            Rule(number, pattern[negate:], negate, parts, flags, tuple(environment), tuple(cookies), conds)
+        )
 
     def check(self, flags: dict[str, str], to: str) -> None:
         """Values of flags, and what they need."""
@@ -319,7 +337,7 @@ class _Reader:
         for name in ("S", "N"):
             if flags.get(name) and not flags[name].isdecimal():
                 raise Fault(f"{name}={flags[name]} is not a number")
-        if "P" in flags and not re.match(r"(https?|balancer)://[^/$%?]+(/|$|\?)", to):
+        if "P" in flags and not re.match(r"(https?|wss?|balancer)://[^/$%?]+(/|$|\?)", to):
             raise Fault("P needs a fixed host: http://NAME/…, where NAME is a backend or the address of a server")
 
     def flags(self, text: str, known: dict[str, str]) -> dict[str, str]:
@@ -406,8 +424,14 @@ def _variable(name: str) -> Part:
         return "header", rest, (), None
     if colon and family.upper() == "ENV":
         return "env", rest, (), None
+    if colon and family.upper() in ("LA-U", "LA-F") and rest.upper() in FILE_NAMES:
+        return "var", "LA-F", (), None
+    if colon and family.upper() in ("LA-U", "LA-F"):
+        return _variable(rest)  # nothing else changes on the way to a file
     if colon:
-        raise Fault(f"%{{{name}}} is not supported: there are no look-aheads and no variables of other modules")
+        raise Fault(f"%{{{name}}} is not supported: there are no variables of other modules")
+    if name.upper() in NOT_HERE:
+        raise Fault(f"the variable {name} is not supported: {NOT_HERE[name.upper()]}")
     if name.upper() not in VARIABLES:
         raise Fault(f"the variable {name} is not supported{suggest(name.upper(), VARIABLES)}")
     return "var", name.upper(), (), None

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import re2
 
+from gateway.config.backtracking import Backtracking
 from gateway.config.problem import Fault
 from gateway.config.words import words
 
@@ -67,24 +68,28 @@ class Pattern:
 
     `names` are the named groups in order, `groups` how many there are in all; `prefix` is what every text that matches
     begins with, and `needle` what it contains. `words`: if there are any, finding one of them is enough, in any case if
-    `folded`. `dot_all`: a dot is also a line break. Raises Fault.
+    `folded`. `dot_all`: a dot is also a line break. `backtrack`: what RE2 refuses goes to an engine whose searches are
+    held to a number of steps, and may raise TooManySteps. Raises Fault.
     """
 
     __slots__ = ("folded", "groups", "names", "needle", "prefix", "search", "text", "words")
 
-    def __init__(self, text: str, *, ignore_case: bool = False, dot_all: bool = False) -> None:
+    def __init__(self, text: str, *, ignore_case: bool = False, dot_all: bool = False, backtrack: bool = False) -> None:
         if len(text) > MAX_PATTERN:
             raise Fault(f"a pattern has at most {MAX_PATTERN} characters")
         shape = _look(text)
         compiled: Any
-        if not shape.linear and _LOOKS_AROUND.search(text):
+        refused = not shape.linear and _LOOKS_AROUND.search(text)
+        if refused and not backtrack:
             raise Fault(
                 "(?= (?! (?<= and (?<! need a pattern that begins with ^ and repeats without bound only once, and only "
                 "a single character: anything else could take too long"
             )
         try:
             source = text.encode("latin-1")
-            if shape.linear:
+            if refused:
+                compiled = Backtracking(source, ignore_case=ignore_case, dot_all=dot_all)
+            elif shape.linear:
                 flags = re.IGNORECASE * ignore_case | re.DOTALL * dot_all
                 compiled = re.compile(shape.python.encode("latin-1"), flags)
             else:
@@ -99,11 +104,13 @@ class Pattern:
         except (re.error, RecursionError, OverflowError) as error:
             raise Fault(f"not a regular expression: {error}", offset=getattr(error, "pos", None) or 0) from None
         except re2.error as error:
-            raise Fault(f"not a regular expression: {_plain(error)}") from None
+            if not backtrack:
+                raise Fault(f"not a regular expression: {_plain(error)}") from None
+            compiled = Backtracking(source, ignore_case=ignore_case, dot_all=dot_all)
         self.text = text
         self.search = compiled.search
         self.groups: int = compiled.groups
-        names = sorted(compiled.groupindex.items(), key=lambda item: item[1])
+        names = sorted(getattr(compiled, "groupindex", {}).items(), key=lambda item: item[1])
         self.names = tuple((name.decode() if isinstance(name, bytes) else name, index) for name, index in names)
         literal = b"" if ignore_case else shape.prefix.encode("latin-1")
         self.prefix = literal if shape.anchored else b""

@@ -4,10 +4,11 @@ In the context of a server the rules run once, on the whole path. In that of a d
 follows its prefix, and again from the start on what they have made of a request, until nothing changes, END is met,
 or Apache's limit of ten rounds. Paths are matched decoded, and encoded again when they go on.
 
-There are no files: tests for them are answered from a list, and no PATH_INFO is split off. All else that has no
-meaning here has been refused when the file was read.
+There are no files: tests for them are answered from a list, and PATH_INFO is split off behind a file of that list. All
+else that has no meaning here has been refused when the file was read.
 """
 
+import logging
 import time
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
@@ -19,12 +20,17 @@ from gateway.rules.actions cimport Respond, Step, answer, rewrite
 from gateway.rules.view cimport IN_HEADER, View, decoded
 
 from gateway.config.apache import target as host_of
+from gateway.config.backtracking import TooManySteps
 from gateway.config.pattern import Pattern
 from gateway.wire.pages import page
 
+log = logging.getLogger(__name__)
+
+LOG_PERIOD = 10.0           # seconds between two reports about patterns that were given up
+
 cdef enum:
     MAX_ROUNDS = 10         # as Apache's LimitInternalRecursion
-    MAX_NEXT = 1000         # rounds by [N], if it says no less
+    MAX_NEXT = 10000        # rounds by [N], if it says no less
     MAX_LENGTH = 16380      # of a path, as Apache's 2 * LimitRequestLine
 
 cdef enum Flag:
@@ -43,6 +49,7 @@ cdef enum Flag:
     RF_STATUS = 4096        # the answer is a status, and nothing is substituted
     RF_ALLOW_3F = 8192
     RF_PT = 16384
+    RF_DPI = 32768
 
 cdef enum Ending:
     E_UNCHANGED = 0
@@ -50,7 +57,8 @@ cdef enum Ending:
     E_STATUS
 
 NAMES = {"B": RF_B, "BNP": RF_BNP, "C": RF_CHAIN, "END": RF_END, "L": RF_LAST, "N": RF_NEXT, "NE": RF_NE, "P": RF_PROXY,
-         "QSA": RF_QSA, "QSD": RF_QSD, "QSL": RF_QSL, "UNSAFEALLOW3F": RF_ALLOW_3F, "PT": RF_PT}
+         "QSA": RF_QSA, "QSD": RF_QSD, "QSL": RF_QSL, "UNSAFEALLOW3F": RF_ALLOW_3F, "PT": RF_PT,
+         "DPI": RF_DPI}
 PATH_SAFE = "/:@!$&'()*+,;=~-._"
 QUERY_SAFE = "/:@!$&'()*+,;=~-._?%"
 HEADERS = {"HTTP_USER_AGENT": b"user-agent", "HTTP_REFERER": b"referer", "HTTP_COOKIE": b"cookie",
@@ -66,7 +74,8 @@ SCHEMES = (b"http://", b"https://", b"ftp://", b"ws://", b"wss://", b"balancer:/
 cdef class Run:
     """The rules at work on one request."""
     cdef View v
-    cdef bytes path             # r->filename as a URL path, decoded; or an absolute URL
+    cdef bytes path             # r->filename, decoded: in a directory with the document root; or an absolute URL
+    cdef bytes info             # PATH_INFO
     cdef bytes seen             # REQUEST_URI: what this round began with
     cdef object args            # bytes, or None
     cdef int status
@@ -75,7 +84,8 @@ cdef class Run:
     cdef object cond_match      # for %N
     cdef dict environment
     cdef object target          # where [P] leads
-    cdef bint question          # a question mark came in by way of a reference
+    cdef int question           # the first question mark of a substitution: 0 none, 1 is the rule's own, 2 came in
+    cdef int line               # of the rule at work
 
 
 cdef class CompiledCond:
@@ -95,7 +105,7 @@ cdef class CompiledCond:
         self.ignore_case = cond.ignore_case
         self.alternative = cond.alternative
         if cond.kind == "regex":
-            self.search = Pattern(cond.text, ignore_case=cond.ignore_case, dot_all=True).search
+            self.search = Pattern(cond.text, ignore_case=cond.ignore_case, dot_all=True, backtrack=True).search
 
 
 cdef class CompiledRule:
@@ -111,10 +121,12 @@ cdef class CompiledRule:
     cdef str escaped            # [B=…]: the characters to escape; None: all that are special
     cdef tuple environment, cookies, conds
     cdef object target
+    cdef bytes type             # [T=…]; None: none
+    cdef int line
 
     def __init__(self, rule, targets):
         flags = rule.flags
-        pattern = Pattern(rule.pattern, ignore_case="NC" in flags, dot_all=True)
+        pattern = Pattern(rule.pattern, ignore_case="NC" in flags, dot_all=True, backtrack=True)
         self.search = pattern.search
         self.prefix = b"" if rule.negate else pattern.prefix
         self.needle = b"" if rule.negate else pattern.needle
@@ -141,6 +153,8 @@ cdef class CompiledRule:
         host = host_of(rule)
         if host is not None:
             self.target = targets[host]
+        self.type = flags["T"].encode("latin-1") if "T" in flags else None
+        self.line = rule.line
 
 
 cdef class ApacheRules(Step):
@@ -153,8 +167,11 @@ cdef class ApacheRules(Step):
     cdef dict maps
     cdef set random_maps
     cdef bint directory
-    cdef bytes base
+    cdef bytes base             # URL of the directory, by RewriteBase
+    cdef bytes where            # its file name, and its URL
+    cdef bytes url
     cdef bytes document_root
+    cdef double said            # when a pattern was last reported
     cdef frozenset exists
     cdef frozenset directories  # those, and what is above any of `exists`
     cdef object choose
@@ -164,10 +181,11 @@ cdef class ApacheRules(Step):
         self.maps = rules.maps
         self.random_maps = rules.random
         self.directory = directory
-        self.base = (rules.base or base).encode("latin-1")
-        if not self.base.endswith(b"/"):
-            self.base += b"/"
+        self.url = (base.rstrip("/") + "/").encode("latin-1")
+        self.base = self.url if rules.base is None else (rules.base.rstrip("/") + "/").encode("latin-1")
         self.document_root = document_root.rstrip("/").encode("latin-1")
+        self.where = self.document_root + self.url
+        self.said = -LOG_PERIOD
         self.exists = frozenset([name.encode("latin-1") for name in exists])
         self.directories = frozenset([name[:at + 1] for name in self.exists for at in range(len(name))
                                       if name[at] == 47])
@@ -177,9 +195,6 @@ cdef class ApacheRules(Step):
     cdef object run(self, View v):
         cdef Run r
         cdef bytes before = v.path()
-        cdef bytes old
-        cdef object old_args
-        cdef int ending, round
         if not self.rules:
             return None
         if b"%2F" in before:
@@ -189,22 +204,42 @@ cdef class ApacheRules(Step):
         r.path = decoded(PyBytes_AS_STRING(before), <uint32_t>PyBytes_GET_SIZE(before), False)
         r.args = v.query()
         r.environment = {}
-        if self.directory and not r.path.startswith(self.base):
+        try:
+            return self._rounds(r)
+        except TooManySteps:
+            self._given_up(r)
+            return failed(500)
+
+    cdef int _given_up(self, Run r) except -1:
+        cdef double now = time.monotonic()
+        if now - self.said >= LOG_PERIOD:
+            self.said = now
+            log.error("%s: line %d: a pattern needs too many steps for a request: answered with 500", self.text, r.line)
+        return 0
+
+    cdef object _rounds(self, Run r):
+        cdef bytes old, first = r.path
+        cdef object old_args, first_args = r.args
+        cdef int ending, round
+        if self.directory and not r.path.startswith(self.url):
             return None
-        first = r.path
-        first_args = r.args
         for round in range(MAX_ROUNDS + 1):
             if round == MAX_ROUNDS:
                 return failed(500)
             r.status = 200
             r.raw = False
             r.target = None
-            r.seen = old = r.path
+            r.info = b""
+            r.seen = r.path
+            if self.directory:
+                self._walk(r)
+            old = r.path
             old_args = r.args
             ending = self._apply(r)
             if ending == E_STATUS:
                 return failed(r.status)
             if ending == E_UNCHANGED:
+                r.path = r.seen
                 break
             if r.target is not None:
                 return self._proxied(r)
@@ -212,14 +247,47 @@ cdef class ApacheRules(Step):
                 return self._redirected(r, old_args)
             if not r.path.startswith(b"/"):
                 return failed(400)
-            if not self.directory or r.path == old or r.environment.pop(b"\0END", None) is not None:
+            if not self.directory:
+                if r.path.startswith(self.document_root + b"/"):
+                    r.path = r.path[len(self.document_root):]
                 break
-            if not r.path.startswith(self.base):
+            if r.path == old:
+                r.path = r.seen
+                break
+            r.path = self._url_of(r.path)
+            if not _escapes_well(r.path):
+                return failed(400)
+            r.path = _merged(unquote_to_bytes(r.path))
+            if r.environment.pop(b"\0END", None) is not None or not r.path.startswith(self.url):
                 break
             r.environment = {b"REDIRECT_" + name: value for name, value in r.environment.items()}
+            r.environment[b"REDIRECT_STATUS"] = b"200"
         if r.path == first and r.args == first_args:
             return None
-        return self._local(v, r)
+        return self._local(r.v, r)
+
+    cdef int _walk(self, Run r) except -1:
+        """Make a file name of the path: it ends with the first part that is no directory, and PATH_INFO begins."""
+        cdef Py_ssize_t at
+        cdef bytes path = r.path
+        if self.exists:
+            at = path.find(b"/", 1)
+            while at >= 0:
+                if path[:at + 1] not in self.directories and not self._below(path[:at + 1]):
+                    r.info = path[at:]
+                    path = path[:at]
+                    break
+                at = path.find(b"/", at + 1)
+        r.path = self.document_root + path
+        return 0
+
+    cdef bytes _url_of(self, bytes name):
+        """The URL path of a file name: what is not in the directory or below the document root is one already."""
+        if name.startswith(self.where):
+            return self.base + name[len(self.where):]
+        if name.startswith(self.document_root + b"/"):
+            return name[len(self.document_root):]
+        return name
 
     cdef object _local(self, View v, Run r):
         if r.args and unprintable(r.args):
@@ -258,7 +326,7 @@ cdef class ApacheRules(Step):
 
     cdef int _apply(self, Run r) except -1:
         """One pass through the list; what came of it."""
-        cdef int i = 0, n = len(self.rules), next_rounds = 0, got
+        cdef int i = 0, n = len(self.rules), next_rounds = 1, got
         cdef bint changed = False
         cdef CompiledRule rule
         while i < n:
@@ -275,6 +343,10 @@ cdef class ApacheRules(Step):
                 if rule.flags & RF_STATUS:
                     r.status = rule.status
                     return E_STATUS
+                if rule.type is not None:
+                    r.v.edits(True).set(b"Content-Type", rule.type)
+                if rule.flags & RF_DPI:
+                    r.info = b""
                 if rule.flags & RF_END:
                     r.environment[b"\0END"] = True
                     break
@@ -296,14 +368,15 @@ cdef class ApacheRules(Step):
 
     cdef bytes _subject(self, Run r):
         """What patterns are matched with."""
-        if self.directory and r.path.startswith(self.base):
-            return r.path[len(self.base):]
-        return r.path
+        cdef bytes path = r.path + r.info
+        return path[len(self.where):] if self.directory and path.startswith(self.where) else path
 
     cdef int _rule(self, Run r, CompiledRule rule) except -1:
         """0: does not match; 1: has substituted; 2: matches without substitution; 3: r.status is the answer."""
         cdef bytes subject = self._subject(r)
         cdef bytes new
+        cdef int question
+        r.line = rule.line
         if rule.prefix:
             if not subject.startswith(rule.prefix):
                 return 0
@@ -314,10 +387,11 @@ cdef class ApacheRules(Step):
             return 0
         r.rule_match = None if rule.negate else match
         r.cond_match = None
-        r.question = False
         if rule.conds and not self._conds(r, rule):
             return 0
+        r.question = 0
         new = self._expand(r, rule.to, rule) if rule.to is not None else None
+        question = r.question
         for parts in rule.environment:
             self._set_environment(r, self._expand(r, parts, None))
         for parts in rule.cookies:
@@ -326,7 +400,7 @@ cdef class ApacheRules(Step):
                 return 3
         if new is None:
             return 2
-        if r.question and not rule.flags & RF_ALLOW_3F:
+        if question == 2 and not rule.flags & RF_ALLOW_3F:
             r.status = 403              # as Apache since 2.4.60: an encoded question mark would begin a query
             return 3
         self._substitute(r, rule, new)
@@ -339,12 +413,14 @@ cdef class ApacheRules(Step):
         is_absolute = absolute(r.path)
         if not r.path.startswith(b"/") and not is_absolute:
             if self.directory:
-                r.path = self.base + r.path
+                r.path = self.where + r.path
             elif not rule.flags & (RF_PROXY | RF_REDIRECT):
                 r.path = b"/" + r.path
         if rule.flags & RF_PROXY:
             r.target = rule.target
         elif rule.flags & RF_REDIRECT:
+            if self.directory and not is_absolute:
+                r.path = self._url_of(r.path)
             if not absolute(r.path):
                 r.path = site_of(r.v) + (b"" if r.path.startswith(b"/") else b"/") + r.path
             r.status = rule.status
@@ -407,26 +483,32 @@ cdef class ApacheRules(Step):
             if len(cond.kind) == 2:
                 holds = _numbers(cond.kind, _atoi(value), _atoi(other))
             else:
-                if cond.ignore_case and cond.kind == "equal":
-                    value = value.lower()
-                    other = other.lower()
-                holds = _texts(cond.kind, value, other)
+                if cond.ignore_case:
+                    holds = _compared(cond.kind, value.lower(), other.lower())
+                elif cond.kind == "equal":
+                    holds = value == other
+                else:
+                    # As Apache: the shorter is less; only among equally long ones the characters decide.
+                    holds = _compared(cond.kind, (len(value), value), (len(other), other))
         return holds != cond.negate
 
     cdef bint _file(self, str test, bytes name) except -1:
         """The answer to a test for a file: what `exists` says; links, programs and sizes of none are nowhere."""
-        cdef bytes path = name
-        if self.document_root and path.startswith(self.document_root + b"/"):
-            path = path[len(self.document_root):]
+        cdef bytes path = _merged(name)
         if test not in ("f", "d", "s", "F", "U"):
             return False
-        bare = path.rstrip(b"/")
-        if bare + b"/" in self.directories:
+        if self.document_root and path.startswith(self.document_root):
+            path = path[len(self.document_root):] or b"/"
+        if path == b"/" or path.rstrip(b"/") + b"/" in self.directories:
             return test != "f" and test != "s"
         if path in self.exists and not path.endswith(b"/"):
             return test != "d"
         if test == "d" or path.endswith(b"/"):
             return False
+        return self._below(path)
+
+    cdef bint _below(self, bytes path) except -1:
+        """Whether a path is in a directory that `exists` names with all below it."""
         return any([entry.endswith(b"/") and path.startswith(entry) for entry in self.exists])
 
     cdef bytes _expand(self, Run r, parts, CompiledRule rule):
@@ -435,23 +517,24 @@ cdef class ApacheRules(Step):
         cdef bytes value
         for kind, text, key, default in parts:
             if kind == "text":
+                if r.question == 0 and "?" in text:
+                    r.question = 1
                 out.append(text.encode("latin-1"))
                 continue
             if kind == "rule" or kind == "cond":
                 value = _group(r.rule_match if kind == "rule" else r.cond_match, int(text))
                 if rule is not None and rule.flags & RF_B:
                     value = _escaped(value, rule.escaped, rule.flags & RF_BNP != 0)
-                elif rule is not None and b"?" in value:
-                    r.question = True
             elif kind == "map":
                 value = self._map(r, text, self._expand(r, key, None), default)
             elif kind == "header":
-                values = r.v.values(IN_HEADER, text.lower().encode("latin-1"))
-                value = b", ".join(values)
+                value = _header(r.v, text.lower().encode("latin-1"))
             elif kind == "env":
                 value = r.environment.get(text.encode("latin-1"), b"")
             else:
                 value = self._variable(r, text)
+            if r.question == 0 and b"?" in value:
+                r.question = 2
             out.append(value)
         return b"".join(out)
 
@@ -486,8 +569,11 @@ cdef class ApacheRules(Step):
         if name == "REQUEST_SCHEME":
             return b"https" if v.scheme == 2 else b"http"
         if name == "REQUEST_FILENAME" or name == "SCRIPT_FILENAME":
-            # A server's rules come before Apache has made a file name of the path.
-            return self.document_root + r.path if self.directory else r.path
+            return r.path               # a server's rules come before Apache has made a file name of it
+        if name == "LA-F":
+            return r.path if self.directory else self.document_root + r.path
+        if name == "PATH_INFO":
+            return r.info
         if name == "REQUEST_METHOD":
             return v.p[:v.h.method_len]
         if name == "REMOTE_ADDR" or name == "CONN_REMOTE_ADDR" or name == "REMOTE_HOST":
@@ -495,7 +581,7 @@ cdef class ApacheRules(Step):
         if name == "THE_REQUEST":
             return _first_line(v)
         if name == "SERVER_NAME":
-            return v.host()
+            return v.host().lower().rstrip(b".")
         if name == "SERVER_PORT":
             return _port(v)
         if name == "SERVER_PROTOCOL":
@@ -506,7 +592,7 @@ cdef class ApacheRules(Step):
             return b"false"
         if name in TIMES:
             return time.strftime(TIMES[name], time.localtime(v.clock())).encode()
-        return b""                      # PATH_INFO
+        return b""
 
     cdef int _set_environment(self, Run r, bytes text) except -1:
         name, _, value = text.partition(b":")
@@ -579,6 +665,31 @@ cdef bytes reduced(View v, bytes url):
     return b"/" + path
 
 
+cdef bytes _header(View v, bytes name):
+    """A header (name in lower case), as a server behind this gateway would see it."""
+    if name == b"x-forwarded-proto":
+        return b"https" if v.scheme == 2 else b"http"
+    return b", ".join(v.values(IN_HEADER, name))
+
+
+cdef bytes _merged(bytes path):
+    """A path whose runs of slashes are one."""
+    while b"//" in path:
+        path = path.replace(b"//", b"/")
+    return path
+
+
+cdef bint _escapes_well(bytes path) except -1:
+    """Whether each percent sign of a path begins an escape, and none of them a NUL."""
+    cdef Py_ssize_t at = path.find(b"%")
+    while at >= 0:
+        code = path[at + 1:at + 3]
+        if len(code) < 2 or code == b"00" or not code.isalnum() or code.lower().strip(b"0123456789abcdef"):
+            return False
+        at = path.find(b"%", at + 1)
+    return True
+
+
 cdef bytes _first_line(View v):
     cdef uint32_t end = 0
     while v.p[end] != 13:
@@ -627,18 +738,9 @@ cdef bint unprintable(bytes text) noexcept:
     return False
 
 
-def _texts(kind, left, right):
-    """As Apache: equal, or else the shorter one is less, and only among equally long ones the characters decide."""
-    if kind != "equal":
-        left = (len(left), left)
-        right = (len(right), right)
-    if kind == "equal":
-        return left == right
-    if kind == "less":
-        return left < right
-    if kind == "more":
-        return left > right
-    return left <= right if kind == "at_most" else left >= right
+def _compared(kind, left, right):
+    return {"equal": left == right, "less": left < right, "more": left > right, "at_most": left <= right,
+            "at_least": left >= right}[kind]
 
 
 def _numbers(kind, left, right):

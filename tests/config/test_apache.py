@@ -20,18 +20,18 @@ def read(name: str) -> bytes:
     ("\n# x\nRewriteRule ^a", 3, "takes 2 to 3 arguments, not 1"),
     ('RewriteRule "^a b', 1, "a quote is not closed"),
     ("RewriteRule ^a( b", 1, "not a regular expression: missing )"),
-    ("RewriteRule ^(a+)+(?=b) b", 1, "could take too long"),
     ("RewriteRule ^a b L", 1, "flags stand in brackets: [L]"),
     ("RewriteRule ^a b [LL]", 1, "there is no flag LL"),
     ("RewriteRule ^a b [H=x]", 1, "the flag H is not supported: there are no handlers here"),
-    ("RewriteRule ^a b [T=text/html]", 1, "types are the servers' business"),
+    ("RewriteRule ^a b [T]", 1, "T takes a value"),
     ("RewriteRule ^a b [L=1]", 1, "L takes no value"),
     ("RewriteRule ^a b [S]", 1, "S takes a value"),
     ("RewriteRule ^a b [R=99]", 1, "R=99 is not a status"),
     ("RewriteRule ^a b [P]", 1, "P needs a fixed host"),
     ("RewriteRule ^a http://$1/ [P]", 1, "P needs a fixed host"),
     ("RewriteRule ^a %{HTTP_HOSTS}", 1, "the variable HTTP_HOSTS is not supported (did you mean HTTP_HOST?)"),
-    ("RewriteRule ^a %{LA-U:REMOTE_USER}", 1, "there are no look-aheads"),
+    ("RewriteRule ^a %{LA-U:REMOTE_USER}", 1, "the gateway does not know who has logged in"),
+    ("RewriteRule ^a %{SERVER_ADDR}", 1, "the variable SERVER_ADDR is not supported: a gateway has several addresses"),
     ("RewriteRule ^a %{SSL:SSL_PROTOCOL}", 1, "%{SSL:SSL_PROTOCOL} is not supported"),
     ("RewriteRule ^a %{HTTP_HOST", 1, "%{HTTP_HOST is not closed"),
     ("RewriteRule ^a ${m:$1}", 1, "there is no RewriteMap m"),
@@ -58,7 +58,7 @@ def test_all_mistakes_at_once() -> None:
 
 
 def test_what_is_off_or_for_other_modules_is_not_there() -> None:
-    assert parse(b"RewriteRule ^a b\nRewriteEngine On\nRewriteRule ^c d", read).rules[0].pattern == "^c"
+    assert parse(b"RewriteRule ^a b\nRewriteEngine On\nRewriteEngine Off\nRewriteRule ^c d", read).rules == []
     rules = parse(
         b"RewriteEngine on\n<IfModule !mod_rewrite.c>\nErrorDocument 404 /x\n</IfModule>\nRewriteRule \\\n ^a\\ b  /c",
         read,

@@ -133,15 +133,15 @@ RewriteRule ^(.*)$ http://www.%1$1 [R=301,L]
         """\
 RewriteEngine On
 RewriteCond %{HTTPS} off
-RewriteCond %{HTTP:X-Forwarded-Proto} !=https
+RewriteCond %{HTTP:X-No-Redirect} !=1
 RewriteRule ^/?(.*) https://%{SERVER_NAME}/$1 [R=308,L]
 RewriteCond %{HTTPS} on
 RewriteRule ^ /never
 """,
         [
             "/a?b",
-            ("/a", ["X-Forwarded-Proto: https"], WWW),
-            ("/a", ["X-Forwarded-Proto: http"], "x.example:81"),
+            ("/a", ["X-No-Redirect: 1"], WWW),
+            ("/a", ["X-No-Redirect: 0"], "x.example:81"),
             ("/a%3Fb", [], WWW),
             ("/a%0Ab", [], WWW),
         ],
@@ -319,6 +319,186 @@ RewriteRule ^twice/(.*)$ /thrice/$1 [L]
         ["/a", "/b", "/e", "/f", "/loop", "/same", "/arg?y=2", "/once/x", "/twice/x"],
         exists=["/once/", "/twice/", "/thrice/"],
     ),
+    "target outside": Case(
+        """\
+RewriteEngine On
+RewriteRule ^(.*)$ /index.php [L]
+""",
+        ["/", "/a", "/index.php"],
+        exists=["/index.php"],
+    ),
+    "back references": Case(
+        """\
+RewriteEngine On
+RewriteCond %{REQUEST_URI}::$1 ^(/.+)/(.*)::\\2$
+RewriteRule ^(.*) - [E=PREFIX:%1]
+RewriteCond %{REQUEST_FILENAME} !-f
+RewriteRule ^ %{ENV:PREFIX}/index.php [L]
+""",
+        ["/", "/a/b?c", "/a/b/c", "/index.php"],
+        exists=["/index.php"],
+    ),
+    "root in substitution": Case(
+        """\
+RewriteEngine On
+RewriteRule ^/?wiki(/.*)?$ %{DOCUMENT_ROOT}/w/index.php [L]
+RewriteRule ^/?(LA|la)/(.*)$ - [C]
+RewriteCond %{LA-F:REQUEST_FILENAME} -f
+RewriteRule ^ /there?%{LA-U:REQUEST_METHOD} [L]
+RewriteCond %{SERVER_NAME} =www.example.com
+RewriteRule ^/private - [F]
+RewriteCond %{QUERY_STRING} ([a-z0-9]{2000,}) [NC]
+RewriteRule ^ - [F]
+""",
+        [
+            "/wiki",
+            "/wiki/Page?action=edit",
+            "/other",
+            "/LA/x",
+            ("/private", [], "WWW.Example.com"),
+            ("/private", [], "www.example.com."),
+            ("/private", [], "other.example"),
+            "/x?short",
+            "/x?" + "a" * 1999,
+            "/x?" + "aB1" * 667,
+        ],
+        local=False,
+        exists=["/w/index.php"],
+    ),
+    "question marks": Case(
+        """\
+RewriteEngine On
+RewriteRule ^v$ /x%{HTTP:X-Mark} [L]
+RewriteRule ^esc/(.*)$ item/$1 [B,L]
+RewriteRule ^plain/(.*)$ item/$1 [L]
+RewriteRule ^ext/(.*)$ /ext.php/$1 [R=302,L]
+RewriteRule ^item/ - [L]
+RewriteCond %{REQUEST_FILENAME} !-f
+RewriteRule ^(.*)$ front.php?title=$1 [L,QSA]
+""",
+        [
+            "/Who%3F",
+            "/Who%3F?x=1",
+            "/Plain",
+            "/v",
+            ("/v", ["X-Mark: ?b"], WWW),
+            "/esc/a%26b",
+            "/esc/a.b-c",
+            "/esc/a%20b",
+            "/esc/%C3%A9",
+            "/esc/100%25",
+            "/esc/a%3Fb",
+            "/plain/a%26b",
+            "/plain/a%20b",
+            "/plain/100%25",
+            "/plain/a%2541",
+            "/plain/a%3Fb",
+            "/ext/a%3Fb",
+            "/ext/a%25b",
+        ],
+        exists=["/front.php", "/item/x"],
+    ),
+    "files with slashes": Case(
+        """\
+RewriteEngine On
+RewriteCond %{QUERY_STRING} ^$
+RewriteCond %{DOCUMENT_ROOT}/cache/%{HTTP_HOST}/$1/index.html -f
+RewriteRule ^(.*) /cache/%{HTTP_HOST}/$1/index.html [L]
+RewriteCond %{DOCUMENT_ROOT} -d
+RewriteCond %{DOCUMENT_ROOT} !-f
+RewriteRule ^x$ yes [L]
+""",
+        ["/post/", "/post", "/", "/none/", "/x", "/yes"],
+        exists=["/cache/www.example.com/post/index.html", "/cache/www.example.com/index.html"],
+    ),
+    "lexical": Case(
+        """\
+RewriteEngine On
+RewriteCond %{QUERY_STRING} >=b [NC]
+RewriteRule ^/ge$ /hit [L]
+RewriteCond %{QUERY_STRING} <=b [NC]
+RewriteRule ^/le$ /hit [L]
+RewriteCond %{QUERY_STRING} <b [NC]
+RewriteRule ^/lt$ /hit [L]
+RewriteCond %{QUERY_STRING} >b [NC]
+RewriteRule ^/gt$ /hit [L]
+RewriteCond %{QUERY_STRING} >b
+RewriteRule ^/gtc$ /hit [L]
+""",
+        [f"/{name}?{value}" for name in ("ge", "le", "lt", "gt", "gtc") for value in ("A", "a", "B", "b", "C", "c", "aa")],
+        local=False,
+    ),
+    "looking around": Case(
+        """\
+RewriteEngine On
+RewriteRule \\.(?!css|js)[a-z]+$ /other [L]
+RewriteRule ^/b/(?!.*\\.php$).*$ /nophp [L]
+RewriteRule ^/v/(.*)A(.*)$ /v/$1a$2 [N=3]
+""",
+        ["/x.css", "/x.htm", "/b/x", "/b/x.php", "/v/xA", "/v/xAA", "/v/xAAA"],
+        local=False,
+    ),
+    "guard by status": Case(
+        """\
+RewriteEngine On
+RewriteCond %{ENV:REDIRECT_STATUS} 200
+RewriteRule ^ - [L]
+RewriteRule ^(.*)$ sub/$1 [L]
+""",
+        ["/", "/a?b=c", "/sub/x"],
+        exists=["/sub/x"],
+    ),
+    "rules before the engine": Case(
+        """\
+RewriteRule ^early$ target1 [L]
+RewriteEngine On
+RewriteRule ^late$ target2 [L]
+""",
+        ["/early", "/late", "/other"],
+    ),
+    "path behind a script": Case(
+        """\
+RewriteEngine On
+RewriteBase /
+RewriteRule ^info/ info.php?p=%{PATH_INFO} [L]
+RewriteRule ^info.php - [L]
+RewriteRule ^discard.php/ /target [DPI,L]
+RewriteCond %{REQUEST_FILENAME} !-f
+RewriteCond %{REQUEST_FILENAME} !-d
+RewriteRule ^(.*)$ index.php/$1 [L]
+""",
+        ["/blog/1", "/", "/index.php/x?y", "/api/index.php/v1/items", "/api/index.php", "/info/a/b", "/a/b/c"],
+        exists=["/index.php", "/api/index.php", "/info.php"],
+    ),
+    "two rules and a path behind": Case(
+        """\
+RewriteEngine On
+RewriteRule ^one/(.*)$ two/$1
+RewriteRule ^two/(.*)$ three/$1
+""",
+        ["/one/x", "/one/x/y", "/one/d/e"],
+        exists=["/one/x", "/one/d/z", "/two/x"],
+    ),
+    "types": Case(
+        """\
+RewriteEngine On
+RewriteRule ^a\\.foo$ b.foo [T=text/plain,L]
+""",
+        ["/a.foo", "/b.foo"],
+        exists=["/b.foo"],
+    ),
+    "map values with a query": Case(
+        """\
+RewriteEngine on
+RewriteMap words txt:{map}
+RewriteRule ^/m/(.*)$ ${{words:$1}} [R=301,L]
+RewriteRule ^/n/(.*)$ ${{words:$1}} [R=301,L,UnsafeAllow3F]
+RewriteCond ${{words:%{{QUERY_STRING}}}} ^(.+)$
+RewriteRule ^/q$ %1 [R=301,L]
+""",
+        ["/m/moved", "/m/page", "/n/moved", "/q?moved", "/q?page", "/q?none"],
+        local=False,
+    ),
     "cookies": Case(
         """\
 RewriteEngine On
@@ -349,7 +529,7 @@ RewriteRule ^/r$ /${{any:one}} [L]
         local=False,
     ),
 }
-MAP = "# colours\nred rot\nblue blau  # comment\none eins\n"
+MAP = "# colours\nmoved /x?y=1\npage /x\nred rot\nblue blau  # comment\none eins\n"
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +545,7 @@ def apache() -> Iterator[Apache]:
 
 def rules(name: str, directory: Path) -> str:
     text = CASES[name].rules
-    return text.format(map=directory / "words.map") if name == "maps" else text
+    return text.format(map=directory / "words.map") if "{map}" in text else text
 
 
 def sandbox(directory: Path, name: str) -> Sandbox:
@@ -433,6 +613,37 @@ def test_proxying_leads_to_backends(tmp_path: Path) -> None:
         ):
             result = found.decide(Asked("GET", "http", WWW, url))
             assert (result["backend"], result["head"].split("\r\n")[0]) == (backend, line)
+
+
+def test_a_web_socket_goes_to_a_backend(tmp_path: Path) -> None:
+    rules = "RewriteCond %{HTTP:Upgrade} websocket [NC]\nRewriteRule ^(.*)$ ws://10.0.0.1:8080/ws/$1 [P,L]\n"
+    with Sandbox(load(site_with(tmp_path, rules))) as found:
+        headers = (("Upgrade", "websocket"), ("Connection", "Upgrade"))
+        assert found.decide(Asked("GET", "http", WWW, "/chat", headers))["backend"] == "shop"
+        assert found.decide(Asked("GET", "http", WWW, "/chat"))["backend"] == "app"
+
+
+def test_the_scheme_is_what_a_server_would_be_told(tmp_path: Path) -> None:
+    """Rules from behind a balancer that ends TLS: that balancer is now this gateway, and no client can say so."""
+    rules = "RewriteCond %{HTTP:X-Forwarded-Proto} !https\nRewriteRule ^ https://%{HTTP_HOST}%{REQUEST_URI} [R=301,L]\n"
+    path = site_with(tmp_path, rules)
+    with Sandbox(load(path)) as found:
+        said = (("X-Forwarded-Proto", "https"),)
+        assert found.decide(Asked("GET", "http", WWW, "/f", said))["status"] == 301
+        assert found.decide(Asked("GET", "http", WWW, "/f"))["status"] == 301
+    path.write_text(path.read_text().replace(':80"}]', ':80", trusted_proxies: [127.0.0.1]}]'))
+    with Sandbox(load(path)) as found:
+        assert found.decide(Asked("GET", "http", WWW, "/f", said, "127.0.0.1"))["outcome"] == "backend"
+
+
+def test_a_pattern_that_needs_too_many_steps_is_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Sandbox(load(site_with(tmp_path, "RewriteRule ^(?:(a+)+)+(?=b)\\1 - [F]\n"))) as found:
+        assert found.decide(Asked("GET", "http", WWW, "/aab"))["outcome"] == "backend"
+        assert found.decide(Asked("GET", "http", WWW, "/" + "a" * 2000 + "c"))["status"] == 500
+        assert found.decide(Asked("GET", "http", WWW, "/" + "a" * 2000 + "c"))["status"] == 500
+    assert [record.getMessage() for record in caplog.records] == [
+        "apache x.htaccess: line 2: a pattern needs too many steps for a request: answered with 500"
+    ]
 
 
 def test_an_encoded_slash_is_not_found_as_with_apache(tmp_path: Path) -> None:

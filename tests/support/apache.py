@@ -75,7 +75,7 @@ class Apache:
         if os.geteuid() == 0:
             text += "User www-data\nGroup www-data\n"
         for name, (rules, local, files) in sets.items():
-            root = self.roots[name] = directory / name
+            root = self.roots[name] = directory / name.replace(" ", "-")
             root.mkdir()
             for file in files:
                 path = root / file.lstrip("/")
