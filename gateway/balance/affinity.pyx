@@ -1,11 +1,11 @@
-"""Bring a client back to the server that served it before: by a cookie, the URL, its network, or a header.
+"""Affinity sends a client back to the server that served it before: by a cookie, the URL, its network, or a header.
 
-`find` says which server a request belongs to, by its index in Members; whether that can take it is for the caller to
-ask. All state is on the client, so a session outlives reloads, gateways and their other workers.
+`find` returns the server that a request belongs to, as an index in Members; the caller checks whether that server can
+take it. The client holds all state, so a session outlives reloads, restarts and other workers.
 
-The cookie is the gateway's own: 24 bytes in base64, which stand for a server (8), for this session (6), and are signed
-(10, SipHash with a key of that server). Nobody who does not have the key can choose a server, or ask which there are.
-80 bits are enough for a tag that can only be tried against a running gateway (RFC 2104 section 5 has 80 as the least).
+The gateway's own cookie is 24 bytes in base64: a token for a server (8), one for the session (6), and a tag over both
+(10, SipHash with a key of that server). Without the key, a client can neither choose a server nor find out which exist.
+80 bits are enough for a tag that can only be tried against a running gateway (RFC 2104 section 5 requires at least 80).
 """
 
 import hmac
@@ -32,39 +32,39 @@ cdef enum:
     TOKEN = 8
     SESSION = 6
     TAG = 10
-    COOKIE = 32             # characters of the three in base64
-    MAX_ATTRIBUTES = 200    # of a learned cookie, as they are written
+    COOKIE = 32             # characters of these three parts in base64
+    MAX_ATTRIBUTES = 200    # longest attributes of a learned cookie, as written
 
-UNKNOWN = b"\0"             # in place of attributes that are too long to be carried
+UNKNOWN = b"\0"             # stands for attributes that are too long to be carried
 
 
 cdef class Affinity:
     cdef int find(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) except -2:
-        """The server of this request; -1 if it names none."""
+        """The server of this request; -1 if the request names none."""
         return -1
 
     cdef bytes mark(self, int i, int64_t now):
-        """The header line that makes the client come back to server i."""
+        """The header line that directs the client's next requests to server i."""
         return b""
 
     cdef int find_learned(self, const char *asked, uint32_t n) except -2:
-        """Where `learns` is set, in place of find: the same of the head as it came, marks and all."""
+        """If `learns` is set, used in place of `find`: reads the head as the client sent it, with marks."""
         return -1
 
     cdef bytes learn(self, int i, const char *p, Head *h, const char *asked, uint32_t asked_len, bint moved):
-        """Take the cookies that server i sets out of its answer; the lines for the client in their place.
+        """Remove the cookies that server i sets from its response; return the lines that replace them for the client.
 
-        asked: the head of the request; moved: the server that it belonged to was not to be had.
+        asked: the head of the request; moved: the server that it belonged to was unavailable.
         """
         return b""
 
     def example(self, int i):
-        """What a client says who belongs to server i, for tests of sites; None where it is nothing of the server's."""
+        """What a client of server i sends, for tests of sites; None if it does not depend on the server."""
         return None
 
 
 cdef class CookieAffinity(Affinity):
-    """members: of the backend. name, attributes: of the cookie. key: 16 to 64 bytes. tokens: for each server, 8 bytes.
+    """members: of the backend. name, attributes: of the cookie. key: 16 to 64 bytes. tokens: 8 bytes per server.
 
     Raises ValueError for a key of another length.
     """
@@ -74,7 +74,7 @@ cdef class CookieAffinity(Affinity):
     cdef dict by_token
     cdef list tokens
     cdef list keys
-    cdef uint8_t value_of[256]      # of a character of base64, and 1
+    cdef uint8_t value_of[256]      # value of a base64 character, plus 1
 
     def __init__(self, Members members, str name, str attributes, bytes key, tokens):
         cdef int i
@@ -84,7 +84,7 @@ cdef class CookieAffinity(Affinity):
         self.marks = True
         self.name = name.encode()
         self.attributes = attributes.encode()
-        # Keyed: whoever has a cookie could find out the name of its server else, which may be its address.
+        # Keyed: otherwise the holder of a cookie could find out its server's name, which may be its address.
         self.tokens = [blake2b(b"eddie affinity token\0" + token, key=key, digest_size=TOKEN).digest()
                        for token in tokens]
         self.by_token = {token: i for i, token in enumerate(self.tokens)}
@@ -125,7 +125,7 @@ cdef class CookieAffinity(Affinity):
         return -1
 
     cdef int _read(self, const uint8_t *text) except -2:
-        """The server of a cookie that we have signed, or -1."""
+        """The server of a cookie that the gateway has signed, or -1."""
         cdef uint8_t content[TOKEN + SESSION + TAG]
         cdef uint8_t digest[DIGEST]
         cdef uint32_t bits = 0, wrong = 0
@@ -143,7 +143,7 @@ cdef class CookieAffinity(Affinity):
             return -1
         siphash(<bytes>self.keys[index], content, TOKEN + SESSION, digest)
         for i in range(TAG):
-            wrong |= content[TOKEN + SESSION + i] ^ digest[i]      # all of them: how many agree is nobody's business
+            wrong |= content[TOKEN + SESSION + i] ^ digest[i]      # all bytes: the time must not reveal how many agree
         if wrong:
             return -1
         self.members.see_session(index, hash_bytes(<char *>content + TOKEN, SESSION))
@@ -164,11 +164,12 @@ cdef class CookieAffinity(Affinity):
 
 
 cdef class LearnedAffinity(CookieAffinity):
-    """The servers set the cookie: its value gets a mark before it, `gw.` … `~`, and loses it on the way back.
+    """The servers set the cookie: the gateway prefixes its value with a mark, `gw.` … `~`, and removes it from
+    requests.
 
-    The mark has, in base64, what stands for the server (8), the attributes of the cookie, and a tag (10) over both and
-    the value. With the attributes the cookie can be written anew when its session has moved to a server that knows it
-    and sees no reason to set it.
+    The mark contains, in base64, the server's token (8), the attributes of the cookie, and a tag (10) over both and the
+    value. With the attributes, the gateway can set the cookie again when the session moves to a server that knows the
+    session and has no reason to set it.
     """
 
     def __init__(self, Members members, str name, str attributes, bytes key, tokens):
@@ -202,7 +203,7 @@ cdef class LearnedAffinity(CookieAffinity):
         return PREFIX + urlsafe_b64encode(mark).rstrip(b"=") + b"~" + value
 
     cdef tuple _asked(self, const char *head, uint32_t n):
-        """_open of the first cookie of our name in a head that has a server; else of the last one; or None."""
+        """_open of the first cookie of this name in a head that has a server; else of the last one; or None."""
         cdef uint32_t at = 0, length = 0
         found = None
         while next_cookie(head, n, self.name, &at, &length):
@@ -221,7 +222,7 @@ cdef class LearnedAffinity(CookieAffinity):
         session = hash_bytes(PyBytes_AS_STRING(found[2]), <uint32_t>PyBytes_GET_SIZE(found[2]))
         index = found[0]
         if index < 0:
-            # From before us, or from a server that is gone: nobody knows where to, but all know the same.
+            # Without a mark, or of a removed server: the server is unknown, but all workers choose the same one.
             index = keeper(self.members, session)
         if index >= 0:
             self.members.see_session(index, session)
@@ -298,7 +299,7 @@ cdef class UrlAffinity(Affinity):
 
 
 cdef class SourceAffinity(Affinity):
-    """bits: of an IPv4 address that count; of an IPv6 address the first 64 do."""
+    """bits: length of the prefix of an IPv4 address; of an IPv6 address the first 64 bits are used."""
 
     cdef int bits
 
@@ -327,7 +328,7 @@ cdef class SourceAffinity(Affinity):
 
 
 cdef class HeaderAffinity(Affinity):
-    """name: of the header, in any case. Requests without it have no server of theirs."""
+    """name: of the header, in any case. Requests without it have no affinity."""
 
     cdef bytes name
 

@@ -1,6 +1,6 @@
-"""The same key, the same server, as long as that has room (hashing.pyx): an address, a path, a header, a server name.
+"""Sends the same key to the same server while that has room (hashing.pyx): an address, a path, a header, a server name.
 
-Work without the key goes where there is the least to do for the weight.
+Requests without the key go to the server with the least work for its weight.
 """
 
 from gateway.balance.hashing cimport BOUND, by_hash
@@ -10,7 +10,7 @@ KINDS = {"address": KEY_ADDRESS, "uri": KEY_URI, "header": KEY_HEADER}
 
 
 cdef class ByKey(Policy):
-    """kind: what the key is made of, one of KINDS; name: of the header, in any case."""
+    """kind: the source of the key, one of KINDS; name: of the header, in any case."""
 
     def __cinit__(self, str kind, str name=""):
         self.key_kind = KINDS[kind]

@@ -1,54 +1,54 @@
-"""How long each server takes to answer, learned from its answers. Pure: rows of the Board and a clock passed in.
+"""How long each server takes to respond, learned from its responses. Pure: Board rows and a clock are passed in.
 
-A server's time to the answer is taken as a straight line over the requests that were there already when one was picked
-for it: `base` is the work, `slope` the wait that each request ahead adds. A server that does one thing at a time has
-all its time in the slope, one with room for everybody all in the base; nobody needs to configure which. The line is a
-least-squares fit that forgets with LINE seconds. Beside it, `drift` is the ratio of the last answers' times (RECENT
-seconds, RECENT_ANSWERS) to what the line had promised for them, as far as it is beyond what chance does, so that a
-server which turns slow is noticed within a few answers. Where times and promises are far apart, either way, the line
-forgets at once and is learned anew. Requests that are overdue count before their answer comes: a server that answers
-nothing any more has no answers to measure.
+A server's response time is modelled as a straight line over the number of requests that were in flight there when a
+request was picked: `base` is the service time, `slope` the wait that each request ahead adds. A server that works on
+one request at a time has all its time in the slope, one with unlimited concurrency all in the base; nothing has to be
+configured. The line is a least-squares fit with exponential forgetting (LINE seconds). In addition, `drift` is the
+ratio of the last response times (RECENT seconds, RECENT_ANSWERS) to the line's predictions for them, as far as it
+exceeds chance, so that a server that becomes slow is noticed within a few responses. Where times and predictions differ
+widely, in either direction, the line is forgotten at once and learned anew. Overdue requests count before their
+response arrives: otherwise a server that has stopped responding would yield no measurements.
 
-How sure all this is: `variance` is that of one answer around its mean, `surprise` how much the last answers speak for a
-server that has just turned slow (a log-likelihood ratio, CUSUM). Both go by the logarithms of times over promises,
-because times scatter log-normally rather than normally.
+The certainty: `variance` is the variance of one response time around its mean, `surprise` the evidence of the last
+responses that the server has just become slow (a log-likelihood ratio, CUSUM). Both use the logarithms of times over
+predictions, because response times are nearer to log-normal than to normal.
 
-A failure counts as PENALTY times the expected time, however soon it came. A server that refuses everything in a
-millisecond would otherwise look like the best of all.
+A failure counts as PENALTY times the expected time, however fast it was. Otherwise a server that refuses every request
+within a millisecond would look best.
 
-Least squares with exponential forgetting: e.g. Ljung, "System Identification", 11.2. Counting what is still under way
-at its age is the usual estimate of an exponential mean from censored data (total time on test).
+Least squares with exponential forgetting: e.g. Ljung, "System Identification", 11.2. Counting unfinished requests
+with their age is the usual estimate of an exponential mean from censored data (total time on test).
 """
 
 from libc.math cimport exp, log, sqrt
 from gateway.board cimport MAX_WORKERS
 
-cdef double SLOW = 5.0              # times slower than before: what a server is taken for that has turned slow
+cdef double SLOW = 5.0              # times slower than before: the assumption about a server that has become slow
 cdef double LOG_SLOW = log(SLOW)
 cdef double LINE = 10.0             # seconds
 cdef double RECENT = 1.0            # seconds
-cdef double RECENT_ANSWERS = 32.0   # at most; of one worker
-cdef double WORTH = 30.0            # seconds in which a line without new answers loses its weight
-cdef double KEPT = 0.95             # of the line is left after one answer, however long ago the last one was
-cdef double KEPT_IN_DOUBT = 0.2     # the same once the server is suspected to have changed
-cdef double IN_DOUBT = 4.5          # surprise from which it is
+cdef double RECENT_ANSWERS = 32.0   # at most, per worker
+cdef double WORTH = 30.0            # seconds in which a line without new responses loses its weight
+cdef double KEPT = 0.95  # part of the line that is kept after one response, however long ago the last one was
+cdef double KEPT_IN_DOUBT = 0.2     # the same while the server is suspected to have changed
+cdef double IN_DOUBT = 4.5          # surprise from which a server is suspected
 cdef double KEPT_RECENT = 0.75      # of the recent answers
-cdef double PENALTY = 10.0          # times the time expected: what a failure counts as, and the longest answer at most
-cdef double CHANGED = 2.0           # times slower or quicker than promised: the server is not what it was
-cdef double RELEARN_AFTER = 4.0     # answers, unless they are a surprise
-cdef double RELEARN = 0.3           # of the line is kept then
-cdef double SLOPE_PRIOR = 8.0       # in favour of no slope, as a sum of squares of requests
-cdef double DRIFT_PRIOR = 4.0       # answers as expected, in favour of no drift
-cdef double NOISE = 1.5             # a ratio that a few answers come to by chance
-cdef double SCATTER = 0.5           # variance of the logarithm of times that is assumed at first
-cdef double SCATTER_SUSPECTED = 1.0  # the same where it decides whether a server has turned slow
-cdef double SCATTER_PRIOR = 4.0     # answers that speak for it
+cdef double PENALTY = 10.0  # times the expected time: the value of a failure, and the longest response time counted
+cdef double CHANGED = 2.0           # times slower or faster than predicted: the server has changed
+cdef double RELEARN_AFTER = 4.0     # responses, unless they are a surprise
+cdef double RELEARN = 0.3           # part of the line that is kept then
+cdef double SLOPE_PRIOR = 8.0       # in favour of slope 0, as a sum of squares of requests
+cdef double DRIFT_PRIOR = 4.0       # responses as expected, in favour of no drift
+cdef double NOISE = 1.5             # a ratio that a few responses reach by chance
+cdef double SCATTER = 0.5           # initially assumed variance of the logarithm of times
+cdef double SCATTER_SUSPECTED = 1.0  # the same for the decision whether a server has become slow
+cdef double SCATTER_PRIOR = 4.0     # weight of that assumption, in responses
 cdef double SCATTER_LEAST = 0.15
-cdef double OUTLYING = 2.5          # standard deviations; what is beyond does not widen them further
-cdef double SURPRISE_STEP = 3.0     # of one answer, at most: a single outlier is not yet a slow server
-cdef double SURPRISE_SLOW = 6.0     # of slow answers together, at most
-cdef double SURPRISE_FAILED = 15.0  # of failures
-cdef double SURPRISE_NOISE = 1.0    # of each worker by chance
+cdef double OUTLYING = 2.5          # standard deviations; values beyond do not widen them further
+cdef double SURPRISE_STEP = 3.0     # largest effect of one response: a single outlier does not mean a slow server
+cdef double SURPRISE_SLOW = 6.0     # largest sum of slow responses
+cdef double SURPRISE_FAILED = 15.0  # largest sum of failures
+cdef double SURPRISE_NOISE = 1.0    # per worker, by chance
 cdef double NS = 1e-9
 
 
@@ -57,7 +57,7 @@ cdef inline double _fade(double seconds, double memory) noexcept nogil:
 
 
 cdef void _fit(const TimeRow *sums, Estimate *line) noexcept nogil:
-    """Base and slope from sums with at least one answer; neither is ever negative."""
+    """Fit base and slope to sums with at least one response; neither is ever negative."""
     cdef double mean_ahead = sums.ahead / sums.answers
     cdef double mean_time = sums.time / sums.answers
     cdef double spread = sums.ahead_squared - mean_ahead * sums.ahead
@@ -65,14 +65,14 @@ cdef void _fit(const TimeRow *sums, Estimate *line) noexcept nogil:
     if slope < 0:
         slope = 0
     if slope * (mean_ahead + 1) > mean_time:
-        slope = mean_time / (mean_ahead + 1)        # a request waits no longer for another than that one takes
+        slope = mean_time / (mean_ahead + 1)        # a request ahead adds no more than its own service time
     line.slope = slope
     line.base = mean_time - slope * mean_ahead
     line.answers = sums.answers
 
 
 cdef void _forget(TimeRow *row, int64_t now) noexcept nogil:
-    """Bring the sums up to `now`."""
+    """Age the sums to `now`."""
     cdef double seconds = (now - row.observed) * NS
     cdef double keep = max(KEPT if row.surprise < IN_DOUBT else KEPT_IN_DOUBT, _fade(seconds, LINE))
     cdef double keep_recent = min(1 - 1 / RECENT_ANSWERS, max(KEPT_RECENT, _fade(seconds, RECENT)))
@@ -89,7 +89,7 @@ cdef void _forget(TimeRow *row, int64_t now) noexcept nogil:
 
 
 cdef double _promise(const TimeRow *row, int ahead, double seconds) noexcept nogil:
-    """What this worker alone would have expected; what came, where it knows nothing."""
+    """This worker's own prediction; the actual time, while it has none."""
     cdef Estimate line
     if row.answers <= 0:
         return seconds
@@ -98,7 +98,7 @@ cdef double _promise(const TimeRow *row, int ahead, double seconds) noexcept nog
 
 
 cdef void _relearn(TimeRow *row) noexcept nogil:
-    """The line does not hold any more: let the answers that come make a new one."""
+    """The line no longer holds: replace it with the next responses."""
     row.answers *= RELEARN
     row.ahead *= RELEARN
     row.ahead_squared *= RELEARN
@@ -110,7 +110,7 @@ cdef void _relearn(TimeRow *row) noexcept nogil:
 
 
 cdef double _scatter(const TimeRow *sums, double assumed) noexcept nogil:
-    """Variance of the logarithms of times over promises."""
+    """Variance of the logarithms of times over predictions."""
     cdef double squares = sums.log_squares
     if sums.answers > 0:
         squares -= sums.logs * sums.logs / sums.answers
@@ -118,10 +118,10 @@ cdef double _scatter(const TimeRow *sums, double assumed) noexcept nogil:
 
 
 cdef void _see(TimeRow *row, double ratio) noexcept nogil:
-    """Take an answer that took `ratio` times what was promised.
+    """Record a response that took `ratio` times its prediction.
 
-    Page's CUSUM (Biometrika 1954) of the log-likelihood ratio of two log-normal laws, SLOW times slower against as
-    before; the promise's own uncertainty widens both.
+    Page's CUSUM (Biometrika 1954) of the log-likelihood ratio of two log-normal distributions, SLOW times slower
+    against unchanged; the prediction's own uncertainty widens both.
     """
     cdef double scatter = _scatter(row, SCATTER_SUSPECTED)
     cdef double usual = row.logs / row.answers if row.answers > 0 else 0
@@ -138,7 +138,7 @@ cdef void _see(TimeRow *row, double ratio) noexcept nogil:
 
 
 cdef void begin(TimeRow *row, int64_t now) noexcept nogil:
-    """A request was picked for the server."""
+    """A request was assigned to the server."""
     row.unanswered += 1
     row.started += <unsigned long long>now
 
@@ -149,7 +149,7 @@ cdef inline void _end(TimeRow *row, int64_t picked) noexcept nogil:
 
 
 cdef void answer(TimeRow *row, int64_t now, int64_t picked, int ahead, bint failed) noexcept nogil:
-    """The answer to a request has come, or will not; `ahead` others were in flight at `picked`."""
+    """The response to a request has arrived, or has failed; `ahead` others were in flight at `picked`."""
     cdef double seconds = max(1e-6, (now - picked) * NS)
     cdef double promised, ratio
     cdef bint trusted
@@ -163,7 +163,7 @@ cdef void answer(TimeRow *row, int64_t now, int64_t picked, int ahead, bint fail
         if row.streak < 1000000:
             row.streak += 1
         return
-    seconds = min(seconds, PENALTY * promised)      # one answer that takes for ever is not yet a slow server
+    seconds = min(seconds, PENALTY * promised)      # one response that never ends does not make a server slow
     row.recent += seconds
     row.streak = 0
     _see(row, seconds / promised)
@@ -179,7 +179,7 @@ cdef void answer(TimeRow *row, int64_t now, int64_t picked, int ahead, bint fail
 
 
 cdef void give_up(TimeRow *row, int64_t now, int64_t picked, int ahead) noexcept nogil:
-    """The client has left before the answer: that it took so long already counts, if it was overdue."""
+    """The client disconnected before the response: if the response was overdue, its age counts."""
     cdef double seconds = (now - picked) * NS
     cdef double promised
     _end(row, picked)
@@ -191,8 +191,8 @@ cdef void give_up(TimeRow *row, int64_t now, int64_t picked, int ahead) noexcept
 
 
 cdef Estimate look(Board board, int slot, int workers, int64_t now) noexcept nogil:
-    """What all workers together know now. What each remembers fades up to the newest answer of any, not up to now: a
-    server that gets no requests stays as it was. Only how much that is worth fades."""
+    """The combined knowledge of all workers. Each worker's sums are aged to the newest response of any worker, not to
+    `now`: a server without requests is assumed unchanged. Only the weight of the knowledge decays."""
     cdef TimeRow sums
     cdef TimeRow *row
     cdef Estimate line
@@ -238,12 +238,12 @@ cdef Estimate look(Board board, int slot, int workers, int64_t now) noexcept nog
         prior = DRIFT_PRIOR * due
         line.drift = max(1.0, (prior + sums.recent) / (prior + sums.expected) / NOISE)
     elif sums.expected > 0:
-        line.drift = sums.recent / sums.expected        # it has only failed so far
+        line.drift = sums.recent / sums.expected        # only failures so far
     return line
 
 
 def picked(Board board, int slot, int worker, int64_t now):
-    """Count a request as workers do when they pick; how many were ahead of it. `now` in ns; for tests and bench."""
+    """Count a request as workers do when they pick; return how many were ahead. `now` in ns; for tests and bench."""
     cdef int ahead = board.total_in_flight(board._slot(slot), MAX_WORKERS)
     begin(board.timing(slot, worker), now)
     board.in_flight_cells[slot * MAX_WORKERS + worker] += 1
@@ -251,13 +251,13 @@ def picked(Board board, int slot, int worker, int64_t now):
 
 
 def answered(Board board, int slot, int worker, int64_t now, int64_t since, int ahead, *, bint failed=False):
-    """Take its answer; `since` is when it was picked, both in ns."""
+    """Record its response; `since` is when it was picked, both in ns."""
     answer(board.timing(board._slot(slot), worker), now, since, ahead, failed)
     board.in_flight_cells[slot * MAX_WORKERS + worker] -= 1
 
 
 def expected(Board board, int slot, int workers, int64_t now, int ahead=0):
-    """Seconds to the answer for a request that finds `ahead` others at the server; 0.0 while nothing is known."""
+    """Seconds to the response for a request with `ahead` others at the server; 0.0 while nothing is known."""
     cdef Estimate line = look(board, board._slot(slot), workers, now)
     return line.drift * (line.base + line.slope * ahead)
 

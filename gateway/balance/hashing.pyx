@@ -1,7 +1,7 @@
-"""Consistent hashing: the same key goes to the same server (rendezvous.pyx), in every worker, gateway and snapshot.
+"""Consistent hashing: the same key maps to the same server (rendezvous.pyx), in every worker, gateway and snapshot.
 
-Bounded load (Mirrokni, Thorup and Zadimoghaddam 2018): a server that has `bound` times its fair share in flight is
-passed over, so that one popular key cannot bury the server it belongs to.
+Bounded load (Mirrokni, Thorup and Zadimoghaddam 2018): a server with `bound` times its fair share in flight is skipped,
+so that one popular key cannot overload its server.
 """
 
 from libc.math cimport ceil
@@ -12,21 +12,21 @@ from gateway.balance.rendezvous cimport Rendezvous, begin, first, pass_over
 from gateway.wire.head cimport same_any
 
 cdef double BOUND = 1.25
-cdef int FEW = 4                # requests in flight bury nobody, whatever the others have
-cdef int ASKED_SINGLY = 8           # servers that are asked one by one, before all are
+cdef int FEW = 4                # up to this many requests in flight never overload a server
+cdef int ASKED_SINGLY = 8           # servers that are checked one by one before sums over all are computed
 
-cdef int64_t SUM_AGAIN = 5_000_000      # ns that the sums over more than SAMPLE servers are worked with
+cdef int64_t SUM_AGAIN = 5_000_000      # ns for which sums over more than SAMPLE servers are reused
 
 
 cdef uint64_t mix(uint64_t h) noexcept nogil:
-    """Spread every bit over all (the finaliser of splitmix64)."""
+    """Mix all bits (the finalizer of splitmix64)."""
     h = (h ^ (h >> 30)) * 0xBF58476D1CE4E5B9ULL
     h = (h ^ (h >> 27)) * 0x94D049BB133111EBULL
     return h ^ (h >> 31)
 
 
 cdef uint64_t hash_bytes(const char *text, uint32_t n) noexcept nogil:
-    """Never 0. Not secret, and it must not be: every gateway of a site has to come to the same."""
+    """A hash that is never 0. Not secret, and it must not be: every gateway of a site has to compute the same value."""
     cdef uint64_t h = 14695981039346656037ULL       # FNV-1a
     cdef uint32_t i
     for i in range(n):
@@ -35,7 +35,7 @@ cdef uint64_t hash_bytes(const char *text, uint32_t n) noexcept nogil:
 
 
 cdef uint64_t hash_field(const char *head, Head *h, bytes name) noexcept:
-    """Of the first field of that name; 0 if there is none, or it is empty."""
+    """The hash of the first field of that name; 0 if it is missing or empty."""
     cdef int i
     cdef uint32_t n = <uint32_t>len(name)
     for i in range(h.count):
@@ -45,7 +45,7 @@ cdef uint64_t hash_field(const char *head, Head *h, bytes name) noexcept:
 
 
 cdef void add_up(Rendezvous *all, Members members, int tier, PickArgs *args) noexcept nogil:
-    """Sum up, once for a key, what is in flight at those that can take a request, and their weights."""
+    """Sum the requests in flight and the weights of all usable servers, once per key."""
     cdef int k, i
     if all.summed_up or (all.count > SAMPLE and all.summed and 0 <= args.now - all.summed < SUM_AGAIN):
         return
@@ -69,14 +69,14 @@ cdef bint has_room(Rendezvous *all, int k, Members members, int tier, PickArgs *
 
 
 cdef int by_hash(Members members, int tier, PickArgs *args, double bound) noexcept nogil:
-    """The usable member that the key belongs to, or the next one in its order that has room within `bound`."""
+    """The usable member that the key maps to, or the next one in the key's order that has room within `bound`."""
     cdef int i, k, asked = 0, spare = -1
     cdef Rendezvous *all = &members.tiers[tier]
     begin(all, args.key)
     while True:
         k = first(all)
         if k < 0:
-            return spare                # sums that are a little old may find room nowhere
+            return spare                # with sums that are a little old, no server may seem to have room
         i = all.number[k]
         if members.usable(i, tier, &args.tried):
             if has_room(all, k, members, tier, args, bound):
@@ -96,7 +96,7 @@ cdef int by_hash(Members members, int tier, PickArgs *args, double bound) noexce
 
 
 cdef int keeper(Members members, uint64_t key) noexcept nogil:
-    """The primary member that keeps the sessions of a key: the first in its order that is well and not draining."""
+    """The primary member for the sessions of a key: the first in the key's order that is healthy and not draining."""
     cdef int k, asked = 0
     cdef Rendezvous *all = &members.tiers[0]
     begin(all, key)
@@ -115,5 +115,5 @@ cdef int keeper(Members members, uint64_t key) noexcept nogil:
 
 
 def key_of(bytes text):
-    """The key of a text, as policies use it."""
+    """The hash of a text, as policies use it."""
     return hash_bytes(text, <uint32_t>len(text))

@@ -1,19 +1,20 @@
-"""Where the request is expected to be answered soonest: by learned service times, requests in flight and reports.
+"""Picks the server with the shortest expected response time: by learned times, requests in flight and load reports.
 
-Each server's time to the answer of one more request is estimated from its answers so far and from what is in flight
-there (estimate.pyx). Of the servers that would answer within NEAR of the soonest, the one with the fewest requests in
-flight for its effective weight is picked: its weight as configured, corrected by its load reports. So among servers
-that answer alike, weights and reports decide, and work is spread as by weighted least connections; among servers that
-do not, the clock does. (Multiplying both, as peak EWMA does, counts every queue twice and leaves a quick server idle
+For each server, the time of one more request is estimated from its earlier responses and its requests in flight
+(estimate.pyx). Among the servers within NEAR of the shortest time, the policy picks the one with the fewest requests in
+flight for its effective weight: the configured weight, corrected by its load reports. So among equally fast servers,
+weights and reports decide, and requests are spread as by weighted least connections; among servers of different speed,
+the response time decides. (Multiplying both, as peak EWMA does, counts every queue twice and leaves a fast server idle
 while a slow one works; bench/balance.py has the figures.)
 
-Times scatter, so at light load the server that was lucky first would keep everything. A server without requests in
-flight that seems slower is therefore passed over only with the probability that it is slower: it is drawn, as in
-Thompson sampling (Biometrika 1933), with exp(-evidence). The evidence is what a normal law has for the difference of
-two estimates, less what chance makes of the best of several; or the surprise of its last answers (estimate.pyx).
+Times scatter, so at light load the server whose first responses were fast by chance would get every request. An idle
+server that seems slower is therefore skipped only with the probability that it is slower: this is drawn, as in Thompson
+sampling (Biometrika 1933), with exp(-evidence). The evidence is that of a normal distribution for the difference of two
+estimates, less the expected effect of chance on the best of several; or the surprise of its last responses
+(estimate.pyx).
 
-A server that nothing is known of counts as average, and what little is known of one moves it away from the average
-little. One that is out of favour is asked now and then how it is doing, with at most PROBE_SHARE of the requests.
+A server without data counts as average, and little data moves it only a little away from the average. A server that is
+not picked is probed now and then, with at most PROBE_SHARE of the requests.
 """
 
 from libc.math cimport exp, log
@@ -23,14 +24,14 @@ from gateway.balance.estimate cimport SLOW, look
 from gateway.board cimport EJECTED_PROBED
 from gateway.balance.policy cimport Member, Members, PickArgs, Policy, least_busy
 
-cdef int64_t LOOK_AGAIN = 2_000_000         # ns that an estimate is worked with; in-flight counts are always read
+cdef int64_t LOOK_AGAIN = 2_000_000         # ns for which an estimate is reused; in-flight counts are always read
 cdef int64_t PROBE_AFTER = 250_000_000      # ns without a request, at least
-cdef double PROBE_TIMES = 8.0               # of what the server needs for an answer
+cdef double PROBE_TIMES = 8.0               # times the server's response time
 cdef double PROBE_SHARE = 0.005
-cdef double DOUBT = 4.0                     # answers that speak for the average
-cdef double NEAR = 1.2                      # times the soonest: as good as equal
-cdef double SURE = 12.0                     # evidence beyond which nothing is drawn
-cdef double CHANGED_ODDS = 20.0             # to one, against that a server has just turned slow
+cdef double DOUBT = 4.0                     # weight of the average, in responses
+cdef double NEAR = 1.2                      # times the shortest: considered equal
+cdef double SURE = 12.0                     # evidence beyond which there is no draw
+cdef double CHANGED_ODDS = 20.0             # odds to one against a server having just become slow
 
 
 cdef class Measured(Policy):
@@ -63,7 +64,7 @@ cdef class Measured(Policy):
             if m.busy == 0 and m.estimate.surprise > 0:
                 m.cost = max(m.cost, m.usual * slower(m.estimate.surprise))
             if members.board.server(m.slot).ejected == EJECTED_PROBED:
-                return i                        # usable only while nothing is in flight there
+                return i                        # usable only while it has no requests in flight
             if members.probes >= 1.0 and overdue(members, i, m.cost, args.now):
                 members.probes = 0
                 return i
@@ -74,7 +75,7 @@ cdef class Measured(Policy):
 
 
 cdef bint overdue(Members members, int i, double time, int64_t now) noexcept nogil:
-    """Whether it is time to ask a server that gets no requests how it is doing."""
+    """Whether it is time to probe a server that gets no requests."""
     cdef Member *m = &members.member[i]
     cdef int64_t since
     cdef int worker
@@ -87,7 +88,7 @@ cdef bint overdue(Members members, int i, double time, int64_t now) noexcept nog
 
 
 cdef void keep_near(Members members, int soonest) noexcept nogil:
-    """Leave of the candidates those that are as good as the soonest, and idle ones that may well be."""
+    """Keep the candidates that are as good as the fastest, and idle ones that may be."""
     cdef int i, k, kept = 0, rivals = members.candidates
     cdef Member *m
     cdef double most = members.member[soonest].cost * NEAR
@@ -101,13 +102,13 @@ cdef void keep_near(Members members, int soonest) noexcept nogil:
 
 
 cdef inline double slower(double surprise) noexcept nogil:
-    """How much slower a server is to be expected that may have turned SLOW times slower."""
+    """The expected slowdown of a server that may have become SLOW times slower."""
     cdef double odds = exp(surprise)
     return 1 + (SLOW - 1) * odds / (odds + CHANGED_ODDS)
 
 
 cdef bint maybe(Members members, Member *m, Member *best, int rivals) noexcept nogil:
-    """Draw whether an idle server that seems slower than the best of `rivals` is taken for as good."""
+    """Draw whether an idle server that seems slower than the best of `rivals` counts as equally good."""
     cdef double beyond, variance, evidence = m.estimate.surprise - best.estimate.surprise - log(CHANGED_ODDS)
     if m.usual > best.usual:
         beyond = log(m.usual / best.usual)

@@ -1,4 +1,4 @@
-"""Makes the balancing policy that a site file names."""
+"""Creates the balancing policy that a site file names."""
 
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +15,7 @@ def _maker(where: str, arguments: tuple[str, ...]) -> Callable[[], Policy]:
     return partial(getattr(import_module(f"gateway.balance.{module}"), name), *arguments)
 
 
-# All are imported at once: after its start a worker cannot open files, and a reload can name any of them.
+# All modules are imported in advance: after its start a worker cannot open files, and a reload can name any of them.
 _MAKERS: Final = {name: _maker(*policy) for name, policy in POLICIES.items()}
 
 

@@ -1,6 +1,6 @@
-"""What a balancing policy sees, and what it is: `pick` one of the members, or -1 if none can take a request.
+"""The interface of balancing policies: `pick` one of the members, or -1 if none can take a request.
 
-A pick allocates nothing and takes no lock: states and in-flight counts of all workers are read from the Board.
+A pick allocates no memory and takes no lock: it reads states and in-flight counts of all workers from the Board.
 """
 
 from libc.stdlib cimport calloc, free
@@ -13,7 +13,7 @@ cdef class Members:
     """The servers of one backend on the Board.
 
     rows: (slot, weight, max_connections or 0, backup, name) for each server, in the order of the site file.
-    workers: how many workers' cells to add up. seed: where chance starts.
+    workers: how many workers' cells are summed. seed: of the random numbers.
     """
 
     def __cinit__(self, Board board, rows, int workers, seed=1):
@@ -44,7 +44,7 @@ cdef class Members:
         release(&self.tiers[1])
 
     cdef int pick(self, Policy policy, PickArgs *args) except -2:
-        """The index of the server for a new request, or -1: none is up, ready, below its limit and untried."""
+        """The server for a new request, as an index; -1: no server is up, ready, below its limit and untried."""
         cdef int i
         self.now = args.now
         i = policy.pick(self, 0, args)
@@ -55,7 +55,7 @@ cdef class Members:
         return i
 
     cdef int gather(self, int tier, Tried *tried) noexcept nogil:
-        """Find all members of the tier that can take the request, from the one whose turn it is; how many."""
+        """Collect all members of the tier that can take the request, starting with the next in turn; return the count."""
         cdef int i
         self.candidates = 0
         for i in range(self.turn, self.count):
@@ -65,10 +65,11 @@ cdef class Members:
         return self.candidates
 
     cdef int sample(self, int tier, Tried *tried) noexcept nogil:
-        """The same, but of many members SAMPLE by chance, one of each stretch of equal length; all if few of those can.
+        """The same, but for many members a random sample: one of each of SAMPLE stretches of equal length; all, if few
+        can.
 
-        The best of SAMPLE servers is as good as the best of all (Mitzenmacher 2001 has two as nearly as good), and a
-        request costs no more because a site has a thousand.
+        The best of SAMPLE servers is as good as the best of all (Mitzenmacher 2001: even two are nearly as good), and
+        the cost of a request does not grow with the number of servers.
         """
         cdef int k, low, high
         cdef uint32_t draw = 0
@@ -86,7 +87,7 @@ cdef class Members:
         return self.candidates if self.candidates >= SAMPLE // 4 else self.gather(tier, tried)
 
     cdef bint accepts(self, int i) noexcept nogil:
-        """Whether server i may go on with a session it has: not down, ejected or in maintenance, below its limit."""
+        """Whether server i may serve an existing session: not down, ejected or in maintenance, below its limit."""
         cdef Member *m = &self.member[i]
         cdef ServerRow *row = self.board.server(m.slot)
         if row.state == STATE_DOWN or row.admin == ADMIN_MAINTENANCE or row.ejected == EJECTED:
@@ -94,20 +95,20 @@ cdef class Members:
         return not self.full(i)
 
     cdef bint keeps(self, int i) noexcept nogil:
-        """Whether server i has sessions that are nowhere written down: it would never be rid of them while draining."""
+        """Whether server i has sessions that no cookie records: while draining, it would never lose them."""
         return self.accepts(i) and self.board.server(self.member[i].slot).admin == ADMIN_READY
 
     cdef void see_session(self, int i, uint64_t session) noexcept nogil:
-        """A session of server i is there: its hash."""
+        """Record a session of server i by its hash."""
         self.board.session_cell(self.member[i].slot, session)[0] = session_minute(self.now)
 
     def see(self, int i, uint64_t session, *, int64_t now):
-        """The same, for tests; the hash is made here. `now` in ns."""
+        """The same, for tests; the session is hashed here. `now` in ns."""
         self.now = now
         self.see_session(i, mix(session))
 
     cdef bint ramping_full(self, int i, double ramp) noexcept nogil:
-        """Whether a server in its slow start has its share: of what the others have in flight by weight, `ramp`."""
+        """Whether a server in slow start has its share: `ramp` times what the others have in flight by weight."""
         cdef int k, n = self.in_flight(i)
         cdef double total = 0, weight = 0
         cdef ServerRow *row
@@ -122,10 +123,10 @@ cdef class Members:
         return weight > 0 and n >= ramp * total / weight * self.member[i].weight
 
     cpdef object load(self):
-        """How full the servers are that can take requests, 1.0 when they are; None: nobody knows.
+        """The load of the usable servers, 1.0 when they are full; None: unknown.
 
-        The mean by weight of what each has reported lately, or else of its requests in flight as a share of
-        max_connections; servers with neither have no say. Without a server that can take requests it is full.
+        The mean, by weight, of each server's last report, or else of its requests in flight as a share of
+        max_connections; servers with neither do not count. 1.0 if no server is usable.
         """
         cdef ServerRow *row
         cdef double total = 0, weights = 0, load
@@ -148,21 +149,21 @@ cdef class Members:
         return total / weights if weights else None
 
     cpdef int up(self) except -1:
-        """How many servers are not down, ejected, draining or in maintenance."""
+        """The number of servers that are not down, ejected, draining or in maintenance."""
         cdef int i, count = 0
         for i in range(self.count):
             count += _in_rotation(self.board.server(self.member[i].slot))
         return count
 
     cpdef int sessions(self, int64_t now) except -1:
-        """About how many sessions affinity has kept at the servers within ten minutes; `now` in ns."""
+        """The approximate number of sessions that affinity has kept at the servers within ten minutes; `now` in ns."""
         cdef int i, count = 0
         for i in range(self.count):
             count += self.board.sessions(self.member[i].slot, now)
         return count
 
     cdef bint waiting_helps(self, Tried *tried) noexcept nogil:
-        """Whether a server could take a request if only it had fewer of them."""
+        """Whether a server could take a request once it has fewer of them."""
         cdef int i, k
         cdef ServerRow *row
         for i in range(self.count):
@@ -177,7 +178,7 @@ cdef class Members:
 
 
 def _hash(bytes name):
-    """Of a server's name: the same in every gateway."""
+    """The hash of a server's name: the same in every gateway."""
     return hash_bytes(name, <uint32_t>len(name))
 
 
@@ -186,17 +187,17 @@ cdef bint _in_rotation(ServerRow *row) noexcept nogil:
 
 
 cdef class Policy:
-    """One way to choose. Pure: everything it knows is in Members and PickArgs.
+    """A balancing policy. Pure: all its input is in Members and PickArgs.
 
-    key_kind: whether it goes by a key, and what that is made of.
+    key_kind: whether it uses a key, and the source of the key.
     """
 
     cdef int pick(self, Members members, int tier, PickArgs *args) noexcept nogil:
-        """The index of a member of the tier that can take a request, or -1."""
+        """The index of a usable member of the tier, or -1."""
         return -1
 
     def choose(self, Members members, tried=(), int64_t now=0, uint64_t key=0):
-        """The index picked next, or -1; for tests, the bench and for explaining. `now` in ns."""
+        """The index picked next, or -1; for tests, bench and explain. `now` in ns."""
         cdef PickArgs args
         cdef int i
         args.tried.count = min(len(tried), MAX_TRIED)
@@ -208,8 +209,8 @@ cdef class Policy:
 
 
 cdef int by_turns(Members members, bint weighted, bint effective) noexcept nogil:
-    """Of the candidates by smooth weighted round robin: everybody earns its weight, the richest is picked and pays what
-    all earned."""
+    """Pick a candidate by smooth weighted round robin: each earns its weight, the one with the most credit is picked
+    and pays the sum."""
     cdef int i, k, best = -1
     cdef double weight, total = 0
     for k in range(members.candidates):
@@ -227,16 +228,16 @@ cdef int by_turns(Members members, bint weighted, bint effective) noexcept nogil
 
 
 cdef int least_loaded(Members members, int tier, Tried *tried, bint weighted, bint effective) noexcept nogil:
-    """Of the members of the tier, or a sample of them, the one that `least_busy` says."""
+    """The `least_busy` member of the tier, or of a sample of it."""
     members.sample(tier, tried)
     return least_busy(members, weighted, effective)
 
 
 cdef int least_busy(Members members, bint weighted, bint effective) noexcept nogil:
-    """Of the candidates the smallest (in flight + 1) / weight: where a request gets the largest share of a server.
+    """The candidate with the smallest (in flight + 1) / weight: a request gets the largest share of that server.
 
-    While nobody works on anything the servers take turns by weight instead. Otherwise a quiet site would send
-    everything to the one with the largest weight and never learn how the others are doing.
+    While no candidate has requests in flight, they take turns by weight. Otherwise a quiet site would send every
+    request to the server with the largest weight and learn nothing about the others.
     """
     cdef int i, k, best = -1
     cdef bint idle = True

@@ -1,11 +1,11 @@
-"""Weighted rendezvous hashing: which of many servers a key belongs to, and who comes next.
+"""Weighted rendezvous hashing: which of many servers a key maps to, and the order of the others.
 
 Each server draws a number for the key, exponentially distributed with its weight as the rate, and the smallest wins
 (Thaler and Ravishankar 1998; weights by Schindelhauer and Schomaker 2005). Nothing is stored, the order of the servers
-does not matter, shares are as exact as chance is, and a server that comes or goes moves its own keys only: one of ten,
-a tenth. Rings (Karger and others 1997) and tables (Eisenbud and others 2016: Maglev) are looked up faster, but are one
-or the other: shares of a ring differ by a tenth and more, and a table moves keys between servers that have not changed.
-So here all draw, eight at a time, and only those with the smallest numbers are looked at any further.
+does not matter, shares are as exact as random numbers allow, and adding or removing a server moves only its own keys:
+of ten servers, a tenth. Lookups in rings (Karger and others 1997) and tables (Eisenbud and others 2016: Maglev) are
+faster, but the shares of a ring differ by a tenth and more, and a table moves keys between unchanged servers. Here all
+servers draw, eight at a time, and only those with the smallest numbers are examined further.
 """
 
 from libc.math cimport INFINITY, log1p
@@ -74,11 +74,11 @@ cdef extern from *:
     void draw_all(const uint32_t *low, const uint32_t *high, const float *inverse, int n, uint32_t k0, uint32_t k1,
                   float *draw, float *least) noexcept nogil
 
-cdef double SPAN = 2147483648.0         # draws are less
+cdef double SPAN = 2147483648.0         # upper bound of draws
 
 
 cdef int prepare(Rendezvous *r, rows) except -1:
-    """Fill in, for good. rows: (number, hash of the name, weight) of each server; `number` is for who asks."""
+    """Initialize. rows: (number, hash of the name, weight) of each server; the caller defines `number`."""
     cdef int i
     r.count = len(rows)
     r.padded = (r.count + LANES - 1) // LANES * LANES
@@ -105,7 +105,7 @@ cdef int prepare(Rendezvous *r, rows) except -1:
 
 
 cdef void release(Rendezvous *r) noexcept:
-    """Give back what `prepare` has taken."""
+    """Free the memory that `prepare` allocated."""
     free(r.number)
     free(r.weight)
     free(r.low)
@@ -116,19 +116,19 @@ cdef void release(Rendezvous *r) noexcept:
 
 
 cdef void begin(Rendezvous *r, uint64_t key) noexcept nogil:
-    """Let all draw for a key. What they draw is a little less than what counts, and quicker to be had."""
+    """Let all servers draw for a key. These draws are a lower bound of `exact`, and cheaper to compute."""
     r.key = key
     r.summed_up = False
     draw_all(r.low, r.high, r.inverse, r.padded, <uint32_t>key, <uint32_t>(key >> 32), r.draw, r.least)
 
 
 cdef double exact(Rendezvous *r, int i) noexcept nogil:
-    """What counts: exponentially distributed, with the weight as its rate."""
+    """The value that decides: exponentially distributed, with the weight as its rate."""
     return -log1p(-(one_draw(r.low[i], r.high[i], <uint32_t>r.key, <uint32_t>(r.key >> 32)) / SPAN)) / r.weight[i]
 
 
 cdef int first(Rendezvous *r) noexcept nogil:
-    """Who comes first in the key's order, of those not passed over: its place, or -1."""
+    """The first server in the key's order that is not skipped: its place, or -1."""
     cdef int cell, i, end, best = -1
     cdef float limit = INFINITY
     cdef double value, least = -1
@@ -141,8 +141,8 @@ cdef int first(Rendezvous *r) noexcept nogil:
     i = best // LANES * LANES * ROWS + best % LANES
     while r.draw[i] != limit:
         i += LANES
-    # Only who drew less than what counts for it can be before it: at most x / (1 - x) for a draw of x without weight,
-    # as -ln(1 - x) is. Mostly that is nobody, and no logarithm is needed.
+    # Only servers whose draw is below the best exact value can precede it: that is at most x / (1 - x) for a draw of x
+    # without weight, as -ln(1 - x) is. Usually there are none, and no logarithm is computed.
     best = i
     value = min(limit * r.weight[i], 0.999999)
     limit = <float>(limit / (1 - value) * 1.00001)
@@ -164,7 +164,7 @@ cdef int first(Rendezvous *r) noexcept nogil:
 
 
 cdef void pass_over(Rendezvous *r, int i) noexcept nogil:
-    """Leave out whoever is at place i, for this key."""
+    """Skip the server at place i for this key."""
     cdef int cell = i // (LANES * ROWS) * LANES + i % LANES
     cdef int k = cell // LANES * LANES * ROWS + i % LANES, end = min(r.padded, k + LANES * ROWS)
     r.draw[i] = INFINITY

@@ -1,7 +1,7 @@
-"""The less busy of two servers drawn at random (Mitzenmacher 2001): close to the best, with two looks at the Board.
+"""The less busy of two random servers (Mitzenmacher 2001): nearly as good as the best, with two reads of the Board.
 
-Where several gateways share the servers and none knows what the others have in flight, chance also keeps them from
-all running to the same one.
+If several gateways share the servers and do not know each other's requests in flight, the random choice also keeps
+them from all picking the same server.
 """
 
 from libc.stdint cimport uint64_t

@@ -1,4 +1,4 @@
-"""Every server in turn, as often as its configured weight says, evenly spread."""
+"""Every server in turn, as often as its configured weight requires, evenly spread."""
 
 from gateway.balance.policy cimport Members, PickArgs, Policy, by_turns
 

@@ -1,4 +1,4 @@
-"""What a route does to a request: changes it and goes on, or gives an answer."""
+"""What a route does to a request: it changes the request and continues, or returns a response."""
 
 from libc.stdint cimport int64_t
 
@@ -10,7 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 
 
 cdef class Respond:
-    """headers: (name, value) pairs, already checked; body: bytes, or None for the page of the status."""
+    """headers: (name, value) pairs, already checked; body: bytes, or None for the default page of the status."""
 
     def __init__(self, int status, headers, body):
         self.status = status
@@ -31,16 +31,16 @@ cdef Respond answer(int status, bytes lines, body):
 
 cdef class Step:
     cdef object run(self, View v):
-        """Do it; None: the route goes on, otherwise a Respond or the action of a route ends the search."""
+        """Apply the step. None: the route continues; a Respond or a route's action ends the search."""
         return None
 
     cdef int explain(self, View v, dict trace) except -1:
-        """For people: add to the trace what this step, before the first route, is about to look at."""
+        """Add to the trace, in readable form, what this step examines before the first route."""
         return 0
 
 
 cdef class Redirect(Step):
-    """elsewhere: the template itself names a host without a scheme."""
+    """elsewhere: the template itself begins with a host name, without a scheme."""
     cdef int status
     cdef Template template
     cdef bint elsewhere
@@ -54,7 +54,7 @@ cdef class Redirect(Step):
     cdef object run(self, View v):
         cdef bytes target = self.template.render(v)
         if not self.elsewhere and target.startswith(b"//"):
-            # What a client sent must not turn a path into the name of a host (RFC 3986 section 4.2).
+            # Input from the client must not turn a path into a network-path reference, `//host` (RFC 3986 section 4.2).
             target = b"/" + target.lstrip(b"/")
         return answer(self.status, b"Location: " + target + b"\r\n", b"")
 
@@ -71,14 +71,14 @@ cdef class Rewrite(Step):
 
 
 cdef Respond rewrite(View v, bytes target):
-    """Go on with the path and query `target`; without a question mark the query stays as it is."""
+    """Continue with the path and query `target`; without a question mark the query stays as it is."""
     cdef bytes path, query
     path, mark, query = target.partition(b"?")
     if path.startswith(b"//"):
         path = b"/" + path.lstrip(b"/")
     if not mark:
         query = v.query()
-    # A "?" alone takes the query away. What a rule encodes, it means.
+    # A "?" alone removes the query. Characters that a rule encodes stay encoded.
     query = b"?" + query if query else b""
     if v.normalised(PyBytes_AS_STRING(path), <uint32_t>PyBytes_GET_SIZE(path), PyBytes_AS_STRING(query),
                     <uint32_t>PyBytes_GET_SIZE(query), v.accept | A_SLASH | A_PARAMETERS) != R_OK:
@@ -100,7 +100,7 @@ cdef class SetClass(Step):
 
 
 cdef class LimitBandwidth(Step):
-    """bandwidth: bytes per second of the body of an answer; of several, the least counts."""
+    """bandwidth: bytes per second of a response body; if several routes set it, the smallest applies."""
     cdef int64_t bandwidth
 
     def __init__(self, int64_t bandwidth, str text):
@@ -114,7 +114,7 @@ cdef class LimitBandwidth(Step):
 
 
 cdef class EditHeaders(Step):
-    """replace: Template by name, None removes; append: Template by name."""
+    """replace: Template by name, None removes the header; append: Template by name."""
     cdef list replace
     cdef list append
     cdef bint response

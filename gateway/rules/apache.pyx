@@ -1,8 +1,8 @@
 """Rules of Apache's mod_rewrite, applied as Apache 2.4 does.
 
-In the context of a server the rules run once, on the whole path. In that of a directory (.htaccess) they run on what
-follows its prefix, and again from the start on what they have made of a request, until nothing changes, END is met,
-or Apache's limit of ten rounds. Paths are matched decoded, and encoded again when they go on.
+In server context the rules run once, on the whole path. In directory context (.htaccess) they run on the rest of the
+path after the directory's prefix, and run again on the result until nothing changes, a rule with END matches, or
+Apache's limit of ten rounds is reached. Paths are matched decoded, and are encoded again when they are forwarded.
 
 There are no files: tests for them are answered from a list, and PATH_INFO is split off behind a file of that list. All
 else that has no meaning here has been refused when the file was read.
@@ -46,7 +46,7 @@ cdef enum Flag:
     RF_QSD = 512
     RF_QSL = 1024
     RF_REDIRECT = 2048
-    RF_STATUS = 4096        # the answer is a status, and nothing is substituted
+    RF_STATUS = 4096        # the response is a status; nothing is substituted
     RF_ALLOW_3F = 8192
     RF_PT = 16384
     RF_DPI = 32768
@@ -72,14 +72,14 @@ SCHEMES = (b"http://", b"https://", b"ftp://", b"ws://", b"wss://", b"balancer:/
 
 
 cdef class Run:
-    """The rules at work on one request."""
+    """The state of the rules while they process one request."""
     cdef View v
     cdef bytes path             # r->filename, decoded: in a directory with the document root; or an absolute URL
     cdef bytes info             # PATH_INFO
     cdef bytes seen             # REQUEST_URI: what this round began with
     cdef object args            # bytes, or None
     cdef int status
-    cdef bint raw               # [NE]: not to be escaped
+    cdef bint raw               # [NE]: do not escape
     cdef object rule_match      # for $N; None: no groups
     cdef object cond_match      # for %N
     cdef dict environment
@@ -110,15 +110,15 @@ cdef class CompiledCond:
 
 cdef class CompiledRule:
     cdef object search
-    cdef bytes prefix           # what a path that matches begins with, and
-    cdef bytes needle           # what it contains; b"": nobody knows
+    cdef bytes prefix           # a matching path begins with this, and
+    cdef bytes needle           # contains this; b"": not known
     cdef bint negate
     cdef object to              # parts; None: no substitution
     cdef int flags
     cdef int status
     cdef int skip
     cdef int rounds
-    cdef str escaped            # [B=…]: the characters to escape; None: all that are special
+    cdef str escaped            # [B=…]: the characters to escape; None: all special ones
     cdef tuple environment, cookies, conds
     cdef object target
     cdef bytes type             # [T=…]; None: none
@@ -158,10 +158,10 @@ cdef class CompiledRule:
 
 
 cdef class ApacheRules(Step):
-    """rules: a parsed file. targets: what stands for the host of a [P], by name. directory: the context is one.
+    """rules: a parsed file. targets: backends by name, for the host in the URL of [P]. directory: directory context.
 
-    base: URL of the directory, if the file does not say. exists: paths that tests find: "/a/" stands for a directory
-    and all below it, "/a" for a file. choose(n): a random number below n.
+    base: URL of the directory, unless the file sets it. exists: paths for file tests: "/a/" stands for a directory
+    and everything below it, "/a" for a file. choose(n): a random number below n.
     """
     cdef list rules
     cdef dict maps
@@ -173,7 +173,7 @@ cdef class ApacheRules(Step):
     cdef bytes document_root
     cdef double said            # when a pattern was last reported
     cdef frozenset exists
-    cdef frozenset directories  # those, and what is above any of `exists`
+    cdef frozenset directories  # those, and the parents of all paths in `exists`
     cdef object choose
 
     def __init__(self, rules, targets, *, text, bint directory, base, document_root, exists, choose):
@@ -198,7 +198,7 @@ cdef class ApacheRules(Step):
         if not self.rules:
             return None
         if b"%2F" in before:
-            return failed(404)          # as Apache: it could not be told from a slash once decoded
+            return failed(404)          # as Apache: once decoded, it could not be told from a slash
         r = Run.__new__(Run)
         r.v = v
         r.path = decoded(PyBytes_AS_STRING(before), <uint32_t>PyBytes_GET_SIZE(before), False)
@@ -300,7 +300,7 @@ cdef class ApacheRules(Step):
         return rewrite(v, target)
 
     cdef object _proxied(self, Run r):
-        """Go to the backend of a [P] with the path of its URL."""
+        """Choose the backend of a [P], with the path of its URL."""
         cdef bytes rest = r.path.split(b"://", 1)[1]
         cdef object refused
         r.path = b"/" + rest.partition(b"/")[2]
@@ -372,7 +372,7 @@ cdef class ApacheRules(Step):
         return path[len(self.where):] if self.directory and path.startswith(self.where) else path
 
     cdef int _rule(self, Run r, CompiledRule rule) except -1:
-        """0: does not match; 1: has substituted; 2: matches without substitution; 3: r.status is the answer."""
+        """0: no match; 1: substituted; 2: matched without substitution; 3: the response is r.status."""
         cdef bytes subject = self._subject(r)
         cdef bytes new
         cdef int question
@@ -512,7 +512,7 @@ cdef class ApacheRules(Step):
         return any([entry.endswith(b"/") and path.startswith(entry) for entry in self.exists])
 
     cdef bytes _expand(self, Run r, parts, CompiledRule rule):
-        """The text for a request; references in a substitution are escaped if its flag B says so."""
+        """Expand references for this request; in a substitution they are escaped if flag B is set."""
         cdef list out = []
         cdef bytes value
         for kind, text, key, default in parts:
@@ -603,7 +603,7 @@ cdef class ApacheRules(Step):
         return 0
 
     cdef bint _cookie(self, Run r, bytes text) except -1:
-        """Set a cookie as [CO=NAME:VALUE:DOMAIN[:MINUTES[:PATH[:SECURE[:HTTPONLY[:SAMESITE]]]]]] says."""
+        """Set the cookie that [CO=NAME:VALUE:DOMAIN[:MINUTES[:PATH[:SECURE[:HTTPONLY[:SAMESITE]]]]]] describes."""
         separator = b";" if text.startswith(b";") else b":"
         fields = text.lstrip(b";").split(separator) + [b""] * 8
         name, value, domain, minutes, path, secure, http_only, same_site = fields[:8]
@@ -625,7 +625,7 @@ cdef class ApacheRules(Step):
 
 
 cdef Respond failed(int status):
-    """A status with its page."""
+    """A response with the status's default page."""
     return answer(status, b"Content-Type: text/html; charset=utf-8\r\n", page(status))
 
 
@@ -651,7 +651,7 @@ cdef bytes site_of(View v):
 
 
 cdef bytes reduced(View v, bytes url):
-    """A URL of the site itself as a path."""
+    """The path of a URL that points to this site itself; other URLs are unchanged."""
     cdef bytes scheme, rest, authority, path
     scheme, _, rest = url.partition(b"://")
     if scheme.lower() != (b"https" if v.scheme == 2 else b"http"):
@@ -707,7 +707,7 @@ cdef bytes _group(match, int index):
 
 
 cdef bytes _escaped(bytes value, str special, bint plain_space):
-    """A reference as flag B wants it: letters, digits and underscores stay, or all but the characters named."""
+    """Escape a reference as flag B requires: all but letters, digits and underscores, or only the characters named."""
     cdef Py_ssize_t i
     cdef int c
     cdef bytes marked = None if special is None else special.encode("latin-1")
@@ -749,7 +749,7 @@ def _numbers(kind, left, right):
 
 
 def _atoi(value):
-    """As C's atoi: the number a text begins with, or 0."""
+    """As C's atoi: the number at the beginning of a text, or 0."""
     text = value.strip()
     sign = text[:1] if text[:1] in (b"-", b"+") else b""
     digits = text[len(sign):len(sign) + 18]

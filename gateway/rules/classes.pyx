@@ -1,4 +1,4 @@
-"""Which class a request is of before it meets the routes: the first in the list whose match holds gives its name."""
+"""Gives each request a class before the routes: the name of the first class in the list whose match holds."""
 
 from gateway.rules.actions cimport Step
 from gateway.rules.routes cimport RouteTable
@@ -6,8 +6,8 @@ from gateway.rules.view cimport View
 
 
 cdef class Classify(Step):
-    """classes: a table whose routes have the names of classes as their actions. only: the one that all requests are of,
-    if the first of them asks for nothing; None: it has to be looked up.
+    """classes: a table whose routes have class names as their actions. only: the class of all requests, if the first
+    class has no conditions; None: it has to be looked up.
     """
     cdef RouteTable classes
     cdef str only
@@ -22,7 +22,7 @@ cdef class Classify(Step):
         return None
 
     cdef int explain(self, View v, dict trace) except -1:
-        """Why each class that is tried is not the request's, or None."""
+        """For each class that is tried, the reason why it does not match, or None."""
         tried = {}
         self.classes.decide(v, tried)
         trace["classes"] = [(route.action, why) for route, why, _, _ in tried["routes"]]

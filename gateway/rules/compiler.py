@@ -1,4 +1,4 @@
-"""The routes of a site file made into a route table."""
+"""Compiles the routes of a site file into a route table."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -41,8 +41,8 @@ def compile_routes(
     rules: Mapping[Path, Rules] = _NOTHING,
     secret: bytes = bytes(16),
 ) -> RouteTable:
-    """The table of a site's routes; `backends` gives what stands for each backend, `contents` every file it names, and
-    `rules` those of Apache in such a file. `secret`: of the table in which rates are counted.
+    """The table of a site's routes. `backends`: the action for each backend; `contents`: every file that the site file
+    names; `rules`: the Apache rules of such a file; `secret`: the secret of the table in which rates are counted.
     """
     routes = []
     for i, route in enumerate(site.routes):
@@ -60,7 +60,7 @@ def compile_routes(
 
 
 def _before(site: Site, contents: Mapping[Path, bytes]) -> Iterator[Step]:
-    """What happens to every request before the first route."""
+    """The steps that run for every request before the first route."""
     if site.sites is not None:
         yield Arrival(parse_key(contents[site.sites.key_file]), [site.sites.self_, *site.sites.others])
     classes = site.qos.classes
@@ -70,7 +70,7 @@ def _before(site: Site, contents: Mapping[Path, bytes]) -> Iterator[Step]:
 
 
 def rate_limit(name: str, model: RateLimited, secret: bytes, groups: Mapping[str, str] = _NONE) -> RateLimit | None:
-    """The rate limit of a class or route; None: it has none. `groups`: named groups that a template may have."""
+    """The rate limit of a class or route; None: no limit. `groups`: named groups that a template may use."""
     if model.rate is None:
         return None
     per = model.per
@@ -89,13 +89,13 @@ def rate_limit(name: str, model: RateLimited, secret: bytes, groups: Mapping[str
 
 
 def fair_by(model: Overload | None, secret: bytes) -> RequestKey | None:
-    """What fairness within a class goes by; None: there is none."""
+    """The key for fairness within a class; None: no fairness is configured."""
     per = model.fair_by if model is not None else None
     return RequestKey(per.kind, per.name, secret=secret) if per is not None else None
 
 
 def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes]) -> Iterator[Step]:
-    """Nothing for this site itself: the client is there already."""
+    """Yield no step for this site itself: the client is already here."""
     peers = [
         (other, peer.url, SourceIn(peer.clients) if peer.clients else None)
         for other, peer in sites.others.items()
@@ -159,7 +159,7 @@ def _conditions(match: Match) -> Iterator[Condition]:
 
 
 def _steps(model: RouteModel) -> Iterator[Step]:
-    """What a route changes, in this order whatever the order in the file."""
+    """The changes that a route makes, in this order, whatever their order in the file."""
     if model.class_ is not None:
         yield SetClass(model.class_)
     if model.bandwidth is not None:

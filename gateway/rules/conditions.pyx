@@ -1,4 +1,4 @@
-"""What a route asks of a request beyond host and path: one class for each key of `match`."""
+"""Conditions of a route beyond host and path: one class for each key of `match`."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free, malloc
@@ -23,11 +23,11 @@ cdef class Condition:
         return True
 
     cdef str seen(self, View v):
-        """What the request has instead, for people."""
+        """The value that the request has instead, in readable form."""
         return ""
 
     def check(self, View v):
-        """Whether it holds; for tests."""
+        """Whether the condition holds; for tests."""
         return self.holds(v)
 
 
@@ -117,7 +117,7 @@ cdef class ClassIs(Condition):
 
 
 cdef class Wanted:
-    """One of the things that a value may be."""
+    """One accepted value."""
     cdef int kind
     cdef bytes text
     cdef PatternMatcher matcher
@@ -129,7 +129,7 @@ cdef class Wanted:
 
 
 cdef class ValueIs(Condition):
-    """A header, cookie or parameter of the query; several values, or several wanted: one of them is enough."""
+    """Match a header, cookie or query parameter; of several values, or several accepted values, one match is enough."""
     cdef int where
     cdef bytes name
     cdef tuple wanted               # Wanted

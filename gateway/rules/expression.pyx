@@ -1,8 +1,8 @@
-"""Expressions compiled: a tree of small objects, each of which knows its value for a request.
+"""Compiled expressions: a tree of small objects, each of which evaluates one node for a request.
 
-Types have been checked, so the tree has no checks of its own. What has no value (a header that is not there, a
-division by zero, the load of a backend that nobody has reported) is Unknown. As CEL has it, && and || can do without
-a side that is Unknown if the other decides; a condition that is Unknown as a whole does not hold.
+The types were checked before, so the tree does not check them. An operand without a value (a missing header, a division
+by zero, the load of a backend without reports) is Unknown. As in CEL, && and || ignore an operand that is Unknown if
+the other one decides; a condition that is Unknown as a whole does not hold.
 """
 
 import datetime
@@ -21,7 +21,7 @@ MAPS = {"headers": IN_HEADER, "cookies": IN_COOKIE, "query": IN_QUERY}
 
 
 class Unknown(Exception):
-    """An expression has no value, for the reason given."""
+    """The expression has no value; the message gives the reason."""
 
 
 cdef class When(Condition):
@@ -44,7 +44,7 @@ cdef class When(Condition):
 
 
 def evaluate(node, View v):
-    """The value of a typed expression for a request. Raises Unknown. For tests and for explaining."""
+    """Evaluate a typed expression for a request. Raises Unknown. For tests and explain."""
     return compiled(node).value(v)
 
 
@@ -90,7 +90,7 @@ cdef class Variable(Expr):
 
 
 cdef class Map(Expr):
-    """headers, cookies, query: looked up, never listed, but for size()."""
+    """headers, cookies, query: looked up by key, never enumerated, except by size()."""
     cdef int where
 
     def __init__(self, name):
@@ -102,7 +102,7 @@ cdef class Map(Expr):
 
 
 cdef class Key(Expr):
-    """One value of a map; of several, the first."""
+    """One value of a map; the first, if there are several."""
     cdef Map map
     cdef Expr key
 
@@ -154,7 +154,7 @@ cdef class Choice(Expr):
 
 
 cdef class Logic(Expr):
-    """&& (decided by false) and || (decided by true); a side that decides makes up for one that is Unknown."""
+    """&& (false decides) and || (true decides); an operand that decides overrides one that is Unknown."""
     cdef bint decides
     cdef Expr left, right
 
@@ -175,7 +175,7 @@ cdef class Logic(Expr):
 
 
 cdef class Operation(Expr):
-    """An operator, function or method without state of its own: a Python callable on the values of its arguments."""
+    """An operator, function or method without state: a Python callable on the values of its arguments."""
     cdef object what
     cdef tuple args
 
@@ -222,7 +222,7 @@ cdef class Load(Expr):
     cdef object value(self, View v):
         load = v.resources.load(self.backend)
         if load is None:
-            raise Unknown(f"nobody knows the load of {self.backend}")
+            raise Unknown(f"the load of {self.backend} is unknown")
         return load
 
 
@@ -250,12 +250,12 @@ cdef class SiteLoad(Expr):
     cdef object value(self, View v):
         load = v.resources.site_load(self.site)
         if load is None:
-            raise Unknown(f"nobody knows the load of site {self.site}")
+            raise Unknown(f"the load of site {self.site} is unknown")
         return load
 
 
 cdef class InNetwork(Expr):
-    """A client's own address is compared as the route's `source` does."""
+    """The client's own address is compared in the same way as by a route's `source`."""
     cdef Expr address
     cdef object network
 
@@ -268,7 +268,7 @@ cdef class InNetwork(Expr):
         try:
             address = ipaddress.ip_address(text)
         except ValueError:
-            raise Unknown(f"{text} is no address") from None
+            raise Unknown(f"{text} is not an address") from None
         if address.version == 6 and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return address in self.network
@@ -295,17 +295,17 @@ def _multiply(left, right):
 def _divide(left, right):
     if isinstance(left, float):
         if right == 0:
-            raise Unknown("a division by zero")
+            raise Unknown("division by zero")
         return left / right
     if right == 0:
-        raise Unknown("a division by zero")
-    # Towards zero, as CEL has it.
+        raise Unknown("division by zero")
+    # Rounded towards zero, as CEL requires.
     return _word(abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1))
 
 
 def _modulo(left, right):
     if right == 0:
-        raise Unknown("a division by zero")
+        raise Unknown("division by zero")
     return (abs(left) % abs(right)) * (1 if left >= 0 else -1)
 
 
@@ -313,14 +313,14 @@ def _int(value):
     try:
         return _word(int(value))
     except (ValueError, OverflowError):
-        raise Unknown(f"{value} is no int") from None
+        raise Unknown(f"{value} is not an int") from None
 
 
 def _double(value):
     try:
         return float(value)
     except (ValueError, OverflowError):
-        raise Unknown(f"{value} is no double") from None
+        raise Unknown(f"{value} is not a double") from None
 
 
 def _string(value):
@@ -352,11 +352,11 @@ PARTS = {
     "getDayOfWeek": lambda when: when.isoweekday() % 7, "getDayOfYear": lambda when: when.timetuple().tm_yday - 1,
     "getHours": lambda when: when.hour, "getMinutes": lambda when: when.minute, "getSeconds": lambda when: when.second,
 }
-"""Parts of a time; CEL counts months, days of the month (but for getDate), of the week and of the year from 0."""
+"""Fields of a timestamp; CEL counts months, days of the month (except getDate), of the week and of the year from 0."""
 
 
 cdef Expr compiled(node):
-    """The object for a node of gateway.config.expression."""
+    """Compile a node of gateway.config.expression."""
     op = node.op
     args = node.args
     if op == "literal":

@@ -1,4 +1,4 @@
-"""Patterns as rules ask for them. One of plain words is looked for by comparing bytes; the others have an engine."""
+"""Matches the patterns of rules. Patterns of plain words compare bytes; the others use a regular expression engine."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdlib cimport calloc, free
@@ -12,14 +12,14 @@ cdef extern from "<string.h>" nogil:
     void *memmem(const void *text, size_t n, const void *wanted, size_t m)
 
 cdef enum:
-    TRIES = 16              # places where a word could begin, before memmem, which no text can slow down, takes over
+    TRIES = 16              # candidate positions before memmem takes over: no input makes memmem slow
 
-# Bytes of what requests say, the most common first.
+# The bytes that are common in requests, most frequent first.
 COMMON = b" eatoinsrlcdhupm0.gf1/2b-;=w3v45,(6)y78:9x_kM"
 
 
 cdef class PatternMatcher:
-    """text: of the pattern, a valid one."""
+    """text: a valid pattern."""
 
     def __init__(self, str text):
         cdef int i
@@ -41,7 +41,7 @@ cdef class PatternMatcher:
         free(self.words)
 
     cdef bint find(self, const char *p, uint32_t n, View v) except -1:
-        """Whether the pattern is in n bytes at p; its named groups go to the view (None: nowhere)."""
+        """Whether the pattern occurs in n bytes at p; its named groups are stored in the view (None: nowhere)."""
         cdef int i
         if self.count:
             for i in range(self.count):
@@ -59,19 +59,19 @@ cdef class PatternMatcher:
         return True
 
     def finds(self, bytes text):
-        """Whether the pattern is in a text; for tests."""
+        """Whether the pattern occurs in a text; for tests."""
         return self.find(PyBytes_AS_STRING(text), <uint32_t>PyBytes_GET_SIZE(text), None)
 
 
 def _rarest(text):
-    """Where its byte is that is least to be expected in a text; 0 for an empty one."""
+    """The position of a text's least frequent byte; 0 for an empty text."""
     return max(range(len(text)), key=lambda at: COMMON.find(text[at:at + 1]) % 256, default=0)
 
 
 cdef bint _contains(const char *p, uint32_t n, Word *word) noexcept nogil:
-    """Whether a word is in n bytes at p; it has no more. Looks for the rarest of its bytes first."""
+    """Whether a word occurs in n bytes at p. Searches for its rarest byte first."""
     cdef const char *at = p + word.rare
-    cdef const char *end = p + n - word.n + word.rare + 1       # of where that byte can be
+    cdef const char *end = p + n - word.n + word.rare + 1       # end of the positions where that byte can be
     cdef int _
     if word.n == 0:
         return True

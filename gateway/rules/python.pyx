@@ -1,11 +1,11 @@
-"""Rules written in Python: a function that is asked about a request and returns what to do.
+"""Rules written in Python: a function gets the request and returns what to do.
 
-It returns None (go on), or a mapping with keys of the site file's routes: backend; redirect (a URL, or to and status);
-respond (status, body, type, headers); rewrite; class; set_header, append_header, set_response_header,
-append_response_header. Values are texts as they are, not templates.
+It returns None (continue), or a mapping with keys of the site file's routes: backend; redirect (a URL, or to and
+status); respond (status, body, type, headers); rewrite; class; set_header, append_header, set_response_header,
+append_response_header. Values are literal texts, not templates.
 
-The call is synchronous and nothing can interrupt it, so its time is measured: who takes longer than the budget is
-named in the log. An exception, or an answer that cannot be understood, is a 500 and an entry in the log.
+The call is synchronous and cannot be interrupted, so its time is measured: the log names functions that exceed the
+budget. An exception, or a result that is not valid, gives a response with status 500 and a log entry.
 """
 
 import logging
@@ -16,8 +16,8 @@ from gateway.rules.view cimport IN_COOKIE, IN_HEADER, IN_QUERY, Edits, View
 
 log = logging.getLogger(__name__)
 
-LOG_PERIOD = 10.0                # seconds between two reports about time, for each rule
-REPEAT = 1.0                # seconds between two tracebacks, for each rule
+LOG_PERIOD = 10.0                # seconds between two log lines about time, per rule
+REPEAT = 1.0                # seconds between two tracebacks, per rule
 
 KEYS = {"backend", "redirect", "respond", "rewrite", "class", "set_header", "append_header", "set_response_header",
         "append_response_header"}
@@ -26,11 +26,11 @@ OURS = {"connection", "content-length", "transfer-encoding", "keep-alive", "te",
 
 
 class Answer(Exception):
-    """What a function returned cannot be understood."""
+    """The function's return value is not valid."""
 
 
 cdef class Request:
-    """What a function gets to see. Good only during the call."""
+    """The request that is passed to the function. Valid only during the call."""
     cdef View view
 
     def __init__(self, View view):
@@ -47,22 +47,22 @@ cdef class Request:
 
     @property
     def host(self):
-        """In lower case, without the port."""
+        """The host in lower case, without the port."""
         return self.view.host().decode("latin-1").lower()
 
     @property
     def path(self):
-        """In its normal form, percent-encoded, as rewritten so far."""
+        """The path in its normal form, percent-encoded, with the rewrites made so far."""
         return self.view.path().decode("latin-1")
 
     @property
     def query(self):
-        """Without the question mark; "" if there is none."""
+        """The query without the question mark; "" if there is none."""
         return (self.view.query() or b"").decode("latin-1")
 
     @property
     def client(self):
-        """Address of the client."""
+        """The address of the client."""
         return self.view.client.decode("latin-1")
 
     @property
@@ -92,16 +92,16 @@ def _first(values):
 
 
 def function_of(source, path, name):
-    """The function `name` of a file at `path`, which is run for that. Raises whatever its code does."""
+    """Run the file at `path` and return its function `name`. Raises what its code raises."""
     module = {"__name__": path, "__file__": path}
     exec(compile(source, path, "exec"), module)
     return module[name]
 
 
 cdef class PythonRule(Step):
-    """name: as the site file has it. function: its name in source, the bytes of the file at path.
+    """name: as in the site file. function: its name in source, the bytes of the file at path.
 
-    targets: what stands for each backend. budget: seconds.
+    targets: the action for each backend. budget: seconds.
     """
     cdef str name
     cdef object function
@@ -120,7 +120,7 @@ cdef class PythonRule(Step):
         self.said_time = self.said_failure = -1e9
         try:
             self.function = function_of(source, path, function)
-        except BaseException:               # sys.exit() too: a rule ends no worker
+        except BaseException:               # sys.exit() too: no rule may end a worker
             log.exception("python rule %s cannot be loaded: its requests get 500", name)
 
     cdef object run(self, View v):
@@ -164,7 +164,7 @@ cdef class PythonRule(Step):
         return 0
 
     cdef object _do(self, View v, found):
-        """Carry out what the function returned."""
+        """Apply the function's return value."""
         if not isinstance(found, dict) or not found.keys() <= KEYS:
             raise Answer(f"expected None or a mapping with some of {', '.join(sorted(KEYS))}, not {found!r}")
         if "class" in found:
@@ -194,7 +194,7 @@ cdef class PythonRule(Step):
             what = {"to": what}
         status = what.get("status", 302)
         if not isinstance(status, int) or not 300 <= status <= 399 or status == 304:
-            raise Answer(f"{status} is no status of a redirect")
+            raise Answer(f"{status} is not a redirect status")
         return answer(status, b"Location: " + _url(what["to"]) + b"\r\n", b"")
 
     cdef object _respond(self, what):
@@ -202,7 +202,7 @@ cdef class PythonRule(Step):
             what = {"status": what}
         status = what.get("status", 200)
         if not isinstance(status, int) or not 200 <= status <= 599:
-            raise Answer(f"{status} is no status")
+            raise Answer(f"{status} is not a status")
         body = what.get("body", "")
         edits = Edits()
         if body:
@@ -214,7 +214,7 @@ cdef class PythonRule(Step):
         for name, value in fields.items():
             key = _line(name)
             if not key or key.lower().decode("latin-1") in OURS or any([byte in b" :()<>@,;\"/[]?={}" for byte in key]):
-                raise Answer(f"{name!r} cannot be set")
+                raise Answer(f"header {name!r} cannot be set")
             if append:
                 edits.append(key, _line(value))
             else:
@@ -232,14 +232,14 @@ def _line(value):
     """Text for a header as bytes."""
     made = _text(value).encode("latin-1")
     if any([byte < 32 or byte == 127 for byte in made]):
-        raise Answer(f"a control character in {value!r}")
+        raise Answer(f"{value!r} contains a control character")
     return made
 
 
 def _url(value):
     made = _text(value).encode("ascii")
     if any([byte <= 32 or byte == 127 for byte in made]):
-        raise Answer(f"a space or control character in {value!r}")
+        raise Answer(f"{value!r} contains a space or control character")
     return made
 
 

@@ -1,6 +1,6 @@
-"""Rate limits as a site file says them: what requests are counted by, and what a client is told that is over one.
+"""Rate limits of a site file: the key by which requests are counted, and the response to a client over the limit.
 
-Whether a request may go is for qos/rates.pyx to say, when it is admitted. Here nothing is counted.
+qos/rates.pyx decides at admission whether a request may proceed. Nothing is counted here.
 """
 
 from hashlib import blake2b
@@ -11,10 +11,10 @@ from qos.rates cimport rate_of
 
 
 cdef class RateLimit:
-    """rate: requests per second, from qos.rates.SLOWEST to FASTEST. burst: how many of them at once, at least 1.
+    """rate: requests per second, from qos.rates.SLOWEST to FASTEST. burst: requests at once, at least 1.
 
-    per: a kind of config.rate_limit.Per, with `field` or `template`; None: all share the rate. delay: seconds that a
-    request may be made to wait. secret: 16 bytes, of the table in which it is counted.
+    per: a kind of config.rate_limit.Per, with `field` or `template`; None: all requests share the rate. delay: seconds
+    that a request may be delayed. secret: 16 bytes, of the table in which it is counted.
     """
 
     def __init__(self, str name, double rate, int64_t burst, *, per, str field="", Template template=None,
@@ -31,15 +31,15 @@ cdef class RateLimit:
         self.text += f", per {shown}" if shown else ""
         self.text += f", delayed for up to {delay:g} s" if delay else ""
         self.text += ", dry run" if dry_run else ""
-        # In words of the draft: so many requests in so many seconds. What fits into whole seconds at the rate.
+        # In the terms of the draft: a quota and a window. The requests that fit into whole seconds at the rate.
         window = max(1, ceil(burst / rate - 1e-9))
         quota = max(burst, floor(rate * window + 1e-9))
         self.policy = f'RateLimit-Policy: "{name}";q={quota};w={window}\r\n'.encode()
 
     cdef bytes refusal(self, int64_t wait):
-        """Header lines for a client that is over the limit, `wait` ns too early.
+        """Header lines for a client that exceeds the limit; `wait` ns until the request would conform.
 
-        draft-ietf-httpapi-ratelimit-headers-10: r is what is left, t the seconds until there is more.
+        draft-ietf-httpapi-ratelimit-headers-10: r is the remaining quota, t the seconds until there is more.
         """
         cdef int64_t seconds = max(1, (wait + 999_999_999) // 1_000_000_000)
         return b'Retry-After: %d\r\n%sRateLimit: "%s";r=0;t=%d\r\n' % (
@@ -48,12 +48,12 @@ cdef class RateLimit:
     # For tests.
 
     def refused(self, int64_t wait):
-        """As `refusal`."""
+        """The same as `refusal`."""
         return self.refusal(wait)
 
 
 def _shown(rate):
-    """A rate as in a site file."""
+    """A rate in the notation of the site file."""
     for unit, seconds in (("s", 1), ("m", 60), ("h", 3600)):
         if abs(rate * seconds - round(rate * seconds)) < 1e-6:
             return f"{round(rate * seconds)}/{unit}"
@@ -61,7 +61,7 @@ def _shown(rate):
 
 
 cdef class CountRate(Step):
-    """The request is counted by a limit once it is admitted; until then, what it is counted by is noted."""
+    """Records the key of a request that the limit will count at admission."""
 
     def __init__(self, RateLimit limit):
         self.limit = limit

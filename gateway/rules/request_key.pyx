@@ -1,4 +1,4 @@
-"""What requests are counted or told apart by: hashes of their source, a header, a cookie, a parameter or a template."""
+"""Keys of requests: hashes of their source, a header, a cookie, a query parameter or a template."""
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
@@ -16,7 +16,7 @@ cdef enum Per:
     PER_TEMPLATE
 
 cdef enum:
-    NETWORK = 8             # bytes of an IPv6 address that one client has to itself: a /64 (RFC 6177 section 2)
+    NETWORK = 8             # bytes of an IPv6 prefix that belongs to one client: a /64 (RFC 6177 section 2)
 
 KINDS = {None: PER_NOTHING, "source": PER_SOURCE, "header": PER_HEADER, "cookie": PER_COOKIE, "query": PER_QUERY,
          "template": PER_TEMPLATE}
@@ -25,7 +25,7 @@ KINDS = {None: PER_NOTHING, "source": PER_SOURCE, "header": PER_HEADER, "cookie"
 cdef class RequestKey:
     """per: a kind of config.rate_limit.Per, with `field` or `template`; None: all requests have one key.
 
-    secret: 16 bytes; the same value has another key under another secret.
+    secret: 16 bytes; the same value has different keys under different secrets.
     """
 
     def __init__(self, per, str field="", Template template=None, *, bytes secret):
@@ -36,7 +36,7 @@ cdef class RequestKey:
         self.text = f"{per}:{field}" if field else per or ""
 
     cdef uint64_t key(self, View v) except? 0:
-        """The hash of what the request is counted by. Requests without the header, cookie or parameter share one."""
+        """The request's key. Requests without the header, cookie or parameter share one key."""
         cdef uint8_t source[1 + NETWORK]
         cdef Value value
         cdef bytes text
@@ -61,5 +61,5 @@ cdef class RequestKey:
         return siphash64(secret, <const uint8_t *>value.p, value.n)
 
     def key_of(self, View v):
-        """As `key`; for tests."""
+        """The same as `key`; for tests."""
         return self.key(v)

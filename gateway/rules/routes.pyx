@@ -1,10 +1,10 @@
-"""The route list: routes are tried in the order of the site file, and the first that gives an answer or a backend ends
-the search. Routes without a final action change the request and hand it on to those after them.
+"""The route list: routes are tried in the order of the site file, and the first that returns a response or a backend
+ends the search. Routes without a final action change the request, and the search continues after them.
 
-Compiled once per snapshot so that a request meets only routes whose host and path hold: a hash of host names leads to
-a prefix tree of paths (a radix tree, in arrays), whose nodes hold the numbers of their entries in order. A request
-merges the lists on its way down the trees of its host, of the wildcards above it and of any host; so ten thousand
-routes cost what ten do. A regular expression hangs in the tree by its literal beginning.
+The list is compiled once per snapshot, so that a request meets only routes whose host and path match: a hash of host
+names leads to a radix tree of paths, stored in arrays, whose nodes hold the numbers of their entries in order. A lookup
+merges the lists along the trees of the request's host, of the wildcards above it, and of any host; so ten thousand
+routes cost the same as ten. A regular expression is in the tree under its literal prefix.
 """
 
 from cpython cimport array
@@ -26,16 +26,16 @@ SCHEMES = {None: 0, "http": 1, "https": 2}
 cdef enum:
     ENTRY = sizeof(Entry) // sizeof(int32_t)
     NODE = sizeof(Node) // sizeof(int32_t)
-    MAX_HOST = 264          # bytes, as the head scan bounds it
+    MAX_HOST = 264          # bytes; the head parser enforces it
     REGEX_COST = 5          # see Condition.cost
-    BREATH = 64             # steps of compiling a table between two moments in which others may go on
+    BREATH = 64             # steps of compiling a table between two GIL yields
 
 
 cdef class Route:
     """One entry of the list.
 
     scheme: None, "http" or "https". hosts: names, or "*.suffix". paths: (text, "prefix", "exact" or "regex").
-    action: what ends the search, or None. conditions and steps: what else must hold, and what is done then.
+    action: the result that ends the search, or None. conditions: all must hold; steps: applied if they do.
     """
 
     def __init__(self, int index, scheme, hosts, paths, action, conditions=(), steps=()):
@@ -53,7 +53,7 @@ cdef class Route:
         self.matchers = tuple([PatternMatcher(text) if kind == "regex" else None for text, kind in self.paths])
 
     cdef bint holds(self, View v, Entry *e, int alternative) except -1:
-        """Whether the route is for the request, given that host and path (up to a regular expression) hold."""
+        """Whether the route matches, given that host and path (up to a regular expression) match."""
         cdef Condition condition
         if self.scheme and self.scheme != v.scheme:
             return False
@@ -70,9 +70,9 @@ cdef class Route:
         return True
 
     cdef str why_not(self, View v, int *length):
-        """Why the route is not for a request, for people; None: it is. Looks at everything itself, without the index.
+        """The reason why the route does not match, in readable form; None: it matches. Does not use the index.
 
-        `length` gets the bytes of the path that the route's prefix covers.
+        `length` receives the number of path bytes that the route's prefix covers.
         """
         cdef Condition condition
         cdef bytes host = _bare(v.host().lower())
@@ -118,7 +118,7 @@ def _cost(condition):
 
 
 def _bare(name):
-    """A host name without the dot that may end it."""
+    """A host name without the optional trailing dot."""
     return name[:len(name) - 1] if name.endswith(b".") else name
 
 
@@ -127,7 +127,7 @@ def _host_holds(wanted, host):
 
 
 cdef class RouteTable:
-    """All routes of a snapshot, in order. before: steps for every request, which end no search."""
+    """All routes of a snapshot, in order. before: steps for every request, none of which ends the search."""
 
     def __cinit__(self, routes, before=()):
         self.routes = list(routes)
@@ -177,7 +177,7 @@ cdef class RouteTable:
             self.slots[at].root = root
 
     cdef int32_t _root(self, const char *name, uint32_t n) noexcept nogil:
-        """The tree for a host name, or ".suffix"; -1: none."""
+        """The tree of a host name, or of ".suffix"; -1: none."""
         cdef uint32_t at = _hash(name, n) & self.mask
         cdef Slot *slot
         while True:
@@ -189,7 +189,7 @@ cdef class RouteTable:
             at = (at + 1) & self.mask
 
     cdef int _add(self, int count, int32_t at, int32_t n, int32_t first) except -1:
-        """Put a cursor on the entries from number `first` on, if there are any; how many cursors there are then."""
+        """Add a cursor on the entries from number `first` on, if there are any; return the number of cursors."""
         cdef int32_t end = at + n, high = at + n, middle
         cdef void *grown
         if n == 0 or self.ids[end - 1] < first:
@@ -211,7 +211,7 @@ cdef class RouteTable:
         return count + 1
 
     cdef int _descend(self, int32_t root, const char *path, uint32_t n, int count, int32_t first) except -1:
-        """Cursors on the entries of a tree whose prefix or exact path holds."""
+        """Add cursors on the entries of a tree whose prefix or exact path matches."""
         cdef uint32_t at = 0
         cdef int32_t low, high, middle, child
         cdef int c
@@ -242,7 +242,7 @@ cdef class RouteTable:
             at += node.label_len
 
     cdef int _collect(self, View v, int32_t first) except -1:
-        """Put cursors on all entries from number `first` on whose host and path hold; how many."""
+        """Add cursors on all entries from number `first` on whose host and path match; return how many."""
         cdef char name[MAX_HOST]
         cdef const char *host = v.p + v.h.host
         cdef uint32_t n = v.h.host_len, i
@@ -267,7 +267,7 @@ cdef class RouteTable:
         return count
 
     cdef int prepare(self, View v, dict trace) except -1:
-        """What comes before the first route."""
+        """Run the steps that precede the first route."""
         cdef Step step
         if self.before is not None:
             for step in self.before:
@@ -278,10 +278,11 @@ cdef class RouteTable:
         return 0
 
     cdef object decide(self, View v, dict trace):
-        """What the routes make of a request: a route's action, a Respond, or None: no route ends the search.
+        """The result of the routes for a request: a route's action, a Respond, or None: no route ends the search.
 
-        trace: None, or for people what gets under "routes" a tuple of each route that the search comes by, in order:
-        the route, why it is not for the request or None, what it ends the search with or None, path and query then.
+        trace: None, or a dict that gets under "routes" one tuple for each route that the search examines, in order: the
+        route, the reason why it does not match or None, the result with which it ends the search or None, path and
+        query then.
         """
         cdef int32_t first = 0, number
         cdef int count, i, least, looked = 0
@@ -310,7 +311,7 @@ cdef class RouteTable:
                     return None
                 cursors[least].at += 1
                 if number < first:
-                    continue            # another path of a route that is done
+                    continue            # another path of a route that was already tried
                 e = &self.entries[number]
                 route = <Route>self.routes[e.route]
                 if trace is not None and looked < e.route:
@@ -334,10 +335,10 @@ cdef class RouteTable:
                 first = self.first_of[e.route + 1]
                 if v.changed:
                     v.changed = False
-                    break               # the rest of the list, for another path
+                    break               # continue with the rest of the list for the changed path
 
     cdef int _passed_over(self, View v, dict trace, int start, int end) except -1:
-        """Say of the routes from `start` up to `end` why they are not for the request."""
+        """Add to the trace why the routes from `start` up to `end` do not match."""
         cdef Route route
         cdef int i, length
         for i in range(start, end):
@@ -349,17 +350,17 @@ cdef class RouteTable:
         return 0
 
     def find(self, View v):
-        """As `decide`; for tests."""
+        """The same as `decide`; for tests."""
         return self.decide(v, None)
 
     def explain(self, View v):
-        """What `decide` says, and its trace."""
+        """The result of `decide`, and its trace."""
         trace = {}
         return self.decide(v, trace), trace
 
 
 cdef uint32_t _hash(const char *p, uint32_t n) noexcept nogil:
-    """FNV-1a. The names are those of the site file: nobody else can choose them."""
+    """FNV-1a. The names come from the site file, so clients cannot choose colliding ones."""
     cdef uint32_t h = 2166136261U, i
     for i in range(n):
         h = (h ^ <uint8_t>p[i]) * 16777619U
@@ -367,18 +368,18 @@ cdef uint32_t _hash(const char *p, uint32_t n) noexcept nogil:
 
 
 cdef void *_copied(array.array numbers) except NULL:
-    """The numbers in memory of their own."""
+    """A copy of the numbers in newly allocated memory."""
     cdef size_t n = len(numbers) * sizeof(int32_t)
     cdef void *copy = malloc(n + 1)
     if copy == NULL:
         raise MemoryError
-    if n > 0:    # an empty array has no memory, and memcpy wants some
+    if n > 0:    # an empty array has no buffer, and memcpy must not get NULL
         memcpy(copy, numbers.data.as_voidptr, n)
     return copy
 
 
 cdef class _Forest:
-    """The trees on their way into a table. As numbers, not objects: to free many of these would be one long step."""
+    """The trees while the table is built. Numbers, not objects: freeing many objects would be one long step."""
     cdef array.array entries            # the fields of Entry, one after the other
     cdef array.array first_of
     cdef array.array nodes              # the fields of Node
@@ -430,7 +431,7 @@ cdef class _Forest:
         while waiting:
             number, start, end, depth = waiting.popleft()
             prefixes, exacts = [], []
-            while start < end and len(items[start][0]) == depth:    # sorted: those that end here come first
+            while start < end and len(items[start][0]) == depth:    # sorted: paths that end here come first
                 self._step()
                 _, entry, exact = items[start]
                 (exacts if exact else prefixes).append(entry)
@@ -438,7 +439,7 @@ cdef class _Forest:
             node = self._at(number)
             node.prefixes, node.prefix_count = self._listed(prefixes)
             node.exacts, node.exact_count = self._listed(exacts)
-            node.child = len(self.nodes) // NODE                    # children come next to each other
+            node.child = len(self.nodes) // NODE                    # children are adjacent
             children = 0
             while start < end:
                 self._step()
@@ -453,18 +454,18 @@ cdef class _Forest:
         return root
 
     cdef Node *_at(self, int number):
-        """A node, until the next one is made."""
+        """The address of a node; valid until the next node is made."""
         return <Node *>self.nodes.data.as_ints + number
 
     def _listed(self, entries):
-        """Where a list of entries is in `ids`, and its length."""
+        """The position of a list of entries in `ids`, and its length."""
         entries = sorted(set(entries))
         self.ids.extend(entries)
         return len(self.ids) - len(entries), len(entries)
 
 
 cdef Py_ssize_t _branch(list items, Py_ssize_t start, Py_ssize_t end, Py_ssize_t depth) except -1:
-    """Where in `items` those end whose path has the same byte at `depth` as the first, among sorted longer ones."""
+    """The end in `items` of the paths that share the first one's byte at `depth`; they are sorted, and longer."""
     cdef Py_ssize_t middle
     wanted = items[start][0][depth]
     while start < end:
@@ -477,7 +478,7 @@ cdef Py_ssize_t _branch(list items, Py_ssize_t start, Py_ssize_t end, Py_ssize_t
 
 
 cdef Py_ssize_t _common(bytes one, bytes other, Py_ssize_t known) except -1:
-    """How many bytes both begin with; `known` of them are known."""
+    """The length of the common prefix; the first `known` bytes are known to be equal."""
     while known < len(one) and known < len(other) and one[known] == other[known]:
         known += 1
     return known

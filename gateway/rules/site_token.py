@@ -1,8 +1,8 @@
-"""The mark of a visitor whom another site has sent here: who has it is not sent away again.
+"""Site tokens: they mark a client that another site has redirected here, so that it is not redirected again.
 
-It goes with the redirect, in the query, because no cookie goes from one domain to another; who arrives with it gets it
-as a cookie, for the requests that follow. It names the site and the second it was made, and is signed (HMAC-SHA256, RFC
-2104, cut to 80 bits) with the key that the sites share: only a site can give it, and only for LIFETIME.
+The redirect carries the token in the query, because cookies do not cross domains; the receiving site stores it in a
+cookie for the requests that follow. A token names the site and the second at which it was made, and is signed
+(HMAC-SHA256, RFC 2104, truncated to 80 bits) with the key that the sites share. It is valid for LIFETIME.
 """
 
 import hmac
@@ -10,24 +10,24 @@ import re
 from typing import Final
 
 NAME: Final = "gwsite"
-"""Of the parameter and of the cookie."""
+"""Name of the query parameter and of the cookie."""
 LIFETIME: Final = 600
 """Seconds."""
 SKEW: Final = 60
-"""Seconds that the clocks of two sites may differ by."""
+"""Largest difference in seconds between the clocks of two sites."""
 _MARK: Final = re.compile(rb"([A-Za-z0-9._:-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{20})")
 _PARAMETER: Final = re.compile(rb"(?:^|&)gwsite=([A-Za-z0-9._:-]{31,96})(?=&|$)")
 _CONTEXT: Final = b"eddie site visit\0"
 
 
 def mark(key: bytes, site: str, now: float) -> bytes:
-    """The mark that `site` gives a visitor; `now` in seconds since 1970."""
+    """Make a token of `site`; `now` in seconds since 1970."""
     body = b"%s.%08x" % (site.encode(), int(now) & 0xFFFFFFFF)
     return body + b"." + _tag(key, body)
 
 
 def sender(key: bytes, found: bytes, now: float) -> str | None:
-    """The site that gave this mark, or None: it is none, too old, or not signed by a site."""
+    """The site that made this token, or None if it is invalid, expired or not signed with the key."""
     match = _MARK.fullmatch(found)
     if match is None or not hmac.compare_digest(_tag(key, found.rpartition(b".")[0]), match[3]):
         return None
@@ -36,7 +36,7 @@ def sender(key: bytes, found: bytes, now: float) -> str | None:
 
 
 def without(uri: bytes) -> tuple[bytes, bytes | None]:
-    """A path with its query, without marks; and the last of them, None if there is none."""
+    """Remove all tokens from a path with its query; also return the last of them, or None."""
     path, question, query = uri.partition(b"?")
     if not question:
         return uri, None
@@ -48,7 +48,7 @@ def without(uri: bytes) -> tuple[bytes, bytes | None]:
 
 
 def with_mark(uri: bytes, given: bytes) -> bytes:
-    """A path with its query, and with this mark alone."""
+    """The path and query with this token as the only one."""
     uri = without(uri)[0]
     return uri + (b"&" if b"?" in uri else b"?") + NAME.encode() + b"=" + given
 

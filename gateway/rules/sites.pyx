@@ -1,4 +1,4 @@
-"""Sending visitors to other sites, and knowing those that other sites have sent here."""
+"""Redirects clients to other sites, and recognizes clients that other sites have redirected here."""
 
 from libc.stdint cimport uint32_t
 
@@ -15,9 +15,9 @@ COOKIE = NAME.encode()
 
 
 cdef class Arrival(Step):
-    """Before the first route: the mark of a visitor is taken out of the query, and goes on as a cookie.
+    """Before the first route: moves the site token from the query to a cookie.
 
-    key: of the sites. names: of all sites, this one first.
+    key: shared by the sites. names: of all sites, this one first.
     """
     cdef bytes key
     cdef readonly tuple names
@@ -44,16 +44,16 @@ cdef class Arrival(Step):
         return None
 
     cdef int explain(self, View v, dict trace) except -1:
-        """What is known of the load of each site."""
+        """The known load of each site."""
         trace["sites"] = {name: v.resources.site_load(name) for name in self.names}
         return 0
 
 
 cdef class ToSite(Step):
-    """Send the visitor to a site, unless another has just sent it here.
+    """Redirect the client to another site, unless a site has just redirected it here.
 
-    own: name of this site. peers: (name, url, a Condition for the clients it suits best, or None); the one to go to,
-    or, if `best`, those to choose from by load.
+    own: name of this site. peers: (name, url, a Condition for the clients that it is preferred for, or None): the
+    destination, or with `best` the candidates to choose from by load.
     """
     cdef str own
     cdef tuple peers
@@ -70,7 +70,7 @@ cdef class ToSite(Step):
     cdef object run(self, View v):
         cdef bytes uri, given
         cdef object peer
-        # No browser follows a redirect when it asks for a tunnel.
+        # Browsers do not follow redirects of WebSocket handshakes.
         if v.arrived is not None or v.values(IN_HEADER, b"upgrade") or self._visits(v):
             return None
         uri = v.p[v.h.target:v.h.target + v.h.target_len]
@@ -83,12 +83,12 @@ cdef class ToSite(Step):
         v.site = name
         given = mark(self.key, self.own, v.clock())
         plain = v.p[:v.h.method_len] in (b"GET", b"HEAD")
-        # Others keep method and body with 307 only (RFC 9110 section 15.4.8).
+        # Other methods keep their method and body only with 307 (RFC 9110 section 15.4.8).
         return answer(302 if plain else 307,
                       b"Location: " + url + with_mark(uri, given) + b"\r\nCache-Control: no-store\r\n", b"")
 
     cdef bint _visits(self, View v) except -1:
-        """Whether a site has sent the visitor here a while ago."""
+        """Whether a site has redirected the client here recently."""
         for value in v.values(IN_COOKIE, COOKIE):
             v.arrived = sender(self.key, value, v.clock())
             if v.arrived is not None:
@@ -96,7 +96,7 @@ cdef class ToSite(Step):
         return False
 
     cdef object _best(self, View v):
-        """The site with room and less load than here: one that suits the client, else the one with the least load."""
+        """A site with capacity and less load than here: preferably one that suits the client, else the least loaded."""
         cdef object found = None
         cdef bint suits, found_suits = False
         cdef double least = 1.0

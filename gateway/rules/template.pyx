@@ -1,8 +1,8 @@
 """Templates of redirects, rewrites and headers.
 
-Where a field stands in a URL decides how it is encoded (RFC 3986 section 2): a path is put into a path as it is, but
-into a query it goes as the value of a parameter; what is no URL text at all (headers, cookies) is always encoded. The
-head scan has refused control bytes in whatever came from the client, so no line can be broken.
+The position of a field in a URL decides how it is encoded (RFC 3986 section 2): a path within a path stays as it is,
+but within a query it is encoded as the value of a parameter; values that are not URL text (headers, cookies) are always
+encoded. The head parser has refused control bytes in all client input, so no field can break a line.
 """
 
 from urllib.parse import quote
@@ -19,8 +19,8 @@ cdef enum Code:
     T_GROUP, T_HEADER, T_COOKIE
 
 cdef enum Encoding:
-    E_RAW = 0               # as it is: text of a URL in its own place, or a header's value
-    E_PARAMETER             # text of a path as the value of a parameter: what it has encoded stays so
+    E_RAW = 0               # unchanged: text of a URL in the same position, or a header's value
+    E_PARAMETER             # text of a path as the value of a parameter; existing percent-encodings stay
     E_COMPONENT             # any bytes as one component of a URL
 
 FIELDS = {
@@ -30,9 +30,9 @@ FIELDS = {
 
 
 cdef class Template:
-    """parts: (literal, field or None) pairs; groups: named groups and the key of `match` each comes from.
+    """parts: (literal, field or None) pairs; groups: for each named group, the key of `match` that it comes from.
 
-    url: it is a URL or a path with a query, and fields are encoded accordingly.
+    url: the text is a URL or a path with a query, and fields are encoded accordingly.
     """
 
     def __init__(self, parts, groups, *, bint url):
@@ -65,7 +65,7 @@ cdef class Template:
         return b"".join(out)
 
     def text(self, View v):
-        """The text for a request; for tests."""
+        """Expand the template for a request; for tests."""
         return self.render(v)
 
 
@@ -115,7 +115,7 @@ cdef bytes _value(View v, int code, name):
 
 
 cdef bytes _parameter(bytes value):
-    """Text of a path as the value of a parameter: "&", "=", "+" and whatever else would mean something there."""
+    """Encode text of a path as the value of a parameter: "&", "=", "+" and other characters with a meaning there."""
     cdef const char *p = PyBytes_AS_STRING(value)
     cdef Py_ssize_t i
     cdef uint8_t c

@@ -1,7 +1,7 @@
-"""One request as rules see it.
+"""A request as rules see it.
 
-A worker has one View and lays it over request after request: nothing is copied or looked up before a rule asks. What
-rules change (path, query, class, headers) is kept here, apart from the bytes the client sent.
+A worker has one View and reuses it for every request: nothing is copied or looked up before a rule needs it. Changes by
+rules (path, query, class, headers) are kept here, separate from the bytes that the client sent.
 """
 
 from time import time
@@ -32,7 +32,7 @@ cdef class Edits:
         self.lines = []
 
     def set(self, bytes name, value):
-        """Replace a field by one of that value; None removes it. A value is one line, or ValueError is raised."""
+        """Replace a field by one with this value; None removes it. Raises ValueError if the value has a line break."""
         cdef bytes lower = name.lower()
         self.names[lower] = name
         self.lines = [item for item in self.lines if item[0] != lower]
@@ -40,17 +40,17 @@ cdef class Edits:
             self.append(name, value)
 
     def append(self, bytes name, bytes value):
-        """Add a field. A value is one line, or ValueError is raised."""
+        """Add a field. Raises ValueError if the value has a line break."""
         if b"\r" in value or b"\n" in value or b"\0" in value:
-            raise ValueError(f"a line break in {name.decode('latin-1')}")
+            raise ValueError(f"the value of {name.decode('latin-1')} contains a line break")
         self.lines.append((name.lower(), name + b": " + value + b"\r\n"))
 
     def listed(self):
-        """(lower-case names left out, complete lines added); for explaining."""
+        """(lower-case names to remove, complete lines to add); for explain."""
         return list(self.names), self.added()
 
     cdef int leave_out(self, const char *p, Head *h) except -1:
-        """Mark the fields of a head that are not to be forwarded."""
+        """Mark the fields of a head that are not forwarded."""
         cdef int i
         cdef Field *f
         cdef bytes name
@@ -65,7 +65,7 @@ cdef class Edits:
         return b"".join([line for _, line in self.lines])
 
     cdef bytes merged(self, bytes lines):
-        """Complete header lines of an answer of the gateway's own, after these edits."""
+        """Complete header lines of a gateway response, after these edits."""
         kept = [line + b"\r\n" for line in lines.split(b"\r\n")
                 if line and line.partition(b":")[0].lower() not in self.names]
         return b"".join(kept) + self.added()
@@ -73,24 +73,24 @@ cdef class Edits:
 
 cdef class Resources:
     cdef object load(self, str backend):
-        """The load of a backend from 0 (idle) to 1 (full) or more; None: nobody knows."""
+        """The load of a backend from 0 (idle) to 1 (full) or more; None: unknown."""
         return None
 
     cdef int up(self, str backend) except -1:
-        """How many servers of a backend can take requests."""
+        """The number of available servers of a backend."""
         return 0
 
     cdef int sessions(self) except -1:
-        """How many sessions there are."""
+        """The number of sessions."""
         return 0
 
     cdef object site_load(self, str site):
-        """The load of a site from 0 (idle) to 1 (full) or more; None: nobody knows."""
+        """The load of a site from 0 (idle) to 1 (full) or more; None: unknown."""
         return None
 
 
 cdef class Assumed(Resources):
-    """What somebody supposes: loads and numbers of servers by backend, the number of sessions, and loads of sites."""
+    """Assumed values for tests: loads and numbers of servers by backend, the number of sessions, loads of sites."""
     cdef dict loads
     cdef dict ups
     cdef int session_count
@@ -126,7 +126,7 @@ cdef class View:
         free(self.seen.p)
 
     cdef int look(self, const char *p, Head *h, bint https, bytes client, int accept) except -1:
-        """Look at a request: its head of p and h. R_OK, or why its path is refused."""
+        """Set the view to the request with head h at p. R_OK, or the reason why its path is refused."""
         cdef int why
         self.accept = accept
         self.sent_len = 0
@@ -159,8 +159,8 @@ cdef class View:
 
     cdef int normalised(self, const char *path, uint32_t path_len, const char *query, uint32_t query_len,
                         int accept) except -1:
-        """Go on with the normal form of a path, and a query that begins with its question mark. R_OK, or why the path
-        is refused."""
+        """Continue with the normal form of a path, and a query that begins with its question mark. R_OK, or the reason
+        why the path is refused."""
         cdef Out *now
         cdef int n
         self.normal.n = self.seen.n = 0
@@ -186,7 +186,7 @@ cdef class View:
         return R_OK
 
     cdef bytes id(self):
-        """The request's id; empty: it has none."""
+        """The request's id; empty if it has none."""
         if self.request_id is None:
             self.request_id = PyBytes_FromStringAndSize(self.id_p, self.id_n) if self.id_n else b""
         return self.request_id
@@ -204,7 +204,7 @@ cdef class View:
         return PyBytes_FromStringAndSize(self.p + self.h.host, self.h.host_len)
 
     cdef int own(self, bytes uri, uint32_t path_len) except -1:
-        """Go on with another query, and a path as long as it was or as `normalised` has left it."""
+        """Continue with another query, and a path of the same length or as `normalised` has left it."""
         self.owned = uri
         self.uri = PyBytes_AS_STRING(uri)
         self.uri_len = <uint32_t>PyBytes_GET_SIZE(uri)
@@ -222,7 +222,7 @@ cdef class View:
         return self.request_edits
 
     cdef int parse_client(self) except -1:
-        """Fill `address`; an IPv4 address that came by an IPv6 socket is one of IPv4."""
+        """Fill `address`; an IPv4-mapped IPv6 address counts as IPv4."""
         cdef const char *text = PyBytes_AS_STRING(self.client)
         if inet_pton(AF_INET, text, self.address) == 1:
             self.family = 4
@@ -236,9 +236,9 @@ cdef class View:
         return 0
 
     cdef bint next(self, int where, bytes name, Value *found) except -1:
-        """Find the next value of a header (name in lower case), a cookie, or a parameter of the query (decoded).
+        """Find the next value of a header (name in lower case), a cookie, or a query parameter (decoded).
 
-        A parameter lives until the next one is looked for.
+        The value of a parameter is valid until the next lookup.
         """
         cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(name)
         cdef int i, count = self.h.count
@@ -263,7 +263,7 @@ cdef class View:
         return False
 
     cdef bint _next_parameter(self, bytes name, Value *found) except -1:
-        """Names and values are decoded as forms are (application/x-www-form-urlencoded)."""
+        """Names and values are decoded as HTML forms are (application/x-www-form-urlencoded)."""
         cdef const char *p = self.uri + self.path_len + 1
         cdef uint32_t n, at, end, equals
         if self.uri_len <= self.path_len:
@@ -292,10 +292,10 @@ cdef class View:
             values.append(PyBytes_FromStringAndSize(found.p, found.n))
         return values
 
-    # For tests, explaining and Python rules.
+    # For tests, explain and Python rules.
 
     def read(self, bytes head, *, bint https=False, str client="127.0.0.1"):
-        """Look at a complete request head. None, or (status, sentence): it is refused."""
+        """Parse a complete request head. None, or (status, sentence) if it is refused."""
         cdef Bounds bounds
         cdef uint32_t seen = 0, end = 0
         cdef int why
@@ -347,7 +347,7 @@ cdef class View:
 
 
 cdef bint _next_cookie(const char *p, uint32_t n, bytes name, Value *found) noexcept:
-    """The next value of a cookie in a Cookie field (RFC 6265 section 5.4), quotes taken off."""
+    """The next value of a cookie in a Cookie field (RFC 6265 section 5.4), without quotes."""
     cdef uint32_t at = found.at, end, start, stop, length = <uint32_t>PyBytes_GET_SIZE(name)
     cdef const char *edge
     while at < n:
@@ -379,7 +379,7 @@ cdef inline int _hex(uint8_t c) noexcept nogil:
 
 
 cdef bytes decoded(const char *p, uint32_t n, bint form):
-    """Text without its percent-encoding; of a form, "+" is a space."""
+    """Decode percent-encoding; in a form, "+" is a space."""
     cdef bytes out = PyBytes_FromStringAndSize(NULL, n)
     cdef char *to = PyBytes_AS_STRING(out)
     cdef uint32_t i = 0, k = 0

@@ -197,7 +197,7 @@ def test_explain_tells_every_step(tmp_path: Path) -> None:
     for line in (
         "├─ frontend 127.0.0.1:8080 (127.0.0.1:8080)",
         "│  routes[0] does not match: scheme is https",
-        "│  routes[1] does not match: when load('app') < 0.8: unknown: nobody knows the load of app",
+        "│  routes[1] does not match: when load('app') < 0.8: unknown: the load of app is unknown",
         "│    X-A: b",
         "│    X-Forwarded-For: 203.0.113.1",
         "├─ backend other: measured",

@@ -60,10 +60,10 @@ def test_some_are_false_for_all_that(request_view: View) -> None:
 
 
 @pytest.mark.parametrize("text, why", [
-    ("headers.nothing == 'a'", "there is no nothing"), ("load('silent') > 0.5", "nobody knows the load of silent"),
+    ("headers.nothing == 'a'", "there is no nothing"), ("load('silent') > 0.5", "the load of silent is unknown"),
     ("1 / 0 == 1", "division by zero"), ("1 % 0 == 1", "division by zero"), ("1.0 / 0.0 > 1.0", "division by zero"),
-    ("int('x') == 1", "x is no int"), ("double('') > 1.0", "is no double"), ("['a'][1] == 'a'", "there is no item 1"),
-    ("in_network('x', '10.0.0.0/8')", "x is no address"), ("9223372036854775807 + 1 > 0", "more than 64 bits"),
+    ("int('x') == 1", "x is not an int"), ("double('') > 1.0", "is not a double"), ("['a'][1] == 'a'", "there is no item 1"),
+    ("in_network('x', '10.0.0.0/8')", "x is not an address"), ("9223372036854775807 + 1 > 0", "more than 64 bits"),
     ("true && headers.nothing == 'a'", "there is no nothing"),
 ])  # fmt: skip
 def test_without_a_value(request_view: View, text: str, why: str) -> None:

@@ -75,10 +75,10 @@ def test_changes_and_going_on(tmp_path: Path, asked: View) -> None:
 
 @pytest.mark.parametrize("body, why", [
     ("raise KeyError('no')", "KeyError: 'no'"), ("return 'x'", "expected None or a mapping"), ("return {'bakend': 'app'}", "expected None"),
-    ("return {'backend': 'nobody'}", "there is no backend nobody"), ("return {'redirect': '/a\\r\\nSet-Cookie: x'}", "a space or control"),
-    ("return {'set_header': {'A': 'b\\r\\nC: d'}}", "a control character"), ("return {'set_header': {'A: x': 'b'}}", "cannot be set"),
-    ("return {'set_header': {'Content-Length': '1'}}", "cannot be set"), ("return {'respond': 99}", "99 is no status"),
-    ("return {'redirect': {'to': '/', 'status': 200}}", "no status of a redirect"), ("return {'rewrite': 'x'}", "begins with /"),
+    ("return {'backend': 'nobody'}", "there is no backend nobody"), ("return {'redirect': '/a\\r\\nSet-Cookie: x'}", "contains a space or control"),
+    ("return {'set_header': {'A': 'b\\r\\nC: d'}}", "contains a control character"), ("return {'set_header': {'A: x': 'b'}}", "cannot be set"),
+    ("return {'set_header': {'Content-Length': '1'}}", "cannot be set"), ("return {'respond': 99}", "99 is not a status"),
+    ("return {'redirect': {'to': '/', 'status': 200}}", "not a redirect status"), ("return {'rewrite': 'x'}", "begins with /"),
     ("return {'class': 5}", "expected text"), ("import sys; sys.setrecursionlimit(200); return route(request)", "RecursionError"),
 ])  # fmt: skip
 def test_a_mistake_is_a_500_and_one_entry_in_the_log(
