@@ -1,1 +1,1 @@
-"""The load agent: measures the machine it runs on and tells the gateways how loaded it is."""
+"""The load agent: measures the machine that it runs on and reports its load to the gateways."""

@@ -1,7 +1,7 @@
-"""The admin state of the server, as its owner last set it: in the agent file, or since then by a command.
+"""The server's admin state, as last set: in the agent file, or later by a command.
 
-`loadagent drain` writes one word beside the agent file; a running agent reads it with its next sample. So the word
-outlives restarts of the agent, and it takes no more than the right to write that file.
+`loadagent drain` writes one word to a file beside the agent file; a running agent reads it with its next sample. So the
+state survives restarts of the agent, and setting it requires only write permission for that file.
 """
 
 import os
@@ -14,7 +14,7 @@ MAX_BYTES = 64
 
 
 class AdminState:
-    """Tells the state: what `path` says, and `otherwise` while it says nothing that makes sense."""
+    """Reads the state from the file `path`; `otherwise` applies while that has no valid state."""
 
     def __init__(self, path: Path | None, otherwise: State) -> None:
         self._path = path
@@ -22,7 +22,7 @@ class AdminState:
 
     @property
     def state(self) -> State:
-        """The state now."""
+        """The current state."""
         if self._path is None:
             return self._otherwise
         try:
@@ -34,7 +34,7 @@ class AdminState:
 
 
 def write(path: Path, state: State) -> None:
-    """Set the state. Raises OSError, and then leaves the previous one."""
+    """Set the state. Raises OSError and keeps the previous state if it cannot be written."""
     descriptor, name = tempfile.mkstemp(prefix=path.name, dir=path.parent)
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -1,4 +1,4 @@
-"""One running agent: samples, reports to the gateways, answers who asks."""
+"""A running agent: takes samples, sends reports to the gateways, answers requests for the load."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ _log = logging.getLogger("loadagent")
 
 
 class Sampler:
-    """Collects what the configuration names into samples: sensors are read here, measures run alone."""
+    """Collects the configured metrics into samples: it reads the sensors; measures run as tasks of their own."""
 
     def __init__(self, config: AgentConfig, measures: Iterable[Measure] = ()) -> None:
         self._limits = config.metrics.limits
@@ -40,7 +40,7 @@ class Sampler:
         self._throttle = LogThrottle(period=600.0)
 
     def sample(self) -> Sample:
-        """Measure now. A sensor that fails is logged and left out."""
+        """Take a sample. A sensor that fails is logged and omitted."""
         values = {measure.name: measure.value for measure in self._measures if measure.value is not None}
         for name, sensor in self._sensors.items():
             try:
@@ -101,7 +101,7 @@ async def run_agent(config: AgentConfig) -> None:
             tasks.create_task(background)
         reporter = Reporter(config)
         while True:
-            # A little jitter keeps a farm's agents from falling into step.
+            # Jitter keeps the agents of a farm from reporting all at the same time.
             await asyncio.sleep(config.interval * random.uniform(0.95, 1.05))  # noqa: S311
             latest = sampler.sample()
             datagram = encode(reporter.report(latest), key)

@@ -1,7 +1,7 @@
-"""Answers who asks for the load: HTTP `GET /load`, or the HAProxy agent-check line to one that asks nothing.
+"""Answers requests for the load: HTTP `GET /load`, or the HAProxy agent-check line for a client that sends nothing.
 
-Both share a port because a monitor of either kind finds it by the same configuration. An agent check (HAProxy
-configuration manual, `agent-check`) connects and waits for a line; an HTTP client speaks first.
+Both share a port, so monitors of either kind need only one address. In an agent check (HAProxy configuration manual,
+`agent-check`) the client connects and waits for a line; an HTTP client sends first.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from loadagent.log_throttle import LogThrottle
 from loadagent.report import State
 from loadagent.score import Sample
 
-SPEAKS_FIRST = 0.2  # seconds until a silent client is taken for an agent check
-HEAD_TIMEOUT = 2.0  # seconds for a whole conversation
+SPEAKS_FIRST = 0.2  # seconds until a silent client is treated as an agent check
+HEAD_TIMEOUT = 2.0  # seconds for the whole connection
 MAX_HEAD_BYTES = 8192
 
 _AGENT_WORDS = {State.READY: "ready", State.DRAIN: "drain", State.MAINTENANCE: "maint"}
@@ -26,7 +26,7 @@ _REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Al
 
 
 class Answer:
-    """The listening side of an agent. `sample` returns the latest measurements, `door` says who may ask."""
+    """The listening side of an agent. `sample` returns the latest measurements; `door` decides who may connect."""
 
     def __init__(
         self, server: str, admin_state: AdminState, sample: Callable[[], Sample], door: Door | None = None
@@ -45,7 +45,7 @@ class Answer:
                     writer.write(await self._answer(reader))
                     await writer.drain()
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # the client went away, was too slow or sent too much: there is no one to answer
+            pass  # the client disconnected, was too slow or sent too much: no response is possible
         finally:
             self._door.leave(writer)
             writer.close()
@@ -54,7 +54,7 @@ class Answer:
 
     def _lets_in(self, writer: asyncio.StreamWriter) -> bool:
         peer = writer.get_extra_info("peername")
-        if not peer:  # it is gone already
+        if not peer:  # already disconnected
             return False
         address = str(peer[0])
         if not self._door.allows(address):

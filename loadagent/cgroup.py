@@ -1,7 +1,7 @@
-"""The limits of the container that the agent runs in: a container at its quota is full although its host idles.
+"""The resource limits of the agent's container: a container at its quota is full although its host is idle.
 
-Read from control groups version 2 (Linux, Documentation/admin-guide/cgroup-v2.rst): the agent's own group and all above
-it, because the tightest counts. Where there are none, or no limits, nothing is measured here.
+Read from control groups version 2 (Linux, Documentation/admin-guide/cgroup-v2.rst): the agent's own group and all its
+ancestors, because the tightest limit applies. Without control groups or limits, nothing is measured here.
 """
 
 import time
@@ -24,7 +24,7 @@ def groups(root: Path = ROOT, own: Path = OWN) -> list[Path]:
         return []
     place = Path(name.lstrip("/"))
     inside = [root / part for part in (place, *place.parents)]
-    # Within a namespace of its own, a container may see a path that is only true outside: the root is its group then.
+    # In a cgroup namespace, /proc may show a path that is only valid outside: then the root is the agent's group.
     return [group for group in dict.fromkeys(inside) if group.is_dir()] or [root]
 
 
@@ -56,7 +56,7 @@ class Quota:
         return self._value
 
     def _quotas(self) -> Iterator[tuple[Path, float]]:
-        """Each group with a quota, and how many processors that is."""
+        """Each group with a quota, and the quota in processors."""
         for group in self._groups:
             words = _text(group / "cpu.max").split()
             if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[0]) and int(words[1]):
@@ -64,7 +64,7 @@ class Quota:
 
 
 def memory_share(found: list[Path]) -> float:
-    """Return the share of the tightest memory limit in use, 0.0 without one. What only caches files does not count."""
+    """Return the used share of the tightest memory limit, 0.0 without one. The page cache does not count."""
     shares = [0.0]
     for group in found:
         limit, current = _text(group / "memory.max").strip(), _text(group / "memory.current").strip()

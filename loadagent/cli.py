@@ -21,27 +21,27 @@ from loadagent.printable import LineFormatter
 from loadagent.report import State
 from loadagent.score import Sample
 
-# Every key of the agent file is an option: its place, its type, what it means.
+# Every key of the agent file is also an option: its place, type and help text.
 _OPTIONS: tuple[tuple[tuple[str, ...], click.ParamType[Any], str], ...] = (
     (("server",), click.STRING, "The server's name in the gateway's site file; default: the host name."),
-    (("backend",), click.STRING, "The backend that is meant, if several have a server of this name."),
+    (("backend",), click.STRING, "The server's backend, if several backends have a server of this name."),
     (("gateways",), click.STRING, "Push reports to this HOST:PORT; may be given several times."),
     (("key_file",), click.STRING, "File with the key that signs the reports, mode 600."),
     (("interval",), click.STRING, "Time between two reports, such as 500ms."),
     (("listen",), click.STRING, "Answer HTTP GET /load and agent checks on HOST:PORT."),
-    (("allow",), click.STRING, "Who may ask there: a network; may be given several times. Default: private networks."),
-    (("state",), click.STRING, "ready, drain or maintenance; the commands of these names say it later."),
-    (("state_file",), click.STRING, "Where those write; default: AGENT.YAML.state."),
+    (("allow",), click.STRING, "Network that may connect; may be given several times. Default: private networks."),
+    (("state",), click.STRING, "Initial state: ready, drain or maintenance; the commands of these names change it."),
+    (("state_file",), click.STRING, "File in which those commands store the state; default: AGENT.YAML.state."),
     (("metrics", "cpu"), click.FLOAT, "Utilisation at which the machine counts as full, up to 1.0."),
     (("metrics", "run_queue"), click.FLOAT, "Runnable tasks per core that count as full."),
     (("metrics", "memory"), click.FLOAT, "Share of memory in use that counts as full, up to 1.0."),
     (("metrics", "network", "interface"), click.STRING, "Network interface to measure."),
-    (("metrics", "network", "bits"), click.STRING, "Its capacity, such as 1Gbit."),
-    (("metrics", "command", "run"), click.STRING, "Program that prints a measure of the application's own."),
-    (("metrics", "command", "full"), click.FLOAT, "The number at which it counts as full."),
+    (("metrics", "network", "bits"), click.STRING, "Capacity of the interface, such as 1Gbit."),
+    (("metrics", "command", "run"), click.STRING, "Program that prints a load value of the application."),
+    (("metrics", "command", "full"), click.FLOAT, "Value that counts as full load."),
     (("metrics", "command", "every"), click.STRING, "Time between two runs, such as 5s."),
-    (("metrics", "url", "get"), click.STRING, "URL that answers a measure of the application's own."),
-    (("metrics", "url", "full"), click.FLOAT, "The number at which it counts as full."),
+    (("metrics", "url", "get"), click.STRING, "URL that returns a load value of the application."),
+    (("metrics", "url", "full"), click.FLOAT, "Value that counts as full load."),
     (("metrics", "url", "every"), click.STRING, "Time between two requests, such as 1s."),
 )
 
@@ -55,7 +55,7 @@ def _config_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _given(options: dict[str, Any]) -> dict[Loc, object]:
-    """The options that were given, by their places in the agent file."""
+    """The options given on the command line, by their places in the agent file."""
     return {
         tuple(name.split("__")): list(value) if isinstance(value, tuple) else value
         for name, value in options.items()
@@ -86,7 +86,7 @@ def run(path: Path | None, *, core_dumps: bool, **options: Any) -> None:
     """Report this machine's load to the gateways until stopped. Options override the file."""
     config = _load(path, options)
     if not config.gateways and not config.listen:
-        msg = "nothing to do: give gateways (and key_file), or listen"
+        msg = "nothing to do: set gateways (and key_file), or listen"
         raise click.UsageError(msg)
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
@@ -107,14 +107,14 @@ def install(path: Path | None, *, replace: bool, root: Path, **options: Any) -> 
 
     Without options the existing agent file stays in use.
     """
-    from loadagent import install as setup  # noqa: PLC0415 - a running agent installs nothing
+    from loadagent import install as setup  # noqa: PLC0415 - not needed by a running agent
 
     if path is not None:
-        raise click.UsageError("an installed agent has its file in /etc/gateway: give options instead")
+        raise click.UsageError("`install` writes /etc/gateway/agent.yaml itself: give options instead of a file")
     given = _given(options)
     config = _load(None, options) if given else None
     if config and not config.gateways and not config.listen:
-        raise click.UsageError("nothing to do: give --gateways (and --key-file), or --listen")
+        raise click.UsageError("nothing to do: set --gateways (and --key-file), or --listen")
     try:
         target = setup.Target(root.absolute(), setup.program(sys.argv[0]))
         if target.live and os.geteuid() != 0:
@@ -130,7 +130,7 @@ def install(path: Path | None, *, replace: bool, root: Path, **options: Any) -> 
 def _say(path: Path, state: State) -> None:
     config = _load(path, {})
     target = config.state_file
-    assert target is not None  # noqa: S101 - an agent file has one beside it
+    assert target is not None  # noqa: S101 - a state file is always beside an agent file
     try:
         write(target, state)
     except OSError as error:
@@ -186,7 +186,7 @@ async def _run_until_stopped(config: AgentConfig) -> None:
 
 
 def _show(config: AgentConfig, result: Sample) -> None:
-    from rich.console import Console  # noqa: PLC0415 - a running agent draws no tables
+    from rich.console import Console  # noqa: PLC0415 - not needed by a running agent
     from rich.table import Table  # noqa: PLC0415
 
     score = result.score

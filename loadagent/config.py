@@ -1,4 +1,4 @@
-"""The agent file, `agent.yaml`: read, checked, typed. Every problem at once, at its line and column."""
+"""Reads, checks and types the agent file, `agent.yaml`. All problems are reported together, with line and column."""
 
 import contextlib
 import difflib
@@ -26,7 +26,7 @@ Loc = tuple[str | int, ...]
 
 
 class Endpoint(NamedTuple):
-    """Where a program listens: a host name or an IP address, and a port."""
+    """A host name or IP address, and a port."""
 
     host: str
     port: int
@@ -111,7 +111,7 @@ def url(value: object) -> str:
 
 
 def state(value: object) -> State:
-    """Read the state the server is to be in."""
+    """Read the admin state."""
     if isinstance(value, State):
         return value
     words = [member.name.lower() for member in State]
@@ -121,7 +121,7 @@ def state(value: object) -> State:
 
 
 def default_name() -> str:
-    """Return the host name if it can be a server's name."""
+    """Return the host name if it is valid as a server's name."""
     return name(socket.gethostname())
 
 
@@ -154,7 +154,7 @@ class NetworkMetric(_Part):
 
 
 class CommandMetric(_Part):
-    """A number that a program prints."""
+    """A number printed by a program."""
 
     run: Text
     full: Positive
@@ -162,7 +162,7 @@ class CommandMetric(_Part):
 
 
 class UrlMetric(_Part):
-    """A number that a URL answers."""
+    """A number returned by a URL."""
 
     get: Url
     full: Positive
@@ -170,7 +170,7 @@ class UrlMetric(_Part):
 
 
 class Metrics(_Part):
-    """What load is made of: each metric that is named, with the value at which it counts as full."""
+    """The metrics that make up the load, each with the value at which it counts as full."""
 
     cpu: Share | None = None
     run_queue: Positive | None = None
@@ -181,7 +181,7 @@ class Metrics(_Part):
 
     @property
     def limits(self) -> dict[str, float]:
-        """The limit of each metric that counts, in its own unit."""
+        """The limit of each configured metric, in the metric's unit."""
         found = {
             "cpu": self.cpu,
             "run_queue": self.run_queue,
@@ -194,7 +194,7 @@ class Metrics(_Part):
 
 
 class AgentConfig(_Part):
-    """A whole agent file. Durations are in seconds; paths are as the process can open them."""
+    """A whole agent file. Durations are in seconds; paths are as this process can open them."""
 
     server: Name = Field(default_factory=default_name)
     backend: Name | None = None
@@ -210,7 +210,7 @@ class AgentConfig(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong. `line` and `column` count from 1; both are 0 for something that is not in the file."""
+    """One problem. `line` and `column` count from 1; both are 0 for a problem that is not in the file."""
 
     source: str
     line: int
@@ -226,7 +226,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` are in the order of the file."""
+    """The configuration is not valid; `problems` are in the order of the file."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = tuple(sorted(problems, key=lambda problem: (problem.line, problem.column)))
@@ -234,7 +234,7 @@ class ConfigError(Exception):
 
 
 def load(path: Path | None, options: Mapping[Loc, object]) -> AgentConfig:
-    """Read an agent file, if there is one, with command-line options over it. Raises ConfigError.
+    """Read an agent file, if there is one; command-line options override it. Raises ConfigError.
 
     `options` maps the place of a key, such as ("metrics", "cpu"), to its value. A relative path in
     the file is relative to the file.
@@ -248,7 +248,7 @@ def load(path: Path | None, options: Mapping[Loc, object]) -> AgentConfig:
             place, message = _explain(entry["type"], entry["loc"], entry.get("ctx", {}))
             source.complain(place, message, at_key=entry["type"] == "extra_forbidden")
     if config and config.key_file:
-        # Relative to the file that names it.
+        # A relative path is relative to the file that contains it.
         base = path.parent if path and ("key_file",) not in options else Path()
         key_file = base / config.key_file
         config = config.model_copy(update={"key_file": key_file})
@@ -270,15 +270,15 @@ def load(path: Path | None, options: Mapping[Loc, object]) -> AgentConfig:
 
 
 def read_key(path: Path) -> bytes:
-    """Return the key in a file. Raises OSError, or ValueError if others may read it or it holds no key."""
+    """Return the key in a file. Raises OSError, or ValueError if other users can read it or it has no valid key."""
     content, status = read_file(path)
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise ValueError(f"others can read this key: chmod 600 {path}")
+        raise ValueError(f"other users can read this key; run: chmod 600 {path}")
     return parse_key(content[:MAX_FILE_BYTES])
 
 
 def read_file(path: Path) -> tuple[bytes, os.stat_result]:
-    """At most MAX_FILE_BYTES + 1 of a regular file, and its status. Raises OSError: a pipe is not waited for."""
+    """At most MAX_FILE_BYTES + 1 of a regular file, and its status. Raises OSError; does not block on a pipe."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
@@ -288,7 +288,7 @@ def read_file(path: Path) -> tuple[bytes, os.stat_result]:
 
 
 class _Source:
-    """The raw keys and values, where each of them stands, and what is wrong so far."""
+    """The raw keys and values, their positions, and the problems found so far."""
 
     def __init__(self, path: Path | None, options: Mapping[Loc, object]) -> None:
         self.data: dict[Any, Any] = {}
@@ -303,7 +303,7 @@ class _Source:
             self._put(place, value)
 
     def complain(self, place: Loc, message: str, *, at_key: bool = False) -> None:
-        """Note a problem with what stands at a place, or with the nearest thing around it in the file."""
+        """Record a problem at a place of the file, or at the nearest enclosing one."""
         if place in self._options:
             flag = "-".join(str(part) for part in place if part != "metrics").replace("_", "-")
             self.problems.append(Problem(f"--{flag}", 0, 0, message))
@@ -343,9 +343,9 @@ class _Source:
                 self._complain_at(node.start_mark, "expected keys and values such as `server: app1`")
 
     def _locate(self, node: yaml.Node, place: Loc, seen: set[int]) -> None:
-        """Remember where everything stands; refuse what could expand without bounds or hide a key."""
+        """Record all positions; refuse YAML that could expand without bounds or hide a key."""
         if id(node) in seen:
-            raise yaml.MarkedYAMLError(None, None, "an agent file has no use for aliases", node.start_mark)
+            raise yaml.MarkedYAMLError(None, None, "aliases are not allowed in an agent file", node.start_mark)
         seen.add(id(node))
         self._values[place] = node.start_mark
         if isinstance(node, yaml.SequenceNode):
@@ -365,12 +365,12 @@ class _Source:
         for part in outer:
             inner = inner.setdefault(part, {})
             if not isinstance(inner, dict):
-                return  # the file has something else there, and that is a problem of its own
+                return  # the file has something else in this place, which is reported separately
         inner[last] = value
 
 
 def _explain(kind: str, place: Loc, context: Mapping[str, Any]) -> tuple[Loc, str]:
-    """Put one of the model's complaints in plain words: where, and what."""
+    """Convert a problem of the model to plain words: its place and the message."""
     *outer, last = place
     if kind == "extra_forbidden":
         return place, f"unknown key {last}{_did_you_mean(str(last), _keys_of(outer))}"

@@ -1,8 +1,9 @@
-"""Who may connect to an agent, and who gives way when there are too many. Pure but for `close` of a connection.
+"""Decides which clients may connect to an agent, and closes connections if there are too many. No other input or
+output.
 
-The answer to a check takes a fifth of a second at most, so a connection that is still here is slow or busy with
-nothing. When a source or the agent has its share of them, the oldest goes: of a source that has too many its own, else
-of the source that has most. So slow connections push out each other, and not the next check.
+Answering takes a fifth of a second at most, so an older connection is slow or idle. When a source or the agent reaches
+its limit of connections, the oldest is closed: of a source over its limit its own, else one of the source with the most
+connections. So slow connections displace each other rather than the next check.
 """
 
 from collections import Counter
@@ -24,7 +25,7 @@ PRIVATE: Final[tuple[Network, ...]] = tuple(
         ),
     )
 )
-"""Networks that the Internet does not lead to."""
+"""Networks that are not reachable from the Internet."""
 
 
 class Door:
@@ -33,7 +34,7 @@ class Door:
     def __init__(self, allow: Iterable[Network] = PRIVATE) -> None:
         self._allow = tuple(allow)
         self._inside: dict[object, tuple[str, Callable[[], None]]] = {}
-        """Each connection: its source, and how to close it; the oldest first."""
+        """Each connection: its source and a function that closes it; the oldest first."""
         self._of: Counter[str] = Counter()
 
     def allows(self, address: str) -> bool:
@@ -43,7 +44,7 @@ class Door:
         return any(ip in network for network in self._allow)
 
     def enter(self, connection: object, address: str, close: Callable[[], None]) -> None:
-        """Let one in; if there are too many, `close` of another one is called."""
+        """Register a connection; if there are too many, close another one by its `close`."""
         source = _source(address)
         if self._of[source] >= PER_SOURCE:
             self._evict(source)
@@ -54,7 +55,7 @@ class Door:
         self._of[source] += 1
 
     def leave(self, connection: object) -> None:
-        """One is over, if it is still known."""
+        """Forget a connection that has ended."""
         found = self._inside.pop(connection, None)
         if found is not None:
             source, _ = found
@@ -70,7 +71,7 @@ class Door:
 
 
 def _source(address: str) -> str:
-    """A client with one IPv6 address usually has its /64."""
+    """The source of an address: a client with one IPv6 address usually has its whole /64."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv6Address) and ip.ipv4_mapped is None:
         return str(IPv6Network((ip, 64), strict=False))

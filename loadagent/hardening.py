@@ -1,4 +1,4 @@
-"""What the agent gives up when it has started: it holds a key, and listens to others."""
+"""Drops privileges of the agent after its start: it holds a key, and accepts connections."""
 
 import ctypes
 import os
@@ -10,9 +10,10 @@ _NO_NEW_PRIVILEGES: Final = 38  # PR_SET_NO_NEW_PRIVS
 
 
 def harden(*, core_dumps: bool) -> None:
-    """Gain no privileges any more, and keep the memory from core dumps and from other processes of the same user.
+    """Prevent the process from gaining privileges, and other processes of the same user and core dumps from reading its
+    memory.
 
-    With `core_dumps` the memory may be seen. Raises OSError.
+    `core_dumps` leaves the memory readable. Raises OSError.
     """
     _prctl(_NO_NEW_PRIVILEGES, 1)
     if not core_dumps:

@@ -1,4 +1,4 @@
-"""Makes a load agent a service of this machine: its file, its key, a systemd unit. Plans first, writes after."""
+"""Installs a load agent as a service: its file, its key, a systemd unit. Plans everything before it writes."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ User=loadagent
 ExecStart={program} run {agent_file}
 Restart=always
 RestartSec=1s
-# What it measures is in /proc; beyond that it needs two files and the network. A `command:` runs under the same limits.
+# It measures by reading /proc; beyond that it needs two files and the network. A `command:` runs under the same limits.
 UMask=0077
 CapabilityBoundingSet=
 NoNewPrivileges=yes
@@ -58,7 +58,7 @@ LockPersonality=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
-# It forbids itself core dumps.
+# The agent disables core dumps itself.
 SystemCallFilter=prlimit64 setrlimit
 SystemCallErrorNumber=EPERM
 MemoryMax=128M
@@ -71,29 +71,29 @@ Run = Callable[[Sequence[str]], None]
 
 
 class CannotInstall(Exception):
-    """Why nothing was installed, or what of it failed."""
+    """Nothing was installed, or a step failed; the message says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where to install: `root` is / or the root of an image, `program` how the unit calls the agent."""
+    """The system to install into: `root` is / or the root of an image; `program` is the agent's path in the unit."""
 
     root: Path
     program: Path
 
     @property
     def live(self) -> bool:
-        """Whether it is this machine, which can be told to start the agent."""
+        """Whether this is the running system, where the agent can be started."""
         return self.root == Path("/")
 
     def at(self, path: Path) -> Path:
-        """Where a path of the target is for us."""
+        """The path by which this process reaches a path of the target."""
         return self.root / path.relative_to("/")
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file to write; a secret one is its owner's alone."""
+    """A file to write; only its owner can read a secret one."""
 
     path: Path
     content: bytes
@@ -101,10 +101,10 @@ class File:
 
 
 def unit(program: Path, agent_file: Path = AGENT_FILE) -> str:
-    """The systemd unit. Raises CannotInstall if it could not run the program."""
+    """The systemd unit. Raises CannotInstall if systemd could not run the program."""
     hidden = next((place for place in HIDDEN if program.is_relative_to(place)), None)
     if hidden:
-        message = f"a service does not see {program}: install the package outside of {hidden}, such as in /opt or /usr"
+        message = f"a service cannot see {program}: install the package outside of {hidden}, such as in /opt or /usr"
         raise CannotInstall(message)
     if any(char.isspace() or char in "%\"'\\" for char in str(program)):
         raise CannotInstall(f"systemd would misread {str(program)!r}")
@@ -117,8 +117,8 @@ def files(target: Target, options: dict[Loc, object], key: bytes | None, *, repl
     agent_file = target.at(AGENT_FILE)
     if not options:
         if not agent_file.exists():
-            raise CannotInstall("what should the agent do? Give --gateways and --key-file, or --listen")
-        return wanted  # the file that is there goes on
+            raise CannotInstall("nothing to do: set --gateways and --key-file, or --listen")
+        return wanted  # the existing file stays in use
     if agent_file.exists() and not replace:
         raise CannotInstall(f"{agent_file} exists: edit it and leave out the options, or add --replace")
     if key is not None:
@@ -131,7 +131,7 @@ def files(target: Target, options: dict[Loc, object], key: bytes | None, *, repl
 
 
 def install(target: Target, wanted: Sequence[File], run: Run, users: Callable[[str], object]) -> Iterator[str]:
-    """Write the files, and on this machine start the agent; yield what was done. Raises CannotInstall.
+    """Write the files, and start the agent if this is the running system; yield the steps. Raises CannotInstall.
 
     `run` runs a program, `users` looks up a user and raises KeyError.
     """
@@ -140,37 +140,37 @@ def install(target: Target, wanted: Sequence[File], run: Run, users: Callable[[s
             users(USER)
         except KeyError:
             run(["useradd", "--system", "--home-dir", "/", "--no-create-home", "--shell", "/usr/sbin/nologin", USER])
-            yield f"made the user {USER}"
+            yield f"created the user {USER}"
     for file in wanted:
         _write(file)
         if file.secret and target.live:
             run(["chown", f"{USER}:", str(file.path)])
         yield f"wrote {file.path}"
     if not target.live:
-        yield f"left to do there: the user {USER}, who owns {KEY_FILE}; systemctl enable loadagent"
+        yield f"to do in the image: create the user {USER} as owner of {KEY_FILE}; systemctl enable loadagent"
     elif Path("/run/systemd/system").is_dir():
         run(["systemctl", "daemon-reload"])
         run(["systemctl", "enable", "loadagent"])
         run(["systemctl", "restart", "loadagent"])
-        yield "loadagent runs: journalctl -u loadagent"
+        yield "loadagent is running; its log: journalctl -u loadagent"
     else:
-        yield f"there is no systemd here; run as {USER}: {target.program} run {AGENT_FILE}"
+        yield f"no systemd on this machine; run as {USER}: {target.program} run {AGENT_FILE}"
 
 
 def run_program(command: Sequence[str]) -> None:
-    """Run one of the system's programs. Raises CannotInstall with what it said."""
+    """Run a program of the system. Raises CannotInstall with its error output."""
     try:
         subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
     except FileNotFoundError:
-        raise CannotInstall(f"there is no program {command[0]}") from None
+        raise CannotInstall(f"program {command[0]} not found") from None
     except subprocess.CalledProcessError as error:
         raise CannotInstall(f"{' '.join(command)}: {error.stderr.strip() or error}") from None
     except subprocess.TimeoutExpired:
-        raise CannotInstall(f"{' '.join(command)}: no end after a minute") from None
+        raise CannotInstall(f"{' '.join(command)}: no exit within a minute") from None
 
 
 def program(called: str) -> Path:
-    """The absolute path of the program that was called. Raises CannotInstall."""
+    """The absolute path of the running program. Raises CannotInstall."""
     found = shutil.which(called)
     if found is None:
         raise CannotInstall(f"cannot find the program {called}")
@@ -188,7 +188,7 @@ def _nested(options: dict[Loc, object]) -> dict[str, Any]:
 
 
 def _write(file: File) -> None:
-    """All of it, or nothing. Raises CannotInstall."""
+    """Write the whole file, or nothing. Raises CannotInstall."""
     try:
         file.path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(prefix=f".{file.path.name}.", dir=file.path.parent)

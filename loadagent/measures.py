@@ -1,4 +1,4 @@
-"""The application's own measures: a number that a program prints or a URL answers, taken again and again."""
+"""Load values of the application: numbers that a program prints or a URL returns, measured periodically."""
 
 import asyncio
 import contextlib
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from loadagent.log_throttle import LogThrottle
 
-if TYPE_CHECKING:  # a third of an agent's memory, and most have no URL to ask
+if TYPE_CHECKING:  # a third of an agent's memory, and most agents need no URL
     import aiohttp
 
 TIMEOUT = 5.0  # seconds for one measurement
@@ -27,9 +27,9 @@ class MeasureError(Exception):
 
 
 class Measure:
-    """Takes one measure every `every` seconds and keeps the last value, None while it fails.
+    """Takes one measurement every `every` seconds and keeps the last value, None while it fails.
 
-    A stale number would be believed, so a failure forgets it: the metric then is left out of the score.
+    A failure discards the value, because a stale number would be trusted: the metric is then left out of the score.
     """
 
     def __init__(self, name: str, take: Callable[[], Awaitable[float]], every: float) -> None:
@@ -46,7 +46,7 @@ class Measure:
             await asyncio.sleep(self._every)
 
     async def once(self) -> None:
-        """Measure now; a failure is logged, and its like at most every ten minutes after that."""
+        """Measure now; a failure is logged, repeats of it at most every ten minutes."""
         try:
             async with asyncio.timeout(TIMEOUT):
                 self.value = await self._take()
@@ -57,12 +57,12 @@ class Measure:
 
 
 async def run_command(command: str) -> float:
-    """Return the number that a program prints. Words are split as a shell does, but no shell is involved.
+    """Return the number that a program prints. The command is split as by a shell, but runs without a shell.
 
     Raises MeasureError if it fails or prints no number, OSError if it cannot be started. When this is
-    cancelled or times out, the program and what it started are killed.
+    cancelled or times out, the program and its children are killed.
     """
-    # A pipe of our own: asyncio's would make wait() wait for whoever else holds its other end.
+    # Not asyncio's pipe: with that, wait() would wait for every process that holds the other end.
     reading, writing = os.pipe()
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -93,8 +93,8 @@ async def run_command(command: str) -> float:
 
 
 async def get_url(url: str, session: "aiohttp.ClientSession") -> float:
-    """Return the number that a URL answers with status 200. Raises MeasureError or OSError."""
-    import aiohttp  # noqa: PLC0415 - see above; by now it is there
+    """Return the number that a URL returns with status 200. Raises MeasureError or OSError."""
+    import aiohttp  # noqa: PLC0415 - see above; it is loaded by now
 
     try:
         async with session.get(url, allow_redirects=False) as response:
@@ -106,7 +106,7 @@ async def get_url(url: str, session: "aiohttp.ClientSession") -> float:
 
 
 def parse_number(output: bytes) -> float:
-    """Return the number in an answer: plain, or the member "load" of a JSON object. Raises MeasureError."""
+    """Return the number in an output: plain, or the member "load" of a JSON object. Raises MeasureError."""
     text = output.decode("ascii", "replace").strip()
     try:
         number = float(text if not text.startswith("{") else json.loads(text)["load"])

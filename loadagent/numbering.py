@@ -1,4 +1,4 @@
-"""Numbers reports, so that a receiver can tell a new one from a copy."""
+"""Numbers reports, so that a receiver can tell a new report from a replayed one."""
 
 import time
 from collections.abc import Callable
@@ -7,8 +7,8 @@ from collections.abc import Callable
 class Numbering:
     """The numbers of one sender's reports. `clock` returns ns since 1970.
 
-    An incarnation is named by the moment it began. If the clock goes back, another one begins: receivers refuse an
-    incarnation from the future, so one that began under a clock that was ahead would never be heard.
+    An incarnation is identified by its start time. If the clock goes back, a new incarnation begins: receivers refuse
+    an incarnation from the future, so one that began while the clock was ahead would never be accepted.
     """
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:

@@ -1,8 +1,8 @@
-"""Text from others, made fit for a log, a terminal and a label: what it says is shown, what it would do is not.
+"""Makes text from others safe for a log, a terminal and a label: special characters are shown, not interpreted.
 
-Escape sequences can rewrite a terminal's screen, title and clipboard; a line break forges a line of a log; the
-bidirectional controls of Unicode show text in another order than it has (CVE-2021-42574). Python calls none of these
-printable (str.isprintable: the categories "Other" and "Separator" of Unicode, but for the space).
+Escape sequences can rewrite a terminal's screen, title and clipboard; a line break forges a log line; the bidirectional
+controls of Unicode change the order in which text is displayed (CVE-2021-42574). Python considers none of these
+printable (str.isprintable: all but the Unicode categories "Other" and "Separator", plus the space).
 """
 
 import logging
@@ -20,12 +20,12 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same of a text whose line breaks are meant."""
+    """The same for text with intended line breaks."""
     return "\n".join(map(printable, text.split("\n")))
 
 
 def printable_values(value: Any) -> Any:
-    """The same JSON value with every text in it printable, keys included."""
+    """The same for all texts in a JSON value, keys included."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, Mapping):
@@ -36,13 +36,13 @@ def printable_values(value: Any) -> Any:
 
 
 class LineFormatter(logging.Formatter):
-    """Formats a record as one line; those that a message or a traceback has beside are indented.
+    """Formats a record as one line; further lines of a message or traceback are indented.
 
-    So a line that begins with a time is always one that this program has written.
+    So every line that begins with a time is the start of a record.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and the indented ones that belong to it."""
+        """The line, and the indented lines that belong to it."""
         return f"\n{INDENT}".join(printable(line.expandtabs()) for line in super().format(record).split("\n"))
 
 

@@ -1,4 +1,4 @@
-"""Sends reports to the gateways by UDP: no gateway can delay the agent or another gateway."""
+"""Sends reports to the gateways by UDP: a slow gateway delays neither the agent nor another gateway."""
 
 import asyncio
 import contextlib
@@ -10,13 +10,13 @@ from loadagent.config import Endpoint
 from loadagent.log_throttle import LogThrottle
 
 RESOLVE_TIMEOUT = 5.0
-RESOLVE_AGAIN = 30.0  # seconds: an address may move to another machine
+RESOLVE_AGAIN = 30.0  # seconds: a name's address can change
 
 _log = logging.getLogger("loadagent")
 
 
 class Link:
-    """The way to one gateway. Trouble is logged, at most once a minute."""
+    """The connection to one gateway. Failures are logged, at most once a minute."""
 
     def __init__(self, gateway: Endpoint) -> None:
         self.gateway = gateway
@@ -36,7 +36,7 @@ class Link:
             await asyncio.sleep(RESOLVE_AGAIN)
 
     async def resolve(self) -> None:
-        """Find the gateway's address. If that fails, the one known before stays in use."""
+        """Look up the gateway's address. If that fails, the previous one stays in use."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(RESOLVE_TIMEOUT):
@@ -56,14 +56,14 @@ class Link:
             self._use(connection)
 
     def send(self, datagram: bytes) -> None:
-        """Send it, or drop it: a later report is worth more than a late one."""
+        """Send a datagram, or drop it: the next report replaces it."""
         if self._socket is None:
             return
         try:
             self._socket.send(datagram)
         except BlockingIOError:
             pass
-        except OSError as error:  # also the news that an earlier datagram was refused
+        except OSError as error:  # also reports that an earlier datagram was refused
             self._complain(error)
             with contextlib.suppress(OSError):
                 self._socket.send(datagram)

@@ -1,11 +1,11 @@
-"""The load report: what an agent tells a gateway, as one signed UDP datagram.
+"""The load report of an agent to a gateway: one signed UDP datagram.
 
-    version u8 · state u8 · incarnation u64 · sequence u64 · time u64 · server · backend · metrics · tag
+ version u8 · state u8 · incarnation u64 · sequence u64 · time u64 · server · backend · metrics · tag
 
 Integers are in network byte order. A name is one length byte and ASCII; metrics are a count byte, then a name
-and an IEEE 754 double each. The tag is HMAC-SHA256 (RFC 2104, FIPS 198-1), keyed with the server's key. Every version
-ends in the tag. Only the name of the server is read before that, to find its key; nothing else, not even the version,
-counts before the sender has proved that it holds the key.
+and an IEEE 754 double each. The tag is HMAC-SHA256 (RFC 2104, FIPS 198-1) with the server's key. Every version
+ends in the tag. Before it is verified, only the name of the server is read, to find its key; nothing else is used
+before that, not even the version.
 """
 
 import enum
@@ -16,8 +16,8 @@ import struct
 from dataclasses import dataclass, field
 
 VERSION = 1
-MAX_BYTES = 1200  # fits one datagram on any path (IPv6 promises 1280 bytes, RFC 8200 section 5)
-MAX_SHARE = 1e6  # of a metric's limit; more is a broken sensor
+MAX_BYTES = 1200  # fits one datagram on any path (the minimum IPv6 MTU is 1280 bytes, RFC 8200 section 5)
+MAX_SHARE = 1e6  # of a metric's limit; more means a broken sensor
 MAX_METRICS = 16
 MAX_METRIC_NAME = 32
 NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
@@ -25,12 +25,12 @@ NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}", re.ASCII)
 _HEAD = struct.Struct("!BBQQQ")
 _DOUBLE = struct.Struct("!d")
 _TAG_BYTES = hashlib.sha256().digest_size
-CONTEXT = b"eddie load report\0"  # so that a tag made with the key for another kind of message is of no use
+CONTEXT = b"eddie load report\0"  # a tag made with the same key for another kind of message is not valid here
 _U64_MAX = 2**64 - 1
 
 
 class State(enum.Enum):
-    """What the server's owner wants: take traffic, take no new sessions, or take nothing."""
+    """The admin state: take traffic, take no new sessions, or take no requests."""
 
     READY = 0
     DRAIN = 1
@@ -38,7 +38,7 @@ class State(enum.Enum):
 
 
 class Reason(enum.Enum):
-    """Why a datagram is no report."""
+    """Why a datagram is not a valid report."""
 
     TOO_SHORT = "too short"
     TOO_LONG = "too long"
@@ -85,19 +85,19 @@ class Report:
         for name, share in self.metrics.items():
             if len(name) > MAX_METRIC_NAME:
                 raise ValueError(f"{name} is longer than {MAX_METRIC_NAME} characters")
-            if not 0.0 <= share <= MAX_SHARE:  # nor is NaN
+            if not 0.0 <= share <= MAX_SHARE:  # also refuses NaN
                 raise ValueError(f"{name} is {share}")
 
     @property
     def score(self) -> float | None:
-        """The load: the largest share. None if nothing could be measured, which must not read as idle."""
+        """The load: the largest share. None if nothing could be measured, which must not look like an idle server."""
         return max(self.metrics.values(), default=None)
 
 
 def encode(report: Report, key: bytes, context: bytes = CONTEXT) -> bytes:
-    """Return the signed datagram, at most MAX_BYTES long (the bounds of Report's fields see to that).
+    """Return the signed datagram, at most MAX_BYTES long (the bounds of Report's fields ensure that).
 
-    `context` keeps apart kinds of reports that are signed with the same key.
+    `context` separates kinds of reports that are signed with the same key.
     """
     parts = [
         _HEAD.pack(VERSION, report.state.value, report.incarnation, report.sequence, report.time),
@@ -112,9 +112,9 @@ def encode(report: Report, key: bytes, context: bytes = CONTEXT) -> bytes:
 
 
 def decode(data: bytes, key: bytes, context: bytes = CONTEXT) -> Report:
-    """Return the report in a datagram from anywhere. Raises BadReport; the signature is verified first.
+    """Return the report in a datagram from any sender. Raises BadReport; the signature is verified first.
 
-    An empty key verifies nothing.
+    With an empty key no signature is verified.
     """
     if len(data) > MAX_BYTES:
         raise BadReport(Reason.TOO_LONG)
@@ -132,7 +132,7 @@ def decode(data: bytes, key: bytes, context: bytes = CONTEXT) -> Report:
 
 
 def claimed_server(data: bytes) -> str:
-    """Return the name of the server that a datagram claims to be about, "" if it has none. Nothing is verified."""
+    """Return the server name in a datagram, "" if it has none. Nothing is verified."""
     try:
         name, _ = _unpack_name(data[:-_TAG_BYTES], _HEAD.size)
     except (ValueError, IndexError):
@@ -143,7 +143,7 @@ def claimed_server(data: bytes) -> str:
 def parse_key(content: bytes) -> bytes:
     """Return the key in a key file's content, without its line end. Raises ValueError if it is too short."""
     key = content.rstrip(b"\r\n")
-    if len(key) < 16:  # RFC 2104 section 3 would rather have 32
+    if len(key) < 16:  # RFC 2104 section 3 recommends at least 32
         raise ValueError(f"a key needs at least 16 bytes, this one has {len(key)}")
     return key
 
@@ -167,12 +167,12 @@ def _parse(body: bytes) -> Report:
         (metrics[name],) = _DOUBLE.unpack_from(body, at)
         at += _DOUBLE.size
     if at != len(body) or len(metrics) != count:
-        raise ValueError("bytes are left over" if at != len(body) else "a metric comes twice")
+        raise ValueError("trailing bytes" if at != len(body) else "duplicate metric")
     return Report(server, incarnation, sequence, time, State(state), backend or None, metrics)
 
 
 def _unpack_name(body: bytes, at: int) -> tuple[str, int]:
     end = at + 1 + body[at]
     if end > len(body):
-        raise ValueError("a name is cut off")
+        raise ValueError("truncated name")
     return body[at + 1 : end].decode("ascii"), end

@@ -1,4 +1,4 @@
-"""From measured values to one number: how near the machine is to its nearest limit."""
+"""Reduces the measured values to one number: how close the machine is to its nearest limit."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,11 +8,10 @@ from loadagent.report import MAX_SHARE
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What was measured at one moment.
+    """The measurements of one moment.
 
-    `values` are in each metric's own unit, and `limits` in the same. A metric that has a limit and no value
-    could not be measured: it is left out of the score, because a guess in either direction would move traffic
-    for nothing.
+    `values` and `limits` are in each metric's own unit. A metric with a limit but no value could not be measured: it
+    is left out of the score, because a guess in either direction would move traffic without reason.
     """
 
     values: Mapping[str, float]
@@ -26,5 +25,5 @@ class Sample:
 
     @property
     def score(self) -> float | None:
-        """The largest share: the scarcest resource decides. None if nothing could be measured."""
+        """The largest share: the scarcest resource determines the load. None if nothing could be measured."""
         return max(self.shares.values(), default=None)

@@ -1,4 +1,4 @@
-"""What the machine itself can tell, by psutil and /proc. No reading blocks."""
+"""Sensors of the machine itself, by psutil and /proc. No reading blocks."""
 
 import math
 import time
@@ -15,16 +15,16 @@ _RUN_QUEUE_SECONDS = 5.0
 
 
 class Sensor(Protocol):
-    """Measures one thing."""
+    """Measures one quantity."""
 
     def read(self) -> float:
-        """Return the value, in the metric's unit. Raises OSError if it cannot be had now."""
+        """Return the value, in the metric's unit. Raises OSError if it is not available now."""
 
 
 class Cpu:
     """Share of all cores' time that was not idle since the last reading, 0.0 to 1.0; in a container, of its quota.
 
-    Time stolen by the hypervisor counts as busy: it is not available here.
+    Time stolen by the hypervisor counts as busy: this machine cannot use it.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Cpu:
         self._value = 0.0
 
     def read(self) -> float:
-        """Return the share since the last call; the same again if the clock has not ticked in between."""
+        """Return the share since the last call; the same value again if the clock has not advanced."""
         busy, total = self._busy_and_total()
         if total > self._last[1]:
             self._value = min(1.0, max(0.0, (busy - self._last[0]) / (total - self._last[1])))
@@ -55,8 +55,8 @@ class Cpu:
 class RunQueue:
     """Runnable tasks per core, averaged over about five seconds.
 
-    The kernel's own load averages are of a minute or more and count tasks that wait for disks. This reads how
-    many are runnable now (proc(5), /proc/loadavg, fourth field), without the one that reads it.
+    The kernel's load averages cover a minute or more and include tasks that wait for disks. This reads the number
+    of runnable tasks (proc(5), /proc/loadavg, fourth field), minus the reading task itself.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class RunQueue:
         self._at = clock()
 
     def read(self) -> float:
-        """Return the average up to now."""
+        """Return the current average."""
         now = self._clock()
         keep = math.exp(-(now - self._at) / _RUN_QUEUE_SECONDS)
         self._average = keep * self._average + (1.0 - keep) * self._runnable()
@@ -85,19 +85,19 @@ class RunQueue:
 
 
 class Memory:
-    """Share of the memory that no program could get without swapping, 0.0 to 1.0; in a container, of its limit."""
+    """Share of the memory that is not available without swapping, 0.0 to 1.0; in a container, of its limit."""
 
     def __init__(self, found: list[Path] | None = None) -> None:
         self._groups = groups() if found is None else found
 
     def read(self) -> float:
-        """Return the share now."""
+        """Return the current share."""
         memory = psutil.virtual_memory()
         return max(1.0 - memory.available / memory.total, memory_share(self._groups))
 
 
 class Network:
-    """Bits per second through one interface since the last reading, of the busier direction."""
+    """Bits per second on one interface since the last reading, in the busier direction."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class Network:
         self._value = 0.0
 
     def read(self) -> float:
-        """Return the rate since the last call, at first 0.0. Raises OSError if there is no such interface."""
+        """Return the rate since the last call, initially 0.0. Raises OSError if there is no such interface."""
         counters = self._counters().get(self._interface)
         if counters is None:
             self._last = None

@@ -1,5 +1,5 @@
-"""Quality of service as pure policy: no socket, no clock, nothing of the gateway. Times are passed in.
+"""Quality of service as pure policy, independent of the gateway: no sockets, no clock. The caller passes times in.
 
-`rates` counts requests against rates, over all processes that share its memory; `turns` says which request is next when
-there is less room than requests; `sessions` says who is in and who waits, by `tickets` that only the gateway can write.
+`rates` enforces rate limits over all processes that share its memory; `turns` decides which request is next when there
+are more requests than capacity; `sessions` admits clients or queues them, by `tickets` that only the gateway can sign.
 """

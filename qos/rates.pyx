@@ -1,21 +1,21 @@
 """Rate limits: whether a key may have one more request now, counted exactly over all processes that share a table.
 
 The generic cell rate algorithm (ITU-T I.371 Annex A, virtual scheduling) needs one number per key: the theoretical
-arrival time, by which the key will have made up for everything it has had. A request conforms if that lies no further
-ahead than the tolerance; each request that does moves it one interval on. One that does not leaves it as it is.
+arrival time (TAT). A request conforms if the TAT is no further ahead of now than the tolerance; a conforming request
+advances it by one interval. A request that does not conform leaves it unchanged.
 
-The number and a tag of the key are one 64-bit word, and every change is one compare-and-swap of that word: there is no
-lock, a process that dies has either made its change or not, and what is written is valid at every moment. A request
-that loses the race for a word looks again; it loses only to a request that was counted.
+The TAT and a tag of the key are one 64-bit word, and every change is one compare-and-swap of that word: there is no
+lock, a process that dies has either made its change or not, and the word is valid at every moment. A request that loses
+the race for a word tries again; it loses only to a request that was counted.
 
-A key lives in one bucket of 8 words, a cache line, chosen by its hash. A new key takes the word whose debt (time ahead
-of now) is least: one that is empty or has made up for everything, of which nothing is lost. Only if all 8 keys of a
-bucket owe something is one forgotten, and that is the one that owes least. Hence a flood of new keys replaces the keys
-of the flood itself, not one that is over its limit. Keys with the same bucket and tag, 40 bits, share what they have;
-the hash must be by a secret (`secret`), so that no client can choose its neighbours.
+The hash of a key selects one bucket of 8 words, a cache line. A new key takes the word with the smallest debt (TAT
+minus now): an empty word, or one whose debt is paid, so that nothing is lost. Only if all 8 keys of a bucket are in
+debt, the key with the smallest debt is forgotten. Hence a flood of new keys replaces the keys of the flood itself, not
+one that is over its limit. Keys with the same bucket and tag, 40 bits, share a word; the hash must use a secret
+(`secret`), so that clients cannot choose colliding keys.
 
-Times in the table are 44 bits of ticks of 256 ns, so they repeat after 52 days. What seems to be owed for more than two
-days is an old entry and counts as nothing; a key that returns after 52 days to the minute may find itself limited once.
+Times in the table are 44 bits of ticks of 256 ns, so they repeat after 52 days. A debt of more than two days is an old
+entry and counts as none; a key that returns after exactly 52 days may be limited once by mistake.
 """
 
 cdef extern from * nogil:
@@ -33,19 +33,19 @@ cdef enum:
     TAG_SHIFT = TIME_BITS
 
 cdef uint64_t TIME = (<uint64_t>1 << TIME_BITS) - 1
-cdef int64_t HORIZON = 2 * <int64_t>86400 * 1000000000 >> TICK_BITS    # ticks: no debt is longer
-cdef int64_t RECOVERED = -(<int64_t>1 << 62)                           # owed by an empty word
+cdef int64_t HORIZON = 2 * <int64_t>86400 * 1000000000 >> TICK_BITS    # ticks: the largest debt
+cdef int64_t RECOVERED = -(<int64_t>1 << 62)                           # debt of an empty word
 
 BUCKET = WAYS
-"""Keys."""
+"""Keys per bucket."""
 TICK = 1 << TICK_BITS
-"""Nanoseconds."""
+"""Nanoseconds per tick."""
 FASTEST = 100_000.0
-"""Requests per second: beyond this, whole ticks would be more than 1.3 % off."""
+"""Requests per second: beyond this, the rounding to whole ticks would exceed 1.3 %."""
 SLOWEST = 1.0 / 86400.0
 """The same, for the slowest rate."""
 LONGEST = 86400.0
-"""Seconds that a burst may take to make up for, with the max_delay."""
+"""Seconds in which a burst must be paid for, max_delay included."""
 
 
 cdef Rate rate_of(double per_second, int64_t burst) noexcept nogil:
@@ -57,7 +57,7 @@ cdef Rate rate_of(double per_second, int64_t burst) noexcept nogil:
 
 
 cdef inline int64_t _owed(uint64_t word, uint64_t now) noexcept nogil:
-    """Ticks from now until the key of a word has made up for everything; not positive: it has."""
+    """The debt of a word's key in ticks; zero or negative: none."""
     cdef int64_t ahead
     if word == 0:
         return RECOVERED
@@ -66,7 +66,7 @@ cdef inline int64_t _owed(uint64_t word, uint64_t now) noexcept nogil:
 
 
 cdef class RateTable:
-    """memory: writable, zero to begin with, 64 bytes times a power of two; it is kept. secret: 16 random bytes.
+    """memory: writable, initially zero, 64 bytes times a power of two; a reference is kept. secret: 16 random bytes.
 
     Raises ValueError for memory of another size.
     """
@@ -83,11 +83,11 @@ cdef class RateTable:
         self.secret = secret
 
     cdef int64_t take(self, uint64_t key, const Rate *rate, int64_t now, int64_t max_delay) noexcept nogil:
-        """Count a request of a key, if it may go.
+        """Count a request of a key if it conforms.
 
-        key: a hash of all its 64 bits, by the secret. now: monotonic, in ns, the same clock in all processes.
-        max_delay: ns that the request can wait for its turn. Returns 0: it may go; positive: it may go in so many ns,
-        and is counted; negative: it may not, and is not counted; so many ns later it might.
+        key: a hash with 64 random bits, made with the secret. now: monotonic, in ns, the same clock in all processes.
+        max_delay: ns that the request may be delayed. Returns 0: it conforms; positive: it conforms in this many ns,
+        and is counted; negative: it does not conform and is not counted; it might after this many ns.
         """
         cdef uint64_t tag = key >> TAG_SHIFT or 1
         cdef uint64_t *bucket = self.words + (key & (self.buckets - 1)) * WAYS
@@ -119,10 +119,10 @@ cdef class RateTable:
                 return -(early << TICK_BITS)
             if rates_swap(bucket + place, word, tag << TAG_SHIFT | ((ticks + owed + rate.interval) & TIME)):
                 return early << TICK_BITS if early > 0 else 0
-        return 0        # others were counted so often meanwhile: a request must not wait for them
+        return 0        # the word changed TRIES times meanwhile: allow the request rather than block
 
     cdef void give_back(self, uint64_t key, const Rate *rate) noexcept nogil:
-        """A request that was counted does not take place: it counts no more."""
+        """Undo the count of a request that is not served."""
         cdef uint64_t tag = key >> TAG_SHIFT or 1
         cdef uint64_t *bucket = self.words + (key & (self.buckets - 1)) * WAYS
         cdef uint64_t word
@@ -137,25 +137,25 @@ cdef class RateTable:
 
     @property
     def keys(self):
-        """How many keys there is room for."""
+        """The number of keys that fit into the table."""
         return self.buckets * WAYS
 
     # ----------------------------------------------------------------------------------------- for tests and the bench
 
     def ask(self, uint64_t key, double per_second, int64_t burst, int64_t now, int64_t max_delay=0):
-        """As `take`."""
+        """The same as `take`."""
         cdef Rate rate = rate_of(per_second, burst)
         return self.take(key, &rate, now, max_delay)
 
     def refund(self, uint64_t key, double per_second, int64_t burst):
-        """As `give_back`."""
+        """The same as `give_back`."""
         cdef Rate rate = rate_of(per_second, burst)
         self.give_back(key, &rate)
 
     def storm(self, uint64_t first, int64_t count, double per_second, int64_t burst, int64_t now, int64_t step=0):
-        """Take `count` times: with step 0 as the one key `first`, otherwise each time as another, well hashed one.
+        """Call `take` `count` times: with step 0 for the key `first`, otherwise each time for another, well hashed key.
 
-        Returns how often it was allowed.
+        Returns how many conformed.
         """
         cdef Rate rate = rate_of(per_second, burst)
         cdef int64_t i, allowed = 0
@@ -175,7 +175,7 @@ cdef class RateTable:
 
 
 cdef inline uint64_t _mixed(uint64_t x) noexcept nogil:
-    """The finish of splitmix64 (Steele, Lea, Flood 2014)."""
+    """The finalizer of splitmix64 (Steele, Lea, Flood 2014)."""
     x += 0x9E3779B97F4A7C15ULL
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ULL
     x = (x ^ x >> 27) * 0x94D049BB133111EBULL

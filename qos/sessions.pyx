@@ -1,32 +1,31 @@
-"""Who is in stays in: sessions up to a number, exactly over all processes that share a table, and a queue for the rest.
+"""Sessions: a limited number of admitted clients, exact over all processes that share a table, and a queue for the
+rest.
 
-Every change is one compare-and-swap of a word: there is no lock, and a process that dies leaves nothing half done.
+Every change is one compare-and-swap of a word: there is no lock, and a process that dies leaves no partial change.
 
-**Sessions.** Each has a slot, a word with its id, whether its ticket has come back, and the second of its last request;
-its ticket names slot and id, so finding it is one load, and no client's address is kept. A session ends `idle` seconds
-after its last request, or UNCONFIRMED seconds after its first one if its ticket never came back: who does not keep
-tickets cannot hold many places. `admitted` counts admissions; a census, four times a second, counts the sessions that
-live and sets `ceiling`, the number that `admitted` may rise to until the next one. Between two censuses sessions only
-end, so there are never more than `max`. A session takes its slot before it is counted, so that a census which runs at
-the same moment counts it twice rather than not at all.
+**Sessions.** Each session has a slot: a word with its id, whether its ticket has come back, and the second of its last
+request; the ticket names slot and id, so a lookup is one load, and no client address is stored. A session ends `idle`
+seconds after its last request, or UNCONFIRMED seconds after its first one if its ticket has not come back: a client
+that discards tickets cannot hold many places. `admitted` counts admissions; a census, four times a second, counts the
+live sessions and sets `ceiling`, the value that `admitted` may reach before the next census. Between two censuses
+sessions only end, so there are never more than `max`. A session takes its slot before it is counted, so that a
+concurrent census counts it twice rather than not at all.
 
-**The queue.** Its places are numbered; a ticket is a number, and the number's word in a ring has the second in which
-its client was there last. A client that stays away loses its number; one that is merely late does not keep others from
-going first. The place of a client is how many present ones have a smaller number: the census writes down that count at
-every block of the ring, and the rest of a block is counted when it is asked for. There is one rule for who may enter:
-the number of free places must be greater than the place. So a place that becomes free is kept for the head of the
-queue, and a new client enters at once if nobody waits. What the census has counted can only be too high in the
-meantime: it may delay a client by a quarter of a second, and lets none enter before its turn. A place that has entered
-says so in the ring: its number is good once. (If the answer was lost on its way, the same session is given once more,
-until its ticket has come back.)
+**The queue.** Its places are numbered; a ticket has a number, and the number's word in a ring has the second of its
+client's last request. A client that stays away loses its number; one that is only late does not block those behind it.
+The place of a client is the number of present clients with smaller numbers: the census stores that count for every
+block of the ring, and the rest of a block is counted on demand. There is one rule for admission: the number of free
+sessions must be greater than the place. So a free session is kept for the head of the queue, and a new client is
+admitted at once if the queue is empty. Between two censuses the count can only be too high: that may delay a client by
+a quarter of a second, and admits none before its turn. The ring records that a place was admitted: each number is valid
+once. (If the response was lost, the client gets the same session again, until its ticket has come back.)
 
-**Opening.** Before `opens` a client gets a number in order of arrival, for which nothing is kept. At the opening as
-many places are added to the queue as numbers were given, and each number goes to the place that a secret permutation
-says.
+**Opening.** Before `opens` a client gets a number in order of arrival; nothing else is stored for it. At the opening,
+as many places are added to the queue as numbers were given, and a secret permutation maps each number to its place.
 
-**Others' sessions.** A ticket of a session that names another table, of another gateway or from before a restart, is
-taken at its word while it is fresh: its session gets a slot here, over `max` if need be, and new ones wait so much
-longer.
+**Sessions of other tables.** A ticket of a session in another table, of another gateway or from before a restart, is
+accepted while it is fresh: its session gets a slot here, exceeding `max` if necessary, and new clients wait
+correspondingly longer.
 """
 
 from libc.math cimport exp
@@ -53,41 +52,41 @@ cdef extern from * nogil:
 
 cdef enum:
     HEADER = 4096           # bytes
-    BLOCK = 256             # places of the ring between two counts of the census
-    WAYS = 16               # slots in which a session of another table may be
-    LEAST_SPAN = 1024       # slots that are used at least
+    BLOCK = 256             # places of the ring per count of the census
+    WAYS = 16               # candidate slots for a session of another table
+    LEAST_SPAN = 1024       # minimum number of slots in use
     LONGEST_AWAY = 90       # seconds that a waiting client may stay away: browsers wake a hidden page once a minute
     ONE_UNCONFIRMED = 60    # seconds
 
-# Words of the header. Those that change with requests have a cache line each.
+# Words of the header. Words that requests change have a cache line each.
 cdef enum:
     W_VERSION = 0
     W_OWN
     W_SECRET                # two words
-    W_ADMITTED = 8          # sessions that were ever admitted
-    W_IDS                   # ids that were ever given
-    W_CEILING = 16          # what that may rise to
-    W_CURSOR = 24           # where to look for a free slot
+    W_ADMITTED = 8          # sessions admitted so far
+    W_IDS                   # ids assigned so far
+    W_CEILING = 16          # upper limit of W_ADMITTED until the next census
+    W_CURSOR = 24           # where the search for a free slot starts
     W_TAIL = 32             # the next number of the queue
     W_EARLY = 40            # the opening, and how many numbers were given before it
-    W_CENSUS = 48           # when the last census began, in ns
-    W_REACH                 # slots that were ever used
-    W_HEAD                  # the least number that may wait
+    W_CENSUS = 48           # start of the last census, in ns
+    W_REACH                 # number of slots used so far
+    W_HEAD                  # the smallest number that may wait
     W_COUNTED               # the number up to which the census has counted
-    W_ABSENT                # of those below W_COUNTED: how many are not present
-    W_GONE                  # of those: how many have lost or used their number
+    W_ABSENT                # numbers below W_COUNTED whose clients are not present
+    W_GONE                  # numbers among those that were lost or used
     W_LIVE                  # sessions, by the census
-    W_ENTERED = 64          # places of the queue that have entered
-    W_ENTERED_BEFORE        # the same when the rate was measured last
-    W_MEASURED              # when that was, in ns
+    W_ENTERED = 64          # places of the queue that were admitted
+    W_ENTERED_BEFORE        # the same at the last measurement of the rate
+    W_MEASURED              # time of that measurement, in ns
     W_RATE_COUNT            # doubles: entries and seconds, forgotten exponentially
     W_RATE_SECONDS
     W_STATE                 # the opening, and its Phase
-    W_CLAIMED               # when a process began with it, in ns
-    W_BASE                  # the first place of those who came before it
-    W_DRAWN                 # how many there are
+    W_CLAIMED               # when a process began the opening, in ns
+    W_BASE                  # the first place of the clients that came before it
+    W_DRAWN                 # the number of those clients
     W_ADOPTED               # sessions that came from another table
-    W_TO_MEASURE            # when the use of the servers was measured last, in ns
+    W_TO_MEASURE            # last measurement of the servers' utilization, in ns
     W_MEASURED_MAX          # the number of sessions that it allows; 0: not measured
     W_MEASURED_USE          # a double, smoothed
 
@@ -99,43 +98,43 @@ cdef enum Phase:
 
 cdef enum:
     SEEN_BITS = 31
-    OFFSET = 1000000        # seconds: a moment of the monotonic clock is never 0
+    OFFSET = 1000000        # seconds: a time of the monotonic clock is never 0
     SLOT_BITS = 20
-    ENTERED_SHIFT = 32      # of an entry of the ring: 24 bits, the slot and 1 of the session that the place became
-    LAP_SHIFT = 56          # and 8 bits, which round of the ring it is of
+    ENTERED_SHIFT = 32      # of an entry of the ring: 24 bits, 1 + the slot of the session that the place became
+    LAP_SHIFT = 56          # and 8 bits, the lap of the ring
 
 cdef uint64_t SEEN = ((<uint64_t>1) << SEEN_BITS) - 1
 cdef uint64_t RETURNED = (<uint64_t>1) << SEEN_BITS     # the ticket has come back at least once
 cdef int64_t CENSUS_NS = 250_000_000
 cdef int64_t STUCK_NS = 5_000_000_000
 cdef int64_t MEASURE_NS = 1_000_000_000
-cdef double MEASURES = 10.0             # over which the use of the servers is smoothed
-cdef double TARGET = 0.8                # of what the servers can take
-cdef double GROWTH = 0.1                # how many more sessions than there are may begin from one measure to the next
-cdef uint64_t FEW = 20                  # and so many more
-cdef double RATE_SECONDS = 60.0         # over which the rate of entries is smoothed
-cdef int64_t SKEW = 60                  # seconds that the clocks of two gateways may differ by
+cdef double MEASURES = 10.0             # number of measurements over which the utilization is smoothed
+cdef double TARGET = 0.8                # utilization of the servers to aim at
+cdef double GROWTH = 0.1  # largest growth of the number of sessions from one measurement to the next, relative
+cdef uint64_t FEW = 20                  # and in addition, absolute
+cdef double RATE_SECONDS = 60.0         # over which the admission rate of the queue is smoothed
+cdef int64_t SKEW = 60                  # largest difference between the clocks of two gateways, in seconds
 
 SLOTS = 1 << SLOT_BITS
 RING = 1 << 21
 MOST_SESSIONS = SLOTS // 2
 MOST_PLACES = RING // 2
 UNCONFIRMED = ONE_UNCONFIRMED
-"""Seconds that a session lives whose ticket has not come back."""
+"""Seconds until a session ends whose ticket has not come back."""
 VERSION = 1
-"""Of the layout: a table of another one cannot be used."""
+"""Version of the layout: tables of other versions cannot be used."""
 ADMITTED = ("live", "renewed", "adopted", "new", "waiting", "early", "asset", "full")
 
 assert ADMITTED[A_FULL] == "full"
 
 
 def size(slots=SLOTS, ring=RING):
-    """Bytes of memory for so many sessions at once, twice over, and so many numbers of the queue, twice over."""
+    """Bytes of memory for this many simultaneous sessions and numbers of the queue, each doubled."""
     return HEADER + ring // BLOCK * 4 + (slots + ring) * 8
 
 
 cdef inline uint64_t _mixed(uint64_t x) noexcept nogil:
-    """The finish of splitmix64 (Steele, Lea, Flood 2014)."""
+    """The finalizer of splitmix64 (Steele, Lea, Flood 2014)."""
     x += 0x9E3779B97F4A7C15ULL
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9ULL
     x = (x ^ x >> 27) * 0x94D049BB133111EBULL
@@ -143,7 +142,7 @@ cdef inline uint64_t _mixed(uint64_t x) noexcept nogil:
 
 
 cdef inline bint _lives(uint64_t word, const Terms *terms, uint32_t second) noexcept nogil:
-    """Whether the session of a slot has not ended."""
+    """Whether the session of a slot is live."""
     cdef uint32_t allowed = terms.idle
     if word == 0:
         return False
@@ -153,12 +152,12 @@ cdef inline bint _lives(uint64_t word, const Terms *terms, uint32_t second) noex
 
 
 cdef inline uint32_t _late(const Terms *terms) noexcept nogil:
-    """Seconds after which a client that waits counts as absent."""
+    """Seconds after which a waiting client counts as absent."""
     return 2 * terms.refresh + 2
 
 
 cdef inline uint32_t _lost(uint64_t entry, const Terms *terms) noexcept nogil:
-    """Seconds after which it loses its number."""
+    """Seconds after which a waiting client loses its number."""
     cdef uint32_t away = 4 * terms.refresh
     if not entry & RETURNED:
         return _late(terms)
@@ -170,17 +169,17 @@ cdef inline bint _entered(uint64_t entry) noexcept nogil:
 
 
 cdef class SessionTable:
-    """memory: `size` bytes, zero to begin with, kept; a table that is in it already is gone on with.
+    """memory: `size` bytes, initially zero, kept referenced; a table that it already contains stays in use.
 
-    secret: 16 random bytes for a new one; None: there must be one, it is only read. slots, ring: powers of two. Raises
-    ValueError for memory of another size or layout.
+    secret: 16 random bytes for a new table; None: the table must exist, and is only read. slots, ring: powers of two.
+    Raises ValueError for memory of another size or layout.
     """
 
     def __init__(self, memory, secret=None, *, uint64_t slots=SLOTS, uint64_t ring=RING):
         cdef const uint8_t[::1] view = memory
         cdef bytes given
         if <uint64_t>view.shape[0] != <uint64_t>size(slots, ring) or slots & (slots - 1) or ring & (ring - 1):
-            raise ValueError("the memory is not that of a table of sessions")
+            raise ValueError("the memory has not the size of a session table")
         self.memory = memory
         self.head = <uint64_t *>&view[0]
         self.prefix = <uint32_t *>(<char *>self.head + HEADER)
@@ -196,13 +195,13 @@ cdef class SessionTable:
             self.head[W_OWN] = <uint32_t>_mixed(self.head[W_SECRET] ^ 1)
             qs_store(self.head + W_VERSION, VERSION)
         if qs_load(self.head + W_VERSION) != <uint64_t>VERSION:
-            raise ValueError("the table of sessions is of another version")
+            raise ValueError("the session table has another version")
         self.own = <uint32_t>self.head[W_OWN]
         self.secret[0], self.secret[1] = self.head[W_SECRET], self.head[W_SECRET + 1]
 
     cdef int live(self, const Terms *terms, const Ticket *ticket, int64_t now, int64_t wall,
                   Answer *answer) noexcept nogil:
-        """What becomes of a request that has a session; -1: it has none. ticket: its own, genuine, or kind K_NONE.
+        """Admit a request that has a session; -1: it has none. ticket: its verified ticket, or one of kind K_NONE.
 
         now: monotonic, in ns, the same clock in all processes. wall: seconds since 1970.
         """
@@ -218,9 +217,9 @@ cdef class SessionTable:
 
     cdef int admit(self, const Terms *terms, const Ticket *ticket, bint asset, int64_t now, int64_t wall,
                    Answer *answer) noexcept nogil:
-        """What becomes of any other request; after `live`, and with the same arguments.
+        """Decide about any other request; called after `live`, with the same arguments.
 
-        asset: it is for a part of a page: it must neither get a place nor use one.
+        asset: the request is for a part of a page: it must neither get a place nor use one.
         """
         cdef uint32_t second = <uint32_t>(now // 1000000000 + OFFSET)
         cdef uint64_t tail, free
@@ -270,14 +269,14 @@ cdef class SessionTable:
         return A_WAITS
 
     cdef uint64_t _lap(self, uint64_t n) noexcept nogil:
-        """In place: which round of the ring a number is of; never 0."""
+        """The lap of the ring that a number is in, shifted into position; never 0."""
         return (n // self.ring_count % 255 + 1) << LAP_SHIFT
 
     # --------------------------------------------------------------------------------------------------------- sessions
 
     cdef bint _session(self, const Terms *terms, const Ticket *ticket, uint32_t second, int64_t wall,
                        Answer *answer, int *what) noexcept nogil:
-        """The session of a ticket; False: it has ended."""
+        """Find the session of a ticket; False: it has ended."""
         cdef bint first = False
         cdef int64_t slot = <uint32_t>ticket.number
         cdef int64_t age = wall - <int64_t>ticket.stamp
@@ -290,7 +289,7 @@ cdef class SessionTable:
                 return True
             what[0] = A_RENEWED
         else:
-            # Its last request may be as much later than the ticket as a ticket is not renewed for.
+            # Its last request may be later than the ticket by the time for which tickets are not renewed.
             fresh = terms.idle + terms.idle // 4
             if ticket.kind == K_NEW and fresh > ONE_UNCONFIRMED:
                 fresh = ONE_UNCONFIRMED
@@ -309,7 +308,7 @@ cdef class SessionTable:
 
     cdef bint _touch(self, const Terms *terms, uint64_t slot, uint32_t id, uint32_t second,
                      bint *first) noexcept nogil:
-        """A request of a session has come; False: it is not in that slot, or has ended. first: its ticket is back."""
+        """Record a request of a session; False: not in that slot, or ended. first: its ticket has come back."""
         cdef uint64_t word, after = <uint64_t>id << 32 | RETURNED | second
         if slot >= self.slot_count:
             return False
@@ -322,14 +321,14 @@ cdef class SessionTable:
                 return True
 
     cdef uint64_t _span(self, const Terms *terms) noexcept nogil:
-        """How many of the slots are used."""
+        """The number of slots in use."""
         cdef uint64_t span = LEAST_SPAN
         while span < 2 * terms.max:
             span *= 2
         return span if span < self.slot_count else self.slot_count
 
     cdef int64_t _adopt(self, const Terms *terms, uint32_t id, uint32_t second) noexcept nogil:
-        """The slot of a session of another table; -1: none is free. Its requests find each other, by its id."""
+        """The slot of a session of another table; -1: none is free. Its requests find the same slot by its id."""
         cdef uint64_t span = self._span(terms), start = _mixed(id) & (span - 1), word, at
         cdef int i
         cdef uint64_t after = <uint64_t>id << 32 | RETURNED | second
@@ -354,7 +353,7 @@ cdef class SessionTable:
         return slot
 
     cdef void _reach(self, uint64_t slot) noexcept nogil:
-        """The slot is in use: the census must look at it."""
+        """Include the slot in the census."""
         cdef uint64_t reach
         while True:
             reach = qs_load(self.head + W_REACH)
@@ -362,7 +361,7 @@ cdef class SessionTable:
                 return
 
     cdef int64_t _free_slot(self, const Terms *terms, uint64_t word, uint32_t second) noexcept nogil:
-        """Put a session into a slot; -1: all are in use."""
+        """Put a session into a free slot; -1: there is none."""
         cdef uint64_t span = self._span(terms), start = qs_load(self.head + W_CURSOR), i, at, found
         for i in range(span):
             at = (start + i) & (span - 1)
@@ -374,7 +373,7 @@ cdef class SessionTable:
         return -1
 
     cdef int64_t _enter(self, const Terms *terms, uint64_t place, uint32_t second, uint32_t *id) noexcept nogil:
-        """Begin a session, if that many clients can go first and there is still room. Its slot; -1: there is not."""
+        """Begin a session, if there is still room after `place` clients before it. Its slot; -1: there is no room."""
         cdef uint64_t admitted = qs_load(self.head + W_ADMITTED)
         cdef uint64_t word
         cdef int64_t slot
@@ -397,7 +396,7 @@ cdef class SessionTable:
 
     cdef bint _queued(self, const Terms *terms, uint64_t n, uint32_t second, int64_t wall, Answer *answer,
                       int *what) noexcept nogil:
-        """A request with the number n of the queue; False: that number is used up or lost."""
+        """Handle a request with number n of the queue; False: that number is used or lost."""
         cdef uint64_t *at = self.ring + (n & (self.ring_count - 1))
         cdef uint64_t entry, word, lap = self._lap(n), tail = qs_load(self.head + W_TAIL)
         cdef int64_t slot
@@ -432,7 +431,7 @@ cdef class SessionTable:
             if qs_swap(at, entry, lap | <uint64_t>(slot + 1) << ENTERED_SHIFT | second):
                 qs_add(self.head + W_ENTERED, 1)
                 break
-            # The same number at the same moment, in another process: it enters once.
+            # The same number at the same moment in another process: it is admitted once.
             qs_swap(self.slots + slot, <uint64_t>id << 32 | second, 0)
         answer.changed = True
         answer.ticket.kind = K_NEW
@@ -443,14 +442,14 @@ cdef class SessionTable:
         return True
 
     cdef bint _present(self, uint64_t n, const Terms *terms, uint32_t second) noexcept nogil:
-        """Whether the client with the number n waits, and is not late."""
+        """Whether the client with number n waits and is not late."""
         cdef uint64_t entry = qs_load(self.ring + (n & (self.ring_count - 1)))
         if entry >> LAP_SHIFT << LAP_SHIFT != self._lap(n):
             return True                 # its number was given just now
         return not _entered(entry) and second <= (entry & SEEN) + _late(terms)
 
     cdef uint64_t _place(self, uint64_t n, const Terms *terms, uint32_t second) noexcept nogil:
-        """How many clients go before the one with the number n."""
+        """The number of clients before the one with number n."""
         cdef uint64_t head = qs_load(self.head + W_HEAD), i = n & ~<uint64_t>(BLOCK - 1), place = 0
         if n >= qs_load(self.head + W_COUNTED):
             return n - qs_load(self.head + W_ABSENT)
@@ -466,7 +465,7 @@ cdef class SessionTable:
     # ---------------------------------------------------------------------------------------------------------- opening
 
     cdef int _opening(self, const Terms *terms, int64_t now, int64_t wall) noexcept nogil:
-        """The Phase in which this request comes."""
+        """The Phase at the time of this request."""
         cdef uint64_t state = qs_load(self.head + W_STATE)
         cdef int phase = state & 3
         if terms.opens > wall:
@@ -481,7 +480,7 @@ cdef class SessionTable:
         return phase
 
     cdef int _arrive(self, Answer *answer) noexcept nogil:
-        """A client comes before the opening: its number."""
+        """Give a client that comes before the opening its number."""
         cdef uint64_t opening = qs_load(self.head + W_STATE) >> 2, given
         while True:
             given = qs_load(self.head + W_EARLY)
@@ -497,7 +496,7 @@ cdef class SessionTable:
                 return A_EARLY
 
     cdef int _open(self, const Terms *terms, uint64_t state, int64_t now) noexcept nogil:
-        """Add places for those who came before the opening. The Phase afterwards."""
+        """Add places for the clients that came before the opening. Returns the Phase afterwards."""
         cdef uint64_t early, base, n, claimed = qs_load(self.head + W_CLAIMED)
         cdef uint32_t second = <uint32_t>(now // 1000000000 + OFFSET)
         cdef uint64_t drawing = state >> 2 << 2 | P_DRAWING
@@ -520,10 +519,11 @@ cdef class SessionTable:
         return P_OPEN
 
     cdef int64_t _draw(self, uint64_t number) noexcept nogil:
-        """The place of a client by its number of before the opening; -1: it is of another opening, or came too late.
+        """The place of a client by its number from before the opening; -1: it belongs to another opening, or came too
+        late.
 
-        A Feistel network over the least even number of bits that has room, walked until it is in range (Black, Rogaway
-        2002, "Ciphers with arbitrary finite domains").
+        A Feistel network over the smallest even number of bits that suffices, iterated until the result is in range
+        (Black, Rogaway 2002, "Ciphers with arbitrary finite domains").
         """
         cdef uint64_t count = qs_load(self.head + W_DRAWN), i = <uint32_t>number, left, right, key
         cdef int half = 1, turn
@@ -545,12 +545,12 @@ cdef class SessionTable:
     # ----------------------------------------------------------------------------------------------------------- census
 
     cdef bint _due(self, int word, int64_t now, int64_t every) noexcept nogil:
-        """Whether it is this process's turn to do what is to be done every so many ns, by the moment in a word."""
+        """Whether this process should do a periodic job now: the word has its last run, `every` is in ns."""
         cdef uint64_t before = qs_load(self.head + word)
         return now - <int64_t>before >= every and qs_swap(self.head + word, before, <uint64_t>now)
 
     cdef void _census(self, const Terms *terms, int64_t now) noexcept nogil:
-        """Count everything anew, if it is time."""
+        """Recount everything, if it is due."""
         cdef uint32_t second
         if not self._due(W_CENSUS, now, CENSUS_NS):
             return
@@ -574,13 +574,13 @@ cdef class SessionTable:
         if tail == head and qs_load(self.head + W_COUNTED) == tail:
             return
         if tail - head > self.ring_count:
-            head = tail - self.ring_count       # no process has written that
+            head = tail - self.ring_count       # no process has written the census yet
         for n in range(head, tail):
             if n & (BLOCK - 1) == 0:
                 self.prefix[(n & mask) // BLOCK] = <uint32_t>present
             entry = qs_load(self.ring + (n & mask))
             if entry >> LAP_SHIFT << LAP_SHIFT != self._lap(n):
-                new = self._lap(n) | second     # its process is about to write it, or has died
+                new = self._lap(n) | second     # the process that took the number is about to write it, or has died
                 entry = new if qs_swap(self.ring + (n & mask), entry, new) else qs_load(self.ring + (n & mask))
             if _entered(entry) or second > (entry & SEEN) + _lost(entry, terms):
                 if leading:
@@ -598,7 +598,7 @@ cdef class SessionTable:
         qs_store(self.head + W_COUNTED, tail)
 
     cdef void _measure(self, int64_t now) noexcept nogil:
-        """Smooth the rate at which places of the queue enter; only while there is a queue."""
+        """Smooth the rate at which places of the queue are admitted; only while there is a queue."""
         cdef int64_t since = <int64_t>qs_load(self.head + W_MEASURED)
         cdef uint64_t entered = qs_load(self.head + W_ENTERED)
         cdef uint64_t count = entered - qs_load(self.head + W_ENTERED_BEFORE)
@@ -615,12 +615,12 @@ cdef class SessionTable:
         sums[1] = sums[1] * kept + seconds
 
     cdef double advance_rate(self) noexcept nogil:
-        """Places of the queue that enter in a second, over the last minute or so; 0: unknown."""
+        """Places of the queue admitted per second, over about the last minute; 0: unknown."""
         cdef double *sums = <double *>(self.head + W_RATE_COUNT)
         return sums[0] / sums[1] if sums[0] > 0.5 and sums[1] > 0 else 0
 
     cdef uint64_t waiting(self) noexcept nogil:
-        """How many clients wait, for the queue or the opening; no older than a census."""
+        """The number of clients that wait, for the queue or the opening; as of the last census."""
         cdef uint64_t state = qs_load(self.head + W_STATE), early = qs_load(self.head + W_EARLY)
         if state & 3 == P_BEFORE and early >> 32 == state >> 2:
             return <uint32_t>early
@@ -629,28 +629,28 @@ cdef class SessionTable:
     # ----------------------------------------------------------------------------------------------------- measured max
 
     cdef bint to_measure(self, int64_t now) noexcept nogil:
-        """Whether this process is to `measure` now."""
+        """Whether this process should call `measure` now."""
         return self._due(W_TO_MEASURE, now, MEASURE_NS)
 
     cdef void measure(self, double use) noexcept nogil:
-        """Take note of how much of what the servers can take is used, 1.0 when they are full.
+        """Record the utilization of the servers, 1.0 when they are full.
 
-        The sessions that are there now cause that use, so TARGET / use times as many would use TARGET. The number never
-        rises much faster than the sessions themselves: what a session costs is known only some time after it began.
+        The present sessions cause it, so TARGET / use times as many would cause TARGET. The number never rises much
+        faster than the sessions themselves, because the load of a session is known only some time after it began.
         """
         cdef double *smoothed = <double *>(self.head + W_MEASURED_USE)
         cdef uint64_t live = qs_load(self.head + W_LIVE)
         cdef uint64_t most = live + <uint64_t>(live * GROWTH) + FEW, borne
         smoothed[0] += (use - smoothed[0]) / MEASURES
         if use > smoothed[0]:
-            smoothed[0] = use           # more at once, less in time
+            smoothed[0] = use           # rises at once, falls slowly
         if smoothed[0] * most > TARGET * live:
             borne = <uint64_t>(TARGET * live / smoothed[0])
             most = borne if borne else 1
         qs_store(self.head + W_MEASURED_MAX, most)
 
     cdef uint64_t measured(self) noexcept nogil:
-        """How many sessions there may be, as it was measured."""
+        """The number of sessions allowed by the measurement."""
         cdef uint64_t most = qs_load(self.head + W_MEASURED_MAX)
         return most if most else FEW
 
@@ -658,11 +658,11 @@ cdef class SessionTable:
 
     @property
     def ident(self):
-        """What tickets of this table name it by."""
+        """The id of this table in its tickets."""
         return self.own
 
     def figures(self, int64_t now, uint32_t idle, uint32_t refresh):
-        """How it is now: live, waiting, present, early, admitted, adopted, entered, advance_rate, measured_max."""
+        """Current figures: live, waiting, present, early, admitted, adopted, entered, advance_rate, measured_max."""
         cdef Terms terms
         cdef uint32_t second = <uint32_t>(now // 1000000000 + OFFSET)
         cdef uint64_t n, entry, early = qs_load(self.head + W_EARLY), state = qs_load(self.head + W_STATE)
@@ -689,7 +689,7 @@ cdef class SessionTable:
 
     def ask(self, ticket, double now, *, uint64_t most, uint32_t idle=600, uint64_t places=1000, uint32_t refresh=5,
             int64_t opens=0, bint asset=False, wall=None):
-        """As `admit`, with times in seconds: (what became of it, the ticket that is sent or None, place)."""
+        """The same as `admit`, with times in seconds: (result, the new ticket or None, place)."""
         cdef Terms terms
         cdef Ticket given
         cdef Answer answer
@@ -712,12 +712,12 @@ cdef class SessionTable:
         return ADMITTED[what], sent, answer.place
 
     def measure_now(self, double use):
-        """As `measure`: the number of sessions."""
+        """The same as `measure`; returns the number of sessions."""
         self.measure(use)
         return self.measured()
 
     def census(self, double now, *, uint64_t most, uint32_t idle=600, uint32_t refresh=5):
-        """Count everything anew, at once."""
+        """Recount everything now."""
         cdef Terms terms
         terms.max, terms.idle, terms.refresh = most, idle, refresh
         qs_store(self.head + W_CENSUS, 0)

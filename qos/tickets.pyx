@@ -1,12 +1,11 @@
-"""Tickets: what a client keeps of its session, or of its place in the queue, signed so that no client can make one.
+"""Tickets: what a client stores of its session or its place in the queue, signed so that clients cannot forge one.
 
 30 bytes, in base64url 40 characters: kind (1), number (8), id (4), time (4), all big-endian, and a tag of 13 bytes:
-BLAKE2b (RFC 7693) with a key over the 17 bytes before it. 104 bits can only be tried against a running gateway (RFC
-2104 section 5 has 80 as the least).
+keyed BLAKE2b (RFC 7693) over the 17 bytes before it. 104 bits can only be tried against a running gateway (RFC 2104
+section 5 requires at least 80).
 
-Tags are compared in a time that does not depend on where they differ. A ticket that was found genuine is remembered by
-its text (1024 of them), so that the requests of a session do not compute its tag anew; texts are compared
-in the same way.
+Tags are compared in constant time. Texts of verified tickets are cached (1024 of them), so that the requests of a
+session do not compute its tag again; texts are compared in constant time, too.
 """
 
 from base64 import urlsafe_b64encode
@@ -25,7 +24,7 @@ LENGTH = TEXT
 """Characters of a ticket."""
 
 cdef bytes _PURPOSE = b"session ticket"     # `person` of BLAKE2b: 16 bytes at most
-cdef uint8_t[256] _value_of                 # of a character of base64url, and 1
+cdef uint8_t[256] _value_of                 # value of a base64url character, plus 1
 for _i, _c in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"):
     _value_of[<int>ord(_c)] = <uint8_t>(<int>_i + 1)
 
@@ -64,7 +63,7 @@ cdef class Tickets:
         return urlsafe_b64encode(body[:BODY] + self._tag(body))
 
     cdef bint read(self, const char *text, size_t n, Ticket *ticket) except -1:
-        """Read a ticket of n characters; False, and kind K_NONE: it is not one that was written with this key."""
+        """Read a ticket of n characters; False, and kind K_NONE: it was not written with this key."""
         cdef uint8_t content[BODY + TAG]
         cdef uint64_t hashed = 0
         cdef uint32_t bits = 0
@@ -104,14 +103,14 @@ cdef class Tickets:
     # For tests.
 
     def sealed(self, str kind, number, ident, stamp):
-        """As `write`."""
+        """The same as `write`."""
         cdef Ticket ticket
         ticket.kind = KINDS.index(kind)
         ticket.number, ticket.id, ticket.stamp = number, ident, stamp
         return self.write(&ticket)
 
     def opened(self, bytes text):
-        """As `read`: (kind, number, id, stamp), or None."""
+        """The same as `read`: (kind, number, id, stamp), or None."""
         cdef Ticket ticket
         if not self.read(PyBytes_AS_STRING(text), <size_t>len(text), &ticket):
             return None
@@ -119,7 +118,7 @@ cdef class Tickets:
 
 
 cdef bint _same(const uint8_t *a, const uint8_t *b, int n) noexcept nogil:
-    """Whether n bytes are the same, in a time that does not depend on which differ."""
+    """Whether n bytes are equal, in a time that does not depend on which differ."""
     cdef uint32_t wrong = 0
     cdef int i
     for i in range(n):

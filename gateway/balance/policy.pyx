@@ -55,7 +55,7 @@ cdef class Members:
         return i
 
     cdef int gather(self, int tier, Tried *tried) noexcept nogil:
-        """Collect all members of the tier that can take the request, starting with the next in turn; return the count."""
+        """Collect all members of the tier that can take the request, from the next in turn; return their number."""
         cdef int i
         self.candidates = 0
         for i in range(self.turn, self.count):

@@ -118,7 +118,7 @@ def test_an_interval_that_makes_no_sense(tmp_path: Path, value: str) -> None:
     [
         ("a: [", "1:5: expected the node content, but found '<stream end>'"),
         ("- a", "1:1: expected keys and values such as `server: app1`"),
-        ("metrics: &m {cpu: 1.0}\nother: *m", "1:10: an agent file has no use for aliases"),
+        ("metrics: &m {cpu: 1.0}\nother: *m", "1:10: aliases are not allowed in an agent file"),
         ("a: *a", "1:4: found undefined alias 'a'"),
         ("server: 2001-99-99", " not YAML: month must be in 1..12"),
         ("a: " + "[" * 5000, " not YAML: maximum recursion depth exceeded"),
@@ -142,7 +142,7 @@ def test_reports_need_a_key(tmp_path: Path) -> None:
 def test_a_key_file_must_be_there_private_and_long_enough(tmp_path: Path, key: Path) -> None:
     path = write(tmp_path, "key_file: agent.key")
     key.chmod(0o640)
-    assert problems(path) == [f"1:11: others can read this key: chmod 600 {key}"]
+    assert problems(path) == [f"1:11: other users can read this key; run: chmod 600 {key}"]
     key.chmod(0o600)
     key.write_bytes(b"short\n")
     assert problems(path) == ["1:11: a key needs at least 16 bytes, this one has 5"]

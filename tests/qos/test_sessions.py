@@ -464,7 +464,7 @@ def test_a_million_waiting_tickets_take_8_bytes_each_and_their_rounds_can_go_on(
 
 
 def test_memory_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="not that of"):
+    with pytest.raises(ValueError, match="has not the size"):
         SessionTable(bytearray(1000), bytes(16))
     with pytest.raises(ValueError, match="version"):
         SessionTable(bytearray(size(**SMALL)), None, **SMALL)
