@@ -4,8 +4,8 @@ In server context the rules run once, on the whole path. In directory context (.
 path after the directory's prefix, and run again on the result until nothing changes, a rule with END matches, or
 Apache's limit of ten rounds is reached. Paths are matched decoded, and are encoded again when they are forwarded.
 
-There are no files: tests for them are answered from a list, and PATH_INFO is split off behind a file of that list. All
-else that has no meaning here has been refused when the file was read.
+The gateway has no files: a configured list answers file tests, and PATH_INFO is split off after a file of that list.
+Directives that have no meaning here were refused when the file was read.
 """
 
 import logging
@@ -26,11 +26,11 @@ from gateway.wire.pages import page
 
 log = logging.getLogger(__name__)
 
-LOG_PERIOD = 10.0           # seconds between two reports about patterns that were given up
+LOG_PERIOD = 10.0           # seconds between two log lines about patterns that were aborted
 
 cdef enum:
     MAX_ROUNDS = 10         # as Apache's LimitInternalRecursion
-    MAX_NEXT = 10000        # rounds by [N], if it says no less
+    MAX_NEXT = 10000        # rounds by [N], unless the flag names a lower limit
     MAX_LENGTH = 16380      # of a path, as Apache's 2 * LimitRequestLine
 
 cdef enum Flag:
@@ -76,16 +76,16 @@ cdef class Run:
     cdef View v
     cdef bytes path             # r->filename, decoded: in a directory with the document root; or an absolute URL
     cdef bytes info             # PATH_INFO
-    cdef bytes seen             # REQUEST_URI: what this round began with
+    cdef bytes seen             # REQUEST_URI: the path at the start of this round
     cdef object args            # bytes, or None
     cdef int status
     cdef bint raw               # [NE]: do not escape
     cdef object rule_match      # for $N; None: no groups
     cdef object cond_match      # for %N
     cdef dict environment
-    cdef object target          # where [P] leads
-    cdef int question           # the first question mark of a substitution: 0 none, 1 is the rule's own, 2 came in
-    cdef int line               # of the rule at work
+    cdef object target          # the backend of [P]
+    cdef int question  # first question mark of a substitution: 0 none, 1 from the rule itself, 2 from a reference
+    cdef int line               # of the current rule
 
 
 cdef class CompiledCond:
@@ -171,7 +171,7 @@ cdef class ApacheRules(Step):
     cdef bytes where            # its file name, and its URL
     cdef bytes url
     cdef bytes document_root
-    cdef double said            # when a pattern was last reported
+    cdef double said            # when a pattern was last logged
     cdef frozenset exists
     cdef frozenset directories  # those, and the parents of all paths in `exists`
     cdef object choose
@@ -214,7 +214,7 @@ cdef class ApacheRules(Step):
         cdef double now = time.monotonic()
         if now - self.said >= LOG_PERIOD:
             self.said = now
-            log.error("%s: line %d: a pattern needs too many steps for a request: answered with 500", self.text, r.line)
+            log.error("%s: line %d: a pattern exceeded the limit of matching steps; status 500", self.text, r.line)
         return 0
 
     cdef object _rounds(self, Run r):
@@ -267,7 +267,7 @@ cdef class ApacheRules(Step):
         return self._local(r.v, r)
 
     cdef int _walk(self, Run r) except -1:
-        """Make a file name of the path: it ends with the first part that is no directory, and PATH_INFO begins."""
+        """Map the path to a file name: it ends with the first part that is not a directory; the rest is PATH_INFO."""
         cdef Py_ssize_t at
         cdef bytes path = r.path
         if self.exists:
@@ -282,7 +282,7 @@ cdef class ApacheRules(Step):
         return 0
 
     cdef bytes _url_of(self, bytes name):
-        """The URL path of a file name: what is not in the directory or below the document root is one already."""
+        """The URL path of a file name; a name outside the directory and the document root is already a URL path."""
         if name.startswith(self.where):
             return self.base + name[len(self.where):]
         if name.startswith(self.document_root + b"/"):
@@ -325,7 +325,7 @@ cdef class ApacheRules(Step):
         return answer(r.status if 300 <= r.status <= 399 else 302, b"Location: " + url + b"\r\n", b"")
 
     cdef int _apply(self, Run r) except -1:
-        """One pass through the list; what came of it."""
+        """Run the list of rules once, and return the result."""
         cdef int i = 0, n = len(self.rules), next_rounds = 1, got
         cdef bint changed = False
         cdef CompiledRule rule
@@ -367,7 +367,7 @@ cdef class ApacheRules(Step):
         return E_CHANGED if changed else E_UNCHANGED
 
     cdef bytes _subject(self, Run r):
-        """What patterns are matched with."""
+        """The text that patterns are matched against."""
         cdef bytes path = r.path + r.info
         return path[len(self.where):] if self.directory and path.startswith(self.where) else path
 
@@ -401,7 +401,7 @@ cdef class ApacheRules(Step):
         if new is None:
             return 2
         if question == 2 and not rule.flags & RF_ALLOW_3F:
-            r.status = 403              # as Apache since 2.4.60: an encoded question mark would begin a query
+            r.status = 403              # as Apache since 2.4.60: an encoded question mark would start a query
             return 3
         self._substitute(r, rule, new)
         return 1
@@ -488,12 +488,12 @@ cdef class ApacheRules(Step):
                 elif cond.kind == "equal":
                     holds = value == other
                 else:
-                    # As Apache: the shorter is less; only among equally long ones the characters decide.
+                    # As Apache: the shorter text is less; texts of equal length compare by their characters.
                     holds = _compared(cond.kind, (len(value), value), (len(other), other))
         return holds != cond.negate
 
     cdef bint _file(self, str test, bytes name) except -1:
-        """The answer to a test for a file: what `exists` says; links, programs and sizes of none are nowhere."""
+        """The result of a file test, by `exists`; tests for links, executables and sizes are always false."""
         cdef bytes path = _merged(name)
         if test not in ("f", "d", "s", "F", "U"):
             return False
@@ -508,7 +508,7 @@ cdef class ApacheRules(Step):
         return self._below(path)
 
     cdef bint _below(self, bytes path) except -1:
-        """Whether a path is in a directory that `exists` names with all below it."""
+        """Whether a path is in a directory that `exists` includes with everything below it."""
         return any([entry.endswith(b"/") and path.startswith(entry) for entry in self.exists])
 
     cdef bytes _expand(self, Run r, parts, CompiledRule rule):
@@ -569,7 +569,7 @@ cdef class ApacheRules(Step):
         if name == "REQUEST_SCHEME":
             return b"https" if v.scheme == 2 else b"http"
         if name == "REQUEST_FILENAME" or name == "SCRIPT_FILENAME":
-            return r.path               # a server's rules come before Apache has made a file name of it
+            return r.path               # server rules run before Apache has mapped the path to a file name
         if name == "LA-F":
             return r.path if self.directory else self.document_root + r.path
         if name == "PATH_INFO":
@@ -673,14 +673,14 @@ cdef bytes _header(View v, bytes name):
 
 
 cdef bytes _merged(bytes path):
-    """A path whose runs of slashes are one."""
+    """Collapse each run of slashes of a path to one."""
     while b"//" in path:
         path = path.replace(b"//", b"/")
     return path
 
 
 cdef bint _escapes_well(bytes path) except -1:
-    """Whether each percent sign of a path begins an escape, and none of them a NUL."""
+    """Whether each percent sign of a path begins a valid escape, and none of them encodes a NUL."""
     cdef Py_ssize_t at = path.find(b"%")
     while at >= 0:
         code = path[at + 1:at + 3]

@@ -642,7 +642,7 @@ def test_a_pattern_that_needs_too_many_steps_is_reported(tmp_path: Path, caplog:
         assert found.decide(Asked("GET", "http", WWW, "/" + "a" * 2000 + "c"))["status"] == 500
         assert found.decide(Asked("GET", "http", WWW, "/" + "a" * 2000 + "c"))["status"] == 500
     assert [record.getMessage() for record in caplog.records] == [
-        "apache x.htaccess: line 2: a pattern needs too many steps for a request: answered with 500"
+        "apache x.htaccess: line 2: a pattern exceeded the limit of matching steps; status 500"
     ]
 
 
