@@ -135,6 +135,7 @@ LOG_FIELDS: Final = {
     "request_bytes": "body bytes received from the client",
     "class": "class of the request",
     "session": "live, adopted, new, waiting, early, asset or full; empty: the request needs no session",
+    "rule": "file and line of the rule of Apache that answered; empty: none did",
     "outcome": "how the request ended, in a word",
     "side": "at fault for that end: client, gateway or server; empty: none",
     "tries": "attempts at servers; 0: it was answered here",

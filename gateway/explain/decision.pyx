@@ -67,6 +67,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     memcpy(t.id, PyBytes_AS_STRING(EXAMPLE_ID), ID_LENGTH)
     d.id = t.id
     d.id_n = t.id_n
+    view.notes = []
     try:
         decide(d, context, frontend, asking.provenance, p, &_head, trace)
         if d.verdict == V_REFUSE:
@@ -77,7 +78,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
             "classes": [{"class": name, "why_not": why_not} for name, why_not in trace.get("classes", ())],
             "routes": [
                 {"route": route.index, "why_not": why_not, "uri": uri.decode("latin-1"),
-                 "does": [] if why_not else [step.text for step in route.steps]}
+                 "does": [] if why_not else [step.text for step in route.steps], "notes": _notes(view, route, why_not)}
                 for route, why_not, _, uri in trace["routes"]
             ],
             "admission": _admission(view, d), "session": None, "class": view.klass, "arrived": view.arrived,
@@ -96,7 +97,14 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
             found.update(outcome="respond", status=status, lines="", body=None)
         return found
     finally:
+        view.notes = None
         t.put_back()
+
+
+cdef list _notes(View view, route, why_not):
+    """What the steps of a route say of what they did."""
+    texts = () if why_not else {step.text for step in route.steps}
+    return [said for text, said in view.notes if text in texts]
 
 
 cdef bint _waits(WorkerContext context, Transaction t, Decision d, dict found) except -1:

@@ -84,7 +84,9 @@ def _route(route: dict[str, Any], site: Site) -> Iterator[str]:
     if model.respond is not None:
         does.append(f"respond {model.respond.status}")
     yield f"{name} matches: {'; '.join(does)}"
-    if model.rewrite is not None:
+    for note in route["notes"]:
+        yield f"│    {note}"
+    if model.rewrite is not None or model.apache is not None:
         yield f"│    now {route['uri']}"
 
 

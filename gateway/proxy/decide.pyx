@@ -36,7 +36,8 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
     d.backend = None
     d.klass = None
     provenance.look(p, h)
-    d.reason = view.look(p, h, provenance.origin.asked_https, provenance.client, frontend.accept)
+    d.reason = view.look(p, h, provenance.origin.asked_https, provenance.client, provenance.address,
+                         frontend.accept)
     if d.reason:
         d.verdict = V_REFUSE
         return 0

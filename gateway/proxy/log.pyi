@@ -4,7 +4,9 @@ from typing import TypeAlias
 
 Pairs: TypeAlias = Sequence[tuple[str, str | tuple[str, str] | None]]
 
-def layout(form: str, template_parts: Pairs, *, classes: bool = False, sessions: bool = False) -> Pairs: ...
+def layout(
+    form: str, template_parts: Pairs, *, classes: bool = False, sessions: bool = False, rules: bool = False
+) -> Pairs: ...
 
 class AccessLog:
     fd: int

@@ -13,7 +13,7 @@ from libc.string cimport memcpy, memmove, strlen
 from posix.unistd cimport write
 from libc.errno cimport EAGAIN, EINTR, errno
 
-from gateway.outcome cimport outcome_row
+from gateway.outcome cimport O_ANSWERED, outcome_row
 from gateway.proxy.openssl cimport SSL_CIPHER_get_name, SSL_get_current_cipher, SSL_get_version
 from gateway.wire.edit cimport number, three_digits
 from gateway.wire.head cimport same_any
@@ -66,6 +66,7 @@ cdef enum Code:
     L_REQUEST_ID
     L_PEER
     L_SESSION
+    L_RULE
     L_HEADER                    # of the request, by name
 
 cdef uint8_t PLAIN[256]         # bytes that stand in a line as they are: visible ASCII, space; not quote, backslash
@@ -79,7 +80,7 @@ FIELDS = {
     "referer": L_REFERER, "user_agent": L_USER_AGENT, "request_bytes": L_REQUEST_BYTES, "class": L_CLASS,
     "outcome": L_OUTCOME, "side": L_SIDE, "tries": L_TRIES, "queue_ms": L_QUEUE_MS, "frontend": L_FRONTEND,
     "client_port": L_CLIENT_PORT, "tls_version": L_TLS_VERSION, "tls_cipher": L_TLS_CIPHER, "request_id": L_REQUEST_ID,
-    "peer": L_PEER, "session": L_SESSION,
+    "peer": L_PEER, "session": L_SESSION, "rule": L_RULE,
 }
 
 NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes", "tries", "queue_ms", "client_port"}
@@ -94,10 +95,10 @@ COMBINED = (
 )
 
 
-def layout(form, template_parts, *, bint classes=False, bint sessions=False):
+def layout(form, template_parts, *, bint classes=False, bint sessions=False, bint rules=False):
     """The (literal, field) pairs of a format: "json", "combined", or those of a template, as split by the caller.
 
-    classes, sessions: the site has them, and JSON has a field for them.
+    classes, sessions, rules (of Apache): the site has them, and JSON has a field for them.
     """
     if form == "combined":
         return COMBINED
@@ -105,7 +106,8 @@ def layout(form, template_parts, *, bint classes=False, bint sessions=False):
         return template_parts
     pairs = []
     before = "{"
-    for name in (*JSON_ORDER, *(("class",) if classes else ()), *(("session",) if sessions else ())):
+    for name in (*JSON_ORDER, *(("class",) if classes else ()), *(("session",) if sessions else ()),
+                 *(("rule",) if rules else ())):
         quote = "" if name in NUMBERS else '"'
         pairs.append((f'{before}"{name}":{quote}', name))
         before = f"{quote},"
@@ -362,6 +364,8 @@ cdef class AccessLog:
                 self._bytes(t.klass.encode() if t.klass is not None else b"")
         elif code == L_SESSION:
             self._bytes(_SESSIONS[t.session])
+        elif code == L_RULE:
+            self._bytes(t.rule if t.outcome == O_ANSWERED and t.rule is not None else b"")
         elif code == L_SCHEME:
             self._known(b"https" if t.https else b"http", 5 if t.https else 4)
         elif code == L_REFERER:

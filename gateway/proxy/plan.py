@@ -79,6 +79,8 @@ class Prepared:
     gate: SessionGate | None
     admits: bool
     """See WorkerContext."""
+    rules: bool
+    """Whether there are rules of Apache."""
 
 
 class Plan:
@@ -96,7 +98,7 @@ class Plan:
         self.frontends: dict[Listen, Frontend] = {}
         self.backends: dict[str, Backend] = {}
         self._contexts: dict[ContextKey, ServerContext] = {}
-        self._log: tuple[int, str, bool, bool] | None = None
+        self._log: tuple[int, str, bool, bool, bool] | None = None
 
     def apply(self, snapshot: Snapshot, secrets: Secrets, cells: int, log_fd: int | None) -> None:
         """Make the context work by `snapshot` from the next request on. Raises ValueError, and changes nothing then.
@@ -152,6 +154,7 @@ class Plan:
             admits=bool(classes)
             or site.qos.sessions is not None
             or any(route.rate is not None for route in site.routes),
+            rules=bool(snapshot.rules),
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
@@ -179,7 +182,7 @@ class Plan:
         if context.gate is not None:
             context.gate.take_up(time.monotonic_ns())
         context.admits = prepared.admits
-        self._apply_log(prepared.log, log_fd)
+        self._apply_log(prepared.log, log_fd, rules=prepared.rules)
 
     def log_moved(self, fd: int) -> None:
         """The access log goes on in another descriptor."""
@@ -310,10 +313,10 @@ class Plan:
             bandwidth=model.bandwidth or 0,
         )
 
-    def _apply_log(self, model: AccessLogModel | None, fd: int | None) -> None:
+    def _apply_log(self, model: AccessLogModel | None, fd: int | None, *, rules: bool) -> None:
         wanted = None
         if model is not None and fd is not None:
-            wanted = (fd, model.format, self.context.classes is not None, self.context.gate is not None)
+            wanted = (fd, model.format, self.context.classes is not None, self.context.gate is not None, rules)
         if wanted == self._log:
             return
         self._log = wanted
@@ -322,7 +325,7 @@ class Plan:
             self.context.log = None
         if wanted is not None:
             pairs = () if wanted[1] in ("json", "combined") else template.log_parts(wanted[1], LOG_FIELDS)
-            lines = layout(wanted[1], pairs, classes=wanted[2], sessions=wanted[3])
+            lines = layout(wanted[1], pairs, classes=wanted[2], sessions=wanted[3], rules=wanted[4])
             self.context.log = AccessLog(self.context.poller.loop, wanted[0], wanted[1], lines)
 
 

@@ -128,6 +128,7 @@ cdef class Transaction(Work):
     cdef uint8_t unsaid                 # a try has failed, and the log does not say it yet
     cdef int64_t detail                 # a Reason, an errno or bytes that are missing, by outcome
     cdef str klass                      # the class that rules gave it, or None
+    cdef bytes rule                     # the rule that answered, if one of several in a file did
     cdef QosClass qos                   # what that class may have, or None
     cdef uint8_t session                # Admitted of qos/sessions.pxd, and 1; 0: it needs no session
     cdef bytes ticket                   # a Set-Cookie line with that of its session, or None

@@ -336,6 +336,7 @@ cdef class Transaction(Work):
         if d.verdict == V_NO_ROUTE:
             return self._page(404, O_NO_ROUTE)
         respond = d.respond
+        self.rule = respond.rule
         if respond.body is None:
             return self._page(respond.status, O_ANSWERED)
         lines = respond.lines
@@ -407,6 +408,7 @@ cdef class Transaction(Work):
         if what == G_GO:
             return True
         status, lines, body = gate.reply(what, view, target, self.target.n, self.klass)
+        self.rule = None
         what = O_ANSWERED if what == G_REDIRECT else O_SESSIONS_FULL if what == G_FULL else O_WAITING
         self._answer(status, lines, body, what, False)
         return False

@@ -6,6 +6,7 @@ class Respond:
     status: int
     lines: bytes
     body: bytes | None
+    rule: bytes | None
     def __init__(self, status: int, headers: Iterable[tuple[str, str]], body: bytes | None) -> None: ...
 
 class Step:

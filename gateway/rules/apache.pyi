@@ -9,7 +9,7 @@ class ApacheRules(Step):
         rules: Rules,
         targets: Mapping[str, object],
         *,
-        text: str,
+        name: str,
         directory: bool,
         base: str,
         document_root: str,

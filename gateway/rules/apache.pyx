@@ -86,6 +86,7 @@ cdef class Run:
     cdef object target          # the backend of [P]
     cdef int question  # first question mark of a substitution: 0 none, 1 from the rule itself, 2 from a reference
     cdef int line               # of the current rule
+    cdef int matched            # of the last rule that matched; 0: none
 
 
 cdef class CompiledCond:
@@ -163,6 +164,7 @@ cdef class ApacheRules(Step):
     base: URL of the directory, unless the file sets it. exists: paths for file tests: "/a/" stands for a directory
     and everything below it, "/a" for a file. choose(n): a random number below n.
     """
+    cdef str name               # of the file
     cdef list rules
     cdef dict maps
     cdef set random_maps
@@ -176,7 +178,7 @@ cdef class ApacheRules(Step):
     cdef frozenset directories  # those, and the parents of all paths in `exists`
     cdef object choose
 
-    def __init__(self, rules, targets, *, text, bint directory, base, document_root, exists, choose):
+    def __init__(self, rules, targets, *, name, bint directory, base, document_root, exists, choose):
         self.rules = [CompiledRule(rule, targets) for rule in rules.rules]
         self.maps = rules.maps
         self.random_maps = rules.random
@@ -190,7 +192,8 @@ cdef class ApacheRules(Step):
         self.directories = frozenset([name[:at + 1] for name in self.exists for at in range(len(name))
                                       if name[at] == 47])
         self.choose = choose
-        self.text = text
+        self.name = name
+        self.text = f"apache {name}"
 
     cdef object run(self, View v):
         cdef Run r
@@ -205,7 +208,10 @@ cdef class ApacheRules(Step):
         r.args = v.query()
         r.environment = {}
         try:
-            return self._rounds(r)
+            outcome = self._rounds(r)
+            if type(outcome) is Respond and r.matched:
+                (<Respond>outcome).rule = f"{self.name}:{r.matched}".encode()
+            return outcome
         except TooManySteps:
             self._given_up(r)
             return failed(500)
@@ -333,6 +339,9 @@ cdef class ApacheRules(Step):
             rule = <CompiledRule>self.rules[i]
             got = self._rule(r, rule)
             if got:
+                r.matched = rule.line
+                if r.v.notes is not None:
+                    self._note(r, rule, got)
                 if got == 3 or PyBytes_GET_SIZE(r.path) > MAX_LENGTH:
                     if got != 3:
                         r.status = 500
@@ -365,6 +374,18 @@ cdef class ApacheRules(Step):
                     i += 1
             i += 1
         return E_CHANGED if changed else E_UNCHANGED
+
+    cdef int _note(self, Run r, CompiledRule rule, int got) except -1:
+        """For people: what a rule that matches does."""
+        if rule.flags & RF_STATUS or got == 3:
+            does = f"answers with {rule.status if got == 2 else r.status}"
+        elif got == 2:
+            does = "matches, and changes no path"
+        else:
+            query = b"" if r.args is None else b"?" + r.args
+            does = f"now {(r.path + query).decode('latin-1')}"
+        r.v.notes.append((self.text, f"line {rule.line}: {does}"))
+        return 0
 
     cdef bytes _subject(self, Run r):
         """The text that patterns are matched against."""
@@ -576,8 +597,10 @@ cdef class ApacheRules(Step):
             return r.info
         if name == "REQUEST_METHOD":
             return v.p[:v.h.method_len]
-        if name == "REMOTE_ADDR" or name == "CONN_REMOTE_ADDR" or name == "REMOTE_HOST":
+        if name == "REMOTE_ADDR" or name == "REMOTE_HOST":
             return v.client
+        if name == "CONN_REMOTE_ADDR":
+            return v.peer
         if name == "THE_REQUEST":
             return _first_line(v)
         if name == "SERVER_NAME":

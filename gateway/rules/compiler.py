@@ -109,7 +109,7 @@ def _apache(model: Apache, hosts: Mapping[str, Any], rules: Rules) -> Step:
     return ApacheRules(
         rules,
         hosts,
-        text=f"apache {model.file.name}",
+        name=model.file.name,
         directory=model.context == "directory",
         base=model.base,
         document_root=model.document_root,

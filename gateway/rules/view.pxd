@@ -39,6 +39,8 @@ cdef class View:
     cdef bytes own_bytes
     cdef uint8_t scheme             # 1 http, 2 https
     cdef readonly bytes client      # address as text
+    cdef bytes peer                 # the same of the other end of the connection
+    cdef public list notes          # for people: what steps say of what they did; None: nobody asks
     cdef uint8_t family             # of `address`: 0 not looked at yet, 4, 6, 1: none
     cdef uint8_t address[16]
     cdef const char *uri            # path in its normal form as rules see it, and query
@@ -67,7 +69,7 @@ cdef class View:
     cdef public Resources resources
     cdef public object clock        # seconds since 1970
 
-    cdef int look(self, const char *p, Head *h, bint https, bytes client, int accept) except -1
+    cdef int look(self, const char *p, Head *h, bint https, bytes client, bytes peer, int accept) except -1
     cdef int normalised(self, const char *path, uint32_t path_len, const char *query, uint32_t query_len,
                         int accept) except -1
     cdef bytes id(self)

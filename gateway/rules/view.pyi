@@ -23,6 +23,7 @@ class View:
     client: bytes
     groups: dict[str, bytes] | None
     klass: str | None
+    notes: list[tuple[str, str]] | None
     arrived: str | None
     site: str | None
     request_edits: Edits | None

@@ -125,7 +125,7 @@ cdef class View:
         free(self.normal.p)
         free(self.seen.p)
 
-    cdef int look(self, const char *p, Head *h, bint https, bytes client, int accept) except -1:
+    cdef int look(self, const char *p, Head *h, bint https, bytes client, bytes peer, int accept) except -1:
         """Set the view to the request with head h at p. R_OK, or the reason why its path is refused."""
         cdef int why
         self.accept = accept
@@ -144,6 +144,7 @@ cdef class View:
         self.scheme = 2 if https else 1
         if client is not self.client:
             self.client = client
+            self.peer = peer
             self.family = 0
         self.changed = False
         self.matched = 0
@@ -312,7 +313,8 @@ cdef class View:
         if why == R_OK:
             why = scan_request(p, end, self.own_head, &bounds)
         if why == R_OK:
-            why = self.look(p, self.own_head, https, client.encode(), A_MERGE | A_PARAMETERS)
+            address = client.encode()
+            why = self.look(p, self.own_head, https, address, address, A_MERGE | A_PARAMETERS)
         if why != R_OK:
             return status_of(why) or 400, sentence_of(why) if status_of(why) else "the head is incomplete"
         return None

@@ -425,7 +425,11 @@ RewriteRule ^/gt$ /hit [L]
 RewriteCond %{QUERY_STRING} >b
 RewriteRule ^/gtc$ /hit [L]
 """,
-        [f"/{name}?{value}" for name in ("ge", "le", "lt", "gt", "gtc") for value in ("A", "a", "B", "b", "C", "c", "aa")],
+        [
+            f"/{name}?{value}"
+            for name in ("ge", "le", "lt", "gt", "gtc")
+            for value in ("A", "a", "B", "b", "C", "c", "aa")
+        ],
         local=False,
     ),
     "looking around": Case(
@@ -613,6 +617,27 @@ def test_proxying_leads_to_backends(tmp_path: Path) -> None:
         ):
             result = found.decide(Asked("GET", "http", WWW, url))
             assert (result["backend"], result["head"].split("\r\n")[0]) == (backend, line)
+
+
+def test_the_peer_is_the_other_end_of_the_connection(tmp_path: Path) -> None:
+    path = site_with(tmp_path, "RewriteRule ^v$ /is?c=%{CONN_REMOTE_ADDR}&r=%{REMOTE_ADDR} [L]\n")
+    path.write_text(path.read_text().replace(':80"}]', ':80", trusted_proxies: [127.0.0.9]}]'))
+    with Sandbox(load(path)) as found:
+        asked = Asked("GET", "http", WWW, "/v", (("X-Forwarded-For", "198.51.100.9"),), "127.0.0.9")
+        assert found.decide(asked)["head"].startswith("GET /is?c=127.0.0.9&r=198.51.100.9 ")
+
+
+def test_explain_names_the_rules_that_match(tmp_path: Path) -> None:
+    path = site_with(
+        tmp_path, "RewriteRule ^a$ b\nRewriteRule ^none$ x\nRewriteRule ^b$ /c [R=301]\nRewriteRule ^z - [F]\n"
+    )
+    with Sandbox(load(path)) as found:
+        notes = {url: found.decide(Asked("GET", "http", WWW, url))["routes"][0]["notes"] for url in ("/a", "/z", "/q")}
+    assert notes == {
+        "/a": ["line 2: now /var/www/html/b", "line 4: now http://www.example.com/c"],
+        "/z": ["line 5: answers with 403"],
+        "/q": [],
+    }
 
 
 def test_a_web_socket_goes_to_a_backend(tmp_path: Path) -> None:
