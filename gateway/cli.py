@@ -100,7 +100,7 @@ def check(site: Path) -> None:
     """Check SITE and report every problem; exit status 1 if there is one."""
     from gateway.config import ConfigError  # noqa: PLC0415
     from gateway.explain.required import require  # noqa: PLC0415
-    from gateway.system import account  # noqa: PLC0415
+    from gateway.hardening import account  # noqa: PLC0415
 
     loaded = _load(site)
     try:
@@ -194,10 +194,10 @@ def test(site: Path) -> None:
 
 def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
     """Print the text of `show` and end with its status. It runs code of the site: in a child, as the site's user."""
+    from gateway.hardening import account  # noqa: PLC0415
     from gateway.hardening.confinement import Bounds, settle  # noqa: PLC0415
     from gateway.hardening.roles import RULES  # noqa: PLC0415
     from gateway.process.helper import run_helper  # noqa: PLC0415
-    from gateway.system import account  # noqa: PLC0415
     from loadagent.printable import printable_lines  # noqa: PLC0415
 
     said = run_helper(
@@ -331,11 +331,11 @@ def witness(listen: str, key_files: tuple[Path, ...], longest: float, user: str,
     clusters side by side, each with a key of its own or, among those with the same key, a name (cluster: name).
     """
     from gateway.config import address, files  # noqa: PLC0415
+    from gateway.hardening import account  # noqa: PLC0415
     from gateway.hardening.confinement import Bounds  # noqa: PLC0415
     from gateway.heartbeat import witness_process  # noqa: PLC0415
     from gateway.heartbeat.links import NoLink  # noqa: PLC0415
     from gateway.supervisor.supervisor import set_up_log  # noqa: PLC0415
-    from gateway.system import account  # noqa: PLC0415
 
     set_up_log("witness")
     try:

@@ -1,13 +1,17 @@
 """The systemd units in conf/, as systemd itself reads them."""
 
 import os
+import pwd
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,10 +19,14 @@ import pytest
 from loadagent.report import decode
 from tests.support.backend_server import ROOT
 from tests.support.gateway_process import GatewayProcess, site
+from tests.support.open_to_others import opened
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually
 
 CONF = Path(__file__).parents[1] / "conf"
+ACCOUNT = 64_321
+"""A user that this machine does not know, in the place of `gateway` and `gateway-keys`."""
+NOBODY = pwd.getpwnam("nobody").pw_uid
 
 
 pytestmark = pytest.mark.skipif(
@@ -26,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 )
 EXPOSURE = [
     ("gateway", None, 2.0),
-    ("gateway", "gateway-root.conf", 2.3),  # is root, becomes another user and ends its processes
+    ("gateway", "gateway-keys.conf", 2.0),
     ("gateway", "gateway-cluster.conf", 2.1),  # changes addresses, sends frames, loads the lease into the kernel
     ("loadagent", None, 2.0),
 ]
@@ -36,7 +44,7 @@ EXPOSURE = [
     "unit, addition",
     [
         ("gateway", None),
-        ("gateway", "gateway-root.conf"),
+        ("gateway", "gateway-keys.conf"),
         ("gateway", "gateway-cluster.conf"),
         ("loadagent", None),
     ],
@@ -73,27 +81,52 @@ def test_exposure(tmp_path: Path, unit: str, addition: str | None, most: float) 
     assert float(found.group(1)) <= most, said
 
 
-def bounded(addition: str | None) -> tuple[str, ...]:
-    """A command that runs another one with the capabilities that the unit leaves root."""
-    if os.geteuid() != 0:
-        return ()
-    kept = re.findall(
-        r"CAP_(\w+)", " ".join(re.findall(r"^CapabilityBoundingSet=(.*)$", whole("gateway", addition), re.MULTILINE))
+def ambient(addition: str | None) -> tuple[str, ...]:
+    """A command that runs another one as an account with the capabilities that the unit gives it."""
+    names = re.findall(r"^AmbientCapabilities=(.*)$", whole("gateway", addition), re.MULTILINE)
+    kept = ",".join(f"+{name.lower()}" for name in re.findall(r"CAP_(\w+)", " ".join(names)))
+    account = ("setpriv", "--reuid", str(ACCOUNT), "--regid", str(ACCOUNT), "--clear-groups", "--no-new-privs")
+    return (
+        *account,
+        *(word for kind in ("inh-caps", "ambient-caps", "bounding-set") for word in (f"--{kind}", f"-all,{kept}")),
     )
-    return ("setpriv", "--bounding-set", ",".join(["-all", *(f"+{name.lower()}" for name in kept)]))
 
 
-@pytest.mark.parametrize("addition", [None, "gateway-root.conf"])
-def test_the_gateway_works_under_the_filter_of_its_unit(start_servers, tmp_path, monkeypatch, addition):
-    (tmp_path / "unit").write_text(whole("gateway", addition))
-    limited = (sys.executable, "-m", "tests.support.unit_limits", str(tmp_path / "unit"))
-    monkeypatch.setattr(GatewayProcess, "command", (*bounded(addition), *limited, *GatewayProcess.command))
-    account = {} if addition else {"user": "root"}  # as in the unit: it starts as the account that it works as
-    description = site(start_servers("app1")) | account
-    with GatewayProcess(tmp_path, description) as gateway:
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory of the account that the unit starts the gateway as."""
+    with tempfile.TemporaryDirectory() as directory:
+        if os.geteuid() == 0:
+            os.chown(directory, ACCOUNT, ACCOUNT)
+        yield Path(directory)
+
+
+def uid(pid: int) -> int:
+    """The user of a process."""
+    return psutil.Process(pid).uids().effective
+
+
+@pytest.mark.parametrize("addition", [None, "gateway-keys.conf"])
+def test_the_gateway_works_under_the_limits_of_its_unit(
+    start_servers: Any, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, addition: str | None
+) -> None:
+    if addition is not None and os.geteuid() != 0:
+        pytest.skip("left out: only root can start the gateway as another account")
+    (place / "unit").write_text(whole("gateway", addition))
+    start = (*opened(tmp_path), *ambient(addition)) if os.geteuid() == 0 else ()
+    limited = (sys.executable, "-m", "tests.support.unit_limits", str(place / "unit"))
+    monkeypatch.setattr(GatewayProcess, "command", (*start, *limited, *GatewayProcess.command))
+    description = site(start_servers("app1")) | {
+        "user": "nobody" if addition else "root",
+        "state": str(place / "state"),
+    }
+    with GatewayProcess(place, description) as gateway:
         gateway.wait_for_log("control works by version")
         with RawClient(gateway.port) as client:
             assert client.get().status == 200
+        if os.geteuid() == 0:
+            children = {uid(pid) for pid in (*gateway.workers().values(), gateway.control() or 0)}
+            assert (uid(gateway.process.pid), children) == (ACCOUNT, {NOBODY if addition else ACCOUNT})
         gateway.reload(description | {"drain": "1s"}, "reloaded: version 2")
         pid = gateway.upgrade()
         assert gateway.wait() == 0

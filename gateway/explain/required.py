@@ -12,9 +12,9 @@ from gateway.config import ConfigError, Problem
 from gateway.config.loader import Loaded
 from gateway.config.python import Function
 from gateway.hardening import roles
+from gateway.hardening.account import Account
 from gateway.hardening.confinement import Bounds, settle
 from gateway.process.helper import Task, Write, run_helper
-from gateway.system.account import Account
 from loadagent.printable import printable
 
 DEADLINE: Final = 20.0

@@ -13,9 +13,9 @@ from typing import Final
 
 import gateway
 from gateway.config.model import Site
-from gateway.hardening import kernel, landlock, seccomp
+from gateway.hardening import account, kernel, landlock, seccomp
+from gateway.hardening.account import Account
 from gateway.hardening.roles import Role
-from gateway.system.account import Account
 
 log = logging.getLogger(__name__)
 
@@ -50,19 +50,19 @@ class Bounds:
         return cls(sandbox is not None, described.core_dumps, sandbox.read if sandbox is not None else ())
 
 
-def become(account: Account | None, role: Role) -> None:
-    """Take on `account`, and of the capabilities of this process leave those of the role. Raises OSError.
+def become(who: Account | None, role: Role) -> None:
+    """Take on the account `who`, and of the capabilities of this process leave those of the role. Raises OSError.
 
     None changes no user. With a role that keeps what it was started with, nothing changes.
     """
     if role.capabilities is None:
         return
-    if account is not None:
+    if who is not None:
         if role.capabilities:
             kernel.keep_capabilities()
-        os.initgroups(account.name, account.gid)
-        os.setgid(account.gid)
-        os.setuid(account.uid)
+        os.initgroups(who.name, who.gid)
+        os.setgid(who.gid)
+        os.setuid(who.uid)
     kernel.set_capabilities(tuple(role.capabilities))
 
 
@@ -73,6 +73,16 @@ def protect(bounds: Bounds) -> None:
         kernel.show_memory()
     else:
         kernel.hide_memory()
+
+
+def forbid_root() -> None:
+    """Keep a supervisor that may change users, but is not root, and all that it starts from becoming root.
+
+    Raises OSError.
+    """
+    if os.geteuid() != 0 and account.changeable():
+        with contextlib.suppress(seccomp.Unavailable):
+            seccomp.forbid_root()
 
 
 def confine(role: Role, bounds: Bounds) -> None:
@@ -87,9 +97,9 @@ def confine(role: Role, bounds: Bounds) -> None:
             seccomp.install(role.filter)
 
 
-def settle(account: Account | None, role: Role, bounds: Bounds) -> None:
-    """Take on the account and hold this process to its role. Raises OSError."""
-    become(account, role)
+def settle(who: Account | None, role: Role, bounds: Bounds) -> None:
+    """Take on the account `who` and hold this process to its role. Raises OSError."""
+    become(who, role)
     confine(role, bounds)
 
 

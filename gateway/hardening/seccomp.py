@@ -75,6 +75,13 @@ _NOT_APPENDING: Final = 0x20  # RWF_NOAPPEND, Linux 6.9: as above, for one write
 _WRITE_AND_EXECUTE: Final = 0x2 | 0x4  # PROT_WRITE, PROT_EXEC
 _THREAD: Final = 0x10000  # CLONE_THREAD
 _UNIX: Final = 1
+_NEW_USERS: Final = 0x10000000  # CLONE_NEWUSER
+_SET_IDS: Final = {
+    **dict.fromkeys(("setuid", "setgid", "setfsuid", "setfsgid"), 1),
+    **dict.fromkeys(("setreuid", "setregid"), 2),
+    **dict.fromkeys(("setresuid", "setresgid"), 3),
+}
+"""Calls that change users and groups, by how many of their arguments are ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +249,33 @@ def unknown(machine: str) -> bytes:
     return whole.packed()
 
 
+def never_root(machine: str) -> bytes:
+    """Return a filter under which a process that may change its user becomes any but root (0), nor of root's group.
+
+    A namespace of users of its own, in which it could be root of this one (user_namespaces(7)), is refused as well.
+    """
+    column, architecture, _ = MACHINES[machine]
+    whole = _Program(column)
+    whole.load(_ARCHITECTURE)
+    whole.unless_equal(architecture, _EPERM)
+    whole.load(_NUMBER)
+    if machine == "x86_64":
+        whole.if_any_bit(_X32, _EPERM)
+    for name, count in _SET_IDS.items():
+        body = _Program(column)
+        for index in range(count):
+            body.load(_ARGUMENTS + 8 * index)
+            body.if_equal(0, _EPERM)
+        body.end(_ALLOW)
+        whole.block(NUMBERS[name][column], body)
+    whole.argument("clone", 0, _Program(column).none_of(_NEW_USERS))
+    whole.call("unshare", _EPERM)
+    whole.call("setns", _EPERM)
+    whole.call("clone3", _ENOSYS)
+    whole.end(_ALLOW)
+    return whole.packed()
+
+
 def _sockets(pairs: frozenset[tuple[int, int]], column: int) -> _Program:
     """Decide about socket(2) by its family, then by its type without SOCK_NONBLOCK and SOCK_CLOEXEC."""
     program = _Program(column)
@@ -278,17 +312,30 @@ def available(machine: str = platform.machine()) -> str:
 
 def install(wanted: Filter) -> None:
     """Hold all threads of this process to a filter, for good. Needs no_new_privs. Raises Unavailable."""
-    machine = platform.machine()
-    why = available(machine)
-    if why:
-        raise Unavailable(why)
+    machine = _machine()
     # The second one allows what the first one refuses, and would refuse that this is called once more.
-    for code, flags in ((unknown(machine), _FLAGS), (program(wanted, machine, os.getpid()), _FLAGS | _LOG)):
-        buffer = ctypes.create_string_buffer(code, len(code))
-        described = struct.pack("=H6xQ", len(code) // 8, ctypes.addressof(buffer))  # struct sock_fprog
-        try:
-            left = kernel.syscall(MACHINES[machine][2], _SET_MODE_FILTER, flags, described)
-        except OSError as error:
-            raise Unavailable(f"the kernel refuses the filter: {(error.strerror or '').lower()}") from None
-        if left:
-            raise Unavailable(f"thread {left} has another filter")
+    _install(unknown(machine), _FLAGS)
+    _install(program(wanted, machine, os.getpid()), _FLAGS | _LOG)
+
+
+def forbid_root() -> None:
+    """Keep this process and its children from becoming root, for good. Needs no_new_privs. Raises Unavailable."""
+    _install(never_root(_machine()), _FLAGS | _LOG)
+
+
+def _machine() -> str:
+    machine = platform.machine()
+    if why := available(machine):
+        raise Unavailable(why)
+    return machine
+
+
+def _install(code: bytes, flags: int) -> None:
+    buffer = ctypes.create_string_buffer(code, len(code))
+    described = struct.pack("=H6xQ", len(code) // 8, ctypes.addressof(buffer))  # struct sock_fprog
+    try:
+        left = kernel.syscall(MACHINES[platform.machine()][2], _SET_MODE_FILTER, flags, described)
+    except OSError as error:
+        raise Unavailable(f"the kernel refuses the filter: {(error.strerror or '').lower()}") from None
+    if left:
+        raise Unavailable(f"thread {left} has another filter")

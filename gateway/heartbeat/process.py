@@ -21,6 +21,7 @@ from pyroute2 import IPRoute
 from gateway.board import DOWN
 from gateway.config.cluster import Cluster, Resource, SharedAddress
 from gateway.hardening import kernel, roles
+from gateway.hardening.account import Account
 from gateway.hardening.confinement import Bounds, become, confine, confine_thread, settle
 from gateway.heartbeat import announcing, fence, frames, handover, health, interfaces, links, node_lock, probing, status
 from gateway.heartbeat.beat import AdminState, BadBeat, Codec
@@ -60,7 +61,6 @@ from gateway.heartbeat.virtual_mac import VirtualMac
 from gateway.process.child import CannotStart, Child, ChildContext, Update, Work
 from gateway.process.supervisor_status import silences
 from gateway.system import crash_report, descriptors
-from gateway.system.account import Account
 
 log = logging.getLogger("gateway.heartbeat")
 

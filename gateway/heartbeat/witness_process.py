@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from gateway.config.address import Listen
+from gateway.hardening.account import Account
 from gateway.hardening.confinement import Bounds, settle, shortcomings
 from gateway.hardening.roles import WITNESS
 from gateway.heartbeat.beat import MAX_BYTES, BadBeat, Beat, Codec
@@ -18,7 +19,6 @@ from gateway.heartbeat.membership import Refused
 from gateway.heartbeat.privileges import hurry
 from gateway.heartbeat.witness import Witness
 from gateway.load.refusals import Refusals
-from gateway.system.account import Account
 
 log = logging.getLogger(__name__)
 

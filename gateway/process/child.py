@@ -13,10 +13,10 @@ from typing import TypeAlias
 from gateway.board import Board
 from gateway.config.address import Listen
 from gateway.config.snapshot import Snapshot
+from gateway.hardening.account import Account
 from gateway.process.bulletin import Bulletin
 from gateway.process.channel import Apply, ChildEnd, Closed, Drain, HandOver, Packed, Ready, ReopenLog, Report
 from gateway.secrets.vault import Vault
-from gateway.system.account import Account
 from qos.rates import RateTable
 from qos.sessions import SessionTable
 

@@ -416,8 +416,8 @@ cdef class Http1Downstream(Downstream):
     cdef int abort(self, bint at_once) except -1:
         """An answer whose length is known, or that comes in chunks, is seen to be cut when the connection is closed;
         one that ends with the connection only if that is reset (RFC 9112 section 8), and a client of HTTP/1.0 may take
-        any close for the end. The reset waits until the client has acknowledged what it was sent: it would destroy that,
-        and answers before this one are whole."""
+        any close for the end. The reset waits until the client has acknowledged what it was sent: it would destroy
+        answers before this one, too."""
         self.r.close = 1
         if at_once:
             return self.conn.reset()

@@ -13,14 +13,14 @@ from typing import Final, Self, TypeVar
 from gateway.config import CapacityError, Loaded, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
 from gateway.explain.required import require
+from gateway.hardening import account as accounts
 from gateway.hardening import kernel, roles
+from gateway.hardening.account import Account, NoAccount
 from gateway.hardening.confinement import Bounds, protect, shortcomings
 from gateway.secrets.vault import Vault, gather
 from gateway.supervisor.sockets import Sockets, StartError
 from gateway.supervisor.startup_lookup import addresses, find_servers
-from gateway.system import account as accounts
 from gateway.system import output, regular_file
-from gateway.system.account import Account, NoAccount
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,10 @@ from typing import Any, Final
 
 from gateway.config import Site, discovery, resolve
 from gateway.config.discovery import Found, Member, Question
-from gateway.hardening import roles
+from gateway.hardening import account, roles
+from gateway.hardening.account import Account
 from gateway.hardening.confinement import Bounds, settle
 from gateway.process.helper import Confine, Task, Write, run_helper
-from gateway.system import account
-from gateway.system.account import Account
 
 DEADLINE: Final = 2.0
 """Seconds for all questions; what is not answered by then, control finds out."""

@@ -20,7 +20,7 @@ from typing import Final
 from gateway.board import Board
 from gateway.config import CapacityError, ConfigError, Snapshot
 from gateway.config.discovery import Member, Question
-from gateway.hardening.confinement import Bounds, active, protect
+from gateway.hardening.confinement import Bounds, active, forbid_root, protect
 from gateway.process.bulletin import Bulletin
 from gateway.process.channel import (
     Apply,
@@ -540,6 +540,8 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
     received = None
     try:
         received = handover.receive(os.environ)
+        if received is None:
+            forbid_root()  # else the predecessor's filter holds
         descriptors.close_strangers()
         supervisor = Supervisor(path, received, PidFile(pid_file) if pid_file is not None else None, command)
     except (ConfigError, CapacityError, StartError, BadState, handover.BadHandover) as error:

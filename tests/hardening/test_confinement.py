@@ -19,6 +19,7 @@ from gateway.hardening.confinement import Bounds, shortcomings
 from gateway.system import regular_file
 from tests.hardening.confined import in_role, outcome
 from tests.support.backend_server import ROOT
+from tests.support.open_to_others import opened
 
 FILTERED = [role for role in roles.ROLES if role.filter is not None]
 KINDS = {
@@ -256,3 +257,40 @@ def test_an_account_that_others_share_is_said(tmp_path):
     assert shared.returncode == 0
     assert shared.stderr.startswith(f"{file}: warning: user: nobody is an account that other programs share")
     assert check(", user: root").stderr == ""
+
+
+CHANGES = """
+import os
+from gateway.hardening import confinement, kernel
+kernel.forbid_new_privileges()
+confinement.forbid_root()
+def refused(change):
+    try:
+        change()
+    except PermissionError:
+        return True
+    return False
+assert refused(lambda: os.setresuid(-1, 0, -1)) and refused(lambda: os.setuid(0)) and refused(lambda: os.setgid(0))
+assert refused(lambda: os.setreuid(0, 0)) and refused(lambda: os.setresgid(-1, -1, 0))
+assert not refused(lambda: os.setgid(65532)) and not refused(lambda: os.setuid(65532))
+assert os.getresuid() == (65532,) * 3
+"""
+
+
+@seccomp_here
+@pytest.mark.skipif(os.geteuid() != 0, reason="left out: only root can give capabilities to an account")
+def test_a_supervisor_with_an_account_of_its_own_becomes_any_user_but_root(tmp_path: Path) -> None:
+    rights = "-all,+setuid,+setgid"
+    account = [
+        "setpriv",
+        "--reuid",
+        "64321",
+        "--regid",
+        "64321",
+        "--clear-groups",
+        "--inh-caps",
+        rights,
+        "--ambient-caps",
+        rights,
+    ]
+    subprocess.run([*opened(tmp_path), *account, sys.executable, "-c", CHANGES], cwd=ROOT, check=True, timeout=60)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.hardening import roles
-from gateway.hardening.seccomp import KILLED, MACHINES, PLAIN, program, unknown
+from gateway.hardening.seccomp import KILLED, MACHINES, PLAIN, never_root, program, unknown
 from gateway.hardening.syscalls import LAST, NUMBERS
 from tests.hardening.bpf import verdict
 
@@ -142,3 +142,22 @@ def test_numbers_are_those_of_libseccomp():
     wrong = [item for item in found if item[2] >= 0 and ours[item[0], item[1]] != item[2]]
     assert wrong == []
     assert [item for item in found if item[2] < 0 and ours[item[0], item[1]] is not None] == []
+
+
+IDENTITIES = [
+    ("setuid", (65534,), ALLOW), ("setuid", (0,), EPERM), ("setgid", (0,), EPERM), ("setfsuid", (0,), EPERM),
+    ("setfsgid", (0,), EPERM), ("setreuid", (1, 0), EPERM), ("setreuid", (0, 1), EPERM), ("setregid", (1, 1), ALLOW),
+    ("setresuid", (1, 1, 0), EPERM), ("setresuid", (1, 0, 1), EPERM), ("setresgid", (0, 1, 1), EPERM),
+    ("setresgid", (1, 1, 1), ALLOW), ("clone", (17,), ALLOW), ("clone", (0x10000000,), EPERM), ("clone3", (), ENOSYS),
+    ("unshare", (), EPERM), ("setns", (), EPERM), ("execve", (), ALLOW), ("setgroups", (), ALLOW), ("read", (), ALLOW),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("name, arguments, expected", IDENTITIES)
+def test_any_user_but_root(machine: str, name: str, arguments: tuple[int, ...], expected: int) -> None:
+    column, architecture, _ = MACHINES[machine]
+    number = NUMBERS[name][column]
+    assert number is not None
+    assert verdict(never_root(machine), architecture, number, arguments) == expected
+    assert verdict(never_root(machine), 0x40000003, number, arguments) == EPERM  # the calls of i386

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gateway.hardening import roles
+from gateway.hardening.account import Account
 from gateway.hardening.confinement import Bounds, become, settle
 from gateway.process.helper import Task, Write, run_helper
-from gateway.system.account import Account
 from tests.support.waiting import eventually
 
 NOBODY = Account("nobody", 65534, 65534)

@@ -1,11 +1,15 @@
-"""The account that a process of the gateway becomes so as to be root no longer: the site's `user`."""
+"""The account that the processes of the gateway but the supervisor become: the site's `user`."""
 
 import os
 import pwd
 from typing import Final, NamedTuple
 
+from gateway.hardening import kernel
+
 SHARED: Final = frozenset({"nobody", "nfsnobody", "www-data", "daemon"})
 """Accounts that other services use, too."""
+_CHANGE: Final = frozenset({6, 7})
+"""CAP_SETGID and CAP_SETUID, capabilities(7)."""
 
 
 class NoAccount(Exception):
@@ -20,12 +24,17 @@ class Account(NamedTuple):
     gid: int
 
 
+def changeable() -> bool:
+    """Tell whether this process may become another user: as root, or by conf/gateway-keys.conf."""
+    return os.geteuid() == 0 or kernel.capabilities() >= _CHANGE
+
+
 def of(user: str, remedy: str = "set `user:` in the site file") -> Account | None:
-    """Return the account of `user`, or None to stay the present one: root was asked for, or this process is not root.
+    """Return the account of `user`, or None to stay the present one: root was asked for, or no other one is possible.
 
     Raises NoAccount; its text ends with `remedy`.
     """
-    if os.geteuid() != 0 or user == "root":
+    if not changeable() or user == "root":
         return None
     try:
         entry = pwd.getpwnam(user)
@@ -35,8 +44,8 @@ def of(user: str, remedy: str = "set `user:` in the site file") -> Account | Non
 
 
 def doubt(user: str) -> str:
-    """Return what is wrong with becoming `user`, or an empty text. Only root can become another user."""
-    if os.geteuid() != 0 or user not in SHARED:
+    """Return what is wrong with becoming `user`, or an empty text."""
+    if not changeable() or user not in SHARED:
         return ""
     return (
         f"user: {user} is an account that other programs share: they can signal the gateway's processes. "
