@@ -115,6 +115,7 @@ def _unknown_names(site: Site, backends: Collection[str], sites: Collection[str]
     for i, route in enumerate(site.routes):
         if route.site is not None and route.site not in sites and not (sites and route.site == AUTO):
             yield Finding(("routes", i, "site"), _nobody("site", route.site, (*sites, AUTO)))
+    yield from _full_site(site, sites)
     for i, test in enumerate(site.tests):
         yield from _unknown_in_test(i, test, backends, sites)
 
@@ -198,6 +199,16 @@ def _sessions(site: Site) -> Iterator[Finding]:
     for backend, model in site.backends.items():
         if name is not None and model.affinity is not None and model.affinity.cookie == name:
             yield Finding(("qos", "sessions", "key", "cookie"), f"{name} is the affinity cookie of backend {backend}")
+
+
+def _full_site(site: Site, sites: Collection[str]) -> Iterator[Finding]:
+    """A site for clients that find no room here, which must be another one."""
+    name = site.qos.sessions.full.site if site.qos.sessions is not None else None
+    at = ("qos", "sessions", "full", "site")
+    if name is not None and name not in sites and not (sites and name == AUTO):
+        yield Finding(at, _nobody("site", name, (*sites, AUTO)))
+    elif name is not None and site.sites is not None and name == site.sites.self_:
+        yield Finding(at, f"{name} is this site: name another one, or auto")
 
 
 def _own_keys(site: Site) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from gateway.config.fields import (
     Given,
     PositiveDuration,
     Share,
+    Text,
     Whole,
     at_least,
 )
@@ -194,6 +195,11 @@ class Full(_Model):
 
     status: Annotated[Whole, Field(ge=400, le=599)] = Field(503, description="Its status.")
     page: Annotated[File | None, Given()] = Field(None, description="Its page; default: the built-in page.")
+    site: Annotated[Text | None, Given()] = Field(
+        None,
+        description="Send the client to another site instead, while that has room: its name, or auto for the one with "
+        "the least load. Needs sites.",
+    )
 
 
 class Sessions(_Model):

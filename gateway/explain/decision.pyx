@@ -120,7 +120,7 @@ cdef bint _waits(WorkerContext context, Transaction t, Decision d, dict found) e
     if what == G_GO:
         return False
     status, lines, body = gate.reply(what, view, t.head.p + t.target.at, t.target.n, view.klass)
-    found.update(outcome="respond", status=status, lines=lines.decode("latin-1"), body=body)
+    found.update(outcome="respond", status=status, lines=lines.decode("latin-1"), body=body, site=view.site)
     return True
 
 

@@ -40,7 +40,7 @@ from gateway.proxy.server import Server
 from gateway.proxy.session_gate import SessionGate
 from gateway.proxy.tls import ServerContext
 from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
-from gateway.rules.compiler import compile_routes, fair_by, rate_limit
+from gateway.rules.compiler import compile_routes, fair_by, rate_limit, when_full
 from gateway.rules.routes import RouteTable
 from gateway.secrets.keys import derive
 from gateway.secrets.vault import Pair, Secrets
@@ -216,6 +216,7 @@ class Plan:
                 ceil(room.refresh), None if room.page is None else snapshot.files[room.page], int(model.opens or 0)
             ),
             full=(model.full.status, kind, full_page(model.full.status) if page is None else page),
+            elsewhere=when_full(snapshot.site, snapshot.files),
             backends=list(backends.values()),
         )
 

@@ -1,4 +1,5 @@
 from libc.stdint cimport int64_t, uint32_t
+from gateway.rules.actions cimport Step
 from gateway.rules.view cimport View
 from qos.sessions cimport Answer, SessionTable, Terms
 from qos.tickets cimport Ticket, Tickets
@@ -22,6 +23,7 @@ cdef class SessionGate:
     cdef object page                    # waiting_page.WaitingPage
     cdef int full_status
     cdef tuple full                     # header lines, page
+    cdef Step elsewhere                 # to another site instead, if it has room; or None
     cdef bytes retry                    # header lines
     cdef public tuple assumed           # of a test: ticket, sessions, clients that wait, place
     # of the request that was asked about last:

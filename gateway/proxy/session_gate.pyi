@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 
 from gateway.proxy.backend import Backend
+from gateway.rules.actions import Step
 from gateway.wire.waiting_page import WaitingPage
 from qos.sessions import SessionTable
 
@@ -22,5 +23,6 @@ class SessionGate:
         page: WaitingPage,
         full: tuple[int, str, bytes],
         backends: Sequence[Backend],
+        elsewhere: Step | None = None,
     ) -> None: ...
     def take_up(self, now: int) -> None: ...

@@ -11,6 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from gateway.balance.policy cimport Members
 from gateway.board cimport ADMIN_READY, STATE_DOWN, ServerRow
 from gateway.proxy.backend cimport Backend
+from gateway.rules.actions cimport Respond
 from gateway.rules.view cimport IN_COOKIE, IN_HEADER, Value
 from qos.sessions cimport A_ADOPTED, A_ASSET, A_EARLY, A_FULL, A_LIVE, A_NEW, A_RENEWED, A_WAITS
 from qos.tickets cimport K_NONE, TEXT
@@ -33,11 +34,12 @@ cdef class SessionGate:
     """table: that all workers share. key: of tickets. most: sessions at once; 0: as many as `backends` can bear.
 
     idle, refresh: whole seconds. opens: seconds since 1970, or 0. full: status, type and page for clients that
-    get no place. One of cookie and url is the name of what has the ticket.
+    get no place; elsewhere: sends them to another site instead, while that has room. One of cookie and url is the name
+    of what has the ticket.
     """
 
     def __init__(self, SessionTable table, bytes key, *, most, idle, places, refresh, opens, cookie, url, page, full,
-                 backends):
+                 backends, Step elsewhere=None):
         self.table = table
         self.tickets = Tickets(key)
         self.terms.max = most
@@ -51,6 +53,7 @@ cdef class SessionGate:
         self.full_status = full[0]
         self.full = (f"Content-Type: {full[1]}\r\nCache-Control: no-store\r\n"
                      f"Retry-After: {RETRY_WHEN_FULL}\r\n".encode(), full[2])
+        self.elsewhere = elsewhere
         self.backends = None if most else tuple(backends)
         self.assumed = ("none", 0, 0, 0)
         self.retry = b"Retry-After: %d\r\nCache-Control: no-store\r\n" % refresh
@@ -115,6 +118,7 @@ cdef class SessionGate:
 
     cdef tuple reply(self, int gate, View v, const char *target, uint32_t n, str klass):
         """The answer to a request that does not go on: status, header lines, body. klass: its class, or None."""
+        cdef Respond other
         cdef bytes accept, address = b"" if not self.by_url else self._address(target, n)
         cdef bint programmed
         if gate == G_REDIRECT:
@@ -122,6 +126,10 @@ cdef class SessionGate:
             return 307, b"Location: %s\r\nCache-Control: no-store\r\n" % address, b""
         if gate == G_ASSET:
             return 503, self.retry, b""
+        if gate == G_FULL and self.elsewhere is not None:
+            other = self.elsewhere.run(v)
+            if other is not None:
+                return other.status, other.lines, other.body
         accept = self._header(v, _ACCEPT)
         programmed = b"application/json" in accept and b"text/html" not in accept
         if gate == G_FULL:

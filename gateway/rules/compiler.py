@@ -94,15 +94,23 @@ def fair_by(model: Overload | None, secret: bytes) -> RequestKey | None:
     return RequestKey(per.kind, per.name, secret=secret) if per is not None else None
 
 
-def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes]) -> Iterator[Step]:
-    """Yield no step for this site itself: the client is already here."""
+def when_full(site: Site, contents: Mapping[Path, bytes]) -> Step | None:
+    """What sends clients that find neither a session nor a place to another site; None: nothing does."""
+    name = site.qos.sessions.full.site if site.qos.sessions is not None else None
+    if name is None or site.sites is None:
+        return None
+    return next(_to_site(name, site.sites, contents, full=True), None)
+
+
+def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes], *, full: bool = False) -> Iterator[Step]:
+    """Yield no step for this site itself: the client is already here. full: this site has no room."""
     peers = [
         (other, peer.url, SourceIn(peer.clients) if peer.clients else None)
         for other, peer in sites.others.items()
         if name in (other, AUTO)
     ]
     if peers:
-        yield ToSite(sites.self_, peers, parse_key(contents[sites.key_file]), best=name == AUTO)
+        yield ToSite(sites.self_, peers, parse_key(contents[sites.key_file]), best=name == AUTO, full=full)
 
 
 def _apache(model: Apache, hosts: Mapping[str, Any], rules: Rules) -> Step:

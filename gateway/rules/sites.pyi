@@ -11,5 +11,11 @@ class Arrival(Step):
 
 class ToSite(Step):
     def __init__(
-        self, own: str, peers: Iterable[tuple[str, str, Condition | None]], key: bytes, *, best: bool
+        self,
+        own: str,
+        peers: Iterable[tuple[str, str, Condition | None]],
+        key: bytes,
+        *,
+        best: bool,
+        full: bool = False,
     ) -> None: ...

@@ -53,18 +53,21 @@ cdef class ToSite(Step):
     """Redirect the client to another site, unless a site has just redirected it here.
 
     own: name of this site. peers: (name, url, a Condition for the clients that it is preferred for, or None): the
-    destination, or with `best` the candidates to choose from by load.
+    destination, or with `best` the candidates to choose from by load. full: this site has no room, so its load does not matter;
+    another site is chosen only while it has room.
     """
     cdef str own
     cdef tuple peers
     cdef bytes key
     cdef bint best
+    cdef bint full
 
-    def __init__(self, own, peers, bytes key, *, bint best):
+    def __init__(self, own, peers, bytes key, *, bint best, bint full=False):
         self.own = own
         self.peers = tuple([(name, url.encode(), clients) for name, url, clients in peers])
         self.key = key
         self.best = best
+        self.full = full
         self.text = "site auto" if best else f"site {self.peers[0][0]}"
 
     cdef object run(self, View v):
@@ -76,7 +79,7 @@ cdef class ToSite(Step):
         uri = v.p[v.h.target:v.h.target + v.h.target_len]
         if not uri.startswith(b"/"):
             return None
-        peer = self._best(v) if self.best else self.peers[0]
+        peer = self._best(v) if self.best or self.full else self.peers[0]
         if peer is None:
             return None
         name, url, _ = peer
@@ -96,16 +99,17 @@ cdef class ToSite(Step):
         return False
 
     cdef object _best(self, View v):
-        """A site with capacity and less load than here: preferably one that suits the client, else the least loaded."""
+        """A site with capacity and, unless this one is full, less load than here: preferably one that suits the client,
+        else the least loaded."""
         cdef object found = None
         cdef bint suits, found_suits = False
         cdef double least = 1.0
-        own = v.resources.site_load(self.own)
-        if own is None:
+        own = None if self.full else v.resources.site_load(self.own)
+        if own is None and not self.full:
             return None
         for peer in self.peers:
             load = v.resources.site_load(peer[0])
-            if load is None or load >= 1.0 or load >= own:
+            if load is None or load >= 1.0 or (own is not None and load >= own):
                 continue
             suits = peer[2] is not None and (<Condition>peer[2]).holds(v)
             if found is None or (suits and not found_suits) or (suits == found_suits and load < least):

@@ -216,6 +216,7 @@ def test_a_waiting_room_has_its_defaults(load_text: Load) -> None:
         ("max: 5, waiting_room: {places: »2000000}", "must be at most 1048576"),
         ("max: 5, waiting_room: {page: »no.html}", "cannot read"),
         ("max: 5, full: {status: »200}", "must be at least 400"),
+        ("max: 5, full: {site: »auto}", "there are no other sites: `sites:` is missing"),
         ('max: 5, »opens: "2026-12-24T18:00:00Z"', "opens needs waiting_room"),
         ("max: 5, waiting_room: {}, opens: »soon", "expected a time such as"),
     ],

@@ -111,6 +111,33 @@ def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_serv
                 assert kept.header("Location") is None
 
 
+def test_who_finds_a_site_full_is_sent_to_one_with_room(
+    start: Start, start_servers: Servers, tmp_path: Path
+) -> None:
+    farm = Farm(tmp_path, start_servers("one", "two"))
+    farm.mel["routes"] = [{"backend": "app"}]
+    farm.mel["qos"] = {"sessions": {"max": 1, "full": {"site": "auto", "status": 429}}}
+    mel, syd = start("mel", farm.mel), start("syd", farm.syd)
+    assert ask(mel, "/who").status == 200  # the one session
+    eventually(lambda: target(mel) is not None, "mel to know that syd has room", 30.0)
+    port, rest = target(mel) or (0, "")
+    assert port == syd.port
+    assert rest.startswith("/headers?a=b&gwsite=mel.")
+    marked = mel_mark(syd, rest)
+    assert ask(mel, "/who", "Cookie: " + marked.replace("mel.", "syd.")).status == 302  # signed by nobody
+    outcomes = mel.status()["frontends"][0]["outcomes"]
+    assert outcomes["sessions_full"] >= 2
+    with RawClient(syd.port) as busy, RawClient(syd.port) as more:
+        for client in (busy, more):
+            client.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: ask(mel, "/who").status == 429, "mel to know that syd is full", 30.0)
+
+
+def mel_mark(syd: GatewayProcess, rest: str) -> str:
+    """The cookie with which syd remembers that mel has sent a visitor."""
+    return (ask(syd, rest).header("Set-Cookie") or "").partition(";")[0]
+
+
 def test_a_site_that_ends_or_falls_silent_gets_nobody(start: Start, start_servers: Servers, tmp_path: Path) -> None:
     farm = Farm(tmp_path, start_servers("one", "two"))
     mel, syd = start("mel", farm.mel), start("syd", farm.syd)
