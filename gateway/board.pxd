@@ -77,8 +77,8 @@ cdef struct TimeRow:
     double surprise         # CUSUM of those: for that the server has turned slow, as a log-likelihood ratio
     uint8_t reserved[8]
 
-# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Ten cache lines per
-# (worker, row).
+# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Eleven cache lines
+# per (worker, row).
 cdef struct TrafficRow:
     uint64_t answers[6]     # requests by the first digit of their status; 0: the client left without an answer
     uint64_t durations[DURATIONS]
@@ -96,6 +96,9 @@ cdef struct TrafficRow:
     double timed_seconds    # sum of the times that servers took for them
     uint64_t outcomes[MAX_OUTCOMES]
     uint64_t abuses[MAX_ABUSES]  # connections ended, by Abuse (outcome.pyx); frontends only
+    uint64_t pauses         # times that no client was accepted for want of descriptors; frontends only
+    int64_t queued          # requests that wait now, of a class or for a backend
+    uint64_t spare[6]
 
 # Written by control only: a site, this one or another.
 cdef struct SiteRow:
@@ -137,6 +140,7 @@ cdef class Board:
     cdef uint8_t *session_cells
     cdef uint64_t *seed                 # of the hashes, so that nobody can aim at a cell
     cdef SiteRow *sites
+    cdef double *short_until            # monotonic seconds: until then too little memory is free; control writes it
     cdef double *pulses                 # by worker: when it last said that it lives
     cdef Limit *limits                  # by a backend's row of `passed`; whoever claims a look writes it
     # passed[worker * MAX_TRAFFIC + row]: of a worker that never was, no page is touched

@@ -41,7 +41,7 @@ _bounds = [round(seconds * 1e9) for seconds in BOUNDS]
 assert sizeof(ServerRow) == 64
 assert sizeof(CountRow) == 64
 assert sizeof(TimeRow) == 128
-assert sizeof(TrafficRow) == 640
+assert sizeof(TrafficRow) == 704
 assert sizeof(Limit) == 128
 
 
@@ -99,9 +99,11 @@ cdef class Board:
         cdef size_t seeds = SOURCE_ROWS * sizeof(uint64_t)
         cdef size_t pulses = MAX_WORKERS * sizeof(double)
         cdef size_t sites = MAX_SITES * sizeof(SiteRow)
+        cdef size_t short = 64
         cdef size_t limits = MAX_TRAFFIC * sizeof(Limit)
         cdef size_t traffic = <size_t>MAX_WORKERS * MAX_TRAFFIC * sizeof(TrafficRow)
-        self.size = rows + cells + counts + times + sources + sessions + seeds + pulses + sites + limits + traffic
+        self.size = rows + cells + counts + times + sources + sessions + seeds + pulses + sites + limits
+        self.size += short + traffic
         self.base = NULL
         if new:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -128,7 +130,8 @@ cdef class Board:
         self.pulses = <double *>(self.base + rows + cells + counts + times + sources + sessions + seeds)
         self.sites = <SiteRow *>(<char *>self.pulses + pulses)
         self.limits = <Limit *>(<char *>self.sites + sites)
-        self.passed = <TrafficRow *>(<char *>self.limits + limits)
+        self.short_until = <double *>(<char *>self.limits + limits)
+        self.passed = <TrafficRow *>(<char *>self.short_until + short)
         if new:
             self.seed[0], self.seed[1] = (int.from_bytes(os.urandom(8), "little") for _ in range(SOURCE_ROWS))
 
@@ -370,6 +373,8 @@ cdef class Board:
             for i in range(MAX_ABUSES):
                 total.abuses[i] += part.abuses[i]
             total.open += part.open
+            total.pauses += part.pauses
+            total.queued += part.queued
         return {
             "answers": [total.answers[i] for i in range(1, 6)],
             "unanswered": total.answers[0],
@@ -380,6 +385,8 @@ cdef class Board:
             "connections": total.connections,
             "turned_away": total.turned_away,
             "open": total.open,
+            "pauses": total.pauses,
+            "queued": total.queued,
             "waited": total.waited,
             "waited_seconds": total.waited_seconds,
             "retried": total.retried,
@@ -413,6 +420,14 @@ cdef class Board:
 
     def set_pulse(self, int worker, double now):
         self.pulses[self._worker(worker)] = now
+
+    def set_short_of_memory(self, double until):
+        """Too little memory is free until then, in seconds of the monotonic clock; 0.0: there is enough."""
+        self.short_until[0] = until
+
+    def short_of_memory(self, double now):
+        """Whether too little memory is free. now: monotonic, in seconds."""
+        return now < self.short_until[0]
 
     def set_sites(self, sites):
         """Know these sites and no others: (name, load, until when it is to be believed, in monotonic seconds)."""
@@ -474,6 +489,7 @@ cdef class Board:
             self.timing(slot, worker).started = 0
         for row in range(min(rows, MAX_TRAFFIC)):
             self.traffic(row, worker).open = 0
+            self.traffic(row, worker).queued = 0
         for slot in range(SOURCE_ROWS * SOURCE_CELLS):
             if self.source_cells[slot * MAX_WORKERS + worker]:
                 self.source_cells[slot * MAX_WORKERS + worker] = 0

@@ -16,6 +16,7 @@ from gateway import __version__
 
 if TYPE_CHECKING:
     from gateway.config import Loaded
+    from gateway.config.expectation import Assumption
     from gateway.explain.live import Live
 
 SITE_FILE = click.Path(path_type=Path)
@@ -129,9 +130,18 @@ def check(site: Path) -> None:
 )
 @click.option("--client", default="192.0.2.1", show_default=True, help="Address of the client.")
 @click.option("--live", is_flag=True, help="Use the loads, sessions and health of the running gateway.")
+@click.option("--assume", metavar="YAML", help="Suppose this, as in `assume` of tests: '{live: 2000, ticket: queued}'.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(  # noqa: PLR0913 - one an option
-    site: Path, method: str, url: str, headers: tuple[str, ...], client: str, *, live: bool, as_json: bool
+    site: Path,
+    method: str,
+    url: str,
+    headers: tuple[str, ...],
+    client: str,
+    *,
+    live: bool,
+    assume: str | None,
+    as_json: bool,
 ) -> None:
     """Explain step by step how SITE handles a request: METHOD and the full URL. Sends nothing."""
     from gateway.explain.asked import Asked  # noqa: PLC0415
@@ -143,12 +153,15 @@ def explain(  # noqa: PLR0913 - one an option
         asked = Asked.parse(f"{method} {url}", pairs, client)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    assumption = _assumption(assume) if assume is not None else None
     loaded = _load(site, network=False)
     running = _ask_control(loaded) if live else None
     remark = running.remark(loaded) if running is not None else ""
 
     def show() -> tuple[str, int]:
         with Sandbox(loaded, running) as sandbox:
+            if assumption is not None:
+                sandbox.assume(assumption)
             found = sandbox.decide(asked)
         if as_json:
             about = {"live": remark} if remark else {}
@@ -156,6 +169,23 @@ def explain(  # noqa: PLR0913 - one an option
         return tree(asked, found, sandbox.site, remark), 0
 
     _as_user(loaded, show)
+
+
+def _assumption(text: str) -> "Assumption":
+    """What --assume says; ends the program if it is wrong."""
+    import yaml  # noqa: PLC0415
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from gateway.config.expectation import Assumption  # noqa: PLC0415
+
+    try:
+        return Assumption.model_validate(yaml.safe_load(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise click.UsageError(f"--assume: {where}: {first['msg']}") from None
+    except yaml.YAMLError:
+        raise click.UsageError("--assume: this is not YAML: write it as '{live: 2000, ticket: queued}'") from None
 
 
 def _ask_control(loaded: "Loaded") -> "Live":

@@ -687,6 +687,23 @@ cdef class SessionTable:
             "measured_max": qs_load(self.head + W_MEASURED_MAX) or None,
         }
 
+    def listed(self, int64_t now, uint32_t idle, uint32_t refresh, int most):
+        """The first `most` clients of the queue: (place from 1 on, seconds since it has asked, whether in time)."""
+        cdef Terms terms
+        cdef uint32_t second = <uint32_t>(now // 1000000000 + OFFSET)
+        cdef uint64_t n, entry, tail = qs_load(self.head + W_TAIL)
+        cdef uint64_t head = max(qs_load(self.head + W_HEAD), tail - min(tail, self.ring_count))
+        terms.idle, terms.refresh = idle, refresh
+        found = []
+        for n in range(head, tail):
+            if len(found) >= most:
+                break
+            entry = qs_load(self.ring + (n & (self.ring_count - 1)))
+            if not _entered(entry) and second <= (entry & SEEN) + _lost(entry, &terms):
+                silent = max(0, <int64_t>second - <int64_t>(entry & SEEN))
+                found.append((len(found) + 1, silent, second <= (entry & SEEN) + _late(&terms)))
+        return found
+
     def ask(self, ticket, double now, *, uint64_t most, uint32_t idle=600, uint64_t places=1000, uint32_t refresh=5,
             int64_t opens=0, bint asset=False, wall=None):
         """The same as `admit`, with times in seconds: (result, the new ticket or None, place)."""

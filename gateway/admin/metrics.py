@@ -27,6 +27,7 @@ def families(control: Report | None, heartbeat: Report | None) -> Iterator[Famil
         yield from _of_servers(control)
         yield from _of_classes(control)
         yield from _of_sessions(control)
+        yield from _of_memory(control)
         yield from _of_others(control)
     if heartbeat is not None:
         yield from _of_cluster(heartbeat)
@@ -126,6 +127,12 @@ _FRONTEND: Final[_Figures] = (
         "counter",
         "turned_away",
         ("Client connections closed at once: over a limit, or without a PROXY header."),
+    ),
+    (
+        "accept_pauses_total",
+        "counter",
+        "pauses",
+        "Times that a worker accepted no client for 1 s because file descriptors had run out.",
     ),
 )
 
@@ -326,6 +333,7 @@ def _of_servers(report: Report) -> Iterator[Family]:
 
 _CLASS: Final[_Figures] = (
     ("in_flight", "gauge", "in_flight", "Requests of the class in flight at servers."),
+    ("queued", "gauge", "queued", "Requests of the class that wait for a server now."),
     ("max_in_flight", "gauge", "concurrency", "Limit on requests of the class in flight; absent: no limit."),
     ("admitted_total", "counter", "admitted", "Requests admitted: not refused by a limit, a queue or `admit: never`."),
     ("over_limit_total", "counter", "over", "Requests over a limit that only counts (dry_run: true)."),
@@ -366,6 +374,16 @@ def _of_sessions(report: Report) -> Iterator[Family]:
     for name, kind, figure, text in _SESSIONS:
         value = found[figure] if found is not None else None
         yield Family(f"gateway_sessions_{name}", kind, text, [("", value)] if value is not None else [])
+
+
+def _of_memory(report: Report) -> Iterator[Family]:
+    found = report["memory"]
+    used = [("", found["used"])] if found["used"] is not None else []
+    yield Family(
+        "gateway_memory_used_ratio", "gauge", "Used part of the memory of the machine, or of its control group.", used
+    )
+    text = "1: too little memory is free, and new client connections are closed at once (overload: memory)."
+    yield _one("gateway_memory_short", text, found["short"])
 
 
 def _of_others(report: Report) -> Iterator[Family]:

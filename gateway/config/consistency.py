@@ -120,8 +120,12 @@ def _unknown_names(site: Site, backends: Collection[str], sites: Collection[str]
         yield from _unknown_in_test(i, test, backends, sites)
 
 
+_BY_BACKEND = ("load", "up", "in_flight", "queued", "limit")
+"""Keys of `assume` that have names of backends."""
+
+
 def _unknown_in_test(i: int, test: SiteTest, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
-    assumed = [("backend", ("assume", key, name), name) for key in ("load", "up") for name in getattr(test.assume, key)]
+    assumed = [("backend", ("assume", key, name), name) for key in _BY_BACKEND for name in getattr(test.assume, key)]
     assumed += [("site", ("assume", "site_load", name), name) for name in test.assume.site_load]
     expected = [("backend", test.expect.backend), ("site", test.expect.site)]
     named = [*assumed, *((what, ("expect", what), name) for what, name in expected if name is not None)]

@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from gateway.config.expression import moment
-from gateway.config.fields import ClassName, Given, HeaderMatches, HeaderName, Model, Text, Whole
+from gateway.config.fields import ClassName, Duration, Given, HeaderMatches, HeaderName, Model, Text, Whole
 from gateway.config.problem import Fault
 
 CLIENT: Final = "192.0.2.1"
@@ -31,6 +31,9 @@ Moment = Annotated[
 ]
 
 
+Admission = Literal["go", "waits", "rate_limited", "class_full", "queue_full", "shed", "not_admitted"]
+
+
 class Assumption(Model):
     """What rules see during a test. Default: the time it is, no loads, every server up, no sessions."""
 
@@ -43,6 +46,16 @@ class Assumption(Model):
     waiting: Annotated[Whole, Field(ge=0)] = Field(0, description="Clients in the queue.")
     place: Annotated[Whole, Field(ge=1)] = Field(1, description="Place of this client in the queue: ticket queued.")
     site_load: dict[str, Load] = Field({}, description="site_load() by site, this one's as well.")
+    over: tuple[Text, ...] = Field((), description="Rates that are used up: names of classes, route-0 and so on.")
+    in_flight: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="Requests at servers, by backend.")
+    queued: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="Requests that wait, by backend.")
+    limit: dict[str, Annotated[Whole, Field(ge=1)]] = Field(
+        {}, description="What concurrency: auto has found, by backend. Default: 10 for each server."
+    )
+    class_in_flight: Annotated[Whole, Field(ge=0)] = Field(0, description="Requests of its class at servers.")
+    waited: Annotated[Duration, Field(ge=0)] = Field(
+        "0s", validate_default=True, description="How long each request of its class has waited in the last 100 ms."
+    )
 
 
 class Expected(Model):
@@ -57,6 +70,9 @@ class Expected(Model):
     class_: Annotated[ClassName | None, Given()] = Field(None, alias="class", description="Class of the request.")
     session: Annotated[Literal["live", "new", "waiting", "early", "asset", "full", "none"] | None, Given()] = Field(
         None, description="How the request gets its session; none: it needs none."
+    )
+    admission: Annotated[Admission | None, Given()] = Field(
+        None, description="What rates, its class and overload control do with it."
     )
     site: Annotated[Text | None, Given()] = Field(None, description="Site that the client is sent to.")
     path: Annotated[Text | None, Given()] = Field(None, description="Path as the server will see it.")

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
+from gateway.config import units
 from gateway.config.expectation import Moment
 from gateway.config.fields import (
     ClassName,
@@ -21,7 +22,7 @@ from gateway.config.fields import (
 from gateway.config.fields import Model as _Model
 from gateway.config.match import Match
 from gateway.config.problem import Fault
-from gateway.config.rate_limit import Per, RateLimited, per_of
+from gateway.config.rate_limit import Bandwidth, Per, RateLimited, per_of
 from qos.sessions import MOST_PLACES, MOST_SESSIONS
 
 PRIORITIES: Final = 16
@@ -45,6 +46,9 @@ class QosClass(RateLimited):
     )
     concurrency: Annotated[Annotated[Whole, Field(ge=1)] | None, Given()] = Field(
         None, description="Requests at servers at most, over all workers; more wait where there is a queue, or get 503."
+    )
+    total_bandwidth: Annotated[Bandwidth | None, Given()] = Field(
+        None, description="Bytes per second of the bodies of all its answers together, over all workers. Default: any."
     )
     admit: Annotated[Literal["always", "never"] | None, Given()] = Field(
         None,
@@ -79,6 +83,20 @@ def _concurrency(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
     raise ValueError("expected auto, off, or how many requests servers get at once")
+
+
+def _memory(value: object) -> object:
+    if value is False or value == "off":
+        return None
+    if isinstance(value, float):
+        return value
+    try:
+        share = units.share(value)
+    except ValueError:
+        raise ValueError("expected a part such as 95%, or off") from None
+    if not 0 < share < 1:
+        raise ValueError("must be more than 0% and less than 100%")
+    return share
 
 
 def _fair_by(value: object) -> object:
@@ -119,6 +137,17 @@ class Overload(_Model):
         None,
         description="Requests of a class that wait take turns by this: source, header:NAME or cookie:NAME. Default: "
         "off, the longest wait is first.",
+    )
+
+    memory: Annotated[
+        float | None,
+        PlainValidator(_memory),
+        WithJsonSchema({"anyOf": [{"type": "string", "examples": ["95%"]}, {"const": False}]}),
+    ] = Field(
+        "95%",
+        validate_default=True,
+        description="Part of the memory of the machine, or of a control group that the gateway is in, which may be in "
+        "use; beyond it, new connections are closed at once. off: they never are. Default: 95%.",
     )
 
     @model_validator(mode="after")

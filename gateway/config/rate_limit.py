@@ -65,6 +65,14 @@ def _rate(value: object) -> float:
     return rate
 
 
+def rate_text(rate: float) -> str:
+    """A rate in requests per second as in a site file."""
+    for unit, seconds in (("s", 1), ("m", 60), ("h", 3600)):
+        if abs(rate * seconds - round(rate * seconds)) < 1e-6:
+            return f"{round(rate * seconds)}/{unit}"
+    return f"{rate:.3g}/s"
+
+
 RequestRate = Annotated[
     float,
     BeforeValidator(_rate),

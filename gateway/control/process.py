@@ -10,6 +10,7 @@ from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control import status
 from gateway.control.control import Control
+from gateway.control.memory import MemoryFiles, MemoryWatch
 from gateway.control.operations_report import OperationsReport
 from gateway.control.sessions import Sessions
 from gateway.control.sites import Sites
@@ -23,13 +24,14 @@ log = logging.getLogger(__name__)
 def prepare(context: ChildContext) -> Work:
     """What is left to do once the process is confined."""
     asked = status.listen(context.snapshot.site.admin.sockets, takes_over=context.takes_over)
-    return partial(run_loop, lambda: ControlProcess(context, asked))
+    memory = MemoryFiles()
+    return partial(run_loop, lambda: ControlProcess(context, asked, memory))
 
 
 class ControlProcess(LoopChild):
     """Control, the loads of other sites, and what operators ask."""
 
-    def __init__(self, context: ChildContext, asked: socket.socket | None) -> None:
+    def __init__(self, context: ChildContext, asked: socket.socket | None, memory: MemoryFiles) -> None:
         super().__init__(context.channel)
         board = context.board
         self._snapshot = context.snapshot
@@ -37,6 +39,7 @@ class ControlProcess(LoopChild):
         self._control = Control(board, self._sockets.pop("reports", None), self._tell)
         self._sites = Sites(board)
         self._sessions = Sessions(context.sessions)
+        self._memory = MemoryWatch(board, memory)
         bulletins = context.bulletins["supervisor"], context.bulletins["heartbeat"]
         self._operations = OperationsReport(board, *bulletins, self._known)
         self._status = Status(asked, board, self._operations.report) if asked is not None else None
@@ -58,12 +61,14 @@ class ControlProcess(LoopChild):
         if self._status is not None:
             self._status.close()
         self._operations.close()
+        await self._memory.close()
         await self._sites.close()
         await self._control.close()
 
     async def _use(self, snapshot: Snapshot, new: dict[str, socket.socket]) -> None:
         await self._control.apply(snapshot, new.get("reports"), new.get("hints"))
         self._sessions.apply(snapshot)
+        self._memory.apply(snapshot)
         await self._sites.apply(snapshot, new.get("sites"))
         self._operations.apply(snapshot, new.get("admin"))
         if self._status is not None:
@@ -73,7 +78,10 @@ class ControlProcess(LoopChild):
     def _known(self) -> dict[str, Any]:
         refused = {**self._control.refused, "site report": self._sites.refused}
         sessions, loads = self._sessions.report(), self._sites.loads()
-        return {**self._control.servers(), "sessions": sessions, "sites": loads, "refused": refused}
+        memory = self._memory.report()
+        return {
+            **self._control.servers(), "sessions": sessions, "sites": loads, "refused": refused, "memory": memory,
+        }  # fmt: skip
 
     def _tell(self, found: Found) -> None:
         """Let the supervisor know what the name service says."""

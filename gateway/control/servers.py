@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.board import DOWN, DRAIN, IN_ROTATION, MAINTENANCE, OUT, PROBED, READY, UNKNOWN, UP, Board
+from gateway.config.qos import QosClass
+from gateway.config.rate_limit import rate_text
 from gateway.config.snapshot import ServerKey, Snapshot
+from gateway.config.units import size_text
 from gateway.health.result import Result
 from gateway.outcome import ABUSES, OUTCOMES
 
@@ -20,6 +23,7 @@ _OF_BACKENDS: Final = (
     "retried",
     "waited",
     "waited_seconds",
+    "queued",
 )
 _NOT_ADMITTED: Final = (
     *("not_admitted", "rate_limited", "class_full", "waiting", "sessions_full"),
@@ -87,11 +91,32 @@ def report(
         refused = sum(outcomes.get(name, 0) for name in _NOT_ADMITTED)
         classes.append(
             {"name": item.name, "priority": item.priority, "concurrency": item.concurrency, "in_flight": passed["open"]}
+            | {"limit": _limit(item), "why": _why(item, passed["open"], passed["queued"])}
             | {"admitted": sum(outcomes.values()) - refused, "over": passed["over"]}
             | {key: passed[key] for key in _OF_BACKENDS}
             | {"outcomes": outcomes}
         )
     return {"version": snapshot.version, "frontends": frontends, "backends": backends, "classes": classes}
+
+
+def _limit(item: QosClass) -> str:
+    """What a class may have, in the words of the site file."""
+    if item.admit is not None:
+        return f"admit: {item.admit}"
+    said = [f"rate {rate_text(item.rate)}" + (f" per {item.per}" if item.per is not None else "")] if item.rate else []
+    said += [f"share {item.share:.0%}"] if item.share else []
+    said += [f"{size_text(item.bandwidth)}/s an answer"] if item.bandwidth else []
+    said += [f"{size_text(item.total_bandwidth)}/s in all"] if item.total_bandwidth else []
+    return ", ".join(said) or "none"
+
+
+def _why(item: QosClass, in_flight: int, queued: int) -> str:
+    """Why no more requests of a class are at servers now."""
+    if item.admit == "never":
+        return "never admitted"
+    if item.concurrency is not None and in_flight >= item.concurrency and not item.dry_run:
+        return "at its concurrency"
+    return "waits for servers" if queued else "below every limit"
 
 
 def _concurrency(snapshot: Snapshot, board: Board, backend: str, in_flight: int) -> dict[str, Any] | None:

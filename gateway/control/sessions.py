@@ -2,10 +2,13 @@
 
 import time
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 from gateway.config.snapshot import Snapshot
 from qos.sessions import SessionTable
+
+LISTED: Final = 10
+"""Clients of the queue that are shown, the first ones."""
 
 
 class Sessions:
@@ -28,4 +31,7 @@ class Sessions:
         refresh = ceil(room.refresh) if room is not None else 1
         figures = self._table.figures(time.monotonic_ns(), ceil(model.idle), refresh)
         most = model.max or figures["measured_max"]
-        return {**figures, "max": most, "auto": model.max == 0, "places": room.places if room is not None else 0}
+        queue = self._table.listed(time.monotonic_ns(), ceil(model.idle), refresh, LISTED) if room is not None else []
+        listed = [{"place": place, "silent": silent, "present": present} for place, silent, present in queue]
+        places = room.places if room is not None else 0
+        return {**figures, "queue": listed, "max": most, "auto": model.max == 0, "places": places}

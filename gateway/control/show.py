@@ -30,6 +30,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield from _classes(report["classes"])
     yield from _concurrency(report["backends"])
     yield from _sessions(report.get("sessions"))
+    yield from _memory(report["memory"])
     yield ""
     yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
     for backend in report["backends"]:
@@ -49,13 +50,14 @@ def _concurrency(backends: list[dict[str, Any]]) -> Iterator[str]:
     limited = [(backend, backend["concurrency"]) for backend in backends if backend["concurrency"]]
     if not limited:
         return
-    titles = "at servers", "limit", "answer ms", "unqueued ms", "shed", "queued"
+    titles = "at servers", "limit", "answer ms", "unqueued ms", "shed", "waited", "queued"
     yield ""
     yield f"{'overload control':<32}" + "".join(f"{title:>13}" for title in titles) + "  why"
     for backend, found in limited:
         times = [f"{found[key] * 1000:.1f}" if found[key] else "" for key in ("recent", "base")]
         limit = "" if found["limit"] is None else int(found["limit"])
         figures = found["in_flight"], limit, *times, backend["outcomes"].get("shed", 0), backend["waited"]
+        figures = *figures, backend["queued"]
         yield f"{backend['name']:<32}" + "".join(f"{figure:>13}" for figure in figures) + f"  {WHY[found['why']]}"
 
 
@@ -63,15 +65,19 @@ def _classes(classes: list[dict[str, Any]]) -> Iterator[str]:
     """A table, where there are classes."""
     if not classes:
         return
-    titles = "priority", "in flight", "admitted", "waited", "mean ms", "dry run"
+    titles = "priority", "in flight", "queued", "admitted", "waited", "mean ms", "dry run"
     yield ""
-    yield f"{'class':<32}" + "".join(f"{title:>13}" for title in titles)
+    yield f"{'class':<32}" + "".join(f"{title:>13}" for title in titles) + "  why, limits"
     for one in classes:
         limit = f"/{one['concurrency']}" if one["concurrency"] else ""
         requests = sum(one["outcomes"].values())
         mean = f"{one['seconds'] / requests * 1000:.1f}" if requests else ""
-        figures = one["priority"], f"{one['in_flight']}{limit}", one["admitted"], one["waited"], mean, one["over"]
-        yield f"{one['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
+        figures = (
+            *(one["priority"], f"{one['in_flight']}{limit}", one["queued"], one["admitted"], one["waited"], mean),
+            one["over"],
+        )
+        row = f"{one['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
+        yield f"{row}  {one['why']}; {one['limit']}"
     yield from _outcomes(classes)
 
 
@@ -86,6 +92,20 @@ def _sessions(found: dict[str, Any] | None) -> Iterator[str]:
     yield ""
     yield f"{'':<32}" + "".join(f"{title:>13}" for title in titles)
     yield f"{'sessions':<32}" + "".join(f"{figure:>13}" for figure in figures)
+    for one in found["queue"]:
+        came = "" if one["present"] else ", late"
+        yield f"  place {one['place']}: asked {one['silent']} s ago{came}"
+    if found["waiting"] > len(found["queue"]) > 0:
+        yield f"  and {found['waiting'] - len(found['queue'])} more"
+
+
+def _memory(found: dict[str, Any]) -> Iterator[str]:
+    """What is in use of the memory, where there is a limit."""
+    if found["limit"] is not None and found["used"] is not None:
+        why = "new connections are closed at once" if found["short"] else "below the limit"
+        yield ""
+        limit = f"{found['limit'] * 100:.3g}%"
+        yield f"memory of {found['of']}: {found['used']:.0%} in use, limit {limit}: {why}"
 
 
 def _outcomes(frontends: list[dict[str, Any]]) -> Iterator[str]:

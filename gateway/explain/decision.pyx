@@ -13,15 +13,18 @@ from gateway.board cimport ServerRow
 from gateway.proxy.backend cimport Backend
 from gateway.proxy.decide cimport V_FORWARD, V_NOT_ADMITTED, V_REFUSE, V_RESPOND, Decision, decide
 from gateway.proxy.worker_context cimport Frontend, WorkerContext
-from gateway.proxy.qos_class cimport ADMITS_ALWAYS, ADMITS_BY_LIMITS
+from gateway.proxy.overload cimport Overload
+from gateway.proxy.qos_class cimport ADMITS_ALWAYS, ADMITS_BY_LIMITS, QosClass
+from gateway.proxy.queue cimport WaitQueue
 from gateway.proxy.server cimport Server
 from gateway.proxy.session_gate cimport G_GO, SessionGate
 from gateway.proxy.transaction cimport Downstream, Transaction, new_transaction
-from gateway.rules.rate_limit cimport Charge
+from gateway.rules.rate_limit cimport Charge, RateLimit
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Head, R_BODY_TOO_LARGE, R_OK, find_end, scan_request, sentence_of, status_of
 from gateway.wire.origin cimport Provenance
 from gateway.wire.request_id cimport ID_LENGTH
+from qos.delay cimport too_late
 
 STATES = ("unknown", "up", "down")
 ADMINS = ("ready", "drain", "maintenance")
@@ -34,14 +37,17 @@ EXAMPLE_ID = b"0" * ID_LENGTH     # every request's id here, so that what is sho
 cdef Head _head
 
 
-def decision_on(WorkerContext context, Frontend frontend, str listener, bytes head, str client, *, bint https):
+def decision_on(WorkerContext context, Frontend frontend, str listener, bytes head, str client, *, bint https,
+                assumed=None):
     """What a request head that comes to `frontend` leads to, as plain data.
 
     Either refused: (status, why), or scheme, client, uri (in normal form), sites (load by name), classes and routes
     (one dict for each that is tried), class, arrived (the site that has just sent the client), site (that it is sent
     to), outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its name,
     affinity, candidates, server (None: none can take it), set_cookie, head (for the server), edits (of the answer).
-    session: how it comes by one, or None. admission: texts, of the limits of its class and routes.
+    session: how it comes by one, or None. admission: texts, of the limits of its class and routes. admitted: "go",
+    "waits", or the outcome of a request that admission refuses, by `assumed` (gateway.config.expectation.Assumption);
+    None: by what is on the Board.
     """
     cdef bytes padded = head + b"\0" * 16
     cdef const char *p = PyBytes_AS_STRING(padded)
@@ -82,10 +88,12 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
                 for route, why_not, _, uri in trace["routes"]
             ],
             "admission": _admission(view, d), "session": None, "class": view.klass, "arrived": view.arrived,
-            "site": view.site,
+            "site": view.site, "admitted": "go",
         }
-        if d.verdict == V_FORWARD:
-            if not _waits(context, t, d, found):
+        if d.verdict != V_NOT_ADMITTED and _over(context, view, d, found, assumed):
+            pass
+        elif d.verdict == V_FORWARD:
+            if not _waits(context, t, d, found) and not _full(d, found, assumed):
                 found.update(_forwarded(context, t, d))
         elif d.verdict == V_RESPOND:
             lines = d.respond.lines
@@ -94,6 +102,8 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
             found.update(outcome="respond", status=d.respond.status, lines=lines.decode("latin-1"), body=d.respond.body)
         else:
             status = 403 if d.verdict == V_NOT_ADMITTED else 404
+            if d.verdict == V_NOT_ADMITTED:
+                found["admitted"] = "not_admitted"
             found.update(outcome="respond", status=status, lines="", body=None)
         return found
     finally:
@@ -121,6 +131,74 @@ cdef bint _waits(WorkerContext context, Transaction t, Decision d, dict found) e
         return False
     status, lines, body = gate.reply(what, view, t.head.p + t.target.at, t.target.n, view.klass)
     found.update(outcome="respond", status=status, lines=lines.decode("latin-1"), body=body, site=view.site)
+    return True
+
+
+cdef bint _over(WorkerContext context, View view, Decision d, dict found, assumed) except -1:
+    """Whether the request is refused by a rate that is assumed to be used up; noted in `found`."""
+    cdef RateLimit limit
+    cdef Charge charge
+    cdef list limits = [charge.limit for charge in view.charges or ()]
+    if d.klass is not None and d.klass.admits == ADMITS_ALWAYS:
+        return False
+    if d.klass is not None and d.klass.limit is not None:
+        limits.append(d.klass.limit)
+    for limit in limits:
+        if assumed is None or limit.name not in assumed.over or limit.dry_run:
+            continue
+        if d.verdict == V_FORWARD and limit.max_delay:
+            found["admitted"] = "waits"
+            continue
+        lines = context.pages[429][0] + limit.refusal(1)
+        found.update(outcome="respond", status=429, lines=lines.decode("latin-1"), body=context.pages[429][1],
+                     admitted="rate_limited")
+        return True
+    return False
+
+
+cdef bint _full(Decision d, dict found, assumed) except -1:
+    """Whether the request is refused by its class's concurrency or for a queue; noted in `found`.
+
+    The rules are those of Transaction._admit and WaitQueue.
+    """
+    cdef Backend backend = d.backend
+    cdef WaitQueue queue = backend.queue
+    cdef Overload overload = backend.overload
+    cdef QosClass klass = d.klass
+    cdef int64_t there, waiting, own, limit = 0
+    cdef double waited = 0
+    name = backend.name
+    if assumed is None:
+        there = overload.in_flight() if overload is not None else 0
+        waiting = queue.board.passed_through(queue.traffic)["queued"]
+        own = klass.in_flight() if klass is not None else 0
+    else:
+        there, waiting = assumed.in_flight.get(name, 0), assumed.queued.get(name, 0)
+        own, waited = assumed.class_in_flight, assumed.waited
+    if overload is not None:
+        limit = overload.concurrency
+        if overload.adaptive:
+            limit = <int64_t>overload.board.limits[overload.traffic].limit or 10 * max(1, overload.members.count)
+            limit = assumed.limit.get(name, limit) if assumed is not None else limit
+    why = None
+    if klass is not None and klass.concurrency and own >= klass.concurrency and not klass.dry_run:
+        why = "waits" if queue.limit else "class_full"
+    elif (limit and there >= limit) or waiting:
+        why = "waits"
+    if why == "waits" and waiting >= queue.limit:
+        why = "queue_full"
+    elif why == "waits" and overload is not None and overload.target:
+        if too_late(<int64_t>(waited * 1e9), overload.target):
+            why = "shed"
+    if limit:
+        found["admission"].append(f"overload control: {there} of {limit} at servers, {waiting} wait")
+    if why is None:
+        return False
+    found["admitted"] = why
+    found["admission"].append(why.replace("_", " "))
+    if why == "waits":
+        return False
+    found.update(outcome="respond", status=503, lines="", body=None)
     return True
 
 

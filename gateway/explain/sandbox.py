@@ -35,6 +35,7 @@ class Sandbox:
         self._context = WorkerContext(self._loop.poller, Board() if live is None else live.board, 0)
         self._plan = Plan(self._context)
         self._plan.apply(snapshot, Secrets.read(loaded, pairs=False), 1 if live is None else WORKERS, None)
+        self._assumed: Assumption | None = None if live is not None else Assumption()
 
     def __enter__(self) -> Self:
         return self
@@ -46,6 +47,7 @@ class Sandbox:
     def assume(self, assumption: Assumption) -> None:
         """Let expressions see this; what it leaves open is as it is."""
         view = self._context.view
+        self._assumed = assumption
         if self._context.gate is not None:
             self._context.gate.assumed = (
                 assumption.ticket, assumption.live, assumption.waiting, assumption.place - 1,
@@ -68,7 +70,7 @@ class Sandbox:
         model, listen = self.entrance(asked)
         found = decision_on(
             self._context, self._plan.frontends[listen], listen.authority, asked.head, asked.client,
-            https=asked.scheme == "https",
+            https=asked.scheme == "https", assumed=self._assumed,
         )  # fmt: skip
         if found.get("outcome") == "respond" and found["body"] is None:
             lines, found["body"] = self._context.pages[found["status"]]

@@ -84,6 +84,7 @@ def _plain(expect: Expected, found: dict[str, Any]) -> Iterator[Difference]:
         "server": server,
         "class": found["class"] or "none",
         "session": found.get("session") or "none",
+        "admission": found.get("admitted") or nobody,
         "site": found.get("site") or "none",
         "path": path or nobody,
         "query": query if forwarded else nobody,

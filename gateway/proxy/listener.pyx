@@ -100,7 +100,9 @@ cdef class Listener(Conn):
             client._uncount()
             return False
         client.deadline(self.frontend.header_ms)
-        if self.frontend.gauge.row.open > self.frontend.connections:
+        if self.context.board.short_until[0] > self.poller.now * 1e-9:
+            self.turn_away(client, "too little memory is free")
+        elif self.frontend.gauge.row.open > self.frontend.connections:
             self.turn_away(client, "the frontend has its %d connections" % self.frontend.connections)
         elif self.frontend.proxy_protocol:
             if self.frontend.trusts(client.address.decode()):
@@ -113,6 +115,7 @@ cdef class Listener(Conn):
 
     cdef int _pause(self, str why) except -1:
         """Accept none for a while; they wait in the kernel's queue. False."""
+        self.frontend.gauge.row.pauses += 1
         if not self.said or self.poller.now - self.said > LOG_PERIOD_NS:
             self.said = self.poller.now
             log.error("out of file descriptors: %s: %s; new clients wait; raise the limit (LimitNOFILE, ulimit -n)",

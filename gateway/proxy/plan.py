@@ -276,6 +276,7 @@ class Plan:
                 queue.timeout if queue else 1.0,
                 lanes,
                 overload,
+                snapshot.traffic["backend", name],
             ),
             self._to_servers,
             traffic=snapshot.traffic["backend", name],
@@ -312,6 +313,8 @@ class Plan:
             concurrency=model.concurrency or 0,
             dry_run=model.dry_run,
             bandwidth=model.bandwidth or 0,
+            total_bandwidth=model.total_bandwidth or 0,
+            rates=self.context.admission.rates,
         )
 
     def _apply_log(self, model: AccessLogModel | None, fd: int | None, *, rules: bool) -> None:

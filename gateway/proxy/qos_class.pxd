@@ -1,6 +1,7 @@
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from gateway.board cimport Board
 from gateway.rules.rate_limit cimport RateLimit
+from qos.rates cimport Rate, RateTable
 
 cdef enum Admits:
     ADMITS_BY_LIMITS = 0
@@ -22,9 +23,15 @@ cdef class QosClass:
     cdef readonly int64_t concurrency   # requests at servers; 0: any number
     cdef readonly bint dry_run          # its limits only count
     cdef readonly int64_t bandwidth     # bytes per second of each answer; 0: any number
+    cdef readonly int64_t total_bandwidth   # bytes per second of all its answers together; 0: any number
+    cdef RateTable rates                # of all workers, in which those bytes are counted
+    cdef uint64_t bytes_key             # of them there
     cdef readonly str text              # its limits, for people
 
     cdef int64_t in_flight(self) noexcept nogil
     cdef bint full(self) noexcept nogil
     cdef void enter(self) noexcept nogil
     cdef void leave(self) noexcept nogil
+    cdef int64_t reserve(self, int64_t count, int64_t now) noexcept nogil
+    cdef void give_back(self, int64_t count) noexcept nogil
+    cdef Rate _of(self, int64_t count) noexcept nogil

@@ -1,5 +1,6 @@
 from gateway.board import Board
 from gateway.rules.rate_limit import RateLimit
+from qos.rates import RateTable
 
 class QosClass:
     name: str
@@ -7,6 +8,7 @@ class QosClass:
     concurrency: int
     dry_run: bool
     bandwidth: int
+    total_bandwidth: int
     text: str
     def __init__(
         self,
@@ -23,4 +25,6 @@ class QosClass:
         concurrency: int = 0,
         dry_run: bool = False,
         bandwidth: int = 0,
+        total_bandwidth: int = 0,
+        rates: RateTable | None = None,
     ) -> None: ...

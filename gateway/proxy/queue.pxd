@@ -12,6 +12,7 @@ cdef class WaitQueue:
     cdef Poller poller
     cdef Board board
     cdef int slot                       # of the Board: where workers tell each other who of them is first; -1: none
+    cdef int traffic                    # of the Board: the backend's row, where it says how many wait; -1: nowhere
     cdef int worker
     cdef int workers
     cdef readonly int limit             # 0: no waiting
@@ -38,6 +39,7 @@ cdef class WaitQueue:
     cdef int _shed(self, Work work) except -1
     cdef int _shed_late(self, int64_t now) except -1
     cdef int _rank(self, int lane) noexcept
+    cdef void _count(self, int lane, int change) noexcept
     cdef int64_t *_last_round(self, Work work, int lane) noexcept
     cdef Work _next(self, int64_t now, int64_t *key)
     cdef int _link(self, Work work, int lane) noexcept

@@ -15,7 +15,8 @@ work that waits in vain is shed: it is called with the place SHED.
 
 from libc.stdlib cimport calloc, free
 
-from gateway.proxy.lanes cimport MOST_LANES
+from gateway.proxy.lanes cimport MOST_LANES, NO_CLASS
+from gateway.proxy.qos_class cimport QosClass
 from qos.delay cimport overloaded, too_late
 from qos.turns cimport RANKS
 
@@ -36,14 +37,15 @@ cdef class WaitQueue:
     """limit: how many may wait in this worker (0: none). seconds: how long. slot: of the backend's first server, or -1.
 
     workers: how many workers' cells of the Board to look at. lanes: None, or what ranks the lanes. overload: None, or
-    the overload control of the backend.
+    the overload control of the backend. traffic: the backend's row of the Board, or -1.
     """
 
     def __init__(self, Poller poller, Board board, int slot, int worker, int workers, int limit, double seconds,
-                 Lanes lanes=None, Overload overload=None):
+                 Lanes lanes=None, Overload overload=None, int traffic=-1):
         self.poller = poller
         self.board = board
         self.slot = slot
+        self.traffic = traffic
         self.worker = worker
         self.workers = workers
         self.limit = limit
@@ -101,7 +103,7 @@ cdef class WaitQueue:
         if self.last_rounds != NULL:
             self._last_round(work, lane)[0] = max(work.since, self._last_round(work, lane)[0])
         self.used |= <uint64_t>1 << lane
-        self.count += 1
+        self._count(lane, 1)
         self._announce()
         self._look_later()
         return 0
@@ -264,10 +266,20 @@ cdef class WaitQueue:
             work.behind.before = work.before
         work.before = work.behind = None
         work.place = -1
-        self.count -= 1
+        self._count(lane, -1)
         if self.first[lane] is None:
             self.used &= ~(<uint64_t>1 << lane)
         return 0
+
+    cdef void _count(self, int lane, int change) noexcept:
+        """Work has begun to wait in a lane (1), or does not any more (-1)."""
+        cdef QosClass klass
+        self.count += change
+        if self.traffic >= 0:
+            self.board.traffic(self.traffic, self.worker).queued += change
+        if self.lanes is not None and lane != NO_CLASS:
+            klass = self.lanes.klass(lane)
+            self.board.traffic(klass.traffic, self.worker).queued += change
 
     cdef int _announce(self) except -1:
         """Tell the other workers which work here goes first."""

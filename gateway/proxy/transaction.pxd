@@ -137,6 +137,7 @@ cdef class Transaction(Work):
     cdef uint8_t due                    # the time for which a rate has delayed it is over
     cdef object delay                   # the timer of that, or None
     cdef int64_t bandwidth              # bytes per second of the answer's body; 0: any number
+    cdef int64_t turn                   # bytes that it may have of its class's total bandwidth; negative: it had more
     cdef object pace                    # the timer until when no more of it is read, or None
     cdef int64_t started                # monotonic, in ns
     cdef int64_t answered               # when the head of the server's answer was there
@@ -192,6 +193,8 @@ cdef class Transaction(Work):
     cdef int _choose(self) except -1
     cdef int _wait(self, bint again) except -1
     cdef bint _ahead_of_pace(self) except -1
+    cdef size_t _piece(self, int64_t bandwidth) noexcept
+    cdef void _limit_bandwidth(self, int64_t bandwidth) noexcept
     cdef bint _go(self, int i, bint fresh) except -1
     cdef int64_t _body_ms(self) noexcept
     cdef void _body_may_flow(self) noexcept

@@ -66,6 +66,7 @@ cdef enum:
     LARGE = 16 * 1024       # a buffer that has grown beyond this is not kept
     PIECES = 20             # per second, of an answer with a bandwidth
     PACED = 1024            # bytes of it at least
+    TURN = 128 * 1024       # bytes of it at most, where a class has a bandwidth: as much as is read at once
 
 cdef int64_t BODY_GRACE_NS = 10_000_000_000     # until body_rate counts
 cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about a server that fails in the same way
@@ -238,7 +239,7 @@ cdef class Transaction(Work):
         self.session = 0
         self.ticket = None
         self.due = 0
-        self.bandwidth = 0
+        self.bandwidth = self.turn = 0
         self.bytes_in = self.bytes_out = 0
         self.place = -1
         _live += 1
@@ -318,9 +319,9 @@ cdef class Transaction(Work):
         self.bandwidth = view.bandwidth
         if self.context.admits:
             self.qos = d.klass
-            if self.qos is not None and self.qos.bandwidth and (self.bandwidth == 0
-                                                                or self.qos.bandwidth < self.bandwidth):
-                self.bandwidth = self.qos.bandwidth
+            if self.qos is not None:
+                self._limit_bandwidth(self.qos.bandwidth)
+                self._limit_bandwidth(self.qos.total_bandwidth)
             if d.verdict == V_NOT_ADMITTED:
                 return self._page(403, O_NOT_ADMITTED)
             if not self._may_go_on(d.verdict == V_FORWARD):
@@ -705,16 +706,35 @@ cdef class Transaction(Work):
 
     cdef size_t answer_room(self, size_t most) noexcept:
         """How many bytes of the answer to read at once, at most."""
-        return most if self.bandwidth == 0 else max(<size_t>PACED, min(most, <size_t>self.bandwidth // PIECES))
+        if self.bandwidth == 0:
+            return most
+        if self.answered and self.qos is not None and self.qos.total_bandwidth:
+            return min(most, <size_t>max(<int64_t>PACED, self.turn))
+        return min(most, self._piece(self.bandwidth))
+
+    cdef size_t _piece(self, int64_t bandwidth) noexcept:
+        """How many bytes go out at once, at so many per second."""
+        return max(<size_t>PACED, <size_t>bandwidth // PIECES)
+
+    cdef void _limit_bandwidth(self, int64_t bandwidth) noexcept:
+        """The answer has no more than that, in bytes per second; 0: any number."""
+        if bandwidth and (self.bandwidth == 0 or bandwidth < self.bandwidth):
+            self.bandwidth = bandwidth
 
     cdef bint _ahead_of_pace(self) except -1:
         """Whether the client has had all that its bandwidth lets it have up to now; reading goes on when it is time."""
         cdef int64_t now = self.poller.now
-        cdef int64_t due
+        cdef int64_t due, piece
         if self.pace is not None:
             return True
+        if self.answered == 0:
+            return False
         due = self.answered + <int64_t>(self.bytes_out * 1e9 / self.bandwidth)
-        if self.answered == 0 or due <= now:
+        if self.qos is not None and self.qos.total_bandwidth and self.turn <= 0:
+            piece = min(<int64_t>self._piece(self.qos.total_bandwidth // max(1, self.qos.in_flight())), TURN)
+            due = max(due, now + self.qos.reserve(piece - self.turn, now))
+            self.turn = piece
+        if due <= now:
             return False
         self.pace = self.poller.loop.call_later((due - now) * 1e-9, self._pace_over)
         self._await(A_NONE, FOREVER)
@@ -787,6 +807,7 @@ cdef class Transaction(Work):
 
     cdef int on_answer_body(self, const char *p, size_t n) except -1:
         self.bytes_out += n
+        self.turn -= n
         return self.downstream.body(p, n)
 
     cdef int on_answer_spliced(self, size_t n) except -1:
@@ -989,6 +1010,11 @@ cdef class Transaction(Work):
         if self.pace is not None:
             self.pace.cancel()
             self.pace = None
+        if self.turn != 0 and self.qos is not None and self.qos.total_bandwidth:
+            if self.turn > 0:
+                self.qos.give_back(self.turn)
+            else:
+                self.qos.reserve(-self.turn, now)   # what came with its head
         self._become(T_ENDED)
         _live -= 1
         self.outcome = outcome

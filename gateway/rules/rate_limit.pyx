@@ -9,6 +9,8 @@ from math import ceil, floor
 from gateway.rules.template cimport Template
 from qos.rates cimport rate_of
 
+from gateway.config.rate_limit import rate_text
+
 
 cdef class RateLimit:
     """rate: requests per second, from qos.rates.SLOWEST to FASTEST. burst: requests at once, at least 1.
@@ -27,7 +29,7 @@ cdef class RateLimit:
         identity = f"{name} {rate!r} {burst} {shown}"
         own = blake2b(identity.encode(), key=secret, digest_size=16).digest()
         self.by = RequestKey(per, field, template, secret=own)
-        self.text = f"rate {_shown(rate)}, burst {burst}"
+        self.text = f"rate {rate_text(rate)}, burst {burst}"
         self.text += f", per {shown}" if shown else ""
         self.text += f", delayed for up to {delay:g} s" if delay else ""
         self.text += ", dry run" if dry_run else ""
@@ -50,14 +52,6 @@ cdef class RateLimit:
     def refused(self, int64_t wait):
         """The same as `refusal`."""
         return self.refusal(wait)
-
-
-def _shown(rate):
-    """A rate in the notation of the site file."""
-    for unit, seconds in (("s", 1), ("m", 60), ("h", 3600)):
-        if abs(rate * seconds - round(rate * seconds)) < 1e-6:
-            return f"{round(rate * seconds)}/{unit}"
-    return f"{rate:.3g}/s"
 
 
 cdef class CountRate(Step):

@@ -53,8 +53,8 @@ cdef class ToSite(Step):
     """Redirect the client to another site, unless a site has just redirected it here.
 
     own: name of this site. peers: (name, url, a Condition for the clients that it is preferred for, or None): the
-    destination, or with `best` the candidates to choose from by load. full: this site has no room, so its load does not matter;
-    another site is chosen only while it has room.
+    destination, or with `best` the candidates to choose from by load. full: this site has no room, so its load does not
+    matter; another site is chosen only while it has room.
     """
     cdef str own
     cdef tuple peers

@@ -12,6 +12,7 @@ PASSED = {
     "retried": 1,
     "waited": 2,
     "waited_seconds": 0.5,
+    "queued": 3,
     "outcomes": {"ok": 6, "client_left": 4, "connect_refused": 1},
 }
 SERVER = {
@@ -51,7 +52,9 @@ SESSIONS = {
     "admitted": 130,
     "adopted": 7,
     "measured_max": None,
+    "queue": [{"place": 1, "silent": 2, "present": True}, {"place": 2, "silent": 31, "present": False}],
 }
+MEMORY = {"used": 0.42, "of": "the machine", "limit": 0.95, "short": False}
 
 
 def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -81,6 +84,7 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
                 "limit": 100,
                 "connections": 50,
                 "turned_away": 8,
+                "pauses": 2,
                 "abuses": {"reset_flood": 2},
                 **PASSED,
             }
@@ -95,8 +99,10 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
         ],
         "classes": [
             {"name": "gold", "priority": 1, "concurrency": 5, "in_flight": 2, "admitted": 4, "over": 1, **PASSED}
+            | {"limit": "rate 5/s per source", "why": "below every limit"}
         ],
         "sessions": SESSIONS,
+        "memory": MEMORY,
         "sites": {"mel": 0.5, "syd": None},
         "refused": {"load report": {"bad signature": 3}, "check hint": {}},
         **more,

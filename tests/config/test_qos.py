@@ -174,6 +174,17 @@ def test_a_bandwidth_is_of_bytes(refuse: Refuse, bandwidth: str, message: str) -
     refuse(with_class(f"bandwidth: {bandwidth}"), message)
 
 
+@pytest.mark.parametrize(
+    "overload, message",
+    [
+        ("{memory: »lots}", "expected a part such as 95%, or off"),
+        ("{memory: »100%}", "must be more than 0% and less than 100%"),
+    ],
+)
+def test_the_part_of_the_memory_that_may_be_used(refuse: Refuse, overload: str, message: str) -> None:
+    refuse(BASE + f"qos: {{overload: {overload}}}\n", message)
+
+
 def test_the_bandwidth_of_a_class_and_of_a_route(load_text: Load) -> None:
     site = load_text(with_route("{match: {path: /a}, bandwidth: 1MiB/s}\n  - {backend: app}")).site
     assert [route.bandwidth for route in site.routes] == [1024 * 1024, None]

@@ -259,6 +259,63 @@ def test_tests_say_how_a_client_comes_by_a_session(tmp_path: Path, assume: str, 
     assert status == 0, text
 
 
+ADMISSION = BASE + (
+    "qos:\n"
+    "  classes:\n"
+    "    - {name: staff, match: {source: 10.0.0.0/8}, admit: always}\n"
+    "    - {name: banned, match: {source: 203.0.112.0/24}, admit: never}\n"
+    "    - {name: counted, match: {source: 10.0.1.0/24}, rate: 5/s, dry_run: true}\n"
+    "    - {name: patient, match: {source: 198.51.100.0/24}, rate: 5/s, delay: 2s}\n"
+    "    - {name: rest, rate: 5/s, concurrency: 8}\n"
+    "  overload: {target_delay: 20ms}\n"
+)
+
+
+@pytest.mark.parametrize(
+    "client, assume, expect",
+    [
+        ("192.0.2.1", "{}", "{admission: go, backend: app}"),
+        ("192.0.2.1", "{over: [rest]}", "{admission: rate_limited, status: 429}"),
+        ("192.0.2.1", "{over: [patient]}", "{admission: go}"),
+        ("198.51.100.1", "{over: [patient]}", "{admission: waits, backend: app}"),
+        ("10.1.1.1", "{over: [staff, rest]}", "{admission: go}"),
+        ("203.0.112.1", "{}", "{admission: not_admitted, status: 403}"),
+        ("192.0.2.1", "{class_in_flight: 8}", "{admission: waits, backend: app}"),
+        ("192.0.2.1", "{in_flight: {app: 9}}", "{admission: go}"),
+        ("192.0.2.1", "{in_flight: {app: 30}}", "{admission: waits, backend: app}"),
+        ("192.0.2.1", "{in_flight: {app: 30}, limit: {app: 31}}", "{admission: go}"),
+        ("192.0.2.1", "{in_flight: {app: 30}, queued: {app: 1000}}", "{admission: queue_full, status: 503}"),
+        ("192.0.2.1", "{in_flight: {app: 30}, waited: 30ms}", "{admission: waits}"),
+        ("192.0.2.1", "{in_flight: {app: 30}, waited: 50ms}", "{admission: shed, status: 503}"),
+    ],
+)
+def test_tests_say_what_admission_would_do(tmp_path: Path, client: str, assume: str, expect: str) -> None:
+    path = tmp_path / "site.yaml"
+    assumed = '{time: "2026-01-01T12:00:00Z", ' + assume[1:]
+    path.write_text(
+        f"{ADMISSION}tests: [{{request: GET http://a/x, client: {client}, assume: {assumed}, expect: {expect}}}]\n"
+    )
+    status, text = gateway("test", str(path))
+    assert status == 0, text
+
+
+def test_explain_goes_by_what_it_is_to_assume(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(ADMISSION)
+    ask = ("explain", str(path), "GET", "http://a/x")
+    status, text = gateway(*ask, "--assume", "{over: [rest]}")
+    assert (status, "answered here with 429" in text) == (0, True), text
+    status, text = gateway(*ask, "--assume", "{in_flight: {app: 30}}")
+    assert "├─ admission: overload control: 30 of 20 at servers, 0 wait" in text, text
+    assert "├─ admission: waits" in text
+    status, text = gateway(*ask, "--assume", "{lives: 3}")
+    assert status == 2
+    assert "Error: --assume: lives" in text
+    status, text = gateway(*ask, "--assume", "{")
+    assert status == 2
+    assert "--assume: this is not YAML" in text
+
+
 def test_a_reload_with_failing_tests_is_refused(
     start_gateway: Callable[[Site], GatewayProcess], start_servers: Callable[..., list[BackendServer]]
 ) -> None:

@@ -56,6 +56,7 @@ def take_all(stack: ExitStack, gateway: GatewayProcess) -> tuple[list[RawClient]
 def test_those_who_are_in_are_served(gateway: FewDescriptors, servers: list[BackendServer]) -> None:
     with ExitStack() as stack:
         clients, _ = take_all(stack, gateway)
+        assert gateway.status()["frontends"][0]["pauses"] > 0
         assert [client.get().body for client in clients[:6]] == [b"app1", b"app2"] * 3
     assert all(server.count == 3 for server in servers)
 

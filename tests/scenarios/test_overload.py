@@ -133,6 +133,62 @@ def test_a_full_queue_has_room_for_a_higher_class(
     assert outcomes(gateway) == {"ok": 3, "shed": 1, "queue_full": 1}
 
 
+def test_all_answers_of_a_class_share_its_bandwidth(start_gateway: Starter, start_servers: Servers) -> None:
+    """Five answers of 100 KiB at 200 KiB/s take 2.5 s, whichever workers have them; the head start of each is paid for."""
+    description = site(start_servers("app1"), 2)
+    shared = {"name": "slow", "match": {"header": {"X-Slow": True}}, "total_bandwidth": "200KiB/s"}
+    description["qos"] = {"classes": [shared]}
+    gateway = start_gateway(description)
+    sizes: list[int] = []
+
+    def fetch(*fields: str) -> None:
+        sizes.append(len(ask(gateway, "/bytes/102400", *fields).body))
+
+    def took(*fields: str) -> float:
+        began = time.monotonic()
+        threads = [threading.Thread(target=fetch, args=fields) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+        return time.monotonic() - began
+
+    assert took() < 1.5
+    assert 2.0 < took("X-Slow: 1") < 6
+    assert sizes == [102400] * 10
+    with RawClient(gateway.port) as leaves:
+        leaves.send(b"GET /bytes/10000000 HTTP/1.1\r\nHost: a\r\nX-Slow: 1\r\n\r\n")
+        leaves.socket.recv(1000)
+    eventually(lambda: outcomes(gateway).get("client_left") == 1, "the client to be missed")
+    assert len(ask(gateway, "/bytes/1024", "X-Slow: 1").body) == 1024  # what it did not use is free for others
+
+
+def test_new_connections_are_closed_while_memory_is_short(start_gateway: Starter, start_servers: Servers) -> None:
+    description = site(start_servers("app1"), 1)
+    gateway = start_gateway({**description, "qos": {"overload": {"memory": "99.9%"}}})
+    with RawClient(gateway.port) as inside:
+        assert inside.get("/who").status == 200
+        gateway.reload({**description, "qos": {"overload": {"memory": "0.1%"}}}, says="works by version 2")
+        gateway.wait_for_log("too little memory is free: .* the limit is 0.1 %: new connections are closed at once")
+
+        def refused() -> bool:
+            try:
+                with RawClient(gateway.port) as late:
+                    return late.get("/who").status == 0
+            except OSError:
+                return True
+
+        eventually(refused, "new clients to be turned away")
+        assert inside.get("/who").status == 200  # who is there goes on
+        report = gateway.status()
+        assert report["memory"]["short"]
+        assert report["frontends"][0]["turned_away"] >= 1
+        gateway.wait_for_log("is turned away: too little memory is free")
+        gateway.reload({**description, "qos": {"overload": {"memory": "off"}}}, says="works by version 3")
+        gateway.wait_for_log("enough memory is free again")
+    eventually(lambda: not refused(), "clients to be accepted again")
+
+
 def test_an_answer_is_passed_on_at_its_bandwidth_and_others_at_once(
     start_gateway: Starter, start_servers: Servers
 ) -> None:

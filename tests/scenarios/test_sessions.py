@@ -90,6 +90,8 @@ def test_the_queue_is_told_its_places_and_enters_in_order(start_gateway: Starter
     inside, queue = in_and_out(gateway, 4)
     assert len(inside) == 1
     assert [browser.waits()["place"] for browser in queue] == [1, 2, 3]
+    listed = sessions_of(gateway)["queue"]
+    assert [(one["place"], one["present"]) for one in listed] == [(1, True), (2, True), (3, True)]
     entered: list[Browser] = []
 
     def one_more() -> bool:

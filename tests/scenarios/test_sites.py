@@ -111,9 +111,7 @@ def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_serv
                 assert kept.header("Location") is None
 
 
-def test_who_finds_a_site_full_is_sent_to_one_with_room(
-    start: Start, start_servers: Servers, tmp_path: Path
-) -> None:
+def test_who_finds_a_site_full_is_sent_to_one_with_room(start: Start, start_servers: Servers, tmp_path: Path) -> None:
     farm = Farm(tmp_path, start_servers("one", "two"))
     farm.mel["routes"] = [{"backend": "app"}]
     farm.mel["qos"] = {"sessions": {"max": 1, "full": {"site": "auto", "status": 429}}}

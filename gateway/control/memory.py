@@ -1,0 +1,169 @@
+"""How much memory is in use, and what follows: new clients are turned away before the kernel has to kill somebody."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from gateway.board import Board
+from gateway.config.snapshot import Snapshot
+from gateway.control.tasks import keep_running, stop
+
+LOOK_EVERY: Final = 0.1
+"""Seconds."""
+HOLDS: Final = 1.0
+"""Seconds for which workers go by the last look: if control does not look any more, they take clients again."""
+RELIEF: Final = 0.02
+"""Part of the memory that must be free again beyond the limit, so that it does not change to and fro."""
+
+_log = logging.getLogger("gateway.control")
+
+
+class Use(NamedTuple):
+    """The part of some memory that is in use, from 0 to 1, and whose it is."""
+
+    share: float
+    of: str
+
+
+class _Group(NamedTuple):
+    """The files of a control group that has a limit (cgroup v2)."""
+
+    name: str
+    most: int
+    current: int
+    stat: int
+
+
+class MemoryFiles:
+    """The files that say how much memory there is and is in use; opened here, because a confined process could not.
+
+    root: where /proc and /sys are.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._machine = _open(root / "proc/meminfo")
+        self._groups = list(_groups(root))
+
+    def use(self) -> Use | None:
+        """The machine or the control group with the least part left; None: no file says anything."""
+        return max((use for use in self._all() if use is not None), default=None)
+
+    def close(self) -> None:
+        """Close them."""
+        for file in (self._machine, *(file for group in self._groups for file in group[1:])):
+            if file >= 0:
+                os.close(file)
+        self._machine, self._groups = -1, []
+
+    def _all(self) -> Iterator[Use | None]:
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            found = _fields(_read(self._machine).replace(":", " "))
+            yield Use(1 - found["MemAvailable"] / found["MemTotal"], "the machine")
+        for group in self._groups:
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                most = _read(group.most).strip()
+                if most != "max":
+                    # What was read of files and not asked for again is given up before anybody is killed.
+                    held = int(_read(group.current)) - _fields(_read(group.stat))["inactive_file"]
+                    yield Use(held / int(most), f"control group {group.name}")
+
+
+class MemoryWatch:
+    """Looks at `files` by the newest snapshot, and tells workers by the Board when too little is free."""
+
+    def __init__(self, board: Board, files: MemoryFiles) -> None:
+        self._board = board
+        self._files = files
+        self._limit: float | None = None
+        self._short = False
+        self._task: asyncio.Task[None] | None = None
+
+    def apply(self, snapshot: Snapshot) -> None:
+        """Look by a snapshot from now on."""
+        overload = snapshot.site.qos.overload
+        self._limit = overload.memory if overload is not None else None
+        if self._task is None:
+            self._task = asyncio.create_task(keep_running("watching memory", self._watch))
+
+    def report(self) -> dict[str, Any]:
+        """What `gateway status` shows of it; `used` and `limit` from 0 to 1, or None."""
+        use = self._files.use()
+        return {
+            "used": None if use is None else round(use.share, 4),
+            "of": None if use is None else use.of,
+            "limit": self._limit,
+            "short": self._short,
+        }
+
+    async def close(self) -> None:
+        """Look no more; workers take clients again."""
+        if self._task is not None:
+            await stop([self._task])
+        self._board.set_short_of_memory(0.0)
+        self._files.close()
+
+    def look(self, now: float) -> None:
+        """See what is in use, and say so. now: monotonic seconds."""
+        use = self._files.use() if self._limit is not None else None
+        short = use is not None and is_short(use.share, self._limit, before=self._short)
+        if short and not self._short and use is not None:
+            _log.warning(
+                "too little memory is free: %.1f %% of that of %s is in use, the limit is %.1f %%: new connections are "
+                "closed at once",
+                *(use.share * 100, use.of, (self._limit or 0) * 100),
+            )
+        elif self._short and not short:
+            _log.warning("enough memory is free again: new connections are accepted")
+        self._short = short
+        self._board.set_short_of_memory(now + HOLDS if short else 0.0)
+
+    async def _watch(self) -> None:
+        while True:
+            self.look(time.monotonic())
+            await asyncio.sleep(LOOK_EVERY)
+
+
+def is_short(used: float, limit: float | None, *, before: bool) -> bool:
+    """Whether too little memory is free, of which the part `used` is in use; before: whether that was so last time."""
+    if limit is None:
+        return False
+    return used > (min(limit, max(limit - RELIEF, limit / 2)) if before else limit)
+
+
+def _groups(root: Path) -> Iterator[_Group]:
+    """The control group of this process and those above it that have a limit's file."""
+    with contextlib.suppress(OSError):
+        line = next((one for one in (root / "proc/self/cgroup").read_text().splitlines() if one.startswith("0::")), "")
+        path = Path(line.removeprefix("0::").lstrip("/"))
+        for part in (path, *path.parents) if line else ():
+            place = root / "sys/fs/cgroup" / part
+            files = [_open(place / f"memory.{name}") for name in ("max", "current", "stat")]
+            if min(files) >= 0:
+                yield _Group(f"/{part}" if str(part) != "." else "/", *files)
+            else:
+                for file in files:
+                    if file >= 0:
+                        os.close(file)
+
+
+def _open(path: Path) -> int:
+    """A descriptor; -1: there is no such file."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
+
+
+def _read(file: int) -> str:
+    return os.pread(file, 16384, 0).decode("ascii", "replace")
+
+
+def _fields(text: str) -> dict[str, int]:
+    """Numbers by the name that stands before each."""
+    lines = (line.split() for line in text.splitlines())
+    return {line[0]: int(line[1]) for line in lines if len(line) > 1}
