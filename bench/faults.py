@@ -40,7 +40,7 @@ class Faults:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Cause faults until told to stop; everything runs again when it returns."""
-        deeds = (
+        faults = (
             self._kill_server,
             self._kill_server,
             self._stop_server,
@@ -52,9 +52,9 @@ class Faults:
             self._rotate_log,
         )
         while not stop.is_set():
-            deed = self._chance.choice(deeds)
-            await deed()
-            self.caused[deed.__name__.strip("_").replace("_", " ")] += 1
+            fault = self._chance.choice(faults)
+            await fault()
+            self.caused[fault.__name__.strip("_").replace("_", " ")] += 1
             await asyncio.sleep(self._chance.uniform(*PAUSE))
         await self._apply(self._site)
 

@@ -24,11 +24,11 @@ def resident() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def each(times: int, deed: Callable[[int], object]) -> float:
+def each(times: int, operation: Callable[[int], object]) -> float:
     """Return the ns of processor time of each."""
     began = time.process_time_ns()
     for i in range(times):
-        deed(i)
+        operation(i)
     return (time.process_time_ns() - began) / times
 
 

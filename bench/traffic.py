@@ -180,18 +180,18 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-Deed = Callable[[int, random.Random], Awaitable[str]]
+Exchange = Callable[[int, random.Random], Awaitable[str]]
 
 
-def _says(data: bytes) -> Deed:
-    """Return a deed: send `data`, and take the answer."""
+def _says(data: bytes) -> Exchange:
+    """Return an exchange: send `data`, and take the answer."""
 
-    async def deed(port: int, _: random.Random) -> str:
+    async def exchange(port: int, _: random.Random) -> str:
         async with _connected(port) as (reader, writer):
             writer.write(data)
             return (await answer(reader))[0]
 
-    return deed
+    return exchange
 
 
 async def _stall_in_head(port: int, _: random.Random) -> str:
@@ -251,7 +251,7 @@ async def _leave_in_pipeline(port: int, _: random.Random) -> str:
 
 STALLED = frozenset({"408", CLOSED, TRUNCATED})
 BAD = frozenset({"400"})
-RUDE: tuple[tuple[str, Deed, frozenset[str]], ...] = (
+RUDE: tuple[tuple[str, Exchange, frozenset[str]], ...] = (
     ("stall in head", _stall_in_head, STALLED),
     ("stall in silence", _stall_in_silence, STALLED),
     ("leave in head", _leave_in_head, frozenset({GONE})),
@@ -276,11 +276,11 @@ RUDE: tuple[tuple[str, Deed, frozenset[str]], ...] = (
 async def rude(port: int, results: Results, stop: asyncio.Event, chance: random.Random) -> None:
     """Do one rude thing after the other."""
     while not stop.is_set():
-        kind, deed, expected = chance.choice(RUDE)
+        kind, exchange, expected = chance.choice(RUDE)
         began = time.monotonic()
         try:
             async with asyncio.timeout(LIMIT):
-                outcome = await deed(port, chance)
+                outcome = await exchange(port, chance)
         except Broken as error:
             outcome = error.outcome
         except TimeoutError:

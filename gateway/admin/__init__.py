@@ -1,1 +1,1 @@
-"""What operators and their programs ask of a running gateway over HTTP."""
+"""The HTTP endpoints of a running gateway for operators and their programs."""

@@ -1,7 +1,7 @@
 """The text format of Prometheus, version 0.0.4. Pure.
 
-Our own thirty lines: with the client library each figure would be an object first, and `gateway status --metrics`
-would load it all. What comes out is read by the library's parser in the tests.
+Written here because the client library would create an object per figure, and `gateway status --metrics` would have to
+load all of it. The tests parse the output with the library's parser.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,11 +15,11 @@ _ESCAPED: Final = str.maketrans({"\\": r"\\", '"': r"\""})
 
 Kind = Literal["gauge", "counter", "histogram"]
 Sample = tuple[str, float | None]
-"""Labels as `labels` writes them, and the figure; None: there is none. Those of a histogram begin with a suffix."""
+"""Labels as `labels` writes them, and the value; None: no value. Labels of a histogram begin with a suffix."""
 
 
 class Family(NamedTuple):
-    """One metric, for the sake of all its samples."""
+    """One metric with all its samples."""
 
     name: str
     kind: Kind
@@ -28,7 +28,7 @@ class Family(NamedTuple):
 
 
 def labels(**values: str) -> str:
-    """Labels as they stand behind the name of a metric, without anything that a terminal would obey."""
+    """Labels as they follow the name of a metric, without terminal control characters."""
     return "{" + ",".join(f'{name}="{printable(value).translate(_ESCAPED)}"' for name, value in values.items()) + "}"
 
 
@@ -42,7 +42,7 @@ def histogram(bounds: Sequence[float], cells: Sequence[int], total: float, **val
 
 
 def text(families: Iterable[Family]) -> str:
-    """The whole page; a family without samples is left out."""
+    """The whole page; families without samples are omitted."""
     return "".join(f"{line}\n" for family in families for line in _lines(family))
 
 

@@ -1,4 +1,4 @@
-"""What there is to be measured of a gateway, from the answers of control and heartbeat to `gateway status`. Pure."""
+"""The metrics of a gateway, made from the reports of control and heartbeat to `gateway status`. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
@@ -14,12 +14,12 @@ Figure = Callable[[Any], float | None]
 
 
 def text(control: Report | None, heartbeat: Report | None) -> str:
-    """Everything in the text format of Prometheus; None: who would know does not answer, or is not there."""
+    """All metrics in the text format of Prometheus; None: that process does not respond, or does not exist."""
     return exposition(families(control, heartbeat))
 
 
 def families(control: Report | None, heartbeat: Report | None) -> Iterator[Family]:
-    """Every metric that the two answers have figures for."""
+    """Every metric that the two reports have values for."""
     if control is not None:
         yield from _of_tree(control, heartbeat)
         yield from _of_frontends(control)
@@ -117,7 +117,7 @@ _PROCESS: Final[tuple[tuple[str, Kind, str, str], ...]] = (
 
 _SIDE: Final = {name: side for name, side, _ in OUTCOMES}
 _Figures: TypeAlias = tuple[tuple[str, Kind, str, str], ...]
-"""Name of a figure, its kind, its key in a report, and what it is."""
+"""Name of a metric, its type, its key in a report, and its help text."""
 _FRONTEND: Final[_Figures] = (
     ("connections", "gauge", "open", "Open client connections."),
     ("max_connections", "gauge", "limit", "Limit on open client connections."),
@@ -167,7 +167,7 @@ def _of_frontends(report: Report) -> Iterator[Family]:
 
 
 def _of_traffic(kind: str, entrances: Iterable[Report]) -> Iterator[Family]:
-    """What has passed through frontends or backends."""
+    """Traffic metrics of frontends or backends."""
     named = [(labels(**{kind: one["name"]}), one) for one in entrances]
     yield Family(
         f"gateway_{kind}_responses_total",
@@ -387,7 +387,7 @@ def _of_memory(report: Report) -> Iterator[Family]:
 
 
 def _of_others(report: Report) -> Iterator[Family]:
-    """What comes in datagrams from agents, gateways and sites."""
+    """Datagrams from agents, gateways and sites."""
     yield Family(
         "gateway_refused_datagrams_total",
         "counter",

@@ -1,4 +1,4 @@
-"""Whether the processes of a gateway work, and whether it can serve. Pure."""
+"""Health and readiness of a gateway. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,11 @@ from gateway.process.supervisor_status import STUCK
 
 
 def healthy(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None, *, cluster: bool) -> str:
-    """Why the processes do not all work; "" if they do.
+    """Why the gateway is not healthy; "" if all processes work.
 
-    `report` is control's (gateway/control/operations_report.py), `heartbeat` the last one of the heartbeat process.
+    `report` is control's (gateway/control/operations_report.py), `heartbeat` the last report of the heartbeat process.
     """
-    if report["tree"]["state"] == "taking over":  # the gateway before still serves
+    if report["tree"]["state"] == "taking over":  # the previous gateway still serves
         return ""
     if amiss := _workers(report):
         return amiss
@@ -19,7 +19,7 @@ def healthy(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None, *, c
 
 
 def ready(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None) -> str:
-    """Why this gateway should get no requests; "" if it should."""
+    """Why this gateway must not get requests; "" if it is ready."""
     state = report["tree"]["state"]
     if state == "taking over":
         return ""
@@ -38,11 +38,11 @@ def ready(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None) -> str
 def _workers(report: Mapping[str, Any]) -> str:
     workers = report["workers"]
     stuck = sum(not working(worker) for worker in workers)
-    return f"{stuck} of {len(workers)} workers do not answer" if stuck or not workers else ""
+    return f"{stuck} of {len(workers)} workers do not respond" if stuck or not workers else ""
 
 
 def working(worker: Mapping[str, Any]) -> bool:
-    """Whether a worker has given a sign of life of late."""
+    """Whether a worker has updated its timestamp recently."""
     return bool(worker["silent"] < STUCK)
 
 

@@ -1,8 +1,8 @@
 """The HTTP listener for operators and their programs, in the running event loop.
 
-It changes nothing and is little trusted: few connections, each with one request and a deadline for all of it, GET and
-HEAD only. Without a token it is for this machine alone, and answers only to the names of this machine: a page on the
-web that makes a browser ask here has another name in Host (DNS rebinding).
+It is read-only and has tight limits: few connections, each with one request and one deadline, GET and HEAD only.
+Without a token it serves this machine only, and only for the machine's own names in Host: a web page that makes a
+browser send requests here has another name there (DNS rebinding).
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from typing import Final
 from aiohttp import web, web_protocol
 
 TIMEOUT: Final = 10.0
-"""Seconds for a whole conversation, from the connection to the last byte of the answer."""
+"""Seconds for a whole connection, from its start to the last byte of the response."""
 MAX_CLIENTS: Final = 32
 MAX_LINE: Final = 4096
 MAX_FIELDS: Final = 64
 PUBLIC: Final = frozenset(("/healthz", "/readyz"))
-"""Answered without a token: they say yes or no, and whoever balances or restarts gateways has no secrets to keep."""
+"""Served without a token: they reveal only yes or no, and load balancers and process managers often have no token."""
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::[0-9]*)?")
 _HEADERS: Final = {
@@ -35,7 +35,7 @@ _HEADERS: Final = {
 _PLAIN: Final = "text/plain; charset=utf-8"
 
 _log = logging.getLogger("gateway.admin")
-_discarded = logging.getLogger("gateway.admin.http")  # what clients do wrong is theirs to know
+_discarded = logging.getLogger("gateway.admin.http")  # clients' errors are not logged
 _discarded.setLevel(logging.CRITICAL + 1)
 
 Answer = tuple[int, str, str]
@@ -44,39 +44,39 @@ Page = Callable[[], Answer]
 
 
 class _Protocol(web_protocol.RequestHandler):
-    """What aiohttp says itself, such as 400 for what is not HTTP, names no version and quotes no client."""
+    """aiohttp's own responses, such as 400 for invalid HTTP, reveal no version and quote no input."""
 
     def handle_error(
         self,
         request: web.BaseRequest,
         status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002 - what the client did wrong is its to know
+        exc: BaseException | None = None,  # noqa: ARG002 - clients' errors are not logged
         message: str | None = None,  # noqa: ARG002
     ) -> web.StreamResponse:
-        """The answer to a request that could not be read."""
+        """The response to a request that could not be parsed."""
         if request.writer.output_size > 0:
-            raise ConnectionError("the answer has begun already")
+            raise ConnectionError("the response has already begun")
         return _response(status, _PLAIN, f"{HTTPStatus(status).phrase}\n".lower())
 
 
 class _Protocols(web.Server):
-    """Makes one for each connection."""
+    """Creates a protocol for each connection."""
 
     def __call__(self) -> web_protocol.RequestHandler:
         return _Protocol(self, loop=self._loop, **self._kwargs)
 
 
 def _response(status: int, kind: str, body: str, **extra: str) -> web.Response:
-    """The last answer of a connection."""
+    """The last response on a connection."""
     answer = web.Response(status=status, text=body, headers={**_HEADERS, **extra, "Content-Type": kind})
     answer.force_close()
     return answer
 
 
 class Server:
-    """Answers `pages` by their paths at a socket that listens. `token`: who has it may see them; None: everybody may.
+    """Serves `pages` by path on a listening socket. `token`: required for pages that are not public; None: no token.
 
-    Closes the socket in the end.
+    Closes the socket at the end.
     """
 
     def __init__(self, sock: socket.socket, pages: Mapping[str, Page], token: bytes | None) -> None:
@@ -85,7 +85,7 @@ class Server:
         self._pages = pages
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[asyncio.Transport, asyncio.TimerHandle] = {}
-        """Who has yet to send a request, the first one first."""
+        """Connections without a request so far, oldest first."""
         self._answered: dict[asyncio.Transport, asyncio.TimerHandle] = {}
         self._joining: set[asyncio.Task[None]] = set()
         self._protocols = _Protocols(
@@ -101,7 +101,7 @@ class Server:
         self._loop.add_reader(sock, self._accept)
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop serving."""
         self._loop.remove_reader(self._socket)
         self._socket.close()
         for task in self._joining:
@@ -127,13 +127,13 @@ class Server:
     async def _join(self, client: socket.socket) -> None:
         try:
             transport, _ = await self._loop.connect_accepted_socket(self._protocols, client)
-        except OSError:  # it is gone already
+        except OSError:  # already disconnected
             client.close()
             return
         self._waiting[transport] = self._loop.call_later(TIMEOUT, transport.abort)
 
     def _make_room(self) -> bool:
-        """Whether there is room for one more: who is slow to ask gives way, who is being answered does not."""
+        """Whether there is room for one more connection: the oldest one without a request is closed, none with one."""
         for transports in (self._waiting, self._answered):
             for transport in [transport for transport in transports if transport.is_closing()]:
                 transports.pop(transport).cancel()
@@ -183,7 +183,7 @@ class Server:
 
 
 def is_local(host: str | None) -> bool:
-    """Whether a Host field, as HTTP/1.0 may leave it out, names a loopback address or localhost."""
+    """Whether a Host field (HTTP/1.0 may omit it) names a loopback address or localhost."""
     match = _HOST.fullmatch(host if host is not None else "localhost")
     if match is None:
         return False

@@ -40,7 +40,7 @@ class Live:
             answer, descriptors = private_socket.ask(path, BOARD, TIMEOUT)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
-            raise NoAnswer(f"no gateway answers at {path}: {reason}") from None
+            raise NoAnswer(f"no response from the gateway at {path}: {reason}") from None
         try:
             return cls._of(answer, descriptors, loaded, path)
         finally:

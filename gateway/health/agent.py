@@ -1,6 +1,6 @@
-"""Text agents: a server answers a connection with one line that says how it is, as HAProxy's agent-check has it.
+"""Text agents: a server sends one line with its state to each connection, as HAProxy's agent-check.
 
-The words are those of HAProxy's configuration manual (`agent-check`), so that the agents there are serve unchanged.
+The words are those of HAProxy's configuration manual (`agent-check`), so that existing agents work unchanged.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from loadagent.printable import printable
 from loadagent.report import State
 
 MAX_LINE: Final = 1024  # bytes that are read
-MAX_REASON: Final = 120  # characters of a person's words that go into the log
+MAX_REASON: Final = 120  # of the agent's text in the log
 
 _SHARE: Final = re.compile(r"([0-9]{1,4})%")
 _LIMIT: Final = re.compile(r"maxconn:([0-9]{1,9})")
@@ -24,9 +24,9 @@ _UP: Final = {"up": True, "down": False, "stopped": False, "fail": False, "faile
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What an agent says; None is nothing, and changes nothing.
+    """The content of an agent's line; None: not specified, leaves the setting unchanged.
 
-    `share` is of the configured weight (1.0: all of it), `limit` the requests in flight it can take (0: as configured).
+    `share`: of the configured weight (1.0: all of it); `limit`: requests in flight (0: as configured).
     """
 
     admin: State | None = None
@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Where to ask an agent, what to send first, and how long to wait, in seconds."""
+    """An agent's address, the text to send first, and the timeout in seconds."""
 
     address: tuple[str, int]
     send: bytes
@@ -46,11 +46,11 @@ class Question:
 
 
 class BadLine(ValueError):
-    """None of the words that an agent says."""
+    """The line has none of the agent protocol's words."""
 
 
 def parse(data: bytes) -> Line:
-    """Read the first line. Words may come in any order; unknown ones are passed over. Raises BadLine."""
+    """Parse the first line. Words may come in any order; unknown ones are ignored. Raises BadLine."""
     first = re.split(rb"[\r\n]", data, maxsplit=1)[0].decode("utf-8", "replace")
     said, _, reason = first.partition("#")
     admin = up = share = limit = None
@@ -69,7 +69,7 @@ def parse(data: bytes) -> Line:
 
 
 async def ask(question: Question) -> tuple[Result, Line | None]:
-    """Ask an agent once. Never raises: whatever happens is a result; without a line there is nothing to go by."""
+    """Query an agent once. Never raises: every failure is a result; without a line, nothing changes."""
     began = time.monotonic()
     connected = False
     line = None
@@ -95,7 +95,7 @@ async def ask(question: Question) -> tuple[Result, Line | None]:
 
 
 async def _first_line(reader: asyncio.StreamReader) -> bytes:
-    """What comes up to the first line break, the end, or MAX_LINE bytes."""
+    """The data up to the first line break, the end, or MAX_LINE bytes."""
     data = b""
     while len(data) < MAX_LINE and b"\n" not in data and (more := await reader.read(MAX_LINE - len(data))):
         data += more

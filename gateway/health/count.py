@@ -1,4 +1,4 @@
-"""Rise and fall: how many results in a row change a server's state. Pure."""
+"""Rise and fall: the number of consecutive results that change a server's state. Pure."""
 
 import enum
 
@@ -16,14 +16,13 @@ class State(enum.IntEnum):
 class Counter:
     """Counts one server's results.
 
-    UNKNOWN, the state before the first check, is decided by that check alone, so that a start takes one
-    round. From then on `fall` bad results in a row take an UP server down, and `rise` good ones bring it
-    back.
+    The first check alone decides the state UNKNOWN, so that a start takes one round. From then on `fall` consecutive
+    bad results take an UP server down, and `rise` good ones bring it back.
     """
 
     def __init__(self, rise: int, fall: int, state: State = State.UNKNOWN) -> None:
         self.state = state
-        self.streak = 0  # results in a row that speak against the state
+        self.streak = 0  # consecutive results that contradict the state
         self._rise = rise
         self._fall = fall
 
@@ -32,11 +31,11 @@ class Counter:
 
     @property
     def undecided(self) -> bool:
-        """Whether results speak against the state, but not enough of them yet."""
+        """Whether results contradict the state, but not enough of them yet."""
         return self.streak > 0
 
     def add(self, *, good: bool) -> int:
-        """Count one result. Return how many in a row changed the state with it, 0 if the state stays."""
+        """Count one result. Return the number of consecutive results if they changed the state, 0 otherwise."""
         state = State.UP if good else State.DOWN
         if state is self.state:
             self.streak = 0

@@ -1,6 +1,6 @@
-"""gRPC's own health check (grpc.health.v1.Health/Check) over HTTP/2 in clear text: one connection, one question.
+"""gRPC's health check (grpc.health.v1.Health/Check) over HTTP/2 in clear text: one connection, one request.
 
-The messages are two fields of protobuf, written and read here; HTTP/2 and its header compression are h2's.
+The messages are two protobuf fields, encoded and decoded here; h2 does HTTP/2 and its header compression.
 Source: the gRPC health checking protocol and gRPC over HTTP/2 (PROTOCOL-HTTP2) of github.com/grpc/grpc/doc.
 """
 
@@ -15,23 +15,23 @@ import h2.events
 from gateway.health.result import Outcome
 
 SERVING: Final = 1
-MAX_BYTES: Final = 64 * 1024  # that are read in all
+MAX_BYTES: Final = 64 * 1024  # read in total
 _STATES: Final = {0: "UNKNOWN", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
-_PREFIX: Final = 5  # bytes before a message: whether it is compressed, and its length
+_PREFIX: Final = 5  # bytes before a message: compression flag and length
 
 
 class BadAnswer(Exception):
-    """What came is no answer to the question."""
+    """The response is not a valid health check response."""
 
 
 class ClosedEarly(Exception):
-    """The server closed the connection, or refused the stream, instead of answering."""
+    """The server closed the connection, or refused the stream, without a response."""
 
 
 async def check(
     address: tuple[str, int] | str, host: str, service: str, progress: SimpleNamespace
 ) -> tuple[Outcome, str]:
-    """Ask once whether `service` is serving ("": the whole server). `progress.connected` is set when it is.
+    """Query once whether `service` is serving ("": the whole server). Sets `progress.connected` once connected.
 
     Raises BadAnswer, ClosedEarly, OSError and what h2 raises (h2.exceptions.ProtocolError).
     """
@@ -60,7 +60,7 @@ async def check(
 
 
 class _Exchange:
-    """The question and its answer, without a socket."""
+    """The request and its response, without a socket."""
 
     def __init__(self, host: str, service: str) -> None:
         self.ended = False
@@ -88,11 +88,11 @@ class _Exchange:
         self._connection.send_data(self._stream, b"\0" + len(message).to_bytes(4, "big") + message, end_stream=True)
 
     def to_send(self) -> bytes:
-        """What the server has to get now."""
+        """The bytes to send now."""
         return self._connection.data_to_send() or b""
 
     def receive(self, data: bytes) -> None:
-        """Take what the server has sent. Raises ClosedEarly, h2.exceptions.ProtocolError."""
+        """Process bytes from the server. Raises ClosedEarly, h2.exceptions.ProtocolError."""
         for event in self._connection.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived | h2.events.TrailersReceived):
                 self._fields.update((str(name), str(value)) for name, value in event.headers or ())
@@ -107,7 +107,7 @@ class _Exchange:
                 raise ClosedEarly(f"refused, HTTP/2 error {event.error_code}")
 
     def verdict(self) -> tuple[Outcome, str]:
-        """What the whole answer means. Raises BadAnswer."""
+        """The result of the complete response. Raises BadAnswer."""
         if self._fields.get(":status") != "200":
             raise BadAnswer(f"HTTP {self._fields.get(':status')}")
         status = self._fields.get("grpc-status")
@@ -124,7 +124,7 @@ class _Exchange:
 
 
 def _varint(number: int) -> bytes:
-    """As protobuf writes a length."""
+    """Encode a length as protobuf does."""
     low = b""
     while number > 0x7F:
         low += bytes([number & 0x7F | 0x80])
@@ -133,7 +133,7 @@ def _varint(number: int) -> bytes:
 
 
 def _first_field(message: bytes) -> int:
-    """The enumeration in field 1; 0, protobuf's default, where there is none. Raises BadAnswer."""
+    """The enumeration in field 1; 0, protobuf's default, if it is missing. Raises BadAnswer."""
     if not message:
         return 0
     if len(message) < len(b"\x08\x00") or message[0] != 0x08 or message[1] > 0x7F:

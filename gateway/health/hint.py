@@ -1,10 +1,10 @@
-"""What one gateway tells the others when a check speaks against a server's state: look for yourselves, now. Pure.
+"""The hint of a gateway to the others that a check contradicts a server's state: they check it at once. Pure.
 
     4 magic "GWCH" · 1 version · 8 time, ns since 1970 · backend · server · address · 16 HMAC-SHA256, truncated
 
-A name is a length byte and as many bytes; integers are big-endian. The tag is over all that stands before (RFC 2104
-section 5), with a key derived from the cluster's. A hint is never believed, only followed by a check of one's own. One
-that is replayed while it is fresh is refused, as far as it is remembered; beyond that it costs a check at most.
+A name is a length byte and as many bytes; integers are big-endian. The tag covers all preceding bytes (RFC 2104
+section 5), with a key derived from the cluster's. A hint is never trusted; it only triggers a check. A hint replayed
+while it is fresh is refused if it is still remembered; otherwise it costs one check at most.
 """
 
 import hmac
@@ -15,9 +15,9 @@ from typing import Final
 
 MAX_BYTES: Final = 1024
 FRESH: Final = 30.0
-"""Seconds that the clocks of two gateways may differ."""
+"""Largest difference in seconds between the clocks of two gateways."""
 REMEMBERED: Final = 4096
-"""Hints that are known again when they are replayed."""
+"""Number of hints remembered to detect replays."""
 _HEAD: Final = struct.Struct("!4sBQ")
 _MAGIC: Final = b"GWCH"
 _VERSION: Final = 1
@@ -26,12 +26,12 @@ _PURPOSE: Final = b"gateway check hint 1"
 
 
 class BadHint(ValueError):
-    """Bytes that are no hint of this cluster's; the text says why."""
+    """Bytes that are not a hint of this cluster; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A server that is worth a look: its names, and its address as the site file has it."""
+    """A server to check: its names, and its address as in the site file."""
 
     backend: str
     server: str
@@ -42,7 +42,7 @@ class Codec:
     """Writes and reads hints with the cluster's key. Times are in ns since 1970."""
 
     def __init__(self, key: bytes) -> None:
-        # A key of its own: the same file authenticates other messages, and none can stand for another.
+        # A derived key: the same file authenticates other messages, and none can be mistaken for another.
         self._key = hmac.digest(key, _PURPOSE, "sha256")
 
     def encode(self, hint: Hint, now: int) -> bytes:
@@ -74,13 +74,13 @@ class Codec:
 
 
 class Recent:
-    """The hints that have come while they were fresh, the newest REMEMBERED of them. Times in steady seconds."""
+    """The newest REMEMBERED hints that arrived while fresh. Times in monotonic seconds."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[bytes, float] = OrderedDict()
 
     def take(self, data: bytes, now: float) -> None:
-        """Remember an authentic message. Raises BadHint if it came before."""
+        """Remember an authentic message. Raises BadHint if it is a replay."""
         tag = data[-_MAC_BYTES:]
         while self._seen and now - next(iter(self._seen.values())) > 2 * FRESH:
             self._seen.popitem(last=False)

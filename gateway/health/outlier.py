@@ -1,12 +1,12 @@
-"""Passive checks: which servers of a backend are taken out for how they answer, and let back in. Pure.
+"""Passive checks: which servers of a backend are ejected because of their responses, and when they return. Pure.
 
-A server is ejected after `errors` failures in a row, or when it takes `latency_factor` times as long as its backend's
-median; for `eject_for` seconds, and for longer each time that it comes back no better. Then it is probed: one request
-at a time, until one is answered well. Never more than `max_ejected` of the servers are out, and when fewer than `panic`
-of them would be left (those that checks found down are gone as well), none is: if all are bad, the trouble is
-elsewhere, and sending everything to the last one standing would knock that over too.
+A server is ejected after `errors` consecutive failures, or when its response time is `latency_factor` times the median
+of its backend; for `eject_for` seconds, and for longer each time that it returns without improvement. Then it is
+probed: one request at a time, until one succeeds. At most `max_ejected` of the servers are ejected, and when fewer than
+`panic` of them would remain (servers that are down by checks count, too), none is: if all fail, the cause is elsewhere,
+and sending all requests to the last remaining server would overload it.
 
-The rules are those of outlier detection in Envoy (docs, "Outlier detection"), as users know them, on our own measures.
+The rules are those of Envoy's outlier detection (docs, "Outlier detection"), applied to this gateway's measurements.
 """
 
 import enum
@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from typing import Final
 
 LONGEST: Final = 10
-"""`eject_for` grows up to so many times."""
+"""Largest factor by which `eject_for` grows."""
 FORGIVEN_AFTER: Final = 5
-"""An ejection is forgotten when the server has been well for so many times `eject_for`."""
+"""An ejection is forgotten when the server has worked for this many times `eject_for`."""
 FEWEST: Final = 3
-"""Servers whose times must be known for a median to mean something."""
+"""Smallest number of servers with known response times for a median."""
 ENOUGH: Final = 5
-"""Good answers since a server came back that its time is judged by."""
+"""Successful responses since a server's return before its response time is judged."""
 
 
 class Ejection(enum.Enum):
-    """What a server's answers have led to."""
+    """The ejection state of a server."""
 
     IN_ROTATION = "in rotation"
     OUT = "ejected"
@@ -35,7 +35,7 @@ class Ejection(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """As in the site file; seconds and shares."""
+    """The settings of the site file; in seconds and shares."""
 
     errors: int
     latency_factor: float
@@ -46,9 +46,9 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One server now: failures since its last good answer, seconds an answer is expected to take (None: not known).
+    """A server's current figures: failures since its last success, expected response time in seconds (None: unknown).
 
-    `good` counts its good answers, so that one after another can be told; `up` is what checks and operators say.
+    `good` counts its successful responses, to detect a new one; `up`: by checks and admin state.
     """
 
     streak: int
@@ -62,22 +62,22 @@ class _Server:
     state: Ejection = Ejection.IN_ROTATION
     since: float = 0.0
     times: int = 0  # ejections that are not forgotten
-    good: int = 0  # good answers when the state began
-    streak: int = 0  # failures in a row, likewise
+    good: int = 0  # successful responses when the state began
+    streak: int = 0  # consecutive failures at that time
 
     def become(self, state: Ejection, seen: Seen, now: float) -> None:
-        """Go over to a state."""
+        """Enter a state."""
         self.state, self.since, self.good, self.streak = state, now, seen.good, seen.streak
 
 
 class Outliers:
-    """The ejections of one backend. Times are in seconds of any one steady clock."""
+    """The ejections of one backend. Times are in seconds of any monotonic clock."""
 
     def __init__(self) -> None:
         self._servers: dict[str, _Server] = {}
 
     def judge(self, rules: Rules, seen: Mapping[str, Seen], now: float) -> dict[str, tuple[Ejection, str]]:
-        """Return where each server stands, and in a few words why, if that has changed with this look."""
+        """Return the state and a short reason for each server whose state this call has changed."""
         self._servers = {name: self._servers.get(name) or _Server() for name in seen}
         why: dict[str, str] = {}
         for name, server in self._servers.items():
@@ -104,7 +104,7 @@ class Outliers:
             server.times = 0
 
     def _suspects(self, rules: Rules, seen: Mapping[str, Seen]) -> Sequence[tuple[str, str]]:
-        """Who should go, and why."""
+        """The servers to eject, and the reasons."""
         known = [item.seconds for name, item in seen.items() if item.seconds and item.up and self._stays(name)]
         usual = statistics.median(known) if len(known) >= FEWEST else None
         found = []
@@ -115,15 +115,15 @@ class Outliers:
             elif server.state is not Ejection.IN_ROTATION or not item.up:
                 continue
             elif item.streak >= rules.errors:
-                found.append((name, f"{item.streak} failures in a row"))
+                found.append((name, f"{item.streak} consecutive failures"))
             elif not item.seconds or not usual or item.good - server.good < ENOUGH:
                 continue
             elif item.seconds > rules.latency_factor * usual:
-                found.append((name, f"it takes {item.seconds:.3g} s to answer, the others {usual:.3g} s"))
+                found.append((name, f"response time {item.seconds:.3g} s, median of the others {usual:.3g} s"))
         return found
 
     def _may_go(self, rules: Rules, seen: Mapping[str, Seen]) -> bool:
-        """Whether one more server may be out."""
+        """Whether one more server may be ejected."""
         gone = sum(server.state is Ejection.OUT for server in self._servers.values())
         return gone + 1 <= rules.max_ejected * len(seen)
 

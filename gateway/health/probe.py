@@ -1,4 +1,4 @@
-"""One check of one server: connect, perhaps ask, and name what happened."""
+"""One check of one server: connect, send a request if configured, and classify the result."""
 
 import asyncio
 import logging
@@ -19,7 +19,7 @@ from gateway.health.result import Outcome, Result
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_HEAD_BYTES = 64 * 1024
-"""As of an answer to a request: what traffic takes, a check takes."""
+"""The same limit as for responses in traffic: what traffic accepts, a check accepts."""
 
 _IN_GRPC = {Outcome.HTTP_TIMEOUT: Outcome.GRPC_TIMEOUT, Outcome.HTTP_CLOSED: Outcome.GRPC_CLOSED}
 _NOT_THERE = (Outcome.TCP_CONNECT_REFUSED, Outcome.TCP_CONNECT_FAILED)
@@ -30,9 +30,9 @@ _log = logging.getLogger("gateway.health")
 class Target:
     """A server to check.
 
-    `name` is for people, `slot` the row of the Board, `address` where to connect (a path is a Unix socket),
-    and `host` the Host header to send unless the check has its own. If no connection comes about there, `other` is
-    tried.
+    `name` is for logs, `slot` the row of the Board, `address` where to connect (a path is a Unix socket),
+    and `host` the Host header unless the check sets its own. `other` is tried if that address cannot be connected
+    to.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Target:
 
 
 class Probe:
-    """Makes checks. Every check opens a connection of its own: an old one proves nothing about new ones."""
+    """Makes checks. Every check opens a new connection: an old one proves nothing about new ones."""
 
     async def __aenter__(self) -> Self:
         self._session = self._open(aiohttp.TCPConnector(force_close=True, limit=0))
@@ -55,7 +55,7 @@ class Probe:
         await self._session.close()
 
     async def check(self, target: Target, check: Check) -> Result:
-        """Check once, in at most `check.timeout` seconds. Never raises: whatever happens is a result."""
+        """Check once, in at most `check.timeout` seconds. Never raises: every failure is a result."""
         result = await self._check(target, check)
         if target.other is not None and result.outcome in _NOT_THERE:
             result = await self._check(replace(target, address=target.other), check)
@@ -74,7 +74,7 @@ class Probe:
         return Result(outcome, time.monotonic() - began, detail)
 
     async def get(self, target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
-        """Send the request of a check by http; what came of it."""
+        """Send the request of an HTTP check, and classify the result."""
         if isinstance(target.address, tuple):
             return await _ask(self._session, target, check, progress)
         async with self._open(aiohttp.UnixConnector(target.address, force_close=True)) as session:
@@ -98,7 +98,7 @@ class Probe:
 
 
 class _ClosedError(Exception):
-    """The server closed the connection instead of answering."""
+    """The server closed the connection without a response."""
 
 
 async def _refuse_retry(
@@ -106,7 +106,7 @@ async def _refuse_retry(
     context: SimpleNamespace,
     _params: aiohttp.TraceConnectionCreateStartParams,
 ) -> None:
-    # aiohttp would ask again on another connection (RFC 9110 section 9.2.2 lets it); a check is one question.
+    # aiohttp would retry on another connection (RFC 9110 section 9.2.2 allows it); a check is one request.
     if context.trace_request_ctx.connected:
         raise _ClosedError("closed without a response")
 
@@ -122,7 +122,7 @@ async def _connect(_: Probe, target: Target, _check: Check, _progress: SimpleNam
         writer = (await asyncio.open_connection(*target.address))[1]
     else:
         writer = (await asyncio.open_unix_connection(target.address))[1]
-    writer.transport.abort()  # nothing was said, so there is nothing to end politely
+    writer.transport.abort()  # nothing was sent, so a reset is fine
     return Outcome.OK, "connected"
 
 
@@ -163,7 +163,7 @@ def _holds(expected: str, body: str) -> bool:
 
 
 def _name(error: Exception, *, connected: bool) -> tuple[Outcome, str]:
-    """Name what went wrong. aiohttp wraps the system's errors, asyncio does not."""
+    """Classify an error. aiohttp wraps the system's errors, asyncio does not."""
     if isinstance(error, TimeoutError):
         return (Outcome.HTTP_TIMEOUT if connected else Outcome.TCP_CONNECT_TIMEOUT), "no answer"
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
@@ -182,4 +182,4 @@ def _name(error: Exception, *, connected: bool) -> tuple[Outcome, str]:
 
 _Kind: TypeAlias = Callable[[Probe, Target, Check, SimpleNamespace], Awaitable[tuple[Outcome, str]]]
 _CHECKS: Final[dict[str, _Kind]] = {"http": Probe.get, "tcp": _connect, "grpc": _ask_grpc}
-"""By the name of the check in the site file. A new kind is a key of config.model.Check and a line here."""
+"""Check functions by their name in the site file. To add one, add a key to config.model.Check and a line here."""

@@ -1,4 +1,4 @@
-"""Watches one server: check, count, write its state to the Board, wait, again."""
+"""Watches one server: checks, counts, writes the state to the Board, waits, and repeats."""
 
 import asyncio
 import contextlib
@@ -20,16 +20,16 @@ Prober = Callable[[Target, Check], Awaitable[Result]]
 
 
 class Watch:
-    """Keeps the state of one server. It begins with what the Board says: a new process flips nothing."""
+    """Maintains the state of one server. The initial state is the Board's, so that a new process changes nothing."""
 
     def __init__(self, target: Target, check: Check, board: Board, doubt: Callable[[], None] = lambda: None) -> None:
-        """`doubt` is called when results begin to speak against the state, and when it changes."""
+        """`doubt` is called when results start to contradict the state, and when it changes."""
         self._target = target
         self._check = check
         self._board = board
         self._doubt = doubt
         self._hurry = asyncio.Event()
-        self._checked = -math.inf  # when the last check began, in seconds of the monotonic clock
+        self._checked = -math.inf  # start of the last check, in seconds of the monotonic clock
         self.last: Result | None = None
         self._counter = Counter(check.rise, check.fall, State(board.checked(target.slot)))
 
@@ -37,12 +37,12 @@ class Watch:
         return f"<Watch {self._target.name} {self._counter!r}>"
 
     def hurry(self) -> None:
-        """Check at once because another process suspects the server, unless a check has just run."""
+        """Check at once because another process suspects the server to have changed, unless a check has just run."""
         if time.monotonic() - self._checked >= self._check.interval / 4:
             self._hurry.set()
 
     async def run(self, probe: Prober, sleep: Callable[[float], Awaitable[None]] | None = None) -> None:
-        """Check until cancelled. Without `sleep` a pause ends early when there is a hurry."""
+        """Check until cancelled. Without `sleep`, `hurry` ends a pause early."""
         sleep = sleep or self._pause
         # Spread, so that a thousand servers are not checked in the same millisecond.
         await sleep(random.uniform(0.0, self._check.interval / 4))  # noqa: S311
@@ -54,7 +54,7 @@ class Watch:
             await sleep(max(0.0, self.delay() * random.uniform(0.9, 1.1) - result.seconds))  # noqa: S311
 
     def observe(self, result: Result) -> None:
-        """Count a result; if it changes the state, say so on the Board and in the log."""
+        """Count a result; if it changes the state, write that to the Board and the log."""
         self.last = result
         settled = not self._counter.undecided
         counted = self._counter.add(good=result.good)
@@ -80,5 +80,5 @@ class Watch:
             await asyncio.wait_for(self._hurry.wait(), seconds)
 
     def delay(self) -> float:
-        """Return the seconds from one check to the next: fewer while a change is in the air."""
+        """Return the seconds from one check to the next: shorter while results contradict the state."""
         return self._check.interval / 4 if self._counter.undecided else self._check.interval

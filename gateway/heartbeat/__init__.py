@@ -1,1 +1,1 @@
-"""Which gateway answers for the shared addresses: membership, leases, election, takeover."""
+"""Decides which gateway owns the shared addresses: membership, leases, election, takeover."""

@@ -1,6 +1,6 @@
-"""The message of the heartbeat: who is there, what it heard, which addresses it asks for and whom it voted for.
+"""The message of the heartbeat: its sender, what it heard, the addresses it requests and the nodes it voted for.
 
-One kind of message, authenticated as a whole. All integers are big-endian; a name is a length byte and that many bytes.
+There is one kind of message, authenticated as a whole. Integers are big-endian; a name is a length byte and its bytes.
 
     4  magic "GWHB"           1  version            1  flags (1: please answer at once)
     8  identity of the cluster, of its key and its name
@@ -39,21 +39,21 @@ T = TypeVar("T")
 
 
 class BadBeat(Exception):
-    """Bytes that are not a beat of this cluster; the text is a short reason for counters."""
+    """Bytes that are not a beat of this cluster; the message is a short reason for counters."""
 
 
 class AdminState(IntEnum):
-    """What the operator wants of a node."""
+    """The node's state as set by the operator."""
 
     JOIN = 0
     STANDBY = 1
-    """Give everything away, take nothing."""
+    """Give every address away, take none."""
     DRAIN = 2
     """Give the addresses away one by one, each when another node can take it; take none."""
 
 
 class Stake(IntEnum):
-    """How a node relates to an address."""
+    """The relation of a node to an address."""
 
     IDLE = 0
     ASKING = 1
@@ -61,7 +61,7 @@ class Stake(IntEnum):
 
 
 class Echo(NamedTuple):
-    """The last that was heard of `node`, `held` seconds ago."""
+    """The last beat heard from `node`, `held` seconds ago."""
 
     node: str
     incarnation: int
@@ -70,7 +70,7 @@ class Echo(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The sender's relation to `address`; `fitness` is from 0 (cannot have it) to 255."""
+    """The sender's relation to `address`; `fitness` is from 0 (cannot own it) to 255."""
 
     address: str
     stake: Stake
@@ -78,9 +78,9 @@ class Claim(NamedTuple):
 
 
 class Vote(NamedTuple):
-    """The sender lets `candidate` have `address`: it asked with that sequence number.
+    """The sender votes for `candidate` as owner of `address`, in response to the beat with that sequence number.
 
-    A vote for the sender itself has the number from which on the third voice has been its own, once it has been.
+    A vote for the sender itself has the number of the beat since which it has had the witness's vote, if it has it.
     """
 
     address: str
@@ -94,7 +94,7 @@ class Beat(NamedTuple):
 
     node: str
     incarnation: int
-    """A random number of the sender's process: another one means that it has restarted and forgotten everything."""
+    """A random number of the sender's process: a new one means that it has restarted and lost its state."""
     sequence: int
     lease: float
     interval: float
@@ -109,16 +109,16 @@ class Beat(NamedTuple):
 
 
 class Codec:
-    """Writes and reads beats with the cluster's key (any bytes, at least MIN_KEY_BYTES).
+    """Encodes and decodes beats with the cluster's key (any bytes, at least MIN_KEY_BYTES).
 
-    `cluster` is its name; clusters that have the same key tell themselves apart by their names. With None, beats of
-    every cluster with this key are read, and say which it is.
+    `cluster` is its name; it separates clusters with the same key. With None, beats of every cluster with this key are
+    accepted, and name their cluster.
     """
 
     def __init__(self, key: bytes, cluster: str | None = "") -> None:
         if len(key) < MIN_KEY_BYTES:
             raise ValueError(f"the key is too short: at least {MIN_KEY_BYTES} bytes")
-        # A key of its own: the same file may authenticate other messages, and none can stand for another.
+        # A derived key: the same file may authenticate other messages, and none can be mistaken for another.
         self._mac = hmac.new(hmac.digest(key, _PURPOSE, "sha256"), digestmod="sha256")
         self._serves_all = cluster is None
         self._cluster = hmac.digest(key, _IDENTITY + (cluster or "").encode(), "sha256")[:_IDENTITY_BYTES]
@@ -155,7 +155,7 @@ class Codec:
         return bytes(body) + self._sign(body)
 
     def decode(self, data: bytes) -> Beat:
-        """Return what `data` says. Raises BadBeat: nothing in it can be believed."""
+        """Decode a message. Raises BadBeat: it is not authentic or malformed."""
         if not _HEAD.size + MAC_BYTES <= len(data) <= MAX_BYTES:
             raise BadBeat("size")
         if data[: len(MAGIC)] != MAGIC:
@@ -218,7 +218,7 @@ def _address(address: str) -> bytes:
 
 
 class _Reader:
-    """Takes a message apart from the left; raises ValueError, IndexError or struct.error at its end."""
+    """Parses a message from the left; raises ValueError, IndexError or struct.error at its end."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

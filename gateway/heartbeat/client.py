@@ -1,4 +1,4 @@
-"""The other end of the heartbeat's Unix socket: asks a gateway on this machine."""
+"""The client of the heartbeat's Unix socket: queries a gateway on this machine."""
 
 import json
 import os
@@ -11,23 +11,23 @@ TIMEOUT: Final = 5.0
 
 
 class NoAnswer(OSError):
-    """There is no answer; the text says from where."""
+    """No response; the message names the socket."""
 
 
 def ask(directory: Path, command: str, who: str = "heartbeat") -> dict[str, Any]:
-    """Return the answer to `command` of the heartbeat, or of `control`, whose socket is in `directory`.
+    """Return the response to `command` of the heartbeat, or of `control`, whose socket is in `directory`.
 
     Raises NoAnswer.
     """
     path = directory / f"{who}.sock"
     try:
         text, descriptors = private_socket.ask(path, command.encode() + b"\n", TIMEOUT)
-        for descriptor in descriptors:  # none is asked for
+        for descriptor in descriptors:  # none is expected
             os.close(descriptor)
         answer: dict[str, Any] = json.loads(text)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise NoAnswer(f"no {who} answers at {path}: {reason.lower()}") from None
+        raise NoAnswer(f"no response from {who} at {path}: {reason.lower()}") from None
     if "error" in answer:
         raise NoAnswer(f"the {who} at {path} says: {answer['error']}")
     return answer

@@ -1,4 +1,4 @@
-"""What a heartbeat process counts for operators; an upgrade goes on counting."""
+"""The counters of a heartbeat process for operators; they continue over an upgrade."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,18 +13,18 @@ class Counters:
     refused: Counter[str] = field(default_factory=Counter)
     """Beats that were refused, by reason."""
     takeovers: Counter[str] = field(default_factory=Counter)
-    """By address, as the next two."""
+    """By address, as are the next two."""
     releases: Counter[str] = field(default_factory=Counter)
     contests: Counter[str] = field(default_factory=Counter)
     """Announcements by other nodes of an address that this node owns."""
     failures: Counter[str] = field(default_factory=Counter)
-    """Programs that did not end well, by what they are."""
+    """Programs that failed, by kind."""
 
     def handed_over(self) -> dict[str, dict[str, int]]:
-        """Return all counts, as JSON can have them."""
+        """Return all counts in a form that JSON can represent."""
         return {each.name: dict(getattr(self, each.name)) for each in fields(self)}
 
     def adopt(self, received: Mapping[str, Any]) -> None:
-        """Go on from what `handed_over` said, perhaps that of an older version, which counts less."""
+        """Continue from the result of `handed_over`, possibly of an older version with fewer counters."""
         for each in fields(self):
             getattr(self, each.name).update(received.get(each.name, {}))

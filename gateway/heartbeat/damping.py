@@ -1,16 +1,16 @@
-"""Whether to believe that something is well again. A thing that keeps failing must stay well ever longer. Pure."""
+"""Damps recoveries: the more often something fails, the longer it must work before it counts as recovered. Pure."""
 
 from typing import Final
 
 FIRST: Final = 1.0
-"""Seconds for which it must be better after the first fall."""
+"""Seconds for which it must work after the first failure."""
 LONGEST: Final = 60.0
 FORGET: Final = 120.0
-"""Seconds without a fall after which the earlier ones are forgotten."""
+"""Seconds without a failure after which earlier ones are forgotten."""
 
 
 class Damper:
-    """Follows a value down at once, and up when it has been up for a while. Times in seconds of any steady clock."""
+    """Follows a falling value at once, and a rising one after a hold time. Times in seconds of any monotonic clock."""
 
     def __init__(self, value: int) -> None:
         self.value = value
@@ -20,7 +20,7 @@ class Damper:
         self._better: tuple[int, float] | None = None
 
     def observe(self, value: int, now: float) -> int:
-        """Take what is measured now; return what to go by."""
+        """Take a measurement; return the damped value."""
         if value < self.value:
             self.total_falls += 1
             self.falls = self.falls + 1 if now - self._fell < FORGET else 1
@@ -37,5 +37,5 @@ class Damper:
 
     @property
     def hold(self) -> float:
-        """Seconds for which it has to be better."""
+        """Current hold time in seconds."""
         return min(LONGEST, FIRST * 2.0 ** (self.falls - 1)) if self.falls else 0.0

@@ -1,8 +1,8 @@
-"""A disk that all nodes share, a block of it for each: a way for beats, and a voice (disk_witness.py).
+"""A disk shared by all nodes, with one block per node: a link for beats, and a witness (disk_witness.py).
 
-A thread does the reading and writing, past the page cache where that is possible: a disk may keep it waiting for ever,
-and the loop of the heartbeat must not wait with it. A block is a length (4 bytes) and a beat; one that is torn by a
-crash in the middle of a write fails the beat's signature.
+A thread reads and writes, bypassing the page cache where possible: a disk may block it without limit, and the loop of
+the heartbeat must not block. A block is a length (4 bytes) and a beat; the signature of the beat detects a block that a
+crash has left half written.
 """
 
 import contextlib
@@ -25,33 +25,33 @@ from gateway.heartbeat.privileges import hurry, renounce
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 64
-"""Messages taken before other work is done."""
+"""Messages processed before other work."""
 _LENGTH: Final = struct.Struct("!I")
 
 
 class BadDisk(Exception):
-    """A disk that cannot be used; the text says why."""
+    """The disk cannot be used; the message gives the reason."""
 
 
 class Voice:
-    """The disk as a witness: beats to and from bytes."""
+    """The disk as a witness: converts between beats and bytes."""
 
     def __init__(self, codec: Codec, witness: DiskWitness) -> None:
         self._codec = codec
         self._witness = witness
 
     def show(self, place: int, content: bytes | None, begin: float, end: float) -> None:
-        """Take the block at `place`, read from `begin` to `end`; None if it could not be read."""
+        """Process the block at `place`, read from `begin` to `end`; None: it could not be read."""
         message = _message(content) if content is not None else None
         self._witness.show(place, content, self._decode(message) if message else None, begin, end)
 
     def answer(self, message: bytes, begin: float, end: float) -> bytes | None:
-        """Return what the disk says to the own beat `message`, written from `begin` to `end`."""
+        """Return the disk's response to this node's beat `message`, written from `begin` to `end`."""
         own = self._decode(message)
         return self._codec.encode(self._witness.answer(own, begin, end)) if own is not None else None
 
     def forget(self) -> None:
-        """Void what is held."""
+        """Discard all votes held."""
         self._witness.forget()
 
     def _decode(self, message: bytes) -> Beat | None:
@@ -62,9 +62,9 @@ class Voice:
 
 
 class Disk:
-    """`place`: of this node's block among `count`. `period`: seconds between two looks at the others'.
+    """`place`: index of this node's block among `count`. `period`: seconds between two reads of the others' blocks.
 
-    `carries`: the others' beats are delivered as on any link; `voice`: the disk votes. Raises BadDisk.
+    `carries`: the others' beats are delivered as on any link; `voice`: the disk is a witness. Raises BadDisk.
     """
 
     BLOCK: Final = 8192
@@ -86,7 +86,7 @@ class Disk:
             sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         self._message: bytes | None = None
         self._written = b""
-        self._block = mmap.mmap(-1, self.BLOCK)  # aligned, as O_DIRECT wants it
+        self._block = mmap.mmap(-1, self.BLOCK)  # aligned, as O_DIRECT requires
         self._seen: dict[int, bytes] = {}
         self._trespasser = False
         self._wake, self._ready, self._may = threading.Event(), threading.Event(), threading.Event()
@@ -96,35 +96,35 @@ class Disk:
         self._thread = threading.Thread(target=self._work, name="disk", daemon=True)
 
     def start(self) -> None:
-        """Make the thread, as root: it comes before other processes, as the loop does. It waits for `go`."""
+        """Create the thread as root, before other threads and processes. It waits for `go`."""
         self._thread.start()
         self._ready.wait()
 
     def go(self, confine: Callable[[], None]) -> None:
-        """Let it begin, without any right; return when it has called `confine`.
+        """Start the thread's work, without privileges; return when it has called `confine`.
 
-        A filter that is set for all threads after that would not let it give up anything more.
+        A filter set for all threads later would prevent the thread from dropping more privileges.
         """
         self._confine = confine
         self._may.set()
         self._confined.wait()
 
     def doubts(self) -> Iterator[str]:
-        """What a person should know."""
+        """Warnings for the operator."""
         if not self._direct:
             yield f"{self.name}: direct I/O is not available, but all nodes must see each write at once"
 
     def fileno(self) -> int:
-        """Where the thread delivers."""
+        """The descriptor on which the thread delivers."""
         return self._ours.fileno()
 
     def send(self, message: bytes) -> None:
-        """Have it written in a moment; only the newest counts."""
+        """Schedule a message for writing; only the newest is written."""
         self._message = message
         self._wake.set()
 
     def receive(self) -> Iterator[bytes]:
-        """What the other nodes' blocks say that is new, and what the disk says as a witness."""
+        """New beats in the other nodes' blocks, and the disk's responses as a witness."""
         for _ in range(AT_ONCE):
             try:
                 yield self._ours.recv(self.BLOCK)
@@ -132,7 +132,7 @@ class Disk:
                 return
 
     def close(self) -> None:
-        """Let the thread end; what it holds is closed once it has, if the disk lets it."""
+        """Let the thread end; it closes its descriptors once a pending disk operation returns."""
         self._closing = True
         self._may.set()
         self._wake.set()
@@ -144,7 +144,7 @@ class Disk:
         self._ours.close()
 
     def _prepare(self, path: Path) -> None:
-        """Make room in a file; refuse what holds anything but beats. Raises BadDisk."""
+        """Extend a file to the needed size; refuse one that contains other data. Raises BadDisk."""
         size = self._count * self.BLOCK
         try:
             about = os.fstat(self._disk)
@@ -221,7 +221,7 @@ class Disk:
                     self._deliver(_message(content))
 
     def _check_own(self, content: bytes | None) -> None:
-        """Check that no other node writes to this node's block: two would reset each other's flag."""
+        """Check that no other node writes to this node's block: the two would overwrite each other's flag."""
         trespasser = bool(self._written) and content is not None and content != self._written
         if trespasser and not self._trespasser:
             log.error(
@@ -238,18 +238,18 @@ class Disk:
 
 
 def _open(path: Path) -> tuple[int, bool]:
-    """The descriptor, and whether it goes past the page cache. Raises BadDisk."""
+    """The descriptor, and whether it bypasses the page cache. Raises BadDisk."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_DSYNC
     try:
         try:
             return os.open(path, flags | os.O_DIRECT), True
-        except OSError:  # a file system that has no such thing
+        except OSError:  # the file system does not support it
             return os.open(path, flags), False
     except OSError as error:
         raise BadDisk(f"{path}: {(error.strerror or '').lower()}") from None
 
 
 def _message(content: bytes) -> bytes | None:
-    """The message in a block."""
+    """The message in a block; None if it is not valid."""
     (length,) = _LENGTH.unpack_from(content)
     return content[4 : 4 + length] if 0 < length <= len(content) - 4 else None

@@ -1,18 +1,17 @@
-"""The third voice without a machine of its own: the lease on a disk that all nodes share. Pure.
+"""A witness that needs no machine of its own: the lease on a disk shared by all nodes. Pure.
 
-Each node writes its beats into a block of its own, and reads those of all others: nothing is ever written by two. What
-a node claims in its block is a flag, in the sense of Dekker's algorithm: it sets its own, then looks at the others'.
-The disk's vote is its own if no other flag was up. Of two that look at the same time at least one sees the other, so
-never do both have the vote, however long a write or a read is on its way; that both may go without is for the election
-to settle.
+Each node writes its beats into its own block and reads the blocks of all others: no block has two writers. A claim in a
+node's block is a flag as in Dekker's algorithm: a node sets its own flag, then reads the others'. It has the disk's
+vote if no other flag was set. Of two nodes that read at the same time at least one sees the other's flag, so the two
+never both have the vote, however long a write or a read takes; both may be without it, which the election resolves.
 
-A flag that is not renewed falls (light-weight leases, Chockler & Malkhi, PODC 2002): a reader counts from the end
-of the read that first showed the flag, a writer from before the write; so a flag is ignored only when its owner
-relies on it no more. Its holder keeps the vote by writing in time: no other can have seen the flag fall. Clocks are
-compared by their rates only (see lease.py); one that has stood still with its machine does not know that a write was
-late, so a fresh flag of another that owns the address ends the vote all the same, unless it is the flag of one from
-whom the vote was taken and who has not had it anew: then it is that one's clock that stood still. Blocks say since when
-their nodes have had the vote, by the number of a beat of their own.
+A flag that is not renewed expires (light-weight leases, Chockler & Malkhi, PODC 2002): a reader counts from the end
+of the read that first showed the flag, a writer from before the write; so a flag is ignored only when its owner no
+longer relies on it. The holder keeps the vote by writing in time: then no other node can have seen the flag expire.
+Clocks are compared by their rates only (see lease.py). A clock that has stopped together with its machine does not show
+that a write was late, so the vote also ends when a fresh flag shows another owner of the address; except if this node
+took the vote from that owner, which has not obtained it again since: then it is the other clock that has stopped.
+Blocks record since when their nodes have had the vote, as the number of one of their own beats.
 """
 
 from collections.abc import Iterable
@@ -25,31 +24,31 @@ from gateway.heartbeat.node import WITNESS
 
 @dataclass(slots=True)
 class _Block:
-    """What another node's block says. Times in seconds of the reader's clock."""
+    """The content of another node's block. Times in seconds of the reader's clock."""
 
     content: bytes | None = None
     since: float = NEVER
-    """The end of the read that first showed it."""
+    """End of the read that first showed it."""
     read: float = NEVER
-    """The begin of the last read that showed it."""
+    """Start of the last read that showed it."""
     beat: Beat | None = None
-    """None: nothing that could be believed, so every flag counts as up."""
+    """None: no valid beat, so every flag counts as set."""
     node: str = ""
-    """Whose it is; what follows is of its newest beat that could be believed."""
+    """The node of the block; the following fields are of its newest valid beat."""
     incarnation: int = -1
     sequence: int = -1
     lease: float = 0.0
     reborn: float = NEVER
-    """When another life of the node was first seen: what the earlier one claimed must run out."""
+    """When a new incarnation of the node was first seen: the claims of the earlier one must expire."""
 
     def show(self, content: bytes | None, beat: Beat | None, begin: float, end: float) -> None:
-        """Take what was read from `begin` to `end`; None if it could not be read."""
+        """Process a read from `begin` to `end`; None: it could not be read."""
         self.read = begin
         if content is not None and content == self.content:
             return
         self.content, self.since = content, end
         if beat is not None and beat.incarnation == self.incarnation and beat.sequence <= self.sequence:
-            beat = None  # an older one returns: not to be believed
+            beat = None  # an older beat again: not valid
         self.beat = beat
         if beat is not None:
             if beat.incarnation != self.incarnation:
@@ -58,7 +57,7 @@ class _Block:
             self.incarnation, self.sequence = beat.incarnation, beat.sequence
 
     def flag(self, address: str, lease: float) -> bool:
-        """Whether its node may count on the disk's vote for `address`, or is about to."""
+        """Whether the node may rely on the disk's vote for `address`, or is about to."""
         lease = max(lease, self.lease)
         if self.content is None:
             return True
@@ -69,9 +68,9 @@ class _Block:
         return any(claim.address == address and claim.stake is not Stake.IDLE for claim in self.beat.claims)
 
     def owner(self, address: str, lease: float) -> Vote | None:
-        """The disk's vote as it is its node's, if that says that it has the address, and has said something of late.
+        """The disk's vote as held by this node, if its recent beats claim that it owns the address.
 
-        `sequence`: of the beat with which its node got the vote.
+        `sequence`: of the beat with which it obtained the vote.
         """
         beat = self.beat
         if beat is None or not self.flag(address, lease):
@@ -83,7 +82,7 @@ class _Block:
 
 
 class DiskWitness:
-    """What a node knows of the disk. `others`: the places of the other nodes' blocks."""
+    """A node's view of the disk. `others`: the places of the other nodes' blocks."""
 
     def __init__(self, incarnation: int, others: Iterable[int]) -> None:
         self._incarnation = incarnation
@@ -91,14 +90,14 @@ class DiskWitness:
         self._blocks = {place: _Block() for place in others}
         self._held: dict[str, float] = {}
         self._taken: dict[str, dict[str, tuple[int, int]]] = {}
-        """Address → node → incarnation and sequence of what it had said last when its claim was found to be over."""
+        """Address → node → incarnation and sequence of its last beat when its claim was found to have expired."""
 
     def show(self, place: int, content: bytes | None, beat: Beat | None, begin: float, end: float) -> None:
-        """Take what was read at `place`: its bytes, and the beat that they are if they are authentic."""
+        """Process a read of `place`: its bytes, and the beat in them if it is authentic."""
         self._blocks[place].show(content, beat, begin, end)
 
     def answer(self, own: Beat, begin: float, end: float) -> Beat:
-        """Return what the disk says to `own`, which was written from `begin` to `end`; all blocks were read since."""
+        """Return the disk's response to `own`, written from `begin` to `end`; all blocks were read after that."""
         votes = []
         for claim in own.claims:
             other = self._owner(claim.address, own.lease)
@@ -124,7 +123,7 @@ class DiskWitness:
         )
 
     def forget(self) -> None:
-        """Something else was found in the own block: nothing is held any more."""
+        """This node's block had other content: discard all votes held."""
         self._held.clear()
 
     def _owner(self, address: str, lease: float) -> Vote | None:
@@ -132,14 +131,14 @@ class DiskWitness:
         return next((vote for vote in owners if vote is not None and not self._is_over(vote)), None)
 
     def _is_over(self, vote: Vote) -> bool:
-        """Whether it is one that was taken from its node, by who has had it since."""
+        """Whether the vote was taken from its node, by a node that has held it since."""
         if vote.address not in self._held:
             return False
         incarnation, sequence = self._taken.get(vote.address, {}).get(vote.candidate, (-1, -1))
         return vote.incarnation == incarnation and vote.sequence <= sequence
 
     def _take(self, address: str, lease: float) -> bool:
-        """Take the vote if no other flag is up."""
+        """Take the vote if no other flag is set."""
         if any(block.flag(address, lease) for block in self._blocks.values()):
             return False
         self._taken[address] = {

@@ -1,11 +1,11 @@
-"""The lease in the kernel: what comes for a shared address, or claims to be from it, passes only until a deadline.
+"""The lease in the kernel: frames to or from a shared address pass only until a deadline.
 
-A process that is stopped cannot take its address down, and the kernel would go on answering for it. So a small program
-(eBPF, on the clsact hooks of the interface) looks at every frame: ARP, IPv4, IPv6 and neighbour discovery of a shared
-address are dropped once the boot-time clock is past a deadline in memory that the heartbeat process writes: one store
-to renew a lease, and no system call. The program stays when the process dies, and then the deadline passes.
+A stopped process cannot remove its address, and the kernel would continue to answer for it. Therefore a small program
+(eBPF, on the clsact hooks of the interface) inspects every frame: ARP, IPv4, IPv6 and neighbour discovery of a shared
+address are dropped once the boot-time clock has passed a deadline in memory that the heartbeat process writes: one
+store renews a lease, without a system call. The program remains when the process dies, and then the deadline passes.
 
-Instruction set: RFC 9669. Needs Linux 5.8 and, while it is set up, root. Offsets are those of Ethernet frames.
+Instruction set: RFC 9669. Needs Linux 5.8 and, for the setup, root. Offsets are those of Ethernet frames.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 SLOTS: Final = 64
 PRIORITY: Final = 0x4757
-"""Of our filters on an interface: they replace what an earlier process left, and are found again to be removed."""
+"""Priority of this gateway's filters: they replace those of an earlier process, and can be found for removal."""
 
 _SYSCALL: Final = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _MAP_CREATE: Final = 0
@@ -34,14 +34,14 @@ _SCHED_CLS: Final = 3
 _BOOT_TIME: Final = 125  # the helper bpf_ktime_get_boot_ns
 _CLSACT: Final = 0xFFFF0000
 _PARENT: Final = {"ingress": 0xFFFFFFF2, "egress": 0xFFFFFFF3}
-_PASS: Final = -1  # TC_ACT_UNSPEC: other filters go on
+_PASS: Final = -1  # TC_ACT_UNSPEC: continue with other filters
 _DROP: Final = 2  # TC_ACT_SHOT
 
 Direction = Literal["ingress", "egress"]
 
 
 class NoFence(Exception):
-    """The kernel does not take the program; the text says why."""
+    """The kernel refuses the program; the message gives the reason."""
 
 
 class _Step(NamedTuple):
@@ -49,12 +49,12 @@ class _Step(NamedTuple):
     target: int = 0
     source: int = 0
     offset: str | int = 0
-    """Of a jump: the name of where it leads."""
+    """Label of a jump's target."""
     value: int = 0
 
 
 class _Program:
-    """Instructions, and where the names in jumps lead."""
+    """Instructions, and the targets of jump labels."""
 
     def __init__(self) -> None:
         self.steps: list[_Step] = []
@@ -67,11 +67,11 @@ class _Program:
         self.labels[name] = len(self.steps)
 
     def load(self, size: Literal[1, 2, 4], offset: int) -> None:
-        """r0 = so many bytes of the frame, as a number."""
+        """r0 = `size` bytes of the frame, as a number."""
         self.add(_Step({1: 0x30, 2: 0x28, 4: 0x20}[size], value=offset))
 
     def jump(self, label: str, *, equal: int | None = None, unless: int | None = None) -> None:
-        """Go on at `label`: always, or if r0 is (not) that 32-bit number."""
+        """Jump to `label`: always, or if r0 is (not) that 32-bit number."""
         code = 0x05 if equal is None and unless is None else 0x16 if equal is not None else 0x56
         self.add(_Step(code, offset=label, value=equal if equal is not None else unless or 0))
 
@@ -85,7 +85,7 @@ class _Program:
 
 
 def program(slots: Mapping[str, int], map_fd: int, direction: Direction) -> bytes:
-    """Return the instructions for `slots`: address → its place in the map behind `map_fd`."""
+    """Return the instructions for `slots`: address → index in the map `map_fd`."""
     ours = [ip_address(address) for address in slots]
     inwards = direction == "ingress"
     code = _Program()
@@ -113,7 +113,7 @@ def program(slots: Mapping[str, int], map_fd: int, direction: Direction) -> byte
     for ip in ours:
         slot = slots[str(ip)]
         code.label(f"slot {slot}")
-        code.add(_Step(0x18, 7, 2, value=map_fd), _Step(0, value=slot * 8))  # r7 = where the deadline is
+        code.add(_Step(0x18, 7, 2, value=map_fd), _Step(0, value=slot * 8))  # r7 = address of the deadline
         code.add(_Step(0x79, 8, 7))  # r8 = the deadline
         code.jump("check")
     code.label("check")
@@ -145,12 +145,12 @@ class Deadlines:
 
     @classmethod
     def create(cls) -> "Deadlines":
-        """New ones, all in the past. Raises NoFence."""
+        """New deadlines, all in the past. Raises NoFence."""
         return cls(_bpf(_MAP_CREATE, struct.pack("=5I", _ARRAY, 4, 8 * SLOTS, 1, _MMAPABLE)))
 
     @classmethod
     def create_without_kernel(cls) -> "Deadlines":
-        """New ones that no program reads: for a kernel that takes none."""
+        """New deadlines that no program reads: for a kernel without support."""
         descriptor = os.memfd_create("gateway-deadlines", os.MFD_CLOEXEC)
         os.ftruncate(descriptor, mmap.PAGESIZE)
         return cls(descriptor)
@@ -165,11 +165,11 @@ class Deadlines:
 
 
 def attach(netlink: IPRoute, index: int, slots: Mapping[str, int], deadlines: Deadlines) -> None:
-    """Put the programs for `slots` on the interface, in place of those of an earlier process. Raises NoFence."""
+    """Attach the programs for `slots` to the interface, replacing those of an earlier process. Raises NoFence."""
     try:
         netlink.tc("add", "clsact", index)
     except NetlinkError as error:
-        if error.code != 17:  # there is one: it is shared
+        if error.code != 17:  # exists already: it is shared
             raise NoFence(f"no clsact: {error}") from None
     for direction in ("ingress", "egress"):
         code = program(slots, deadlines.descriptor, direction)
@@ -185,7 +185,7 @@ def attach(netlink: IPRoute, index: int, slots: Mapping[str, int], deadlines: De
                 protocol=3,  # ETH_P_ALL
                 fd=descriptor,
                 name="gateway-lease",
-                flags=1,  # the program's value is the verdict
+                flags=1,  # the program's return value is the verdict
             )
         except NetlinkError as error:
             raise NoFence(f"the filter was refused: {error}") from None
@@ -194,7 +194,7 @@ def attach(netlink: IPRoute, index: int, slots: Mapping[str, int], deadlines: De
 
 
 def detach(netlink: IPRoute, index: int) -> None:
-    """Remove our programs from the interface, if there are any."""
+    """Remove this gateway's programs from the interface, if there are any."""
     for parent in _PARENT.values():
         with contextlib.suppress(NetlinkError):
             netlink.tc("del-filter", "bpf", index, handle=1, parent=parent, prio=PRIORITY, protocol=3)
@@ -224,7 +224,7 @@ def _load(code: bytes) -> int:
 def _bpf(command: int, request: bytes) -> int:
     number = _SYSCALL.get(platform.machine())
     if number is None:
-        raise NoFence(f"not known for {platform.machine()}")
+        raise NoFence(f"system call number unknown for {platform.machine()}")
     block = ctypes.create_string_buffer(request.ljust(128, b"\0"))
     libc = ctypes.CDLL(None, use_errno=True)
     result: int = libc.syscall(ctypes.c_long(number), ctypes.c_int(command), block, ctypes.c_uint(128))

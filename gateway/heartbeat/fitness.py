@@ -1,14 +1,14 @@
-"""How fit a node is for the addresses of one interface: by its carrier, and by its health as far as believed. Pure."""
+"""The fitness of a node for the addresses of one interface: by its carrier, and by its damped health. Pure."""
 
 from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.health import Health
 
 LEAST = 1
-"""Fitness of a node that can just serve: it takes only what no other node can take."""
+"""Fitness of a node that can barely serve: it takes only addresses that no other node can take."""
 
 
 class Fitness:
-    """Remembers how steady the carrier of an interface has been."""
+    """Tracks the stability of an interface's carrier."""
 
     def __init__(self, interface: str) -> None:
         self._interface = interface
@@ -16,16 +16,16 @@ class Fitness:
         self._up = False
 
     def look(self, now: float, *, carrier: bool) -> None:
-        """Take whether there is a carrier now."""
+        """Record whether there is a carrier now."""
         self._up = carrier
         self._carrier.observe(carrier, now)
 
     def judge(self, health: Health, believed: int, *, owner: bool) -> tuple[int, str]:
-        """Return how fit the node is, 0 (not at all) to 255, and why.
+        """Return the fitness of the node, 0 (cannot serve) to 255, and the reason.
 
-        `believed`: the damped value of `health`. `owner`: of the address in question. A carrier that comes and goes
-        must have stayed for a while before an address comes back for its sake; where no other node was left it came
-        all the same, and that a carrier was gone before is no reason to move it once more.
+        `believed`: the damped value of `health`. `owner`: of the address in question. A carrier that was lost must have
+        been stable for a while before an address returns because of it; if there was no other node, the address was
+        taken anyway, and the earlier loss is no reason to move it again.
         """
         if not self._up:
             return 0, f"{self._interface} is down"

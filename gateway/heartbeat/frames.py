@@ -1,4 +1,4 @@
-"""Frames that announce the owner of an address, and probe for another owner. Bytes in, bytes out.
+"""Frames that announce the owner of an address, and probe for another owner. Pure.
 
 ARP: RFC 826, announcements and probes RFC 5227 sections 2.1.1 and 3. IPv6 neighbour discovery: RFC 4861 sections 4.3,
 4.4 and 7.2.6 (unsolicited advertisements).
@@ -23,7 +23,7 @@ _ARP: Final = struct.Struct("!HHBBH6s4s6s4s")
 
 
 class Sighting(NamedTuple):
-    """An ARP packet: who says to have which address, and for which it asks."""
+    """An ARP packet: its sender's addresses, and the address that it asks for."""
 
     mac: bytes
     sender: str
@@ -31,7 +31,7 @@ class Sighting(NamedTuple):
 
 
 def announcement(address: str, mac: bytes) -> Iterator[bytes]:
-    """Say to everybody that `address` is at `mac`: some neighbours heed only requests, some only replies."""
+    """Announce that `address` is at `mac`: some neighbours process only requests, some only replies."""
     ip = ip_address(address)
     if isinstance(ip, IPv4Address):
         yield _ethernet(BROADCAST, mac, ARP) + _arp(_REQUEST, (mac, ip.packed), (b"\0" * 6, ip.packed))
@@ -51,13 +51,13 @@ def probe(address: str, mac: bytes) -> bytes:
 
 
 def question(address: str, mac: bytes, source: str) -> bytes:
-    """Ask where the IPv4 `address` is, as `source`: as anybody does who wants to talk to it."""
+    """Ask for the IPv4 `address`, as `source`: an ordinary ARP request."""
     sender = IPv4Address(source).packed
     return _ethernet(BROADCAST, mac, ARP) + _arp(_REQUEST, (mac, sender), (b"\0" * 6, IPv4Address(address).packed))
 
 
 def read_arp(frame: bytes) -> Sighting | None:
-    """What an ARP frame says; None if it is not one about IPv4 on Ethernet."""
+    """Parse an ARP frame; None if it is not one for IPv4 on Ethernet."""
     if len(frame) < 14 + _ARP.size:
         return None
     hardware, protocol, hlen, plen, _, mac, sender, _, target = _ARP.unpack_from(frame, 14)
@@ -67,7 +67,7 @@ def read_arp(frame: bytes) -> Sighting | None:
 
 
 def read_advertisement(message: bytes) -> Sighting | None:
-    """What an ICMPv6 neighbour advertisement (without IPv6 header) says."""
+    """Parse an ICMPv6 neighbour advertisement (without IPv6 header)."""
     if len(message) < 24 or message[0] != _ADVERTISEMENT:
         return None
     target = IPv6Address(message[8:24]).compressed

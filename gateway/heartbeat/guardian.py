@@ -1,7 +1,7 @@
 """The guardian: a small child of the heartbeat process that reads nothing from the network.
 
-It takes addresses down when the heartbeat process is stopped or dies, and it runs the programs that the site file
-names, as the heartbeat process itself has given up the rights for that. Only where there are any it stays root.
+It removes the addresses when the heartbeat process is stopped or dies, and it runs the programs named in the site file,
+because the heartbeat process has dropped the privileges for that. It remains root only if there are such programs.
 """
 
 import contextlib
@@ -27,21 +27,21 @@ from gateway.heartbeat.request import MAX_REQUEST, BadRequest, Request, number_o
 log = logging.getLogger(__name__)
 
 POLL = 0.02
-"""Seconds between two looks at programs that run."""
+"""Seconds between two checks of running programs."""
 FAILED = 255
 MOST_RUNNING = 64
-"""Programs at the same time: a queue has one, and a cluster few queues."""
+"""Programs at the same time: one per queue, and a cluster has few queues."""
 MOST_WAITING = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Ward:
-    """An address to watch over, and where its deadline is."""
+    """A guarded address, and the slot of its deadline."""
 
     shared: SharedAddress
     slot: int
     index: int
-    """Of the interface that it is on."""
+    """Index of its interface."""
 
 
 @dataclass(slots=True)
@@ -52,9 +52,9 @@ class _Running:
 
 
 class Guardian:
-    """Runs in its own process until the other end of `sock` is gone. `programs`: the only ones it will run.
+    """Runs in its own process until the other end of `sock` is closed. `programs`: the only ones it will run.
 
-    `started`: what an earlier one has started and left running.
+    `started`: resources that an earlier guardian has started and left running.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Guardian:
         return max(0.001, min(soonest + 0.001, POLL if self._running or self._waiting else 1.0))
 
     def _watch(self) -> None:
-        """Remove the addresses that were not renewed."""
+        """Remove addresses whose deadline has passed."""
         now = clock()
         for ward in self._wards:
             until = self._deadlines.get(ward.slot)
@@ -133,7 +133,7 @@ class Guardian:
     def _hear(self, message: bytes) -> None:
         try:
             if len(message) > MAX_REQUEST:
-                raise BadRequest("it is too long")
+                raise BadRequest("the request is too long")
             request = Request.parse(message, self._programs)
             if len(self._running) + sum(map(len, self._waiting.values())) >= MOST_WAITING:
                 raise BadRequest("too many programs are running")
@@ -196,7 +196,7 @@ class Guardian:
 
 
 def clock() -> float:
-    """Seconds of a clock that runs on while a process, or the machine, is stopped."""
+    """Seconds of a clock that continues while a process, or the machine, is stopped."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 

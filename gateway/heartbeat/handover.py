@@ -1,8 +1,8 @@
-"""What a heartbeat process hands to the next one on its node at an upgrade: that goes on as the same.
+"""The state that a heartbeat process hands over to its successor at an upgrade, which then acts as the same node.
 
-The next one has the incarnation, the sequence numbers, the promises given and the votes held, all by the clock of the
-machine; the deadlines in the kernel (fence.py) come along as a descriptor. So other nodes notice nothing, and what was
-promised stays so. The two may be of different versions: hence JSON with a format number.
+The successor gets the incarnation, the sequence numbers, the promises made and the votes held, all by the clock of the
+machine; the deadlines in the kernel (fence.py) are passed as a descriptor. So other nodes notice nothing, and promises
+stay valid. The two processes may be of different versions: hence JSON with a format number.
 """
 
 import hashlib
@@ -19,16 +19,16 @@ MAX_BYTES: Final = 1 << 18
 
 
 class BadHandover(Exception):
-    """What was handed over cannot be used; the text says why."""
+    """The state handed over cannot be used; the message gives the reason."""
 
 
 def terms(node: str, cluster: Cluster, key: bytes) -> bytes:
-    """A figure for what both must have in common for the one to go on for the other."""
+    """A digest of the settings that both must share for one to continue as the other."""
     return hashlib.sha256(f"{FORMAT} {node} {cluster!r}".encode() + key).digest()
 
 
 def hand_over(node: Node, codec: Codec) -> dict[str, Any]:
-    """Return the state of `node`, as JSON can have it."""
+    """Return the state of `node` in a form that JSON can represent."""
     membership = node.membership
     return {
         "format": FORMAT,
@@ -57,7 +57,7 @@ def hand_over(node: Node, codec: Codec) -> dict[str, Any]:
 
 
 def adopt(node: Node, received: dict[str, Any], codec: Codec) -> None:
-    """Make `node`, just made, go on where the one that handed this over has stopped. Raises BadHandover."""
+    """Initialize a new `node` with the state that was handed over. Raises BadHandover."""
     try:
         if received["format"] != FORMAT:
             raise BadHandover(f"format {received['format']} is unknown")

@@ -1,4 +1,4 @@
-"""Network interfaces: addresses up and down, frames out, what neighbours say in."""
+"""Network interfaces: adds and removes addresses, sends frames, receives neighbours' announcements."""
 
 import contextlib
 import fcntl
@@ -17,10 +17,10 @@ from gateway.heartbeat import frames
 from gateway.heartbeat.frames import Sighting
 
 LIFETIME: Final = 2
-"""Seconds until the kernel itself removes an address that is not renewed; it may take one second more."""
+"""Seconds until the kernel removes an address that is not renewed; it may take one second more."""
 RENEW: Final = 0.5
 AT_ONCE: Final = 64
-"""Frames read before other work is looked at."""
+"""Frames read before other work."""
 _SIOCGIFFLAGS: Final = 0x8913
 _SIOCGIFHWADDR: Final = 0x8927
 _UP_AND_RUNNING: Final = 0x1 | 0x40
@@ -30,7 +30,7 @@ _ETHERNET: Final = 1
 
 
 class NoInterface(Exception):
-    """The interface is not there, or not one that addresses can move between; the text says so."""
+    """The interface does not exist, or cannot share addresses; the message says which."""
 
 
 class Interface:
@@ -55,7 +55,7 @@ class Interface:
             socket.AF_INET6, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, socket.IPPROTO_ICMPV6
         )
         wanted = bytearray(b"\xff" * 32)
-        wanted[136 // 8] &= ~(1 << 136 % 8)  # a bit that is set blocks: only advertisements (RFC 3542 section 3.2)
+        wanted[136 // 8] &= ~(1 << 136 % 8)  # a set bit blocks: only advertisements pass (RFC 3542 section 3.2)
         self.icmp.setsockopt(socket.IPPROTO_ICMPV6, _ICMPV6_FILTER, bytes(wanted))
         self.icmp.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name.encode() + b"\0")
 
@@ -74,26 +74,26 @@ class Interface:
         return bool(flags & _UP_AND_RUNNING == _UP_AND_RUNNING)
 
     def add(self, address: IPv4Interface | IPv6Interface) -> None:
-        """Bring the address up, or renew it: without that, the kernel takes it down after LIFETIME. Raises OSError."""
+        """Add the address, or renew it: otherwise the kernel removes it after LIFETIME. Raises OSError."""
         change_address(self._netlink, self.index, "replace", address)
 
     def remove(self, address: IPv4Interface | IPv6Interface) -> None:
-        """Take the address down, if it is there."""
+        """Remove the address, if it is there."""
         with contextlib.suppress(OSError):
             change_address(self._netlink, self.index, "del", address)
 
     def send(self, frame: bytes) -> None:
-        """Send an Ethernet frame; an interface that is down sends nothing."""
+        """Send an Ethernet frame; on an interface that is down it is lost."""
         with contextlib.suppress(OSError):
             self.arp.sendto(frame, (self.name, struct.unpack("!H", frame[12:14])[0]))
 
     def announce(self, address: str, mac: bytes) -> None:
-        """Tell everybody that the address is at `mac`, and that here."""
+        """Announce to all neighbours that the address is at `mac`."""
         for frame in frames.announcement(address, mac):
             self.send(frame)
 
     def sightings(self) -> Iterable[Sighting]:
-        """What neighbours have said since the last call."""
+        """The neighbours' announcements since the last call."""
         for sock, read in ((self.arp, frames.read_arp), (self.icmp, frames.read_advertisement)):
             for _ in range(AT_ONCE):
                 try:
@@ -123,7 +123,7 @@ def change_address(
 
 
 def router(netlink: IPRoute, interface: Interface) -> str | None:
-    """The gateway of the IPv4 default route, if it leads through `interface`."""
+    """The gateway of the IPv4 default route, if the route uses `interface`."""
     for route in netlink.get_default_routes(family=socket.AF_INET):
         if route.get_attr("RTA_OIF") == interface.index:
             gateway = route.get_attr("RTA_GATEWAY")
@@ -150,7 +150,7 @@ SETTINGS: Final = {
 
 
 def doubts(interface: str, *, ipv4: bool, ipv6: bool) -> Iterable[str]:
-    """Settings of the kernel that may keep an address from moving as it should."""
+    """Kernel settings that may prevent an address from moving properly."""
     for path, (wanted, why) in SETTINGS.items():
         if (path.startswith("ipv4") and not ipv4) or (path.startswith("ipv6") and not ipv6):
             continue
@@ -161,4 +161,4 @@ def doubts(interface: str, *, ipv4: bool, ipv6: bool) -> Iterable[str]:
         except OSError:
             continue
         if wanted not in values and not (wanted == "1" and values & {"2", "8"}):
-            yield f"net.{path.format(interface).replace('/', '.')} is {min(values)}, better {wanted}: {why}"
+            yield f"net.{path.format(interface).replace('/', '.')} is {min(values)}, should be {wanted}: {why}"

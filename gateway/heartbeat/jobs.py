@@ -1,6 +1,6 @@
-"""Work that takes several steps, with time or programs between them, in a loop that never waits.
+"""Jobs: sequences of steps with pauses or programs between them, in a loop that never blocks.
 
-A job is a generator. It yields seconds to wait, or a Run, and gets the exit status of that.
+A job is a generator. It yields seconds to wait, or a Run, whose exit status it receives.
 """
 
 from collections.abc import Callable, Generator
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A program to run. `queue`: those of one queue run one after the other."""
+    """A program to run. `queue`: programs of the same queue run one after the other."""
 
     program: str
     arguments: tuple[str, ...] = ()
@@ -25,12 +25,12 @@ Job = Generator[float | Run, int, None]
 class _Active:
     job: Job
     due: float | None
-    """When it goes on; None while a program runs."""
+    """When it continues; None while a program runs."""
     begun: bool = False
 
 
 class Jobs:
-    """The jobs under way, by key; `start` is called with the number and the description of a program to run."""
+    """The running jobs, by key; `start` is called with the number and the description of a program to run."""
 
     def __init__(self, start: Callable[[int, Run], None]) -> None:
         self._start = start
@@ -39,13 +39,13 @@ class Jobs:
         self._count = 0
 
     def add(self, key: str, job: Job, now: float) -> None:
-        """Begin a job; it takes its first step at once."""
+        """Add a job; its first step runs at once."""
         active = _Active(job, now)
         self._active.setdefault(key, []).append(active)
         self._go_on(key, active, 0, now)
 
     def cancel(self, key: str) -> None:
-        """Let go of all jobs of this key; programs that run come to their end."""
+        """Drop all jobs of this key; programs that run are not stopped."""
         for active in self._active.pop(key, []):
             active.job.close()
         self._running = {n: (owner, active) for n, (owner, active) in self._running.items() if owner != key}
@@ -57,14 +57,14 @@ class Jobs:
             self._go_on(key, active, status, now)
 
     def tick(self, now: float) -> None:
-        """Go on with what is due."""
+        """Continue the jobs that are due."""
         for key, jobs in list(self._active.items()):
             for active in list(jobs):
                 if active.due is not None and active.due <= now:
                     self._go_on(key, active, 0, now)
 
     def next_due(self) -> float:
-        """When the next step is due."""
+        """The time of the next step."""
         times = (active.due for jobs in self._active.values() for active in jobs if active.due is not None)
         return min(times, default=float("inf"))
 

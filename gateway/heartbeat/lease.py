@@ -1,9 +1,9 @@
-"""Leases: a voter promises an address to one candidate at a time; a candidate with most promises may own it.
+"""Leases: a voter promises an address to one candidate at a time; a candidate with a majority of promises may own it.
 
 The idea is that of Gray & Cheriton (SOSP 1989), with votes as in quorum consensus (Gifford, SOSP 1979). A voter counts
-from when it heard the request, a candidate from when it sent it, both by a clock of their own that runs through a stop
-of the process (CLOCK_BOOTTIME); only the rates of two clocks are compared, and DRIFT is left for them. So a candidate
-always stops before a voter would promise the address to another, whatever messages do.
+from when it received the request, a candidate from when it sent it, both by a clock of their own that continues while
+the process is stopped (CLOCK_BOOTTIME); only the rates of two clocks matter, and DRIFT allows for their difference. So
+a candidate always stops before a voter would promise the address to another, whatever happens to messages.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -13,7 +13,7 @@ from typing import Final
 from gateway.heartbeat.beat import Beat, Stake, Vote
 
 DRIFT: Final = 0.02
-"""Share by which the rates of two clocks may differ: a thousand times what quartz does."""
+"""Largest relative difference in the rates of two clocks: a thousand times that of quartz."""
 MAX_PROMISES: Final = 256
 NEVER: Final = float("-inf")
 
@@ -25,14 +25,14 @@ class _Promise:
 
 
 class Promises:
-    """A voter's memory. `silent_until`: it promises nothing before: an earlier life of it may have."""
+    """A voter's memory. `silent_until`: no promises before: an earlier incarnation may have made some."""
 
     def __init__(self, silent_until: float) -> None:
         self.silent_until = silent_until
         self._promises: dict[str, _Promise] = {}
 
     def answer(self, beat: Beat, now: float) -> None:
-        """Promise, or release, what a beat claims."""
+        """Make or release the promises that a beat requires."""
         for claim in beat.claims:
             vote = Vote(claim.address, beat.node, beat.incarnation, beat.sequence)
             if claim.stake is Stake.IDLE:
@@ -41,7 +41,7 @@ class Promises:
                 self.ask(vote, beat.lease, now)
 
     def ask(self, vote: Vote, lease: float, now: float) -> bool:
-        """Promise `vote.address` to its candidate for `lease` seconds, unless another has it; whether it is so."""
+        """Promise `vote.address` to its candidate for `lease` seconds, unless another has it; return whether it did."""
         if now < self.silent_until:
             return False
         promise = self._promises.get(vote.address)
@@ -57,7 +57,7 @@ class Promises:
         return True
 
     def release(self, vote: Vote) -> None:
-        """The candidate says in a later beat that it neither has the address nor asks for it."""
+        """A later beat of the candidate shows that it neither owns nor requests the address."""
         promise = self._promises.get(vote.address)
         if (
             promise is not None
@@ -67,24 +67,24 @@ class Promises:
             del self._promises[vote.address]
 
     def given(self) -> Iterator[tuple[Vote, float]]:
-        """Every promise, and until when it binds."""
+        """Every promise, and until when it is binding."""
         for promise in self._promises.values():
             yield promise.vote, promise.until
 
     def adopt(self, silent_until: float, given: Collection[tuple[Vote, float]]) -> None:
-        """Go on with what another process of this node has promised."""
+        """Continue with the promises of another process of this node."""
         self.silent_until = silent_until
         self._promises = {vote.address: _Promise(vote, until) for vote, until in given}
 
     def binding(self, now: float) -> Iterator[Vote]:
-        """The promises that bind."""
+        """The binding promises."""
         for promise in self._promises.values():
             if now < promise.until:
                 yield promise.vote
 
 
 def held_until(votes: Mapping[str, float], needed: int, lease: float) -> float:
-    """Until when `needed` votes hold; `votes`: voter → when the request that it answered was sent."""
+    """Until when `needed` votes hold; `votes`: voter → when the request for the vote was sent."""
     if len(votes) < needed:
         return NEVER
     return sorted(votes.values(), reverse=True)[needed - 1] + lease * (1.0 - DRIFT)

@@ -1,4 +1,4 @@
-"""The ways over which beats travel. Each sends and receives whole messages and never waits."""
+"""The links that carry beats. Each sends and receives whole messages and never blocks."""
 
 import contextlib
 import errno
@@ -20,40 +20,40 @@ from gateway.heartbeat.disk import BadDisk, Disk, Voice
 from gateway.heartbeat.disk_witness import DiskWitness
 
 AT_ONCE: Final = 64
-"""Messages read from a link before other work is done: a flood cannot keep a beat from being sent."""
+"""Messages read from a link before other work: a flood must not delay the sending of beats."""
 _FREEBIND: Final = 15
 _BIND_TO_DEVICE: Final = 25
 _BROADCAST: Final = "255.255.255.255"
 
 
 class NoLink(Exception):
-    """A link that cannot be used; the text says why."""
+    """The link cannot be used; the message gives the reason."""
 
 
 class Link(Protocol):
-    """A way for beats."""
+    """A link for beats."""
 
     name: str
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """The descriptor to wait for."""
         ...
 
     def send(self, message: bytes) -> None:
-        """Send to everybody on the link; what cannot be sent now is lost, as on any network."""
+        """Send to every node on the link; a message that cannot be sent now is lost, as on any network."""
         ...
 
     def receive(self) -> Iterator[bytes]:
-        """What has arrived, at most AT_ONCE messages."""
+        """The messages that have arrived, at most AT_ONCE."""
         ...
 
     def close(self) -> None:
-        """Let go."""
+        """Close the link."""
         ...
 
 
 class Udp:
-    """UDP to each of `targets`, from a socket that is bound already."""
+    """UDP to each of `targets`, from a socket that is already bound."""
 
     def __init__(self, name: str, sock: socket.socket, targets: Sequence[tuple[str, int]]) -> None:
         self.name = name
@@ -77,7 +77,7 @@ class Udp:
             try:
                 yield self._socket.recv(MAX_BYTES + 1)
             except ConnectionError:
-                continue  # a target that refused an earlier one
+                continue  # an earlier datagram was refused by a target
             except OSError:
                 return
 
@@ -87,7 +87,7 @@ class Udp:
 
 
 class Serial:
-    """A serial line, raw, with SLIP framing (RFC 1055). What does not fit into the line's buffer is lost."""
+    """A serial line, raw, with SLIP framing (RFC 1055). Data that does not fit into the line's buffer is lost."""
 
     END: Final = b"\xc0"
 
@@ -116,7 +116,7 @@ class Serial:
         return self._line
 
     def send(self, message: bytes) -> None:
-        """Send, unless the message before is still waiting for the line: the newest word is not worth a queue."""
+        """Send, unless the previous message is still waiting for the line: a queue would only delay newer beats."""
         data = self._unsent or self.frame(message)
         try:
             written = os.write(self._line, data)
@@ -126,7 +126,7 @@ class Serial:
 
     @classmethod
     def frame(cls, message: bytes) -> bytes:
-        """The message between two ENDs."""
+        """The message between two END bytes."""
         return cls.END + message.replace(b"\xdb", b"\xdb\xdd").replace(b"\xc0", b"\xdb\xdc") + cls.END
 
     def receive(self) -> Iterator[bytes]:
@@ -147,13 +147,13 @@ class Serial:
 
 
 Bind = Callable[[str, int, str | None], socket.socket]
-"""Makes a UDP socket: host, port, interface. Raises NoLink."""
+"""Creates a UDP socket: host, port, interface. Raises NoLink."""
 
 
 def open_all(cluster: Cluster, me: str, codec: Codec, inherited: Iterable[int] = ()) -> list[Link]:
-    """Every link of the cluster, as `me`. Raises NoLink: a link that is missing should not be found out in need.
+    """Open every link of the cluster, as `me`. Raises NoLink: a missing link must not remain unnoticed.
 
-    `inherited`: descriptors of the UDP sockets that another process had for the same links, in their order.
+    `inherited`: descriptors of the UDP sockets of another process for the same links, in the same order.
     """
     links: list[Link] = []
     others = [name for name in cluster.nodes if name != me]
@@ -181,10 +181,10 @@ def open_all(cluster: Cluster, me: str, codec: Codec, inherited: Iterable[int] =
 
 
 def bound(host: str, port: int, interface: str | None = None) -> socket.socket:
-    """A UDP socket bound there, even if the address is not there yet. Raises NoLink.
+    """A UDP socket bound there, even if the address does not exist yet. Raises NoLink.
 
-    Neither SO_REUSEADDR nor SO_REUSEPORT: with the former, any local user could bind the same address and get what
-    comes for this socket; with the latter, a process of the same user (socket(7)).
+    Neither SO_REUSEADDR nor SO_REUSEPORT: with the former, any local user could bind the same address and receive this
+    socket's datagrams; with the latter, a process of the same user (socket(7)).
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -202,12 +202,12 @@ def bound(host: str, port: int, interface: str | None = None) -> socket.socket:
 
 
 def _adopted(descriptor: int, host: str, port: int) -> socket.socket:
-    """The socket that another process had bound there. Raises NoLink."""
+    """The inherited socket that is bound there. Raises NoLink."""
     try:
         sock = socket.socket(fileno=descriptor)
         own, number = sock.getsockname()[:2]
     except OSError as error:
-        raise NoLink(f"descriptor {descriptor} is no UDP socket: {error.strerror}") from None
+        raise NoLink(f"descriptor {descriptor} is not a UDP socket: {error.strerror}") from None
     if sock.type != socket.SOCK_DGRAM or host not in {"", own} or port not in {0, number}:
         raise NoLink(f"descriptor {descriptor} is not bound to UDP {Listen(host, port)}")
     return sock
@@ -219,7 +219,7 @@ def _udp(link: Description, cluster: Cluster, me: str, others: Sequence[str], bi
         own = cluster.nodes[me]
         return Udp(link.name, bind(own, port, None), [(cluster.nodes[name], port) for name in others])
     if not link.nodes:
-        # Not to every address: it would collide with a link of the node's own address.
+        # Not bound to every address: that would collide with a link on the node's own address.
         return Udp(link.name, bind(_BROADCAST, port, link.interface), [(_BROADCAST, port)])
     if me not in link.nodes:
         raise NoLink(f"{link.name}: {me} has no address in its nodes")
@@ -240,7 +240,7 @@ def _multicast(link: Description, own: str, bind: Bind) -> Udp:
         try:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE:  # which an inherited socket says: it is a member
+            if error.errno != errno.EADDRINUSE:  # an inherited socket is already a member
                 raise
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, member)
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 1)
@@ -252,7 +252,7 @@ def _multicast(link: Description, own: str, bind: Bind) -> Udp:
 
 
 def _disk(path: Path, cluster: Cluster, me: str, codec: Codec, *, carries: bool = True) -> Disk:
-    names = sorted(cluster.nodes)  # the order in the file may differ from node to node
+    names = sorted(cluster.nodes)  # the order in the file may differ between nodes
     votes = isinstance(cluster.witness, WitnessDisk) and cluster.witness.disk == path
     others = [place for place in range(len(names)) if names[place] != me]
     voice = Voice(codec, DiskWitness(secrets.randbits(63), others)) if votes else None

@@ -1,10 +1,10 @@
-"""Who is there: which beats count as heard, and since when which node is silent.
+"""Membership: which beats count as heard, and since when a node is silent.
 
-A beat counts if it comes from a process that is known to run now: one that has echoed something that this process said
-a moment ago. So nothing that was recorded in an earlier life of either side is believed, and no clock is compared.
-Within one life of a process its sequence numbers only grow; what is not above the last is a copy. They begin anew only
-after a silence in which whatever was recorded before became too old to be confirmed: so a number that was forged too
-high, by a process that has the key, does not shut the true one out for good.
+A beat counts if its sender is known to run now: it has echoed a recent beat of this process. So nothing recorded in an
+earlier incarnation of either side is accepted, and no clocks are compared. Within one incarnation, sequence numbers
+only grow; a beat with a number that is not above the last is a copy. They restart only after a silence in which all
+earlier recordings have become too old to be confirmed: so a forged number that is too high, by a process with the key,
+does not exclude the real sender for good.
 """
 
 from collections import OrderedDict
@@ -16,38 +16,38 @@ from typing import Final
 from gateway.heartbeat.beat import Beat, Echo
 
 REMEMBERED: Final = 2048
-"""Own beats whose time of sending is known."""
+"""Number of own beats whose sending time is kept."""
 FORMER: Final = 8
-"""Earlier lives of a peer that are known."""
+"""Number of a peer's earlier incarnations that are kept."""
 ECHO_AGE: Final = 4.0
-"""Leases for which an own beat may confirm who echoes it."""
+"""In leases: for how long an echo of an own beat confirms its sender."""
 _SMOOTH: Final = 1 / 16
 
 
 class Heard(Enum):
-    """What became of a beat."""
+    """How a beat was classified."""
 
     NEW = "new"
     COPY = "copy"
-    """Came before, over another link: only that link is alive."""
+    """Received before over another link: it only shows that this link is alive."""
     UNCONFIRMED = "unconfirmed"
-    """From a process that has yet to show that it runs now."""
+    """From a process that has not yet shown that it runs now."""
 
 
 class Refused(Exception):
-    """An authentic beat that must not count; the text is a short reason for counters."""
+    """An authentic beat that must not count; the message is a short reason for counters."""
 
 
 @dataclass(slots=True)
 class Link:
-    """One way over which a peer is heard."""
+    """One link over which a peer is heard."""
 
     sequence: int = 0
     heard: float = float("-inf")
     loss: float = 0.0
-    """Share of beats that did not come this way, smoothed."""
+    """Share of beats lost on this link, smoothed."""
     delay: float = 0.0
-    """Seconds one way, smoothed: half of the time there and back less what the peer held it."""
+    """One-way delay in seconds, smoothed: half of the round-trip time minus the time at the peer."""
 
     def count(self, sequence: int, now: float) -> None:
         """Count the beat `sequence`, which is above the last."""
@@ -65,7 +65,7 @@ class Peer:
     name: str
     incarnation: int = -1
     beat: Beat | None = None
-    """The newest that counted."""
+    """The newest beat that counted."""
     heard: float = float("-inf")
     since: float = float("-inf")
     """When it became alive."""
@@ -74,14 +74,14 @@ class Peer:
     waiting: tuple[int, int, float] | None = None
     """Incarnation, sequence and time of the last beat of an unconfirmed process."""
     former: dict[int, float] = field(default_factory=dict)
-    """Incarnation of an earlier life → when a later one was heard.
+    """Earlier incarnation → when a later one was heard.
 
-    What confirms a beat is younger than ECHO_AGE: so one that is confirmed longer after that is not of an earlier life.
+    A confirmation is younger than ECHO_AGE, so a beat confirmed later than that does not come from the earlier one.
     """
 
     @property
     def contact(self) -> float:
-        """When it was heard last, confirmed or not."""
+        """When it was last heard, confirmed or not."""
         return max(self.heard, self.waiting[2] if self.waiting is not None else self.heard)
 
     def begin_anew(self) -> None:
@@ -93,9 +93,9 @@ class Peer:
 
 
 class Membership:
-    """What `me`, in its life `incarnation`, knows of the others. `expected`: their names.
+    """What `me`, in its `incarnation`, knows of the others. `expected`: their names.
 
-    `sequence`: the last number of an own beat so far. `remembered`: own beats whose time of sending is kept.
+    `sequence`: the number of the last own beat. `remembered`: number of own beats whose sending time is kept.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class Membership:
         self.peers: dict[str, Peer] = {name: Peer(name) for name in expected}
 
     def stamp(self, now: float) -> int:
-        """Return the sequence number of a beat that is sent now."""
+        """Return the sequence number for a beat that is sent now."""
         self._sequence += 1
         self._sent[self._sequence] = now
         if len(self._sent) > self._remembered:
@@ -130,15 +130,15 @@ class Membership:
         return self._sequence
 
     def sent_at(self, sequence: int) -> float | None:
-        """When the own beat `sequence` was sent, if that is still known."""
+        """When the own beat `sequence` was sent, if still known."""
         return self._sent.get(sequence)
 
     def sent(self) -> list[tuple[int, float]]:
-        """Own beats and when they were sent, as far as that is known."""
+        """Own beats and their sending times, as far as known."""
         return list(self._sent.items())
 
     def adopt(self, incarnation: int, sequence: int, sent: Mapping[int, float], peers: Collection[Peer]) -> None:
-        """Go on for another process of this node. Raises KeyError: a peer that is none of the expected."""
+        """Continue for another process of this node. Raises KeyError for a peer that is not expected."""
         self._incarnation, self._sequence = incarnation, sequence
         self._sent = OrderedDict(sent)
         for peer in peers:
@@ -147,7 +147,7 @@ class Membership:
             self.peers[peer.name] = peer
 
     def echoes(self, now: float) -> tuple[Echo, ...]:
-        """What to tell the others about having heard them."""
+        """The echoes to send to the others."""
         found = []
         for peer in self.peers.values():
             if peer.beat is not None and (peer.alive or peer.waiting is None):
@@ -158,7 +158,7 @@ class Membership:
         return tuple(found)
 
     def hear(self, beat: Beat, link: str, now: float) -> Heard:
-        """Take a beat. Raises Refused."""
+        """Process a beat. Raises Refused."""
         peer = self._peer(beat.node)
         if now < peer.former.get(beat.incarnation, float("-inf")) + ECHO_AGE * self._lease:
             raise Refused("former life")
@@ -170,7 +170,7 @@ class Membership:
         return self._take(peer, beat, link, now)
 
     def fall_silent(self, now: float) -> list[Peer]:
-        """Those that have become dead: nothing was heard over any link for a lease."""
+        """The peers that have just become dead: silent on every link for one lease."""
         dead = [peer for peer in self.peers.values() if peer.alive and now >= peer.heard + self._lease]
         for peer in dead:
             peer.alive = False
@@ -185,7 +185,7 @@ class Membership:
         return peer
 
     def _round_trip(self, beat: Beat, now: float) -> float | None:
-        """Seconds there and back if `beat` echoes something said a moment ago."""
+        """Round-trip time in seconds if `beat` echoes a recent own beat."""
         for echo in beat.echoes:
             if echo.node == self._me and echo.incarnation == self._incarnation:
                 sent = self.sent_at(echo.sequence)
@@ -195,7 +195,7 @@ class Membership:
 
     @staticmethod
     def _replace(peer: Peer, beat: Beat, now: float) -> None:
-        """It is another process now."""
+        """The peer has a new incarnation."""
         if peer.beat is not None:
             peer.former[peer.incarnation] = now
             while len(peer.former) > FORMER:
@@ -210,7 +210,7 @@ class Membership:
         if trip is not None and now - peer.heard > ECHO_AGE * self._lease:
             newest = peer.beat.sequence if peer.beat is not None else 0
             if beat.sequence <= max(newest, link.sequence):
-                peer.begin_anew()  # it echoes what was said since the peer was heard last, so it was not sent before
+                peer.begin_anew()  # it echoes a beat sent after the peer was last heard, so it is not older
         if beat.sequence <= link.sequence:
             raise Refused("replayed")
         link.count(beat.sequence, now)

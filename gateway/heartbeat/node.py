@@ -1,6 +1,6 @@
-"""One node of the cluster, without its input and output: beats and time in, beats and deeds out.
+"""One node of the cluster, without input and output: beats and time are passed in, beats and actions returned.
 
-Times are seconds of one clock that runs through a stop of the process (CLOCK_BOOTTIME).
+Times are seconds of one clock that continues while the process is stopped (CLOCK_BOOTTIME).
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,25 +13,25 @@ from gateway.heartbeat.beat import AdminState, Beat, Claim, Stake, Vote
 from gateway.heartbeat.election import Runner
 from gateway.heartbeat.lease import DRIFT, NEVER, Promises, held_by_all, held_until
 from gateway.heartbeat.membership import Heard, Membership, Peer
-from gateway.heartbeat.ownership import Deed, Event, State, step
+from gateway.heartbeat.ownership import Effect, Event, State, step
 
 WITNESS: Final = "witness"
-"""The name of the third voice that is no gateway."""
+"""The name of the witness as a voter that is not a gateway."""
 HURRY: Final = 4
-"""Beats in an interval while an answer is overdue."""
+"""Beats per interval while an answer is overdue."""
 LATE: Final = 1.25
 """Intervals after which an answer is overdue."""
 BURST: Final = 24
-"""Beats in an interval at most, whoever asks."""
+"""Largest number of beats per interval, however many are requested."""
 AGAIN: Final = 1 / 64
-"""Intervals until one that asks for votes asks again; from then on it doubles, up to one of HURRY."""
+"""Intervals until a candidate repeats its request for votes; the pause then doubles, up to one of HURRY."""
 RETRY: Final = 5.0
-"""Seconds until an address that could not be taken is tried again."""
+"""Seconds until another attempt to take an address that could not be taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """An address to share. `order`: nodes, the preferred one first."""
+    """A shared address. `order`: nodes, the preferred one first."""
 
     address: str
     order: tuple[str, ...]
@@ -40,7 +40,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is the same for the whole life of a node; durations in seconds."""
+    """Settings that are constant for the life of a node; durations in seconds."""
 
     node: str
     nodes: tuple[str, ...]
@@ -48,80 +48,80 @@ class Settings:
     witness: bool = False
     interval: float = 0.1
     lease: float = 0.4
-    """For how long a promise binds, and after what silence a node is dead."""
+    """How long a promise is binding, and the silence after which a node is dead."""
     digest: bytes = b""
 
     @cached_property
     def voters(self) -> tuple[str, ...]:
-        """Everybody with a voice."""
+        """All nodes with a vote."""
         return (*self.nodes, WITNESS) if self.witness else self.nodes
 
     @property
     def foresight(self) -> float:
-        """Seconds for which an address is probed before it can be taken from an owner that is silent."""
+        """Seconds for which an address is probed before it can be taken from a silent owner."""
         return min(0.02, self.interval / 2)
 
     @property
     def may_split(self) -> bool:
-        """Two nodes without a witness: the one mode in which both could own an address."""
+        """Two nodes without a witness: the only mode in which both could own an address."""
         return len(self.voters) == 2
 
     @property
     def quorum(self) -> int:
-        """Votes that make an owner."""
+        """Number of votes that make an owner."""
         return len(self.voters) // 2 + 1
 
 
 class Send(NamedTuple):
-    """Send the beat to all, over all links."""
+    """Send the beat to all nodes, over all links."""
 
     beat: Beat
 
 
 class Probe(NamedTuple):
-    """The address may have to be taken at `when`: find out until then whether anybody but its owner answers for it."""
+    """The address may have to be taken at `when`: until then, probe whether any host but its owner answers for it."""
 
     address: str
     when: float
 
 
 class Take(NamedTuple):
-    """Bring the address up and announce it, then call `taken` or `refuse`. `victim`: the dead owner before, if any."""
+    """Add the address and announce it, then call `taken` or `refuse`. `victim`: the previous, dead owner, if any."""
 
     address: str
     victim: str | None
 
 
 class Hold(NamedTuple):
-    """The address may be answered for until then, and not a moment longer."""
+    """The address may be used until then, and no longer."""
 
     address: str
     until: float
 
 
 class Drop(NamedTuple):
-    """Take the address down at once."""
+    """Remove the address at once."""
 
     address: str
     reason: str
 
 
 class Release(NamedTuple):
-    """Stop what runs on the address, take it down, then call `released`."""
+    """Stop the resources of the address, remove it, then call `released`."""
 
     address: str
     reason: str
 
 
 class Announce(NamedTuple):
-    """Announce the address again: others may have heard of another owner meanwhile."""
+    """Announce the address again: neighbours may have received another owner's announcement."""
 
     address: str
     reason: str
 
 
 class Note(NamedTuple):
-    """Something that people should know: of a node or an address."""
+    """A message for the log and the history, about a node or an address."""
 
     about: str
     text: str
@@ -141,19 +141,19 @@ class Holding:
     """Why it is in this state."""
     asking: bool = False
     asked_from: int = 0
-    """The first own beat of this attempt: votes for earlier ones count no more."""
+    """The first own beat of this attempt: votes for earlier ones no longer count."""
     votes: dict[str, float] = field(default_factory=dict)
-    """Voter → when the request that it answered was sent."""
+    """Voter → when the request for the vote was sent."""
     voice_from: int = 0
-    """The own beat from which on the third voice has been this node's without a gap."""
+    """The own beat since which the witness's vote has been held without interruption."""
     until: float = NEVER
     leaving: bool = False
     unowned: float | None = None
-    """Since when it has no owner."""
+    """Since when it has had no owner."""
     pause: float = 0.0
     """Seconds before the next request for it, because an unseen node seems to request it as well."""
     better: float | None = None
-    """Since when another should have it."""
+    """Since when another node should own it."""
     last_owner: str | None = None
     foreseen: float = NEVER
     """The end of the owner's silence for which it was last probed."""
@@ -161,21 +161,21 @@ class Holding:
 
     @property
     def stake(self) -> Stake:
-        """What to tell the others."""
+        """What to tell the other nodes."""
         if self.state is State.OWNER:
             return Stake.OWNING
         return Stake.ASKING if self.asking else Stake.IDLE
 
 
 class Node:
-    """The state of this node. After each call, `actions` has what to do, in order: take them out and do them."""
+    """The state of this node. After each call, `actions` lists what to do, in order: remove and execute the entries."""
 
     def __init__(self, settings: Settings, incarnation: int, now: float) -> None:
         self.settings = settings
         self.actions: list[Action] = []
         self.admin_state = AdminState.JOIN
         self.alone_allowed = True
-        """Without a witness and with the peer gone: whether this side may own (its router is in reach)."""
+        """Without a witness and with a dead peer: whether this side may own (its router is reachable)."""
         self.holdings = {shared.address: Holding(shared) for shared in settings.addresses}
         others = [name for name in settings.voters if name != settings.node]
         self.membership = Membership(settings.node, incarnation, settings.lease, others)
@@ -192,7 +192,7 @@ class Node:
     # ---------------------------------------------------------------------------------------------------------- input
 
     def receive(self, beat: Beat, link: str, now: float) -> None:
-        """Take a beat that came over `link`. Raises membership.Refused."""
+        """Process a beat received over `link`. Raises membership.Refused."""
         before = self.membership.peers.get(beat.node)
         was_alive = before is not None and before.alive
         heard = self.membership.hear(beat, link, now)
@@ -203,13 +203,13 @@ class Node:
             if not was_alive:
                 self._welcome(beat.node)
             if any(holding.asking for holding in self.holdings.values()):
-                self._decide(now)  # first, as it may free the own vote
+                self._decide(now)  # first, because it may free this node's vote
             self.promises.answer(beat, now)
             self._count_votes(beat)
         self.tick(now)
 
     def tick(self, now: float) -> None:
-        """Let time pass; call at least every `settings.interval / HURRY` seconds, and at each `deadline`."""
+        """Advance time; call at least every `settings.interval / HURRY` seconds, and at each `deadline`."""
         self._ticked = now
         for peer in self.membership.fall_silent(now):
             self._note(peer.name, "dead: no beats on any link")
@@ -217,18 +217,18 @@ class Node:
         while self._due() <= now:
             self._send(now)
             if any(holding.asking for holding in self.holdings.values()):
-                self._decide(now)  # the own vote may have been the one that was missing
+                self._decide(now)  # this node's own vote may have been the missing one
 
     def deadline(self) -> float:
-        """When the next thing is due: the end of a lease, of a node's silence, or a beat to send."""
+        """When the next event is due: the end of a lease, of a node's silence, or a beat to send."""
         ends = [holding.until for holding in self.holdings.values() if holding.state is State.OWNER]
         dead = [peer.heard + self.settings.lease for peer in self.membership.peers.values() if peer.alive]
         foreseen = [end - self.settings.foresight for end in dead]
-        # What lay before the last tick is done; what lies between it and now is late, and must not be left out.
+        # Times before the last tick have been handled; those between it and now are late, and must not be skipped.
         return min((self._due(), *(moment for moment in (*ends, *dead, *foreseen) if moment > self._ticked)))
 
     def set_fitness(self, address: str, fitness: int, reason: str, now: float) -> None:
-        """How well this node could serve `address`: 0 (not at all) to 255."""
+        """Set this node's fitness for `address`: 0 (cannot serve) to 255."""
         holding = self.holdings[address]
         if fitness == holding.fitness and holding.state is not State.INIT:
             return
@@ -239,7 +239,7 @@ class Node:
         self.tick(now)
 
     def set_admin_state(self, admin_state: AdminState, now: float) -> None:
-        """What the operator wants of this node."""
+        """Set the operator's state for this node."""
         if admin_state is not self.admin_state:
             self.admin_state = admin_state
             self._urgent = True
@@ -247,7 +247,7 @@ class Node:
         self.tick(now)
 
     def stop(self, now: float) -> None:
-        """Give every address away, whether another node can take it or not; `done` says when that is so."""
+        """Give every address away, whether another node can take it or not; `done` tells when that is complete."""
         self._stopping = True
         self.admin_state = AdminState.STANDBY
         self._urgent = True
@@ -259,7 +259,7 @@ class Node:
         return all(holding.state is not State.OWNER for holding in self.holdings.values())
 
     def released(self, address: str, now: float) -> None:
-        """The deed of Release is done: the address is down here."""
+        """Release has been carried out: the address has been removed here."""
         holding = self.holdings[address]
         if holding.state is State.OWNER:
             self._step(holding, Event.RELEASED, holding.reason)
@@ -317,7 +317,7 @@ class Node:
                 self._keep(holding, others, now)
 
     def _foresee(self, holding: Holding, current: Runner, others: Sequence[Runner], now: float) -> None:
-        """Have the address probed before its owner is dead, where this node is the next to take it."""
+        """Probe the address before its owner is dead, if this node is the next candidate."""
         dead = self.membership.peers[current.node].heard + self.settings.lease
         if holding.state is not State.BACKUP or dead == holding.foreseen or now < dead - self.settings.foresight:
             return
@@ -327,7 +327,7 @@ class Node:
             self.actions.append(Probe(holding.shared.address, dead))
 
     def _seek(self, holding: Holding, others: Sequence[Runner], now: float) -> None:
-        """A backup asks, or leaves it to others; with the votes it becomes the owner."""
+        """As backup, request the address or leave it to others; with enough votes, become the owner."""
         me = self.me(holding)
         wait = election.wait(me, others, self.settings.lease)
         if wait is None or not self._may_own(others):
@@ -340,8 +340,8 @@ class Node:
         waited = now - holding.unowned
         wait = max(wait, holding.pause)
         if waited >= wait + election.WAIT * self.settings.lease and (wait or self._is_contested(holding, now)):
-            # Two that both insist keep their votes from each other: the worse one gives way, and tries again later. If
-            # they do not hear of each other, both do, for different times.
+            # Two nodes that both persist withhold their votes from each other: the worse one yields, and tries again
+            # later. If they do not hear each other, both yield, for different times.
             holding.unowned, waited = now, 0.0
             if self._is_contested(holding, now):
                 wait = holding.pause = (me.place + 1) * self.settings.lease
@@ -360,7 +360,7 @@ class Node:
             self._step(holding, Event.WON, f"{dead} is dead" if dead else "it had no owner", dead)
 
     def _keep(self, holding: Holding, others: Sequence[Runner], now: float) -> None:
-        """An owner keeps the address while its lease holds and no other node should have it instead."""
+        """As owner, keep the address while the lease holds and no other node should own it instead."""
         until = self._until(holding, others)
         if now >= until:
             alone = self.settings.may_split and not self._may_own(others)
@@ -374,7 +374,7 @@ class Node:
             holding.until = until
             self.actions.append(Hold(holding.shared.address, until))
         me = self.me(holding)
-        # Otherwise whom the voters have promised another knows by that, and it is not always the less preferred one.
+        # With a quorum, the promises already decide between the two, not always for the preferred one.
         rival = election.owner(others) if self.settings.may_split else None
         if rival is not None and rival.key < me.key:
             self._step(holding, Event.LOST, f"{rival.node} owns it as well and has precedence")
@@ -400,13 +400,13 @@ class Node:
         return f"{best.node} is {'fitter' if best.fitness > me.fitness else 'preferred'}"
 
     def _is_contested(self, holding: Holding, now: float) -> bool:
-        """Whether the witness is alive but does not vote for this node: a node that is not heard may want the same."""
+        """Whether the witness is alive but does not vote for this node: an unseen node may request the same address."""
         if not self.settings.witness or not self.membership.peers[WITNESS].alive:
             return False
         return now >= holding.votes.get(WITNESS, NEVER) + self.settings.lease
 
     def _is_next(self, holding: Holding) -> bool:
-        """Whether it is this one's turn: a drain waits until what was given away before has its owner."""
+        """Whether it is this address's turn: a drain waits until the previous address has its new owner."""
         if self.admin_state is AdminState.STANDBY:
             return True
         for before in self.holdings.values():
@@ -427,12 +427,12 @@ class Node:
             return held_until(holding.votes, self.settings.quorum, lease)
         if not self._may_own(others):
             return NEVER
-        # An owner goes on by its own voice when the other one comes back: who goes first is settled by preference.
+        # An owner continues with its own vote when the other node returns: preference then decides between them.
         voters = () if holding.state is State.OWNER else (other.node for other in others)
         return held_by_all(holding.votes, (self.settings.node, *voters), lease)
 
     def _let_go(self, holding: Holding) -> None:
-        """Void all votes, the own one as well: with the next beat, others may be voted for."""
+        """Drop all votes, this node's own included: the next beat lets others be voted for."""
         holding.asking = holding.leaving = False
         holding.until = NEVER
         holding.better = None
@@ -442,15 +442,15 @@ class Node:
 
     def _step(self, holding: Holding, event: Event, reason: str, victim: str | None = None) -> None:
         before = holding.state
-        holding.state, deed = step(before, event)
+        holding.state, effect = step(before, event)
         if holding.state is before:
             return
         holding.reason = reason
         address = holding.shared.address
-        match deed:
-            case Deed.TAKE:
+        match effect:
+            case Effect.TAKE:
                 self.actions += (Hold(address, holding.until), Take(address, victim))
-            case Deed.DROP:
+            case Effect.DROP:
                 self.actions.append(Drop(address, reason))
         if holding.state is State.OWNER:
             holding.asking = False
@@ -474,7 +474,8 @@ class Node:
             holding = self.holdings.get(vote.address)
             if vote.candidate != self.settings.node or vote.incarnation != self.incarnation:
                 if holding is not None:
-                    # It has promised another, so its promise to us is over: by a clock that stood still it may not be.
+                    # It has promised the address to another, so its promise to us is over, even if our clock has
+                    # stopped meanwhile.
                     holding.votes.pop(beat.node, None)
                 continue
             sent = self.membership.sent_at(vote.sequence)
@@ -528,7 +529,7 @@ class Node:
             yield vote._replace(sequence=holding.voice_from) if holding is not None and holding.voice_from else vote
 
     def _due(self) -> float:
-        """When the next beat is to be sent."""
+        """When the next beat must be sent."""
         due = self._ticked if self._urgent else self._last_sent + self._period(self._ticked)
         return due if self._in_window < BURST else max(due, self._window + self.settings.interval)
 
@@ -536,13 +537,13 @@ class Node:
         interval = self.settings.interval
         if not self._is_late(now):
             return interval
-        # Who promises may have heard the one before a little later than this node: it is asked again soon, then rarely.
+        # A voter's earlier promise may end a little later there than here: it is asked again soon, then rarely.
         asked = (self.membership.sent_at(holding.asked_from) for holding in self.holdings.values() if holding.asking)
         since = self._last_sent - max((at for at in asked if at is not None), default=NEVER)
         return min(interval / HURRY, max(interval * AGAIN, since))
 
     def _is_late(self, now: float) -> bool:
-        """Whether something that should have been heard by now was not."""
+        """Whether an expected beat is overdue."""
         due = now - LATE * self.settings.interval
         full = self.settings.lease * (1.0 - DRIFT)
         for holding in self.holdings.values():

@@ -1,8 +1,8 @@
-"""One process at a time is the node of the cluster; at an upgrade the next one asks for what it may go on with.
+"""The node lock: one process at a time acts as the node; at an upgrade, its successor requests its state.
 
 The lock is a file in the gateway's own directory, which only root can open (flock(2)). The successor connects to a Unix
-socket beside it, says by which terms it would go on (handover.terms), and waits: for a handover, or for the lock to be
-free. With a handover come the descriptors of the lock and of the sockets: neither is free for a moment.
+socket beside it, sends its terms (handover.terms), and waits: for a handover, or until the lock is free. A handover
+includes the descriptors of the lock and of the sockets: neither is ever unowned.
 """
 
 import fcntl
@@ -29,24 +29,24 @@ log = logging.getLogger(__name__)
 LOCK: Final = "node.lock"
 SOCKET: Final = "handover.sock"
 LOOK: Final = 0.5
-"""Seconds between two looks at whether the supervisor is still there."""
+"""Seconds between two checks that the supervisor still exists."""
 AGAIN: Final = 0.005
 MAX_DESCRIPTORS: Final = 253
-"""That one message can carry (SCM_MAX_FD of Linux)."""
+"""Largest number in one message (SCM_MAX_FD of Linux)."""
 _CREDENTIALS: Final = struct.Struct("=3i")
 
 
 class NoLock(Exception):
-    """The lock cannot be had in this directory; the text says why."""
+    """The lock cannot be used in this directory; the message gives the reason."""
 
 
 class Orphaned(Exception):
-    """The supervisor has gone while its heartbeat process waited."""
+    """The supervisor has exited while its heartbeat process waited."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handover:
-    """What was handed over, and the descriptors of the lock, the deadlines and the sockets."""
+    """The state that was handed over, and the descriptors of the lock, the deadlines and the sockets."""
 
     state: dict[str, Any]
     lock: int
@@ -55,7 +55,7 @@ class Handover:
 
 
 class NodeLock:
-    """The lock, and who waits for it at `listening`; only who has this process's user id is listened to."""
+    """The lock, and the successor that waits at `listening`; only processes with this user id are accepted."""
 
     def __init__(self, lock: int, listening: socket.socket, terms: bytes) -> None:
         self._lock = lock
@@ -65,7 +65,7 @@ class NodeLock:
         self._selector: selectors.BaseSelector | None = None
         self._successor: socket.socket | None = None
         self.refused = False
-        """A process came with other terms: nothing can be handed over to it."""
+        """A process had other terms: nothing can be handed over to it."""
 
     @property
     def has_successor(self) -> bool:
@@ -73,16 +73,16 @@ class NodeLock:
         return self._successor is not None
 
     def fileno(self) -> int:
-        """The descriptor of the lock: held until every process that has it has closed it."""
+        """The descriptor of the lock: held until every process that has the descriptor has closed it."""
         return self._lock
 
     def watch(self, selector: selectors.BaseSelector) -> None:
-        """Let successors connect."""
+        """Accept connections of successors."""
         self._selector = selector
         selector.register(self._listening, selectors.EVENT_READ, self._admit)
 
     def hand_over(self, state: dict[str, Any], deadlines: int, sockets: Sequence[int]) -> bool:
-        """Hand the lock and everything else over; whether that went well. If not, the lock is kept."""
+        """Hand over the lock and everything else; return whether that succeeded. If not, the lock is kept."""
         if self._successor is None:
             return False
         data = json.dumps(state).encode()
@@ -101,7 +101,7 @@ class NodeLock:
         return True
 
     def close(self) -> None:
-        """Let go of the lock; it is free once no other process has its descriptor."""
+        """Release the lock; it is free once no other process has its descriptor."""
         if self._selector is not None:
             self._selector.unregister(self._listening)
             self._selector = None
@@ -139,7 +139,7 @@ class NodeLock:
 
 
 def enter(directory: Path, terms: bytes) -> tuple[NodeLock, Handover | None]:
-    """Become the node, as soon as no other process with this directory is. Raises NoLock, Orphaned, OSError."""
+    """Acquire the lock, as soon as no other process with this directory holds it. Raises NoLock, Orphaned, OSError."""
     lock = _open(directory)
     parent = os.getppid()
     received = None
@@ -165,7 +165,7 @@ def enter(directory: Path, terms: bytes) -> tuple[NodeLock, Handover | None]:
 
 
 def _open(directory: Path) -> int:
-    """The lock file, open, and nothing that another user could have put there. Raises NoLock, OSError."""
+    """Open the lock file, and check that no other user could have created it. Raises NoLock, OSError."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     within = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -186,26 +186,26 @@ def _open(directory: Path) -> int:
 
 
 def _holder(lock: int) -> str:
-    """The process that has locked it, as it wrote there."""
+    """The process that holds the lock, as it wrote there."""
     written = os.pread(lock, 16, 0).strip()
     return written.decode() if written.isdigit() else "(unknown)"
 
 
 def _user(sock: socket.socket) -> int:
-    """The user id of the other end, as it was when that began to listen or connected."""
+    """The user id of the other end, at the time when it connected or began to listen."""
     user: int
     _, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
     return user
 
 
 def _ask(directory: Path, terms: bytes, parent: int) -> Handover | None:
-    """Wait for what the other process hands over; None: nothing."""
+    """Wait for the other process's handover; None: nothing is handed over."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC) as sock:
         sock.settimeout(LOOK)
         try:
             sock.connect(str(directory / SOCKET))
             if (user := _user(sock)) not in {0, os.getuid()}:
-                log.error("%s is of a process of user %d, which is no gateway: end it", directory / SOCKET, user)
+                log.error("%s belongs to user %d and is not a gateway: end its process", directory / SOCKET, user)
                 return None
             sock.sendall(terms)
         except OSError:

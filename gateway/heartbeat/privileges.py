@@ -1,4 +1,4 @@
-"""The priority of the heartbeat, and a thread without any right; roles of processes: gateway/hardening/roles.py."""
+"""The heartbeat's scheduling priority, and a thread without privileges; roles: gateway/hardening/roles.py."""
 
 import contextlib
 import ctypes
@@ -7,18 +7,18 @@ from typing import Final
 
 from gateway.hardening import kernel
 
-_ALL_PAGES: Final = 1 | 4  # MCL_CURRENT | MCL_ONFAULT: what is there; the board is large, and mostly never touched
+_ALL_PAGES: Final = 1 | 4  # MCL_CURRENT | MCL_ONFAULT: only resident pages; the board is large, and mostly unused
 _PRIORITY: Final = 10
 
 
 def renounce() -> None:
-    """Give up every right, in this thread only. Raises OSError."""
+    """Drop every privilege, in this thread only. Raises OSError."""
     kernel.set_capabilities(())
     kernel.forbid_new_privileges()
 
 
 def hurry() -> None:
-    """Go before others, as far as that is allowed: a beat that waits for the processor is a false alarm."""
+    """Raise the scheduling priority as far as allowed: a beat delayed by a busy processor causes a false alarm."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, -19)
     with contextlib.suppress(OSError):

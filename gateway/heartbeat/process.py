@@ -1,4 +1,4 @@
-"""The heartbeat process: the node's beats and deeds, with sockets, interfaces and time."""
+"""The heartbeat process: carries out the node's beats and actions with sockets, interfaces and time."""
 
 import contextlib
 import gc
@@ -65,12 +65,12 @@ from gateway.system import crash_report, descriptors
 log = logging.getLogger("gateway.heartbeat")
 
 LOOK: Final = 0.1
-"""Seconds between two looks at the gateway's own health."""
+"""Seconds between two checks of the gateway's own health."""
 ROUTER_TIMEOUT: Final = 3.0
 CONTEST: Final = 3.0
-"""Seconds for which a duplicate of an address may answer before the takeover is given up."""
+"""Seconds for which a duplicate of an address may answer before the takeover is abandoned."""
 HANDOVER: Final = 10.0
-"""Seconds that the heartbeat of the next gateway has to ask for what this one holds."""
+"""Seconds within which the next gateway's heartbeat must request the handover."""
 HISTORY: Final = 200
 POST: Final = 0.5
 """Seconds between two messages to control."""
@@ -78,11 +78,11 @@ POST: Final = 0.5
 
 @dataclass(slots=True)
 class Lane:
-    """One shared address at work."""
+    """One shared address with its interface and jobs."""
 
     shared: SharedAddress
     interface: Interface
-    """Where its neighbours are."""
+    """The interface of its neighbours."""
     home: Interface | VirtualMac
     slot: int
     up: bool = False
@@ -91,19 +91,19 @@ class Lane:
     contender: str | None = None
     """The hardware address of another host that answered for it recently."""
     probing: Probing | None = None
-    """The probes that go out before it can be taken."""
+    """The probes before a takeover."""
     renewed: float = 0.0
 
     def say(self) -> None:
-        """Tell the neighbours that the address is here."""
+        """Announce to the neighbours that the address is here."""
         self.interface.announce(self.shared.ip, self.home.mac)
 
 
 def prepare(context: ChildContext) -> Work:
-    """The process, confined, ready to beat. Raises CannotStart."""
+    """Create the process, confined, ready to beat. Raises CannotStart."""
     cluster = context.snapshot.site.cluster
     if cluster is None:
-        raise CannotStart("there is no cluster in the site file")
+        raise CannotStart("the site file has no cluster")
     try:
         return Heartbeat(context, cluster).run
     except Orphaned:
@@ -113,7 +113,7 @@ def prepare(context: ChildContext) -> Work:
 
 
 class Heartbeat(Child):
-    """Everything of the process. Made as root; gives up what it does not need."""
+    """The whole process. Created as root; drops privileges that it does not need."""
 
     def __init__(self, context: ChildContext, cluster: Cluster) -> None:
         super().__init__(context.channel)
@@ -133,7 +133,7 @@ class Heartbeat(Child):
         self._jobs = Jobs(self._start_program)
         self.counters = Counters()
         self._programs: dict[int, str] = {}
-        """What runs: its number at the guardian, and what it is."""
+        """Running programs: their numbers at the guardian, and their names."""
         self.history: deque[tuple[float, str, str]] = deque(maxlen=HISTORY)
         self.damper = Damper(0)
         self.health = health.Health(0, "starting")
@@ -142,12 +142,12 @@ class Heartbeat(Child):
         self._router_seen = clock()
         self._stopping = False
         self._handover_until: float | None = None
-        """Until when the next process may come for what this process holds."""
+        """Until when the next gateway's process may request the handover."""
         self._handed_over = False
         self._done = False
         self._find_router()
         hurry()
-        # From here to the first beat it has to be quick: addresses that were handed over have leases that run.
+        # From here to the first beat time matters: the leases of addresses handed over are running.
         self._lock, self._received = node_lock.enter(site.admin.sockets, handover.terms(site.node, cluster, key))
         received_sockets = self._received.sockets if self._received is not None else ()
         self._links = links.open_all(cluster, site.node, self._codec, received_sockets)
@@ -161,14 +161,14 @@ class Heartbeat(Child):
             )
             for slot, shared in enumerate(cluster.addresses)
         }
-        for ip, lane in self._lanes.items():  # what an earlier life may have left
+        for ip, lane in self._lanes.items():  # addresses that an earlier process may have left
             if self._received is None or ip not in self._received.state["holdings"]:
                 lane.home.remove(lane.shared.address)
         self._deadlines, self.fence = self._raise_fence()
         self._guardian = self._start_guardian(context.account)
         self._listener = Listener(site.admin.sockets / "heartbeat.sock", self._selector, self._command)
         disks = [link for link in self._links if isinstance(link, Disk)]
-        for disk in disks:  # after the fork, which threads do not survive
+        for disk in disks:  # after the fork: threads do not survive it
             disk.start()
         bounds = Bounds.of(site)
         become(context.account, roles.HEARTBEAT)
@@ -191,7 +191,7 @@ class Heartbeat(Child):
         return VirtualMac(below, shared.address.version, number, self._netlink, keep=keep)
 
     def _take_over(self, received: Handover) -> None:
-        """Go on where the process before this one has stopped."""
+        """Continue from the state of the previous process."""
         handover.adopt(self.node, received.state, self._codec)
         about = received.state["process"]
         self.counters.adopt(about)
@@ -207,7 +207,7 @@ class Heartbeat(Child):
         self._note(self.node.settings.node, "another process goes on")
 
     def _raise_fence(self) -> tuple[Deadlines, str]:
-        """The deadlines, in the kernel if it can; and how that went, for the status."""
+        """Create the deadlines, in the kernel if possible; return them and the way in which leases are enforced."""
         try:
             deadlines = Deadlines.create() if self._received is None else Deadlines(self._received.deadlines)
             for name, interface in self._interfaces.items():
@@ -232,7 +232,8 @@ class Heartbeat(Child):
             try:
                 crash_report.enable("guardian")
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-                # The lock stays open: until addresses are down and programs stopped, no other process is this node.
+                # The lock stays open: until addresses are removed and programs stopped, no other process may act as
+                # this node.
                 descriptors.close_all_but({theirs.fileno(), self._lock.fileno()})
                 kernel.set_name("gw-guardian")
                 hurry()
@@ -313,14 +314,14 @@ class Heartbeat(Child):
         if self._handover_until is not None:
             self._try_handover(now)
         if self._stopping and self.node.done:
-            self._jobs.cancel("router")  # the one that has no end
+            self._jobs.cancel("router")  # the only one that never ends
             self._done = self._done or not len(self._jobs)
 
     def _terminate(self, *_: object) -> None:
         self._stopping = True
 
     def _try_handover(self, now: float) -> None:
-        """Hand everything to the process that waits for it, at a moment when nothing is under way."""
+        """Hand over to the waiting process, at a moment when no job is running."""
         owned = [ip for ip, holding in self.node.holdings.items() if holding.state is State.OWNER]
         lanes = [self._lanes[ip] for ip in owned]
         settled = all(lane.up and len(lane.started) == len(lane.resources) for lane in lanes) and all(
@@ -401,11 +402,11 @@ class Heartbeat(Child):
         self.ready(self._snapshot.version)
 
     def hand_over(self) -> None:
-        """Let the process of the next gateway have everything, as soon as it asks."""
+        """Hand everything over to the next gateway's process, as soon as it requests it."""
         self._handover_until = clock() + HANDOVER
 
     def drain(self, seconds: float) -> None:
-        """Give every address away; end if no time is given, otherwise go on as a standby."""
+        """Give every address away; end if no time is given, otherwise continue as a standby."""
         if seconds:
             self.node.set_admin_state(AdminState.STANDBY, clock())
         else:
@@ -419,10 +420,10 @@ class Heartbeat(Child):
         self._stopping = True
         self.node.stop(clock())
 
-    # ----------------------------------------------------------------------------------------------------------- deeds
+    # ---------------------------------------------------------------------------------------------------------- actions
 
     def _act(self) -> None:
-        """Do what the node wants, in its order."""
+        """Carry out the node's actions, in order."""
         while self.node.actions:
             actions, self.node.actions = self.node.actions, []
             for action in actions:
@@ -463,7 +464,7 @@ class Heartbeat(Child):
         log.info("%s: %s", about, text)
 
     def _take(self, lane: Lane, victim: str | None) -> Job:
-        """Everything that a takeover takes, while the lease is held."""
+        """All steps of a takeover, while the lease is held."""
         ip = lane.shared.ip
         if self._cluster.fence is not None and victim is not None:
             failed = yield self._run(self._cluster.fence, lane, "fence", victim=victim)
@@ -472,7 +473,7 @@ class Heartbeat(Child):
                 return
         yield from self._probe(lane)
         if lane.contender is not None:
-            self.node.refuse(ip, f"{lane.contender} answers for it", clock())
+            self.node.refuse(ip, f"{lane.contender} answers for the address", clock())
             return
         try:
             lane.home.add(lane.shared.address)
@@ -494,7 +495,7 @@ class Heartbeat(Child):
             yield self._run(self._cluster.on_takeover, lane, "takeover", victim=victim)
 
     def _foresee(self, lane: Lane, when: float) -> Job:
-        """Probe while the takeover, at `when` or a little later, is waited for."""
+        """Probe before the takeover that is expected at `when` or a little later."""
         pause = probing.pause(self._cluster.heartbeat.interval)
         lane.probing = Probing(clock(), when + pause, lane.contender)
         while clock() < lane.probing.end:
@@ -502,12 +503,12 @@ class Heartbeat(Child):
             yield pause / 4
 
     def _probe(self, lane: Lane) -> Job:
-        """Probe for an owner of the address; continue when there was no answer for a moment."""
+        """Probe for an owner of the address; return when there was no answer for a moment."""
         beat = self._cluster.heartbeat
         now = clock()
         if lane.probing is not None and now < lane.probing.end:
             self._jobs.cancel(f"probe {lane.shared.ip}")
-            free = now - DRIFT * beat.dead_after  # by so much a promise is longer than the lease that it allows
+            free = now - DRIFT * beat.dead_after  # a promise is longer than the lease it allows by this much
             wait = lane.probing.answered_by(free, beat.interval) - now
             if wait > 0:
                 self._ask_for(lane)
@@ -546,14 +547,14 @@ class Heartbeat(Child):
             yield self._resource(resource, "start")
 
     def _release(self, lane: Lane, reason: str) -> Job:
-        """Give it away in order: programs first, then the address; never announce."""
+        """Give the address away in order: programs first, then the address; never announce."""
         yield from self._stop_resources(lane)
         self._take_down(lane, keep_jobs=True)
         self.node.released(lane.shared.ip, clock())
         self._jobs.add(f"after {lane.shared.ip}", self._clear(lane, reason), clock())
 
     def _clear(self, lane: Lane, reason: str) -> Job:
-        """After the address has gone."""
+        """After the address was removed."""
         yield from self._stop_resources(lane)
         if self._cluster.on_release is not None:
             yield self._run(self._cluster.on_release, lane, "release", reason=reason)
@@ -571,7 +572,7 @@ class Heartbeat(Child):
             self._jobs.cancel(lane.shared.ip)
 
     def _renew(self, now: float) -> None:
-        """Tell the kernel that the address is still wanted."""
+        """Renew the addresses in the kernel."""
         for lane in self._lanes.values():
             if lane.up and now - lane.renewed >= interfaces.RENEW:
                 lane.renewed = now
@@ -601,7 +602,7 @@ class Heartbeat(Child):
         try:
             message = Request.of(number, run).encode()
         except ValueError:
-            log.error("%s cannot be asked for: a value is not one line of at most 1024 characters", run.program)
+            log.error("%s cannot be run: a value is not a single line of at most 1024 characters", run.program)
             self._program_ended(number, FAILED)
             return
         with contextlib.suppress(OSError):
@@ -633,8 +634,8 @@ class Heartbeat(Child):
     # ---------------------------------------------------------------------------------------------------------- health
 
     def _look(self, now: float) -> None:
-        """What this node can serve, told to the node when it has changed."""
-        # The workers of a gateway that was upgraded end: those of the next one serve already.
+        """Update the node's fitness when it has changed."""
+        # After an upgrade, the old workers end, and those of the next gateway already serve.
         if now - self._looked >= LOOK and self._handover_until is None:
             self._looked = now
             self.health = self._judge(now)
@@ -658,7 +659,7 @@ class Heartbeat(Child):
         return health.judge(ages, up, router=reached)
 
     def _watch_router(self) -> Job:
-        """Probe the router: often where it alone can tell two nodes which of them is cut off."""
+        """Probe the router: often if it alone can tell which of two nodes is isolated."""
         lease = self._cluster.heartbeat.dead_after
         often = self.node.settings.may_split
         while self._router is not None:
@@ -670,13 +671,13 @@ class Heartbeat(Child):
     # ---------------------------------------------------------------------------------------------------------- status
 
     def _post(self, now: float) -> None:
-        """Tell control, which may not ask at the Unix socket, what there is to be measured."""
+        """Send the figures to control, which has no access to the Unix socket."""
         if now - self._posted >= POST and self._snapshot.site.admin.listen is not None:
             self._posted = now
             self._bulletin.post({**status.report(self, now), "history": []})
 
     def _command(self, name: str) -> dict[str, Any]:
-        """Obey `gateway status` and its like."""
+        """Execute a command of `gateway status` and others."""
         admin_states = {"join": AdminState.JOIN, "standby": AdminState.STANDBY, "drain": AdminState.DRAIN}
         if name in admin_states:
             self.node.set_admin_state(admin_states[name], clock())
@@ -703,7 +704,7 @@ def _settings(me: str, cluster: Cluster) -> Settings:
 
 
 def _described(shared: SharedAddress) -> str:
-    """What all nodes must agree on about an address."""
+    """The properties of an address that all nodes must agree on."""
     return shared.ip if shared.virtual_mac is None else f"{shared.ip} virtual_mac {shared.virtual_mac}"
 
 

@@ -1,8 +1,8 @@
-"""A request of the heartbeat process to its guardian: to run one of the programs that the site file names.
+"""A request of the heartbeat process to its guardian: to run one of the programs named in the site file.
 
-The heartbeat process reads from the network and is not root, the guardian is: it takes a request for a stranger's. What
-a program is called with comes from a fixed list, so that no name of a variable that a shell, the dynamic linker or an
-OCF agent obeys (BASH_ENV, LD_PRELOAD, OCF_FUNCTIONS_DIR) ever gets through.
+The heartbeat process reads from the network and is not root, the guardian is: it treats a request as untrusted. A
+program's arguments and variables come from a fixed list, so that no variable that a shell, the dynamic linker or an OCF
+agent interprets (BASH_ENV, LD_PRELOAD, OCF_FUNCTIONS_DIR) can ever be set.
 """
 
 import json
@@ -14,12 +14,12 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from gateway.heartbeat.jobs import Run
 
 MAX_REQUEST: Final = 16 * 1024
-"""Bytes; the longest that there is takes a quarter of it."""
+"""Bytes; the longest valid request takes a quarter of it."""
 LONGEST_TIMEOUT: Final = 30 * 86400.0
 
 
 class BadRequest(Exception):
-    """What is asked is not done; the text says why, and quotes nothing of the request."""
+    """The request is refused; the message gives the reason, and quotes nothing of the request."""
 
 
 def _plain(value: str) -> str:
@@ -38,13 +38,13 @@ Name = Literal[
     "GATEWAY_REASON",
     "OCF_RESOURCE_INSTANCE",
 ]
-"""Of an environment variable."""
+"""Names of environment variables."""
 Action = Literal["start", "stop", "monitor"]
-"""Of a resource; a hook has none."""
+"""Of a resource; hooks have no action."""
 
 
 class Request(BaseModel):
-    """`number` tells the answer which request it is to. `queue`: those of one queue run one after the other."""
+    """`number` identifies the request in the response. `queue`: requests of one queue run one after the other."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -57,7 +57,7 @@ class Request(BaseModel):
 
     @classmethod
     def of(cls, number: int, run: Run) -> Self:
-        """Return the request to run a program. Raises ValueError for what `parse` would refuse."""
+        """Return the request to run a program. Raises ValueError if `parse` would refuse it."""
         return cls.model_validate(
             {
                 "number": number,
@@ -87,7 +87,7 @@ class Request(BaseModel):
 
 
 def number_of(message: bytes) -> int | None:
-    """The number of a request that is refused, so that who asked does not wait for its end; None if it has none."""
+    """The number of a refused request, so that its sender does not wait for the result; None if it has none."""
     try:
         number = json.loads(message)["number"]
     except (ValueError, TypeError, KeyError, RecursionError):

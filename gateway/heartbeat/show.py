@@ -1,4 +1,4 @@
-"""What the heartbeat says, for people. Pure."""
+"""Formats the heartbeat's report for a terminal. Pure."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -9,7 +9,7 @@ MODES: Final = {
     "may split": "MAY SPLIT: two nodes without a witness; if they lose sight of each other, both may own an address",
 }
 HISTORY: Final = 20
-"""Lines of it."""
+"""Number of its lines."""
 
 
 def text(report: dict[str, Any]) -> str:
@@ -28,7 +28,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         state = (node["state"] or "witness") if node["alive"] else "dead"
         yield f"{node['name']:<16}{state:<10}{'(this one)' if node.get('self') else ''}".rstrip()
         if not node.get("same_settings", True):
-            yield f"{'':<16}warning: its site file names other nodes, addresses or times"
+            yield f"{'':<16}warning: its site file has different nodes, addresses or timers"
         for name, link in node["links"].items():
             shown = f"{link['loss']:>8.1%}{link['delay'] * 1000:>8.2f}ms" if link["alive"] else f"{'silent':>8}"
             yield f"{'':<26}{name:<28}{shown}"

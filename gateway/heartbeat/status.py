@@ -1,4 +1,4 @@
-"""What `gateway status` asks the heartbeat process, over a Unix socket that only its owner may open."""
+"""The listener for `gateway status` in the heartbeat process, on a Unix socket that only its owner may open."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ MAX_CLIENTS: Final = 8
 
 
 class Listener:
-    """Answers a line with a command by JSON, and closes. Clients are read by the selector: none can hold up a beat."""
+    """Responds to a line with a command in JSON, and closes. The selector reads clients: none can delay a beat."""
 
     def __init__(self, path: Path, selector: selectors.BaseSelector, obey: Callable[[str], dict[str, Any]]) -> None:
         self._path = path
@@ -68,9 +68,9 @@ class Listener:
     def _answer(self, command: str) -> bytes:
         try:
             return json.dumps(self._obey(command)).encode()
-        except Exception:  # a question must never cost the address
+        except Exception:  # a query must never cost the address
             log.exception("%s cannot be served", command)
-            return json.dumps({"error": "an error of the heartbeat: see its log"}).encode()
+            return json.dumps({"error": "internal error of the heartbeat; see its log"}).encode()
 
     def _drop(self, client: socket.socket) -> None:
         self._selector.unregister(client)
@@ -79,7 +79,7 @@ class Listener:
 
 
 def report(heartbeat: "Heartbeat", now: float) -> dict[str, Any]:
-    """Everything that `gateway status` shows, as JSON."""
+    """The data of `gateway status`, for JSON."""
     node = heartbeat.node
     settings = node.settings
     wall = time.time()

@@ -1,8 +1,8 @@
-"""A hardware address that moves with a shared address: neighbours keep the entry that they have.
+"""A hardware address that moves with a shared address: neighbours keep their cache entries.
 
-The address is put on a macvlan interface of its own on top of the network interface, with the hardware address that
+The address is added to a macvlan interface of its own on top of the network interface, with the hardware address that
 VRRP reserves (RFC 9568 section 7.3: 00-00-5E-00-01-xx for IPv4, 00-00-5E-00-02-xx for IPv6). The network interface
-itself must neither answer for the address nor ask in its name, so two settings of it are changed.
+itself must neither answer for the address nor send requests from it, so two of its settings are changed.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from gateway.heartbeat.interfaces import Interface, NoInterface, change_address
 _PREFIX: Final = {4: "00:00:5e:00:01", 6: "00:00:5e:00:02"}
 _NO_PREFIX_ROUTE: Final = 0x200  # IFA_F_NOPREFIXROUTE: its network is reached through the interface below
 _SETTINGS: Final = {
-    # of the macvlan, which only receives: what is sent goes out through the interface below
+    # of the macvlan, which only receives: frames are sent through the interface below
     "ipv4/conf/{}/arp_ignore": "1",
     "ipv4/conf/{}/rp_filter": "2",
     "ipv6/conf/{}/accept_ra": "0",
@@ -29,10 +29,10 @@ _SETTINGS_BELOW: Final = {"ipv4/conf/{}/arp_ignore": "1", "ipv4/conf/{}/arp_anno
 
 
 class VirtualMac:
-    """Where one address with a virtual hardware address lives. Made as root; needs CAP_NET_ADMIN afterwards."""
+    """The interface of one address with a virtual hardware address. Created as root; then needs CAP_NET_ADMIN."""
 
     def __init__(self, below: Interface, version: int, number: int, netlink: IPRoute, *, keep: bool = False) -> None:
-        """Make the interface anew; `keep`: go on with the one that is there. Raises NoInterface."""
+        """Create the interface; `keep`: reuse an existing one. Raises NoInterface."""
         self.name = f"vmac{number}v{version}"
         self._netlink = netlink
         text = f"{_PREFIX[version]}:{number:02x}"
@@ -58,7 +58,7 @@ class VirtualMac:
             self._netlink.link("del", index=self.index)
 
     def add(self, address: IPv4Interface | IPv6Interface) -> None:
-        """Bring the address up, or renew it. Raises OSError."""
+        """Add the address, or renew it. Raises OSError."""
         try:
             self._netlink.link("set", index=self.index, state="up")
         except NetlinkError as error:
@@ -66,7 +66,7 @@ class VirtualMac:
         change_address(self._netlink, self.index, "replace", address, _NO_PREFIX_ROUTE)
 
     def remove(self, address: IPv4Interface | IPv6Interface) -> None:
-        """Take the address down, and the interface with it: a switch must not hear its hardware address from here."""
+        """Remove the address and the interface: a switch must no longer see its hardware address from here."""
         with contextlib.suppress(OSError):
             change_address(self._netlink, self.index, "del", address)
         with contextlib.suppress(NetlinkError):
@@ -74,5 +74,5 @@ class VirtualMac:
 
 
 def _write(path: str, value: str) -> None:
-    with contextlib.suppress(OSError):  # IPv6 may be off
+    with contextlib.suppress(OSError):  # IPv6 may be disabled
         (Path("/proc/sys/net") / path).write_text(value)

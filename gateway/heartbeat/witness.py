@@ -1,7 +1,7 @@
-"""The witness without its input and output: a voice that promises addresses and wants none.
+"""The witness without input and output: a voter that promises addresses and never requests any.
 
-It needs no configuration: clusters, nodes and addresses are those that authentic beats name. Each cluster has nodes and
-promises of its own, whatever names and addresses others use.
+It needs no configuration: authentic beats name clusters, nodes and addresses. Each cluster has nodes and promises of
+its own, whatever names and addresses others use.
 """
 
 from collections.abc import Iterator
@@ -15,15 +15,15 @@ from gateway.heartbeat.node import WITNESS
 
 MAX_CLUSTERS: Final = 16
 REMEMBERED: Final = 256
-"""Answers to a node that it may echo: those of half a second at the shortest beats; 25 KB for each node."""
+"""Responses to a node that it may echo: half a second's worth at the shortest interval; 25 KB per node."""
 
 
 class _Cluster:
-    """What the witness knows of one cluster."""
+    """The state of one cluster."""
 
     def __init__(self, silent_until: float) -> None:
         self.promises = Promises(silent_until)
-        self.known: dict[str, Membership] = {}  # one for each node: what is said to one is not missed by another
+        self.known: dict[str, Membership] = {}  # one per node: a response to one is not lost for another
 
     @property
     def peers(self) -> Iterator[Peer]:
@@ -31,20 +31,20 @@ class _Cluster:
 
     @property
     def contact(self) -> float:
-        """When one of its nodes was heard last."""
+        """When one of its nodes was last heard."""
         return max((peer.contact for peer in self.peers), default=NEVER)
 
     def is_idle(self, now: float) -> bool:
-        """Whether none of its nodes is alive, and no promise to one binds."""
+        """Whether none of its nodes is alive, and no promise to one is binding."""
         return not any(peer.alive for peer in self.peers) and not any(self.promises.binding(now))
 
 
 class Witness:
-    """`lease`: seconds, at least the longest of the clusters that ask it.
+    """`lease`: seconds, at least the longest of the clusters that use it.
 
-    At most MAX_CLUSTERS clusters of MAX_NODES nodes are known. Another one takes the place of the one that has been
-    silent longest: a node that is not alive, a cluster without such nodes and promises. So only what is alive can keep
-    others out. Sequence numbers go on, so that nothing recorded confirms one that was forgotten.
+    At most MAX_CLUSTERS clusters of MAX_NODES nodes are known. A new one replaces the one that has been silent longest:
+    a node that is not alive, or a cluster without such nodes and promises. So only live ones can keep others out.
+    Sequence numbers continue, so that no recording confirms one that was forgotten.
     """
 
     def __init__(self, lease: float, incarnation: int, now: float) -> None:
@@ -53,7 +53,7 @@ class Witness:
         self._silent_until = now + lease
         self._clusters: dict[bytes, _Cluster] = {}
         self._sequence = 0
-        """The highest number that was said to a node that is forgotten."""
+        """The highest number sent to a node that has been forgotten."""
 
     @property
     def peers(self) -> list[tuple[bytes, Peer]]:
@@ -61,7 +61,7 @@ class Witness:
         return [(name, peer) for name, cluster in self._clusters.items() for peer in cluster.peers]
 
     def fall_silent(self, now: float) -> list[tuple[bytes, Peer]]:
-        """Those that have become dead."""
+        """The nodes that have just become dead."""
         return [
             (name, peer)
             for name, cluster in self._clusters.items()
@@ -70,13 +70,13 @@ class Witness:
         ]
 
     def receive(self, beat: Beat, link: str, now: float) -> Beat | None:
-        """Take a beat; the answer, if there is one. Raises membership.Refused."""
+        """Process a beat; return the response, if there is one. Raises membership.Refused."""
         cluster = self._cluster(beat.cluster, now)
         known = self._member(cluster, beat.node)
         heard = known.hear(beat, link, now)
         if heard is Heard.COPY:
             return None
-        if heard is Heard.NEW and beat.lease <= self._lease:  # after a restart it would speak too early
+        if heard is Heard.NEW and beat.lease <= self._lease:  # after a restart it would vote too early
             cluster.promises.answer(beat, now)
         asked = {claim.address for claim in beat.claims}
         return Beat(

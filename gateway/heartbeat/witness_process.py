@@ -23,12 +23,12 @@ from gateway.load.refusals import Refusals
 log = logging.getLogger(__name__)
 
 LOOK: Final = 0.5
-"""Seconds between two looks at whether it was told to stop, and at who is silent."""
+"""Seconds between two checks whether it must stop, and which nodes are silent."""
 MAX_KEYS: Final = 16
 
 
 class _Voice:
-    """The witness of all clusters that have one key: what one of them does takes no room from those with another."""
+    """The witness of all clusters that share one key: clusters with another key have room of their own."""
 
     def __init__(self, key: bytes, lease: float) -> None:
         self.codec = Codec(key, cluster=None)
@@ -36,7 +36,7 @@ class _Voice:
         self._alive: set[tuple[bytes, str]] = set()
 
     def look(self) -> None:
-        """Log who has come and who has gone."""
+        """Log the nodes that have appeared or become dead."""
         for cluster, peer in self.witness.fall_silent(clock()):
             log.info("%s of cluster %s: dead", peer.name, cluster.hex())
         alive = {(cluster, peer.name) for cluster, peer in self.witness.peers if peer.alive}
@@ -46,7 +46,7 @@ class _Voice:
 
 
 def run(listen: Listen, keys: Sequence[bytes], lease: float, who: Account | None, bounds: Bounds) -> None:
-    """Answer, as `who`, until SIGTERM or SIGINT.
+    """Serve as `who`, until SIGTERM or SIGINT.
 
     Raises NoLink, OSError, or ValueError for a key that is too short, or too many of them.
     """
@@ -72,7 +72,7 @@ def run(listen: Listen, keys: Sequence[bytes], lease: float, who: Account | None
 
 
 def _serve(voices: Sequence[_Voice], sock: socket.socket, refusals: Refusals) -> None:
-    """Answer one beat. A stranger gets no answer."""
+    """Respond to one beat. Senders without the key get no response."""
     data, source = sock.recvfrom(MAX_BYTES + 1)
     try:
         voice, beat = _read(voices, data)
@@ -86,7 +86,7 @@ def _serve(voices: Sequence[_Voice], sock: socket.socket, refusals: Refusals) ->
 
 
 def _read(voices: Sequence[_Voice], data: bytes) -> tuple[_Voice, Beat]:
-    """Return the beat and whose key it has. Raises BadBeat."""
+    """Return the beat and the witness whose key it has. Raises BadBeat."""
     for voice in voices[:-1]:
         with contextlib.suppress(BadBeat):
             return voice, voice.codec.decode(data)

@@ -1,5 +1,5 @@
-"""Admission: the step between route and pick. A request is counted by every rate that it comes under, and goes on at
-once, goes on later, or is refused. Classes whose `admit` is never do not come here: decide has refused them.
+"""Admission: the step between route and pick. Every rate limit that applies counts the request, which then proceeds at
+once, proceeds later, or is refused. `decide` has already refused requests of classes with `admit: never`.
 """
 
 from gateway.proxy.qos_class cimport ADMITS_ALWAYS
@@ -7,15 +7,15 @@ from gateway.rules.rate_limit cimport Charge
 
 
 cdef class Admission:
-    """rates: the table that all workers count in."""
+    """rates: the table that all workers share."""
 
     def __init__(self, RateTable rates):
         self.rates = rates
 
     cdef int64_t charge(self, View view, QosClass klass, int64_t now, bint patient) except -2:
-        """Count a request; klass: its class, or None. patient: it can be delayed.
+        """Count a request; klass: its class, or None. patient: it may be delayed.
 
-        Returns the ns until it may go on, or -1: it is refused, and no rate has counted it.
+        Returns the ns until it may proceed, or -1: it is refused, and no limit has counted it.
         """
         cdef list charges = view.charges
         cdef Charge charge
@@ -55,7 +55,7 @@ cdef class Admission:
         return wait
 
     cdef int _give_back(self, list charges, int count) except -1:
-        """The first `count` of the charges are not made after all."""
+        """Undo the first `count` of the charges."""
         cdef Charge charge
         cdef int i
         for i in range(count):

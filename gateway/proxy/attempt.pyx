@@ -1,11 +1,11 @@
-"""Trying servers: pick one, take or make a connection, count what is in flight, time the answer, pass on to another.
+"""Tries servers: picks one, reuses or opens a connection, counts requests in flight, times the response, moves on.
 
     pick ─► go ─► (connection) ─► answered ─► release
       ▲      │                        │
-      └──────┴──── give_up ◄──────────┘       the server failed it: it is not asked again for this work
+      └──────┴──── give_up ◄──────────┘       the server failed the work: it is not tried again for it
 
-Counts on the Board are right by construction: `go` counts, `release` (which `give_up` includes) counts down, and either
-does nothing when it has been done.
+Counts on the Board are correct by construction: `go` increments, `release` (which `give_up` includes) decrements, and
+both do nothing when called a second time.
 """
 
 from gateway.balance.estimate cimport answer, begin as _begin, give_up as _give_up
@@ -38,7 +38,7 @@ cdef class Attempt:
         return 0
 
     cdef int move(self, Backend backend) except -1:
-        """The snapshot has changed before a server was picked: go to one of the new backend."""
+        """The snapshot has changed before a server was picked: use the new backend."""
         self.belongs = backend.counterpart(self.backend, self.belongs)
         self.bound = backend.counterpart(self.backend, self.bound)
         self.backend = backend
@@ -51,10 +51,11 @@ cdef class Attempt:
         return self.backend.pick(&self.args, self.belongs if self.bound < 0 else self.bound)
 
     cdef ServerConn go(self, int i, bint fresh, ServerConn own, Poller poller, Work work):
-        """Go to server i; `fresh`: not over a connection that has idled. own: the client's alone, or None; it is used
-        if it is one to that server.
+        """Go to server i. `fresh`: not over an idle connection. own: the client's private connection, or None; it is
+        used if it leads to that server.
 
-        The connection is S_BUSY, or S_CONNECTING, and then `work` hears of it; None if it failed at once: server.error.
+        The connection is S_BUSY, or S_CONNECTING, and then notifies `work`; None if it failed at once: see
+        server.error.
         """
         cdef ServerConn conn = None
         self.server = <Server>self.backend.servers[i]
@@ -70,7 +71,7 @@ cdef class Attempt:
         return conn
 
     cdef bint turn(self, int error, int64_t now) except -1:
-        """The connection could not be made: whether to go to the same server once more, at its other address."""
+        """The connection could not be made: whether to try the same server again at its other address."""
         if self.turned or not self.server.turn(error):
             self.turned = False
             return False
@@ -90,7 +91,7 @@ cdef class Attempt:
         return 0
 
     cdef int answered(self, bint failed, int64_t now) except -1:
-        """The server has begun to answer, or has failed to: what it took tells how it is doing."""
+        """The server has begun to respond, or has failed: record the time that it took."""
         cdef Server server = self.server
         if self.timed:
             self.timed = False
@@ -100,21 +101,21 @@ cdef class Attempt:
         return 0
 
     cdef int count_failure(self) except -1:
-        """The server has failed the work."""
+        """The server failed the work."""
         self.server.board.count(self.server.slot, self.server.worker).failures += 1
         return 0
 
     cdef int give_up(self, int64_t now) except -1:
-        """The server chosen has failed the work: it is not asked again for it."""
+        """The chosen server failed the work: do not try it again for this work."""
         self.release(now)
         if self.args.tried.count == MAX_TRIED:
-            self.args.tried.count -= 1      # the last one is forgotten
+            self.args.tried.count -= 1      # the oldest entry is overwritten
         self.args.tried.index[self.args.tried.count] = self.chosen
         self.args.tried.count += 1
         return 0
 
     cdef int stay(self) except -1:
-        """No other server can take what was given up: it stays where it is, and is not timed a second time."""
+        """No other server can take the work: keep this server, and do not time it a second time."""
         self.args.tried.count -= 1
         self.server.board.in_flight_cells[self.server.slot * MAX_WORKERS + self.server.worker] += 1
         self.counted = True
@@ -123,7 +124,7 @@ cdef class Attempt:
         return 0
 
     cdef int release(self, int64_t now) except -1:
-        """Nothing is in flight any more: there may be room for what waits."""
+        """The work is no longer in flight: the queue may have room for the next."""
         cdef Server server = self.server
         cdef ServerConn conn = self.connecting
         if conn is not None:
@@ -150,7 +151,7 @@ cdef class _Silent(Handler):
 
 
 cdef class Task(Work):
-    """Work that takes the steps of an Attempt one by one, for a test. heard: what its connections have come to."""
+    """Work that does the steps of an Attempt one at a time, for tests. heard: the events of its connections."""
     cdef readonly Attempt attempt
     cdef readonly list heard
     cdef ServerConn conn
@@ -179,7 +180,7 @@ cdef class Task(Work):
         return self.attempt.pick(self.poller.time())
 
     def go(self, int i, *, bint fresh=False):
-        """Go to server i; whether over a connection that is there already. None: it failed at once."""
+        """Go to server i; True: over an existing connection. None: it failed at once."""
         cdef ServerConn conn = self.attempt.go(i, fresh, None, self.poller, self)
         if conn is None:
             return None
@@ -207,5 +208,5 @@ cdef class Task(Work):
 
     @property
     def connecting(self):
-        """Whether a connection is on its way."""
+        """Whether a connection is being opened."""
         return self.attempt.connecting is not None

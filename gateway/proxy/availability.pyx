@@ -1,4 +1,4 @@
-"""What rules may ask about the state of the site, from the Board: loads, servers that are up, sessions, other sites."""
+"""The state of the site that rules can query, from the Board: loads, available servers, sessions, other sites."""
 
 from time import monotonic, monotonic_ns
 
@@ -8,14 +8,14 @@ from gateway.board cimport Board
 from gateway.proxy.backend cimport Backend
 from gateway.rules.view cimport Resources
 
-cdef int64_t COUNT_AGAIN = 1_000_000_000    # ns for which a count of sessions will do: it looks at 4 KiB a server
+cdef int64_t COUNT_AGAIN = 1_000_000_000  # ns for which a count of sessions is reused: counting reads 4 KiB per server
 
 
 cdef class Availability(Resources):
     cdef dict backends
     cdef Board board
     cdef int session_count
-    cdef int64_t counted            # when; 0: not yet
+    cdef int64_t counted            # time of the count; 0: none yet
 
     def __init__(self, backends, Board board):
         self.backends = dict(backends)
@@ -42,5 +42,5 @@ cdef class Availability(Resources):
         return self.board.site_load(site, monotonic())
 
     def facts(self):
-        """(load() by backend, up() by backend); for explaining."""
+        """(load() by backend, up() by backend); for explain."""
         return {name: self.load(name) for name in self.backends}, {name: self.up(name) for name in self.backends}

@@ -1,4 +1,4 @@
-"""A backend: its servers, which of them a request goes to, and what their answers say of load and sessions."""
+"""A backend: its servers, the choice of a server for a request, and load and sessions in the servers' responses."""
 
 from gateway.balance.hashing cimport hash_bytes, hash_field
 from gateway.balance.policy cimport KEY_ADDRESS, KEY_NONE, KEY_URI
@@ -12,7 +12,7 @@ cdef class Backend:
 
     servers: Server objects in the order of the site file; members: the same for the policy.
     timeouts: (connect, response, idle, tunnel) in seconds. affinity: None, or an Affinity of `members`.
-    orca: whether servers say their load with their answers. traffic: the backend's row of the Board.
+    orca: whether servers report their load in responses. traffic: the backend's row of the Board.
     """
 
     def __init__(self, str name, list servers, Members members, Policy policy, timeouts, affinity, Retries retries,
@@ -36,9 +36,9 @@ cdef class Backend:
         return f"<Backend {self.name}>"
 
     cdef int look_at(self, PickArgs *args, const char *p, Head *h, View view, const char *asked, uint32_t n) except -2:
-        """Note what the policy wants to know of a request; the server that affinity says, or -1.
+        """Fill in the policy's input from a request; return the server that affinity requires, or -1.
 
-        asked: the head as it came, with the marks that the view's does not have any more.
+        asked: the head as received, with the marks that are no longer in the view's head.
         """
         cdef int belongs = -1
         if self.affinity is not None:
@@ -52,15 +52,15 @@ cdef class Backend:
         return belongs
 
     cdef uint64_t _key(self, const char *p, Head *h, View view) except? 0:
-        """The hash of what the policy goes by; 0: the request does not have it."""
+        """The hash of the policy's key; 0: the request does not have the key."""
         if self.policy.key_kind == KEY_ADDRESS:
-            return hash_bytes(view.client, <uint32_t>len(view.client)) if view.client else 0     # a Unix socket's: none
+            return hash_bytes(view.client, <uint32_t>len(view.client)) if view.client else 0  # none: Unix socket
         if self.policy.key_kind == KEY_URI:
             return hash_bytes(view.uri, view.uri_len)
         return hash_field(p, h, self.policy.key_name)
 
     cdef int pick(self, PickArgs *args, int belongs) except -2:
-        """Index of the server to go to: the one that the client belongs to if that will do, or the policy's; or -1."""
+        """Index of the server to use: the client's own server if it is usable, or else the policy's choice; or -1."""
         cdef int k
         if belongs >= 0:
             for k in range(args.tried.count):
@@ -72,16 +72,16 @@ cdef class Backend:
         return self.members.pick(self.policy, args)
 
     cdef bint moves(self, int chosen, int belongs, int status) noexcept:
-        """Whether a session goes over to the server that answers with `status`, and its client must learn of it.
+        """Whether the session moves to the server that responds with `status`, so that the client must be told.
 
-        A session that has a server leaves it only for one that does better.
+        A session leaves its server only for one that responds better.
         """
         return (self.affinity is not None and self.affinity.marks and chosen != belongs
                 and (belongs < 0 or status < 500))
 
     cdef bytes read_answer(self, Server server, int chosen, int belongs, const char *p, Head *h, const char *asked,
                            uint32_t n, int64_t now):
-        """Take out of an answer's head what is not for the client; the lines that it gets in their place."""
+        """Remove from a response head what the client must not see; return the lines that replace it."""
         cdef bint moved = self.moves(chosen, belongs, h.status)
         cdef bytes lines = b""
         cdef int i
@@ -101,7 +101,7 @@ cdef class Backend:
         return lines
 
     cdef int index_of(self, Server server) noexcept:
-        """The index of a server; -1: it is none of this backend's."""
+        """The index of a server; -1: it does not belong to this backend."""
         cdef int k
         for k in range(self.members.count):
             if self.servers[k] is server:
@@ -109,7 +109,7 @@ cdef class Backend:
         return -1
 
     cdef int counterpart(self, Backend before, int i) except -2:
-        """Where server i of this backend in the snapshot before is now; -1 for none."""
+        """The present index of server i of this backend in the previous snapshot; -1 for none."""
         cdef int k
         if i >= 0:
             for k in range(self.members.count):
@@ -118,19 +118,19 @@ cdef class Backend:
         return -1
 
     def adopt(self, Backend before):
-        """Take over from the backend of that name in the snapshot before: what waits there, and the retry budget."""
+        """Take over the waiting work and the retry budget from the same backend in the previous snapshot."""
         self.retries.adopt(before.retries)
         self.queue.adopt(before.queue, lambda work: work.moved(self))
 
 
 cdef class ServerProtocol:
     cdef object open(self, object conn):
-        """The Upstream for a connection (ServerConn) that has just been made."""
+        """Create the Upstream for a new connection (ServerConn)."""
         raise NotImplementedError
 
 
 cdef bint is_load(const char *p, Head *h, int i) noexcept nogil:
-    """Whether field i is ORCA's: endpoint-load-metrics, or the same with -bin."""
+    """Whether field i is ORCA's endpoint-load-metrics, or endpoint-load-metrics-bin."""
     cdef uint32_t n = h.fields[i].name_len
     return (h.fields[i].known == F_OTHER and (n == 21 or n == 25)
             and same_any(p + h.fields[i].name, b"endpoint-load-metrics-bin", n))

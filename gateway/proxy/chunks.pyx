@@ -1,9 +1,9 @@
-"""A body in chunks (RFC 9112, section 7.1) as it is written to either side of the gateway."""
+"""Writes a body in the chunked transfer coding (RFC 9112, section 7.1), to either side of the gateway."""
 
 from gateway.wire.chunked cimport chunk_head
 from gateway.wire.edit cimport edit_trailers
 
-# Put until the connection commits it, before anything else is written in this process: it needs no owner.
+# In use until the connection commits it, before anything else is written in this process: no owner is needed.
 cdef Out _trailing
 
 
@@ -16,7 +16,7 @@ cdef int put_chunk(Conn conn, const char *p, size_t n) except -1:
 
 
 cdef int put_last_chunk(Conn conn, Out *trailers) except -1:
-    """Write the end of the body, and those of the trailer fields that may be forwarded."""
+    """Write the last chunk, and those trailer fields that may be forwarded."""
     conn.put(b"0\r\n", 3)
     if trailers.n:
         _trailing.n = 0

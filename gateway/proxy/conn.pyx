@@ -1,20 +1,20 @@
-"""A non-blocking socket, and the poller that wakes it: the I/O shell under clients, servers and listeners.
+"""A non-blocking socket, and the poller that watches it: the I/O layer below clients, servers and listeners.
 
-The poller is one epoll set, and stands in the place of the event loop's selector (loop.py): a connection costs no
-transport, no handle and no bytes object. Registration is edge-triggered and happens once per connection;
-pausing means not reading, so back-pressure costs no system call. All reads go through one scratch buffer per process;
-a connection owns memory only while it holds bytes that its peer does not take.
+The poller is one epoll set in the place of the event loop's selector (loop.py): a connection needs no transport, no
+handle and no bytes object. Registration is edge-triggered and happens once per connection; to pause is not to read, so
+back-pressure needs no system call. All reads go through one scratch buffer per process; a connection owns memory only
+while it holds bytes that its peer has not taken.
 
-Four rules make it safe that what one connection reads is written to another by the same call:
+Four rules make it safe to write bytes read from one connection to another without a copy:
 
-1. One door for what is sent. `put` composes a write of one connection at a time; the write is committed before anything
-   else could come between: before another connection composes, before the scratch buffer is read into again, before
-   bytes are relayed past it, before the connection is shut down, and at the end of the event at the latest.
+1. All output goes through `put`, which composes a write of one connection at a time. The write is committed before
+anything else could come between: before another connection composes, before the scratch buffer is read into again,
+before bytes are relayed past it, before the connection is shut down, and at the end of the event at the latest.
 2. No connection makes another one read. To let the other side continue, its connection is queued (`turn_over`) and
-   reads when the present event is over; so no reading loop runs within another, or within itself.
-3. Nothing is freed while it may be running. What is closed, replaced or ended during an event is kept until the event
-   is over (`bury`, `Work.recycle`).
-4. A connection that was closed has no descriptor (`fd` is -1): every loop looks at that after each step.
+reads after the current event; so no read loop runs within another, or within itself.
+3. Nothing is freed while it may be running. Objects that are closed, replaced or ended during an event are kept until
+the event is over (`bury`, `Work.recycle`).
+4. A closed connection has no descriptor (`fd` is -1): every loop checks that after each step.
 """
 
 import logging
@@ -88,10 +88,10 @@ cdef extern from "<unistd.h>" nogil:
 
 cdef enum:
     EVENTS = 256
-    SWEEP_MS = 100              # how late a deadline may be noticed
-    SMALL = 4096                # pieces up to here are copied together instead of being gathered by the kernel
-    FILE = 0                    # in the place of a generation: not a connection
-    RECORD = 16 * 1024          # the most that a TLS record can carry (RFC 8446 section 5.1)
+    SWEEP_MS = 100              # resolution of deadlines
+    SMALL = 4096                # up to this size, pieces are copied together instead of being gathered by the kernel
+    FILE = 0                    # in place of a generation: not a connection
+    RECORD = 16 * 1024          # largest payload of a TLS record (RFC 8446 section 5.1)
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ cdef inline int64_t monotonic_ns() noexcept nogil:
 
 
 cdef class Poller:
-    """Watches connections, and files for an event loop, from `start` until `stop`."""
+    """Watches connections, and files of an event loop, from `start` until `stop`."""
 
     def __cinit__(self):
         self.fd = epoll_create1(EPOLL_CLOEXEC)
@@ -114,7 +114,7 @@ cdef class Poller:
         self.due = <int64_t *>malloc(self.slot_capacity * sizeof(int64_t))
         self.timed = <PyObject **>malloc(self.slot_capacity * sizeof(PyObject *))
         self.spare = <int *>malloc(self.slot_capacity * sizeof(int))
-        # Sixteen bytes more than is ever read: the scans look at eight bytes at a time.
+        # Sixteen extra bytes: the scanners read eight bytes at a time.
         self.scratch = <char *>malloc(SCRATCH + 16)
         self.cipher_capacity = SCRATCH + 4096
         self.cipher = <char *>malloc(self.cipher_capacity)
@@ -126,7 +126,7 @@ cdef class Poller:
         self.highest = -1
         if pipe2(self.pipe, O_CLOEXEC | O_NONBLOCK) < 0:
             raise OSError(errno, "cannot create a pipe")
-        # Where a user may not have so many pages in pipes it stays smaller, and takes more turns.
+        # If the user's limit on pipe pages does not allow this size, the pipe stays smaller and needs more rounds.
         fcntl(self.pipe[1], F_SETPIPE_SZ, 2 * RELAY)
 
     def __init__(self):
@@ -135,12 +135,12 @@ cdef class Poller:
         self.now = monotonic_ns()
 
     def start(self, loop):
-        """Look after deadlines with the loop's timers; what connections need of a loop they find here."""
+        """Check deadlines with the loop's timers; connections find the loop here."""
         self.loop = loop
         self.sweep_timer = loop.call_later(SWEEP_MS / 1000.0, self.sweep)
 
     def close(self):
-        """Give the descriptors back, and forget the loop, which knows this poller: once, after `stop`."""
+        """Close the descriptors, and drop the loop, which refers to this poller: once, after `stop`."""
         self.loop = self.sweep_timer = None
         self._close_descriptors()
 
@@ -178,8 +178,8 @@ cdef class Poller:
         self._settle_down()
 
     def skip(self, ms):
-        """Let time pass, in a test: every clock reading from now on is `ms` later; deadlines that have passed by then
-        are found at once."""
+        """Advance time, in a test: every clock reading from now on is `ms` later; deadlines that have then passed are
+        handled at once."""
         self.skipped += <int64_t>(ms * 1000000)
         self._expire_due()
 
@@ -216,7 +216,7 @@ cdef class Poller:
         return 0
 
     cdef int remove(self, Conn conn) except -1:
-        # The kernel forgets a closed descriptor by itself; the table's generation guards against its late events.
+        # The kernel drops a closed descriptor by itself; the table's generation protects against its late events.
         self.table[conn.fd] = NULL
         self.count -= 1
         while self.highest >= 0 and self.table[self.highest] == NULL:
@@ -226,24 +226,24 @@ cdef class Poller:
         return 0
 
     cdef int bury(self, object thing) except -1:
-        """Keep what may still be running until the present event is over."""
+        """Keep an object that may still be running until the current event is over."""
         self.graveyard.append(thing)
         return 0
 
     cdef int turn_over(self, Conn conn) except -1:
-        """The connection could go on reading, but others are waiting: continue it in the next round."""
+        """The connection has more to read, but others are waiting: continue it in the next round."""
         if not conn.queued:
             conn.queued = 1
             self.again.append(conn)
         return 0
 
     cdef int turn_of(self, Work work) except -1:
-        """Call the work's on_turn when the present event is over."""
+        """Call the work's on_turn after the current event."""
         self.again.append(work)
         return 0
 
     cdef int64_t time(self) noexcept:
-        """Monotonic, in ns."""
+        """Monotonic time in ns."""
         return monotonic_ns() + self.skipped
 
     def clock(self):
@@ -251,7 +251,7 @@ cdef class Poller:
         return self.time()
 
     cdef int watch(self, Conn conn, uint32_t events) except -1:
-        """Change what a connection is watched for."""
+        """Change the events that a connection is watched for."""
         cdef epoll_event event
         event.events = events
         event.data.u64 = (<unsigned long long>conn.generation << 32) | <uint32_t>conn.fd
@@ -270,13 +270,13 @@ cdef class Poller:
         return 0
 
     cdef void forget_pieces(self) noexcept:
-        """Drop the write being composed."""
+        """Discard the write being composed."""
         self.composer = NULL
         self.piece_count = 0
         self.gathered = 0
 
     def watch_file(self, int fd, uint32_t wanted):
-        """Report a file from `wait` for as long as it has these events. Raises OSError."""
+        """Report a file from `wait` while it has these events. Raises OSError."""
         cdef epoll_event event
         event.events = wanted
         event.data.u64 = <unsigned long long>FILE << 32 | <uint32_t>fd
@@ -284,14 +284,14 @@ cdef class Poller:
             raise OSError(errno, "cannot watch a file")
 
     def forget_file(self, int fd):
-        """Report it no more. Raises OSError."""
+        """Stop reporting a file. Raises OSError."""
         if epoll_ctl(self.fd, EPOLL_CTL_DEL, fd, NULL) < 0:
             raise OSError(errno, "cannot forget a file")
 
     def wait(self, timeout):
-        """Handle connections for `timeout` seconds (None: for ever), or until the loop has something else to do.
+        """Handle connections for `timeout` seconds (None: without limit), or until the loop has something else to do.
 
-        That is a file that is ready, or a callback that a connection has asked the loop for (`interrupted`). Returns
+        That is a ready file, or a callback that a connection has scheduled in the loop (`interrupted`). Returns
         (descriptor, events) of the files.
         """
         cdef epoll_event events[EVENTS]
@@ -332,7 +332,7 @@ cdef class Poller:
                 return files
 
     cdef int _go_on(self) except -1:
-        """Let those continue that had to let others go first."""
+        """Continue the connections and work that have yielded to others."""
         cdef list again = self.again
         cdef Conn conn
         self.again = []
@@ -359,7 +359,7 @@ cdef class Poller:
         return 0
 
     cdef int _wake(self, Conn conn, uint32_t events) except -1:
-        """Handle one event of a connection; without `events` it continues with what it has."""
+        """Handle one event of a connection; without `events` it continues with the data it has."""
         try:
             if events:
                 conn.event(events)
@@ -376,7 +376,7 @@ cdef class Poller:
         return 0
 
     cdef int _failed(self, Conn conn) except -1:
-        """An exception is a bug of ours, never a peer's doing: say so, give the connection up, keep the process."""
+        """An exception is a bug of the gateway, not of a peer: log it, close the connection, keep the process."""
         log.exception("unexpected error on a connection: closing it")
         self.forget_pieces()
         if conn.fd >= 0:
@@ -399,7 +399,7 @@ cdef class Poller:
         return 0
 
     cdef int _settle_down(self) except -1:
-        """The event is over: free what was closed, recycle what has ended."""
+        """The event is over: free closed objects, recycle ended work."""
         cdef Work work
         cdef list buried
         while self.ended is not None:
@@ -412,16 +412,16 @@ cdef class Poller:
             self.graveyard = []
             for thing in buried:
                 if isinstance(thing, Conn):
-                    (<Conn>thing).handler = None        # which knows the connection: together they would never be freed
+                    (<Conn>thing).handler = None        # which refers to the connection: the cycle would never be freed
         return 0
 
     cpdef sweep(self):
-        """Find the deadlines that have passed, ten times a second."""
+        """Find expired deadlines, ten times a second."""
         self.sweep_timer = self.loop.call_later(SWEEP_MS / 1000.0, self.sweep)
         self._expire_due()
 
     def _expire_due(self):
-        """A flat walk: 10,000 connections are 80 KB of integers."""
+        """A linear scan: 10,000 connections are 80 KB of integers."""
         cdef int slot
         cdef int64_t now = self.time()
         self.now = now
@@ -432,7 +432,7 @@ cdef class Poller:
                     self._expire(<Timed>self.timed[slot])
 
     cdef int _expire(self, Timed what) except -1:
-        cdef Timed held = what          # the table only borrows it
+        cdef Timed held = what          # the table has only a borrowed reference
         try:
             held.on_deadline()
             self.settle()
@@ -456,7 +456,7 @@ cdef class Timed:
         self.drop_slot()
 
     cdef int take_slot(self, Poller poller) except -1:
-        """Have a place in the table of deadlines from now on."""
+        """Reserve an entry in the table of deadlines."""
         cdef int wanted
         cdef void *grown
         self.poller = poller
@@ -486,7 +486,7 @@ cdef class Timed:
         return 0
 
     cdef void drop_slot(self) noexcept:
-        """Give it back."""
+        """Release the entry."""
         cdef Poller poller = self.poller
         if self.slot >= 0 and poller is not None:
             poller.due[self.slot] = FOREVER
@@ -496,7 +496,7 @@ cdef class Timed:
             self.slot = -1
 
     cdef void deadline(self, int64_t ms) noexcept:
-        """Call on_deadline `ms` from now (FOREVER: never); replaces the deadline before."""
+        """Call on_deadline `ms` from now (FOREVER: never); replaces the previous deadline."""
         if self.slot >= 0:
             self.poller.due[self.slot] = FOREVER if ms == FOREVER else self.poller.now + ms * 1000000
 
@@ -509,27 +509,27 @@ cdef class Work(Timed):
         self.place = -1
 
     cdef int recycle(self) except -1:
-        """It has ended, and the event in which it did is over."""
+        """The work has ended, and so has the event in which it ended."""
         return 0
 
     cdef int on_turn(self) except -1:
-        """It is this work's turn: there may be room at a server. Called between two events."""
+        """It is this work's turn: a server may have room. Called between two events."""
         raise NotImplementedError
 
     cdef int on_connected(self, Conn conn) except -1:
-        """The connection asked for is there."""
+        """The requested connection is established."""
         raise NotImplementedError
 
     cdef int on_connect_failed(self, Conn conn, int error) except -1:
-        """It could not be made: `error` is the kernel's errno. The connection is closed."""
+        """The connection could not be made: `error` is the kernel's errno. It is closed."""
         raise NotImplementedError
 
     cdef int on_tunnel_end(self, int how) except -1:
-        """The tunnel made for this work is over: one of End."""
+        """The tunnel made for this work has ended: one of End."""
         raise NotImplementedError
 
     cdef int on_bug(self) except -1:
-        """Handling this work has raised an exception: end it."""
+        """Handling this work raised an exception: end it."""
         return 0
 
 
@@ -539,15 +539,15 @@ cdef class Handler:
         raise NotImplementedError
 
     cdef int on_drained(self, Conn conn) except -1:
-        """The peer has taken all that was kept for it."""
+        """The peer has taken all buffered data."""
         return 0
 
     cdef int on_broken(self, Conn conn) except -1:
-        """The connection is reset, or has failed."""
+        """The connection was reset, or has failed."""
         raise NotImplementedError
 
     cdef int on_send_failed(self, Conn conn) except -1:
-        """What was committed can't be sent. The connection's own event says so, too; only notes are to be made here."""
+        """Committed data cannot be sent. The connection gets an event of its own, too; only record the failure here."""
         return 0
 
     cdef int on_deadline(self, Conn conn) except -1:
@@ -555,25 +555,25 @@ cdef class Handler:
         return conn.close()
 
     cdef int on_bug(self, Conn conn) except -1:
-        """Handling an event has raised an exception: end what is under way. The connection is closed afterwards."""
+        """Handling an event raised an exception: end the current work. The connection is closed afterwards."""
         return 0
 
     cdef int on_stopped(self, Conn conn) except -1:
-        """The worker ends: end what is under way. The connection is closed afterwards."""
+        """The worker ends: end the current work. The connection is closed afterwards."""
         return 0
 
     cdef int on_draining(self, Conn conn) except -1:
-        """The worker is about to drain: say so, where the protocol can."""
+        """The worker is about to drain: tell the peer, if the protocol can."""
         return 0
 
     cdef int retire(self, Conn conn) except -1:
-        """The worker drains: close as soon as nothing is under way."""
+        """The worker drains: close as soon as nothing is in progress."""
         return 0
 
 
 cdef class Conn:
-    """One socket. Its handler says what its events are for; kinds of connection without one fill in on_input,
-    on_drained, on_broken, on_send_failed and on_deadline."""
+    """One socket. Its handler receives its events; subclasses without a handler implement on_input, on_drained,
+    on_broken, on_send_failed and on_deadline."""
 
     def __cinit__(self):
         self.fd = -1
@@ -591,7 +591,7 @@ cdef class Conn:
         return 0
 
     cdef int hand_to(self, Handler handler) except -1:
-        """Let another handler look after the events from now on."""
+        """Let another handler receive the events from now on."""
         if self.handler is not None:
             self.poller.bury(self.handler)      # it may be running
         self.handler = handler
@@ -601,8 +601,9 @@ cdef class Conn:
         cdef int sent
         if events & (EPOLLRDHUP | EPOLLHUP):
             self.ended = 1
-        # A reset whose error a failed send has taken already shows as a hang-up only; but so does the peer's FIN after
-        # our own, and then what it sent before is still to be read.
+        # If a failed send has consumed the error of a reset, only a hang-up is reported; but the peer's FIN after our
+        # own
+        # looks the same, and then the data before it must still be read.
         if events & EPOLLERR or (events & EPOLLHUP and not (self.finished and events & EPOLLIN)):
             return self.handler.on_broken(self)
         if events & EPOLLOUT and self.out_len:
@@ -619,7 +620,7 @@ cdef class Conn:
     cdef ssize_t recv(self, char *to, size_t n) except? -9:
         """Read at most n bytes: their count, RECV_END, RECV_AGAIN or RECV_BROKEN. Clears `readable` when drained.
 
-        A write being composed is committed first: it may be of bytes in the buffer that is read into.
+        A write being composed is committed first: it may refer to the buffer that is read into.
         """
         cdef ssize_t got
         if self.poller.composer != NULL:
@@ -631,7 +632,7 @@ cdef class Conn:
         while True:
             got = c_recv(self.fd, to, n, 0)
             if got > 0:
-                # A short read drains the socket; only a FIN can be left, and that is known from its event.
+                # A short read drains the socket; only a FIN can remain, and an event reports that.
                 if <size_t>got < n and not self.ended:
                     self.readable = 0
                 return got
@@ -645,7 +646,7 @@ cdef class Conn:
             return RECV_AGAIN if errno == EAGAIN else RECV_BROKEN
 
     cdef int start_tls(self, ServerContext context) except -1:
-        """All from here on is TLS, beginning with the handshake, which the first reads carry."""
+        """Use TLS from here on, beginning with the handshake, which the first reads drive."""
         cdef BIO *bio = BIO_new(_bio_method)
         if bio == NULL:
             raise MemoryError
@@ -657,7 +658,7 @@ cdef class Conn:
         return 0
 
     cdef ssize_t _recv_tls(self, char *to, size_t n) except? -9:
-        """As recv: as many records as there are and fit. What the handshake has to say goes out from here."""
+        """As recv: as many records as are available and fit. Handshake messages are sent from here."""
         cdef Poller o = self.poller
         cdef size_t at = 0
         cdef int got, why
@@ -670,16 +671,16 @@ cdef class Conn:
             why = SSL_get_error(self.ssl, got)
             if why != SSL_ERROR_WANT_READ:
                 ERR_clear_error()
-            if o.cipher_len and self._flush_tls() == SENT_BROKEN:       # maybe the alert that says why
+            if o.cipher_len and self._flush_tls() == SENT_BROKEN:       # may be the alert with the reason
                 why = -1
             if at:
                 if why == SSL_ERROR_WANT_READ:
                     self.readable = 0
-                return at                   # the rest will be said again
+                return at                   # a later call reports the rest
             self.readable = 0
             if why == SSL_ERROR_WANT_READ:
                 return RECV_AGAIN
-            # A FIN without a goodbye, too, is an end: the framing of the messages tells whether anything was cut off.
+            # A FIN without close_notify is an end, too: the framing of the messages shows whether anything is missing.
             if why == SSL_ERROR_ZERO_RETURN or o.cut:
                 self.ended = 1
                 return RECV_END
@@ -689,7 +690,7 @@ cdef class Conn:
         return at
 
     cdef int _write_tls(self, int count) except -1:
-        """Encrypt and send the pieces; as commit. Records are full but for the last one, whatever the pieces are."""
+        """Encrypt and send the pieces; as commit. All records but the last are full, independent of the pieces."""
         cdef Poller o = self.poller
         cdef char record[RECORD]
         cdef const char *p = <const char *>o.pieces[0].iov_base
@@ -732,15 +733,15 @@ cdef class Conn:
     cdef ssize_t relay(self, Conn source, size_t left) except? -9:
         """Move bytes from the source's socket to this one, without copying them; returns as source.recv, or RECV_FULL.
 
-        `left` are those of the body, more than WORTH; its end stays, because it is copied.
-        Neither side may use TLS, and nothing may be kept here. What this socket does not take at once is kept, so the
-        pipe between the two (splice(2)) is empty again, and one is enough for a process.
+        `left`: remaining bytes of the body, more than WORTH; its last part is not moved, because it is copied.
+        Neither side may use TLS, and nothing may be buffered here. Bytes that this socket does not take at once are
+        buffered, so the pipe between the two (splice(2)) is empty again, and one per process is enough.
         """
         cdef Poller o = self.poller
         cdef ssize_t got, sent, rest
         cdef size_t n = min(<size_t>RELAY, left - TAIL)
         if o.composer != NULL:
-            o.settle()                      # nothing overtakes what was put before
+            o.settle()                      # nothing may overtake earlier output
         if self.fd < 0 or source.fd < 0 or self.out_len:
             return RECV_FULL
         while True:
@@ -759,7 +760,7 @@ cdef class Conn:
             if sent > 0:
                 rest -= sent
             elif errno != EINTR:
-                break                       # full, or broken, which its own event will say
+                break                       # full, or broken, which has an event of its own
         while rest:
             sent = c_read(o.pipe[0], o.gather, min(rest, GATHER))
             if sent > 0:
@@ -770,7 +771,7 @@ cdef class Conn:
         return got
 
     cdef int put(self, const char *p, size_t n) except -1:
-        """Add n bytes at p to the write being composed; they must stay where they are until it is committed."""
+        """Append n bytes at p to the write being composed; they must stay valid until it is committed."""
         cdef Poller o = self.poller
         cdef iovec *last
         if n == 0 or self.fd < 0:
@@ -793,7 +794,7 @@ cdef class Conn:
                     return 0
         if o.piece_count == PIECES:
             if o.gathered and p >= o.gather and p < o.gather + GATHER:
-                # Committing empties the gather buffer; these bytes are its newest and must go along.
+                # Committing empties the gather buffer; these bytes are its newest and must be kept.
                 o.gathered -= n
                 self.commit()
                 o.composer = <void *>self
@@ -809,12 +810,12 @@ cdef class Conn:
         return 0
 
     cdef int put_soon(self, const char *p, size_t n) except -1:
-        """As put, of bytes that will not stay where they are: what is not copied is committed at once."""
+        """As put, for bytes that will not stay valid: those that are not copied are committed at once."""
         self.put(p, n)
         return self.commit() if n > SMALL else 0
 
     cdef int commit(self) except -1:
-        """Send what was put: SENT_ALL, SENT_PART (the rest is kept and goes out when it can) or SENT_BROKEN."""
+        """Send the composed write: SENT_ALL, SENT_PART (the rest is buffered and sent later) or SENT_BROKEN."""
         cdef Poller o = self.poller
         cdef int sent, count = o.piece_count
         if o.composer != <void *>self:
@@ -831,12 +832,12 @@ cdef class Conn:
         return sent
 
     cdef int commit_last(self) except -1:
-        """As commit, of what a shutdown follows: data, close_notify and FIN leave in one segment, not in three."""
+        """As commit, before a shutdown: data, close_notify and FIN leave in one segment instead of three."""
         self.more = MSG_MORE
         return self.commit()
 
     cdef int _write(self, int count) except -1:
-        """Send so many pieces; as commit."""
+        """Send the first `count` pieces; as commit."""
         cdef Poller o = self.poller
         cdef msghdr msg
         cdef ssize_t sent = 0
@@ -899,7 +900,7 @@ cdef class Conn:
         return 0
 
     cdef int flush(self) except -1:
-        """Send what is kept; as commit."""
+        """Send buffered bytes; as commit."""
         cdef ssize_t sent
         while self.out_len:
             sent = c_send(self.fd, self.out + self.out_at, self.out_len, MSG_NOSIGNAL)
@@ -915,7 +916,7 @@ cdef class Conn:
         return SENT_ALL
 
     cdef int shutdown(self) except -1:
-        """Say that nothing more will be sent; under TLS with a close_notify first."""
+        """Send a FIN; under TLS a close_notify first."""
         if self.fd < 0 or self.finished:
             return 0
         self.more = MSG_MORE
@@ -931,7 +932,7 @@ cdef class Conn:
         return 0
 
     cdef int close(self) except -1:
-        """Close the socket; nothing is called after this."""
+        """Close the socket; no callback follows."""
         cdef int fd = self.fd
         if fd >= 0:
             if self.poller.composer == <void *>self:
@@ -946,7 +947,7 @@ cdef class Conn:
         return 0
 
     cdef int reset(self) except -1:
-        """Break the connection, so that the peer can't take what it has for the whole; unsent bytes go at once."""
+        """Reset the connection, so that the peer cannot mistake a part for the whole; unsent bytes are dropped."""
         cdef linger off
         off.l_onoff = 1
         off.l_linger = 0
@@ -955,7 +956,7 @@ cdef class Conn:
         return self.close()
 
     cdef int64_t unacknowledged(self) noexcept:
-        """Bytes that were sent and that the peer's kernel has not confirmed, or could not be sent yet."""
+        """Bytes that the peer's kernel has not acknowledged, or that could not be sent yet."""
         cdef int unsent = 0
         if self.fd >= 0:
             ioctl(self.fd, SIOCOUTQ, &unsent)
@@ -979,7 +980,7 @@ cdef class Conn:
         return self.close()
 
 
-# What OpenSSL reads from and writes to: a connection's socket, and the buffer that is sent after each step.
+# The BIO of OpenSSL: reads a connection's socket, and writes to the buffer that is sent after each step.
 
 cdef int _bio_read(BIO *bio, char *to, int n) noexcept:
     cdef Conn conn = <Conn>BIO_get_data(bio)
@@ -992,7 +993,7 @@ cdef int _bio_read(BIO *bio, char *to, int n) noexcept:
                 conn.wire_readable = 0
             return <int>got
         if got == 0:
-            conn.poller.cut = True          # and again, whoever asks again
+            conn.poller.cut = True          # and again on every later read
             return 0
         if errno != EINTR:
             conn.wire_readable = 0

@@ -1,6 +1,6 @@
-"""The decision on a request: by its head, the site's rules and what the Board says; for traffic, `explain` and `test`.
+"""The decision on a request, from its head, the site's rules and the Board; for traffic, `explain` and `test`.
 
-Nothing is sent, counted or waited for here. What rules made of the request (path, fields, class) is in the View.
+Nothing is sent, counted or queued here. The View has the changes that rules made (path, fields, class).
 """
 
 from gateway.proxy.qos_class cimport ADMITS_NEVER
@@ -10,7 +10,7 @@ from gateway.wire.mark cimport without_marks
 from gateway.wire.max_forwards cimport HOPS_BAD, max_forwards
 
 cdef bytes ALLOW = b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"
-# The class that was looked up last: most requests are of the same one as the request before.
+# The dict and result of the last class lookup: most requests have the same class as the one before.
 cdef dict _classes = None
 cdef str _name = None
 cdef QosClass _class = None
@@ -22,9 +22,9 @@ cdef class Decision:
 
 cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance provenance, const char *p, Head *h,
                 dict trace) except -1:
-    """Decide on the request with the head h of p, and fill in d and the View.
+    """Decide on the request with head h at p, and fill in d and the View.
 
-    trace: None, or a dict that gets what was looked at on the way, for people; see RouteTable.decide.
+    trace: None, or a dict that receives the steps of the decision in readable form; see RouteTable.decide.
     """
     global _classes, _name, _class
     cdef View view = context.view
@@ -67,7 +67,7 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
 
 
 cdef int _count_down(Decision d, View view, const char *p, Head *h) except -1:
-    """Max-Forwards of a request that is to be forwarded (RFC 9110 section 7.6.2): at 0 it is answered here."""
+    """Max-Forwards of a request to be forwarded (RFC 9110 section 7.6.2): at 0 the gateway responds itself."""
     cdef int left = max_forwards(p, h)
     if left > 0:
         view.edits(False).set(b"Max-Forwards", b"%d" % (left - 1))

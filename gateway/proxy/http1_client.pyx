@@ -1,4 +1,4 @@
-"""HTTP/1 from clients: requests read one at a time, answers written in order, and the end of the connection.
+"""HTTP/1 from clients: requests are read one at a time, responses written in order, and the connection closed.
 
     C_HEAD ── head ──► C_BODY ── its last byte ──► C_WAIT ── answered ──► C_HEAD …
        │ no body ─────────────────────────────────────▲ │
@@ -9,8 +9,8 @@
                          ▼
                        C_LINGER ──► closed
 
-What a client sends ahead stays in the kernel, or is held if it was read already. Bodies are never collected: a piece is
-read only when the server has taken the one before.
+Pipelined requests stay in the kernel, or are held if they were read already. Bodies are never collected: a piece is
+read only when the server has taken the previous one.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -44,18 +44,18 @@ cdef extern from "<sys/ioctl.h>" nogil:
     int ioctl(int fd, unsigned long request, int *value)
 
 cdef enum:
-    TURN = 4                # reads in a row before others get their turn
-    LINGER_PAUSE_MS = 2000  # of a client that is still sending while nothing is heard any more
+    TURN = 4                # consecutive reads before others get their turn
+    LINGER_PAUSE_MS = 2000  # longest pause of a client while its data is discarded
     TORN_PAUSE_MS = 25      # the first of the pauses, each twice as long, after which a reset may have become harmless
-    MARGIN = 32             # the scans read a few bytes beyond the end
-    AHEAD = 40 * 1024       # more than OpenSSL keeps of what it has read: READ_BUFFER of tls.pyx, and a record
+    MARGIN = 32             # the scanners read a few bytes beyond the end
+    AHEAD = 40 * 1024       # more than OpenSSL buffers of what it has read: READ_BUFFER of tls.pyx, and a record
 
 PHASES = ("head", "body", "wait", "flush", "linger", "tunnel")
 
-cdef int64_t LINGER_NS = 30_000_000_000         # for which that is read away at most, as nginx does
+cdef int64_t LINGER_NS = 30_000_000_000         # limit on discarding a client's data, as in nginx
 cdef int64_t LEAVING_NS = 1_000_000_000         # see on_input
 
-# One head is worked on at a time in a process: these need no owner.
+# A process works on one head at a time: these need no owner.
 cdef Head _scan
 cdef Out _out
 
@@ -68,7 +68,7 @@ _machine.next[<int>C_FLUSH] = 1 << C_LINGER
 
 
 def edges():
-    """{(phase, next phase): how often it was taken in this process} for every edge that there is."""
+    """{(phase, next phase): number of transitions in this process} for every possible transition."""
     return edges_of(&_machine, PHASES)
 
 
@@ -111,29 +111,30 @@ cdef class Http1Downstream(Downstream):
             return self._discard()
         if conn.ended and not self.fin_seen:
             self.fin_seen = 1
-            # A script that pipes its request in half-closes at once, and waits; one that does later has closed. The FIN
-            # behind a body that waited for a server is seen when that has been read.
+            # A script that pipes in its request half-closes at once and waits for the response; a later FIN means that
+            # the
+            # client has closed. A FIN after a body that waited for a server is seen when the body has been read.
             if (self.phase == C_WAIT and t.state < T_RESPONDING
                     and conn.poller.now - self.whole > LEAVING_NS):
                 return self._client_left()
         return self.read()
 
     cdef int read(self) except -1:
-        """Read requests, and work on them, for as long as there is something to read and the server takes it.
+        """Read requests and process them while there is data and the server takes it.
 
-        Who owns the bytes: the scratch buffer or `held` until _consume returns. What it put of them is committed before
-        either is touched; what it left of the scratch buffer is held.
+        Ownership of the bytes: the scratch buffer or `held` until _consume returns. Output that refers to them is
+        committed before either is changed; the unused rest of the scratch buffer is held.
         """
         cdef ClientConn conn = self.conn
         cdef Poller poller = conn.poller
         cdef Conn target
         cdef ssize_t got, used
         cdef int turn = 0
-        self.reading = 1                # who calls from within need not have us called again
+        self.reading = 1                # nested calls need not call this again
         while conn.fd >= 0:
             if self.phase == C_HEAD:
                 if conn.out_len:
-                    break               # first the answer before
+                    break               # the previous response goes first
             elif self.phase != C_BODY:
                 break
             elif not self.transaction.takes_body():
@@ -184,7 +185,7 @@ cdef class Http1Downstream(Downstream):
         return 0
 
     cdef ssize_t _consume(self, const char *p, size_t n) except -1:
-        """Work on n bytes at p; how many were used up."""
+        """Process n bytes at p; return how many were used."""
         cdef size_t at = 0
         cdef ssize_t used
         while at < n and self.conn.fd >= 0:
@@ -205,7 +206,7 @@ cdef class Http1Downstream(Downstream):
         return at
 
     cdef ssize_t _head(self, const char *p, size_t n) except -1:
-        """Look for a request head at p and start on it; the bytes it took, or 0: incomplete, or refused."""
+        """Parse a request head at p and start its transaction; the bytes used, or 0: incomplete, or refused."""
         cdef uint32_t end = 0
         cdef int why
         cdef Transaction t
@@ -288,7 +289,7 @@ cdef class Http1Downstream(Downstream):
         return self.transaction.on_request_end()
 
     cdef int _refuse(self, int reason) except -1:
-        """What has come is not a request, or too much of one."""
+        """The input is not a valid request, or exceeds a limit."""
         cdef Transaction t = new_transaction(self.context)
         memset(&self.progress, 0, sizeof(self.progress))
         memset(&self.r, 0, sizeof(self.r))
@@ -299,7 +300,7 @@ cdef class Http1Downstream(Downstream):
         return t.refuse(reason)
 
     cdef int _make_provenance(self) except -1:
-        """What this connection's requests say about where they came from; made for the first one."""
+        """The provenance of this connection's requests; made for the first one."""
         trusts = (<object>self.frontend).trusts if self.frontend.trusts(self.address.decode()) else None
         self.provenance = Provenance(self.address, self.conn.tls is not None, self.conn.listener.name.encode(),
                                      self.context.via, trusts, self.frontend.client_from)
@@ -308,7 +309,7 @@ cdef class Http1Downstream(Downstream):
     # ----------------------------------------------------------------------------------------------- what is read ahead
 
     cdef int _hold(self, const char *p, size_t n) except -1:
-        """Keep n bytes; nothing is held."""
+        """Keep n bytes; nothing is held before."""
         cdef size_t room = (n + MARGIN + 1023) & ~<size_t>1023
         cdef void *grown
         if room > self.held_capacity:
@@ -323,7 +324,7 @@ cdef class Http1Downstream(Downstream):
         return 0
 
     cdef int _unhold(self, size_t used) except -1:
-        """So much of it has been used up."""
+        """Drop the first `used` bytes of the held data."""
         if used >= self.held_len:
             free(self.held)
             self.held = NULL
@@ -334,7 +335,7 @@ cdef class Http1Downstream(Downstream):
         return 0
 
     cdef ssize_t _read_held(self) except? -9:
-        """Read more of a head behind the part of it that is held; as recv."""
+        """Read more of a head after the part of it that is held; as recv."""
         cdef ssize_t got
         cdef uint32_t room = self.frontend.bounds.head + MARGIN
         cdef void *grown
@@ -435,7 +436,7 @@ cdef class Http1Downstream(Downstream):
         if self.conn.fd < 0:
             return conn.close()
         if self.conn.own is not None and self.conn.own is not conn:
-            self.conn.own.close()       # one for each client: that of the backend used last
+            self.conn.own.close()       # one per client: that of the last backend
         self.conn.own = conn
         return conn.rest_apart(ms)
 
@@ -456,7 +457,7 @@ cdef class Http1Downstream(Downstream):
     # ---------------------------------------------------------------------------------------------------------- the end
 
     cdef int over(self) except -1:
-        """The answer has been written: go on with the next request, or say goodbye."""
+        """The response has been written: continue with the next request, or close."""
         cdef ClientConn conn = self.conn
         self.transaction = None
         if self.phase == C_TUNNEL or conn.fd < 0 or self.leaving:
@@ -468,7 +469,7 @@ cdef class Http1Downstream(Downstream):
         return self.resume()
 
     cdef int _say_goodbye(self) except -1:
-        """Close after everything has been sent, without a reset that could overtake the answer."""
+        """Close after everything has been sent, without a reset that could overtake the response."""
         cdef ClientConn conn = self.conn
         self.held_short = 0
         conn.commit_last()
@@ -491,13 +492,13 @@ cdef class Http1Downstream(Downstream):
         self.unread = -1
         conn.deadline(self.pause)
         if self.reading:
-            return conn.poller.turn_over(conn)      # the buffer that is being worked on must stay as it is
+            return conn.poller.turn_over(conn)      # the buffer in use must not change
         self._unhold(self.held_len)
         return self._discard()
 
     cdef int _discard(self) except -1:
-        """Read away what the client still sends, so that it gets to read its answer (RFC 9112 section 9.6): most write
-        all that they have before they read. A body that comes more slowly than one may come is not waited for."""
+        """Discard further input of the client so that it can read the response (RFC 9112 section 9.6): most clients
+        write all their data before they read. A body slower than the minimum rate is not awaited."""
         cdef ClientConn conn = self.conn
         cdef int64_t passed
         cdef ssize_t got
@@ -525,16 +526,16 @@ cdef class Http1Downstream(Downstream):
         return 0
 
     cdef bint _body_lost(self) noexcept:
-        """Whether the client has sent its FIN before the end of a body of known length: it can't become complete."""
+        """Whether the client has sent a FIN before the end of a body of known length: it cannot become complete."""
         cdef int waiting = 0
         if self.r.chunked or ioctl(self.conn.fd, FIONREAD, &waiting) < 0:
             return False
         if self.conn.ssl != NULL and SSL_has_pending(self.conn.ssl):
-            waiting += AHEAD            # read from the kernel, but not decrypted; how much, OpenSSL does not say
+            waiting += AHEAD            # read from the kernel, but not decrypted; OpenSSL does not report how much
         return <int64_t>waiting + self.held_len < self.r.left
 
     cdef int _client_left(self) except -1:
-        """The client is gone: so is its request."""
+        """The client has disconnected: end its request."""
         cdef ClientConn conn = self.conn
         cdef Transaction t = self.transaction
         if t is not None:
@@ -568,7 +569,7 @@ cdef class Http1Downstream(Downstream):
         return conn.reset() if self.torn else conn.close()
 
     cdef int on_deadline(self, Conn conn) except -1:
-        """Of the connection: between requests and at its end. Within a request deadlines are the transaction's."""
+        """Between requests and at the end of the connection; within a request, deadlines belong to the transaction."""
         if self.phase == C_HEAD and not conn.out_len and self.progress.begun:
             return self._refuse(R_TIMEOUT)
         if conn.out_len:
@@ -580,13 +581,13 @@ cdef class Http1Downstream(Downstream):
         return conn.reset() if self.torn else conn.close()
 
     cdef int _unread(self) noexcept:
-        """How many bytes of its answer the client has not acknowledged. What it sends to a closed connection would be
-        answered by a reset, which destroys them."""
+        """Bytes of the response that the client has not acknowledged. If it sent data to a closed connection, the
+        reset would destroy them."""
         cdef int count = 0
         return count if ioctl(self.conn.fd, TIOCOUTQ, &count) == 0 else 0
 
     cdef bint _reads_on(self) noexcept:
-        """Whether the client has read more of its answer since this was asked last."""
+        """Whether the client has acknowledged more of its response since the last call."""
         cdef int before = self.unread
         self.unread = self._unread()
         if not self.unread or self.conn.poller.now - self.linger_from > LINGER_NS:
@@ -594,7 +595,7 @@ cdef class Http1Downstream(Downstream):
         return before < 0 or self.unread < before or self.pause < LINGER_PAUSE_MS
 
     cdef int retire(self, Conn conn) except -1:
-        """The worker drains: close now if nothing is under way, else after the answer."""
+        """The worker drains: close now if nothing is in progress, else after the response."""
         if self.phase == C_HEAD and not self.held_len and not conn.out_len and not conn.readable:
             return self._say_goodbye()
         return 0

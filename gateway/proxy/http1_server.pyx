@@ -1,4 +1,4 @@
-"""HTTP/1.1 to servers: a request written, one answer read strictly, and the connection kept only if all is certain.
+"""HTTP/1.1 to servers: writes a request, parses one response strictly, keeps the connection only if it is in sync.
 
     U_NOTHING ── begin ──► U_HEAD ── final head ──► U_BODY ── its end ──► U_NOTHING (the connection rests, or is closed)
                             │  ▲                     │
@@ -27,15 +27,15 @@ from gateway.wire.head cimport (
 )
 
 cdef enum:
-    MAX_HEAD = 64 * 1024    # of an answer
-    MAX_INTERIMS = 16       # 1xx answers to one request
-    TURN = 4                # reads in a row before others get their turn
-    MARGIN = 32             # the scans read a few bytes beyond the end
+    MAX_HEAD = 64 * 1024    # of a response
+    MAX_INTERIMS = 16       # 1xx responses to one request
+    TURN = 4                # consecutive reads before others get their turn
+    MARGIN = 32             # the scanners read a few bytes beyond the end
     CHALLENGE = 1 << F_WWW_AUTHENTICATE | 1 << F_PROXY
 
 READING = ("no request", "waiting for a head", "within a body")
 
-# One head is worked on at a time in a process: these need no owner.
+# A process works on one head at a time: these need no owner.
 cdef Head _scan
 cdef Bounds _bounds
 _bounds.head = MAX_HEAD
@@ -91,7 +91,7 @@ cdef class Http1Upstream(Upstream):
         return self.transaction.on_server_ready()
 
     cdef int on_send_failed(self, Conn conn) except -1:
-        """The server takes nothing more. It may have said why before it went: read that."""
+        """The server takes no more data. It may have sent a response before: read that."""
         if self.transaction is not None:
             self.r.send_failed = 1
             self.r.torn = not self.conn.fin
@@ -104,7 +104,7 @@ cdef class Http1Upstream(Upstream):
 
     cdef int on_input(self, Conn conn) except -1:
         if self.transaction is None:
-            return 0                    # it rests
+            return 0                    # the connection is idle
         return self.read()
 
     cdef int resume(self) except -1:
@@ -113,10 +113,10 @@ cdef class Http1Upstream(Upstream):
         return 0
 
     cdef int read(self) except -1:
-        """Read, and report, for as long as there is something and the client takes it.
+        """Read and report while there is data and the client takes it.
 
-        Who owns the bytes: the scratch buffer or `partial` until _input returns; what is put of them is committed
-        before either is read into again.
+        Ownership of the bytes: the scratch buffer or `partial` until _input returns; output that refers to them is
+        committed before either is read into again.
         """
         cdef ServerConn conn = self.conn
         cdef Transaction t = self.transaction
@@ -149,7 +149,7 @@ cdef class Http1Upstream(Upstream):
                         t.on_answer_spliced(got)
                         continue
                     if got == RECV_FULL:
-                        continue        # what was put before has not been taken: t.takes_answer says so
+                        continue        # earlier output has not been taken: t.takes_answer returns False
                 else:
                     got = conn.recv(conn.poller.scratch,
                                     t.answer_room(HEAD if self.r.reading == U_HEAD else t.downstream.room))
@@ -189,10 +189,10 @@ cdef class Http1Upstream(Upstream):
         return self._free_partial()
 
     cdef int _keep_partial(self, const char *p, size_t n) except -1:
-        """Keep an incomplete head of n bytes at p, which may lie in the buffer it is kept in."""
+        """Keep an incomplete head of n bytes at p, which may lie in the same buffer."""
         if n >= MAX_HEAD:
             return self._fail(O_RESPONSE_TOO_LARGE, 0)
-        self.conn.poller.settle()       # an interim answer may have been put of that buffer
+        self.conn.poller.settle()       # an interim response in that buffer may be part of the composed write
         if self.partial == NULL:
             self.partial = <char *>malloc(MAX_HEAD + MARGIN)
             if self.partial == NULL:
@@ -205,7 +205,7 @@ cdef class Http1Upstream(Upstream):
 
     cdef int _free_partial(self) except -1:
         if self.partial != NULL:
-            self.conn.poller.settle()   # what was put of it
+            self.conn.poller.settle()   # output that refers to it
             free(self.partial)
             self.partial = NULL
             self.partial_len = 0
@@ -291,7 +291,7 @@ cdef class Http1Upstream(Upstream):
             elif event == CHUNK_END:
                 return self._end(p + n - at)
             else:
-                # What was read up to here was good; the client gets it, and then sees that the rest is missing.
+                # The data up to here is valid; the client gets it, and then sees that the rest is missing.
                 self.conn.poller.settle()
                 return self._fail(O_RESPONSE_INVALID, R_CHUNK)
         return 0
@@ -299,11 +299,11 @@ cdef class Http1Upstream(Upstream):
     # ---------------------------------------------------------------------------------------------------------- the end
 
     cdef int _end(self, size_t excess) except -1:
-        """The answer is complete; `excess` bytes came after it."""
+        """The response is complete; `excess` bytes followed it."""
         cdef ServerConn conn = self.conn
         cdef Transaction t = self.transaction
         cdef Downstream client = t.downstream
-        # A server that has answered before it took the whole request may close instead of reading the rest.
+        # A server that has responded before it took the whole request may close instead of reading the rest.
         cdef bint good = (self.r.keep and self.r.done and not self.r.send_failed and excess == 0 and not conn.ended
                           and not conn.readable and conn.out_len == 0
                           and (not self.r.has_body or conn.unacknowledged() == 0))
@@ -328,13 +328,13 @@ cdef class Http1Upstream(Upstream):
         return self._drop()
 
     cdef int _drop(self) except -1:
-        """Close. What the server has not taken yet must not wait in our kernel until it reads, which may be never: then
-        with a reset."""
+        """Close. Data that the server has not taken must not wait in the kernel until it reads, which may be never:
+        then close with a reset."""
         self.r.reading = U_NOTHING
         return self.conn.reset() if self.conn.unacknowledged() else self.conn.close()
 
     cdef int on_broken(self, Conn conn) except -1:
-        return self.on_bug(conn)        # a reset shows when it is read
+        return self.on_bug(conn)        # reading would report the reset
 
     cdef int on_bug(self, Conn conn) except -1:
         if self.transaction is not None:

@@ -4,13 +4,13 @@
        │      GOAWAY that refuses nothing     GOAWAY with the last stream                       ▲               ▼
        └── a rule broken, a limit passed, idle, the client's GOAWAY ────────────────────────────┘  closed ◄─ H_LINGER
 
-Framing, header compression and windows are libnghttp2's. It is given what was read, and calls back with what that was;
-what it has to send is asked of it when it is not running (`pump`). Frames that are small are collected and leave when
-this turn of the loop is over; a large piece of a body is sent from where it lies.
+libnghttp2 does framing, header compression and flow control. It is given what was read, and calls back with the parsed
+frames; its output is fetched when it is not running (`pump`). Small frames are collected and sent at the end of this
+turn of the loop; a large piece of a body is sent without a copy.
 
-Windows carry the pressure of one side to the other. A client may send what a stream's window allows, and gets that back
-as the server takes it; meanwhile it is held here. Of an answer as much is read as its stream's window has room for, so
-next to nothing of it is kept; a stream that is not read from stops its own server and no other.
+Windows carry back-pressure from one side to the other. A client may send as much as a stream's window allows, and gets
+credit back as the server takes it; meanwhile the data is held here. Of a response, only as much is read as its stream's
+window has room for, so hardly any of it is buffered; a stream that is not read blocks its own server and no other.
 """
 
 import logging
@@ -57,13 +57,13 @@ cdef extern from "<sys/socket.h>" nogil:
     ssize_t c_recv "recv"(int fd, void *buf, size_t n, int flags)
 
 cdef enum:
-    TURN = 4                    # reads in a row before others get their turn
+    TURN = 4                    # consecutive reads before others get their turn
     STREAMS = 100               # at a time: RFC 9113 section 6.5.2 recommends no fewer
-    WINDOW = 1024 * 1024        # bytes of bodies that a connection may have here, of all its streams
-    SMALL = 4096                # frames up to here are collected
+    WINDOW = 1024 * 1024        # bytes of request bodies that a connection may have buffered here, over all its streams
+    SMALL = 4096                # frames up to this size are collected
     COLLECTED = 16 * 1024       # bytes that are sent without waiting for more
-    UNSENT = 256 * 1024         # bytes composed before it is asked whether the client takes them
-    LEAST = 4096                # bytes of an answer that are read whatever the window
+    UNSENT = 256 * 1024         # bytes composed before checking whether the client takes them
+    LEAST = 4096                # bytes of a response that are read whatever the window
     LINGER_PAUSE_MS = 2000
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ _machine.next[<int>H_LEAVING] = 1 << H_LAST | 1 << H_FLUSH | 1 << H_LINGER
 _machine.next[<int>H_LAST] = 1 << H_FLUSH | 1 << H_LINGER
 _machine.next[<int>H_FLUSH] = 1 << H_LINGER
 
-# One head is worked on at a time in a process: these need no owner.
+# A process works on one head at a time: these need no owner.
 cdef Head _scan
 cdef Out _out
 cdef ng_nv *_fields = NULL
@@ -89,33 +89,33 @@ cdef ng_callbacks *_callbacks = NULL
 cdef ng_option *_option = NULL
 
 
-# What a frame, or what follows from one, costs a client: see _charge.
+# The cost of frames, or of their consequences, to the client's budget: see _charge.
 cdef enum:
-    BUDGET = 2000               # at most
-    PER_SECOND = 100            # comes back
-    EARNED = 2                  # comes back for a frame that carries some of a body
-    COST_FRAME = 1              # PING, PRIORITY, WINDOW_UPDATE; DATA until some of it is there
+    BUDGET = 2000               # largest budget
+    PER_SECOND = 100            # refill
+    EARNED = 2                  # refill for a frame with a part of a body
+    COST_FRAME = 1              # PING, PRIORITY, WINDOW_UPDATE; DATA until it proves not to be empty
     COST_SETTINGS = 5
     COST_REFUSED = 5            # a malformed request
-    COST_SLIVER = 5             # an answer in pieces below SLIVER
+    COST_SLIVER = 5             # a response sent in pieces below SLIVER
     COST_RESET = 10
     COST_CONTINUATION = 40
     SLIVER = 256                # bytes
     BOMB = 8                    # times the limits of a head, in fields or bytes, end the connection
 
 cdef int64_t LOG_PERIOD_NS = 10_000_000_000     # between two log lines about connections ended for the same reason
-cdef dict _said = {}                            # (frontend, Abuse) -> (when it was said last, how often since)
+cdef dict _said = {}                            # (frontend, Abuse) -> (time of the last log line, number since)
 
 
 def edges():
-    """{(phase, next phase): how often it was taken in this process} for every edge that there is."""
+    """{(phase, next phase): number of transitions in this process} for every possible transition."""
     return edges_of(&_machine, PHASES)
 
 
 # ------------------------------------------------------------------------------------- what the library calls back with
 
 cdef int _failed(Http2Connection c) noexcept:
-    """An exception goes on when the library has returned."""
+    """Save the exception; it is raised when the library has returned."""
     c.error = sys.exc_info()[1]
     return NG_ERR_CALLBACK_FAILURE
 
@@ -127,7 +127,7 @@ cdef ssize_t _send(ng_session *session, const uint8_t *p, size_t n, int flags, v
             return NG_ERR_WOULDBLOCK
         c._emit(<const char *>p, n)
         if n > SMALL:
-            c._flush()                  # it does not stay where it is
+            c._flush()                  # it does not stay valid
         return <ssize_t>n
     except BaseException:
         return _failed(c)
@@ -161,7 +161,7 @@ cdef int _send_data(ng_session *session, ng_frame *frame, const uint8_t *head, s
 
 cdef ssize_t _read_answer(ng_session *session, int32_t id, uint8_t *to, size_t n, uint32_t *flags,
                           ng_data_source *source, void *owner) noexcept:
-    """How much of the answer goes into the next frame; its bytes are put by _send_data."""
+    """How much of the response goes into the next frame; _send_data puts its bytes."""
     cdef Http2Connection c = <Http2Connection>owner
     cdef Http2Stream s = <Http2Stream>source.ptr
     cdef size_t ready = s.kept.n if s.kept.n else s.given_n
@@ -235,7 +235,7 @@ cdef int _on_sent(ng_session *session, const ng_frame *frame, void *owner) noexc
         if frame.hd.flags & NG_FLAG_END_STREAM and (frame.hd.type == NG_DATA or frame.hd.type == NG_HEADERS):
             c.on_sent_end(frame.hd.stream_id)
         elif frame.hd.type == NG_GOAWAY and frame.goaway.error_code and not c.ends:
-            c.end_for(ABUSE_PROTOCOL, True)         # the library says so
+            c.end_for(ABUSE_PROTOCOL, True)         # the library sends the reason itself
         return 0
     except BaseException:
         return _failed(c)
@@ -250,7 +250,7 @@ cdef int _on_begin_frame(ng_session *session, const ng_frame_hd *head, void *own
 
 
 cdef int _on_invalid(ng_session *session, const ng_frame *frame, int error, void *owner) noexcept:
-    """A frame that the library answers with a reset, or with the end of the connection."""
+    """The library responds to a frame with a reset, or by ending the connection."""
     cdef Http2Connection c = <Http2Connection>owner
     try:
         return c.charge(ABUSE_RESETS, COST_RESET)
@@ -276,7 +276,7 @@ cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) 
 
 
 cdef int _prepare() except -1:
-    """What all sessions share."""
+    """Create what all sessions share."""
     global _callbacks, _option
     if not found:
         return 0
@@ -293,7 +293,7 @@ cdef int _prepare() except -1:
     ng.set_on_data_chunk_recv(_callbacks, _on_chunk)
     ng.set_on_stream_close(_callbacks, _on_close)
     ng.option_set_no_auto_window_update(_option, 1)
-    ng.option_set_no_http_messaging(_option, 1)     # wire/http2_head.pyx and the streams say what is wrong, and log it
+    ng.option_set_no_http_messaging(_option, 1)  # wire/http2_head.pyx and the streams detect violations, and log them
     ng.option_set_no_closed_streams(_option, 1)
     return 0
 
@@ -304,7 +304,7 @@ _prepare()
 # -------------------------------------------------------------------------------------------------- heads to the client
 
 cdef int _reserve(size_t count) except -1:
-    """Have room for so many fields."""
+    """Make room for `count` fields."""
     global _fields, _room
     cdef size_t wanted = _room
     cdef void *grown
@@ -319,7 +319,7 @@ cdef int _reserve(size_t count) except -1:
 
 
 cdef size_t _parse(char *p, size_t n, ng_nv *status) except? 0:
-    """Make _fields of complete header lines; names in lower case, in place. How many there are, with `status` first."""
+    """Parse complete header lines into _fields; lower-cases names in place. Returns the count; `status` comes first."""
     cdef char *stop = p + n
     cdef char *end
     cdef char *colon
@@ -359,7 +359,7 @@ cdef size_t _parse(char *p, size_t n, ng_nv *status) except? 0:
 
 
 cdef size_t _head_fields(Out *head) except 0:
-    """As _parse, of a whole head."""
+    """As _parse, for a whole head."""
     cdef ng_nv status
     cdef char *line = <char *>memchr(head.p, c'\n', head.n)
     status.name = <uint8_t *>b":status"
@@ -413,7 +413,7 @@ cdef class Http2Stream(Downstream):
         return self._respond(&_out, framing == FRAME_NONE or self.left == 0)
 
     cdef int _respond(self, Out *head, bint bare) except -1:
-        """Send a final head; bare: the answer ends with it."""
+        """Send a final head; bare: the response has no body and no trailers."""
         cdef ng_data_provider body
         if self.closed:
             return 0
@@ -470,7 +470,7 @@ cdef class Http2Stream(Downstream):
         cdef Http2Connection c = self.owner
         cdef int32_t window
         if self.closed:
-            return True                     # what is read is thrown away
+            return True                     # further input is discarded
         if self.kept.n or c.conn.out_len:
             self.blocked = c.readers = 1
             return False
@@ -517,11 +517,11 @@ cdef class Http2Stream(Downstream):
         return 0
 
     cdef int _hold(self, const char *p, size_t n) except -1:
-        """Keep a piece of the request's body until a server takes it. Its window bounds how much that can be."""
+        """Buffer a piece of the request's body until a server takes it. The window limits the amount."""
         return _append(&self.held, p, n)
 
     cdef int _keep(self, const char *p, size_t n) except -1:
-        """Keep a piece of the answer until the client takes it. No more is read of it meanwhile."""
+        """Buffer a piece of the response until the client takes it. No more is read meanwhile."""
         if self.kept_at and self.kept.n:
             memmove(self.kept.p, self.kept.p + self.kept_at, self.kept.n)
         self.kept_at = 0
@@ -541,7 +541,7 @@ cdef class Http2Connection(Handler):
         return f"<Http2Connection {PHASES[self.phase]} {self.active} requests>"
 
     cdef int start(self) except -1:
-        """Begin to speak; the client's preface has not been read yet."""
+        """Send the server's preface; the client's preface has not been read yet."""
         cdef ng_settings_entry settings[3]
         self.streams = {}
         self.wanting = []
@@ -596,13 +596,13 @@ cdef class Http2Connection(Handler):
             elif got == RECV_AGAIN:
                 return 0
             else:
-                # A FIN ends the requests, too: a client that has sent its last one has GOAWAY for that.
+                # A FIN ends the requests, too: a client that has sent its last request would send GOAWAY.
                 self._end_all(-1)
                 return conn.close()
         return 0
 
     cdef int take(self, const char *p, size_t n) except -1:
-        """Work on what was read."""
+        """Process input."""
         cdef ssize_t used
         if self.ends:
             return 0
@@ -611,7 +611,7 @@ cdef class Http2Connection(Handler):
         self.busy = 0
         if self.error is not None:
             self._raise()
-        self.conn.poller.settle()           # what was put of these bytes
+        self.conn.poller.settle()           # output that refers to these bytes
         if used == NG_ERR_TOO_MANY_CONTINUATIONS:
             self.end_for(ABUSE_HEADERS, False)
         elif used == NG_ERR_FLOODED:
@@ -681,7 +681,7 @@ cdef class Http2Connection(Handler):
         return t.start(self.block.text.p, &_scan)
 
     cdef int _refuse(self, Http2Stream s, int reason) except -1:
-        """The request is malformed (RFC 9113 section 8.1.1), or over a limit."""
+        """The request is malformed (RFC 9113 section 8.1.1), or exceeds a limit."""
         if status_of(reason) == 400:
             s.code = NG_PROTOCOL_ERROR
             self.charge(ABUSE_RESETS, COST_REFUSED)
@@ -696,9 +696,9 @@ cdef class Http2Connection(Handler):
         return 0
 
     cdef int on_chunk(self, int32_t id, const char *p, size_t n) except -1:
-        """A piece of a request's body: to its server, if that takes it."""
+        """A piece of a request's body: pass it to the server if that takes it."""
         cdef Http2Stream s = self.streams.get(id)
-        self.budget = min(BUDGET, self.budget + COST_FRAME)     # it is not empty
+        self.budget = min(BUDGET, self.budget + COST_FRAME)     # the frame is not empty
         if n >= SLIVER:
             self.earn()
         cdef Transaction t = None if s is None else s.transaction
@@ -726,7 +726,7 @@ cdef class Http2Connection(Handler):
         return self._feed(s)
 
     cdef int _feed(self, Http2Stream s) except -1:
-        """Give the request's server what it takes of the body."""
+        """Give the server as much of the body as it takes."""
         cdef Transaction t = s.transaction
         cdef size_t n = s.held.n
         if t is None or s.request_given or s.closed:
@@ -737,9 +737,9 @@ cdef class Http2Connection(Handler):
             if not t.takes_body():
                 return t.on_body_blocked()
             t.on_body(s.held.p, n)
-            self.conn.poller.settle()       # before it is freed
+            self.conn.poller.settle()       # before the bytes are freed
             if s.transaction is not t:
-                return 0                    # and `over` has given its room back
+                return 0                    # and `over` has returned its window credit
             _free(&s.held)
             ng.session_consume_connection(self.session, n)
             ng.session_consume_stream(self.session, s.id, n)
@@ -764,7 +764,7 @@ cdef class Http2Connection(Handler):
     # ---------------------------------------------------------------------------------------------------------- sending
 
     cdef int pump(self) except -1:
-        """Send what there is to send: answers as far as windows allow, and what the library has to say."""
+        """Send all possible output: responses as far as windows allow, and the library's frames."""
         cdef int failed
         if self.busy or self.conn.fd < 0:
             return 0
@@ -785,15 +785,15 @@ cdef class Http2Connection(Handler):
         return 0
 
     cdef bint _full(self) except -1:
-        """Whether the client takes nothing more for now."""
+        """Whether the client takes no more data for now."""
         if self.out.n > UNSENT:
             self._flush()
         return self.conn.out_len != 0 or self.deaf
 
     cdef int _emit(self, const char *p, size_t n) except -1:
-        """Send n bytes; those that are many must stay where they are until `pump` returns."""
+        """Send n bytes; a large piece must stay valid until `pump` returns."""
         if self.pointing:
-            self.out.n += <uint32_t>n       # only a measure of how much is being composed
+            self.out.n += <uint32_t>n       # only to measure how much is being composed
             return self.conn.put(p, n)
         if n > SMALL:
             self.conn.put(self.out.p, self.out.n)
@@ -803,7 +803,7 @@ cdef class Http2Connection(Handler):
         return _append(&self.out, p, n)
 
     cdef int _flush(self) except -1:
-        """Send what was collected."""
+        """Send the collected frames."""
         if not self.pointing:
             self.conn.put(self.out.p, self.out.n)
         self.pointing = 0
@@ -814,7 +814,7 @@ cdef class Http2Connection(Handler):
         return 0
 
     cdef int _wake_readers(self) except -1:
-        """Let those servers go on whose clients take their answers again."""
+        """Resume reading from servers whose clients take their responses again."""
         cdef Http2Stream s
         self.readers = 0
         for s in list(self.streams.values()):
@@ -828,7 +828,7 @@ cdef class Http2Connection(Handler):
         return 0
 
     cdef int on_sent_end(self, int32_t id) except -1:
-        """The answer has been sent. More of its request is not wanted (RFC 9113 section 8.1)."""
+        """The response has been sent. The rest of its request is not needed (RFC 9113 section 8.1)."""
         cdef Http2Stream s = self.streams.get(id)
         if s is not None:
             s.finished = 1
@@ -838,13 +838,13 @@ cdef class Http2Connection(Handler):
         return 0
 
     cdef int on_closed(self, int32_t id, uint32_t code) except -1:
-        """A stream is closed: nothing can be sent or received on it."""
+        """A stream is closed: nothing more can be sent or received on it."""
         cdef Http2Stream s = self.streams.pop(id, None)
         if code and (s is None or not s.ours):
             self.charge(ABUSE_RESETS, COST_RESET)
         if s is None:
             return 0
-        self.conn.poller.bury(s)            # what is being composed may point into it
+        self.conn.poller.bury(s)            # the composed write may refer to it
         s.closed = 1
         if s.transaction is not None and not s.finished:
             if code and not s.theirs:
@@ -862,25 +862,25 @@ cdef class Http2Connection(Handler):
     # ------------------------------------------------------------------------------------------------------------ abuse
 
     cdef int on_begun(self, const ng_frame_hd *head) except -1:
-        """A frame has begun: what costs us something and asks for nothing costs its client, too."""
+        """A frame has begun: charge the client for frames that cost work and request nothing."""
         cdef int kind = head.type
         if kind == NG_DATA:
             return 0 if head.flags & NG_FLAG_END_STREAM else self.charge(ABUSE_FRAMES, COST_FRAME)
         if kind == NG_RST_STREAM:
-            return 0                        # what it costs is known when the stream is closed
+            return 0                        # its cost is known when the stream is closed
         if kind == NG_HEADERS:
             if head.stream_id > ng.session_get_last_proc_stream_id(self.session) or head.stream_id in self.streams:
                 return 0
-            return self.charge(ABUSE_RESETS, COST_RESET)    # of a stream that is over, or never was
+            return self.charge(ABUSE_RESETS, COST_RESET)    # of a stream that is closed, or never existed
         if kind == NG_PRIORITY and head.stream_id == 0:
-            return self.end_for(ABUSE_PROTOCOL, False)      # which the library lets pass (section 6.3)
+            return self.end_for(ABUSE_PROTOCOL, False)      # the library accepts this (section 6.3)
         if kind == NG_CONTINUATION:
             return self.charge(ABUSE_HEADERS, COST_CONTINUATION)
         return self.charge(ABUSE_FRAMES, COST_SETTINGS if kind == NG_SETTINGS else COST_FRAME)
 
     cdef int charge(self, int abuse, int cost) except -1:
-        """Take `cost` from the client's budget, which comes back with time and with bodies that it sends or reads; the
-        connection ends when it is used up."""
+        """Take `cost` from the client's budget, which refills with time and with bodies that the client sends or reads;
+        the connection ends when the budget is used up."""
         cdef int64_t passed = self.conn.poller.now - self.budget_at
         cdef int64_t back = passed * PER_SECOND // 1000000000
         if back > 0:
@@ -893,7 +893,7 @@ cdef class Http2Connection(Handler):
         self.budget = min(BUDGET, self.budget + EARNED)
 
     cdef int end_for(self, int abuse, bint said) except -1:
-        """End the connection, and tell why: the client (unless it was `said`), the log, the Board."""
+        """End the connection, and report the reason: to the client (unless it was `said`), the log and the Board."""
         cdef Frontend frontend = self.conn.listener.frontend
         cdef int64_t now = self.conn.poller.now, last
         if self.ends:
@@ -911,13 +911,13 @@ cdef class Http2Connection(Handler):
             return 0
         _said[frontend.name, abuse] = now, 0
         log.warning("%s: HTTP/2 connection of %s ended: %s: %s%s", frontend.name, self.conn.address.decode(),
-                    *ABUSES[abuse], f" ({more} more like it since)" if more else "")
+                    *ABUSES[abuse], f" ({more} similar ones since)" if more else "")
         return 0
 
     # ---------------------------------------------------------------------------------------------------------- the end
 
     cdef int _set_deadline(self) except -1:
-        """Of a connection without requests, and of answers that are complete but not taken."""
+        """For a connection without requests, and for responses that are complete but not taken."""
         if self.phase <= H_LAST:
             if self.active == len(self.streams) and self.active:
                 self.conn.deadline(FOREVER)
@@ -949,13 +949,13 @@ cdef class Http2Connection(Handler):
         return self._set_deadline()
 
     cdef int _terminate(self, uint32_t code) except -1:
-        """Say why the connection ends; `_after` ends it."""
+        """Send the reason for the end of the connection; `_after` closes it."""
         self.ends = 1
         ng.session_terminate_session(self.session, code)
         return self.pump()
 
     cdef int _end_all(self, int outcome) except -1:
-        """End all requests; outcome: why, or -1: the client is gone."""
+        """End all requests; outcome: the reason, or -1: the client has disconnected."""
         cdef Http2Stream s
         cdef list streams = list(self.streams.values())
         self.streams.clear()
@@ -970,14 +970,14 @@ cdef class Http2Connection(Handler):
         return 0
 
     cdef int _after(self) except -1:
-        """End the connection if nothing is left to be done on it."""
+        """End the connection if no work is left on it."""
         if self.conn.fd < 0 or self.phase > H_LAST:
             return 0
         if not self.ends and (self.phase == H_LAST and not self.streams):
             self._terminate(NG_NO_ERROR)
         if self.ends or not (ng.session_want_read(self.session) or ng.session_want_write(self.session)):
             if ng.session_want_write(self.session) and self.conn.out_len:
-                return 0                    # on_drained goes on
+                return 0                    # on_drained continues
             self._end_all(-1 if self.abuse < 0 else O_HTTP2_ERROR)
             return self._say_goodbye()
         return 0
@@ -1001,7 +1001,7 @@ cdef class Http2Connection(Handler):
         return self._discard()
 
     cdef int _discard(self) except -1:
-        """Read away what the client still sends, so that it gets to read the last frames."""
+        """Discard further input of the client so that it can read the last frames."""
         cdef ClientConn conn = self.conn
         cdef ssize_t got
         cdef int turn = 0
@@ -1044,7 +1044,7 @@ cdef class Http2Connection(Handler):
         return conn.close()
 
     cdef int on_draining(self, Conn conn) except -1:
-        """The first of two GOAWAY: it refuses nothing, so that no request is lost that is on its way (section 6.8)."""
+        """Send the first of two GOAWAY frames: it refuses no request, so that none in transit is lost (section 6.8)."""
         if self.phase == H_OPEN:
             self._enter(H_LEAVING)
             ng.submit_shutdown_notice(self.session)
@@ -1052,7 +1052,7 @@ cdef class Http2Connection(Handler):
         return 0
 
     cdef int retire(self, Conn conn) except -1:
-        """The second one names the last request that is answered."""
+        """Send the second GOAWAY, which names the last request to be served."""
         if self.phase < H_LAST and not conn.readable:
             self._enter(H_LAST)
             ng.submit_goaway(self.session, 0, ng.session_get_last_proc_stream_id(self.session), NG_NO_ERROR, NULL, 0)
@@ -1064,7 +1064,7 @@ cdef class Http2Connection(Handler):
 # --------------------------------------------------------------------------------------- which protocol a client speaks
 
 cdef class Http2ClientProtocol(ClientProtocol):
-    """HTTP/2, and HTTP/1 for those that do not speak it."""
+    """HTTP/2, and HTTP/1 for clients that do not support it."""
 
     cdef Handler open(self, Conn conn, WorkerContext context):
         cdef Negotiation made = Negotiation.__new__(Negotiation)
@@ -1074,8 +1074,8 @@ cdef class Http2ClientProtocol(ClientProtocol):
 
 cdef class Negotiation(Handler):
     cdef int on_input(self, Conn conn) except -1:
-        """Over TLS the handshake has agreed on it (RFC 7301); else HTTP/2 begins with a line of its own (RFC 9113
-        section 3.4)."""
+        """With TLS, the handshake has negotiated the protocol (RFC 7301); otherwise HTTP/2 begins with a preface (RFC
+        9113 section 3.4)."""
         cdef char *scratch = conn.poller.scratch
         cdef const unsigned char *name = NULL
         cdef unsigned int n = 0
@@ -1103,7 +1103,7 @@ cdef class Negotiation(Handler):
         return conn.close() if conn.ended else 0
 
     cdef int _begin(self, ClientConn conn, bint http2, const char *p, size_t n) except -1:
-        """Hand over to the protocol, with what was read of it already."""
+        """Hand the connection and the bytes read so far to the protocol."""
         cdef Http2Connection c
         cdef Http1Downstream h1
         if not http2:

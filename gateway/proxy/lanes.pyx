@@ -10,10 +10,10 @@ cdef double WITHOUT_END = 1e18
 
 
 cdef class Lanes:
-    """workers: how many workers' cells of the Board to look at.
+    """workers: how many workers' cells of the Board to sum.
 
-    classes: in the order of the site file, each with its share of the backend's room (0: none) and the row of the Board
-    in which its requests at this backend are counted (-1: they are not).
+    classes: in the order of the site file, each with its share of the backend's capacity (0: none) and the row of the
+    Board that counts its requests at this backend (-1: they are not counted).
     """
 
     def __init__(self, Board board, Members members, int worker, int workers, classes, Overload overload=None):
@@ -33,7 +33,7 @@ cdef class Lanes:
             self.rows[lane] = row
 
     cdef int rank(self, int lane) noexcept:
-        """Of the lane's first work, below qos.turns.RANKS; the least goes first. -1: it may not go now."""
+        """Rank of the lane's first work, below qos.turns.RANKS; the smallest goes first. -1: the lane is closed now."""
         cdef QosClass klass
         cdef int64_t in_flight = 0
         cdef int i
@@ -49,7 +49,7 @@ cdef class Lanes:
         return rank_of(klass.priority, in_flight, self._places(lane))
 
     cdef double _places(self, int lane) noexcept:
-        """How many requests at the backend are the class's own: its share of what the servers that work can take."""
+        """The number of requests at the backend that the class's share entitles it to."""
         cdef Members members = self.members
         cdef ServerRow *row
         cdef double room = 0, most = self.overload.places() if self.overload is not None else 0
@@ -67,7 +67,7 @@ cdef class Lanes:
         return self.shares[lane] * min(room, most)
 
     cdef int lane_of(self, str name) except -1:
-        """Of a class by its name, or None."""
+        """The lane of a class by its name, or None."""
         return self.lane_by_name.get(name, NO_CLASS)
 
     cdef QosClass klass(self, int lane):
@@ -75,22 +75,22 @@ cdef class Lanes:
         return <QosClass>self.classes[lane] if lane != NO_CLASS else None
 
     cdef void count(self, int lane, int change) noexcept:
-        """A request of the class goes to a server of the backend (1), or has done with them (-1)."""
+        """A request of the class goes to a server of the backend (1), or is done there (-1)."""
         if self.rows[lane] >= 0:
             self.board.traffic(self.rows[lane], self.worker).open += change
 
     # For tests.
 
     def rank_now(self, int lane):
-        """As `rank`."""
+        """The same as `rank`."""
         return self.rank(lane)
 
     def counted(self, int lane, int change):
-        """As `count`."""
+        """The same as `count`."""
         self.count(lane, change)
 
     def entered(self, int lane, int change):
-        """A request of the class goes to a server (1), or has done with them (-1), whatever the backend."""
+        """A request of the class goes to a server (1), or is done (-1), at any backend."""
         cdef QosClass klass = self.klass(lane)
         if change > 0:
             klass.enter()

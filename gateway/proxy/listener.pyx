@@ -1,5 +1,5 @@
-"""The entrances: listeners accept clients, count them for their frontend and their source, and hand each connection to
-the protocol that the frontend's clients speak."""
+"""Listeners accept clients, count them for their frontend and their source, and hand each connection to the
+protocol of the frontend."""
 
 import ipaddress
 import logging
@@ -31,17 +31,17 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLET
 
 cdef enum:
-    ACCEPTS = 64            # connections accepted in a row
-    PAUSE_MS = 1000         # without accepting, when there is no room
+    ACCEPTS = 64            # connections accepted per event
+    PAUSE_MS = 1000         # pause of accepting when there is no room
 
 log = logging.getLogger(__name__)
 
 cdef size_t MAX_V2 = _MAX_V2
-cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about clients turned away
+cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about refused clients
 
 
 cdef class Listener(Conn):
-    """Accept clients on a listening, non-blocking socket until `stop`."""
+    """Accepts clients on a listening, non-blocking socket until `stop`."""
 
     def __init__(self, WorkerContext context, Frontend frontend, sock):
         self.context = context
@@ -49,7 +49,7 @@ cdef class Listener(Conn):
         self.socket = sock
         where = sock.getsockname()
         self.name = "localhost" if isinstance(where, str) else "%s:%s" % where[:2]     # a Unix socket has no host
-        # Level-triggered: what is not accepted in one go is reported again.
+        # Level-triggered: clients not accepted this time are reported again.
         self.attach(context.poller, sock.fileno(), EPOLLIN)
 
     cdef int event(self, uint32_t events) except -1:
@@ -63,19 +63,19 @@ cdef class Listener(Conn):
         return 0
 
     cdef int _accept_one(self) except -1:
-        """Whether there may be another one to accept."""
+        """Accept one client; return whether there may be another one."""
         cdef sockaddr_storage peer
         cdef unsigned int n = sizeof(peer)
         cdef char text[64]
         cdef ClientConn client
         cdef int fd
         if self.context.clients >= self.context.most_clients:
-            # Each client may need a descriptor for a server, too: those must not run out, or sound servers look broken.
-            return self._pause("%d clients are all that there is room for" % self.context.clients)
+            # Each client may need a descriptor for a server, too: if those run out, healthy servers seem to fail.
+            return self._pause("limit of %d clients reached" % self.context.clients)
         fd = accept4(self.fd, <sockaddr *>&peer, &n, SOCK_NONBLOCK | SOCK_CLOEXEC)
         if fd < 0:
             if errno == EMFILE or errno == ENFILE:
-                return self._pause("no file descriptor is left")
+                return self._pause("no file descriptors left")
             return errno == EINTR or errno == ECONNABORTED
         client = ClientConn.__new__(ClientConn)
         client.context = self.context
@@ -96,19 +96,19 @@ cdef class Listener(Conn):
             client.attach(self.poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
         except OSError as error:
             log.error("cannot watch a new client: %s", error)
-            client.fd = fd              # closed with the object
+            client.fd = fd              # closed together with the object
             client._uncount()
             return False
         client.deadline(self.frontend.header_ms)
         if self.context.board.short_until[0] > self.poller.now * 1e-9:
             self.turn_away(client, "too little memory is free")
         elif self.frontend.gauge.row.open > self.frontend.connections:
-            self.turn_away(client, "the frontend has its %d connections" % self.frontend.connections)
+            self.turn_away(client, "the frontend has reached its limit of %d connections" % self.frontend.connections)
         elif self.frontend.proxy_protocol:
             if self.frontend.trusts(client.address.decode()):
                 client.handler = ProxyHeader()
             else:
-                self.turn_away(client, "it is none of the trusted_proxies")
+                self.turn_away(client, "it is not in trusted_proxies")
         else:
             client.admit()
         return True
@@ -125,29 +125,29 @@ cdef class Listener(Conn):
         return False
 
     cdef int turn_away(self, ClientConn client, str why) except -1:
-        """Close a client's connection at once; say so, but not for each. False."""
+        """Close a client's connection at once; log this, but not for each one. Returns False."""
         cdef Gauge gauge = self.frontend.gauge
         gauge.row.turned_away += 1
         if self.poller.now - gauge.said > LOG_PERIOD_NS:
             gauge.said = self.poller.now
-            log.warning("%s: %s is turned away: %s", self.frontend.name, client.address.decode(), why)
+            log.warning("%s: %s refused: %s", self.frontend.name, client.address.decode(), why)
         client.reset()
         return False
 
     cdef int on_deadline(self) except -1:
-        """The pause is over."""
+        """The pause has ended."""
         self.poller.watch(self, EPOLLIN)
         return 0
 
     def accept_waiting(self):
-        """Accept what waits in the kernel's queue now; before the socket is given up."""
+        """Accept the clients that wait in the kernel's queue, before the socket is closed."""
         cdef int _
         for _ in range(100000):
             if self.fd < 0 or not self._accept_one():
                 return
 
     def stop(self):
-        """Accept no more. The socket object stays with its owner."""
+        """Stop accepting. The socket object stays with its owner."""
         if self.fd >= 0:
             self.poller.forget(self)
             self.drop_slot()
@@ -159,21 +159,22 @@ cdef class ClientConn(Conn):
         return f"<ClientConn {self.address.decode()}:{self.port} {self.handler!r}>"
 
     cdef int admit(self) except -1:
-        """The client is known: count it for its source, and let it speak. False: it has been turned away."""
+        """The client's address is known: count it for its source, and start its protocol. False: it was refused."""
         cdef Frontend frontend = self.listener.frontend
         if not self._count_source():
-            return self.listener.turn_away(self, "it has its %d connections" % frontend.connections_per_source)
+            return self.listener.turn_away(
+                self, "its source has reached the limit of %d connections" % frontend.connections_per_source)
         if frontend.tls is not None:
             self.start_tls(frontend.tls)
         self.hand_to(frontend.protocol.open(self, self.context))
         return True
 
     cdef int _count_source(self) except -1:
-        """Count this connection for its source; False, and not counted, if the source has enough."""
+        """Count this connection for its source; False, and not counted, if the source has reached its limit."""
         cdef bytes source = self.address
         cdef int row
         if not source or self.listener.frontend.trusts(source.decode()):
-            return True                 # all who come through a Unix socket or a trusted proxy would be one
+            return True                 # all clients of a Unix socket or trusted proxy would count as one
         if b":" in source:
             # A client with one IPv6 address usually has its /64.
             source = ipaddress.ip_address(source.decode()).packed[:8]
@@ -203,7 +204,7 @@ cdef class ClientConn(Conn):
         cdef ServerConn own = self.own
         if own is not None:
             self.own = None
-            if own.state == S_IDLE:     # else a request or a tunnel has it
+            if own.state == S_IDLE:     # else a request or a tunnel uses it
                 own.close()
         self._uncount()
         return Conn.close(self)
@@ -240,7 +241,7 @@ cdef class ProxyHeader(Handler):
 
 
 def announce_drain(Poller poller):
-    """Tell every client's connection that the worker is about to drain."""
+    """Tell every client connection that the worker is about to drain."""
     cdef int fd
     cdef Conn conn
     for fd in range(poller.highest + 1):
@@ -252,7 +253,7 @@ def announce_drain(Poller poller):
 
 
 def retire_clients(Poller poller):
-    """Tell every client's connection that the worker drains; how many are still there."""
+    """Tell every client connection that the worker drains; return how many remain."""
     cdef int fd, left = 0
     cdef Conn conn
     for fd in range(poller.highest + 1):

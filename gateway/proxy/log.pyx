@@ -28,12 +28,12 @@ cdef tuple _SESSIONS = (b"", b"live", b"live", b"adopted", b"new", b"waiting", b
 
 cdef enum:
     BUFFER = 256 * 1024
-    ROOM = 6 * 4096 + 64        # what one field can take, escaped; and what is written wide beyond an end
+    ROOM = 6 * 4096 + 64        # longest field, escaped; plus what wide copies write beyond an end
     STEP = 16                   # bytes of a literal that are copied at a time
     SECOND = 1000000000         # in ns
-    SLACK = 64 * 1024           # bytes that may wait for a pipe to be read
-    PIPE_BUF = 4096             # bytes that can be written where anything can be
-    FIELD_MAX = 4096            # of a text from the client; longer ones are cut, with "..." at the end
+    SLACK = 64 * 1024           # bytes that may wait until a pipe is read
+    PIPE_BUF = 4096             # bytes that a write to a pipe takes as a whole
+    FIELD_MAX = 4096            # of a text from the client; longer ones are truncated, with "..." at the end
 
 cdef enum Code:
     L_NONE = 0
@@ -69,7 +69,7 @@ cdef enum Code:
     L_RULE
     L_HEADER                    # of the request, by name
 
-cdef uint8_t PLAIN[256]         # bytes that stand in a line as they are: visible ASCII, space; not quote, backslash
+cdef uint8_t PLAIN[256]         # bytes that are written unchanged: visible ASCII, space; not quote, backslash
 for _i in range(256):
     PLAIN[_i] = 32 <= _i < 127 and _i not in b"\"\\"
 
@@ -125,7 +125,7 @@ cdef class AccessLog:
         self.fd = fd
         self.combined_time = form == "combined"
         self.escape = c'c' if form == "combined" else c'j'
-        # Each with as much behind it as is copied with its last bytes.
+        # Each literal is padded, because copies are rounded up to STEP.
         encoded = [text.encode() for text, _ in pairs]
         self.names = tuple(field[1].encode() if isinstance(field, tuple) else b"" for _, field in pairs)
         self.literals = tuple(literal + bytes(STEP) for literal in encoded)
@@ -157,25 +157,25 @@ cdef class AccessLog:
         free(self.piece)
 
     def _tick(self):
-        # The wall clock may have been set since.
+        # The wall clock may have been adjusted since.
         self.clock = time.time_ns() - time.monotonic_ns()
         self.flush()
         self.timer = self.loop.call_later(0.5, self._tick)
 
     def close(self):
-        """Write what is left and stop."""
+        """Write the rest and stop."""
         self.timer.cancel()
         self.flush()
 
     def reopen(self, int fd):
-        """Go on in another file, after a rotation."""
+        """Continue in another file, after a rotation."""
         self.flush()
         self.fd = fd
         self.waits = not (os.get_blocking(fd) is False or stat.S_ISREG(os.fstat(fd).st_mode))
 
     cpdef flush(self):
-        """Write the buffer. What can't be written is dropped, and said once: neither a full disk nor a pipe that is not
-        read must stop the traffic. A pipe may be late by as much as `SLACK` bytes."""
+        """Write the buffer. Lines that cannot be written are dropped, which is logged once: neither a full disk nor a
+        pipe without a reader may block traffic. A pipe may lag behind by up to `SLACK` bytes."""
         cdef uint32_t at = 0, piece
         cdef ssize_t wrote
         cdef int tries = 0, error
@@ -204,8 +204,8 @@ cdef class AccessLog:
         self.n = 0
 
     cdef int _keep(self, uint32_t at, bint late) except -1:
-        """What stands from `at` on can't be written: keep it if it is only late and not too much, or else no more of it
-        than ends the line that has been begun."""
+        """The bytes from `at` on cannot be written: keep them if the pipe is only slow and they are not too many, or
+        else only the rest of a partially written line."""
         cdef uint32_t end = at
         if at > 0:
             self.torn = self.buffer[at - 1] != c'\n'
@@ -225,7 +225,7 @@ cdef class AccessLog:
         return 0
 
     cdef int _text(self, const char *p, uint32_t n) noexcept:
-        """Text from outside: nothing in it can end the field or the line, or reach a terminal as a control byte."""
+        """Text from outside: it can neither end the field or the line nor contain a control byte."""
         cdef uint32_t i = 0, at = self.n, shown = n if n <= FIELD_MAX else FIELD_MAX
         cdef unsigned came
         cdef char *out = self.buffer
@@ -256,14 +256,14 @@ cdef class AccessLog:
         return 0
 
     cdef uint32_t _escaped(self, char *to, uint8_t c) noexcept:
-        """Write a byte that may not stand as it is; how many there are now."""
+        """Write a byte in escaped form; return the number of bytes written."""
         cdef char *hexes = b"0123456789abcdef"
         if c == c'"' or c == c'\\':
             to[0] = 92
             to[1] = c
             return 2
         if self.escape == c'j':
-            # A byte is a code point of its own (Latin-1): the line is valid JSON whatever came.
+            # Each byte is one code point (Latin-1): the line is valid JSON for any input.
             memcpy(to, b"\\u00", 4)
             to[4] = hexes[c >> 4]
             to[5] = hexes[c & 15]
@@ -298,7 +298,7 @@ cdef class AccessLog:
         return 0
 
     cdef int _begin_second(self, int64_t second) except -1:
-        """Write the stamp for all times in a second; where there are milliseconds, they are filled in."""
+        """Write the timestamp of a second; milliseconds are filled in later."""
         form = "%d/%b/%Y:%H:%M:%S +0000" if self.combined_time else "%Y-%m-%dT%H:%M:%S.000Z"
         cdef bytes text = time.strftime(form, time.gmtime(second)).encode()[:sizeof(self.stamp)]
         self.stamp_len = <uint32_t>PyBytes_GET_SIZE(text)
@@ -307,7 +307,7 @@ cdef class AccessLog:
         return 0
 
     cdef int _known(self, const char *p, uint32_t n) noexcept:
-        """Text of our own, or that was checked when it came: nothing in it needs to be escaped."""
+        """Trusted or already checked text, which needs no escaping."""
         copy_short(self.buffer + self.n, p, n)
         self.n += n
         return 0
@@ -324,7 +324,7 @@ cdef class AccessLog:
             if i:
                 self._known(PyBytes_AS_STRING(t.client), i)
             else:
-                self._text(NULL, 0)     # over a Unix socket
+                self._text(NULL, 0)     # no address: a Unix socket
         elif code == L_TIME:
             self._time(t.started)
         elif code == L_METHOD:
@@ -383,7 +383,7 @@ cdef class AccessLog:
         elif code == L_FRONTEND:
             self._bytes(t.frontend.log_name)
         elif code == L_CLIENT_PORT:
-            # A proxy says the client's address, and hardly ever its port.
+            # A proxy reports the client's address, but rarely its port.
             self._number(t.downstream.port if t.client is t.downstream.address else 0)
         elif code == L_PEER:
             self._bytes(t.downstream.address)
@@ -403,13 +403,13 @@ cdef class AccessLog:
         return self._text(text, <uint32_t>strlen(text))
 
     cdef int _header(self, const char *name, uint32_t n, Transaction t) noexcept:
-        """The value of the first header of that name; nothing if there is none."""
+        """The value of the first header of that name; nothing if it is missing."""
         cdef const char *head = t.head.p
         cdef uint32_t at = 0, end, stop = t.head.n if t.method.n else 0
         while at < stop:
             while head[at] != c'\n':
                 at += 1
-            at += 1                     # the next line
+            at += 1                     # start of the next line
             if stop - at <= n:
                 break
             if head[at + n] == c':' and same_any(head + at, name, n):
@@ -425,7 +425,7 @@ cdef class AccessLog:
         return self._text(NULL, 0)
 
     cdef int add(self, Transaction t, int64_t now) except -1:
-        """Add the line of a request that is over at `now` (monotonic, ns)."""
+        """Add the line of a request that ended at `now` (monotonic, ns)."""
         cdef Piece *piece
         cdef uint32_t start = self.n
         cdef Piece *stop = self.piece + self.count
@@ -435,7 +435,7 @@ cdef class AccessLog:
             if <int64_t>self.n > piece.last:
                 start = self._spill(start)
                 if <int64_t>self.n > piece.last:
-                    break               # a template that repeats long fields: the line is cut
+                    break               # a template that repeats long fields: the line is truncated
             out = self.buffer + self.n
             memcpy(out, piece.literal, STEP)
             if piece.n > STEP:
@@ -450,7 +450,7 @@ cdef class AccessLog:
         return 0
 
     cdef int _spill(self, uint32_t start) except -1:
-        """Write the complete lines, keep the one begun at `start`; where it begins now."""
+        """Write the complete lines and keep the partial one at `start`; return its new position."""
         cdef uint32_t begun = self.n - start
         self.n = start
         self.flush()

@@ -1,7 +1,7 @@
-"""The event loop of a worker: asyncio, with the poller in the place of its selector.
+"""The event loop of a worker: asyncio with the poller in place of its selector.
 
-Connections are handled inside the selector, which returns to asyncio only for what is asyncio's: timers, signals, the
-channel. So a batch of requests costs one epoll_wait and not a line of Python.
+Connections are handled inside the selector, which returns to asyncio only for asyncio's own events: timers, signals,
+the channel. So a batch of requests costs one epoll_wait and no Python code.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ def _descriptor(file: Any) -> int:
 
 
 class _ByFile(Mapping[Any, SelectorKey]):
-    """Keys by file or descriptor."""
+    """Selector keys by file or descriptor."""
 
     def __init__(self, keys: dict[int, SelectorKey]) -> None:
         self._keys = keys
@@ -39,7 +39,7 @@ class _ByFile(Mapping[Any, SelectorKey]):
 
 
 class Selector(selectors.BaseSelector):
-    """Watches asyncio's files in the poller's set."""
+    """Watches asyncio's files in the poller's epoll set."""
 
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
@@ -57,14 +57,14 @@ class Selector(selectors.BaseSelector):
         return key
 
     def unregister(self, fileobj: Any) -> SelectorKey:
-        """Watch it no more. Raises KeyError if it is not watched."""
+        """Stop watching a file. Raises KeyError if it is not watched."""
         key = self._keys.pop(_descriptor(fileobj))
-        with suppress(OSError):  # closed by now
+        with suppress(OSError):  # already closed
             self._poller.forget_file(key.fd)
         return key
 
     def select(self, timeout: float | None = None) -> list[tuple[SelectorKey, int]]:
-        """Carry traffic until asyncio has something to do, or for `timeout` seconds."""
+        """Handle connections until asyncio has an event, or for `timeout` seconds."""
         ready = []
         for descriptor, events in self._poller.wait(timeout):
             key = self._keys.get(descriptor)
@@ -79,7 +79,7 @@ class Selector(selectors.BaseSelector):
 
 
 class EventLoop(asyncio.SelectorEventLoop):
-    """An event loop with a poller, which stops when the loop is closed."""
+    """An event loop with a poller, which is stopped when the loop is closed."""
 
     def __init__(self) -> None:
         self.poller = Poller()
@@ -87,7 +87,7 @@ class EventLoop(asyncio.SelectorEventLoop):
         self.poller.start(self)
 
     def close(self) -> None:
-        """As asyncio's; gives back the poller's descriptors, too."""
+        """As asyncio's; also closes the poller's descriptors."""
         if not self.is_closed():
             super().close()
             self.poller.close()
@@ -95,13 +95,13 @@ class EventLoop(asyncio.SelectorEventLoop):
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.Handle:
-        """As asyncio's; what a connection calls for is done before more connections are."""
+        """As asyncio's; a callback that a connection schedules runs before further connections are handled."""
         self.poller.interrupted = True
         return super().call_soon(callback, *args, context=context)
 
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As asyncio's; the poller then waits no longer than it may."""
+        """As asyncio's; the poller then waits no longer than until that time."""
         self.poller.interrupted = True
         return super().call_at(when, callback, *args, context=context)

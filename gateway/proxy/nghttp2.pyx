@@ -1,4 +1,4 @@
-"""HTTP/2 framing and HPACK by libnghttp2, found when the process starts: a worker that is confined opens no library."""
+"""HTTP/2 framing and HPACK by libnghttp2, loaded when the process starts: a confined worker cannot open a library."""
 
 from posix.dlfcn cimport RTLD_LOCAL, RTLD_NOW, dlopen, dlsym
 
@@ -66,5 +66,5 @@ cdef bint found = _find()
 
 
 def available():
-    """Whether HTTP/2 can be spoken: the library is there, and not older than 1.52."""
+    """Whether HTTP/2 is available: libnghttp2 is installed, in version 1.52 or newer."""
     return found

@@ -1,16 +1,16 @@
-"""Overload control of a backend. The policies are in qos/concurrency.pyx and qos/delay.pxd, the counts on the Board."""
+"""Overload control of a backend. qos/concurrency.pyx and qos/delay.pxd have the policies, the Board has the counts."""
 
 from gateway.board cimport MAX_WORKERS, TimeRow, TrafficRow
 from qos.concurrency cimport Counted, adjust, claim, start
 
-cdef double FIRST = 10.0                # requests at once per server, while nothing is known
+cdef double FIRST = 10.0                # initial limit per server
 
 
 cdef class Overload:
-    """traffic: the backend's row of the Board. workers: how many workers' cells of it to look at.
+    """traffic: the backend's row of the Board. workers: how many workers' cells of it to sum.
 
-    concurrency: requests at once; None: as measured; 0: any number. target: seconds, or 0.0. newest_first: whether the
-    newest request goes first while longer waits than that are the rule. fair_by: a RequestKey, or None.
+    concurrency: requests at once; None: adaptive; 0: no limit. target: seconds, or 0.0. newest_first: while waits are
+    longer than the target, the newest request goes first. fair_by: a RequestKey, or None.
     """
 
     def __init__(self, Board board, Members members, int traffic, int worker, int workers, *, concurrency,
@@ -27,7 +27,7 @@ cdef class Overload:
         self.fair_by = fair_by
 
     cdef bint full(self, int64_t now) noexcept:
-        """Whether the servers have as many requests as they should. Looks whether that is still the right number."""
+        """Whether the servers have reached the concurrency limit. Adjusts the limit if that is due."""
         cdef Limit *state
         if not self.adaptive:
             return self.concurrency != 0 and self.in_flight() >= self.concurrency
@@ -37,7 +37,7 @@ cdef class Overload:
         return self.in_flight() >= <int64_t>self.places()
 
     cdef double places(self) noexcept:
-        """How many requests the servers should have at once; 0: any number."""
+        """The concurrency limit; 0: no limit."""
         cdef double limit
         if not self.adaptive:
             return self.concurrency
@@ -45,7 +45,7 @@ cdef class Overload:
         return limit if limit >= 1 else FIRST
 
     cdef bint probing(self) noexcept:
-        """Whether the servers are kept short of work for a moment, to measure: waits are no overload then."""
+        """Whether the limit is held low for a measurement: waits then do not mean overload."""
         return self.adaptive and self.board.limits[self.traffic].probe_ends != 0
 
     cdef int64_t in_flight(self) noexcept:
@@ -61,11 +61,11 @@ cdef class Overload:
         self.board.traffic(self.traffic, self.worker).open += 1
 
     cdef void leave(self) noexcept:
-        """It has done with it."""
+        """A request is done."""
         self.board.traffic(self.traffic, self.worker).open -= 1
 
     cdef void answered(self, int64_t took, bint failed) noexcept:
-        """An answer has begun, so many ns after the server had the whole request. A quick failure says nothing."""
+        """A response has begun, `took` ns after the server had the whole request. A fast failure is no measurement."""
         cdef TrafficRow *row
         cdef double seconds = took * 1e-9
         if self.adaptive and not (failed and seconds < self.board.limits[self.traffic].base):
@@ -101,7 +101,7 @@ cdef class Overload:
 
 
 def entered(Overload overload, int change):
-    """A request goes to a server (1), or has done with it (-1); for tests."""
+    """A request goes to a server (1), or is done (-1); for tests."""
     if change > 0:
         overload.enter()
     else:

@@ -1,4 +1,4 @@
-"""A snapshot made into what a worker works with: servers, backends, routes, pages, frontends."""
+"""Compiles a snapshot into the objects that a worker uses: servers, backends, routes, pages, frontends."""
 
 import hashlib
 import secrets
@@ -49,16 +49,16 @@ from gateway.wire.waiting_page import WaitingPage, full_page
 from qos.sessions import SessionTable, size
 
 ContextKey = tuple[str, bool, str, tuple[str, ...], bytes]
-"""The name of a frontend, whether it offers HTTP/2, its oldest TLS version, the digests of its certificates, what its
-ticket keys are made of."""
+"""The name of a frontend, whether it offers HTTP/2, its oldest TLS version, the digests of its certificates, the
+secret of its ticket keys."""
 
 ALONE = 1024
-"""Sessions and places of a table that no other worker shares."""
+"""Sessions and places of a table that is not shared with other workers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A snapshot in compiled form, not yet worked by; nothing of the site's own form is left in it."""
+    """A compiled snapshot that is not in use yet; it no longer refers to the site model."""
 
     version: int
     drain: float
@@ -84,9 +84,9 @@ class Prepared:
 
 
 class Plan:
-    """The compiled form of one snapshot after another, for one worker.
+    """The compiled form of successive snapshots, for one worker.
 
-    Servers that a reload does not touch stay the same objects, and so keep their idle connections.
+    Servers that a reload does not change stay the same objects, and so keep their idle connections.
     """
 
     def __init__(self, context: WorkerContext) -> None:
@@ -101,14 +101,14 @@ class Plan:
         self._log: tuple[int, str, bool, bool, bool] | None = None
 
     def apply(self, snapshot: Snapshot, secrets: Secrets, cells: int, log_fd: int | None) -> None:
-        """Make the context work by `snapshot` from the next request on. Raises ValueError, and changes nothing then.
+        """Make the context use `snapshot` from the next request on. Raises ValueError, and then changes nothing.
 
-        The first `cells` workers' counts on the Board make up the machine's.
+        The first `cells` workers' counts on the Board are summed for the whole machine.
         """
         self.adopt(self.prepare(snapshot, secrets, cells), log_fd)
 
     def prepare(self, snapshot: Snapshot, secrets: Secrets, cells: int) -> Prepared:
-        """What `adopt` takes; changes nothing, so that it may run beside the traffic. Raises ValueError."""
+        """Make the input of `adopt`; changes nothing, so that it may run in a thread. Raises ValueError."""
         site = snapshot.site
         local = {
             (name, server.name)
@@ -158,7 +158,7 @@ class Plan:
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
-        """Make the context work by it from the next request on."""
+        """Make the context use it from the next request on."""
         context = self.context
         servers, backends = prepared.servers, prepared.backends
         for name, backend in backends.items():
@@ -185,7 +185,7 @@ class Plan:
         self._apply_log(prepared.log, log_fd, rules=prepared.rules)
 
     def log_moved(self, fd: int) -> None:
-        """The access log goes on in another descriptor."""
+        """Continue the access log in another descriptor."""
         if self._log is not None:
             self._log = (fd, *self._log[1:])
 
@@ -221,7 +221,7 @@ class Plan:
         )
 
     def _context(self, key: ContextKey, pairs: Sequence[Pair]) -> ServerContext:
-        """The TLS context for certificates; the one there is, if they are the same."""
+        """The TLS context for certificates; the existing one if they are unchanged."""
         name, http2, min_version, _, secret = key
         known = self._contexts.get(key)
         return known or ServerContext(name, [(pair.cert, pair.key) for pair in pairs], min_version, secret, http2)
@@ -334,7 +334,7 @@ class Plan:
 
 
 def _shares(backend: str, snapshot: Snapshot, classes: Mapping[str, QosClass]) -> list[tuple[QosClass, float, int]]:
-    """The classes as Lanes takes them."""
+    """The classes in the form that Lanes needs."""
     return [
         (classes[item.name], item.share or 0.0, snapshot.traffic.get(("share", f"{item.name} {backend}"), -1))
         for item in snapshot.site.qos.classes
@@ -363,7 +363,7 @@ def _affinity(
         return SourceAffinity(members, model.source)
     if model.header is not None:
         return HeaderAffinity(members, model.header)
-    # The cookie is for the gateway alone: no script needs to read it.
+    # Only the gateway uses the cookie: no script needs to read it.
     attributes = "; Path=/; HttpOnly; SameSite=Lax"
     if model.secure:
         attributes += "; Secure"
@@ -401,7 +401,7 @@ def _frontend(
         header_timeout=limits.header_timeout,
         idle_timeout=limits.idle_timeout,
         body_rate=limits.body_rate,
-        # A worker's share: the kernel spreads clients evenly.
+        # One worker's part: the kernel distributes clients evenly.
         connections=ceil(limits.connections / workers),
         connections_per_source=limits.connections_per_source,
         proxy_protocol=model.proxy_protocol,

@@ -1,4 +1,4 @@
-"""A class of `qos:`: what its requests may have, and how many of them are at servers now."""
+"""A class of `qos:`: the limits of its requests, and the number of them at servers now."""
 
 from hashlib import blake2b
 
@@ -12,7 +12,7 @@ ADMITS = {None: ADMITS_BY_LIMITS, "always": ADMITS_ALWAYS, "never": ADMITS_NEVER
 
 
 cdef class QosClass:
-    """workers: how many workers' cells of the Board to look at. traffic: the class's row there. lane: in the
+    """workers: how many workers' cells of the Board to sum. traffic: the class's row there. lane: in the
     queues of backends.
 
     The rest is as in a site file; concurrency 0: any number. rates: the table that all workers count in, which
@@ -60,7 +60,7 @@ cdef class QosClass:
         return total
 
     cdef bint full(self) noexcept nogil:
-        """Whether one more would be over its concurrency."""
+        """Whether the class has reached its concurrency."""
         return self.concurrency != 0 and self.in_flight() >= self.concurrency
 
     cdef void enter(self) noexcept nogil:
@@ -68,7 +68,7 @@ cdef class QosClass:
         self.board.traffic(self.traffic, self.worker).open += 1
 
     cdef void leave(self) noexcept nogil:
-        """It has done with servers, or is to wait for another one."""
+        """A request of the class is done with servers, or waits for another one."""
         self.board.traffic(self.traffic, self.worker).open -= 1
 
     cdef int64_t reserve(self, int64_t count, int64_t now) noexcept nogil:

@@ -1,16 +1,16 @@
-"""Waiting: for room at a server now; for a class's turn or a session's place by the same means.
+"""Waiting for room at a server; or for a class's turn or a session, by the same means.
 
-Work waits in a lane; within a lane the least order is first. That is the moment at which it came or, with fairness, a
-round: start-time fair queueing (Goyal, Vin & Cheng 1996) over buckets of sources. The work of one bucket has one round
-after another, beginning with the present one; so each bucket has its turn before any has a second one. Room that comes
-free calls the first one (`on_turn`), which looks for a server again and, if other work was quicker, goes back to the
-head of its lane. Lanes have a rank, which may change while work waits, and may be closed for now. Work in other workers
-waits in their queues: each tells on the Board the rank and the order of its first one; over all workers the least rank
-is served first, in it the least order. A worker is not told of room that another one made, so one with a queue looks
-every 2 ms.
+Work waits in a lane; within a lane the smallest order is first. The order is the time of arrival or, with fairness, a
+round: start-time fair queueing (Goyal, Vin & Cheng 1996) over buckets of sources. The work of one bucket gets
+consecutive rounds, beginning with the current one; so each bucket has a turn before any has a second one. When a server
+has room again, the first work is called (`on_turn`), which tries to pick a server again and, if other work was faster,
+returns to the head of its lane. Lanes have a rank, which may change while work waits, and may be closed for now. Other
+workers have queues of their own: each publishes on the Board the rank and the order of its first work; over all workers
+the smallest rank is served first, and within it the smallest order. A worker is not notified of room that another one
+made, so one with a queue checks every 2 ms.
 
-With overload control (overload.pyx), there is room only while the servers have fewer requests than they should, and
-work that waits in vain is shed: it is called with the place SHED.
+With overload control (overload.pyx), there is room only while the servers are below the concurrency limit, and work
+that has waited too long is shed: it is called with the place SHED.
 """
 
 from libc.stdlib cimport calloc, free
@@ -21,8 +21,8 @@ from qos.delay cimport overloaded, too_late
 from qos.turns cimport RANKS
 
 cdef enum:
-    SINCE_BITS = 57         # of a moment in ns: four years
-    BUCKETS = 1024          # of sources, in each lane; those in the same one share their turns
+    SINCE_BITS = 57         # of a time in ns: four years
+    BUCKETS = 1024          # of sources, in each lane; sources in the same bucket share turns
 
 cdef extern from * nogil:
     int __builtin_ctzll(unsigned long long number)
@@ -30,11 +30,12 @@ cdef extern from * nogil:
 LOOK_AGAIN = 0.002          # seconds
 
 cdef int64_t SINCE = (<int64_t>1 << SINCE_BITS) - 1
-cdef int64_t STUCK_NS = 1_000_000_000   # a worker that has announced nothing for so long is stuck
+cdef int64_t STUCK_NS = 1_000_000_000   # a worker that has published nothing for this long is stuck
 
 
 cdef class WaitQueue:
-    """limit: how many may wait in this worker (0: none). seconds: how long. slot: of the backend's first server, or -1.
+    """limit: how much work may wait in this worker (0: none). seconds: how long. slot: of the backend's first server,
+    or -1.
 
     workers: how many workers' cells of the Board to look at. lanes: None, or what ranks the lanes. overload: None, or
     the overload control of the backend. traffic: the backend's row of the Board, or -1.
@@ -66,26 +67,26 @@ cdef class WaitQueue:
         return f"<WaitQueue {self.count} of {self.limit}>"
 
     cdef bint busy(self, int64_t now) noexcept:
-        """Whether work waits already, here or in another worker: then new work waits behind it."""
+        """Whether work waits already, here or in another worker: then new work must queue behind it."""
         cdef int64_t key
         return (self.called is not None or (self.count != 0 and self._front(&key) is not None)
                 or (self.limit != 0 and self._first_elsewhere(now) != 0))
 
     cdef int64_t order(self, Work work, int lane, int64_t came, int64_t now) noexcept:
-        """What new work in a lane is to be ordered by (Work.since); `came`, in ns, without fairness."""
+        """The order of new work in a lane (Work.since); without fairness `came`, in ns."""
         cdef int64_t elsewhere
         if self.last_rounds == NULL:
             return came
         elsewhere = self._first_elsewhere(now)
         if elsewhere and elsewhere >> SINCE_BITS == self._rank(lane):
-            self.rounds[lane] = max(self.rounds[lane], elsewhere & SINCE)   # the workers' rounds go together
+            self.rounds[lane] = max(self.rounds[lane], elsewhere & SINCE)   # keeps the workers' rounds in step
         return max(1, self.rounds[lane], self._last_round(work, lane)[0] + 1)
 
     cdef int64_t *_last_round(self, Work work, int lane) noexcept:
         return &self.last_rounds[lane * BUCKETS + work.fair % BUCKETS]
 
     cdef int enter(self, Work work, int lane, bint ahead) except -1:
-        """Wait in a lane: by `since`, or `ahead` of the others there."""
+        """Wait in a lane: ordered by `since`, or `ahead` of the others there."""
         cdef Work neighbour
         if self.first[lane] is None:
             self.in_time[lane] = self.poller.now
@@ -109,7 +110,7 @@ cdef class WaitQueue:
         return 0
 
     cdef int _link(self, Work work, int lane) noexcept:
-        """Put it behind the last that is not to come after it."""
+        """Insert the work behind the last one that precedes it in order."""
         cdef Work before = self.last[lane]
         cdef Work behind = None
         while before is not None and before.since > work.since and self.last_rounds != NULL:
@@ -129,7 +130,7 @@ cdef class WaitQueue:
         return 0
 
     cdef int leave(self, Work work) except -1:
-        """Wait no longer: the client has left, or the time is over. Does nothing for work that does not wait here."""
+        """Stop waiting: the client has disconnected, or the time is over. Does nothing for work that is not here."""
         if work.place >= 0:
             if self.last_rounds != NULL:
                 self._last_round(work, work.place)[0] -= 1     # it has not had its turn
@@ -138,13 +139,13 @@ cdef class WaitQueue:
         return self.turn_taken(work)
 
     cdef int turn_taken(self, Work work) except -1:
-        """The work whose turn it was has looked for room, or has no need of it any more: others may be called."""
+        """The called work has tried to pick a server, or no longer needs one: others may be called."""
         if self.called is work:
             self.called = None
         return 0
 
     cdef int wake(self, int64_t now) except -1:
-        """There may be room: it is the turn of the first, unless work in other workers comes before it."""
+        """There may be room: call the first work, unless work in other workers precedes it."""
         cdef int64_t elsewhere, key
         cdef Work work
         if self.count == 0 or self.called is not None:
@@ -156,7 +157,7 @@ cdef class WaitQueue:
             return 0                    # no lane is open
         elsewhere = self._first_elsewhere(now)
         if elsewhere and elsewhere < key:
-            return 0                    # they look again within milliseconds
+            return 0                    # they check again within milliseconds
         if self.last_rounds != NULL:
             self.rounds[work.place] = max(self.rounds[work.place], work.since)
         self._unlink(work)
@@ -184,7 +185,7 @@ cdef class WaitQueue:
                 return <Work>self.last[lane] if overload.newest_first else work
 
     cdef bint make_room(self, Work work, int lane) except -1:
-        """The queue is full: whether work that would go after this one (since, lane) has left it instead."""
+        """The queue is full: whether work that would follow this one (since, lane) has been shed to make room."""
         cdef int other, rank, worst = self._rank(lane)
         cdef int64_t latest = work.since
         cdef Work last, found = None
@@ -206,13 +207,13 @@ cdef class WaitQueue:
         return True
 
     cdef int _shed(self, Work work) except -1:
-        """It has waited in vain: it hears that at its turn, by its place."""
+        """The work has waited in vain: its place tells it so when it is called."""
         self.leave(work)
         work.place = SHED
         return self.poller.turn_of(work)
 
     cdef int _shed_late(self, int64_t now) except -1:
-        """Shed all work of lanes that are overloaded that has waited too long."""
+        """Shed all work in overloaded lanes that has waited too long."""
         cdef Overload overload = self.overload
         cdef Work work, behind
         cdef int lane
@@ -230,7 +231,7 @@ cdef class WaitQueue:
                 if too_late(now - work.entered, overload.target):
                     self._shed(work)
                 elif self.last_rounds == NULL:
-                    break               # those behind have not waited as long
+                    break               # those behind have waited less
                 work = behind
         return 0
 
@@ -238,7 +239,7 @@ cdef class WaitQueue:
         return lane if self.lanes is None else self.lanes.rank(lane)
 
     cdef Work _front(self, int64_t *key):
-        """The work that goes first, or None: no lane that has some is open. key: its order, the least first."""
+        """The first work, or None if no lane with work is open. key: its order, smallest first."""
         cdef int lane, rank, best = RANKS
         cdef Work work, front = None
         cdef uint64_t left = self.used
@@ -282,7 +283,7 @@ cdef class WaitQueue:
             self.board.traffic(klass.traffic, self.worker).queued += change
 
     cdef int _announce(self) except -1:
-        """Tell the other workers which work here goes first."""
+        """Publish the order of this worker's first work."""
         cdef int64_t key = 0
         if self.slot >= 0:
             if self.count:
@@ -292,7 +293,7 @@ cdef class WaitQueue:
         return 0
 
     cdef int64_t _first_elsewhere(self, int64_t now) noexcept:
-        """What the work of other workers that goes first compares by; 0: there is none."""
+        """The smallest order of the other workers' first work; 0: there is none."""
         cdef int64_t key, first = 0
         cdef int worker
         if self.slot < 0:
@@ -317,14 +318,14 @@ cdef class WaitQueue:
         return found
 
     def adopt(self, WaitQueue before, moved):
-        """Take over from the queue of the snapshot before; `moved` is called with each piece of work, and
-        says in which lane it waits now; None: in the one of before.
+        """Take over the queue of the previous snapshot; `moved` is called with each work and returns the lane in which
+        it waits now; None: the same as before.
         """
         cdef int lane
         cdef int64_t came
         cdef Work work
         if before.called is not None:
-            self.called = before.called     # it looks for room at the new servers
+            self.called = before.called     # it picks among the new servers
             before.called = None
             moved(self.called)
         for work in before.waiting():
@@ -358,7 +359,7 @@ cdef class WaitQueue:
 # ------------------------------------------------------------------------------------------------------------ for tests
 
 cdef class Waiter(Work):
-    """Work that does nothing but wait, for a test. turn: called with it when it is its turn. since: in ns."""
+    """Work that only waits, for tests. turn: called with it at its turn. since: in ns."""
     cdef WaitQueue queue
     cdef object turn
 
@@ -378,7 +379,7 @@ cdef class Waiter(Work):
         self.queue.enter(self, lane, ahead)
 
     def make_room(self, int lane):
-        """Whether other work has left a queue that is full for this one."""
+        """Whether a full queue has shed other work for this one."""
         self.since = self.queue.order(self, lane, self.since, self.queue.poller.time())
         return self.queue.make_room(self, lane)
 
@@ -389,35 +390,35 @@ cdef class Waiter(Work):
         self.queue.turn_taken(self)
 
     def moved(self, WaitQueue queue):
-        """It waits in that queue from now on."""
+        """It waits in `queue` from now on."""
         self.queue = queue
 
     @property
     def shed(self):
-        """Whether it is not to wait any more."""
+        """Whether it has been shed."""
         return self.place == SHED
 
     @property
     def called(self):
-        """Whether it is its turn."""
+        """Whether it has been called."""
         return self.queue.called is self
 
 
 def busy(WaitQueue queue):
-    """Whether new work waits behind others; see WaitQueue.busy."""
+    """Whether new work must queue behind others; see WaitQueue.busy."""
     return queue.busy(queue.poller.time())
 
 
 def wake(WaitQueue queue, *, int64_t later=0):
-    """Tell the queue, so many ns from now, that there may be room."""
+    """Tell the queue, `later` ns from now, that there may be room."""
     queue.wake(queue.poller.time() + later)
 
 
 def shed_late(WaitQueue queue, *, int64_t later):
-    """Let it shed what will have waited too long so many ns from now."""
+    """Let the queue shed the work that will have waited too long `later` ns from now."""
     queue._shed_late(queue.poller.time() + later)
 
 
 def announced(WaitQueue queue, int64_t moment):
-    """The queue's worker has announced what waits at that moment, in ns, and nothing since."""
+    """Assume that the queue's worker published its first work at that time, in ns, and nothing since."""
     queue.board.count(queue.slot, queue.worker).announced = moment

@@ -1,8 +1,8 @@
-"""Whether a request is tried again: the one place where that is decided.
+"""Whether a request is retried: the only place where that is decided.
 
-If nothing has been sent, any request may go to another server. If something has, only one whose method may be
-repeated, and whose body, if it has one, is still held in full. Such a retry makes work twice and is paid for out of a
-budget that requests fill, so that an outage is not multiplied.
+If nothing has been sent, any request may go to another server. Otherwise only one whose method may be repeated, and
+whose body, if any, is still completely buffered. Such a retry doubles the work and is paid from a budget that requests
+fill, so that retries do not amplify an outage.
 """
 
 from gateway.outcome cimport O_CONNECT_FAILED, O_CONNECT_REFUSED, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE
@@ -30,13 +30,13 @@ cdef class Retries:
         self.tokens = FIRST_TOKENS if budget > 0 else 0
 
     def adopt(self, Retries before):
-        """Go on with the budget of the snapshot before."""
+        """Continue with the budget of the previous snapshot."""
         if self.share > 0:
             self.tokens = before.tokens
 
     cdef void earn(self) noexcept nogil:
-        """A request has come."""
-        self.tokens = self.tokens + self.share    # no +=: Cython refuses it here where None is checked for
+        """A request has arrived."""
+        self.tokens = self.tokens + self.share    # +=: Cython refuses it here while None checks are on
         if self.tokens > MOST_TOKENS:
             self.tokens = MOST_TOKENS
 
@@ -47,30 +47,30 @@ cdef class Retries:
         return True
 
     cdef void refund(self) noexcept nogil:
-        """Nothing was retried with what was spent last."""
+        """The retry paid for last did not happen."""
         self.tokens = self.tokens + 1
 
     cdef bint repeatable(self, int method, const char *name, uint32_t n) except -1:
-        """Whether a request of that method may be done twice; name: of a method that is M_OTHER."""
+        """Whether a request of that method may be repeated; name: of a method that is M_OTHER."""
         if method != M_OTHER:
             return self.known_methods >> method & 1
         return name[:n] in self.methods
 
     cdef bint after_failure(self, int outcome, bint repeatable, int tries) noexcept nogil:
-        """Whether to try again after a failure, before a byte of an answer; `tries` have been made.
+        """Whether to retry after a failure before the first byte of a response; `tries` have been made.
 
-        repeatable: the work may be done twice, and all of it that was sent is still there.
+        repeatable: the work may be repeated, and all of it that was sent is still buffered.
         """
         if tries > self.attempts:
             return False
         if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED:
-            return self.on_connect          # no server has worked for it: there is nothing to multiply
+            return self.on_connect          # no server has processed it: nothing is amplified
         if outcome == O_STALE:
-            return repeatable               # the connection had idled too long: no sign of an outage
+            return repeatable               # the connection was idle for too long: no sign of an outage
         if outcome != O_SERVER_CLOSED and outcome != O_SERVER_RESET:
             return False
         return repeatable and self.on_reset and self.spend()
 
     cdef bint after_status(self, int status, bint repeatable, int tries) except -1:
-        """Whether to try again instead of passing on an answer of that status."""
+        """Whether to retry instead of passing on a response with that status."""
         return tries <= self.attempts and repeatable and status in self.statuses and self.spend()

@@ -1,6 +1,6 @@
-"""Servers and the connections to them: connecting, pooling, closing. What is said on a connection is its handler's.
+"""Servers and the connections to them: connecting, pooling, closing. The handler does the protocol.
 
-A connection's way:
+The states of a connection:
 
     S_CONNECTING ── connected ──► S_BUSY ── rest ──► S_IDLE ── borrow ──► S_BUSY …
                                      (rest_apart, take: the same for one client alone, outside of the pool)
@@ -58,7 +58,7 @@ _machine.next[<int>S_IDLE] = 1 << S_BUSY | 1 << S_CLOSED
 
 
 def edges():
-    """{(state, next state): how often it was taken in this process} for every edge that there is."""
+    """{(state, next state): number of transitions in this process} for every possible transition."""
     return edges_of(&_machine, STATES)
 
 
@@ -74,9 +74,9 @@ def sockaddr_of(address):
 
 
 cdef class Server:
-    """A server at `address`, in row `slot` of the board; lives on over reloads that do not change it.
+    """A server at `address`, in row `slot` of the board; reloads that do not change it keep the object.
 
-    localhost: it is called so, and if it is not at 127.0.0.1 it may be at ::1, or the other way round.
+    localhost: the configured name is localhost: if 127.0.0.1 fails, ::1 is tried, and vice versa.
     """
 
     def __init__(self, str backend, str name, address, Board board, int slot, int worker, bint localhost=False):
@@ -91,14 +91,14 @@ cdef class Server:
         if localhost:
             self.other = sockaddr_of((other_localhost(address[0]), address[1]))
         self.said = {}
-        # The same on every gateway of a site, and no name of a machine for the client to read.
+        # The same on every gateway of a site, and does not reveal a machine's name to the client.
         self.token = hashlib.blake2b(f"{backend}\0{name}".encode(), digest_size=8).digest()
 
     def __repr__(self):
         return f"<Server {self.backend}/{self.name} {self.idle} idle>"
 
     def retire(self):
-        """The server is no longer in the site file: close what idles, keep nothing that comes back."""
+        """The server is no longer in the site file: close idle connections, and pool none that come back."""
         cdef ServerConn conn
         self.gone = True
         while (conn := self.last) is not None:
@@ -106,7 +106,7 @@ cdef class Server:
             conn.close()
 
     cdef void rest(self, ServerConn conn) noexcept:
-        """A connection is idle from now on. They are a chain: a list would shrink and grow with each request."""
+        """Add a connection to the pool. The pool is a chain: a list would shrink and grow with each request."""
         conn.resting = True
         conn.older = self.last
         if conn.older is not None:
@@ -115,7 +115,7 @@ cdef class Server:
         self.idle += 1
 
     cdef void leave(self, ServerConn conn) noexcept:
-        """It is no more, if it was."""
+        """Remove a connection from the pool if it is there."""
         if not conn.resting:
             return
         conn.resting = False
@@ -129,7 +129,7 @@ cdef class Server:
         self.idle -= 1
 
     cdef ServerConn borrow(self):
-        """The idle connection used last, or None."""
+        """The most recently used idle connection, or None."""
         cdef ServerConn conn
         while (conn := self.last) is not None:
             self.leave(conn)
@@ -141,14 +141,14 @@ cdef class Server:
         return None
 
     cdef bint turn(self, int error) noexcept:
-        """After a connection failed with `error`: whether there is another address, which is used from now on."""
+        """A connection failed with `error`: whether there is another address, which is used from now on."""
         if self.other is None or error not in (ECONNREFUSED, EADDRNOTAVAIL, EAFNOSUPPORT, ENETUNREACH):
             return False
         self.sockaddr, self.other = self.other, self.sockaddr
         return True
 
     cdef ServerConn connect(self, Poller poller, Work work):
-        """A connection under way, for `work`, which hears of it later; None if it failed at once, and then `error`."""
+        """Start a connection for `work`, which is notified later; None if it failed at once: see `error`."""
         cdef const char *address = PyBytes_AS_STRING(self.sockaddr)
         cdef int family = (<unsigned short *>address)[0]
         cdef unsigned int length = <unsigned int>PyBytes_GET_SIZE(self.sockaddr)
@@ -171,7 +171,7 @@ cdef class Server:
         conn.fin = family == AF_UNIX
         try:
             conn.attach(poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
-        except OSError as error:        # the kernel's limit on watches; the descriptor goes with the object
+        except OSError as error:        # the kernel's limit on watches; the object closes the descriptor
             self.error = error.errno
             return None
         self.opened += 1
@@ -193,11 +193,11 @@ cdef class ServerConn(Conn):
         cdef int sent, error = 0
         cdef unsigned int n = sizeof(error)
         if self.state == S_BUSY:
-            # An answer may lie before a reset: it is read first, and then the reset is seen.
+            # A response may precede a reset: it is read first, and then the reset is seen.
             if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
                 self.ended = 1
                 if not events & (EPOLLHUP | EPOLLERR):
-                    self.fin = 1        # a reset hangs up, too
+                    self.fin = 1        # a reset is a hang-up, too
             if events & EPOLLOUT and self.out_len:
                 sent = self.flush()
                 if sent == SENT_ALL:
@@ -216,21 +216,22 @@ cdef class ServerConn(Conn):
             if events & EPOLLOUT:
                 if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
                     self.readable = self.wire_readable = 1
-                    self.poller.turn_over(self)     # what the server has said unasked is read behind what we say
+                    self.poller.turn_over(self)     # unsolicited input is read after the request has been written
                 work = self.work
                 self.work = None
                 self.become(S_BUSY)
                 work.on_connected(self)
             return 0
-        # Idle: closed by the server, or bytes that are no answer; or an event that is older than this rest: the
-        # client's, in the same turn of the loop, made us read what it is about.
+        # Idle: closed by the server, or unsolicited bytes; or an event that is older than the idle period: the client's
+        # event
+        # in the same turn of the loop has already read the data.
         if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
                 and self.recv(self.poller.scratch, 1) != RECV_AGAIN):
             self.close()
         return 0
 
     cdef int on_input(self) except -1:
-        return 0                        # queued, and handed back since
+        return 0                        # queued, and borrowed and returned since
 
     cdef int _connect_failed(self, int error) except -1:
         cdef Work work = self.work
@@ -244,11 +245,11 @@ cdef class ServerConn(Conn):
         return self.handler.on_deadline(self)
 
     cdef int on_broken(self) except -1:
-        """An exception in the midst of something, while nothing was under way here."""
+        """An unexpected exception while nothing was in progress here."""
         return self.close()
 
     cdef int rest(self, int64_t ms) except -1:
-        """Nothing is under way any more: keep the connection for `ms`, if there is room for it."""
+        """No request is in progress any more: pool the connection for `ms`, if there is room for it."""
         if self.fd < 0 or self.private or self.server.gone or self.server.idle >= MAX_IDLE:
             return self.close()
         self.become(S_IDLE)
@@ -257,7 +258,7 @@ cdef class ServerConn(Conn):
         return 0
 
     cdef int rest_apart(self, int64_t ms) except -1:
-        """As `rest`, but not in the pool: for the one client that keeps it, who gets it back by `take`."""
+        """As `rest`, but outside of the pool: for the one client that owns it and takes it back by `take`."""
         if self.fd < 0 or self.server.gone:
             return self.close()
         self.become(S_IDLE)
@@ -265,7 +266,7 @@ cdef class ServerConn(Conn):
         return 0
 
     cdef bint take(self) except -1:
-        """Use a connection that rests apart; False: it is no more."""
+        """Use a private connection again; False: it has been closed."""
         if self.fd < 0 or self.state != S_IDLE:
             return False
         if self.server.gone:

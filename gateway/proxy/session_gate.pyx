@@ -1,7 +1,7 @@
-"""`qos: sessions:` between a request and qos/sessions.pyx: finds its ticket, and says what its client is told.
+"""`qos: sessions:` between a request and qos/sessions.pyx: finds the ticket, and makes the response to the client.
 
-A ticket is in a cookie or in a parameter of the query. A request that asks for a part of a page (an image, a style)
-gets no place of its own: its page has the session, and would otherwise wait behind it.
+A ticket is in a cookie or in a query parameter. A request for a part of a page (an image, a style) gets no place of its
+own: its page has the session, and would otherwise wait behind it.
 """
 
 from libc.string cimport memcmp
@@ -19,7 +19,7 @@ from qos.tickets cimport K_NONE, TEXT
 from qos.sessions import MOST_SESSIONS
 from gateway.wire.waiting_page import RETRY_WHEN_FULL, full_json
 
-# What a browser loads for a page, by Sec-Fetch-Dest (fetch.spec.whatwg.org); "empty" may be a program.
+# Sec-Fetch-Dest of the parts of a page (fetch.spec.whatwg.org); "empty" may be a program.
 cdef frozenset _ASSETS = frozenset((
     b"audio", b"audioworklet", b"font", b"image", b"manifest", b"paintworklet", b"script", b"serviceworker",
     b"sharedworker", b"style", b"track", b"video", b"worker", b"xslt",
@@ -31,7 +31,8 @@ cdef bytes _JSON = b"Content-Type: application/json\r\n"
 
 
 cdef class SessionGate:
-    """table: that all workers share. key: of tickets. most: sessions at once; 0: as many as `backends` can bear.
+    """table: shared by all workers. key: of tickets. most: sessions at once; 0: as many as `backends` have capacity
+    for.
 
     idle, refresh: whole seconds. opens: seconds since 1970, or 0. full: status, type and page for clients that
     get no place; elsewhere: sends them to another site instead, while that has room. One of cookie and url is the name
@@ -59,13 +60,13 @@ cdef class SessionGate:
         self.retry = b"Retry-After: %d\r\nCache-Control: no-store\r\n" % refresh
 
     def take_up(self, int64_t now):
-        """Count by these terms from now on."""
+        """Use these limits for counting from now on."""
         if self.backends is not None:
             self._measure(now)
         self.table.census(now * 1e-9, most=self.terms.max, idle=self.terms.idle, refresh=self.terms.refresh)
 
     cdef int ask(self, View v, const char *target, uint32_t n, int64_t now) except -1:
-        """What becomes of a request, that asked for a target of n bytes: a Gate."""
+        """The Gate for a request whose target has n bytes."""
         cdef Ticket ticket
         cdef int64_t wall = <int64_t>c_time(NULL)
         self.line = self.text = None
@@ -80,7 +81,7 @@ cdef class SessionGate:
         return self.settle(v)
 
     cdef int foresee(self, View v) except -1:
-        """The Gate of a request by what a test assumes; nothing is counted. The rules are those of qos/sessions.pyx."""
+        """The Gate for a request under a test's assumptions; nothing is counted. Same rules as in qos/sessions.pyx."""
         cdef str ticket
         cdef int64_t free
         ticket, live, waiting, place = self.assumed
@@ -102,7 +103,7 @@ cdef class SessionGate:
         return self.settle(v)
 
     cdef int settle(self, View v) except -1:
-        """The Gate of what the table has said."""
+        """The Gate for the table's result."""
         if self.answer.changed and not (self.by_url and (self.what == A_RENEWED or self.what == A_ADOPTED)):
             self.text = self.tickets.write(&self.answer.ticket)
             if not self.by_url:
@@ -122,7 +123,7 @@ cdef class SessionGate:
         cdef bytes accept, address = b"" if not self.by_url else self._address(target, n)
         cdef bint programmed
         if gate == G_REDIRECT:
-            # 307: whatever the method was, it is the same one again.
+            # 307: the client repeats the same method.
             return 307, b"Location: %s\r\nCache-Control: no-store\r\n" % address, b""
         if gate == G_ASSET:
             return 503, self.retry, b""
@@ -147,12 +148,12 @@ cdef class SessionGate:
         return 503, lines, body
 
     cdef object estimate(self):
-        """Seconds until the client that was asked about enters; None: unknown."""
+        """Seconds until this request's client is admitted; None: unknown."""
         cdef double rate = self.table.advance_rate()
         return (self.answer.place + 1) / rate if rate > 0 and self.what == A_WAITS else None
 
     cdef int find(self, View v, const char *target, uint32_t n, Ticket *ticket) except -1:
-        """The ticket of a request, the first that is genuine; of kind K_NONE: it has none."""
+        """The first valid ticket of a request; of kind K_NONE: it has none."""
         cdef Value value
         cdef uint32_t at = 1, length = <uint32_t>PyBytes_GET_SIZE(self.name)
         ticket.kind = K_NONE
@@ -172,10 +173,10 @@ cdef class SessionGate:
         return 0
 
     cdef bytes _address(self, const char *target, uint32_t n):
-        """The target with its new ticket, or with the one it has."""
+        """The target with its new ticket, or with its present one."""
         cdef bytes given = target[:n]
         if given[:1] == b"/" and given[1:2] in (b"/", b"\\"):
-            given = b"/." + given       # for browsers "//host/" is another host
+            given = b"/." + given       # browsers treat "//host/" as another host
         path, _, query = given.partition(b"?")
         kept = [part for part in query.split(b"&")
                 if part and (self.text is None or not part.startswith(self.name + b"="))]
@@ -184,14 +185,14 @@ cdef class SessionGate:
         return path + b"?" + b"&".join(kept)
 
     cdef bytes _header(self, View v, bytes name):
-        """The first value of a header; empty: there is none."""
+        """The first value of a header; empty: it is missing."""
         cdef Value value
         value.field = 0
         value.at = 0
         return value.p[:value.n] if v.next(IN_HEADER, name, &value) else b""
 
     cdef bint _is_asset(self, View v) except -1:
-        """Whether a request asks for a part of a page."""
+        """Whether a request is for a part of a page."""
         cdef bytes destination = self._header(v, _DESTINATION)
         cdef bytes accept
         if destination:
@@ -200,7 +201,7 @@ cdef class SessionGate:
         return accept.startswith((b"image/", b"text/css"))
 
     cdef int _measure(self, int64_t now) except -1:
-        """`max: auto`: how many sessions the servers can bear, by what those that are there use of them."""
+        """`max: auto`: the number of sessions that the servers can carry, by the load of the present ones."""
         cdef Members members
         cdef Backend backend
         cdef ServerRow *row

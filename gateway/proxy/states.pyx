@@ -1,12 +1,12 @@
 """State machines as tables: of a transaction, of a client's connection, of a connection to a server.
 
-A state is entered by one function of its owner, which asks the table; so an edge that is not in it is an error where it
-is taken, and tests can see that every edge there is has been taken.
+One function of the owner enters a state and checks the table; so a transition that is not in it raises an error at
+once, and tests can check that every possible transition has been made.
 """
 
 
 cdef dict edges_of(Machine *m, names):
-    """{(state, next state): how often that was taken in this process}."""
+    """{(state, next state): number of transitions in this process}."""
     cdef int a, b
     found = {}
     for a, name in enumerate(names):

@@ -1,9 +1,9 @@
-"""Keys of TLS session tickets (RFC 5077, RFC 8446 section 4.6.1), derived from a secret for one period after the other.
+"""Keys of TLS session tickets (RFC 5077, RFC 8446 section 4.6.1), derived from a secret for successive periods.
 
-All who have the secret come to the same keys without talking: the workers of a gateway, and the gateways of a cluster.
-A key encrypts for one period, and decrypts in the periods beside it, so that neither clocks that differ nor a ticket
-from the end of a period cost a full handshake. A ticket that is stolen can be read with a key that is two periods old
-at most (RFC 9325 section 7.3 asks for rotation). Pure but for `clock`.
+All holders of the secret derive the same keys without communication: the workers of a gateway, and the gateways of a
+cluster. A key encrypts for one period, and also decrypts in the adjacent periods, so that neither clock differences nor
+a ticket from the end of a period cost a full handshake. A stolen ticket is readable with a key that is two periods old
+at most (RFC 9325 section 7.3 requires rotation). Pure but for `clock`.
 """
 
 import time
@@ -23,15 +23,15 @@ def clock() -> float:
 
 
 def period() -> int:
-    """The number of the present period."""
+    """The number of the current period."""
     return int(clock()) // PERIOD
 
 
 def identity(frontend: str, certificates: list[bytes]) -> bytes:
-    """What a ticket is for: a frontend with these certificates. With another certificate its tickets are no more."""
+    """What a ticket is valid for: a frontend with these certificates. Another certificate invalidates its tickets."""
     return fingerprint(frontend.encode(), *certificates)
 
 
 def key(secret: bytes, of: bytes, number: int) -> bytes:
-    """The KEY_BYTES for period `number`, of tickets for the `identity` that is `of`."""
+    """The key of KEY_BYTES for period `number`, for tickets of the `identity` `of`."""
     return derive(secret, b"TLS ticket key\0" + of + number.to_bytes(8, "big", signed=True), KEY_BYTES)

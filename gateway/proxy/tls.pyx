@@ -1,7 +1,7 @@
 """TLS towards clients: certificates, chosen by the server name that a client asks for (RFC 6066 section 3).
 
-OpenSSL is called without a layer between: a connection (conn.pyx) feeds it from its socket and sends what it has
-encrypted, so that a request costs no object, and an idle connection keeps no buffer.
+OpenSSL is called directly: a connection (conn.pyx) feeds it from its socket and sends the encrypted output, so that
+a request allocates no object, and an idle connection keeps no buffer.
 """
 
 import hashlib
@@ -38,18 +38,18 @@ from gateway.proxy.openssl cimport (
 VERSIONS = {"1.2": TLS1_2_VERSION, "1.3": TLS1_3_VERSION}
 
 cdef enum:
-    READ_BUFFER = 20 * 1024     # ciphertext read at a time: a whole record and the beginning of the next
+    READ_BUFFER = 20 * 1024     # ciphertext read at a time: a whole record and the start of the next
     NUMBER_HEAD = 32            # bytes before a number of an exported key
-    MOST_NUMBERS = 40           # of one: RSA of ten primes has 33
-    PAST = 0                    # of the ticket keys
+    MOST_NUMBERS = 40           # of one key: RSA with ten primes has 33
+    PAST = 0                    # index of the previous period's ticket key
     PRESENT = 1
 
-NUMBER = "=24sII"               # NUMBER_HEAD, as struct has it
+NUMBER = "=24sII"               # format of NUMBER_HEAD for struct
 
 cdef EVP_CIPHER *aes = EVP_CIPHER_fetch(NULL, b"AES-256-CBC", NULL)
 
-# Forward secrecy and authenticated encryption only (RFC 9325 section 4.2); of TLS 1.3 every suite is like that. AES
-# with 128 bits comes first, against OpenSSL's order: SHA-384, which comes with 256, makes a handshake cost 8 % more.
+# Forward secrecy and authenticated encryption only (RFC 9325 section 4.2); all suites of TLS 1.3 have both. AES-128
+# comes first, unlike OpenSSL's default: SHA-384, which AES-256 requires, makes a handshake 8 % more expensive.
 cdef bytes SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"  # TLS 1.3
 cdef bytes CIPHERS = b"ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"  # TLS 1.2
 cdef bytes HTTP1 = b"\x08http/1.1\x08http/1.0"
@@ -57,7 +57,7 @@ cdef bytes HTTP2 = b"\x02h2" + HTTP1
 
 
 def names_of(pem: bytes) -> tuple[str, ...]:
-    """The DNS names a certificate is for, in lower case; those of the common name only where there is no other."""
+    """The DNS names of a certificate, in lower case; the common name is used only if there are no others."""
     found = x509.load_pem_x509_certificate(pem)
     try:
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
@@ -68,7 +68,7 @@ def names_of(pem: bytes) -> tuple[str, ...]:
 
 
 def kind_of(pem: bytes) -> str:
-    """The kind of key that a certificate is for, such as "RSA"; of a kind of its own if nothing here can read it."""
+    """The kind of a certificate's key, such as "RSA"; a unique kind if it cannot be parsed here."""
     try:
         return type(x509.load_pem_x509_certificate(pem).public_key()).__name__
     except (UnsupportedAlgorithm, ValueError):
@@ -76,14 +76,14 @@ def kind_of(pem: bytes) -> str:
 
 
 cdef class ServerContext:
-    """The certificates of a frontend: the first, and the others by name (exact first, then wildcard). Those with the
-    same names and keys of different kinds (RSA, ECDSA) are one.
+    """The certificates of a frontend: the first one, and the others by name (exact first, then wildcard). Certificates
+    with the same names and keys of different kinds (RSA, ECDSA) are one entry.
 
-    name: what sessions may be resumed by (RFC 8446 section 2.2): tickets of one frontend are none of another's.
+    name: context of session resumption (RFC 8446 section 2.2): tickets of one frontend are not valid for another.
     pairs: (certificate chain in PEM, private key as `exported`), at least one. min_version: "1.2" or "1.3".
-    http2: it is offered, before HTTP/1.1 (RFC 7301).
-    secret: what ticket keys are derived from (tickets.py), the same in every worker, so that each can resume the
-    sessions of the others. Raises ValueError for a certificate or key that can't be used.
+    http2: offer it, before HTTP/1.1 (RFC 7301).
+    secret: ticket keys are derived from it (tickets.py); the same in every worker, so that each can resume the
+    sessions of the others. Raises ValueError for a certificate or key that cannot be used.
     """
 
     def __cinit__(self, str name, pairs, str min_version, bytes secret, bint http2=False):
@@ -101,7 +101,7 @@ cdef class ServerContext:
             names = frozenset(names_of(cert))
             kind = kind_of(cert)
             if names in shared and (names, kind) not in shared:
-                # One name, another kind of key: OpenSSL takes the one that the client can check.
+                # The same name with another kind of key: OpenSSL picks the one that the client can verify.
                 i = shared[names]
                 _use_certificates(self.contexts[i], cert)
                 _use_key(self.contexts[i], key)
@@ -115,7 +115,7 @@ cdef class ServerContext:
                 self.by_name.setdefault(known.encode(), i)
         SSL_CTX_set_tlsext_servername_callback(self.contexts[0], choose)
         SSL_CTX_set_tlsext_servername_arg(self.contexts[0], <void *>self)
-        self.period = tickets.period() - 1      # not this one
+        self.period = tickets.period() - 1      # forces the first derivation of keys
         self._turn_keys()
 
     def __dealloc__(self):
@@ -126,7 +126,7 @@ cdef class ServerContext:
         OPENSSL_cleanse(self.keys, sizeof(self.keys))
 
     cdef SSL *accept(self) except NULL:
-        """The state of a new connection, at the beginning of its handshake; this object must outlive it."""
+        """The TLS state of a new connection, before its handshake; this object must outlive it."""
         cdef SSL *ssl = SSL_new(self.contexts[0])
         if ssl == NULL:
             ERR_clear_error()
@@ -135,7 +135,7 @@ cdef class ServerContext:
         return ssl
 
     cdef int index(self, bytes name) except -1:
-        """Of the certificate for a server name; 0, the first, if there is none."""
+        """The index of the certificate for a server name; 0, the first, if there is none."""
         name = name.lower()
         found = self.by_name.get(name)
         if found is None:
@@ -143,7 +143,7 @@ cdef class ServerContext:
         return found
 
     cdef int _turn_keys(self) except -1:
-        """Have the ticket keys of the present period and of those beside it."""
+        """Derive the ticket keys of the current period and of the adjacent ones."""
         cdef int64_t period = tickets.period()
         cdef int i
         cdef bytes key
@@ -161,11 +161,11 @@ cdef class ServerContext:
         self.contexts[self.count] = context
         self.count += 1
         SSL_CTX_set_min_proto_version(context, version)
-        # A connection that breaks off without a goodbye shows in the framing of its messages.
+        # The framing of messages detects a connection that ends without close_notify.
         SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF
                             | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA)
         SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS)
-        # Sessions live in tickets at the clients; nothing is remembered here.
+        # Sessions are in the clients' tickets; nothing is cached here.
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF)
         SSL_CTX_set_read_ahead(context, 1)
         SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER)
@@ -180,7 +180,7 @@ cdef class ServerContext:
 
 
 cdef int _use_certificates(SSL_CTX *context, bytes pem) except -1:
-    """The certificate and those that lead from it to an authority."""
+    """Load the certificate and its chain of intermediate certificates."""
     cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(pem), <int>PyBytes_GET_SIZE(pem))
     cdef X509 *certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)
     cdef int done = certificate != NULL and SSL_CTX_use_certificate(context, certificate) == 1
@@ -188,7 +188,7 @@ cdef int _use_certificates(SSL_CTX *context, bytes pem) except -1:
     while done:
         certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)
         if certificate == NULL:
-            ERR_clear_error()           # the end of the file is an error, too
+            ERR_clear_error()           # the end of the file leaves an error, too
             break
         if SSL_CTX_add0_chain_cert(context, certificate) != 1:
             X509_free(certificate)
@@ -210,10 +210,10 @@ cdef int _use_key(SSL_CTX *context, const uint8_t[::1] content) except -1:
 
 
 def exported(bytes pem):
-    """A private key in PEM as numbers, which are read without the buffers of PEM, which OpenSSL does not wipe.
+    """A private key in PEM as numbers; reading these needs no PEM buffers, which OpenSSL does not wipe.
 
-    A name of its kind of 16 bytes, then for each number: 24 bytes of name, type and length in 4 bytes each, and itself,
-    filled up to 8 bytes (provider-keymgmt(7), OSSL_PARAM(3)). Raises ValueError.
+    Format: the name of its kind in 16 bytes, then for each number: 24 bytes of name, type and length in 4 bytes each,
+    and the number, padded to 8 bytes (provider-keymgmt(7), OSSL_PARAM(3)). Raises ValueError.
     """
     cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(pem), <int>PyBytes_GET_SIZE(pem))
     cdef EVP_PKEY *key = PEM_read_bio_PrivateKey(bio, NULL, no_password, NULL)
@@ -237,7 +237,7 @@ def exported(bytes pem):
 
 
 cdef EVP_PKEY *_imported(const uint8_t[::1] content) except? NULL:
-    """The key that was `exported`, or NULL. Its numbers go from `content` into the key, and nowhere else."""
+    """The key that was `exported`, or NULL. Its numbers are copied from `content` into the key, and nowhere else."""
     cdef OSSL_PARAM params[MOST_NUMBERS + 1]
     cdef EVP_PKEY_CTX *context
     cdef EVP_PKEY *key = NULL
@@ -273,12 +273,12 @@ cdef str _reason():
 
 
 cdef int no_password(char *to, int n, int writing, void *data) noexcept nogil:
-    """Instead of OpenSSL's question on the terminal."""
+    """Replaces OpenSSL's prompt on the terminal."""
     return -1
 
 
 cdef int choose(SSL *ssl, int *alert, void *owner) noexcept:
-    """The client has named the server it wants."""
+    """The client has sent the server name."""
     cdef const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
     cdef ServerContext context = <ServerContext>owner
     cdef int i
@@ -292,7 +292,7 @@ cdef int choose(SSL *ssl, int *alert, void *owner) noexcept:
 
 cdef int use_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,
                         int encrypting) noexcept:
-    """SSL_CTX_set_tlsext_ticket_key_cb(3): 1: go on; 2: go on, and give a new ticket; 0: the ticket is none of ours."""
+    """SSL_CTX_set_tlsext_ticket_key_cb(3): 1: continue; 2: continue, and issue a new ticket; 0: not our ticket."""
     cdef ServerContext context = <ServerContext>SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl))
     cdef TicketKey *key = NULL
     cdef OSSL_PARAM params[3]
@@ -320,13 +320,13 @@ cdef int use_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CI
     params[2] = OSSL_PARAM_construct_end()
     if EVP_MAC_CTX_set_params(mac, params) != 1:
         return -1
-    # In TLS 1.3 a client uses a ticket once (RFC 8446 appendix C.4), so it gets another one each time.
+    # In TLS 1.3 a client uses a ticket once (RFC 8446 appendix C.4), so it gets a new one each time.
     return 2 if key == &context.keys[PAST] or SSL_version(ssl) == TLS1_3_VERSION else 1
 
 
 cdef int select_protocol(SSL *ssl, const unsigned char **out, unsigned char *n, const unsigned char *offered,
                          unsigned int offered_n, void *protocols) noexcept:
-    """The client has said which protocols it speaks: one of ours, or the handshake fails (RFC 7301 section 3.2)."""
+    """The client has sent its protocols: select one, or fail the handshake (RFC 7301 section 3.2)."""
     cdef bytes ours = <bytes>protocols
     if SSL_select_next_proto(<unsigned char **>out, n, ours, <unsigned int>PyBytes_GET_SIZE(ours), offered,
                              offered_n) != OPENSSL_NPN_NEGOTIATED:

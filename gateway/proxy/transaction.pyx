@@ -1,4 +1,4 @@
-"""The life of a request: decided on, admitted, maybe waiting, tried at servers, answered, recorded.
+"""The life of a request: decision, admission, possibly waiting, attempts at servers, response, record.
 
              ┌────────────► T_WAITING ──► T_CALLED ─┐            every state may go to T_ENDED:
              │                  ▲  ▲          │     │            _finish is the one way there, and runs once
@@ -9,10 +9,10 @@
                           │  │                                   (T_CONNECTING, T_SENT), or to wait (T_WAITING)
               T_TUNNEL ◄──┘  └──► T_RESPONDING
 
-A transaction is made for each request and holds everything about it; nothing of it is left anywhere when it has ended.
-It waits for one thing at a time (Awaited), which decides what a deadline that passes means. Its Downstream and its
-Upstream call it when something has happened (on_...), and it calls them to have something done; none of these calls
-makes a connection read, so they never come back to where they came from.
+A transaction is made for each request and holds all its state; none of it remains anywhere when the transaction has
+ended. It waits for one event at a time (Awaited), which determines the meaning of an expired deadline. Its Downstream
+and its Upstream call it when something has happened (on_...), and it calls them to get something done; none of these
+calls makes a connection read, so none re-enters its caller.
 
 Transactions are recycled: after the first few, a request allocates nothing here.
 """
@@ -61,15 +61,15 @@ from loadagent.printable import printable
 log = logging.getLogger(__name__)
 
 cdef enum:
-    REPLAY = 64 * 1024      # bytes of a body that are kept for a retry
+    REPLAY = 64 * 1024      # bytes of a body that are buffered for a retry
     KEPT = 256              # transactions kept for reuse
     LARGE = 16 * 1024       # a buffer that has grown beyond this is not kept
     PIECES = 20             # per second, of an answer with a bandwidth
     PACED = 1024            # bytes of it at least
     TURN = 128 * 1024       # bytes of it at most, where a class has a bandwidth: as much as is read at once
 
-cdef int64_t BODY_GRACE_NS = 10_000_000_000     # until body_rate counts
-cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about a server that fails in the same way
+cdef int64_t BODY_GRACE_NS = 10_000_000_000     # before body_rate applies
+cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about the same failure of a server
 
 STATES = ("new", "waiting", "called", "connecting", "sent", "responding", "tunnel", "ended")
 
@@ -83,85 +83,85 @@ _machine.next[<int>T_SENT] = (1 << T_CONNECTING | 1 << T_SENT | 1 << T_WAITING |
 _machine.next[<int>T_RESPONDING] = 1 << T_ENDED
 _machine.next[<int>T_TUNNEL] = 1 << T_ENDED
 
-cdef Decision _decision = Decision()            # one request is decided on at a time in a process
-cdef dict _said = {}                            # of backends, as Server.said
+cdef Decision _decision = Decision()            # a process decides on one request at a time
+cdef dict _said = {}                            # for backends, as Server.said
 cdef int _live = 0                              # begun and not ended
-cdef Transaction _spare = None                  # the first of a chain
+cdef Transaction _spare = None                  # head of a chain
 cdef int _spares = 0
 
 
 def edges():
-    """{(state, next state): how often it was taken in this process} for every edge that there is."""
+    """{(state, next state): number of transitions in this process} for every possible transition."""
     return edges_of(&_machine, STATES)
 
 
 def live():
-    """How many transactions of this process have begun and not ended."""
+    """The number of transactions of this process that have begun and not ended."""
     return _live
 
 
 cdef class Downstream(Handler):
     cdef int interim(self, const char *p, Head *h) except -1:
-        """Pass on an interim answer (RFC 9110 section 15.2)."""
+        """Pass on an interim response (RFC 9110 section 15.2)."""
         raise NotImplementedError
 
     cdef int head(self, const char *p, Head *h, int framing, bytes extra) except -1:
-        """Pass on the head of the answer; `extra`: complete lines that are added, Via first."""
+        """Pass on the head of the response; `extra`: complete lines to add, Via first."""
         raise NotImplementedError
 
     cdef int body(self, const char *p, size_t n) except -1:
-        """Pass on a piece of the answer's body; the bytes stay where they are until this event's end, or a read."""
+        """Pass on a piece of the response body; the bytes stay valid until the end of this event, or the next read."""
         raise NotImplementedError
 
     cdef int end(self, Out *trailers) except -1:
-        """The answer is complete; trailers: as they came."""
+        """The response is complete; trailers: as received."""
         raise NotImplementedError
 
     cdef int answer(self, int status, bytes lines, bytes body, bint close) except -1:
-        """Give an answer of the gateway's own, whole. close: nothing more is to be read from this client."""
+        """Send a response of the gateway itself, completely. close: read nothing more from this client."""
         raise NotImplementedError
 
     cdef bint takes(self) noexcept:
-        """Whether the client has taken what was passed on before."""
+        """Whether the client has taken the earlier data."""
         return True
 
     cdef int resume(self) except -1:
-        """More of the request's body can be taken: go on reading it, when this event is over."""
+        """More of the request's body can be taken: continue to read it after this event."""
         raise NotImplementedError
 
     cdef int abort(self, bint at_once) except -1:
-        """The answer can't be completed: break it off so that the client sees it; `over` follows.
+        """The response cannot be completed: end it so that the client notices; `over` follows.
 
-        at_once: what the client has not taken yet is given up; else it gets all that was passed on before.
+        at_once: drop the data that the client has not taken yet; otherwise it gets all that was passed on before.
         """
         raise NotImplementedError
 
     cdef int over(self) except -1:
-        """The transaction has ended: forget it."""
+        """The transaction has ended: drop the reference to it."""
         raise NotImplementedError
 
     cdef Conn splice_target(self):
-        """The connection that pieces of the body may be spliced to as they are, or None."""
+        """The connection that pieces of the body may be spliced to unchanged, or None."""
         return None
 
     cdef Conn upgrade(self, const char *p, Head *h, bytes extra):
-        """Pass on a 101 and hand out the connection."""
+        """Pass on a 101 and return the connection."""
         raise NotImplementedError
 
     cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1:
-        """Give the tunnel what the client had sent ahead of it."""
+        """Give the tunnel the data that the client has already sent for it."""
         raise NotImplementedError
 
     cdef SSL *tls_state(self) noexcept:
-        """Of the client's connection; NULL without TLS."""
+        """The TLS state of the client's connection; NULL without TLS."""
         return NULL
 
     cdef ServerConn own(self):
-        """The connection to a server that rests for this client alone, or None."""
+        """The private server connection of this client, or None."""
         return None
 
     cdef int keep(self, ServerConn conn, int64_t ms) except -1:
-        """Let a connection to a server rest, for this client alone and no longer than `ms`."""
+        """Keep an idle server connection, for this client alone and no longer than `ms`."""
         return conn.close()
 
 
@@ -171,31 +171,31 @@ cdef class Upstream(Handler):
         raise NotImplementedError
 
     cdef int body(self, const char *p, size_t n) except -1:
-        """Send a piece of its body; the bytes stay where they are until this event's end, or a read."""
+        """Send a piece of its body; the bytes stay valid until the end of this event, or the next read."""
         raise NotImplementedError
 
     cdef int end(self, Out *trailers) except -1:
-        """The request is complete; trailers: as they came."""
+        """The request is complete; trailers: as received."""
         raise NotImplementedError
 
     cdef bint takes(self) noexcept:
-        """Whether the server has taken what was sent before."""
+        """Whether the server has taken the earlier data."""
         raise NotImplementedError
 
     cdef int resume(self) except -1:
-        """More of the answer can be taken: go on reading it, when this event is over."""
+        """More of the response can be taken: continue to read it after this event."""
         raise NotImplementedError
 
     cdef int abort(self) except -1:
-        """The answer is not wanted any more: the server learns it by the closed connection or stream."""
+        """The response is no longer needed: the server sees the connection or stream closed."""
         raise NotImplementedError
 
     cdef Conn splice_target(self):
-        """The connection that pieces of the body may be spliced to as they are, or None."""
+        """The connection that pieces of the body may be spliced to unchanged, or None."""
         return None
 
     cdef Conn hand_over(self):
-        """The connection has become a tunnel's."""
+        """The connection becomes part of a tunnel."""
         raise NotImplementedError
 
 
@@ -246,7 +246,7 @@ cdef class Transaction(Work):
         return 0
 
     cdef int begin_nameless(self, Downstream downstream, Frontend frontend, bint https) except -1:
-        """For something that is not a request: it has an answer and a record, and nothing else."""
+        """For input that is not a request: it gets a response and a record, and nothing else."""
         self.method.n = self.target.n = self.host.n = self.user_agent.n = self.referer.n = self.upgrade.n = 0
         self.method_code = M_OTHER
         self.minor = 1
@@ -259,7 +259,7 @@ cdef class Transaction(Work):
         return self._reset(downstream, frontend, self.poller.now)
 
     cdef int begin(self, Downstream downstream, Frontend frontend, const char *p, Head *h) except -1:
-        """Take over the head scanned at p: nothing of the caller's buffer is needed after `start`."""
+        """Take over the head parsed at p: the caller's buffer is not needed after `start`."""
         cdef int i
         self.head.n = 0
         out_reserve(&self.head, h.length)
@@ -292,7 +292,7 @@ cdef class Transaction(Work):
         return self._reset(downstream, frontend, self.poller.now)
 
     cdef void _take_id(self, const char *p, Head *h, Provenance provenance) noexcept:
-        """A trusted proxy may have given the request its id; if not, it gets one here."""
+        """Take the request's id from a trusted proxy, or make one."""
         cdef const char *at = NULL
         if provenance.trusts is not None and find_request_id(p, h, &at, &self.id_n):
             memcpy(self.id, at, self.id_n)
@@ -301,7 +301,7 @@ cdef class Transaction(Work):
             next_id(&self.context.ids, self.id)
 
     cdef int start(self, const char *p, Head *h) except -1:
-        """Decide on the request with the head h of p, and set out on what was decided."""
+        """Decide on the request with head h at p, and carry out the decision."""
         cdef Decision d = _decision
         cdef View view = self.context.view
         cdef Respond respond
@@ -346,7 +346,7 @@ cdef class Transaction(Work):
         return self._answer(respond.status, lines, respond.body, O_ANSWERED, False)
 
     cdef int prepare(self, const char *p, Head *h) except -1:
-        """Write the head for the server, and note what picking one needs to know."""
+        """Write the head for the server, and store the input of the pick."""
         cdef Backend backend = self.attempt.backend
         cdef View view = self.context.view
         cdef Provenance provenance = self.downstream.provenance
@@ -367,7 +367,7 @@ cdef class Transaction(Work):
             edit_request(&self.upstream_head, p, h, uri, uri_len, &provenance.origin,
                          PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra), self.id, self.id_n)
         self.repeatable = backend.retries.repeatable(self.method_code, self.head.p + self.method.at, self.method.n)
-        self.replay_lost = not self.repeatable      # never to be sent again, so not to be kept
+        self.replay_lost = not self.repeatable      # never sent again, so not buffered
         self.attempt.args.now = self.started
         self.attempt.belongs = backend.look_at(&self.attempt.args, p, h, view, self.head.p, self.head.n)
         if own is not None:
@@ -379,9 +379,9 @@ cdef class Transaction(Work):
     # -------------------------------------------------------------------------------------------- admission and waiting
 
     cdef bint _may_go_on(self, bint patient) except -1:
-        """Count the request by the rates that it comes under; False: it has been answered.
+        """Count the request by the rate limits that apply; False: it has been refused with a response.
 
-        patient: it can be delayed, by the `wait` of the admission.
+        patient: it may be delayed, by the `wait` of the admission.
         """
         cdef Admission admission = self.context.admission
         cdef int64_t wait = admission.charge(self.context.view, self.qos, self.poller.now, patient)
@@ -395,7 +395,7 @@ cdef class Transaction(Work):
         return False
 
     cdef bint _has_session(self) except -1:
-        """Whether the request may go to a server by `qos: sessions:`; False: it has been answered."""
+        """Whether `qos: sessions:` lets the request go to a server; False: it has its response."""
         cdef SessionGate gate = self.context.gate
         cdef View view = self.context.view
         cdef const char *target = self.head.p + self.target.at
@@ -415,7 +415,7 @@ cdef class Transaction(Work):
         return False
 
     cdef int _delay(self, int64_t ns) except -1:
-        """Go on in so many ns, when a rate lets it."""
+        """Continue in `ns`, when the rate limit allows it."""
         self.queued = self.poller.now
         self._become(T_WAITING)
         self.delay = self.poller.loop.call_later(ns * 1e-9, self._delay_over)
@@ -427,7 +427,7 @@ cdef class Transaction(Work):
         self.poller.turn_of(self)
 
     cdef int _admit(self) except -1:
-        """To a server, unless its class has as many there as it may, or others wait already."""
+        """Go to a server, unless the class has reached its concurrency or others are waiting."""
         cdef WaitQueue queue = self.attempt.backend.queue
         cdef Overload overload = self.attempt.backend.overload
         if self.qos is not None:
@@ -442,13 +442,13 @@ cdef class Transaction(Work):
         else:
             self.lane = 0 if queue.lanes is None else NO_CLASS
         if queue.limit and queue.busy(self.poller.now):
-            return self._wait(False)        # nothing overtakes what waits already
+            return self._wait(False)        # must not overtake waiting requests
         if overload is not None and overload.full(self.poller.now):
             return self._wait(False)
         return self._choose()
 
     cdef void _enter_class(self) noexcept:
-        """The request goes to a server: it is one of those that its class has there."""
+        """Count the request among those of its class that are at servers."""
         cdef Lanes lanes = self.attempt.backend.queue.lanes
         self.in_class = 1
         self.qos.enter()
@@ -456,7 +456,7 @@ cdef class Transaction(Work):
             lanes.count(self.lane, 1)
 
     cdef void _leave_class(self) noexcept:
-        """The request has done with servers, or waits for another one."""
+        """The request is done with servers, or waits for another one."""
         cdef Lanes lanes
         if self.in_class:
             self.in_class = 0
@@ -466,7 +466,7 @@ cdef class Transaction(Work):
                 lanes.count(self.lane, -1)
 
     cdef int _wait(self, bint again) except -1:
-        """Wait until a server has room; `again`: it was this one's turn, and there was none."""
+        """Wait until a server has room; `again`: the request was called, and there was no room."""
         cdef WaitQueue queue = self.attempt.backend.queue
         if not again:
             self.queued = self.entered = self.poller.now
@@ -500,7 +500,7 @@ cdef class Transaction(Work):
         return self._choose()
 
     def moved(self, Backend backend):
-        """The snapshot has changed while this waits: go to a server of the new one. The lane that it waits in."""
+        """The snapshot has changed during the wait: use the servers of the new one. Returns the lane."""
         cdef Lanes lanes = backend.queue.lanes
         self.attempt.move(backend)
         self.lane = 0 if lanes is None else lanes.lane_of(self.klass)
@@ -510,7 +510,7 @@ cdef class Transaction(Work):
     # ----------------------------------------------------------------------------------------------------------- trying
 
     cdef int _choose(self) except -1:
-        """Pick a server and go to it; as often as it takes."""
+        """Pick a server and go to it; repeat while that fails."""
         cdef Attempt attempt = self.attempt
         cdef WaitQueue queue
         cdef int i
@@ -519,19 +519,19 @@ cdef class Transaction(Work):
             i = attempt.pick(self.poller.now)
             if i < 0:
                 if queue.limit and attempt.backend.members.waiting_helps(&attempt.args.tried):
-                    self._say("it waits for another server")
+                    self._say("the request waits for another server")
                     return self._wait(self.state == T_CALLED and self.wait_ends != 0)
                 self._say("answered with 502")
                 return self._page(502 if attempt.tries else 503, self.outcome or O_NO_SERVER)
-            self._say("another server is tried")
+            self._say("trying another server")
             if self._go(i, False):
                 break
         if queue.count:
-            queue.wake(self.poller.now)     # there may be room for more than one
+            queue.wake(self.poller.now)     # there may be room for several
         return 0
 
     cdef bint _go(self, int i, bint fresh) except -1:
-        """Go to server i of the backend; False: another one is to be tried."""
+        """Go to server i of the backend; False: another one must be tried."""
         cdef Attempt attempt = self.attempt
         cdef ServerConn own = self.downstream.own() if attempt.bound >= 0 else None
         cdef ServerConn conn = attempt.go(i, fresh, own, self.poller, self)
@@ -565,7 +565,7 @@ cdef class Transaction(Work):
         return 0
 
     cdef int _send(self, object connection) except -1:
-        """Send the request over a connection that is there."""
+        """Send the request over an established connection."""
         cdef ServerConn conn = <ServerConn>connection
         cdef Upstream u = <Upstream>conn.handler
         if u is None:
@@ -588,7 +588,7 @@ cdef class Transaction(Work):
         return self._await(A_SERVER, self.attempt.backend.response_ms)
 
     cdef bint _fail(self, int outcome, int64_t detail) except -1:
-        """The server, or the way to it, has failed the request: False if another one is to be tried."""
+        """The server, or the connection to it, has failed the request: False if another one must be tried."""
         cdef Attempt attempt = self.attempt
         cdef int64_t now = self.poller.now
         cdef bint again
@@ -598,17 +598,17 @@ cdef class Transaction(Work):
             if outcome != O_STALE:          # which says nothing about the server
                 attempt.answered(True, now)
         if self._answer_begun():
-            # The client has part of an answer; only a connection that ends too early tells it that the rest is missing.
-            self._report(outcome, detail, "its answer is cut off")
+            # The client has part of a response; only a premature end of the connection shows that the rest is missing.
+            self._report(outcome, detail, "the response is truncated")
             self.downstream.abort(False)
             self._finish(outcome)
             return True
         again = attempt.backend.retries.after_failure(outcome, self.repeatable and not self.replay_lost, attempt.tries)
         if again and outcome == O_STALE:
             attempt.release(now)
-            return self._go(attempt.chosen, True)   # the connection was too old
+            return self._go(attempt.chosen, True)   # the idle connection was closed by the server
         if again:
-            self.outcome = outcome          # should there be none
+            self.outcome = outcome          # in case there is no other server
             self.unsaid = 1
             attempt.give_up(now)
             return False
@@ -618,7 +618,7 @@ cdef class Transaction(Work):
         return True
 
     cdef int on_failure(self, int outcome, int64_t detail) except -1:
-        """The Upstream has failed, and has closed what it had."""
+        """The Upstream has failed, and has closed its connection or stream."""
         self.upstream = None
         if not self._fail(outcome, detail):
             self._choose()
@@ -627,7 +627,7 @@ cdef class Transaction(Work):
     # ----------------------------------------------------------------------------------------------- the request's body
 
     cdef bint takes_body(self) noexcept:
-        """Whether more of the body may be read now: the head is on its way, and the server takes what follows."""
+        """Whether more of the body may be read now: the head has been sent, and the server takes more data."""
         return (self.upstream is not None and (self.state == T_SENT or self.state == T_RESPONDING)
                 and self.upstream.takes())
 
@@ -644,7 +644,7 @@ cdef class Transaction(Work):
         return 0
 
     cdef int on_body_spliced(self, size_t n) except -1:
-        """So many bytes of it have gone to the server without passing through here."""
+        """n bytes of the body were spliced to the server."""
         self.bytes_in += n
         self._body_may_flow()
         return self._await_turn()
@@ -656,7 +656,7 @@ cdef class Transaction(Work):
             self.blocked = 0
 
     cdef int _keep_body(self, const char *p, size_t n) except -1:
-        """Keep a piece of the body as it is sent, for a retry; give up on all of it when it gets too long."""
+        """Buffer a piece of the body for a retry; discard the buffer when it becomes too long."""
         if self.replay.n + n > REPLAY:
             self.replay_lost = 1
             self.replay.n = 0
@@ -677,7 +677,7 @@ cdef class Transaction(Work):
         return self._await_turn()
 
     cdef int on_body_blocked(self) except -1:
-        """The client has more, but it can't be taken now."""
+        """The client has more data, which cannot be taken now."""
         if (self.state == T_SENT or self.state == T_RESPONDING) and not self.server_blocks:
             self.server_blocks = 1
             if not self.blocked:
@@ -686,7 +686,7 @@ cdef class Transaction(Work):
         return 0
 
     cdef int on_server_ready(self) except -1:
-        """The server has taken all that was sent."""
+        """The server has taken all data sent to it."""
         self.server_blocks = 0
         if not self.request_done:
             self._body_may_flow()
@@ -696,7 +696,7 @@ cdef class Transaction(Work):
     # ------------------------------------------------------------------------------------------------------- the answer
 
     cdef bint takes_answer(self) except -1:
-        """Whether more of the answer may be read now."""
+        """Whether more of the response may be read now."""
         if self.downstream.takes():
             return self.bandwidth == 0 or not self._ahead_of_pace()
         if not self.client_blocks:
@@ -722,7 +722,7 @@ cdef class Transaction(Work):
             self.bandwidth = bandwidth
 
     cdef bint _ahead_of_pace(self) except -1:
-        """Whether the client has had all that its bandwidth lets it have up to now; reading goes on when it is time."""
+        """Whether the client has received all that its bandwidth allows by now; a timer resumes reading."""
         cdef int64_t now = self.poller.now
         cdef int64_t due, piece
         if self.pace is not None:
@@ -748,7 +748,7 @@ cdef class Transaction(Work):
             self.poller.settle()
 
     cdef int on_reader_ready(self) except -1:
-        """The client has taken all that it was given."""
+        """The client has taken all data sent to it."""
         self.client_blocks = 0
         if self.upstream is not None:
             self._await_turn()
@@ -756,7 +756,7 @@ cdef class Transaction(Work):
         return 0
 
     cdef int on_server_progress(self) except -1:
-        """Something has come from the server."""
+        """Data has arrived from the server."""
         if self.awaited == A_SERVER:
             self.deadline(self.attempt.backend.response_ms)
         return 0
@@ -765,7 +765,7 @@ cdef class Transaction(Work):
         return self.downstream.interim(p, h)
 
     cdef int on_answer(self, const char *p, Head *h, int framing) except -1:
-        """The head of the final answer is there: pass it on, unless its status says to ask another server."""
+        """The head of the final response has arrived: pass it on, unless its status requires a retry."""
         cdef Attempt attempt = self.attempt
         cdef Upstream u
         cdef int64_t now = self.poller.now
@@ -782,7 +782,7 @@ cdef class Transaction(Work):
                 if not self._go(i, False):
                     self._choose()
                 return 0
-            attempt.stay()                  # no other server: this answer is better than none
+            attempt.stay()                  # no other server: pass on this response
             attempt.backend.retries.refund()
         self.status = h.status
         self.answered = now
@@ -790,7 +790,7 @@ cdef class Transaction(Work):
         return self.downstream.head(p, h, framing, self._extra(p, h))
 
     cdef bytes _extra(self, const char *p, Head *h):
-        """Lines to add to the answer's head; marks fields of it that are to be left out."""
+        """Lines to add to the response head; marks its fields that must be left out."""
         cdef Attempt attempt = self.attempt
         cdef bytes extra = self.context.via
         if not h.kinds & (1 << F_DATE) and h.status != 101:
@@ -811,7 +811,7 @@ cdef class Transaction(Work):
         return self.downstream.body(p, n)
 
     cdef int on_answer_spliced(self, size_t n) except -1:
-        """So many bytes of its body have gone to the client without passing through here."""
+        """n bytes of the body were spliced to the client."""
         self.bytes_out += n
         return 0
 
@@ -821,15 +821,15 @@ cdef class Transaction(Work):
         return 0
 
     cdef int on_answer_end(self) except -1:
-        """The answer is complete, and the Upstream has done with it."""
+        """The response is complete, and the Upstream is done with it."""
         self.upstream = None
         self.downstream.end(&self.response_trailers)
         return self._finish(O_OK if self.attempt.tries == 1 else O_RETRIED)
 
     cdef int on_upgrade(self, const char *p, Head *h, const char *ahead, size_t n) except -1:
-        """The server agrees to another protocol (RFC 9110 section 7.8): it must be the one that the client asked for.
+        """The server accepts another protocol (RFC 9110 section 7.8): it must be the one that the client requested.
 
-        ahead: what the server has sent behind its 101. False: it is another one, and nothing was done.
+        ahead: bytes after the 101. False: it is another protocol, and nothing was done.
         """
         cdef Field *protocol = &h.fields[h.upgrade_field]
         cdef Tunnel tunnel
@@ -871,7 +871,7 @@ cdef class Transaction(Work):
     # ---------------------------------------------------------------------------------- the gateway's answers, refusals
 
     cdef int refuse(self, int reason) except -1:
-        """The request is malformed, over a limit or too slow: say why, and hear nothing more from this client."""
+        """The request is malformed, over a limit or too slow: send the reason, and read no more from this client."""
         cdef int status = status_of(reason)
         cdef int outcome = O_CLIENT_TIMEOUT if reason == R_TIMEOUT else O_REFUSED
         cdef bytes body
@@ -893,7 +893,7 @@ cdef class Transaction(Work):
         return self._answer(status, lines, body, outcome, False)
 
     cdef int _answer(self, int status, bytes lines, bytes body, int outcome, bint close) except -1:
-        """Answer from here; `lines` are complete header lines."""
+        """Send a response of the gateway; `lines` are complete header lines."""
         self.status = status
         if self.method_code != M_HEAD:
             self.bytes_out = len(body)
@@ -903,20 +903,20 @@ cdef class Transaction(Work):
         return self._finish(outcome)
 
     cdef int on_client_left(self) except -1:
-        """The client's connection or stream is gone: so is its request."""
+        """The client's connection or stream has been closed: end its request."""
         if not self._answer_begun():
             self.status = 499
         return self._finish(O_CLIENT_LEFT)
 
     cdef int on_given_up(self, int outcome) except -1:
-        """The gateway ends the request: the worker stops, or has met a fault of its own."""
+        """The gateway ends the request: the worker stops, or has an internal error."""
         if not self._answer_begun():
-            self.status = 0             # the client gets no answer
+            self.status = 0             # the client gets no response
         return self._finish(outcome)
 
     cdef int on_bug(self) except -1:
         if self.downstream is None:
-            return 0                        # it has ended already
+            return 0                        # it has already ended
         self.downstream.abort(True)
         return self.on_given_up(O_BUG)
 
@@ -928,7 +928,7 @@ cdef class Transaction(Work):
         return 0
 
     cdef int _await_turn(self) except -1:
-        """Wait for the side whose turn it is."""
+        """Wait for the side that must act next."""
         if self.client_blocks:
             return self._await(A_READER, self.frontend.idle_ms)
         if not self.request_done and not self.server_blocks:
@@ -936,7 +936,7 @@ cdef class Transaction(Work):
         return self._await(A_SERVER, self.attempt.backend.response_ms)
 
     cdef int64_t _body_ms(self) noexcept:
-        """How long to wait for more of the body: not longer than a pause may be, nor than the slowest rate allows."""
+        """How long to wait for more of the body: at most the longest pause, and at most what the lowest rate allows."""
         cdef int64_t ms = self.frontend.idle_ms, due
         if self.frontend.body_rate > 0:
             due = BODY_GRACE_NS + <int64_t>(self.bytes_in * 1e9 / self.frontend.body_rate)
@@ -980,7 +980,7 @@ cdef class Transaction(Work):
         return self.state == T_RESPONDING or self.state == T_TUNNEL
 
     cdef int _let_go(self) except -1:
-        """Have nothing to do with a server or a queue any more."""
+        """Release the server and leave the queue."""
         cdef Upstream u = self.upstream
         cdef ServerConn conn = self.attempt.connecting
         cdef WaitQueue queue
@@ -1000,7 +1000,7 @@ cdef class Transaction(Work):
         return 0
 
     cdef int _finish(self, int outcome) except -1:
-        """The request is over, however it ended. Runs once for each: it can't end twice."""
+        """The request has ended, for whatever reason. Runs exactly once per request."""
         global _live
         cdef int64_t now = self.poller.now
         cdef Downstream downstream = self.downstream
@@ -1032,13 +1032,13 @@ cdef class Transaction(Work):
         return downstream.over()
 
     cdef int _record(self, int64_t now) except -1:
-        """Count the request: for its server, for its frontend by the whole time it took, for its backend until that
-        answered; and write its line into the log."""
+        """Count the request: for its server, for its frontend by the total time, for its backend by the time until the
+        response; and write its log line."""
         cdef Attempt attempt = self.attempt
         cdef Server server = attempt.server
         cdef CountRow *row
         cdef Passed passed
-        cdef int64_t end = self.answered if self.status == 101 else now     # when a tunnel ends says nothing of speed
+        cdef int64_t end = self.answered if self.status == 101 else now  # the length of a tunnel is no measure of speed
         passed.status = self.status
         passed.outcome = self.outcome
         passed.tries = attempt.tries
@@ -1065,7 +1065,7 @@ cdef class Transaction(Work):
         return 0
 
     cdef int _report(self, int outcome, int64_t detail, str what) except -1:
-        """Say in the log why a server or the gateway failed a request; of failures alike one line in ten seconds."""
+        """Log why a server or the gateway failed a request; for similar failures one line in ten seconds."""
         cdef Server server = self.attempt.server
         cdef bint of_server = outcome_row(outcome).side == SIDE_SERVER or outcome == O_NO_DESCRIPTOR
         cdef dict said = server.said if of_server else _said.setdefault(self.attempt.backend.name, {})
@@ -1084,19 +1084,19 @@ cdef class Transaction(Work):
             where, name, meaning[0].lower() + meaning[1:-1], detail_text(outcome, detail, self.bytes_out),
             self.head.p[self.method.at:self.method.at + self.method.n].decode("latin-1"),
             shown(self.head.p[self.target.at:self.target.at + min(self.target.n, 200)]), what,
-            f" ({more} more like it since)" if more else "", self.id[:self.id_n].decode("latin-1"),
+            f" ({more} similar ones since)" if more else "", self.id[:self.id_n].decode("latin-1"),
         )
         return 0
 
     cdef int _say(self, str what) except -1:
-        """Say in the log what becomes of the request after the try that has failed."""
+        """Log what happens to the request after the failed try."""
         if self.unsaid:
             self.unsaid = 0
             self._report(self.outcome, self.detail, what)
         return 0
 
     cdef int put_back(self) except -1:
-        """End without a record, for a decision that only a person wanted to know."""
+        """End without a record, after a decision for `explain` or `test`."""
         global _live
         _live -= 1
         self.state = T_ENDED
@@ -1122,7 +1122,7 @@ cdef class Transaction(Work):
 
 
 def address_text(address):
-    """An address as in a site file."""
+    """An address in the notation of the site file."""
     if isinstance(address, str):
         return f"unix:{address}"
     host, port = address
@@ -1130,12 +1130,12 @@ def address_text(address):
 
 
 def shown(bytes text):
-    """Text of a client's: nothing in it is a control byte, or not ASCII."""
+    """Text from a client, with control bytes and non-ASCII bytes replaced."""
     return printable(text.decode("ascii", "backslashreplace"))
 
 
 def detail_text(int outcome, int64_t detail, uint64_t passed):
-    """What is known beyond the outcome: the rule that an answer broke, the kernel's error, how much is missing."""
+    """Details beyond the outcome: the rule that a response violates, the kernel's error, how much is missing."""
     if outcome == O_RESPONSE_INVALID and detail:
         return f" ({sentence_of(detail)})"
     if outcome == O_RESPONSE_CUT:
@@ -1146,7 +1146,7 @@ def detail_text(int outcome, int64_t detail, uint64_t passed):
 
 
 cdef Transaction new_transaction(WorkerContext context):
-    """One that is ended: `begin` it."""
+    """A transaction in the ended state: call `begin`."""
     global _spare, _spares
     cdef Transaction t = _spare
     if t is None or t.poller is not context.poller:

@@ -1,7 +1,7 @@
-"""Bytes between two connections, both ways, until both sides have sent their last: after a 101, or for a TCP service.
+"""Copies bytes between two connections, both ways, until both sides have ended: after a 101, or for a TCP service.
 
-Each direction ends by itself: a FIN (under TLS a close_notify) is passed on when what came before it has been taken,
-and the other direction goes on. A side is read only when the other has taken what was read before.
+Each direction ends on its own: a FIN (under TLS a close_notify) is passed on when the data before it has been taken,
+and the other direction continues. A side is read only when the other has taken all earlier data.
 """
 
 from gateway.proxy.conn cimport (
@@ -13,27 +13,27 @@ cdef extern from "<sys/epoll.h>" nogil:
         EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLET
 
 cdef enum:
-    TURN = 4                # reads in a row before others get their turn
+    TURN = 4                # consecutive reads before others get their turn
 
 
 cdef class Tunnel(Handler):
-    """Between `first` and `second`, for `work`, which hears of the end; idle_ms: how long nothing may pass."""
+    """Between `first` and `second`, for `work`, which is notified of the end; idle_ms: longest time without data."""
 
     def __repr__(self):
         return f"<Tunnel {self.from_first} bytes there, {self.from_second} back>"
 
     cdef int begin(self) except -1:
-        """Look after both connections from now on."""
+        """Handle both connections from now on."""
         self.first.hand_to(self)
         self.second.hand_to(self)
         self.first.deadline(self.idle_ms)
-        # What either has sent ahead is read when the event that made this tunnel is over.
+        # Data that either side has already sent is read after the event that made this tunnel.
         self.first.poller.turn_over(self.first)
         self.first.poller.turn_over(self.second)
         return 0
 
     cdef int give(self, Conn to, const char *p, size_t n) except -1:
-        """Pass on what was read from the other side before there was a tunnel."""
+        """Pass on bytes that were read from the other side before the tunnel existed."""
         if n == 0 or self.over:
             return 0
         if to is self.first:
@@ -50,7 +50,7 @@ cdef class Tunnel(Handler):
         return 0
 
     cdef int on_send_failed(self, Conn conn) except -1:
-        """It is reset, or gone; the data that it has not taken is lost."""
+        """The connection is reset or closed; data that it has not taken is lost."""
         if conn is self.first:
             self.first_deaf = 1
         else:
@@ -65,7 +65,7 @@ cdef class Tunnel(Handler):
         cdef bint spliced
         while not self.over and source.readable and source.fd >= 0:
             if to.out_len:
-                return 0                # its on_drained goes on
+                return 0                # its on_drained continues
             if turn == TURN:
                 return source.poller.turn_over(source)
             turn += 1
@@ -96,7 +96,7 @@ cdef class Tunnel(Handler):
         return 0
 
     cdef int _done(self, Conn source, Conn to) except -1:
-        """The source has sent its last byte; the other direction goes on."""
+        """The source has sent its last byte; the other direction continues."""
         source.readable = 0
         if source is self.first:
             self.first_done = 1
@@ -131,8 +131,8 @@ cdef class Tunnel(Handler):
         return self.end(END_STOPPED)
 
     cdef int end(self, int how) except -1:
-        """Close both sides. `first` is the client's: if the server breaks off, the client sees it by a reset, so that
-        it can't take what it has for the whole; a server whose client is gone needs to know no more than that.
+        """Close both sides. `first` is the client's: if the server fails, the client's connection is reset, so that it
+        cannot mistake a part for the whole; the server's connection is simply closed.
         """
         if self.over:
             return 0
@@ -160,7 +160,7 @@ cdef class _Between(Work):
 
 
 def between(Poller poller, int first, int second, double idle_seconds, on_end):
-    """A tunnel between two sockets, for a test: it owns their descriptors. on_end: called with one of ENDS."""
+    """A tunnel between two sockets, for tests: it owns their descriptors. on_end: called with one of ENDS."""
     cdef _Between work = _Between()
     cdef Tunnel tunnel = Tunnel()
     work.on_end = on_end

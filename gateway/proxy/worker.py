@@ -1,4 +1,4 @@
-"""A worker: the data plane of one process. Accepts, routes, picks, forwards, until it is told to drain."""
+"""A worker: the data plane of one process. It accepts, routes, picks and forwards until it is told to drain."""
 
 import asyncio
 import gc
@@ -23,15 +23,15 @@ from gateway.proxy.worker_context import WorkerContext
 log = logging.getLogger(__name__)
 
 NOTICE = 1.0
-"""Seconds that a draining worker leaves to silent clients: a request that is on its way would be lost."""
+"""Seconds that a draining worker leaves to idle clients: otherwise a request in transit would be lost."""
 SHARE = 0.001
-"""Seconds that a thread which prepares a snapshot may keep the traffic waiting."""
+"""Seconds for which a thread that prepares a snapshot may hold the GIL."""
 BATCH = 100
 """Routes freed at a time."""
 PULSE = 0.25
-"""Seconds between two signs of life on the Board, by which the heartbeat knows that requests are answered."""
+"""Seconds between two updates of the Board that show the heartbeat that requests are served."""
 DRAIN_STEP = 0.05
-"""Seconds between two looks at who is still there."""
+"""Seconds between two checks for remaining connections."""
 
 
 Beside = Callable[..., Awaitable[Any]]
@@ -59,15 +59,15 @@ class Worker(LoopChild):
         self._beat()
 
     async def close(self) -> None:
-        """Stop, once drained."""
+        """Stop, after draining."""
         self._poller.stop()
         if self._context.log is not None:
             self._context.log.close()
 
     async def go_over(self, update: Update) -> None:
-        """Go over to another snapshot. It is prepared in a thread: traffic goes on beside it."""
+        """Switch to another snapshot. It is prepared in a thread while traffic continues."""
         loop = asyncio.get_running_loop()
-        gc.disable()  # what is made now is no garbage: looking for some would keep everybody waiting
+        gc.disable()  # the new objects are not garbage: a collection would only block traffic
         try:
             with ThreadPoolExecutor(1) as thread:
                 await self._go_over(update, partial(loop.run_in_executor, thread))
@@ -109,13 +109,13 @@ class Worker(LoopChild):
             listener.frontend = self._plan.frontends[listen]
         for listen, sock in new:
             self._listeners[identity(sock)] = listen, Listener(self._context, self._plan.frontends[listen], sock)
-        # What lives as long as the snapshot need not be looked at by the collector, and little else makes cycles.
+        # Objects that live as long as the snapshot need not be scanned by the collector, and little else makes cycles.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         self.ready(prepared.version)
 
     def _let_go(self, identities: Iterable[int]) -> None:
-        """Close sockets: whoever waits in them by now is served, if on the last day."""
+        """Close sockets; clients that already wait in their queues are still served."""
         for number in list(identities):
             _, listener = self._listeners.pop(number)
             listener.accept_waiting()
@@ -128,13 +128,13 @@ class Worker(LoopChild):
         loop.call_later(PULSE, self._beat)
 
     def apply(self, update: Update) -> None:
-        """Take the log at once; the rest follows when it is prepared."""
+        """Switch the log at once; the rest follows when it is prepared."""
         if update.log_fd is not None:
             self.reopen_log(update.log_fd)
         super().apply(update)
 
     def reopen_log(self, descriptor: int) -> None:
-        """Go on in another file."""
+        """Continue in another file."""
         before, self._log_fd = self._log_fd, descriptor
         if self._context.log is not None:
             self._context.log.reopen(descriptor)
@@ -143,12 +143,12 @@ class Worker(LoopChild):
             os.close(before)
 
     def drain(self, seconds: float) -> None:
-        """Accept no more, finish what runs within so many seconds, then end."""
+        """Stop accepting, finish running requests within `seconds`, then end."""
         self._drain_seconds = seconds
         self._drain()
 
     def finish(self) -> None:
-        """Drain in the time that the site file gives."""
+        """Drain within the time configured in the site file."""
         self._drain()
 
     def _drain(self) -> None:
@@ -159,29 +159,30 @@ class Worker(LoopChild):
         self._context.draining = True
         self._let_go(self._listeners.keys())
         for server in self._plan.servers.values():
-            server.retire()  # what idles need not be waited for
+            server.retire()  # idle connections need no waiting
         announce_drain(self._poller)
         began = time.monotonic()
         notice, deadline = began + min(NOTICE, self._drain_seconds / 2), began + self._drain_seconds
-        # Who asks now is told to close after the answer; who is left then has been silent all the time.
-        # (Looking again and again, because connections end in compiled code, which sends no event.)
+        # New requests are answered with `Connection: close`; clients still connected at the deadline were idle all the
+        # time.
+        # (Polling, because connections end in compiled code, which sends no event.)
         while self._poller.count and time.monotonic() < notice:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)
         while (left := retire_clients(self._poller)) and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(DRAIN_STEP)
         if left:
-            log.warning("%d connections were still busy after %gs and are cut", left, self._drain_seconds)
+            log.warning("%d connections were still busy after %gs; closing them", left, self._drain_seconds)
         self.end()
 
 
 def _free(routes: list[Any]) -> None:
-    """Bit by bit: to free those of a large site at once would keep the traffic waiting."""
+    """Free routes in batches: freeing those of a large site at once would block traffic."""
     while routes:
         del routes[-BATCH:]
 
 
 def prepare(context: ChildContext) -> Work:
-    """What is left to do once the process is confined."""
+    """The part of the start that runs once the process is confined."""
     return partial(_run, context)
 
 

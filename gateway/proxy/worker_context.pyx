@@ -1,4 +1,4 @@
-"""What the connections of one worker share."""
+"""The state that all connections of a worker share."""
 
 import ipaddress
 import os
@@ -13,13 +13,13 @@ from gateway.config.address import UNIX
 from qos.rates import RateTable
 
 cdef enum:
-    OWN_DESCRIPTORS = 64        # that a worker has besides connections
-    ALONE = 64 * 1024           # bytes of a table of rates that no other worker shares
+    OWN_DESCRIPTORS = 64        # descriptors of a worker other than connections
+    ALONE = 64 * 1024           # bytes of a table of rates that is not shared with other workers
 
 
 cdef class ClientProtocol:
     cdef Handler open(self, Conn conn, WorkerContext context):
-        """The handler of a client's connection (listener.ClientConn)."""
+        """Create the handler of a client's connection (listener.ClientConn)."""
         raise NotImplementedError
 
 
@@ -31,7 +31,7 @@ cdef class Gauge:
 
 
 cdef class Frontend:
-    """Limits (bytes, seconds), TLS context and trusted networks of one entrance."""
+    """Limits (bytes, seconds), TLS context and trusted networks of a frontend."""
 
     def __init__(self, str name, *, int header_bytes, int url_bytes, int header_count, int64_t body_bytes,
                  double header_timeout, double idle_timeout, double body_rate, int connections,
@@ -60,7 +60,7 @@ cdef class Frontend:
         self.trusted = tuple([network for network in trusted if network != UNIX]) or None
 
     cpdef bint trusts(self, str address) except -1:
-        """Whether a peer's own account of where a request came from is believed."""
+        """Whether a peer's statements about the origin of a request are trusted."""
         if not address:
             return self.trusts_unix
         if self.trusted is None:
@@ -73,8 +73,8 @@ cdef class Frontend:
 
 
 cdef class WorkerContext:
-    """rates: the qos.rates.RateTable that all workers count in; None: one of its own. sessions: as they have in common,
-    or None.
+    """rates: the qos.rates.RateTable that all workers share; None: a private one. sessions: the shared SessionTable, or
+    None.
     """
 
     def __init__(self, Poller poller, Board board, int worker, rates=None, SessionTable sessions=None):
@@ -90,7 +90,7 @@ cdef class WorkerContext:
         self.learned = ()
 
     cdef bytes date(self):
-        """A Date line for answers of the gateway's own (RFC 9110 section 6.6.1)."""
+        """A Date line for responses of the gateway itself (RFC 9110 section 6.6.1)."""
         cdef int64_t wall
         if self.poller.now >= self.date_due:
             wall = time.time_ns()
@@ -101,7 +101,7 @@ cdef class WorkerContext:
         return self.date_line
 
     cdef bytes via_and_date(self):
-        """`via`, and a Date line for an answer that has none."""
+        """`via`, and a Date line for a response that has none."""
         cdef bytes line = self.date()
         if self.dated_of is not self.via:
             self.dated_via = self.via + line

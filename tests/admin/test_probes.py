@@ -19,8 +19,8 @@ def test_all_is_well():
 
 def test_a_worker_that_is_stuck():
     report = control(workers=STUCK)
-    assert healthy(report, None, cluster=False) == "1 of 2 workers do not answer"
-    assert ready(report, None) == "1 of 2 workers do not answer"
+    assert healthy(report, None, cluster=False) == "1 of 2 workers do not respond"
+    assert ready(report, None) == "1 of 2 workers do not respond"
 
 
 def test_a_heartbeat_that_says_nothing():

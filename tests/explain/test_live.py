@@ -154,7 +154,10 @@ def test_who_cannot_be_asked_is_named(start_gateway: Starter, start_servers: Ser
     description = site(start_servers("one"))
     stopped = GatewayProcess(tmp_path, description)
     status, text = explain(stopped.path)
-    assert (status, text) == (1, f"no gateway answers at {tmp_path}/control.sock: no such file or directory\n")
+    assert (status, text) == (
+        1,
+        f"no response from the gateway at {tmp_path}/control.sock: no such file or directory\n",
+    )
     gateway = answering(start_gateway, description)
     other = tmp_path / "other.yaml"
     other.write_text(gateway.path.read_text())

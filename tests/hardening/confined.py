@@ -8,11 +8,11 @@ from typing import Any
 from gateway.hardening.confinement import Bounds, settle
 from gateway.hardening.roles import Role
 
-Deed = Callable[[], Any]
+Operation = Callable[[], Any]
 
 
-def in_role(role: Role, deed: Deed, bounds: Bounds | None = None) -> Any:
-    """Return what `deed` returns in a child of that role, as JSON has it; "signal N" if a signal ended it.
+def in_role(role: Role, operation: Operation, bounds: Bounds | None = None) -> Any:
+    """Return what `operation` returns in a child of that role, as JSON has it; "signal N" if a signal ended it.
 
     An OSError comes back as the name of its class.
     """
@@ -22,7 +22,7 @@ def in_role(role: Role, deed: Deed, bounds: Bounds | None = None) -> Any:
         try:
             os.close(reading)
             settle(None, role, bounds or Bounds())
-            os.write(writing, json.dumps(outcome(deed)).encode())
+            os.write(writing, json.dumps(outcome(operation)).encode())
         finally:
             os._exit(0)
     os.close(writing)
@@ -32,9 +32,9 @@ def in_role(role: Role, deed: Deed, bounds: Bounds | None = None) -> Any:
     return f"signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else json.loads(text)
 
 
-def outcome(deed: Deed) -> Any:
+def outcome(operation: Operation) -> Any:
     """Return what it returns, or the name of the OSError that it raises."""
     try:
-        return deed()
+        return operation()
     except OSError as error:
         return type(error).__name__

@@ -80,7 +80,7 @@ def test_no_program_runs(role):
 def test_nothing_is_written(role, tmp_path):
     (tmp_path / "there").write_text("as it was")
     bounds = Bounds(readable=(tmp_path,))
-    for deed in (
+    for operation in (
         lambda: (tmp_path / "new").write_text("x"),
         lambda: (tmp_path / "there").write_text("x"),
         lambda: os.truncate(tmp_path / "there", 0),
@@ -90,7 +90,7 @@ def test_nothing_is_written(role, tmp_path):
         (tmp_path / "directory").mkdir,
         lambda: (tmp_path / "link").symlink_to("there"),
     ):
-        assert in_role(role, deed, bounds) == "PermissionError"
+        assert in_role(role, operation, bounds) == "PermissionError"
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     assert (tmp_path / "there").read_text() == "as it was"
 
@@ -126,13 +126,13 @@ def test_a_worker_appends_to_the_access_log_and_cannot_overwrite_it(tmp_path):
     log.write_text("before\n")
     fd = regular_file.append(log, 0o640)
     try:
-        for deed in (
+        for operation in (
             lambda: fcntl.fcntl(fd, fcntl.F_SETFL, 0),
             lambda: os.pwritev(fd, [b"over"], 0, 0x20),  # RWF_NOAPPEND
             lambda: os.ftruncate(fd, 0),
             lambda: os.posix_fallocate(fd, 0, 1),
         ):
-            assert in_role(roles.WORKER, deed) == "PermissionError"
+            assert in_role(roles.WORKER, operation) == "PermissionError"
         assert in_role(roles.WORKER, lambda: os.write(fd, b"after\n")) == 6
         assert in_role(roles.WORKER, lambda: os.pwrite(fd, b"last\n", 0)) == 5
     finally:

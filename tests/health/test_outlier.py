@@ -26,7 +26,7 @@ def test_failures_in_a_row_eject_and_say_why() -> None:
     outliers = Outliers()
     assert out(outliers, farm(a=Seen(4, 0.1, 100, up=True)), 0) == set()
     state, why = outliers.judge(RULES, farm(a=BAD), 0.1)["a"]
-    assert (state, why) == (Ejection.OUT, "7 failures in a row")
+    assert (state, why) == (Ejection.OUT, "7 consecutive failures")
 
 
 def test_one_that_takes_much_longer_than_the_others_is_ejected() -> None:
@@ -34,7 +34,7 @@ def test_one_that_takes_much_longer_than_the_others_is_ejected() -> None:
     assert out(outliers, farm(a=Seen(0, 0.49, 100, up=True)), 0) == set()
     state, why = outliers.judge(RULES, farm(a=Seen(0, 0.6, 100, up=True)), 0.1)["a"]
     assert state is Ejection.OUT
-    assert why == "it takes 0.6 s to answer, the others 0.1 s"
+    assert why == "response time 0.6 s, median of the others 0.1 s"
 
 
 def test_two_servers_have_no_usual_time() -> None:

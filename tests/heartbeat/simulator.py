@@ -256,7 +256,7 @@ class Host:
             self.arm()
 
     def work(self) -> None:
-        """Do the deeds; a process can be stopped between any two."""
+        """Do the actions; a process can be stopped between any two."""
         node = self.node
         if node is None:
             return

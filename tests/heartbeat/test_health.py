@@ -12,7 +12,7 @@ def test_a_stuck_worker_weighs_more_than_the_router_and_that_more_than_backends(
     assert 255 == best.value > no_backend.value > no_router.value > stuck.value > 0
     assert best.reason == "serving"
     assert no_backend.reason == "no server is up in backend app"
-    assert stuck.reason == "1 of 2 workers do not answer"
+    assert stuck.reason == "1 of 2 workers do not respond"
     assert judge([9.0], [("app", False)], router=False).value == 1
 
 

@@ -30,7 +30,7 @@ def test_a_question_that_fails_costs_an_answer_and_nothing_else(
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        with pytest.raises(NoAnswer, match="says: an error of the heartbeat: see its log"):
+        with pytest.raises(NoAnswer, match="says: internal error of the heartbeat; see its log"):
             ask(tmp_path, "fail")
         assert ask(tmp_path, "x") == {"one": 1}
     finally:

@@ -360,7 +360,7 @@ def test_duplicate_of_the_address_is_found_before_it_is_taken(pair):
     gw1.boot()
     pair.gateways[1].write(pair.cluster())
     pair.gateways[1].boot()
-    eventually(lambda: "answers for it" in gw1.ask()["addresses"][0]["reason"], "the duplicate to be found")
+    eventually(lambda: "answers for the address" in gw1.ask()["addresses"][0]["reason"], "the duplicate to be found")
     assert not gw1.has()
     pair.client.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
     eventually(lambda: gw1.has() or pair.gateways[1].has(), "the address to be taken")
@@ -371,6 +371,6 @@ def test_a_duplicate_that_shows_up_while_the_owner_dies_is_found_too(pair):
     gw1, gw2 = pair.gateways
     pair.client.run("ip", "addr", "add", f"{VIP}/24", "dev", "eth0")
     gw1.signal_all(signal.SIGKILL)
-    eventually(lambda: "answers for it" in gw2.ask()["addresses"][0]["reason"], "the duplicate to be found")
+    eventually(lambda: "answers for the address" in gw2.ask()["addresses"][0]["reason"], "the duplicate to be found")
     assert not gw2.has()
     eventually(lambda: gw2.has(VIP6), "the other address, of which there is no duplicate")

@@ -103,7 +103,7 @@ def test_a_gateway_whose_worker_is_stuck_gives_its_address_away(pair):
     os.kill(worker, signal.SIGSTOP)
     eventually(gw2.has, "gw2 to have the address")
     assert (
-        "do not answer" in " ".join(entry["what"] for entry in gw1.ask()["history"])
+        "do not respond" in " ".join(entry["what"] for entry in gw1.ask()["history"])
         or gw1.ask()["addresses"][0]["fitness"] < 200
     )
     os.kill(worker, signal.SIGCONT)

@@ -151,7 +151,7 @@ def test_new_clients_do_not_overtake_the_queue() -> None:
 )
 @settings(deadline=None, max_examples=150)
 def test_never_more_sessions_than_may_be_and_places_only_get_better(
-    most: int, deeds: list[tuple[str, int]], chance: random.Random
+    most: int, operations: list[tuple[str, int]], chance: random.Random
 ) -> None:
     sessions = table()
     terms = {"most": most, "idle": 40, "refresh": 5, "places": 20}
@@ -159,19 +159,19 @@ def test_never_more_sessions_than_may_be_and_places_only_get_better(
     spent: list[Ticket] = []
     places: dict[int, int] = {}
     now = NOW
-    for deed, number in deeds:
+    for operation, number in operations:
         now += chance.choice([0, 0.01, STEP, 1, 7])
-        if deed == "new" or not known:
+        if operation == "new" or not known:
             known.append(Client(sessions, **terms))
         client = known[number % len(known)]
-        if deed == "leave":
+        if operation == "leave":
             known.remove(client)
             continue
         before = client.ticket
-        if deed == "old" and spent:  # a ticket that was replaced, in other hands
+        if operation == "old" and spent:  # a ticket that was replaced, in other hands
             client = Client(sessions, **terms)
             client.ticket = spent[number % len(spent)]
-        elif deed == "steal" and before:
+        elif operation == "steal" and before:
             client = Client(sessions, **terms)
             client.ticket = before
         what = client.ask(now)

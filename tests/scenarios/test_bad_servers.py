@@ -102,7 +102,7 @@ def test_the_reset_for_a_cut_answer_waits_until_the_answer_before_it_is_read(sta
         client.settimeout(10)
         client.connect(("127.0.0.1", gateway.port))
         client.sendall(b"GET /whole HTTP/1.1\r\nHost: a\r\n\r\nGET /cut HTTP/1.0\r\n\r\n")
-        gateway.wait_for_log("its answer is cut off")
+        gateway.wait_for_log("the response is truncated")
         data = bytearray()
         with pytest.raises(ConnectionResetError):
             read_into(data, client)

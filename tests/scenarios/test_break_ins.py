@@ -105,9 +105,9 @@ for number in range(3, 64):
             fd = os.open(f"/proc/self/fd/{number}", flags)
         except OSError:
             continue
-        for deed in (lambda: os.ftruncate(fd, 0), lambda: os.pwrite(fd, b"x", 0), lambda: mmap.mmap(fd, 4096)):
+        for operation in (lambda: os.ftruncate(fd, 0), lambda: os.pwrite(fd, b"x", 0), lambda: mmap.mmap(fd, 4096)):
             try:
-                deed()
+                operation()
                 done.append(name)
             except OSError:
                 pass

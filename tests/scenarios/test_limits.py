@@ -79,7 +79,7 @@ def test_a_frontend_has_so_many_connections_and_no_more(start_gateway: Starter, 
         clients = [stack.enter_context(insist(gateway.port)) for _ in range(3)]
         assert turned_away(gateway.port)
         assert [client.get("/bytes/1").status for client in clients] == [200] * 3
-        gateway.wait_for_log("web: 127.0.0.1 is turned away: the frontend has its 3 connections")
+        gateway.wait_for_log("web: 127.0.0.1 refused: the frontend has reached its limit of 3 connections")
         clients[0].close()
         eventually(lambda: not turned_away(gateway.port), "a place to be free")
     gateway.reload()
@@ -91,7 +91,7 @@ def test_a_source_has_so_many_over_all_workers(start_gateway: Starter, start_ser
     with ExitStack() as stack:
         clients = [stack.enter_context(insist(gateway.port)) for _ in range(5)]
         assert all(turned_away(gateway.port) for _ in range(10))
-        gateway.wait_for_log("is turned away: it has its 5 connections")
+        gateway.wait_for_log("refused: its source has reached the limit of 5 connections")
         for client in clients:
             client.close()
         eventually(lambda: not turned_away(gateway.port), "places to be free")
@@ -180,4 +180,4 @@ def test_strangers_may_not_speak_for_others(start_gateway: Starter, start_server
         with suppress(ConnectionError):
             client.send(b"PROXY TCP4 192.0.2.7 10.0.0.1 1 80\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.read() == b""
-    gateway.wait_for_log("it is none of the trusted_proxies")
+    gateway.wait_for_log("it is not in trusted_proxies")

@@ -441,7 +441,7 @@ def test_an_answer_that_breaks_off_is_no_200_like_others(setup: Setup, name: str
     assert shown(entry) == ended("response_cut", 200, name, "s")
     assert entry["bytes"] == 3
     line = setup.line_of(entry)
-    assert f"response_cut: {why}; GET {uri}: its answer is cut off [request {entry['request_id']}]" in line
+    assert f"response_cut: {why}; GET {uri}: the response is truncated [request {entry['request_id']}]" in line
 
 
 def test_an_answer_that_is_invalid_within_its_body(setup: Setup) -> None:
@@ -451,7 +451,7 @@ def test_an_answer_that_is_invalid_within_its_body(setup: Setup) -> None:
     entry = setup.entry(uri)
     assert shown(entry) == ended("response_invalid", 200, "bad-chunk", "s")
     line = setup.line_of(entry)
-    assert f"response_invalid: {INVALID} (the chunked body is malformed); GET {uri}: its answer is cut off" in line
+    assert f"response_invalid: {INVALID} (the chunked body is malformed); GET {uri}: the response is truncated" in line
 
 
 def test_a_kept_connection_that_closes_under_a_request_that_may_be_repeated_is_a_retry(setup: Setup) -> None:
@@ -490,7 +490,7 @@ def test_no_server_answers_after_all_were_tried(setup: Setup) -> None:
     first, second = setup.said_of(entry)
     assert first.partition("]: ")[0] != second
     assert {re.findall("none-of-two/(one|two) ", line)[0] for line in (first, second)} == {"one", "two"}
-    assert "another server is tried" in first
+    assert "trying another server" in first
     assert f"none-of-two/{entry['server']} " in second
     assert "answered with 502" in second
 
@@ -499,7 +499,7 @@ def test_the_only_server_fails_although_retries_are_allowed(setup: Setup) -> Non
     _, entry = setup.ask("default-retries")
     assert shown(entry) == ended("server_closed", 502, "default-retries", "s")
     line = setup.line_of(entry)
-    assert "another server is tried" not in line
+    assert "trying another server" not in line
     assert "answered with 502" in line
 
 
@@ -517,7 +517,7 @@ def test_a_server_that_fails_often_is_named_once_in_ten_seconds(setup: Setup) ->
     time.sleep(LOG_PERIOD - taken + 0.2)  # it is this time that is tested
     _, entry = setup.ask("many")
     (_, line) = lines()
-    assert line.endswith(f"answered with 502 (49 more like it since) [request {entry['request_id']}]")
+    assert line.endswith(f"answered with 502 (49 similar ones since) [request {entry['request_id']}]")
 
 
 def test_each_way_to_fail_has_a_line_of_its_own(setup: Setup) -> None:

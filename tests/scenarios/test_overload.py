@@ -183,7 +183,7 @@ def test_new_connections_are_closed_while_memory_is_short(start_gateway: Starter
         report = gateway.status()
         assert report["memory"]["short"]
         assert report["frontends"][0]["turned_away"] >= 1
-        gateway.wait_for_log("is turned away: too little memory is free")
+        gateway.wait_for_log("refused: too little memory is free")
         gateway.reload({**description, "qos": {"overload": {"memory": "off"}}}, says="works by version 3")
         gateway.wait_for_log("enough memory is free again")
     eventually(lambda: not refused(), "clients to be accepted again")

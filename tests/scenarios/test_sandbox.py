@@ -22,7 +22,7 @@ import subprocess
 
 def attempt(request):
     what = request.path.lstrip("/")
-    deeds = {
+    operations = {
         "write": lambda: open("{directory}/written", "w"),
         "read-key": lambda: open("{directory}/secret").read(),
         "read-list": lambda: open("{directory}/lists/names").read(),
@@ -35,7 +35,7 @@ def attempt(request):
         "exec": lambda: os.execv("/bin/true", ["true"]),
     }
     try:
-        found = str(deeds[what]())
+        found = str(operations[what]())
     except OSError as error:
         found = type(error).__name__
     return {"respond": {"status": 200, "body": found}}
