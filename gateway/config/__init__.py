@@ -1,4 +1,4 @@
-"""The site file: YAML → typed model, with errors that say where → snapshot."""
+"""The site file: from YAML to a typed model and a snapshot; errors have their position."""
 
 from gateway.config.json_schema import schema
 from gateway.config.loader import Endpoint, Loaded, load

@@ -1,4 +1,4 @@
-"""Where to listen and where servers are: addresses as written in the site file."""
+"""Addresses in the site file: of listeners and of servers."""
 
 import re
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _MAX_UNIX_PATH: Final = 107
 _MAX_PORT: Final = 65535
 
 UNIX: Final = "unix"
-"""Among trusted proxies: whoever connects to a Unix socket."""
+"""In trusted_proxies: all clients that connect to a Unix socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +34,15 @@ class Listen:
 
     @property
     def authority(self) -> str:
-        """The host and port that a request means which names none (HTTP/1.0)."""
+        """The host and port of a request that names none (HTTP/1.0)."""
         return "localhost" if self.path else str(self)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
-    """Where a server is: `host` (IP address without brackets, or a name) and `port`, or a socket's `path`.
+    """The address of a server: `host` (IP address without brackets, or a name) and `port`, or a socket's `path`.
 
-    Of kind dns, each record of the name `host` is a server; `port` may be 0 where the records have ports (SRV).
+    With kind dns, each record of the name `host` is a server; `port` may be 0 if the records have ports (SRV).
     """
 
     kind: Literal["tcp", "unix", "dns"]
@@ -59,17 +59,17 @@ class Address:
 
     @property
     def is_literal(self) -> bool:
-        """Whether it needs no name service to be a place."""
+        """Whether it needs no name resolution."""
         return self.kind == "unix" or _ip(self.host) is not None
 
     @property
     def is_localhost(self) -> bool:
-        """Whether it is this machine by its name, which is 127.0.0.1 and ::1 (RFC 6761 section 6.3)."""
+        """Whether it names this machine as localhost, which is 127.0.0.1 and ::1 (RFC 6761 section 6.3)."""
         return self.kind == "tcp" and self.host.rstrip(".").lower() == "localhost"
 
     @property
     def token(self) -> str:
-        """The address as a name for the server: safe in a cookie value and in a log line."""
+        """The address as a server name: safe in a cookie value and in a log line."""
         if self.kind == "unix":
             return "unix:" + _UNSAFE.sub("-", self.path.strip("/"))
         if self.kind == "dns":
@@ -78,12 +78,12 @@ class Address:
 
 
 def other_localhost(ip: str) -> str:
-    """The address that localhost has in the other family."""
+    """The address of localhost in the other family."""
     return "127.0.0.1" if ":" in ip else "::1"
 
 
 def _ip(host: str) -> str | None:
-    """`host` in the one canonical form of RFC 5952 if it is an IP address."""
+    """`host` in the canonical form of RFC 5952 if it is an IP address."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -92,9 +92,9 @@ def _ip(host: str) -> str | None:
 
 
 def _split(text: str, example: str) -> tuple[str, int]:
-    """Host, without brackets, and port of `text`."""
+    """The host, without brackets, and port in `text`."""
     if "://" in text:
-        raise ValueError(f"leave the scheme out: expected {example}")
+        raise ValueError(f"remove the scheme: expected {example}")
     host, colon, port = text.rpartition(":")
     if not colon or not host or not _PORT.fullmatch(port):
         raise ValueError(f"expected {example}" if colon or not text else f"{text} needs a port: expected {example}")
@@ -154,7 +154,7 @@ def _records(text: str) -> Address:
     else:
         host, port = _split(text, example)
     if _ip(host) is not None:
-        raise ValueError(f"{host} is an address: leave dns: out")
+        raise ValueError(f"{host} is an address: remove dns:")
     if _NUMERIC.fullmatch(host) or not _LABELS.fullmatch(host):
         raise ValueError(f"{host} is not a host name: expected {example}")
     return Address("dns", host.lower(), port)
@@ -168,7 +168,7 @@ def name_server(text: str) -> Listen:
     host, port = _split(text, "an address such as 10.0.0.2 or 127.0.0.1:5353") if ":" in text else (text, 53)
     ip = _ip(host)
     if ip is None:
-        raise ValueError(f"{host} is not an IP address: a name server has to be found without one")
+        raise ValueError(f"{host} is not an IP address: a name server must be given by its address")
     return Listen(ip, port)
 
 

@@ -1,7 +1,7 @@
-"""Files of Apache's mod_rewrite, parsed: RewriteEngine, RewriteBase, RewriteCond, RewriteRule and RewriteMap.
+"""Parser of Apache's mod_rewrite files: RewriteEngine, RewriteBase, RewriteCond, RewriteRule and RewriteMap.
 
-Whatever else stands in such a file, and every flag, variable or test without a meaning here, is an error with its line
-and a reason: nothing is left out silently. Described in httpd.apache.org/docs/2.4/mod/mod_rewrite.html.
+Any other directive in such a file, and every flag, variable or test without a meaning here, is an error with line and
+reason: nothing is ignored silently. Described in httpd.apache.org/docs/2.4/mod/mod_rewrite.html.
 """
 
 import re
@@ -81,7 +81,7 @@ _RULE_FLAGS: Final = {
     "dpi": "DPI", "discardpath": "DPI", "unsafeprefixstat": "UNSAFEPREFIXSTAT",
 }  # fmt: skip
 _WITH_VALUE: Final = {"B": False, "CO": True, "E": True, "N": False, "R": False, "S": True, "T": True}
-"""Flags that take a value, and whether they must."""
+"""Flags with a value, and whether it is required."""
 _UNSUPPORTED: Final = {
     "h": "there are no handlers here", "handler": "there are no handlers here",
     "bctls": "write the characters to escape as B=…", "bne": "write the characters to escape as B=…",
@@ -96,7 +96,7 @@ _ARGUMENT: Final = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'
 
 @dataclass(frozen=True, slots=True)
 class Cond:
-    """One RewriteCond. kind: regex, less, more, equal, at_most, at_least, file (text: the letter), or int (eq, …)."""
+    """A RewriteCond. kind: regex, less, more, equal, at_most, at_least, file (text: the letter), or int (eq, …)."""
 
     test: tuple[Part, ...]
     kind: str
@@ -109,7 +109,7 @@ class Cond:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One RewriteRule with its conditions; `to` is None for "-"."""
+    """A RewriteRule with its conditions; `to` is None for "-"."""
 
     line: int
     pattern: str
@@ -123,7 +123,7 @@ class Rule:
 
 @dataclass(slots=True)
 class Rules:
-    """A parsed file. A map is a dict, or the name of an internal function; `random` are those with alternatives."""
+    """A parsed file. A map is a dict, or the name of an internal function; `random`: maps with alternatives."""
 
     base: str | None = None
     enabled: bool = False
@@ -133,7 +133,7 @@ class Rules:
 
 
 class ApacheError(Exception):
-    """What is wrong with a file: (line, reason) for each problem."""
+    """The problems of a file: (line, reason) for each."""
 
     def __init__(self, problems: list[tuple[int, str]]) -> None:
         self.problems = problems
@@ -141,12 +141,12 @@ class ApacheError(Exception):
 
 
 def parse(content: bytes, read: Callable[[str], bytes]) -> Rules:
-    """The rules of a file; `read` gives the content of a map's file. Raises ApacheError with all that is wrong."""
+    """Parse the rules of a file; `read` returns the content of a map's file. Raises ApacheError with all problems."""
     return _Reader(read).run(content.decode("latin-1"))
 
 
 def files(content: bytes) -> Iterator[tuple[int, str]]:
-    """The names of the files that maps of `content` are in, each with its line."""
+    """The names of the map files in `content`, each with its line."""
     for number, line in _lines(content.decode("latin-1")):
         words = line.split()
         if len(words) == 3 and words[0].lower() == "rewritemap" and words[2].lower().startswith(("txt:", "rnd:")):
@@ -154,14 +154,14 @@ def files(content: bytes) -> Iterator[tuple[int, str]]:
 
 
 def target(rule: Rule) -> str | None:
-    """The host a [P] leads to."""
+    """The host in the URL of a [P]."""
     if "P" not in rule.flags or not rule.to:
         return None
     return re.split("[/?]", rule.to[0][1].split("://", 1)[1], maxsplit=1)[0]
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """Logical lines, those that go on after a backslash joined, with the number of the first."""
+    """Logical lines (lines that end with a backslash are joined to the next), with the number of the first line."""
     joined, first = "", 0
     for number, line in enumerate(text.splitlines(), 1):
         first = first or number
@@ -193,7 +193,7 @@ class _Reader:
         if self.sections:
             self.problems.append((number, f"<{self.sections[-1][0]}> is not closed"))
         if self.conds:
-            self.problems.append((number, "a RewriteCond without a RewriteRule after it"))
+            self.problems.append((number, "RewriteCond is not followed by a RewriteRule"))
         for line_number, name in self.used:
             if name not in self.found.maps:
                 self.problems.append((line_number, f"there is no RewriteMap {name}{suggest(name, self.found.maps)}"))
@@ -213,12 +213,12 @@ class _Reader:
         match name.lower():
             case "rewriteengine":
                 if rest.strip().lower() not in ("on", "off"):
-                    raise Fault("RewriteEngine is on or off")
+                    raise Fault("RewriteEngine must be on or off")
                 self.found.enabled = rest.strip().lower() == "on"
             case "rewritebase":
                 (self.found.base,) = self.arguments(rest, 1, 1)
                 if not self.found.base.startswith("/"):
-                    raise Fault("RewriteBase begins with /")
+                    raise Fault("RewriteBase must begin with /")
             case "rewritecond":
                 self.cond(number, rest)
             case "rewriterule":
@@ -231,18 +231,18 @@ class _Reader:
     def section(self, closes: str, name: str, argument: str) -> None:
         if closes:
             if not self.sections or self.sections[-1][0].lower() != name.lower():
-                raise Fault(f"</{name}> closes nothing")
+                raise Fault(f"</{name}> has no matching opening tag")
             self.sections.pop()
             return
         if name.lower() != "ifmodule":
             self.sections.append((name, False))
-            raise Fault(f"<{name}> is not supported: say in the site file's match which requests a file is for")
+            raise Fault(f"<{name}> is not supported: select the file's requests with match in the site file")
         module = argument.strip().strip('"')
         ours = module.lstrip("!").strip() in ("mod_rewrite.c", "rewrite_module", "rewrite")
         self.sections.append((name, ours and module.startswith("!")))
 
     def arguments(self, text: str, least: int, most: int) -> list[str]:
-        """Split into arguments: words, or quoted texts; backslashes stay for whoever reads the argument."""
+        """Split into arguments: words, or quoted texts; backslashes stay for the argument's own parser."""
         found, at = [], 0
         while at < len(text.rstrip()):
             match = _ARGUMENT.match(text, at)
@@ -287,14 +287,14 @@ class _Reader:
             else {}
         )
         if test == "expr":
-            raise Fault("expressions of Apache are not supported: write `when` in the site file")
+            raise Fault("Apache expressions are not supported: use `when` in the site file")
         negate = pattern.startswith("!")
         kind, value, against = self.comparison(number, pattern[negate:], ignore_case="NC" in flags)
         parts = self.expandable(number, test)
         self.conds.append(Cond(parts, kind, value, against, negate, "NC" in flags, "OR" in flags))
 
     def comparison(self, number: int, pattern: str, *, ignore_case: bool) -> tuple[str, str, tuple[Part, ...]]:
-        """What a CondPattern compares with: kind, text, and an expandable text for the lexical ones."""
+        """The operand of a CondPattern: kind, text, and an expandable text for lexical comparisons."""
         for sign, kind in (("<=", "at_most"), (">=", "at_least"), ("<", "less"), (">", "more"), ("=", "equal")):
             if pattern.startswith(sign) and len(pattern) > len(sign):
                 rest = pattern[len(sign) :]
@@ -328,7 +328,7 @@ class _Reader:
         )
 
     def check(self, flags: dict[str, str], to: str) -> None:
-        """Values of flags, and what they need."""
+        """Check the values of flags, and flags that need others."""
         if "R" in flags:
             status = str(_STATUSES.get(flags["R"].lower(), flags["R"] or 302))
             if not re.fullmatch("[1-5][0-9]{2}", status) or int(status) < 200:
@@ -341,9 +341,9 @@ class _Reader:
             raise Fault("P needs a fixed host: http://NAME/…, where NAME is a backend or the address of a server")
 
     def flags(self, text: str, known: dict[str, str]) -> dict[str, str]:
-        """Flags with their values, "" if there is none; repeated ones joined by a NUL."""
+        """Flags with their values, "" if there is none; values of repeated flags are joined by NUL."""
         if not (text.startswith("[") and text.endswith("]")):
-            raise Fault(f"flags stand in brackets: [{text}]")
+            raise Fault(f"flags must be in brackets: [{text}]")
         found: dict[str, str] = {}
         for item in text[1:-1].split(","):
             name, equals, value = item.strip().partition("=")
@@ -372,7 +372,7 @@ def _maps(parts: tuple[Part, ...]) -> Iterator[str]:
 
 
 def _expandable(text: str, at: int, until: str) -> tuple[tuple[Part, ...], int]:
-    """Pieces of `text` from `at` up to one of the characters `until`, and where they end."""
+    """Pieces of `text` from `at` up to one of the characters in `until`, and the position of that."""
     parts: list[Part] = []
     literal = ""
     while at < len(text) and text[at] not in until:
@@ -391,7 +391,7 @@ def _expandable(text: str, at: int, until: str) -> tuple[tuple[Part, ...], int]:
 
 
 def _piece(text: str, at: int) -> tuple[Part | None, int]:
-    """A reference, or None for a character; and how long it is."""
+    """A reference, or None for a plain character; and its length."""
     char, after = text[at], text[at + 1 : at + 2]
     if char == "\\" and after:
         return None, 2

@@ -1,4 +1,4 @@
-"""Certificates from memory: what was read as root can be used by a worker that may not open the files."""
+"""Loads certificates from memory: the process that read them as root may differ from the worker that uses them."""
 
 import os
 import ssl
@@ -14,12 +14,12 @@ _REASONS: Final = {
 
 
 def load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
-    """Give `context` a certificate chain and its private key, both PEM. Raises Fault at "cert" or "key"."""
+    """Load a certificate chain and its private key, both PEM, into `context`. Raises Fault at "cert" or "key"."""
     if b"-----BEGIN CERTIFICATE-----" not in cert:
         raise Fault("not a PEM certificate", "cert")
     if b"PRIVATE KEY-----" not in key:
         raise Fault("not a PEM private key", "key")
-    # The ssl module reads files only. An anonymous file has no name, and is gone with its descriptor.
+    # The ssl module reads only files. An anonymous file has no name, and disappears with its descriptor.
     files = [os.memfd_create(name, os.MFD_CLOEXEC) for name in ("cert", "key")]
     try:
         for descriptor, data in zip(files, (cert, key), strict=True):
@@ -36,5 +36,5 @@ def load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
 
 
 def _no_password() -> str:
-    """Instead of OpenSSL's question on the terminal."""
-    raise Fault("the key is encrypted; a gateway that starts on its own needs it without a pass phrase", "key")
+    """Replaces OpenSSL's prompt on the terminal."""
+    raise Fault("the key is encrypted: remove its pass phrase, because the gateway starts unattended", "key")

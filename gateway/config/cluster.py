@@ -1,4 +1,4 @@
-"""The part of the site file about the gateways of one site: who they are, and which addresses they share."""
+"""The `cluster:` section of the site file: the gateways of a site, and the addresses they share."""
 
 import contextlib
 import re
@@ -39,7 +39,7 @@ from gateway.config.problem import Fault, suggest
 PORT: Final = 694
 """UDP, ha-cluster in the registry of IANA."""
 WITNESS: Final = "witness"
-"""No node can have this name: it is the third voice's."""
+"""No node can have this name: it denotes the witness."""
 MAX_ADDRESSES: Final = 32
 MAX_NODES: Final = 16
 _INTERFACE: Final = re.compile(r"[^\s/:]{1,15}")
@@ -71,7 +71,7 @@ def _interface_address(value: object) -> IPv4Interface | IPv6Interface:
     if "/" not in written:
         raise ValueError(f"{written} needs the length of its network's prefix, such as {written}/24")
     if found.ip.is_loopback or found.ip.is_multicast or found.ip.is_unspecified or found.ip.is_link_local:
-        raise ValueError(f"{written} cannot be shared")
+        raise ValueError(f"{written} cannot be a shared address")
     return found
 
 
@@ -129,7 +129,7 @@ def _program(value: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WitnessDisk:
-    """A lease on a disk as the third voice: a block device or file that all nodes share, with a block for each."""
+    """A lease on a disk as witness: a block device or file that all nodes share, with a block for each."""
 
     disk: Path
 
@@ -141,17 +141,17 @@ Port: TypeAlias = Annotated[Whole, Field(ge=1, le=65535)]
 
 
 class Link(Model):
-    """A way over which beats travel: one of udp, multicast, serial, disk."""
+    """A link for beats: one of udp, multicast, serial, disk."""
 
     udp: Annotated[Port | None, Given()] = Field(
         None, description="Unicast from node to node, on this port. With interface: broadcast there, or nodes."
     )
     multicast: Annotated[Annotated[Ip, AfterValidator(_group)] | None, Given()] = Field(
-        None, description="IPv4 group that all nodes join."
+        None, description="IPv4 multicast group that all nodes join."
     )
     serial: Annotated[File | None, Given()] = Field(None, description="Serial line to the other of two nodes.")
     disk: Annotated[File | None, Given()] = Field(
-        None, description="Block device or file that all nodes share; each writes a block of its own."
+        None, description="Block device or file shared by all nodes; each writes its own block."
     )
     interface: Annotated[Interface | None, Given()] = Field(None, description="Network interface (udp, multicast).")
     nodes: dict[Name, Ip] = Field({}, description="Addresses of the nodes on that interface (udp).")
@@ -160,7 +160,7 @@ class Link(Model):
 
     @property
     def name(self) -> str:
-        """As in the status."""
+        """The name in the status."""
         if self.udp is not None:
             return f"udp {self.interface}" if self.interface else "udp"
         if self.multicast is not None:
@@ -171,15 +171,15 @@ class Link(Model):
     def _one_kind(self) -> "Link":
         kinds = [kind for kind in ("udp", "multicast", "serial", "disk") if getattr(self, kind) is not None]
         if len(kinds) != 1:
-            raise Fault("a link is one of udp, multicast, serial, disk")
+            raise Fault("a link needs exactly one of udp, multicast, serial, disk")
         allowed = {"udp": {"interface", "nodes"}, "multicast": {"interface", "port"}, "serial": {"baud"}}
         for key in self.model_fields_set - {kinds[0]} - allowed.get(kinds[0], set()):
-            raise Fault(f"{key} does not go with {kinds[0]}", key, key=True)
+            raise Fault(f"{key} cannot be combined with {kinds[0]}", key, key=True)
         return self
 
 
 class Heartbeat(Model):
-    """How the nodes know of each other."""
+    """The settings of the heartbeat between the nodes."""
 
     interval: Annotated[PositiveDuration, at_least(0.01)] = Field(
         "100ms", validate_default=True, description="Time between beats."
@@ -187,11 +187,11 @@ class Heartbeat(Model):
     dead_after: PositiveDuration = Field(
         "400ms",
         validate_default=True,
-        description="Silence on every link after which a node is dead; for so long an owner may go on without a vote.",
+        description="Silence on every link after which a node is dead; also the length of an owner's lease.",
     )
     links: Annotated[tuple[Link, ...], Some()] = Field(
         default_factory=lambda: (Link(udp=PORT),),
-        description=f"Ways for the beats, all used at once. Default: UDP on port {PORT}, from node to node.",
+        description=f"Links for beats, used in parallel. Default: UDP on port {PORT}, from node to node.",
     )
 
     @model_validator(mode="after")
@@ -204,17 +204,15 @@ class Heartbeat(Model):
 
 
 class SharedAddress(Model):
-    """An address that one of the nodes has."""
+    """An address that one node at a time owns."""
 
     address: Annotated[
         IPv4Interface | IPv6Interface,
         PlainValidator(_interface_address),
         WithJsonSchema({"type": "string", "examples": ["192.0.2.10/24", "2001:db8::10/64"]}),
     ] = Field(description="Address with the length of its network's prefix.")
-    interface: Interface = Field(description="Network interface that it is added to.")
-    prefer: Annotated[Name | None, Given()] = Field(
-        None, description="Node that should have it. Default: the first of nodes."
-    )
+    interface: Interface = Field(description="Network interface to add it to.")
+    prefer: Annotated[Name | None, Given()] = Field(None, description="Preferred owner. Default: the first of nodes.")
     virtual_mac: Annotated[
         Annotated[int, PlainValidator(_virtual_mac), WithJsonSchema({"type": ["integer", "boolean"]})] | None, Given()
     ] = Field(
@@ -222,12 +220,12 @@ class SharedAddress(Model):
         description="Number from 1 to 255: a hardware address that moves with it, the same as VRRP's with that number "
         "as virtual router; true: the last byte of the address. Default: the hardware address of its interface.",
     )
-    failback: Flag = Field(default=False, description="It returns to the preferred node once that is back.")
+    failback: Flag = Field(default=False, description="Return the address to the preferred node when it is back.")
 
     @model_validator(mode="before")
     @classmethod
     def _number(cls, value: object) -> object:
-        """`virtual_mac: true` is a number, too."""
+        """Accept `virtual_mac: true`, too."""
         if isinstance(value, dict) and value.get("virtual_mac") is True:
             with contextlib.suppress(ValueError):
                 number = ip_interface(str(value.get("address"))).ip.packed[-1] or 255
@@ -236,27 +234,27 @@ class SharedAddress(Model):
 
     @property
     def ip(self) -> str:
-        """The address alone, in its canonical form."""
+        """The address without prefix, in its canonical form."""
         return self.address.ip.compressed
 
 
 class Resource(Model):
-    """A program that runs where an address is."""
+    """A program that runs on the owner of an address."""
 
     name: Name = Field(description="Name in logs and status.")
-    run: Program = Field(description="Program that takes start, stop and monitor (or status) as its argument.")
-    on: Ip = Field(alias="with", description="The shared address that it goes with.")
+    run: Program = Field(description="Program that accepts start, stop and monitor (or status) as its argument.")
+    on: Ip = Field(alias="with", description="The shared address whose owner runs it.")
     monitor: Annotated[Duration | None, Given()] = Field(
-        None, description="How often to ask whether it is well. Default: never."
+        None, description="Time between two calls of monitor. Default: never."
     )
-    timeout: PositiveDuration = Field("20s", validate_default=True, description="Time for each action.")
+    timeout: PositiveDuration = Field("20s", validate_default=True, description="Timeout of each action.")
     failures: Annotated[Whole, Field(ge=1, le=100)] = Field(
-        3, description="Failures in a row after which the address moves; before that it is started again."
+        3, description="Consecutive failures after which the address moves; before that, the program is restarted."
     )
 
 
 class Cluster(Model):
-    """The gateways of one site."""
+    """The gateways of a site."""
 
     name: Annotated[Name | None, Given()] = Field(
         None,
@@ -296,13 +294,13 @@ class Cluster(Model):
         "{disk: a block device or file that all nodes share}.",
     )
     router: Annotated[Ip | None, Given()] = Field(
-        None, description="Who must be in reach of a node that serves. Default: the gateway of the default route."
+        None, description="Address that a serving node must reach. Default: the gateway of the default route."
     )
-    heartbeat: Heartbeat = Field(default_factory=Heartbeat, description="How the nodes know of each other.")
-    addresses: tuple[SharedAddress, ...] = Field((), description="Addresses that always one of the nodes has.")
-    resources: tuple[Resource, ...] = Field((), description="Programs that run where an address is.")
+    heartbeat: Heartbeat = Field(default_factory=Heartbeat, description="Heartbeat between the nodes.")
+    addresses: tuple[SharedAddress, ...] = Field((), description="Shared addresses: one node at a time owns each.")
+    resources: tuple[Resource, ...] = Field((), description="Programs that run on the owner of an address.")
     fence: Annotated[Program | None, Given()] = Field(
-        None, description="Program that must succeed before an address of a dead node is taken."
+        None, description="Program that must succeed before the address of a dead node is taken over."
     )
     on_takeover: Annotated[Program | None, Given()] = Field(None, description="Program to run after a takeover.")
     on_release: Annotated[Program | None, Given()] = Field(None, description="Program to run after a release.")
@@ -312,7 +310,7 @@ class Cluster(Model):
         if not 1 <= len(self.nodes) <= MAX_NODES:
             raise Fault(f"expected 1 to {MAX_NODES} nodes", "nodes")
         if WITNESS in self.nodes:
-            raise Fault(f"{WITNESS} is the name of the third voice", "nodes", WITNESS, key=True)
+            raise Fault(f"{WITNESS} is the reserved name of the witness", "nodes", WITNESS, key=True)
         if len(self.addresses) > MAX_ADDRESSES:
             raise Fault(f"at most {MAX_ADDRESSES}", "addresses")
         self._known(self.nodes)
@@ -320,20 +318,20 @@ class Cluster(Model):
         return self
 
     def _ports(self) -> None:
-        """Each socket has a UDP port of its own: none is shared."""
+        """Each socket has a UDP port of its own."""
         seen: dict[tuple[object, ...], int] = {}
         for i, link in enumerate(self.heartbeat.links):
             if link.udp is not None and link.udp == self.listen and link.interface is None:
-                raise Fault(f"beats come in on UDP port {link.udp}: choose another one", "listen")
+                raise Fault(f"UDP port {link.udp} is used for beats: choose another one", "listen")
             if link.udp is None and link.multicast is None:
                 continue
             place = link.udp, link.multicast, link.port, link.interface, *sorted(link.nodes.items())
             if place in seen:
-                raise Fault(f"this is links[{seen[place]}] again", "heartbeat", "links", i)
+                raise Fault(f"duplicate of links[{seen[place]}]", "heartbeat", "links", i)
             seen[place] = i
 
     def _known(self, nodes: Mapping[str, str]) -> None:
-        """Names stand for something."""
+        """Names must refer to existing things."""
         ips = [shared.ip for shared in self.addresses]
         for i, shared in enumerate(self.addresses):
             if shared.prefer is not None and shared.prefer not in nodes:
@@ -342,7 +340,7 @@ class Cluster(Model):
                 )
             twins = [(other.address.version, other.virtual_mac) for other in self.addresses[:i] if other.virtual_mac]
             if (shared.address.version, shared.virtual_mac) in twins:
-                message = f"another address has virtual_mac {shared.virtual_mac}: it could not move by itself"
+                message = f"another address has virtual_mac {shared.virtual_mac}: the two could not move independently"
                 raise Fault(message, "addresses", i, "virtual_mac")
             if shared.ip in ips[:i]:
                 raise Fault(f"{shared.ip} is shared twice", "addresses", i, "address")

@@ -1,4 +1,4 @@
-"""What shows only when the parts of a site are seen together: gaps, duplicates, routes out of reach."""
+"""Checks across the parts of a site: gaps, duplicates, unreachable routes."""
 
 import re
 from collections.abc import Collection, Hashable, Iterable, Iterator
@@ -14,7 +14,7 @@ from gateway.config.sites import AUTO
 
 
 def gaps(data: dict[str, Any]) -> Iterator[Finding]:
-    """What the file as written lacks: entrances, routes, the backends that routes lead to."""
+    """Missing parts of the file as written: frontends, routes, backends of routes."""
     if data.get("frontends", []) == []:
         yield Finding(("frontends",), "frontends is missing: there is no address to listen on")
     backends = data.get("backends", {})
@@ -34,9 +34,9 @@ def gaps(data: dict[str, Any]) -> Iterator[Finding]:
 
 
 def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
-    """What is there twice and may be there once, and what expressions name that is not there.
+    """Duplicates, and unknown names in expressions.
 
-    `backends` and `sites` are those of the file as written: one that is wrong in itself is there all the same.
+    `backends` and `sites` are those of the file as written: one that is itself invalid exists all the same.
     """
     yield from _unknown_names(site, backends, sites)
     yield from _out_of_reach(site)
@@ -77,7 +77,7 @@ def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> 
 
 
 def _unknown_keys(site: Site) -> Iterator[Finding]:
-    """Keys of load reports for servers that are not there; what the name service finds has names of its own."""
+    """Keys of load reports for unknown servers; servers found by name service have names of their own."""
     servers = [server for backend in site.backends.values() for server in backend.servers]
     if site.load_reports is None or any(server.address.kind == "dns" for server in servers):
         return
@@ -87,7 +87,7 @@ def _unknown_keys(site: Site) -> Iterator[Finding]:
 
 
 def _out_of_reach(site: Site) -> Iterator[Finding]:
-    """Paths that no request can have, because of what every frontend makes of them."""
+    """Paths that no request can have after normalization by every frontend."""
     merged = all(frontend.merge_slashes for frontend in site.frontends)
     refused = not any(frontend.encoded_slashes for frontend in site.frontends)
     for loc, match in _matches(site):
@@ -106,7 +106,7 @@ def _out_of_reach(site: Site) -> Iterator[Finding]:
 
 
 def _unknown_names(site: Site, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
-    """Backends and sites that expressions, routes and tests name and that are not there."""
+    """Unknown backends and sites in expressions, routes and tests."""
     known = {"backend": backends, "site": sites}
     for loc, match in _matches(site):
         for what, name, offset in expression.names(match.when.node) if match.when else ():
@@ -136,20 +136,20 @@ def _unknown_in_test(i: int, test: SiteTest, backends: Collection[str], sites: C
 
 
 def _nobody(what: str, name: str, known: Iterable[str]) -> str:
-    """For a name that stands for nothing."""
+    """The message for an unknown name."""
     if what == "site" and name == AUTO:
         return "there are no other sites: `sites:` is missing"
     return f"there is no {what} {name}{suggest(name, [*known])}"
 
 
 def _matches(site: Site) -> Iterator[tuple[Loc, Match]]:
-    """Each match of the site, and where."""
+    """Each match of the site, with its location."""
     yield from ((("qos", "classes", i, "match"), item.match) for i, item in enumerate(site.qos.classes))
     yield from ((("routes", i, "match"), route.match) for i, route in enumerate(site.routes))
 
 
 def warnings(site: Site) -> Iterator[Finding]:
-    """What is allowed but hardly meant."""
+    """Settings that are allowed but probably a mistake."""
     yield from _classes(site)
     yield from _report_keys(site)
     yield from _own_keys(site)
@@ -173,7 +173,7 @@ def warnings(site: Site) -> Iterator[Finding]:
 
 
 def _report_keys(site: Site) -> Iterator[Finding]:
-    """Keys of load reports with which one server can speak for another."""
+    """Keys of load reports that let one server report for another."""
     reports = site.load_reports
     if reports is None:
         return
@@ -192,7 +192,7 @@ def _report_keys(site: Site) -> Iterator[Finding]:
 
 
 def _sessions(site: Site) -> Iterator[Finding]:
-    """What `max: auto` cannot measure, and a cookie that has two meanings."""
+    """`max: auto` without the data it needs, and a cookie with two meanings."""
     sessions = site.qos.sessions
     if sessions is None:
         return
@@ -216,7 +216,7 @@ def _full_site(site: Site, sites: Collection[str]) -> Iterator[Finding]:
 
 
 def _own_keys(site: Site) -> Iterator[Finding]:
-    """Cookies that another gateway would not know, where agents report to gateways that are in no cluster."""
+    """Cookies that other gateways could not verify, if agents report to several gateways without a cluster."""
     for name, backend in site.backends.items() if site.load_reports and site.cluster is None else ():
         if backend.affinity and backend.affinity.cookie and backend.affinity.key_file is None:
             message = "each gateway signs this cookie with a key of its own: with several, set key_file or cluster"
@@ -243,7 +243,7 @@ def _classes(site: Site) -> Iterator[Finding]:
                     message = f"{key} has no effect: requests wait only at a backend with queue, and there is none"
                     yield _warning(("qos", "classes", i, key), message, key=True)
     given = {route.class_ for route in site.routes} | {item.name for item in site.qos.classes}
-    if not any(route.python for route in site.routes):  # which may give any class
+    if not any(route.python for route in site.routes):  # a Python rule may set any class
         for i, route in enumerate(site.routes):
             for name in route.match.class_:
                 if name not in given:
@@ -256,7 +256,7 @@ def _warning(loc: Loc, message: str, *, key: bool = False) -> Finding:
 
 
 def _twice(items: Iterable[tuple[Loc, Hashable, str]]) -> Iterator[Finding]:
-    """A finding for each item but the first of those that are equal."""
+    """A finding for each duplicate item, except the first."""
     seen: set[Hashable] = set()
     for loc, item, message in items:
         if item in seen:

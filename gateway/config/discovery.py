@@ -1,4 +1,4 @@
-"""Servers that a name service names: an entry dns:… of the site file → the servers that stand for it now."""
+"""Servers from a name service: resolves dns: entries of the site file to servers."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,7 @@ LONGEST_NAME: Final = 64
 """Characters of a server's name."""
 _DIGEST: Final = 8
 MAX_MEMBERS: Final = 65536
-"""Of one answer, and answers, that another process may send: far more than there are rows for servers."""
+"""Limit on members per response, and on responses, from another process: far more than there are server rows."""
 
 
 Kind: TypeAlias = Literal["A", "AAAA", "SRV"]
@@ -24,7 +24,7 @@ Kind: TypeAlias = Literal["A", "AAAA", "SRV"]
 
 @dataclass(frozen=True, slots=True, order=True)
 class Question:
-    """What to ask the name service: the records of one kind for an entry's name."""
+    """A query to the name service: the records of one kind for an entry's name."""
 
     address: Address
     kind: Kind
@@ -32,10 +32,10 @@ class Question:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Member:
-    """What one record says: a server at `ip` and `port`, which calls itself `host`.
+    """The content of one record: a server at `ip` and `port`, with the name `host`.
 
-    `weight` is its share beside the others of the same answer, None where the entry's counts; `backup`: others
-    come first.
+    `weight` is its share among the records of the same answer, None if the entry's weight applies; `backup`: used
+    only when others are unavailable.
     """
 
     ip: str
@@ -46,7 +46,7 @@ class Member:
 
 
 Found: TypeAlias = Mapping[Question, tuple[Member, ...]]
-"""The last good answer to each question that has had one."""
+"""The last valid answer to each question."""
 
 
 def _plain_ip(text: str) -> str:
@@ -82,7 +82,7 @@ _ROWS: Final = TypeAdapter[list[tuple[str, Kind, list[tuple[str, int, str, int |
 
 
 def rows(answers: Found) -> list[list[Any]]:
-    """What `found` reads again, as JSON can have it."""
+    """The answers in a JSON form that `found` reads."""
     return [
         [
             str(question.address),
@@ -94,7 +94,7 @@ def rows(answers: Found) -> list[list[Any]]:
 
 
 def found(rows: object) -> Found:
-    """The answers in `rows`, which another process has sent. Raises ValueError for all that `rows` could not return."""
+    """The answers in `rows`, sent by another process. Raises ValueError for anything that `rows` cannot return."""
     return {
         Question(server_address(address), kind): tuple(Member(*fields) for fields in members)
         for address, kind, members in _ROWS.validate_python(rows)
@@ -102,13 +102,13 @@ def found(rows: object) -> Found:
 
 
 def questions(site: Site) -> frozenset[Question]:
-    """All that there is to ask for the site file as written."""
+    """All questions for the site file as written."""
     servers = (server for backend in site.backends.values() for server in backend.servers)
     return frozenset(question for server in servers for question in _questions(server.address))
 
 
 def expand(loaded: Loaded, found: Found) -> Loaded:
-    """The same site with the servers that are `found` in the place of their entries."""
+    """The same site with dns: entries replaced by the servers `found`."""
     resolved = dict(loaded.resolved)
     backends = {}
     for name, backend in loaded.site.backends.items():
@@ -125,7 +125,7 @@ def _questions(address: Address) -> Iterator[Question]:
 
 
 def _expand(backend: Backend, found: Found, resolved: dict[tuple[str, str], Endpoint]) -> Backend:
-    # Names in the file are whom the file says; should one look like that of a server found, it wins.
+    # A name in the file has precedence over the same name of a discovered server.
     servers = {server.name: server for server in backend.servers if server.address.kind != "dns"}
     for entry in backend.servers:
         members = {member for question in _questions(entry.address) for member in found.get(question, ())}
@@ -139,7 +139,7 @@ def _expand(backend: Backend, found: Found, resolved: dict[tuple[str, str], Endp
 
 def _server(entry: Server, member: Member) -> Server:
     address = Address("tcp", member.host, member.port)
-    # Records of a service may lead to several ports of a machine; of an address there is one.
+    # Records of a service may name several ports of a machine; records of an address have one port.
     where = str(Listen(member.ip, member.port)) if entry.address.host.startswith("_") else member.ip
     return entry.model_copy(
         update={
@@ -152,7 +152,7 @@ def _server(entry: Server, member: Member) -> Server:
 
 
 def _name(entry: str, where: str) -> str:
-    """`entry`-`where`, the same every time; of a long `entry` the end is replaced by a digest."""
+    """`entry`-`where`, always the same for the same input; the end of a long `entry` is replaced by a digest."""
     room = LONGEST_NAME - len(where) - 1
     if len(entry) > room:
         digest = hashlib.sha256(entry.encode()).hexdigest()[:_DIGEST]

@@ -1,9 +1,9 @@
-"""YAML text → plain data that remembers where each key and value stood.
+"""Parses YAML text into plain data, with the position of each key and value.
 
-The data is built straight from parser events with an explicit stack. PyYAML's composer recurses in C and a
-few hundred kilobytes of "[" overflow its stack; its constructor reads YAML 1.1, where `no` is false and 22:30
-is 1350. Here plain scalars follow the core schema of YAML 1.2 (section 10.3), keys are always text, and depth
-and alias expansion are bounded.
+The data is built from parser events with an explicit stack. PyYAML's composer recurses in C, and a few hundred
+kilobytes of "[" overflow its stack; its constructor implements YAML 1.1, where `no` is false and 22:30 is 1350. Here
+plain scalars follow the core schema of YAML 1.2 (section 10.3), keys are always text, and depth and alias expansion
+are limited.
 """
 
 import re
@@ -18,7 +18,7 @@ from gateway.config.problem import Finding
 MAX_DEPTH: Final = 32
 """Levels of nesting; the vocabulary needs eight."""
 MAX_ALIASED: Final = 1_000_000
-"""Values that aliases may add in all."""
+"""Total number of values that aliases may add."""
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
@@ -42,7 +42,7 @@ class Place(NamedTuple):
 
     @classmethod
     def at(cls, mark: Any) -> "Place":
-        """From a mark of the parser's; they are kept as they come, since few are ever looked at."""
+        """From a mark of the parser; marks are stored unconverted, because few are ever used."""
         return cls(mark.index, mark.line, mark.column)
 
 
@@ -60,7 +60,7 @@ _Marks: TypeAlias = dict[str | int, tuple[Any, Any]]
 
 @dataclass(slots=True)
 class _Open:
-    """A mapping or list whose end has not been seen; `marks` holds those of its keys and values."""
+    """A mapping or list that is still open; `marks` has the marks of its keys and values."""
 
     container: dict[str, Any] | list[Any]
     mark: Any
@@ -78,10 +78,10 @@ class _Open:
 
 
 class Document:
-    """The data of a YAML text, and the places of its parts.
+    """The data of a YAML text, and the positions of its parts.
 
-    `data` holds dict (keys are str), list, str, int, float, bool and None; `root` is its place. `duplicates`
-    are keys given twice, which do not keep the rest from being read. Raises `SyntaxFault`.
+    `data` consists of dict (keys are str), list, str, int, float, bool and None; `root` is its position. `duplicates`
+    lists repeated keys; parsing continues after them. Raises `SyntaxFault`.
     """
 
     def __init__(self, text: str) -> None:
@@ -94,7 +94,7 @@ class Document:
         self._marks = builder.marks
 
     def place(self, finding: Finding) -> Place:
-        """Where `finding` stands: its key or value, else the nearest part around it that the text has."""
+        """The position of `finding`: its key or value, or the nearest enclosing part in the text."""
         value, place = self.data, self.root
         for depth, part in enumerate(finding.loc, 1):
             marks = self._marks.get(id(value), {}).get(part)
@@ -105,7 +105,7 @@ class Document:
         return self._inside(value, place, finding.offset)
 
     def _inside(self, value: object, place: Place, offset: int) -> Place:
-        """The place of a character of a scalar, when the text shows it as it is: unfolded and not escaped."""
+        """The position of a character in a scalar, if the text contains the scalar literally: not folded or escaped."""
         if not offset or not isinstance(value, str):
             return place
         quote = self.text[place.offset : place.offset + 1] in ("'", '"')
@@ -116,7 +116,7 @@ class Document:
 
 
 class _Builder:
-    """Puts the data together from parser events; `marks` are by the id of the container they belong to."""
+    """Builds the data from parser events; `marks` are by the id of their container."""
 
     def __init__(self) -> None:
         self.data: Any = None
@@ -157,7 +157,7 @@ class _Builder:
             case yaml.AliasEvent():
                 self.alias(str(event.anchor), mark)
             case yaml.DocumentStartEvent() if self.mark is not None:
-                raise SyntaxFault("a second document starts here; a site file is one", Place.at(mark))
+                raise SyntaxFault("a second document starts here; a site file has only one", Place.at(mark))
 
     def open(self, event: Any, mark: Any) -> None:
         if event.tag is not None:
@@ -219,7 +219,7 @@ class _Builder:
             top.marks[key] = (top.key_mark, mark)
 
     def merge(self, into: _Open, value: object, mark: Any) -> None:
-        """The merge key `<<`: keys of another mapping, or of several, that this one does not have itself."""
+        """The merge key `<<`: adds keys of one or several other mappings that this one does not have."""
         for source in value if isinstance(value, list) else [value]:
             if not isinstance(source, dict) or not isinstance(into.container, dict):
                 raise SyntaxFault("<< takes a mapping or a list of mappings", Place.at(mark))
@@ -245,7 +245,7 @@ def _scalar(event: Any) -> str | int | float | bool | None:
 
 
 def _control_character(text: str) -> Place:
-    """Where the character is that YAML does not allow; one parser tells in bytes, the other in characters."""
+    """The position of the invalid character; one parser reports it in bytes, the other in characters."""
     found = _NOT_PRINTABLE.search(text)
     index = found.start() if found else 0
     return Place(index, text.count("\n", 0, index), index - text.rfind("\n", 0, index) - 1)

@@ -1,4 +1,4 @@
-"""The `tests:` of a site file: requests, and what is expected to become of them."""
+"""The `tests:` of a site file: requests and their expected results."""
 
 from typing import Annotated, Final, Literal
 
@@ -35,9 +35,9 @@ Admission = Literal["go", "waits", "rate_limited", "class_full", "queue_full", "
 
 
 class Assumption(Model):
-    """What rules see during a test. Default: the time it is, no loads, every server up, no sessions."""
+    """The state that rules see during a test. Default: the current time, no loads, every server up, no sessions."""
 
-    time: Annotated[Moment | None, Given()] = Field(None, description="The time; without a zone, UTC.")
+    time: Annotated[Moment | None, Given()] = Field(None, description="Current time; UTC if it has no zone.")
     load: dict[str, Load] = Field({}, description="load() by backend.")
     up: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="up() by backend.")
     sessions: Annotated[Whole, Field(ge=0)] = Field(0, description="sessions().")
@@ -45,7 +45,7 @@ class Assumption(Model):
     live: Annotated[Whole, Field(ge=0)] = Field(0, description="Live sessions.")
     waiting: Annotated[Whole, Field(ge=0)] = Field(0, description="Clients in the queue.")
     place: Annotated[Whole, Field(ge=1)] = Field(1, description="Place of this client in the queue: ticket queued.")
-    site_load: dict[str, Load] = Field({}, description="site_load() by site, this one's as well.")
+    site_load: dict[str, Load] = Field({}, description="site_load() by site, including this one.")
     over: tuple[Text, ...] = Field((), description="Rates that are used up: names of classes, route-0 and so on.")
     in_flight: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="Requests at servers, by backend.")
     queued: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="Requests that wait, by backend.")
@@ -59,14 +59,14 @@ class Assumption(Model):
 
 
 class Expected(Model):
-    """What a test expects; what is left out is not looked at."""
+    """The expected result of a test; fields that are omitted are not checked."""
 
     status: Annotated[Annotated[Whole, Field(ge=200, le=599)] | None, Given()] = Field(
-        None, description="Status of the gateway's own answer."
+        None, description="Status of the gateway's own response."
     )
-    location: Annotated[Text | None, Given()] = Field(None, description="Where a redirect leads.")
-    backend: Annotated[Text | None, Given()] = Field(None, description="Backend that answers.")
-    server: Annotated[Text | None, Given()] = Field(None, description="Server that affinity keeps the client at.")
+    location: Annotated[Text | None, Given()] = Field(None, description="Target of the redirect.")
+    backend: Annotated[Text | None, Given()] = Field(None, description="Backend that the request goes to.")
+    server: Annotated[Text | None, Given()] = Field(None, description="Server that affinity selects.")
     class_: Annotated[ClassName | None, Given()] = Field(None, alias="class", description="Class of the request.")
     session: Annotated[Literal["live", "new", "waiting", "early", "asset", "full", "none"] | None, Given()] = Field(
         None, description="How the request gets its session; none: it needs none."
@@ -74,12 +74,12 @@ class Expected(Model):
     admission: Annotated[Admission | None, Given()] = Field(
         None, description="What rates, its class and overload control do with it."
     )
-    site: Annotated[Text | None, Given()] = Field(None, description="Site that the client is sent to.")
+    site: Annotated[Text | None, Given()] = Field(None, description="Site that the client is redirected to.")
     path: Annotated[Text | None, Given()] = Field(None, description="Path as the server will see it.")
     query: Annotated[Text | None, Given()] = Field(None, description='Query as the server will see it; "" is none.')
     request_headers: HeaderMatches = Field((), description="Headers as the server will see them, as in match.")
     response_headers: HeaderMatches = Field(
-        (), description="Headers of the gateway's own answer, or that it adds to the server's (false: removes)."
+        (), description="Headers of the gateway's own response, or added to the server's (false: removed)."
     )
 
     @model_validator(mode="after")
@@ -90,10 +90,10 @@ class Expected(Model):
 
 
 class SiteTest(Model):
-    """One test."""
+    """A test."""
 
     request: Annotated[Text, AfterValidator(_request)] = Field(description="METHOD URL, with the whole URL.")
     headers: dict[HeaderName, Text] = Field({}, description="Headers to send.")
     client: Text = Field(CLIENT, description="Address of the client.")
-    assume: Assumption = Field(default_factory=Assumption, description="What expressions see.")
-    expect: Expected = Field(description="What must become of it.")
+    assume: Assumption = Field(default_factory=Assumption, description="State that expressions see.")
+    expect: Expected = Field(description="Expected result.")

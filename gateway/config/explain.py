@@ -1,4 +1,4 @@
-"""Pydantic's errors in plain words."""
+"""Converts pydantic's errors to plain words."""
 
 import re
 from collections.abc import Iterator
@@ -18,9 +18,9 @@ _KEY: Final = "[key]"
 
 
 def findings(error: ValidationError) -> Iterator[Finding]:
-    """Each error of a validated `Site`, at its key or value."""
+    """The errors of validating a `Site`, each at its key or value."""
     for details in error.errors(include_url=False):
-        # A default that depends on another key is not to blame for that key's error.
+        # A failed default that depends on another key is a consequence of that key's error.
         if details["type"] != "default_factory_not_called":
             yield _finding(details)
 
@@ -44,7 +44,7 @@ def _finding(details: ErrorDetails) -> Finding:
 
 
 def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa: PLR0911 - one a case
-    """What pydantic calls `error`, in the words of someone who writes a site file."""
+    """The message for pydantic's `error`, for the author of a site file."""
     match error:
         case "model_type" | "dict_type":
             return f"expected a mapping, not {kind(value)}"
@@ -64,18 +64,18 @@ def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa
         case "less_than_equal":
             return f"must be at most {context['le']}"
         case "literal_error":
-            # Its context has the choices only as a sentence: "'a', 'b' or 'c'", numbers without quotes.
+            # The choices are only available as a sentence: "'a', 'b' or 'c'", numbers without quotes.
             choices = _QUOTED.findall(context["expected"]) or re.findall(
                 r"\w+", context["expected"].replace(" or ", " ")
             )
             hint = suggest(value, choices) if isinstance(value, str) else ""
             return f"expected one of {', '.join(choices)}{hint}"
         case _:
-            return f"{kind(value)} cannot stand here"
+            return f"{kind(value)} is not allowed here"
 
 
 def _unknown(loc: Loc) -> str:
-    """For a key that no model has."""
+    """The message for a key that no model has."""
     mapping, key = pattern(loc[:-1]), str(loc[-1])
     if is_later(mapping, key):
         return f"{key} is not supported yet"
@@ -83,9 +83,9 @@ def _unknown(loc: Loc) -> str:
 
 
 def pattern(loc: Loc) -> str:
-    """`loc` as the keys of `vocabulary` are written: routes.*.match."""
+    """`loc` in the notation of `vocabulary`'s keys: routes.*.match."""
     names = ["*" if isinstance(part, int) else part for part in loc]
-    for mapping in (["backends"], ["sites", "peers"]):  # whose keys are names
+    for mapping in (["backends"], ["sites", "peers"]):  # their keys are names
         if names[: len(mapping)] == mapping and len(names) > len(mapping):
             names[len(mapping)] = "*"
     return ".".join(names)
@@ -93,12 +93,12 @@ def pattern(loc: Loc) -> str:
 
 @cache
 def vocabulary() -> dict[str, tuple[str, ...]]:
-    """The keys of every mapping of the site file that has fixed keys, by pattern; "" is the whole file."""
+    """The keys of every mapping with fixed keys in the site file, by pattern; "" is the whole file."""
     found: dict[str, tuple[str, ...]] = {}
     waiting: list[tuple[str, type[BaseModel]]] = [("", Site)]
     while waiting:
         at, model = waiting.pop()
-        # A backend is named by its key.
+        # A backend's key is its name.
         found[at] = tuple(
             field.alias or name for name, field in model.model_fields.items() if (at, name) != ("backends.*", "name")
         )
@@ -109,7 +109,7 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
 
 
 def _models(annotation: Any, *, repeated: bool) -> Iterator[tuple[type[BaseModel], bool]]:
-    """The models inside an annotation, and whether there is a list or mapping of them."""
+    """The models in an annotation, and whether they are in a list or mapping."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation, repeated
         return

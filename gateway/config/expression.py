@@ -1,10 +1,10 @@
 """The expressions of `when:`: a subset of CEL, parsed and typed.
 
-CEL is the Common Expression Language (its grammar and operators: github.com/google/cel-spec, doc/langdef.md). Of it
-there are: bool, int, double, string, list, map and timestamp; all operators; `in`, `has`, indexing; the functions and
-methods in FUNCTIONS and METHODS. There are no messages, bytes, uint, durations, null, and no comprehensions: every
-expression ends after as many steps as it is long. Every type is known before the first request: what does not fit is
-a Fault with its place.
+CEL is the Common Expression Language (grammar and operators: github.com/google/cel-spec, doc/langdef.md). Supported
+are: bool, int, double, string, list, map and timestamp; all operators; `in`, `has`, indexing; the functions and
+methods in FUNCTIONS and METHODS. Not supported are messages, bytes, uint, durations, null, and comprehensions: the
+number of evaluation steps is limited by the length of the expression. All types are checked before the first request:
+a type error is a Fault with its position.
 """
 
 import re
@@ -35,7 +35,7 @@ VARIABLES: Final = {
     "class": "string",
     "time": "timestamp",
 }
-"""What an expression knows about a request; maps are from string to string."""
+"""The request variables of expressions; maps are from string to string."""
 
 FUNCTIONS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "load": (("backend",), "double"),
@@ -70,7 +70,7 @@ METHODS: Final[dict[str, dict[str, tuple[tuple[str, ...], str]]]] = {
         (("zone?",), "int"),
     ),
 }
-"""Methods by the type they belong to, as FUNCTIONS; the last argument may be left out if its type ends with "?"."""
+"""Methods by the type of their object, as FUNCTIONS; the last argument is optional if its type ends with "?"."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -103,21 +103,21 @@ class Node:
     type: str
     args: tuple[Any, ...]
     at: int
-    """Where in the text it begins."""
+    """Position of its start in the text."""
     item: str = ""
     """Of a list: the type of its items."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """An expression as written, and as understood."""
+    """An expression as written, and its parsed form."""
 
     text: str
     node: Node
 
 
 def parse(text: str) -> Node:
-    """The typed expression `text`, which says true or false. Raises Fault."""
+    """Parse the boolean expression `text`. Raises Fault."""
     if len(text) > MAX_TEXT:
         raise Fault(f"an expression has at most {MAX_TEXT} characters")
     parser = _Parser(text)
@@ -125,12 +125,12 @@ def parse(text: str) -> Node:
     if parser.here.kind != "end":
         raise Fault(f"unexpected {parser.here.text}", offset=parser.here.at)
     if node.type != "bool":
-        raise Fault(f"must be true or false, and this is {_named(node)}", offset=node.at)
+        raise Fault(f"must be true or false, not {_named(node)}", offset=node.at)
     return node
 
 
 def names(node: Node) -> Iterator[tuple[str, str, int]]:
-    """("backend" or "site", its name, where) for those that an expression names."""
+    """("backend" or "site", its name, position) for each that an expression names."""
     if node.op in ("load", "up", "site_load"):
         yield "site" if node.op == "site_load" else "backend", node.args[0].args[0], node.args[0].at
     for arg in node.args:
@@ -157,7 +157,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """Recursive descent, one method for each level of the grammar."""
+    """Recursive descent, one method per level of the grammar."""
 
     def __init__(self, text: str) -> None:
         self.tokens = list(_tokens(text))
@@ -169,7 +169,7 @@ class _Parser:
         return self.tokens[self.index]
 
     def take(self, *signs: str) -> _Token | None:
-        """The next token, if it is one of these."""
+        """The next token, if it is one of `signs`."""
         token = self.here
         if token.kind in ("sign", "name") and token.text in signs:
             self.index += 1
@@ -178,7 +178,7 @@ class _Parser:
 
     def need(self, sign: str) -> None:
         if not self.take(sign):
-            raise Fault(f"expected {sign} and found {self.here.text}", offset=self.here.at)
+            raise Fault(f"expected {sign}, found {self.here.text}", offset=self.here.at)
 
     def deeper(self) -> None:
         self.depth += 1
@@ -239,7 +239,7 @@ class _Parser:
             if sign.text == "!":
                 return Node("!", "bool", (_is(node, "bool"),), sign.at)
             if node.type not in _NUMBERS:
-                raise Fault(f"- takes a number, and this is {_named(node)}", offset=node.at)
+                raise Fault(f"- takes a number, not {_named(node)}", offset=node.at)
             return Node("neg", node.type, (node,), sign.at)
         return self.member()
 
@@ -253,7 +253,7 @@ class _Parser:
                 continue
             name = self.here
             if name.kind != "name":
-                raise Fault(f"expected a name and found {name.text}", offset=name.at)
+                raise Fault(f"expected a name, found {name.text}", offset=name.at)
             self.index += 1
             if self.take("("):
                 node = _method(node, name, self.arguments(")"))
@@ -287,7 +287,8 @@ class _Parser:
             return node
         if token.text == "[":
             return _list(self.arguments("]"), token.at)
-        raise Fault(f"unexpected {token.text}" if token.kind != "end" else "something is missing here", offset=token.at)
+        what = "end of the expression" if token.kind == "end" else token.text
+        raise Fault(f"unexpected {what}", offset=token.at)
 
     def named(self, token: _Token) -> Node:
         name = token.text
@@ -308,7 +309,7 @@ class _Parser:
 
 def _is(node: Node, wanted: str) -> Node:
     if node.type != wanted:
-        raise Fault(f"expected a {wanted}, and this is {_named(node)}", offset=node.at)
+        raise Fault(f"expected a {wanted}, not {_named(node)}", offset=node.at)
     return node
 
 
@@ -316,7 +317,7 @@ def _comparable(left: Node, right: Node, sign: _Token) -> None:
     if sign.text == "in":
         wanted = "string" if right.type == "map" else right.item
         if right.type not in ("list", "map"):
-            raise Fault(f"in takes a list or a map, and this is {_named(right)}", offset=right.at)
+            raise Fault(f"in takes a list or a map, not {_named(right)}", offset=right.at)
         if left.type != wanted and right.args:
             raise Fault(f"{_named(left)} is never in {_named(right)}", offset=left.at)
         return
@@ -394,7 +395,7 @@ def _argument(node: Node, kind: str) -> None:
 
 
 def moment(text: str) -> float:
-    """A time such as 2026-12-24T18:00:00Z in seconds since 1970. Raises ValueError."""
+    """Parse a time such as 2026-12-24T18:00:00Z into seconds since 1970. Raises ValueError."""
     found = datetime.fromisoformat(text)
     return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
 

@@ -1,4 +1,4 @@
-"""Types of single values in the site file: each checks, normalises, and gives its JSON schema."""
+"""Types of single values in the site file: each validates, normalizes, and provides its JSON schema."""
 
 import re
 from collections.abc import Callable
@@ -43,7 +43,7 @@ _STATUS: Final = re.compile(r"([1-5][0-9]{2})(?: ?- ?([1-5][0-9]{2}))?")
 
 
 def _restored(kind: "type[Model]", values: dict[str, Any]) -> "Model":
-    """Return the model that was pickled: it has been validated before."""
+    """Return a pickled model: it has been validated before."""
     model = kind.__new__(kind)
     object.__setattr__(model, "__dict__", values)
     object.__setattr__(model, "__pydantic_fields_set__", set())
@@ -53,13 +53,13 @@ def _restored(kind: "type[Model]", values: dict[str, Any]) -> "Model":
 
 
 class Model(BaseModel):
-    """A mapping of the site file. `shorthand` is the schema of another form it may be written in."""
+    """A mapping of the site file. `shorthand` is the schema of an alternative notation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
     shorthand: ClassVar[JsonSchemaValue | None] = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the values alone: a site of ten thousand routes goes to every worker."""
+        """Pickle only the values: a site of ten thousand routes is sent to every worker."""
         return _restored, (type(self), self.__dict__)
 
     @classmethod
@@ -71,7 +71,7 @@ class Model(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Marks an optional field: it may be left out, but a key with nothing behind it is an error."""
+    """Marks an optional field: it may be omitted, but a key without a value is an error."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """The schema without None."""
@@ -82,14 +82,14 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Some:
-    """Marks a list that says nothing when it is empty."""
+    """Marks a list that must not be empty."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Look before the items are: pydantic's own minimum does not count items that are wrong."""
+        """Validate before the items: pydantic's own minimum does not count invalid items."""
         return core_schema.no_info_before_validator_function(self.some, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Say the same."""
+        """Add the minimum to the schema."""
         return {**handler(schema), "minItems": 1}
 
     @staticmethod
@@ -111,25 +111,25 @@ class OneOrMany:
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Either form."""
+        """Allow either form."""
         array = handler(schema)
         return {"anyOf": [array["items"], {**array, "minItems": 1}]}
 
     @staticmethod
     def many(value: object) -> object:
-        """One value as a list of one."""
+        """Convert one value to a list of one."""
         return value if isinstance(value, (list, tuple)) else [value]
 
 
 def text(value: object, what: str) -> str:
-    """`value` if it is text; otherwise the error says what was expected."""
+    """Return `value` if it is text; otherwise the error names what was expected."""
     if isinstance(value, str):
         return value
     raise ValueError(f"expected {what}, not {kind(value)}")
 
 
 def _parsed(parse: Callable[[str], T], what: str) -> PlainValidator:
-    """A validator that hands text to `parse` and lets through what it returned before."""
+    """A validator that passes text to `parse`, and accepts values that were parsed before."""
 
     def validate(value: object) -> object:
         return value if _is_parsed(value) else parse(text(value, what))
@@ -152,14 +152,14 @@ class PathMatch:
 
 @dataclass(frozen=True, slots=True)
 class ValueMatch:
-    """What a header, cookie or query parameter must be."""
+    """The condition for a header, cookie or query parameter."""
 
     kind: Literal["is", "matches", "present", "absent"]
     text: str = ""
 
 
 Conditions: TypeAlias = tuple[tuple[str, tuple[ValueMatch, ...]], ...]
-"""Names, each with what its value must be: one of these."""
+"""Names, each with its accepted values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _path_match(value: str) -> PathMatch:
 
 
 def _compiles(expression: str, offset: int) -> None:
-    """Refuse what is not a pattern; `offset` is where it begins in its value."""
+    """Refuse an invalid pattern; `offset` is its position within its value."""
     try:
         Pattern(expression)
     except Fault as fault:
@@ -201,7 +201,7 @@ def _value_match(value: object) -> ValueMatch:
         return ValueMatch("absent")
     if isinstance(value, int):
         return ValueMatch("is", str(value))
-    expected = text(value, "text, ~ and a regular expression, true (is there) or false (is not)")
+    expected = text(value, "text, ~ and a regular expression, true (present) or false (absent)")
     if expected.startswith("~"):
         _compiles(expected[1:], 1)
         return ValueMatch("matches", expected[1:])
@@ -209,7 +209,7 @@ def _value_match(value: object) -> ValueMatch:
 
 
 def _value_matches(names: re.Pattern[str], what: str) -> Callable[[object], Conditions]:
-    """A validator for a mapping of names to what their values must be."""
+    """A validator for a mapping of names to accepted values."""
 
     def validate(value: object) -> Conditions:
         if isinstance(value, tuple):
@@ -240,11 +240,11 @@ def _host(value: object) -> str:
     if _HOST.fullmatch(host):
         return host
     if host == "*":
-        message = "leave host out to match every host"
+        message = "omit host to match every host"
     elif port := _HOST_WITH_PORT.fullmatch(host):
         message = f"a host is matched without its port (did you mean {port[1]}?)"
     elif not host.isascii():
-        message = "write an international host name in its xn-- form"
+        message = "write an internationalized host name in its xn-- form"
     else:
         message = 'expected a host such as www.example.com or "*.example.com"'
     raise ValueError(message)
@@ -312,11 +312,11 @@ def _file_mode(value: object) -> int:
 
 
 def header_value(value: str) -> str:
-    """Refuse what would end a header line (RFC 9110 section 5.5) or not survive in it."""
+    """Refuse characters that would end a header line (RFC 9110 section 5.5) or be altered in it."""
     for index, char in enumerate(value):
         if not (" " <= char <= "~" or char == "\t"):
             what = "a line break" if char in "\r\n" else f"the character {char!r}"
-            raise Fault(f"{what} cannot stand in a header", offset=index)
+            raise Fault(f"a header cannot contain {what}", offset=index)
     return value
 
 
@@ -360,7 +360,7 @@ Rate: TypeAlias = Annotated[
         }
     ),
 ]
-"""So many, or so many bytes, per second."""
+"""Number, or bytes, per second."""
 Share: TypeAlias = Annotated[
     float,
     BeforeValidator(units.share),
@@ -392,7 +392,7 @@ Method: TypeAlias = Annotated[str, Strict(), named(METHOD, "a method is written 
 CookieName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a cookie")]
 
 File: TypeAlias = Annotated[Path, BeforeValidator(_file), WithJsonSchema({"type": "string"})]
-"""Absolute once loaded: relative names are relative to the site file."""
+"""Absolute after loading: relative names are relative to the site file."""
 
 ListenField: TypeAlias = Annotated[
     address.Listen,
@@ -409,7 +409,7 @@ FileMode: TypeAlias = Annotated[
     BeforeValidator(_file_mode),
     WithJsonSchema({"type": "string", "pattern": "^0[0-7]{3}$", "examples": ["0660", "0666"]}),
 ]
-"""Permissions as of chmod(2)."""
+"""Permissions as for chmod(2)."""
 AddressField: TypeAlias = Annotated[
     address.Address,
     _parsed(address.server_address, "address:port such as 10.0.0.11:8080"),

@@ -1,4 +1,4 @@
-"""The files a site names: read once, by the process that may, so that the others never open them."""
+"""The files named in a site: read once, by a process with the permission, so that no other opens them."""
 
 import grp
 import os
@@ -21,7 +21,7 @@ MIN_KEY_BYTES: Final = 16
 
 
 class Files:
-    """Contents of files by path, Apache's rules in those that have them, what is wrong with them, and what may be."""
+    """Contents of files by path, Apache rules in those that have them, problems, and warnings."""
 
     def __init__(self) -> None:
         self.contents: dict[Path, bytes] = {}
@@ -30,9 +30,9 @@ class Files:
         self.warnings: list[Finding] = []
 
     def read(self, path: Path, loc: Loc, *, private: bool = False, within: str = "") -> bytes | None:
-        """The content, or None after noting why there is none. A private file is its owner's alone.
+        """Return the content, or None after recording a problem. A private file must belong to its owner alone.
 
-        `within` says which line of another file names this one.
+        `within` names the line of another file that names this one.
         """
         try:
             content = self.contents.get(path)
@@ -49,18 +49,18 @@ class Files:
         return content
 
     def note_group(self, path: Path, loc: Loc) -> None:
-        """Warn if a private file is there for a group, too."""
+        """Warn if a private file is also readable by a group."""
         try:
             group = _shared_with(path.stat())
         except OSError:
-            return  # said where it is read
+            return  # reported where it is read
         if group:
-            message = f"the group {group} can read {path}: right if it is there for the gateway, else chmod 600"
+            message = f"the group {group} can read {path}: if that is not intended for the gateway, run chmod 600"
             self.warnings.append(Finding(loc, message, severity="warning"))
 
 
 def read(site: Site, *, certificates: bool = True) -> Files:
-    """Read and check every file of `site`. Certificates and their keys are not kept, and read only if told so."""
+    """Read and check every file of `site`. Certificates and their keys are not kept, and read only if requested."""
     files = Files()
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
@@ -85,14 +85,14 @@ def read(site: Site, *, certificates: bool = True) -> Files:
 
 
 def pairs(site: Site) -> Iterator[tuple[Loc, Certificate]]:
-    """Yield each certificate with its key, and where it is named."""
+    """Yield each certificate with its key, and its location."""
     for i, frontend in enumerate(site.frontends):
         for j, pair in enumerate(frontend.tls.certificates if frontend.tls else ()):
             yield ("frontends", i, "tls", "certificates", j), pair
 
 
 def read_pair(pair: Certificate) -> tuple[tuple[bytes, bytes] | None, list[Fault]]:
-    """A certificate chain and its private key, both PEM, checked; or None, and what is wrong at "cert" and "key"."""
+    """Read and check a certificate chain and its key, both PEM; or return None, and faults at "cert" and "key"."""
     found, faults = [], []
     for at, path in (("cert", pair.cert), ("key", pair.key)):
         try:
@@ -112,7 +112,7 @@ def read_pair(pair: Certificate) -> tuple[tuple[bytes, bytes] | None, list[Fault
 
 
 def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
-    """Yield each file of a shared secret, and where it is named."""
+    """Yield each file of a shared secret, and its location."""
     if site.load_reports:
         for key in ("secret_file", "key_file"):
             if (path := getattr(site.load_reports, key)) is not None:
@@ -134,7 +134,7 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
 
 
 def _session_pages(site: Site) -> Iterator[tuple[Path, Loc]]:
-    """Yield each page for clients without a session, and where it is named."""
+    """Yield each page for clients without a session, and its location."""
     sessions = site.qos.sessions
     if sessions is not None:
         for key in ("waiting_room", "full"):
@@ -144,7 +144,7 @@ def _session_pages(site: Site) -> Iterator[tuple[Path, Loc]]:
 
 
 def _read_rules(files: Files, model: Apache, site: Site, loc: Loc) -> None:
-    """A file of Apache's rules and those of its maps; what is wrong inside has its own line."""
+    """Read a file of Apache rules and its maps; problems inside have their own lines."""
     content = files.read(model.file, loc)
     if content is None:
         return
@@ -160,7 +160,7 @@ def _read_rules(files: Files, model: Apache, site: Site, loc: Loc) -> None:
     for rule in rules.rules:
         host = apache.target(rule)
         if host is not None and host not in known:
-            reason = f"P leads to {host}, which is no backend and no server's address{suggest(host, known)}"
+            reason = f"the host of P, {host}, is neither a backend nor a server's address{suggest(host, known)}"
             files.findings.append(Finding(loc, f"{model.file}:{rule.line}: {reason}"))
 
 
@@ -174,7 +174,7 @@ def _read_function(files: Files, function: Function, loc: Loc) -> None:
 
 
 def targets(site: Site) -> dict[str, str]:
-    """What the host of an Apache rule's [P] may be: names of backends, and addresses of their servers."""
+    """The valid hosts of a [P]: names of backends, and addresses of their servers."""
     addresses = {str(server.address): name for name, backend in site.backends.items() for server in backend.servers}
     return addresses | {name: name for name in site.backends}
 
@@ -187,7 +187,7 @@ def _log_directory(site: Site) -> Iterator[Finding]:
 
 
 def secret(path: Path) -> bytes:
-    """The key in a file that is its owner's alone. Raises OSError, or ValueError saying what is wrong."""
+    """Read a key from a file that only its owner may read. Raises OSError, or ValueError with the reason."""
     key = _read(path, private=True).strip()
     if len(key) < MIN_KEY_BYTES:
         raise ValueError(f"{path}: the key is too short: at least {MIN_KEY_BYTES} bytes")
@@ -197,17 +197,18 @@ def secret(path: Path) -> bytes:
 def _read(path: Path, *, private: bool) -> bytes:
     content, status = regular_file.read(path, MAX_BYTES + 1)
     if private and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) and not _shared_with(status):
-        raise ValueError(f"others can read {path}: chmod 600 {path}")
+        raise ValueError(f"other users can read {path}; run: chmod 600 {path}")
     if len(content) > MAX_BYTES:
         raise ValueError(f"{path} is larger than 1MiB")
     return content
 
 
 def _shared_with(status: os.stat_result) -> str:
-    """The group that a private file is meant for, beside its owner; empty: none, or more than that group can get at it.
+    """The group that a private file is intended for, besides its owner; empty: none, or more than that group has
+    access.
 
-    So Kubernetes mounts a Secret (root:fsGroup 0440) and Debian keeps keys (root:ssl-cert 0640): it is the owner's, and
-    the group is not the one that every file of the owner's has.
+    Kubernetes mounts a Secret in this way (root:fsGroup 0440), and Debian keeps keys so (root:ssl-cert 0640): the file
+    has an owner, and its group is not the owner's primary group.
     """
     if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
         return ""

@@ -1,4 +1,4 @@
-"""Whether this machine can speak HTTP/2: the library that does its framing is not a Python package."""
+"""Whether HTTP/2 is available on this machine: its framing library is not a Python package."""
 
 import ctypes
 from typing import Final

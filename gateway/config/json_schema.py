@@ -1,4 +1,4 @@
-"""The JSON schema of a site file as people write it, for editors."""
+"""The JSON schema of site files, for editors."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ from gateway.config.model import Site
 
 
 def schema() -> dict[str, Any]:
-    """The schema (JSON Schema 2020-12), shorthand forms included."""
+    """The schema (JSON Schema 2020-12), including shorthand forms."""
     made = _plain(Site.model_json_schema(mode="validation"))
-    # A backend is named by its key.
+    # A backend's key is its name.
     backend = made["$defs"]["Backend"]
     del backend["properties"]["name"]
     backend["required"].remove("name")
@@ -32,12 +32,12 @@ def schema() -> dict[str, Any]:
 
 
 def _plain(made: Any) -> Any:
-    """Without what only repeats a name, and without defaults that cannot be written in YAML."""
+    """Remove titles that only repeat a name, and defaults that YAML cannot represent."""
     if isinstance(made, list):
         return [_plain(item) for item in made]
     if not isinstance(made, dict):
         return made
-    if "patternProperties" in made:  # so that an editor says which name is wrong
+    if "patternProperties" in made:  # lets an editor report which name is wrong
         ((pattern, inner),) = made["patternProperties"].items()
         rest = {key: value for key, value in made.items() if key != "patternProperties"}
         return _plain({**rest, "propertyNames": {"pattern": pattern}, "additionalProperties": inner})

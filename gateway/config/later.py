@@ -1,6 +1,6 @@
-"""The part of the vocabulary that is known but does not work yet: refused by name, never silently ignored.
+"""Keys that are planned but not supported yet: they are refused by name, never silently ignored.
 
-Supporting a key means taking its entry out of here.
+To support a key, remove its entry here.
 """
 
 from typing import Final
@@ -14,5 +14,5 @@ KEYS: Final = {
 
 
 def is_later(mapping: str, key: str) -> bool:
-    """Whether `key` of `mapping` (a pattern as in `KEYS`) is known but not supported yet."""
+    """Whether `key` of `mapping` (a pattern as in `KEYS`) is planned but not supported yet."""
     return key in KEYS.get(mapping, "").split()

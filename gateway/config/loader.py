@@ -1,4 +1,4 @@
-"""Loads a site file: reads, validates, and collects all that is wrong with it."""
+"""Loads a site file: reads and validates it, and collects all problems."""
 
 import gc
 import hashlib
@@ -21,54 +21,54 @@ from gateway.system import regular_file
 MAX_BYTES: Final = 16 * 1024 * 1024
 
 Endpoint: TypeAlias = tuple[str, int] | str
-"""Where to connect to: (IP address, port), or the path of a unix socket."""
+"""Where to connect: (IP address, port), or the path of a Unix socket."""
 
 Resolve: TypeAlias = Callable[[Site, Collection[str]], Mapping[str, str | OSError]]
-"""Says for each host name that a site has which IP address it has, or why none."""
+"""Resolves each host name of a site to an IP address, or to the error."""
 
 _ITEMS: Final = frozenset({"frontends", "backends", "routes", "pages", "tests"})
-"""Parts of the file whose items stand for themselves: a wrong one does not keep the others from a check."""
+"""Parts of the file with independent items: a wrong item does not prevent checks of the others."""
 
 _ROUNDS: Final = 3
-"""Levels of the model at which leaving out a wrong key can make the mapping around it wrong."""
+"""Levels of the model at which removing a wrong key can make the enclosing mapping wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A site file that can be run."""
+    """A valid site file."""
 
     path: Path
     site: Site
     files: Mapping[Path, bytes]
-    """Contents of every file the site names, but for certificates and their private keys; see vault.py."""
+    """Contents of every file the site names, except certificates and their private keys; see vault.py."""
     resolved: Mapping[tuple[str, str], Endpoint]
-    """(backend, server) → where it is; those of dns: entries come with a Snapshot."""
+    """(backend, server) → its address; servers of dns: entries are added by a Snapshot."""
     warnings: tuple[Problem, ...]
-    """What is allowed but hardly meant, in file order."""
+    """Settings that are allowed but probably a mistake, in file order."""
     tests_at: tuple[tuple[int, int], ...] = ()
     """Line and column of each of the site's tests."""
     digest: str = ""
-    """Of all that it decides by: of two files with the same digest, a request meets the same rules."""
+    """Digest of everything that affects decisions: files with equal digests treat every request alike."""
     rules: Mapping[Path, Rules] = field(default_factory=dict)
-    """Apache's, of each file that has them."""
+    """Apache rules, by file."""
     pairs_at: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
     """Line and column of the "cert" and the "key" of each of files.pairs."""
 
 
 def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
-    """Ask the system's resolver, in this process: not for one that is root."""
+    """Query the system's resolver, in this process: not for a process that is root."""
     return resolve(hosts)
 
 
 def load(path: Path, ask: Resolve = ask_here, *, certificates: bool = True) -> Loaded:
-    """Load the site file at `path`; `ask` resolves host names, if there is the site's user.
+    """Load the site file at `path`; `ask` resolves host names, given the site's user.
 
     Without `certificates`, neither they nor their keys are read.
 
-    Raises ConfigError with every problem of the file at once, in file order.
+    Raises ConfigError with every problem of the file, in file order.
     """
     collecting = gc.isenabled()
-    # Half the time of a large file went into looking for garbage among data that is all in use.
+    # For a large file, garbage collection took half of the time, although all data is in use.
     gc.disable()
     try:
         return _load(path, ask, certificates=certificates)
@@ -123,7 +123,7 @@ def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
 
 
 def _sites(data: dict[str, Any]) -> list[str]:
-    """The names of all sites of the file as written."""
+    """The names of all sites in the file as written."""
     sites = data.get("sites")
     if not isinstance(sites, dict):
         return []
@@ -139,10 +139,10 @@ def _digest(text: str, contents: Mapping[Path, bytes]) -> str:
 
 
 def _rest(data: dict[str, Any], error: ValidationError, context: dict[str, Any]) -> tuple[Site, dict[str, list[int]]]:
-    """What is left of `data` without what is wrong, so that it can be checked as well.
+    """Remove the wrong parts of `data`, so that the rest can be checked as well.
 
-    First only keys at fault are left out (a key that is missed then shows up in the next round), then whole
-    items: of lists that lost some, the second result has the indices that the others had.
+    First only wrong keys are removed (the next round finds missing keys), then whole items: for lists that lost some,
+    the second result has the original indices of the others.
     """
     for _ in range(_ROUNDS):
         data = _without(data, [finding.loc for finding in explain.findings(error)])
@@ -176,7 +176,7 @@ def _without(value: Any, locs: Iterable[Loc]) -> Any:
 
 
 def _restored(finding: Finding, origin: dict[str, list[int]]) -> Finding:
-    """`finding` as seen from the whole file."""
+    """`finding` with the indices of the whole file."""
     match finding.loc:
         case (str(name), int(index), *inner) if name in origin:
             return replace(finding, loc=(name, origin[name][index], *inner))
@@ -207,7 +207,7 @@ def _in_order(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def _resolve(site: Site, ask: Resolve) -> tuple[dict[tuple[str, str], Endpoint], list[Finding]]:
-    """Where each server is, and what is wrong with those whose name has no address."""
+    """The address of each server, and the problems of names that cannot be resolved."""
     servers = [
         (backend.name, i, server)
         for backend in site.backends.values()
@@ -234,4 +234,4 @@ def _user(site: Site) -> Iterator[Finding]:
     try:
         pwd.getpwnam(site.user)
     except KeyError:
-        yield Finding(("user",), f"there is no user {site.user} on this machine")
+        yield Finding(("user",), f"the user {site.user} does not exist on this machine")

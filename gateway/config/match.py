@@ -1,4 +1,4 @@
-"""Which requests a route or a class is for."""
+"""The conditions of a route or a class."""
 
 from functools import cached_property
 from typing import Annotated, Final, Literal
@@ -22,15 +22,15 @@ from gateway.config.fields import (
 )
 from gateway.config.pattern import Pattern
 
-_VALUE_FORMS: Final = 'text to equal, "~" and a regular expression, true (is there) or false (is not).'
+_VALUE_FORMS: Final = 'text to equal, "~" and a regular expression, true (present) or false (absent).'
 
 
 class Match(Model):
-    """Which requests a route is for; everything given must hold, of a list one item."""
+    """The requests of a route; all given keys must match, of a list one item."""
 
     scheme: Annotated[Literal["http", "https"] | None, Given()] = Field(None, description="http or https.")
     host: Annotated[tuple[Host, ...], OneOrMany()] = Field(
-        (), description='Host asked for, without port; "*.example.com" is every host below example.com.'
+        (), description='Requested host, without port; "*.example.com" is every host below example.com.'
     )
     method: Annotated[tuple[Method, ...], OneOrMany()] = Field((), description="GET, POST and so on.")
     path: Annotated[tuple[PathField, ...], OneOrMany()] = Field(
@@ -43,7 +43,7 @@ class Match(Model):
     cookie: CookieMatches = Field((), description=f"Cookies: {_VALUE_FORMS}")
     source: Annotated[tuple[Network, ...], OneOrMany()] = Field((), description="Networks the client is in.")
     class_: Annotated[tuple[ClassName, ...], OneOrMany()] = Field(
-        (), alias="class", description="Class that a route before has given the request."
+        (), alias="class", description="Class that an earlier route has given the request."
     )
     when: Annotated[ExpressionField | None, Given()] = Field(
         None, description="Expression over the request, the time and the state of the backends (a subset of CEL)."
@@ -51,7 +51,7 @@ class Match(Model):
 
     @property
     def everything(self) -> bool:
-        """Whether no request is left over for the routes that follow."""
+        """Whether it matches every request, so that none is left for later routes."""
         return (
             self.scheme is None
             and not (self.host or self.method or self.query or self.header or self.cookie or self.source)
@@ -62,7 +62,7 @@ class Match(Model):
 
     @cached_property
     def groups(self) -> dict[str, str]:
-        """The named groups of the regular expressions, each with the key (path, query, …) it comes from."""
+        """The named groups of the regular expressions, each with the key (path, query, …) that it comes from."""
         found = dict.fromkeys(
             (name for item in self.path if item.regex for name, _ in Pattern(item.path).names), "path"
         )

@@ -1,6 +1,6 @@
-"""The site file as frozen objects. Fields are named as in the file; durations are seconds, sizes bytes.
+"""The site file as frozen objects. Fields are named as in the file; durations are in seconds, sizes in bytes.
 
-Every list is a tuple, shorthand forms are spelt out, defaults and names are filled in.
+Lists are tuples; shorthand forms are expanded; defaults and names are filled in.
 """
 
 import os
@@ -115,18 +115,18 @@ _BALANCE_SCHEMA: Final[dict[str, Any]] = {
 }
 
 LOG_FIELDS: Final = {
-    "client": "address of the client, as trusted proxies say it",
-    "peer": "address at the other end of the connection: a trusted proxy's, or the client's",
-    "time": "when the request began, RFC 3339 in UTC",
+    "client": "address of the client, as reported by trusted proxies",
+    "peer": "peer address of the connection: a trusted proxy's, or the client's",
+    "time": "start of the request, RFC 3339 in UTC",
     "method": "request method",
-    "host": "host asked for",
+    "host": "requested host",
     "uri": "path and query as received",
     "path": "path without the query",
     "protocol": "HTTP/1.0, HTTP/1.1 or HTTP/2.0",
-    "status": "status of the answer",
+    "status": "status of the response",
     "bytes": "body bytes sent to the client",
-    "duration_ms": "from the first byte of the request to the last of the answer",
-    "upstream_ms": "from choosing the server to the head of its answer",
+    "duration_ms": "from the first byte of the request to the last byte of the response",
+    "upstream_ms": "from picking the server to the head of its response",
     "backend": "backend chosen",
     "server": "server chosen",
     "scheme": "http or https",
@@ -136,17 +136,17 @@ LOG_FIELDS: Final = {
     "class": "class of the request",
     "session": "live, adopted, new, waiting, early, asset or full; empty: the request needs no session",
     "rule": "file and line of the rule of Apache that answered; empty: none did",
-    "outcome": "how the request ended, in a word",
-    "side": "at fault for that end: client, gateway or server; empty: none",
-    "tries": "attempts at servers; 0: it was answered here",
-    "queue_ms": "waiting for a server to have room",
+    "outcome": "outcome of the request, in one word",
+    "side": "side at fault for the outcome: client, gateway or server; empty: none",
+    "tries": "attempts at servers; 0: the gateway responded itself",
+    "queue_ms": "time in the queue for a server",
     "frontend": "name of the frontend",
     "client_port": "port of the client; 0 at a Unix socket, and behind a trusted proxy",
     "tls_version": "of the client's connection, such as TLSv1.3; empty without TLS",
     "tls_cipher": "of the client's connection; empty without TLS",
     "request_id": "id of the request, as in X-Request-ID",
 }
-"""Placeholders of an access-log template, and what they stand for. Beside them there is {header:Name}."""
+"""Placeholders of an access-log template, and their meaning. There is also {header:Name}."""
 
 _HEADER_HASH: Final = re.compile(r"header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
@@ -175,7 +175,7 @@ def _log_format(value: str) -> str:
     if "{" not in value:
         raise ValueError(f"expected json, combined or a template with {{fields}}{suggest(value, ('json', 'combined'))}")
     if control := _CONTROL.search(value):
-        raise Fault("a log line is one line", offset=control.start())
+        raise Fault("the format must be a single line", offset=control.start())
     template.log_parts(value, LOG_FIELDS)
     return value
 
@@ -202,7 +202,7 @@ def _url(value: str) -> str:
     for index, char in enumerate(value):
         if not "!" <= char <= "~":
             what = "a line break" if char in "\r\n" else f"the character {char!r}"
-            raise Fault(f"{what} cannot stand in a URL", offset=index)
+            raise Fault(f"a URL cannot contain {what}", offset=index)
     return value
 
 
@@ -236,7 +236,7 @@ def _no_choice_of_host(value: str, pairs: Iterable[tuple[str, str | None]]) -> N
 
 
 def _template(value: str, groups: Collection[str], *at: str | int) -> tuple[tuple[str, str | None], ...]:
-    """The parts of a route's template. Raises Fault."""
+    """Parse a route's template. Raises Fault."""
     try:
         return template.parts(value, (*template.REDIRECT_FIELDS, *groups), named=template.FAMILIES)
     except Fault as fault:
@@ -276,7 +276,7 @@ RetryCause: TypeAlias = Annotated[
         }
     ),
 ]
-"""connect, reset, or the status of an answer."""
+"""connect, reset, or the status of a response."""
 
 
 def _cores() -> int:
@@ -295,7 +295,7 @@ MAX_WORKERS: Final = 64
 
 
 class AccessLog(Model):
-    """Where a line about every request goes."""
+    """The access log: a line for each request."""
 
     shorthand: ClassVar = {
         "type": "string",
@@ -303,7 +303,7 @@ class AccessLog(Model):
     }
 
     path: Annotated[str, BeforeValidator(_log_path)] = Field(
-        description='File to append to; "-" is standard output. Relative names are relative to the site file.'
+        description='File to append to; "-" is standard output. Relative names refer to the directory of the site file.'
     )
     format: Annotated[Text, AfterValidator(_log_format)] = Field(
         "json",
@@ -318,12 +318,12 @@ class AccessLog(Model):
 
 
 class LoadReports(Model):
-    """Where load agents push their signed reports."""
+    """The receiver of load agents' signed reports."""
 
     listen: ListenField = Field(description="UDP address to receive reports on.")
     secret_file: Annotated[File | None, Given()] = Field(
         None,
-        description="Secret that each server's key is derived from, by the server's name: see `gateway key derive`. "
+        description="Secret from which each server's key is derived, by the server's name: see `gateway key derive`. "
         "Only its owner may read the file.",
     )
     keys: dict[Name, File] = Field(
@@ -331,59 +331,59 @@ class LoadReports(Model):
     )
     key_file: Annotated[File | None, Given()] = Field(
         None,
-        description="Key that all agents share: each of them can speak for every server that is not in keys. "
+        description="Key that all agents share: each of them can report for every server that is not in keys. "
         "Only its owner may read the file.",
     )
 
     @model_validator(mode="after")
     def _some_key(self) -> "LoadReports":
         if self.secret_file is None and self.key_file is None and not self.keys:
-            raise Fault("reports are signed: expected secret_file, which each server's key is derived from, or keys")
+            raise Fault("reports are signed: set secret_file, from which each server's key is derived, or keys")
         if self.secret_file is not None and self.key_file is not None:
-            message = "with secret_file every server has its own key: a server that has another one goes into keys"
+            message = "with secret_file every server has its own key: list servers with other keys in keys"
             raise Fault(message, "key_file", key=True)
         return self
 
 
 class Resolver(Model):
-    """Whom to ask for the servers of dns: entries."""
+    """The name service for dns: entries."""
 
     nameservers: Annotated[tuple[NameServer, ...], Some()] = Field(
-        (), description="Name servers, the first that answers. Default: those of /etc/resolv.conf."
+        (), description="Name servers, tried in order. Default: those of /etc/resolv.conf."
     )
-    timeout: PositiveDuration = Field("2s", validate_default=True, description="For an answer, from any of them.")
+    timeout: PositiveDuration = Field("2s", validate_default=True, description="Time for a response, from any of them.")
 
 
 class Limits(Model):
-    """What a client may send and hold; exceeding one has its own status, or just closes the connection."""
+    """Limits on requests and connections of clients; exceeding one gives its own status or closes the connection."""
 
     header_bytes: Annotated[Size, within(256, 60 * 1024)] = Field(
-        "32KiB", validate_default=True, description="Whole request head; more is 431. At most 60KiB."
+        "32KiB", validate_default=True, description="Longest request head; longer ones get 431. At most 60KiB."
     )
     header_count: Annotated[Whole, Field(ge=1, le=1000)] = Field(
-        100, description="Header lines; more is 431. At most 1000."
+        100, description="Largest number of header lines; more get 431. At most 1000."
     )
     url_bytes: Annotated[Size, within(64, 60 * 1024)] = Field(
         default_factory=lambda data: min(16 * 1024, data["header_bytes"]),
-        description="Request target; longer is 414. Default: 16KiB, or header_bytes if that is less.",
+        description="Longest request target; longer ones get 414. Default: 16KiB, or header_bytes if that is less.",
     )
-    body_bytes: Size = Field("1GiB", validate_default=True, description="Request body; more is 413.")
+    body_bytes: Size = Field("1GiB", validate_default=True, description="Largest request body; larger ones get 413.")
     header_timeout: PositiveDuration = Field(
         "10s",
         validate_default=True,
-        description="From the first byte of a request head to its last; later is 408.",
+        description="Time from the first byte of a request head to its last; slower ones get 408.",
     )
     idle_timeout: PositiveDuration = Field(
-        "60s", validate_default=True, description="How long a connection without a request is kept."
+        "60s", validate_default=True, description="Time for which a connection without a request is kept."
     )
 
     body_rate: Rate = Field(
         "500/s",
         validate_default=True,
-        description="Slowest acceptable request body in bytes per second, after 10s; slower is 408. 0/s: any.",
+        description="Slowest acceptable request body in bytes per second, after 10s; slower: 408. 0/s: no limit.",
     )
     connections: Annotated[Whole, Field(ge=1)] = Field(
-        10_000, description="Connections of clients at a time; more are closed at once."
+        10_000, description="Limit on client connections; further ones are closed at once."
     )
     connections_per_source: Annotated[Whole, Field(ge=1)] = Field(
         200, description="The same from one address, unless it is one of trusted_proxies."
@@ -407,23 +407,23 @@ class Tls(Model):
     """TLS towards clients."""
 
     certificates: Annotated[tuple[Certificate, ...], Some()] = Field(
-        description="Chosen by the server name a client asks for; the first is for clients that name none."
+        description="Selected by the client's server name (SNI); the first is used for clients without one."
     )
     min_version: Annotated[
         Literal["1.2", "1.3"],
-        # Without quotes YAML reads a number.
+        # Without quotes YAML parses a number.
         BeforeValidator(lambda value: str(value) if isinstance(value, float) else value),
         WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),
     ] = Field("1.2", description="Oldest TLS version accepted.")
     ticket_key_file: Annotated[File | None, Given()] = Field(
         None,
-        description="Secret that session tickets are encrypted by, the same on all gateways; nobody but its owner may "
+        description="Secret for the encryption of session tickets, the same on all gateways; only its owner may "
         "read the file. Default: made from the key of cluster, or else from a key that the gateway keeps in state.",
     )
 
 
 class Frontend(Model):
-    """An entrance for clients."""
+    """A frontend: one entrance for clients."""
 
     listen: Annotated[tuple[EntranceField, ...], OneOrMany()] = Field(
         description="One or more addresses to listen on; unix:/path is a Unix socket."
@@ -439,20 +439,20 @@ class Frontend(Model):
     )
     client_from: Annotated[HeaderName | None, Given()] = Field(
         None,
-        description="Header in which trusted_proxies say the client, such as CF-Connecting-IP or X-Real-IP. "
+        description="Header in which trusted_proxies report the client, such as CF-Connecting-IP or X-Real-IP. "
         "Default: X-Forwarded-For, or else Forwarded.",
     )
     proxy_protocol: Flag = Field(
         default=False,
-        description="trusted_proxies begin each connection with a PROXY header, version 1 or 2, that names the client.",
+        description="trusted_proxies begin each connection with a PROXY header (version 1 or 2).",
     )
     merge_slashes: Flag = Field(
         default=True,
-        description="Runs of slashes in a path become one, for rules and for servers; false: //admin/ is not /admin/.",
+        description="Collapse runs of slashes in a path, for rules and for servers; false: //admin/ is not /admin/.",
     )
     encoded_slashes: Flag = Field(
         default=False,
-        description="Paths with %2F or %5C are passed on as they are; false: they are 400, because some servers read a "
+        description="Pass on paths with %2F or %5C unchanged; false: they get 400, because some servers decode a "
         "slash there and rules do not.",
     )
     path_parameters: Flag = Field(
@@ -461,9 +461,9 @@ class Frontend(Model):
         "parameters out (Java's do), because rules do not.",
     )
     socket_mode: FileMode = Field(
-        "0660", validate_default=True, description="Permissions of its Unix sockets: who may write to one may connect."
+        "0660", validate_default=True, description="Permissions of its Unix sockets; connecting needs write."
     )
-    limits: Limits = Field(default_factory=Limits, description="What a client may send and hold.")
+    limits: Limits = Field(default_factory=Limits, description="Limits on requests and connections of clients.")
     http2: Flag = Field(
         default=False,
         description="Speak HTTP/2 with clients that can: over TLS as they agree on it (ALPN), else with those that "
@@ -491,9 +491,9 @@ class Frontend(Model):
     @model_validator(mode="after")
     def _trusts(self) -> "Frontend":
         if self.client_from is not None and not self.trusted_proxies:
-            raise Fault("anybody could claim any address: name the proxies in trusted_proxies", "client_from", key=True)
+            raise Fault("clients could claim any address: name the proxies in trusted_proxies", "client_from", key=True)
         if self.proxy_protocol and not self.trusted_proxies:
-            raise Fault("anybody could claim any address: name the proxies in trusted_proxies", "proxy_protocol")
+            raise Fault("clients could claim any address: name the proxies in trusted_proxies", "proxy_protocol")
         if self.proxy_protocol and UNIX not in self.trusted_proxies and any(listen.path for listen in self.listen):
             raise Fault("no client could use its Unix socket: add unix to trusted_proxies", "proxy_protocol")
         return self
@@ -517,9 +517,9 @@ class Server(Model):
         description="Name in cookies, logs, status and load reports. Default: the address. "
         "Servers found by dns: have it before their own addresses.",
     )
-    weight: Annotated[Whole, Field(ge=1, le=256)] = Field(1, description="Share of the work relative to the others.")
+    weight: Annotated[Whole, Field(ge=1, le=256)] = Field(1, description="Share of requests relative to the others.")
     max_connections: Annotated[Annotated[Whole, Field(ge=1)] | None, Given()] = Field(
-        None, description="Requests in flight at most. Default: no limit."
+        None, description="Limit on requests in flight. Default: no limit."
     )
     backup: Flag = Field(default=False, description="Used only while no other server is available.")
 
@@ -536,14 +536,14 @@ class Server(Model):
 
 
 class Affinity(Model):
-    """Bring a client back to the server that served it before: by one of cookie, url, source, header."""
+    """Sends a client back to the server that served it before: by one of cookie, url, source, header."""
 
     cookie: Annotated[CookieName | None, Given()] = Field(
-        None, description="Name of a cookie that the gateway sets and signs; it remembers the server."
+        None, description="Name of a cookie with the server, which the gateway sets and signs."
     )
     learn: Flag = Field(
         default=False,
-        description="The servers set the cookie; the gateway adds to its value, signed, which server it was, and takes "
+        description="The servers set the cookie; the gateway adds a signed mark of the server to the value, removes "
         "that off again on the way back.",
     )
     url: Annotated[CookieName | None, Given()] = Field(
@@ -569,17 +569,17 @@ class Affinity(Model):
     def _one_kind(self) -> "Affinity":
         kinds = [name for name in ("cookie", "url", "source", "header") if getattr(self, name) is not None]
         if not kinds:
-            raise Fault("affinity needs one of cookie, url, source, header")
+            raise Fault("affinity needs exactly one of cookie, url, source, header")
         if len(kinds) > 1:
-            raise Fault(f"affinity is by {kinds[0]} or by {kinds[1]}, not both", kinds[1], key=True)
+            raise Fault(f"affinity by {kinds[0]} and by {kinds[1]} cannot be combined", kinds[1], key=True)
         if self.cookie is None:
             for name in ("learn", "key_file", "secure", "max_age"):
                 if name in self.model_fields_set:
-                    raise Fault(f"{name} goes with cookie only", name, key=True)
+                    raise Fault(f"{name} needs cookie", name, key=True)
         if self.learn:
             for name in ("secure", "max_age"):
                 if name in self.model_fields_set:
-                    raise Fault(f"the servers set this cookie, and say how long it lasts: no {name}", name, key=True)
+                    raise Fault(f"the servers set this cookie and its attributes: remove {name}", name, key=True)
         return self
 
     @model_validator(mode="after")
@@ -592,11 +592,11 @@ class Affinity(Model):
 
 
 class Expect(Model):
-    """What a healthy server answers."""
+    """The expected response of a healthy server."""
 
     status: Annotated[tuple[StatusField, ...], OneOrMany()] = Field(
         (StatusRange(200, 299),),
-        description="Statuses and ranges of statuses.",
+        description="Accepted statuses and ranges of statuses.",
         json_schema_extra={"default": "200-299"},
     )
     body: Annotated[Text | None, Given()] = Field(
@@ -616,10 +616,10 @@ class Expect(Model):
 
 
 class Check(Model):
-    """How to find out whether a server is up: by one of http, tcp, grpc."""
+    """A health check: one of http, tcp, grpc."""
 
     http: Annotated[Text | None, Given()] = Field(None, description="Path to GET.")
-    tcp: Flag = Field(default=False, description="It is enough that a connection can be made.")
+    tcp: Flag = Field(default=False, description="Only open a connection.")
     grpc: Annotated[Annotated[Text, AfterValidator(_service)] | None, Given()] = Field(
         None,
         description="Service to ask gRPC's health check (grpc.health.v1) for, over plain HTTP/2; empty: all of it.",
@@ -630,7 +630,7 @@ class Check(Model):
     timeout: PositiveDuration = Field("1s", validate_default=True, description="Time for a whole check.")
     rise: Annotated[Whole, Field(ge=1, le=100)] = Field(2, description="Good checks in a row until a server is up.")
     fall: Annotated[Whole, Field(ge=1, le=100)] = Field(3, description="Bad checks in a row until it is down.")
-    expect: Expect = Field(default_factory=Expect, description="What a good answer is (http only).")
+    expect: Expect = Field(default_factory=Expect, description="Expected response (http only).")
     headers: dict[HeaderName, HeaderValue] = Field({}, description="Headers to send, such as Host (http only).")
 
     @field_validator("http")
@@ -642,7 +642,7 @@ class Check(Model):
 
     @property
     def kind(self) -> str:
-        """The key that says how: http, grpc or tcp."""
+        """The key that selects the kind of check: http, grpc or tcp."""
         return self._kinds()[0]
 
     def _kinds(self) -> list[str]:
@@ -654,19 +654,19 @@ class Check(Model):
         if not kinds:
             raise Fault('a check needs http: "/path", tcp: true or grpc: "service"')
         if len(kinds) > 1:
-            raise Fault(f"a check is by {kinds[0]} or by {kinds[1]}, not both", kinds[1], key=True)
+            raise Fault(f"{kinds[0]} and {kinds[1]} cannot be combined in a check", kinds[1], key=True)
         if self.http is None:
             for name in ("expect", "headers"):
                 if name in self.model_fields_set:
-                    raise Fault(f"{name} goes with http only", name, key=True)
+                    raise Fault(f"{name} needs http", name, key=True)
         return self
 
 
 class Outlier(Model):
-    """When a server is taken out for how it answers requests, and let back in."""
+    """When a server is ejected because of its responses, and returns."""
 
     errors: Annotated[Whole, Field(ge=1, le=1000)] = Field(
-        5, description="Failures in a row: no connection, no valid answer, or a status from 500."
+        5, description="Consecutive failures: no connection, no valid response, or a status from 500."
     )
     latency_factor: Annotated[float, Field(ge=1.1, le=1000, strict=True)] = Field(
         5.0, description="So many times the median time of the backend's servers (of at least three) to the answer."
@@ -676,7 +676,7 @@ class Outlier(Model):
         validate_default=True,
         description="How long; longer each time that it comes back no better. Then single requests probe it.",
     )
-    max_ejected: Share = Field("50%", validate_default=True, description="Share of the servers that may be out.")
+    max_ejected: Share = Field("50%", validate_default=True, description="Largest share of ejected servers.")
     panic: Share = Field(
         "30%",
         validate_default=True,
@@ -685,7 +685,7 @@ class Outlier(Model):
 
 
 class Agent(Model):
-    """How this backend's servers say how loaded they are. Default: loadagent pushes reports."""
+    """How this backend's servers report their load. Default: loadagent pushes reports."""
 
     stale_after: PositiveDuration = Field(
         "3s", validate_default=True, description="Silence after which a server's weight returns to neutral."
@@ -701,26 +701,26 @@ class Agent(Model):
         "do not get to see.",
     )
     interval: PositiveDuration = Field(
-        "1s", validate_default=True, description="Time between two questions (connect only)."
+        "1s", validate_default=True, description="Time between two queries (connect only)."
     )
-    send: Text = Field("", description="What to say first to a text agent (connect only).")
+    send: Text = Field("", description="Text to send first to a text agent (connect only).")
 
     @model_validator(mode="after")
     def _asked(self) -> "Agent":
         for name in ("interval", "send"):
             if self.connect is None and name in self.model_fields_set:
-                raise Fault(f"{name} goes with connect only", name, key=True)
+                raise Fault(f"{name} needs connect", name, key=True)
         if self.connect is not None and self.orca:
-            raise Fault("servers say their load by connect or by orca, not both", "orca", key=True)
+            raise Fault("connect and orca cannot be combined", "orca", key=True)
         if self.connect is not None and self.interval >= self.stale_after:
-            raise Fault("must be less than stale_after, or the weights would never hold", "interval")
+            raise Fault("must be less than stale_after: weights would expire between two queries", "interval")
         return self
 
 
 class Timeouts(Model):
-    """How long a server may take."""
+    """Timeouts of servers."""
 
-    connect: PositiveDuration = Field("2s", validate_default=True, description="To accept a connection; then 502.")
+    connect: PositiveDuration = Field("2s", validate_default=True, description="Time to accept a connection; then 502.")
     response: PositiveDuration = Field(
         "30s",
         validate_default=True,
@@ -737,22 +737,22 @@ class Timeouts(Model):
 
 
 class Retries(Model):
-    """When a request is tried again, on another server if there is one."""
+    """When a request is retried, on another server if there is one."""
 
-    attempts: Annotated[Whole, Field(ge=0, le=5)] = Field(2, description="Tries after the first; 0 is never.")
+    attempts: Annotated[Whole, Field(ge=0, le=5)] = Field(2, description="Retries after the first try; 0: never.")
     on: Annotated[tuple[RetryCause, ...], OneOrMany()] = Field(
         ("connect", "reset"),
-        description="What is tried again: connect (no connection came about), reset (it broke before the answer), "
+        description="Causes of a retry: connect (the connection failed), reset (it broke before the response), "
         "and statuses of answers from 500 to 599.",
     )
     methods: tuple[Method, ...] = Field(
         ("GET", "HEAD", "OPTIONS", "PUT", "DELETE"),
-        description="Methods that may be repeated. If nothing was sent, every request may.",
+        description="Methods that may be repeated. If nothing was sent, every request is retried.",
     )
     budget: Share = Field(
         "20%",
         validate_default=True,
-        description="Requests sent twice at most, as a share of all, so that retries do not multiply an outage.",
+        description="Limit on retries, as a share of all requests, so that they do not amplify an outage.",
     )
 
     @property
@@ -762,14 +762,14 @@ class Retries(Model):
 
 
 class Queue(Model):
-    """Where requests wait while every server is at max_connections."""
+    """The queue of requests while every server is at max_connections."""
 
-    limit: Annotated[Whole, Field(ge=1)] = Field(1000, description="Requests that wait at most; more are 503.")
-    timeout: PositiveDuration = Field("5s", validate_default=True, description="How long each waits; then 503.")
+    limit: Annotated[Whole, Field(ge=1)] = Field(1000, description="Limit on waiting requests; others get 503.")
+    timeout: PositiveDuration = Field("5s", validate_default=True, description="Longest wait; then 503.")
 
 
 class Backend(Model):
-    """Servers that do the same work."""
+    """A group of servers that can answer the same requests."""
 
     name: str
     balance: Annotated[str, PlainValidator(_balance), WithJsonSchema(_BALANCE_SCHEMA)] = Field(
@@ -782,29 +782,29 @@ class Backend(Model):
     servers: Annotated[tuple[Server, ...], Some()] = Field(description="The servers.")
     affinity: Annotated[Affinity | None, Given()] = Field(None, description="Keep a client on one server.")
     check: Annotated[Check | None, Given()] = Field(None, description="Active check. Default: servers count as up.")
-    agent: Agent = Field(default_factory=Agent, description="How servers say how loaded they are.")
+    agent: Agent = Field(default_factory=Agent, description="How servers report their load.")
     outlier: Annotated[Outlier | None, Given()] = Field(
-        None, description="Take a server out for how it answers. Default: only checks do that."
+        None, description="Eject a server because of its responses. Default: only checks take servers down."
     )
     slow_start: Annotated[PositiveDuration | None, Given()] = Field(
-        None, description="How long a server that comes back takes to its full share; longer while it is strained."
+        None, description="Time in which a returning server reaches its full share; longer while it is overloaded."
     )
-    retries: Retries = Field(default_factory=Retries, description="When a request is tried again.")
-    timeouts: Timeouts = Field(default_factory=Timeouts, description="How long a server may take.")
+    retries: Retries = Field(default_factory=Retries, description="When a request is retried.")
+    timeouts: Timeouts = Field(default_factory=Timeouts, description="Timeouts of servers.")
     queue: Annotated[Queue | None, Given()] = Field(
         None, description="Wait while every server is at max_connections. Default: 503 at once."
     )
 
 
 class Redirect(Model):
-    """Send the client elsewhere."""
+    """Redirect the client."""
 
     shorthand: ClassVar = {"type": "string", "description": "Target; the status is 302."}
 
     to: Annotated[Text, AfterValidator(_redirect_target)] = Field(
         description=f"URL or path, with placeholders in braces: {', '.join(template.REDIRECT_FIELDS)}."
     )
-    status: Annotated[Whole, Field(ge=300, le=399)] = Field(302, description="Status of the answer, any 3xx but 304.")
+    status: Annotated[Whole, Field(ge=300, le=399)] = Field(302, description="Status of the response, any 3xx but 304.")
 
     @model_validator(mode="before")
     @classmethod
@@ -815,15 +815,15 @@ class Redirect(Model):
     @classmethod
     def _redirects(cls, value: int) -> int:
         if value == 304:
-            raise ValueError("304 is no redirect")
+            raise ValueError("304 is not a redirect")
         return value
 
 
 class Respond(Model):
-    """Answer from the gateway itself."""
+    """A response of the gateway itself."""
 
-    status: Annotated[Whole, Field(ge=200, le=599)] = Field(200, description="Status of the answer.")
-    body: Text = Field("", description="Body of the answer, sent as UTF-8.")
+    status: Annotated[Whole, Field(ge=200, le=599)] = Field(200, description="Status of the response.")
+    body: Text = Field("", description="Body of the response, sent as UTF-8.")
     type: HeaderValue = Field("text/plain; charset=utf-8", description="Content-Type, when there is a body.")
     headers: dict[HeaderName, HeaderValue] = Field({}, description="More headers.")
 
@@ -840,19 +840,19 @@ class Respond(Model):
 class Apache(Model):
     """Rules of Apache's mod_rewrite."""
 
-    shorthand: ClassVar = {"type": "string", "description": "The file; everything else as its name says."}
+    shorthand: ClassVar = {"type": "string", "description": "The file; defaults for the rest depend on its name."}
 
-    file: File = Field(description="File with RewriteRule and its like.")
+    file: File = Field(description="File with RewriteRule and related directives.")
     context: Literal["server", "directory"] = Field(
         default_factory=lambda data: "directory" if "htaccess" in data["file"].name else "server",
-        description="Where Apache would have read it. Default: directory if its name has htaccess in it, else server.",
+        description="Context in Apache. Default: directory if its name has htaccess in it, else server.",
     )
     base: Annotated[Text, AfterValidator(_prefix)] = Field(
-        "/", description="Path of the directory, where the file does not say so itself (RewriteBase)."
+        "/", description="Path of the directory, unless the file sets it (RewriteBase)."
     )
-    document_root: Text = Field("/var/www/html", description="What DOCUMENT_ROOT and REQUEST_FILENAME begin with.")
+    document_root: Text = Field("/var/www/html", description="Prefix of DOCUMENT_ROOT and REQUEST_FILENAME.")
     exists: tuple[Annotated[Text, AfterValidator(_prefix)], ...] = Field(
-        (), description='Paths that -f and -d find: "/img/" is a directory with all below it, "/a.php" a file.'
+        (), description='Paths for -f and -d: "/img/" is a directory with everything below it, "/a.php" a file.'
     )
 
     @model_validator(mode="before")
@@ -862,7 +862,7 @@ class Apache(Model):
 
 
 class Python(Model):
-    """A Python function that decides."""
+    """A Python function that decides about requests."""
 
     shorthand: ClassVar = {"type": "string", "description": "The function; the budget is 5ms."}
 
@@ -872,7 +872,7 @@ class Python(Model):
         WithJsonSchema({"type": "string", "pattern": r"^[\w.]+:\w+$", "examples": ["rules.custom:route"]}),
     ] = Field(description="module:function, or package.module:function; the module is a file beside the site file.")
     budget: PositiveDuration = Field(
-        "5ms", validate_default=True, description="How long a call should take; longer ones are reported in the log."
+        "5ms", validate_default=True, description="Time for a call; longer ones are logged."
     )
 
     @model_validator(mode="before")
@@ -887,50 +887,50 @@ _EDITS: Final = ("set_header", "append_header", "set_response_header", "append_r
 
 
 class Route(RateLimited):
-    """What to do with requests that match: the first route that holds decides."""
+    """What to do with matching requests: the first route that matches decides."""
 
-    match: Match = Field(default_factory=Match, description="Which requests; left out: all.")
+    match: Match = Field(default_factory=Match, description="Which requests; default: all.")
     class_: Annotated[ClassName | None, Given()] = Field(
-        None, alias="class", description="Class of the request from here on, for later routes to match and the log."
+        None, alias="class", description="Class of the request from here on, for later routes and the log."
     )
     set_header: dict[HeaderName, HeaderValue | None] = Field(
         {}, description="Headers of the request to replace, as templates; null removes."
     )
     append_header: dict[HeaderName, HeaderValue] = Field(
-        {}, description="Headers to add to the request, whether or not it has some of that name."
+        {}, description="Headers to add to the request, in addition to existing ones of that name."
     )
     set_response_header: dict[HeaderName, HeaderValue | None] = Field(
-        {}, description="Headers of the answer to replace; null removes."
+        {}, description="Headers of the response to replace; null removes."
     )
-    append_response_header: dict[HeaderName, HeaderValue] = Field({}, description="Headers to add to the answer.")
+    append_response_header: dict[HeaderName, HeaderValue] = Field({}, description="Headers to add to the response.")
     rewrite: Annotated[Annotated[Text, AfterValidator(_rewrite_target)] | None, Given()] = Field(
         None,
         description="Path for the routes that follow and for the server, as a template; with a question mark, a new "
         "query as well.",
     )
     apache: Annotated[Apache | None, Given()] = Field(None, description="Apply rules of Apache's mod_rewrite.")
-    python: Annotated[Python | None, Given()] = Field(None, description="Ask a Python function.")
+    python: Annotated[Python | None, Given()] = Field(None, description="Call a Python function.")
     site: Annotated[Text | None, Given()] = Field(
         None,
         description="Send the client to another site, by its name; auto: to the best one that has room and less load "
         "than this one. Otherwise, and for whom another site has sent here, the route goes on.",
     )
-    redirect: Annotated[Redirect | None, Given()] = Field(None, description="Send the client elsewhere.")
-    respond: Annotated[Respond | None, Given()] = Field(None, description="Answer from the gateway itself.")
-    backend: Annotated[Text | None, Given()] = Field(None, description="Name of the backend that answers.")
+    redirect: Annotated[Redirect | None, Given()] = Field(None, description="Redirect the client.")
+    respond: Annotated[Respond | None, Given()] = Field(None, description="Respond from the gateway itself.")
+    backend: Annotated[Text | None, Given()] = Field(None, description="Name of the backend for the request.")
 
     @property
     def final(self) -> bool:
-        """Whether a request that matches goes no further."""
+        """Whether a matching request goes no further."""
         return any(getattr(self, name) is not None for name in _FINAL)
 
     @model_validator(mode="after")
     def _one_action(self) -> "Route":
         actions = [name for name in _FINAL if getattr(self, name) is not None]
         if not actions and not any(getattr(self, name) for name in (*_EDITS, *_CHANGES)):
-            raise Fault(f"a route needs one of {', '.join(_FINAL)}, or something to change and go on")
+            raise Fault(f"a route needs one of {', '.join(_FINAL)}, or something to change")
         if len(actions) > 1:
-            raise Fault(f"a route has one action: {actions[0]} or {actions[1]}", actions[1], key=True)
+            raise Fault(f"{actions[0]} and {actions[1]} cannot be combined in a route", actions[1], key=True)
         return self
 
     @model_validator(mode="after")
@@ -949,7 +949,7 @@ class Route(RateLimited):
         if self.rewrite is not None:
             _template(self.rewrite, groups, "rewrite")
         if self.dry_run and self.rate is None:
-            raise Fault("dry_run goes with rate only", "dry_run", key=True)
+            raise Fault("dry_run needs rate", "dry_run", key=True)
         self.check_per(groups)
         if self.redirect is not None:
             try:
@@ -976,43 +976,43 @@ def _sandbox(value: object) -> object:
 
 
 def _named_backends(value: object) -> object:
-    """Give each backend its key as its name."""
+    """Set each backend's name to its key."""
     if not isinstance(value, dict):
         return value
     return {key: {**item, "name": key} if isinstance(item, dict) else item for key, item in value.items()}
 
 
 class Sandbox(Model):
-    """What processes of the gateway may do beyond their roles."""
+    """Exceptions from the sandbox of the gateway's processes."""
 
     read: tuple[File, ...] = Field(
-        (), description="Files and directories that Python rules may open, for reading, beyond Python's own."
+        (), description="Files and directories that Python rules may read, in addition to Python's own."
     )
 
 
 class Admin(Model):
-    """How operators reach a running gateway."""
+    """Access for operators to a running gateway."""
 
     sockets: File = Field(
         "/run/gateway",
         validate_default=True,
-        description="Directory of the Unix sockets of `gateway status`, `gateway explain --live` and their like.",
+        description="Directory of the Unix sockets of `gateway status`, `gateway explain --live` and related commands.",
     )
     listen: Annotated[ListenField | None, Given()] = Field(
         None, description="Address for /metrics, /healthz and /readyz. Default: nothing listens."
     )
     token_file: Annotated[File | None, Given()] = Field(
         None,
-        description="Token that /metrics asks for (Authorization: Bearer); only its owner may read the file. "
+        description="Token required for /metrics (Authorization: Bearer); only its owner may read the file. "
         "Required unless the address is a loopback address.",
     )
 
     @model_validator(mode="after")
     def _guarded(self) -> "Admin":
         if self.listen is None and self.token_file is not None:
-            raise Fault("token_file is for listen, which is missing", "token_file", key=True)
+            raise Fault("token_file needs listen", "token_file", key=True)
         if self.listen is not None and self.token_file is None and not ip_address(self.listen.host).is_loopback:
-            raise Fault(f"others can reach {self.listen}: token_file is missing, or use 127.0.0.1", "listen")
+            raise Fault(f"{self.listen} is reachable from other machines: set token_file, or use 127.0.0.1", "listen")
         return self
 
 
@@ -1028,39 +1028,39 @@ class Site(Model):
         default_factory=_cores,
         description="Processes that carry traffic; auto is one per core.",
     )
-    user: Text = Field("nobody", description="Workers become this user when the gateway is started as root.")
+    user: Text = Field("nobody", description="User of the workers when the gateway is started as root.")
     sandbox: Annotated[Sandbox | None, BeforeValidator(_sandbox)] = Field(
         default_factory=Sandbox,
         description="Let the kernel hold each process to what it needs (seccomp, Landlock); off is for debugging.",
     )
     core_dumps: Flag = Field(
         default=False,
-        description="Let processes that hold keys leave core dumps, and debuggers of their user look into them.",
+        description="Allow core dumps and debuggers for processes that hold keys.",
     )
     drain: Duration = Field(
         "30s",
         validate_default=True,
-        description="How long requests in flight may go on when the gateway stops.",
+        description="Time for requests in flight when the gateway stops.",
     )
     access_log: Annotated[AccessLog | None, BeforeValidator(_access_log)] = Field(
-        None, description="A line about every request. Default: off."
+        None, description="A log line for each request. Default: off."
     )
     load_reports: Annotated[LoadReports | None, Given()] = Field(
         None, description="Receive the reports of load agents. Default: none are received."
     )
-    admin: Admin = Field(default_factory=Admin, description="How operators reach a running gateway.")
+    admin: Admin = Field(default_factory=Admin, description="Access for operators to a running gateway.")
     state: File = Field(
         "/var/lib/gateway",
         validate_default=True,
-        description="Directory for what the gateway keeps across restarts: its own key, where it needs one.",
+        description="Directory for data that survives restarts: the gateway's own key, if it needs one.",
     )
     cluster: Annotated[Cluster | None, Given()] = Field(
-        None, description="The gateways of this site and the addresses they share. Default: this one is alone."
+        None, description="The gateways of this site and their shared addresses. Default: a single gateway."
     )
     sites: Annotated[Sites | None, Given()] = Field(
-        None, description="Other sites that clients may be sent to. Default: this one is alone."
+        None, description="Other sites that clients may be redirected to. Default: none."
     )
-    resolver: Resolver = Field(default_factory=Resolver, description="Whom to ask for the servers of dns: entries.")
+    resolver: Resolver = Field(default_factory=Resolver, description="Name servers for dns: entries.")
     frontends: tuple[Frontend, ...] = Field((), description="Entrances for clients.")
     backends: Annotated[dict[Name, Backend], BeforeValidator(_named_backends)] = Field(
         {}, description="Groups of servers, by name."
@@ -1072,15 +1072,15 @@ class Site(Model):
         description="What to do with requests; the first route that matches decides. "
         "May be left out when there is one backend.",
     )
-    qos: Qos = Field(default_factory=Qos, description="Which class requests are of, and what classes may have.")
+    qos: Qos = Field(default_factory=Qos, description="Quality of service: classes, limits, overload, sessions.")
     pages: dict[Annotated[int, Field(ge=400, le=599)], File] = Field(
-        {}, description="Files to send as the body of the gateway's own errors, by status."
+        {}, description="Files with the bodies of the gateway's own error responses, by status."
     )
-    tests: tuple[SiteTest, ...] = Field((), description="Requests and what must become of them; see gateway test.")
+    tests: tuple[SiteTest, ...] = Field((), description="Requests and their expected results; see gateway test.")
     tests_required: Flag = Field(
-        default=False, description="Neither start nor reload with a file whose tests fail, and let check run them."
+        default=False, description="Refuse to start or reload with a file whose tests fail; check runs them, too."
     )
 
     def queue(self, backend: str) -> Queue | None:
-        """Where requests for a backend wait; None: they do not. With overload control they always can."""
+        """The queue for a backend's requests; None: they do not wait. With overload control there always is one."""
         return self.backends[backend].queue or (Queue() if self.qos.overload is not None else None)

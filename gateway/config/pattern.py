@@ -1,9 +1,9 @@
-"""Regular expressions that cannot be made to run for long, whatever they are matched with.
+"""Regular expressions with a guaranteed bound on matching time, for any input.
 
-The syntax is RE2's, and RE2 needs time in proportion to the length of the text. Most patterns of a site file are so
-plain that backtracking is bounded as well: at most one repetition without bound, or a search from every position, but
-not both. Those go to the standard library, whose call costs a tenth of RE2's. The same proof lets such patterns look
-ahead and behind, which RE2 cannot: the rules of many web applications do.
+The syntax is RE2's, and RE2 needs time proportional to the length of the text. Most patterns of a site file are so
+simple that backtracking is bounded as well: at most one unbounded repetition, or a search from every position, but
+not both. Those use the standard library, whose call costs a tenth of RE2's. The same proof permits look-ahead and
+look-behind in such patterns, which RE2 does not support: the rules of many web applications use them.
 """
 
 import re
@@ -19,9 +19,9 @@ from gateway.config.words import words
 MAX_PATTERN: Final = 4096
 """Characters of a pattern."""
 MAX_FOLDED: Final = 32
-"""Letters of a word that is looked for in any case: at each place of a text so many may be compared."""
+"""Letters of a word searched for ignoring case: up to this many comparisons at each position of a text."""
 MAX_WAYS: Final = 1000
-"""Ways that bounded repetitions may multiply to, for the standard library."""
+"""Largest product of the ways in which bounded repetitions can match, for the standard library."""
 
 _TOKEN: Final = re.compile(
     r"""
@@ -39,7 +39,7 @@ _TOKEN: Final = re.compile(
     """,
     re.VERBOSE,
 )
-"""What both engines read alike; anything else is left to RE2."""
+"""Syntax that both engines interpret alike; everything else is left to RE2."""
 _LOOKS_AROUND: Final = re.compile(r"(?<!\\)\(\?<?[=!]")
 _ANY_CASE: Final = "(?i)"
 _SET_OPERATION: Final = re.compile(r"&&|\|\||~~|--")
@@ -47,7 +47,7 @@ _SET_OPERATION: Final = re.compile(r"&&|\|\||~~|--")
 
 @dataclass(slots=True)
 class _Shape:
-    """What a look at the text of a pattern tells; `same`: both engines read it alike."""
+    """The result of scanning a pattern; `same`: both engines interpret it alike."""
 
     same: bool = True
     python: str = ""
@@ -59,17 +59,17 @@ class _Shape:
 
     @property
     def linear(self) -> bool:
-        """Whether backtracking needs time in proportion to the text."""
+        """Whether backtracking needs time proportional to the text."""
         return self.same and self.unbounded + (not self.anchored) <= 1 and self.ways <= MAX_WAYS
 
 
 class Pattern:
     """A compiled pattern: `search(bytes)` gives a match object or None.
 
-    `names` are the named groups in order, `groups` how many there are in all; `prefix` is what every text that matches
-    begins with, and `needle` what it contains. `words`: if there are any, finding one of them is enough, in any case if
-    `folded`. `dot_all`: a dot is also a line break. `backtrack`: what RE2 refuses goes to an engine whose searches are
-    held to a number of steps, and may raise TooManySteps. Raises Fault.
+    `names` are the named groups in order, `groups` the number of all groups; every matching text begins with `prefix`
+    and contains `needle`. `words`: if not empty, the pattern matches if one of them is found, ignoring case if
+    `folded`. `dot_all`: a dot also matches a line break. `backtrack`: patterns that RE2 refuses use an engine with a
+    limit on steps, whose searches may raise TooManySteps. Raises Fault.
     """
 
     __slots__ = ("folded", "groups", "names", "needle", "prefix", "search", "text", "words")
@@ -100,7 +100,7 @@ class Pattern:
                 options.dot_nl = dot_all
                 compiled = re2.compile(source, options)
         except UnicodeEncodeError as error:
-            raise Fault("write characters beyond Latin-1 as they are encoded", offset=error.start) from None
+            raise Fault("write characters outside Latin-1 in their encoded form", offset=error.start) from None
         except (re.error, RecursionError, OverflowError) as error:
             raise Fault(f"not a regular expression: {error}", offset=getattr(error, "pos", None) or 0) from None
         except re2.error as error:
@@ -118,7 +118,7 @@ class Pattern:
         self.folded = ignore_case or text.startswith(_ANY_CASE)
         self.words = words(text.removeprefix(_ANY_CASE))
         if self.folded and not all(word.text.isascii() and len(word.text) <= MAX_FOLDED for word in self.words):
-            self.words = ()  # beyond ASCII the engines differ on what is the same letter
+            self.words = ()  # beyond ASCII the engines disagree on case folding
 
 
 def _plain(error: Exception) -> str:
@@ -127,11 +127,11 @@ def _plain(error: Exception) -> str:
 
 
 def _look(text: str) -> _Shape:
-    """Read `text` once, token by token."""
+    """Scan `text` once, token by token."""
     shape = _Shape()
     at = depth = 0
-    literal: str | None = ""  # what stood in a row since the ^; None: the row is over
-    single = False  # whether the token before is one character, and no group
+    literal: str | None = ""  # literal text since the ^; None: it has ended
+    single = False  # whether the previous token is a single character, and not a group
     while at < len(text) and shape.same:
         match = _TOKEN.match(text, at)
         if match is None:
@@ -161,7 +161,7 @@ def _look(text: str) -> _Shape:
 
 
 def _row(shape: _Shape, literal: str | None, char: str) -> str | None:
-    """The literal text at the beginning so far, "" if `char` ends it; the shape has what is certain of it."""
+    """Extend the literal text at the beginning by `char`; "" if `char` ends it. Updates the shape."""
     if literal is None:
         return None
     shape.prefix = literal + char
@@ -169,7 +169,7 @@ def _row(shape: _Shape, literal: str | None, char: str) -> str | None:
 
 
 def _count(shape: _Shape, match: "re.Match[str]", *, single: bool) -> None:
-    """Take a quantifier into account."""
+    """Account for a quantifier."""
     if match["sign"] in ("*", "+") or (match["comma"] and not match["high"]):
         shape.unbounded += 1
         shape.same &= single

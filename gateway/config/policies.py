@@ -1,6 +1,6 @@
-"""The balancing policies: their names in the site file, and the class of each. A new policy is one line here.
+"""The balancing policies: their names in the site file, and their classes. To add one, add a line here.
 
-The classes are named, not imported: the site file can be checked without the compiled part.
+The classes are named, not imported: the site file can be checked without the compiled modules.
 """
 
 from typing import Final

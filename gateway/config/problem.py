@@ -1,7 +1,7 @@
-"""What is wrong with a site file, and where.
+"""Problems of a site file, and their positions.
 
-Three stages of the same thing: a `Fault` is raised by a parser that sees one value only; a `Finding` knows
-which key of the file the value belongs to; a `Problem` knows line and column, and is what a person reads.
+There are three stages: a parser that sees only one value raises a `Fault`; a `Finding` has the key of the value in the
+file; a `Problem` has line and column, and is shown to people.
 """
 
 from collections.abc import Iterable
@@ -13,19 +13,19 @@ from typing import Final, Literal, TypeAlias
 from loadagent.printable import printable
 
 Loc: TypeAlias = tuple[str | int, ...]
-"""The way to a value from the top of the file: keys of mappings and indices of lists."""
+"""The path to a value from the top of the file: keys of mappings and indices of lists."""
 
 SHOWN: Final = 50
-"""Problems that a message spells out: one mistake in a file that a program wrote comes ten thousand times."""
+"""Largest number of problems in a message: a mistake in a generated file may occur ten thousand times."""
 
 Severity: TypeAlias = Literal["error", "warning"]
 
 
 class Fault(ValueError):
-    """A value that cannot be used.
+    """A value that is not valid.
 
-    `at` leads from the value to the offending part inside it; `key` says that the key is at fault rather than
-    what it holds; `offset` is the index of the offending character in the text.
+    `at` leads from the value to the wrong part inside it; `key` means that the key is wrong rather than its value;
+    `offset` is the index of the wrong character in the text.
     """
 
     def __init__(self, message: str, *at: str | int, key: bool = False, offset: int = 0) -> None:
@@ -37,7 +37,7 @@ class Fault(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong at `loc`; see `Fault` for `key` and `offset`."""
+    """A problem at `loc`; see `Fault` for `key` and `offset`."""
 
     loc: Loc
     message: str
@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One line for a person to read; `line` and `column` count from 1."""
+    """One line for people; `line` and `column` count from 1."""
 
     path: Path
     line: int
@@ -62,7 +62,7 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """A site file that cannot be used. `problems` holds all that is wrong with it, in file order."""
+    """The site file is not valid. `problems` lists all its problems, in file order."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -76,15 +76,15 @@ class ConfigError(Exception):
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """The words of `known` nearest to `word` as " (did you mean x?)", or "" when nothing is near."""
-    # Letter case is the commonest slip, and the only one the ratio of difflib punishes too hard.
+    """The words of `known` closest to `word` as " (did you mean x?)", or "" if none is close."""
+    # Case errors are the most common, and difflib's ratio penalizes only these too much.
     spellings = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), spellings, n=1, cutoff=0.6)
     return f" (did you mean {spellings[near[0]]}?)" if near else ""
 
 
 def kind(value: object) -> str:
-    """What a value of the file is, in plain words."""
+    """The kind of a value in the file, in plain words."""
     match value:
         case None:
             return "nothing"

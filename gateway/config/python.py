@@ -1,4 +1,4 @@
-"""Python rules in a site file: where the function is, and that it is there. Nothing of it is run here."""
+"""Python rules in a site file: locates the function and checks that it exists. Nothing of it is run here."""
 
 import ast
 import re
@@ -13,7 +13,7 @@ _NAME: Final = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)", r
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function in a file; `text` is how the site file writes it."""
+    """A function in a file; `text` is its notation in the site file."""
 
     text: str
     path: Path
@@ -21,7 +21,7 @@ class Function:
 
 
 def function(text: str, directory: Path) -> Function:
-    """From module:function, or package.module:function, below `directory`. Raises Fault."""
+    """Parse module:function, or package.module:function, relative to `directory`. Raises Fault."""
     match = _NAME.fullmatch(text)
     if match is None:
         raise Fault("expected module:function, such as rules.custom:route for the function route in rules/custom.py")
@@ -29,7 +29,7 @@ def function(text: str, directory: Path) -> Function:
 
 
 def check(found: Function, content: bytes) -> None:
-    """Whether `content` is Python and defines the function. Raises Fault."""
+    """Check that `content` is Python and defines the function. Raises Fault."""
     try:
         tree = ast.parse(content, str(found.path))
     except (SyntaxError, ValueError) as error:
@@ -40,4 +40,4 @@ def check(found: Function, content: bytes) -> None:
     if node is None:
         raise Fault(f"{found.path} has no function {found.name}{suggest(found.name, functions)}")
     if isinstance(node, ast.AsyncFunctionDef):
-        raise Fault(f"{found.path}:{node.lineno}: {found.name} must not be async: a rule decides at once")
+        raise Fault(f"{found.path}:{node.lineno}: {found.name} must not be async: rules are called synchronously")

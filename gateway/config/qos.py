@@ -1,4 +1,4 @@
-"""The part of the site file about quality of service: classes of requests, what they may have, and sessions."""
+"""The `qos:` section of the site file: classes of requests, their limits, overload control, and sessions."""
 
 from typing import Annotated, Any, Final, Literal, TypeAlias
 
@@ -27,7 +27,7 @@ from qos.sessions import MOST_PLACES, MOST_SESSIONS
 
 PRIORITIES: Final = 16
 PRIORITY: Final = 7
-"""Of a class that does not say, and of requests without a class."""
+"""Priority of a class without a setting, and of requests without a class."""
 MOST_CLASSES: Final = 63
 
 
@@ -35,30 +35,30 @@ class QosClass(RateLimited):
     """A class of requests."""
 
     name: ClassName = Field(description="Name, for routes to match, for metrics and for the log.")
-    match: Match = Field(default_factory=Match, description="Which requests, as in routes; left out: all.")
+    match: Match = Field(default_factory=Match, description="Which requests, as in routes; default: all.")
     priority: Annotated[Whole, Field(ge=0, le=PRIORITIES - 1)] = Field(
-        PRIORITY, description="Who is served first while requests wait for servers: 0 before 1, and so on to 15."
+        PRIORITY, description="Order in which waiting requests are served: 0 first, 15 last."
     )
     share: Annotated[Share | None, Given()] = Field(
         None,
-        description="Part of each backend's max_connections that the class gets before others when requests wait; what "
-        "it does not use, others may.",
+        description="Part of each backend's max_connections that the class gets first when requests wait; others "
+        "may use what is idle.",
     )
     concurrency: Annotated[Annotated[Whole, Field(ge=1)] | None, Given()] = Field(
-        None, description="Requests at servers at most, over all workers; more wait where there is a queue, or get 503."
+        None, description="Limit on requests at servers, over all workers; others wait in the queue, or get 503."
     )
     total_bandwidth: Annotated[Bandwidth | None, Given()] = Field(
         None, description="Bytes per second of the bodies of all its answers together, over all workers. Default: any."
     )
     admit: Annotated[Literal["always", "never"] | None, Given()] = Field(
         None,
-        description="always: no limit holds for the class, those of routes included. never: every request gets 403.",
+        description="always: exempt from all limits, including those of routes. never: every request gets 403.",
     )
 
     @model_validator(mode="after")
     def _no_circle(self) -> "QosClass":
         if self.match.class_:
-            raise Fault("no request has a class yet when classes are given", "match", "class", key=True)
+            raise Fault("requests have no class yet when classes are assigned", "match", "class", key=True)
         self.check_per(frozenset())
         return self
 
@@ -68,10 +68,10 @@ class QosClass(RateLimited):
             idle = ("rate", "concurrency") if self.admit == "always" else ("rate", "concurrency", "share", "priority")
             for name in idle:
                 if name in self.model_fields_set:
-                    message = f"admit: {self.admit} leaves nothing for {name} to do: remove one of them"
+                    message = f"admit: {self.admit} makes {name} useless: remove one of them"
                     raise Fault(message, name, key=True)
         if self.dry_run and self.rate is None and self.concurrency is None:
-            raise Fault("dry_run goes with rate or concurrency", "dry_run", key=True)
+            raise Fault("dry_run needs rate or concurrency", "dry_run", key=True)
         return self
 
 
@@ -82,7 +82,7 @@ def _concurrency(value: object) -> object:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return value
-    raise ValueError("expected auto, off, or how many requests servers get at once")
+    raise ValueError("expected auto, off, or a number of requests")
 
 
 def _memory(value: object) -> object:
@@ -109,7 +109,7 @@ def _fair_by(value: object) -> object:
 
 
 class Overload(_Model):
-    """What happens when more requests come than servers can do."""
+    """Overload control: when more requests arrive than the servers can process."""
 
     concurrency: Annotated[
         int | None,
@@ -117,8 +117,8 @@ class Overload(_Model):
         WithJsonSchema({"anyOf": [{"enum": ["auto", "off", False]}, {"type": "integer", "minimum": 1}]}),
     ] = Field(
         None,
-        description="Requests at the servers of a backend at once, over all workers; more wait in its queue. auto "
-        "(default): as many as they do without getting slower, by measured times of answers. off: any number.",
+        description="Limit on requests at the servers of a backend, over all workers; others wait in its queue. auto "
+        "(default): as many as do not increase the measured response time. off: no limit.",
     )
     target_delay: Annotated[PositiveDuration | None, Given()] = Field(
         None,
@@ -153,9 +153,9 @@ class Overload(_Model):
     @model_validator(mode="after")
     def _one_order(self) -> "Overload":
         if self.newest_first and self.target_delay is None:
-            raise Fault("newest_first goes with target_delay only", "newest_first", key=True)
+            raise Fault("newest_first needs target_delay", "newest_first", key=True)
         if self.newest_first and self.fair_by is not None:
-            raise Fault("requests go by turns or the newest first, not both: remove newest_first or fair_by", "fair_by")
+            raise Fault("newest_first and fair_by cannot be combined: remove one of them", "fair_by")
         return self
 
 
@@ -165,7 +165,7 @@ def _most(value: object) -> object:
     if not isinstance(value, int) or isinstance(value, bool):
         raise ValueError("expected a number of sessions, or auto")  # noqa: TRY004 - pydantic takes ValueError
     if not 1 <= value <= MOST_SESSIONS:
-        raise ValueError(f"from 1 to {MOST_SESSIONS} sessions, or auto")
+        raise ValueError(f"expected 1 to {MOST_SESSIONS} sessions, or auto")
     return value
 
 
@@ -188,12 +188,12 @@ _Most: TypeAlias = Annotated[int, BeforeValidator(_most), WithJsonSchema(_MOST_S
 
 
 class SessionKey(_Model):
-    """Where clients keep their tickets: one of cookie, url."""
+    """The location of clients' tickets: one of cookie, url."""
 
     cookie: Annotated[CookieName | None, Given()] = Field(None, description="Name of a cookie. Default: GWSESSION.")
     url: Annotated[CookieName | None, Given()] = Field(
         None,
-        description="Name of a parameter of the query. The client is redirected to an address with it, and the links "
+        description="Name of a query parameter. The client is redirected to a URL with it, and the links "
         "of the site must carry it.",
     )
 
@@ -207,7 +207,7 @@ class SessionKey(_Model):
 class WaitingRoom(_Model):
     """The queue of clients that wait for a session."""
 
-    places: Annotated[Whole, Field(ge=1, le=MOST_PLACES)] = Field(5000, description="Clients that wait, at most.")
+    places: Annotated[Whole, Field(ge=1, le=MOST_PLACES)] = Field(5000, description="Limit on waiting clients.")
     refresh: Annotated[Duration, at_least(1), _at_most(300, "5m")] = Field(
         "5s",
         validate_default=True,
@@ -220,10 +220,10 @@ class WaitingRoom(_Model):
 
 
 class Full(_Model):
-    """The answer when neither a session nor a place is free."""
+    """The response when neither a session nor a place is free."""
 
     status: Annotated[Whole, Field(ge=400, le=599)] = Field(503, description="Its status.")
-    page: Annotated[File | None, Given()] = Field(None, description="Its page; default: the built-in page.")
+    page: Annotated[File | None, Given()] = Field(None, description="Page of the response; default: the built-in page.")
     site: Annotated[Text | None, Given()] = Field(
         None,
         description="Send the client to another site instead, while that has room: its name, or auto for the one with "
@@ -232,22 +232,22 @@ class Full(_Model):
 
 
 class Sessions(_Model):
-    """Who is in stays in: so many clients at once, by a signed ticket that each of them keeps."""
+    """A limit on sessions: admitted clients stay admitted by a signed ticket."""
 
     max: _Most = Field(
         description="Sessions at once, over all workers. auto: as many as the servers can bear by what is measured, "
         "which needs max_connections at servers."
     )
     idle: Annotated[Duration, at_least(1), _at_most(86400, "1d")] = Field(
-        "10m", validate_default=True, description="A session ends when no request has come for so long."
+        "10m", validate_default=True, description="Time after the last request at which a session ends."
     )
     key: SessionKey = Field(
-        default_factory=lambda: SessionKey(cookie="GWSESSION"), description="Where clients keep their tickets."
+        default_factory=lambda: SessionKey(cookie="GWSESSION"), description="Location of clients' tickets."
     )
     waiting_room: Annotated[WaitingRoom | None, Given()] = Field(
-        None, description="Queue for clients that wait for a session; default: they get the answer of full at once."
+        None, description="Queue for clients without a session; default: they get the response of full at once."
     )
-    full: Full = Field(default_factory=Full, description="The answer when there is no room to wait either.")
+    full: Full = Field(default_factory=Full, description="Response when the queue is full, too.")
     opens: Annotated[Moment | None, Given()] = Field(
         None,
         description="Before this time no session begins; who comes before gets a random place of the queue then. "
@@ -257,7 +257,7 @@ class Sessions(_Model):
     @model_validator(mode="after")
     def _opening_needs_a_queue(self) -> "Sessions":
         if self.opens is not None and self.waiting_room is None:
-            raise Fault("opens needs waiting_room: who comes before has to wait somewhere", "opens", key=True)
+            raise Fault("opens needs waiting_room, where early clients wait", "opens", key=True)
         return self
 
 
@@ -277,10 +277,10 @@ class Qos(_Model):
     @model_validator(mode="after")
     def _whole(self) -> "Qos":
         if len(self.classes) > MOST_CLASSES:
-            raise Fault(f"there are {len(self.classes)} classes: at most {MOST_CLASSES}", "classes")
+            raise Fault(f"{len(self.classes)} classes exceed the limit of {MOST_CLASSES}", "classes")
         total = 0.0
         for i, item in enumerate(self.classes):
             total += item.share or 0
             if total > 1 + 1e-9:
-                raise Fault(f"the shares add up to {total:.0%}: they can be 100% at most", "classes", i, "share")
+                raise Fault(f"the shares add up to {total:.0%}, more than 100%", "classes", i, "share")
         return self

@@ -1,4 +1,4 @@
-"""How often requests may come and how fast answers go: the keys that a class and a route have in common."""
+"""Rate and bandwidth limits: the keys that classes and routes have in common."""
 
 import re
 from dataclasses import dataclass
@@ -22,18 +22,18 @@ FASTEST_BANDWIDTH: Final = 1024.0**4
 
 @dataclass(frozen=True, slots=True)
 class Per:
-    """What requests are counted by: each value has the rate to itself."""
+    """The key by which requests are counted: each value has a rate of its own."""
 
     kind: Literal["source", "header", "cookie", "query", "template"]
     name: str = ""
-    """Of the header, cookie or parameter; the text of a template."""
+    """Name of the header, cookie or parameter; or the text of a template."""
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.name}" if self.kind in {"header", "cookie", "query"} else self.name or self.kind
 
 
 def per_of(value: object) -> Per:
-    """What requests are counted or told apart by, from its text. Raises ValueError."""
+    """Parse the key by which requests are counted or distinguished. Raises ValueError."""
     if isinstance(value, Per):
         return value
     written = text(value, f"one of {', '.join(_KINDS)}, or a template such as {{client}}{{path}}")
@@ -55,13 +55,13 @@ def _rate(value: object) -> float:
     if isinstance(value, float):
         return value
     if isinstance(value, str) and "B" in value:
-        raise ValueError("this rate is of requests: expected 5/s, 600/m, 100/h")
+        raise ValueError("expected a rate of requests: 5/s, 600/m, 100/h")
     try:
         rate = units.rate(value)
     except ValueError as error:
         raise ValueError(str(error).replace("500/s, 10KiB/s, 600/m", "5/s, 600/m, 100/h")) from None
     if not SLOWEST <= rate <= FASTEST:
-        raise ValueError(f"must be between 1/h and {FASTEST:.0f}/s; to admit nothing there is admit: never")
+        raise ValueError(f"must be between 1/h and {FASTEST:.0f}/s; to admit none, use admit: never")
     return rate
 
 
@@ -96,7 +96,7 @@ def _bandwidth(value: object) -> int:
     except ValueError:
         raise ValueError("expected bytes per second such as 500KiB/s, 1MiB/s") from None
     if "B" not in str(value):
-        raise ValueError(f"this is of bytes: did you mean {str(value).replace('/', 'B/')}?")
+        raise ValueError(f"the rate is in bytes: did you mean {str(value).replace('/', 'B/')}?")
     if not SLOWEST_BANDWIDTH <= rate <= FASTEST_BANDWIDTH:
         raise ValueError("must be between 1KiB/s and 1TiB/s")
     return int(rate)
@@ -117,27 +117,27 @@ Bandwidth = Annotated[
 
 
 class RateLimited(Model):
-    """What may have a rate and a bandwidth."""
+    """Keys for a rate and a bandwidth."""
 
     bandwidth: Annotated[Bandwidth | None, Given()] = Field(
-        None, description="Bytes per second that each answer's body is passed on with, such as 1MiB/s. Default: any."
+        None, description="Bytes per second of each response body, such as 1MiB/s. Default: no limit."
     )
 
     rate: Annotated[RequestRate | None, Given()] = Field(
-        None, description="Requests that may come on average, over all workers, such as 5/s; more are answered 429."
+        None, description="Average rate of requests, over all workers, such as 5/s; others get 429."
     )
     burst: Annotated[Annotated[Whole, Field(ge=1, le=MOST_BURST)] | None, Given()] = Field(
-        None, description="Of them, how many may come at once. Default: those of one second, at least 1."
+        None, description="Requests at once. Default: those of one second, at least 1."
     )
     per: Annotated[PerField | None, Given()] = Field(
         None,
-        description="Each of these has the rate to itself: source (an IPv4 address, an IPv6 /64), header:NAME, "
-        "cookie:NAME, query:NAME, or a template. Default: all share it.",
+        description="Key of the rate: source (an IPv4 address, an IPv6 /64), header:NAME, "
+        "cookie:NAME, query:NAME, or a template. Default: all requests share one rate.",
     )
     delay: Annotated[PositiveDuration | None, Given()] = Field(
-        None, description="Let a request that comes too early wait for its turn, so long at most. Default: 429 at once."
+        None, description="Delay a request over the rate for up to this time. Default: 429 at once."
     )
-    dry_run: Flag = Field(default=False, description="Refuse and delay nothing, and count what would have been.")
+    dry_run: Flag = Field(default=False, description="Only count: refuse and delay nothing.")
 
     @property
     def at_once(self) -> int:
@@ -149,16 +149,16 @@ class RateLimited(Model):
         if self.rate is None:
             for name in ("burst", "per", "delay"):
                 if name in self.model_fields_set:
-                    raise Fault(f"{name} goes with rate only", name, key=True)
+                    raise Fault(f"{name} needs rate", name, key=True)
             return self
         if (self.at_once - 1) / self.rate + (self.delay or 0) > LONGEST:
             hours = f"{self.at_once / self.rate / 3600:.0f}h"
             name = "burst" if self.burst else "delay"
-            raise Fault(f"a burst must be made up for within a day, and this one takes {hours} at the rate", name)
+            raise Fault(f"at this rate the burst takes {hours} to recover: at most 24h are allowed", name)
         return self
 
     def check_per(self, groups: "frozenset[str] | dict[str, str]") -> None:
-        """Refuse a template with fields that there are not; `groups`: named groups that there are. Raises Fault."""
+        """Refuse a template with unknown fields; `groups`: the known named groups. Raises Fault."""
         if self.per is not None and self.per.kind == "template":
             try:
                 template.parts(self.per.name, (*template.REDIRECT_FIELDS, *groups), named=template.FAMILIES)

@@ -1,4 +1,4 @@
-"""Host names of servers → addresses, once per load."""
+"""Resolves host names of servers, once per load."""
 
 import socket
 import threading
@@ -11,25 +11,25 @@ Lookup: TypeAlias = Callable[[str], Collection[str]]
 """A host name → its IP addresses, best first. Raises OSError."""
 
 DEADLINE: Final = 10.0
-"""Seconds that all names together may take."""
+"""Seconds for all names together."""
 MAX_AT_ONCE: Final = 16
 
 
 def lookup(host: str) -> list[str]:
-    """Ask the system's resolver."""
+    """Query the system's resolver."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(address[4][0]) for address in found]
 
 
 def resolve(hosts: Collection[str], ask: Lookup = lookup, deadline: float = DEADLINE) -> dict[str, str | OSError]:
-    """An IP address, or why there is none, for each of `hosts`, after at most `deadline` seconds.
+    """An IP address, or the error, for each of `hosts`, after at most `deadline` seconds.
 
-    Of several addresses it is the lowest of the family that comes first, so that a reload does not move
-    servers about because a name server rotates its answers.
+    Of several addresses it is the lowest of the family that comes first, so that a reload does not move a server
+    because a name server rotates its answers.
     """
     answers: dict[str, str | OSError] = {}
     waiting = sorted(set(hosts), reverse=True)
-    # Daemon threads rather than a pool: a pool waits at exit for a resolver that may take minutes to give up.
+    # Daemon threads instead of a pool: at exit, a pool waits for a resolver that may take minutes to give up.
     threads = [
         threading.Thread(target=_work, args=(waiting, answers, ask), daemon=True)
         for _ in range(min(len(waiting), MAX_AT_ONCE))

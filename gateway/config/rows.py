@@ -1,4 +1,4 @@
-"""Who has which row in a table of the board. Pure."""
+"""Assigns the rows of a table of the board to owners. Pure."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -8,34 +8,34 @@ K = TypeVar("K")
 
 
 class CapacityError(Exception):
-    """There are more owners than rows for them."""
+    """There are more owners than rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows(Generic[K]):
-    """The rows from 0 to `capacity`, some of them given to owners."""
+    """The rows from 0 to `capacity`, some of them assigned to owners."""
 
     what: str
-    """Whose rows these are, in the plural: for the error."""
+    """The owners, in the plural: for the error."""
     capacity: int
     of: Mapping[K, int] = field(default_factory=dict)
     unused: int = 0
-    """The first row that was never used; so are all above it."""
+    """The first row that was never used; all above it are unused, too."""
     freed: tuple[int, ...] = ()
-    """Rows given back, longest ago first."""
+    """Freed rows, oldest first."""
 
     def next(self, wanted: Collection[K], kept: Collection[K]) -> "Rows[K]":
-        """Rows for `wanted`; of those, `kept` go on with what they have. Raises CapacityError.
+        """Rows for `wanted`; of those, `kept` keep theirs. Raises CapacityError.
 
-        Somebody may still write to a row given back, and that must not count for a new owner before it has to: rows
-        never used go first, and those just given back last.
+        A process may still write to a freed row, which must not affect a new owner: rows never used are assigned first,
+        and the most recently freed ones last.
         """
         stay = {owner: row for owner, row in self.of.items() if owner in kept}
         left = tuple(row for owner, row in self.of.items() if owner not in kept)
         rows = (*range(self.unused, self.capacity), *self.freed, *left)
         new = [owner for owner in wanted if owner not in stay]
         if len(new) > len(rows):
-            message = f"{len(wanted)} {self.what}, and the gateway has room for {self.capacity}"
+            message = f"{len(wanted)} {self.what} exceed the gateway's capacity of {self.capacity}"
             raise CapacityError(message)
         return Rows(
             what=self.what,

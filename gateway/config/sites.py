@@ -1,4 +1,4 @@
-"""The part of the site file about other sites: where they are, and how they tell each other their loads."""
+"""The `sites:` section of the site file: the other sites' addresses, and the exchange of loads."""
 
 import re
 from typing import Annotated, Final
@@ -21,7 +21,7 @@ from gateway.config.fields import (
 from gateway.config.problem import Fault
 
 AUTO: Final = "auto"
-"""Stands for the best site in a route's `site`."""
+"""Denotes the best site in a route's `site`."""
 MAX_PEERS: Final = 31
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9._\[\]:-]+/?")
 
@@ -57,27 +57,27 @@ class Peer(Model):
     """Another site."""
 
     url: Annotated[Text, AfterValidator(_origin)] = Field(
-        description="Where clients are sent: scheme and host, before the path and query that they asked for."
+        description="Target of redirects: scheme and host; the requested path and query are appended."
     )
     report: Annotated[tuple[ReportField, ...], OneOrMany()] = Field(
-        description="Where its gateways listen for reports, UDP: host:port, or a list of them."
+        description="UDP addresses of its gateways for reports: host:port, or a list of them."
     )
     clients: Annotated[tuple[Network, ...], OneOrMany()] = Field(
-        (), description="Networks whose clients it suits best: site: auto prefers it for them while it has room."
+        (), description="Networks whose clients prefer this site: site: auto sends them there while it has room."
     )
 
 
 class Sites(Model):
-    """The sites that clients may be sent to, and what is known of their loads."""
+    """The other sites that clients may be redirected to, and the exchange of loads."""
 
     self_: Name = Field(alias="self", description="Name of this site.")
     listen: ListenField = Field(description="UDP address to receive the other sites' reports on.")
     peers: dict[Name, Peer] = Field(
-        description="The sites by name; one called as this site is left out, so that all may have the same list."
+        description="The sites by name; the entry of this site is ignored, so that all sites can have the same list."
     )
     key_file: File = Field(description="Key shared by all sites; only its owner may read the file.")
     stale_after: PositiveDuration = Field(
-        "5s", validate_default=True, description="Silence after which nothing is known of a site's load."
+        "5s", validate_default=True, description="Silence after which a site's load is unknown."
     )
 
     @property
@@ -88,7 +88,7 @@ class Sites(Model):
     @model_validator(mode="after")
     def _names(self) -> "Sites":
         if AUTO in self.peers:
-            raise Fault("auto stands for the best site: no site can have this name", "peers", AUTO, key=True)
+            raise Fault("auto denotes the best site: no site can have this name", "peers", AUTO, key=True)
         if not self.others:
             raise Fault("expected at least one other site", "peers")
         if len(self.others) > MAX_PEERS:

@@ -1,4 +1,4 @@
-"""A loaded site with its version: what every process works from until the next reload."""
+"""A loaded site with a version: all processes use it until the next reload."""
 
 import os
 from collections.abc import Mapping
@@ -23,21 +23,21 @@ NOTHING: Final[Found] = MappingProxyType({})
 ServerKey = tuple[str, str]
 """Backend and server."""
 TrafficKey = tuple[Literal["frontend", "backend", "class", "share"], str]
-"""What requests pass through or are of, and its name; of a share, class and backend."""
+"""The kind of thing that counts requests, and its name; of a share, class and backend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """The compiled, immutable site file.
 
-    In `site`, servers that were found stand in the place of their dns: entries; `questions` are what to ask for
-    them. A server keeps its row of the board for as long as its names and its place stay the same; anything else is
-    another server, and gets another row. Frontends, backends and classes keep theirs by their names.
+    In `site`, discovered servers replace their dns: entries; `questions` are the queries for them. A server keeps its
+    row of the board while its names and its address are unchanged; otherwise it is a different server, and gets another
+    row. Frontends, backends and classes keep their rows by name.
     """
 
     version: int
     path: Path
-    """Of the site file, with nothing relative about it."""
+    """Absolute path of the site file."""
     digest: str
     """See Loaded."""
     site: Site
@@ -48,11 +48,11 @@ class Snapshot:
     traffic_rows: Rows[TrafficKey]
     questions: frozenset[Question]
     found: Found
-    """What the name service said, for the servers of dns: entries."""
+    """The answers of the name service for servers of dns: entries."""
 
     @classmethod
     def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = SERVERS) -> "Snapshot":
-        """The snapshot a gateway starts with. Raises CapacityError."""
+        """The snapshot at the start of a gateway. Raises CapacityError."""
         servers: Rows[ServerKey] = Rows("servers", capacity)
         traffic: Rows[TrafficKey] = Rows("frontends, backends and classes", TRAFFIC)
         nothing = cls(0, loaded.path, "", loaded.site, {}, {}, {}, servers, traffic, frozenset(), NOTHING)
@@ -69,11 +69,11 @@ class Snapshot:
         return self.traffic_rows.of
 
     def with_routes(self, routes: tuple[Route, ...], rules: Mapping[Path, Rules]) -> "Snapshot":
-        """The same with other routes, and rules of Apache in them."""
+        """The same snapshot with other routes and Apache rules."""
         return replace(self, site=self.site.model_copy(update={"routes": routes}), rules=rules)
 
     def members(self, backend: str) -> list[tuple[int, float, int, bool, str]]:
-        """The servers of a backend as balance.policy.Members takes them."""
+        """The servers of a backend in the form that balance.policy.Members needs."""
         return [
             (
                 self.slots[backend, server.name],
@@ -86,11 +86,11 @@ class Snapshot:
         ]
 
     def follow(self, loaded: Loaded, found: Found) -> "Snapshot":
-        """The snapshot of the same site file once the name service says something else. Raises CapacityError."""
+        """The snapshot of the same site file after a new answer of the name service. Raises CapacityError."""
         return replace(self.next(loaded, found), version=self.version)
 
     def next(self, loaded: Loaded, found: Found = NOTHING) -> "Snapshot":
-        """The snapshot that follows this one. Raises CapacityError."""
+        """The snapshot after this one. Raises CapacityError."""
         questions = discovery.questions(loaded.site)
         loaded = discovery.expand(loaded, found)
         kept = {server for server in self.slots if loaded.resolved.get(server) == self.resolved[server]}

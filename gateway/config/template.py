@@ -1,4 +1,4 @@
-"""Texts with `{field}` placeholders: access-log lines, redirect targets. `{{` and `}}` stand for a brace."""
+"""Texts with `{field}` placeholders: access-log lines, redirect targets. `{{` and `}}` denote a brace."""
 
 import re
 from collections.abc import Collection
@@ -7,10 +7,10 @@ from typing import Final, Literal, TypeAlias
 from gateway.config.problem import Fault, suggest
 
 FAMILIES: Final = ("header", "cookie")
-"""Fields that are followed by a colon and a name, such as {header:Accept}."""
+"""Fields with a colon and a name, such as {header:Accept}."""
 REDIRECT_FIELDS: Final = {
     "scheme": "http or https, as the request came in",
-    "host": "host asked for, without its port",
+    "host": "requested host, without port",
     "uri": "path and query as received",
     "path": "path without the query",
     "path_rest": "what follows the matched prefix in the path",
@@ -18,8 +18,8 @@ REDIRECT_FIELDS: Final = {
     "client": "address of the client",
     "request_id": "id of the request",
 }
-"""Placeholders of a route's templates, and what they stand for. Beside them there are {header:Name}, {cookie:name} and
-the named groups of the route's own regular expressions."""
+"""Placeholders of a route's templates, and their meaning. There are also {header:Name}, {cookie:name} and the named
+groups of the route's own regular expressions."""
 _NAMED: Final = re.compile(rf"({'|'.join(FAMILIES)}):([A-Za-z0-9!#$%&'*+.^_`|~-]+)")
 _BRACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
@@ -28,7 +28,7 @@ Header: TypeAlias = tuple[Literal["header"], str]
 
 
 def log_parts(text: str, fields: Collection[str]) -> tuple[tuple[str, str | Header | None], ...]:
-    """Split the template of an access log as `parts` does; {header:Name} is a Header. Raises Fault."""
+    """Split an access-log template as `parts` does; {header:Name} becomes a Header. Raises Fault."""
     return tuple((literal, _of_log(field)) for literal, field in parts(text, fields, named=("header",)))
 
 
@@ -38,10 +38,9 @@ def _of_log(field: str | None) -> str | Header | None:
 
 
 def parts(text: str, fields: Collection[str], *, named: Collection[str] = ()) -> tuple[tuple[str, str | None], ...]:
-    """Split `text` into (literal, field) pairs; the last pair's field is None. `named`: which of FAMILIES are allowed.
+    """Split `text` into (literal, field) pairs; the last pair's field is None. `named`: the allowed FAMILIES.
 
-    Raises Fault, with the offset of the character at fault, for a field that is not in `fields` or a lone
-    brace.
+    Raises Fault, with the offset of the wrong character, for an unknown field or an unmatched brace.
     """
     pairs: list[tuple[str, str | None]] = []
     literal, end = "", 0

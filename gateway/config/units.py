@@ -1,4 +1,4 @@
-"""Durations, sizes and shares as people write them → numbers."""
+"""Converts durations, sizes and shares as people write them into numbers."""
 
 import re
 from typing import Final
@@ -16,7 +16,7 @@ _SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
 _NUMBER_AND_WORD: Final = re.compile(r"([0-9.]+) ?([A-Za-z]+)")
 
 LONGEST: Final = 3650 * 86400.0
-"""Seconds; the longest duration that is not taken for a slip."""
+"""Seconds; longer durations are considered a mistake."""
 
 
 def duration(value: object) -> float:
@@ -33,7 +33,7 @@ def duration(value: object) -> float:
 
 
 def _nearest_unit(value: object) -> str:
-    """For 10sec, 5 minutes, 2H: the same in a unit that exists."""
+    """For 10sec, 5 minutes, 2H: the same in a valid unit."""
     match = _NUMBER_AND_WORD.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         return ""
@@ -53,7 +53,7 @@ def size(value: object) -> int:
 
 
 def _nearest_size(value: object) -> str:
-    """For 16k, 16kb, 1Mi: the same in a unit that exists, powers of two."""
+    """For 16k, 16kb, 1Mi: the same in a valid unit, powers of two."""
     match = _NUMBER_AND_WORD.fullmatch(value) if isinstance(value, str) else None
     if match is None or match[2][0].upper() not in "KMGT":
         return ""
@@ -61,7 +61,7 @@ def _nearest_size(value: object) -> str:
 
 
 def rate(value: object) -> float:
-    """A text such as 500/s, 10KiB/s, 600/m as so many, or so many bytes, per second. Raises ValueError."""
+    """A text such as 500/s, 10KiB/s, 600/m as a number, or bytes, per second. Raises ValueError."""
     match = _RATE.fullmatch(value) if isinstance(value, str) else None
     try:
         if match is not None:

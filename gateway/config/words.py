@@ -1,6 +1,6 @@
-r"""Patterns that are nothing but words: `bot`, `bot|crawler`, `^/(css|js)/`, `\.(png|jpg|gif)$`.
+r"""Patterns that consist of words only: `bot`, `bot|crawler`, `^/(css|js)/`, `\.(png|jpg|gif)$`.
 
-To find one is to compare bytes, without an engine for regular expressions.
+They are matched by comparing bytes, without a regular expression engine.
 """
 
 import re
@@ -20,12 +20,12 @@ _TOKEN: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _Row = tuple[str, ...]
-"""Characters, and "^" and "$" as words of their own: "start", "end"."""
+"""Characters, with "^" and "$" as the words "start" and "end"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """Bytes to be found anywhere in a text, or only at its start, its end, or as the whole of it."""
+    """Bytes to be found anywhere in a text, or only at its start, its end, or as the whole text."""
 
     text: bytes
     start: bool = False
@@ -33,9 +33,9 @@ class Word:
 
 
 def words(pattern: str) -> tuple[Word, ...]:
-    """The words of which one must be in a text, so that this valid pattern matches; empty if it is of another kind."""
-    rows: list[_Row] = [()]  # the ways to go through what was read of this alternative
-    done: list[_Row] = []  # those through the alternatives before it
+    """The words one of which a text must contain for this pattern to match; empty: a pattern of another kind."""
+    rows: list[_Row] = [()]  # the paths through the current alternative so far
+    done: list[_Row] = []  # the paths through earlier alternatives
     outer: list[tuple[list[_Row], list[_Row]]] = []
     at = 0
     while at < len(pattern):
@@ -63,7 +63,7 @@ def words(pattern: str) -> tuple[Word, ...]:
 
 
 def _word(row: _Row) -> Word | None:
-    """None where an edge is not at the edge."""
+    """None if an anchor is not at the edge."""
     start, end = row[:1] == ("start",), row[-1:] == ("end",)
     chars = row[start : len(row) - end]
     if any(len(char) > 1 for char in chars):

@@ -32,7 +32,7 @@ def test_listen(text: str, expected: Listen) -> None:
         ("[127.0.0.1]:80", "[127.0.0.1] is not an IP address"),
         ("[fe80::1%eth0]:80", "fe80::1%eth0 is not an IP address"),
         ("localhost:80", "localhost is not an IP address: expected address:port such as 0.0.0.0:8080"),
-        ("http://0.0.0.0:80", "leave the scheme out"),
+        ("http://0.0.0.0:80", "remove the scheme"),
         ("unix:/run/a.sock", "expected address:port"),
     ],
 )
@@ -107,13 +107,13 @@ def test_only_names_need_a_name_service() -> None:
         ("unix:run/x", "expected unix: and an absolute path"),
         ("unix:/" + "x" * 107, "at most 107 bytes"),
         ("dns:app", "app needs a port: expected dns:name:port"),
-        ("dns:10.0.0.1:80", "10.0.0.1 is an address: leave dns: out"),
-        ("dns:[::1]:80", "::1 is an address: leave dns: out"),
+        ("dns:10.0.0.1:80", "10.0.0.1 is an address: remove dns:"),
+        ("dns:[::1]:80", "::1 is an address: remove dns:"),
         ("dns:10.0.0:80", "10.0.0 is not a host name"),
         ("dns:a b:80", "a b is not a host name"),
         ("dns:_http._tcp.a b", "_http._tcp.a b is not a host name"),
         ("dns:app:0", "a port is between 1 and 65535"),
-        ("https://app:80", "leave the scheme out"),
+        ("https://app:80", "remove the scheme"),
     ],
 )
 def test_not_a_server_address(text: str, message: str) -> None:

@@ -28,7 +28,7 @@ def test_on_this_machine_no_token_is_needed(load_text: Load, listen: str) -> Non
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8900", "[::]:8900", "10.0.0.1:8900"])
 def test_beyond_it_one_is(load_text: Load, refuse: Refuse, listen: str, token: Path) -> None:
-    refuse(f'{BASE}admin: {{listen: »"{listen}"}}\n', f"others can reach {listen}: token_file is missing")
+    refuse(f'{BASE}admin: {{listen: »"{listen}"}}\n', f"{listen} is reachable from other machines")
     admin = load_text(f'{BASE}admin: {{listen: "{listen}", token_file: {token.name}}}\n').site.admin
     assert admin.listen is not None
     assert (str(admin.listen), admin.token_file) == (listen, token)
@@ -37,7 +37,7 @@ def test_beyond_it_one_is(load_text: Load, refuse: Refuse, listen: str, token: P
 def test_the_token_is_its_owners_alone(refuse: Refuse, token: Path) -> None:
     text = f'{BASE}admin: {{listen: "127.0.0.1:1", token_file: »admin.token}}\n'
     token.chmod(0o640)
-    refuse(text, f"others can read {token}: chmod 600 {token}")
+    refuse(text, f"other users can read {token}; run: chmod 600 {token}")
     token.chmod(0o600)
     token.write_text("short")
     refuse(text, "the key is too short: at least 16 bytes")
@@ -46,7 +46,7 @@ def test_the_token_is_its_owners_alone(refuse: Refuse, token: Path) -> None:
 
 
 def test_a_token_for_nothing(refuse: Refuse, token: Path) -> None:
-    refuse(f"{BASE}admin: {{»token_file: {token.name}}}\n", "token_file is for listen, which is missing")
+    refuse(f"{BASE}admin: {{»token_file: {token.name}}}\n", "token_file needs listen")
 
 
 def test_an_address_that_clients_have(refuse: Refuse, load_text: Load) -> None:

@@ -12,15 +12,15 @@ def read(name: str) -> bytes:
 @pytest.mark.parametrize("text, line, reason", [
     ("Options -Indexes", 1, "Options is not supported: only RewriteEngine, -Base, -Cond"),
     ("RewriteEngine On\nRewriteOptions Inherit", 2, "RewriteOptions is not supported"),
-    ("RewriteEngine maybe", 1, "RewriteEngine is on or off"),
+    ("RewriteEngine maybe", 1, "RewriteEngine must be on or off"),
     ("<Directory /x>\nRewriteEngine on\n</Directory>", 1, "<Directory> is not supported"),
     ("<IfModule mod_rewrite.c>\nRewriteEngine on", 2, "<IfModule> is not closed"),
-    ("</IfModule>", 1, "</IfModule> closes nothing"),
+    ("</IfModule>", 1, "</IfModule> has no matching opening tag"),
     ("<IfModule mod_headers.c>\nHeader set A b\n</IfModule>", 2, "Header is not supported"),
     ("\n# x\nRewriteRule ^a", 3, "takes 2 to 3 arguments, not 1"),
     ('RewriteRule "^a b', 1, "a quote is not closed"),
     ("RewriteRule ^a( b", 1, "not a regular expression: missing )"),
-    ("RewriteRule ^a b L", 1, "flags stand in brackets: [L]"),
+    ("RewriteRule ^a b L", 1, "flags must be in brackets: [L]"),
     ("RewriteRule ^a b [LL]", 1, "there is no flag LL"),
     ("RewriteRule ^a b [H=x]", 1, "the flag H is not supported: there are no handlers here"),
     ("RewriteRule ^a b [T]", 1, "T takes a value"),
@@ -38,11 +38,11 @@ def read(name: str) -> bytes:
     ("RewriteMap words txt:m.txt\nRewriteRule ^a ${word:$1}", 2, "there is no RewriteMap word (did you mean words?)"),
     ("RewriteMap m prg:/bin/sh", 1, "maps are txt, rnd or int, and this is prg"),
     ("RewriteMap m int:upper", 1, "there is no internal function upper (did you mean toupper?)"),
-    ("RewriteCond %{HTTPS} on", 1, "a RewriteCond without a RewriteRule"),
+    ("RewriteCond %{HTTPS} on", 1, "RewriteCond is not followed by a RewriteRule"),
     ("RewriteCond %{HTTPS} -q\nRewriteRule a b", 1, "there is no test -q"),
-    ('RewriteCond expr "true"\nRewriteRule a b', 1, "expressions of Apache are not supported"),
+    ('RewriteCond expr "true"\nRewriteRule a b', 1, "Apache expressions are not supported"),
     ("RewriteCond %{HTTPS} on [XX]\nRewriteRule a b", 1, "there is no flag XX"),
-    ("RewriteBase x", 1, "RewriteBase begins with /"),
+    ("RewriteBase x", 1, "RewriteBase must begin with /"),
 ])  # fmt: skip
 def test_mistakes(text: str, line: int, reason: str) -> None:
     with pytest.raises(ApacheError) as caught:

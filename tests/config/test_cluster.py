@@ -42,7 +42,7 @@ def test_defaults(tmp_path: Path) -> None:
             "  addresses: [{address: »192.0.2.10, interface: eth0}]",
             "192.0.2.10 needs the length of its network's prefix",
         ),
-        ("  addresses: [{address: »127.0.0.5/8, interface: eth0}]", "127.0.0.5/8 cannot be shared"),
+        ("  addresses: [{address: »127.0.0.5/8, interface: eth0}]", "127.0.0.5/8 cannot be a shared address"),
         ("  addresses: [{address: »192.168.7.1/24, interface: eth0}]", "192.168.7.1 is a node's own address"),
         ("  addresses: [{address: 192.0.2.10/24, interface: »a b}]", "expected the name of a network interface"),
         (
@@ -51,11 +51,11 @@ def test_defaults(tmp_path: Path) -> None:
         ),
         ("  heartbeat: {interval: 200ms, dead_after: »400ms}", "must be at least three times interval"),
         ("  heartbeat: {interval: »1ms}", "must be at least 10ms"),
-        ("  heartbeat: {links: [»{interface: eth1}]}", "a link is one of udp, multicast, serial, disk"),
-        ("  heartbeat: {links: [{udp: 694, »baud: 9600}]}", "baud does not go with udp"),
+        ("  heartbeat: {links: [»{interface: eth1}]}", "a link needs exactly one of udp, multicast, serial, disk"),
+        ("  heartbeat: {links: [{udp: 694, »baud: 9600}]}", "baud cannot be combined with udp"),
         ("  heartbeat: {links: [{multicast: »10.0.0.1}]}", "10.0.0.1 is not an IPv4 multicast group"),
-        ("  heartbeat: {links: [{udp: 694}, {udp: 695}, »{udp: 694}]}", "this is links[0] again"),
-        ("  listen: »7945\n  heartbeat: {links: [{udp: 7945}]}", "beats come in on UDP port 7945: choose another one"),
+        ("  heartbeat: {links: [{udp: 694}, {udp: 695}, »{udp: 694}]}", "duplicate of links[0]"),
+        ("  listen: »7945\n  heartbeat: {links: [{udp: 7945}]}", "UDP port 7945 is used for beats: choose another one"),
         ("  resources: [{name: a, run: /bin/a, with: »192.0.2.77}]", "192.0.2.77 is not one of addresses"),
         (
             "  addresses: [{address: 192.0.2.10/24, interface: eth0, virtual_mac: »256}]",
@@ -86,7 +86,7 @@ def test_this_node_is_one_of_the_nodes(refuse: Refuse) -> None:
 
 def test_a_key_that_others_can_read_is_refused(refuse: Refuse, tmp_path: Path) -> None:
     (tmp_path / "cluster.key").chmod(0o644)
-    refuse(f"{BASE}{CLUSTER}".replace("key_file: ", "key_file: »"), "others can read")
+    refuse(f"{BASE}{CLUSTER}".replace("key_file: ", "key_file: »"), "other users can read")
 
 
 def test_a_disk_is_named_relative_to_the_site_file(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_classes(refuse: Refuse, load_text: Load) -> None:
     refuse(
         BASE + "qos: {classes: [{name: a, match: {»class: b}}, {name: c, match: {when: up(»'ap') > 1}}, "
         "{name: d, match: {»pth: /}}, {name: »c}]}\n",
-        "no request has a class yet when classes are given",
+        "requests have no class yet when classes are assigned",
         "there is no backend ap",
         "unknown key pth (did you mean path?)",
         "the class c is there twice",
@@ -154,7 +154,7 @@ def test_sites_that_are_not_there(refuse: Refuse) -> None:
     )
     refuse(
         BASE + SITES.replace("syd:", "»auto:"),
-        "auto stands for the best site: no site can have this name",
+        "auto denotes the best site: no site can have this name",
     )
     refuse(
         BASE + SITES.replace("peers: ", "peers: »").replace("syd: {url: 'https://s', report: 'h:1'}, ", ""),
@@ -191,5 +191,5 @@ def test_paths_that_no_request_has(refuse: Refuse, load_text: Load) -> None:
 def test_client_from_needs_proxies(refuse: Refuse) -> None:
     refuse(
         BASE.replace('"127.0.0.1:80"', '"127.0.0.1:80", »client_from: X-Real-IP'),
-        "anybody could claim any address: name the proxies in trusted_proxies",
+        "clients could claim any address: name the proxies in trusted_proxies",
     )

@@ -41,7 +41,7 @@ def test_every_file_is_read(load_text: Load, tmp_path: Path, pair: Certificate) 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o610, 0o620])
 def test_a_key_is_its_owners_alone(refuse: Refuse, pair: Certificate, mode: int) -> None:
     pair.key.chmod(mode)
-    refuse(TLS.format(pair.cert, f"»{pair.key}"), f"others can read {pair.key}: chmod 600 {pair.key}")
+    refuse(TLS.format(pair.cert, f"»{pair.key}"), f"other users can read {pair.key}; run: chmod 600 {pair.key}")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file to another group")
@@ -61,7 +61,7 @@ def test_a_key_may_be_there_for_a_group(load_text: Load, pair: Certificate, mode
 def test_a_group_may_only_read(refuse: Refuse, pair: Certificate, mode: int) -> None:
     os.chown(pair.key, 0, 2000)
     pair.key.chmod(mode)
-    refuse(TLS.format(pair.cert, f"»{pair.key}"), "others can read")
+    refuse(TLS.format(pair.cert, f"»{pair.key}"), "other users can read")
 
 
 def test_a_public_file_may_not_double_as_a_key(refuse: Refuse, tmp_path: Path) -> None:

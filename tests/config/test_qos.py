@@ -61,15 +61,15 @@ def test_a_route_may_count_by_a_group_of_its_own(load_text: Load) -> None:
     "keys, message",
     [
         ("rate: »5", "expected a rate such as 5/s, 600/m, 100/h (did you mean 5/s?)"),
-        ("rate: »5KiB/s", "this rate is of requests"),
-        ("rate: »0/s", "to admit nothing there is admit: never"),
+        ("rate: »5KiB/s", "expected a rate of requests"),
+        ("rate: »0/s", "to admit none, use admit: never"),
         ("rate: »200000/s", "must be between 1/h and 100000/s"),
-        ("»burst: 5", "burst goes with rate only"),
-        ("»per: source", "per goes with rate only"),
-        ("»delay: 1s", "delay goes with rate only"),
-        ("»dry_run: true", "dry_run goes with rate or concurrency"),
+        ("»burst: 5", "burst needs rate"),
+        ("»per: source", "per needs rate"),
+        ("»delay: 1s", "delay needs rate"),
+        ("»dry_run: true", "dry_run needs rate or concurrency"),
         ("rate: 5/s, burst: »0", "must be at least 1"),
-        ("rate: 1/h, burst: »100", "a burst must be made up for within a day, and this one takes 100h"),
+        ("rate: 1/h, burst: »100", "at this rate the burst takes 100h to recover"),
         ("rate: 5/s, per: »sourc", "(did you mean source?)"),
         ("rate: 5/s, per: »header", "expected one of source, header:NAME"),
         ('rate: 5/s, per: "»{clint}"', "unknown field {clint} (did you mean client?)"),
@@ -78,9 +78,9 @@ def test_a_route_may_count_by_a_group_of_its_own(load_text: Load) -> None:
         ("concurrency: »0", "must be at least 1"),
         ("share: »101%", "expected a share"),
         ("admit: »maybe", "expected one of always, never"),
-        ("admit: always, »rate: 5/s", "admit: always leaves nothing for rate to do"),
-        ("admit: always, »concurrency: 5", "admit: always leaves nothing for concurrency to do"),
-        ("admit: never, »priority: 5", "admit: never leaves nothing for priority to do"),
+        ("admit: always, »rate: 5/s", "admit: always makes rate useless"),
+        ("admit: always, »concurrency: 5", "admit: always makes concurrency useless"),
+        ("admit: never, »priority: 5", "admit: never makes priority useless"),
     ],
 )
 def test_mistakes_in_a_class(refuse: Refuse, keys: str, message: str) -> None:
@@ -91,20 +91,20 @@ def test_mistakes_in_a_class(refuse: Refuse, keys: str, message: str) -> None:
 
 
 def test_mistakes_in_a_route(refuse: Refuse) -> None:
-    refuse(with_route("{»dry_run: true, backend: app}"), "dry_run goes with rate only")
-    refuse(with_route("{»burst: 5, backend: app}"), "burst goes with rate only")
+    refuse(with_route("{»dry_run: true, backend: app}"), "dry_run needs rate")
+    refuse(with_route("{»burst: 5, backend: app}"), "burst needs rate")
 
 
 def test_shares_are_of_one_whole(refuse: Refuse) -> None:
     refuse(
         f"{BASE}qos: {{classes: [{{name: a, share: 60%}}, {{name: b, share: »50%}}]}}\n",
-        "the shares add up to 110%: they can be 100% at most",
+        "the shares add up to 110%, more than 100%",
     )
 
 
 def test_there_are_not_more_classes_than_lanes(refuse: Refuse) -> None:
     classes = ", ".join(f"{{name: c{i}}}" for i in range(64))
-    refuse(f"{BASE}qos: {{classes: »[{classes}]}}\n", "there are 64 classes: at most 63")
+    refuse(f"{BASE}qos: {{classes: »[{classes}]}}\n", "64 classes exceed the limit of 63")
 
 
 def test_a_turn_that_nothing_waits_for_is_warned_of(load_text: Load) -> None:
@@ -148,13 +148,13 @@ def test_without_overload_control_requests_wait_only_where_a_backend_says_so(loa
 @pytest.mark.parametrize(
     "keys, message",
     [
-        ("concurrency: »0", "expected auto, off, or how many requests servers get at once"),
-        ("concurrency: »fast", "expected auto, off, or how many requests servers get at once"),
+        ("concurrency: »0", "expected auto, off, or a number of requests"),
+        ("concurrency: »fast", "expected auto, off, or a number of requests"),
         ("fair_by: »'query:a'", "expected source, header:NAME, cookie:NAME or off"),
-        ("»newest_first: true", "newest_first goes with target_delay only"),
+        ("»newest_first: true", "newest_first needs target_delay"),
         (
             "target_delay: 20ms, newest_first: true, fair_by: »source",
-            "requests go by turns or the newest first, not both: remove newest_first or fair_by",
+            "newest_first and fair_by cannot be combined: remove one of them",
         ),
     ],
 )
@@ -165,7 +165,7 @@ def test_what_overload_control_cannot_be(refuse: Refuse, keys: str, message: str
 @pytest.mark.parametrize(
     "bandwidth, message",
     [
-        ("»500/s", "this is of bytes: did you mean 500B/s?"),
+        ("»500/s", "the rate is in bytes: did you mean 500B/s?"),
         ("»fast", "expected bytes per second such as 500KiB/s, 1MiB/s"),
         ("»10B/s", "must be between 1KiB/s and 1TiB/s"),
     ],
@@ -216,7 +216,7 @@ def test_a_waiting_room_has_its_defaults(load_text: Load) -> None:
 @pytest.mark.parametrize(
     "keys, message",
     [
-        ("max: »0", "from 1 to 524288 sessions, or auto"),
+        ("max: »0", "expected 1 to 524288 sessions, or auto"),
         ("max: »many", "expected a number of sessions, or auto"),
         ("max: »auto", "auto needs max_connections at servers"),
         ("max: 5, idle: »500ms", "must be at least 1s"),

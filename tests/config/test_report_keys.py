@@ -27,10 +27,10 @@ def files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "keys, message",
     [
-        ("", "reports are signed: expected secret_file, which each server's key is derived from, or keys"),
+        ("", "reports are signed: set secret_file, from which each server's key is derived, or keys"),
         (
             "secret_file: c.secret, »key_file: a.key",
-            "with secret_file every server has its own key: a server that has another one goes into keys",
+            "with secret_file every server has its own key: list servers with other keys in keys",
         ),
         ("keys: {»app3: a.key}", "there is no server app3 (did you mean app2?)"),
         ("keys: {app1: »none.key}", "cannot read"),

@@ -57,7 +57,7 @@ def test_a_row_just_given_back_is_the_last_resort() -> None:
 
 
 def test_too_many_servers() -> None:
-    with pytest.raises(CapacityError, match="3 servers, and the gateway has room for 2"):
+    with pytest.raises(CapacityError, match="3 servers exceed the gateway's capacity of 2"):
         Snapshot.first(loaded(a=1, b=2, c=3), capacity=2)
     empty = Snapshot.first(loaded())
     assert (empty.server_rows.capacity, empty.traffic_rows.capacity) == (SERVERS, TRAFFIC)
