@@ -4,19 +4,19 @@ cdef enum:
     WAYS = 8                # keys that share a bucket: one cache line
     TIME_BITS = 44          # of an entry; the other 20 are its key's tag
     TICK_BITS = 8           # a tick, the unit of time in the table, is 256 ns
-    TRIES = 1000            # to write one entry while other processes write it as well
+    TRIES = 1000            # attempts to write one entry while other processes write it as well
 
-# How often a key may come. Both in ticks.
+# The rate limit of a key. Both in ticks.
 cdef struct Rate:
     int64_t interval        # between two requests at exactly the rate
     int64_t tolerance       # how far ahead of the rate a key may be: burst - 1 intervals
 
 cdef class RateTable:
-    """What each key has had, shared by every process that maps the same memory."""
+    """The rate state of each key, shared by every process that maps the same memory."""
     cdef uint8_t[::1] memory
     cdef uint64_t *words
     cdef readonly uint64_t buckets
-    cdef readonly bytes secret          # 16 bytes, for whoever hashes keys for this table
+    cdef readonly bytes secret          # 16 bytes, for the hash of keys
 
     cdef int64_t take(self, uint64_t key, const Rate *rate, int64_t now, int64_t max_delay) noexcept nogil
     cdef void give_back(self, uint64_t key, const Rate *rate) noexcept nogil

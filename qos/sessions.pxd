@@ -1,31 +1,31 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from qos.tickets cimport Ticket
 
-# What becomes of a request that needs a session.
+# The result for a request that needs a session.
 cdef enum Admitted:
-    A_LIVE = 0              # it is of a session
-    A_RENEWED               # the same, and its ticket is to be replaced by that of the answer
-    A_ADOPTED               # the same, of a session that another gateway, or the same before its restart, had admitted
-    A_NEW                   # it begins a session; the answer has its ticket
-    A_WAITS                 # it has a place in the queue; the answer has its ticket
-    A_EARLY                 # it came before the opening; the answer has its ticket
-    A_ASSET                 # it has no ticket and must not get one: it goes if `room`
+    A_LIVE = 0              # it belongs to a session
+    A_RENEWED               # the same, and the response replaces its ticket
+    A_ADOPTED               # the same, for a session that another gateway, or this one before a restart, had admitted
+    A_NEW                   # it begins a session; the response has its ticket
+    A_WAITS                 # it has a place in the queue; the response has its ticket
+    A_EARLY                 # it came before the opening; the response has its ticket
+    A_ASSET                 # it has no ticket and must not get one: it is admitted if `room`
     A_FULL                  # neither a session nor a place is free
 
-# What sessions may have, by a site file.
+# The limits of sessions, from the site file.
 cdef struct Terms:
     uint64_t max            # sessions
-    uint32_t idle           # seconds that a session lives after its last request
+    uint32_t idle           # seconds until a session ends after its last request
     uint64_t places         # in the queue; 0: no queue
     uint32_t refresh        # seconds between two requests of a client that waits
     int64_t opens           # seconds since 1970; 0: at once
 
-# More about it.
+# Details of the result.
 cdef struct Answer:
     Ticket ticket
-    bint changed            # the ticket is to be sent
+    bint changed            # the response must send the ticket
     bint room               # of A_ASSET
-    uint64_t place          # of A_WAITS: how many go first
+    uint64_t place          # of A_WAITS: number of clients before this one
 
 cdef class SessionTable:
     """Sessions and the queue for them, shared by every process that maps the same memory."""
@@ -36,7 +36,7 @@ cdef class SessionTable:
     cdef uint64_t *ring
     cdef uint64_t slot_count
     cdef uint64_t ring_count
-    cdef uint32_t own       # tells tickets of this table from others
+    cdef uint32_t own       # distinguishes tickets of this table from others
     cdef uint64_t[2] secret
 
     cdef int live(self, const Terms *terms, const Ticket *ticket, int64_t now, int64_t wall,

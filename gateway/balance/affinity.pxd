@@ -3,9 +3,9 @@ from gateway.balance.policy cimport Members
 from gateway.wire.head cimport Head
 
 cdef class Affinity:
-    """How a client comes back to the server that served it before. The state is on the client: there is no table."""
-    cdef readonly bint marks    # whether an answer by another server than the one found must carry a mark
-    cdef readonly bint learns   # whether servers set the cookie: find_learned and learn have something to do
+    """Finds the server that served a client before. The client holds the state: there is no table."""
+    cdef readonly bint marks    # whether a response of another server than the one found must carry a mark
+    cdef readonly bint learns   # whether servers set the cookie: then find_learned and learn are used
     cdef Members members
 
     cdef int find(self, const char *head, Head *h, const char *uri, uint32_t uri_len, bytes source) except -2

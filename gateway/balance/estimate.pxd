@@ -1,17 +1,17 @@
 from libc.stdint cimport int64_t
 from gateway.board cimport Board, TimeRow
 
-# What the rows of all workers say of one server: a request that finds `ahead` others there takes about
-# drift * (base + slope * ahead) seconds to its answer.
+# The combined data of all workers about one server: a request that finds `ahead` others there gets its response after
+# about drift * (base + slope * ahead) seconds.
 cdef struct Estimate:
     double base
     double slope
-    double drift            # how much slower the last answers were than the line had promised; at least 1
-    double answers          # how many the line is worth; 0: nothing is known
-    double variance         # of one answer, relative to its mean
-    double surprise         # log-likelihood ratio for that the server has just turned slow; 0: nothing speaks for it
+    double drift            # ratio of the last response times to the line's predictions; at least 1
+    double answers          # weight of the line, in responses; 0: no data
+    double variance         # of one response time, relative to its mean
+    double surprise         # log-likelihood ratio that the server has just become slow; 0: no evidence
 
-cdef double SLOW            # times slower: what a server is taken for that has turned slow
+cdef double SLOW            # times slower: the assumption about a server that has become slow
 
 cdef void begin(TimeRow *row, int64_t now) noexcept nogil
 cdef void answer(TimeRow *row, int64_t now, int64_t picked, int ahead, bint failed) noexcept nogil

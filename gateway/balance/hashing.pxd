@@ -2,7 +2,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from gateway.balance.policy cimport Members, PickArgs
 from gateway.wire.head cimport Head
 
-cdef double BOUND           # times a server's fair share of what is in flight: with more, it is passed over
+cdef double BOUND           # times a server's fair share of requests in flight: beyond it, the server is skipped
 
 cdef uint64_t hash_bytes(const char *text, uint32_t n) noexcept nogil
 cdef uint64_t hash_field(const char *head, Head *h, bytes name) noexcept

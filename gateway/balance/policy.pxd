@@ -7,40 +7,40 @@ from gateway.board cimport (
 
 cdef enum:
     MAX_TRIED = 8
-    SAMPLE = 32                     # of more servers than this, a policy that compares looks at so many, by chance
-    PROBE_EVERY = 1_000_000_000     # ns until a worker asks an ejected server again: control needs a moment to judge
+    SAMPLE = 32                     # with more servers, a policy that compares examines a random sample of this size
+    PROBE_EVERY = 1_000_000_000     # ns until a worker probes an ejected server again: control needs time to judge
 
 # Servers that have been tried already, by their index in Members.
 cdef struct Tried:
     int count
     int index[MAX_TRIED]
 
-# What the key of a policy that goes by one is made of. The caller, which has the request (later: the TCP connection),
-# makes the key; a policy sees only its hash.
+# The source of the key of a policy that uses one. The caller, which has the request (later: the TCP connection), makes
+# the key; a policy sees only its hash.
 cdef enum KeyKind:
     KEY_NONE = 0
     KEY_ADDRESS             # of the client
     KEY_URI                 # path and query
     KEY_HEADER              # the value of the header `key_name`
 
-# What a policy knows of the work that it picks a server for.
+# The input of a policy about the work that it picks a server for.
 cdef struct PickArgs:
     Tried tried
     int64_t now                 # monotonic, in ns
-    uint64_t key                # hash of what Policy.key_kind says; 0: the work does not have it
+    uint64_t key                # hash of the source in Policy.key_kind; 0: the work has no key
 
 cdef struct Member:
     int slot                    # row of the Board
     int max_connections         # over all workers, as configured; 0: no limit
     double weight               # as configured
-    double credit               # smooth weighted round robin: what is owed to it
+    double credit               # smooth weighted round robin: its credit
     uint8_t tier                # 0 primary, 1 backup
-    int64_t picked              # by this worker, the last time
+    int64_t picked              # last pick by this worker
     int64_t looked              # when `estimate` was read
     Estimate estimate
-    double usual                # scratch of a pick: seconds expected, as long as the server is as it was
+    double usual                # scratch of a pick: expected seconds if the server is unchanged
     double cost                 # and as it is now
-    int busy                    # requests in flight over all workers, when `gather` looked
+    int busy                    # requests in flight over all workers, when `gather` read them
 
 cdef class Members:
     """The servers of one backend as a policy sees them."""
@@ -48,15 +48,15 @@ cdef class Members:
     cdef readonly int count
     cdef int workers
     cdef int64_t now            # of the pick, in ns
-    cdef int turn               # rotates, so that ties are shared out
+    cdef int turn               # rotates, so that ties are shared evenly
     cdef bint has_backup
     cdef Member *member
     cdef int *candidate         # indices of members that can take the request
-    cdef int candidates         # how many
+    cdef int candidates         # their number
     cdef uint64_t random        # state of a xorshift generator
     cdef double variance        # scratch of a pick: of one answer
-    cdef double probes          # requests that may be spent on learning how a server is doing
-    cdef Rendezvous tiers[2]    # primaries and backups, for who picks by a key
+    cdef double probes          # requests that may be spent on probing servers
+    cdef Rendezvous tiers[2]    # primaries and backups, for policies with a key
 
     cdef int pick(self, Policy policy, PickArgs *args) except -2
     cdef int gather(self, int tier, Tried *tried) noexcept nogil
@@ -83,12 +83,12 @@ cdef class Members:
         return self.board.total_in_flight(self.member[i].slot, self.workers)
 
     cdef inline double effective_weight(self, int i) noexcept nogil:
-        """What control made of the server's reports; the configured weight until it has spoken."""
+        """The weight that control has computed from the server's reports; until then the configured weight."""
         cdef double weight = self.board.server(self.member[i].slot).weight
         return weight if weight > 0 else self.member[i].weight
 
     cdef inline int limit(self, int i) noexcept nogil:
-        """Requests that may be in flight at server i: what its agent says, or else as configured; 0: any number."""
+        """Requests that may be in flight at server i: its agent's limit, or else the configured one; 0: no limit."""
         cdef int said = <int>self.board.server(self.member[i].slot).limit
         return said if said > 0 else self.member[i].max_connections
 
@@ -101,7 +101,7 @@ cdef class Members:
         if self.usable(i, tier, tried):
             self.member[i].busy = self.in_flight(i)
             self.candidate[self.candidates] = i
-            self.candidates = self.candidates + 1    # += is refused without the GIL where None is checked for
+            self.candidates = self.candidates + 1    # += is refused without the GIL while None checks are on
 
     cdef inline bint usable(self, int i, int tier, Tried *tried) noexcept nogil:
         """Whether a new request may go to member i."""

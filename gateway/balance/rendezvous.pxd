@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-# Some servers, each at a place of its own, as they draw for one key after another.
+# A set of servers, each with a place, that draw for one key after another.
 cdef struct Rendezvous:
     int count                   # servers
     int padded                  # the same, filled up to whole vectors
@@ -9,12 +9,12 @@ cdef struct Rendezvous:
     double *weight
     uint32_t *low               # words of the hash of its name
     uint32_t *high
-    float *inverse              # of the weight, and of how far draws go
+    float *inverse              # of the weight, and of the range of draws
     uint64_t key
-    float *draw                 # for the key; infinite: passed over
-    float *least                # of the draws of a cell
-    # What who asks keeps here: requests in flight and weights of those that can take more, when they were summed up
-    # (in ns; 0: never), and whether for this key.
+    float *draw                 # for the key; infinite: skipped
+    float *least                # smallest draw of a cell
+    # Cached for the caller: requests in flight and weights of the servers with room, the time at which they were summed
+    # (in ns; 0: never), and whether that was for this key.
     double busy
     double weights
     int64_t summed

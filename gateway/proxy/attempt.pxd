@@ -5,21 +5,21 @@ from gateway.proxy.conn cimport Poller, Work
 from gateway.proxy.server cimport Server, ServerConn
 
 cdef class Attempt:
-    """The tries of one piece of work at the servers of a backend. Knows no protocol."""
+    """The tries of one piece of work at the servers of a backend. Independent of the protocol."""
     cdef Backend backend                # or None
-    cdef Server server                  # of the present try, or None
+    cdef Server server                  # of the current try, or None
     cdef int chosen                     # its index in the backend
-    cdef int belongs                    # index of the server that affinity says; -1: none
-    cdef int bound                      # index of the server that the client has a connection of its own to; -1: none
+    cdef int belongs                    # index of the server that affinity requires; -1: none
+    cdef int bound                      # index of the server to which the client has a private connection; -1: none
     cdef PickArgs args                  # for the balancing policy
     cdef int tries
-    cdef bint turned                    # to the server's other address, in this try
+    cdef bint turned                    # this try uses the server's other address
     cdef int64_t picked                 # monotonic, in ns
-    cdef int64_t asked                  # when the server had the whole request, as far as is known, the same
+    cdef int64_t asked                  # when the server had the whole request, as far as known; in the same unit
     cdef int ahead                      # requests that were in flight at the server before this one
     cdef bint counted                   # in flight at the server
-    cdef bint timed                     # the time until it answers is being taken
-    cdef ServerConn connecting          # on its way, or None
+    cdef bint timed                     # the response time is being measured
+    cdef ServerConn connecting          # being opened, or None
 
     cdef void reset(self) noexcept
     cdef int begin(self, Backend backend) except -1

@@ -11,7 +11,7 @@ from gateway.wire.head cimport Head
 cdef class ServerProtocol
 
 cdef class Backend:
-    """A backend of one snapshot: its servers, how to pick one, how long to wait."""
+    """A backend of one snapshot: its servers, its policy, its timeouts."""
     cdef readonly str name
     cdef bytes log_name
     cdef int traffic                    # its row of the Board
@@ -22,13 +22,13 @@ cdef class Backend:
     cdef readonly WaitQueue queue
     cdef Overload overload              # that of the queue, or None
     cdef Affinity affinity              # or None
-    cdef ServerProtocol protocol        # how its servers are spoken to
+    cdef ServerProtocol protocol        # protocol of its servers
     cdef int64_t connect_ms
     cdef int64_t response_ms
     cdef int64_t idle_ms
     cdef int64_t tunnel_ms
-    cdef bint orca                      # servers say their load with their answers
-    cdef bint reads_answers             # read_answer always has something to do
+    cdef bint orca                      # servers report their load in responses
+    cdef bint reads_answers             # whether read_answer has anything to do
 
     cdef int look_at(self, PickArgs *args, const char *p, Head *h, View view, const char *asked, uint32_t n) except -2
     cdef uint64_t _key(self, const char *p, Head *h, View view) except? 0
@@ -40,5 +40,5 @@ cdef class Backend:
     cdef int counterpart(self, Backend before, int i) except -2
 
 cdef class ServerProtocol:
-    """How the servers of a backend are spoken to: makes the Upstream for a connection. See transaction.pxd."""
+    """The protocol of a backend's servers: creates the Upstream for a connection. See transaction.pxd."""
     cdef object open(self, object conn)

@@ -9,35 +9,35 @@ cdef extern from "<sys/uio.h>" nogil:
         size_t iov_len
 
 cdef enum:
-    SCRATCH = 128 * 1024        # bytes read at a time; also bounds what one connection can have pending
-    GATHER = 64 * 1024          # small pieces of one write are copied together here
+    SCRATCH = 128 * 1024        # bytes read at a time; also limits what one connection can have pending
+    GATHER = 64 * 1024          # small pieces of one write are copied together up to this size
     PIECES = 256                # pieces of one write
     RELAY = 128 * 1024          # bytes moved at a time from socket to socket
-    HEAD = 32 * 1024            # bytes read where a head begins: what follows of a large body need not be copied
-    WORTH = 32 * 1024           # bytes left of a body for which relaying is worth its calls
-    TAIL = 1024                 # what ends a body is copied: only a read tells whether more comes than was announced
+    HEAD = 32 * 1024            # bytes read where a head begins: most of a large body that follows need not be copied
+    WORTH = 32 * 1024           # remaining bytes of a body for which relaying is worth its system calls
+    TAIL = 1024                 # the end of a body is copied: only a read shows whether more arrived than was announced
 
 cdef enum:
     FOREVER = 0x7FFFFFFFFFFFFFFF
 
-# What recv returns beside a count
+# Results of recv other than a count
 cdef enum:
     RECV_END = 0
     RECV_AGAIN = -1
     RECV_BROKEN = -2
 
-    RECV_FULL = -3              # of relay: what was sent before has not been taken yet
+    RECV_FULL = -3              # of relay: earlier data has not been taken yet
 
-# What flush and commit return
+# Results of flush and commit
 cdef enum Sent:
     SENT_ALL = 0
     SENT_PART = 1
     SENT_BROKEN = 2
 
 cdef class Timed:
-    """Something that a deadline can pass for: a connection, or work in progress. One deadline at a time."""
+    """An object with a deadline: a connection, or work in progress. One deadline at a time."""
     cdef Poller poller
-    cdef int slot                       # in the poller's table of deadlines; -1: none yet
+    cdef int slot                       # index in the poller's table of deadlines; -1: none yet
 
     cdef int take_slot(self, Poller poller) except -1
     cdef void drop_slot(self) noexcept
@@ -45,7 +45,7 @@ cdef class Timed:
     cdef int on_deadline(self) except -1
 
 cdef class Handler:
-    """What the events of a connection are for: a protocol, a tunnel. Has no state of its own."""
+    """Handles the events of a connection: a protocol, or a tunnel. Has no state of its own."""
     cdef int on_input(self, Conn conn) except -1
     cdef int on_drained(self, Conn conn) except -1
     cdef int on_broken(self, Conn conn) except -1
@@ -62,27 +62,27 @@ cdef class Poller:
     cdef PyObject **table               # by descriptor: the connection registered for it (owned)
     cdef int capacity
     cdef int64_t *due                   # by slot: a deadline, in ns of the monotonic clock
-    cdef PyObject **timed               # by slot: whose it is (borrowed; its owner gives the slot back)
+    cdef PyObject **timed               # by slot: the owner (borrowed; the owner releases the slot)
     cdef int slots                      # in use so far
     cdef int slot_capacity
-    cdef int *spare                     # slots that were given back
+    cdef int *spare                     # released slots
     cdef int spares
     cdef readonly int count
     cdef int highest
     cdef uint32_t generation
     cdef int64_t now                    # monotonic, in ns; read once per event
-    cdef int64_t skipped                # ns that a test has let pass
-    cdef list again                     # connections that have something to go on with, and work whose turn it is
-    cdef list graveyard                 # what was closed or replaced while the present event was handled
-    cdef Work ended                     # the first of a chain: work that ended meanwhile
+    cdef int64_t skipped                # ns by which a test has advanced the clock
+    cdef list again                     # connections with more input, and work that is called
+    cdef list graveyard                 # objects closed or replaced during the current event
+    cdef Work ended                     # head of a chain: work that has ended meanwhile
     cdef public bint interrupted        # the event loop has something to do
-    cdef char *scratch                  # every read goes here first: an idle connection holds no buffer
-    cdef char *cipher                   # what TLS wants to send
+    cdef char *scratch                  # every read goes here first: an idle connection has no buffer
+    cdef char *cipher                   # TLS output
     cdef size_t cipher_len
     cdef size_t cipher_capacity
-    cdef int pipe[2]                    # between two sockets: empty but within relay
-    cdef bint cut                       # the read under TLS has met the peer's FIN
-    cdef void *composer                 # the connection (borrowed) whose write is being composed, or NULL
+    cdef int pipe[2]                    # between two sockets: empty except within relay
+    cdef bint cut                       # the read below TLS has found the peer's FIN
+    cdef void *composer                 # the connection (borrowed) that composes the current write, or NULL
     cdef char *gather
     cdef size_t gathered
     cdef iovec pieces[PIECES]
@@ -111,19 +111,18 @@ cdef class Poller:
     cpdef sweep(self)
 
 cdef class Work(Timed):
-    """What needs a server: a request; later, a TCP connection. Attempt, WaitQueue and Tunnel speak to this.
+    """Work that needs a server: a request; later, a TCP connection. The interface for Attempt, WaitQueue and Tunnel.
 
-    on_connected and on_connect_failed come once for each connection that Attempt.go has asked for, and the work then
-    forgets it (attempt.connecting). on_turn may come for work that has left its queue meanwhile: it looks first.
-    Work that has ended is recycled only after the event in which it ended: code that is in the middle of it may still
-    read it, and finds it ended.
+    on_connected and on_connect_failed are called once for each connection that Attempt.go has requested; the work then
+    clears attempt.connecting. on_turn may be called for work that has left its queue meanwhile: it must check. Work
+    that has ended is recycled only after the current event: code that is still using it finds it ended.
     """
     cdef Work next_ended
     cdef Work before, behind            # in a WaitQueue
-    cdef int place                      # there: its lane; -1: it does not wait; -2: it is not to wait any more
-    cdef int64_t since                  # what a queue orders by: a moment in ns, or a round (WaitQueue.order)
-    cdef int64_t entered                # since when it waits, monotonic, in ns
-    cdef uint64_t fair                  # hash of what fairness goes by
+    cdef int place                      # in the queue: its lane; -1: it does not wait; -2: it has been shed
+    cdef int64_t since                  # order in the queue: a time in ns, or a round (WaitQueue.order)
+    cdef int64_t entered                # start of the wait, monotonic, in ns
+    cdef uint64_t fair                  # hash of the key for fairness
 
     cdef int recycle(self) except -1
     cdef int on_turn(self) except -1
@@ -135,14 +134,14 @@ cdef class Work(Timed):
 cdef class Conn(Timed):
     cdef int fd
     cdef uint32_t generation
-    cdef Handler handler                # None: the kind of connection looks after its events itself
+    cdef Handler handler                # None: the subclass handles its events itself
     cdef uint8_t readable               # there may be more to read
-    cdef uint8_t wire_readable          # under TLS: the kernel may have more for the layer below
+    cdef uint8_t wire_readable          # with TLS: the kernel may have more for the lower layer
     cdef uint8_t ended                  # the peer has sent its FIN
-    cdef uint8_t finished               # we have sent ours
+    cdef uint8_t finished               # the gateway has sent its FIN
     cdef uint8_t queued                 # waiting in poller.again
-    cdef int more                       # MSG_MORE once the end of what is sent follows at once, else 0
-    cdef char *out                      # accepted from us, not yet by the kernel
+    cdef int more                       # MSG_MORE while the end of the output follows at once, else 0
+    cdef char *out                      # buffered output, not yet taken by the kernel
     cdef uint32_t out_at
     cdef uint32_t out_len
     cdef uint32_t out_capacity
@@ -171,7 +170,7 @@ cdef class Conn(Timed):
     cdef int _keep(self, const char *p, size_t n) except -1
     cdef int _send(self, const char *p, size_t n) except -1
 
-    # for kinds of connection without a handler to fill in
+    # for subclasses without a handler
     cdef int on_input(self) except -1
     cdef int on_drained(self) except -1
     cdef int on_broken(self) except -1

@@ -8,51 +8,51 @@ from gateway.wire.chunked cimport Chunked
 cdef enum Phase:
     C_HEAD = 0              # between requests, or within the head of one
     C_BODY                  # within a request's body
-    C_WAIT                  # the request is read; its answer is due or under way
-    C_FLUSH                 # the last answer is written, but not yet sent
+    C_WAIT                  # the request has been read; its response is due or in progress
+    C_FLUSH                 # the last response has been written, but not yet sent
     C_LINGER                # nothing more is written; input is discarded: a reset would destroy what is not yet read
-    C_TUNNEL                # the connection is a tunnel's
+    C_TUNNEL                # the connection is part of a tunnel
     C_PHASES
 
-# What belongs to one request and its answer on the wire: zeroed when its head is there.
+# State of one request and its response: zeroed when its head has been read.
 cdef struct ClientExchange:
     uint8_t keep            # the client wants the connection kept
-    uint8_t close           # it is closed after the answer
+    uint8_t close           # close it after the response
     uint8_t minor           # of the request's HTTP/1.minor
     uint8_t is_head         # the method is HEAD
     uint8_t chunked         # the request's body
-    uint8_t framing         # of the answer's body
+    uint8_t framing         # of the response body
     int64_t left            # of a body of known length
     Chunked decoder
 
-# How far a head has been read: zeroed when it is there.
+# Progress of reading a head: zeroed when the head is complete.
 cdef struct HeadProgress:
     uint32_t seen
-    uint8_t begun           # its first byte has come
+    uint8_t begun           # its first byte has arrived
     uint8_t skipped_line    # an empty line before it has been read
 
 cdef class Http1Downstream(Downstream):
     """HTTP/1 on a client's connection: one request at a time, in order."""
     cdef ClientConn conn
     cdef WorkerContext context
-    cdef Frontend frontend              # of the request under way, or of the one before
+    cdef Frontend frontend              # of the current request, or of the one before
     cdef uint8_t phase
     cdef uint8_t reading                # `read` is running
-    cdef uint8_t held_short             # what is held is no complete head yet
+    cdef uint8_t held_short             # the held data is not a complete head yet
     cdef uint8_t fin_seen
-    cdef int64_t whole                  # when all of the request had been read
+    cdef int64_t whole                  # when the whole request had been read
     cdef uint8_t torn                   # the last answer was cut, which only a reset tells the client
-    cdef uint8_t leaving                # about to be closed, whatever its transaction ends with
+    cdef uint8_t leaving                # will be closed, whatever its transaction's result
     cdef HeadProgress progress
     cdef ClientExchange r
-    cdef char *held                     # read, but not used up yet
+    cdef char *held                     # read, but not used yet
     cdef uint32_t held_at
     cdef uint32_t held_len
     cdef uint32_t held_capacity
     cdef int64_t linger_from            # when that began, in ns
-    cdef int64_t lingered               # bytes that were read away
+    cdef int64_t lingered               # bytes that were discarded
     cdef int pause                      # ms until that is looked at again
-    cdef int unread                     # bytes that the client had not acknowledged when that was looked at; -1: never
+    cdef int unread                     # bytes that the client had not acknowledged at the last check; -1: not checked
 
     cdef int _enter(self, int phase) except -1
     cdef int read(self) except -1

@@ -5,22 +5,22 @@ from gateway.proxy.transaction cimport Upstream
 from gateway.wire.chunked cimport Chunked
 
 cdef enum Reading:
-    U_NOTHING = 0           # no request is under way
-    U_HEAD                  # the answer's head has not come yet
+    U_NOTHING = 0           # no request is in progress
+    U_HEAD                  # the head of the response has not arrived yet
     U_BODY                  # within its body
 
-# What belongs to one request and its answer on the wire: zeroed when the next one begins.
+# State of one request and its response: zeroed when the next one begins.
 cdef struct ServerExchange:
     uint8_t reading         # Reading
     uint8_t method
-    uint8_t framing         # of the answer's body
-    uint8_t keep            # the connection may be used again after it
+    uint8_t framing         # of the response body
+    uint8_t keep            # the connection may be reused after it
     uint8_t interims
-    uint8_t chunked         # the request's body goes out in chunks
+    uint8_t chunked         # the request body is sent in chunks
     uint8_t has_body
     uint8_t done            # the whole request has been put
     uint8_t send_failed
-    uint8_t torn            # perhaps by a reset, whose error the failed send has taken
+    uint8_t torn            # perhaps by a reset, whose error the failed send has consumed
     int64_t left            # of a body of known length
     Chunked decoder
     uint32_t seen
@@ -30,7 +30,7 @@ cdef class Http1Upstream(Upstream):
     cdef ServerConn conn
     cdef ServerExchange r
     cdef int64_t idle_ms
-    cdef char *partial                  # an incomplete head of an answer
+    cdef char *partial                  # an incomplete response head
     cdef uint32_t partial_len
 
     cdef int read(self) except -1

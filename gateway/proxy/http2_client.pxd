@@ -9,11 +9,11 @@ from gateway.wire.http2_head cimport Block
 from gateway.wire.origin cimport Provenance
 
 cdef enum Phase:
-    H_OPEN = 0              # requests are taken
-    H_LEAVING               # the client has been told not to send more; what is on its way is still taken
-    H_LAST                  # it has been told which request was the last one; those up to it are worked on
-    H_FLUSH                 # all is written, but not yet sent
-    H_LINGER                # said goodbye; reading away what the client still sends
+    H_OPEN = 0              # accepts requests
+    H_LEAVING               # the client has been told to send no more; requests in transit are still accepted
+    H_LAST                  # it has been told the last accepted request; those up to it are processed
+    H_FLUSH                 # everything is written, but not yet sent
+    H_LINGER                # after the FIN: discard further input
     H_PHASES
 
 cdef class Http2Stream(Downstream):
@@ -21,31 +21,31 @@ cdef class Http2Stream(Downstream):
     cdef Http2Connection owner
     cdef int32_t id
     # the request
-    cdef Out held                       # of its body: what no server has taken yet
+    cdef Out held                       # request body that no server has taken yet
     cdef int64_t received               # bytes of its body
-    cdef int64_t length                 # that it should have; -1: not given
+    cdef int64_t length                 # expected length; -1: not given
     cdef bytes request_trailers         # complete lines, or None
-    cdef uint8_t request_ended          # all of it has come
+    cdef uint8_t request_ended          # it has arrived completely
     cdef uint8_t request_given          # and the transaction has it
-    cdef uint8_t wanting                # is in the list of those whose server takes data again
+    cdef uint8_t wanting                # in the list of streams whose server takes data again
     # the answer
-    cdef const char *given              # of its body: what it is given by the call under way, or of `page`
+    cdef const char *given              # response body passed by the current call, or of `page`
     cdef size_t given_n
-    cdef Out kept                       # kept.n bytes at kept.p + kept_at: what its window had no room for
+    cdef Out kept                       # kept.n bytes at kept.p + kept_at: data that did not fit into its window
     cdef uint32_t kept_at
-    cdef bytes page                     # of an answer of the gateway's own
+    cdef bytes page                     # of a response of the gateway itself
     cdef bytes trailers                 # complete lines, or None
     cdef int64_t left                   # of a body of known length; -1: not known
-    cdef int64_t progress               # when some of it was sent last, in ns
+    cdef int64_t progress               # when data was last sent, in ns
     cdef uint8_t is_head                # the method is HEAD
-    cdef uint8_t ended                  # all of the answer is there
+    cdef uint8_t ended                  # the response is complete
     cdef uint8_t finished               # and its end has been sent
-    cdef uint8_t cut                    # it ends with a reset once what is kept has been sent
-    cdef uint8_t blocked                # its server is not read from
+    cdef uint8_t cut                    # it ends with a reset once the buffered data has been sent
+    cdef uint8_t blocked                # reading from its server is paused
     cdef uint8_t closed                 # nothing can be sent or received
-    cdef uint8_t ours                   # it is the gateway that resets it
-    cdef uint8_t theirs                 # it is the client
-    cdef uint32_t code                  # of the reset that follows an answer before the end of the request
+    cdef uint8_t ours                   # the gateway resets it
+    cdef uint8_t theirs                 # the client resets it
+    cdef uint32_t code                  # of the reset after a response that precedes the end of the request
 
     cdef int _respond(self, Out *head, bint bare) except -1
     cdef int _hold(self, const char *p, size_t n) except -1
@@ -61,19 +61,19 @@ cdef class Http2Connection(Handler):
     cdef uint8_t phase
     cdef uint8_t busy                   # the library is running: it must not be called to send
     cdef uint8_t readers                # some streams are blocked
-    cdef uint8_t deaf                   # the client takes nothing more
-    cdef uint8_t pointing               # a write is being composed, of bytes that stay where they are
-    cdef uint8_t ends                   # the connection ends, with all its requests
-    cdef int abuse                      # why, if the client has brought it about: an Abuse; -1: it has not
-    cdef int budget                     # what it may still cost; see _charge
-    cdef int64_t budget_at              # when that was reckoned, in ns
+    cdef uint8_t deaf                   # the client takes no more data
+    cdef uint8_t pointing               # a write is being composed, of bytes that stay valid
+    cdef uint8_t ends                   # the connection is ending, with all its requests
+    cdef int abuse                      # the reason, if the client has caused it: an Abuse; -1: none
+    cdef int budget                     # the client's remaining budget; see _charge
+    cdef int64_t budget_at              # when that was last computed, in ns
     cdef dict streams                   # by id
     cdef list wanting                   # streams whose servers take data again
-    cdef int active                     # transactions under way
-    cdef Block block                    # the header block that is being read
+    cdef int active                     # transactions in progress
+    cdef Block block                    # the header block being read
     cdef int64_t block_since            # when it began, in ns; 0: none
-    cdef object error                   # an exception on its way through the library
-    cdef Out out                        # frames that are sent together, when this turn of the loop is over
+    cdef object error                   # an exception to be raised when the library returns
+    cdef Out out                        # frames that are sent together at the end of this turn of the loop
     cdef int64_t linger_from            # when that began, in ns
 
     cdef int start(self) except -1
@@ -113,7 +113,7 @@ cdef class Http2ClientProtocol(ClientProtocol):
     pass
 
 cdef class Negotiation(Handler):
-    """The first bytes of a connection, which say what HTTP it speaks."""
+    """The first bytes of a connection, which determine its HTTP version."""
     cdef WorkerContext context
 
     cdef int _begin(self, ClientConn conn, bint http2, const char *p, size_t n) except -1

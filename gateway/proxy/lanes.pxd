@@ -9,7 +9,7 @@ cdef enum:
     NO_CLASS = MOST_LANES - 1
 
 cdef class Lanes:
-    """The classes of a snapshot at one backend: who of them goes first, and who may not go now."""
+    """The classes of a snapshot at one backend: which of them goes first, and which may not go now."""
     cdef Board board
     cdef Members members
     cdef Overload overload              # or None

@@ -9,14 +9,14 @@ cdef class Listener(Conn):
     cdef public Frontend frontend
     cdef readonly object socket
     cdef readonly str name
-    cdef int64_t said                   # when it was last told that there is no room for more clients, in ns
+    cdef int64_t said                   # when the limit on clients was last logged, in ns
 
     cdef int _accept_one(self) except -1
     cdef int _pause(self, str why) except -1
     cdef int turn_away(self, ClientConn client, str why) except -1
 
 cdef class ClientConn(Conn):
-    """A client's connection: counted for its frontend and its source, closed as such."""
+    """A client's connection: counted for its frontend and its source until it is closed."""
     cdef WorkerContext context
     cdef Listener listener
     cdef Gauge gauge                    # counts this connection
@@ -24,11 +24,11 @@ cdef class ClientConn(Conn):
     cdef bint source_counted
     cdef bytes address                  # of the client, as text
     cdef uint16_t port                  # of the client
-    cdef ServerConn own                 # rests for this client alone, and is closed with it; None: none
+    cdef ServerConn own                 # private to this client, and closed with it; None: none
 
     cdef int admit(self) except -1
     cdef int _count_source(self) except -1
     cdef int _uncount(self) except -1
 
 cdef class ProxyHeader(Handler):
-    """Reads the PROXY header that a trusted proxy sends first, and nothing behind it; it comes before TLS."""
+    """Reads the PROXY header that a trusted proxy sends first, and nothing after it; it precedes TLS."""

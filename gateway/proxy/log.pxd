@@ -3,10 +3,10 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from gateway.proxy.openssl cimport SSL
 from gateway.proxy.transaction cimport Transaction
 
-# Text that is the same in each line, and the field that follows.
+# Constant text of each line, and the field that follows.
 cdef struct Piece:
     const char *literal
-    int64_t last                        # how full the buffer may be for it and its field to fit
+    int64_t last                        # largest fill of the buffer at which it and its field fit
     uint32_t n
     int code
     uint32_t name_len                   # of a header: its name, in lower case
@@ -17,22 +17,22 @@ cdef struct Piece:
 cdef class AccessLog:
     cdef readonly int fd
     cdef readonly object loop
-    cdef tuple literals                 # what the pieces point into
-    cdef tuple names                    # the same of headers
+    cdef tuple literals                 # texts that the pieces point into
+    cdef tuple names                    # the same for headers
     cdef Piece *piece
     cdef int count
-    cdef char escape                    # how quoted text is protected: 'j' JSON, 'c' combined
+    cdef char escape                    # escaping of quoted text: 'j' JSON, 'c' combined
     cdef char *buffer
     cdef uint32_t n
     cdef int64_t clock                  # wall clock minus monotonic clock, in ns
-    cdef int64_t second                 # where the second begins that `stamp` is for, in ns of the wall clock
+    cdef int64_t second                 # start of the second that `stamp` is for, in ns of the wall clock
     cdef char stamp[32]
     cdef uint32_t stamp_len
     cdef bint combined_time
     cdef object timer
     cdef bint failing
-    cdef bint torn                      # of the line at the beginning of `buffer` a part has been written
-    cdef bint waits                     # a write may wait for who reads it: written is only what surely fits
+    cdef bint torn                      # the line at the beginning of `buffer` has been written partially
+    cdef bint waits                     # a write may block until the pipe is read: only what certainly fits is written
 
     cdef int add(self, Transaction t, int64_t now) except -1
     cdef int _field(self, Piece *piece, Transaction t, int64_t now) except -1

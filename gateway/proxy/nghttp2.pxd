@@ -1,8 +1,8 @@
-"""What is used of libnghttp2 (1.52 and newer), as its manual pages say it: https://nghttp2.org/documentation/.
+"""The part of libnghttp2's API (1.52 and newer) in use; see its manual pages: https://nghttp2.org/documentation/.
 
-Declared here and not in its header, and called through a table of functions that is filled when the library is found,
-so that the gateway is built, installed and run where there is none. The layouts are part of the interface that
-libnghttp2.so.14 keeps.
+Declared here instead of in its header, and called through a table of functions that is filled when the library is
+found, so that the gateway can be built, installed and run without it. The layouts are part of the stable interface of
+libnghttp2.so.14.
 """
 
 from libc.stdint cimport int32_t, uint8_t, uint32_t
@@ -38,7 +38,7 @@ cdef enum:
     NG_CANCEL = 8
     NG_CONNECT_ERROR = 10
     NG_ENHANCE_YOUR_CALM = 11
-    # what its functions and our callbacks return
+    # results of its functions and of the callbacks
     NG_ERR_WOULDBLOCK = -504
     NG_ERR_DEFERRED = -508
     NG_ERR_TEMPORAL_CALLBACK_FAILURE = -521
@@ -91,7 +91,7 @@ ctypedef struct ng_goaway:
     int32_t last_stream_id
     uint32_t error_code
 
-# The first part of each is the same; what else there is is read by type.
+# They share their first part; the rest is accessed by type.
 ctypedef union ng_frame:
     ng_frame_hd hd
     ng_headers headers
@@ -167,4 +167,4 @@ cdef struct NgFunctions:
 
 cdef NgFunctions ng
 
-cdef bint found                        # whether it is there, with all of these
+cdef bint found                        # whether the library is available, with all of these functions

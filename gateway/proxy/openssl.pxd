@@ -1,4 +1,4 @@
-"""What is used of OpenSSL (3.0 and newer); see its manual pages."""
+"""The part of OpenSSL's API (3.0 and newer) in use; see its manual pages."""
 
 cdef extern from "<openssl/ssl.h>":
     ctypedef struct SSL:

@@ -5,15 +5,15 @@ from gateway.rules.request_key cimport RequestKey
 from qos.concurrency cimport Limit
 
 cdef class Overload:
-    """`qos.overload` at one backend: how many requests its servers get at once, and which of those that wait go."""
+    """`qos.overload` at one backend: the concurrency limit of its servers, and which waiting requests are shed."""
     cdef Board board
     cdef Members members
     cdef int traffic                    # the backend's row of the Board
     cdef int worker
-    cdef int workers                    # whose cells of the Board are looked at
-    cdef readonly int64_t concurrency   # requests at once; 0: any number, if it is not adaptive
+    cdef int workers                    # number of workers whose cells of the Board are summed
+    cdef readonly int64_t concurrency   # requests at once; 0: no limit, unless it is adaptive
     cdef readonly bint adaptive
-    cdef readonly int64_t target        # longest acceptable wait in ns; 0: any
+    cdef readonly int64_t target        # longest acceptable wait in ns; 0: no limit
     cdef readonly bint newest_first     # under overload, in a lane
     cdef readonly RequestKey fair_by    # or None
 

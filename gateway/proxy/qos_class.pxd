@@ -9,24 +9,24 @@ cdef enum Admits:
     ADMITS_NEVER
 
 cdef class QosClass:
-    """A class of requests, as one worker knows it by one snapshot."""
+    """A class of requests in one worker and snapshot."""
     cdef readonly str name
     cdef bytes log_name
     cdef Board board
     cdef int worker
-    cdef int workers                    # whose cells of the Board are looked at
+    cdef int workers                    # number of workers whose cells of the Board are summed
     cdef int traffic                    # its row of the Board
     cdef uint8_t admits
-    cdef readonly int priority          # 0 comes first
+    cdef readonly int priority          # 0 is first
     cdef int lane                       # in the queues of backends
     cdef RateLimit limit                # or None
-    cdef readonly int64_t concurrency   # requests at servers; 0: any number
+    cdef readonly int64_t concurrency   # requests at servers; 0: no limit
     cdef readonly bint dry_run          # its limits only count
     cdef readonly int64_t bandwidth     # bytes per second of each answer; 0: any number
     cdef readonly int64_t total_bandwidth   # bytes per second of all its answers together; 0: any number
     cdef RateTable rates                # of all workers, in which those bytes are counted
     cdef uint64_t bytes_key             # of them there
-    cdef readonly str text              # its limits, for people
+    cdef readonly str text              # its limits, human-readable
 
     cdef int64_t in_flight(self) noexcept nogil
     cdef bint full(self) noexcept nogil

@@ -5,28 +5,28 @@ from gateway.proxy.lanes cimport MOST_LANES, Lanes
 from gateway.proxy.overload cimport Overload
 
 cdef enum:
-    SHED = -2               # the place of work that is not to wait any more
+    SHED = -2               # the place of shed work
 
 cdef class WaitQueue:
     """Work that waits for room at the servers of a backend, in this worker."""
     cdef Poller poller
     cdef Board board
-    cdef int slot                       # of the Board: where workers tell each other who of them is first; -1: none
+    cdef int slot                       # of the Board: where workers publish their first work; -1: none
     cdef int traffic                    # of the Board: the backend's row, where it says how many wait; -1: nowhere
     cdef int worker
     cdef int workers
     cdef readonly int limit             # 0: no waiting
     cdef readonly int64_t wait_ns       # how long work may wait
     cdef readonly int count
-    cdef Work called                    # its turn has come, but it has not yet looked for room
+    cdef Work called                    # its turn has come, but it has not yet tried to pick
     cdef readonly Overload overload     # or None
-    cdef readonly Lanes lanes           # which of them goes first; None: that of the least number
+    cdef readonly Lanes lanes           # their ranks; None: the lane with the smallest number goes first
     cdef list first                     # by lane, or None
     cdef list last
     cdef uint64_t used                  # a bit for each lane with work in it
     cdef int64_t[MOST_LANES] in_time    # by lane: see qos/delay.pxd
-    cdef int64_t[MOST_LANES] rounds     # by lane: of the work that was called last; see `order`
-    cdef int64_t *last_rounds           # by lane and bucket: of the work that came last; NULL: there is no fairness
+    cdef int64_t[MOST_LANES] rounds     # by lane: round of the work called last; see `order`
+    cdef int64_t *last_rounds           # by lane and bucket: round of the newest work; NULL: no fairness
     cdef object timer
 
     cdef bint busy(self, int64_t now) noexcept

@@ -1,7 +1,7 @@
 from libc.stdint cimport uint32_t
 
 cdef class Retries:
-    """When work of a backend is tried again; its budget."""
+    """When work of a backend is retried; its budget."""
     cdef int attempts
     cdef bint on_connect
     cdef bint on_reset

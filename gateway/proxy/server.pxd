@@ -8,19 +8,19 @@ cdef class Server:
     cdef readonly str name
     cdef readonly object address        # (host, port), or a path
     cdef bytes log_name
-    cdef readonly bytes token           # stands for the server in affinity cookies
+    cdef readonly bytes token           # identifies the server in affinity cookies
     cdef readonly int slot
     cdef readonly uint64_t opened
     cdef readonly uint64_t reused
-    cdef int idle                       # connections without a request
-    cdef ServerConn last                # the one used last; the others follow
+    cdef int idle                       # number of idle connections
+    cdef ServerConn last                # the most recently used one; the others follow
     cdef Board board
     cdef int worker
     cdef bytes sockaddr
-    cdef bytes other                    # the same of localhost in its other family; None: it has none
-    cdef bint gone                      # not in the site file any more: pool nothing
+    cdef bytes other                    # localhost's address in the other family; None: not localhost
+    cdef bint gone                      # no longer in the site file: pool nothing
     cdef int error                      # errno of a `connect` that returned None
-    cdef dict said                      # when a failure was last told, by its outcome: (ns, how many since)
+    cdef dict said                      # time of the last log line about a failure, by outcome: (ns, number since)
 
     cdef void rest(self, ServerConn conn) noexcept
     cdef void leave(self, ServerConn conn) noexcept
@@ -28,27 +28,27 @@ cdef class Server:
     cdef bint turn(self, int error) noexcept
     cdef ServerConn connect(self, Poller poller, Work work)
 
-# What a connection to a server is doing.
+# The state of a connection to a server.
 cdef enum ServerConnState:
     S_CONNECTING = 0
-    S_BUSY = 1              # its handler has it
+    S_BUSY = 1              # in use by its handler
     S_IDLE = 2              # in the pool
     S_CLOSED = 3
 
 cdef class ServerConn(Conn):
-    """A connection to a server, on its way from connect to close, in the pool in between.
+    """A connection to a server, from connect to close, pooled in between.
 
-    The caller that gets it busy (borrow, on_connected) sets its handler before the event is over, and gives it back by
+    The caller that gets it busy (borrow, on_connected) sets its handler before the event is over, and returns it by
     `rest`, or closes it.
     """
     cdef readonly Server server
     cdef ServerConn older, newer        # idle connections to the same server
-    cdef bint resting                   # among them
-    cdef Work work                      # who waits for it while it connects
+    cdef bint resting                   # it is one of them
+    cdef Work work                      # the work that waits for it while it connects
     cdef uint8_t state
-    cdef uint8_t served                 # how many requests it has carried, up to 255
-    cdef uint8_t fin                    # its FIN has come, or (Unix) recv tells a reset from an end whatever was before
-    cdef uint8_t private                # authenticated as a whole: one client's alone from now on
+    cdef uint8_t served                 # number of requests it has carried, up to 255
+    cdef uint8_t fin                    # its FIN has arrived, or (Unix socket) a reset may be seen as an end
+    cdef uint8_t private                # authenticated as a whole: private to one client from now on
 
     cdef int become(self, int state) except -1
     cdef int rest(self, int64_t ms) except -1

@@ -4,16 +4,16 @@ from gateway.rules.view cimport View
 from qos.sessions cimport Answer, SessionTable, Terms
 from qos.tickets cimport Ticket, Tickets
 
-# What is to become of a request, by `qos: sessions:`.
+# The result of `qos: sessions:` for a request.
 cdef enum Gate:
-    G_GO = 0                # to a server; `line` is for its answer
+    G_GO = 0                # to a server; `line` is for its response
     G_REDIRECT              # to the same address with its ticket
     G_WAIT                  # the waiting page
     G_ASSET                 # 503 without a page
     G_FULL
 
 cdef class SessionGate:
-    """Lets so many clients in, as one worker does it by one snapshot."""
+    """Admits a limited number of sessions, in one worker and snapshot."""
     cdef readonly SessionTable table
     cdef Tickets tickets
     cdef Terms terms
@@ -26,7 +26,7 @@ cdef class SessionGate:
     cdef Step elsewhere                 # to another site instead, if it has room; or None
     cdef bytes retry                    # header lines
     cdef public tuple assumed           # of a test: ticket, sessions, clients that wait, place
-    # of the request that was asked about last:
+    # Results for the last request:
     cdef int what                       # of qos/sessions.pxd
     cdef Answer answer
     cdef bytes line                     # a Set-Cookie line, or None

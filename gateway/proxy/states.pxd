@@ -3,13 +3,13 @@ from libc.stdint cimport uint16_t, uint64_t
 cdef enum:
     MOST_STATES = 8
 
-# The states of something, which may follow which, and how often each edge was taken in this process.
+# The states of an object, the allowed transitions, and how often each was taken in this process.
 cdef struct Machine:
-    uint16_t[MOST_STATES] next                      # by state: a bit for each that may follow
+    uint16_t[MOST_STATES] next                      # by state: a bit for each allowed next state
     uint64_t[MOST_STATES][MOST_STATES] walked
 
 cdef inline bint step(Machine *m, int state, int to) noexcept nogil:
-    """Note that `to` follows `state`; False: it must not."""
+    """Record the transition from `state` to `to`; False: it is not allowed."""
     m.walked[state][to] += 1
     return m.next[state] >> to & 1
 

@@ -1,7 +1,7 @@
-"""The contract on one page: a Transaction between its Downstream (a client) and its Upstream (a server).
+"""The interface between a Transaction, its Downstream (a client) and its Upstream (a server).
 
-A protocol towards clients is a kind of Downstream, a protocol towards servers a kind of Upstream. Both own bytes and
-sockets, and know nothing of routes, servers, retries or logs; the Transaction owns the meaning, and knows no socket.
+A protocol towards clients is a subclass of Downstream, a protocol towards servers a subclass of Upstream. Both own
+bytes and sockets, and do not know routes, servers, retries or logs; the Transaction knows those, and no sockets.
 """
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
@@ -25,32 +25,32 @@ cdef enum State:
     T_WAITING               # in a WaitQueue
     T_CALLED                # its turn has come
     T_CONNECTING            # to a server
-    T_SENT                  # the request is on its way, or with the server; no final answer yet
-    T_RESPONDING            # the answer's head has been passed on
-    T_TUNNEL                # after a 101: a Tunnel has the connections
+    T_SENT                  # the request is being sent, or the server has it; no final response yet
+    T_RESPONDING            # the response head has been passed on
+    T_TUNNEL                # after a 101: a Tunnel uses the connections
     T_ENDED
     T_STATES
 
-# What the transaction waits for, and so what it means when its deadline passes.
+# The event that the transaction waits for, which determines what an expired deadline means.
 cdef enum Awaited:
     A_NONE = 0
     A_BODY                  # more of the request's body
-    A_READER                # the client, to take more of the answer
+    A_READER                # the client, to take more of the response
     A_ROOM                  # room at a server
     A_CONNECT
-    A_SERVER                # to take more of the request, or to answer
+    A_SERVER                # to take more of the request, or to respond
 
 cdef struct Span:
     uint32_t at             # offset in `head`
     uint32_t n
 
 cdef class Downstream(Handler):
-    """A request's client, as the transaction speaks to it."""
-    cdef Transaction transaction        # None when none is under way
-    cdef Provenance provenance          # what the client's connection says about itself
+    """A request's client: the interface for the transaction."""
+    cdef Transaction transaction        # None between requests
+    cdef Provenance provenance          # properties of the client's connection
     cdef bytes address                  # the client's, as text; empty: it has none
     cdef uint16_t port                  # the client's; 0: none
-    cdef uint32_t room                  # bytes of an answer to be read at a time; what `takes` has found
+    cdef uint32_t room                  # bytes of a response to read at a time; set by `takes`
 
     cdef int interim(self, const char *p, Head *h) except -1
     cdef int head(self, const char *p, Head *h, int framing, bytes extra) except -1
@@ -69,8 +69,8 @@ cdef class Downstream(Handler):
     cdef int keep(self, ServerConn conn, int64_t ms) except -1
 
 cdef class Upstream(Handler):
-    """A request's server, as the transaction speaks to it."""
-    cdef Transaction transaction        # None when none is under way
+    """A request's server: the interface for the transaction."""
+    cdef Transaction transaction        # None between requests
 
     cdef int begin(self, Transaction t) except -1
     cdef int body(self, const char *p, size_t n) except -1
@@ -88,63 +88,63 @@ cdef class Transaction(Work):
     cdef WorkerContext context
     cdef Frontend frontend
     cdef Downstream downstream          # None once it has ended
-    cdef Upstream upstream              # the server it is with now, or None
+    cdef Upstream upstream              # the current server, or None
     cdef Tunnel tunnel
     cdef readonly Attempt attempt
     # the request
-    cdef char[ID_MAX] id                # its id: the one it came with, or one made here
+    cdef char[ID_MAX] id                # its id: received or generated
     cdef uint32_t id_n
-    cdef Out head                       # as it came
+    cdef Out head                       # as received
     cdef Out upstream_head              # for the server; kept for a retry
-    cdef Out replay                     # the body as it was sent so far, while it is short enough to be sent again
-    cdef Out trailers                   # as they came
+    cdef Out replay                     # the body as sent so far, while it is short enough to be sent again
+    cdef Out trailers                   # as received
     cdef Span method
     cdef Span target
     cdef Span host
     cdef Span user_agent
     cdef Span referer
-    cdef Span upgrade                   # the protocol that the client wants to go over to; empty: none
+    cdef Span upgrade                   # the protocol that the client wants to upgrade to; empty: none
     cdef uint8_t method_code
     cdef uint8_t minor                  # of HTTP/1.minor
     cdef uint8_t http2
     cdef uint8_t https
     cdef uint8_t has_body
-    cdef uint8_t binds                  # its credentials authenticate the connection that it goes over
-    cdef bytes client                   # address as text, of the peer or as trusted proxies say; empty: none
+    cdef uint8_t binds                  # its credentials authenticate the connection it is sent over
+    cdef bytes client                   # address as text, of the peer or as reported by trusted proxies; empty: none
     cdef int64_t content_length         # of the request; -1: none given
-    cdef uint8_t request_done           # all of the request has come
-    cdef uint8_t repeatable             # it may be done twice, by its method
-    cdef uint8_t replay_lost            # body bytes have gone to a server that are not in `replay`
-    cdef uint8_t server_blocks          # the server has not taken what was sent
-    cdef uint8_t client_blocks          # the client has not taken what was sent
-    cdef int64_t body_clock             # when the body would have begun if the server had never kept it waiting, in ns
-    cdef int64_t blocked                # since when the server does, in ns
+    cdef uint8_t request_done           # the whole request has been received
+    cdef uint8_t repeatable             # its method may be repeated
+    cdef uint8_t replay_lost            # body bytes that are not in `replay` were sent to a server
+    cdef uint8_t server_blocks          # the server has not taken earlier data
+    cdef uint8_t client_blocks          # the client has not taken earlier data
+    cdef int64_t body_clock             # when the body would have begun if the server had never blocked it, in ns
+    cdef int64_t blocked                # since when the server blocks, in ns
     # the response
     cdef Out response_trailers
     cdef Edits edits                    # of its head, or None
     # the record
-    cdef uint16_t status                # of the answer; 0 while there is none
+    cdef uint16_t status                # of the response; 0: none yet
     cdef uint8_t outcome                # outcome.pxd
-    cdef uint8_t unsaid                 # a try has failed, and the log does not say it yet
-    cdef int64_t detail                 # a Reason, an errno or bytes that are missing, by outcome
-    cdef str klass                      # the class that rules gave it, or None
+    cdef uint8_t unsaid                 # a try has failed, and this has not been logged yet
+    cdef int64_t detail                 # a Reason, an errno or a number of missing bytes, by outcome
+    cdef str klass                      # the class set by rules, or None
     cdef bytes rule                     # the rule that answered, if one of several in a file did
-    cdef QosClass qos                   # what that class may have, or None
-    cdef uint8_t session                # Admitted of qos/sessions.pxd, and 1; 0: it needs no session
-    cdef bytes ticket                   # a Set-Cookie line with that of its session, or None
-    cdef uint8_t in_class               # counted among the requests of its class that are at servers
-    cdef uint8_t over                   # over a limit that only counts
-    cdef uint8_t due                    # the time for which a rate has delayed it is over
-    cdef object delay                   # the timer of that, or None
-    cdef int64_t bandwidth              # bytes per second of the answer's body; 0: any number
+    cdef QosClass qos                   # limits of that class, or None
+    cdef uint8_t session                # Admitted of qos/sessions.pxd, plus 1; 0: it needs no session
+    cdef bytes ticket                   # a Set-Cookie line with its session's ticket, or None
+    cdef uint8_t in_class               # counted among its class's requests at servers
+    cdef uint8_t over                   # over a limit with dry_run
+    cdef uint8_t due                    # its delay by a rate limit is over
+    cdef object delay                   # the timer of the delay, or None
+    cdef int64_t bandwidth              # bytes per second of the response body; 0: no limit
     cdef int64_t turn                   # bytes that it may have of its class's total bandwidth; negative: it had more
-    cdef object pace                    # the timer until when no more of it is read, or None
+    cdef object pace                    # the timer until which reading is paused, or None
     cdef int64_t started                # monotonic, in ns
-    cdef int64_t answered               # when the head of the server's answer was there
+    cdef int64_t answered               # when the head of the server's response arrived
     cdef int lane                       # the lane in which it waits for room
-    cdef int64_t queued                 # when it began to wait for room the last time, in ns
-    cdef int64_t wait_ends              # until when it waits for that, in ns
-    cdef int64_t waited                 # for room, in ns, up to now
+    cdef int64_t queued                 # when it last began to wait for a server, in ns
+    cdef int64_t wait_ends              # until when it waits, in ns
+    cdef int64_t waited                 # total wait for servers so far, in ns
     cdef uint64_t bytes_in              # body bytes from the client
     cdef uint64_t bytes_out             # body bytes to the client
     cdef Transaction next_spare

@@ -3,14 +3,14 @@ from gateway.proxy.conn cimport Conn, Handler, Work
 
 # How a tunnel ended.
 cdef enum End:
-    END_DONE = 0            # both sides have sent their FIN, and have got all that the other sent
-    END_IDLE                # nothing passed for too long
-    END_CUT_BY_FIRST        # a side reset its connection
+    END_DONE = 0            # both sides have sent their FIN, and have received all data of the other
+    END_IDLE                # no data for too long
+    END_CUT_BY_FIRST        # one side has reset its connection
     END_CUT_BY_SECOND
     END_STOPPED             # the worker ends
 
 cdef class Tunnel(Handler):
-    """Two connections, bytes both ways, no meaning."""
+    """Copies bytes between two connections, both ways, without interpreting them."""
     cdef Conn first
     cdef Conn second
     cdef Work work
@@ -19,9 +19,9 @@ cdef class Tunnel(Handler):
     cdef readonly uint64_t from_second
     cdef uint8_t first_done             # it has sent its last byte
     cdef uint8_t second_done
-    cdef uint8_t first_deaf             # it takes nothing more: what it said before is passed on, then all ends
+    cdef uint8_t first_deaf             # it takes no more data: its earlier data is passed on, then the tunnel ends
     cdef uint8_t second_deaf
-    cdef uint8_t bulk                   # the last read filled the buffer: the next bytes are spliced
+    cdef uint8_t bulk                   # the last read filled the buffer: splice the next bytes
     cdef uint8_t over
 
     cdef int begin(self) except -1

@@ -3,7 +3,7 @@ from gateway.rules.template cimport Template
 from gateway.rules.view cimport View
 
 cdef class Respond:
-    """An answer of the gateway's own."""
+    """A response of the gateway itself."""
     cdef readonly int status
     cdef readonly bytes lines       # complete header lines, Content-Type among them
     cdef readonly object body       # bytes, or None: the page for the status
@@ -11,7 +11,7 @@ cdef class Respond:
 
 cdef class Step:
     """Something a route does to a request that matches."""
-    cdef readonly str text          # for people
+    cdef readonly str text          # human-readable
 
     cdef object run(self, View v)
     cdef int explain(self, View v, dict trace) except -1

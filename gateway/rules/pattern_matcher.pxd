@@ -5,16 +5,16 @@ from gateway.rules.view cimport View
 cdef struct Word:
     const char *text
     uint32_t n
-    uint32_t rare               # where its rarest byte is
+    uint32_t rare               # position of its rarest byte
     uint8_t start
     uint8_t end
 
 cdef class PatternMatcher:
-    """Looks for a pattern in bytes, where they lie if it can."""
+    """Searches for a pattern in bytes, without copying them if possible."""
     cdef readonly object pattern        # config.pattern.Pattern
     cdef Word *words
-    cdef int count                      # of words; 0: it takes an engine
-    cdef bint folded                    # letters in any case; the words are in lower case
+    cdef int count                      # of words; 0: the pattern needs the engine
+    cdef bint folded                    # ignores case; the words are in lower case
     cdef tuple texts
 
     cdef bint find(self, const char *p, uint32_t n, View v) except -1

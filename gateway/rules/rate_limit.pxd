@@ -6,18 +6,18 @@ from qos.rates cimport Rate
 
 cdef class RateLimit:
     """One `rate:` of a site file."""
-    cdef readonly str name              # for clients and people
-    cdef readonly str text              # for people
+    cdef readonly str name              # for clients and logs
+    cdef readonly str text              # human-readable
     cdef readonly bint dry_run
     cdef Rate rate
     cdef int64_t max_delay               # ns that a request may be delayed
-    cdef readonly RequestKey by         # what requests are counted by; its secret is of this limit alone
+    cdef readonly RequestKey by         # the key by which requests are counted; its secret belongs to this limit alone
     cdef bytes policy                   # a complete header line
 
     cdef bytes refusal(self, int64_t wait)
 
 cdef class Charge:
-    """A request is to be counted by a limit, as a route says."""
+    """A route requires that a limit counts the request."""
     cdef RateLimit limit
     cdef uint64_t key
 

@@ -3,10 +3,10 @@ from gateway.rules.template cimport Template
 from gateway.rules.view cimport View
 
 cdef class RequestKey:
-    """A way to make a key of a request."""
-    cdef readonly str text              # for people; empty: all requests have one
-    cdef int per                        # what it is made of
-    cdef bytes field                    # of a header, cookie or parameter
+    """How the key of a request is computed."""
+    cdef readonly str text              # human-readable; empty: all requests have the same key
+    cdef int per                        # source of the key
+    cdef bytes field                    # name of a header, cookie or parameter
     cdef Template template
     cdef bytes secret
 

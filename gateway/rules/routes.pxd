@@ -30,12 +30,12 @@ cdef struct Cursor:             # into `ids`
 
 cdef class Route:
     cdef readonly int index             # position in the site file
-    cdef readonly object action         # what the owner of the table put there; None: the next routes go on
+    cdef readonly object action         # set by the owner of the table; None: the search continues with the next route
     cdef readonly tuple steps           # actions.Step
     cdef readonly uint8_t scheme        # 0 any, 1 http, 2 https
     cdef readonly tuple hosts
     cdef readonly tuple paths           # (text, kind), as in the site file
-    cdef readonly tuple cheap           # conditions looked at before a path's regular expression
+    cdef readonly tuple cheap           # conditions checked before a path's regular expression
     cdef readonly tuple dear            # and after it
     cdef tuple matchers                  # of each path: PatternMatcher or None
 
@@ -47,7 +47,7 @@ cdef class RouteTable:
     cdef readonly list routes
     cdef readonly tuple before          # actions.Step; None: nothing
     cdef Entry *entries
-    cdef int32_t *first_of              # route -> its first entry; one more at the end
+    cdef int32_t *first_of              # route -> its first entry; has one extra element at the end
     cdef Node *nodes
     cdef int32_t *ids
     cdef char *labels
