@@ -1,7 +1,8 @@
-"""Parser of Apache's mod_rewrite files: RewriteEngine, RewriteBase, RewriteCond, RewriteRule and RewriteMap.
+"""Files of Apache's rules, parsed: those of mod_rewrite, and what of other modules has a meaning here.
 
-Any other directive in such a file, and every flag, variable or test without a meaning here, is an error with line and
-reason: nothing is ignored silently. Described in httpd.apache.org/docs/2.4/mod/mod_rewrite.html.
+What only concerns a server's own work is left out, with a warning. Whatever else stands in such a file, and every flag,
+variable or test without a meaning here, is an error with its line and a reason: nothing is left out silently. See
+httpd.apache.org/docs/2.4/mod/.
 """
 
 import re
@@ -9,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from gateway.config import apache_directives as directives
+from gateway.config import apache_expression
 from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault, suggest
 
@@ -69,6 +72,7 @@ NOT_HERE: Final = {
     "CONTEXT_DOCUMENT_ROOT": "write DOCUMENT_ROOT, or the path itself",
 }
 """Variables of Apache without a value here, and what to do."""
+glob = directives.glob
 INTERNAL: Final = ("toupper", "tolower", "escape", "unescape")
 
 _RULE_FLAGS: Final = {
@@ -96,7 +100,10 @@ _ARGUMENT: Final = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'
 
 @dataclass(frozen=True, slots=True)
 class Cond:
-    """A RewriteCond. kind: regex, less, more, equal, at_most, at_least, file (text: the letter), or int (eq, …)."""
+    """One RewriteCond.
+
+    kind: regex, less, more, equal, at_most, at_least, file (text: the letter), expr (expression), or int (eq, …).
+    """
 
     test: tuple[Part, ...]
     kind: str
@@ -105,6 +112,7 @@ class Cond:
     negate: bool
     ignore_case: bool
     alternative: bool
+    expression: directives.Test = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +138,38 @@ class Rules:
     rules: list[Rule] = field(default_factory=list)
     maps: dict[str, dict[str, str] | str] = field(default_factory=dict)
     random: set[str] = field(default_factory=set)
+    document_root: str | None = None
+    other: directives.Directives = field(default_factory=directives.Directives)
+    hosts: list["VirtualHost"] = field(default_factory=list)
+    directories: list[tuple[str, "Rules"]] = field(default_factory=list)
+    """What <Directory> has of mod_rewrite, with the path of each below the document root."""
+    warnings: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def rewrites(self) -> Iterator[Rule]:
+        """Every RewriteRule, those of hosts and directories as well."""
+        yield from self.rules
+        for _, inner in self.directories:
+            yield from inner.rewrites
+        for host in self.hosts:
+            yield from host.rules.rewrites
+
+    @property
+    def proxied(self) -> Iterator[directives.Passed]:
+        """Every ProxyPass."""
+        yield from self.other.passed
+        for host in self.hosts:
+            yield from host.rules.proxied
+
+
+@dataclass(slots=True)
+class VirtualHost:
+    """A <VirtualHost>: its names, its port (0: any), and all that stands in it."""
+
+    line: int
+    port: int
+    names: list[str]
+    rules: Rules
 
 
 class ApacheError(Exception):
@@ -140,9 +180,15 @@ class ApacheError(Exception):
         super().__init__("; ".join(f"line {line}: {reason}" for line, reason in problems))
 
 
-def parse(content: bytes, read: Callable[[str], bytes]) -> Rules:
-    """Parse the rules of a file; `read` returns the content of a map's file. Raises ApacheError with all problems."""
-    return _Reader(read).run(content.decode("latin-1"))
+def parse(content: bytes, read: Callable[[str], bytes], shared: "Rules | None" = None) -> Rules:
+    """The rules of a file; `read` gives the content of a map's file, `shared` has the maps of the files before it.
+
+    Raises ApacheError with all that is wrong.
+    """
+    reader = _Reader(read)
+    if shared is not None:
+        reader.whole.maps, reader.whole.random = dict(shared.maps), set(shared.random)
+    return reader.run(content.decode("latin-1"))
 
 
 def files(content: bytes) -> Iterator[tuple[int, str]]:
@@ -160,6 +206,28 @@ def target(rule: Rule) -> str | None:
     return re.split("[/?]", rule.to[0][1].split("://", 1)[1], maxsplit=1)[0]
 
 
+def front_controller(rule: Rule) -> str | None:
+    """The script that gets every URL for which there is no file, if a rule is for that."""
+    everything = not rule.negate and rule.pattern in (
+        "",
+        ".",
+        ".*",
+        ".+",
+        "^",
+        "^.*$",
+        "^(.*)$",
+        "(.*)",
+        "^(.+)$",
+        "^.+$",
+        "^(.*)",
+    )
+    without = any(cond.kind == "file" and cond.negate and cond.text in "fFs" for cond in rule.conds)
+    if not everything or not without or not rule.to or rule.flags.keys() & {"R", "P", "F", "G"}:
+        return None
+    match = re.match(r"/?(?:[^/?]+/)*[^/?]+\.(?:php|html?|cgi|fcgi|py|pl)(?=[/?]|$)", rule.to[0][1])
+    return match[0] if match and rule.to[0][0] == "text" else None
+
+
 def _lines(text: str) -> Iterator[tuple[int, str]]:
     """Logical lines (lines that end with a backslash are joined to the next), with the number of the first line."""
     joined, first = "", 0
@@ -174,14 +242,43 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
         joined, first = "", 0
 
 
+@dataclass(slots=True)
+class _Open:
+    """A section that is not closed yet. `items`: of one that groups Require; `inner`: of a <Directory>."""
+
+    name: str
+    line: int
+    skipped: bool = False
+    scope: directives.Scope | None = None
+    rank: int = 0
+    items: list[directives.Test] | None = None
+    outer: Rules | None = None
+    inner: Rules | None = None
+
+
+@dataclass(slots=True)
+class _Access:
+    scopes: tuple[directives.Scope, ...]
+    rank: tuple[int, int]
+    rules: Rules
+    line: int = 0
+    require: list[directives.Test] | None = None
+    order: str | None = None
+    allow: list[directives.Test] = field(default_factory=list)
+    deny: list[directives.Test] = field(default_factory=list)
+    either: bool = False
+
+
 class _Reader:
     def __init__(self, read: Callable[[str], bytes]) -> None:
         self.read = read
         self.problems: list[tuple[int, str]] = []
         self.conds: list[Cond] = []
-        self.sections: list[tuple[str, bool]] = []
+        self.sections: list[_Open] = []
         self.used: list[tuple[int, str]] = []
-        self.found = Rules()
+        self.whole = self.found = Rules()
+        self.accesses: list[_Access] = []
+        self.number = 0
 
     def run(self, text: str) -> Rules:
         number = 1
@@ -191,33 +288,62 @@ class _Reader:
             except Fault as fault:
                 self.problems.append((number, str(fault)))
         if self.sections:
-            self.problems.append((number, f"<{self.sections[-1][0]}> is not closed"))
+            self.problems.append((number, f"<{self.sections[-1].name}> is not closed"))
         if self.conds:
             self.problems.append((number, "RewriteCond is not followed by a RewriteRule"))
-        for line_number, name in self.used:
-            if name not in self.found.maps:
-                self.problems.append((line_number, f"there is no RewriteMap {name}{suggest(name, self.found.maps)}"))
+        self._finish(self.whole, self.whole.maps)
+        for made in sorted(self.accesses, key=lambda made: made.rank):
+            require = ("any", tuple(made.require)) if made.require is not None else None
+            made.rules.other.access.append(
+                directives.Access(
+                    made.line, made.scopes, made.rank, require, made.order, tuple(made.allow), tuple(made.deny),
+                    made.either,
+                )
+            )  # fmt: skip
         if self.problems:
             raise ApacheError(sorted(self.problems))
-        if not self.found.enabled:
-            self.found.rules.clear()  # the last RewriteEngine decides, also on the rules before it
-        return self.found
+        return self.whole
+
+    def _finish(self, rules: Rules, maps: Mapping[str, dict[str, str] | str]) -> None:
+        """The last RewriteEngine decides, also on the rules before it; every map is declared."""
+        if not rules.enabled:
+            rules.rules.clear()
+        if rules is self.whole:
+            known = {*maps, *(name for host in rules.hosts for name in host.rules.maps)}
+            for line_number, name in self.used:
+                if name not in known:
+                    self.problems.append((line_number, f"there is no RewriteMap {name}{suggest(name, known)}"))
+        for host in rules.hosts:
+            host.rules.maps = {**maps, **host.rules.maps}
+            self._finish(host.rules, host.rules.maps)
+        for _, inner in rules.directories:
+            inner.maps, inner.random = rules.maps, rules.random
+            self._finish(inner, rules.maps)
 
     def line(self, number: int, line: str) -> None:
+        self.number = number
         if section := _SECTION.fullmatch(line):
-            self.section(*section.groups())
+            self.section(number, *section.groups())
             return
-        if any(skipped for _, skipped in self.sections):
+        if any(section.skipped for section in self.sections):
             return
         name, _, rest = line.partition(" ") if " " in line.split("\t", maxsplit=1)[0] else line.partition("\t")
         match name.lower():
+            case "rewriteoptions" if rest.strip().lower() in ("allownoslash", "allowanyuri") or "=" in rest:
+                self.left_out(number, name)
             case "rewriteengine":
                 if rest.strip().lower() not in ("on", "off"):
                     raise Fault("RewriteEngine must be on or off")
-                self.found.enabled = rest.strip().lower() == "on"
+                self.place.enabled = rest.strip().lower() == "on"
+            case word if word.startswith("rewrite") and any(
+                item.scope and item.inner is None for item in self.sections
+            ):
+                raise Fault(
+                    f"{name} in <{self.sections[-1].name}> is not supported: write a condition of the rule instead"
+                )
             case "rewritebase":
-                (self.found.base,) = self.arguments(rest, 1, 1)
-                if not self.found.base.startswith("/"):
+                (self.place.base,) = self.arguments(rest, 1, 1)
+                if not self.place.base.startswith("/"):
                     raise Fault("RewriteBase must begin with /")
             case "rewritecond":
                 self.cond(number, rest)
@@ -226,20 +352,388 @@ class _Reader:
             case "rewritemap":
                 self.map(rest)
             case _:
-                raise Fault(f"{name} is not supported: only RewriteEngine, -Base, -Cond, -Rule and -Map are")
+                self.directive(number, name, rest)
 
-    def section(self, closes: str, name: str, argument: str) -> None:
-        if closes:
-            if not self.sections or self.sections[-1][0].lower() != name.lower():
-                raise Fault(f"</{name}> has no matching opening tag")
-            self.sections.pop()
+    def left_out(self, number: int, name: str) -> None:
+        self.whole.warnings.append((number, f"{name} is left out: it is about what the server does by itself"))
+
+    def directive(self, number: int, name: str, rest: str) -> None:
+        """One of another module."""
+        lower = name.lower()
+        if lower in directives.SERVERS_OWN or lower.startswith(("ssl_", "pagespeed", "modpagespeed")):
+            self.left_out(number, name)
             return
-        if name.lower() != "ifmodule":
-            self.sections.append((name, False))
-            raise Fault(f"<{name}> is not supported: select the file's requests with match in the site file")
-        module = argument.strip().strip('"')
-        ours = module.lstrip("!").strip() in ("mod_rewrite.c", "rewrite_module", "rewrite")
-        self.sections.append((name, ours and module.startswith("!")))
+        make = _DIRECTIVES.get(lower)
+        if make is None:
+            way = directives.WAYS_OUT.get(
+                lower, "if it is about what the server does by itself, take it out of this file"
+            )
+            raise Fault(f"{name} is not supported: {way}")
+        make(self, number, lower, rest)
+
+    @property
+    def place(self) -> Rules:
+        """Where rules of mod_rewrite belong that stand here."""
+        inner = (section.inner for section in reversed(self.sections) if section.inner is not None)
+        return next(inner, self.found)
+
+    @property
+    def scopes(self) -> tuple[directives.Scope, ...]:
+        """What the sections around this line say, from the outermost."""
+        return tuple(section.scope for section in self.sections if section.scope is not None)
+
+    def section(self, number: int, closes: str, name: str, argument: str) -> None:
+        lower = name.lower()
+        if closes:
+            if not self.sections or self.sections[-1].name.lower() != lower:
+                raise Fault(f"</{name}> has no matching opening tag")
+            self.close(self.sections.pop())
+            return
+        opened = _Open(name, number)
+        self.sections.append(opened)
+        if any(section.skipped for section in self.sections):
+            return
+        words = directives.words(argument)
+        try:
+            self.open(opened, lower, words, argument)
+        except Fault:
+            opened.skipped = True  # what stands in it would only be understood wrongly
+            raise
+
+    def open(self, opened: "_Open", lower: str, words: list[str], argument: str) -> None:
+        """What a section means for the lines in it."""
+        if lower in ("ifmodule", "ifdefine", "ifversion", "ifdirective", "iffile"):
+            module = " ".join(words)
+            modern = lower == "ifmodule" and module.lstrip("!").strip().removesuffix(".c").removesuffix("_module")
+            absent = modern in ("access_compat", "mod_access_compat") or lower == "ifdefine"
+            opened.skipped = module.startswith("!") != absent and lower in ("ifmodule", "ifdefine")
+            if lower == "ifversion":
+                opened.skipped = "<" in module.split(" ")[0]
+        elif lower in ("limit", "limitexcept"):
+            methods = "|".join(re.escape(word.upper()) for word in words)
+            methods = methods.replace("GET", "GET|HEAD")
+            opened.scope = directives.Scope("method", f"^({methods})$", lower == "limitexcept")
+        elif lower in ("files", "filesmatch"):
+            pattern = self.matched(words, directives.glob, regex=lower == "filesmatch")
+            opened.scope, opened.rank = directives.Scope("file", pattern), 2
+        elif lower in ("location", "locationmatch"):
+            pattern = self.matched(words, directives.below, regex=lower == "locationmatch")
+            opened.scope, opened.rank = directives.Scope("path", pattern), 3
+        elif lower == "directorymatch" or (lower == "directory" and words[:1] == ["~"]):
+            raise Fault("<DirectoryMatch> is not supported: write a <LocationMatch> for the URLs it is meant for")
+        elif lower == "directory":
+            self.directory(opened, words)
+        elif lower == "virtualhost":
+            self.host(opened, words)
+        elif lower == "if":
+            test = apache_expression.parse(
+                " ".join(words) if argument.strip()[:1] in "\"'" else argument,
+                lambda text: self.expandable(opened.line, text),
+            )
+            opened.scope, opened.rank = directives.Scope("if", test=test), 4
+        elif lower in ("requireall", "requireany", "requirenone"):
+            opened.items = []
+        elif lower == "proxy":
+            opened.skipped = True
+            self.left_out(opened.line, "<Proxy>")
+        else:
+            raise Fault(f"<{opened.name}> is not supported: select the file's requests with match in the site file")
+
+    def matched(self, words: list[str], pattern: Callable[[str], str], *, regex: bool) -> str:
+        if words[:1] == ["~"]:
+            regex, words = True, words[1:]
+        (text,) = directives.expect(words, 1, 1)
+        made = text if regex else pattern(text)
+        Pattern(made, backtrack=True)
+        return made
+
+    def directory(self, opened: "_Open", words: list[str]) -> None:
+        """A <Directory>: the URLs below it. Rules of mod_rewrite in it are those of a directory."""
+        (path,) = directives.expect(words, 1, 1)
+        root = (self.found.document_root or self.whole.document_root or "/var/www/html").rstrip("/")
+        opened.rank, opened.outer = 1, self.found
+        if path.rstrip("/*") in ("", root) or root.startswith(path.rstrip("/") + "/"):
+            url = "/"
+        elif path.startswith(root + "/"):
+            url = path[len(root) :].rstrip("/") + "/"
+            opened.scope = directives.Scope("path", directives.below(url.rstrip("/")))
+        else:
+            raise Fault(
+                f"<Directory {path}> is not below the DocumentRoot {root}: no URL leads there; say DocumentRoot"
+            )
+        inner = Rules(document_root=root)
+        opened.inner = inner
+        self.found.directories.append((url, inner))
+
+    def host(self, opened: "_Open", words: list[str]) -> None:
+        if self.found is not self.whole:
+            raise Fault("<VirtualHost> stands in no other section")
+        port = words[0].rpartition(":")[2] if words else ""
+        inner = Rules(maps=self.whole.maps)
+        opened.outer, self.found = self.found, inner
+        self.whole.hosts.append(VirtualHost(opened.line, int(port) if port.isdecimal() else 0, [], inner))
+
+    def close(self, closed: "_Open") -> None:
+        if closed.outer is not None and closed.inner is None:
+            self.found = closed.outer
+        if closed.items is not None:
+            kind = closed.name.lower().removeprefix("require")
+            self.required((kind, tuple(closed.items)))
+
+    # What other modules say.
+
+    def required(self, test: directives.Test) -> None:
+        """Add to the section around it, or to the access of the scope."""
+        for section in reversed(self.sections):
+            if section.items is not None:
+                section.items.append(test)
+                return
+        access = self.access()
+        access.require = [*(access.require or ()), test]
+
+    def access(self) -> "_Access":
+        """What is said so far of access in this very scope."""
+        scopes = self.scopes
+        for made in self.accesses:
+            if made.scopes == scopes and made.rules is self.found:
+                return made
+        ranks = [section.rank for section in self.sections]
+        made = _Access(scopes, (max(ranks, default=0), len(self.accesses)), self.found, self.number)
+        self.accesses.append(made)
+        return made
+
+    def require(self, number: int, _name: str, rest: str) -> None:
+        words = directives.words(rest)
+        negate = words[:1] == ["not"]
+        kind, items = (words[negate] if len(words) > negate else "").lower(), words[negate + 1 :]
+        test: directives.Test
+        match kind:
+            case "all" if items in (["granted"], ["denied"]):
+                test = (items[0],)
+            case "ip" if items:
+                test = ("ip", directives.networks(items))
+            case "local":
+                test = ("ip", directives.networks(["127.0.0.0/8", "::1"]))
+            case "env" if items:
+                test = ("any", tuple(("env", item, False) for item in items))
+            case "method" if items:
+                test = ("method", tuple(item.upper() for item in items))
+            case "expr" if items:
+                text = rest.split(None, 1 + negate)[1 + negate].strip()
+                text = items[0] if text[:1] in "\"'" and len(items) == 1 else text
+                test = apache_expression.parse(text, lambda text: self.expandable(number, text))
+            case "host" | "forward-dns":
+                raise Fault("Require host is not supported: names of clients are not looked up; write Require ip")
+            case _:
+                raise Fault(f"Require {' '.join(words)} is not supported: {directives.WAYS_OUT['authtype']}")
+        self.required(("not", test) if negate else test)
+
+    def order(self, _number: int, _name: str, rest: str) -> None:
+        order = rest.replace(" ", "").lower()
+        if order not in ("allow,deny", "deny,allow", "mutual-failure"):
+            raise Fault("Order is Allow,Deny or Deny,Allow")
+        self.access().order = "allow,deny" if order == "mutual-failure" else order
+
+    def allow(self, _number: int, name: str, rest: str) -> None:
+        words = directives.words(rest)
+        if len(words) < 2 or words[0].lower() != "from":
+            raise Fault(f"{name.capitalize()} is written with from")
+        access = self.access()
+        access.order = access.order or "deny,allow"
+        (access.allow if name == "allow" else access.deny).append(directives.of_from(words[1:]))
+
+    def satisfy(self, _number: int, _name: str, rest: str) -> None:
+        self.access().either = rest.strip().lower() == "any"
+
+    def redirect(self, number: int, name: str, rest: str) -> None:
+        words = directives.expect(directives.words(rest), 1, 3)
+        status = 301 if name == "redirectpermanent" else 302
+        if name in ("redirect", "redirectmatch") and (said := directives.status_of(words[0])) is not None:
+            status, words = said, words[1:]
+        location = next((scope for scope in reversed(self.scopes) if scope.kind == "path"), None)
+        if location is not None and len(words) == (300 <= status <= 399):
+            words = ["/", *words]
+        directives.expect(words, 1 + (300 <= status <= 399), 1 + (300 <= status <= 399))
+        regex = name == "redirectmatch"
+        if regex:
+            Pattern(words[0], backtrack=True)
+        elif not words[0].startswith("/"):
+            raise Fault(f"{words[0]} is no path: it begins with /")
+        to = words[1] if len(words) > 1 else ""
+        if to and not re.match(r"[A-Za-z][\w+.-]*:|/|%|\$", to):
+            raise Fault(f"{to} is neither a URL nor a path that begins with /")
+        parts = self.numbered(to) if regex else ((("text", to, (), None),) if to else ())
+        prefix = None if regex else words[0]
+        self.found.other.moved.append(directives.Moved(number, self.scopes, prefix, words[0], status, parts))
+
+    @staticmethod
+    def numbered(text: str) -> tuple[Part, ...]:
+        """The parts of a text with $1 and the like, and nothing else."""
+        found: list[Part] = []
+        for piece in re.split(r"(\\\$|\$[0-9&])", text):
+            if re.fullmatch(r"\$[0-9&]", piece):
+                found.append(("rule", piece[1].replace("&", "0"), (), None))
+            elif piece:
+                found.append(("text", piece.replace("\\$", "$"), (), None))
+        return tuple(found)
+
+    def header(self, number: int, name: str, rest: str) -> None:
+        words = directives.words(rest)
+        response = name == "header"
+        always = response and words[:1] != [] and words[0].lower() == "always"
+        if words and words[0].lower() in ("always", "onsuccess"):
+            words = words[1:]
+        directives.expect(words, 2, 5)
+        action, field_name, rest_of = words[0].lower(), words[1].rstrip(":"), words[2:]
+        env = ""
+        test: directives.Test = ()
+        if rest_of and rest_of[-1].lower() == "early":
+            rest_of = rest_of[:-1]
+        if len(rest_of) > (0 if action == "unset" else 2 if action.startswith("edit") else 1):
+            condition = rest_of.pop()
+            if condition.startswith("env="):
+                env = condition[4:]
+            elif condition.startswith("expr="):
+                test = apache_expression.parse(condition[5:], lambda text: self.expandable(number, text))
+            else:
+                raise Fault(f"{condition} is neither env=… nor expr=…")
+        if action not in ("set", "unset", "add", "append", "merge", "setifempty", "edit", "edit*"):
+            raise Fault(f"{name.capitalize()} {action} is not supported")
+        many = {"unset": 0, "edit": 2, "edit*": 2}.get(action, 1)
+        directives.expect(rest_of, many, many)
+        if field_name.lower() in _NOT_OURS:
+            raise Fault(f"{field_name} is written by the gateway: take this line out")
+        if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", field_name):
+            raise Fault(f"{field_name} is no name of a header field")
+        pattern = ""
+        value: directives.Text = ()
+        replacement: directives.Text = ()
+        if many == 2:
+            pattern, replacement = rest_of[0], self.numbered(rest_of[1])
+            Pattern(pattern, backtrack=True)
+        elif many:
+            value = self.formatted(number, rest_of[0])
+        self.found.other.fields.append(
+            directives.FieldEdit(
+                number, self.scopes, response, always, action, field_name, value, replacement, pattern, env, test
+            )
+        )
+
+    def formatted(self, number: int, text: str) -> tuple[Part, ...]:
+        """The value of a Header: %{NAME}e is a variable, and %% a percent sign."""
+        if text.startswith("expr="):
+            return self.expandable(number, text[5:])
+        found: list[Part] = []
+        for piece in re.split(r"(%(?:\{[^}]*\}.|.))", text):
+            if piece == "%%":
+                found.append(("text", "%", (), None))
+            elif match := re.fullmatch(r"%\{([^}]*)\}e", piece):
+                found.append(("env", match[1], (), None))
+            elif piece.startswith("%"):
+                raise Fault(f"{piece} is not supported in the value of a Header: only %{{NAME}}e and %% are")
+            elif piece:
+                found.append(("text", piece, (), None))
+        return tuple(found)
+
+    def variable(self, number: int, name: str, rest: str) -> None:
+        words = directives.words(rest)
+        ignore_case = name.endswith("nocase")
+        if name in ("setenv", "unsetenv"):
+            directives.expect(words, 1, 2 if name == "setenv" else 99)
+            value = words[1] if len(words) > 1 else ""
+            sets: list[tuple[str, directives.Text | None]] = [(word, None) for word in words]
+            if name == "setenv":
+                sets = [(words[0], (("text", value, (), None),))]
+            self.found.other.variables.append(directives.Variable(number, self.scopes, "", "", tuple(sets)))
+            return
+        of = "User-Agent"
+        if name.startswith("setenvif"):
+            directives.expect(words, 3, 99)
+            of, words = words[0], words[1:]
+        directives.expect(words, 2, 99)
+        pattern = words[0]
+        assigned: list[tuple[str, directives.Text | None]] = []
+        if of.lower() in ("remote_host", "server_addr"):
+            raise Fault(f"{of} is not known here")
+        if re.search(r"[\^$.*+?()\[\]|\\]", of):
+            raise Fault(f"{of} as a pattern for names of fields is not supported: write a line for each field")
+        Pattern(pattern, ignore_case=ignore_case, backtrack=True)
+        for word in words[1:]:
+            key, equals, value = word.partition("=")
+            if key.startswith("!"):
+                assigned.append((key[1:], None))
+            else:
+                assigned.append((key, self.numbered(value) if equals else (("text", "1", (), None),)))
+        self.found.other.variables.append(
+            directives.Variable(number, self.scopes, of, pattern, tuple(assigned), ignore_case=ignore_case)
+        )
+
+    def proxy_pass(self, number: int, name: str, rest: str) -> None:
+        words = directives.words(rest)
+        location = next((scope for scope in reversed(self.scopes) if scope.kind == "path"), None)
+        if self.scopes:
+            raise Fault(
+                f"ProxyPass in <{self.sections[-1].name}> is not supported: write ProxyPass PATH URL outside of it"
+            )
+        del location
+        directives.expect(words, 2, 99)
+        path, url = words[0], words[1]
+        regex = name == "proxypassmatch"
+        if regex:
+            Pattern(path, backtrack=True)
+        host, where = None, ""
+        if url != "!":
+            match = re.match(r"(?:https?|wss?|balancer|h2c?)://([^/$%?]+)(/.*)?$", url)
+            if match is None:
+                raise Fault(f"{url} is not supported: a backend, or the address of a server, as http://NAME/…")
+            host, where = match[1], match[2] or ""
+        parts = self.numbered(where) if regex else (("text", where, (), None),)
+        self.found.other.passed.append(directives.Passed(number, None if regex else path, path, host, parts))
+
+    def proxy_reverse(self, number: int, _name: str, rest: str) -> None:
+        words = directives.expect(directives.words(rest), 1, 3)
+        if len(words) < 2:
+            raise Fault("ProxyPassReverse takes a path and a URL here")
+        path, url = words[0], re.escape(re.sub(r"^[a-z0-9]+://", "", words[1]).rstrip("/"))
+        self.found.other.fields.append(
+            directives.FieldEdit(
+                number,
+                (),
+                response=True,
+                always=False,
+                action="edit",
+                name="Location",
+                value=(),
+                replacement=(("text", path.rstrip("/") + "/", (), None), ("rule", "1", (), None)),
+                pattern=f"^(?:https?://)?{url}(?:/(.*))?$",
+            )
+        )
+
+    def document(self, number: int, _name: str, rest: str) -> None:
+        status, _, what = rest.strip().partition(" ")
+        what = what.strip()
+        if not re.fullmatch("[45][0-9]{2}", status) or not what:
+            raise Fault("ErrorDocument takes a status from 400 to 599, and a text or a URL")
+        if what.startswith("/") or what.lower() == "default":
+            self.whole.warnings.append(
+                (
+                    number,
+                    f"ErrorDocument {status} is left out: for the gateway's own answers say pages in the site file",
+                )
+            )
+            return
+        text = what.startswith('"')
+        if not text and not re.match("https?://", what):
+            text = True
+        self.found.other.documents[int(status)] = '"' + what.strip('"') if text else what
+
+    def names(self, _number: int, name: str, rest: str) -> None:
+        words = directives.words(rest)
+        if name == "documentroot":
+            self.found.document_root = directives.expect(words, 1, 1)[0].rstrip("/")
+        elif self.whole.hosts and self.found is self.whole.hosts[-1].rules:
+            found = (re.sub(r"^https?://", "", word).partition(":")[0].lower() for word in words)
+            self.whole.hosts[-1].names += found
 
     def arguments(self, text: str, least: int, most: int) -> list[str]:
         """Split into arguments: words, or quoted texts; backslashes stay for the argument's own parser."""
@@ -287,7 +781,10 @@ class _Reader:
             else {}
         )
         if test == "expr":
-            raise Fault("Apache expressions are not supported: use `when` in the site file")
+            tree = apache_expression.parse(pattern, lambda text: self.expandable(number, text))
+            common = {"negate": False, "ignore_case": False, "alternative": "OR" in flags}
+            self.conds.append(Cond((), "expr", "", (), **common, expression=tree))
+            return
         negate = pattern.startswith("!")
         kind, value, against = self.comparison(number, pattern[negate:], ignore_case="NC" in flags)
         parts = self.expandable(number, test)
@@ -323,7 +820,7 @@ class _Reader:
         if len(self.found.rules) == MAX_RULES:
             raise Fault(f"more than {MAX_RULES} rules")
         parts = None if to == "-" else self.expandable(number, to)
-        self.found.rules.append(
+        self.place.rules.append(
             Rule(number, pattern[negate:], negate, parts, flags, tuple(environment), tuple(cookies), conds)
         )
 
@@ -435,3 +932,39 @@ def _variable(name: str) -> Part:
     if name.upper() not in VARIABLES:
         raise Fault(f"the variable {name} is not supported{suggest(name.upper(), VARIABLES)}")
     return "var", name.upper(), (), None
+
+
+_NOT_OURS: Final = frozenset(
+    [
+        "connection",
+        "content-length",
+        "transfer-encoding",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "via",
+        "expect",
+        "http2-settings",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "forwarded",
+    ]
+)
+"""Fields that only the gateway may write."""
+_DIRECTIVES: Final[Mapping[str, Callable[[_Reader, int, str, str], None]]] = {
+    **dict.fromkeys(("redirect", "redirectmatch", "redirectpermanent", "redirecttemp"), _Reader.redirect),
+    **dict.fromkeys(("header", "requestheader"), _Reader.header),
+    **dict.fromkeys(
+        ("setenvif", "setenvifnocase", "browsermatch", "browsermatchnocase", "setenv", "unsetenv"), _Reader.variable
+    ),
+    **dict.fromkeys(("allow", "deny"), _Reader.allow),
+    **dict.fromkeys(("proxypass", "proxypassmatch"), _Reader.proxy_pass),
+    **dict.fromkeys(("servername", "serveralias", "documentroot"), _Reader.names),
+    "order": _Reader.order,
+    "satisfy": _Reader.satisfy,
+    "require": _Reader.require,
+    "proxypassreverse": _Reader.proxy_reverse,
+    "errordocument": _Reader.document,
+}

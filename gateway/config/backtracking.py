@@ -70,6 +70,10 @@ class Match:
         start, end = self._spans[2 * index], self._spans[2 * index + 1]
         return None if end > len(self._text) else self._text[start:end]
 
+    def start(self) -> int:
+        """Where it begins."""
+        return self._spans[0]
+
 
 class Backtracking:
     """A compiled pattern. Raises Fault for one that is none, or if the library is missing."""

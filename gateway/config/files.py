@@ -75,9 +75,10 @@ def read(site: Site, *, certificates: bool = True) -> Files:
         files.findings += [Finding((*loc, *fault.at), str(fault)) for fault in faults]
         if not faults:
             files.note_group(pair.key, (*loc, "key"))
+    shared = apache.Rules()
     for i, route in enumerate(site.routes):
         if route.apache is not None:
-            _read_rules(files, route.apache, site, ("routes", i, "apache"))
+            _read_rules(files, route.apache, site, ("routes", i, "apache"), shared)
         if route.python is not None:
             _read_function(files, route.python.function, ("routes", i, "python"))
     files.findings.extend(_log_directory(site))
@@ -143,25 +144,42 @@ def _session_pages(site: Site) -> Iterator[tuple[Path, Loc]]:
                 yield part.page, ("qos", "sessions", key, "page")
 
 
-def _read_rules(files: Files, model: Apache, site: Site, loc: Loc) -> None:
-    """Read a file of Apache rules and its maps; problems inside have their own lines."""
+def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apache.Rules) -> None:
+    """A file of Apache's rules and those of its maps; what is wrong inside has its own line.
+
+    `shared` has the maps of the files before it, and gets its own.
+    """
     content = files.read(model.file, loc)
     if content is None:
         return
     for line, name in apache.files(content):
         files.read(model.file.parent / name, loc, within=f"{model.file}:{line}: ")
     try:
-        rules = apache.parse(content, lambda name: files.contents.get(model.file.parent / name, b""))
+        rules = apache.parse(content, lambda name: files.contents.get(model.file.parent / name, b""), shared)
     except apache.ApacheError as error:
         files.findings += [Finding(loc, f"{model.file}:{line}: {reason}") for line, reason in error.problems]
         return
     files.rules[model.file] = rules
+    shared.maps.update(rules.maps)
+    shared.random |= rules.random
+    files.warnings += [
+        Finding(loc, f"{model.file}:{line}: {text}", severity="warning") for line, text in rules.warnings
+    ]
+    for rule in rules.rewrites:
+        script = apache.front_controller(rule)
+        if script is not None:
+            message = (
+                f"this sends every URL without a file to {script}, which then sees that path in place of the one asked "
+                "for: your server does this by itself; leave the block out"
+            )
+            files.warnings.append(Finding(loc, f"{model.file}:{rule.line}: {message}", severity="warning"))
     known = targets(site)
-    for rule in rules.rules:
-        host = apache.target(rule)
+    hosts = [("P", rule.line, apache.target(rule)) for rule in rules.rewrites]
+    hosts += [("ProxyPass", item.line, item.host) for item in rules.proxied]
+    for name, line, host in hosts:
         if host is not None and host not in known:
-            reason = f"the host of P, {host}, is neither a backend nor a server's address{suggest(host, known)}"
-            files.findings.append(Finding(loc, f"{model.file}:{rule.line}: {reason}"))
+            reason = f"the host of {name}, {host}, is neither a backend nor a server's address{suggest(host, known)}"
+            files.findings.append(Finding(loc, f"{model.file}:{line}: {reason}"))
 
 
 def _read_function(files: Files, function: Function, loc: Loc) -> None:

@@ -852,7 +852,9 @@ class Apache(Model):
     )
     document_root: Text = Field("/var/www/html", description="Prefix of DOCUMENT_ROOT and REQUEST_FILENAME.")
     exists: tuple[Annotated[Text, AfterValidator(_prefix)], ...] = Field(
-        (), description='Paths for -f and -d: "/img/" is a directory with everything below it, "/a.php" a file.'
+        (),
+        description='Paths for -f and -d: "/img/" is a directory with everything below it, "/a.php" a file, "/*.css" '
+        "every path that ends so.",
     )
 
     @model_validator(mode="before")

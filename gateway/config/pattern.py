@@ -85,6 +85,7 @@ class Pattern:
                 "(?= (?! (?<= and (?<! need a pattern that begins with ^ and repeats without bound only once, and only "
                 "a single character: anything else could take too long"
             )
+        source = b""
         try:
             source = text.encode("latin-1")
             if refused:

@@ -3,7 +3,13 @@ from collections.abc import Callable, Collection, Mapping
 from gateway.config.apache import Rules
 from gateway.rules.actions import Step
 
+class ApacheState:
+    environment: dict[bytes, bytes]
+    rewritten: bool
+
 class ApacheRules(Step):
+    state: ApacheState
+    shared: bool
     def __init__(
         self,
         rules: Rules,
@@ -15,4 +21,5 @@ class ApacheRules(Step):
         document_root: str,
         exists: Collection[str],
         choose: Callable[[int], int],
+        state: ApacheState | None = None,
     ) -> None: ...

@@ -16,12 +16,15 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 
 from libc.stdint cimport uint32_t
 
+from gateway.rules.conditions cimport Condition
 from gateway.rules.actions cimport Respond, Step, answer, rewrite
 from gateway.rules.view cimport IN_HEADER, View, decoded
 
+from gateway.config.apache import front_controller, glob
 from gateway.config.apache import target as host_of
 from gateway.config.backtracking import TooManySteps
 from gateway.config.pattern import Pattern
+from gateway.rules.conditions import SourceIn
 from gateway.wire.pages import page
 
 log = logging.getLogger(__name__)
@@ -87,9 +90,28 @@ cdef class Run:
     cdef int question  # first question mark of a substitution: 0 none, 1 from the rule itself, 2 from a reference
     cdef int line               # of the current rule
     cdef int matched            # of the last rule that matched; 0: none
+    cdef bint passed            # by [PT]: what is no rewriting may follow
+    cdef bint front             # a front controller has been given the request
+    cdef bint local             # the path or query is another one
+
+
+cdef class ApacheState:
+    """What the parts of a file of rules tell each other about a request. environment: bytes by bytes; rewritten: the path
+    was, and not for others to go on with ([PT])."""
+    cdef public dict environment
+    cdef public bint rewritten
+
+    def __init__(self):
+        self.environment = {}
+
+    def begin(self, bint https):
+        """Forget the request before."""
+        self.environment = {b"HTTPS": b"on"} if https else {}
+        self.rewritten = False
 
 
 cdef class CompiledCond:
+    cdef tuple expression
     cdef tuple test
     cdef str kind
     cdef str text
@@ -100,6 +122,7 @@ cdef class CompiledCond:
     def __init__(self, cond):
         self.test = cond.test
         self.kind = cond.kind
+        self.expression = cond.expression
         self.text = cond.text
         self.against = cond.against
         self.negate = cond.negate
@@ -124,6 +147,7 @@ cdef class CompiledRule:
     cdef object target
     cdef bytes type             # [T=…]; None: none
     cdef int line
+    cdef bint front             # of a front controller
 
     def __init__(self, rule, targets):
         flags = rule.flags
@@ -156,6 +180,7 @@ cdef class CompiledRule:
             self.target = targets[host]
         self.type = flags["T"].encode("latin-1") if "T" in flags else None
         self.line = rule.line
+        self.front = front_controller(rule) is not None
 
 
 cdef class ApacheRules(Step):
@@ -165,6 +190,10 @@ cdef class ApacheRules(Step):
     and everything below it, "/a" for a file. choose(n): a random number below n.
     """
     cdef str name               # of the file
+    cdef readonly ApacheState state
+    cdef public bint shared     # an ApacheFile begins each request
+    cdef dict searches          # of expressions: by pattern and whether case counts
+    cdef dict sources           # SourceIn, by networks
     cdef list rules
     cdef dict maps
     cdef set random_maps
@@ -175,10 +204,12 @@ cdef class ApacheRules(Step):
     cdef bytes document_root
     cdef double said            # when a pattern was last logged
     cdef frozenset exists
+    cdef frozenset scripts      # front controllers that the rules lead to: they exist even if `exists` is empty
+    cdef tuple patterns         # of `exists`: each a search for a whole path
     cdef frozenset directories  # those, and the parents of all paths in `exists`
     cdef object choose
 
-    def __init__(self, rules, targets, *, name, bint directory, base, document_root, exists, choose):
+    def __init__(self, rules, targets, *, name, bint directory, base, document_root, exists, choose, state=None):
         self.rules = [CompiledRule(rule, targets) for rule in rules.rules]
         self.maps = rules.maps
         self.random_maps = rules.random
@@ -188,12 +219,25 @@ cdef class ApacheRules(Step):
         self.document_root = document_root.rstrip("/").encode("latin-1")
         self.where = self.document_root + self.url
         self.said = -LOG_PERIOD
+        self.patterns = tuple([Pattern(glob(name), dot_all=True).search for name in exists if "*" in name])
+        exists = [name for name in exists if "*" not in name]
         self.exists = frozenset([name.encode("latin-1") for name in exists])
         self.directories = frozenset([name[:at + 1] for name in self.exists for at in range(len(name))
                                       if name[at] == 47])
+        self.scripts = frozenset([self._script(rule) for rule in rules.rules]) - {None}
         self.choose = choose
         self.name = name
+        self.state = state or ApacheState()
+        self.searches = {}
+        self.sources = {}
         self.text = f"apache {name}"
+
+    cdef bytes _script(self, rule):
+        """The path of the front controller that a rule leads to, or None."""
+        name = front_controller(rule)
+        if name is None:
+            return None
+        return name.encode("latin-1") if name.startswith("/") else self.base + name.encode("latin-1")
 
     cdef object run(self, View v):
         cdef Run r
@@ -206,21 +250,30 @@ cdef class ApacheRules(Step):
         r.v = v
         r.path = decoded(PyBytes_AS_STRING(before), <uint32_t>PyBytes_GET_SIZE(before), False)
         r.args = v.query()
-        r.environment = {}
+        if not self.shared:
+            self.state.begin(v.scheme == 2)
+        r.environment = self.state.environment
         try:
             outcome = self._rounds(r)
             if type(outcome) is Respond and r.matched:
                 (<Respond>outcome).rule = f"{self.name}:{r.matched}".encode()
+            r.environment.pop(b"\0END", None)
+            self.state.environment = r.environment
+            self.state.rewritten = r.local and not r.passed
             return outcome
         except TooManySteps:
-            self._given_up(r)
+            self._given_up(r.line)
             return failed(500)
 
-    cdef int _given_up(self, Run r) except -1:
+    def give_up(self):
+        """Log that a pattern beside mod_rewrite was given up."""
+        self._given_up(0)
+
+    cdef int _given_up(self, int line) except -1:
         cdef double now = time.monotonic()
         if now - self.said >= LOG_PERIOD:
             self.said = now
-            log.error("%s: line %d: a pattern exceeded the limit of matching steps; status 500", self.text, r.line)
+            log.error("%s: line %d: a pattern exceeded the limit of matching steps; status 500", self.text, line)
         return 0
 
     cdef object _rounds(self, Run r):
@@ -270,20 +323,30 @@ cdef class ApacheRules(Step):
             r.environment[b"REDIRECT_STATUS"] = b"200"
         if r.path == first and r.args == first_args:
             return None
+        r.local = True
+        if r.front:
+            r.v.edits(False).set(b"X-Original-URL", r.v.uri_now)
         return self._local(r.v, r)
 
     cdef int _walk(self, Run r) except -1:
         """Map the path to a file name: it ends with the first part that is not a directory; the rest is PATH_INFO."""
         cdef Py_ssize_t at
         cdef bytes path = r.path
-        if self.exists:
+        if self.exists or self.patterns:
             at = path.find(b"/", 1)
             while at >= 0:
-                if path[:at + 1] not in self.directories and not self._below(path[:at + 1]):
+                # Nobody says which directories there are beside those that patterns are for.
+                if (self._file("f", path[:at]) if self.patterns
+                        else path[:at + 1] not in self.directories and not self._below(path[:at + 1])):
                     r.info = path[at:]
                     path = path[:at]
                     break
                 at = path.find(b"/", at + 1)
+        else:
+            for script in self.scripts:
+                if path.startswith(script + b"/"):
+                    r.info = path[len(script):]
+                    path = script
         r.path = self.document_root + path
         return 0
 
@@ -352,8 +415,12 @@ cdef class ApacheRules(Step):
                 if rule.flags & RF_STATUS:
                     r.status = rule.status
                     return E_STATUS
+                if rule.front:
+                    r.front = True
                 if rule.type is not None:
                     r.v.edits(True).set(b"Content-Type", rule.type)
+                if rule.flags & RF_PT:
+                    r.passed = True
                 if rule.flags & RF_DPI:
                     r.info = b""
                 if rule.flags & RF_END:
@@ -489,9 +556,11 @@ cdef class ApacheRules(Step):
         return True
 
     cdef bint _cond(self, Run r, CompiledCond cond) except -1:
-        cdef bytes value = self._expand(r, cond.test, None)
-        cdef bytes other
+        cdef bytes value, other
         cdef bint holds
+        if cond.kind == "expr":
+            return self._judge(r, cond.expression)
+        value = self._expand(r, cond.test, None)
         if cond.kind == "regex":
             match = cond.search(value)
             holds = match is not None
@@ -522,7 +591,7 @@ cdef class ApacheRules(Step):
             path = path[len(self.document_root):] or b"/"
         if path == b"/" or path.rstrip(b"/") + b"/" in self.directories:
             return test != "f" and test != "s"
-        if path in self.exists and not path.endswith(b"/"):
+        if (path in self.exists or path in self.scripts) and not path.endswith(b"/"):
             return test != "d"
         if test == "d" or path.endswith(b"/"):
             return False
@@ -530,6 +599,8 @@ cdef class ApacheRules(Step):
 
     cdef bint _below(self, bytes path) except -1:
         """Whether a path is in a directory that `exists` includes with everything below it."""
+        if any([search(path) is not None for search in self.patterns]):
+            return True
         return any([entry.endswith(b"/") and path.startswith(entry) for entry in self.exists])
 
     cdef bytes _expand(self, Run r, parts, CompiledRule rule):
@@ -558,6 +629,78 @@ cdef class ApacheRules(Step):
                 r.question = 2
             out.append(value)
         return b"".join(out)
+
+    # For the directives beside mod_rewrite.
+
+    def expand(self, View v, parts, bytes path, match):
+        """The text for a request whose path is `path`, decoded; match: for $1 and the like."""
+        return self._expand(self._asked(v, path, match), parts, None)
+
+    def judge(self, View v, test, bytes path):
+        """Whether a tree of access or of an expression holds (see config/apache_directives.py)."""
+        return self._judge(self._asked(v, path, None), test)
+
+    def file_of(self, bytes path):
+        """The part of a path that names a file, by `exists`."""
+        cdef Run r = Run.__new__(Run)
+        r.path = path
+        r.info = b""
+        self._walk(r)
+        return r.path
+
+    def site(self, View v):
+        """scheme://host[:port] of a request."""
+        return site_of(v)
+
+    cdef Run _asked(self, View v, bytes path, match):
+        cdef Run r = Run.__new__(Run)
+        r.v = v
+        r.path = r.seen = path
+        r.info = b""
+        if self.directory:
+            self._walk(r)
+        r.args = v.query()
+        r.environment = self.state.environment
+        r.rule_match = match
+        return r
+
+    cdef bint _judge(self, Run r, tuple test) except -1:
+        kind = test[0]
+        if kind == "granted" or kind == "denied":
+            return kind == "granted"
+        if kind == "any":
+            return any([self._judge(r, item) for item in test[1]])
+        if kind == "all":
+            return all([self._judge(r, item) for item in test[1]])
+        if kind == "none":
+            return not any([self._judge(r, item) for item in test[1]])
+        if kind == "not":
+            return not self._judge(r, test[1])
+        if kind == "ip":
+            source = self.sources.get(test[1])
+            if source is None:
+                source = self.sources[test[1]] = SourceIn(test[1])
+            return (<Condition>source).holds(r.v)
+        if kind == "env":
+            return (test[1].encode("latin-1") in r.environment) != test[2]
+        if kind == "method":
+            return r.v.method_now.decode("latin-1") in test[1]
+        if kind == "file":
+            return self._file(test[1], self._expand(r, test[2], None))
+        if kind == "empty":
+            return not self._expand(r, test[1], None)
+        if kind == "true":
+            return self._expand(r, test[1], None).lower() not in (b"", b"0", b"off", b"false", b"no")
+        if kind == "match":
+            search = self.searches.get(test[1:3])
+            if search is None:
+                search = Pattern(test[1], ignore_case=test[2], dot_all=True, backtrack=True).search
+                self.searches[test[1:3]] = search
+            return search(self._expand(r, test[3], None)) is not None
+        left, right = self._expand(r, test[2], None), self._expand(r, test[3], None)
+        if len(test[1]) == 2:
+            return _numbers(test[1], _atoi(left), _atoi(right))
+        return _compared(test[1], left, right)
 
     cdef bytes _map(self, Run r, str name, bytes key, default):
         entries = self.maps[name]

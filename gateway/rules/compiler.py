@@ -17,7 +17,8 @@ from gateway.config.rate_limit import RateLimited
 from gateway.config.sites import AUTO, Sites
 from gateway.config.units import size_text
 from gateway.rules.actions import EditHeaders, LimitBandwidth, Redirect, Respond, Rewrite, SetClass, Step
-from gateway.rules.apache import ApacheRules
+from gateway.rules.apache import ApacheRules, ApacheState
+from gateway.rules.apache_directives import ApacheFile, ApacheHosts
 from gateway.rules.classes import Classify
 from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
@@ -114,15 +115,48 @@ def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes], *, full: b
 
 
 def _apache(model: Apache, hosts: Mapping[str, Any], rules: Rules) -> Step:
-    return ApacheRules(
-        rules,
+    """The step for a file; with virtual hosts, that of the host asked for."""
+    if not rules.hosts:
+        return _apache_host(model, hosts, rules, rules.document_root or model.document_root)
+    root = rules.document_root or model.document_root
+    steps = [
+        (host.names, host.port, _apache_host(model, hosts, host.rules, host.rules.document_root or root))
+        for host in rules.hosts
+    ]
+    return ApacheHosts(steps, name=model.file.name)
+
+
+def _apache_host(model: Apache, hosts: Mapping[str, Any], rules: Rules, root: str) -> Step:
+    directory = model.context == "directory"
+    state = ApacheState()
+
+    def rewriting(part: Rules, base: str, *, directory: bool) -> ApacheRules:
+        return ApacheRules(
+            part,
+            hosts,
+            name=model.file.name,
+            directory=directory,
+            base=base,
+            document_root=root,
+            exists=model.exists,
+            choose=random.randrange,
+            state=state,
+        )
+
+    own = rewriting(rules, model.base, directory=directory)
+    if not rules.other and not rules.directories:
+        return own
+    longest_first = sorted(rules.directories, key=lambda item: -len(item[0]))
+    inner = [(url.encode("latin-1"), rewriting(part, url, directory=True)) for url, part in longest_first if part.rules]
+    return ApacheFile(
+        rules.other,
+        own,
+        inner,
         hosts,
         name=model.file.name,
-        directory=model.context == "directory",
+        directory=directory,
         base=model.base,
-        document_root=model.document_root,
-        exists=model.exists,
-        choose=random.randrange,
+        knows_files=bool(model.exists),
     )
 
 

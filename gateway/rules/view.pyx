@@ -45,8 +45,18 @@ cdef class Edits:
             raise ValueError(f"the value of {name.decode('latin-1')} contains a line break")
         self.lines.append((name.lower(), name + b": " + value + b"\r\n"))
 
+    def set_if_absent(self, bytes name, bytes value):
+        """Add a field unless the head has one with that name."""
+        self.append(name, value)
+        self.lines.append((*self.lines.pop(), None, None, False))
+
+    def edit(self, bytes name, search, replacement, bint every):
+        """Change the values of a field: the first match of `search`, or every one, becomes `replacement(match)`."""
+        self.lines.append((name.lower(), name + b": ", search, replacement, every))
+
     def listed(self):
         """(lower-case names to remove, complete lines to add); for explain."""
+        self._settle_lines([])      # as for an answer that has none of the fields
         return list(self.names), self.added()
 
     cdef int leave_out(self, const char *p, Head *h) except -1:
@@ -59,16 +69,74 @@ cdef class Edits:
                 f = &h.fields[i]
                 if f.name_len == PyBytes_GET_SIZE(name) and same_any(p + f.name, PyBytes_AS_STRING(name), f.name_len):
                     f.drop = True
+        if any([len(item) > 2 for item in self.lines]):
+            _settle(self, p, h)
         return 0
+
+    def _settle_lines(self, fields):
+        """Carry out what depends on the fields of a head: a list of [lower-case name, value, None or its new value]."""
+        made = []
+        for item in self.lines:
+            if len(item) == 2:
+                made.append(item)
+                continue
+            lower, text, search, replacement, every = item
+            if search is None:
+                if not any([field[0] == lower for field in fields]) and not any([line[0] == lower for line in made]):
+                    made.append((lower, text))
+                continue
+            for field in fields:
+                if field[0] == lower:
+                    field[2] = replaced(search, replacement, field[1] if field[2] is None else field[2], every)
+            made = [(name, text + replaced(search, replacement, line[len(text):].rstrip(b"\r\n"), every) + b"\r\n")
+                    if name == lower else (name, line) for name, line in made]
+        self.lines = made
 
     cdef bytes added(self):
         return b"".join([line for _, line in self.lines])
 
     cdef bytes merged(self, bytes lines):
         """Complete header lines of a gateway response, after these edits."""
+        if any([len(item) > 2 for item in self.lines]):
+            self._settle_lines([[line.partition(b":")[0].lower(), line.partition(b":")[2].strip(), None]
+                                for line in lines.split(b"\r\n") if line])
         kept = [line + b"\r\n" for line in lines.split(b"\r\n")
                 if line and line.partition(b":")[0].lower() not in self.names]
         return b"".join(kept) + self.added()
+
+
+cdef int _settle(Edits edits, const char *p, Head *h) except -1:
+    """Carry out what depends on the fields of a head."""
+    cdef int i
+    cdef Field *f
+    fields = []
+    for i in range(h.count):
+        f = &h.fields[i]
+        if not f.drop:
+            name = p[f.name:f.name + f.name_len]
+            fields.append([name.lower(), p[f.value:f.value + f.value_len], None, i, name])
+    edits._settle_lines(fields)
+    for _, value, changed, i, name in fields:
+        if changed is not None and changed != value:
+            h.fields[i].drop = True
+            edits.append(name, changed)
+    return 0
+
+
+def replaced(search, replacement, bytes value, bint every):
+    """A value in which the first match, or every one, has become `replacement(match)`."""
+    made = []
+    while True:
+        match = search(value)
+        if match is None:
+            break
+        found = match.group(0)
+        start = match.start()
+        made += [value[:start], replacement(match)]
+        value = value[start + len(found):]
+        if not every or not found:
+            break
+    return b"".join(made) + value
 
 
 cdef class Resources:

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -503,6 +504,193 @@ RewriteRule ^/q$ %1 [R=301,L]
         ["/m/moved", "/m/page", "/n/moved", "/q?moved", "/q?page", "/q?none"],
         local=False,
     ),
+    "redirects": Case(
+        """\
+Redirect /old http://other.example/new
+Redirect permanent /perm /here
+Redirect 303 /see/ https://other.example/
+Redirect gone /gone
+Redirect 404 /hidden
+RedirectPermanent /rp http://other.example/rp
+RedirectMatch 301 ^/blog/([0-9]+)/(.*)$ http://blog.example/$2?year=$1
+RedirectMatch (.*)\\.gif$ $1.png
+RedirectMatch 410 \\.bak$
+""",
+        [
+            "/old",
+            "/old/a%20b?c=d",
+            "/older",
+            "/perm/x",
+            "/see",
+            "/see/x?y",
+            "/gone",
+            "/gone/x",
+            "/hidden",
+            "/rp",
+            "/blog/2020/a/b?q",
+            "/img/a%20b.gif",
+            "/x.bak",
+            "/other",
+        ],
+    ),
+    "redirects of a server": Case(
+        """\
+RewriteEngine On
+RewriteRule ^/rewritten /old [L]
+RewriteRule ^/passed /old [PT]
+Redirect /old http://other.example/new
+<Location /closed>
+Require all denied
+</Location>
+<Directory /var/www/html>
+RewriteEngine On
+RewriteRule ^inner$ /closed/x [L]
+RewriteRule ^moved$ /to [R=301]
+</Directory>
+""",
+        ["/rewritten", "/passed", "/old/x", "/closed", "/closed/x", "/closedx", "/inner", "/moved", "/other"],
+        local=False,
+    ),
+    "redirects beside rewriting": Case(
+        """\
+RewriteEngine On
+RewriteRule ^a$ b [L]
+RewriteRule ^c$ http://first.example/ [R]
+RewriteRule ^old$ new [L]
+Redirect /b http://other.example/b
+Redirect /c http://second.example/
+Redirect /old http://other.example/old
+""",
+        ["/a", "/b", "/c", "/old", "/new"],
+    ),
+    "access": Case(
+        """\
+<FilesMatch "^\\.|\\.(bak|sql|inc)$">
+Require all denied
+</FilesMatch>
+<Files "config.php">
+Order allow,deny
+Deny from all
+</Files>
+<Files ~ "\\.(log|LOG)$">
+Require all denied
+</Files>
+<Files "open*.log">
+Require all granted
+</Files>
+<Limit POST PUT>
+Require all denied
+</Limit>
+SetEnvIfNoCase User-Agent "badbot|evil" bad_bot
+SetEnvIf Request_URI "^/internal" internal=yes
+<RequireAll>
+Require all granted
+Require not env bad_bot
+Require not env internal
+</RequireAll>
+""",
+        [
+            "/",
+            "/.htpasswd",
+            "/a/dump.sql",
+            "/config.php",
+            "/config.php.txt",
+            "/x.log",
+            "/open1.log",
+            ("/", ["User-Agent: EvilCrawler"], WWW),
+            "/internal/x",
+        ],
+        exists=["/config.php", "/x.log", "/open1.log", "/a/dump.sql"],
+    ),
+    "access by order": Case(
+        """\
+SetEnvIf Referer "spam\\." spammer
+Order Deny,Allow
+Deny from env=spammer
+Deny from 192.0.2
+Allow from 127.0.0.1
+<Files "denied.html">
+Order Allow,Deny
+Allow from all
+Deny from 127.0.0.0/8
+</Files>
+<Files "either.html">
+Order Deny,Allow
+Deny from all
+Allow from 127.0.0
+</Files>
+""",
+        ["/", ("/", ["Referer: http://spam.example"], WWW), "/denied.html", "/either.html"],
+        exists=["/denied.html", "/either.html"],
+    ),
+    "conditions by If": Case(
+        """\
+<If "%{HTTP_HOST} == 'closed.example' && %{REQUEST_URI} !~ m#^/open#">
+Require all denied
+</If>
+<If "%{QUERY_STRING} =~ /(^|&)x=[0-9]+/i">
+Header set X-T-If yes
+Redirect 404 /numbers
+</If>
+<If "-n req('X') || %{REQUEST_METHOD} in {'POST'}">
+Require all denied
+</If>
+""".replace("-n req('X') || ", ""),
+        [
+            ("/", [], "closed.example"),
+            ("/open", [], "closed.example"),
+            "/",
+            "/?x=1",
+            "/?X=1",
+            "/?x=a",
+            "/numbers?a&x=22",
+        ],
+    ),
+    "header fields": Case(
+        """\
+SetEnvIf Origin "^https?://(.+\\.)?example\\.com$" ORIGIN=$0
+Header set X-T-Origin "%{ORIGIN}e" env=ORIGIN
+Header always set X-T-Always "a b"
+Header add X-T-Two one
+Header add X-T-Two two
+Header set X-T-Gone x
+Header unset X-T-Gone
+Header append X-T-App first
+Header setifempty X-T-Empty filled
+Header set X-T-Empty2 here
+Header setifempty X-T-Empty2 filled
+Header set X-T-Edit "abcabc"
+Header edit X-T-Edit b(c) <$1>
+Header set X-T-Every "abcabc"
+Header edit* X-T-Every b x
+<FilesMatch "\\.(css|js)$">
+Header set X-T-Static 100%%
+</FilesMatch>
+Redirect /moved http://other.example/
+""",
+        [
+            "/",
+            ("/", ["Origin: https://a.example.com"], WWW),
+            ("/", ["Origin: https://a.example.org"], WWW),
+            "/a.css",
+            "/moved",
+        ],
+        exists=["/a.css"],
+    ),
+    "variables of rules": Case(
+        """\
+RewriteEngine On
+RewriteRule ^/v/(.*)$ - [E=FOUND:$1]
+RewriteCond expr "%{REQUEST_URI} =~ /secret/ && ! -z %{QUERY_STRING}"
+RewriteRule ^ - [F]
+Header set X-T-Found "%{FOUND}e" env=FOUND
+BrowserMatch "Old" old gzip=no
+Header set X-T-Old yes env=old
+Header set X-T-New yes env=!old
+""",
+        ["/v/x", "/secret", "/secret?a", ("/", ["User-Agent: Old/1"], WWW)],
+        local=False,
+    ),
     "cookies": Case(
         """\
 RewriteEngine On
@@ -566,20 +754,21 @@ def sandbox(directory: Path, name: str) -> Sandbox:
 
 def ours(found: Sandbox, target: str, headers: Sequence[str], host: str) -> Fate:
     fields = tuple((name, value.strip()) for name, _, value in (line.partition(":") for line in headers))
-    result = found.decide(Asked("GET", "http", host, target, fields))
+    result = found.decide(Asked("GET", "http", host, target, fields, "127.0.0.1"))
     if "refused" in result:
         return Fate("status", result["refused"][0])
     lines = result.get("lines") or (result.get("edits") or {}).get("with", "")
     cookies = tuple(
         line.split(":", 1)[1].strip().lower() for line in lines.splitlines() if line.lower().startswith("set-cookie")
     )
+    fields = tuple(sorted(line.lower() for line in lines.splitlines() if line.lower().startswith("x-t-")))
     if result["outcome"] == "backend":
         path, _, query = result["head"].split(" ")[1].partition("?")
-        return Fate("to", 200, unquote_to_bytes(path), unquote_to_bytes(query), cookies)
+        return Fate("to", 200, unquote_to_bytes(path), unquote_to_bytes(query), cookies, fields)
     if result["status"] in range(300, 400):
         location = next(line for line in result["lines"].splitlines() if line.startswith("Location:"))
-        return Fate("redirect", result["status"], normal(location[10:]), b"", cookies)
-    return Fate("status", result["status"], cookies=cookies)
+        return Fate("redirect", result["status"], normal(location[10:]), b"", cookies, fields)
+    return Fate("status", result["status"], cookies=cookies, fields=fields)
 
 
 @needs("apache2")
@@ -680,14 +869,161 @@ def test_an_encoded_slash_is_not_found_as_with_apache(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told_with_the_line_of_the_file(tmp_path: Path) -> None:
-    path = site_with(tmp_path, "RewriteMap m txt:none.map\nAddType x\nRewriteRule ^a http://shp/ [P]\n")
+    path = site_with(tmp_path, "RewriteMap m txt:none.map\nAddTypo x\nRewriteRule ^a http://shp/ [P]\n")
     with pytest.raises(ConfigError) as caught:
         load(path)
     text = str(caught.value).replace(f"{tmp_path}/", "")
     assert text.splitlines() == [
         "site.yaml:4:13: x.htaccess:2: cannot read none.map: no such file or directory",
-        "site.yaml:4:13: x.htaccess:3: AddType is not supported: only RewriteEngine, -Base, -Cond, -Rule and -Map are",
+        (
+            "site.yaml:4:13: x.htaccess:3: AddTypo is not supported: "
+            "if it is about what the server does by itself, take it out of this file"
+        ),
     ]
     site_with(tmp_path, "RewriteRule ^a http://shp/ [P]\n")
-    with pytest.raises(ConfigError, match=r"x.htaccess:2: P leads to shp, .* \(did you mean shop\?\)"):
+    with pytest.raises(ConfigError, match=r"x.htaccess:2: the host of P, shp, is neither .* \(did you mean shop\?\)"):
         load(path)
+
+
+def decided(
+    tmp_path: Path, rules: str, *requests: Asked, name: str = "x.conf", route: str = ""
+) -> list[dict[str, Any]]:
+    """What becomes of requests to a site with such rules."""
+    path = site_with(tmp_path, "")
+    (tmp_path / name).write_text(rules)
+    path.write_text(path.read_text().replace("- apache: x.htaccess", f"- apache: {{file: {name}{route}}}"))
+    with Sandbox(load(path)) as found:
+        return [found.decide(request) for request in requests]
+
+
+def test_proxy_pass_leads_to_backends(tmp_path: Path) -> None:
+    rules = """\
+ProxyPreserveHost On
+ProxyPass /shop/static !
+ProxyPass /shop/ http://shop/s/ retry=0
+ProxyPassMatch ^/v([0-9]+)/(.*)$ http://10.0.0.1:8080/$2/$1
+ProxyPassReverse /shop/ http://shop/s/
+Header set X-By "the rules"
+"""
+    asked = [Asked("GET", "http", WWW, url) for url in ("/shop/a%20b?c", "/shop/static/x", "/v2/x", "/other")]
+    found = decided(tmp_path, rules, *asked)
+    assert [item["backend"] for item in found] == ["shop", "app", "shop", "app"]
+    assert [item["head"].split(" ")[1] for item in found] == ["/s/a%20b?c", "/shop/static/x", "/x/2", "/other"]
+    assert [item["edits"]["with"] for item in found] == ["X-By: the rules\r\n"] * 4
+
+
+def test_virtual_hosts(tmp_path: Path) -> None:
+    rules = """\
+<VirtualHost *:80>
+ServerName www.example.com
+ServerAlias example.com *.example.com
+Redirect permanent / https://www.example.com/
+</VirtualHost>
+<VirtualHost *:443>
+ServerName www.example.com
+DocumentRoot /srv/www
+SSLEngine on
+<Directory /srv/www/private>
+Require ip 10.0.0.0/8
+</Directory>
+ProxyPass / http://shop/
+</VirtualHost>
+<VirtualHost *:443>
+ServerName other.example
+RedirectMatch ^/$ /start
+</VirtualHost>
+"""
+    asked = [
+        Asked("GET", "http", "sub.example.com", "/x"),
+        Asked("GET", "http", "unknown", "/y"),
+        Asked("GET", "https", "www.example.com", "/x"),
+        Asked("GET", "https", "www.example.com", "/private/x"),
+        Asked("GET", "https", "www.example.com", "/private/x", client="10.1.1.1"),
+        Asked("GET", "https", "other.example", "/"),
+    ]
+    path = site_with(tmp_path, "")
+    path.write_text(path.read_text())
+    found = decided(tmp_path, rules, *asked)
+    assert [item.get("status") for item in found] == [301, 301, None, 403, None, 302]
+    assert "Location: https://www.example.com/y\r\n" in found[1]["lines"]
+    assert "Location: https://other.example/start\r\n" in found[5]["lines"]
+    assert found[4]["backend"] == "shop"
+
+
+def test_fields_of_the_request(tmp_path: Path) -> None:
+    rules = """\
+SetEnvIf Host "^(.*)$" ASKED=$1
+RequestHeader set X-Asked %{ASKED}e
+RequestHeader unset Proxy early
+RequestHeader append X-List b
+RequestHeader merge X-Merged b
+RequestHeader edit X-Edited "a(.)" "<$1>"
+RequestHeader setifempty X-List none
+"""
+    sent = (("Proxy", "x"), ("X-List", "a"), ("X-Merged", "a, b"), ("X-Edited", "cab"))
+    (found,) = decided(tmp_path, rules, Asked("GET", "http", WWW, "/", sent))
+    lines = found["head"].splitlines()
+    assert [line for line in lines if line.startswith(("X-As", "X-L", "X-M", "X-E", "Proxy"))] == [
+        "X-Merged: a, b",
+        f"X-Asked: {WWW}",
+        "X-List: a, b",
+        "X-Edited: c<b>",
+    ]
+
+
+def test_what_error_document_says(tmp_path: Path) -> None:
+    rules = """\
+ErrorDocument 403 "not for <b>you</b>"
+ErrorDocument 410 http://other.example/gone
+Redirect gone /gone
+<Location /private>
+Require all denied
+</Location>
+"""
+    asked = [Asked("GET", "http", WWW, url) for url in ("/private/x", "/gone")]
+    refused, gone = decided(tmp_path, rules, *asked)
+    assert (refused["status"], refused["body"]) == (403, b"not for <b>you</b>")
+    assert (gone["status"], gone["lines"]) == (302, "Location: http://other.example/gone\r\n")
+
+
+@pytest.mark.parametrize("url", ["/config.php", "/config.php/x", "/a/.htaccess", "/.git/config"])
+def test_a_path_behind_a_denied_file_is_denied(tmp_path: Path, url: str) -> None:
+    """Nobody has said which files there are: a script may be asked for with a path behind it."""
+    rules = '<FilesMatch "^\\.|^config\\.php$">\nRequire all denied\n</FilesMatch>\n'
+    (found,) = decided(tmp_path, rules, Asked("GET", "http", WWW, url), name="y.htaccess")
+    assert found["status"] == 403
+
+
+FRONT_CONTROLLERS = {
+    "wordpress": "RewriteBase /\nRewriteRule ^index\\.php$ - [L]\nRewriteCond %{REQUEST_FILENAME} !-f\n"
+    "RewriteCond %{REQUEST_FILENAME} !-d\nRewriteRule . /index.php [L]\n",
+    "laravel": "RewriteCond %{REQUEST_FILENAME} !-d\nRewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^ index.php [L]\n",
+    "codeigniter": "RewriteCond %{REQUEST_FILENAME} !-f\nRewriteCond %{REQUEST_FILENAME} !-d\n"
+    "RewriteRule ^(.*)$ index.php/$1 [L]\n",
+    "drupal": "RewriteCond %{REQUEST_URI} !=/favicon.ico\nRewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^ index.php [L]\n",
+    "a query": "RewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^(.*)$ index.php?url=$1 [QSA,L]\n",
+    "one page": "RewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule . /index.html [L]\n",
+}
+
+
+@pytest.mark.parametrize("name", FRONT_CONTROLLERS)
+def test_a_front_controller_is_recognised(tmp_path: Path, name: str) -> None:
+    path = site_with(tmp_path, FRONT_CONTROLLERS[name])
+    loaded = load(path)
+    (warning,) = [item for item in loaded.warnings if "x.htaccess" in str(item)]
+    assert "sends every URL without a file to" in str(warning)
+    assert "your server does this by itself; leave the block out" in str(warning)
+    with Sandbox(loaded) as found:
+        assert "X-Original-URL: /hello/?s=x\r\n" in found.decide(Asked("GET", "http", WWW, "/hello/?s=x"))["head"]
+
+
+def test_other_rules_are_no_front_controller(tmp_path: Path) -> None:
+    rules = "RewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^shop/(.*)$ shop.php?p=$1 [L]\nRewriteRule ^ /a.php [R]\n"
+    assert not any("your server does" in str(warning) for warning in load(site_with(tmp_path, rules)).warnings)
+
+
+def test_files_by_patterns(tmp_path: Path) -> None:
+    rules = "RewriteEngine on\nRewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^(.*)$ /all/$1 [END]\n"
+    asked = [Asked("GET", "http", WWW, url) for url in ("/a/b.css", "/a/b.html", "/x.css/y")]
+    found = decided(tmp_path, rules, *asked, name="y.htaccess", route=', exists: ["/*.css", /index.php]')
+    assert [item["head"].split(" ")[1] for item in found] == ["/a/b.css", "/all/a/b.html", "/x.css/y"]

@@ -26,12 +26,22 @@ LoadModule mpm_event_module {modules}/mod_mpm_event.so
 LoadModule authz_core_module {modules}/mod_authz_core.so
 LoadModule headers_module {modules}/mod_headers.so
 LoadModule rewrite_module {modules}/mod_rewrite.so
+LoadModule access_compat_module {modules}/mod_access_compat.so
+LoadModule alias_module {modules}/mod_alias.so
+LoadModule authz_host_module {modules}/mod_authz_host.so
+LoadModule dir_module {modules}/mod_dir.so
+LoadModule env_module {modules}/mod_env.so
+LoadModule mime_module {modules}/mod_mime.so
+LoadModule setenvif_module {modules}/mod_setenvif.so
 LoadModule status_module {modules}/mod_status.so
 LoadModule proxy_module {modules}/mod_proxy.so
 LoadModule proxy_http_module {modules}/mod_proxy_http.so
 ThreadsPerChild 4
 MaxRequestWorkers 4
 StartServers 1
+TypesConfig /dev/null
+DirectoryIndex disabled
+DirectorySlash off
 Header always set X-File "expr=%{{REQUEST_FILENAME}}"
 Header always set X-Path-Info "expr=%{{PATH_INFO}}"
 Header always set X-Query "expr=%{{QUERY_STRING}}"
@@ -61,6 +71,8 @@ class Fate:
     where: bytes = b""
     query: bytes = b""
     cookies: tuple[str, ...] = ()
+    fields: tuple[str, ...] = ()
+    """Header lines with a name that begins with X-T-, in order and lower case."""
 
 
 class Apache:
@@ -82,12 +94,13 @@ class Apache:
                 (path if file.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
                 if not file.endswith("/"):
                     path.write_text("content")
-            maps = [line for line in rules.splitlines() if line.startswith("RewriteMap")]
+            placed = rules.replace("/var/www/html", str(root))
+            maps = [line for line in placed.splitlines() if line.startswith("RewriteMap")]
             if local:
-                (root / ".htaccess").write_text("\n".join(line for line in rules.splitlines() if line not in maps))
+                (root / ".htaccess").write_text("\n".join(line for line in placed.splitlines() if line not in maps))
             port = self.ports[name] = free_port()
-            inline = "RewriteEngine on\n" + "\n".join(maps) if local else rules
-            text += HOST.format(port=port, root=root, rules=inline if local and maps else "" if local else rules)
+            inline = "RewriteEngine on\n" + "\n".join(maps) if local else placed
+            text += HOST.format(port=port, root=root, rules=inline if local and maps else "" if local else placed)
         (directory / "apache.conf").write_text(text)
         for path in (directory, *directory.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -109,16 +122,19 @@ class Apache:
         """What the rules called `name` make of a GET."""
         with RawClient(self.ports[name]) as client:
             answer = client.get(target, *headers, host=host)
+        fields = tuple(
+            sorted(f"{key}: {value}".lower() for key, value in answer.fields if key.lower().startswith("x-t-"))
+        )
         cookies = tuple(value.lower() for key, value in answer.fields if key.lower() == "set-cookie")
         if answer.status in range(300, 400):
-            return Fate("redirect", answer.status, normal(answer.header("Location") or ""), b"", cookies)
+            return Fate("redirect", answer.status, normal(answer.header("Location") or ""), b"", cookies, fields)
         if answer.status != 200:
-            return Fate("status", answer.status, cookies=cookies)
+            return Fate("status", answer.status, cookies=cookies, fields=fields)
         path = (answer.header("X-File") or "") + (answer.header("X-Path-Info") or "")
         root = str(self.roots[name])
         assert path.startswith(root), path
         query = answer.header("X-Query") or ""
-        return Fate("to", 200, path[len(root) :].encode("latin-1"), unquote_to_bytes(query), cookies)
+        return Fate("to", 200, path[len(root) :].encode("latin-1"), unquote_to_bytes(query), cookies, fields)
 
 
 def normal(url: str) -> bytes:

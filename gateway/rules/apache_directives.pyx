@@ -1,0 +1,384 @@
+"""What files of Apache's rules say beside mod_rewrite, in the order of Apache's phases.
+
+In the context of a server: variables, rewriting, proxies or redirects, access, rewriting of directories, header fields.
+In that of a directory: variables, access, rewriting, redirects, header fields; what was rewritten is looked at again.
+"""
+
+from urllib.parse import quote_from_bytes
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint32_t
+
+from gateway.rules.actions cimport Respond, Step, answer, rewrite
+from gateway.rules.view cimport IN_HEADER, Edits, View, decoded
+
+from gateway.config.backtracking import TooManySteps
+from gateway.config.pattern import Pattern
+from gateway.rules.view import replaced
+from gateway.wire.pages import page
+
+PATH_SAFE = "/:@!$&'()*+,;=~-._"
+HTML = b"Content-Type: text/html; charset=utf-8\r\n"
+HTTP_FIELDS = {"remote_addr", "request_method", "request_protocol", "request_uri"}
+
+cdef enum Held:
+    H_NOT = 0
+    H_PERHAPS               # a part of the path has the name, and may be a file with PATH_INFO behind it
+    H_YES
+
+
+cdef class ApacheFile(Step):
+    """other: a file's directives. rules: its ApacheRules, which knows files and expands texts; inner: those of its
+    <Directory> sections, the longest first. targets: backends by name, for the hosts of ProxyPass."""
+    cdef object other
+    cdef object rules
+    cdef list inner
+    cdef dict targets
+    cdef bint directory
+    cdef bint knows_files           # `exists` says which files there are
+    cdef str name
+    cdef bytes url                  # of the directory
+    cdef object state
+    cdef dict searches              # by pattern and whether case counts
+
+    def __init__(self, other, rules, inner, targets, *, name, bint directory, base, bint knows_files):
+        self.other = other
+        self.rules = rules
+        self.inner = inner
+        self.targets = dict(targets)
+        self.name = name
+        self.text = f"apache {name}"
+        self.directory = directory
+        self.knows_files = knows_files
+        self.url = (base.rstrip("/") + "/").encode("latin-1")
+        self.state = rules.state
+        for one in (rules, *[one for _, one in self.inner]):
+            one.shared = True
+        self.searches = {}
+
+    cdef object run(self, View v):
+        cdef object outcome
+        try:
+            outcome = self._phases(v)
+        except TooManySteps:
+            self.rules.give_up()
+            outcome = answer(500, HTML, page(500))
+        return self._document(outcome)
+
+    cdef object _phases(self, View v):
+        cdef bytes path = _path(v), before = path
+        cdef object query = v.query()
+        cdef object outcome = None, passed = None
+        if self.directory and not path.startswith(self.url):
+            return None
+        self.state.begin(v.scheme == 2)
+        self._variables(v, path)
+        self._fields(v, path, True)
+        if self.directory:
+            outcome = self._access(v, path)
+            if outcome is None:
+                outcome = (<Step>self.rules).run(v)
+            if type(outcome) is not Respond:
+                path = _path(v)
+                passed, outcome = outcome, self._moved(v, before, query)
+                if outcome is None and path != before:
+                    self._variables(v, path)
+                    outcome = self._access(v, path)
+                    if outcome is None:
+                        outcome = self._moved(v, path, v.query())
+        else:
+            outcome = (<Step>self.rules).run(v)
+            if type(outcome) is not Respond:
+                passed, outcome = outcome, None
+                path = _path(v)
+                if passed is None and not self.state.rewritten:
+                    passed = self._passed(v, path)
+                    if passed is None:
+                        outcome = self._moved(v, path, query)
+                if outcome is None:
+                    outcome = self._access(v, path)
+                if outcome is None and passed is None:
+                    outcome = self._directories(v)
+                    if type(outcome) is not Respond:
+                        passed, outcome = outcome, self._access(v, _path(v))
+        if outcome is not None:
+            return outcome
+        self._fields(v, path, False)
+        return None if passed is False else passed
+
+    cdef object _directories(self, View v):
+        """The rules of the longest directory that the path is in."""
+        cdef bytes path = _path(v)
+        for url, rules in self.inner:
+            if path.startswith(url):
+                return (<Step>rules).run(v)
+        return None
+
+    # Which requests a directive is for.
+
+    cdef int _holds(self, View v, scopes, bytes path) except -1:
+        cdef int held = H_YES
+        for scope in scopes:
+            if scope.kind == "if":
+                found = self.rules.judge(v, scope.test, path)
+            elif scope.kind == "method":
+                found = self._search(scope.pattern, False)(v.method_now) is not None
+            elif scope.kind == "path":
+                found = self._search(scope.pattern, False)(path) is not None
+            else:
+                found = self._named(scope.pattern, path)
+                if found == H_PERHAPS:
+                    held = H_PERHAPS
+            if bool(found) == scope.negate:
+                return H_NOT
+        return held
+
+    cdef int _named(self, str pattern, bytes path) except -1:
+        """Whether the file of a path has such a name."""
+        cdef list parts
+        search = self._search(pattern, False)
+        if self.knows_files:
+            path = self.rules.file_of(path)
+        parts = path.split(b"/")
+        if search(parts[len(parts) - 1]) is not None:
+            return H_YES
+        if not self.knows_files and any([part and search(part) is not None for part in parts]):
+            return H_PERHAPS
+        return H_NOT
+
+    cdef object _search(self, str pattern, bint ignore_case):
+        key = (pattern, ignore_case)
+        found = self.searches.get(key)
+        if found is None:
+            found = Pattern(pattern, ignore_case=ignore_case, dot_all=True, backtrack=True).search
+            self.searches[key] = found
+        return found
+
+    # The phases.
+
+    cdef int _variables(self, View v, bytes path) except -1:
+        environment = self.state.environment
+        for item in self.other.variables:
+            if self._holds(v, item.scopes, path) != H_YES:
+                continue
+            match = None
+            if item.of:
+                match = self._search(item.pattern, item.ignore_case)(self._attribute(v, item.of, path))
+                if match is None:
+                    continue
+            for name, parts in item.sets:
+                key = name.encode("latin-1")
+                if parts is None:
+                    environment.pop(key, None)
+                else:
+                    environment[key] = self.rules.expand(v, parts, path, match)
+        return 0
+
+    cdef bytes _attribute(self, View v, str name, bytes path):
+        """What SetEnvIf looks at: the request's, a header field, or else a variable."""
+        lower = name.lower()
+        if lower in HTTP_FIELDS:
+            return self.rules.expand(v, (("var", name.upper() if lower != "request_protocol" else "SERVER_PROTOCOL", (),
+                                          None),), path, None)
+        values = v.values(IN_HEADER, lower.encode("latin-1"))
+        if values:
+            return b", ".join(values)
+        return self.state.environment.get(name.encode("latin-1"), b"")
+
+    cdef object _access(self, View v, bytes path):
+        """None: whoever asks gets in; otherwise the refusal."""
+        cdef int held
+        cdef object required = None, ordered = None
+        for item in self.other.access:
+            held = self._holds(v, item.scopes, path)
+            if held == H_PERHAPS and not self._admits(v, item, item, path):
+                return self._refused(item.line)
+            if held != H_YES:
+                continue
+            if item.require is not None:
+                required = item
+            if item.order is not None:
+                ordered = item
+        if required is None and ordered is None or self._admits(v, required, ordered, path):
+            return None
+        return self._refused((ordered if ordered is not None else required).line)
+
+    cdef bint _admits(self, View v, required, ordered, bytes path) except -1:
+        cdef bint by_require, by_order, allowed, denied
+        by_require = required is None or required.require is None or self.rules.judge(v, required.require, path)
+        if ordered is None or ordered.order is None:
+            return by_require
+        allowed = any([self.rules.judge(v, test, path) for test in ordered.allow])
+        denied = any([self.rules.judge(v, test, path) for test in ordered.deny])
+        by_order = (allowed or not denied) if ordered.order == "deny,allow" else (allowed and not denied)
+        if ordered.either and required is not None and required.require is not None:
+            return by_order or by_require
+        return by_order and by_require
+
+    cdef Respond _refused(self, int line):
+        cdef Respond made = answer(403, HTML, page(403))
+        made.rule = f"{self.name}:{line}".encode()
+        return made
+
+    cdef object _moved(self, View v, bytes path, query):
+        cdef Respond made
+        cdef bytes to
+        for item in self.other.moved:
+            if self._holds(v, item.scopes, path) != H_YES:
+                continue
+            if item.prefix is not None:
+                rest = _rest(path, item.prefix.encode("latin-1"))
+                if rest is None:
+                    continue
+                to = self.rules.expand(v, item.to, path, None) + quote_from_bytes(rest, PATH_SAFE).encode()
+            else:
+                match = self._search(item.pattern, False)(path)
+                if match is None:
+                    continue
+                to = quote_from_bytes(self.rules.expand(v, item.to, path, match), PATH_SAFE + "?#%").encode()
+            if not 300 <= item.status <= 399:
+                made = answer(item.status, HTML, page(item.status))
+            else:
+                if to.startswith(b"/"):
+                    to = self.rules.site(v) + to
+                if query and b"?" not in to:
+                    to += b"?" + query
+                if any([byte <= 32 or byte == 127 for byte in to]):
+                    made = answer(403, HTML, page(403))
+                else:
+                    made = answer(item.status, b"Location: " + to + b"\r\n", b"")
+            made.rule = f"{self.name}:{item.line}".encode()
+            return made
+        return None
+
+    cdef object _passed(self, View v, bytes path):
+        """The backend of the first ProxyPass that is for a path; False: one says that none is; None: there is none."""
+        for item in self.other.passed:
+            if item.prefix is not None:
+                rest = _rest(path, item.prefix.encode("latin-1"))
+                if rest is None:
+                    continue
+                to = self.rules.expand(v, item.path, path, None) + rest
+            else:
+                match = self._search(item.pattern, False)(path)
+                if match is None:
+                    continue
+                to = self.rules.expand(v, item.path, path, match)
+                if not item.path or to == b"":
+                    to = path
+            if item.host is None:
+                return False
+            if not to.startswith(b"/"):
+                to = b"/" + to
+            refused = rewrite(v, quote_from_bytes(to, PATH_SAFE).encode())
+            return refused if refused is not None else self.targets[item.host]
+        return None
+
+    cdef int _fields(self, View v, bytes path, bint always) except -1:
+        cdef Edits edits
+        for item in self.other.fields:
+            if item.always != always or self._holds(v, item.scopes, path) != H_YES or not self._wanted(v, item, path):
+                continue
+            edits = v.edits(item.response)
+            name = item.name.encode("latin-1")
+            value = self.rules.expand(v, item.value, path, None) if item.value else b""
+            if item.action == "set":
+                edits.set(name, value)
+            elif item.action == "unset":
+                edits.set(name, None)
+            elif item.action == "add" or (item.response and item.action in ("append", "merge")):
+                edits.append(name, value)
+            elif item.action == "setifempty" and item.response:
+                edits.set_if_absent(name, value)
+            elif item.response:
+                edits.edit(name, self._search(item.pattern, False), _replacer(item.replacement), item.action == "edit*")
+            else:
+                self._edit(edits, v.values(IN_HEADER, name.lower()), item, name, value)
+        return 0
+
+    cdef int _edit(self, Edits edits, list values, item, bytes name, bytes value) except -1:
+        """Change a field of the request, whose values are known."""
+        if item.action == "setifempty":
+            if not values:
+                edits.set(name, value)
+        elif item.action in ("append", "merge"):
+            if item.action == "append" or value not in [word.strip() for word in b",".join(values).split(b",")]:
+                edits.set(name, b", ".join([*values, value]))
+        else:
+            edits.set(name, None)
+            search, replacement = self._search(item.pattern, False), _replacer(item.replacement)
+            for one in values:
+                edits.append(name, replaced(search, replacement, one, item.action == "edit*"))
+        return 0
+
+    cdef bint _wanted(self, View v, item, bytes path) except -1:
+        if item.env:
+            name, equals, value = item.env.partition("=")
+            found = self.state.environment.get(name.removeprefix("!").encode("latin-1"))
+            held = found == value.encode("latin-1") if equals else found is not None
+            if held == name.startswith("!"):
+                return False
+        return not item.test or self.rules.judge(v, item.test, path)
+
+    cdef object _document(self, outcome):
+        """What ErrorDocument says instead of a page of the gateway."""
+        cdef Respond made
+        if type(outcome) is not Respond or outcome.status < 400:
+            return outcome
+        said = self.other.documents.get(outcome.status)
+        if said is None:
+            return outcome
+        if said.startswith('"'):
+            made = answer(outcome.status, HTML, said[1:].encode())
+        else:
+            made = answer(302, b"Location: " + said.encode("latin-1", "replace") + b"\r\n", b"")
+        made.rule = outcome.rule
+        return made
+
+
+cdef class ApacheHosts(Step):
+    """hosts: (names, port or 0, Step) of each <VirtualHost>; the first with the port takes what no name is for."""
+    cdef list hosts
+
+    def __init__(self, hosts, *, name):
+        self.hosts = list(hosts)
+        self.text = f"apache {name}"
+
+    cdef object run(self, View v):
+        cdef object first = None
+        host = v.host_now.decode("latin-1").lower().rstrip(".")
+        port = _port(v)
+        for names, wanted, step in self.hosts:
+            if wanted and wanted != port:
+                continue
+            if host in names or any([name.startswith("*.") and host.endswith(name[1:]) for name in names]):
+                return (<Step>step).run(v)
+            if first is None:
+                first = step
+        return None if first is None else (<Step>first).run(v)
+
+
+def _replacer(parts):
+    """The text that takes the place of a match, for Edits.edit: a function of the match."""
+    def replacement(match):
+        return b"".join([text.encode("latin-1") if kind == "text" else match.group(int(text)) or b""
+                         for kind, text, _, _ in parts])
+    return replacement
+
+
+cdef bytes _path(View v):
+    cdef bytes path = v.path()
+    return decoded(PyBytes_AS_STRING(path), <uint32_t>PyBytes_GET_SIZE(path), False)
+
+
+cdef int _port(View v) except -1:
+    cdef bytes rest = v.p[v.h.host + v.h.host_len:v.h.host + v.h.hostport_len]
+    return int(rest[1:]) if len(rest) > 1 and rest[1:].isdigit() else 443 if v.scheme == 2 else 80
+
+
+def _rest(bytes path, bytes prefix):
+    """What follows a prefix that ends where a part of the path does; None: it is no such prefix."""
+    if not path.startswith(prefix):
+        return None
+    rest = path[len(prefix):]
+    return rest if not rest or prefix.endswith(b"/") or rest.startswith(b"/") else None
