@@ -13,7 +13,7 @@ from loadagent.answer import MAX_HEAD_BYTES, Answer
 from loadagent.config import AgentConfig, read_key
 from loadagent.door import Door
 from loadagent.log_throttle import LogThrottle
-from loadagent.measures import MAX_BYTES, Measure, get_url, run_command
+from loadagent.measures import Measure, get_url, run_command
 from loadagent.numbering import Numbering
 from loadagent.push import Link
 from loadagent.report import Report, encode
@@ -75,18 +75,17 @@ class Reporter:
 
 async def take_sample(config: AgentConfig) -> Sample:
     """Measure for one interval and return the result."""
-    async with contextlib.AsyncExitStack() as stack:
-        measures = await _measures(config, stack)
-        sampler = Sampler(config, measures)
-        await asyncio.gather(asyncio.sleep(config.interval), *(measure.once() for measure in measures))
-        return sampler.sample()
+    measures = _measures(config)
+    sampler = Sampler(config, measures)
+    await asyncio.gather(asyncio.sleep(config.interval), *(measure.once() for measure in measures))
+    return sampler.sample()
 
 
 async def run_agent(config: AgentConfig) -> None:
     """Run an agent until cancelled. Raises OSError if it cannot listen, ValueError if the key is unusable."""
     key = read_key(config.key_file) if config.key_file else b""
     async with contextlib.AsyncExitStack() as stack:
-        measures = await _measures(config, stack)
+        measures = _measures(config)
         links = [stack.enter_context(Link(gateway)) for gateway in config.gateways] if key else []
         sampler = Sampler(config, measures)
         latest = sampler.sample()
@@ -109,13 +108,10 @@ async def run_agent(config: AgentConfig) -> None:
                 link.send(datagram)
 
 
-async def _measures(config: AgentConfig, stack: contextlib.AsyncExitStack) -> list[Measure]:
+def _measures(config: AgentConfig) -> list[Measure]:
     measures = []
     if command := config.metrics.command:
         measures.append(Measure("command", partial(run_command, command.run), command.every))
     if url := config.metrics.url:
-        import aiohttp  # noqa: PLC0415 - see measures.py
-
-        session = await stack.enter_async_context(aiohttp.ClientSession(read_bufsize=MAX_BYTES))
-        measures.append(Measure("url", partial(get_url, url.get, session), url.every))
+        measures.append(Measure("url", partial(get_url, url.get), url.every))
     return measures

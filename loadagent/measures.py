@@ -9,12 +9,9 @@ import os
 import shlex
 import signal
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
+from loadagent import http_get
 from loadagent.log_throttle import LogThrottle
-
-if TYPE_CHECKING:  # a third of an agent's memory, and most agents need no URL
-    import aiohttp
 
 TIMEOUT = 5.0  # seconds for one measurement
 MAX_BYTES = 4096  # of an answer
@@ -92,17 +89,15 @@ async def run_command(command: str) -> float:
     return parse_number(output)
 
 
-async def get_url(url: str, session: "aiohttp.ClientSession") -> float:
-    """Return the number that a URL returns with status 200. Raises MeasureError or OSError."""
-    import aiohttp  # noqa: PLC0415 - see above; it is loaded by now
-
+async def get_url(url: str) -> float:
+    """Return the number that a URL answers with status 200. Raises MeasureError or OSError."""
     try:
-        async with session.get(url, allow_redirects=False) as response:
-            if response.status != 200:
-                raise MeasureError(f"{url} answered with status {response.status}")
-            return parse_number(await _read_all(response.content.read))
-    except aiohttp.ClientError as error:
-        raise MeasureError(str(error) or type(error).__name__) from None
+        status, body = await http_get.get(*http_get.read_url(url, MAX_BYTES + 1))
+    except (http_get.BadAnswer, http_get.ClosedEarly, ValueError) as error:
+        raise MeasureError(f"{url}: {error}") from None
+    if status != 200:
+        raise MeasureError(f"{url} answered with status {status}")
+    return parse_number(_short(body))
 
 
 def parse_number(output: bytes) -> float:
@@ -120,9 +115,13 @@ def parse_number(output: bytes) -> float:
 async def _read_all(read: Callable[[int], Awaitable[bytes]]) -> bytes:
     output = b""
     while chunk := await read(MAX_BYTES + 1 - len(output)):
-        output += chunk
-        if len(output) > MAX_BYTES:
-            raise MeasureError(f"the answer is longer than {MAX_BYTES} bytes")
+        output = _short(output + chunk)
+    return output
+
+
+def _short(output: bytes) -> bytes:
+    if len(output) > MAX_BYTES:
+        raise MeasureError(f"the answer is longer than {MAX_BYTES} bytes")
     return output
 
 

@@ -64,7 +64,7 @@ class Control:
         if load_reports := snapshot.site.load_reports:  # without a pause, so that both know the same servers
             self._expect(snapshot, load_reports)
         if self._checks is None:
-            self._checks = await self._start()
+            self._checks = self._start()
         await self._checks.apply(snapshot)
         await self._hints.apply(snapshot, hints)
         await self._agents.apply(snapshot)
@@ -107,12 +107,11 @@ class Control:
         own = ReportKeys({server: read(path) for server, path in model.keys.items()}, read(model.secret_file))
         self._receiver.expect(read(model.key_file), pushed, own, homes)
 
-    async def _start(self) -> Checks:
-        probe = await self._stack.enter_async_context(Probe())
+    def _start(self) -> Checks:
         publishing = asyncio.create_task(keep_running("publishing weights", self._publish))
         watching = asyncio.create_task(keep_running("watching how servers answer", self._watch))
         self._stack.push_async_callback(stop, [publishing, watching])
-        return Checks(self._board, probe, self._hints.send)
+        return Checks(self._board, Probe(), self._hints.send)
 
     async def _publish(self) -> None:
         while True:

@@ -6,21 +6,17 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from types import SimpleNamespace, TracebackType
-from typing import Final, Self, TypeAlias
+from types import SimpleNamespace
+from typing import Final, TypeAlias
 
-import aiohttp
 from h2.exceptions import ProtocolError
-from yarl import URL
 
 from gateway.config.model import Check
 from gateway.health import grpc
 from gateway.health.result import Outcome, Result
+from loadagent.http_get import BadAnswer, ClosedEarly, Question, get
 
 MAX_BODY_BYTES = 64 * 1024
-MAX_HEAD_BYTES = 64 * 1024
-"""The same limit as for responses in traffic: what traffic accepts, a check accepts."""
-
 _IN_GRPC = {Outcome.HTTP_TIMEOUT: Outcome.GRPC_TIMEOUT, Outcome.HTTP_CLOSED: Outcome.GRPC_CLOSED}
 _NOT_THERE = (Outcome.TCP_CONNECT_REFUSED, Outcome.TCP_CONNECT_FAILED)
 _log = logging.getLogger("gateway.health")
@@ -45,15 +41,6 @@ class Target:
 class Probe:
     """Makes checks. Every check opens a new connection: an old one proves nothing about new ones."""
 
-    async def __aenter__(self) -> Self:
-        self._session = self._open(aiohttp.TCPConnector(force_close=True, limit=0))
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._session.close()
-
     async def check(self, target: Target, check: Check) -> Result:
         """Check once, in at most `check.timeout` seconds. Never raises: every failure is a result."""
         result = await self._check(target, check)
@@ -66,67 +53,25 @@ class Probe:
         began = time.monotonic()
         try:
             async with asyncio.timeout(check.timeout):
-                outcome, detail = await _CHECKS[check.kind](self, target, check, progress)
+                outcome, detail = await _CHECKS[check.kind](target, check, progress)
         except Exception as error:  # noqa: BLE001 - an unexpected error is a failed check
             outcome, detail = _name(error, connected=progress.connected)
             if check.kind == "grpc":
                 outcome = _IN_GRPC.get(outcome, outcome)
         return Result(outcome, time.monotonic() - began, detail)
 
-    async def get(self, target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
-        """Send the request of an HTTP check, and classify the result."""
-        if isinstance(target.address, tuple):
-            return await _ask(self._session, target, check, progress)
-        async with self._open(aiohttp.UnixConnector(target.address, force_close=True)) as session:
-            return await _ask(session, target, check, progress)
 
-    @staticmethod
-    def _open(connector: aiohttp.BaseConnector) -> aiohttp.ClientSession:
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_create_start.append(_refuse_retry)
-        trace.on_connection_create_end.append(_note_connection)
-        return aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "gateway-check"},
-            skip_auto_headers=["Accept-Encoding"],  # a compressed body could not be compared
-            timeout=aiohttp.ClientTimeout(total=None),
-            max_line_size=MAX_HEAD_BYTES,
-            max_field_size=MAX_HEAD_BYTES,
-            trace_configs=[trace],
-        )
-
-
-class _ClosedError(Exception):
-    """The server closed the connection without a response."""
-
-
-async def _refuse_retry(
-    _session: aiohttp.ClientSession,
-    context: SimpleNamespace,
-    _params: aiohttp.TraceConnectionCreateStartParams,
-) -> None:
-    # aiohttp would retry on another connection (RFC 9110 section 9.2.2 allows it); a check is one request.
-    if context.trace_request_ctx.connected:
-        raise _ClosedError("closed without a response")
-
-
-async def _note_connection(
-    _session: aiohttp.ClientSession, context: SimpleNamespace, _params: aiohttp.TraceConnectionCreateEndParams
-) -> None:
-    context.trace_request_ctx.connected = True
-
-
-async def _connect(_: Probe, target: Target, _check: Check, _progress: SimpleNamespace) -> tuple[Outcome, str]:
+async def _connect(target: Target, _check: Check, _progress: SimpleNamespace) -> tuple[Outcome, str]:
+    loop = asyncio.get_running_loop()
     if isinstance(target.address, tuple):
-        writer = (await asyncio.open_connection(*target.address))[1]
+        transport, _ = await loop.create_connection(asyncio.Protocol, *target.address)
     else:
-        writer = (await asyncio.open_unix_connection(target.address))[1]
-    writer.transport.abort()  # nothing was sent, so a reset is fine
+        transport, _ = await loop.create_unix_connection(asyncio.Protocol, target.address)
+    transport.abort()  # nothing was sent, so a reset is fine
     return Outcome.OK, "connected"
 
 
-async def _ask_grpc(_: Probe, target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
+async def _ask_grpc(target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
     try:
         return await grpc.check(target.address, target.host, check.grpc or "", progress)
     except grpc.ClosedEarly as error:
@@ -135,27 +80,28 @@ async def _ask_grpc(_: Probe, target: Target, check: Check, progress: SimpleName
         return Outcome.GRPC_INVALID, str(error)
 
 
-async def _ask(
-    session: aiohttp.ClientSession, target: Target, check: Check, progress: SimpleNamespace
-) -> tuple[Outcome, str]:
-    host, port = target.address if isinstance(target.address, tuple) else ("localhost", 80)
-    url = URL(f"http://{f'[{host}]' if ':' in host else host}:{port}{check.http}", encoded=True)
-    own_host = any(name.lower() == "host" for name in check.headers)
-    headers = check.headers if own_host else {"Host": target.host, **check.headers}
-    async with session.get(url, headers=headers, allow_redirects=False, trace_request_ctx=progress) as response:
-        detail = f"HTTP {response.status}"
-        if not any(span.low <= response.status <= span.high for span in check.expect.status):
-            return Outcome.HTTP_STATUS, detail
-        if check.expect.body is not None and not _holds(check.expect.body, await _read(response)):
-            return Outcome.HTTP_BODY, detail
-        return Outcome.OK, detail
+async def _get(target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
+    def connected() -> None:
+        progress.connected = True
+
+    expected = check.expect.body
+    question = Question(_request(target, check), MAX_BODY_BYTES if expected is not None else 0)
+    status, body = await get(target.address, question, connected)
+    detail = f"HTTP {status}"
+    if not any(span.low <= status <= span.high for span in check.expect.status):
+        return Outcome.HTTP_STATUS, detail
+    if expected is not None and not _holds(expected, body.decode("utf-8", "replace")):
+        return Outcome.HTTP_BODY, detail
+    return Outcome.OK, detail
 
 
-async def _read(response: aiohttp.ClientResponse) -> str:
-    body = b""
-    while chunk := await response.content.read(MAX_BODY_BYTES - len(body)):
-        body += chunk
-    return body.decode("utf-8", "replace")
+def _request(target: Target, check: Check) -> bytes:
+    """What a check by http sends. It asks for no compression: a compressed body could not be compared."""
+    fields = {"Host": target.host, "User-Agent": "gateway-check", "Accept": "*/*", "Connection": "close"}
+    given = {name.lower() for name in check.headers}
+    lines = [f"{name}: {value}" for name, value in fields.items() if name.lower() not in given]
+    lines += [f"{name}: {value}" for name, value in check.headers.items()]
+    return "\r\n".join([f"GET {check.http} HTTP/1.1", *lines, "", ""]).encode()
 
 
 def _holds(expected: str, body: str) -> bool:
@@ -163,23 +109,22 @@ def _holds(expected: str, body: str) -> bool:
 
 
 def _name(error: Exception, *, connected: bool) -> tuple[Outcome, str]:
-    """Classify an error. aiohttp wraps the system's errors, asyncio does not."""
+    """Classify an error."""
     if isinstance(error, TimeoutError):
         return (Outcome.HTTP_TIMEOUT if connected else Outcome.TCP_CONNECT_TIMEOUT), "no answer"
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    detail = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-    if not connected and isinstance(cause, ConnectionRefusedError):
+    detail = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    if not connected and isinstance(error, ConnectionRefusedError):
         return Outcome.TCP_CONNECT_REFUSED, detail
-    if not connected and isinstance(cause, OSError):
+    if not connected and isinstance(error, OSError):
         return Outcome.TCP_CONNECT_FAILED, detail
-    if isinstance(error, _ClosedError | OSError | aiohttp.ServerDisconnectedError | aiohttp.ClientPayloadError):
+    if isinstance(error, ClosedEarly | OSError):
         return Outcome.HTTP_CLOSED, detail
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, BadAnswer):
         return Outcome.HTTP_INVALID, detail
     _log.error("a health check failed with an internal error", exc_info=error)
     return Outcome.CHECK_FAILED, detail
 
 
-_Kind: TypeAlias = Callable[[Probe, Target, Check, SimpleNamespace], Awaitable[tuple[Outcome, str]]]
-_CHECKS: Final[dict[str, _Kind]] = {"http": Probe.get, "tcp": _connect, "grpc": _ask_grpc}
+_Kind: TypeAlias = Callable[[Target, Check, SimpleNamespace], Awaitable[tuple[Outcome, str]]]
+_CHECKS: Final[dict[str, _Kind]] = {"http": _get, "tcp": _connect, "grpc": _ask_grpc}
 """Check functions by their name in the site file. To add one, add a key to config.model.Check and a line here."""

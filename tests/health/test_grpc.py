@@ -50,9 +50,8 @@ def server() -> Iterator[GrpcServer]:
 
 
 async def run(address: tuple[str, int], service: str = "", timeout: str = "20s") -> Result:
-    async with Probe() as probe:
-        target = Target("app/a", 0, address, "a:1")
-        return await probe.check(target, Check.model_validate({"grpc": service, "timeout": timeout}))
+    target = Target("app/a", 0, address, "a:1")
+    return await Probe().check(target, Check.model_validate({"grpc": service, "timeout": timeout}))
 
 
 async def test_what_a_real_server_says(server: GrpcServer) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.model import Check
+from gateway.health import probe
 from gateway.health.probe import MAX_BODY_BYTES, Probe, Target
 from gateway.health.result import Outcome, Result
 from tests.health.serving import Serve, serving
@@ -52,8 +53,7 @@ async def origin() -> AsyncIterator[Origin]:
 
 
 async def run(target: Target, **check: object) -> Result:
-    async with Probe() as probe:
-        return await probe.check(target, Check.model_validate(check))
+    return await Probe().check(target, Check.model_validate(check))
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ async def test_every_check_connects_anew() -> None:
         while await reader.read(4096):
             writer.write(OK)
 
-    async with serving(keep_alive) as server, Probe() as probe:
+    async with serving(keep_alive) as server:
         target = Target("app/a", 0, server.sockets[0].getsockname(), "a")
         for _ in range(3):
-            assert (await probe.check(target, Check.model_validate({**HTTP, "expect": {"body": "OK"}}))).good
+            assert (await Probe().check(target, Check.model_validate({**HTTP, "expect": {"body": "OK"}}))).good
     assert connections == 3
 
 
@@ -185,13 +185,20 @@ async def test_tcp_says_nothing(origin: Origin) -> None:
     assert origin.heads == []
 
 
-async def test_a_check_that_cannot_be_made_is_a_result_too() -> None:
-    result = await run(Target("app/a", 0, ("127.0.0.1", -1), "a"), tcp=True)
-    assert result.outcome is Outcome.CHECK_FAILED
+async def test_a_check_that_cannot_be_made_is_a_result_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setitem(probe._CHECKS, "tcp", broken)
+    result = await run(Target("app/a", 0, ("127.0.0.1", 1), "a"), tcp=True)
+    assert (result.outcome, result.detail) == (Outcome.CHECK_FAILED, "a bug")
+    assert caplog.messages == ["a health check failed with an internal error"]
 
 
 async def test_a_long_field_is_taken_as_traffic_takes_it(origin: Origin) -> None:
-    """A Content-Security-Policy, or a token in a cookie: more than the 8190 bytes that aiohttp takes by itself."""
+    """A Content-Security-Policy, or a token in a cookie: more than the 8190 bytes that some clients take."""
     for size in (9_000, 60_000):
         target = await origin.tcp(OK.replace(b"\r\n\r\n", b"\r\nX-Long: " + b"x" * size + b"\r\n\r\n"))
         assert (await run(target, http="/")).outcome is Outcome.OK

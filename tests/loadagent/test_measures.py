@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
-import aiohttp
 import pytest
 
 from loadagent import measures
@@ -95,8 +94,7 @@ async def test_a_daemon_that_a_command_leaves_behind_delays_nothing(monkeypatch:
 
 async def test_a_url_answers_the_number(serve: Serve) -> None:
     url = await serve(b'HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n{"load": 80}')
-    async with aiohttp.ClientSession() as session:
-        assert await get_url(url, session) == 80.0
+    assert await get_url(url) == 80.0
 
 
 @pytest.mark.parametrize(
@@ -106,13 +104,14 @@ async def test_a_url_answers_the_number(serve: Serve) -> None:
         (b"HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\n\r\n", "status 302"),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"1" * 5000, "longer than 4096 bytes"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno", "not a number"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n1", "closed in the middle of the response"),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", "Expected HTTP/"),
     ],
 )
 async def test_a_url_without_a_number(serve: Serve, response: bytes, complaint: str) -> None:
     url = await serve(response)
-    async with aiohttp.ClientSession() as session:
-        with pytest.raises(MeasureError, match=complaint):
-            await get_url(url, session)
+    with pytest.raises(MeasureError, match=complaint):
+        await get_url(url)
 
 
 async def test_a_failing_measure_is_forgotten_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
