@@ -6,6 +6,8 @@ import socket
 from functools import partial
 from typing import Any
 
+import uvloop
+
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control import status
@@ -25,7 +27,7 @@ def prepare(context: ChildContext) -> Work:
     """What is left to do once the process is confined."""
     asked = status.listen(context.snapshot.site.admin.sockets, takes_over=context.takes_over)
     memory = MemoryFiles()
-    return partial(run_loop, lambda: ControlProcess(context, asked, memory))
+    return partial(run_loop, lambda: ControlProcess(context, asked, memory), uvloop.new_event_loop)
 
 
 class ControlProcess(LoopChild):

@@ -208,11 +208,13 @@ class LoopChild(Child):
             self._ended.set_exception(error)
 
 
-def run_loop(make: Callable[[], LoopChild], loop: asyncio.AbstractEventLoop | None = None) -> None:
-    """The whole life of a process with an event loop; `make` is called inside of it."""
+def run_loop(
+    make: Callable[[], LoopChild], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+) -> None:
+    """The whole life of a process with an event loop, asyncio's own or another; `make` is called inside of it."""
 
     async def live() -> None:
         await make().live()
 
-    with asyncio.Runner(loop_factory=(lambda: loop) if loop is not None else None) as runner:
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(live())

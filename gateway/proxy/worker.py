@@ -188,4 +188,4 @@ def prepare(context: ChildContext) -> Work:
 
 def _run(context: ChildContext) -> None:
     loop = EventLoop()
-    run_loop(lambda: Worker(context, loop), loop)
+    run_loop(lambda: Worker(context, loop), lambda: loop)
