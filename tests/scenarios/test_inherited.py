@@ -14,10 +14,11 @@ from tests.support.waiting import eventually, free_port
 
 WORKER = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 3})
 """The table, its descriptor of the log, its poller, what wakes it, its channel and the pair of its event loop."""
-CONTROL = Counter(
-    {"gateway-board (to read)": 1, "eventpoll": 1, "eventfd": 1, "pipe": 4, "unix": 3, "unix:control.sock": 1}
-)
-"""The table; its event loop with what wakes it (libuv), its channel, what `gateway status` asks."""
+CONTROL = Counter({
+    "gateway-board (to read)": 1, "meminfo (to read)": 1, "eventpoll": 1, "eventfd": 1, "pipe": 4, "unix": 3,
+    "unix:control.sock": 1,
+})  # fmt: skip
+"""The table, how much memory is in use; its event loop with what wakes it (libuv), its channel, what `gateway status` asks."""
 
 
 class Careless(GatewayProcess):

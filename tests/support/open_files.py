@@ -17,6 +17,8 @@ def open_files(pid: int) -> Counter[str]:
 
     A connected pair of Unix sockets is "unix", a socket of TCP that does not listen "tcp connection"; of a file its name
     says enough, with " (to append)", " (to read)" or " (to write)" behind it.
+
+    What tells the memory of a control group (memory.max) is left out: not every machine has one.
     """
     sockets = _sockets(pid)
     found: Counter[str] = Counter()
@@ -34,7 +36,8 @@ def open_files(pid: int) -> Counter[str]:
             found[match[1] or match[2]] += 1
         else:
             name = target.removeprefix("/memfd:").removesuffix(" (deleted)").rpartition("/")[2]
-            found[f"{name} ({_manner(flags)})"] += 1
+            if not name.startswith("memory."):
+                found[f"{name} ({_manner(flags)})"] += 1
     return found
 
 
