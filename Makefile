@@ -141,7 +141,7 @@ peers:
 	fi; \
 	echo "left out: what needs$$missing (as root: apt-get install$$missing)"
 
-# The environment. A stamp stands for a finished step; it is made anew when what it was made from changes.
+# The environment. A stamp marks a finished step; it is remade when its inputs change.
 $(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null || { \
 	    echo "no Python ($(PYTHON)): apt install python3 (Debian) or dnf install python3 (Fedora)" >&2; exit 1; }

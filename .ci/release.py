@@ -84,7 +84,7 @@ def check():
 
 
 def level(path, epoch):
-    """Write an sdist again: its files in order, of nobody, at one time; what setuptools leaves to the machine."""
+    """Write an sdist again: files in order, without owner, with one time: by default these vary."""
     with tarfile.open(path) as archive:
         members = sorted(((item, archive.extractfile(item)) for item in archive), key=lambda pair: pair[0].name)
         contents = [(item, file.read() if file is not None else None) for item, file in members]

@@ -100,7 +100,7 @@ async def main(number: int, seconds: float, port: int) -> list[tuple[float, floa
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     end = loop.time() + TIMEOUT
-    while len(found) < len(trace) and loop.time() < end:  # noqa: ASYNC110 - nobody tells
+    while len(found) < len(trace) and loop.time() < end:  # noqa: ASYNC110 - there is no event to wait for
         await asyncio.sleep(0.05)
     missing = len(trace) - len(found)
     found += [(0.0, TIMEOUT, False, -1)] * missing

@@ -343,7 +343,7 @@ def plot(found: Sequence[Quality]) -> str:
 @click.option(
     "--keep/--no-keep",
     default=True,
-    help="Write bench/results/balance.json and .svg; with --only, those workloads in them anew.",
+    help="Write bench/results/balance.json and .svg; with --only, update those workloads.",
 )
 def main(*, simulation: bool, seconds: float, only: tuple[str, ...], keep: bool) -> None:
     """Measure how good the balancing is."""

@@ -20,12 +20,12 @@ FLOOR_MOST = 5000
 
 
 def connections_name(count: int) -> str:
-    """Return what the case of so many connections is called."""
+    """Return the name of the case with this number of connections."""
     return f"{SMALL.name}, {count:,} connections in use"
 
 
 def servers_name(count: int) -> str:
-    """Return what the case of so many servers is called."""
+    """Return the name of the case with this number of servers."""
     return f"{SMALL.name}, {count:,} server{'s' if count > 1 else ''}"
 
 

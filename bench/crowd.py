@@ -22,7 +22,7 @@ MOST_CONNECTIONS: Final = 4000
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """Who comes from `start` to `end` (seconds): so many per second, requests or sessions, from so many sources."""
+    """The clients from `start` to `end` (seconds): requests or sessions per second, and the number of sources."""
 
     name: str
     start: float
@@ -80,7 +80,7 @@ class Seen:
 
 
 class Visitor:
-    """One session: a connection that is made anew when it is closed, and the cookies that it was given."""
+    """One session: a connection that is reopened when it is closed, and the cookies that it has received."""
 
     def __init__(self, plan: Plan, source: str, cookie: str) -> None:
         self._plan = plan

@@ -237,7 +237,7 @@ NUISANCES: Final = {f"{LOSS} % loss": loss, "processors busy": starvation}
 
 
 def endure(systems: Sequence[System], seconds: float) -> dict[str, dict[str, dict[str, float]]]:
-    """What must move nothing, for all systems at once: how often somebody else spoke, and who was called dead."""
+    """Faults that must move no address, for all systems: counts of other owners, and of nodes declared dead."""
     labs = [system.lab for system in systems]
     found: dict[str, dict[str, dict[str, float]]] = {system.name: {} for system in systems}
     for name, nuisance in NUISANCES.items():

@@ -6,7 +6,7 @@
  * and send on either side, and a share of an epoll_wait; whatever a proxy costs above that is its own work. Workers
  * are processes with a listening socket each, among which the kernel shares out the clients (SO_REUSEPORT).
  *
- * With SERVERS each request, which must come in one piece as its answer, goes to the next of so many servers
+ * With SERVERS each request, which must come in one piece as its answer, goes to the next of SERVERS servers
  * (127.0.0.1, 127.0.0.2, as bench/farm.py numbers them), over the connection to it that was used last.
  */
 #include <arpa/inet.h>

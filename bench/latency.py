@@ -1,4 +1,4 @@
-"""Latencies at half load: what a client waits while nobody is short of anything.
+"""Latencies at half load: response times while no resource is scarce.
 
 The rate is the same for all: half of what the better of nginx and HAProxy can do. A proxy that this brings near its
 own limit is left out: it would show its queue, not its latency.

@@ -492,7 +492,7 @@ static void make_request(const char *path, char **fields, int count)
 static void make_context(void)
 {
     context = SSL_CTX_new(TLS_client_method());
-    /* One suite and one group for everybody, so that all proxies do the same arithmetic. */
+    /* One cipher suite and one group, so that all proxies do the same arithmetic. */
     if (!context || !SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION)
         || !SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256") || !SSL_CTX_set1_groups_list(context, "X25519"))
         die("TLS");

@@ -49,7 +49,7 @@ def half_a_body(connection: socket.socket) -> None:
 
 
 def not_reading(connection: socket.socket) -> None:
-    """A download of 10 MB that nobody reads."""
+    """A download of 10 MB whose client does not read."""
     connection.sendall(b"GET /bytes/10000000 HTTP/1.1\r\nHost: a\r\n\r\n")
 
 

@@ -77,7 +77,7 @@ def command(setup: Setup) -> list[str]:
     # valgrind itself writes files when the process ends, and is asked for counts from outside.
     description = {**site(setup), "sandbox": False, "core_dumps": True}
     if os.geteuid() == 0:
-        description["user"] = "root"  # whoever asks callgrind for counts must be the same user
+        description["user"] = "root"  # callgrind_control must run as the same user
     path = setup.directory / "gateway.yaml"
     path.write_text(yaml.safe_dump(description))
     output = f"--callgrind-out-file={setup.directory}/callgrind.%p"

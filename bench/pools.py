@@ -76,7 +76,7 @@ class Connection(asyncio.Protocol):
             self._server.ask(size, self)
 
     def answer(self, *, good: bool, server: int) -> None:
-        """Send the answer, if anybody is there."""
+        """Send the response, if the client is still connected."""
         if self._transport is not None and not self._transport.is_closing():
             status = b"200 OK" if good else b"500 No"
             self._transport.write(b"HTTP/1.1 %s\r\nContent-Length: 2\r\nX-Server: %d\r\n\r\nok" % (status, server))

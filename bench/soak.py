@@ -177,7 +177,7 @@ async def soak(
     async with serve(mirror, "127.0.0.1", mirror_port):
         async with carried(gateway.port, results, seed + 1):
             await asyncio.sleep(min(5.0, seconds / 10))
-        # The surplus socket of a worker that is no more stays open, so that nobody in its queue is reset: have it now.
+        # The surplus socket of a former worker stays open, so that no client in its queue is reset: open it now.
         await faults.change_workers()
         await asyncio.sleep(QUIET)
         await watch.idle_before()

@@ -2,9 +2,9 @@
 
 import sys
 
-# `python -m gateway`, which is looking for its module now (that is what this argv[0] says), has the current directory
-# before all others: whoever may write there could put a json.py in the place of the library's. It stays only where this
-# package itself is from there. Hence before everything else that is imported.
+# `python -m gateway` (argv[0] is -m while its module is searched) puts the current directory first in sys.path: another
+# user's json.py there would shadow the library's. It is removed unless this package itself comes from there, and
+# before any other import.
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[0] != __path__[0].rpartition("/")[0]:
     del sys.path[0]
 

@@ -201,16 +201,16 @@ cdef class Board:
         return self.servers[self._slot(slot)].admin
 
     def asked(self, int slot):
-        """The administrative state that somebody asked for."""
+        """The admin state as set by an operator or agent."""
         return self.servers[self._slot(slot)].asked
 
     def set_admin(self, int slot, int admin):
-        """Say what somebody asks for."""
+        """Set the admin state."""
         self.servers[self._slot(slot)].asked = <uint8_t>admin
         self._combine(slot)
 
     def set_idle(self, int slot, bint idle):
-        """Say whether the server's agent wants no new requests, although nobody asked for a drain."""
+        """Set whether the server's agent refuses new requests, without a drain."""
         self.servers[self._slot(slot)].idle = idle
         self._combine(slot)
 
@@ -287,7 +287,7 @@ cdef class Board:
     def sessions(self, int slot, int64_t now, int minutes=10):
         """About how many sessions have been at the server in the last `minutes`; `now` in ns. With affinity only.
 
-        Linear counting (Whang et al. 1990): from how many cells nobody was in. Within about 3 % up to 10,000.
+        Linear counting (Whang et al. 1990): from the number of empty cells. Within about 3 % up to 10,000.
         """
         cdef uint8_t *cells = self.session_cells + <size_t>self._slot(slot) * SESSION_CELLS
         cdef int i, empty = 0, minute = session_minute(now)
@@ -439,7 +439,7 @@ cdef class Board:
             row = &self.sites[i]
             key = _site_key(name.encode())
             if row.name != key:
-                row.until = 0           # nobody takes one site's load for another's
+                row.until = 0           # so that no reader takes one site's load for another's
                 row.name = key
             row.load = load
             row.until = until
@@ -448,7 +448,7 @@ cdef class Board:
             self.sites[i].name = 0
 
     cpdef object site_load(self, str name, double now):
-        """The load of a site, 1.0 when full; None: nobody knows. `now`: monotonic seconds."""
+        """The load of a site, 1.0 when full; None: unknown. `now`: monotonic seconds."""
         cdef uint64_t key = _site_key(name.encode())
         cdef int i
         for i in range(MAX_SITES):
@@ -476,7 +476,7 @@ cdef class Board:
                 memset(self.traffic(row, worker), 0, sizeof(TrafficRow))
 
     def clear_worker(self, int worker, int slots, int rows):
-        """Zero what a worker that is gone had under way.
+        """Zero the gauges of a worker that has exited.
 
         At the servers in the first `slots` rows, and from clients: of frontends in the first `rows` of their table.
         """

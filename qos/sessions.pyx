@@ -654,7 +654,7 @@ cdef class SessionTable:
         cdef uint64_t most = qs_load(self.head + W_MEASURED_MAX)
         return most if most else FEW
 
-    # -------------------------------------------------------------------------------------------- for people, for tests
+    # -------------------------------------------------------------------------------------------- for display and tests
 
     @property
     def ident(self):

@@ -43,7 +43,7 @@ backend app
 
 
 def command(setup: Setup, buffer: int = BUFFER) -> list[str]:
-    """Write HAProxy's configuration, with buffers of so many bytes, and return its command."""
+    """Write HAProxy's configuration, with buffers of the given size, and return its command."""
     pem = setup.directory / "haproxy.pem"
     pem.write_bytes(setup.cert.read_bytes() + setup.key.read_bytes())
     path = setup.directory / f"haproxy-{buffer}.cfg"

@@ -1,4 +1,4 @@
-"""A rule in Python: every other visitor of /labs/, by the last digit of an account, gets the new version."""
+"""A rule in Python: half of the accounts, by their last digit, get the new version of /labs/."""
 
 from typing import Any
 

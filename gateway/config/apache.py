@@ -59,10 +59,10 @@ VARIABLES: Final = frozenset(
 )
 FILE_NAMES: Final = ("REQUEST_FILENAME", "SCRIPT_FILENAME")
 NOT_HERE: Final = {
-    "REMOTE_USER": "the gateway does not know who has logged in",
-    "REMOTE_IDENT": "nobody asks clients for it",
+    "REMOTE_USER": "the gateway does not authenticate users",
+    "REMOTE_IDENT": "the gateway does not query it",
     "REMOTE_PORT": "the ports of clients are not kept",
-    "AUTH_TYPE": "the gateway does not know who has logged in",
+    "AUTH_TYPE": "the gateway does not authenticate users",
     "SERVER_ADDR": "a gateway has several addresses; say in match which requests the file is for, or use SERVER_PORT",
     "SERVER_ADMIN": "write the address itself",
     "SERVER_SOFTWARE": "write the name itself",

@@ -669,7 +669,7 @@ class Outlier(Model):
         5, description="Consecutive failures: no connection, no valid response, or a status from 500."
     )
     latency_factor: Annotated[float, Field(ge=1.1, le=1000, strict=True)] = Field(
-        5.0, description="So many times the median time of the backend's servers (of at least three) to the answer."
+        5.0, description="Limit on the response time: times the median of the backend's servers (at least three)."
     )
     eject_for: PositiveDuration = Field(
         "10s",

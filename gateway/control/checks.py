@@ -28,7 +28,7 @@ class Checks:
         self._running: dict[ServerKey, tuple[_Plan, asyncio.Task[None]]] = {}
 
     async def apply(self, snapshot: Snapshot) -> None:
-        """Follow a snapshot: what has not changed goes on with its counts, the rest stops or starts."""
+        """Follow a snapshot: unchanged checks continue with their counts, the others stop or start."""
         plans = _plans(snapshot)
         await replan(self._running, plans, self._start)
         self._watches = {key: watch for key, watch in self._watches.items() if key in plans}

@@ -1,4 +1,4 @@
-"""How much memory is in use, and what follows: new clients are turned away before the kernel has to kill somebody."""
+"""Memory in use: new clients are refused before the kernel has to kill a process."""
 
 import asyncio
 import contextlib
@@ -68,7 +68,7 @@ class MemoryFiles:
             with contextlib.suppress(OSError, ValueError, KeyError):
                 most = _read(group.most).strip()
                 if most != "max":
-                    # What was read of files and not asked for again is given up before anybody is killed.
+                    # The kernel reclaims inactive page cache before it kills a process.
                     held = int(_read(group.current)) - _fields(_read(group.stat))["inactive_file"]
                     yield Use(held / int(most), f"control group {group.name}")
 

@@ -1,4 +1,4 @@
-"""What control says of traffic and servers, for people. Pure."""
+"""Formats control's report on traffic and servers for a terminal. Pure."""
 
 from collections.abc import Iterator
 from typing import Any, Final

@@ -1,4 +1,4 @@
-"""A simulated server's executors: how many there are, how many are busy, and how busy they were of late."""
+"""A simulated server's executors: their number, how many are busy, and their recent utilization."""
 
 import asyncio
 import math

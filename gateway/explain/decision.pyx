@@ -203,7 +203,7 @@ cdef bint _full(Decision d, dict found, assumed) except -1:
 
 
 cdef list _admission(View view, Decision d):
-    """What admission will hold against the request, for people."""
+    """Why admission would refuse or delay the request, in readable form."""
     cdef Charge charge
     found = [] if d.klass is None else [d.klass.text]
     if d.klass is None or d.klass.admits == ADMITS_BY_LIMITS:

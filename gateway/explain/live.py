@@ -22,7 +22,7 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """A running gateway: its board, seen as it is at every look, and never changed by whoever looks."""
+    """A running gateway: its board, mapped read-only, so that every read is current."""
 
     board: Board
     version: int

@@ -96,7 +96,7 @@ def _plain(expect: Expected, found: dict[str, Any]) -> Iterator[Difference]:
 
 
 def _location(found: dict[str, Any]) -> str:
-    """Where a redirect leads; the mark of a visitor is another every second."""
+    """The target of a redirect without its site token, which changes every second."""
     location = _fields(found.get("lines", "")).get("location", ["none"])[0]
     return without(location.encode("latin-1"))[0].decode("latin-1")
 

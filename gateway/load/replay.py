@@ -46,7 +46,7 @@ class ReplayGuard:
         # beginning keeps reports out no longer than this.
         self._settled = steady + max_skew
         # A report that was accepted has a time of at most `max_skew` ahead, and is too old `max_skew` after that: by
-        # then its numbers need not be remembered, and one whose clock was ahead may begin anew.
+        # then its numbers need not be remembered, and one whose clock was ahead may restart its numbers.
         self._memory = 2 * max_skew
         self._capacity = capacity
         self._last: dict[tuple[str | None, str], _Last] = {}  # the longest silent first

@@ -6,7 +6,7 @@ The start is the weighting of gRPC's proposal A58: a server that does `rate` req
 * Work that is not ours (a backup, a neighbour) makes the capacity look smaller the less we send: weights
   would spiral to nothing. So capacity counts only as far as the backend is busy and the server gets requests
   enough to judge by; for the rest, headroom (`1 - load`) decides, which does not depend on what we send.
-* A load that no request causes (memory) would make capacity just a mirror of the weight: whoever has more
+* A load that no request causes (memory) would make capacity only reflect the weight: a server that has more
   gets more. Headroom, which always has a say, brings such weights back.
 * Noise and delay make a loop swing. What is measured and what is set pass one exponential average each.
 * No report, or an old one, says nothing: the server drifts to the mean of those that report.

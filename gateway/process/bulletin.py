@@ -1,10 +1,10 @@
-"""The newest word of one process of the tree for others that may not ask it: JSON in shared memory.
+"""The latest data of one process of the tree for processes that cannot query it: JSON in shared memory.
 
-Neither side waits: the writer copies bytes, a reader looks again if it came in between. What was said survives the
+Neither side blocks: the writer copies bytes, a reader retries if it raced with the writer. The data survives the
 death of either.
 
-Whoever can write to the memory could speak for the writer, so only the writer can: every other process has a mapping
-that is read-only for good, and no descriptor from which it could make another (F_SEAL_FUTURE_WRITE of fcntl(2), and
+Write access would allow impersonation of the writer, so only the writer has it: every other process has a permanently
+read-only mapping, and no descriptor from which it could make another (F_SEAL_FUTURE_WRITE of fcntl(2), and
 MADV_DONTFORK of madvise(2)).
 """
 

@@ -2,7 +2,7 @@
 
 Down go *orders*, pickled, with descriptors: a child trusts the supervisor, which made it. Up go *reports*: JSON in a
 fixed form and of bounded length, checked before anything is done with it. The supervisor is root and trusts no child:
-one that was broken into may send what it likes, and gets killed for what is not a report.
+a compromised one may send anything, and is killed for a message that is not a valid report.
 """
 
 import array
@@ -98,7 +98,7 @@ class ReopenLog:
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Accept no more, finish what runs within so many seconds, then end."""
+    """Stop accepting, finish running requests within `seconds`, then end."""
 
     seconds: float
 
@@ -131,7 +131,7 @@ class BadReport(Exception):
 
 
 class Closed(Exception):
-    """The other end is gone."""
+    """The other end has closed the channel."""
 
 
 def identity(sock: socket.socket) -> int:

@@ -102,7 +102,7 @@ class Child:
         """Hand everything to the same process of the next gateway, and end."""
 
     def drain(self, seconds: float) -> None:
-        """Finish what runs within so many seconds, then end."""
+        """Finish running work within `seconds`, then end."""
         raise NotImplementedError
 
     def orphaned(self) -> None:

@@ -29,7 +29,7 @@ def run_helper(
     """Run a function in a child that has given up what it must not have, and return what it has said by its end.
 
     `prepare` is called in the child first, while it still may read what this process may: it loads what is needed, and
-    returns the function. Then `settle` gives up privileges. After so many seconds the child is killed, and as soon as
+    returns the function. Then `settle` gives up privileges. The child is killed after the timeout, and as soon as
     it has said more than `limit` bytes; what is beyond is cut off. Should it raise, the log has `broken` with the
     traceback. It has no descriptor of this process but standard input, output and error, and those that are `kept`.
     What is returned counts for no more than a stranger's word.

@@ -72,7 +72,7 @@ cdef class QosClass:
         self.board.traffic(self.traffic, self.worker).open -= 1
 
     cdef int64_t reserve(self, int64_t count, int64_t now) noexcept nogil:
-        """So many bytes of an answer are to go out: how many ns later it is their turn, by the total bandwidth.
+        """Bytes of a response are to be sent: the ns until the total bandwidth allows it.
 
         Turns are given one after the other, over all workers; what is not used of one is to be given back.
         """
@@ -81,12 +81,12 @@ cdef class QosClass:
         return wait if wait >= 0 else -wait
 
     cdef void give_back(self, int64_t count) noexcept nogil:
-        """So many bytes that had a turn do not go out after all."""
+        """Return the turn of bytes that are not sent after all."""
         cdef Rate bytes_of = self._of(count)
         self.rates.give_back(self.bytes_key, &bytes_of)
 
     cdef Rate _of(self, int64_t count) noexcept nogil:
-        """So many bytes as one request of a rate: the time that they take, and nothing ahead of it."""
+        """Bytes as one request of a rate: the time that they take, without tolerance."""
         cdef Rate found
         found.interval = <int64_t>(count * 1e9 / self.total_bandwidth) >> TICK_BITS
         found.tolerance = 0

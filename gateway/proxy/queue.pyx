@@ -207,7 +207,7 @@ cdef class WaitQueue:
         return True
 
     cdef int _shed(self, Work work) except -1:
-        """The work has waited in vain: its place tells it so when it is called."""
+        """The work has waited too long: its place tells it so when it is called."""
         self.leave(work)
         work.place = SHED
         return self.poller.turn_of(work)

@@ -713,7 +713,7 @@ cdef class Transaction(Work):
         return min(most, self._piece(self.bandwidth))
 
     cdef size_t _piece(self, int64_t bandwidth) noexcept:
-        """How many bytes go out at once, at so many per second."""
+        """Bytes to send at once, for a bandwidth in bytes per second."""
         return max(<size_t>PACED, <size_t>bandwidth // PIECES)
 
     cdef void _limit_bandwidth(self, int64_t bandwidth) noexcept:

@@ -443,7 +443,7 @@ cdef class ApacheRules(Step):
         return E_CHANGED if changed else E_UNCHANGED
 
     cdef int _note(self, Run r, CompiledRule rule, int got) except -1:
-        """For people: what a rule that matches does."""
+        """The effect of a matching rule, in readable form."""
         if rule.flags & RF_STATUS or got == 3:
             does = f"answers with {rule.status if got == 2 else r.status}"
         elif got == 2:

@@ -150,7 +150,7 @@ class Children:
             self.abort(child, "does not listen")
 
     def retire(self, child: Child, seconds: float, order: Order | None = None) -> None:
-        """Let it end within so many seconds; no other takes its place."""
+        """Let it end within `seconds`, without a replacement."""
         child.retiring = True
         child.abort_at = time.monotonic() + seconds + GRACE
         self.send(child, order if order is not None else Drain(seconds))
@@ -166,7 +166,7 @@ class Children:
             return []
 
     def condemn(self, child: Child, why: BadReport) -> None:
-        """Kill a child that sent what is not a report: it is broken, or was broken into. Another one follows."""
+        """Kill a child that sent an invalid report: it is faulty or compromised. A new one replaces it."""
         log.error("%s (pid %d) sent an invalid message (%s) and is killed", child.name, child.pid, why)
         os.kill(child.pid, signal.SIGKILL)
         self.hang_up(child)

@@ -33,7 +33,7 @@ class PidFile:
     """Names the supervisor; it changes hands as a whole, so that no reader finds half a number."""
 
     def __init__(self, path: Path) -> None:
-        # Whoever runs the gateway may change the working directory of a shell, but not where the file is.
+        # The working directory of a later command may differ, but the file stays where it is.
         self._path = path.absolute()
 
     def write(self) -> None:

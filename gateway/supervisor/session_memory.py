@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class SessionMemory:
-    """A memory file and the table in it. `inherited` is the descriptor that a predecessor left: its table is gone on
+    """A memory file and the table in it. `inherited` is a predecessor's descriptor: its table continues to be used
     with, if this version knows the layout. Raises OSError.
     """
 

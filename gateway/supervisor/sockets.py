@@ -78,7 +78,7 @@ class Sockets:
         }
 
     def adapt(self, site: Site, leaving: Mapping[str, AbstractSet[int]] | None = None) -> "Sockets":
-        """The sockets for `site`: what is open is kept and shared out anew, what is missing is opened.
+        """The sockets for `site`: open sockets are kept and redistributed, missing ones are opened.
 
         `leaving` are numbers of processes, by role, that still finish requests; until they have, no other gets them.
         Raises StartError; `self` stays as it is.

@@ -510,7 +510,7 @@ class Supervisor:
             self._board.clear_traffic(row)
 
     def _clear_cell(self, number: int) -> None:
-        """Forget what a worker that is gone, or has not begun, has under way."""
+        """Reset the gauges of a worker that has exited or not started."""
         self._board.clear_worker(number, self._snapshot.server_rows.unused, self._snapshot.traffic_rows.unused)
 
 

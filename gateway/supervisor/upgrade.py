@@ -80,7 +80,7 @@ class Upgrade:
         return None
 
     def give_up(self, why: str, drain: float) -> None:
-        """The successor failed, or must not go on: it has `drain` seconds to finish what it may have accepted."""
+        """The successor failed, or must stop: it has `drain` seconds to finish requests that it may have accepted."""
         successor = self._successor
         if successor is None or successor.failed:
             return

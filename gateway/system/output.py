@@ -1,4 +1,4 @@
-"""Standard output and standard error, without ever waiting for whoever reads them.
+"""Standard output and standard error, written without ever blocking on their reader.
 
 A log driver that stalls must not stop the traffic: what cannot be written is lost, and the log says so afterwards.
 """
@@ -12,7 +12,7 @@ import stat
 def unhurried(descriptor: int) -> int:
     """Return a descriptor for the same pipe whose writes do not wait, or the one given where that cannot be had.
 
-    Opened anew, because O_NONBLOCK on the descriptor itself would count for every process that shares it.
+    Reopened, because O_NONBLOCK on the descriptor itself would count for every process that shares it.
     """
     if not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
         return descriptor

@@ -1,7 +1,7 @@
 """Authentication of connections: schemes whose success counts for the connection and not for the request.
 
-RFC 4559 section 6 (Negotiate) and [MS-NTHT] section 3 (NTLM): who has authenticated a connection must be the only one
-to use it. HAProxy takes the same sign for it: one of these schemes in the challenge of an answer (its `http-reuse`
+RFC 4559 section 6 (Negotiate) and [MS-NTHT] section 3 (NTLM): the client that authenticated a connection must be its
+only user. HAProxy uses the same criterion: one of these schemes in the challenge of a response (its `http-reuse`
 never shares such a connection).
 """
 

@@ -1,4 +1,4 @@
-"""The chunked coding (RFC 9112 section 7.1), read strictly and written anew.
+"""The chunked coding (RFC 9112 section 7.1), parsed strictly and re-encoded.
 
 A body is decoded into runs of data and encoded again with chunk lines of our own, so that no extension and no odd
 spelling of a size reaches the other side. Extensions are checked, counted and dropped; trailers are checked, counted

@@ -93,7 +93,7 @@ cdef void _put_length(Out *o, int64_t length) noexcept nogil:
 
 
 cdef bint _put_joined(Out *o, const char *p, Head *h, int known, const char *name, uint32_t name_len) noexcept nogil:
-    """Start a line with all values that came for a field, each followed by ", "; the caller goes on with its own."""
+    """Start a line with all values that came for a field, each followed by ", "; the caller appends its own value."""
     cdef int i
     cdef Field *f
     cdef bint any = False
@@ -139,7 +139,7 @@ cdef bint _put_first(Out *o, const char *p, Head *h, int known, const char *name
 
 
 cdef void _keep_trailer(Head *h) noexcept nogil:
-    """A chunked body goes on with its trailers: their announcement does, too (RFC 9110 section 6.6.2)."""
+    """A chunked body is forwarded with its trailers: so is their announcement (RFC 9110 section 6.6.2)."""
     cdef int i
     if h.chunked:
         for i in range(h.count):
@@ -352,7 +352,7 @@ cdef int edit_upgrade(Out *o, const char *p, Head *h, const char *extra, uint32_
 cdef int edit_trailers(Out *o, const char *p, uint32_t n) except -1:
     """Append to o what may pass of a trailer section of complete lines (RFC 9110 section 6.5.1).
 
-    Fields with a meaning for framing, routing, sessions or the next hop are left out: nobody may merge them into
+    Fields with a meaning for framing, routing, sessions or the next hop are removed: no server may merge them into
     a head.
     """
     cdef uint32_t at = 0, end, name

@@ -576,7 +576,7 @@ cdef int _framing(const char *p, Head *h) noexcept nogil:
             why = _content_length(p + f.value, f.value_len, &h.content_length)
             if why != R_OK:
                 return why
-            f.drop = True           # written anew, in one form: "05" goes on as "5"
+            f.drop = True           # rewritten in one form: "05" becomes "5"
         elif f.known == F_TRANSFER_ENCODING:
             if h.chunked or f.value_len != 7 or not same(p + f.value, b"chunked", 7):
                 return R_CODING
@@ -595,7 +595,7 @@ cdef int _framing(const char *p, Head *h) noexcept nogil:
         if h.content_length >= 0:
             return R_LENGTH_AND_CODING
     h.keep_alive = (not close) and (h.minor == 1 or keep)
-    # To another HTTP nobody is taken through a tunnel: it would be HTTP that no rule has seen.
+    # No tunnel to another HTTP version: its requests would bypass the rules.
     h.upgrade = (upgrade and upgrades == 1 and h.minor == 1 and _is_protocol(p + protocol.value, protocol.value_len)
                  and not (protocol.value_len >= 2 and same(p + protocol.value, b"h2", 2))
                  and not (protocol.value_len >= 4 and same(p + protocol.value, b"http", 4)))

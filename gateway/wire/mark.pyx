@@ -1,6 +1,6 @@
 """The mark that a cookie of a server's carries on its way to the client and back: `gw.` … `~`, before its value.
 
-What it says is the matter of affinity (gateway/balance/affinity.pyx). Here it is found and taken off, so that nobody
+gateway/balance/affinity.pyx defines its content. Here it is found and removed, so that no one
 but affinity sees it: rules and servers work with the value that the application gave the cookie.
 """
 

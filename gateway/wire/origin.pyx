@@ -97,7 +97,7 @@ cdef class Provenance:
         for i, node in enumerate(reversed(nodes)):
             text = address_of(node)
             if text is None:
-                break                   # whoever is believed has said nothing beyond it
+                break                   # the trusted proxy has reported nothing beyond it
             found = text
             hop = i
             if not self.trusts(text):

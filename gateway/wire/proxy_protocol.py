@@ -12,7 +12,7 @@ SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
 MAX_V1: Final = 107
 """Bytes of the longest version 1 line, CRLF included."""
 MAX_V2: Final = 16 + 1024
-"""Bytes accepted of version 2: its fixed part and as much of addresses and extensions as anybody needs."""
+"""Bytes accepted of version 2: its fixed part, and enough for addresses and common extensions."""
 
 _V1: Final = re.compile(
     rb"PROXY (?:UNKNOWN(?: [\x21-\x7e ]*)?|(?P<family>TCP4|TCP6) (?P<source>[0-9a-fA-F:.]+) (?P<target>[0-9a-fA-F:.]+) "

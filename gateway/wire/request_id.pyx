@@ -112,7 +112,7 @@ cdef void next_id(RequestIds *ids, char *to) noexcept nogil:
     """Write the next id, ID_LENGTH lower-case hexadecimal digits; a RequestIds never makes one twice.
 
     The pair of seed and count goes through a bijection: a Feistel network of two rounds, and between them the finisher
-    of splitmix64. So ids look random, but are no secret: who has seen some can tell others.
+    of splitmix64. So ids look random, but are not secret: some ids reveal others.
     """
     cdef uint64_t low, high = ids.seed
     ids.count += 1
@@ -153,7 +153,7 @@ def found(bytes head):
 
 
 def made(int how_many, seed=None):
-    """So many ids, one after the other, of a worker that begins with seed, a pair of numbers; else at random."""
+    """Consecutive ids of a worker with the given seed, a pair of numbers; default: a random one."""
     cdef RequestIds ids
     cdef char text[ID_LENGTH]
     start_ids(&ids)

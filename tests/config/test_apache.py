@@ -57,7 +57,7 @@ def read(name: str) -> bytes:
     ("RewriteRule ^a b [P]", 1, "P needs a fixed host"),
     ("RewriteRule ^a http://$1/ [P]", 1, "P needs a fixed host"),
     ("RewriteRule ^a %{HTTP_HOSTS}", 1, "the variable HTTP_HOSTS is not supported (did you mean HTTP_HOST?)"),
-    ("RewriteRule ^a %{LA-U:REMOTE_USER}", 1, "the gateway does not know who has logged in"),
+    ("RewriteRule ^a %{LA-U:REMOTE_USER}", 1, "the gateway does not authenticate users"),
     ("RewriteRule ^a %{SERVER_ADDR}", 1, "the variable SERVER_ADDR is not supported: a gateway has several addresses"),
     ("RewriteRule ^a %{SSL:SSL_PROTOCOL}", 1, "%{SSL:SSL_PROTOCOL} is not supported"),
     ("RewriteRule ^a %{HTTP_HOST", 1, "%{HTTP_HOST is not closed"),
