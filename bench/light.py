@@ -61,7 +61,7 @@ class OneClient:
 
 @click.command()
 def main() -> None:
-    """Show what becomes of single clients."""
+    """Show the spread of a single client's requests."""
     heads = ("sigma", "think", "workers", "equal: median", "worst", "2x slower", "10x slow: median")
     click.echo("".join(head.rjust(width) for head, width in zip(heads, (6, 7, 8, 15, 7, 11, 18), strict=True)))
     for sigma in (0.5, 0.75, 1.0):

@@ -1,4 +1,4 @@
-"""What becomes of requests and sessions when more come than servers can do: our overload control, nginx and HAProxy.
+"""Requests and sessions under overload: this gateway's overload control, nginx and HAProxy.
 
     python -m bench.overload [--seconds 10] [--only NAME] [--no-keep]
 
@@ -288,7 +288,7 @@ def plot(found: Sequence[Row], path: Path) -> None:
 @click.option("--proxy", multiple=True, help="Names of proxies.")
 @click.option("--keep/--no-keep", default=True, help="Write bench/results/overload.json and .svg.")
 def main(*, seconds: float, only: tuple[str, ...], proxy: tuple[str, ...], keep: bool) -> None:
-    """Measure what becomes of requests under overload."""
+    """Measure the results of requests under overload."""
     found: list[Row] = []
     usual: dict[str, float] = {}
     for scene in scenes(seconds):

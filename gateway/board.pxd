@@ -35,7 +35,7 @@ cdef struct ServerRow:
     uint8_t ejected
     uint8_t checked         # state that checks have found
     uint8_t told            # state that its agent says
-    uint8_t asked           # administrative state that somebody asked for
+    uint8_t asked           # admin state, as set by an operator or agent
     uint8_t idle            # its agent wants no new requests for now (a weight of 0 %)
     uint8_t pad
     double weight           # effective weight, relative; 0 until control has said something
@@ -142,7 +142,7 @@ cdef class Board:
     cdef SiteRow *sites
     cdef double *short_until            # monotonic seconds: until then too little memory is free; control writes it
     cdef double *pulses                 # by worker: when it last said that it lives
-    cdef Limit *limits                  # by a backend's row of `passed`; whoever claims a look writes it
+    cdef Limit *limits                  # by a backend's row of `passed`; the process that claims a look writes it
     # passed[worker * MAX_TRAFFIC + row]: of a worker that never was, no page is touched
     cdef TrafficRow *passed
 

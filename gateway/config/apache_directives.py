@@ -209,7 +209,7 @@ WAYS_OUT: Final = {
     "limitrequest": "write a rate in a route",
     "mod_evasive": "write a rate in a route",
 }
-"""Directives that change what becomes of a request, cannot be done here, and what to do instead."""
+"""Directives that affect requests but are not supported, and the alternatives."""
 _STATUSES: Final = {"permanent": 301, "temp": 302, "seeother": 303, "gone": 410}
 
 

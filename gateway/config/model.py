@@ -434,8 +434,8 @@ class Frontend(Model):
     )
     trusted_proxies: tuple[Proxy, ...] = Field(
         (),
-        description="From these addresses, X-Forwarded-For and Forwarded are believed and extended; unix stands for "
-        "whoever connects to a Unix socket.",
+        description="From these addresses, X-Forwarded-For and Forwarded are trusted and extended; unix denotes "
+        "the clients of Unix sockets.",
     )
     client_from: Annotated[HeaderName | None, Given()] = Field(
         None,

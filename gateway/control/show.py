@@ -19,7 +19,7 @@ def text(report: dict[str, Any]) -> str:
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
-    titles = "connections", "turned away", "requests", "4xx", "5xx", "unanswered"
+    titles = "connections", "refused", "requests", "4xx", "5xx", "unanswered"
     yield f"{'frontend':<32}" + "".join(f"{title:>13}" for title in titles)
     for frontend in report["frontends"]:
         answers, unanswered = frontend["answers"], frontend["unanswered"]

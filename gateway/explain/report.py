@@ -1,4 +1,4 @@
-"""What becomes of a request, for a person to read."""
+"""Formats the decision on a request for a terminal."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -66,7 +66,7 @@ class Sandbox:
         return next((place for place in fitting if place[1].port == asked.port), (fitting or places)[0])
 
     def decide(self, asked: Asked) -> dict[str, Any]:
-        """What becomes of a request; see gateway.explain.decision."""
+        """The decision on a request; see gateway.explain.decision."""
         model, listen = self.entrance(asked)
         found = decision_on(
             self._context, self._plan.frontends[listen], listen.authority, asked.head, asked.client,

@@ -96,8 +96,8 @@ cdef class Run:
 
 
 cdef class ApacheState:
-    """What the parts of a file of rules tell each other about a request. environment: bytes by bytes; rewritten: the path
-    was, and not for others to go on with ([PT])."""
+    """State of a request that the parts of a rules file share. environment: bytes by bytes; rewritten: the path was
+    rewritten, without [PT], so that later parts skip it."""
     cdef public dict environment
     cdef public bint rewritten
 

@@ -186,7 +186,7 @@ cdef class ApacheFile(Step):
         return self.state.environment.get(name.encode("latin-1"), b"")
 
     cdef object _access(self, View v, bytes path):
-        """None: whoever asks gets in; otherwise the refusal."""
+        """None: access is granted; otherwise the response that refuses it."""
         cdef int held
         cdef object required = None, ordered = None
         for item in self.other.access:

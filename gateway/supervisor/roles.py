@@ -1,6 +1,6 @@
-"""The processes of the tree as a table: what each gets and does, and what becomes of it at a reload or an upgrade.
+"""The processes of the tree as a table: what each gets and does, and how it handles a reload or an upgrade.
 
-Another kind of process is an entry here, a package with its `prepare`, and a row of its privileges in
+To add a kind of process, add an entry here, a package with its `prepare`, and a row of its privileges in
 gateway/hardening/roles.py.
 """
 

@@ -70,7 +70,7 @@ def test_figures_of_what_passes_through(start_gateway: Starter, start_servers: S
         eventually(lambda: asked.figure("gateway_server_in_flight", "app", "app1") == 1, "the upload to begin")
         with contextlib.suppress(ConnectionResetError), RawClient(gateway.port) as fourth:
             assert fourth.is_closed()
-        eventually(lambda: asked.figure("gateway_frontend_turned_away_total", "web") == 1, "one to be turned away")
+        eventually(lambda: asked.figure("gateway_frontend_turned_away_total", "web") == 1, "one to be refused")
     eventually(lambda: asked.figure("gateway_frontend_connections", "web") == 0, "all to have left")
 
     found = asked.figures()

@@ -178,7 +178,7 @@ def test_new_connections_are_closed_while_memory_is_short(start_gateway: Starter
             except OSError:
                 return True
 
-        eventually(refused, "new clients to be turned away")
+        eventually(refused, "new clients to be refused")
         assert inside.get("/who").status == 200  # who is there goes on
         report = gateway.status()
         assert report["memory"]["short"]

@@ -1,0 +1,77 @@
+"""Texts that people read are plain technical English: phrases and names that once puzzled readers do not come back."""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = ("gateway", "loadagent", "qos", "bench", "conf", "docs", "tests")
+SUFFIXES = {".md", ".py", ".pyx", ".pxd", ".pyi", ".yaml", ".conf", ".service", ".htaccess"}
+FORMER_NAMES = ("bequeath", "courtesy", "deed", "errand", "estate", "heritage", "rehearsal", "tally")
+"""Words that docs/glossary.md has replaced; also as a part of a name, or in the plural."""
+RIDDLES = (
+    "as told",
+    "asked twice",
+    "broken into",
+    "everybody",
+    "gone on with",
+    "in vain",
+    "lets in",
+    "none of ours",
+    "nobody asked",
+    "nobody knows",
+    "of late",
+    "somebody",
+    "to be had",
+    "turned away",
+    "what becomes of",
+    "what it may",
+    "who has",
+    "whoever",
+)
+GAP = r"\s+(?:#\s+)?"
+"""Between words, also where a comment goes on in the next line."""
+NAMES = re.compile(rf"(?<![a-z])(?:{'|'.join(FORMER_NAMES)})s?(?![a-z])", re.IGNORECASE)
+PHRASES = re.compile(rf"\b(?:{'|'.join(RIDDLES).replace(' ', GAP)})\b", re.IGNORECASE)
+
+
+def texts(*rooms: str) -> Iterator[Path]:
+    """The files in `rooms`, and those at the top, that people write."""
+    for room in rooms:
+        yield from (path for path in (ROOT / room).rglob("*") if path.suffix in SUFFIXES)
+    yield from [ROOT / "Makefile", *ROOT.glob("*.md")]
+
+
+def found(pattern: re.Pattern[str], paths: Iterable[Path]) -> list[str]:
+    """Where the pattern matches: FILE:LINE: TEXT."""
+    return [
+        f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, match.start()) + 1}: {' '.join(match[0].split())}"
+        for path in paths
+        if path != Path(__file__)
+        for text in [path.read_text()]
+        for match in pattern.finditer(text)
+    ]
+
+
+def test_former_names_are_gone() -> None:
+    assert found(NAMES, texts(*ROOMS)) == []
+
+
+def test_no_riddles_are_left() -> None:
+    assert found(PHRASES, texts(*(room for room in ROOMS if room != "tests"))) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nobody knows the load", "so that\n    # somebody reads", "What\n    # becomes of it", "Deed.TAKE", "the_deeds"],
+)
+def test_the_patterns_find_what_they_are_for(text: str) -> None:
+    assert PHRASES.search(text) or NAMES.search(text)
+
+
+@pytest.mark.parametrize("text", ["indeed", "user: nobody", "established", "gateway_frontend_turned_away_total"])
+def test_the_patterns_pass_over_other_words(text: str) -> None:
+    assert not PHRASES.search(text)
+    assert not NAMES.search(text)
