@@ -90,7 +90,7 @@ async def run_command(command: str) -> float:
 
 
 async def get_url(url: str) -> float:
-    """Return the number that a URL answers with status 200. Raises MeasureError or OSError."""
+    """Return the number that a URL returns with status 200. Raises MeasureError or OSError."""
     try:
         status, body = await http_get.get(*http_get.read_url(url, MAX_BYTES + 1))
     except (http_get.BadAnswer, http_get.ClosedEarly, ValueError) as error:

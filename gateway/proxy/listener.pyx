@@ -114,7 +114,7 @@ cdef class Listener(Conn):
         return True
 
     cdef int _pause(self, str why) except -1:
-        """Accept none for a while; they wait in the kernel's queue. False."""
+        """Pause accepting; clients wait in the kernel's queue. Returns False."""
         self.frontend.gauge.row.pauses += 1
         if not self.said or self.poller.now - self.said > LOG_PERIOD_NS:
             self.said = self.poller.now

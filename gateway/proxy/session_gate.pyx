@@ -118,7 +118,7 @@ cdef class SessionGate:
         return G_FULL if self.what == A_FULL else G_WAIT
 
     cdef tuple reply(self, int gate, View v, const char *target, uint32_t n, str klass):
-        """The answer to a request that does not go on: status, header lines, body. klass: its class, or None."""
+        """The response to a request that does not proceed: status, header lines, body. klass: its class, or None."""
         cdef Respond other
         cdef bytes accept, address = b"" if not self.by_url else self._address(target, n)
         cdef bint programmed

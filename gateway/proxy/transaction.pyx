@@ -63,9 +63,9 @@ log = logging.getLogger(__name__)
 cdef enum:
     REPLAY = 64 * 1024      # bytes of a body that are buffered for a retry
     KEPT = 256              # transactions kept for reuse
-    LARGE = 16 * 1024       # a buffer that has grown beyond this is not kept
-    PIECES = 20             # per second, of an answer with a bandwidth
-    PACED = 1024            # bytes of it at least
+    LARGE = 16 * 1024       # a buffer that has grown beyond this is freed
+    PIECES = 20             # per second, of a response with a bandwidth
+    PACED = 1024            # bytes per piece, at least
     TURN = 128 * 1024       # bytes of it at most, where a class has a bandwidth: as much as is read at once
 
 cdef int64_t BODY_GRACE_NS = 10_000_000_000     # before body_rate applies
@@ -705,7 +705,7 @@ cdef class Transaction(Work):
         return False
 
     cdef size_t answer_room(self, size_t most) noexcept:
-        """How many bytes of the answer to read at once, at most."""
+        """Largest number of bytes of the response to read at once."""
         if self.bandwidth == 0:
             return most
         if self.answered and self.qos is not None and self.qos.total_bandwidth:
