@@ -422,7 +422,7 @@ cdef class Board:
         self.pulses[self._worker(worker)] = now
 
     def set_short_of_memory(self, double until):
-        """Too little memory is free until then, in seconds of the monotonic clock; 0.0: there is enough."""
+        """Until when too little memory is free, in seconds of the monotonic clock; 0.0: memory is sufficient."""
         self.short_until[0] = until
 
     def short_of_memory(self, double now):

@@ -1,4 +1,4 @@
-"""One GET by HTTP/1.1 on a connection of its own: a health check's, or that of the load agent's `url` metric.
+"""One GET by HTTP/1.1 on a new connection: for a health check, or for the load agent's `url` metric.
 
 httptools (llhttp) reads the answer, strictly: what the gateway refuses from a server when it forwards a request is
 refused here, too, but for a few forms that llhttp lets pass; and a head of MAX_HEAD_BYTES is taken here as there.
@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit
 import httptools
 
 MAX_HEAD_BYTES: Final = 64 * 1024
-"""Of the fields of an answer, with those of the interim answers (RFC 9110 section 15.2) before it."""
+"""Limit on the header fields of a response, including interim responses (RFC 9110 section 15.2)."""
 FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 Place: TypeAlias = tuple[str, int] | str
@@ -24,15 +24,15 @@ Place: TypeAlias = tuple[str, int] | str
 
 
 class BadAnswer(Exception):
-    """What came is not an answer of HTTP/1; the text says why."""
+    """The response is not valid HTTP/1; the message gives the reason."""
 
 
 class ClosedEarly(Exception):
-    """The server closed the connection before its answer was complete."""
+    """The server closed the connection before the response was complete."""
 
 
 class AnswerReader:
-    """Reads one answer to a GET, without I/O.
+    """Parses one response to a GET, without I/O.
 
     `max_body` bytes of its body are enough; the rest is not looked at. With 0 it is `done` when the head is complete.
     `status` is 0 until then.
@@ -47,17 +47,17 @@ class AnswerReader:
         self._fed = 0
         self._head = 0
         self._framed = False
-        """The head says where the body ends; otherwise that is the end of the connection."""
+        """The head gives the end of the body; otherwise it is the end of the connection."""
 
     def feed(self, data: bytes) -> None:
-        """Take what has come. Raises BadAnswer."""
+        """Process input. Raises BadAnswer."""
         if self.done:
             return
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self.done:  # what follows the answer is of no interest
+            if not self.done:  # data after the response is ignored
                 raise BadAnswer(str(error)) from None
         if self._head > MAX_HEAD_BYTES or (not self.status and self._fed > MAX_HEAD_BYTES):
             raise BadAnswer(f"the response head is longer than {MAX_HEAD_BYTES} bytes")
@@ -99,7 +99,7 @@ class AnswerReader:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What to send, over TLS if there is a context (for the name `host`), and how many bytes of the body to read."""
+    """The bytes to send, over TLS if there is a context (for the name `host`), and the largest body to read."""
 
     request: bytes
     max_body: int
@@ -108,7 +108,7 @@ class Question:
 
 
 class _Exchange(asyncio.Protocol):
-    """Sends the question and waits for the answer."""
+    """Sends the request and waits for the response."""
 
     def __init__(self, question: Question, connected: Callable[[], None]) -> None:
         self.reader = AnswerReader(question.max_body)
@@ -147,7 +147,7 @@ class _Exchange(asyncio.Protocol):
 
 
 async def get(place: Place, question: Question, connected: Callable[[], None] = lambda: None) -> tuple[int, bytes]:
-    """Return status and body of the answer; `connected` is called once there is a connection.
+    """Return status and body of the response; `connected` is called once connected.
 
     Raises OSError, BadAnswer, ClosedEarly. The caller bounds it in time.
     """
@@ -166,7 +166,7 @@ async def get(place: Place, question: Question, connected: Callable[[], None] = 
 
 
 def read_url(url: str, max_body: int) -> tuple[Place, Question]:
-    """Return where and what to ask for a URL of http or https. Raises ValueError."""
+    """Return the address and the request for a URL of http or https. Raises ValueError."""
     parts = urlsplit(url)
     name = parts.hostname or ""
     host = name if ":" in name else name.encode("idna").decode()
@@ -188,11 +188,11 @@ def read_url(url: str, max_body: int) -> tuple[Place, Question]:
 
 
 def _ascii(text: str) -> str:
-    """Part of a URL as RFC 3986 wants it; what is escaped already stays."""
+    """Percent-encode a part of a URL as RFC 3986 requires; existing escapes stay."""
     return quote(text, safe="%/:=&?~#+!$,;'@()*[]")
 
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
-    """Of the certificates that the system trusts, which are slow to read."""
+    """The TLS context with the system's trusted certificates, which are slow to load."""
     return ssl.create_default_context()

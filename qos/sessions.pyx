@@ -688,7 +688,7 @@ cdef class SessionTable:
         }
 
     def listed(self, int64_t now, uint32_t idle, uint32_t refresh, int most):
-        """The first `most` clients of the queue: (place from 1 on, seconds since it has asked, whether in time)."""
+        """The first `most` clients of the queue: (place from 1 on, seconds since the last request, whether present)."""
         cdef Terms terms
         cdef uint32_t second = <uint32_t>(now // 1000000000 + OFFSET)
         cdef uint64_t n, entry, tail = qs_load(self.head + W_TAIL)

@@ -1,4 +1,4 @@
-"""Files of Apache's rules, parsed: those of mod_rewrite, and what of other modules has a meaning here.
+"""Parser of Apache's rules files: mod_rewrite, and the directives of other modules that have a meaning here.
 
 What only concerns a server's own work is left out, with a warning. Whatever else stands in such a file, and every flag,
 variable or test without a meaning here, is an error with its line and a reason: nothing is left out silently. See
@@ -71,7 +71,7 @@ NOT_HERE: Final = {
     "CONTEXT_PREFIX": "there are no aliases here; write the path itself",
     "CONTEXT_DOCUMENT_ROOT": "write DOCUMENT_ROOT, or the path itself",
 }
-"""Variables of Apache without a value here, and what to do."""
+"""Variables of Apache without a value here, and the alternative."""
 glob = directives.glob
 INTERNAL: Final = ("toupper", "tolower", "escape", "unescape")
 
@@ -142,12 +142,12 @@ class Rules:
     other: directives.Directives = field(default_factory=directives.Directives)
     hosts: list["VirtualHost"] = field(default_factory=list)
     directories: list[tuple[str, "Rules"]] = field(default_factory=list)
-    """What <Directory> has of mod_rewrite, with the path of each below the document root."""
+    """The mod_rewrite rules in each <Directory>, with its path below the document root."""
     warnings: list[tuple[int, str]] = field(default_factory=list)
 
     @property
     def rewrites(self) -> Iterator[Rule]:
-        """Every RewriteRule, those of hosts and directories as well."""
+        """Every RewriteRule, including those of virtual hosts and directories."""
         yield from self.rules
         for _, inner in self.directories:
             yield from inner.rewrites
@@ -164,7 +164,7 @@ class Rules:
 
 @dataclass(slots=True)
 class VirtualHost:
-    """A <VirtualHost>: its names, its port (0: any), and all that stands in it."""
+    """A <VirtualHost>: its names, its port (0: any), and its content."""
 
     line: int
     port: int
@@ -207,7 +207,7 @@ def target(rule: Rule) -> str | None:
 
 
 def front_controller(rule: Rule) -> str | None:
-    """The script that gets every URL for which there is no file, if a rule is for that."""
+    """The script that handles every URL without a file, if a rule does that."""
     everything = not rule.negate and rule.pattern in (
         "",
         ".",
@@ -244,7 +244,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 @dataclass(slots=True)
 class _Open:
-    """A section that is not closed yet. `items`: of one that groups Require; `inner`: of a <Directory>."""
+    """A section that is still open. `items`: of one that groups Require; `inner`: of a <Directory>."""
 
     name: str
     line: int
@@ -305,7 +305,7 @@ class _Reader:
         return self.whole
 
     def _finish(self, rules: Rules, maps: Mapping[str, dict[str, str] | str]) -> None:
-        """The last RewriteEngine decides, also on the rules before it; every map is declared."""
+        """The last RewriteEngine applies, also to the rules before it; every map is declared."""
         if not rules.enabled:
             rules.rules.clear()
         if rules is self.whole:
@@ -358,7 +358,7 @@ class _Reader:
         self.whole.warnings.append((number, f"{name} is left out: it is about what the server does by itself"))
 
     def directive(self, number: int, name: str, rest: str) -> None:
-        """One of another module."""
+        """Parse a directive of another module."""
         lower = name.lower()
         if lower in directives.SERVERS_OWN or lower.startswith(("ssl_", "pagespeed", "modpagespeed")):
             self.left_out(number, name)
@@ -373,13 +373,13 @@ class _Reader:
 
     @property
     def place(self) -> Rules:
-        """Where rules of mod_rewrite belong that stand here."""
+        """The list to which mod_rewrite rules at this place belong."""
         inner = (section.inner for section in reversed(self.sections) if section.inner is not None)
         return next(inner, self.found)
 
     @property
     def scopes(self) -> tuple[directives.Scope, ...]:
-        """What the sections around this line say, from the outermost."""
+        """The conditions of the sections around this line, outermost first."""
         return tuple(section.scope for section in self.sections if section.scope is not None)
 
     def section(self, number: int, closes: str, name: str, argument: str) -> None:
@@ -397,11 +397,11 @@ class _Reader:
         try:
             self.open(opened, lower, words, argument)
         except Fault:
-            opened.skipped = True  # what stands in it would only be understood wrongly
+            opened.skipped = True  # its content could only be misinterpreted
             raise
 
     def open(self, opened: "_Open", lower: str, words: list[str], argument: str) -> None:
-        """What a section means for the lines in it."""
+        """The meaning of a section for its lines."""
         if lower in ("ifmodule", "ifdefine", "ifversion", "ifdirective", "iffile"):
             module = " ".join(words)
             modern = lower == "ifmodule" and module.lstrip("!").strip().removesuffix(".c").removesuffix("_module")
@@ -448,7 +448,7 @@ class _Reader:
         return made
 
     def directory(self, opened: "_Open", words: list[str]) -> None:
-        """A <Directory>: the URLs below it. Rules of mod_rewrite in it are those of a directory."""
+        """A <Directory>: the URLs below it. Its mod_rewrite rules run in directory context."""
         (path,) = directives.expect(words, 1, 1)
         root = (self.found.document_root or self.whole.document_root or "/var/www/html").rstrip("/")
         opened.rank, opened.outer = 1, self.found
@@ -480,10 +480,10 @@ class _Reader:
             kind = closed.name.lower().removeprefix("require")
             self.required((kind, tuple(closed.items)))
 
-    # What other modules say.
+    # Directives of other modules.
 
     def required(self, test: directives.Test) -> None:
-        """Add to the section around it, or to the access of the scope."""
+        """Add to the enclosing section, or to the access rules of the scope."""
         for section in reversed(self.sections):
             if section.items is not None:
                 section.items.append(test)
@@ -492,7 +492,7 @@ class _Reader:
         access.require = [*(access.require or ()), test]
 
     def access(self) -> "_Access":
-        """What is said so far of access in this very scope."""
+        """The access rules of this scope so far."""
         scopes = self.scopes
         for made in self.accesses:
             if made.scopes == scopes and made.rules is self.found:
@@ -568,7 +568,7 @@ class _Reader:
 
     @staticmethod
     def numbered(text: str) -> tuple[Part, ...]:
-        """The parts of a text with $1 and the like, and nothing else."""
+        """The parts of a text with $1 to $9 only."""
         found: list[Part] = []
         for piece in re.split(r"(\\\$|\$[0-9&])", text):
             if re.fullmatch(r"\$[0-9&]", piece):
@@ -620,7 +620,7 @@ class _Reader:
         )
 
     def formatted(self, number: int, text: str) -> tuple[Part, ...]:
-        """The value of a Header: %{NAME}e is a variable, and %% a percent sign."""
+        """Parse the value of a Header: %{NAME}e is a variable, and %% a percent sign."""
         if text.startswith("expr="):
             return self.expandable(number, text[5:])
         found: list[Part] = []
@@ -924,7 +924,7 @@ def _variable(name: str) -> Part:
     if colon and family.upper() in ("LA-U", "LA-F") and rest.upper() in FILE_NAMES:
         return "var", "LA-F", (), None
     if colon and family.upper() in ("LA-U", "LA-F"):
-        return _variable(rest)  # nothing else changes on the way to a file
+        return _variable(rest)  # nothing else changes before the path is mapped to a file
     if colon:
         raise Fault(f"%{{{name}}} is not supported: there are no variables of other modules")
     if name.upper() in NOT_HERE:

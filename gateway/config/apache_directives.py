@@ -1,4 +1,4 @@
-"""What rules of Apache say beside mod_rewrite, as data: redirects, header fields, variables, access and proxies."""
+"""Directives of Apache rules files other than mod_rewrite, as data: redirects, headers, variables, access, proxies."""
 
 import re
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ Text: TypeAlias = tuple[Any, ...]
 """Parts of an expandable text; see apache.Part."""
 Test: TypeAlias = tuple[Any, ...]
 """A tree: all, any, none (with items), not (an item), granted, denied, ip (networks), env (a name, whether it must be
-missing), method (names), compare, match, file, empty, true."""
+absent), method (names), compare, match, file, empty, true."""
 
 RANKS: Final = ("", "directory", "files", "location", "if")
 """Kinds of sections in the order in which Apache merges them."""
@@ -179,7 +179,7 @@ SERVERS_OWN: Final = frozenset(
         "xbithack",
     ]
 )
-"""Directives about what a server does by itself: left out, with a warning."""
+"""Directives for the server's own work: ignored, with a warning."""
 
 WAYS_OUT: Final = {
     "authuserfile": "logins are not checked here: leave them to the server, or write a python rule",
@@ -215,7 +215,7 @@ _STATUSES: Final = {"permanent": 301, "temp": 302, "seeother": 303, "gone": 410}
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which requests a section is for.
+    """The requests that a section applies to.
 
     kind: file (a pattern for the last part of the path), path (for the path), method (for the method), if (a tree);
     `negate`: for all others.
@@ -229,7 +229,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who gets in, of one section: by Require (`require`), or by Order (`order`, `allow`, `deny`); None: not said."""
+    """Access rules of one section: by Require (`require`), or by Order (`order`, `allow`, `deny`); None: not set."""
 
     line: int
     scopes: tuple[Scope, ...]
@@ -243,7 +243,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A Redirect or RedirectMatch: `prefix`, or else a pattern; `to` is empty for an answer without a target."""
+    """A Redirect or RedirectMatch: `prefix`, or else a pattern; `to` is empty for a response without a target."""
 
     line: int
     scopes: tuple[Scope, ...]
@@ -272,7 +272,7 @@ class FieldEdit:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A SetEnvIf, BrowserMatch or SetEnv: if `pattern` is found in `of`, the variables get values; None unsets."""
+    """A SetEnvIf, BrowserMatch or SetEnv: if `pattern` matches `of`, the variables are set; None unsets."""
 
     line: int
     scopes: tuple[Scope, ...]
@@ -295,7 +295,7 @@ class Passed:
 
 @dataclass(slots=True)
 class Directives:
-    """All of a file, in its order."""
+    """The content of a file, in order."""
 
     access: list[Access] = field(default_factory=list)
     moved: list[Moved] = field(default_factory=list)
@@ -303,7 +303,7 @@ class Directives:
     variables: list[Variable] = field(default_factory=list)
     passed: list[Passed] = field(default_factory=list)
     documents: dict[int, str] = field(default_factory=dict)
-    """By status, what ErrorDocument says: a text with a quote before it, or a URL."""
+    """By status, the argument of ErrorDocument: a text with a quote before it, or a URL."""
 
     def __bool__(self) -> bool:
         return bool(self.access or self.moved or self.fields or self.variables or self.passed or self.documents)
@@ -329,7 +329,7 @@ def words(text: str) -> list[str]:
 
 
 def expect(arguments: list[str], least: int, most: int) -> list[str]:
-    """The arguments, if there are as many. Raises Fault."""
+    """The arguments, if their number is right. Raises Fault."""
     if not least <= len(arguments) <= most:
         many = f"{least} to {most}" if least < most else str(least)
         raise Fault(f"takes {many} arguments, not {len(arguments)}")
@@ -342,7 +342,7 @@ def glob(pattern: str) -> str:
 
 
 def below(prefix: str) -> str:
-    """A regular expression for a path and all that is below it."""
+    """A regular expression for a path and everything below it."""
     if any(char in prefix for char in "*?["):
         return glob(prefix)[:-1] + "(/|$)"
     bare = prefix.rstrip("/")
@@ -350,14 +350,14 @@ def below(prefix: str) -> str:
 
 
 def status_of(text: str) -> int | None:
-    """The status that a word of Redirect stands for; None: it is none."""
+    """The status for a keyword of Redirect; None: unknown."""
     if text.lower() in _STATUSES:
         return _STATUSES[text.lower()]
     return int(text) if re.fullmatch("[1-5][0-9]{2}", text) else None
 
 
 def networks(items: list[str]) -> tuple[IPv4Network | IPv6Network, ...]:
-    """What Require ip and Allow from take: addresses, networks, and beginnings such as 10.1. Raises Fault."""
+    """The arguments of Require ip and Allow from: addresses, networks, and prefixes such as 10.1. Raises Fault."""
     found = []
     for item in items:
         text = item
@@ -372,7 +372,7 @@ def networks(items: list[str]) -> tuple[IPv4Network | IPv6Network, ...]:
 
 
 def of_from(items: list[str]) -> Test:
-    """What Allow from and Deny from say."""
+    """The arguments of Allow from and Deny from."""
     tests: list[Test] = []
     addresses: list[str] = []
     for item in items:
@@ -392,7 +392,7 @@ def of_from(items: list[str]) -> Test:
 
 
 def names(test: Test) -> Iterator[Any]:
-    """Every tree within one."""
+    """Every subtree."""
     yield test
     for item in test[1:]:
         for inner in item if isinstance(item, tuple) else ():

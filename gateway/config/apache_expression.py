@@ -1,4 +1,4 @@
-"""Expressions of Apache's <If>, Require expr and RewriteCond expr: those about what a request says.
+"""Expressions of Apache's <If>, Require expr and RewriteCond expr, restricted to properties of the request.
 
 Grammar: httpd.apache.org/docs/2.4/expr.html, without functions, lists of words and what is known only of an answer.
 """
@@ -34,11 +34,11 @@ _NUMBERS: Final = {"eq", "ne", "lt", "le", "gt", "ge"}
 _FILES: Final = frozenset("dfs")
 
 Expand = Callable[[str], tuple[Any, ...]]
-"""Makes the parts of a text with variables."""
+"""Parses a text with variables into parts."""
 
 
 def parse(text: str, expand: Expand) -> Test:
-    """The tree of an expression. Raises Fault."""
+    """Parse an expression. Raises Fault."""
     return _Parser(text, expand).whole()
 
 

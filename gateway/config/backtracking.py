@@ -1,4 +1,4 @@
-"""Regular expressions with back-references and look-around: PCRE2, held to a number of steps.
+"""Regular expressions with back-references and look-around: PCRE2 with a limit on matching steps.
 
 Rules of Apache are written for this library (pcre2api(3)). Such patterns may need exponential time, so each search
 gives up after MAX_STEPS. Loaded when this module is, because a worker cannot open files later.
@@ -12,9 +12,9 @@ from gateway.config.problem import Fault
 NAME: Final = "libpcre2-8.so.0"
 PACKAGE: Final = "libpcre2-8-0"
 MAX_STEPS: Final = 100_000
-"""Of one search: a few milliseconds."""
+"""Step limit of one search: a few milliseconds."""
 MAX_HEAP: Final = 1024
-"""KiB for one search."""
+"""KiB of memory for one search."""
 
 _CASELESS, _DOLLAR_ENDONLY, _DOTALL = 0x8, 0x10, 0x20
 _NO_MATCH: Final = -1
@@ -53,11 +53,11 @@ _library: Final = _load()
 
 
 class TooManySteps(Exception):
-    """A search was given up."""
+    """A search was aborted."""
 
 
 class Match:
-    """What a search has found."""
+    """The result of a search."""
 
     __slots__ = ("_spans", "_text")
 
@@ -66,17 +66,17 @@ class Match:
         self._spans = spans
 
     def group(self, index: int) -> bytes | None:
-        """What a group holds, None if it took no part. Raises IndexError."""
+        """The text of a group, None if it did not participate. Raises IndexError."""
         start, end = self._spans[2 * index], self._spans[2 * index + 1]
         return None if end > len(self._text) else self._text[start:end]
 
     def start(self) -> int:
-        """Where it begins."""
+        """Position of the match."""
         return self._spans[0]
 
 
 class Backtracking:
-    """A compiled pattern. Raises Fault for one that is none, or if the library is missing."""
+    """A compiled pattern. Raises Fault if it is invalid, or if the library is missing."""
 
     def __init__(self, pattern: bytes, *, ignore_case: bool = False, dot_all: bool = False) -> None:
         self._code = self._data = self._context = None

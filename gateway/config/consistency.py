@@ -121,7 +121,7 @@ def _unknown_names(site: Site, backends: Collection[str], sites: Collection[str]
 
 
 _BY_BACKEND = ("load", "up", "in_flight", "queued", "limit")
-"""Keys of `assume` that have names of backends."""
+"""Keys of `assume` that are names of backends."""
 
 
 def _unknown_in_test(i: int, test: SiteTest, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
@@ -206,7 +206,7 @@ def _sessions(site: Site) -> Iterator[Finding]:
 
 
 def _full_site(site: Site, sites: Collection[str]) -> Iterator[Finding]:
-    """A site for clients that find no room here, which must be another one."""
+    """The site for clients that are not admitted here, which must be another one."""
     name = site.qos.sessions.full.site if site.qos.sessions is not None else None
     at = ("qos", "sessions", "full", "site")
     if name is not None and name not in sites and not (sites and name == AUTO):

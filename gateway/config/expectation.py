@@ -46,15 +46,15 @@ class Assumption(Model):
     waiting: Annotated[Whole, Field(ge=0)] = Field(0, description="Clients in the queue.")
     place: Annotated[Whole, Field(ge=1)] = Field(1, description="Place of this client in the queue: ticket queued.")
     site_load: dict[str, Load] = Field({}, description="site_load() by site, including this one.")
-    over: tuple[Text, ...] = Field((), description="Rates that are used up: names of classes, route-0 and so on.")
+    over: tuple[Text, ...] = Field((), description="Exhausted rates: names of classes, route-0 and so on.")
     in_flight: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="Requests at servers, by backend.")
-    queued: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="Requests that wait, by backend.")
+    queued: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="Waiting requests, by backend.")
     limit: dict[str, Annotated[Whole, Field(ge=1)]] = Field(
-        {}, description="What concurrency: auto has found, by backend. Default: 10 for each server."
+        {}, description="Limit found by concurrency: auto, by backend. Default: 10 for each server."
     )
     class_in_flight: Annotated[Whole, Field(ge=0)] = Field(0, description="Requests of its class at servers.")
     waited: Annotated[Duration, Field(ge=0)] = Field(
-        "0s", validate_default=True, description="How long each request of its class has waited in the last 100 ms."
+        "0s", validate_default=True, description="Wait of each request of its class in the last 100 ms."
     )
 
 
@@ -72,7 +72,7 @@ class Expected(Model):
         None, description="How the request gets its session; none: it needs none."
     )
     admission: Annotated[Admission | None, Given()] = Field(
-        None, description="What rates, its class and overload control do with it."
+        None, description="Result of rate limits, concurrency of its class and overload control."
     )
     site: Annotated[Text | None, Given()] = Field(None, description="Site that the client is redirected to.")
     path: Annotated[Text | None, Given()] = Field(None, description="Path as the server will see it.")

@@ -48,7 +48,7 @@ class QosClass(RateLimited):
         None, description="Limit on requests at servers, over all workers; others wait in the queue, or get 503."
     )
     total_bandwidth: Annotated[Bandwidth | None, Given()] = Field(
-        None, description="Bytes per second of the bodies of all its answers together, over all workers. Default: any."
+        None, description="Bytes per second of all its response bodies together, over all workers. Default: no limit."
     )
     admit: Annotated[Literal["always", "never"] | None, Given()] = Field(
         None,

@@ -66,7 +66,7 @@ def _rate(value: object) -> float:
 
 
 def rate_text(rate: float) -> str:
-    """A rate in requests per second as in a site file."""
+    """A rate in requests per second, in the notation of the site file."""
     for unit, seconds in (("s", 1), ("m", 60), ("h", 3600)):
         if abs(rate * seconds - round(rate * seconds)) < 1e-6:
             return f"{round(rate * seconds)}/{unit}"

@@ -16,22 +16,22 @@ from gateway.control.tasks import keep_running, stop
 LOOK_EVERY: Final = 0.1
 """Seconds."""
 HOLDS: Final = 1.0
-"""Seconds for which workers go by the last look: if control does not look any more, they take clients again."""
+"""Seconds for which workers use the last result: if control stops measuring, they accept clients again."""
 RELIEF: Final = 0.02
-"""Part of the memory that must be free again beyond the limit, so that it does not change to and fro."""
+"""Share of the memory below the limit that must become free again (hysteresis)."""
 
 _log = logging.getLogger("gateway.control")
 
 
 class Use(NamedTuple):
-    """The part of some memory that is in use, from 0 to 1, and whose it is."""
+    """The used share of a memory, from 0 to 1, and its owner."""
 
     share: float
     of: str
 
 
 class _Group(NamedTuple):
-    """The files of a control group that has a limit (cgroup v2)."""
+    """The files of a control group with a limit (cgroup v2)."""
 
     name: str
     most: int
@@ -40,7 +40,7 @@ class _Group(NamedTuple):
 
 
 class MemoryFiles:
-    """The files that say how much memory there is and is in use; opened here, because a confined process could not.
+    """The files with total and used memory; opened here, because a confined process could not.
 
     root: where /proc and /sys are.
     """
@@ -50,7 +50,7 @@ class MemoryFiles:
         self._groups = list(_groups(root))
 
     def use(self) -> Use | None:
-        """The machine or the control group with the least part left; None: no file says anything."""
+        """The machine or control group with the highest used share; None: no file has figures."""
         return max((use for use in self._all() if use is not None), default=None)
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class MemoryFiles:
 
 
 class MemoryWatch:
-    """Looks at `files` by the newest snapshot, and tells workers by the Board when too little is free."""
+    """Measures `files` for the newest snapshot, and tells workers by the Board when memory is short."""
 
     def __init__(self, board: Board, files: MemoryFiles) -> None:
         self._board = board
@@ -84,14 +84,14 @@ class MemoryWatch:
         self._task: asyncio.Task[None] | None = None
 
     def apply(self, snapshot: Snapshot) -> None:
-        """Look by a snapshot from now on."""
+        """Use a snapshot from now on."""
         overload = snapshot.site.qos.overload
         self._limit = overload.memory if overload is not None else None
         if self._task is None:
             self._task = asyncio.create_task(keep_running("watching memory", self._watch))
 
     def report(self) -> dict[str, Any]:
-        """What `gateway status` shows of it; `used` and `limit` from 0 to 1, or None."""
+        """The figures for `gateway status`; `used` and `limit` from 0 to 1, or None."""
         use = self._files.use()
         return {
             "used": None if use is None else round(use.share, 4),
@@ -101,14 +101,14 @@ class MemoryWatch:
         }
 
     async def close(self) -> None:
-        """Look no more; workers take clients again."""
+        """Stop measuring; workers accept clients again."""
         if self._task is not None:
             await stop([self._task])
         self._board.set_short_of_memory(0.0)
         self._files.close()
 
     def look(self, now: float) -> None:
-        """See what is in use, and say so. now: monotonic seconds."""
+        """Measure, and publish the result. now: monotonic seconds."""
         use = self._files.use() if self._limit is not None else None
         short = use is not None and is_short(use.share, self._limit, before=self._short)
         if short and not self._short and use is not None:
@@ -129,14 +129,14 @@ class MemoryWatch:
 
 
 def is_short(used: float, limit: float | None, *, before: bool) -> bool:
-    """Whether too little memory is free, of which the part `used` is in use; before: whether that was so last time."""
+    """Whether memory is short, with the share `used` in use; before: the previous result."""
     if limit is None:
         return False
     return used > (min(limit, max(limit - RELIEF, limit / 2)) if before else limit)
 
 
 def _groups(root: Path) -> Iterator[_Group]:
-    """The control group of this process and those above it that have a limit's file."""
+    """The control groups of this process that have a limit: its own and its ancestors."""
     with contextlib.suppress(OSError):
         line = next((one for one in (root / "proc/self/cgroup").read_text().splitlines() if one.startswith("0::")), "")
         path = Path(line.removeprefix("0::").lstrip("/"))
@@ -152,7 +152,7 @@ def _groups(root: Path) -> Iterator[_Group]:
 
 
 def _open(path: Path) -> int:
-    """A descriptor; -1: there is no such file."""
+    """A descriptor; -1: the file does not exist."""
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -164,6 +164,6 @@ def _read(file: int) -> str:
 
 
 def _fields(text: str) -> dict[str, int]:
-    """Numbers by the name that stands before each."""
+    """Parse numbers by the name before each."""
     lines = (line.split() for line in text.splitlines())
     return {line[0]: int(line[1]) for line in lines if len(line) > 1}

@@ -100,7 +100,7 @@ def report(
 
 
 def _limit(item: QosClass) -> str:
-    """What a class may have, in the words of the site file."""
+    """The limits of a class, in the notation of the site file."""
     if item.admit is not None:
         return f"admit: {item.admit}"
     said = [f"rate {rate_text(item.rate)}" + (f" per {item.per}" if item.per is not None else "")] if item.rate else []
@@ -111,7 +111,7 @@ def _limit(item: QosClass) -> str:
 
 
 def _why(item: QosClass, in_flight: int, queued: int) -> str:
-    """Why no more requests of a class are at servers now."""
+    """The reason for a class's current concurrency limit."""
     if item.admit == "never":
         return "never admitted"
     if item.concurrency is not None and in_flight >= item.concurrency and not item.dry_run:

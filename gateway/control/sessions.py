@@ -8,7 +8,7 @@ from gateway.config.snapshot import Snapshot
 from qos.sessions import SessionTable
 
 LISTED: Final = 10
-"""Clients of the queue that are shown, the first ones."""
+"""Number of clients at the head of the queue that are shown."""
 
 
 class Sessions:

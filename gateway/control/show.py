@@ -100,7 +100,7 @@ def _sessions(found: dict[str, Any] | None) -> Iterator[str]:
 
 
 def _memory(found: dict[str, Any]) -> Iterator[str]:
-    """What is in use of the memory, where there is a limit."""
+    """Memory in use, if there is a limit."""
     if found["limit"] is not None and found["used"] is not None:
         why = "new connections are closed at once" if found["short"] else "below the limit"
         yield ""

@@ -112,7 +112,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
 
 
 cdef list _notes(View view, route, why_not):
-    """What the steps of a route say of what they did."""
+    """The notes of a route's steps on what they did."""
     texts = () if why_not else {step.text for step in route.steps}
     return [said for text, said in view.notes if text in texts]
 
@@ -135,7 +135,7 @@ cdef bint _waits(WorkerContext context, Transaction t, Decision d, dict found) e
 
 
 cdef bint _over(WorkerContext context, View view, Decision d, dict found, assumed) except -1:
-    """Whether the request is refused by a rate that is assumed to be used up; noted in `found`."""
+    """Whether an exhausted rate (by assumption) refuses the request; noted in `found`."""
     cdef RateLimit limit
     cdef Charge charge
     cdef list limits = [charge.limit for charge in view.charges or ()]
@@ -157,7 +157,7 @@ cdef bint _over(WorkerContext context, View view, Decision d, dict found, assume
 
 
 cdef bint _full(Decision d, dict found, assumed) except -1:
-    """Whether the request is refused by its class's concurrency or for a queue; noted in `found`.
+    """Whether the class's concurrency or a full queue refuses the request; noted in `found`.
 
     The rules are those of Transaction._admit and WaitQueue.
     """

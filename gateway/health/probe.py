@@ -96,7 +96,7 @@ async def _get(target: Target, check: Check, progress: SimpleNamespace) -> tuple
 
 
 def _request(target: Target, check: Check) -> bytes:
-    """What a check by http sends. It asks for no compression: a compressed body could not be compared."""
+    """The request of an HTTP check. It requests no compression: a compressed body could not be compared."""
     fields = {"Host": target.host, "User-Agent": "gateway-check", "Accept": "*/*", "Connection": "close"}
     given = {name.lower() for name in check.headers}
     lines = [f"{name}: {value}" for name, value in fields.items() if name.lower() not in given]

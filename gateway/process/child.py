@@ -211,7 +211,7 @@ class LoopChild(Child):
 def run_loop(
     make: Callable[[], LoopChild], loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 ) -> None:
-    """The whole life of a process with an event loop, asyncio's own or another; `make` is called inside of it."""
+    """Run a process with an event loop, asyncio's own or another; `make` is called inside it."""
 
     async def live() -> None:
         await make().live()

@@ -41,7 +41,7 @@ cdef class Http1Downstream(Downstream):
     cdef uint8_t held_short             # the held data is not a complete head yet
     cdef uint8_t fin_seen
     cdef int64_t whole                  # when the whole request had been read
-    cdef uint8_t torn                   # the last answer was cut, which only a reset tells the client
+    cdef uint8_t torn                   # the last response was truncated, which only a reset shows to the client
     cdef uint8_t leaving                # will be closed, whatever its transaction's result
     cdef HeadProgress progress
     cdef ClientExchange r
@@ -51,7 +51,7 @@ cdef class Http1Downstream(Downstream):
     cdef uint32_t held_capacity
     cdef int64_t linger_from            # when that began, in ns
     cdef int64_t lingered               # bytes that were discarded
-    cdef int pause                      # ms until that is looked at again
+    cdef int pause                      # ms until the next check
     cdef int unread                     # bytes that the client had not acknowledged at the last check; -1: not checked
 
     cdef int _enter(self, int phase) except -1

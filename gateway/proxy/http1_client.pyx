@@ -46,7 +46,7 @@ cdef extern from "<sys/ioctl.h>" nogil:
 cdef enum:
     TURN = 4                # consecutive reads before others get their turn
     LINGER_PAUSE_MS = 2000  # longest pause of a client while its data is discarded
-    TORN_PAUSE_MS = 25      # the first of the pauses, each twice as long, after which a reset may have become harmless
+    TORN_PAUSE_MS = 25      # first pause until the next check whether a reset is harmless; each pause doubles
     MARGIN = 32             # the scanners read a few bytes beyond the end
     AHEAD = 40 * 1024       # more than OpenSSL buffers of what it has read: READ_BUFFER of tls.pyx, and a record
 
@@ -511,7 +511,7 @@ cdef class Http1Downstream(Downstream):
             if got == RECV_AGAIN:
                 return 0
             if got == RECV_END and self.torn:
-                return 0                # its FIN does not say what it has read: the deadline goes on
+                return 0                # its FIN does not tell how much it has read: the deadline stays
             if got <= 0:
                 return conn.close()
             if self.torn:

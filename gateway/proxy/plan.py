@@ -80,7 +80,7 @@ class Prepared:
     admits: bool
     """See WorkerContext."""
     rules: bool
-    """Whether there are rules of Apache."""
+    """Whether the site has Apache rules."""
 
 
 class Plan:

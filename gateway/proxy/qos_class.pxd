@@ -23,9 +23,9 @@ cdef class QosClass:
     cdef readonly int64_t concurrency   # requests at servers; 0: no limit
     cdef readonly bint dry_run          # its limits only count
     cdef readonly int64_t bandwidth     # bytes per second of each answer; 0: any number
-    cdef readonly int64_t total_bandwidth   # bytes per second of all its answers together; 0: any number
-    cdef RateTable rates                # of all workers, in which those bytes are counted
-    cdef uint64_t bytes_key             # of them there
+    cdef readonly int64_t total_bandwidth   # bytes per second of all its responses together; 0: no limit
+    cdef RateTable rates                # shared by all workers; counts those bytes
+    cdef uint64_t bytes_key             # their key there
     cdef readonly str text              # its limits, human-readable
 
     cdef int64_t in_flight(self) noexcept nogil

@@ -6,7 +6,7 @@ from qos.rates cimport TICK_BITS, Rate
 
 from gateway.config.units import size_text
 
-cdef int64_t FAR = <int64_t>86400 * 1000000000   # ns: longer than any turn is waited for
+cdef int64_t FAR = <int64_t>86400 * 1000000000   # ns: longer than any wait for a turn
 
 ADMITS = {None: ADMITS_BY_LIMITS, "always": ADMITS_ALWAYS, "never": ADMITS_NEVER}
 

@@ -12,7 +12,7 @@ cdef class WaitQueue:
     cdef Poller poller
     cdef Board board
     cdef int slot                       # of the Board: where workers publish their first work; -1: none
-    cdef int traffic                    # of the Board: the backend's row, where it says how many wait; -1: nowhere
+    cdef int traffic                    # of the Board: the backend's row for the number of waiting requests; -1: none
     cdef int worker
     cdef int workers
     cdef readonly int limit             # 0: no waiting

@@ -273,7 +273,7 @@ cdef class WaitQueue:
         return 0
 
     cdef void _count(self, int lane, int change) noexcept:
-        """Work has begun to wait in a lane (1), or does not any more (-1)."""
+        """Work has begun (1) or stopped (-1) waiting in a lane."""
         cdef QosClass klass
         self.count += change
         if self.traffic >= 0:

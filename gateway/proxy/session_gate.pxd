@@ -23,7 +23,7 @@ cdef class SessionGate:
     cdef object page                    # waiting_page.WaitingPage
     cdef int full_status
     cdef tuple full                     # header lines, page
-    cdef Step elsewhere                 # to another site instead, if it has room; or None
+    cdef Step elsewhere                 # redirects to another site with room, or None
     cdef bytes retry                    # header lines
     cdef public tuple assumed           # of a test: ticket, sessions, clients that wait, place
     # Results for the last request:

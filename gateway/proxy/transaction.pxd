@@ -128,7 +128,7 @@ cdef class Transaction(Work):
     cdef uint8_t unsaid                 # a try has failed, and this has not been logged yet
     cdef int64_t detail                 # a Reason, an errno or a number of missing bytes, by outcome
     cdef str klass                      # the class set by rules, or None
-    cdef bytes rule                     # the rule that answered, if one of several in a file did
+    cdef bytes rule                     # the rule that responded, if a file has several
     cdef QosClass qos                   # limits of that class, or None
     cdef uint8_t session                # Admitted of qos/sessions.pxd, plus 1; 0: it needs no session
     cdef bytes ticket                   # a Set-Cookie line with its session's ticket, or None
@@ -137,7 +137,7 @@ cdef class Transaction(Work):
     cdef uint8_t due                    # its delay by a rate limit is over
     cdef object delay                   # the timer of the delay, or None
     cdef int64_t bandwidth              # bytes per second of the response body; 0: no limit
-    cdef int64_t turn                   # bytes that it may have of its class's total bandwidth; negative: it had more
+    cdef int64_t turn                   # bytes of its class's total bandwidth that it may send; negative: overdrawn
     cdef object pace                    # the timer until which reading is paused, or None
     cdef int64_t started                # monotonic, in ns
     cdef int64_t answered               # when the head of the server's response arrived

@@ -66,7 +66,7 @@ cdef enum:
     LARGE = 16 * 1024       # a buffer that has grown beyond this is freed
     PIECES = 20             # per second, of a response with a bandwidth
     PACED = 1024            # bytes per piece, at least
-    TURN = 128 * 1024       # bytes of it at most, where a class has a bandwidth: as much as is read at once
+    TURN = 128 * 1024       # largest turn in bytes, where a class has a bandwidth: as much as is read at once
 
 cdef int64_t BODY_GRACE_NS = 10_000_000_000     # before body_rate applies
 cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about the same failure of a server
@@ -717,7 +717,7 @@ cdef class Transaction(Work):
         return max(<size_t>PACED, <size_t>bandwidth // PIECES)
 
     cdef void _limit_bandwidth(self, int64_t bandwidth) noexcept:
-        """The answer has no more than that, in bytes per second; 0: any number."""
+        """Limit the response to this bandwidth, in bytes per second; 0: no limit."""
         if bandwidth and (self.bandwidth == 0 or bandwidth < self.bandwidth):
             self.bandwidth = bandwidth
 
@@ -1014,7 +1014,7 @@ cdef class Transaction(Work):
             if self.turn > 0:
                 self.qos.give_back(self.turn)
             else:
-                self.qos.reserve(-self.turn, now)   # what came with its head
+                self.qos.reserve(-self.turn, now)   # data that was sent with its head
         self._become(T_ENDED)
         _live -= 1
         self.outcome = outcome

@@ -7,7 +7,7 @@ cdef class Respond:
     cdef readonly int status
     cdef readonly bytes lines       # complete header lines, Content-Type among them
     cdef readonly object body       # bytes, or None: the page for the status
-    cdef public bytes rule          # of a file that it has many of, which one answered; None: the route says it all
+    cdef public bytes rule  # of a file with several rules, the one that responded; None: the route identifies it
 
 cdef class Step:
     """Something a route does to a request that matches."""

@@ -89,10 +89,10 @@ cdef class Run:
     cdef object target          # the backend of [P]
     cdef int question  # first question mark of a substitution: 0 none, 1 from the rule itself, 2 from a reference
     cdef int line               # of the current rule
-    cdef int matched            # of the last rule that matched; 0: none
-    cdef bint passed            # by [PT]: what is no rewriting may follow
-    cdef bint front             # a front controller has been given the request
-    cdef bint local             # the path or query is another one
+    cdef int matched            # line of the last rule that matched; 0: none
+    cdef bint passed            # by [PT]: later directives may still apply
+    cdef bint front             # a front controller handles the request
+    cdef bint local             # the path or query has changed
 
 
 cdef class ApacheState:
@@ -105,7 +105,7 @@ cdef class ApacheState:
         self.environment = {}
 
     def begin(self, bint https):
-        """Forget the request before."""
+        """Forget the previous request."""
         self.environment = {b"HTTPS": b"on"} if https else {}
         self.rewritten = False
 
@@ -147,7 +147,7 @@ cdef class CompiledRule:
     cdef object target
     cdef bytes type             # [T=…]; None: none
     cdef int line
-    cdef bint front             # of a front controller
+    cdef bint front             # it leads to a front controller
 
     def __init__(self, rule, targets):
         flags = rule.flags
@@ -189,10 +189,10 @@ cdef class ApacheRules(Step):
     base: URL of the directory, unless the file sets it. exists: paths for file tests: "/a/" stands for a directory
     and everything below it, "/a" for a file. choose(n): a random number below n.
     """
-    cdef str name               # of the file
+    cdef str name               # name of the file
     cdef readonly ApacheState state
-    cdef public bint shared     # an ApacheFile begins each request
-    cdef dict searches          # of expressions: by pattern and whether case counts
+    cdef public bint shared     # an ApacheFile resets it for each request
+    cdef dict searches          # compiled patterns of expressions: by pattern and case sensitivity
     cdef dict sources           # SourceIn, by networks
     cdef list rules
     cdef dict maps
@@ -204,7 +204,7 @@ cdef class ApacheRules(Step):
     cdef bytes document_root
     cdef double said            # when a pattern was last logged
     cdef frozenset exists
-    cdef frozenset scripts      # front controllers that the rules lead to: they exist even if `exists` is empty
+    cdef frozenset scripts      # front controllers that rules lead to: they exist even if `exists` is empty
     cdef tuple patterns         # of `exists`: each a search for a whole path
     cdef frozenset directories  # those, and the parents of all paths in `exists`
     cdef object choose
@@ -266,7 +266,7 @@ cdef class ApacheRules(Step):
             return failed(500)
 
     def give_up(self):
-        """Log that a pattern beside mod_rewrite was given up."""
+        """Log that a pattern outside mod_rewrite was aborted."""
         self._given_up(0)
 
     cdef int _given_up(self, int line) except -1:
@@ -335,7 +335,7 @@ cdef class ApacheRules(Step):
         if self.exists or self.patterns:
             at = path.find(b"/", 1)
             while at >= 0:
-                # Nobody says which directories there are beside those that patterns are for.
+                # Directories are known only from patterns.
                 if (self._file("f", path[:at]) if self.patterns
                         else path[:at + 1] not in self.directories and not self._below(path[:at + 1])):
                     r.info = path[at:]
@@ -630,18 +630,18 @@ cdef class ApacheRules(Step):
             out.append(value)
         return b"".join(out)
 
-    # For the directives beside mod_rewrite.
+    # For directives other than mod_rewrite.
 
     def expand(self, View v, parts, bytes path, match):
-        """The text for a request whose path is `path`, decoded; match: for $1 and the like."""
+        """Expand a text for a request whose path is `path`, decoded; match: for $1 and so on."""
         return self._expand(self._asked(v, path, match), parts, None)
 
     def judge(self, View v, test, bytes path):
-        """Whether a tree of access or of an expression holds (see config/apache_directives.py)."""
+        """Evaluate a tree of access rules or of an expression (see config/apache_directives.py)."""
         return self._judge(self._asked(v, path, None), test)
 
     def file_of(self, bytes path):
-        """The part of a path that names a file, by `exists`."""
+        """The part of a path that names a file, according to `exists`."""
         cdef Run r = Run.__new__(Run)
         r.path = path
         r.info = b""

@@ -1,4 +1,4 @@
-"""What files of Apache's rules say beside mod_rewrite, in the order of Apache's phases.
+"""Directives of Apache's rules files other than mod_rewrite, in the order of Apache's phases.
 
 In the context of a server: variables, rewriting, proxies or redirects, access, rewriting of directories, header fields.
 In that of a directory: variables, access, rewriting, redirects, header fields; what was rewritten is looked at again.
@@ -23,7 +23,7 @@ HTTP_FIELDS = {"remote_addr", "request_method", "request_protocol", "request_uri
 
 cdef enum Held:
     H_NOT = 0
-    H_PERHAPS               # a part of the path has the name, and may be a file with PATH_INFO behind it
+    H_PERHAPS               # a part of the path has the name, and may be a file followed by PATH_INFO
     H_YES
 
 
@@ -35,11 +35,11 @@ cdef class ApacheFile(Step):
     cdef list inner
     cdef dict targets
     cdef bint directory
-    cdef bint knows_files           # `exists` says which files there are
+    cdef bint knows_files           # `exists` lists the files
     cdef str name
     cdef bytes url                  # of the directory
     cdef object state
-    cdef dict searches              # by pattern and whether case counts
+    cdef dict searches              # compiled patterns: by pattern and case sensitivity
 
     def __init__(self, other, rules, inner, targets, *, name, bint directory, base, bint knows_files):
         self.other = other
@@ -107,14 +107,14 @@ cdef class ApacheFile(Step):
         return None if passed is False else passed
 
     cdef object _directories(self, View v):
-        """The rules of the longest directory that the path is in."""
+        """The rules of the longest directory that contains the path."""
         cdef bytes path = _path(v)
         for url, rules in self.inner:
             if path.startswith(url):
                 return (<Step>rules).run(v)
         return None
 
-    # Which requests a directive is for.
+    # The requests that a directive applies to.
 
     cdef int _holds(self, View v, scopes, bytes path) except -1:
         cdef int held = H_YES
@@ -175,7 +175,7 @@ cdef class ApacheFile(Step):
         return 0
 
     cdef bytes _attribute(self, View v, str name, bytes path):
-        """What SetEnvIf looks at: the request's, a header field, or else a variable."""
+        """The subject of SetEnvIf: a property of the request, a header field, or else a variable."""
         lower = name.lower()
         if lower in HTTP_FIELDS:
             return self.rules.expand(v, (("var", name.upper() if lower != "request_protocol" else "SERVER_PROTOCOL", (),
@@ -252,7 +252,7 @@ cdef class ApacheFile(Step):
         return None
 
     cdef object _passed(self, View v, bytes path):
-        """The backend of the first ProxyPass that is for a path; False: one says that none is; None: there is none."""
+        """The backend of the first ProxyPass that matches a path; False: excluded by "!"; None: no match."""
         for item in self.other.passed:
             if item.prefix is not None:
                 rest = _rest(path, item.prefix.encode("latin-1"))
@@ -321,7 +321,7 @@ cdef class ApacheFile(Step):
         return not item.test or self.rules.judge(v, item.test, path)
 
     cdef object _document(self, outcome):
-        """What ErrorDocument says instead of a page of the gateway."""
+        """The response that ErrorDocument sets in place of a page of the gateway."""
         cdef Respond made
         if type(outcome) is not Respond or outcome.status < 400:
             return outcome
@@ -337,7 +337,7 @@ cdef class ApacheFile(Step):
 
 
 cdef class ApacheHosts(Step):
-    """hosts: (names, port or 0, Step) of each <VirtualHost>; the first with the port takes what no name is for."""
+    """hosts: (names, port or 0, Step) of each <VirtualHost>; the first one with the port is the default."""
     cdef list hosts
 
     def __init__(self, hosts, *, name):
@@ -359,7 +359,7 @@ cdef class ApacheHosts(Step):
 
 
 def _replacer(parts):
-    """The text that takes the place of a match, for Edits.edit: a function of the match."""
+    """The replacement of a match, for Edits.edit: a function of the match."""
     def replacement(match):
         return b"".join([text.encode("latin-1") if kind == "text" else match.group(int(text)) or b""
                          for kind, text, _, _ in parts])
@@ -377,7 +377,7 @@ cdef int _port(View v) except -1:
 
 
 def _rest(bytes path, bytes prefix):
-    """What follows a prefix that ends where a part of the path does; None: it is no such prefix."""
+    """The rest of a path after a prefix that ends at a segment boundary; None: no match."""
     if not path.startswith(prefix):
         return None
     rest = path[len(prefix):]

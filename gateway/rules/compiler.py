@@ -96,7 +96,7 @@ def fair_by(model: Overload | None, secret: bytes) -> RequestKey | None:
 
 
 def when_full(site: Site, contents: Mapping[Path, bytes]) -> Step | None:
-    """What sends clients that find neither a session nor a place to another site; None: nothing does."""
+    """The step that redirects clients without a session or place to another site; None: not configured."""
     name = site.qos.sessions.full.site if site.qos.sessions is not None else None
     if name is None or site.sites is None:
         return None
@@ -115,7 +115,7 @@ def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes], *, full: b
 
 
 def _apache(model: Apache, hosts: Mapping[str, Any], rules: Rules) -> Step:
-    """The step for a file; with virtual hosts, that of the host asked for."""
+    """The step for a file; with virtual hosts, that of the requested host."""
     if not rules.hosts:
         return _apache_host(model, hosts, rules, rules.document_root or model.document_root)
     root = rules.document_root or model.document_root

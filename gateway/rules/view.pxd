@@ -39,8 +39,8 @@ cdef class View:
     cdef bytes own_bytes
     cdef uint8_t scheme             # 1 http, 2 https
     cdef readonly bytes client      # address as text
-    cdef bytes peer                 # the same of the other end of the connection
-    cdef public list notes          # for people: what steps say of what they did; None: nobody asks
+    cdef bytes peer                 # the same for the peer of the connection
+    cdef public list notes          # notes of steps on what they did, human-readable; None: not requested
     cdef uint8_t family             # of `address`: 0 not parsed yet, 4, 6, 1: none
     cdef uint8_t address[16]
     cdef const char *uri            # path in its normal form as rules see it, and query

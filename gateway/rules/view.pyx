@@ -56,7 +56,7 @@ cdef class Edits:
 
     def listed(self):
         """(lower-case names to remove, complete lines to add); for explain."""
-        self._settle_lines([])      # as for an answer that has none of the fields
+        self._settle_lines([])      # as for a response without any of the fields
         return list(self.names), self.added()
 
     cdef int leave_out(self, const char *p, Head *h) except -1:
@@ -74,7 +74,7 @@ cdef class Edits:
         return 0
 
     def _settle_lines(self, fields):
-        """Carry out what depends on the fields of a head: a list of [lower-case name, value, None or its new value]."""
+        """Apply the edits that depend on a head's fields: a list of [lower-case name, value, None or its new value]."""
         made = []
         for item in self.lines:
             if len(item) == 2:
@@ -106,7 +106,7 @@ cdef class Edits:
 
 
 cdef int _settle(Edits edits, const char *p, Head *h) except -1:
-    """Carry out what depends on the fields of a head."""
+    """Apply the edits that depend on the fields of a head."""
     cdef int i
     cdef Field *f
     fields = []
@@ -124,7 +124,7 @@ cdef int _settle(Edits edits, const char *p, Head *h) except -1:
 
 
 def replaced(search, replacement, bytes value, bint every):
-    """A value in which the first match, or every one, has become `replacement(match)`."""
+    """Replace the first match, or every one, in a value."""
     made = []
     while True:
         match = search(value)
