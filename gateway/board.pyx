@@ -1,9 +1,9 @@
-"""The shared table: what every process of the tree knows about every server.
+"""The board: the table in shared memory with the state of every server, read by all processes of the tree.
 
-A fixed layout in shared memory (a memfd), no locks: each row has one writer. `control` writes the server rows (state,
-administrative state, effective weight); worker `i` writes only its own cells (in flight), its own counters and its own
-measure of how long servers take. Reading is a load from memory, so a pick sees the whole machine's in-flight counts.
-The pages that are never touched cost nothing, which is why the capacity is fixed and generous.
+A fixed layout in shared memory (a memfd), without locks: each row has one writer. `control` writes the server rows
+(state, admin state, effective weight); worker `i` writes only its own cells (in flight), its own counters and its own
+measurements of response times. A read is a load from memory, so a pick sees the in-flight counts of all workers.
+Pages that are never touched cost nothing, therefore the capacity is fixed and generous.
 """
 
 import fcntl
@@ -46,7 +46,7 @@ assert sizeof(Limit) == 128
 
 
 cdef void record(TrafficRow *row, Passed *passed) noexcept nogil:
-    """Count a request that is over. A status that was logged, but not sent (499, 0), is not an answer."""
+    """Count a finished request. A status that was logged but not sent (499, 0) is not a response."""
     cdef int cell = 0
     while cell < DURATIONS - 1 and passed.took > _bounds[cell]:
         cell += 1
@@ -65,9 +65,9 @@ cdef void record(TrafficRow *row, Passed *passed) noexcept nogil:
 
 
 def _only_to_read(int fd):
-    """Close `fd`; a descriptor of the same memory by which its size and content cannot be changed.
+    """Close `fd`; return a descriptor of the same memory that can change neither its size nor its content.
 
-    Who writes has its mapping already, by fork. A process that could cut the memory short would end all the others
+    Writers have inherited their mapping by fork. A process that could truncate the memory would crash all the others
     (SIGBUS).
     """
     try:
@@ -82,10 +82,10 @@ def _only_to_read(int fd):
 
 
 cdef class Board:
-    """Make a new, empty table (fd = -1), or open that behind `fd`, to read. Raises OSError.
+    """Make a new, empty table (fd = -1), or open the one behind `fd` for reading. Raises OSError.
 
-    What is written to one that was opened is seen here alone; the rest is the table as it is now. The `fd` of a table
-    is good for nothing else: only children that are forked write to it as well.
+    Writes to an opened table are private to this process; unwritten pages show the current content. Only forked
+    children can write to the table through the `fd` of its creator.
     """
 
     def __cinit__(self, int fd=-1):
@@ -157,7 +157,7 @@ cdef class Board:
         return worker
 
     cdef uint32_t source_cell(self, int row, const char *name, uint32_t n) noexcept nogil:
-        """Where a source is counted: FNV-1a with a secret start, then mixed."""
+        """The cell of a source: FNV-1a with a secret start, then mixed."""
         cdef uint64_t h = 14695981039346656037ULL ^ self.seed[row]
         cdef uint32_t i
         for i in range(n):
@@ -168,7 +168,7 @@ cdef class Board:
         return row * SOURCE_CELLS + <uint32_t>(h % SOURCE_CELLS)
 
     cdef int from_source(self, const uint32_t *cells) noexcept nogil:
-        """Connections of a source over all workers, never fewer than there are; cells: its source_cell in each row."""
+        """Connections of a source over all workers, never too few; cells: its source_cell in each row."""
         cdef int row, worker, total, least = 0x7FFFFFFF
         for row in range(SOURCE_ROWS):
             total = 0
@@ -183,21 +183,21 @@ cdef class Board:
         return self.servers[self._slot(slot)].state
 
     def checked(self, int slot):
-        """The operational state that checks have found, whatever its agent says."""
+        """The operational state according to checks, without the agent's."""
         return self.servers[self._slot(slot)].checked
 
     def set_state(self, int slot, int state):
-        """Say what checks have found."""
+        """Set the state found by checks."""
         self.servers[self._slot(slot)].checked = <uint8_t>state
         self._combine(slot)
 
     def set_told(self, int slot, int state):
-        """Say what the server's agent says: UNKNOWN is nothing."""
+        """Set the state reported by the server's agent; UNKNOWN: none."""
         self.servers[self._slot(slot)].told = <uint8_t>state
         self._combine(slot)
 
     def admin(self, int slot):
-        """The administrative state: READY, DRAIN or MAINTENANCE. Whom its agent lets idle drains."""
+        """The admin state: READY, DRAIN or MAINTENANCE. A server that its agent sets idle drains."""
         return self.servers[self._slot(slot)].admin
 
     def asked(self, int slot):
@@ -215,7 +215,7 @@ cdef class Board:
         self._combine(slot)
 
     cdef void _combine(self, int slot) noexcept:
-        """Workers read the outcome only: one store each, never a state in between."""
+        """Workers read only the outcome: one store each, never an intermediate state."""
         cdef ServerRow *row = &self.servers[slot]
         if row.checked == STATE_DOWN or row.told == STATE_DOWN:
             row.state = STATE_DOWN
@@ -224,7 +224,7 @@ cdef class Board:
         row.admin = ADMIN_DRAIN if row.idle and row.asked == ADMIN_READY else row.asked
 
     def limit(self, int slot):
-        """The max_connections that the server's agent says; 0: as configured."""
+        """The max_connections reported by the server's agent; 0: as configured."""
         return self.servers[self._slot(slot)].limit
 
     def set_limit(self, int slot, int limit):
@@ -238,21 +238,21 @@ cdef class Board:
         self.servers[self._slot(slot)].weight = weight
 
     def ejected(self, int slot):
-        """Whether the server was taken out for its answers: IN_ROTATION, OUT or PROBED."""
+        """Whether the server is ejected because of its responses: IN_ROTATION, OUT or PROBED."""
         return self.servers[self._slot(slot)].ejected
 
     def set_ejected(self, int slot, int ejected):
         self.servers[self._slot(slot)].ejected = <uint8_t>ejected
 
     def ramp(self, int slot):
-        """How far a server that came back has got with its slow start: a share up to 1.0."""
+        """Progress of a returning server's slow start: a share up to 1.0."""
         return self.servers[self._slot(slot)].ramp or 1.0
 
     def set_ramp(self, int slot, double ramp):
         self.servers[self._slot(slot)].ramp = ramp
 
     def streak(self, int slot, int workers=MAX_WORKERS):
-        """Failures at the server since its last good answer, each worker's added up."""
+        """Failures at the server since its last success, summed over the workers."""
         cdef int i, total = 0
         self._slot(slot)
         for i in range(min(workers, MAX_WORKERS)):
@@ -260,7 +260,7 @@ cdef class Board:
         return total
 
     def load(self, int slot):
-        """The load the server has reported lately, 1.0 when full; None: it has not."""
+        """The load in the server's recent reports, 1.0 when full; None: no recent report."""
         cdef double reported = self.servers[self._slot(slot)].reported
         return reported - 1 if reported else None
 
@@ -268,7 +268,7 @@ cdef class Board:
         self.servers[self._slot(slot)].reported = 0 if load is None else load + 1
 
     def said(self, int slot, int64_t since):
-        """The load the server has said with its answers after `since` (ns): the mean of what workers heard last."""
+        """The load in the server's responses after `since` (ns): the mean of the workers' last values."""
         cdef TimeRow *row
         cdef double total = 0
         cdef int i, count = 0
@@ -281,11 +281,11 @@ cdef class Board:
         return total / count if count else None
 
     def say(self, int slot, int worker, double load, int64_t now):
-        """What workers do in compiled code when an answer says a load; here for tests. `now` in ns."""
+        """The same as workers do in compiled code for a load in a response; for tests. `now` in ns."""
         self.hear(self._slot(slot), self._worker(worker), load, now)
 
     def sessions(self, int slot, int64_t now, int minutes=10):
-        """About how many sessions have been at the server in the last `minutes`; `now` in ns. With affinity only.
+        """The approximate number of sessions at the server in the last `minutes`; `now` in ns. Only with affinity.
 
         Linear counting (Whang et al. 1990): from the number of empty cells. Within about 3 % up to 10,000.
         """
@@ -296,11 +296,11 @@ cdef class Board:
         return round(-SESSION_CELLS * log(max(1, empty) / <double>SESSION_CELLS))
 
     def in_flight(self, int slot):
-        """Requests the server is working on now, over all workers."""
+        """Requests in flight at the server, over all workers."""
         return self.total_in_flight(self._slot(slot), MAX_WORKERS)
 
     def add_in_flight(self, int slot, int worker, int count):
-        """What workers do in compiled code when they pick or finish; here for tests and for explaining."""
+        """The same as workers do in compiled code when they pick or finish; for tests and explain."""
         self._worker(worker)
         self.in_flight_cells[self._slot(slot) * MAX_WORKERS + worker] += count
 
@@ -325,7 +325,7 @@ cdef class Board:
         return self._counted(slot).requests
 
     def failures(self, int slot):
-        """Finished requests that failed by the server's fault (no answer, bad answer, 5xx), over all workers."""
+        """Finished requests that the server failed (no response, invalid response, 5xx), over all workers."""
         return self._counted(slot).failures
 
     def busy_seconds(self, int slot):
@@ -341,7 +341,7 @@ cdef class Board:
         return self._counted(slot).bytes_out
 
     def passed_through(self, int row):
-        """What has passed through a frontend or backend since its row was cleared, over all workers: as TrafficRow.
+        """The counters of a frontend or backend since its row was cleared, over all workers: as TrafficRow.
 
         `answers` by the first digit of the status from 1 on, `unanswered` those without one, `durations` by cell,
         `outcomes` by number (gateway/outcome.pyx names them).
@@ -397,7 +397,7 @@ cdef class Board:
 
     def pass_through(self, int row, int worker, int status, double seconds, *, int outcome=1, int tries=1,
                      double waited=0):
-        """What workers do in compiled code when a request is over; here for tests."""
+        """The same as workers do in compiled code at the end of a request; for tests."""
         cdef Passed passed
         memset(&passed, 0, sizeof(passed))
         passed.status = status
@@ -408,14 +408,14 @@ cdef class Board:
         record(self.traffic(self._row(row), self._worker(worker)), &passed)
 
     def concurrency(self, int row):
-        """What the limit of a backend's concurrency is and goes by, with durations in seconds; None: nothing yet."""
+        """A backend's concurrency limit and its input, with durations in seconds; None: nothing yet."""
         cdef Limit *state = &self.limits[self._row(row)]
         if state.limit == 0:
             return None
         return {"limit": state.limit, "why": WHYS[state.why], "base": state.base, "recent": state.recent}
 
     def pulse(self, int worker):
-        """When the worker last said that it lives, in seconds of the monotonic clock; 0.0: never."""
+        """When the worker last updated its timestamp, in seconds of the monotonic clock; 0.0: never."""
         return self.pulses[self._worker(worker)]
 
     def set_pulse(self, int worker, double now):
@@ -430,7 +430,7 @@ cdef class Board:
         return now < self.short_until[0]
 
     def set_sites(self, sites):
-        """Know these sites and no others: (name, load, until when it is to be believed, in monotonic seconds)."""
+        """Set the known sites: (name, load, until when it is valid, in monotonic seconds)."""
         cdef int i
         cdef SiteRow *row
         cdef uint64_t key
@@ -457,7 +457,7 @@ cdef class Board:
         return None
 
     def clear_server(self, int slot):
-        """Forget everything about the server in `slot`; called when the slot is given to another server."""
+        """Clear the row of the server in `slot`; called when the slot is given to another server."""
         cdef ServerRow *row = &self.servers[self._slot(slot)]
         cdef uint64_t generation = row.generation + 1
         memset(row, 0, sizeof(ServerRow))
@@ -468,7 +468,7 @@ cdef class Board:
         memset(self.times + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(TimeRow))
 
     def clear_traffic(self, int row):
-        """Forget what has passed through the frontend or backend in `row`; called when it is given to another."""
+        """Clear the counters of the frontend or backend in `row`; called when it is given to another."""
         cdef int worker
         memset(&self.limits[row], 0, sizeof(Limit))
         for worker in range(MAX_WORKERS):

@@ -1,4 +1,4 @@
-"""The control process: collects what is known of the servers and publishes it on the Board."""
+"""The control process: collects the state of the servers and publishes it on the Board."""
 
 from gateway.control.control import Control
 

@@ -1,4 +1,4 @@
-"""The text agents of a site: one task asks each server's, and tells the publisher what it says."""
+"""The text agents of a site: one task queries each server's agent, and passes the result to the publisher."""
 
 import asyncio
 import logging
@@ -17,13 +17,13 @@ from gateway.health.result import Outcome, Result
 
 _log = logging.getLogger("gateway.control")
 
-Plan = tuple[int, Question, float]  # slot, whom to ask what, seconds from one time to the next
+Plan = tuple[int, Question, float]  # slot, question, interval in seconds
 Ask = Callable[[Question], Awaitable[tuple[Result, Line | None]]]
 _SPREAD: Final = 0.1  # of the interval
 
 
 class Agents:
-    """Asks the agents of the newest snapshot."""
+    """Queries the agents of the newest snapshot."""
 
     def __init__(self, board: Board, publisher: Publisher, asks: Ask = ask) -> None:
         self._board = board
@@ -33,7 +33,7 @@ class Agents:
         self._running: dict[ServerKey, tuple[Plan, asyncio.Task[None]]] = {}
 
     async def apply(self, snapshot: Snapshot) -> None:
-        """Follow a snapshot. What an agent that is asked no more has said is forgotten."""
+        """Follow a snapshot. The data of agents that are no longer queried is discarded."""
         plans = _plans(snapshot)
         for key, slot in snapshot.slots.items():
             if key in self._running and key not in plans:
@@ -46,7 +46,7 @@ class Agents:
         self.last = {key: result for key, result in self.last.items() if key in plans}
 
     async def close(self) -> None:
-        """Ask no more; the Board keeps what was said."""
+        """Stop querying; the Board keeps the last data."""
         await stop([task for _, task in self._running.values()])
         self._running.clear()
 

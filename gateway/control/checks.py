@@ -23,7 +23,7 @@ class Checks:
     def __init__(self, board: Board, probe: Probe, doubt: Callable[[ServerKey], None] = lambda _: None) -> None:
         self._board = board
         self._probe = probe
-        self._doubt = doubt  # called with a server whose state is in doubt, or has changed
+        self._doubt = doubt  # called for a server whose results contradict its state, or whose state has changed
         self._watches: dict[ServerKey, Watch] = {}
         self._running: dict[ServerKey, tuple[_Plan, asyncio.Task[None]]] = {}
 
@@ -37,12 +37,12 @@ class Checks:
                 self._board.set_state(slot, UNKNOWN)
 
     def hurry(self, key: ServerKey) -> None:
-        """Check a server at once, if it is checked at all."""
+        """Check a server at once, if it has a check."""
         if key in self._watches:
             self._watches[key].hurry()
 
     def last(self) -> dict[ServerKey, Result]:
-        """What the last check of each server found; those not checked yet are left out."""
+        """The last result of each server; servers not checked yet are omitted."""
         found = ((key, watch.last) for key, watch in self._watches.items())
         return {key: last for key, last in found if last is not None}
 
@@ -52,13 +52,13 @@ class Checks:
         await keep_running(f"checking {target.name}", partial(watch.run, self._probe.check))
 
     async def close(self) -> None:
-        """Stop all checks; the Board keeps what they found."""
+        """Stop all checks; the Board keeps the states."""
         await stop([task for _, task in self._running.values()])
         self._running.clear()
 
 
 def _other(server: Server, resolved: Endpoint) -> tuple[str, int] | None:
-    """Where else it may be: at the other address of localhost, as for requests."""
+    """The alternative address: the other one of localhost, as for requests."""
     if server.address.is_localhost and isinstance(resolved, tuple):
         return other_localhost(resolved[0]), resolved[1]
     return None

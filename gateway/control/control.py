@@ -1,4 +1,4 @@
-"""The control process's work: checks and load reports in, states and weights out to the Board."""
+"""The control process's work: turns checks and load reports into states and weights on the Board."""
 
 import asyncio
 import contextlib
@@ -30,10 +30,10 @@ PUBLISH_EVERY = 0.5  # seconds
 
 
 class Control:
-    """Everything control does for one site, in the running event loop.
+    """Everything that control does for one site, in the running event loop.
 
-    `reports` is a UDP socket bound to `load_reports.listen`; Control closes it. `tell` is called with what the name
-    service says of dns: entries whenever that has changed; it takes effect with the snapshot that follows.
+    `reports` is a UDP socket bound to `load_reports.listen`; Control closes it. `tell` is called with the name
+    service's answers for dns: entries whenever they have changed; they take effect with the next snapshot.
     """
 
     def __init__(self, board: Board, reports: socket.socket | None, tell: Callable[[Found], None]) -> None:
@@ -53,7 +53,7 @@ class Control:
     async def apply(
         self, snapshot: Snapshot, reports: socket.socket | None = None, hints: socket.socket | None = None
     ) -> None:
-        """Start with a snapshot, or go over to it without disturbing what has not changed.
+        """Start with a snapshot, or switch to it without disturbing unchanged parts.
 
         `reports` replaces the socket, for a site file that moves `load_reports.listen`; so does `hints` that of
         `cluster.listen`. Raises OSError if a socket cannot be used.
@@ -73,17 +73,17 @@ class Control:
 
     @property
     def refused(self) -> dict[str, dict[str, int]]:
-        """How many datagrams were refused, by what they claimed to be, and by reason."""
+        """Numbers of refused datagrams, by kind and by reason."""
         return {"load report": dict(self._receiver.refused), "check hint": dict(self._hints.refused)}
 
     def servers(self) -> dict[str, Any]:
-        """What `gateway status` shows of the servers."""
+        """The servers' part of `gateway status`."""
         assert self._snapshot is not None  # noqa: S101 - nothing is answered before the first one
         checks = self._checks.last() if self._checks else {}
         return servers.report(self._snapshot, self._board, checks, self._agents.last, time.monotonic())
 
     async def close(self) -> None:
-        """Stop everything; the Board keeps its last values, so traffic goes on."""
+        """Stop everything; the Board keeps its last values, so traffic continues."""
         await self._discovery.close()
         self._hints.close()
         await self._agents.close()
@@ -93,7 +93,7 @@ class Control:
         self._stop_listening()
 
     def _expect(self, snapshot: Snapshot, model: LoadReports) -> None:
-        """Tell the receiver whose reports to believe, and by which keys."""
+        """Tell the receiver which servers' reports to accept, and their keys."""
         backends = snapshot.site.backends
         pushed = [key for key in snapshot.slots if backends[key[0]].agent.connect is None]
         homes: dict[str, set[str]] = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Follows what the name service says of the dns: entries of a site, each question at its own pace."""
+"""Follows the name service's answers for the dns: entries of a site, each at its own interval."""
 
 import asyncio
 import logging
@@ -17,24 +17,24 @@ Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 SHORTEST: Final = 1.0
 LONGEST: Final = 60.0
-"""Seconds between two questions, whatever the TTL."""
+"""Largest interval between two queries, in seconds, whatever the TTL."""
 SLOWEST_RETRY: Final = 15.0
-"""Seconds after the fifth failure in a row, and each that follows."""
+"""Seconds after the fifth consecutive failure, and each further one."""
 EMPTY_AGAIN: Final = 2.0
-"""Seconds until an answer without records is asked for again: once as long for the first, up to five times."""
+"""Seconds until an empty answer is queried again: this long after the first, up to five times as long."""
 EMPTY_COUNTS: Final = 3
-"""Answers without records in a row until the servers are believed to be gone: a name service that is being
-restarted says just the same."""
+"""Consecutive empty answers until the servers are considered removed: a name service that is being restarted gives
+empty answers, too."""
 TOGETHER: Final = 0.2
-"""Seconds that news wait for more: each message makes every worker go over to another snapshot."""
+"""Seconds for which changes are collected: each message makes every worker switch to another snapshot."""
 AT_ONCE: Final = 32
-"""Questions that may be open."""
+"""Largest number of open queries."""
 
 _log = logging.getLogger("gateway.control")
 
 
 class Discovery:
-    """Asks, in the running event loop, and calls `tell` with what has changed."""
+    """Sends queries, in the running event loop, and calls `tell` with changes."""
 
     def __init__(self, tell: Callable[[Found], None], ask: Ask = look_up, sleep: Sleep = asyncio.sleep) -> None:
         self._tell = tell
@@ -47,7 +47,7 @@ class Discovery:
         self._telling: asyncio.TimerHandle | None = None
 
     async def apply(self, snapshot: Snapshot) -> None:
-        """Follow the entries of `snapshot`; what is followed already goes on."""
+        """Follow the entries of `snapshot`; existing ones continue."""
         resolver = snapshot.site.resolver
         same = resolver == self._resolver
         self._resolver = resolver
@@ -59,7 +59,7 @@ class Discovery:
             self._running[question] = asyncio.create_task(work)
 
     async def close(self) -> None:
-        """Stop asking; news that wait are not told."""
+        """Stop querying; collected changes are dropped."""
         if self._telling is not None:
             self._telling.cancel()
         await stop(list(self._running.values()))

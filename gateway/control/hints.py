@@ -1,4 +1,4 @@
-"""Gateways of a cluster tell each other which servers are worth a look: what one's check finds, all look at."""
+"""Gateways of a cluster send each other hints about servers to check: a change that one finds, all check at once."""
 
 import asyncio
 import logging
@@ -49,13 +49,13 @@ class Hints(asyncio.DatagramProtocol):
             self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
 
     def close(self) -> None:
-        """Neither send nor hear any more."""
+        """Stop sending and receiving."""
         if self._transport is not None:
             self._transport.close()
         self._transport = None
 
     def send(self, key: ServerKey) -> None:
-        """Tell the others to look at a server. One that is lost is made up for by their next check."""
+        """Tell the others to check a server. If the hint is lost, their next regular check replaces it."""
         if self._transport is None or self._codec is None or key not in self._addresses:
             return
         message = self._codec.encode(Hint(*key, self._addresses[key]), time.time_ns())
@@ -63,7 +63,7 @@ class Hints(asyncio.DatagramProtocol):
             self._transport.sendto(message, place)
 
     def datagram_received(self, data: bytes, addr: Place) -> None:
-        """Take one datagram from anywhere."""
+        """Process one datagram from any sender."""
         if self._codec is None:
             return
         try:
@@ -77,4 +77,4 @@ class Hints(asyncio.DatagramProtocol):
             self._hurry(key)
 
     def error_received(self, exc: Exception) -> None:
-        """Nothing: a node that is away is the heartbeat's matter."""
+        """Ignored: the heartbeat handles absent nodes."""

@@ -1,4 +1,4 @@
-"""One question to the name service: its records as servers, and how long that holds."""
+"""One query to the name service: its records as servers, and their time to live."""
 
 import asyncio
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import dns.asyncbackend
 import dns.asyncresolver
 import dns.exception
 
-# dnspython would load these when they turn up, which is too late for a process that gives up its privileges.
+# dnspython would import these on first use, which is too late for a confined process.
 import dns.rdtypes.ANY.CNAME
 import dns.rdtypes.ANY.SOA
 import dns.rdtypes.IN.A
@@ -25,21 +25,21 @@ from gateway.config.discovery import Member, Question
 from gateway.config.model import Resolver
 
 MAX_RECORDS: Final = 512
-"""More in one answer are refused: no real service has that many, and each SRV record needs a query for its name."""
+"""Answers with more records are refused: no real service has that many, and each SRV record needs another query."""
 MAX_ALIASES: Final = 8
-"""One leading to the next, in answers of their own."""
+"""Chained aliases, each in its own answer."""
 _BACKEND: Final = dns.asyncbackend.get_backend("asyncio")
 _MAX_WEIGHT: Final = 256
-"""Of a server in a site file."""
+"""Largest weight of a server in a site file."""
 
 
 class LookupFailedError(Exception):
-    """The name service gave no usable answer; the text says why. What it said before may still hold."""
+    """The name service gave no usable answer; the message gives the reason. Earlier answers may still be valid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a question was answered with: no members if there is no such name. `ttl` in seconds."""
+    """The answer to a query: no members if the name does not exist. `ttl` in seconds."""
 
     members: tuple[Member, ...]
     ttl: float
@@ -52,7 +52,7 @@ class _Records:
 
 
 async def look_up(question: Question, resolver: Resolver) -> Answer:
-    """Ask. Raises LookupFailedError, after `resolver.timeout` seconds at most (twice that for SRV)."""
+    """Send the query. Raises LookupFailedError, after `resolver.timeout` seconds at most (twice that for SRV)."""
     address = question.address
     records = await _ask(address.host, question.kind, resolver)
     if question.kind == "SRV":
@@ -62,7 +62,7 @@ async def look_up(question: Question, resolver: Resolver) -> Answer:
 
 
 async def _services(records: _Records, port: int, resolver: Resolver) -> Answer:
-    """The servers that SRV records lead to (RFC 2782); `port` counts instead of theirs unless it is 0."""
+    """The servers in SRV records (RFC 2782); `port` overrides theirs unless it is 0."""
     services = []
     for record in records.data:
         priority, weight, own_port, target = record.split(" ")
@@ -85,7 +85,7 @@ def _place(member: Member) -> tuple[str, int, str]:
 
 
 async def _addresses(host: str, resolver: Resolver) -> _Records:
-    """Both kinds of address; if only one can be had, that one."""
+    """Both kinds of address; if only one kind is available, that one."""
     answers = await asyncio.gather(
         *(_ask(host, kind, resolver) for kind in ("A", "AAAA")),
         return_exceptions=True,
@@ -101,7 +101,7 @@ async def _addresses(host: str, resolver: Resolver) -> _Records:
 
 
 def _weights(given: list[int]) -> Mapping[int, int | None]:
-    """Shares from 1 to 256 for weights from 0 to 65535; none where all are the same."""
+    """Shares from 1 to 256 for weights from 0 to 65535; none if all are equal."""
     most = max(given, default=0)
     if len(set(given)) <= 1:
         return dict.fromkeys(given)
@@ -141,11 +141,11 @@ async def _ask(name: str, kind: str, resolver: Resolver) -> _Records:
 
 
 def _resolver(resolver: Resolver) -> dns.asyncresolver.Resolver:
-    """Made for each question: /etc/resolv.conf may have changed."""
+    """Created for each query: /etc/resolv.conf may have changed."""
     asking = dns.asyncresolver.Resolver(configure=not resolver.nameservers)
     if resolver.nameservers:
         asking.nameservers = [Do53Nameserver(server.host, server.port) for server in resolver.nameservers]
-    # For one try with one server: a datagram that got lost must not cost all the time there is.
+    # For one try with one server: a lost datagram must not use up the whole timeout.
     asking.timeout = resolver.timeout / (2 * max(1, len(asking.nameservers)))
     return asking
 

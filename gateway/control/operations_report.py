@@ -27,7 +27,7 @@ _log = logging.getLogger("gateway.control")
 
 
 class OperationsReport:
-    """Answers by the newest snapshot. `known` is called for what control knows of servers, sites and datagrams."""
+    """Reports on the newest snapshot. `known` is called for control's data on servers, sites and datagrams."""
 
     def __init__(
         self, board: Board, tree: Bulletin, heartbeat: Bulletin, known: Callable[[], Mapping[str, Any]]
@@ -42,7 +42,7 @@ class OperationsReport:
         self._said: dict[str, str] = {}
 
     def apply(self, snapshot: Snapshot, sock: socket.socket | None) -> None:
-        """Answer by a snapshot from now on; `sock` listens at its `admin.listen`, if that is new."""
+        """Report on a snapshot from now on; `sock` listens at its `admin.listen`, if that is new."""
         self._snapshot = snapshot
         admin = snapshot.site.admin
         token = snapshot.files[admin.token_file].strip() if admin.token_file is not None else None
@@ -55,7 +55,7 @@ class OperationsReport:
             self._server.token = token
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop reporting."""
         if self._server is not None:
             self._server.close()
 
@@ -64,7 +64,7 @@ class OperationsReport:
         return {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
 
     def report(self) -> dict[str, Any]:
-        """What `gateway status` shows of processes and servers, as JSON."""
+        """The data of `gateway status` on processes and servers, as JSON."""
         gateway = self._gateway()
         processes = gateway["tree"]["processes"].items()
         return {
@@ -74,7 +74,7 @@ class OperationsReport:
         }
 
     def _gateway(self) -> dict[str, Any]:
-        """The part that needs no look at servers or processes: probes come often, and without a token."""
+        """The part that needs no queries of servers or processes: probes are frequent, and need no token."""
         assert self._snapshot is not None  # noqa: S101 - nothing is answered before the first one
         tree = self._tree.read() or {}
         return {

@@ -1,4 +1,4 @@
-"""Passive checks and slow starts of a site: from what the workers wrote on the Board to who may have how much."""
+"""Passive checks and slow starts of a site: from the workers' figures on the Board to ejections and shares."""
 
 import logging
 import statistics
@@ -19,7 +19,7 @@ _log = logging.getLogger("gateway.control")
 
 
 class Watchdog:
-    """Ejects and lets back in, and starts slowly who comes back. Times are in seconds of the monotonic clock."""
+    """Ejects servers and lets them return with a slow start. Times are in seconds of the monotonic clock."""
 
     def __init__(self, board: Board, load: Callable[[ServerKey], float | None]) -> None:
         self._board = board
@@ -31,11 +31,11 @@ class Watchdog:
         self._states: dict[ServerKey, Ejection] = {}
         self._serving: dict[ServerKey, bool] = {}
         self._ramps: dict[ServerKey, Ramp] = {}
-        self._left: dict[ServerKey, tuple[float, int]] = {}  # of a draining server: when looked up, sessions
+        self._left: dict[ServerKey, tuple[float, int]] = {}  # of a draining server: time of the last count, sessions
         self._first = True
 
     def apply(self, snapshot: Snapshot) -> None:
-        """Follow a snapshot. A server that it brings starts slowly; those there at the start do not."""
+        """Follow a snapshot. Servers that it adds start slowly; those of the first snapshot do not."""
         before = self._slots
         self._backends = snapshot.site.backends
         self._slots = snapshot.slots
@@ -50,7 +50,7 @@ class Watchdog:
         self._first = False
 
     def tick(self, now: float) -> None:
-        """Look at every server and say on the Board what follows."""
+        """Judge every server, and write the results to the Board."""
         for backend in self._backends.values():
             seen = {server.name: self._see((backend.name, server.name), now) for server in backend.servers}
             self._eject(backend, seen, now)
@@ -59,7 +59,7 @@ class Watchdog:
                 self._count_down(backend, now)
 
     def _count_down(self, backend: Backend, now: float) -> None:
-        """Say how many sessions a draining server has left, when that changes."""
+        """Log how many sessions a draining server has left, when that changes."""
         for server in backend.servers:
             key = backend.name, server.name
             if self._board.admin(self._slots[key]) != DRAIN:

@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 def prepare(context: ChildContext) -> Work:
-    """What is left to do once the process is confined."""
+    """The part of the start that runs once the process is confined."""
     asked = status.listen(context.snapshot.site.admin.sockets, takes_over=context.takes_over)
     memory = MemoryFiles()
     return partial(run_loop, lambda: ControlProcess(context, asked, memory), uvloop.new_event_loop)
 
 
 class ControlProcess(LoopChild):
-    """Control, the loads of other sites, and what operators ask."""
+    """Control, the loads of other sites, and the answers to operators."""
 
     def __init__(self, context: ChildContext, asked: socket.socket | None, memory: MemoryFiles) -> None:
         super().__init__(context.channel)
@@ -47,11 +47,11 @@ class ControlProcess(LoopChild):
         self._status = Status(asked, board, self._operations.report) if asked is not None else None
 
     async def start(self) -> None:
-        """Work by the snapshot at birth."""
+        """Start with the initial snapshot."""
         await self._use(self._snapshot, self._sockets)
 
     async def go_over(self, update: Update) -> None:
-        """Go over to another snapshot, and to other sockets."""
+        """Switch to another snapshot, and to other sockets."""
         await self._use(update.packed.snapshot, update.named())
 
     def drain(self, seconds: float) -> None:  # noqa: ARG002 - nothing here takes long
@@ -59,7 +59,7 @@ class ControlProcess(LoopChild):
         self.end()
 
     async def close(self) -> None:
-        """Stop everything; traffic goes on by what is on the Board."""
+        """Stop everything; traffic continues with the data on the Board."""
         if self._status is not None:
             self._status.close()
         self._operations.close()
@@ -86,7 +86,7 @@ class ControlProcess(LoopChild):
         }  # fmt: skip
 
     def _tell(self, found: Found) -> None:
-        """Let the supervisor know what the name service says."""
+        """Send the name service's answers to the supervisor."""
         try:
             self.report(Discovered(found))
         except ValueError as error:

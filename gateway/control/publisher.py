@@ -1,4 +1,4 @@
-"""Turns reports and counters into the effective weights and administrative states on the Board."""
+"""Turns reports and counters into the effective weights and admin states on the Board."""
 
 import logging
 from collections.abc import Mapping
@@ -15,12 +15,12 @@ from loadagent.report import Report, State
 _log = logging.getLogger("gateway.control")
 
 _ADMIN = {State.READY: READY, State.DRAIN: DRAIN, State.MAINTENANCE: MAINTENANCE}
-_SETTLED = 0.001  # a weight this near its target, relatively, is set to it
+_SETTLED = 0.001  # a weight this close to its target, relatively, is set to it
 
 
 @dataclass(slots=True)
 class _Row:
-    """One server: where it is on the Board, what it is configured to weigh, and what is known of it."""
+    """One server: its row on the Board, its configured weight, and its data."""
 
     name: str
     slot: int
@@ -28,12 +28,12 @@ class _Row:
     weight: float  # effective
     meter: Meter
     fresh: bool = False
-    share: float | None = None  # of the configured weight, as a text agent said last
+    share: float | None = None  # of the configured weight, by the text agent's last line
     up: bool = True  # likewise
 
 
 class Publisher:
-    """Computes the weights of the newest snapshot. Times are in seconds of the workers' clock, the monotonic one."""
+    """Computes the weights of the newest snapshot. Times are in seconds of the monotonic clock, as the workers'."""
 
     def __init__(self, board: Board, now: float) -> None:
         self._board = board
@@ -43,10 +43,10 @@ class Publisher:
         self._inherits = True
 
     def apply(self, snapshot: Snapshot) -> None:
-        """Follow a snapshot. Servers that stay keep what is known of them.
+        """Follow a snapshot. Servers that stay keep their data.
 
-        The first snapshot of this process takes over what the Board says, because another control process may
-        have run before; a server that comes with a later one begins afresh.
+        The first snapshot of this process adopts the values on the Board, because another control process may have run
+        before; a server that a later snapshot adds starts without data.
         """
         rows = {}
         for backend in snapshot.site.backends.values():
@@ -63,17 +63,17 @@ class Publisher:
         self._inherits = False
 
     def hear(self, key: ServerKey, report: Report, now: float) -> None:
-        """Take a report about a server of the snapshot."""
+        """Process a report about a server of the snapshot."""
         row = self._rows[key]
         row.meter.hear(report.score, now, self._backends[key[0]].agent.stale_after)
-        # Silence changes nothing here: a server in maintenance does not come back because its agent stopped.
+        # Silence changes no admin state: a server in maintenance does not return because its agent stopped.
         self._put(row, report.state)
 
     def hear_line(self, key: ServerKey, line: Line, now: float) -> None:
-        """Take what the text agent of a server of the snapshot says."""
+        """Process a line of a server's text agent."""
         row, board = self._rows[key], self._board
         if line.share is not None:
-            # What it does not want of its weight is the load it has; raw, for the agent has the say.
+            # The share that the agent does not accept counts as load; used raw, because the agent decides.
             row.share = line.share
             row.meter.hear(max(0.0, 1.0 - line.share), now, self._backends[key[0]].agent.stale_after)
             board.set_idle(row.slot, line.share == 0)
@@ -91,13 +91,13 @@ class Publisher:
                 _log.log(level, "server %s: its agent reports %s%s", row.name, "UP" if line.up else "DOWN", reason)
 
     def _put(self, row: _Row, state: State) -> None:
-        """Set the administrative state that an agent or operator asks for."""
+        """Set the admin state requested by an agent or operator."""
         if _ADMIN[state] != self._board.asked(row.slot):
             self._board.set_admin(row.slot, _ADMIN[state])
             _log.info("server %s: its agent reports %s", row.name, state.name)
 
     def load(self, key: ServerKey) -> float | None:
-        """The load that a server reports; None if it has not for a while, or is no server of the snapshot."""
+        """The load that a server reports; None if there is no recent report, or the server is unknown."""
         row = self._rows.get(key)
         return None if row is None else row.meter.load(self._now, self._backends[key[0]].agent.stale_after)
 
@@ -124,7 +124,7 @@ class Publisher:
                 self._board.set_weight(row.slot, row.weight)
 
     def _hear_answers(self, backend: Backend, since: int) -> None:
-        """Take what servers said of their load with the answers after `since` (ns)."""
+        """Process the loads in servers' responses after `since` (ns)."""
         for server in backend.servers:
             row = self._rows[backend.name, server.name]
             load = self._board.said(row.slot, since)

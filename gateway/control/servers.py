@@ -1,4 +1,4 @@
-"""What `gateway status` shows of traffic and servers: from the board, and what checks and agents found last. Pure."""
+"""The data of `gateway status` on traffic and servers: from the board, and results of checks and agents. Pure."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -29,7 +29,7 @@ _NOT_ADMITTED: Final = (
     *("not_admitted", "rate_limited", "class_full", "waiting", "sessions_full"),
     *("queue_full", "queue_timeout", "shed"),
 )
-"""Outcomes of requests that came to no server by the gateway's own decision."""
+"""Outcomes of requests that reached no server by the gateway's own decision."""
 _EJECTIONS: Final = {IN_ROTATION: "in rotation", OUT: "ejected", PROBED: "probed"}
 
 
@@ -120,7 +120,7 @@ def _why(item: QosClass, in_flight: int, queued: int) -> str:
 
 
 def _concurrency(snapshot: Snapshot, board: Board, backend: str, in_flight: int) -> dict[str, Any] | None:
-    """How many requests a backend gets at once, and why not more; None: no overload control limits that."""
+    """A backend's concurrency limit, and its reason; None: no overload control."""
     overload = snapshot.site.qos.overload
     if overload is None or overload.concurrency == 0:
         return None

@@ -1,4 +1,4 @@
-"""What control says of sessions and of the clients that wait for one."""
+"""Control's report on sessions and on the clients that wait for one."""
 
 import time
 from math import ceil
@@ -12,18 +12,18 @@ LISTED: Final = 10
 
 
 class Sessions:
-    """Reads the table of the workers by the newest snapshot."""
+    """Reads the workers' session table, for the newest snapshot."""
 
     def __init__(self, table: SessionTable) -> None:
         self._table = table
         self._snapshot: Snapshot | None = None
 
     def apply(self, snapshot: Snapshot) -> None:
-        """Read it by a snapshot from now on."""
+        """Use a snapshot from now on."""
         self._snapshot = snapshot
 
     def report(self) -> dict[str, Any] | None:
-        """What `gateway status` shows of them; None: the site lets every client in."""
+        """The data of `gateway status` on sessions; None: sessions are not limited."""
         model = self._snapshot.site.qos.sessions if self._snapshot is not None else None
         if model is None:
             return None

@@ -46,7 +46,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _concurrency(backends: list[dict[str, Any]]) -> Iterator[str]:
-    """A table of what overload control lets backends have, where there is one."""
+    """A table of the concurrency limits of backends, if there are any."""
     limited = [(backend, backend["concurrency"]) for backend in backends if backend["concurrency"]]
     if not limited:
         return
@@ -62,7 +62,7 @@ def _concurrency(backends: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _classes(classes: list[dict[str, Any]]) -> Iterator[str]:
-    """A table, where there are classes."""
+    """A table, if there are classes."""
     if not classes:
         return
     titles = "priority", "in flight", "queued", "admitted", "waited", "mean ms", "dry run"
@@ -82,7 +82,7 @@ def _classes(classes: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def _sessions(found: dict[str, Any] | None) -> Iterator[str]:
-    """A table, where there are sessions."""
+    """A table, if there are sessions."""
     if found is None:
         return
     titles = "live", "waiting", "present", "early", "entered/min", "adopted"
@@ -109,7 +109,7 @@ def _memory(found: dict[str, Any]) -> Iterator[str]:
 
 
 def _outcomes(frontends: list[dict[str, Any]]) -> Iterator[str]:
-    """How requests ended that did not simply get their answer, the most frequent first."""
+    """Outcomes of requests other than ok, the most frequent first."""
     for frontend in frontends:
         found = sorted(frontend["outcomes"].items(), key=lambda item: -item[1])
         ends = [f"{name} {count}" for name, count in found if name not in {"ok", "answered"}]
@@ -118,7 +118,7 @@ def _outcomes(frontends: list[dict[str, Any]]) -> Iterator[str]:
 
 
 def state(server: dict[str, Any]) -> str:
-    """How a server is, in the words of the vocabulary: what keeps it from its work, or what it is."""
+    """The state of a server in the terms of the site file."""
     words = [server["state"]]
     if server["admin"] != "ready":
         words.append(server["admin"])

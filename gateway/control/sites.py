@@ -1,7 +1,7 @@
-"""What the sites tell each other: how loaded each is, in signed datagrams (loadagent/report.py has their form).
+"""The exchange of loads between sites, in signed datagrams (format: loadagent/report.py).
 
-Of a site, each gateway reports by itself: `server` is the site, `backend` the gateway. A site counts as loaded as the
-gateway says that sees most of it; one that ends says so, one that falls silent is forgotten.
+Each gateway of a site reports for itself: `server` is the site, `backend` the gateway. The load of a site is that of
+the gateway with the largest view of it; a site that stops announces it, and one that falls silent is forgotten.
 """
 
 import asyncio
@@ -30,24 +30,24 @@ EVERY: Final = 1.0
 CONTEXT: Final = b"eddie site report\0"
 METRIC: Final = "load"
 MAX_NODES: Final = 64
-"""Gateways of a site that are kept in mind."""
+"""Number of a site's gateways that are remembered."""
 
 _log = logging.getLogger("gateway.control")
 
 
 class Hearsay:
-    """What sites have said of their load; pure. Times are in seconds of any steady clock."""
+    """The reported loads of sites; pure. Times are in seconds of any monotonic clock."""
 
     def __init__(self) -> None:
         self._said: dict[str, dict[str, tuple[float | None, float]]] = {}
 
     def hear(self, report: Report, now: float) -> None:
-        """Take what a gateway of a site says."""
+        """Process a report of a site's gateway."""
         nodes = self._said.setdefault(report.server, {})
         nodes.pop(report.backend or "", None)
         if report.state is State.READY:
             nodes[report.backend or ""] = report.score, now
-        if len(nodes) > MAX_NODES:  # the one that has been silent longest; if it is there, it comes back with its next
+        if len(nodes) > MAX_NODES:  # forget the one that has been silent longest; its next report adds it again
             del nodes[next(iter(nodes))]
 
     def load(self, site: str, now: float, stale_after: float) -> tuple[float, float] | None:
@@ -60,7 +60,7 @@ class Hearsay:
 
 
 class Sites(asyncio.DatagramProtocol):
-    """Reports and listens for one site file after another, in the running event loop."""
+    """Reports and listens for successive site files, in the running event loop."""
 
     def __init__(self, board: Board) -> None:
         self._refusals = Refusals("site report", _log)
@@ -77,7 +77,7 @@ class Sites(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     async def apply(self, snapshot: Snapshot, sock: socket.socket | None) -> None:
-        """Work by a snapshot; `sock` replaces the socket, if there is a new one. Raises OSError."""
+        """Use a snapshot; `sock` replaces the socket, if there is a new one. Raises OSError."""
         site = snapshot.site
         self._model = site.sites
         self._node = re.sub(r"[^A-Za-z0-9._:-]", "-", site.node)[:64] or "gateway"
@@ -98,7 +98,7 @@ class Sites(asyncio.DatagramProtocol):
 
     @property
     def refused(self) -> dict[str, int]:
-        """How many reports were refused, by reason."""
+        """Numbers of refused reports, by reason."""
         return dict(self._refusals.counts)
 
     def loads(self) -> dict[str, float | None]:
@@ -108,7 +108,7 @@ class Sites(asyncio.DatagramProtocol):
         return {name: self._board.site_load(name, now) for name in names}
 
     async def close(self) -> None:
-        """Tell the others, and stop."""
+        """Announce the stop to the others, and stop."""
         if self._model is not None:
             self._tell(State.MAINTENANCE)
         self._model = None
@@ -121,7 +121,7 @@ class Sites(asyncio.DatagramProtocol):
             self._transport.close()
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Take one datagram from anywhere."""
+        """Process one datagram from any sender."""
         try:
             report = decode(data, self._key, CONTEXT)
         except BadReport as error:
@@ -137,11 +137,11 @@ class Sites(asyncio.DatagramProtocol):
         self._hearsay.hear(report, time.monotonic())
 
     def error_received(self, exc: Exception) -> None:
-        """Note trouble of the socket; the next datagram may be fine."""
+        """Note a socket error; the next datagram may be fine."""
         self._refusals.note("socket error", str(exc), "")
 
     async def _connect(self, site: Site) -> None:
-        """Have a link to each gateway of each other site."""
+        """Create a link to each gateway of each other site."""
         wanted = {
             Endpoint(address.host, address.port)
             for peer in (site.sites.others.values() if site.sites else ())
@@ -161,7 +161,7 @@ class Sites(asyncio.DatagramProtocol):
             await asyncio.sleep(EVERY)
 
     def _tell(self, state: State) -> None:
-        """Publish what is known of all sites on the Board, and tell the others about this one."""
+        """Publish the loads of all sites on the Board, and send this site's to the others."""
         model = self._model
         if model is None:
             return

@@ -1,7 +1,7 @@
-"""What commands ask the control process, over a Unix socket that only its owner may open.
+"""The listener for commands in the control process, on a Unix socket that only its owner may open.
 
-`gateway status` gets JSON about every server. `gateway explain --live` gets the board itself, as a descriptor, and in
-JSON what its rows are: who asks sees what workers see.
+`gateway status` gets JSON about every server. `gateway explain --live` gets the board itself, as a descriptor, and the
+meaning of its rows in JSON: it sees the same data as workers.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ NAME: Final = "control.sock"
 BOARD: Final = b"board\n"
 STATUS: Final = b"status\n"
 TIMEOUT: Final = 5.0
-"""Seconds for a whole conversation."""
+"""Seconds for a whole connection."""
 MAX_CLIENTS: Final = 8
 
 _log = logging.getLogger("gateway.control")
 
 
 def listen(directory: Path, *, takes_over: bool) -> socket.socket | None:
-    """The socket in `directory`; None, and a line in the log, where there can be none.
+    """The socket in `directory`; None, and a log line, if it cannot be opened.
 
-    `takes_over`: the process that answers there now is about to end.
+    `takes_over`: the process that currently listens there is about to end.
     """
     path = directory / NAME
     try:
@@ -61,17 +61,17 @@ class Status:
     def __init__(self, sock: socket.socket, board: Board, servers: Callable[[], Mapping[str, Any]]) -> None:
         self._socket = sock
         self._board = board
-        self._servers = servers  # what is known of them now, for JSON
+        self._servers = servers  # their current data, for JSON
         self._snapshot: Snapshot | None = None
         self._clients: set[asyncio.Task[None]] = set()
         asyncio.get_running_loop().add_reader(sock, self._accept)
 
     def apply(self, snapshot: Snapshot) -> None:
-        """Answer by a snapshot from now on."""
+        """Report on a snapshot from now on."""
         self._snapshot = snapshot
 
     def close(self) -> None:
-        """Answer no more."""
+        """Stop answering."""
         asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
         for task in self._clients:
@@ -102,7 +102,7 @@ class Status:
 
 
 def describe(snapshot: Snapshot) -> dict[str, Any]:
-    """What the rows of the board are, and what else is not in the site file."""
+    """The meaning of the board's rows, and other data that is not in the site file."""
     written = {
         (backend.name, server.name): str(server.address)
         for backend in snapshot.site.backends.values()

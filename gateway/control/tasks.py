@@ -1,4 +1,4 @@
-"""Tasks that must not end: an error in one is logged, and it starts again."""
+"""Tasks that must not end: an error is logged, and the task restarts."""
 
 import asyncio
 import logging
@@ -18,11 +18,11 @@ async def keep_running(
     work: Callable[[], Awaitable[None]],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Do `work` until it returns; whenever it raises, log that and do it again after RESTART_DELAY."""
+    """Run `work` until it returns; if it raises, log the error and run it again after RESTART_DELAY."""
     while True:
         try:
             return await work()
-        except Exception:  # noqa: BLE001 - that is what this is for
+        except Exception:  # noqa: BLE001 - its purpose
             _log.exception("%s failed; restarting in %g s", name, RESTART_DELAY)
         await sleep(RESTART_DELAY)
 
@@ -32,7 +32,7 @@ async def replan(
     plans: Mapping[K, P],
     start: Callable[[K, P], Coroutine[Any, Any, None]],
 ) -> None:
-    """Let one task run for each plan: those whose plan has not changed go on, the rest stops or starts."""
+    """Run one task per plan: unchanged ones continue, the others stop or start."""
     gone = [key for key, (plan, _) in running.items() if plans.get(key) != plan]
     await stop([running.pop(key)[1] for key in gone])
     for key, plan in plans.items():
@@ -41,7 +41,7 @@ async def replan(
 
 
 async def stop(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they are gone."""
+    """Cancel tasks and wait until they have ended."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,1 +1,1 @@
-"""What the gateway would do with a request, and whether that is what a site file's tests expect. No network."""
+"""Explains how the gateway would handle a request, and runs a site file's tests. Uses no network."""

@@ -1,4 +1,4 @@
-"""A request as a person writes it."""
+"""A request in the notation of the command line."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request: method, scheme, host with its port if it has one, target (path and query), header lines, client."""
+    """A request: method, scheme, host with optional port, target (path and query), header lines, client."""
 
     method: str
     scheme: str
@@ -35,7 +35,7 @@ class Asked:
 
     @property
     def port(self) -> int:
-        """The port it goes to."""
+        """The port of the request."""
         return urlsplit(f"//{self.host}").port or _PORTS[self.scheme]
 
     @property

@@ -1,7 +1,7 @@
-"""What would become of a request, as plain data: the same decision that traffic gets, and how it came about.
+"""The handling of a request as plain data: the same decision as for traffic, with its reasons.
 
-The steps are those of gateway/proxy/transaction.pyx up to the moment in which a server would be gone to; nothing is
-counted, sent or waited for.
+The steps are those of gateway/proxy/transaction.pyx up to the connection to a server; nothing is counted, sent or
+queued.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING
@@ -32,14 +32,14 @@ EJECTIONS = ("no", "out", "probed")
 
 SESSIONS = ("live", "live", "adopted", "new", "waiting", "early", "asset", "full")  # by Admitted of qos/sessions.pxd
 
-EXAMPLE_ID = b"0" * ID_LENGTH     # every request's id here, so that what is shown is the same each time
+EXAMPLE_ID = b"0" * ID_LENGTH     # id of every request here, so that the output is reproducible
 
 cdef Head _head
 
 
 def decision_on(WorkerContext context, Frontend frontend, str listener, bytes head, str client, *, bint https,
                 assumed=None):
-    """What a request head that comes to `frontend` leads to, as plain data.
+    """The handling of a request head received by `frontend`, as plain data.
 
     Either refused: (status, why), or scheme, client, uri (in normal form), sites (load by name), classes and routes
     (one dict for each that is tried), class, arrived (the site that has just sent the client), site (that it is sent
@@ -118,7 +118,7 @@ cdef list _notes(View view, route, why_not):
 
 
 cdef bint _waits(WorkerContext context, Transaction t, Decision d, dict found) except -1:
-    """Whether the request gets no server because it has no session, by what is assumed; both are noted in `found`."""
+    """Whether the request lacks a session, under the assumptions; both are noted in `found`."""
     cdef SessionGate gate = context.gate
     cdef View view = context.view
     cdef int what
@@ -236,7 +236,7 @@ cdef _forwarded(WorkerContext context, Transaction t, Decision d):
 
 
 cdef _expectations(Backend backend, candidates):
-    """What a policy that measures has worked with: the time until each server would answer."""
+    """The input of a policy that measures: the expected response time of each server."""
     cdef Members members = backend.members
     cdef int i
     for i in range(members.count):

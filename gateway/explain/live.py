@@ -1,4 +1,4 @@
-"""The running gateway as explain sees it: its board, and which server each row of it is about."""
+"""The running gateway for explain: its board, and the servers of its rows."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from gateway.system import private_socket
 
 
 class NoAnswer(Exception):
-    """There is no running gateway to ask; the text says why."""
+    """No running gateway answers; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +27,14 @@ class Live:
     board: Board
     version: int
     digest: str
-    """Of the site file that it works by."""
+    """Of its site file."""
     servers: dict[tuple[str, str], tuple[str, Endpoint, int]]
-    """(backend, server) → address as in the site file, where that is, its row."""
+    """(backend, server) → address as in the site file, resolved address, row."""
     found: Found
 
     @classmethod
     def ask(cls, loaded: Loaded) -> Self:
-        """Ask the gateway that runs `loaded` on this machine. Raises NoAnswer."""
+        """Query the gateway that runs `loaded` on this machine. Raises NoAnswer."""
         path = loaded.site.admin.sockets / NAME
         try:
             answer, descriptors = private_socket.ask(path, BOARD, TIMEOUT)
@@ -74,7 +74,7 @@ class Live:
         )
 
     def snapshot(self, loaded: Loaded) -> Snapshot:
-        """What the gateway would work by if it read `loaded` now. Raises CapacityError."""
+        """The snapshot that the gateway would use if it loaded `loaded` now. Raises CapacityError."""
         first = Snapshot.first(loaded)
         running = replace(
             first,

@@ -1,25 +1,25 @@
-"""Slow start: how much of its work a server that came back may have already. Pure.
+"""Slow start: the share of its work that a returning server may have. Pure.
 
-Time alone says nothing about whether caches are warm. So the share grows by the clock only while the server keeps up
-with the others; while it is strained, by the time that it takes or by the load that it reports, the share stands still.
+Time alone does not show whether caches are warm. So the share grows with time only while the server keeps up with the
+others; while it is overloaded, by its response time or its reported load, the share is constant.
 """
 
 from dataclasses import dataclass
 from typing import Final
 
 FIRST: Final = 0.1
-"""The share it begins with."""
+"""The initial share."""
 STRAINED: Final = 1.5
-"""Times what the others take to answer, or report as load: more than this is strain."""
+"""Times the others' response time or reported load: more than this is overload."""
 MAX_LENGTHS: Final = 4.0
-"""Times `slow_start` after which it gets its full share whatever it does: it may just be a slow machine."""
+"""Times `slow_start` after which it gets its full share in any case: it may simply be a slow machine."""
 BUSY: Final = 0.5
-"""Below this, a reported load is no strain."""
+"""A reported load below this is not overload."""
 
 
 @dataclass(frozen=True, slots=True)
 class Strain:
-    """How a server does beside the others (their medians): seconds to an answer, reported load; None: not known."""
+    """A server compared with the others (their medians): response time in seconds, reported load; None: not known."""
 
     seconds: float | None = None
     others_seconds: float | None = None
@@ -28,14 +28,14 @@ class Strain:
 
     @property
     def high(self) -> bool:
-        """Whether it is more than it should bear."""
+        """Whether the server is overloaded."""
         slow = self.seconds and self.others_seconds and self.seconds > STRAINED * self.others_seconds
         full = self.load and self.load > max(BUSY, STRAINED * (self.others_load or 0.0))
         return bool(slow or full)
 
 
 class Ramp:
-    """One server's slow start of `length` seconds, begun at `now`, in seconds of any one steady clock."""
+    """One server's slow start of `length` seconds, begun at `now`, in seconds of any monotonic clock."""
 
     def __init__(self, length: float, now: float) -> None:
         self._length = length

@@ -1,4 +1,4 @@
-"""Receives load reports: one datagram each, believed only if signed, fresh, and about a known server."""
+"""Receives load reports: one datagram each, accepted only if signed, fresh, and about a known server."""
 
 import asyncio
 import logging
@@ -22,10 +22,10 @@ _NO_HOMES: Final[Homes] = MappingProxyType({})
 
 
 class Receiver(asyncio.DatagramProtocol):
-    """Passes each good report to `hear`, once for every server that it is about.
+    """Passes each valid report to `hear`, once for every server that it is about.
 
-    `refused` counts the others by reason. Nothing is answered, so a forger learns nothing and no third party is
-    hit by answers to a forged source address.
+    `refused` counts the others by reason. There are no responses, so a forger learns nothing, and a forged source
+    address directs no traffic to a third party.
     """
 
     def __init__(
@@ -52,9 +52,9 @@ class Receiver(asyncio.DatagramProtocol):
         own: ReportKeys | None = None,
         homes: Homes = _NO_HOMES,
     ) -> None:
-        """Believe reports about these servers from now on.
+        """Accept reports about these servers from now on.
 
-        They are signed with the server's key in `own`, or with `shared` (empty: there is none) if it has none there.
+        They are signed with the server's key in `own`, or with `shared` (empty: none) if the server has none there.
         What the shared key signs is bound to the address that it comes from; see ReplayGuard.
         """
         named = defaultdict(list)
@@ -64,7 +64,7 @@ class Receiver(asyncio.DatagramProtocol):
         self._own, self._homes = own or ReportKeys({}), homes
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Take one datagram from anywhere."""
+        """Process one datagram from any sender."""
         name = claimed_server(data)
         own = self._own.of(name) if name in self._named else None
         if name and not (own or self._shared):
@@ -93,5 +93,5 @@ class Receiver(asyncio.DatagramProtocol):
             self._hear(server, report)
 
     def error_received(self, exc: Exception) -> None:
-        """Note trouble of the socket; the next datagram may be fine."""
+        """Note a socket error; the next datagram may be fine."""
         self._refusals.note("socket error", str(exc), "")

@@ -1,4 +1,4 @@
-"""Datagrams that are not believed: counted by reason, and named in the log, but not each of a flood."""
+"""Refused datagrams: counted by reason, and logged with a limit on repeats."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ from loadagent.log_throttle import LogThrottle
 
 
 class Refusals:
-    """`what`: how the log calls such a datagram. `steady`: seconds of a clock that never jumps."""
+    """`what`: the name of such a datagram in the log. `steady`: seconds of a monotonic clock."""
 
     def __init__(self, what: str, log: logging.Logger, steady: Callable[[], float] = time.monotonic) -> None:
         self.counts: Counter[str] = Counter()
@@ -19,7 +19,7 @@ class Refusals:
         self._throttle = LogThrottle()
 
     def note(self, reason: str, detail: str, source: str) -> None:
-        """Note one from `source`, an IP address, or "" for trouble of the socket itself."""
+        """Note one from `source`, an IP address, or "" for an error of the socket itself."""
         self.counts[reason] += 1
         kept_back = self._throttle.ask((source, reason), self._steady())
         if kept_back is not None:

@@ -1,4 +1,4 @@
-"""Refuses a report that was sent before, or at another time than now: a signature alone proves neither."""
+"""Refuses reports that are replayed or too old: a signature alone proves neither freshness nor uniqueness."""
 
 import enum
 from collections.abc import Collection
@@ -7,24 +7,24 @@ from typing import Final, NamedTuple
 from loadagent.report import Report
 
 MAX_SKEW: Final = 30.0
-"""Seconds that the clocks of sender and receiver may differ."""
+"""Largest difference in seconds between the clocks of sender and receiver."""
 MAX_SENDERS: Final = 65536
 _NANOSECONDS: Final = 1_000_000_000
 
 
 class Verdict(enum.Enum):
-    """Whether a signed report is news."""
+    """The verdict on a signed report."""
 
     ACCEPTED = "accepted"
     REPLAYED = "replayed or overtaken"
     SKEWED = "the sender's clock differs too much"
     FUTURE = "an incarnation from the future"
     EARLIER = "sent before this gateway began to listen"
-    ELSEWHERE = "another address speaks for this server"
+    ELSEWHERE = "another address reports for this server"
 
 
 class _Last(NamedTuple):
-    """The last report of a sender: its numbers, when it came (steady seconds) and from where."""
+    """The last report of a sender: its numbers, when it arrived (monotonic seconds) and from where."""
 
     number: tuple[int, int]
     heard: float

@@ -1,15 +1,15 @@
-"""From what servers report and what they get done to effective weights. Pure: the time is passed in.
+"""Computes effective weights from servers' reports and throughput. Pure: the time is passed in.
 
-The start is the weighting of gRPC's proposal A58: a server that does `rate` requests a second at utilisation
-`load` could do `rate / load`, its capacity. On its own that has traps, and each has its guard here:
+The basis is the weighting of gRPC's proposal A58: a server that completes `rate` requests per second at utilization
+`load` could do `rate / load`, its capacity. This alone has pitfalls, each with a countermeasure here:
 
-* Work that is not ours (a backup, a neighbour) makes the capacity look smaller the less we send: weights
-  would spiral to nothing. So capacity counts only as far as the backend is busy and the server gets requests
-  enough to judge by; for the rest, headroom (`1 - load`) decides, which does not depend on what we send.
+* Other work on the server (a backup, a neighbour) makes the capacity look smaller the fewer requests it gets: weights
+would decrease to nothing. So capacity counts only as far as the backend is busy and the server gets enough requests to
+judge by; otherwise headroom (`1 - load`) decides, which does not depend on the requests it gets.
 * A load that no request causes (memory) would make capacity only reflect the weight: a server that has more
-  gets more. Headroom, which always has a say, brings such weights back.
-* Noise and delay make a loop swing. What is measured and what is set pass one exponential average each.
-* No report, or an old one, says nothing: the server drifts to the mean of those that report.
+gets more. Headroom always counts, and corrects such weights.
+* Noise and delay make a control loop oscillate. Measured and set values pass one exponential average each.
+* Without a recent report, a server's weight drifts to the mean of those that report.
 
 `weight` is taken as a server's size: equal load at twice the weight means twice the capacity.
 """
@@ -24,15 +24,15 @@ MIN_FACTOR = 0.1  # of the configured weight: enough traffic to notice that a se
 MAX_FACTOR = 4.0
 MIN_HEADROOM = 0.05
 MIN_SHARE = 0.01  # as agents count, in percent
-MIN_LOAD = 0.01  # below, a reported load is noise, and a capacity made from it unbounded
-ENOUGH_RATE = 5.0  # requests a second at which capacity is worth half its say
+MIN_LOAD = 0.01  # below, a reported load is noise, and a capacity computed from it unbounded
+ENOUGH_RATE = 5.0  # requests per second at which capacity has half its full influence
 MAX_CAPACITY_SAY = 0.8
-ERROR_PENALTY = 1.0  # load added when every request fails, as A58 has it by default
+ERROR_PENALTY = 1.0  # load added when every request fails, the default of A58
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One server now.
+    """The current figures of a server.
 
     `weight` is the configured one, `rate` the finished requests a second, `failure_ratio` the share of them
     that failed. `load` is 1.0 when full, None without a fresh report or when the server is out of rotation.
@@ -60,9 +60,9 @@ def targets(servers: Sequence[Observation]) -> list[float]:
 
 
 def shares(servers: Sequence[tuple[float, float | None]]) -> list[float]:
-    """Return the weight of each server, given the configured one and the share of it that its text agent wants.
+    """Return the weight of each server, given the configured one and the share requested by its text agent.
 
-    Who says nothing gets the mean of what the others want. A share of 0 is for a drain: no weight is 0.
+    Servers without a share get the mean of the others. A share of 0 means drain: no weight is 0.
     """
     known = [share for _, share in servers if share is not None]
     neutral = sum(known) / len(known) if known else 1.0
@@ -70,12 +70,12 @@ def shares(servers: Sequence[tuple[float, float | None]]) -> list[float]:
 
 
 def approach(now: float, target: float, elapsed: float) -> float:
-    """Return where an exponential average that stands at `now` is `elapsed` seconds later."""
+    """Return the value of an exponential average at `now` after `elapsed` seconds."""
     return target + (now - target) * math.exp(-elapsed / TIME_CONSTANT)
 
 
 def _factors(servers: Sequence[tuple[Observation, float]]) -> list[float]:
-    """Return what to multiply each server's weight by, given its load with the penalty for failures."""
+    """Return the factor for each server's weight, given its load with the penalty for failures."""
     if not servers:
         return []
     mean_load = sum(load for _, load in servers) / len(servers)
@@ -83,7 +83,7 @@ def _factors(servers: Sequence[tuple[Observation, float]]) -> list[float]:
     busy = min(MAX_CAPACITY_SAY, mean_load)
     says = [busy * server.rate / (server.rate + ENOUGH_RATE) for server, _ in servers]
     capacities = [server.rate / max(load, MIN_LOAD) / server.weight for server, load in servers]
-    # The mean is made of those that can be judged; with no requests at all, capacity has no say.
+    # The mean covers the servers that can be judged; without requests, capacity has no influence.
     mean_capacity = sum(map(operator.mul, says, capacities)) / (sum(says) or 1.0) or 1.0
     factors = (
         (1.0 - say) * _headroom(load) / mean_headroom + say * capacity / mean_capacity

@@ -145,7 +145,7 @@ def test_a_shared_key_is_bound_to_the_servers_address(ear: Ear) -> None:
     ear.receiver.datagram_received(encode(true, KEY), ("192.0.2.8", 1))
     ear.receiver.datagram_received(encode(dataclasses.replace(forged, incarnation=NOW + 1), KEY), ("192.0.2.7", 1))
     assert [report.state for _, report in ear.heard] == [State.MAINTENANCE, State.READY]
-    assert ear.receiver.refused == {"another address speaks for this server": 1}
+    assert ear.receiver.refused == {"another address reports for this server": 1}
 
 
 @given(st.binary(max_size=1300) | st.binary(max_size=80).map(lambda tail: encode(REPORT, KEY)[:30] + tail))
