@@ -114,13 +114,13 @@ cdef class CookieAffinity(Affinity):
             end = h.fields[i].value_len
             at = 0
             while at < end:
-                while at < end and (value[at] == 32 or value[at] == 59):
+                while at < end and (value[at] == c' ' or value[at] == c';'):
                     at += 1
-                if at + n + 1 + COOKIE <= end and memcmp(value + at, name, n) == 0 and value[at + n] == 61:
+                if at + n + 1 + COOKIE <= end and memcmp(value + at, name, n) == 0 and value[at + n] == c'=':
                     found = self._read(<const uint8_t *>(value + at + n + 1))
                     if found >= 0:
                         return found
-                while at < end and value[at] != 59:
+                while at < end and value[at] != c';':
                     at += 1
         return -1
 
@@ -235,7 +235,7 @@ cdef class LearnedAffinity(CookieAffinity):
         cdef Field *f
         for k in range(h.count):
             f = &h.fields[k]
-            if (f.known != F_SET_COOKIE or f.value_len <= n or p[f.value + n] != 61
+            if (f.known != F_SET_COOKIE or f.value_len <= n or p[f.value + n] != c'='
                     or memcmp(p + f.value, PyBytes_AS_STRING(self.name), n) != 0):
                 continue
             value, semicolon, attributes = p[f.value + n + 1:f.value + f.value_len].partition(b";")
@@ -286,7 +286,7 @@ cdef class UrlAffinity(Affinity):
         cdef uint32_t at = 1, start, n = <uint32_t>PyBytes_GET_SIZE(self.name)
         cdef const char *name = PyBytes_AS_STRING(self.name)
         while at + n < uri_len:
-            if (uri[at + n] == 61 and memchr(b";?&", uri[at - 1], 3) != NULL and memcmp(uri + at, name, n) == 0):
+            if (uri[at + n] == c'=' and memchr(b";?&", uri[at - 1], 3) != NULL and memcmp(uri + at, name, n) == 0):
                 start = at = at + n + 1
                 while at < uri_len and memchr(b";?&/", uri[at], 4) == NULL:
                     at += 1

@@ -211,11 +211,11 @@ cdef class Http1Downstream(Downstream):
         cdef int why
         cdef Transaction t
         self.frontend = self.conn.listener.frontend
-        if p[0] == 13 and not self.progress.skipped_line:
+        if p[0] == c'\r' and not self.progress.skipped_line:
             # One empty line before a request is ignored (RFC 9112 section 2.2).
             if n == 1:
                 return 0
-            if p[1] == 10:
+            if p[1] == c'\n':
                 self.progress.skipped_line = 1
                 return 2
         if not self.progress.begun:

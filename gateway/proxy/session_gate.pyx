@@ -159,7 +159,7 @@ cdef class SessionGate:
         ticket.kind = K_NONE
         if self.by_url:
             while at + length + 1 + TEXT <= n:
-                if (target[at + length] == 61 and (target[at - 1] == 63 or target[at - 1] == 38)
+                if (target[at + length] == c'=' and (target[at - 1] == c'?' or target[at - 1] == c'&')
                         and memcmp(target + at, PyBytes_AS_STRING(self.name), length) == 0
                         and self.tickets.read(target + at + length + 1, TEXT, ticket)):
                     return 0

@@ -798,7 +798,7 @@ cdef Respond failed(int status):
 cdef bint absolute(bytes url) noexcept:
     """Whether this is a URL with one of the schemes that mod_rewrite knows."""
     cdef const char *p = PyBytes_AS_STRING(url)
-    if PyBytes_GET_SIZE(url) == 0 or p[0] == 47:
+    if PyBytes_GET_SIZE(url) == 0 or p[0] == c'/':
         return False
     return url[:12].lower().startswith(SCHEMES)
 
@@ -858,7 +858,7 @@ cdef bint _escapes_well(bytes path) except -1:
 
 cdef bytes _first_line(View v):
     cdef uint32_t end = 0
-    while v.p[end] != 13:
+    while v.p[end] != c'\r':
         end += 1
     return PyBytes_FromStringAndSize(v.p, end)
 
@@ -883,10 +883,10 @@ cdef bytes _escaped(bytes value, str special, bint plain_space):
         if marked is not None:
             kept = not bytes((c,)) in marked
         else:
-            kept = 48 <= c <= 57 or 65 <= c <= 90 or 97 <= c <= 122 or c == 95
+            kept = c'0' <= c <= c'9' or c'A' <= c <= c'Z' or c'a' <= c <= c'z' or c == c'_'
         if kept:
             out.append(c)
-        elif c == 32 and marked is None and not plain_space:
+        elif c == c' ' and marked is None and not plain_space:
             out.append(43)
         else:
             out += b"%%%02X" % c

@@ -253,14 +253,14 @@ cdef class RouteTable:
         if self.mask and 0 < n <= MAX_HOST:
             for i in range(n):
                 name[i] = host[i] + 32 if 65 <= host[i] <= 90 else host[i]
-            if name[n - 1] == 46:
+            if name[n - 1] == c'.':
                 n -= 1              # fully qualified: the same host
             root = self._root(name, n)
             if root >= 0:
                 count = self._descend(root, v.uri, v.path_len, count, first)
             if self.wild:
                 for i in range(1, n):
-                    if name[i] == 46:
+                    if name[i] == c'.':
                         root = self._root(name + i, n - i)
                         if root >= 0:
                             count = self._descend(root, v.uri, v.path_len, count, first)

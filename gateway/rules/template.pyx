@@ -122,7 +122,7 @@ cdef bytes _parameter(bytes value):
     out = bytearray()
     for i in range(PyBytes_GET_SIZE(value)):
         c = <uint8_t>p[i]
-        if c == 38 or c == 61 or c == 43 or c == 35 or c == 63 or c == 59:
+        if c == c'&' or c == c'=' or c == c'+' or c == c'#' or c == c'?' or c == c';':
             out += b"%%%02X" % c
         else:
             out.append(c)

@@ -239,7 +239,7 @@ cdef class View:
             return -n
         now = &self.normal
         self.sent_len = 0
-        if memchr(self.normal.p, 37, n) != NULL:
+        if memchr(self.normal.p, c'%', n) != NULL:
             out_reserve(&self.seen, n + query_len + 16)
             self.seen.n = as_matched(self.normal.p, n, self.seen.p)
             if self.seen.n < <uint32_t>n:
@@ -340,9 +340,9 @@ cdef class View:
         n = self.uri_len - self.path_len - 1
         while found.at <= n:
             at = end = equals = found.at
-            while end < n and p[end] != 38:
+            while end < n and p[end] != c'&':
                 end += 1
-            while equals < end and p[equals] != 61:
+            while equals < end and p[equals] != c'=':
                 equals += 1
             found.at = end + 1
             if end > at and decoded(p + at, equals - at, True) == name:
@@ -421,17 +421,17 @@ cdef bint _next_cookie(const char *p, uint32_t n, bytes name, Value *found) noex
     cdef uint32_t at = found.at, end, start, stop, length = <uint32_t>PyBytes_GET_SIZE(name)
     cdef const char *edge
     while at < n:
-        edge = <const char *>memchr(p + at, 59, n - at)
+        edge = <const char *>memchr(p + at, c';', n - at)
         end = n if edge == NULL else <uint32_t>(edge - p)
-        while at < end and p[at] == 32:
+        while at < end and p[at] == c' ':
             at += 1
         start = at + length + 1
         at, stop = end + 1, end
-        if start > end or p[start - 1] != 61 or memcmp(p + start - length - 1, PyBytes_AS_STRING(name), length) != 0:
+        if start > end or p[start - 1] != c'=' or memcmp(p + start - length - 1, PyBytes_AS_STRING(name), length) != 0:
             continue
-        while stop > start and p[stop - 1] == 32:
+        while stop > start and p[stop - 1] == c' ':
             stop -= 1
-        if stop - start >= 2 and p[start] == 34 and p[stop - 1] == 34:
+        if stop - start >= 2 and p[start] == c'"' and p[stop - 1] == c'"':
             start += 1
             stop -= 1
         found.at = at
@@ -455,7 +455,7 @@ cdef bytes decoded(const char *p, uint32_t n, bint form):
     cdef uint32_t i = 0, k = 0
     cdef int high, low
     while i < n:
-        if p[i] == 37 and i + 2 < n:
+        if p[i] == c'%' and i + 2 < n:
             high = _hex(<uint8_t>p[i + 1])
             low = _hex(<uint8_t>p[i + 2])
             if high >= 0 and low >= 0:
@@ -463,7 +463,7 @@ cdef bytes decoded(const char *p, uint32_t n, bint form):
                 k += 1
                 i += 3
                 continue
-        to[k] = 32 if form and p[i] == 43 else p[i]
+        to[k] = c' ' if form and p[i] == c'+' else p[i]
         k += 1
         i += 1
     return out[:k]

@@ -124,7 +124,7 @@ cdef bint is_token(const char *p, uint32_t n) noexcept nogil:
 
 cdef bint _is_protocol(const char *p, uint32_t n) noexcept nogil:
     """A name, and maybe a slash and a version (RFC 9110 section 7.8), such as SPDY/3.1."""
-    cdef const char *slash = <const char *>memchr(p, 47, n)
+    cdef const char *slash = <const char *>memchr(p, c'/', n)
     cdef uint32_t name
     if slash == NULL:
         return is_token(p, n)
@@ -142,7 +142,7 @@ cdef int find_end(const char *p, uint32_t n, uint32_t *seen, uint32_t *end) noex
     cdef const char *found
     if n < 64:
         while at < n:
-            found = <const char *>memchr(p + at, 10, n - at)
+            found = <const char *>memchr(p + at, c'\n', n - at)
             if found == NULL:
                 break
             lf = <uint32_t>(found - p)
@@ -228,11 +228,11 @@ cdef int check_start(const char *p, uint32_t n, Bounds *bounds) noexcept nogil:
         i += 1
     if i > 32 or (i < n and (p[i] != c' ' or i == 0)):
         return R_METHOD
-    lf = <const char *>memchr(p, 10, n)
+    lf = <const char *>memchr(p, c'\n', n)
     if lf == NULL:
         if n > bounds.target + 64:
             return R_TARGET_TOO_LONG
-    elif lf - p < 13 or _version(lf - 9, &minor) == R_VERSION or (lf - 10)[0] != 32:
+    elif lf - p < 13 or _version(lf - 9, &minor) == R_VERSION or (lf - 10)[0] != c' ':
         return R_VERSION
     return R_OK
 
@@ -476,7 +476,7 @@ cdef int _fields(const char *p, uint32_t n, uint32_t at, Head *h, Bounds *bounds
             return R_BARE_LF if q[0] == c'\n' else R_VALUE
         if q[1] != c'\n':
             return R_BARE_CR
-        while end > value and ((end - 1)[0] == 32 or (end - 1)[0] == 9):
+        while end > value and ((end - 1)[0] == c' ' or (end - 1)[0] == c'\t'):
             end -= 1
         f.value = <uint32_t>(value - p)
         f.value_len = <uint32_t>(end - value)

@@ -60,8 +60,8 @@ cdef bint _is_one_line(const char *value, size_t n) noexcept nogil:
     """Nothing in it ends a line, and it neither begins nor ends with white space (RFC 9113 section 8.2.1)."""
     if n == 0:
         return True
-    return not (value[0] == 32 or value[0] == 9 or value[n - 1] == 32 or value[n - 1] == 9
-                or memchr(value, 13, n) != NULL or memchr(value, 10, n) != NULL or memchr(value, 0, n) != NULL)
+    return not (value[0] == c' ' or value[0] == c'\t' or value[n - 1] == c' ' or value[n - 1] == c'\t'
+                or memchr(value, c'\r', n) != NULL or memchr(value, c'\n', n) != NULL or memchr(value, 0, n) != NULL)
 
 
 cdef int _pseudo_of(const char *name, size_t n) noexcept nogil:
@@ -94,7 +94,7 @@ cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n,
         b.reason = R_NAME
     elif not _is_one_line(value, value_n):
         b.reason = R_VALUE
-    elif name[0] == 58:
+    elif name[0] == c':':
         pseudo = _pseudo_of(name, n)
         if b.trailers:
             b.reason = R_TRAILERS
@@ -164,7 +164,7 @@ cdef int _start(Block *b) except -1:
         b.reason = R_PSEUDO
     elif not (scheme_n == 4 and same_any(scheme, b"http", 4) or scheme_n == 5 and same_any(scheme, b"https", 5)):
         b.reason = R_PSEUDO
-    elif path_n == 0 or not (path[0] == 47 or path_n == 1 and path[0] == 42):
+    elif path_n == 0 or not (path[0] == c'/' or path_n == 1 and path[0] == c'*'):
         b.reason = R_TARGET             # an absolute one would be read as what HTTP/1 means by it
     if b.reason != R_OK:
         return 0
