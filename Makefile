@@ -21,7 +21,7 @@ SECONDS := 600
 
 CHECKED  := gateway loadagent qos bench tests .ci setup.py
 UNIT     := $(addprefix tests/,admin balance config health heartbeat load loadagent process qos rules secrets system wire)
-COMPILED := $(shell find gateway qos -name '*.pyx' -o -name '*.pxd')
+COMPILED := $(shell find gateway qos -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 PINNED   := pyproject.toml setup.py constraints.txt $(wildcard lock/*.txt)
 # What comes from others is of a known version and has known hashes. Ours is built with the Cython of the environment.
 OTHERS   := $(BIN)/python -m pip install --quiet --require-hashes -r
