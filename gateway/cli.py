@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -18,13 +17,18 @@ if TYPE_CHECKING:
     from gateway.config import Loaded
     from gateway.config.expectation import Assumption
     from gateway.explain.live import Live
+    from gateway.system.running import Running
 
 SITE_FILE = click.Path(path_type=Path)
+TARGET = click.argument("target", required=False, metavar="[SITE|PID|PIDFILE]")
+"""A running gateway by its site file, which is not read, by its process or by its PID file."""
 SHOW_LIMIT = 300.0
 """Seconds for the tests of a site file, or for one request that is explained."""
 SHOW_BYTES = 64 * 1024 * 1024
-UPGRADE_LIMIT = 20.0
-"""Seconds until an upgrade must have shown in the PID file; a new gateway has 15 to become ready."""
+RELOAD_LIMIT = 120.0
+"""Seconds to wait for the outcome of a reload."""
+UPGRADE_LIMIT = 60.0
+"""The same for an upgrade; a new gateway has 15 to become ready."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -50,49 +54,65 @@ def run(site: Path, pid_file: Path | None) -> None:
 
 
 @main.command()
-@click.argument("target", metavar="PID|PIDFILE")
-def reload(target: str) -> None:
-    """Tell a running gateway to reload its site file; its log reports the result."""
-    _signal(target, signal.SIGHUP)
+@TARGET
+def reload(target: str | None) -> None:
+    """Tell a running gateway to reload its site file, and wait for the result.
+
+    The exit status is 1 if it refused the file; it then keeps the one that is in force.
+    """
+    gateway = _running(target)
+    answer = _order(gateway, "reload", RELOAD_LIMIT)
+    for line in answer.get("warnings", ()):
+        _complain(str(line))
+    if not answer["accepted"]:
+        _complain(f"reload refused; keeping version {answer['version']}:\n{answer['problems']}")
+        sys.exit(1)
+    click.echo(f"reloaded: version {answer['version']} of {gateway.site}")
 
 
 @main.command()
-@click.argument("target", metavar="PID|PIDFILE")
-def upgrade(target: str) -> None:
-    """Replace a running gateway by the installed version without losing a request.
+@TARGET
+def upgrade(target: str | None) -> None:
+    """Replace a running gateway by the installed version without losing a request, and wait for the result.
 
-    With a PIDFILE the exit status reports the result; with a PID, see the log.
+    The exit status is 1 if the new one did not start; the old one then goes on.
     """
-    from gateway.supervisor import service  # noqa: PLC0415
-
-    before = _signal(target, signal.SIGUSR2)
-    if target.isdigit():
-        return
-    end = time.monotonic() + UPGRADE_LIMIT
-    while time.monotonic() < end:
-        try:
-            pid = service.find(target)
-        except service.NotRunning:
-            pid = before  # for a moment neither
-        if pid != before:
-            click.echo(f"process {pid} has taken over from {before}")
-            return
-        time.sleep(0.05)
-    click.echo(f"process {before} keeps running; its log gives the reason", err=True)
-    sys.exit(1)
+    gateway = _running(target)
+    answer = _order(gateway, "upgrade", UPGRADE_LIMIT)
+    click.echo(f"process {answer['pid']} has taken over from {gateway.pid}")
 
 
-def _signal(target: str, number: signal.Signals) -> int:
-    """Send `number` to the supervisor that `target` means; its process id. Ends the program if there is none."""
-    from gateway.supervisor import service  # noqa: PLC0415
+def _complain(text: str) -> None:
+    """Print on standard error what may hold text of others, such as a file."""
+    from loadagent.printable import printable_lines  # noqa: PLC0415
+
+    click.echo(printable_lines(text), err=True)
+
+
+def _running(target: str | None) -> "Running":
+    """Return the running gateway that `target` means; ends the program if there is none, or more than one."""
+    from gateway.system import running  # noqa: PLC0415
 
     try:
-        pid = service.find(target)
-        os.kill(pid, number)
-    except (service.NotRunning, OSError) as error:
-        click.echo(str(error), err=True)
+        return running.find(target)
+    except running.NotFound as error:
+        _complain(str(error))
         sys.exit(1)
-    return pid
+
+
+def _order(gateway: "Running", what: str, seconds: float) -> dict[str, Any]:
+    """Return what the supervisor answers; ends the program if it does not, or cannot do it."""
+    from gateway.system.running import NoAnswer  # noqa: PLC0415
+
+    try:
+        answer = gateway.ask(what, seconds)
+    except NoAnswer as error:
+        _complain(str(error))
+        sys.exit(1)
+    if "error" in answer:
+        _complain(f"{what} failed, and the gateway ({gateway}) goes on: {answer['error']}")
+        sys.exit(1)
+    return answer
 
 
 @main.command()
@@ -193,7 +213,7 @@ def _ask_control(loaded: "Loaded") -> "Live":
     from gateway.explain.live import Live, NoAnswer  # noqa: PLC0415
 
     try:
-        return Live.ask(loaded)
+        return Live.ask(loaded, _running(str(loaded.path)))
     except NoAnswer as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -259,23 +279,27 @@ def _load(site: Path, *, network: bool = True) -> "Loaded":
 
 
 @main.command()
-@click.argument("site", type=SITE_FILE)
+@TARGET
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--metrics", is_flag=True, help="Print metrics in the Prometheus text format.")
-def status(site: Path, *, as_json: bool, metrics: bool) -> None:
-    """Show the state of the gateway running SITE on this machine: servers, cluster nodes and shared addresses."""
+def status(target: str | None, *, as_json: bool, metrics: bool) -> None:
+    """Show the state of a gateway that runs on this machine: servers, cluster nodes and shared addresses.
+
+    Without an argument it is the only one that runs; several are listed.
+    """
     from gateway.admin.metrics import text as figures  # noqa: PLC0415
     from gateway.control import show as servers  # noqa: PLC0415
     from gateway.heartbeat import show as cluster  # noqa: PLC0415
     from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
-    from loadagent.printable import printable_values  # noqa: PLC0415
+    from loadagent.printable import printable_lines, printable_values  # noqa: PLC0415
 
-    loaded = _load(site, network=False).site
-    whom = ["heartbeat", "control"] if loaded.cluster is not None else ["control"]
+    gateway = _running(target)
+    about = _order(gateway, "about", UPGRADE_LIMIT)
+    whom = ["heartbeat", "control"] if about["cluster"] else ["control"]
     answers = {}
     for who in whom:
         try:
-            answers[who] = ask(loaded.admin.sockets, "status", who)
+            answers[who] = ask(gateway.sockets, "status", who, gateway.pid)
         except NoAnswer as error:
             click.echo(str(error), err=True)
     if as_json and answers:
@@ -283,6 +307,7 @@ def status(site: Path, *, as_json: bool, metrics: bool) -> None:
     elif metrics:
         click.echo(figures(answers.get("control"), answers.get("heartbeat")), nl=False)
     elif answers:
+        click.echo(printable_lines(servers.heading(about)), nl=False)
         shows = {"heartbeat": cluster, "control": servers}
         shown = {who: printable_values(answer) for who, answer in answers.items()}
         click.echo("\n".join(shows[who].text(answer) for who, answer in shown.items()), nl=False)
@@ -290,14 +315,15 @@ def status(site: Path, *, as_json: bool, metrics: bool) -> None:
 
 
 @main.command()
-@click.argument("site", type=SITE_FILE)
+@TARGET
 @click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="Maximum time to wait.")
-def evacuate(site: Path, timeout: float) -> None:
+def evacuate(target: str | None, timeout: float) -> None:
     """Move every shared address to other nodes, one by one, and wait; `gateway join` takes part again.
 
     The exit status is 1 if an address is still here because no other node took it.
     """
-    answer = _ask_heartbeat(site, "drain")
+    gateway = _running(target)
+    answer = _ask_heartbeat(gateway, "drain")
     end = time.monotonic() + timeout
     while True:
         node = answer["node"]
@@ -311,29 +337,29 @@ def evacuate(site: Path, timeout: float) -> None:
             click.echo(f"no other node has taken {here}", err=True)
             sys.exit(1)
         time.sleep(0.05)
-        answer = _ask_heartbeat(site, "status")
+        answer = _ask_heartbeat(gateway, "status")
 
 
 @main.command()
-@click.argument("site", type=SITE_FILE)
-def standby(site: Path) -> None:
+@TARGET
+def standby(target: str | None) -> None:
     """Move every shared address to other nodes as soon as they can take it, and take none."""
-    click.echo(f"{_ask_heartbeat(site, 'standby')['node']} is on standby")
+    click.echo(f"{_ask_heartbeat(_running(target), 'standby')['node']} is on standby")
 
 
 @main.command()
-@click.argument("site", type=SITE_FILE)
-def join(site: Path) -> None:
+@TARGET
+def join(target: str | None) -> None:
     """Take part again, after `gateway standby` or `gateway evacuate`."""
-    click.echo(f"{_ask_heartbeat(site, 'join')['node']} takes part")
+    click.echo(f"{_ask_heartbeat(_running(target), 'join')['node']} takes part")
 
 
-def _ask_heartbeat(site: Path, command: str) -> dict[str, Any]:
-    """The answer of the heartbeat of the gateway that runs `site` on this machine; ends the program without one."""
+def _ask_heartbeat(gateway: "Running", command: str) -> dict[str, Any]:
+    """Return the answer of the heartbeat of a gateway; ends the program without one."""
     from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
 
     try:
-        return ask(_load(site, network=False).site.admin.sockets, command)
+        return ask(gateway.sockets, command, parent=gateway.pid)
     except NoAnswer as error:
         click.echo(str(error), err=True)
         sys.exit(1)

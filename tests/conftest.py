@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from gateway.system import running
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, Site
@@ -20,6 +22,15 @@ settings.load_profile("any machine")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A certificate authority, the same for the whole run."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _run_directory() -> Iterator[None]:
+    """Let the gateways of the tests be found among themselves, not among those that run on this machine."""
+    with tempfile.TemporaryDirectory(prefix="run") as directory, pytest.MonkeyPatch.context() as patch:
+        Path(directory).chmod(0o755)
+        patch.setenv(running.VARIABLE, directory)
+        yield
 
 
 @pytest.fixture(autouse=True)

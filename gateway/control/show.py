@@ -1,5 +1,6 @@
 """Formats control's report on traffic and servers for a terminal. Pure."""
 
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -11,6 +12,22 @@ WHY: Final = {
     "probe": "reduced for a moment, to measure responses without load",
     "fixed": "as configured",
 }
+
+
+def heading(about: dict[str, Any]) -> str:
+    """Which gateway it is, and what became of the last reload. `about`: what the supervisor says of itself."""
+    last = about["last_reload"]
+    lines = [f"{about['node']}: gateway {about['program']}, process {about['pid']}, {about['state']}",
+             f"{about['site']}, version {about['version']} since {_clock(last['at'])}"]  # fmt: skip
+    if not last["accepted"]:
+        lines.append(f"RELOAD REFUSED at {_clock(last['refused_at'])}, so this is not what the file says now:")
+        lines += [f"  {line}" for line in last["problems"].splitlines()]
+    return "".join(f"{line}\n" for line in [*lines, ""])
+
+
+def _clock(seconds: float) -> str:
+    """A time of the clock on this machine's wall, from seconds since 1970."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def text(report: dict[str, Any]) -> str:

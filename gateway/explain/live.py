@@ -14,6 +14,7 @@ from gateway.config.loader import Endpoint, Loaded
 from gateway.config.snapshot import Snapshot
 from gateway.control.status import BOARD, NAME, TIMEOUT
 from gateway.system import private_socket
+from gateway.system.running import Running
 
 
 class NoAnswer(Exception):
@@ -33,11 +34,11 @@ class Live:
     found: Found
 
     @classmethod
-    def ask(cls, loaded: Loaded) -> Self:
-        """Query the gateway that runs `loaded` on this machine. Raises NoAnswer."""
-        path = loaded.site.admin.sockets / NAME
+    def ask(cls, loaded: Loaded, gateway: Running) -> Self:
+        """Query the gateway that was started with the file of `loaded`. Raises NoAnswer."""
+        path = gateway.sockets / NAME
         try:
-            answer, descriptors = private_socket.ask(path, BOARD, TIMEOUT)
+            answer, descriptors = private_socket.ask(path, BOARD, TIMEOUT, gateway.pid)
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise NoAnswer(f"no response from the gateway at {path}: {reason}") from None

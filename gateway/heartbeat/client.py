@@ -14,14 +14,14 @@ class NoAnswer(OSError):
     """No response; the message names the socket."""
 
 
-def ask(directory: Path, command: str, who: str = "heartbeat") -> dict[str, Any]:
+def ask(directory: Path, command: str, who: str = "heartbeat", parent: int | None = None) -> dict[str, Any]:
     """Return the response to `command` of the heartbeat, or of `control`, whose socket is in `directory`.
 
-    Raises NoAnswer.
+    With `parent`, it must be a child of that supervisor. Raises NoAnswer.
     """
     path = directory / f"{who}.sock"
     try:
-        text, descriptors = private_socket.ask(path, command.encode() + b"\n", TIMEOUT)
+        text, descriptors = private_socket.ask(path, command.encode() + b"\n", TIMEOUT, parent)
         for descriptor in descriptors:  # none is expected
             os.close(descriptor)
         answer: dict[str, Any] = json.loads(text)

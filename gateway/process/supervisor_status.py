@@ -12,6 +12,9 @@ from gateway.process.bulletin import Bulletin
 STUCK: Final = 1.5
 """Seconds without a sign of life on the board after which a worker does not work."""
 
+PROBLEMS: Final = 4000
+"""Characters that are kept of why a reload was refused."""
+
 State = Literal["starting", "taking over", "running", "stopping"]
 """Taking over: an upgrade, and the gateway before still carries the traffic."""
 
@@ -41,15 +44,25 @@ class SupervisorStatus:
     """When the site file was taken up, in seconds since 1970."""
     sandbox: Mapping[str, bool] = field(default_factory=dict)
     """Parts of the confinement of processes (hardening/confinement.py), and whether they are in force."""
-    good: bool = True
-    """Whether the last attempt to do so went well."""
+    refused: float = 0.0
+    """When the last reload was refused, if none was accepted since, in seconds since 1970."""
+    problems: str = ""
+    """Why it was refused."""
 
-    def reload(self, *, accepted: bool) -> None:
-        """Note how a reload went."""
-        self.reloads["accepted" if accepted else "refused"] += 1
-        self.good = accepted
-        if accepted:
+    def reload(self, problems: str = "") -> None:
+        """Note how a reload went: it was refused if there are problems."""
+        self.reloads["refused" if problems else "accepted"] += 1
+        self.problems = problems[:PROBLEMS]
+        if problems:
+            self.refused = time.time()
+        else:
             self.loaded = time.time()
+
+    @property
+    def last_reload(self) -> dict[str, Any]:
+        """The last reload; `at`: when the site file that is in force was taken up."""
+        about = {"refused_at": self.refused, "problems": self.problems} if self.problems else {}
+        return {"at": self.loaded, "accepted": not self.problems, **about}
 
     def post(self, state: State, workers: Iterable[int], children: Mapping[str, int]) -> None:
         """Say everything. `workers`: their numbers; `children`: process ids by name."""
@@ -58,7 +71,7 @@ class SupervisorStatus:
                 "state": state,
                 "started": self.started,
                 "reloads": self.reloads,
-                "last_reload": {"at": self.loaded, "accepted": self.good},
+                "last_reload": self.last_reload,
                 "workers": sorted(workers),
                 "processes": children,
                 "deaths": self.deaths,

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.board import Board
 from gateway.config import CapacityError, ConfigError, Snapshot
@@ -40,8 +40,9 @@ from gateway.secrets.vault import BadState
 from gateway.supervisor import handover
 from gateway.supervisor.children import GRACE, Child, Children, Place, ending
 from gateway.supervisor.configuration import Configuration, close_log, open_log
+from gateway.supervisor.operator_socket import Client, OperatorSocket, about
 from gateway.supervisor.roles import ROLES, Role
-from gateway.supervisor.service import PidFile, notify
+from gateway.supervisor.service import PidFile, Watchdog, notify
 from gateway.supervisor.session_memory import SessionMemory
 from gateway.supervisor.sockets import Sockets, StartError
 from gateway.supervisor.upgrade import Upgrade, adopt, handed_servers
@@ -59,6 +60,10 @@ HANDOVER: Final = 15.0
 """Seconds that a process of an upgraded gateway has to hand what it holds to the next one, or give it away."""
 RATES: Final = 64 << 20
 """Bytes of the table in which rates are counted; the kernel gives memory only for what is used of it."""
+PROBLEMS: Final = 20_000
+"""Characters of the problems of a site file that an operator is told; the log has all."""
+WARNINGS: Final = 50
+"""The same for warnings, which are lines."""
 LINGER: Final = 3600.0
 """Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced."""
 
@@ -92,6 +97,11 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._children = Children(self._selector, self._bulletins, self._context)
         self._upgrade = Upgrade(self._selector, list(command), self._note_failed_upgrade)
+        self._watchdog = Watchdog()
+        self._operators = OperatorSocket(
+            self._selector,
+            {"about": self._about, "reload": self._ordered_reload, "upgrade": self._ordered_upgrade},
+        )
         self._silent = {place for place in self._places() if place[0].traffic}
         """Those that have not reported yet that they work."""
         self._announced = False
@@ -125,20 +135,30 @@ class Supervisor:
             self._start(role, number)
         while self._children or self._upgrade.under_way or (self._children.due and not self._stopping):
             for key, _ in self._selector.select(self._timeout()):
-                if key.data is None:
-                    for number in os.read(wakeup, 512):
-                        self._signal(number)
-                elif isinstance(key.data, handover.Successor):
-                    successor = self._upgrade.hear(self._now.site.drain)
-                    if successor is not None:
-                        self._hand_over(successor)
-                else:
-                    self._hear(key.data)
+                self._turn_to(key.data, wakeup)
             self._reap()
             self._keep_time()
         if self._pid_file is not None:
             self._pid_file.remove()
+        self._operators.close()
         return self._status
+
+    def _turn_to(self, who: object, wakeup: int) -> None:
+        """Read what has come: from a child, a successor or an operator; None: signals."""
+        match who:
+            case None:
+                for number in os.read(wakeup, 512):
+                    self._signal(number)
+            case handover.Successor():
+                successor = self._upgrade.hear(self._now.site.drain)
+                if successor is not None:
+                    self._hand_over(successor)
+            case OperatorSocket():
+                self._operators.accept()
+            case Client():
+                self._operators.hear(who)
+            case Child():
+                self._hear(who)
 
     def _catch_signals(self) -> int:
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -151,7 +171,9 @@ class Supervisor:
 
     def _timeout(self) -> float | None:
         """Seconds until something is due by the clock."""
-        soonest = min(self._children.soonest(), self._upgrade.deadline)
+        soonest = min(
+            self._children.soonest(), self._upgrade.deadline, self._operators.deadline, self._watchdog.deadline
+        )
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
     def _signal(self, number: int) -> None:
@@ -171,6 +193,8 @@ class Supervisor:
             self._start(role, number)
         self._children.keep_time(now)
         self._upgrade.keep_time(now, self._now.site.drain)
+        self._operators.keep_time(now)
+        self._watchdog.keep_time(now)
 
     # ------------------------------------------------------------------------------------------------------- children
 
@@ -187,6 +211,7 @@ class Supervisor:
         if self._received is not None:
             self._received.predecessor.close()
         self._upgrade.close()
+        self._operators.forget()
         self._sessions.close()
         self._now.sockets.close_others(role, number)
         if not role.traffic:
@@ -267,13 +292,21 @@ class Supervisor:
         else:
             notify("READY=1")
 
+    @property
+    def _state(self) -> State:
+        if self._open or self._stopping:
+            return "stopping" if self._stopping else "running"
+        return "starting" if self._received is None else "taking over"
+
+    def _about(self) -> dict[str, Any]:
+        """What an operator's command asks first: which gateway this is."""
+        last = self._supervisor_status.last_reload
+        return about(self._path, self._now.site, self._state, self._snapshot.version, last)
+
     def _post(self) -> None:
         """Publish the status."""
-        state: State = "starting" if self._received is None else "taking over"
-        if self._open or self._stopping:
-            state = "stopping" if self._stopping else "running"
         children = {child.name: child.pid for child in self._children if not child.retiring}
-        self._supervisor_status.post(state, self._traffic_numbers(self._now.sockets), children)
+        self._supervisor_status.post(self._state, self._traffic_numbers(self._now.sockets), children)
 
     def _reap(self) -> None:
         while self._children or self._upgrade.under_way:
@@ -310,22 +343,35 @@ class Supervisor:
 
     # --------------------------------------------------------------------------------------------------------- reload
 
+    def _ordered_reload(self) -> dict[str, Any] | None:
+        """Reload for an operator, who is told when the workers work by the new file, or why it was refused."""
+        if self._stopping:
+            return {"error": "the gateway stops"}
+        self._reload()
+        return None
+
     def _reload(self) -> None:
         if self._stopping:
             return
+        notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         if self._upgrade.under_way:
             log.error("reload refused: an upgrade is under way")
-            self._supervisor_status.reload(accepted=False)
-            self._post()
+            self._refuse_reload("an upgrade is under way")
             return
         try:
             new = self._now.read_again(self._path, self._leaving())
         except (ConfigError, CapacityError, StartError, BadState) as error:
             log.error("reload refused; keeping version %d:\n%s", self._snapshot.version, error)
-            self._supervisor_status.reload(accepted=False)
-            self._post()
+            self._refuse_reload(str(error))
             return
         self._take_up(new)
+
+    def _refuse_reload(self, why: str) -> None:
+        self._supervisor_status.reload(why)
+        self._post()
+        notify("READY=1")
+        version = self._snapshot.version
+        self._operators.settle("reload", {"accepted": False, "version": version, "problems": why[:PROBLEMS]})
 
     def _leaving(self) -> dict[str, set[int]]:
         """Processes that only finish what runs, by role."""
@@ -360,7 +406,7 @@ class Supervisor:
             if (role, number) not in taken:
                 self._start(role, number)
         self._reloading = new.snapshot.version
-        self._supervisor_status.reload(accepted=True)
+        self._supervisor_status.reload()
         self._post()
 
     def _discover(self, news: dict[Question, tuple[Member, ...]]) -> None:
@@ -411,6 +457,11 @@ class Supervisor:
         workers = [child for child in self._children.traffic if not child.retiring]
         if self._reloading and all(child.version >= self._reloading for child in workers):
             log.info("reloaded: version %d of the site file", self._reloading)
+            notify("READY=1")
+            warnings = [str(warning) for warning in self._now.warnings][:WARNINGS]
+            self._operators.settle(
+                "reload", {"accepted": True, "version": self._reloading, "problems": "", "warnings": warnings}
+            )
             self._reloading = 0
 
     # ----------------------------------------------------------------------------------------------------------- stop
@@ -448,11 +499,19 @@ class Supervisor:
 
     # -------------------------------------------------------------------------------------------------------- upgrade
 
-    def _start_upgrade(self) -> None:
+    def _ordered_upgrade(self) -> dict[str, Any] | None:
+        """Upgrade for an operator, who is told when the successor carries the traffic, or why there is none."""
+        why = self._start_upgrade()
+        return {"error": why} if why else None
+
+    def _start_upgrade(self) -> str:
+        """Start a successor; return why there is none, or an empty text."""
         if self._stopping:
-            log.error("upgrade refused: the gateway stops")
-            return
-        self._upgrade.start(self._now.sockets, handed_servers(self._board, self._snapshot), self._sessions.fileno())
+            why = "the gateway stops"
+            log.error("upgrade refused: %s", why)
+            return why
+        servers = handed_servers(self._board, self._snapshot)
+        return self._upgrade.start(self._now.sockets, servers, self._sessions.fileno())
 
     def _hand_over(self, successor: int) -> None:
         """The successor carries traffic: accept no more, and end when the last request and tunnel have."""
@@ -461,6 +520,7 @@ class Supervisor:
         self._now.sockets.leave_files()
         notify(f"MAINPID={successor}")
         log.info("upgrade: pid %d has taken over; what runs here may finish", successor)
+        self._operators.settle("upgrade", {"pid": successor})
         for child in self._children:
             if child.role.hands_over and not child.retiring:
                 self._children.retire(child, HANDOVER, HandOver())
@@ -471,7 +531,8 @@ class Supervisor:
             if not child.retiring:
                 self._children.retire(child, 0.0)
 
-    def _note_failed_upgrade(self) -> None:
+    def _note_failed_upgrade(self, why: str) -> None:
+        self._operators.settle("upgrade", {"error": why[:PROBLEMS]})
         self._supervisor_status.upgrades_failed += 1
         self._post()
 

@@ -23,9 +23,9 @@ ADMIN_STATES = frozenset((READY, DRAIN, MAINTENANCE))
 
 
 class Upgrade:
-    """One attempt at a time. `command` starts a successor; `failed` is called for each attempt that fails."""
+    """One attempt at a time. `command` starts a successor; `failed` is told why an attempt failed."""
 
-    def __init__(self, selector: selectors.BaseSelector, command: list[str], failed: Callable[[], None]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, command: list[str], failed: Callable[[str], None]) -> None:
         self._selector = selector
         self._command = command
         self._note_failure = failed
@@ -46,22 +46,29 @@ class Upgrade:
         if self._successor is not None:
             self._successor.close()
 
-    def start(self, sockets: Sockets, servers: Iterable[HandedServer], sessions: int) -> None:
-        """Start a successor; it says when to let go. sessions: the descriptor of their memory."""
+    def start(self, sockets: Sockets, servers: Iterable[HandedServer], sessions: int) -> str:
+        """Start a successor, which says when to let go; return why there is none, or an empty text.
+
+        sessions: the descriptor of their memory.
+        """
+        why = ""
         if self._successor is not None:
-            log.error("upgrade refused: one is under way")
-            return
-        if not self._command:
-            log.error("upgrade refused: this gateway was not started by `gateway run`")
-            return
+            why = "one is under way"
+        elif not self._command:
+            why = "this gateway was not started by `gateway run`"
+        if why:
+            log.error("upgrade refused: %s", why)
+            return why
         try:
             successor = handover.start(self._command, sockets, servers, sessions)
         except OSError as error:
-            log.error("upgrade failed: cannot run %s: %s", self._command[0], error)
-            return
+            why = f"cannot run {self._command[0]}: {error}"
+            log.error("upgrade failed: %s", why)
+            return why
         self._successor = successor
         self._selector.register(successor, selectors.EVENT_READ, successor)
         log.info("upgrade: a new gateway starts, pid %d", successor.pid)
+        return ""
 
     def hear(self, drain: float) -> int | None:
         """Take the successor's answer; its process id as soon as it carries traffic. `drain`: see `give_up`."""
@@ -88,7 +95,7 @@ class Upgrade:
         successor.failed = True
         successor.deadline = time.monotonic() + drain + 2 * GRACE
         log.error("upgrade failed: %s", why)
-        self._note_failure()
+        self._note_failure(why)
         with contextlib.suppress(ProcessLookupError):
             os.kill(successor.pid, signal.SIGTERM)
 
@@ -111,8 +118,9 @@ class Upgrade:
         said = successor.hear() if successor.fileno() >= 0 else None
         self._hang_up(successor)
         if not successor.failed:
-            log.error("upgrade failed: %s", said if said and said != handover.READY else f"it {ending(status)}")
-            self._note_failure()
+            why = said if said and said != handover.READY else f"it {ending(status)}"
+            log.error("upgrade failed: %s", why)
+            self._note_failure(why)
         self._successor = None
 
     def _hang_up(self, successor: Successor) -> None:

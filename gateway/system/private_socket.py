@@ -50,8 +50,19 @@ def _owners(directory: Path) -> set[int]:
     return trusted
 
 
-def ask(path: Path, question: bytes, seconds: float) -> tuple[bytes, list[int]]:
+def _parent(pid: int) -> int | None:
+    """The parent of a process; None if that is hidden."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:")), None)
+
+
+def ask(path: Path, question: bytes, seconds: float, parent: int | None = None) -> tuple[bytes, list[int]]:
     """What is answered at `path` until the other end closes, and the descriptor that came along, if any.
+
+    With `parent`, a process that is no child of that one is not asked: it belongs to another gateway.
 
     Only root, this user and the owner of the directory are listened to, the last if others can write neither there nor
     above: elsewhere another program could wait at the path. Raises OSError.
@@ -62,9 +73,13 @@ def ask(path: Path, question: bytes, seconds: float) -> tuple[bytes, list[int]]:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(seconds)
             sock.connect(str(path))
-            _, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+            pid, user, _ = _CREDENTIALS.unpack(
+                sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            )
             if user not in _owners(path.parent):
                 raise PermissionError(errno.EACCES, f"a process of user {user} listens there, which is no gateway's")
+            if parent is not None and _parent(pid) not in (None, parent):
+                raise PermissionError(errno.EACCES, "another gateway listens there: each needs its own admin.sockets")
             sock.sendall(question)
             answer = bytearray()
             while True:

@@ -1,7 +1,6 @@
 """gateway explain --live: what the running gateway knows of its servers."""
 
 import json
-import os
 import socket
 import time
 from collections.abc import Callable
@@ -154,16 +153,15 @@ def test_who_cannot_be_asked_is_named(start_gateway: Starter, start_servers: Ser
     description = site(start_servers("one"))
     stopped = GatewayProcess(tmp_path, description)
     status, text = explain(stopped.path)
-    assert (status, text) == (
-        1,
-        f"no response from the gateway at {tmp_path}/control.sock: no such file or directory\n",
-    )
+    assert status == 1
+    assert text.startswith(f"no gateway runs with {stopped.path}")
     gateway = answering(start_gateway, description)
     other = tmp_path / "other.yaml"
     other.write_text(gateway.path.read_text())
     status, text = explain(other)
     assert status == 1
-    assert f"runs {os.path.realpath(gateway.path)}: each needs its own admin.sockets" in text
+    assert f"no gateway runs with {other}; these run:" in text
+    assert f"process {gateway.process.pid} with {gateway.path}" in text
     with socket.socket(socket.AF_UNIX) as silent:  # who says nothing is let go, and holds up nobody
         silent.connect(str(tmp_path / "control.sock"))
         silent.sendall(b"what?\n")

@@ -18,11 +18,15 @@ def test_workers_are_those_that_the_supervisor_names():
 
 def test_how_reloads_went():
     facts = SupervisorStatus()
-    facts.reload(accepted=True)
+    facts.reload()
     taken = facts.loaded
-    facts.reload(accepted=False)
+    facts.reload("site.yaml:1:1: a mistake")
     facts.post("running", [0], {})
     said = facts.bulletin.read()
     assert said is not None
     assert said["reloads"] == {"accepted": 1, "refused": 1}
-    assert said["last_reload"] == {"at": taken, "accepted": False}
+    last = said["last_reload"]
+    assert (last["at"], last["accepted"], last["problems"]) == (taken, False, "site.yaml:1:1: a mistake")
+    assert last["refused_at"] >= taken
+    facts.reload()
+    assert facts.last_reload == {"at": facts.loaded, "accepted": True}

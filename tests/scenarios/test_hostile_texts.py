@@ -1,8 +1,11 @@
 """Text from others in everything that the gateway prints: it is shown, and obeyed by no terminal."""
 
 import json
+import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +13,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.system import running
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient
 from tests.support.raw_server import RawServer
@@ -38,28 +42,51 @@ def agent(connection: socket.socket, _: bytes) -> None:
     connection.sendall(b"down #" + TEXT.encode() + b"\r\n")
 
 
+LIAR = """
+import pathlib, socket, sys
+directory = pathlib.Path(sys.argv[1])
+with socket.socket(socket.AF_UNIX) as listening:
+    listening.bind(str(directory / "control.sock"))
+    listening.listen()
+    print("listening", flush=True)
+    connection, _ = listening.accept()
+    with connection:
+        connection.recv(100)
+        connection.sendall((directory / "report.json").read_bytes())
+"""
+
+
 def check_status_of_a_liar(report: str, tmp_path: Path) -> None:
     """`gateway status` where a program that has been broken into answers: the report of a real one, with other texts."""
     lies = json.loads(report)
     lies["backends"][0]["servers"][0]["check"]["detail"] = TEXT + "\nforged line"
-    (tmp_path / "liar").mkdir()
-    (tmp_path / "liar" / "site.yaml").write_text(
-        'frontends: [{listen: "127.0.0.1:1"}]\nbackends: {app: {servers: ["127.0.0.1:2"]}}\nadmin: {sockets: .}\n'
-    )
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(str(tmp_path / "liar" / "control.sock"))
-        listening.listen()
+    directory = tmp_path / "liar"
+    directory.mkdir()
+    (directory / "report.json").write_text(json.dumps(lies))
+    about = {
+        "pid": os.getpid(), "program": "0", "site": str(directory / "site.yaml"), "version": 1, "sockets": str(directory),
+        "node": TEXT, "cluster": False, "state": TEXT, "last_reload": {"at": 0, "accepted": False, "refused_at": 0, "problems": TEXT},
+    }  # fmt: skip
+    listening, path = running.listen()
 
-        def answer() -> None:
+    def answer() -> None:
+        for _ in range(2):  # which gateway it is, once to find it and once to show it
             connection, _ = listening.accept()
             with connection:
                 connection.recv(100)
-                connection.sendall(json.dumps(lies).encode())
+                connection.sendall(json.dumps(about).encode())
 
+    with listening, subprocess.Popen([sys.executable, "-c", LIAR, directory], stdout=subprocess.PIPE) as control:
+        listening.settimeout(10)
+        assert control.stdout is not None
+        assert control.stdout.readline() == b"listening\n"
         thread = threading.Thread(target=answer)
         thread.start()
-        done = CliRunner().invoke(main, ["status", str(tmp_path / "liar" / "site.yaml")])
+        done = CliRunner().invoke(main, ["status", str(directory / "site.yaml")])
         thread.join()
+        control.wait(10)
+    path.unlink()
+    assert r"RELOAD REFUSED" in done.stdout
     assert fit_to_print(done.stdout)
     assert r"\x1b]0;owned\x07\x9b31m\u202eevil\u2066\x0aforged line" in done.stdout
 

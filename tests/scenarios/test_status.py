@@ -69,4 +69,4 @@ def test_where_no_gateway_runs(tmp_path: Path) -> None:
     done = status(tmp_path)
     assert done.exit_code == 1
     assert done.stdout == ""
-    assert done.stderr == f"no response from control at {tmp_path}/run/control.sock: no such file or directory\n"
+    assert done.stderr.startswith(f"no gateway runs with {tmp_path}/site.yaml")

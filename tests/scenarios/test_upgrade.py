@@ -252,13 +252,13 @@ def test_commands_work_with_a_pid_file(start_servers, tmp_path):
         assert int(pid_file.read_text()) == new
         for command in ("upgrade", "reload"):
             refused = call(command, str(os.getpid()))
-            assert (refused.returncode, "not the supervisor" in refused.stderr) == (1, True)
+            assert (refused.returncode, "no gateway runs as process" in refused.stderr) == (1, True)
         assert call("reload", str(new)).returncode == 0
         gateway_log(gateway, rf"\[{new}\] reloaded: version 2")
         end(new)
         assert not pid_file.exists()
         missing = call("upgrade", str(pid_file))
-        assert (missing.returncode, "no such file" in missing.stderr) == (1, True)
+        assert (missing.returncode, "no gateway runs with" in missing.stderr) == (1, True)
 
 
 def test_service_manager_is_told(start_servers, start_gateway, tmp_path, monkeypatch):

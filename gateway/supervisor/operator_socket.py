@@ -1,0 +1,163 @@
+"""Answers commands of operators on this machine: what runs here, reload, upgrade.
+
+Only the account of the gateway and root can connect. A conversation is one line, one JSON object, and the end; the
+answer to `reload` and `upgrade` comes when their outcome is known.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from gateway import __version__
+from gateway.config.model import Site
+from gateway.system import private_socket, running
+
+MOST: Final = 16
+"""Clients at once."""
+LINE: Final = 256
+"""Bytes of a command."""
+ASKING: Final = 2.0
+"""Seconds that a client has for its line."""
+
+log = logging.getLogger(__name__)
+
+Orders = Mapping[str, Callable[[], dict[str, Any] | None]]
+"""What to do at a command: the answer, or None if `settle` gives it later."""
+
+
+@dataclass(eq=False, slots=True)
+class Client:
+    """A connection: `said` is what came so far, `waits` the command whose outcome is due."""
+
+    sock: socket.socket
+    deadline: float
+    said: bytearray = field(default_factory=bytearray)
+    waits: str = ""
+
+    def fileno(self) -> int:
+        """Return the descriptor, for a selector."""
+        return self.sock.fileno()
+
+
+class OperatorSocket:
+    """The supervisor's end, in its loop. Nothing here waits for a client."""
+
+    def __init__(self, selector: selectors.BaseSelector, orders: Orders) -> None:
+        self._selector = selector
+        self._orders = orders
+        self._clients: set[Client] = set()
+        self._socket: socket.socket | None = None
+        self._path = Path()
+        try:
+            self._socket, self._path = running.listen()
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            log.warning("commands such as `gateway status` cannot find this gateway: %s: %s", running.place(), reason)
+            return
+        selector.register(self._socket, selectors.EVENT_READ, self)
+
+    @property
+    def deadline(self) -> float:
+        """When `keep_time` has something to do next, time.monotonic(); infinite if never."""
+        return min((client.deadline for client in self._clients), default=float("inf"))
+
+    def accept(self) -> None:
+        """Take the clients that wait."""
+        assert self._socket is not None  # noqa: S101 - only then the selector tells of it
+        sock = private_socket.accept(self._socket)
+        if sock is None:
+            return
+        if len(self._clients) >= MOST:
+            sock.close()
+            return
+        client = Client(sock, time.monotonic() + ASKING)
+        self._clients.add(client)
+        self._selector.register(client, selectors.EVENT_READ, client)
+
+    def hear(self, client: Client) -> None:
+        """Read from a client; do what its line says once that is there."""
+        try:
+            part = client.sock.recv(LINE)
+        except BlockingIOError:
+            return
+        except OSError:
+            part = b""
+        client.said += part
+        if not part or client.waits or len(client.said) > LINE:
+            self._drop(client)
+        elif client.said.endswith(b"\n"):
+            self._do(client, client.said.decode("ascii", "replace").strip())
+
+    def _do(self, client: Client, command: str) -> None:
+        order = self._orders.get(command)
+        if order is None:
+            self._answer(client, {"error": f"this gateway does not know the command {command!r}"})
+            return
+        client.waits, client.deadline = command, float("inf")
+        answer = order()
+        if answer is not None:
+            self._answer(client, answer)
+
+    def settle(self, command: str, answer: Mapping[str, Any]) -> None:
+        """Give everybody who waits for the outcome of a command this answer."""
+        for client in [client for client in self._clients if client.waits == command]:
+            self._answer(client, answer)
+
+    def _answer(self, client: Client, answer: Mapping[str, Any]) -> None:
+        with contextlib.suppress(OSError):
+            client.sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+            client.sock.send(json.dumps(answer).encode())  # an answer fits in the buffer of a fresh socket
+        self._drop(client)
+
+    def keep_time(self, now: float) -> None:
+        """Drop clients that have not said their line in time."""
+        for client in [client for client in self._clients if client.deadline <= now]:
+            self._drop(client)
+
+    def _drop(self, client: Client) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+            self._selector.unregister(client)
+            client.sock.close()
+
+    def forget(self) -> None:
+        """Close everything in a process that was forked: the file and the clients stay the supervisor's."""
+        if self._socket is not None:
+            self._socket.close()
+        for client in self._clients:
+            client.sock.close()
+
+    def close(self) -> None:
+        """Answer no more, and remove the file."""
+        if self._socket is None:
+            return
+        for client in list(self._clients):
+            self._drop(client)
+        self._selector.unregister(self._socket)
+        self._socket.close()
+        self._socket = None
+        with contextlib.suppress(OSError):
+            self._path.unlink()
+
+
+def about(path: Path, site: Site, state: str, version: int, last_reload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a supervisor says of itself: it runs `site`, which was at `path` when it had that `version`."""
+    return {
+        "pid": os.getpid(),
+        "program": __version__,
+        "site": os.path.realpath(path),
+        "version": version,
+        "sockets": str(site.admin.sockets.absolute()),
+        "node": site.node,
+        "cluster": site.cluster is not None,
+        "state": state,
+        "last_reload": dict(last_reload),
+    }
