@@ -3,6 +3,7 @@
 `make fuzz` goes on for as long as one likes.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -286,3 +287,15 @@ def test_every_malformed_request_is_refused() -> None:
     for index in range(len(HEADLESS)):
         data = bytes(4) + event("connect") + event("malformed", 0, 3 * index + 1)
         assert "got 4" in str(connections.run(data)) or "got 5" in str(connections.run(data)), HEADLESS[index][:60]
+
+
+def test_a_slow_machine_is_no_fault_of_the_gateway() -> None:
+    """A client that half-closes 0.9 s after its request has left, for the gateway, if this process then slept."""
+    made = World(site(), VARIANTS[0])
+    run = Run(made)
+    for what in (Event("connect", 0, 0, 0, 3), Event("request", 0, 0, 0, 3), Event("time", 0, 2, 0, 3)):
+        perform(run, what)
+    time.sleep(0.15)  # as if others had the processor
+    perform(run, Event("half_close", 0, 0, 0, 3))
+    made.settle()
+    made.finish()

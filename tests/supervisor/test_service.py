@@ -57,7 +57,7 @@ def test_a_pipe_is_no_pid_file(tmp_path):
 def test_the_watchdog_is_told_twice_in_a_period(monkeypatch, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.setblocking(False)
+        manager.settimeout(0)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         monkeypatch.setenv("WATCHDOG_USEC", "10000000")
         watchdog = Watchdog()
