@@ -21,7 +21,9 @@ MAX_ALIASED: Final = 1_000_000
 """Total number of values that aliases may add."""
 
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
+_INTEGER: Final = re.compile(r"[-+]?(?:0|[1-9][0-9]{0,17})")
+_OCTAL: Final = re.compile(r"[-+]?0[0-9]+")
+"""0660 stays text: some would read it as octal."""
 _NUMBER: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?")
 _WORDS: Final = {
     **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
@@ -134,6 +136,8 @@ class _Builder:
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = Place.at(mark) if mark else Place()
+            if text[place.offset : place.offset + 1] == "\t":
+                raise SyntaxFault("not valid YAML: a tab; indent with spaces", place) from None
             raise SyntaxFault(f"not valid YAML: {error.problem or error.context}", place) from None
         except ReaderError:
             raise SyntaxFault("not valid YAML: a control character", _control_character(text)) from None
@@ -239,7 +243,7 @@ def _scalar(event: Any) -> str | int | float | bool | None:
     if value[0] in "+-.0123456789":
         if _INTEGER.fullmatch(value):
             return int(value)
-        if _NUMBER.fullmatch(value):
+        if _NUMBER.fullmatch(value) and not _OCTAL.fullmatch(value):
             return float(value)
     return value
 

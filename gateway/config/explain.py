@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from gateway.config.foreign import said_of
 from gateway.config.later import is_later
 from gateway.config.model import Site
 from gateway.config.problem import Fault, Finding, Loc, kind, suggest
@@ -54,7 +55,8 @@ def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa
             quote = "; put it in quotes" if isinstance(value, (int, float)) else ""
             return f"expected text, not {kind(value)}{quote}"
         case "bool_type":
-            return f"expected true or false, not {kind(value)}"
+            meant = {"no": "false", "off": "false", "yes": "true", "on": "true"}.get(str(value).lower())
+            return f"expected true or false, not {kind(value)}" + (f"; write {meant}" if meant else "")
         case "int_type" | "int_parsing":
             return f"expected a whole number, not {kind(value)}"
         case "float_type" | "float_parsing":
@@ -79,12 +81,17 @@ def _unknown(loc: Loc) -> str:
     mapping, key = pattern(loc[:-1]), str(loc[-1])
     if is_later(mapping, key):
         return f"{key} is not supported yet"
+    if (said := said_of(key)) is not None:
+        return said
     return f"unknown key {key}{suggest(key, vocabulary().get(mapping, ()))}"
 
 
 def pattern(loc: Loc) -> str:
     """`loc` in the notation of `vocabulary`'s keys: routes.*.match."""
     names = ["*" if isinstance(part, int) else part for part in loc]
+    while "match" in names and (after := names[names.index("match") + 1 :]) and after[0] in ("not", "any", "all"):
+        at = names.index("match") + 1
+        del names[at : at + 1 + (after[1:2] == ["*"])]
     for mapping in (["backends"], ["sites", "peers"]):  # their keys are names
         if names[: len(mapping)] == mapping and len(names) > len(mapping):
             names[len(mapping)] = "*"
@@ -104,6 +111,8 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
         )
         for name, field in model.model_fields.items():
             for inner, repeated in _models(field.annotation, repeated=False):
+                if inner is model:
+                    continue  # a match within a match: see pattern
                 waiting.append((f"{at}.{name}".lstrip(".") + (".*" if repeated else ""), inner))
     return found
 

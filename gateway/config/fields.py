@@ -25,7 +25,7 @@ from pydantic_core import CoreSchema, core_schema
 from gateway.config import address, units
 from gateway.config.expression import Expression, parse
 from gateway.config.pattern import Pattern
-from gateway.config.problem import Fault, kind
+from gateway.config.problem import Fault, kind, suggest
 
 T = TypeVar("T")
 
@@ -39,6 +39,13 @@ METHOD: Final = re.compile(r"[A-Z][A-Z-]{0,31}")
 _HOST: Final = re.compile(r"(?:\*\.)?(?=.{1,253}$)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*|\[[0-9a-f:.]+\]")
 _HOST_WITH_PORT: Final = re.compile(r"(.+):[0-9]+")
 _PATH: Final = re.compile(r"/[!-~]*")
+_LOOKS_LIKE_A_PATTERN: Final = re.compile(r"^\^|\$$|\.[*+]|\\|\[.*\]|\(\?|\(.*\|.*\)")
+_METHODS: Final = (
+    *("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"),
+    *("PROPFIND", "PROPPATCH", "MKCOL", "MKCALENDAR", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH", "M-SEARCH"),
+    *("PURGE", "LINK", "UNLINK", "BIND", "REBIND", "UNBIND", "ACL", "MERGE", "CHECKOUT", "CHECKIN", "MKACTIVITY"),
+    *("NOTIFY", "SUBSCRIBE", "UNSUBSCRIBE", "SOURCE", "QUERY", "BAN", "UPDATE"),
+)
 _STATUS: Final = re.compile(r"([1-5][0-9]{2})(?: ?- ?([1-5][0-9]{2}))?")
 
 
@@ -154,7 +161,7 @@ class PathMatch:
 class ValueMatch:
     """The condition for a header, cookie or query parameter."""
 
-    kind: Literal["is", "matches", "present", "absent"]
+    kind: Literal["is", "matches", "differs", "present", "absent"]
     text: str = ""
 
 
@@ -180,10 +187,24 @@ def _path_match(value: str) -> PathMatch:
         return PathMatch(expression, exact=False, regex=True)
     exact = value.startswith("=")
     path = value[1:].lstrip(" ") if exact else value
+    _not_meant(path)
     if not _PATH.fullmatch(path) or "?" in path or "#" in path:
         hint = f' (did you mean "/{path}"?)' if path and _PATH.fullmatch("/" + path) and "?" not in path else ""
         raise ValueError(f'expected a path prefix such as "/shop/", "= /exact" or "~ regular expression"{hint}')
     return PathMatch(path, exact)
+
+
+def _not_meant(path: str) -> None:
+    """Refuse what is no path but a pattern."""
+    if path.startswith("!~"):
+        raise ValueError('write the path in not: match: {not: {path: "~ …"}}')
+    if _LOOKS_LIKE_A_PATTERN.search(path):
+        raise ValueError(f'this looks like a regular expression: write "~ {path}"')
+    if path.endswith("*"):
+        raise ValueError(f'a path is the beginning of what it matches: write "{path.rstrip("*")}"')
+    if "*" in path:
+        pattern = path.replace("*", "[^/]*")
+        raise ValueError(f'a path has no wildcards: write "~ ^{pattern}" for any text, "~ [*]" for a star')
 
 
 def _compiles(expression: str, offset: int) -> None:
@@ -205,6 +226,9 @@ def _value_match(value: object) -> ValueMatch:
     if expected.startswith("~"):
         _compiles(expected[1:], 1)
         return ValueMatch("matches", expected[1:])
+    if expected.startswith("!~"):
+        _compiles(expected[2:], 2)
+        return ValueMatch("differs", expected[2:])
     return ValueMatch("is", expected)
 
 
@@ -320,6 +344,13 @@ def header_value(value: str) -> str:
     return value
 
 
+def _known_method(value: str) -> str:
+    """Refuse a slip of the pen: no server would ever see the method meant."""
+    if value not in _METHODS and (hint := suggest(value, _METHODS)):
+        raise ValueError(f"there is no method {value}{hint}")
+    return value
+
+
 _DURATION_SCHEMA: Final = WithJsonSchema(
     {
         "type": "string",
@@ -388,7 +419,9 @@ FrontendName: TypeAlias = Annotated[
 ]
 HeaderName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a header")]
 HeaderValue: TypeAlias = Annotated[str, Strict(), AfterValidator(header_value)]
-Method: TypeAlias = Annotated[str, Strict(), named(METHOD, "a method is written in capitals, such as GET")]
+Method: TypeAlias = Annotated[
+    str, Strict(), named(METHOD, "a method is written in capitals, such as GET"), AfterValidator(_known_method)
+]
 CookieName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a cookie")]
 
 File: TypeAlias = Annotated[Path, BeforeValidator(_file), WithJsonSchema({"type": "string"})]

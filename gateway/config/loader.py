@@ -194,8 +194,10 @@ def _text(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         before = content[: error.start].decode("utf-8-sig")
+        utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        message = "not UTF-8 but UTF-16: save it as UTF-8" if utf16 else "not UTF-8"
         place = Place(len(before), before.count("\n"), len(before) - before.rfind("\n") - 1)
-        raise ConfigError([_problem(path, place, "not UTF-8")]) from None
+        raise ConfigError([_problem(path, place, message)]) from None
 
 
 def _problem(path: Path, place: Place, message: str, severity: Severity = "error") -> Problem:

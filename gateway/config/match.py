@@ -22,7 +22,9 @@ from gateway.config.fields import (
 )
 from gateway.config.pattern import Pattern
 
-_VALUE_FORMS: Final = 'text to equal, "~" and a regular expression, true (present) or false (absent).'
+_VALUE_FORMS: Final = (
+    'text to equal, "~" and a regular expression, "!~" and one that must not match, true (present) or false (absent).'
+)
 
 
 class Match(Model):
@@ -49,13 +51,19 @@ class Match(Model):
         None, description="Expression over the request, the time and the state of the backends (a subset of CEL)."
     )
 
+    not_: Annotated[tuple["Match", ...], OneOrMany()] = Field(
+        (), alias="not", description="A match that must not hold; of a list, none may."
+    )
+    any_: tuple["Match", ...] = Field((), alias="any", description="Matches of which one must hold, beside the rest.")
+    all_: tuple["Match", ...] = Field((), alias="all", description="Matches that must all hold, beside the rest.")
+
     @property
     def everything(self) -> bool:
         """Whether it matches every request, so that none is left for later routes."""
         return (
             self.scheme is None
             and not (self.host or self.method or self.query or self.header or self.cookie or self.source)
-            and not self.class_
+            and not (self.class_ or self.not_ or self.any_ or self.all_)
             and self.when is None
             and (not self.path or any(item == PathMatch("/", exact=False) for item in self.path))
         )

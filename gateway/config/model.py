@@ -825,7 +825,7 @@ class Respond(Model):
     status: Annotated[Whole, Field(ge=200, le=599)] = Field(200, description="Status of the response.")
     body: Text = Field("", description="Body of the response, sent as UTF-8.")
     type: HeaderValue = Field("text/plain; charset=utf-8", description="Content-Type, when there is a body.")
-    headers: dict[HeaderName, HeaderValue] = Field({}, description="More headers.")
+    headers: dict[HeaderName, HeaderValue] = Field({}, description="More headers, as templates.")
 
     @model_validator(mode="after")
     def _complete(self) -> "Respond":
@@ -948,6 +948,8 @@ class Route(RateLimited):
                     raise Fault(f"{name} is written by the gateway", key, name, key=True)
                 if value is not None:
                     _template(value, groups, key, name)
+        for name, value in self.respond.headers.items() if self.respond is not None else ():
+            _template(value, groups, "respond", "headers", name)
         if self.rewrite is not None:
             _template(self.rewrite, groups, "rewrite")
         if self.dry_run and self.rate is None:

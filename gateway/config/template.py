@@ -23,6 +23,31 @@ groups of the route's own regular expressions."""
 _NAMED: Final = re.compile(rf"({'|'.join(FAMILIES)}):([A-Za-z0-9!#$%&'*+.^_`|~-]+)")
 _BRACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
+_FOREIGN: Final = re.compile(
+    r"\$\{?([0-9](?![0-9.,])|args|host|http_host|request_uri|uri|scheme|remote_addr|query_string|is_args|server_name|http_[a-z_]+)\b\}?"
+    r"|\\(\d)|%\{([A-Z_]+(?::[\w-]+)?)\}|%\[([\w.,() -]+)\]"
+)
+"""Fields as nginx, Apache and HAProxy write them."""
+_OURS: Final = {
+    **dict.fromkeys(("host", "http_host", "server_name", "HTTP_HOST", "SERVER_NAME", "req.hdr(host)"), "{host}"),
+    **dict.fromkeys(("request_uri", "REQUEST_URI", "capture.req.uri", "url"), "{uri}"),
+    **dict.fromkeys(("uri", "path"), "{path}"),
+    **dict.fromkeys(("scheme", "REQUEST_SCHEME"), "{scheme}"),
+    **dict.fromkeys(("remote_addr", "REMOTE_ADDR", "src"), "{client}"),
+    **dict.fromkeys(("args", "query_string", "QUERY_STRING", "is_args", "query"), "{query}"),
+}
+
+
+def _instead(written: str, name: str) -> str:
+    """What to write for a field as others write it."""
+    if name.isdigit():
+        return f"{written} stands for itself here: name the group in the pattern, (?<name>…), and write {{name}}"
+    if name.startswith("http_") and name != "http_host":
+        return f"{written} stands for itself here: write {{header:{name[5:].replace('_', '-')}}}"
+    ours = _OURS.get(name)
+    return f"{written} stands for itself here: " + (f"write {ours}" if ours else "fields are written in braces")
+
+
 Header: TypeAlias = tuple[Literal["header"], str]
 """A field of a log line: the header of that name, in lower case."""
 
@@ -42,6 +67,9 @@ def parts(text: str, fields: Collection[str], *, named: Collection[str] = ()) ->
 
     Raises Fault, with the offset of the wrong character, for an unknown field or an unmatched brace.
     """
+    if foreign := _FOREIGN.search(text):
+        name = next(filter(None, foreign.groups()))
+        raise Fault(_instead(foreign[0], name), offset=foreign.start())
     pairs: list[tuple[str, str | None]] = []
     literal, end = "", 0
     for match in _BRACE.finditer(text):

@@ -134,6 +134,8 @@ def _holds(wanted: ValueMatch, values: list[str]) -> bool:
             return not values
         case "is":
             return wanted.text in values
+        case "differs":
+            return not _holds(ValueMatch("matches", wanted.text), values)
         case _:
             search = Pattern(wanted.text).search
             return any(search(value.encode("latin-1", "replace")) for value in values)
@@ -141,7 +143,8 @@ def _holds(wanted: ValueMatch, values: list[str]) -> bool:
 
 def _wanted(wanted: tuple[ValueMatch, ...]) -> str:
     words = {"present": "there", "absent": "none"}
-    return " or ".join(words.get(item.kind) or ("~" * (item.kind == "matches") + item.text) for item in wanted)
+    signs = {"matches": "~", "differs": "!~"}
+    return " or ".join(words.get(item.kind) or (signs.get(item.kind, "") + item.text) for item in wanted)
 
 
 def _fields(lines: str) -> dict[str, list[str]]:

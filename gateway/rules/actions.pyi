@@ -15,6 +15,11 @@ class Step:
 class Redirect(Step):
     def __init__(self, status: int, template: Template, *, elsewhere: bool, text: str) -> None: ...
 
+class RespondWith(Step):
+    def __init__(
+        self, status: int, lines: Iterable[tuple[str, str]], headers: Mapping[str, Template], body: bytes
+    ) -> None: ...
+
 class Rewrite(Step):
     def __init__(self, template: Template, text: str) -> None: ...
 

@@ -113,6 +113,26 @@ cdef class LimitBandwidth(Step):
         return None
 
 
+cdef class RespondWith(Step):
+    """An answer with header values that depend on the request. lines: (name, value) pairs; headers: Template by
+    name."""
+    cdef int status
+    cdef bytes lines
+    cdef list headers
+    cdef bytes body
+
+    def __init__(self, int status, lines, headers, bytes body):
+        self.status = status
+        self.lines = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in lines])
+        self.headers = [(name.encode(), template) for name, template in headers.items()]
+        self.body = body
+        self.text = f"respond {status}"
+
+    cdef object run(self, View v):
+        made = [name + b": " + (<Template>template).render(v) + b"\r\n" for name, template in self.headers]
+        return answer(self.status, b"".join(made) + self.lines, self.body)
+
+
 cdef class EditHeaders(Step):
     """replace: Template by name, None removes the header; append: Template by name."""
     cdef list replace

@@ -1,7 +1,7 @@
 """Compiles the routes of a site file into a route table."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -16,12 +16,13 @@ from gateway.config.qos import Overload
 from gateway.config.rate_limit import RateLimited
 from gateway.config.sites import AUTO, Sites
 from gateway.config.units import size_text
-from gateway.rules.actions import EditHeaders, LimitBandwidth, Redirect, Respond, Rewrite, SetClass, Step
+from gateway.rules.actions import EditHeaders, LimitBandwidth, Redirect, Respond, RespondWith, Rewrite, SetClass, Step
 from gateway.rules.apache import ApacheRules, ApacheState
 from gateway.rules.apache_directives import ApacheFile, ApacheHosts
 from gateway.rules.classes import Classify
 from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
+from gateway.rules.negation import Within
 from gateway.rules.python import PythonRule
 from gateway.rules.rate_limit import CountRate, RateLimit
 from gateway.rules.request_key import RequestKey
@@ -171,10 +172,13 @@ def _route(index: int, model: RouteModel, backends: Mapping[str, Any], steps: It
     if model.backend is not None:
         action = backends[model.backend]
     elif model.respond is not None:
-        headers = dict(model.respond.headers)
-        if model.respond.body:
-            headers["Content-Type"] = model.respond.type
-        action = Respond(model.respond.status, list(headers.items()), model.respond.body.encode())
+        headers = {name: _template(model, text) for name, text in model.respond.headers.items()}
+        lines = [("Content-Type", model.respond.type)] if model.respond.body else []
+        if any(header.fixed is None for header in headers.values()):
+            steps = [*steps, RespondWith(model.respond.status, lines, headers, model.respond.body.encode())]
+        else:
+            lines = [*((name, (header.fixed or b"").decode()) for name, header in headers.items()), *lines]
+            action = Respond(model.respond.status, lines, model.respond.body.encode())
     return _matching(index, model.match, action, steps)
 
 
@@ -196,8 +200,18 @@ def _conditions(match: Match) -> Iterator[Condition]:
     for where in ("query", "header", "cookie"):
         for name, wanted in getattr(match, where):
             yield ValueIs(where, name, wanted)
+    for key in ("not_", "any_", "all_"):
+        inner = getattr(match, key)
+        if key == "all_":
+            yield from (_within([item], "all", negate=False) for item in inner)
+        elif inner:
+            yield _within(inner, key[:-1], negate=key == "not_")
     if match.when is not None:
         yield When(match.when.text, match.when.node)
+
+
+def _within(matches: Sequence[Match], text: str, *, negate: bool) -> Condition:
+    return Within(RouteTable([_matching(i, item, text) for i, item in enumerate(matches)]), text=text, negate=negate)
 
 
 def _steps(model: RouteModel) -> Iterator[Step]:

@@ -12,10 +12,11 @@ from gateway.rules.view import PLACES
 cdef enum Kind:
     V_IS = 0
     V_MATCHES
+    V_DIFFERS               # no value has the pattern in it
     V_PRESENT
     V_ABSENT
 
-KINDS = {"is": V_IS, "matches": V_MATCHES, "present": V_PRESENT, "absent": V_ABSENT}
+KINDS = {"is": V_IS, "matches": V_MATCHES, "differs": V_DIFFERS, "present": V_PRESENT, "absent": V_ABSENT}
 
 
 cdef class Condition:
@@ -125,7 +126,7 @@ cdef class Wanted:
     def __init__(self, item):
         self.kind = KINDS[item.kind]
         self.text = item.text.encode() if self.kind == V_IS else b""
-        self.matcher = PatternMatcher(item.text) if self.kind == V_MATCHES else None
+        self.matcher = PatternMatcher(item.text) if self.kind == V_MATCHES or self.kind == V_DIFFERS else None
 
 
 cdef class ValueIs(Condition):
@@ -138,7 +139,7 @@ cdef class ValueIs(Condition):
         self.where = PLACES[where]
         self.name = name.lower().encode() if self.where == IN_HEADER else name.encode()
         self.wanted = tuple([Wanted(item) for item in wanted])
-        self.cost = 6 if any(item.kind == "matches" for item in wanted) else 3
+        self.cost = 6 if any(item.kind in ("matches", "differs") for item in wanted) else 3
         self.text = f"{where} {name} " + " or ".join(_words(item) for item in wanted)
 
     cdef bint holds(self, View v) except -1:
@@ -161,9 +162,9 @@ cdef class ValueIs(Condition):
             if wanted.kind == V_IS:
                 if found.n == n and memcmp(found.p, text, n) == 0:
                     return True
-            elif wanted.matcher.find(found.p, found.n, v):
-                return True
-        return wanted.kind == V_ABSENT
+            elif wanted.matcher.find(found.p, found.n, None if wanted.kind == V_DIFFERS else v):
+                return wanted.kind == V_MATCHES
+        return wanted.kind == V_ABSENT or wanted.kind == V_DIFFERS
 
     cdef str seen(self, View v):
         values = v.values(self.where, self.name)
@@ -171,4 +172,5 @@ cdef class ValueIs(Condition):
 
 
 def _words(item):
-    return {"is": f"= {item.text}", "matches": f"~ {item.text}", "present": "there", "absent": "absent"}[item.kind]
+    return {"is": f"= {item.text}", "matches": f"~ {item.text}", "differs": f"!~ {item.text}", "present": "there",
+            "absent": "absent"}[item.kind]

@@ -1,10 +1,14 @@
 """What a route may ask of a request, through the compiler: as written in a site file."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.config import load
 from gateway.config.model import Site
+from gateway.explain.asked import Asked
+from gateway.explain.sandbox import Sandbox
 from gateway.rules.compiler import compile_routes
 from gateway.rules.view import View
 from tests.rules.views import view
@@ -50,6 +54,36 @@ def holds(match: dict[str, Any], request: View) -> bool:
 def test_each_condition(match: dict[str, Any], yes: View, no: View) -> None:
     assert holds(match, yes)
     assert not holds(match, no)
+
+
+@pytest.mark.parametrize("match, agent, held", [
+    ({"header": {"User-Agent": "!~bot"}}, "Firefox", True),
+    ({"header": {"User-Agent": "!~bot"}}, "a bot", False),
+    ({"header": {"X-None": "!~bot"}}, "a bot", True),
+    ({"header": {"User-Agent": ["!~bot", "~good"]}}, "a good bot", True),
+    ({"not": {"header": {"User-Agent": "~bot"}}}, "a bot", False),
+    ({"not": [{"path": "/b"}, {"header": {"User-Agent": "~bot"}}]}, "Firefox", True),
+    ({"not": [{"path": "/a"}, {"header": {"User-Agent": "~bot"}}]}, "Firefox", False),
+    ({"not": {"path": "/a", "header": {"User-Agent": "~bot"}}}, "Firefox", True),
+    ({"not": {"not": {"path": "/a"}}}, "", True),
+    ({"any": [{"path": "/b"}, {"host": "x.example"}]}, "", True),
+    ({"any": [{"path": "/b"}, {"host": "y.example"}]}, "", False),
+    ({"all": [{"path": "/a"}, {"host": "x.example"}]}, "", True),
+    ({"all": [{"path": "/a"}, {"host": "y.example"}]}, "", False),
+    ({"path": "/a", "any": [{"path": "/b"}]}, "", False),
+])  # fmt: skip
+def test_matches_within_a_match(match: dict[str, Any], agent: str, held: bool) -> None:  # noqa: FBT001 - a column
+    assert holds(match, view(url="http://x.example/a/b", headers=[f"User-Agent: {agent}"])) == held
+
+
+def test_groups_of_the_route_outlive_a_match_within(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(
+        'frontends: [{listen: "127.0.0.1:80"}]\nbackends: {app: {servers: ["127.0.0.1:1"]}}\nroutes:\n'
+        '  - match: {path: "~ ^/(?<id>[0-9]+)", not: {path: "~ (?<id>x)"}}\n    rewrite: "/n/{id}"\n    backend: app\n'
+    )
+    with Sandbox(load(path)) as found:
+        assert found.decide(Asked("GET", "http", "a", "/12"))["head"].startswith("GET /n/12 ")
 
 
 def test_reasons_name_the_condition_and_what_was_there() -> None:
