@@ -1,4 +1,4 @@
-"""An open-loop client: every request at its moment, on a connection that is free or a new one.
+"""An open-loop client: every request is sent at its scheduled time, on an idle or a new connection.
 
     python -m bench.arrivals WORKLOAD-NUMBER SECONDS PORT FILE
 
@@ -16,7 +16,7 @@ import uvloop
 from bench.queueing import workloads
 
 TIMEOUT = 30.0
-"""Seconds after the last arrival until what has no answer counts as failed."""
+"""Seconds after the last arrival until requests without a response count as failed."""
 
 
 class Client(asyncio.Protocol):
@@ -31,7 +31,7 @@ class Client(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the way."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def ask(self, size: float, due: float, began: float) -> None:
@@ -41,7 +41,7 @@ class Client(asyncio.Protocol):
         self._transport.write(b"GET /%.6f HTTP/1.1\r\nHost: a\r\n\r\n" % size)
 
     def data_received(self, data: bytes) -> None:
-        """Take the answer: a head and as much as it says."""
+        """Process the response: a head, and a body of the length in it."""
         self._data += data
         head, found, body = self._data.partition(b"\r\n\r\n")
         if not found:
@@ -58,7 +58,7 @@ class Client(asyncio.Protocol):
             self._idle.append(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        """Count what was under way as failed."""
+        """Count the request in progress as failed."""
         self._transport = None
         if self in self._idle:
             self._idle.remove(self)
@@ -72,7 +72,7 @@ class Client(asyncio.Protocol):
 
 
 async def main(number: int, seconds: float, port: int) -> list[tuple[float, float, bool, int]]:
-    """Send it all; what came of it."""
+    """Send all requests; return the results."""
     loop = asyncio.get_running_loop()
     workload = workloads(seconds)[number]
     trace = workload.trace()

@@ -1,4 +1,4 @@
-"""How good the balancing is: real gateways, servers with queues, HAProxy and nginx beside, and an oracle.
+"""Quality of the balancing: real gateways, servers with queues, compared with HAProxy, nginx and an oracle.
 
     make balance, or python -m bench.balance [--simulate] [--seconds 40] [--only NAME]
 
@@ -29,7 +29,7 @@ from tests.support.waiting import free_port
 
 RESULTS: Final = Path(__file__).parent / "results"
 WARM_UP: Final = 0.1
-"""Share of a workload after which is counted."""
+"""Share of a workload that is a warm-up and not counted."""
 IN_TIME: Final = 1.0
 """Seconds within which an answer is a success, for the workloads with phases."""
 
@@ -112,7 +112,7 @@ class Proxy:
     """Between two servers."""
 
     def write(self, directory: Path, port: int, ports: Sequence[int]) -> list[str]:
-        """Write its configuration; the command that runs it."""
+        """Write its configuration; return the command that runs it."""
         servers = self.separator.join(self.server.format(i=i, port=p) for i, p in enumerate(ports))
         path = directory / "config"
         path.write_text(self.config.format(directory=directory, port=port, servers=servers, **self.values))
@@ -148,7 +148,7 @@ PROXIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What came of one workload at one proxy; times in ms. `good` is the share of good answers within IN_TIME."""
+    """The results of one workload at one proxy; times in ms. `good` is the share of good answers within IN_TIME."""
 
     workload: str
     load: float
@@ -162,7 +162,7 @@ class Quality:
 
 
 def quality(workload: Workload, name: str, answers: Sequence[Answer]) -> Quality:
-    """Sum up the answers after the warm-up; those of a failing server count as failed, not as quick."""
+    """Sum up the answers after the warm-up; those of a failing server count as failed, not as fast."""
     kept = [answer for answer in answers if answer.due >= WARM_UP * workload.seconds]
     times = sorted(answer.seconds if answer.good else math.inf for answer in kept)
 
@@ -187,7 +187,7 @@ def quality(workload: Workload, name: str, answers: Sequence[Answer]) -> Quality
 
 @contextmanager
 def told(command: list[str]) -> Iterator["subprocess.Popen[str]"]:
-    """Run a program of ours that says when it is ready and starts when told."""
+    """Run a program of the bench that reports when it is ready and waits for the start."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None  # noqa: S101
@@ -233,7 +233,7 @@ def measure(number: int, workload: Workload, seconds: float, proxies: Sequence[P
 
 
 def simulated(workload: Workload) -> list[Quality]:
-    """The oracle, and what our policies do in the same simulation."""
+    """Results of the oracle and of the gateway's policies in the same simulation."""
     found = [quality(workload, "oracle", list(simulate(workload, oracle)))]
     for name in ("measured", "least-connections"):
         policy = Simulated(name, len(workload.speeds))
@@ -265,12 +265,12 @@ class Verdict:
 
     @property
     def reached(self) -> bool:
-        """Whether it was."""
+        """Whether the goal was reached."""
         return self.figure >= self.limit if self.more else self.figure <= self.limit
 
 
 def verdicts(found: Sequence[Quality]) -> list[Verdict]:
-    """What is asked of `measured`, for the workloads that were measured with peers."""
+    """The goals for `measured`, for the workloads that were measured with peers."""
     by = {(item.workload, item.load, item.policy): item for item in found}
     peers = [proxy.name for proxy in PROXIES if proxy.config is not GATEWAY]
     judged = []
@@ -291,7 +291,7 @@ def verdicts(found: Sequence[Quality]) -> list[Verdict]:
 
 
 def show_verdicts(judged: Sequence[Verdict]) -> None:
-    """Print which goals were reached."""
+    """Print the goals and whether they were reached."""
     for verdict in judged:
         sign = "at least" if verdict.more else "at most"
         word = "reached" if verdict.reached else "MISSED"
@@ -346,7 +346,7 @@ def plot(found: Sequence[Quality]) -> str:
     help="Write bench/results/balance.json and .svg; with --only, update those workloads.",
 )
 def main(*, simulation: bool, seconds: float, only: tuple[str, ...], keep: bool) -> None:
-    """Measure how good the balancing is."""
+    """Measure the quality of the balancing."""
     found: list[Quality] = []
     for number, workload in enumerate(workloads(seconds)):
         if only and workload.name not in only and f"{workload.name}@{workload.load:g}" not in only:
@@ -368,13 +368,13 @@ def main(*, simulation: bool, seconds: float, only: tuple[str, ...], keep: bool)
 
 
 def kept() -> list[Quality]:
-    """What the last run has left."""
+    """The results of the last run."""
     path = RESULTS / "balance.json"
     return [Quality(**item) for item in json.loads(path.read_text())["quality"]] if path.exists() else []
 
 
 def renewed(before: Sequence[Quality], now: Sequence[Quality]) -> list[Quality]:
-    """Put what was measured now in the place of what was measured before of the same workloads and loads."""
+    """Replace earlier results of the same workloads and loads by the new ones."""
     measured = {(item.workload, item.load) for item in now}
     groups = dict.fromkeys((item.workload, item.load) for item in (*before, *now))
     return [

@@ -1,4 +1,4 @@
-"""Whether a request costs the same among few and among many: connections in use, servers to choose from."""
+"""How the cost of a request depends on the number of connections in use and of servers to choose from."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -52,7 +52,7 @@ def measure_servers(peers: Sequence[Peer], rounds: int, seconds: float) -> list[
         farms = {count: stack.enter_context(farm(choosing, Layout(servers=count))) for count in SERVERS}
         for count, running in farms.items():
             for proxy in running.proxies:
-                turn(running, proxy, replace(load, requests=10 * count))  # connections to all servers come about
+                turn(running, proxy, replace(load, requests=10 * count))  # opens connections to all servers
         for _ in range(rounds):
             for count, running in farms.items():
                 for proxy in running.proxies:

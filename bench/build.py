@@ -1,4 +1,4 @@
-"""The programs in C that the benchmark is made of: origin, load and floor."""
+"""Compiles the C programs of the benchmark: origin, load and floor."""
 
 import subprocess
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Data system calls per request: those that read or write, as strace counts them in all threads of a proxy.
+"""Data system calls per request: reads and writes, counted by strace in all threads of a proxy.
 
 Waiting (epoll_wait) is not among them, a log that is written line by line is.
 """

@@ -1,4 +1,4 @@
-"""What is asked of every proxy. The goal of a case is CPU per request relative to the better of nginx and HAProxy."""
+"""The cases of all proxies. A goal is CPU per request relative to the better of nginx and HAProxy."""
 
 from dataclasses import dataclass
 
@@ -15,9 +15,9 @@ class Case:
     load: Load
     goal: float | None = None
     quick: bool = True
-    """Part of the short form."""
+    """Part of the short run."""
     large: bool = False
-    """Bodies so large that proxies are set up for them."""
+    """Bodies so large that proxies need settings of their own."""
 
 
 CASES = (
@@ -34,4 +34,4 @@ CASES = (
     Case("WebSocket", Load("/ws", message=100), 0.9),
 )
 SMALL = CASES[0]
-"""The plain case, with which others are compared."""
+"""The plain case: the reference for the others."""

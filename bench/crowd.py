@@ -1,4 +1,4 @@
-"""Clients that do not wait for each other: requests or whole sessions, at moments that do not depend on the answers.
+"""Clients that do not wait for each other: requests or whole sessions, at times that do not depend on the responses.
 
     python -m bench.crowd PLAN FILE
 
@@ -29,7 +29,7 @@ class Crowd:
     end: float
     rate: float
     sources: int = 0
-    """0: each comes from one of its own."""
+    """0: each has a source of its own."""
     cookie: str = ""
     length: float = 1.0
     """Requests of a session on average; 1.0: single requests."""
@@ -39,7 +39,7 @@ class Crowd:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is sent where: requests of `mean` seconds of work, exponential; clients give up after `patience`."""
+    """The requests and servers: requests of `mean` seconds of work, exponential; clients give up after `patience`."""
 
     port: int
     crowds: tuple[Crowd, ...]
@@ -65,7 +65,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request: its crowd, its session and place in it (of how many), when it was sent, and what came of it.
+    """One request: its crowd, its session and place in it (of how many), when it was sent, and the result.
 
     `status` 0: no answer within the patience, or a broken connection.
     """
@@ -128,7 +128,7 @@ class Visitor:
 
 
 async def main(plan: Plan) -> list[Seen]:
-    """Send it all; what came of it. A session ends with its first request that is not answered with 200."""
+    """Send all requests; return the results. A session ends with its first request that is not answered with 200."""
     loop = asyncio.get_running_loop()
     arrivals = sorted(plan.arrivals(), key=lambda item: item[0])
     chance = random.Random(plan.seed)  # noqa: S311 - as above

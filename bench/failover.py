@@ -33,11 +33,11 @@ from tests.support.waiting import eventually
 
 BEFORE: Final = 0.2
 AFTER: Final = 0.6
-"""Seconds of watching on, after the takeover and after the fault."""
+"""Seconds of further observation, after the takeover and after the fault."""
 TIMEOUT: Final = 8.0
 """Seconds until a takeover must have happened."""
 KEPT: Final = 4.0
-"""Seconds after which a host that still has the address is one that keeps it."""
+"""Seconds after which a host that still has the address counts as keeping it."""
 FLAPS: Final = 3
 FLAP: Final = 0.15
 """Seconds for which a flapping link is down, and then up."""
@@ -47,7 +47,7 @@ HOGS: Final = 8
 
 
 class Heartbeat:
-    """Our own."""
+    """The gateway."""
 
     def __init__(self, lab: Lab, interval: str, dead_after: str) -> None:
         self.lab = lab
@@ -68,7 +68,7 @@ class Heartbeat:
 
 
 class Keepalived:
-    """The same hosts with keepalived; the gateway serves, and knows nothing of the address."""
+    """The same hosts with keepalived; the gateway serves, without a cluster."""
 
     def __init__(self, lab: Lab, advert: float) -> None:
         self.lab = lab
@@ -106,7 +106,7 @@ class Keepalived:
             gateway.start("keepalived", "-n", "-l", "-f", str(where / "keepalived.conf"), *pids, log=log)
 
     def restore(self, gateway: Gateway) -> None:
-        """Bring a host back as a backup; what a dead one left is removed by hand."""
+        """Bring a host back as a backup; remove the leftovers of a killed process."""
         if not gateway.pids("keepalived"):
             if gateway.has():
                 gateway.run("ip", "addr", "del", f"{VIP}/24", "dev", "eth0")
@@ -132,7 +132,7 @@ def flap(system: System, host: Gateway) -> None:
 
 
 def wait_gone(system: System, host: Gateway) -> None:
-    """Until what was told to end has ended."""
+    """Wait until the stopped processes have ended."""
     name = "keepalived" if isinstance(system, Keepalived) else ""
     eventually(lambda: not host.pids(name), f"{host.name} to end")
 
@@ -156,7 +156,7 @@ FAULTS: Final[dict[str, tuple[Fault, Fault]]] = {
 
 
 def play(system: System, fault: tuple[Fault, Fault]) -> tuple[Seen, float]:
-    """One fault of the owner, from peace to peace; and for how many seconds at most its host kept the address."""
+    """Cause one fault of the owner and wait for recovery; also return how long at most its host kept the address."""
     lab = system.lab
     begin, end = fault
     for host in lab.hosts.values():
@@ -182,7 +182,7 @@ def play(system: System, fault: tuple[Fault, Fault]) -> tuple[Seen, float]:
 
 
 def measure(system: System, rounds: int) -> dict[str, dict[str, float]]:
-    """Each fault so often."""
+    """Cause each fault `rounds` times."""
     found: dict[str, dict[str, float]] = {}
     for name, fault in FAULTS.items():
         if name == "evacuate" and isinstance(system, Keepalived):
@@ -223,7 +223,7 @@ def loss(labs: Sequence[Lab]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def starvation(_: Sequence[Lab]) -> Iterator[None]:
-    """Other processes want every processor."""
+    """Other processes load every processor."""
     hogs = [subprocess.Popen([PYTHON, "-c", "while True: pass"]) for _ in range(HOGS * (os.cpu_count() or 1))]
     try:
         yield
@@ -289,14 +289,14 @@ TOGETHER: Final = (("short",), ("default", "comparable", "keepalived"))
 
 @contextlib.contextmanager
 def system(name: str) -> Iterator[System]:
-    """Hosts with that system, at work."""
+    """Hosts with that system, serving."""
     with tempfile.TemporaryDirectory() as directory, Lab(Path(directory), witness=name != "keepalived") as lab:
         Path(directory).chmod(0o755)
         yield SYSTEMS[name](lab)
 
 
 def measure_alone(name: str, rounds: int) -> tuple[str, dict[str, dict[str, float]]]:
-    """One system from beginning to end; its name and results."""
+    """Measure one system; return its name and results."""
     with system(name) as made:
         return made.name, measure(made, rounds)
 

@@ -1,4 +1,4 @@
-"""Origins, proxies and load generator of a measurement: all run at once, each where it belongs."""
+"""Origins, proxies and load generator of a measurement: all run at once, each on its processors."""
 
 import http.client
 import os
@@ -19,14 +19,14 @@ from tests.support.deaths import deaths, verdict
 from tests.support.ending import end_process
 from tests.support.waiting import answers, free_port
 
-FAST_DIRECTORY = Path("/dev/shm")  # noqa: S108 - logs go to memory: not the disk is measured
+FAST_DIRECTORY = Path("/dev/shm")  # noqa: S108 - logs go to memory: the disk must not affect the results
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 MAX_IDLE = 0.05  # of a processor
 
 
 class FarmFailed(Exception):
-    """A program does not start, or does not do what it must; the text says why."""
+    """A program does not start or fails; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ DIRECT = Peer("direct", "cc", lambda _: [], tls=False)
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A proxy that runs; `pid` is the first of its processes."""
+    """A running proxy; `pid` is the first of its processes."""
 
     peer: Peer
     setup: Setup
@@ -99,7 +99,7 @@ def process_on(process: "subprocess.Popen[bytes]", port: int, log: Path) -> Iter
 
 @contextmanager
 def no_deaths(log: Path) -> Iterator[None]:
-    """Raise FarmFailed afterwards if processes of the gateway died meanwhile: what was measured is not the gateway."""
+    """Raise FarmFailed afterwards if processes of the gateway died meanwhile: the measurement is not valid."""
     yield
     text = log.read_text(errors="replace")
     if said := verdict(deaths(text), text):
@@ -108,7 +108,7 @@ def no_deaths(log: Path) -> Iterator[None]:
 
 @contextmanager
 def directory() -> Iterator[Path]:
-    """Give a directory in memory that also those can use who drop their rights."""
+    """Give a directory in memory that is accessible to processes without privileges, too."""
     with tempfile.TemporaryDirectory(dir=FAST_DIRECTORY) as name:
         path = Path(name)
         path.chmod(0o711)
@@ -134,7 +134,7 @@ def addresses(port: int, servers: int) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What is there before any proxy: a directory, a certificate, the origin."""
+    """The common parts of a measurement: a directory, a certificate, the origin."""
 
     place: Path
     certificate: Certificate
@@ -143,7 +143,7 @@ class Ground:
     layout: Layout
 
     def setup(self) -> Setup:
-        """Return what another proxy is told."""
+        """Return the setup for another proxy."""
         layout = self.layout
         return Setup(
             self.place,

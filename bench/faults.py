@@ -1,4 +1,4 @@
-"""What the soak does to servers and to the gateway while traffic runs."""
+"""The faults of the soak test: applied to servers and the gateway during traffic."""
 
 import asyncio
 import copy
@@ -17,7 +17,7 @@ from tests.support.gateway_process import GatewayProcess
 Site = dict[str, Any]
 
 AFTERMATH = 2.0
-"""Seconds until what a fault did has passed: checks see the server again, connections are new."""
+"""Seconds until a fault has no effect any more: checks find the server up, connections are new."""
 PAUSE = (2.0, 6.0)
 """Seconds between two faults."""
 
@@ -71,7 +71,7 @@ class Faults:
         self._disturb(AFTERMATH)
 
     async def _stop_server(self) -> None:
-        """SIGSTOP: it accepts, and says nothing."""
+        """SIGSTOP: the server accepts connections and does not respond."""
         server = self._chance.choice(self._servers)
         stalled = self._chance.uniform(0.5, 4.0)
         self._disturb(stalled + AFTERMATH)
@@ -96,7 +96,7 @@ class Faults:
         await self._apply(self._site)
 
     async def change_workers(self) -> None:
-        """Have a worker more for a second."""
+        """Run one more worker for a second."""
         await self._apply(self._site | {"workers": 3})
         await asyncio.sleep(1.0)
         await self._apply(self._site)

@@ -1,4 +1,4 @@
-"""What it costs to have everything on: `measured`, cookie affinity, classes, a thousand routes before the right one."""
+"""The cost of all features together: `measured`, cookie affinity, classes, a thousand routes before the right one."""
 
 import http.client
 from dataclasses import replace
@@ -16,7 +16,7 @@ ALL_ON = f"{SMALL.name}, measured + affinity + {len(CLASSES)} classes + {ROUTES:
 
 
 def returning(load: Load, proxy: Running) -> Load:
-    """Return the load of a client that has been there: with the affinity cookie it was given. Raises FarmFailed."""
+    """Return the load of a returning client: with the affinity cookie that it has received. Raises FarmFailed."""
     connection = http.client.HTTPConnection("127.0.0.1", proxy.setup.port, timeout=10)
     connection.request("GET", load.path)
     given = connection.getresponse().getheader("Set-Cookie", "")

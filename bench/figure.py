@@ -1,4 +1,4 @@
-"""What was measured: one number of one proxy in one case, with its spread over the rounds."""
+"""A figure: one measured number of one proxy in one case, with its spread over the rounds."""
 
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ UNITS = {
     "reload": "ms until it is in force",
     "bump": "ms more than the longest latency without a reload",
 }
-"""Every metric and what it is counted in."""
+"""Every metric and its unit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Figure:
         return low, high
 
     def over(self, other: "Figure") -> "Figure":
-        """Return the ratio to another figure of the same rounds, round by round: what drifts hits both."""
+        """Return the ratio to another figure of the same rounds, round by round: drift affects both."""
         pairs = zip(self.values, other.values, strict=True)
         return Figure(self.case, self.proxy, f"{self.metric} ratio", tuple(mine / theirs for mine, theirs in pairs))
 

@@ -1,4 +1,4 @@
-"""What the gateway is meant to reach, and whether a run has shown it. Nothing fails here: a figure is a figure."""
+"""The goals of the gateway, and whether a run has reached them. A missed goal is reported, not an error."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Goal:
     more: bool = False
 
     def title(self) -> str:
-        """Return what is compared, for a person."""
+        """Return what is compared, in readable form."""
         text = f"{self.case}: {self.metric}"
         if self.base:
             return f"{text} / {self.base}"
@@ -38,7 +38,7 @@ class Goal:
         return f"{text} / {self.against[0]}" if self.against else text
 
     def figure(self, figures: Figures) -> Figure | None:
-        """Return what it looks at; None if that was not measured."""
+        """Return the figure to compare; None if it was not measured."""
         mine = figures.get(self.case, GATEWAY.name, self.metric)
         if mine is None or not self.against:
             return mine
@@ -55,7 +55,7 @@ class Verdict:
 
     @property
     def met(self) -> bool:
-        """Whether the median is as it should be."""
+        """Whether the median reaches the goal."""
         value, limit = self.figure.median, self.goal.limit
         return value >= limit if self.goal.more else value <= limit
 

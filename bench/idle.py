@@ -1,4 +1,4 @@
-"""What idle connections cost: memory of the proxy, and time of the requests beside them."""
+"""The cost of idle connections: memory of the proxy, and CPU time of other requests."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,7 +15,7 @@ from bench.rounds import Turns, turn
 
 COUNTS = (1000, 10_000)
 WARM = 100
-"""Connections before the first look at the memory: what is allocated once is allocated then."""
+"""Connections before the first look at the memory: so that one-time allocations have been made."""
 FLOOR_MOST = 5000
 """Idle clients of the floor: it has a connection to a server for each, and descriptors are limited."""
 

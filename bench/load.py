@@ -1,4 +1,4 @@
-"""The load generator (load.c) as an object: which requests, and what became of them."""
+"""The load generator (load.c) as an object: the requests and their results."""
 
 import json
 import subprocess
@@ -27,12 +27,12 @@ BROWSER = (  # with Host, which the generator sends: 13
 
 
 class LoadFailed(Exception):
-    """The generator gave up; the text says why."""
+    """The generator failed; the message gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a run: counts, `seconds` until the last answer, latencies in microseconds."""
+    """The results of a run: counts, `seconds` until the last answer, latencies in microseconds."""
 
     requests: int
     seconds: float
@@ -55,7 +55,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is asked, and how: see load.c for the options. `requests` instead of `seconds` if it is not 0."""
+    """The requests: see load.c for the options. `requests` instead of `seconds` if it is not 0."""
 
     path: str = "/bytes/130"
     connections: int = 64
@@ -117,13 +117,13 @@ class Generator:
 
 
 class Ready:
-    """A generator whose connections are there."""
+    """A generator with established connections."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self._process = process
 
     def line(self) -> str:
-        """Return what it says next. Raises LoadFailed."""
+        """Return its next line of output. Raises LoadFailed."""
         assert self._process.stdout  # noqa: S101 - it is a pipe
         text = self._process.stdout.readline()
         if not text:
@@ -132,7 +132,7 @@ class Ready:
         return text
 
     def go(self) -> Outcome:
-        """Make the requests and return what became of them; all are over then. Raises LoadFailed."""
+        """Make the requests, wait for all of them, and return the results. Raises LoadFailed."""
         self.start()
         return self.finish()
 
@@ -143,5 +143,5 @@ class Ready:
         self._process.stdin.flush()
 
     def finish(self) -> Outcome:
-        """Wait for the end and return what became of the requests. Raises LoadFailed."""
+        """Wait for the end and return the results. Raises LoadFailed."""
         return Outcome(**json.loads(self.line()))

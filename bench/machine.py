@@ -1,4 +1,4 @@
-"""What a result depends on besides the programs: the machine."""
+"""Describes the machine, on which a result depends besides the programs."""
 
 import datetime as dt
 import os

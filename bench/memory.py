@@ -1,4 +1,4 @@
-"""What a connection costs in memory while its client does nothing: bytes of the worker, per connection.
+"""The memory of a connection while its client is inactive: bytes of the worker, per connection.
 
     python -m bench.memory [--connections 2000]
 
@@ -31,7 +31,7 @@ REQUEST = b"GET /bytes/10 HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 def served(connection: socket.socket) -> None:
-    """One request, answered; then silence."""
+    """One request with its response; then silence."""
     connection.sendall(REQUEST)
     data = b""
     while b"abcdefghij" not in data:
@@ -86,7 +86,7 @@ def measure(name: str, count: int) -> float:
                 stack.callback(clients[-1].close)
                 halt(clients[-1])
 
-        come(50)  # what is allocated once is allocated now
+        come(50)  # one-time allocations are made now
         before = settled_memory(pid)
         come(count)
         return (settled_memory(pid) - before) / count

@@ -48,12 +48,12 @@ STEPS = {
 }
 """The functions of each step (the ends of their names in C); none of a step calls another."""
 WHOLE = "request, all of it"
-"""Shown, not judged: what a worker does by the clock is in it, and that is more where the machine is busy."""
+"""Shown, but not compared: it includes periodic work, which increases on a busy machine."""
 FEATURES = {
     "route": f"route, {ROUTES:,} routes",
     "pick": "pick, measured, affinity",
 }
-"""Steps that are also counted with everything on, and what they are called then."""
+"""Steps that are also counted with all features, and their names then."""
 LINE = re.compile(r"^\s*([\d,]+) \([ \d.]+%\)\s+(?:\S*:)?__pyx_f_(\w+)(?: \[.*)?$", re.MULTILINE)
 TOTAL = re.compile(r"^\s*([\d,]+) .*PROGRAM TOTALS", re.MULTILINE)
 
@@ -90,7 +90,7 @@ COUNTED = Peer(GATEWAY.name, "valgrind", command, environment={"PYTHONHASHSEED":
 
 
 def control(option: str, pid: int) -> None:
-    """Tell the callgrind of a process. Raises FarmFailed."""
+    """Send a command to the callgrind of a process. Raises FarmFailed."""
     try:
         subprocess.run(
             ["callgrind_control", *option.split(), str(pid)], capture_output=True, check=True, timeout=CONTROL_SECONDS
@@ -164,7 +164,7 @@ class Comparison:
 
     @property
     def more(self) -> bool:
-        """Whether it is too much."""
+        """Whether the increase is too large."""
         return self.step != WHOLE and self.before is not None and self.count > self.before * (1 + TOLERANCE)
 
 
@@ -174,7 +174,7 @@ def compare(found: Counts, before: Counts) -> list[Comparison]:
 
 
 def show(rows: list[Comparison]) -> Table:
-    """Return the table for a person."""
+    """Return the table in readable form."""
     table = Table("step", title="Instructions per request")
     for title in ("counted", "baseline", "change"):
         table.add_column(title, justify="right")

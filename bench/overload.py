@@ -84,14 +84,14 @@ PROXIES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What comes, for how long."""
+    """A scene: the requests over time."""
 
     name: str
     crowds: tuple[Crowd, ...]
 
     @property
     def seconds(self) -> float:
-        """When the last have come."""
+        """Time of the last request."""
         return max(crowd.end for crowd in self.crowds)
 
 
@@ -116,7 +116,7 @@ class Row:
 
 
 def scenes(seconds: float) -> Iterator[Scene]:
-    """Everything that is measured."""
+    """All scenes."""
     end = WARM_UP + seconds
     for load in LOADS:
         gold = Crowd("gold", 0.0, end, load * CAPACITY * GOLD, cookie="tier=gold")
@@ -135,7 +135,7 @@ def scenes(seconds: float) -> Iterator[Scene]:
 
 
 def run(proxy: Proxy, scene: Scene) -> list[Seen]:
-    """The scene before one proxy."""
+    """Run the scene at one proxy."""
     with ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         place.chmod(0o711)
@@ -166,7 +166,7 @@ def quantile(times: Sequence[float], share: float) -> float:
 
 
 def rows(scene: Scene, proxy: str, seen: Sequence[Seen], usual: float) -> Iterator[Row]:
-    """What came of a scene, for each crowd. usual: the p99 of answers at half load, in ms, for steps."""
+    """The results of a scene, for each crowd. usual: the p99 of answers at half load, in ms, for steps."""
     for name in dict.fromkeys(crowd.name for crowd in scene.crowds):
         kept = [item for item in seen if item.crowd == name and WARM_UP <= item.at < scene.seconds]
         good = [item.seconds for item in kept if item.status == 200]
@@ -217,7 +217,7 @@ def _recovery(seen: Sequence[Seen], step: float, target: float) -> float:
 
 
 def verdicts(found: Sequence[Row]) -> Iterator[Verdict]:
-    """What is asked of the gateway."""
+    """The goals for the gateway."""
     by = {(row.scene, row.crowd): row for row in found if row.proxy == OURS}
     half, double = (by.get((f"priorities at {load}", "gold")) for load in ("50%", "200%"))
     if half and double:

@@ -1,4 +1,4 @@
-"""The picture of a run: what a request costs relative to the better peer, and how long it takes at half load."""
+"""Plots a run: the cost of a request relative to the better peer, and latencies at half load."""
 
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ def draw(figures: Figures, path: Path) -> None:
 
 
 def draw_costs(figures: Figures, axes: Any) -> None:
-    """Draw a row for each case: a dot for each proxy with its quartiles, a bar where the gateway's is meant to be."""
+    """Draw a row for each case: a dot for each proxy with its quartiles, a bar for the gateway's goal."""
     labelled = set()
     cases = [case for case in CASES if figures.least(case.name, MEASURED_AGAINST, "cpu")]
     for row, case in enumerate(cases):

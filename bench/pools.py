@@ -1,4 +1,4 @@
-"""Real servers with queues: every pool of a workload on a port of its own, no processor burnt.
+"""Real servers with queues: every pool of a workload on a port of its own, without using CPU time.
 
     python -m bench.pools WORKLOAD-NUMBER SECONDS PORT...
 
@@ -38,7 +38,7 @@ class Server:
         self._waiting: deque[tuple[float, Connection]] = deque()
 
     def ask(self, size: float, connection: "Connection") -> None:
-        """Work on a request, or let it wait."""
+        """Process a request, or queue it."""
         self._waiting.append((size, connection))
         self._work()
 
@@ -64,11 +64,11 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Remember the way back."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Take a head."""
+        """Process a request head."""
         self._head += data
         if self._head.endswith(b"\r\n\r\n"):
             size = float(self._head.split(b" ", 2)[1][1:])

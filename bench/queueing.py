@@ -1,4 +1,4 @@
-"""Workloads for balancing, and what could be made of them: servers with queues, an oracle, our policy in simulation.
+"""Workloads for balancing, simulated: servers with queues, an oracle, the gateway's policies.
 
 A server is a pool of `slots` that work on one request each, first come first served, at a speed of its own. Time is in
 seconds. The same classes describe the simulation and what bench/pools.py does in real time.
@@ -35,7 +35,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """What happens: requests of `mean` seconds of work each (log-normal, coefficient of variation `spread`)."""
+    """A workload: requests of `mean` seconds of work each (log-normal, coefficient of variation `spread`)."""
 
     name: str
     speeds: tuple[float, ...]
@@ -90,7 +90,7 @@ class Pool:
         return begin + takes, good
 
     def take(self, now: float, size: float) -> tuple[float, bool]:
-        """Take a request; the same."""
+        """Take a request; returns the same."""
         end, good = self.finish(now, size)
         heapq.heapreplace(self._free, end)
         return end, good
@@ -107,7 +107,7 @@ class Answer:
 
 
 def oracle(now: float, size: float, pools: "Sequence[Pool]") -> int:
-    """Know it all: where this very request ends soonest, among those that do not fail it."""
+    """The oracle: the server at which this request ends soonest, among those that do not fail it."""
     return min(range(len(pools)), key=lambda i: _cost(*pools[i].finish(now, size)))
 
 
@@ -127,18 +127,18 @@ class Simulated:
         self._ahead = 0
 
     def pick(self, now: float, size: float, pools: "Sequence[Pool]") -> int:  # noqa: ARG002 - it does not know them
-        """As Pick."""
+        """The same as Pick."""
         self._worker = (self._worker + 1) % len(self._members)
         server = self._policies[self._worker].choose(self._members[self._worker], (), _ns(now))
         self._ahead = estimate.picked(self._board, server, self._worker, _ns(now))
         return server
 
     def ticket(self) -> tuple[int, int]:
-        """What `done` needs to know of the request picked last."""
+        """The data for `done` about the last picked request."""
         return self._worker, self._ahead
 
     def done(self, now: float, answer: Answer, ticket: tuple[int, int]) -> None:
-        """Take the answer."""
+        """Record the response."""
         worker, ahead = ticket
         estimate.answered(self._board, answer.server, worker, _ns(now), _ns(answer.due), ahead, failed=not answer.good)
 
@@ -164,7 +164,7 @@ def simulate(workload: Workload, pick: Pick, policy: Simulated | None = None) ->
 
 
 def workloads(seconds: float) -> list[Workload]:
-    """Everything that is measured. Those with phases take a minute whatever `seconds` says."""
+    """All workloads. Those with phases take a minute whatever `seconds` says."""
     found = []
     for load in (0.5, 0.7, 0.9, 1.03):
         found.append(Workload("equal", (1.0,) * 4, load, seconds))

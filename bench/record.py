@@ -1,4 +1,4 @@
-"""What is kept of a run: all of it as JSON, a line of the history, a plot."""
+"""Records a run: all figures as JSON, a line of the history, a plot."""
 
 import json
 import subprocess

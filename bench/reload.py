@@ -1,4 +1,4 @@
-"""A reload of a large site file under load: how long it takes, and what the clients notice.
+"""A reload of a large site file under load: its duration, and its effect on clients.
 
 Requests come at a constant rate, once without a reload and once with one in their midst. The `bump` is by how much the
 longest latency of the second run exceeds that of the first.
@@ -27,7 +27,7 @@ REFUSED = "reload refused"
 
 
 def probe(seconds: float) -> Load:
-    """Return the load beside which it happens."""
+    """Return the load during the reload."""
     return SMALL.load.at(RATE, seconds)
 
 
@@ -47,7 +47,7 @@ def reload(proxy: Running) -> float:
 
 
 def news(log: Path, seen: int) -> str:
-    """Return what a log says after its first `seen` bytes."""
+    """Return the log after its first `seen` bytes."""
     with log.open() as file:
         file.seek(seen)
         return file.read()
@@ -70,7 +70,7 @@ def bump(running: Farm, seconds: float) -> dict[str, float]:
 
 
 def measure(rounds: int) -> list[Figure]:
-    """Return what a reload takes and what is noticed of it. Raises FarmFailed, LoadFailed."""
+    """Return the duration of a reload and its effect on clients. Raises FarmFailed, LoadFailed."""
     turns = Turns()
     # As in production: the processes of the gateway may use all processors.
     with farm([GATEWAY], Layout(routes=ROUTES, proxy_cores="0,1")) as running:

@@ -1,4 +1,4 @@
-"""What a person reads: tables of figures, and what they say about the goals."""
+"""The report: tables of figures, and the goals."""
 
 from collections.abc import Iterable, Sequence
 
@@ -12,7 +12,7 @@ PER_REQUEST = frozenset({"cpu", "user", "system", "rate", "reuse"})
 
 
 def amount(value: float) -> str:
-    """Return a number with as many digits as it can bear."""
+    """Return a number with its significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.3g}"
 
 

@@ -1,4 +1,4 @@
-"""The floor: a relay in C that looks at nothing (floor.c), before the first of the servers, or before all in turn."""
+"""The floor: a relay in C that parses nothing (floor.c), before the first of the servers, or before all in turn."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What a proxy needs to take part: how it is configured, started, and asked for its version."""
+"""The interface of a proxy in the benchmark: its configuration, start and version."""
 
 import os
 import re
@@ -16,7 +16,7 @@ VERSION_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What is the same for all: files go into `directory`, servers are "address:port"."""
+    """The settings that all proxies share: files go into `directory`, servers are "address:port"."""
 
     directory: Path
     port: int
@@ -30,7 +30,7 @@ class Setup:
     routes: int = 0
     """Of the gateway, before the one that holds."""
     features: bool = False
-    """Everything of the gateway's that can be on in a request's path, not only what every proxy has on."""
+    """All features of the gateway in the data path, not only those that every proxy has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Peer:
     version: tuple[str, ...] = ()
     tls: bool = True
     large_only: bool = False
-    """It is set up for large bodies, and takes part in those cases only."""
+    """It is configured for large bodies, and takes part only in those cases."""
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def is_installed(self) -> bool:
