@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Collection, Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
@@ -149,6 +149,7 @@ LOG_FIELDS: Final = {
 """Placeholders of an access-log template, and their meaning. There is also {header:Name}."""
 
 _HEADER_HASH: Final = re.compile(r"header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
+_PORT: Final = re.compile(":[0-9]{1,5}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _TARGET: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|\{")
 _IN_AUTHORITY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?(//[^/?#]*)?")
@@ -159,6 +160,20 @@ _OURS: Final = _FRAMING - {"content-type"} | {
 }
 """Fields that only the gateway may write."""
 _BODILESS: Final = frozenset({204, 304})
+
+
+def _every_address(value: object) -> object:
+    """Write ":PORT" as an address of each family."""
+    items = value if isinstance(value, list | tuple) else [value]
+    if not any(isinstance(item, str) and _PORT.fullmatch(item) for item in items):
+        return value
+    found: list[object] = []
+    for item in items:
+        if isinstance(item, str) and _PORT.fullmatch(item):
+            found += [f"{IPv4Address(0)}{item}", f"[{IPv6Address(0)}]{item}"]
+        else:
+            found.append(item)
+    return found
 
 
 def _log_path(value: object, info: ValidationInfo) -> str:
@@ -425,8 +440,9 @@ class Tls(Model):
 class Frontend(Model):
     """A frontend: one entrance for clients."""
 
-    listen: Annotated[tuple[EntranceField, ...], OneOrMany()] = Field(
-        description="One or more addresses to listen on; unix:/path is a Unix socket."
+    listen: Annotated[tuple[EntranceField, ...], OneOrMany(), BeforeValidator(_every_address)] = Field(
+        description='One or more addresses to listen on; ":8080" is that port of every address, IPv4 and IPv6; '
+        "unix:/path is a Unix socket."
     )
     name: FrontendName = Field(
         default_factory=lambda data: str(data["listen"][0]),

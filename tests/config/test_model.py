@@ -248,7 +248,7 @@ def test_mistakes_at_the_top(refuse: Refuse, text: str, message: str) -> None:
         ("»{}", "listen is missing"),
         ("{listen: »8080}", "expected address:port such as 0.0.0.0:8080, or unix:/path, not the number 8080"),
         ("{listen: [unix:/a, »unix:b]}", "expected unix: and an absolute path"),
-        ("{listen: unix:/a, socket_mode: »0660}", 'expected permissions in quotes such as "0660", not the number'),
+        ("{listen: unix:/a, socket_mode: »660}", 'expected permissions in quotes such as "0660", not the number'),
         ("{listen: unix:/a, socket_mode: »'660'}", 'expected permissions in quotes such as "0660"'),
         ("{listen: '1.2.3.4:5', socket_mode: »'0666'}", "no address of this frontend is a Unix socket"),
         (
@@ -488,3 +488,12 @@ def test_http2_needs_its_library(refuse: Refuse, monkeypatch: pytest.MonkeyPatch
     text = BASE.replace('"127.0.0.1:80"', '"127.0.0.1:80", http2: »true')
     monkeypatch.setattr(http2_library, "NAME", "libnothing.so.1")
     refuse(text, "libnothing.so.1 is not installed: apt install libnghttp2-14, or leave http2 out")
+
+
+@pytest.mark.parametrize("listen, found", [
+    ('":8080"', ["0.0.0.0:8080", "[::]:8080"]),
+    ('["127.0.0.1:80", ":81"]', ["127.0.0.1:80", "0.0.0.0:81", "[::]:81"]),
+])  # fmt: skip
+def test_a_port_alone_is_that_of_every_address(load_text: Load, listen: str, found: list[str]) -> None:
+    site = load_text(f"frontends: [{{listen: {listen}}}]\nbackends: {{app: {{servers: ['127.0.0.1:1']}}}}\n").site
+    assert [str(item) for item in site.frontends[0].listen] == found
