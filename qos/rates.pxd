@@ -17,8 +17,12 @@ cdef class RateTable:
     cdef uint64_t *words
     cdef readonly uint64_t buckets
     cdef readonly bytes secret          # 16 bytes, for the hash of keys
+    cdef uint8_t[::1] journal
+    cdef uint64_t *notes                # what was counted, for other gateways; NULL: there are none
+    cdef uint64_t read                  # of them, by this process
 
     cdef int64_t take(self, uint64_t key, const Rate *rate, int64_t now, int64_t max_delay) noexcept nogil
     cdef void give_back(self, uint64_t key, const Rate *rate) noexcept nogil
+    cdef void _note(self, uint64_t key, int64_t ticks) noexcept nogil
 
 cdef Rate rate_of(double per_second, int64_t burst) noexcept nogil

@@ -22,12 +22,18 @@ cdef extern from * nogil:
     """
     #include <stdint.h>
     static inline uint64_t rates_load(const uint64_t *word) { return __atomic_load_n(word, __ATOMIC_RELAXED); }
+    static inline uint64_t rates_add(uint64_t *word, uint64_t n) {
+        return __atomic_fetch_add(word, n, __ATOMIC_RELAXED);
+    }
+    static inline void rates_store(uint64_t *word, uint64_t value) { __atomic_store_n(word, value, __ATOMIC_RELEASE); }
     static inline int rates_swap(uint64_t *word, uint64_t before, uint64_t after) {
         return __atomic_compare_exchange_n(word, &before, after, 0, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
     }
     """
     uint64_t rates_load(const uint64_t *word)
     bint rates_swap(uint64_t *word, uint64_t before, uint64_t after)
+    uint64_t rates_add(uint64_t *word, uint64_t n)
+    void rates_store(uint64_t *word, uint64_t value)
 
 cdef enum:
     TAG_SHIFT = TIME_BITS
@@ -36,6 +42,14 @@ cdef uint64_t TIME = (<uint64_t>1 << TIME_BITS) - 1
 cdef int64_t HORIZON = 2 * <int64_t>86400 * 1000000000 >> TICK_BITS    # ticks: the largest debt
 cdef int64_t RECOVERED = -(<int64_t>1 << 62)                           # debt of an empty word
 
+cdef enum:
+    NOTES_BITS = 15
+    NOTES = 1 << NOTES_BITS
+
+cdef uint64_t NOT_YET = <uint64_t>-1
+
+JOURNAL = 64 + NOTES * 16
+"""Bytes of the notes for other gateways."""
 BUCKET = WAYS
 """Keys per bucket."""
 TICK = 1 << TICK_BITS
@@ -65,14 +79,27 @@ cdef inline int64_t _owed(uint64_t word, uint64_t now) noexcept nogil:
     return ahead if ahead <= HORIZON else RECOVERED
 
 
+cdef inline uint64_t _lap(uint64_t n) noexcept nogil:
+    """Which round of the journal a note is of, in 16 bits, so that one that is not yet written is known."""
+    return ((n >> NOTES_BITS) + 1) & 0xFFFF
+
+
 cdef class RateTable:
     """memory: writable, initially zero, 64 bytes times a power of two; a reference is kept. secret: 16 random bytes.
+
+    journal: JOURNAL bytes, zero to begin with; what is counted is noted there, for `news`. None: it is not.
 
     Raises ValueError for memory of another size.
     """
 
-    def __init__(self, memory, bytes secret):
+    def __init__(self, memory, bytes secret, journal=None):
         self.memory = memory
+        self.read = NOT_YET
+        if journal is not None:
+            self.journal = journal
+            if self.journal.shape[0] != JOURNAL:
+                raise ValueError("the journal has another size")
+            self.notes = <uint64_t *>&self.journal[0]
         self.buckets = self.memory.shape[0] // (WAYS * sizeof(uint64_t))
         if (self.buckets == 0 or self.buckets & (self.buckets - 1)
                 or <uint64_t>self.memory.shape[0] != self.buckets * WAYS * sizeof(uint64_t)):
@@ -118,6 +145,8 @@ cdef class RateTable:
             if early > max_delay >> TICK_BITS:
                 return -(early << TICK_BITS)
             if rates_swap(bucket + place, word, tag << TAG_SHIFT | ((ticks + owed + rate.interval) & TIME)):
+                if self.notes != NULL:
+                    self._note(key, rate.interval)
                 return early << TICK_BITS if early > 0 else 0
         return 0        # the word changed TRIES times meanwhile: allow the request rather than block
 
@@ -133,7 +162,70 @@ cdef class RateTable:
                 if word >> TAG_SHIFT != tag:
                     break
                 if rates_swap(bucket + i, word, tag << TAG_SHIFT | ((word - rate.interval) & TIME)):
+                    if self.notes != NULL:
+                        self._note(key, -rate.interval)
                     return
+
+    cdef void _note(self, uint64_t key, int64_t ticks) noexcept nogil:
+        """Note what a key has used, for other gateways."""
+        cdef uint64_t n = rates_add(self.notes, 1)
+        cdef uint64_t *note = self.notes + 8 + (n & (NOTES - 1)) * 2
+        rates_store(note + 1, 0)
+        rates_store(note, key)
+        rates_store(note + 1, <uint64_t>ticks << 16 | _lap(n))
+
+    def news(self):
+        """{key: ticks} that were used since this was asked last by this process; at most the last NOTES of them."""
+        cdef uint64_t n, count, lap, key
+        cdef uint64_t *note
+        cdef dict found = {}
+        if self.notes == NULL:
+            return found
+        count = rates_load(self.notes)
+        if self.read > count:
+            self.read = count
+        n = self.read = max(self.read, count - min(count, <uint64_t>NOTES))
+        while n < count:
+            note = self.notes + 8 + (n & (NOTES - 1)) * 2
+            lap = rates_load(note + 1)
+            key = rates_load(note)
+            if lap & 0xFFFF != _lap(n):
+                if n != self.read:
+                    break               # it is about to be written; if its process has died, it is left out next time
+            elif rates_load(note + 1) == lap:
+                found[key] = found.get(key, 0) + (<int64_t>lap >> 16)
+            n += 1
+        self.read = n
+        return found
+
+    def advance(self, uint64_t key, int64_t used, int64_t now):
+        """Another gateway has let a key have so many ticks, negative: has given them back. now: as in `take`."""
+        cdef uint64_t tag = key >> TAG_SHIFT or 1
+        cdef uint64_t *bucket = self.words + (key & (self.buckets - 1)) * WAYS
+        cdef uint64_t ticks = <uint64_t>now >> TICK_BITS & TIME
+        cdef uint64_t word = 0, oldest = 0
+        cdef int64_t owed, least
+        cdef int i, place, _
+        for _ in range(TRIES):
+            least = HORIZON + 1
+            place = 0
+            for i in range(WAYS):
+                word = rates_load(bucket + i)
+                if word >> TAG_SHIFT == tag:
+                    owed = _owed(word, ticks)
+                    place = i
+                    break
+                owed = _owed(word, ticks)
+                if owed < least:
+                    least = owed
+                    place = i
+                    oldest = word
+            else:
+                word = oldest
+                owed = 0
+            owed = min(max(0, max(0, owed) + max(-HORIZON, min(HORIZON, used))), HORIZON)
+            if rates_swap(bucket + place, word, tag << TAG_SHIFT | ((ticks + owed) & TIME)):
+                return
 
     @property
     def keys(self):

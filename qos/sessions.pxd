@@ -64,7 +64,7 @@ cdef class SessionTable:
     cdef int _open(self, const Terms *terms, uint64_t state, int64_t now) noexcept nogil
     cdef int64_t _draw(self, uint64_t number) noexcept nogil
     cdef void _census(self, const Terms *terms, int64_t now) noexcept nogil
-    cdef void _count_sessions(self, const Terms *terms, uint32_t second) noexcept nogil
+    cdef void _count_sessions(self, const Terms *terms, uint32_t second, int64_t now) noexcept nogil
     cdef void _count_queue(self, const Terms *terms, uint32_t second) noexcept nogil
     cdef void _measure(self, int64_t now) noexcept nogil
     cdef uint64_t _lap(self, uint64_t n) noexcept nogil

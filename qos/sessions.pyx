@@ -89,6 +89,9 @@ cdef enum:
     W_TO_MEASURE            # last measurement of the servers' utilization, in ns
     W_MEASURED_MAX          # the number of sessions that it allows; 0: not measured
     W_MEASURED_USE          # a double, smoothed
+    W_SHARE = 96            # sessions that this gateway of a cluster may have
+    W_SHARE_UNTIL           # until when that holds, in ns
+    W_ADMITTED_THEN         # W_ADMITTED at the last census
 
 cdef enum Phase:
     P_NONE = 0
@@ -556,16 +559,19 @@ cdef class SessionTable:
             return
         second = <uint32_t>(now // 1000000000 + OFFSET)
         self._count_queue(terms, second)
-        self._count_sessions(terms, second)
+        self._count_sessions(terms, second, now)
         self._measure(now)
 
-    cdef void _count_sessions(self, const Terms *terms, uint32_t second) noexcept nogil:
-        cdef uint64_t admitted = qs_load(self.head + W_ADMITTED), i, live = 0
+    cdef void _count_sessions(self, const Terms *terms, uint32_t second, int64_t now) noexcept nogil:
+        cdef uint64_t admitted = qs_load(self.head + W_ADMITTED), i, live = 0, most = terms.max
         cdef uint64_t reach = min(qs_load(self.head + W_REACH), self.slot_count)
         for i in range(reach):
             live += _lives(qs_load(self.slots + i), terms, second)
         qs_store(self.head + W_LIVE, live)
-        qs_store(self.head + W_CEILING, admitted + (terms.max - live if live < terms.max else 0))
+        qs_store(self.head + W_ADMITTED_THEN, admitted)
+        if most > qs_load(self.head + W_SHARE) and now < <int64_t>qs_load(self.head + W_SHARE_UNTIL):
+            most = qs_load(self.head + W_SHARE)
+        qs_store(self.head + W_CEILING, admitted + (most - live if live < most else 0))
 
     cdef void _count_queue(self, const Terms *terms, uint32_t second) noexcept nogil:
         cdef uint64_t head = qs_load(self.head + W_HEAD), tail = qs_load(self.head + W_TAIL), n
@@ -703,6 +709,22 @@ cdef class SessionTable:
                 silent = max(0, <int64_t>second - <int64_t>(entry & SEEN))
                 found.append((len(found) + 1, silent, second <= (entry & SEEN) + _late(&terms)))
         return found
+
+    def set_share(self, uint64_t most, int64_t until):
+        """This gateway of a cluster may have so many sessions, until then, in ns of the monotonic clock."""
+        qs_store(self.head + W_SHARE, most)
+        qs_store(self.head + W_SHARE_UNTIL, <uint64_t>until)
+
+    def counts(self, int64_t now, *, uint64_t most, uint32_t idle, uint32_t refresh):
+        """Now: sessions, clients that wait and ask in time, sessions that were ever adopted."""
+        cdef Terms terms
+        cdef uint64_t admitted, then
+        terms.max, terms.idle, terms.refresh = most or qs_load(self.head + W_MEASURED_MAX), idle, refresh
+        self._census(&terms, now)
+        then = qs_load(self.head + W_ADMITTED_THEN)
+        admitted = qs_load(self.head + W_ADMITTED)
+        return (qs_load(self.head + W_LIVE) + admitted - then,
+                qs_load(self.head + W_TAIL) - qs_load(self.head + W_ABSENT), qs_load(self.head + W_ADOPTED))
 
     def ask(self, ticket, double now, *, uint64_t most, uint32_t idle=600, uint64_t places=1000, uint32_t refresh=5,
             int64_t opens=0, bint asset=False, wall=None):

@@ -265,8 +265,8 @@ class Cluster(Model):
     nodes: dict[Name, Ip] = Field(description="Every gateway of the site by name, with its own address.")
     listen: Annotated[Annotated[Whole, Field(ge=1024, le=65535)] | None, Given()] = Field(
         None,
-        description="UDP port on the nodes' own addresses where gateways tell each other which servers to check now. "
-        "Default: each finds out by itself.",
+        description="UDP port on the nodes' own addresses where gateways tell each other which servers to check now, "
+        "and what rates and sessions have used. Default: each finds out by itself, and counts by itself.",
     )
     witness: Annotated[
         Annotated[

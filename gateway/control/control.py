@@ -17,6 +17,7 @@ from gateway.control import servers
 from gateway.control.agents import Agents
 from gateway.control.checks import Checks
 from gateway.control.discovery import Discovery
+from gateway.control.exchange import Exchange
 from gateway.control.hints import Hints
 from gateway.control.outliers import LOOK_EVERY, Watchdog
 from gateway.control.publisher import Publisher
@@ -25,6 +26,8 @@ from gateway.health.probe import Probe
 from gateway.load.keys import ReportKeys
 from gateway.load.receiver import Receiver
 from loadagent.report import Report, parse_key
+from qos.rates import RateTable
+from qos.sessions import SessionTable
 
 PUBLISH_EVERY = 0.5  # seconds
 
@@ -36,7 +39,15 @@ class Control:
     service's answers for dns: entries whenever they have changed; they take effect with the next snapshot.
     """
 
-    def __init__(self, board: Board, reports: socket.socket | None, tell: Callable[[Found], None]) -> None:
+    def __init__(
+        self,
+        board: Board,
+        reports: socket.socket | None,
+        tell: Callable[[Found], None],
+        *,
+        rates: RateTable | None = None,
+        sessions: SessionTable | None = None,
+    ) -> None:
         self._board = board
         self._reports = reports
         self._snapshot: Snapshot | None = None
@@ -47,7 +58,8 @@ class Control:
         self._stack = contextlib.AsyncExitStack()
         self._checks: Checks | None = None
         self._agents = Agents(board, self._publisher)
-        self._hints = Hints(self._hurry)
+        self._hints = Hints(self._hurry, self._hear_news)
+        self.exchange = Exchange(rates, sessions, self._hints.broadcast) if rates and sessions else None
         self._discovery = Discovery(tell)
 
     async def apply(
@@ -67,6 +79,8 @@ class Control:
             self._checks = self._start()
         await self._checks.apply(snapshot)
         await self._hints.apply(snapshot, hints)
+        if self.exchange is not None:
+            self.exchange.apply(snapshot)
         await self._agents.apply(snapshot)
         await self._discovery.apply(snapshot)
         await self._listen(snapshot, reports)
@@ -74,7 +88,8 @@ class Control:
     @property
     def refused(self) -> dict[str, dict[str, int]]:
         """Numbers of refused datagrams, by kind and by reason."""
-        return {"load report": dict(self._receiver.refused), "check hint": dict(self._hints.refused)}
+        found = {"load report": dict(self._receiver.refused), "check hint": dict(self._hints.refused)}
+        return {**found, "cluster news": dict(self.exchange.refused) if self.exchange is not None else {}}
 
     def servers(self) -> dict[str, Any]:
         """The servers' part of `gateway status`."""
@@ -85,6 +100,8 @@ class Control:
     async def close(self) -> None:
         """Stop everything; the Board keeps its last values, so traffic continues."""
         await self._discovery.close()
+        if self.exchange is not None:
+            await self.exchange.close()
         self._hints.close()
         await self._agents.close()
         if self._checks:
@@ -139,6 +156,10 @@ class Control:
         elif self._reports:
             self._reports.close()
         self._transport = self._reports = None
+
+    def _hear_news(self, data: bytes, source: str) -> None:
+        if self.exchange is not None:
+            self.exchange.hear(data, source)
 
     def _hurry(self, key: ServerKey) -> None:
         if self._checks is not None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from gateway.config.snapshot import ServerKey, Snapshot
+from gateway.control.news import MAGIC
 from gateway.health.hint import BadHint, Codec, Hint, Recent
 from gateway.load.refusals import Refusals
 
@@ -18,8 +19,11 @@ Place = tuple[str, int]
 class Hints(asyncio.DatagramProtocol):
     """Sends hints to the other nodes of the newest snapshot, and passes theirs to `hurry`."""
 
-    def __init__(self, hurry: Callable[[ServerKey], None]) -> None:
+    def __init__(
+        self, hurry: Callable[[ServerKey], None], news: Callable[[bytes, str], None] = lambda _data, _source: None
+    ) -> None:
         self._hurry = hurry
+        self._news = news
         self._others: frozenset[Place] = frozenset()
         self._codec: Codec | None = None
         self._recent = Recent()
@@ -58,13 +62,20 @@ class Hints(asyncio.DatagramProtocol):
         """Tell the others to check a server. If the hint is lost, their next regular check replaces it."""
         if self._transport is None or self._codec is None or key not in self._addresses:
             return
-        message = self._codec.encode(Hint(*key, self._addresses[key]), time.time_ns())
-        for place in self._others:
-            self._transport.sendto(message, place)
+        self.broadcast(self._codec.encode(Hint(*key, self._addresses[key]), time.time_ns()))
+
+    def broadcast(self, message: bytes) -> None:
+        """Send a message to the other nodes."""
+        if self._transport is not None:
+            for place in self._others:
+                self._transport.sendto(message, place)
 
     def datagram_received(self, data: bytes, addr: Place) -> None:
         """Process one datagram from any sender."""
         if self._codec is None:
+            return
+        if data.startswith(MAGIC):
+            self._news(data, addr[0])
             return
         try:
             hint = self._codec.decode(data, time.time_ns())

@@ -38,7 +38,9 @@ class ControlProcess(LoopChild):
         board = context.board
         self._snapshot = context.snapshot
         self._sockets = {name: sock for name, places in context.sockets.items() for _, sock in places}
-        self._control = Control(board, self._sockets.pop("reports", None), self._tell)
+        self._control = Control(
+            board, self._sockets.pop("reports", None), self._tell, rates=context.rates, sessions=context.sessions
+        )
         self._sites = Sites(board)
         self._sessions = Sessions(context.sessions)
         self._memory = MemoryWatch(board, memory)
@@ -81,6 +83,9 @@ class ControlProcess(LoopChild):
         refused = {**self._control.refused, "site report": self._sites.refused}
         sessions, loads = self._sessions.report(), self._sites.loads()
         memory = self._memory.report()
+        exchange = self._control.exchange
+        if sessions is not None and exchange is not None:
+            sessions = {**sessions, "cluster": exchange.report()}
         return {
             **self._control.servers(), "sessions": sessions, "sites": loads, "refused": refused, "memory": memory,
         }  # fmt: skip

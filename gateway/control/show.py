@@ -109,6 +109,9 @@ def _sessions(found: dict[str, Any] | None) -> Iterator[str]:
     yield ""
     yield f"{'':<32}" + "".join(f"{title:>13}" for title in titles)
     yield f"{'sessions':<32}" + "".join(f"{figure:>13}" for figure in figures)
+    if found.get("cluster") is not None and found["cluster"]["share"] is not None:
+        silent = ", ".join(found["cluster"]["silent"]) or "none"
+        yield f"  this gateway's share of the cluster's: {found['cluster']['share']}; not heard: {silent}"
     for one in found["queue"]:
         came = "" if one["present"] else ", late"
         yield f"  place {one['place']}: asked {one['silent']} s ago{came}"

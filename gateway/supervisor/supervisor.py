@@ -5,6 +5,7 @@ It is the only process that stays root, and it handles no byte from the network.
 """
 
 import gc
+import hmac
 import logging
 import mmap
 import os
@@ -48,7 +49,7 @@ from gateway.supervisor.sockets import Sockets, StartError
 from gateway.supervisor.upgrade import Upgrade, adopt, handed_servers
 from gateway.system import crash_report, descriptors, output
 from loadagent.printable import LineFormatter, printable_lines
-from qos.rates import RateTable
+from qos.rates import JOURNAL, RateTable
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Supervisor:
         self._received = received
         self._pid_file = pid_file
         self._board = Board()
-        self._rates = RateTable(mmap.mmap(-1, RATES), os.urandom(16))
+        self._rates = _rate_table(self._snapshot)
         self._sessions = SessionMemory(received.sessions if received is not None else None)
         self._numbers_used = self._traffic_numbers(self._now.sockets)
         self._supervisor_status = SupervisorStatus(sandbox=active(Bounds.of(self._now.loaded.site)))
@@ -573,6 +574,15 @@ class Supervisor:
     def _clear_cell(self, number: int) -> None:
         """Reset the gauges of a worker that has exited or not started."""
         self._board.clear_worker(number, self._snapshot.server_rows.unused, self._snapshot.traffic_rows.unused)
+
+
+def _rate_table(snapshot: Snapshot) -> RateTable:
+    """The table of rates. Gateways that tell each other what they count hash keys alike, and note what they count."""
+    cluster = snapshot.site.cluster
+    if cluster is None or cluster.listen is None:
+        return RateTable(mmap.mmap(-1, RATES), os.urandom(16))
+    secret = hmac.digest(snapshot.files[cluster.key_file].strip(), b"gateway rates 1", "sha256")[:16]
+    return RateTable(mmap.mmap(-1, RATES), secret, mmap.mmap(-1, JOURNAL))
 
 
 def _raise_limits() -> None:

@@ -104,7 +104,7 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
         "sessions": SESSIONS,
         "memory": MEMORY,
         "sites": {"mel": 0.5, "syd": None},
-        "refused": {"load report": {"bad signature": 3}, "check hint": {}},
+        "refused": {"load report": {"bad signature": 3}, "check hint": {}, "cluster news": {}},
         **more,
     }
 

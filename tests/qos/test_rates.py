@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qos.rates import BUCKET, TICK, RateTable
+from qos.rates import BUCKET, JOURNAL, TICK, RateTable
 
 SECOND = 1_000_000_000
 NOW = 1_000 * SECOND
@@ -228,3 +228,54 @@ def test_a_process_that_is_killed_leaves_the_table_whole() -> None:
     assert len(entries) == rates.keys
     assert all(tag and 1 <= (time - ticks) // interval <= 3 for _, tag, time in entries)
     assert [rates.ask(11 * TAG, 1.0, 5, NOW + 1) == 0 for _ in range(6)] == [True] * 5 + [False]
+
+
+# ------------------------------------------------------------------------------------------------------ other gateways
+
+
+def noted() -> RateTable:
+    made = RateTable(bytearray(64 * 64), SECRET, bytearray(JOURNAL))
+    made.news()  # what was counted before the first look is not told
+    return made
+
+
+def tell(one: RateTable, other: RateTable, now: int) -> None:
+    for key, used in one.news().items():
+        other.advance(key, used, now)
+
+
+def test_gateways_that_tell_each_other_count_as_one() -> None:
+    one, other = noted(), noted()
+    assert [one.ask(5, 1.0, 6, NOW) for _ in range(4)] == [0] * 4
+    tell(one, other, NOW)
+    assert [other.ask(5, 1.0, 6, NOW) for _ in range(2)] == [0, 0]
+    assert other.ask(5, 1.0, 6, NOW) < 0
+    tell(other, one, NOW)
+    assert one.ask(5, 1.0, 6, NOW) < 0
+    assert one.ask(6, 1.0, 6, NOW) == 0
+    assert one.ask(5, 1.0, 6, NOW + 1_000_000_000) == 0  # made up for at the rate
+    assert one.ask(5, 1.0, 6, NOW + 1_000_000_000) < 0
+
+
+def test_what_was_given_back_is_told_as_well_and_nothing_twice() -> None:
+    one, other = noted(), noted()
+    one.ask(5, 1.0, 1, NOW)
+    one.refund(5, 1.0, 1)
+    tell(one, other, NOW)
+    assert other.ask(5, 1.0, 1, NOW) == 0
+    assert one.news() == {}
+    assert list(other.news()) == [5]  # what it has heard is not told on
+    other.advance(5, -(10**12), NOW)
+    assert other.ask(5, 1.0, 1, NOW) == 0
+
+
+def test_of_more_than_there_is_room_for_the_last_are_told() -> None:
+    one = noted()
+    one.storm(1, 100_000, 100_000.0, 1_000_000, NOW, 1)
+    assert len(one.news()) == 32768
+    assert one.news() == {}
+
+
+def test_the_journal_has_its_size() -> None:
+    with pytest.raises(ValueError, match="the journal has another size"):
+        RateTable(bytearray(64 * 64), SECRET, bytearray(100))
