@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,11 @@ LOADS: Final = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0)
 GOLD: Final = 0.25
 """Share of the requests that are of the gold class."""
 LENGTHS: Final = (5, 15, 50)
+SESSION_LOADS: Final = (0.8, 1.5, 3.0)
+INSIDE: Final = 30
+"""Requests of a session of those who are in when a flood comes, on average."""
+LEARNING: Final = 12.0
+"""Seconds at the beginning of sessions that are not counted: until as many are there as there may be."""
 THINK: Final = 0.3
 WARM_UP: Final = 2.0
 """Seconds at the beginning that are not counted."""
@@ -54,15 +59,19 @@ backends: {{app: {{balance: least-connections, servers: [{servers}]}}}}
 qos:
   classes:
     - {{name: gold, match: {{cookie: {{tier: gold}}}}, priority: 1}}
-    - {{name: rest, priority: 9}}
+    - {{name: rest, priority: 9{rate}}}
   {qos}
 """
 OVERLOAD: Final = "overload: {concurrency: auto, target_delay: 20ms, fair_by: source}"
+MEASURED: Final = "sessions: {max: auto, idle: 3s}"
+"""Sessions by what servers can bear. Three seconds, because hardly any client here thinks for longer."""
+PLACES: Final = "sessions: {max: 120, idle: 3s}"
+PER_SOURCE: Final = ", rate: 20/s, per: source"
 
 
 OURS: Final = "gateway"
 PROXIES: Final = (
-    Proxy(OURS, SITE, IN_GATEWAY, ours, {"qos": OVERLOAD}, ", "),
+    Proxy(OURS, SITE, IN_GATEWAY, ours, {"qos": OVERLOAD, "rate": ""}, ", "),
     Proxy(
         "haproxy maxconn",
         HAPROXY.replace("    timeout server 60s", "    timeout server 60s\n    timeout queue 1s"),
@@ -88,6 +97,21 @@ class Scene:
 
     name: str
     crowds: tuple[Crowd, ...]
+    qos: str = OVERLOAD
+    """What our gateway has of `qos`."""
+    rate: str = ""
+    """What its class `rest` has besides."""
+    room: int = 0
+    """max_connections of its servers; 0: as many as they like."""
+    warm_up: float = WARM_UP
+    """Seconds at the beginning that are not counted."""
+
+    def set_up(self, proxy: Proxy) -> Proxy:
+        """The proxy as this scene has it; the peers are always as they usually are."""
+        if proxy.name != OURS:
+            return proxy
+        server = proxy.server.replace("}}", f", max_connections: {self.room}}}}}") if self.room else proxy.server
+        return replace(proxy, server=server, values={"qos": self.qos, "rate": self.rate})
 
     @property
     def seconds(self) -> float:
@@ -124,14 +148,34 @@ def scenes(seconds: float) -> Iterator[Scene]:
         yield Scene(f"priorities at {load:.0%}", (gold, rest))
     before = Crowd("all", 0.0, WARM_UP + 3, 0.5 * CAPACITY)
     yield Scene("step 50% to 300%", (before, Crowd("all", WARM_UP + 3, end + 5, 3 * CAPACITY)))
-    quiet = Crowd("others", 0.0, end, 0.5 * CAPACITY, sources=50)
-    yield Scene("no flood", (quiet,))
-    yield Scene("flood from one source", (quiet, Crowd("flood", WARM_UP, end, 2 * CAPACITY, sources=1)))
-    yield Scene("flood from 10,000 sources", (quiet, Crowd("flood", WARM_UP, end, 2 * CAPACITY, sources=10000)))
+    yield from _floods(seconds)
     for length in LENGTHS:
-        for load in (0.8, 3.0):
-            crowd = Crowd("sessions", 0.0, end, load * CAPACITY / length, length=length, think=THINK)
-            yield Scene(f"sessions of {length} at {load:.0%}", (crowd,))
+        for load in SESSION_LOADS:
+            crowd = Crowd("sessions", 0.0, LEARNING + seconds, load * CAPACITY / length, length=length, think=THINK)
+            qos = f"{OVERLOAD}\n  {MEASURED}"
+            yield Scene(f"sessions of {length} at {load:.0%}", (crowd,), qos, room=SLOTS + 1, warm_up=LEARNING)
+
+
+def _floods(seconds: float) -> Iterator[Scene]:
+    """Others at half the capacity, alone and with a flood beside them.
+
+    Against one source there is a rate per source; against many, which no rate can tell apart, there are sessions.
+    """
+    end = WARM_UP + seconds
+    quiet = Crowd("others", 0.0, end, 0.5 * CAPACITY, sources=50)
+    yield Scene("no flood", (quiet,), rate=PER_SOURCE)
+    one = Crowd("flood", WARM_UP, end, 2 * CAPACITY, sources=1)
+    yield Scene("flood from one source", (quiet, one), rate=PER_SOURCE)
+    start, end = LEARNING, LEARNING + seconds
+    inside = Crowd("others", 0.0, end, 0.5 * CAPACITY / INSIDE, sources=50, length=INSIDE, think=0.5)
+    qos = f"{OVERLOAD}\n  {PLACES}"
+    yield Scene("no flood of sessions", (inside,), qos, warm_up=start)
+    for name, sources, cookie in (
+        ("flood from 10,000 sources", 10_000, ""),
+        ("flood of forged tickets", 10_000, f"GWSESSION={'A' * 40}"),
+    ):
+        flood = Crowd("flood", start, end, 2 * CAPACITY, sources=sources, cookie=cookie)
+        yield Scene(name, (inside, flood), qos, warm_up=start)
 
 
 def run(proxy: Proxy, scene: Scene) -> list[Seen]:
@@ -144,7 +188,7 @@ def run(proxy: Proxy, scene: Scene) -> list[Seen]:
         port = free_port()
         log = place / "log"
         with log.open("wb") as err:
-            command = proxy.write(place, port, ports)
+            command = scene.set_up(proxy).write(place, port, ports)
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=err, stderr=err)
         stack.enter_context(process_on(process, port, log))
         plan = Plan(port, scene.crowds, MEAN)
@@ -168,12 +212,12 @@ def quantile(times: Sequence[float], share: float) -> float:
 def rows(scene: Scene, proxy: str, seen: Sequence[Seen], usual: float) -> Iterator[Row]:
     """The results of a scene, for each crowd. usual: the p99 of answers at half load, in ms, for steps."""
     for name in dict.fromkeys(crowd.name for crowd in scene.crowds):
-        kept = [item for item in seen if item.crowd == name and WARM_UP <= item.at < scene.seconds]
+        kept = [item for item in seen if item.crowd == name and scene.warm_up <= item.at < scene.seconds]
         good = [item.seconds for item in kept if item.status == 200]
-        span = scene.seconds - WARM_UP
+        span = scene.seconds - scene.warm_up
         completed = aborted = recovery = math.nan
         if name == "sessions":
-            completed, aborted = _sessions(seen, scene.seconds)
+            completed, aborted = _sessions(seen, scene.warm_up, scene.seconds)
         if scene.name.startswith("step"):
             recovery = _recovery(seen, scene.crowds[1].start, 2 * usual)
         yield Row(
@@ -191,16 +235,17 @@ def rows(scene: Scene, proxy: str, seen: Sequence[Seen], usual: float) -> Iterat
         )
 
 
-def _sessions(seen: Sequence[Seen], end: float) -> tuple[float, float]:
-    """(completed, aborted) as in Row; sessions that are still under way at the end count as neither."""
+def _sessions(seen: Sequence[Seen], start: float, end: float) -> tuple[float, float]:
+    """(completed, aborted) as in Row, from `start` to `end`; sessions that go on after that count as neither."""
     last: dict[int, Seen] = {}
     for item in sorted(seen, key=lambda item: item.at):
         last[item.session] = item
-    whole = [item for item in last.values() if item.status == 200 and item.place == item.length - 1]
-    cut = [item for item in last.values() if item.status != 200 and item.place > 0]
-    kept = sum(item.length for item in whole if WARM_UP <= item.at < end)
+    ends = [item for item in last.values() if start <= item.at < end]
+    whole = [item for item in ends if item.status == 200 and item.place == item.length - 1]
+    cut = [item for item in ends if item.status != 200 and item.place > 0]
+    kept = sum(item.length for item in whole)
     ended = len(whole) + len(cut)
-    return round(kept / (end - WARM_UP) / CAPACITY, 3), round(len(cut) / ended, 4) if ended else math.nan
+    return round(kept / (end - start) / CAPACITY, 3), round(len(cut) / ended, 4) if ended else math.nan
 
 
 def _recovery(seen: Sequence[Seen], step: float, target: float) -> float:
@@ -228,9 +273,12 @@ def verdicts(found: Sequence[Row]) -> Iterator[Verdict]:
     step = by.get(("step 50% to 300%", "all"))
     if step:
         yield Verdict("step: seconds until p99 is back", step.recovery, 1.0)
-    calm = by.get(("no flood", "others"))
-    for flood in ("flood from one source", "flood from 10,000 sources"):
-        row = by.get((flood, "others"))
+    for flood, without in (
+        ("flood from one source", "no flood"),
+        ("flood from 10,000 sources", "no flood of sessions"),
+        ("flood of forged tickets", "no flood of sessions"),
+    ):
+        row, calm = by.get((flood, "others")), by.get((without, "others"))
         if row and calm:
             yield Verdict(f"{flood}: p99 of others", row.p99 / calm.p99, 1.1)
     for (scene, _), row in by.items():
