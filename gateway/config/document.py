@@ -238,6 +238,11 @@ def _scalar(event: Any) -> str | int | float | bool | None:
         raise SyntaxFault(f"the tag {event.tag} is not supported", Place.at(event.start_mark))
     if event.tag is not None or not event.implicit[0]:
         return value
+    return plain(value)
+
+
+def plain(value: str) -> str | int | float | bool | None:
+    """What a scalar without quotes is."""
     if value in _WORDS:
         return _WORDS[value]
     if value[0] in "+-.0123456789":

@@ -2,6 +2,7 @@
 
 import gc
 import hashlib
+import os
 import pwd
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from gateway.config import consistency, explain, files
+from gateway.config import consistency, environment, explain, files
 from gateway.config.apache import Rules
 from gateway.config.document import Document, Place, SyntaxFault
 from gateway.config.model import Site
@@ -87,6 +88,10 @@ def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
     data = document.data
     if not isinstance(data, dict):
         raise ConfigError([_problem(path, document.root, "expected a mapping: frontends, backends, routes …")])
+    variables, unset = environment.fill(data, os.environ)
+    problems += [_problem(path, document.place(finding), finding.message) for finding in unset]
+    if unset:
+        raise ConfigError(_in_order(problems))  # what else is wrong may only follow from it
     context = {"directory": path.absolute().parent}
     findings = list(consistency.gaps(data))
     origin: dict[str, list[int]] = {}
@@ -111,7 +116,7 @@ def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
     ]
     tests = [document.place(Finding(("tests", i), "")) for i in range(len(site.tests))]
     tests_at = tuple((place.line + 1, place.column + 1) for place in tests)
-    digest = _digest(text, seen.contents)
+    digest = _digest(text + repr(sorted(variables.items())), seen.contents)
     pairs_at = {
         (i, part): (place.line + 1, place.column + 1)
         for i, (loc, _) in enumerate(files.pairs(site))

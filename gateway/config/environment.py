@@ -1,0 +1,51 @@
+"""Environment variables in the values of a site file: "${NAME}", or "${NAME:-default}"; "$${" stands for "${"."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from gateway.config.document import plain
+from gateway.config.problem import Finding, Loc
+
+_VARIABLE: Final = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+def fill(data: Any, environment: Mapping[str, str]) -> tuple[dict[str, str], list[Finding]]:
+    """Replace the variables in all values of `data`, in place.
+
+    Returns the variables used with their values, and a finding for each that is not set and has no default.
+    """
+    used: dict[str, str] = {}
+    findings: list[Finding] = []
+    seen: set[int] = set()
+
+    def filled(text: str, loc: Loc) -> Any:
+        def value(match: "re.Match[str]") -> str:
+            escaped, name, default = match.groups()
+            if escaped:
+                return str(escaped)
+            found = environment.get(name, default)
+            if found is None:
+                message = f"the environment variable {name} is not set; ${{{name}:-default}} gives a default"
+                findings.append(Finding(loc, message, offset=match.start()))
+                return ""
+            used[name] = found
+            return str(found)
+
+        made = _VARIABLE.sub(value, text)
+        whole = _VARIABLE.fullmatch(text)
+        return plain(made) if whole and not whole[1] else made
+
+    def walk(part: Any, loc: Loc) -> None:
+        if id(part) in seen:
+            return  # by an alias
+        seen.add(id(part))
+        for key, item in part.items() if isinstance(part, dict) else enumerate(part):
+            if isinstance(item, dict | list):
+                walk(item, (*loc, key))
+            elif isinstance(item, str) and "${" in item:
+                part[key] = filled(item, (*loc, key))
+
+    if isinstance(data, dict | list):
+        walk(data, ())
+    return used, findings
