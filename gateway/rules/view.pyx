@@ -69,8 +69,10 @@ cdef class Edits:
                 f = &h.fields[i]
                 if f.name_len == PyBytes_GET_SIZE(name) and same_any(p + f.name, PyBytes_AS_STRING(name), f.name_len):
                     f.drop = True
-        if any([len(item) > 2 for item in self.lines]):
-            _settle(self, p, h)
+        for item in self.lines:
+            if len(<tuple>item) > 2:
+                _settle(self, p, h)
+                break
         return 0
 
     def _settle_lines(self, fields):
