@@ -1,5 +1,6 @@
 """What a program can check of the documentation: links lead somewhere, files that are named exist."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -63,3 +64,22 @@ def test_every_file_of_a_room_is_in_its_line_of_the_architecture(room: str) -> N
     words = set(re.findall(r"\w+", found[1]))
     files = {path.stem for path in (ROOT / "gateway" / room).iterdir() if path.suffix in {".py", ".pyx"}} - {"__init__"}
     assert sorted(files - words) == []
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file of Python imports from, as paths without a suffix."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return {name.replace(".", "/") for name in found}
+
+
+def test_every_compiled_module_that_python_imports_has_its_types_beside_it() -> None:
+    """As docs/architecture.md says; mypy alone would take it for a module of which nothing is known."""
+    files = [path for top in ("gateway", "loadagent", "qos", "bench", "tests") for path in (ROOT / top).rglob("*.py")]
+    wanted = {name for path in files for name in imported(path) if (ROOT / f"{name}.pyx").exists()}
+    assert len(wanted) > 20
+    assert sorted(name for name in wanted if not (ROOT / f"{name}.pyi").exists()) == []
