@@ -31,8 +31,8 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit scenario style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
-    hardened-test hardened-quick lock audit sbom release release-check peers clean
+.PHONY: help demo test unit coverage scenario style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
+    hardened-test hardened-quick lock audit sbom release release-check sdist-check minimal-root peers clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,11 @@ test: peers style types $(VENV)/.built  ## everything that a change must pass: s
 
 unit: $(VENV)/.tools $(VENV)/.built  ## the tests that start no process: two minutes
 	@$(BIN)/python -m pytest -q $(UNIT) $(PYTEST)
+
+coverage: $(VENV)/.tools $(VENV)/.built  ## the lines of Python that the tests of `make unit` run, file by file
+	@$(BIN)/python -m pip install --quiet -c constraints.txt coverage
+	@$(BIN)/python -m coverage run --data-file=build/coverage --source=gateway,loadagent -m pytest -q $(UNIT) $(PYTEST)
+	@$(BIN)/python -m coverage report --data-file=build/coverage --skip-covered --skip-empty
 
 scenario: $(VENV)/.tools $(VENV)/.built  ## one story with real processes: make scenario T=retries
 	@$(BIN)/python -m pytest tests/scenarios/test_$(T).py $(PYTEST)
@@ -112,6 +117,12 @@ sbom: $(VENV)/.installed  ## build/sbom.json: the package and what it runs on (C
 release: $(VENV)/.builders  ## dist/: sdist and wheel of the last commit, always with the same bytes
 	@$(BIN)/python .ci/release.py dist
 
+sdist-check: $(VENV)/.builders  ## whether the sdist of the last commit installs in an empty environment and runs; compiles
+	@$(BIN)/python .ci/release.py --install
+
+minimal-root:  ## `make test` in a new root of Debian: only its base, Python and a compiler (as root; TESTS="tests/wire")
+	@.ci/minimal_root.sh "$(TESTS)"
+
 release-check: $(VENV)/.builders  ## the same, twice, from two clones in different places: whether the bytes are the same
 	@$(BIN)/python .ci/release.py --check
 
@@ -128,7 +139,8 @@ peers:
 	    callgrind_control:valgrind callgrind_annotate:valgrind ip:iproute2 tc:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping \
 	    systemd-analyze:systemd node:nodejs openssl:openssl git:git losetup:mount taskset:util-linux prlimit:util-linux setpriv:util-linux \
 	    unshare:util-linux; do \
-	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null || missing="$$missing $${pair##*:}"; \
+	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null && continue; \
+	    case "$$missing " in *" $${pair##*:} "*) ;; *) missing="$$missing $${pair##*:}";; esac; \
 	done; \
 	for pair in openssl/ssl.h:libssl-dev; do \
 	    [ -e "/usr/include/$${pair%%:*}" ] || missing="$$missing $${pair##*:}"; \

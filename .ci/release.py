@@ -2,6 +2,7 @@
 
     python .ci/release.py DIRECTORY
     python .ci/release.py --check       builds it twice, from two clones, and compares
+    python .ci/release.py --install     installs the sdist in an empty environment and runs its programs
 
 What is built is a copy of the commit's files in a new directory, with the time of the commit (SOURCE_DATE_EPOCH), its
 own environment, and paths that the compiler does not write down. Compiler, Python, Cython and setuptools must be the
@@ -33,8 +34,8 @@ def git(*arguments):
     ).stdout
 
 
-def build(target):
-    """Build both into `target`; return their paths. Raises CalledProcessError."""
+def build(target, kinds=("sdist", "wheel")):
+    """Build them into `target`; return their paths. Raises CalledProcessError."""
     target = Path(target).absolute()
     target.mkdir(parents=True, exist_ok=True)
     epoch = git("log", "-1", "--format=%ct").decode().strip()
@@ -53,7 +54,7 @@ def build(target):
             "GATEWAY_BUILD": "release",
             "LC_ALL": "C.UTF-8",
         }
-        for kind in ("sdist", "wheel"):
+        for kind in kinds:
             command = [sys.executable, "-c", BACKEND, kind, str(made)]
             old = os.umask(0o022)
             try:
@@ -83,6 +84,19 @@ def check():
         return sorted(name for name in first.keys() | second.keys() if first.get(name) != second.get(name))
 
 
+def install():
+    """Install the sdist as anyone would: pip, a new environment, nothing of this tree. Raises CalledProcessError."""
+    with tempfile.TemporaryDirectory() as place:
+        (source,) = build(Path(place, "dist"), kinds=("sdist",))
+        made = Path(place, "environment")
+        subprocess.run([sys.executable, "-m", "venv", str(made)], check=True)
+        constraints = ["--constraint", str(ROOT / "constraints.txt")]
+        command = [str(made / "bin" / "pip"), "install", "--quiet", *constraints, str(source)]
+        subprocess.run(command, cwd=place, check=True)
+        for program in ("gateway", "loadagent"):
+            subprocess.run([str(made / "bin" / program), "--version"], cwd=place, check=True)
+
+
 def level(path, epoch):
     """Write an sdist again: files in order, without owner, with one time: by default these vary."""
     with tarfile.open(path) as archive:
@@ -110,5 +124,8 @@ if __name__ == "__main__":
         said = "\n".join(f"{name} differs" for name in differing) or "the same bytes twice"
         sys.stdout.write(f"{said}\n")
         sys.exit(bool(differing))
+    if sys.argv[1] == "--install":
+        install()
+        sys.exit(0)
     for result in build(sys.argv[1]):
         sys.stdout.write(f"{result}\n")
