@@ -21,7 +21,7 @@ HERE: Final = {
     "tcp-request": "is called limits here, in a frontend",
     "httpchk": "is called check here, in a backend",
     "disabled": f"{_LATER}: take the server out, or run gateway maintenance",
-    "send-proxy": "is called send_proxy in other files; the PROXY protocol towards servers is not supported yet",
+    "send-proxy": f"{_LATER}: servers find the client in X-Forwarded-For",
     "errorfile": "is called pages here",
     "stats": "is called admin here",
     "global": "does not exist here: its keys stand at the top of the file",
