@@ -107,7 +107,7 @@ class OperatorSocket:
             self._answer(client, answer)
 
     def settle(self, command: str, answer: Mapping[str, Any]) -> None:
-        """Give everybody who waits for the outcome of a command this answer."""
+        """Send this answer to all clients that wait for the result of a command."""
         for client in [client for client in self._clients if client.waits == command]:
             self._answer(client, answer)
 

@@ -138,7 +138,7 @@ def find(target: str | None) -> Running:
         matching, wanted = [gateway for gateway in gateways if gateway.pid == int(target)], f"as process {target}"
     elif (named := _named(Path(target))) is not None:
         pid, owner = named
-        # Whoever may write the file could let root reload another user's gateway.
+        # A user with write permission for the file could make root reload another user's gateway.
         matching = [gateway for gateway in gateways if gateway.pid == pid and owner in {0, gateway.owner}]
         wanted = f"as process {pid}, which {target} names"
     else:

@@ -1,4 +1,4 @@
-"""Apache as the oracle of its own rules: every set of rules on a port of its own, and what became of each request."""
+"""Apache as the reference for its rules: every set of rules on a port of its own, and the result of each request."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Which worker holds which connection: the kernel spreads them, so a test has to look."""
+"""Finds the worker of a connection: the kernel distributes connections, so a test must query it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

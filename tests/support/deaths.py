@@ -1,4 +1,4 @@
-"""Finds in the log of a gateway which of its processes have died without being told to, and what a sanitizer says."""
+"""Finds unexpected process exits and sanitizer errors in the log of a gateway."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -12,7 +12,7 @@ STARTED = re.compile(rf"\[(\d+)\] {NAME} started, pid (\d+)$", re.MULTILINE)
 """The supervisor's line about a process it started: the process id of the parent, then that of the child."""
 SUCCESSOR = re.compile(r"\[\d+\] upgrade: a new gateway starts, pid (\d+)$")
 ENDED = re.compile(rf"\] {NAME} \(pid (\d+)\) (was killed by \w+|ended with status \d+)([;,] .*)?$")
-"""As the supervisor says it; it goes on where it did not tell the child to end."""
+"""The supervisor's line; it has a second part if the supervisor did not request the exit."""
 UNWILLING = re.compile(rf"\] {NAME} \(pid (\d+)\) (?:did not end in time|does not listen) and is killed$")
 LAST_WORDS = re.compile(r"^[a-z0-9 ]+ \(pid (\d+)\) dies, at:$")  # gateway/system/crash_report.pyx
 SANITIZER = re.compile(r"^==(\d+)==\s*ERROR: \w+Sanitizer")
@@ -24,16 +24,16 @@ UNGUARDED = re.compile(r"\[(\d+)\] the guardian has exited; ")
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """A line that tells of a death, and whose it is: a process id, or 0 if the line does not say it."""
+    """A log line about an unexpected exit, and the process id, or 0 if the line does not contain it."""
 
     line: str
     pid: int = 0
 
 
 def deaths(log: str) -> Iterator[Death]:
-    """Find what in a log means that a process died which nobody had told to end, or ended otherwise than told.
+    """Find the log lines about processes that exited unexpectedly or with an error.
 
-    A guardian that is gone counts as the death of its heartbeat process, which ends then.
+    The exit of a guardian counts as that of its heartbeat process, which then ends.
     """
     parents = {child: parent for parent, child in STARTED.findall(log)}
     successor = "0"
@@ -57,7 +57,7 @@ def deaths(log: str) -> Iterator[Death]:
 
 
 def unburied(log: str, supervisor: int) -> list[int]:
-    """Return the children that `supervisor` has started and that are dead, while the log does not say so yet."""
+    """Return the children of `supervisor` that are dead, but whose exit has not been logged yet."""
     said = {int(found[1]) for line in log.splitlines() if (found := ENDED.search(line))}
     started = [int(child) for parent, child in STARTED.findall(log) if int(parent) == supervisor]
     return [pid for pid in started if pid not in said and not is_child(pid, supervisor)]
@@ -73,13 +73,13 @@ def is_child(pid: int, parent: int) -> bool:
 
 
 def verdict(found: Iterable[Death], log: str) -> str:
-    """Return what a test that caused these deaths is told, empty if there are none."""
+    """Return the message for a test that caused these exits, empty if there are none."""
     lines = "\n".join(death.line for death in found)
     return f"processes of the gateway died, and no test has killed them:\n{lines}\n\nits log:\n{log}" if lines else ""
 
 
 def refuse_in(path: Path, expected: Collection[int] = ()) -> None:
-    """Raise AssertionError if the log in that file tells of deaths other than of the process ids `expected`."""
+    """Raise AssertionError if the log in that file has exits of process ids other than `expected`."""
     log = path.read_text(errors="replace")
     said = verdict((death for death in deaths(log) if death.pid not in expected), log)
     assert not said, said

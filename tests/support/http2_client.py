@@ -1,4 +1,4 @@
-"""A client that speaks HTTP/2 by the library h2, which knows nothing of ours, and breaks its rules where a test says so."""
+"""A client that speaks HTTP/2 with the library h2, independent of the gateway, and violates the protocol on request."""
 
 import socket
 import ssl

@@ -1,4 +1,4 @@
-"""What the kernel knows of a connection between two local ports."""
+"""Reads the kernel's state of a connection between two local ports."""
 
 import fcntl
 import socket

@@ -1,4 +1,4 @@
-"""What tests of the lives of connections share: listeners, a second client, counts, and a server that cannot be connected to."""
+"""Shared by tests of connection lifetimes: listeners, a second client, counts, an unreachable server."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A name server of a test, on a port of 127.0.0.1 over UDP: what it says can be changed at any moment."""
+"""A name server of a test, on a port of 127.0.0.1 over UDP: its answers can be changed at any moment."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""What a process has open beyond standard input, output and error, in words."""
+"""Lists the open files of a process except standard input, output and error, in readable form."""
 
 import ctypes
 import os

@@ -1,4 +1,4 @@
-"""What three readers make of the same bytes: the gateway's own, llhttp (httptools) and h11."""
+"""Parses the same bytes with three parsers: the gateway's own, llhttp (httptools) and h11."""
 
 import re
 from dataclasses import dataclass, field

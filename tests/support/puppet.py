@@ -1,4 +1,4 @@
-"""A worker that was broken into: a Python rule that runs, inside the worker, whatever code a request brings along."""
+"""A compromised worker: a Python rule that runs the code in a request inside the worker."""
 
 import base64
 import textwrap

@@ -1,4 +1,4 @@
-"""A server that runs in the test itself: what it answers can be changed at any moment."""
+"""A server that runs in the test itself: its responses can be changed at any moment."""
 
 import threading
 import time

@@ -1,4 +1,4 @@
-"""Waiting for what another process does: by polling, bounded in time, and with a reason when it fails."""
+"""Waits for an event in another process: by polling, with a time limit, and a reason on failure."""
 
 import asyncio
 import itertools
