@@ -1,8 +1,8 @@
 """How many sessions one gateway of a cluster may have, so that all have no more than they may together. Pure.
 
-Each gateway says again and again how many sessions it has and how many clients want one. From what was said last, each
-computes the same division: everybody keeps what it has, and the free ones are divided by demand. Nobody is asked and
-nobody waits for an answer, so no gateway stops because another one does.
+Each gateway repeatedly announces how many sessions it has and how many clients want one. From the last announcements
+each one computes the same division: every gateway keeps what it has, and free sessions are divided by demand. There are
+no queries and no answers to wait for, so no gateway stops because another one does.
 
 Sessions of a gateway that has fallen silent are still somewhere: their clients come to another gateway, which adopts
 them, or go on at one that cannot be heard from here. They keep their places until they have been adopted, or for `idle`

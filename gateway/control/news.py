@@ -4,7 +4,7 @@
     up to MOST times: 8 key, 8 ticks (signed) · 16 HMAC-SHA256, truncated
 
 Integers are big-endian. The tag is over all that stands before (RFC 2104 section 5), with a key derived from the
-cluster's. Whoever reads them takes each only if it is fresh and later than the one before from that node.
+cluster's. The receiver accepts a message only if it is fresh and newer than the last one from that node.
 """
 
 import hmac
