@@ -10,7 +10,7 @@ cdef enum:
     SESSION_CELLS = 4096    # of each server, one byte each
     MAX_TRAFFIC = 4096      # frontends, backends, classes, and classes at backends
     DURATIONS = 16          # cells of a histogram; the last has no upper bound
-    MAX_OUTCOMES = 40       # ways in which a request can end
+    MAX_OUTCOMES = 48       # ways in which a request can end
     MAX_ABUSES = 6          # of HTTP/2, for which a client's connection is ended
 
 cdef enum State:
@@ -54,7 +54,8 @@ cdef struct CountRow:
     uint64_t bytes_out      # from the server to clients
     int64_t waiting         # what goes first in that worker's queue (proxy/queue.pyx); 0: nothing (first server)
     int64_t announced       # when the worker wrote that, in ns
-    uint8_t reserved[8]
+    uint32_t handshakes     # of TLS, complete
+    uint32_t resumed        # of them, those that went on with a session from before
 
 # How long a server takes to answer, as one worker has seen it; balance/estimate.pyx knows how to write and read it.
 # Sums that forget exponentially; times in seconds, but moments in ns. Two cache lines per (server, worker).

@@ -318,7 +318,14 @@ cdef class Board:
             total.busy_seconds += row.busy_seconds
             total.bytes_in += row.bytes_in
             total.bytes_out += row.bytes_out
+            total.handshakes += row.handshakes
+            total.resumed += row.resumed
         return total
+
+    def handshakes(self, int slot):
+        """Completed TLS handshakes with the server since its row was cleared: (full, resumed), over all workers."""
+        cdef CountRow total = self._counted(slot)
+        return total.handshakes - total.resumed, total.resumed
 
     def requests(self, int slot):
         """Requests finished at the server since its row was cleared, over all workers."""

@@ -23,10 +23,16 @@ cdef enum Outcome:
     O_CONNECT_UNREACHABLE
     O_CONNECT_FAILED            # `detail` is an errno
     O_NO_DESCRIPTOR
-    O_TLS_FAILED                # the server's end of TLS
+    # `detail` of the five is what OpenSSL says, as in tls_to_servers.pyx
+    O_TLS_FAILED                # the handshake, for another reason than the next ones
+    O_TLS_EXPIRED
+    O_TLS_UNKNOWN_CA
+    O_TLS_NAME_MISMATCH
+    O_TLS_NOT_SPOKEN
     # the server failed the request
     O_SERVER_CLOSED             # before a byte of an answer
     O_SERVER_RESET              # the same, by a reset
+    O_TLS_BROKEN                # the same, by an alert or a damaged record; `detail` as above
     O_STALE                     # the same, on a connection that had served before: most likely it was idle too long
     O_SERVER_TIMEOUT
     O_RESPONSE_INVALID          # `detail` is a Reason
@@ -54,6 +60,11 @@ cdef enum Abuse:
     ABUSE_WINDOWS
     ABUSE_SLOW_HEADERS
     ABUSE_COUNT
+
+cdef enum:
+    # What TLS says as one number: an error of verification (X509_STORE_CTX_get_error(3)) as it is, a reason of OpenSSL
+    # (ERR_GET_REASON(3)) and this. As an error beside those of the kernel, it is negative.
+    TLS_REASON = 1000
 
 cdef enum Side:
     SIDE_NONE = 0

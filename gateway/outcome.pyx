@@ -3,6 +3,17 @@
 from libc.errno cimport EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOENT, ETIMEDOUT
 from libc.string cimport memcpy
 
+cdef extern from "<openssl/x509_vfy.h>" nogil:
+    enum:
+        X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+        X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE, X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+        X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, X509_V_ERR_CERT_UNTRUSTED, X509_V_ERR_CERT_NOT_YET_VALID
+        X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+cdef extern from "<openssl/sslerr.h>" nogil:
+    enum:
+        SSL_R_WRONG_VERSION_NUMBER
+
 TABLE = (
     # outcome, name, side, status, what it means
     (O_NONE, "none", SIDE_NONE, 0, "The request has not ended."),
@@ -25,9 +36,14 @@ TABLE = (
     (O_CONNECT_UNREACHABLE, "connect_unreachable", SIDE_SERVER, 502, "No route leads to the server."),
     (O_CONNECT_FAILED, "connect_failed", SIDE_SERVER, 502, "The connection could not be made for another reason."),
     (O_NO_DESCRIPTOR, "no_descriptor", SIDE_GATEWAY, 503, "The gateway has no descriptor or port left to connect."),
-    (O_TLS_FAILED, "tls_failed", SIDE_SERVER, 502, "TLS with the server could not be set up."),
+    (O_TLS_FAILED, "tls_failed", SIDE_SERVER, 502, "The TLS handshake with the server failed."),
+    (O_TLS_EXPIRED, "tls_expired", SIDE_SERVER, 502, "The server's certificate has expired, or is not valid yet."),
+    (O_TLS_UNKNOWN_CA, "tls_unknown_ca", SIDE_SERVER, 502, "No trusted CA has signed the server's certificate."),
+    (O_TLS_NAME_MISMATCH, "tls_name_mismatch", SIDE_SERVER, 502, "The server's certificate is for another name."),
+    (O_TLS_NOT_SPOKEN, "tls_not_spoken", SIDE_SERVER, 502, "The server does not speak TLS at this port."),
     (O_SERVER_CLOSED, "server_closed", SIDE_SERVER, 502, "The server closed the connection before its answer."),
     (O_SERVER_RESET, "server_reset", SIDE_SERVER, 502, "The server reset the connection before its answer."),
+    (O_TLS_BROKEN, "tls_broken", SIDE_SERVER, 502, "The server ended TLS with an alert, or a record was damaged."),
     (O_STALE, "stale_connection", SIDE_SERVER, 502, "A kept connection was closed as the request was sent."),
     (O_SERVER_TIMEOUT, "server_timeout", SIDE_SERVER, 504, "The server was silent for timeouts.response."),
     (O_RESPONSE_INVALID, "response_invalid", SIDE_SERVER, 502, "The answer is not valid HTTP/1.1."),
@@ -85,7 +101,9 @@ cdef OutcomeRow *outcome_row(int outcome) noexcept nogil:
 
 
 cdef int outcome_of_errno(int error) noexcept nogil:
-    """Why a connection could not be made (connect(2))."""
+    """Why a connection could not be made (connect(2)); a negative error is one of TLS, as in tls_to_servers.pyx."""
+    if error < 0:
+        return _outcome_of_tls(-error)
     if error == ECONNREFUSED or error == ENOENT:
         return O_CONNECT_REFUSED
     if error == ETIMEDOUT:
@@ -95,3 +113,22 @@ cdef int outcome_of_errno(int error) noexcept nogil:
     if error == EMFILE or error == ENFILE or error == EADDRNOTAVAIL:
         return O_NO_DESCRIPTOR
     return O_CONNECT_FAILED
+
+
+def tls_failure(int error):
+    """The name of the outcome that an error of verification is, by the number that OpenSSL gives it."""
+    return TABLE[_outcome_of_tls(error)][1]
+
+
+cdef int _outcome_of_tls(int error) noexcept nogil:
+    if error == X509_V_ERR_CERT_HAS_EXPIRED or error == X509_V_ERR_CERT_NOT_YET_VALID:
+        return O_TLS_EXPIRED
+    if error == X509_V_ERR_HOSTNAME_MISMATCH or error == X509_V_ERR_IP_ADDRESS_MISMATCH:
+        return O_TLS_NAME_MISMATCH
+    if (error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT or error == X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+            or error == X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE or error == X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
+            or error == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT or error == X509_V_ERR_CERT_UNTRUSTED):
+        return O_TLS_UNKNOWN_CA
+    if error == TLS_REASON + SSL_R_WRONG_VERSION_NUMBER:    # what a record of TLS cannot begin with
+        return O_TLS_NOT_SPOKEN
+    return O_TLS_FAILED

@@ -307,6 +307,18 @@ _SERVER: Final[tuple[tuple[str, Kind, Figure, str], ...]] = (
         lambda s: s["busy_seconds"],
         "Total time of finished requests; divided by requests_total: the mean.",
     ),
+    (
+        "tls_full_handshakes_total",
+        "counter",
+        lambda s: s["handshakes"] and s["handshakes"]["full"],
+        "TLS handshakes with the server that made a new session; absent: no TLS.",
+    ),
+    (
+        "tls_resumed_handshakes_total",
+        "counter",
+        lambda s: s["handshakes"] and s["handshakes"]["resumed"],
+        "TLS handshakes with the server that went on with a session; absent: no TLS.",
+    ),
     ("received_bytes_total", "counter", lambda s: s["bytes_in"], "Body bytes from clients to the server."),
     ("sent_bytes_total", "counter", lambda s: s["bytes_out"], "Body bytes from the server to clients."),
     (

@@ -1,7 +1,7 @@
 """Addresses in the site file: of listeners and of servers."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Literal
 
@@ -49,6 +49,8 @@ class Address:
     host: str = ""
     port: int = 0
     path: str = ""
+    tls: bool = False
+    """It was written with https://."""
 
     def __str__(self) -> str:
         if self.kind == "unix":
@@ -132,7 +134,12 @@ def _unix_path(text: str) -> str:
 
 
 def server_address(text: str) -> Address:
-    """Parse "ip:port", "[ipv6]:port", "hostname:port", "dns:name:port" or "unix:/path". Raises ValueError."""
+    """Parse "ip:port", "[ipv6]:port", "hostname:port", each also after https://, "dns:name:port" or "unix:/path".
+
+    Raises ValueError.
+    """
+    if text.startswith("https://"):
+        return _https(text.removeprefix("https://"))
     if text.startswith("unix:"):
         return Address("unix", path=_unix_path(text))
     if text.startswith("dns:"):
@@ -144,6 +151,20 @@ def server_address(text: str) -> Address:
     if ip is None and (_NUMERIC.fullmatch(host) or not _LABELS.fullmatch(host)):
         raise ValueError(f"{host} is neither an IP address nor a host name")
     return Address("tcp", ip or host.lower(), port)
+
+
+def _https(text: str) -> Address:
+    """Parse what follows https://; the port is 443 if there is none."""
+    place, slash, path = text.partition("/")
+    if place.startswith("dns:"):
+        raise ValueError("leave https:// out before dns: and say tls: true for the backend")
+    if place.startswith("unix:"):
+        raise ValueError("TLS is not spoken on a Unix socket, which stays on this machine")
+    if path:
+        raise ValueError(f"a server has no path: leave {slash}{path} out")
+    if not _PORT.fullmatch(place.rpartition(":")[2]):
+        place += ":443"
+    return replace(server_address(place), tls=True)
 
 
 def _records(text: str) -> Address:
@@ -158,6 +179,18 @@ def _records(text: str) -> Address:
     if _NUMERIC.fullmatch(host) or not _LABELS.fullmatch(host):
         raise ValueError(f"{host} is not a host name: expected {example}")
     return Address("dns", host.lower(), port)
+
+
+HOST: Final = "{host}"
+"""As the name of a server in TLS: the host that each client asks for."""
+
+
+def tls_name(text: str) -> str:
+    """Parse a host name, an IP address or HOST. Raises ValueError."""
+    ip = _ip(text)
+    if text != HOST and ip is None and (_NUMERIC.fullmatch(text) or not _LABELS.fullmatch(text)):
+        raise ValueError(f"{text} is neither a host name nor an IP address; {HOST} stands for that of each request")
+    return ip or text.lower().removesuffix(".")
 
 
 def name_server(text: str) -> Listen:

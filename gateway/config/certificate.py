@@ -35,6 +35,14 @@ def load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
             os.close(descriptor)
 
 
+def load_cas(context: ssl.SSLContext, content: bytes) -> None:
+    """Let `context` trust the CA certificates of a PEM file. Raises Fault."""
+    try:
+        context.load_verify_locations(cadata=content.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError):
+        raise Fault("no CA certificates in PEM") from None
+
+
 def _no_password() -> str:
     """Replaces OpenSSL's prompt on the terminal."""
     raise Fault("the key is encrypted: remove its pass phrase, because the gateway starts unattended", "key")

@@ -449,10 +449,19 @@ AddressField: TypeAlias = Annotated[
     WithJsonSchema(
         {
             "type": "string",
-            "examples": ["10.0.0.11:8080", "app.internal:8080", "dns:app.internal:8080", "unix:/run/app.sock"],
+            "examples": [
+                *("10.0.0.11:8080", "app.internal:8080", "https://app.internal:8443", "dns:app.internal:8080"),
+                "unix:/run/app.sock",
+            ],
         }
     ),
 ]
+TlsName: TypeAlias = Annotated[
+    str,
+    _parsed(address.tls_name, "a host name, an IP address or {host}"),
+    WithJsonSchema({"type": "string", "examples": ["app.internal", "10.0.0.11", "{host}"]}),
+]
+"""What the certificate of a server must be for."""
 NameServer: TypeAlias = Annotated[
     address.Listen,
     _parsed(address.name_server, "the address of a name server such as 10.0.0.2"),

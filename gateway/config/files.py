@@ -16,6 +16,10 @@ from gateway.config.python import Function
 from gateway.system import regular_file
 
 MAX_BYTES: Final = 1024 * 1024
+SYSTEM_CAS: Final = Path("CAs of this machine")
+"""Among contents of files: the CA certificates that this machine trusts, wherever they are."""
+_SYSTEM_CAS: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+"""Where Debian and Fedora keep them in one file, if OpenSSL does not say."""
 MIN_KEY_BYTES: Final = 16
 """Shorter keys for signed reports could be guessed."""
 
@@ -75,6 +79,8 @@ def read(site: Site, *, certificates: bool = True) -> Files:
         files.findings += [Finding((*loc, *fault.at), str(fault)) for fault in faults]
         if not faults:
             files.note_group(pair.key, (*loc, "key"))
+    for path, loc in trusted(site).items():
+        _read_cas(files, path, loc)
     shared = apache.Rules()
     for i, route in enumerate(site.routes):
         if route.apache is not None:
@@ -86,10 +92,44 @@ def read(site: Site, *, certificates: bool = True) -> Files:
 
 
 def pairs(site: Site) -> Iterator[tuple[Loc, Certificate]]:
-    """Yield each certificate with its key, and its location."""
+    """Yield each certificate with its key, and its location: those shown to clients, then those shown to servers."""
     for i, frontend in enumerate(site.frontends):
         for j, pair in enumerate(frontend.tls.certificates if frontend.tls else ()):
             yield ("frontends", i, "tls", "certificates", j), pair
+    for name, backend in site.backends.items():
+        if backend.tls is not None and backend.tls.certificate is not None:
+            yield ("backends", name, "tls", "certificate"), backend.tls.certificate
+
+
+def trusted(site: Site) -> dict[Path, Loc]:
+    """The files of CAs by which servers are verified, and where they are named first."""
+    found: dict[Path, Loc] = {}
+    for name, backend in site.backends.items():
+        for i, server in enumerate(backend.servers):
+            tls = backend.tls_to(server)
+            if tls is not None and tls.verify:
+                at: Loc = ("tls",) if backend.tls is not None else ("servers", i)
+                found.setdefault(tls.ca or SYSTEM_CAS, ("backends", name, *at, *(["ca"] if tls.ca else [])))
+    return found
+
+
+def _read_cas(files: Files, path: Path, loc: Loc) -> None:
+    where = path
+    if path == SYSTEM_CAS:
+        known = [ssl.get_default_verify_paths().cafile, *_SYSTEM_CAS]
+        where = next((Path(name) for name in known if name and Path(name).is_file()), path)
+        if where == path:
+            message = "this machine has no file of trusted CAs: apt install ca-certificates, or say tls: ca"
+            files.findings.append(Finding(loc, message))
+            return
+    content = files.read(where, loc)
+    if content is None:
+        return
+    files.contents[path] = files.contents.pop(where)
+    try:
+        certificate.load_cas(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), content)
+    except Fault as fault:
+        files.findings.append(Finding(loc, f"{where}: {fault}"))
 
 
 def read_pair(pair: Certificate) -> tuple[tuple[bytes, bytes] | None, list[Fault]]:

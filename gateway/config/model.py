@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from gateway.config import http2_library, template
-from gateway.config.address import UNIX, Address, Listen
+from gateway.config.address import HOST, UNIX, Address, Listen
 from gateway.config.cluster import Cluster
 from gateway.config.expectation import SiteTest
 from gateway.config.fields import (
@@ -56,6 +56,7 @@ from gateway.config.fields import (
     StatusField,
     StatusRange,
     Text,
+    TlsName,
     ValueMatch,
     Whole,
     text,
@@ -99,6 +100,7 @@ __all__ = [
     "StatusRange",
     "Timeouts",
     "Tls",
+    "TlsToServers",
     "ValueMatch",
 ]
 
@@ -294,6 +296,16 @@ RetryCause: TypeAlias = Annotated[
 """connect, reset, or the status of a response."""
 
 
+def _tls_to_servers(value: object) -> object:
+    if value is False:
+        return None
+    if value is True:
+        return {}
+    if isinstance(value, dict | TlsToServers):
+        return value
+    raise ValueError(f"expected true, false or a mapping, not {kind(value)}")
+
+
 def _cores() -> int:
     return min(len(os.sched_getaffinity(0)), MAX_WORKERS)
 
@@ -411,6 +423,14 @@ class Limits(Model):
         return self
 
 
+TlsVersion: TypeAlias = Annotated[
+    Literal["1.2", "1.3"],
+    # Without quotes YAML reads a number.
+    BeforeValidator(lambda value: str(value) if isinstance(value, float) else value),
+    WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),
+]
+
+
 class Certificate(Model):
     """A certificate chain and its private key, both PEM."""
 
@@ -424,12 +444,7 @@ class Tls(Model):
     certificates: Annotated[tuple[Certificate, ...], Some()] = Field(
         description="Selected by the client's server name (SNI); the first is used for clients without one."
     )
-    min_version: Annotated[
-        Literal["1.2", "1.3"],
-        # Without quotes YAML parses a number.
-        BeforeValidator(lambda value: str(value) if isinstance(value, float) else value),
-        WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),
-    ] = Field("1.2", description="Oldest TLS version accepted.")
+    min_version: TlsVersion = Field("1.2", description="Oldest TLS version accepted.")
     ticket_key_file: Annotated[File | None, Given()] = Field(
         None,
         description="Secret for the encryption of session tickets, the same on all gateways; only its owner may "
@@ -525,8 +540,9 @@ class Server(Model):
     }
 
     address: AddressField = Field(
-        description="ip:port, [ipv6]:port, hostname:port, unix:/path, or dns:name:port: every address of the name is a "
-        "server, followed as it changes. A name such as dns:_http._tcp.app.internal stands for its SRV records."
+        description="ip:port, [ipv6]:port, hostname:port, each after https:// where TLS is spoken, unix:/path, or "
+        "dns:name:port: every address of the name is a server, followed as it changes. A name such as "
+        "dns:_http._tcp.app.internal stands for its SRV records."
     )
     name: Name = Field(
         default_factory=lambda data: data["address"].token,
@@ -607,6 +623,40 @@ class Affinity(Model):
         return self
 
 
+class TlsToServers(Model):
+    """TLS towards the servers of a backend."""
+
+    shorthand: ClassVar = {"type": "boolean", "description": "true: as all defaults say; false: no TLS."}
+
+    verify: Flag = Field(
+        default=True,
+        description="The certificate must be valid, signed by a trusted CA and for the server's name; false: anybody "
+        "on the way can read and change what passes.",
+    )
+    ca: Annotated[File | None, Given()] = Field(
+        None, description="Certificates of the CAs to trust, PEM. Default: those of this machine."
+    )
+    server_name: Annotated[TlsName | None, Given()] = Field(
+        None,
+        description="Name that the servers' certificates must be for, and that they are asked for (SNI); {host}: the "
+        "host that the client asks for. Default: the host of the server's address.",
+    )
+    certificate: Annotated[Certificate | None, Given()] = Field(
+        None, description="Certificate and key to show to servers that ask for one."
+    )
+    min_version: TlsVersion = Field("1.2", description="Oldest TLS version accepted.")
+
+    def name_for(self, address: Address) -> str | None:
+        """What a server at `address` is called; "": it has no name; None: as clients call it."""
+        return None if self.server_name == HOST else self.server_name or address.host
+
+    @model_validator(mode="after")
+    def _useful(self) -> "TlsToServers":
+        if self.ca is not None and not self.verify:
+            raise Fault("with verify: false nobody looks at the CA: leave one of them out", "ca", key=True)
+        return self
+
+
 class Expect(Model):
     """The expected response of a healthy server."""
 
@@ -638,7 +688,7 @@ class Check(Model):
     tcp: Flag = Field(default=False, description="Only open a connection.")
     grpc: Annotated[Annotated[Text, AfterValidator(_service)] | None, Given()] = Field(
         None,
-        description="Service to ask gRPC's health check (grpc.health.v1) for, over plain HTTP/2; empty: all of it.",
+        description="Service to ask gRPC's health check (grpc.health.v1) for, over HTTP/2; empty: all of it.",
     )
     interval: PositiveDuration = Field(
         "2s", validate_default=True, description="Time between checks; a quarter of it while a change is in the air."
@@ -807,9 +857,31 @@ class Backend(Model):
     )
     retries: Retries = Field(default_factory=Retries, description="When a request is retried.")
     timeouts: Timeouts = Field(default_factory=Timeouts, description="Timeouts of servers.")
+    tls: Annotated[TlsToServers | None, BeforeValidator(_tls_to_servers)] = Field(
+        None,
+        description="Speak TLS with all its servers; a server whose address begins with https:// gets it anyway. "
+        "Default: plain HTTP.",
+    )
     queue: Annotated[Queue | None, Given()] = Field(
         None, description="Wait while every server is at max_connections. Default: 503 at once."
     )
+
+    def tls_to(self, server: Server) -> TlsToServers | None:
+        """How TLS is spoken with one of its servers; None: it is not."""
+        return self.tls or (TlsToServers() if server.address.tls else None)
+
+    @model_validator(mode="after")
+    def _named(self) -> "Backend":
+        for i, server in enumerate(self.servers):
+            tls = self.tls_to(server)
+            if tls is not None and server.address.kind == "unix":
+                raise Fault("TLS is not spoken on a Unix socket, which stays on this machine", "servers", i)
+            if tls is None or tls.server_name is not None or not tls.verify:
+                continue
+            if server.address.kind == "dns" and server.address.host.startswith("_"):
+                message = "records of a service may name any host as the server: say tls: server_name"
+                raise Fault(message, "servers", i)
+        return self
 
 
 class Redirect(Model):

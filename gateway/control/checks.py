@@ -1,20 +1,27 @@
 """All active checks of a site: one watch and one task for each server that has a check."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from gateway.board import UNKNOWN, Board
 from gateway.config.address import other_localhost
+from gateway.config.files import SYSTEM_CAS
 from gateway.config.loader import Endpoint
-from gateway.config.model import Check, Server
+from gateway.config.model import Backend, Check, Server
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.control.tasks import keep_running, replan, stop
 from gateway.health.probe import Probe, Target
 from gateway.health.result import Result
+from gateway.health.tls import Tls
 from gateway.health.watch import Watch
 
 _Plan = tuple[Target, Check]
+Pairs = Mapping[tuple[Path, Path], tuple[bytes, bytes]]
+"""Certificates to show to servers with their keys, PEM, by the files that they came from."""
+NO_PAIRS: Pairs = {}
 
 
 class Checks:
@@ -27,9 +34,9 @@ class Checks:
         self._watches: dict[ServerKey, Watch] = {}
         self._running: dict[ServerKey, tuple[_Plan, asyncio.Task[None]]] = {}
 
-    async def apply(self, snapshot: Snapshot) -> None:
+    async def apply(self, snapshot: Snapshot, pairs: Pairs = NO_PAIRS) -> None:
         """Follow a snapshot: unchanged checks continue with their counts, the others stop or start."""
-        plans = _plans(snapshot)
+        plans = _plans(snapshot, pairs)
         await replan(self._running, plans, self._start)
         self._watches = {key: watch for key, watch in self._watches.items() if key in plans}
         for key, slot in snapshot.slots.items():
@@ -64,7 +71,22 @@ def _other(server: Server, resolved: Endpoint) -> tuple[str, int] | None:
     return None
 
 
-def _plans(snapshot: Snapshot) -> dict[ServerKey, _Plan]:
+def _tls(snapshot: Snapshot, pairs: Pairs, backend: Backend, server: Server) -> Tls | None:
+    """How its checks speak TLS: as requests do; where those go by the name that clients use, by the check's Host."""
+    tls = backend.tls_to(server)
+    if tls is None:
+        return None
+    name = tls.name_for(server.address)
+    if name is None:
+        headers = backend.check.headers if backend.check is not None else {}
+        host = next((value for field, value in headers.items() if field.lower() == "host"), "")
+        name = urlsplit(f"//{host}").hostname or server.address.host
+    cas = snapshot.files[tls.ca or SYSTEM_CAS] if tls.verify else None
+    pair = pairs[tls.certificate.cert, tls.certificate.key] if tls.certificate is not None else None
+    return Tls(name, cas, tls.min_version, pair)
+
+
+def _plans(snapshot: Snapshot, pairs: Pairs) -> dict[ServerKey, _Plan]:
     plans = {}
     for backend in snapshot.site.backends.values():
         if backend.check is None:
@@ -73,6 +95,13 @@ def _plans(snapshot: Snapshot) -> dict[ServerKey, _Plan]:
             key = backend.name, server.name
             host = str(server.address) if server.address.kind == "tcp" else "localhost"
             where = snapshot.resolved[key]
-            target = Target("/".join(key), snapshot.slots[key], where, host, _other(server, where))
+            target = Target(
+                "/".join(key),
+                snapshot.slots[key],
+                where,
+                host,
+                _other(server, where),
+                _tls(snapshot, pairs, backend, server),
+            )
             plans[key] = target, backend.check
     return plans

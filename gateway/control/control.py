@@ -15,7 +15,7 @@ from gateway.config.model import LoadReports
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.control import servers
 from gateway.control.agents import Agents
-from gateway.control.checks import Checks
+from gateway.control.checks import NO_PAIRS, Checks, Pairs
 from gateway.control.discovery import Discovery
 from gateway.control.exchange import Exchange
 from gateway.control.hints import Hints
@@ -63,9 +63,13 @@ class Control:
         self._discovery = Discovery(tell)
 
     async def apply(
-        self, snapshot: Snapshot, reports: socket.socket | None = None, hints: socket.socket | None = None
+        self,
+        snapshot: Snapshot,
+        reports: socket.socket | None = None,
+        hints: socket.socket | None = None,
+        pairs: Pairs = NO_PAIRS,
     ) -> None:
-        """Start with a snapshot, or switch to it without disturbing unchanged parts.
+        """Start with a snapshot, or switch to it without disturbing unchanged parts. `pairs` are for checks.
 
         `reports` replaces the socket, for a site file that moves `load_reports.listen`; so does `hints` that of
         `cluster.listen`. Raises OSError if a socket cannot be used.
@@ -77,7 +81,7 @@ class Control:
             self._expect(snapshot, load_reports)
         if self._checks is None:
             self._checks = self._start()
-        await self._checks.apply(snapshot)
+        await self._checks.apply(snapshot, pairs)
         await self._hints.apply(snapshot, hints)
         if self.exchange is not None:
             self.exchange.apply(snapshot)

@@ -11,6 +11,7 @@ import uvloop
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control import status
+from gateway.control.checks import Pairs
 from gateway.control.control import Control
 from gateway.control.memory import MemoryFiles, MemoryWatch
 from gateway.control.operations_report import OperationsReport
@@ -19,6 +20,7 @@ from gateway.control.sites import Sites
 from gateway.control.status import Status
 from gateway.process.channel import Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
+from gateway.secrets.vault import Vault
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,16 @@ def prepare(context: ChildContext) -> Work:
     return partial(run_loop, lambda: ControlProcess(context, asked, memory), uvloop.new_event_loop)
 
 
+def _opened(vault: Vault | None) -> Pairs:
+    """What checks show to servers."""
+    if vault is None:
+        return {}
+    with vault.open() as secrets:
+        found = {key: (pair.cert, bytes(pair.key)) for key, pair in (secrets.pairs or {}).items()}
+    vault.close()
+    return found
+
+
 class ControlProcess(LoopChild):
     """Control, the loads of other sites, and the answers to operators."""
 
@@ -37,6 +49,7 @@ class ControlProcess(LoopChild):
         super().__init__(context.channel)
         board = context.board
         self._snapshot = context.snapshot
+        self._pairs = _opened(context.vault)
         self._sockets = {name: sock for name, places in context.sockets.items() for _, sock in places}
         self._control = Control(
             board, self._sockets.pop("reports", None), self._tell, rates=context.rates, sessions=context.sessions
@@ -54,6 +67,7 @@ class ControlProcess(LoopChild):
 
     async def go_over(self, update: Update) -> None:
         """Switch to another snapshot, and to other sockets."""
+        self._pairs = _opened(update.vault)
         await self._use(update.packed.snapshot, update.named())
 
     def drain(self, seconds: float) -> None:  # noqa: ARG002 - nothing here takes long
@@ -70,7 +84,7 @@ class ControlProcess(LoopChild):
         await self._control.close()
 
     async def _use(self, snapshot: Snapshot, new: dict[str, socket.socket]) -> None:
-        await self._control.apply(snapshot, new.get("reports"), new.get("hints"))
+        await self._control.apply(snapshot, new.get("reports"), new.get("hints"), self._pairs)
         self._sessions.apply(snapshot)
         self._memory.apply(snapshot)
         await self._sites.apply(snapshot, new.get("sites"))

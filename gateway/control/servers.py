@@ -58,6 +58,9 @@ def report(
                     "in_flight": board.in_flight(slot),
                     "max_connections": board.limit(slot) or server.max_connections,
                     "requests": board.requests(slot),
+                    "handshakes": dict(zip(("full", "resumed"), board.handshakes(slot), strict=True))
+                    if backend.tls_to(server) is not None
+                    else None,
                     "failures": board.failures(slot),
                     "busy_seconds": board.busy_seconds(slot),
                     "bytes_in": board.bytes_in(slot),

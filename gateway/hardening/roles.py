@@ -82,7 +82,8 @@ def _named(pairs: frozenset[tuple[int, int]]) -> str:
 SUPERVISOR: Final = Role("supervisor", "starter", None, None, "anything")
 """Starts the others, so it needs what they need; reads nothing from the network."""
 WORKER: Final = Role("worker", "user", frozenset(), Filter(_STREAMS), "python")
-CONTROL: Final = Role("control", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS, binds=True), "names")
+CONTROL: Final = Role("control", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS, binds=True, memory=True), "names")
+"""Python's ssl takes certificates from files only, and these are in memory."""
 HEARTBEAT: Final = Role(
     "heartbeat",
     "user",

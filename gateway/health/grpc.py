@@ -1,4 +1,4 @@
-"""gRPC's health check (grpc.health.v1.Health/Check) over HTTP/2 in clear text: one connection, one request.
+"""gRPC's health check (grpc.health.v1.Health/Check) over HTTP/2: one connection, one request.
 
 The messages are two protobuf fields, encoded and decoded here; h2 does HTTP/2 and its header compression.
 Source: the gRPC health checking protocol and gRPC over HTTP/2 (PROTOCOL-HTTP2) of github.com/grpc/grpc/doc.
@@ -13,6 +13,7 @@ import h2.connection
 import h2.events
 
 from gateway.health.result import Outcome
+from gateway.health.tls import H2, Tls, options
 
 SERVING: Final = 1
 MAX_BYTES: Final = 64 * 1024  # read in total
@@ -29,19 +30,19 @@ class ClosedEarly(Exception):
 
 
 async def check(
-    address: tuple[str, int] | str, host: str, service: str, progress: SimpleNamespace
+    address: tuple[str, int] | str, host: str, service: str, progress: SimpleNamespace, tls: Tls | None = None
 ) -> tuple[Outcome, str]:
     """Query once whether `service` is serving ("": the whole server). Sets `progress.connected` once connected.
 
     Raises BadAnswer, ClosedEarly, OSError and what h2 raises (h2.exceptions.ProtocolError).
     """
     if isinstance(address, tuple):
-        reader, writer = await asyncio.open_connection(*address)
+        reader, writer = await asyncio.open_connection(*address, **options(tls, H2))
     else:
         reader, writer = await asyncio.open_unix_connection(address)
     progress.connected = True
     try:
-        exchange = _Exchange(host, service)
+        exchange = _Exchange(host, service, "http" if tls is None else "https")
         read = 0
         while not exchange.ended:
             writer.write(exchange.to_send())
@@ -62,7 +63,7 @@ async def check(
 class _Exchange:
     """The request and its response, without a socket."""
 
-    def __init__(self, host: str, service: str) -> None:
+    def __init__(self, host: str, service: str, scheme: str = "http") -> None:
         self.ended = False
         self.greeted = False  # the server speaks HTTP/2 (RFC 9113 section 3.4)
         self._data = b""
@@ -75,7 +76,7 @@ class _Exchange:
             self._stream,
             [
                 (":method", "POST"),
-                (":scheme", "http"),
+                (":scheme", scheme),
                 (":path", "/grpc.health.v1.Health/Check"),
                 (":authority", host),
                 ("te", "trailers"),

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import ssl
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from h2.exceptions import ProtocolError
 from gateway.config.model import Check
 from gateway.health import grpc
 from gateway.health.result import Outcome, Result
+from gateway.health.tls import Tls, context, failure, options
 from loadagent.http_get import BadAnswer, ClosedEarly, Question, get
 
 MAX_BODY_BYTES = 64 * 1024
@@ -28,7 +30,7 @@ class Target:
 
     `name` is for logs, `slot` the row of the Board, `address` where to connect (a path is a Unix socket),
     and `host` the Host header unless the check sets its own. `other` is tried if that address cannot be connected
-    to.
+    to. With `tls` the whole check uses TLS.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Target:
     address: tuple[str, int] | str
     host: str
     other: tuple[str, int] | None = None
+    tls: Tls | None = None
 
 
 class Probe:
@@ -55,7 +58,7 @@ class Probe:
             async with asyncio.timeout(check.timeout):
                 outcome, detail = await _CHECKS[check.kind](target, check, progress)
         except Exception as error:  # noqa: BLE001 - an unexpected error is a failed check
-            outcome, detail = _name(error, connected=progress.connected)
+            outcome, detail = _name(error, connected=progress.connected, secure=target.tls is not None)
             if check.kind == "grpc":
                 outcome = _IN_GRPC.get(outcome, outcome)
         return Result(outcome, time.monotonic() - began, detail)
@@ -64,7 +67,7 @@ class Probe:
 async def _connect(target: Target, _check: Check, _progress: SimpleNamespace) -> tuple[Outcome, str]:
     loop = asyncio.get_running_loop()
     if isinstance(target.address, tuple):
-        transport, _ = await loop.create_connection(asyncio.Protocol, *target.address)
+        transport, _ = await loop.create_connection(asyncio.Protocol, *target.address, **options(target.tls))
     else:
         transport, _ = await loop.create_unix_connection(asyncio.Protocol, target.address)
     transport.abort()  # nothing was sent, so a reset is fine
@@ -73,7 +76,7 @@ async def _connect(target: Target, _check: Check, _progress: SimpleNamespace) ->
 
 async def _ask_grpc(target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
     try:
-        return await grpc.check(target.address, target.host, check.grpc or "", progress)
+        return await grpc.check(target.address, target.host, check.grpc or "", progress, target.tls)
     except grpc.ClosedEarly as error:
         return Outcome.GRPC_CLOSED, str(error)
     except (ProtocolError, grpc.BadAnswer) as error:
@@ -85,7 +88,8 @@ async def _get(target: Target, check: Check, progress: SimpleNamespace) -> tuple
         progress.connected = True
 
     expected = check.expect.body
-    question = Question(_request(target, check), MAX_BODY_BYTES if expected is not None else 0)
+    tls, name = (context(target.tls), target.tls.name) if target.tls is not None else (None, "")
+    question = Question(_request(target, check), MAX_BODY_BYTES if expected is not None else 0, tls, name)
     status, body = await get(target.address, question, connected)
     detail = f"HTTP {status}"
     if not any(span.low <= status <= span.high for span in check.expect.status):
@@ -108,15 +112,20 @@ def _holds(expected: str, body: str) -> bool:
     return bool(re.search(expected[1:], body)) if expected.startswith("~") else expected in body
 
 
-def _name(error: Exception, *, connected: bool) -> tuple[Outcome, str]:
+def _name(error: Exception, *, connected: bool, secure: bool) -> tuple[Outcome, str]:
     """Classify an error."""
     if isinstance(error, TimeoutError):
         return (Outcome.HTTP_TIMEOUT if connected else Outcome.TCP_CONNECT_TIMEOUT), "no answer"
+    if isinstance(error, ssl.SSLError):
+        return failure(error)
     detail = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    if not connected and isinstance(error, ConnectionRefusedError):
-        return Outcome.TCP_CONNECT_REFUSED, detail
     if not connected and isinstance(error, OSError):
-        return Outcome.TCP_CONNECT_FAILED, detail
+        closed = secure and isinstance(error, ConnectionResetError)
+        if closed:
+            detail = "closed during the handshake"
+        refused = isinstance(error, ConnectionRefusedError)
+        named = Outcome.TCP_CONNECT_REFUSED if refused else Outcome.TCP_CONNECT_FAILED
+        return (Outcome.TLS_FAILED if closed else named), detail
     if isinstance(error, ClosedEarly | OSError):
         return Outcome.HTTP_CLOSED, detail
     if isinstance(error, BadAnswer):

@@ -11,6 +11,11 @@ class Outcome(enum.Enum):
     TCP_CONNECT_TIMEOUT = enum.auto()
     TCP_CONNECT_REFUSED = enum.auto()
     TCP_CONNECT_FAILED = enum.auto()  # no route, no such socket file, no permission
+    TLS_FAILED = enum.auto()  # the handshake failed for another reason than the following ones
+    TLS_EXPIRED = enum.auto()  # the certificate has expired, or is not valid yet
+    TLS_UNKNOWN_CA = enum.auto()  # no trusted CA has signed the certificate
+    TLS_NAME_MISMATCH = enum.auto()  # the certificate is for another name
+    TLS_NOT_SPOKEN = enum.auto()  # the response is not TLS
     HTTP_TIMEOUT = enum.auto()  # connected, but the response was not complete in time
     HTTP_CLOSED = enum.auto()  # connected, but closed or reset before the response was complete
     HTTP_INVALID = enum.auto()  # the response is not HTTP

@@ -37,8 +37,8 @@ class ChildContext:
     """What the supervisor hands a process of the tree.
 
     `sockets` are those of its role by name, `bulletins` those of others by process name. `cells` is the number of
-    workers whose counts on the Board are added up. The access log, the vault and the rates are for processes that carry
-    traffic; for others the first two are closed.
+    workers whose counts on the Board are added up. The access log and the rates are for processes that carry traffic;
+    for others the former is closed. `vault`: as Configuration.vault_of says.
     """
 
     number: int
@@ -47,7 +47,7 @@ class ChildContext:
     cells: int
     sockets: Mapping[str, list[Place]]
     log_fd: int | None
-    vault: Vault
+    vault: Vault | None
     rates: RateTable
     sessions: SessionTable
     bulletins: Mapping[str, Bulletin]

@@ -64,7 +64,7 @@ cdef class Attempt:
         self.tries += 1
         self._count()
         if not fresh:
-            conn = own if own is not None and own.server is self.server and own.take() else self.server.borrow()
+            conn = own if own is not None and own.server is self.server and own.take() else self.server.borrow(work)
         if conn is None:
             conn = self.server.connect(poller, work)
             self.connecting = conn

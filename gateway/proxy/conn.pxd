@@ -1,7 +1,6 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from gateway.proxy.openssl cimport SSL
-from gateway.proxy.tls cimport ServerContext
 
 cdef extern from "<sys/uio.h>" nogil:
     cdef struct iovec:
@@ -129,6 +128,7 @@ cdef class Work(Timed):
     cdef int on_connected(self, Conn conn) except -1
     cdef int on_connect_failed(self, Conn conn, int error) except -1
     cdef int on_tunnel_end(self, int how) except -1
+    cdef bytes server_name(self)
     cdef int on_bug(self) except -1
 
 cdef class Conn(Timed):
@@ -145,7 +145,9 @@ cdef class Conn(Timed):
     cdef uint32_t out_at
     cdef uint32_t out_len
     cdef uint32_t out_capacity
-    cdef ServerContext tls              # or None
+    cdef uint8_t truncated              # under TLS: its FIN came without a close_notify
+    cdef int tls_error                  # what TLS has failed with, as Outcome has it; 0: nothing
+    cdef object tls                     # what `ssl` was made of and needs for as long as it lives; or None
     cdef SSL *ssl
 
     cdef int attach(self, Poller poller, int fd, uint32_t events) except -1
@@ -162,10 +164,12 @@ cdef class Conn(Timed):
     cdef int shutdown(self) except -1
     cdef int close(self) except -1
     cdef int reset(self) except -1
-    cdef int start_tls(self, ServerContext context) except -1
+    cdef int start_tls(self, SSL *ssl, object owner) except -1
+    cdef int handshake(self) except? -9
     cdef int _write(self, int count) except -1
     cdef int _write_tls(self, int count) except -1
     cdef int _flush_tls(self) except -1
+    cdef int _note_tls_error(self) except -1
     cdef ssize_t _recv_tls(self, char *to, size_t n) except? -9
     cdef int _keep(self, const char *p, size_t n) except -1
     cdef int _send(self, const char *p, size_t n) except -1

@@ -27,11 +27,13 @@ from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 from posix.unistd cimport close as c_close
 
+from gateway.outcome cimport TLS_REASON
 from gateway.proxy.openssl cimport (
     BIO, BIO_CTRL_FLUSH, BIO_METHOD, BIO_TYPE_SOURCE_SINK, BIO_clear_retry_flags, BIO_get_data, BIO_get_new_index,
     BIO_meth_new, BIO_meth_set_ctrl, BIO_meth_set_read, BIO_meth_set_write, BIO_new, BIO_set_data, BIO_set_init,
-    BIO_set_retry_read, ERR_clear_error, SSL_ERROR_WANT_READ, SSL_ERROR_ZERO_RETURN, SSL_free, SSL_get_error, SSL_read,
-    SSL_set_bio, SSL_shutdown, SSL_write,
+    BIO_set_retry_read, ERR_GET_LIB, ERR_GET_REASON, ERR_LIB_SSL, ERR_clear_error, ERR_get_error, SSL_ERROR_WANT_READ,
+    SSL_ERROR_ZERO_RETURN, SSL_SENT_SHUTDOWN, SSL_do_handshake, SSL_free, SSL_get_error, SSL_get_verify_result,
+    SSL_read, SSL_set_bio, SSL_set_shutdown, SSL_shutdown, SSL_write, X509_V_OK,
 )
 
 
@@ -528,6 +530,10 @@ cdef class Work(Timed):
         """The tunnel made for this work has ended: one of End."""
         raise NotImplementedError
 
+    cdef bytes server_name(self):
+        """What a server is to be called in TLS by those who call it as the client does: a host in lower case."""
+        return b""
+
     cdef int on_bug(self) except -1:
         """Handling this work raised an exception: end it."""
         return 0
@@ -645,16 +651,44 @@ cdef class Conn:
             self.readable = 0
             return RECV_AGAIN if errno == EAGAIN else RECV_BROKEN
 
-    cdef int start_tls(self, ServerContext context) except -1:
-        """Use TLS from here on, beginning with the handshake, which the first reads drive."""
+    cdef int start_tls(self, SSL *ssl, object owner) except -1:
+        """All from here on is TLS by `ssl`, which is this connection's now, beginning with the handshake: a client's is
+        carried by the first reads, one with a server by `handshake`. `owner` lives as long as `ssl`."""
         cdef BIO *bio = BIO_new(_bio_method)
         if bio == NULL:
+            SSL_free(ssl)
             raise MemoryError
-        self.ssl = context.accept()
-        self.tls = context
+        self.ssl = ssl
+        self.tls = owner
         BIO_set_data(bio, <void *>self)
         BIO_set_init(bio, 1)
         SSL_set_bio(self.ssl, bio, bio)
+        return 0
+
+    cdef int handshake(self) except? -9:
+        """Go on with a handshake: SENT_ALL when it is complete, RECV_AGAIN, or RECV_BROKEN, and then `tls_error`."""
+        cdef int why = 0, got
+        self.poller.cut = False
+        got = SSL_do_handshake(self.ssl)
+        if got != 1:
+            why = SSL_get_error(self.ssl, got)
+            if why != SSL_ERROR_WANT_READ:
+                self._note_tls_error()
+                if SSL_get_verify_result(self.ssl) != X509_V_OK:
+                    self.tls_error = -<int>SSL_get_verify_result(self.ssl)
+        if self.poller.cipher_len and self._flush_tls() == SENT_BROKEN and not self.tls_error:
+            self.tls_error = -TLS_REASON
+        if self.tls_error:
+            return RECV_BROKEN
+        return SENT_ALL if got == 1 else RECV_AGAIN
+
+    cdef int _note_tls_error(self) except -1:
+        """Keep the reason of OpenSSL's newest failure; a connection that just ended has none."""
+        cdef unsigned long error = ERR_get_error()
+        self.tls_error = -TLS_REASON
+        if error and not self.poller.cut and ERR_GET_LIB(error) == ERR_LIB_SSL:
+            self.tls_error -= ERR_GET_REASON(error)
+        ERR_clear_error()
         return 0
 
     cdef ssize_t _recv_tls(self, char *to, size_t n) except? -9:
@@ -670,7 +704,10 @@ cdef class Conn:
                 continue
             why = SSL_get_error(self.ssl, got)
             if why != SSL_ERROR_WANT_READ:
-                ERR_clear_error()
+                if why == SSL_ERROR_ZERO_RETURN or o.cut:
+                    ERR_clear_error()
+                elif not self.tls_error:
+                    self._note_tls_error()
             if o.cipher_len and self._flush_tls() == SENT_BROKEN:       # may be the alert with the reason
                 why = -1
             if at:
@@ -683,6 +720,7 @@ cdef class Conn:
             # A FIN without close_notify is an end, too: the framing of the messages shows whether anything is missing.
             if why == SSL_ERROR_ZERO_RETURN or o.cut:
                 self.ended = 1
+                self.truncated = why != SSL_ERROR_ZERO_RETURN
                 return RECV_END
             return RECV_BROKEN
         if o.cipher_len:
@@ -941,8 +979,11 @@ cdef class Conn:
             self.drop_slot()
             self.fd = -1
             c_close(fd)
-            SSL_free(self.ssl)
-            self.ssl = NULL
+            if self.ssl != NULL:
+                # Whatever ends a connection, its session may go on in another one (RFC 5246 section 7.2.1).
+                SSL_set_shutdown(self.ssl, SSL_SENT_SHUTDOWN)
+                SSL_free(self.ssl)
+                self.ssl = NULL
             self.out_len = 0
         return 0
 

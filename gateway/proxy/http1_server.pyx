@@ -16,6 +16,7 @@ from gateway.proxy.conn cimport (
 )
 from gateway.outcome cimport (
     O_BUG, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE,
+    O_TLS_BROKEN,
 )
 from gateway.proxy.transaction cimport Downstream, Transaction
 from gateway.wire.authentication cimport binds_answer
@@ -160,9 +161,11 @@ cdef class Http1Upstream(Upstream):
             if got == RECV_AGAIN:
                 return 0
             if self.r.reading == U_BODY:
-                if self.r.framing == FRAME_CLOSE and got != RECV_BROKEN and not self.r.torn:
+                if self.r.framing == FRAME_CLOSE and got != RECV_BROKEN and not self.r.torn and not conn.truncated:
                     return self._end(0)
                 return self._fail(O_RESPONSE_CUT, self.r.left if self.r.framing == FRAME_LENGTH else -1)
+            if got == RECV_BROKEN and conn.tls_error:
+                return self._fail(O_TLS_BROKEN, conn.tls_error)
             if self.partial_len:
                 return self._fail(O_RESPONSE_INVALID, R_HEAD_CUT)
             if conn.served:
@@ -315,6 +318,8 @@ cdef class Http1Upstream(Upstream):
             conn.served += 1
         if good:
             return client.keep(conn, self.idle_ms) if conn.private else conn.rest(self.idle_ms)
+        if conn.ssl != NULL:
+            conn.shutdown()             # with a close_notify
         return conn.close()
 
     cdef int _fail(self, int outcome, int64_t detail) except -1:

@@ -15,6 +15,12 @@ cdef extern from "<openssl/ssl.h>":
         pass
     ctypedef struct X509:
         pass
+    ctypedef struct X509_STORE:
+        pass
+    ctypedef struct X509_VERIFY_PARAM:
+        pass
+    ctypedef struct SSL_SESSION:
+        pass
     ctypedef struct EVP_PKEY:
         pass
     ctypedef struct EVP_PKEY_CTX:
@@ -35,8 +41,9 @@ cdef extern from "<openssl/ssl.h>":
 
     enum:
         BIO_CTRL_FLUSH, BIO_TYPE_SOURCE_SINK
-        SSL_ERROR_WANT_READ, SSL_ERROR_ZERO_RETURN
-        SSL_MODE_RELEASE_BUFFERS, SSL_SESS_CACHE_OFF
+        SSL_ERROR_WANT_READ, SSL_ERROR_ZERO_RETURN, SSL_SENT_SHUTDOWN
+        SSL_MODE_RELEASE_BUFFERS, SSL_SESS_CACHE_OFF, SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL
+        SSL_VERIFY_NONE, SSL_VERIFY_PEER
         SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK
         TLSEXT_NAMETYPE_host_name, OPENSSL_NPN_NEGOTIATED
         TLS1_2_VERSION, TLS1_3_VERSION
@@ -44,6 +51,7 @@ cdef extern from "<openssl/ssl.h>":
     unsigned long long SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA
 
     const SSL_METHOD *TLS_server_method()
+    const SSL_METHOD *TLS_client_method()
     SSL_CTX *SSL_CTX_new(const SSL_METHOD *method)
     void SSL_CTX_free(SSL_CTX *context)
     int SSL_CTX_set_min_proto_version(SSL_CTX *context, int version)
@@ -73,9 +81,28 @@ cdef extern from "<openssl/ssl.h>":
     int SSL_CTX_check_private_key(const SSL_CTX *context)
     long SSL_CTX_add0_chain_cert(SSL_CTX *context, X509 *certificate)
 
+    void SSL_CTX_sess_set_new_cb(SSL_CTX *context, int (*callback)(SSL *, SSL_SESSION *))
+    void SSL_CTX_set_verify(SSL_CTX *context, int mode, void *callback)
+    int SSL_CTX_set_alpn_protos(SSL_CTX *context, const unsigned char *protocols, unsigned int n)   # 0: done
+    void SSL_CTX_set1_cert_store(SSL_CTX *context, X509_STORE *store)
+    X509_VERIFY_PARAM *SSL_CTX_get0_param(SSL_CTX *context)
+
     SSL *SSL_new(SSL_CTX *context)
     void SSL_free(SSL *ssl)
     void SSL_set_accept_state(SSL *ssl)
+    void SSL_set_connect_state(SSL *ssl)
+    int SSL_do_handshake(SSL *ssl)
+    int SSL_set_tlsext_host_name(SSL *ssl, const char *name)
+    int SSL_set1_host(SSL *ssl, const char *name)
+    X509_VERIFY_PARAM *SSL_get0_param(SSL *ssl)
+    long SSL_get_verify_result(const SSL *ssl)
+    int SSL_set_ex_data(SSL *ssl, int index, void *data)
+    void *SSL_get_ex_data(const SSL *ssl, int index)
+    int SSL_set_session(SSL *ssl, SSL_SESSION *session)
+    void SSL_SESSION_free(SSL_SESSION *session)
+    int SSL_SESSION_is_resumable(const SSL_SESSION *session)
+    int SSL_session_reused(const SSL *ssl)
+    void SSL_set_shutdown(SSL *ssl, int mode)
     void SSL_set_bio(SSL *ssl, BIO *reading, BIO *writing)
     SSL_CTX *SSL_set_SSL_CTX(SSL *ssl, SSL_CTX *context)
     int SSL_has_pending(const SSL *ssl)
@@ -144,3 +171,23 @@ cdef extern from "<openssl/err.h>":
     unsigned long ERR_get_error()
     void ERR_clear_error()
     const char *ERR_reason_error_string(unsigned long error)
+    enum:
+        ERR_LIB_SSL
+    int ERR_GET_LIB(unsigned long error)
+    int ERR_GET_REASON(unsigned long error)
+    unsigned long ERR_PACK(int library, int function, int reason)
+
+cdef extern from "<openssl/x509_vfy.h>":
+    enum:
+        X509_V_OK, X509_V_FLAG_PARTIAL_CHAIN
+    X509_STORE *X509_STORE_new()
+    void X509_STORE_free(X509_STORE *store)
+    int X509_STORE_add_cert(X509_STORE *store, X509 *certificate)
+    int X509_VERIFY_PARAM_set_flags(X509_VERIFY_PARAM *param, unsigned long flags)
+    void X509_VERIFY_PARAM_set_hostflags(X509_VERIFY_PARAM *param, unsigned int flags)
+    int X509_VERIFY_PARAM_set1_ip_asc(X509_VERIFY_PARAM *param, const char *address)
+    const char *X509_verify_cert_error_string(long error)
+
+cdef extern from "<openssl/x509v3.h>":
+    enum:
+        X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT

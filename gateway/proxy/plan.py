@@ -18,6 +18,7 @@ from gateway.balance.affinity import (
 from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
 from gateway.config import template
+from gateway.config.files import SYSTEM_CAS
 from gateway.config.model import LOG_FIELDS, Listen, Site, Tls
 from gateway.config.model import AccessLog as AccessLogModel
 from gateway.config.model import Affinity as AffinityModel
@@ -36,9 +37,10 @@ from gateway.proxy.overload import Overload
 from gateway.proxy.qos_class import QosClass
 from gateway.proxy.queue import WaitQueue
 from gateway.proxy.retry import Retries
-from gateway.proxy.server import Server
+from gateway.proxy.server import Server, TlsServer
 from gateway.proxy.session_gate import SessionGate
 from gateway.proxy.tls import ServerContext
+from gateway.proxy.tls_to_servers import ClientContext, Trust
 from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
 from gateway.rules.compiler import compile_routes, fair_by, rate_limit, when_full
 from gateway.rules.routes import RouteTable
@@ -51,6 +53,10 @@ from qos.sessions import SessionTable, size
 ContextKey = tuple[str, bool, str, tuple[str, ...], bytes]
 """The name of a frontend, whether it offers HTTP/2, its oldest TLS version, the digests of its certificates, the
 secret of its ticket keys."""
+
+ClientKey = tuple[bytes, str, str]
+"""The digest of the CAs that are trusted (empty: servers are not verified), the oldest TLS version, the digest of the
+certificate to show (empty: none)."""
 
 ALONE = 1024
 """Sessions and places of a table that is not shared with other workers."""
@@ -70,6 +76,7 @@ class Prepared:
     backends: dict[str, Backend]
     routes: RouteTable
     contexts: dict[ContextKey, ServerContext]
+    to_servers: dict[ClientKey, ClientContext]
     frontends: dict[Listen, Frontend]
     pages: dict[int, tuple[bytes, bytes]]
     custom_pages: frozenset[int]
@@ -98,6 +105,7 @@ class Plan:
         self.frontends: dict[Listen, Frontend] = {}
         self.backends: dict[str, Backend] = {}
         self._contexts: dict[ContextKey, ServerContext] = {}
+        self._to_servers_tls: dict[ClientKey, ClientContext] = {}
         self._log: tuple[int, str, bool, bool, bool] | None = None
 
     def apply(self, snapshot: Snapshot, secrets: Secrets, cells: int, log_fd: int | None) -> None:
@@ -116,7 +124,8 @@ class Plan:
             for server in backend.servers
             if server.address.is_localhost
         }
-        servers = {key: self._server(key, snapshot, localhost=key in local) for key in snapshot.slots}
+        to_servers, called = self._tls(snapshot, secrets)
+        servers = {key: self._server(key, snapshot, called.get(key), localhost=key in local) for key in snapshot.slots}
         secret = self.context.admission.rates.secret
         classes = {
             item.name: self._class(lane, item, snapshot, cells, secret) for lane, item in enumerate(site.qos.classes)
@@ -145,6 +154,7 @@ class Plan:
             backends=backends,
             routes=routes,
             contexts=contexts,
+            to_servers=to_servers,
             frontends=frontends,
             pages=pages(custom),
             custom_pages=frozenset(custom),
@@ -166,6 +176,7 @@ class Plan:
                 backend.adopt(self.backends[name])
         self.backends = backends
         self._contexts = prepared.contexts
+        self._to_servers_tls = prepared.to_servers
         for key, server in self.servers.items():
             if servers.get(key) is not server:
                 server.retire()
@@ -226,12 +237,46 @@ class Plan:
         known = self._contexts.get(key)
         return known or ServerContext(name, [(pair.cert, pair.key) for pair in pairs], min_version, secret, http2)
 
-    def _server(self, key: ServerKey, snapshot: Snapshot, *, localhost: bool) -> Server:
+    def _tls(
+        self, snapshot: Snapshot, secrets: Secrets
+    ) -> tuple[dict[ClientKey, ClientContext], dict[ServerKey, tuple[ClientContext, str | None]]]:
+        """The TLS contexts for servers, those there are if they are the same; which server has which, and its name."""
+        contexts: dict[ClientKey, ClientContext] = {}
+        trusts: dict[bytes, Trust] = {}
+        called: dict[ServerKey, tuple[ClientContext, str | None]] = {}
+        if secrets.pairs is None:
+            return contexts, called
+        for name, backend in snapshot.site.backends.items():
+            for server in backend.servers:
+                tls = backend.tls_to(server)
+                if tls is None:
+                    continue
+                cas = snapshot.files[tls.ca or SYSTEM_CAS] if tls.verify else b""
+                digest = hashlib.sha256(cas).digest() if tls.verify else b""
+                pair = secrets.pairs[tls.certificate.cert, tls.certificate.key] if tls.certificate else None
+                key = digest, tls.min_version, pair.digest if pair else ""
+                if tls.verify and digest not in trusts:
+                    trusts[digest] = Trust(cas)
+                if key not in contexts:
+                    contexts[key] = self._to_servers_tls.get(key) or ClientContext(
+                        trusts.get(digest),
+                        tls.min_version,
+                        (pair.cert, pair.key) if pair else None,
+                    )
+                called[name, server.name] = contexts[key], tls.name_for(server.address)
+        return contexts, called
+
+    def _server(
+        self, key: ServerKey, snapshot: Snapshot, tls: tuple[ClientContext, str | None] | None, *, localhost: bool
+    ) -> Server:
         slot, address = snapshot.slots[key], snapshot.resolved[key]
         known = self.servers.get(key)
-        if known is not None and known.slot == slot and known.address == address:
+        if known is not None and known.slot == slot and known.address == address and _tls_of(known) == tls:
             return known
-        return Server(*key, address, self.context.board, slot, self.context.worker, localhost=localhost)
+        board, worker = self.context.board, self.context.worker
+        if tls is None:
+            return Server(*key, address, board, slot, worker, localhost=localhost)
+        return TlsServer(*tls, *key, address, board, slot, worker, localhost=localhost)
 
     def _backend(
         self,
@@ -331,6 +376,10 @@ class Plan:
             pairs = () if wanted[1] in ("json", "combined") else template.log_parts(wanted[1], LOG_FIELDS)
             lines = layout(wanted[1], pairs, classes=wanted[2], sessions=wanted[3], rules=wanted[4])
             self.context.log = AccessLog(self.context.poller.loop, wanted[0], wanted[1], lines)
+
+
+def _tls_of(server: Server) -> tuple[ClientContext, str | None] | None:
+    return (server.context, server.called) if isinstance(server, TlsServer) else None
 
 
 def _shares(backend: str, snapshot: Snapshot, classes: Mapping[str, QosClass]) -> list[tuple[QosClass, float, int]]:

@@ -5,7 +5,10 @@ whose body, if any, is still completely buffered. Such a retry doubles the work 
 fill, so that retries do not amplify an outage.
 """
 
-from gateway.outcome cimport O_CONNECT_FAILED, O_CONNECT_REFUSED, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE
+from gateway.outcome cimport (
+    O_CONNECT_FAILED, O_CONNECT_REFUSED, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE, O_TLS_BROKEN, O_TLS_FAILED,
+    O_TLS_NOT_SPOKEN,
+)
 from gateway.wire.head cimport M_OTHER
 
 # In the order of Method in wire/head.pxd.
@@ -63,11 +66,11 @@ cdef class Retries:
         """
         if tries > self.attempts:
             return False
-        if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED:
+        if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED or O_TLS_FAILED <= outcome <= O_TLS_NOT_SPOKEN:
             return self.on_connect          # no server has processed it: nothing is amplified
         if outcome == O_STALE:
             return repeatable               # the connection was idle for too long: no sign of an outage
-        if outcome != O_SERVER_CLOSED and outcome != O_SERVER_RESET:
+        if outcome != O_SERVER_CLOSED and outcome != O_SERVER_RESET and outcome != O_TLS_BROKEN:
             return False
         return repeatable and self.on_reset and self.spend()
 

@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 from gateway.board cimport Board
 from gateway.proxy.conn cimport Conn, Poller, Work
+from gateway.proxy.tls_to_servers cimport ClientContext, Peer
 
 cdef class Server:
     """One server of a backend: its address, its idle connections, its row on the Board."""
@@ -24,9 +25,18 @@ cdef class Server:
 
     cdef void rest(self, ServerConn conn) noexcept
     cdef void leave(self, ServerConn conn) noexcept
-    cdef ServerConn borrow(self)
+    cdef ServerConn borrow(self, Work work)
     cdef bint turn(self, int error) noexcept
     cdef ServerConn connect(self, Poller poller, Work work)
+
+cdef class TlsServer(Server):
+    """One that is spoken to in TLS."""
+    cdef readonly ClientContext context
+    cdef readonly object called         # its name, as Peer has it; None: that which the client asks for
+    cdef Peer peer
+    cdef dict by_name                   # name -> Peer, if it is as clients call it
+
+    cdef Peer peer_of(self, Work work)
 
 # The state of a connection to a server.
 cdef enum ServerConnState:
@@ -55,3 +65,4 @@ cdef class ServerConn(Conn):
     cdef int rest_apart(self, int64_t ms) except -1
     cdef bint take(self) except -1
     cdef int _connect_failed(self, int error) except -1
+    cdef int _shake_hands(self) except -1

@@ -1,6 +1,7 @@
 from typing import TypeAlias
 
 from gateway.board import Board
+from gateway.proxy.tls_to_servers import ClientContext
 
 Address: TypeAlias = tuple[str, int] | str
 
@@ -28,3 +29,19 @@ class Server:
         localhost: bool = False,
     ) -> None: ...
     def retire(self) -> None: ...
+
+class TlsServer(Server):
+    context: ClientContext
+    called: str | None
+    def __init__(
+        self,
+        context: ClientContext,
+        called: str | None,
+        backend: str,
+        name: str,
+        address: Address,
+        board: Board,
+        slot: int,
+        worker: int,
+        localhost: bool = False,
+    ) -> None: ...

@@ -7,6 +7,8 @@ The states of a connection:
          │ refused, timed out        │ close            │ closed by the server, idle for too long
          ▼                           ▼                  ▼
       S_CLOSED                    S_CLOSED           S_CLOSED
+
+In TLS it is connected when the handshake is complete.
 """
 
 import hashlib
@@ -18,7 +20,10 @@ from libc.errno cimport EADDRNOTAVAIL, EAFNOSUPPORT, ECONNREFUSED, EINPROGRESS, 
 from libc.stdint cimport uint32_t
 from posix.unistd cimport close as c_close
 
-from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, SENT_ALL, SENT_BROKEN
+from gateway.proxy.conn cimport FOREVER, RECV_AGAIN, RECV_BROKEN, SENT_ALL, SENT_BROKEN
+from gateway.proxy.openssl cimport SSL_session_reused
+from gateway.board cimport CountRow
+from gateway.outcome cimport TLS_REASON
 from gateway.proxy.states cimport Machine, edges_of, step
 
 from gateway.config.address import other_localhost
@@ -47,6 +52,7 @@ cdef extern from "<sys/epoll.h>" nogil:
 
 cdef enum:
     MAX_IDLE = 1024         # connections kept per server and worker
+    MAX_NAMES = 256         # that a server in TLS is called by clients at a time
 
 cdef int AF_UNIX = socket.AF_UNIX
 STATES = ("connecting", "busy", "idle", "closed")
@@ -128,8 +134,8 @@ cdef class Server:
         conn.older = conn.newer = None
         self.idle -= 1
 
-    cdef ServerConn borrow(self):
-        """The most recently used idle connection, or None."""
+    cdef ServerConn borrow(self, Work work):
+        """The most recently used idle connection that is suitable for `work`, or None."""
         cdef ServerConn conn
         while (conn := self.last) is not None:
             self.leave(conn)
@@ -178,6 +184,55 @@ cdef class Server:
         return conn
 
 
+cdef class TlsServer(Server):
+    """As Server, in TLS by `context`. called: the name that its certificate must be for; "": there is none; None: the
+    host that each client asks for."""
+
+    def __init__(self, ClientContext context, called, *args, bint localhost=False):
+        Server.__init__(self, *args, localhost=localhost)
+        self.context = context
+        self.called = called
+        self.by_name = {}
+        if called is not None:
+            self.peer = Peer(context, called)
+
+    cdef Peer peer_of(self, Work work):
+        """By what name the server is spoken to for `work`; of names that clients choose, the oldest is forgotten."""
+        cdef bytes name
+        if self.called is not None:
+            return self.peer
+        name = work.server_name()
+        peer = self.by_name.get(name)
+        if peer is None:
+            if len(self.by_name) >= MAX_NAMES:
+                del self.by_name[next(iter(self.by_name))]
+            peer = self.by_name[name] = Peer(self.context, name.decode("ascii", "replace"))
+        return peer
+
+    cdef ServerConn borrow(self, Work work):
+        """One of another name was made for other clients, and may lead elsewhere."""
+        cdef ServerConn conn = self.last
+        cdef Peer peer
+        if self.called is not None:
+            return Server.borrow(self, work)
+        peer = self.peer_of(work)
+        while conn is not None and conn.tls is not peer:
+            conn = conn.older
+        if conn is None:
+            return None
+        self.leave(conn)
+        self.rest(conn)                 # as the last one
+        return Server.borrow(self, work)
+
+    cdef ServerConn connect(self, Poller poller, Work work):
+        cdef ServerConn conn = Server.connect(self, poller, work)
+        cdef Peer peer
+        if conn is not None:
+            peer = self.peer_of(work)
+            conn.start_tls(peer.open(), peer)
+        return conn
+
+
 cdef class ServerConn(Conn):
     cdef int become(self, int state) except -1:
         if not step(&_machine, self.state, state):
@@ -209,10 +264,19 @@ cdef class ServerConn(Conn):
                 self.handler.on_input(self)
             return 0
         if self.state == S_CONNECTING:
-            if getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0:
+            # In TLS it is `readable` once it is connected; then what was said before a reset is read first.
+            if not self.readable and getsockopt(self.fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0:
                 error = errno
             if error != 0:
                 return self._connect_failed(error)
+            if self.ssl != NULL:
+                self.readable = 1
+                if events & (EPOLLRDHUP | EPOLLHUP):
+                    self.ended = 1
+                if events & EPOLLOUT and self.out_len and self.flush() == SENT_BROKEN:
+                    return self._connect_failed(-TLS_REASON)
+                self.wire_readable = 1
+                return self._shake_hands()
             if events & EPOLLOUT:
                 if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
                     self.readable = self.wire_readable = 1
@@ -222,9 +286,9 @@ cdef class ServerConn(Conn):
                 self.become(S_BUSY)
                 work.on_connected(self)
             return 0
-        # Idle: closed by the server, or unsolicited bytes; or an event that is older than the idle period: the client's
-        # event
-        # in the same turn of the loop has already read the data.
+        # Idle: closed by the server, or unsolicited bytes (TLS messages without data are neither); or an event that is
+        # older than the idle period: the client's event in the same turn of the loop has already read the data.
+        self.wire_readable = 1
         if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
                 and self.recv(self.poller.scratch, 1) != RECV_AGAIN):
             self.close()
@@ -232,6 +296,24 @@ cdef class ServerConn(Conn):
 
     cdef int on_input(self) except -1:
         return 0                        # queued, and borrowed and returned since
+
+    cdef int _shake_hands(self) except -1:
+        cdef Work work = self.work
+        cdef CountRow *row
+        cdef int how = self.handshake()
+        if how == RECV_BROKEN:
+            return self._connect_failed(self.tls_error)
+        if how != SENT_ALL:
+            return 0
+        row = self.server.board.count(self.server.slot, self.server.worker)
+        row.handshakes += 1
+        row.resumed += SSL_session_reused(self.ssl)
+        self.work = None
+        # More may have come with the server's last words; it is read behind what we say.
+        self.readable = self.wire_readable = 1
+        self.poller.turn_over(self)
+        self.become(S_BUSY)
+        return work.on_connected(self)
 
     cdef int _connect_failed(self, int error) except -1:
         cdef Work work = self.work
@@ -279,6 +361,8 @@ cdef class ServerConn(Conn):
 
     cdef int close(self) except -1:
         self.server.leave(self)
+        if self.ssl != NULL and self.state == S_IDLE:
+            self.shutdown()             # with a close_notify: nothing was cut off
         if self.state != S_CLOSED:
             self.become(S_CLOSED)
         self.work = None

@@ -25,3 +25,7 @@ cdef class ServerContext:
     cdef int index(self, bytes name) except -1
     cdef int _turn_keys(self) except -1
     cdef int _add(self, bytes cert, const uint8_t[::1] key, int version) except -1
+
+cdef int use_certificates(SSL_CTX *context, bytes pem) except -1
+cdef int use_key(SSL_CTX *context, const uint8_t[::1] content) except -1
+cdef str reason()

@@ -103,8 +103,8 @@ cdef class ServerContext:
             if names in shared and (names, kind) not in shared:
                 # The same name with another kind of key: OpenSSL picks the one that the client can verify.
                 i = shared[names]
-                _use_certificates(self.contexts[i], cert)
-                _use_key(self.contexts[i], key)
+                use_certificates(self.contexts[i], cert)
+                use_key(self.contexts[i], key)
             else:
                 i = self.count
                 self._add(cert, key, VERSIONS[min_version])
@@ -173,13 +173,13 @@ cdef class ServerContext:
         if (SSL_CTX_set_cipher_list(context, CIPHERS) != 1 or SSL_CTX_set_ciphersuites(context, SUITES) != 1
                 or SSL_CTX_set_tlsext_ticket_key_evp_cb(context, use_ticket_key) != 1
                 or SSL_CTX_set_app_data(context, <void *>self) != 1):
-            raise ValueError(_reason())
-        _use_certificates(context, cert)
-        _use_key(context, key)
+            raise ValueError(reason())
+        use_certificates(context, cert)
+        use_key(context, key)
         return 0
 
 
-cdef int _use_certificates(SSL_CTX *context, bytes pem) except -1:
+cdef int use_certificates(SSL_CTX *context, bytes pem) except -1:
     """Load the certificate and its chain of intermediate certificates."""
     cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(pem), <int>PyBytes_GET_SIZE(pem))
     cdef X509 *certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)
@@ -195,17 +195,17 @@ cdef int _use_certificates(SSL_CTX *context, bytes pem) except -1:
             done = False
     BIO_free(bio)
     if not done:
-        raise ValueError(_reason())
+        raise ValueError(reason())
     return 0
 
 
-cdef int _use_key(SSL_CTX *context, const uint8_t[::1] content) except -1:
+cdef int use_key(SSL_CTX *context, const uint8_t[::1] content) except -1:
     cdef EVP_PKEY *key = _imported(content)
     cdef int done = (key != NULL and SSL_CTX_use_PrivateKey(context, key) == 1
                      and SSL_CTX_check_private_key(context) == 1)
     EVP_PKEY_free(key)
     if not done:
-        raise ValueError(_reason())
+        raise ValueError(reason())
     return 0
 
 
@@ -222,7 +222,7 @@ def exported(bytes pem):
     BIO_free(bio)
     try:
         if key == NULL or EVP_PKEY_todata(key, EVP_PKEY_KEYPAIR, &params) != 1:
-            raise ValueError(_reason())
+            raise ValueError(reason())
         found = [struct.pack("16s", EVP_PKEY_get0_type_name(key))]
         one = params
         while one.key != NULL:
@@ -266,7 +266,7 @@ cdef EVP_PKEY *_imported(const uint8_t[::1] content) except? NULL:
     return key
 
 
-cdef str _reason():
+cdef str reason():
     cdef const char *text = ERR_reason_error_string(ERR_get_error())
     ERR_clear_error()
     return "TLS: " + (text.decode() if text != NULL else "the certificate or its key can't be used")

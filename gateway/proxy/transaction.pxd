@@ -11,7 +11,7 @@ from gateway.proxy.conn cimport Conn, Handler, Work
 from gateway.proxy.worker_context cimport Frontend, WorkerContext
 from gateway.proxy.openssl cimport SSL
 from gateway.proxy.qos_class cimport QosClass
-from gateway.proxy.server cimport ServerConn
+from gateway.proxy.server cimport Server, ServerConn
 from gateway.proxy.tunnel cimport Tunnel
 from gateway.rules.view cimport Edits
 from gateway.wire.edit cimport Out
@@ -200,6 +200,7 @@ cdef class Transaction(Work):
     cdef void _body_may_flow(self) noexcept
     cdef int _keep_body(self, const char *p, size_t n) except -1
     cdef int _report(self, int outcome, int64_t detail, str what) except -1
+    cdef str _called(self, Server server)
     cdef int _say(self, str what) except -1
     cdef int _send(self, object conn) except -1
     cdef bint _fail(self, int outcome, int64_t detail) except -1

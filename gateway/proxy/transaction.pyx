@@ -40,7 +40,7 @@ from gateway.proxy.lanes cimport NO_CLASS, Lanes
 from gateway.proxy.overload cimport Overload
 from gateway.proxy.qos_class cimport ADMITS_ALWAYS
 from gateway.proxy.queue cimport SHED, WaitQueue
-from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn
+from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn, TlsServer
 from gateway.proxy.session_gate cimport G_FULL, G_GO, G_REDIRECT, SessionGate
 from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
@@ -55,6 +55,7 @@ from gateway.wire.head cimport (
 from gateway.wire.request_id cimport ID_LENGTH, find_request_id, next_id
 
 from gateway.outcome import OUTCOMES
+from gateway.proxy.tls_to_servers import text_of
 from gateway.wire.pages import page
 from loadagent.printable import printable
 
@@ -563,6 +564,12 @@ cdef class Transaction(Work):
         elif not self._fail(outcome_of_errno(error), error):
             self._choose()
         return 0
+
+    cdef bytes server_name(self):
+        cdef bytes host = self.head.p[self.host.at:self.host.at + self.host.n].lower()
+        if host.startswith(b"["):
+            return host[1:].partition(b"]")[0]
+        return host.partition(b":")[0]
 
     cdef int _send(self, object connection) except -1:
         """Send the request over an established connection."""
@@ -1078,7 +1085,7 @@ cdef class Transaction(Work):
         name, _, meaning = OUTCOMES[outcome]
         where = self.attempt.backend.name
         if of_server:
-            where = f"{server.backend}/{server.name} ({address_text(server.address)})"
+            where = f"{server.backend}/{server.name} ({address_text(server.address)}{self._called(server)})"
         log.warning(
             "%s: %s: %s%s; %s %s: %s%s [request %s]",
             where, name, meaning[0].lower() + meaning[1:-1], detail_text(outcome, detail, self.bytes_out),
@@ -1087,6 +1094,15 @@ cdef class Transaction(Work):
             f" ({more} similar ones since)" if more else "", self.id[:self.id_n].decode("latin-1"),
         )
         return 0
+
+    cdef str _called(self, Server server):
+        """By what other name the server is spoken to in TLS."""
+        if not isinstance(server, TlsServer):
+            return ""
+        called = (<TlsServer>server).called
+        if called is None:
+            called = shown(self.server_name())
+        return f" as {called}" if called else " in TLS"
 
     cdef int _say(self, str what) except -1:
         """Log what happens to the request after the failed try."""
@@ -1140,6 +1156,8 @@ def detail_text(int outcome, int64_t detail, uint64_t passed):
         return f" ({sentence_of(detail)})"
     if outcome == O_RESPONSE_CUT:
         return f" (after {passed} of {passed + detail} bytes)" if detail >= 0 else f" (after {passed} bytes)"
+    if detail < 0:
+        return f" ({text_of(-detail)})"
     if detail:
         return f" ({_errno.errorcode.get(detail, detail)})"
     return ""

@@ -51,6 +51,8 @@ class Worker(LoopChild):
         self._draining: asyncio.Task[None] | None = None
         self._drain_seconds = context.snapshot.site.drain
         sys.setswitchinterval(SHARE)
+        if context.vault is None:
+            raise ValueError("a worker starts with a vault")
         with context.vault.open() as secrets:
             prepared = self._plan.prepare(context.snapshot, secrets, context.cells)
         context.vault.close()

@@ -80,9 +80,9 @@ class Vault:
         self._descriptor = descriptor
 
     @classmethod
-    def create(cls) -> Self:
+    def create(cls, name: str = "gateway-vault") -> Self:
         """An empty one. Raises OSError."""
-        return cls(os.memfd_create("gateway-vault", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
+        return cls(os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING))
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -119,16 +119,37 @@ class Vault:
             self._descriptor = -1
 
 
-def gather(loaded: Loaded, before: Vault | None) -> tuple[Vault, list[str]]:
-    """The vault for a site file, and warnings. Raises ConfigError for certificates and keys, BadState.
+@dataclass(frozen=True, slots=True)
+class Vaults:
+    """What processes get by their roles: workers all; control, in PEM, what checks show to servers, if they do."""
 
-    `before` is the vault so far: it has the gateway's own key where that cannot be kept on disk.
+    workers: Vault
+    checks: Vault | None
+
+    def fill(self, secrets: Secrets, shown: Mapping[PairKey, Pair]) -> None:
+        """Write everything, once and for all. Raises OSError."""
+        self.workers.fill(secrets)
+        if self.checks is not None:
+            self.checks.fill(Secrets(b"", shown))
+
+    def close(self) -> None:
+        """Let both go."""
+        self.workers.close()
+        if self.checks is not None:
+            self.checks.close()
+
+
+def gather(loaded: Loaded, before: Vaults | None) -> tuple[Vaults, list[str]]:
+    """The vaults for a site file, and warnings. Raises ConfigError for certificates and keys, BadState.
+
+    `before` are those so far: they have the gateway's own key where that cannot be kept on disk.
     """
-    vault = Vault.create()
+    shown = _shown_by_checks(loaded.site)
+    vaults = Vaults(Vault.create(), Vault.create("gateway-check-keys") if shown else None)
     needed = needs_own(loaded.site)
-    if not needed and not any(frontend.tls for frontend in loaded.site.frontends):
-        vault.fill(Secrets(b"", {}))
-        return vault, []
+    if not needed and not any(files.pairs(loaded.site)):
+        vaults.fill(Secrets(b"", {}), {})
+        return vaults, []
 
     def read(write: Write) -> None:
         found: dict[str, Any] = {"problems": [], "bad_state": "", "warnings": []}
@@ -138,6 +159,7 @@ def gather(loaded: Loaded, before: Vault | None) -> tuple[Vault, list[str]]:
             found["problems"] += [[index, str(fault.at[0]), str(fault)] for fault in faults]
             if contents is not None:
                 pairs[pair.cert, pair.key] = _pair(*contents)
+                shown.update({key: Pair(*contents, "") for key in shown if key == (pair.cert, pair.key)})
         own = _of_cluster(loaded)
         try:
             if not own and needed:
@@ -147,7 +169,7 @@ def gather(loaded: Loaded, before: Vault | None) -> tuple[Vault, list[str]]:
         except OSError as error:
             own = _own_of(before) or os.urandom(keys.KEY_BYTES)
             found["warnings"].append(_not_kept(loaded.site.state, error))
-        vault.fill(Secrets(own, pairs))
+        vaults.fill(Secrets(own, pairs), shown)
         write(json.dumps(found).encode())
 
     try:
@@ -157,14 +179,18 @@ def gather(loaded: Loaded, before: Vault | None) -> tuple[Vault, list[str]]:
             DEADLINE,
             LIMIT,
             "cannot read the certificates and their keys",
-            [each.fileno() for each in (vault, before) if each is not None],
+            [
+                each.fileno()
+                for each in (vaults.workers, vaults.checks, before.workers if before else None)
+                if each is not None
+            ],
         )
         found = json.loads(said)
     except ValueError:
-        vault.close()
+        vaults.close()
         raise BadState(f"reading certificates and keys took longer than {DEADLINE:g} s, or crashed") from None
     if found["problems"] or found["bad_state"]:
-        vault.close()
+        vaults.close()
     if found["problems"]:
         places = [loaded.pairs_at[index, part] for index, part, _ in found["problems"]]
         messages = [message for _, _, message in found["problems"]]
@@ -173,7 +199,7 @@ def gather(loaded: Loaded, before: Vault | None) -> tuple[Vault, list[str]]:
         )
     if found["bad_state"]:
         raise BadState(found["bad_state"])
-    return vault, found["warnings"]
+    return vaults, found["warnings"]
 
 
 def needs_own(site: Site) -> bool:
@@ -190,10 +216,16 @@ def _of_cluster(loaded: Loaded) -> bytes:
     return derive(loaded.files[cluster.key_file].strip(), b"gateways of a cluster") if cluster is not None else b""
 
 
-def _own_of(vault: Vault | None) -> bytes:
-    if vault is None:
+def _shown_by_checks(site: Site) -> dict[PairKey, Pair]:
+    """The certificates that checks show to servers, still to be read."""
+    certificates = [backend.tls.certificate for backend in site.backends.values() if backend.tls and backend.check]
+    return {(pair.cert, pair.key): Pair(b"", b"", "") for pair in certificates if pair is not None}
+
+
+def _own_of(vaults: Vaults | None) -> bytes:
+    if vaults is None:
         return b""
-    with vault.open() as secrets:
+    with vaults.workers.open() as secrets:
         return secrets.own
 
 

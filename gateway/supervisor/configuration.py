@@ -17,7 +17,8 @@ from gateway.hardening import account as accounts
 from gateway.hardening import kernel, roles
 from gateway.hardening.account import Account, NoAccount
 from gateway.hardening.confinement import Bounds, protect, shortcomings
-from gateway.secrets.vault import Vault, gather
+from gateway.secrets.vault import Vault, Vaults, gather
+from gateway.supervisor.roles import Role
 from gateway.supervisor.sockets import Sockets, StartError
 from gateway.supervisor.startup_lookup import addresses, find_servers
 from gateway.system import output, regular_file
@@ -38,7 +39,7 @@ class Configuration:
     account: Account | None
     found: Found
     snapshot: Snapshot
-    vault: Vault
+    vaults: Vaults
     sockets: Sockets
     log_fd: int | None
     warnings: tuple[object, ...] = ()
@@ -59,7 +60,7 @@ class Configuration:
         protect(bounds)
         account = _account(loaded.site)
         require(loaded, account)
-        vault, doubts = gather(loaded, None)
+        vaults, doubts = gather(loaded, None)
         shared = accounts.doubt(loaded.site.user)
         for warning in (*loaded.warnings, *doubts, *filter(None, [shared]), *shortcomings(bounds)):
             log.warning("%s", warning)
@@ -69,7 +70,7 @@ class Configuration:
         log_fd = open_log(loaded.site)
         sockets = received.adapt(loaded.site)
         received.close_except(sockets)
-        return cls(loaded, account, found, snapshot, vault, sockets, log_fd)
+        return cls(loaded, account, found, snapshot, vaults, sockets, log_fd)
 
     def read_again(self, path: Path, leaving: Mapping[str, AbstractSet[int]]) -> Self:
         """Read the site file and all that belongs to it; `self` stays as it is. `leaving`: see Sockets.adapt.
@@ -81,18 +82,24 @@ class Configuration:
         require(loaded, account)
         found = _look_up(self.found, loaded.site, account)
         snapshot = self.snapshot.next(loaded, found)
-        vault, doubts = gather(loaded, self.vault)
+        vaults, doubts = gather(loaded, self.vaults)
         log_fd = self.log_fd
         try:
             if loaded.site.access_log != self.site.access_log:
                 log_fd = open_log(loaded.site)
             sockets = self.sockets.adapt(loaded.site, leaving)
         except StartError:
-            vault.close()
+            vaults.close()
             if log_fd != self.log_fd:
                 close_log(log_fd)
             raise
-        return type(self)(loaded, account, found, snapshot, vault, sockets, log_fd, (*loaded.warnings, *doubts))
+        return type(self)(loaded, account, found, snapshot, vaults, sockets, log_fd, (*loaded.warnings, *doubts))
+
+    def vault_of(self, role: Role) -> Vault | None:
+        """The one that a process of the role gets."""
+        if role.traffic:
+            return self.vaults.workers
+        return self.vaults.checks if role.checks else None
 
     def with_log(self, log_fd: int | None) -> Self:
         """The same with another access log."""

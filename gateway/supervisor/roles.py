@@ -67,6 +67,8 @@ class Role:
     sockets: Callable[[Site], Plans] = _no_sockets
     traffic: bool = False
     """Carries requests: it gets routes, vault, rates and access log, has a cell of the Board, and drains."""
+    checks: bool = False
+    """Checks servers: it gets the certificates to show to them, with their keys."""
     bulletin: bool = False
     """Has a bulletin by which it speaks to the others."""
     discovers: bool = False
@@ -138,6 +140,7 @@ CONTROL: Final = Role(
     instances=lambda _: 1,
     sockets=_control_sockets,
     discovers=True,
+    checks=True,
     wave=2,  # while requests run, servers are watched
 )
 WORKER: Final = Role(

@@ -215,8 +215,11 @@ class Supervisor:
         self._operators.forget()
         self._sessions.close()
         self._now.sockets.close_others(role, number)
+        vault = self._now.vault_of(role)
+        for other in (self._now.vaults.workers, self._now.vaults.checks):
+            if other is not None and other is not vault:
+                other.close()
         if not role.traffic:
-            self._now.vault.close()
             close_log(self._now.log_fd)
         return ChildContext(
             number,
@@ -225,7 +228,7 @@ class Supervisor:
             self._cells,
             self._now.sockets.of(role, number),
             self._now.log_fd if role.traffic else None,
-            self._now.vault,
+            vault,
             self._rates,
             self._sessions.table,
             self._bulletins,
@@ -385,7 +388,7 @@ class Supervisor:
         before, self._now = self._now, new
         if Bounds.of(new.loaded.site) != Bounds.of(before.loaded.site):
             log.warning("sandbox, core_dumps: a change counts for processes that start from now on")
-        before.vault.close()
+        before.vaults.close()
         finishing = {child.number for child in self._children.traffic if child.retiring}
         self._numbers_used = finishing | self._traffic_numbers(before.sockets) | self._traffic_numbers(new.sockets)
         self._clear_rows(before.snapshot)
@@ -441,15 +444,16 @@ class Supervisor:
         log_fd = self._now.log_fd if role.traffic and log_changed else None
         if log_fd is not None:
             passed.append(log_fd)
-        if role.traffic:
-            passed.append(self._now.vault.fileno())
+        vault = self._now.vault_of(role)
+        if vault is not None:
+            passed.append(vault.fileno())
         order = Apply(
             packed if role.traffic else packed.bare,
             self._cells,
             frozenset(identity(sock) for places in sockets.values() for _, sock in places),
             tuple((name, listen) for name, (listen, _) in new),
             log=log_fd is not None,
-            vault=role.traffic,
+            vault=vault is not None,
         )
         self._children.send(child, order, tuple(passed))
 

@@ -29,6 +29,7 @@ SERVER = {
     "in_flight": 5,
     "max_connections": 20,
     "requests": 7,
+    "handshakes": {"full": 3, "resumed": 4},
     "failures": 2,
     "busy_seconds": 1.5,
     "bytes_in": 10,

@@ -91,6 +91,13 @@ def test_server_address(text: str, expected: Address, token: str) -> None:
     assert server_address(str(address)) == address
 
 
+def test_a_server_s_address_with_https() -> None:
+    found = server_address("https://App.internal:8443")
+    assert (str(found), found.tls, found.token) == ("app.internal:8443", True, "app.internal:8443")
+    assert server_address("https://[2001:db8::1]") == Address("tcp", "2001:db8::1", 443, tls=True)
+    assert not server_address("app.internal:8443").tls
+
+
 def test_only_names_need_a_name_service() -> None:
     assert server_address("10.0.0.1:80").is_literal
     assert server_address("unix:/x").is_literal
@@ -113,7 +120,11 @@ def test_only_names_need_a_name_service() -> None:
         ("dns:a b:80", "a b is not a host name"),
         ("dns:_http._tcp.a b", "_http._tcp.a b is not a host name"),
         ("dns:app:0", "a port is between 1 and 65535"),
-        ("https://app:80", "remove the scheme"),
+        ("http://app:80", "remove the scheme"),
+        ("https://app:80/path", "a server has no path: leave /path out"),
+        ("https://dns:app:80", "leave https:// out before dns: and say tls: true"),
+        ("https://unix:/run/a", "TLS is not spoken on a Unix socket"),
+        ("https://", "expected address:port"),
     ],
 )
 def test_not_a_server_address(text: str, message: str) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from gateway.config import files
 from tests.config.conftest import BASE, Load, Refuse
 from tests.support.certificates import Authority, Certificate
 
@@ -115,3 +116,32 @@ def test_what_cannot_be_read(refuse: Refuse, tmp_path: Path) -> None:
         f"cannot read {tmp_path / 'pipe'}: it is not a regular file",
         f"{tmp_path / 'large'} is larger than 1MiB",
     )
+
+
+SECURE = """\
+frontends: [{{listen: "127.0.0.1:80"}}]
+backends: {{app: {{servers: [{}], tls: {}}}}}
+"""
+
+
+def test_cas_are_read_with_the_site_file(load_text: Load, authority: Authority) -> None:
+    loaded = load_text(SECURE.format('"127.0.0.1:1"', f"{{ca: {authority.ca}}}"))
+    assert loaded.files == {authority.ca: authority.ca.read_bytes()}
+    loaded = load_text(SECURE.format('"127.0.0.1:1"', "true"))
+    assert list(loaded.files) == [files.SYSTEM_CAS]
+    assert load_text(SECURE.format('"https://127.0.0.1:1"', "false")).files.keys() == {files.SYSTEM_CAS}
+    assert load_text(SECURE.format('"127.0.0.1:1"', "{verify: false}")).files == {}
+
+
+def test_what_servers_in_tls_need(refuse: Refuse, tmp_path: Path, authority: Authority) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("no certificate\n")
+    one = '"127.0.0.1:1"'
+    refuse(SECURE.format(one, "{ca: »none.pem}"), "cannot read")
+    refuse(SECURE.format(one, f"{{ca: »{empty}}}"), f"{empty}: no CA certificates in PEM")
+    refuse(SECURE.format(one, f"{{verify: false, »ca: {authority.ca}}}"), "nobody looks at the CA")
+    refuse(SECURE.format(one, "{server_name: »'a b'}"), "a b is neither a host name nor an IP address")
+    refuse(SECURE.format(one, "{certificate: {cert: »none, key: »none}}"), "cannot read", "cannot read")
+    refuse(SECURE.format(one, "»[]"), "expected true, false or a mapping")
+    refuse(SECURE.format('»"unix:/run/a"', "true"), "TLS is not spoken on a Unix socket")
+    refuse(SECURE.format('»"dns:_http._tcp.a"', "true"), "say tls: server_name")

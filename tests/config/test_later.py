@@ -11,7 +11,6 @@ frontends:
 backends:
   app:
     servers: ["127.0.0.1:1"]
-    »tls: {verify: true}
 routes:
   - backend: app
 »maintenance: {hosts: []}

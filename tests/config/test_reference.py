@@ -26,7 +26,8 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
     conf = tmp_path / "conf"
     shutil.copytree(CONF, conf)
     (conf / "tls").mkdir()
-    for name in ("www", "shop"):
+    shutil.copy(authority.ca, conf / "tls" / "internal-ca.crt")
+    for name in ("www", "shop", "gateway"):
         pair = authority.issue(f"{name}.example.com")
         shutil.copy(pair.cert, conf / "tls" / f"{name}.crt")
         shutil.copy(pair.key, conf / "tls" / f"{name}.key")
@@ -46,8 +47,8 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
-    assert len(loaded.site.routes) == 16
-    assert len(loaded.files) == 13
+    assert len(loaded.site.routes) == 17
+    assert len(loaded.files) == 14
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:

@@ -51,7 +51,12 @@ class Authority:
         self.ca = directory / "ca.crt"
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _builder(self, subject: x509.Name, key: CertificateIssuerPublicKeyTypes) -> x509.CertificateBuilder:
+    def _builder(
+        self,
+        subject: x509.Name,
+        key: CertificateIssuerPublicKeyTypes,
+        valid: tuple[dt.timedelta, dt.timedelta] = (-VALID, VALID),
+    ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         return (
             x509.CertificateBuilder()
@@ -59,19 +64,24 @@ class Authority:
             .issuer_name(self._name)
             .public_key(key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - VALID)
-            .not_valid_after(now + VALID)
+            .not_valid_before(now + valid[0])
+            .not_valid_after(now + valid[1])
             # Newer OpenSSL wants to find the issuer by its key (RFC 5280 section 4.2.1.1).
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 
-    def issue(self, *names: str, kind: str = "ec") -> Certificate:
-        """Return a new certificate for `names`: host names, wildcards or IP addresses; its key is ec, rsa or ed25519."""
+    def issue(
+        self, *names: str, kind: str = "ec", valid: tuple[dt.timedelta, dt.timedelta] = (-VALID, VALID)
+    ) -> Certificate:
+        """Return a new certificate for `names`: host names, wildcards or IP addresses; its key is ec, rsa or ed25519.
+
+        It is `valid` from the first to the second of two times, counted from now.
+        """
         key = KEYS[kind]()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
         certificate = (
-            self._builder(subject, key.public_key())
+            self._builder(subject, key.public_key(), valid)
             .add_extension(x509.SubjectAlternativeName([general_name(name) for name in names]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
@@ -87,6 +97,12 @@ class Authority:
             )
         )
         return files
+
+    def server_context(self, certificate: Certificate) -> ssl.SSLContext:
+        """Return what a server needs to show a certificate."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate.cert, certificate.key)
+        return context
 
     def client_context(self) -> ssl.SSLContext:
         """Return what a client needs to verify certificates of this authority."""
