@@ -78,7 +78,7 @@ cdef struct TimeRow:
     double surprise         # CUSUM of those: for that the server has turned slow, as a log-likelihood ratio
     uint8_t reserved[8]
 
-# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Eleven cache lines
+# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Twelve cache lines
 # per (worker, row).
 cdef struct TrafficRow:
     uint64_t answers[6]     # requests by the first digit of their status; 0: the client left without an answer

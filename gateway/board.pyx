@@ -41,7 +41,7 @@ _bounds = [round(seconds * 1e9) for seconds in BOUNDS]
 assert sizeof(ServerRow) == 64
 assert sizeof(CountRow) == 64
 assert sizeof(TimeRow) == 128
-assert sizeof(TrafficRow) == 704
+assert sizeof(TrafficRow) == 768
 assert sizeof(Limit) == 128
 
 

@@ -4,6 +4,9 @@ import os
 import ssl
 from typing import Final
 
+from cryptography import x509
+from cryptography.x509 import ocsp
+
 from gateway.config.problem import Fault
 
 _REASONS: Final = {
@@ -33,6 +36,25 @@ def load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
     finally:
         for descriptor in files:
             os.close(descriptor)
+
+
+def ocsp_until(content: bytes, cert: bytes) -> int:
+    """The end of validity of an OCSP response (DER) for a certificate (PEM), in seconds since 1970.
+
+    Raises Fault at "ocsp".
+    """
+    try:
+        found = ocsp.load_der_ocsp_response(content)
+        if found.response_status is not ocsp.OCSPResponseStatus.SUCCESSFUL:
+            raise Fault(f"the OCSP response says {found.response_status.name.lower()}", "ocsp")
+        serial, until = found.serial_number, found.next_update_utc
+    except ValueError as error:
+        if isinstance(error, Fault):
+            raise
+        raise Fault("not an OCSP response in DER", "ocsp") from None
+    if serial != x509.load_pem_x509_certificate(cert).serial_number:
+        raise Fault("the OCSP response is for another certificate", "ocsp")
+    return int(until.timestamp()) if until is not None else 1 << 62
 
 
 def load_cas(context: ssl.SSLContext, content: bytes) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from gateway.config import apache, certificate, python
-from gateway.config.model import Apache, Certificate, Site
+from gateway.config.model import Apache, Certificate, OwnCertificate, Site
 from gateway.config.problem import Fault, Finding, Loc, suggest
 from gateway.config.python import Function
 from gateway.system import regular_file
@@ -79,7 +79,7 @@ def read(site: Site, *, certificates: bool = True) -> Files:
         files.findings += [Finding((*loc, *fault.at), str(fault)) for fault in faults]
         if not faults:
             files.note_group(pair.key, (*loc, "key"))
-    for path, loc in trusted(site).items():
+    for path, loc in {**trusted(site), **clients(site)}.items():
         _read_cas(files, path, loc)
     shared = apache.Rules()
     for i, route in enumerate(site.routes):
@@ -111,6 +111,15 @@ def trusted(site: Site) -> dict[Path, Loc]:
                 at: Loc = ("tls",) if backend.tls is not None else ("servers", i)
                 found.setdefault(tls.ca or SYSTEM_CAS, ("backends", name, *at, *(["ca"] if tls.ca else [])))
     return found
+
+
+def clients(site: Site) -> dict[Path, Loc]:
+    """The files of CAs whose clients' certificates are asked for, and their locations."""
+    return {
+        frontend.tls.client_ca: ("frontends", i, "tls", "client_ca")
+        for i, frontend in enumerate(site.frontends)
+        if frontend.tls is not None and frontend.tls.client_ca is not None
+    }
 
 
 def _read_cas(files: Files, path: Path, loc: Loc) -> None:
@@ -147,9 +156,23 @@ def read_pair(pair: Certificate) -> tuple[tuple[bytes, bytes] | None, list[Fault
     cert, key = found
     try:
         certificate.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
+        read_ocsp(pair, cert)
     except Fault as fault:
         return None, [fault]
     return (cert, key), []
+
+
+def read_ocsp(pair: Certificate, cert: bytes) -> tuple[bytes, int]:
+    """The OCSP response for a certificate, and its end of validity in seconds since 1970. Raises Fault at "ocsp"."""
+    if not isinstance(pair, OwnCertificate) or pair.ocsp is None:
+        return b"", 0
+    try:
+        content = _read(pair.ocsp, private=False)
+    except OSError as error:
+        raise Fault(f"cannot read {pair.ocsp}: {(error.strerror or str(error)).lower()}", "ocsp") from None
+    except ValueError as error:
+        raise Fault(str(error), "ocsp") from None
+    return content, certificate.ocsp_until(content, cert)
 
 
 def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:

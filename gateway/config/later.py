@@ -7,7 +7,7 @@ from typing import Final
 
 KEYS: Final = {
     "": "dns maintenance",
-    "frontends.*.tls": "acme client_ca require_client_cert",
+    "frontends.*.tls": "acme",
 }
 """Keys by the mapping they belong to; "*" stands for a name or an index."""
 

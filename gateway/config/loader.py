@@ -120,7 +120,7 @@ def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
     pairs_at = {
         (i, part): (place.line + 1, place.column + 1)
         for i, (loc, _) in enumerate(files.pairs(site))
-        for part in ("cert", "key")
+        for part in ("cert", "key", "ocsp")
         for place in [document.place(Finding((*loc, part), ""))]
     }
     found = tuple(_in_order(warnings))

@@ -430,6 +430,15 @@ TlsVersion: TypeAlias = Annotated[
     WithJsonSchema({"enum": ["1.2", "1.3", 1.2, 1.3]}),
 ]
 
+OldTlsVersion: TypeAlias = Annotated[
+    Literal["1.0", "1.1", "1.2", "1.3"],
+    BeforeValidator(lambda value: str(value) if isinstance(value, float) else value),
+    WithJsonSchema({"enum": ["1.0", "1.1", "1.2", "1.3", 1.0, 1.1, 1.2, 1.3]}),
+]
+
+_OLDEST: Final[dict[str, Literal["1.0", "1.1", "1.2", "1.3"]]] = {"modern": "1.3", "intermediate": "1.2", "old": "1.0"}
+"""TLS version by policy."""
+
 
 class Certificate(Model):
     """A certificate chain and its private key, both PEM."""
@@ -438,18 +447,55 @@ class Certificate(Model):
     key: File = Field(description="Private key, not encrypted; only its owner may read the file.")
 
 
+class OwnCertificate(Certificate):
+    """One for clients."""
+
+    ocsp: Annotated[File | None, Given()] = Field(
+        None, description="OCSP response for the certificate (DER), sent to clients that ask for it until it expires."
+    )
+
+
 class Tls(Model):
     """TLS towards clients."""
 
-    certificates: Annotated[tuple[Certificate, ...], Some()] = Field(
+    certificates: Annotated[tuple[OwnCertificate, ...], Some()] = Field(
         description="Selected by the client's server name (SNI); the first is used for clients without one."
     )
-    min_version: TlsVersion = Field("1.2", description="Oldest TLS version accepted.")
+    strict_sni: Flag = Field(
+        default=False,
+        description="Refuse clients that name no server of the certificates; false: they get the first certificate.",
+    )
+    policy: Literal["modern", "intermediate", "old"] = Field(
+        "intermediate",
+        description="Versions and ciphers, as Mozilla's guidelines define them: modern is TLS 1.3 only, old also takes "
+        "TLS 1.0 and weak ciphers.",
+    )
+    min_version: OldTlsVersion = Field(
+        default_factory=lambda data: _OLDEST[data["policy"]],
+        description="Oldest TLS version accepted. Default: that of the policy.",
+    )
+    client_ca: Annotated[File | None, Given()] = Field(
+        None,
+        description="Ask clients for a certificate of these CAs (PEM); servers get the result in X-Client-Cert-Verify "
+        "and its like. Default: clients are not asked.",
+    )
+    require_client_cert: Flag = Field(
+        default=False, description="Refuse clients without a valid certificate (with client_ca only)."
+    )
     ticket_key_file: Annotated[File | None, Given()] = Field(
         None,
         description="Secret for the encryption of session tickets, the same on all gateways; only its owner may "
         "read the file. Default: made from the key of cluster, or else from a key that the gateway keeps in state.",
     )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Tls":
+        if self.min_version < _OLDEST[self.policy]:
+            message = f"policy {self.policy} begins at TLS {_OLDEST[self.policy]}: say policy: old for older versions"
+            raise Fault(message, "min_version")
+        if self.require_client_cert and self.client_ca is None:
+            raise Fault("client_ca is missing: whose certificates are valid", "require_client_cert", key=True)
+        return self
 
 
 class Frontend(Model):
@@ -630,8 +676,8 @@ class TlsToServers(Model):
 
     verify: Flag = Field(
         default=True,
-        description="The certificate must be valid, signed by a trusted CA and for the server's name; false: anybody "
-        "on the way can read and change what passes.",
+        description="The certificate must be valid, signed by a trusted CA and for the server's name; false: "
+        "attackers on the network path can read and change the traffic.",
     )
     ca: Annotated[File | None, Given()] = Field(
         None, description="Certificates of the CAs to trust, PEM. Default: those of this machine."
@@ -653,7 +699,7 @@ class TlsToServers(Model):
     @model_validator(mode="after")
     def _useful(self) -> "TlsToServers":
         if self.ca is not None and not self.verify:
-            raise Fault("with verify: false nobody looks at the CA: leave one of them out", "ca", key=True)
+            raise Fault("verify: false ignores the CA: remove one of them", "ca", key=True)
         return self
 
 

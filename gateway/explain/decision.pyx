@@ -67,6 +67,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     trusts = (<object>frontend).trusts if frontend.trusts(client) else None
     asking.provenance = Provenance(client.encode(), https, listener.encode(), context.via, trusts,
                                    frontend.client_from)
+    asking.provenance.guarded = frontend.guards
     t = new_transaction(context)
     t.begin(asking, frontend, p, &_head)
     t.id_n = ID_LENGTH

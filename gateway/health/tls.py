@@ -17,8 +17,8 @@ _VERSIONS: Final = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3
 class Tls:
     """How to speak TLS with a server.
 
-    `name` is what its certificate must be for and what it is asked for; `cas` the CAs to trust, PEM, None: whoever it
-    is will do. `pair` is a certificate chain and its key to show, PEM.
+    `name` is what its certificate must be for and what it is asked for; `cas` the CAs to trust, PEM, None: any
+    certificate is accepted. `pair` is a certificate chain and its key to show, PEM.
     """
 
     name: str

@@ -40,6 +40,7 @@ from gateway.proxy.nghttp2 cimport (
 )
 from gateway.proxy.openssl cimport SSL, SSL_get0_alpn_selected
 from gateway.proxy.states cimport Machine, edges_of, step
+from gateway.proxy.tls cimport ServerContext, client_lines
 from gateway.proxy.transaction cimport Transaction, new_transaction
 from gateway.proxy.worker_context cimport Frontend
 from gateway.wire.edit cimport (
@@ -690,9 +691,12 @@ cdef class Http2Connection(Handler):
     cdef int _make_provenance(self) except -1:
         cdef Frontend frontend = self.conn.listener.frontend
         cdef bytes via = b"Via: 2.0" + self.context.via[8:]
+        if self.conn.tls is not None and (<ServerContext>self.conn.tls).asks:
+            via = client_lines(self.conn.ssl) + via
         trusts = (<object>frontend).trusts if frontend.trusts(self.conn.address.decode()) else None
         self.provenance = Provenance(self.conn.address, self.conn.tls is not None, self.conn.listener.name.encode(),
                                      via, trusts, frontend.client_from)
+        self.provenance.guarded = frontend.guards
         return 0
 
     cdef int on_chunk(self, int32_t id, const char *p, size_t n) except -1:

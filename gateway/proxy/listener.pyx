@@ -8,6 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
 
 from gateway.board cimport MAX_WORKERS, SOURCE_ROWS
+from gateway.proxy.tls cimport ServerContext
 from gateway.proxy.conn cimport Poller
 from gateway.proxy.server cimport S_IDLE
 
@@ -165,7 +166,7 @@ cdef class ClientConn(Conn):
             return self.listener.turn_away(
                 self, "its source has reached the limit of %d connections" % frontend.connections_per_source)
         if frontend.tls is not None:
-            self.start_tls(frontend.tls.accept(), frontend.tls)
+            self.start_tls((<ServerContext>frontend.tls).accept(), frontend.tls)
         self.hand_to(frontend.protocol.open(self, self.context))
         return True
 

@@ -17,6 +17,10 @@ cdef extern from "<openssl/ssl.h>":
         pass
     ctypedef struct X509_STORE:
         pass
+    ctypedef struct X509_STORE_CTX:
+        pass
+    ctypedef struct STACK_OF_X509 "STACK_OF(X509)":
+        pass
     ctypedef struct X509_VERIFY_PARAM:
         pass
     ctypedef struct SSL_SESSION:
@@ -46,7 +50,8 @@ cdef extern from "<openssl/ssl.h>":
         SSL_VERIFY_NONE, SSL_VERIFY_PEER
         SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK
         TLSEXT_NAMETYPE_host_name, OPENSSL_NPN_NEGOTIATED
-        TLS1_2_VERSION, TLS1_3_VERSION
+        TLS1_VERSION, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION
+        SSL_AD_UNRECOGNIZED_NAME, SSL_VERIFY_FAIL_IF_NO_PEER_CERT
     unsigned long long SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION
     unsigned long long SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA
 
@@ -76,13 +81,18 @@ cdef extern from "<openssl/ssl.h>":
         SSL_CTX *context,
         int (*callback)(SSL *, const unsigned char **, unsigned char *, const unsigned char *, unsigned int, void *),
         void *argument)
-    int SSL_CTX_use_certificate(SSL_CTX *context, X509 *certificate)
-    int SSL_CTX_use_PrivateKey(SSL_CTX *context, EVP_PKEY *key)
-    int SSL_CTX_check_private_key(const SSL_CTX *context)
-    long SSL_CTX_add0_chain_cert(SSL_CTX *context, X509 *certificate)
 
     void SSL_CTX_sess_set_new_cb(SSL_CTX *context, int (*callback)(SSL *, SSL_SESSION *))
-    void SSL_CTX_set_verify(SSL_CTX *context, int mode, void *callback)
+    void SSL_CTX_set_verify(SSL_CTX *context, int mode, int (*callback)(int, X509_STORE_CTX *))
+    int SSL_CTX_add_client_CA(SSL_CTX *context, X509 *certificate)
+    void SSL_CTX_set_cert_cb(SSL_CTX *context, int (*callback)(SSL *, void *), void *argument)
+    long SSL_CTX_set_tlsext_status_cb(SSL_CTX *context, int (*callback)(SSL *, void *))
+    long SSL_CTX_set_tlsext_status_arg(SSL_CTX *context, void *argument)
+    long SSL_set_tlsext_status_ocsp_resp(SSL *ssl, unsigned char *response, long n)
+    X509 *SSL_get_certificate(const SSL *ssl)
+    X509 *SSL_get0_peer_certificate(const SSL *ssl)
+    int SSL_CTX_use_cert_and_key(SSL_CTX *context, X509 *certificate, EVP_PKEY *key, STACK_OF_X509 *chain, int override)
+    int SSL_use_cert_and_key(SSL *ssl, X509 *certificate, EVP_PKEY *key, STACK_OF_X509 *chain, int override)
     int SSL_CTX_set_alpn_protos(SSL_CTX *context, const unsigned char *protocols, unsigned int n)   # 0: done
     void SSL_CTX_set1_cert_store(SSL_CTX *context, X509_STORE *store)
     X509_VERIFY_PARAM *SSL_CTX_get0_param(SSL_CTX *context)
@@ -104,7 +114,6 @@ cdef extern from "<openssl/ssl.h>":
     int SSL_session_reused(const SSL *ssl)
     void SSL_set_shutdown(SSL *ssl, int mode)
     void SSL_set_bio(SSL *ssl, BIO *reading, BIO *writing)
-    SSL_CTX *SSL_set_SSL_CTX(SSL *ssl, SSL_CTX *context)
     int SSL_has_pending(const SSL *ssl)
     const char *SSL_get_version(const SSL *ssl)
     const SSL_CIPHER *SSL_get_current_cipher(const SSL *ssl)
@@ -137,6 +146,11 @@ cdef extern from "<openssl/pem.h>":
     X509 *PEM_read_bio_X509(BIO *bio, X509 **to, pem_password_cb callback, void *data)
     EVP_PKEY *PEM_read_bio_PrivateKey(BIO *bio, EVP_PKEY **to, pem_password_cb callback, void *data)
     void X509_free(X509 *certificate)
+    int X509_check_private_key(const X509 *certificate, const EVP_PKEY *key)
+    int i2d_X509(const X509 *certificate, unsigned char **to)
+    STACK_OF_X509 *sk_X509_new_null()
+    int sk_X509_push(STACK_OF_X509 *stack, X509 *certificate)
+    void sk_X509_pop_free(STACK_OF_X509 *stack, void (*release)(X509 *))
     void EVP_PKEY_free(EVP_PKEY *key)
 
 cdef extern from "<openssl/evp.h>":
@@ -166,6 +180,8 @@ cdef extern from "<openssl/rand.h>":
 
 cdef extern from "<openssl/crypto.h>":
     void OPENSSL_cleanse(void *p, size_t n)
+    void *OPENSSL_malloc(size_t n)
+    void OPENSSL_free(void *p)
 
 cdef extern from "<openssl/err.h>":
     unsigned long ERR_get_error()

@@ -39,8 +39,8 @@ from gateway.proxy.queue import WaitQueue
 from gateway.proxy.retry import Retries
 from gateway.proxy.server import Server, TlsServer
 from gateway.proxy.session_gate import SessionGate
-from gateway.proxy.tls import ServerContext
-from gateway.proxy.tls_to_servers import ClientContext, Trust
+from gateway.proxy.tls import Identity, ServerContext, Trust
+from gateway.proxy.tls_to_servers import ClientContext
 from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
 from gateway.rules.compiler import compile_routes, fair_by, rate_limit, when_full
 from gateway.rules.routes import RouteTable
@@ -50,9 +50,10 @@ from gateway.wire.pages import HTML, TYPES, pages
 from gateway.wire.waiting_page import WaitingPage, full_page
 from qos.sessions import SessionTable, size
 
-ContextKey = tuple[str, bool, str, tuple[str, ...], bytes]
-"""The name of a frontend, whether it offers HTTP/2, its oldest TLS version, the digests of its certificates, the
-secret of its ticket keys."""
+ContextKey = tuple[str, bool, str, str, bool, bytes, bool, tuple[str, ...], bytes]
+"""The name of a frontend, whether it offers HTTP/2, its policy, its oldest TLS version, whether it refuses unknown
+names, the CAs of its clients (empty: they are not asked), whether a certificate is required, the digests of its own,
+the secret of its ticket keys."""
 
 ClientKey = tuple[bytes, str, str]
 """The digest of the CAs that are trusted (empty: servers are not verified), the oldest TLS version, the digest of the
@@ -76,6 +77,7 @@ class Prepared:
     backends: dict[str, Backend]
     routes: RouteTable
     contexts: dict[ContextKey, ServerContext]
+    identities: dict[str, Identity]
     to_servers: dict[ClientKey, ClientContext]
     frontends: dict[Listen, Frontend]
     pages: dict[int, tuple[bytes, bytes]]
@@ -105,6 +107,7 @@ class Plan:
         self.frontends: dict[Listen, Frontend] = {}
         self.backends: dict[str, Backend] = {}
         self._contexts: dict[ContextKey, ServerContext] = {}
+        self._identities: dict[str, Identity] = {}
         self._to_servers_tls: dict[ClientKey, ClientContext] = {}
         self._log: tuple[int, str, bool, bool, bool] | None = None
 
@@ -134,15 +137,19 @@ class Plan:
         routes = compile_routes(site, backends, snapshot.files, snapshot.rules, secret)
         gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
         contexts: dict[ContextKey, ServerContext] = {}
+        identities: dict[str, Identity] = {}
         frontends: dict[Listen, Frontend] = {}
+        # Servers may be reached through any of them.
+        guards = any(model.tls is not None and model.tls.client_ca is not None for model in site.frontends)
         for model in site.frontends:
             tls = None
             if model.tls is not None and secrets.pairs is not None:
                 pairs = [secrets.pairs[pair.cert, pair.key] for pair in model.tls.certificates]
                 key = _context_key(model, model.tls, pairs, snapshot, secrets.own)
-                tls = contexts[key] = self._context(key, pairs)
+                tls = contexts[key] = self._context(key, pairs, identities)
             gauge = gauges.get(model.name) or self._gauge(model.name, snapshot)
-            frontend = _frontend(model, site.workers, tls, gauge, self._http2 if model.http2 else self._http1)
+            protocol = self._http2 if model.http2 else self._http1
+            frontend = _frontend(model, site.workers, tls, gauge, protocol, guards=guards)
             frontends.update(dict.fromkeys(model.listen, frontend))
         custom = {status: (path.name, snapshot.files[path]) for status, path in site.pages.items()}
         return Prepared(
@@ -154,6 +161,7 @@ class Plan:
             backends=backends,
             routes=routes,
             contexts=contexts,
+            identities=identities,
             to_servers=to_servers,
             frontends=frontends,
             pages=pages(custom),
@@ -176,6 +184,7 @@ class Plan:
                 backend.adopt(self.backends[name])
         self.backends = backends
         self._contexts = prepared.contexts
+        self._identities = prepared.identities
         self._to_servers_tls = prepared.to_servers
         for key, server in self.servers.items():
             if servers.get(key) is not server:
@@ -231,11 +240,23 @@ class Plan:
             backends=list(backends.values()),
         )
 
-    def _context(self, key: ContextKey, pairs: Sequence[Pair]) -> ServerContext:
-        """The TLS context for certificates; the existing one if they are unchanged."""
-        name, http2, min_version, _, secret = key
-        known = self._contexts.get(key)
-        return known or ServerContext(name, [(pair.cert, pair.key) for pair in pairs], min_version, secret, http2)
+    def _context(self, key: ContextKey, pairs: Sequence[Pair], identities: dict[str, Identity]) -> ServerContext:
+        """The TLS context for certificates; the existing one if they are the same. Adds to `identities` by digest."""
+        name, http2, policy, min_version, strict, cas, required, _, secret = key
+        for pair in pairs:
+            if pair.digest not in identities:
+                identities[pair.digest] = self._identities.get(pair.digest) or _identity(pair)
+        return self._contexts.get(key) or ServerContext(
+            name,
+            [(identities[pair.digest], pair.digest) for pair in pairs],
+            secret=secret,
+            policy=policy,
+            min_version=min_version,
+            http2=http2,
+            strict=strict,
+            clients=Trust(cas) if cas else None,
+            required=required,
+        )
 
     def _tls(
         self, snapshot: Snapshot, secrets: Secrets
@@ -261,7 +282,7 @@ class Plan:
                     contexts[key] = self._to_servers_tls.get(key) or ClientContext(
                         trusts.get(digest),
                         tls.min_version,
-                        (pair.cert, pair.key) if pair else None,
+                        _identity(pair) if pair else None,
                     )
                 called[name, server.name] = contexts[key], tls.name_for(server.address)
         return contexts, called
@@ -378,6 +399,10 @@ class Plan:
             self.context.log = AccessLog(self.context.poller.loop, wanted[0], wanted[1], lines)
 
 
+def _identity(pair: Pair) -> Identity:
+    return Identity(pair.cert, pair.key, pair.names, pair.kind, pair.ocsp or None, pair.ocsp_until)
+
+
 def _tls_of(server: Server) -> tuple[ClientContext, str | None] | None:
     return (server.context, server.called) if isinstance(server, TlsServer) else None
 
@@ -431,14 +456,24 @@ def _context_key(model: FrontendModel, tls: Tls, pairs: Sequence[Pair], snapshot
     return (
         model.name,
         model.http2,
+        tls.policy,
         tls.min_version,
+        tls.strict_sni,
+        snapshot.files[tls.client_ca] if tls.client_ca is not None else b"",
+        tls.require_client_cert,
         tuple(pair.digest for pair in pairs),
         derive(shared, b"TLS tickets"),
     )
 
 
 def _frontend(
-    model: FrontendModel, workers: int, tls: ServerContext | None, gauge: Gauge, protocol: ClientProtocol
+    model: FrontendModel,
+    workers: int,
+    tls: ServerContext | None,
+    gauge: Gauge,
+    protocol: ClientProtocol,
+    *,
+    guards: bool,
 ) -> Frontend:
     limits = model.limits
     return Frontend(
@@ -462,4 +497,5 @@ def _frontend(
         client_from=model.client_from or "",
         gauge=gauge,
         protocol=protocol,
+        guards=guards,
     )

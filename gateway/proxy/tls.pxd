@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t
 
-from gateway.proxy.openssl cimport SSL, SSL_CTX
+from gateway.proxy.openssl cimport EVP_PKEY, SSL, SSL_CTX, STACK_OF_X509, X509, X509_STORE
 
 cdef enum:
     KEYS = 3                            # ticket keys: of the previous, the current and the next period
@@ -10,11 +10,31 @@ cdef struct TicketKey:                  # in the layout of tickets.key
     unsigned char cipher[32]
     unsigned char mac[32]
 
+cdef class Trust:
+    """CA certificates, which contexts share."""
+    cdef X509_STORE *store
+    cdef readonly bytes pem
+
+cdef class Identity:
+    """A certificate with those that lead from it to an authority, and its key."""
+    cdef X509 *certificate
+    cdef STACK_OF_X509 *chain
+    cdef EVP_PKEY *key
+    cdef readonly frozenset names
+    cdef readonly str kind              # of its key
+    cdef readonly bytes ocsp            # response in DER, or None
+    cdef readonly int64_t ocsp_until    # seconds since 1970
+
+    cdef int give(self, SSL_CTX *context) except -1
+
 cdef class ServerContext:
     """The certificates of a frontend, prepared for handshakes."""
-    cdef SSL_CTX **contexts             # one for each certificate
-    cdef int count
-    cdef dict by_name                   # DNS name or "*.rest", in lower case -> index
+    cdef SSL_CTX *context
+    cdef dict by_name                   # DNS name or "*.rest", lower case -> list of Identity, one per kind of key
+    cdef list first                     # for names that are not known, and for who names none
+    cdef dict stapled                   # address of a certificate -> its Identity, if it has an OCSP response
+    cdef bint strict                    # who names none of them is refused
+    cdef readonly bint asks             # for a certificate of the client
     cdef bytes protocols                # supported protocols, in the form of ALPN
     cdef bytes secret                   # ticket keys are derived from it
     cdef bytes identity                 # context of its tickets
@@ -22,10 +42,12 @@ cdef class ServerContext:
     cdef TicketKey[KEYS] keys
 
     cdef SSL *accept(self) except NULL
-    cdef int index(self, bytes name) except -1
+    cdef list find(self, bytes name)
+    cdef int _put(self, list those, Identity identity) except -1
     cdef int _turn_keys(self) except -1
-    cdef int _add(self, bytes cert, const uint8_t[::1] key, int version) except -1
+    cdef int _prepare(self, str policy, int version, bytes session) except -1
+    cdef int _try(self, str policy, identities) except -1
+    cdef int _ask(self, Trust clients, bint required) except -1
 
-cdef int use_certificates(SSL_CTX *context, bytes pem) except -1
-cdef int use_key(SSL_CTX *context, const uint8_t[::1] content) except -1
+cdef bytes client_lines(SSL *ssl)
 cdef str reason()

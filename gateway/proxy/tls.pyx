@@ -6,10 +6,10 @@ a request allocates no object, and an idle connection keeps no buffer.
 
 import hashlib
 import struct
+import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
-from libc.stdlib cimport calloc, free
 from libc.string cimport memcmp, memcpy
 
 from cryptography import x509
@@ -21,21 +21,27 @@ from gateway.proxy.openssl cimport (
     EVP_CIPHER_CTX, EVP_CIPHER_fetch, EVP_DecryptInit_ex2, EVP_EncryptInit_ex2, EVP_MAC_CTX, EVP_MAC_CTX_set_params,
     EVP_PKEY, EVP_PKEY_CTX, EVP_PKEY_CTX_free, EVP_PKEY_CTX_new_from_name, EVP_PKEY_KEYPAIR, EVP_PKEY_free,
     EVP_PKEY_fromdata, EVP_PKEY_fromdata_init, EVP_PKEY_get0_type_name, EVP_PKEY_todata, OPENSSL_NPN_NEGOTIATED,
-    OPENSSL_cleanse, OSSL_PARAM, OSSL_PARAM_construct_end, OSSL_PARAM_construct_octet_string,
-    OSSL_PARAM_construct_utf8_string, OSSL_PARAM_free, PEM_read_bio_PrivateKey, PEM_read_bio_X509,
-    PEM_read_bio_X509_AUX, RAND_bytes, SSL_CTX_add0_chain_cert, SSL_CTX_check_private_key, SSL_CTX_free,
-    SSL_CTX_get_app_data, SSL_CTX_new, SSL_CTX_set_alpn_select_cb, SSL_CTX_set_app_data, SSL_CTX_set_cipher_list,
-    SSL_CTX_set_ciphersuites, SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_min_proto_version, SSL_CTX_set_mode,
-    SSL_CTX_set_options, SSL_CTX_set_read_ahead, SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context,
-    SSL_CTX_set_tlsext_servername_arg, SSL_CTX_set_tlsext_servername_callback, SSL_CTX_set_tlsext_ticket_key_evp_cb,
-    SSL_CTX_use_PrivateKey, SSL_CTX_use_certificate, SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE,
-    SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION, SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA,
-    SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_get_SSL_CTX,
-    SSL_get_servername, SSL_new, SSL_select_next_proto, SSL_set_SSL_CTX, SSL_set_accept_state, SSL_version,
-    TLS1_2_VERSION, TLS1_3_VERSION, TLSEXT_NAMETYPE_host_name, TLS_server_method, X509, X509_free,
+    OPENSSL_cleanse, OPENSSL_free, OPENSSL_malloc, OSSL_PARAM, OSSL_PARAM_construct_end,
+    OSSL_PARAM_construct_octet_string, OSSL_PARAM_construct_utf8_string, OSSL_PARAM_free, PEM_read_bio_PrivateKey,
+    PEM_read_bio_X509, PEM_read_bio_X509_AUX, RAND_bytes, SSL_AD_UNRECOGNIZED_NAME, SSL_CTX_add_client_CA,
+    SSL_CTX_free, SSL_CTX_get_app_data, SSL_CTX_new, SSL_CTX_set1_cert_store, SSL_CTX_set_alpn_select_cb,
+    SSL_CTX_set_app_data, SSL_CTX_set_cert_cb, SSL_CTX_set_cipher_list, SSL_CTX_set_ciphersuites,
+    SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options,
+    SSL_CTX_set_read_ahead, SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context,
+    SSL_CTX_set_tlsext_servername_arg, SSL_CTX_set_tlsext_servername_callback, SSL_CTX_set_tlsext_status_arg,
+    SSL_CTX_set_tlsext_status_cb, SSL_CTX_set_tlsext_ticket_key_evp_cb, SSL_CTX_set_verify, SSL_CTX_use_cert_and_key,
+    SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION,
+    SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA, SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL,
+    SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER,
+    SSL_get0_peer_certificate, SSL_get_SSL_CTX, SSL_get_certificate, SSL_get_servername, SSL_get_verify_result,
+    SSL_new, SSL_select_next_proto, SSL_set_accept_state, SSL_set_tlsext_status_ocsp_resp, SSL_use_cert_and_key,
+    SSL_version, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION, TLS1_VERSION, TLSEXT_NAMETYPE_host_name,
+    TLS_server_method, X509, X509_STORE_CTX, X509_STORE_add_cert, X509_STORE_free, X509_STORE_new,
+    X509_check_private_key, X509_free, X509_verify_cert_error_string, i2d_X509, sk_X509_new_null, sk_X509_pop_free,
+    sk_X509_push,
 )
 
-VERSIONS = {"1.2": TLS1_2_VERSION, "1.3": TLS1_3_VERSION}
+VERSIONS = {"1.0": TLS1_VERSION, "1.1": TLS1_1_VERSION, "1.2": TLS1_2_VERSION, "1.3": TLS1_3_VERSION}
 
 cdef enum:
     READ_BUFFER = 20 * 1024     # ciphertext read at a time: a whole record and the start of the next
@@ -48,10 +54,22 @@ NUMBER = "=24sII"               # format of NUMBER_HEAD for struct
 
 cdef EVP_CIPHER *aes = EVP_CIPHER_fetch(NULL, b"AES-256-CBC", NULL)
 
-# Forward secrecy and authenticated encryption only (RFC 9325 section 4.2); all suites of TLS 1.3 have both. AES-128
-# comes first, unlike OpenSSL's default: SHA-384, which AES-256 requires, makes a handshake 8 % more expensive.
+# Of TLS 1.3 every suite has forward secrecy and authenticated encryption. AES with 128 bits comes first, against
+# OpenSSL's order: SHA-384, which comes with 256, makes a handshake cost 8 % more.
 cdef bytes SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"  # TLS 1.3
-cdef bytes CIPHERS = b"ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"  # TLS 1.2
+# Up to TLS 1.2, as Mozilla's guidelines 5.7 have them (modern has none) but for finite-field Diffie-Hellman, which
+# makes a handshake many times more expensive for the server than for who asks for it (CVE-2002-20001).
+cdef bytes INTERMEDIATE = b"ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"
+CIPHERS = {
+    "modern": INTERMEDIATE,
+    "intermediate": INTERMEDIATE,
+    # OpenSSL does not speak the versions before 1.2, which sign with SHA-1, at a higher level of security.
+    "old": INTERMEDIATE + (
+        b":ECDHE-ECDSA-AES128-SHA256:ECDHE-RSA-AES128-SHA256:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"
+        b":ECDHE-ECDSA-AES256-SHA384:ECDHE-RSA-AES256-SHA384:ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES256-SHA"
+        b":AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA256:AES256-SHA256:AES128-SHA:AES256-SHA:DES-CBC3-SHA"
+        b":@SECLEVEL=0"),
+}
 cdef bytes HTTP1 = b"\x08http/1.1\x08http/1.0"
 cdef bytes HTTP2 = b"\x02h2" + HTTP1
 
@@ -75,75 +93,151 @@ def kind_of(pem: bytes) -> str:
         return "unknown"
 
 
-cdef class ServerContext:
-    """The certificates of a frontend: the first one, and the others by name (exact first, then wildcard). Certificates
-    with the same names and keys of different kinds (RSA, ECDSA) are one entry.
+cdef class Trust:
+    """The CA certificates of a PEM file. Raises ValueError if there are none."""
 
-    name: context of session resumption (RFC 8446 section 2.2): tickets of one frontend are not valid for another.
-    pairs: (certificate chain in PEM, private key as `exported`), at least one. min_version: "1.2" or "1.3".
-    http2: offer it, before HTTP/1.1 (RFC 7301).
-    secret: ticket keys are derived from it (tickets.py); the same in every worker, so that each can resume the
-    sessions of the others. Raises ValueError for a certificate or key that cannot be used.
+    def __cinit__(self, bytes pem):
+        cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(pem), <int>PyBytes_GET_SIZE(pem))
+        cdef X509 *certificate
+        cdef int count = 0
+        self.pem = pem
+        self.store = X509_STORE_new()
+        if bio == NULL or self.store == NULL:
+            BIO_free(bio)
+            raise MemoryError
+        while True:
+            certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)
+            if certificate == NULL:
+                break                   # the end of the file is an error, too
+            count += X509_STORE_add_cert(self.store, certificate) == 1
+            X509_free(certificate)
+        ERR_clear_error()
+        BIO_free(bio)
+        if count == 0:
+            raise ValueError("TLS: no CA certificate in PEM")
+
+    def __dealloc__(self):
+        X509_STORE_free(self.store)
+
+
+cdef class Identity:
+    """chain: the certificate in PEM, and those that lead from it to an authority. key: as `exported`.
+
+    names: those that `names_of` finds; kind: as `kind_of` finds it. ocsp: a response for it in DER, good up to
+    `ocsp_until` (seconds since 1970), or None. Raises ValueError for a certificate or key that can't be used.
     """
 
-    def __cinit__(self, str name, pairs, str min_version, bytes secret, bint http2=False):
-        cdef int i
-        cdef bytes identity = hashlib.sha256(name.encode()).digest()
-        cdef dict shared = {}           # (names, kind of key) and names -> the context
-        self.secret = secret
-        self.protocols = HTTP2 if http2 else HTTP1
-        self.identity = tickets.identity(name, [cert for cert, _ in pairs])
-        self.contexts = <SSL_CTX **>calloc(len(pairs), sizeof(SSL_CTX *))
-        if self.contexts == NULL:
+    def __cinit__(self, bytes chain, const uint8_t[::1] key, names, str kind, ocsp=None, ocsp_until=0):
+        cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(chain), <int>PyBytes_GET_SIZE(chain))
+        cdef X509 *one
+        self.names = frozenset(names)
+        self.kind = kind
+        self.ocsp = ocsp
+        self.ocsp_until = ocsp_until
+        self.certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)
+        self.chain = sk_X509_new_null()
+        while self.certificate != NULL:
+            one = PEM_read_bio_X509(bio, NULL, NULL, NULL)
+            if one == NULL:
+                ERR_clear_error()       # the end of the file is an error, too
+                break
+            if sk_X509_push(self.chain, one) == 0:
+                X509_free(one)
+                break
+        BIO_free(bio)
+        self.key = _imported(key)
+        if self.certificate == NULL or self.key == NULL or X509_check_private_key(self.certificate, self.key) != 1:
+            raise ValueError(reason())
+
+    def __dealloc__(self):
+        X509_free(self.certificate)
+        sk_X509_pop_free(self.chain, X509_free)
+        EVP_PKEY_free(self.key)
+
+    cdef int give(self, SSL_CTX *context) except -1:
+        """Let a context show it. Raises ValueError."""
+        if SSL_CTX_use_cert_and_key(context, self.certificate, self.key, self.chain, 1) != 1:
+            raise ValueError(reason())
+        return 0
+
+
+cdef class ServerContext:
+    """The certificates of a frontend: the first, and the others by name (exact first, then wildcard). Of those with one
+    name the first of each kind of key (RSA, ECDSA) counts, and OpenSSL takes the one that the client can check.
+
+    However many there are, a handshake looks one up, and there is one context of OpenSSL.
+
+    name: what sessions may be resumed by (RFC 8446 section 2.2): tickets of one frontend are none of another's.
+    identities: at least one, with the digest of each. policy: of CIPHERS. min_version: of VERSIONS.
+    http2: it is offered, before HTTP/1.1 (RFC 7301). strict: who names none of the certificates is refused.
+    secret: what ticket keys are derived from (tickets.py), the same in every worker, so that each can resume the
+    sessions of the others.
+    clients: the CAs whose clients' certificates are asked for, or None; required: a client without one is refused.
+    """
+
+    def __cinit__(self, str name, identities, *, bytes secret, str policy="intermediate", str min_version="1.2",
+                  bint http2=False, bint strict=False, Trust clients=None, bint required=False):
+        cdef Identity identity
+        cdef SSL_CTX *context = SSL_CTX_new(TLS_server_method())
+        cdef bytes session = hashlib.sha256(name.encode()).digest()
+        if context == NULL:
             raise MemoryError
+        self.context = context
+        self.secret = secret
+        self.strict = strict
+        self.protocols = HTTP2 if http2 else HTTP1
+        asked = [b"clients", b"required" if required else b"optional", clients.pem] if clients is not None else []
+        self.identity = tickets.identity(name, [digest.encode() for _, digest in identities] + asked)
         self.by_name = {}
-        for cert, key in pairs:
-            names = frozenset(names_of(cert))
-            kind = kind_of(cert)
-            if names in shared and (names, kind) not in shared:
-                # The same name with another kind of key: OpenSSL picks the one that the client can verify.
-                i = shared[names]
-                use_certificates(self.contexts[i], cert)
-                use_key(self.contexts[i], key)
-            else:
-                i = self.count
-                self._add(cert, key, VERSIONS[min_version])
-                SSL_CTX_set_session_id_context(self.contexts[i], identity, 32)
-                shared.setdefault(names, i)
-            shared[names, kind] = i
-            for known in names:
-                self.by_name.setdefault(known.encode(), i)
-        SSL_CTX_set_tlsext_servername_callback(self.contexts[0], choose)
-        SSL_CTX_set_tlsext_servername_arg(self.contexts[0], <void *>self)
-        self.period = tickets.period() - 1      # forces the first derivation of keys
+        self.stapled = {}
+        for identity, _ in identities:
+            for known in identity.names:
+                self._put(self.by_name.setdefault(known.encode(), []), identity)
+            if identity.ocsp is not None:
+                self.stapled[<size_t>identity.certificate] = identity
+        first = identities[0][0]
+        self.first = [first]
+        for identity, _ in identities:
+            if identity.names == (<Identity>first).names:
+                self._put(self.first, identity)
+        self._prepare(policy, VERSIONS[min_version], session)
+        if clients is not None:
+            self._ask(clients, required)
+        self._try(policy, identities)
+        self.period = tickets.period() - 1      # not this one
         self._turn_keys()
 
     def __dealloc__(self):
-        cdef int i
-        for i in range(self.count):
-            SSL_CTX_free(self.contexts[i])
-        free(self.contexts)
+        SSL_CTX_free(self.context)
         OPENSSL_cleanse(self.keys, sizeof(self.keys))
 
+    cdef int _put(self, list those, Identity identity) except -1:
+        cdef Identity other
+        for other in those:
+            if other.kind == identity.kind:
+                return 0
+        those.append(identity)
+        return 0
+
     cdef SSL *accept(self) except NULL:
-        """The TLS state of a new connection, before its handshake; this object must outlive it."""
-        cdef SSL *ssl = SSL_new(self.contexts[0])
+        """The state of a new connection, at the beginning of its handshake; this object must outlive it."""
+        cdef SSL *ssl = SSL_new(self.context)
         if ssl == NULL:
             ERR_clear_error()
             raise MemoryError
         SSL_set_accept_state(ssl)
         return ssl
 
-    cdef int index(self, bytes name) except -1:
-        """The index of the certificate for a server name; 0, the first, if there is none."""
+    cdef list find(self, bytes name):
+        """The certificates for a server name, one of each kind of key; None: there is none."""
         name = name.lower()
         found = self.by_name.get(name)
         if found is None:
-            found = self.by_name.get(b"*." + name.partition(b".")[2], 0)
+            found = self.by_name.get(b"*." + name.partition(b".")[2])
         return found
 
     cdef int _turn_keys(self) except -1:
-        """Derive the ticket keys of the current period and of the adjacent ones."""
+        """Have the ticket keys of the present period and of those beside it."""
         cdef int64_t period = tickets.period()
         cdef int i
         cdef bytes key
@@ -154,59 +248,98 @@ cdef class ServerContext:
             self.period = period
         return 0
 
-    cdef int _add(self, bytes cert, const uint8_t[::1] key, int version) except -1:
-        cdef SSL_CTX *context = SSL_CTX_new(TLS_server_method())
-        if context == NULL:
-            raise MemoryError
-        self.contexts[self.count] = context
-        self.count += 1
+    cdef int _prepare(self, str policy, int version, bytes session) except -1:
+        cdef SSL_CTX *context = self.context
+        cdef bytes ciphers = CIPHERS[policy]
         SSL_CTX_set_min_proto_version(context, version)
-        # The framing of messages detects a connection that ends without close_notify.
+        # A connection that breaks off without a goodbye shows in the framing of its messages.
         SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_IGNORE_UNEXPECTED_EOF
                             | SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA)
         SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS)
-        # Sessions are in the clients' tickets; nothing is cached here.
+        # Sessions live in tickets at the clients; nothing is remembered here.
         SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF)
+        SSL_CTX_set_session_id_context(context, session, 32)
         SSL_CTX_set_read_ahead(context, 1)
         SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER)
         SSL_CTX_set_alpn_select_cb(context, select_protocol, <void *>self.protocols)
-        if (SSL_CTX_set_cipher_list(context, CIPHERS) != 1 or SSL_CTX_set_ciphersuites(context, SUITES) != 1
+        SSL_CTX_set_tlsext_servername_callback(context, hear_name)
+        SSL_CTX_set_tlsext_servername_arg(context, <void *>self)
+        SSL_CTX_set_cert_cb(context, choose, <void *>self)
+        if self.stapled:
+            SSL_CTX_set_tlsext_status_cb(context, staple)
+            SSL_CTX_set_tlsext_status_arg(context, <void *>self)
+        if (SSL_CTX_set_cipher_list(context, ciphers) != 1 or SSL_CTX_set_ciphersuites(context, SUITES) != 1
                 or SSL_CTX_set_tlsext_ticket_key_evp_cb(context, use_ticket_key) != 1
                 or SSL_CTX_set_app_data(context, <void *>self) != 1):
             raise ValueError(reason())
-        use_certificates(context, cert)
-        use_key(context, key)
+        return 0
+
+    cdef int _try(self, str policy, identities) except -1:
+        """Find out now whether OpenSSL takes the certificates; a handshake could only fail. Raises ValueError."""
+        cdef Identity identity
+        cdef bytes ciphers = CIPHERS[policy]
+        cdef SSL_CTX *context = SSL_CTX_new(TLS_server_method())
+        try:
+            if context == NULL or SSL_CTX_set_cipher_list(context, ciphers) != 1:
+                raise ValueError(reason())
+            for identity, _ in identities:
+                identity.give(context)
+        finally:
+            SSL_CTX_free(context)
+        return 0
+
+    cdef int _ask(self, Trust clients, bint required) except -1:
+        """Ask clients for a certificate."""
+        cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(clients.pem), <int>PyBytes_GET_SIZE(clients.pem))
+        cdef X509 *one
+        self.asks = True
+        SSL_CTX_set1_cert_store(self.context, clients.store)
+        while (one := PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)) != NULL:
+            SSL_CTX_add_client_CA(self.context, one)
+            X509_free(one)
+        ERR_clear_error()
+        BIO_free(bio)
+        if required:
+            SSL_CTX_set_verify(self.context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL)
+        else:
+            SSL_CTX_set_verify(self.context, SSL_VERIFY_PEER, note_result)
         return 0
 
 
-cdef int use_certificates(SSL_CTX *context, bytes pem) except -1:
-    """Load the certificate and its chain of intermediate certificates."""
-    cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(pem), <int>PyBytes_GET_SIZE(pem))
-    cdef X509 *certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)
-    cdef int done = certificate != NULL and SSL_CTX_use_certificate(context, certificate) == 1
-    X509_free(certificate)
-    while done:
-        certificate = PEM_read_bio_X509(bio, NULL, NULL, NULL)
-        if certificate == NULL:
-            ERR_clear_error()           # the end of the file leaves an error, too
-            break
-        if SSL_CTX_add0_chain_cert(context, certificate) != 1:
-            X509_free(certificate)
-            done = False
-    BIO_free(bio)
-    if not done:
-        raise ValueError(reason())
-    return 0
+cdef bytes client_lines(SSL *ssl):
+    """Complete header lines that tell a server of the client's certificate; what the client names in it is escaped."""
+    cdef X509 *certificate = SSL_get0_peer_certificate(ssl)
+    cdef unsigned char *der = NULL
+    cdef long result = SSL_get_verify_result(ssl)
+    cdef int n
+    if certificate == NULL:
+        return b"X-Client-Cert-Verify: NONE\r\n"
+    n = i2d_X509(certificate, &der)
+    if n <= 0:
+        raise MemoryError
+    found = bytes(der[:n])
+    OPENSSL_free(der)
+    verdict = "SUCCESS" if result == 0 else f"FAILED:{X509_verify_cert_error_string(result).decode()}"
+    lines = [("Verify", verdict), ("Fingerprint", hashlib.sha256(found).hexdigest())]
+    try:
+        parsed = x509.load_der_x509_certificate(found)
+        lines.append(("Subject", parsed.subject.rfc4514_string()))
+        names = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        lines.append(("San", ", ".join(_san(name) for name in names)))
+    except (ValueError, x509.ExtensionNotFound):
+        pass
+    return b"".join(f"X-Client-Cert-{name}: {_escaped(text)}\r\n".encode() for name, text in lines)
 
 
-cdef int use_key(SSL_CTX *context, const uint8_t[::1] content) except -1:
-    cdef EVP_PKEY *key = _imported(content)
-    cdef int done = (key != NULL and SSL_CTX_use_PrivateKey(context, key) == 1
-                     and SSL_CTX_check_private_key(context) == 1)
-    EVP_PKEY_free(key)
-    if not done:
-        raise ValueError(reason())
-    return 0
+def _san(name):
+    """One name of a certificate, with its kind."""
+    kinds = {x509.DNSName: "DNS", x509.RFC822Name: "email", x509.UniformResourceIdentifier: "URI", x509.IPAddress: "IP"}
+    return f"{kinds.get(type(name), 'other')}:{name.value if type(name) in kinds else ''}"
+
+
+def _escaped(text):
+    """Text of a certificate as a value of a header: printable ASCII, of a length that servers take."""
+    return "".join(c if " " <= c <= "~" else f"\\{ord(c):x};" for c in text)[:2000].strip() or "-"
 
 
 def exported(bytes pem):
@@ -277,17 +410,51 @@ cdef int no_password(char *to, int n, int writing, void *data) noexcept nogil:
     return -1
 
 
-cdef int choose(SSL *ssl, int *alert, void *owner) noexcept:
-    """The client has sent the server name."""
+cdef int hear_name(SSL *ssl, int *alert, void *owner) noexcept:
+    """The client has named the server it wants, or has not."""
     cdef const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
     cdef ServerContext context = <ServerContext>owner
-    cdef int i
-    if name == NULL:
+    if context.strict and (name == NULL or context.find(<bytes>name) is None):
+        alert[0] = SSL_AD_UNRECOGNIZED_NAME
+        return SSL_TLSEXT_ERR_ALERT_FATAL
+    return SSL_TLSEXT_ERR_NOACK if name == NULL else SSL_TLSEXT_ERR_OK
+
+
+cdef int choose(SSL *ssl, void *owner) noexcept:
+    """SSL_CTX_set_cert_cb(3): the certificates among which OpenSSL chooses by what the client can check."""
+    cdef const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
+    cdef ServerContext context = <ServerContext>owner
+    cdef Identity identity
+    cdef list found = None
+    if name != NULL:
+        found = context.find(<bytes>name)
+    if found is None:
+        found = context.first
+    for identity in found:
+        if SSL_use_cert_and_key(ssl, identity.certificate, identity.key, identity.chain, 1) != 1:
+            return 0
+    return 1
+
+
+cdef int staple(SSL *ssl, void *owner) noexcept:
+    """SSL_CTX_set_tlsext_status_cb(3): the client asks whether the certificate was revoked (RFC 6066 section 8)."""
+    cdef Identity identity = (<ServerContext>owner).stapled.get(<size_t>SSL_get_certificate(ssl))
+    cdef void *copy
+    cdef size_t n
+    if identity is None or identity.ocsp_until < time.time():
         return SSL_TLSEXT_ERR_NOACK
-    i = context.index(<bytes>name)
-    if i > 0:
-        SSL_set_SSL_CTX(ssl, context.contexts[i])
+    n = PyBytes_GET_SIZE(identity.ocsp)
+    copy = OPENSSL_malloc(n)
+    if copy == NULL:
+        return SSL_TLSEXT_ERR_NOACK
+    memcpy(copy, PyBytes_AS_STRING(identity.ocsp), n)
+    SSL_set_tlsext_status_ocsp_resp(ssl, <unsigned char *>copy, <long>n)
     return SSL_TLSEXT_ERR_OK
+
+
+cdef int note_result(int good, X509_STORE_CTX *store) noexcept:
+    """SSL_CTX_set_verify(3): servers learn what came of it, and decide."""
+    return 1
 
 
 cdef int use_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher, EVP_MAC_CTX *mac,

@@ -1,8 +1,4 @@
-from gateway.proxy.openssl cimport SSL, SSL_CTX, SSL_SESSION, X509_STORE
-
-cdef class Trust:
-    """CA certificates, which contexts share."""
-    cdef X509_STORE *store
+from gateway.proxy.openssl cimport SSL, SSL_CTX, SSL_SESSION
 
 cdef class ClientContext:
     """How the servers of a backend are spoken to in TLS."""

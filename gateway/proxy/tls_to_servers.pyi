@@ -1,11 +1,6 @@
-from typing import TypeAlias
-
-Pair: TypeAlias = tuple[bytes, bytes | memoryview]
-
-class Trust:
-    def __init__(self, pem: bytes) -> None: ...
+from gateway.proxy.tls import Identity, Trust
 
 class ClientContext:
-    def __init__(self, trust: Trust | None, min_version: str, pair: Pair | None) -> None: ...
+    def __init__(self, trust: Trust | None, min_version: str, identity: Identity | None) -> None: ...
 
 def text_of(error: int) -> str: ...

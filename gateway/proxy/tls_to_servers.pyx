@@ -9,19 +9,18 @@ from ipaddress import ip_address
 
 from gateway.outcome cimport TLS_REASON
 from gateway.proxy.openssl cimport (
-    BIO, BIO_free, BIO_new_mem_buf, ERR_LIB_SSL, ERR_PACK, ERR_clear_error, ERR_reason_error_string,
-    PEM_read_bio_X509_AUX, SSL_CTX_free, SSL_CTX_get0_param, SSL_CTX_new, SSL_CTX_sess_set_new_cb,
-    SSL_CTX_set1_cert_store, SSL_CTX_set_alpn_protos, SSL_CTX_set_default_read_buffer_len,
+    ERR_LIB_SSL, ERR_PACK, ERR_clear_error, ERR_reason_error_string, SSL_CTX_free, SSL_CTX_get0_param, SSL_CTX_new,
+    SSL_CTX_sess_set_new_cb, SSL_CTX_set1_cert_store, SSL_CTX_set_alpn_protos, SSL_CTX_set_default_read_buffer_len,
     SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options, SSL_CTX_set_read_ahead,
     SSL_CTX_set_session_cache_mode, SSL_CTX_set_verify, SSL_MODE_RELEASE_BUFFERS, SSL_OP_NO_COMPRESSION,
     SSL_OP_NO_RENEGOTIATION, SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_INTERNAL, SSL_SESSION_free,
     SSL_SESSION_is_resumable, SSL_VERIFY_NONE, SSL_VERIFY_PEER, SSL_free, SSL_get0_param, SSL_get_ex_data, SSL_new,
-    SSL_set1_host, SSL_set_connect_state, SSL_set_ex_data, SSL_set_session, SSL_set_tlsext_host_name, TLS_client_method,
-    X509, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, X509_STORE_add_cert,
-    X509_STORE_free, X509_STORE_new, X509_V_FLAG_PARTIAL_CHAIN, X509_VERIFY_PARAM_set1_ip_asc,
-    X509_VERIFY_PARAM_set_flags, X509_VERIFY_PARAM_set_hostflags, X509_free, X509_verify_cert_error_string,
+    SSL_set1_host, SSL_set_connect_state, SSL_set_ex_data, SSL_set_session, SSL_set_tlsext_host_name,
+    TLS_client_method, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS,
+    X509_V_FLAG_PARTIAL_CHAIN, X509_VERIFY_PARAM_set1_ip_asc, X509_VERIFY_PARAM_set_flags,
+    X509_VERIFY_PARAM_set_hostflags, X509_verify_cert_error_string,
 )
-from gateway.proxy.tls cimport reason, use_certificates, use_key
+from gateway.proxy.tls cimport Identity, Trust, reason
 
 from gateway.proxy.tls import VERSIONS
 
@@ -34,40 +33,13 @@ cdef bytes HTTP1 = b"\x08http/1.1"
 cdef bytes NAMELESS = b"nameless.invalid"
 
 
-cdef class Trust:
-    """The CA certificates of a PEM file. Raises ValueError if there are none."""
-
-    def __cinit__(self, bytes pem):
-        cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(pem), <int>PyBytes_GET_SIZE(pem))
-        cdef X509 *certificate
-        cdef int count = 0
-        self.store = X509_STORE_new()
-        if bio == NULL or self.store == NULL:
-            BIO_free(bio)
-            raise MemoryError
-        while True:
-            certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)
-            if certificate == NULL:
-                break                   # the end of the file is an error, too
-            count += X509_STORE_add_cert(self.store, certificate) == 1
-            X509_free(certificate)
-        ERR_clear_error()
-        BIO_free(bio)
-        if count == 0:
-            raise ValueError("TLS: no CA certificate in PEM")
-
-    def __dealloc__(self):
-        X509_STORE_free(self.store)
-
-
 cdef class ClientContext:
     """trust: who may have signed the servers' certificates; None: they are not verified.
 
-    min_version: "1.2" or "1.3". pair: (certificate chain in PEM, private key as tls.exported) to show to servers that
-    ask for it, or None. Raises ValueError.
+    min_version: "1.2" or "1.3". identity: to show to servers that ask for it, or None. Raises ValueError.
     """
 
-    def __cinit__(self, Trust trust, str min_version, pair):
+    def __cinit__(self, Trust trust, str min_version, Identity identity):
         self.context = SSL_CTX_new(TLS_client_method())
         if self.context == NULL:
             raise MemoryError
@@ -90,10 +62,8 @@ cdef class ClientContext:
             X509_VERIFY_PARAM_set_hostflags(
                 SSL_CTX_get0_param(self.context),
                 X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS)
-        if pair is not None:
-            cert, key = pair
-            use_certificates(self.context, cert)
-            use_key(self.context, key)
+        if identity is not None:
+            identity.give(self.context)
 
     def __dealloc__(self):
         SSL_CTX_free(self.context)

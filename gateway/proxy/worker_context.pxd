@@ -3,7 +3,6 @@ from gateway.board cimport Board, TrafficRow
 from gateway.proxy.conn cimport Conn, Handler, Poller
 from gateway.proxy.admission cimport Admission
 from gateway.proxy.session_gate cimport SessionGate
-from gateway.proxy.tls cimport ServerContext
 from gateway.rules.routes cimport RouteTable
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Bounds
@@ -34,7 +33,8 @@ cdef class Frontend:
     cdef bint proxy_protocol
     cdef readonly int accept            # of wire/target.pxd: path syntax that is accepted
     cdef readonly Gauge gauge
-    cdef ServerContext tls              # or None
+    cdef object tls                     # tls.ServerContext, or None
+    cdef readonly bint guards           # clients' fields about certificates are removed
     cdef readonly ClientProtocol protocol   # protocol of its clients
     cdef object trusted                 # networks, or None
     cdef readonly bytes client_from     # see wire/origin.pyx

@@ -45,6 +45,7 @@ class Frontend:
         client_from: str,
         gauge: Gauge,
         protocol: ClientProtocol,
+        guards: bool = False,
     ) -> None: ...
 
 class WorkerContext:

@@ -36,8 +36,8 @@ cdef class Frontend:
     def __init__(self, str name, *, int header_bytes, int url_bytes, int header_count, int64_t body_bytes,
                  double header_timeout, double idle_timeout, double body_rate, int connections,
                  int connections_per_source, bint proxy_protocol, bint merge_slashes, bint encoded_slashes,
-                 bint path_parameters, ServerContext tls, trusted, str client_from, Gauge gauge,
-                 ClientProtocol protocol):
+                 bint path_parameters, tls, trusted, str client_from, Gauge gauge, ClientProtocol protocol,
+                 bint guards=False):
         self.name = name
         self.log_name = name.encode()
         self.bounds.head = header_bytes
@@ -54,6 +54,7 @@ cdef class Frontend:
                        | (A_PARAMETERS if path_parameters else 0))
         self.gauge = gauge
         self.tls = tls
+        self.guards = guards
         self.protocol = protocol
         self.client_from = client_from.lower().encode()
         self.trusts_unix = UNIX in trusted

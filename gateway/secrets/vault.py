@@ -19,7 +19,7 @@ from typing import Any, Final, Self, TypeAlias
 from gateway.config import ConfigError, Loaded, Problem, Site, files
 from gateway.hardening.confinement import Bounds, protect
 from gateway.process.helper import Write, run_helper
-from gateway.proxy.tls import exported
+from gateway.proxy.tls import exported, kind_of, names_of
 from gateway.secrets import keys
 from gateway.secrets.keys import derive, fingerprint
 
@@ -49,6 +49,13 @@ class Pair:
     cert: bytes
     key: bytes | memoryview
     digest: str
+    names: tuple[str, ...] = ()
+    """See tls.names_of."""
+    kind: str = ""
+    """See tls.kind_of."""
+    ocsp: bytes = b""
+    ocsp_until: int = 0
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +100,9 @@ class Vault:
         parts: list[bytes | memoryview] = [secrets.own]
         index: dict[str, Any] = {"own": len(secrets.own), "pairs": []}
         for (cert, key), pair in (secrets.pairs or {}).items():
-            index["pairs"].append([str(cert), str(key), len(pair.cert), len(pair.key), pair.digest])
-            parts += [pair.cert, pair.key]
+            more = [pair.digest, pair.names, pair.kind, pair.ocsp_until]
+            index["pairs"].append([str(cert), str(key), len(pair.cert), len(pair.key), len(pair.ocsp), *more])
+            parts += [pair.cert, pair.key, pair.ocsp]
         head = json.dumps(index).encode()
         with os.fdopen(os.dup(self._descriptor), "wb") as file:
             for part in (len(head).to_bytes(ALIGNED, "big"), head, *parts):
@@ -158,7 +166,7 @@ def gather(loaded: Loaded, before: Vaults | None) -> tuple[Vaults, list[str]]:
             contents, faults = files.read_pair(pair)
             found["problems"] += [[index, str(fault.at[0]), str(fault)] for fault in faults]
             if contents is not None:
-                pairs[pair.cert, pair.key] = _pair(*contents)
+                pairs[pair.cert, pair.key] = _pair(*contents, *files.read_ocsp(pair, contents[0]))
                 shown.update({key: Pair(*contents, "") for key in shown if key == (pair.cert, pair.key)})
         own = _of_cluster(loaded)
         try:
@@ -241,13 +249,14 @@ def _read_pairs(site: Site) -> Iterator[tuple[PairKey, Pair]]:
         contents, faults = files.read_pair(pair)
         if contents is None:
             raise faults[0]
-        yield (pair.cert, pair.key), _pair(*contents)
+        yield (pair.cert, pair.key), _pair(*contents, *files.read_ocsp(pair, contents[0]))
 
 
-def _pair(cert: bytes, key: bytes) -> Pair:
+def _pair(cert: bytes, key: bytes, ocsp: bytes, ocsp_until: int) -> Pair:
     content = exported(key)
     chain = b"".join(match[0] for match in _CERTIFICATE.finditer(cert))
-    return Pair(chain, content, fingerprint(chain, content).hex())
+    digest = fingerprint(chain, content, ocsp).hex()
+    return Pair(chain, content, digest, names_of(chain), kind_of(chain), ocsp, ocsp_until)
 
 
 def _parsed(content: memoryview) -> Secrets:
@@ -262,7 +271,9 @@ def _parsed(content: memoryview) -> Secrets:
     index = json.loads(bytes(part(int.from_bytes(part(ALIGNED), "big"))))
     own = bytes(part(index["own"]))
     pairs = {
-        (Path(cert), Path(key)): Pair(bytes(part(cert_bytes)), part(key_bytes), digest)
-        for cert, key, cert_bytes, key_bytes, digest in index["pairs"]
+        (Path(cert), Path(key)): Pair(
+            bytes(part(cert_bytes)), part(key_bytes), digest, tuple(names), kind, bytes(part(ocsp_bytes)), ocsp_until
+        )
+        for cert, key, cert_bytes, key_bytes, ocsp_bytes, digest, names, kind, ocsp_until in index["pairs"]
     }
     return Secrets(own, pairs)

@@ -54,6 +54,8 @@ cdef class Provenance:
 
     cdef int look(self, const char *p, Head *h) except -1:
         """Find out what a request says."""
+        if self.guarded:
+            _leave_out_certificates(p, h)
         if self.trusts is not None:
             return self._believe(p, h)
         if self.client_from:
@@ -125,6 +127,14 @@ cdef class Provenance:
             if f.name_len == n and f.value_len and same_any(p + f.name, PyBytes_AS_STRING(name), n):
                 found.append(p[f.value:f.value + f.value_len].decode("latin-1"))
         return ",".join(found)
+
+
+cdef void _leave_out_certificates(const char *p, Head *h) noexcept nogil:
+    """Drop the fields in which the gateway tells servers of the client's certificate (tls.client_lines)."""
+    cdef int i
+    for i in range(h.count):
+        if h.fields[i].name_len > 14 and same_any(p + h.fields[i].name, b"x-client-cert-", 14):
+            h.fields[i].drop = True
 
 
 cdef bytes _node(bytes address):

@@ -7,7 +7,7 @@ SAMPLE = """\
 node: gw1
 frontends:
   - listen: "127.0.0.1:80"
-    tls: {»client_ca: a, »require_client_cert: true, »acme: {}, certificates: [{cert: »none, key: »none}]}
+    tls: {»acme: {}, certificates: [{cert: »none, key: »none}]}
 backends:
   app:
     servers: ["127.0.0.1:1"]

@@ -26,11 +26,13 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
     conf = tmp_path / "conf"
     shutil.copytree(CONF, conf)
     (conf / "tls").mkdir()
-    shutil.copy(authority.ca, conf / "tls" / "internal-ca.crt")
+    for name in ("internal-ca", "clients"):
+        shutil.copy(authority.ca, conf / "tls" / f"{name}.crt")
     for name in ("www", "shop", "gateway"):
         pair = authority.issue(f"{name}.example.com")
         shutil.copy(pair.cert, conf / "tls" / f"{name}.crt")
         shutil.copy(pair.key, conf / "tls" / f"{name}.key")
+        (conf / "tls" / f"{name}.ocsp").write_bytes(authority.ocsp(pair))
     for name in (
         "reports.secret",
         "app3.key",
@@ -48,7 +50,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
     assert len(loaded.site.routes) == 17
-    assert len(loaded.files) == 14
+    assert len(loaded.files) == 15
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:

@@ -5,7 +5,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gateway.config import load
-from gateway.proxy.tls import ServerContext, exported
+from gateway.proxy.tls import Identity, exported
 from gateway.secrets.vault import Pair, Secrets, Vault, needs_own
 from tests.support.certificates import Authority
 
@@ -62,10 +62,10 @@ def test_a_key_of_its_own_is_needed_only_where_nothing_else_signs(tmp_path: Path
 def test_keys_of_every_kind_come_in_as_they_went_out(authority: Authority, kind: str) -> None:
     pair, other = authority.issue("localhost", kind=kind), authority.issue("localhost", kind=kind)
     cert, key = pair.cert.read_bytes(), exported(pair.key.read_bytes())
-    ServerContext("web", [(cert, key)], "1.2", b"s" * 32)
+    Identity(cert, key, ["localhost"], "EC")
     for wrong in (exported(other.key.read_bytes()), key[:-8], key[:16], key + b"x"):
         with pytest.raises(ValueError, match="TLS"):
-            ServerContext("web", [(cert, wrong)], "1.2", b"s" * 32)
+            Identity(cert, wrong, ["localhost"], "EC")
 
 
 @pytest.mark.parametrize("form", [serialization.PrivateFormat.TraditionalOpenSSL, serialization.PrivateFormat.PKCS8])
@@ -90,7 +90,7 @@ def test_of_a_file_with_chain_and_key_only_the_chain_is_kept_in_the_open(authori
     assert pairs is not None
     found = pairs[both, both]
     assert found.cert == pair.cert.read_bytes() + authority.ca.read_bytes()
-    ServerContext("web", [(found.cert, found.key)], "1.2", b"s" * 32)
+    Identity(found.cert, found.key, found.names, found.kind)
 
 
 def test_what_is_no_key() -> None:
