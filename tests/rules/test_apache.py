@@ -761,14 +761,14 @@ def ours(found: Sandbox, target: str, headers: Sequence[str], host: str) -> Fate
     cookies = tuple(
         line.split(":", 1)[1].strip().lower() for line in lines.splitlines() if line.lower().startswith("set-cookie")
     )
-    fields = tuple(sorted(line.lower() for line in lines.splitlines() if line.lower().startswith("x-t-")))
+    marked = tuple(sorted(line.lower() for line in lines.splitlines() if line.lower().startswith("x-t-")))
     if result["outcome"] == "backend":
         path, _, query = result["head"].split(" ")[1].partition("?")
-        return Fate("to", 200, unquote_to_bytes(path), unquote_to_bytes(query), cookies, fields)
+        return Fate("to", 200, unquote_to_bytes(path), unquote_to_bytes(query), cookies, marked)
     if result["status"] in range(300, 400):
         location = next(line for line in result["lines"].splitlines() if line.startswith("Location:"))
-        return Fate("redirect", result["status"], normal(location[10:]), b"", cookies, fields)
-    return Fate("status", result["status"], cookies=cookies, fields=fields)
+        return Fate("redirect", result["status"], normal(location[10:]), b"", cookies, marked)
+    return Fate("status", result["status"], cookies=cookies, fields=marked)
 
 
 @needs("apache2")
