@@ -481,7 +481,10 @@ def test_another_server_answers_after_a_failed_try(setup: Setup) -> None:
     assert shown(retried) == ended("retried", 200, "two", "good", tries=2)
     line = setup.line_of(retried)
     assert "two/bad " in line
-    assert f": connect_refused: the server refused the connection (ECONNREFUSED); GET {retried['uri']}: trying another" in line
+    assert (
+        f": connect_refused: the server refused the connection (ECONNREFUSED); GET {retried['uri']}: trying another"
+        in line
+    )
 
 
 def test_no_server_answers_after_all_were_tried(setup: Setup) -> None:
