@@ -54,6 +54,8 @@ QUICK = (
     "tests/scenarios/test_bad_servers.py",
     "tests/scenarios/test_tunnels.py",
     "tests/scenarios/test_tls.py",
+    "tests/scenarios/test_tls_to_servers.py",
+    "tests/scenarios/test_certificates.py",
     "tests/scenarios/test_http2.py",
     "tests/scenarios/test_tunnel_ends.py",
     "tests/scenarios/test_early_bodies.py",

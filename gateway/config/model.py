@@ -491,7 +491,9 @@ class Tls(Model):
     @model_validator(mode="after")
     def _consistent(self) -> "Tls":
         if self.min_version < _OLDEST[self.policy]:
-            message = f"policy {self.policy} begins at TLS {_OLDEST[self.policy]}: say policy: old for older versions"
+            message = (
+                f"policy {self.policy} begins at TLS {_OLDEST[self.policy]}: write `policy: old` for older versions"
+            )
             raise Fault(message, "min_version")
         if self.require_client_cert and self.client_ca is None:
             raise Fault("client_ca is missing: whose certificates are valid", "require_client_cert", key=True)

@@ -292,7 +292,7 @@ def test_min_version_without_quotes_is_a_number_but_meant_as_a_version(refuse: R
         "backends: {app: {servers: ['127.0.0.1:1']}}\n",
         "cannot read",
         "cannot read",
-        "expected one of 1.2, 1.3",
+        "policy intermediate begins at TLS 1.2",
         "cannot read",
         "cannot read",
     )
