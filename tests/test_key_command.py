@@ -50,4 +50,4 @@ def test_what_cannot_be_done_is_said(secret: Path, tmp_path: Path) -> None:
     assert "is not a server name" in key("derive", secret, "a b").output
     assert f"cannot read {tmp_path / 'none'}" in key("derive", tmp_path / "none", "app1").output
     secret.chmod(0o644)
-    assert "others can read" in key("derive", secret, "app1").output
+    assert "other users can read" in key("derive", secret, "app1").output

@@ -36,7 +36,7 @@ def find(directory: Path) -> bytes | None:
         if status.st_uid != os.geteuid():
             raise BadKey(f"{path} belongs to user {status.st_uid}: remove it, and the gateway makes a key")
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-            raise BadKey(f"others can read {path}: remove it, and the gateway makes another key")
+            raise BadKey(f"other users can read {path}: remove it, and the gateway makes another key")
         key = file.read(KEY_BYTES + 1)
     if len(key) != KEY_BYTES:
         raise BadKey(f"{path} does not have {KEY_BYTES} bytes: remove it, and the gateway makes another key")

@@ -208,7 +208,7 @@ def test_a_token(start_gateway: Starter, start_servers: Servers, tmp_path: Path)
     assert asked.status("/metrics", Authorization=f"Bearer {TOKEN}") == 401
     file.chmod(0o644)
     assert "reload refused" in gateway.reload(description)
-    gateway.wait_for_log(f"others can read {file}")
+    gateway.wait_for_log(f"other users can read {file}")
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz"])

@@ -213,7 +213,7 @@ def test_cookies_are_signed_with_a_key_that_the_gateway_makes_and_keeps(start_se
     key.chmod(0o644)
     done = subprocess.run([*one.command, str(one.path)], capture_output=True, timeout=60, check=False)
     assert done.returncode == 1
-    assert f"others can read {key}" in done.stderr.decode()
+    assert f"other users can read {key}" in done.stderr.decode()
 
 
 def test_a_key_that_cannot_be_kept_is_said_and_lasts_as_long_as_the_gateway(

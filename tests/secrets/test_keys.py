@@ -27,7 +27,7 @@ def test_a_key_that_others_could_have_made_or_read_is_refused(tmp_path: Path) ->
     path = tmp_path / keys.NAME
     keys.keep(tmp_path)
     path.chmod(0o640)
-    with pytest.raises(keys.BadKey, match="others can read"):
+    with pytest.raises(keys.BadKey, match="other users can read"):
         keys.keep(tmp_path)
     path.chmod(0o600)
     path.write_bytes(b"short")
