@@ -16,6 +16,7 @@ from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.control import servers
 from gateway.control.agents import Agents
 from gateway.control.checks import NO_PAIRS, Checks, Pairs
+from gateway.control.datagrams import Datagrams
 from gateway.control.discovery import Discovery
 from gateway.control.exchange import Exchange
 from gateway.control.hints import Hints
@@ -54,7 +55,7 @@ class Control:
         self._publisher = Publisher(board, time.monotonic())
         self._watchdog = Watchdog(board, self._publisher.load)
         self._receiver = Receiver(self._hear)
-        self._transport: asyncio.DatagramTransport | None = None
+        self._datagrams: Datagrams | None = None
         self._stack = contextlib.AsyncExitStack()
         self._checks: Checks | None = None
         self._agents = Agents(board, self._publisher)
@@ -148,18 +149,15 @@ class Control:
         if reports is not None or snapshot.site.load_reports is None:
             self._stop_listening()
             self._reports = reports
-        if self._reports is not None and self._transport is None and snapshot.site.load_reports:
-            self._reports.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-            self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
-                lambda: self._receiver, sock=self._reports
-            )
+        if self._reports is not None and self._datagrams is None and snapshot.site.load_reports:
+            self._datagrams = Datagrams(self._reports, self._receiver)
 
     def _stop_listening(self) -> None:
-        if self._transport:
-            self._transport.close()
+        if self._datagrams:
+            self._datagrams.close()
         elif self._reports:
             self._reports.close()
-        self._transport = self._reports = None
+        self._datagrams = self._reports = None
 
     def _hear_news(self, data: bytes, source: str) -> None:
         if self.exchange is not None:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from gateway.config.snapshot import ServerKey, Snapshot
+from gateway.control.datagrams import Datagrams
 from gateway.control.news import MAGIC
 from gateway.health.hint import BadHint, Codec, Hint, Recent
 from gateway.load.refusals import Refusals
@@ -28,7 +29,7 @@ class Hints(asyncio.DatagramProtocol):
         self._codec: Codec | None = None
         self._recent = Recent()
         self._addresses: dict[ServerKey, str] = {}
-        self._transport: asyncio.DatagramTransport | None = None
+        self._datagrams: Datagrams | None = None
         self._refusals = Refusals("check hint", _log)
         self.refused = self._refusals.counts
 
@@ -48,27 +49,25 @@ class Hints(asyncio.DatagramProtocol):
         if sock is not None or not listens:
             self.close()
         if sock is not None:
-            sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-            loop = asyncio.get_running_loop()
-            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
+            self._datagrams = Datagrams(sock, self)
 
     def close(self) -> None:
         """Stop sending and receiving."""
-        if self._transport is not None:
-            self._transport.close()
-        self._transport = None
+        if self._datagrams is not None:
+            self._datagrams.close()
+        self._datagrams = None
 
     def send(self, key: ServerKey) -> None:
         """Tell the others to check a server. If the hint is lost, their next regular check replaces it."""
-        if self._transport is None or self._codec is None or key not in self._addresses:
+        if self._datagrams is None or self._codec is None or key not in self._addresses:
             return
         self.broadcast(self._codec.encode(Hint(*key, self._addresses[key]), time.time_ns()))
 
     def broadcast(self, message: bytes) -> None:
         """Send a message to the other nodes."""
-        if self._transport is not None:
+        if self._datagrams is not None:
             for place in self._others:
-                self._transport.sendto(message, place)
+                self._datagrams.sendto(message, place)
 
     def datagram_received(self, data: bytes, addr: Place) -> None:
         """Process one datagram from any sender."""

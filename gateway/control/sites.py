@@ -17,6 +17,7 @@ from gateway.config.model import Site
 from gateway.config.sites import MAX_PEERS
 from gateway.config.sites import Sites as SitesModel
 from gateway.config.snapshot import Snapshot
+from gateway.control.datagrams import Datagrams
 from gateway.control.tasks import keep_running, stop
 from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
@@ -74,7 +75,7 @@ class Sites(asyncio.DatagramProtocol):
         self._members: list[Members] = []
         self._links: dict[Endpoint, tuple[Link, asyncio.Task[None]]] = {}
         self._talking: asyncio.Task[None] | None = None
-        self._transport: asyncio.DatagramTransport | None = None
+        self._datagrams: Datagrams | None = None
 
     async def apply(self, snapshot: Snapshot, sock: socket.socket | None) -> None:
         """Use a snapshot; `sock` replaces the socket, if there is a new one. Raises OSError."""
@@ -84,13 +85,11 @@ class Sites(asyncio.DatagramProtocol):
         self._members = _members(snapshot, self._board) if site.sites else []
         self._key = parse_key(snapshot.files[site.sites.key_file]) if site.sites else b""
         await self._connect(site)
-        if self._transport is not None and (sock is not None or site.sites is None):
-            self._transport.close()
-            self._transport = None
+        if self._datagrams is not None and (sock is not None or site.sites is None):
+            self._datagrams.close()
+            self._datagrams = None
         if sock is not None:
-            sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-            loop = asyncio.get_running_loop()
-            self._transport, _ = await loop.create_datagram_endpoint(lambda: self, sock=sock)
+            self._datagrams = Datagrams(sock, self)
         if self._talking is None and site.sites is not None:
             self._talking = asyncio.create_task(keep_running("reporting the load to other sites", self._talk))
         if site.sites is None:
@@ -117,8 +116,8 @@ class Sites(asyncio.DatagramProtocol):
         for link, _ in self._links.values():
             link.__exit__()
         self._links.clear()
-        if self._transport is not None:
-            self._transport.close()
+        if self._datagrams is not None:
+            self._datagrams.close()
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Process one datagram from any sender."""

@@ -9,6 +9,8 @@ K = TypeVar("K")
 P = TypeVar("P")
 
 RESTART_DELAY = 1.0  # seconds
+CANCEL_AGAIN = 0.05
+"""Seconds until a task that has lost its cancellation is cancelled again."""
 
 _log = logging.getLogger("gateway.control")
 
@@ -41,7 +43,16 @@ async def replan(
 
 
 async def stop(tasks: list[asyncio.Task[None]]) -> None:
-    """Cancel tasks and wait until they have ended."""
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    """Cancel tasks and wait until they have ended.
+
+    A task may lose a cancellation and go on: asyncio.wait_for of Python before 3.12 drops one that comes together with
+    the result (python/cpython#86296). So it is cancelled again until it has ended.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        ended, left = await asyncio.wait(left, timeout=CANCEL_AGAIN)
+        for task in ended:
+            if not task.cancelled():
+                task.exception()  # else it would be logged as never retrieved

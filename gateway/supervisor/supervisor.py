@@ -320,7 +320,8 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            self._upgrade.reaped(pid, status)
+            if why := self._upgrade.reaped(pid, status):
+                self._operators.settle("upgrade", {"error": why[:PROBLEMS]})  # another one may be tried
             child = self._children.remove(pid, status)
             if child is not None:
                 self._bury(child, ending(status))
@@ -536,8 +537,7 @@ class Supervisor:
             if not child.retiring:
                 self._children.retire(child, 0.0)
 
-    def _note_failed_upgrade(self, why: str) -> None:
-        self._operators.settle("upgrade", {"error": why[:PROBLEMS]})
+    def _note_failed_upgrade(self) -> None:
         self._supervisor_status.upgrades_failed += 1
         self._post()
 

@@ -23,13 +23,14 @@ ADMIN_STATES = frozenset((READY, DRAIN, MAINTENANCE))
 
 
 class Upgrade:
-    """One attempt at a time. `command` starts a successor; `failed` is told why an attempt failed."""
+    """One attempt at a time. `command` starts a successor; `failed` is called for each attempt that fails."""
 
-    def __init__(self, selector: selectors.BaseSelector, command: list[str], failed: Callable[[str], None]) -> None:
+    def __init__(self, selector: selectors.BaseSelector, command: list[str], failed: Callable[[], None]) -> None:
         self._selector = selector
         self._command = command
         self._note_failure = failed
         self._successor: Successor | None = None
+        self._why = ""
 
     @property
     def under_way(self) -> bool:
@@ -94,8 +95,7 @@ class Upgrade:
         self._hang_up(successor)
         successor.failed = True
         successor.deadline = time.monotonic() + drain + 2 * GRACE
-        log.error("upgrade failed: %s", why)
-        self._note_failure(why)
+        self._fail(why)
         with contextlib.suppress(ProcessLookupError):
             os.kill(successor.pid, signal.SIGTERM)
 
@@ -110,18 +110,25 @@ class Upgrade:
         else:
             self.give_up(f"it was not ready within {handover.TIMEOUT:g}s", drain)
 
-    def reaped(self, pid: int, status: int) -> None:
-        """Take note of a process that has ended; what a successor said before counts more than how it ended."""
+    def reaped(self, pid: int, status: int) -> str:
+        """Take note of a process that has ended; return why the upgrade failed if it was the successor.
+
+        What a successor said before counts more than how it ended.
+        """
         successor = self._successor
         if successor is None or pid != successor.pid:
-            return
+            return ""
         said = successor.hear() if successor.fileno() >= 0 else None
         self._hang_up(successor)
         if not successor.failed:
-            why = said if said and said != handover.READY else f"it {ending(status)}"
-            log.error("upgrade failed: %s", why)
-            self._note_failure(why)
+            self._fail(said if said and said != handover.READY else f"it {ending(status)}")
         self._successor = None
+        return self._why
+
+    def _fail(self, why: str) -> None:
+        self._why = why
+        log.error("upgrade failed: %s", why)
+        self._note_failure()
 
     def _hang_up(self, successor: Successor) -> None:
         if successor.fileno() >= 0:

@@ -39,3 +39,22 @@ async def test_stop_waits_until_all_are_gone() -> None:
     await stop(tasks)
     assert sorted(ended) == ["a", "b"]
     assert all(task.cancelled() for task in tasks)
+
+
+async def test_a_task_that_loses_its_cancellation_is_cancelled_again() -> None:
+    lost = 0
+
+    async def work() -> None:
+        nonlocal lost
+        while True:
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost += 1
+                if lost == 3:
+                    raise
+
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await asyncio.wait_for(stop([task]), 5)
+    assert (task.cancelled(), lost) == (True, 3)

@@ -57,6 +57,7 @@ def check(gateway: GatewayProcess, supervisor: int) -> None:
     own = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 3})
     own["gateway-vault (to write)"] = 1  # sealed; passed to workers, which close it
     own["gateway-sessions (to write)"] = 1  # passed to workers, and to the next gateway at an upgrade
+    own[f"unix:{supervisor}.operator"] = 1  # for commands
     roles["supervisor"] = supervisor, own + entrance + entrance + of_control
     for name, (pid, expected) in roles.items():
         try:
