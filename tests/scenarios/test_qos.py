@@ -329,7 +329,8 @@ def test_a_share_is_a_class_own_while_it_has_demand_and_everybodys_otherwise(
     assert [client.response().status for client in (*held, *waiting)] == [200] * 6
     for client in (*held, *waiting):
         client.close()
-    assert order(server)[0] == 1  # below its share, in spite of its priority
+    # Below its share, in spite of its priority; which of its two comes first is up to the workers that they wait in.
+    assert order(server)[0] in {1, 3}
     assert sorted(order(server)) == [0, 1, 2, 3]
 
 
