@@ -79,6 +79,29 @@ cdef inline int64_t _owed(uint64_t word, uint64_t now) noexcept nogil:
     return ahead if ahead <= HORIZON else RECOVERED
 
 
+cdef inline int _find(const uint64_t *bucket, uint64_t tag, uint64_t now, uint64_t *word, int64_t *owed) noexcept nogil:
+    """Return the place in a bucket that is a key's, or that it takes from the key with the least debt.
+
+    word: what is there; owed: the key's debt in ticks, zero if it is new.
+    """
+    cdef uint64_t found
+    cdef int64_t debt, least = HORIZON + 1
+    cdef int i, place = 0
+    for i in range(WAYS):
+        found = rates_load(bucket + i)
+        debt = _owed(found, now)
+        if found >> TAG_SHIFT == tag:
+            word[0] = found
+            owed[0] = debt if debt > 0 else 0
+            return i
+        if debt < least:
+            least = debt
+            place = i
+            word[0] = found
+    owed[0] = 0
+    return place
+
+
 cdef inline uint64_t _lap(uint64_t n) noexcept nogil:
     """Which round of the journal a note is of, in 16 bits, so that one that is not yet written is known."""
     return ((n >> NOTES_BITS) + 1) & 0xFFFF
@@ -119,28 +142,11 @@ cdef class RateTable:
         cdef uint64_t tag = key >> TAG_SHIFT or 1
         cdef uint64_t *bucket = self.words + (key & (self.buckets - 1)) * WAYS
         cdef uint64_t ticks = <uint64_t>now >> TICK_BITS & TIME
-        cdef uint64_t word = 0, oldest = 0
-        cdef int64_t owed, least, early
-        cdef int i, place, _
+        cdef uint64_t word = 0
+        cdef int64_t owed = 0, early
+        cdef int place, _
         for _ in range(TRIES):
-            least = HORIZON + 1
-            place = 0
-            for i in range(WAYS):
-                word = rates_load(bucket + i)
-                if word >> TAG_SHIFT == tag:
-                    owed = _owed(word, ticks)
-                    place = i
-                    break
-                owed = _owed(word, ticks)
-                if owed < least:
-                    least = owed
-                    place = i
-                    oldest = word
-            else:
-                word = oldest
-                owed = 0
-            if owed < 0:
-                owed = 0
+            place = _find(bucket, tag, ticks, &word, &owed)
             early = owed - rate.tolerance
             if early > max_delay >> TICK_BITS:
                 return -(early << TICK_BITS)
@@ -203,27 +209,12 @@ cdef class RateTable:
         cdef uint64_t tag = key >> TAG_SHIFT or 1
         cdef uint64_t *bucket = self.words + (key & (self.buckets - 1)) * WAYS
         cdef uint64_t ticks = <uint64_t>now >> TICK_BITS & TIME
-        cdef uint64_t word = 0, oldest = 0
-        cdef int64_t owed, least
-        cdef int i, place, _
+        cdef uint64_t word = 0
+        cdef int64_t owed = 0
+        cdef int place, _
         for _ in range(TRIES):
-            least = HORIZON + 1
-            place = 0
-            for i in range(WAYS):
-                word = rates_load(bucket + i)
-                if word >> TAG_SHIFT == tag:
-                    owed = _owed(word, ticks)
-                    place = i
-                    break
-                owed = _owed(word, ticks)
-                if owed < least:
-                    least = owed
-                    place = i
-                    oldest = word
-            else:
-                word = oldest
-                owed = 0
-            owed = min(max(0, max(0, owed) + max(-HORIZON, min(HORIZON, used))), HORIZON)
+            place = _find(bucket, tag, ticks, &word, &owed)
+            owed = min(max(0, owed + max(-HORIZON, min(HORIZON, used))), HORIZON)
             if rates_swap(bucket + place, word, tag << TAG_SHIFT | ((ticks + owed) & TIME)):
                 return
 

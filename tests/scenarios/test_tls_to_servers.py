@@ -308,13 +308,19 @@ def test_unverified_servers_may_be_anybody(start_gateway: Starter, secure: Secur
     assert get(gateway) == (200, b"ok")
 
 
+def asking(secure: Secure, authority: Authority, version: ssl.TLSVersion) -> TlsServer:
+    """Start a server that asks its clients for a certificate of this authority."""
+    server = secure(maximum_version=version)
+    server.context.verify_mode = ssl.CERT_REQUIRED
+    server.context.load_verify_locations(authority.ca)
+    return server
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_certificate_is_shown_to_servers_that_ask(
     start_gateway: Starter, secure: Secure, authority: Authority, version: ssl.TLSVersion
 ) -> None:
-    server = secure(maximum_version=version)
-    server.context.verify_mode = ssl.CERT_REQUIRED
-    server.context.load_verify_locations(authority.ca)
+    server = asking(secure, authority, version)
     own = authority.issue("gateway.example.com", kind="rsa")
     description = site([server], **tls(authority, certificate=own.as_site()))
     gateway = start_gateway(description)
@@ -428,9 +434,7 @@ def test_checks_show_the_certificate_too(
     start_gateway: Starter, secure: Secure, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     """Also a new one, after a reload."""
-    server = secure(maximum_version=version)
-    server.context.verify_mode = ssl.CERT_REQUIRED
-    server.context.load_verify_locations(authority.ca)
+    server = asking(secure, authority, version)
     first, second = (authority.issue("gateway.example.com") for _ in range(2))
     description = site([server], check={"http": "/check", **CHECK}, **tls(authority, certificate=first.as_site()))
     gateway = start_gateway(description)
