@@ -1,4 +1,4 @@
-"""TLS towards servers: whom to trust, what to be called, sessions to go on with.
+"""TLS to servers: verification, server names and resumption of sessions.
 
 The handshake itself is a connection's (Conn.handshake, by ServerConn before it is handed out), so that it blocks a
 worker as little as everything else, and `timeouts: connect` ends it.

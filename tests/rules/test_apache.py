@@ -988,7 +988,7 @@ Require all denied
 
 @pytest.mark.parametrize("url", ["/config.php", "/config.php/x", "/a/.htaccess", "/.git/config"])
 def test_a_path_behind_a_denied_file_is_denied(tmp_path: Path, url: str) -> None:
-    """Nobody has said which files there are: a script may be asked for with a path behind it."""
+    """Without a list of the files of the server, a script may be requested with a path behind it."""
     rules = '<FilesMatch "^\\.|^config\\.php$">\nRequire all denied\n</FilesMatch>\n'
     (found,) = decided(tmp_path, rules, Asked("GET", "http", WWW, url), name="y.htaccess")
     assert found["status"] == 403
