@@ -67,6 +67,7 @@ cdef class Http1Downstream(Downstream):
     cdef bint _reads_on(self) noexcept
     cdef int _discard(self) except -1
     cdef bint _body_lost(self) noexcept
+    cdef bint _cut_shows_by_reset(self) noexcept
     cdef int _client_left(self) except -1
     cdef int _hold(self, const char *p, size_t n) except -1
     cdef int _unhold(self, size_t used) except -1

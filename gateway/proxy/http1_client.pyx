@@ -113,8 +113,7 @@ cdef class Http1Downstream(Downstream):
         if conn.ended and not self.fin_seen:
             self.fin_seen = 1
             # A script that pipes in its request half-closes at once and waits for the response; a later FIN means that
-            # the
-            # client has closed. A FIN after a body that waited for a server is seen when the body has been read.
+            # the client has closed. A FIN after a body that waited for a server is seen when the body has been read.
             if (self.phase == C_WAIT and t.state < T_RESPONDING
                     and conn.poller.now - self.whole > LEAVING_NS):
                 return self._client_left()
@@ -177,8 +176,8 @@ cdef class Http1Downstream(Downstream):
                 continue
             if got == RECV_AGAIN:
                 break
-            if got == RECV_END and self.phase == C_HEAD and not self.held_len:
-                self._say_goodbye()
+            if got != RECV_END:
+                self.on_broken(conn)
             else:
                 self._client_left()
             break
@@ -427,8 +426,11 @@ cdef class Http1Downstream(Downstream):
         self.r.close = 1
         if at_once:
             return self.conn.reset()
-        self.torn = self.r.framing == FRAME_CLOSE or self.r.minor == 0
+        self.torn = self._cut_shows_by_reset()
         return 0
+
+    cdef bint _cut_shows_by_reset(self) noexcept:
+        return self.r.framing == FRAME_CLOSE or self.r.minor == 0
 
     cdef SSL *tls_state(self) noexcept:
         return self.conn.ssl
@@ -488,7 +490,7 @@ cdef class Http1Downstream(Downstream):
             self.pause = TORN_PAUSE_MS
         else:
             conn.shutdown()
-            if conn.ended and not conn.readable and not self.held_len:
+            if conn.ended and not conn.readable:
                 return conn.close()
             self.pause = LINGER_PAUSE_MS
         self._enter(C_LINGER)
@@ -540,13 +542,14 @@ cdef class Http1Downstream(Downstream):
         return <int64_t>waiting + self.held_len < self.r.left
 
     cdef int _client_left(self) except -1:
-        """The client has disconnected: end its request."""
-        cdef ClientConn conn = self.conn
+        """The client has sent its FIN: end its request, if that waits for more or has waited for long. Answers before
+        it may still be on their way, and a socket that is closed with unread input destroys them."""
         cdef Transaction t = self.transaction
         if t is not None:
+            self.torn = t.answer_begun() and self._cut_shows_by_reset()
             self.leaving = 1
             t.on_client_left()
-        return conn.close()
+        return self._say_goodbye()
 
     cdef int on_drained(self, Conn conn) except -1:
         if self.phase == C_FLUSH:
@@ -559,7 +562,10 @@ cdef class Http1Downstream(Downstream):
         return 0
 
     cdef int on_broken(self, Conn conn) except -1:
-        return self._client_left()
+        if self.transaction is not None:
+            self.leaving = 1
+            self.transaction.on_client_left()
+        return conn.close()
 
     cdef int on_bug(self, Conn conn) except -1:
         if self.transaction is not None:

@@ -205,7 +205,7 @@ cdef class Transaction(Work):
     cdef int _send(self, object conn) except -1
     cdef bint _fail(self, int outcome, int64_t detail) except -1
     cdef int _let_go(self) except -1
-    cdef bint _answer_begun(self) noexcept
+    cdef bint answer_begun(self) noexcept
     cdef int _page(self, int status, int outcome) except -1
     cdef int _answer(self, int status, bytes lines, bytes body, int outcome, bint close) except -1
     cdef bytes _extra(self, const char *p, Head *h)

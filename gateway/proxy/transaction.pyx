@@ -604,7 +604,7 @@ cdef class Transaction(Work):
             attempt.count_failure()
             if outcome != O_STALE:          # which says nothing about the server
                 attempt.answered(True, now)
-        if self._answer_begun():
+        if self.answer_begun():
             # The client has part of a response; only a premature end of the connection shows that the rest is missing.
             self._report(outcome, detail, "the response is truncated")
             self.downstream.abort(False)
@@ -884,7 +884,7 @@ cdef class Transaction(Work):
         cdef bytes body
         self.detail = reason
         self._let_go()
-        if self._answer_begun():
+        if self.answer_begun():
             self.downstream.abort(False)
             return self._finish(outcome)
         lines, body = self.context.pages[status]
@@ -911,13 +911,13 @@ cdef class Transaction(Work):
 
     cdef int on_client_left(self) except -1:
         """The client's connection or stream has been closed: end its request."""
-        if not self._answer_begun():
+        if not self.answer_begun():
             self.status = 499
         return self._finish(O_CLIENT_LEFT)
 
     cdef int on_given_up(self, int outcome) except -1:
         """The gateway ends the request: the worker stops, or has an internal error."""
-        if not self._answer_begun():
+        if not self.answer_begun():
             self.status = 0             # the client gets no response
         return self._finish(outcome)
 
@@ -983,7 +983,7 @@ cdef class Transaction(Work):
         self.state = state
         return 0
 
-    cdef bint _answer_begun(self) noexcept:
+    cdef bint answer_begun(self) noexcept:
         return self.state == T_RESPONDING or self.state == T_TUNNEL
 
     cdef int _let_go(self) except -1:

@@ -31,6 +31,7 @@ AT_ONCE = 0.8  # seconds, on a busy machine: far below every timeout, and below 
 MISSING = 100_000  # bytes of a body that do not come
 TCP_CLOSE = 7  # tcp_states.h
 AGREED = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: echo\r\n\r\n"
+WHOLE = b"a" * 200_000  # more than a client with a small buffer takes at once
 LEAVING = ["half_close_and_fin", "fin", "close"]  # under TLS: with close_notify, without, without
 
 
@@ -77,6 +78,8 @@ class Stages:
             while True:  # until the connection is reset
                 connection.sendall(bytes(1000))
                 time.sleep(0.01)
+        if b"/whole" in head:
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(WHOLE) + WHOLE)
         if b"/tunnel" in head:
             connection.sendall(AGREED)
         while connection.recv(1 << 16):
@@ -146,6 +149,19 @@ def test_nothing_is_left_of_a_client_that_leaves(
             becomes_quiet(stages.gateway)  # or the next one would count it
     if stage != "head":
         log.wait_for(target, {"answer": 200, "tunnel": 101}.get(stage, 499))
+
+
+def test_an_upload_that_breaks_off_does_not_destroy_the_answer_before_it(stages: Stages, log: Log) -> None:
+    """A socket closed with unread input is reset, and the reset destroys what the client has not acknowledged."""
+    target = fresh("/connect")
+    with stages.door.beside(stages.gateway), stages.door.half(stages.gateway) as client:
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.send(get(fresh("/whole")) + post(target, MISSING))
+        eventually(lambda: stages.shut.asked(stages.gateway) == 1, "the gateway to connect")
+        client.half_close_and_fin()
+        log.wait_for(target, 499)
+        assert client.rest().partition(b"\r\n\r\n")[2] == WHOLE
+        becomes_quiet(stages.gateway)
 
 
 # ------------------------------------------------------------------------------------------------------------ in a queue
