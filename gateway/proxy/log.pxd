@@ -42,6 +42,7 @@ cdef class AccessLog:
     cdef int _number(self, int64_t value) noexcept
     cdef int _millis(self, int64_t ns) noexcept
     cdef int _bytes(self, bytes text) except -1
+    cdef int _name(self, bytes name) except -1
     cdef int _spill(self, uint32_t start) except -1
     cpdef flush(self)
     cdef int _keep(self, uint32_t at, bint late) except -1

@@ -315,6 +315,11 @@ cdef class AccessLog:
     cdef int _bytes(self, bytes text) except -1:
         return self._text(PyBytes_AS_STRING(text), <uint32_t>PyBytes_GET_SIZE(text))
 
+    cdef int _name(self, bytes name) except -1:
+        """A name from the configuration, which admits no byte that must be escaped; "-" if there is none."""
+        cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(name)
+        return self._known(PyBytes_AS_STRING(name), n) if n else self._text(NULL, 0)
+
     cdef int _field(self, Piece *piece, Transaction t, int64_t now) except -1:
         cdef int code = piece.code
         cdef const char *head = t.head.p
@@ -354,12 +359,12 @@ cdef class AccessLog:
         elif code == L_UPSTREAM_MS:
             self._millis(t.answered - t.attempt.picked if t.answered else 0)
         elif code == L_BACKEND:
-            self._bytes(t.attempt.backend.log_name if t.attempt.backend is not None else b"")
+            self._name(t.attempt.backend.log_name if t.attempt.backend is not None else b"")
         elif code == L_SERVER:
-            self._bytes(t.attempt.server.log_name if t.attempt.server is not None else b"")
+            self._name(t.attempt.server.log_name if t.attempt.server is not None else b"")
         elif code == L_CLASS:
             if t.qos is not None:
-                self._known(PyBytes_AS_STRING(t.qos.log_name), <uint32_t>PyBytes_GET_SIZE(t.qos.log_name))
+                self._name(t.qos.log_name)
             else:
                 self._bytes(t.klass.encode() if t.klass is not None else b"")
         elif code == L_SESSION:
@@ -381,7 +386,7 @@ cdef class AccessLog:
         elif code == L_QUEUE_MS:
             self._millis(t.waited)
         elif code == L_FRONTEND:
-            self._bytes(t.frontend.log_name)
+            self._name(t.frontend.log_name)
         elif code == L_CLIENT_PORT:
             # A proxy reports the client's address, but rarely its port.
             self._number(t.downstream.port if t.client is t.downstream.address else 0)
