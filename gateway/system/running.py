@@ -79,7 +79,8 @@ def place() -> Path:
 
 def _place_of_user(uid: int) -> Path:
     runtime = Path(f"/run/user/{uid}")
-    return runtime / _OF_USER if runtime.is_dir() else Path(tempfile.gettempdir()) / f"gateway-{uid}"
+    # os.path: ProtectHome= of a unit makes the directory one that may not even be looked for.
+    return runtime / _OF_USER if os.path.isdir(runtime) else Path(tempfile.gettempdir()) / f"gateway-{uid}"  # noqa: PTH112
 
 
 def _places() -> list[Path]:
