@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gateway.board import WORKERS
 from gateway.config.address import Listen
 from gateway.process.child import Place
+from gateway.supervisor.launcher import Launcher
 from gateway.supervisor.sockets import Group, Opened, Sockets
 from gateway.supervisor.unix_socket import FileId, file_of
 
@@ -193,12 +194,18 @@ def receive(environment: MutableMapping[str, str]) -> Received | None:
 class Successor:
     """The new supervisor as the old one sees it: its process and the pipe on which it answers."""
 
-    pid: int
+    launcher: Launcher
+    """Its parent until it carries traffic, which ends as it does."""
     pipe: int
     deadline: float
     """time.monotonic(): by when it has to answer, and after that, to end."""
     failed: bool = False
     _answer: bytes = field(default=b"")
+
+    @property
+    def pid(self) -> int:
+        """The process id of the new supervisor."""
+        return self.launcher.launched
 
     def fileno(self) -> int:
         """The pipe, for a selector; -1 once closed."""
@@ -246,7 +253,7 @@ def start(command: list[str], sockets: Sockets, servers: Iterable[HandedServer],
         # Nothing else is started meanwhile: this process has one thread.
         for fd in passed:
             os.set_inheritable(fd, True)  # noqa: FBT003 - the os module's own signature
-        pid = os.posix_spawn(command[0], command, {**os.environ, VARIABLE: str(memory)})
+        launcher = Launcher(command, {**os.environ, VARIABLE: str(memory)})
     except OSError:
         os.close(reading)
         raise
@@ -255,4 +262,4 @@ def start(command: list[str], sockets: Sockets, servers: Iterable[HandedServer],
         os.close(writing)
         for fd in passed[2:]:
             os.set_inheritable(fd, False)  # noqa: FBT003 - the os module's own signature
-    return Successor(pid, reading, time.monotonic() + TIMEOUT)
+    return Successor(launcher, reading, time.monotonic() + TIMEOUT)

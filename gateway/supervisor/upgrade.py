@@ -80,6 +80,7 @@ class Upgrade:
         if answer == handover.READY:
             self._hang_up(successor)
             self._successor = None
+            successor.launcher.leave()
             return successor.pid
         if answer:
             self.give_up(answer, drain)
@@ -106,17 +107,18 @@ class Upgrade:
             return
         if successor.failed:
             successor.deadline = float("inf")
-            os.kill(successor.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(successor.pid, signal.SIGKILL)
         else:
             self.give_up(f"it was not ready within {handover.TIMEOUT:g}s", drain)
 
     def reaped(self, pid: int, status: int) -> str:
-        """Take note of a process that has ended; return why the upgrade failed if it was the successor.
+        """Take note of a process that has ended; return why the upgrade failed if it was the successor's launcher.
 
         What a successor said before counts more than how it ended.
         """
         successor = self._successor
-        if successor is None or pid != successor.pid:
+        if successor is None or pid != successor.launcher.pid:
             return ""
         said = successor.hear() if successor.fileno() >= 0 else None
         self._hang_up(successor)
