@@ -18,10 +18,10 @@ def test_a_runtime_directory_that_may_not_be_looked_for_counts_as_missing(monkey
     """So it is within a unit with ProtectHome=, whose `gateway reload` must find the gateway beside it."""
     stat = os.stat
 
-    def hidden(path: str, *arguments: int, **options: int) -> os.stat_result:
+    def hidden(path: str, **options: bool) -> os.stat_result:
         if str(path).startswith("/run/user/"):
             raise PermissionError(13, "Permission denied", str(path))
-        return stat(path, *arguments, **options)
+        return stat(path, **options)
 
     monkeypatch.setattr(os, "stat", hidden)
     monkeypatch.setattr(os, "geteuid", lambda: 4711)
