@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 SITE_FILE = click.Path(path_type=Path)
 TARGET = click.argument("target", required=False, metavar="[SITE|PID|PIDFILE]")
 """A running gateway by its site file, which is not read, by its process or by its PID file."""
+LAST_GOOD = 3
+"""Exit status of `check`: the site file has a mistake, and `run` would start with the last good configuration."""
 SHOW_LIMIT = 300.0
 """Seconds for the tests of a site file, or for one request that is explained."""
 SHOW_BYTES = 64 * 1024 * 1024
+OVERRIDE_LIMIT = 10.0
+"""Seconds until control has taken up a command."""
 RELOAD_LIMIT = 120.0
 """Seconds to wait for the outcome of a reload."""
 UPGRADE_LIMIT = 60.0
@@ -42,15 +46,24 @@ def main() -> None:
 @click.option(
     "--pid-file", type=SITE_FILE, help=("Write the supervisor's process id to this file; upgrades keep it current.")
 )
-def run(site: Path, pid_file: Path | None) -> None:
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Refuse to start if SITE has a mistake, in place of starting with the last good configuration.",
+)
+def run(site: Path, pid_file: Path | None, *, strict: bool) -> None:
     """Run the gateway described by SITE until it is told to stop.
+
+    If SITE has a mistake, the gateway starts with the last good configuration: what it last ran by, kept in the
+    directory `state` of the site file. The log, `gateway status` and the service manager say so until a reload is
+    accepted.
 
     SIGHUP reloads SITE, SIGTERM lets running requests finish, SIGUSR1 reopens the access log, SIGUSR2 lets the version
     that is installed now take over.
     """
     from gateway.supervisor import supervisor  # noqa: PLC0415 - each command loads what it needs
 
-    sys.exit(supervisor.run(site, pid_file, (sys.executable, *sys.orig_argv[1:])))
+    sys.exit(supervisor.run(site, pid_file, (sys.executable, *sys.orig_argv[1:]), strict=strict))
 
 
 @main.command()
@@ -118,17 +131,28 @@ def _order(gateway: "Running", what: str, seconds: float) -> dict[str, Any]:
 @main.command()
 @click.argument("site", type=SITE_FILE)
 def check(site: Path) -> None:
-    """Check SITE and report every problem; exit status 1 if there is one."""
-    from gateway.config import ConfigError  # noqa: PLC0415
+    """Check SITE and report every problem; exit status 1 if there is one.
+
+    The exit status is 3 if there is one and `gateway run` would start with the last good configuration.
+    """
+    from gateway.config import ConfigError, load  # noqa: PLC0415
     from gateway.explain.required import require  # noqa: PLC0415
     from gateway.hardening import account  # noqa: PLC0415
+    from gateway.supervisor import last_good  # noqa: PLC0415
+    from gateway.supervisor.startup_lookup import addresses  # noqa: PLC0415
 
-    loaded = _load(site)
     try:
+        loaded = load(site, addresses)
         require(loaded, account.of(loaded.site.user))
     except ConfigError as error:
         click.echo(str(error), err=True)
-        sys.exit(1)
+        try:
+            kept = last_good.find(site)
+        except last_good.NoCopy:
+            sys.exit(1)
+        _complain(f"`gateway run` would start with the last good configuration, of {kept.when}, from {kept.path}; "
+                  f"changed since:\n{last_good.changes(kept.saved, site)}")  # fmt: skip
+        sys.exit(LAST_GOOD)
     for warning in loaded.warnings:
         click.echo(str(warning), err=True)
     if shared := account.doubt(loaded.site.user):
@@ -174,7 +198,7 @@ def explain(  # noqa: PLR0913 - one an option
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     assumption = _assumption(assume) if assume is not None else None
-    loaded = _load(site, network=False)
+    loaded = _load(site)
     running = _ask_control(loaded) if live else None
     remark = running.remark(loaded) if running is not None else ""
 
@@ -230,7 +254,7 @@ def test(site: Path) -> None:
     """Run the tests of SITE without using the network; exit status 1 if one fails."""
     from gateway.explain import trial  # noqa: PLC0415
 
-    loaded = _load(site, network=False)
+    loaded = _load(site)
 
     def show() -> tuple[str, int]:
         verdicts = trial.run(loaded)
@@ -266,13 +290,12 @@ def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
     sys.exit(bool(status))
 
 
-def _load(site: Path, *, network: bool = True) -> "Loaded":
-    """Load SITE, or say what is wrong and end. Without a network, every server's name stands for one address."""
+def _load(site: Path) -> "Loaded":
+    """Load SITE without the network, or say what is wrong and end: every server's name stands for one address."""
     from gateway.config import ConfigError, load  # noqa: PLC0415
-    from gateway.supervisor.startup_lookup import addresses  # noqa: PLC0415
 
     try:
-        return load(site, addresses if network else lambda _, hosts: dict.fromkeys(hosts, "192.0.2.1"))
+        return load(site, lambda _, hosts: dict.fromkeys(hosts, "192.0.2.1"))
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
@@ -314,6 +337,207 @@ def status(target: str | None, *, as_json: bool, metrics: bool) -> None:
     sys.exit(len(answers) < len(whom))
 
 
+NAME = click.argument("name", required=False, metavar="[BACKEND/SERVER|BACKEND]")
+NODE_OPTION = click.option("--node", "node", is_flag=True, help="This gateway itself, in place of a server or backend.")
+GATEWAY = click.option(
+    "-g",
+    "--gateway",
+    "target",
+    metavar="SITE|PID|PIDFILE",
+    help="The gateway; without it, the only one that runs on this machine.",
+)
+WAIT = click.option("--wait", is_flag=True, help="Wait until the servers have no requests and no sessions left.")
+TIMEOUT = click.option(
+    "--timeout", default=900.0, show_default=True, metavar="SECONDS", help="Maximum time for --wait."
+)
+
+
+@main.command()
+@NAME
+@NODE_OPTION
+@GATEWAY
+@WAIT
+@TIMEOUT
+def drain(name: str | None, target: str | None, timeout: float, *, node: bool, wait: bool) -> None:
+    """Let a server, or all of a backend, keep its sessions and requests and get no new ones.
+
+    --node: /readyz answers 503, so that balancers in front send clients elsewhere, and shared addresses move to other
+    nodes. It holds over reloads, restarts and upgrades until `gateway ready` or `gateway forget`.
+    """
+    gateway, which = _running(target), _override_target(name, node=node)
+    report = _override(gateway, "drain", which)
+    _show_servers(gateway, report, which, timeout if wait else None)
+
+
+@main.command()
+@NAME
+@NODE_OPTION
+@GATEWAY
+@WAIT
+@TIMEOUT
+def maintenance(name: str | None, target: str | None, timeout: float, *, node: bool, wait: bool) -> None:
+    """Send nothing new to a server, or to all of a backend, whatever its checks and sessions say.
+
+    Requests in flight finish. --node: as `gateway drain --node`, but shared addresses move at once, as by
+    `gateway standby`. It holds over reloads, restarts and upgrades until `gateway ready` or `gateway forget`.
+    """
+    gateway, which = _running(target), _override_target(name, node=node)
+    report = _override(gateway, "maintenance", which)
+    _show_servers(gateway, report, which, timeout if wait else None)
+
+
+@main.command()
+@NAME
+@NODE_OPTION
+@GATEWAY
+def ready(name: str | None, target: str | None, *, node: bool) -> None:
+    """End a drain or maintenance of a server, of all of a backend, or of this gateway.
+
+    If no command has set it, but the server's load agent, which may be dead: overrule what the agent reported, until it
+    reports something else. The exit status is 1 if a server is still not ready.
+    """
+    gateway, which = _running(target), _override_target(name, node=node)
+    report = _override(gateway, "ready", which)
+    left = _show_servers(gateway, report, which, None)
+    if left:
+        _complain("its agent says so; give the command once more to overrule it")
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("name", metavar="BACKEND/SERVER|BACKEND")
+@click.argument("weight", type=int)
+@GATEWAY
+def weight(name: str, weight: int, target: str | None) -> None:
+    """Set the weight of a server, or of every server of a backend, from 1 to 256, over the site file.
+
+    It holds over reloads, restarts and upgrades until `gateway forget`.
+    """
+    gateway = _running(target)
+    report = _override(gateway, "weight", name, f" {weight}")
+    for server in _servers(report, name):
+        click.echo(f"{server['name']}: weight {server['weight']}, effective {server['effective_weight']:g}")
+
+
+@main.command()
+@NAME
+@NODE_OPTION
+@GATEWAY
+def forget(name: str | None, target: str | None, *, node: bool) -> None:
+    """End all that commands have set for a server, a backend or this gateway: the site file and agents decide again."""
+    gateway, which = _running(target), _override_target(name, node=node)
+    report = _override(gateway, "forget", which)
+    _show_servers(gateway, report, which, None)
+
+
+def _override_target(name: str | None, *, node: bool) -> str:
+    """The target as the supervisor calls it; ends the program unless there is exactly one."""
+    from gateway.config.overrides import NODE  # noqa: PLC0415
+
+    if (name is not None) is node:
+        raise click.UsageError("name a server (BACKEND/SERVER) or a BACKEND, or say --node for this gateway")
+    return NODE if name is None else name
+
+
+def _override(gateway: "Running", command: str, which: str, more: str = "") -> dict[str, Any]:
+    """Carry out a command; return the report of control that has it. Ends the program if that fails."""
+    from gateway.system.running import NoAnswer  # noqa: PLC0415
+
+    try:
+        answer = gateway.ask(f"{command} {which}{more}")
+    except NoAnswer as error:
+        _complain(str(error))
+        sys.exit(1)
+    if "error" in answer:
+        _complain(f"nothing changed: {answer['error']}")
+        sys.exit(1)
+    if answer["problem"]:
+        _complain(f"warning: {answer['problem']}")
+    end = time.monotonic() + OVERRIDE_LIMIT
+    while True:
+        try:
+            report = _report_of_control(gateway)
+        except OSError as error:  # control is about to start, or to be replaced
+            problem = str(error)
+        else:
+            if report["overrides"]["serial"] >= answer["serial"]:
+                return report
+            problem = "the control process has not taken it up yet"
+        if time.monotonic() > end:
+            _complain(f"set, but not in force: {problem}; see gateway status")
+            sys.exit(1)
+        time.sleep(0.02)
+
+
+def _report_of_control(gateway: "Running") -> dict[str, Any]:
+    """What control reports on servers. Raises OSError without an answer."""
+    from gateway.heartbeat.client import ask  # noqa: PLC0415
+    from loadagent.printable import printable_values  # noqa: PLC0415
+
+    found: dict[str, Any] = printable_values(ask(gateway.sockets, "status", "control", gateway.pid))
+    return found
+
+
+def _ask_servers(gateway: "Running") -> dict[str, Any]:
+    """The same; ends the program without an answer."""
+    try:
+        return _report_of_control(gateway)
+    except OSError as error:
+        _complain(str(error))
+        sys.exit(1)
+
+
+def _servers(report: dict[str, Any], which: str) -> list[dict[str, Any]]:
+    """The servers of a target, with their full names."""
+    found = [
+        {**server, "name": f"{backend['name']}/{server['name']}"}
+        for backend in report["backends"]
+        for server in backend["servers"]
+    ]
+    return [server for server in found if which in {server["name"], server["name"].partition("/")[0]}]
+
+
+def _show_servers(gateway: "Running", report: dict[str, Any], which: str, seconds: float | None) -> int:
+    """Print what became of the servers of a target, and wait up to `seconds` until they have nothing left to do.
+
+    Returns how many of them are not ready. Ends the program if the time is over.
+    """
+    from gateway.config.overrides import NODE  # noqa: PLC0415
+    from gateway.control import show  # noqa: PLC0415
+
+    if which == NODE:
+        click.echo(f"{report['node']}: {report['overrides']['node'] or 'ready'}")
+    elif seconds is not None:
+        report = _wait_for_rest(gateway, report, which, seconds)
+    servers = _servers(report, which)
+    for server in servers:
+        click.echo(f"{server['name']}: {server['admin']}, {show.left(server)}")
+    return sum(server["admin"] != "ready" for server in servers)
+
+
+def _wait_for_rest(gateway: "Running", report: dict[str, Any], which: str, seconds: float) -> dict[str, Any]:
+    """Wait until the servers of a target have no requests and sessions left; the last report on them."""
+    from gateway.control import show  # noqa: PLC0415
+
+    end = time.monotonic() + seconds
+    most = max(1, show.rest(_servers(report, which)))
+    with click.progressbar(length=most, label=f"draining {which}", item_show_func=str, file=sys.stderr) as bar:
+        while rest := show.rest(_servers(report, which)):
+            if time.monotonic() > end:
+                bar.render_finish()
+                _complain(f"{which} still has {rest} requests and sessions after {seconds:g} s")
+                sys.exit(1)
+            most = max(most, rest)
+            bar.length = most
+            bar.pos = most - rest
+            bar.update(0, f"{rest} left")
+            time.sleep(0.2)
+            report = _ask_servers(gateway)
+        bar.pos = most
+        bar.update(0, "")
+    return report
+
+
 @main.command()
 @TARGET
 @click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="Maximum time to wait.")
@@ -350,8 +574,12 @@ def standby(target: str | None) -> None:
 @main.command()
 @TARGET
 def join(target: str | None) -> None:
-    """Take part again, after `gateway standby` or `gateway evacuate`."""
-    click.echo(f"{_ask_heartbeat(_running(target), 'join')['node']} takes part")
+    """Take part again, after `gateway standby`, `gateway evacuate` or `gateway drain --node`."""
+    gateway = _running(target)
+    answer = _ask_heartbeat(gateway, "join")
+    if _ask_servers(gateway)["overrides"]["node"] is not None:
+        _override(gateway, "ready", _override_target(None, node=True))
+    click.echo(f"{answer['node']} takes part")
 
 
 def _ask_heartbeat(gateway: "Running", command: str) -> dict[str, Any]:

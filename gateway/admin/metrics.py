@@ -56,13 +56,23 @@ def _of_tree(report: Report, heartbeat: Report | None) -> Iterator[Family]:
     )
     yield _one(
         "gateway_site_last_reload_success",
-        "0: the last reload was refused and the previous configuration is in use; see the log.",
+        "0: the last reload or start was refused and an earlier configuration is in use; see the log.",
         tree["last_reload"]["accepted"],
+    )
+    yield _one(
+        "gateway_site_started_with_last_good",
+        "1: the site file was refused at the start; an earlier configuration is in use until a reload is accepted.",
+        tree["last_reload"].get("last_good") is not None,
     )
     yield _one(
         "gateway_site_last_reload_success_timestamp_seconds",
         "Time of the last successful reload, in seconds since 1970.",
         tree["last_reload"]["at"],
+    )
+    yield _one(
+        "gateway_overrides",
+        "Servers, backends and gateways (this one) that differ from the site file by command; see gateway status.",
+        len(report["overrides"]["of"]),
     )
     yield Family(
         "gateway_reloads_total",

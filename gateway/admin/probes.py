@@ -27,12 +27,18 @@ def ready(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None) -> str
         return f"the gateway is {state}"
     if amiss := _workers(report):
         return amiss
-    if heartbeat is not None and heartbeat["admin_state"] != "join":
-        return f"the operator set {heartbeat['admin_state']}"
+    if amiss := _set_by_operator(report, heartbeat):
+        return amiss
     backends = report["backends"]
     if backends and not any(_may_serve(backend) for backend in backends):
         return "every server of every backend is down"
     return ""
+
+
+def _set_by_operator(report: Mapping[str, Any], heartbeat: Mapping[str, Any] | None) -> str:
+    found = [report["overrides"]["node"], heartbeat["admin_state"] if heartbeat is not None else None]
+    state = next((state for state in found if state not in {None, "ready", "join"}), None)
+    return f"the operator set {state}" if state else ""
 
 
 def _workers(report: Mapping[str, Any]) -> str:

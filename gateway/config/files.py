@@ -5,8 +5,9 @@ import os
 import pwd
 import ssl
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from gateway.config import apache, certificate, python
@@ -25,10 +26,14 @@ MIN_KEY_BYTES: Final = 16
 
 
 class Files:
-    """Contents of files by path, Apache rules in those that have them, problems, and warnings."""
+    """Contents of files by path, Apache rules in those that have them, problems, and warnings.
 
-    def __init__(self) -> None:
-        self.contents: dict[Path, bytes] = {}
+    Files of `saved` are not read again.
+    """
+
+    def __init__(self, saved: Mapping[Path, bytes]) -> None:
+        self.contents = dict(saved)
+        self.private: set[Path] = set()
         self.rules: dict[Path, apache.Rules] = {}
         self.findings: list[Finding] = []
         self.warnings: list[Finding] = []
@@ -39,6 +44,8 @@ class Files:
         `within` names the line of another file that names this one.
         """
         try:
+            if private:
+                self.private.add(path)
             content = self.contents.get(path)
             if content is None or private:
                 content = self.contents[path] = _read(path, private=private)
@@ -63,9 +70,12 @@ class Files:
             self.warnings.append(Finding(loc, message, severity="warning"))
 
 
-def read(site: Site, *, certificates: bool = True) -> Files:
-    """Read and check every file of `site`. Certificates and their keys are not kept, and read only if requested."""
-    files = Files()
+def read(site: Site, saved: Mapping[Path, bytes] = MappingProxyType({}), *, certificates: bool = True) -> Files:
+    """Read and check every file of `site`, but for those whose contents are in `saved`.
+
+    Certificates and their keys are not kept, and read only if requested.
+    """
+    files = Files(saved)
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
     for path, loc in _session_pages(site):

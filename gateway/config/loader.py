@@ -17,6 +17,7 @@ from gateway.config.document import Document, Place, SyntaxFault
 from gateway.config.model import Site
 from gateway.config.problem import ConfigError, Finding, Loc, Problem, Severity
 from gateway.config.resolve import resolve
+from gateway.config.saved import SavedSite
 from gateway.system import regular_file
 
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -54,6 +55,8 @@ class Loaded:
     """Apache rules, by file."""
     pairs_at: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
     """Line and column of the "cert" and the "key" of each of files.pairs."""
+    source: SavedSite = field(default_factory=SavedSite)
+    """What it was loaded from."""
 
 
 def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
@@ -61,10 +64,10 @@ def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
     return resolve(hosts)
 
 
-def load(path: Path, ask: Resolve = ask_here, *, certificates: bool = True) -> Loaded:
+def load(path: Path, ask: Resolve = ask_here, *, certificates: bool = True, saved: SavedSite | None = None) -> Loaded:
     """Load the site file at `path`; `ask` resolves host names, given the site's user.
 
-    Without `certificates`, neither they nor their keys are read.
+    Without `certificates`, neither they nor their keys are read. `saved` is loaded in the place of what is at `path`.
 
     Raises ConfigError with every problem of the file, in file order.
     """
@@ -72,14 +75,14 @@ def load(path: Path, ask: Resolve = ask_here, *, certificates: bool = True) -> L
     # For a large file, garbage collection took half of the time, although all data is in use.
     gc.disable()
     try:
-        return _load(path, ask, certificates=certificates)
+        return _load(path, ask, saved, certificates=certificates)
     finally:
         if collecting:
             gc.enable()
 
 
-def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
-    text = _text(path)
+def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bool) -> Loaded:
+    text = saved.text if saved is not None else text_of(path)
     try:
         document = Document(text)
     except SyntaxFault as fault:
@@ -88,7 +91,7 @@ def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
     data = document.data
     if not isinstance(data, dict):
         raise ConfigError([_problem(path, document.root, "expected a mapping: frontends, backends, routes …")])
-    variables, unset = environment.fill(data, os.environ)
+    variables, unset = environment.fill(data, os.environ | dict(saved.variables) if saved is not None else os.environ)
     problems += [_problem(path, document.place(finding), finding.message) for finding in unset]
     if unset:
         raise ConfigError(_in_order(problems))  # what else is wrong may only follow from it
@@ -100,7 +103,7 @@ def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
     except ValidationError as error:
         findings += explain.findings(error)
         site, origin = _rest(data, error, context)
-    seen = files.read(site, certificates=certificates)
+    seen = files.read(site, saved.files if saved is not None else {}, certificates=certificates)
     unknown = list(_user(site))
     resolved, unresolved = ({}, []) if unknown else _resolve(site, ask)
     names = data["backends"] if isinstance(data.get("backends"), dict) else {}
@@ -124,7 +127,9 @@ def _load(path: Path, ask: Resolve, *, certificates: bool) -> Loaded:
         for place in [document.place(Finding((*loc, part), ""))]
     }
     found = tuple(_in_order(warnings))
-    return Loaded(path, site, seen.contents, resolved, found, tests_at, digest, seen.rules, pairs_at)
+    secret = {*seen.private, files.SYSTEM_CAS}
+    source = SavedSite(text, {name: seen.contents[name] for name in seen.contents.keys() - secret}, variables)
+    return Loaded(path, site, seen.contents, resolved, found, tests_at, digest, seen.rules, pairs_at, source)
 
 
 def _sites(data: dict[str, Any]) -> list[str]:
@@ -188,7 +193,8 @@ def _restored(finding: Finding, origin: dict[str, list[int]]) -> Finding:
     return finding
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """The text of a site file. Raises ConfigError."""
     try:
         content, _ = regular_file.read(path, MAX_BYTES + 1)
     except OSError as error:

@@ -1192,7 +1192,7 @@ class Site(Model):
     state: File = Field(
         "/var/lib/gateway",
         validate_default=True,
-        description="Directory for data that survives restarts: the gateway's own key, if it needs one.",
+        description="Directory for data that survives restarts: last good configuration, the gateway's own key.",
     )
     cluster: Annotated[Cluster | None, Given()] = Field(
         None, description="The gateways of this site and their shared addresses. Default: a single gateway."

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Literal
@@ -11,7 +11,8 @@ from gateway.config import discovery
 from gateway.config.apache import Rules
 from gateway.config.discovery import Found, Question
 from gateway.config.loader import Endpoint, Loaded
-from gateway.config.model import Route, Site
+from gateway.config.model import Route, Server, Site
+from gateway.config.overrides import Overrides
 from gateway.config.rows import Rows
 
 SERVERS: Final = 16384
@@ -49,6 +50,8 @@ class Snapshot:
     questions: frozenset[Question]
     found: Found
     """The answers of the name service for servers of dns: entries."""
+    overrides: Overrides = field(default_factory=Overrides)
+    """What an operator's commands have set over the site file; weights in `site` are the file's."""
 
     @classmethod
     def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = SERVERS) -> "Snapshot":
@@ -77,13 +80,21 @@ class Snapshot:
         return [
             (
                 self.slots[backend, server.name],
-                float(server.weight),
+                float(self.weight(backend, server)),
                 server.max_connections or 0,
                 server.backup,
                 server.name,
             )
             for server in self.site.backends[backend].servers
         ]
+
+    def weight(self, backend: str, server: Server) -> int:
+        """The weight of a server: that of the site file, or of a command."""
+        return self.overrides.server(backend, server.name).weight or server.weight
+
+    def with_overrides(self, overrides: Overrides) -> "Snapshot":
+        """The same snapshot with other overrides."""
+        return replace(self, overrides=overrides)
 
     def follow(self, loaded: Loaded, found: Found) -> "Snapshot":
         """The snapshot of the same site file after a new answer of the name service. Raises CapacityError."""
@@ -112,4 +123,5 @@ class Snapshot:
             traffic_rows=self.traffic_rows.next(traffic, set(traffic)),
             questions=questions,
             found=dict(found),
+            overrides=self.overrides,
         )

@@ -1,6 +1,7 @@
-"""Converts durations, sizes and shares as people write them into numbers."""
+"""Converts durations, sizes and shares as people write them into numbers, and numbers into what people read."""
 
 import re
+import time
 from typing import Final
 
 _DURATION: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|m|h|d)")
@@ -87,3 +88,8 @@ def size_text(number: int) -> str:
         if number and number % _BYTES[unit] == 0:
             return f"{number // _BYTES[unit]}{unit}"
     return f"{number}B"
+
+
+def clock_text(seconds: float) -> str:
+    """A time in seconds since 1970 as the clock of this machine shows it."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

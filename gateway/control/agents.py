@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
-from gateway.board import READY, UNKNOWN, Board
+from gateway.board import UNKNOWN, Board
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.control.publisher import Publisher
 from gateway.control.tasks import keep_running, replan, stop
@@ -36,11 +36,9 @@ class Agents:
         """Follow a snapshot. The data of agents that are no longer queried is discarded."""
         plans = _plans(snapshot)
         for key, slot in snapshot.slots.items():
-            if key in self._running and key not in plans:
-                self._board.set_admin(slot, READY)
             if key not in plans:
+                self._publisher.forget_agent(key, asked=key in self._running)
                 self._board.set_told(slot, UNKNOWN)
-                self._board.set_idle(slot, False)  # noqa: FBT003 - a cell of the board
                 self._board.set_limit(slot, 0)
         await replan(self._running, plans, self._start)
         self.last = {key: result for key, result in self.last.items() if key in plans}

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board
 from gateway.config.model import Backend
+from gateway.config.overrides import NOTHING, Override
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.health.agent import Line
+from gateway.load.admin_state import NAMES, NUMBERS, decide, reported
 from gateway.load.meter import Meter
 from gateway.load.weights import Observation, approach, shares, targets
 from loadagent.report import Report, State
@@ -30,6 +32,13 @@ class _Row:
     fresh: bool = False
     share: float | None = None  # of the configured weight, by the text agent's last line
     up: bool = True  # likewise
+    agent: int = READY
+    """The admin state that its agent reports."""
+    idle: bool = False
+    """Its text agent wants no new requests."""
+    override: Override = NOTHING
+    spent: bool = False
+    """Its agent has reported something else than what the override overrules."""
 
 
 class Publisher:
@@ -55,9 +64,11 @@ class Publisher:
                 slot = snapshot.slots[key]
                 row = self._rows.get(key)
                 if row is None or row.slot != slot:
-                    row = self._row("/".join(key), slot, server.weight, inherit=self._inherits)
-                row.configured = server.weight
+                    override = snapshot.overrides.server(*key)
+                    row = self._row("/".join(key), slot, snapshot.weight(key[0], server), override)
+                row.configured = snapshot.weight(key[0], server)
                 rows[key] = row
+                self._obey(row, snapshot.overrides.server(*key))
         self._rows = rows
         self._backends = snapshot.site.backends
         self._inherits = False
@@ -76,12 +87,15 @@ class Publisher:
             # The share that the agent does not accept counts as load; used raw, because the agent decides.
             row.share = line.share
             row.meter.hear(max(0.0, 1.0 - line.share), now, self._backends[key[0]].agent.stale_after)
-            board.set_idle(row.slot, line.share == 0)
+            row.idle = line.share == 0
         if line.limit is not None and line.limit != board.limit(row.slot):
             board.set_limit(row.slot, line.limit)
             _log.info("server %s: its agent limits it to %d requests", row.name, line.limit)
         if line.admin is not None:
             self._put(row, line.admin)
+        else:
+            self._heard(row)
+            self._set_admin(row)
         if line.up is not None:
             board.set_told(row.slot, UP if line.up else DOWN)
             before, row.up = row.up, line.up
@@ -90,11 +104,46 @@ class Publisher:
                 level = logging.INFO if line.up else logging.WARNING
                 _log.log(level, "server %s: its agent reports %s%s", row.name, "UP" if line.up else "DOWN", reason)
 
+    def forget_agent(self, key: ServerKey, *, asked: bool) -> None:
+        """Discard what the text agent of a server reported that has none; `asked`: it had one until now."""
+        row = self._rows[key]
+        row.idle = False
+        if asked:
+            row.agent = READY
+        self._set_admin(row)
+
     def _put(self, row: _Row, state: State) -> None:
-        """Set the admin state requested by an agent or operator."""
-        if _ADMIN[state] != self._board.asked(row.slot):
-            self._board.set_admin(row.slot, _ADMIN[state])
-            _log.info("server %s: its agent reports %s", row.name, state.name)
+        """Note the admin state that an agent reports."""
+        changed = _ADMIN[state] != row.agent
+        row.agent = _ADMIN[state]
+        self._heard(row)
+        self._set_admin(row)
+        if changed:
+            admin = self._board.asked(row.slot)
+            stays = f"; by command it is {NAMES[admin].upper()}" if admin != row.agent else ""
+            _log.info("server %s: its agent reports %s%s", row.name, state.name, stays)
+
+    def _obey(self, row: _Row, override: Override) -> None:
+        """Note what an operator's command has set."""
+        before, row.override = row.override, override
+        if override != before:
+            row.spent = False
+            what = f"{override.state.upper()} by command" if override.state else "no admin state by command any more"
+            if override.state != before.state:
+                _log.info("server %s: %s", row.name, what)
+        self._set_admin(row)
+
+    def _heard(self, row: _Row) -> None:
+        """Let an override end that overrules something else than what the agent reports now."""
+        overruled = row.override.overrules
+        row.spent = row.spent or (overruled is not None and overruled != reported(row.agent, idle=row.idle))
+
+    def _set_admin(self, row: _Row) -> None:
+        """Publish the admin state."""
+        override = NOTHING if row.spent else row.override
+        admin, idle = decide(override, row.agent, idle=row.idle)
+        self._board.set_idle(row.slot, idle)
+        self._board.set_admin(row.slot, admin)
 
     def load(self, key: ServerKey) -> float | None:
         """The load that a server reports; None if there is no recent report, or the server is unknown."""
@@ -131,13 +180,18 @@ class Publisher:
             if load is not None:
                 row.meter.hear(load, self._now, backend.agent.stale_after)
 
-    def _row(self, name: str, slot: int, configured: float, *, inherit: bool) -> _Row:
+    def _row(self, name: str, slot: int, configured: float, override: Override) -> _Row:
         board = self._board
-        if not inherit:
+        if not self._inherits:
             board.set_state(slot, UNKNOWN)
-            board.set_admin(slot, READY)
-        weight = (inherit and board.weight(slot)) or configured
-        return _Row(name, slot, configured, weight, Meter(board.requests(slot), board.failures(slot)))
+        weight = (self._inherits and board.weight(slot)) or configured
+        row = _Row(name, slot, configured, weight, Meter(board.requests(slot), board.failures(slot)), override=override)
+        asked = board.asked(slot)
+        by_agent = override.state is None or (override.state != "ready" and asked != NUMBERS[override.state])
+        if self._inherits and by_agent:
+            row.agent = asked
+            row.idle = asked == READY and board.admin(slot) == DRAIN
+        return row
 
     def _observe(self, row: _Row, stale_after: float) -> Observation:
         load = row.meter.load(self._now, stale_after)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from gateway.board import DOWN, DRAIN, IN_ROTATION, MAINTENANCE, OUT, PROBED, READY, UNKNOWN, UP, Board
+from gateway.config.overrides import NODE, Override
 from gateway.config.qos import QosClass
 from gateway.config.rate_limit import rate_text
 from gateway.config.snapshot import ServerKey, Snapshot
@@ -51,8 +52,9 @@ def report(
                     "admin": _ADMINS[board.admin(slot)],
                     "ejection": _EJECTIONS[board.ejected(slot)],
                     "backup": server.backup,
-                    "weight": server.weight,
-                    "effective_weight": round(board.weight(slot), 4) or float(server.weight),
+                    "weight": snapshot.weight(backend.name, server),
+                    "override": _override(snapshot.overrides.server(*key)),
+                    "effective_weight": round(board.weight(slot), 4) or float(snapshot.weight(backend.name, server)),
                     "slow_start": round(board.ramp(slot), 4),
                     "load": board.load(slot),
                     "in_flight": board.in_flight(slot),
@@ -99,7 +101,26 @@ def report(
             | {key: passed[key] for key in _OF_BACKENDS}
             | {"outcomes": outcomes}
         )
-    return {"version": snapshot.version, "frontends": frontends, "backends": backends, "classes": classes}
+    return {
+        "version": snapshot.version,
+        "frontends": frontends,
+        "backends": backends,
+        "classes": classes,
+        "overrides": _overrides(snapshot),
+    }
+
+
+def _overrides(snapshot: Snapshot) -> dict[str, Any]:
+    """What commands have set over the site file, by target."""
+    known = {NODE, *snapshot.site.backends, *("/".join(key) for key in snapshot.slots)}
+    found = sorted(snapshot.overrides.of.items())
+    of = {target: {**(_override(each) or {}), "since": each.since, "known": target in known} for target, each in found}
+    return {"serial": snapshot.overrides.serial, "node": snapshot.overrides.node, "of": of}
+
+
+def _override(found: Override) -> dict[str, Any] | None:
+    """What a command has set for a server; None: nothing."""
+    return {"state": found.state, "weight": found.weight, "overrules": found.overrules} if found else None
 
 
 def _limit(item: QosClass) -> str:

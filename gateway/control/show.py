@@ -1,8 +1,10 @@
 """Formats control's report on traffic and servers for a terminal. Pure."""
 
-import time
 from collections.abc import Iterator
 from typing import Any, Final
+
+from gateway.config.overrides import NODE
+from gateway.config.units import clock_text
 
 WHY: Final = {
     "start": "too few responses measured yet",
@@ -18,16 +20,19 @@ def heading(about: dict[str, Any]) -> str:
     """Which gateway it is, and what became of the last reload. `about`: what the supervisor says of itself."""
     last = about["last_reload"]
     lines = [f"{about['node']}: gateway {about['program']}, process {about['pid']}, {about['state']}",
-             f"{about['site']}, version {about['version']} since {_clock(last['at'])}"]  # fmt: skip
+             f"{about['site']}, version {about['version']} since {clock_text(last['at'])}"]  # fmt: skip
     if not last["accepted"]:
-        lines.append(f"RELOAD REFUSED at {_clock(last['refused_at'])}, so this is not what the file says now:")
+        if last.get("last_good") is not None:  # a supervisor of another version may not say it
+            when = clock_text(last["last_good"])
+            lines.append(f"STARTED WITH THE LAST GOOD CONFIGURATION of {when}, because the site file is refused:")
+        else:
+            when = clock_text(last["refused_at"])
+            lines.append(f"RELOAD REFUSED at {when}, so this is not what the file says now:")
         lines += [f"  {line}" for line in last["problems"].splitlines()]
+        if last.get("changes"):
+            lines += ["changed since (- in use, + in the file now):"]
+            lines += [f"  {line}" for line in last["changes"].splitlines()]
     return "".join(f"{line}\n" for line in [*lines, ""])
-
-
-def _clock(seconds: float) -> str:
-    """A time of the clock on this machine's wall, from seconds since 1970."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
 def text(report: dict[str, Any]) -> str:
@@ -48,6 +53,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield from _concurrency(report["backends"])
     yield from _sessions(report.get("sessions"))
     yield from _memory(report["memory"])
+    yield from _overrides(report["overrides"]["of"])
     yield ""
     yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
     for backend in report["backends"]:
@@ -60,6 +66,43 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
                 f"{backend['name'] + '/' + server['name']:<32}{state(server):<24}{server['effective_weight']:>8.3g}"
                 f"{load:>7}{str(server['in_flight']) + limit:>11}{sessions + left:>10}  {_check(server)}"
             ).rstrip()
+
+
+def _overrides(found: dict[str, Any]) -> Iterator[str]:
+    """What differs from the site file by commands, if anything does."""
+    if not found:
+        return
+    yield ""
+    yield "differs from the site file, by command (`gateway forget NAME` ends it):"
+    for target, each in found.items():
+        name = "this gateway (--node)" if target == NODE else target
+        gone = "" if each["known"] else ", not in the site now"
+        yield f"  {name:<30}{setting(each)} since {clock_text(each['since'])}{gone}"
+
+
+def left(server: dict[str, Any]) -> str:
+    """What a server still has to do."""
+    sessions = "" if server["sessions"] is None else f", {server['sessions']} sessions"
+    return f"{server['in_flight']} requests in flight{sessions}"
+
+
+def rest(servers: list[dict[str, Any]]) -> int:
+    """How many requests and sessions servers have left; in maintenance, sessions have ended."""
+    return sum(
+        server["in_flight"] + (0 if server["admin"] == "maintenance" else server["sessions"] or 0) for server in servers
+    )
+
+
+def setting(override: dict[str, Any]) -> str:
+    """What a command has set."""
+    words = []
+    if override["state"] is not None:
+        words.append(override["state"])
+    if override["overrules"] is not None:
+        words.append(f"in place of its agent's {override['overrules']}")
+    if override["weight"] is not None:
+        words.append(f"weight {override['weight']}")
+    return ", ".join(words)
 
 
 def _concurrency(backends: list[dict[str, Any]]) -> Iterator[str]:

@@ -276,6 +276,8 @@ class Heartbeat(Child):
 
     def run(self) -> None:
         """Beat until told to stop."""
+        if (state := self._snapshot.overrides.node) is not None:
+            self.node.admin_state = _BY_COMMAND.get(state, AdminState.JOIN)
         signal.signal(signal.SIGTERM, self._terminate)
         for link in self._links:
             self._selector.register(link.fileno(), selectors.EVENT_READ, lambda link=link: self._read(link))
@@ -398,7 +400,10 @@ class Heartbeat(Child):
 
     def apply(self, update: Update) -> None:
         """Judge this gateway by another snapshot; the cluster is the same."""
-        self._snapshot = update.packed.snapshot
+        before, self._snapshot = self._snapshot.overrides.node, update.packed.snapshot
+        if (now := self._snapshot.overrides.node) != before:
+            self.node.set_admin_state(_BY_COMMAND.get(now, AdminState.JOIN), clock())
+            self._act()
         self.ready(self._snapshot.version)
 
     def hand_over(self) -> None:
@@ -685,6 +690,10 @@ class Heartbeat(Child):
         elif name != "status":
             return {"error": f"unknown command {name}"}
         return status.report(self, clock())
+
+
+_BY_COMMAND: Final[dict[str | None, AdminState]] = {"drain": AdminState.DRAIN, "maintenance": AdminState.STANDBY}
+"""What `gateway drain --node` and `gateway maintenance --node` mean for shared addresses."""
 
 
 def _settings(me: str, cluster: Cluster) -> Settings:

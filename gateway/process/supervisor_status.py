@@ -45,24 +45,43 @@ class SupervisorStatus:
     sandbox: Mapping[str, bool] = field(default_factory=dict)
     """Parts of the confinement of processes (hardening/confinement.py), and whether they are in force."""
     refused: float = 0.0
-    """When the last reload was refused, if none was accepted since, in seconds since 1970."""
+    """When the last start or reload was refused, if no reload was accepted since, in seconds since 1970."""
     problems: str = ""
     """Why it was refused."""
+    changes: str = ""
+    """What has changed in the files of the configuration since it was taken up."""
+    last_good: float = 0.0
+    """When the last good configuration was in use with which the gateway started, if no reload was accepted since."""
 
-    def reload(self, problems: str = "") -> None:
+    def reload(self, problems: str = "", changes: str = "") -> None:
         """Note how a reload went: it was refused if there are problems."""
         self.reloads["refused" if problems else "accepted"] += 1
-        self.problems = problems[:PROBLEMS]
         if problems:
-            self.refused = time.time()
+            self._refuse(problems, changes)
         else:
-            self.loaded = time.time()
+            self.loaded, self.problems, self.changes, self.last_good = time.time(), "", "", 0.0
+
+    def start_with_last_good(self, problems: str, changes: str, last_good: float) -> None:
+        """Note that the site file was refused at the start: the configuration in use is older."""
+        self._refuse(problems, changes)
+        self.last_good = last_good
+
+    def _refuse(self, problems: str, changes: str) -> None:
+        self.refused, self.problems, self.changes = time.time(), problems[:PROBLEMS], changes[:PROBLEMS]
 
     @property
     def last_reload(self) -> dict[str, Any]:
         """The last reload; `at`: when the site file that is in force was taken up."""
-        about = {"refused_at": self.refused, "problems": self.problems} if self.problems else {}
-        return {"at": self.loaded, "accepted": not self.problems, **about}
+        if not self.problems:
+            return {"at": self.loaded, "accepted": True}
+        return {
+            "at": self.loaded,
+            "accepted": False,
+            "refused_at": self.refused,
+            "problems": self.problems,
+            "changes": self.changes,
+            "last_good": self.last_good or None,
+        }
 
     def post(self, state: State, workers: Iterable[int], children: Mapping[str, int]) -> None:
         """Say everything. `workers`: their numbers; `children`: process ids by name."""

@@ -10,14 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from gateway.config import CapacityError, Loaded, Site, Snapshot, discovery, load
+from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, discovery, load
 from gateway.config.discovery import Found, Question
+from gateway.config.overrides import NODE, Overrides
 from gateway.explain.required import require
 from gateway.hardening import account as accounts
 from gateway.hardening import kernel, roles
 from gateway.hardening.account import Account, NoAccount
 from gateway.hardening.confinement import Bounds, protect, shortcomings
-from gateway.secrets.vault import Vault, Vaults, gather
+from gateway.secrets.vault import BadState, Vault, Vaults, gather
+from gateway.supervisor import last_good, override_file
+from gateway.supervisor.last_good import NoCopy
 from gateway.supervisor.roles import Role
 from gateway.supervisor.sockets import Sockets, StartError
 from gateway.supervisor.startup_lookup import addresses, find_servers
@@ -29,6 +32,22 @@ T = TypeVar("T")
 
 NICE: Final = 10
 """How far those who carry traffic go before the reading of a large site file beside them (nice(2))."""
+
+
+SHOWN: Final = 20
+"""Names in a message."""
+REFUSALS: Final = (ConfigError, CapacityError, StartError, BadState)
+"""Why a site file is not taken up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a site file is not in use: its problems, and what changed since the one that is."""
+
+    problems: str
+    changes: str
+    last_good: float = 0.0
+    """When the last good configuration was in use with which the gateway has started instead, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +62,8 @@ class Configuration:
     sockets: Sockets
     log_fd: int | None
     warnings: tuple[object, ...] = ()
+    refused: Refused | None = None
+    """The site file as it was at the start, if the gateway started with the last good configuration instead."""
 
     @property
     def site(self) -> Site:
@@ -51,31 +72,51 @@ class Configuration:
 
     @classmethod
     def first(cls, path: Path, received: Sockets) -> Self:
-        """Read the site file and open everything, going on with what was `received`.
+        """Read the site file and open everything, going on with what was `received`. Raises one of REFUSALS."""
+        return cls._first(load(path, addresses, certificates=False), received)
 
-        Raises ConfigError, CapacityError, StartError, BadState.
-        """
-        loaded = load(path, addresses, certificates=False)
+    @classmethod
+    def last_good(cls, path: Path, why: Exception) -> Self:
+        """The last good configuration, because the site file is refused for the reason `why`. Raises NoCopy."""
+        kept = last_good.find(path)
+        try:
+            found = cls._first(load(path, addresses, certificates=False, saved=kept.saved), Sockets())
+        except REFUSALS as error:
+            raise NoCopy(f"the last good configuration, of {kept.when}, cannot be used: {error}") from None
+        log.error("the site file is refused:\n%s", why)
+        changes = last_good.changes(kept.saved, path)
+        log.error("STARTED WITH THE LAST GOOD CONFIGURATION of %s, from %s; changed since:\n%s", kept.when, kept.path,
+                  "\n".join(line for line in changes.splitlines() if line[0] not in "+-") or "nothing")  # fmt: skip
+        return replace(found, refused=Refused(str(why), changes, kept.at))
+
+    @classmethod
+    def _first(cls, loaded: Loaded, received: Sockets) -> Self:
         bounds = Bounds.of(loaded.site)
         protect(bounds)
         account = _account(loaded.site)
         require(loaded, account)
         vaults, doubts = gather(loaded, None)
-        shared = accounts.doubt(loaded.site.user)
-        for warning in (*loaded.warnings, *doubts, *filter(None, [shared]), *shortcomings(bounds)):
-            log.warning("%s", warning)
-        found = _look_up({}, loaded.site, account)
-        snapshot = Snapshot.first(loaded, found)
-        warn_of_gaps(snapshot.questions, found)
-        log_fd = open_log(loaded.site)
-        sockets = received.adapt(loaded.site)
+        log_fd = None
+        try:
+            shared = accounts.doubt(loaded.site.user)
+            for warning in (*loaded.warnings, *doubts, *filter(None, [shared]), *shortcomings(bounds)):
+                log.warning("%s", warning)
+            found = _look_up({}, loaded.site, account)
+            snapshot = Snapshot.first(loaded, found).with_overrides(_overrides(loaded))
+            warn_of_gaps(snapshot.questions, found)
+            log_fd = open_log(loaded.site)
+            sockets = received.adapt(loaded.site)
+        except REFUSALS:
+            vaults.close()
+            close_log(log_fd)
+            raise
         received.close_except(sockets)
         return cls(loaded, account, found, snapshot, vaults, sockets, log_fd)
 
     def read_again(self, path: Path, leaving: Mapping[str, AbstractSet[int]]) -> Self:
         """Read the site file and all that belongs to it; `self` stays as it is. `leaving`: see Sockets.adapt.
 
-        Raises ConfigError, CapacityError, StartError, BadState.
+        Raises one of REFUSALS.
         """
         loaded = _in_background(partial(load, path, addresses, certificates=False))
         account = _account(loaded.site)
@@ -105,6 +146,10 @@ class Configuration:
         """The same with another access log."""
         return replace(self, log_fd=log_fd)
 
+    def with_overrides(self, overrides: Overrides) -> Self:
+        """The same with other overrides."""
+        return replace(self, snapshot=self.snapshot.with_overrides(overrides))
+
     def discover(self, news: Found) -> Self:
         """The same site file with what the name service says now; the snapshot stays if it has no room for the rest."""
         news = {question: members for question, members in news.items() if question in self.snapshot.questions}
@@ -118,6 +163,19 @@ class Configuration:
             return replace(self, found=found)
         warn_of_gaps(news, found)
         return replace(self, found=found, snapshot=snapshot)
+
+
+def _overrides(loaded: Loaded) -> Overrides:
+    """What commands have set before this start."""
+    try:
+        found = override_file.find(loaded)
+    except (OSError, ValueError) as error:
+        log.error("what `gateway drain` and other commands have set is lost: %s", error)
+        return Overrides()
+    if found.of:
+        names = ", ".join("this gateway" if name == NODE else name for name in sorted(found.of)[:SHOWN])
+        log.warning("in force, set by commands over the site file: %s; see gateway status", names)
+    return found
 
 
 def _look_up(known: Found, site: Site, account: Account | None) -> Found:

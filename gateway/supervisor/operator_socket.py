@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 Orders = Mapping[str, Callable[[], dict[str, Any] | None]]
 """What to do at a command: the answer, or None if `settle` gives it later."""
+Settings = Mapping[str, Callable[[str], dict[str, Any]]]
+"""The same for commands with an argument, which are answered at once."""
 
 
 @dataclass(eq=False, slots=True)
@@ -50,9 +52,10 @@ class Client:
 class OperatorSocket:
     """The supervisor's end, in its loop. Nothing here waits for a client."""
 
-    def __init__(self, selector: selectors.BaseSelector, orders: Orders) -> None:
+    def __init__(self, selector: selectors.BaseSelector, orders: Orders, settings: Settings) -> None:
         self._selector = selector
         self._orders = orders
+        self._settings = settings
         self._clients: set[Client] = set()
         self._socket: socket.socket | None = None
         self._path = Path()
@@ -97,6 +100,10 @@ class OperatorSocket:
             self._do(client, client.said.decode("ascii", "replace").strip())
 
     def _do(self, client: Client, command: str) -> None:
+        word, _, argument = command.partition(" ")
+        if argument and (setting := self._settings.get(word)) is not None:
+            self._answer(client, setting(argument))
+            return
         order = self._orders.get(command)
         if order is None:
             self._answer(client, {"error": f"this gateway does not know the command {command!r}"})

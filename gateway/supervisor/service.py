@@ -3,10 +3,14 @@
 import contextlib
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from gateway.config.units import clock_text
 from gateway.system import regular_file
 from gateway.system.running import MAX_PID_FILE
+from loadagent.printable import printable
 
 
 def notify(state: str) -> None:
@@ -18,6 +22,17 @@ def notify(state: str) -> None:
         address = "\0" + address[1:]
     with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.sendto(state.encode(), address)
+
+
+def status_line(about: Mapping[str, Any]) -> str:
+    """What the service manager shows: which configuration is in use. `about`: what the supervisor says of itself."""
+    last = about["last_reload"]
+    if last["accepted"]:
+        return f"version {about['version']} of {about['site']}"
+    first = printable(last["problems"].partition("\n")[0])
+    if last["last_good"] is not None:
+        return f"STARTED WITH THE LAST GOOD CONFIGURATION of {clock_text(last['last_good'])}: {first}"
+    return f"RELOAD REFUSED, keeping version {about['version']}: {first}"
 
 
 class Watchdog:

@@ -15,13 +15,17 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.board import Board
-from gateway.config import CapacityError, ConfigError, Snapshot
+from gateway.board import READY, Board
+from gateway.config import ConfigError, Snapshot
 from gateway.config.discovery import Member, Question
+from gateway.config.overrides import AdminState
+from gateway.config.snapshot import ServerKey
 from gateway.hardening.confinement import Bounds, active, forbid_root, protect
+from gateway.load.admin_state import NAMES, decide
 from gateway.process.bulletin import Bulletin
 from gateway.process.channel import (
     Apply,
@@ -37,13 +41,13 @@ from gateway.process.channel import (
 )
 from gateway.process.child import ChildContext
 from gateway.process.supervisor_status import State, SupervisorStatus
-from gateway.secrets.vault import BadState
-from gateway.supervisor import handover
+from gateway.supervisor import handover, last_good, override_command, override_file
 from gateway.supervisor.children import GRACE, Child, Children, Place, ending
-from gateway.supervisor.configuration import Configuration, close_log, open_log
+from gateway.supervisor.configuration import REFUSALS, Configuration, close_log, open_log
+from gateway.supervisor.last_good import NoCopy
 from gateway.supervisor.operator_socket import Client, OperatorSocket, about
 from gateway.supervisor.roles import ROLES, Role
-from gateway.supervisor.service import PidFile, Watchdog, notify
+from gateway.supervisor.service import PidFile, Watchdog, notify, status_line
 from gateway.supervisor.session_memory import SessionMemory
 from gateway.supervisor.sockets import Sockets, StartError
 from gateway.supervisor.upgrade import Upgrade, adopt, handed_servers
@@ -72,18 +76,20 @@ LINGER: Final = 3600.0
 class Supervisor:
     """The parent of the tree, from `run` until all children have ended.
 
-    `received` is what a predecessor handed over. `command` starts a successor; without one there are no upgrades.
+    `first` is the configuration to start with, of the site file at `path`. `received` is what a predecessor handed
+    over. `command` starts a successor; without one there are no upgrades.
     """
 
     def __init__(
         self,
         path: Path,
+        first: Configuration,
         received: handover.Received | None = None,
         pid_file: PidFile | None = None,
         command: Sequence[str] = (),
     ) -> None:
         self._path = path
-        self._now = Configuration.first(path, received.sockets if received is not None else Sockets())
+        self._now = first
         self._received = received
         self._pid_file = pid_file
         self._board = Board()
@@ -91,6 +97,8 @@ class Supervisor:
         self._sessions = SessionMemory(received.sessions if received is not None else None)
         self._numbers_used = self._traffic_numbers(self._now.sockets)
         self._supervisor_status = SupervisorStatus(sandbox=active(Bounds.of(self._now.loaded.site)))
+        if (refused := first.refused) is not None:
+            self._supervisor_status.start_with_last_good(refused.problems, refused.changes, refused.last_good)
         self._bulletins = {
             "supervisor": self._supervisor_status.bulletin,
             **{role.name: Bulletin() for role in ROLES if role.bulletin},
@@ -102,6 +110,7 @@ class Supervisor:
         self._operators = OperatorSocket(
             self._selector,
             {"about": self._about, "reload": self._ordered_reload, "upgrade": self._ordered_upgrade},
+            {command: partial(self._override, command) for command in override_command.COMMANDS},
         )
         self._silent = {place for place in self._places() if place[0].traffic}
         """Those that have not reported yet that they work."""
@@ -294,7 +303,27 @@ class Supervisor:
             self._now.sockets.take_over(self._received.files)
             self._received = None
         else:
-            notify("READY=1")
+            self._notify_ready()
+        if self._now.refused is None:
+            self._keep_last_good()
+
+    def _notify_ready(self) -> None:
+        """Tell the service manager that the gateway runs, and by which configuration."""
+        notify(f"READY=1\nSTATUS={status_line(self._about())}")
+
+    def _keep_last_good(self) -> None:
+        """Keep a copy of the configuration, by which the gateway can start should the site file have a mistake then."""
+        try:
+            last_good.keep(self._now.loaded)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            where = self._now.loaded.site.state
+            log.warning(
+                "cannot keep the last good configuration in %s: %s: with a mistake in the site file it will not "
+                "start; let `state` name a directory that it may write",
+                where,
+                reason,
+            )
 
     @property
     def _state(self) -> State:
@@ -365,16 +394,16 @@ class Supervisor:
             return
         try:
             new = self._now.read_again(self._path, self._leaving())
-        except (ConfigError, CapacityError, StartError, BadState) as error:
+        except REFUSALS as error:
             log.error("reload refused; keeping version %d:\n%s", self._snapshot.version, error)
             self._refuse_reload(str(error))
             return
         self._take_up(new)
 
     def _refuse_reload(self, why: str) -> None:
-        self._supervisor_status.reload(why)
+        self._supervisor_status.reload(why, last_good.changes(self._now.loaded.source, self._path))
         self._post()
-        notify("READY=1")
+        self._notify_ready()
         version = self._snapshot.version
         self._operators.settle("reload", {"accepted": False, "version": version, "problems": why[:PROBLEMS]})
 
@@ -463,12 +492,42 @@ class Supervisor:
         workers = [child for child in self._children.traffic if not child.retiring]
         if self._reloading and all(child.version >= self._reloading for child in workers):
             log.info("reloaded: version %d of the site file", self._reloading)
-            notify("READY=1")
+            self._notify_ready()
+            self._keep_last_good()
             warnings = [str(warning) for warning in self._now.warnings][:WARNINGS]
             self._operators.settle(
                 "reload", {"accepted": True, "version": self._reloading, "problems": "", "warnings": warnings}
             )
             self._reloading = 0
+
+    # ------------------------------------------------------------------------------------------------------ overrides
+
+    def _override(self, command: str, argument: str) -> dict[str, Any]:
+        """Drain a server, and the like, for an operator."""
+        if self._stopping or self._upgrade.under_way:
+            return {"error": "the gateway stops" if self._stopping else "an upgrade is under way: try again after it"}
+        before = self._snapshot
+        try:
+            overrides = override_command.change(before, command, argument, self._admin_state, time.time())
+        except override_command.Refused as error:
+            return {"error": str(error)}
+        problem = ""
+        try:
+            override_file.keep(self._now.loaded, overrides)
+        except OSError as error:
+            problem = f"it is not kept over a restart: {(error.strerror or str(error)).lower()}"
+            log.warning("gateway %s %s: %s", command, argument, problem)
+        log.info("by command: %s %s", command, argument)
+        self._now = self._now.with_overrides(overrides)
+        packed = Packed.of(self._snapshot)
+        weighed = any(before.members(name) != self._snapshot.members(name) for name in before.site.backends)
+        for child in self._children:
+            if weighed or not child.role.traffic:
+                self._pass_on(child, packed, self._now.sockets, log_changed=False)
+        return {"serial": overrides.serial, "problem": problem}
+
+    def _admin_state(self, key: ServerKey) -> AdminState:
+        return NAMES.get(self._board.admin(self._snapshot.slots[key]), "ready")
 
     # ----------------------------------------------------------------------------------------------------------- stop
 
@@ -568,10 +627,16 @@ class Supervisor:
         return {number for role in ROLES if role.traffic for number in sockets.numbers[role.name]}
 
     def _clear_rows(self, before: Snapshot | None) -> None:
-        """Clear the rows of the board that have got a new owner since the snapshot `before`."""
+        """Clear the rows of the board that have got a new owner since the snapshot `before`.
+
+        What commands have set counts from a server's first request on, before control has seen it.
+        """
         now = self._snapshot
-        for row in set(now.slots.values()) - set(before.slots.values() if before else ()):
-            self._board.clear_server(row)
+        known = set(before.slots.values() if before else ())
+        for key, row in now.slots.items():
+            if row not in known:
+                self._board.clear_server(row)
+                self._board.set_admin(row, decide(now.overrides.server(*key), READY, idle=False)[0])
         for row in set(now.traffic.values()) - set(before.traffic.values() if before else ()):
             self._board.clear_traffic(row)
 
@@ -604,10 +669,11 @@ def set_up_log(name: str) -> None:
     crash_report.enable(name)
 
 
-def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -> int:
+def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = (), *, strict: bool = False) -> int:
     """Run the site file at `path` until SIGTERM or SIGINT; the exit status. Problems are printed on standard error.
 
-    `command` is what starts another one for an upgrade. If this one was started so, it takes over.
+    `command` is what starts another one for an upgrade. If this one was started so, it takes over. Unless `strict`, it
+    starts with the last good configuration if the site file has mistakes.
     """
     set_up_log("supervisor")
     protect(Bounds())  # before a key is read; the site file may allow more
@@ -618,9 +684,10 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
         if received is None:
             forbid_root()  # else the predecessor's filter holds
         descriptors.close_strangers()
-        supervisor = Supervisor(path, received, PidFile(pid_file) if pid_file is not None else None, command)
-    except (ConfigError, CapacityError, StartError, BadState, handover.BadHandover) as error:
-        text = str(error) if isinstance(error, ConfigError) else f"{path}: {error}"
+        first = _first_configuration(path, received, strict=strict)
+        supervisor = Supervisor(path, first, received, PidFile(pid_file) if pid_file is not None else None, command)
+    except (*REFUSALS, handover.BadHandover) as error:
+        text = _with_notes(error) if isinstance(error, ConfigError) else f"{path}: {_with_notes(error)}"
         if received is not None:
             received.predecessor.failed(text)  # whose log it is, too
         else:
@@ -628,3 +695,25 @@ def run(path: Path, pid_file: Path | None = None, command: Sequence[str] = ()) -
         return 1
     gc.freeze()
     return supervisor.run()
+
+
+def _first_configuration(path: Path, received: handover.Received | None, *, strict: bool) -> Configuration:
+    """The configuration to start with. Raises one of REFUSALS.
+
+    A successor reads the site file, or leaves the traffic to its predecessor, whose configuration is at least as good
+    as the copy.
+    """
+    try:
+        return Configuration.first(path, received.sockets if received is not None else Sockets())
+    except REFUSALS as error:
+        if received is not None or strict:
+            raise
+        try:
+            return Configuration.last_good(path, error)
+        except NoCopy as why:
+            error.add_note(f"cannot start with the last good configuration instead: {why}")
+            raise error from None
+
+
+def _with_notes(error: Exception) -> str:
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])

@@ -51,8 +51,11 @@ def append(path: Path, mode: int) -> int:
         os.close(directory)
 
 
-def replace(path: Path, content: bytes, mode: int) -> None:
-    """Put a new file in the place of what is at `path`, at once. Raises OSError."""
+def replace(path: Path, content: bytes, mode: int, *, durable: bool = False) -> None:
+    """Put a new file in the place of what is at `path`, at once. Raises OSError.
+
+    `durable`: after a power failure there is either the old file or the new one, whole.
+    """
     directory, name = _directory(path.absolute().parent), path.name
     fresh = f".{name}.{secrets.token_hex(8)}"
     try:
@@ -61,13 +64,27 @@ def replace(path: Path, content: bytes, mode: int) -> None:
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
+                if durable:
+                    file.flush()
+                    os.fsync(descriptor)
             os.rename(fresh, name, src_dir_fd=directory, dst_dir_fd=directory)
+            if durable:
+                _sync(directory)
         except OSError:
             with suppress(OSError):
                 os.unlink(fresh, dir_fd=directory)
             raise
     finally:
         os.close(directory)
+
+
+def _sync(directory: int) -> None:
+    """Let the kernel write a directory, open by O_PATH, to the disk. Raises OSError."""
+    readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.fsync(readable)
+    finally:
+        os.close(readable)
 
 
 def _directory(path: Path) -> int:

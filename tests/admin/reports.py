@@ -23,6 +23,7 @@ SERVER = {
     "ejection": "in rotation",
     "backup": False,
     "weight": 1,
+    "override": None,
     "effective_weight": 0.5,
     "slow_start": 1.0,
     "load": 0.25,
@@ -105,6 +106,7 @@ def control(*servers: dict[str, Any], **more: Any) -> dict[str, Any]:
         "sessions": SESSIONS,
         "memory": MEMORY,
         "sites": {"mel": 0.5, "syd": None},
+        "overrides": {"serial": 0, "node": None, "of": {}},
         "refused": {"load report": {"bad signature": 3}, "check hint": {}, "cluster news": {}},
         **more,
     }

@@ -4,7 +4,9 @@ from pathlib import Path
 import pytest
 
 from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UP, Board
+from gateway.config.overrides import AdminState, Override, Overrides
 from gateway.control.publisher import Publisher
+from gateway.health.agent import Line
 from loadagent.report import Report, State
 from tests.control.sites import snapshot
 
@@ -139,3 +141,70 @@ def test_a_changed_weight_is_approached(bench: Bench, tmp_path: Path) -> None:
     bench.publisher.apply(snapshot(tmp_path, {"app": {"servers": heavier}}, bench.snapshot))
     assert 1.0 < bench.run(0.5, {A: 0.5, B: 0.5, C: 0.5})[0] < 4.0
     assert bench.run(30.0)[0] == 10.0
+
+
+def override(bench: Bench, key: tuple[str, str], state: AdminState, overrules: AdminState | None = None) -> None:
+    """Let a command set a state, as the supervisor would."""
+    given = Overrides({"/".join(key): Override(state, None, overrules, bench.now)})
+    bench.snapshot = bench.snapshot.with_overrides(given)
+    bench.publisher.apply(bench.snapshot)
+
+
+def test_a_command_and_the_agent_are_decided_in_one_place(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    slot = bench.snapshot.slots[A]
+    override(bench, A, "drain")
+    assert bench.board.admin(slot) == DRAIN
+    with caplog.at_level(logging.INFO):
+        bench.publisher.hear(A, report(None, State.MAINTENANCE), bench.now)
+        assert bench.board.admin(slot) == MAINTENANCE
+        bench.publisher.hear(A, report(None, State.READY), bench.now)
+    assert bench.board.admin(slot) == DRAIN
+    assert caplog.messages[-1] == "server app/a: its agent reports READY; by command it is DRAIN"
+    bench.publisher.hear(A, report(None, State.MAINTENANCE), bench.now)
+    bench.snapshot = bench.snapshot.with_overrides(Overrides())
+    bench.publisher.apply(bench.snapshot)
+    assert bench.board.admin(slot) == MAINTENANCE  # its agent's
+
+
+def test_ready_overrules_a_dead_agent_until_it_says_something_else(bench: Bench) -> None:
+    slot = bench.snapshot.slots[A]
+    bench.publisher.hear(A, report(None, State.DRAIN), bench.now)
+    override(bench, A, "ready", "drain")
+    assert bench.board.admin(slot) == READY
+    bench.publisher.hear(A, report(None, State.DRAIN), bench.now)
+    assert bench.board.admin(slot) == READY
+    bench.publisher.hear(A, report(None, State.READY), bench.now)
+    bench.publisher.hear(A, report(None, State.DRAIN), bench.now)
+    assert bench.board.admin(slot) == DRAIN  # a new drain
+
+
+def test_ready_overrules_an_agent_that_wants_no_requests(bench: Bench) -> None:
+    slot = bench.snapshot.slots[A]
+    bench.publisher.hear_line(A, Line(share=0.0), bench.now)
+    override(bench, A, "ready", "drain")
+    bench.publisher.hear_line(A, Line(share=0.0), bench.now)
+    assert bench.board.admin(slot) == READY
+    bench.publisher.hear_line(A, Line(share=0.5), bench.now)
+    bench.publisher.hear_line(A, Line(share=0.0), bench.now)
+    assert bench.board.admin(slot) == DRAIN
+
+
+@pytest.mark.parametrize("state, admin", [("drain", DRAIN), ("ready", READY)])
+def test_a_new_process_knows_the_commands(bench: Bench, state: AdminState, admin: int) -> None:
+    slot = bench.snapshot.slots[A]
+    overrules: AdminState | None = "drain" if state == "ready" else None
+    override(bench, A, state, overrules)
+    successor = Publisher(bench.board, bench.now)
+    successor.apply(bench.snapshot)
+    assert bench.board.admin(slot) == admin
+    successor.hear(A, report(None, State.DRAIN), bench.now)
+    assert bench.board.admin(slot) == admin
+    successor.apply(bench.snapshot.with_overrides(Overrides()))
+    assert bench.board.admin(slot) == DRAIN  # its agent's
+
+
+def test_a_weight_by_command_replaces_the_configured_one(bench: Bench) -> None:
+    weighed = bench.snapshot.with_overrides(Overrides({"app/a": Override(None, 9)}))
+    bench.publisher.apply(weighed)
+    assert bench.run(60.0)[0] == 9.0
+    assert weighed.members("app")[0][1] == 9.0

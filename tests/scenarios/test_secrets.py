@@ -157,7 +157,7 @@ def test_a_key_that_cannot_be_used_is_refused_at_its_place(
     assert "reload refused" in gateway.reload(description)
     gateway.wait_for_log(r"site\.yaml:\d+:\d+: the certificate does not belong to this key")
     checked = CliRunner().invoke(main, ["check", str(gateway.path)])
-    assert checked.stderr.strip() in gateway.log
+    assert checked.stderr.partition("\n`gateway run` would")[0] in gateway.log
     with RawClient(gateway.port, authority.client_context(), "localhost") as client:
         assert client.get("/bytes/10").status == 200
 
@@ -207,7 +207,8 @@ def test_cookies_are_signed_with_a_key_that_the_gateway_makes_and_keeps(start_se
     key = tmp_path / "one" / "state" / "secret.key"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
-    assert [path.name for path in key.parent.iterdir()] == ["secret.key"]
+    names = [path.name for path in key.parent.iterdir() if not path.name.startswith("last-good-")]
+    assert names == ["secret.key"]
     with other:  # the same site file, another key
         assert served_by(other, given)[1]
     key.chmod(0o644)
