@@ -26,7 +26,7 @@ class SocketPlan:
 
     `spread`: each process of the role has its own on each address, and the kernel spreads clients over them (socket(7),
     SO_REUSEPORT); a Unix socket is one for all. Otherwise there is one on each address, which the role's first process
-    has. `modes` are permissions of Unix sockets by path. `freebind`: this machine may get the address later only.
+    has. `modes` are permissions of Unix sockets by path. `later`: IP addresses that this machine may get only later.
     """
 
     listens: tuple[Listen, ...]
@@ -34,7 +34,7 @@ class SocketPlan:
     spread: bool = False
     backlog: int = FEW
     modes: Mapping[str, int] = field(default_factory=dict)
-    freebind: bool = False
+    later: frozenset[str] = frozenset()
 
 
 Plans: TypeAlias = Mapping[str, SocketPlan]
@@ -87,12 +87,20 @@ class Role:
         return f"{self.name} {number}" if self.numbered else self.name
 
 
+def _later(site: Site) -> frozenset[str]:
+    """Addresses that this machine may get only later: those that it shares, and its own within the cluster."""
+    if site.cluster is None:
+        return frozenset()
+    shared = (address.ip for address in site.cluster.addresses)
+    return frozenset((site.cluster.nodes[site.node], *shared))
+
+
 def _worker_sockets(site: Site) -> Plans:
     listens = tuple(listen for frontend in site.frontends for listen in frontend.listen)
     modes = {
         listen.path: frontend.socket_mode for frontend in site.frontends for listen in frontend.listen if listen.path
     }
-    return {"http": SocketPlan(listens, spread=True, backlog=BACKLOG, modes=modes)}
+    return {"http": SocketPlan(listens, spread=True, backlog=BACKLOG, modes=modes, later=_later(site))}
 
 
 def _prepare_control(context: ChildContext) -> Work:
@@ -112,7 +120,7 @@ def _control_sockets(site: Site) -> Plans:
         "admin": (site.admin.listen, socket.SOCK_STREAM),
     }
     return {
-        name: SocketPlan((listen,), kind, freebind=name == "hints")
+        name: SocketPlan((listen,), kind, later=_later(site))
         for name, (listen, kind) in plans.items()
         if listen is not None
     }

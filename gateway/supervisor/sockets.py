@@ -248,7 +248,7 @@ def _open(listen: Listen, plan: SocketPlan, *, shared: bool = False) -> socket.s
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
         if shared:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if plan.freebind:
+        if listen.host in plan.later:
             sock.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -1,7 +1,6 @@
 """The process between an old supervisor and a new one."""
 
 import os
-import shutil
 import signal
 import time
 
@@ -13,9 +12,7 @@ from tests.support.waiting import eventually
 
 
 def shell(script: str) -> list[str]:
-    found = shutil.which("sh")
-    assert found
-    return [found, "-c", script]
+    return ["/bin/sh", "-c", script]
 
 
 @pytest.mark.parametrize(

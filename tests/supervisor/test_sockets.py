@@ -214,3 +214,14 @@ def test_files_of_unix_sockets_are_removed_by_the_successor_once_it_has_taken_ov
     assert connects(stays)
     new.close_except(Sockets())
     assert not stays.exists()
+
+
+def test_the_addresses_of_a_cluster_can_be_listened_at_before_this_machine_has_them(sockets):
+    place = Listen("192.0.2.7", free_port())
+    here = entrances(1, (place,))
+    with pytest.raises(StartError, match="this machine does not have that address"):
+        sockets(here)
+    here.node = "gw1"
+    here.cluster = SimpleNamespace(nodes={"gw1": "192.0.2.1"}, listen=None, addresses=[SimpleNamespace(ip="192.0.2.7")])
+    sockets(here)
+    assert sockets_on(place.port) == 1
