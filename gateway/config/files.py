@@ -295,13 +295,13 @@ def _read(path: Path, *, private: bool) -> bytes:
 
 
 def _shared_with(status: os.stat_result) -> str:
-    """The group that a private file is intended for, besides its owner; empty: none, or more than that group has
-    access.
+    """The group that a private file is intended for, besides its owner; empty: none can read it, or more than that
+    group has access.
 
     Kubernetes mounts a Secret in this way (root:fsGroup 0440), and Debian keeps keys so (root:ssl-cert 0640): the file
     has an owner, and its group is not the owner's primary group.
     """
-    if status.st_mode & (stat.S_IRWXO | stat.S_IWGRP | stat.S_IXGRP):
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) != stat.S_IRGRP:
         return ""
     try:
         usual = pwd.getpwuid(status.st_uid).pw_gid

@@ -58,6 +58,13 @@ def test_a_key_may_be_there_for_a_group(load_text: Load, pair: Certificate, mode
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file to another group")
+def test_a_group_that_cannot_read_is_none_to_warn_of(load_text: Load, pair: Certificate) -> None:
+    os.chown(pair.key, 0, 2000)
+    pair.key.chmod(0o400)
+    assert not load_text(TLS.format(pair.cert, pair.key)).warnings
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to give a file to another group")
 @pytest.mark.parametrize("mode", [0o660, 0o644, 0o650, 0o444])
 def test_a_group_may_only_read(refuse: Refuse, pair: Certificate, mode: int) -> None:
     os.chown(pair.key, 0, 2000)
