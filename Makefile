@@ -32,7 +32,7 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test unit coverage scenario style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
-    hardened-test hardened-quick lock audit sbom release release-check sdist-check minimal-root peers clean
+    hardened-test hardened-quick lock audit sbom release release-check sdist-check minimal-root systemd-check peers clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ sdist-check: $(VENV)/.builders  ## whether the sdist of the last commit installs
 minimal-root:  ## `make test` in a new root of Debian: only its base, Python and a compiler (as root; TESTS="tests/wire")
 	@.ci/minimal_root.sh "$(TESTS)"
 
+systemd-check: $(VENV)/.built  ## the units of conf/ under a real systemd, in a new root of Debian (as root): three minutes
+	@$(BIN)/python .ci/systemd.py
+
 release-check: $(VENV)/.builders  ## the same, twice, from two clones in different places: whether the bytes are the same
 	@$(BIN)/python .ci/release.py --check
 
@@ -138,7 +141,7 @@ peers:
 	for pair in curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
 	    callgrind_control:valgrind callgrind_annotate:valgrind ip:iproute2 tc:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping \
 	    systemd-analyze:systemd node:nodejs openssl:openssl git:git losetup:mount taskset:util-linux prlimit:util-linux setpriv:util-linux \
-	    unshare:util-linux; do \
+	    unshare:util-linux nsenter:util-linux; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null && continue; \
 	    case "$$missing " in *" $${pair##*:} "*) ;; *) missing="$$missing $${pair##*:}";; esac; \
 	done; \
