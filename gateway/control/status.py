@@ -6,7 +6,6 @@ meaning of its rows in JSON: it sees the same data as workers.
 
 import asyncio
 import contextlib
-import errno
 import json
 import logging
 import socket
@@ -19,6 +18,7 @@ from gateway.board import Board
 from gateway.config import discovery
 from gateway.config.snapshot import Snapshot
 from gateway.system import private_socket
+from gateway.system.socket_probe import Use, use
 
 NAME: Final = "control.sock"
 BOARD: Final = b"board\n"
@@ -37,7 +37,7 @@ def listen(directory: Path, *, takes_over: bool) -> socket.socket | None:
     """
     path = directory / NAME
     try:
-        if not takes_over and _answers(path):
+        if not takes_over and use(path) is Use.IN_USE:
             raise FileExistsError("it belongs to another running gateway")
         return private_socket.listen(path, MAX_CLIENTS)
     except OSError as error:
@@ -48,11 +48,6 @@ def listen(directory: Path, *, takes_over: bool) -> socket.socket | None:
             reason,
         )
         return None
-
-
-def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-        return probe.connect_ex(str(path)) in (0, errno.EAGAIN)
 
 
 class Status:

@@ -1,21 +1,20 @@
 """Listening Unix sockets at paths that clients know: made and removed without touching files of other programs.
 
-The kernel leaves the file behind when its socket is closed (unix(7)), and a bind never replaces one: what a killed
-process left has to be told from a socket that is in use.
+A bind never replaces the file of a closed socket, so `listen` removes what a killed process has left.
 """
 
-import errno
 import os
 import socket
 import stat
 from pathlib import Path
 from typing import Final
 
+from gateway.system.socket_probe import Use, use
+
 FileId = tuple[int, int]
 """A file by its device and inode. While its socket is open, no other file can have the same."""
 
 _TYPE: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-_GONE: Final = (errno.ENOENT, errno.ECONNREFUSED)
 
 
 class Occupied(Exception):
@@ -48,11 +47,10 @@ def _make_room(path: str) -> None:
         return
     if not stat.S_ISSOCK(found.st_mode):
         raise Occupied("there is a file that is no socket; it is left alone")
-    with socket.socket(socket.AF_UNIX, _TYPE) as client:
-        why = client.connect_ex(path)
-    if why == errno.EACCES:
+    found_use = use(path)
+    if found_use is Use.FORBIDDEN:
         raise Occupied("there is a socket, and finding out whether it is in use is not allowed")
-    if why not in _GONE:  # 0, EAGAIN where its queue is full, EPROTOTYPE where it is not for connections
+    if found_use is Use.IN_USE:
         raise Occupied("another process is using it (see `ss -lxp`)")
     remove(path, (found.st_dev, found.st_ino))
 

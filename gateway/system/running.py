@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.system import private_socket, regular_file
+from gateway.system.socket_probe import Use, use
 
 SUFFIX: Final = ".operator"
 VARIABLE: Final = "GATEWAY_RUN"
@@ -185,6 +186,5 @@ def listen() -> tuple[socket.socket, Path]:
 def _abandoned(directory: Path) -> Iterator[Path]:
     """The sockets of a directory at which nothing listens."""
     for path in directory.glob(f"*{SUFFIX}"):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            if probe.connect_ex(str(path)) == errno.ECONNREFUSED:
-                yield path
+        if use(path) is Use.ABANDONED:
+            yield path
