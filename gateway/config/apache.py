@@ -8,168 +8,21 @@ httpd.apache.org/docs/2.4/mod/.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final
 
 from gateway.config import apache_directives as directives
 from gateway.config import apache_expression
+from gateway.config import apache_rewrite as rewrite
+from gateway.config.apache_rules import Cond, Rule, Rules, VirtualHost
+from gateway.config.apache_text import Part, expandable, maps_in, numbered
 from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault, suggest
 
 MAX_RULES: Final = 10_000
 
-Part: TypeAlias = tuple[str, str, "tuple[Part, ...]", "tuple[Part, ...] | None"]
-"""A piece of an expandable text: (kind, value, key, default). Kinds: text; rule and cond (the number of a group); var
-(a name); header, env (a name); map (a name, with its key and default)."""
-
-VARIABLES: Final = frozenset(
-    [
-        "HTTP_USER_AGENT",
-        "HTTP_REFERER",
-        "HTTP_COOKIE",
-        "HTTP_FORWARDED",
-        "HTTP_HOST",
-        "HTTP_PROXY_CONNECTION",
-        "HTTP_ACCEPT",
-        "REMOTE_ADDR",
-        "CONN_REMOTE_ADDR",
-        "REMOTE_HOST",
-        "REQUEST_METHOD",
-        "REQUEST_FILENAME",
-        "SCRIPT_FILENAME",
-        "PATH_INFO",
-        "QUERY_STRING",
-        "DOCUMENT_ROOT",
-        "SERVER_NAME",
-        "SERVER_PORT",
-        "SERVER_PROTOCOL",
-        "REQUEST_URI",
-        "REQUEST_SCHEME",
-        "HTTPS",
-        "THE_REQUEST",
-        "TIME",
-        "TIME_YEAR",
-        "TIME_MON",
-        "TIME_DAY",
-        "TIME_HOUR",
-        "TIME_MIN",
-        "TIME_SEC",
-        "TIME_WDAY",
-        "IS_SUBREQ",
-    ]
-)
-FILE_NAMES: Final = ("REQUEST_FILENAME", "SCRIPT_FILENAME")
-NOT_HERE: Final = {
-    "REMOTE_USER": "the gateway does not authenticate users",
-    "REMOTE_IDENT": "the gateway does not query it",
-    "REMOTE_PORT": "the ports of clients are not kept",
-    "AUTH_TYPE": "the gateway does not authenticate users",
-    "SERVER_ADDR": "a gateway has several addresses; say in match which requests the file is for, or use SERVER_PORT",
-    "SERVER_ADMIN": "write the address itself",
-    "SERVER_SOFTWARE": "write the name itself",
-    "API_VERSION": "there are no modules of Apache here",
-    "HANDLER": "there are no handlers here",
-    "CONTEXT_PREFIX": "there are no aliases here; write the path itself",
-    "CONTEXT_DOCUMENT_ROOT": "write DOCUMENT_ROOT, or the path itself",
-}
-"""Variables of Apache without a value here, and the alternative."""
-glob = directives.glob
 INTERNAL: Final = ("toupper", "tolower", "escape", "unescape")
 
-_RULE_FLAGS: Final = {
-    "b": "B", "escapebackreferences": "B", "bnp": "BNP", "backrefnoplus": "BNP", "c": "C", "chain": "C",
-    "co": "CO", "cookie": "CO", "e": "E", "env": "E", "end": "END", "f": "F", "forbidden": "F", "g": "G",
-    "gone": "G", "l": "L", "last": "L", "n": "N", "next": "N", "nc": "NC", "nocase": "NC", "ne": "NE",
-    "noescape": "NE", "ns": "NS", "nosubreq": "NS", "p": "P", "proxy": "P", "pt": "PT", "passthrough": "PT",
-    "qsa": "QSA", "qsappend": "QSA", "qsd": "QSD", "qsdiscard": "QSD", "qsl": "QSL", "qslast": "QSL", "r": "R",
-    "redirect": "R", "s": "S", "skip": "S", "t": "T", "type": "T", "unsafeallow3f": "UNSAFEALLOW3F",
-    "dpi": "DPI", "discardpath": "DPI", "unsafeprefixstat": "UNSAFEPREFIXSTAT",
-}  # fmt: skip
-_WITH_VALUE: Final = {"B": False, "CO": True, "E": True, "N": False, "R": False, "S": True, "T": True}
-"""Flags with a value, and whether it is required."""
-_UNSUPPORTED: Final = {
-    "h": "there are no handlers here", "handler": "there are no handlers here",
-    "bctls": "write the characters to escape as B=…", "bne": "write the characters to escape as B=…",
-    "unc": "there are no files here",
-}  # fmt: skip
-_STATUSES: Final = {"temp": 302, "permanent": 301, "seeother": 303}
-_FILE_TESTS: Final = frozenset("fdslhLxFU")
-_INTEGER_TESTS: Final = ("eq", "ge", "gt", "le", "lt", "ne")
 _SECTION: Final = re.compile(r"<(/?)(\w+)\s*([^>]*)>")
-_ARGUMENT: Final = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|'((?:[^'\\]|\\.)*)'|((?![\"'])(?:[^\s\\]|\\.)+))(?=\s|$)")
-
-
-@dataclass(frozen=True, slots=True)
-class Cond:
-    """One RewriteCond.
-
-    kind: regex, less, more, equal, at_most, at_least, file (text: the letter), expr (expression), or int (eq, …).
-    """
-
-    test: tuple[Part, ...]
-    kind: str
-    text: str
-    against: tuple[Part, ...]
-    negate: bool
-    ignore_case: bool
-    alternative: bool
-    expression: directives.Test = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """A RewriteRule with its conditions; `to` is None for "-"."""
-
-    line: int
-    pattern: str
-    negate: bool
-    to: tuple[Part, ...] | None
-    flags: Mapping[str, str]
-    environment: tuple[tuple[Part, ...], ...]
-    cookies: tuple[tuple[Part, ...], ...]
-    conds: tuple[Cond, ...]
-
-
-@dataclass(slots=True)
-class Rules:
-    """A parsed file. A map is a dict, or the name of an internal function; `random`: maps with alternatives."""
-
-    base: str | None = None
-    enabled: bool = False
-    rules: list[Rule] = field(default_factory=list)
-    maps: dict[str, dict[str, str] | str] = field(default_factory=dict)
-    random: set[str] = field(default_factory=set)
-    document_root: str | None = None
-    other: directives.Directives = field(default_factory=directives.Directives)
-    hosts: list["VirtualHost"] = field(default_factory=list)
-    directories: list[tuple[str, "Rules"]] = field(default_factory=list)
-    """The mod_rewrite rules in each <Directory>, with its path below the document root."""
-    warnings: list[tuple[int, str]] = field(default_factory=list)
-
-    @property
-    def rewrites(self) -> Iterator[Rule]:
-        """Every RewriteRule, including those of virtual hosts and directories."""
-        yield from self.rules
-        for _, inner in self.directories:
-            yield from inner.rewrites
-        for host in self.hosts:
-            yield from host.rules.rewrites
-
-    @property
-    def proxied(self) -> Iterator[directives.Passed]:
-        """Every ProxyPass."""
-        yield from self.other.passed
-        for host in self.hosts:
-            yield from host.rules.proxied
-
-
-@dataclass(slots=True)
-class VirtualHost:
-    """A <VirtualHost>: its names, its port (0: any), and its content."""
-
-    line: int
-    port: int
-    names: list[str]
-    rules: Rules
 
 
 class ApacheError(Exception):
@@ -197,35 +50,6 @@ def files(content: bytes) -> Iterator[tuple[int, str]]:
         words = line.split()
         if len(words) == 3 and words[0].lower() == "rewritemap" and words[2].lower().startswith(("txt:", "rnd:")):
             yield number, words[2].strip("\"'")[4:]
-
-
-def target(rule: Rule) -> str | None:
-    """The host in the URL of a [P]."""
-    if "P" not in rule.flags or not rule.to:
-        return None
-    return re.split("[/?]", rule.to[0][1].split("://", 1)[1], maxsplit=1)[0]
-
-
-def front_controller(rule: Rule) -> str | None:
-    """The script that handles every URL without a file, if a rule does that."""
-    everything = not rule.negate and rule.pattern in (
-        "",
-        ".",
-        ".*",
-        ".+",
-        "^",
-        "^.*$",
-        "^(.*)$",
-        "(.*)",
-        "^(.+)$",
-        "^.+$",
-        "^(.*)",
-    )
-    without = any(cond.kind == "file" and cond.negate and cond.text in "fFs" for cond in rule.conds)
-    if not everything or not without or not rule.to or rule.flags.keys() & {"R", "P", "F", "G"}:
-        return None
-    match = re.match(r"/?(?:[^/?]+/)*[^/?]+\.(?:php|html?|cgi|fcgi|py|pl)(?=[/?]|$)", rule.to[0][1])
-    return match[0] if match and rule.to[0][0] == "text" else None
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
@@ -342,7 +166,7 @@ class _Reader:
                     f"{name} in <{self.sections[-1].name}> is not supported: write a condition of the rule instead"
                 )
             case "rewritebase":
-                (self.place.base,) = self.arguments(rest, 1, 1)
+                (self.place.base,) = rewrite.arguments(rest, 1, 1)
                 if not self.place.base.startswith("/"):
                     raise Fault("RewriteBase must begin with /")
             case "rewritecond":
@@ -562,20 +386,9 @@ class _Reader:
         to = words[1] if len(words) > 1 else ""
         if to and not re.match(r"[A-Za-z][\w+.-]*:|/|%|\$", to):
             raise Fault(f"{to} is neither a URL nor a path that begins with /")
-        parts = self.numbered(to) if regex else ((("text", to, (), None),) if to else ())
+        parts = numbered(to) if regex else ((("text", to, (), None),) if to else ())
         prefix = None if regex else words[0]
         self.found.other.moved.append(directives.Moved(number, self.scopes, prefix, words[0], status, parts))
-
-    @staticmethod
-    def numbered(text: str) -> tuple[Part, ...]:
-        """The parts of a text with $1 to $9 only."""
-        found: list[Part] = []
-        for piece in re.split(r"(\\\$|\$[0-9&])", text):
-            if re.fullmatch(r"\$[0-9&]", piece):
-                found.append(("rule", piece[1].replace("&", "0"), (), None))
-            elif piece:
-                found.append(("text", piece.replace("\\$", "$"), (), None))
-        return tuple(found)
 
     def header(self, number: int, name: str, rest: str) -> None:
         words = directives.words(rest)
@@ -609,7 +422,7 @@ class _Reader:
         value: directives.Text = ()
         replacement: directives.Text = ()
         if many == 2:
-            pattern, replacement = rest_of[0], self.numbered(rest_of[1])
+            pattern, replacement = rest_of[0], numbered(rest_of[1])
             Pattern(pattern, backtrack=True)
         elif many:
             value = self.formatted(number, rest_of[0])
@@ -663,7 +476,7 @@ class _Reader:
             if key.startswith("!"):
                 assigned.append((key[1:], None))
             else:
-                assigned.append((key, self.numbered(value) if equals else (("text", "1", (), None),)))
+                assigned.append((key, numbered(value) if equals else (("text", "1", (), None),)))
         self.found.other.variables.append(
             directives.Variable(number, self.scopes, of, pattern, tuple(assigned), ignore_case=ignore_case)
         )
@@ -687,7 +500,7 @@ class _Reader:
             if match is None:
                 raise Fault(f"{url} is not supported: a backend, or the address of a server, as http://NAME/…")
             host, where = match[1], match[2] or ""
-        parts = self.numbered(where) if regex else (("text", where, (), None),)
+        parts = numbered(where) if regex else (("text", where, (), None),)
         self.found.other.passed.append(directives.Passed(number, None if regex else path, path, host, parts))
 
     def proxy_reverse(self, number: int, _name: str, rest: str) -> None:
@@ -735,23 +548,8 @@ class _Reader:
             found = (re.sub(r"^https?://", "", word).partition(":")[0].lower() for word in words)
             self.whole.hosts[-1].names += found
 
-    def arguments(self, text: str, least: int, most: int) -> list[str]:
-        """Split into arguments: words, or quoted texts; backslashes stay for the argument's own parser."""
-        found, at = [], 0
-        while at < len(text.rstrip()):
-            match = _ARGUMENT.match(text, at)
-            if match is None:
-                raise Fault("a quote is not closed")
-            found.append(next(group for group in match.groups() if group is not None))
-            at = match.end()
-        if not least <= len(found) <= most:
-            raise Fault(
-                f"takes {least} to {most} arguments, not {len(found)}" if least < most else f"takes {least} arguments"
-            )
-        return found
-
     def map(self, text: str) -> None:
-        name, source = self.arguments(text, 2, 2)
+        name, source = rewrite.arguments(text, 2, 2)
         kind, _, where = source.partition(":")
         if kind.lower() == "int":
             if where not in INTERNAL:
@@ -773,165 +571,44 @@ class _Reader:
             self.found.random.add(name)
 
     def cond(self, number: int, text: str) -> None:
-        arguments = self.arguments(text, 2, 3)
+        arguments = rewrite.arguments(text, 2, 3)
         test, pattern = arguments[:2]
-        flags = (
-            self.flags(arguments[2], {"nc": "NC", "nocase": "NC", "or": "OR", "ornext": "OR", "nv": "NV"})
-            if len(arguments) == 3
-            else {}
-        )
+        flags = rewrite.parse_flags(arguments[2], rewrite.COND_FLAGS) if len(arguments) == 3 else {}
         if test == "expr":
             tree = apache_expression.parse(pattern, lambda text: self.expandable(number, text))
             common = {"negate": False, "ignore_case": False, "alternative": "OR" in flags}
             self.conds.append(Cond((), "expr", "", (), **common, expression=tree))
             return
         negate = pattern.startswith("!")
-        kind, value, against = self.comparison(number, pattern[negate:], ignore_case="NC" in flags)
+        kind, value, against = rewrite.comparison(
+            pattern[negate:], lambda text: self.expandable(number, text), ignore_case="NC" in flags
+        )
         parts = self.expandable(number, test)
         self.conds.append(Cond(parts, kind, value, against, negate, "NC" in flags, "OR" in flags))
 
-    def comparison(self, number: int, pattern: str, *, ignore_case: bool) -> tuple[str, str, tuple[Part, ...]]:
-        """The operand of a CondPattern: kind, text, and an expandable text for lexical comparisons."""
-        for sign, kind in (("<=", "at_most"), (">=", "at_least"), ("<", "less"), (">", "more"), ("=", "equal")):
-            if pattern.startswith(sign) and len(pattern) > len(sign):
-                rest = pattern[len(sign) :]
-                return kind, "", self.expandable(number, "" if rest == '""' else rest)
-        if pattern.startswith("-") and len(pattern) == 2:
-            if pattern[1] not in _FILE_TESTS:
-                raise Fault(f"there is no test {pattern}")
-            return "file", pattern[1], ()
-        if pattern[:1] == "-" and pattern[1:3].lower() in _INTEGER_TESTS:
-            return pattern[1:3].lower(), "", self.expandable(number, pattern[3:].strip())
-        Pattern(pattern, ignore_case=ignore_case, backtrack=True)
-        return "regex", pattern, ()
-
     def rule(self, number: int, text: str) -> None:
         conds, self.conds = tuple(self.conds), []
-        arguments = self.arguments(text, 2, 3)
+        arguments = rewrite.arguments(text, 2, 3)
         pattern, to = arguments[:2]
         environment: list[tuple[Part, ...]] = []
         cookies: list[tuple[Part, ...]] = []
-        flags = self.flags(arguments[2], _RULE_FLAGS) if len(arguments) == 3 else {}
+        flags = rewrite.parse_flags(arguments[2], rewrite.RULE_FLAGS) if len(arguments) == 3 else {}
         for name, found in (("E", environment), ("CO", cookies)):
             found += [self.expandable(number, value) for value in flags.pop(name, "").split("\0") if value]
-        self.check(flags, to)
+        rewrite.check_flags(flags, to)
         negate = pattern.startswith("!")
         Pattern(pattern[negate:], ignore_case="NC" in flags, backtrack=True)
-        if len(self.found.rules) == MAX_RULES:
+        if len(self.place.rules) == MAX_RULES:
             raise Fault(f"more than {MAX_RULES} rules")
         parts = None if to == "-" else self.expandable(number, to)
         self.place.rules.append(
             Rule(number, pattern[negate:], negate, parts, flags, tuple(environment), tuple(cookies), conds)
         )
 
-    def check(self, flags: dict[str, str], to: str) -> None:
-        """Check the values of flags, and flags that need others."""
-        if "R" in flags:
-            status = str(_STATUSES.get(flags["R"].lower(), flags["R"] or 302))
-            if not re.fullmatch("[1-5][0-9]{2}", status) or int(status) < 200:
-                raise Fault(f"R={flags['R']} is not a status")
-            flags["R"] = status
-        for name in ("S", "N"):
-            if flags.get(name) and not flags[name].isdecimal():
-                raise Fault(f"{name}={flags[name]} is not a number")
-        if "P" in flags and not re.match(r"(https?|wss?|balancer)://[^/$%?]+(/|$|\?)", to):
-            raise Fault("P needs a fixed host: http://NAME/…, where NAME is a backend or the address of a server")
-
-    def flags(self, text: str, known: dict[str, str]) -> dict[str, str]:
-        """Flags with their values, "" if there is none; values of repeated flags are joined by NUL."""
-        if not (text.startswith("[") and text.endswith("]")):
-            raise Fault(f"flags must be in brackets: [{text}]")
-        found: dict[str, str] = {}
-        for item in text[1:-1].split(","):
-            name, equals, value = item.strip().partition("=")
-            flag = known.get(name.lower())
-            if flag is None:
-                reason = _UNSUPPORTED.get(name.lower())
-                raise Fault(f"the flag {name} is not supported: {reason}" if reason else f"there is no flag {name}")
-            if bool(equals) > (flag in _WITH_VALUE) or (_WITH_VALUE.get(flag) and not value):
-                raise Fault(f"{flag} takes {'a' if flag in _WITH_VALUE else 'no'} value")
-            found[flag] = f"{found[flag]}\0{value}" if flag in ("E", "CO") and flag in found else value
-        return found
-
     def expandable(self, number: int, text: str) -> tuple[Part, ...]:
-        parts, at = _expandable(text, 0, "")
-        del at
-        self.used += [(number, name) for name in _maps(parts)]
+        parts = expandable(text)
+        self.used += [(number, name) for name in maps_in(parts)]
         return parts
-
-
-def _maps(parts: tuple[Part, ...]) -> Iterator[str]:
-    for kind, value, key, default in parts:
-        if kind == "map":
-            yield value
-        yield from _maps(key)
-        yield from _maps(default or ())
-
-
-def _expandable(text: str, at: int, until: str) -> tuple[tuple[Part, ...], int]:
-    """Pieces of `text` from `at` up to one of the characters in `until`, and the position of that."""
-    parts: list[Part] = []
-    literal = ""
-    while at < len(text) and text[at] not in until:
-        part, width = _piece(text, at)
-        if part is None:
-            literal += text[at + width - 1]
-        else:
-            if literal:
-                parts.append(("text", literal, (), None))
-            literal = ""
-            parts.append(part)
-        at += width
-    if literal:
-        parts.append(("text", literal, (), None))
-    return tuple(parts), at
-
-
-def _piece(text: str, at: int) -> tuple[Part | None, int]:
-    """A reference, or None for a plain character; and its length."""
-    char, after = text[at], text[at + 1 : at + 2]
-    if char == "\\" and after:
-        return None, 2
-    if char not in "$%" or not after:
-        return None, 1
-    if after.isdecimal() and after.isascii():
-        return ("rule" if char == "$" else "cond", after, (), None), 2
-    if after != "{":
-        return None, 1
-    if char == "%":
-        end = text.find("}", at)
-        if end < 0:
-            raise Fault(f"{text[at:]} is not closed")
-        return _variable(text[at + 2 : end]), end + 1 - at
-    colon = text.find(":", at)
-    if colon < 0:
-        raise Fault("a map is used as ${map:key} or ${map:key|default}")
-    key, end = _expandable(text, colon + 1, "|}")
-    default: tuple[Part, ...] | None = None
-    if text[end : end + 1] == "|":
-        default, end = _expandable(text, end + 1, "}")
-    if end >= len(text):
-        raise Fault(f"{text[at:]} is not closed")
-    return ("map", text[at + 2 : colon], key, default), end + 1 - at
-
-
-def _variable(name: str) -> Part:
-    family, colon, rest = name.partition(":")
-    if colon and family.upper() == "HTTP":
-        return "header", rest, (), None
-    if colon and family.upper() == "ENV":
-        return "env", rest, (), None
-    if colon and family.upper() in ("LA-U", "LA-F") and rest.upper() in FILE_NAMES:
-        return "var", "LA-F", (), None
-    if colon and family.upper() in ("LA-U", "LA-F"):
-        return _variable(rest)  # nothing else changes before the path is mapped to a file
-    if colon:
-        raise Fault(f"%{{{name}}} is not supported: there are no variables of other modules")
-    if name.upper() in NOT_HERE:
-        raise Fault(f"the variable {name} is not supported: {NOT_HERE[name.upper()]}")
-    if name.upper() not in VARIABLES:
-        raise Fault(f"the variable {name} is not supported{suggest(name.upper(), VARIABLES)}")
-    return "var", name.upper(), (), None
 
 
 _NOT_OURS: Final = frozenset(

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from gateway.config import apache, certificate, python
+from gateway.config import apache, apache_rules, certificate, python
 from gateway.config.model import Apache, Certificate, OwnCertificate, Site
 from gateway.config.problem import Fault, Finding, Loc, suggest
 from gateway.config.python import Function
@@ -34,7 +34,7 @@ class Files:
     def __init__(self, saved: Mapping[Path, bytes]) -> None:
         self.contents = dict(saved)
         self.private: set[Path] = set()
-        self.rules: dict[Path, apache.Rules] = {}
+        self.rules: dict[Path, apache_rules.Rules] = {}
         self.findings: list[Finding] = []
         self.warnings: list[Finding] = []
 
@@ -91,7 +91,7 @@ def read(site: Site, saved: Mapping[Path, bytes] = MappingProxyType({}), *, cert
             files.note_group(pair.key, (*loc, "key"))
     for path, loc in {**trusted(site), **clients(site)}.items():
         _read_cas(files, path, loc)
-    shared = apache.Rules()
+    shared = apache_rules.Rules()
     for i, route in enumerate(site.routes):
         if route.apache is not None:
             _read_rules(files, route.apache, site, ("routes", i, "apache"), shared)
@@ -217,7 +217,7 @@ def _session_pages(site: Site) -> Iterator[tuple[Path, Loc]]:
                 yield part.page, ("qos", "sessions", key, "page")
 
 
-def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apache.Rules) -> None:
+def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apache_rules.Rules) -> None:
     """A file of Apache's rules and those of its maps; what is wrong inside has its own line.
 
     `shared` has the maps of the files before it, and gets its own.
@@ -239,7 +239,7 @@ def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apach
         Finding(loc, f"{model.file}:{line}: {text}", severity="warning") for line, text in rules.warnings
     ]
     for rule in rules.rewrites:
-        script = apache.front_controller(rule)
+        script = apache_rules.front_controller(rule)
         if script is not None:
             message = (
                 f"this sends every URL without a file to {script}, which then sees that path in place of the one asked "
@@ -247,7 +247,7 @@ def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apach
             )
             files.warnings.append(Finding(loc, f"{model.file}:{rule.line}: {message}", severity="warning"))
     known = targets(site)
-    hosts = [("P", rule.line, apache.target(rule)) for rule in rules.rewrites]
+    hosts = [("P", rule.line, apache_rules.target(rule)) for rule in rules.rewrites]
     hosts += [("ProxyPass", item.line, item.host) for item in rules.proxied]
     for name, line, host in hosts:
         if host is not None and host not in known:

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from pydantic import ValidationError
 
 from gateway.config import consistency, environment, explain, files
-from gateway.config.apache import Rules
+from gateway.config.apache_rules import Rules
 from gateway.config.document import Document, Place, SyntaxFault
 from gateway.config.model import Site
 from gateway.config.problem import ConfigError, Finding, Loc, Problem, Severity

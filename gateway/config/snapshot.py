@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from gateway.config import discovery
-from gateway.config.apache import Rules
+from gateway.config.apache_rules import Rules
 from gateway.config.discovery import Found, Question
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.model import Route, Server, Site

@@ -1,6 +1,6 @@
 from collections.abc import Callable, Collection, Mapping
 
-from gateway.config.apache import Rules
+from gateway.config.apache_rules import Rules
 from gateway.rules.actions import Step
 
 class ApacheState:

@@ -20,8 +20,9 @@ from gateway.rules.conditions cimport Condition
 from gateway.rules.actions cimport Respond, Step, answer, rewrite
 from gateway.rules.view cimport IN_HEADER, View, decoded
 
-from gateway.config.apache import front_controller, glob
-from gateway.config.apache import target as host_of
+from gateway.config.apache_directives import glob
+from gateway.config.apache_rules import front_controller
+from gateway.config.apache_rules import target as host_of
 from gateway.config.backtracking import TooManySteps
 from gateway.config.pattern import Pattern
 from gateway.rules.conditions import SourceIn

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from gateway.config import template
-from gateway.config.apache import Rules
+from gateway.config.apache_rules import Rules
 from gateway.config.files import targets
 from gateway.config.match import Match
 from gateway.config.model import Apache, Python, Site
