@@ -14,6 +14,7 @@ from libc.string cimport memset
 from posix.unistd cimport close as c_close
 from posix.mman cimport MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
+from gateway.reports import Concurrency, Traffic
 from qos.concurrency import WHYS
 
 cdef enum:
@@ -109,7 +110,7 @@ cdef class Board:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
             os.ftruncate(fd, self.size)
         elif os.fstat(fd).st_size != self.size:
-            raise OSError("this is no board, or one of another version")
+            raise OSError("board size mismatch (different version?)")
         self.fd = fd
         self.owned = new
         cdef void *base = mmap(NULL, self.size, PROT_READ | PROT_WRITE, MAP_SHARED if new else MAP_PRIVATE, fd, 0)
@@ -348,11 +349,7 @@ cdef class Board:
         return self._counted(slot).bytes_out
 
     def passed_through(self, int row):
-        """The counters of a frontend or backend since its row was cleared, over all workers: as TrafficRow.
-
-        `answers` by the first digit of the status from 1 on, `unanswered` those without one, `durations` by cell,
-        `outcomes` by number (gateway/outcome.pyx names them).
-        """
+        """The counters of a frontend, backend or class since its row was cleared, summed over all workers."""
         cdef TrafficRow total
         cdef TrafficRow *part
         cdef int worker, i
@@ -382,25 +379,25 @@ cdef class Board:
             total.open += part.open
             total.pauses += part.pauses
             total.queued += part.queued
-        return {
-            "answers": [total.answers[i] for i in range(1, 6)],
-            "unanswered": total.answers[0],
-            "durations": [total.durations[i] for i in range(DURATIONS)],
-            "seconds": total.seconds,
-            "bytes_in": total.bytes_in,
-            "bytes_out": total.bytes_out,
-            "connections": total.connections,
-            "turned_away": total.turned_away,
-            "open": total.open,
-            "pauses": total.pauses,
-            "queued": total.queued,
-            "waited": total.waited,
-            "waited_seconds": total.waited_seconds,
-            "retried": total.retried,
-            "over": total.over,
-            "outcomes": [total.outcomes[i] for i in range(MAX_OUTCOMES)],
-            "abuses": [total.abuses[i] for i in range(MAX_ABUSES)],
-        }
+        return Traffic(
+            answers=tuple([total.answers[i] for i in range(1, 6)]),
+            unanswered=total.answers[0],
+            durations=tuple([total.durations[i] for i in range(DURATIONS)]),
+            seconds=total.seconds,
+            bytes_in=total.bytes_in,
+            bytes_out=total.bytes_out,
+            connections=total.connections,
+            turned_away=total.turned_away,
+            open=total.open,
+            pauses=total.pauses,
+            queued=total.queued,
+            waited=total.waited,
+            waited_seconds=total.waited_seconds,
+            retried=total.retried,
+            over=total.over,
+            outcomes=tuple([total.outcomes[i] for i in range(MAX_OUTCOMES)]),
+            abuses=tuple([total.abuses[i] for i in range(MAX_ABUSES)]),
+        )
 
     def pass_through(self, int row, int worker, int status, double seconds, *, int outcome=1, int tries=1,
                      double waited=0):
@@ -419,7 +416,7 @@ cdef class Board:
         cdef Limit *state = &self.limits[self._row(row)]
         if state.limit == 0:
             return None
-        return {"limit": state.limit, "why": WHYS[state.why], "base": state.base, "recent": state.recent}
+        return Concurrency(limit=state.limit, why=WHYS[state.why], base=state.base, recent=state.recent)
 
     def pulse(self, int worker):
         """When the worker last updated its timestamp, in seconds of the monotonic clock; 0.0: never."""

@@ -4,10 +4,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
     from gateway.config import Loaded
     from gateway.config.expectation import Assumption
     from gateway.explain.live import Live
+    from gateway.reports import GatewayReport, ServerReport
     from gateway.system.running import Running
+
+T = TypeVar("T")
 
 SITE_FILE = click.Path(path_type=Path)
 TARGET = click.argument("target", required=False, metavar="[SITE|PID|PIDFILE]")
@@ -310,11 +314,12 @@ def status(target: str | None, *, as_json: bool, metrics: bool) -> None:
 
     Without an argument it is the only one that runs; several are listed.
     """
+    from gateway.admin import report_json  # noqa: PLC0415
     from gateway.admin.metrics import text as figures  # noqa: PLC0415
     from gateway.control import show as servers  # noqa: PLC0415
     from gateway.heartbeat import show as cluster  # noqa: PLC0415
     from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
-    from loadagent.printable import printable_lines, printable_values  # noqa: PLC0415
+    from loadagent.printable import printable_lines  # noqa: PLC0415
 
     gateway = _running(target)
     about = _order(gateway, "about", UPGRADE_LIMIT)
@@ -327,14 +332,31 @@ def status(target: str | None, *, as_json: bool, metrics: bool) -> None:
             click.echo(str(error), err=True)
     if as_json and answers:
         click.echo(json.dumps({**answers.get("heartbeat", {}), **answers.get("control", {})}, indent=2))
-    elif metrics:
-        click.echo(figures(answers.get("control"), answers.get("heartbeat")), nl=False)
-    elif answers:
+        sys.exit(len(answers) < len(whom))
+    heartbeat = _read("heartbeat", report_json.heartbeat, answers)
+    control = _read("control", report_json.gateway, answers)
+    if metrics:
+        click.echo(figures(control, heartbeat), nl=False)
+    elif heartbeat is not None or control is not None:
         click.echo(printable_lines(servers.heading(about)), nl=False)
-        shows = {"heartbeat": cluster, "control": servers}
-        shown = {who: printable_values(answer) for who, answer in answers.items()}
-        click.echo("\n".join(shows[who].text(answer) for who, answer in shown.items()), nl=False)
-    sys.exit(len(answers) < len(whom))
+        tables = [cluster.text(heartbeat)] if heartbeat is not None else []
+        tables += [servers.text(control)] if control is not None else []
+        click.echo("\n".join(tables), nl=False)
+    sys.exit(sum(report is not None for report in (heartbeat, control)) < len(whom))
+
+
+def _read(who: str, read: Callable[[object], T], answers: Mapping[str, object]) -> T | None:
+    """Return the report in the answer of a process; None, and say why, if it cannot be used."""
+    from gateway.admin.report_json import Unreadable  # noqa: PLC0415
+    from loadagent.printable import printable_values  # noqa: PLC0415
+
+    if who not in answers:
+        return None
+    try:
+        return read(printable_values(answers[who]))
+    except Unreadable as error:
+        click.echo(f"the answer of {who} cannot be shown: {error}; `gateway status --json` prints it", err=True)
+        return None
 
 
 NAME = click.argument("name", required=False, metavar="[BACKEND/SERVER|BACKEND]")
@@ -416,7 +438,7 @@ def weight(name: str, weight: int, target: str | None) -> None:
     gateway = _running(target)
     report = _override(gateway, "weight", name, f" {weight}")
     for server in _servers(report, name):
-        click.echo(f"{server['name']}: weight {server['weight']}, effective {server['effective_weight']:g}")
+        click.echo(f"{server.name}: weight {server.weight}, effective {server.effective_weight:g}")
 
 
 @main.command()
@@ -439,7 +461,7 @@ def _override_target(name: str | None, *, node: bool) -> str:
     return NODE if name is None else name
 
 
-def _override(gateway: "Running", command: str, which: str, more: str = "") -> dict[str, Any]:
+def _override(gateway: "Running", command: str, which: str, more: str = "") -> "GatewayReport":
     """Carry out a command; return the report of control that has it. Ends the program if that fails."""
     from gateway.system.running import NoAnswer  # noqa: PLC0415
 
@@ -460,7 +482,7 @@ def _override(gateway: "Running", command: str, which: str, more: str = "") -> d
         except OSError as error:  # control is about to start, or to be replaced
             problem = str(error)
         else:
-            if report["overrides"]["serial"] >= answer["serial"]:
+            if report.overrides.serial >= answer["serial"]:
                 return report
             problem = "the control process has not taken it up yet"
         if time.monotonic() > end:
@@ -469,16 +491,20 @@ def _override(gateway: "Running", command: str, which: str, more: str = "") -> d
         time.sleep(0.02)
 
 
-def _report_of_control(gateway: "Running") -> dict[str, Any]:
+def _report_of_control(gateway: "Running") -> "GatewayReport":
     """What control reports on servers. Raises OSError without an answer."""
+    from gateway.admin import report_json  # noqa: PLC0415
     from gateway.heartbeat.client import ask  # noqa: PLC0415
     from loadagent.printable import printable_values  # noqa: PLC0415
 
-    found: dict[str, Any] = printable_values(ask(gateway.sockets, "status", "control", gateway.pid))
-    return found
+    answer = ask(gateway.sockets, "status", "control", gateway.pid)
+    try:
+        return report_json.gateway(printable_values(answer))
+    except report_json.Unreadable as error:
+        raise OSError(f"the answer of control cannot be read: {error}") from None
 
 
-def _ask_servers(gateway: "Running") -> dict[str, Any]:
+def _ask_servers(gateway: "Running") -> "GatewayReport":
     """The same; ends the program without an answer."""
     try:
         return _report_of_control(gateway)
@@ -487,17 +513,17 @@ def _ask_servers(gateway: "Running") -> dict[str, Any]:
         sys.exit(1)
 
 
-def _servers(report: dict[str, Any], which: str) -> list[dict[str, Any]]:
+def _servers(report: "GatewayReport", which: str) -> "list[ServerReport]":
     """The servers of a target, with their full names."""
     found = [
-        {**server, "name": f"{backend['name']}/{server['name']}"}
-        for backend in report["backends"]
-        for server in backend["servers"]
+        replace(server, name=f"{backend.name}/{server.name}")
+        for backend in report.backends
+        for server in backend.servers
     ]
-    return [server for server in found if which in {server["name"], server["name"].partition("/")[0]}]
+    return [server for server in found if which in {server.name, server.name.partition("/")[0]}]
 
 
-def _show_servers(gateway: "Running", report: dict[str, Any], which: str, seconds: float | None) -> int:
+def _show_servers(gateway: "Running", report: "GatewayReport", which: str, seconds: float | None) -> int:
     """Print what became of the servers of a target, and wait up to `seconds` until they have nothing left to do.
 
     Returns how many of them are not ready. Ends the program if the time is over.
@@ -506,16 +532,16 @@ def _show_servers(gateway: "Running", report: dict[str, Any], which: str, second
     from gateway.control import show  # noqa: PLC0415
 
     if which == NODE:
-        click.echo(f"{report['node']}: {report['overrides']['node'] or 'ready'}")
+        click.echo(f"{report.node}: {report.overrides.node or 'ready'}")
     elif seconds is not None:
         report = _wait_for_rest(gateway, report, which, seconds)
     servers = _servers(report, which)
     for server in servers:
-        click.echo(f"{server['name']}: {server['admin']}, {show.left(server)}")
-    return sum(server["admin"] != "ready" for server in servers)
+        click.echo(f"{server.name}: {server.admin}, {show.left(server)}")
+    return sum(server.admin != "ready" for server in servers)
 
 
-def _wait_for_rest(gateway: "Running", report: dict[str, Any], which: str, seconds: float) -> dict[str, Any]:
+def _wait_for_rest(gateway: "Running", report: "GatewayReport", which: str, seconds: float) -> "GatewayReport":
     """Wait until the servers of a target have no requests and sessions left; the last report on them."""
     from gateway.control import show  # noqa: PLC0415
 
@@ -577,7 +603,7 @@ def join(target: str | None) -> None:
     """Take part again, after `gateway standby`, `gateway evacuate` or `gateway drain --node`."""
     gateway = _running(target)
     answer = _ask_heartbeat(gateway, "join")
-    if _ask_servers(gateway)["overrides"]["node"] is not None:
+    if _ask_servers(gateway).overrides.node is not None:
         _override(gateway, "ready", _override_target(None, node=True))
     click.echo(f"{answer['node']} takes part")
 

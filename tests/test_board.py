@@ -9,12 +9,12 @@ from gateway.balance.policy import Members
 from gateway.board import BOUNDS, DOWN, SERVERS, TRAFFIC, UNKNOWN, UP, Board
 
 
-def test_a_new_board_knows_nothing() -> None:
+def test_a_new_board_is_empty() -> None:
     board = Board()
     assert (board.state(0), board.weight(0), board.in_flight(0), board.requests(SERVERS - 1)) == (UNKNOWN, 0.0, 0, 0)
 
 
-def test_what_one_process_writes_another_reads() -> None:
+def test_a_process_reads_the_writes_of_another() -> None:
     board = Board()
     pid = os.fork()
     if pid == 0:
@@ -30,7 +30,7 @@ def test_what_one_process_writes_another_reads() -> None:
     assert (board.state(7), Board(board.fd).state(7)) == (DOWN, DOWN)
 
 
-def test_nobody_can_cut_it_short_or_write_by_its_descriptor() -> None:
+def test_no_process_can_truncate_it_or_write_by_its_descriptor() -> None:
     """A process that could would end all others: SIGBUS where they look."""
     board = Board()
     with pytest.raises(OSError, match="Invalid argument"):
@@ -57,20 +57,20 @@ def test_a_dead_worker_leaves_nothing_in_flight() -> None:
     assert board.in_flight(1) == 2
 
 
-def test_what_passes_through_is_added_up_over_workers() -> None:
+def test_traffic_is_summed_over_workers() -> None:
     board = Board()
     for worker in range(2):
         board.set_pulse(worker, 1.0)
     for worker, status, seconds in ((0, 200, 0.0004), (1, 204, 0.0005), (1, 503, 0.3), (1, 499, 31.0), (0, 101, 2.0)):
         board.pass_through(3, worker, status, seconds)
     found = board.passed_through(3)
-    assert (found["answers"], found["unanswered"]) == ([1, 2, 0, 0, 1], 1)
-    assert [found["durations"][BOUNDS.index(bound)] for bound in (0.0005, 0.001, 0.5, 2.0)] == [2, 0, 1, 1]
-    assert found["durations"][-1] == 1
-    assert sum(found["durations"]) == 5
-    assert found["seconds"] == pytest.approx(33.3009)
+    assert (found.answers, found.unanswered) == ((1, 2, 0, 0, 1), 1)
+    assert [found.durations[BOUNDS.index(bound)] for bound in (0.0005, 0.001, 0.5, 2.0)] == [2, 0, 1, 1]
+    assert found.durations[-1] == 1
+    assert sum(found.durations) == 5
+    assert found.seconds == pytest.approx(33.3009)
     board.clear_traffic(3)
-    assert board.passed_through(3)["answers"] == [0, 0, 0, 0, 0]
+    assert board.passed_through(3).answers == (0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("row", [-1, TRAFFIC])

@@ -1,24 +1,24 @@
 """The metrics of a gateway, made from the reports of control and heartbeat to `gateway status`. Pure."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 from gateway.admin import probes
 from gateway.admin.exposition import Family, Kind, Sample, histogram, labels
 from gateway.admin.exposition import text as exposition
 from gateway.board import BOUNDS
 from gateway.outcome import OUTCOMES
+from gateway.reports import GatewayReport, HeartbeatReport, ServerReport, TrafficReport
 
-Report = Mapping[str, Any]
-Figure = Callable[[Any], float | None]
+Figure = Callable[[ServerReport], float | None]
 
 
-def text(control: Report | None, heartbeat: Report | None) -> str:
+def text(control: GatewayReport | None, heartbeat: HeartbeatReport | None) -> str:
     """All metrics in the text format of Prometheus; None: that process does not respond, or does not exist."""
     return exposition(families(control, heartbeat))
 
 
-def families(control: Report | None, heartbeat: Report | None) -> Iterator[Family]:
+def families(control: GatewayReport | None, heartbeat: HeartbeatReport | None) -> Iterator[Family]:
     """Every metric that the two reports have values for."""
     if control is not None:
         yield from _of_tree(control, heartbeat)
@@ -37,85 +37,85 @@ def families(control: Report | None, heartbeat: Report | None) -> Iterator[Famil
 # ----------------------------------------------------------------------------------------------------------- processes
 
 
-def _of_tree(report: Report, heartbeat: Report | None) -> Iterator[Family]:
-    tree, workers, cluster = report["tree"], report["workers"], report["cluster"]
-    build = labels(version=report["program"], node=report["node"])
+def _of_tree(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterator[Family]:
+    tree, workers = report.tree, report.workers
+    build = labels(version=report.program, node=report.node)
     yield Family("gateway_build_info", "gauge", "Running version and the name of this gateway; always 1.", [(build, 1)])
-    unwell = bool(probes.healthy(report, heartbeat, cluster=cluster))
+    unwell = bool(probes.healthy(report, heartbeat))
     yield _one("gateway_healthy", "1: /healthz answers 200, every process works.", not unwell)
     yield _one(
         "gateway_ready",
         "1: /readyz answers 200; 0: do not send requests to this gateway.",
-        not probes.ready(report, heartbeat),
+        not probes.ready(report, report, heartbeat),
     )
-    yield _one("gateway_start_time_seconds", "Start time of the supervisor, in seconds since 1970.", tree["started"])
+    yield _one("gateway_start_time_seconds", "Start time of the supervisor, in seconds since 1970.", tree.started)
     yield _one(
         "gateway_site_version",
         "Number of the applied configuration; each change adds one.",
-        report["version"],
+        report.version,
     )
     yield _one(
         "gateway_site_last_reload_success",
         "0: the last reload or start was refused and an earlier configuration is in use; see the log.",
-        tree["last_reload"]["accepted"],
+        tree.last_reload.accepted,
     )
     yield _one(
         "gateway_site_started_with_last_good",
         "1: the site file was refused at the start; an earlier configuration is in use until a reload is accepted.",
-        tree["last_reload"].get("last_good") is not None,
+        tree.last_reload.last_good is not None,
     )
     yield _one(
         "gateway_site_last_reload_success_timestamp_seconds",
         "Time of the last successful reload, in seconds since 1970.",
-        tree["last_reload"]["at"],
+        tree.last_reload.at,
     )
     yield _one(
         "gateway_overrides",
         "Servers, backends and gateways (this one) that differ from the site file by command; see gateway status.",
-        len(report["overrides"]["of"]),
+        len(report.overrides.of),
     )
     yield Family(
         "gateway_reloads_total",
         "counter",
         "Reloads by result.",
-        [(labels(result=result), count) for result, count in tree["reloads"].items()],
+        [(labels(result=result), count) for result, count in tree.reloads.items()],
     )
     yield Family(
         "gateway_upgrades_failed_total",
         "counter",
         "Upgrades that failed; see the log.",
-        [("", tree["upgrades_failed"])],
+        [("", tree.upgrades_failed)],
     )
     yield Family(
         "gateway_worker_up",
         "gauge",
         "1: the worker responds; 0: it does not, and its clients wait.",
-        [(labels(worker=str(worker["number"])), probes.working(worker)) for worker in workers],
+        [(labels(worker=str(worker.number)), probes.working(worker)) for worker in workers],
     )
     yield Family(
         "gateway_process_deaths_total",
         "counter",
         "Unexpected process exits; each is a bug or a kill.",
-        [(labels(process=name), tree["deaths"].get(name, 0)) for name in tree["processes"]],
+        [(labels(process=name), tree.deaths.get(name, 0)) for name in tree.processes],
     )
     yield Family(
         "gateway_process_bad_reports_total",
         "counter",
         "Processes killed for sending the supervisor an invalid message; each is a bug or a break-in.",
-        [(labels(process=name), tree["bad_reports"].get(name, 0)) for name in tree["processes"]],
+        [(labels(process=name), tree.bad_reports.get(name, 0)) for name in tree.processes],
     )
     yield Family(
         "gateway_sandbox_active",
         "gauge",
         "1: this part of the sandbox is active; 0: the site file disables it or the kernel lacks it.",
-        [(labels(part=part), on) for part, on in tree["sandbox"].items()],
+        [(labels(part=part), on) for part, on in tree.sandbox.items()],
     )
-    if cluster:
+    if report.cluster:
         yield _one(
             "gateway_heartbeat_up", "0: the heartbeat process does not respond and is restarted.", heartbeat is not None
         )
     for name, kind, text, key in _PROCESS:
-        yield Family(name, kind, text, [(labels(process=p["name"]), p[key]) for p in report["processes"]])
+        yield Family(name, kind, text, [(labels(process=p.name), getattr(p, key)) for p in report.processes])
 
 
 _PROCESS: Final[tuple[tuple[str, Kind, str, str], ...]] = (
@@ -147,24 +147,24 @@ _FRONTEND: Final[_Figures] = (
 )
 
 
-def _figures(of: str, figures: _Figures, reports: Iterable[Report]) -> Iterator[Family]:
+def _figures(of: str, figures: _Figures, reports: Iterable[TrafficReport]) -> Iterator[Family]:
     """A family for each figure, with a sample for each frontend or class."""
-    named = [(labels(**{of: one["name"]}), one) for one in reports]
+    named = [(labels(**{of: one.name}), one) for one in reports]
     for name, kind, key, text in figures:
-        yield Family(f"gateway_{of}_{name}", kind, text, [(at, one[key]) for at, one in named])
+        yield Family(f"gateway_{of}_{name}", kind, text, [(at, getattr(one, key)) for at, one in named])
 
 
-def _of_frontends(report: Report) -> Iterator[Family]:
-    frontends = report["frontends"]
+def _of_frontends(report: GatewayReport) -> Iterator[Family]:
+    frontends = report.frontends
     yield from _figures("frontend", _FRONTEND, frontends)
     yield Family(
         "gateway_frontend_http2_ended_total",
         "counter",
         "HTTP/2 connections ended for what their client did, by reason.",
         [
-            (labels(frontend=one["name"], reason=reason), count)
+            (labels(frontend=one.name, reason=reason), count)
             for one in frontends
-            for reason, count in one["abuses"].items()
+            for reason, count in one.abuses.items()
         ],
     )
     yield from _of_traffic("frontend", frontends)
@@ -176,17 +176,17 @@ def _of_frontends(report: Report) -> Iterator[Family]:
     )
 
 
-def _of_traffic(kind: str, entrances: Iterable[Report]) -> Iterator[Family]:
+def _of_traffic(kind: str, entrances: Iterable[TrafficReport]) -> Iterator[Family]:
     """Traffic metrics of frontends or backends."""
-    named = [(labels(**{kind: one["name"]}), one) for one in entrances]
+    named = [(labels(**{kind: one.name}), one) for one in entrances]
     yield Family(
         f"gateway_{kind}_responses_total",
         "counter",
         "Responses by status class, the gateway's own included.",
         [
-            (labels(**{kind: one["name"], "code": f"{digit}xx"}), count)
+            (labels(**{kind: one.name, "code": f"{digit}xx"}), count)
             for _, one in named
-            for digit, count in enumerate(one["answers"], 1)
+            for digit, count in enumerate(one.answers, 1)
         ],
     )
     yield Family(
@@ -194,9 +194,9 @@ def _of_traffic(kind: str, entrances: Iterable[Report]) -> Iterator[Family]:
         "counter",
         "Requests by outcome and side at fault (client, gateway, server; - for none).",
         [
-            (labels(**{kind: one["name"], "outcome": outcome, "side": _SIDE[outcome]}), count)
+            (labels(**{kind: one.name, "outcome": outcome, "side": _SIDE[outcome]}), count)
             for _, one in named
-            for outcome, count in one["outcomes"].items()
+            for outcome, count in one.outcomes.items()
         ],
     )
     for name, key, text in (
@@ -207,20 +207,18 @@ def _of_traffic(kind: str, entrances: Iterable[Report]) -> Iterator[Family]:
         ("received_bytes", "bytes_in", "Bodies from clients."),
         ("sent_bytes", "bytes_out", "Bodies to clients."),
     ):
-        yield Family(f"gateway_{kind}_{name}_total", "counter", text, [(at, one[key]) for at, one in named])
+        yield Family(f"gateway_{kind}_{name}_total", "counter", text, [(at, getattr(one, key)) for at, one in named])
 
 
-def _durations(kind: str, what: str, text: str, entrances: Iterable[Report]) -> Family:
+def _durations(kind: str, what: str, text: str, entrances: Iterable[TrafficReport]) -> Family:
     samples = [
-        sample
-        for one in entrances
-        for sample in histogram(BOUNDS, one["durations"], one["seconds"], **{kind: one["name"]})
+        sample for one in entrances for sample in histogram(BOUNDS, one.durations, one.seconds, **{kind: one.name})
     ]
     return Family(f"gateway_{kind}_{what}_duration_seconds", "histogram", text, samples)
 
 
-def _of_backends(report: Report) -> Iterator[Family]:
-    named = [(labels(backend=backend["name"]), backend["servers"]) for backend in report["backends"]]
+def _of_backends(report: GatewayReport) -> Iterator[Family]:
+    named = [(labels(backend=backend.name), backend.servers) for backend in report.backends]
     yield Family(
         "gateway_backend_servers", "gauge", "Servers in the backend.", [(at, len(servers)) for at, servers in named]
     )
@@ -228,25 +226,28 @@ def _of_backends(report: Report) -> Iterator[Family]:
         "gateway_backend_servers_available",
         "gauge",
         "Servers that are up, in rotation and ready; 0: clients get 503.",
-        [(at, sum(map(_available, servers))) for at, servers in named],
+        [(at, sum(server.available for server in servers)) for at, servers in named],
     )
-    limited = [(backend["name"], backend["concurrency"]) for backend in report["backends"] if backend["concurrency"]]
+    limited = [(backend.name, backend.concurrency) for backend in report.backends if backend.concurrency]
     for name, key, text in _CONCURRENCY:
         yield Family(
-            f"gateway_backend_{name}", "gauge", text, [(labels(backend=at), limit[key]) for at, limit in limited]
+            f"gateway_backend_{name}",
+            "gauge",
+            text,
+            [(labels(backend=at), getattr(limit, key)) for at, limit in limited],
         )
     yield Family(
         "gateway_backend_concurrency_reason_info",
         "gauge",
         "Reason for the limit: start, unused, growing, latency, probe or fixed; always 1.",
-        [(labels(backend=at, reason=limit["why"]), 1) for at, limit in limited],
+        [(labels(backend=at, reason=limit.why), 1) for at, limit in limited],
     )
-    yield from _of_traffic("backend", report["backends"])
+    yield from _of_traffic("backend", report.backends)
     yield _durations(
         "backend",
         "response",
         ("Time from the request head to the response head, including queueing and retries."),
-        report["backends"],
+        report.backends,
     )
 
 
@@ -262,92 +263,90 @@ _CONCURRENCY: Final = (
 )
 
 
-def _available(server: Any) -> bool:
-    return _in_rotation(server) and bool(server["admin"] == "ready")
-
-
-def _in_rotation(server: Any) -> bool:
-    return bool(server["state"] != "down" and server["ejection"] != "ejected")
-
-
-def _of_last(kind: str, what: str) -> Figure:
-    return lambda server: server[kind] and server[kind][what]
-
-
 _SERVER: Final[tuple[tuple[str, Kind, Figure, str], ...]] = (
-    ("up", "gauge", _in_rotation, "0: down by health check or agent, or ejected."),
-    ("ready", "gauge", lambda s: s["admin"] == "ready", "0: in drain or maintenance."),
+    ("up", "gauge", lambda s: s.in_rotation, "0: down by health check or agent, or ejected."),
+    ("ready", "gauge", lambda s: s.admin == "ready", "0: in drain or maintenance."),
     (
         "ejected",
         "gauge",
-        lambda s: s["ejection"] == "ejected",
+        lambda s: s.ejection == "ejected",
         ("1: ejected from rotation because of its responses (outlier)."),
     ),
     (
         "weight",
         "gauge",
-        lambda s: s["effective_weight"],
+        lambda s: s.effective_weight,
         ("Effective weight relative to the other servers of the backend."),
     ),
     (
         "slow_start_ratio",
         "gauge",
-        lambda s: s["slow_start"],
+        lambda s: s.slow_start,
         "Share of its normal load during slow start; 1: no slow start.",
     ),
-    ("in_flight", "gauge", lambda s: s["in_flight"], "Requests in flight at the server."),
-    ("max_connections", "gauge", lambda s: s["max_connections"], "Limit on requests in flight; absent: no limit."),
-    ("load_ratio", "gauge", lambda s: s["load"], "Load that the server reports, 1 is full; absent: no recent report."),
+    ("in_flight", "gauge", lambda s: s.in_flight, "Requests in flight at the server."),
+    ("max_connections", "gauge", lambda s: s.max_connections, "Limit on requests in flight; absent: no limit."),
+    ("load_ratio", "gauge", lambda s: s.load, "Load that the server reports, 1 is full; absent: no recent report."),
     (
         "sessions",
         "gauge",
-        lambda s: s["sessions"],
+        lambda s: s.sessions,
         ("Sessions with affinity to the server, seen in the last ten minutes."),
     ),
-    ("requests_total", "counter", lambda s: s["requests"], "Finished requests."),
+    ("requests_total", "counter", lambda s: s.requests, "Finished requests."),
     (
         "failures_total",
         "counter",
-        lambda s: s["failures"],
+        lambda s: s.failures,
         ("Requests the server failed: no response, a broken one, or 5xx."),
     ),
     (
         "request_seconds_total",
         "counter",
-        lambda s: s["busy_seconds"],
+        lambda s: s.busy_seconds,
         "Total time of finished requests; divided by requests_total: the mean.",
     ),
     (
         "tls_full_handshakes_total",
         "counter",
-        lambda s: s["handshakes"] and s["handshakes"]["full"],
+        lambda s: s.handshakes.full if s.handshakes else None,
         "TLS handshakes with the server that made a new session; absent: no TLS.",
     ),
     (
         "tls_resumed_handshakes_total",
         "counter",
-        lambda s: s["handshakes"] and s["handshakes"]["resumed"],
+        lambda s: s.handshakes.resumed if s.handshakes else None,
         "TLS handshakes with the server that went on with a session; absent: no TLS.",
     ),
-    ("received_bytes_total", "counter", lambda s: s["bytes_in"], "Body bytes from clients to the server."),
-    ("sent_bytes_total", "counter", lambda s: s["bytes_out"], "Body bytes from the server to clients."),
+    ("received_bytes_total", "counter", lambda s: s.bytes_in, "Body bytes from clients to the server."),
+    ("sent_bytes_total", "counter", lambda s: s.bytes_out, "Body bytes from the server to clients."),
     (
         "check_success",
         "gauge",
-        _of_last("check", "good"),
+        lambda s: s.check.good if s.check else None,
         ("0: the last health check failed; several in a row take the server down."),
     ),
-    ("check_duration_seconds", "gauge", _of_last("check", "seconds"), "Duration of the last health check."),
-    ("agent_success", "gauge", _of_last("agent", "good"), "0: the text agent did not respond."),
-    ("agent_duration_seconds", "gauge", _of_last("agent", "seconds"), "Duration of the last query of the text agent."),
+    (
+        "check_duration_seconds",
+        "gauge",
+        lambda s: s.check.seconds if s.check else None,
+        "Duration of the last health check.",
+    ),
+    ("agent_success", "gauge", lambda s: s.agent.good if s.agent else None, "0: the text agent did not respond."),
+    (
+        "agent_duration_seconds",
+        "gauge",
+        lambda s: s.agent.seconds if s.agent else None,
+        "Duration of the last query of the text agent.",
+    ),
 )
 
 
-def _of_servers(report: Report) -> Iterator[Family]:
+def _of_servers(report: GatewayReport) -> Iterator[Family]:
     named = [
-        (labels(backend=backend["name"], server=server["name"]), server)
-        for backend in report["backends"]
-        for server in backend["servers"]
+        (labels(backend=backend.name, server=server.name), server)
+        for backend in report.backends
+        for server in backend.servers
     ]
     for name, kind, figure, text in _SERVER:
         yield Family(f"gateway_server_{name}", kind, text, ((at, figure(server)) for at, server in named))
@@ -362,8 +361,8 @@ _CLASS: Final[_Figures] = (
 )
 
 
-def _of_classes(report: Report) -> Iterator[Family]:
-    classes = report["classes"]
+def _of_classes(report: GatewayReport) -> Iterator[Family]:
+    classes = report.classes
     yield from _figures("class", _CLASS, classes)
     yield from _of_traffic("class", classes)
     yield _durations(
@@ -391,24 +390,24 @@ _SESSIONS: Final[_Figures] = (
 )
 
 
-def _of_sessions(report: Report) -> Iterator[Family]:
-    found = report["sessions"]
+def _of_sessions(report: GatewayReport) -> Iterator[Family]:
+    found = report.sessions
     for name, kind, figure, text in _SESSIONS:
-        value = found[figure] if found is not None else None
+        value = getattr(found, figure) if found is not None else None
         yield Family(f"gateway_sessions_{name}", kind, text, [("", value)] if value is not None else [])
 
 
-def _of_memory(report: Report) -> Iterator[Family]:
-    found = report["memory"]
-    used = [("", found["used"])] if found["used"] is not None else []
+def _of_memory(report: GatewayReport) -> Iterator[Family]:
+    found = report.memory
+    used = [("", found.used)] if found.used is not None else []
     yield Family(
         "gateway_memory_used_ratio", "gauge", "Used part of the memory of the machine, or of its control group.", used
     )
     text = "1: too little memory is free, and new client connections are closed at once (overload: memory)."
-    yield _one("gateway_memory_short", text, found["short"])
+    yield _one("gateway_memory_short", text, found.short)
 
 
-def _of_others(report: Report) -> Iterator[Family]:
+def _of_others(report: GatewayReport) -> Iterator[Family]:
     """Datagrams from agents, gateways and sites."""
     yield Family(
         "gateway_refused_datagrams_total",
@@ -416,7 +415,7 @@ def _of_others(report: Report) -> Iterator[Family]:
         "Rejected datagrams: wrong key, clock skew or forgery; see the log.",
         [
             (labels(what=what, reason=reason), count)
-            for what, refused in sorted(report["refused"].items())
+            for what, refused in sorted(report.refused.items())
             for reason, count in sorted(refused.items())
         ],
     )
@@ -424,142 +423,140 @@ def _of_others(report: Report) -> Iterator[Family]:
         "gateway_site_load_ratio",
         "gauge",
         "Load of each site, 1 is full; absent: unknown.",
-        [(labels(site=site), load) for site, load in sorted(report["sites"].items())],
+        [(labels(site=site), load) for site, load in sorted(report.sites.items())],
     )
 
 
 # ------------------------------------------------------------------------------------------------------------- cluster
 
 
-def _of_cluster(report: Report) -> Iterator[Family]:
-    nodes = report["nodes"]
-    links = [
-        (labels(node=node["name"], link=name), link) for node in nodes for name, link in sorted(node["links"].items())
-    ]
+def _of_cluster(report: HeartbeatReport) -> Iterator[Family]:
+    nodes = report.nodes
+    links = [(labels(node=node.name, link=name), link) for node in nodes for name, link in sorted(node.links.items())]
     yield _one(
         "gateway_heartbeat_may_split",
         "1: two nodes without a witness; a partition can make both own an address.",
-        report["mode"] == "may split",
+        report.mode == "may split",
     )
     yield _one(
         "gateway_heartbeat_lease_in_kernel",
         "0: the kernel does not enforce leases; only the guardian silences a frozen owner.",
-        report["lease_enforced_by"] == "kernel",
+        report.lease_enforced_by == "kernel",
     )
     yield _one(
         "gateway_heartbeat_doubts",
         "Kernel settings that are wrong for address takeover; `gateway status` names them.",
-        len(report["doubts"]),
+        len(report.doubts),
     )
     yield Family(
         "gateway_heartbeat_node_alive",
         "gauge",
         "0: dead, no beats on any link.",
-        [(labels(node=n["name"]), n["alive"]) for n in nodes],
+        [(labels(node=n.name), n.alive) for n in nodes],
     )
     yield Family(
         "gateway_heartbeat_node_joined",
         "gauge",
         "0: the operator set standby or drain; `gateway join` ends it.",
-        [(labels(node=n["name"]), n["state"] == "join") for n in nodes if n["state"]],
+        [(labels(node=n.name), n.state == "join") for n in nodes if n.state],
     )
     yield Family(
         "gateway_heartbeat_node_same_settings",
         "gauge",
         "0: the node's site file has different nodes, addresses or timers.",
-        [(labels(node=n["name"]), n.get("same_settings", True)) for n in nodes],
+        [(labels(node=n.name), n.same_settings) for n in nodes],
     )
     yield Family(
         "gateway_heartbeat_link_up",
         "gauge",
         "0: no beats for dead_after.",
-        [(at, link["alive"]) for at, link in links],
+        [(at, link.alive) for at, link in links],
     )
     yield Family(
         "gateway_heartbeat_link_loss_ratio",
         "gauge",
         "Share of lost beats.",
-        [(at, link["loss"]) for at, link in links],
+        [(at, link.loss) for at, link in links],
     )
     yield Family(
         "gateway_heartbeat_link_delay_seconds",
         "gauge",
         "One-way delay: half the round-trip time.",
-        [(at, link["delay"]) for at, link in links],
+        [(at, link.delay) for at, link in links],
     )
     yield Family(
         "gateway_heartbeat_refused_beats_total",
         "counter",
         "Rejected beats: wrong key, replay, or unknown node.",
-        _counts(report["refused"], "reason"),
+        _counts(report.refused, "reason"),
     )
     yield Family(
         "gateway_heartbeat_program_failures_total",
         "counter",
         "Failed runs of external programs: fence, hooks, resources.",
-        _counts(report["failures"], "program"),
+        _counts(report.failures, "program"),
     )
-    health = report["health"]
+    health = report.health
     yield _one(
         "gateway_heartbeat_health",
         "Fitness of this node to serve, 1 to 255; `gateway status` gives the reason.",
-        health["measured"],
+        health.measured,
     )
     yield _one(
         "gateway_heartbeat_health_believed",
         ("Fitness after damping; it decides which node owns an address."),
-        health["believed"],
+        health.believed,
     )
     yield Family(
         "gateway_heartbeat_health_falls_total",
         "counter",
         "Times the fitness fell; a high rate means flapping.",
-        [("", health["falls"])],
+        [("", health.falls)],
     )
     yield _one(
         "gateway_heartbeat_damping_seconds",
         ("Time the node must stay healthy before its fitness rises."),
-        health["hold"],
+        health.hold,
     )
 
 
-def _of_addresses(report: Report) -> Iterator[Family]:
-    addresses = report["addresses"]
+def _of_addresses(report: HeartbeatReport) -> Iterator[Family]:
+    addresses = report.addresses
     yield Family(
         "gateway_heartbeat_owner",
         "gauge",
         "1: this gateway has the address; the sum over all gateways is 1.",
-        [(labels(address=a["address"]), a["state"] == "owner") for a in addresses],
+        [(labels(address=a.address), a.state == "owner") for a in addresses],
     )
     yield Family(
         "gateway_heartbeat_address_owned",
         "gauge",
         "0: no known owner.",
-        [(labels(address=a["address"]), a["owner"] is not None) for a in addresses],
+        [(labels(address=a.address), a.owner is not None) for a in addresses],
     )
     yield Family(
         "gateway_heartbeat_address_owner_info",
         "gauge",
         "Owner of the address; always 1.",
-        [(labels(address=a["address"], owner=a["owner"]), 1) for a in addresses if a["owner"] is not None],
+        [(labels(address=a.address, owner=a.owner), 1) for a in addresses if a.owner is not None],
     )
     yield Family(
         "gateway_heartbeat_address_state_info",
         "gauge",
         "State of this gateway for the address: init, backup, owner or fault; always 1.",
-        [(labels(address=a["address"], state=a["state"]), 1) for a in addresses],
+        [(labels(address=a.address, state=a.state), 1) for a in addresses],
     )
     for name, text in (
         ("takeovers", "Takeovers of the address by this gateway."),
         ("releases", "Releases of the address by this gateway, voluntary or not."),
         ("contests", "Times another node claimed the address while this gateway owned it."),
     ):
-        counts = report[name]
+        counts: Mapping[str, int] = getattr(report, name)
         yield Family(
             f"gateway_heartbeat_{name}_total",
             "counter",
             text,
-            [(labels(address=a["address"]), counts.get(a["address"], 0)) for a in addresses],
+            [(labels(address=a.address), counts.get(a.address, 0)) for a in addresses],
         )
 
 

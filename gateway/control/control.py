@@ -7,7 +7,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from gateway.board import Board
 from gateway.config.discovery import Found
@@ -26,6 +25,7 @@ from gateway.control.tasks import keep_running, stop
 from gateway.health.probe import Probe
 from gateway.load.keys import ReportKeys
 from gateway.load.receiver import Receiver
+from gateway.reports import SiteReport
 from loadagent.report import Report, parse_key
 from qos.rates import RateTable
 from qos.sessions import SessionTable
@@ -96,8 +96,8 @@ class Control:
         found = {"load report": dict(self._receiver.refused), "check hint": dict(self._hints.refused)}
         return {**found, "cluster news": dict(self.exchange.refused) if self.exchange is not None else {}}
 
-    def servers(self) -> dict[str, Any]:
-        """The servers' part of `gateway status`."""
+    def servers(self) -> SiteReport:
+        """The part of `gateway status` on traffic and servers."""
         assert self._snapshot is not None  # noqa: S101 - nothing is answered before the first one
         checks = self._checks.last() if self._checks else {}
         return servers.report(self._snapshot, self._board, checks, self._agents.last, time.monotonic())

@@ -6,12 +6,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 from gateway.config.snapshot import Snapshot
 from gateway.control.news import BadNews, Codec, News
 from gateway.control.tasks import keep_running, stop
 from gateway.load.refusals import Refusals
+from gateway.reports import ShareReport
 from qos.rates import RateTable
 from qos.sessions import SessionTable
 from qos.shares import Shares
@@ -79,12 +80,12 @@ class Exchange:
         for key, ticks in news.used:
             self._rates.advance(key, ticks, now)
 
-    def report(self) -> dict[str, Any] | None:
+    def report(self) -> ShareReport | None:
         """What `gateway status` shows; None: it is alone."""
         if self._shares is None:
             return None
-        silent = self._shares.silent(time.monotonic())
-        return {"share": self._share, "silent": silent, "heard": dict(self._heard)}
+        silent = tuple(self._shares.silent(time.monotonic()))
+        return ShareReport(share=self._share, silent=silent, heard=dict(self._heard))
 
     async def close(self) -> None:
         """Tell and hear no more."""

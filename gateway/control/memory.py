@@ -7,11 +7,12 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from gateway.board import Board
 from gateway.config.snapshot import Snapshot
 from gateway.control.tasks import keep_running, stop
+from gateway.reports import MemoryReport
 
 LOOK_EVERY: Final = 0.1
 """Seconds."""
@@ -90,15 +91,11 @@ class MemoryWatch:
         if self._task is None:
             self._task = asyncio.create_task(keep_running("watching memory", self._watch))
 
-    def report(self) -> dict[str, Any]:
-        """The figures for `gateway status`; `used` and `limit` from 0 to 1, or None."""
+    def report(self) -> MemoryReport:
+        """The figures for `gateway status`."""
         use = self._files.use()
-        return {
-            "used": None if use is None else round(use.share, 4),
-            "of": None if use is None else use.of,
-            "limit": self._limit,
-            "short": self._short,
-        }
+        used, of = (round(use.share, 4), use.of) if use is not None else (None, None)
+        return MemoryReport(used=used, of=of, limit=self._limit, short=self._short)
 
     async def close(self) -> None:
         """Stop measuring; workers accept clients again."""

@@ -4,19 +4,20 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any, Final
+from typing import Final
 
 import psutil
 
 from gateway import __version__
-from gateway.admin import exposition, metrics, probes
+from gateway.admin import exposition, metrics, probes, report_json
 from gateway.admin.server import Answer, Server
 from gateway.board import Board
 from gateway.config.snapshot import Snapshot
 from gateway.process.bulletin import Bulletin
 from gateway.process.supervisor_status import silences
+from gateway.reports import ControlReport, GatewayReport, HeartbeatReport, ProcessReport, StateReport, WorkerReport
 
 FRESH: Final = 0.25
 """Seconds for which a page of metrics is reused, so that frequent scrapes cost nothing."""
@@ -29,9 +30,7 @@ _log = logging.getLogger("gateway.control")
 class OperationsReport:
     """Reports on the newest snapshot. `known` is called for control's data on servers, sites and datagrams."""
 
-    def __init__(
-        self, board: Board, tree: Bulletin, heartbeat: Bulletin, known: Callable[[], Mapping[str, Any]]
-    ) -> None:
+    def __init__(self, board: Board, tree: Bulletin, heartbeat: Bulletin, known: Callable[[], ControlReport]) -> None:
         self._board = board
         self._tree = tree
         self._heartbeat = heartbeat
@@ -63,34 +62,34 @@ class OperationsReport:
     def _pages(self) -> dict[str, Callable[[], Answer]]:
         return {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
 
-    def report(self) -> dict[str, Any]:
-        """The data of `gateway status` on processes and servers, as JSON."""
-        gateway = self._gateway()
-        processes = gateway["tree"]["processes"].items()
-        return {
-            **gateway,
-            "processes": [found for name, pid in processes if (found := _process(name, pid))],
-            **self._known(),
-        }
+    def report(self) -> GatewayReport:
+        """The data of `gateway status` on processes and servers."""
+        state = self._state()
+        processes = (_process(name, pid) for name, pid in state.tree.processes.items())
+        return GatewayReport(
+            **vars(state), **vars(self._known()), processes=tuple(found for found in processes if found is not None)
+        )
 
-    def _gateway(self) -> dict[str, Any]:
-        """The part that needs no queries of servers or processes: probes are frequent, and need no token."""
+    def _state(self) -> StateReport:
+        """The part for frequent probes."""
         assert self._snapshot is not None  # noqa: S101 - nothing is answered before the first one
-        tree = self._tree.read() or {}
-        return {
-            "program": __version__,
-            "node": self._snapshot.site.node,
-            "cluster": self._snapshot.site.cluster is not None,
-            "tree": tree,
-            "workers": [
-                {"number": number, "silent": round(silent, 3)} for number, silent in silences(self._board, tree).items()
-            ],
-        }
+        tree = report_json.tree(self._tree.read())
+        silent = silences(self._board, tree.workers)
+        return StateReport(
+            program=__version__,
+            node=self._snapshot.site.node,
+            cluster=self._snapshot.site.cluster is not None,
+            tree=tree,
+            workers=tuple(WorkerReport(number=number, silent=round(age, 3)) for number, age in silent.items()),
+        )
 
-    def _overheard(self) -> dict[str, Any] | None:
+    def _overheard(self) -> HeartbeatReport | None:
         """The report of the heartbeat process; None: there is none, or it is stale."""
         assert self._snapshot is not None  # noqa: S101 - as above
-        return self._heartbeat.read(SILENT) if self._snapshot.site.cluster is not None else None
+        said = self._heartbeat.read(SILENT) if self._snapshot.site.cluster is not None else None
+        with contextlib.suppress(report_json.Unreadable):  # a compromised process can write anything there
+            return report_json.heartbeat(said) if said is not None else None
+        return None
 
     def _metrics(self) -> Answer:
         made, page = self._page
@@ -101,11 +100,10 @@ class OperationsReport:
         return 200, exposition.CONTENT_TYPE, page
 
     def _healthz(self) -> Answer:
-        gateway = self._gateway()
-        return self._verdict("healthy", probes.healthy(gateway, self._overheard(), cluster=gateway["cluster"]))
+        return self._verdict("healthy", probes.healthy(self._state(), self._overheard()))
 
     def _readyz(self) -> Answer:
-        return self._verdict("ready", probes.ready({**self._gateway(), **self._known()}, self._overheard()))
+        return self._verdict("ready", probes.ready(self._state(), self._known(), self._overheard()))
 
     def _verdict(self, what: str, amiss: str) -> Answer:
         """The reason goes to the log only: probes need no token."""
@@ -115,10 +113,10 @@ class OperationsReport:
         return 503 if amiss else 200, "text/plain; charset=utf-8", f"not {what}\n" if amiss else f"{what}\n"
 
 
-def _process(name: str, pid: int) -> dict[str, Any] | None:
+def _process(name: str, pid: int) -> ProcessReport | None:
     with contextlib.suppress(psutil.Error, OSError):
         process = psutil.Process(pid)
         with process.oneshot():
             times, memory = process.cpu_times(), process.memory_info()
-        return {"name": name, "pid": pid, "cpu_seconds": times.user + times.system, "resident_bytes": memory.rss}
+        return ProcessReport(name=name, pid=pid, cpu_seconds=times.user + times.system, resident_bytes=memory.rss)
     return None

@@ -3,8 +3,8 @@
 import encodings.idna  # noqa: F401 - before the process is confined, after which it may be out of reach
 import logging
 import socket
+from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 import uvloop
 
@@ -20,6 +20,7 @@ from gateway.control.sites import Sites
 from gateway.control.status import Status
 from gateway.process.channel import Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
+from gateway.reports import ControlReport
 from gateway.secrets.vault import Vault
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class ControlProcess(LoopChild):
         self._memory = MemoryWatch(board, memory)
         bulletins = context.bulletins["supervisor"], context.bulletins["heartbeat"]
         self._operations = OperationsReport(board, *bulletins, self._known)
-        self._status = Status(asked, board, self._operations.report) if asked is not None else None
+        self._status = Status(asked, board, lambda: asdict(self._operations.report())) if asked is not None else None
 
     async def start(self) -> None:
         """Start with the initial snapshot."""
@@ -93,16 +94,19 @@ class ControlProcess(LoopChild):
             self._status.apply(snapshot)
         self.ready(snapshot.version)
 
-    def _known(self) -> dict[str, Any]:
-        refused = {**self._control.refused, "site report": self._sites.refused}
-        sessions, loads = self._sessions.report(), self._sites.loads()
-        memory = self._memory.report()
-        exchange = self._control.exchange
-        if sessions is not None and exchange is not None:
-            sessions = {**sessions, "cluster": exchange.report()}
-        return {
-            **self._control.servers(), "sessions": sessions, "sites": loads, "refused": refused, "memory": memory,
-        }  # fmt: skip
+    def _known(self) -> ControlReport:
+        exchange, servers = self._control.exchange, self._control.servers()
+        return ControlReport(
+            version=servers.version,
+            frontends=servers.frontends,
+            backends=servers.backends,
+            classes=servers.classes,
+            overrides=servers.overrides,
+            sessions=self._sessions.report(exchange.report() if exchange is not None else None),
+            sites=self._sites.loads(),
+            refused={**self._control.refused, "site report": dict(self._sites.refused)},
+            memory=self._memory.report(),
+        )
 
     def _tell(self, found: Found) -> None:
         """Send the name service's answers to the supervisor."""

@@ -2,9 +2,10 @@
 
 import time
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 from gateway.config.snapshot import Snapshot
+from gateway.reports import PlaceReport, SessionsReport, ShareReport
 from qos.sessions import SessionTable
 
 LISTED: Final = 10
@@ -22,7 +23,7 @@ class Sessions:
         """Use a snapshot from now on."""
         self._snapshot = snapshot
 
-    def report(self) -> dict[str, Any] | None:
+    def report(self, cluster: ShareReport | None) -> SessionsReport | None:
         """The data of `gateway status` on sessions; None: sessions are not limited."""
         model = self._snapshot.site.qos.sessions if self._snapshot is not None else None
         if model is None:
@@ -32,6 +33,11 @@ class Sessions:
         figures = self._table.figures(time.monotonic_ns(), ceil(model.idle), refresh)
         most = model.max or figures["measured_max"]
         queue = self._table.listed(time.monotonic_ns(), ceil(model.idle), refresh, LISTED) if room is not None else []
-        listed = [{"place": place, "silent": silent, "present": present} for place, silent, present in queue]
-        places = room.places if room is not None else 0
-        return {**figures, "queue": listed, "max": most, "auto": model.max == 0, "places": places}
+        return SessionsReport(
+            **figures,
+            queue=tuple(PlaceReport(place=place, silent=silent, present=present) for place, silent, present in queue),
+            max=most,
+            auto=model.max == 0,
+            places=room.places if room is not None else 0,
+            cluster=cluster,
+        )

@@ -1,10 +1,21 @@
 """Formats control's report on traffic and servers for a terminal. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.config.overrides import NODE
 from gateway.config.units import clock_text
+from gateway.reports import (
+    BackendReport,
+    ClassReport,
+    GatewayReport,
+    MemoryReport,
+    OverrideReport,
+    ServerReport,
+    SessionsReport,
+    TargetReport,
+    TrafficReport,
+)
 
 WHY: Final = {
     "start": "too few responses measured yet",
@@ -35,40 +46,40 @@ def heading(about: dict[str, Any]) -> str:
     return "".join(f"{line}\n" for line in [*lines, ""])
 
 
-def text(report: dict[str, Any]) -> str:
+def text(report: GatewayReport) -> str:
     """Tables for a terminal."""
     return "".join(f"{line}\n" for line in _lines(report))
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
+def _lines(report: GatewayReport) -> Iterator[str]:
     titles = "connections", "refused", "requests", "4xx", "5xx", "unanswered"
     yield f"{'frontend':<32}" + "".join(f"{title:>13}" for title in titles)
-    for frontend in report["frontends"]:
-        answers, unanswered = frontend["answers"], frontend["unanswered"]
-        connections = f"{frontend['open']}/{frontend['limit']}"
-        figures = connections, frontend["turned_away"], sum(answers) + unanswered, answers[3], answers[4], unanswered
-        yield f"{frontend['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
-    yield from _outcomes(report["frontends"])
-    yield from _classes(report["classes"])
-    yield from _concurrency(report["backends"])
-    yield from _sessions(report.get("sessions"))
-    yield from _memory(report["memory"])
-    yield from _overrides(report["overrides"]["of"])
+    for frontend in report.frontends:
+        answers, unanswered = frontend.answers, frontend.unanswered
+        connections = f"{frontend.open}/{frontend.limit}"
+        figures = connections, frontend.turned_away, sum(answers) + unanswered, answers[3], answers[4], unanswered
+        yield f"{frontend.name:<32}" + "".join(f"{figure:>13}" for figure in figures)
+    yield from _outcomes(report.frontends)
+    yield from _classes(report.classes)
+    yield from _concurrency(report.backends)
+    yield from _sessions(report.sessions)
+    yield from _memory(report.memory)
+    yield from _overrides(report.overrides.of)
     yield ""
     yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
-    for backend in report["backends"]:
-        for server in backend["servers"]:
-            load = "" if server["load"] is None else f"{server['load']:.0%}"
-            limit = f"/{server['max_connections']}" if server["max_connections"] else ""
-            sessions = "" if server["sessions"] is None else f"{server['sessions']}"
-            left = " left" if server["sessions"] and server["admin"] == "drain" else ""
+    for backend in report.backends:
+        for server in backend.servers:
+            load = "" if server.load is None else f"{server.load:.0%}"
+            limit = f"/{server.max_connections}" if server.max_connections else ""
+            sessions = "" if server.sessions is None else f"{server.sessions}"
+            left = " left" if server.sessions and server.admin == "drain" else ""
             yield (
-                f"{backend['name'] + '/' + server['name']:<32}{state(server):<24}{server['effective_weight']:>8.3g}"
-                f"{load:>7}{str(server['in_flight']) + limit:>11}{sessions + left:>10}  {_check(server)}"
+                f"{backend.name + '/' + server.name:<32}{state(server):<24}{server.effective_weight:>8.3g}"
+                f"{load:>7}{str(server.in_flight) + limit:>11}{sessions + left:>10}  {_check(server)}"
             ).rstrip()
 
 
-def _overrides(found: dict[str, Any]) -> Iterator[str]:
+def _overrides(found: Mapping[str, TargetReport]) -> Iterator[str]:
     """What differs from the site file by commands, if anything does."""
     if not found:
         return
@@ -76,52 +87,50 @@ def _overrides(found: dict[str, Any]) -> Iterator[str]:
     yield "differs from the site file, by command (`gateway forget NAME` ends it):"
     for target, each in found.items():
         name = "this gateway (--node)" if target == NODE else target
-        gone = "" if each["known"] else ", not in the site now"
-        yield f"  {name:<30}{setting(each)} since {clock_text(each['since'])}{gone}"
+        gone = "" if each.known else ", not in the site now"
+        yield f"  {name:<30}{setting(each)} since {clock_text(each.since)}{gone}"
 
 
-def left(server: dict[str, Any]) -> str:
+def left(server: ServerReport) -> str:
     """What a server still has to do."""
-    sessions = "" if server["sessions"] is None else f", {server['sessions']} sessions"
-    return f"{server['in_flight']} requests in flight{sessions}"
+    sessions = "" if server.sessions is None else f", {server.sessions} sessions"
+    return f"{server.in_flight} requests in flight{sessions}"
 
 
-def rest(servers: list[dict[str, Any]]) -> int:
+def rest(servers: Sequence[ServerReport]) -> int:
     """How many requests and sessions servers have left; in maintenance, sessions have ended."""
-    return sum(
-        server["in_flight"] + (0 if server["admin"] == "maintenance" else server["sessions"] or 0) for server in servers
-    )
+    return sum(server.in_flight + (0 if server.admin == "maintenance" else server.sessions or 0) for server in servers)
 
 
-def setting(override: dict[str, Any]) -> str:
+def setting(override: OverrideReport) -> str:
     """What a command has set."""
     words = []
-    if override["state"] is not None:
-        words.append(override["state"])
-    if override["overrules"] is not None:
-        words.append(f"in place of its agent's {override['overrules']}")
-    if override["weight"] is not None:
-        words.append(f"weight {override['weight']}")
+    if override.state is not None:
+        words.append(override.state)
+    if override.overrules is not None:
+        words.append(f"in place of its agent's {override.overrules}")
+    if override.weight is not None:
+        words.append(f"weight {override.weight}")
     return ", ".join(words)
 
 
-def _concurrency(backends: list[dict[str, Any]]) -> Iterator[str]:
+def _concurrency(backends: Sequence[BackendReport]) -> Iterator[str]:
     """A table of the concurrency limits of backends, if there are any."""
-    limited = [(backend, backend["concurrency"]) for backend in backends if backend["concurrency"]]
+    limited = [(backend, backend.concurrency) for backend in backends if backend.concurrency]
     if not limited:
         return
     titles = "at servers", "limit", "answer ms", "unqueued ms", "shed", "waited", "queued"
     yield ""
     yield f"{'overload control':<32}" + "".join(f"{title:>13}" for title in titles) + "  why"
     for backend, found in limited:
-        times = [f"{found[key] * 1000:.1f}" if found[key] else "" for key in ("recent", "base")]
-        limit = "" if found["limit"] is None else int(found["limit"])
-        figures = found["in_flight"], limit, *times, backend["outcomes"].get("shed", 0), backend["waited"]
-        figures = *figures, backend["queued"]
-        yield f"{backend['name']:<32}" + "".join(f"{figure:>13}" for figure in figures) + f"  {WHY[found['why']]}"
+        times = [f"{seconds * 1000:.1f}" if seconds else "" for seconds in (found.recent, found.base)]
+        limit = "" if found.limit is None else int(found.limit)
+        figures = found.in_flight, limit, *times, backend.outcomes.get("shed", 0), backend.waited
+        figures = *figures, backend.queued
+        yield f"{backend.name:<32}" + "".join(f"{figure:>13}" for figure in figures) + f"  {WHY[found.why]}"
 
 
-def _classes(classes: list[dict[str, Any]]) -> Iterator[str]:
+def _classes(classes: Sequence[ClassReport]) -> Iterator[str]:
     """A table, if there are classes."""
     if not classes:
         return
@@ -129,77 +138,75 @@ def _classes(classes: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield f"{'class':<32}" + "".join(f"{title:>13}" for title in titles) + "  why, limits"
     for one in classes:
-        limit = f"/{one['concurrency']}" if one["concurrency"] else ""
-        requests = sum(one["outcomes"].values())
-        mean = f"{one['seconds'] / requests * 1000:.1f}" if requests else ""
+        limit = f"/{one.concurrency}" if one.concurrency else ""
+        requests = sum(one.outcomes.values())
+        mean = f"{one.seconds / requests * 1000:.1f}" if requests else ""
         figures = (
-            *(one["priority"], f"{one['in_flight']}{limit}", one["queued"], one["admitted"], one["waited"], mean),
-            one["over"],
+            *(one.priority, f"{one.in_flight}{limit}", one.queued, one.admitted, one.waited, mean),
+            one.over,
         )
-        row = f"{one['name']:<32}" + "".join(f"{figure:>13}" for figure in figures)
-        yield f"{row}  {one['why']}; {one['limit']}"
+        row = f"{one.name:<32}" + "".join(f"{figure:>13}" for figure in figures)
+        yield f"{row}  {one.why}; {one.limit}"
     yield from _outcomes(classes)
 
 
-def _sessions(found: dict[str, Any] | None) -> Iterator[str]:
+def _sessions(found: SessionsReport | None) -> Iterator[str]:
     """A table, if there are sessions."""
     if found is None:
         return
     titles = "live", "waiting", "present", "early", "entered/min", "adopted"
-    most = f"{found['live']}/{found['max']}{' auto' if found['auto'] else ''}"
-    waiting = f"{found['waiting']}/{found['places']}"
-    figures = most, waiting, found["present"], found["early"], f"{found['advance_rate'] * 60:.3g}", found["adopted"]
+    most = f"{found.live}/{found.max}{' auto' if found.auto else ''}"
+    waiting = f"{found.waiting}/{found.places}"
+    figures = most, waiting, found.present, found.early, f"{found.advance_rate * 60:.3g}", found.adopted
     yield ""
     yield f"{'':<32}" + "".join(f"{title:>13}" for title in titles)
     yield f"{'sessions':<32}" + "".join(f"{figure:>13}" for figure in figures)
-    if found.get("cluster") is not None and found["cluster"]["share"] is not None:
-        silent = ", ".join(found["cluster"]["silent"]) or "none"
-        yield f"  this gateway's share of the cluster's: {found['cluster']['share']}; not heard: {silent}"
-    for one in found["queue"]:
-        came = "" if one["present"] else ", late"
-        yield f"  place {one['place']}: asked {one['silent']} s ago{came}"
-    if found["waiting"] > len(found["queue"]) > 0:
-        yield f"  and {found['waiting'] - len(found['queue'])} more"
+    if found.cluster is not None and found.cluster.share is not None:
+        silent = ", ".join(found.cluster.silent) or "none"
+        yield f"  this gateway's share of the cluster's: {found.cluster.share}; not heard: {silent}"
+    for one in found.queue:
+        came = "" if one.present else ", late"
+        yield f"  place {one.place}: asked {one.silent} s ago{came}"
+    if found.waiting > len(found.queue) > 0:
+        yield f"  and {found.waiting - len(found.queue)} more"
 
 
-def _memory(found: dict[str, Any]) -> Iterator[str]:
+def _memory(found: MemoryReport) -> Iterator[str]:
     """Memory in use, if there is a limit."""
-    if found["limit"] is not None and found["used"] is not None:
-        why = "new connections are closed at once" if found["short"] else "below the limit"
+    if found.limit is not None and found.used is not None:
+        why = "new connections are closed at once" if found.short else "below the limit"
         yield ""
-        limit = f"{found['limit'] * 100:.3g}%"
-        yield f"memory of {found['of']}: {found['used']:.0%} in use, limit {limit}: {why}"
+        limit = f"{found.limit * 100:.3g}%"
+        yield f"memory of {found.of}: {found.used:.0%} in use, limit {limit}: {why}"
 
 
-def _outcomes(frontends: list[dict[str, Any]]) -> Iterator[str]:
+def _outcomes(reports: Sequence[TrafficReport]) -> Iterator[str]:
     """Outcomes of requests other than ok, the most frequent first."""
-    for frontend in frontends:
-        found = sorted(frontend["outcomes"].items(), key=lambda item: -item[1])
+    for frontend in reports:
+        found = sorted(frontend.outcomes.items(), key=lambda item: -item[1])
         ends = [f"{name} {count}" for name, count in found if name not in {"ok", "answered"}]
         if ends:
-            yield f"  {frontend['name']}: {', '.join(ends)}"
+            yield f"  {frontend.name}: {', '.join(ends)}"
 
 
-def state(server: dict[str, Any]) -> str:
+def state(server: ServerReport) -> str:
     """The state of a server in the terms of the site file."""
-    words = [server["state"]]
-    if server["admin"] != "ready":
-        words.append(server["admin"])
-    if server["ejection"] != "in rotation":
-        words.append(server["ejection"])
-    if server["slow_start"] < 1:
-        words.append(f"slow start {server['slow_start']:.0%}")
-    if server["backup"]:
+    words = [server.state]
+    if server.admin != "ready":
+        words.append(server.admin)
+    if server.ejection != "in rotation":
+        words.append(server.ejection)
+    if server.slow_start < 1:
+        words.append(f"slow start {server.slow_start:.0%}")
+    if server.backup:
         words.append("backup")
     return ", ".join(words)
 
 
-def _check(server: dict[str, Any]) -> str:
+def _check(server: ServerReport) -> str:
     found = []
-    for kind in ("check", "agent"):
-        result = server[kind]
+    for prefix, result in ("", server.check), ("agent ", server.agent):
         if result is not None:
-            prefix = "" if kind == "check" else "agent "
-            detail = f" ({result['detail']})" if result["detail"] and result["result"] != "OK" else ""
-            found.append(f"{prefix}{result['result']} {result['seconds'] * 1000:.0f} ms{detail}")
+            detail = f" ({result.detail})" if result.detail and result.result != "OK" else ""
+            found.append(f"{prefix}{result.result} {result.seconds * 1000:.0f} ms{detail}")
     return "; ".join(found)

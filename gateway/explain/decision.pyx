@@ -171,7 +171,7 @@ cdef bint _full(Decision d, dict found, assumed) except -1:
     name = backend.name
     if assumed is None:
         there = overload.in_flight() if overload is not None else 0
-        waiting = queue.board.passed_through(queue.traffic)["queued"]
+        waiting = queue.board.passed_through(queue.traffic).queued
         own = klass.in_flight() if klass is not None else 0
     else:
         there, waiting = assumed.in_flight.get(name, 0), assumed.queued.get(name, 0)

@@ -12,7 +12,7 @@ import signal
 import socket
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Final
 
@@ -654,7 +654,8 @@ class Heartbeat(Child):
 
     def _judge(self, now: float) -> health.Health:
         site = self._snapshot.site
-        ages = [*silences(self._board, self._tree.read() or {"workers": range(site.workers)}).values()]
+        workers = (self._tree.read() or {"workers": range(site.workers)})["workers"]
+        ages = [*silences(self._board, workers).values()]
         up = [
             (name, any(self._board.state(slot) != DOWN for key, slot in self._snapshot.slots.items() if key[0] == name))
             for name, backend in site.backends.items()
@@ -679,7 +680,7 @@ class Heartbeat(Child):
         """Send the figures to control, which has no access to the Unix socket."""
         if now - self._posted >= POST and self._snapshot.site.admin.listen is not None:
             self._posted = now
-            self._bulletin.post({**status.report(self, now), "history": []})
+            self._bulletin.post({**asdict(status.report(self, now)), "history": []})
 
     def _command(self, name: str) -> dict[str, Any]:
         """Execute a command of `gateway status` and others."""
@@ -689,7 +690,7 @@ class Heartbeat(Child):
             self._act()
         elif name != "status":
             return {"error": f"unknown command {name}"}
-        return status.report(self, clock())
+        return asdict(status.report(self, clock()))
 
 
 _BY_COMMAND: Final[dict[str | None, AdminState]] = {"drain": AdminState.DRAIN, "maintenance": AdminState.STANDBY}

@@ -6,13 +6,14 @@ import logging
 import selectors
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from gateway.heartbeat import election
-from gateway.heartbeat.node import WITNESS
+from gateway.heartbeat.node import WITNESS, Node
 from gateway.heartbeat.ownership import State
+from gateway.reports import AddressReport, EventReport, FitnessReport, HeartbeatReport, LinkReport, NodeReport
 from gateway.system import private_socket
 
 if TYPE_CHECKING:
@@ -78,66 +79,63 @@ class Listener:
         client.close()
 
 
-def report(heartbeat: "Heartbeat", now: float) -> dict[str, Any]:
-    """The data of `gateway status`, for JSON."""
-    node = heartbeat.node
-    settings = node.settings
+def report(heartbeat: "Heartbeat", now: float) -> HeartbeatReport:
+    """The data of `gateway status`. `now`: monotonic seconds."""
+    settings = heartbeat.node.settings
     wall = time.time()
-    mode = "may split" if settings.may_split else "witness" if settings.witness else "majority"
-    nodes = [{"name": settings.node, "state": node.admin_state.name.lower(), "alive": True, "self": True, "links": {}}]
+    return HeartbeatReport(
+        node=settings.node,
+        admin_state=heartbeat.node.admin_state.name.lower(),
+        mode="may split" if settings.may_split else "witness" if settings.witness else "majority",
+        votes_needed=settings.quorum,
+        lease_enforced_by=heartbeat.fence,
+        doubts=tuple(heartbeat.doubts),
+        nodes=tuple(_nodes(heartbeat.node, now)),
+        addresses=tuple(_addresses(heartbeat.node, now)),
+        **heartbeat.counters.handed_over(),
+        health=FitnessReport(
+            measured=heartbeat.health.value,
+            believed=heartbeat.damper.value,
+            reason=heartbeat.health.reason,
+            falls=heartbeat.damper.total_falls,
+            hold=heartbeat.damper.hold,
+        ),
+        history=tuple(
+            EventReport(at=at, ago=round(wall - at, 1), about=about, what=what) for at, about, what in heartbeat.history
+        ),
+    )
+
+
+def _nodes(node: Node, now: float) -> Iterator[NodeReport]:
+    settings = node.settings
+    yield NodeReport(name=settings.node, state=node.admin_state.name.lower(), alive=True, own=True, links={})
     for peer in node.membership.peers.values():
-        beat = peer.beat
-        nodes.append(
-            {
-                "name": peer.name,
-                "state": beat.admin_state.name.lower() if beat is not None and peer.name != WITNESS else "",
-                "alive": peer.alive,
-                "silent": round(now - peer.heard, 3) if beat is not None else None,
-                "same_settings": beat is None or peer.name == WITNESS or beat.digest == settings.digest,
-                "links": {
-                    name: {
-                        "alive": now - link.heard < settings.lease,
-                        "loss": round(link.loss, 4),
-                        "delay": round(link.delay, 6),
-                    }
-                    for name, link in peer.links.items()
-                },
-            }
+        beat, witness = peer.beat, peer.name == WITNESS
+        yield NodeReport(
+            name=peer.name,
+            state=beat.admin_state.name.lower() if beat is not None and not witness else "",
+            alive=peer.alive,
+            silent=round(now - peer.heard, 3) if beat is not None else None,
+            same_settings=beat is None or witness or beat.digest == settings.digest,
+            links={
+                name: LinkReport(
+                    alive=now - link.heard < settings.lease, loss=round(link.loss, 4), delay=round(link.delay, 6)
+                )
+                for name, link in peer.links.items()
+            },
         )
-    addresses = []
+
+
+def _addresses(node: Node, now: float) -> Iterator[AddressReport]:
     for address, holding in node.holdings.items():
         owner = election.owner(node.runners(holding))
         own = holding.state is State.OWNER
-        addresses.append(
-            {
-                "address": address,
-                "state": holding.state.value,
-                "owner": settings.node if own else owner.node if owner is not None else None,
-                "reason": holding.reason,
-                "fitness": holding.fitness,
-                "lease": round(holding.until - now, 3) if own else None,
-                "leaving": holding.leaving,
-            }
+        yield AddressReport(
+            address=address,
+            state=holding.state.value,
+            owner=node.settings.node if own else owner.node if owner is not None else None,
+            reason=holding.reason,
+            fitness=holding.fitness,
+            lease=round(holding.until - now, 3) if own else None,
+            leaving=holding.leaving,
         )
-    return {
-        "node": settings.node,
-        "admin_state": node.admin_state.name.lower(),
-        "mode": mode,
-        "votes_needed": settings.quorum,
-        "lease_enforced_by": heartbeat.fence,
-        "doubts": heartbeat.doubts,
-        "nodes": nodes,
-        "addresses": addresses,
-        **heartbeat.counters.handed_over(),
-        "health": {
-            "measured": heartbeat.health.value,
-            "believed": heartbeat.damper.value,
-            "reason": heartbeat.health.reason,
-            "falls": heartbeat.damper.total_falls,
-            "hold": heartbeat.damper.hold,
-        },
-        "history": [
-            {"at": at, "ago": round(wall - at, 1), "about": about, "what": what}
-            for at, about, what in heartbeat.history
-        ],
-    }

@@ -3,11 +3,12 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from dataclasses import asdict, dataclass, field
+from typing import Final, Literal
 
 from gateway.board import Board
 from gateway.process.bulletin import Bulletin
+from gateway.reports import ReloadReport, TreeReport
 
 STUCK: Final = 1.5
 """Seconds without a sign of life on the board after which a worker does not work."""
@@ -19,13 +20,13 @@ State = Literal["starting", "taking over", "running", "stopping"]
 """Taking over: an upgrade, and the gateway before still carries the traffic."""
 
 
-def silences(board: Board, said: Mapping[str, Any]) -> dict[int, float]:
-    """Seconds since the last sign of life of each worker that is meant to work, by number. `said`: the supervisor's.
+def silences(board: Board, workers: Iterable[int]) -> dict[int, float]:
+    """Seconds since each of `workers` last updated its timestamp, by number.
 
-    The numbers are the supervisor's: they need not follow on each other, as one that only finishes keeps its own.
+    The numbers come from the supervisor and may have gaps, because a draining worker keeps its own.
     """
     now = time.monotonic()
-    return {number: now - board.pulse(number) for number in said["workers"]}
+    return {number: now - board.pulse(number) for number in workers}
 
 
 @dataclass(slots=True)
@@ -70,32 +71,31 @@ class SupervisorStatus:
         self.refused, self.problems, self.changes = time.time(), problems[:PROBLEMS], changes[:PROBLEMS]
 
     @property
-    def last_reload(self) -> dict[str, Any]:
-        """The last reload; `at`: when the site file that is in force was taken up."""
+    def last_reload(self) -> ReloadReport:
+        """The last reload."""
         if not self.problems:
-            return {"at": self.loaded, "accepted": True}
-        return {
-            "at": self.loaded,
-            "accepted": False,
-            "refused_at": self.refused,
-            "problems": self.problems,
-            "changes": self.changes,
-            "last_good": self.last_good or None,
-        }
+            return ReloadReport(at=self.loaded, accepted=True)
+        return ReloadReport(
+            at=self.loaded,
+            accepted=False,
+            refused_at=self.refused,
+            problems=self.problems,
+            changes=self.changes,
+            last_good=self.last_good or None,
+        )
 
     def post(self, state: State, workers: Iterable[int], children: Mapping[str, int]) -> None:
-        """Say everything. `workers`: their numbers; `children`: process ids by name."""
-        self.bulletin.post(
-            {
-                "state": state,
-                "started": self.started,
-                "reloads": self.reloads,
-                "last_reload": self.last_reload,
-                "workers": sorted(workers),
-                "processes": children,
-                "deaths": self.deaths,
-                "bad_reports": self.bad_reports,
-                "upgrades_failed": self.upgrades_failed,
-                "sandbox": self.sandbox,
-            }
+        """Publish the status. `workers`: their numbers; `children`: process ids by name."""
+        report = TreeReport(
+            state=state,
+            started=self.started,
+            reloads=dict(self.reloads),
+            last_reload=self.last_reload,
+            workers=tuple(sorted(workers)),
+            processes=dict(children),
+            deaths=dict(self.deaths),
+            bad_reports=dict(self.bad_reports),
+            upgrades_failed=self.upgrades_failed,
+            sandbox=dict(self.sandbox),
         )
+        self.bulletin.post(asdict(report))

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -333,7 +334,7 @@ class Supervisor:
 
     def _about(self) -> dict[str, Any]:
         """What an operator's command asks first: which gateway this is."""
-        last = self._supervisor_status.last_reload
+        last = asdict(self._supervisor_status.last_reload)
         return about(self._path, self._now.site, self._state, self._snapshot.version, last)
 
     def _post(self) -> None:

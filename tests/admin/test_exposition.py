@@ -10,7 +10,7 @@ figures = st.one_of(st.integers(0, 2**53), st.floats(0.0, 1e18), st.booleans())
 
 
 @given(st.lists(st.tuples(values, values, figures), min_size=1))
-def test_what_is_written_is_read(samples):
+def test_a_parser_reads_the_page(samples):
     page = text([Family("a_total", "counter", "Help.", [(labels(one=one, two=two), n) for one, two, n in samples])])
     (family,) = text_string_to_metric_families(page)
     assert (family.type, family.documentation) == ("counter", "Help.")

@@ -1,12 +1,13 @@
 """Every figure is there, under the name that the documentation has."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.admin import metrics
-from tests.admin.reports import control, heartbeat
+from tests.admin.reports import CHECK, SERVER, control, heartbeat
 
 DOCS = Path(__file__).parents[2] / "docs" / "operations.md"
 
@@ -18,7 +19,7 @@ def samples(one, other):
 
 
 def test_servers_and_processes():
-    found = samples(control({}, {"name": "app2", "state": "down", "load": None, "check": None}), None)
+    found = samples(control(SERVER, replace(SERVER, name="app2", state="down", load=None, check=None)), None)
     assert found["gateway_build_info", "1.2.3", "gw1"] == 1
     assert found["gateway_reloads_total", "refused"] == 1
     assert found["gateway_site_last_reload_success",] == 0
@@ -44,7 +45,7 @@ def test_servers_and_processes():
     assert not [name for name, *_ in found if name.startswith("gateway_heartbeat")]
 
 
-def test_what_passes_through_frontends_and_backends():
+def test_traffic_of_frontends_and_backends():
     found = samples(control(), None)
     assert found["gateway_frontend_connections", "web"] == 6
     assert found["gateway_frontend_max_connections", "web"] == 100
@@ -90,7 +91,7 @@ def test_the_cluster():
     assert found["gateway_heartbeat_lease_in_kernel",] == 1
 
 
-def test_a_gateway_that_may_not_serve_says_so():
+def test_a_drained_or_silent_node_is_not_ready_or_not_healthy():
     found = samples(control(cluster=True), heartbeat(admin_state="drain"))
     assert (found["gateway_healthy",], found["gateway_ready",]) == (1, 0)
     assert found["gateway_heartbeat_up",] == 1
@@ -99,8 +100,8 @@ def test_a_gateway_that_may_not_serve_says_so():
 
 
 def test_every_metric_is_documented_and_no_other():
-    agent = {"result": "OK", "good": True, "seconds": 0.1, "detail": ""}
-    families = list(metrics.families(control({"agent": agent, "sessions": 1}, cluster=True), heartbeat()))
+    server = replace(SERVER, agent=CHECK, sessions=1)
+    families = list(metrics.families(control(server, cluster=True), heartbeat()))
     names = [family.name for family in families]
     assert len(names) == len(set(names))
     for family in families:

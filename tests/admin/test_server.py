@@ -88,17 +88,17 @@ async def test_names_of_other_machines_are_refused_where_there_is_no_token(serve
 @pytest.mark.parametrize(
     "host", ["localhost", "LOCALHOST:8900", "127.0.0.1", "127.9.9.9:1", "127.0.0.1:", "[::1]", "[::1]:8900"]
 )
-def test_what_is_of_this_machine(host):
+def test_names_of_this_machine(host):
     assert is_local(host)
 
 
 @pytest.mark.parametrize("host", ["", "[::1", "::1", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1"])
-def test_what_is_not(host):
+def test_names_of_other_machines(host):
     assert not is_local(host)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "localhost:1:2", "a@localhost", "localhost,evil.example", "localhost/"])
-def test_what_only_looks_so(host):
+def test_names_that_only_resemble_them(host):
     assert not is_local(host)
 
 
@@ -165,7 +165,7 @@ async def test_no_answer_names_versions_or_quotes_the_request(server, request_):
         assert word not in said.lower()
 
 
-async def test_who_is_slow_is_cut_off(server, monkeypatch):
+async def test_a_slow_client_is_disconnected(server, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", 0.2)
     async with connection(server) as (reader, writer):
         for piece in (b"GET /metrics HTTP/1.1\r\n", b"Host: localhost\r\n"):
@@ -173,7 +173,7 @@ async def test_who_is_slow_is_cut_off(server, monkeypatch):
         assert await asyncio.wait_for(reader.read(), 30) == b""
 
 
-async def test_who_does_not_read_is_cut_off(server, monkeypatch):
+async def test_a_client_that_does_not_read_is_disconnected(server, monkeypatch):
     monkeypatch.setattr(module, "TIMEOUT", 0.3)
     monkeypatch.setitem(PAGES, "/metrics", lambda: (200, "text/plain", "x" * 50_000_000))
     with socket.socket() as client:

@@ -70,7 +70,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_whom_it_asks(bench: Bench) -> None:
+async def test_the_servers_that_it_queries(bench: Bench) -> None:
     assert {question.address for question in bench.voices.asked} == {("127.0.0.1", 8081), ("127.0.0.2", 8081)}
 
 

@@ -45,7 +45,7 @@ class Node:
     @property
     def share(self) -> int | None:
         report = self.exchange.report()
-        return report["share"] if report is not None else None
+        return report.share if report is not None else None
 
 
 async def test_gateways_divide_sessions_and_count_keys_together(tmp_path: Path) -> None:
@@ -63,11 +63,11 @@ async def test_gateways_divide_sessions_and_count_keys_together(tmp_path: Path) 
     await soon(lambda: other.share == 10, "the other one to have all")
     report = other.exchange.report()
     assert report is not None
-    assert report["silent"] == ["gw1"]
+    assert report.silent == ("gw1",)
     await other.exchange.close()
 
 
-async def test_what_another_cluster_says_is_refused_and_counted(tmp_path: Path) -> None:
+async def test_messages_of_another_cluster_are_refused_and_counted(tmp_path: Path) -> None:
     heard: list[bytes] = []
     one = Node(tmp_path / "gw1", "gw1", heard.append)
     stranger = Node(tmp_path / "gw2", "gw2", lambda message: one.exchange.hear(message, "127.0.0.2"), b"x" * 16)

@@ -1,9 +1,12 @@
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.board import DOWN, DRAIN, OUT, Board
 from gateway.control import servers, show
 from gateway.health.result import Outcome, Result
+from gateway.reports import GatewayReport, MemoryReport
+from tests.admin.reports import control
 from tests.control.sites import snapshot
 
 SERVERS = [
@@ -12,7 +15,7 @@ SERVERS = [
 ]
 
 
-def a_report(directory: Path) -> dict[str, object]:
+def a_report(directory: Path) -> GatewayReport:
     site = snapshot(directory, {"app": {"servers": SERVERS, "affinity": {"source": 24}}})
     board = Board()
     a, b = (site.slots["app", name] for name in "ab")
@@ -32,8 +35,9 @@ def a_report(directory: Path) -> dict[str, object]:
         ("app", "b"): Result(Outcome.TCP_CONNECT_REFUSED, 0.001, "Connection refused"),
     }
     agents = {("app", "b"): Result(Outcome.AGENT_TIMEOUT, 1.0, "no answer")}
-    memory = {"limit": None, "used": None, "short": False, "of": ""}  # as control adds it
-    return servers.report(site, board, checks, agents, 1000.0) | {"memory": memory}
+    found = servers.report(site, board, checks, agents, 1000.0)
+    memory = MemoryReport(used=None, of=None, limit=None, short=False)
+    return replace(control(sessions=None, memory=memory), **vars(found))
 
 
 def test_the_table(tmp_path: Path) -> None:
@@ -47,7 +51,7 @@ def test_the_table(tmp_path: Path) -> None:
 
 
 def test_sessions_of_a_draining_server_are_those_left(tmp_path: Path) -> None:
-    answer = a_report(tmp_path)
-    backend = answer["backends"][0]  # type: ignore[index]
-    backend["servers"][0]["sessions"] = 12
-    assert "  12 left  " in show.text(answer)
+    report = a_report(tmp_path)
+    (backend,) = report.backends
+    drained = replace(backend, servers=(replace(backend.servers[0], sessions=12),))
+    assert "  12 left  " in show.text(replace(report, backends=(drained,)))

@@ -26,6 +26,7 @@ from gateway.proxy.listener import Listener, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
 from gateway.proxy.worker_context import WorkerContext
+from gateway.reports import Traffic
 from gateway.secrets.vault import Secrets
 from gateway.wire.pages import pages
 from tests.support.certificates import Authority
@@ -299,7 +300,7 @@ class Site:
         """Requests in flight by server."""
         return {f"{key[1]}": self.board.in_flight(slot) for key, slot in self.snapshot.slots.items()}
 
-    def passed_through(self) -> dict[str, Any]:
+    def passed_through(self) -> Traffic:
         """Return the frontend's row of the board."""
         return self.board.passed_through(self.snapshot.traffic["frontend", "front"])
 

@@ -233,7 +233,7 @@ def connections_head(data: bytes) -> Any:
     return take_head(bytearray(data), response=False)
 
 
-def test_what_is_left_behind_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_leak_is_found(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fuzz.world.TIMEOUT", 1)
     world.settle()
     world.site.board.add_in_flight(world.site.snapshot.slots["app", "s0"], 0, 1)

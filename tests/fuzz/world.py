@@ -487,7 +487,7 @@ class World:
             self.site.skip(ms)
             self.step(1)
         self._nothing("is in flight", lambda: not any(self.site.in_flight.values()), self.site.in_flight)
-        self._nothing("connections are open", lambda: self.site.passed_through()["open"] == 0, None)
+        self._nothing("connections are open", lambda: self.site.passed_through().open == 0, None)
         if not self.drained:
             self._still_works()
         for ms in (61_000, 2500, 3_700_000):

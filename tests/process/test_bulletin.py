@@ -28,7 +28,7 @@ def test_the_newest_word_counts_and_a_child_reads_it():
     os.close(writing)
 
 
-def test_what_was_said_long_ago_is_forgotten():
+def test_an_old_report_expires():
     board = Bulletin()
     board.post({"a": 1})
     assert board.read(60.0) == {"a": 1}
@@ -36,14 +36,14 @@ def test_what_was_said_long_ago_is_forgotten():
     assert board.read(0.005) is None
 
 
-def test_what_does_not_fit_leaves_what_was_there():
+def test_a_report_that_is_too_long_keeps_the_previous_one():
     board = Bulletin()
     board.post({"a": 1})
     board.post({"a": "x" * SIZE})
     assert board.read() == {"a": 1}
 
 
-def test_who_reads_while_it_is_written_sees_one_word_or_the_other():
+def test_a_reader_during_a_write_sees_one_whole_report():
     board = Bulletin()
     words = [{"word": str(i) * 50_000} for i in range(2)]
     board.post(words[0])
@@ -129,7 +129,7 @@ def test_it_is_handed_on_to_one_child_alone():
 
 
 @pytest.mark.parametrize("text", [b"", b"[1]", b"1", b"{", b"\xff", b"[" * 100_000], ids=range(6))
-def test_what_is_not_an_object_is_nothing(text):
+def test_json_that_is_not_an_object_is_ignored(text):
     """A writer that was broken into may say anything."""
     board = Bulletin()
     ctypes.memmove(board._writing + HEADER.size, text, len(text))

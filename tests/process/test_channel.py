@@ -162,7 +162,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("sent", BAD, ids=range(len(BAD)))
-def test_what_is_not_a_report_is_refused_and_never_unpickled(ends: Ends, sent: bytes) -> None:
+def test_a_message_that_is_not_a_report_is_refused_and_never_unpickled(ends: Ends, sent: bytes) -> None:
     one, other = ends
     other.send(Ready(1))
     other.socket.sendall(sent)
@@ -217,7 +217,7 @@ def test_more_descriptors_than_the_kernel_passes_at_once(ends: Ends) -> None:
         os.close(descriptor)
 
 
-def test_a_snapshot_comes_out_as_it_went_in_and_without_routes_for_those_who_need_none(tmp_path: Path) -> None:
+def test_a_snapshot_arrives_unchanged_and_without_routes_where_none_are_needed(tmp_path: Path) -> None:
     site = tmp_path / "site.yaml"
     lines = [f"  - {{match: {{path: /{i}/}}, respond: {{body: '{i}'}}}}" for i in range(321)]
     lines.append("  - apache: legacy.htaccess")

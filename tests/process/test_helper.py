@@ -24,7 +24,7 @@ def do(task: Task, who: Account | None = None, seconds: float = 20.0, limit: int
     return run_helper(lambda: task, partial(become, who, roles.RULES), seconds, limit, "it failed")
 
 
-def test_what_it_says_comes_back() -> None:
+def test_the_result_is_returned() -> None:
     def speak(write: Write) -> None:
         write(b"one ")
         write(b"two")
@@ -32,7 +32,7 @@ def test_what_it_says_comes_back() -> None:
     assert do(speak) == b"one two"
 
 
-def test_one_that_says_too_much_is_cut_off() -> None:
+def test_too_long_a_result_ends_the_helper() -> None:
     def flood(write: Write) -> None:
         while True:
             write(b"x" * 10_000)
@@ -52,7 +52,7 @@ def test_one_that_does_not_end_is_killed() -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-def test_one_that_raises_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_exception_is_reported(capfd: pytest.CaptureFixture[str]) -> None:
     def fail(_: Write) -> None:
         raise ZeroDivisionError
 
@@ -85,7 +85,7 @@ def test_it_is_the_user_after_it_has_prepared() -> None:
     assert found == [0, [65534] * 3, [65534] * 3, os.getgrouplist("nobody", 65534), [0, 0, 0]]
 
 
-def test_it_dies_with_who_waits_for_it(tmp_path: Path) -> None:
+def test_it_ends_with_its_parent(tmp_path: Path) -> None:
     def hang(_: Write) -> None:
         (tmp_path / "pid").write_text(f"{os.getpid()} ")
         signal.pause()

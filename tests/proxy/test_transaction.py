@@ -147,7 +147,7 @@ class Play:
             leave(sock)
         for sock in self.taken:
             sock.close()
-        self.until(lambda: self.site.passed_through()["open"] == 0)
+        self.until(lambda: self.site.passed_through().open == 0)
         for sock in self.servers.values():
             sock.close()
         self.look()
@@ -173,7 +173,7 @@ def play() -> Iterator[Play]:
         raise
     assert live() == 0
     assert set(made.site.in_flight.values()) == {0}
-    assert made.site.passed_through()["open"] == 0
+    assert made.site.passed_through().open == 0
     assert made.queue.count == 0
     assert made.site.poller.count == 0
     assert made.site.errors.found == []
@@ -389,5 +389,5 @@ def test_a_fault_of_the_gateway_ends_the_request_and_nothing_else(play: Play) ->
     assert len(faults) == 2
     assert "KeyError: 400" in faults[0]
     assert "KeyError: 504" in faults[1]
-    outcomes = play.site.passed_through()["outcomes"]
+    outcomes = play.site.passed_through().outcomes
     assert outcomes[[name for name, *_ in OUTCOMES].index("gateway_error")] == 2

@@ -1,0 +1,42 @@
+"""Reads reports that came as JSON: from another process, or from a gateway to its commands."""
+
+from typing import Final, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from gateway.reports import GatewayReport, HeartbeatReport, TreeReport
+from loadagent.printable import printable
+
+T = TypeVar("T")
+
+# Made at the import: a confined process could not load what this needs.
+_GATEWAY: Final = TypeAdapter(GatewayReport)
+_HEARTBEAT: Final = TypeAdapter(HeartbeatReport)
+_TREE: Final = TypeAdapter(TreeReport)
+
+
+class Unreadable(Exception):
+    """The data is not a report of this version; the text says where it differs."""
+
+
+def gateway(answer: object) -> GatewayReport:
+    """Return the report in control's answer. Raises Unreadable."""
+    return _read(_GATEWAY, answer)
+
+
+def heartbeat(answer: object) -> HeartbeatReport:
+    """Return the report in the answer of the heartbeat process, or in its bulletin. Raises Unreadable."""
+    return _read(_HEARTBEAT, answer)
+
+
+def tree(said: object) -> TreeReport:
+    """Return the report in the supervisor's bulletin. Raises Unreadable."""
+    return _read(_TREE, said)
+
+
+def _read(adapter: TypeAdapter[T], said: object) -> T:
+    try:
+        return adapter.validate_python(said)
+    except ValidationError as error:
+        place = ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"])
+        raise Unreadable(f"it differs from the reports of this version: {printable(place) or 'no object'}") from None
