@@ -2,9 +2,18 @@
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+
+import gateway.cli
+import loadagent.cli
+from gateway.config.policies import POLICIES
+from gateway.health.result import Outcome
+from gateway.outcome import ABUSES
+from gateway.supervisor.roles import ROLES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -64,6 +73,46 @@ def test_every_file_of_a_room_is_in_its_line_of_the_architecture(room: str) -> N
     words = set(re.findall(r"\w+", found[1]))
     files = {path.stem for path in (ROOT / "gateway" / room).iterdir() if path.suffix in {".py", ".pyx"}} - {"__init__"}
     assert sorted(files - words) == []
+
+
+def content(name: str) -> str:
+    return (ROOT / "docs" / name).read_text()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_balancing_policy_is_in_the_table(policy: str) -> None:
+    assert re.search(rf"^\|.*`{policy}`.*\|", content("balancing.md"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+def test_every_result_of_a_check_is_in_the_list(outcome: Outcome) -> None:
+    assert f"`{outcome.name}`" in content("balancing.md")
+
+
+@pytest.mark.parametrize("reason", [name for name, _ in ABUSES])
+def test_every_reason_for_ending_a_connection_of_http2_is_in_the_table(reason: str) -> None:
+    assert f"\n| `{reason}` | " in content("operations.md")
+
+
+def commands(group: click.Group, name: str) -> Iterator[str]:
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{name} {command.name}")
+        else:
+            yield f"{name} {command.name}"
+
+
+@pytest.mark.parametrize(
+    "command", [*commands(gateway.cli.main, "gateway"), *commands(loadagent.cli.main, "loadagent")]
+)
+def test_every_command_is_on_a_page(command: str) -> None:
+    assert any(command in path.read_text() for path in PAGES if path.name != "CHANGELOG.md")
+
+
+@pytest.mark.parametrize("role", [role.name for role in ROLES])
+def test_every_process_is_in_the_list_of_the_architecture(role: str) -> None:
+    listed = content("architecture.md").partition("```text\n")[2].partition("```")[0]
+    assert re.search(rf"── {role} ", listed)
 
 
 def imported(path: Path) -> set[str]:
