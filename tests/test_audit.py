@@ -30,7 +30,7 @@ def test_versions_before_the_fix_are_found(version, faults):
     assert len(PROGRAM["compare"]([("here", "h11", version)], KNOWN, KNOWN["date"])) == faults
 
 
-def test_what_is_accepted_is_so_until_a_day():
+def test_an_advisory_is_accepted_until_a_day():
     item = {"package": "H.11", "id": "CVE-2025-43859", "until": "2026-12-01", "why": "a test"}
     known = {**KNOWN, "accepted": [item]}
     assert PROGRAM["compare"]([("here", "h11", "0.14.0")], known, "2026-12-01") == [

@@ -91,7 +91,7 @@ def test_a_module_is_the_same_wherever_it_is_compiled(tmp_path):
     assert found[0] == found[1]
 
 
-def test_the_list_of_what_is_in_it():
+def test_the_contents_of_the_release():
     document = runpy.run_path(str(ROOT / ".ci" / "sbom.py"))["document"]
     found = document()
     assert (found["bomFormat"], found["specVersion"], found["version"]) == ("CycloneDX", "1.5", 1)
@@ -113,7 +113,7 @@ def test_the_list_of_what_is_in_it():
         assert all(each["content"] in locked for each in item["hashes"])
 
 
-def test_how_to_report_is_said():
+def test_the_release_says_how_to_report_a_vulnerability():
     text = (Path(ROOT) / "SECURITY.md").read_text()
     assert "private vulnerability reporting" in text
     for place in re.findall(r"\]\(([^)#]+)", text):

@@ -55,7 +55,7 @@ MATCH = {("beat", "witness"), *((kind, kind) for kind in MESSAGES)}
 
 
 @pytest.mark.parametrize("kind, reader", [*itertools.product(MESSAGES, READERS)])
-def test_none_stands_for_another(kind: str, reader: str) -> None:
+def test_a_message_is_not_accepted_for_another_purpose(kind: str, reader: str) -> None:
     if (kind, reader) in MATCH:
         READERS[reader](MESSAGES[kind])
         return

@@ -49,7 +49,7 @@ EXPOSURE = [
         ("loadagent", None),
     ],
 )
-def test_systemd_finds_nothing_amiss(tmp_path: Path, unit: str, addition: str | None) -> None:
+def test_systemd_accepts_the_units_without_a_warning(tmp_path: Path, unit: str, addition: str | None) -> None:
     text = (CONF / f"{unit}.service").read_text()
     here = text.replace(f"/usr/local/bin/{unit}", "/bin/true")  # where it is to be installed
     assert here != text

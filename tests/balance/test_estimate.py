@@ -73,7 +73,7 @@ def test_a_server_that_turns_slow_is_noticed_within_a_few_answers(board: Board, 
     assert expected(board, 0, 4, clock.now) > 0.090
 
 
-def test_one_answer_that_takes_for_ever_is_not_yet_a_slow_server(board: Board, clock: Clock) -> None:
+def test_one_endless_answer_is_not_yet_a_slow_server(board: Board, clock: Clock) -> None:
     for _ in range(500):
         serve(board, clock, 0, takes=10)
     serve(board, clock, 0, takes=30_000)
@@ -89,7 +89,7 @@ def test_requests_that_are_overdue_count_before_they_are_answered(board: Board, 
     assert drift(board, 0, 4, clock.wait(1000)) > 3
 
 
-def test_a_good_answer_after_a_long_silence_does_not_wipe_out_what_was_known(board: Board, clock: Clock) -> None:
+def test_a_good_answer_after_a_long_silence_keeps_the_previous_estimate(board: Board, clock: Clock) -> None:
     for _ in range(100):
         serve(board, clock, 0, takes=10)
     for _ in range(20):
@@ -128,14 +128,14 @@ def test_one_that_never_did_anything_but_fail_does_not_attract_requests_either(b
     assert sent[1] < 12
 
 
-def test_all_workers_together_know_what_each_has_seen(board: Board, clock: Clock) -> None:
+def test_measurements_of_all_workers_are_combined(board: Board, clock: Clock) -> None:
     for _ in range(50):
         serve(board, clock, 0, takes=10, worker=0)
         serve(board, clock, 0, takes=30, worker=1)
     assert expected(board, 0, 2, clock.now) == pytest.approx(0.020, rel=0.05)
 
 
-def test_what_a_dead_worker_had_under_way_is_not_overdue_for_ever(board: Board, clock: Clock) -> None:
+def test_requests_of_a_dead_worker_do_not_stay_overdue(board: Board, clock: Clock) -> None:
     for _ in range(50):
         serve(board, clock, 0, takes=10, worker=1)
     picked(board, 0, 0, clock.now)

@@ -157,7 +157,7 @@ def test_a_popular_key_spreads_over_the_next_in_its_order(count: int, now: int) 
     assert order[: min(count, 8)] == sorted(farm.names, key=lambda name: drawn(key, name, 1.0))[: min(count, 8)]
 
 
-def test_when_all_are_full_nobody_is_picked_and_the_last_that_is_not_is_found() -> None:
+def test_if_all_servers_are_full_none_is_picked_and_the_last_one_with_room_is_found() -> None:
     farm = Farm(equals(200))
     for name in farm.names:
         farm.set_state(name, DOWN)

@@ -101,7 +101,7 @@ def test_of_a_thousand_servers_the_few_that_are_up_are_found(policy: str) -> Non
 
 
 @pytest.mark.parametrize("policy", ["measured", "weighted-least-connections", "weighted-round-robin"])
-def test_what_goes_by_weight_follows_the_effective_one(policy: str) -> None:
+def test_weighted_policies_follow_the_effective_weight(policy: str) -> None:
     farm = Farm(policy, 1, 1)
     farm.board.set_weight(0, 3.0)
     assert farm.send(40) == {0: 30, 1: 10}
@@ -140,7 +140,7 @@ def test_down_draining_and_tried_servers_get_nothing(policy: str) -> None:
 
 
 @pytest.mark.parametrize("policy", ALL)
-def test_backups_serve_only_while_nobody_else_can(policy: str) -> None:
+def test_backups_serve_only_while_no_other_server_can(policy: str) -> None:
     farm = Farm(policy, 1, backups=1)
     assert {farm.pick() for _ in range(10)} == {0}
     farm.board.set_state(0, DOWN)
@@ -165,7 +165,7 @@ def test_an_ejected_server_is_probed_with_one_request_at_a_time(policy: str) -> 
 
 
 @pytest.mark.parametrize("policy", ALL)
-def test_a_server_in_its_slow_start_takes_its_share_of_what_is_in_flight(policy: str) -> None:
+def test_a_server_in_slow_start_takes_its_share_of_requests_in_flight(policy: str) -> None:
     farm = Farm(policy, 1, 1, 1)
     farm.board.set_ramp(0, 0.25)
     farm.board.add_in_flight(1, 0, 40)
@@ -251,7 +251,7 @@ def test_requests_without_the_header_are_shared_out() -> None:
     key=st.integers(0, 2**64 - 1),
     name=st.sampled_from(ALL),
 )
-def test_every_policy_picks_whoever_can_take_a_request_and_nobody_else(
+def test_every_policy_picks_only_servers_that_can_take_a_request(
     states: list[str], loads: list[int], key: int, name: str
 ) -> None:
     board = Board()

@@ -84,7 +84,7 @@ def test_all_mistakes_at_once() -> None:
     assert [line for line, _ in caught.value.problems] == [1, 2, 3]
 
 
-def test_what_is_off_or_for_other_modules_is_not_there() -> None:
+def test_disabled_rules_and_sections_of_other_modules_are_left_out() -> None:
     assert parse(b"RewriteRule ^a b\nRewriteEngine On\nRewriteEngine Off\nRewriteRule ^c d", read).rules == []
     rules = parse(
         b"RewriteEngine on\n<IfModule !mod_rewrite.c>\nErrorDocument 404 /x\n</IfModule>\nRewriteRule \\\n ^a\\ b  /c",
@@ -101,7 +101,7 @@ def test_arguments_and_flags() -> None:
     assert [part[0][1] for part in rule.environment] == ["X:1", "Y:2"]
 
 
-def test_what_is_the_servers_own_work_is_left_out_with_a_warning() -> None:
+def test_directives_for_the_server_itself_are_left_out_with_a_warning() -> None:
     text = (
         "Options -Indexes\nDirectoryIndex a.php\nAddType text/x .x\n<IfModule mod_expires.c>\nExpiresActive On\n"
         "</IfModule>\nphp_value memory_limit 64M\nRewriteOptions AllowNoSlash\nErrorDocument 404 /404.html\n"

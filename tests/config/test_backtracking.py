@@ -16,7 +16,9 @@ from gateway.config.problem import Fault
     (r"a(?=$)", b"a\n", None),
     (r"([a-z]{2000,})", b"a" * 1999, None),
 ])  # fmt: skip
-def test_what_is_found(pattern: str, text: bytes, groups: tuple[bytes | None, ...] | None) -> None:
+def test_matches_of_patterns_that_re2_refuses(
+    pattern: str, text: bytes, groups: tuple[bytes | None, ...] | None
+) -> None:
     found = Backtracking(pattern.encode()).search(text)
     assert (found and tuple(found.group(i) for i in range(len(groups or ())))) == groups
 
@@ -38,7 +40,7 @@ def test_a_search_ends() -> None:
         Backtracking(rb"^(?:(a+)+)+(?=b)\1").search(b"a" * 3000 + b"c")
 
 
-def test_only_what_re2_refuses_backtracks() -> None:
+def test_only_patterns_that_re2_refuses_backtrack() -> None:
     for text in (r"^a.*b$", r"(a+)+$", "^/(css|js)/"):
         assert not isinstance(getattr(Pattern(text, backtrack=True).search, "__self__", None), Backtracking)
     assert isinstance(getattr(Pattern(r"(a)\1", backtrack=True).search, "__self__", None), Backtracking)
@@ -46,7 +48,7 @@ def test_only_what_re2_refuses_backtracks() -> None:
         Pattern(r"(a)\1")
 
 
-def test_mistakes_are_told_with_their_place() -> None:
+def test_mistakes_are_reported_with_their_place() -> None:
     with pytest.raises(Fault, match=r"not a regular expression: missing closing parenthesis") as caught:
         Backtracking(b"(?=a(")
     assert caught.value.offset == 5

@@ -75,7 +75,7 @@ def test_defaults(tmp_path: Path) -> None:
         ("  witness: »somewhere", "somewhere is not an address such as 192.168.7.9"),
     ],
 )
-def test_what_is_wrong_is_named_at_its_place(refuse: Refuse, more: str, message: str) -> None:
+def test_mistakes_are_reported_at_their_place(refuse: Refuse, more: str, message: str) -> None:
     refuse(f"{BASE}{CLUSTER}{more}\n", message)
 
 

@@ -46,7 +46,7 @@ def test_classes(refuse: Refuse, load_text: Load) -> None:
     ]
 
 
-def test_what_is_there_twice(refuse: Refuse) -> None:
+def test_duplicates_are_reported(refuse: Refuse) -> None:
     refuse(
         "frontends:\n"
         "  - {name: a, listen: ['127.0.0.1:80', '[::1]:80']}\n"
@@ -62,7 +62,7 @@ def test_what_is_there_twice(refuse: Refuse) -> None:
     )
 
 
-def test_what_is_wrong_elsewhere_hides_nothing(refuse: Refuse) -> None:
+def test_a_mistake_elsewhere_hides_no_other(refuse: Refuse) -> None:
     refuse(
         "frontends:\n"
         "  - {listen: »5}\n"

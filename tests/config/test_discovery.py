@@ -28,7 +28,7 @@ def servers(snapshot: Snapshot) -> list[str]:
     return [server.name for server in snapshot.site.backends["app"].servers]
 
 
-def test_what_to_ask(load_text: Load) -> None:
+def test_the_questions_for_entries(load_text: Load) -> None:
     loaded = load_text(site('"dns:app.internal:8080"', "{name: pool, address: 'dns:_http._tcp.app.internal'}"))
     wanted = {Question(APP, "A"), Question(APP, "AAAA"), Question(POOL, "SRV")}
     assert questions(loaded.site) == wanted
@@ -41,7 +41,7 @@ def test_before_any_answer_there_are_no_servers(load_text: Load) -> None:
     assert snapshot.slots.keys() == snapshot.resolved.keys() == {("app", "127.0.0.1:1")}
 
 
-def test_every_address_is_a_server_with_what_its_entry_says(load_text: Load) -> None:
+def test_every_address_is_a_server_with_the_keys_of_its_entry(load_text: Load) -> None:
     entry = "{address: 'dns:app.internal:8080', weight: 7, max_connections: 5, backup: true}"
     answers = {
         **found(APP, "A", member("10.0.0.2"), member("10.0.0.1")),
@@ -101,7 +101,7 @@ def test_long_names_are_cut_and_stay_different(load_text: Load) -> None:
     assert all(len(name) == 64 and name.endswith("-10.0.0.1") for name in names)
 
 
-def test_a_name_in_the_file_is_whom_the_file_says(load_text: Load) -> None:
+def test_a_name_in_the_site_file_keeps_its_server(load_text: Load) -> None:
     text = site('"dns:app.internal:8080"', "{name: app.internal-10.0.0.1, address: '10.9.9.9:1'}")
     snapshot = Snapshot.first(load_text(text), found(APP, "A", member("10.0.0.1"), member("10.0.0.2")))
     assert servers(snapshot) == ["app.internal-10.0.0.1", "127.0.0.1:1", "app.internal-10.0.0.2"]

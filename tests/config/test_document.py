@@ -145,7 +145,7 @@ plain = st.recursive(
 
 
 @given(plain)
-def test_reads_what_was_dumped(data: object) -> None:
+def test_it_reads_its_own_output(data: object) -> None:
     assert Document(yaml.safe_dump([data], allow_unicode=True)).data == [data]
 
 

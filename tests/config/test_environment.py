@@ -31,7 +31,7 @@ def test_values(text: str, value: object) -> None:
     assert used.keys() <= {"A", "B", "C"}
 
 
-def test_what_is_not_set_is_named_at_its_place() -> None:
+def test_an_unset_variable_is_reported_at_its_place() -> None:
     data = {"a": {"b": "x${NONE}"}}
     message = "the environment variable NONE is not set; ${NONE:-default} gives a default"
     assert fill(data, {}) == ({}, [Finding(("a", "b"), message, offset=1)])

@@ -89,7 +89,7 @@ def test_a_certificate_of_another_key(refuse: Refuse, authority: Authority, pair
     refuse(TLS.format(pair.cert, f"»{other.key}"), "the certificate does not belong to this key")
 
 
-def test_what_is_not_pem(refuse: Refuse, tmp_path: Path, pair: Certificate) -> None:
+def test_files_that_are_not_pem(refuse: Refuse, tmp_path: Path, pair: Certificate) -> None:
     refuse(TLS.format("»site.yaml", pair.key), "not a PEM certificate")
     (tmp_path / "k").touch(mode=0o600)
     refuse(TLS.format(pair.cert, "»k"), "not a PEM private key")
@@ -113,7 +113,7 @@ def test_an_encrypted_key_is_refused_not_asked_about(refuse: Refuse, tmp_path: P
     refuse(TLS.format(pair.cert, "»k"), "the key is encrypted")
 
 
-def test_what_cannot_be_read(refuse: Refuse, tmp_path: Path) -> None:
+def test_unreadable_files(refuse: Refuse, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"x" * (1024 * 1024 + 1))
     refuse(
@@ -140,7 +140,7 @@ def test_cas_are_read_with_the_site_file(load_text: Load, authority: Authority) 
     assert load_text(SECURE.format('"127.0.0.1:1"', "{verify: false}")).files == {}
 
 
-def test_what_servers_in_tls_need(refuse: Refuse, tmp_path: Path, authority: Authority) -> None:
+def test_files_for_tls_to_servers(refuse: Refuse, tmp_path: Path, authority: Authority) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("no certificate\n")
     one = '"127.0.0.1:1"'

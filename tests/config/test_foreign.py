@@ -28,7 +28,7 @@ def test_words_of_others(refuse: Refuse, text: str, message: str) -> None:
     refuse(text, message)
 
 
-def test_every_word_says_what_to_do() -> None:
+def test_every_foreign_key_has_a_suggestion() -> None:
     for word, said in HERE.items():
         assert said_of(word) == f"{word} {said}"
         assert said.startswith(("is ", "does not exist here", "stands in "))
@@ -54,7 +54,7 @@ def test_every_word_says_what_to_do() -> None:
     ('{match: {header: {A: »"!~("}}, backend: app}', "not a regular expression"),
     ('{respond: {headers: {A: »"{clint}"}}}', "unknown field {clint} (did you mean client?)"),
 ])  # fmt: skip
-def test_what_would_silently_be_something_else(load_text: Load, route: str, message: str) -> None:
+def test_keys_with_another_meaning_elsewhere(load_text: Load, route: str, message: str) -> None:
     text = with_route(route.replace("»", ""))
     with pytest.raises(ConfigError) as caught:
         load_text(text)
@@ -73,7 +73,7 @@ def test_other_encodings(tmp_path: Path) -> None:
         load(path, no_names)
 
 
-def test_what_is_meant_as_it_is(load_text: Load) -> None:
+def test_keys_with_the_same_meaning_are_accepted(load_text: Load) -> None:
     load_text(
         with_route(
             '{match: {path: "/wiki/Foo_(bar)", method: [PROPFIND, FOO]}, set_header: {X-A: "$5.00 {host}"}, backend: app}'

@@ -81,7 +81,7 @@ def test_it_has_the_keys_of_the_model() -> None:
     assert keys == {frozenset(names) for names in explain.vocabulary().values()}
 
 
-def test_defaults_are_what_one_may_write() -> None:
+def test_defaults_are_valid_values() -> None:
     for rule in mappings().values():
         for key, inner in rule["properties"].items():
             assert "default" not in inner or valid(inner["default"], inner), key

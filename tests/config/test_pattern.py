@@ -63,7 +63,7 @@ def test_looking_ahead_where_it_cannot() -> None:
     ("(", "not a regular expression"), (r"(a)\1", "not a regular expression: invalid escape sequence"), ("a" * 5000, "at most 4096"),
     ("€", "outside Latin-1"), ("x{1001}", "not a regular expression: invalid repetition size"), ("[b-a]", "not a regular expression"),
 ])  # fmt: skip
-def test_what_is_no_pattern(source: str, message: str) -> None:
+def test_invalid_patterns(source: str, message: str) -> None:
     with pytest.raises(Fault, match=re.escape(message)):
         Pattern(source)
 

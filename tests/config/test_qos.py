@@ -11,7 +11,7 @@ def with_class(keys: str) -> str:
     return f"{BASE}qos: {{classes: [{{name: a, {keys}}}]}}\n"
 
 
-def test_a_class_says_what_it_may_have(load_text: Load) -> None:
+def test_keys_of_a_class(load_text: Load) -> None:
     (item,) = load_text(
         with_class(
             "priority: 2, share: 40%, concurrency: 500, rate: 50/s, burst: 10, per: source, delay: 2s, dry_run: true"
@@ -21,7 +21,7 @@ def test_a_class_says_what_it_may_have(load_text: Load) -> None:
     assert (item.rate, item.at_once, item.per, item.delay, item.dry_run) == (50.0, 10, Per("source"), 2.0, True)
 
 
-def test_what_is_left_out_limits_nothing(load_text: Load) -> None:
+def test_without_keys_there_is_no_limit(load_text: Load) -> None:
     (item,) = load_text(with_class("match: {path: /}")).site.qos.classes
     assert (item.priority, item.share, item.concurrency, item.rate, item.admit) == (7, None, None, None, None)
 
@@ -30,7 +30,7 @@ def test_what_is_left_out_limits_nothing(load_text: Load) -> None:
     "rate, per_second, at_once",
     [("5/s", 5, 5), ("600/m", 10, 10), ("5/m", 5 / 60, 1), ("100/h", 100 / 3600, 1), ("100000/s", 100_000, 100_000)],
 )
-def test_a_burst_is_what_comes_in_a_second(load_text: Load, rate: str, per_second: float, at_once: int) -> None:
+def test_the_default_burst_is_the_rate_of_a_second(load_text: Load, rate: str, per_second: float, at_once: int) -> None:
     (route,) = load_text(with_route(f"{{rate: {rate}, backend: app}}")).site.routes
     assert route.rate == pytest.approx(per_second)
     assert route.at_once == at_once
@@ -47,7 +47,7 @@ def test_a_burst_is_what_comes_in_a_second(load_text: Load, rate: str, per_secon
         ('"{header:X-A}"', Per("template", "{header:X-A}")),
     ],
 )
-def test_what_requests_are_counted_by(load_text: Load, per: str, parsed: Per) -> None:
+def test_keys_by_which_requests_are_counted(load_text: Load, per: str, parsed: Per) -> None:
     (route,) = load_text(with_route(f"{{rate: 5/s, per: {per}, backend: app}}")).site.routes
     assert route.per == parsed
 
@@ -158,7 +158,7 @@ def test_without_overload_control_requests_wait_only_where_a_backend_says_so(loa
         ),
     ],
 )
-def test_what_overload_control_cannot_be(refuse: Refuse, keys: str, message: str) -> None:
+def test_invalid_overload_control(refuse: Refuse, keys: str, message: str) -> None:
     refuse(with_overload(keys), message)
 
 

@@ -35,7 +35,7 @@ def test_each_name_is_asked_once_and_many_at_a_time() -> None:
     assert sorted(asked) == sorted(set(hosts))
 
 
-def test_a_silent_name_service_does_not_hold_up_for_ever() -> None:
+def test_a_silent_name_service_delays_the_start_for_a_bounded_time() -> None:
     release = threading.Event()
 
     def silent(host: str) -> list[str]:

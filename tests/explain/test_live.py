@@ -149,7 +149,9 @@ def test_control_that_was_replaced_answers_again(start_gateway: Starter, start_s
     eventually(lambda: explain(gateway.path)[0] == 0, "the new control to answer", 30.0)
 
 
-def test_who_cannot_be_asked_is_named(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_a_gateway_that_cannot_be_queried_is_named(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+) -> None:
     description = site(start_servers("one"))
     stopped = GatewayProcess(tmp_path, description)
     status, text = explain(stopped.path)

@@ -299,7 +299,7 @@ def test_tests_say_what_admission_would_do(tmp_path: Path, client: str, assume: 
     assert status == 0, text
 
 
-def test_explain_goes_by_what_it_is_to_assume(tmp_path: Path) -> None:
+def test_explain_uses_the_assumptions(tmp_path: Path) -> None:
     path = tmp_path / "site.yaml"
     path.write_text(ADMISSION)
     ask = ("explain", str(path), "GET", "http://a/x")

@@ -104,7 +104,7 @@ def test_one_with_other_terms_gets_the_lock_alone(directory):
     after.close()
 
 
-def test_who_waits_says_for_whom(directory, caplog):
+def test_a_waiting_process_names_the_owner_of_the_lock(directory, caplog):
     caplog.set_level("INFO")
     lock, _ = node_lock.enter(directory, TERMS)
     thread, found = successor(directory, TERMS)

@@ -26,5 +26,5 @@ def test_each_name_and_each_secret_has_its_key() -> None:
         (ReportKeys({}), "a", None),
     ],
 )
-def test_whose_key_is_which(keys: ReportKeys, server: str, expected: bytes | None) -> None:
+def test_the_key_of_each_server(keys: ReportKeys, server: str, expected: bytes | None) -> None:
     assert keys.of(server) == keys.of(server) == expected

@@ -4,7 +4,7 @@ from gateway.load.meter import Meter
 from gateway.load.weights import Observation
 
 
-def test_rates_approach_what_is_counted() -> None:
+def test_rates_approach_the_counts() -> None:
     meter = Meter(1000, 100)
     for second in range(1, 40):
         meter.count(1000 + second * 50, 100 + second * 10, 1.0)
@@ -14,7 +14,7 @@ def test_rates_approach_what_is_counted() -> None:
     assert (seen.weight, seen.load) == (2.0, 0.5)
 
 
-def test_what_was_counted_before_does_not_count() -> None:
+def test_counts_before_the_start_are_ignored() -> None:
     meter = Meter(10**9, 0)
     meter.count(10**9, 0, 0.5)
     assert meter.observe(1.0, None) == Observation(1.0, 0.0, 0.0, None)

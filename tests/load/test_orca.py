@@ -34,7 +34,7 @@ MESSAGE = double(1, 0.3) + double(2, 0.9) + b"\x18\xac\x02" + entry(5, b"gpu", 0
         (b"TEXT cpu_utilization=1e300", 1e6),
     ],
 )
-def test_what_servers_say(value: bytes, expected: float) -> None:
+def test_load_in_response_headers(value: bytes, expected: float) -> None:
     assert load(value) == pytest.approx(expected)
 
 
@@ -61,7 +61,7 @@ def test_what_servers_say(value: bytes, expected: float) -> None:
         b64encode(entry(8, b"x", 1.0)),
     ],
 )
-def test_what_says_no_load(value: bytes) -> None:
+def test_headers_without_a_load(value: bytes) -> None:
     assert load(value) is None
 
 

@@ -20,7 +20,7 @@ def test_without_strain_it_takes_as_long_as_configured() -> None:
     [Strain(seconds=0.2, others_seconds=0.1), Strain(load=0.9, others_load=0.3)],
     ids=["slower than the others", "more loaded than the others"],
 )
-def test_under_strain_it_stands_still_but_not_for_ever(strain: Strain) -> None:
+def test_under_strain_it_pauses_for_a_bounded_time(strain: Strain) -> None:
     ramp = Ramp(10.0, 0.0)
     assert ramp.advance(5.0, EASE) == pytest.approx(0.55)
     assert ramp.advance(20.0, strain) == pytest.approx(0.55)
@@ -33,5 +33,5 @@ def test_under_strain_it_stands_still_but_not_for_ever(strain: Strain) -> None:
     [Strain(), Strain(seconds=5.0), Strain(load=0.4, others_load=0.1), Strain(load=0.95, others_load=0.9)],
     ids=["nothing known", "nobody to compare with", "idle", "all are busy"],
 )
-def test_what_is_no_strain(strain: Strain) -> None:
+def test_conditions_that_are_no_strain(strain: Strain) -> None:
     assert Ramp(10.0, 0.0).advance(1.0, strain) > FIRST

@@ -45,7 +45,7 @@ def test_a_report_can_name_one_backend(ear: Ear) -> None:
     assert ear.heard == [(("shop", "app1"), report)]
 
 
-def test_what_is_not_believed_is_counted_and_not_heard(ear: Ear) -> None:
+def test_a_refused_report_is_counted_and_not_used(ear: Ear) -> None:
     ear.get(b"noise")
     ear.get(bytes(2000))
     ear.get(REPORT, b"another key of 16")
@@ -119,7 +119,7 @@ def test_a_server_with_its_own_key_speaks_for_itself_alone(ear: Ear) -> None:
     assert ear.receiver.refused == {"bad signature": 4}
 
 
-def test_the_shared_key_says_nothing_for_a_server_with_its_own(ear: Ear) -> None:
+def test_the_shared_key_is_refused_for_a_server_with_its_own(ear: Ear) -> None:
     ear.receiver.expect(KEY, [("app", "app1"), ("app", "app2")], ReportKeys({"app1": b"a key of app1's own"}))
     ear.get(REPORT)
     ear.get(dataclasses.replace(REPORT, server="app2"))

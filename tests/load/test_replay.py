@@ -101,7 +101,7 @@ def test_no_report_is_accepted_twice(sent: list[tuple[int, int, int]]) -> None:
     assert len(accepted) == len(set(accepted_numbers := [item.sequence for item in accepted])), accepted_numbers
 
 
-def test_what_was_sent_before_a_restart_is_not_believed_after_it() -> None:
+def test_a_report_from_before_a_restart_is_refused_after_it() -> None:
     guard = ReplayGuard(NOW, 100.0)
     for age in (1, 29):
         assert guard.check(report(1, 1, time=NOW - age * SECOND), NOW, 100.0) is Verdict.EARLIER
@@ -130,7 +130,7 @@ def test_the_servers_own_address_takes_the_word_back() -> None:
     assert guard.check(report(5, 1), *at(1), source="a", home=home) is Verdict.REPLAYED
 
 
-def test_invented_names_are_bounded_and_shut_none_out() -> None:
+def test_invented_names_are_bounded_and_exclude_no_server() -> None:
     guard = ReplayGuard(NOW, 0.0, capacity=8)
     for i in range(100):
         assert guard.check(report(1, 1, backend=f"invented{i}"), *at(0)) is Verdict.ACCEPTED

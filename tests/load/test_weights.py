@@ -177,7 +177,7 @@ def test_a_silent_agent_returns_to_neutral() -> None:
     assert silence[-1] == pytest.approx(1.0, abs=0.02)
 
 
-def test_unequal_machines_get_work_by_what_they_can_do() -> None:
+def test_unequal_machines_get_work_in_proportion_to_their_capacity() -> None:
     farm = Farm(Machine(2000.0), Machine(1000.0), demand=2000.0)
     large, small = farm.run(60.0)[-1]
     assert 1.5 < large / small < 2.2

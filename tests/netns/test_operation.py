@@ -69,7 +69,7 @@ def test_evacuate_gives_everything_away_and_join_returns(pair):
     seen.check("gw1", "gw2", "gw1")
 
 
-def test_evacuate_keeps_what_nobody_else_can_take(directory):
+def test_evacuate_keeps_an_address_that_no_other_node_can_take(directory):
     with Lab(directory, witness=True) as lab:
         lab.boot()
         gw1, gw2 = lab.gateways
@@ -109,7 +109,7 @@ def test_a_gateway_whose_worker_is_stuck_gives_its_address_away(pair):
     os.kill(worker, signal.SIGCONT)
 
 
-def test_a_gateway_whose_backends_are_out_of_reach_gives_its_address_away(pair):
+def test_a_gateway_whose_backends_are_unreachable_gives_its_address_away(pair):
     pair.client.start(PYTHON, "-m", "http.server", "9001", "--bind", pair.client.address)
     server = f"{pair.client.address}:9001"
     check = {"tcp": True, "interval": "200ms", "timeout": "200ms", "fall": 2, "rise": 2}
@@ -275,7 +275,7 @@ def has_open(pid, role):
     return open_files(pid) == role
 
 
-def test_what_the_processes_of_a_cluster_have_open(pair):
+def test_descriptors_of_the_processes_of_a_cluster(pair):
     """The guardian, which may be root, has the lock and its end of a socket: nothing that reads from a network."""
     pair.boot()
     gw1, _ = pair.gateways

@@ -51,7 +51,7 @@ class Asked:
         return self.figures().get(name)
 
 
-def test_figures_of_what_passes_through(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_metrics_of_traffic(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     asked = Asked(tmp_path)
     description = {**site(start_servers("app1"), workers=2), "admin": asked.section}
     description["frontends"][0]["name"] = "web"

@@ -87,7 +87,7 @@ def test_head_and_bodiless_statuses(start_gateway: Starter, start_servers: Serve
         assert len(client.get("/bytes/10").body) == 10
 
 
-def test_interim_responses_pass_to_those_who_know_them(start_gateway: Starter, start_servers: Servers) -> None:
+def test_interim_responses_pass_to_clients_that_know_them(start_gateway: Starter, start_servers: Servers) -> None:
     gateway = start_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
         client.send(b"GET /interim/5 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -121,7 +121,7 @@ def test_an_early_answer_ends_both_connections(start_gateway: Starter, start_ser
     assert server.connections - before == 2
 
 
-def test_an_answer_before_the_upload_was_read_poisons_nobody(start_gateway: Starter) -> None:
+def test_an_answer_before_the_end_of_the_upload_affects_no_other_client(start_gateway: Starter) -> None:
     """The server answers with keep-alive and never reads: what follows on its connection would be the rest of a body."""
     with RawServer(replies(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", keep=True)) as server:
         gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
@@ -199,7 +199,7 @@ def test_a_client_that_leaves_takes_its_request_along(start_gateway: Starter) ->
 
 
 @pytest.mark.parametrize("given_up_by", ["client", "gateway"])
-def test_a_server_that_does_not_read_is_not_left_with_a_request_of_nobody(
+def test_a_request_without_a_client_is_cancelled_at_a_server_that_does_not_read(
     start_gateway: Starter, given_up_by: str
 ) -> None:
     """A close would leave a send buffer in the kernel for as long as the server keeps its window shut."""

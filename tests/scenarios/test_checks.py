@@ -90,7 +90,7 @@ def test_tcp_check_follows_the_port(start_servers, start_gateway):
     assert load.failures == []
 
 
-def test_nobody_left_is_503_with_retry_after_and_a_backup_is_somebody(servers, start_gateway):
+def test_without_a_server_the_answer_is_503_with_retry_after_unless_there_is_a_backup(servers, start_gateway):
     for server in servers:
         server.status = 500
     description = site(servers[:2], check=CHECK)

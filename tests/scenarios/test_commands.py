@@ -31,7 +31,7 @@ def broken(gateway: GatewayProcess) -> None:
     gateway.path.write_text(gateway.path.read_text() + "\nbackend: {}\n")
 
 
-def test_a_reload_is_waited_for_and_its_outcome_told(start_servers: Any, start_gateway: Any) -> None:
+def test_reload_waits_and_prints_the_outcome(start_servers: Any, start_gateway: Any) -> None:
     gateway: GatewayProcess = start_gateway(site(start_servers("app1")))
     done = command("reload", gateway.path)
     assert (done.exit_code, done.stdout) == (0, f"reloaded: version 2 of {gateway.path}\n")
@@ -45,7 +45,7 @@ def test_a_reload_is_waited_for_and_its_outcome_told(start_servers: Any, start_g
         assert client.get().status == 200
 
 
-def test_the_status_of_a_gateway_whose_file_has_mistakes_says_so(start_servers: Any, start_gateway: Any) -> None:
+def test_status_names_the_mistakes_of_a_refused_site_file(start_servers: Any, start_gateway: Any) -> None:
     gateway: GatewayProcess = start_gateway(site(start_servers("app1")))
     gateway.status()
     assert "REFUSED" not in command("status", gateway.path).stdout
@@ -82,7 +82,7 @@ def test_two_gateways_are_told_apart(start_servers: Any, tmp_path: Path) -> None
         assert "version 2" not in one.log
 
 
-def test_no_stranger_is_signalled(tmp_path: Path) -> None:
+def test_no_other_process_is_signalled(tmp_path: Path) -> None:
     """A process that handles the signals of a gateway, such as a login shell, and a PID file that names it."""
     with subprocess.Popen([sys.executable, "-c", HANDLES], stdout=subprocess.PIPE, text=True) as stranger:
         assert stranger.stdout is not None
@@ -97,7 +97,7 @@ def test_no_stranger_is_signalled(tmp_path: Path) -> None:
         assert stranger.stdout.read() == ""
 
 
-def test_an_upgrade_is_waited_for_and_its_outcome_told(start_servers: Any, start_gateway: Any) -> None:
+def test_upgrade_waits_and_prints_the_outcome(start_servers: Any, start_gateway: Any) -> None:
     gateway: GatewayProcess = start_gateway(site(start_servers("app1")))
     good = gateway.path.read_text()
     broken(gateway)
@@ -116,7 +116,7 @@ def test_an_upgrade_is_waited_for_and_its_outcome_told(start_servers: Any, start
     assert not found.socket.exists()
 
 
-def test_what_a_killed_gateway_left_is_cleared_away(start_servers: list[BackendServer], tmp_path: Path) -> None:
+def test_the_socket_of_a_killed_gateway_is_removed(start_servers: list[BackendServer], tmp_path: Path) -> None:
     description: Site = site(start_servers("app1"))  # type: ignore[operator]
     with GatewayProcess(tmp_path, description) as killed:
         left = running.find(str(killed.path)).socket
@@ -130,7 +130,7 @@ def test_what_a_killed_gateway_left_is_cleared_away(start_servers: list[BackendS
         assert running.find(str(gateway.path)).pid == gateway.process.pid
 
 
-def test_an_operator_that_says_nothing_or_nonsense_is_dropped(start_servers: Any, start_gateway: Any) -> None:
+def test_a_client_that_sends_nothing_or_nonsense_is_disconnected(start_servers: Any, start_gateway: Any) -> None:
     gateway: GatewayProcess = start_gateway(site(start_servers("app1")))
     found = running.find(str(gateway.path))
     assert "does not know the command" in found.ask("dance")["error"]

@@ -53,7 +53,7 @@ def take_all(stack: ExitStack, gateway: GatewayProcess) -> tuple[list[RawClient]
     return clients[:inside], clients[inside:]
 
 
-def test_those_who_are_in_are_served(gateway: FewDescriptors, servers: list[BackendServer]) -> None:
+def test_connected_clients_are_served(gateway: FewDescriptors, servers: list[BackendServer]) -> None:
     with ExitStack() as stack:
         clients, _ = take_all(stack, gateway)
         assert gateway.status()["frontends"][0]["pauses"] > 0

@@ -213,7 +213,7 @@ def test_a_reload_brings_names_and_takes_them_away_under_load(names, places, sta
     assert load.failures == []
 
 
-def test_a_new_worker_knows_what_was_found(names, places, start_gateway):
+def test_a_new_worker_has_the_servers_found_by_name(names, places, start_gateway):
     names.records["app.internal", "A"] = ["127.0.0.1"]
     gateway = start_gateway(named(names, f"dns:app.internal:{places.port}", workers=1))
     names.records["app.internal", "A"] = ["127.0.0.3"]

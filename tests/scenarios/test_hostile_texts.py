@@ -91,7 +91,7 @@ def check_status_of_a_liar(report: str, tmp_path: Path) -> None:
     assert r"\x1b]0;owned\x07\x9b31m\u202eevil\u2066\x0aforged line" in done.stdout
 
 
-def test_what_others_say_is_printed_without_control_sequences(start_gateway: Starter, tmp_path: Path) -> None:
+def test_texts_of_others_are_printed_without_control_sequences(start_gateway: Starter, tmp_path: Path) -> None:
     (tmp_path / "rules.py").write_text(RULE)
     log = tmp_path / "access.log"
     with RawServer(script) as server, RawServer(agent) as speaker:

@@ -28,7 +28,7 @@ def gateway(start_gateway: Starter, start_servers: Servers) -> GatewayProcess:
 
 
 @pytest.mark.parametrize("path, size, status", [("/", 16 << 20, 413), ("/old", 1 << 20, 302), ("/no", 1 << 20, 403)])
-def test_who_writes_everything_first_reads_the_answer(
+def test_a_client_that_writes_everything_first_reads_the_answer(
     gateway: GatewayProcess, path: str, size: int, status: int
 ) -> None:
     client = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
@@ -39,7 +39,7 @@ def test_who_writes_everything_first_reads_the_answer(
         client.close()
 
 
-def test_so_does_who_takes_longer_than_a_pause_may_be(gateway: GatewayProcess) -> None:
+def test_so_does_a_client_that_takes_longer_than_a_pause(gateway: GatewayProcess) -> None:
     """Four seconds of writing at 500 kB/s: each piece comes in time, and the rate is right."""
     with RawClient(gateway.port) as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n")
@@ -51,7 +51,7 @@ def test_so_does_who_takes_longer_than_a_pause_may_be(gateway: GatewayProcess) -
 
 
 @pytest.mark.parametrize("pause", [0.2, 3.0])
-def test_who_only_trickles_is_not_waited_for(gateway: GatewayProcess, pause: float) -> None:
+def test_a_client_that_only_trickles_is_disconnected(gateway: GatewayProcess, pause: float) -> None:
     """A byte now and then would keep the connection for as long as a client may linger."""
     with RawClient(gateway.port) as client:
         client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n")

@@ -14,7 +14,7 @@ BUSY = ("Endpoint-Load-Metrics", "TEXT cpu_utilization=0.9, mem_utilization=0.1"
 IDLE = ("endpoint-load-metrics", 'JSON {"application_utilization": 0.1, "cpu_utilization": 0.9}')
 
 
-def test_traffic_follows_what_the_answers_say(start_gateway: Starter) -> None:
+def test_traffic_follows_the_load_in_responses(start_gateway: Starter) -> None:
     with ExitStack() as stack:
         busy, idle = (stack.enter_context(SwitchServer(name)) for name in ("busy", "idle"))
         busy.work, idle.work = (0.04, 200, (BUSY,)), (0.04, 200, (IDLE,))

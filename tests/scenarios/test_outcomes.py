@@ -598,7 +598,7 @@ def test_the_queue_is_full_and_the_wait_in_it_too_long(setup: Setup) -> None:
     assert 490 <= entry["queue_ms"] <= entry["duration_ms"]
 
 
-def test_a_wait_in_the_queue_is_told_of_a_request_that_is_answered(setup: Setup) -> None:
+def test_the_time_in_the_queue_is_logged_for_an_answered_request(setup: Setup) -> None:
     with setup.client() as busy, setup.client() as waiting:
         setup.arrives(setup.start(busy, "queue"))
         late = setup.start(waiting, "queue")
@@ -660,7 +660,7 @@ def test_no_route_is_for_it(setup: Setup) -> None:
     (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431, "there are too many headers"),
     (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505, "only HTTP/1.0 and HTTP/1.1 are spoken here"),
 ])  # fmt: skip
-def test_what_is_no_request_is_refused(setup: Setup, data: bytes, status: int, why: str) -> None:
+def test_malformed_requests_are_refused(setup: Setup, data: bytes, status: int, why: str) -> None:
     before = len(setup.log.entries)
     with setup.client() as client:
         answer = client.ask(data)

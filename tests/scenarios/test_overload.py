@@ -81,7 +81,7 @@ def test_the_limit_follows_the_time_of_answers(start_gateway: Starter, start_ser
     assert concurrency(gateway)["base"] == seen["base"]
 
 
-def test_what_waits_in_vain_is_shed_and_told_when_to_come_back(
+def test_requests_that_wait_too_long_are_shed_with_retry_after(
     start_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")

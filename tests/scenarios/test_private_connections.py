@@ -68,7 +68,7 @@ def log_in(client: RawClient, scheme: str, user: str) -> bytes:
 @pytest.mark.parametrize("schemes", [
     ("NTLM",), ("Negotiate",), ("negotiate", "ntlm"), ('Basic realm="a, b", NTLM',), ("Basic realm=x", "Negotiate"),
 ])  # fmt: skip
-def test_no_stranger_gets_an_authenticated_connection(start_gateway: Starter, schemes: tuple[str, ...]) -> None:
+def test_no_other_client_gets_an_authenticated_connection(start_gateway: Starter, schemes: tuple[str, ...]) -> None:
     with Guarded(*schemes) as server:
         gateway = start_gateway(before(server))
         scheme = "NTLM" if "ntlm" in schemes[-1].lower() else "Negotiate"

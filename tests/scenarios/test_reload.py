@@ -138,7 +138,7 @@ def test_clients_that_come_while_workers_go_are_served(start_servers, start_gate
     assert load.failures == []
 
 
-def test_who_waits_for_a_worker_that_goes_is_served_by_those_that_stay(start_servers, start_gateway):
+def test_clients_in_the_queue_of_a_leaving_worker_are_served_by_the_others(start_servers, start_gateway):
     description = site(start_servers("app1"), workers=3)
     gateway = start_gateway(description)
     leaving = gateway.workers()[2]
@@ -230,7 +230,7 @@ def test_requests_of_a_leaving_worker_count_until_they_end(start_servers, start_
         assert free_places("third") == 12
 
 
-def test_what_runs_in_a_leaving_worker_may_outlast_the_drain_time(start_servers, start_gateway):
+def test_requests_in_a_leaving_worker_may_outlast_the_drain_time(start_servers, start_gateway):
     description = site(start_servers("app1"), workers=2) | {"drain": "500ms"}
     gateway = start_gateway(description)
     with client_on(gateway, 1) as slow:
@@ -280,7 +280,7 @@ def test_access_log_changes_under_load(start_servers, start_gateway, tmp_path):
         pytest.param(("routes:", "routes: ["), "", id="yaml"),
     ],
 )
-def test_bad_reload_says_where_and_changes_nothing(start_servers, start_gateway, change, place):
+def test_a_refused_reload_names_the_mistake_and_changes_nothing(start_servers, start_gateway, change, place):
     gateway = start_gateway(site(start_servers("app1"), workers=2))
     good = gateway.path.read_text()
     processes = gateway.workers(), gateway.control()

@@ -99,7 +99,7 @@ def test_every_process_is_held_to_its_role(start_servers, start_gateway):
     assert ("user: nobody is an account that other programs share" in gateway.log) == (os.geteuid() == 0)
 
 
-def test_what_a_rule_may_not_do_fails_and_what_it_may_works(described, start_gateway, tmp_path):
+def test_a_rule_can_do_only_what_the_sandbox_allows(described, start_gateway, tmp_path):
     gateway = start_gateway(described)
     pid = gateway.workers()[0]
     refused = {"write", "raw", "udp", "listen", "run", "kill"}
@@ -134,7 +134,7 @@ def test_a_rule_that_could_not_work_in_a_worker_is_refused_when_it_is_loaded(des
     assert "PermissionError" in gateway.log
 
 
-def test_switched_off_it_says_so_and_holds_nothing(described, start_gateway):
+def test_a_disabled_sandbox_is_logged_and_restricts_nothing(described, start_gateway):
     gateway = start_gateway(described | {"sandbox": False, "core_dumps": True, "user": "nobody"})
     assert "sandbox: disabled in the site file; only user accounts limit the processes" in gateway.log
     pid = gateway.workers()[0]
@@ -145,7 +145,7 @@ def test_switched_off_it_says_so_and_holds_nothing(described, start_gateway):
     assert Path(f"/proc/{pid}/mem").stat().st_uid == psutil.Process(pid).uids().real
 
 
-def test_a_reload_that_changes_it_says_when_it_counts(described, start_gateway):
+def test_a_reload_that_changes_it_says_when_it_takes_effect(described, start_gateway):
     gateway = start_gateway(described)
     gateway.reload(described | {"sandbox": False})
     assert re.search("sandbox, core_dumps: a change counts for processes that start from now on", gateway.log)

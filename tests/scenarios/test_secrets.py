@@ -217,7 +217,7 @@ def test_cookies_are_signed_with_a_key_that_the_gateway_makes_and_keeps(start_se
     assert f"other users can read {key}" in done.stderr.decode()
 
 
-def test_a_key_that_cannot_be_kept_is_said_and_lasts_as_long_as_the_gateway(
+def test_a_key_that_cannot_be_stored_is_logged_and_lasts_as_long_as_the_gateway(
     start_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

@@ -85,7 +85,7 @@ def test_so_many_are_let_in_over_all_workers_and_stay_in(start_gateway: Starter,
     assert [found["live"], found["max"], found["waiting"], found["present"]] == [8, 8, 16, 16]
 
 
-def test_the_queue_is_told_its_places_and_enters_in_order(start_gateway: Starter, start_servers: Servers) -> None:
+def test_waiting_clients_see_their_places_and_enter_in_order(start_gateway: Starter, start_servers: Servers) -> None:
     gateway = start_gateway(described(start_servers("app1"), max=1, idle="2s"))
     inside, queue = in_and_out(gateway, 4)
     assert len(inside) == 1

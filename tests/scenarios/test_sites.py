@@ -111,7 +111,9 @@ def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_serv
                 assert kept.header("Location") is None
 
 
-def test_who_finds_a_site_full_is_sent_to_one_with_room(start: Start, start_servers: Servers, tmp_path: Path) -> None:
+def test_clients_of_a_full_site_are_redirected_to_one_with_room(
+    start: Start, start_servers: Servers, tmp_path: Path
+) -> None:
     farm = Farm(tmp_path, start_servers("one", "two"))
     farm.mel["routes"] = [{"backend": "app"}]
     farm.mel["qos"] = {"sessions": {"max": 1, "full": {"site": "auto", "status": 429}}}
@@ -136,7 +138,7 @@ def mel_mark(syd: GatewayProcess, rest: str) -> str:
     return (ask(syd, rest).header("Set-Cookie") or "").partition(";")[0]
 
 
-def test_a_site_that_ends_or_falls_silent_gets_nobody(start: Start, start_servers: Servers, tmp_path: Path) -> None:
+def test_a_site_that_ends_or_falls_silent_gets_no_clients(start: Start, start_servers: Servers, tmp_path: Path) -> None:
     farm = Farm(tmp_path, start_servers("one", "two"))
     mel, syd = start("mel", farm.mel), start("syd", farm.syd)
     with RawClient(mel.port) as busy:
@@ -165,7 +167,9 @@ def test_a_site_that_ends_or_falls_silent_gets_nobody(start: Start, start_server
         eventually(lambda: target(mel) is None, "its silence to count", 30.0)
 
 
-def test_sites_that_name_each_other_send_nobody_round(start: Start, start_servers: Servers, tmp_path: Path) -> None:
+def test_sites_that_name_each_other_redirect_no_client_in_circles(
+    start: Start, start_servers: Servers, tmp_path: Path
+) -> None:
     farm = Farm(tmp_path, start_servers("one", "two"))
     routes = {"mel": "syd", "syd": "mel"}
     for description, other in ((farm.mel, routes["mel"]), (farm.syd, routes["syd"])):

@@ -81,7 +81,7 @@ def test_servers_learn_that_it_was_https(secure: Secure) -> None:
     assert b"proto=https" in head
 
 
-def test_the_end_of_a_connection_is_said(secure: Secure) -> None:
+def test_a_connection_ends_with_close_notify(secure: Secure) -> None:
     """A close_notify, so that a body that ends with the connection can be told from a cut one (RFC 8446 section 6.1)."""
     gateway, authority = secure
     with RawClient(gateway.port, authority.client_context()) as client:
@@ -124,7 +124,7 @@ def test_versions(secure: Secure, version: ssl.TLSVersion, works: bool) -> None:
             RawClient(gateway.port, context)
 
 
-def test_who_does_not_speak_tls_is_cut_off_quietly(secure: Secure) -> None:
+def test_a_client_without_tls_is_disconnected_without_a_log_line(secure: Secure) -> None:
     gateway, authority = secure
     for garbage in (b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", b"\x16\x03\x01\x00\x05hello", b"\x00" * 1000):
         with RawClient(gateway.port) as client:
@@ -169,7 +169,7 @@ def test_every_worker_resumes_the_sessions_of_the_others(
             session = client.session
 
 
-def test_protocols_that_nobody_here_speaks_are_refused(secure: Secure) -> None:
+def test_unsupported_protocols_are_refused(secure: Secure) -> None:
     """RFC 7301 section 3.2: an alert, instead of a guess at what the client will say."""
     gateway, authority = secure
     for offered, spoken in ((["h3", "http/1.1"], "http/1.1"), (["http/1.0"], "http/1.0")):

@@ -302,7 +302,7 @@ def test_failed_handshakes_are_tried_elsewhere(start_gateway: Starter, secure: S
     assert bad.heads == []
 
 
-def test_unverified_servers_may_be_anybody(start_gateway: Starter, secure: Secure, tmp_path: Path) -> None:
+def test_without_verification_any_server_is_accepted(start_gateway: Starter, secure: Secure, tmp_path: Path) -> None:
     server = secure(certificate=Authority(tmp_path).issue("www.example.com"))
     gateway = start_gateway(site([server], tls={"verify": False}))
     assert get(gateway) == (200, b"ok")
@@ -328,7 +328,7 @@ def test_a_certificate_is_shown_to_servers_that_ask(
     assert server.clients == [own.cert.read_text()]
 
 
-def test_a_server_that_misses_the_certificate_says_so_late(
+def test_a_server_refuses_a_missing_certificate_after_the_handshake(
     start_gateway: Starter, secure: Secure, authority: Authority
 ) -> None:
     """In TLS 1.3 the handshake is over for the client when the server looks at what it was shown."""
@@ -354,7 +354,7 @@ def test_the_name_may_be_that_which_the_client_asks_for(
     assert "tls_name_mismatch" in gateway.log
 
 
-def test_a_reload_takes_over_what_changed(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
+def test_a_reload_applies_the_changes(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
     server = secure(certificate=authority.issue("127.0.0.1", "www.example.com"))
     description = site([server], **tls(authority))
     gateway = start_gateway(description)

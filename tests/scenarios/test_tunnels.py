@@ -185,7 +185,7 @@ def test_a_protocol_has_a_version_and_a_request_a_body(start_gateway: Starter, p
 
 
 @pytest.mark.parametrize("protocol", ["h2c", "HTTP/2.0", "SPDY/", "/3.1", "a/b/c", "a b", "websocket, tcp", "SPDY/3 1"])
-def test_what_names_no_other_protocol_is_no_upgrade(start_gateway: Starter, protocol: str) -> None:
+def test_without_another_protocol_it_is_no_upgrade(start_gateway: Starter, protocol: str) -> None:
     with RawServer(replies(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")) as server:
         gateway = start_gateway(before(server.address))
         with RawClient(gateway.port) as client:

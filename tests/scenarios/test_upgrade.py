@@ -78,7 +78,7 @@ def gateway_log(gateway, pattern, since=0):
     return expression.search(gateway.log, since)
 
 
-def test_what_runs_finishes_with_the_old_one_beyond_the_drain_time(start_servers, start_gateway, tmp_path):
+def test_running_requests_finish_in_the_old_gateway_beyond_the_drain_time(start_servers, start_gateway, tmp_path):
     (server,) = start_servers("app1")
     gateway = start_gateway(site([server], workers=2) | {"drain": "1s"})
     with RawClient(gateway.port) as slow, RawClient(gateway.port) as idle:
@@ -186,7 +186,7 @@ BROKEN = [
 
 
 @pytest.mark.parametrize("spoil, says", BROKEN)
-def test_upgrade_that_fails_changes_nothing_and_says_why(start_servers, start_gateway, spoil, says):
+def test_a_failed_upgrade_changes_nothing_and_prints_the_reason(start_servers, start_gateway, spoil, says):
     gateway = start_gateway(site(start_servers("app1"), workers=2))
     good = gateway.path.read_text()
     processes = gateway.workers(), gateway.control()
@@ -263,7 +263,7 @@ def test_commands_work_with_a_pid_file(start_servers, tmp_path):
         assert (missing.returncode, "no gateway runs with" in missing.stderr) == (1, True)
 
 
-def test_service_manager_is_told(start_servers, start_gateway, tmp_path, monkeypatch):
+def test_the_service_manager_is_notified(start_servers, start_gateway, tmp_path, monkeypatch):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(20.0)

@@ -59,7 +59,7 @@ def descriptors():
     return {path.name for path in Path("/proc/self/fd").iterdir()}
 
 
-def test_successor_receives_what_is_handed_over(sockets):
+def test_the_successor_receives_everything_that_is_handed_over(sockets):
     one, two, reports = sockets
     server = HandedServer(backend="app", server="app1", endpoint="('10.0.0.1', 80)", state=2, admin=1, weight=1.5)
     again = one.dup()
@@ -161,7 +161,7 @@ def test_handover_that_is_not_understood_is_refused(change):
 
 
 @pytest.mark.parametrize("wrong", ["address", "kind", "not listening", "no socket", "unlike the others"])
-def test_socket_that_is_not_what_it_is_said_to_be_is_refused(sockets, wrong):
+def test_a_socket_that_differs_from_its_description_is_refused(sockets, wrong):
     one, two, udp = (sock.dup() for sock in sockets)
     host, port = one.getsockname()
     handed = {"host": host, "port": port, "fd": one.fileno(), "kind": "stream", "number": 0}

@@ -19,12 +19,12 @@ def shell(script: str) -> list[str]:
     "script, code",
     [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", -signal.SIGTERM), ("kill -KILL $$", -signal.SIGKILL)],
 )
-def test_it_ends_as_what_it_launched(script: str, code: int) -> None:
+def test_it_ends_with_the_status_of_its_program(script: str, code: int) -> None:
     _, status = os.waitpid(Launcher(shell(script), {}).pid, 0)
     assert os.waitstatus_to_exitcode(status) == code
 
 
-def test_what_it_launched_lives_on_without_it_and_is_no_descendant() -> None:
+def test_its_program_survives_it_and_is_no_descendant() -> None:
     launcher = Launcher(shell("while :; do sleep 1; done"), {"PATH": os.defpath})
     launched = psutil.Process(launcher.launched)
     try:

@@ -54,7 +54,7 @@ def test_a_pipe_is_no_pid_file(tmp_path):
     assert path.exists()
 
 
-def test_the_watchdog_is_told_twice_in_a_period(monkeypatch, tmp_path):
+def test_the_watchdog_is_notified_twice_in_a_period(monkeypatch, tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(0)

@@ -69,7 +69,7 @@ def test_sockets_are_shared_evenly_and_none_is_closed_or_opened_without_need(soc
         seen = open_now
 
 
-def test_workers_keep_what_they_have(sockets):
+def test_workers_keep_their_sockets(sockets):
     port = free_port()
     before = shares(sockets(site(3, port)), port)
     assert shares(sockets(site(3, port)), port) == before
@@ -88,7 +88,7 @@ def test_address_that_goes_takes_all_its_sockets_along(sockets):
     assert [sockets_on(port) for port in (stays, goes, comes)] == [3, 0, 2]
 
 
-def test_what_cannot_be_opened_changes_nothing(sockets):
+def test_a_socket_that_cannot_be_opened_changes_nothing(sockets):
     port = free_port()
     before = sockets(site(2, port))
     with pytest.raises(StartError, match=r"192\.0\.2\.1"):
@@ -168,7 +168,7 @@ def test_unix_socket_in_use_is_refused_and_left_alone(sockets, tmp_path, kind):
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda path: path.symlink_to("/etc/passwd")])
-def test_what_is_no_socket_is_left_alone(sockets, tmp_path, make):
+def test_a_file_that_is_no_socket_is_left_alone(sockets, tmp_path, make):
     path = tmp_path / "http.sock"
     make(path)
     before = path.lstat()
@@ -190,7 +190,7 @@ def test_unix_socket_of_a_site_that_is_refused_leaves_nothing(sockets, tmp_path)
     assert (connects(stays), comes.exists()) == (True, False)
 
 
-def test_permissions_of_unix_sockets_are_what_the_site_says(sockets, tmp_path):
+def test_permissions_of_unix_sockets_are_those_of_the_site_file(sockets, tmp_path):
     path = tmp_path / "http.sock"
     for mode in (0o660, 0o606, 0o777):
         sockets(entrances(1, (unix(path),), mode=mode))

@@ -24,9 +24,7 @@ FORGED = [
 
 
 @pytest.mark.parametrize("said", FORGED, ids=range(len(FORGED)))
-def test_a_child_that_was_broken_into_by_a_name_server_says_nothing(
-    monkeypatch: pytest.MonkeyPatch, said: bytes
-) -> None:
+def test_a_result_of_a_compromised_lookup_child_is_refused(monkeypatch: pytest.MonkeyPatch, said: bytes) -> None:
     monkeypatch.setattr(startup_lookup, "run_helper", lambda *_: said)
     assert startup_lookup.find_servers({QUESTION}, SITE, None) == {}
     found = startup_lookup.addresses(SITE, {"app.internal"})
@@ -34,7 +32,7 @@ def test_a_child_that_was_broken_into_by_a_name_server_says_nothing(
     assert "no answer in time" in str(found["app.internal"])
 
 
-def test_what_is_well_formed_is_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_well_formed_result_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     said = b'junk\n[["dns:app.internal:80", "A", [["192.0.2.1", 80, "a", null, false]]]]\n[["dns:app.int'
     monkeypatch.setattr(startup_lookup, "run_helper", lambda *_: said)
     assert startup_lookup.find_servers({QUESTION}, SITE, None) == {QUESTION: (Member("192.0.2.1", 80, "a"),)}
