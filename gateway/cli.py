@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,10 @@ import click
 from gateway import __version__
 
 if TYPE_CHECKING:
-    from gateway.config import Loaded
+    from gateway.config import Loaded, Site
     from gateway.config.expectation import Assumption
     from gateway.explain.live import Live
+    from gateway.hardening.account import Account
     from gateway.reports import GatewayReport, ServerReport
     from gateway.system.running import Running
 
@@ -26,6 +27,12 @@ T = TypeVar("T")
 SITE_FILE = click.Path(path_type=Path)
 TARGET = click.argument("target", required=False, metavar="[SITE|PID|PIDFILE]")
 """A running gateway by its site file, which is not read, by its process or by its PID file."""
+OFFLINE = click.option(
+    "--offline",
+    is_flag=True,
+    help="Without the files of production: keys, certificates, logs and a user that are not on this machine are notes, "
+    "and no host name is looked up.",
+)
 LAST_GOOD = 3
 """Exit status of `check`: the site file has a mistake, and `run` would start with the last good configuration."""
 SHOW_LIMIT = 300.0
@@ -134,7 +141,8 @@ def _order(gateway: "Running", what: str, seconds: float) -> dict[str, Any]:
 
 @main.command()
 @click.argument("site", type=SITE_FILE)
-def check(site: Path) -> None:
+@OFFLINE
+def check(site: Path, *, offline: bool) -> None:
     """Check SITE and report every problem; exit status 1 if there is one.
 
     The exit status is 3 if there is one and `gateway run` would start with the last good configuration.
@@ -146,8 +154,8 @@ def check(site: Path) -> None:
     from gateway.supervisor.startup_lookup import addresses  # noqa: PLC0415
 
     try:
-        loaded = load(site, addresses)
-        require(loaded, account.of(loaded.site.user))
+        loaded = load(site, _no_lookup if offline else addresses, offline=offline)
+        require(loaded, _account(loaded, offline=offline))
     except ConfigError as error:
         click.echo(str(error), err=True)
         try:
@@ -159,7 +167,7 @@ def check(site: Path) -> None:
         sys.exit(LAST_GOOD)
     for warning in loaded.warnings:
         click.echo(str(warning), err=True)
-    if shared := account.doubt(loaded.site.user):
+    if not offline and (shared := account.doubt(loaded.site.user)):
         click.echo(f"{site}: warning: {shared}", err=True)
     model = loaded.site
     servers = sum(len(backend.servers) for backend in model.backends.values())
@@ -179,6 +187,7 @@ def check(site: Path) -> None:
 @click.option("--client", default="192.0.2.1", show_default=True, help="Address of the client.")
 @click.option("--live", is_flag=True, help="Use the loads, sessions and health of the running gateway.")
 @click.option("--assume", metavar="YAML", help="Suppose this, as in `assume` of tests: '{live: 2000, ticket: queued}'.")
+@OFFLINE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def explain(  # noqa: PLR0913 - one an option
     site: Path,
@@ -189,6 +198,7 @@ def explain(  # noqa: PLR0913 - one an option
     *,
     live: bool,
     assume: str | None,
+    offline: bool,
     as_json: bool,
 ) -> None:
     """Explain step by step how SITE handles a request: METHOD and the full URL. Sends nothing."""
@@ -202,7 +212,7 @@ def explain(  # noqa: PLR0913 - one an option
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     assumption = _assumption(assume) if assume is not None else None
-    loaded = _load(site)
+    loaded = _load(site, offline=offline)
     running = _ask_control(loaded) if live else None
     remark = running.remark(loaded) if running is not None else ""
 
@@ -216,7 +226,7 @@ def explain(  # noqa: PLR0913 - one an option
             return json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain), 0
         return tree(asked, found, sandbox.site, remark), 0
 
-    _as_user(loaded, show)
+    _as_user(loaded, show, offline=offline)
 
 
 def _assumption(text: str) -> "Assumption":
@@ -254,11 +264,12 @@ def _plain(value: object) -> str:
 
 @main.command()
 @click.argument("site", type=SITE_FILE)
-def test(site: Path) -> None:
+@OFFLINE
+def test(site: Path, *, offline: bool) -> None:
     """Run the tests of SITE without using the network; exit status 1 if one fails."""
     from gateway.explain import trial  # noqa: PLC0415
 
-    loaded = _load(site)
+    loaded = _load(site, offline=offline)
 
     def show() -> tuple[str, int]:
         verdicts = trial.run(loaded)
@@ -267,12 +278,11 @@ def test(site: Path) -> None:
         lines.append(f"{len(failed)} of {len(verdicts)} tests failed" if failed else f"{len(verdicts)} tests passed")
         return "\n".join(lines), bool(failed)
 
-    _as_user(loaded, show)
+    _as_user(loaded, show, offline=offline)
 
 
-def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
+def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]], *, offline: bool) -> None:
     """Print the text of `show` and end with its status. It runs code of the site: in a child, as the site's user."""
-    from gateway.hardening import account  # noqa: PLC0415
     from gateway.hardening.confinement import Bounds, settle  # noqa: PLC0415
     from gateway.hardening.roles import RULES  # noqa: PLC0415
     from gateway.process.helper import run_helper  # noqa: PLC0415
@@ -280,7 +290,7 @@ def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
 
     said = run_helper(
         lambda: lambda write: write(json.dumps(show()).encode()),
-        partial(settle, account.of(loaded.site.user), RULES, Bounds.of(loaded.site)),
+        partial(settle, _account(loaded, offline=offline), RULES, Bounds.of(loaded.site)),
         SHOW_LIMIT,
         SHOW_BYTES,
         f"{loaded.path}: cannot compute the result",
@@ -294,15 +304,36 @@ def _as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]]) -> None:
     sys.exit(bool(status))
 
 
-def _load(site: Path) -> "Loaded":
-    """Load SITE without the network, or say what is wrong and end: every server's name stands for one address."""
+def _account(loaded: "Loaded", *, offline: bool) -> "Account | None":
+    """The account for code of the site; offline, nobody stands for a user that is not on this machine."""
+    from gateway.hardening import account  # noqa: PLC0415
+
+    try:
+        return account.of(loaded.site.user)
+    except account.NoAccount as error:
+        if offline:
+            return account.of("nobody")
+        raise click.ClickException(str(error)) from None
+
+
+def _load(site: Path, *, offline: bool) -> "Loaded":
+    """Load SITE without looking up host names, or say what is wrong and end."""
     from gateway.config import ConfigError, load  # noqa: PLC0415
 
     try:
-        return load(site, lambda _, hosts: dict.fromkeys(hosts, "192.0.2.1"))
+        loaded = load(site, _no_lookup, offline=offline)
     except ConfigError as error:
         click.echo(str(error), err=True)
         sys.exit(1)
+    for warning in loaded.warnings:
+        if warning.severity == "note":
+            click.echo(str(warning), err=True)
+    return loaded
+
+
+def _no_lookup(_: "Site", hosts: Collection[str]) -> dict[str, str | OSError]:
+    """One address stands for every server's name."""
+    return dict.fromkeys(hosts, "192.0.2.1")
 
 
 @main.command()

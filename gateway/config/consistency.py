@@ -1,7 +1,7 @@
 """Checks across the parts of a site: gaps, duplicates, unreachable routes."""
 
 import re
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +148,8 @@ def _matches(site: Site) -> Iterator[tuple[Loc, Match]]:
     yield from ((("routes", i, "match"), route.match) for i, route in enumerate(site.routes))
 
 
-def warnings(site: Site) -> Iterator[Finding]:
-    """Settings that are allowed but probably a mistake."""
+def warnings(site: Site, routes_at: Sequence[int]) -> Iterator[Finding]:
+    """Settings that are allowed but probably a mistake. `routes_at`: the line of each route."""
     yield from _classes(site)
     yield from _report_keys(site)
     yield from _own_keys(site)
@@ -159,7 +159,9 @@ def warnings(site: Site) -> Iterator[Finding]:
         if not route.final:
             continue
         if route.match in seen:
-            yield _warning(("routes", i), f"never reached: routes[{seen[route.match]}] matches the same requests")
+            first = seen[route.match]
+            message = f"never reached: routes[{first}], on line {routes_at[first]}, matches the same requests"
+            yield _warning(("routes", i), message)
         seen.setdefault(route.match, i)
         rest = len(site.routes) - i - 1
         if route.match.everything and rest:

@@ -6,13 +6,14 @@ import pwd
 import ssl
 import stat
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
 from gateway.config import apache, apache_rules, certificate, python
 from gateway.config.model import Apache, Certificate, OwnCertificate, Site
-from gateway.config.problem import Fault, Finding, Loc, suggest
+from gateway.config.problem import Fault, Finding, Loc, Unreadable, suggest
 from gateway.config.python import Function
 from gateway.system import regular_file
 
@@ -21,6 +22,8 @@ SYSTEM_CAS: Final = Path("CAs of this machine")
 """Among contents of files: the CA certificates that this machine trusts, wherever they are."""
 _SYSTEM_CAS: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 """Where Debian and Fedora keep them in one file, if OpenSSL does not say."""
+STAND_IN: Final = b"0123456789abcdef" * 4
+"""In the place of a key that cannot be read offline."""
 MIN_KEY_BYTES: Final = 16
 """Shorter keys for signed reports could be guessed."""
 
@@ -28,10 +31,12 @@ MIN_KEY_BYTES: Final = 16
 class Files:
     """Contents of files by path, Apache rules in those that have them, problems, and warnings.
 
-    Files of `saved` are not read again.
+    Files of `saved` are not read again. `offline`: a key that cannot be read is a note, and another stands in for it;
+    certificates, CAs and logs are notes, too.
     """
 
-    def __init__(self, saved: Mapping[Path, bytes]) -> None:
+    def __init__(self, saved: Mapping[Path, bytes], *, offline: bool) -> None:
+        self._offline = offline
         self.contents = dict(saved)
         self.private: set[Path] = set()
         self.rules: dict[Path, apache_rules.Rules] = {}
@@ -50,14 +55,26 @@ class Files:
             if content is None or private:
                 content = self.contents[path] = _read(path, private=private)
         except OSError as error:
-            self.findings.append(Finding(loc, f"{within}cannot read {path}: {(error.strerror or str(error)).lower()}"))
-            return None
+            return self._refuse(path, loc, f"{within}{_cannot_read(path, error)}", private=private)
         except ValueError as error:
-            self.findings.append(Finding(loc, f"{within}{error}"))
-            return None
+            return self._refuse(path, loc, f"{within}{error}", private=private)
         if private:
             self.note_group(path, loc)
         return content
+
+    def _refuse(self, path: Path, loc: Loc, message: str, *, private: bool) -> bytes | None:
+        self.complain(Finding(loc, message), unreadable=private)
+        if not (private and self._offline):
+            return None
+        self.contents[path] = STAND_IN
+        return STAND_IN
+
+    def complain(self, finding: Finding, *, unreadable: bool) -> None:
+        """Record a problem, or, offline, a note on something that is only on the machines of the site."""
+        if self._offline and unreadable:
+            self.warnings.append(replace(finding, severity="note"))
+        else:
+            self.findings.append(finding)
 
     def note_group(self, path: Path, loc: Loc) -> None:
         """Warn if a private file is also readable by a group."""
@@ -70,12 +87,14 @@ class Files:
             self.warnings.append(Finding(loc, message, severity="warning"))
 
 
-def read(site: Site, saved: Mapping[Path, bytes] = MappingProxyType({}), *, certificates: bool = True) -> Files:
+def read(
+    site: Site, saved: Mapping[Path, bytes] = MappingProxyType({}), *, certificates: bool = True, offline: bool = False
+) -> Files:
     """Read and check every file of `site`, but for those whose contents are in `saved`.
 
-    Certificates and their keys are not kept, and read only if requested.
+    Certificates and their keys are not kept, and read only if requested. `offline`: see Files.
     """
-    files = Files(saved)
+    files = Files(saved, offline=offline)
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
     for path, loc in _session_pages(site):
@@ -84,11 +103,7 @@ def read(site: Site, saved: Mapping[Path, bytes] = MappingProxyType({}), *, cert
         secret = files.read(path, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
-    for loc, pair in pairs(site):
-        _, faults = read_pair(pair) if certificates else (None, [])
-        files.findings += [Finding((*loc, *fault.at), str(fault)) for fault in faults]
-        if not faults:
-            files.note_group(pair.key, (*loc, "key"))
+    _check_pairs(files, site, certificates=certificates)
     for path, loc in {**trusted(site), **clients(site)}.items():
         _read_cas(files, path, loc)
     shared = apache_rules.Rules()
@@ -97,8 +112,18 @@ def read(site: Site, saved: Mapping[Path, bytes] = MappingProxyType({}), *, cert
             _read_rules(files, route.apache, site, ("routes", i, "apache"), shared)
         if route.python is not None:
             _read_function(files, route.python.function, ("routes", i, "python"))
-    files.findings.extend(_log_directory(site))
+    for finding in _log_directory(site):
+        files.complain(finding, unreadable=True)
     return files
+
+
+def _check_pairs(files: Files, site: Site, *, certificates: bool) -> None:
+    for loc, pair in pairs(site):
+        _, faults = read_pair(pair) if certificates else (None, [])
+        for fault in faults:
+            files.complain(Finding((*loc, *fault.at), str(fault)), unreadable=isinstance(fault, Unreadable))
+        if not faults:
+            files.note_group(pair.key, (*loc, "key"))
 
 
 def pairs(site: Site) -> Iterator[tuple[Loc, Certificate]]:
@@ -139,11 +164,17 @@ def _read_cas(files: Files, path: Path, loc: Loc) -> None:
         where = next((Path(name) for name in known if name and Path(name).is_file()), path)
         if where == path:
             message = "this machine has no file of trusted CAs: apt install ca-certificates, or say tls: ca"
-            files.findings.append(Finding(loc, message))
+            files.complain(Finding(loc, message), unreadable=True)
             return
-    content = files.read(where, loc)
-    if content is None:
+    try:
+        files.contents.setdefault(where, _read(where, private=False))
+    except OSError as error:
+        files.complain(Finding(loc, _cannot_read(where, error)), unreadable=True)
         return
+    except ValueError as error:
+        files.findings.append(Finding(loc, str(error)))
+        return
+    content = files.contents[where]
     files.contents[path] = files.contents.pop(where)
     try:
         certificate.load_cas(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), content)
@@ -153,14 +184,15 @@ def _read_cas(files: Files, path: Path, loc: Loc) -> None:
 
 def read_pair(pair: Certificate) -> tuple[tuple[bytes, bytes] | None, list[Fault]]:
     """Read and check a certificate chain and its key, both PEM; or return None, and faults at "cert" and "key"."""
-    found, faults = [], []
+    found: list[bytes] = []
+    faults: list[Fault] = []
     for at, path in (("cert", pair.cert), ("key", pair.key)):
         try:
             found.append(_read(path, private=at == "key"))
         except OSError as error:
-            faults.append(Fault(f"cannot read {path}: {(error.strerror or str(error)).lower()}", at))
+            faults.append(Unreadable(_cannot_read(path, error), at))
         except ValueError as error:
-            faults.append(Fault(str(error), at))
+            faults.append(Unreadable(str(error), at))
     if faults:
         return None, faults
     cert, key = found
@@ -179,7 +211,7 @@ def read_ocsp(pair: Certificate, cert: bytes) -> tuple[bytes, int]:
     try:
         content = _read(pair.ocsp, private=False)
     except OSError as error:
-        raise Fault(f"cannot read {pair.ocsp}: {(error.strerror or str(error)).lower()}", "ocsp") from None
+        raise Unreadable(_cannot_read(pair.ocsp, error), "ocsp") from None
     except ValueError as error:
         raise Fault(str(error), "ocsp") from None
     return content, certificate.ocsp_until(content, cert)
@@ -283,6 +315,10 @@ def secret(path: Path) -> bytes:
     if len(key) < MIN_KEY_BYTES:
         raise ValueError(f"{path}: the key is too short: at least {MIN_KEY_BYTES} bytes")
     return key
+
+
+def _cannot_read(path: Path, error: OSError) -> str:
+    return f"cannot read {path}: {(error.strerror or str(error)).lower()}"
 
 
 def _read(path: Path, *, private: bool) -> bytes:

@@ -57,6 +57,8 @@ class Loaded:
     """Line and column of the "cert" and the "key" of each of files.pairs."""
     source: SavedSite = field(default_factory=SavedSite)
     """What it was loaded from."""
+    routes_at: tuple[int, ...] = ()
+    """The line of each route."""
 
 
 def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
@@ -64,10 +66,18 @@ def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
     return resolve(hosts)
 
 
-def load(path: Path, ask: Resolve = ask_here, *, certificates: bool = True, saved: SavedSite | None = None) -> Loaded:
+def load(
+    path: Path,
+    ask: Resolve = ask_here,
+    *,
+    certificates: bool = True,
+    saved: SavedSite | None = None,
+    offline: bool = False,
+) -> Loaded:
     """Load the site file at `path`; `ask` resolves host names, given the site's user.
 
     Without `certificates`, neither they nor their keys are read. `saved` is loaded in the place of what is at `path`.
+    `offline`: keys, certificates, logs and a user that are not on this machine are notes among the warnings.
 
     Raises ConfigError with every problem of the file, in file order.
     """
@@ -75,13 +85,13 @@ def load(path: Path, ask: Resolve = ask_here, *, certificates: bool = True, save
     # For a large file, garbage collection took half of the time, although all data is in use.
     gc.disable()
     try:
-        return _load(path, ask, saved, certificates=certificates)
+        return _load(path, ask, saved, certificates=certificates, offline=offline)
     finally:
         if collecting:
             gc.enable()
 
 
-def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bool) -> Loaded:
+def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bool, offline: bool) -> Loaded:
     text = saved.text if saved is not None else text_of(path)
     try:
         document = Document(text)
@@ -103,8 +113,9 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     except ValidationError as error:
         findings += explain.findings(error)
         site, origin = _rest(data, error, context)
-    seen = files.read(site, saved.files if saved is not None else {}, certificates=certificates)
-    unknown = list(_user(site))
+    kept = saved.files if saved is not None else {}
+    seen = files.read(site, kept, certificates=certificates, offline=offline)
+    unknown = [] if offline else list(_user(site))
     resolved, unresolved = ({}, []) if unknown else _resolve(site, ask)
     names = data["backends"] if isinstance(data.get("backends"), dict) else {}
     conflicts = consistency.conflicts(site, names, _sites(data))
@@ -113,23 +124,26 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     problems += [_problem(path, document.place(finding), finding.message) for finding in findings]
     if problems:
         raise ConfigError(_in_order(problems))
-    warnings = [
-        _problem(path, document.place(finding), finding.message, finding.severity)
-        for finding in (*seen.warnings, *consistency.warnings(site))
-    ]
-    tests = [document.place(Finding(("tests", i), "")) for i in range(len(site.tests))]
-    tests_at = tuple((place.line + 1, place.column + 1) for place in tests)
+    tests_at = tuple(_place(document, ("tests", i)) for i in range(len(site.tests)))
+    routes_at = tuple(_place(document, ("routes", i))[0] for i in range(len(site.routes)))
+    doubts = [*seen.warnings, *consistency.warnings(site, routes_at), *(_user(site, "note") if offline else ())]
+    warnings = [_problem(path, document.place(finding), finding.message, finding.severity) for finding in doubts]
     digest = _digest(text + repr(sorted(variables.items())), seen.contents)
     pairs_at = {
-        (i, part): (place.line + 1, place.column + 1)
+        (i, part): _place(document, (*loc, part))
         for i, (loc, _) in enumerate(files.pairs(site))
         for part in ("cert", "key", "ocsp")
-        for place in [document.place(Finding((*loc, part), ""))]
     }
     found = tuple(_in_order(warnings))
     secret = {*seen.private, files.SYSTEM_CAS}
     source = SavedSite(text, {name: seen.contents[name] for name in seen.contents.keys() - secret}, variables)
-    return Loaded(path, site, seen.contents, resolved, found, tests_at, digest, seen.rules, pairs_at, source)
+    return Loaded(path, site, seen.contents, resolved, found, tests_at, digest, seen.rules, pairs_at, source, routes_at)
+
+
+def _place(document: Document, loc: Loc) -> tuple[int, int]:
+    """Line and column of a value."""
+    place = document.place(Finding(loc, ""))
+    return place.line + 1, place.column + 1
 
 
 def _sites(data: dict[str, Any]) -> list[str]:
@@ -243,8 +257,8 @@ def _resolve(site: Site, ask: Resolve) -> tuple[dict[tuple[str, str], Endpoint],
     return resolved, findings
 
 
-def _user(site: Site) -> Iterator[Finding]:
+def _user(site: Site, severity: Severity = "error") -> Iterator[Finding]:
     try:
         pwd.getpwnam(site.user)
     except KeyError:
-        yield Finding(("user",), f"the user {site.user} does not exist on this machine")
+        yield Finding(("user",), f"the user {site.user} does not exist on this machine", severity=severity)

@@ -18,7 +18,8 @@ Loc: TypeAlias = tuple[str | int, ...]
 SHOWN: Final = 50
 """Largest number of problems in a message: a mistake in a generated file may occur ten thousand times."""
 
-Severity: TypeAlias = Literal["error", "warning"]
+Severity: TypeAlias = Literal["error", "warning", "note"]
+"""A note is what an offline check could not look at."""
 
 
 class Fault(ValueError):
@@ -33,6 +34,10 @@ class Fault(ValueError):
         self.at: Loc = at
         self.key = key
         self.offset = offset
+
+
+class Unreadable(Fault):
+    """A file with a key or certificate cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,8 @@ class Problem:
     severity: Severity = "error"
 
     def __str__(self) -> str:
-        warning = "warning: " if self.severity == "warning" else ""
-        return printable(f"{self.path}:{self.line}:{self.column}: {warning}{self.message}")
+        severity = "" if self.severity == "error" else f"{self.severity}: "
+        return printable(f"{self.path}:{self.line}:{self.column}: {severity}{self.message}")
 
 
 class ConfigError(Exception):

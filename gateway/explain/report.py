@@ -74,7 +74,7 @@ def _before_routes(found: dict[str, Any]) -> Iterator[str]:
 
 def _route(route: dict[str, Any], site: Site) -> Iterator[str]:
     model = site.routes[route["route"]]
-    name = f"│  routes[{route['route']}]"
+    name = f"│  {route['at']} routes[{route['route']}]"
     if route["why_not"] is not None:
         yield f"{name} does not match: {route['why_not']}"
         return

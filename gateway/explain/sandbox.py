@@ -31,6 +31,7 @@ class Sandbox:
     def __init__(self, loaded: Loaded, live: "Live | None" = None) -> None:
         snapshot = Snapshot.first(loaded) if live is None else live.snapshot(loaded)
         self.site = snapshot.site
+        self._places = [f"{loaded.path}:{line}" for line in loaded.routes_at]
         self._loop = EventLoop()
         self._context = WorkerContext(self._loop.poller, Board() if live is None else live.board, 0)
         self._plan = Plan(self._context)
@@ -66,12 +67,14 @@ class Sandbox:
         return next((place for place in fitting if place[1].port == asked.port), (fitting or places)[0])
 
     def decide(self, asked: Asked) -> dict[str, Any]:
-        """The decision on a request; see gateway.explain.decision."""
+        """The decision on a request; see gateway.explain.decision. Routes also have `at`, their file and line."""
         model, listen = self.entrance(asked)
         found = decision_on(
             self._context, self._plan.frontends[listen], listen.authority, asked.head, asked.client,
             https=asked.scheme == "https", assumed=self._assumed,
         )  # fmt: skip
+        for route in found.get("routes", ()):
+            route["at"] = self._places[route["route"]]
         if found.get("outcome") == "respond" and found["body"] is None:
             lines, found["body"] = self._context.pages[found["status"]]
             found["lines"] = lines.decode() + found["lines"]

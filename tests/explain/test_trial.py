@@ -194,10 +194,11 @@ def test_explain_tells_every_step(tmp_path: Path) -> None:
     path.write_text(BASE)
     status, text = gateway("explain", str(path), "GET", "https://a/item/7", "-H", "X-A: b", "--client", "203.0.113.1")
     assert status == 0
+    lines = [number for number, line in enumerate(BASE.splitlines(), 1) if line.startswith("  - match")]
     for line in (
         "├─ frontend 127.0.0.1:8080 (127.0.0.1:8080)",
-        "│  routes[0] does not match: scheme is https",
-        "│  routes[1] does not match: when load('app') < 0.8: unknown: the load of app is unknown",
+        f"│  {path}:{lines[0]} routes[0] does not match: scheme is https",
+        f"│  {path}:{lines[1]} routes[1] does not match: when load('app') < 0.8: unknown: the load of app is unknown",
         "│    X-A: b",
         "│    X-Forwarded-For: 203.0.113.1",
         "├─ backend other: measured",
