@@ -269,7 +269,7 @@ def test_the_service_manager_is_notified(start_servers, start_gateway, tmp_path,
         manager.settimeout(20.0)
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
         gateway = start_gateway(site(start_servers("app1"), workers=2))
-        assert manager.recv(100) == b"READY=1"
+        assert manager.recv(100).startswith(b"READY=1\n")
         new = gateway.upgrade()
         assert manager.recv(100) == f"MAINPID={new}".encode()
         assert gateway.wait() == 0
