@@ -878,7 +878,9 @@ class Retries(Model):
 class Queue(Model):
     """The queue of requests while every server is at max_connections."""
 
-    limit: Annotated[Whole, Field(ge=1)] = Field(1000, description="Limit on waiting requests; others get 503.")
+    limit: Annotated[Whole, Field(ge=1)] = Field(
+        1000, description="Limit on waiting requests, over all workers; others get 503."
+    )
     timeout: PositiveDuration = Field("5s", validate_default=True, description="Longest wait; then 503.")
 
 

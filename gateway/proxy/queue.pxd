@@ -35,6 +35,7 @@ cdef class WaitQueue:
     cdef int turn_taken(self, Work work) except -1
     cdef int wake(self, int64_t now) except -1
     cdef int64_t order(self, Work work, int lane, int64_t came, int64_t now) noexcept
+    cdef bint full(self) noexcept
     cdef bint make_room(self, Work work, int lane) except -1
     cdef int _shed(self, Work work) except -1
     cdef int _shed_late(self, int64_t now) except -1

@@ -34,8 +34,8 @@ cdef int64_t STUCK_NS = 1_000_000_000   # a worker that has published nothing fo
 
 
 cdef class WaitQueue:
-    """limit: how much work may wait in this worker (0: none). seconds: how long. slot: of the backend's first server,
-    or -1.
+    """limit: how much work may wait, over all workers (0: none). seconds: how long. slot: of the backend's first
+    server, or -1.
 
     workers: how many workers' cells of the Board to look at. lanes: None, or what ranks the lanes. overload: None, or
     the overload control of the backend. traffic: the backend's row of the Board, or -1.
@@ -205,6 +205,16 @@ cdef class WaitQueue:
             return False
         self._shed(found)
         return True
+
+    cdef bint full(self) noexcept:
+        """Whether as much work waits as may, in all workers together. Each of the others may add one meanwhile."""
+        cdef int64_t count = self.count
+        cdef int worker
+        if self.traffic >= 0:
+            for worker in range(self.workers):
+                if worker != self.worker:
+                    count += self.board.traffic(self.traffic, worker).queued
+        return count >= self.limit
 
     cdef int _shed(self, Work work) except -1:
         """The work has waited too long: its place tells it so when it is called."""

@@ -472,7 +472,7 @@ cdef class Transaction(Work):
         if not again:
             self.queued = self.entered = self.poller.now
             self.since = queue.order(self, self.lane, self.started, self.poller.now)
-            if queue.count >= queue.limit and not queue.make_room(self, self.lane):
+            if queue.full() and not queue.make_room(self, self.lane):
                 return self._page(503, O_QUEUE_FULL)
             self.wait_ends = self.queued + queue.wait_ns
         self._leave_class()

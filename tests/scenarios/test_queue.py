@@ -4,6 +4,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,24 @@ def test_the_queue_has_an_end_in_length_and_in_time(
         assert first.response().status == 200
         with RawClient(gateway.port) as fourth:
             assert fourth.get("/who").body == b"app1"
+
+
+def test_the_end_of_the_queue_is_that_of_all_workers_together(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+) -> None:
+    (server,) = start_servers("app1")
+    gateway = start_gateway(queueing(server, workers=2, limit=3))
+    with ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(13)]
+        clients[0].send(b"GET /when/go HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: server.count == 1, "the first to arrive")
+        for client in clients[1:]:
+            send_and_wait(client.socket, b"GET /who HTTP/1.1\r\nHost: a\r\n\r\n")
+        sockets = [client.socket for client in clients]
+        eventually(lambda: len(select.select(sockets, [], [], 0)[0]) == 9, "all but the first and three to be refused")
+        (tmp_path / "go").touch()
+        statuses = [client.response().status for client in clients]
+    assert sorted(statuses) == [200] * 4 + [503] * 9
 
 
 def test_a_client_that_leaves_gives_up_its_place(
