@@ -211,8 +211,8 @@ def explain(  # noqa: PLR0913 - one an option
         asked = Asked.parse(f"{method} {url}", pairs, client)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    assumption = _assumption(assume) if assume is not None else None
     loaded = _load(site, offline=offline)
+    assumption = _assumption(assume, loaded.site) if assume is not None else None
     running = _ask_control(loaded) if live else None
     remark = running.remark(loaded) if running is not None else ""
 
@@ -229,21 +229,26 @@ def explain(  # noqa: PLR0913 - one an option
     _as_user(loaded, show, offline=offline)
 
 
-def _assumption(text: str) -> "Assumption":
+def _assumption(text: str, site: "Site") -> "Assumption":
     """What --assume says; ends the program if it is wrong."""
     import yaml  # noqa: PLC0415
     from pydantic import ValidationError  # noqa: PLC0415
 
+    from gateway.config.consistency import unknown_in_assumption  # noqa: PLC0415
     from gateway.config.expectation import Assumption  # noqa: PLC0415
 
     try:
-        return Assumption.model_validate(yaml.safe_load(text))
+        assumed = Assumption.model_validate(yaml.safe_load(text))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise click.UsageError(f"--assume: {where}: {first['msg']}") from None
     except yaml.YAMLError:
         raise click.UsageError("--assume: this is not YAML: write it as '{live: 2000, ticket: queued}'") from None
+    sites = {site.sites.self_, *site.sites.peers} if site.sites is not None else ()
+    for finding in unknown_in_assumption(assumed, site, site.backends, sites):
+        raise click.UsageError(f"--assume: {'.'.join(str(part) for part in finding.loc)}: {finding.message}")
+    return assumed
 
 
 def _ask_control(loaded: "Loaded") -> "Live":

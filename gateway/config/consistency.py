@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import expression
-from gateway.config.expectation import SiteTest
+from gateway.config.expectation import Assumption, SiteTest
 from gateway.config.match import Match
 from gateway.config.model import Site
 from gateway.config.problem import Finding, Loc, suggest
@@ -118,6 +118,7 @@ def _unknown_names(site: Site, backends: Collection[str], sites: Collection[str]
     yield from _full_site(site, sites)
     for i, test in enumerate(site.tests):
         yield from _unknown_in_test(i, test, backends, sites)
+        yield from unknown_in_assumption(test.assume, site, backends, sites, ("tests", i, "assume"))
 
 
 _BY_BACKEND = ("load", "up", "in_flight", "queued", "limit")
@@ -125,14 +126,25 @@ _BY_BACKEND = ("load", "up", "in_flight", "queued", "limit")
 
 
 def _unknown_in_test(i: int, test: SiteTest, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
-    assumed = [("backend", ("assume", key, name), name) for key in _BY_BACKEND for name in getattr(test.assume, key)]
-    assumed += [("site", ("assume", "site_load", name), name) for name in test.assume.site_load]
-    expected = [("backend", test.expect.backend), ("site", test.expect.site)]
-    named = [*assumed, *((what, ("expect", what), name) for what, name in expected if name is not None)]
-    for what, loc, name in named:
-        known = backends if what == "backend" else sites
+    for what, name, known in (("backend", test.expect.backend, backends), ("site", test.expect.site, sites)):
+        if name is not None and name not in known:
+            yield Finding(("tests", i, "expect", what), _nobody(what, name, known))
+
+
+def unknown_in_assumption(
+    assumed: Assumption, site: Site, backends: Collection[str], sites: Collection[str], at: Loc = ()
+) -> Iterator[Finding]:
+    """Backends, sites and rates that an assumption names and the site does not have. `at`: where it stands."""
+    named = [("backend", key, name, backends) for key in _BY_BACKEND for name in getattr(assumed, key)]
+    named += [("site", "site_load", name, sites) for name in assumed.site_load]
+    for what, key, name, known in named:
         if name not in known:
-            yield Finding(("tests", i, *loc), _nobody(what, name, known), key=loc[0] == "assume")
+            yield Finding((*at, key, name), _nobody(what, name, known), key=True)
+    rates = [item.name for item in site.qos.classes if item.rate is not None]
+    rates += [f"route-{number}" for number, route in enumerate(site.routes) if route.rate is not None]
+    for number, name in enumerate(assumed.over):
+        if name not in rates:
+            yield Finding((*at, "over", number), f"no class or route has the rate {name}{suggest(name, rates)}")
 
 
 def _nobody(what: str, name: str, known: Iterable[str]) -> str:

@@ -62,6 +62,20 @@ def test_duplicates_are_reported(refuse: Refuse) -> None:
     )
 
 
+def test_a_test_can_only_exhaust_rates_that_there_are(refuse: Refuse) -> None:
+    refuse(
+        "frontends: [{listen: '127.0.0.1:80'}]\n"
+        "qos: {classes: [{name: slow, rate: 5/s}, {name: free}]}\n"
+        "routes: [{respond: {status: 200}}, {rate: 1/s, respond: {status: 200}, match: {path: /a}}]\n"
+        "tests:\n"
+        "  - {request: GET http://a/, assume: {over: [slow, route-1]}, expect: {status: 200}}\n"
+        "  - {request: GET http://a/, assume: {over: [»free, »route-0, »slo]}, expect: {status: 200}}\n",
+        "no class or route has the rate free",
+        "no class or route has the rate route-0 (did you mean route-1?)",
+        "no class or route has the rate slo (did you mean slow?)",
+    )
+
+
 def test_a_mistake_elsewhere_hides_no_other(refuse: Refuse) -> None:
     refuse(
         "frontends:\n"

@@ -279,7 +279,7 @@ ADMISSION = BASE + (
         ("192.0.2.1", "{over: [rest]}", "{admission: rate_limited, status: 429}"),
         ("192.0.2.1", "{over: [patient]}", "{admission: go}"),
         ("198.51.100.1", "{over: [patient]}", "{admission: waits, backend: app}"),
-        ("10.1.1.1", "{over: [staff, rest]}", "{admission: go}"),
+        ("10.1.1.1", "{over: [rest]}", "{admission: go}"),
         ("203.0.112.1", "{}", "{admission: not_admitted, status: 403}"),
         ("192.0.2.1", "{class_in_flight: 8}", "{admission: waits, backend: app}"),
         ("192.0.2.1", "{in_flight: {app: 9}}", "{admission: go}"),
@@ -312,6 +312,12 @@ def test_explain_uses_the_assumptions(tmp_path: Path) -> None:
     status, text = gateway(*ask, "--assume", "{lives: 3}")
     assert status == 2
     assert "Error: --assume: lives" in text
+    status, text = gateway(*ask, "--assume", "{queued: {ap: 1}}")
+    assert status == 2
+    assert "--assume: queued.ap: there is no backend ap (did you mean app?)" in " ".join(text.split())
+    status, text = gateway(*ask, "--assume", "{over: [res]}")
+    assert status == 2
+    assert "--assume: over.0: no class or route has the rate res (did you mean rest?)" in " ".join(text.split())
     status, text = gateway(*ask, "--assume", "{")
     assert status == 2
     assert "--assume: this is not YAML" in text
