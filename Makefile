@@ -43,13 +43,14 @@ demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load ag
 test: peers style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
 	@$(BIN)/python -m pytest $(PYTEST)
 
-unit: $(VENV)/.tools $(VENV)/.built  ## the tests that start no process: two minutes
-	@$(BIN)/python -m pytest -q $(UNIT) $(PYTEST)
+unit: $(VENV)/.tools $(VENV)/.built  ## the quick tests, side by side: no gateway, few examples, less than half a minute
+	@$(BIN)/python -m pytest -q -n auto --hypothesis-profile=unit -m "not slow" $(UNIT) $(PYTEST)
 
-coverage: $(VENV)/.tools $(VENV)/.built  ## the lines of Python that the tests of `make unit` run, file by file
+coverage: $(VENV)/.tools $(VENV)/.built  ## the lines of Python that the quick tests run; fails below the target
 	@$(BIN)/python -m pip install --quiet -c constraints.txt coverage
-	@$(BIN)/python -m coverage run --data-file=build/coverage --source=gateway,loadagent -m pytest -q $(UNIT) $(PYTEST)
-	@$(BIN)/python -m coverage report --data-file=build/coverage --skip-covered --skip-empty
+	@$(BIN)/python -m coverage run --data-file=build/coverage --source=$(COVERED) -m pytest -q --hypothesis-profile=unit -m "not slow" \
+	    $(UNIT) $(PYTEST)
+	@$(BIN)/python -m coverage report --data-file=build/coverage --skip-covered --skip-empty --fail-under=$(COVERAGE)
 
 scenario: $(VENV)/.tools $(VENV)/.built  ## one story with real processes: make scenario T=retries
 	@$(BIN)/python -m pytest tests/scenarios/test_$(T).py $(PYTEST)

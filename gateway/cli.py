@@ -359,16 +359,16 @@ def status(target: str | None, *, as_json: bool, metrics: bool) -> None:
 
     gateway = _running(target)
     about = _order(gateway, "about", UPGRADE_LIMIT)
-    whom = ["heartbeat", "control"] if about["cluster"] else ["control"]
+    processes = ["heartbeat", "control"] if about["cluster"] else ["control"]
     answers = {}
-    for who in whom:
+    for who in processes:
         try:
             answers[who] = ask(gateway.sockets, "status", who, gateway.pid)
         except NoAnswer as error:
             click.echo(str(error), err=True)
     if as_json and answers:
         click.echo(json.dumps({**answers.get("heartbeat", {}), **answers.get("control", {})}, indent=2))
-        sys.exit(len(answers) < len(whom))
+        sys.exit(len(answers) < len(processes))
     heartbeat = _read("heartbeat", report_json.heartbeat, answers)
     control = _read("control", report_json.gateway, answers)
     if metrics:
@@ -378,7 +378,7 @@ def status(target: str | None, *, as_json: bool, metrics: bool) -> None:
         tables = [cluster.text(heartbeat)] if heartbeat is not None else []
         tables += [servers.text(control)] if control is not None else []
         click.echo("\n".join(tables), nl=False)
-    sys.exit(sum(report is not None for report in (heartbeat, control)) < len(whom))
+    sys.exit(sum(report is not None for report in (heartbeat, control)) < len(processes))
 
 
 def _read(who: str, read: Callable[[object], T], answers: Mapping[str, object]) -> T | None:

@@ -6,7 +6,7 @@ no queries and no answers to wait for, so no gateway stops because another one d
 
 Sessions of a gateway that has fallen silent are still somewhere: their clients come to another gateway, which adopts
 them, or go on at one that cannot be heard from here. They keep their places until they have been adopted, or for `idle`
-after its last word, after which those that nobody adopted have ended, as far as can be known here.
+after its last message; those that no gateway adopted by then have ended, as far as is known here.
 """
 
 from collections.abc import Iterable

@@ -15,6 +15,7 @@ from tests.support.gateway_process import GatewayProcess, Site
 
 # How long an example takes says something of the machine, and nothing of what is tested.
 settings.register_profile("any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("unit", settings.get_profile("any machine"), max_examples=20)
 settings.load_profile("any machine")
 
 

@@ -121,7 +121,7 @@ def test_the_gateway_works_under_the_limits_of_its_unit(
         "state": str(place / "state"),
     }
     with GatewayProcess(place, description) as gateway:
-        gateway.wait_for_log("control works by version")
+        gateway.wait_for_log("control uses version")
         with RawClient(gateway.port) as client:
             assert client.get().status == 200
         if os.geteuid() == 0:

@@ -8,8 +8,8 @@ def healthy(report: StateReport, heartbeat: HeartbeatReport | None) -> str:
     """Why the gateway is not healthy; "" if all processes work. `heartbeat`: the heartbeat process's last report."""
     if report.tree.state == "taking over":  # the previous gateway still serves
         return ""
-    if amiss := _workers(report):
-        return amiss
+    if problem := _workers(report):
+        return problem
     return "the heartbeat process does not respond" if report.cluster and heartbeat is None else ""
 
 
@@ -20,10 +20,10 @@ def ready(report: StateReport, site: SiteReport, heartbeat: HeartbeatReport | No
         return ""
     if state != "running":
         return f"the gateway is {state}"
-    if amiss := _workers(report):
-        return amiss
-    if amiss := _set_by_operator(site, heartbeat):
-        return amiss
+    if problem := _workers(report):
+        return problem
+    if problem := _set_by_operator(site, heartbeat):
+        return problem
     if site.backends and not any(_may_serve(backend) for backend in site.backends):
         return "every server of every backend is down"
     return ""

@@ -143,7 +143,7 @@ HERE: Final = {
 
 
 def said_of(word: str) -> str | None:
-    """What a word of another proxy is called here, or None."""
+    """The name here of another proxy's key or directive, or None."""
     for spelling in (word, word.lower(), word.replace("-", "_"), word.lower().replace("-", "_")):
         if spelling in HERE:
             return f"{word} {HERE[spelling]}"

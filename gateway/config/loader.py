@@ -76,7 +76,7 @@ def load(
 ) -> Loaded:
     """Load the site file at `path`; `ask` resolves host names, given the site's user.
 
-    Without `certificates`, neither they nor their keys are read. `saved` is loaded in the place of what is at `path`.
+    Without `certificates`, neither they nor their keys are read. `saved` is loaded instead of the content of `path`.
     `offline`: keys, certificates, logs and a user that are not on this machine are notes among the warnings.
 
     Raises ConfigError with every problem of the file, in file order.

@@ -477,7 +477,7 @@ class Tls(Model):
     client_ca: Annotated[File | None, Given()] = Field(
         None,
         description="Ask clients for a certificate of these CAs (PEM); servers get the result in X-Client-Cert-Verify "
-        "and its like. Default: clients are not asked.",
+        "and similar. Default: clients are not asked.",
     )
     require_client_cert: Flag = Field(
         default=False, description="Refuse clients without a valid certificate (with client_ca only)."
@@ -739,7 +739,7 @@ class Check(Model):
         description="Service to ask gRPC's health check (grpc.health.v1) for, over HTTP/2; empty: all of it.",
     )
     interval: PositiveDuration = Field(
-        "2s", validate_default=True, description="Time between checks; a quarter of it while a change is in the air."
+        "2s", validate_default=True, description="Time between checks; a quarter of it while the state is changing."
     )
     timeout: PositiveDuration = Field("1s", validate_default=True, description="Time for a whole check.")
     rise: Annotated[Whole, Field(ge=1, le=100)] = Field(2, description="Good checks in a row until a server is up.")
@@ -1053,7 +1053,7 @@ class Route(RateLimited):
     site: Annotated[Text | None, Given()] = Field(
         None,
         description="Send the client to another site, by its name; auto: to the best one that has room and less load "
-        "than this one. Otherwise, and for whom another site has sent here, the route goes on.",
+        "than this one. Otherwise, and for clients that another site has redirected here, the next routes decide.",
     )
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Redirect the client.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Respond from the gateway itself.")

@@ -22,7 +22,7 @@ EVERY: Final = 0.1
 HOLDS: Final = 10.0
 """Seconds for which workers keep to a share if control says nothing more: longer than its restart takes."""
 AT_ONCE: Final = 20_000
-"""Keys that are told at once; of a flood of keys, the rest waits for the next message."""
+"""Keys in one round of messages; of a flood of keys, the rest waits for the next round."""
 
 _log = logging.getLogger("gateway.control")
 

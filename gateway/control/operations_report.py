@@ -105,12 +105,13 @@ class OperationsReport:
     def _readyz(self) -> Answer:
         return self._verdict("ready", probes.ready(self._state(), self._known(), self._overheard()))
 
-    def _verdict(self, what: str, amiss: str) -> Answer:
+    def _verdict(self, what: str, problem: str) -> Answer:
         """The reason goes to the log only: probes need no token."""
-        if self._said.get(what, "") != amiss:
-            _log.log(logging.WARNING if amiss else logging.INFO, "%s%s", what if not amiss else f"not {what}: ", amiss)
-            self._said[what] = amiss
-        return 503 if amiss else 200, "text/plain; charset=utf-8", f"not {what}\n" if amiss else f"{what}\n"
+        if self._said.get(what, "") != problem:
+            said = f"not {what}: {problem}" if problem else what
+            _log.log(logging.WARNING if problem else logging.INFO, "%s", said)
+            self._said[what] = problem
+        return 503 if problem else 200, "text/plain; charset=utf-8", f"not {what}\n" if problem else f"{what}\n"
 
 
 def _process(name: str, pid: int) -> ProcessReport | None:

@@ -1,6 +1,6 @@
 """The control process: control's work, driven by the supervisor's orders."""
 
-import encodings.idna  # noqa: F401 - before the process is confined, after which it may be out of reach
+import encodings.idna  # noqa: F401 - before the process is confined, after which it may be inaccessible
 import logging
 import socket
 from dataclasses import asdict

@@ -49,7 +49,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """What it is told in JSON. `listener` is an inherited, listening socket; `gateway` takes the reports."""
+    """Its settings, in JSON. `listener` is an inherited, listening socket; `gateway` takes the reports."""
 
     name: str
     listener: int
@@ -86,7 +86,7 @@ class Server:
         return application
 
     async def background(self) -> None:
-        """Keep executors busy with work that no request asked for, for ever."""
+        """Keep executors busy with work that belongs to no request, indefinitely."""
 
         async def job() -> None:
             while True:

@@ -74,20 +74,20 @@ def _differences(sandbox: Sandbox, test: SiteTest) -> Iterator[Difference]:
 def _plain(expect: Expected, found: dict[str, Any]) -> Iterator[Difference]:
     """What is compared as text."""
     path, _, query = found["head"].split(" ", 2)[1].partition("?") if "head" in found else ("", "", "")
-    nobody = f"none: answered with {found.get('status')}"
+    no_server = f"none: answered with {found.get('status')}"
     forwarded = "head" in found
-    server = found["server"] if found.get("kept") else "chosen by balance" if forwarded else nobody
+    server = found["server"] if found.get("kept") else "chosen by balance" if forwarded else no_server
     facts = {
         "status": str(found["status"]) if not forwarded else f"the server's: backend {found['backend']}",
         "location": _location(found),
-        "backend": found.get("backend", nobody),
+        "backend": found.get("backend", no_server),
         "server": server,
         "class": found["class"] or "none",
         "session": found.get("session") or "none",
-        "admission": found.get("admitted") or nobody,
+        "admission": found.get("admitted") or no_server,
         "site": found.get("site") or "none",
-        "path": path or nobody,
-        "query": query if forwarded else nobody,
+        "path": path or no_server,
+        "query": query if forwarded else no_server,
     }
     for what, seen in facts.items():
         wanted = getattr(expect, "class_" if what == "class" else what)

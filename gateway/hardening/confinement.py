@@ -67,7 +67,7 @@ def become(who: Account | None, role: Role) -> None:
 
 
 def protect(bounds: Bounds) -> None:
-    """What holds for every process, whatever its role: no new privileges, and no look into its memory."""
+    """Apply what every process gets, whatever its role: no new privileges, no access to its memory."""
     kernel.forbid_new_privileges()
     if bounds.core_dumps:
         kernel.show_memory()
@@ -119,7 +119,7 @@ def active(bounds: Bounds) -> dict[str, bool]:
 
 
 def shortcomings(bounds: Bounds) -> list[str]:
-    """Return what of the confinement is off, or cannot be had on this machine, as lines for the log."""
+    """Return the parts of the confinement that are off or that this machine lacks, as lines for the log."""
     if not bounds.sandbox:
         return ["sandbox: disabled in the site file; only user accounts limit the processes"]
     said = []

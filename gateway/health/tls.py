@@ -45,7 +45,7 @@ def context(tls: Tls, protocol: str = "http/1.1") -> ssl.SSLContext:
 
 
 def options(tls: Tls | None, protocol: str = "http/1.1") -> dict[str, Any]:
-    """The arguments for it of asyncio.open_connection and its like."""
+    """The arguments for it of asyncio.open_connection and similar functions."""
     return {} if tls is None else {"ssl": context(tls, protocol), "server_hostname": tls.name}
 
 

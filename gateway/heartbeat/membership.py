@@ -181,7 +181,7 @@ class Membership:
             raise Refused("own name")
         peer = self.peers.get(name)
         if peer is None:
-            raise Refused("stranger")
+            raise Refused("unknown node")
         return peer
 
     def _round_trip(self, beat: Beat, now: float) -> float | None:

@@ -22,7 +22,7 @@ class Probing:
     begin: float
     end: float
     owner: str | None
-    stranger: str | None = None
+    other_mac: str | None = None
     """A host that is not the owner."""
     answered: float = NEVER
     """The owner's last answer."""
@@ -34,7 +34,7 @@ class Probing:
         if mac == self.owner:
             self.answered = now
         else:
-            self.stranger = mac
+            self.other_mac = mac
 
     def answered_by(self, free: float, interval: float) -> float:
         """When every probe has had time for an answer, if the owner had to be silent from `free` on."""
@@ -42,6 +42,6 @@ class Probing:
 
     def duplicate(self, free: float) -> str | None:
         """The other host that has the address, if the owner had to be silent from `free` on."""
-        if self.stranger is not None:
-            return self.stranger
+        if self.other_mac is not None:
+            return self.other_mac
         return self.owner if self.answered >= free else None

@@ -370,7 +370,7 @@ class Heartbeat(Child):
                 lane.home.close()
         for name, interface in self._interfaces.items():
             fence.detach(self._netlink, interface.index)
-            log.info("nothing shared is left on %s", name)
+            log.info("no shared address left on %s", name)
 
     def _read(self, link: Link) -> None:
         for data in link.receive():

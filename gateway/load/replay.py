@@ -60,8 +60,8 @@ class ReplayGuard:
         again begins a later incarnation at sequence 1.
 
         `source` is given if others have the key, too: the address that the report came from. While a sender is
-        remembered, only the address that it was last heard from speaks for it; those in `home`, the server's own,
-        always may.
+        remembered, reports are accepted only from the address that it was last heard from, and from the server's own,
+        those in `home`.
         """
         if abs(report.time - wall) > self._max_skew:
             return Verdict.SKEWED

@@ -161,7 +161,7 @@ class _End:
                 self.socket.sendmsg([block[:1]], _rights(descriptors[:BATCH]))
                 block, descriptors = block[1:], descriptors[BATCH:]
             sent = self.socket.sendmsg([block], _rights(descriptors))
-            if sent < len(block):  # sending nothing fails if the other end has obeyed and gone by now
+            if sent < len(block):  # sending nothing fails if the other end has already obeyed and ended
                 self.socket.sendall(block[sent:])
         except OSError as error:
             self._give_up()

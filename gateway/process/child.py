@@ -132,7 +132,7 @@ class Child:
         try:
             self.channel.send(report)
         except Closed:
-            log.debug("the supervisor takes no reports any more")
+            log.debug("the supervisor accepts no more reports")
 
     def ready(self, version: int) -> None:
         """Say that the snapshot of this version is in use."""
@@ -156,7 +156,7 @@ class LoopChild(Child):
         raise NotImplementedError
 
     async def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
 
     def finish(self) -> None:
         """End as soon as what runs has ended."""

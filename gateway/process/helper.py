@@ -32,7 +32,7 @@ def run_helper(
     returns the function. Then `settle` gives up privileges. The child is killed after the timeout, and as soon as
     it has said more than `limit` bytes; what is beyond is cut off. Should it raise, the log has `broken` with the
     traceback. It has no descriptor of this process but standard input, output and error, and those that are `kept`.
-    What is returned counts for no more than a stranger's word.
+    The result is untrusted.
     """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()

@@ -42,7 +42,7 @@ class SupervisorStatus:
     bad_reports: Counter[str] = field(default_factory=Counter)
     upgrades_failed: int = 0
     loaded: float = field(default_factory=time.time)
-    """When the site file was taken up, in seconds since 1970."""
+    """When the site file was applied, in seconds since 1970."""
     sandbox: Mapping[str, bool] = field(default_factory=dict)
     """Parts of the confinement of processes (hardening/confinement.py), and whether they are in force."""
     refused: float = 0.0
@@ -50,7 +50,7 @@ class SupervisorStatus:
     problems: str = ""
     """Why it was refused."""
     changes: str = ""
-    """What has changed in the files of the configuration since it was taken up."""
+    """What has changed in the files of the configuration since it was applied."""
     last_good: float = 0.0
     """When the last good configuration was in use with which the gateway started, if no reload was accepted since."""
 

@@ -1,4 +1,4 @@
-"""A worker: the data plane of one process. It accepts, routes, picks and forwards until it is told to drain."""
+"""A worker: the data plane of one process. It accepts, routes, picks and forwards until it drains."""
 
 import asyncio
 import gc

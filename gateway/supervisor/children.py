@@ -47,7 +47,7 @@ class Child:
     """Of the site file that it works by."""
     retiring: bool = False
     abort_at: float = float("inf")
-    """When it is told to die and say where it hangs, if it has not ended by then."""
+    """When it gets SIGABRT, to log where it hangs, if it has not ended by then."""
     kill_at: float = float("inf")
     """When it is not asked any more."""
 
@@ -63,7 +63,7 @@ class Child:
 
 
 class Children:
-    """All processes of the tree, and when the next ones are due in the place of those that died.
+    """All processes of the tree, and when the next ones start instead of those that died.
 
     `make_context` is called in the new process; it closes what is not for it. `bulletins` are those of roles, by name.
     """
@@ -234,7 +234,7 @@ class Children:
         return count
 
     def replace(self, child: Child, how: str, failures: int) -> None:
-        """Let another one start in the place of one that died, ever more slowly."""
+        """Schedule a replacement of one that died, with growing delays."""
         delay = min(SLOWEST_RESTART, 0.1 * 2**failures) if failures > 1 else 0.0
         log.error(
             "%s (pid %d) %s; starting another%s", child.name, child.pid, how, f" in {delay:.1f}s" if delay else ""

@@ -37,7 +37,7 @@ NICE: Final = 10
 SHOWN: Final = 20
 """Names in a message."""
 REFUSALS: Final = (ConfigError, CapacityError, StartError, BadState)
-"""Why a site file is not taken up."""
+"""Why a site file is refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ class Received:
     sockets: Sockets
     servers: tuple[HandedServer, ...]
     files: dict[str, FileId]
-    """Of Unix sockets, by their paths: the predecessor's until it lets go."""
+    """Of Unix sockets, by their paths: the predecessor's until the successor carries all traffic."""
     sessions: int | None
     """The descriptor of the memory with its sessions."""
     predecessor: "Predecessor"
@@ -132,7 +132,7 @@ class Predecessor:
         self._fd = fd
 
     def ready(self) -> None:
-        """All workers carry traffic: let go."""
+        """All workers carry traffic: the predecessor may release everything."""
         self._say(READY)
 
     def failed(self, why: str) -> None:

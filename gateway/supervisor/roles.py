@@ -70,15 +70,15 @@ class Role:
     checks: bool = False
     """Checks servers: it gets the certificates to show to them, with their keys."""
     bulletin: bool = False
-    """Has a bulletin by which it speaks to the others."""
+    """Has a bulletin for the others to read."""
     discovers: bool = False
-    """May report what the name service says."""
+    """May report answers of the name service."""
     restarts: Callable[[Snapshot, Snapshot], bool] = _never
-    """Whether a reload from one snapshot to another replaces it; otherwise it goes over to the new one."""
+    """Whether a reload from one snapshot to another replaces it; otherwise it switches to the new one."""
     wave: int
-    """Processes are told to end in ascending order, those of a wave when the one before has ended."""
+    """Processes end in ascending order, those of a wave after the previous wave."""
     stands_by: bool = False
-    """Is told first when the gateway stops, so that new clients go where they are served, and ends with its wave."""
+    """Is notified first when the gateway stops, so that new clients go to another gateway, and ends with its wave."""
     hands_over: bool = False
     """Hands what it holds to the same process of the next gateway at an upgrade; others end without."""
 

@@ -67,7 +67,7 @@ HANDOVER: Final = 15.0
 RATES: Final = 64 << 20
 """Bytes of the table in which rates are counted; the kernel gives memory only for what is used of it."""
 PROBLEMS: Final = 20_000
-"""Characters of the problems of a site file that an operator is told; the log has all."""
+"""Characters of a site file's problems in the answer to an operator; the log has all."""
 WARNINGS: Final = 50
 """The same for warnings, which are lines."""
 LINGER: Final = 3600.0
@@ -268,7 +268,7 @@ class Supervisor:
 
     def _note_ready(self, child: Child, version: int) -> None:
         if child.version != version:
-            log.info("%s works by version %d of the site file", child.name, version)
+            log.info("%s uses version %d of the site file", child.name, version)
         child.version = version
         self._tell_reloaded()
         if child.role.traffic:
@@ -379,7 +379,7 @@ class Supervisor:
     # --------------------------------------------------------------------------------------------------------- reload
 
     def _ordered_reload(self) -> dict[str, Any] | None:
-        """Reload for an operator, who is told when the workers work by the new file, or why it was refused."""
+        """Reload for an operator; answer when the workers use the new file, or with the reason for a refusal."""
         if self._stopping:
             return {"error": "the gateway stops"}
         self._reload()
@@ -566,7 +566,7 @@ class Supervisor:
     # -------------------------------------------------------------------------------------------------------- upgrade
 
     def _ordered_upgrade(self) -> dict[str, Any] | None:
-        """Upgrade for an operator, who is told when the successor carries the traffic, or why there is none."""
+        """Upgrade for an operator; answer when the successor carries the traffic, or with the reason for a failure."""
         why = self._start_upgrade()
         return {"error": why} if why else None
 

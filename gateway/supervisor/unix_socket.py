@@ -72,7 +72,7 @@ def remove(path: str, file: FileId) -> None:
 
 def change_mode(path: str, file: FileId, mode: int) -> None:
     """Give `path` the permissions `mode` if it still is that file. Raises OSError."""
-    # By descriptor: who may write to the directory could put a link to something else in the place of a path.
+    # By descriptor: a user with write permission for the directory could replace the path by a link.
     fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         found = os.fstat(fd)

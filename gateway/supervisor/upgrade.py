@@ -48,7 +48,7 @@ class Upgrade:
             self._successor.close()
 
     def start(self, sockets: Sockets, servers: Iterable[HandedServer], sessions: int) -> str:
-        """Start a successor, which says when to let go; return why there is none, or an empty text.
+        """Start a successor, which reports when it carries the traffic; return why that failed, or an empty text.
 
         sessions: the descriptor of their memory.
         """

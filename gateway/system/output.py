@@ -10,7 +10,7 @@ import stat
 
 
 def unhurried(descriptor: int) -> int:
-    """Return a descriptor for the same pipe whose writes do not wait, or the one given where that cannot be had.
+    """Return a descriptor for the same pipe whose writes do not wait, or the one given if there is none.
 
     Reopened, because O_NONBLOCK on the descriptor itself would count for every process that shares it.
     """

@@ -15,7 +15,7 @@ _CREDENTIALS: Final = struct.Struct("=3i")
 
 
 def listen(path: Path, backlog: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> socket.socket:
-    """Listen at `path`, in the place of what is there. Raises OSError."""
+    """Listen at `path`; a file there is replaced. Raises OSError."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     sock = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)

@@ -52,7 +52,7 @@ def append(path: Path, mode: int) -> int:
 
 
 def replace(path: Path, content: bytes, mode: int, *, durable: bool = False) -> None:
-    """Put a new file in the place of what is at `path`, at once. Raises OSError.
+    """Replace the file at `path` atomically. Raises OSError.
 
     `durable`: after a power failure there is either the old file or the new one, whole.
     """

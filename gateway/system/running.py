@@ -1,8 +1,7 @@
 """Finds the gateways that run on this machine, each by the operator socket of its supervisor, and asks them.
 
-A supervisor listens at `PID.operator` in a directory that commands know. Who answers there has proven to be a gateway's
-supervisor: the kernel says which process it is and whose (SO_PEERCRED of unix(7)). A file at which nothing listens is
-what a killed gateway left.
+A supervisor listens at `PID.operator` in a directory that commands know. The kernel says which process answers there,
+and whose it is (SO_PEERCRED of unix(7)). A file at which nothing listens is what a killed gateway left.
 """
 
 import contextlib
@@ -22,7 +21,7 @@ from gateway.system.socket_probe import Use, use
 
 SUFFIX: Final = ".operator"
 VARIABLE: Final = "GATEWAY_RUN"
-"""Environment variable with the directory to use in the place of the usual ones."""
+"""Environment variable with the directory to use instead of the usual ones."""
 TIMEOUT: Final = 5.0
 """Seconds for an answer that is known at once."""
 MAX_PID_FILE: Final = 64
@@ -124,7 +123,7 @@ def _ask(path: Path, what: str, seconds: float) -> dict[str, Any]:
     except ValueError:
         raise OSError(errno.EPROTO, "it has ended, or is too busy") from None
     if not isinstance(said, dict):
-        raise OSError(errno.EPROTO, "its answer is none of a gateway")
+        raise OSError(errno.EPROTO, "its answer is not that of a gateway")
     return said
 
 

@@ -60,9 +60,9 @@ def _parse_v1(data: bytes) -> Header | None:
         source = family(match["source"].decode())
         family(match["target"].decode())
     except AddressValueError:
-        raise BadHeader("an address of version 1 is none") from None
+        raise BadHeader("invalid address in a header of version 1") from None
     if int(match["port"]) > 65535:
-        raise BadHeader("a port of version 1 is none")
+        raise BadHeader("invalid port in a header of version 1")
     return Header(length, str(source), int(match["port"]))
 
 

@@ -101,6 +101,7 @@ def many(route: str) -> str:
     return f"{BASE}routes:\n" + "".join(f"  - {route.format(i)}\n" for i in range(ROUTES))
 
 
+@pytest.mark.slow
 def test_a_large_file_takes_linear_time(load_text: Load) -> None:
     before = time.process_time()
     loaded = load_text(many("{{match: {{host: h{0}.example.com, path: /p{0}/}}, backend: app}}"))
@@ -109,6 +110,7 @@ def test_a_large_file_takes_linear_time(load_text: Load) -> None:
     assert len(loaded.site.routes) == ROUTES
 
 
+@pytest.mark.slow
 def test_a_large_file_of_mistakes_takes_linear_time(load_text: Load) -> None:
     before = time.process_time()
     with pytest.raises(ConfigError) as caught:
@@ -148,6 +150,7 @@ def sites(draw: st.DrawFn) -> dict[str, object]:
     return {**site, top: inner}
 
 
+@pytest.mark.slow
 @given(sites())
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=200)
 def test_any_data_loads_or_is_refused_in_plain_words(tmp_path: Path, site: dict[str, object]) -> None:

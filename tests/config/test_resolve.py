@@ -1,5 +1,7 @@
 import threading
 
+import pytest
+
 from gateway.config.resolve import lookup, resolve
 
 NAMES = {"a": ["10.0.0.2", "10.0.0.1", "::1"], "b": ["2001:db8::2", "10.0.0.1", "2001:db8::1"]}
@@ -35,6 +37,7 @@ def test_each_name_is_asked_once_and_many_at_a_time() -> None:
     assert sorted(asked) == sorted(set(hosts))
 
 
+@pytest.mark.slow
 def test_a_silent_name_service_delays_the_start_for_a_bounded_time() -> None:
     release = threading.Event()
 

@@ -105,6 +105,7 @@ async def test_failures(server: NameServer, resolver: Resolver, mood: str, why: 
         await look_up(question(), resolver)
 
 
+@pytest.mark.slow
 async def test_the_next_name_server_is_asked_when_one_does_not_answer(server: NameServer) -> None:
     server.records["app.internal", "A"] = ["10.0.0.1"]
     dead = f"127.0.0.1:{free_udp_port()}"
@@ -179,6 +180,7 @@ async def test_more_records_than_anybody_means(
         await look_up(question(), resolver)
 
 
+@pytest.mark.slow
 async def test_everything_needed_is_loaded_before_privileges_are_given_up(server: NameServer) -> None:
     server.records[POOL, "SRV"] = ["0 0 1001 a.internal.", "0 1 1001 c.internal."]
     server.records["a.internal", "A"] = ["10.0.0.1"]

@@ -25,7 +25,7 @@ KEY = b"0123456789abcdef"
 def answering(start: Starter, description: Site) -> GatewayProcess:
     """A gateway whose control has started."""
     gateway = start(description)
-    gateway.wait_for_log("control works by version 1")
+    gateway.wait_for_log("control uses version 1")
     return gateway
 
 

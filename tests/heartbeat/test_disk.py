@@ -57,6 +57,7 @@ def test_blocks_show_the_newest_beat_of_the_other_node(open_disk):
     assert receive(one) == [b"back"]
 
 
+@pytest.mark.slow
 def test_the_disk_votes_for_one_of_two_and_for_the_other_when_that_one_falls_silent(open_disk):
     one = open_disk(0, voice=Voice(CODEC, DiskWitness(1, [1])), carries=False)
     other = open_disk(1, voice=Voice(CODEC, DiskWitness(2, [0])), carries=False)
@@ -117,6 +118,7 @@ def test_what_holds_something_else_is_left_alone(tmp_path, content):
     assert path.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_disk_that_stands_still_holds_nobody_up(open_disk, monkeypatch):
     disk = open_disk(0)
     going, over = threading.Event(), threading.Event()

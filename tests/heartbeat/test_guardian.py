@@ -14,6 +14,8 @@ from gateway.heartbeat.guardian import FAILED, MOST_WAITING, Guardian
 from gateway.heartbeat.jobs import Run
 from gateway.heartbeat.request import MAX_REQUEST, Request
 
+pytestmark = pytest.mark.slow  # starts processes
+
 RAN = 3
 
 

@@ -98,11 +98,11 @@ def test_recorded_beats_of_another_life_do_not_disturb_a_living_peer():
     assert [echo.incarnation for echo in members.echoes(10.1)] == [222]
 
 
-def test_own_name_and_strangers_are_refused():
+def test_own_name_and_unknown_nodes_are_refused():
     members = membership()
     with pytest.raises(Refused, match="own name"):
         members.hear(beat(1, node="gw1"), "udp", 10.0)
-    with pytest.raises(Refused, match="stranger"):
+    with pytest.raises(Refused, match="unknown node"):
         members.hear(beat(1, node="gw9"), "udp", 10.0)
 
 

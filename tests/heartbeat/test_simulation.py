@@ -14,6 +14,8 @@ from gateway.heartbeat.node import Shared
 from gateway.heartbeat.ownership import State
 from tests.heartbeat.simulator import OTHER, VIP, Cluster, TwoOwners
 
+pytestmark = pytest.mark.slow
+
 SCHEDULES = int(os.environ.get("HEARTBEAT_SCHEDULES", "1000"))
 SEED = os.environ.get("HEARTBEAT_SEED")
 

@@ -18,6 +18,8 @@ from tests.support.waiting import eventually, free_udp_port
 
 KEYS = b"the key of the first cluster", b"the key of two other clusters"
 VIP = "192.0.2.10"
+pytestmark = pytest.mark.slow  # starts processes
+
 THIEF = """
 import os, socket, sys
 os.setgid(65534), os.setuid(65534)

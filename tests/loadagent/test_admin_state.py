@@ -35,6 +35,7 @@ def test_nonsense_says_nothing(tmp_path: Path, content: bytes) -> None:
     assert AdminState(path, State.READY).state is State.READY
 
 
+@pytest.mark.slow
 def test_a_running_agent_obeys(tmp_path: Path) -> None:
     port = free_port()
     path = tmp_path / "agent.yaml"

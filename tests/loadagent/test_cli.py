@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from loadagent.cli import main
@@ -81,6 +82,7 @@ def test_every_key_is_an_option() -> None:
         assert f"--{key.replace('_', '-')} " in text
 
 
+@pytest.mark.slow
 def test_run_reports_until_terminated(tmp_path: Path) -> None:
     key = tmp_path / "agent.key"
     key.write_bytes(b"0123456789abcdef")

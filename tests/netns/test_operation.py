@@ -125,7 +125,7 @@ def test_a_gateway_whose_backends_are_unreachable_gives_its_address_away(pair):
         assert known["version"] == 2
         return known["backends"][0]["servers"][0]["check"]
 
-    eventually(lambda: "control works by version 2" in gw2.log.read_text(), "gw2 to check once a day")
+    eventually(lambda: "control uses version 2" in gw2.log.read_text(), "gw2 to check once a day")
     assert checked() is None
     with Watch(pair) as watch:
         gw1.run("nft", "add table ip cut; add chain ip cut out { type filter hook output priority 0; }")
@@ -149,7 +149,7 @@ def test_reload_that_changes_nothing_of_the_cluster_moves_nothing(pair):
     with Watch(pair) as watch:
         gw1.write(pair.cluster(), drain="2s")
         os.kill(min(gw1.pids()), signal.SIGHUP)
-        eventually(lambda: "heartbeat works by version 2" in gw1.log.read_text(), "the reload")
+        eventually(lambda: "heartbeat uses version 2" in gw1.log.read_text(), "the reload")
         watch.wait_for("gw1", 50)
         seen = watch.finish()
     assert gw1.pids("gw-heartbeat") == [before]
@@ -328,7 +328,7 @@ for _ in range(3000):
     counters = gw2.ask()["refused"]
     assert counters["bad: size"] >= 2
     assert counters["refused: own name"] == 1
-    assert counters["refused: stranger"] == 1
+    assert counters["refused: unknown node"] == 1
     assert gw2.sees("gw1")
     assert gw1.ask()["addresses"][0]["state"] == "owner"
 

@@ -118,6 +118,7 @@ SERVICES = {
 """How long requests take on average, and each."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", [4, 32, 200])
 @pytest.mark.parametrize("kind", SERVICES)
 def test_under_overload_servers_are_busy_and_answers_quick_without_swings(kind: str, places: int) -> None:

@@ -212,6 +212,7 @@ def test_a_new_key_is_counted_once_whoever_comes_first() -> None:
     assert in_children(4, take_each) == 3 * len(keys)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_the_table_whole() -> None:
     rates = shared(4)
     for number in range(30):

@@ -333,6 +333,7 @@ def test_processes_together_admit_exactly_as_many_as_may_be() -> None:
     assert [figures["live"], figures["waiting"]] == [500, 1000]
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_at_any_moment_leaves_the_table_right() -> None:
     memory = mmap.mmap(-1, size(**SMALL))
     chance = random.Random(7)

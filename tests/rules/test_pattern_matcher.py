@@ -22,6 +22,7 @@ PATTERNS = st.lists(ALTERNATIVES, min_size=1, max_size=3).map("|".join)
 TEXTS = st.text(CHARS + "\n", max_size=12).map(lambda text: text.encode("latin-1"))
 
 
+@pytest.mark.slow
 @given(st.sampled_from(["", "(?i)"]), PATTERNS, TEXTS)
 @settings(max_examples=500)
 @example("", "b|", b"")

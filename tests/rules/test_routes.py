@@ -1,5 +1,6 @@
 """The route table: the first route that holds, whatever the index inside looks like."""
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -77,6 +78,7 @@ def holds(spec: Spec, scheme: str, host: str, path: str) -> bool:
     )
 
 
+@pytest.mark.slow
 @given(SPECS, st.sampled_from(["http", "https"]), st.sampled_from(["a.x", "b.x", "c.b.x", "d.c.b.x", "x", "y"]),
        st.sampled_from(["/", "/p", "/p/q", "/p/q/r", "/z", "/pqr"]))  # fmt: skip
 @settings(max_examples=400)

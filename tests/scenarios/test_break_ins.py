@@ -24,7 +24,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
     # What holds without the sandbox, which would end most of this at its first step.
     described = {**puppet.site(directory, free_port(), user="nobody"), "sandbox": False}
     with GatewayProcess(directory, described) as gateway:
-        gateway.wait_for_log("control works by version")
+        gateway.wait_for_log("control uses version")
         yield gateway
 
 
@@ -211,7 +211,7 @@ def test_a_table_full_of_nonsense_ends_no_process_and_no_upgrade(gateway: Gatewa
     since = len(gateway.log)
     successor = gateway.upgrade()
     assert "the board is wrong about app/127.0.0.1:1" in gateway.log[since:]  # its weight is no number
-    eventually(lambda: "control works by version" in gateway.log[since:], "the new control")
+    eventually(lambda: "control uses version" in gateway.log[since:], "the new control")
     assert puppet.worker(gateway.port)
     os.kill(successor, signal.SIGTERM)
     eventually(lambda: not Path(f"/proc/{successor}").exists(), "the new one to end")

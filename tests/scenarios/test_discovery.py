@@ -143,7 +143,7 @@ def test_a_name_service_that_fails_changes_nothing(names, places, start_gateway)
             only(load, "127.0.0.1", "127.0.0.2")
             # Neither a control process that knows nothing yet nor a reload forgets them.
             gateway.kill_control()
-            gateway.wait_for_log("control works by version", since)
+            gateway.wait_for_log("control uses version", since)
             assert "reloaded" in gateway.reload(says="reload(ed| refused)")
             only(load, "127.0.0.1", "127.0.0.2")
             names.mood = ""

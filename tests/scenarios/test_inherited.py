@@ -41,7 +41,7 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     }
     description["frontends"][0]["listen"] = [f"127.0.0.1:{free_port()}", f"unix:{tmp_path}/front.sock"]
     with Careless(tmp_path, description) as gateway:
-        gateway.wait_for_log("control works by version")
+        gateway.wait_for_log("control uses version")
         yield gateway
 
 
@@ -89,7 +89,7 @@ def test_nothing_is_open_that_the_role_does_not_need(gateway: GatewayProcess) ->
     check(gateway, gateway.process.pid)
     since = len(gateway.log)
     successor = gateway.upgrade()
-    eventually(lambda: "control works by version" in gateway.log[since:], "its control to work")
+    eventually(lambda: "control uses version" in gateway.log[since:], "its control to work")
     eventually(lambda: gateway.process.poll() is not None, "the old one to end")
     check(gateway, successor)
     os.kill(successor, 15)

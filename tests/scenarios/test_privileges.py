@@ -69,8 +69,8 @@ def test_children_are_the_user_and_the_key_is_read_for_them(start_servers, start
     renewed = authority.issue("localhost")
     certificate.cert.write_bytes(renewed.cert.read_bytes())
     certificate.key.write_bytes(renewed.key.read_bytes())
-    gateway.reload(description, "worker 0 works by version 2")
-    gateway.wait_for_log("worker 1 works by version 2")
+    gateway.reload(description, "worker 0 uses version 2")
+    gateway.wait_for_log("worker 1 uses version 2")
     assert check(2) != first
     # Children that are born later are no different.
     old = {gateway.kill_worker(0), gateway.kill_worker(1), gateway.kill_control()}
@@ -202,7 +202,7 @@ def test_a_rule_takes_the_place_of_no_module(tmp_path, told):
     description["tests"] = []
     with GatewayProcess(tmp_path, description) as gateway, RawClient(gateway.port) as client:
         assert [client.get(path).status for path in ("/a", "/b")] == [200, 204]
-        gateway.wait_for_log("control works by version")
+        gateway.wait_for_log("control uses version")
         status = command(tmp_path, "status", str(gateway.path), "--json")
         assert json.loads(status.stdout)["tree"]["state"] == "running"
 
@@ -267,7 +267,7 @@ def test_the_supervisor_says_and_reads_nothing_over_a_network(tmp_path):
             "routes": [{"backend": "app"}],
         }
         with Traced(tmp_path, description) as gateway:
-            gateway.wait_for_log("control works by version", seconds=50)
+            gateway.wait_for_log("control uses version", seconds=50)
             description["backends"]["more"] = {"servers": ["dns:more.internal:8080", "localhost:8082"]}
             refused = {**description, "backends": {"app": {"servers": ["no-such-name.invalid:1"]}}}
             assert "refused" in gateway.reload(refused)

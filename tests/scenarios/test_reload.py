@@ -26,7 +26,7 @@ def reload(gateway, description):
     said = gateway.reload(description, "(reloaded: version|reload refused)")
     assert "reloaded: version" in said, gateway.log
     version = said.split("version ")[1].split()[0]
-    works = re.compile(rf"(control|worker \d+) works by version {version} ")
+    works = re.compile(rf"(control|worker \d+) uses version {version} ")
     everybody = description["workers"] + 1
     eventually(lambda: len(set(works.findall(gateway.log, since))) == everybody, f"version {version} everywhere")
 

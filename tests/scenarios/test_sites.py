@@ -31,7 +31,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
         def started(name: str, description: Site) -> GatewayProcess:
             (tmp_path / name).mkdir()
             gateway = stack.enter_context(GatewayProcess(tmp_path / name, description))
-            gateway.wait_for_log("control works by version 1")
+            gateway.wait_for_log("control uses version 1")
             return gateway
 
         yield started

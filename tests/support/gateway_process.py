@@ -153,7 +153,7 @@ class GatewayProcess:
         pid = self.control()
         if hardened.PRELOADED and pid is not None:
             started = self.log.rindex(f"control started, pid {pid}")
-            works = "control works by version"
+            works = "control uses version"
             eventually(lambda: works in self.log[started:] or not self._is_child(pid), "control to work", 60.0)
 
     def _wait(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:

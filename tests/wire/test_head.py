@@ -257,6 +257,7 @@ class Seen:
         self.complete = True
 
 
+@pytest.mark.slow
 @settings(max_examples=1500)
 @given(HEADS)
 def test_what_is_accepted_means_the_same_to_llhttp_and_h11(head: bytes) -> None:

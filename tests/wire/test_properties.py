@@ -1,5 +1,6 @@
 """Generated messages: what the gateway accepts means the same to llhttp and to h11."""
 
+import pytest
 from hypothesis import given, settings
 
 from tests.support.others import Message, disagreements, ours
@@ -8,6 +9,7 @@ from tests.wire.messages import damaged, requests, responses
 MANY = settings(max_examples=500)
 
 
+@pytest.mark.slow
 @MANY
 @given(requests())
 def test_good_requests_are_accepted_and_read_alike(made: tuple[bytes, bytes]) -> None:
@@ -18,12 +20,14 @@ def test_good_requests_are_accepted_and_read_alike(made: tuple[bytes, bytes]) ->
     assert disagreements(data) == []
 
 
+@pytest.mark.slow
 @MANY
 @given(damaged(requests()))
 def test_what_is_accepted_of_damaged_requests_is_read_alike(data: bytes) -> None:
     assert disagreements(data) == []
 
 
+@pytest.mark.slow
 @MANY
 @given(responses())
 def test_good_responses_are_accepted_and_read_alike(made: tuple[bytes, bytes]) -> None:
@@ -34,6 +38,7 @@ def test_good_responses_are_accepted_and_read_alike(made: tuple[bytes, bytes]) -
     assert disagreements(data, response=True) == []
 
 
+@pytest.mark.slow
 @MANY
 @given(damaged(responses()))
 def test_what_is_accepted_of_damaged_responses_is_read_alike(data: bytes) -> None:

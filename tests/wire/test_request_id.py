@@ -87,6 +87,7 @@ def test_an_id_tells_the_pair_of_numbers_it_was_made_of_so_no_other_pair_makes_i
     assert [mixed_back(text) for text in ids] == [(seed, (count + i) & WORD) for i in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_ids_are_hexadecimal_and_look_random() -> None:
     ids = made(20_000, (0, 0))
     assert len(set(ids)) == 20_000
