@@ -1,6 +1,8 @@
+import contextlib
 import fcntl
 import json
 import os
+import signal
 import socket
 import sys
 from contextlib import ExitStack
@@ -77,7 +79,7 @@ def test_the_successor_receives_everything_that_is_handed_over(sockets):
         memory,
     )
     said = hear(successor)
-    assert os.waitpid(successor.pid, 0)[1] == 0
+    assert os.waitpid(successor.launcher.pid, 0)[1] == 0
     wanted = [
         ("control", "admin", 0, str(listen(two))),
         ("control", "reports", 0, str(listen(reports))),
@@ -109,8 +111,9 @@ answer = handover["answer"]
 """
     successor = start([sys.executable, "-c", child], one_socket(sockets[0]), [], sockets[0].fileno())
     assert hear(successor) == answer
-    os.kill(successor.pid, 9)
-    os.waitpid(successor.pid, 0)
+    with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+        os.kill(successor.pid, signal.SIGKILL)
+    os.waitpid(successor.launcher.pid, 0)
 
 
 def test_program_that_cannot_run_leaves_nothing_behind(sockets):
