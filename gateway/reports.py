@@ -333,6 +333,26 @@ class ReloadReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateReport:
+    """One certificate. Times are in seconds since 1970."""
+
+    file: str
+    not_before: int
+    not_after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificatesReport:
+    """The certificates in use."""
+
+    count: int
+    soonest: tuple[CertificateReport, ...]
+    """Those that are not valid yet, then those that expire first; at most 100."""
+    renewals: Mapping[str, int]
+    """Changes of files while the gateway ran, by result: accepted, refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeReport:
     """The supervisor's report on its process tree."""
 
@@ -343,6 +363,7 @@ class TreeReport:
     reloads: Mapping[str, int]
     """By result: accepted, refused."""
     last_reload: ReloadReport
+    certificates: CertificatesReport
     workers: tuple[int, ...]
     """Their numbers."""
     processes: Mapping[str, int]

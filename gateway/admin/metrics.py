@@ -8,7 +8,7 @@ from gateway.admin.exposition import Family, Kind, Sample, histogram, labels
 from gateway.admin.exposition import text as exposition
 from gateway.board import BOUNDS
 from gateway.outcome import OUTCOMES
-from gateway.reports import GatewayReport, HeartbeatReport, ServerReport, TrafficReport
+from gateway.reports import CertificatesReport, GatewayReport, HeartbeatReport, ServerReport, TrafficReport
 
 Figure = Callable[[ServerReport], float | None]
 
@@ -80,6 +80,7 @@ def _of_tree(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterat
         "Reloads by result.",
         [(labels(result=result), count) for result, count in tree.reloads.items()],
     )
+    yield from _of_certificates(tree.certificates)
     yield Family(
         "gateway_upgrades_failed_total",
         "counter",
@@ -116,6 +117,23 @@ def _of_tree(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterat
         )
     for name, kind, text, key in _PROCESS:
         yield Family(name, kind, text, [(labels(process=p.name), getattr(p, key)) for p in report.processes])
+
+
+def _of_certificates(certificates: CertificatesReport) -> Iterator[Family]:
+    """Only those that expire first, however many there are."""
+    yield _one("gateway_certificates", "Certificates in use.", certificates.count)
+    for name, text in (
+        ("not_before", "Begin of validity, in seconds since 1970; of the 100 certificates that expire first."),
+        ("not_after", "End of validity, in seconds since 1970; of the 100 certificates that expire first."),
+    ):
+        samples = [(labels(file=one.file), getattr(one, name)) for one in certificates.soonest]
+        yield Family(f"gateway_certificate_{name}_seconds", "gauge", text, samples)
+    yield Family(
+        "gateway_certificate_renewals_total",
+        "counter",
+        "Changes of certificates on disk by result; refused: a file is wrong and its previous content is in use.",
+        [(labels(result=result), count) for result, count in certificates.renewals.items()],
+    )
 
 
 _PROCESS: Final[tuple[tuple[str, Kind, str, str], ...]] = (

@@ -55,6 +55,11 @@ def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> 
         for i, item in enumerate(site.qos.classes)
     )
     yield from _sessions(site)
+    if not any(frontend.tls is not None and frontend.tls.client_ca is not None for frontend in site.frontends):
+        for i, route in enumerate(site.routes):
+            if route.require_client_cert:
+                message = "no frontend asks clients for a certificate: name their CAs in tls: client_ca"
+                yield Finding(("routes", i, "require_client_cert"), message, key=True)
     if site.sites and site.load_reports and site.sites.listen == site.load_reports.listen:
         yield Finding(("sites", "listen"), f"{site.sites.listen} is where load_reports come in")
     yield from _unknown_keys(site)

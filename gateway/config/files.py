@@ -1,23 +1,19 @@
 """The files named in a site: read once, by a process with the permission, so that no other opens them."""
 
-import grp
-import os
-import pwd
 import ssl
-import stat
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from gateway.config import apache, apache_rules, certificate, python
-from gateway.config.model import Apache, Certificate, OwnCertificate, Site
+from gateway.config import apache, apache_rules, certificate, certificate_files, named_file, python
+from gateway.config.certificate_files import Faults
+from gateway.config.model import Apache, Site
 from gateway.config.problem import Fault, Finding, Loc, Unreadable, suggest
 from gateway.config.python import Function
-from gateway.system import regular_file
 
-MAX_BYTES: Final = 1024 * 1024
 SYSTEM_CAS: Final = Path("CAs of this machine")
 """Among contents of files: the CA certificates that this machine trusts, wherever they are."""
 _SYSTEM_CAS: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
@@ -53,7 +49,7 @@ class Files:
                 self.private.add(path)
             content = self.contents.get(path)
             if content is None or private:
-                content = self.contents[path] = _read(path, private=private)
+                content = self.contents[path] = named_file.read(path, private=private)
         except OSError as error:
             return self._refuse(path, loc, f"{within}{_cannot_read(path, error)}", private=private)
         except ValueError as error:
@@ -79,7 +75,7 @@ class Files:
     def note_group(self, path: Path, loc: Loc) -> None:
         """Warn if a private file is also readable by a group."""
         try:
-            group = _shared_with(path.stat())
+            group = named_file.shared_with(path.stat())
         except OSError:
             return  # reported where it is read
         if group:
@@ -103,7 +99,7 @@ def read(
         secret = files.read(path, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
-    _check_pairs(files, site, certificates=certificates)
+    _check_certificates(files, site, certificates=certificates)
     for path, loc in {**trusted(site), **clients(site)}.items():
         _read_cas(files, path, loc)
     shared = apache_rules.Rules()
@@ -117,23 +113,30 @@ def read(
     return files
 
 
-def _check_pairs(files: Files, site: Site, *, certificates: bool) -> None:
-    for loc, pair in pairs(site):
-        _, faults = read_pair(pair) if certificates else (None, [])
-        for fault in faults:
-            files.complain(Finding((*loc, *fault.at), str(fault)), unreadable=isinstance(fault, Unreadable))
-        if not faults:
-            files.note_group(pair.key, (*loc, "key"))
-
-
-def pairs(site: Site) -> Iterator[tuple[Loc, Certificate]]:
-    """Yield each certificate with its key, and its location: those shown to clients, then those shown to servers."""
-    for i, frontend in enumerate(site.frontends):
-        for j, pair in enumerate(frontend.tls.certificates if frontend.tls else ()):
-            yield ("frontends", i, "tls", "certificates", j), pair
-    for name, backend in site.backends.items():
-        if backend.tls is not None and backend.tls.certificate is not None:
-            yield ("backends", name, "tls", "certificate"), backend.tls.certificate
+def _check_certificates(files: Files, site: Site, *, certificates: bool) -> None:
+    """Check certificates and their keys, if requested, and what groups can read them in any case."""
+    now = time.time()
+    for loc, source in certificate_files.sources(site):
+        try:
+            listing = certificate_files.listed(source)
+        except Fault as fault:
+            if certificates:
+                files.complain(Finding((*loc, *fault.at), str(fault)), unreadable=isinstance(fault, Unreadable))
+            continue
+        ignored = listing.ignored if certificates else ()
+        files.warnings += [Finding((*loc, "directory"), text, severity="warning") for text in ignored]
+        for pair in listing.pairs:
+            try:
+                found = certificate_files.check(certificate_files.read(pair)) if certificates else None
+            except Faults as error:
+                for one in error.faults:
+                    finding = Finding((*loc, *pair.at(one)), pair.said(one))
+                    files.complain(finding, unreadable=isinstance(one, Unreadable))
+                continue
+            for concern in found.concerns(now) if found is not None else ():
+                at = (*loc, *pair.within("cert"))
+                files.warnings.append(Finding(at, f"{pair.cert}: {concern}", severity="warning"))
+            files.note_group(pair.key, (*loc, *pair.within("key")))
 
 
 def trusted(site: Site) -> dict[Path, Loc]:
@@ -167,7 +170,7 @@ def _read_cas(files: Files, path: Path, loc: Loc) -> None:
             files.complain(Finding(loc, message), unreadable=True)
             return
     try:
-        files.contents.setdefault(where, _read(where, private=False))
+        files.contents.setdefault(where, named_file.read(where, private=False))
     except OSError as error:
         files.complain(Finding(loc, _cannot_read(where, error)), unreadable=True)
         return
@@ -180,41 +183,6 @@ def _read_cas(files: Files, path: Path, loc: Loc) -> None:
         certificate.load_cas(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), content)
     except Fault as fault:
         files.findings.append(Finding(loc, f"{where}: {fault}"))
-
-
-def read_pair(pair: Certificate) -> tuple[tuple[bytes, bytes] | None, list[Fault]]:
-    """Read and check a certificate chain and its key, both PEM; or return None, and faults at "cert" and "key"."""
-    found: list[bytes] = []
-    faults: list[Fault] = []
-    for at, path in (("cert", pair.cert), ("key", pair.key)):
-        try:
-            found.append(_read(path, private=at == "key"))
-        except OSError as error:
-            faults.append(Unreadable(_cannot_read(path, error), at))
-        except ValueError as error:
-            faults.append(Unreadable(str(error), at))
-    if faults:
-        return None, faults
-    cert, key = found
-    try:
-        certificate.load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), cert, key)
-        read_ocsp(pair, cert)
-    except Fault as fault:
-        return None, [fault]
-    return (cert, key), []
-
-
-def read_ocsp(pair: Certificate, cert: bytes) -> tuple[bytes, int]:
-    """The OCSP response for a certificate, and its end of validity in seconds since 1970. Raises Fault at "ocsp"."""
-    if not isinstance(pair, OwnCertificate) or pair.ocsp is None:
-        return b"", 0
-    try:
-        content = _read(pair.ocsp, private=False)
-    except OSError as error:
-        raise Unreadable(_cannot_read(pair.ocsp, error), "ocsp") from None
-    except ValueError as error:
-        raise Fault(str(error), "ocsp") from None
-    return content, certificate.ocsp_until(content, cert)
 
 
 def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
@@ -311,7 +279,7 @@ def _log_directory(site: Site) -> Iterator[Finding]:
 
 def secret(path: Path) -> bytes:
     """Read a key from a file that only its owner may read. Raises OSError, or ValueError with the reason."""
-    key = _read(path, private=True).strip()
+    key = named_file.read(path, private=True).strip()
     if len(key) < MIN_KEY_BYTES:
         raise ValueError(f"{path}: the key is too short: at least {MIN_KEY_BYTES} bytes")
     return key
@@ -319,33 +287,3 @@ def secret(path: Path) -> bytes:
 
 def _cannot_read(path: Path, error: OSError) -> str:
     return f"cannot read {path}: {(error.strerror or str(error)).lower()}"
-
-
-def _read(path: Path, *, private: bool) -> bytes:
-    content, status = regular_file.read(path, MAX_BYTES + 1)
-    if private and status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) and not _shared_with(status):
-        raise ValueError(f"other users can read {path}; run: chmod 600 {path}")
-    if len(content) > MAX_BYTES:
-        raise ValueError(f"{path} is larger than 1MiB")
-    return content
-
-
-def _shared_with(status: os.stat_result) -> str:
-    """The group that a private file is intended for, besides its owner; empty: none can read it, or more than that
-    group has access.
-
-    Kubernetes mounts a Secret in this way (root:fsGroup 0440), and Debian keeps keys so (root:ssl-cert 0640): the file
-    has an owner, and its group is not the owner's primary group.
-    """
-    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) != stat.S_IRGRP:
-        return ""
-    try:
-        usual = pwd.getpwuid(status.st_uid).pw_gid
-    except KeyError:
-        usual = status.st_uid
-    if status.st_gid == usual:
-        return ""
-    try:
-        return grp.getgrgid(status.st_gid).gr_name
-    except KeyError:
-        return str(status.st_gid)

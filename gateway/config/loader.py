@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from gateway.config import consistency, environment, explain, files
+from gateway.config import certificate_files, consistency, environment, explain, files
 from gateway.config.apache_rules import Rules
 from gateway.config.document import Document, Place, SyntaxFault
 from gateway.config.model import Site
@@ -54,7 +54,7 @@ class Loaded:
     rules: Mapping[Path, Rules] = field(default_factory=dict)
     """Apache rules, by file."""
     pairs_at: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
-    """Line and column of the "cert" and the "key" of each of files.pairs."""
+    """Line and column of the parts of each of certificate_files.sources."""
     source: SavedSite = field(default_factory=SavedSite)
     """What it was loaded from."""
     routes_at: tuple[int, ...] = ()
@@ -131,8 +131,8 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     digest = _digest(text + repr(sorted(variables.items())), seen.contents)
     pairs_at = {
         (i, part): _place(document, (*loc, part))
-        for i, (loc, _) in enumerate(files.pairs(site))
-        for part in ("cert", "key", "ocsp")
+        for i, (loc, _) in enumerate(certificate_files.sources(site))
+        for part in ("cert", "key", "ocsp", "directory")
     }
     found = tuple(_in_order(warnings))
     secret = {*seen.private, files.SYSTEM_CAS}

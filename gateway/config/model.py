@@ -67,7 +67,7 @@ from gateway.config.policies import POLICIES
 from gateway.config.problem import Fault, kind, suggest
 from gateway.config.python import Function, function
 from gateway.config.qos import Qos
-from gateway.config.rate_limit import RateLimited
+from gateway.config.rate_limit import RateLimited, RequestRate
 from gateway.config.sites import Sites
 
 __all__ = [
@@ -415,6 +415,11 @@ class Limits(Model):
     connections_per_source: Annotated[Whole, Field(ge=1)] = Field(
         200, description="The same from one address, unless it is one of trusted_proxies."
     )
+    handshakes_per_source: Annotated[RequestRate | None, Given()] = Field(
+        None,
+        description="Limit on TLS handshakes from one address (IPv6: /64), unless it is one of trusted_proxies; in all "
+        "workers, and in a cluster with listen on all gateways. Further connections are closed at once. Default: none.",
+    )
 
     @model_validator(mode="after")
     def _fits(self) -> "Limits":
@@ -447,12 +452,63 @@ class Certificate(Model):
     key: File = Field(description="Private key, not encrypted; only its owner may read the file.")
 
 
-class OwnCertificate(Certificate):
-    """One for clients."""
+class OwnCertificate(Model):
+    """For clients: a certificate with its key, or a directory of such."""
 
+    cert: Annotated[File | None, Given()] = Field(None, description="Certificate followed by its intermediates, PEM.")
+    key: Annotated[File | None, Given()] = Field(
+        None, description="Private key, PEM, not encrypted; only its owner may read the file."
+    )
     ocsp: Annotated[File | None, Given()] = Field(
         None, description="OCSP response for the certificate (DER), sent to clients that ask for it until it expires."
     )
+    directory: Annotated[File | None, Given()] = Field(
+        None,
+        description="Every certificate of this directory: NAME.pem or NAME.crt, with its key in the same file or in "
+        "NAME.key, and an OCSP response in NAME.ocsp; subdirectories with fullchain.pem and privkey.pem.",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "OwnCertificate":
+        for name in ("cert", "key", "ocsp"):
+            if self.directory is not None and name in self.model_fields_set:
+                raise Fault(f"a directory has files of its own: remove {name}", name, key=True)
+            if self.directory is None and name != "ocsp" and name not in self.model_fields_set:
+                raise Fault(f"{name} is missing")
+        return self
+
+
+YEAR: Final = 365 * 86400.0
+
+
+class Hsts(Model):
+    """What clients are told of https (RFC 6797)."""
+
+    shorthand: ClassVar = {"type": "string", "description": "max_age alone."}
+
+    max_age: Duration = Field(description="How long clients use only https for the host; 0s: no longer.")
+    include_subdomains: Flag = Field(default=False, description="For all names below the host, too.")
+    preload: Flag = Field(
+        default=False, description="Agree that browsers come with the host in their list (hstspreload.org)."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: object) -> object:
+        return {"max_age": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _listed(self) -> "Hsts":
+        if self.preload and not (self.include_subdomains and self.max_age >= YEAR):
+            raise Fault("the list takes only hosts with include_subdomains and a max_age of 365d at least", "preload")
+        return self
+
+    @property
+    def value(self) -> str:
+        """The value of the header."""
+        parts = [f"max-age={int(self.max_age)}"]
+        parts += ["includeSubDomains"] if self.include_subdomains else []
+        return "; ".join(parts + (["preload"] if self.preload else []))
 
 
 class Tls(Model):
@@ -481,6 +537,11 @@ class Tls(Model):
     )
     require_client_cert: Flag = Field(
         default=False, description="Refuse clients without a valid certificate (with client_ca only)."
+    )
+    hsts: Annotated[Hsts | None, Given()] = Field(
+        None,
+        description="Strict-Transport-Security (RFC 6797) in all responses of this frontend: clients use only https. "
+        "Replaces that of the servers. Default: servers decide.",
     )
     ticket_key_file: Annotated[File | None, Given()] = Field(
         None,
@@ -1022,7 +1083,7 @@ class Python(Model):
 
 
 _FINAL: Final = ("redirect", "respond", "backend")
-_CHANGES: Final = ("rewrite", "class_", "apache", "python", "site", "rate", "bandwidth")
+_CHANGES: Final = ("rewrite", "class_", "apache", "python", "site", "rate", "bandwidth", "require_client_cert")
 _EDITS: Final = ("set_header", "append_header", "set_response_header", "append_response_header")
 
 
@@ -1054,6 +1115,11 @@ class Route(RateLimited):
         None,
         description="Send the client to another site, by its name; auto: to the best one that has room and less load "
         "than this one. Otherwise, and for clients that another site has redirected here, the next routes decide.",
+    )
+    require_client_cert: Flag = Field(
+        default=False,
+        description="Refuse requests of clients that have not shown a valid certificate (403); needs a frontend with "
+        "client_ca.",
     )
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Redirect the client.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Respond from the gateway itself.")

@@ -1,12 +1,15 @@
 """Formats control's report on traffic and servers for a terminal. Pure."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from gateway.config.certificate import Validity
 from gateway.config.overrides import NODE
 from gateway.config.units import clock_text
 from gateway.reports import (
     BackendReport,
+    CertificatesReport,
     ClassReport,
     GatewayReport,
     MemoryReport,
@@ -64,6 +67,7 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _concurrency(report.backends)
     yield from _sessions(report.sessions)
     yield from _memory(report.memory)
+    yield from _certificates(report.tree.certificates, time.time())
     yield from _overrides(report.overrides.of)
     yield ""
     yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
@@ -178,6 +182,16 @@ def _memory(found: MemoryReport) -> Iterator[str]:
         yield ""
         limit = f"{found.limit * 100:.3g}%"
         yield f"memory of {found.of}: {found.used:.0%} in use, limit {limit}: {why}"
+
+
+def _certificates(found: CertificatesReport, now: float) -> Iterator[str]:
+    """Certificates that are not valid, or expire soon."""
+    concerns = [(one.file, Validity(one.not_before, one.not_after).concern(now)) for one in found.soonest]
+    lines = [f"  {file}: {text}" for file, text in concerns if text]
+    if lines:
+        yield ""
+        yield f"certificates that need attention, of {found.count}:"
+        yield from lines
 
 
 def _outcomes(reports: Sequence[TrafficReport]) -> Iterator[str]:

@@ -8,7 +8,8 @@ from typing import Final, Literal
 
 from gateway.board import Board
 from gateway.process.bulletin import Bulletin
-from gateway.reports import ReloadReport, TreeReport
+from gateway.reports import CertificateReport, CertificatesReport, ReloadReport, TreeReport
+from gateway.secrets.pairs import Expiry
 
 STUCK: Final = 1.5
 """Seconds without a sign of life on the board after which a worker does not work."""
@@ -38,6 +39,9 @@ class SupervisorStatus:
     bulletin: Bulletin = field(default_factory=Bulletin)
     started: float = field(default_factory=time.time)
     reloads: Counter[str] = field(default_factory=lambda: Counter(accepted=0, refused=0))
+    renewals: Counter[str] = field(default_factory=lambda: Counter(accepted=0, refused=0))
+    """Changes of certificates on disk, by what became of them."""
+    certificates: Expiry = field(default_factory=Expiry)
     deaths: Counter[str] = field(default_factory=Counter)
     bad_reports: Counter[str] = field(default_factory=Counter)
     upgrades_failed: int = 0
@@ -91,6 +95,14 @@ class SupervisorStatus:
             started=self.started,
             reloads=dict(self.reloads),
             last_reload=self.last_reload,
+            certificates=CertificatesReport(
+                count=self.certificates.count,
+                soonest=tuple(
+                    CertificateReport(file=file, not_before=begin, not_after=end)
+                    for file, begin, end in self.certificates.soonest
+                ),
+                renewals=dict(self.renewals),
+            ),
             workers=tuple(sorted(workers)),
             processes=dict(children),
             deaths=dict(self.deaths),

@@ -41,6 +41,7 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
     if d.reason:
         d.verdict = V_REFUSE
         return 0
+    view.verified = provenance.verified
     view.id_p = d.id
     view.id_n = d.id_n
     if trace is not None:

@@ -22,7 +22,7 @@ from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, RECV_FULL, 
 from gateway.proxy.openssl cimport SSL, SSL_has_pending
 from gateway.proxy.server cimport ServerConn
 from gateway.outcome cimport O_BUG, O_STOPPED
-from gateway.proxy.tls cimport ServerContext, client_lines
+from gateway.proxy.tls cimport ServerContext, client_lines, has_valid_certificate
 from gateway.proxy.transaction cimport T_RESPONDING, Transaction, new_transaction
 from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport Tunnel
@@ -302,11 +302,14 @@ cdef class Http1Downstream(Downstream):
     cdef int _make_provenance(self) except -1:
         """The provenance of this connection's requests; made for the first one."""
         cdef bytes via = self.context.via
+        cdef bint verified = False
         if self.conn.tls is not None and (<ServerContext>self.conn.tls).asks:
             via = client_lines(self.conn.ssl) + via
+            verified = has_valid_certificate(self.conn.ssl)
         trusts = (<object>self.frontend).trusts if self.frontend.trusts(self.address.decode()) else None
         self.provenance = Provenance(self.address, self.conn.tls is not None, self.conn.listener.name.encode(),
                                      via, trusts, self.frontend.client_from)
+        self.provenance.verified = verified
         self.provenance.guarded = self.frontend.guards
         return 0
 

@@ -1,7 +1,9 @@
+from gateway.proxy.conn import Poller
 from gateway.proxy.worker_context import ClientProtocol
 
 PHASES: tuple[str, ...]
 
+def withdraw(poller: Poller, *, last: bool) -> int: ...
 def edges() -> dict[tuple[str, str], int]: ...
 
 class Http2ClientProtocol(ClientProtocol): ...

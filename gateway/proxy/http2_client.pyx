@@ -40,7 +40,7 @@ from gateway.proxy.nghttp2 cimport (
 )
 from gateway.proxy.openssl cimport SSL, SSL_get0_alpn_selected
 from gateway.proxy.states cimport Machine, edges_of, step
-from gateway.proxy.tls cimport ServerContext, client_lines
+from gateway.proxy.tls cimport ServerContext, client_lines, has_valid_certificate
 from gateway.proxy.transaction cimport Transaction, new_transaction
 from gateway.proxy.worker_context cimport Frontend
 from gateway.wire.edit cimport (
@@ -691,11 +691,14 @@ cdef class Http2Connection(Handler):
     cdef int _make_provenance(self) except -1:
         cdef Frontend frontend = self.conn.listener.frontend
         cdef bytes via = b"Via: 2.0" + self.context.via[8:]
+        cdef bint verified = False
         if self.conn.tls is not None and (<ServerContext>self.conn.tls).asks:
             via = client_lines(self.conn.ssl) + via
+            verified = has_valid_certificate(self.conn.ssl)
         trusts = (<object>frontend).trusts if frontend.trusts(self.conn.address.decode()) else None
         self.provenance = Provenance(self.conn.address, self.conn.tls is not None, self.conn.listener.name.encode(),
                                      via, trusts, frontend.client_from)
+        self.provenance.verified = verified
         self.provenance.guarded = frontend.guards
         return 0
 
@@ -1063,6 +1066,31 @@ cdef class Http2Connection(Handler):
             self.pump()
             return self._after()
         return 0
+
+
+def withdraw(Poller poller, bint last):
+    """Send GOAWAY to clients of frontends that do not offer HTTP/2 any more; return how many of them remain.
+
+    The first one refuses no request; with `last`, the second one names the last request that is served.
+    """
+    cdef int fd, left = 0
+    cdef Conn conn
+    for fd in range(poller.highest + 1):
+        if fd > poller.highest or poller.table[fd] == NULL or not isinstance(<object>poller.table[fd], ClientConn):
+            continue
+        conn = <Conn>poller.table[fd]
+        if not isinstance(conn.handler, Http2Connection):
+            continue
+        if isinstance((<ClientConn>conn).listener.frontend.protocol, Http2ClientProtocol):
+            continue
+        if last:
+            conn.handler.retire(conn)
+        else:
+            conn.handler.on_draining(conn)
+        if conn.fd >= 0 and isinstance(conn.handler, Http2Connection):
+            left += (<Http2Connection>conn.handler).phase < H_LAST
+    poller.settle()
+    return left
 
 
 # --------------------------------------------------------------------------------------- which protocol a client speaks

@@ -1,4 +1,4 @@
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from gateway.proxy.conn cimport Conn, Handler
 from gateway.proxy.worker_context cimport Frontend, Gauge, WorkerContext
 from gateway.proxy.server cimport ServerConn
@@ -27,6 +27,8 @@ cdef class ClientConn(Conn):
     cdef ServerConn own                 # private to this client, and closed with it; None: none
 
     cdef int admit(self) except -1
+    cdef bytes _source(self)
+    cdef bint _may_negotiate(self) except -1
     cdef int _count_source(self) except -1
     cdef int _uncount(self) except -1
 

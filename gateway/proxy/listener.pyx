@@ -11,6 +11,7 @@ from gateway.board cimport MAX_WORKERS, SOURCE_ROWS
 from gateway.proxy.tls cimport ServerContext
 from gateway.proxy.conn cimport Poller
 from gateway.proxy.server cimport S_IDLE
+from gateway.wire.siphash cimport siphash64
 
 from gateway.wire.proxy_protocol import MAX_V2 as _MAX_V2, BadHeader, parse as parse_proxy
 
@@ -162,6 +163,8 @@ cdef class ClientConn(Conn):
     cdef int admit(self) except -1:
         """The client's address is known: count it for its source, and start its protocol. False: it was refused."""
         cdef Frontend frontend = self.listener.frontend
+        if frontend.tls is not None and frontend.handshake_rate.interval and not self._may_negotiate():
+            return self.listener.turn_away(self, "its source begins too many TLS handshakes")
         if not self._count_source():
             return self.listener.turn_away(
                 self, "its source has reached the limit of %d connections" % frontend.connections_per_source)
@@ -170,15 +173,31 @@ cdef class ClientConn(Conn):
         self.hand_to(frontend.protocol.open(self, self.context))
         return True
 
+    cdef bytes _source(self):
+        """What is counted as one source, or None: all clients of a Unix socket or trusted proxy would count as one."""
+        cdef bytes source = self.address
+        if not source or self.listener.frontend.trusts(source.decode()):
+            return None
+        # A client with one IPv6 address usually has its /64.
+        return ipaddress.ip_address(source.decode()).packed[:8] if b":" in source else source
+
+    cdef bint _may_negotiate(self) except -1:
+        """Count a TLS handshake for its source; False, and not counted, if the source is over its rate."""
+        cdef Frontend frontend = self.listener.frontend
+        cdef bytes source = self._source()
+        cdef uint64_t key
+        if source is None:
+            return True
+        key = siphash64(<const uint8_t *>PyBytes_AS_STRING(frontend.handshake_key),
+                        <const uint8_t *>PyBytes_AS_STRING(source), PyBytes_GET_SIZE(source))
+        return self.context.admission.rates.take(key, &frontend.handshake_rate, self.poller.now, 0) == 0
+
     cdef int _count_source(self) except -1:
         """Count this connection for its source; False, and not counted, if the source has reached its limit."""
-        cdef bytes source = self.address
+        cdef bytes source = self._source()
         cdef int row
-        if not source or self.listener.frontend.trusts(source.decode()):
-            return True                 # all clients of a Unix socket or trusted proxy would count as one
-        if b":" in source:
-            # A client with one IPv6 address usually has its /64.
-            source = ipaddress.ip_address(source.decode()).packed[:8]
+        if source is None:
+            return True
         for row in range(SOURCE_ROWS):
             self.cells[row] = self.context.board.source_cell(row, PyBytes_AS_STRING(source),
                                                              <uint32_t>PyBytes_GET_SIZE(source))

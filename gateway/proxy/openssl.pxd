@@ -182,6 +182,7 @@ cdef extern from "<openssl/crypto.h>":
     void OPENSSL_cleanse(void *p, size_t n)
     void *OPENSSL_malloc(size_t n)
     void OPENSSL_free(void *p)
+    void OPENSSL_clear_free(void *p, size_t n)
 
 cdef extern from "<openssl/err.h>":
     unsigned long ERR_get_error()

@@ -45,15 +45,16 @@ from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, Worker
 from gateway.rules.compiler import compile_routes, fair_by, rate_limit, when_full
 from gateway.rules.routes import RouteTable
 from gateway.secrets.keys import derive
-from gateway.secrets.vault import Pair, Secrets
+from gateway.secrets.pairs import Pair
+from gateway.secrets.vault import Secrets
 from gateway.wire.pages import HTML, TYPES, pages
 from gateway.wire.waiting_page import WaitingPage, full_page
 from qos.sessions import SessionTable, size
 
-ContextKey = tuple[str, bool, str, str, bool, bytes, bool, tuple[str, ...], bytes]
+ContextKey = tuple[str, bool, str, str, bool, bytes, bool, tuple[str, ...], tuple[str, ...], bytes]
 """The name of a frontend, whether it offers HTTP/2, its policy, its oldest TLS version, whether it refuses unknown
 names, the CAs of its clients (empty: they are not asked), whether a certificate is required, the digests of its own,
-the secret of its ticket keys."""
+of these those that sessions are bound to, the secret of its ticket keys."""
 
 ClientKey = tuple[bytes, str, str]
 """The digest of the CAs that are trusted (empty: servers are not verified), the oldest TLS version, the digest of the
@@ -144,12 +145,11 @@ class Plan:
         for model in site.frontends:
             tls = None
             if model.tls is not None and secrets.pairs is not None:
-                pairs = [secrets.pairs[pair.cert, pair.key] for pair in model.tls.certificates]
-                key = _context_key(model, model.tls, pairs, snapshot, secrets.own)
+                key, pairs = _context_key(model, model.tls, snapshot, secrets)
                 tls = contexts[key] = self._context(key, pairs, identities)
             gauge = gauges.get(model.name) or self._gauge(model.name, snapshot)
             protocol = self._http2 if model.http2 else self._http1
-            frontend = _frontend(model, site.workers, tls, gauge, protocol, guards=guards)
+            frontend = _frontend(model, site.workers, tls, gauge, protocol, guards=guards, secret=secret)
             frontends.update(dict.fromkeys(model.listen, frontend))
         custom = {status: (path.name, snapshot.files[path]) for status, path in site.pages.items()}
         return Prepared(
@@ -242,13 +242,14 @@ class Plan:
 
     def _context(self, key: ContextKey, pairs: Sequence[Pair], identities: dict[str, Identity]) -> ServerContext:
         """The TLS context for certificates; the existing one if they are the same. Adds to `identities` by digest."""
-        name, http2, policy, min_version, strict, cas, required, _, secret = key
+        name, http2, policy, min_version, strict, cas, required, _, bound, secret = key
         for pair in pairs:
             if pair.digest not in identities:
                 identities[pair.digest] = self._identities.get(pair.digest) or _identity(pair)
         return self._contexts.get(key) or ServerContext(
             name,
-            [(identities[pair.digest], pair.digest) for pair in pairs],
+            [identities[pair.digest] for pair in pairs],
+            bound=bound,
             secret=secret,
             policy=policy,
             min_version=min_version,
@@ -451,9 +452,19 @@ def _affinity(
     return kind(members, model.cookie or "", attributes, key, [server.token for server in servers])
 
 
-def _context_key(model: FrontendModel, tls: Tls, pairs: Sequence[Pair], snapshot: Snapshot, own: bytes) -> ContextKey:
-    shared = snapshot.files[tls.ticket_key_file].strip() if tls.ticket_key_file is not None else own
-    return (
+def _context_key(model: FrontendModel, tls: Tls, snapshot: Snapshot, secrets: Secrets) -> tuple[ContextKey, list[Pair]]:
+    """The key of a frontend's TLS context, and the certificates in it.
+
+    Sessions end with a certificate that the site file names. Of a directory with thousands some change every day, so
+    they end as the ticket keys rotate.
+    """
+    shared = snapshot.files[tls.ticket_key_file].strip() if tls.ticket_key_file is not None else secrets.own
+    pairs, bound = [], []
+    for source in tls.certificates:
+        found = secrets.pairs_of(source)
+        pairs += found
+        bound += [pair.digest for pair in found if source.directory is None]
+    key = (
         model.name,
         model.http2,
         tls.policy,
@@ -462,11 +473,13 @@ def _context_key(model: FrontendModel, tls: Tls, pairs: Sequence[Pair], snapshot
         snapshot.files[tls.client_ca] if tls.client_ca is not None else b"",
         tls.require_client_cert,
         tuple(pair.digest for pair in pairs),
+        tuple(bound),
         derive(shared, b"TLS tickets"),
     )
+    return key, pairs
 
 
-def _frontend(
+def _frontend(  # noqa: PLR0913 - what it is made of
     model: FrontendModel,
     workers: int,
     tls: ServerContext | None,
@@ -474,6 +487,7 @@ def _frontend(
     protocol: ClientProtocol,
     *,
     guards: bool,
+    secret: bytes,
 ) -> Frontend:
     limits = model.limits
     return Frontend(
@@ -498,4 +512,8 @@ def _frontend(
         gauge=gauge,
         protocol=protocol,
         guards=guards,
+        handshakes_per_source=limits.handshakes_per_source or 0,
+        secret=secret,
+        hsts=model.tls.hsts.value if model.tls is not None and model.tls.hsts is not None else "",
+        http2=model.http2,
     )

@@ -16,8 +16,11 @@ cdef class Trust:
     cdef readonly bytes pem
 
 cdef class Identity:
-    """A certificate with those that lead from it to an authority, and its key."""
-    cdef X509 *certificate
+    """A certificate with those that lead from it to an authority, and its key. Parsed when it is first needed."""
+    cdef bytes pem                      # of the chain, until it is parsed
+    cdef uint8_t *sealed                # the key as `exported`, until it is parsed
+    cdef size_t sealed_n
+    cdef X509 *certificate              # NULL: not parsed yet
     cdef STACK_OF_X509 *chain
     cdef EVP_PKEY *key
     cdef readonly frozenset names
@@ -25,6 +28,8 @@ cdef class Identity:
     cdef readonly bytes ocsp            # response in DER, or None
     cdef readonly int64_t ocsp_until    # seconds since 1970
 
+    cdef int parse(self) except -1
+    cdef int _forget(self) except -1
     cdef int give(self, SSL_CTX *context) except -1
 
 cdef class ServerContext:
@@ -32,7 +37,8 @@ cdef class ServerContext:
     cdef SSL_CTX *context
     cdef dict by_name                   # DNS name or "*.rest", lower case -> list of Identity, one per kind of key
     cdef list first                     # for names that are not known, and for who names none
-    cdef dict stapled                   # address of a certificate -> its Identity, if it has an OCSP response
+    cdef bint staples                   # some certificate has an OCSP response
+    cdef dict stapled                   # address of a certificate -> its Identity, of those parsed with such a response
     cdef bint strict                    # who names none of them is refused
     cdef readonly bint asks             # for a certificate of the client
     cdef bytes protocols                # supported protocols, in the form of ALPN
@@ -46,8 +52,8 @@ cdef class ServerContext:
     cdef int _put(self, list those, Identity identity) except -1
     cdef int _turn_keys(self) except -1
     cdef int _prepare(self, str policy, int version, bytes session) except -1
-    cdef int _try(self, str policy, identities) except -1
     cdef int _ask(self, Trust clients, bint required) except -1
 
 cdef bytes client_lines(SSL *ssl)
+cdef bint has_valid_certificate(SSL *ssl) noexcept
 cdef str reason()

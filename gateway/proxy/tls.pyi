@@ -1,10 +1,9 @@
 from collections.abc import Iterable, Sequence
 
 CIPHERS: dict[str, bytes]
+NUMBER: str
 
-def names_of(pem: bytes) -> tuple[str, ...]: ...
 def exported(pem: bytes) -> bytes: ...
-def kind_of(pem: bytes) -> str: ...
 
 class Trust:
     pem: bytes
@@ -22,13 +21,15 @@ class Identity:
         ocsp: bytes | None = None,
         ocsp_until: int = 0,
     ) -> None: ...
+    def check(self) -> None: ...
 
 class ServerContext:
     def __init__(
         self,
         name: str,
-        identities: Sequence[tuple[Identity, str]],
+        identities: Sequence[Identity],
         *,
+        bound: Sequence[str],
         secret: bytes,
         policy: str = "intermediate",
         min_version: str = "1.2",

@@ -5,6 +5,7 @@ a request allocates no object, and an idle connection keeps no buffer.
 """
 
 import hashlib
+import logging
 import struct
 import time
 
@@ -13,15 +14,15 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from gateway.proxy import tickets
+from gateway.rules.gil import yield_gil
 from gateway.proxy.openssl cimport (
     BIO, BIO_free, BIO_new_mem_buf, ERR_clear_error, ERR_get_error, ERR_reason_error_string, EVP_CIPHER,
     EVP_CIPHER_CTX, EVP_CIPHER_fetch, EVP_DecryptInit_ex2, EVP_EncryptInit_ex2, EVP_MAC_CTX, EVP_MAC_CTX_set_params,
     EVP_PKEY, EVP_PKEY_CTX, EVP_PKEY_CTX_free, EVP_PKEY_CTX_new_from_name, EVP_PKEY_KEYPAIR, EVP_PKEY_free,
     EVP_PKEY_fromdata, EVP_PKEY_fromdata_init, EVP_PKEY_get0_type_name, EVP_PKEY_todata, OPENSSL_NPN_NEGOTIATED,
-    OPENSSL_cleanse, OPENSSL_free, OPENSSL_malloc, OSSL_PARAM, OSSL_PARAM_construct_end,
+    OPENSSL_cleanse, OPENSSL_clear_free, OPENSSL_free, OPENSSL_malloc, OSSL_PARAM, OSSL_PARAM_construct_end,
     OSSL_PARAM_construct_octet_string, OSSL_PARAM_construct_utf8_string, OSSL_PARAM_free, PEM_read_bio_PrivateKey,
     PEM_read_bio_X509, PEM_read_bio_X509_AUX, RAND_bytes, SSL_AD_UNRECOGNIZED_NAME, SSL_CTX_add_client_CA,
     SSL_CTX_free, SSL_CTX_get_app_data, SSL_CTX_new, SSL_CTX_set1_cert_store, SSL_CTX_set_alpn_select_cb,
@@ -52,13 +53,16 @@ cdef enum:
 
 NUMBER = "=24sII"               # format of NUMBER_HEAD for struct
 
+log = logging.getLogger(__name__)
+
+cdef SSL_CTX *trial = NULL
 cdef EVP_CIPHER *aes = EVP_CIPHER_fetch(NULL, b"AES-256-CBC", NULL)
 
 # Of TLS 1.3 every suite has forward secrecy and authenticated encryption. AES with 128 bits comes first, against
 # OpenSSL's order: SHA-384, which comes with 256, makes a handshake cost 8 % more.
 cdef bytes SUITES = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"  # TLS 1.3
-# Up to TLS 1.2, as Mozilla's guidelines 5.7 have them (modern has none) but for finite-field Diffie-Hellman, which
-# makes a handshake many times more expensive for the server than for who asks for it (CVE-2002-20001).
+# Up to TLS 1.2, as Mozilla's guidelines have them (6.0 and, for old, 5.8; modern has none), but for finite-field
+# Diffie-Hellman, which makes a handshake many times more expensive for the server than for the client (CVE-2002-20001).
 cdef bytes INTERMEDIATE = b"ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20"
 CIPHERS = {
     "modern": INTERMEDIATE,
@@ -72,25 +76,6 @@ CIPHERS = {
 }
 cdef bytes HTTP1 = b"\x08http/1.1\x08http/1.0"
 cdef bytes HTTP2 = b"\x02h2" + HTTP1
-
-
-def names_of(pem: bytes) -> tuple[str, ...]:
-    """The DNS names of a certificate, in lower case; the common name is used only if there are no others."""
-    found = x509.load_pem_x509_certificate(pem)
-    try:
-        names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        return tuple(name.lower() for name in names.get_values_for_type(x509.DNSName))
-    except x509.ExtensionNotFound:
-        common = found.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
-        return tuple(str(name.value).lower() for name in common)
-
-
-def kind_of(pem: bytes) -> str:
-    """The kind of a certificate's key, such as "RSA"; a unique kind if it cannot be parsed here."""
-    try:
-        return type(x509.load_pem_x509_certificate(pem).public_key()).__name__
-    except (UnsupportedAlgorithm, ValueError):
-        return "unknown"
 
 
 cdef class Trust:
@@ -123,19 +108,37 @@ cdef class Trust:
 cdef class Identity:
     """chain: the certificate in PEM, and those that lead from it to an authority. key: as `exported`.
 
-    names: those that `names_of` finds; kind: as `kind_of` finds it. ocsp: a response for it in DER, good up to
-    `ocsp_until` (seconds since 1970), or None. Raises ValueError for a certificate or key that can't be used.
+    names, kind: as certificate.Facts has them. ocsp: a response for it in DER, good up to `ocsp_until` (seconds since
+    1970), or None. Both are parsed when a client first asks for them: of ten thousand certificates most are idle, and
+    what is parsed takes many times the memory.
     """
 
     def __cinit__(self, bytes chain, const uint8_t[::1] key, names, str kind, ocsp=None, ocsp_until=0):
-        cdef BIO *bio = BIO_new_mem_buf(PyBytes_AS_STRING(chain), <int>PyBytes_GET_SIZE(chain))
-        cdef X509 *one
         self.names = frozenset(names)
         self.kind = kind
         self.ocsp = ocsp
         self.ocsp_until = ocsp_until
-        self.certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)
+        self.pem = chain
+        self.sealed_n = key.shape[0]
+        self.sealed = <uint8_t *>OPENSSL_malloc(self.sealed_n + 1)
+        if self.sealed == NULL:
+            raise MemoryError
+        if self.sealed_n:
+            memcpy(self.sealed, &key[0], self.sealed_n)
+
+    def __dealloc__(self):
+        self._forget()
+        OPENSSL_clear_free(self.sealed, self.sealed_n)
+
+    cdef int parse(self) except -1:
+        """Have certificate, chain and key. Raises ValueError if they can't be used."""
+        cdef BIO *bio
+        cdef X509 *one
+        if self.certificate != NULL:
+            return 0
+        bio = BIO_new_mem_buf(PyBytes_AS_STRING(self.pem), <int>PyBytes_GET_SIZE(self.pem))
         self.chain = sk_X509_new_null()
+        self.certificate = PEM_read_bio_X509_AUX(bio, NULL, NULL, NULL)
         while self.certificate != NULL:
             one = PEM_read_bio_X509(bio, NULL, NULL, NULL)
             if one == NULL:
@@ -145,17 +148,31 @@ cdef class Identity:
                 X509_free(one)
                 break
         BIO_free(bio)
-        self.key = _imported(key)
+        self.key = _imported(self.sealed, self.sealed_n)
         if self.certificate == NULL or self.key == NULL or X509_check_private_key(self.certificate, self.key) != 1:
+            self._forget()
             raise ValueError(reason())
+        self.pem = None
+        OPENSSL_clear_free(self.sealed, self.sealed_n)
+        self.sealed = NULL
+        return 0
 
-    def __dealloc__(self):
+    cdef int _forget(self) except -1:
         X509_free(self.certificate)
         sk_X509_pop_free(self.chain, X509_free)
         EVP_PKEY_free(self.key)
+        self.certificate = NULL
+        self.chain = NULL
+        self.key = NULL
+        return 0
+
+    def check(self):
+        """Raise ValueError if it can't be used: the key is another's, or OpenSSL holds a certificate for too weak."""
+        self.give(_trial())
 
     cdef int give(self, SSL_CTX *context) except -1:
         """Let a context show it. Raises ValueError."""
+        self.parse()
         if SSL_CTX_use_cert_and_key(context, self.certificate, self.key, self.chain, 1) != 1:
             raise ValueError(reason())
         return 0
@@ -168,14 +185,15 @@ cdef class ServerContext:
     However many there are, a handshake looks one up, and there is one context of OpenSSL.
 
     name: what sessions may be resumed by (RFC 8446 section 2.2): tickets of one frontend are none of another's.
-    identities: at least one, with the digest of each. policy: of CIPHERS. min_version: of VERSIONS.
+    identities: at least one. bound: digests of those whose change ends all sessions. policy: of CIPHERS.
+    min_version: of VERSIONS.
     http2: it is offered, before HTTP/1.1 (RFC 7301). strict: who names none of the certificates is refused.
     secret: what ticket keys are derived from (tickets.py), the same in every worker, so that each can resume the
     sessions of the others.
     clients: the CAs whose clients' certificates are asked for, or None; required: a client without one is refused.
     """
 
-    def __cinit__(self, str name, identities, *, bytes secret, str policy="intermediate", str min_version="1.2",
+    def __cinit__(self, str name, identities, *, bound, bytes secret, str policy="intermediate", str min_version="1.2",
                   bint http2=False, bint strict=False, Trust clients=None, bint required=False):
         cdef Identity identity
         cdef SSL_CTX *context = SSL_CTX_new(TLS_server_method())
@@ -187,23 +205,20 @@ cdef class ServerContext:
         self.strict = strict
         self.protocols = HTTP2 if http2 else HTTP1
         asked = [b"clients", b"required" if required else b"optional", clients.pem] if clients is not None else []
-        self.identity = tickets.identity(name, [digest.encode() for _, digest in identities] + asked)
+        self.identity = tickets.identity(name, [digest.encode() for digest in bound] + asked)
         self.by_name = {}
         self.stapled = {}
-        for identity, _ in identities:
+        self.first = []
+        for identity in identities:
+            yield_gil()
             for known in identity.names:
                 self._put(self.by_name.setdefault(known.encode(), []), identity)
-            if identity.ocsp is not None:
-                self.stapled[<size_t>identity.certificate] = identity
-        first = identities[0][0]
-        self.first = [first]
-        for identity, _ in identities:
-            if identity.names == (<Identity>first).names:
+            self.staples |= identity.ocsp is not None
+            if identity.names == (<Identity>identities[0]).names:
                 self._put(self.first, identity)
         self._prepare(policy, VERSIONS[min_version], session)
         if clients is not None:
             self._ask(clients, required)
-        self._try(policy, identities)
         self.period = tickets.period() - 1      # not this one
         self._turn_keys()
 
@@ -265,27 +280,13 @@ cdef class ServerContext:
         SSL_CTX_set_tlsext_servername_callback(context, hear_name)
         SSL_CTX_set_tlsext_servername_arg(context, <void *>self)
         SSL_CTX_set_cert_cb(context, choose, <void *>self)
-        if self.stapled:
+        if self.staples:
             SSL_CTX_set_tlsext_status_cb(context, staple)
             SSL_CTX_set_tlsext_status_arg(context, <void *>self)
         if (SSL_CTX_set_cipher_list(context, ciphers) != 1 or SSL_CTX_set_ciphersuites(context, SUITES) != 1
                 or SSL_CTX_set_tlsext_ticket_key_evp_cb(context, use_ticket_key) != 1
                 or SSL_CTX_set_app_data(context, <void *>self) != 1):
             raise ValueError(reason())
-        return 0
-
-    cdef int _try(self, str policy, identities) except -1:
-        """Find out now whether OpenSSL takes the certificates; a handshake could only fail. Raises ValueError."""
-        cdef Identity identity
-        cdef bytes ciphers = CIPHERS[policy]
-        cdef SSL_CTX *context = SSL_CTX_new(TLS_server_method())
-        try:
-            if context == NULL or SSL_CTX_set_cipher_list(context, ciphers) != 1:
-                raise ValueError(reason())
-            for identity, _ in identities:
-                identity.give(context)
-        finally:
-            SSL_CTX_free(context)
         return 0
 
     cdef int _ask(self, Trust clients, bint required) except -1:
@@ -331,6 +332,11 @@ cdef bytes client_lines(SSL *ssl):
     return b"".join(f"X-Client-Cert-{name}: {_escaped(text)}\r\n".encode() for name, text in lines)
 
 
+cdef bint has_valid_certificate(SSL *ssl) noexcept:
+    """Whether the client has shown a certificate that its CAs have signed, and that is valid."""
+    return SSL_get0_peer_certificate(ssl) != NULL and SSL_get_verify_result(ssl) == 0
+
+
 def _san(name):
     """One name of a certificate, with its kind."""
     kinds = {x509.DNSName: "DNS", x509.RFC822Name: "email", x509.UniformResourceIdentifier: "URI", x509.IPAddress: "IP"}
@@ -369,29 +375,39 @@ def exported(bytes pem):
         EVP_PKEY_free(key)
 
 
-cdef EVP_PKEY *_imported(const uint8_t[::1] content) except? NULL:
+cdef SSL_CTX *_trial() except NULL:
+    """A context that only tries certificates: to make one takes as long as to read a key."""
+    global trial
+    if trial == NULL:
+        trial = SSL_CTX_new(TLS_server_method())
+        if trial == NULL:
+            raise MemoryError
+    return trial
+
+
+cdef EVP_PKEY *_imported(const uint8_t *content, size_t n) noexcept:
     """The key that was `exported`, or NULL. Its numbers are copied from `content` into the key, and nowhere else."""
     cdef OSSL_PARAM params[MOST_NUMBERS + 1]
     cdef EVP_PKEY_CTX *context
     cdef EVP_PKEY *key = NULL
-    cdef Py_ssize_t at = 16, end = content.shape[0]
-    cdef int n = 0
+    cdef size_t at = 16, end = n
+    cdef int count = 0
     cdef uint32_t kind, length
-    while at + NUMBER_HEAD <= end and n < MOST_NUMBERS:
+    while at + NUMBER_HEAD <= end and count < MOST_NUMBERS:
         memcpy(&kind, &content[at + 24], 4)
         memcpy(&length, &content[at + 28], 4)
-        if at + NUMBER_HEAD + <Py_ssize_t>length > end:
+        if at + NUMBER_HEAD + length > end:
             break
-        params[n].key = <const char *>&content[at]
-        params[n].data_type = kind
-        params[n].data = <void *>&content[at + NUMBER_HEAD] if length else NULL
-        params[n].data_size = length
-        params[n].return_size = 0
-        at += NUMBER_HEAD + (<Py_ssize_t>length + 7) // 8 * 8
-        n += 1
+        params[count].key = <const char *>&content[at]
+        params[count].data_type = kind
+        params[count].data = <void *>&content[at + NUMBER_HEAD] if length else NULL
+        params[count].data_size = length
+        params[count].return_size = 0
+        at += NUMBER_HEAD + (<size_t>length + 7) // 8 * 8
+        count += 1
     if at != end:
         return NULL
-    params[n] = OSSL_PARAM_construct_end()
+    params[count] = OSSL_PARAM_construct_end()
     context = EVP_PKEY_CTX_new_from_name(NULL, <const char *>&content[0], NULL)
     if context != NULL and EVP_PKEY_fromdata_init(context) == 1:
         EVP_PKEY_fromdata(context, &key, EVP_PKEY_KEYPAIR, params)
@@ -431,6 +447,13 @@ cdef int choose(SSL *ssl, void *owner) noexcept:
     if found is None:
         found = context.first
     for identity in found:
+        try:
+            identity.parse()
+        except ValueError as error:
+            log.error("cannot show the certificate of %s: %s", ", ".join(identity.names), error)
+            return 0
+        if identity.ocsp is not None:
+            context.stapled[<size_t>identity.certificate] = identity
         if SSL_use_cert_and_key(ssl, identity.certificate, identity.key, identity.chain, 1) != 1:
             return 0
     return 1

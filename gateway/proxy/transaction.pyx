@@ -807,6 +807,9 @@ cdef class Transaction(Work):
             extra = extra + self.edits.added()
         if self.ticket is not None:
             extra = extra + self.ticket
+        if self.frontend.hsts is not None and h.status != 101:
+            _leave_out_hsts(p, h)           # the server may not know what holds for all names here
+            extra = extra + self.frontend.hsts
         if attempt.backend.reads_answers or attempt.backend.moves(attempt.chosen, attempt.belongs, h.status):
             extra += attempt.backend.read_answer(attempt.server, attempt.chosen, attempt.belongs, p, h, self.head.p,
                                                  self.head.n, self.poller.now)
@@ -906,6 +909,8 @@ cdef class Transaction(Work):
             self.bytes_out = len(body)
         if self.ticket is not None:
             lines = lines + self.ticket
+        if self.frontend.hsts is not None:
+            lines = lines + self.frontend.hsts
         self.downstream.answer(status, b"%sX-Request-ID: %s\r\n" % (lines, self.id[:self.id_n]), body, close)
         return self._finish(outcome)
 
@@ -1176,3 +1181,12 @@ cdef Transaction new_transaction(WorkerContext context):
         _spares -= 1
     t.context = context
     return t
+
+
+cdef int _leave_out_hsts(const char *p, Head *h) noexcept:
+    """Mark the server's own Strict-Transport-Security: clients take the first of several (RFC 6797 section 8.1)."""
+    cdef int i
+    for i in range(h.count):
+        if h.fields[i].name_len == 25 and same_any(p + h.fields[i].name, b"strict-transport-security", 25):
+            h.fields[i].drop = True
+    return 0

@@ -15,6 +15,7 @@ from typing import Any
 from gateway.config.model import Listen
 from gateway.process.channel import identity
 from gateway.process.child import ChildContext, LoopChild, Place, Update, Work, run_loop
+from gateway.proxy.http2_client import withdraw
 from gateway.proxy.listener import Listener, announce_drain, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
@@ -49,6 +50,7 @@ class Worker(LoopChild):
         self._plan = Plan(self._context)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._draining: asyncio.Task[None] | None = None
+        self._withdrawing: asyncio.Task[None] | None = None
         self._drain_seconds = context.snapshot.site.drain
         sys.setswitchinterval(SHARE)
         if context.vault is None:
@@ -107,7 +109,9 @@ class Worker(LoopChild):
     def _adopt(self, prepared: Prepared, new: Iterable[Place]) -> None:
         self._plan.adopt(prepared, self._log_fd)
         self._drain_seconds = prepared.drain
+        withdrawn = False
         for listen, listener in self._listeners.values():
+            withdrawn |= listener.frontend.offers_http2 and not self._plan.frontends[listen].offers_http2
             listener.frontend = self._plan.frontends[listen]
         for listen, sock in new:
             self._listeners[identity(sock)] = listen, Listener(self._context, self._plan.frontends[listen], sock)
@@ -115,6 +119,16 @@ class Worker(LoopChild):
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         self.ready(prepared.version)
+        if withdrawn:
+            self._withdrawing = asyncio.get_running_loop().create_task(self._withdraw_http2())
+
+    async def _withdraw_http2(self) -> None:
+        """Ask the clients of frontends without HTTP/2 to connect again; their running requests are finished."""
+        withdraw(self._poller, last=False)
+        await asyncio.sleep(NOTICE)
+        # A connection whose client sends right now is asked again.
+        while withdraw(self._poller, last=True):  # noqa: ASYNC110 - connections end in compiled code, without an event
+            await asyncio.sleep(DRAIN_STEP)
 
     def _let_go(self, identities: Iterable[int]) -> None:
         """Close sockets; clients that already wait in their queues are still served."""

@@ -7,6 +7,7 @@ from gateway.rules.routes cimport RouteTable
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Bounds
 from gateway.wire.request_id cimport RequestIds
+from qos.rates cimport Rate
 from qos.sessions cimport SessionTable
 
 cdef class ClientProtocol:
@@ -34,8 +35,12 @@ cdef class Frontend:
     cdef readonly int accept            # of wire/target.pxd: path syntax that is accepted
     cdef readonly Gauge gauge
     cdef object tls                     # tls.ServerContext, or None
+    cdef Rate handshake_rate            # of one source; interval 0: no limit
+    cdef bytes handshake_key            # 16 bytes, for the hash of sources
+    cdef bytes hsts                     # a complete header line for responses, or None
     cdef readonly bint guards           # clients' fields about certificates are removed
     cdef readonly ClientProtocol protocol   # protocol of its clients
+    cdef readonly bint offers_http2
     cdef object trusted                 # networks, or None
     cdef readonly bytes client_from     # see wire/origin.pyx
     cdef bint trusts_unix               # clients of a Unix socket, which have no address, are trusted

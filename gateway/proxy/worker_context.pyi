@@ -23,6 +23,7 @@ class Gauge:
 class Frontend:
     name: str
     gauge: Gauge
+    offers_http2: bool
     def __init__(
         self,
         name: str,
@@ -46,6 +47,10 @@ class Frontend:
         gauge: Gauge,
         protocol: ClientProtocol,
         guards: bool = False,
+        handshakes_per_source: float = 0,
+        secret: bytes = b"",
+        hsts: str = "",
+        http2: bool = False,
     ) -> None: ...
 
 class WorkerContext:

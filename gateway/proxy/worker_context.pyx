@@ -4,9 +4,13 @@ import ipaddress
 import os
 import resource
 import time
+from hashlib import blake2b
+from math import ceil
 
 from gateway.wire.request_id cimport start_ids
 from gateway.wire.target cimport A_MERGE, A_PARAMETERS, A_SLASH
+
+from qos.rates cimport rate_of
 
 from gateway.config.address import UNIX
 
@@ -37,7 +41,8 @@ cdef class Frontend:
                  double header_timeout, double idle_timeout, double body_rate, int connections,
                  int connections_per_source, bint proxy_protocol, bint merge_slashes, bint encoded_slashes,
                  bint path_parameters, tls, trusted, str client_from, Gauge gauge, ClientProtocol protocol,
-                 bint guards=False):
+                 bint guards=False, double handshakes_per_source=0, bytes secret=b"", str hsts="", bint http2=False):
+        """secret: of the table in which handshakes are counted. hsts: value of Strict-Transport-Security."""
         self.name = name
         self.log_name = name.encode()
         self.bounds.head = header_bytes
@@ -55,7 +60,12 @@ cdef class Frontend:
         self.gauge = gauge
         self.tls = tls
         self.guards = guards
+        if handshakes_per_source:
+            self.handshake_rate = rate_of(handshakes_per_source, ceil(handshakes_per_source))
+            self.handshake_key = blake2b(b"handshakes " + self.log_name, key=secret, digest_size=16).digest()
+        self.hsts = f"Strict-Transport-Security: {hsts}\r\n".encode() if hsts else None
         self.protocol = protocol
+        self.offers_http2 = http2
         self.client_from = client_from.lower().encode()
         self.trusts_unix = UNIX in trusted
         self.trusted = tuple([network for network in trusted if network != UNIX]) or None

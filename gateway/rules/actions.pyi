@@ -23,6 +23,9 @@ class RespondWith(Step):
 class Rewrite(Step):
     def __init__(self, template: Template, text: str) -> None: ...
 
+class RequireClientCertificate(Step):
+    def __init__(self) -> None: ...
+
 class SetClass(Step):
     def __init__(self, name: str) -> None: ...
 

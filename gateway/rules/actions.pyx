@@ -87,6 +87,16 @@ cdef Respond rewrite(View v, bytes target):
     return None
 
 
+cdef class RequireClientCertificate(Step):
+    """Refuse requests of clients that have not shown a valid certificate."""
+
+    def __init__(self):
+        self.text = "require a client certificate"
+
+    cdef object run(self, View v):
+        return None if v.verified else answer(403, b"", None)
+
+
 cdef class SetClass(Step):
     cdef str name
 

@@ -16,7 +16,17 @@ from gateway.config.qos import Overload
 from gateway.config.rate_limit import RateLimited
 from gateway.config.sites import AUTO, Sites
 from gateway.config.units import size_text
-from gateway.rules.actions import EditHeaders, LimitBandwidth, Redirect, Respond, RespondWith, Rewrite, SetClass, Step
+from gateway.rules.actions import (
+    EditHeaders,
+    LimitBandwidth,
+    Redirect,
+    RequireClientCertificate,
+    Respond,
+    RespondWith,
+    Rewrite,
+    SetClass,
+    Step,
+)
 from gateway.rules.apache import ApacheRules, ApacheState
 from gateway.rules.apache_directives import ApacheFile, ApacheHosts
 from gateway.rules.classes import Classify
@@ -216,6 +226,8 @@ def _within(matches: Sequence[Match], text: str, *, negate: bool) -> Condition:
 
 def _steps(model: RouteModel) -> Iterator[Step]:
     """The changes that a route makes, in this order, whatever their order in the file."""
+    if model.require_client_cert:
+        yield RequireClientCertificate()
     if model.class_ is not None:
         yield SetClass(model.class_)
     if model.bandwidth is not None:

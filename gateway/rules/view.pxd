@@ -41,6 +41,7 @@ cdef class View:
     cdef readonly bytes client      # address as text
     cdef bytes peer                 # the same for the peer of the connection
     cdef public list notes          # notes of steps on what they did, human-readable; None: not requested
+    cdef bint verified              # the client has shown a certificate that is valid here
     cdef uint8_t family             # of `address`: 0 not parsed yet, 4, 6, 1: none
     cdef uint8_t address[16]
     cdef const char *uri            # path in its normal form as rules see it, and query

@@ -8,54 +8,39 @@ it forks has them either. A worker reads them into a buffer, which it wipes when
 import fcntl
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias
+from typing import Any, Final, Self
 
-from gateway.config import ConfigError, Loaded, Problem, Site, files
+from gateway.config import ConfigError, Loaded, Problem, Site, certificate_files
+from gateway.config.certificate_files import PairFiles, Source
+from gateway.config.model import OwnCertificate
+from gateway.config.problem import Fault
 from gateway.hardening.confinement import Bounds, protect
 from gateway.process.helper import Write, run_helper
-from gateway.proxy.tls import exported, kind_of, names_of
 from gateway.secrets import keys
-from gateway.secrets.keys import derive, fingerprint
+from gateway.secrets.keys import derive
+from gateway.secrets.pairs import Expiry, Pair, PairKey, PairReader, at_most
 
 DEADLINE: Final = 20.0
-"""Seconds for reading everything."""
+"""Seconds for reading everything,"""
+SECONDS_PER_PAIR: Final = 0.01
+"""and for each certificate."""
+MOST_PROBLEMS: Final = 200
 LIMIT: Final = 1024 * 1024
 """Bytes of what is wrong with what was read."""
 SEALS: Final = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
 ALIGNED: Final = 8
 """Bytes that a part of a vault begins at a multiple of; see tls.exported."""
-
-_CERTIFICATE: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----.*?-----END \1-----\r?\n?", re.DOTALL)
-"""In a file that may have the private key as well."""
-
-PairKey: TypeAlias = tuple[Path, Path]
-"""The files of a certificate and its key."""
+_REST: Final = tuple(one.name for one in fields(Pair) if one.name not in {"cert", "key", "ocsp"})
+"""What of a pair is in the index of a vault."""
 
 
 class BadState(Exception):
     """The gateway's own key cannot be used; the text says why and what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A certificate chain in PEM and its private key as tls.exported; `digest` tells it from others."""
-
-    cert: bytes
-    key: bytes | memoryview
-    digest: str
-    names: tuple[str, ...] = ()
-    """See tls.names_of."""
-    kind: str = ""
-    """See tls.kind_of."""
-    ocsp: bytes = b""
-    ocsp_until: int = 0
-    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +52,16 @@ class Secrets:
 
     own: bytes
     pairs: Mapping[PairKey, Pair] | None
+    directories: Mapping[Path, tuple[PairKey, ...]] = field(default_factory=dict)
+    """The pairs of each directory, in the order of their names."""
+
+    def pairs_of(self, source: Source) -> list[Pair]:
+        """Return the pairs of an item of the site file."""
+        if isinstance(source, OwnCertificate) and source.directory is not None:
+            keys = self.directories[source.directory]
+        else:
+            keys = tuple((pair.cert, pair.key) for pair in certificate_files.listed(source).pairs)
+        return [self.pairs[key] for key in keys] if self.pairs is not None else []
 
     @classmethod
     def read(cls, loaded: Loaded, *, pairs: bool = True) -> Self:
@@ -77,7 +72,15 @@ class Secrets:
                 own = keys.find(loaded.site.state) or b""
             except (OSError, keys.BadKey):
                 own = b""
-        return cls(own or os.urandom(keys.KEY_BYTES), dict(_read_pairs(loaded.site)) if pairs else None)
+        own = own or os.urandom(keys.KEY_BYTES)
+        if not pairs:
+            return cls(own, None)
+        reader = PairReader({}, {})
+        for number, (_, source) in enumerate(certificate_files.sources(loaded.site)):
+            reader.add(number, source)
+        if reader.problems:
+            raise ValueError(reader.problems[0][2])
+        return cls(own, reader.pairs, reader.directories)
 
 
 class Vault:
@@ -98,12 +101,15 @@ class Vault:
     def fill(self, secrets: Secrets) -> None:
         """Write everything, once and for all. Raises OSError."""
         parts: list[bytes | memoryview] = [secrets.own]
-        index: dict[str, Any] = {"own": len(secrets.own), "pairs": []}
+        index: list[Any] = []
+        numbers = {files: number for number, files in enumerate(secrets.pairs or {})}
         for (cert, key), pair in (secrets.pairs or {}).items():
-            more = [pair.digest, pair.names, pair.kind, pair.ocsp_until]
-            index["pairs"].append([str(cert), str(key), len(pair.cert), len(pair.key), len(pair.ocsp), *more])
+            rest = {name: getattr(pair, name) for name in _REST}
+            index.append([str(cert), str(key), len(pair.cert), len(pair.key), len(pair.ocsp), rest])
             parts += [pair.cert, pair.key, pair.ocsp]
-        head = json.dumps(index).encode()
+        directories = {str(at): [numbers[files] for files in inside] for at, inside in secrets.directories.items()}
+        # A line for each pair: to parse a line is one step for the interpreter, and a worker's traffic waits so long.
+        head = "\n".join(map(json.dumps, ({"own": len(secrets.own), "directories": directories}, *index))).encode()
         with os.fdopen(os.dup(self._descriptor), "wb") as file:
             for part in (len(head).to_bytes(ALIGNED, "big"), head, *parts):
                 file.write(part)
@@ -147,44 +153,59 @@ class Vaults:
             self.checks.close()
 
 
-def gather(loaded: Loaded, before: Vaults | None) -> tuple[Vaults, list[str]]:
-    """The vaults for a site file, and warnings. Raises ConfigError for certificates and keys, BadState.
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The vaults for a site file, and what the helper process says of its certificates."""
 
-    `before` are those so far: they have the gateway's own key where that cannot be kept on disk.
+    vaults: Vaults
+    warnings: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    """See PairReader."""
+    expiry: Expiry = field(default_factory=Expiry)
+
+
+def gather(loaded: Loaded, before: Vaults | None, *, forgiving: bool = False) -> Gathered:
+    """Read the certificates and keys of a site file. Raises ConfigError for them, BadState.
+
+    `before` are the vaults so far: what did not change is taken from them, and they have the gateway's own key where
+    that cannot be kept on disk. `forgiving`: see PairReader.
     """
     shown = _shown_by_checks(loaded.site)
     vaults = Vaults(Vault.create(), Vault.create("gateway-check-keys") if shown else None)
+    sources = [source for _, source in certificate_files.sources(loaded.site)]
     needed = needs_own(loaded.site)
-    if not needed and not any(files.pairs(loaded.site)):
+    if not needed and not sources:
         vaults.fill(Secrets(b"", {}), {})
-        return vaults, []
+        return Gathered(vaults)
 
     def read(write: Write) -> None:
-        found: dict[str, Any] = {"problems": [], "bad_state": "", "warnings": []}
-        pairs: dict[PairKey, Pair] = {}
-        for index, (_, pair) in enumerate(files.pairs(loaded.site)):
-            contents, faults = files.read_pair(pair)
-            found["problems"] += [[index, str(fault.at[0]), str(fault)] for fault in faults]
-            if contents is not None:
-                pairs[pair.cert, pair.key] = _pair(*contents, *files.read_ocsp(pair, contents[0]))
-                shown.update({key: Pair(*contents, "") for key in shown if key == (pair.cert, pair.key)})
-        own = _of_cluster(loaded)
-        try:
-            if not own and needed:
-                own = keys.keep(loaded.site.state)
-        except keys.BadKey as error:
-            found["bad_state"] = str(error)
-        except OSError as error:
-            own = _own_of(before) or os.urandom(keys.KEY_BYTES)
-            found["warnings"].append(_not_kept(loaded.site.state, error))
-        vaults.fill(Secrets(own, pairs), shown)
-        write(json.dumps(found).encode())
+        with _opened(before) as old:
+            reader = PairReader(old.pairs or {}, old.directories, forgiving)
+            for number, source in enumerate(sources):
+                reader.add(number, source)
+            found: dict[str, Any] = {"problems": reader.problems[:MOST_PROBLEMS], "bad_state": "", "warnings": []}
+            own = _of_cluster(loaded)
+            try:
+                if not own and needed:
+                    own = keys.keep(loaded.site.state)
+            except keys.BadKey as error:
+                found["bad_state"] = str(error)
+            except OSError as error:
+                own = old.own or os.urandom(keys.KEY_BYTES)
+                found["warnings"].append(_not_kept(loaded.site.state, error))
+            if not reader.problems:
+                vaults.fill(Secrets(own, reader.pairs, reader.directories), _read_shown(shown))
+            expiry = reader.expiry()
+            found["warnings"] += at_most(reader.warnings)
+            found |= {"kept": at_most(reader.kept), "count": expiry.count, "soonest": expiry.soonest}
+            write(json.dumps(found).encode())
 
+    seconds = DEADLINE + SECONDS_PER_PAIR * _count(sources)
     try:
         said = run_helper(
             lambda: read,
             partial(protect, Bounds.of(loaded.site)),
-            DEADLINE,
+            seconds,
             LIMIT,
             "cannot read the certificates and their keys",
             [
@@ -196,7 +217,7 @@ def gather(loaded: Loaded, before: Vaults | None) -> tuple[Vaults, list[str]]:
         found = json.loads(said)
     except ValueError:
         vaults.close()
-        raise BadState(f"reading certificates and keys took longer than {DEADLINE:g} s, or crashed") from None
+        raise BadState(f"reading certificates and keys took longer than {seconds:g} s, or crashed") from None
     if found["problems"] or found["bad_state"]:
         vaults.close()
     if found["problems"]:
@@ -207,7 +228,8 @@ def gather(loaded: Loaded, before: Vaults | None) -> tuple[Vaults, list[str]]:
         )
     if found["bad_state"]:
         raise BadState(found["bad_state"])
-    return vaults, found["warnings"]
+    expiry = Expiry(found["count"], tuple((name, begin, end) for name, begin, end in found["soonest"]))
+    return Gathered(vaults, tuple(found["warnings"]), tuple(found["kept"]), expiry)
 
 
 def needs_own(site: Site) -> bool:
@@ -224,17 +246,38 @@ def _of_cluster(loaded: Loaded) -> bytes:
     return derive(loaded.files[cluster.key_file].strip(), b"gateways of a cluster") if cluster is not None else b""
 
 
-def _shown_by_checks(site: Site) -> dict[PairKey, Pair]:
-    """The certificates that checks show to servers, still to be read."""
+def _shown_by_checks(site: Site) -> set[PairKey]:
+    """The certificates that checks show to servers."""
     certificates = [backend.tls.certificate for backend in site.backends.values() if backend.tls and backend.check]
-    return {(pair.cert, pair.key): Pair(b"", b"", "") for pair in certificates if pair is not None}
+    return {(pair.cert, pair.key) for pair in certificates if pair is not None}
 
 
-def _own_of(vaults: Vaults | None) -> bytes:
+@contextmanager
+def _opened(vaults: Vaults | None) -> Iterator[Secrets]:
+    """What is in the vault of the workers; nothing without one."""
     if vaults is None:
-        return b""
+        yield Secrets(b"", {})
+        return
     with vaults.workers.open() as secrets:
-        return secrets.own
+        yield secrets
+
+
+def _read_shown(shown: Iterable[PairKey]) -> dict[PairKey, Pair]:
+    """The certificates that checks show to servers, with keys in PEM. Raises Faults."""
+    found = {}
+    for cert, key in shown:
+        contents = certificate_files.read(PairFiles(cert, key))
+        found[cert, key] = Pair(contents.cert, contents.key, "")
+    return found
+
+
+def _count(sources: Iterable[Source]) -> int:
+    """How many certificates there are to read."""
+    count = 0
+    for source in sources:
+        with suppress(Fault):
+            count += len(certificate_files.listed(source).pairs)
+    return count
 
 
 def _not_kept(directory: Path, error: OSError) -> str:
@@ -242,21 +285,6 @@ def _not_kept(directory: Path, error: OSError) -> str:
         f"cannot keep a key in {directory} ({(error.strerror or '').lower()}): sessions of cookies and TLS tickets end "
         "with this gateway; let `state` name a directory that it may write"
     )
-
-
-def _read_pairs(site: Site) -> Iterator[tuple[PairKey, Pair]]:
-    for _, pair in files.pairs(site):
-        contents, faults = files.read_pair(pair)
-        if contents is None:
-            raise faults[0]
-        yield (pair.cert, pair.key), _pair(*contents, *files.read_ocsp(pair, contents[0]))
-
-
-def _pair(cert: bytes, key: bytes, ocsp: bytes, ocsp_until: int) -> Pair:
-    content = exported(key)
-    chain = b"".join(match[0] for match in _CERTIFICATE.finditer(cert))
-    digest = fingerprint(chain, content, ocsp).hex()
-    return Pair(chain, content, digest, names_of(chain), kind_of(chain), ocsp, ocsp_until)
 
 
 def _parsed(content: memoryview) -> Secrets:
@@ -268,12 +296,15 @@ def _parsed(content: memoryview) -> Secrets:
         at += length + -length % ALIGNED
         return found
 
-    index = json.loads(bytes(part(int.from_bytes(part(ALIGNED), "big"))))
+    first, *lines = bytes(part(int.from_bytes(part(ALIGNED), "big"))).split(b"\n")
+    index = json.loads(first)
     own = bytes(part(index["own"]))
-    pairs = {
-        (Path(cert), Path(key)): Pair(
-            bytes(part(cert_bytes)), part(key_bytes), digest, tuple(names), kind, bytes(part(ocsp_bytes)), ocsp_until
-        )
-        for cert, key, cert_bytes, key_bytes, ocsp_bytes, digest, names, kind, ocsp_until in index["pairs"]
-    }
-    return Secrets(own, pairs)
+    pairs = {}
+    for line in lines:
+        cert, key, cert_bytes, key_bytes, ocsp_bytes, rest = json.loads(line)
+        chain, exported, ocsp = bytes(part(cert_bytes)), part(key_bytes), bytes(part(ocsp_bytes))
+        rest["names"], rest["stamp"] = tuple(rest["names"]), tuple(map(tuple, rest["stamp"]))
+        pairs[Path(cert), Path(key)] = Pair(cert=chain, key=exported, ocsp=ocsp, **rest)
+    known = list(pairs)
+    directories = {Path(name): tuple(known[at] for at in inside) for name, inside in index["directories"].items()}
+    return Secrets(own, pairs, directories)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
@@ -10,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
-from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, discovery, load
+from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, certificate_files, discovery, load
+from gateway.config.certificate_files import Stamps
 from gateway.config.discovery import Found, Question
 from gateway.config.overrides import NODE, Overrides
 from gateway.explain.required import require
@@ -18,7 +20,8 @@ from gateway.hardening import account as accounts
 from gateway.hardening import kernel, roles
 from gateway.hardening.account import Account, NoAccount
 from gateway.hardening.confinement import Bounds, protect, shortcomings
-from gateway.secrets.vault import BadState, Vault, Vaults, gather
+from gateway.secrets.pairs import Expiry
+from gateway.secrets.vault import BadState, Gathered, Vault, Vaults, gather
 from gateway.supervisor import last_good, override_file
 from gateway.supervisor.last_good import NoCopy
 from gateway.supervisor.roles import Role
@@ -61,6 +64,9 @@ class Configuration:
     vaults: Vaults
     sockets: Sockets
     log_fd: int | None
+    stamps: Stamps
+    """Of the certificates' files, before they were read."""
+    expiry: Expiry
     warnings: tuple[object, ...] = ()
     refused: Refused | None = None
     """The site file as it was at the start, if the gateway started with the last good configuration instead."""
@@ -95,11 +101,12 @@ class Configuration:
         protect(bounds)
         account = _account(loaded.site)
         require(loaded, account)
-        vaults, doubts = gather(loaded, None)
+        stamps = certificate_files.stamps(loaded.site)
+        gathered = gather(loaded, None)
         log_fd = None
         try:
             shared = accounts.doubt(loaded.site.user)
-            for warning in (*loaded.warnings, *doubts, *filter(None, [shared]), *shortcomings(bounds)):
+            for warning in (*loaded.warnings, *_doubts(gathered), *filter(None, [shared]), *shortcomings(bounds)):
                 log.warning("%s", warning)
             found = _look_up({}, loaded.site, account)
             snapshot = Snapshot.first(loaded, found).with_overrides(_overrides(loaded))
@@ -107,11 +114,11 @@ class Configuration:
             log_fd = open_log(loaded.site)
             sockets = received.adapt(loaded.site)
         except REFUSALS:
-            vaults.close()
+            gathered.vaults.close()
             close_log(log_fd)
             raise
         received.close_except(sockets)
-        return cls(loaded, account, found, snapshot, vaults, sockets, log_fd)
+        return cls(loaded, account, found, snapshot, gathered.vaults, sockets, log_fd, stamps, gathered.expiry)
 
     def read_again(self, path: Path, leaving: Mapping[str, AbstractSet[int]]) -> Self:
         """Read the site file and all that belongs to it; `self` stays as it is. `leaving`: see Sockets.adapt.
@@ -123,18 +130,36 @@ class Configuration:
         require(loaded, account)
         found = _look_up(self.found, loaded.site, account)
         snapshot = self.snapshot.next(loaded, found)
-        vaults, doubts = gather(loaded, self.vaults)
+        stamps = certificate_files.stamps(loaded.site)
+        gathered = gather(loaded, self.vaults)
         log_fd = self.log_fd
         try:
             if loaded.site.access_log != self.site.access_log:
                 log_fd = open_log(loaded.site)
             sockets = self.sockets.adapt(loaded.site, leaving)
         except StartError:
-            vaults.close()
+            gathered.vaults.close()
             if log_fd != self.log_fd:
                 close_log(log_fd)
             raise
-        return type(self)(loaded, account, found, snapshot, vaults, sockets, log_fd, (*loaded.warnings, *doubts))
+        warnings = (*loaded.warnings, *_doubts(gathered))
+        vaults, expiry = gathered.vaults, gathered.expiry
+        return type(self)(loaded, account, found, snapshot, vaults, sockets, log_fd, stamps, expiry, warnings)
+
+    def renew_certificates(self) -> tuple[Self, tuple[str, ...]]:
+        """The same with the certificates as they are on disk now, and what is wrong with those that were not taken.
+
+        Raises ConfigError, BadState; then `renewal_failed` gives what to go on with.
+        """
+        stamps = certificate_files.stamps(self.loaded.site)
+        gathered = gather(self.loaded, self.vaults, forgiving=True)
+        for warning in _doubts(gathered):
+            log.warning("%s", warning)
+        return replace(self, vaults=gathered.vaults, stamps=stamps, expiry=gathered.expiry), gathered.kept
+
+    def renewal_failed(self) -> Self:
+        """The same, until the files change again."""
+        return replace(self, stamps=certificate_files.stamps(self.loaded.site))
 
     def vault_of(self, role: Role) -> Vault | None:
         """The one that a process of the role gets."""
@@ -163,6 +188,11 @@ class Configuration:
             return replace(self, found=found)
         warn_of_gaps(news, found)
         return replace(self, found=found, snapshot=snapshot)
+
+
+def _doubts(gathered: Gathered) -> list[str]:
+    """Warnings about certificates."""
+    return [*gathered.warnings, *gathered.expiry.concerns(time.time())]
 
 
 def _overrides(loaded: Loaded) -> Overrides:

@@ -42,7 +42,9 @@ from gateway.process.channel import (
 )
 from gateway.process.child import ChildContext
 from gateway.process.supervisor_status import State, SupervisorStatus
+from gateway.secrets.vault import BadState
 from gateway.supervisor import handover, last_good, override_command, override_file
+from gateway.supervisor.certificate_watch import CertificateWatch
 from gateway.supervisor.children import GRACE, Child, Children, Place, ending
 from gateway.supervisor.configuration import REFUSALS, Configuration, close_log, open_log
 from gateway.supervisor.last_good import NoCopy
@@ -108,6 +110,7 @@ class Supervisor:
         self._children = Children(self._selector, self._bulletins, self._context)
         self._upgrade = Upgrade(self._selector, list(command), self._note_failed_upgrade)
         self._watchdog = Watchdog()
+        self._certificates = CertificateWatch()
         self._operators = OperatorSocket(
             self._selector,
             {"about": self._about, "reload": self._ordered_reload, "upgrade": self._ordered_upgrade},
@@ -183,7 +186,8 @@ class Supervisor:
     def _timeout(self) -> float | None:
         """Seconds until something is due by the clock."""
         soonest = min(
-            self._children.soonest(), self._upgrade.deadline, self._operators.deadline, self._watchdog.deadline
+            *(self._children.soonest(), self._upgrade.deadline, self._operators.deadline, self._watchdog.deadline),
+            self._certificates.deadline if self._watches else float("inf"),
         )
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
@@ -206,6 +210,7 @@ class Supervisor:
         self._upgrade.keep_time(now, self._now.site.drain)
         self._operators.keep_time(now)
         self._watchdog.keep_time(now)
+        self._watch_certificates(now)
 
     # ------------------------------------------------------------------------------------------------------- children
 
@@ -340,6 +345,7 @@ class Supervisor:
     def _post(self) -> None:
         """Publish the status."""
         children = {child.name: child.pid for child in self._children if not child.retiring}
+        self._supervisor_status.certificates = self._now.expiry
         self._supervisor_status.post(self._state, self._traffic_numbers(self._now.sockets), children)
 
     def _reap(self) -> None:
@@ -441,6 +447,7 @@ class Supervisor:
             if (role, number) not in taken:
                 self._start(role, number)
         self._reloading = new.snapshot.version
+        self._certificates.restart()
         self._supervisor_status.reload()
         self._post()
 
@@ -487,6 +494,45 @@ class Supervisor:
             vault=vault is not None,
         )
         self._children.send(child, order, tuple(passed))
+
+    @property
+    def _watches(self) -> bool:
+        """Whether changed certificates are taken up now."""
+        return self._open and not self._stopping and not self._upgrade.under_way
+
+    def _watch_certificates(self, now: float) -> None:
+        """Take up certificates whose files have changed, and warn once a day of those that expire."""
+        if not self._watches:
+            return
+        if self._certificates.due(now):
+            for warning in self._now.expiry.concerns(time.time()):
+                log.warning("%s", warning)
+        if self._certificates.changed(now, self._now.loaded.site, self._now.stamps):
+            self._renew_certificates()
+
+    def _renew_certificates(self) -> None:
+        """Work by the certificates as they are on disk now; one that cannot be used stays as it was."""
+        try:
+            new, kept = self._now.renew_certificates()
+        except (ConfigError, BadState) as error:
+            log.error("certificates have changed, but cannot be used; keeping all as they were:\n%s", error)
+            self._supervisor_status.renewals["refused"] += 1
+            self._now = self._now.renewal_failed()
+            self._post()
+            return
+        for text in kept:
+            log.error("certificate refused: %s", text)
+        self._supervisor_status.renewals["refused"] += bool(kept)
+        self._supervisor_status.renewals["accepted"] += 1
+        before, self._now = self._now, new
+        before.vaults.close()
+        packed = Packed.of(self._snapshot)
+        for child in self._children:
+            if self._now.vault_of(child.role) is not None:
+                self._pass_on(child, packed, self._now.sockets, log_changed=False)
+        log.info("certificates renewed: %d in use", self._now.expiry.count)
+        self._certificates.restart()
+        self._post()
 
     def _tell_reloaded(self) -> None:
         """Say so once every worker works by the new site file."""

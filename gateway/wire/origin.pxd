@@ -11,6 +11,7 @@ cdef class Provenance:
     cdef bytes fallback_host
     cdef object trusts                  # whether an address is a trusted proxy's; None: this peer is not
     cdef bytes client_from              # the field in which proxies say the client, in lower case; empty: the usual
+    cdef bint verified                  # the client has shown a certificate that is valid here
     cdef bint guarded                   # what the client says of its certificate is left out
     cdef readonly bytes client          # of the request looked at last
     cdef bytes client_node

@@ -6,6 +6,8 @@ from typing import Any, Final
 from gateway.reports import (
     AddressReport,
     BackendReport,
+    CertificateReport,
+    CertificatesReport,
     CheckReport,
     ClassReport,
     ConcurrencyReport,
@@ -109,6 +111,14 @@ TREE: Final = TreeReport(
     started=1e9,
     reloads={"accepted": 2, "refused": 1},
     last_reload=ReloadReport(at=2e9, accepted=False, refused_at=2.1e9, problems="site.yaml:1:1: a mistake"),
+    certificates=CertificatesReport(
+        count=2,
+        soonest=(
+            CertificateReport(file="/tls/a.crt", not_before=1000, not_after=8_000_000_000),
+            CertificateReport(file="/tls/b.crt", not_before=1000, not_after=9_000_000_000),
+        ),
+        renewals={"accepted": 4, "refused": 1},
+    ),
     workers=(0,),
     processes={"control": 2, "worker 0": 3},
     deaths={"worker 0": 4},

@@ -33,6 +33,10 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
         shutil.copy(pair.cert, conf / "tls" / f"{name}.crt")
         shutil.copy(pair.key, conf / "tls" / f"{name}.key")
         (conf / "tls" / f"{name}.ocsp").write_bytes(authority.ocsp(pair))
+    live = authority.issue("live.example.com")
+    (conf / "tls" / "live").mkdir()
+    shutil.copy(live.cert, conf / "tls" / "live" / "live.crt")
+    shutil.copy(live.key, conf / "tls" / "live" / "live.key")
     for name in (
         "reports.secret",
         "app3.key",

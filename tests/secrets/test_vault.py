@@ -6,7 +6,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gateway.config import load
 from gateway.proxy.tls import Identity, exported
-from gateway.secrets.vault import Pair, Secrets, Vault, needs_own
+from gateway.secrets.exported_key import export
+from gateway.secrets.pairs import Pair
+from gateway.secrets.vault import Secrets, Vault, needs_own
 from tests.support.certificates import Authority
 
 SITE = """\
@@ -62,10 +64,14 @@ def test_a_key_of_its_own_is_needed_only_where_nothing_else_signs(tmp_path: Path
 def test_keys_of_every_kind_come_in_as_they_went_out(authority: Authority, kind: str) -> None:
     pair, other = authority.issue("localhost", kind=kind), authority.issue("localhost", kind=kind)
     cert, key = pair.cert.read_bytes(), exported(pair.key.read_bytes())
-    Identity(cert, key, ["localhost"], "EC")
-    for wrong in (exported(other.key.read_bytes()), key[:-8], key[:16], key + b"x"):
+    for content in (export(pair.key.read_bytes()), export(cert + pair.key.read_bytes())):
+        Identity(cert, content, ["localhost"], "EC").check()
         with pytest.raises(ValueError, match="TLS"):
-            Identity(cert, wrong, ["localhost"], "EC")
+            Identity(other.cert.read_bytes(), content, ["localhost"], "EC").check()
+    Identity(cert, key, ["localhost"], "EC").check()
+    for wrong in (exported(other.key.read_bytes()), key[:-8], key[:16], key + b"x", b""):
+        with pytest.raises(ValueError, match="TLS"):
+            Identity(cert, wrong, ["localhost"], "EC").check()
 
 
 @pytest.mark.parametrize("form", [serialization.PrivateFormat.TraditionalOpenSSL, serialization.PrivateFormat.PKCS8])
@@ -75,6 +81,7 @@ def test_other_forms_and_sizes_of_keys(form: serialization.PrivateFormat) -> Non
     for key in keys:
         pem = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
         assert exported(pem).startswith((b"EC\0", b"RSA\0"))
+        assert export(pem)[:16] == exported(pem)[:16]
 
 
 def test_of_a_file_with_chain_and_key_only_the_chain_is_kept_in_the_open(authority: Authority, tmp_path: Path) -> None:
@@ -90,7 +97,7 @@ def test_of_a_file_with_chain_and_key_only_the_chain_is_kept_in_the_open(authori
     assert pairs is not None
     found = pairs[both, both]
     assert found.cert == pair.cert.read_bytes() + authority.ca.read_bytes()
-    Identity(found.cert, found.key, found.names, found.kind)
+    Identity(found.cert, found.key, found.names, found.kind).check()
 
 
 def test_what_is_no_key() -> None:

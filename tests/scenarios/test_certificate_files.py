@@ -1,0 +1,257 @@
+"""Certificates on disk: directories of them, and files that change while the gateway runs."""
+
+import datetime as dt
+import re
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from gateway.cli import main
+from tests.support.backend_server import BackendServer
+from tests.support.certificates import Authority, Certificate
+from tests.support.gateway_process import GatewayProcess, Site, site
+from tests.support.raw import RawClient
+from tests.support.waiting import eventually, free_port
+
+Starter = Callable[[Site], GatewayProcess]
+Servers = Callable[..., list[BackendServer]]
+DAY = dt.timedelta(days=1)
+MANY = 1000
+"""Names of a large directory; ten thousand take the test ten seconds more, and show the same."""
+
+
+def place(pair: Certificate, directory: Path, stem: str) -> None:
+    """Write a pair as NAME.crt and NAME.key, each at once."""
+    for source, suffix in ((pair.key, ".key"), (pair.cert, ".crt")):
+        fresh = directory / f".{stem}{suffix}"
+        fresh.touch(mode=0o600)
+        fresh.write_bytes(source.read_bytes())
+        fresh.rename(directory / f"{stem}{suffix}")
+
+
+@pytest.fixture
+def live(tmp_path: Path, authority: Authority) -> Path:
+    directory = tmp_path / "live"
+    directory.mkdir()
+    for name in ("a", "b"):
+        place(authority.issue(f"{name}.example.com"), directory, name)
+    return directory
+
+
+def serving(servers: list[BackendServer], directory: Path, workers: int = 1, **tls: object) -> dict[str, object]:
+    description = site(servers, workers)
+    description["frontends"][0]["tls"] = {"certificates": [{"directory": str(directory)}], **tls}
+    return description
+
+
+def shown(gateway: GatewayProcess, authority: Authority, name: str) -> bytes:
+    """The certificate that a client gets for a name."""
+    context = authority.client_context()
+    context.check_hostname = False
+    with RawClient(gateway.port, context, name) as client:
+        assert client.get("/bytes/1", host=name).body == b"a"
+        assert isinstance(client.socket, ssl.SSLSocket)
+        return client.socket.getpeercert(binary_form=True) or b""
+
+
+def der(path: Path) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(path.read_text())
+
+
+def test_changed_new_and_removed_files_are_taken_up_without_a_reload(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, live: Path
+) -> None:
+    """Connections stay open, and keep the certificate that they were shown."""
+    gateway = start_gateway(serving(start_servers("app1"), live, workers=2, strict_sni=True))
+    with RawClient(gateway.port, authority.client_context(), "a.example.com") as client:
+        assert client.get("/bytes/1", host="a.example.com").body == b"a"
+        before = der(live / "a.crt")
+        place(authority.issue("a.example.com"), live, "a")
+        place(authority.issue("c.example.com"), live, "c")
+        (live / "b.crt").unlink()
+        (live / "b.key").unlink()
+        gateway.wait_for_log("certificates renewed: 2 in use")
+        eventually(lambda: shown(gateway, authority, "a.example.com") == der(live / "a.crt"), "the new certificate")
+        assert before != der(live / "a.crt")
+        eventually(lambda: shown(gateway, authority, "c.example.com") == der(live / "c.crt"), "the new name")
+
+        def refused() -> bool:
+            try:
+                shown(gateway, authority, "b.example.com")
+            except ssl.SSLError as error:
+                return "UNRECOGNIZED_NAME" in str(error).upper().replace(" ", "_")
+            return False
+
+        eventually(refused, "the removed name to be unknown")
+        assert client.get("/bytes/1", host="a.example.com").body == b"a"
+    assert "reloaded" not in gateway.log
+
+
+def test_a_broken_file_leaves_the_certificate_as_it_was_and_says_so(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, live: Path
+) -> None:
+    gateway = start_gateway(serving(start_servers("app1"), live))
+    before = shown(gateway, authority, "a.example.com")
+    (live / "a.crt").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    place(authority.issue("c.example.com"), live, "c")
+    gateway.wait_for_log(re.escape(f"certificate refused: {live}/a.crt: "))
+    gateway.wait_for_log("certificates renewed: 3 in use")
+    eventually(lambda: shown(gateway, authority, "c.example.com") == der(live / "c.crt"), "the other to be taken up")
+    assert shown(gateway, authority, "a.example.com") == before
+    eventually(
+        lambda: gateway.status()["tree"]["certificates"]["renewals"] == {"accepted": 1, "refused": 1},
+        "status to count it",
+    )
+    since = len(gateway.log)
+    assert "refused" in gateway.reload()  # of a site file with a mistake nothing is used
+    assert f"{live}/a.crt" in gateway.log[since:]
+    gateway.kill_worker(0)  # the next one starts with what is in use, too
+    gateway.wait_for_log("worker 0 works by version", since)
+    assert shown(gateway, authority, "a.example.com") == before
+    place(authority.issue("a.example.com"), live, "a")
+    eventually(lambda: shown(gateway, authority, "a.example.com") == der(live / "a.crt"), "the whole file")
+
+
+def test_a_file_that_the_site_names_is_watched_as_well(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path
+) -> None:
+    """Through symbolic links, which Kubernetes and ACME clients replace."""
+    first, second = tmp_path / "1", tmp_path / "2"
+    for directory in (first, second):
+        directory.mkdir()
+        place(authority.issue("localhost"), directory, "tls")
+    link = tmp_path / "current"
+    link.symlink_to(first)
+    description = site(start_servers("app1"))
+    item = {"cert": str(link / "tls.crt"), "key": str(link / "tls.key")}
+    description["frontends"][0]["tls"] = {"certificates": [item]}
+    gateway = start_gateway(description)
+    assert shown(gateway, authority, "localhost") == der(first / "tls.crt")
+    fresh = tmp_path / "fresh"
+    fresh.symlink_to(second)
+    fresh.rename(link)
+    eventually(lambda: shown(gateway, authority, "localhost") == der(second / "tls.crt"), "the other certificate")
+    (second / "tls.key").unlink()
+    gateway.wait_for_log(r"certificate refused: .*cannot read .*; the previous one stays in use")
+    assert shown(gateway, authority, "localhost") == der(second / "tls.crt")
+
+
+def test_sighup_takes_up_changed_files_at_once(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, live: Path
+) -> None:
+    gateway = start_gateway(serving(start_servers("app1"), live))
+    place(authority.issue("a.example.com"), live, "a")
+    assert "reloaded: version 2" in gateway.reload()
+    assert shown(gateway, authority, "a.example.com") == der(live / "a.crt")
+
+
+def test_certificates_that_expire_are_in_check_log_status_and_metrics(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, live: Path
+) -> None:
+    place(authority.issue("b.example.com", valid=(-80 * DAY, 10 * DAY)), live, "b")
+    place(authority.issue("c.example.com", valid=(-2 * DAY, -DAY)), live, "c")
+    place(authority.issue("d.example.com", valid=(DAY, 2 * DAY)), live, "d")
+    port = free_port()
+    description = serving(start_servers("app1"), live)
+    description["admin"] = {"listen": f"127.0.0.1:{port}"}
+    gateway = start_gateway(description)
+    texts = ["b.crt: the certificate expires on", "c.crt: the certificate expired on", "d.crt: the certificate is not"]
+    checked = CliRunner().invoke(main, ["check", str(gateway.path)])
+    assert checked.exit_code == 0
+    status = CliRunner().invoke(main, ["status", str(gateway.path)])
+    eventually(lambda: CliRunner().invoke(main, ["status", str(gateway.path)]).exit_code == 0, "control to answer")
+    status = CliRunner().invoke(main, ["status", str(gateway.path)])
+    for text in texts:
+        assert f"{live}/{text}" in checked.output
+        assert f"{live}/{text}" in gateway.log
+        assert f"{live}/{text}" in status.output
+    assert "a.crt" not in checked.output + gateway.log
+    with RawClient(port) as client:
+        page = client.get("/metrics").body.decode()
+    until = x509.load_pem_x509_certificate((live / "c.crt").read_bytes()).not_valid_after_utc.timestamp()
+    sample = re.search(rf'^gateway_certificate_not_after_seconds{{file="{live}/c.crt"}} (\S+)$', page, re.MULTILINE)
+    assert sample is not None
+    assert float(sample[1]) == until
+    assert "gateway_certificates 4\n" in page
+
+
+def test_a_thousand_names_are_served_from_little_memory(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+) -> None:
+    """Only certificates that a client has asked for are parsed."""
+    directory = tmp_path / "live"
+    directory.mkdir()
+    key = ec.generate_private_key(ec.SECP256R1())
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    signer = ec.generate_private_key(ec.SECP256R1())
+    now = dt.datetime.now(dt.UTC)
+
+    def write(number: int) -> None:
+        name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, f"n{number}.example.com")])
+        builder = x509.CertificateBuilder(name, name, key.public_key(), number + 1, now - 2 * DAY, now + 60 * DAY)
+        names = x509.SubjectAlternativeName([x509.DNSName(f"n{number}.example.com")])
+        made = builder.add_extension(names, critical=False).sign(signer, hashes.SHA256())
+        path = directory / f"n{number:05}.pem"
+        path.touch(mode=0o600)
+        path.write_bytes(made.public_bytes(serialization.Encoding.PEM) + pem)
+
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+
+    def served(number: int) -> bool:
+        with RawClient(gateway.port, context, f"n{number}.example.com") as client:
+            assert isinstance(client.socket, ssl.SSLSocket)
+            found = x509.load_der_x509_certificate(client.socket.getpeercert(binary_form=True) or b"")
+            return found.serial_number == number + 1
+
+    write(0)
+    gateway = start_gateway(serving(start_servers("app1"), directory))
+    worker = psutil.Process(gateway.workers()[0])
+    write(1)
+    gateway.wait_for_log("certificates renewed: 2 in use")  # what each renewal takes
+    eventually(lambda: served(1), "the second name to be served")
+    before = worker.memory_info().rss
+    for number in range(2, MANY):
+        write(number)
+    gateway.wait_for_log(f"certificates renewed: {MANY} in use", seconds=40.0)
+    eventually(lambda: served(MANY - 1), "the last name to be served")
+    assert (worker.memory_info().rss - before) / MANY < 12_000
+    since = len(gateway.log)
+    write(5)
+    gateway.wait_for_log(f"certificates renewed: {MANY} in use", since)
+
+
+def test_a_client_cannot_renegotiate_or_send_early_data(
+    start_gateway: Starter, start_servers: Servers, live: Path, tmp_path: Path
+) -> None:
+    gateway = start_gateway(serving(start_servers("app1"), live))
+    client = ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port}", "-servername", "a.example.com"]
+
+    def run(*options: str, say: str = "") -> str:
+        done = subprocess.run([*client, *options], input=say, capture_output=True, text=True, check=False, timeout=30)
+        return done.stdout + done.stderr
+
+    # "R" alone on a line asks for a renegotiation.
+    said = run("-tls1_2", say="R\n")
+    assert "RENEGOTIATING" in said
+    assert "no renegotiation" in said
+    session, early = tmp_path / "session", tmp_path / "early"
+    early.write_text("GET /bytes/1 HTTP/1.1\r\nHost: a\r\n\r\n")
+    ask = "GET /bytes/1 HTTP/1.0\r\nHost: a\r\n\r\n"
+    run("-tls1_3", "-ign_eof", "-sess_out", str(session), say=ask)
+    ticket = subprocess.run(
+        ["openssl", "sess_id", "-in", str(session), "-noout", "-text"], capture_output=True, text=True, check=True
+    )
+    assert "Max Early Data: 0" in ticket.stdout
+    said = run("-tls1_3", "-ign_eof", "-sess_in", str(session), "-early_data", str(early), say=ask)
+    assert "Reused, TLSv1.3" in said
+    assert "Early data was accepted" not in said
