@@ -34,7 +34,7 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit coverage scenario style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
+.PHONY: help demo test unit coverage scenario manuals style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
     hardened-test hardened-quick lock audit sbom release release-check sdist-check minimal-root systemd-check peers clean
 
 help:  ## this list
@@ -57,6 +57,9 @@ coverage: $(VENV)/.tools $(VENV)/.built  ## the lines of Python that the quick t
 
 scenario: $(VENV)/.tools $(VENV)/.built  ## one story with real processes: make scenario T=retries
 	@$(BIN)/python -m pytest tests/scenarios/test_$(T).py $(PYTEST)
+
+manuals: $(VENV)/.built  ## manual pages and completions of the commands, into build/share
+	@$(BIN)/python .ci/manuals.py build/share
 
 style: $(VENV)/.tools  ## ruff, cython-lint, import-linter
 	@$(BIN)/ruff check $(CHECKED)

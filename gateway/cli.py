@@ -5,17 +5,20 @@ import os
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from gateway import __version__
 
 if TYPE_CHECKING:
-    from gateway.config import Loaded, Site
+    from click.shell_completion import CompletionItem
+
+    from gateway.config import Loaded, Problem, Site
     from gateway.config.expectation import Assumption
     from gateway.explain.live import Live
     from gateway.hardening.account import Account
@@ -25,8 +28,39 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SITE_FILE = click.Path(path_type=Path)
-TARGET = click.argument("target", required=False, metavar="[SITE|PID|PIDFILE]")
+
+
+def _complete_gateway(_: click.Context, __: click.Parameter, incomplete: str) -> "list[CompletionItem]":
+    """For shells: the site files of running gateways, and other files."""
+    from click.shell_completion import CompletionItem  # noqa: PLC0415
+
+    from gateway.system import running  # noqa: PLC0415
+
+    sites = [CompletionItem(str(gateway.site), help=f"process {gateway.pid}") for gateway in running.found()]
+    return [item for item in sites if item.value.startswith(incomplete)] or [CompletionItem(incomplete, type="file")]
+
+
+def _complete_name(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """For shells: the backends and servers of the running gateway."""
+    from gateway.system import running  # noqa: PLC0415
+
+    try:
+        backends = _report_of_control(running.find(context.params.get("target"))).backends
+    except (OSError, running.NotFound):
+        return []
+    names = [f"{backend.name}/{server.name}" for backend in backends for server in backend.servers]
+    return [name for name in (*(backend.name for backend in backends), *names) if name.startswith(incomplete)]
+
+
+TARGET = click.argument("target", required=False, metavar="[SITE|PID|PIDFILE]", shell_complete=_complete_gateway)
 """A running gateway by its site file, which is not read, by its process or by its PID file."""
+EXIT_STATUS = {
+    0: "done",
+    1: "refused or failed; the reason is on standard error",
+    2: "the command line is wrong",
+    3: "gateway check: the site file has a mistake, and gateway run would start with the last good configuration",
+}
+EPILOG = "Exit status: " + "; ".join(f"{status}: {meaning}" for status, meaning in EXIT_STATUS.items()) + "."
 OFFLINE = click.option(
     "--offline",
     is_flag=True,
@@ -34,7 +68,7 @@ OFFLINE = click.option(
     "and no host name is looked up.",
 )
 LAST_GOOD = 3
-"""Exit status of `check`: the site file has a mistake, and `run` would start with the last good configuration."""
+"""See EXIT_STATUS."""
 SHOW_LIMIT = 300.0
 """Seconds for the tests of a site file, or for one request that is explained."""
 SHOW_BYTES = 64 * 1024 * 1024
@@ -46,7 +80,17 @@ UPGRADE_LIMIT = 60.0
 """The same for an upgrade; a new gateway has 15 to become ready."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _ask_for_json(context: click.Context, _: click.Parameter, value: object) -> None:
+    context.meta[JSON_KEY] = value
+
+
+JSON_KEY = "gateway.json"
+JSON = click.option(
+    "--json", is_flag=True, expose_value=False, callback=_ask_for_json, help="Print JSON, a failure included."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="gateway")
 def main() -> None:
     """An intelligent HTTP gateway: accepts, routes, balances by measured load, forwards."""
@@ -79,6 +123,7 @@ def run(site: Path, pid_file: Path | None, *, strict: bool) -> None:
 
 @main.command()
 @TARGET
+@JSON
 def reload(target: str | None) -> None:
     """Tell a running gateway to reload its site file, and wait for the result.
 
@@ -89,13 +134,13 @@ def reload(target: str | None) -> None:
     for line in answer.get("warnings", ()):
         _complain(str(line))
     if not answer["accepted"]:
-        _complain(f"reload refused; keeping version {answer['version']}:\n{answer['problems']}")
-        sys.exit(1)
-    click.echo(f"reloaded: version {answer['version']} of {gateway.site}")
+        _fail(f"reload refused; keeping version {answer['version']}:\n{answer['problems']}", answer)
+    _tell(f"reloaded: version {answer['version']} of {gateway.site}", answer)
 
 
 @main.command()
 @TARGET
+@JSON
 def upgrade(target: str | None) -> None:
     """Replace a running gateway by the installed version without losing a request, and wait for the result.
 
@@ -103,7 +148,24 @@ def upgrade(target: str | None) -> None:
     """
     gateway = _running(target)
     answer = _order(gateway, "upgrade", UPGRADE_LIMIT)
-    click.echo(f"process {answer['pid']} has taken over from {gateway.pid}")
+    _tell(f"process {answer['pid']} has taken over from {gateway.pid}", {**answer, "before": gateway.pid})
+
+
+def _tell(text: str, data: Mapping[str, Any]) -> None:
+    """Print a result, as JSON if that was asked for."""
+    click.echo(json.dumps(data, indent=2) if _wants_json() else text)
+
+
+def _fail(text: str, data: Mapping[str, Any] = MappingProxyType({}), status: int = 1) -> NoReturn:
+    """Say why on standard error, as JSON also on standard output if that was asked for, and end the program."""
+    _complain(text)
+    if _wants_json():
+        click.echo(json.dumps({"error": text, **data}, indent=2))
+    sys.exit(status)
+
+
+def _wants_json() -> bool:
+    return bool(click.get_current_context().meta.get(JSON_KEY))
 
 
 def _complain(text: str) -> None:
@@ -120,8 +182,7 @@ def _running(target: str | None) -> "Running":
     try:
         return running.find(target)
     except running.NotFound as error:
-        _complain(str(error))
-        sys.exit(1)
+        _fail(str(error))
 
 
 def _order(gateway: "Running", what: str, seconds: float) -> dict[str, Any]:
@@ -131,17 +192,16 @@ def _order(gateway: "Running", what: str, seconds: float) -> dict[str, Any]:
     try:
         answer = gateway.ask(what, seconds)
     except NoAnswer as error:
-        _complain(str(error))
-        sys.exit(1)
+        _fail(str(error))
     if "error" in answer:
-        _complain(f"{what} failed, and the gateway ({gateway}) goes on: {answer['error']}")
-        sys.exit(1)
+        _fail(f"{what} failed, and the gateway ({gateway}) goes on: {answer['error']}")
     return answer
 
 
 @main.command()
 @click.argument("site", type=SITE_FILE)
 @OFFLINE
+@JSON
 def check(site: Path, *, offline: bool) -> None:
     """Check SITE and report every problem; exit status 1 if there is one.
 
@@ -157,24 +217,34 @@ def check(site: Path, *, offline: bool) -> None:
         loaded = load(site, _no_lookup if offline else addresses, offline=offline)
         require(loaded, _account(loaded, offline=offline))
     except ConfigError as error:
-        click.echo(str(error), err=True)
+        problems = [_problem(problem) for problem in error.problems]
         try:
             kept = last_good.find(site)
         except last_good.NoCopy:
-            sys.exit(1)
-        _complain(f"`gateway run` would start with the last good configuration, of {kept.when}, from {kept.path}; "
-                  f"changed since:\n{last_good.changes(kept.saved, site)}")  # fmt: skip
-        sys.exit(LAST_GOOD)
+            _fail(str(error), {"ok": False, "problems": problems, "last_good": None})
+        changes = last_good.changes(kept.saved, site)
+        about = {"path": str(kept.path), "at": kept.at, "changes": changes}
+        what = f"`gateway run` would start with the last good configuration, of {kept.when}, from {kept.path}"
+        data = {"ok": False, "problems": problems, "last_good": about}
+        _fail(f"{error}\n{what}; changed since:\n{changes}", data, LAST_GOOD)
     for warning in loaded.warnings:
         click.echo(str(warning), err=True)
     if not offline and (shared := account.doubt(loaded.site.user)):
         click.echo(f"{site}: warning: {shared}", err=True)
     model = loaded.site
-    servers = sum(len(backend.servers) for backend in model.backends.values())
-    click.echo(
-        f"{site}: ok ({len(model.frontends)} frontends, {len(model.backends)} backends, {servers} servers, "
-        f"{len(model.routes)} routes)"
-    )
+    counts = {
+        "frontends": len(model.frontends),
+        "backends": len(model.backends),
+        "servers": sum(len(backend.servers) for backend in model.backends.values()),
+        "routes": len(model.routes),
+    }
+    text = ", ".join(f"{count} {what}" for what, count in counts.items())
+    _tell(f"{site}: ok ({text})", {"ok": True, "problems": [_problem(each) for each in loaded.warnings], **counts})
+
+
+def _problem(problem: "Problem") -> dict[str, Any]:
+    """A problem of a site file, for JSON."""
+    return {**asdict(problem), "path": str(problem.path)}
 
 
 @main.command()
@@ -188,7 +258,7 @@ def check(site: Path, *, offline: bool) -> None:
 @click.option("--live", is_flag=True, help="Use the loads, sessions and health of the running gateway.")
 @click.option("--assume", metavar="YAML", help="Suppose this, as in `assume` of tests: '{live: 2000, ticket: queued}'.")
 @OFFLINE
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 def explain(  # noqa: PLR0913 - one an option
     site: Path,
     method: str,
@@ -199,7 +269,6 @@ def explain(  # noqa: PLR0913 - one an option
     live: bool,
     assume: str | None,
     offline: bool,
-    as_json: bool,
 ) -> None:
     """Explain step by step how SITE handles a request: METHOD and the full URL. Sends nothing."""
     from gateway.explain.asked import Asked  # noqa: PLC0415
@@ -221,7 +290,7 @@ def explain(  # noqa: PLR0913 - one an option
             if assumption is not None:
                 sandbox.assume(assumption)
             found = sandbox.decide(asked)
-        if as_json:
+        if _wants_json():
             about = {"live": remark} if remark else {}
             return json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain), 0
         return tree(asked, found, sandbox.site, remark), 0
@@ -258,8 +327,7 @@ def _ask_control(loaded: "Loaded") -> "Live":
     try:
         return Live.ask(loaded, _running(str(loaded.path)))
     except NoAnswer as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        _fail(str(error))
 
 
 def _plain(value: object) -> str:
@@ -270,6 +338,7 @@ def _plain(value: object) -> str:
 @main.command()
 @click.argument("site", type=SITE_FILE)
 @OFFLINE
+@JSON
 def test(site: Path, *, offline: bool) -> None:
     """Run the tests of SITE without using the network; exit status 1 if one fails."""
     from gateway.explain import trial  # noqa: PLC0415
@@ -279,6 +348,8 @@ def test(site: Path, *, offline: bool) -> None:
     def show() -> tuple[str, int]:
         verdicts = trial.run(loaded)
         failed = [verdict for verdict in verdicts if verdict.differences]
+        if _wants_json():
+            return json.dumps({"tests": len(verdicts), "failed": list(map(asdict, failed))}, indent=2), bool(failed)
         lines = [trial.diff(verdict, str(site)) for verdict in failed]
         lines.append(f"{len(failed)} of {len(verdicts)} tests failed" if failed else f"{len(verdicts)} tests passed")
         return "\n".join(lines), bool(failed)
@@ -328,8 +399,7 @@ def _load(site: Path, *, offline: bool) -> "Loaded":
     try:
         loaded = load(site, _no_lookup, offline=offline)
     except ConfigError as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        _fail(str(error), {"problems": [_problem(problem) for problem in error.problems]})
     for warning in loaded.warnings:
         if warning.severity == "note":
             click.echo(str(warning), err=True)
@@ -343,9 +413,9 @@ def _no_lookup(_: "Site", hosts: Collection[str]) -> dict[str, str | OSError]:
 
 @main.command()
 @TARGET
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON
 @click.option("--metrics", is_flag=True, help="Print metrics in the Prometheus text format.")
-def status(target: str | None, *, as_json: bool, metrics: bool) -> None:
+def status(target: str | None, *, metrics: bool) -> None:
     """Show the state of a gateway that runs on this machine: servers, cluster nodes and shared addresses.
 
     Without an argument it is the only one that runs; several are listed.
@@ -366,7 +436,7 @@ def status(target: str | None, *, as_json: bool, metrics: bool) -> None:
             answers[who] = ask(gateway.sockets, "status", who, gateway.pid)
         except NoAnswer as error:
             click.echo(str(error), err=True)
-    if as_json and answers:
+    if _wants_json() and answers:
         click.echo(json.dumps({**answers.get("heartbeat", {}), **answers.get("control", {})}, indent=2))
         sys.exit(len(answers) < len(processes))
     heartbeat = _read("heartbeat", report_json.heartbeat, answers)
@@ -395,13 +465,14 @@ def _read(who: str, read: Callable[[object], T], answers: Mapping[str, object]) 
         return None
 
 
-NAME = click.argument("name", required=False, metavar="[BACKEND/SERVER|BACKEND]")
+NAME = click.argument("name", required=False, metavar="[BACKEND/SERVER|BACKEND]", shell_complete=_complete_name)
 NODE_OPTION = click.option("--node", "node", is_flag=True, help="This gateway itself, in place of a server or backend.")
 GATEWAY = click.option(
     "-g",
     "--gateway",
     "target",
     metavar="SITE|PID|PIDFILE",
+    shell_complete=_complete_gateway,
     help="The gateway; without it, the only one that runs on this machine.",
 )
 WAIT = click.option("--wait", is_flag=True, help="Wait until the servers have no requests and no sessions left.")
@@ -416,6 +487,7 @@ TIMEOUT = click.option(
 @GATEWAY
 @WAIT
 @TIMEOUT
+@JSON
 def drain(name: str | None, target: str | None, timeout: float, *, node: bool, wait: bool) -> None:
     """Let a server, or all of a backend, keep its sessions and requests and get no new ones.
 
@@ -433,6 +505,7 @@ def drain(name: str | None, target: str | None, timeout: float, *, node: bool, w
 @GATEWAY
 @WAIT
 @TIMEOUT
+@JSON
 def maintenance(name: str | None, target: str | None, timeout: float, *, node: bool, wait: bool) -> None:
     """Send nothing new to a server, or to all of a backend, whatever its checks and sessions say.
 
@@ -448,6 +521,7 @@ def maintenance(name: str | None, target: str | None, timeout: float, *, node: b
 @NAME
 @NODE_OPTION
 @GATEWAY
+@JSON
 def ready(name: str | None, target: str | None, *, node: bool) -> None:
     """End a drain or maintenance of a server, of all of a backend, or of this gateway.
 
@@ -463,24 +537,26 @@ def ready(name: str | None, target: str | None, *, node: bool) -> None:
 
 
 @main.command()
-@click.argument("name", metavar="BACKEND/SERVER|BACKEND")
+@click.argument("name", metavar="BACKEND/SERVER|BACKEND", shell_complete=_complete_name)
 @click.argument("weight", type=int)
 @GATEWAY
+@JSON
 def weight(name: str, weight: int, target: str | None) -> None:
     """Set the weight of a server, or of every server of a backend, from 1 to 256, over the site file.
 
     It holds over reloads, restarts and upgrades until `gateway forget`.
     """
     gateway = _running(target)
-    report = _override(gateway, "weight", name, f" {weight}")
-    for server in _servers(report, name):
-        click.echo(f"{server.name}: weight {server.weight}, effective {server.effective_weight:g}")
+    servers = _servers(_override(gateway, "weight", name, f" {weight}"), name)
+    lines = [f"{server.name}: weight {server.weight}, effective {server.effective_weight:g}" for server in servers]
+    _tell("\n".join(lines), {"servers": list(map(_server, servers))})
 
 
 @main.command()
 @NAME
 @NODE_OPTION
 @GATEWAY
+@JSON
 def forget(name: str | None, target: str | None, *, node: bool) -> None:
     """End all that commands have set for a server, a backend or this gateway: the site file and agents decide again."""
     gateway, which = _running(target), _override_target(name, node=node)
@@ -504,11 +580,9 @@ def _override(gateway: "Running", command: str, which: str, more: str = "") -> "
     try:
         answer = gateway.ask(f"{command} {which}{more}")
     except NoAnswer as error:
-        _complain(str(error))
-        sys.exit(1)
+        _fail(str(error))
     if "error" in answer:
-        _complain(f"nothing changed: {answer['error']}")
-        sys.exit(1)
+        _fail(f"nothing changed: {answer['error']}")
     if answer["problem"]:
         _complain(f"warning: {answer['problem']}")
     end = time.monotonic() + OVERRIDE_LIMIT
@@ -522,8 +596,7 @@ def _override(gateway: "Running", command: str, which: str, more: str = "") -> "
                 return report
             problem = "the control process has not taken it up yet"
         if time.monotonic() > end:
-            _complain(f"set, but not in force: {problem}; see gateway status")
-            sys.exit(1)
+            _fail(f"set, but not in force: {problem}; see gateway status")
         time.sleep(0.02)
 
 
@@ -545,8 +618,7 @@ def _ask_servers(gateway: "Running") -> "GatewayReport":
     try:
         return _report_of_control(gateway)
     except OSError as error:
-        _complain(str(error))
-        sys.exit(1)
+        _fail(str(error))
 
 
 def _servers(report: "GatewayReport", which: str) -> "list[ServerReport]":
@@ -559,6 +631,12 @@ def _servers(report: "GatewayReport", which: str) -> "list[ServerReport]":
     return [server for server in found if which in {server.name, server.name.partition("/")[0]}]
 
 
+def _server(server: "ServerReport") -> dict[str, Any]:
+    """What commands print of a server as JSON."""
+    keys = "name", "admin", "state", "weight", "effective_weight", "in_flight", "sessions"
+    return {key: getattr(server, key) for key in keys}
+
+
 def _show_servers(gateway: "Running", report: "GatewayReport", which: str, seconds: float | None) -> int:
     """Print what became of the servers of a target, and wait up to `seconds` until they have nothing left to do.
 
@@ -567,13 +645,13 @@ def _show_servers(gateway: "Running", report: "GatewayReport", which: str, secon
     from gateway.config.overrides import NODE  # noqa: PLC0415
     from gateway.control import show  # noqa: PLC0415
 
-    if which == NODE:
-        click.echo(f"{report.node}: {report.overrides.node or 'ready'}")
-    elif seconds is not None:
+    if which != NODE and seconds is not None:
         report = _wait_for_rest(gateway, report, which, seconds)
+    node = report.overrides.node or "ready"
     servers = _servers(report, which)
-    for server in servers:
-        click.echo(f"{server.name}: {server.admin}, {show.left(server)}")
+    lines = [f"{server.name}: {server.admin}, {show.left(server)}" for server in servers]
+    text = f"{report.node}: {node}" if which == NODE else "\n".join(lines)
+    _tell(text, {"node": report.node, "node_state": node, "servers": list(map(_server, servers))})
     return sum(server.admin != "ready" for server in servers)
 
 
@@ -587,8 +665,7 @@ def _wait_for_rest(gateway: "Running", report: "GatewayReport", which: str, seco
         while rest := show.rest(_servers(report, which)):
             if time.monotonic() > end:
                 bar.render_finish()
-                _complain(f"{which} still has {rest} requests and sessions after {seconds:g} s")
-                sys.exit(1)
+                _fail(f"{which} still has {rest} requests and sessions after {seconds:g} s")
             most = max(most, rest)
             bar.length = most
             bar.pos = most - rest
@@ -603,6 +680,7 @@ def _wait_for_rest(gateway: "Running", report: "GatewayReport", which: str, seco
 @main.command()
 @TARGET
 @click.option("--timeout", default=60.0, show_default=True, metavar="SECONDS", help="Maximum time to wait.")
+@JSON
 def evacuate(target: str | None, timeout: float) -> None:
     """Move every shared address to other nodes, one by one, and wait; `gateway join` takes part again.
 
@@ -615,33 +693,35 @@ def evacuate(target: str | None, timeout: float) -> None:
         node = answer["node"]
         elsewhere = [item for item in answer["addresses"] if item["owner"] not in (None, node)]
         if len(elsewhere) == len(answer["addresses"]):
-            for item in elsewhere:
-                click.echo(f"{item['address']} is at {item['owner']}")
+            lines = [f"{item['address']} is at {item['owner']}" for item in elsewhere]
+            _tell("\n".join(lines), {"node": node, "addresses": elsewhere})
             return
         if time.monotonic() > end:
             here = ", ".join(item["address"] for item in answer["addresses"] if item["owner"] in (None, node))
-            click.echo(f"no other node has taken {here}", err=True)
-            sys.exit(1)
+            _fail(f"no other node has taken {here}", {"node": node, "addresses": answer["addresses"]})
         time.sleep(0.05)
         answer = _ask_heartbeat(gateway, "status")
 
 
 @main.command()
 @TARGET
+@JSON
 def standby(target: str | None) -> None:
     """Move every shared address to other nodes as soon as they can take it, and take none."""
-    click.echo(f"{_ask_heartbeat(_running(target), 'standby')['node']} is on standby")
+    answer = _ask_heartbeat(_running(target), "standby")
+    _tell(f"{answer['node']} is on standby", {"node": answer["node"], "addresses": answer["addresses"]})
 
 
 @main.command()
 @TARGET
+@JSON
 def join(target: str | None) -> None:
     """Take part again, after `gateway standby`, `gateway evacuate` or `gateway drain --node`."""
     gateway = _running(target)
     answer = _ask_heartbeat(gateway, "join")
     if _ask_servers(gateway).overrides.node is not None:
         _override(gateway, "ready", _override_target(None, node=True))
-    click.echo(f"{answer['node']} takes part")
+    _tell(f"{answer['node']} takes part", {"node": answer["node"], "addresses": answer["addresses"]})
 
 
 def _ask_heartbeat(gateway: "Running", command: str) -> dict[str, Any]:
@@ -651,8 +731,7 @@ def _ask_heartbeat(gateway: "Running", command: str) -> dict[str, Any]:
     try:
         return ask(gateway.sockets, command, parent=gateway.pid)
     except NoAnswer as error:
-        click.echo(str(error), err=True)
-        sys.exit(1)
+        _fail(str(error))
 
 
 @main.command()
@@ -750,6 +829,17 @@ def schema() -> None:
     from gateway.config import schema as site_schema  # noqa: PLC0415
 
     click.echo(json.dumps(site_schema(), indent=2))
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion of this command for a SHELL, which also completes the names of servers."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415
+
+    found = get_completion_class(shell)
+    if found is not None:
+        click.echo(found(main, {}, "gateway", "_GATEWAY_COMPLETE").source())
 
 
 @main.command()

@@ -71,7 +71,10 @@ def _load(path: Path | None, options: dict[str, Any]) -> AgentConfig:
         raise click.exceptions.Exit(1) from None
 
 
-@click.group()
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit status: 0: done; 1: refused or failed; the reason is on standard error; 2: the command line is wrong.",
+)
 @click.version_option(package_name="eddie-gateway")
 def main() -> None:
     """Measure this machine and report its load to the gateways."""
@@ -127,7 +130,10 @@ def install(path: Path | None, *, replace: bool, root: Path, **options: Any) -> 
         raise click.ClickException(str(error)) from None
 
 
-def _say(path: Path, state: State) -> None:
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def _say(path: Path, state: State, *, as_json: bool) -> None:
     config = _load(path, {})
     target = config.state_file
     assert target is not None  # noqa: S101 - a state file is always beside an agent file
@@ -135,28 +141,33 @@ def _say(path: Path, state: State) -> None:
         write(target, state)
     except OSError as error:
         raise click.ClickException(f"cannot write {target}: {error.strerror}") from None
-    click.echo(f"{config.server}: {state.name.lower()} (takes effect with the agent's next report)")
+    word = state.name.lower()
+    said = f"{config.server}: {word} (takes effect with the agent's next report)"
+    click.echo(json.dumps({"server": config.server, "state": word}) if as_json else said)
 
 
 @main.command()
 @click.argument("path", metavar="AGENT.YAML", type=click.Path(path_type=Path))
-def drain(path: Path) -> None:
+@JSON
+def drain(path: Path, *, as_json: bool) -> None:
     """Drain: this server keeps its sessions and gets no new ones."""
-    _say(path, State.DRAIN)
+    _say(path, State.DRAIN, as_json=as_json)
 
 
 @main.command()
 @click.argument("path", metavar="AGENT.YAML", type=click.Path(path_type=Path))
-def ready(path: Path) -> None:
+@JSON
+def ready(path: Path, *, as_json: bool) -> None:
     """Make this server ready to take requests again."""
-    _say(path, State.READY)
+    _say(path, State.READY, as_json=as_json)
 
 
 @main.command()
 @click.argument("path", metavar="AGENT.YAML", type=click.Path(path_type=Path))
-def maintenance(path: Path) -> None:
+@JSON
+def maintenance(path: Path, *, as_json: bool) -> None:
     """Put this server into maintenance: no requests, no sessions."""
-    _say(path, State.MAINTENANCE)
+    _say(path, State.MAINTENANCE, as_json=as_json)
 
 
 @main.command()
@@ -174,6 +185,17 @@ def sample(path: Path | None, *, as_json: bool, **options: Any) -> None:
         click.echo(json.dumps({"server": config.server, "score": result.score, "metrics": metrics}))
     else:
         _show(config, result)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion of this command for a SHELL."""
+    from click.shell_completion import get_completion_class  # noqa: PLC0415 - not needed by a running agent
+
+    found = get_completion_class(shell)
+    if found is not None:
+        click.echo(found(main, {}, "loadagent", "_LOADAGENT_COMPLETE").source())
 
 
 async def _run_until_stopped(config: AgentConfig) -> None:

@@ -1,5 +1,6 @@
 """Formats control's report on traffic and servers for a terminal. Pure."""
 
+import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -20,6 +21,10 @@ from gateway.reports import (
     TrafficReport,
 )
 
+WIDTH: Final = 80
+"""Columns of a terminal."""
+NAME: Final = -20
+"""Columns of the name in a table."""
 WHY: Final = {
     "start": "too few responses measured yet",
     "unused": "not reached, so it does not grow",
@@ -54,14 +59,34 @@ def text(report: GatewayReport) -> str:
     return "".join(f"{line}\n" for line in _lines(report))
 
 
+def _row(*cells: tuple[object, int], rest: str = "") -> Iterator[str]:
+    """A row of a table, in WIDTH columns: each cell with its width, negative if its text begins at the left.
+
+    A text longer than its cell, and a `rest` for which there is no room, get a line of their own.
+    """
+    line, end = "", 0
+    for value, width in cells:
+        end += abs(width)
+        line += f"{value!s:<{-width}}" if width < 0 else f"{value!s:>{width}}"
+        if width < 0 and len(line.rstrip()) >= end:
+            yield line
+            line = " " * end
+    if len(line) + 2 + len(rest) <= WIDTH:
+        yield f"{line}  {rest}".rstrip()
+        return
+    yield line.rstrip()
+    yield from textwrap.wrap(rest, WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
+
+
 def _lines(report: GatewayReport) -> Iterator[str]:
     titles = "connections", "refused", "requests", "4xx", "5xx", "unanswered"
-    yield f"{'frontend':<32}" + "".join(f"{title:>13}" for title in titles)
+    widths = 13, 8, 12, 8, 8, 11
+    yield from _row(("frontend", NAME), *zip(titles, widths, strict=True))
     for frontend in report.frontends:
         answers, unanswered = frontend.answers, frontend.unanswered
         connections = f"{frontend.open}/{frontend.limit}"
         figures = connections, frontend.turned_away, sum(answers) + unanswered, answers[3], answers[4], unanswered
-        yield f"{frontend.name:<32}" + "".join(f"{figure:>13}" for figure in figures)
+        yield from _row((frontend.name, NAME), *zip(figures, widths, strict=True))
     yield from _outcomes(report.frontends)
     yield from _classes(report.classes)
     yield from _concurrency(report.backends)
@@ -70,17 +95,24 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _certificates(report.tree.certificates, time.time())
     yield from _overrides(report.overrides.of)
     yield ""
-    yield f"{'backend/server':<32}{'state':<24}{'weight':>8}{'load':>7}{'in flight':>11}{'sessions':>10}  check"
-    for backend in report.backends:
+    yield from _servers(report.backends)
+
+
+def _servers(backends: Sequence[BackendReport]) -> Iterator[str]:
+    titles = "backend/server", "state", "weight", "load", "in flight", "sessions"
+    widths = NAME, -17, 7, 6, 10, 9
+    yield from _row(*zip(titles, widths, strict=True), rest="check")
+    for backend in backends:
         for server in backend.servers:
             load = "" if server.load is None else f"{server.load:.0%}"
             limit = f"/{server.max_connections}" if server.max_connections else ""
             sessions = "" if server.sessions is None else f"{server.sessions}"
             left = " left" if server.sessions and server.admin == "drain" else ""
-            yield (
-                f"{backend.name + '/' + server.name:<32}{state(server):<24}{server.effective_weight:>8.3g}"
-                f"{load:>7}{str(server.in_flight) + limit:>11}{sessions + left:>10}  {_check(server)}"
-            ).rstrip()
+            cells = (
+                *(f"{backend.name}/{server.name}", state(server), f"{server.effective_weight:.3g}", load),
+                *(f"{server.in_flight}{limit}", sessions + left),
+            )
+            yield from _row(*zip(cells, widths, strict=True), rest=_check(server))
 
 
 def _overrides(found: Mapping[str, TargetReport]) -> Iterator[str]:
@@ -92,7 +124,7 @@ def _overrides(found: Mapping[str, TargetReport]) -> Iterator[str]:
     for target, each in found.items():
         name = "this gateway (--node)" if target == NODE else target
         gone = "" if each.known else ", not in the site now"
-        yield f"  {name:<30}{setting(each)} since {clock_text(each.since)}{gone}"
+        yield from _row(("", 2), (name, -28), rest=f"{setting(each)} since {clock_text(each.since)}{gone}")
 
 
 def left(server: ServerReport) -> str:
@@ -124,14 +156,15 @@ def _concurrency(backends: Sequence[BackendReport]) -> Iterator[str]:
     if not limited:
         return
     titles = "at servers", "limit", "answer ms", "unqueued ms", "shed", "waited", "queued"
+    widths = 11, 7, 10, 12, 6, 7, 7
     yield ""
-    yield f"{'overload control':<32}" + "".join(f"{title:>13}" for title in titles) + "  why"
+    yield from _row(("overload control", NAME), *zip(titles, widths, strict=True), rest="why")
     for backend, found in limited:
         times = [f"{seconds * 1000:.1f}" if seconds else "" for seconds in (found.recent, found.base)]
         limit = "" if found.limit is None else int(found.limit)
         figures = found.in_flight, limit, *times, backend.outcomes.get("shed", 0), backend.waited
         figures = *figures, backend.queued
-        yield f"{backend.name:<32}" + "".join(f"{figure:>13}" for figure in figures) + f"  {WHY[found.why]}"
+        yield from _row((backend.name, NAME), *zip(figures, widths, strict=True), rest=WHY[found.why])
 
 
 def _classes(classes: Sequence[ClassReport]) -> Iterator[str]:
@@ -139,18 +172,15 @@ def _classes(classes: Sequence[ClassReport]) -> Iterator[str]:
     if not classes:
         return
     titles = "priority", "in flight", "queued", "admitted", "waited", "mean ms", "dry run"
+    widths = 9, 10, 7, 10, 8, 8, 8
     yield ""
-    yield f"{'class':<32}" + "".join(f"{title:>13}" for title in titles) + "  why, limits"
+    yield from _row(("class", NAME), *zip(titles, widths, strict=True), rest="why, limits")
     for one in classes:
         limit = f"/{one.concurrency}" if one.concurrency else ""
         requests = sum(one.outcomes.values())
         mean = f"{one.seconds / requests * 1000:.1f}" if requests else ""
-        figures = (
-            *(one.priority, f"{one.in_flight}{limit}", one.queued, one.admitted, one.waited, mean),
-            one.over,
-        )
-        row = f"{one.name:<32}" + "".join(f"{figure:>13}" for figure in figures)
-        yield f"{row}  {one.why}; {one.limit}"
+        figures = one.priority, f"{one.in_flight}{limit}", one.queued, one.admitted, one.waited, mean, one.over
+        yield from _row((one.name, NAME), *zip(figures, widths, strict=True), rest=f"{one.why}; {one.limit}")
     yield from _outcomes(classes)
 
 
@@ -162,9 +192,10 @@ def _sessions(found: SessionsReport | None) -> Iterator[str]:
     most = f"{found.live}/{found.max}{' auto' if found.auto else ''}"
     waiting = f"{found.waiting}/{found.places}"
     figures = most, waiting, found.present, found.early, f"{found.advance_rate * 60:.3g}", found.adopted
+    widths = 17, 14, 8, 6, 12, 8
     yield ""
-    yield f"{'':<32}" + "".join(f"{title:>13}" for title in titles)
-    yield f"{'sessions':<32}" + "".join(f"{figure:>13}" for figure in figures)
+    yield from _row(("", -15), *zip(titles, widths, strict=True))
+    yield from _row(("sessions", -15), *zip(figures, widths, strict=True))
     if found.cluster is not None and found.cluster.share is not None:
         silent = ", ".join(found.cluster.silent) or "none"
         yield f"  this gateway's share of the cluster's: {found.cluster.share}; not heard: {silent}"
@@ -187,11 +218,14 @@ def _memory(found: MemoryReport) -> Iterator[str]:
 def _certificates(found: CertificatesReport, now: float) -> Iterator[str]:
     """Certificates that are not valid, or expire soon."""
     concerns = [(one.file, Validity(one.not_before, one.not_after).concern(now)) for one in found.soonest]
-    lines = [f"  {file}: {text}" for file, text in concerns if text]
-    if lines:
+    rows = [(file, text) for file, text in concerns if text]
+    if rows:
         yield ""
         yield f"certificates that need attention, of {found.count}:"
-        yield from lines
+        for file, text in rows:
+            yield from textwrap.wrap(
+                f"{file}: {text}", WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False
+            )
 
 
 def _outcomes(reports: Sequence[TrafficReport]) -> Iterator[str]:
@@ -200,7 +234,9 @@ def _outcomes(reports: Sequence[TrafficReport]) -> Iterator[str]:
         found = sorted(frontend.outcomes.items(), key=lambda item: -item[1])
         ends = [f"{name} {count}" for name, count in found if name not in {"ok", "answered"}]
         if ends:
-            yield f"  {frontend.name}: {', '.join(ends)}"
+            yield from textwrap.wrap(
+                f"{frontend.name}: {', '.join(ends)}", WIDTH, initial_indent="  ", subsequent_indent="    "
+            )
 
 
 def state(server: ServerReport) -> str:

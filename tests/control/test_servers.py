@@ -5,7 +5,8 @@ from pathlib import Path
 from gateway.board import DOWN, DRAIN, OUT, Board
 from gateway.control import servers, show
 from gateway.health.result import Outcome, Result
-from gateway.reports import GatewayReport, MemoryReport
+from gateway.outcome import OUTCOMES
+from gateway.reports import GatewayReport, MemoryReport, OverridesReport, TargetReport
 from tests.admin.reports import control
 from tests.control.sites import snapshot
 
@@ -41,13 +42,46 @@ def a_report(directory: Path) -> GatewayReport:
 
 
 def test_the_table(tmp_path: Path) -> None:
-    _, web, _, _, a, b = show.text(a_report(tmp_path)).splitlines()
+    _, web, _, _, a, *b = show.text(a_report(tmp_path)).splitlines()
     assert web.split() == ["127.0.0.1:8080", "0/10000", "0", "4", "1", "1", "1"]
     assert a.split() == ["app/a", "unknown,", "drain", "0.5", "25%", "5/20", "0", "OK", "3", "ms"]
-    assert re.sub(" +", " ", b) == (
+    assert re.sub(" +", " ", " ".join(b)) == (
         "app/b down, ejected, slow start 40%, backup 3 0 0 TCP_CONNECT_REFUSED 1 ms (Connection refused); "
         "agent AGENT_TIMEOUT 1000 ms (no answer)"
     )
+
+
+def test_the_tables_fit_a_terminal(tmp_path: Path) -> None:
+    report = a_report(tmp_path)
+    (backend,) = report.backends
+    long = replace(backend.servers[0], name="n" * 40, max_connections=1000, in_flight=1000)
+    outcomes = dict.fromkeys([name for name, *_ in OUTCOMES], 12345)
+    (frontend,) = report.frontends
+    whole = replace(
+        control(),
+        backends=(replace(backend, servers=(*backend.servers, long)), *control().backends),
+        frontends=(replace(frontend, name="f" * 30, outcomes=outcomes),),
+        overrides=OverridesReport(
+            serial=1,
+            node="drain",
+            of={
+                "app/" + "n" * 40: TargetReport(
+                    state="ready", weight=256, overrules="maintenance", since=1e9, known=False
+                )
+            },
+        ),
+    )
+    text = show.text(whole)
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    for word in (
+        "n" * 40,
+        "f" * 30,
+        "in place of its agent's maintenance",
+        "weight 256",
+        "not in the site now",
+        "gold",
+    ):
+        assert word in text
 
 
 def test_sessions_of_a_draining_server_are_those_left(tmp_path: Path) -> None:

@@ -198,3 +198,45 @@ def test_a_state_directory_that_cannot_be_written_is_told(
     gateway.status()
     assert "warning: it is not kept over a restart: " in command("drain", "app/app1").stderr
     assert used(gateway) == {"app2"}
+
+
+def test_results_and_failures_are_json_on_demand(start_servers: Any, start_gateway: Any) -> None:
+    gateway: GatewayProcess = start_gateway(site(start_servers("app1")))
+    gateway.status()
+
+    def said(*arguments: object, code: int = 0) -> dict[str, Any]:
+        return dict(json.loads(command(*arguments, "--json", code=code).stdout))
+
+    (server,) = said("drain", "app/app1")["servers"]
+    assert (server["name"], server["admin"], server["in_flight"]) == ("app/app1", "drain", 0)
+    assert said("weight", "app/app1", 7)["servers"][0]["weight"] == 7
+    assert said("drain", "--node")["node_state"] == "drain"
+    assert said("ready", "--node")["node_state"] == "ready"
+    assert said("forget", "app")["servers"][0]["admin"] == "ready"
+    assert "there is no backend" in said("drain", "nothing", code=1)["error"]
+    assert said("reload")["accepted"] is True
+    assert said("check", gateway.path) == {
+        "ok": True, "problems": [], "frontends": 1, "backends": 1, "servers": 1, "routes": 1,
+    }  # fmt: skip
+    assert said("test", gateway.path) == {"tests": 0, "failed": []}
+    gateway.path.write_text(gateway.path.read_text() + "backend: {}\n")
+    refused = said("reload", code=1)
+    assert (refused["accepted"], refused["version"]) == (False, 2)
+    checked = said("check", gateway.path, code=3)
+    assert checked["problems"][0]["message"].startswith("unknown key backend")
+    assert "+" in checked["last_good"]["changes"]
+    assert "no gateway runs" in said("reload", "1", code=1)["error"]
+
+
+def test_shells_complete_the_names_of_servers(start_servers: Any, start_gateway: Any) -> None:
+    gateway: GatewayProcess = start_gateway(site(start_servers("app1", "app2")))
+    gateway.status()
+    environment = {
+        **os.environ,
+        "_GATEWAY_COMPLETE": "bash_complete",
+        "COMP_WORDS": "gateway drain app/",
+        "COMP_CWORD": "2",
+    }
+    program = "from gateway.cli import main; main(prog_name='gateway')"
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["plain,app/app1", "plain,app/app2"]
