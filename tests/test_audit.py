@@ -13,7 +13,7 @@ KNOWN = json.loads((ROOT / ".ci" / "advisories.json").read_text())
 
 
 def test_no_pin_and_no_lower_bound_has_a_known_fault():
-    # By the day of the list, so that a test of an old commit says the same for ever: `make audit` looks at the clock.
+    # By the day of the list, so that a test of an old commit always has the same result: `make audit` looks at the clock.
     assert PROGRAM["compare"](PROGRAM["named"](), KNOWN, KNOWN["date"]) == []
 
 

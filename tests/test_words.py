@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -82,6 +83,15 @@ def test_former_names_are_gone() -> None:
 
 def test_no_riddles_are_left() -> None:
     assert found(PHRASES, texts(*(room for room in ROOMS if room != "tests"))) == []
+
+
+NAMED: Final = re.compile(
+    r"def test_\w*(?:(?:any|every|no|some)bod(?:y|ies)|whom|whoever|stranger|in_vain|_of_late\b|for_ever\b|thrown_out)\w*"
+)
+
+
+def test_names_of_tests_say_what_they_show() -> None:
+    assert found(NAMED, (ROOT / "tests").rglob("test_*.py")) == []
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ def clock() -> Clock:
 
 
 def serve(board: Board, clock: Clock, slot: int, *, takes: float, failed: bool = False, worker: int = 0) -> None:
-    """One request that finds nobody ahead, answered after `takes` ms."""
+    """One request with no other ahead of it, answered after `takes` ms."""
     since = clock.now
     ahead = picked(board, slot, worker, since)
     answered(board, slot, worker, clock.wait(takes), since, ahead, failed=failed)

@@ -210,7 +210,7 @@ def test_adding_one_of_ten_servers_moves_about_a_tenth_of_the_keys() -> None:
     before, after = homes(9), homes(10)
     moved = [new for old, new in zip(before, after, strict=True) if new != old]
     assert 0.08 < len(moved) / 5000 < 0.12
-    assert set(moved) == {9}  # nobody else's keys move
+    assert set(moved) == {9}  # no other keys move
     counts = Counter(after)
     assert max(counts.values()) < 1.25 * min(counts.values())
 

@@ -79,7 +79,7 @@ async def test_a_stall_counts_for_every_request_that_it_keeps_waiting(generator)
         nonlocal asked
         asked += 1
         if asked == 80:
-            time.sleep(0.3)  # noqa: ASYNC251 - nobody is served meanwhile: that is the point
+            time.sleep(0.3)  # noqa: ASYNC251 - no request is served meanwhile: that is the point
         return ok()
 
     async with server(answer) as (port, _):

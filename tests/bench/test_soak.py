@@ -76,7 +76,7 @@ async def test_answers_are_read_and_breaks_are_seen_at_every_byte():
 
 
 async def test_polite_client_notices_wrong_and_broken_answers():
-    """A server that gives everybody the same answer, and then none."""
+    """A server that gives every client the same answer, and then none."""
     asked = 0
 
     async def serve(reader, writer):

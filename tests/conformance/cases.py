@@ -452,7 +452,7 @@ ANSWERS = [
         answered(26, name, Reply(data, "close"))
         for name, data in (("within the head", OK + b"Content-Le"), ("within the status line", b"HTTP/1."))
     ),
-    # A POST, which nobody may send again.
+    # A POST, which may not be sent again.
     Case(
         26, "before the first byte", P + b"Content-Length: 5\r\n\r\nhello", (502,), (Arrived(b"POST / HTTP/1.1", b"hello"),),
         Reply(b"", "close"), closes=False,

@@ -82,7 +82,7 @@ def run(peer: Peer, cases: Sequence[Case]) -> list[Verdict]:
     verdicts = []
     with tempfile.TemporaryDirectory() as name, Recorder() as recorder:
         directory, port = Path(name), free_port()
-        directory.chmod(0o755)  # Apache's workers are somebody else
+        directory.chmod(0o755)  # Apache's workers are another user
         process = peer.start(directory, port, recorder.port)
         try:
             for number, case in enumerate(cases):

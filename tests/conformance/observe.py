@@ -42,7 +42,7 @@ def converse(
     """Send `data` to a local port and read until the other side closes, or says nothing for `quiet` seconds.
 
     `methods` are those of the requests in `data`, in order (GET when there are no more). With `end`, what ends with
-    those bytes is enough. Raises OSError if nobody listens.
+    those bytes is enough. Raises OSError if no process listens.
     """
     received = bytearray()
     closed = reset = False

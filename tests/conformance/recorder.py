@@ -83,7 +83,7 @@ class _Connection:
         return self._take(self._data.index(end) + len(end))
 
     def serve(self) -> None:
-        """Answer until somebody closes. Raises OSError, ValueError, _Ended."""
+        """Answer until one side closes. Raises OSError, ValueError, _Ended."""
         while True:
             try:
                 head = self._until(b"\r\n\r\n")

@@ -107,7 +107,7 @@ def test_what_arrives_is_what_others_read(setup: Setup, data: bytes, cuts: list[
         assert all(status >= 400 for status in statuses)
         return
     if statuses != [200]:
-        # Of what can be read, only a path that hides something is refused, and an expectation that nobody knows.
+        # Of what can be read, only a path that hides something is refused, and an expectation that is unknown.
         assert statuses in ([400], [417])
         assert arrived == []
         return
@@ -115,7 +115,7 @@ def test_what_arrives_is_what_others_read(setup: Setup, data: bytes, cuts: list[
     name, target = mine.start
     assert body == mine.body
     assert line.startswith(name + b" ")
-    # The server reads what the client meant, whoever reads: the path in its normal form, the query as it came.
+    # The server reads what the client meant, for every reader: the path in its normal form, the query as it came.
     assert line.removesuffix(b" HTTP/1.1").partition(b"?")[2] == target.partition(b"?")[2]
     (arrival,) = (arrival for arrival in setup[1].arrivals if arrival.whole)
     forwarded = arrival.head + arrival.body

@@ -18,7 +18,7 @@ SERVERS = [{"name": "a", "address": "127.0.0.1:1"}, {"name": "b", "address": "12
 
 
 class Voices:
-    """In place of real agents: lines by address, None where nobody answers; counts the questions."""
+    """In place of real agents: lines by address, None where none answers; counts the questions."""
 
     def __init__(self) -> None:
         self.lines: dict[str, bytes | None] = {}
@@ -84,7 +84,7 @@ async def test_shares_are_weights_at_once(bench: Bench) -> None:
     await soon(lambda: bench.weights() == [0.4, 4.0], "who is silent gets what the others want")
 
 
-async def test_no_share_is_a_drain_and_not_what_somebody_asked_for(bench: Bench) -> None:
+async def test_no_share_is_a_drain_but_not_a_set_admin_state(bench: Bench) -> None:
     slot = bench.slots["a"]
     await bench.hear(a=b"0%")
     assert (bench.board.admin(slot), bench.board.asked(slot)) == (DRAIN, READY)

@@ -171,7 +171,7 @@ async def test_a_port_in_the_file_counts_and_a_dot_is_no_server(server: NameServ
     assert (await look_up(question("SRV", f"dns:{POOL}"), resolver)).members == ()
 
 
-async def test_more_records_than_anybody_means(
+async def test_more_records_than_the_limit(
     server: NameServer, resolver: Resolver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.records["app.internal", "A"] = [f"10.0.0.{i}" for i in range(1, 6)]

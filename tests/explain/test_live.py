@@ -164,7 +164,7 @@ def test_a_gateway_that_cannot_be_queried_is_named(
     assert status == 1
     assert f"no gateway runs with {other}; these run:" in text
     assert f"process {gateway.process.pid} with {gateway.path}" in text
-    with socket.socket(socket.AF_UNIX) as silent:  # who says nothing is let go, and holds up nobody
+    with socket.socket(socket.AF_UNIX) as silent:  # a silent client is disconnected, and delays no other
         silent.connect(str(tmp_path / "control.sock"))
         silent.sendall(b"what?\n")
         assert silent.recv(1) == b""

@@ -22,7 +22,7 @@ from gateway.proxy.worker_context import WorkerContext
 from gateway.secrets.vault import Secrets
 
 TURNS = 400
-"""How often everybody is looked at before an answer is believed to be missing; the later ones wait for 5 ms."""
+"""How often all sockets are polled before an answer counts as missing; the later ones wait for 5 ms."""
 
 FIELDS = "Server: raw\r\nX-Powered-By: x\r\nX-A: one\r\nx-a: two\r\nX-Request-ID: of-the-server\r\nCache-Control: no-store\r\n"
 """What every server answers beside its length."""

@@ -82,7 +82,7 @@ def target(data: bytes) -> Hashable:
     assert not set(normal) & set(b'"<>\\^`{|} \r\n\0')
     decoded = unquote_to_bytes(normal)
     assert b"\0" not in decoded
-    # No dot segment appears when somebody behind us decodes slashes or cuts parameters off.
+    # No dot segment appears when a server behind us decodes slashes or cuts parameters off.
     for separators in ((), (b"%2F",), (b"%2F", b"%5C")):
         reading = normal
         for separator in separators:

@@ -97,7 +97,7 @@ class Origin:
             self.narrow = True
             self.sock.listen(0)
         elif self.narrow and not holding:
-            # A SYN that was dropped comes again after a second, for which nobody waits here.
+            # A SYN that was dropped comes again after a second, which no test waits for.
             self.world.oracle.trouble += 1
             self.sock.listen(64)
             self.world.skip(CONNECT_MS)
@@ -156,7 +156,7 @@ class World:
         conn.close()
 
     def step(self, rounds: int = 3) -> bool:
-        """Let the gateway and everybody else do what they can; whether anything arrived."""
+        """Let the gateway and all peers run; whether anything arrived."""
         found = False
         for number in range(rounds):
             self.site.poller.wait(0)
@@ -206,7 +206,7 @@ class World:
     # -------------------------------------------------------------------------------------------------- what clients do
 
     def connect(self, slot: int, flags: int) -> Client | None:
-        """A client comes, if nobody is in its place: flags say with what socket, from where and with what header."""
+        """A client comes, if its place is free: flags say with what socket, from where and with what header."""
         if self.clients[slot] is not None or self.drained:
             return None
         sock = socket.socket()
@@ -316,8 +316,8 @@ class World:
     def answer(self, request: Request | None, status: int, body: bytes = b"", **marks: bool) -> Answer:
         """Know another answer."""
         self.numbers += 1
-        nobody = Request(-1, b"GET", b"", b"", b"", 0, -1)
-        answer = Answer(self.numbers, request or nobody, status, body, **marks)
+        no_request = Request(-1, b"GET", b"", b"", b"", 0, -1)
+        answer = Answer(self.numbers, request or no_request, status, body, **marks)
         self.oracle.answers[answer.number] = answer
         return answer
 
@@ -371,7 +371,7 @@ class World:
         )
 
     def settle(self) -> None:
-        """Let everybody do their part, until all good requests have their answers. Raises Violation."""
+        """Let all peers run, until all good requests have their answers. Raises Violation."""
         for origin in self.origins:
             origin.hold(holding=False)
         for peer in self.all:
@@ -474,7 +474,7 @@ class World:
             conn.finish()
 
     def finish(self) -> None:
-        """Let everybody go, and see that nothing is left. Raises Violation."""
+        """Disconnect all peers, and check that nothing is left. Raises Violation."""
         for number, client in enumerate(self.clients):
             if client is not None:
                 client.close(reset=number & 1 == 1)

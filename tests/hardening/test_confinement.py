@@ -141,7 +141,7 @@ def test_a_worker_appends_to_the_access_log_and_cannot_overwrite_it(tmp_path):
 
 
 @seccomp_here
-def test_signals_reach_nobody_else():
+def test_signals_reach_no_other_process():
     child = subprocess.Popen(["/bin/sleep", "60"])
     try:
         assert in_role(roles.WORKER, lambda: os.kill(child.pid, 0)) == "PermissionError"

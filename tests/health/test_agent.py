@@ -83,7 +83,7 @@ async def test_who_is_meant_may_be_said_first() -> None:
             assert (result.outcome, said) == (Outcome.OK, Line(share=share))
 
 
-async def test_nobody_listens() -> None:
+async def test_no_process_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
     result, said = await ask(Question(address, b"", 10))

@@ -132,7 +132,7 @@ async def test_answers(serve: Serve, outcome: Outcome) -> None:
     assert result.outcome is outcome, result
 
 
-async def test_nobody_listens() -> None:
+async def test_no_process_listens() -> None:
     async with serving(raw(b"")) as server:
         address = server.sockets[0].getsockname()
     assert (await run(address)).outcome is Outcome.TCP_CONNECT_REFUSED

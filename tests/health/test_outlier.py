@@ -47,7 +47,7 @@ def test_the_way_back_is_a_probe_that_is_answered() -> None:
     assert out(outliers, farm(a=BAD), 0) == {"a"}
     assert out(outliers, farm(a=BAD), 9.9) == {"a"}
     assert states(outliers, farm(a=BAD), 10)["a"] is Ejection.PROBED
-    assert states(outliers, farm(a=BAD), 30)["a"] is Ejection.PROBED  # nobody has asked it
+    assert states(outliers, farm(a=BAD), 30)["a"] is Ejection.PROBED  # no request has probed it
     assert states(outliers, farm(a=Seen(0, 9.0, 101, up=True)), 31)["a"] is Ejection.IN_ROTATION
     # Its time is of before; it is judged by what it does now.
     assert out(outliers, farm(a=Seen(0, 9.0, 103, up=True)), 32) == set()
@@ -82,7 +82,7 @@ def test_a_lone_server_stays_whatever_it_does() -> None:
     assert out(Outliers(), {"a": BAD}, 0) == set()
 
 
-def test_in_a_panic_everybody_serves() -> None:
+def test_in_a_panic_every_server_serves() -> None:
     outliers = Outliers()
     names = ("a", "b", "c", "d")
     assert out(outliers, farm(a=BAD, b=BAD), 0) == {"a", "b"}

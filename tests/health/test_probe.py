@@ -130,7 +130,7 @@ async def test_ipv6(origin: Origin) -> None:
     assert (await run(await origin.tcp(OK, "::1"), **HTTP)).good
 
 
-async def test_nobody_listens() -> None:
+async def test_no_process_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = server.getsockname()
     target = Target("app/a", 0, address, "a")

@@ -169,7 +169,7 @@ class Host:
         self.frozen = self.suspended = False
         backlog, self.backlog = self.backlog, []
         if self.cluster.random.random() < 0.3:
-            self.cluster.random.shuffle(backlog)  # timer or socket first: nobody knows
+            self.cluster.random.shuffle(backlog)  # timer or socket first: both happen
         while backlog:
             if self.frozen:
                 self.backlog = backlog + self.backlog

@@ -22,5 +22,5 @@ def test_who_goes_on_for_another_process_repeats_only():
     assert times(repeat, 25.0) == [10.0, 20.0]
 
 
-def test_a_claim_of_somebody_else_is_answered_by_a_short_burst():
+def test_a_claim_of_another_node_is_answered_by_a_short_burst():
     assert times(defend, 100.0) == [0.0, 0.01, 0.06, 0.21]

@@ -82,7 +82,7 @@ def test_the_disk_votes_for_one_of_two_and_for_the_other_when_that_one_falls_sil
     sequences = iter(range(1, 10**6))
     end = time.monotonic() + 30
     assert meanwhile((one, "gw1"), (other, "gw2")) == []
-    assert meanwhile((other, "gw2"), (one, "gw1")) == []  # once nobody renews the first one's
+    assert meanwhile((other, "gw2"), (one, "gw1")) == []  # once the first one's is not renewed
 
 
 def test_a_torn_block_is_no_beat(open_disk, tmp_path):
@@ -119,7 +119,7 @@ def test_what_holds_something_else_is_left_alone(tmp_path, content):
 
 
 @pytest.mark.slow
-def test_a_disk_that_stands_still_holds_nobody_up(open_disk, monkeypatch):
+def test_a_hanging_disk_delays_no_beat(open_disk, monkeypatch):
     disk = open_disk(0)
     going, over = threading.Event(), threading.Event()
 

@@ -48,7 +48,7 @@ def test_nothing_is_known_before_a_lease_has_passed():
 
 
 @pytest.mark.parametrize("stake", [Stake.ASKING, Stake.OWNING])
-def test_a_flag_that_is_up_counts_until_nobody_has_renewed_it_for_a_lease(disk, stake):
+def test_a_flag_counts_until_it_was_not_renewed_for_a_lease(disk, stake):
     disk.show(0, b"1", beat("gw1", 1, Stake.IDLE), 0.0, 0.01)
     disk.show(0, b"2", beat("gw1", 2, stake), 0.5, 0.51)
     assert not votes(disk, 1, 0.49, 0.5)
@@ -105,7 +105,7 @@ def test_a_flag_taken_down_frees_the_vote_at_once(disk):
     assert votes(disk, 1, 0.59, 0.6)
 
 
-def test_who_has_the_vote_keeps_it_by_writing_in_time_whoever_asks(disk):
+def test_the_holder_of_the_vote_keeps_it_by_writing_in_time(disk):
     assert votes(disk, 1, 0.0, 0.01)
     disk.show(0, b"1", beat("gw1", 1, Stake.ASKING), 0.1, 0.11)
     assert votes(disk, 2, 0.1, 0.39), "the write ended before the vote of the one before was over"

@@ -41,7 +41,7 @@ def test_a_program_gives_its_status():
     assert log.said == [(run, 7), "end"]
 
 
-def test_cancelled_jobs_go_no_further_and_late_answers_are_for_nobody():
+def test_cancelled_jobs_stop_and_late_answers_are_ignored():
     log = Log()
     log.jobs.add("a", log.job(Run("/bin/x"), 1.0), 10.0)
     log.jobs.add("b", log.job(1.0), 10.0)

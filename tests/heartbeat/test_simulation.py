@@ -43,7 +43,7 @@ def all_owned(cluster):
 
 
 def play(seed):
-    """A schedule of faults, then peace: somebody must own every address within the bound."""
+    """A schedule of faults, then none: a node must own every address within the bound."""
     cluster = cluster_of(seed)
     try:
         for _ in range(cluster.random.randrange(3, 15)):
@@ -63,28 +63,28 @@ def play(seed):
             cluster.hosts[cluster.random.choice(cluster.names)].kill()
         cluster.run(1.0)  # beats that are still on their way
         bound = 6 * cluster.lease + 6.0
-        assert cluster.run(bound, lambda: all_owned(cluster)), f"nobody owns an address after {bound} s"
+        assert cluster.run(bound, lambda: all_owned(cluster)), f"no node owns an address after {bound} s"
     except AssertionError as error:
         return f"HEARTBEAT_SEED={seed}: {error}"
     return ""
 
 
 @pytest.mark.timeout(600)
-def test_whatever_happens_an_address_has_one_owner_and_in_peace_it_has_one():
+def test_an_address_never_has_two_owners_and_without_faults_it_has_one():
     seeds = [int(SEED)] if SEED else range(SCHEDULES)
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
         failures = [failure for failure in pool.map(play, seeds, chunksize=25) if failure]
     assert not failures, "\n".join(failures)
 
 
-def test_a_lease_on_a_disk_is_a_third_voice():
+def test_a_lease_on_a_disk_is_a_third_vote():
     for seed in range(20):
         cluster = Cluster(seed, disk=True)
         cluster.run(3.0)
         assert cluster.owners(VIP) == ["gw1"]
         cluster.separate(["gw1"], ["gw2"])
         cluster.run(3.0)
-        assert cluster.owners(VIP) == ["gw1"], "who has the disk's vote keeps it"
+        assert cluster.owners(VIP) == ["gw1"], "the node with the disk's vote keeps it"
         cluster.weather.no_disk = {"gw1"}
         assert cluster.run(2.0, partial(follows, cluster)), f"seed {seed}: the other side still has the disk"
         cluster.heal()
@@ -95,7 +95,7 @@ def test_a_lease_on_a_disk_is_a_third_voice():
         assert cluster.owners(VIP) == ["gw2"], "two nodes that see each other need no disk"
         cluster.hosts["gw2"].kill()
         cluster.run(2.0)
-        assert cluster.owners(VIP) == [], "one voice of three is not enough"
+        assert cluster.owners(VIP) == [], "one vote of three is not enough"
         cluster.heal()
         assert cluster.run(2.0, partial(all_owned, cluster))
         assert cluster.owners(VIP) == ["gw1"]
@@ -116,7 +116,7 @@ def follows(cluster):
 
 
 @pytest.mark.parametrize("disk", [False, True])
-def test_an_owner_whose_clock_stood_still_lets_go_when_it_hears_of_another(disk):
+def test_an_owner_whose_clock_stood_still_releases_the_address_when_it_hears_of_another(disk):
     both = []
     for seed in range(40):
         cluster = Cluster(seed, disk=disk)
@@ -131,7 +131,7 @@ def test_an_owner_whose_clock_stood_still_lets_go_when_it_hears_of_another(disk)
 
 
 @pytest.mark.parametrize("disk", [False, True])
-def test_an_owner_whose_clock_stood_still_and_hears_of_nobody_lets_go_within_a_lease(disk):
+def test_an_isolated_owner_whose_clock_stood_still_releases_the_address_within_a_lease(disk):
     for seed in range(20):
         cluster = Cluster(seed, disk=disk)
         cluster.run(3.0)
@@ -219,8 +219,8 @@ def test_failback_returns_the_address_without_a_gap_of_a_beat():
     cluster.hosts["gw1"].start()
     cluster.run(4.0)
     assert cluster.owners(VIP) == ["gw1"]
-    (left, nobody), (taken, _) = cluster.owner[VIP][-2:]
-    assert nobody is None
+    (left, none), (taken, _) = cluster.owner[VIP][-2:]
+    assert none is None
     assert taken - left < 0.05
 
 
@@ -233,7 +233,7 @@ def test_one_of_two_links_cut_moves_nothing():
 
 
 @pytest.mark.parametrize("disk", [True, False])
-def test_an_upgrade_moves_nothing_and_nobody_notices(disk):
+def test_an_upgrade_moves_no_address(disk):
     for seed in range(20):
         cluster = Cluster(seed, disk=disk)
         cluster.run(3.0)

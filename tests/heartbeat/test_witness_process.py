@@ -105,7 +105,9 @@ def test_clusters_with_the_same_names_and_addresses_are_served_side_by_side(
         assert [gateway.has_vote() for gateway in gateways] == [True] * 3, (tmp_path / "log").read_text()
 
 
-def test_a_stranger_gets_no_answer_and_is_named(port: int, gateways: list[Gateway], tmp_path: Path) -> None:
+def test_a_sender_without_the_key_gets_no_answer_and_is_named(
+    port: int, gateways: list[Gateway], tmp_path: Path
+) -> None:
     stranger = Gateway(port, b"another key, long enough", "", 5)
     assert stranger.beat() is None
     stranger.close()

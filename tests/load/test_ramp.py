@@ -31,7 +31,7 @@ def test_under_strain_it_pauses_for_a_bounded_time(strain: Strain) -> None:
 @pytest.mark.parametrize(
     "strain",
     [Strain(), Strain(seconds=5.0), Strain(load=0.4, others_load=0.1), Strain(load=0.95, others_load=0.9)],
-    ids=["nothing known", "nobody to compare with", "idle", "all are busy"],
+    ids=["nothing known", "no other server to compare with", "idle", "all are busy"],
 )
 def test_conditions_that_are_no_strain(strain: Strain) -> None:
     assert Ramp(10.0, 0.0).advance(1.0, strain) > FIRST

@@ -56,7 +56,7 @@ def test_the_agent_file_says_what_the_options_said(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*"))  # nothing half-written
 
 
-def test_what_somebody_has_written_stays(tmp_path: Path) -> None:
+def test_an_existing_file_is_kept(tmp_path: Path) -> None:
     target = Target(tmp_path, PROGRAM)
     with pytest.raises(CannotInstall, match="nothing to do"):
         files(target, {}, None, replace=False)

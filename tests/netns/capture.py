@@ -1,4 +1,4 @@
-"""A witness at the switch: at which port somebody speaks for each of ADDRESSES, every change of it, until SIGTERM.
+"""A witness at the switch: at which port a host answers for each of ADDRESSES, every change of it, until SIGTERM.
 
 Somebody speaks for an address who sends IP packets from it, or ARP or neighbour advertisements that claim it.
 """

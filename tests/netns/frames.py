@@ -1,4 +1,4 @@
-"""Every frame on the interface eth0 in which somebody claims one of ADDRESSES by itself, a line of JSON each, until SIGTERM.
+"""Every frame on the interface eth0 in which a host claims one of ADDRESSES unasked, a line of JSON each, until SIGTERM.
 
 That is ARP requests and replies from it, and unsolicited neighbour advertisements of it: (time, kind, address, hardware
 address claimed, hardware address of the sender, destination).

@@ -121,7 +121,7 @@ def test_link_of_the_owner_goes_down_and_comes_back(pair):
         eventually(lambda: gw1.ask()["addresses"][0]["state"] == "fault", "gw1 to see that its carrier is gone")
         pair.plug("gw1")
         eventually(lambda: gw1.ask()["addresses"][0]["state"] == "backup", "gw1 to be a backup again")
-    # It may take what nobody else could, and no more, for 8 s.
+    # It may take what no other node could, and no more, for 8 s.
     assert gw1.ask()["addresses"][0]["fitness"] == 1
 
 
@@ -263,7 +263,7 @@ def test_partition_without_a_witness_leaves_it_to_the_side_with_the_router(direc
             assert not gw1.has()
             seen = watch.finish()
         assert seen.outage < BOUND
-        # Without a witness nobody waits for the other side to have given up: on a slow machine both speak for a moment.
+        # Without a witness no node waits for the other side to give up: on a slow machine both answer for a moment.
         assert seen.speakers()[0] == "gw1"
         assert seen.speakers()[-1] == "gw2"
 

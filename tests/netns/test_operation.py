@@ -186,7 +186,7 @@ def test_resources_and_hooks(pair):
     gw1.boot()
     eventually(lambda: ["mailer", "monitor", "0"] in calls(gw1), "the resource to be monitored")
     eventually(lambda: ["took", "takeover", "0"] in calls(gw1), "the hook on gw1")
-    gw2.boot()  # after gw1: whoever comes first has the address
+    gw2.boot()  # after gw1: the first one has the address
     gw2.wait_ready()
     first = [call for call in calls(gw1) if call[:2] != ["mailer", "monitor"]]
     assert first[0] == ["mailer", "start", "0"]

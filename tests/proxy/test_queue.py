@@ -174,7 +174,7 @@ def test_one_is_called_at_a_time(farm: Farm) -> None:
     assert farm.room(queue) == [second]
 
 
-def test_the_turn_of_work_that_has_left_meanwhile_is_nobodys(farm: Farm) -> None:
+def test_a_turn_of_work_that_has_left_is_not_used(farm: Farm) -> None:
     queue = farm.queue()
     leaves, stays = farm.waiter(queue), farm.waiter(queue)
     wake(queue)
@@ -317,7 +317,7 @@ def test_a_class_below_its_share_goes_first_and_above_it_by_priority(farm: Farm)
     assert farm.room(queue) == [second]
     lanes.counted(0, 1)  # 20 % of 10 places
     assert farm.room(queue) == [other]
-    assert farm.room(queue) == [third]  # nobody else wants the place
+    assert farm.room(queue) == [third]  # no other request wants the place
 
 
 def test_a_share_is_of_the_servers_that_work(farm: Farm) -> None:

@@ -11,7 +11,7 @@ from gateway.proxy.loop import EventLoop
 from gateway.proxy.tunnel import Tunnel, between
 
 TURNS = 2000
-"""How often everybody is looked at before something is believed not to come."""
+"""How often all sockets are polled before something counts as missing."""
 IDLE = 30.0
 """Seconds."""
 
@@ -214,7 +214,7 @@ def test_a_reset_ends_the_tunnel_and_is_passed_on_to_clients(resets: str) -> Non
         for _ in range(20):
             line.turn(other)
         assert line.ends == [f"cut by {resets}"]
-        # A client must not take what it has got for the whole; a server learns that nobody is there any more.
+        # A client must not take what it has got for the whole; a server learns that the other side is gone.
         assert (line.reset, line.finished) == ((set(), {other}) if resets == "first" else ({other}, set()))
         assert line.poller.count == 0
     finally:

@@ -154,7 +154,7 @@ def test_a_bucket_without_room_forgets_the_key_that_owes_least() -> None:
     assert all(rates.ask(key, 1.0, 5, NOW) < 0 for key in heavy)
 
 
-def test_a_key_that_has_made_up_for_everything_goes_first() -> None:
+def test_a_key_without_debt_is_replaced_first() -> None:
     rates = table(1)
     *old, last, new = keys_of_one_bucket(BUCKET + 1)
     for i, key in enumerate(old):
@@ -201,7 +201,7 @@ def test_processes_that_share_a_table_count_exactly() -> None:
     assert in_children(4, lambda _: rates.storm(7, burst, 1000.0, burst, NOW)) == burst
 
 
-def test_a_new_key_is_counted_once_whoever_comes_first() -> None:
+def test_a_new_key_is_counted_once_in_any_order() -> None:
     rates = shared(1024)
     draw = random.Random(2)
     keys = [draw.getrandbits(64) for _ in range(1000)]

@@ -48,15 +48,15 @@ def clients(sessions: SessionTable, count: int, **terms: Any) -> list[Client]:
 
 
 def test_as_many_as_may_get_in_and_stay_in() -> None:
-    everybody = clients(table(), 5, most=3)
-    assert [client.ask(NOW) for client in everybody] == ["new"] * 3 + ["waiting"] * 2
-    assert [client.place for client in everybody[3:]] == [0, 1]
-    assert [client.ask(NOW + 1) for client in everybody] == ["renewed"] * 3 + ["waiting"] * 2
-    assert [client.ask(NOW + 2) for client in everybody[:3]] == ["live"] * 3
+    all_clients = clients(table(), 5, most=3)
+    assert [client.ask(NOW) for client in all_clients] == ["new"] * 3 + ["waiting"] * 2
+    assert [client.place for client in all_clients[3:]] == [0, 1]
+    assert [client.ask(NOW + 1) for client in all_clients] == ["renewed"] * 3 + ["waiting"] * 2
+    assert [client.ask(NOW + 2) for client in all_clients[:3]] == ["live"] * 3
     later = NOW
     for _ in range(30):  # as long as requests come, the session lives
         later += 590
-        assert [client.ask(later) for client in everybody[:3]] == ["renewed"] * 3
+        assert [client.ask(later) for client in all_clients[:3]] == ["renewed"] * 3
 
 
 def test_a_session_ends_after_idle_and_its_place_goes_to_the_head_of_the_queue() -> None:
@@ -70,7 +70,7 @@ def test_a_session_ends_after_idle_and_its_place_goes_to_the_head_of_the_queue()
     assert NOW + 101 < now <= NOW + 103
     assert third.ask(now) == "waiting"
     assert third.place == 0
-    assert first.ask(now + STEP) == "waiting"  # at the end of the queue, as everybody who is new
+    assert first.ask(now + STEP) == "waiting"  # at the end of the queue, as every new client
     assert first.place == 1
 
 
@@ -87,17 +87,17 @@ def test_without_a_queue_there_is_no_place() -> None:
 
 
 def test_the_queue_has_so_many_places() -> None:
-    everybody = clients(table(), 8, most=1, places=4)
-    assert [client.ask(NOW) for client in everybody] == ["new"] + ["waiting"] * 4 + ["full"] * 3
+    all_clients = clients(table(), 8, most=1, places=4)
+    assert [client.ask(NOW) for client in all_clients] == ["new"] + ["waiting"] * 4 + ["full"] * 3
 
 
 def test_more_sessions_may_be_as_soon_as_the_site_says_so() -> None:
     sessions = table()
-    everybody = clients(sessions, 6, most=2)
-    assert Counter(client.ask(NOW) for client in everybody) == {"new": 2, "waiting": 4}
-    assert Counter(client.ask(NOW + STEP, most=4) for client in everybody) == {"renewed": 2, "new": 2, "waiting": 2}
-    # Fewer: nobody is thrown out.
-    assert Counter(client.ask(NOW + 2 * STEP, most=1) for client in everybody) == {
+    all_clients = clients(sessions, 6, most=2)
+    assert Counter(client.ask(NOW) for client in all_clients) == {"new": 2, "waiting": 4}
+    assert Counter(client.ask(NOW + STEP, most=4) for client in all_clients) == {"renewed": 2, "new": 2, "waiting": 2}
+    # Fewer: no session is ended.
+    assert Counter(client.ask(NOW + 2 * STEP, most=1) for client in all_clients) == {
         "renewed": 2, "live": 2, "waiting": 2,
     }  # fmt: skip
 
@@ -187,7 +187,7 @@ def test_never_more_sessions_than_may_be_and_places_only_get_better(
 def test_places_are_taken_in_order() -> None:
     sessions = table()
     terms = {"most": 4, "idle": 20, "refresh": 5, "places": 1000}
-    everybody = clients(sessions, 100, **terms)
+    all_clients = clients(sessions, 100, **terms)
     inside: list[int] = []
     order: list[int] = []
     chance = random.Random(4)
@@ -196,13 +196,13 @@ def test_places_are_taken_in_order() -> None:
     while waiting and now < NOW + 5000:
         # Each comes once within a second, in any order, and who is in stays for one request more.
         for number in chance.sample(waiting, len(waiting)):
-            what = everybody[number].ask(now)
+            what = all_clients[number].ask(now)
             if what == "new":
-                everybody[number].ask(now)
+                all_clients[number].ask(now)
                 inside.append(number)
         waiting = [number for number in waiting if number not in inside]
         if now == NOW:  # the order of their first requests is that of their numbers
-            waiting.sort(key=lambda number: (everybody[number].ticket or ("", 0, 0, 0))[1])
+            waiting.sort(key=lambda number: (all_clients[number].ticket or ("", 0, 0, 0))[1])
             order = inside + waiting
         now += 1
     assert not waiting
@@ -356,7 +356,7 @@ def test_a_process_that_is_killed_at_any_moment_leaves_the_table_right() -> None
 # --------------------------------------------------------------------------------------------------------------- opening
 
 
-def test_everybody_who_came_before_the_opening_gets_a_random_place() -> None:
+def test_every_client_from_before_the_opening_gets_a_random_place() -> None:
     sessions = table()
     opens = int(NOW) + 100
     terms = {"most": 10, "opens": opens, "idle": 100_000, "places": 1000}

@@ -92,13 +92,13 @@ def test_a_partition_lets_in_what_was_free_once_for_each_part() -> None:
     assert cluster.total == MOST + 20  # the 20 that were free, in both parts
     cluster.apart = set()
     cluster.steps(10)
-    assert cluster.total == MOST + 20  # nobody is thrown out
+    assert cluster.total == MOST + 20  # no session is ended
     cluster.live["a"] -= 30
     cluster.steps(10)
     assert cluster.total == MOST
 
 
-def test_a_full_cluster_admits_nobody_more_when_it_is_parted() -> None:
+def test_a_full_cluster_admits_no_more_in_a_partition() -> None:
     cluster = Cluster("a", "b")
     cluster.wanting = {"a": 300, "b": 300}
     cluster.steps(30)
@@ -142,7 +142,7 @@ def test_few_sessions_are_divided_without_a_rest(most: int) -> None:
     assert sum(Shares(name, names, 0.0).share(most, IDLE, 0.0) for name in names) == most
 
 
-def test_strangers_are_not_listened_to() -> None:
+def test_messages_of_unknown_nodes_are_ignored() -> None:
     shares = Shares("a", ("a", "b"), 0.0)
     shares.hear("x", 1000, 1000, 0.0)
     assert shares.share(MOST, IDLE, 0.1) == 50

@@ -53,7 +53,7 @@ def test_a_path_that_hides_its_meaning_after_a_rewrite_is_refused() -> None:
     assert answer.status == 400
 
 
-def test_changes_add_up_until_somebody_answers() -> None:
+def test_changes_add_up_until_a_route_answers() -> None:
     routes = table(
         {"class": "gold", "set_header": {"X-A": "1", "Cookie": None}, "append_header": {"X-B": "{client}"}},
         {"set_header": {"X-A": "{host}{path}"}, "set_response_header": {"Server": None}},

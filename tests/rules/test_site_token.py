@@ -16,7 +16,7 @@ def test_a_mark_is_known_for_a_while() -> None:
         assert sender(KEY, found, NOW + age) is None
 
 
-def test_nobody_else_can_make_one() -> None:
+def test_without_the_key_none_can_be_made() -> None:
     found = mark(KEY, "melbourne", NOW)
     assert sender(b"another key of some length", found, NOW) is None
     for at in range(len(found)):

@@ -42,10 +42,10 @@ def answer(
 @pytest.mark.parametrize("loads, site", [
     ({"mel": 0.9, "syd": 0.5, "osl": 0.4}, "osl"),
     ({"mel": 0.9, "syd": 0.5, "osl": 0.4, "dub": 0.3}, "dub"),
-    ({"mel": 1.7, "syd": 1.0, "osl": 1.2}, None),   # nobody has room
-    ({"mel": 0.4, "syd": 0.4, "osl": 0.5}, None),   # nobody has more than we
-    ({"syd": 0.1}, None),                           # nobody knows how we are
-    ({"mel": 0.9}, None),                           # nobody is known
+    ({"mel": 1.7, "syd": 1.0, "osl": 1.2}, None),   # no site has room
+    ({"mel": 0.4, "syd": 0.4, "osl": 0.5}, None),   # no site has more than this one
+    ({"syd": 0.1}, None),                           # the own load is unknown
+    ({"mel": 0.9}, None),                           # no other load is known
 ])  # fmt: skip
 def test_the_best_site_has_room_and_the_least_load(loads: dict[str, float], site: str | None) -> None:
     chosen, found = answer(loads)
@@ -78,7 +78,7 @@ def test_the_answer_keeps_what_was_asked_for() -> None:
     _, posted = answer({"mel": 0.9, "syd": 0.1}, method="POST")
     assert isinstance(posted, Respond)
     assert posted.status == 307
-    old = mark(KEY, "osl", NOW - 9999).decode()  # nobody's mark any more
+    old = mark(KEY, "osl", NOW - 9999).decode()  # an expired mark
     (location, _) = lines(answer({"mel": 0.9, "syd": 0.1}, uri=f"//evil.example/?gwsite={old}")[1])
     assert location.startswith("Location: https://syd.example//evil.example/?gwsite=mel.")
 

@@ -32,14 +32,14 @@ class Asked:
         self.section = {"sockets": str(directory), "listen": f"127.0.0.1:{self.port}", **admin}
 
     def status(self, path: str, **fields: str) -> int:
-        """0: nobody listens."""
+        """0: no process listens."""
         try:
             return httpx.get(f"http://127.0.0.1:{self.port}{path}", headers=fields).status_code
         except httpx.TransportError:
             return 0
 
     def figures(self) -> dict[tuple[str, ...], float]:
-        """Each sample by the metric's name and the values of its labels; none if nobody listens."""
+        """Each sample by the metric's name and the values of its labels; none if no process listens."""
         try:
             page = httpx.get(f"http://127.0.0.1:{self.port}/metrics").raise_for_status().text
         except httpx.TransportError:
@@ -87,7 +87,9 @@ def test_metrics_of_traffic(start_gateway: Starter, start_servers: Servers, tmp_
         assert found[f"{durations}_count", name] == sum(counts) + 1
         assert found[f"{durations}_sum", name] > 0.2
         assert found[f"{durations}_bucket", name, "+Inf"] - found[f"{durations}_bucket", name, "0.1"] >= 1
-    assert found["gateway_frontend_connections_total", "web"] >= 6  # somebody looked whether the gateway listens, too
+    assert (
+        found["gateway_frontend_connections_total", "web"] >= 6
+    )  # the test harness looked whether the gateway listens, too
     assert found["gateway_frontend_max_connections", "web"] == 10000
 
     # What a killed worker had open is gone; what it has counted is not.

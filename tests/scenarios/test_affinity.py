@@ -32,7 +32,7 @@ def test_a_cookie_brings_the_client_back(start_gateway: Starter, start_servers: 
         assert client.get("/who", f"Cookie: {pair}").body == first.body
 
 
-def test_a_cookie_that_names_nobody_is_replaced(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_cookie_that_names_no_server_is_replaced(start_gateway: Starter, start_servers: Servers) -> None:
     gateway = start_gateway(site(start_servers("app1"), affinity={"cookie": "SRV", "secure": True, "max_age": "1h"}))
     with RawClient(gateway.port) as client:
         for value in (

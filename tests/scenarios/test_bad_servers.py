@@ -120,7 +120,7 @@ POISON = [
 
 
 @pytest.mark.parametrize("answer", POISON, ids=[repr(answer[:60]) for answer in POISON])
-def test_what_follows_an_answer_reaches_nobody(stage: tuple[GatewayProcess, RawServer], answer: bytes) -> None:
+def test_bytes_after_an_answer_reach_no_client(stage: tuple[GatewayProcess, RawServer], answer: bytes) -> None:
     gateway, server = stage
     server.script = replies(answer, keep=True)
     with RawClient(gateway.port) as client:
@@ -129,7 +129,7 @@ def test_what_follows_an_answer_reaches_nobody(stage: tuple[GatewayProcess, RawS
         assert client.get().body == b"good"
 
 
-def test_head_with_a_body_poisons_nobody(stage: tuple[GatewayProcess, RawServer]) -> None:
+def test_a_body_after_head_reaches_no_other_client(stage: tuple[GatewayProcess, RawServer]) -> None:
     gateway, server = stage
     server.script = replies(OK + b"Content-Length: 4\r\n\r\nevil", keep=True)
     with RawClient(gateway.port) as client:
@@ -169,7 +169,7 @@ def test_a_server_that_accepts_no_connection_costs_its_timeout_and_no_more(start
         with RawClient(gateway.port) as client:
             began = time.monotonic()
             assert client.get().status == 502
-            assert time.monotonic() - began > 2.8  # it would be 2 s if nobody had said so, and for ever without
+            assert time.monotonic() - began > 2.8  # it would be 2 s without the limit, and endless without any
         for one in fill:
             one.close()
 

@@ -224,12 +224,12 @@ def test_a_request_without_a_client_is_cancelled_at_a_server_that_does_not_read(
 
         with RawClient(gateway.port) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50000000\r\n\r\n")
-            # Until nobody takes any more: the server's window is shut, and so is everything before it.
+            # Until neither side takes more: the server's window is shut, and so is everything before it.
             client.socket.settimeout(0.5)
             with contextlib.suppress(TimeoutError, ConnectionError):
                 while True:
                     client.socket.send(bytes(65536))
-            # A close would be said after all that was sent, when nobody reads any more.
+            # A close would be said after all that was sent, when the other side reads no more.
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             if given_up_by == "gateway":
                 eventually(lambda: not busy(), "the gateway to give up")
@@ -239,7 +239,7 @@ def test_a_request_without_a_client_is_cancelled_at_a_server_that_does_not_read(
 
 
 def test_a_client_that_closes_while_it_waits_has_left(start_gateway: Starter) -> None:
-    """A FIN a second after the request is no half-close of a script: nobody waits for the answer any more."""
+    """A FIN a second after the request is no half-close of a script: no client waits for the answer any more."""
     gone: list[bytes] = []
     with RawServer(lambda connection, _: gone.append(connection.recv(1))) as server:
         gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
@@ -252,7 +252,7 @@ def test_a_client_that_closes_while_it_waits_has_left(start_gateway: Starter) ->
 
 
 def test_a_reader_that_stalls_is_cut_off(start_gateway: Starter) -> None:
-    """The server is let go, too: nothing waits for ever for somebody who does not read."""
+    """The server is released, too: nothing waits without a limit for a client that does not read."""
     gone = []
 
     def script(connection: socket.socket, _: bytes) -> None:

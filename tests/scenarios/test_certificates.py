@@ -171,7 +171,7 @@ def test_servers_learn_of_the_client_s_certificate(
                     assert found.keys() == {"Subject", "San", "Fingerprint"}
 
 
-def test_nobody_can_claim_a_certificate_at_another_frontend(
+def test_no_client_can_claim_a_certificate_at_another_frontend(
     start_gateway: Starter, start_servers: Servers, authority: Authority
 ) -> None:
     description = secure(start_servers("app1"), [authority.issue("localhost")], client_ca=str(authority.ca))

@@ -1,4 +1,4 @@
-"""Servers that the name service names come and go with its records, and nobody loses a request."""
+"""Servers that the name service names come and go with its records, and no request is lost."""
 
 import copy
 import threading
@@ -78,7 +78,7 @@ def answered(gateway, count=12):
 
 
 def only(load, *servers):
-    """Wait until the next requests are answered by all of these and nobody else."""
+    """Wait until the next requests are answered by all of these and no other."""
 
     def holds():
         before = load.servers.copy()

@@ -191,7 +191,7 @@ def pushed_until_blocked(connection: socket.socket) -> int:
 
 
 def drained(client: socket.socket) -> int:
-    """Read what is under way from somebody who has been stopped; how many bytes that were."""
+    """Read what is under way from a client that was stopped; how many bytes that were."""
     client.settimeout(0.3)
     total = 0
     with contextlib.suppress(TimeoutError):
@@ -216,7 +216,7 @@ def test_an_event_older_than_a_rest_costs_no_connection(start_gateway: Starter) 
     """In one turn of the loop the client has room again and the server sends the end of its answer.
 
     The client's event makes the worker read that end; the server's own event comes when its connection is idle again,
-    and must not be taken for a server that sends what nobody asked for.
+    and must not be taken for a server that sends unrequested bytes.
     """
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)

@@ -1,4 +1,4 @@
-"""Sessions in a cookie that the servers set: the gateway adds which server it was, and nobody else needs to know."""
+"""Sessions in a cookie that the servers set: the gateway adds which server it was, which no server needs to know."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -31,7 +31,7 @@ def test_clients_wait_when_descriptors_run_out(start_servers: Servers, tmp_path:
         with ExitStack() as stack:
             clients = [stack.enter_context(RawClient(gateway.port)) for _ in range(40)]
             gateway.wait_for_log("out of file descriptors")
-            assert clients[0].get("/bytes/1").status == 200  # for whoever is in, there is room to reach a server
+            assert clients[0].get("/bytes/1").status == 200  # admitted clients have room to reach a server
         with RawClient(gateway.port) as client:
             assert client.get("/bytes/10").body == b"abcdefghij"
         assert gateway.log.count("out of file descriptors") < 5
@@ -83,7 +83,7 @@ def test_a_frontend_has_so_many_connections_and_no_more(start_gateway: Starter, 
         clients[0].close()
         eventually(lambda: not turned_away(gateway.port), "a place to be free")
     gateway.reload()
-    eventually(lambda: not turned_away(gateway.port), "nobody to be counted who has gone")
+    eventually(lambda: not turned_away(gateway.port), "no client that has left to be counted")
 
 
 def test_a_source_has_so_many_over_all_workers(start_gateway: Starter, start_servers: Servers) -> None:
@@ -172,7 +172,7 @@ def test_proxy_headers_come_before_tls(start_gateway: Starter, start_servers: Se
     assert b"X-Forwarded-For: 192.0.2.7\r\n" in data
 
 
-def test_strangers_may_not_speak_for_others(start_gateway: Starter, start_servers: Servers) -> None:
+def test_untrusted_peers_cannot_name_another_client(start_gateway: Starter, start_servers: Servers) -> None:
     description = site(start_servers("app1"))
     description["frontends"][0] |= {"proxy_protocol": True, "trusted_proxies": ["192.0.2.0/24"]}
     gateway = start_gateway(description)

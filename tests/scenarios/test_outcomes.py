@@ -939,7 +939,7 @@ def test_a_trusted_peer_chooses_the_id(setup: Setup, fields: list[str], taken: s
 
 
 @pytest.mark.parametrize("fields", [["X-Request-ID: mine"], [PARENT], ["x-request-id: mine", PARENT]])
-def test_nobody_else_does(setup: Setup, fields: list[str]) -> None:
+def test_an_untrusted_client_gets_a_new_id(setup: Setup, fields: list[str]) -> None:
     answer, entry = setup.ask("head", *fields)
     assert ID.fullmatch(entry["request_id"])
     assert entry["request_id"] != TRACE_ID

@@ -16,7 +16,7 @@ Starter = Callable[[Site], GatewayProcess]
 
 
 class Guarded(Acceptor):
-    """Answers with the name of whoever has authenticated the connection, after a challenge and a response.
+    """Answers with the name of the client that has authenticated the connection, after a challenge and a response.
 
     schemes: challenges that it sends to those who have not. shy: it never sends one, but takes credentials.
     """

@@ -314,7 +314,7 @@ def test_of_those_that_wait_the_higher_priority_goes_first(
     assert order(server) == [2, 5, 1, 4, 0, 3]
 
 
-def test_a_share_is_a_class_own_while_it_has_demand_and_everybodys_otherwise(
+def test_an_unused_share_is_available_to_all_classes(
     start_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:
     (server,) = start_servers("app1")

@@ -115,7 +115,7 @@ def test_a_client_that_leaves_gives_up_its_place(
     assert server.count == 2
 
 
-def test_a_reload_loses_nobody_who_waits(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_a_reload_loses_no_waiting_request(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     servers = start_servers("app1", "app2")
     gateway = start_gateway(queueing(servers[0]))
     with RawClient(gateway.port) as first, RawClient(gateway.port) as second:

@@ -27,8 +27,8 @@ def reload(gateway, description):
     assert "reloaded: version" in said, gateway.log
     version = said.split("version ")[1].split()[0]
     works = re.compile(rf"(control|worker \d+) uses version {version} ")
-    everybody = description["workers"] + 1
-    eventually(lambda: len(set(works.findall(gateway.log, since))) == everybody, f"version {version} everywhere")
+    processes = description["workers"] + 1
+    eventually(lambda: len(set(works.findall(gateway.log, since))) == processes, f"version {version} everywhere")
 
 
 def has_workers(gateway, count):

@@ -82,7 +82,7 @@ def test_statuses_that_are_worth_another_try(start_gateway: Starter) -> None:
             assert sorted(posts) == [200, 503]  # a POST may have been done
 
 
-def test_the_answer_passes_if_there_is_nobody_else(start_gateway: Starter) -> None:
+def test_the_answer_passes_if_there_is_no_other_server(start_gateway: Starter) -> None:
     with RawServer(replies(BUSY)) as one, RawServer(replies(BUSY)) as two:
         gateway = start_gateway(before(one.address, two.address, retries={"on": ["503"]}))
         with RawClient(gateway.port) as client:

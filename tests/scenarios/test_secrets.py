@@ -189,7 +189,7 @@ def test_cookies_are_signed_with_a_key_that_the_gateway_makes_and_keeps(start_se
     with one:
         given = cookie(one)
         token = base64.urlsafe_b64decode(given.partition("=")[2])[:8]
-        for name in ("app1", "app2"):  # a name may be an address: nobody can find it by trying
+        for name in ("app1", "app2"):  # a name may be an address: it cannot be found by trying
             assert token != hashlib.blake2b(f"app\0{name}".encode(), digest_size=8).digest()
         server = served_by(one, given)[0]
         for _ in range(6):

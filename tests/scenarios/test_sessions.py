@@ -1,4 +1,4 @@
-"""Sessions and the waiting room in a whole gateway: who is in stays in, everybody else is told when."""
+"""Sessions and the waiting room in a whole gateway: admitted clients stay, all others see their place."""
 
 import json
 import re
@@ -261,7 +261,7 @@ def test_what_is_seen(start_gateway: Starter, start_servers: Servers, tmp_path: 
     assert re.search(r"^sessions +1/1 +1/5000 +1 ", shown, re.MULTILINE)
 
 
-def test_at_the_opening_everybody_gets_a_place(start_gateway: Starter, start_servers: Servers) -> None:
+def test_at_the_opening_every_client_gets_a_place(start_gateway: Starter, start_servers: Servers) -> None:
     opens = time.time() + 4
     moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(opens))
     gateway = start_gateway(described(start_servers("app1"), max=2, opens=moment))

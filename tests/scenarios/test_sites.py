@@ -101,7 +101,7 @@ def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_serv
         assert cookie.startswith("gwsite=mel.")
         with RawClient(syd.port) as other:
             other.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
-            # Both are half full: nobody has less than the other.
+            # Both are half full: neither has less than the other.
             eventually(lambda: target(mel) is None, "mel to know that syd is no better", 30.0)
             with RawClient(syd.port) as more:
                 more.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -124,7 +124,7 @@ def test_clients_of_a_full_site_are_redirected_to_one_with_room(
     assert port == syd.port
     assert rest.startswith("/headers?a=b&gwsite=mel.")
     marked = mel_mark(syd, rest)
-    assert ask(mel, "/who", "Cookie: " + marked.replace("mel.", "syd.")).status == 302  # signed by nobody
+    assert ask(mel, "/who", "Cookie: " + marked.replace("mel.", "syd.")).status == 302  # not signed
     outcomes = mel.status()["frontends"][0]["outcomes"]
     assert outcomes["sessions_full"] >= 2
     with RawClient(syd.port) as busy, RawClient(syd.port) as more:

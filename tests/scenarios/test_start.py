@@ -1,4 +1,4 @@
-"""A gateway that cannot start says why, with exit status 1, and disturbs nobody."""
+"""A gateway that cannot start says why, with exit status 1, and disturbs no other."""
 
 import re
 import subprocess

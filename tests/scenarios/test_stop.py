@@ -1,4 +1,4 @@
-"""SIGTERM lets what runs finish, but not for ever; nothing survives the supervisor."""
+"""SIGTERM lets running requests finish, within a limit; nothing survives the supervisor."""
 
 import sys
 import time
@@ -47,7 +47,7 @@ def refuses(port):
     eventually(lambda: not answers("127.0.0.1", port), "new connections to be refused")
 
 
-def test_what_runs_is_finished_and_nobody_new_gets_in(server, tmp_path):
+def test_running_requests_finish_and_no_new_client_is_accepted(server, tmp_path):
     with (
         Patient(tmp_path, site([server], workers=2) | {"drain": "40s"}) as gateway,
         client_on(gateway, 0) as slow,

@@ -280,7 +280,7 @@ class TlsShut(RawServer):
 
 
 def test_a_handshake_has_the_time_of_a_connection(start_gateway: Starter, secure: Secure, authority: Authority) -> None:
-    """A server that accepts and says nothing keeps nobody waiting, and another one is tried."""
+    """A server that accepts and says nothing delays no request, and another one is tried."""
     good = secure()
     with RawServer(replies(keep=True)) as silent:
         gateway = start_gateway(site([silent, good], timeouts={"connect": "300ms"}, **tls(authority)))

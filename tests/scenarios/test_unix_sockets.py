@@ -96,7 +96,7 @@ def test_client_there_has_no_address(start_gateway: Starter, start_servers: Serv
         assert b"\r\nHost: localhost\r\n" in client.ask(b"GET /headers HTTP/1.0\r\n\r\n").body
 
 
-def test_reloads_and_the_death_of_a_worker_cost_nobody_who_comes(
+def test_reloads_and_the_death_of_a_worker_lose_no_new_client(
     start_gateway: Starter, start_servers: Servers, path: str
 ) -> None:
     servers = start_servers("app1")

@@ -20,7 +20,7 @@ exactly the bytes that they asked for, broken ones included.
     /truncated/N        promises N bytes, sends half, closes
     /reset              a TCP reset instead of an answer; /close: the connection closes without a word
     /garbage            no HTTP at all
-    /hang               nothing, for ever
+    /hang               nothing, until the end
     anything else       the name
 
 It ends when its standard input does, hence never outlives the test run.
@@ -116,7 +116,7 @@ def parse(connection: int, head: bytes) -> Request:
 
 
 class Connection:
-    """One client connection: requests one after the other until somebody closes."""
+    """One client connection: requests one after the other until one side closes."""
 
     def __init__(self, name: str, record: Record, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._name = name
@@ -291,7 +291,7 @@ async def main(name: str, host: str, port: int, directory: Path) -> None:
 
     server = await asyncio.start_server(connected, host, port, limit=HEAD_LIMIT, backlog=1024)
     ended = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)  # nobody writes to it
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), ended.set)  # nothing writes to it
     await ended.wait()
     server.close()
 

@@ -39,10 +39,10 @@ async def soon(holds: Callable[[], object], what: str, seconds: float = 20.0) ->
 
 
 def _fixed_ports() -> Iterator[int]:
-    """The ports that the kernel gives nobody who asks for any, in an order of this run alone.
+    """The ports that the kernel gives to no process that asks for any, in an order of this run alone.
 
     One that it does give could become the local port of a connection before the test listens on it, and who connects
-    to one that nobody listens on may meet himself there (RFC 9293 section 3.5, simultaneous open).
+    to one without a listener may be connected to itself there (RFC 9293 section 3.5, simultaneous open).
     """
     low, high = map(int, EPHEMERAL.read_text().split())
     ports = [*range(5000, low), *range(high + 1, 65536)]
@@ -65,12 +65,12 @@ def _free(kind: socket.SocketKind) -> int:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listens on, and that nobody else is given."""
+    """Return a TCP port of 127.0.0.1 that nothing listens on, and that no other caller gets."""
     return _free(socket.SOCK_STREAM)
 
 
 def answers(host: str, port: int) -> bool:
-    """Tell whether somebody accepts connections there."""
+    """Tell whether a process accepts connections there."""
     try:
         with socket.create_connection((host, port), timeout=1.0):
             return True
@@ -79,5 +79,5 @@ def answers(host: str, port: int) -> bool:
 
 
 def free_udp_port() -> int:
-    """Return a UDP port of 127.0.0.1 that nobody uses, and that nobody else is given."""
+    """Return a UDP port of 127.0.0.1 that is free, and that no other caller gets."""
     return _free(socket.SOCK_DGRAM)

@@ -1,4 +1,4 @@
-"""Files that root opens: neither a FIFO nor a link that somebody else has put there."""
+"""Files that root opens: neither a FIFO nor a link that another user has put there."""
 
 import os
 import pwd
@@ -53,7 +53,7 @@ def fifo(path: Path) -> None:
 
 
 def read_fifo(path: Path) -> None:
-    """One that would be opened at once, as somebody reads from it."""
+    """One that would be opened at once, as a process reads from it."""
     os.mkfifo(path)
     READERS.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
 

@@ -27,7 +27,7 @@ CASES = [
     ([FOR + "192.0.2.7"], "", b"192.0.2.7", False), ([FOR + "192.0.2.7:51234"], "", b"192.0.2.7", False),
     ([FOR + "[2001:DB8::7]:443"], "", b"2001:db8::7", False), ([FOR + "[2001:db8::7]"], "", b"2001:db8::7", False),
     ([FOR + "::ffff:192.0.2.7"], "", b"192.0.2.7", False), ([FOR + 'fe80::1%"x'], "", PEER, False),
-    # The nearest that is no trusted proxy's; what stands before it anybody may have written.
+    # The nearest that is no trusted proxy's; any client may have written what stands before it.
     ([FOR + "6.6.6.6, 192.0.2.7"], "", b"192.0.2.7", False), ([FOR + "6.6.6.6, 192.0.2.7, 10.0.0.2"], "", b"192.0.2.7", False),
     ([FOR + "10.0.0.3, 10.0.0.2"], "", b"10.0.0.3", False), ([FOR + "6.6.6.6, x, 10.0.0.2"], "", b"10.0.0.2", False),
     ([FOR + "192.0.2.7,, ,10.0.0.2"], "", b"192.0.2.7", False),
@@ -68,7 +68,9 @@ def test_a_trusted_proxy_says_the_client(fields: list[str], client_from: str, cl
 
 
 @pytest.mark.parametrize("fields, client_from, client, https", CASES)
-def test_a_stranger_says_nothing(fields: list[str], client_from: str, client: bytes, *, https: bool) -> None:  # noqa: ARG001
+def test_fields_of_an_untrusted_peer_are_ignored(
+    fields: list[str], client_from: str, client: bytes, *, https: bool
+) -> None:  # noqa: ARG001
     stranger = peer(trusted=False, client_from=client_from.encode())
     assert seen_of(request(*fields), stranger) == (PEER, False)
     head = for_server(request(*fields), stranger).decode()
@@ -127,7 +129,7 @@ def test_the_field_of_client_from_goes_on_and_its_client_with_it() -> None:
     assert found["x-forwarded-for"] == "192.0.2.7, 10.0.0.1"
 
 
-def test_of_a_stranger_nothing_of_it_goes_on() -> None:
+def test_fields_of_an_untrusted_peer_are_not_forwarded() -> None:
     said = (FOR + "6.6.6.6", "X-Forwarded-Port: 1", "X-Forwarded-Prefix: /", "X-Forwarded-Ssl: on", "X-Real-IP: 6.6.6.6",
             "CF-Connecting-IP: 6.6.6.6", "X_Real_IP: 6.6.6.6")  # fmt: skip
     found = fields_of(for_server(request(*said), peer(trusted=False, client_from=b"cf-connecting-ip")))

@@ -31,7 +31,7 @@ def test_places_count_from_one() -> None:
     assert PAGE.text(11, 90.0) == "You are number 12 in the queue. It will take about 2 minutes."
 
 
-def test_before_the_opening_nobody_has_a_place() -> None:
+def test_before_the_opening_no_client_has_a_place() -> None:
     page = WaitingPage(5, None, 1_798_135_200)
     assert "2026-12-24 18:00 UTC" in page.text(None, None)
     found = json.loads(page.json(None, 3, None, "", ""))
