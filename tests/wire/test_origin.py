@@ -69,8 +69,12 @@ def test_a_trusted_proxy_says_the_client(fields: list[str], client_from: str, cl
 
 @pytest.mark.parametrize("fields, client_from, client, https", CASES)
 def test_fields_of_an_untrusted_peer_are_ignored(
-    fields: list[str], client_from: str, client: bytes, *, https: bool
-) -> None:  # noqa: ARG001
+    fields: list[str],
+    client_from: str,
+    client: bytes,  # noqa: ARG001 - of a trusted one
+    *,
+    https: bool,  # noqa: ARG001
+) -> None:
     stranger = peer(trusted=False, client_from=client_from.encode())
     assert seen_of(request(*fields), stranger) == (PEER, False)
     head = for_server(request(*fields), stranger).decode()
