@@ -224,7 +224,7 @@ cdef class ApacheRules(Step):
         exists = [name for name in exists if "*" not in name]
         self.exists = frozenset([name.encode("latin-1") for name in exists])
         self.directories = frozenset([name[:at + 1] for name in self.exists for at in range(len(name))
-                                      if name[at] == 47])
+                                      if name[at] == c'/'])
         self.scripts = frozenset([self._script(rule) for rule in rules.rules]) - {None}
         self.choose = choose
         self.name = name
@@ -921,6 +921,6 @@ def _atoi(value):
     sign = text[:1] if text[:1] in (b"-", b"+") else b""
     digits = text[len(sign):len(sign) + 18]
     end = 0
-    while end < len(digits) and 48 <= digits[end] <= 57:
+    while end < len(digits) and c'0' <= digits[end] <= c'9':
         end += 1
     return int(sign + digits[:end]) if end else 0

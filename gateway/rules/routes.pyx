@@ -252,7 +252,7 @@ cdef class RouteTable:
             count = self._descend(self.any_host, v.uri, v.path_len, 0, first)
         if self.mask and 0 < n <= MAX_HOST:
             for i in range(n):
-                name[i] = host[i] + 32 if 65 <= host[i] <= 90 else host[i]
+                name[i] = host[i] + 32 if c'A' <= host[i] <= c'Z' else host[i]
             if name[n - 1] == c'.':
                 n -= 1              # fully qualified: the same host
             root = self._root(name, n)

@@ -444,10 +444,10 @@ cdef bint _next_cookie(const char *p, uint32_t n, bytes name, Value *found) noex
 
 
 cdef inline int _hex(uint8_t c) noexcept nogil:
-    if 48 <= c <= 57:
-        return c - 48
+    if c'0' <= c <= c'9':
+        return c - c'0'
     c |= 32
-    return c - 87 if 97 <= c <= 102 else -1
+    return c - c'a' + 10 if c'a' <= c <= c'f' else -1
 
 
 cdef bytes decoded(const char *p, uint32_t n, bint form):

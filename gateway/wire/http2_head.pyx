@@ -51,7 +51,7 @@ cdef bint about_connection(const char *name, size_t n) noexcept nogil:
 cdef int _name_problem(const char *name, size_t n) noexcept nogil:
     cdef size_t i
     for i in range(n):
-        if 65 <= name[i] <= 90:
+        if c'A' <= name[i] <= c'Z':
             return R_CASE
     return R_OK if n <= 0xFFFF and is_token(name, <uint32_t>n) else R_NAME
 

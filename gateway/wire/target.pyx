@@ -104,7 +104,7 @@ cdef int normalise(const char *p, uint32_t n, char *out, int accept) noexcept no
                 at += 1
                 i += 1
                 continue
-            out[at] = 37
+            out[at] = c'%'
             out[at + 1] = HEX[c >> 4]
             out[at + 2] = HEX[c & 15]
             at += 3
@@ -136,7 +136,7 @@ cdef int as_matched(const char *p, uint32_t n, char *out) noexcept nogil:
             if SAME[c]:
                 i += 2
             else:
-                c = 37
+                c = c'%'
         out[at] = c
         at += 1
         i += 1
