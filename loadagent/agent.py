@@ -15,7 +15,7 @@ from loadagent.door import Door
 from loadagent.log_throttle import LogThrottle
 from loadagent.measures import Measure, get_url, run_command
 from loadagent.numbering import Numbering
-from loadagent.push import Link
+from loadagent.push import DatagramLink
 from loadagent.report import Report, encode
 from loadagent.score import Sample
 from loadagent.sensors import Cpu, Memory, Network, RunQueue, Sensor
@@ -86,7 +86,7 @@ async def run_agent(config: AgentConfig) -> None:
     key = read_key(config.key_file) if config.key_file else b""
     async with contextlib.AsyncExitStack() as stack:
         measures = _measures(config)
-        links = [stack.enter_context(Link(gateway)) for gateway in config.gateways] if key else []
+        links = [stack.enter_context(DatagramLink(gateway)) for gateway in config.gateways] if key else []
         sampler = Sampler(config, measures)
         latest = sampler.sample()
         if config.listen:

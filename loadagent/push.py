@@ -15,7 +15,7 @@ RESOLVE_AGAIN = 30.0  # seconds: a name's address can change
 _log = logging.getLogger("loadagent")
 
 
-class Link:
+class DatagramLink:
     """The connection to one gateway. Failures are logged, at most once a minute."""
 
     def __init__(self, gateway: Endpoint) -> None:

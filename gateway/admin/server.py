@@ -73,7 +73,7 @@ def _response(status: int, kind: str, body: str, **extra: str) -> web.Response:
     return answer
 
 
-class Server:
+class AdminServer:
     """Serves `pages` by path on a listening socket. `token`: required for pages that are not public; None: no token.
 
     Closes the socket at the end.

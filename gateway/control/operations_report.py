@@ -12,7 +12,7 @@ import psutil
 
 from gateway import __version__
 from gateway.admin import exposition, metrics, probes, report_json
-from gateway.admin.server import Answer, Server
+from gateway.admin.server import AdminServer, Answer
 from gateway.board import Board
 from gateway.config.snapshot import Snapshot
 from gateway.process.bulletin import Bulletin
@@ -36,7 +36,7 @@ class OperationsReport:
         self._heartbeat = heartbeat
         self._known = known
         self._snapshot: Snapshot | None = None
-        self._server: Server | None = None
+        self._server: AdminServer | None = None
         self._page: tuple[float, str] = (float("-inf"), "")
         self._said: dict[str, str] = {}
 
@@ -49,7 +49,7 @@ class OperationsReport:
             self._server.close()
             self._server = None
         if sock is not None:
-            self._server = Server(sock, self._pages, token)
+            self._server = AdminServer(sock, self._pages, token)
         elif self._server is not None:
             self._server.token = token
 

@@ -23,7 +23,7 @@ from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
 from loadagent.config import Endpoint
 from loadagent.numbering import Numbering
-from loadagent.push import Link
+from loadagent.push import DatagramLink
 from loadagent.report import BadReport, Report, State, decode, encode, parse_key
 
 EVERY: Final = 1.0
@@ -73,7 +73,7 @@ class Sites(asyncio.DatagramProtocol):
         self._key = b""
         self._node = ""
         self._members: list[Members] = []
-        self._links: dict[Endpoint, tuple[Link, asyncio.Task[None]]] = {}
+        self._links: dict[Endpoint, tuple[DatagramLink, asyncio.Task[None]]] = {}
         self._talking: asyncio.Task[None] | None = None
         self._datagrams: Datagrams | None = None
 
@@ -151,7 +151,7 @@ class Sites(asyncio.DatagramProtocol):
         for link, _ in gone:
             link.__exit__()
         for endpoint in sorted(wanted - self._links.keys()):
-            link = Link(endpoint)
+            link = DatagramLink(endpoint)
             self._links[endpoint] = link, asyncio.create_task(keep_running(f"following {endpoint}", link.follow))
 
     async def _talk(self) -> None:

@@ -63,7 +63,7 @@ class Program:
         return cls(**json.loads(text))
 
 
-class Server:
+class DemoServer:
     """Answers `/` (page), `/who` (name), `/load` (JSON, percent), `/healthz`."""
 
     def __init__(self, name: str, kind: Kind) -> None:
@@ -145,7 +145,7 @@ def agent(program: Program, port: int) -> AgentConfig:
 
 async def serve(program: Program) -> None:
     """Run server and agent until cancelled."""
-    server = Server(program.name, KINDS[program.name])
+    server = DemoServer(program.name, KINDS[program.name])
     runner = web.AppRunner(server.application(), access_log=None)
     await runner.setup()
     with socket.socket(fileno=program.listener) as listener:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.config.cluster import Cluster
 from gateway.heartbeat.beat import AdminState, BadBeat, Codec, Vote
-from gateway.heartbeat.membership import Link, Peer
+from gateway.heartbeat.membership import LinkState, Peer
 from gateway.heartbeat.node import Node
 from gateway.heartbeat.ownership import State
 
@@ -97,5 +97,5 @@ def _adopted(described: dict[str, Any], codec: Codec) -> Peer:
     beat = codec.decode(bytes.fromhex(described["beat"]))
     peer = Peer(described["name"], beat.incarnation, beat, described["heard"], described["since"], described["alive"])
     peer.former = dict.fromkeys(described["former"], described["heard"])
-    peer.links = {name: Link(*fields) for name, fields in described["links"].items()}
+    peer.links = {name: LinkState(*fields) for name, fields in described["links"].items()}
     return peer

@@ -39,7 +39,7 @@ class Refused(Exception):
 
 
 @dataclass(slots=True)
-class Link:
+class LinkState:
     """One link over which a peer is heard."""
 
     sequence: int = 0
@@ -70,7 +70,7 @@ class Peer:
     since: float = float("-inf")
     """When it became alive."""
     alive: bool = False
-    links: dict[str, Link] = field(default_factory=dict)
+    links: dict[str, LinkState] = field(default_factory=dict)
     waiting: tuple[int, int, float] | None = None
     """Incarnation, sequence and time of the last beat of an unconfirmed process."""
     former: dict[int, float] = field(default_factory=dict)
@@ -205,7 +205,7 @@ class Membership:
         peer.begin_anew()
 
     def _take(self, peer: Peer, beat: Beat, name: str, now: float) -> Heard:
-        link = peer.links.setdefault(name, Link())
+        link = peer.links.setdefault(name, LinkState())
         trip = self._round_trip(beat, now)
         if trip is not None and now - peer.heard > ECHO_AGE * self._lease:
             newest = peer.beat.sequence if peer.beat is not None else 0

@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 
 from gateway.admin import server as module
-from gateway.admin.server import MAX_CLIENTS, Server, is_local
+from gateway.admin.server import MAX_CLIENTS, AdminServer, is_local
 from tests.support.waiting import soon
 
 TOKEN = b"a token of sixteen bytes"
@@ -27,9 +27,9 @@ PAGES = {
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Server]:
+async def server() -> AsyncIterator[AdminServer]:
     sock = socket.create_server(("127.0.0.1", 0))
-    server = Server(sock, PAGES, None)
+    server = AdminServer(sock, PAGES, None)
     server.port = sock.getsockname()[1]  # type: ignore[attr-defined]
     yield server
     if sock.fileno() >= 0:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from loadagent.config import Endpoint
-from loadagent.push import Link
+from loadagent.push import DatagramLink
 from tests.support.waiting import free_udp_port
 
 
@@ -18,14 +18,14 @@ def gateway() -> Iterator[socket.socket]:
 
 
 async def test_a_report_arrives(gateway: socket.socket) -> None:
-    with Link(Endpoint("localhost", gateway.getsockname()[1])) as link:
+    with DatagramLink(Endpoint("localhost", gateway.getsockname()[1])) as link:
         await link.resolve()
         link.send(b"report")
         assert await asyncio.to_thread(gateway.recv, 100) == b"report"
 
 
 async def test_before_its_address_is_known_a_report_is_dropped() -> None:
-    with Link(Endpoint("localhost", 9)) as link:
+    with DatagramLink(Endpoint("localhost", 9)) as link:
         link.send(b"report")
 
 
@@ -36,7 +36,7 @@ async def test_a_name_that_does_not_resolve_is_logged_once(
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", fail)
-    with Link(Endpoint("gw.invalid", 8201)) as link:
+    with DatagramLink(Endpoint("gw.invalid", 8201)) as link:
         await link.resolve()
         await link.resolve()
         link.send(b"report")
@@ -47,7 +47,7 @@ async def test_a_name_that_does_not_resolve_is_logged_once(
 async def test_a_name_that_stops_resolving_keeps_its_last_address(
     gateway: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with Link(Endpoint("localhost", gateway.getsockname()[1])) as link:
+    with DatagramLink(Endpoint("localhost", gateway.getsockname()[1])) as link:
         await link.resolve()
 
         async def fail(*_args: object, **_options: object) -> list[object]:
@@ -64,7 +64,7 @@ async def test_a_gateway_that_refuses_is_logged_and_served_again_when_back(
 ) -> None:
     address = gateway.getsockname()
     gateway.close()
-    with Link(Endpoint(*address)) as link:
+    with DatagramLink(Endpoint(*address)) as link:
         await link.resolve()
         for _ in range(5):
             link.send(b"lost")
