@@ -1,4 +1,4 @@
-"""A site to look at on one machine: three unequal servers, each with its load agent, behind a gateway."""
+"""A demonstration on one machine: three unequal servers, each with its load agent, behind a gateway."""
 
 from gateway.demo.setup import run, site
 

@@ -1,4 +1,4 @@
-"""The page that the demo's servers answer with: who it was, how busy, and who answers the next requests."""
+"""The page of the demo's servers: which server answered, its load, and which servers answer the next requests."""
 
 from html import escape
 

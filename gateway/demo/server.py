@@ -33,7 +33,7 @@ BACKGROUND_WORK, BACKGROUND_PAUSE = (
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """What a server is like: seconds of work per request, and executors that other work keeps busy."""
+    """A kind of server: seconds of work per request, and executors that other work keeps busy."""
 
     about: str
     seconds: float
@@ -121,7 +121,7 @@ class DemoServer:
         return self._answer(text=f"{self.name}\n")
 
     async def load(self, request: web.Request) -> web.Response:  # noqa: ARG002
-        """Answer with the busy share in percent, without an executor: a full server can still say so."""
+        """Answer with the busy share in percent, without an executor, so that a full server can answer, too."""
         content = {"server": self.name, "load": round(100 * self._pool.load, 1), "requests": self._count}
         return self._answer(text=json.dumps(content), content_type="application/json")
 

@@ -58,7 +58,7 @@ def site(port: int, directory: Path, servers: Mapping[str, int], reports: int) -
 def run(port: int, serve: Callable[[Path], int]) -> int:
     """Set the demo up, call `serve` with its site file, and return what that returns.
 
-    Servers and files are gone afterwards. Returns 1, with a message, if `port` is taken. Raises OSError.
+    Servers and files are removed afterwards. Returns 1, with a message, if `port` is taken. Raises OSError.
     """
     console = Console(highlight=False)
     if not _is_free(port):

@@ -1,4 +1,4 @@
-"""The running gateway for explain: its board, and the servers of its rows."""
+"""The running gateway as explain sees it: its board, and the servers of its rows."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What must hold before a site is worked by, found out in a child process: there the code of the site may run."""
+"""What must hold before a site is used, checked in a child process, where the code of the site may run."""
 
 import traceback
 from collections.abc import Callable, Iterator

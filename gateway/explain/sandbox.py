@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Sandbox:
     """The compiled form of a loaded site file, with what `live` knows of its servers; without, all count as up.
 
-    A context manager. Raises CapacityError or ValueError for a site that a worker could not work by.
+    A context manager. Raises CapacityError or ValueError for a site that a worker could not use.
     """
 
     def __init__(self, loaded: Loaded, live: "Live | None" = None) -> None:
@@ -46,7 +46,7 @@ class Sandbox:
         self._loop.close()
 
     def assume(self, assumption: Assumption) -> None:
-        """Let expressions see this; what it leaves open is as it is."""
+        """Let expressions see this; everything else keeps its value."""
         view = self._context.view
         self._assumed = assumption
         if self._context.gate is not None:

@@ -16,7 +16,7 @@ from gateway.rules.site_token import without
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One expectation that did not come true."""
+    """One expectation that failed."""
 
     what: str
     expected: str
@@ -39,7 +39,7 @@ class Verdict:
 
 
 def run(loaded: Loaded) -> list[Verdict]:
-    """Run all tests. Raises CapacityError or ValueError for a site that a worker could not work by."""
+    """Run all tests. Raises CapacityError or ValueError for a site that a worker could not use."""
     with Sandbox(loaded) as sandbox:
         return [
             Verdict(i, place, test.request, tuple(_differences(sandbox, test)))
@@ -148,7 +148,7 @@ def _wanted(wanted: tuple[ValueMatch, ...]) -> str:
 
 
 def _fields(lines: str) -> dict[str, list[str]]:
-    """Header lines by lower-case name; a request line before them does no harm."""
+    """Header lines by lower-case name; a request line before them is ignored."""
     found: dict[str, list[str]] = {}
     for line in re.split(r"\r?\n", lines):
         name, colon, value = line.partition(":")

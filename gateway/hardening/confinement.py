@@ -1,4 +1,4 @@
-"""Holds a process to its role, once it has what it needs: the last thing before it works."""
+"""Confines a process to its role: the last step before it works, when it has all that it needs."""
 
 import contextlib
 import logging
@@ -34,7 +34,7 @@ _NAMES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a site says of the confinement of its processes."""
+    """The settings of a site file for the confinement of its processes."""
 
     sandbox: bool = True
     """Filters of system calls, and rules about files."""
@@ -45,13 +45,13 @@ class Bounds:
 
     @classmethod
     def of(cls, described: Site) -> "Bounds":
-        """Return what a site file says."""
+        """Return the settings of a site file."""
         sandbox = described.sandbox
         return cls(sandbox is not None, described.core_dumps, sandbox.read if sandbox is not None else ())
 
 
 def become(who: Account | None, role: Role) -> None:
-    """Take on the account `who`, and of the capabilities of this process leave those of the role. Raises OSError.
+    """Switch to the account `who`, and keep only the role's capabilities. Raises OSError.
 
     None changes no user. With a role that keeps what it was started with, nothing changes.
     """
@@ -86,7 +86,8 @@ def forbid_root() -> None:
 
 
 def confine(role: Role, bounds: Bounds) -> None:
-    """Hold this process to its role, for good. A change of the user before this undoes `protect`, which is repeated.
+    """Confine this process to its role, irrevocably. A change of the user before this undoes `protect`, which is
+    repeated.
 
     What the kernel does not offer is left out: `shortcomings` says so once for all processes. Raises OSError.
     """
@@ -98,13 +99,13 @@ def confine(role: Role, bounds: Bounds) -> None:
 
 
 def settle(who: Account | None, role: Role, bounds: Bounds) -> None:
-    """Take on the account `who` and hold this process to its role. Raises OSError."""
+    """Switch to the account `who` and confine this process to its role. Raises OSError."""
     become(who, role)
     confine(role, bounds)
 
 
 def confine_thread(role: Role, bounds: Bounds) -> None:
-    """Let the rules about files hold for this thread, which is older than those of its process. Raises OSError."""
+    """Apply the rules about files to this thread, which was started before those of its process. Raises OSError."""
     if bounds.sandbox and role.reads != "anything":
         with contextlib.suppress(landlock.Unavailable):
             landlock.restrict(_readable(role, bounds.readable))

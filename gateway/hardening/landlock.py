@@ -1,6 +1,6 @@
-"""Rules about files and more that a process sets for itself (landlock(7)): what they do not name, it cannot open.
+"""Rules about files and more that a process sets for itself (landlock(7)): it cannot open what they do not name.
 
-Files that are open already go on to work. The kernel says how much it knows by a number, the ABI; what it does not know
+Files that are open already stay usable. The kernel says how much it knows by a number, the ABI; what it does not know
 is left out.
 """
 

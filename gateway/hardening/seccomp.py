@@ -236,7 +236,7 @@ def program(wanted: Filter, machine: str, pid: int) -> bytes:
 
 
 def unknown(machine: str) -> bytes:
-    """Return a filter for what the C library does without: ENOSYS, and no line in the audit log each time."""
+    """Return a filter for calls that the C library can do without: ENOSYS, and no line in the audit log each time."""
     column, architecture, _ = MACHINES[machine]
     whole = _Program(column)
     whole.load(_ARCHITECTURE)
@@ -311,7 +311,7 @@ def available(machine: str = platform.machine()) -> str:
 
 
 def install(wanted: Filter) -> None:
-    """Hold all threads of this process to a filter, for good. Needs no_new_privs. Raises Unavailable."""
+    """Apply a filter to all threads of this process, irrevocably. Needs no_new_privs. Raises Unavailable."""
     machine = _machine()
     # The second one allows what the first one refuses, and would refuse that this is called once more.
     _install(unknown(machine), _FLAGS)
@@ -319,7 +319,7 @@ def install(wanted: Filter) -> None:
 
 
 def forbid_root() -> None:
-    """Keep this process and its children from becoming root, for good. Needs no_new_privs. Raises Unavailable."""
+    """Keep this process and its children from becoming root, irrevocably. Needs no_new_privs. Raises Unavailable."""
     _install(never_root(_machine()), _FLAGS | _LOG)
 
 

@@ -399,7 +399,7 @@ class Heartbeat(Child):
                 self._jobs.add(lane.shared.ip, announcing.defend(lane.say), now)
 
     def apply(self, update: Update) -> None:
-        """Judge this gateway by another snapshot; the cluster is the same."""
+        """Use another snapshot to judge this gateway; the cluster is the same."""
         before, self._snapshot = self._snapshot.overrides.node, update.packed.snapshot
         if (now := self._snapshot.overrides.node) != before:
             self.node.set_admin_state(_BY_COMMAND.get(now, AdminState.JOIN), clock())

@@ -1,1 +1,1 @@
-"""What every process of the tree has: its channel to the supervisor, bulletins, helper processes."""
+"""Common to all processes of the tree: its channel to the supervisor, bulletins, helper processes."""

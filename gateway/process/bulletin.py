@@ -68,7 +68,7 @@ class Bulletin:
             self._owner = os.getpid()
 
     def post(self, said: dict[str, Any]) -> None:
-        """Say something else from now on. Raises RuntimeError in a process that only reads."""
+        """Publish other data. Raises RuntimeError in a process that only reads."""
         if os.getpid() != self._owner:
             raise RuntimeError("this process may only read the bulletin")
         text = json.dumps(said).encode()
@@ -78,7 +78,7 @@ class Bulletin:
             ctypes.memmove(self._writing, header, HEADER.size)
 
     def read(self, within: float = float("inf")) -> dict[str, Any] | None:
-        """What was said last; None: nothing yet, nothing in the last `within` seconds, or nothing that is an object."""
+        """The latest data; None: none yet, none in the last `within` seconds, or JSON that is not an object."""
         for _ in range(LOOKS):
             length, checksum, said = HEADER.unpack(ctypes.string_at(self._reading, HEADER.size))
             # `not a <= b`, not `a > b`: a NaN in the memory must count as too old, and compares false either way.

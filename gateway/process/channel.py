@@ -1,4 +1,4 @@
-"""What the supervisor and its children say to each other, over a socket pair.
+"""The messages between the supervisor and its children, over a socket pair.
 
 Down go *orders*, pickled, with descriptors: a child trusts the supervisor, which made it. Up go *reports*: JSON in a
 fixed form and of bounded length, checked before anything is done with it. The supervisor is root and trusts no child:
@@ -59,7 +59,7 @@ class Packed:
 
     @property
     def bare(self) -> "Packed":
-        """The same without routes, for those who carry no request: they are nearly all that a large site has."""
+        """The same without routes, for processes without requests: routes are the largest part of a large site."""
         return Packed(self.body)
 
     @property
@@ -76,7 +76,7 @@ class Packed:
 
 @dataclass(frozen=True, slots=True)
 class Apply:
-    """Work by the snapshot that is `packed`, adding up the first `cells` workers' counts on the Board.
+    """Use the snapshot that is `packed`; the counts of the first `cells` workers on the Board are summed.
 
     `sockets` has the `identity` of each socket that stays or comes; the others are closed. Descriptors that come along,
     in this order: of the `new` sockets, which have a name and an address each; of the access log, if `log`; of the
@@ -93,7 +93,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class ReopenLog:
-    """Go on in the file whose descriptor comes along."""
+    """Continue the log in the file whose descriptor comes with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +105,12 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """The next gateway carries the traffic: hand what you hold to the same process of it, and end."""
+    """The next gateway carries the traffic: hand everything over to its process of the same role, and end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A child works by the snapshot of this version."""
+    """A child uses the snapshot of this version."""
 
     version: int
 
@@ -127,7 +127,7 @@ Report = Ready | Discovered
 
 
 class BadReport(Exception):
-    """A child sent what is not a report; the text says what is wrong with it."""
+    """A child sent an invalid report; the text says what is wrong with it."""
 
 
 class Closed(Exception):
@@ -168,7 +168,7 @@ class _End:
             raise Closed(str(error)) from None
 
     def _give_up(self) -> None:
-        """Send no more: after a part of a message, nothing that follows could be understood."""
+        """Send no more: after a partial message, the next one could not be parsed."""
         with suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
 

@@ -1,4 +1,4 @@
-"""A process of the tree: what the supervisor hands it at birth, and how it carries out orders until it ends."""
+"""A process of the tree: its context from the supervisor, and how it carries out orders until it ends."""
 
 import asyncio
 import logging
@@ -29,7 +29,7 @@ Work: TypeAlias = Callable[[], None]
 
 
 class CannotStart(Exception):
-    """What the site file asks of this process cannot be done on this machine; the text says why."""
+    """This machine lacks something that the site file needs in this process; the text says what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Child:
         self.channel = channel
 
     def apply(self, update: Update) -> None:
-        """Work by another snapshot."""
+        """Use another snapshot."""
         raise NotImplementedError
 
     def reopen_log(self, descriptor: int) -> None:
@@ -152,7 +152,7 @@ class LoopChild(Child):
         """Begin to work by the first snapshot."""
 
     async def go_over(self, update: Update) -> None:
-        """Work by another snapshot."""
+        """Use another snapshot."""
         raise NotImplementedError
 
     async def close(self) -> None:

@@ -33,7 +33,7 @@ def silences(board: Board, workers: Iterable[int]) -> dict[int, float]:
 @dataclass(slots=True)
 class SupervisorStatus:
     """`reloads` counts "accepted" and "refused", `deaths` unexpected exits by process name, `bad_reports`
-    processes that were killed for what they sent.
+    processes that were killed because of an invalid message.
     """
 
     bulletin: Bulletin = field(default_factory=Bulletin)

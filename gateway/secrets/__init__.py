@@ -1,1 +1,1 @@
-"""Keys and certificates, and who may know them."""
+"""Keys and certificates, and the processes that get them."""

@@ -1,6 +1,6 @@
 """Keys: the one that a gateway makes at its first start and keeps in a file, and those derived from a secret.
 
-Who learns a derived key knows neither the secret nor the other keys.
+A derived key reveals neither the secret nor the other keys.
 """
 
 import contextlib

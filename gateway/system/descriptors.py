@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def close_strangers() -> None:
-    """Close what the program that started this one has left open in it. Python's own are never passed on by exec."""
+    """Close descriptors inherited from the program that started this one. Python's own are never passed on by exec."""
     for number in _open():
         if number > 2:
             with contextlib.suppress(OSError):  # the one of the directory itself

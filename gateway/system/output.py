@@ -1,6 +1,7 @@
 """Standard output and standard error, written without ever blocking on their reader.
 
-A log driver that stalls must not stop the traffic: what cannot be written is lost, and the log says so afterwards.
+A log driver that stalls must not stop the traffic: lines that cannot be written are lost, and the log counts them
+afterwards.
 """
 
 import logging
@@ -30,7 +31,7 @@ def writable(descriptor: int) -> bool:
 
 
 class Handler(logging.Handler):
-    """Writes each record as a line to `descriptor`; what would have to wait is dropped and counted."""
+    """Writes each record as a line to `descriptor`; lines that would block are dropped and counted."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()

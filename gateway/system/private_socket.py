@@ -1,4 +1,4 @@
-"""A Unix socket at which only its owner can ask something: `gateway status` and `gateway explain --live` do."""
+"""A Unix socket for its owner alone, as `gateway status` and `gateway explain --live` use it."""
 
 import errno
 import os
@@ -32,7 +32,7 @@ def listen(path: Path, backlog: int, kind: socket.SocketKind = socket.SOCK_STREA
 
 
 def accept(listening: socket.socket) -> socket.socket | None:
-    """A client that waits at it, non-blocking; None if it has left again."""
+    """The next client, non-blocking; None if it has disconnected."""
     try:
         client, _ = listening.accept()
     except OSError:
@@ -60,12 +60,12 @@ def _parent(pid: int) -> int | None:
 
 
 def ask(path: Path, question: bytes, seconds: float, parent: int | None = None) -> tuple[bytes, list[int]]:
-    """What is answered at `path` until the other end closes, and the descriptor that came along, if any.
+    """The answer at `path`, until the other end closes, and the descriptor that came with it, if any.
 
-    With `parent`, a process that is no child of that one is not asked: it belongs to another gateway.
+    With `parent`, a process that is no child of that one is not queried: it belongs to another gateway.
 
-    Only root, this user and the owner of the directory are listened to, the last if others can write neither there nor
-    above: elsewhere another program could wait at the path. Raises OSError.
+    Only root, this user and the owner of the directory are trusted, the last one if others can write neither there nor
+    above: elsewhere another program could listen at the path. Raises OSError.
     """
     end = time.monotonic() + seconds
     descriptors: list[int] = []

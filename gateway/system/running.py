@@ -1,4 +1,4 @@
-"""Finds the gateways that run on this machine, each by the operator socket of its supervisor, and asks them.
+"""Finds the gateways that run on this machine, each by the operator socket of its supervisor, and sends them commands.
 
 A supervisor listens at `PID.operator` in a directory that commands know. The kernel says which process answers there,
 and whose it is (SO_PEERCRED of unix(7)). A file at which nothing listens is what a killed gateway left.
@@ -31,16 +31,16 @@ _OF_USER: Final = "gateway"
 
 
 class NotFound(Exception):
-    """No running gateway is what was asked for, or more than one; the text says which run."""
+    """No running gateway matches, or more than one; the text lists those that run."""
 
 
 class NoAnswer(Exception):
-    """The gateway did not answer, or cannot do what it was asked; the text says why."""
+    """The gateway did not answer, or cannot carry out the command; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A gateway that runs: what its supervisor says of itself."""
+    """A running gateway, as its supervisor describes itself."""
 
     socket: Path
     pid: int
@@ -84,7 +84,7 @@ def _place_of_user(uid: int) -> Path:
 
 
 def _places() -> list[Path]:
-    """Where gateways may listen that this user may ask: its own, and those of services; root sees all."""
+    """Directories of the gateways that this user may command: its own, and those of services; root sees all."""
     if given := os.environ.get(VARIABLE):
         return [Path(given)]
     found = [_ROOTS, _place_of_user(os.geteuid())]
@@ -95,7 +95,7 @@ def _places() -> list[Path]:
 
 
 def found() -> list[Running]:
-    """Return the gateways that run and that this user may ask, the oldest process id first."""
+    """Return the running gateways that this user may command, by process id."""
     gateways = {}
     for directory in _places():
         for path in directory.glob(f"*{SUFFIX}"):
