@@ -110,4 +110,5 @@ def describe(snapshot: Snapshot) -> dict[str, Any]:
         "digest": snapshot.digest,
         "servers": [[*key, written[key], snapshot.resolved[key], slot] for key, slot in snapshot.slots.items()],
         "found": discovery.rows(snapshot.found),
+        "weights": {target: each.weight for target, each in snapshot.overrides.of.items() if each.weight is not None},
     }

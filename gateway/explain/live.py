@@ -11,6 +11,7 @@ from gateway.board import Board
 from gateway.config import discovery
 from gateway.config.discovery import Found
 from gateway.config.loader import Endpoint, Loaded
+from gateway.config.overrides import Override, Overrides
 from gateway.config.snapshot import Snapshot
 from gateway.control.status import BOARD, NAME, TIMEOUT
 from gateway.system import private_socket
@@ -32,6 +33,8 @@ class Live:
     servers: dict[tuple[str, str], tuple[str, Endpoint, int]]
     """(backend, server) → address as in the site file, resolved address, row."""
     found: Found
+    weights: dict[str, int]
+    """What commands have set; the admin states are on the board."""
 
     @classmethod
     def ask(cls, loaded: Loaded, gateway: Running) -> Self:
@@ -72,6 +75,7 @@ class Live:
                 for backend, server, address, where, slot in facts["servers"]
             },
             discovery.found(facts["found"]),
+            facts["weights"],
         )
 
     def snapshot(self, loaded: Loaded) -> Snapshot:
@@ -94,6 +98,8 @@ class Live:
             for server in backend.servers
         }
         known = {key: where for key, (address, where, _) in self.servers.items() if written.get(key) == address}
+        weights = {target: Override(weight=weight) for target, weight in self.weights.items()}
+        running = running.with_overrides(Overrides(weights))
         return running.next(replace(loaded, resolved={**loaded.resolved, **known}), self.found)
 
     def remark(self, loaded: Loaded) -> str:

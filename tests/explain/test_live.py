@@ -179,3 +179,17 @@ def test_a_gateway_that_cannot_have_its_socket_serves_all_the_same(
     gateway.wait_for_log("explain --live` will not work for this gateway: .*occupied/control.sock: ")
     with RawClient(gateway.port) as client:
         assert client.get("/who").body == b"one"
+
+
+def test_weights_that_a_command_has_set_count(start_gateway: Starter, start_servers: Servers) -> None:
+    gateway = answering(start_gateway, site(start_servers("one", "two"), balance="uri-hash"))
+    done = CliRunner().invoke(main, ["weight", "app/one", "256", "-g", str(gateway.path)])
+    assert done.exit_code == 0, done.output
+    paths = [f"/{number}" for number in range(12)]
+
+    def answers() -> list[str | None]:
+        with RawClient(gateway.port) as client:
+            return [client.get(path).header("X-Server") for path in paths]
+
+    eventually(lambda: answers().count("one") >= 11, "the worker to use the weight")
+    assert [found(gateway, f"http://localhost{path}")["server"] for path in paths] == answers()
