@@ -40,6 +40,7 @@ def site(port: int, directory: Path, servers: Mapping[str, int], reports: int) -
         "node": "demo",
         "workers": min(2, os.cpu_count() or 1),
         "drain": "2s",
+        "state": str(directory / "state"),
         "access_log": {"path": str(directory / "access.log"), "format": "json"},
         "load_reports": {"listen": f"{HOST}:{reports}", "secret_file": str(directory / "reports.secret")},
         "frontends": [{"name": "web", "listen": f"{HOST}:{port}"}],

@@ -131,6 +131,7 @@ class Gateway(Host):
             "drain": "1s",
             "frontends": [{"listen": ["0.0.0.0:80", "[::]:80"]}],
             "routes": [{"respond": {"body": self.name}}],
+            "state": "state",
             "cluster": {"key_file": "cluster.key", **cluster},
             **more,
         }
