@@ -23,7 +23,7 @@ from typing import Any, Final
 from gateway.board import READY, Board
 from gateway.config import ConfigError, Snapshot
 from gateway.config.discovery import Member, Question
-from gateway.config.overrides import AdminState
+from gateway.config.overrides import NODE, AdminState
 from gateway.config.snapshot import ServerKey
 from gateway.hardening.confinement import Bounds, active, forbid_root, protect
 from gateway.load.admin_state import NAMES, decide
@@ -563,8 +563,8 @@ class Supervisor:
             override_file.keep(self._now.loaded, overrides)
         except OSError as error:
             problem = f"it is not kept over a restart: {(error.strerror or str(error)).lower()}"
-            log.warning("gateway %s %s: %s", command, argument, problem)
-        log.info("by command: %s %s", command, argument)
+            log.warning("what gateway %s sets: %s", command, problem)
+        log.info("by command: %s %s", command, "this gateway" if argument == NODE else argument)
         self._now = self._now.with_overrides(overrides)
         packed = Packed.of(self._snapshot)
         weighed = any(before.members(name) != self._snapshot.members(name) for name in before.site.backends)

@@ -69,6 +69,31 @@ def test_evacuate_gives_everything_away_and_join_returns(pair):
     seen.check("gw1", "gw2", "gw1")
 
 
+def test_a_drained_node_gives_its_addresses_away_until_it_is_ready_again(pair):
+    pair.boot(pair.cluster(failback=True))
+    gw1, gw2 = pair.gateways
+
+    def command(*arguments):
+        done = subprocess.run(
+            [PYTHON, "-m", "gateway", *arguments, "-g", str(gw1.directory / "site.yaml")],
+            capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    eventually(gw1.has, "gw1 to have the address")
+    assert command("drain", "--node") == "gw1: drain\n"
+    eventually(lambda: gw2.has() and not gw1.has(), "the address to move")
+    assert gw1.ask()["admin_state"] == "drain"
+    (heartbeat,) = gw1.pids("gw-heartbeat")
+    gw1.kill(heartbeat)
+    eventually(lambda: gw1.pids("gw-heartbeat") not in ([], [heartbeat]), "another heartbeat process")
+    eventually(lambda: gw1.ask()["admin_state"] == "drain", "it to know of the drain")
+    assert gw2.has()
+    assert command("ready", "--node") == "gw1: ready\n"
+    eventually(gw1.has, "the address to return")
+
+
 def test_evacuate_keeps_an_address_that_no_other_node_can_take(directory):
     with Lab(directory, witness=True) as lab:
         lab.boot()
