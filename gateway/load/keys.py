@@ -1,4 +1,4 @@
-"""The keys of load reports: one for each server, so that a server can speak for itself alone."""
+"""The keys of load reports: one for each server, so that a server can report for itself alone."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""What is known of one server's load: counted by the workers, reported by its agent, both smoothed. Pure."""
+"""One server's load: counted by the workers and reported by its agent, both smoothed. Pure."""
 
 from gateway.load.weights import Observation, approach
 
@@ -25,7 +25,7 @@ class Meter:
         self._failure_rate = approach(self._failure_rate, failed / elapsed, elapsed)
 
     def hear(self, load: float | None, now: float, stale_after: float) -> None:
-        """Take a reported load; None is a report that could not say."""
+        """Take a reported load; None: a report without one."""
         known = self.load(now, stale_after)
         self._load = load if load is None or known is None else approach(known, load, now - self._heard_at)
         self._heard_at = now

@@ -1,4 +1,4 @@
-"""Notices that files of certificates have changed, by looking at them again and again.
+"""Notices that files of certificates have changed, by polling them.
 
 Looking works on every file system and through symbolic links, unlike inotify(7): Kubernetes and certbot replace links,
 and certificates are on network file systems.

@@ -201,7 +201,7 @@ class Children:
                 os.kill(child.pid, signal.SIGKILL)
 
     def abort(self, child: Child, why: str) -> None:
-        """Let a child that does not do as it should say where it hangs (SIGABRT); LAST_WORDS later, SIGKILL."""
+        """Let a child that hangs log where (SIGABRT); after LAST_WORDS, SIGKILL."""
         child.abort_at = float("inf")
         if child.kill_at == float("inf"):
             child.kill_at = time.monotonic() + LAST_WORDS
@@ -228,7 +228,7 @@ class Children:
         return child
 
     def failures(self, child: Child) -> int:
-        """How often in a row a process in this place has lived for a moment only, this one included."""
+        """How often in a row a process in this place has ended at once, this one included."""
         quick = time.monotonic() - child.born < QUICK
         count = self._failures[child.place] = self._failures.get(child.place, 0) + 1 if quick else 0
         return count
@@ -247,6 +247,6 @@ class Children:
 
 
 def ending(status: int) -> str:
-    """How a process ended, by what waitpid returned."""
+    """How a process ended, from the status of waitpid."""
     code = os.waitstatus_to_exitcode(status)
     return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with status {code}"

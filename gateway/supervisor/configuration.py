@@ -1,4 +1,4 @@
-"""All that the processes of a gateway work by: a site file that was read and checked, and what was opened for it."""
+"""The configuration in use: a site file that was read and checked, and the files that were opened for it."""
 
 import logging
 import os
@@ -55,7 +55,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """`found` is what the name service says of dns: entries, `snapshot` what is passed to the processes."""
+    """`found`: the name service's answers for dns: entries. `snapshot`: for the processes."""
 
     loaded: Loaded
     account: Account | None
@@ -176,7 +176,7 @@ class Configuration:
         return replace(self, snapshot=self.snapshot.with_overrides(overrides))
 
     def discover(self, news: Found) -> Self:
-        """The same site file with what the name service says now; the snapshot stays if it has no room for the rest."""
+        """The same site file with the name service's present answers; the snapshot stays if it has no room for them."""
         news = {question: members for question, members in news.items() if question in self.snapshot.questions}
         if news.items() <= self.found.items():
             return self
@@ -209,14 +209,14 @@ def _overrides(loaded: Loaded) -> Overrides:
 
 
 def _look_up(known: Found, site: Site, account: Account | None) -> Found:
-    """What is known of the dns: entries of `site`, and what there is to know of those that are new."""
+    """The known answers for the dns: entries of `site`, and new ones for those that are new."""
     questions = discovery.questions(site)
     kept = {question: members for question, members in known.items() if question in questions}
     return {**kept, **find_servers(questions - kept.keys(), site, account)}
 
 
 def warn_of_gaps(questions: Iterable[Question], found: Found) -> None:
-    """Say which of the names that are asked for have no servers."""
+    """Warn of the names that have no servers."""
     named = {question.address for question, members in found.items() if members}
     for address in sorted({question.address for question in questions} - named):
         log.warning("%s: the name service does not know a server of this name", address)
@@ -255,6 +255,6 @@ def _account(site: Site) -> Account | None:
 
 
 def _in_background(work: Callable[[], T]) -> T:
-    """Do what takes a while in a thread that gives way: a process would need rights to become again as it was."""
+    """Run long work in a thread of low priority: a process would need privileges to raise its priority again."""
     with ThreadPoolExecutor(1, initializer=os.nice, initargs=(NICE,)) as thread:
         return thread.submit(work).result()

@@ -1,4 +1,4 @@
-"""What a supervisor hands to the next one, perhaps of another version, and how the two agree.
+"""The handover from a supervisor to the next one, perhaps of another version.
 
 The next one is started by the same command line (fork and exec). It inherits every listening socket, so that no client
 finds the door closed, and a sealed memfd, whose number is in the environment, that holds the Handover. The two may be
@@ -36,7 +36,7 @@ MAX_ANSWER: Final = 65536
 
 
 class BadHandover(Exception):
-    """What was handed over cannot be used; the text says why."""
+    """The handover cannot be used; the text says why."""
 
 
 class _Part(BaseModel):
@@ -88,7 +88,7 @@ class HandedSocket(_Part):
 
 
 class HandedServer(_Part):
-    """What the old board says about a server; `endpoint` tells whether it is still the same one."""
+    """A server's state on the old board; `endpoint` tells whether it is still the same server."""
 
     backend: str
     server: str
@@ -136,7 +136,7 @@ class Predecessor:
         self._say(READY)
 
     def failed(self, why: str) -> None:
-        """It did not work out: go on."""
+        """The takeover failed: the predecessor goes on."""
         self._say(why)
 
     def close(self) -> None:

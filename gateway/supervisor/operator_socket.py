@@ -86,7 +86,7 @@ class OperatorSocket:
         self._selector.register(client, selectors.EVENT_READ, client)
 
     def hear(self, client: Client) -> None:
-        """Read from a client; do what its line says once that is there."""
+        """Read from a client; carry out its command when the line is complete."""
         try:
             part = client.sock.recv(LINE)
         except BlockingIOError:
@@ -125,7 +125,7 @@ class OperatorSocket:
         self._drop(client)
 
     def keep_time(self, now: float) -> None:
-        """Drop clients that have not said their line in time."""
+        """Drop clients that have not sent their line in time."""
         for client in [client for client in self._clients if client.deadline <= now]:
             self._drop(client)
 
@@ -156,7 +156,7 @@ class OperatorSocket:
 
 
 def about(path: Path, site: Site, state: str, version: int, last_reload: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a supervisor says of itself: it runs `site`, which was at `path` when it had that `version`."""
+    """Return a supervisor's description of itself: it runs `site`, which was at `path` when it had that `version`."""
     return {
         "pid": os.getpid(),
         "program": __version__,

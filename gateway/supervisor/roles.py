@@ -88,7 +88,7 @@ class Role:
 
 
 def _later(site: Site) -> frozenset[str]:
-    """Addresses that this machine may get only later: those that it shares, and its own within the cluster."""
+    """Addresses that this machine may get later: those that it shares, and its own within the cluster."""
     if site.cluster is None:
         return frozenset()
     shared = (address.ip for address in site.cluster.addresses)
@@ -133,7 +133,7 @@ def _prepare_heartbeat(context: ChildContext) -> Work:
 
 
 def _other_cluster(before: Snapshot, now: Snapshot) -> bool:
-    """Whether a reload says something else about nodes and addresses."""
+    """Whether a reload changes nodes or addresses."""
     was, is_ = before.site, now.site
     key = was.cluster.key_file if was.cluster is not None else None
     return (was.node, was.cluster, was.user) != (is_.node, is_.cluster, is_.user) or (

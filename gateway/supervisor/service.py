@@ -1,4 +1,4 @@
-"""What surrounds a running gateway: its PID file, and the service manager's notifications."""
+"""The surroundings of a running gateway: its PID file, and notifications for the service manager."""
 
 import contextlib
 import os
@@ -55,7 +55,7 @@ class Watchdog:
 
 
 class PidFile:
-    """Names the supervisor; it changes hands as a whole, so that no reader finds half a number."""
+    """Names the supervisor; it is replaced atomically, so that no reader finds half a number."""
 
     def __init__(self, path: Path) -> None:
         # The working directory of a later command may differ, but the file stays where it is.

@@ -32,7 +32,7 @@ class StartError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A socket, and whose it is."""
+    """A socket, and the process that has it."""
 
     role: str
     name: str
