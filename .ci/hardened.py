@@ -30,6 +30,7 @@ STAMP = TREE / ".built"
 TESTS = (
     "tests/wire",
     "tests/balance",
+    "tests/dns",
     "tests/rules",
     "tests/explain",
     "tests/proxy",
@@ -43,6 +44,7 @@ TESTS = (
 QUICK = (
     "tests/wire",
     "tests/balance",
+    "tests/dns",
     "tests/test_board.py",
     "tests/fuzz/test_connections.py",
     "tests/conformance/test_faults.py",

@@ -249,8 +249,8 @@ def _problem(problem: "Problem") -> dict[str, Any]:
 
 @main.command()
 @click.argument("site", type=SITE_FILE)
-@click.argument("method")
-@click.argument("url")
+@click.argument("method", metavar="METHOD|dns")
+@click.argument("url", metavar="URL|NAME")
 @click.option(
     "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help=("Header of the request; may be repeated.")
 )
@@ -258,6 +258,7 @@ def _problem(problem: "Problem") -> dict[str, Any]:
 @click.option("--live", is_flag=True, help="Use the loads, sessions and health of the running gateway.")
 @click.option("--assume", metavar="YAML", help="Suppose this, as in `assume` of tests: '{live: 2000, ticket: queued}'.")
 @OFFLINE
+@click.option("--type", "kind", default="A", show_default=True, help="Record type, with dns.")
 @JSON
 def explain(  # noqa: PLR0913 - one an option
     site: Path,
@@ -269,8 +270,16 @@ def explain(  # noqa: PLR0913 - one an option
     live: bool,
     assume: str | None,
     offline: bool,
+    kind: str,
 ) -> None:
-    """Explain step by step how SITE handles a request: METHOD and the full URL. Sends nothing."""
+    """Explain step by step how SITE handles a request: METHOD and the full URL. Sends nothing.
+
+    With dns and a NAME: what the name server of SITE answers to the client, and why.
+    """
+    if method == "dns":
+        if headers or assume is not None:
+            raise click.UsageError("dns takes --client, --type, --live and --json")
+        _explain_dns(site, (url, kind), client, live=live, offline=offline)
     from gateway.explain.asked import Asked  # noqa: PLC0415
     from gateway.explain.report import tree  # noqa: PLC0415
     from gateway.explain.sandbox import Sandbox  # noqa: PLC0415
@@ -294,6 +303,44 @@ def explain(  # noqa: PLR0913 - one an option
             about = {"live": remark} if remark else {}
             return json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain), 0
         return tree(asked, found, sandbox.site, remark), 0
+
+    _as_user(loaded, show, offline=offline)
+
+
+def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bool, offline: bool) -> None:
+    """Explain an answer of the name server; ends the program."""
+    from gateway.admin import report_json  # noqa: PLC0415
+    from gateway.dns import explain as names  # noqa: PLC0415
+    from gateway.dns.policy import SiteState, states_of  # noqa: PLC0415
+    from gateway.dns.table import Table  # noqa: PLC0415
+    from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
+
+    loaded = _load(site, offline=offline)
+    model = loaded.site.dns
+    if model is None:
+        raise click.UsageError(f"{site} has no dns section")
+    states: dict[str, SiteState] = {}
+    in_force: dict[str, Mapping[str, float]] = {}
+    remark = ""
+    if live:
+        gateway = _running(str(loaded.path))
+        try:
+            report = report_json.gateway(ask(gateway.sockets, "status", "control", gateway.pid))
+        except (NoAnswer, report_json.Unreadable) as error:
+            _fail(str(error))
+        states = states_of({name: asdict(state) for name, state in report.site_states.items()})
+        in_force = {one.name: one.shares for one in report.dns.names} if report.dns is not None else {}
+        remark = f"states of sites as the running gateway ({gateway.pid}) knows them"
+
+    def show() -> tuple[str, int]:
+        table = Table.of(model, loaded.files, 1)
+        try:
+            found = names.decide(table, question, client, states, in_force)
+        except ValueError as error:
+            return str(error), 2
+        if _wants_json():
+            return json.dumps({**found, **({"live": remark} if remark else {})}, indent=2), 0
+        return names.text(found, remark), 0
 
     _as_user(loaded, show, offline=offline)
 

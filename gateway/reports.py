@@ -301,6 +301,64 @@ class MemoryReport:
     short: bool
 
 
+# ------------------------------------------------------------------------------------------------ sites and their names
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteStateReport:
+    """A site of the web farm, as its gateways report it."""
+
+    up: bool
+    """One of its gateways is heard."""
+    draining: bool
+    """None of them takes new clients."""
+    load: float | None
+    """1.0: full; None: unknown."""
+    capacity: float | None
+    """Requests per second at which it would be full; None: not yet measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsNameReport:
+    """A name whose addresses are those of sites."""
+
+    name: str
+    policy: str
+    shares: Mapping[str, float]
+    """Part of clients that gets each site first."""
+    open: bool
+    """None of its sites works, and all are answered."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsReport:
+    """The name server."""
+
+    udp: int
+    """Messages received, as in tcp."""
+    tcp: int
+    truncated: int
+    cookies: int
+    """Queries with a valid cookie."""
+    bad_cookies: int
+    subnets: int
+    """Queries with a client subnet."""
+    edns: int
+    codes: Mapping[str, int]
+    """Responses by code."""
+    dropped: Mapping[str, int]
+    """Datagrams without a response, by reason."""
+    tcp_connections: int
+    """Open now."""
+    tcp_counts: Mapping[str, int]
+    """TCP connections: all, refused, timed out, malformed."""
+    zones: int
+    names: tuple[DnsNameReport, ...]
+    """The first ones."""
+    open_names: int
+    """Names none of whose sites works."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlReport(SiteReport):
     """All that control knows."""
@@ -311,6 +369,9 @@ class ControlReport(SiteReport):
     refused: Mapping[str, Mapping[str, int]]
     """Refused datagrams, by kind and reason."""
     memory: MemoryReport
+    site_states: Mapping[str, SiteStateReport]
+    dns: DnsReport | None
+    """None: there is no name server, or it does not respond."""
 
 
 # ---------------------------------------------------------------------------------------------------------- processes

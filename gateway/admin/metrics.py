@@ -8,7 +8,14 @@ from gateway.admin.exposition import Family, Kind, Sample, histogram, labels
 from gateway.admin.exposition import text as exposition
 from gateway.board import BOUNDS
 from gateway.outcome import OUTCOMES
-from gateway.reports import CertificatesReport, GatewayReport, HeartbeatReport, ServerReport, TrafficReport
+from gateway.reports import (
+    CertificatesReport,
+    DnsReport,
+    GatewayReport,
+    HeartbeatReport,
+    ServerReport,
+    TrafficReport,
+)
 
 Figure = Callable[[ServerReport], float | None]
 
@@ -29,6 +36,7 @@ def families(control: GatewayReport | None, heartbeat: HeartbeatReport | None) -
         yield from _of_sessions(control)
         yield from _of_memory(control)
         yield from _of_others(control)
+        yield from _of_dns(control.dns)
     if heartbeat is not None:
         yield from _of_cluster(heartbeat)
         yield from _of_addresses(heartbeat)
@@ -443,6 +451,50 @@ def _of_others(report: GatewayReport) -> Iterator[Family]:
         "Load of each site, 1 is full; absent: unknown.",
         [(labels(site=site), load) for site, load in sorted(report.sites.items())],
     )
+
+
+def _of_dns(found: DnsReport | None) -> Iterator[Family]:
+    """The name server."""
+    if found is None:
+        return
+    yield Family(
+        "gateway_dns_queries_total",
+        "counter",
+        "DNS messages received, by transport.",
+        [(labels(transport=name), count) for name, count in (("udp", found.udp), ("tcp", found.tcp))],
+    )
+    yield Family("gateway_dns_responses_total", "counter", "DNS responses by code.", _counts(found.codes, "code"))
+    yield Family(
+        "gateway_dns_dropped_total",
+        "counter",
+        "Datagrams without a response: silent (not a query), rate (response_rate), send (socket error).",
+        _counts(found.dropped, "reason"),
+    )
+    for name, key, text in _DNS:
+        yield Family(f"gateway_dns_{name}", "counter", text, [("", getattr(found, key))])
+    yield _one("gateway_dns_tcp_open", "Open TCP connections of DNS clients.", found.tcp_connections)
+    yield Family(
+        "gateway_dns_tcp_total",
+        "counter",
+        "TCP connections of DNS clients: connections, refused (over a limit), idle (timed out), malformed.",
+        _counts(found.tcp_counts, "what"),
+    )
+    yield Family(
+        "gateway_dns_share_ratio",
+        "gauge",
+        "Part of clients that gets each site first, for the first 100 names.",
+        [(labels(name=one.name, site=site), share) for one in found.names for site, share in one.shares.items()],
+    )
+    yield _one("gateway_dns_open_names", "Names none of whose sites works; all are answered.", found.open_names)
+
+
+_DNS: Final = (
+    ("truncated_total", "truncated", "Responses with TC: the client asks again over TCP."),
+    ("edns_queries_total", "edns", "Queries with EDNS."),
+    ("client_subnet_queries_total", "subnets", "Queries with an EDNS client subnet."),
+    ("cookies_total", "cookies", "Queries with a valid DNS cookie of this server."),
+    ("bad_cookies_total", "bad_cookies", "Queries with a DNS cookie that is not of this server, or too old."),
+)
 
 
 # ------------------------------------------------------------------------------------------------------------- cluster

@@ -4,7 +4,7 @@ from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.reports import GatewayReport, HeartbeatReport, TreeReport
+from gateway.reports import DnsReport, GatewayReport, HeartbeatReport, TreeReport
 from loadagent.printable import printable
 
 T = TypeVar("T")
@@ -13,6 +13,7 @@ T = TypeVar("T")
 _GATEWAY: Final = TypeAdapter(GatewayReport)
 _HEARTBEAT: Final = TypeAdapter(HeartbeatReport)
 _TREE: Final = TypeAdapter(TreeReport)
+_DNS: Final = TypeAdapter(DnsReport)
 
 
 class Unreadable(Exception):
@@ -32,6 +33,11 @@ def heartbeat(answer: object) -> HeartbeatReport:
 def tree(said: object) -> TreeReport:
     """Return the report in the supervisor's bulletin. Raises Unreadable."""
     return _read(_TREE, said)
+
+
+def dns(said: object) -> DnsReport:
+    """Return the report in the bulletin of the name server. Raises Unreadable."""
+    return _read(_DNS, said)
 
 
 def _read(adapter: TypeAdapter[T], said: object) -> T:

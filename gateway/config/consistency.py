@@ -63,6 +63,7 @@ def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> 
     if site.sites and site.load_reports and site.sites.listen == site.load_reports.listen:
         yield Finding(("sites", "listen"), f"{site.sites.listen} is where load_reports come in")
     yield from _unknown_keys(site)
+    yield from _dns(site)
     taken = {listen for frontend in site.frontends for listen in frontend.listen}
     if site.admin.listen in taken:
         yield Finding(("admin", "listen"), f"{site.admin.listen} is where a frontend listens")
@@ -79,6 +80,31 @@ def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> 
             (("backends", name, "servers", i, "name"), server.name, f"the server name {server.name} is used")
             for i, server in enumerate(backend.servers)
         )
+
+
+def _dns(site: Site) -> Iterator[Finding]:
+    """Addresses of the name server that are taken, and unknown sites."""
+    if site.dns is None:
+        return
+    yield from _twice(
+        (("dns", "listen", i), listen, f"{listen} is listened on") for i, listen in enumerate(site.dns.listen)
+    )
+    taken = {listen: "a frontend listens" for frontend in site.frontends for listen in frontend.listen}
+    if site.admin.listen is not None:
+        taken[site.admin.listen] = "admin listens"
+    if site.sites is not None:
+        taken[site.sites.listen] = "reports of sites come in"
+    if site.load_reports is not None:
+        taken[site.load_reports.listen] = "load_reports come in"
+    for i, listen in enumerate(site.dns.listen):
+        if listen in taken:
+            yield Finding(("dns", "listen", i), f"{listen} is where {taken[listen]}")
+    known = {site.sites.self_, *site.sites.peers} if site.sites is not None else None
+    for at, _, name in site.dns.balanced():
+        for other in name.sites:
+            if known is not None and other not in known:
+                message = f"there is no site {other} in sites{suggest(other, known)}"
+                yield Finding((*at, "sites", other), message, key=True)
 
 
 def _unknown_keys(site: Site) -> Iterator[Finding]:
@@ -168,6 +194,7 @@ def _matches(site: Site) -> Iterator[tuple[Loc, Match]]:
 def warnings(site: Site, routes_at: Sequence[int]) -> Iterator[Finding]:
     """Settings that are allowed but probably a mistake. `routes_at`: the line of each route."""
     yield from _classes(site)
+    yield from _dns_without_reports(site)
     yield from _report_keys(site)
     yield from _own_keys(site)
     yield from _own_tickets(site)
@@ -208,6 +235,15 @@ def _report_keys(site: Site) -> Iterator[Finding]:
         if path in seen:
             yield _warning(("load_reports", "keys", name), f"{seen[path]} has this key, too: each can speak for both")
         seen.setdefault(path, name)
+
+
+def _dns_without_reports(site: Site) -> Iterator[Finding]:
+    """Names with several sites whose state is never known."""
+    for at, name, model in site.dns.balanced() if site.dns is not None and site.sites is None else ():
+        if len(model.sites) > 1:
+            message = f"the state of the sites of {name} is unknown, and all count as working: add sites"
+            yield _warning((*at, "sites"), message, key=True)
+            break
 
 
 def _sessions(site: Site) -> Iterator[Finding]:

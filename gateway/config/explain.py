@@ -92,7 +92,8 @@ def pattern(loc: Loc) -> str:
     while "match" in names and (after := names[names.index("match") + 1 :]) and after[0] in ("not", "any", "all"):
         at = names.index("match") + 1
         del names[at : at + 1 + (after[1:2] == ["*"])]
-    for mapping in (["backends"], ["sites", "peers"]):  # their keys are names
+    # Their keys are names.
+    for mapping in (["backends"], ["sites", "peers"], ["dns", "zones"], ["dns", "zones", "*", "names"]):
         if names[: len(mapping)] == mapping and len(names) > len(mapping):
             names[len(mapping)] = "*"
     return ".".join(names)

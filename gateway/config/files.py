@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.config import apache, apache_rules, certificate, certificate_files, named_file, python
 from gateway.config.certificate_files import Faults
+from gateway.config.dns import BalancedName, parse_networks
 from gateway.config.model import Apache, Site
 from gateway.config.problem import Fault, Finding, Loc, Unreadable, suggest
 from gateway.config.python import Function
@@ -22,6 +23,9 @@ STAND_IN: Final = b"0123456789abcdef" * 4
 """In the place of a key that cannot be read offline."""
 MIN_KEY_BYTES: Final = 16
 """Shorter keys for signed reports could be guessed."""
+
+_KEYS: Final = (("cluster", "key_file"), ("sites", "key_file"), ("dns", "cookie_key_file"), ("admin", "token_file"))
+"""Sections that may name the file of a shared secret, and by which key."""
 
 
 class Files:
@@ -102,6 +106,8 @@ def read(
     _check_certificates(files, site, certificates=certificates)
     for path, loc in {**trusted(site), **clients(site)}.items():
         _read_cas(files, path, loc)
+    for loc, name in _networks(site):
+        _read_networks(files, name, loc)
     shared = apache_rules.Rules()
     for i, route in enumerate(site.routes):
         if route.apache is not None:
@@ -193,12 +199,10 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
                 yield path, ("load_reports", key)
         for name, path in site.load_reports.keys.items():
             yield path, ("load_reports", "keys", name)
-    if site.cluster:
-        yield site.cluster.key_file, ("cluster", "key_file")
-    if site.sites:
-        yield site.sites.key_file, ("sites", "key_file")
-    if site.admin.token_file:
-        yield site.admin.token_file, ("admin", "token_file")
+    for section, key in _KEYS:
+        path = getattr(getattr(site, section), key, None)
+        if path is not None:
+            yield path, (section, key)
     for i, frontend in enumerate(site.frontends):
         if frontend.tls and frontend.tls.ticket_key_file:
             yield frontend.tls.ticket_key_file, ("frontends", i, "tls", "ticket_key_file")
@@ -215,6 +219,23 @@ def _session_pages(site: Site) -> Iterator[tuple[Path, Loc]]:
             part = getattr(sessions, key)
             if part is not None and part.page is not None:
                 yield part.page, ("qos", "sessions", key, "page")
+
+
+def _networks(site: Site) -> Iterator[tuple[Loc, BalancedName]]:
+    """Yield each balanced name with a file of networks, and the location of that."""
+    for at, _, name in site.dns.balanced() if site.dns is not None else ():
+        if name.networks_file is not None:
+            yield (*at, "networks_file"), name
+
+
+def _read_networks(files: Files, name: BalancedName, loc: Loc) -> None:
+    assert name.networks_file is not None  # noqa: S101 - see _networks
+    content = files.read(name.networks_file, loc)
+    if content is not None:
+        try:
+            parse_networks(content, name.sites)
+        except ValueError as error:
+            files.findings.append(Finding(loc, f"{name.networks_file}:{error}"))
 
 
 def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apache_rules.Rules) -> None:

@@ -6,7 +6,7 @@ To support a key, remove its entry here.
 from typing import Final
 
 KEYS: Final = {
-    "": "dns maintenance",
+    "": "maintenance",
     "frontends.*.tls": "acme",
 }
 """Keys by the mapping they belong to; "*" stands for a name or an index."""

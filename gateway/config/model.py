@@ -25,6 +25,7 @@ from pydantic import (
 from gateway.config import http2_library, template
 from gateway.config.address import HOST, UNIX, Address, Listen
 from gateway.config.cluster import Cluster
+from gateway.config.dns import Dns
 from gateway.config.expectation import SiteTest
 from gateway.config.fields import (
     NAME,
@@ -1267,6 +1268,9 @@ class Site(Model):
     )
     sites: Annotated[Sites | None, Given()] = Field(
         None, description="Other sites that clients may be redirected to. Default: none."
+    )
+    dns: Annotated[Dns | None, Given()] = Field(
+        None, description="The authoritative name server of this gateway. Default: none."
     )
     resolver: Resolver = Field(default_factory=Resolver, description="Name servers for dns: entries.")
     frontends: tuple[Frontend, ...] = Field((), description="Entrances for clients.")

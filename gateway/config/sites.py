@@ -73,7 +73,8 @@ class Sites(Model):
     self_: Name = Field(alias="self", description="Name of this site.")
     listen: ListenField = Field(description="UDP address to receive the other sites' reports on.")
     peers: dict[Name, Peer] = Field(
-        description="The sites by name; the entry of this site is ignored, so that all sites can have the same list."
+        description="The sites by name; all sites can have the same list. The entry of this site names its own "
+        "gateways, which tell each other how many requests they answer."
     )
     key_file: File = Field(description="Key shared by all sites; only its owner may read the file.")
     stale_after: PositiveDuration = Field(

@@ -1,13 +1,17 @@
 """The control process: control's work, driven by the supervisor's orders."""
 
+import contextlib
 import encodings.idna  # noqa: F401 - before the process is confined, after which it may be inaccessible
 import logging
 import socket
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
+from typing import Final
 
 import uvloop
 
+from gateway.admin import report_json
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control import status
@@ -20,8 +24,11 @@ from gateway.control.sites import Sites
 from gateway.control.status import Status
 from gateway.process.channel import Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.reports import ControlReport
+from gateway.reports import ControlReport, DnsReport, SiteStateReport
 from gateway.secrets.vault import Vault
+
+SILENT: Final = 3.0
+"""Seconds after which the name server's last report is stale: it writes two a second."""
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +62,9 @@ class ControlProcess(LoopChild):
         self._control = Control(
             board, self._sockets.pop("reports", None), self._tell, rates=context.rates, sessions=context.sessions
         )
-        self._sites = Sites(board)
+        self._dns = context.bulletins["dns"]
+        self._bulletin = context.bulletins["control"]
+        self._sites = Sites(board, self._tell_states)
         self._sessions = Sessions(context.sessions)
         self._memory = MemoryWatch(board, memory)
         bulletins = context.bulletins["supervisor"], context.bulletins["heartbeat"]
@@ -86,6 +95,7 @@ class ControlProcess(LoopChild):
 
     async def _use(self, snapshot: Snapshot, new: dict[str, socket.socket]) -> None:
         await self._control.apply(snapshot, new.get("reports"), new.get("hints"), self._pairs)
+        self._snapshot = snapshot
         self._sessions.apply(snapshot)
         self._memory.apply(snapshot)
         await self._sites.apply(snapshot, new.get("sites"))
@@ -106,7 +116,20 @@ class ControlProcess(LoopChild):
             sites=self._sites.loads(),
             refused={**self._control.refused, "site report": dict(self._sites.refused)},
             memory=self._memory.report(),
+            site_states=self._sites.states(),
+            dns=self._dns_report(),
         )
+
+    def _dns_report(self) -> DnsReport | None:
+        """What the name server has said last; None: there is none, or it is silent."""
+        said = self._dns.read(SILENT) if self._snapshot.site.dns is not None else None
+        with contextlib.suppress(report_json.Unreadable):  # a compromised process can write anything there
+            return report_json.dns(said) if said is not None else None
+        return None
+
+    def _tell_states(self, states: Mapping[str, SiteStateReport]) -> None:
+        """Tell the name server the states of the sites."""
+        self._bulletin.post({"sites": {name: asdict(state) for name, state in states.items()}})
 
     def _tell(self, found: Found) -> None:
         """Send the name service's answers to the supervisor."""

@@ -12,6 +12,7 @@ from gateway.reports import (
     BackendReport,
     CertificatesReport,
     ClassReport,
+    DnsReport,
     GatewayReport,
     MemoryReport,
     OverrideReport,
@@ -92,6 +93,7 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _concurrency(report.backends)
     yield from _sessions(report.sessions)
     yield from _memory(report.memory)
+    yield from _dns(report.dns)
     yield from _certificates(report.tree.certificates, time.time())
     yield from _overrides(report.overrides.of)
     yield ""
@@ -226,6 +228,30 @@ def _certificates(found: CertificatesReport, now: float) -> Iterator[str]:
             yield from textwrap.wrap(
                 f"{file}: {text}", WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False
             )
+
+
+def _dns(found: DnsReport | None) -> Iterator[str]:
+    """The name server, if there is one: its queries, and the shares of sites."""
+    if found is None:
+        return
+    titles = "udp", "tcp", "refused", "dropped", "truncated", "connections"
+    widths = 10, 8, 9, 9, 11, 13
+    refused, dropped = found.codes.get("REFUSED", 0), sum(found.dropped.values())
+    figures = found.udp, found.tcp, refused, dropped, found.truncated, found.tcp_connections
+    zones = f"{found.zones} zone{'' if found.zones == 1 else 's'}"
+    yield ""
+    yield from _row(("dns", NAME), *zip(titles, widths, strict=True))
+    yield from _row((zones, NAME), *zip(figures, widths, strict=True))
+    for one in found.names:
+        shares = ", ".join(f"{site} {share:.0%}" for site, share in one.shares.items())
+        why = "; NO SITE WORKS: all are answered" if one.open else ""
+        yield from textwrap.wrap(
+            f"{one.name} ({one.policy}): {shares}{why}",
+            WIDTH,
+            initial_indent="  ",
+            subsequent_indent="    ",
+            break_long_words=False,
+        )
 
 
 def _outcomes(reports: Sequence[TrafficReport]) -> Iterator[str]:

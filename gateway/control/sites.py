@@ -1,7 +1,8 @@
 """The exchange of loads between sites, in signed datagrams (format: loadagent/report.py).
 
 Each gateway of a site reports for itself: `server` is the site, `backend` the gateway. The load of a site is that of
-the gateway with the largest view of it; a site that stops announces it, and one that falls silent is forgotten.
+the gateway with the largest view of it, its requests are those of all; a site that stops announces it, and one that
+falls silent is forgotten. What is known goes to the Board, for redirects, and to the name server.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import logging
 import re
 import socket
 import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from gateway.balance.policy import Members
@@ -21,49 +24,120 @@ from gateway.control.datagrams import Datagrams
 from gateway.control.tasks import keep_running, stop
 from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
+from gateway.reports import SiteStateReport
 from loadagent.config import Endpoint
 from loadagent.numbering import Numbering
 from loadagent.push import DatagramLink
-from loadagent.report import BadReport, Report, State, decode, encode, parse_key
+from loadagent.report import MAX_SHARE, BadReport, Report, State, decode, encode, parse_key
 
 EVERY: Final = 1.0
 """Seconds between two reports."""
 CONTEXT: Final = b"eddie site report\0"
 METRIC: Final = "load"
+REQUESTS: Final = "requests"
+"""Per second, of the gateway that reports."""
+ADAPTING: Final = 0.1
+"""The part of an average that the newest second is."""
+LEAST_REQUESTS: Final = 1.0
+LEAST_LOAD: Final = 0.05
 MAX_NODES: Final = 64
 """Number of a site's gateways that are remembered."""
 
 _log = logging.getLogger("gateway.control")
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a gateway of a site has said of it; `requests` are those that it answers per second."""
+
+    load: float | None
+    said: float
+    state: State
+    requests: float
+
+
+@dataclass(frozen=True, slots=True)
+class SiteView:
+    """A site as its gateways describe it. `up`: one of them was heard; `draining`: none of them takes new clients."""
+
+    up: bool
+    draining: bool = False
+    load: float | None = None
+    requests: float = 0.0
+
+
 class Hearsay:
-    """The reported loads of sites; pure. Times are in seconds of any monotonic clock."""
+    """The reported states of sites; pure. Times are in seconds of any monotonic clock."""
 
     def __init__(self) -> None:
-        self._said: dict[str, dict[str, tuple[float | None, float]]] = {}
+        self._said: dict[str, dict[str, Heard]] = {}
 
     def hear(self, report: Report, now: float) -> None:
         """Process a report of a site's gateway."""
         nodes = self._said.setdefault(report.server, {})
         nodes.pop(report.backend or "", None)
-        if report.state is State.READY:
-            nodes[report.backend or ""] = report.score, now
+        if report.state is not State.MAINTENANCE:
+            load, requests = report.metrics.get(METRIC), report.metrics.get(REQUESTS, 0.0)
+            nodes[report.backend or ""] = Heard(load, now, report.state, requests)
         if len(nodes) > MAX_NODES:  # forget the one that has been silent longest; its next report adds it again
             del nodes[next(iter(nodes))]
 
     def load(self, site: str, now: float, stale_after: float) -> tuple[float, float] | None:
         """(load, time of the report), or None if unknown."""
+        ready = [heard for heard in self._recent(site, now, stale_after) if heard.state is State.READY]
+        return max(((heard.load, heard.said) for heard in ready if heard.load is not None), default=None)
+
+    def view(self, site: str, now: float, stale_after: float) -> SiteView:
+        """The state of a site."""
+        heard = self._recent(site, now, stale_after)
+        ready = [one for one in heard if one.state is State.READY]
+        load = max((one.load for one in ready if one.load is not None), default=None)
+        return SiteView(bool(heard), bool(heard) and not ready, load, sum(one.requests for one in ready))
+
+    def _recent(self, site: str, now: float, stale_after: float) -> list[Heard]:
+        """What the gateways of a site that are not silent have said; the others are forgotten."""
         nodes = self._said.get(site, {})
-        for node in [node for node, (_, said) in nodes.items() if now - said > stale_after]:
+        for node in [node for node, heard in nodes.items() if now - heard.said > stale_after]:
             del nodes[node]
-        known = [(load, said) for load, said in nodes.values() if load is not None]
-        return max(known, default=None)
+        return list(nodes.values())
+
+
+class Capacity:
+    """The requests per second at which a site would be full: what it answers, divided by its load; pure.
+
+    A nearly idle site says little about itself, so its last estimate stays. Both figures are averaged: the load of a
+    moment and the requests of a moment do not belong together.
+    """
+
+    def __init__(self) -> None:
+        self.estimate: float | None = None
+        self._requests: float | None = None
+        self._load = 0.0
+
+    def observe(self, requests: float, load: float | None) -> None:
+        """Take the figures of one more second."""
+        if load is None:
+            return
+        if self._requests is None:
+            self._requests, self._load = requests, load
+        self._requests += (requests - self._requests) * ADAPTING
+        self._load += (load - self._load) * ADAPTING
+        if self._requests >= LEAST_REQUESTS and self._load >= LEAST_LOAD:
+            self.estimate = self._requests / self._load
 
 
 class Sites(asyncio.DatagramProtocol):
     """Reports and listens for successive site files, in the running event loop."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, tell: Callable[[Mapping[str, SiteStateReport]], object] = bool) -> None:
+        """`tell` is called with the state of each site every second, and when one changes."""
+        self._tell_states = tell
+        self._capacity: dict[str, Capacity] = {}
+        self._answered: tuple[float, int] | None = None
+        self._drained = False
+        self._rate = 0.0
+        self._traffic: list[int] = []
+        self._began = time.monotonic()
         self._refusals = Refusals("site report", _log)
         self._board = board
         self._hearsay = Hearsay()
@@ -83,6 +157,9 @@ class Sites(asyncio.DatagramProtocol):
         self._model = site.sites
         self._node = re.sub(r"[^A-Za-z0-9._:-]", "-", site.node)[:64] or "gateway"
         self._members = _members(snapshot, self._board) if site.sites else []
+        self._traffic = [snapshot.traffic["backend", name] for name in site.backends]
+        self._answered = None
+        self._drained = snapshot.overrides.node not in {None, "ready"}
         self._key = parse_key(snapshot.files[site.sites.key_file]) if site.sites else b""
         await self._connect(site)
         if self._datagrams is not None and (sock is not None or site.sites is None):
@@ -94,6 +171,7 @@ class Sites(asyncio.DatagramProtocol):
             self._talking = asyncio.create_task(keep_running("reporting the load to other sites", self._talk))
         if site.sites is None:
             self._board.set_sites([])
+            self._tell_states({})
 
     @property
     def refused(self) -> dict[str, int]:
@@ -126,24 +204,32 @@ class Sites(asyncio.DatagramProtocol):
         except BadReport as error:
             self._refusals.note(error.reason.value, str(error), addr[0])
             return
-        if self._model is None or report.server not in self._model.others:
+        model = self._model
+        if model is not None and report.server == model.self_ and report.backend == self._node:
+            return  # of this gateway itself, which is in the list of its site
+        if model is None or report.server not in {model.self_, *model.others}:
             self._refusals.note("unknown site", f"there is no other site {report.server}", addr[0])
             return
         verdict = self._guard.check(report, time.time_ns(), time.monotonic())
         if verdict is not Verdict.ACCEPTED:
             self._refusals.note(verdict.value, f"{report.server}: {verdict.value}", addr[0])
             return
-        self._hearsay.hear(report, time.monotonic())
+        now = time.monotonic()
+        before = self._hearsay.view(report.server, now, model.stale_after)
+        self._hearsay.hear(report, now)
+        after = self._hearsay.view(report.server, now, model.stale_after)
+        if (before.up, before.draining) != (after.up, after.draining):
+            self._tell_states(self.states())
 
     def error_received(self, exc: Exception) -> None:
         """Note a socket error; the next datagram may be fine."""
         self._refusals.note("socket error", str(exc), "")
 
     async def _connect(self, site: Site) -> None:
-        """Create a link to each gateway of each other site."""
+        """Create a link to each gateway of each site, this one's others included."""
         wanted = {
             Endpoint(address.host, address.port)
-            for peer in (site.sites.others.values() if site.sites else ())
+            for peer in (site.sites.peers.values() if site.sites else ())
             for address in peer.report
         }
         gone = [self._links.pop(endpoint) for endpoint in self._links.keys() - wanted]
@@ -173,11 +259,48 @@ class Sites(asyncio.DatagramProtocol):
         self._board.set_sites(
             [(name, fact[0], fact[1] + model.stale_after) for name, fact in known.items() if fact is not None]
         )
-        metrics = {} if own is None else {METRIC: own}
+        self._count(now)
+        works = not self._members or any(members.up() for members in self._members)
+        if state is State.READY and (self._drained or not works):
+            state = State.DRAIN
+        metrics = {REQUESTS: min(self._rate, MAX_SHARE)} | ({} if own is None else {METRIC: own})
         report = Report(model.self_, *self._numbering.next(), state, self._node, metrics)
+        self._hearsay.hear(report, now)
         datagram = encode(report, self._key, CONTEXT)
         for link, _ in self._links.values():
             link.send(datagram)
+        for name in {model.self_, *model.others}:
+            view = self._hearsay.view(name, now, model.stale_after)
+            self._capacity.setdefault(name, Capacity()).observe(view.requests, view.load)
+        self._tell_states(self.states())
+
+    def states(self) -> dict[str, SiteStateReport]:
+        """What is known of each site.
+
+        A site counts as down when it has been silent for `stale_after`, this gateway's start included.
+        """
+        model = self._model
+        if model is None:
+            return {}
+        now = time.monotonic()
+        found = {}
+        for name in {model.self_, *model.others}:
+            view = self._hearsay.view(name, now, model.stale_after)
+            capacity = self._capacity.get(name)
+            found[name] = SiteStateReport(
+                up=view.up or now - self._began <= model.stale_after,
+                draining=view.draining,
+                load=view.load,
+                capacity=capacity.estimate if capacity is not None else None,
+            )
+        return found
+
+    def _count(self, now: float) -> None:
+        """Measure how many requests this gateway answers per second."""
+        total = sum(sum(self._board.passed_through(row).answers) for row in self._traffic)
+        if self._answered is not None and now > self._answered[0]:
+            self._rate = max(0, total - self._answered[1]) / (now - self._answered[0])
+        self._answered = now, total
 
 
 def _members(snapshot: Snapshot, board: Board) -> list[Members]:

@@ -91,6 +91,8 @@ HEARTBEAT: Final = Role(
     Filter(_DATAGRAMS | _NETLINK, binds=True, ioctls=_INTERFACES),
     "names",
 )
+DNS: Final = Role("dns", "user", frozenset(), Filter(frozenset()), "python")
+"""It accepts and answers at the sockets that it is given, and makes none."""
 GUARDIAN: Final = Role("guardian", "user", frozenset({NET_ADMIN}), Filter(_NETLINK, binds=True), "python")
 PROGRAMS: Final = Role("guardian with programs", "starter", None, None, "anything")
 """The programs of the site file may need every right."""
@@ -99,7 +101,7 @@ RULES: Final = Role("trial of rules", "user", frozenset(), Filter(_STREAMS, memo
 """As a worker, so that a rule which cannot work there is refused when the site file is loaded; its board is its own."""
 WITNESS: Final = Role("witness", "user", frozenset(), Filter(frozenset()), "python")
 
-ROLES: Final = (SUPERVISOR, WORKER, CONTROL, HEARTBEAT, GUARDIAN, PROGRAMS, LOOKUP, RULES, WITNESS)
+ROLES: Final = (SUPERVISOR, WORKER, CONTROL, HEARTBEAT, DNS, GUARDIAN, PROGRAMS, LOOKUP, RULES, WITNESS)
 HEADINGS: Final = ("process", "account", "capabilities", "files", "new sockets", "runs programs")
 
 

@@ -126,6 +126,21 @@ def _control_sockets(site: Site) -> Plans:
     }
 
 
+def _prepare_dns(context: ChildContext) -> Work:
+    from gateway.dns import process  # noqa: PLC0415 - where there are zones
+
+    return process.prepare(context)
+
+
+def _dns_sockets(site: Site) -> Plans:
+    if site.dns is None:
+        return {}
+    return {
+        "udp": SocketPlan(site.dns.listen, socket.SOCK_DGRAM, later=_later(site)),
+        "tcp": SocketPlan(site.dns.listen, backlog=BACKLOG, later=_later(site)),
+    }
+
+
 def _prepare_heartbeat(context: ChildContext) -> Work:
     from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
 
@@ -147,6 +162,7 @@ CONTROL: Final = Role(
     privileges=privileges.CONTROL,
     instances=lambda _: 1,
     sockets=_control_sockets,
+    bulletin=True,
     discovers=True,
     checks=True,
     wave=2,  # while requests run, servers are watched
@@ -174,5 +190,15 @@ HEARTBEAT: Final = Role(
     hands_over=True,
 )
 
-ROLES: Final[tuple[Role, ...]] = (CONTROL, WORKER, HEARTBEAT)
+DNS: Final = Role(
+    name="dns",
+    prepare=_prepare_dns,
+    privileges=privileges.DNS,
+    instances=lambda site: 0 if site.dns is None else 1,
+    sockets=_dns_sockets,
+    bulletin=True,
+    wave=2,  # while requests run, clients may look for other names
+)
+
+ROLES: Final[tuple[Role, ...]] = (CONTROL, WORKER, HEARTBEAT, DNS)
 """In the order in which they start."""

@@ -11,6 +11,8 @@ from gateway.reports import (
     CheckReport,
     ClassReport,
     ConcurrencyReport,
+    DnsNameReport,
+    DnsReport,
     FitnessReport,
     FrontendReport,
     GatewayReport,
@@ -134,6 +136,24 @@ def backend(*servers: ServerReport) -> BackendReport:
     return BackendReport(name="app", balance="measured", servers=servers, concurrency=concurrency, **PASSED)
 
 
+DNS: Final = DnsReport(
+    udp=20,
+    tcp=3,
+    truncated=1,
+    cookies=4,
+    bad_cookies=5,
+    subnets=6,
+    edns=7,
+    codes={"NOERROR": 21, "REFUSED": 2},
+    dropped={"silent": 1, "rate": 0, "send": 0},
+    tcp_connections=2,
+    tcp_counts={"connections": 9, "refused": 8},
+    zones=1,
+    names=(DnsNameReport(name="www.example.com", policy="load", shares={"mel": 0.25, "syd": 0.75}, open=False),),
+    open_names=0,
+)
+
+
 def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
     """The report of a gateway in which all is well, with these servers (SERVER) and other changes."""
     report = GatewayReport(
@@ -151,6 +171,8 @@ def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
         sites={"mel": 0.5, "syd": None},
         refused={"load report": {"bad signature": 3}, "check hint": {}, "cluster news": {}},
         memory=MemoryReport(used=0.42, of="the machine", limit=0.95, short=False),
+        site_states={},
+        dns=DNS,
         processes=(ProcessReport(name="worker 0", pid=3, cpu_seconds=1.25, resident_bytes=4096),),
     )
     return replace(report, **changes)

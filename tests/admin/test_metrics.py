@@ -65,6 +65,16 @@ def test_traffic_of_frontends_and_backends():
         assert found[f"{durations}_sum", name] == 2.5
 
 
+def test_the_name_server():
+    found = samples(control(), None)
+    assert found["gateway_dns_queries_total", "tcp"] == 3
+    assert found["gateway_dns_responses_total", "REFUSED"] == 2
+    assert found["gateway_dns_dropped_total", "silent"] == 1
+    assert found["gateway_dns_share_ratio", "syd", "www.example.com"] == 0.75
+    assert found["gateway_dns_open_names",] == 0
+    assert not [name for name, *_ in samples(control(dns=None), None) if name.startswith("gateway_dns")]
+
+
 def test_the_cluster():
     found = samples(None, heartbeat())
     assert found["gateway_heartbeat_node_alive", "witness"] == 0

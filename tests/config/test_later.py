@@ -15,7 +15,6 @@ routes:
   - backend: app
 »maintenance: {hosts: []}
 cluster: {key_file: »none, nodes: {gw1: 10.0.0.1}}
-»dns: {}
 tests:
   - {request: "GET http://a/", expect: {status: 200}}
 """

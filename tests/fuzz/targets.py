@@ -3,9 +3,13 @@
 from collections.abc import Hashable
 from urllib.parse import unquote_to_bytes
 
+import dns.message
+
+from gateway.dns.query import read as read_dns
 from gateway.wire.chunked import Decoder, encode
 from gateway.wire.head import parse_request, parse_response
 from gateway.wire.target import normal_path
+from tests.dns.zones import responder
 from tests.fuzz.engine import Target
 from tests.support.others import Message, disagreements, ours
 
@@ -92,11 +96,32 @@ def target(data: bytes) -> Hashable:
     return len(normal) - len(path), normal.count(b"%"), normal.count(b"/")
 
 
+def dns_query(data: bytes) -> Hashable:
+    """Answer a DNS message: dnspython reads the response, and a query that is answered, the same way."""
+    code, found = read_dns(data)
+    outcome: list[Hashable] = [code]
+    for tcp in (False, True):
+        response = DNS.respond(data, b"\xc0\x00\x02\x01", tcp=tcp)
+        assert (response is None) == (code is None)
+        if response is not None:
+            assert response[:2] == data[:2]
+            assert len(response) <= (65535 if tcp else 1232)
+            assert read_dns(response)[0] is None, "a response is not answered"
+            outcome.append(dns.message.from_wire(response).rcode())
+    if code == 0 and found["name"]:
+        (question,) = dns.message.from_wire(data).question
+        assert (question.name.to_wire(), question.rdtype) == (found["name"], found["type"])
+        outcome += [found["edns"], len(found["cookie"]), found["subnet"] is None, len(found["name"])]
+    return tuple(outcome)
+
+
+DNS = responder()
 TARGETS: dict[str, Target] = {
     "request": request_head,
     "response": response_head,
     "chunked": chunked,
     "target": target,
+    "dns": dns_query,
 }
 WORDS: dict[str, list[bytes]] = {
     "request": [
@@ -115,5 +140,10 @@ WORDS: dict[str, list[bytes]] = {
     "target": [
         b"/", b"//", b".", b"..", b"/../", b"/./", b"%2e", b"%2E%2e", b"%2f", b"%5c", b"%00", b"%25", b"%252e", b";", b";x=y", b"..;", b"%",
         b"%zz", b"\\", b"{", b"~", b"%7E", b"%c0%ae", b"%3b", b"%3B/", b"..%3b",
+    ],
+    "dns": [
+        b"\0", b"\0\0", b"\xc0\x0c", b"\3www\7example\3com\0", b"\4shop\7example\3org\0", b"\0\1\0\1", b"\0\x1c\0\1", b"\0\xff\0\1",
+        b"\0\0\x29\x04\xd0\0\0\0\0\0\0", b"\0\x0a\0\x08abcdefgh", b"\0\x08\0\x07\0\1\x18\0\xc6\x33\x64", b"\0\3\0\0",
+        b"\x3f" + b"a" * 63, b"\x80\0", b"\0\1\0\0\0\0\0\1",
     ],
 }  # fmt: skip

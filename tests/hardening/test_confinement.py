@@ -36,6 +36,7 @@ MAY = {
     roles.CONTROL: {"tcp", "unix", "udp"},
     roles.LOOKUP: {"tcp", "unix", "udp"},
     roles.HEARTBEAT: {"udp", "netlink"},
+    roles.DNS: set(),
     roles.GUARDIAN: {"netlink"},
     roles.WITNESS: set(),
 }

@@ -24,6 +24,7 @@ def entrances(workers, listen, admin=None, mode=0o660):
         frontends=(SimpleNamespace(listen=listen, socket_mode=mode),),
         load_reports=None,
         sites=None,
+        dns=None,
         cluster=None,
         admin=SimpleNamespace(listen=admin),
     )

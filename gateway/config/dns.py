@@ -1,0 +1,353 @@
+"""The `dns:` section of the site file: zones that this gateway answers for, and how it picks sites for clients."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic.json_schema import JsonSchemaValue
+
+from gateway.config import address
+from gateway.config.fields import (
+    Duration,
+    File,
+    Flag,
+    Given,
+    ListenField,
+    Model,
+    Name,
+    Network,
+    OneOrMany,
+    Share,
+    Text,
+    Whole,
+    text,
+)
+from gateway.config.problem import Fault, Loc, kind, suggest
+
+MAX_TTL: Final = 7 * 86400
+MAX_ANSWERS: Final = 32
+MAX_ADDRESSES: Final = 64
+"""Addresses of a name, over all sites."""
+MAX_RECORD: Final = 4000
+"""Characters of a record."""
+TYPES: Final = ("A", "AAAA", "CNAME", "TXT", "CAA", "MX", "SRV", "HTTPS", "SVCB", "PTR", "TLSA", "SSHFP")
+"""Types of records that a zone may list."""
+_LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_ALPN: Final = re.compile(r"[!-+\--~]{1,32}")
+
+Ip: TypeAlias = IPv4Address | IPv6Address
+Policy: TypeAlias = Literal["load", "nearest", "round-robin", "weighted", "failover"]
+
+
+def _domain(value: str) -> str:
+    """A name in lower case, without the dot at its end."""
+    name = value.removesuffix(".").lower()
+    if not name.isascii():
+        raise ValueError("write an internationalized name in its xn-- form")
+    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise ValueError("expected a name such as www.example.com")
+    return name
+
+
+def _owner(value: str) -> str:
+    """A name within a zone: * as its first label is a wildcard (RFC 4592)."""
+    if value == "*":
+        return value
+    return "*." + _domain(value[2:]) if value.startswith("*.") else _domain(value)
+
+
+def _mailbox(value: str) -> str:
+    local, _, domain = value.partition("@")
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,63}", local) or not domain:
+        raise ValueError("expected a mail address such as hostmaster@example.com")
+    return f"{local}@{_domain(domain)}"
+
+
+def _ip(value: object) -> Ip:
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value
+    written = text(value, "an IP address such as 192.0.2.10")
+    try:
+        found = ip_address(written)
+    except ValueError:
+        raise ValueError(f"{written} is not an IP address") from None
+    if found.is_multicast or found.is_unspecified:
+        raise ValueError(f"{written} is not the address of a machine")
+    return found
+
+
+def _ttl(value: float) -> float:
+    if not 0 <= value <= MAX_TTL or value != int(value):
+        raise ValueError("must be whole seconds, up to 7d")
+    return value
+
+
+def _alpn(value: str) -> str:
+    if not _ALPN.fullmatch(value):
+        raise ValueError("expected the name of a protocol such as h2 or http/1.1")
+    return value
+
+
+def _nsid(value: str) -> str:
+    if not 0 < len(value.encode()) <= 64:
+        raise ValueError("expected 1 to 64 bytes")
+    return value
+
+
+def _https(value: object) -> object:
+    if value is False:
+        return None
+    if value is True:
+        return {}
+    if isinstance(value, dict | Https):
+        return value
+    raise ValueError(f"expected true, false or a mapping, not {kind(value)}")
+
+
+Domain: TypeAlias = Annotated[
+    str, BeforeValidator(lambda value: _domain(text(value, "a name such as www.example.com"))),
+    WithJsonSchema({"type": "string", "examples": ["www.example.com"]}),
+]  # fmt: skip
+Owner: TypeAlias = Annotated[
+    str, BeforeValidator(lambda value: _owner(text(value, 'a name within the zone such as www or "*.shop"'))),
+    WithJsonSchema({"type": "string", "examples": ["www", "*", "*.shop"]}),
+]  # fmt: skip
+IpField: TypeAlias = Annotated[
+    Ip, PlainValidator(_ip), WithJsonSchema({"type": "string", "examples": ["192.0.2.10", "2001:db8::10"]})
+]
+Ttl: TypeAlias = Annotated[Duration, AfterValidator(_ttl)]
+Weight: TypeAlias = Annotated[Whole, Field(ge=1, le=1_000_000)]
+
+
+class Https(Model):
+    """The HTTPS record of a name (RFC 9460)."""
+
+    shorthand: ClassVar[JsonSchemaValue | None] = {"type": "boolean"}
+
+    alpn: Annotated[tuple[Annotated[Text, AfterValidator(_alpn)], ...], OneOrMany()] = Field(
+        ("h2", "http/1.1"), description="Protocols that its frontends speak, by their ALPN names."
+    )
+    port: Annotated[Annotated[Whole, Field(ge=1, le=65535)] | None, Given()] = Field(
+        None, description="Port. Default: 443."
+    )
+
+
+class BalancedName(Model):
+    """A name whose addresses are those of sites, best first."""
+
+    ttl: Ttl = Field("10s", validate_default=True, description="How long resolvers may keep an answer.")
+    sites: dict[Name, Annotated[tuple[IpField, ...], OneOrMany()]] = Field(
+        {}, description="Addresses of each site, IPv4 or IPv6; for failover in the order of preference."
+    )
+    policy: Policy = Field(
+        "load",
+        description="How sites are picked: load (by the capacity that is left), nearest (by client network), "
+        "round-robin, weighted, failover (the first one that works).",
+    )
+    answers: Annotated[Annotated[Whole, Field(ge=1, le=MAX_ANSWERS)] | None, Given()] = Field(
+        None, description="Addresses in an answer, best first. Default: all."
+    )
+    weights: dict[Name, Weight] = Field(
+        {}, description="Weights of sites for weighted; for load, their capacities where none is measured. Default: 1."
+    )
+    networks: dict[Name, Annotated[tuple[Network, ...], OneOrMany()]] = Field(
+        {}, description="Client networks that prefer a site, by EDNS client subnet or the resolver's address."
+    )
+    networks_file: Annotated[File | None, Given()] = Field(
+        None, description="More of them: lines of a network and the name of a site, separated by spaces."
+    )
+    shift: Share = Field(
+        "10%", validate_default=True, description="Largest share of clients that moves between sites per ttl."
+    )
+    https: Annotated[Https | None, BeforeValidator(_https)] = Field(
+        None, description="Answer HTTPS queries as well, with the addresses as hints; or true. Default: no such record."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "BalancedName":
+        for key in ("weights", "networks"):
+            for site in getattr(self, key):
+                if site not in self.sites:
+                    raise Fault(f"{site} is not one of sites{suggest(site, self.sites)}", key, site, key=True)
+        if sum(map(len, self.sites.values())) > MAX_ADDRESSES:
+            raise Fault(f"at most {MAX_ADDRESSES} addresses for a name", "sites")
+        if self.shift <= 0:
+            raise Fault("must be more than 0%", "shift")
+        if self.policy == "nearest" and self.sites and not self.networks and self.networks_file is None:
+            raise Fault("nearest needs networks or networks_file", "policy")
+        return self
+
+
+class Soa(Model):
+    """The SOA record of a zone (RFC 1035 section 3.3.13)."""
+
+    mail: Annotated[Annotated[Text, AfterValidator(_mailbox)] | None, Given()] = Field(
+        None, description="Mail address of who is responsible. Default: hostmaster at the zone."
+    )
+    serial: Annotated[Annotated[Whole, Field(ge=0, le=2**32 - 1)] | None, Given()] = Field(
+        None, description="Serial number. Default: the time at which the site file was loaded."
+    )
+    refresh: Ttl = Field(
+        "1h", validate_default=True, description="For secondary servers, which this server has none of."
+    )
+    retry: Ttl = Field("10m", validate_default=True, description="As refresh.")
+    expire: Ttl = Field("7d", validate_default=True, description="As refresh.")
+    negative_ttl: Ttl = Field(
+        "60s", validate_default=True, description="How long resolvers may remember that a name or type does not exist."
+    )
+
+
+class Zone(BalancedName):
+    """A zone that this gateway is authoritative for; its own name is balanced if it has sites."""
+
+    ns: Annotated[tuple[Domain, ...], OneOrMany()] = Field(description="Names of the zone's name servers.")
+    ns_ttl: Ttl = Field("1h", validate_default=True, description="TTL of NS and SOA records.")
+    soa: Soa = Field(default_factory=Soa, description="SOA record.")
+    names: dict[Owner, BalancedName] = Field(
+        {}, description='More balanced names, within the zone: www, or "*" for all that are not listed.'
+    )
+    records: tuple[Text, ...] = Field(
+        (), description='Other records as in a zone file: "mail 1h A 192.0.2.25"; @ is the zone itself.'
+    )
+
+    @model_validator(mode="after")
+    def _records(self) -> "Zone":
+        taken = {"@": "sites", **dict.fromkeys(self.names, "names")}
+        if not self.sites:
+            del taken["@"]
+        for name, item in self.names.items():
+            if not item.sites:
+                raise Fault("sites is missing: the addresses of each site", "names", name)
+        kinds: dict[str, set[str]] = {"@": {"SOA"}}
+        for i, line in enumerate(self.records):
+            try:
+                record = parse_record(line)
+            except ValueError as error:
+                raise Fault(str(error), "records", i) from None
+            there = kinds.setdefault(record.owner, set())
+            if record.owner in taken and record.kind in {"A", "AAAA", "CNAME", "HTTPS"}:
+                raise Fault(f"{record.owner} has its addresses from {taken[record.owner]}", "records", i)
+            if there and ("CNAME" in there or record.kind == "CNAME"):
+                raise Fault(
+                    f"{record.owner} has other records: a CNAME stands alone (RFC 1034 section 3.6.2)", "records", i
+                )
+            there.add(record.kind)
+        return self
+
+
+class Dns(Model):
+    """The authoritative name server of this gateway."""
+
+    listen: Annotated[tuple[ListenField, ...], OneOrMany()] = Field(description="Addresses for UDP and TCP.")
+    zones: dict[Domain, Zone] = Field(description="Zones by name.")
+    nsid: Annotated[Annotated[Text, AfterValidator(_nsid)] | None, Given()] = Field(
+        None, description="What NSID queries are told (RFC 5001). Default: the option is not answered."
+    )
+    cookie_key_file: Annotated[File | None, Given()] = Field(
+        None,
+        description="Key of DNS cookies, shared by all servers at the same address; only its owner may read the file. "
+        "Default: derived from the key of `sites`, or random.",
+    )
+    udp_bytes: Annotated[Whole, Field(ge=512, le=4096)] = Field(
+        1232, description="Largest UDP response; a larger one is sent over TCP."
+    )
+    client_subnet: Flag = Field(default=True, description="Use the EDNS client subnet of queries (RFC 7871).")
+    response_rate: Annotated[Whole, Field(ge=0, le=1_000_000)] = Field(
+        20,
+        description="UDP responses per second to a client network (/24, /56); 0: no limit. Half of the others are sent "
+        "truncated, so that real clients ask again over TCP. Clients with a DNS cookie are exempt.",
+    )
+    tcp_connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(1000, description="Limit of TCP connections.")
+    tcp_connections_per_source: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
+        20, description="The same from one address."
+    )
+    tcp_idle: Duration = Field("10s", validate_default=True, description="Idle time after which TCP connections end.")
+
+    @model_validator(mode="after")
+    def _some(self) -> "Dns":
+        if not self.zones:
+            raise Fault("expected at least one", "zones")
+        return self
+
+    def balanced(self) -> Iterator[tuple[Loc, str, BalancedName]]:
+        """Each balanced name with its location in the file and the whole name."""
+        for zone, model in self.zones.items():
+            if model.sites:
+                yield ("dns", "zones", zone), zone, model
+            for name, item in model.names.items():
+                yield ("dns", "zones", zone, "names", name), f"{name}.{zone}", item
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A record of a zone: `owner` is relative to it, "@" for the zone itself; `rdata` is dnspython's."""
+
+    owner: str
+    ttl: int | None
+    kind: str
+    rdata: Any
+
+
+def parse_record(line: str, zone: str = "invalid") -> Record:
+    """A line of a zone file: owner, optional TTL, optional IN, type, data. Raises ValueError with what is wrong."""
+    # Here, since most gateways have no zones, and every process of the tree loads this module.
+    import dns.exception  # noqa: PLC0415
+    import dns.name  # noqa: PLC0415
+    import dns.rdata  # noqa: PLC0415
+    import dns.ttl  # noqa: PLC0415
+
+    if len(line) > MAX_RECORD:
+        raise ValueError(f"longer than {MAX_RECORD} characters")
+    words = line.split(None, 1) if line.isprintable() else []
+    if len(words) < 2:
+        raise ValueError('expected a record such as "mail 1h A 192.0.2.25"')
+    owner = words[0] if words[0] == "@" else _owner(words[0])
+    word, rest = _first(words[1])
+    ttl = None
+    if word[0].isdigit():
+        try:
+            ttl = dns.ttl.from_text(word)
+        except dns.exception.DNSException:
+            raise ValueError(f"{word} is not a TTL such as 300 or 1h") from None
+        word, rest = _first(rest)
+    if word.upper() == "IN":
+        word, rest = _first(rest)
+    kind_ = word.upper()
+    if kind_ not in TYPES:
+        raise ValueError(f"expected one of {', '.join(TYPES)}, not {word or 'nothing'}{suggest(kind_, TYPES)}")
+    try:
+        origin = dns.name.from_text(zone)
+        rdata = dns.rdata.from_text("IN", kind_, rest, origin=origin, relativize=False)
+    except (dns.exception.DNSException, ValueError) as error:
+        raise ValueError(f"{kind_}: {str(error).rstrip('.') or 'the data is not valid'}") from None
+    if ttl is not None and ttl > MAX_TTL:
+        raise ValueError(f"the TTL {ttl} is longer than a week")
+    return Record(owner, ttl, kind_, rdata)
+
+
+def _first(words: str) -> tuple[str, str]:
+    """The first word, and the others."""
+    word, _, rest = words.strip().partition(" ")
+    return word, rest.strip()
+
+
+def parse_networks(content: bytes, sites: Mapping[str, object]) -> list[tuple[IPv4Network | IPv6Network, str]]:
+    """Lines of a network and a site; # begins a comment. Raises ValueError, which begins with the line's number."""
+    found = []
+    for number, raw in enumerate(content.decode("utf-8", "replace").splitlines(), 1):
+        words = raw.partition("#")[0].split()
+        if not words:
+            continue
+        if len(words) != 2:
+            raise ValueError(f"{number}: expected a network and a site, such as 198.51.0.0/16 sydney")
+        try:
+            network = address.network(words[0])
+        except ValueError as error:
+            raise ValueError(f"{number}: {error}") from None
+        if words[1] not in sites:
+            raise ValueError(f"{number}: {words[1]} is not one of sites{suggest(words[1], sites)}")
+        found.append((network, words[1]))
+    return found

@@ -1,0 +1,238 @@
+"""The process of the name server: sockets, the state of sites, and the supervisor's orders."""
+
+import asyncio
+import logging
+import socket
+import time
+from dataclasses import asdict
+from functools import partial
+from itertools import islice
+from typing import Any, Final
+
+import uvloop
+
+from gateway.config.address import Listen
+from gateway.config.snapshot import Snapshot
+from gateway.dns.policy import SiteState, states_of
+from gateway.dns.responder import Responder
+from gateway.dns.table import Table
+from gateway.dns.tcp import LAST, Limits, Listener
+from gateway.process.channel import identity
+from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
+from gateway.reports import DnsNameReport, DnsReport
+from gateway.secrets.keys import derive
+from loadagent.report import parse_key
+
+LOOK_EVERY: Final = 0.025
+"""Seconds between two looks at what control says of the sites."""
+MOVE_EVERY: Final = 1.0
+"""Seconds between two moves of shares while nothing happens."""
+POST_EVERY: Final = 0.5
+"""Seconds between two reports for `gateway status`."""
+NAMES: Final = 100
+"""Names whose shares are reported."""
+RECEIVE_BUFFER: Final = 4 * 1024 * 1024
+_IP_PKTINFO: Final = 8
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_OMIT: Final = 5
+"""IP_PMTUDISC_OMIT and IPV6_PMTUDISC_OMIT of linux/in.h: forged ICMP messages do not make packets smaller."""
+
+log = logging.getLogger("gateway.dns")
+
+
+def prepare(context: ChildContext) -> Work:
+    """The part of the start that runs once the process is confined."""
+    return partial(run_loop, lambda: DnsProcess(context), uvloop.new_event_loop)
+
+
+def cookie_key(snapshot: Snapshot, otherwise: bytes) -> bytes:
+    """The key of DNS cookies: all servers that answer at one address need the same (RFC 9018 section 5)."""
+    model, sites = snapshot.site.dns, snapshot.site.sites
+    if model is not None and model.cookie_key_file is not None:
+        return derive(parse_key(snapshot.files[model.cookie_key_file]), b"dns cookies", 16)
+    if sites is not None:
+        return derive(parse_key(snapshot.files[sites.key_file]), b"dns cookies of sites", 16)
+    return otherwise
+
+
+class DnsProcess(LoopChild):
+    """Answers queries by successive snapshots."""
+
+    def __init__(self, context: ChildContext) -> None:
+        super().__init__(context.channel)
+        self._snapshot = context.snapshot
+        self._first = [(name, place) for name, places in context.sockets.items() for place in places]
+        self._control = context.bulletins["control"]
+        self._bulletin = context.bulletins["dns"]
+        self._random = derive(context.rates.secret, b"dns cookies", 16)
+        self._table = Table()
+        self._states: dict[str, SiteState] = {}
+        self._said: dict[str, Any] | None = None
+        self._open: set[str] = set()
+        """Names none of whose sites work."""
+        self._responder = Responder(self._table.find, self._random)
+        self._listener: Listener | None = None
+        self._udp: dict[int, socket.socket] = {}
+        self._tcp: dict[int, socket.socket] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._draining: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Answer by the first snapshot."""
+        self._listener = Listener(self._responder, Limits())
+        self._look()
+        await self._use(self._snapshot)
+        for name, place in self._first:
+            self._listen(name, *place)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._watch()), loop.create_task(self._post())]
+        for task in self._tasks:
+            task.add_done_callback(self._failed)
+        self.ready(self._snapshot.version)
+
+    async def go_over(self, update: Update) -> None:
+        """Answer by another snapshot: what comes meanwhile waits at most for the swap of a table."""
+        for number in self._udp.keys() - update.kept:
+            self._close_udp(self._udp.pop(number))
+        for number in self._tcp.keys() - update.kept:
+            assert self._listener is not None  # noqa: S101 - made by start
+            sock = self._tcp.pop(number)
+            self._listener.remove(sock)
+            sock.close()
+        await self._use(update.packed.snapshot)
+        for name, place in update.new:
+            self._listen(name, *place)
+        self.ready(update.packed.snapshot.version)
+
+    def drain(self, seconds: float) -> None:
+        """Answer what has come, let TCP connections end, and end."""
+        if not self._draining:
+            self._draining.append(asyncio.get_running_loop().create_task(self._finish(seconds)))
+
+    def finish(self) -> None:
+        """End soon."""
+        self.drain(LAST)
+
+    async def _finish(self, seconds: float) -> None:
+        if self._listener is not None:
+            await self._listener.drain(seconds)
+        self.end()
+
+    async def close(self) -> None:
+        """Answer what waits, and stop."""
+        for task in (*self._tasks, *self._draining):
+            task.remove_done_callback(self._failed)
+            task.cancel()
+        for sock in self._udp.values():
+            self._close_udp(sock)
+        if self._listener is not None:
+            self._listener.close()
+        await asyncio.sleep(0)
+
+    # --------------------------------------------------------------------------------------------------------- sockets
+
+    def _listen(self, name: str, listen: Listen, sock: socket.socket) -> None:
+        if name == "tcp":
+            assert self._listener is not None  # noqa: S101 - made by start
+            self._tcp[identity(sock)] = sock
+            self._listener.add(sock)
+            return
+        six = sock.family == socket.AF_INET6
+        level = socket.IPPROTO_IPV6 if six else socket.IPPROTO_IP
+        options = [(level, socket.IPV6_RECVPKTINFO if six else _IP_PKTINFO, 1, "answers from the address asked")]
+        options.append((level, _IPV6_MTU_DISCOVER if six else _IP_MTU_DISCOVER, _OMIT, "packets of a fixed size"))
+        options.append((socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER, "a larger buffer"))
+        for where, what, value, meaning in options:
+            try:
+                sock.setsockopt(where, what, value)
+            except OSError as error:
+                log.warning("udp %s: no %s: %s", listen, meaning, error.strerror)
+        self._udp[identity(sock)] = sock
+        asyncio.get_running_loop().add_reader(sock, self._responder.serve, sock.fileno())
+
+    def _close_udp(self, sock: socket.socket) -> None:
+        asyncio.get_running_loop().remove_reader(sock)
+        self._responder.serve(sock.fileno())
+        sock.close()
+
+    # ------------------------------------------------------------------------------------------------------------ data
+
+    async def _use(self, snapshot: Snapshot) -> None:
+        model = snapshot.site.dns
+        assert model is not None and self._listener is not None  # noqa: S101, PT018 - a role with no instance otherwise
+        before = self._table
+        # In a thread: with a hundred thousand names it takes a second, and queries have their turn meanwhile.
+        table = await asyncio.to_thread(Table.of, model, snapshot.files, int(time.time()), before)
+        table.move(self._states, time.monotonic())
+        self._snapshot, self._table = snapshot, table
+        self._responder.find = table.find
+        self._responder.configure(
+            cookie_key(snapshot, self._random),
+            nsid=model.nsid.encode() if model.nsid is not None else None,
+            limit=model.udp_bytes,
+            rate=model.response_rate,
+            subnets=model.client_subnet,
+        )
+        self._listener.limits = Limits(model.tcp_connections, model.tcp_connections_per_source, model.tcp_idle)
+        self._note_open()
+
+    def _look(self) -> bool:
+        """Read what control says of the sites; whether that has changed."""
+        said = self._control.read()
+        if said is None or said == self._said:
+            return False
+        self._said, self._states = said, states_of(said.get("sites"))
+        return True
+
+    async def _watch(self) -> None:
+        moved = time.monotonic()
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            now = time.monotonic()
+            if self._look() or now - moved >= MOVE_EVERY:
+                moved = now
+                self._table.move(self._states, now)
+                self._note_open()
+
+    def _note_open(self) -> None:
+        """Log the names none of whose sites work, and when one works again."""
+        found = {name for name, item in self._table.balanced.items() if item.group.balance(None).open}
+        for name in sorted(found - self._open):
+            sites = ", ".join(self._table.balanced[name].group.plan.sites)
+            log.error("%s: no site works (%s); answering with the addresses of all", name, sites)
+        for name in sorted(self._open - found):
+            log.info("%s: a site works again", name)
+        self._open = found
+
+    async def _post(self) -> None:
+        while True:
+            self._bulletin.post(asdict(self.summary()))
+            await asyncio.sleep(POST_EVERY)
+
+    def summary(self) -> DnsReport:
+        """The data of `gateway status` about the name server."""
+        listener, model = self._listener, self._snapshot.site.dns
+        assert listener is not None  # noqa: S101 - made by start
+        names = tuple(
+            DnsNameReport(
+                name=name,
+                policy=item.group.plan.policy,
+                shares={site: round(share, 4) for site, share in item.group.balance(None).shares.items()},
+                open=name in self._open,
+            )
+            for name, item in islice(self._table.balanced.items(), NAMES)
+        )
+        return DnsReport(
+            **self._responder.counts(),
+            tcp_connections=listener.connections,
+            tcp_counts=dict(listener.counts),
+            zones=len(model.zones) if model is not None else 0,
+            names=names,
+            open_names=len(self._open),
+        )
+
+    def _failed(self, task: asyncio.Task[None]) -> None:
+        """A task that ends is a bug: end the process, which the supervisor replaces."""
+        if not task.cancelled() and (error := task.exception()) is not None and not self._ended.done():
+            self._ended.set_exception(error)

@@ -1,0 +1,3 @@
+from typing import Any
+
+def read(message: bytes) -> tuple[int | None, dict[str, Any]]: ...

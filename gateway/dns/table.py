@@ -1,0 +1,321 @@
+"""All names that are answered for, and what is said about each. No I/O; what sites are worth comes from Balances.
+
+A lookup walks from the name asked for to the closest name that exists (RFC 4592), so each takes as long with a hundred
+thousand names as with ten. Answers are made once for each type and order of addresses, and kept.
+"""
+
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from gateway.config.dns import BalancedName, Dns, Https, Zone, parse_networks, parse_record
+from gateway.dns import records
+from gateway.dns.networks import Networks
+from gateway.dns.policy import TURNS, Balance, Order, Plan, SiteState
+from gateway.dns.records import RecordSet, Writer, wire_name
+from gateway.dns.responder import Answer
+
+Ip: TypeAlias = IPv4Address | IPv6Address
+
+KEPT: Final = 65_536
+"""Answers about balanced names that are kept; more, and all are made anew as they are asked for."""
+MAX_CHAIN: Final = 8
+"""CNAMEs that are followed within an answer."""
+_FAMILIES: Final = {records.A: 4, records.AAAA: 6}
+
+
+@dataclass(slots=True, eq=False)
+class ZoneData:
+    """What all answers of a zone have in common."""
+
+    name: bytes
+    negative: RecordSet
+    """Its SOA, with the TTL of negative answers (RFC 2308 section 5)."""
+    number: int
+    nxdomain: Answer = field(init=False)
+    nodata: Answer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.nxdomain = self.no(records.NXDOMAIN)
+        self.nodata = self.no(records.NOERROR)
+
+    def no(self, code: int, before: Writer | None = None, answers: int = 0) -> Answer:
+        """The answer that there is nothing, behind what was said before: CNAMEs."""
+        writer = before or Writer()
+        # With CNAMEs, the name asked for need not end like this zone.
+        count = writer.add(self.negative, -len(self.name) if before is None else self.name)
+        return writer.answer(code, answers, count, self.number)
+
+
+class Group:
+    """The names of equal plans: the shares that are in force for their clients, by the site that these prefer."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self._balances: dict[str | None, Balance] = {}
+        self._states: Mapping[str, SiteState] = {}
+        self._now = 0.0
+
+    def balance(self, prefers: str | None) -> Balance:
+        """The shares of clients that prefer a site or none."""
+        balance = self._balances.get(prefers)
+        if balance is None:
+            balance = self._balances[prefers] = Balance(self.plan, prefers)
+            balance.move(self._states, self._now)
+        return balance
+
+    def move(self, states: Mapping[str, SiteState], now: float) -> bool:
+        """Move all shares; whether anything has changed."""
+        self._states, self._now = states, now
+        self.balance(None)
+        changed = [balance.move(states, now) for balance in self._balances.values()]
+        return any(changed)
+
+
+@dataclass(slots=True, eq=False)
+class Balanced:
+    """The addresses of a name by site, and who prefers which."""
+
+    addresses: Mapping[str, tuple[Ip, ...]]
+    group: Group
+    networks: Networks
+    most: int
+    ttl: int
+    https: Https | None
+    turns: dict[str | None, "itertools.count[int]"] = field(default_factory=dict)
+    """Clients so far, by the site that they prefer."""
+    rotations: dict[tuple[int, str], "itertools.count[int]"] = field(default_factory=dict)
+    """Answers so far with the addresses of each site at each place."""
+
+    def choose(self, family: int | None, client: bytes, source: int) -> tuple[tuple[Ip, ...], int]:
+        """Addresses of a family (None: both), best first, and the scope for which they hold."""
+        prefers, scope = self.prefers(client, source)
+        return self.best(prefers, family), scope
+
+    def prefers(self, client: bytes, source: int) -> tuple[str | None, int]:
+        """The site that a client prefers, and the scope of that."""
+        if not self.networks:
+            return None, 0
+        address: Ip = IPv4Address(client) if len(client) == 4 else IPv6Address(client)
+        found = self.networks.find(address, source)
+        return (found.site if found.site in self.addresses else None), found.scope
+
+    def best(self, prefers: str | None, family: int | None) -> tuple[Ip, ...]:
+        """The addresses for the next client that prefers a site or none."""
+        turn = next(self.turns.setdefault(prefers, itertools.count()))
+        orders = self.group.balance(prefers).orders
+        return self.expand(orders[turn % TURNS], family)
+
+    def expand(self, order: Order, family: int | None) -> tuple[Ip, ...]:
+        """The addresses of sites in an order, `most` of each family; those of one site take turns, too."""
+        found: list[Ip] = []
+        for place, site in enumerate(order):
+            there = [ip for ip in self.addresses[site] if family is None or ip.version == family]
+            if len(there) > 1:
+                at = next(self.rotations.setdefault((place, site), itertools.count())) % len(there)
+                there = there[at:] + there[:at]
+            found += there
+        if family is None:
+            return tuple(ip for version in (4, 6) for ip in [ip for ip in found if ip.version == version][: self.most])
+        return tuple(found[: self.most])
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """A name that exists, perhaps only because names below it do."""
+
+    zone: ZoneData
+    name: bytes
+    number: int
+    sets: dict[int, RecordSet] = field(default_factory=dict)
+    balanced: Balanced | None = None
+    alias: bytes | None = None
+    """The target of its CNAME."""
+    wildcard: "Node | None" = None
+    """What stands for names below it that do not exist."""
+    made: dict[int, Answer] = field(default_factory=dict)
+
+
+class Table:
+    """The names of a site file."""
+
+    def __init__(self, groups: Mapping[Plan, Group] | None = None) -> None:
+        self._before = groups or {}
+        self._nodes: dict[bytes, Node] = {}
+        self._numbers = itertools.count(1)
+        self._kept: dict[tuple[int, int, tuple[Ip, ...]], Answer] = {}
+        self._refused = Answer(records.REFUSED, authoritative=False)
+        self.groups: dict[Plan, Group] = {}
+        self.balanced: dict[str, Balanced] = {}
+        """By the names of the site file."""
+
+    @classmethod
+    def of(cls, model: Dns, files: Mapping[Path, bytes], serial: int, before: "Table | None" = None) -> "Table":
+        """The table of a site file; names go on with the shares of equal plans of the table `before`."""
+        table = cls(before.groups if before is not None else {})
+        for name, zone in model.zones.items():
+            table._add_zone(name, zone, files, serial)
+        return table
+
+    def move(self, states: Mapping[str, SiteState], now: float) -> bool:
+        """Move the shares of all names; whether anything has changed."""
+        changed = [group.move(states, now) for group in self.groups.values()]
+        return any(changed)
+
+    # ---------------------------------------------------------------------------------------------------------- lookup
+
+    def find(self, name: bytes, kind: int, client: bytes, source: int) -> tuple[Answer, int]:
+        """What is said about a name (on the wire, in lower case) and type to a client, and the scope of that."""
+        node, exists = self.node(name)
+        if node is None:
+            return self._refused, 0
+        if not exists:
+            return node.zone.nxdomain, 0
+        if node.alias is not None and kind not in {records.CNAME, records.ANY}:
+            return self._follow(node, kind, client, source)
+        if node.balanced is not None and self._chosen(node.balanced, kind):
+            addresses, scope = node.balanced.choose(_FAMILIES.get(kind), client, source)
+            return self._addresses(node, kind, addresses), scope
+        answer = node.made.get(kind)
+        if answer is None:
+            answer = self._static(node, kind)
+        return answer, 0
+
+    def node(self, name: bytes) -> tuple[Node | None, bool]:
+        """The node that answers for a name, and whether the name exists; None: none of these zones has it."""
+        node = self._nodes.get(name)
+        if node is not None:
+            return node, True
+        at = 0
+        last = len(name) - 1
+        while at < last:
+            at += 1 + name[at]
+            above = self._nodes.get(name[at:])
+            if above is not None:
+                return (above, False) if above.wildcard is None else (above.wildcard, True)
+        return None, False
+
+    def _chosen(self, balanced: Balanced, kind: int) -> bool:
+        return kind in _FAMILIES or (kind == records.HTTPS and balanced.https is not None)
+
+    def _static(self, node: Node, kind: int) -> Answer:
+        """The answer of records that do not change; those of types that exist are kept."""
+        found = node.sets.get(kind)
+        if kind == records.ANY:
+            found = RecordSet(records.HINFO, 3600, (records.MINIMAL,))
+        if found is None:
+            return node.zone.nodata
+        writer = Writer()
+        count = writer.add(found)
+        answer = node.made[kind] = writer.answer(records.NOERROR, count, 0, node.number)
+        return answer
+
+    def _addresses(self, node: Node, kind: int, addresses: tuple[Ip, ...]) -> Answer:
+        balanced = node.balanced
+        assert balanced is not None  # noqa: S101 - see find
+        if not addresses and kind != records.HTTPS:
+            return node.zone.nodata
+        key = node.number, kind, addresses
+        answer = self._kept.get(key)
+        if answer is None:
+            if len(self._kept) >= KEPT:
+                self._kept.clear()
+            writer = Writer()
+            count = writer.add(self._set(balanced, kind, addresses))
+            answer = self._kept[key] = writer.answer(records.NOERROR, count, 0, node.number)
+        return answer
+
+    def _set(self, balanced: Balanced, kind: int, addresses: tuple[Ip, ...]) -> RecordSet:
+        if kind == records.HTTPS:
+            assert balanced.https is not None  # noqa: S101 - see _chosen
+            return RecordSet(kind, balanced.ttl, (records.https(balanced.https, addresses),))
+        return RecordSet(kind, balanced.ttl, tuple(ip.packed for ip in addresses))
+
+    def _follow(self, node: Node, kind: int, client: bytes, source: int) -> tuple[Answer, int]:
+        """The CNAME of a name, and what its target has, as far as this table knows."""
+        writer = Writer()
+        count, scope = 0, 0
+        distance: int | None = None
+        first = node
+        seen: set[bytes] = set()
+        while node.name not in seen and len(seen) < MAX_CHAIN:
+            seen.add(node.name)
+            assert node.alias is not None  # noqa: S101 - the loop's condition
+            target = writer.last_data
+            count += writer.add(node.sets[records.CNAME], distance)
+            distance = target
+            after, exists = self.node(node.alias)
+            if after is None:
+                break
+            if not exists:
+                return after.zone.no(records.NXDOMAIN, writer, count), scope
+            node = after
+            if node.alias is not None:
+                continue
+            found = node.sets.get(kind)
+            if node.balanced is not None and self._chosen(node.balanced, kind):
+                addresses, scope = node.balanced.choose(_FAMILIES.get(kind), client, source)
+                found = self._set(node.balanced, kind, addresses) if addresses or kind == records.HTTPS else None
+            if found is None:
+                return node.zone.no(records.NOERROR, writer, count), scope
+            count += writer.add(found, distance)
+            break
+        return writer.answer(records.NOERROR, count, 0, first.number), scope
+
+    # ------------------------------------------------------------------------------------------------------- the names
+
+    def _add_zone(self, name: str, model: Zone, files: Mapping[Path, bytes], serial: int) -> None:
+        apex = wire_name(name)
+        mail = model.soa.mail or f"hostmaster@{name}"
+        times = int(model.soa.refresh), int(model.soa.retry), int(model.soa.expire), int(model.soa.negative_ttl)
+        numbers = (model.soa.serial if model.soa.serial is not None else serial, *times)
+        soa = records.soa(model.ns[0], mail, numbers)
+        ttl = int(model.ns_ttl)
+        zone = ZoneData(apex, RecordSet(records.SOA, min(ttl, times[3]), (soa,)), next(self._numbers))
+        top = self._nodes[apex] = Node(zone, apex, next(self._numbers))
+        top.sets[records.SOA] = RecordSet(records.SOA, ttl, (soa,))
+        top.sets[records.NS] = RecordSet(records.NS, ttl, tuple(records.name_data(server) for server in model.ns))
+        if model.sites:
+            self._balance(top, name, model, files)
+        for owner, balanced in model.names.items():
+            self._balance(self._node(zone, f"{owner}.{name}"), f"{owner}.{name}", balanced, files)
+        found: dict[tuple[str, int], tuple[int, list[bytes]]] = {}
+        for line in model.records:
+            record = parse_record(line, name)
+            owner = name if record.owner == "@" else f"{record.owner}.{name}"
+            ttl = int(model.ttl) if record.ttl is None else record.ttl
+            _, several = found.setdefault((owner, int(record.rdata.rdtype)), (ttl, []))
+            several.append(records.record_data(record.rdata))
+        for (owner, kind), (ttl, several) in found.items():
+            node = self._node(zone, owner)
+            node.sets[kind] = RecordSet(kind, ttl, tuple(dict.fromkeys(several)))
+            if kind == records.CNAME:
+                node.alias = several[0].lower()
+
+    def _node(self, zone: ZoneData, name: str) -> Node:
+        """The node of a name in a zone, which is made with all that are between them."""
+        wire = wire_name(name)
+        at, above = 0, []
+        while self._nodes.get(wire[at:]) is None:
+            above.append(wire[at:])
+            at += 1 + wire[at]
+        for part in reversed(above):
+            node = self._nodes[part] = Node(zone, part, next(self._numbers))
+            if part.startswith(b"\1*"):
+                self._nodes[part[2:]].wildcard = node
+        return self._nodes[wire]
+
+    def _balance(self, node: Node, name: str, model: BalancedName, files: Mapping[Path, bytes]) -> None:
+        sites = tuple(model.sites)
+        plan = Plan(model.policy, sites, tuple(model.weights.get(site, 1) for site in sites), model.ttl, model.shift)
+        group = self.groups.setdefault(plan, self._before.get(plan) or Group(plan))
+        networks = [(network, site) for site, several in model.networks.items() for network in several]
+        if model.networks_file is not None:
+            networks += parse_networks(files[model.networks_file], model.sites)
+        most = model.answers or sum(map(len, model.sites.values()))
+        self.balanced[name] = node.balanced = Balanced(
+            model.sites, group, Networks(networks), most, int(model.ttl), model.https
+        )

@@ -1,0 +1,105 @@
+"""The section `dns:`: what is accepted, and each mistake at its place."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.dns import parse_networks, parse_record
+from tests.config.conftest import BASE, Refuse
+
+ZONE = "dns: {listen: '127.0.0.1:53', zones: {www.example.com: {ns: ns1.example.com, "
+
+
+def zone(text: str) -> str:
+    return f"{BASE}{ZONE}{text}}}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("sites: {mel: »192.0.2.999}", "192.0.2.999 is not an IP address"),
+        ("sites: {mel: [192.0.2.1, »224.0.0.1]}", "224.0.0.1 is not the address of a machine"),
+        ("sites: {mel: 192.0.2.1}, weights: {»syd: 2}", "syd is not one of sites"),
+        ("sites: {mel: 192.0.2.1}, networks: {»mle: 10.0.0.0/8}", "mle is not one of sites (did you mean mel?)"),
+        ("sites: {mel: 192.0.2.1}, policy: »nearest", "nearest needs networks or networks_file"),
+        ("sites: {mel: 192.0.2.1}, policy: »fastest", "expected one of load, nearest, round-robin, weighted, failover"),
+        ("ttl: »1.5s", "must be whole seconds, up to 7d"),
+        ("ttl: »8d", "must be whole seconds, up to 7d"),
+        ("shift: »0%", "must be more than 0%"),
+        ("answers: »0", "must be at least 1"),
+        ("soa: {mail: »hostmaster}", "expected a mail address such as hostmaster@example.com"),
+        ("names: {»a..b: {sites: {mel: 192.0.2.1}}}", "expected a name such as www.example.com"),
+        ("names: {shop: »{ttl: 5s}}", "sites is missing"),
+        ("https: »maybe", "expected true, false or a mapping"),
+        ("records: [»mail]", 'expected a record such as "mail 1h A 192.0.2.25"'),
+        ("records: [»mail AAA 192.0.2.1]", "not AAA (did you mean AAAA?)"),
+        ("records: [»mail A 192.0.2.300]", "A: "),
+        ("records: [»mail 1q A 192.0.2.1]", "1q is not a TTL such as 300 or 1h"),
+        ("records: [a A 192.0.2.1, »a CNAME b]", "a CNAME stands alone"),
+        ("records: [a CNAME b, »a A 192.0.2.1]", "a CNAME stands alone"),
+        ("records: [»'@ CNAME b']", "a CNAME stands alone"),
+        ("names: {a: {sites: {mel: 192.0.2.1}}}, records: [»a A 192.0.2.2]", "a has its addresses from names"),
+        ("sites: {mel: 192.0.2.1}, records: [»'@ A 192.0.2.2']", "@ has its addresses from sites"),
+        ("»sits: {}", "unknown key sits (did you mean sites?)"),
+    ],
+)
+def test_mistakes_in_a_zone(text: str, message: str, refuse: Refuse) -> None:
+    refuse(zone(text), message)
+
+
+@pytest.mark.parametrize(
+    "text, messages",
+    [
+        ("dns: {listen: '127.0.0.1:53', zones: »{}}", ["expected at least one"]),
+        ("dns: {listen: '127.0.0.1:53', zones: {»a_b..c: {ns: a}}}", ["expected a name such as www.example.com"]),
+        ("dns: {listen: ['127.0.0.1:53', »'127.0.0.1:53'], zones: {a.example: {ns: a}}}", ["is listened on twice"]),
+        ("dns: {listen: »'127.0.0.1:80', zones: {a.example: {ns: a}}}", ["127.0.0.1:80 is where a frontend listens"]),
+        ("dns: {listen: '127.0.0.1:53', nsid: »'', zones: {a.example: {ns: a}}}", ["expected 1 to 64 bytes"]),
+        ("dns: {listen: '127.0.0.1:53', udp_bytes: »100, zones: {a.example: {ns: a}}}", ["must be at least 512"]),
+        ("dns: »{listen: '127.0.0.1:53'}", ["zones is missing"]),
+    ],
+)
+def test_mistakes_in_the_section(text: str, messages: list[str], refuse: Refuse) -> None:
+    refuse(f"{BASE.replace('»', '')}{text}\n", *messages)
+
+
+def test_sites_must_be_known(refuse: Refuse, tmp_path: Path) -> None:
+    key = tmp_path / "sites.key"
+    key.write_text("0123456789abcdef")
+    key.chmod(0o600)
+    peers = "{sydney: {url: 'http://a', report: '192.0.2.1:1'}}"
+    sites = f"sites: {{self: mel, listen: '127.0.0.1:7946', key_file: sites.key, peers: {peers}}}\n"
+    refuse(zone("sites: {mel: 192.0.2.1, »sydny: 192.0.2.2}") + sites, "there is no site sydny in sites")
+
+
+@pytest.mark.parametrize(
+    "line, wanted",
+    [
+        ("mail A 192.0.2.25", ("mail", None, "A", "192.0.2.25")),
+        ("MAIL 1h30m IN a 192.0.2.25", ("mail", 5400, "A", "192.0.2.25")),
+        ("@   300  MX 10 mail", ("@", 300, "MX", "10 mail.example.com.")),
+        ("*.x CNAME www.example.net.", ("*.x", None, "CNAME", "www.example.net.")),
+        ('@ TXT "a b" "c"', ("@", None, "TXT", '"a b" "c"')),
+        ("_sip._tcp SRV 1 2 5060 sip", ("_sip._tcp", None, "SRV", "1 2 5060 sip.example.com.")),
+    ],
+)
+def test_records_are_read_as_in_a_zone_file(line: str, wanted: tuple[str, int | None, str, str]) -> None:
+    found = parse_record(line, "example.com")
+    assert (found.owner, found.ttl, found.kind, found.rdata.to_text()) == wanted
+
+
+def test_networks_in_a_file(tmp_path: Path, refuse: Refuse) -> None:
+    content = b"# ours\n10.0.0.0/8 mel   # all of it\n\n2001:db8::/32\tsyd\n"
+    assert [(str(network), site) for network, site in parse_networks(content, {"mel": 0, "syd": 0})] == [
+        ("10.0.0.0/8", "mel"),
+        ("2001:db8::/32", "syd"),
+    ]
+    for wrong, message in (
+        (b"\n10.0.0.0/8\n", "2: expected a network and a site"),
+        (b"10.0.0.1/8 mel\n", "1: "),
+        (b"10.0.0.0/8 me\n", "1: me is not one of sites (did you mean mel?)"),
+    ):
+        with pytest.raises(ValueError, match=message.partition("(")[0]):
+            parse_networks(wrong, {"mel": 0, "syd": 0})
+    (tmp_path / "networks").write_text("10.0.0.0/8 dub\n")
+    refuse(zone("sites: {mel: 192.0.2.1}, networks_file: »networks"), "networks:1: dub is not one of sites")

@@ -1,0 +1,474 @@
+"""The name server as a process of the tree, asked by programs that others have written: dig, kdig, unbound."""
+
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import dns.edns
+import dns.flags
+import dns.message
+import dns.query
+import dns.rcode
+import psutil
+import pytest
+
+from gateway.control.sites import CONTEXT
+from loadagent.report import Report, State, encode
+from tests.support.backend_server import BackendServer
+from tests.support.ending import end_process
+from tests.support.gateway_process import GatewayProcess, site
+from tests.support.programs import needs, run, start
+from tests.support.raw import RawClient
+from tests.support.waiting import eventually, free_port, free_udp_port
+
+Servers = Callable[..., list[BackendServer]]
+
+KEY = "0123456789abcdef0123456789abcdef"
+ADDRESSES = {"mel": "192.0.2.10", "syd": "198.51.100.10", "dub": "203.0.113.10"}
+
+
+def both_port() -> int:
+    """Return a port that is free for TCP and UDP."""
+    while True:
+        port = free_port()
+        with socket.socket(type=socket.SOCK_DGRAM) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        return port
+
+
+def described(servers: list[BackendServer], port: int, **zone: Any) -> dict[str, Any]:
+    """Return a site whose name server listens at a port of both families."""
+    return {
+        **site(servers),
+        "dns": {
+            "listen": [f"127.0.0.1:{port}", f"[::1]:{port}"],
+            "nsid": "gw1",
+            "response_rate": 0,
+            "zones": {
+                "www.example.com": {
+                    "ns": ["ns1.example.com"],
+                    "sites": dict(ADDRESSES),
+                    "networks": {"syd": "198.51.0.0/16"},
+                    "https": True,
+                    **zone,
+                },
+                "example.org": {
+                    "ns": "ns1.example.com",
+                    "records": ["alias CNAME www.example.com.", *(f'big TXT "{i:0200}"' for i in range(30))],
+                },
+            },
+        },
+    }
+
+
+@pytest.fixture
+def port() -> int:
+    return both_port()
+
+
+@pytest.fixture
+def gateway(start_servers: Servers, tmp_path: Path, port: int) -> Iterator[GatewayProcess]:
+    with GatewayProcess(tmp_path, described(start_servers("one"), port)) as process:
+        process.wait_for_log("dns uses version 1")
+        yield process
+
+
+def ask(port: int, name: str = "www.example.com", kind: str = "A", **options: Any) -> dns.message.Message:
+    query = dns.message.make_query(name, kind, use_edns=0, **options)
+    return dns.query.udp(query, "127.0.0.1", timeout=5.0, port=port)
+
+
+def first(port: int, **options: Any) -> str:
+    return str(ask(port, **options).answer[0][0])
+
+
+@needs("dig")
+@pytest.mark.usefixtures("gateway")
+def test_dig(port: int) -> None:
+    def dig(*words: str) -> str:
+        return run("dig", "-p", str(port), "+norec", "+time=2", "+tries=1", *words)
+
+    for server in ("@127.0.0.1", "@::1"):
+        for transport in ("+notcp", "+tcp"):
+            said = dig(server, transport, "+nsid", "wWw.example.com", "A")
+            assert "status: NOERROR" in said
+            assert re.search(r"flags: qr aa;.* ANSWER: 3", said)
+            assert "(good)" in said  # the cookie
+            assert 'NSID: 67 77 31 ("gw1")' in said
+            assert "wWw.example.com.\t10\tIN\tA\t" in said
+            assert "WARNING" not in said
+            assert "FORMERR" not in said
+    assert "CLIENT-SUBNET: 198.51.100.0/24/16" in dig("@127.0.0.1", "+subnet=198.51.100.0/24", "www.example.com")
+    assert dig("@127.0.0.1", "+short", "+subnet=198.51.100.0/24", "www.example.com").startswith("198.51.100.10\n")
+    assert "status: NXDOMAIN" in dig("@127.0.0.1", "nx.www.example.com")
+    assert "SOA\tns1.example.com. hostmaster.www.example.com." in dig("@127.0.0.1", "nx.www.example.com")
+    assert "status: REFUSED" in dig("@127.0.0.1", "version.bind", "CH", "TXT")
+    assert "Transfer failed" in dig("@127.0.0.1", "www.example.com", "AXFR")
+    big = dig("@127.0.0.1", "big.example.org", "TXT")
+    assert "Truncated, retrying in TCP mode" in big
+    assert "ANSWER: 30" in big
+    assert "status: BADVERS" in dig("@127.0.0.1", "+edns=1", "+noednsneg", "www.example.com")
+    assert '1 . alpn="h2,http/1.1" ipv4hint=' in dig("@127.0.0.1", "www.example.com", "HTTPS")
+
+
+@needs("kdig")
+@pytest.mark.usefixtures("gateway")
+def test_kdig(port: int) -> None:
+    def kdig(*words: str) -> str:
+        return run("kdig", f"@127.0.0.1#{port}", "+norec", "+time=2", "+retry=0", *words)
+
+    said = kdig("+keepopen", "+tcp", "www.example.com", "A", "www.example.com", "SOA", "alias.example.org", "A")
+    assert said.count("status: NOERROR") == 3
+    assert "CNAME\twww.example.com." in said
+    assert "subnet: 198.51.100.0/24/16" in kdig("+subnet=198.51.100.0/24", "www.example.com").lower()
+    assert "status: NXDOMAIN" in kdig("+badcookie", "+cookie", "nx.www.example.com")
+    assert "Warning" not in kdig("+cookie", "+nsid", "+dnssec", "www.example.com")
+
+
+UNBOUND = """
+server:
+  directory: "{directory}"
+  chroot: ""
+  username: ""
+  pidfile: ""
+  use-syslog: no
+  verbosity: 1
+  interface: 127.0.0.1
+  port: {own}
+  do-not-query-localhost: no
+  module-config: "{modules}"
+  use-caps-for-id: yes
+  qname-minimisation: yes
+  rrset-roundrobin: no
+  local-zone: "example.com." nodefault
+  {subnet}
+stub-zone:
+  name: "www.example.com."
+  stub-addr: 127.0.0.1@{port}
+stub-zone:
+  name: "example.org."
+  stub-addr: 127.0.0.1@{port}
+"""
+
+
+@needs("unbound")
+@pytest.mark.usefixtures("gateway")
+@pytest.mark.parametrize("subnets", [False, True], ids=["plain", "client subnet"])
+def test_through_a_resolver(port: int, tmp_path: Path, subnets: bool) -> None:  # noqa: FBT001
+    """unbound checks the case of names (0x20) and asks over TCP what is truncated."""
+    own = both_port()
+    config = tmp_path / "unbound.conf"
+    config.write_text(
+        UNBOUND.format(
+            directory=tmp_path,
+            own=own,
+            port=port,
+            modules="subnetcache iterator" if subnets else "iterator",
+            subnet="send-client-subnet: 127.0.0.1\n  client-subnet-always-forward: yes" if subnets else "",
+        )
+    )
+
+    def answers() -> bool:
+        try:
+            return ask(own, "example.org", "SOA").rcode() == dns.rcode.NOERROR
+        except dns.exception.Timeout:
+            return False
+
+    process = start(["unbound", "-d", "-c", str(config)], tmp_path / "unbound.log", answers)
+    try:
+        found = ask(own)
+        assert sorted(str(rdata) for rdata in found.answer[0]) == sorted(ADDRESSES.values())
+        assert found.answer[0].ttl <= 10
+        assert ask(own, "nx.www.example.com").rcode() == dns.rcode.NXDOMAIN
+        assert [str(rrset.name) for rrset in ask(own, "alias.example.org").answer] == [
+            "alias.example.org.",
+            "www.example.com.",
+        ]
+        query = dns.message.make_query("big.example.org", "TXT", use_edns=0)
+        assert len(dns.query.tcp(query, "127.0.0.1", timeout=5.0, port=own).answer[0]) == 30
+        if subnets:
+            option = dns.edns.ECSOption("198.51.100.0", 24)
+            near = ask(own, options=[option])
+            assert str(near.answer[0][0]) == "198.51.100.10"
+            (back,) = [option for option in near.options if option.otype == dns.edns.OptionType.ECS]
+            assert back.scopelen == 16
+    finally:
+        end_process(process, 5.0)
+
+
+def dns_process(gateway: GatewayProcess) -> psutil.Process:
+    pid = int(re.findall(r"\bdns started, pid (\d+)", gateway.log)[-1])
+    return psutil.Process(pid)
+
+
+class Asking:
+    """Clients that ask all the time, over both transports; what is not answered is counted."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.lost: list[str] = []
+        self.answered = 0
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(tcp,)) for tcp in (False, True)]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(20.0)
+
+    def _ask(self, tcp: bool) -> None:  # noqa: FBT001
+        while not self._stop.is_set():
+            query = dns.message.make_query("www.example.com", "A")
+            try:
+                send = dns.query.tcp if tcp else dns.query.udp
+                found = send(query, "127.0.0.1", timeout=3.0, port=self.port)
+                assert found.rcode() == dns.rcode.NOERROR
+                self.answered += 1
+            except Exception as error:  # noqa: BLE001
+                self.lost.append(repr(error))
+
+
+def has_ttl(port: int, ttl: int) -> bool:
+    return ask(port).answer[0].ttl == ttl
+
+
+def logs(gateway: GatewayProcess, pattern: str, since: int) -> bool:
+    return re.search(pattern, gateway.log[since:]) is not None
+
+
+def test_no_query_is_lost_at_a_reload_and_an_upgrade(gateway: GatewayProcess, port: int) -> None:
+    with Asking(port) as asking:
+        description = {**gateway.site}
+        for number in range(2, 6):
+            zone = {**description["dns"]["zones"]["www.example.com"], "ttl": f"{number}s"}
+            description = {
+                **description,
+                "dns": {**description["dns"], "zones": {**description["dns"]["zones"], "www.example.com": zone}},
+            }
+            gateway.reload(description, says=f"dns uses version {number}")
+            eventually(partial(has_ttl, port, number), "the new TTL")
+        since = len(gateway.log)
+        gateway.upgrade()
+        for said in (r"dns uses version 1 ", r"dns \(pid \d+\) ended with status 0"):
+            eventually(partial(logs, gateway, said, since), said)
+        before = asking.answered
+        eventually(lambda: asking.answered > before + 100, "more answers")
+        assert gateway.wait() == 0
+    assert asking.lost == []
+
+
+def test_the_next_process_answers_what_came_when_one_had_died(gateway: GatewayProcess, port: int) -> None:
+    since = len(gateway.log)
+    gateway.kill(dns_process(gateway).pid)
+    assert ask(port).rcode() == dns.rcode.NOERROR, "its socket has kept the query for the next one"
+    gateway.wait_for_log("dns uses version 1", since)
+
+
+def test_listening_elsewhere_and_no_more(gateway: GatewayProcess, port: int) -> None:
+    other = both_port()
+    moved = {**gateway.site, "dns": {**gateway.site["dns"], "listen": f"127.0.0.1:{other}"}}
+    gateway.reload(moved, says="dns uses version 2")
+    assert ask(other).rcode() == dns.rcode.NOERROR
+    query = dns.message.make_query("www.example.com", "A")
+    eventually(lambda: refuses(port), "the old port to be closed")
+    assert dns.query.tcp(query, "127.0.0.1", timeout=5.0, port=other).rcode() == dns.rcode.NOERROR
+    since = len(gateway.log)
+    gateway.reload({key: value for key, value in moved.items() if key != "dns"})
+    gateway.wait_for_log(r"dns \(pid \d+\) ended with status 0", since)
+    eventually(lambda: refuses(other), "the port to be closed")
+    gateway.reload(moved, says="dns uses version 4")
+    assert ask(other).rcode() == dns.rcode.NOERROR
+
+
+def refuses(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_the_process_has_no_rights_and_a_filter(gateway: GatewayProcess) -> None:
+    process = dns_process(gateway)
+    assert process.uids().effective != 0
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
+    assert re.search(r"^Seccomp:\t2$", status, re.MULTILINE)
+    assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
+
+
+class Site:
+    """Another site's gateway, which reports to the one that is tested."""
+
+    def __init__(self, port: int, name: str) -> None:
+        self._port = port
+        self._name = name
+        self._sequence = 0
+        self._incarnation = time.time_ns()
+        self.load = 0.5
+        self.requests = 100.0
+        self.state = State.READY
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._talk)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(10.0)
+
+    def say(self) -> None:
+        self._sequence += 1
+        metrics = {"load": self.load, "requests": self.requests}
+        report = Report(self._name, self._incarnation, self._sequence, time.time_ns(), self.state, "gw", metrics)
+        with socket.socket(type=socket.SOCK_DGRAM) as sock:
+            sock.sendto(encode(report, KEY.encode(), CONTEXT), ("127.0.0.1", self._port))
+
+    def _talk(self) -> None:
+        while not self._stop.wait(0.2):
+            self.say()
+
+
+@pytest.fixture
+def farm(start_servers: Servers, tmp_path: Path, port: int) -> Iterator[tuple[GatewayProcess, dict[str, Site]]]:
+    """A gateway of mel, and what it hears from syd and dub."""
+    key = tmp_path / "sites.key"
+    key.touch(mode=0o600)
+    key.write_text(KEY)
+    reports = free_udp_port()
+    servers = start_servers("one")
+    description = described(servers, port, ttl="1s", shift="50%")
+    description["backends"]["app"]["servers"][0]["max_connections"] = 4
+    description["sites"] = {
+        "self": "mel",
+        "listen": f"127.0.0.1:{reports}",
+        "peers": {
+            name: {"url": f"http://{name}.example.com", "report": f"127.0.0.1:{free_udp_port()}"}
+            for name in ("syd", "dub")
+        },
+        "key_file": str(key),
+        "stale_after": "1s",
+    }
+    with ExitStack() as stack, GatewayProcess(tmp_path, description) as gateway:
+        gateway.wait_for_log("dns uses version 1")
+        sites = {name: Site(reports, name) for name in ("syd", "dub")}
+        for one in sites.values():
+            stack.callback(one.stop)
+        yield gateway, sites
+
+
+def shares(port: int, count: int = 240) -> dict[str, float]:
+    found = Counter(first(port) for _ in range(count))
+    return {name: found[address] / count for name, address in ADDRESSES.items()}
+
+
+def test_clients_go_where_there_is_room_and_not_where_nothing_works(
+    farm: tuple[GatewayProcess, dict[str, Site]], port: int
+) -> None:
+    gateway, sites = farm
+
+    def settled(check: Callable[[dict[str, float]], bool]) -> Callable[[], bool]:
+        return lambda: check(shares(port))
+
+    sites["syd"].load, sites["dub"].load = 0.9, 0.1
+    # mel is idle (0), so rooms are 1, 0.1, 0.9.
+    eventually(settled(lambda s: s["syd"] < 0.08 and abs(s["dub"] - 0.45) < 0.06), "clients to avoid syd", 30.0)
+    with RawClient(gateway.port) as one, RawClient(gateway.port) as two:
+        for client in (one, two):
+            client.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        # mel is half full: 0.5, 0.1, 0.9.
+        eventually(settled(lambda s: abs(s["mel"] - 1 / 3) < 0.06 and s["dub"] > 0.54), "fewer for mel", 30.0)
+        said = explain(gateway, "www.example.com", "--live")
+        assert re.search(r"mel +works, load 50%, .*share 3\d\.\d%", said)
+        assert re.search(r"dub +works, load 10%", said)
+    sites["dub"].stop()
+    began = time.monotonic()
+    eventually(settled(lambda s: s["dub"] == 0), "no client for dub", 10.0)
+    assert time.monotonic() - began < 1.0 + 2.0 + 1.0, "after stale_after and a little"
+    sites["syd"].state = State.DRAIN
+    sites["syd"].say()
+    eventually(settled(lambda s: s["mel"] == 1.0), "no client for syd", 2.0)
+    assert gateway.status()["site_states"]["syd"]["draining"] is True
+    gateway.reload(
+        {**gateway.site, "backends": {"app": {"servers": ["127.0.0.1:1"], "check": {"tcp": True, "interval": "200ms"}}}}
+    )
+    gateway.wait_for_log(
+        r"www\.example\.com: no site works \(mel, syd, dub\); answering with the addresses of all", 0, 20.0
+    )
+    assert len(ask(port).answer[0]) == 3
+    sites["syd"].state = State.READY
+    gateway.wait_for_log(r"www\.example\.com: a site works again", 0, 20.0)
+    eventually(settled(lambda s: s["syd"] == 1.0), "all clients to go to syd", 20.0)
+
+
+def explain(gateway: GatewayProcess, *words: str) -> str:
+    return run(sys.executable, "-m", "gateway", "explain", str(gateway.path), "dns", *words)
+
+
+def test_a_change_of_state_is_in_the_answers_soon(farm: tuple[GatewayProcess, dict[str, Site]], port: int) -> None:
+    """Within 50 ms, the machine permitting: the fastest of five."""
+    _, sites = farm
+    eventually(
+        lambda: first(port, options=[dns.edns.ECSOption("198.51.100.0", 24)]) == ADDRESSES["syd"],
+        "syd to be heard",
+        10.0,
+    )
+    took = []
+    for _ in range(5):
+        for state, wanted in ((State.DRAIN, False), (State.READY, True)):
+            sites["syd"].state = state
+            began = time.monotonic()
+            sites["syd"].say()
+            near = [dns.edns.ECSOption("198.51.100.0", 24)]
+            while (
+                "syd" in {name for name, ip in ADDRESSES.items() if ip in str(ask(port, options=near).answer)}
+            ) != wanted:
+                assert time.monotonic() - began < 5.0
+            took.append(time.monotonic() - began)
+    assert min(took) < 0.05
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_explain(gateway: GatewayProcess, live: bool) -> None:  # noqa: FBT001
+    options = ["--live"] if live else []
+    said = explain(gateway, "www.example.com", "--client", "198.51.100.7", *options)
+    assert "the client's network prefers syd (scope /16)" in said
+    assert "www.example.com. 10 IN A 198.51.100.10" in said
+    assert ("states of sites as the running gateway" in said) == live
+    assert "REFUSED" in explain(gateway, "elsewhere.example", *options)
+    assert "CNAME: www.example.com" in explain(gateway, "alias.example.org", *options)
+
+
+def test_status_and_metrics(gateway: GatewayProcess, port: int) -> None:
+    for _ in range(3):
+        ask(port)
+    ask(port, "elsewhere.example")
+    query = dns.message.make_query("www.example.com", "A")
+    dns.query.tcp(query, "127.0.0.1", timeout=5.0, port=port)
+
+    def found() -> bool:
+        said = gateway.status()["dns"]
+        return (said["udp"], said["tcp"], said["codes"]) == (4, 1, {"NOERROR": 4, "REFUSED": 1})
+
+    eventually(found, "the counters")
+    assert gateway.status()["dns"]["names"][0]["shares"] == {"mel": 0.3333, "syd": 0.3333, "dub": 0.3333}
+    metrics = run(sys.executable, "-m", "gateway", "status", str(gateway.path), "--metrics")
+    assert 'gateway_dns_responses_total{code="REFUSED"} 1' in metrics
+    assert 'gateway_dns_share_ratio{name="www.example.com",site="mel"} 0.3333' in metrics
+    assert "www.example.com (load): mel 33%, syd 33%, dub 33%" in run(
+        sys.executable, "-m", "gateway", "status", str(gateway.path)
+    )
