@@ -35,7 +35,7 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test unit coverage scenario manuals style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
-    hardened-test hardened-quick lock audit sbom release release-check sdist-check minimal-root systemd-check peers clean
+    hardened-test hardened-quick lock audit sbom release release-check sdist-check minimal-root systemd-check peers sslyze clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ help:  ## this list
 demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load agents
 	@exec $(BIN)/gateway demo $(DEMO)
 
-test: peers style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
+test: peers sslyze style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
 	@$(BIN)/python -m pytest $(PYTEST)
 
 unit: $(VENV)/.tools $(VENV)/.built  ## the quick tests, side by side: no gateway, few examples, less than half a minute
@@ -142,12 +142,18 @@ clean:  ## back to a fresh clone: the environment goes, too
 	find gateway qos -name '*.so' -delete -o -name '*.c' -delete
 	find .ci gateway loadagent qos bench tests -name __pycache__ -exec rm -rf {} +
 
+sslyze: build/sslyze/.made  ## a scanner of TLS for the tests, in an environment of its own
+
+build/sslyze/.made:
+	@$(PYTHON) -m venv build/sslyze && build/sslyze/bin/pip install --quiet 'sslyze==6.3.1'
+	@touch $@
+
 # Programs that tests and benchmark run beside the gateway, and what makes its hosts (iproute2, nftables); tests/test_programs.py compares. RUNLEVEL keeps Debian from starting their services.
 peers:
 	@missing=; \
 	for pair in curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
 	    callgrind_control:valgrind callgrind_annotate:valgrind ip:iproute2 tc:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping \
-	    systemd-analyze:systemd node:nodejs openssl:openssl git:git losetup:mount taskset:util-linux prlimit:util-linux setpriv:util-linux \
+	    systemd-analyze:systemd node:nodejs openssl:openssl testssl:testssl.sh git:git losetup:mount taskset:util-linux prlimit:util-linux setpriv:util-linux \
 	    unshare:util-linux nsenter:util-linux dig:bind9-dnsutils kdig:knot-dnsutils unbound:unbound; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null && continue; \
 	    case "$$missing " in *" $${pair##*:} "*) ;; *) missing="$$missing $${pair##*:}";; esac; \

@@ -44,6 +44,9 @@ from gateway.proxy.openssl cimport (
 
 VERSIONS = {"1.0": TLS1_VERSION, "1.1": TLS1_1_VERSION, "1.2": TLS1_2_VERSION, "1.3": TLS1_3_VERSION}
 
+cdef extern from "<openssl/ssl.h>":
+    int SSL_CTX_set1_groups_list(SSL_CTX *context, const char *groups)
+
 cdef enum:
     READ_BUFFER = 20 * 1024     # ciphertext read at a time: a whole record and the start of the next
     NUMBER_HEAD = 32            # bytes before a number of an exported key
@@ -74,6 +77,10 @@ CIPHERS = {
         b":AES128-GCM-SHA256:AES256-GCM-SHA384:AES128-SHA256:AES256-SHA256:AES128-SHA:AES256-SHA:DES-CBC3-SHA"
         b":@SECLEVEL=0"),
 }
+# Key exchange, as Mozilla's guidelines 6.0 have it. OpenSSL's default has finite fields up to 8192 bits, too, by which
+# a client makes the server compute for milliseconds. Versions before 3.5 do not know the first.
+cdef bytes GROUPS = b"X25519:P-256:P-384"
+cdef bytes NEW_GROUPS = b"X25519MLKEM768:" + GROUPS
 cdef bytes HTTP1 = b"\x08http/1.1\x08http/1.0"
 cdef bytes HTTP2 = b"\x02h2" + HTTP1
 
@@ -283,6 +290,10 @@ cdef class ServerContext:
         if self.staples:
             SSL_CTX_set_tlsext_status_cb(context, staple)
             SSL_CTX_set_tlsext_status_arg(context, <void *>self)
+        if SSL_CTX_set1_groups_list(context, NEW_GROUPS) != 1:
+            ERR_clear_error()
+            if SSL_CTX_set1_groups_list(context, GROUPS) != 1:
+                raise ValueError(reason())
         if (SSL_CTX_set_cipher_list(context, ciphers) != 1 or SSL_CTX_set_ciphersuites(context, SUITES) != 1
                 or SSL_CTX_set_tlsext_ticket_key_evp_cb(context, use_ticket_key) != 1
                 or SSL_CTX_set_app_data(context, <void *>self) != 1):
