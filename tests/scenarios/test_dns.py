@@ -297,6 +297,18 @@ def test_listening_elsewhere_and_no_more(gateway: GatewayProcess, port: int) -> 
     assert ask(other).rcode() == dns.rcode.NOERROR
 
 
+@needs("dig")
+def test_a_response_comes_from_the_address_that_was_asked(start_servers: Servers, tmp_path: Path, port: int) -> None:
+    """dig refuses one from another address, as every resolver does."""
+    description = described(start_servers("one"), port)
+    description["dns"]["listen"] = f"0.0.0.0:{port}"
+    with GatewayProcess(tmp_path, description) as gateway:
+        gateway.wait_for_log("dns uses version 1")
+        for address in ("127.0.0.1", "127.0.0.2", "127.9.9.9"):
+            said = run("dig", "-p", str(port), "+time=2", "+tries=1", "+notcp", f"@{address}", "www.example.com")
+            assert "status: NOERROR" in said
+
+
 def refuses(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
