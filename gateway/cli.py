@@ -708,7 +708,9 @@ def _wait_for_rest(gateway: "Running", report: "GatewayReport", which: str, seco
 
     end = time.monotonic() + seconds
     most = max(1, show.rest(_servers(report, which)))
-    with click.progressbar(length=most, label=f"draining {which}", item_show_func=str, file=sys.stderr) as bar:
+    # update_min_steps: every report is shown, also one that says the same, or more.
+    look: Any = {"item_show_func": lambda item: item, "show_eta": False, "update_min_steps": 0, "file": sys.stderr}
+    with click.progressbar(length=most, label=f"draining {which}", **look) as bar:
         while rest := show.rest(_servers(report, which)):
             if time.monotonic() > end:
                 bar.render_finish()

@@ -140,6 +140,27 @@ def test_waiting_ends_with_the_last_request(start_servers: Any, start_gateway: A
             assert waiting.returncode == 0
 
 
+def test_a_terminal_shows_how_many_requests_are_left(start_servers: Any, start_gateway: Any) -> None:
+    gateway: GatewayProcess = start_gateway(site(start_servers("app1")))
+    gateway.status()
+    ours, theirs = os.openpty()
+    with RawClient(gateway.port) as slow, os.fdopen(ours, "rb", buffering=0) as terminal:
+        slow.send(b"GET /drip/20/0.2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert slow.read(until=b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+        with subprocess.Popen(
+            [sys.executable, "-m", "gateway", "drain", "app/app1", "--wait"], stdout=subprocess.PIPE, stderr=theirs
+        ) as waiting:
+            os.close(theirs)
+            shown = b""
+            while b"1 left" not in shown:
+                shown += terminal.read(4096)
+            assert b"draining app/app1" in shown
+            slow.close()
+            assert waiting.stdout is not None
+            assert waiting.stdout.read() == b"app/app1: drain, 0 requests in flight\n"
+            assert waiting.wait(20) == 0
+
+
 def test_this_gateway_can_be_drained(start_servers: Any, start_gateway: Any, tmp_path: Path) -> None:
     port = free_port()
     admin = {"sockets": str(tmp_path), "listen": f"127.0.0.1:{port}"}
