@@ -179,8 +179,19 @@ def gateway(machine: Machine, address: str, addition: str) -> None:
     if "RELOAD REFUSED" not in machine.run("gateway", "status"):
         raise Wrong("gateway status does not say that the reload was refused")
     machine.run("curl", "-fsS", f"{url}/")
-    machine.write("etc/gateway/site.yaml", site)
     click.echo("  reloaded; a site file with a mistake was refused, and the gateway goes on")
+
+    machine.run("systemctl", "restart", "gateway")
+    until(lambda: _answers(machine, f"{url}/"), f"{url} to answer after a restart")
+    shown = machine.run("systemctl", "show", "-P", "StatusText", "gateway")
+    if not shown.startswith("STARTED WITH THE LAST GOOD CONFIGURATION of "):
+        raise Wrong(f"systemctl status says {shown.strip()!r}")
+    machine.write("etc/gateway/site.yaml", site)
+    machine.run("systemctl", "reload", "gateway")
+    shown = machine.run("systemctl", "show", "-P", "StatusText", "gateway")
+    if not shown.startswith("version "):
+        raise Wrong(f"systemctl status says {shown.strip()!r}")
+    click.echo("  restarted with that site file: the last good configuration serves")
 
     before = machine.run("systemctl", "show", "-P", "MainPID", "gateway")
     machine.run("gateway", "upgrade")
