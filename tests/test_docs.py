@@ -62,7 +62,7 @@ def test_tests_that_are_named_exist() -> None:
     assert wrong == []
 
 
-ROOMS = ("supervisor", "process", "secrets", "system", "hardening", "proxy", "rules", "wire", "heartbeat")
+ROOMS = ("supervisor", "process", "secrets", "system", "hardening", "proxy", "rules", "wire", "heartbeat", "dns")
 
 
 @pytest.mark.parametrize("room", ROOMS)
