@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import psutil
@@ -41,7 +42,9 @@ def test_it_holds_no_descriptor_that_it_passed_on() -> None:
     """The reader of a pipe sees the end of what was launched, although the launcher lives."""
     reading, writing = os.pipe()
     os.set_inheritable(writing, True)  # noqa: FBT003 - the os module's own signature
-    launcher = Launcher(shell(f"exec {writing}>&-; sleep 30"), {"PATH": os.defpath})
+    # Not a shell: dash knows only descriptors of one digit.
+    program = f"import os, time; os.close({writing}); time.sleep(30)"
+    launcher = Launcher([sys.executable, "-c", program], {})
     os.close(writing)
     os.set_blocking(reading, False)
     end = time.monotonic() + 5
