@@ -44,7 +44,7 @@ demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load ag
 	@exec $(BIN)/gateway demo $(DEMO)
 
 test: peers sslyze style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 unit: $(VENV)/.tools $(VENV)/.built  ## the quick tests, side by side: no gateway, few examples, less than half a minute
 	@$(BIN)/python -m pytest -q -n auto --hypothesis-profile=unit -m "not slow" $(UNIT) $(PYTEST)

@@ -38,7 +38,7 @@ LOADS: Final = (0.5, 0.8, 1.0, 1.5, 2.0, 3.0)
 GOLD: Final = 0.25
 """Share of the requests that are of the gold class."""
 LENGTHS: Final = (5, 15, 50)
-SESSION_LOADS: Final = (0.8, 1.5, 3.0)
+SESSION_LOADS: Final = (0.8, 1.0, 1.5, 2.0, 3.0)
 INSIDE: Final = 30
 """Requests of a session of those who are in when a flood comes, on average."""
 LEARNING: Final = 12.0

@@ -12,7 +12,7 @@ sessions only end, so there are never more than `max`. A session takes its slot 
 concurrent census counts it twice rather than not at all.
 
 **The queue.** Its places are numbered; a ticket has a number, and the number's word in a ring has the second of its
-client's last request. A client that stays away loses its number; one that is only late does not block those behind it.
+client's last request. A silent client loses its number; one that is only late does not block those behind it.
 The place of a client is the number of present clients with smaller numbers: the census stores that count for every
 block of the ring, and the rest of a block is counted on demand. There is one rule for admission: the number of free
 sessions must be greater than the place. So a free session is kept for the head of the queue, and a new client is

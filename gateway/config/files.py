@@ -20,7 +20,7 @@ SYSTEM_CAS: Final = Path("CAs of this machine")
 _SYSTEM_CAS: Final = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
 """Where Debian and Fedora keep them in one file, if OpenSSL does not say."""
 STAND_IN: Final = b"0123456789abcdef" * 4
-"""In the place of a key that cannot be read offline."""
+"""Stands for a key that cannot be read offline."""
 MIN_KEY_BYTES: Final = 16
 """Shorter keys for signed reports could be guessed."""
 

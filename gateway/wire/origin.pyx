@@ -63,7 +63,7 @@ cdef class Provenance:
         return 0
 
     cdef int _leave_out(self, const char *p, Head *h) noexcept:
-        """No server may believe what a stranger says in the field in which proxies say the client."""
+        """Of a client that is no trusted proxy, the field that names the client is not passed on."""
         cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(self.client_from)
         cdef int i
         for i in range(h.count):

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import random
 import socket
 import time
@@ -39,13 +40,17 @@ async def soon(holds: Callable[[], object], what: str, seconds: float = 20.0) ->
 
 
 def _fixed_ports() -> Iterator[int]:
-    """The ports that the kernel gives to no process that asks for any, in an order of this run alone.
+    """The ports that the kernel gives to programs that ask for one by number only, in an order of this run alone.
+
+    Processes that run tests side by side (pytest-xdist) have ports of their own.
 
     One that it does give could become the local port of a connection before the test listens on it, and who connects
     to one without a listener may be connected to itself there (RFC 9293 section 3.5, simultaneous open).
     """
     low, high = map(int, EPHEMERAL.read_text().split())
     ports = [*range(5000, low), *range(high + 1, 65536)]
+    mine = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = ports[mine :: int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))]
     random.SystemRandom().shuffle(ports)
     return itertools.cycle(ports)
 
