@@ -26,7 +26,8 @@ class Crash(Exception):
 
     def __str__(self) -> str:
         how = f"signal {signal.Signals(-self.status).name}" if self.status < 0 else f"status {self.status}"
-        return f"died by {how}: {self.trace[-6000:]}"
+        trace = self.trace.partition("\nExtension modules: ")[0]  # all that are loaded
+        return f"died by {how}: {trace[-6000:]}"
 
 
 @dataclass(slots=True)

@@ -155,7 +155,7 @@ async def test_a_connection_that_is_never_accepted_times_out() -> None:
 async def test_an_answer_that_never_comes_times_out(origin: Origin) -> None:
     result = await run(await origin.tcp(None), **HTTP, timeout="500ms")
     assert result.outcome is Outcome.HTTP_TIMEOUT
-    assert result.seconds >= 0.5
+    assert result.seconds >= 0.49  # a loop's clock has steps of a millisecond
 
 
 async def test_an_answer_that_breaks_off_is_a_closed_connection_if_its_body_counts(origin: Origin) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.supervisor.roles import ROLES
 from tests.support import puppet
 from tests.support.gateway_process import GatewayProcess
 from tests.support.waiting import eventually, free_port
@@ -116,7 +117,7 @@ said = json.dumps([len(mapped), done])
 
 
 def test_a_worker_cannot_speak_for_the_supervisor_or_cut_the_shared_table(gateway: GatewayProcess) -> None:
-    assert json.loads(puppet.run(gateway.port, FORGE)) == [2, []]
+    assert json.loads(puppet.run(gateway.port, FORGE)) == [1 + sum(role.bulletin for role in ROLES), []]
 
 
 def test_a_log_in_a_directory_of_the_user_leads_to_no_file_of_root_and_holds_nothing_up(tmp_path: Path) -> None:
@@ -209,6 +210,7 @@ def test_a_table_full_of_nonsense_ends_no_process_and_no_upgrade(gateway: Gatewa
     gateway.reload(None, "reloaded: version")
     assert (gateway.workers(), gateway.control()) == processes
     since = len(gateway.log)
+    assert puppet.run(gateway.port, SCRIBBLE) == "done"  # control has set right since what it knows
     successor = gateway.upgrade()
     assert "the board is wrong about app/127.0.0.1:1" in gateway.log[since:]  # its weight is no number
     eventually(lambda: "control uses version" in gateway.log[since:], "the new control")

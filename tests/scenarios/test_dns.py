@@ -457,6 +457,7 @@ def test_a_change_of_state_is_in_the_answers_soon(farm: tuple[GatewayProcess, di
 @pytest.mark.parametrize("live", [False, True])
 def test_explain(gateway: GatewayProcess, live: bool) -> None:  # noqa: FBT001
     options = ["--live"] if live else []
+    eventually(gateway.status, "control to answer")
     said = explain(gateway, "www.example.com", "--client", "198.51.100.7", *options)
     assert "the client's network prefers syd (scope /16)" in said
     assert "www.example.com. 10 IN A 198.51.100.10" in said
