@@ -43,6 +43,7 @@ IN_TIME_SHARE: Final = 0.999
 
 GATEWAY: Final = """
 workers: 2
+state: state
 frontends: [{{listen: "127.0.0.1:{port}", limits: {{connections: 9000, connections_per_source: 9000}}}}]
 backends: {{app: {{balance: {policy}, servers: [{servers}]}}}}
 """

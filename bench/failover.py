@@ -79,7 +79,7 @@ class Keepalived:
             gateway.write({})
             site = gateway.directory / "site.yaml"
             site.write_text(
-                f"node: {gateway.name}\nworkers: 1\ndrain: 1s\nfrontends: [{{listen: '0.0.0.0:80'}}]\n"
+                f"node: {gateway.name}\nstate: state\nworkers: 1\ndrain: 1s\nfrontends: [{{listen: '0.0.0.0:80'}}]\n"
                 f"routes: [{{respond: {{body: {gateway.name}}}}}]\n"
             )
             (gateway.directory / "keepalived.conf").write_text(self._configuration(priority))

@@ -51,6 +51,7 @@ WINDOW: Final = 0.5
 
 SITE: Final = """
 workers: 2
+state: state
 frontends:
   - listen: "127.0.0.1:{port}"
     trusted_proxies: [127.0.0.1]

@@ -30,7 +30,7 @@ def piped(
 ) -> Iterator[tuple[subprocess.Popen[bytes], int, int]]:
     """A gateway with its standard output in a small pipe (and standard error, too, if `both`): process, port, reader."""
     path = directory / "site.yaml"
-    path.write_text(yaml.safe_dump({"admin": {"sockets": str(directory)}, **description}))
+    path.write_text(yaml.safe_dump({"admin": {"sockets": str(directory)}, "state": str(directory), **description}))
     port = int(description["frontends"][0]["listen"].rpartition(":")[2])
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
