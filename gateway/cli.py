@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gateway.config.expectation import Assumption
     from gateway.explain.live import Live
     from gateway.hardening.account import Account
-    from gateway.reports import GatewayReport, ServerReport
+    from gateway.reports import GatewayReport, HeartbeatReport, ServerReport
     from gateway.system.running import Running
 
 T = TypeVar("T")
@@ -736,20 +736,18 @@ def evacuate(target: str | None, timeout: float) -> None:
     The exit status is 1 if an address is still here because no other node took it.
     """
     gateway = _running(target)
-    answer = _ask_heartbeat(gateway, "drain")
+    report = _ask_heartbeat(gateway, "drain")
     end = time.monotonic() + timeout
     while True:
-        node = answer["node"]
-        elsewhere = [item for item in answer["addresses"] if item["owner"] not in (None, node)]
-        if len(elsewhere) == len(answer["addresses"]):
-            lines = [f"{item['address']} is at {item['owner']}" for item in elsewhere]
-            _tell("\n".join(lines), {"node": node, "addresses": elsewhere})
+        elsewhere = [item for item in report.addresses if item.owner not in (None, report.node)]
+        if len(elsewhere) == len(report.addresses):
+            _tell("\n".join(f"{item.address} is at {item.owner}" for item in elsewhere), _addresses(report))
             return
         if time.monotonic() > end:
-            here = ", ".join(item["address"] for item in answer["addresses"] if item["owner"] in (None, node))
-            _fail(f"no other node has taken {here}", {"node": node, "addresses": answer["addresses"]})
+            here = ", ".join(item.address for item in report.addresses if item.owner in (None, report.node))
+            _fail(f"no other node has taken {here}", _addresses(report))
         time.sleep(0.05)
-        answer = _ask_heartbeat(gateway, "status")
+        report = _ask_heartbeat(gateway, "status")
 
 
 @main.command()
@@ -757,8 +755,8 @@ def evacuate(target: str | None, timeout: float) -> None:
 @JSON
 def standby(target: str | None) -> None:
     """Move every shared address to other nodes as soon as they can take it, and take none."""
-    answer = _ask_heartbeat(_running(target), "standby")
-    _tell(f"{answer['node']} is on standby", {"node": answer["node"], "addresses": answer["addresses"]})
+    report = _ask_heartbeat(_running(target), "standby")
+    _tell(f"{report.node} is on standby", _addresses(report))
 
 
 @main.command()
@@ -767,20 +765,27 @@ def standby(target: str | None) -> None:
 def join(target: str | None) -> None:
     """Take part again, after `gateway standby`, `gateway evacuate` or `gateway drain --node`."""
     gateway = _running(target)
-    answer = _ask_heartbeat(gateway, "join")
+    report = _ask_heartbeat(gateway, "join")
     if _ask_servers(gateway).overrides.node is not None:
         _override(gateway, "ready", _override_target(None, node=True))
-    _tell(f"{answer['node']} takes part", {"node": answer["node"], "addresses": answer["addresses"]})
+    _tell(f"{report.node} takes part", _addresses(report))
 
 
-def _ask_heartbeat(gateway: "Running", command: str) -> dict[str, Any]:
-    """Return the answer of the heartbeat of a gateway; ends the program without one."""
+def _ask_heartbeat(gateway: "Running", command: str) -> "HeartbeatReport":
+    """Return the report of the heartbeat of a gateway after a command; ends the program without one."""
+    from gateway.admin import report_json  # noqa: PLC0415
     from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
+    from loadagent.printable import printable_values  # noqa: PLC0415
 
     try:
-        return ask(gateway.sockets, command, parent=gateway.pid)
-    except NoAnswer as error:
+        return report_json.heartbeat(printable_values(ask(gateway.sockets, command, parent=gateway.pid)))
+    except (NoAnswer, report_json.Unreadable) as error:
         _fail(str(error))
+
+
+def _addresses(report: "HeartbeatReport") -> dict[str, Any]:
+    """The part of the report that commands about shared addresses show as JSON."""
+    return {"node": report.node, "addresses": [asdict(item) for item in report.addresses]}
 
 
 @main.command()
