@@ -185,13 +185,13 @@ $(VENV)/.builders: $(VENV)/.made $(PINNED)
 
 # Installing builds as well, so that this also stands for .built.
 $(VENV)/.installed: $(VENV)/.builders
-	@echo "installing the gateway (compiles, about a minute)"
+	@echo "installing the gateway (compiles, a few minutes)"
 	@$(OTHERS) lock/run.txt
 	@$(OURS)
 	@touch $@ $(VENV)/.built
 
 $(VENV)/.tools: $(VENV)/.builders
-	@echo "installing the gateway with what its tests need (compiles, about a minute)"
+	@echo "installing the gateway with what its tests need (compiles, a few minutes)"
 	@$(OTHERS) lock/test.txt
 	@$(OURS)
 	@touch $(VENV)/.installed $(VENV)/.built $@
