@@ -33,8 +33,21 @@ MAX_ADDRESSES: Final = 64
 """Addresses of a name, over all sites."""
 MAX_RECORD: Final = 4000
 """Characters of a record."""
-TYPES: Final = ("A", "AAAA", "CNAME", "TXT", "CAA", "MX", "SRV", "HTTPS", "SVCB", "PTR", "TLSA", "SSHFP")
-"""Types of records that a zone may list."""
+TYPES: Final = {
+    "A": "192.0.2.25",
+    "AAAA": "2001:db8::25",
+    "CNAME": "www",
+    "TXT": '"v=spf1 -all"',
+    "CAA": '0 issue "ca.example"',
+    "MX": "10 mail",
+    "SRV": "0 5 443 www",
+    "HTTPS": "1 . alpn=h2",
+    "SVCB": "1 www port=853",
+    "PTR": "www",
+    "TLSA": "3 1 1 and the certificate's SHA-256",
+    "SSHFP": "4 2 and the key's SHA-256",
+}
+"""Types of records that a zone may list, each with data such as it has."""
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _ALPN: Final = re.compile(r"[!-+\--~]{1,32}")
 
@@ -321,8 +334,8 @@ def parse_record(line: str, zone: str = "invalid") -> Record:
     try:
         origin = dns.name.from_text(zone)
         rdata = dns.rdata.from_text("IN", kind_, rest, origin=origin, relativize=False)
-    except (dns.exception.DNSException, ValueError) as error:
-        raise ValueError(f"{kind_}: {str(error).rstrip('.') or 'the data is not valid'}") from None
+    except (dns.exception.DNSException, ValueError):
+        raise ValueError(f"cannot read {rest or 'nothing'} as the data of {kind_}: expected data such as {TYPES[kind_]}") from None
     if ttl is not None and ttl > MAX_TTL:
         raise ValueError(f"the TTL {ttl} is longer than a week")
     return Record(owner, ttl, kind_, rdata)
