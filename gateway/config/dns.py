@@ -335,7 +335,8 @@ def parse_record(line: str, zone: str = "invalid") -> Record:
         origin = dns.name.from_text(zone)
         rdata = dns.rdata.from_text("IN", kind_, rest, origin=origin, relativize=False)
     except (dns.exception.DNSException, ValueError):
-        raise ValueError(f"cannot read {rest or 'nothing'} as the data of {kind_}: expected data such as {TYPES[kind_]}") from None
+        wrong = f"cannot read {rest or 'nothing'} as the data of {kind_}"
+        raise ValueError(f"{wrong}: expected data such as {TYPES[kind_]}") from None
     if ttl is not None and ttl > MAX_TTL:
         raise ValueError(f"the TTL {ttl} is longer than a week")
     return Record(owner, ttl, kind_, rdata)
