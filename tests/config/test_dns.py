@@ -33,7 +33,10 @@ def zone(text: str) -> str:
         ("https: »maybe", "expected true, false or a mapping"),
         ("records: [»mail]", 'expected a record such as "mail 1h A 192.0.2.25"'),
         ("records: [»mail AAA 192.0.2.1]", "not AAA (did you mean AAAA?)"),
-        ("records: [»mail A 192.0.2.300]", "cannot read 192.0.2.300 as the data of A: expected data such as 192.0.2.25"),
+        (
+            "records: [»mail A 192.0.2.300]",
+            "cannot read 192.0.2.300 as the data of A: expected data such as 192.0.2.25",
+        ),
         ("records: [»mail 1q A 192.0.2.1]", "1q is not a TTL such as 300 or 1h"),
         ("records: [a A 192.0.2.1, »a CNAME b]", "a CNAME stands alone"),
         ("records: [a CNAME b, »a A 192.0.2.1]", "a CNAME stands alone"),
