@@ -76,7 +76,7 @@ def _row(*cells: tuple[object, int], rest: str = "") -> Iterator[str]:
         yield f"{line}  {rest}".rstrip()
         return
     yield line.rstrip()
-    yield from textwrap.wrap(rest, WIDTH, initial_indent="    ", subsequent_indent="    ", break_long_words=False)
+    yield from _wrapped(rest, "    ")
 
 
 def _lines(report: GatewayReport) -> Iterator[str]:
@@ -225,9 +225,14 @@ def _certificates(found: CertificatesReport, now: float) -> Iterator[str]:
         yield ""
         yield f"certificates that need attention, of {found.count}:"
         for file, text in rows:
-            yield from textwrap.wrap(
-                f"{file}: {text}", WIDTH, initial_indent="  ", subsequent_indent="    ", break_long_words=False
-            )
+            yield from _wrapped(f"{file}: {text}")
+
+
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    """Lines of a text; names and paths stay whole, so that they can be copied."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=indent, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _dns(found: DnsReport | None) -> Iterator[str]:
@@ -245,13 +250,7 @@ def _dns(found: DnsReport | None) -> Iterator[str]:
     for one in found.names:
         shares = ", ".join(f"{site} {share:.0%}" for site, share in one.shares.items())
         why = "; NO SITE WORKS: all are answered" if one.open else ""
-        yield from textwrap.wrap(
-            f"{one.name} ({one.policy}): {shares}{why}",
-            WIDTH,
-            initial_indent="  ",
-            subsequent_indent="    ",
-            break_long_words=False,
-        )
+        yield from _wrapped(f"{one.name} ({one.policy}): {shares}{why}")
 
 
 def _outcomes(reports: Sequence[TrafficReport]) -> Iterator[str]:
@@ -260,9 +259,7 @@ def _outcomes(reports: Sequence[TrafficReport]) -> Iterator[str]:
         found = sorted(frontend.outcomes.items(), key=lambda item: -item[1])
         ends = [f"{name} {count}" for name, count in found if name not in {"ok", "answered"}]
         if ends:
-            yield from textwrap.wrap(
-                f"{frontend.name}: {', '.join(ends)}", WIDTH, initial_indent="  ", subsequent_indent="    "
-            )
+            yield from _wrapped(f"{frontend.name}: {', '.join(ends)}")
 
 
 def state(server: ServerReport) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from psutil import Process
 
 from tests.support import hardened
 from tests.support.gateway_process import GatewayProcess, site
@@ -276,6 +277,8 @@ def test_the_supervisor_says_and_reads_nothing_over_a_network(tmp_path):
             failed = gateway.wait_for_log(r"a new gateway starts, pid (\d+)").group(1)
             gateway.wait_for_log("upgrade failed: .*cannot resolve no-such-name.invalid")
             eventually(lambda: not Path(f"/proc/{failed}").exists(), "the successor that failed to be gone")
+            tree = Process(gateway.process.pid)
+            eventually(lambda: len(tree.children()) == 2, "its launcher to be gone")  # control and the worker stay
             gateway.reload(description, "reloaded: version 2")
             before = gateway.process.pid
             after = gateway.upgrade()
