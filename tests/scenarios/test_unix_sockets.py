@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+from psutil import Process
 
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
@@ -156,6 +157,8 @@ def test_upgrades_hand_it_over(start_gateway: Starter, start_servers: Servers, p
         gateway.process.send_signal(signal.SIGUSR2)
         gateway.wait_for_log(r"upgrade failed: .*cannot listen on 192\.0\.2\.1", since)
         load.wait_for(100)
+        tree = Process(gateway.process.pid)
+        eventually(lambda: len(tree.children()) == 3, "the failed one to be gone")  # control and two workers stay
         assert (listens(path), listens(f"{path}2"), Path(f"{path}3").exists()) == (True, True, False)
         gateway.write({**both, "frontends": both["frontends"][:1], "workers": 3})
         new = gateway.upgrade()
