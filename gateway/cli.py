@@ -309,11 +309,9 @@ def explain(  # noqa: PLR0913 - one an option
 
 def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bool, offline: bool) -> None:
     """Explain an answer of the name server; ends the program."""
-    from gateway.admin import report_json  # noqa: PLC0415
     from gateway.dns import explain as names  # noqa: PLC0415
     from gateway.dns.policy import SiteState, states_of  # noqa: PLC0415
     from gateway.dns.table import Table  # noqa: PLC0415
-    from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
 
     loaded = _load(site, offline=offline)
     model = loaded.site.dns
@@ -324,10 +322,7 @@ def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bo
     remark = ""
     if live:
         gateway = _running(str(loaded.path))
-        try:
-            report = report_json.gateway(ask(gateway.sockets, "status", "control", gateway.pid))
-        except (NoAnswer, report_json.Unreadable) as error:
-            _fail(str(error))
+        report = _ask_servers(gateway)
         states = states_of({name: asdict(state) for name, state in report.site_states.items()})
         in_force = {one.name: one.shares for one in report.dns.names} if report.dns is not None else {}
         remark = f"states of sites as the running gateway ({gateway.pid}) knows them"
@@ -541,9 +536,7 @@ def drain(name: str | None, target: str | None, timeout: float, *, node: bool, w
     --node: /readyz answers 503, so that balancers in front send clients elsewhere, and shared addresses move to other
     nodes. It holds over reloads, restarts and upgrades until `gateway ready` or `gateway forget`.
     """
-    gateway, which = _running(target), _override_target(name, node=node)
-    report = _override(gateway, "drain", which)
-    _show_servers(gateway, report, which, timeout if wait else None)
+    _carry_out("drain", name, target, node=node, timeout=timeout if wait else None)
 
 
 @main.command()
@@ -559,9 +552,7 @@ def maintenance(name: str | None, target: str | None, timeout: float, *, node: b
     Requests in flight finish. --node: as `gateway drain --node`, but shared addresses move at once, as by
     `gateway standby`. It holds over reloads, restarts and upgrades until `gateway ready` or `gateway forget`.
     """
-    gateway, which = _running(target), _override_target(name, node=node)
-    report = _override(gateway, "maintenance", which)
-    _show_servers(gateway, report, which, timeout if wait else None)
+    _carry_out("maintenance", name, target, node=node, timeout=timeout if wait else None)
 
 
 @main.command()
@@ -575,10 +566,7 @@ def ready(name: str | None, target: str | None, *, node: bool) -> None:
     If no command has set it, but the server's load agent, which may be dead: overrule what the agent reported, until it
     reports something else. The exit status is 1 if a server is still not ready.
     """
-    gateway, which = _running(target), _override_target(name, node=node)
-    report = _override(gateway, "ready", which)
-    left = _show_servers(gateway, report, which, None)
-    if left:
+    if _carry_out("ready", name, target, node=node):
         _complain("its agent says so; give the command once more to overrule it")
         sys.exit(1)
 
@@ -606,9 +594,13 @@ def weight(name: str, weight: int, target: str | None) -> None:
 @JSON
 def forget(name: str | None, target: str | None, *, node: bool) -> None:
     """End all that commands have set for a server, a backend or this gateway: the site file and agents decide again."""
+    _carry_out("forget", name, target, node=node)
+
+
+def _carry_out(command: str, name: str | None, target: str | None, *, node: bool, timeout: float | None = None) -> int:
+    """Carry out a command for a server, a backend or the gateway, and show the servers; see _show_servers."""
     gateway, which = _running(target), _override_target(name, node=node)
-    report = _override(gateway, "forget", which)
-    _show_servers(gateway, report, which, None)
+    return _show_servers(gateway, _override(gateway, command, which), which, timeout)
 
 
 def _override_target(name: str | None, *, node: bool) -> str:

@@ -316,7 +316,7 @@ cdef class AccessLog:
         return self._text(PyBytes_AS_STRING(text), <uint32_t>PyBytes_GET_SIZE(text))
 
     cdef int _name(self, bytes name) except -1:
-        """A name from the configuration, which admits no byte that must be escaped; "-" if there is none."""
+        """A name from the configuration or an IP address: no byte of it must be escaped; "-" if there is none."""
         cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(name)
         return self._known(PyBytes_AS_STRING(name), n) if n else self._text(NULL, 0)
 
@@ -325,11 +325,7 @@ cdef class AccessLog:
         cdef const char *head = t.head.p
         cdef uint32_t i
         if code == L_CLIENT:
-            i = <uint32_t>PyBytes_GET_SIZE(t.client)
-            if i:
-                self._known(PyBytes_AS_STRING(t.client), i)
-            else:
-                self._text(NULL, 0)     # no address: a Unix socket
+            self._name(t.client)        # none: a Unix socket
         elif code == L_TIME:
             self._time(t.started)
         elif code == L_METHOD:
