@@ -74,7 +74,7 @@ def write(directory: Path) -> None:
             }
             target = directory / place[shell] / file.format(name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            program = f"from {command.callback.__module__} import main; main(['completion', '{shell}'])"
+            program = f"from {name}.cli import main; main(['completion', '{shell}'])"
             done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
             target.write_bytes(done.stdout)
 

@@ -1,0 +1,54 @@
+"""The command `gateway`. Each command loads what it needs when it runs, so that all of them start quickly."""
+
+import click
+
+from gateway import __version__
+from gateway.cli import (
+    check,
+    completion,
+    demo,
+    explain,
+    key,
+    overrides,
+    reload,
+    run,
+    schema,
+    shared_addresses,
+    status,
+    test,
+    witness,
+)
+from gateway.cli.output import EPILOG, EXIT_STATUS, LAST_GOOD
+
+__all__ = ["EXIT_STATUS", "LAST_GOOD", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
+@click.version_option(__version__, prog_name="gateway")
+def main() -> None:
+    """An intelligent HTTP gateway: accepts, routes, balances by measured load, forwards."""
+
+
+for command in (
+    run.run,
+    reload.reload,
+    reload.upgrade,
+    check.check,
+    explain.explain,
+    test.test,
+    status.status,
+    overrides.drain,
+    overrides.maintenance,
+    overrides.ready,
+    overrides.weight,
+    overrides.forget,
+    shared_addresses.evacuate,
+    shared_addresses.standby,
+    shared_addresses.join,
+    witness.witness,
+    key.key,
+    schema.schema,
+    completion.completion,
+    demo.demo,
+):
+    main.add_command(command)

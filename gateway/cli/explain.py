@@ -1,0 +1,148 @@
+"""`gateway explain`."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from gateway.cli.gateways import ask_control, find
+from gateway.cli.output import JSON, fail, wants_json
+from gateway.cli.sites import OFFLINE, SITE_FILE, load_site, run_as_user
+
+if TYPE_CHECKING:
+    from gateway.config import Loaded, Site
+    from gateway.config.expectation import Assumption
+    from gateway.explain.live import Live
+
+
+@click.command()
+@click.argument("site", type=SITE_FILE)
+@click.argument("method", metavar="METHOD|dns")
+@click.argument("url", metavar="URL|NAME")
+@click.option(
+    "-H", "--header", "headers", multiple=True, metavar="NAME:VALUE", help=("Header of the request; may be repeated.")
+)
+@click.option("--client", default="192.0.2.1", show_default=True, help="Address of the client.")
+@click.option("--live", is_flag=True, help="Use the loads, sessions and health of the running gateway.")
+@click.option("--assume", metavar="YAML", help="Suppose this, as in `assume` of tests: '{live: 2000, ticket: queued}'.")
+@OFFLINE
+@click.option("--type", "kind", default="A", show_default=True, help="Record type, with dns.")
+@JSON
+def explain(  # noqa: PLR0913 - one an option
+    site: Path,
+    method: str,
+    url: str,
+    headers: tuple[str, ...],
+    client: str,
+    *,
+    live: bool,
+    assume: str | None,
+    offline: bool,
+    kind: str,
+) -> None:
+    """Explain step by step how SITE handles a request: METHOD and the full URL. Sends nothing.
+
+    With dns and a NAME: what the name server of SITE answers to the client, and why.
+    """
+    if method == "dns":
+        if headers or assume is not None:
+            raise click.UsageError("dns takes --client, --type, --live and --json")
+        _explain_dns(site, (url, kind), client, live=live, offline=offline)
+    from gateway.explain.asked import Asked  # noqa: PLC0415
+    from gateway.explain.report import tree  # noqa: PLC0415
+    from gateway.explain.sandbox import Sandbox  # noqa: PLC0415
+
+    pairs = [(name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers)]
+    try:
+        asked = Asked.parse(f"{method} {url}", pairs, client)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    loaded = load_site(site, offline=offline)
+    assumption = _assumption(assume, loaded.site) if assume is not None else None
+    running = _ask_control(loaded) if live else None
+    remark = running.remark(loaded) if running is not None else ""
+
+    def show() -> tuple[str, int]:
+        with Sandbox(loaded, running) as sandbox:
+            if assumption is not None:
+                sandbox.assume(assumption)
+            found = sandbox.decide(asked)
+        if wants_json():
+            about = {"live": remark} if remark else {}
+            return json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain), 0
+        return tree(asked, found, sandbox.site, remark), 0
+
+    run_as_user(loaded, show, offline=offline)
+
+
+def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bool, offline: bool) -> None:
+    """Explain an answer of the name server; ends the program."""
+    from gateway.dns import explain as names  # noqa: PLC0415
+    from gateway.dns.policy import SiteState, states_of  # noqa: PLC0415
+    from gateway.dns.table import Table  # noqa: PLC0415
+
+    loaded = load_site(site, offline=offline)
+    model = loaded.site.dns
+    if model is None:
+        raise click.UsageError(f"{site} has no dns section")
+    states: dict[str, SiteState] = {}
+    in_force: dict[str, Mapping[str, float]] = {}
+    remark = ""
+    if live:
+        gateway = find(str(loaded.path))
+        report = ask_control(gateway)
+        states = states_of({name: asdict(state) for name, state in report.site_states.items()})
+        in_force = {one.name: one.shares for one in report.dns.names} if report.dns is not None else {}
+        remark = f"states of sites as the running gateway ({gateway.pid}) knows them"
+
+    def show() -> tuple[str, int]:
+        table = Table.of(model, loaded.files, 1)
+        try:
+            found = names.decide(table, question, client, states, in_force)
+        except ValueError as error:
+            return str(error), 2
+        if wants_json():
+            return json.dumps({**found, **({"live": remark} if remark else {})}, indent=2), 0
+        return names.text(found, remark), 0
+
+    run_as_user(loaded, show, offline=offline)
+
+
+def _assumption(text: str, site: "Site") -> "Assumption":
+    """What --assume says; ends the program if it is wrong."""
+    import yaml  # noqa: PLC0415
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from gateway.config.consistency import unknown_in_assumption  # noqa: PLC0415
+    from gateway.config.expectation import Assumption  # noqa: PLC0415
+
+    try:
+        assumed = Assumption.model_validate(yaml.safe_load(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise click.UsageError(f"--assume: {where}: {first['msg']}") from None
+    except yaml.YAMLError:
+        raise click.UsageError("--assume: this is not YAML: write it as '{live: 2000, ticket: queued}'") from None
+    sites = {site.sites.self_, *site.sites.peers} if site.sites is not None else ()
+    for finding in unknown_in_assumption(assumed, site, site.backends, sites):
+        raise click.UsageError(f"--assume: {'.'.join(str(part) for part in finding.loc)}: {finding.message}")
+    return assumed
+
+
+def _ask_control(loaded: "Loaded") -> "Live":
+    """What the gateway that runs this site knows; ends the program if there is none."""
+    from gateway.explain.live import Live, NoAnswer  # noqa: PLC0415
+
+    try:
+        return Live.ask(loaded, find(str(loaded.path)))
+    except NoAnswer as error:
+        fail(str(error))
+
+
+def _plain(value: object) -> str:
+    """For JSON: bodies are bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
