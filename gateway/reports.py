@@ -6,7 +6,7 @@ are in seconds, sizes in bytes. Counters begin when a row of the board gets its 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 # ------------------------------------------------------------------------------------------------------------ the board
 
@@ -352,11 +352,24 @@ class DnsReport:
     """Open now."""
     tcp_counts: Mapping[str, int]
     """TCP connections: all, refused, timed out, malformed."""
+    processes: int
+    """Those that answer now; 0 in the last report of one."""
     zones: int
     names: tuple[DnsNameReport, ...]
     """The first ones."""
     open_names: int
     """Names none of whose sites works."""
+
+    def with_counts_of(self, other: "DnsReport") -> "DnsReport":
+        """This report with the counters of both, by their names; all else is as it is here."""
+        counted: dict[str, int | dict[str, int]] = {
+            name: getattr(self, name) + getattr(other, name)
+            for name in ("udp", "tcp", "truncated", "cookies", "bad_cookies", "subnets", "edns")
+        }
+        for name in ("codes", "dropped", "tcp_counts"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            counted[name] = {key: ours.get(key, 0) + theirs.get(key, 0) for key in {**ours, **theirs}}
+        return replace(self, **counted)  # type: ignore[arg-type]  # the names are those of counters
 
 
 @dataclass(frozen=True, kw_only=True)

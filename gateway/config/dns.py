@@ -31,6 +31,7 @@ MAX_TTL: Final = 7 * 86400
 MAX_ANSWERS: Final = 32
 MAX_ADDRESSES: Final = 64
 """Addresses of a name, over all sites."""
+MAX_PROCESSES: Final = 16
 MAX_RECORD: Final = 4000
 """Characters of a record."""
 TYPES: Final = {
@@ -256,6 +257,9 @@ class Dns(Model):
 
     listen: Annotated[tuple[ListenField, ...], OneOrMany()] = Field(description="Addresses for UDP and TCP.")
     zones: dict[Domain, Zone] = Field(description="Zones by name.")
+    processes: Annotated[Whole, Field(ge=1, le=MAX_PROCESSES)] = Field(
+        1, description="Processes that answer; the kernel spreads clients over them by address and port."
+    )
     nsid: Annotated[Annotated[Text, AfterValidator(_nsid)] | None, Given()] = Field(
         None, description="What NSID queries are told (RFC 5001). Default: the option is not answered."
     )
@@ -273,7 +277,9 @@ class Dns(Model):
         description="UDP responses per second to a client network (/24, /56); 0: no limit. Half of the others are sent "
         "truncated, so that real clients ask again over TCP. Clients with a DNS cookie are exempt.",
     )
-    tcp_connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(1000, description="Limit of TCP connections.")
+    tcp_connections: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
+        1000, description="Limit of TCP connections of each process."
+    )
     tcp_connections_per_source: Annotated[Whole, Field(ge=1, le=100_000)] = Field(
         20, description="The same from one address."
     )

@@ -1,34 +1,29 @@
 """The control process: control's work, driven by the supervisor's orders."""
 
-import contextlib
 import encodings.idna  # noqa: F401 - before the process is confined, after which it may be inaccessible
 import logging
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
-from typing import Final
 
 import uvloop
 
-from gateway.admin import report_json
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control import status
 from gateway.control.checks import Pairs
 from gateway.control.control import Control
 from gateway.control.memory import MemoryFiles, MemoryWatch
+from gateway.control.name_server import NameServer
 from gateway.control.operations_report import OperationsReport
 from gateway.control.sessions import Sessions
 from gateway.control.sites import Sites
 from gateway.control.status import Status
 from gateway.process.channel import Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.reports import ControlReport, DnsReport, SiteStateReport
+from gateway.reports import ControlReport, SiteStateReport
 from gateway.secrets.vault import Vault
-
-SILENT: Final = 3.0
-"""Seconds after which the name server's last report is stale: it writes two a second."""
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +57,7 @@ class ControlProcess(LoopChild):
         self._control = Control(
             board, self._sockets.pop("reports", None), self._tell, rates=context.rates, sessions=context.sessions
         )
-        self._dns = context.bulletins["dns"]
+        self._name_server = NameServer(context.bulletins_of("dns"))
         self._bulletin = context.bulletins["control"]
         self._sites = Sites(board, self._tell_states)
         self._sessions = Sessions(context.sessions)
@@ -117,15 +112,8 @@ class ControlProcess(LoopChild):
             refused={**self._control.refused, "site report": dict(self._sites.refused)},
             memory=self._memory.report(),
             site_states=self._sites.states(),
-            dns=self._dns_report(),
+            dns=self._name_server.report() if self._snapshot.site.dns is not None else None,
         )
-
-    def _dns_report(self) -> DnsReport | None:
-        """What the name server has said last; None: there is none, or it is silent."""
-        said = self._dns.read(SILENT) if self._snapshot.site.dns is not None else None
-        with contextlib.suppress(report_json.Unreadable):  # a compromised process can write anything there
-            return report_json.dns(said) if said is not None else None
-        return None
 
     def _tell_states(self, states: Mapping[str, SiteStateReport]) -> None:
         """Tell the name server the states of the sites."""

@@ -244,6 +244,8 @@ def _dns(found: DnsReport | None) -> Iterator[str]:
     refused, dropped = found.codes.get("REFUSED", 0), sum(found.dropped.values())
     figures = found.udp, found.tcp, refused, dropped, found.truncated, found.tcp_connections
     zones = f"{found.zones} zone{'' if found.zones == 1 else 's'}"
+    if found.processes > 1:
+        zones = f"{zones}, {found.processes} processes"
     yield ""
     yield from _row(("dns", NAME), *zip(titles, widths, strict=True))
     yield from _row((zones, NAME), *zip(figures, widths, strict=True))

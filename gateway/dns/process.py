@@ -1,22 +1,25 @@
 """The process of the name server: sockets, the state of sites, and the supervisor's orders."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import islice
 from typing import Any, Final
 
 import uvloop
 
+from gateway.admin import report_json
 from gateway.config.address import Listen
 from gateway.config.snapshot import Snapshot
 from gateway.dns.policy import SiteState, states_of
 from gateway.dns.responder import Responder
 from gateway.dns.table import Table
 from gateway.dns.tcp import LAST, Limits, Listener
+from gateway.process.bulletin import Bulletin
 from gateway.process.channel import identity
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
 from gateway.reports import DnsNameReport, DnsReport
@@ -56,6 +59,13 @@ def cookie_key(snapshot: Snapshot, otherwise: bytes) -> bytes:
     return otherwise
 
 
+def _last_report(bulletin: Bulletin) -> DnsReport | None:
+    """What the process before this one has counted, which this one goes on with."""
+    with contextlib.suppress(report_json.Unreadable):
+        return report_json.dns(said) if (said := bulletin.read()) is not None else None
+    return None
+
+
 class DnsProcess(LoopChild):
     """Answers queries by successive snapshots."""
 
@@ -64,14 +74,15 @@ class DnsProcess(LoopChild):
         self._snapshot = context.snapshot
         self._first = [(name, place) for name, places in context.sockets.items() for place in places]
         self._control = context.bulletins["control"]
-        self._bulletin = context.bulletins["dns"]
+        self._bulletin = context.bulletins_of("dns")[context.number]
+        self._counted = _last_report(self._bulletin)
         self._random = derive(context.rates.secret, b"dns cookies", 16)
         self._table = Table()
         self._states: dict[str, SiteState] = {}
         self._said: dict[str, Any] | None = None
         self._open: set[str] = set()
         """Names none of whose sites work."""
-        self._responder = Responder(self._table.find, self._random)
+        self._responder = Responder(self._table.find, self._random, context.rates)
         self._listener: Listener | None = None
         self._udp: dict[int, socket.socket] = {}
         self._tcp: dict[int, socket.socket] = {}
@@ -106,9 +117,9 @@ class DnsProcess(LoopChild):
         self.ready(update.packed.snapshot.version)
 
     def drain(self, seconds: float) -> None:
-        """Answer what has come, let TCP connections end, and end."""
+        """Answer what has come, let TCP connections end, and end; a connection has LAST for a query in any case."""
         if not self._draining:
-            self._draining.append(asyncio.get_running_loop().create_task(self._finish(seconds)))
+            self._draining.append(asyncio.get_running_loop().create_task(self._finish(max(seconds, LAST))))
 
     def finish(self) -> None:
         """End soon."""
@@ -128,6 +139,7 @@ class DnsProcess(LoopChild):
             self._close_udp(sock)
         if self._listener is not None:
             self._listener.close()
+            self._bulletin.post(asdict(replace(self.summary(), processes=0, tcp_connections=0)))
         await asyncio.sleep(0)
 
     # --------------------------------------------------------------------------------------------------------- sockets
@@ -223,14 +235,16 @@ class DnsProcess(LoopChild):
             )
             for name, item in islice(self._table.balanced.items(), NAMES)
         )
-        return DnsReport(
+        report = DnsReport(
             **self._responder.counts(),
             tcp_connections=listener.connections,
             tcp_counts=dict(listener.counts),
+            processes=1,
             zones=len(model.zones) if model is not None else 0,
             names=names,
             open_names=len(self._open),
         )
+        return report if self._counted is None else report.with_counts_of(self._counted)
 
     def _failed(self, task: asyncio.Task[None]) -> None:
         """A task that ends is a bug: end the process, which the supervisor replaces."""

@@ -1,6 +1,8 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from qos.rates import RateTable
+
 REASONS: Final[tuple[str, ...]]
 
 class Answer:
@@ -27,7 +29,7 @@ Find: TypeAlias = Callable[[bytes, int, bytes, int], tuple[Answer, int]]
 
 class Responder:
     find: Find
-    def __init__(self, find: Find, cookie_key: bytes) -> None: ...
+    def __init__(self, find: Find, cookie_key: bytes, rates: RateTable | None = None) -> None: ...
     def configure(
         self, cookie_key: bytes, *, nsid: bytes | None = None, limit: int = 1232, rate: int = 0, subnets: bool = True
     ) -> None: ...

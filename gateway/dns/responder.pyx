@@ -146,8 +146,8 @@ cdef struct Client:
 cdef class Responder:
     """Answers queries by `find`: (name in lower case, type, client's address, its known bits) → (Answer, scope).
 
-    cookie_key: 16 bytes. limit: bytes of a UDP response. rate: responses per second for a client network and name; 0:
-    no limit.
+    cookie_key: 16 bytes. rates: where responses are counted; a table of its own by default. limit: bytes of a UDP
+    response. rate: responses per second for a client network and name; 0: no limit.
     """
     cdef public object find
     cdef bytes cookie_key
@@ -171,11 +171,11 @@ cdef class Responder:
     cdef mmsghdr incoming[BATCH]
     cdef mmsghdr replies[BATCH]
 
-    def __init__(self, find, bytes cookie_key):
+    def __init__(self, find, bytes cookie_key, RateTable rates=None):
         if len(cookie_key) != 16:
             raise ValueError("the key of cookies has 16 bytes")
         self.find = find
-        self.rates = RateTable(bytearray(1 << 20), os.urandom(16))
+        self.rates = RateTable(bytearray(1 << 20), os.urandom(16)) if rates is None else rates
         self.throttle = LogThrottle()
         self.configure(cookie_key)
 

@@ -36,9 +36,9 @@ class CannotStart(Exception):
 class ChildContext:
     """What the supervisor hands a process of the tree.
 
-    `sockets` are those of its role by name, `bulletins` those of others by process name. `cells` is the number of
-    workers whose counts on the Board are added up. The access log and the rates are for processes that carry traffic;
-    for others the former is closed. `vault`: as Configuration.vault_of says.
+    `sockets` are those of its role by name, `bulletins` those of all processes, by their names. `cells` is the number
+    of workers whose counts on the Board are added up. The access log is for processes that carry traffic; for others it
+    is closed. `rates`: of its role, or else of the workers. `vault`: as Configuration.vault_of says.
     """
 
     number: int
@@ -56,6 +56,10 @@ class ChildContext:
     takes_over: bool
     """Another gateway hands over to this one and is about to end."""
     channel: ChildEnd
+
+    def bulletins_of(self, role: str) -> list[Bulletin]:
+        """The bulletins of all processes that a numbered role can have, in the order of their numbers."""
+        return [bulletin for name, bulletin in self.bulletins.items() if name.partition(" ")[0] == role]
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Child:
 class Children:
     """All processes of the tree, and when the next ones start instead of those that died.
 
-    `make_context` is called in the new process; it closes what is not for it. `bulletins` are those of roles, by name.
+    `make_context` is called in the new process; it closes what is not for it. `bulletins`: of processes, by name.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Children:
         ours, theirs = pair()
         sys.stdout.flush()
         sys.stderr.flush()
-        with self._bulletins[role.name].handed_on() if role.bulletin else contextlib.nullcontext():
+        with self._bulletins[role.title(number)].handed_on() if role.bulletin else contextlib.nullcontext():
             pid = os.fork()
         if pid == 0:
             self._become(role, number, ours, theirs)

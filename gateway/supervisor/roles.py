@@ -9,7 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from gateway.board import WORKERS
 from gateway.config import Site, Snapshot
+from gateway.config.dns import MAX_PROCESSES
 from gateway.config.model import Listen
 from gateway.hardening import roles as privileges
 from gateway.process.child import ChildContext, Work
@@ -64,13 +66,17 @@ class Role:
     """How many there are."""
     numbered: bool = False
     """There may be several: their names have numbers."""
+    most: int = 1
+    """Numbers that they can have; those that only finish keep theirs meanwhile."""
     sockets: Callable[[Site], Plans] = _no_sockets
     traffic: bool = False
     """Carries requests: it gets routes, vault, rates and access log, has a cell of the Board, and drains."""
+    rates: int = 0
+    """Bytes of a table of rates that its processes share; without one they get that of the workers."""
     checks: bool = False
     """Checks servers: it gets the certificates to show to them, with their keys."""
     bulletin: bool = False
-    """Has a bulletin for the others to read."""
+    """Each has a bulletin for the others to read."""
     discovers: bool = False
     """May report answers of the name service."""
     restarts: Callable[[Snapshot, Snapshot], bool] = _never
@@ -81,6 +87,11 @@ class Role:
     """Is notified first when the gateway stops, so that new clients go to another gateway, and ends with its wave."""
     hands_over: bool = False
     """Hands what it holds to the same process of the next gateway at an upgrade; others end without."""
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The names of all that there can be."""
+        return tuple(self.title(number) for number in range(self.most))
 
     def title(self, number: int) -> str:
         """The name of one of them."""
@@ -136,8 +147,8 @@ def _dns_sockets(site: Site) -> Plans:
     if site.dns is None:
         return {}
     return {
-        "udp": SocketPlan(site.dns.listen, socket.SOCK_DGRAM, later=_later(site)),
-        "tcp": SocketPlan(site.dns.listen, backlog=BACKLOG, later=_later(site)),
+        "udp": SocketPlan(site.dns.listen, socket.SOCK_DGRAM, spread=True, later=_later(site)),
+        "tcp": SocketPlan(site.dns.listen, spread=True, backlog=BACKLOG, later=_later(site)),
     }
 
 
@@ -173,6 +184,7 @@ WORKER: Final = Role(
     privileges=privileges.WORKER,
     instances=lambda site: site.workers,
     numbered=True,
+    most=WORKERS,
     sockets=_worker_sockets,
     traffic=True,
     wave=1,
@@ -194,8 +206,11 @@ DNS: Final = Role(
     name="dns",
     prepare=_prepare_dns,
     privileges=privileges.DNS,
-    instances=lambda site: 0 if site.dns is None else 1,
+    instances=lambda site: 0 if site.dns is None else site.dns.processes,
+    numbered=True,
+    most=2 * MAX_PROCESSES,  # as many again may end still
     sockets=_dns_sockets,
+    rates=1 << 20,
     bulletin=True,
     wave=2,  # while requests run, clients may look for other names
 )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final, TypeAlias
 
-from gateway.board import WORKERS
 from gateway.config import Site
 from gateway.config.model import Listen
 from gateway.process.child import Place
@@ -108,7 +107,7 @@ class Sockets:
         for role in ROLES:
             alike = [other.name for other in ROLES if other.traffic] if role.traffic else [role.name]
             taken = {n for name in alike for n in (*self.numbers[name], *fresh.numbers[name], *leaving.get(name, ()))}
-            free = (n for n in range(WORKERS) if n not in taken)
+            free = (n for n in range(role.most) if n not in taken)
             count = role.instances(site)
             numbers = list(islice(chain(sorted(self.numbers[role.name]), free), count))
             if len(numbers) < count:

@@ -97,6 +97,9 @@ class Supervisor:
         self._pid_file = pid_file
         self._board = Board()
         self._rates = _rate_table(self._snapshot)
+        self._rates_of = {
+            role.name: RateTable(mmap.mmap(-1, role.rates), self._rates.secret) for role in ROLES if role.rates
+        }
         self._sessions = SessionMemory(received.sessions if received is not None else None)
         self._numbers_used = self._traffic_numbers(self._now.sockets)
         self._supervisor_status = SupervisorStatus(sandbox=active(Bounds.of(self._now.loaded.site)))
@@ -104,7 +107,7 @@ class Supervisor:
             self._supervisor_status.start_with_last_good(refused.problems, refused.changes, refused.last_good)
         self._bulletins = {
             "supervisor": self._supervisor_status.bulletin,
-            **{role.name: Bulletin() for role in ROLES if role.bulletin},
+            **{title: Bulletin() for role in ROLES if role.bulletin for title in role.titles},
         }
         self._selector = selectors.DefaultSelector()
         self._children = Children(self._selector, self._bulletins, self._context)
@@ -244,7 +247,7 @@ class Supervisor:
             self._now.sockets.of(role, number),
             self._now.log_fd if role.traffic else None,
             vault,
-            self._rates,
+            self._rates_of.get(role.name, self._rates),
             self._sessions.table,
             self._bulletins,
             self._now.account,

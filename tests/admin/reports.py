@@ -148,6 +148,7 @@ DNS: Final = DnsReport(
     dropped={"silent": 1, "rate": 0, "send": 0},
     tcp_connections=2,
     tcp_counts={"connections": 9, "refused": 8},
+    processes=1,
     zones=1,
     names=(DnsNameReport(name="www.example.com", policy="load", shares={"mel": 0.25, "syd": 0.75}, open=False),),
     open_names=0,

@@ -81,7 +81,7 @@ def port() -> int:
 @pytest.fixture
 def gateway(start_servers: Servers, tmp_path: Path, port: int) -> Iterator[GatewayProcess]:
     with GatewayProcess(tmp_path, described(start_servers("one"), port)) as process:
-        process.wait_for_log("dns uses version 1")
+        process.wait_for_log("dns 0 uses version 1")
         yield process
 
 
@@ -208,20 +208,21 @@ def test_through_a_resolver(port: int, tmp_path: Path, subnets: bool) -> None:  
         end_process(process, 5.0)
 
 
-def dns_process(gateway: GatewayProcess) -> psutil.Process:
-    pid = int(re.findall(r"\bdns started, pid (\d+)", gateway.log)[-1])
+def dns_process(gateway: GatewayProcess, number: int = 0) -> psutil.Process:
+    pid = int(re.findall(rf"\bdns {number} started, pid (\d+)", gateway.log)[-1])
     return psutil.Process(pid)
 
 
 class Asking:
     """Clients that ask all the time, over both transports; what is not answered is counted."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, *, udp: bool = True) -> None:
         self.port = port
         self.lost: list[str] = []
         self.answered = 0
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._ask, args=(tcp,)) for tcp in (False, True)]
+        transports = (False, True) if udp else (True,)
+        self._threads = [threading.Thread(target=self._ask, args=(tcp,)) for tcp in transports]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -262,11 +263,11 @@ def test_no_query_is_lost_at_a_reload_and_an_upgrade(gateway: GatewayProcess, po
                 **description,
                 "dns": {**description["dns"], "zones": {**description["dns"]["zones"], "www.example.com": zone}},
             }
-            gateway.reload(description, says=f"dns uses version {number}")
+            gateway.reload(description, says=f"dns 0 uses version {number}")
             eventually(partial(has_ttl, port, number), "the new TTL")
         since = len(gateway.log)
         gateway.upgrade()
-        for said in (r"dns uses version 1 ", r"dns \(pid \d+\) ended with status 0"):
+        for said in (r"dns 0 uses version 1 ", r"dns 0 \(pid \d+\) ended with status 0"):
             eventually(partial(logs, gateway, said, since), said)
         before = asking.answered
         eventually(lambda: asking.answered > before + 100, "more answers")
@@ -278,22 +279,71 @@ def test_the_next_process_answers_what_came_when_one_had_died(gateway: GatewayPr
     since = len(gateway.log)
     gateway.kill(dns_process(gateway).pid)
     assert ask(port).rcode() == dns.rcode.NOERROR, "its socket has kept the query for the next one"
-    gateway.wait_for_log("dns uses version 1", since)
+    gateway.wait_for_log("dns 0 uses version 1", since)
+
+
+def test_several_processes_share_queries_limits_and_counters(start_servers: Servers, tmp_path: Path, port: int) -> None:
+    description = described(start_servers("one"), port)
+    description["dns"] |= {"processes": 3, "response_rate": 10}
+    with GatewayProcess(tmp_path, description) as gateway:
+        for number in range(3):
+            gateway.wait_for_log(f"dns {number} uses version 1")
+        answers = sum(answered_over_udp(port) for _ in range(90))
+        assert 10 <= answers <= 70, "10 at once, half of the others truncated: the processes count together"
+
+        def said() -> dict[str, Any]:
+            return dict(gateway.status()["dns"])
+
+        eventually(lambda: said()["udp"] == 90, "the sum of the counters")
+        assert said()["processes"] == 3
+        assert said()["dropped"]["rate"] + answers == 90
+        with Asking(port, udp=False) as asking:
+            for number in range(3):
+                since, before = len(gateway.log), asking.answered
+                gateway.kill(dns_process(gateway, number).pid)
+                gateway.wait_for_log(f"dns {number} uses version 1", since)
+                eventually(lambda: asking.answered > before + 20, "more answers")  # noqa: B023
+        assert len(asking.lost) <= 3, "only what the process that died had accepted"
+        assert said()["udp"] == 90, "the next ones go on counting"
+        unlimited = {**description, "dns": {**description["dns"], "response_rate": 0}}
+        gateway.reload(unlimited)
+        for number in range(3):
+            gateway.wait_for_log(f"dns {number} uses version 2")
+        with Asking(port) as asking:
+            gateway.reload({**unlimited, "dns": {**unlimited["dns"], "processes": 1}}, says="dns 0 uses version 3")
+            for number in (1, 2):
+                gateway.wait_for_log(rf"dns {number} \(pid \d+\) ended with status 0")
+            eventually(lambda: asking.answered > 50, "more answers")
+        assert asking.lost == []
+        eventually(lambda: said()["processes"] == 1, "control to read that two have ended")
+        assert said()["udp"] >= 90
+
+
+def answered_over_udp(port: int) -> bool:
+    """Whether a query from another port each time, hence of any process, gets a response."""
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.connect(("127.0.0.1", port))
+        sock.settimeout(0.05)
+        sock.send(dns.message.make_query("www.example.com", "A").to_wire())
+        try:
+            return bool(sock.recv(4096))
+        except TimeoutError:
+            return False
 
 
 def test_listening_elsewhere_and_no_more(gateway: GatewayProcess, port: int) -> None:
     other = both_port()
     moved = {**gateway.site, "dns": {**gateway.site["dns"], "listen": f"127.0.0.1:{other}"}}
-    gateway.reload(moved, says="dns uses version 2")
+    gateway.reload(moved, says="dns 0 uses version 2")
     assert ask(other).rcode() == dns.rcode.NOERROR
     query = dns.message.make_query("www.example.com", "A")
     eventually(lambda: refuses(port), "the old port to be closed")
     assert dns.query.tcp(query, "127.0.0.1", timeout=5.0, port=other).rcode() == dns.rcode.NOERROR
     since = len(gateway.log)
     gateway.reload({key: value for key, value in moved.items() if key != "dns"})
-    gateway.wait_for_log(r"dns \(pid \d+\) ended with status 0", since)
+    gateway.wait_for_log(r"dns 0 \(pid \d+\) ended with status 0", since)
     eventually(lambda: refuses(other), "the port to be closed")
-    gateway.reload(moved, says="dns uses version 4")
+    gateway.reload(moved, says="dns 0 uses version 4")
     assert ask(other).rcode() == dns.rcode.NOERROR
 
 
@@ -303,7 +353,7 @@ def test_a_response_comes_from_the_address_that_was_asked(start_servers: Servers
     description = described(start_servers("one"), port)
     description["dns"]["listen"] = f"0.0.0.0:{port}"
     with GatewayProcess(tmp_path, description) as gateway:
-        gateway.wait_for_log("dns uses version 1")
+        gateway.wait_for_log("dns 0 uses version 1")
         for address in ("127.0.0.1", "127.0.0.2", "127.9.9.9"):
             said = run("dig", "-p", str(port), "+time=2", "+tries=1", "+notcp", f"@{address}", "www.example.com")
             assert "status: NOERROR" in said
@@ -376,7 +426,7 @@ def farm(start_servers: Servers, tmp_path: Path, port: int) -> Iterator[tuple[Ga
         "stale_after": "1s",
     }
     with ExitStack() as stack, GatewayProcess(tmp_path, description) as gateway:
-        gateway.wait_for_log("dns uses version 1")
+        gateway.wait_for_log("dns 0 uses version 1")
         sites = {name: Site(reports, name) for name in ("syd", "dub")}
         for one in sites.values():
             stack.callback(one.stop)

@@ -52,6 +52,7 @@ ROLE = roles.Role(
     privileges=privileges.CONTROL,
     instances=lambda _: 2,
     numbered=True,
+    most=4,
     sockets=lambda _: {
         "echo": roles.SocketPlan((Listen("127.0.0.1", int(os.environ[PORT])),), socket.SOCK_DGRAM, spread=True)
     },
