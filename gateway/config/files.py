@@ -8,7 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from gateway.config import apache, apache_rules, certificate, certificate_files, named_file, python
+from gateway.config import apache, apache_rules, certificate, certificate_files, htpasswd, named_file, python
+from gateway.config.basic_auth import BasicAuth
 from gateway.config.certificate_files import Faults
 from gateway.config.dns import BalancedName, parse_networks
 from gateway.config.model import Apache, Site
@@ -110,6 +111,8 @@ def read(
         _read_networks(files, name, loc)
     shared = apache_rules.Rules()
     for i, route in enumerate(site.routes):
+        if route.basic_auth is not None:
+            _read_users(files, route.basic_auth, ("routes", i, "basic_auth"))
         if route.apache is not None:
             _read_rules(files, route.apache, site, ("routes", i, "apache"), shared)
         if route.python is not None:
@@ -236,6 +239,28 @@ def _read_networks(files: Files, name: BalancedName, loc: Loc) -> None:
             parse_networks(content, name.sites)
         except ValueError as error:
             files.findings.append(Finding(loc, f"{name.networks_file}:{error}"))
+
+
+def _read_users(files: Files, model: BasicAuth, loc: Loc) -> None:
+    """A file of users; what is wrong inside has its own line. Its hashes are secret, but seldom of one owner alone."""
+    at = (*loc, "file")
+    files.private.add(model.file)
+    content = files.read(model.file, at)
+    if content is None:
+        return
+    try:
+        users = htpasswd.parse(content)
+    except htpasswd.BadUsers as error:
+        files.findings += [Finding(at, f"{model.file}:{line}: {fault}") for line, fault in error.faults]
+        return
+    warnings = [f"{model.file}:{line}: {text}" for line, text in users.warnings]
+    if named_file.open_to_all(model.file):
+        warnings.append(f"every user of this machine can read the hashes in {model.file}: chmod 640 {model.file}")
+    files.warnings += [Finding(at, text, severity="warning") for text in warnings]
+    unknown = [user for user in model.users if user.encode() not in users.hashes]
+    known = [name.decode("utf-8", "replace") for name in users.hashes]
+    for user in unknown:
+        files.findings.append(Finding((*loc, "users"), f"{model.file} has no user {user}{suggest(user, known)}"))
 
 
 def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apache_rules.Rules) -> None:

@@ -24,6 +24,7 @@ from pydantic import (
 
 from gateway.config import http2_library, template
 from gateway.config.address import HOST, UNIX, Address, Listen
+from gateway.config.basic_auth import BasicAuth
 from gateway.config.cluster import Cluster
 from gateway.config.dns import Dns
 from gateway.config.expectation import SiteTest
@@ -78,6 +79,7 @@ __all__ = [
     "Agent",
     "Apache",
     "Backend",
+    "BasicAuth",
     "Certificate",
     "Check",
     "Cluster",
@@ -138,6 +140,7 @@ LOG_FIELDS: Final = {
     "request_bytes": "body bytes received from the client",
     "class": "class of the request",
     "session": "live, adopted, new, waiting, early, asset or full; empty: the request needs no session",
+    "user": "user that has logged in by basic_auth; empty: none",
     "rule": "file and line of the rule of Apache that answered; empty: none did",
     "outcome": "outcome of the request, in one word",
     "side": "side at fault for the outcome: client, gateway or server; empty: none",
@@ -1084,7 +1087,17 @@ class Python(Model):
 
 
 _FINAL: Final = ("redirect", "respond", "backend")
-_CHANGES: Final = ("rewrite", "class_", "apache", "python", "site", "rate", "bandwidth", "require_client_cert")
+_CHANGES: Final = (
+    "rewrite",
+    "class_",
+    "apache",
+    "python",
+    "site",
+    "rate",
+    "bandwidth",
+    "require_client_cert",
+    "basic_auth",
+)
 _EDITS: Final = ("set_header", "append_header", "set_response_header", "append_response_header")
 
 
@@ -1121,6 +1134,9 @@ class Route(RateLimited):
         default=False,
         description="Refuse requests of clients that have not shown a valid certificate (403); needs a frontend with "
         "client_ca.",
+    )
+    basic_auth: Annotated[BasicAuth | None, Given()] = Field(
+        None, description="Let only clients pass that log in with a user and password of a file; others get 401."
     )
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Redirect the client.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Respond from the gateway itself.")

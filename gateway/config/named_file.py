@@ -25,6 +25,14 @@ def read(path: Path, *, private: bool) -> bytes:
     return content
 
 
+def open_to_all(path: Path) -> bool:
+    """Whether every user of this machine can read a file."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
 def shared_with(status: os.stat_result) -> str:
     """The group that a private file is intended for, besides its owner; empty: none can read it, or more than that
     group has access.

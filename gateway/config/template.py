@@ -17,6 +17,7 @@ REDIRECT_FIELDS: Final = {
     "query": "query without the question mark",
     "client": "address of the client",
     "request_id": "id of the request",
+    "user": "user that has logged in by basic_auth; empty: none",
 }
 """Placeholders of a route's templates, and their meaning. There are also {header:Name}, {cookie:name} and the named
 groups of the route's own regular expressions."""
@@ -24,7 +25,7 @@ _NAMED: Final = re.compile(rf"({'|'.join(FAMILIES)}):([A-Za-z0-9!#$%&'*+.^_`|~-]
 _BRACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 _FOREIGN: Final = re.compile(
-    r"\$\{?([0-9](?![0-9.,])|args|host|http_host|request_uri|uri|scheme|remote_addr|query_string|is_args|server_name|http_[a-z_]+)\b\}?"
+    r"\$\{?([0-9](?![0-9.,])|args|host|http_host|request_uri|uri|scheme|remote_addr|remote_user|query_string|is_args|server_name|http_[a-z_]+)\b\}?"
     r"|\\(\d)|%\{([A-Z_]+(?::[\w-]+)?)\}|%\[([\w.,() -]+)\]"
 )
 """Fields as nginx, Apache and HAProxy write them."""
@@ -34,6 +35,7 @@ _OURS: Final = {
     **dict.fromkeys(("uri", "path"), "{path}"),
     **dict.fromkeys(("scheme", "REQUEST_SCHEME"), "{scheme}"),
     **dict.fromkeys(("remote_addr", "REMOTE_ADDR", "src"), "{client}"),
+    **dict.fromkeys(("remote_user", "REMOTE_USER"), "{user}"),
     **dict.fromkeys(("args", "query_string", "QUERY_STRING", "is_args", "query"), "{query}"),
 }
 
@@ -48,6 +50,8 @@ def _instead(written: str, name: str) -> str:
     return f"{written} stands for itself here: " + (f"write {ours}" if ours else "fields are written in braces")
 
 
+_SECRET: Final = ("authorization", "proxy-authorization")
+
 Header: TypeAlias = tuple[Literal["header"], str]
 """A field of a log line: the header of that name, in lower case."""
 
@@ -59,6 +63,8 @@ def log_parts(text: str, fields: Collection[str]) -> tuple[tuple[str, str | Head
 
 def _of_log(field: str | None) -> str | Header | None:
     _, colon, name = (field or "").partition(":")
+    if name.lower() in _SECRET:
+        raise Fault(f"{name} has passwords, which no log should have; for the name write {{user}}")
     return ("header", name.lower()) if colon else field
 
 

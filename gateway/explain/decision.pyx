@@ -11,7 +11,7 @@ from libc.string cimport memcpy
 from gateway.balance.policy cimport Members
 from gateway.board cimport ServerRow
 from gateway.proxy.backend cimport Backend
-from gateway.proxy.decide cimport V_FORWARD, V_NOT_ADMITTED, V_REFUSE, V_RESPOND, Decision, decide
+from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NOT_ADMITTED, V_REFUSE, V_RESPOND, Decision, decide
 from gateway.proxy.worker_context cimport Frontend, WorkerContext
 from gateway.proxy.overload cimport Overload
 from gateway.proxy.qos_class cimport ADMITS_ALWAYS, ADMITS_BY_LIMITS, QosClass
@@ -77,6 +77,11 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     view.notes = []
     try:
         decide(d, context, frontend, asking.provenance, p, &_head, trace)
+        while d.verdict == V_LOGIN:
+            view.settled = view.settled or {}
+            view.settled[d.login.digest] = d.login.check()
+            view.notes = []
+            decide(d, context, frontend, asking.provenance, p, &_head, trace)
         if d.verdict == V_REFUSE:
             return {"refused": (status_of(d.reason), sentence_of(d.reason))}
         found = {
@@ -108,7 +113,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
             found.update(outcome="respond", status=status, lines="", body=None)
         return found
     finally:
-        view.notes = None
+        view.notes = view.settled = None
         t.put_back()
 
 

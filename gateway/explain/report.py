@@ -45,13 +45,19 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         return
     yield f"├─ server {found['server']} gets"
     for line in found["head"].splitlines():
-        yield f"│    {line}".rstrip()
+        yield f"│    {_without_secret(line)}".rstrip()
     edits = found["edits"]
     yield "└─ its answer " + ("is passed on" if edits is None else "is changed")
     for name in edits["without"] if edits else ():
         yield f"     without {name}"
     for line in edits["with"].splitlines() if edits else ():
         yield f"     with {line}"
+
+
+def _without_secret(line: str) -> str:
+    """A header line as it may be shown: of credentials only the scheme (RFC 9110 section 11.4)."""
+    name, _, value = line.partition(":")
+    return f"{name}: {value.split()[0]} …" if name.lower() == "authorization" and value.strip() else line
 
 
 def _admission(found: dict[str, Any]) -> Iterator[str]:

@@ -61,6 +61,9 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
         d.backend = <Backend>action
         if h.method == M_OPTIONS or h.method == M_TRACE:
             _count_down(d, view, p, h)
+    elif type(action) is Login:
+        d.verdict = V_LOGIN
+        d.login = <Login>action
     else:
         d.verdict = V_RESPOND
         d.respond = <Respond>action

@@ -5,7 +5,13 @@ from typing import TypeAlias
 Pairs: TypeAlias = Sequence[tuple[str, str | tuple[str, str] | None]]
 
 def layout(
-    form: str, template_parts: Pairs, *, classes: bool = False, sessions: bool = False, rules: bool = False
+    form: str,
+    template_parts: Pairs,
+    *,
+    classes: bool = False,
+    sessions: bool = False,
+    rules: bool = False,
+    users: bool = False,
 ) -> Pairs: ...
 
 class AccessLog:

@@ -67,6 +67,7 @@ cdef enum Code:
     L_PEER
     L_SESSION
     L_RULE
+    L_USER
     L_HEADER                    # of the request, by name
 
 cdef uint8_t PLAIN[256]         # bytes that are written unchanged: visible ASCII, space; not quote, backslash
@@ -80,7 +81,7 @@ FIELDS = {
     "referer": L_REFERER, "user_agent": L_USER_AGENT, "request_bytes": L_REQUEST_BYTES, "class": L_CLASS,
     "outcome": L_OUTCOME, "side": L_SIDE, "tries": L_TRIES, "queue_ms": L_QUEUE_MS, "frontend": L_FRONTEND,
     "client_port": L_CLIENT_PORT, "tls_version": L_TLS_VERSION, "tls_cipher": L_TLS_CIPHER, "request_id": L_REQUEST_ID,
-    "peer": L_PEER, "session": L_SESSION, "rule": L_RULE,
+    "peer": L_PEER, "session": L_SESSION, "rule": L_RULE, "user": L_USER,
 }
 
 NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes", "tries", "queue_ms", "client_port"}
@@ -90,15 +91,16 @@ JSON_ORDER = (
     "upstream_ms", "frontend", "backend", "server", "referer", "user_agent",
 )
 COMBINED = (
-    ("", "client"), (" - - [", "time"), ("] \"", "method"), (" ", "uri"), (" ", "protocol"), ("\" ", "status"),
-    (" ", "bytes"), (" \"", "referer"), ("\" \"", "user_agent"), ("\"", None),
+    ("", "client"), (" - ", "user"), (" [", "time"), ("] \"", "method"), (" ", "uri"), (" ", "protocol"),
+    ("\" ", "status"), (" ", "bytes"), (" \"", "referer"), ("\" \"", "user_agent"), ("\"", None),
 )
 
 
-def layout(form, template_parts, *, bint classes=False, bint sessions=False, bint rules=False):
+def layout(form, template_parts, *, bint classes=False, bint sessions=False, bint rules=False,
+           bint users=False):
     """The (literal, field) pairs of a format: "json", "combined", or those of a template, as split by the caller.
 
-    classes, sessions, rules (of Apache): the site has them, and JSON has a field for them.
+    classes, sessions, rules (of Apache), users (of basic_auth): the site has them, and JSON has a field for them.
     """
     if form == "combined":
         return COMBINED
@@ -107,7 +109,7 @@ def layout(form, template_parts, *, bint classes=False, bint sessions=False, bin
     pairs = []
     before = "{"
     for name in (*JSON_ORDER, *(("class",) if classes else ()), *(("session",) if sessions else ()),
-                 *(("rule",) if rules else ())):
+                 *(("rule",) if rules else ()), *(("user",) if users else ())):
         quote = "" if name in NUMBERS else '"'
         pairs.append((f'{before}"{name}":{quote}', name))
         before = f"{quote},"
@@ -367,6 +369,8 @@ cdef class AccessLog:
             self._bytes(_SESSIONS[t.session])
         elif code == L_RULE:
             self._bytes(t.rule if t.outcome == O_ANSWERED and t.rule is not None else b"")
+        elif code == L_USER:
+            self._bytes(t.user if t.user is not None else b"")
         elif code == L_SCHEME:
             self._known(b"https" if t.https else b"http", 5 if t.https else 4)
         elif code == L_REFERER:

@@ -90,7 +90,9 @@ class Prepared:
     admits: bool
     """See WorkerContext."""
     rules: bool
-    """Whether the site has Apache rules."""
+    """Whether the site has Apache rules,"""
+    users: bool
+    """and users that log in at the gateway."""
 
 
 class Plan:
@@ -110,7 +112,7 @@ class Plan:
         self._contexts: dict[ContextKey, ServerContext] = {}
         self._identities: dict[str, Identity] = {}
         self._to_servers_tls: dict[ClientKey, ClientContext] = {}
-        self._log: tuple[int, str, bool, bool, bool] | None = None
+        self._log: tuple[int, str, bool, bool, bool, bool] | None = None
 
     def apply(self, snapshot: Snapshot, secrets: Secrets, cells: int, log_fd: int | None) -> None:
         """Make the context use `snapshot` from the next request on. Raises ValueError, and then changes nothing.
@@ -173,6 +175,7 @@ class Plan:
             or site.qos.sessions is not None
             or any(route.rate is not None for route in site.routes),
             rules=bool(snapshot.rules),
+            users=any(route.basic_auth is not None for route in site.routes),
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
@@ -202,7 +205,7 @@ class Plan:
         if context.gate is not None:
             context.gate.take_up(time.monotonic_ns())
         context.admits = prepared.admits
-        self._apply_log(prepared.log, log_fd, rules=prepared.rules)
+        self._apply_log(prepared.log, log_fd, rules=prepared.rules, users=prepared.users)
 
     def log_moved(self, fd: int) -> None:
         """Continue the access log in another descriptor."""
@@ -384,10 +387,10 @@ class Plan:
             rates=self.context.admission.rates,
         )
 
-    def _apply_log(self, model: AccessLogModel | None, fd: int | None, *, rules: bool) -> None:
+    def _apply_log(self, model: AccessLogModel | None, fd: int | None, *, rules: bool, users: bool) -> None:
         wanted = None
         if model is not None and fd is not None:
-            wanted = (fd, model.format, self.context.classes is not None, self.context.gate is not None, rules)
+            wanted = (fd, model.format, self.context.classes is not None, self.context.gate is not None, rules, users)
         if wanted == self._log:
             return
         self._log = wanted
@@ -396,7 +399,7 @@ class Plan:
             self.context.log = None
         if wanted is not None:
             pairs = () if wanted[1] in ("json", "combined") else template.log_parts(wanted[1], LOG_FIELDS)
-            lines = layout(wanted[1], pairs, classes=wanted[2], sessions=wanted[3], rules=wanted[4])
+            lines = layout(wanted[1], pairs, classes=wanted[2], sessions=wanted[3], rules=wanted[4], users=wanted[5])
             self.context.log = AccessLog(self.context.poller.loop, wanted[0], wanted[1], lines)
 
 

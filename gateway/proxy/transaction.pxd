@@ -13,6 +13,7 @@ from gateway.proxy.openssl cimport SSL
 from gateway.proxy.qos_class cimport QosClass
 from gateway.proxy.server cimport Server, ServerConn
 from gateway.proxy.tunnel cimport Tunnel
+from gateway.rules.basic_auth cimport Login
 from gateway.rules.view cimport Edits
 from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
@@ -128,6 +129,10 @@ cdef class Transaction(Work):
     cdef uint8_t unsaid                 # a try has failed, and this has not been logged yet
     cdef int64_t detail                 # a Reason, an errno or a number of missing bytes, by outcome
     cdef str klass                      # the class set by rules, or None
+    cdef bytes user                     # that has logged in by basic_auth; None: none
+    cdef Login login                    # its credentials are being checked; None: they are not
+    cdef dict settled                   # results of such checks, by digest; None: there are none
+    cdef uint32_t charged                    # limits of routes that have counted it before such a check
     cdef bytes rule                     # the rule that responded, if a file has several
     cdef QosClass qos                   # limits of that class, or None
     cdef uint8_t session                # Admitted of qos/sessions.pxd, plus 1; 0: it needs no session
@@ -178,6 +183,9 @@ cdef class Transaction(Work):
 
     cdef int put_back(self) except -1
     cdef int begin_nameless(self, Downstream downstream, Frontend frontend, bint https) except -1
+    cdef int _carry_out(self, const char *p, Head *h) except -1
+    cdef int _check_login(self, Login login) except -1
+    cdef int _decide_again(self) except -1
     cdef int prepare(self, const char *p, Head *h) except -1
     cdef void _take_id(self, const char *p, Head *h, Provenance provenance) noexcept
     cdef int _reset(self, Downstream downstream, Frontend frontend, int64_t now) except -1

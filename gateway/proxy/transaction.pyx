@@ -27,7 +27,7 @@ from libc.string cimport memcpy
 from gateway.board cimport CountRow, Passed, record
 from gateway.proxy.conn cimport FOREVER
 from gateway.proxy.admission cimport Admission
-from gateway.proxy.decide cimport V_FORWARD, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
+from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
 from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
     O_ANSWERED, O_BUG, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE,
@@ -45,14 +45,16 @@ from gateway.proxy.session_gate cimport G_FULL, G_GO, G_REDIRECT, SessionGate
 from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
 from gateway.rules.actions cimport Respond
+from gateway.rules.basic_auth cimport Login
 from gateway.rules.view cimport View
 from gateway.wire.authentication cimport binds_request
 from gateway.wire.edit cimport edit_request, out_put, out_reserve
 from gateway.wire.head cimport (
     F_AUTHORIZATION, F_DATE, F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_TIMEOUT, Field, same_any,
-    sentence_of, status_of,
+    scan_request, sentence_of, status_of,
 )
 from gateway.wire.request_id cimport ID_LENGTH, find_request_id, next_id
+from gateway.wire.wide cimport WIDE
 
 from gateway.outcome import OUTCOMES
 from gateway.proxy.tls_to_servers import text_of
@@ -68,6 +70,9 @@ cdef enum:
     PIECES = 20             # per second, of a response with a bandwidth
     PACED = 1024            # bytes per piece, at least
     TURN = 128 * 1024       # largest turn in bytes, where a class has a bandwidth: as much as is read at once
+
+cdef int64_t LOGIN_MS = 30_000                  # until a check of a password must be over
+cdef Head _again                                # of a request that is decided on a second time
 
 cdef int64_t BODY_GRACE_NS = 10_000_000_000     # before body_rate applies
 cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about the same failure of a server
@@ -303,12 +308,15 @@ cdef class Transaction(Work):
 
     cdef int start(self, const char *p, Head *h) except -1:
         """Decide on the request with head h at p, and carry out the decision."""
+        if self.has_body:
+            self.body_clock = self.blocked = self.poller.now
+        return self._carry_out(p, h)
+
+    cdef int _carry_out(self, const char *p, Head *h) except -1:
         cdef Decision d = _decision
         cdef View view = self.context.view
         cdef Respond respond
-        cdef bytes lines
-        if self.has_body:
-            self.body_clock = self.blocked = self.poller.now
+        cdef bytes lines, body
         d.id = self.id
         d.id_n = self.id_n
         decide(d, self.context, self.frontend, self.downstream.provenance, p, h, None)
@@ -318,6 +326,10 @@ cdef class Transaction(Work):
             return self.refuse(d.reason)
         self.klass = view.klass
         self.bandwidth = view.bandwidth
+        self.user = view.user
+        if d.verdict == V_LOGIN:
+            self.qos = d.klass
+            return self._check_login(d.login)
         if self.context.admits:
             self.qos = d.klass
             if self.qos is not None:
@@ -340,7 +352,10 @@ cdef class Transaction(Work):
         respond = d.respond
         self.rule = respond.rule
         if respond.body is None:
-            return self._page(respond.status, O_ANSWERED)
+            if not respond.lines:
+                return self._page(respond.status, O_ANSWERED)
+            lines, body = self.context.pages[respond.status]
+            return self._answer(respond.status, lines + respond.lines, body, O_ANSWERED, False)
         lines = respond.lines
         if view.response_edits is not None:
             lines = view.response_edits.merged(lines)
@@ -377,6 +392,49 @@ cdef class Transaction(Work):
             self.fair = backend.overload.fair_by.key(view)
         return 0
 
+    # ----------------------------------------------------------------------------------------------------------- log-in
+
+    cdef int _check_login(self, Login login) except -1:
+        """Wait for a check of the client's password, unless its rate is exhausted or too many checks are waiting."""
+        cdef View view = self.context.view
+        cdef int status
+        if view.charges is not None and (self.qos is None or self.qos.admits != ADMITS_ALWAYS):
+            klass, self.qos = self.qos, None        # which counts the request when it goes on
+            if not self._may_go_on(False):
+                return 0
+            self.qos = klass
+            self.charged += <uint32_t>len(view.charges)
+        status = self.context.passwords.ask(login, self.client, id(self), self._login_settled)
+        if status:
+            return self._page(status, O_RATE_LIMITED if status == 429 else O_QUEUE_FULL)
+        self.login = login
+        self.queued = self.poller.now
+        self._become(T_WAITING)
+        return self._await(A_ROOM, LOGIN_MS)
+
+    def _login_settled(self, bint good):
+        """Tell the result of the check."""
+        if self.settled is None:
+            self.settled = {}
+        self.settled[self.login.digest] = good
+        self.login = None
+        self.due = 1
+        self.poller.turn_of(self)
+
+    cdef int _decide_again(self) except -1:
+        """Decide on the request by its head as received, now that its password has been checked."""
+        cdef View view = self.context.view
+        out_reserve(&self.head, WIDE)
+        scan_request(self.head.p, self.head.n, &_again, &self.frontend.bounds)      # it was a request before
+        if self.http2:
+            _again.http2 = 1
+            _again.chunked = self.has_body and self.content_length < 0
+        view.settled = self.settled
+        try:
+            return self._carry_out(self.head.p, &_again)
+        finally:
+            view.settled = None
+
     # -------------------------------------------------------------------------------------------- admission and waiting
 
     cdef bint _may_go_on(self, bint patient) except -1:
@@ -385,8 +443,12 @@ cdef class Transaction(Work):
         patient: it may be delayed, by the `wait` of the admission.
         """
         cdef Admission admission = self.context.admission
-        cdef int64_t wait = admission.charge(self.context.view, self.qos, self.poller.now, patient)
+        cdef View view = self.context.view
+        cdef int64_t wait
         cdef bytes body
+        if self.charged and view.charges is not None:
+            view.charges = view.charges[self.charged:] or None
+        wait = admission.charge(view, self.qos, self.poller.now, patient)
         self.over = admission.over
         if wait >= 0:
             admission.wait = wait
@@ -489,6 +551,9 @@ cdef class Transaction(Work):
             self.waited += self.poller.now - self.queued
             self.queued = 0
             self._become(T_CALLED)
+            if self.attempt.backend is None:
+                self._await(A_NONE, FOREVER)
+                return self._decide_again()
             return self._admit()
         if self.place == SHED:
             return self._page(503, O_SHED)
@@ -1002,7 +1067,11 @@ cdef class Transaction(Work):
         if conn is not None:
             self.attempt.connecting = None
             conn.close()
-        if self.state == T_WAITING:
+        if self.state == T_WAITING and self.attempt.backend is None:
+            if self.login is not None:
+                self.context.passwords.forget(self.login, id(self))
+                self.login = None
+        elif self.state == T_WAITING:
             if self.delay is not None:
                 self.delay.cancel()
                 self.delay = None
@@ -1129,6 +1198,9 @@ cdef class Transaction(Work):
         self.attempt.reset()
         self.edits = None
         self.klass = None
+        self.user = None
+        self.settled = None
+        self.charged = 0
         self.qos = None
         self.frontend = None
         if (_spares < KEPT and self.head.capacity <= LARGE and self.upstream_head.capacity <= LARGE

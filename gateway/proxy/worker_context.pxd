@@ -63,6 +63,7 @@ cdef class WorkerContext:
     cdef readonly SessionTable sessions     # shared by all workers, or None
     cdef public dict classes            # QosClass by name; None: there are none
     cdef public SessionGate gate        # or None: every client is admitted
+    cdef public object passwords        # password_checks.PasswordChecks
     cdef public bint admits             # whether any request needs admission
     cdef RequestIds ids
     cdef int clients                    # connections of clients

@@ -4,6 +4,7 @@ from ipaddress import IPv4Network, IPv6Network
 from gateway.board import Board
 from gateway.proxy.conn import Poller
 from gateway.proxy.log import AccessLog
+from gateway.proxy.password_checks import PasswordChecks
 from gateway.proxy.qos_class import QosClass
 from gateway.proxy.session_gate import SessionGate
 from gateway.proxy.tls import ServerContext
@@ -69,6 +70,7 @@ class WorkerContext:
     classes: dict[str, QosClass] | None
     gate: SessionGate | None
     sessions: SessionTable | None
+    passwords: PasswordChecks
     admits: bool
     most_clients: int
     def __init__(

@@ -13,6 +13,7 @@ from gateway.wire.target cimport A_MERGE, A_PARAMETERS, A_SLASH
 from qos.rates cimport rate_of
 
 from gateway.config.address import UNIX
+from gateway.proxy.password_checks import PasswordChecks
 
 from qos.rates import RateTable
 
@@ -95,6 +96,7 @@ cdef class WorkerContext:
         self.view = View()
         self.admission = Admission(RateTable(bytearray(ALONE), os.urandom(16)) if rates is None else rates)
         self.sessions = sessions
+        self.passwords = PasswordChecks(poller.loop)
         start_ids(&self.ids)
         self.most_clients = max(8, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_DESCRIPTORS) // 2)
         self.custom_pages = frozenset()

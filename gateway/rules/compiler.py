@@ -6,8 +6,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from gateway.config import template
+from gateway.config import htpasswd, template
 from gateway.config.apache_rules import Rules
+from gateway.config.basic_auth import BasicAuth
 from gateway.config.files import targets
 from gateway.config.match import Match
 from gateway.config.model import Apache, Python, Site
@@ -29,6 +30,7 @@ from gateway.rules.actions import (
 )
 from gateway.rules.apache import ApacheRules, ApacheState
 from gateway.rules.apache_directives import ApacheFile, ApacheHosts
+from gateway.rules.basic_auth import Logins, RequireLogin
 from gateway.rules.classes import Classify
 from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
@@ -57,9 +59,13 @@ def compile_routes(
     names; `rules`: the Apache rules of such a file; `secret`: the secret of the table in which rates are counted.
     """
     routes = []
+    logins: dict[Path, Logins] = {}
     for i, route in enumerate(site.routes):
         limit = rate_limit(f"route-{i}", route, secret, route.match.groups)
-        steps = [*([CountRate(limit)] if limit is not None else ()), *_steps(route)]
+        steps: list[Step] = [CountRate(limit)] if limit is not None else []
+        if route.basic_auth is not None:
+            steps.append(_login(route.basic_auth, contents, logins))
+        steps += _steps(route)
         if route.apache is not None:
             hosts = {host: backends[name] for host, name in targets(site).items()}
             steps.append(_apache(route.apache, hosts, rules[route.apache.file]))
@@ -169,6 +175,14 @@ def _apache_host(model: Apache, hosts: Mapping[str, Any], rules: Rules, root: st
         base=model.base,
         knows_files=bool(model.exists),
     )
+
+
+def _login(model: BasicAuth, contents: Mapping[Path, bytes], logins: dict[Path, Logins]) -> Step:
+    """`logins`: the users of files that routes before it have; what is found of a password holds for all of them."""
+    users = logins.get(model.file)
+    if users is None:
+        users = logins[model.file] = Logins(htpasswd.parse(contents[model.file]).hashes)
+    return RequireLogin(users, model.realm, model.users, forward=model.forward)
 
 
 def _python(model: Python, backends: Mapping[str, Any], contents: Mapping[Path, bytes]) -> Step:

@@ -15,7 +15,7 @@ from gateway.rules.view cimport IN_COOKIE, IN_HEADER
 cdef enum Code:
     T_NONE = 0
     T_SCHEME, T_HOST, T_URI, T_PATH, T_PATH_REST, T_QUERY, T_CLIENT
-    T_REQUEST_ID
+    T_REQUEST_ID, T_USER
     T_GROUP, T_HEADER, T_COOKIE
 
 cdef enum Encoding:
@@ -25,7 +25,7 @@ cdef enum Encoding:
 
 FIELDS = {
     "scheme": T_SCHEME, "host": T_HOST, "uri": T_URI, "path": T_PATH, "path_rest": T_PATH_REST, "query": T_QUERY,
-    "client": T_CLIENT, "request_id": T_REQUEST_ID,
+    "client": T_CLIENT, "request_id": T_REQUEST_ID, "user": T_USER,
 }
 
 
@@ -83,7 +83,7 @@ def _code(field):
 cdef int _encoding(int code, name, groups, bint query) except -1:
     if code in (T_NONE, T_SCHEME, T_HOST, T_CLIENT, T_QUERY):
         return E_RAW
-    if code in (T_REQUEST_ID, T_HEADER, T_COOKIE) or (code == T_GROUP and groups[name] != "path"):
+    if code in (T_REQUEST_ID, T_USER, T_HEADER, T_COOKIE) or (code == T_GROUP and groups[name] != "path"):
         return E_COMPONENT
     if not query:
         return E_RAW
@@ -108,6 +108,8 @@ cdef bytes _value(View v, int code, name):
         return v.client
     if code == T_REQUEST_ID:
         return v.id()
+    if code == T_USER:
+        return v.user or b""
     if code == T_GROUP:
         return v.groups.get(name, b"") if v.groups is not None else b""
     values = v.values(IN_HEADER if code == T_HEADER else IN_COOKIE, name)

@@ -25,6 +25,8 @@ class View:
     klass: str | None
     notes: list[tuple[str, str]] | None
     arrived: str | None
+    user: bytes | None
+    settled: dict[bytes, bool] | None
     site: str | None
     request_edits: Edits | None
     response_edits: Edits | None

@@ -224,6 +224,7 @@ cdef class View:
         self.request_edits = self.response_edits = None
         self.charges = None
         self.bandwidth = 0
+        self.user = None
         self.request_id = None
         self.id_n = 0
         return 0

@@ -11,9 +11,10 @@ HINTS: Final = {
     503: "No server can take the request right now. Please try again in a few seconds.",
     504: "The server that should have answered took too long.",
     404: "There is nothing at this address.",
+    401: "This page is for users with a password.",
     429: "Too many requests have come from you. Please wait a moment before the next one.",
 }
-STATUSES: Final = (400, 403, 404, 408, 413, 414, 417, 429, 431, 499, 500, 501, 502, 503, 504, 505)
+STATUSES: Final = (400, 401, 403, 404, 408, 413, 414, 417, 429, 431, 499, 500, 501, 502, 503, 504, 505)
 HTML: Final = "text/html; charset=utf-8"
 TYPES: Final = {".html": HTML, ".json": "application/json", ".txt": "text/plain; charset=utf-8"}
 
