@@ -1,38 +1,50 @@
 """The HTTP listener for operators and their programs, in the running event loop.
 
-It is read-only and has tight limits: few connections, each with one request and one deadline, GET and HEAD only.
-Without a token it serves this machine only, and only for the machine's own names in Host: a web page that makes a
-browser send requests here has another name there (DNS rebinding).
+It has tight limits: few connections, each with one request and one deadline, and bodies of bounded size. A request
+needs the role of its endpoint (gateway/admin/access.py). Where requests without a token may do something, Host must be
+one of the machine's own names: a web page that makes a browser send requests here has another name there (DNS
+rebinding). Changes are JSON, and come from no web page of another origin. No cookie says who is asking.
 """
 
 import asyncio
-import hmac
+import json
 import logging
-import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
 from http import HTTPStatus
-from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web, web_protocol
 
+from gateway.admin.access import JSON, Access, Caller, from_elsewhere, is_json, is_local
+from gateway.config.admin import AccessRole
+
 TIMEOUT: Final = 10.0
-"""Seconds for a whole connection, from its start to the last byte of the response."""
+"""Seconds for a whole connection, from its start to the last byte of the response; see Endpoint."""
 MAX_CLIENTS: Final = 32
+MAX_STREAMS: Final = 8
+"""Of these, connections that get events."""
+STREAM_SECONDS: Final = 3600.0
+"""Seconds after which a client of events has to connect again."""
+MAX_BODY: Final = 4 * 1024 * 1024
+"""Bytes of a request's body."""
 MAX_LINE: Final = 4096
 MAX_FIELDS: Final = 64
-PUBLIC: Final = frozenset(("/healthz", "/readyz"))
-"""Served without a token: they reveal only yes or no, and load balancers and process managers often have no token."""
+PLAIN: Final = "text/plain; charset=utf-8"
+EVENTS: Final = "text/event-stream"
 
-_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::[0-9]*)?")
 _HEADERS: Final = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Server": "gateway",
 }
-_PLAIN: Final = "text/plain; charset=utf-8"
 
 _log = logging.getLogger("gateway.admin")
 _discarded = logging.getLogger("gateway.admin.http")  # clients' errors are not logged
@@ -40,7 +52,39 @@ _discarded.setLevel(logging.CRITICAL + 1)
 
 Answer = tuple[int, str, str]
 """Status, content type, body."""
-Page = Callable[[], Answer]
+
+
+class BadRequest(ValueError):
+    """The client's mistake; the text says what to send instead. `status` is that of the answer."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request that may be answered: who sent it, and its body; {} without one."""
+
+    caller: Caller
+    body: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """What is at a path: `answer`, or `events`, which are texts that are sent as they come.
+
+    `role` is what a caller needs; None: nothing, the answer is for everyone. `seconds` is the time for the connection.
+    """
+
+    role: AccessRole | None
+    answer: Callable[[Asked], Awaitable[Answer]] | None = None
+    events: Callable[[Asked], AsyncIterator[str]] | None = None
+    seconds: float = TIMEOUT
+
+
+Endpoints = Mapping[str, Mapping[str, Endpoint]]
+"""By path and method; HEAD is as GET."""
 
 
 class _Protocol(web_protocol.RequestHandler):
@@ -56,7 +100,7 @@ class _Protocol(web_protocol.RequestHandler):
         """The response to a request that could not be parsed."""
         if request.writer.output_size > 0:
             raise ConnectionError("the response has already begun")
-        return _response(status, _PLAIN, f"{HTTPStatus(status).phrase}\n".lower())
+        return _response(status, PLAIN, f"{HTTPStatus(status).phrase}\n".lower())
 
 
 class _Protocols(web.Server):
@@ -74,19 +118,17 @@ def _response(status: int, kind: str, body: str, **extra: str) -> web.Response:
 
 
 class AdminServer:
-    """Serves `pages` by path on a listening socket. `token`: required for pages that are not public; None: no token.
+    """Serves `endpoints` on a listening socket to those who have `access`. Closes the socket at the end."""
 
-    Closes the socket at the end.
-    """
-
-    def __init__(self, sock: socket.socket, pages: Mapping[str, Page], token: bytes | None) -> None:
-        self.token = token
+    def __init__(self, sock: socket.socket, endpoints: Endpoints, access: Access) -> None:
+        self.access = access
         self._socket = sock
-        self._pages = pages
+        self._endpoints = endpoints
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[asyncio.Transport, asyncio.TimerHandle] = {}
         """Connections without a request so far, oldest first."""
         self._answered: dict[asyncio.Transport, asyncio.TimerHandle] = {}
+        self._streams = 0
         self._joining: set[asyncio.Task[None]] = set()
         self._protocols = _Protocols(
             self._answer,
@@ -146,49 +188,113 @@ class AdminServer:
         slowest.abort()
         return True
 
+    def _give_time(self, transport: asyncio.BaseTransport | None, seconds: float) -> None:
+        """Let a connection with a request last so long from now on, if that is longer than usual."""
+        if seconds > TIMEOUT and isinstance(transport, asyncio.Transport) and transport in self._answered:
+            self._answered[transport].cancel()
+            self._answered[transport] = self._loop.call_later(seconds, transport.abort)
+
     # --------------------------------------------------------------------------------------------------------- answers
 
-    async def _answer(self, request: web.BaseRequest) -> web.Response:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
         if transport is not None and transport in self._waiting:
             self._answered[transport] = self._waiting.pop(transport)
-        extra = {}
         try:
-            status, kind, body = self._decide(request)
+            endpoint, caller = self._admit(request)
+            asked = Asked(caller, await _body(request))
+            if endpoint.events is not None and request.method == "GET":
+                return await self._send_events(request, endpoint.events(asked))
+            self._give_time(transport, endpoint.seconds)
+            status, kind, body = await endpoint.answer(asked) if endpoint.answer is not None else (200, EVENTS, "")
+            return _response(status, kind, body)
+        except BadRequest as error:
+            return self._refuse(request, error)
+        except ConnectionError:
+            raise
         except Exception:  # noqa: BLE001 - a bug must not look like a client's mistake
             _log.exception("%s cannot be served", request.path)
-            status, kind, body = 500, _PLAIN, "internal error; see the gateway's log\n"
-        if status == 401:
+            return _response(500, PLAIN, "internal error; see the gateway's log\n")
+
+    def _refuse(self, request: web.BaseRequest, error: BadRequest) -> web.Response:
+        extra = {}
+        if error.status == 401:
             extra["WWW-Authenticate"] = 'Bearer realm="gateway"'
-        elif status == 405:
-            extra["Allow"] = "GET, HEAD"
-        return _response(status, kind, body, **extra)
+        elif error.status == 405:
+            extra["Allow"] = self._allowed(request.path)
+        if request.path.startswith("/api/"):
+            return _response(error.status, JSON, json.dumps({"error": str(error)}), **extra)
+        return _response(error.status, PLAIN, f"{error}\n", **extra)
 
-    def _decide(self, request: web.BaseRequest) -> Answer:
-        if request.method not in ("GET", "HEAD"):
-            return 405, _PLAIN, "GET or HEAD\n"
-        if self.token is None and not is_local(request.headers.get("Host")):
-            return 403, _PLAIN, "without admin.token_file, the Host header must name this machine\n"
-        page = self._pages.get(request.path)
-        if request.path not in PUBLIC and not self._may_see(request.headers.get("Authorization", "")):
-            return 401, _PLAIN, "Authorization: Bearer and the token in admin.token_file\n"
-        return (404, _PLAIN, "not found\n") if page is None else page()
+    def _allowed(self, path: str) -> str:
+        methods = self._endpoints.get(path, {"GET": None})
+        return ", ".join(name for method in methods for name in ((method, "HEAD") if method == "GET" else (method,)))
 
-    def _may_see(self, authorization: str) -> bool:
-        """RFC 6750 section 2.1; the scheme in any case (RFC 9110 section 11.1)."""
-        if self.token is None:
-            return True
-        scheme, _, given = authorization.partition(" ")
-        return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(errors="replace"), self.token)
+    def _admit(self, request: web.BaseRequest) -> tuple[Endpoint, Caller]:
+        """The endpoint of a request, and who sent it. Raises BadRequest for one that is not to be answered."""
+        fields = request.headers
+        if self.access.open_to is not None and not is_local(fields.get("Host")):
+            raise BadRequest("without admin.token_file, the Host header must name this machine", 403)
+        method = "GET" if request.method == "HEAD" else request.method
+        at_path = self._endpoints.get(request.path)
+        endpoint = at_path.get(method) if at_path is not None else None
+        caller = self.access.caller(fields.get("Authorization"))
+        # What exists is for those to know who may read.
+        needed = endpoint.role if endpoint is not None else "read"
+        if at_path is not None and endpoint is None and all(each.role is None for each in at_path.values()):
+            needed = None
+        if needed is not None and (caller is None or (caller.name == "anyone" and not caller.may(needed))):
+            raise BadRequest(f"Authorization: Bearer and a token of the section admin, for the role {needed}", 401)
+        if caller is None:
+            caller = Caller("anyone", None)
+        if not caller.may(needed):
+            raise BadRequest(f"this needs the role {needed}; the operator {caller.name} has {caller.role}", 403)
+        if at_path is None:
+            raise BadRequest("not found", 404)
+        if endpoint is None:
+            raise BadRequest(f"only {self._allowed(request.path)}", 405)
+        if method != "GET":
+            if from_elsewhere(fields):
+                raise BadRequest("a web page of another origin may change nothing here", 403)
+            if not is_json(fields.get("Content-Type")):
+                raise BadRequest("Content-Type: application/json", 415)
+        return endpoint, caller
+
+    async def _send_events(self, request: web.BaseRequest, events: AsyncIterator[str]) -> web.StreamResponse:
+        """Send each text as an event (HTML, section 9.2), until the client leaves; slow ones are disconnected."""
+        if self._streams >= MAX_STREAMS:
+            raise BadRequest(f"{MAX_STREAMS} clients get events already", 503)
+        response = web.StreamResponse(headers={**_HEADERS, "Content-Type": EVENTS})
+        response.force_close()
+        self._streams += 1
+        try:
+            self._give_time(request.transport, STREAM_SECONDS)
+            await response.prepare(request)
+            async with aclosing(events) as texts:  # type: ignore[type-var]
+                async for text in texts:
+                    async with asyncio.timeout(TIMEOUT):
+                        await response.write(f"data: {text}\n\n".encode())
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        finally:
+            self._streams -= 1
+        return response
 
 
-def is_local(host: str | None) -> bool:
-    """Whether a Host field (HTTP/1.0 may omit it) names a loopback address or localhost."""
-    match = _HOST.fullmatch(host if host is not None else "localhost")
-    if match is None:
-        return False
-    name = match[1].strip("[]").lower()
+async def _body(request: web.BaseRequest) -> dict[str, Any]:
+    """The JSON object in a request, within the connection's deadline. Raises BadRequest."""
+    if request.method in {"GET", "HEAD"}:
+        return {}
+    text = bytearray()
+    async for part in request.content.iter_any():
+        text += part
+        if len(text) > MAX_BODY:
+            raise BadRequest(f"at most {MAX_BODY} bytes", 413)
     try:
-        return name == "localhost" or ip_address(name).is_loopback
-    except ValueError:
-        return False
+        found = json.loads(text or b"{}")
+    except (ValueError, RecursionError):
+        raise BadRequest("the body is not JSON") from None
+    if not isinstance(found, dict):
+        raise BadRequest("the body must be a JSON object")
+    return found

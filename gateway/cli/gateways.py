@@ -67,7 +67,7 @@ def order(gateway: "Running", what: str, seconds: float) -> dict[str, Any]:
 def report_of_control(gateway: "Running") -> "GatewayReport":
     """What control reports on servers. Raises OSError without an answer."""
     from gateway.admin import report_json  # noqa: PLC0415
-    from gateway.heartbeat.client import ask  # noqa: PLC0415
+    from gateway.system.process_socket import ask  # noqa: PLC0415
     from loadagent.printable import printable_values  # noqa: PLC0415
 
     answer = ask(gateway.sockets, "status", "control", gateway.pid)
@@ -88,7 +88,7 @@ def ask_control(gateway: "Running") -> "GatewayReport":
 def ask_heartbeat(gateway: "Running", command: str) -> "HeartbeatReport":
     """Return the report of the heartbeat of a gateway after a command; ends the program without one."""
     from gateway.admin import report_json  # noqa: PLC0415
-    from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
+    from gateway.system.process_socket import NoAnswer, ask  # noqa: PLC0415
     from loadagent.printable import printable_values  # noqa: PLC0415
 
     try:

@@ -26,7 +26,7 @@ def status(target: str | None, *, metrics: bool) -> None:
     from gateway.admin.metrics import text as figures  # noqa: PLC0415
     from gateway.control import show as servers  # noqa: PLC0415
     from gateway.heartbeat import show as cluster  # noqa: PLC0415
-    from gateway.heartbeat.client import NoAnswer, ask  # noqa: PLC0415
+    from gateway.system.process_socket import NoAnswer, ask  # noqa: PLC0415
     from loadagent.printable import printable_lines  # noqa: PLC0415
 
     gateway = find(target)

@@ -206,6 +206,8 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
         path = getattr(getattr(site, section), key, None)
         if path is not None:
             yield path, (section, key)
+    for i, operator in enumerate(site.admin.operators):
+        yield operator.token_file, ("admin", "operators", i, "token_file")
     for i, frontend in enumerate(site.frontends):
         if frontend.tls and frontend.tls.ticket_key_file:
             yield frontend.tls.ticket_key_file, ("frontends", i, "tls", "ticket_key_file")

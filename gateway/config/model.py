@@ -7,7 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Collection, Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
@@ -24,6 +24,7 @@ from pydantic import (
 
 from gateway.config import http2_library, template
 from gateway.config.address import HOST, UNIX, Address, Listen
+from gateway.config.admin import Admin
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.cluster import Cluster
 from gateway.config.dns import Dns
@@ -1213,32 +1214,6 @@ class Sandbox(Model):
     read: tuple[File, ...] = Field(
         (), description="Files and directories that Python rules may read, in addition to Python's own."
     )
-
-
-class Admin(Model):
-    """Access for operators to a running gateway."""
-
-    sockets: File = Field(
-        "/run/gateway",
-        validate_default=True,
-        description="Directory of the Unix sockets of `gateway status`, `gateway explain --live` and related commands.",
-    )
-    listen: Annotated[ListenField | None, Given()] = Field(
-        None, description="Address for /metrics, /healthz and /readyz. Default: nothing listens."
-    )
-    token_file: Annotated[File | None, Given()] = Field(
-        None,
-        description="Token required for /metrics (Authorization: Bearer); only its owner may read the file. "
-        "Required unless the address is a loopback address.",
-    )
-
-    @model_validator(mode="after")
-    def _guarded(self) -> "Admin":
-        if self.listen is None and self.token_file is not None:
-            raise Fault("token_file needs listen", "token_file", key=True)
-        if self.listen is not None and self.token_file is None and not ip_address(self.listen.host).is_loopback:
-            raise Fault(f"{self.listen} is reachable from other machines: set token_file, or use 127.0.0.1", "listen")
-        return self
 
 
 class Site(Model):

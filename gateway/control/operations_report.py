@@ -2,17 +2,14 @@
 
 import contextlib
 import logging
-import socket
 import time
 from collections.abc import Callable
-from functools import cached_property
 from typing import Final
 
 import psutil
 
 from gateway import __version__
 from gateway.admin import exposition, metrics, probes, report_json
-from gateway.admin.server import AdminServer, Answer
 from gateway.board import Board
 from gateway.config.snapshot import Snapshot
 from gateway.process.bulletin import Bulletin
@@ -23,6 +20,9 @@ FRESH: Final = 0.25
 """Seconds for which a page of metrics is reused, so that frequent scrapes cost nothing."""
 SILENT: Final = 3.0
 """Seconds after which the heartbeat's last report is stale: it writes two a second."""
+
+Answer = tuple[int, str, str]
+"""Status, content type, body."""
 
 _log = logging.getLogger("gateway.control")
 
@@ -36,31 +36,12 @@ class OperationsReport:
         self._heartbeat = heartbeat
         self._known = known
         self._snapshot: Snapshot | None = None
-        self._server: AdminServer | None = None
         self._page: tuple[float, str] = (float("-inf"), "")
         self._said: dict[str, str] = {}
 
-    def apply(self, snapshot: Snapshot, sock: socket.socket | None) -> None:
-        """Report on a snapshot from now on; `sock` listens at its `admin.listen`, if that is new."""
+    def apply(self, snapshot: Snapshot) -> None:
+        """Report on a snapshot from now on."""
         self._snapshot = snapshot
-        admin = snapshot.site.admin
-        token = snapshot.files[admin.token_file].strip() if admin.token_file is not None else None
-        if self._server is not None and (sock is not None or admin.listen is None):
-            self._server.close()
-            self._server = None
-        if sock is not None:
-            self._server = AdminServer(sock, self._pages, token)
-        elif self._server is not None:
-            self._server.token = token
-
-    def close(self) -> None:
-        """Stop reporting."""
-        if self._server is not None:
-            self._server.close()
-
-    @cached_property
-    def _pages(self) -> dict[str, Callable[[], Answer]]:
-        return {"/metrics": self._metrics, "/healthz": self._healthz, "/readyz": self._readyz}
 
     def report(self) -> GatewayReport:
         """The data of `gateway status` on processes and servers."""
@@ -83,7 +64,7 @@ class OperationsReport:
             workers=tuple(WorkerReport(number=number, silent=round(age, 3)) for number, age in silent.items()),
         )
 
-    def _overheard(self) -> HeartbeatReport | None:
+    def overheard(self) -> HeartbeatReport | None:
         """The report of the heartbeat process; None: there is none, or it is stale."""
         assert self._snapshot is not None  # noqa: S101 - as above
         said = self._heartbeat.read(SILENT) if self._snapshot.site.cluster is not None else None
@@ -91,19 +72,22 @@ class OperationsReport:
             return report_json.heartbeat(said) if said is not None else None
         return None
 
-    def _metrics(self) -> Answer:
+    def metrics(self) -> Answer:
+        """The page of metrics."""
         made, page = self._page
         now = time.monotonic()
         if now - made > FRESH:
-            page = metrics.text(self.report(), self._overheard())
+            page = metrics.text(self.report(), self.overheard())
             self._page = now, page
         return 200, exposition.CONTENT_TYPE, page
 
-    def _healthz(self) -> Answer:
-        return self._verdict("healthy", probes.healthy(self._state(), self._overheard()))
+    def healthz(self) -> Answer:
+        """Whether every process works."""
+        return self._verdict("healthy", probes.healthy(self._state(), self.overheard()))
 
-    def _readyz(self) -> Answer:
-        return self._verdict("ready", probes.ready(self._state(), self._known(), self._overheard()))
+    def readyz(self) -> Answer:
+        """Whether requests are welcome."""
+        return self._verdict("ready", probes.ready(self._state(), self._known(), self.overheard()))
 
     def _verdict(self, what: str, problem: str) -> Answer:
         """The reason goes to the log only: probes need no token."""

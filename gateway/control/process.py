@@ -6,6 +6,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
+from typing import TYPE_CHECKING
 
 import uvloop
 
@@ -20,16 +21,21 @@ from gateway.control.operations_report import OperationsReport
 from gateway.control.sessions import Sessions
 from gateway.control.sites import Sites
 from gateway.control.status import Status
-from gateway.process.channel import Discovered
+from gateway.process.channel import Answered, Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
 from gateway.reports import ControlReport, SiteStateReport
 from gateway.secrets.vault import Vault
+
+if TYPE_CHECKING:
+    from gateway.control.admin_listener import AdminListener, Orders
 
 log = logging.getLogger(__name__)
 
 
 def prepare(context: ChildContext) -> Work:
     """The part of the start that runs once the process is confined."""
+    if context.snapshot.site.admin.listen is not None:
+        import gateway.control.admin_listener  # noqa: F401, PLC0415 - a confined process may not reach what it needs
     asked = status.listen(context.snapshot.site.admin.sockets, takes_over=context.takes_over)
     memory = MemoryFiles()
     return partial(run_loop, lambda: ControlProcess(context, asked, memory), uvloop.new_event_loop)
@@ -64,6 +70,8 @@ class ControlProcess(LoopChild):
         self._memory = MemoryWatch(board, memory)
         bulletins = context.bulletins["supervisor"], context.bulletins["heartbeat"]
         self._operations = OperationsReport(board, *bulletins, self._known)
+        self._orders: Orders | None = None
+        self._listener: AdminListener | None = None
         self._status = Status(asked, board, lambda: asdict(self._operations.report())) if asked is not None else None
 
     async def start(self) -> None:
@@ -83,7 +91,8 @@ class ControlProcess(LoopChild):
         """Stop everything; traffic continues with the data on the Board."""
         if self._status is not None:
             self._status.close()
-        self._operations.close()
+        if self._listener is not None:
+            self._listener.close()
         await self._memory.close()
         await self._sites.close()
         await self._control.close()
@@ -94,10 +103,28 @@ class ControlProcess(LoopChild):
         self._sessions.apply(snapshot)
         self._memory.apply(snapshot)
         await self._sites.apply(snapshot, new.get("sites"))
-        self._operations.apply(snapshot, new.get("admin"))
+        self._operations.apply(snapshot)
+        self._listen(snapshot, new.get("admin"))
         if self._status is not None:
             self._status.apply(snapshot)
         self.ready(snapshot.version)
+
+    def _listen(self, snapshot: Snapshot, sock: socket.socket | None) -> None:
+        """Answer operators at `sock`, if that is new. What that needs was imported by `prepare`: the first listener
+        comes with a new process (CONTROL of gateway/supervisor/roles.py).
+        """
+        if self._listener is None and sock is not None:
+            from gateway.control.admin_listener import AdminListener, Orders  # noqa: PLC0415
+
+            self._orders = Orders(self.report)
+            self._listener = AdminListener(self._operations, self._orders)
+        if self._listener is not None:
+            self._listener.apply(snapshot, sock)
+
+    def answered(self, answer: Answered) -> None:
+        """Pass the supervisor's answer on to who waits for it."""
+        if self._orders is not None:
+            self._orders.answered(answer)
 
     def _known(self) -> ControlReport:
         exchange, servers = self._control.exchange, self._control.servers()

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gateway.config import discovery
 from gateway.config.address import Listen
@@ -122,8 +122,24 @@ class Discovered:
     found: Found
 
 
-Order = Apply | HandOver | ReopenLog | Drain
-Report = Ready | Discovered
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An operator asks the supervisor for something, over the admin listener; `number` is for its Answered."""
+
+    number: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The supervisor's answer to the Command of this number."""
+
+    number: int
+    answer: dict[str, Any]
+
+
+Order = Apply | HandOver | ReopenLog | Drain | Answered
+Report = Ready | Discovered | Command
 
 
 class BadReport(Exception):
@@ -279,6 +295,8 @@ def pair() -> tuple[SupervisorEnd, ChildEnd]:
 def _text(report: Report) -> bytes:
     if isinstance(report, Ready):
         return json.dumps({"ready": report.version}).encode()
+    if isinstance(report, Command):
+        return json.dumps({"command": report.text, "number": report.number}).encode()
     return json.dumps({"discovered": discovery.rows(report.found)}).encode()
 
 
@@ -289,6 +307,9 @@ def _parsed(text: bytes) -> Report:
         match said:
             case {"ready": int(version)} if len(said) == 1 and type(version) is int and 0 < version <= MAX_VERSION:
                 return Ready(version)
+            case {"command": str(command), "number": int(number)} if len(said) == 2 and type(number) is int:
+                if 0 < number <= MAX_VERSION:
+                    return Command(number, command)
             case {"discovered": rows} if len(said) == 1:
                 return Discovered(discovery.found(rows))
     except (ValueError, RecursionError) as error:

@@ -15,7 +15,7 @@ from gateway.config.address import Listen
 from gateway.config.snapshot import Snapshot
 from gateway.hardening.account import Account
 from gateway.process.bulletin import Bulletin
-from gateway.process.channel import Apply, ChildEnd, Closed, Drain, HandOver, Packed, Ready, ReopenLog, Report
+from gateway.process.channel import Answered, Apply, ChildEnd, Closed, Drain, HandOver, Packed, Ready, ReopenLog, Report
 from gateway.secrets.vault import Vault
 from qos.rates import RateTable
 from qos.sessions import SessionTable
@@ -109,6 +109,9 @@ class Child:
         """Finish running work within `seconds`, then end."""
         raise NotImplementedError
 
+    def answered(self, answer: Answered) -> None:
+        """Take the answer to a Command."""
+
     def orphaned(self) -> None:
         """Finish: the supervisor has exited, so nothing would replace or stop this process."""
         raise NotImplementedError
@@ -130,6 +133,8 @@ class Child:
                     self.hand_over()
                 case Drain(seconds):
                     self.drain(seconds)
+                case Answered():
+                    self.answered(order)
 
     def report(self, report: Report) -> None:
         """Send a report; that the supervisor has exited is noticed where orders are read. Raises ValueError."""

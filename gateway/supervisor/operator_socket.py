@@ -49,6 +49,14 @@ class Client:
         return self.sock.fileno()
 
 
+@dataclass(eq=False, slots=True)
+class Remote:
+    """An operator whose command came over the admin listener; `send` brings the answer there."""
+
+    send: Callable[[Mapping[str, Any]], None]
+    waits: str = ""
+
+
 class OperatorSocket:
     """The supervisor's end, in its loop. Nothing here waits for a client."""
 
@@ -57,6 +65,7 @@ class OperatorSocket:
         self._orders = orders
         self._settings = settings
         self._clients: set[Client] = set()
+        self._remote: set[Remote] = set()
         self._socket: socket.socket | None = None
         self._path = Path()
         try:
@@ -99,7 +108,16 @@ class OperatorSocket:
         elif client.said.endswith(b"\n"):
             self._do(client, client.said.decode("ascii", "replace").strip())
 
-    def _do(self, client: Client, command: str) -> None:
+    def carry_out(self, command: str, send: Callable[[Mapping[str, Any]], None]) -> None:
+        """Carry out a command that came over the admin listener; `send` is called with the answer, now or later."""
+        remote = Remote(send)
+        if len(self._remote) >= MOST:
+            self._answer(remote, {"error": "too many commands are under way: try again later"})
+            return
+        self._remote.add(remote)
+        self._do(remote, command)
+
+    def _do(self, client: Client | Remote, command: str) -> None:
         word, _, argument = command.partition(" ")
         if argument and (setting := self._settings.get(word)) is not None:
             self._answer(client, setting(argument))
@@ -108,17 +126,25 @@ class OperatorSocket:
         if order is None:
             self._answer(client, {"error": f"this gateway does not know the command {command!r}"})
             return
-        client.waits, client.deadline = command, float("inf")
+        client.waits = command
+        if isinstance(client, Client):
+            client.deadline = float("inf")
         answer = order()
         if answer is not None:
             self._answer(client, answer)
 
     def settle(self, command: str, answer: Mapping[str, Any]) -> None:
         """Send this answer to all clients that wait for the result of a command."""
-        for client in [client for client in self._clients if client.waits == command]:
-            self._answer(client, answer)
+        everyone: list[Client | Remote] = [*self._clients, *self._remote]
+        for client in everyone:
+            if client.waits == command:
+                self._answer(client, answer)
 
-    def _answer(self, client: Client, answer: Mapping[str, Any]) -> None:
+    def _answer(self, client: Client | Remote, answer: Mapping[str, Any]) -> None:
+        if isinstance(client, Remote):
+            self._remote.discard(client)
+            client.send(answer)
+            return
         with contextlib.suppress(OSError):
             client.sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
             client.sock.send(json.dumps(answer).encode())  # an answer fits in the buffer of a fresh socket

@@ -79,6 +79,8 @@ class Role:
     """Each has a bulletin for the others to read."""
     discovers: bool = False
     """May report answers of the name service."""
+    commands: bool = False
+    """May pass on commands of operators (Command of gateway/process/channel.py)."""
     restarts: Callable[[Snapshot, Snapshot], bool] = _never
     """Whether a reload from one snapshot to another replaces it; otherwise it switches to the new one."""
     wave: int
@@ -167,6 +169,11 @@ def _other_cluster(before: Snapshot, now: Snapshot) -> bool:
     )
 
 
+def _first_listener(before: Snapshot, now: Snapshot) -> bool:
+    """Whether a reload adds the admin listener: what that needs is loaded only at the start of control."""
+    return before.site.admin.listen is None and now.site.admin.listen is not None
+
+
 CONTROL: Final = Role(
     name="control",
     prepare=_prepare_control,
@@ -175,7 +182,9 @@ CONTROL: Final = Role(
     sockets=_control_sockets,
     bulletin=True,
     discovers=True,
+    commands=True,
     checks=True,
+    restarts=_first_listener,
     wave=2,  # while requests run, servers are watched
 )
 WORKER: Final = Role(

@@ -14,7 +14,7 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,11 @@ from gateway.hardening.confinement import Bounds, active, forbid_root, protect
 from gateway.load.admin_state import NAMES, decide
 from gateway.process.bulletin import Bulletin
 from gateway.process.channel import (
+    Answered,
     Apply,
     BadReport,
     ChildEnd,
+    Command,
     Discovered,
     Drain,
     HandOver,
@@ -48,7 +50,7 @@ from gateway.supervisor.certificate_watch import CertificateWatch
 from gateway.supervisor.children import GRACE, Child, Children, Place, ending
 from gateway.supervisor.configuration import REFUSALS, Configuration, close_log, open_log
 from gateway.supervisor.last_good import NoCopy
-from gateway.supervisor.operator_socket import Client, OperatorSocket, about
+from gateway.supervisor.operator_socket import LINE, Client, OperatorSocket, about
 from gateway.supervisor.roles import ROLES, Role
 from gateway.supervisor.service import PidFile, Watchdog, notify, status_line
 from gateway.supervisor.session_memory import SessionMemory
@@ -72,6 +74,8 @@ PROBLEMS: Final = 20_000
 """Characters of a site file's problems in the answer to an operator; the log has all."""
 WARNINGS: Final = 50
 """The same for warnings, which are lines."""
+REMOTE: Final = frozenset(("reload", *override_command.COMMANDS))
+"""Commands that may come over the admin listener."""
 LINGER: Final = 3600.0
 """Seconds that requests and tunnels may go on in workers that a reload or an upgrade replaced."""
 
@@ -265,6 +269,8 @@ class Supervisor:
                         self._note_ready(child, version)
                     case Discovered(found) if child.role.discovers:
                         news.update(found)
+                    case Command(number, text) if child.role.commands and _is_remote(text):
+                        self._operators.carry_out(text, partial(self._answer_remotely, child, number))
                     case _:
                         raise BadReport(f"{type(report).__name__}, which it cannot know")
         except BadReport as error:
@@ -273,6 +279,11 @@ class Supervisor:
             return
         if news and not self._stopping:
             self._discover(news)
+
+    def _answer_remotely(self, child: Child, number: int, answer: Mapping[str, Any]) -> None:
+        """Send the answer to a command to the process that it came from, if that still lives."""
+        if child.channel.fileno() >= 0:
+            self._children.send(child, Answered(number, dict(answer)))
 
     def _note_ready(self, child: Child, version: int) -> None:
         if child.version != version:
@@ -693,6 +704,11 @@ class Supervisor:
     def _clear_cell(self, number: int) -> None:
         """Reset the gauges of a worker that has exited or not started."""
         self._board.clear_worker(number, self._snapshot.server_rows.unused, self._snapshot.traffic_rows.unused)
+
+
+def _is_remote(command: str) -> bool:
+    """Whether a command may come over the admin listener."""
+    return len(command) <= LINE and command.partition(" ")[0] in REMOTE
 
 
 def _rate_table(snapshot: Snapshot) -> RateTable:

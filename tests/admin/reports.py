@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, Final
 
+from gateway.admin.access import Caller
 from gateway.reports import (
     AddressReport,
     BackendReport,
@@ -31,6 +32,7 @@ from gateway.reports import (
     WorkerReport,
 )
 
+ALICE: Final = Caller("alice", "operate")
 PASSED: Final[dict[str, Any]] = {
     "answers": (0, 5, 1, 2, 3),
     "unanswered": 4,

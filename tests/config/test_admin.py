@@ -52,3 +52,24 @@ def test_a_token_for_nothing(refuse: Refuse, token: Path) -> None:
 def test_an_address_that_clients_have(refuse: Refuse, load_text: Load) -> None:
     refuse(f'{BASE}admin: {{listen: »"127.0.0.1:80"}}\n', "127.0.0.1:80 is where a frontend listens")
     assert load_text(f'{BASE}admin: {{listen: "127.0.0.1:81"}}\n').site.admin.listen == Listen("127.0.0.1", 81)
+
+
+def test_operators_have_a_token_and_a_role(load_text: Load, refuse: Refuse, token: Path) -> None:
+    alice = f"{{name: alice, token_file: {token.name}, role: read}}"
+    admin = load_text(f'{BASE}admin: {{listen: "10.0.0.1:8900", operators: [{alice}]}}\n').site.admin
+    assert [(one.name, one.token_file, one.role) for one in admin.operators] == [("alice", token, "read")]
+    assert (admin.guarded, admin.open_to) == (True, None)
+    refuse(f'{BASE}admin: {{listen: "127.0.0.1:1", operators: [{alice}, {{name: »alice, token_file: a}}]}}\n',
+           "there are two operators alice")  # fmt: skip
+    refuse(f'{BASE}admin: {{listen: "127.0.0.1:1", operators: [{{name: bob, token_file: »none}}]}}\n', "cannot read")
+
+
+def test_what_a_request_without_a_token_may_do(load_text: Load, refuse: Refuse, token: Path) -> None:
+    assert load_text(f'{BASE}admin: {{listen: "127.0.0.1:1"}}\n').site.admin.open_to == "read"
+    text = f'{BASE}admin: {{listen: "127.0.0.1:1", token_file: {token.name}}}\n'
+    assert load_text(text).site.admin.open_to is None
+    text = f'{BASE}admin: {{listen: "127.0.0.1:1", without_token: operate}}\n'
+    assert load_text(text).site.admin.open_to == "operate"
+    refuse(f'{BASE}admin: {{listen: "10.0.0.1:1", token_file: {token.name}, »without_token: read}}\n',
+           "10.0.0.1:1 is reachable from other machines: a token is required there")  # fmt: skip
+    refuse(f"{BASE}admin: {{»without_token: read}}\n", "without_token needs listen")

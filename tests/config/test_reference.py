@@ -45,6 +45,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
         "sites.key",
         "tickets.key",
         "admin.token",
+        "alice.token",
     ):
         (conf / name).touch(mode=0o600)
         (conf / name).write_bytes(b"0123456789abcdef")
@@ -56,7 +57,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
     assert len(loaded.site.routes) == 17
-    assert len(loaded.files) == 17
+    assert len(loaded.files) == 18
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:

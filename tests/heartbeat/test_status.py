@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.heartbeat.client import NoAnswer, ask
 from gateway.heartbeat.status import Listener
+from gateway.system.process_socket import NoAnswer, ask
 
 
 def obey(command: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import IO, Any, Self
 
 import yaml
 
-from gateway.heartbeat.client import ask
+from gateway.system.process_socket import ask
 from tests.support import hardened
 from tests.support.deaths import Death, deaths, verdict
 from tests.support.waiting import eventually

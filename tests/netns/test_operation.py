@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.heartbeat.client import ask
+from gateway.system.process_socket import ask
 from tests.netns.lab import KEY, PYTHON, VIP, VIP6, Lab, Watch
 from tests.support.open_files import open_files
 from tests.support.waiting import eventually

@@ -16,9 +16,11 @@ from gateway.config.discovery import Member, Question
 from gateway.process.channel import (
     MAX_REPORT,
     MAX_REPORTS,
+    Answered,
     BadReport,
     ChildEnd,
     Closed,
+    Command,
     Discovered,
     Drain,
     Order,
@@ -83,6 +85,10 @@ def test_reports_come_out_as_they_went_in(ends: Ends) -> None:
     other.send(Ready(3))
     other.send(Discovered(news))
     assert one.receive() == [Ready(3), Discovered(news)]
+    other.send(Command(4, "drain app/app1"))
+    assert one.receive() == [Command(4, "drain app/app1")]
+    one.send(Answered(4, {"serial": 1}))
+    assert other.receive() == [(Answered(4, {"serial": 1}), [])]
 
 
 def test_a_report_is_the_same_wherever_it_is_cut(ends: Ends) -> None:
@@ -136,6 +142,10 @@ BAD = [
     frame(b'{"ready": 1' + b"0" * 5000 + b"}"),
     frame(b'{"ready": 1, "more": 2}'),
     frame(b'{"discovered": {}, "more": 2}'),
+    *(frame(json.dumps({"command": "reload", "number": number}).encode()) for number in (None, "1", True, 0, 2**60)),
+    frame(b'{"command": ["reload"], "number": 1}'),
+    frame(b'{"command": "reload"}'),
+    frame(b'{"command": "reload", "number": 1, "more": 2}'),
     *(
         frame(json.dumps({"discovered": rows}).encode())
         for rows in (

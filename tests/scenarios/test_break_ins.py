@@ -60,11 +60,13 @@ for name in range(3, 64):
 def frames(mark: str) -> dict[str, bytes]:
     body = pickle.dumps(Evil(mark))
     news = json.dumps({"discovered": []}).encode()
+    command = json.dumps({"command": "reload", "number": 1}).encode()
     return {
         "a pickle as orders have it": len(body).to_bytes(8, "big") + b"\0\0" + body,
         "a pickle as a report": len(body).to_bytes(4, "big") + body,
         "a version that is still to come": (13).to_bytes(4, "big") + b'{"ready": 99}',
         "what only control may say": len(news).to_bytes(4, "big") + news,
+        "an operator's command": len(command).to_bytes(4, "big") + command,
     }
 
 

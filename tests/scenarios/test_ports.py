@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.health.hint import Codec, Hint
-from gateway.heartbeat.client import ask
+from gateway.system.process_socket import ask
 from tests.scenarios.test_upgrade import end
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site

@@ -1,4 +1,4 @@
-"""The client of the heartbeat's Unix socket: queries a gateway on this machine."""
+"""The client of the Unix sockets of control and heartbeat: queries a gateway on this machine."""
 
 import json
 import os

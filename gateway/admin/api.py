@@ -1,0 +1,441 @@
+"""The API for operators: what there is to ask and to change, as a table, and its description in OpenAPI.
+
+Every change is one of the commands that the supervisor or the heartbeat process obeys for `gateway drain` and the like;
+nothing is decided here.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Final, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from gateway import __version__
+from gateway.admin import problems
+from gateway.admin.access import JSON
+from gateway.admin.audit import Audit, Change
+from gateway.admin.problems import Problem
+from gateway.admin.server import Asked, BadRequest, Endpoint
+from gateway.board import BOUNDS
+from gateway.config.admin import AccessRole
+from gateway.config.overrides import NODE, WEIGHTS
+from gateway.reports import (
+    BackendReport,
+    CertificatesReport,
+    ClassReport,
+    DnsReport,
+    FrontendReport,
+    GatewayReport,
+    HeartbeatReport,
+    OverridesReport,
+    ProcessReport,
+    ServerReport,
+    SessionsReport,
+    SiteStateReport,
+)
+
+ROOT: Final = "/api/v1"
+RELOAD_SECONDS: Final = 120.0
+"""For the outcome of a reload."""
+ORDER_SECONDS: Final = 10.0
+"""Until a change is in force."""
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Refused(Exception):
+    """The gateway cannot do it; the text says why."""
+
+
+class Running(Protocol):
+    """The gateway that is asked."""
+
+    def report(self) -> GatewayReport:
+        """What control knows."""
+        ...
+
+    def overheard(self) -> HeartbeatReport | None:
+        """What the heartbeat process has said last; None: there is none, or it is silent."""
+        ...
+
+    async def order(self, command: str, seconds: float) -> Mapping[str, Any]:
+        """Let the supervisor carry out a command; its answer. Raises Refused."""
+        ...
+
+    async def order_heartbeat(self, command: str) -> HeartbeatReport:
+        """Let the heartbeat process carry out a command; its report then. Raises Refused."""
+        ...
+
+    async def in_force(self, serial: int, seconds: float) -> None:
+        """Wait until control has taken up the override of this number. Raises Refused."""
+        ...
+
+
+# -------------------------------------------------------------------------------------------------- requests, responses
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Nothing(_Body):
+    """A command without settings: {}."""
+
+
+class Target(_Body):
+    """A server (backend/server), a whole backend, or this gateway."""
+
+    target: str | None = Field(None, max_length=200, description="backend/server, or backend.")
+    node: bool = Field(default=False, description="This gateway, instead of a target.")
+
+    @model_validator(mode="after")
+    def _one(self) -> "Target":
+        if (self.target is not None) is self.node:
+            raise ValueError("either a target, or node: true")
+        return self
+
+    @property
+    def name(self) -> str:
+        """As the supervisor calls it."""
+        return NODE if self.target is None else self.target
+
+
+class Weighed(_Body):
+    """A server or a backend, and its weight."""
+
+    target: str = Field(max_length=200, description="backend/server, or backend.")
+    weight: int = Field(ge=WEIGHTS.start, lt=WEIGHTS.stop)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """Everything at once: what the page shows, and what an event has."""
+
+    at: float
+    """Time of the report, in seconds since 1970."""
+    gateway: GatewayReport
+    cluster: HeartbeatReport | None
+    """None: there is no cluster, or the heartbeat process does not respond."""
+    problems: tuple[Problem, ...]
+    durations: tuple[float, ...]
+    """Upper bounds in seconds of the cells of all histograms but the last, which has no bound."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reloaded:
+    """The site file is in use."""
+
+    version: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overridden:
+    """The change is in force."""
+
+    problem: str
+    """Why it does not hold over a restart; "": it does."""
+    servers: tuple[ServerReport, ...]
+    """Those of the target, by their full names; none for the gateway."""
+    node: str | None
+    """Admin state of this gateway; None: not set."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The caller's name and role."""
+
+    name: str
+    role: AccessRole | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Why there is no other answer."""
+
+    error: str
+
+
+def servers(report: GatewayReport) -> tuple[ServerReport, ...]:
+    """Every server by its full name, backend/server."""
+    return tuple(
+        replace(server, name=f"{backend.name}/{server.name}")
+        for backend in report.backends
+        for server in backend.servers
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------ the table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One path with one method: `returns` and `takes` are the types of its bodies. `refuses`: it may answer 409."""
+
+    path: str
+    method: str
+    role: AccessRole
+    summary: str
+    returns: TypeAdapter[Any] | None
+    takes: type[_Body] | None = None
+    refuses: bool = False
+
+
+def _view(path: str, summary: str, returns: Any) -> Operation:
+    return Operation(path=path, method="GET", role="read", summary=summary, returns=TypeAdapter(returns))
+
+
+def _change(path: str, summary: str, takes: type[_Body], returns: Any) -> Operation:
+    return Operation(
+        path=path,
+        method="POST",
+        role="operate",
+        summary=summary,
+        returns=TypeAdapter(returns),
+        takes=takes,
+        refuses=True,
+    )
+
+
+OPERATIONS: Final = (
+    _view("/status", "Everything at once.", Status),
+    _view("/problems", "What is wrong now, and why.", tuple[Problem, ...]),
+    _view("/frontends", "Frontends with their traffic.", tuple[FrontendReport, ...]),
+    _view("/backends", "Backends with their traffic and servers.", tuple[BackendReport, ...]),
+    _view("/servers", "Every server by its full name.", tuple[ServerReport, ...]),
+    _view("/classes", "Classes of requests with their traffic and limits.", tuple[ClassReport, ...]),
+    _view("/sessions", "Admitted and waiting clients; null: no sessions.", SessionsReport | None),
+    _view("/certificates", "Certificates, those that expire first.", CertificatesReport),
+    _view("/cluster", "Nodes and shared addresses; null: no cluster.", HeartbeatReport | None),
+    _view("/sites", "Sites of the web farm by name.", Mapping[str, SiteStateReport]),
+    _view("/dns", "The name server and its answers; null: none.", DnsReport | None),
+    _view("/overrides", "What commands have set over the site file.", OverridesReport),
+    _view("/processes", "Processes with their processor time and memory.", tuple[ProcessReport, ...]),
+    _view("/audit", "The last changes over HTTP, newest first.", tuple[Change, ...]),
+    _view("/whoami", "The caller's name and role.", Identity),
+    Operation(path="/events", method="GET", role="read", summary="The status, once a second, as server-sent events.",
+              returns=None),
+    Operation(path="/openapi.json", method="GET", role="read", summary="This description.",
+              returns=TypeAdapter(dict[str, Any])),
+    _change("/reload", "Reload the site file, and wait until every worker uses it.", Nothing, Reloaded),
+    _change("/drain", "Send no new clients; sessions stay.", Target, Overridden),
+    _change("/ready", "End a drain or maintenance.", Target, Overridden),
+    _change("/maintenance", "Send no more requests.", Target, Overridden),
+    _change("/forget", "End all that commands have set.", Target, Overridden),
+    _change("/weight", "Set a weight over the site file.", Weighed, Overridden),
+    _change("/evacuate", "Move every shared address to other nodes, one by one.", Nothing, HeartbeatReport),
+    _change("/standby", "Move every shared address to other nodes, and take none.", Nothing, HeartbeatReport),
+    _change("/join", "Take part in the cluster again.", Nothing, HeartbeatReport),
+)  # fmt: skip
+"""In the order of the description."""
+
+_VIEWS: Final[Mapping[str, Callable[[Status], Any]]] = {
+    "/status": lambda status: status,
+    "/problems": lambda status: status.problems,
+    "/frontends": lambda status: status.gateway.frontends,
+    "/backends": lambda status: status.gateway.backends,
+    "/servers": lambda status: servers(status.gateway),
+    "/classes": lambda status: status.gateway.classes,
+    "/sessions": lambda status: status.gateway.sessions,
+    "/certificates": lambda status: status.gateway.tree.certificates,
+    "/cluster": lambda status: status.cluster,
+    "/sites": lambda status: status.gateway.site_states,
+    "/dns": lambda status: status.gateway.dns,
+    "/overrides": lambda status: status.gateway.overrides,
+    "/processes": lambda status: status.gateway.processes,
+}
+_FAILURE: Final = TypeAdapter(Failure)
+_STATUS: Final = TypeAdapter(Status)
+
+
+class Api:
+    """Answers for a running gateway."""
+
+    def __init__(self, gateway: Running) -> None:
+        self._gateway = gateway
+        self._audit = Audit()
+
+    def status(self) -> Status:
+        """Everything at once."""
+        report, heartbeat = self._gateway.report(), self._gateway.overheard()
+        now = time.time()
+        found = problems.found(report, heartbeat, now)
+        return Status(at=now, gateway=report, cluster=heartbeat, problems=found, durations=tuple(BOUNDS))
+
+    def status_text(self) -> str:
+        """The same as JSON, on one line."""
+        return _STATUS.dump_json(self.status()).decode()
+
+    def endpoints(self) -> dict[str, dict[str, Endpoint]]:
+        """What is at which path, but for the events."""
+        found: dict[str, dict[str, Endpoint]] = {}
+        for operation in OPERATIONS:
+            if operation.returns is not None:
+                seconds = RELOAD_SECONDS if operation.path == "/reload" else 2 * ORDER_SECONDS
+                endpoint = Endpoint(role=operation.role, answer=self._answer(operation), seconds=seconds)
+                found.setdefault(ROOT + operation.path, {})[operation.method] = endpoint
+        return found
+
+    def _answer(self, operation: Operation) -> Callable[[Asked], Awaitable[tuple[int, str, str]]]:
+        adapter = operation.returns
+        assert adapter is not None  # noqa: S101 - see endpoints
+
+        async def answer(asked: Asked) -> tuple[int, str, str]:
+            try:
+                found = await self._carry_out(operation, asked)
+            except Refused as error:
+                return 409, JSON, _FAILURE.dump_json(Failure(error=str(error))).decode()
+            return 200, JSON, adapter.dump_json(found).decode()
+
+        return answer
+
+    async def _carry_out(self, operation: Operation, asked: Asked) -> Any:
+        if operation.method == "POST":
+            return await self._change(operation.path[1:], asked)
+        match operation.path:
+            case "/openapi.json":
+                return description()
+            case "/audit":
+                return self._audit.last
+            case "/whoami":
+                return Identity(name=asked.caller.name, role=asked.caller.role)
+            case path:
+                return _VIEWS[path](self.status())
+
+    # --------------------------------------------------------------------------------------------------------- changes
+
+    async def _change(self, command: str, asked: Asked) -> Any:
+        match command:
+            case "reload":
+                _parsed(Nothing, asked)
+                return await self._reload(asked)
+            case "weight":
+                weighed = _parsed(Weighed, asked)
+                return await self._override(asked, command, weighed.target, f" {weighed.weight}")
+            case "evacuate" | "standby" | "join":
+                _parsed(Nothing, asked)
+                return await self._move_addresses(asked, command)
+            case _:
+                return await self._override(asked, command, _parsed(Target, asked).name)
+
+    async def _reload(self, asked: Asked) -> Reloaded:
+        before = self._gateway.report().version
+        try:
+            answer = await self._gateway.order("reload", RELOAD_SECONDS)
+            if not answer["accepted"]:
+                raise Refused(f"reload refused; keeping version {answer['version']}:\n{answer['problems']}")
+        except Refused as error:
+            self._note(asked, ("reload", ""), (before, before), str(error))
+            raise
+        self._note(asked, ("reload", ""), (before, answer["version"]), "done")
+        return Reloaded(version=answer["version"], warnings=tuple(answer.get("warnings", ())))
+
+    async def _override(self, asked: Asked, command: str, target: str, more: str = "") -> Overridden:
+        if not target.isprintable() or " " in target:
+            raise BadRequest("the target is the name of a backend, or backend/server")
+        before = _set(self._gateway.report(), target)
+        try:
+            answer = await self._gateway.order(f"{command} {target}{more}", ORDER_SECONDS)
+            await self._gateway.in_force(answer["serial"], ORDER_SECONDS)
+        except Refused as error:
+            self._note(asked, (command, target), (before, before), str(error))
+            raise
+        report = self._gateway.report()
+        self._note(asked, (command, target), (before, _set(report, target)), answer["problem"] or "done")
+        of_target = tuple(one for one in servers(report) if target in {one.name, one.name.partition("/")[0]})
+        return Overridden(problem=answer["problem"], servers=of_target, node=report.overrides.node)
+
+    async def _move_addresses(self, asked: Asked, command: str) -> HeartbeatReport:
+        heartbeat = self._gateway.overheard()
+        before = heartbeat.admin_state if heartbeat is not None else None
+        try:
+            if heartbeat is None:
+                raise Refused("this gateway has no cluster, or its heartbeat process does not respond")
+            # "evacuate" is the command of operators, "drain" the heartbeat's.
+            report = await self._gateway.order_heartbeat("drain" if command == "evacuate" else command)
+            if command == "join" and self._gateway.report().overrides.node is not None:
+                answer = await self._gateway.order(f"ready {NODE}", ORDER_SECONDS)
+                await self._gateway.in_force(answer["serial"], ORDER_SECONDS)
+        except Refused as error:
+            self._note(asked, (command, ""), (before, before), str(error))
+            raise
+        self._note(asked, (command, ""), (before, report.admin_state), "done")
+        return report
+
+    def _note(self, asked: Asked, what: tuple[str, str], states: tuple[Any, Any], result: str) -> None:
+        command, target = what
+        change = Change(
+            at=time.time(), who=asked.caller.name, what=command, target="" if target == NODE else target,
+            before=states[0], after=states[1], result=result,
+        )  # fmt: skip
+        self._audit.note(change)
+
+
+def _set(report: GatewayReport, target: str) -> dict[str, Any] | None:
+    """What commands have set for a target."""
+    found = report.overrides.of.get(target)
+    return asdict(found) if found is not None else None
+
+
+def _parsed(kind: type[T], asked: Asked) -> T:
+    try:
+        return kind.model_validate(asked.body)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadRequest(f"{where}: {first['msg']}" if where else str(first["msg"])) from None
+
+
+# --------------------------------------------------------------------------------------------------------- description
+
+_REFERENCE: Final = "#/components/schemas/{model}"
+
+
+def description() -> dict[str, Any]:
+    """The API in OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0)."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Gateway", "version": __version__,
+                 "description": "Status of a running gateway, and commands for it."},
+        "servers": [{"url": ROOT}],
+        "security": [{}, {"token": []}],
+        "paths": _PATHS,
+        "components": {"schemas": _SCHEMAS, "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    }  # fmt: skip
+
+
+def _described() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The paths and the schemas."""
+    schemas: dict[str, Any] = {}
+
+    def body(adapter: TypeAdapter[Any], mode: Any = "serialization") -> dict[str, Any]:
+        schema = adapter.json_schema(mode=mode, ref_template=_REFERENCE)
+        schemas.update(schema.pop("$defs", {}))
+        if (title := schema.get("title")) is not None and schema.get("type") == "object":
+            schemas[title] = schema
+            schema = {"$ref": _REFERENCE.format(model=title)}
+        return {"content": {JSON: {"schema": schema}}}
+
+    paths: dict[str, Any] = {}
+    failure = body(_FAILURE)
+    for operation in OPERATIONS:
+        answer = body(operation.returns) if operation.returns else {
+            "content": {"text/event-stream": {"schema": {"type": "string"}}}
+        }  # fmt: skip
+        responses = {"200": {"description": "Done.", **answer},
+                     "401": {"description": "A token is required.", **failure},
+                     "403": {"description": "The role is not enough.", **failure}}  # fmt: skip
+        found = {"operationId": operation.path.strip("/").replace(".", "_"), "summary": operation.summary,
+                 "x-role": operation.role, "responses": responses}  # fmt: skip
+        if operation.takes is not None:
+            found["requestBody"] = {"required": True, **body(TypeAdapter(operation.takes), "validation")}
+            responses["400"] = {"description": "The body is wrong.", **failure}
+            responses["415"] = {"description": f"The body is not {JSON}.", **failure}
+        if operation.refuses:
+            responses["409"] = {"description": "The gateway refuses it.", **failure}
+        paths.setdefault(operation.path, {})[operation.method.lower()] = found
+    return paths, schemas
+
+
+_PATHS, _SCHEMAS = _described()

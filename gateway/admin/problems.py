@@ -1,0 +1,109 @@
+"""What is wrong with a running gateway now, and why: the first lines of the page. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gateway.admin import probes
+from gateway.config.certificate import Validity
+from gateway.reports import BackendReport, GatewayReport, HeartbeatReport, ServerReport, TreeReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """`what` is wrong, as it is called in the site file, and `why`."""
+
+    what: str
+    why: str
+
+
+def found(report: GatewayReport, heartbeat: HeartbeatReport | None, now: float) -> tuple[Problem, ...]:
+    """Every problem, the worst ones first. `now` is in seconds since 1970."""
+    return tuple(
+        Problem(what=what, why=why)
+        for what, why in (
+            *_processes(report, heartbeat),
+            *_reload(report.tree),
+            *(line for backend in report.backends for line in _backend(backend)),
+            *_cluster(heartbeat),
+            *_sites(report),
+            *_certificates(report.tree, now),
+            *_rest(report),
+        )
+    )
+
+
+def _processes(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterator[tuple[str, str]]:
+    if why := probes.healthy(report, heartbeat):
+        yield "processes", why
+    for name, count in report.tree.deaths.items():
+        if count:
+            yield name, f"ended unexpectedly {count} times since the start; see the log"
+
+
+def _reload(tree: TreeReport) -> Iterator[tuple[str, str]]:
+    last = tree.last_reload
+    if last.last_good is not None:
+        yield "site file", f"refused at the start; the last good configuration is in use: {last.problems}"
+    elif not last.accepted:
+        yield "site file", f"the last reload was refused: {last.problems}"
+    if tree.upgrades_failed:
+        yield "upgrade", f"{tree.upgrades_failed} upgrades failed; see the log"
+
+
+def _backend(backend: BackendReport) -> Iterator[tuple[str, str]]:
+    if backend.servers and not any(server.available for server in backend.servers):
+        yield backend.name, "no server is available: clients get 503"
+    for server in backend.servers:
+        if why := _server(server):
+            yield f"{backend.name}/{server.name}", why
+
+
+def _server(server: ServerReport) -> str:
+    if server.state == "down":
+        failed = [f"{one.result} {one.detail}".strip() for one in (server.check, server.agent) if one and not one.good]
+        return f"down: {', '.join(failed) or 'by its agent'}"
+    if server.ejection != "in rotation":
+        return "ejected because of its responses (outlier)"
+    return f"last check: {server.check.result} {server.check.detail}" if server.check and not server.check.good else ""
+
+
+def _cluster(heartbeat: HeartbeatReport | None) -> Iterator[tuple[str, str]]:
+    if heartbeat is None:
+        return
+    for node in heartbeat.nodes:
+        if not node.alive:
+            yield node.name, "this node of the cluster is not heard"
+        elif not node.same_settings:
+            yield node.name, "the cluster section of this node differs"
+    for address in heartbeat.addresses:
+        if address.owner is None:
+            yield address.address, f"no node owns this address: {address.reason}"
+    for doubt in heartbeat.doubts:
+        yield "kernel", doubt
+    for reason, count in heartbeat.refused.items():
+        if count:
+            yield "cluster", f"{count} beats refused: {reason}"
+
+
+def _sites(report: GatewayReport) -> Iterator[tuple[str, str]]:
+    for name, state in report.site_states.items():
+        if not state.up:
+            yield f"site {name}", "none of its gateways is heard"
+    for one in report.dns.names if report.dns is not None else ():
+        if one.open:
+            yield one.name, "none of its sites works; all are answered"
+
+
+def _certificates(tree: TreeReport, now: float) -> Iterator[tuple[str, str]]:
+    for one in tree.certificates.soonest:
+        if why := Validity(one.not_before, one.not_after).concern(now):
+            yield one.file, why
+
+
+def _rest(report: GatewayReport) -> Iterator[tuple[str, str]]:
+    if report.memory.short:
+        yield "memory", "short: new sessions are refused"
+    for kind, reasons in report.refused.items():
+        for reason, count in reasons.items():
+            if count:
+                yield kind, f"{count} refused: {reason}"

@@ -1,0 +1,194 @@
+"""The API for operators, asked of a whole gateway over HTTP."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.admin.api import OPERATIONS, ROOT
+from tests.support.backend_server import BackendServer
+from tests.support.gateway_process import GatewayProcess, site
+from tests.support.raw import RawClient
+from tests.support.waiting import eventually, free_port
+
+TOKENS = {"alice": "operate", "prometheus": "read"}
+
+
+class Operated:
+    """A gateway with two servers, and its API."""
+
+    def __init__(self, directory: Path, gateway: GatewayProcess, servers: list[BackendServer], port: int) -> None:
+        self.directory = directory
+        self.gateway = gateway
+        self.servers = servers
+        self.url = f"http://127.0.0.1:{port}{ROOT}"
+
+    def get(self, path: str, who: str = "prometheus") -> Any:
+        answer = httpx.get(self.url + path, headers=bearer(who))
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, who: str = "alice", **body: Any) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, headers=bearer(who), timeout=30)
+
+
+def bearer(who: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer the token of {who}"}
+
+
+@pytest.fixture(scope="module")
+def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
+    directory = tmp_path_factory.mktemp("api")
+    operators = []
+    for name, role in TOKENS.items():
+        (directory / f"{name}.token").touch(mode=0o600)
+        (directory / f"{name}.token").write_text(f"the token of {name}\n")
+        operators.append({"name": name, "token_file": f"{name}.token", "role": role})
+    port = free_port()
+    with BackendServer(directory, "app1") as one, BackendServer(directory, "app2") as two:
+        description = site([one, two], workers=2, check={"http": "/", "interval": "100ms"}, affinity={"cookie": "s"})
+        description["admin"] = {"sockets": str(directory), "listen": f"127.0.0.1:{port}", "operators": operators}
+        description["qos"] = {"classes": [{"name": "everyone"}], "sessions": {"max": 10}}
+        with GatewayProcess(directory, description) as gateway:
+            yield Operated(directory, gateway, [one, two], port)
+
+
+KINDS: dict[str, tuple[type, ...]] = {
+    "string": (str,), "number": (int, float), "integer": (int,), "boolean": (bool,), "null": (type(None),),
+}  # fmt: skip
+
+
+def fits(value: Any, schema: dict[str, Any], known: dict[str, Any]) -> bool:
+    """Whether a value is what a schema of the description says, without further keys."""
+    if "$ref" in schema:
+        return fits(value, known[schema["$ref"].rpartition("/")[2]], known)
+    if "anyOf" in schema:
+        return any(fits(value, choice, known) for choice in schema["anyOf"])
+    kind = schema.get("type")
+    if kind == "object":
+        return isinstance(value, dict) and object_fits(value, schema, known)
+    if kind == "array":
+        return isinstance(value, list) and all(fits(item, schema.get("items", {}), known) for item in value)
+    return kind is None or isinstance(value, KINDS[kind])
+
+
+def object_fits(value: dict[str, Any], schema: dict[str, Any], known: dict[str, Any]) -> bool:
+    inner, others = schema.get("properties", {}), schema.get("additionalProperties")
+    return (
+        set(schema.get("required", ())) <= value.keys()
+        and (inner.keys() >= value.keys() or isinstance(others, dict))
+        and all(fits(item, inner.get(key, others), known) for key, item in value.items())
+    )
+
+
+def test_every_answer_is_as_the_description_says(operated: Operated) -> None:
+    description = operated.get("/openapi.json")
+    assert description["openapi"] == "3.1.0"
+    assert {(path, method) for path, at in description["paths"].items() for method in at} == {
+        (operation.path, operation.method.lower()) for operation in OPERATIONS
+    }
+    known = description["components"]["schemas"]
+    seen = 0
+    for path, methods in description["paths"].items():
+        if "get" in methods and path not in {"/events", "/openapi.json"}:
+            schema = methods["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+            assert fits(operated.get(path), schema, known), path
+            seen += 1
+    assert seen == 15
+    assert not fits({"error": 1}, {"$ref": "#/components/schemas/Failure"}, known)
+
+
+def test_the_status_shows_servers_and_what_is_wrong(operated: Operated) -> None:
+    with RawClient(operated.gateway.port) as client:
+        assert client.get().status == 200
+    up = {"app/app1": "up", "app/app2": "up"}
+    eventually(lambda: {one["name"]: one["state"] for one in operated.get("/servers")} == up, "the servers to be up")
+    operated.servers[1].kill()
+    eventually(lambda: operated.get("/problems") != [], "the problem to be shown")
+    (problem,) = operated.get("/problems")
+    assert problem["what"] == "app/app2"
+    assert "CONNECT" in problem["why"].upper()
+    operated.servers[1].start()
+    eventually(lambda: operated.get("/problems") == [], "the problem to be over")
+
+
+def test_a_drain_over_http_is_that_of_the_command(operated: Operated) -> None:
+    done = operated.post("/drain", target="app/app1")
+    assert done.status_code == 200, done.text
+    assert [(one["name"], one["admin"]) for one in done.json()["servers"]] == [("app/app1", "drain")]
+    assert operated.get("/overrides")["of"]["app/app1"]["state"] == "drain"
+    assert (operated.directory / "state").is_dir()
+    assert operated.post("/weight", target="app", weight=7).json()["servers"][1]["weight"] == 7
+    assert operated.post("/ready", target="app/app1").json()["servers"][0]["admin"] == "ready"
+    assert operated.post("/forget", target="app").json()["servers"][1]["weight"] == 1
+    assert operated.post("/maintenance", node=True).json()["node"] == "maintenance"
+    assert operated.post("/forget", node=True).json()["node"] is None
+    (newest, *_, oldest) = operated.get("/audit")
+    assert (newest["who"], newest["what"], newest["target"], newest["result"]) == ("alice", "forget", "", "done")
+    assert (oldest["what"], oldest["target"], oldest["before"]) == ("drain", "app/app1", None)
+    assert oldest["after"]["state"] == "drain"
+    assert "audit: alice: drain app/app1: from null to {" in operated.gateway.log
+
+
+@pytest.mark.parametrize(
+    "path, body, status, why",
+    [
+        ("/drain", {"target": "app/ap1"}, 409, "the backend app has no server ap1 (did you mean app1?)"),
+        ("/drain", {"target": "none"}, 409, "there is no backend none"),
+        ("/drain", {}, 400, "either a target, or node: true"),
+        ("/drain", {"target": "app/app1 7"}, 400, "the name of a backend"),
+        ("/drain", {"target": "app\n"}, 400, "the name of a backend"),
+        ("/drain", {"target": "x" * 300}, 400, "target: "),
+        ("/drain", {"server": "app/app1"}, 400, "server: "),
+        ("/weight", {"target": "app", "weight": 0}, 400, "weight: "),
+        ("/weight", {"target": "app", "weight": "1"}, 400, "weight: "),
+        ("/reload", {"now": True}, 400, "now: "),
+        ("/evacuate", {}, 409, "this gateway has no cluster"),
+        ("/upgrade", {}, 404, "not found"),
+    ],
+)
+def test_a_change_that_cannot_be_made(operated: Operated, path: str, body: Any, status: int, why: str) -> None:
+    answer = operated.post(path, **body)
+    assert answer.status_code == status, answer.text
+    assert why in answer.json()["error"]
+
+
+def test_a_token_that_may_read_changes_nothing(operated: Operated) -> None:
+    for operation in OPERATIONS:
+        if operation.method == "POST":
+            assert operated.post(operation.path, who="prometheus").status_code == 403, operation.path
+            assert httpx.post(operated.url + operation.path, json={}).status_code == 401, operation.path
+    assert operated.get("/overrides")["of"] == {}
+    assert operated.get("/whoami", "alice") == {"name": "alice", "role": "operate"}
+
+
+def test_events_show_each_change(operated: Operated) -> None:
+    with httpx.stream("GET", f"{operated.url}/events", headers=bearer("prometheus"), timeout=20) as stream:
+        events = (json.loads(line[6:]) for line in stream.iter_lines() if line.startswith("data: "))
+        first = next(events)
+        assert len(first["gateway"]["backends"][0]["servers"]) == 2
+        assert operated.post("/drain", target="app/app2").status_code == 200
+        second = next(events)
+        assert [one["admin"] for one in second["gateway"]["backends"][0]["servers"]] == ["ready", "drain"]
+    operated.post("/forget", target="app/app2")
+
+
+def test_a_reload_over_http_waits_for_its_outcome(operated: Operated) -> None:
+    before = operated.get("/status")["gateway"]["version"]
+    good = operated.gateway.path.read_text()
+    assert operated.post("/reload").json() == {"version": before + 1, "warnings": []}
+    operated.gateway.path.write_text("frontends: 1\n")
+    refused = operated.post("/reload")
+    assert refused.status_code == 409
+    assert "keeping version" in refused.json()["error"]
+    (problem,) = operated.get("/problems")
+    assert (problem["what"], operated.get("/audit")[0]["what"]) == ("site file", "reload")
+    operated.gateway.path.write_text(good)
+    # The token of one who leaves counts until the reload.
+    (operated.directory / "alice.token").write_text("another token of alice\n")
+    assert operated.post("/reload").status_code == 200
+    assert operated.post("/reload").status_code == 401
+    assert operated.get("/problems") == []
