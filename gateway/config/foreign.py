@@ -31,6 +31,9 @@ HERE: Final = {
     "nbproc": "is called workers here",
     "compression-algo": f"{_LATER}; let the servers compress",
     "cookie-insert": "is called affinity here",
+    "samesite": "is called same_site here, in affinity",
+    "httponly": "is called http_only here, in affinity",
+    "max-age": "is called max_age here",
     # nginx
     "http": "does not exist here: its keys stand at the top of the file",
     "server_name": "is called host here, in match",

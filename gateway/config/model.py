@@ -25,6 +25,7 @@ from pydantic import (
 from gateway.config import http2_library, template
 from gateway.config.address import HOST, UNIX, Address, Listen
 from gateway.config.admin import Admin
+from gateway.config.affinity import Affinity
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.cluster import Cluster
 from gateway.config.dns import Dns
@@ -33,7 +34,6 @@ from gateway.config.fields import (
     NAME,
     AddressField,
     ClassName,
-    CookieName,
     Duration,
     EntranceField,
     File,
@@ -678,62 +678,6 @@ class Server(Model):
     def _has_name(self) -> "Server":
         if not NAME.fullmatch(self.name):
             raise Fault("this address is too long for a name: give the server a name", "address")
-        return self
-
-
-class Affinity(Model):
-    """Sends a client back to the server that served it before: by one of cookie, url, source, header."""
-
-    cookie: Annotated[CookieName | None, Given()] = Field(
-        None, description="Name of a cookie with the server, which the gateway sets and signs."
-    )
-    learn: Flag = Field(
-        default=False,
-        description="The servers set the cookie; the gateway adds a signed mark of the server to the value, removes "
-        "that off again on the way back.",
-    )
-    url: Annotated[CookieName | None, Given()] = Field(
-        None, description="Name of a parameter that names the server: ;NAME=server in the path, or ?NAME=server."
-    )
-    source: Annotated[Annotated[Whole, Field(ge=1, le=32)] | None, Given()] = Field(
-        None, description="Clients of one network stay together: its bits of an IPv4 address; of IPv6 it is the /64."
-    )
-    header: Annotated[HeaderName | None, Given()] = Field(
-        None, description="Requests with the same value of this header stay together."
-    )
-    key_file: Annotated[File | None, Given()] = Field(
-        None,
-        description="Key that signs the cookie, the same on all gateways; only its owner may read the file. "
-        "Default: made from the key of cluster, or else from a key that the gateway keeps in state.",
-    )
-    secure: Flag = Field(default=False, description="Mark the cookie Secure: it is sent over https only.")
-    max_age: Annotated[Duration | None, Given()] = Field(
-        None, description="How long clients keep the cookie. Default: until the browser closes."
-    )
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Affinity":
-        kinds = [name for name in ("cookie", "url", "source", "header") if getattr(self, name) is not None]
-        if not kinds:
-            raise Fault("affinity needs exactly one of cookie, url, source, header")
-        if len(kinds) > 1:
-            raise Fault(f"affinity by {kinds[0]} and by {kinds[1]} cannot be combined", kinds[1], key=True)
-        if self.cookie is None:
-            for name in ("learn", "key_file", "secure", "max_age"):
-                if name in self.model_fields_set:
-                    raise Fault(f"{name} needs cookie", name, key=True)
-        if self.learn:
-            for name in ("secure", "max_age"):
-                if name in self.model_fields_set:
-                    raise Fault(f"the servers set this cookie and its attributes: remove {name}", name, key=True)
-        return self
-
-    @model_validator(mode="after")
-    def _cookie(self) -> "Affinity":
-        if self.cookie and self.cookie.lower().startswith(("__secure-", "__host-")) and not (self.secure or self.learn):
-            raise Fault(f"clients take a cookie named {self.cookie} only with secure: true", "cookie")
-        if self.max_age is not None and self.max_age < 1:
-            raise Fault("must be at least 1s", "max_age")
         return self
 
 

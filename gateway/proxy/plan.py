@@ -441,18 +441,12 @@ def _affinity(
         return SourceAffinity(members, model.source)
     if model.header is not None:
         return HeaderAffinity(members, model.header)
-    # Only the gateway uses the cookie: no script needs to read it.
-    attributes = "; Path=/; HttpOnly; SameSite=Lax"
-    if model.secure:
-        attributes += "; Secure"
-    if model.max_age is not None:
-        attributes += f"; Max-Age={int(model.max_age)}"
     if model.key_file is not None:
         key = hashlib.sha256(snapshot.files[model.key_file].strip()).digest()
     else:
         key = derive(own, b"affinity cookies")
     kind = LearnedAffinity if model.learn else CookieAffinity
-    return kind(members, model.cookie or "", attributes, key, [server.token for server in servers])
+    return kind(members, model.cookie or "", model.attributes, key, [server.token for server in servers])
 
 
 def _context_key(model: FrontendModel, tls: Tls, snapshot: Snapshot, secrets: Secrets) -> tuple[ContextKey, list[Pair]]:

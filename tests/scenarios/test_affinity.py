@@ -20,7 +20,7 @@ def test_a_cookie_brings_the_client_back(start_gateway: Starter, start_servers: 
         cookie = first.header("Set-Cookie")
         assert cookie is not None
         assert cookie.startswith("SRV=")
-        assert "; HttpOnly" in cookie
+        assert cookie.endswith("; Path=/; HttpOnly; SameSite=Lax")
         assert "app" not in cookie  # no names of machines for strangers
         pair = cookie.split(";")[0]
         for value in (pair, f"a=b; {pair}", f"{pair};c=d", f"SRVX=1; {pair}"):
@@ -33,7 +33,10 @@ def test_a_cookie_brings_the_client_back(start_gateway: Starter, start_servers: 
 
 
 def test_a_cookie_that_names_no_server_is_replaced(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1"), affinity={"cookie": "SRV", "secure": True, "max_age": "1h"}))
+    gateway = start_gateway(site(start_servers("app1"), affinity={
+        "cookie": "SRV", "secure": True, "max_age": "1h", "same_site": "none", "domain": "Example.com", "path": "/shop",
+        "http_only": False, "partitioned": True,
+    }))  # fmt: skip
     with RawClient(gateway.port) as client:
         for value in (
             "SRV=",
@@ -46,7 +49,8 @@ def test_a_cookie_that_names_no_server_is_replaced(start_gateway: Starter, start
         ):
             cookie = client.get("/who", f"Cookie: {value}").header("Set-Cookie")
             assert cookie is not None
-            assert cookie.endswith("; Secure; Max-Age=3600")
+            attributes = "; Path=/shop; Domain=example.com; SameSite=None; Secure; Partitioned; Max-Age=3600"
+            assert cookie.partition(";")[1:] == (";", attributes[1:])
 
 
 def test_a_session_whose_server_is_gone_moves_for_good(start_gateway: Starter, start_servers: Servers) -> None:
