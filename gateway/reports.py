@@ -316,6 +316,31 @@ class SiteStateReport:
     """1.0: full; None: unknown."""
     capacity: float | None
     """Requests per second at which it would be full; None: not yet measured."""
+    evacuated: bool
+    """One of its gateways says that it takes no new clients, by command or in a maintenance window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvacuationReport:
+    """How far the evacuation of this site is."""
+
+    site: str
+    by: str
+    """command, window, or the name of another gateway of the site, which says so."""
+    since: float
+    """In seconds since 1970, as `until`."""
+    until: float | None
+    """End of the maintenance window; None: until `gateway evacuate-site --undo`."""
+    phase: str
+    """resolvers, sessions, addresses or done: what it waits for."""
+    resolvers: float
+    """Seconds for which resolvers may still send clients."""
+    left: int
+    """Sessions and requests in flight."""
+    estimate: float | None
+    """Seconds until the last of them have ended, at the present pace; None: unknown."""
+    addresses: tuple[str, ...]
+    """Shared addresses that are still here, though other nodes could take them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -383,6 +408,8 @@ class ControlReport(SiteReport):
     """Refused datagrams, by kind and reason."""
     memory: MemoryReport
     site_states: Mapping[str, SiteStateReport]
+    evacuation: EvacuationReport | None
+    """None: this site is not evacuated."""
     dns: DnsReport | None
     """None: there is no name server, or it does not respond."""
 

@@ -92,6 +92,7 @@ cdef enum:
     W_SHARE = 96            # sessions that this gateway of a cluster may have
     W_SHARE_UNTIL           # until when that holds, in ns
     W_ADMITTED_THEN         # W_ADMITTED at the last census
+    W_CLOSED_UNTIL          # until when no session is admitted, in ns
 
 cdef enum Phase:
     P_NONE = 0
@@ -229,6 +230,9 @@ cdef class SessionTable:
         cdef int64_t drawn, slot
         cdef int phase, what = A_FULL
         answer.ticket.kind = K_NONE
+        if now < <int64_t>qs_load(self.head + W_CLOSED_UNTIL):
+            answer.changed = answer.room = False
+            return A_ASSET if asset else A_FULL
         phase = self._opening(terms, now, wall)
         if asset:
             tail = qs_load(self.head + W_TAIL)
@@ -714,6 +718,10 @@ cdef class SessionTable:
         """This gateway of a cluster may have so many sessions, until then, in ns of the monotonic clock."""
         qs_store(self.head + W_SHARE, most)
         qs_store(self.head + W_SHARE_UNTIL, <uint64_t>until)
+
+    def close_until(self, int64_t until):
+        """Admit no session until then, in ns of the monotonic clock; those that there are go on. 0: admit again."""
+        qs_store(self.head + W_CLOSED_UNTIL, <uint64_t>until)
 
     def counts(self, int64_t now, *, uint64_t most, uint32_t idle, uint32_t refresh):
         """Now: sessions, clients that wait and ask in time, sessions that were ever adopted."""

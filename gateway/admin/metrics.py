@@ -451,6 +451,12 @@ def _of_others(report: GatewayReport) -> Iterator[Family]:
         "Load of each site, 1 is full; absent: unknown.",
         [(labels(site=site), load) for site, load in sorted(report.sites.items())],
     )
+    yield Family(
+        "gateway_site_evacuated",
+        "gauge",
+        "1: the site is evacuated, by command or in a maintenance window.",
+        [(labels(site=site), state.evacuated) for site, state in sorted(report.site_states.items())],
+    )
 
 
 def _of_dns(found: DnsReport | None) -> Iterator[Family]:

@@ -8,6 +8,8 @@ AdminState: TypeAlias = Literal["ready", "drain", "maintenance"]
 
 NODE: Final = "/"
 """The target that is this gateway; no backend can be called so."""
+SITE: Final = "/site/"
+"""Before the name of a site: the target that is the whole site. `drain` evacuates it."""
 MOST: Final = 4096
 """Targets that may have an override."""
 WEIGHTS: Final = range(1, 257)
@@ -39,7 +41,7 @@ NOTHING: Final = Override()
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """By target: BACKEND/SERVER, BACKEND (all its servers, those found later included), NODE.
+    """By target: BACKEND/SERVER, BACKEND (all its servers, those found later included), NODE, SITE and a name.
 
     A command for a backend replaces those for its servers; a later one for a server is an exception to it. `serial`
     counts commands.
@@ -61,8 +63,12 @@ class Overrides:
         """What is set for this gateway."""
         return self.of.get(NODE, NOTHING).state
 
+    def site(self, name: str) -> Override:
+        """What is set for a site."""
+        return self.of.get(SITE + name, NOTHING)
+
     def put(self, target: str, state: AdminState, now: float) -> "Overrides":
-        """Set `drain` or `maintenance`. Raises TooMany."""
+        """Set an admin state. Raises TooMany."""
         found = {name: replace(each, state=None, overrules=None) if _within(name, target) else each
                  for name, each in self.of.items()}  # fmt: skip
         found[target] = replace(found.get(target, NOTHING), state=state, overrules=None, since=now)

@@ -1,6 +1,7 @@
 """The `sites:` section of the site file: the other sites' addresses, and the exchange of loads."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, mode
 from gateway.config.address import Address, server_address
 from gateway.config.fields import (
     File,
+    Given,
     ListenField,
     Model,
     Name,
@@ -67,6 +69,47 @@ class Peer(Model):
     )
 
 
+def _moment(value: object) -> datetime:
+    """A date and time with its zone."""
+    if isinstance(value, datetime):
+        return value
+    written = text(value, "a date and time such as 2026-12-05T02:00:00+11:00")
+    try:
+        found = datetime.fromisoformat(written)
+    except ValueError:
+        raise ValueError(f"{written} is not a date and time such as 2026-12-05T02:00:00+11:00") from None
+    if found.tzinfo is None:
+        raise ValueError(f"say in which zone: {written}Z is UTC, {written}+11:00 is eleven hours ahead of it")
+    return found
+
+
+class Window(Model):
+    """A time in which this site is evacuated."""
+
+    from_: Annotated[
+        datetime,
+        PlainValidator(_moment),
+        WithJsonSchema({"type": "string", "examples": ["2026-12-05T02:00:00+11:00"]}),
+    ] = Field(alias="from", description="When it begins: date, time and zone.")
+    for_: PositiveDuration = Field(alias="for", description="How long it lasts.")
+    every: Annotated[PositiveDuration | None, Given()] = Field(
+        None, description="How often it is repeated, such as 7d; default: never."
+    )
+
+    def begun(self, now: float) -> float | None:
+        """When the window began that is open at `now`, both in seconds since 1970; None: it is not open."""
+        began = self.from_.timestamp()
+        if now >= began and self.every is not None:
+            began += (now - began) // self.every * self.every
+        return began if began <= now < began + self.for_ else None
+
+    @model_validator(mode="after")
+    def _shorter(self) -> "Window":
+        if self.every is not None and self.for_ >= self.every:
+            raise Fault("must be shorter than every", "for")
+        return self
+
+
 class Sites(Model):
     """The other sites that clients may be redirected to, and the exchange of loads."""
 
@@ -81,10 +124,18 @@ class Sites(Model):
         "5s", validate_default=True, description="Silence after which a site's load is unknown."
     )
 
+    maintenance: tuple[Window, ...] = Field(
+        (), description="Times in which this site is evacuated, as by gateway evacuate-site."
+    )
+
     @property
     def others(self) -> dict[str, Peer]:
         """The sites but this one."""
         return {name: peer for name, peer in self.peers.items() if name != self.self_}
+
+    def window(self, now: float) -> tuple[float, float] | None:
+        """Begin and end of the maintenance window that is open at `now`, in seconds since 1970."""
+        return next(((began, began + each.for_) for each in self.maintenance if (began := each.begun(now))), None)
 
     @model_validator(mode="after")
     def _names(self) -> "Sites":

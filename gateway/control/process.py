@@ -3,6 +3,7 @@
 import encodings.idna  # noqa: F401 - before the process is confined, after which it may be inaccessible
 import logging
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
@@ -15,6 +16,7 @@ from gateway.config.snapshot import Snapshot
 from gateway.control import status
 from gateway.control.checks import Pairs
 from gateway.control.control import Control
+from gateway.control.evacuation import Evacuation, Order, Present, still_here
 from gateway.control.memory import MemoryFiles, MemoryWatch
 from gateway.control.name_server import NameServer
 from gateway.control.operations_report import OperationsReport
@@ -23,7 +25,7 @@ from gateway.control.sites import Sites
 from gateway.control.status import Status
 from gateway.process.channel import Answered, Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.reports import ControlReport, SiteStateReport
+from gateway.reports import ControlReport, EvacuationReport, SiteStateReport
 from gateway.secrets.vault import Vault
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ class ControlProcess(LoopChild):
         self._bulletin = context.bulletins["control"]
         self._sites = Sites(board, self._tell_states)
         self._sessions = Sessions(context.sessions)
+        self._evacuation = Evacuation()
+        self._evacuated: EvacuationReport | None = None
         self._memory = MemoryWatch(board, memory)
         bulletins = context.bulletins["supervisor"], context.bulletins["heartbeat"]
         self._operations = OperationsReport(board, *bulletins, self._known)
@@ -139,12 +143,33 @@ class ControlProcess(LoopChild):
             refused={**self._control.refused, "site report": dict(self._sites.refused)},
             memory=self._memory.report(),
             site_states=self._sites.states(),
+            evacuation=self._evacuated,
             dns=self._name_server.report() if self._snapshot.site.dns is not None else None,
         )
 
     def _tell_states(self, states: Mapping[str, SiteStateReport]) -> None:
-        """Tell the name server the states of the sites."""
-        self._bulletin.post({"sites": {name: asdict(state) for name, state in states.items()}})
+        """Tell the name server the states of the sites, and heartbeat whether shared addresses may move."""
+        self._evacuate()
+        said = {name: asdict(state) for name, state in states.items()}
+        self._bulletin.post({"sites": said, "released": self._evacuation.released})
+
+    def _evacuate(self) -> None:
+        """Go on with the evacuation of this site, if it is ordered."""
+        order, model = self._sites.evacuation(), self._snapshot.site.sites
+        self._sessions.close(closed=order is not None)
+        self._evacuated = self._evacuation.step(
+            order, model.self_ if model is not None else "", self._sites.ttl(), self._present(order), time.time()
+        )
+
+    def _present(self, order: Order | None) -> Present:
+        """What is still here; without an order nobody asks."""
+        if order is None:
+            return Present(0)
+        sessions = self._sessions.report(None)
+        servers = [server for backend in self._control.servers().backends for server in backend.servers]
+        affinity = sum(server.sessions or 0 for server in servers) if sessions is None else sessions.live
+        left = affinity + sum(server.in_flight for server in servers)
+        return still_here(left, self._operations.overheard()) if self._snapshot.site.cluster else Present(left)
 
     def _tell(self, found: Found) -> None:
         """Send the name service's answers to the supervisor."""

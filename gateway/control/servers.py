@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from gateway.board import DOWN, DRAIN, IN_ROTATION, MAINTENANCE, OUT, PROBED, READY, UNKNOWN, UP, Board
 from gateway.config.model import Backend, Frontend, Server
-from gateway.config.overrides import NODE
+from gateway.config.overrides import NODE, SITE
 from gateway.config.qos import QosClass
 from gateway.config.rate_limit import rate_text
 from gateway.config.snapshot import ServerKey, Snapshot, TrafficKey
@@ -130,7 +130,13 @@ class _Reporter:
     def overrides(self) -> OverridesReport:
         """What commands have set over the site file."""
         snapshot = self.snapshot
-        known = {NODE, *snapshot.site.backends, *("/".join(key) for key in snapshot.slots)}
+        sites = snapshot.site.sites
+        known = {
+            NODE,
+            *([SITE + sites.self_] if sites is not None else []),
+            *snapshot.site.backends,
+            *("/".join(key) for key in snapshot.slots),
+        }
         return OverridesReport(
             serial=snapshot.overrides.serial,
             node=snapshot.overrides.node,

@@ -8,6 +8,8 @@ from gateway.config.snapshot import Snapshot
 from gateway.reports import PlaceReport, SessionsReport, ShareReport
 from qos.sessions import SessionTable
 
+CLOSED: Final = 10_000_000_000
+"""Nanoseconds for which no session is admitted if control says nothing more: longer than its restart takes."""
 LISTED: Final = 10
 """Number of clients at the head of the queue that are shown."""
 
@@ -22,6 +24,10 @@ class Sessions:
     def apply(self, snapshot: Snapshot) -> None:
         """Use a snapshot from now on."""
         self._snapshot = snapshot
+
+    def close(self, *, closed: bool) -> None:
+        """Let no client get a session, or let them again; to be repeated while it holds."""
+        self._table.close_until(time.monotonic_ns() + CLOSED if closed else 0)
 
     def report(self, cluster: ShareReport | None) -> SessionsReport | None:
         """The data of `gateway status` on sessions; None: sessions are not limited."""

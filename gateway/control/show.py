@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.config.certificate import Validity
-from gateway.config.overrides import NODE
+from gateway.config.overrides import NODE, SITE
 from gateway.config.units import clock_text
 from gateway.reports import (
     BackendReport,
     CertificatesReport,
     ClassReport,
     DnsReport,
+    EvacuationReport,
     GatewayReport,
     MemoryReport,
     OverrideReport,
@@ -93,6 +94,7 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _concurrency(report.backends)
     yield from _sessions(report.sessions)
     yield from _memory(report.memory)
+    yield from _evacuation(report.evacuation)
     yield from _dns(report.dns)
     yield from _certificates(report.tree.certificates, time.time())
     yield from _overrides(report.overrides.of)
@@ -124,7 +126,7 @@ def _overrides(found: Mapping[str, TargetReport]) -> Iterator[str]:
     yield ""
     yield "differs from the site file, by command (`gateway forget NAME` ends it):"
     for target, each in found.items():
-        name = "this gateway (--node)" if target == NODE else target
+        name = "this gateway (--node)" if target == NODE else target.replace(SITE, "site ")
         gone = "" if each.known else ", not in the site now"
         yield from _row(("", 2), (name, -28), rest=f"{setting(each)} since {clock_text(each.since)}{gone}")
 
@@ -233,6 +235,21 @@ def _wrapped(text: str, indent: str = "  ") -> list[str]:
     return textwrap.wrap(
         text, WIDTH, initial_indent=indent, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
     )
+
+
+def _evacuation(found: EvacuationReport | None) -> Iterator[str]:
+    """How far the evacuation of this site is, if it is ordered."""
+    if found is None:
+        return
+    by = {"command": "by command", "window": "in a maintenance window"}.get(found.by, f"by the gateway {found.by}")
+    until = "" if found.until is None else f" until {clock_text(found.until)}"
+    waits = {
+        "resolvers": f"waiting {found.resolvers:.0f} s for resolvers, {found.left} sessions and requests left",
+        "sessions": f"waiting for {found.left} sessions and requests",
+        "addresses": f"waiting for shared addresses to move: {', '.join(found.addresses) or 'heartbeat'}",
+    }
+    yield ""
+    yield from _wrapped(f"site {found.site}: EVACUATED {by}{until}: {waits.get(found.phase, 'done')}")
 
 
 def _dns(found: DnsReport | None) -> Iterator[str]:

@@ -17,10 +17,12 @@ from typing import Final
 from gateway.balance.policy import Members
 from gateway.board import WORKERS, Board
 from gateway.config.model import Site
+from gateway.config.overrides import NOTHING
 from gateway.config.sites import MAX_PEERS
 from gateway.config.sites import Sites as SitesModel
 from gateway.config.snapshot import Snapshot
 from gateway.control.datagrams import Datagrams
+from gateway.control.evacuation import Order, ordered
 from gateway.control.tasks import keep_running, stop
 from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
@@ -36,10 +38,15 @@ CONTEXT: Final = b"eddie site report\0"
 METRIC: Final = "load"
 REQUESTS: Final = "requests"
 """Per second, of the gateway that reports."""
+EVACUATES: Final = "evacuates"
+"""1: this gateway has been told to evacuate its site."""
+TTL: Final = "dns_ttl"
+"""Longest TTL in seconds of the addresses that the name server of this gateway answers with."""
 ADAPTING: Final = 0.1
 """The part of an average that the newest second is."""
 LEAST_REQUESTS: Final = 1.0
 LEAST_LOAD: Final = 0.05
+FULL: Final = 1.0
 MAX_NODES: Final = 64
 """Number of a site's gateways that are remembered."""
 
@@ -54,16 +61,22 @@ class Heard:
     said: float
     state: State
     requests: float
+    evacuates: bool = False
+    ttl: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SiteView:
-    """A site as its gateways describe it. `up`: one of them was heard; `draining`: none of them takes new clients."""
+    """A site as its gateways describe it. `up`: one of them was heard; `draining`: none of them takes new clients.
+
+    `evacuates` is a gateway that was told to evacuate the site, or None.
+    """
 
     up: bool
     draining: bool = False
     load: float | None = None
     requests: float = 0.0
+    evacuates: str | None = None
 
 
 class Hearsay:
@@ -77,29 +90,44 @@ class Hearsay:
         nodes = self._said.setdefault(report.server, {})
         nodes.pop(report.backend or "", None)
         if report.state is not State.MAINTENANCE:
-            load, requests = report.metrics.get(METRIC), report.metrics.get(REQUESTS, 0.0)
-            nodes[report.backend or ""] = Heard(load, now, report.state, requests)
+            said = report.metrics
+            evacuates, ttl = bool(said.get(EVACUATES)), said.get(TTL, 0.0)
+            heard = Heard(said.get(METRIC), now, report.state, said.get(REQUESTS, 0.0), evacuates, ttl)
+            nodes[report.backend or ""] = heard
         if len(nodes) > MAX_NODES:  # forget the one that has been silent longest; its next report adds it again
             del nodes[next(iter(nodes))]
 
     def load(self, site: str, now: float, stale_after: float) -> tuple[float, float] | None:
-        """(load, time of the report), or None if unknown."""
-        ready = [heard for heard in self._recent(site, now, stale_after) if heard.state is State.READY]
+        """(load, time of the report); None: it is unknown, or the site takes no new clients."""
+        heard = self._recent(site, now, stale_after)
+        ready = [] if _evacuates(heard) else [one for one in heard.values() if one.state is State.READY]
         return max(((heard.load, heard.said) for heard in ready if heard.load is not None), default=None)
 
     def view(self, site: str, now: float, stale_after: float) -> SiteView:
         """The state of a site."""
         heard = self._recent(site, now, stale_after)
-        ready = [one for one in heard if one.state is State.READY]
+        evacuates = _evacuates(heard)
+        ready = [one for one in heard.values() if one.state is State.READY and evacuates is None]
         load = max((one.load for one in ready if one.load is not None), default=None)
-        return SiteView(bool(heard), bool(heard) and not ready, load, sum(one.requests for one in ready))
+        requests = sum(one.requests for one in ready)
+        return SiteView(bool(heard), bool(heard) and not ready, load, requests, evacuates)
 
-    def _recent(self, site: str, now: float, stale_after: float) -> list[Heard]:
+    def ttl(self, now: float, stale_after: float) -> float:
+        """The longest TTL of all name servers, in seconds."""
+        recent = [one for site in self._said for one in self._recent(site, now, stale_after).values()]
+        return max((one.ttl for one in recent), default=0.0)
+
+    def _recent(self, site: str, now: float, stale_after: float) -> Mapping[str, Heard]:
         """What the gateways of a site that are not silent have said; the others are forgotten."""
         nodes = self._said.get(site, {})
         for node in [node for node, heard in nodes.items() if now - heard.said > stale_after]:
             del nodes[node]
-        return list(nodes.values())
+        return nodes
+
+
+def _evacuates(heard: Mapping[str, Heard]) -> str | None:
+    """A gateway that was told to evacuate its site."""
+    return next((node for node, one in heard.items() if one.evacuates), None)
 
 
 class Capacity:
@@ -135,6 +163,10 @@ class Sites(asyncio.DatagramProtocol):
         self._capacity: dict[str, Capacity] = {}
         self._answered: tuple[float, int] | None = None
         self._drained = False
+        self._override = NOTHING
+        self._told: Order | None = None
+        """By another gateway of this site, to evacuate it."""
+        self._own_ttl = 0.0
         self._rate = 0.0
         self._traffic: list[int] = []
         self._began = time.monotonic()
@@ -160,6 +192,8 @@ class Sites(asyncio.DatagramProtocol):
         self._traffic = [snapshot.traffic["backend", name] for name in site.backends]
         self._answered = None
         self._drained = snapshot.overrides.node not in {None, "ready"}
+        self._override = snapshot.overrides.site(site.sites.self_) if site.sites else NOTHING
+        self._own_ttl = max((name.ttl for _, _, name in site.dns.balanced()), default=0.0) if site.dns else 0.0
         self._key = parse_key(snapshot.files[site.sites.key_file]) if site.sites else b""
         await self._connect(site)
         if self._datagrams is not None and (sock is not None or site.sites is None):
@@ -172,6 +206,8 @@ class Sites(asyncio.DatagramProtocol):
         if site.sites is None:
             self._board.set_sites([])
             self._tell_states({})
+        else:
+            self._tell(State.READY)  # at once: a command may have taken this gateway or its site out
 
     @property
     def refused(self) -> dict[str, int]:
@@ -218,8 +254,29 @@ class Sites(asyncio.DatagramProtocol):
         before = self._hearsay.view(report.server, now, model.stale_after)
         self._hearsay.hear(report, now)
         after = self._hearsay.view(report.server, now, model.stale_after)
-        if (before.up, before.draining) != (after.up, after.draining):
+        if (before.up, before.draining, before.evacuates) != (after.up, after.draining, after.evacuates):
             self._tell_states(self.states())
+
+    def evacuation(self) -> Order | None:
+        """The order to evacuate this site that holds: this gateway's own, or that of another gateway of the site."""
+        model = self._model
+        if model is None:
+            return None
+        other = self._hearsay.view(model.self_, time.monotonic(), model.stale_after).evacuates
+        if other is None or other == self._node:
+            self._told = None
+        elif self._told is None or self._told.by != other:
+            self._told = Order(other, time.time())
+        return self._ordered() or self._told
+
+    def ttl(self) -> float:
+        """Seconds for which resolvers may keep answers of any name server of the sites, as far as it is known."""
+        model = self._model
+        return 0.0 if model is None else max(self._own_ttl, self._hearsay.ttl(time.monotonic(), model.stale_after))
+
+    def _ordered(self) -> Order | None:
+        """What this gateway itself has been told, or its site file says."""
+        return None if self._model is None else ordered(self._model, self._override, time.time())
 
     def error_received(self, exc: Exception) -> None:
         """Note a socket error; the next datagram may be fine."""
@@ -253,7 +310,8 @@ class Sites(asyncio.DatagramProtocol):
         now = time.monotonic()
         loads = [load for members in self._members if (load := members.load()) is not None]
         own = max(loads, default=None)
-        known = {model.self_: None if own is None else (own, now)} | {
+        own_load = FULL if self.evacuation() is not None else own  # redirects go elsewhere
+        known = {model.self_: None if own_load is None else (own_load, now)} | {
             name: self._hearsay.load(name, now, model.stale_after) for name in model.others
         }
         self._board.set_sites(
@@ -261,9 +319,11 @@ class Sites(asyncio.DatagramProtocol):
         )
         self._count(now)
         works = not self._members or any(members.up() for members in self._members)
-        if state is State.READY and (self._drained or not works):
+        told = self._ordered()
+        if state is State.READY and (self._drained or told is not None or not works):
             state = State.DRAIN
         metrics = {REQUESTS: min(self._rate, MAX_SHARE)} | ({} if own is None else {METRIC: own})
+        metrics |= ({EVACUATES: 1.0} if told is not None else {}) | ({TTL: self._own_ttl} if self._own_ttl else {})
         report = Report(model.self_, *self._numbering.next(), state, self._node, metrics)
         self._hearsay.hear(report, now)
         datagram = encode(report, self._key, CONTEXT)
@@ -292,6 +352,7 @@ class Sites(asyncio.DatagramProtocol):
                 draining=view.draining,
                 load=view.load,
                 capacity=capacity.estimate if capacity is not None else None,
+                evacuated=view.evacuates is not None,
             )
         return found
 

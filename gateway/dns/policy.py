@@ -45,7 +45,8 @@ UNKNOWN: Final = SiteState()
 
 def states_of(said: Mapping[str, Mapping[str, Any]] | None) -> dict[str, SiteState]:
     """The states of sites as control describes them in JSON (gateway/control/sites.py)."""
-    return {name: SiteState(**state) for name, state in (said or {}).items()}
+    keys = SiteState.__slots__
+    return {name: SiteState(**{key: state[key] for key in keys}) for name, state in (said or {}).items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from gateway.heartbeat.beat import AdminState, BadBeat, Codec
 from gateway.heartbeat.counters import Counters
 from gateway.heartbeat.damping import Damper
 from gateway.heartbeat.disk import Disk
+from gateway.heartbeat.evacuation import Evacuation
 from gateway.heartbeat.fence import Deadlines, NoFence
 from gateway.heartbeat.fitness import Fitness
 from gateway.heartbeat.guardian import FAILED, Guardian, Ward, clock
@@ -118,7 +119,7 @@ class Heartbeat(Child):
     def __init__(self, context: ChildContext, cluster: Cluster) -> None:
         super().__init__(context.channel)
         self._tree, self._bulletin = context.bulletins["supervisor"], context.bulletins["heartbeat"]
-        self._posted = float("-inf")
+        self._evacuation = Evacuation(context.bulletins["control"])
         self._board = context.board
         self._snapshot = context.snapshot
         self._cluster = cluster
@@ -137,7 +138,7 @@ class Heartbeat(Child):
         self.history: deque[tuple[float, str, str]] = deque(maxlen=HISTORY)
         self.damper = Damper(0)
         self.health = health.Health(0, "starting")
-        self._looked = float("-inf")
+        self._looked = self._posted = float("-inf")
         self._router: tuple[Interface, str, str] | None = None
         self._router_seen = clock()
         self._stopping = False
@@ -276,8 +277,9 @@ class Heartbeat(Child):
 
     def run(self) -> None:
         """Beat until told to stop."""
-        if (state := self._snapshot.overrides.node) is not None:
-            self.node.admin_state = _BY_COMMAND.get(state, AdminState.JOIN)
+        self._evacuation.look(clock())
+        if self._snapshot.overrides.node is not None or self._evacuation.released:
+            self.node.admin_state = self._wanted()
         signal.signal(signal.SIGTERM, self._terminate)
         for link in self._links:
             self._selector.register(link.fileno(), selectors.EVENT_READ, lambda link=link: self._read(link))
@@ -307,6 +309,8 @@ class Heartbeat(Child):
     def _turn(self) -> None:
         now = clock()
         self._look(now)
+        if self._evacuation.look(now):
+            self.node.set_admin_state(self._wanted(), now)
         self.node.tick(now)
         self._act()
         self._jobs.tick(now)
@@ -401,10 +405,15 @@ class Heartbeat(Child):
     def apply(self, update: Update) -> None:
         """Use another snapshot to judge this gateway; the cluster is the same."""
         before, self._snapshot = self._snapshot.overrides.node, update.packed.snapshot
-        if (now := self._snapshot.overrides.node) != before:
-            self.node.set_admin_state(_BY_COMMAND.get(now, AdminState.JOIN), clock())
+        if self._snapshot.overrides.node != before:
+            self.node.set_admin_state(self._wanted(), clock())
             self._act()
         self.ready(self._snapshot.version)
+
+    def _wanted(self) -> AdminState:
+        """The admin state by command; once nothing is left at an evacuated site, its addresses go to other nodes."""
+        by_command = _BY_COMMAND.get(self._snapshot.overrides.node, AdminState.JOIN)
+        return AdminState.DRAIN if self._evacuation.released and by_command is AdminState.JOIN else by_command
 
     def hand_over(self) -> None:
         """Hand everything over to the next gateway's process, as soon as it requests it."""
@@ -678,7 +687,7 @@ class Heartbeat(Child):
 
     def _post(self, now: float) -> None:
         """Send the figures to control, which has no access to the Unix socket."""
-        if now - self._posted >= POST and self._snapshot.site.admin.listen is not None:
+        if now - self._posted >= POST:
             self._posted = now
             self._bulletin.post({**asdict(status.report(self, now)), "history": []})
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.config import Snapshot
-from gateway.config.overrides import NODE, WEIGHTS, AdminState, Overrides, TooMany
+from gateway.config.overrides import NODE, SITE, WEIGHTS, AdminState, Overrides, TooMany
 from gateway.config.problem import suggest
 from gateway.config.snapshot import ServerKey
 
-COMMANDS: Final = ("drain", "ready", "maintenance", "weight", "forget")
+COMMANDS: Final = ("drain", "ready", "maintenance", "weight", "forget", "evacuate-site", "readmit-site")
 
 
 class Refused(ValueError):
@@ -27,6 +27,8 @@ def change(
     if number and command != "weight":
         raise Refused(f"{command} takes one name, not {argument!r}")
     overrides = snapshot.overrides
+    if command in {"evacuate-site", "readmit-site"}:
+        return _evacuation(snapshot, command, target, now)
     if command != "forget" or target not in overrides.of:
         _require(snapshot, target)
     try:
@@ -42,6 +44,23 @@ def change(
                 return overrides.forget(target)
     except TooMany as error:
         raise Refused(str(error)) from None
+
+
+def _evacuation(snapshot: Snapshot, command: str, name: str, now: float) -> Overrides:
+    """The overrides after the command to evacuate this site, or to end that."""
+    sites = snapshot.site.sites
+    if sites is None:
+        raise Refused("there are no other sites: the site file has no `sites`")
+    if name != sites.self_:
+        raise Refused(f"this gateway is of the site {sites.self_}: give the command at a gateway of {name}")
+    try:
+        if command == "evacuate-site":
+            return snapshot.overrides.put(SITE + name, "drain", now)
+        if sites.window(now) is not None:  # which would evacuate it still
+            return snapshot.overrides.put(SITE + name, "ready", now)
+    except TooMany as error:
+        raise Refused(str(error)) from None
+    return snapshot.overrides.forget(SITE + name)
 
 
 def _weight(target: str, number: str) -> int:

@@ -28,6 +28,7 @@ from gateway.reports import (
     ReloadReport,
     ServerReport,
     SessionsReport,
+    SiteStateReport,
     TreeReport,
     WorkerReport,
 )
@@ -174,7 +175,8 @@ def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
         sites={"mel": 0.5, "syd": None},
         refused={"load report": {"bad signature": 3}, "check hint": {}, "cluster news": {}},
         memory=MemoryReport(used=0.42, of="the machine", limit=0.95, short=False),
-        site_states={},
+        site_states={"mel": SiteStateReport(up=True, draining=False, load=0.5, capacity=None, evacuated=False)},
+        evacuation=None,
         dns=DNS,
         processes=(ProcessReport(name="worker 0", pid=3, cpu_seconds=1.25, resident_bytes=4096),),
     )

@@ -40,7 +40,7 @@ def test_a_gateway_that_is_well_has_no_problems():
         ({"now": 8_000_000_001.0}, "/tls/a.crt", "the certificate expired"),
         ({"memory": MemoryReport(used=0.99, of="the machine", limit=0.95, short=True)}, "memory", "short"),
         ({"refused": {"load report": {"bad signature": 3}}}, "load report", "3 refused: bad signature"),
-        ({"site_states": {"syd": SiteStateReport(up=False, draining=False, load=None, capacity=None)}}, "site syd", "none of its"),
+        ({"site_states": {"syd": SiteStateReport(up=False, draining=False, load=None, capacity=None, evacuated=False)}}, "site syd", "none of its"),
         ({"dns": replace(reports.DNS, names=(DnsNameReport(name="www", policy="load", shares={}, open=True),))}, "www", "all are answered"),
         ({"heartbeat": CLUSTER}, "gw2", "the cluster section of this node differs"),
         ({"heartbeat": CLUSTER}, "witness", "this node of the cluster is not heard"),

@@ -42,3 +42,14 @@ def test_capacity_is_what_is_answered_at_the_load_that_it_makes() -> None:
     for _ in range(100):
         capacity.observe(400.0, 0.5)
     assert capacity.estimate == pytest.approx(800.0, rel=0.01)
+
+
+def test_a_site_is_evacuated_when_one_of_its_gateways_says_so() -> None:
+    heard = Hearsay()
+    heard.hear(report("gw1", load=0.5, requests=100.0, dns_ttl=30.0), 0.0)
+    heard.hear(report("gw2", State.DRAIN, load=0.7, evacuates=1.0, dns_ttl=60.0), 1.0)
+    assert heard.view("syd", 1.0, 5.0) == SiteView(up=True, draining=True, evacuates="gw2")
+    assert heard.load("syd", 1.0, 5.0) is None, "no redirects"
+    assert heard.ttl(1.0, 5.0) == 60.0
+    heard.hear(report("gw2", State.READY, load=0.7, requests=1.0), 2.0)
+    assert heard.view("syd", 2.0, 5.0) == SiteView(up=True, load=0.7, requests=101.0)

@@ -47,6 +47,20 @@ def clients(sessions: SessionTable, count: int, **terms: Any) -> list[Client]:
 # -------------------------------------------------------------------------------------------------------------- sessions
 
 
+def test_no_client_gets_a_session_while_the_table_is_closed() -> None:
+    sessions = table()
+    old, queued, new = clients(sessions, 3, most=1)
+    assert [old.ask(NOW), queued.ask(NOW)] == ["new", "waiting"]
+    sessions.close_until(round((NOW + 10) * 1e9))
+    assert [old.ask(NOW + 9), queued.ask(NOW + 9), new.ask(NOW + 9)] == ["renewed", "full", "full"]
+    assert new.ask(NOW + 9, asset=True) == "refused asset"
+    assert queued.ask(NOW + 11) == "waiting", "it has kept its place"
+    sessions.close_until(round((NOW + 100) * 1e9))
+    assert new.ask(NOW + 12) == "full"
+    sessions.close_until(0)
+    assert new.ask(NOW + 12) == "waiting"
+
+
 def test_as_many_as_may_get_in_and_stay_in() -> None:
     all_clients = clients(table(), 5, most=3)
     assert [client.ask(NOW) for client in all_clients] == ["new"] * 3 + ["waiting"] * 2

@@ -21,31 +21,18 @@ import dns.rcode
 import psutil
 import pytest
 
-from gateway.control.sites import CONTEXT
-from loadagent.report import Report, State, encode
+from loadagent.report import State
 from tests.support.backend_server import BackendServer
 from tests.support.ending import end_process
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.programs import needs, run, start
 from tests.support.raw import RawClient
-from tests.support.waiting import eventually, free_port, free_udp_port
+from tests.support.waiting import eventually, free_udp_port
+from tests.support.web_farm import KEY, Site, ask, both_port, first
 
 Servers = Callable[..., list[BackendServer]]
 
-KEY = "0123456789abcdef0123456789abcdef"
 ADDRESSES = {"mel": "192.0.2.10", "syd": "198.51.100.10", "dub": "203.0.113.10"}
-
-
-def both_port() -> int:
-    """Return a port that is free for TCP and UDP."""
-    while True:
-        port = free_port()
-        with socket.socket(type=socket.SOCK_DGRAM) as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-        return port
 
 
 def described(servers: list[BackendServer], port: int, **zone: Any) -> dict[str, Any]:
@@ -83,15 +70,6 @@ def gateway(start_servers: Servers, tmp_path: Path, port: int) -> Iterator[Gatew
     with GatewayProcess(tmp_path, described(start_servers("one"), port)) as process:
         process.wait_for_log("dns 0 uses version 1")
         yield process
-
-
-def ask(port: int, name: str = "www.example.com", kind: str = "A", **options: Any) -> dns.message.Message:
-    query = dns.message.make_query(name, kind, use_edns=0, **options)
-    return dns.query.udp(query, "127.0.0.1", timeout=5.0, port=port)
-
-
-def first(port: int, **options: Any) -> str:
-    return str(ask(port, **options).answer[0][0])
 
 
 @needs("dig")
@@ -372,37 +350,6 @@ def test_the_process_has_no_rights_and_a_filter(gateway: GatewayProcess) -> None
     assert re.search(r"^CapEff:\t0+$", status, re.MULTILINE)
     assert re.search(r"^Seccomp:\t2$", status, re.MULTILINE)
     assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
-
-
-class Site:
-    """Another site's gateway, which reports to the one that is tested."""
-
-    def __init__(self, port: int, name: str) -> None:
-        self._port = port
-        self._name = name
-        self._sequence = 0
-        self._incarnation = time.time_ns()
-        self.load = 0.5
-        self.requests = 100.0
-        self.state = State.READY
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._talk)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stop.set()
-        self._thread.join(10.0)
-
-    def say(self) -> None:
-        self._sequence += 1
-        metrics = {"load": self.load, "requests": self.requests}
-        report = Report(self._name, self._incarnation, self._sequence, time.time_ns(), self.state, "gw", metrics)
-        with socket.socket(type=socket.SOCK_DGRAM) as sock:
-            sock.sendto(encode(report, KEY.encode(), CONTEXT), ("127.0.0.1", self._port))
-
-    def _talk(self) -> None:
-        while not self._stop.wait(0.2):
-            self.say()
 
 
 @pytest.fixture
