@@ -454,6 +454,16 @@ class CertificatesReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MapsReport:
+    """Changes of the files of maps."""
+
+    refused: Mapping[str, str]
+    """What is wrong with the files of maps that keep their previous content, by the maps' names; at most 20."""
+    renewals: Mapping[str, int]
+    """Changes while the gateway ran, by result: accepted, refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TreeReport:
     """The supervisor's report on its process tree."""
 
@@ -465,6 +475,7 @@ class TreeReport:
     """By result: accepted, refused."""
     last_reload: ReloadReport
     certificates: CertificatesReport
+    maps: MapsReport
     workers: tuple[int, ...]
     """Their numbers."""
     processes: Mapping[str, int]

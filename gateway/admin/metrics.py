@@ -90,6 +90,12 @@ def _of_tree(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterat
     )
     yield from _of_certificates(tree.certificates)
     yield Family(
+        "gateway_map_renewals_total",
+        "counter",
+        "Changes of the files of maps by result; refused: a file is wrong and its previous content is in use.",
+        [(labels(result=result), count) for result, count in tree.maps.renewals.items()],
+    )
+    yield Family(
         "gateway_upgrades_failed_total",
         "counter",
         "Upgrades that failed; see the log.",

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from gateway.config import certificate, named_file
 from gateway.config.certificate import Facts
+from gateway.config.file_stamp import NONE, Stamp, Stamps, stamp, stamp_of
 from gateway.config.model import Certificate, OwnCertificate, Site
 from gateway.config.problem import Fault, Loc, Unreadable
 
@@ -23,12 +24,6 @@ KEY: Final = "privkey.pem"
 
 Source: TypeAlias = Certificate | OwnCertificate
 """An item of the site file: one certificate with its key, or a directory."""
-Stamp: TypeAlias = tuple[int, ...]
-"""What changes with a file: its device, number, size, and the times of its last changes."""
-Stamps: TypeAlias = Mapping[str, Stamp]
-"""By path."""
-NONE: Final[Stamp] = ()
-"""The stamp of a file that does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,7 @@ class PairFiles:
     @property
     def stamp(self) -> tuple[Stamp, ...]:
         """The stamps of all its files."""
-        return tuple(map(_stamp, self.paths))
+        return tuple(map(stamp_of, self.paths))
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -152,7 +147,7 @@ def stamps(site: Site) -> Stamps:
         if isinstance(source, OwnCertificate) and source.directory is not None:
             _add_stamps(found, source.directory)
         else:
-            found.update((str(path), _stamp(path)) for pair in listed(source).pairs for path in pair.paths)
+            found.update((str(path), stamp_of(path)) for pair in listed(source).pairs for path in pair.paths)
     return found
 
 
@@ -172,10 +167,10 @@ def _add_stamps(found: dict[str, Stamp], directory: Path) -> None:
             except OSError:
                 found[entry.path] = NONE
                 continue
-            found[entry.path] = _stamped(status)
+            found[entry.path] = stamp(status)
             if stat.S_ISDIR(status.st_mode):
                 inside = (Path(entry.path, name) for name in (CHAIN, KEY))
-                found.update((str(path), _stamp(path)) for path in inside)
+                found.update((str(path), stamp_of(path)) for path in inside)
 
 
 def _of_directory(directory: Path) -> Listing:
@@ -224,17 +219,6 @@ def _content(path: Path, part: str) -> bytes:
         raise Unreadable(f"cannot read {path}: {(error.strerror or str(error)).lower()}", part) from None
     except ValueError as error:
         raise Unreadable(str(error), part) from None
-
-
-def _stamp(path: Path) -> Stamp:
-    try:
-        return _stamped(path.stat())
-    except OSError:
-        return NONE
-
-
-def _stamped(status: os.stat_result) -> Stamp:
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @cache

@@ -1,11 +1,11 @@
 """Checks across the parts of a site: gaps, duplicates, unreachable routes."""
 
 import re
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.config import expression
+from gateway.config import expression, template
 from gateway.config.expectation import Assumption, SiteTest
 from gateway.config.match import Match
 from gateway.config.model import Site
@@ -33,12 +33,14 @@ def gaps(data: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(("routes", i, "backend"), f"there is no backend {name}{suggest(name, backends)}")
 
 
-def conflicts(site: Site, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
-    """Duplicates, and unknown names in expressions.
+def conflicts(
+    site: Site, backends: Collection[str], sites: Collection[str], maps: Collection[str] = ()
+) -> Iterator[Finding]:
+    """Duplicates, and unknown names in expressions and templates.
 
-    `backends` and `sites` are those of the file as written: one that is itself invalid exists all the same.
+    `backends`, `sites` and `maps` are those of the file as written: one that is itself invalid exists all the same.
     """
-    yield from _unknown_names(site, backends, sites)
+    yield from _unknown_names(site, {"backend": backends, "site": sites, "map": maps})
     yield from _out_of_reach(site)
     yield from _twice(
         (("frontends", i, "listen", j), listen, f"{listen} is listened on")
@@ -136,9 +138,13 @@ def _out_of_reach(site: Site) -> Iterator[Finding]:
                 yield Finding(at, f"{message}: say encoded_slashes: true on a frontend")
 
 
-def _unknown_names(site: Site, backends: Collection[str], sites: Collection[str]) -> Iterator[Finding]:
-    """Unknown backends and sites in expressions, routes and tests."""
-    known = {"backend": backends, "site": sites}
+def _unknown_names(site: Site, known: Mapping[str, Collection[str]]) -> Iterator[Finding]:
+    """Unknown backends, sites and maps in expressions, templates, routes and tests."""
+    backends, sites = known["backend"], known["site"]
+    for loc, text in _templates(site):
+        for name, offset in template.maps_in(text):
+            if name not in known["map"]:
+                yield Finding(loc, _nobody("map", name, known["map"]), offset=offset)
     for loc, match in _matches(site):
         for what, name, offset in expression.names(match.when.node) if match.when else ():
             if name not in known[what]:
@@ -180,15 +186,36 @@ def unknown_in_assumption(
 
 def _nobody(what: str, name: str, known: Iterable[str]) -> str:
     """The message for an unknown name."""
+    if what == "map" and not known:
+        return f"there is no map {name}: `maps:` is missing"
     if what == "site" and name == AUTO:
         return "there are no other sites: `sites:` is missing"
     return f"there is no {what} {name}{suggest(name, [*known])}"
 
 
 def _matches(site: Site) -> Iterator[tuple[Loc, Match]]:
-    """Each match of the site, with its location."""
-    yield from ((("qos", "classes", i, "match"), item.match) for i, item in enumerate(site.qos.classes))
-    yield from ((("routes", i, "match"), route.match) for i, route in enumerate(site.routes))
+    """Each match of the site, with its location; those inside of others, too."""
+    for i, item in enumerate(site.qos.classes):
+        yield from _with_inner(item.match, ("qos", "classes", i, "match"))
+    for i, route in enumerate(site.routes):
+        yield from _with_inner(route.match, ("routes", i, "match"))
+
+
+def _with_inner(match: Match, at: Loc) -> Iterator[tuple[Loc, Match]]:
+    yield at, match
+    for key in ("not", "any", "all"):
+        inner = getattr(match, f"{key}_")
+        for i, item in enumerate(inner):
+            yield from _with_inner(item, (*at, key) if key == "not" and len(inner) == 1 else (*at, key, i))
+
+
+def _templates(site: Site) -> Iterator[tuple[Loc, str]]:
+    """Each text with fields, with its location."""
+    for i, item in enumerate(site.qos.classes):
+        if item.per is not None and item.per.kind == "template":
+            yield ("qos", "classes", i, "per"), item.per.name
+    for i, route in enumerate(site.routes):
+        yield from ((("routes", i, *at), text) for at, text in route.templates())
 
 
 def warnings(site: Site, routes_at: Sequence[int]) -> Iterator[Finding]:

@@ -93,7 +93,7 @@ def pattern(loc: Loc) -> str:
         at = names.index("match") + 1
         del names[at : at + 1 + (after[1:2] == ["*"])]
     # Their keys are names.
-    for mapping in (["backends"], ["sites", "peers"], ["dns", "zones"], ["dns", "zones", "*", "names"]):
+    for mapping in (["backends"], ["maps"], ["sites", "peers"], ["dns", "zones"], ["dns", "zones", "*", "names"]):
         if names[: len(mapping)] == mapping and len(names) > len(mapping):
             names[len(mapping)] = "*"
     return ".".join(names)

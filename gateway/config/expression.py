@@ -42,6 +42,7 @@ FUNCTIONS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "up": (("backend",), "int"),
     "sessions": ((), "int"),
     "site_load": (("site",), "double"),
+    "map": (("map name", "string"), "string"),
     "in_network": (("string", "network"), "bool"),
     "size": (("sized",), "int"),
     "int": (("scalar",), "int"),
@@ -49,7 +50,8 @@ FUNCTIONS: Final[dict[str, tuple[tuple[str, ...], str]]] = {
     "string": (("scalar",), "string"),
     "timestamp": (("moment",), "timestamp"),
 }
-"""Functions: types of their arguments, and of the result. backend, site, network, pattern, zone, moment: literals."""
+"""Functions: types of their arguments, and of the result. backend, site, map name, network, pattern, zone, moment:
+literals."""
 
 METHODS: Final[dict[str, dict[str, tuple[tuple[str, ...], str]]]] = {
     "string": {
@@ -87,6 +89,8 @@ _ESCAPE: Final = re.compile(r"\\(?:([abfnrtv\\?\"'`])|x([0-9a-fA-F]{2})|u([0-9a-
 _SHORT: Final = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 _COMPARED: Final = ("==", "!=", "<", "<=", ">", ">=", "in")
 _NUMBERS: Final = ("int", "double")
+_NAMING: Final = {"load": "backend", "up": "backend", "site_load": "site", "map": "map"}
+"""Functions whose first argument is the name of something in the site file."""
 
 
 class _Token(NamedTuple):
@@ -130,9 +134,9 @@ def parse(text: str) -> Node:
 
 
 def names(node: Node) -> Iterator[tuple[str, str, int]]:
-    """("backend" or "site", its name, position) for each that an expression names."""
-    if node.op in ("load", "up", "site_load"):
-        yield "site" if node.op == "site_load" else "backend", node.args[0].args[0], node.args[0].at
+    """("backend", "site" or "map", its name, position) for each that an expression names."""
+    if node.op in _NAMING:
+        yield _NAMING[node.op], node.args[0].args[0], node.args[0].at
     for arg in node.args:
         if isinstance(arg, Node):
             yield from names(arg)
@@ -403,6 +407,7 @@ def moment(text: str) -> float:
 _LITERALS: Final[dict[str, Any]] = {
     "backend": str,
     "site": str,
+    "map name": str,
     "network": ip_network,
     "pattern": Pattern,
     "zone": ZoneInfo,

@@ -8,13 +8,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from gateway.config import apache, apache_rules, certificate, certificate_files, htpasswd, named_file, python
+from gateway.config import apache, apache_rules, certificate, certificate_files, htpasswd, maps, named_file, python
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.certificate_files import Faults
 from gateway.config.dns import BalancedName, parse_networks
+from gateway.config.file_stamp import NONE, Stamp
+from gateway.config.map_table import MapFaults, MapTable
+from gateway.config.maps import MapFile
 from gateway.config.model import Apache, Site
 from gateway.config.problem import Fault, Finding, Loc, Unreadable, suggest
 from gateway.config.python import Function
+from gateway.config.saved import Content
 
 SYSTEM_CAS: Final = Path("CAs of this machine")
 """Among contents of files: the CA certificates that this machine trusts, wherever they are."""
@@ -32,13 +36,15 @@ _KEYS: Final = (("cluster", "key_file"), ("sites", "key_file"), ("dns", "cookie_
 class Files:
     """Contents of files by path, Apache rules in those that have them, problems, and warnings.
 
-    Files of `saved` are not read again. `offline`: a key that cannot be read is a note, and another stands in for it;
-    certificates, CAs and logs are notes, too.
+    Files of `saved` are not read again. `maps` are the tables of maps by name. `offline`: a key that cannot be read is
+    a note, and another stands in for it; certificates, CAs and logs are notes, too.
     """
 
-    def __init__(self, saved: Mapping[Path, bytes], *, offline: bool) -> None:
+    def __init__(self, saved: Mapping[Path, Content], *, offline: bool) -> None:
         self._offline = offline
-        self.contents = dict(saved)
+        self.contents = {path: bytes(content) for path, content in saved.items()}
+        self.maps: dict[str, MapTable] = {}
+        self.map_stamps: dict[str, Stamp] = {}
         self.private: set[Path] = set()
         self.rules: dict[Path, apache_rules.Rules] = {}
         self.findings: list[Finding] = []
@@ -89,13 +95,18 @@ class Files:
 
 
 def read(
-    site: Site, saved: Mapping[Path, bytes] = MappingProxyType({}), *, certificates: bool = True, offline: bool = False
+    site: Site,
+    saved: Mapping[Path, Content] = MappingProxyType({}),
+    *,
+    certificates: bool = True,
+    offline: bool = False,
 ) -> Files:
     """Read and check every file of `site`, but for those whose contents are in `saved`.
 
     Certificates and their keys are not kept, and read only if requested. `offline`: see Files.
     """
-    files = Files(saved, offline=offline)
+    mapped = {model.file for model in site.maps.values()}  # a table has the text of its file
+    files = Files({path: content for path, content in saved.items() if path not in mapped}, offline=offline)
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
     for path, loc in _session_pages(site):
@@ -109,6 +120,16 @@ def read(
         _read_cas(files, path, loc)
     for loc, name in _networks(site):
         _read_networks(files, name, loc)
+    for called, model in site.maps.items():
+        _read_map(files, called, model, saved.get(model.file))
+    _read_of_routes(files, site)
+    for finding in _log_directory(site):
+        files.complain(finding, unreadable=True)
+    return files
+
+
+def _read_of_routes(files: Files, site: Site) -> None:
+    """The files that routes name."""
     shared = apache_rules.Rules()
     for i, route in enumerate(site.routes):
         if route.basic_auth is not None:
@@ -117,9 +138,23 @@ def read(
             _read_rules(files, route.apache, site, ("routes", i, "apache"), shared)
         if route.python is not None:
             _read_function(files, route.python.function, ("routes", i, "python"))
-    for finding in _log_directory(site):
-        files.complain(finding, unreadable=True)
-    return files
+
+
+def _read_map(files: Files, name: str, model: MapFile, saved: Content | None) -> None:
+    """The table of a map; what is wrong in its file has its own line."""
+    loc = ("maps", name, "file")
+    try:
+        if saved is None:
+            content, files.map_stamps[str(model.file)] = maps.read(model.file)
+        else:
+            content, files.map_stamps[str(model.file)] = bytes(saved), NONE
+        files.maps[name] = maps.table(model, content)
+    except MapFaults as error:
+        files.findings += [Finding(loc, f"{model.file}:{line}: {reason}") for line, reason in error.problems]
+    except OSError as error:
+        files.findings.append(Finding(loc, _cannot_read(model.file, error)))
+    except ValueError as error:
+        files.findings.append(Finding(loc, str(error)))
 
 
 def _check_certificates(files: Files, site: Site, *, certificates: bool) -> None:

@@ -11,13 +11,16 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from gateway.config import certificate_files, consistency, environment, explain, files
+from gateway.config import certificate_files, consistency, environment, explain, files, maps
 from gateway.config.apache_rules import Rules
 from gateway.config.document import Document, Place, SyntaxFault
+from gateway.config.file_stamp import Stamps, stamp_of
+from gateway.config.map_table import MapFaults
+from gateway.config.maps import Tables
 from gateway.config.model import Site
 from gateway.config.problem import ConfigError, Finding, Loc, Problem, Severity
 from gateway.config.resolve import resolve
-from gateway.config.saved import SavedSite
+from gateway.config.saved import Content, SavedSite
 from gateway.system import regular_file
 
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -28,7 +31,7 @@ Endpoint: TypeAlias = tuple[str, int] | str
 Resolve: TypeAlias = Callable[[Site, Collection[str]], Mapping[str, str | OSError]]
 """Resolves each host name of a site to an IP address, or to the error."""
 
-_ITEMS: Final = frozenset({"frontends", "backends", "routes", "pages", "tests"})
+_ITEMS: Final = frozenset({"frontends", "backends", "maps", "routes", "pages", "tests"})
 """Parts of the file with independent items: a wrong item does not prevent checks of the others."""
 
 _ROUNDS: Final = 3
@@ -42,7 +45,7 @@ class Loaded:
     path: Path
     site: Site
     files: Mapping[Path, bytes]
-    """Contents of every file the site names, except certificates and their private keys; see vault.py."""
+    """Contents of every file the site names, except maps, and certificates and their private keys (see vault.py)."""
     resolved: Mapping[tuple[str, str], Endpoint]
     """(backend, server) → its address; servers of dns: entries are added by a Snapshot."""
     warnings: tuple[Problem, ...]
@@ -59,6 +62,9 @@ class Loaded:
     """What it was loaded from."""
     routes_at: tuple[int, ...] = ()
     """The line of each route."""
+    maps: Tables = field(default_factory=dict)
+    map_stamps: Stamps = field(default_factory=dict)
+    """Of the maps' files as they were read; none of a file that was not read, but saved."""
 
 
 def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
@@ -118,7 +124,8 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     unknown = [] if offline else list(_user(site))
     resolved, unresolved = ({}, []) if unknown else _resolve(site, ask)
     names = data["backends"] if isinstance(data.get("backends"), dict) else {}
-    conflicts = consistency.conflicts(site, names, _sites(data))
+    mapped = data["maps"] if isinstance(data.get("maps"), dict) else {}
+    conflicts = consistency.conflicts(site, names, _sites(data), mapped)
     together = [*seen.findings, *unresolved, *unknown, *conflicts]
     findings += [_restored(finding, origin) for finding in together]
     problems += [_problem(path, document.place(finding), finding.message) for finding in findings]
@@ -128,7 +135,6 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     routes_at = tuple(_place(document, ("routes", i))[0] for i in range(len(site.routes)))
     doubts = [*seen.warnings, *consistency.warnings(site, routes_at), *(_user(site, "note") if offline else ())]
     warnings = [_problem(path, document.place(finding), finding.message, finding.severity) for finding in doubts]
-    digest = _digest(text + repr(sorted(variables.items())), seen.contents)
     pairs_at = {
         (i, part): _place(document, (*loc, part))
         for i, (loc, _) in enumerate(certificate_files.sources(site))
@@ -137,7 +143,40 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     found = tuple(_in_order(warnings))
     secret = {*seen.private, files.SYSTEM_CAS}
     source = SavedSite(text, {name: seen.contents[name] for name in seen.contents.keys() - secret}, variables)
-    return Loaded(path, site, seen.contents, resolved, found, tests_at, digest, seen.rules, pairs_at, source, routes_at)
+    loaded = Loaded(path, site, seen.contents, resolved, found, tests_at, "", seen.rules, pairs_at, source, routes_at)
+    return _with_maps(loaded, seen.maps, seen.map_stamps)
+
+
+def renew_maps(loaded: Loaded) -> tuple[Loaded, dict[str, str]]:
+    """The same with the maps as their files are now; for each map that was read, what is wrong with its file.
+
+    Where that is not empty, the map keeps its content.
+    """
+    found, stamps = dict(loaded.maps), dict(loaded.map_stamps)
+    read = {}
+    for name, model in loaded.site.maps.items():
+        stamp = stamp_of(model.file)
+        if stamp == loaded.map_stamps.get(str(model.file)):
+            continue
+        stamps[str(model.file)] = stamp  # a file that is refused is not read again before it changes
+        try:
+            content, stamps[str(model.file)] = maps.read(model.file)
+            found[name], read[name] = maps.table(model, content), ""
+        except MapFaults as error:
+            read[name] = "; ".join(f"{model.file}:{line}: {reason}" for line, reason in error.problems)
+        except OSError as error:
+            read[name] = f"cannot read {model.file}: {(error.strerror or str(error)).lower()}"
+        except ValueError as error:
+            read[name] = str(error)
+    return _with_maps(loaded, found, stamps), read
+
+
+def _with_maps(loaded: Loaded, tables: Tables, stamps: Stamps) -> Loaded:
+    """The same with the tables of its maps."""
+    texts = {loaded.site.maps[name].file: memoryview(made) for name, made in tables.items()}
+    source = replace(loaded.source, files={**loaded.source.files, **texts})
+    digest = _digest(source.text + repr(sorted(source.variables.items())), {**loaded.files, **texts})
+    return replace(loaded, maps=tables, map_stamps=stamps, source=source, digest=digest)
 
 
 def _place(document: Document, loc: Loc) -> tuple[int, int]:
@@ -155,7 +194,7 @@ def _sites(data: dict[str, Any]) -> list[str]:
     return [str(sites.get("self")), *(map(str, peers) if isinstance(peers, dict) else ())]
 
 
-def _digest(text: str, contents: Mapping[Path, bytes]) -> str:
+def _digest(text: str, contents: Mapping[Path, Content]) -> str:
     found = hashlib.sha256(text.encode())
     for name, content in sorted(contents.items()):
         found.update(hashlib.sha256(bytes(name)).digest() + hashlib.sha256(content).digest())

@@ -6,7 +6,7 @@ Lists are tuples; shorthand forms are expanded; defaults and names are filled in
 import os
 import re
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
@@ -65,9 +65,10 @@ from gateway.config.fields import (
     text,
     within,
 )
+from gateway.config.maps import MapFile, MapName
 from gateway.config.match import Match
 from gateway.config.policies import POLICIES
-from gateway.config.problem import Fault, kind, suggest
+from gateway.config.problem import Fault, Loc, kind, suggest
 from gateway.config.python import Function, function
 from gateway.config.qos import Qos
 from gateway.config.rate_limit import RateLimited, RequestRate
@@ -238,7 +239,7 @@ def _redirect_target(value: str) -> str:
 
 def _rewrite_target(value: str) -> str:
     _url(value)
-    if not value.startswith(("/", "{path}", "{uri}")) or value.startswith("//"):
+    if not value.startswith(("/", "{path}", "{uri}", "{map:")) or value.startswith("//"):
         raise ValueError('expected a path beginning with /, such as "/new/{path_rest}"')
     if "#" in value:
         raise Fault("a fragment is never sent to a server", offset=value.index("#"))
@@ -250,6 +251,9 @@ def _no_choice_of_host(value: str, pairs: Iterable[tuple[str, str | None]]) -> N
     authority = ""
     for literal, field in pairs:
         authority += literal
+        if field is not None and field.startswith("map:"):  # the operator's text, which may have a host
+            authority += "{}" if authority else "//{}"
+            continue
         if field not in (None, "host", "client", "scheme", "uri", "path") and _IN_AUTHORITY.fullmatch(authority):
             raise Fault(
                 f"clients could choose the host: write / before {{{field}}}", offset=value.index(f"{{{field}}}")
@@ -1105,19 +1109,15 @@ class Route(RateLimited):
     def _templates(self) -> "Route":
         groups = self.match.groups
         for key in _EDITS:
-            for name, value in getattr(self, key).items():
+            for name in getattr(self, key):
                 if (
                     name.lower() in _OURS
                     or name.lower().startswith("proxy-")
                     or ("response" in key and name.lower() == "host")
                 ):
                     raise Fault(f"{name} is written by the gateway", key, name, key=True)
-                if value is not None:
-                    _template(value, groups, key, name)
-        for name, value in self.respond.headers.items() if self.respond is not None else ():
-            _template(value, groups, "respond", "headers", name)
-        if self.rewrite is not None:
-            _template(self.rewrite, groups, "rewrite")
+        for at, value in self.templates():
+            _template(value, groups, *at)
         if self.dry_run and self.rate is None:
             raise Fault("dry_run needs rate", "dry_run", key=True)
         self.check_per(groups)
@@ -1127,6 +1127,19 @@ class Route(RateLimited):
             except Fault as fault:
                 raise Fault(str(fault), "redirect", "to", offset=fault.offset) from None
         return self
+
+    def templates(self) -> Iterator[tuple[Loc, str]]:
+        """Each text with fields, and where it stands in the route."""
+        for key in _EDITS:
+            yield from (((key, name), value) for name, value in getattr(self, key).items() if value is not None)
+        if self.respond is not None:
+            yield from ((("respond", "headers", name), value) for name, value in self.respond.headers.items())
+        if self.rewrite is not None:
+            yield ("rewrite",), self.rewrite
+        if self.redirect is not None:
+            yield ("redirect", "to"), self.redirect.to
+        if self.per is not None and self.per.kind == "template":
+            yield ("per",), self.per.name
 
 
 def _access_log(value: object) -> object:
@@ -1211,6 +1224,9 @@ class Site(Model):
     frontends: tuple[Frontend, ...] = Field((), description="Entrances for clients.")
     backends: Annotated[dict[Name, Backend], BeforeValidator(_named_backends)] = Field(
         {}, description="Groups of servers, by name."
+    )
+    maps: dict[MapName, MapFile] = Field(
+        {}, description="Files of keys and values, by name: {map:NAME:FIELD} in templates, map() in expressions."
     )
     routes: tuple[Route, ...] = Field(
         default_factory=lambda data: tuple(

@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
+
+Content: TypeAlias = bytes | memoryview
+"""Of a file; a map's is the text in its table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +17,6 @@ class SavedSite:
     """
 
     text: str = ""
-    files: Mapping[Path, bytes] = field(default_factory=dict)
+    files: Mapping[Path, Content] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     """The environment variables that its values use."""

@@ -11,6 +11,7 @@ from gateway.config import discovery
 from gateway.config.apache_rules import Rules
 from gateway.config.discovery import Found, Question
 from gateway.config.loader import Endpoint, Loaded
+from gateway.config.maps import Tables
 from gateway.config.model import Route, Server, Site
 from gateway.config.overrides import Overrides
 from gateway.config.rows import Rows
@@ -52,6 +53,7 @@ class Snapshot:
     """The answers of the name service for servers of dns: entries."""
     overrides: Overrides = field(default_factory=Overrides)
     """What an operator's commands have set over the site file; weights in `site` are the file's."""
+    maps: Tables = field(default_factory=dict)
 
     @classmethod
     def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = SERVERS) -> "Snapshot":
@@ -74,6 +76,10 @@ class Snapshot:
     def with_routes(self, routes: tuple[Route, ...], rules: Mapping[Path, Rules]) -> "Snapshot":
         """The same snapshot with other routes and Apache rules."""
         return replace(self, site=self.site.model_copy(update={"routes": routes}), rules=rules)
+
+    def with_maps(self, maps: Tables) -> "Snapshot":
+        """The same snapshot with these tables of its maps."""
+        return replace(self, maps=maps)
 
     def members(self, backend: str) -> list[tuple[int, float, int, bool, str]]:
         """The servers of a backend in the form that balance.policy.Members needs."""
@@ -124,4 +130,5 @@ class Snapshot:
             questions=questions,
             found=dict(found),
             overrides=self.overrides,
+            maps=loaded.maps,
         )

@@ -1,13 +1,13 @@
 """Texts with `{field}` placeholders: access-log lines, redirect targets. `{{` and `}}` denote a brace."""
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Final, Literal, TypeAlias
 
 from gateway.config.problem import Fault, suggest
 
-FAMILIES: Final = ("header", "cookie")
-"""Fields with a colon and a name, such as {header:Accept}."""
+FAMILIES: Final = ("header", "cookie", "query", "map")
+"""Fields with a colon and a name, such as {header:Accept}; a map's has another colon, and the field that is the key."""
 REDIRECT_FIELDS: Final = {
     "scheme": "http or https, as the request came in",
     "host": "requested host, without port",
@@ -19,9 +19,10 @@ REDIRECT_FIELDS: Final = {
     "request_id": "id of the request",
     "user": "user that has logged in by basic_auth; empty: none",
 }
-"""Placeholders of a route's templates, and their meaning. There are also {header:Name}, {cookie:name} and the named
-groups of the route's own regular expressions."""
-_NAMED: Final = re.compile(rf"({'|'.join(FAMILIES)}):([A-Za-z0-9!#$%&'*+.^_`|~-]+)")
+"""Placeholders of a route's templates, and their meaning. There are also {header:Name}, {cookie:name},
+{query:name}, {map:NAME:FIELD} and the named groups of the route's own regular expressions."""
+_NAMED: Final = re.compile(r"(header|cookie|query):([A-Za-z0-9!#$%&'*+.^_`|~-]+)")
+_OF_MAP: Final = re.compile(r"map:([A-Za-z0-9_-]{1,64}):(.+)")
 _BRACE: Final = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 _FOREIGN: Final = re.compile(
@@ -86,10 +87,36 @@ def parts(text: str, fields: Collection[str], *, named: Collection[str] = ()) ->
             literal += match[0][0]
         elif field is None:
             raise Fault(f"a lone {match[0]}; write {match[0] * 2} for a brace", offset=match.start())
-        elif field not in fields and not ((family := _NAMED.fullmatch(field)) and family[1] in named):
+        elif field.startswith("map:") and "map" in named:
+            _check_map(field, fields, named, match.start())
+            pairs.append((literal, field))
+            literal = ""
+        elif not _is_known(field, fields, named):
             hint = suggest(field, fields) or f"; there are {', '.join(fields)}"
             raise Fault(f"unknown field {{{field}}}{hint}", offset=match.start())
         else:
             pairs.append((literal, field))
             literal = ""
     return (*pairs, (literal + text[end:], None))
+
+
+def _is_known(field: str, fields: Collection[str], named: Collection[str]) -> bool:
+    family = _NAMED.fullmatch(field)
+    return field in fields or (family is not None and family[1] in named)
+
+
+def _check_map(field: str, fields: Collection[str], named: Collection[str], offset: int) -> None:
+    """Refuse a look-up whose form or key is not valid. Raises Fault."""
+    found = _OF_MAP.fullmatch(field)
+    if found is None:
+        raise Fault("expected {map:NAME:FIELD}, such as {map:tenants:host}", offset=offset)
+    if not _is_known(found[2], fields, named):
+        hint = suggest(found[2], fields) or f"; there are {', '.join(fields)}"
+        raise Fault(f"unknown field {found[2]} as the key of a map{hint}", offset=offset)
+
+
+def maps_in(text: str) -> Iterator[tuple[str, int]]:
+    """The name of each map that a valid template looks up, and its position."""
+    for match in _BRACE.finditer(text):
+        if match[1] is not None and (found := _OF_MAP.fullmatch(match[1])):
+            yield found[1], match.start()

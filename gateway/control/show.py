@@ -15,6 +15,7 @@ from gateway.reports import (
     DnsReport,
     EvacuationReport,
     GatewayReport,
+    MapsReport,
     MemoryReport,
     OverrideReport,
     ServerReport,
@@ -97,6 +98,7 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _evacuation(report.evacuation)
     yield from _dns(report.dns)
     yield from _certificates(report.tree.certificates, time.time())
+    yield from _maps(report.tree.maps)
     yield from _overrides(report.overrides.of)
     yield ""
     yield from _servers(report.backends)
@@ -228,6 +230,15 @@ def _certificates(found: CertificatesReport, now: float) -> Iterator[str]:
         yield f"certificates that need attention, of {found.count}:"
         for file, text in rows:
             yield from _wrapped(f"{file}: {text}")
+
+
+def _maps(found: MapsReport) -> Iterator[str]:
+    """Maps whose files cannot be used."""
+    if found.refused:
+        yield ""
+        yield "maps that keep their previous content:"
+        for name, text in found.refused.items():
+            yield from _wrapped(f"{name}: {text}")
 
 
 def _wrapped(text: str, indent: str = "  ") -> list[str]:

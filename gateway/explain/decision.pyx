@@ -42,9 +42,10 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     """The handling of a request head received by `frontend`, as plain data.
 
     Either refused: (status, why), or scheme, client, uri (in normal form), sites (load by name), classes and routes
-    (one dict for each that is tried), class, arrived (the site that has just sent the client), site (that it is sent
-    to), outcome: "respond" with status, lines, body (None: the page of that status), or "backend" with its name,
-    affinity, candidates, server (None: none can take it), set_cookie, head (for the server), edits (of the answer).
+    (one dict for each that is tried), maps (texts, of each look-up), class, arrived (the site that has just sent the
+    client), site (that it is sent to), outcome: "respond" with status, lines, body (None: the page of that status), or
+    "backend" with its name, affinity, candidates, server (None: none can take it), set_cookie, head (for the server),
+    edits (of the answer).
     session: how it comes by one, or None. admission: texts, of the limits of its class and routes. admitted: "go",
     "waits", or the outcome of a request that admission refuses, by `assumed` (gateway.config.expectation.Assumption);
     None: by what is on the Board.
@@ -93,6 +94,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
                  "does": [] if why_not else [step.text for step in route.steps], "notes": _notes(view, route, why_not)}
                 for route, why_not, _, uri in trace["routes"]
             ],
+            "maps": list(dict.fromkeys([said for text, said in view.notes if text == "map"])),
             "admission": _admission(view, d), "session": None, "class": view.klass, "arrived": view.arrived,
             "site": view.site, "admitted": "go",
         }

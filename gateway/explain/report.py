@@ -23,9 +23,7 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
     if not frontend.merge_slashes and "//" in found["uri"].partition("?")[0]:
         yield f"├─ {frontend.name} has merge_slashes: false: rules see repeated slashes as they are"
     yield from _before_routes(found)
-    yield "├─ routes"
-    for route in found["routes"]:
-        yield from _route(route, site)
+    yield from _routes(found, site)
     yield f"├─ its class is {found['class'] or 'none'}"
     yield from _admission(found)
     if found["outcome"] == "respond":
@@ -52,6 +50,14 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         yield f"     without {name}"
     for line in edits["with"].splitlines() if edits else ():
         yield f"     with {line}"
+
+
+def _routes(found: dict[str, Any], site: Site) -> Iterator[str]:
+    yield "├─ routes"
+    for route in found["routes"]:
+        yield from _route(route, site)
+    for text in found["maps"]:
+        yield f"├─ {text}"
 
 
 def _without_secret(line: str) -> str:

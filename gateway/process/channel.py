@@ -45,7 +45,7 @@ class Packed:
     """A snapshot, pickled: once for all who get it."""
 
     body: bytes
-    """All but the routes and the rules of Apache."""
+    """All but the routes, the rules of Apache, and the tables of maps, which go by descriptors."""
     routes: tuple[bytes, ...] = ()
     rules: tuple[bytes, ...] = ()
 
@@ -54,7 +54,7 @@ class Packed:
         """Pack a snapshot."""
         routes = snapshot.site.routes
         pieces = (routes[i : i + PIECE] for i in range(0, len(routes), PIECE))
-        body = _pickled(snapshot.with_routes((), {}))
+        body = _pickled(snapshot.with_routes((), {}).with_maps({}))
         return cls(body, tuple(map(_pickled, pieces)), tuple(map(_pickled, snapshot.rules.items())))
 
     @property
@@ -80,7 +80,7 @@ class Apply:
 
     `sockets` has the `identity` of each socket that stays or comes; the others are closed. Descriptors that come along,
     in this order: of the `new` sockets, which have a name and an address each; of the access log, if `log`; of the
-    Vault, if `vault`.
+    Vault, if `vault`; of the tables of `maps`, by name.
     """
 
     packed: Packed
@@ -89,6 +89,7 @@ class Apply:
     new: tuple[tuple[str, Listen], ...] = ()
     log: bool = False
     vault: bool = False
+    maps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

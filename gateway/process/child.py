@@ -12,6 +12,8 @@ from typing import TypeAlias
 
 from gateway.board import Board
 from gateway.config.address import Listen
+from gateway.config.map_table import MapTable
+from gateway.config.maps import Tables
 from gateway.config.snapshot import Snapshot
 from gateway.hardening.account import Account
 from gateway.process.bulletin import Bulletin
@@ -74,6 +76,7 @@ class Update:
     new: tuple[tuple[str, Place], ...]
     log_fd: int | None
     vault: Vault | None
+    maps: Tables
 
     @classmethod
     def of(cls, order: Apply, descriptors: list[int]) -> "Update":
@@ -81,7 +84,16 @@ class Update:
         left = iter(descriptors)
         new = tuple((name, (listen, socket.socket(fileno=next(left)))) for name, listen in order.new)
         log_fd = next(left) if order.log else None
-        return cls(order.packed, order.cells, order.sockets, new, log_fd, Vault(next(left)) if order.vault else None)
+        vault = Vault(next(left)) if order.vault else None
+        maps = {name: MapTable(next(left)) for name in order.maps}
+        for table in maps.values():
+            table.close_descriptor()
+        return cls(order.packed, order.cells, order.sockets, new, log_fd, vault, maps)
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot, unpacked: that of a large site takes a while."""
+        return self.packed.snapshot.with_maps(self.maps)
 
     def named(self) -> dict[str, socket.socket]:
         """The new sockets by name, for a role with one of each."""

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from gateway.board import Board
 from gateway.process.bulletin import Bulletin
-from gateway.reports import CertificateReport, CertificatesReport, ReloadReport, TreeReport
+from gateway.reports import CertificateReport, CertificatesReport, MapsReport, ReloadReport, TreeReport
 from gateway.secrets.pairs import Expiry
 
 STUCK: Final = 1.5
@@ -16,6 +16,11 @@ STUCK: Final = 1.5
 
 PROBLEMS: Final = 4000
 """Characters that are kept of why a reload was refused."""
+
+MOST_REFUSED: Final = 20
+"""Maps that are named with what is wrong with them,"""
+LONGEST: Final = 500
+"""in so many characters."""
 
 State = Literal["starting", "taking over", "running", "stopping"]
 """Taking over: an upgrade, and the gateway before still carries the traffic."""
@@ -41,6 +46,10 @@ class SupervisorStatus:
     reloads: Counter[str] = field(default_factory=lambda: Counter(accepted=0, refused=0))
     renewals: Counter[str] = field(default_factory=lambda: Counter(accepted=0, refused=0))
     """Changes of certificates on disk, by what became of them."""
+    map_renewals: Counter[str] = field(default_factory=lambda: Counter(accepted=0, refused=0))
+    """Changes of the files of maps, by what became of them."""
+    refused_maps: Mapping[str, str] = field(default_factory=dict)
+    """What is wrong with the files of maps whose previous content is in use, by the maps' names."""
     certificates: Expiry = field(default_factory=Expiry)
     deaths: Counter[str] = field(default_factory=Counter)
     bad_reports: Counter[str] = field(default_factory=Counter)
@@ -65,6 +74,13 @@ class SupervisorStatus:
             self._refuse(problems, changes)
         else:
             self.loaded, self.problems, self.changes, self.last_good = time.time(), "", "", 0.0
+
+    def renew_maps(self, read: Mapping[str, str]) -> None:
+        """Note which maps were read again, each with what is wrong with it; empty: it was taken up."""
+        for wrong in read.values():
+            self.map_renewals["refused" if wrong else "accepted"] += 1
+        together = {**self.refused_maps, **read}
+        self.refused_maps = {name: wrong[:LONGEST] for name, wrong in together.items() if wrong}
 
     def start_with_last_good(self, problems: str, changes: str, last_good: float) -> None:
         """Note that the site file was refused at the start: the configuration in use is older."""
@@ -103,6 +119,7 @@ class SupervisorStatus:
                 ),
                 renewals=dict(self.renewals),
             ),
+            maps=MapsReport(refused=_some(self.refused_maps), renewals=dict(self.map_renewals)),
             workers=tuple(sorted(workers)),
             processes=dict(children),
             deaths=dict(self.deaths),
@@ -111,3 +128,7 @@ class SupervisorStatus:
             sandbox=dict(self.sandbox),
         )
         self.bulletin.post(asdict(report))
+
+
+def _some(refused: Mapping[str, str]) -> dict[str, str]:
+    return dict(list(refused.items())[:MOST_REFUSED])

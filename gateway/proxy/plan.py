@@ -42,7 +42,8 @@ from gateway.proxy.session_gate import SessionGate
 from gateway.proxy.tls import Identity, ServerContext, Trust
 from gateway.proxy.tls_to_servers import ClientContext
 from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
-from gateway.rules.compiler import compile_routes, fair_by, rate_limit, when_full
+from gateway.rules.compiler import compile_routes, fair_by, map_lookups, rate_limit, when_full
+from gateway.rules.rate_limit import RateLimit
 from gateway.rules.routes import RouteTable
 from gateway.secrets.keys import derive
 from gateway.secrets.pairs import Pair
@@ -133,11 +134,13 @@ class Plan:
         to_servers, called = self._tls(snapshot, secrets)
         servers = {key: self._server(key, snapshot, called.get(key), localhost=key in local) for key in snapshot.slots}
         secret = self.context.admission.rates.secret
+        maps = map_lookups(site, snapshot.maps)
         classes = {
-            item.name: self._class(lane, item, snapshot, cells, secret) for lane, item in enumerate(site.qos.classes)
+            item.name: self._class(lane, item, snapshot, cells, rate_limit(item.name, item, secret, maps=maps))
+            for lane, item in enumerate(site.qos.classes)
         }
         backends = {name: self._backend(name, snapshot, secrets.own, servers, classes, cells) for name in site.backends}
-        routes = compile_routes(site, backends, snapshot.files, snapshot.rules, secret)
+        routes = compile_routes(site, backends, snapshot.files, snapshot.rules, secret, maps)
         gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
         contexts: dict[ContextKey, ServerContext] = {}
         identities: dict[str, Identity] = {}
@@ -369,7 +372,7 @@ class Plan:
             fair_by=fair_by(model, self.context.admission.rates.secret),
         )
 
-    def _class(self, lane: int, model: ClassModel, snapshot: Snapshot, cells: int, secret: bytes) -> QosClass:
+    def _class(self, lane: int, model: ClassModel, snapshot: Snapshot, cells: int, limit: RateLimit | None) -> QosClass:
         return QosClass(
             model.name,
             self.context.board,
@@ -379,7 +382,7 @@ class Plan:
             lane=lane,
             priority=model.priority,
             admit=model.admit,
-            limit=rate_limit(model.name, model, secret),
+            limit=limit,
             concurrency=model.concurrency or 0,
             dry_run=model.dry_run,
             bandwidth=model.bandwidth or 0,

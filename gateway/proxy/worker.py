@@ -98,7 +98,7 @@ class Worker(LoopChild):
     def _prepare(self, update: Update) -> Prepared:
         if update.vault is None:
             raise ValueError("an update for a worker comes with a vault")
-        snapshot = update.packed.snapshot
+        snapshot = update.snapshot
         with update.vault.open() as secrets:
             prepared = self._plan.prepare(snapshot, secrets, update.cells)
         routes = list(snapshot.site.routes)

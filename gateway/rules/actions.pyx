@@ -53,6 +53,8 @@ cdef class Redirect(Step):
 
     cdef object run(self, View v):
         cdef bytes target = self.template.render(v)
+        if not target:
+            return answer(404, b"", None)       # a map without a value
         if not self.elsewhere and target.startswith(b"//"):
             # Input from the client must not turn a path into a network-path reference, `//host` (RFC 3986 section 4.2).
             target = b"/" + target.lstrip(b"/")
@@ -67,7 +69,8 @@ cdef class Rewrite(Step):
         self.text = text
 
     cdef object run(self, View v):
-        return rewrite(v, self.template.render(v))
+        cdef bytes target = self.template.render(v)
+        return rewrite(v, target) if target.startswith(b"/") else answer(404, b"", None)    # a map without a path
 
 
 cdef Respond rewrite(View v, bytes target):

@@ -10,6 +10,7 @@ from gateway.config import htpasswd, template
 from gateway.config.apache_rules import Rules
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.files import targets
+from gateway.config.maps import Tables
 from gateway.config.match import Match
 from gateway.config.model import Apache, Python, Site
 from gateway.config.model import Route as RouteModel
@@ -34,6 +35,7 @@ from gateway.rules.basic_auth import Logins, RequireLogin
 from gateway.rules.classes import Classify
 from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
+from gateway.rules.map_lookup import MapLookup
 from gateway.rules.negation import Within
 from gateway.rules.python import PythonRule
 from gateway.rules.rate_limit import CountRate, RateLimit
@@ -46,6 +48,7 @@ from loadagent.report import parse_key
 
 _NOTHING: Final[Mapping[Path, Any]] = MappingProxyType({})
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
+_NO_MAPS: Final[Mapping[str, MapLookup]] = MappingProxyType({})
 
 
 def compile_routes(
@@ -54,18 +57,20 @@ def compile_routes(
     contents: Mapping[Path, bytes] = _NOTHING,
     rules: Mapping[Path, Rules] = _NOTHING,
     secret: bytes = bytes(16),
+    maps: Mapping[str, MapLookup] = _NO_MAPS,
 ) -> RouteTable:
     """The table of a site's routes. `backends`: the action for each backend; `contents`: every file that the site file
-    names; `rules`: the Apache rules of such a file; `secret`: the secret of the table in which rates are counted.
+    names; `rules`: the Apache rules of such a file; `secret`: the secret of the table in which rates are counted;
+    `maps`: as `map_lookups` gives them.
     """
     routes = []
     logins: dict[Path, Logins] = {}
     for i, route in enumerate(site.routes):
-        limit = rate_limit(f"route-{i}", route, secret, route.match.groups)
+        limit = rate_limit(f"route-{i}", route, secret, route.match.groups, maps)
         steps: list[Step] = [CountRate(limit)] if limit is not None else []
         if route.basic_auth is not None:
             steps.append(_login(route.basic_auth, contents, logins))
-        steps += _steps(route)
+        steps += _steps(route, maps)
         if route.apache is not None:
             hosts = {host: backends[name] for host, name in targets(site).items()}
             steps.append(_apache(route.apache, hosts, rules[route.apache.file]))
@@ -73,26 +78,40 @@ def compile_routes(
             steps.append(_python(route.python, backends, contents))
         if route.site is not None and site.sites is not None:
             steps += _to_site(route.site, site.sites, contents)
-        routes.append(_route(i, route, backends, [*steps, *_redirect(route)]))
-    return RouteTable(routes, _before(site, contents))
+        routes.append(_route(i, route, backends, [*steps, *_redirect(route, maps)], maps))
+    return RouteTable(routes, _before(site, contents, maps))
 
 
-def _before(site: Site, contents: Mapping[Path, bytes]) -> Iterator[Step]:
+def map_lookups(site: Site, tables: Tables) -> dict[str, MapLookup]:
+    """The maps of a site as rules look them up, by name."""
+    return {
+        name: MapLookup(name, tables[name], regex=model.keys == "regex", default=model.default)
+        for name, model in site.maps.items()
+    }
+
+
+def _before(site: Site, contents: Mapping[Path, bytes], maps: Mapping[str, MapLookup]) -> Iterator[Step]:
     """The steps that run for every request before the first route."""
     if site.sites is not None:
         yield Arrival(parse_key(contents[site.sites.key_file]), [site.sites.self_, *site.sites.others])
     classes = site.qos.classes
     if classes:
         only = classes[0].name if classes[0].match == Match() else None
-        yield Classify(RouteTable([_matching(i, item.match, item.name) for i, item in enumerate(classes)]), only)
+        yield Classify(RouteTable([_matching(i, item.match, item.name, maps) for i, item in enumerate(classes)]), only)
 
 
-def rate_limit(name: str, model: RateLimited, secret: bytes, groups: Mapping[str, str] = _NONE) -> RateLimit | None:
+def rate_limit(
+    name: str,
+    model: RateLimited,
+    secret: bytes,
+    groups: Mapping[str, str] = _NONE,
+    maps: Mapping[str, MapLookup] = _NO_MAPS,
+) -> RateLimit | None:
     """The rate limit of a class or route; None: no limit. `groups`: named groups that a template may use."""
     if model.rate is None:
         return None
     per = model.per
-    text = _made(per.name, groups, url=False) if per is not None and per.kind == "template" else None
+    text = _made(per.name, groups, maps, url=False) if per is not None and per.kind == "template" else None
     return RateLimit(
         name,
         model.rate,
@@ -191,30 +210,34 @@ def _python(model: Python, backends: Mapping[str, Any], contents: Mapping[Path, 
     return PythonRule(function.text, function.name, source, str(function.path), backends, model.budget)
 
 
-def _route(index: int, model: RouteModel, backends: Mapping[str, Any], steps: Iterable[Step]) -> Route:
+def _route(
+    index: int, model: RouteModel, backends: Mapping[str, Any], steps: Iterable[Step], maps: Mapping[str, MapLookup]
+) -> Route:
     action: Any = None
     if model.backend is not None:
         action = backends[model.backend]
     elif model.respond is not None:
-        headers = {name: _template(model, text) for name, text in model.respond.headers.items()}
+        headers = {name: _template(model, text, maps) for name, text in model.respond.headers.items()}
         lines = [("Content-Type", model.respond.type)] if model.respond.body else []
         if any(header.fixed is None for header in headers.values()):
             steps = [*steps, RespondWith(model.respond.status, lines, headers, model.respond.body.encode())]
         else:
             lines = [*((name, (header.fixed or b"").decode()) for name, header in headers.items()), *lines]
             action = Respond(model.respond.status, lines, model.respond.body.encode())
-    return _matching(index, model.match, action, steps)
+    return _matching(index, model.match, action, maps, steps)
 
 
-def _matching(index: int, match: Match, action: Any, steps: Iterable[Step] = ()) -> Route:
+def _matching(
+    index: int, match: Match, action: Any, maps: Mapping[str, MapLookup], steps: Iterable[Step] = ()
+) -> Route:
     paths = [
         (path.path, "regex") if path.regex else (matched_text(path.path), "exact" if path.exact else "prefix")
         for path in match.path
     ]
-    return Route(index, match.scheme, match.host, paths, action, tuple(_conditions(match)), steps)
+    return Route(index, match.scheme, match.host, paths, action, tuple(_conditions(match, maps)), steps)
 
 
-def _conditions(match: Match) -> Iterator[Condition]:
+def _conditions(match: Match, maps: Mapping[str, MapLookup]) -> Iterator[Condition]:
     if match.method:
         yield MethodIs(match.method)
     if match.source:
@@ -227,18 +250,19 @@ def _conditions(match: Match) -> Iterator[Condition]:
     for key in ("not_", "any_", "all_"):
         inner = getattr(match, key)
         if key == "all_":
-            yield from (_within([item], "all", negate=False) for item in inner)
+            yield from (_within([item], "all", maps, negate=False) for item in inner)
         elif inner:
-            yield _within(inner, key[:-1], negate=key == "not_")
+            yield _within(inner, key[:-1], maps, negate=key == "not_")
     if match.when is not None:
-        yield When(match.when.text, match.when.node)
+        yield When(match.when.text, match.when.node, maps)
 
 
-def _within(matches: Sequence[Match], text: str, *, negate: bool) -> Condition:
-    return Within(RouteTable([_matching(i, item, text) for i, item in enumerate(matches)]), text=text, negate=negate)
+def _within(matches: Sequence[Match], text: str, maps: Mapping[str, MapLookup], *, negate: bool) -> Condition:
+    routes = [_matching(i, item, text, maps) for i, item in enumerate(matches)]
+    return Within(RouteTable(routes), text=text, negate=negate)
 
 
-def _steps(model: RouteModel) -> Iterator[Step]:
+def _steps(model: RouteModel, maps: Mapping[str, MapLookup]) -> Iterator[Step]:
     """The changes that a route makes, in this order, whatever their order in the file."""
     if model.require_client_cert:
         yield RequireClientCertificate()
@@ -252,26 +276,25 @@ def _steps(model: RouteModel) -> Iterator[Step]:
     ):
         if replace or append:
             yield EditHeaders(
-                {name: None if text is None else _template(model, text) for name, text in replace.items()},
-                {name: _template(model, text) for name, text in append.items()},
+                {name: None if text is None else _template(model, text, maps) for name, text in replace.items()},
+                {name: _template(model, text, maps) for name, text in append.items()},
                 response=response,
             )
     if model.rewrite is not None:
-        yield Rewrite(_template(model, model.rewrite, url=True), f"rewrite {model.rewrite}")
+        yield Rewrite(_template(model, model.rewrite, maps, url=True), f"rewrite {model.rewrite}")
 
 
-def _redirect(model: RouteModel) -> Iterator[Step]:
+def _redirect(model: RouteModel, maps: Mapping[str, MapLookup]) -> Iterator[Step]:
     if model.redirect is not None:
         to, status = model.redirect.to, model.redirect.status
         text = f"redirect {to} ({status})"
-        yield Redirect(status, _template(model, to, url=True), elsewhere=to.startswith("//"), text=text)
+        yield Redirect(status, _template(model, to, maps, url=True), elsewhere=to.startswith("//"), text=text)
 
 
-def _template(model: RouteModel, text: str, *, url: bool = False) -> Template:
-    groups = model.match.groups
-    return _made(text, groups, url=url)
+def _template(model: RouteModel, text: str, maps: Mapping[str, MapLookup], *, url: bool = False) -> Template:
+    return _made(text, model.match.groups, maps, url=url)
 
 
-def _made(text: str, groups: Mapping[str, str], *, url: bool) -> Template:
+def _made(text: str, groups: Mapping[str, str], maps: Mapping[str, MapLookup], *, url: bool) -> Template:
     fields = (*template.REDIRECT_FIELDS, *groups)
-    return Template(template.parts(text, fields, named=template.FAMILIES), groups, url=url)
+    return Template(template.parts(text, fields, named=template.FAMILIES), groups, maps, url=url)

@@ -10,6 +10,7 @@ import ipaddress
 from zoneinfo import ZoneInfo
 
 from gateway.rules.conditions cimport Condition
+from gateway.rules.map_lookup cimport MapLookup
 from gateway.rules.view cimport IN_COOKIE, IN_HEADER, IN_QUERY, View
 
 from gateway.config.expression import VARIABLES, moment
@@ -25,10 +26,12 @@ class Unknown(Exception):
 
 
 cdef class When(Condition):
-    def __init__(self, str text, node):
+    """maps: the MapLookups by name."""
+
+    def __init__(self, str text, node, maps):
         self.text = "when " + text
         self.cost = 8
-        self.expr = compiled(node)
+        self.expr = compiled(node, maps)
 
     cdef bint holds(self, View v) except -1:
         try:
@@ -45,7 +48,7 @@ cdef class When(Condition):
 
 def evaluate(node, View v):
     """Evaluate a typed expression for a request. Raises Unknown. For tests and explain."""
-    return compiled(node).value(v)
+    return compiled(node, {}).value(v)
 
 
 cdef class Expr:
@@ -254,6 +257,22 @@ cdef class SiteLoad(Expr):
         return load
 
 
+cdef class InMap(Expr):
+    cdef MapLookup lookup
+    cdef Expr key
+
+    def __init__(self, lookup, key):
+        self.lookup = lookup
+        self.key = key
+
+    cdef object value(self, View v):
+        key = self.key.value(v)
+        found = self.lookup.find(v, key.encode("utf-8", "surrogateescape"))
+        if found is None:
+            raise Unknown(f"map {self.lookup.name} has no {key}")
+        return found.decode("utf-8", "surrogateescape")
+
+
 cdef class InNetwork(Expr):
     """The client's own address is compared in the same way as by a route's `source`."""
     cdef Expr address
@@ -355,7 +374,7 @@ PARTS = {
 """Fields of a timestamp; CEL counts months, days of the month (except getDate), of the week and of the year from 0."""
 
 
-cdef Expr compiled(node):
+cdef Expr compiled(node, maps):
     """Compile a node of gateway.config.expression."""
     op = node.op
     args = node.args
@@ -369,20 +388,23 @@ cdef Expr compiled(node):
         return Up(args[0].args[0])
     if op == "site_load":
         return SiteLoad(args[0].args[0])
+    if op == "map":
+        return InMap(maps[args[0].args[0]], compiled(args[1], maps))
     if op == "sessions":
         return Sessions()
     if op == "timestamp":
         return Literal(moment(args[0].args[0]))
     if op == "in_network":
-        return InNetwork(compiled(args[0]), args[1].args[0])
+        return InNetwork(compiled(args[0], maps), args[1].args[0])
     if op == "matches":
         search = Pattern(args[1].args[0].encode().decode("latin-1")).search
-        return Operation(lambda text: search(text.encode("utf-8", "surrogateescape")) is not None, (compiled(args[0]),))
+        text = compiled(args[0], maps)
+        return Operation(lambda value: search(value.encode("utf-8", "surrogateescape")) is not None, (text,))
     if op in PARTS:
         zone = ZoneInfo(args[1].args[0]) if len(args) > 1 else UTC
         part = PARTS[op]
-        return Operation(lambda when: part(datetime.datetime.fromtimestamp(when, zone)), (compiled(args[0]),))
-    made = tuple([compiled(arg) for arg in args])
+        return Operation(lambda when: part(datetime.datetime.fromtimestamp(when, zone)), (compiled(args[0], maps),))
+    made = tuple([compiled(arg, maps) for arg in args])
     if op == "key":
         return Key(*made)
     if op == "has" or (op == "in" and isinstance(made[1], Map)):

@@ -2,7 +2,8 @@
 
 The position of a field in a URL decides how it is encoded (RFC 3986 section 2): a path within a path stays as it is,
 but within a query it is encoded as the value of a parameter; values that are not URL text (headers, cookies) are always
-encoded. The head parser has refused control bytes in all client input, so no field can break a line.
+encoded. The head parser has refused control bytes in all client input, and those of a decoded parameter stay
+encoded, so no field can break a line.
 """
 
 from urllib.parse import quote
@@ -10,18 +11,21 @@ from urllib.parse import quote
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t
 
-from gateway.rules.view cimport IN_COOKIE, IN_HEADER
+from gateway.rules.map_lookup cimport MapLookup
+from gateway.rules.view cimport IN_COOKIE, IN_HEADER, IN_QUERY
 
 cdef enum Code:
     T_NONE = 0
     T_SCHEME, T_HOST, T_URI, T_PATH, T_PATH_REST, T_QUERY, T_CLIENT
     T_REQUEST_ID, T_USER
-    T_GROUP, T_HEADER, T_COOKIE
+    T_GROUP, T_HEADER, T_COOKIE, T_QUERY_VALUE
+    T_MAP
 
 cdef enum Encoding:
     E_RAW = 0               # unchanged: text of a URL in the same position, or a header's value
     E_PARAMETER             # text of a path as the value of a parameter; existing percent-encodings stay
     E_COMPONENT             # any bytes as one component of a URL
+    E_OPERATOR              # text of the operator's, which may be a whole URL: only what no URL may have is encoded
 
 FIELDS = {
     "scheme": T_SCHEME, "host": T_HOST, "uri": T_URI, "path": T_PATH, "path_rest": T_PATH_REST, "query": T_QUERY,
@@ -29,18 +33,22 @@ FIELDS = {
 }
 
 
+PLACES = {"header": T_HEADER, "cookie": T_COOKIE, "query": T_QUERY_VALUE}
+IN_URL = "!#$%&'()*+,/:;=?@[]~-._"      # what a URL consists of, beside letters and digits
+
+
 cdef class Template:
     """parts: (literal, field or None) pairs; groups: for each named group, the key of `match` that it comes from.
 
-    url: the text is a URL or a path with a query, and fields are encoded accordingly.
+    maps: the MapLookups by name. url: the text is a URL or a path with a query, and fields are encoded accordingly.
     """
 
-    def __init__(self, parts, groups, *, bint url):
+    def __init__(self, parts, groups, maps, *, bint url):
         cdef bint query = False
         made = []
         for literal, field in parts:
             query = query or "?" in literal or "#" in literal
-            code, name = _code(field)
+            code, name = _code(field, maps)
             made.append((literal.encode(), code, name, _encoding(code, name, groups, query) if url else E_RAW))
         self.parts = tuple(made)
         self.fixed = made[0][0] if len(made) == 1 else None
@@ -61,6 +69,8 @@ cdef class Template:
                 value = _parameter(value)
             elif encoding == E_COMPONENT:
                 value = quote(value, safe="").encode()
+            elif encoding == E_OPERATOR:
+                value = quote(value, safe=IN_URL).encode()
             out.append(value)
         return b"".join(out)
 
@@ -69,21 +79,29 @@ cdef class Template:
         return self.render(v)
 
 
-def _code(field):
+def _code(field, maps):
+    """The code of a field, and its name; of a map the look-up, and code and name of its key."""
     if field is None:
         return T_NONE, None
     if field in FIELDS:
         return FIELDS[field], None
     family, colon, name = field.partition(":")
+    if colon and family == "map":
+        name, _, key = name.partition(":")
+        return T_MAP, (maps[name], *_code(key, maps))
     if colon:
-        return (T_HEADER, name.lower().encode()) if family == "header" else (T_COOKIE, name.encode())
+        return PLACES[family], name.lower().encode() if family == "header" else name.encode()
     return T_GROUP, field
 
 
 cdef int _encoding(int code, name, groups, bint query) except -1:
     if code in (T_NONE, T_SCHEME, T_HOST, T_CLIENT, T_QUERY):
         return E_RAW
-    if code in (T_REQUEST_ID, T_USER, T_HEADER, T_COOKIE) or (code == T_GROUP and groups[name] != "path"):
+    if code == T_MAP:
+        return E_OPERATOR
+    if code == T_GROUP and groups[name] != "path":
+        return E_COMPONENT
+    if code in (T_REQUEST_ID, T_USER, T_HEADER, T_COOKIE, T_QUERY_VALUE):
         return E_COMPONENT
     if not query:
         return E_RAW
@@ -112,8 +130,23 @@ cdef bytes _value(View v, int code, name):
         return v.user or b""
     if code == T_GROUP:
         return v.groups.get(name, b"") if v.groups is not None else b""
-    values = v.values(IN_HEADER if code == T_HEADER else IN_COOKIE, name)
-    return values[0] if values else b""
+    if code == T_MAP:
+        lookup, code, name = name
+        return (<MapLookup>lookup).find(v, _value(v, code, name)) or b""
+    values = v.values(IN_HEADER if code == T_HEADER else IN_COOKIE if code == T_COOKIE else IN_QUERY, name)
+    if not values:
+        return b""
+    return _one_line(values[0]) if code == T_QUERY_VALUE else values[0]
+
+
+cdef bytes _one_line(bytes value):
+    """A decoded value whose control bytes stay encoded: one of them could end a header line."""
+    cdef const char *p = PyBytes_AS_STRING(value)
+    cdef Py_ssize_t i
+    for i in range(PyBytes_GET_SIZE(value)):
+        if <uint8_t>p[i] < 32 or p[i] == 127:
+            return b"".join([b"%%%02X" % c if c < 32 or c == 127 else bytes((c,)) for c in value])
+    return value
 
 
 cdef bytes _parameter(bytes value):

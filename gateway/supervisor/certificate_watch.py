@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from gateway.config import Site, certificate_files
-from gateway.config.certificate_files import Stamps
+from gateway.config.file_stamp import Stamps
 
 PERIOD: Final = 2.0
 """Seconds between two looks,"""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, certificate_files, discovery, load
-from gateway.config.certificate_files import Stamps
 from gateway.config.discovery import Found, Question
+from gateway.config.file_stamp import Stamps
+from gateway.config.loader import renew_maps
 from gateway.config.overrides import NODE, Overrides
 from gateway.explain.required import require
 from gateway.hardening import account as accounts
@@ -160,6 +161,12 @@ class Configuration:
     def renewal_failed(self) -> Self:
         """The same, until the files change again."""
         return replace(self, stamps=certificate_files.stamps(self.loaded.site))
+
+    def renew_maps(self) -> tuple[Self, dict[str, str]]:
+        """The same with the maps as their files are now, and what loader.renew_maps says of each."""
+        loaded, read = _in_background(partial(renew_maps, self.loaded))
+        snapshot = replace(self.snapshot, digest=loaded.digest).with_maps(loaded.maps)
+        return replace(self, loaded=loaded, snapshot=snapshot), read
 
     def vault_of(self, role: Role) -> Vault | None:
         """The one that a process of the role gets."""

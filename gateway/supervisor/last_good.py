@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from gateway.config import ConfigError, Loaded, Site, environment
 from gateway.config.document import Document, SyntaxFault
 from gateway.config.loader import text_of
-from gateway.config.saved import SavedSite
+from gateway.config.saved import Content, SavedSite
 from gateway.config.units import clock_text
 from gateway.supervisor import state_file
 from gateway.system import regular_file
@@ -136,9 +136,9 @@ def changes(source: SavedSite, site: Path) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN].rpartition("\n")[0] + "\n…"
 
 
-def _difference(name: str, before: bytes, now: bytes) -> str:
+def _difference(name: str, before: Content, now: bytes) -> str:
     if max(len(before), len(now)) <= COMPARED:
-        old, new = (text.decode("utf-8", "replace").splitlines() for text in (before, now))
+        old, new = (bytes(text).decode("utf-8", "replace").splitlines() for text in (before, now))
         start = _common(old, new)
         end = _common(old[start:][::-1], new[start:][::-1])
         old, new = old[start : len(old) - end], new[start : len(new) - end]

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.board import READY, Board
-from gateway.config import ConfigError, Snapshot
+from gateway.config import ConfigError, Snapshot, maps
 from gateway.config.discovery import Member, Question
 from gateway.config.overrides import NODE, AdminState
 from gateway.config.snapshot import ServerKey
@@ -118,6 +118,7 @@ class Supervisor:
         self._upgrade = Upgrade(self._selector, list(command), self._note_failed_upgrade)
         self._watchdog = Watchdog()
         self._certificates = CertificateWatch()
+        self._maps = CertificateWatch(maps.stamps)
         self._operators = OperatorSocket(
             self._selector,
             {"about": self._about, "reload": self._ordered_reload, "upgrade": self._ordered_upgrade},
@@ -194,7 +195,7 @@ class Supervisor:
         """Seconds until something is due by the clock."""
         soonest = min(
             *(self._children.soonest(), self._upgrade.deadline, self._operators.deadline, self._watchdog.deadline),
-            self._certificates.deadline if self._watches else float("inf"),
+            min(self._certificates.deadline, self._maps.deadline) if self._watches else float("inf"),
         )
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
@@ -218,6 +219,7 @@ class Supervisor:
         self._operators.keep_time(now)
         self._watchdog.keep_time(now)
         self._watch_certificates(now)
+        self._watch_maps(now)
 
     # ------------------------------------------------------------------------------------------------------- children
 
@@ -241,6 +243,8 @@ class Supervisor:
         for other in (self._now.vaults.workers, self._now.vaults.checks):
             if other is not None and other is not vault:
                 other.close()
+        for table in self._snapshot.maps.values():
+            table.close_descriptor()
         if not role.traffic:
             close_log(self._now.log_fd)
         return ChildContext(
@@ -462,6 +466,8 @@ class Supervisor:
                 self._start(role, number)
         self._reloading = new.snapshot.version
         self._certificates.restart()
+        self._maps.restart()
+        self._supervisor_status.refused_maps = {}
         self._supervisor_status.reload()
         self._post()
 
@@ -499,6 +505,8 @@ class Supervisor:
         vault = self._now.vault_of(role)
         if vault is not None:
             passed.append(vault.fileno())
+        tables = self._snapshot.maps if role.traffic else {}
+        passed += [table.fileno() for table in tables.values()]
         order = Apply(
             packed if role.traffic else packed.bare,
             self._cells,
@@ -506,6 +514,7 @@ class Supervisor:
             tuple((name, listen) for name, (listen, _) in new),
             log=log_fd is not None,
             vault=vault is not None,
+            maps=tuple(tables),
         )
         self._children.send(child, order, tuple(passed))
 
@@ -547,6 +556,25 @@ class Supervisor:
         log.info("certificates renewed: %d in use", self._now.expiry.count)
         self._certificates.restart()
         self._post()
+
+    def _watch_maps(self, now: float) -> None:
+        """Take up maps whose files have changed; one that cannot be used stays as it was."""
+        if not self._watches or not self._maps.changed(now, self._now.loaded.site, self._now.loaded.map_stamps):
+            return
+        self._now, read = self._now.renew_maps()
+        for name, wrong in read.items():
+            if wrong:
+                log.error("map %s keeps its previous content: %s", name, wrong)
+            else:
+                log.info("map %s renewed: %d entries", name, len(self._snapshot.maps[name]))
+        self._supervisor_status.renew_maps(read)
+        packed = Packed.of(self._snapshot)
+        for child in self._children:
+            self._pass_on(child, packed, self._now.sockets, log_changed=False)
+        self._maps.restart()
+        self._post()
+        if self._now.refused is None:
+            self._keep_last_good()
 
     def _tell_reloaded(self) -> None:
         """Say so once every worker works by the new site file."""

@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.map_table import build
 from gateway.config.model import Site
 from gateway.rules.actions import Respond
 from gateway.rules.compiler import compile_routes
+from gateway.rules.map_lookup import MapLookup
 from gateway.rules.routes import RouteTable
 from tests.rules.views import view
 
@@ -100,3 +102,19 @@ def test_nothing_a_client_sends_breaks_a_line_or_a_url(fields: list[str], path: 
     assert all(0x21 <= byte <= 0x7E for byte in location)
     assert request.request_edits is not None
     assert request.request_edits.listed()[1].count(b"\r\n") == 1
+
+
+def test_a_map_without_a_target_gives_404() -> None:
+    maps = {"m": MapLookup("m", build(b"/a /b\n/c //x\n/d d\n", "exact"), regex=False, default=None)}
+    for action in ({"redirect": "{map:m:path}"}, {"rewrite": "{map:m:path}", "backend": "app"}):
+        site = Site.model_validate({
+            "maps": {"m": "file"}, "backends": {"app": {"servers": ["127.0.0.1:1"]}}, "routes": [action],
+        })  # fmt: skip
+        routes = compile_routes(site, {"app": "app"}, maps=maps)
+        none = routes.find(view(url="http://a/none"))
+        assert isinstance(none, Respond)
+        assert none.status == 404
+        request = view(url="http://a/a")
+        found = routes.find(request)
+        assert (found.lines if isinstance(found, Respond) else found) in (b"Location: /b\r\n", "app")
+        assert request.uri_now == (b"/b" if "rewrite" in action else b"/a")

@@ -13,7 +13,7 @@ SECOND = 1_000_000_000
 
 
 def limit(per: str | None = None, field: str = "", *, name: str = "a", **more: float) -> RateLimit:
-    text = Template(template.parts(field, template.REDIRECT_FIELDS), {}, url=False) if per == "template" else None
+    text = Template(template.parts(field, template.REDIRECT_FIELDS), {}, {}, url=False) if per == "template" else None
     return RateLimit(name, more.get("rate", 5.0), int(more.get("burst", 5)), per=per, field=field, template=text, secret=SECRET)  # fmt: skip
 
 

@@ -3,6 +3,8 @@
 import pytest
 
 from gateway.config import template
+from gateway.config.map_table import build
+from gateway.rules.map_lookup import MapLookup
 from gateway.rules.template import Template
 from gateway.rules.view import View
 from tests.rules.views import view
@@ -12,7 +14,9 @@ FIELDS = ("scheme", "host", "uri", "path", "path_rest", "query", "client", "requ
 
 
 def rendered(text: str, request: View, *, url: bool = True) -> str:
-    made = Template(template.parts(text, FIELDS, named=template.FAMILIES), GROUPS, url=url)
+    urls = build('x=1&y=%26 https://x/a?b=c d"é/{f}\n'.encode(), "exact")
+    maps = {"urls": MapLookup("urls", urls, regex=False, default=None)}
+    made = Template(template.parts(text, FIELDS, named=template.FAMILIES), GROUPS, maps, url=url)
     return made.text(request).decode("latin-1")
 
 
@@ -29,6 +33,9 @@ def rendered(text: str, request: View, *, url: bool = True) -> str:
     ("/{header:None}{cookie:none}", "/"),
     ("/{request_id}?{request_id}", "/7%2Fa?7%2Fa"),
     ("/{{}}", "/{}"),
+    ("/{query:y}?{query:y}{query:none}", "/%26?%26"),
+    ("{map:urls:path_rest}", ""),
+    ("{map:urls:query}?{map:urls:header:X-Name}", "https://x/a?b=c%20d%22%C3%A9/%7Bf%7D?"),
 ])  # fmt: skip
 def test_fields_in_a_url(text: str, expected: str) -> None:
     request = view(
@@ -57,3 +64,8 @@ def test_groups_are_path_text_or_a_header_s() -> None:
     assert rendered("{id} {h}", request, url=False) == "a%2Fb&c a/b c"
     request.groups = None
     assert rendered("/{id}", request) == "/"
+
+
+def test_a_parameter_cannot_end_a_header_line() -> None:
+    request = view(url="http://a/?x=a%0d%0aSet-Cookie:%20b%7f+c&x=2")
+    assert rendered("{query:x}", request, url=False) == "a%0D%0ASet-Cookie: b%7F c"

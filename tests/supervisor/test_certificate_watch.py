@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.config import Site
-from gateway.config.certificate_files import Stamps
+from gateway.config.file_stamp import Stamps
 from gateway.supervisor.certificate_watch import COST, PERIOD, REPEAT, SETTLE, CertificateWatch
 
 SITE = Site.model_validate({

@@ -1,0 +1,36 @@
+"""What `gateway explain` shows of rules, in this process."""
+
+from pathlib import Path
+
+from gateway.config import load
+from gateway.explain.asked import Asked
+from gateway.explain.report import tree
+from gateway.explain.sandbox import Sandbox
+
+SITE = """\
+frontends: [{listen: "127.0.0.1:80"}]
+backends: {app: {servers: ["127.0.0.1:9001"]}}
+"""
+
+
+def explained(directory: Path, text: str, line: str = "GET http://www.example.com/", **files: str) -> str:
+    for name, content in files.items():
+        (directory / name).write_text(content)
+    (directory / "site.yaml").write_text(SITE + text)
+    loaded = load(directory / "site.yaml")
+    asked = Asked.parse(line)
+    with Sandbox(loaded) as sandbox:
+        return tree(asked, sandbox.decide(asked), sandbox.site)
+
+
+def test_each_look_up_in_a_map_is_shown_once(tmp_path: Path) -> None:
+    text = """\
+maps: {plans: {file: plans, keys: host}}
+routes:
+  - {match: {when: 'map("plans", host) == "gold"'}, respond: {status: 403}}
+  - {set_header: {X-Plan: "{map:plans:host}", X-None: "{map:plans:path}"}, backend: app}
+"""
+    lines = explained(tmp_path, text, plans="*.example.com basic\n").splitlines()
+    shown = [line for line in lines if "map plans:" in line]
+    assert shown == ["├─ map plans: www.example.com gives basic", "├─ map plans: / gives no value"]
+    assert "│    X-Plan: basic" in lines
