@@ -28,9 +28,21 @@ def gaps(data: dict[str, Any]) -> Iterator[Finding]:
             yield Finding(("backends", key, "name"), f"unknown key name: this backend is called {key}", key=True)
     routes = data.get("routes")
     for i, route in enumerate(routes if isinstance(routes, list) else ()):
-        name = route.get("backend") if isinstance(route, dict) else None
+        if not isinstance(route, dict):
+            continue
+        name = route.get("backend")
         if isinstance(name, str) and name not in backends:
             yield Finding(("routes", i, "backend"), f"there is no backend {name}{suggest(name, backends)}")
+        yield from _gaps_of_split(route.get("split"), ("routes", i, "split"), backends)
+
+
+def _gaps_of_split(split: object, at: Loc, backends: Collection[str]) -> Iterator[Finding]:
+    """Missing backends of a split as written, in either form."""
+    shares = split.get("to", split) if isinstance(split, dict) else None
+    if isinstance(shares, dict):
+        at = (*at, "to") if shares is not split else at
+        for name in shares.keys() - backends - ({"cookie", "by", "max_age"} if shares is split else set()):
+            yield Finding((*at, name), f"there is no backend {name}{suggest(str(name), backends)}", key=True)
 
 
 def conflicts(
@@ -240,6 +252,7 @@ def warnings(site: Site, routes_at: Sequence[int]) -> Iterator[Finding]:
             yield _warning(("routes", i + 1), f"never reached{others}: the route before it matches everything")
             break
     used = {route.backend for route in site.routes}
+    used |= {name for route in site.routes if route.split is not None for name in route.split.to}
     for name in site.backends:
         if name not in used:
             yield _warning(("backends", name), f"no route leads to backend {name}", key=True)

@@ -73,6 +73,7 @@ from gateway.config.python import Function, function
 from gateway.config.qos import Qos
 from gateway.config.rate_limit import RateLimited, RequestRate
 from gateway.config.sites import Sites
+from gateway.config.split import Split
 
 __all__ = [
     "AccessLog",
@@ -1035,7 +1036,7 @@ class Python(Model):
         return {"function": value} if isinstance(value, str) else value
 
 
-_FINAL: Final = ("redirect", "respond", "backend")
+_FINAL: Final = ("redirect", "respond", "backend", "split")
 _CHANGES: Final = (
     "rewrite",
     "class_",
@@ -1090,6 +1091,9 @@ class Route(RateLimited):
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Redirect the client.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Respond from the gateway itself.")
     backend: Annotated[Text | None, Given()] = Field(None, description="Name of the backend for the request.")
+    split: Annotated[Split | None, Given()] = Field(
+        None, description="Backends for the requests, by percentage, such as {canary: 5%, app: 95%}."
+    )
 
     @property
     def final(self) -> bool:
@@ -1140,6 +1144,8 @@ class Route(RateLimited):
             yield ("redirect", "to"), self.redirect.to
         if self.per is not None and self.per.kind == "template":
             yield ("per",), self.per.name
+        if self.split is not None and self.split.by is not None:
+            yield ("split", "by"), self.split.by
 
 
 def _access_log(value: object) -> object:

@@ -42,6 +42,7 @@ from gateway.rules.rate_limit import CountRate, RateLimit
 from gateway.rules.request_key import RequestKey
 from gateway.rules.routes import Route, RouteTable
 from gateway.rules.sites import Arrival, ToSite
+from gateway.rules.split import Split
 from gateway.rules.template import Template
 from gateway.wire.target import matched_text
 from loadagent.report import parse_key
@@ -78,7 +79,8 @@ def compile_routes(
             steps.append(_python(route.python, backends, contents))
         if route.site is not None and site.sites is not None:
             steps += _to_site(route.site, site.sites, contents)
-        routes.append(_route(i, route, backends, [*steps, *_redirect(route, maps)], maps))
+        steps += [*_redirect(route, maps), *_split(route, backends, maps)]
+        routes.append(_route(i, route, backends, steps, maps))
     return RouteTable(routes, _before(site, contents, maps))
 
 
@@ -289,6 +291,22 @@ def _redirect(model: RouteModel, maps: Mapping[str, MapLookup]) -> Iterator[Step
         to, status = model.redirect.to, model.redirect.status
         text = f"redirect {to} ({status})"
         yield Redirect(status, _template(model, to, maps, url=True), elsewhere=to.startswith("//"), text=text)
+
+
+def _split(model: RouteModel, backends: Mapping[str, Any], maps: Mapping[str, MapLookup]) -> Iterator[Step]:
+    split = model.split
+    if split is not None:
+        # No script needs to read the cookie.
+        attributes = "; Path=/; HttpOnly; SameSite=Lax"
+        if split.max_age is not None:
+            attributes += f"; Max-Age={int(split.max_age)}"
+        yield Split(
+            [(name, share, backends[name]) for name, share in split.to.items()],
+            by=None if split.by is None else _template(model, split.by, maps),
+            cookie=split.cookie,
+            attributes=attributes,
+            text=f"split {split.text}",
+        )
 
 
 def _template(model: RouteModel, text: str, maps: Mapping[str, MapLookup], *, url: bool = False) -> Template:

@@ -9,7 +9,7 @@ from gateway.explain.sandbox import Sandbox
 
 SITE = """\
 frontends: [{listen: "127.0.0.1:80"}]
-backends: {app: {servers: ["127.0.0.1:9001"]}}
+backends: {app: {servers: ["127.0.0.1:9001"]}, other: {servers: ["127.0.0.1:9002"]}}
 """
 
 
@@ -34,3 +34,19 @@ routes:
     shown = [line for line in lines if "map plans:" in line]
     assert shown == ["├─ map plans: www.example.com gives basic", "├─ map plans: / gives no value"]
     assert "│    X-Plan: basic" in lines
+
+
+def test_shares_and_the_choice_by_a_key_are_shown(tmp_path: Path) -> None:
+    text = """\
+routes:
+  - {match: {path: /api/}, split: {to: {other: 10%, app: 90%}, by: "{query:key}"}}
+  - {split: {to: {other: 10%, app: 90%}, cookie: release}}
+"""
+    shown = explained(tmp_path, text, "GET http://a/api/?key=c")
+    assert "matches: split other 10%, app 90%\n│    split: key c is at 7.71%: other\n" in shown
+    assert "├─ backend other" in shown
+    shown = explained(tmp_path, text)
+    assert (
+        "split: no key, so a request is drawn; here the largest share is taken: app; the client gets the cookie"
+        in shown
+    )
