@@ -10,6 +10,7 @@ from gateway.cli import (
     evacuation,
     explain,
     key,
+    logs,
     overrides,
     reload,
     run,
@@ -17,6 +18,7 @@ from gateway.cli import (
     shared_addresses,
     status,
     test,
+    trace,
     witness,
 )
 from gateway.cli.output import EPILOG, EXIT_STATUS, LAST_GOOD
@@ -38,6 +40,8 @@ for command in (
     explain.explain,
     test.test,
     status.status,
+    logs.logs,
+    trace.trace,
     overrides.drain,
     overrides.maintenance,
     overrides.ready,

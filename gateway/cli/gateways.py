@@ -31,6 +31,10 @@ TARGET = click.argument("target", required=False, metavar="[SITE|PID|PIDFILE]", 
 """A running gateway by its site file, which is not read, by its process or by its PID file."""
 
 
+TARGETS = click.argument(
+    "targets", nargs=-1, required=False, metavar="[SITE|PID|PIDFILE]...", shell_complete=complete_gateway
+)
+"""The same for several."""
 GATEWAY = click.option(
     "-g",
     "--gateway",
@@ -49,6 +53,12 @@ def find(target: str | None) -> "Running":
         return running.find(target)
     except running.NotFound as error:
         fail(str(error))
+
+
+def find_all(targets: tuple[str, ...]) -> "list[Running]":
+    """Return the running gateways that are meant, each once; without a target, the only one that runs."""
+    gateways = [find(target) for target in targets or (None,)]
+    return list({gateway.pid: gateway for gateway in gateways}.values())
 
 
 def order(gateway: "Running", what: str, seconds: float) -> dict[str, Any]:

@@ -54,6 +54,8 @@ class Snapshot:
     overrides: Overrides = field(default_factory=Overrides)
     """What an operator's commands have set over the site file; weights in `site` are the file's."""
     maps: Tables = field(default_factory=dict)
+    routes_at: tuple[int, ...] = ()
+    """The line of each route in the site file."""
 
     @classmethod
     def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = SERVERS) -> "Snapshot":
@@ -131,4 +133,5 @@ class Snapshot:
             found=dict(found),
             overrides=self.overrides,
             maps=loaded.maps,
+            routes_at=loaded.routes_at,
         )

@@ -8,14 +8,13 @@ from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
-from gateway.balance.policy cimport Members
-from gateway.board cimport ServerRow
 from gateway.proxy.backend cimport Backend
 from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NOT_ADMITTED, V_REFUSE, V_RESPOND, Decision, decide
 from gateway.proxy.worker_context cimport Frontend, WorkerContext
 from gateway.proxy.overload cimport Overload
-from gateway.proxy.qos_class cimport ADMITS_ALWAYS, ADMITS_BY_LIMITS, QosClass
+from gateway.proxy.qos_class cimport ADMITS_ALWAYS, QosClass
 from gateway.proxy.queue cimport WaitQueue
+from gateway.proxy.reasons cimport add_expectations, candidates, reasons
 from gateway.proxy.server cimport Server
 from gateway.proxy.session_gate cimport G_GO, SessionGate
 from gateway.proxy.transaction cimport Downstream, Transaction, new_transaction
@@ -25,10 +24,6 @@ from gateway.wire.head cimport Head, R_BODY_TOO_LARGE, R_OK, find_end, scan_requ
 from gateway.wire.origin cimport Provenance
 from gateway.wire.request_id cimport ID_LENGTH
 from qos.delay cimport too_late
-
-STATES = ("unknown", "up", "down")
-ADMINS = ("ready", "drain", "maintenance")
-EJECTIONS = ("no", "out", "probed")
 
 SESSIONS = ("live", "live", "adopted", "new", "waiting", "early", "asset", "full")  # by Admitted of qos/sessions.pxd
 
@@ -41,14 +36,11 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
                 assumed=None):
     """The handling of a request head received by `frontend`, as plain data.
 
-    Either refused: (status, why), or scheme, client, uri (in normal form), sites (load by name), classes and routes
-    (one dict for each that is tried), maps (texts, of each look-up), class, arrived (the site that has just sent the
-    client), site (that it is sent to), outcome: "respond" with status, lines, body (None: the page of that status), or
-    "backend" with its name, affinity, candidates, server (None: none can take it), set_cookie, head (for the server),
-    edits (of the answer).
-    session: how it comes by one, or None. admission: texts, of the limits of its class and routes. admitted: "go",
-    "waits", or the outcome of a request that admission refuses, by `assumed` (gateway.config.expectation.Assumption);
-    None: by what is on the Board.
+    Either refused: (status, why), or what gateway/proxy/reasons.pyx finds and outcome: "respond" with status, lines,
+    body (None: the page of that status), or "backend" with its name, affinity, candidates, server (None: none can take
+    it), set_cookie, head (for the server), edits (of the answer). session: how it comes by one, or None. admitted:
+    "go", "waits", or the outcome of a request that admission refuses, by `assumed`
+    (gateway.config.expectation.Assumption); None: by what is on the Board.
     """
     cdef bytes padded = head + b"\0" * 16
     cdef const char *p = PyBytes_AS_STRING(padded)
@@ -85,19 +77,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
             decide(d, context, frontend, asking.provenance, p, &_head, trace)
         if d.verdict == V_REFUSE:
             return {"refused": (status_of(d.reason), sentence_of(d.reason))}
-        found = {
-            "scheme": "https" if view.https else "http", "client": view.client.decode("latin-1"),
-            "uri": trace["uri"].decode("latin-1"), "sites": trace.get("sites", {}),
-            "classes": [{"class": name, "why_not": why_not} for name, why_not in trace.get("classes", ())],
-            "routes": [
-                {"route": route.index, "why_not": why_not, "uri": uri.decode("latin-1"),
-                 "does": [] if why_not else [step.text for step in route.steps], "notes": _notes(view, route, why_not)}
-                for route, why_not, _, uri in trace["routes"]
-            ],
-            "maps": list(dict.fromkeys([said for text, said in view.notes if text == "map"])),
-            "admission": _admission(view, d), "session": None, "class": view.klass, "arrived": view.arrived,
-            "site": view.site, "admitted": "go",
-        }
+        found = {**reasons(view, d, trace), "session": None, "admitted": "go"}
         if d.verdict != V_NOT_ADMITTED and _over(context, view, d, found, assumed):
             pass
         elif d.verdict == V_FORWARD:
@@ -117,12 +97,6 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     finally:
         view.notes = view.settled = None
         t.put_back()
-
-
-cdef list _notes(View view, route, why_not):
-    """The notes of a route's steps on what they did."""
-    texts = () if why_not else {step.text for step in route.steps}
-    return [said for text, said in view.notes if text in texts]
 
 
 cdef bint _waits(WorkerContext context, Transaction t, Decision d, dict found) except -1:
@@ -210,65 +184,24 @@ cdef bint _full(Decision d, dict found, assumed) except -1:
     return True
 
 
-cdef list _admission(View view, Decision d):
-    """Why admission would refuse or delay the request, in readable form."""
-    cdef Charge charge
-    found = [] if d.klass is None else [d.klass.text]
-    if d.klass is None or d.klass.admits == ADMITS_BY_LIMITS:
-        for charge in view.charges or ():
-            found.append(f"{charge.limit.name}: {charge.limit.text}")
-    return found
-
-
 cdef _forwarded(WorkerContext context, Transaction t, Decision d):
     cdef View view = context.view
     cdef Backend backend = d.backend
     cdef int i
     t.attempt.backend = backend
     t.attempt.args.now = t.started
-    candidates = _candidates(backend, t.started)
+    servers = candidates(backend, t.started)
     t.prepare(d.p, view.h)
     i = t.attempt.pick(t.started)
-    _expectations(backend, candidates)
+    add_expectations(backend, servers)
     edits = None
     if view.response_edits is not None:
         names, lines = view.response_edits.listed()
         edits = {"without": [name.decode("latin-1") for name in names], "with": lines.decode("latin-1")}
     return {
-        "outcome": "backend", "backend": backend.name, "candidates": candidates,
+        "outcome": "backend", "backend": backend.name, "candidates": servers,
         "affinity": None if backend.affinity is None else str(backend.affinity),
         "kept": backend.affinity is not None and i >= 0 and i == t.attempt.belongs,
         "server": (<Server>backend.servers[i]).name if i >= 0 else None,
         "head": t.upstream_head.p[:t.upstream_head.n].decode("latin-1"), "edits": edits,
     }
-
-
-cdef _expectations(Backend backend, candidates):
-    """The input of a policy that measures: the expected response time of each server."""
-    cdef Members members = backend.members
-    cdef int i
-    for i in range(members.count):
-        measured = members.member[i].cost > 0 and members.member[i].estimate.answers > 0
-        candidates[i]["expected_ms"] = members.member[i].cost * 1000 if measured else None
-
-
-cdef _candidates(Backend backend, int64_t now):
-    cdef Members members = backend.members
-    cdef ServerRow *row
-    cdef Server server
-    cdef int i
-    found = []
-    for i in range(members.count):
-        server = <Server>backend.servers[i]
-        row = members.board.server(members.member[i].slot)
-        found.append({
-            "server": server.name, "address": server.address, "state": STATES[row.state], "admin": ADMINS[row.admin],
-            "backup": members.member[i].tier == 1, "in_flight": members.in_flight(i),
-            "max_connections": members.limit(i) or None,
-            "weight": members.effective_weight(i), "load": row.reported - 1 if row.reported else None,
-            "ejected": EJECTIONS[row.ejected], "slow_start": row.ramp or None,
-            "sessions": members.board.sessions(members.member[i].slot, now) if backend.affinity is not None else None,
-            "token": backend.affinity.example(i) if backend.affinity is not None else None,
-            "score": (members.in_flight(i) + 1) / members.effective_weight(i),
-        })
-    return found

@@ -22,10 +22,7 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
     frontend = next(frontend for frontend in site.frontends if frontend.name == found["frontend"])
     if not frontend.merge_slashes and "//" in found["uri"].partition("?")[0]:
         yield f"├─ {frontend.name} has merge_slashes: false: rules see repeated slashes as they are"
-    yield from _before_routes(found)
-    yield from _routes(found, site)
-    yield f"├─ its class is {found['class'] or 'none'}"
-    yield from _admission(found)
+    yield from reasons(found)
     if found["outcome"] == "respond":
         yield f"└─ answered here with {found['status']}"
         for line in found["lines"].splitlines():
@@ -36,8 +33,7 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
     if found["affinity"] is not None:
         kept = f"keeps the client at {found['server']}" if found["kept"] else "names no usable server"
         yield f"│  affinity {found['affinity']} {kept}"
-    for candidate in found["candidates"]:
-        yield f"│  {_candidate(candidate, chosen=candidate['server'] == found['server'])}"
+    yield from choice(found)
     if found["server"] is None:
         yield "└─ no server is available: queued, or 503"
         return
@@ -52,18 +48,22 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         yield f"     with {line}"
 
 
-def _routes(found: dict[str, Any], site: Site) -> Iterator[str]:
-    yield "├─ routes"
-    for route in found["routes"]:
-        yield from _route(route, site)
-    for text in found["maps"]:
-        yield f"├─ {text}"
-
-
 def _without_secret(line: str) -> str:
     """A header line as it may be shown: of credentials only the scheme (RFC 9110 section 11.4)."""
     name, _, value = line.partition(":")
     return f"{name}: {value.split()[0]} …" if name.lower() == "authorization" and value.strip() else line
+
+
+def reasons(found: dict[str, Any]) -> Iterator[str]:
+    """What was decided before a server was chosen, and why: what gateway/proxy/reasons.pyx finds."""
+    yield from _before_routes(found)
+    yield "├─ routes"
+    for route in found["routes"]:
+        yield from _route(route)
+    for text in found["maps"]:
+        yield f"├─ {text}"
+    yield f"├─ its class is {found['class'] or 'none'}"
+    yield from _admission(found)
 
 
 def _admission(found: dict[str, Any]) -> Iterator[str]:
@@ -84,22 +84,22 @@ def _before_routes(found: dict[str, Any]) -> Iterator[str]:
         yield f"├─ class {item['class']} {fits}"
 
 
-def _route(route: dict[str, Any], site: Site) -> Iterator[str]:
-    model = site.routes[route["route"]]
+def _route(route: dict[str, Any]) -> Iterator[str]:
     name = f"│  {route['at']} routes[{route['route']}]"
     if route["why_not"] is not None:
         yield f"{name} does not match: {route['why_not']}"
         return
-    does = [*route["does"]]
-    if model.backend is not None:
-        does.append(f"backend {model.backend}")
-    if model.respond is not None:
-        does.append(f"respond {model.respond.status}")
-    yield f"{name} matches: {'; '.join(does)}"
+    yield f"{name} matches: {'; '.join(route['does'])}"
     for note in route["notes"]:
         yield f"│    {note}"
-    if model.rewrite is not None or model.apache is not None:
+    if route["rewritten"]:
         yield f"│    now {route['uri']}"
+
+
+def choice(found: dict[str, Any]) -> Iterator[str]:
+    """The servers that could be chosen, and which one was."""
+    for candidate in found["candidates"]:
+        yield f"│  {_candidate(candidate, chosen=candidate['server'] == found['server'])}"
 
 
 def _candidate(candidate: dict[str, Any], *, chosen: bool) -> str:

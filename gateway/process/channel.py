@@ -21,6 +21,7 @@ from gateway.config.address import Listen
 from gateway.config.discovery import Found
 from gateway.config.model import Route
 from gateway.config.snapshot import Snapshot
+from gateway.process.tail import Wanted
 
 HEADER: Final = struct.Struct("!QH")
 """Of an order: length of the pickled message in bytes, number of descriptors."""
@@ -110,6 +111,21 @@ class HandOver:
 
 
 @dataclass(frozen=True, slots=True)
+class Follow:
+    """Write what is wanted to the socket whose descriptor comes with it, until it is closed; for those with traffic."""
+
+    number: int
+    wanted: Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Unfollow:
+    """Nobody reads any more what Follow with this number has begun."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """A child uses the snapshot of this version."""
 
@@ -139,7 +155,7 @@ class Answered:
     answer: dict[str, Any]
 
 
-Order = Apply | HandOver | ReopenLog | Drain | Answered
+Order = Apply | HandOver | ReopenLog | Drain | Follow | Unfollow | Answered
 Report = Ready | Discovered | Command
 
 

@@ -17,7 +17,21 @@ from gateway.config.maps import Tables
 from gateway.config.snapshot import Snapshot
 from gateway.hardening.account import Account
 from gateway.process.bulletin import Bulletin
-from gateway.process.channel import Answered, Apply, ChildEnd, Closed, Drain, HandOver, Packed, Ready, ReopenLog, Report
+from gateway.process.channel import (
+    Answered,
+    Apply,
+    ChildEnd,
+    Closed,
+    Drain,
+    Follow,
+    HandOver,
+    Packed,
+    Ready,
+    ReopenLog,
+    Report,
+    Unfollow,
+)
+from gateway.process.tail import Wanted
 from gateway.secrets.vault import Vault
 from qos.rates import RateTable
 from qos.sessions import SessionTable
@@ -114,6 +128,13 @@ class Child:
         """Write the access log to another file."""
         os.close(descriptor)
 
+    def follow(self, number: int, wanted: Wanted, descriptor: int) -> None:  # noqa: ARG002 - for those with traffic
+        """Write what is wanted of the requests to a socket."""
+        os.close(descriptor)
+
+    def unfollow(self, number: int) -> None:
+        """End what `follow` has begun."""
+
     def hand_over(self) -> None:
         """Hand everything to the same process of the next gateway, and end."""
 
@@ -141,6 +162,10 @@ class Child:
                     self.apply(Update.of(order, descriptors))
                 case ReopenLog():
                     self.reopen_log(descriptors[0])
+                case Follow(number, wanted):
+                    self.follow(number, wanted, descriptors[0])
+                case Unfollow(number):
+                    self.unfollow(number)
                 case HandOver():
                     self.hand_over()
                 case Drain(seconds):

@@ -118,7 +118,10 @@ def layout(form, template_parts, *, bint classes=False, bint sessions=False, bin
 
 @cython.final
 cdef class AccessLog:
-    """Writes to descriptor `fd` (kept open by the caller) until `close`. pairs: see layout."""
+    """Writes to descriptor `fd` (kept open by the caller) until `close`. pairs: see layout.
+
+    loop: None: the owner takes the lines out of the buffer, before half of it is full.
+    """
 
     def __init__(self, loop, int fd, str form, pairs):
         cdef int i
@@ -152,7 +155,8 @@ cdef class AccessLog:
         self.second = -1
         self.waits = not (os.get_blocking(fd) is False or stat.S_ISREG(os.fstat(fd).st_mode))
         self.clock = time.time_ns() - time.monotonic_ns()
-        self.timer = loop.call_later(0.5, self._tick)
+        if loop is not None:
+            self.timer = loop.call_later(0.5, self._tick)
 
     def __dealloc__(self):
         free(self.buffer)

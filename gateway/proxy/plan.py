@@ -94,6 +94,8 @@ class Prepared:
     """Whether the site has Apache rules,"""
     users: bool
     """and users that log in at the gateway."""
+    routes_at: tuple[str, tuple[int, ...]]
+    """The site file, and the line of each route."""
 
 
 class Plan:
@@ -179,6 +181,7 @@ class Plan:
             or any(route.rate is not None for route in site.routes),
             rules=bool(snapshot.rules),
             users=any(route.basic_auth is not None for route in site.routes),
+            routes_at=(str(snapshot.path), snapshot.routes_at),
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
@@ -208,6 +211,7 @@ class Plan:
         if context.gate is not None:
             context.gate.take_up(time.monotonic_ns())
         context.admits = prepared.admits
+        context.routes_at = prepared.routes_at
         self._apply_log(prepared.log, log_fd, rules=prepared.rules, users=prepared.users)
 
     def log_moved(self, fd: int) -> None:

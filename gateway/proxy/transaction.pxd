@@ -152,6 +152,8 @@ cdef class Transaction(Work):
     cdef int64_t waited                 # total wait for servers so far, in ns
     cdef uint64_t bytes_in              # body bytes from the client
     cdef uint64_t bytes_out             # body bytes to the client
+    cdef uint8_t chosen_by              # a bit for each tail whose expression it matches
+    cdef object steps                   # tail.Steps, if an operator follows it, or None
     cdef Transaction next_spare
 
     # called by the Downstream
@@ -187,6 +189,7 @@ cdef class Transaction(Work):
     cdef int _check_login(self, Login login) except -1
     cdef int _decide_again(self) except -1
     cdef int prepare(self, const char *p, Head *h) except -1
+    cdef int _choose_for_tails(self, const char *p, Head *h) except -1
     cdef void _take_id(self, const char *p, Head *h, Provenance provenance) noexcept
     cdef int _reset(self, Downstream downstream, Frontend frontend, int64_t now) except -1
     cdef int _become(self, int state) except -1

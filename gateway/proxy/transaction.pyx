@@ -43,6 +43,7 @@ from gateway.proxy.queue cimport SHED, WaitQueue
 from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn, TlsServer
 from gateway.proxy.session_gate cimport G_FULL, G_GO, G_REDIRECT, SessionGate
 from gateway.proxy.states cimport Machine, edges_of, step
+from gateway.proxy.tail cimport Steps, Tails
 from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
 from gateway.rules.actions cimport Respond
 from gateway.rules.basic_auth cimport Login
@@ -247,6 +248,7 @@ cdef class Transaction(Work):
         self.due = 0
         self.bandwidth = self.turn = 0
         self.bytes_in = self.bytes_out = 0
+        self.chosen_by = 0
         self.place = -1
         _live += 1
         return 0
@@ -310,6 +312,8 @@ cdef class Transaction(Work):
         """Decide on the request with head h at p, and carry out the decision."""
         if self.has_body:
             self.body_clock = self.blocked = self.poller.now
+        if self.context.tails is not None:
+            self._choose_for_tails(p, h)
         return self._carry_out(p, h)
 
     cdef int _carry_out(self, const char *p, Head *h) except -1:
@@ -319,7 +323,10 @@ cdef class Transaction(Work):
         cdef bytes lines, body
         d.id = self.id
         d.id_n = self.id_n
-        decide(d, self.context, self.frontend, self.downstream.provenance, p, h, None)
+        if self.steps is None:
+            decide(d, self.context, self.frontend, self.downstream.provenance, p, h, None)
+        else:
+            (<Steps>self.steps).follow_decision(d, self, p, h)
         self.client = self.downstream.provenance.client
         self.https = self.downstream.provenance.origin.asked_https
         if d.verdict == V_REFUSE:
@@ -360,6 +367,10 @@ cdef class Transaction(Work):
         if view.response_edits is not None:
             lines = view.response_edits.merged(lines)
         return self._answer(respond.status, lines, respond.body, O_ANSWERED, False)
+
+    cdef int _choose_for_tails(self, const char *p, Head *h) except -1:
+        """Find out which operators follow this request. A separate function: it is rare."""
+        return (<Tails>self.context.tails).choose(self, p, h)
 
     cdef int prepare(self, const char *p, Head *h) except -1:
         """Write the head for the server, and store the input of the pick."""
@@ -480,8 +491,8 @@ cdef class Transaction(Work):
     cdef int _delay(self, int64_t ns) except -1:
         """Continue in `ns`, when the rate limit allows it."""
         self.queued = self.poller.now
-        self._become(T_WAITING)
         self.delay = self.poller.loop.call_later(ns * 1e-9, self._delay_over)
+        self._become(T_WAITING)
         return self._await(A_NONE, FOREVER)
 
     def _delay_over(self):
@@ -600,7 +611,10 @@ cdef class Transaction(Work):
         """Go to server i of the backend; False: another one must be tried."""
         cdef Attempt attempt = self.attempt
         cdef ServerConn own = self.downstream.own() if attempt.bound >= 0 else None
-        cdef ServerConn conn = attempt.go(i, fresh, own, self.poller, self)
+        cdef ServerConn conn
+        if self.steps is not None:
+            (<Steps>self.steps).server_chosen(self, i)
+        conn = attempt.go(i, fresh, own, self.poller, self)
         if self.qos is not None and not self.in_class:
             self._enter_class()
         if self.queued:
@@ -665,6 +679,8 @@ cdef class Transaction(Work):
         cdef int64_t now = self.poller.now
         cdef bint again
         self.detail = detail
+        if self.steps is not None:
+            (<Steps>self.steps).failed(self, outcome, detail)
         if outcome_row(outcome).side == SIDE_SERVER:
             attempt.count_failure()
             if outcome != O_STALE:          # which says nothing about the server
@@ -847,6 +863,8 @@ cdef class Transaction(Work):
             attempt.give_up(now)
             i = attempt.pick(now)
             if i >= 0:
+                if self.steps is not None:
+                    (<Steps>self.steps).status_retried(self, h.status)
                 attempt.count_failure()
                 u = self.upstream
                 self.upstream = None
@@ -1050,6 +1068,8 @@ cdef class Transaction(Work):
     cdef int _become(self, int state) except -1:
         if not step(&_machine, self.state, state):
             raise RuntimeError(f"a transaction that is {STATES[self.state]} can't become {STATES[state]}")
+        if self.steps is not None:
+            (<Steps>self.steps).become(self, state)
         self.state = state
         return 0
 
@@ -1143,6 +1163,8 @@ cdef class Transaction(Work):
             row.bytes_out += self.bytes_out
         if self.context.log is not None:
             (<AccessLog>self.context.log).add(self, now)
+        if self.context.tails is not None:
+            (<Tails>self.context.tails).take(self, now)
         return 0
 
     cdef int _report(self, int outcome, int64_t detail, str what) except -1:
@@ -1196,7 +1218,7 @@ cdef class Transaction(Work):
     cdef int recycle(self) except -1:
         global _spare, _spares
         self.attempt.reset()
-        self.edits = None
+        self.edits = self.steps = None
         self.klass = None
         self.user = None
         self.settled = None

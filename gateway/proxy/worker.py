@@ -15,10 +15,12 @@ from typing import Any
 from gateway.config.model import Listen
 from gateway.process.channel import identity
 from gateway.process.child import ChildContext, LoopChild, Place, Update, Work, run_loop
+from gateway.process.tail import Wanted
 from gateway.proxy.http2_client import withdraw
 from gateway.proxy.listener import Listener, announce_drain, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
+from gateway.proxy.tail import Tails
 from gateway.proxy.worker_context import WorkerContext
 
 log = logging.getLogger(__name__)
@@ -67,6 +69,8 @@ class Worker(LoopChild):
         self._poller.stop()
         if self._context.log is not None:
             self._context.log.close()
+        if self._context.tails is not None:
+            self._context.tails.close()
 
     async def go_over(self, update: Update) -> None:
         """Switch to another snapshot. It is prepared in a thread while traffic continues."""
@@ -157,6 +161,17 @@ class Worker(LoopChild):
             self._plan.log_moved(descriptor)
         if before is not None and before > 2:
             os.close(before)
+
+    def follow(self, number: int, wanted: Wanted, descriptor: int) -> None:
+        """Write what an operator wants of the requests to a socket."""
+        if self._context.tails is None:
+            self._context.tails = Tails(self._context)
+        self._context.tails.add(number, wanted, descriptor)
+
+    def unfollow(self, number: int) -> None:
+        """End that."""
+        if self._context.tails is not None:
+            self._context.tails.remove(number)
 
     def drain(self, seconds: float) -> None:
         """Stop accepting, finish running requests within `seconds`, then end."""

@@ -59,6 +59,8 @@ cdef class WorkerContext:
     cdef public frozenset custom_pages  # statuses with a page from the site file
     cdef public tuple learned           # names of cookies that servers set and affinity marks
     cdef public object log              # log.AccessLog, or None
+    cdef public object tails            # tail.Tails, while an operator follows requests, or None
+    cdef public tuple routes_at         # the site file, and the line of each route
     cdef readonly Admission admission
     cdef readonly SessionTable sessions     # shared by all workers, or None
     cdef public dict classes            # QosClass by name; None: there are none

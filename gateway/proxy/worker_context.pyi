@@ -7,6 +7,7 @@ from gateway.proxy.log import AccessLog
 from gateway.proxy.password_checks import PasswordChecks
 from gateway.proxy.qos_class import QosClass
 from gateway.proxy.session_gate import SessionGate
+from gateway.proxy.tail import Tails
 from gateway.proxy.tls import ServerContext
 from gateway.rules.routes import RouteTable
 from gateway.rules.view import View
@@ -65,6 +66,8 @@ class WorkerContext:
     custom_pages: frozenset[int]
     learned: tuple[bytes, ...]
     log: AccessLog | None
+    tails: Tails | None
+    routes_at: tuple[str, tuple[int, ...]]
     draining: bool
     admission: Admission
     classes: dict[str, QosClass] | None

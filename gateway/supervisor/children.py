@@ -92,7 +92,7 @@ class Children:
 
     # ---------------------------------------------------------------------------------------------------------- birth
 
-    def start(self, role: Role, number: int) -> None:
+    def start(self, role: Role, number: int) -> Child:
         """Fork a process."""
         ours, theirs = pair()
         sys.stdout.flush()
@@ -106,6 +106,7 @@ class Children:
         self._children[pid] = child
         self._selector.register(ours, selectors.EVENT_READ, child)
         log.info("%s started, pid %d", child.name, pid)
+        return child
 
     def _become(self, role: Role, number: int, ours: SupervisorEnd, theirs: ChildEnd) -> None:
         """The child's side of a fork; never returns."""

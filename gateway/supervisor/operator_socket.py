@@ -1,7 +1,8 @@
 """Answers commands of operators on this machine: what runs here, reload, upgrade.
 
 Only the account of the gateway and root can connect. A conversation is one line, one JSON object, and the end; the
-answer to `reload` and `upgrade` comes when their outcome is known.
+answer to `reload` and `upgrade` comes when their outcome is known. After `tail` the connection stays open for as long
+as the operator follows what it began; gateway/process/tail.py has the whole of it.
 """
 
 import contextlib
@@ -18,11 +19,13 @@ from typing import Any, Final
 
 from gateway import __version__
 from gateway.config.model import Site
+from gateway.process.tail import MAX_WANTED, Wanted
+from gateway.supervisor.tails import NoTail, Tails
 from gateway.system import private_socket, running
 
 MOST: Final = 16
 """Clients at once."""
-LINE: Final = 256
+LINE: Final = MAX_WANTED + 64
 """Bytes of a command."""
 ASKING: Final = 2.0
 """Seconds that a client has for its line."""
@@ -37,12 +40,13 @@ Settings = Mapping[str, Callable[[str], dict[str, Any]]]
 
 @dataclass(eq=False, slots=True)
 class Client:
-    """A connection: `said` is what came so far, `waits` the command whose outcome is due."""
+    """A connection: `said` is what came so far, `waits` the command whose outcome is due, `tail` what it follows."""
 
     sock: socket.socket
     deadline: float
     said: bytearray = field(default_factory=bytearray)
     waits: str = ""
+    tail: int | None = None
 
     def fileno(self) -> int:
         """Return the descriptor, for a selector."""
@@ -60,10 +64,11 @@ class Remote:
 class OperatorSocket:
     """The supervisor's end, in its loop. Nothing here waits for a client."""
 
-    def __init__(self, selector: selectors.BaseSelector, orders: Orders, settings: Settings) -> None:
+    def __init__(self, selector: selectors.BaseSelector, orders: Orders, settings: Settings, tails: Tails) -> None:
         self._selector = selector
         self._orders = orders
         self._settings = settings
+        self._tails = tails
         self._clients: set[Client] = set()
         self._remote: set[Remote] = set()
         self._socket: socket.socket | None = None
@@ -119,6 +124,9 @@ class OperatorSocket:
 
     def _do(self, client: Client | Remote, command: str) -> None:
         word, _, argument = command.partition(" ")
+        if argument and word == "tail" and isinstance(client, Client):
+            self._follow(client, argument)
+            return
         if argument and (setting := self._settings.get(word)) is not None:
             self._answer(client, setting(argument))
             return
@@ -132,6 +140,27 @@ class OperatorSocket:
         answer = order()
         if answer is not None:
             self._answer(client, answer)
+
+    def _follow(self, client: Client, argument: str) -> None:
+        """Begin a tail: its reading end goes with the answer."""
+        try:
+            number, reading = self._tails.open(Wanted.parse(argument))
+        except (ValueError, NoTail) as error:
+            self._answer(client, {"error": str(error)})
+            return
+        client.waits, client.deadline, client.tail = "tail", float("inf"), number
+        with reading:
+            try:
+                socket.send_fds(client.sock, [_line({"tail": True})], [reading.fileno()])
+            except OSError:
+                self._drop(client)
+
+    def tell_followers(self, news: Mapping[str, Any]) -> None:
+        """Tell those that follow a tail, which goes on."""
+        for client in self._clients:
+            if client.tail is not None:
+                with contextlib.suppress(OSError):
+                    client.sock.send(_line(news))
 
     def settle(self, command: str, answer: Mapping[str, Any]) -> None:
         """Send this answer to all clients that wait for the result of a command."""
@@ -160,6 +189,8 @@ class OperatorSocket:
             self._clients.remove(client)
             self._selector.unregister(client)
             client.sock.close()
+            if client.tail is not None:
+                self._tails.close(client.tail)
 
     def forget(self) -> None:
         """Close everything in a process that was forked: the file and the clients stay the supervisor's."""
@@ -167,6 +198,7 @@ class OperatorSocket:
             self._socket.close()
         for client in self._clients:
             client.sock.close()
+        self._tails.forget()
 
     def close(self) -> None:
         """Answer no more, and remove the file."""
@@ -179,6 +211,10 @@ class OperatorSocket:
         self._socket = None
         with contextlib.suppress(OSError):
             self._path.unlink()
+
+
+def _line(said: Mapping[str, Any]) -> bytes:
+    return json.dumps(said).encode() + b"\n"
 
 
 def about(path: Path, site: Site, state: str, version: int, last_reload: Mapping[str, Any]) -> dict[str, Any]:

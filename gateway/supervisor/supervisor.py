@@ -37,6 +37,7 @@ from gateway.process.channel import (
     Discovered,
     Drain,
     HandOver,
+    Order,
     Packed,
     Ready,
     ReopenLog,
@@ -55,6 +56,7 @@ from gateway.supervisor.roles import ROLES, Role
 from gateway.supervisor.service import PidFile, Watchdog, notify, status_line
 from gateway.supervisor.session_memory import SessionMemory
 from gateway.supervisor.sockets import Sockets, StartError
+from gateway.supervisor.tails import Tails
 from gateway.supervisor.upgrade import Upgrade, adopt, handed_servers
 from gateway.system import crash_report, descriptors, output
 from loadagent.printable import LineFormatter, printable_lines
@@ -119,10 +121,12 @@ class Supervisor:
         self._watchdog = Watchdog()
         self._certificates = CertificateWatch()
         self._maps = CertificateWatch(maps.stamps)
+        self._tails = Tails(self._send_to_traffic)
         self._operators = OperatorSocket(
             self._selector,
             {"about": self._about, "reload": self._ordered_reload, "upgrade": self._ordered_upgrade},
             {command: partial(self._override, command) for command in override_command.COMMANDS},
+            self._tails,
         )
         self._silent = {place for place in self._places() if place[0].traffic}
         """Those that have not reported yet that they work."""
@@ -226,8 +230,16 @@ class Supervisor:
     def _start(self, role: Role, number: int) -> None:
         if role.traffic:
             self._clear_cell(number)
-        self._children.start(role, number)
+        child = self._children.start(role, number)
+        if role.traffic:
+            for order, passed in self._tails.orders():
+                self._children.send(child, order, passed)
         self._post()
+
+    def _send_to_traffic(self, order: Order, passed: tuple[int, ...]) -> None:
+        """Send an order to every process that carries traffic, and to those that finish theirs."""
+        for child in self._children.traffic:
+            self._children.send(child, order, passed)
 
     def _context(self, role: Role, number: int, channel: ChildEnd) -> ChildContext:
         """What a new process gets, called in it: what belongs to the supervisor and to others is closed."""
@@ -675,6 +687,7 @@ class Supervisor:
         notify(f"MAINPID={successor}")
         log.info("upgrade: pid %d has taken over; what runs here may finish", successor)
         self._operators.settle("upgrade", {"pid": successor})
+        self._operators.tell_followers({"successor": successor})
         for child in self._children:
             if child.role.hands_over and not child.retiring:
                 self._children.retire(child, HANDOVER, HandOver())

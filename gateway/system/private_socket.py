@@ -59,27 +59,38 @@ def _parent(pid: int) -> int | None:
     return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:")), None)
 
 
-def ask(path: Path, question: bytes, seconds: float, parent: int | None = None) -> tuple[bytes, list[int]]:
-    """The answer at `path`, until the other end closes, and the descriptor that came with it, if any.
+def connect(path: Path, seconds: float, parent: int | None = None) -> socket.socket:
+    """A connection to `path` whose operations may take so many seconds.
 
     With `parent`, a process that is no child of that one is not queried: it belongs to another gateway.
 
     Only root, this user and the owner of the directory are trusted, the last one if others can write neither there nor
     above: elsewhere another program could listen at the path. Raises OSError.
     """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(seconds)
+        sock.connect(str(path))
+        pid, user, _ = _CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
+        if user not in _owners(path.parent):
+            raise PermissionError(errno.EACCES, f"a process of user {user} listens there, which is no gateway's")
+        if parent is not None and _parent(pid) not in (None, parent):
+            raise PermissionError(errno.EACCES, "another gateway listens there: each needs its own admin.sockets")
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def ask(path: Path, question: bytes, seconds: float, parent: int | None = None) -> tuple[bytes, list[int]]:
+    """The answer at `path`, until the other end closes, and the descriptor that came with it, if any.
+
+    `parent` and errors: see `connect`.
+    """
     end = time.monotonic() + seconds
     descriptors: list[int] = []
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(seconds)
-            sock.connect(str(path))
-            pid, user, _ = _CREDENTIALS.unpack(
-                sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-            )
-            if user not in _owners(path.parent):
-                raise PermissionError(errno.EACCES, f"a process of user {user} listens there, which is no gateway's")
-            if parent is not None and _parent(pid) not in (None, parent):
-                raise PermissionError(errno.EACCES, "another gateway listens there: each needs its own admin.sockets")
+        with connect(path, seconds, parent) as sock:
             sock.sendall(question)
             answer = bytearray()
             while True:

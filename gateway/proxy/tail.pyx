@@ -1,0 +1,314 @@
+"""What operators follow live: the records of requests that end, and the steps of some. See gateway/process/tail.py.
+
+A worker has no Tails while nobody follows: then each of the few places that ask for them costs two instructions.
+Nothing waits for a reader. What does not fit into the socket stays in the buffer, and lines for which there is no room
+are counted.
+"""
+
+import json
+import os
+import time
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, EMSGSIZE, ENOBUFS, errno
+from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcmp, memcpy
+
+from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
+from gateway.proxy.log cimport AccessLog
+from gateway.proxy.reasons cimport add_expectations, candidates, reasons
+from gateway.proxy.server cimport Server
+from gateway.proxy.transaction cimport (
+    T_CALLED, T_CONNECTING, T_RESPONDING, T_SENT, T_TUNNEL, T_WAITING, Transaction,
+)
+from gateway.rules.view cimport View
+from gateway.wire.head cimport Head, sentence_of
+from gateway.wire.origin cimport Provenance
+
+from gateway.outcome import OUTCOMES
+from gateway.proxy.log import layout
+from gateway.rules.expression import When
+
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        MSG_DONTWAIT, MSG_NOSIGNAL
+    ssize_t c_send "send"(int fd, const void *p, size_t n, int flags)
+
+cdef enum:
+    FULL = 24 * 1024            # bytes in the buffer: sent at once; while that fails, lines are counted and not kept
+    WINDOWS = 10                # in a second, for `per_second`
+
+DELAY = 0.1
+"""Seconds that a record waits for others in its packet."""
+
+
+cdef class Tail:
+    """fd: the writing end, which is the tail's own."""
+
+    def __init__(self, loop, int number, wanted, int fd):
+        self.loop = loop
+        self.number = number
+        self.fd = fd
+        self.when = When(wanted.when.text, wanted.when.node) if wanted.when is not None else None
+        for outcome, (name, _, _) in enumerate(OUTCOMES):
+            self.outcomes[outcome] = not wanted.outcomes or name in wanted.outcomes
+        self.request_id = wanted.request_id.encode("latin-1", "replace")
+        self.steps = wanted.steps
+        self.most = wanted.most or -1
+        self.per_window = max(1, wanted.per_second // WINDOWS) if wanted.per_second else 0
+        self.lines = AccessLog(None, fd, "json", layout("json", (), classes=True, sessions=True, rules=True, users=True))
+
+    def close(self):
+        """Send what is left, if it is taken at once, and close the socket."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if self.fd >= 0:
+            self.send()
+            os.close(self.fd)
+            self.fd = -1
+        self.ended = True
+
+    cdef bint wants(self, Transaction t) except -1:
+        """Whether a request is one of those that are followed, by what is known when it comes, but for `when`."""
+        return (not self.ended and self.most != 0
+                and (not self.request_id or (<uint32_t>PyBytes_GET_SIZE(self.request_id) == t.id_n
+                                             and memcmp(PyBytes_AS_STRING(self.request_id), t.id, t.id_n) == 0)))
+
+    cdef int take(self, Transaction t, int64_t now) except -1:
+        """Add the record of a request that has ended."""
+        if self.per_window:
+            if now - self.window >= 1000000000 // WINDOWS:
+                self.window = now
+                self.in_window = 0
+            if self.in_window >= self.per_window:
+                self.lost += 1
+                return 0
+            self.in_window += 1
+        if self.most > 0 and not self.steps:
+            self.most -= 1
+        if self.lines.n > FULL:
+            self.lost += 1
+        else:
+            self.lines.add(t, now)
+            self.count += 1
+        if self.lines.n > FULL:
+            self.send()
+        if self.timer is None and not self.ended:
+            self.timer = self.loop.call_later(DELAY, self._due)
+        return 0
+
+    cdef int add_step(self, bytes line) except -1:
+        """Add a step: it is sent at once, because a request may hang in it."""
+        cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(line)
+        if self.lines.n > FULL or n > FULL:
+            self.lost += 1
+        else:
+            memcpy(self.lines.buffer + self.lines.n, PyBytes_AS_STRING(line), n)
+            self.lines.n += n
+            self.count += 1
+        self.send()
+        if self.lines.n and self.timer is None and not self.ended:
+            self.timer = self.loop.call_later(DELAY, self._due)
+        return 0
+
+    def _due(self):
+        self.timer = None
+        self.send()
+        if (self.lines.n or self.lost) and not self.ended:
+            self.timer = self.loop.call_later(DELAY, self._due)
+
+    cdef int send(self) except -1:
+        """Send what is in the buffer, as one packet, if the socket has room; note that nobody reads any more."""
+        cdef bytes said
+        cdef int error
+        self.lines.clock = time.time_ns() - time.monotonic_ns()     # the wall clock may have been adjusted
+        if self.lost:
+            said = b'{"lost": %d}\n' % self.lost
+            error = self._packet(PyBytes_AS_STRING(said), <size_t>PyBytes_GET_SIZE(said))
+            if error:
+                return 0
+            self.lost = 0
+        if self.lines.n:
+            error = self._packet(self.lines.buffer, self.lines.n)
+            if error == EAGAIN:
+                return 0
+            if error:
+                self.lost += self.count
+            self.lines.n = 0
+            self.count = 0
+        return 0
+
+    cdef int _packet(self, const char *p, size_t n) except -2:
+        """Send a packet; 0, or EAGAIN: later, or another error: it cannot be sent."""
+        cdef int error
+        if c_send(self.fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0:
+            return 0
+        error = errno
+        if error == EAGAIN or error == EINTR:
+            return EAGAIN
+        if error != EMSGSIZE and error != ENOBUFS:
+            self.ended = True
+        return error
+
+
+cdef class Tails:
+    def __init__(self, WorkerContext context):
+        self.context = context
+        self.tails = []
+
+    def add(self, int number, wanted, int fd):
+        """Follow another one; `fd` becomes its own."""
+        self.tails.append(Tail(self.context.poller.loop, number, wanted, fd))
+
+    def remove(self, int number):
+        """Nobody reads it any more."""
+        for tail in [tail for tail in self.tails if tail.number == number]:
+            self.tails.remove(tail)
+            tail.close()
+        if not self.tails:
+            self.context.tails = None
+
+    def close(self):
+        """End all."""
+        for tail in list(self.tails):
+            self.remove(tail.number)
+
+    cdef int choose(self, Transaction t, const char *p, Head *h) except -1:
+        """Note which tails a request is for, as it was received."""
+        cdef Tail tail
+        cdef View view = self.context.view
+        cdef Provenance provenance = t.downstream.provenance
+        cdef bint looked = False, usable = True
+        for tail in self.tails:
+            if not tail.wants(t):
+                continue
+            if tail.when is not None:
+                if not looked:
+                    looked = True
+                    provenance.look(p, h)
+                    usable = view.look(p, h, provenance.origin.asked_https, provenance.client, provenance.address,
+                                       t.frontend.accept) == 0
+                if not usable or not tail.when.holds(view):
+                    continue
+            t.chosen_by |= 1 << tail.number
+            if tail.steps and t.steps is None:
+                if tail.most > 0:
+                    tail.most -= 1
+                t.steps = Steps(tail, self.context)
+        return 0
+
+    cdef int take(self, Transaction t, int64_t now) except -1:
+        """Hand the record of a request that has ended to those who want it."""
+        cdef Tail tail
+        cdef Steps steps = <Steps>t.steps
+        for tail in self.tails:
+            if tail.steps:
+                if steps is None or steps.tail is not tail:
+                    continue
+            elif tail.when is not None and not t.chosen_by & (1 << tail.number):
+                continue
+            elif not tail.wants(t):
+                continue
+            if tail.outcomes[t.outcome]:
+                tail.take(t, now)
+                if tail.steps:
+                    tail.send()
+        return 0
+
+
+cdef class Steps:
+    """The steps of one request, as it goes through them."""
+
+    def __init__(self, Tail tail, WorkerContext context):
+        self.tail = tail
+        self.context = context
+
+    cdef int follow_decision(self, Decision d, Transaction t, const char *p, Head *h) except -1:
+        """Decide on the request as without a tail, and report the reasons."""
+        cdef View view = self.context.view
+        cdef dict trace = {}
+        self.since = t.started
+        view.notes = []
+        try:
+            decide(d, self.context, t.frontend, t.downstream.provenance, p, h, trace)
+            if d.verdict == V_REFUSE:
+                return self._add(t, "refused", {"why": sentence_of(d.reason)})
+            found = reasons(view, d, trace)
+        finally:
+            view.notes = None
+        path, lines = self.context.routes_at
+        for route in found["routes"]:
+            route["at"] = f"{path}:{lines[route['route']]}"
+        method = t.head.p[t.method.at:t.method.at + t.method.n].decode("latin-1")
+        host = t.head.p[t.host.at:t.host.at + t.host.n].decode("latin-1")
+        target = t.head.p[t.target.at:t.target.at + t.target.n].decode("latin-1")
+        found.update(
+            asked=f"{method} {target}", host=host, frontend=t.frontend.name,
+            verdict="backend" if d.verdict == V_FORWARD else "no_route" if d.verdict == V_NO_ROUTE
+                    else "not_admitted" if d.verdict == V_NOT_ADMITTED else "login" if d.verdict == V_LOGIN
+                    else "respond",
+            backend=d.backend.name if d.verdict == V_FORWARD else None,
+        )
+        return self._add(t, "decided", found)
+
+    cdef int server_chosen(self, Transaction t, int i) except -1:
+        """A server was picked; it has not got the request yet."""
+        from gateway.proxy.transaction import address_text      # which imports this module
+        servers = candidates(t.attempt.backend, t.poller.now)
+        add_expectations(t.attempt.backend, servers)
+        affinity = t.attempt.backend.affinity
+        tried = [(<Server>t.attempt.backend.servers[t.attempt.args.tried.index[n]]).name
+                 for n in range(t.attempt.args.tried.count)]
+        for server in servers:
+            del server["token"]                     # a secret of the client that has it
+            server["address"] = address_text(server["address"])
+        self.pooled = True
+        return self._add(t, "server", {
+            "backend": t.attempt.backend.name, "server": (<Server>t.attempt.backend.servers[i]).name,
+            "candidates": servers, "tried": tried,
+            "affinity": None if affinity is None else str(affinity), "kept": i == t.attempt.belongs,
+        })
+
+    cdef int failed(self, Transaction t, int outcome, int64_t detail) except -1:
+        """The server, or the connection to it, has failed the request."""
+        from gateway.proxy.transaction import detail_text
+        name, _, meaning = OUTCOMES[outcome]
+        return self._add(t, "failed", {
+            "server": t.attempt.server.name, "outcome": name,
+            "why": f"{meaning}{detail_text(outcome, detail, t.bytes_out)}",
+        })
+
+    cdef int status_retried(self, Transaction t, int status) except -1:
+        """The server has answered with a status for which another server is tried."""
+        return self._add(t, "failed", {"server": t.attempt.server.name, "outcome": "status", "why": f"status {status}"})
+
+    cdef int become(self, Transaction t, int state) except -1:
+        """The request goes over to another state."""
+        from gateway.proxy.transaction import address_text
+        if state == T_WAITING:
+            return self._add(t, "waits", {
+                "reason": "login" if t.login is not None else "rate" if t.delay is not None else "room",
+            })
+        if state == T_CALLED:
+            return self._add(t, "called", {})
+        if state == T_CONNECTING:
+            self.pooled = False
+            return self._add(t, "connects", {"server": t.attempt.server.name})
+        if state == T_SENT:
+            return self._add(t, "sent", {
+                "server": t.attempt.server.name, "address": address_text(t.attempt.server.address),
+                "connection": "reused" if self.pooled else "new",
+            })
+        if state == T_RESPONDING or state == T_TUNNEL:
+            return self._add(t, "answered", {"server": t.attempt.server.name, "status": t.status})
+        return 0
+
+    cdef int _add(self, Transaction t, str step, dict more) except -1:
+        cdef int64_t now = max(t.poller.now, time.monotonic_ns())
+        said = {
+            "step": step, "request_id": t.id[:t.id_n].decode("latin-1"), "ms": round((now - t.started) * 1e-6, 3),
+            "took_ms": round((now - self.since) * 1e-6, 3), **more,
+        }
+        self.since = now
+        return self.tail.add_step(json.dumps(said).encode() + b"\n")

@@ -1,0 +1,73 @@
+"""The tails that operators follow: which there are, and the end of each that the workers write to.
+
+The supervisor makes the socket and passes it on, and reads nothing of it: what clients have sent is in there.
+"""
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from gateway.process.channel import Follow, Order, Unfollow
+from gateway.process.tail import PACKET, Wanted
+
+MOST: Final = 8
+"""Tails at once: a worker has a bit for each."""
+
+Send: TypeAlias = Callable[[Order, tuple[int, ...]], None]
+"""Sends an order with descriptors to every process that carries traffic."""
+
+
+class NoTail(Exception):
+    """There cannot be another one; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    wanted: Wanted
+    writing: socket.socket
+
+
+class Tails:
+    """All of them, by number."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._tails: dict[int, _Tail] = {}
+
+    def open(self, wanted: Wanted) -> tuple[int, socket.socket]:
+        """Begin another one: its number, and the end to read, which the caller closes. Raises NoTail."""
+        number = next((number for number in range(MOST) if number not in self._tails), None)
+        if number is None:
+            raise NoTail(f"{MOST} tails are followed already")
+        try:
+            reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            raise NoTail((error.strerror or str(error)).lower()) from None
+        writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * PACKET)  # at most what the kernel's wmem_max allows
+        writing.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        self._tails[number] = tail = _Tail(wanted, writing)
+        self._send(*_order(number, tail))
+        return number, reading
+
+    def close(self, number: int) -> None:
+        """Its reader has gone."""
+        tail = self._tails.pop(number, None)
+        if tail is not None:
+            tail.writing.close()
+            self._send(Unfollow(number), ())
+
+    def orders(self) -> Iterator[tuple[Order, tuple[int, ...]]]:
+        """What a process that starts is told."""
+        for number, tail in self._tails.items():
+            yield _order(number, tail)
+
+    def forget(self) -> None:
+        """Close all in a process that was forked."""
+        for tail in self._tails.values():
+            tail.writing.close()
+        self._tails.clear()
+
+
+def _order(number: int, tail: _Tail) -> tuple[Order, tuple[int, ...]]:
+    return Follow(number, tail.wanted), (tail.writing.fileno(),)
