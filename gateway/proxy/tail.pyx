@@ -56,7 +56,8 @@ cdef class Tail:
         self.steps = wanted.steps
         self.most = wanted.most or -1
         self.per_window = max(1, wanted.per_second // WINDOWS) if wanted.per_second else 0
-        self.lines = AccessLog(None, fd, "json", layout("json", (), classes=True, sessions=True, rules=True, users=True))
+        pairs = layout("json", (), classes=True, sessions=True, rules=True, users=True)
+        self.lines = AccessLog(None, fd, "json", pairs)
 
     def close(self):
         """Send what is left, if it is taken at once, and close the socket."""
