@@ -28,7 +28,7 @@ MAX_WANTED: Final = 8192
 """Bytes of a Wanted in JSON."""
 PACKET: Final = 256 * 1024
 """Bytes that a reader must have room for."""
-_OF_SITE: Final = {"load", "up", "sessions", "site_load"}
+_OF_SITE: Final = {"load", "up", "sessions", "site_load", "map"}
 _NAMES: Final = [name for name, _, _ in OUTCOMES]
 _KEYS: Final = {"when", "outcomes", "request_id", "steps", "most", "per_second"}
 

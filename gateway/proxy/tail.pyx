@@ -49,7 +49,7 @@ cdef class Tail:
         self.loop = loop
         self.number = number
         self.fd = fd
-        self.when = When(wanted.when.text, wanted.when.node) if wanted.when is not None else None
+        self.when = When(wanted.when.text, wanted.when.node, {}) if wanted.when is not None else None
         for outcome, (name, _, _) in enumerate(OUTCOMES):
             self.outcomes[outcome] = not wanted.outcomes or name in wanted.outcomes
         self.request_id = wanted.request_id.encode("latin-1", "replace")
