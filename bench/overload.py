@@ -41,7 +41,7 @@ LENGTHS: Final = (5, 15, 50)
 SESSION_LOADS: Final = (0.8, 1.0, 1.5, 2.0, 3.0)
 INSIDE: Final = 30
 """Requests of a session of those who are in when a flood comes, on average."""
-LEARNING: Final = 12.0
+LEARNING: Final = 8.0
 """Seconds at the beginning of sessions that are not counted: until as many are there as there may be."""
 THINK: Final = 0.3
 WARM_UP: Final = 2.0
@@ -152,9 +152,11 @@ def scenes(seconds: float) -> Iterator[Scene]:
     yield from _floods(seconds)
     for length in LENGTHS:
         for load in SESSION_LOADS:
-            crowd = Crowd("sessions", 0.0, LEARNING + seconds, load * CAPACITY / length, length=length, think=THINK)
+            # As many sessions end as begin only after two of their lives.
+            learning = LEARNING + 2 * length * (THINK + MEAN)
+            crowd = Crowd("sessions", 0.0, learning + seconds, load * CAPACITY / length, length=length, think=THINK)
             qos = f"{OVERLOAD}\n  {MEASURED}"
-            yield Scene(f"sessions of {length} at {load:.0%}", (crowd,), qos, room=SLOTS + 1, warm_up=LEARNING)
+            yield Scene(f"sessions of {length} at {load:.0%}", (crowd,), qos, room=SLOTS + 1, warm_up=learning)
 
 
 def _floods(seconds: float) -> Iterator[Scene]:

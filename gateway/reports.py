@@ -283,6 +283,8 @@ class SessionsReport:
     advance_rate: float
     """Clients per second that leave the queue for a session."""
     measured_max: int | None
+    measured_why: str
+    """A name of qos.headroom.WHYS."""
     queue: tuple[PlaceReport, ...]
     """Its first clients."""
     max: int | None

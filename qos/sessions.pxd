@@ -1,4 +1,5 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from qos.headroom cimport Busy, Headroom, Sessions
 from qos.tickets cimport Ticket
 
 # The result for a request that needs a session.
@@ -19,6 +20,7 @@ cdef struct Terms:
     uint64_t places         # in the queue; 0: no queue
     uint32_t refresh        # seconds between two requests of a client that waits
     int64_t opens           # seconds since 1970; 0: at once
+    bint measured           # `max` is that of the last measurement, and the servers must have room besides
 
 # Details of the result.
 cdef struct Answer:
@@ -34,6 +36,7 @@ cdef class SessionTable:
     cdef uint32_t *prefix
     cdef uint64_t *slots
     cdef uint64_t *ring
+    cdef Headroom *headroom
     cdef uint64_t slot_count
     cdef uint64_t ring_count
     cdef uint32_t own       # distinguishes tickets of this table from others
@@ -46,8 +49,9 @@ cdef class SessionTable:
     cdef uint64_t waiting(self) noexcept nogil
     cdef double advance_rate(self) noexcept nogil
     cdef bint to_measure(self, int64_t now) noexcept nogil
-    cdef void measure(self, double use) noexcept nogil
+    cdef void measure(self, const Terms *terms, const Busy *busy, int64_t now) noexcept nogil
     cdef uint64_t measured(self) noexcept nogil
+    cdef bint _servers_have_room(self, const Terms *terms) noexcept nogil
 
     cdef bint _due(self, int word, int64_t now, int64_t every) noexcept nogil
     cdef bint _session(self, const Terms *terms, const Ticket *ticket, uint32_t second, int64_t wall,

@@ -31,5 +31,16 @@ class SessionTable:
         asset: bool = ...,
         wall: float | None = ...,
     ) -> tuple[str, tuple[str, int, int, int] | None, int]: ...
-    def measure_now(self, use: float) -> int: ...
+    def measure_now(
+        self,
+        now: float,
+        *,
+        places: float,
+        at_servers: float,
+        waiting: float = ...,
+        seconds: float = ...,
+        target: float = ...,
+        queue: int = ...,
+        refresh: int = ...,
+    ) -> int: ...
     def census(self, now: float, *, most: int, idle: int = ..., refresh: int = ...) -> None: ...

@@ -31,8 +31,10 @@ correspondingly longer.
 from libc.math cimport exp
 from libc.string cimport memcpy
 
+from qos.headroom cimport claim_look, look
 from qos.tickets cimport K_EARLY, K_LIVE, K_NEW, K_NONE, K_QUEUED
 
+from qos.headroom import FIRST, WHYS
 from qos.tickets import KINDS
 
 cdef extern from * nogil:
@@ -86,13 +88,11 @@ cdef enum:
     W_BASE                  # the first place of the clients that came before it
     W_DRAWN                 # the number of those clients
     W_ADOPTED               # sessions that came from another table
-    W_TO_MEASURE            # last measurement of the servers' utilization, in ns
-    W_MEASURED_MAX          # the number of sessions that it allows; 0: not measured
-    W_MEASURED_USE          # a double, smoothed
     W_SHARE = 96            # sessions that this gateway of a cluster may have
     W_SHARE_UNTIL           # until when that holds, in ns
     W_ADMITTED_THEN         # W_ADMITTED at the last census
     W_CLOSED_UNTIL          # until when no session is admitted, in ns
+    W_HEADROOM = 128        # a Headroom
 
 cdef enum Phase:
     P_NONE = 0
@@ -111,11 +111,7 @@ cdef uint64_t SEEN = ((<uint64_t>1) << SEEN_BITS) - 1
 cdef uint64_t RETURNED = (<uint64_t>1) << SEEN_BITS     # the ticket has come back at least once
 cdef int64_t CENSUS_NS = 250_000_000
 cdef int64_t STUCK_NS = 5_000_000_000
-cdef int64_t MEASURE_NS = 1_000_000_000
-cdef double MEASURES = 10.0             # number of measurements over which the utilization is smoothed
-cdef double TARGET = 0.8                # utilization of the servers to aim at
-cdef double GROWTH = 0.1  # largest growth of the number of sessions from one measurement to the next, relative
-cdef uint64_t FEW = 20                  # and in addition, absolute
+cdef uint64_t FIRST_MEASURED = FIRST
 cdef double RATE_SECONDS = 60.0         # over which the admission rate of the queue is smoothed
 cdef int64_t SKEW = 60                  # largest difference between the clocks of two gateways, in seconds
 
@@ -200,6 +196,7 @@ cdef class SessionTable:
             qs_store(self.head + W_VERSION, VERSION)
         if qs_load(self.head + W_VERSION) != <uint64_t>VERSION:
             raise ValueError("the session table has another version")
+        self.headroom = <Headroom *>(self.head + W_HEADROOM)
         self.own = <uint32_t>self.head[W_OWN]
         self.secret[0], self.secret[1] = self.head[W_SECRET], self.head[W_SECRET + 1]
 
@@ -237,7 +234,7 @@ cdef class SessionTable:
         if asset:
             tail = qs_load(self.head + W_TAIL)
             free = qs_load(self.head + W_CEILING) - qs_load(self.head + W_ADMITTED)
-            answer.room = (phase != P_BEFORE and phase != P_DRAWING
+            answer.room = (phase != P_BEFORE and phase != P_DRAWING and self._servers_have_room(terms)
                            and <int64_t>free > <int64_t>(tail - qs_load(self.head + W_ABSENT)))
             return A_ASSET
         if ticket.kind == K_QUEUED and ticket.id == self.own:
@@ -384,7 +381,7 @@ cdef class SessionTable:
         cdef uint64_t admitted = qs_load(self.head + W_ADMITTED)
         cdef uint64_t word
         cdef int64_t slot
-        if admitted + place >= qs_load(self.head + W_CEILING):
+        if admitted + place >= qs_load(self.head + W_CEILING) or not self._servers_have_room(terms):
             return -1
         id[0] = <uint32_t>_mixed(self.secret[0] ^ qs_add(self.head + W_IDS, 1)) | 1
         word = <uint64_t>id[0] << 32 | second
@@ -392,7 +389,7 @@ cdef class SessionTable:
         if slot < 0:
             return -1
         while True:
-            if admitted + place >= qs_load(self.head + W_CEILING):
+            if admitted + place >= qs_load(self.head + W_CEILING) or not self._servers_have_room(terms):
                 qs_swap(self.slots + slot, word, 0)
                 return -1
             if qs_swap(self.head + W_ADMITTED, admitted, admitted + 1):
@@ -640,29 +637,24 @@ cdef class SessionTable:
 
     cdef bint to_measure(self, int64_t now) noexcept nogil:
         """Whether this process should call `measure` now."""
-        return self._due(W_TO_MEASURE, now, MEASURE_NS)
+        return claim_look(self.headroom, now)
 
-    cdef void measure(self, double use) noexcept nogil:
-        """Record the utilization of the servers, 1.0 when they are full.
-
-        The present sessions cause it, so TARGET / use times as many would cause TARGET. The number never rises much
-        faster than the sessions themselves, because the load of a session is known only some time after it began.
-        """
-        cdef double *smoothed = <double *>(self.head + W_MEASURED_USE)
-        cdef uint64_t live = qs_load(self.head + W_LIVE)
-        cdef uint64_t most = live + <uint64_t>(live * GROWTH) + FEW, borne
-        smoothed[0] += (use - smoothed[0]) / MEASURES
-        if use > smoothed[0]:
-            smoothed[0] = use           # rises at once, falls slowly
-        if smoothed[0] * most > TARGET * live:
-            borne = <uint64_t>(TARGET * live / smoothed[0])
-            most = borne if borne else 1
-        qs_store(self.head + W_MEASURED_MAX, most)
+    cdef void measure(self, const Terms *terms, const Busy *busy, int64_t now) noexcept nogil:
+        """Find out how many sessions there may be. busy: the backend with the fewest free places in proportion."""
+        cdef Sessions sessions
+        sessions.admitted = qs_load(self.head + W_ADMITTED)
+        sessions.live = qs_load(self.head + W_LIVE) + sessions.admitted - qs_load(self.head + W_ADMITTED_THEN)
+        sessions.horizon = max(1.0, terms.refresh if terms.places else 0.0)
+        look(self.headroom, busy, &sessions, now)
 
     cdef uint64_t measured(self) noexcept nogil:
-        """The number of sessions allowed by the measurement."""
-        cdef uint64_t most = qs_load(self.head + W_MEASURED_MAX)
-        return most if most else FEW
+        """The number of sessions that there may be by the last measurement."""
+        cdef uint64_t most = <uint64_t>self.headroom.sessions
+        return most if most else FIRST_MEASURED
+
+    cdef inline bint _servers_have_room(self, const Terms *terms) noexcept nogil:
+        """Whether one more session may begin before the next measurement."""
+        return not terms.measured or qs_load(self.head + W_ADMITTED) < self.headroom.until
 
     # -------------------------------------------------------------------------------------------- for display and tests
 
@@ -672,7 +664,8 @@ cdef class SessionTable:
         return self.own
 
     def figures(self, int64_t now, uint32_t idle, uint32_t refresh):
-        """Current figures: live, waiting, present, early, admitted, adopted, entered, advance_rate, measured_max."""
+        """Current figures: live, waiting, present, early, admitted, adopted, entered, advance_rate, measured_max,
+        measured_why."""
         cdef Terms terms
         cdef uint32_t second = <uint32_t>(now // 1000000000 + OFFSET)
         cdef uint64_t n, entry, early = qs_load(self.head + W_EARLY), state = qs_load(self.head + W_STATE)
@@ -694,7 +687,8 @@ cdef class SessionTable:
             "early": <uint32_t>early if state & 3 == P_BEFORE and early >> 32 == state >> 2 else 0,
             "admitted": qs_load(self.head + W_ADMITTED), "adopted": qs_load(self.head + W_ADOPTED),
             "entered": qs_load(self.head + W_ENTERED), "advance_rate": self.advance_rate(),
-            "measured_max": qs_load(self.head + W_MEASURED_MAX) or None,
+            "measured_max": int(self.headroom.sessions) or None,
+            "measured_why": WHYS[self.headroom.why],
         }
 
     def listed(self, int64_t now, uint32_t idle, uint32_t refresh, int most):
@@ -727,7 +721,7 @@ cdef class SessionTable:
         """Now: sessions, clients that wait and ask in time, sessions that were ever adopted."""
         cdef Terms terms
         cdef uint64_t admitted, then
-        terms.max, terms.idle, terms.refresh = most or qs_load(self.head + W_MEASURED_MAX), idle, refresh
+        terms.max, terms.idle, terms.refresh = most or self.measured(), idle, refresh
         self._census(&terms, now)
         then = qs_load(self.head + W_ADMITTED_THEN)
         admitted = qs_load(self.head + W_ADMITTED)
@@ -741,7 +735,9 @@ cdef class SessionTable:
         cdef Ticket given
         cdef Answer answer
         cdef int what
-        terms.max, terms.idle, terms.places, terms.refresh, terms.opens = most, idle, places, refresh, opens
+        terms.measured = most == 0
+        terms.max = most or self.measured()
+        terms.idle, terms.places, terms.refresh, terms.opens = idle, places, refresh, opens
         given.kind = K_NONE
         if ticket is not None:
             given.kind = KINDS.index(ticket[0])
@@ -758,14 +754,21 @@ cdef class SessionTable:
             return ("asset" if answer.room else "refused asset"), None, 0
         return ADMITTED[what], sent, answer.place
 
-    def measure_now(self, double use):
-        """The same as `measure`; returns the number of sessions."""
-        self.measure(use)
+    def measure_now(self, double now, *, places, at_servers, waiting=0, seconds=0.0, target=0.0, uint64_t queue=0,
+                    uint32_t refresh=5):
+        """The same as `measure` if it is due, with the fields of Busy; returns the number of sessions."""
+        cdef Terms terms
+        cdef Busy busy
+        terms.places, terms.refresh = queue, refresh
+        if self.to_measure(<int64_t>(now * 1e9)):
+            busy.places, busy.at_servers, busy.waiting = places, at_servers, waiting
+            busy.seconds, busy.target = seconds, target
+            self.measure(&terms, &busy, <int64_t>(now * 1e9))
         return self.measured()
 
     def census(self, double now, *, uint64_t most, uint32_t idle=600, uint32_t refresh=5):
         """Recount everything now."""
         cdef Terms terms
-        terms.max, terms.idle, terms.refresh = most, idle, refresh
+        terms.max, terms.idle, terms.refresh = most or self.measured(), idle, refresh
         qs_store(self.head + W_CENSUS, 0)
         self._census(&terms, <int64_t>(now * 1e9))

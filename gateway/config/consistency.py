@@ -292,8 +292,11 @@ def _sessions(site: Site) -> Iterator[Finding]:
     if sessions is None:
         return
     limited = any(server.max_connections for backend in site.backends.values() for server in backend.servers)
+    if site.qos.overload is not None and site.qos.overload.concurrency != 0:
+        limited = True
     if sessions.max == 0 and not limited:
-        yield Finding(("qos", "sessions", "max"), "auto needs max_connections at servers: what they can take at once")
+        message = "auto needs max_connections at servers (what they can take at once), or overload: {concurrency: auto}"
+        yield Finding(("qos", "sessions", "max"), message)
     name = sessions.key.cookie
     for backend, model in site.backends.items():
         if name is not None and model.affinity is not None and model.affinity.cookie == name:

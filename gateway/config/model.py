@@ -1251,5 +1251,9 @@ class Site(Model):
     )
 
     def queue(self, backend: str) -> Queue | None:
-        """The queue for a backend's requests; None: they do not wait. With overload control there always is one."""
-        return self.backends[backend].queue or (Queue() if self.qos.overload is not None else None)
+        """The queue for a backend's requests; None: they do not wait.
+
+        With overload control there always is one, and with `max: auto` of sessions: those that were admitted wait.
+        """
+        measured = self.qos.sessions is not None and self.qos.sessions.max == 0
+        return self.backends[backend].queue or (Queue() if self.qos.overload is not None or measured else None)

@@ -235,8 +235,8 @@ class Sessions(_Model):
     """A limit on sessions: admitted clients stay admitted by a signed ticket."""
 
     max: _Most = Field(
-        description="Sessions at once, over all workers. auto: as many as the servers can bear by what is measured, "
-        "which needs max_connections at servers."
+        description="Sessions at once, over all workers. auto: as many as the servers have room for, which needs "
+        "max_connections at servers, or overload: {concurrency: auto}."
     )
     idle: Annotated[Duration, at_least(1), _at_most(86400, "1d")] = Field(
         "10m", validate_default=True, description="Time after the last request at which a session ends."

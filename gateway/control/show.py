@@ -36,6 +36,13 @@ WHY: Final = {
     "probe": "reduced for a moment, to measure responses without load",
     "fixed": "as configured",
 }
+MEASURED: Final = {
+    "start": "nothing was measured yet",
+    "growing": "it grows by a fifth and 40 a second, and the servers have room",
+    "room": "the servers have room for so many",
+    "full": "the servers have no room for more",
+}
+"""The reasons for the number of sessions with `max: auto` (qos/headroom.pyx)."""
 
 
 def heading(about: dict[str, Any]) -> str:
@@ -202,6 +209,8 @@ def _sessions(found: SessionsReport | None) -> Iterator[str]:
     yield ""
     yield from _row(("", -15), *zip(titles, widths, strict=True))
     yield from _row(("sessions", -15), *zip(figures, widths, strict=True))
+    if found.auto:
+        yield f"  the limit is that because {MEASURED[found.measured_why]}"
     if found.cluster is not None and found.cluster.share is not None:
         silent = ", ".join(found.cluster.silent) or "none"
         yield f"  this gateway's share of the cluster's: {found.cluster.share}; not heard: {silent}"

@@ -122,6 +122,7 @@ cdef class Work(Timed):
     cdef int64_t since                  # order in the queue: a time in ns, or a round (WaitQueue.order)
     cdef int64_t entered                # start of the wait, monotonic, in ns
     cdef uint64_t fair                  # hash of the key for fairness
+    cdef bint kept                      # of an admitted session: overload control does not shed it
 
     cdef int recycle(self) except -1
     cdef int on_turn(self) except -1

@@ -10,7 +10,8 @@ the smallest rank is served first, and within it the smallest order. A worker is
 made, so one with a queue checks every 2 ms.
 
 With overload control (overload.pyx), there is room only while the servers are below the concurrency limit, and work
-that has waited too long is shed: it is called with the place SHED.
+that has waited too long is shed: it is called with the place SHED. A request of an admitted session is not: it waits as
+long as the queue allows, because its session would end with it.
 """
 
 from libc.stdlib cimport calloc, free
@@ -179,6 +180,8 @@ cdef class WaitQueue:
                 self.in_time[lane] = now
             if not overloaded(self.in_time[lane], now):
                 return work
+            if work.kept:
+                return work
             if too_late(now - work.entered, overload.target):
                 self._shed(work)
             else:
@@ -197,7 +200,7 @@ cdef class WaitQueue:
             left &= left - 1
             rank = self._rank(other)
             last = self.last[other]
-            if 0 <= rank and (rank > worst or (rank == worst and last.since > latest)):
+            if 0 <= rank and (rank > worst or (rank == worst and last.since > latest and not last.kept)):
                 worst = rank
                 latest = last.since
                 found = last
@@ -238,10 +241,11 @@ cdef class WaitQueue:
             work = self.first[lane]
             while work is not None:
                 behind = work.behind
-                if too_late(now - work.entered, overload.target):
+                if not too_late(now - work.entered, overload.target):
+                    if self.last_rounds == NULL:
+                        break           # those behind have waited less
+                elif not work.kept:
                     self._shed(work)
-                elif self.last_rounds == NULL:
-                    break               # those behind have waited less
                 work = behind
         return 0
 
@@ -373,7 +377,8 @@ cdef class Waiter(Work):
     cdef WaitQueue queue
     cdef object turn
 
-    def __init__(self, WaitQueue queue, turn, int64_t since, *, uint64_t fair=0):
+    def __init__(self, WaitQueue queue, turn, int64_t since, *, uint64_t fair=0, bint kept=False):
+        self.kept = kept
         self.queue = queue
         self.turn = turn
         self.since = self.entered = since

@@ -19,7 +19,7 @@ cdef class SessionGate:
     cdef Terms terms
     cdef bytes name                     # of the cookie or parameter
     cdef bint by_url
-    cdef tuple backends                 # to measure; None: the number is fixed
+    cdef tuple rooms                    # a ServerRoom for each backend; None: the number is fixed
     cdef object page                    # waiting_page.WaitingPage
     cdef int full_status
     cdef tuple full                     # header lines, page

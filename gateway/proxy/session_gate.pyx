@@ -8,11 +8,10 @@ from libc.string cimport memcmp
 from libc.time cimport time as c_time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from gateway.balance.policy cimport Members
-from gateway.board cimport ADMIN_READY, STATE_DOWN, ServerRow
-from gateway.proxy.backend cimport Backend
+from gateway.proxy.server_room cimport ServerRoom
 from gateway.rules.actions cimport Respond
 from gateway.rules.view cimport IN_COOKIE, IN_HEADER, Value
+from qos.headroom cimport Busy, free_places
 from qos.sessions cimport A_ADOPTED, A_ASSET, A_EARLY, A_FULL, A_LIVE, A_NEW, A_RENEWED, A_WAITS
 from qos.tickets cimport K_NONE, TEXT
 
@@ -31,8 +30,7 @@ cdef bytes _JSON = b"Content-Type: application/json\r\n"
 
 
 cdef class SessionGate:
-    """table: shared by all workers. key: of tickets. most: sessions at once; 0: as many as `backends` have capacity
-    for.
+    """table: shared by all workers. key: of tickets. most: sessions at once; 0: as many as `backends` have room for.
 
     idle, refresh: whole seconds. opens: seconds since 1970, or 0. full: status, type and page for clients that
     get no place; elsewhere: sends them to another site instead, while that has room. One of cookie and url is the name
@@ -55,13 +53,14 @@ cdef class SessionGate:
         self.full = (f"Content-Type: {full[1]}\r\nCache-Control: no-store\r\n"
                      f"Retry-After: {RETRY_WHEN_FULL}\r\n".encode(), full[2])
         self.elsewhere = elsewhere
-        self.backends = None if most else tuple(backends)
+        self.terms.measured = not most
+        self.rooms = None if most else tuple([ServerRoom(backend) for backend in backends])
         self.assumed = ("none", 0, 0, 0)
         self.retry = b"Retry-After: %d\r\nCache-Control: no-store\r\n" % refresh
 
     def take_up(self, int64_t now):
         """Use these limits for counting from now on."""
-        if self.backends is not None:
+        if self.rooms is not None:
             self._measure(now)
         self.table.census(now * 1e-9, most=self.terms.max, idle=self.terms.idle, refresh=self.terms.refresh)
 
@@ -70,7 +69,7 @@ cdef class SessionGate:
         cdef Ticket ticket
         cdef int64_t wall = <int64_t>c_time(NULL)
         self.line = self.text = None
-        if self.backends is not None:
+        if self.rooms is not None:
             self._measure(now)
         self.find(v, target, n, &ticket)
         self.what = self.table.live(&self.terms, &ticket, now, wall, &self.answer)
@@ -85,7 +84,7 @@ cdef class SessionGate:
         cdef str ticket
         cdef int64_t free
         ticket, live, waiting, place = self.assumed
-        free = (MOST_SESSIONS if self.backends is not None else <int64_t>self.terms.max) - <int64_t>live
+        free = (MOST_SESSIONS if self.rooms is not None else <int64_t>self.terms.max) - <int64_t>live
         self.line = self.text = None
         self.answer.changed = False
         self.answer.place = place if ticket == "queued" else waiting
@@ -201,23 +200,19 @@ cdef class SessionGate:
         return accept.startswith((b"image/", b"text/css"))
 
     cdef int _measure(self, int64_t now) except -1:
-        """`max: auto`: the number of sessions that the servers can carry, by the load of the present ones."""
-        cdef Members members
-        cdef Backend backend
-        cdef ServerRow *row
-        cdef double use = 0, room, busy
-        cdef int i
+        """`max: auto`: the number of sessions that the servers have room for, by the backend that has the least."""
+        cdef ServerRoom room
+        cdef Busy busy, busiest
+        cdef double share, least = 0
         if self.table.to_measure(now):
-            for backend in self.backends:
-                members = backend.members
-                room = busy = 0
-                for i in range(members.count):
-                    row = members.board.server(members.member[i].slot)
-                    if row.state != STATE_DOWN and row.admin == ADMIN_READY and members.limit(i):
-                        room += members.limit(i)
-                        busy += members.in_flight(i)
-                if room and busy > use * room:
-                    use = busy / room
-            self.table.measure(use)
+            busiest.places = 0
+            for room in self.rooms:
+                room.measure(&busy)
+                if busy.places > 0:
+                    share = free_places(&busy) / busy.places
+                    if busiest.places == 0 or share < least:
+                        busiest = busy
+                        least = share
+            self.table.measure(&self.terms, &busiest, now)
         self.terms.max = self.table.measured()
         return 0

@@ -56,6 +56,7 @@ from gateway.wire.head cimport (
 )
 from gateway.wire.request_id cimport ID_LENGTH, find_request_id, next_id
 from gateway.wire.wide cimport WIDE
+from qos.sessions cimport A_ASSET
 
 from gateway.outcome import OUTCOMES
 from gateway.proxy.tls_to_servers import text_of
@@ -244,6 +245,7 @@ cdef class Transaction(Work):
         self.wait_ends = 0
         self.over = 0
         self.session = 0
+        self.kept = False
         self.ticket = None
         self.due = 0
         self.bandwidth = self.turn = 0
@@ -481,6 +483,7 @@ cdef class Transaction(Work):
         self.session = <uint8_t>(gate.what + 1)
         self.ticket = gate.line
         if what == G_GO:
+            self.kept = gate.what != A_ASSET
             return True
         status, lines, body = gate.reply(what, view, target, self.target.n, self.klass)
         self.rule = None

@@ -107,6 +107,7 @@ SESSIONS: Final = SessionsReport(
     entered=30,
     advance_rate=0.25,
     measured_max=None,
+    measured_why="start",
     queue=(PlaceReport(place=1, silent=2, present=True), PlaceReport(place=2, silent=31, present=False)),
     max=100,
     auto=False,

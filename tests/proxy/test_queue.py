@@ -83,10 +83,12 @@ class Farm:
         counted = self.classes(*[(7, 0.5, 0)] * (lane + 1), worker=worker)
         counted.entered(lane, change)
 
-    def waiter(self, queue: WaitQueue, lane: int = 0, *, ahead: bool = False, fair: int = 0) -> Waiter:
+    def waiter(
+        self, queue: WaitQueue, lane: int = 0, *, ahead: bool = False, fair: int = 0, kept: bool = False
+    ) -> Waiter:
         """Work that has come after all that came before, and waits."""
         self.since += 1
-        waiter = Waiter(queue, self.turn, self.since, fair=fair)
+        waiter = Waiter(queue, self.turn, self.since, fair=fair, kept=kept)
         waiter.enter(lane, ahead=ahead)
         return waiter
 
@@ -410,6 +412,28 @@ def test_only_the_lane_that_waits_is_shed(farm: Farm) -> None:
     farm.loop.poller.wait(0)
     assert farm.called == [high]
     assert (low.shed, next_high.shed) == (True, False)
+
+
+def test_a_request_of_a_session_is_never_shed_for_its_wait(farm: Farm) -> None:
+    queue = farm.queue(limit=3, overload=farm.overload(target=0.02, newest_first=True))
+    kept, other, newest = farm.waiter(queue, kept=True), farm.waiter(queue), farm.waiter(queue)
+    shed_late(queue, later=110 * MS)
+    assert [kept.shed, other.shed, newest.shed] == [False, True, True]
+    late = farm.waiter(queue)
+    wake(queue, later=220 * MS)
+    farm.loop.poller.wait(0)
+    assert kept in farm.called
+    assert late not in farm.called
+
+
+def test_a_full_queue_sheds_no_request_of_a_session_for_one_of_the_same_class(farm: Farm) -> None:
+    lanes = farm.classes((1, 0.0, 0), (9, 0.0, 0))
+    queue = farm.queue(limit=1, lanes=lanes, overload=farm.overload(concurrency=1))
+    kept = farm.waiter(queue, 1, kept=True)
+    assert not Waiter(queue, farm.turn, 1).make_room(1)
+    assert not kept.shed
+    assert Waiter(queue, farm.turn, 1).make_room(0)
+    assert kept.shed
 
 
 def test_under_overload_the_newest_can_go_first(farm: Farm) -> None:

@@ -446,21 +446,38 @@ def test_the_rate_is_that_at_which_places_enter() -> None:
     assert rate == pytest.approx(20 / 11, rel=0.25)  # 20 sessions of 11 seconds
 
 
-def test_the_measured_number_is_that_with_which_servers_are_used_by_four_fifths() -> None:
+ROOM: dict[str, Any] = {"places": 100, "at_servers": 40, "seconds": 0.1}
+NO_ROOM: dict[str, Any] = {"places": 100, "at_servers": 100, "waiting": 5, "seconds": 0.1}
+
+
+def test_with_a_measured_number_no_session_begins_while_the_servers_have_no_room() -> None:
     sessions = table()
-    assert sessions.measure_now(0.0) == 20  # nothing is known yet
-    for client in clients(sessions, 100, most=100):
-        client.ask(NOW)
-        client.ask(NOW)
-    sessions.census(NOW + 1, most=100)
-    assert sessions.measure_now(0.1) == 130  # no faster than that
-    assert [sessions.measure_now(0.8) for _ in range(2)] == [100, 100]
-    assert sessions.measure_now(1.0) == 80
-    assert sessions.measure_now(2.0) == 40
-    rising = [sessions.measure_now(0.5) for _ in range(60)]
-    assert rising == sorted(rising)
-    assert rising[0] < 60
-    assert rising[-1] == 130
+    sessions.measure_now(NOW, **ROOM)
+    first, second, third = clients(sessions, 3, most=0, places=0)
+    assert [first.ask(NOW), second.ask(NOW)] == ["new", "new"]
+    sessions.measure_now(NOW + STEP, **NO_ROOM)
+    assert third.ask(NOW + STEP) == "full"
+    assert [first.ask(NOW + STEP), second.ask(NOW + STEP)] == ["renewed", "renewed"]
+    assert Client(sessions, most=0).ask(NOW + STEP, asset=True) == "refused asset"
+    sessions.measure_now(NOW + 2 * STEP, **ROOM)
+    assert third.ask(NOW + 2 * STEP) == "new"
+
+
+def test_with_a_measured_number_the_head_of_the_queue_is_first_when_the_servers_have_room_again() -> None:
+    sessions = table()
+    terms = {"most": 0, "places": 100, "refresh": 1}
+    sessions.measure_now(NOW, **NO_ROOM, queue=100, refresh=1)
+    first, second, third = clients(sessions, 3, **terms)
+    assert [client.ask(NOW) for client in (first, second, third)] == ["waiting"] * 3
+    sessions.measure_now(NOW + STEP, places=100, at_servers=99, seconds=0.1, queue=100, refresh=1)
+    assert [client.ask(NOW + STEP) for client in (third, first, second)] == ["waiting", "new", "waiting"]
+
+
+def test_a_full_table_of_a_measured_number_is_shown_with_its_reason() -> None:
+    sessions = table()
+    assert sessions.measure_now(NOW, **NO_ROOM) == 1
+    figures = sessions.figures(int(NOW * 1e9), 600, 5)
+    assert (figures["measured_max"], figures["measured_why"]) == (1, "full")
 
 
 def test_a_million_waiting_tickets_take_8_bytes_each_and_their_rounds_can_go_on() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from gateway.cli import main
+from tests.scenarios.test_qos import hold, wait
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient, Response
@@ -281,3 +282,43 @@ def test_at_the_opening_every_client_gets_a_place(start_gateway: Starter, start_
     queue = [browser for browser, answer in zip(early, states, strict=True) if answer.status == 503]
     eventually(lambda: late.waits()["place"] == 7, "the places to be counted")
     assert sorted(browser.waits()["place"] for browser in queue) == [1, 2, 3, 4, 5, 6]
+
+
+def test_with_a_measured_limit_no_session_begins_while_servers_are_full_and_sessions_are_served(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+) -> None:
+    (server,) = start_servers("app1")
+    qos = {
+        "classes": [{"name": "staff", "match": {"header": {"X-Staff": True}}, "admit": "always"}, {"name": "rest"}],
+        "overload": {"concurrency": "off", "target_delay": "20ms"},
+    }
+    model = described([server], qos=qos, max="auto", idle="60s")
+    del model["qos"]["sessions"]["waiting_room"]
+    model["backends"]["app"]["servers"] = [{"address": server.address, "max_connections": 2}]
+    model["backends"]["app"]["queue"] = {"timeout": "60s"}
+    gateway = start_gateway(model)
+    browsers = [Browser(gateway), Browser(gateway)]
+    assert [browser.ask().status for browser in browsers] == [200, 200]
+    mine = [f"Cookie: GWSESSION={browser.ticket}" for browser in browsers]
+    held = [*hold(gateway, server, 1, mine[0]), *hold(gateway, server, 1, mine[1])]
+    waiting = wait(gateway, *mine)
+
+    new: list[RawClient] = []
+
+    def is_full() -> bool:
+        # Each measurement is of the moment before, so the first ones may see a free place; those clients wait.
+        new.append(RawClient(gateway.port))
+        new[-1].send(b"GET /who HTTP/1.1\r\nHost: a\r\n\r\n")
+        return bool(sessions_of(gateway)["measured_why"] == "full")
+
+    eventually(is_full, "the servers to be full")
+    refused = Browser(gateway).ask()
+    assert (refused.status, b"All places are taken" in refused.body) == (503, True)
+    with RawClient(gateway.port) as staff:
+        staff.send(b"GET /who HTTP/1.1\r\nHost: a\r\nX-Staff: 1\r\n\r\n")
+        assert staff.response().status == 503  # shed after its wait: so long have the others waited, too
+    (tmp_path / "go").touch()
+    assert [client.response().status for client in (*held, *waiting)] == [200] * 4
+    eventually(lambda: Browser(gateway).ask().status == 200, "a new client to get a session")
+    for client in (*held, *waiting, *new):
+        client.close()
