@@ -35,7 +35,7 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test unit coverage scenario manuals style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
-    hardened-test hardened-quick lock audit sbom release release-check sdist-check minimal-root systemd-check peers sslyze clean
+    hardened-test hardened-quick lock audit sbom release release-check sdist-check minimal-root systemd-check peers sslyze axe clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ help:  ## this list
 demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load agents
 	@exec $(BIN)/gateway demo $(DEMO)
 
-test: peers sslyze style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
+test: peers sslyze axe style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 unit: $(VENV)/.tools $(VENV)/.built  ## the quick tests, side by side: no gateway, few examples, less than half a minute
@@ -154,7 +154,7 @@ peers:
 	for pair in curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
 	    callgrind_control:valgrind callgrind_annotate:valgrind ip:iproute2 tc:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping \
 	    systemd-analyze:systemd node:nodejs openssl:openssl testssl:testssl.sh git:git losetup:mount taskset:util-linux prlimit:util-linux setpriv:util-linux \
-	    unshare:util-linux nsenter:util-linux dig:bind9-dnsutils kdig:knot-dnsutils unbound:unbound groff:groff-base; do \
+	    unshare:util-linux nsenter:util-linux dig:bind9-dnsutils kdig:knot-dnsutils unbound:unbound groff:groff-base chromium:chromium; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null && continue; \
 	    case "$$missing " in *" $${pair##*:} "*) ;; *) missing="$$missing $${pair##*:}";; esac; \
 	done; \
@@ -205,4 +205,15 @@ $(VENV)/.peers: $(VENV)/.tools
 $(VENV)/.built: $(VENV)/.installed $(COMPILED)
 	@[ -e $@ ] && [ -z "$$(find $(COMPILED) -newer $@)" ] || \
 	    { echo "compiling"; $(BIN)/python setup.py --quiet build_ext --inplace; }
+	@touch $@
+
+axe: build/axe/axe.min.js  ## axe-core, which looks for what keeps people from using a page, for the tests
+
+AXE := axe-core-4.14.1.tgz
+AXE_HASH := e6b0ce02b84d892e2e33e403485e7f3d6c29e2be6df65daf44d89ba564139745
+
+build/axe/axe.min.js:
+	@mkdir -p build/axe && npm pack --silent --ignore-scripts --pack-destination build/axe $(AXE:axe-core-%.tgz=axe-core@%) >/dev/null
+	@echo "$(AXE_HASH)  build/axe/$(AXE)" | sha256sum --check --quiet
+	@tar -xzf build/axe/$(AXE) -C build/axe --strip-components=1 package/axe.min.js package/LICENSE
 	@touch $@

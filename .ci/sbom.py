@@ -6,6 +6,7 @@ Source: https://cyclonedx.org/docs/1.5/json/. Hashes are those of the lock, one 
 environment gives the same bytes.
 """
 
+import hashlib
 import json
 import re
 import sys
@@ -79,12 +80,29 @@ def component(name, kind, files):
     return found
 
 
+def vendored():
+    """Return what others made and the package itself has: the file, the npm package, its version, its licence."""
+    found = []
+    for path, name, version, name_of_licence in (("gateway/admin/page/uplot.js", "uplot", "1.6.32", "MIT"),):
+        reference = f"pkg:npm/{name}@{version}"
+        digest = hashlib.sha256((ROOT / path).read_bytes()).hexdigest()
+        found.append(
+            {"type": "library", "bom-ref": reference, "name": name, "version": version, "purl": reference,
+             "hashes": [{"alg": "SHA-256", "content": digest}], "licenses": [{"license": {"id": name_of_licence}}]}
+        )  # fmt: skip
+    return found
+
+
 def document():
     """Return the whole document."""
     needs, files = tree(), hashes()
     made = {name: component(name, "application" if name == OURS else "library", files.get(name)) for name in needs}
     others = [made[name] for name in sorted(needs) if name != OURS]
-    serial = uuid.uuid5(NAMESPACE, json.dumps(made, sort_keys=True))
+    inside = vendored()
+    depends = {made[name]["bom-ref"]: sorted(made[other]["bom-ref"] for other in needs[name]) for name in sorted(needs)}
+    depends[made[OURS]["bom-ref"]] += [one["bom-ref"] for one in inside]
+    depends |= {one["bom-ref"]: [] for one in inside}
+    serial = uuid.uuid5(NAMESPACE, json.dumps([made, inside], sort_keys=True))
     return {
         "$schema": "http://cyclonedx.org/schema/bom-1.5.schema.json",
         "bomFormat": "CycloneDX",
@@ -92,11 +110,8 @@ def document():
         "serialNumber": f"urn:uuid:{serial}",
         "version": 1,
         "metadata": {"component": made[OURS]},
-        "components": others,
-        "dependencies": [
-            {"ref": made[name]["bom-ref"], "dependsOn": sorted(made[other]["bom-ref"] for other in needs[name])}
-            for name in sorted(needs)
-        ],
+        "components": [*others, *inside],
+        "dependencies": [{"ref": reference, "dependsOn": on} for reference, on in depends.items()],
     }
 
 

@@ -118,6 +118,8 @@ class Status:
     cluster: HeartbeatReport | None
     """None: there is no cluster, or the heartbeat process does not respond."""
     problems: tuple[Problem, ...]
+    recent: tuple[Problem, ...]
+    """What has gone wrong in the last ten minutes while they were asked for, latest first."""
     durations: tuple[float, ...]
     """Upper bounds in seconds of the cells of all histograms but the last, which has no bound."""
 
@@ -201,6 +203,7 @@ def _change(path: str, summary: str, takes: type[_Body], returns: Any) -> Operat
 OPERATIONS: Final = (
     _view("/status", "Everything at once.", Status),
     _view("/problems", "What is wrong now, and why.", tuple[Problem, ...]),
+    _view("/recent", "What has gone wrong lately: counters that grew within ten minutes.", tuple[Problem, ...]),
     _view("/frontends", "Frontends with their traffic.", tuple[FrontendReport, ...]),
     _view("/backends", "Backends with their traffic and servers.", tuple[BackendReport, ...]),
     _view("/servers", "Every server by its full name.", tuple[ServerReport, ...]),
@@ -233,6 +236,7 @@ OPERATIONS: Final = (
 _VIEWS: Final[Mapping[str, Callable[[Status], Any]]] = {
     "/status": lambda status: status,
     "/problems": lambda status: status.problems,
+    "/recent": lambda status: status.recent,
     "/frontends": lambda status: status.gateway.frontends,
     "/backends": lambda status: status.gateway.backends,
     "/servers": lambda status: servers(status.gateway),
@@ -255,13 +259,20 @@ class Api:
     def __init__(self, gateway: Running) -> None:
         self._gateway = gateway
         self._audit = Audit()
+        self._recent = problems.Recent()
 
     def status(self) -> Status:
         """Everything at once."""
         report, heartbeat = self._gateway.report(), self._gateway.overheard()
         now = time.time()
-        found = problems.found(report, heartbeat, now)
-        return Status(at=now, gateway=report, cluster=heartbeat, problems=found, durations=tuple(BOUNDS))
+        return Status(
+            at=now,
+            gateway=report,
+            cluster=heartbeat,
+            problems=problems.found(report, heartbeat, now),
+            recent=self._recent.see(now, problems.counts(report, heartbeat)),
+            durations=tuple(BOUNDS),
+        )
 
     def status_text(self) -> str:
         """The same as JSON, on one line."""

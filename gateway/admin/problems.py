@@ -1,11 +1,18 @@
 """What is wrong with a running gateway now, and why: the first lines of the page. Pure."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from gateway.admin import probes
 from gateway.config.certificate import Validity
 from gateway.reports import BackendReport, GatewayReport, HeartbeatReport, ServerReport, TreeReport
+
+RECENT: Final = 600.0
+"""Seconds for which a counter that has grown is shown."""
+MOST: Final = 20
+"""Counters that are shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +42,6 @@ def found(report: GatewayReport, heartbeat: HeartbeatReport | None, now: float) 
 def _processes(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterator[tuple[str, str]]:
     if why := probes.healthy(report, heartbeat):
         yield "processes", why
-    for name, count in report.tree.deaths.items():
-        if count:
-            yield name, f"ended unexpectedly {count} times since the start; see the log"
 
 
 def _reload(tree: TreeReport) -> Iterator[tuple[str, str]]:
@@ -46,8 +50,6 @@ def _reload(tree: TreeReport) -> Iterator[tuple[str, str]]:
         yield "site file", f"refused at the start; the last good configuration is in use: {last.problems}"
     elif not last.accepted:
         yield "site file", f"the last reload was refused: {last.problems}"
-    if tree.upgrades_failed:
-        yield "upgrade", f"{tree.upgrades_failed} upgrades failed; see the log"
 
 
 def _backend(backend: BackendReport) -> Iterator[tuple[str, str]]:
@@ -80,9 +82,6 @@ def _cluster(heartbeat: HeartbeatReport | None) -> Iterator[tuple[str, str]]:
             yield address.address, f"no node owns this address: {address.reason}"
     for doubt in heartbeat.doubts:
         yield "kernel", doubt
-    for reason, count in heartbeat.refused.items():
-        if count:
-            yield "cluster", f"{count} beats refused: {reason}"
 
 
 def _sites(report: GatewayReport) -> Iterator[tuple[str, str]]:
@@ -103,7 +102,51 @@ def _certificates(tree: TreeReport, now: float) -> Iterator[tuple[str, str]]:
 def _rest(report: GatewayReport) -> Iterator[tuple[str, str]]:
     if report.memory.short:
         yield "memory", "short: new sessions are refused"
-    for kind, reasons in report.refused.items():
-        for reason, count in reasons.items():
-            if count:
-                yield kind, f"{count} refused: {reason}"
+
+
+def counts(report: GatewayReport, heartbeat: HeartbeatReport | None) -> dict[tuple[str, str], int]:
+    """Counters of what should not happen: what it concerns, and what happened."""
+    tree = report.tree
+    found = {(name, "ended unexpectedly"): count for name, count in tree.deaths.items()}
+    found |= {(name, "killed for an invalid message"): count for name, count in tree.bad_reports.items()}
+    found["upgrade", "failed"] = tree.upgrades_failed
+    found |= {
+        (kind, f"refused: {reason}"): count
+        for kind, reasons in report.refused.items()
+        for reason, count in reasons.items()
+    }
+    for backend in report.backends:
+        found |= {
+            (f"{backend.name}/{server.name}", "failed requests (no response, a broken one, or 5xx)"): server.failures
+            for server in backend.servers
+        }
+    if heartbeat is not None:
+        found |= {("cluster", f"beats refused: {reason}"): count for reason, count in heartbeat.refused.items()}
+    return found
+
+
+class Recent:
+    """Counters that have grown lately, by the reports that it was shown."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, str], int] = {}
+        self._grown: dict[tuple[str, str], tuple[float, int]] = {}
+        """When a counter grew last, and by how much since it was quiet."""
+
+    def see(self, now: float, counted: Mapping[tuple[str, str], int]) -> tuple[Problem, ...]:
+        """Take the counters as they are; return those that have grown within RECENT, the latest first."""
+        for key, count in counted.items():
+            before = self._counts.get(key, 0 if self._counts else count)
+            if count > before:
+                self._grown[key] = (now, count - before + self._grown.get(key, (now, 0))[1])
+        self._counts = dict(counted)
+        self._grown = {key: grown for key, grown in self._grown.items() if now - grown[0] < RECENT and key in counted}
+        latest = sorted(self._grown.items(), key=lambda item: -item[1][0])[:MOST]
+        return tuple(
+            Problem(what=what, why=f"{what_happened}: {count} times, last at {_clock(at)}")
+            for (what, what_happened), (at, count) in latest
+        )
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at))

@@ -188,9 +188,9 @@ class AdminServer:
         slowest.abort()
         return True
 
-    def _give_time(self, transport: asyncio.BaseTransport | None, seconds: float) -> None:
+    def _give_time(self, transport: asyncio.Transport | None, seconds: float) -> None:
         """Let a connection with a request last so long from now on, if that is longer than usual."""
-        if seconds > TIMEOUT and isinstance(transport, asyncio.Transport) and transport in self._answered:
+        if seconds > TIMEOUT and transport is not None and transport in self._answered:
             self._answered[transport].cancel()
             self._answered[transport] = self._loop.call_later(seconds, transport.abort)
 

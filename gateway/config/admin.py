@@ -32,7 +32,7 @@ class Admin(Model):
         description="Directory of the Unix sockets of `gateway status`, `gateway explain --live` and related commands.",
     )
     listen: Annotated[ListenField | None, Given()] = Field(
-        None, description="Address of the API, /metrics, /healthz and /readyz. Default: nothing listens."
+        None, description="Address of the page, the API, /metrics, /healthz and /readyz. Default: nothing listens."
     )
     token_file: Annotated[File | None, Given()] = Field(
         None,

@@ -1,4 +1,4 @@
-"""The listener for operators in the control process: metrics, probes and the API.
+"""The listener for operators in the control process: metrics, probes, the API and the page.
 
 Changes go to the supervisor, or to the heartbeat process, as the commands that these obey anyway.
 """
@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
-from gateway.admin import report_json
+from gateway.admin import page, report_json
 from gateway.admin.access import Access
 from gateway.admin.api import ROOT, Api, Refused
 from gateway.admin.server import AdminServer, Answer, Asked, Endpoint
@@ -94,6 +94,7 @@ class AdminListener:
 
     def _endpoints(self) -> dict[str, dict[str, Endpoint]]:
         return {
+            **page.endpoints(),
             "/metrics": {"GET": Endpoint(role="read", answer=_at_once(self._operations.metrics))},
             "/healthz": {"GET": Endpoint(role=None, answer=_at_once(self._operations.healthz))},
             "/readyz": {"GET": Endpoint(role=None, answer=_at_once(self._operations.readyz))},

@@ -22,6 +22,8 @@ from gateway.demo.server import KINDS, Program
 from gateway.load.keys import report_key
 
 HOST = "127.0.0.1"
+ADMIN = 8900
+"""Where the page is, if that port is free."""
 START_SECONDS = 20.0
 RUN_SERVER = "from gateway.demo.server import main; main()"
 HEADER = """\
@@ -31,16 +33,18 @@ HEADER = """\
 """
 
 
-def site(port: int, directory: Path, servers: Mapping[str, int], reports: int) -> dict[str, Any]:
+def site(port: int, directory: Path, servers: Mapping[str, int], reports: int, admin: int) -> dict[str, Any]:
     """Return the demo's site: a gateway on `port` before `servers` (name → local port).
 
-    Load reports come to the UDP port `reports`; the secret of their keys is in `directory`, as is the access log.
+    Load reports come to the UDP port `reports`, operators to the port `admin`; the secret of the reports' keys is in
+    `directory`, as is the access log.
     """
     return {
         "node": "demo",
         "workers": min(2, os.cpu_count() or 1),
         "drain": "2s",
         "state": str(directory / "state"),
+        "admin": {"sockets": str(directory), "listen": f"{HOST}:{admin}", "without_token": "operate"},
         "access_log": {"path": str(directory / "access.log"), "format": "json"},
         "load_reports": {"listen": f"{HOST}:{reports}", "secret_file": str(directory / "reports.secret")},
         "frontends": [{"name": "web", "listen": f"{HOST}:{port}"}],
@@ -75,14 +79,15 @@ def run(port: int, serve: Callable[[Path], int]) -> int:
         _write_key(directory / "reports.secret", secret)
         for name in KINDS:
             _write_key(directory / f"{name}.key", report_key(secret, name))
-        reports = _free_udp_port()
+        reports = _free_port(socket.SOCK_DGRAM)
         servers = {name: stack.enter_context(_server(name, f"{HOST}:{reports}", directory)) for name in KINDS}
         for name, at in servers.items():
             _wait(name, at, directory)
         path = directory / "site.yaml"
-        description = site(port, directory, servers, reports)
+        admin = ADMIN if _is_free(ADMIN) else _free_port(socket.SOCK_STREAM)
+        description = site(port, directory, servers, reports, admin)
         path.write_text(HEADER.format(pid=os.getpid()) + yaml.safe_dump(description, sort_keys=False))
-        _tell(console, port, path)
+        _tell(console, port, admin, path)
         return serve(path)
 
 
@@ -121,7 +126,7 @@ def _wait(name: str, port: int, directory: Path) -> None:
             raise OSError(f"{name} does not start: {(directory / f'{name}.log').read_text()}") from error
 
 
-def _tell(console: Console, port: int, path: Path) -> None:
+def _tell(console: Console, port: int, admin: int, path: Path) -> None:
     """Print where to look."""
     url = f"http://{HOST}:{port}"
     console.print(
@@ -131,6 +136,8 @@ def _tell(console: Console, port: int, path: Path) -> None:
         console.print(f"  [bold]{name}[/]  {kind.about}")
     console.print("\nSee which server answers 300 requests, six at a time:\n")
     console.print(f"  seq 300 | xargs -P 6 -I% curl -s {url}/who | sort | uniq -c", soft_wrap=True)
+    watch = f"http://{HOST}:{admin}/"
+    console.print(f"\nWatch them, drain one, bring it back: [bold][link={watch}]{watch}[/link][/]")
     console.print(f"\nsite file   {path}", soft_wrap=True)
     console.print(f"access log  {path.with_name('access.log')}", soft_wrap=True)
     console.print("\nStop with Ctrl-C.\n")
@@ -147,7 +154,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_udp_port() -> int:
-    with socket.socket(type=socket.SOCK_DGRAM) as probe:
+def _free_port(kind: socket.SocketKind) -> int:
+    with socket.socket(type=kind) as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])

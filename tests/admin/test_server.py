@@ -214,6 +214,23 @@ async def test_events_come_until_the_client_leaves_and_to_a_bounded_number(serve
     assert (await ask(server, "/api/events"))[0] == 401
 
 
+async def test_events_outlast_the_time_of_other_connections(server, monkeypatch):
+    monkeypatch.setattr(module, "TIMEOUT", 0.2)
+    async with connection(server) as (reader, writer):
+        writer.write(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await asyncio.wait_for(reader.readuntil(b"data: 50\n\n"), 30)
+
+
+async def test_an_answer_that_takes_long_has_the_time_of_its_endpoint(server, monkeypatch):
+    async def slow(_):
+        await asyncio.sleep(0.4)
+        return 200, "text/plain", "done"
+
+    monkeypatch.setattr(module, "TIMEOUT", 0.2)
+    monkeypatch.setitem(PAGES, "/slow", {"GET": Endpoint(role="read", answer=slow, seconds=30.0)})
+    assert (await ask(server, "/slow"))[2] == b"done"
+
+
 async def test_a_client_that_does_not_take_events_is_disconnected(server, monkeypatch):
     async def large(_):
         while True:

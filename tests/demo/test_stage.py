@@ -85,7 +85,7 @@ def test_servers_end_when_the_demo_is_killed(tmp_path):
 
 
 def test_site_is_measured_and_names_every_server(tmp_path):
-    description = site(8080, tmp_path, {"a": 1, "b": 2}, 3)
+    description = site(8080, tmp_path, {"a": 1, "b": 2}, 3, 4)
     app = description["backends"]["app"]
     assert app["balance"] == "measured"
     assert [server["address"] for server in app["servers"]] == ["127.0.0.1:1", "127.0.0.1:2"]

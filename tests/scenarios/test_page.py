@@ -1,0 +1,230 @@
+"""The page for operators in a real browser: what it shows, what it does, and who can use it."""
+
+import hashlib
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests.support.backend_server import ROOT, BackendServer
+from tests.support.browser import NARROW, WIDE, Browser
+from tests.support.gateway_process import GatewayProcess, site
+from tests.support.raw import RawClient
+from tests.support.waiting import free_port
+
+AXE = ROOT / "build" / "axe" / "axe.min.js"
+PICTURES = ROOT / "build" / "screenshots"
+PAGE = ROOT / "gateway" / "admin" / "page"
+TOKEN = "the token of alice"
+
+
+@dataclass
+class Watched:
+    """A gateway with two servers, and the page about it in a browser."""
+
+    gateway: GatewayProcess
+    servers: list[BackendServer]
+    browser: Browser
+    url: str
+
+    def state(self, server: str) -> str:
+        return str(self.browser.run(f"{row(server)}?.children[1].innerText ?? ''"))
+
+    def wait_for_state(self, server: str, state: str) -> None:
+        said = "document.querySelector('#done').innerText"
+        holds = f"{row(server)}?.children[1].innerText === {json.dumps(state)}"
+        try:
+            self.browser.wait(holds, f"{server} to be {state}")
+        except AssertionError as error:
+            shown = [self.state(server), self.browser.run(said), self.browser.complaints]
+            raise AssertionError(f"{error}: the page shows {shown}") from None
+
+    def confirm(self, button: str) -> None:
+        self.browser.click(button)
+        self.browser.wait("document.querySelector('#confirm').open", "the question")
+        self.browser.click("#confirm-yes")
+
+    def told(self, text: str) -> None:
+        self.browser.wait(
+            f"document.querySelector('#done').innerText.includes({json.dumps(text)})", f"the answer {text}"
+        )
+
+
+def row(server: str) -> str:
+    return f"document.querySelector('#backends tr[data-key={server}]')"
+
+
+def button(command: str, server: str) -> str:
+    return f"#backends tr[data-key={server}] button[data-key={command}]"
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    directory = tmp_path_factory.mktemp("page")
+    (directory / "alice.token").touch(mode=0o600)
+    (directory / "alice.token").write_text(TOKEN)
+    port = free_port()
+    alice = {"name": "alice", "token_file": "alice.token"}
+    with BackendServer(directory, "app1") as one, BackendServer(directory, "app2") as two:
+        description = site([one, two], workers=2, check={"http": "/", "interval": "100ms", "fall": 1, "rise": 1},
+                           affinity={"cookie": "s"})  # fmt: skip
+        description["admin"] = {"sockets": str(directory), "listen": f"127.0.0.1:{port}", "operators": [alice]}
+        description["qos"] = {"classes": [{"name": "everyone", "rate": "1000/s"}], "sessions": {"max": 1000}}
+        with GatewayProcess(directory, description) as gateway, Browser(tmp_path_factory.mktemp("browser")) as browser:
+            gateway.wait_for_log("control uses version")
+            browser.size(*WIDE)
+            browser.open(f"http://127.0.0.1:{port}/")
+            yield Watched(gateway, [one, two], browser, f"http://127.0.0.1:{port}")
+
+
+def test_the_page_asks_for_a_token_and_shows_the_gateway(watched: Watched) -> None:
+    browser = watched.browser
+    browser.wait("!document.querySelector('#sign-in').hidden", "the question for a token")
+    browser.run("document.querySelector('#token').focus()")
+    browser.type("a wrong token, as long as it")
+    browser.press("Enter")
+    browser.wait("document.querySelector('#sign-in-why').innerText.includes('does not know')", "the refusal")
+    browser.type(TOKEN)
+    browser.press("Enter")
+    for server in ("app1", "app2"):
+        watched.wait_for_state(server, "up")
+    with RawClient(watched.gateway.port) as client:
+        for _ in range(20):
+            assert client.get().status == 200
+    browser.wait("document.querySelector('#outcomes tbody').innerText.startsWith('ok')", "the requests to be counted")
+    assert browser.text("#problem-list") == "None."
+    assert browser.text("#class-table tbody th") == "everyone"
+    assert browser.run("document.querySelector('#rate-chart canvas').width") > 300
+    assert [line for line in browser.complaints if "401" not in line] == []
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_axe_finds_nothing(watched: Watched, size: tuple[int, int], *, dark: bool) -> None:
+    browser = watched.browser
+    browser.size(*size, dark=dark)
+    assert browser.run("document.documentElement.scrollWidth") == size[0], "the page is as wide as the window"
+    browser.screenshot(PICTURES / f"page-{size[0]}-{'dark' if dark else 'light'}.png")
+    look = "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html + one.nodes[0].failureSummary))"
+    browser.run(AXE.read_text())
+    assert browser.run(look) == []
+    browser.size(*WIDE)
+
+
+def test_a_server_that_dies_is_a_problem_until_it_is_back(watched: Watched) -> None:
+    watched.servers[1].kill()
+    watched.wait_for_state("app2", "down")
+    assert "app/app2 down: " in watched.browser.text("#problem-list")
+    watched.browser.wait("document.title.startsWith('(1)')", "the title to say so")
+    watched.browser.screenshot(PICTURES / "page-server-down.png")
+    watched.servers[1].start()
+    watched.wait_for_state("app2", "up")
+    watched.browser.wait("document.querySelector('#problem-list').innerText === 'None.'", "the problem to be over")
+
+
+@pytest.mark.parametrize("size", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_a_server_is_drained_and_brought_back_by_mouse(watched: Watched, size: tuple[int, int]) -> None:
+    watched.browser.size(*size)
+    watched.confirm(button("drain", "app1"))
+    watched.wait_for_state("app1", "drain")
+    watched.told("Drain app/app1: done")
+    assert "left" in str(watched.browser.run(f"{row('app1')}.innerText + {row('app1')}.children[8].textContent"))
+    with RawClient(watched.gateway.port) as client:
+        assert {client.get().header("X-Server") for _ in range(4)} == {"app2"}
+    watched.browser.screenshot(PICTURES / f"page-drained-{size[0]}.png")
+    watched.confirm(button("ready", "app1"))
+    watched.wait_for_state("app1", "up")
+    assert watched.browser.text("#audit-table tbody tr").split()[1:4] == ["alice", "ready", "app/app1"]
+    watched.browser.size(*WIDE)
+
+
+def test_a_server_is_drained_by_keyboard_and_the_focus_stays(watched: Watched) -> None:
+    browser = watched.browser
+    name = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.innerText"
+    browser.run("document.querySelector('#servers').focus()")
+    pressed = 0
+    while browser.run(name) != "Maintenance app/app2":
+        browser.press("Tab")
+        pressed += 1
+        assert pressed < 20, browser.run(name)
+    browser.press("Enter")
+    browser.wait("document.querySelector('#confirm').open", "the question")
+    assert browser.run(name) == "Cancel"
+    browser.press("Escape")
+    browser.wait("!document.querySelector('#confirm').open", "the question to be gone")
+    assert (browser.run(name), watched.state("app2")) == ("Maintenance app/app2", "up")
+    browser.press("Enter")
+    browser.press("Tab")
+    assert browser.run(name) == "Maintenance"
+    browser.press("Enter")
+    watched.wait_for_state("app2", "maintenance")
+    watched.confirm(button("forget", "app2"))
+    watched.wait_for_state("app2", "up")
+
+
+def test_a_broken_site_file_is_told_as_text(watched: Watched) -> None:
+    browser, path = watched.browser, watched.gateway.path
+    good = path.read_text()
+    path.write_text(f"'<img src=x onerror=\"document.title=1\">': 1\n{good}")
+    watched.confirm("[data-command=reload]")
+    watched.told("reload refused; keeping version")
+    browser.wait("document.querySelector('#problem-list b')?.innerText === 'site file'", "the problem to be shown")
+    assert "<img src=x onerror" in browser.text("#problem-list")
+    assert browser.run("document.querySelectorAll('img').length") == 0
+    browser.screenshot(PICTURES / "page-reload-refused.png")
+    path.write_text(good)
+    watched.confirm("[data-command=reload]")
+    watched.told("Reload: done")
+    browser.wait("document.querySelector('#problem-list').innerText === 'None.'", "the problem to be over")
+
+
+def test_the_page_follows_the_gateway_over_the_death_of_its_control_process(watched: Watched) -> None:
+    watched.gateway.kill_control()
+    deaths = "document.querySelector('#process-table [data-key=control]')?.lastChild.innerText"
+    watched.browser.wait(f"{deaths} === '1'", "the death to be shown")
+    assert watched.browser.text("#live") == "live"
+
+
+def test_old_figures_are_called_old(watched: Watched) -> None:
+    control = watched.gateway.control()
+    assert control is not None
+    os.kill(control, signal.SIGSTOP)
+    try:
+        watched.browser.wait("document.querySelector('#live').className === 'stale'", "the page to say so")
+        assert re.fullmatch(r"no answer for \d+ s: these figures are old", watched.browser.text("#live"))
+    finally:
+        os.kill(control, signal.SIGCONT)
+    watched.browser.wait("document.querySelector('#live').innerText === 'live'", "the page to go on")
+
+
+def test_percentiles_are_those_of_the_histogram(watched: Watched) -> None:
+    look = "import('/gateway.js').then(page => [{}].map(share => page.percentile([0, 10, 0, 10], [1, 2, 4], share)))"
+    assert watched.browser.run(look.format("0.25, 0.5, 0.75, 1")) == [1.5, 2, 4, 4]
+    assert watched.browser.run("import('/gateway.js').then(page => page.percentile([0, 0], [1], 0.5))") is None
+    assert watched.browser.run("import('/gateway.js').then(page => page.added(5, 7))") == 5
+
+
+def test_the_script_makes_no_html_and_nothing_comes_from_elsewhere() -> None:
+    script = (PAGE / "gateway.js").read_text()
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\b", script
+    )
+    for name in ("index.html", "gateway.css", "gateway.js"):
+        text = (PAGE / name).read_text()
+        assert not re.search(r"(?:src|href|url|from|import)\W{1,3}(?:https?:)?//", text), name
+        assert not re.search(r"\sstyle=|\son\w+=|<style|<script>", text), name
+
+
+@pytest.mark.parametrize(
+    "name, digest",
+    [
+        ("uplot.js", "5dd9b3281aa64b461b42d9945f6adb2649d346502b12281a9ae0d46599a80eba"),
+        ("uplot.css", "df630c6a8d6f8eeaff264b50f73ce5b114f646ffd9a0bb74f049b0a00135fa04"),
+    ],
+)
+def test_the_chart_library_is_as_it_was_released(name: str, digest: str) -> None:
+    assert hashlib.sha256((PAGE / name).read_bytes()).hexdigest() == digest
