@@ -1,4 +1,4 @@
-"""One GET by HTTP/1.1 on a new connection: for a health check, or for the load agent's `url` metric.
+"""One request by HTTP/1.1 on a new connection: for a health check, or for the load agent's `url` metric.
 
 httptools (llhttp) reads the answer, strictly: what the gateway refuses from a server when it forwards a request is
 refused here, too, but for a few forms that llhttp lets pass; and a head of MAX_HEAD_BYTES is taken here as there.
@@ -7,6 +7,7 @@ refused here, too, but for a few forms that llhttp lets pass; and a head of MAX_
 import asyncio
 import base64
 import functools
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +20,8 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 """Limit on the header fields of a response, including interim responses (RFC 9110 section 15.2)."""
 FRAMING: Final = frozenset((b"content-length", b"transfer-encoding"))
 
-Place: TypeAlias = tuple[str, int] | str
-"""Where to connect: host and port, or the path of a Unix socket."""
+Place: TypeAlias = tuple[str, int] | str | socket.socket
+"""Where to connect: host and port, or the path of a Unix socket; or a connection."""
 
 
 class BadAnswer(Exception):
@@ -156,8 +157,14 @@ async def get(place: Place, question: Question, connected: Callable[[], None] = 
     name = question.host if question.tls is not None else None
     if isinstance(place, tuple):
         transport, _ = await loop.create_connection(lambda: exchange, *place, ssl=question.tls, server_hostname=name)
-    else:
+    elif isinstance(place, str):
         transport, _ = await loop.create_unix_connection(lambda: exchange, place)
+    elif place.family == socket.AF_UNIX:
+        transport, _ = await loop.create_unix_connection(lambda: exchange, sock=place)
+    else:
+        transport, _ = await loop.create_connection(
+            lambda: exchange, sock=place, ssl=question.tls, server_hostname=name
+        )
     try:
         await exchange.answered
     finally:

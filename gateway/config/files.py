@@ -192,6 +192,9 @@ def trusted(site: Site) -> dict[Path, Loc]:
             if tls is not None and tls.verify:
                 at: Loc = ("tls",) if backend.tls is not None else ("servers", i)
                 found.setdefault(tls.ca or SYSTEM_CAS, ("backends", name, *at, *(["ca"] if tls.ca else [])))
+            tls = backend.tls_of_check(server) if backend.check is not None else None
+            if tls is not None and tls.verify:
+                found.setdefault(tls.ca or SYSTEM_CAS, ("backends", name, "check", "tls", *(["ca"] if tls.ca else [])))
     return found
 
 

@@ -216,6 +216,12 @@ def _service(value: str) -> str:
     return value
 
 
+def _host_header(value: str) -> str:
+    if not re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253})(?::[0-9]{1,5})?", value):
+        raise ValueError("expected a host such as app.example.com")
+    return value
+
+
 def _prefix(value: str) -> str:
     if not re.fullmatch("/[!-~]*", value):
         raise ValueError("expected a path that begins with /")
@@ -686,10 +692,8 @@ class Server(Model):
         return self
 
 
-class TlsToServers(Model):
-    """TLS towards the servers of a backend."""
-
-    shorthand: ClassVar = {"type": "boolean", "description": "true: as all defaults say; false: no TLS."}
+class TlsOfChecks(Model):
+    """How the certificate of a server is verified."""
 
     verify: Flag = Field(
         default=True,
@@ -704,20 +708,27 @@ class TlsToServers(Model):
         description="Name that the servers' certificates must be for, and that they are asked for (SNI); {host}: the "
         "host that the client asks for. Default: the host of the server's address.",
     )
+    min_version: TlsVersion = Field("1.2", description="Oldest TLS version accepted.")
+
+    @model_validator(mode="after")
+    def _useful(self) -> "TlsOfChecks":
+        if self.ca is not None and not self.verify:
+            raise Fault("verify: false ignores the CA: remove one of them", "ca", key=True)
+        return self
+
+
+class TlsToServers(TlsOfChecks):
+    """TLS towards the servers of a backend."""
+
+    shorthand: ClassVar = {"type": "boolean", "description": "true: as all defaults say; false: no TLS."}
+
     certificate: Annotated[Certificate | None, Given()] = Field(
         None, description="Certificate and key to show to servers that ask for one."
     )
-    min_version: TlsVersion = Field("1.2", description="Oldest TLS version accepted.")
 
     def name_for(self, address: Address) -> str | None:
         """What a server at `address` is called; "": it has no name; None: as clients call it."""
         return None if self.server_name == HOST else self.server_name or address.host
-
-    @model_validator(mode="after")
-    def _useful(self) -> "TlsToServers":
-        if self.ca is not None and not self.verify:
-            raise Fault("verify: false ignores the CA: remove one of them", "ca", key=True)
-        return self
 
 
 class Expect(Model):
@@ -744,10 +755,28 @@ class Expect(Model):
         return value
 
 
+def _tls_of_checks(value: object) -> object:
+    if isinstance(value, bool | dict | TlsOfChecks):
+        return value
+    raise ValueError(f"expected true, false or a mapping, not {kind(value)}")
+
+
 class Check(Model):
     """A health check: one of http, tcp, grpc."""
 
-    http: Annotated[Text | None, Given()] = Field(None, description="Path to GET.")
+    http: Annotated[Text | None, Given()] = Field(None, description="Path to ask for.")
+    method: Method = Field("GET", description="Method of the request, such as HEAD or OPTIONS (http only).")
+    host: Annotated[Annotated[Text, AfterValidator(_host_header)] | None, Given()] = Field(
+        None, description="Host to ask for (http and grpc only). Default: the server's address."
+    )
+    port: Annotated[Annotated[Whole, Field(ge=1, le=65535)] | None, Given()] = Field(
+        None, description="Port of each server to check. Default: that of its address."
+    )
+    tls: Annotated[bool | TlsOfChecks | None, Given(), BeforeValidator(_tls_of_checks)] = Field(
+        None,
+        description="TLS of checks: false for none, true or a mapping as for a backend, whose certificate they show. "
+        "Default: as requests have it.",
+    )
     tcp: Flag = Field(default=False, description="Only open a connection.")
     grpc: Annotated[Annotated[Text, AfterValidator(_service)] | None, Given()] = Field(
         None,
@@ -785,10 +814,28 @@ class Check(Model):
         if len(kinds) > 1:
             raise Fault(f"{kinds[0]} and {kinds[1]} cannot be combined in a check", kinds[1], key=True)
         if self.http is None:
-            for name in ("expect", "headers"):
+            for name in ("expect", "headers", "method"):
                 if name in self.model_fields_set:
                     raise Fault(f"{name} needs http", name, key=True)
+        if self.host is not None and self.tcp:
+            raise Fault("host needs http or grpc", "host", key=True)
         return self
+
+    @model_validator(mode="after")
+    def _askable(self) -> "Check":
+        if self.method == "CONNECT":
+            raise Fault("a check cannot ask for a tunnel", "method")
+        if self.method == "HEAD" and self.expect.body is not None:
+            raise Fault("an answer to HEAD has no body", "expect", "body", key=True)
+        if self.host is not None and any(name.lower() == "host" for name in self.headers):
+            raise Fault("headers has a Host, too: remove one of them", "host", key=True)
+        return self
+
+    @property
+    def asked_host(self) -> str | None:
+        """The value of Host, if the check says one."""
+        given = (value for name, value in self.headers.items() if name.lower() == "host")
+        return self.host or next(given, None)
 
 
 class Outlier(Model):
@@ -927,13 +974,43 @@ class Backend(Model):
         description="Speak TLS with all its servers; a server whose address begins with https:// gets it anyway. "
         "Default: plain HTTP.",
     )
+    proxy_protocol: Annotated[Literal["v1", "v2"] | None, Given()] = Field(
+        None,
+        description="Begin each connection with a PROXY header of this version, which names the client; clients then share "
+        "no connections. Default: none; servers find the client in X-Forwarded-For.",
+    )
     queue: Annotated[Queue | None, Given()] = Field(
         None, description="Wait while every server is at max_connections. Default: 503 at once."
     )
 
+    @property
+    def proxy_version(self) -> int:
+        """Version of the PROXY header that begins each connection; 0: none does."""
+        return int(self.proxy_protocol[1:]) if self.proxy_protocol is not None else 0
+
     def tls_to(self, server: Server) -> TlsToServers | None:
         """How TLS is spoken with one of its servers; None: it is not."""
         return self.tls or (TlsToServers() if server.address.tls else None)
+
+    def tls_of_check(self, server: Server) -> TlsToServers | None:
+        """How its check speaks TLS with one of its servers; None: it does not."""
+        wanted = self.check.tls if self.check is not None else None
+        if wanted is False or server.address.kind == "unix":
+            return None
+        usual = self.tls_to(server)
+        if not isinstance(wanted, TlsOfChecks):
+            return usual or (TlsToServers() if wanted else None)
+        certificate = usual.certificate if usual is not None else None
+        return TlsToServers.model_construct(**dict(wanted), certificate=certificate)
+
+    @model_validator(mode="after")
+    def _checkable(self) -> "Backend":
+        if self.check is not None and all(server.address.kind == "unix" for server in self.servers):
+            if self.check.port is not None:
+                raise Fault("the servers are Unix sockets, which have no ports", "check", "port")
+            if self.check.tls:
+                raise Fault("TLS is not spoken on a Unix socket, which stays on this machine", "check", "tls")
+        return self
 
     @model_validator(mode="after")
     def _named(self) -> "Backend":

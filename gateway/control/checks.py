@@ -17,6 +17,7 @@ from gateway.health.probe import Probe, Target
 from gateway.health.result import Result
 from gateway.health.tls import Tls
 from gateway.health.watch import Watch
+from gateway.wire.proxy_protocol import local
 
 _Plan = tuple[Target, Check]
 Pairs = Mapping[tuple[Path, Path], tuple[bytes, bytes]]
@@ -72,15 +73,13 @@ def _other(server: Server, resolved: Endpoint) -> tuple[str, int] | None:
 
 
 def _tls(snapshot: Snapshot, pairs: Pairs, backend: Backend, server: Server) -> Tls | None:
-    """How its checks speak TLS: as requests do; where those go by the name that clients use, by the check's Host."""
-    tls = backend.tls_to(server)
-    if tls is None:
+    """How its checks speak TLS; where requests go by the name that clients use, they go by the check's Host."""
+    tls = backend.tls_of_check(server)
+    if tls is None or backend.check is None:
         return None
     name = tls.name_for(server.address)
     if name is None:
-        headers = backend.check.headers if backend.check is not None else {}
-        host = next((value for field, value in headers.items() if field.lower() == "host"), "")
-        name = urlsplit(f"//{host}").hostname or server.address.host
+        name = urlsplit(f"//{backend.check.asked_host or ''}").hostname or server.address.host
     cas = snapshot.files[tls.ca or SYSTEM_CAS] if tls.verify else None
     pair = pairs[tls.certificate.cert, tls.certificate.key] if tls.certificate is not None else None
     return Tls(name, cas, tls.min_version, pair)
@@ -94,7 +93,10 @@ def _plans(snapshot: Snapshot, pairs: Pairs) -> dict[ServerKey, _Plan]:
         for server in backend.servers:
             key = backend.name, server.name
             host = str(server.address) if server.address.kind == "tcp" else "localhost"
-            where = snapshot.resolved[key]
+            where, check = snapshot.resolved[key], backend.check
+            if check.port is not None and isinstance(where, tuple):
+                where = where[0], check.port
+            greeting = local(backend.proxy_version) if backend.proxy_version and check.port is None else b""
             target = Target(
                 "/".join(key),
                 snapshot.slots[key],
@@ -102,6 +104,7 @@ def _plans(snapshot: Snapshot, pairs: Pairs) -> dict[ServerKey, _Plan]:
                 host,
                 _other(server, where),
                 _tls(snapshot, pairs, backend, server),
+                greeting,
             )
-            plans[key] = target, backend.check
+            plans[key] = target, check
     return plans

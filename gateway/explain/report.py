@@ -37,7 +37,8 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
     if found["server"] is None:
         yield "└─ no server is available: queued, or 503"
         return
-    yield f"├─ server {found['server']} gets"
+    proxy = site.backends[found["backend"]].proxy_protocol
+    yield f"├─ server {found['server']} gets" + (f", behind a PROXY header ({proxy})," if proxy else "")
     for line in found["head"].splitlines():
         yield f"│    {_without_secret(line)}".rstrip()
     edits = found["edits"]

@@ -12,8 +12,10 @@ import h2.config
 import h2.connection
 import h2.events
 
+from gateway.health.opening import arguments, is_unix
 from gateway.health.result import Outcome
 from gateway.health.tls import H2, Tls, options
+from loadagent.http_get import Place
 
 SERVING: Final = 1
 MAX_BYTES: Final = 64 * 1024  # read in total
@@ -30,16 +32,16 @@ class ClosedEarly(Exception):
 
 
 async def check(
-    address: tuple[str, int] | str, host: str, service: str, progress: SimpleNamespace, tls: Tls | None = None
+    place: Place, host: str, service: str, progress: SimpleNamespace, tls: Tls | None = None
 ) -> tuple[Outcome, str]:
     """Query once whether `service` is serving ("": the whole server). Sets `progress.connected` once connected.
 
     Raises BadAnswer, ClosedEarly, OSError and what h2 raises (h2.exceptions.ProtocolError).
     """
-    if isinstance(address, tuple):
-        reader, writer = await asyncio.open_connection(*address, **options(tls, H2))
+    if is_unix(place):
+        reader, writer = await asyncio.open_unix_connection(**arguments(place))
     else:
-        reader, writer = await asyncio.open_unix_connection(address)
+        reader, writer = await asyncio.open_connection(**(arguments(place) | options(tls, H2)))
     progress.connected = True
     try:
         exchange = _Exchange(host, service, "http" if tls is None else "https")

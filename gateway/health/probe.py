@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from h2.exceptions import ProtocolError
 
 from gateway.config.model import Check
-from gateway.health import grpc
+from gateway.health import grpc, opening
 from gateway.health.result import Outcome, Result
 from gateway.health.tls import Tls, context, failure, options
 from loadagent.http_get import BadAnswer, ClosedEarly, Question, get
@@ -29,8 +29,8 @@ class Target:
     """A server to check.
 
     `name` is for logs, `slot` the row of the Board, `address` where to connect (a path is a Unix socket),
-    and `host` the Host header unless the check sets its own. `other` is tried if that address cannot be connected
-    to. With `tls` the whole check uses TLS.
+    and `host` the Host header unless the check sets its own. `other` is tried if that address cannot be
+    connected to. With `tls` the whole check uses TLS. `greeting` is sent first, before TLS.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Target:
     host: str
     other: tuple[str, int] | None = None
     tls: Tls | None = None
+    greeting: bytes = b""
 
 
 class Probe:
@@ -66,17 +67,25 @@ class Probe:
 
 async def _connect(target: Target, _check: Check, _progress: SimpleNamespace) -> tuple[Outcome, str]:
     loop = asyncio.get_running_loop()
-    if isinstance(target.address, tuple):
-        transport, _ = await loop.create_connection(asyncio.Protocol, *target.address, **options(target.tls))
+    place = await opening.greeted(target.address, target.greeting)
+    if opening.is_unix(place):
+        transport, _ = await loop.create_unix_connection(asyncio.Protocol, **opening.arguments(place))
     else:
-        transport, _ = await loop.create_unix_connection(asyncio.Protocol, target.address)
+        where = opening.arguments(place) | options(target.tls)
+        transport, _ = await loop.create_connection(asyncio.Protocol, **where)
     transport.abort()  # nothing was sent, so a reset is fine
     return Outcome.OK, "connected"
 
 
 async def _ask_grpc(target: Target, check: Check, progress: SimpleNamespace) -> tuple[Outcome, str]:
     try:
-        return await grpc.check(target.address, target.host, check.grpc or "", progress, target.tls)
+        return await grpc.check(
+            await opening.greeted(target.address, target.greeting),
+            check.host or target.host,
+            check.grpc or "",
+            progress,
+            target.tls,
+        )
     except grpc.ClosedEarly as error:
         return Outcome.GRPC_CLOSED, str(error)
     except (ProtocolError, grpc.BadAnswer) as error:
@@ -90,7 +99,8 @@ async def _get(target: Target, check: Check, progress: SimpleNamespace) -> tuple
     expected = check.expect.body
     tls, name = (context(target.tls), target.tls.name) if target.tls is not None else (None, "")
     question = Question(_request(target, check), MAX_BODY_BYTES if expected is not None else 0, tls, name)
-    status, body = await get(target.address, question, connected)
+    place = await opening.greeted(target.address, target.greeting)
+    status, body = await get(place, question, connected)
     detail = f"HTTP {status}"
     if not any(span.low <= status <= span.high for span in check.expect.status):
         return Outcome.HTTP_STATUS, detail
@@ -101,11 +111,16 @@ async def _get(target: Target, check: Check, progress: SimpleNamespace) -> tuple
 
 def _request(target: Target, check: Check) -> bytes:
     """The request of an HTTP check. It requests no compression: a compressed body could not be compared."""
-    fields = {"Host": target.host, "User-Agent": "gateway-check", "Accept": "*/*", "Connection": "close"}
-    given = {name.lower() for name in check.headers}
+    fields = {
+        "Host": check.asked_host or target.host,
+        "User-Agent": "gateway-check",
+        "Accept": "*/*",
+        "Connection": "close",
+    }
+    given = {name.lower() for name in check.headers} - {"host"}
     lines = [f"{name}: {value}" for name, value in fields.items() if name.lower() not in given]
-    lines += [f"{name}: {value}" for name, value in check.headers.items()]
-    return "\r\n".join([f"GET {check.http} HTTP/1.1", *lines, "", ""]).encode()
+    lines += [f"{name}: {value}" for name, value in check.headers.items() if name.lower() != "host"]
+    return "\r\n".join([f"{check.method} {check.http} HTTP/1.1", *lines, "", ""]).encode()
 
 
 def _holds(expected: str, body: str) -> bool:

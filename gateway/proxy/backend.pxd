@@ -27,6 +27,7 @@ cdef class Backend:
     cdef int64_t response_ms
     cdef int64_t idle_ms
     cdef int64_t tunnel_ms
+    cdef int proxy_version              # of the PROXY header that begins connections to its servers; 0: none does
     cdef bint orca                      # servers report their load in responses
     cdef bint reads_answers             # whether read_answer has anything to do
 

@@ -29,6 +29,7 @@ cdef class Backend:
         self.overload = queue.overload
         self.protocol = protocol
         self.affinity = affinity
+        self.proxy_version = max([(<Server>server).proxy_version for server in servers], default=0)
         self.orca = orca
         self.reads_answers = orca or (affinity is not None and self.affinity.learns)
 

@@ -130,6 +130,7 @@ cdef class Work(Timed):
     cdef int on_connect_failed(self, Conn conn, int error) except -1
     cdef int on_tunnel_end(self, int how) except -1
     cdef bytes server_name(self)
+    cdef bytes introduction(self, int version)
     cdef int on_bug(self) except -1
 
 cdef class Conn(Timed):

@@ -534,6 +534,10 @@ cdef class Work(Timed):
         """What a server is to be called in TLS by those who call it as the client does: a host in lower case."""
         return b""
 
+    cdef bytes introduction(self, int version):
+        """The PROXY header, of this version, by which a new connection tells a server about the client."""
+        raise NotImplementedError
+
     cdef int on_bug(self) except -1:
         """Handling this work raised an exception: end it."""
         return 0

@@ -438,6 +438,9 @@ cdef class Http1Downstream(Downstream):
     cdef SSL *tls_state(self) noexcept:
         return self.conn.ssl
 
+    cdef int descriptor(self) noexcept:
+        return self.conn.fd
+
     cdef ServerConn own(self):
         cdef ServerConn own = self.conn.own
         return own if own is not None and own.fd >= 0 else None

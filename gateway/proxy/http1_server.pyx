@@ -18,6 +18,7 @@ from gateway.outcome cimport (
     O_BUG, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE,
     O_TLS_BROKEN,
 )
+from gateway.proxy.server cimport P_AUTHENTICATED
 from gateway.proxy.transaction cimport Downstream, Transaction
 from gateway.wire.authentication cimport binds_answer
 from gateway.wire.chunked cimport CHUNK_DATA, CHUNK_END, CHUNK_MORE, CHUNK_TRAILER, chunk_next, chunk_start
@@ -68,7 +69,7 @@ cdef class Http1Upstream(Upstream):
         self.r.has_body = t.has_body
         self.r.chunked = t.has_body and t.content_length < 0
         if t.binds:
-            self.conn.private = 1
+            self.conn.private = P_AUTHENTICATED
         return self.conn.put(t.upstream_head.p, t.upstream_head.n)
 
     cdef int body(self, const char *p, size_t n) except -1:
@@ -255,7 +256,7 @@ cdef class Http1Upstream(Upstream):
         else:
             framing = FRAME_CLOSE
         if _scan.kinds & CHALLENGE and binds_answer(p, &_scan):
-            conn.private = 1
+            conn.private = P_AUTHENTICATED
         used[0] = end
         self.r.framing = framing
         self.r.keep = _scan.keep_alive and framing != FRAME_CLOSE

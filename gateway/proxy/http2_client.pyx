@@ -504,6 +504,9 @@ cdef class Http2Stream(Downstream):
     cdef SSL *tls_state(self) noexcept:
         return self.owner.conn.ssl
 
+    cdef int descriptor(self) noexcept:
+        return self.owner.conn.fd
+
     cdef int over(self) except -1:
         cdef Http2Connection c = self.owner
         self.transaction = None

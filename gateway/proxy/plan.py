@@ -302,13 +302,16 @@ class Plan:
         self, key: ServerKey, snapshot: Snapshot, tls: tuple[ClientContext, str | None] | None, *, localhost: bool
     ) -> Server:
         slot, address = snapshot.slots[key], snapshot.resolved[key]
+        proxy = snapshot.site.backends[key[0]].proxy_version
         known = self.servers.get(key)
-        if known is not None and known.slot == slot and known.address == address and _tls_of(known) == tls:
+        if known is not None and (known.slot, known.address, known.proxy_version, _tls_of(known)) == (
+            slot, address, proxy, tls,
+        ):  # fmt: skip
             return known
         board, worker = self.context.board, self.context.worker
         if tls is None:
-            return Server(*key, address, board, slot, worker, localhost=localhost)
-        return TlsServer(*tls, *key, address, board, slot, worker, localhost=localhost)
+            return Server(*key, address, board, slot, worker, localhost=localhost, proxy_version=proxy)
+        return TlsServer(*tls, *key, address, board, slot, worker, localhost=localhost, proxy_version=proxy)
 
     def _backend(
         self,

@@ -21,6 +21,7 @@ cdef class Server:
     cdef bytes other                    # localhost's address in the other family; None: not localhost
     cdef bint gone                      # no longer in the site file: pool nothing
     cdef int error                      # errno of a `connect` that returned None
+    cdef readonly int proxy_version     # of the PROXY header that begins each connection; 0: none does
     cdef dict said                      # time of the last log line about a failure, by outcome: (ns, number since)
 
     cdef void rest(self, ServerConn conn) noexcept
@@ -45,6 +46,11 @@ cdef enum ServerConnState:
     S_IDLE = 2              # in the pool
     S_CLOSED = 3
 
+# Why a connection is for one client alone.
+cdef enum Private:
+    P_AUTHENTICATED = 1     # the client has authenticated the connection as a whole
+    P_INTRODUCED            # its PROXY header names the client
+
 cdef class ServerConn(Conn):
     """A connection to a server, from connect to close, pooled in between.
 
@@ -58,11 +64,14 @@ cdef class ServerConn(Conn):
     cdef uint8_t state
     cdef uint8_t served                 # number of requests it has carried, up to 255
     cdef uint8_t fin                    # its FIN has arrived, or (Unix socket) a reset may be seen as an end
-    cdef uint8_t private                # authenticated as a whole: private to one client from now on
+    cdef uint8_t private                # to one client: one of Private; 0: it is not
+    cdef uint8_t silent                 # its PROXY header has not been sent yet
+    cdef bytes introduced               # that header, or None
 
     cdef int become(self, int state) except -1
     cdef int rest(self, int64_t ms) except -1
     cdef int rest_apart(self, int64_t ms) except -1
     cdef bint take(self) except -1
+    cdef bint _introduce(self) except -1
     cdef int _connect_failed(self, int error) except -1
     cdef int _shake_hands(self) except -1

@@ -16,6 +16,7 @@ class Server:
     address: Address
     token: bytes
     slot: int
+    proxy_version: int
     opened: int
     reused: int
     def __init__(
@@ -27,6 +28,7 @@ class Server:
         slot: int,
         worker: int,
         localhost: bool = False,
+        proxy_version: int = 0,
     ) -> None: ...
     def retire(self) -> None: ...
 
@@ -44,4 +46,5 @@ class TlsServer(Server):
         slot: int,
         worker: int,
         localhost: bool = False,
+        proxy_version: int = 0,
     ) -> None: ...

@@ -30,7 +30,8 @@ from gateway.config.address import other_localhost
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
-        SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_ERROR
+        MSG_NOSIGNAL, SOCK_STREAM, SOCK_NONBLOCK, SOCK_CLOEXEC, SOL_SOCKET, SO_ERROR
+    ssize_t c_send "send"(int fd, const void *buf, size_t n, int flags)
     int c_socket "socket"(int domain, int kind, int protocol)
     cdef struct sockaddr:
         pass
@@ -82,10 +83,12 @@ def sockaddr_of(address):
 cdef class Server:
     """A server at `address`, in row `slot` of the board; reloads that do not change it keep the object.
 
-    localhost: the configured name is localhost: if 127.0.0.1 fails, ::1 is tried, and vice versa.
+    localhost: the configured name is localhost: if 127.0.0.1 fails, ::1 is tried, and vice versa. proxy_version: of the
+    PROXY header that begins each connection, 0 for none.
     """
 
-    def __init__(self, str backend, str name, address, Board board, int slot, int worker, bint localhost=False):
+    def __init__(self, str backend, str name, address, Board board, int slot, int worker, bint localhost=False,
+                 int proxy_version=0):
         self.backend = backend
         self.name = name
         self.log_name = name.encode()
@@ -93,6 +96,7 @@ cdef class Server:
         self.board = board
         self.slot = slot
         self.worker = worker
+        self.proxy_version = proxy_version
         self.sockaddr = sockaddr_of(address)
         if localhost:
             self.other = sockaddr_of((other_localhost(address[0]), address[1]))
@@ -175,6 +179,10 @@ cdef class Server:
         conn.state = S_CONNECTING
         conn.work = work
         conn.fin = family == AF_UNIX
+        if self.proxy_version:
+            conn.introduced = work.introduction(self.proxy_version)
+            conn.private = P_INTRODUCED
+            conn.silent = 1
         try:
             conn.attach(poller, fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
         except OSError as error:        # the kernel's limit on watches; the object closes the descriptor
@@ -188,8 +196,8 @@ cdef class TlsServer(Server):
     """As Server, in TLS by `context`. called: the name that its certificate must be for; "": there is none; None: the
     host that each client asks for."""
 
-    def __init__(self, ClientContext context, called, *args, bint localhost=False):
-        Server.__init__(self, *args, localhost=localhost)
+    def __init__(self, ClientContext context, called, *args, bint localhost=False, int proxy_version=0):
+        Server.__init__(self, *args, localhost=localhost, proxy_version=proxy_version)
         self.context = context
         self.called = called
         self.by_name = {}
@@ -269,6 +277,8 @@ cdef class ServerConn(Conn):
                 error = errno
             if error != 0:
                 return self._connect_failed(error)
+            if self.silent and events & EPOLLOUT and not self._introduce():
+                return 0
             if self.ssl != NULL:
                 self.readable = 1
                 if events & (EPOLLRDHUP | EPOLLHUP):
@@ -314,6 +324,15 @@ cdef class ServerConn(Conn):
         self.poller.turn_over(self)
         self.become(S_BUSY)
         return work.on_connected(self)
+
+    cdef bint _introduce(self) except -1:
+        """Send the PROXY header, before TLS; False: the connection has failed. A new socket has room for all of it."""
+        cdef Py_ssize_t n = PyBytes_GET_SIZE(self.introduced)
+        self.silent = 0
+        if c_send(self.fd, PyBytes_AS_STRING(self.introduced), n, MSG_NOSIGNAL) == n:
+            return True
+        self._connect_failed(errno)
+        return False
 
     cdef int _connect_failed(self, int error) except -1:
         cdef Work work = self.work

@@ -66,6 +66,7 @@ cdef class Downstream(Handler):
     cdef Conn upgrade(self, const char *p, Head *h, bytes extra)
     cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1
     cdef SSL *tls_state(self) noexcept
+    cdef int descriptor(self) noexcept
     cdef ServerConn own(self)
     cdef int keep(self, ServerConn conn, int64_t ms) except -1
 

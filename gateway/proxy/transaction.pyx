@@ -19,6 +19,7 @@ Transactions are recycled: after the first few, a request allocates nothing here
 
 import errno as _errno
 import logging
+import socket
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdlib cimport free
@@ -40,7 +41,7 @@ from gateway.proxy.lanes cimport NO_CLASS, Lanes
 from gateway.proxy.overload cimport Overload
 from gateway.proxy.qos_class cimport ADMITS_ALWAYS
 from gateway.proxy.queue cimport SHED, WaitQueue
-from gateway.proxy.server cimport S_CONNECTING, Server, ServerConn, TlsServer
+from gateway.proxy.server cimport P_AUTHENTICATED, S_CONNECTING, Server, ServerConn, TlsServer
 from gateway.proxy.session_gate cimport G_FULL, G_GO, G_REDIRECT, SessionGate
 from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tail cimport Steps, Tails
@@ -61,6 +62,7 @@ from qos.sessions cimport A_ASSET
 from gateway.outcome import OUTCOMES
 from gateway.proxy.tls_to_servers import text_of
 from gateway.wire.pages import page
+from gateway.wire.proxy_protocol import header
 from loadagent.printable import printable
 
 log = logging.getLogger(__name__)
@@ -163,6 +165,10 @@ cdef class Downstream(Handler):
     cdef SSL *tls_state(self) noexcept:
         """The TLS state of the client's connection; NULL without TLS."""
         return NULL
+
+    cdef int descriptor(self) noexcept:
+        """That of the client's connection."""
+        return -1
 
     cdef ServerConn own(self):
         """The private server connection of this client, or None."""
@@ -399,7 +405,7 @@ cdef class Transaction(Work):
         self.replay_lost = not self.repeatable      # never sent again, so not buffered
         self.attempt.args.now = self.started
         self.attempt.belongs = backend.look_at(&self.attempt.args, p, h, view, self.head.p, self.head.n)
-        if own is not None:
+        if own is not None and own.private == P_AUTHENTICATED:
             self.attempt.bound = backend.index_of(own.server)
         if backend.overload is not None and backend.overload.fair_by is not None:
             self.fair = backend.overload.fair_by.key(view)
@@ -613,8 +619,12 @@ cdef class Transaction(Work):
     cdef bint _go(self, int i, bint fresh) except -1:
         """Go to server i of the backend; False: another one must be tried."""
         cdef Attempt attempt = self.attempt
-        cdef ServerConn own = self.downstream.own() if attempt.bound >= 0 else None
-        cdef ServerConn conn
+        cdef ServerConn conn, own = None
+        if attempt.bound >= 0 or attempt.backend.proxy_version:
+            own = self.downstream.own()
+            if own is not None and own.introduced is not None and (
+                    own.introduced != self.introduction(own.server.proxy_version)):
+                own = None              # it was made for another client behind the same trusted proxy
         if self.steps is not None:
             (<Steps>self.steps).server_chosen(self, i)
         conn = attempt.go(i, fresh, own, self.poller, self)
@@ -652,6 +662,10 @@ cdef class Transaction(Work):
         if host.startswith(b"["):
             return host[1:].partition(b"]")[0]
         return host.partition(b":")[0]
+
+    cdef bytes introduction(self, int version):
+        cdef int port = self.downstream.port if self.client is self.downstream.address else 0
+        return header(version, (self.client.decode("ascii"), port), address_of(self.downstream.descriptor()))
 
     cdef int _send(self, object connection) except -1:
         """Send the request over an established connection."""
@@ -1237,6 +1251,16 @@ cdef class Transaction(Work):
         else:
             self.drop_slot()
         return 0
+
+
+def address_of(int descriptor):
+    """The (host, port) that a client has connected to; ("", 0): it is a Unix socket."""
+    sock = socket.socket(fileno=descriptor)
+    try:
+        where = sock.getsockname()
+    finally:
+        sock.detach()
+    return (where[0].partition("%")[0], where[1]) if isinstance(where, tuple) else ("", 0)
 
 
 def address_text(address):

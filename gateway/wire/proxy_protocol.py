@@ -1,11 +1,11 @@
-"""The PROXY protocol, versions 1 and 2: what a proxy in front says about the connection it passes on.
+"""The PROXY protocol, versions 1 and 2: what a proxy says to a server about the connection it passes on.
 
 Source: "The PROXY protocol", versions 1 & 2, sections 2.1 and 2.2 (the document that came with the protocol).
 """
 
 import re
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 SIGNATURE: Final = b"\r\n\r\n\0\r\nQUIT\n"
@@ -87,3 +87,31 @@ def _parse_v2(data: bytes) -> Header | None:
         raise BadHeader("addresses cut short")
     port = int.from_bytes(data[16 + 2 * width : 18 + 2 * width], "big")
     return Header(length, str(family(data[16 : 16 + width])), port)
+
+
+def header(version: int, source: tuple[str, int], target: tuple[str, int]) -> bytes:
+    """The header for a server: where the client is (`source`) and where it has connected to.
+
+    An address may be empty: then the header says only that there is a client. If one address is IPv4 and the other
+    IPv6, the former is written as an IPv6 address (RFC 4291 section 2.5.5.2).
+    """
+    if not source[0] or not target[0]:
+        return b"PROXY UNKNOWN\r\n" if version == 1 else _v2(1, 0, b"")
+    hosts = [ip_address(source[0]), ip_address(target[0])]
+    if any(host.version == 6 for host in hosts):
+        hosts = [host if host.version == 6 else IPv6Address(f"::ffff:{host}") for host in hosts]
+    ports = (source[1], target[1])
+    four = hosts[0].version == 4
+    if version == 1:
+        return f"PROXY {'TCP4' if four else 'TCP6'} {hosts[0]} {hosts[1]} {ports[0]} {ports[1]}\r\n".encode()
+    addresses = b"".join(host.packed for host in hosts) + b"".join(port.to_bytes(2, "big") for port in ports)
+    return _v2(1, 0x11 if four else 0x21, addresses)
+
+
+def local(version: int) -> bytes:
+    """The header of a connection without a client, such as a health check's."""
+    return b"PROXY UNKNOWN\r\n" if version == 1 else _v2(0, 0, b"")
+
+
+def _v2(command: int, family: int, addresses: bytes) -> bytes:
+    return SIGNATURE + bytes((0x20 | command, family)) + len(addresses).to_bytes(2, "big") + addresses

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gateway.board import DOWN, UNKNOWN, UP, Board
-from gateway.config.model import Check
+from gateway.config.model import Backend, Check
 from gateway.control.checks import Checks
 from gateway.health.probe import Probe, Target
 from gateway.health.result import Outcome, Result
@@ -123,3 +123,17 @@ async def test_a_check_that_breaks_is_logged_and_goes_on(
     await soon(lambda: "checking app/s0 failed; restarting in 0.01 s" in caplog.messages, "it breaks")
     servers.broken = False
     await soon(lambda: board.state(site.slots["app", "s0"]) == UP, "it goes on")
+
+
+@pytest.mark.parametrize("given, tls, expected", [
+    (None, None, None), (None, {"verify": False}, False), (False, {"verify": False}, None), (True, None, True),
+    (True, {"verify": False}, False), ({"server_name": "a.example"}, {"verify": False}, True),
+    ({"verify": False}, None, False),
+])  # fmt: skip
+def test_checks_speak_tls_as_requests_do_unless_they_say_otherwise(
+    *, given: object, tls: object, expected: bool | None
+) -> None:
+    check = {"http": "/"} if given is None else {"http": "/", "tls": given}
+    made = Backend.model_validate({"name": "app", "servers": ["127.0.0.1:1"], "check": check, "tls": tls or False})
+    found = made.tls_of_check(made.servers[0])
+    assert (found.verify if found is not None else None) is expected
