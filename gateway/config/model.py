@@ -976,8 +976,8 @@ class Backend(Model):
     )
     proxy_protocol: Annotated[Literal["v1", "v2"] | None, Given()] = Field(
         None,
-        description="Begin each connection with a PROXY header of this version, which names the client; clients then share "
-        "no connections. Default: none; servers find the client in X-Forwarded-For.",
+        description="Begin each connection with a PROXY header of this version; clients then share no connections. "
+        "Default: none; servers find the client in X-Forwarded-For.",
     )
     queue: Annotated[Queue | None, Given()] = Field(
         None, description="Wait while every server is at max_connections. Default: 503 at once."
