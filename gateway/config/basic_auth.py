@@ -28,7 +28,8 @@ class BasicAuth(Model):
     shorthand: ClassVar = {"type": "string", "description": "The file alone: all of its users."}
 
     file: File = Field(
-        description="Users and hashes of their passwords, as `htpasswd -B` writes them (bcrypt; also SHA, apr1, crypt)."
+        description="Users and hashes of their passwords, as `htpasswd -B` writes them (bcrypt, SHA, apr1 or crypt); "
+        "taken up when it changes."
     )
     realm: Annotated[Text, AfterValidator(_realm)] = Field(
         "restricted", description="Name that browsers show, and for which they remember a password."

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from gateway.config import certificate_files, consistency, environment, explain, files, maps
+from gateway.config import certificate_files, consistency, environment, explain, files, maps, user_files
 from gateway.config.apache_rules import Rules
 from gateway.config.document import Document, Place, SyntaxFault
 from gateway.config.file_stamp import Stamps, stamp_of
@@ -65,6 +65,8 @@ class Loaded:
     maps: Tables = field(default_factory=dict)
     map_stamps: Stamps = field(default_factory=dict)
     """Of the maps' files as they were read; none of a file that was not read, but saved."""
+    user_stamps: Stamps = field(default_factory=dict)
+    """Of the files of users, before they were read."""
 
 
 def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:
@@ -120,6 +122,7 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
         findings += explain.findings(error)
         site, origin = _rest(data, error, context)
     kept = saved.files if saved is not None else {}
+    user_stamps = user_files.stamps(site)
     seen = files.read(site, kept, certificates=certificates, offline=offline)
     unknown = [] if offline else list(_user(site))
     resolved, unresolved = ({}, []) if unknown else _resolve(site, ask)
@@ -144,7 +147,27 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     secret = {*seen.private, files.SYSTEM_CAS}
     source = SavedSite(text, {name: seen.contents[name] for name in seen.contents.keys() - secret}, variables)
     loaded = Loaded(path, site, seen.contents, resolved, found, tests_at, "", seen.rules, pairs_at, source, routes_at)
-    return _with_maps(loaded, seen.maps, seen.map_stamps)
+    return _with_maps(replace(loaded, user_stamps=user_stamps), seen.maps, seen.map_stamps)
+
+
+def renew_users(loaded: Loaded) -> tuple[Loaded, dict[Path, str]]:
+    """The same with the files of users as they are now; for each that has changed, what is wrong with it.
+
+    Where that is not empty, its users stay as they were.
+    """
+    stamps = user_files.stamps(loaded.site)
+    contents, read = dict(loaded.files), {}
+    for path in dict.fromkeys(user_files.paths(loaded.site)):
+        if stamps[str(path)] == loaded.user_stamps.get(str(path)):
+            continue
+        try:
+            contents[path], read[path] = user_files.content(path), ""
+        except OSError as error:
+            read[path] = f"cannot read it: {(error.strerror or str(error)).lower()}"
+        except ValueError as error:
+            read[path] = str(error)
+    renewed = replace(loaded, files=contents, user_stamps=stamps)
+    return _with_maps(renewed, loaded.maps, loaded.map_stamps), read
 
 
 def renew_maps(loaded: Loaded) -> tuple[Loaded, dict[str, str]]:

@@ -14,7 +14,7 @@ from typing import Final, Self, TypeVar
 from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, certificate_files, discovery, load
 from gateway.config.discovery import Found, Question
 from gateway.config.file_stamp import Stamps
-from gateway.config.loader import renew_maps
+from gateway.config.loader import renew_maps, renew_users
 from gateway.config.overrides import NODE, Overrides
 from gateway.explain.required import require
 from gateway.hardening import account as accounts
@@ -166,6 +166,12 @@ class Configuration:
         """The same with the maps as their files are now, and what loader.renew_maps says of each."""
         loaded, read = _in_background(partial(renew_maps, self.loaded))
         snapshot = replace(self.snapshot, digest=loaded.digest).with_maps(loaded.maps)
+        return replace(self, loaded=loaded, snapshot=snapshot), read
+
+    def renew_users(self) -> tuple[Self, dict[Path, str]]:
+        """The same with the files of users as they are now, and what loader.renew_users says of each."""
+        loaded, read = renew_users(self.loaded)
+        snapshot = replace(self.snapshot, digest=loaded.digest, files=loaded.files)
         return replace(self, loaded=loaded, snapshot=snapshot), read
 
     def vault_of(self, role: Role) -> Vault | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.board import READY, Board
-from gateway.config import ConfigError, Snapshot, maps
+from gateway.config import ConfigError, Snapshot, maps, user_files
 from gateway.config.discovery import Member, Question
 from gateway.config.overrides import NODE, AdminState
 from gateway.config.snapshot import ServerKey
@@ -121,6 +121,7 @@ class Supervisor:
         self._watchdog = Watchdog()
         self._certificates = CertificateWatch()
         self._maps = CertificateWatch(maps.stamps)
+        self._users = CertificateWatch(user_files.stamps)
         self._tails = Tails(self._send_to_traffic)
         self._operators = OperatorSocket(
             self._selector,
@@ -199,7 +200,9 @@ class Supervisor:
         """Seconds until something is due by the clock."""
         soonest = min(
             *(self._children.soonest(), self._upgrade.deadline, self._operators.deadline, self._watchdog.deadline),
-            min(self._certificates.deadline, self._maps.deadline) if self._watches else float("inf"),
+            min(self._certificates.deadline, self._maps.deadline, self._users.deadline)
+            if self._watches
+            else float("inf"),
         )
         return None if soonest == float("inf") else max(0.0, soonest - time.monotonic())
 
@@ -224,6 +227,7 @@ class Supervisor:
         self._watchdog.keep_time(now)
         self._watch_certificates(now)
         self._watch_maps(now)
+        self._watch_users(now)
 
     # ------------------------------------------------------------------------------------------------------- children
 
@@ -479,6 +483,7 @@ class Supervisor:
         self._reloading = new.snapshot.version
         self._certificates.restart()
         self._maps.restart()
+        self._users.restart()
         self._supervisor_status.refused_maps = {}
         self._supervisor_status.reload()
         self._post()
@@ -587,6 +592,21 @@ class Supervisor:
         self._post()
         if self._now.refused is None:
             self._keep_last_good()
+
+    def _watch_users(self, now: float) -> None:
+        """Take up files of users that have changed; one that cannot be used stays as it was."""
+        if not self._watches or not self._users.changed(now, self._now.loaded.site, self._now.loaded.user_stamps):
+            return
+        self._now, read = self._now.renew_users()
+        for path, wrong in read.items():
+            if wrong:
+                log.error("the users of %s stay as they were: %s", path, wrong)
+            else:
+                log.info("the users of %s are renewed", path)
+        packed = Packed.of(self._snapshot)
+        for child in self._children:
+            self._pass_on(child, packed, self._now.sockets, log_changed=False)
+        self._users.restart()
 
     def _tell_reloaded(self) -> None:
         """Say so once every worker works by the new site file."""

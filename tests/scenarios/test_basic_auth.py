@@ -27,6 +27,7 @@ class Club:
 
     gateway: GatewayProcess
     log: Path
+    users: Path
 
     def get(self, path: str, user: str = "", password: str = "") -> tuple[int, dict[str, str]]:
         """The status of a response, and the header that the server saw."""
@@ -59,7 +60,9 @@ def club(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Club]:
             {"rewrite": "/sink", "match": {"path": "/admin/", "method": "POST"}},
             {"backend": "app"},
         ]  # fmt: skip
-        yield Club(stack.enter_context(GatewayProcess(directory, description)), directory / "access.log")
+        yield Club(
+            stack.enter_context(GatewayProcess(directory, description)), directory / "access.log", directory / "users"
+        )
 
 
 def test_only_clients_with_a_user_and_its_password_get_in(club: Club) -> None:
@@ -129,3 +132,14 @@ def test_guesses_are_bounded_and_do_not_delay_others(club: Club) -> None:
         assert set(statuses) == {401, 429}
         assert statuses.count(429) >= 15
     assert club.get("/admin/", "anna", "größe")[0] == 200
+
+
+def test_a_changed_file_of_users_is_taken_up_and_one_with_a_mistake_is_not(club: Club) -> None:
+    before = club.users.read_text()
+    club.users.write_text("anna:secret\n")
+    club.gateway.wait_for_log(f"the users of {club.users} stay as they were: {club.users}:1: not a hash")
+    assert club.get("/admin/", "anna", "größe")[0] == 200
+    club.users.write_text(f"erna:{SHA}\n" + before.replace("anna", "annette"))
+    eventually(lambda: club.get("/admin/", "erna", "password")[0] == 200, "the new file")
+    assert club.get("/admin/", "anna", "größe")[0] == 401
+    assert "reloaded" not in club.gateway.log
