@@ -188,6 +188,31 @@ def sample(path: Path | None, *, as_json: bool, **options: Any) -> None:
 
 
 @main.command()
+@_config_options
+@JSON
+def test(path: Path | None, *, as_json: bool, **options: Any) -> None:
+    """Ask every gateway what it thinks of this agent's reports, and change nothing there.
+
+    Each one says whether it accepts them; if not: a wrong key, an unknown server, a clock that differs and by how much,
+    or another machine that reports for this server. The exit status is 1 unless all accept them.
+    """
+    from loadagent.trial import ask_all  # noqa: PLC0415 - not needed by a running agent
+
+    config = _load(path, options)
+    if not config.gateways:
+        raise click.UsageError("nothing to ask: set gateways (and key_file)")
+    answers = []
+    for answer in ask_all(config):
+        answers.append(answer)
+        if not as_json:
+            click.echo(f"{answer.gateway}: {answer.sentence(config.server)}")
+    if as_json:
+        said = [answer.as_json(config.server) for answer in answers]
+        click.echo(json.dumps({"server": config.server, "gateways": said}))
+    sys.exit(0 if all(answer.good for answer in answers) else 1)
+
+
+@main.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the completion of this command for a SHELL."""

@@ -101,12 +101,12 @@ def encode(report: Report, key: bytes, context: bytes = CONTEXT) -> bytes:
     """
     parts = [
         _HEAD.pack(VERSION, report.state.value, report.incarnation, report.sequence, report.time),
-        _pack_name(report.server),
-        _pack_name(report.backend or ""),
+        pack_name(report.server),
+        pack_name(report.backend or ""),
         bytes([len(report.metrics)]),
     ]
     for name, share in report.metrics.items():
-        parts += _pack_name(name), _DOUBLE.pack(share)
+        parts += pack_name(name), _DOUBLE.pack(share)
     body = b"".join(parts)
     return body + _tag(body, key, context)
 
@@ -134,7 +134,7 @@ def decode(data: bytes, key: bytes, context: bytes = CONTEXT) -> Report:
 def claimed_server(data: bytes) -> str:
     """Return the server name in a datagram, "" if it has none. Nothing is verified."""
     try:
-        name, _ = _unpack_name(data[:-_TAG_BYTES], _HEAD.size)
+        name, _ = unpack_name(data[:-_TAG_BYTES], _HEAD.size)
     except (ValueError, IndexError):
         return ""
     return name if NAME.fullmatch(name) else ""
@@ -152,18 +152,19 @@ def _tag(body: bytes, key: bytes, context: bytes) -> bytes:
     return hmac.digest(key, context + body, "sha256")
 
 
-def _pack_name(name: str) -> bytes:
+def pack_name(name: str) -> bytes:
+    """A name as it stands in a datagram."""
     return bytes([len(name)]) + name.encode("ascii")
 
 
 def _parse(body: bytes) -> Report:
     _, state, incarnation, sequence, time = _HEAD.unpack_from(body)
-    server, at = _unpack_name(body, _HEAD.size)
-    backend, at = _unpack_name(body, at)
+    server, at = unpack_name(body, _HEAD.size)
+    backend, at = unpack_name(body, at)
     count, at = body[at], at + 1
     metrics = {}
     for _ in range(count):
-        name, at = _unpack_name(body, at)
+        name, at = unpack_name(body, at)
         (metrics[name],) = _DOUBLE.unpack_from(body, at)
         at += _DOUBLE.size
     if at != len(body) or len(metrics) != count:
@@ -171,7 +172,8 @@ def _parse(body: bytes) -> Report:
     return Report(server, incarnation, sequence, time, State(state), backend or None, metrics)
 
 
-def _unpack_name(body: bytes, at: int) -> tuple[str, int]:
+def unpack_name(body: bytes, at: int) -> tuple[str, int]:
+    """The name at a place of a datagram, and the place behind it. Raises ValueError, IndexError."""
     end = at + 1 + body[at]
     if end > len(body):
         raise ValueError("truncated name")

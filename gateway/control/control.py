@@ -151,13 +151,14 @@ class Control:
             self._reports = reports
         if self._reports is not None and self._datagrams is None and snapshot.site.load_reports:
             self._datagrams = Datagrams(self._reports, self._receiver)
+            self._receiver.send = self._datagrams.sendto
 
     def _stop_listening(self) -> None:
         if self._datagrams:
             self._datagrams.close()
         elif self._reports:
             self._reports.close()
-        self._datagrams = self._reports = None
+        self._datagrams = self._reports = self._receiver.send = None
 
     def _hear_news(self, data: bytes, source: str) -> None:
         if self.exchange is not None:

@@ -10,22 +10,26 @@ from typing import Final
 
 from gateway.config.snapshot import ServerKey
 from gateway.load.keys import ReportKeys
+from gateway.load.receipts import OPINIONS, Receipts
 from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
+from loadagent.receipt import Opinion, Receipt, Trial, encode_receipt, is_signed, read_trial
 from loadagent.report import BadReport, Report, claimed_server, decode
 
 _log = logging.getLogger("gateway.load")
 
 Homes = Mapping[str, Collection[str]]
 """The IP addresses of each server, by its name."""
+Send = Callable[[bytes, tuple[str, int]], None]
+"""Sends a datagram to an address."""
 _NO_HOMES: Final[Homes] = MappingProxyType({})
 
 
 class Receiver(asyncio.DatagramProtocol):
     """Passes each valid report to `hear`, once for every server that it is about.
 
-    `refused` counts the others by reason. There are no responses, so a forger learns nothing, and a forged source
-    address directs no traffic to a third party.
+    `refused` counts the others by reason. Reports get no response, so a forger learns nothing, and a forged source
+    address directs no traffic to a third party. Only a trial (`loadagent test`) gets one: gateway/load/receipts.py.
     """
 
     def __init__(
@@ -40,6 +44,9 @@ class Receiver(asyncio.DatagramProtocol):
         self._wall = wall
         self._steady = steady
         self._guard = ReplayGuard(wall(), steady())
+        self._receipts = Receipts(steady)
+        self.send: Send | None = None
+        """Sends receipts; None: there are none."""
         self._shared = b""
         self._own = ReportKeys({})
         self._homes: Homes = {}
@@ -65,8 +72,12 @@ class Receiver(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Process one datagram from any sender."""
+        trial = read_trial(data)
+        if trial is not None:
+            self._try(trial, data, addr)
+            return
         name = claimed_server(data)
-        own = self._own.of(name) if name in self._named else None
+        own = self._own_key(name)
         if name and not (own or self._shared):
             self._refusals.note("unknown server", f"there is no server {name} that has a key", addr[0])
             return
@@ -91,6 +102,28 @@ class Receiver(asyncio.DatagramProtocol):
             return
         for server in servers:
             self._hear(server, report)
+
+    def _own_key(self, name: str) -> bytes | None:
+        return self._own.of(name) if name in self._named else None
+
+    def _try(self, trial: Trial, data: bytes, addr: tuple[str, int]) -> None:
+        """Tell an agent what would become of its reports."""
+        own = self._own_key(trial.server)
+        key = own or self._shared
+        signed = bool(key) and is_signed(data, key)
+        if self.send is None or not self._receipts.may_answer(signed=signed):
+            return
+        receipt = Receipt(Opinion.WRONG_KEY if key else Opinion.UNKNOWN_SERVER, trial.nonce)
+        if signed:
+            source, home = addr[0] if own is None else None, self._homes.get(trial.server, ())
+            verdict, age = self._guard.foresee(trial, self._wall(), self._steady(), source, home)
+            opinion = OPINIONS[verdict]
+            if not any(trial.backend in (None, backend) for backend, _ in self._named.get(trial.server, ())):
+                opinion = Opinion.UNKNOWN_SERVER
+            receipt = Receipt(opinion, trial.nonce, self._wall(), None if age is None else round(age * 1000))
+        self.send(encode_receipt(receipt, key if signed else b""), addr)
+        if receipt.opinion is not Opinion.ACCEPTED:
+            self._refusals.note("trial", f"{trial.server}: {receipt.opinion.name.lower().replace('_', ' ')}", addr[0])
 
     def error_received(self, exc: Exception) -> None:
         """Note a socket error; the next datagram may be fine."""

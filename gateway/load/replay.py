@@ -4,6 +4,7 @@ import enum
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
+from loadagent.receipt import Trial
 from loadagent.report import Report
 
 MAX_SKEW: Final = 30.0
@@ -29,6 +30,10 @@ class _Last(NamedTuple):
     number: tuple[int, int]
     heard: float
     source: str | None
+
+    def has_moved(self, source: str | None) -> bool:
+        """Whether it came from another address than `source`."""
+        return None not in (source, self.source) and source != self.source
 
 
 class ReplayGuard:
@@ -63,7 +68,7 @@ class ReplayGuard:
         remembered, reports are accepted only from the address that it was last heard from, and from the server's own,
         those in `home`.
         """
-        if abs(report.time - wall) > self._max_skew:
+        if self._is_skewed(report.time, wall):
             return Verdict.SKEWED
         if report.incarnation > wall + self._max_skew:
             return Verdict.FUTURE
@@ -71,9 +76,9 @@ class ReplayGuard:
             return Verdict.EARLIER
         sender = report.backend, report.server
         number = report.incarnation, report.sequence
-        last = self._last.get(sender)
-        if last is not None and steady <= last.heard + self._memory:
-            moved = None not in (source, last.source) and source != last.source
+        last = self._remembered(sender, steady)
+        if last is not None:
+            moved = last.has_moved(source)
             if moved and source not in home:
                 return Verdict.ELSEWHERE
             regained = moved and last.source not in home
@@ -84,3 +89,25 @@ class ReplayGuard:
         if len(self._last) > self._capacity:
             del self._last[next(iter(self._last))]
         return Verdict.ACCEPTED
+
+    def foresee(
+        self, trial: Trial, wall: int, steady: float, source: str | None = None, home: Collection[str] = ()
+    ) -> tuple[Verdict, float | None]:
+        """How `check` would judge the next report of a sender, and the seconds since its last one; remembers nothing.
+
+        None: it has not been heard lately.
+        """
+        last = self._remembered((trial.backend, trial.server), steady)
+        age = None if last is None else steady - last.heard
+        if self._is_skewed(trial.time, wall):
+            return Verdict.SKEWED, age
+        if last is not None and last.has_moved(source) and source not in home:
+            return Verdict.ELSEWHERE, age
+        return Verdict.ACCEPTED, age
+
+    def _is_skewed(self, time: int, wall: int) -> bool:
+        return abs(time - wall) > self._max_skew
+
+    def _remembered(self, sender: tuple[str | None, str], steady: float) -> _Last | None:
+        last = self._last.get(sender)
+        return last if last is not None and steady <= last.heard + self._memory else None

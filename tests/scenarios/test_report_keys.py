@@ -1,6 +1,7 @@
 """Who may say what about a server's load: a whole gateway, real agents, and datagrams of who has a key."""
 
 import contextlib
+import json
 import re
 import socket
 import subprocess
@@ -8,7 +9,9 @@ import sys
 import time
 
 import pytest
+from click.testing import CliRunner
 
+from loadagent.cli import main as loadagent
 from loadagent.report import Report, State, encode
 from tests.support.gateway_process import site
 from tests.support.raw import RawClient
@@ -102,3 +105,35 @@ def test_a_recorded_report_is_not_believed_by_the_control_that_comes_next(start,
     send(port, encode(Report("app1", began, 3, time.time_ns(), State.DRAIN), SHARED))
     gateway.wait_for_log("server app/app1: its agent reports DRAIN")
     assert gateway.log.count("its agent reports MAINTENANCE") == 1
+
+
+def test_an_agent_asks_what_the_gateway_thinks_of_its_reports(start, tmp_path):
+    secret, key, other = tmp_path / "reports.secret", tmp_path / "app1.key", tmp_path / "other.key"
+    subprocess.run([*GATEWAY, "key", "new", secret], check=True)
+    subprocess.run([*GATEWAY, "key", "new", other], check=True)
+    subprocess.run([*GATEWAY, "key", "derive", secret, "app1", "--output", key], check=True)
+    gateway, port = start(secret_file=str(secret))
+
+    def asked(server, key_file, to=port):
+        options = "--server", server, "--key-file", str(key_file), "--gateways", f"127.0.0.1:{to}"
+        done = CliRunner().invoke(loadagent, ["test", *options])
+        return done.exit_code, done.stdout.partition(f"127.0.0.1:{to}: ")[2]
+
+    assert asked("app1", key) == (
+        0,
+        "accepted; it has not heard a report of this server yet: is `loadagent run` running?\n",
+    )
+    with agent(port, key, "app1", "ready"):
+        eventually(lambda: "it heard the last report of this server 0." in asked("app1", key)[1], "a report")
+    status, said = asked("app1", other)
+    assert (status, said.partition(":")[0]) == (1, "wrong key")
+    status, said = asked("app9", other)
+    assert (status, said.partition(":")[0]) == (1, "unknown server")
+    status, said = asked("app1", key, free_udp_port())
+    assert (status, said.partition(":")[0]) == (1, "nothing listens there")
+    assert "trial from 127.0.0.1 refused: app1: wrong key" in gateway.log
+    options = "--server", "app1", "--key-file", str(key), "--gateways", f"127.0.0.1:{port}", "--json"
+    done = CliRunner().invoke(loadagent, ["test", *options])
+    (answer,) = json.loads(done.stdout)["gateways"]
+    assert (answer["opinion"], answer["signed"]) == ("accepted", True)
+    assert abs(answer["clock_ahead"]) < 1.0
