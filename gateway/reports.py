@@ -597,6 +597,17 @@ class EventReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedBeatsReport:
+    """Beats of one sender that were refused lately for one reason."""
+
+    sender: str
+    """An address, or the name of a link without addresses."""
+    why: str
+    count: int
+    ago: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeartbeatReport:
     """The whole answer of the heartbeat process to `gateway status`."""
 
@@ -622,3 +633,4 @@ class HeartbeatReport:
     health: FitnessReport
     history: tuple[EventReport, ...]
     """The last events, oldest first."""
+    refused_lately: tuple[RefusedBeatsReport, ...] = ()

@@ -72,7 +72,7 @@ class Disk:
     def __init__(
         self, path: Path, place: int, count: int, period: float, voice: Voice | None = None, *, carries: bool = True
     ) -> None:
-        self.name = f"disk {path}"
+        self.name = self.sender = f"disk {path}"
         self._place, self._count, self._period = place, count, period
         self._voice, self._carries = voice, carries
         self._disk, self._direct = _open(path)

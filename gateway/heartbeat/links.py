@@ -34,6 +34,8 @@ class Link(Protocol):
     """A link for beats."""
 
     name: str
+    sender: str
+    """Who sent the message that `receive` has yielded last: an address, or the link's name if it has none."""
 
     def fileno(self) -> int:
         """The descriptor to wait for."""
@@ -56,7 +58,7 @@ class Udp:
     """UDP to each of `targets`, from a socket that is already bound."""
 
     def __init__(self, name: str, sock: socket.socket, targets: Sequence[tuple[str, int]]) -> None:
-        self.name = name
+        self.name = self.sender = name
         self._socket = sock
         self._targets = list(targets)
         sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
@@ -75,11 +77,13 @@ class Udp:
         """Datagrams."""
         for _ in range(AT_ONCE):
             try:
-                yield self._socket.recv(MAX_BYTES + 1)
+                message, source = self._socket.recvfrom(MAX_BYTES + 1)
             except ConnectionError:
                 continue  # an earlier datagram was refused by a target
             except OSError:
                 return
+            self.sender = source[0]
+            yield message
 
     def close(self) -> None:
         """Close the socket."""
@@ -92,7 +96,7 @@ class Serial:
     END: Final = b"\xc0"
 
     def __init__(self, path: Path, baud: int) -> None:
-        self.name = f"serial {path}"
+        self.name = self.sender = f"serial {path}"
         speed = getattr(termios, f"B{baud}", None)
         if speed is None:
             raise NoLink(f"{path}: {baud} is not a serial line speed")

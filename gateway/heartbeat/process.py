@@ -56,6 +56,7 @@ from gateway.heartbeat.node_lock import Handover, NoLock, Orphaned
 from gateway.heartbeat.ownership import State
 from gateway.heartbeat.privileges import hurry
 from gateway.heartbeat.probing import Probing
+from gateway.heartbeat.refused import RefusedBeats
 from gateway.heartbeat.request import Request
 from gateway.heartbeat.status import Listener
 from gateway.heartbeat.virtual_mac import VirtualMac
@@ -132,7 +133,7 @@ class Heartbeat(Child):
         self._interfaces = {name: Interface(name, self._netlink) for name in names}
         self._fitness = {name: Fitness(name) for name in names}
         self._jobs = Jobs(self._start_program)
-        self.counters = Counters()
+        self.counters, self.refused = Counters(), RefusedBeats()
         self._programs: dict[int, str] = {}
         """Running programs: their numbers at the guardian, and their names."""
         self.history: deque[tuple[float, str, str]] = deque(maxlen=HISTORY)
@@ -382,8 +383,10 @@ class Heartbeat(Child):
                 self.node.receive(self._codec.decode(data), link.name, clock())
             except BadBeat as bad:
                 self.counters.refused[f"bad: {bad}"] += 1
+                self.refused.note(str(bad), link.sender, clock())
             except Refused as refused:
                 self.counters.refused[f"refused: {refused}"] += 1
+                self.refused.note(str(refused), link.sender, clock())
             self._act()
 
     def _sight(self, interface: Interface) -> None:

@@ -38,6 +38,10 @@ def _lines(report: HeartbeatReport) -> Iterator[str]:
     yield f"{'address':<28}{'here':<10}{'owner':<16}why"
     for item in report.addresses:
         yield f"{item.address:<28}{item.state:<10}{item.owner or '-':<16}{item.reason}"
+    for refused in report.refused_lately:
+        often = f"{refused.count} times, the last one {refused.ago:.1f} s ago"
+        yield f"BEATS REFUSED from {refused.sender} ({often}):"
+        yield f"  {refused.why}"
     yield ""
     for entry in report.history[-HISTORY:]:
         yield f"{entry.ago:>10.1f}s ago  {entry.about}: {entry.what}"

@@ -103,6 +103,7 @@ def report(heartbeat: "Heartbeat", now: float) -> HeartbeatReport:
         history=tuple(
             EventReport(at=at, ago=round(wall - at, 1), about=about, what=what) for at, about, what in heartbeat.history
         ),
+        refused_lately=tuple(heartbeat.refused.report(now)),
     )
 
 

@@ -123,7 +123,8 @@ class Receiver(asyncio.DatagramProtocol):
             receipt = Receipt(opinion, trial.nonce, self._wall(), None if age is None else round(age * 1000))
         self.send(encode_receipt(receipt, key if signed else b""), addr)
         if receipt.opinion is not Opinion.ACCEPTED:
-            self._refusals.note("trial", f"{trial.server}: {receipt.opinion.name.lower().replace('_', ' ')}", addr[0])
+            why = receipt.opinion.name.lower().replace("_", " ")
+            self._refusals.note(f"trial: {why}", f"a trial of {trial.server}: {why}", addr[0])
 
     def error_received(self, exc: Exception) -> None:
         """Note a socket error; the next datagram may be fine."""

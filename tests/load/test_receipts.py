@@ -64,7 +64,12 @@ def test_an_agent_is_told_what_is_wrong(answers: Answers) -> None:
     assert answers.ask(Trial(4, NOW - 31 * 10**9, "app1")) == Receipt(Opinion.CLOCK, 4, NOW, None)
     answers.receiver.datagram_received(encode(Report("app1", NOW - 10, 1, NOW), KEY), SOURCE)
     assert answers.ask(Trial(5, NOW, "app1"), source=("192.0.2.8", 1)) == Receipt(Opinion.ELSEWHERE, 5, NOW, 0)
-    assert answers.receiver.refused["trial"] == 6
+    assert answers.receiver.refused == {
+        "trial: wrong key": 2,
+        "trial: unknown server": 2,
+        "trial: clock": 1,
+        "trial: elsewhere": 1,
+    }
     answers.receiver.expect(b"", [("app", "app1")])
     assert answers.ask(Trial(6, NOW, "app1")) == Receipt(Opinion.UNKNOWN_SERVER, 6)
 

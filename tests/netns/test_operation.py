@@ -354,6 +354,8 @@ for _ in range(3000):
     assert counters["bad: size"] >= 2
     assert counters["refused: own name"] == 1
     assert counters["refused: unknown node"] == 1
+    lately = {each["why"].partition(":")[0] for each in gw2.ask()["refused_lately"]}
+    assert lately == {"signed with another key", "of a node that cluster", "of a node with the name of this one"}
     assert gw2.sees("gw1")
     assert gw1.ask()["addresses"][0]["state"] == "owner"
 

@@ -131,7 +131,7 @@ def test_an_agent_asks_what_the_gateway_thinks_of_its_reports(start, tmp_path):
     assert (status, said.partition(":")[0]) == (1, "unknown server")
     status, said = asked("app1", key, free_udp_port())
     assert (status, said.partition(":")[0]) == (1, "nothing listens there")
-    assert "trial from 127.0.0.1 refused: app1: wrong key" in gateway.log
+    assert "refused: a trial of app1: wrong key" in gateway.log
     options = "--server", "app1", "--key-file", str(key), "--gateways", f"127.0.0.1:{port}", "--json"
     done = CliRunner().invoke(loadagent, ["test", *options])
     (answer,) = json.loads(done.stdout)["gateways"]
