@@ -18,6 +18,7 @@ from gateway.cli import (
     shared_addresses,
     status,
     test,
+    top,
     trace,
     witness,
 )
@@ -41,6 +42,7 @@ for command in (
     test.test,
     status.status,
     logs.logs,
+    top.top,
     trace.trace,
     overrides.drain,
     overrides.maintenance,

@@ -1,11 +1,17 @@
 """`gateway logs` and `gateway trace`: what operators follow live, and what it costs those who do not."""
 
+import contextlib
+import fcntl
 import json
 import os
+import pty
+import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -295,3 +301,46 @@ def test_logs_follows_an_upgrade_and_ends_with_the_gateway(start_servers: Any, s
         "/delay/1.5",
     ]
     assert complaints == "the gateway has ended\n"
+
+
+def test_top_prints_one_interval_for_programs(gateway: GatewayProcess) -> None:
+    gateway.status()
+    command = begin(gateway, "top", gateway.path, "--once", "--every", 1.5, "--json")
+    get(gateway, *["/"] * 20, "/dead/1", "/here")
+    status, output, complaints = command.finish()
+    assert (status, complaints) == (0, "")
+    said = json.loads(output)
+    (frontend,) = said["frontends"]
+    assert round(frontend["requests"] * said["seconds"]) == 22
+    assert {server["name"] for server in said["servers"]} == {"app/app1", "half/dead", "half/app1"}
+    assert said["clients"] == [{"client": "127.0.0.1", "part": 1.0}]
+    assert said["urls"][0]["url"] == "localhost/"
+    assert said["sample"] == {"requests": 22, "left_out": 0}
+
+
+def test_top_shows_its_page_in_a_terminal_until_a_key_ends_it(gateway: GatewayProcess) -> None:
+    gateway.status()
+    main_end, other_end = pty.openpty()
+    fcntl.ioctl(other_end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+    words = [sys.executable, "-m", "gateway", "top", str(gateway.path), "--every", "0.2"]
+    environment = {**os.environ, "TERM": "xterm"}
+    with subprocess.Popen(
+        words, cwd=ROOT, stdin=other_end, stdout=other_end, stderr=other_end, env=environment
+    ) as process:
+        os.close(other_end)
+        shown = bytearray()
+
+        def shows(text: bytes) -> bool:
+            if select.select([main_end], [], [], 0.1)[0]:
+                shown.extend(os.read(main_end, 65536))
+            return text in shown
+
+        eventually(lambda: shows(b"half/dead"), "the servers")
+        os.write(main_end, b"c")
+        eventually(lambda: shows(b"client (of"), "the clients")
+        os.write(main_end, b"q")
+        with contextlib.suppress(OSError):  # the other end is closed
+            while process.poll() is None:
+                shows(b"")  # what it writes at its end must be read
+        assert process.wait(20.0) == 0
+    os.close(main_end)
