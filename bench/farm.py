@@ -31,7 +31,7 @@ class FarmFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a farm is made: `servers` behind each proxy, see Setup for `routes` and `features`, and who may use which
+    """How a farm is made: `servers` behind each proxy, see Setup for `routes`, `features` and `qos`, and who may use which
     processors (see taskset). With `direct`, last in turn, the origin takes part without a proxy before it.
     """
 
@@ -39,6 +39,7 @@ class Layout:
     workers: int = 1
     routes: int = 0
     features: bool = False
+    qos: bool = False
     direct: bool = False
     proxy_cores: str = "1"
     load_cores: str = "0"
@@ -156,6 +157,7 @@ class Ground:
             layout.proxy_cores,
             layout.routes,
             layout.features,
+            layout.qos,
         )
 
 

@@ -15,14 +15,14 @@ PLAIN = f"{SMALL.name}, plain"
 ALL_ON = f"{SMALL.name}, measured + affinity + {len(CLASSES)} classes + {ROUTES:,} routes"
 
 
-def returning(load: Load, proxy: Running) -> Load:
-    """Return the load of a returning client: with the affinity cookie that it has received. Raises FarmFailed."""
+def returning(load: Load, proxy: Running, name: str = COOKIE) -> Load:
+    """Return the load of a returning client: with the cookie `name` that it has received. Raises FarmFailed."""
     connection = http.client.HTTPConnection("127.0.0.1", proxy.setup.port, timeout=10)
     connection.request("GET", load.path)
     given = connection.getresponse().getheader("Set-Cookie", "")
     connection.close()
-    if not given.startswith(f"{COOKIE}="):
-        raise FarmFailed(f"no affinity cookie came: {given!r}")
+    if not given.startswith(f"{name}="):
+        raise FarmFailed(f"no cookie {name} came: {given!r}")
     cookie = given.partition(";")[0]
     fields = tuple(f"{field}; {cookie}" if field.startswith("Cookie:") else field for field in load.fields)
     return replace(load, fields=fields)

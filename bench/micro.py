@@ -28,7 +28,7 @@ from rich.table import Table
 from bench.farm import FarmFailed, Layout, Running, farm
 from bench.features import ROUTES, returning
 from bench.load import Load
-from bench.peers.gateway import GATEWAY, site
+from bench.peers.gateway import GATEWAY, SESSION, site
 from bench.peers.peer import Peer, Setup
 
 BASELINE = Path(__file__).with_name("micro.json")
@@ -116,6 +116,8 @@ def count(layout: Layout) -> Counts:
         load = Load(connections=1, requests=REQUESTS)
         if layout.features:
             load = returning(load, proxy)
+        if layout.qos:
+            load = returning(load, proxy, SESSION)
         with running.generator.ready(load, proxy.setup.port) as ready:
             control("--instr=on", pid)
             control("--zero", pid)

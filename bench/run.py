@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import breadth, calls, features, idle, latency, reload, scaling, start
+from bench import admission, breadth, calls, features, idle, latency, reload, scaling, start
 from bench.cases import CASES, SMALL, Case
 from bench.farm import FarmFailed, Layout, farm, processors, refuse_busy
 from bench.figure import Figure, Figures
@@ -77,6 +77,7 @@ PARTS: dict[str, Callable[[Plan], list[Figure]]] = {
     "memory": lambda plan: idle.measure_memory(plan.core),
     "idle": lambda plan: idle.measure_beside(plan.core, plan.rounds, plan.seconds),
     "features": lambda plan: features.measure(plan.rounds, plan.seconds),
+    "qos": lambda plan: admission.measure(plan.rounds, plan.seconds),
     "scaling": lambda plan: scaling.measure(plan.core, plan.rounds, plan.seconds),
     "connections": lambda plan: breadth.measure_connections(plan.core, plan.rounds, plan.seconds),
     "servers": lambda plan: breadth.measure_servers(plan.core, plan.rounds, plan.seconds),

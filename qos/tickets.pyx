@@ -4,8 +4,8 @@
 keyed BLAKE2b (RFC 7693) over the 17 bytes before it. 104 bits can only be tried against a running gateway (RFC 2104
 section 5 requires at least 80).
 
-Tags are compared in constant time. Texts of verified tickets are cached (1024 of them), so that the requests of a
-session do not compute its tag again; texts are compared in constant time, too.
+Tags are compared in constant time. Verified tickets are cached by their text (1024 of them), so that the requests of a
+session neither decode it nor compute its tag again; texts are compared in constant time, too.
 """
 
 from base64 import urlsafe_b64encode
@@ -18,7 +18,7 @@ from libc.string cimport memcpy
 cdef enum:
     BODY = 17
     TAG = 13
-    KNOWN = 1024            # a power of two
+    KNOWN_BITS = 10         # of the number of verified tickets that are kept
 
 LENGTH = TEXT
 """Characters of a ticket."""
@@ -35,7 +35,7 @@ cdef class Tickets:
     """key: 16 to 64 bytes. Raises ValueError for a key of another length."""
 
     def __cinit__(self):
-        self.known = <char *>calloc(KNOWN, TEXT)
+        self.known = <Known *>calloc(1 << KNOWN_BITS, sizeof(Known))
         if self.known == NULL:
             raise MemoryError
 
@@ -64,15 +64,35 @@ cdef class Tickets:
 
     cdef bint read(self, const char *text, size_t n, Ticket *ticket) except -1:
         """Read a ticket of n characters; False, and kind K_NONE: it was not written with this key."""
-        cdef uint8_t content[BODY + TAG]
-        cdef uint64_t hashed = 0
-        cdef uint32_t bits = 0
-        cdef bytes tag
-        cdef char *known
+        cdef uint64_t[WORDS] words
+        cdef uint64_t hashed = 0, other = 0
+        cdef Known *known
         cdef int i
         ticket.kind = K_NONE
         if n != TEXT:
             return False
+        memcpy(words, text, TEXT)
+        for i in range(WORDS):
+            hashed = (hashed ^ words[i]) * 0x9E3779B97F4A7C15ULL
+            hashed ^= hashed >> 29
+        known = &self.known[hashed >> (64 - KNOWN_BITS)]
+        for i in range(WORDS):
+            other |= known.text[i] ^ words[i]
+        if other == 0 and known.ticket.kind != K_NONE:
+            ticket[0] = known.ticket
+            return True
+        if not self._verify(text, ticket):
+            return False
+        memcpy(known.text, text, TEXT)
+        known.ticket = ticket[0]
+        return True
+
+    cdef bint _verify(self, const char *text, Ticket *ticket) except -1:
+        """Read a ticket of the right length, and compute its tag."""
+        cdef uint8_t content[BODY + TAG]
+        cdef uint32_t bits = 0
+        cdef bytes tag
+        cdef int i
         for i in range(TEXT):
             if _value_of[<uint8_t>text[i]] == 0:
                 return False
@@ -81,15 +101,9 @@ cdef class Tickets:
                 content[i // 4 * 3] = <uint8_t>(bits >> 16)
                 content[i // 4 * 3 + 1] = <uint8_t>(bits >> 8)
                 content[i // 4 * 3 + 2] = <uint8_t>bits
-                hashed = (hashed ^ (bits & 0xFFFFFF)) * 0x9E3779B97F4A7C15ULL
-                hashed ^= hashed >> 29
-        known = self.known + (hashed & (KNOWN - 1)) * TEXT
-        if not _same(<const uint8_t *>known, <const uint8_t *>text, TEXT):
-            tag = self._tag(content)
-            if (PyBytes_GET_SIZE(tag) != TAG
-                    or not _same(<const uint8_t *>PyBytes_AS_STRING(tag), content + BODY, TAG)):
-                return False
-            memcpy(known, text, TEXT)
+        tag = self._tag(content)
+        if PyBytes_GET_SIZE(tag) != TAG or not _same(<const uint8_t *>PyBytes_AS_STRING(tag), content + BODY, TAG):
+            return False
         ticket.number = 0
         ticket.id = ticket.stamp = 0
         for i in range(8):

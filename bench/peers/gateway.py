@@ -1,4 +1,4 @@
-"""The gateway: least connections and a log line per request, or everything at once (`features`)."""
+"""The gateway: least connections and a log line per request, or more of its features."""
 
 import os
 import sys
@@ -15,6 +15,12 @@ CLASSES = [
     {"name": "crawler", "match": {"header": {"User-Agent": "~bot"}}},
     {"name": "visitor"},
 ]
+SESSION = "GWSESSION"
+QOS = {
+    # No limit is reached: what is measured is the price of looking.
+    "classes": [*CLASSES[:-1], {"name": "visitor", "rate": "100000/s", "per": "source"}],
+    "sessions": {"max": 100_000, "key": {"cookie": SESSION}},
+}
 LIMITS = {"connections": 1_000_000, "connections_per_source": 1_000_000, "idle_timeout": "10m"}
 
 
@@ -30,7 +36,7 @@ def site(setup: Setup) -> dict[str, Any]:
     routes.append({"backend": "app"})
     certificates = [{"cert": str(setup.cert), "key": str(setup.key)}]
     return {
-        **({"qos": {"classes": CLASSES}} if setup.features else {}),
+        **({"qos": {"classes": CLASSES}} if setup.features else {"qos": QOS} if setup.qos else {}),
         "workers": setup.workers,
         "state": str(setup.directory / "state"),
         **({"core_dumps": True} if os.geteuid() else {}),  # so that its memory can be measured

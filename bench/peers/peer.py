@@ -31,6 +31,8 @@ class Setup:
     """Of the gateway, before the one that holds."""
     features: bool = False
     """All features of the gateway in the data path, not only those that every proxy has."""
+    qos: bool = False
+    """Four classes, a rate for each source, and sessions."""
 
 
 @dataclass(frozen=True, slots=True)
