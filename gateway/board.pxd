@@ -105,6 +105,7 @@ cdef struct TrafficRow:
 cdef struct SiteRow:
     uint64_t name           # its hash; 0: none
     double load             # 1.0 when full
+    double spill            # part of this site's new clients that is sent there
     double until            # seconds of the monotonic clock: how long that is to be believed
 
 cdef inline uint8_t session_minute(int64_t now) noexcept nogil:
@@ -150,6 +151,7 @@ cdef class Board:
     cdef CountRow _counted(self, int slot) except *
     cdef void _combine(self, int slot) noexcept
     cpdef object site_load(self, str name, double now)
+    cpdef double site_spill(self, str name, double now) except -1
     cdef int _slot(self, int slot) except -1
     cdef int _worker(self, int worker) except -1
     cdef int _row(self, int row) except -1

@@ -434,18 +434,22 @@ cdef class Board:
         return now < self.short_until[0]
 
     def set_sites(self, sites):
-        """Set the known sites: (name, load, until when it is valid, in monotonic seconds)."""
+        """Set the known sites: (name, load, part of new clients that is sent there, until when that is valid).
+
+        The last is in monotonic seconds.
+        """
         cdef int i
         cdef SiteRow *row
         cdef uint64_t key
         sites = sites[:MAX_SITES]
-        for i, (name, load, until) in enumerate(sites):
+        for i, (name, load, spill, until) in enumerate(sites):
             row = &self.sites[i]
             key = _site_key(name.encode())
             if row.name != key:
                 row.until = 0           # so that no reader takes one site's load for another's
                 row.name = key
             row.load = load
+            row.spill = spill
             row.until = until
         for i in range(len(sites), MAX_SITES):
             self.sites[i].until = 0
@@ -459,6 +463,15 @@ cdef class Board:
             if self.sites[i].name == key:
                 return self.sites[i].load if now <= self.sites[i].until else None
         return None
+
+    cpdef double site_spill(self, str name, double now) except -1:
+        """The part of this site's new clients that is sent to another one, from 0 to 1. `now`: monotonic seconds."""
+        cdef uint64_t key = _site_key(name.encode())
+        cdef int i
+        for i in range(MAX_SITES):
+            if self.sites[i].name == key:
+                return self.sites[i].spill if now <= self.sites[i].until else 0.0
+        return 0.0
 
     def clear_server(self, int slot):
         """Clear the row of the server in `slot`; called when the slot is given to another server."""

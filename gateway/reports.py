@@ -318,6 +318,8 @@ class SiteStateReport:
     """1.0: full; None: unknown."""
     capacity: float | None
     """Requests per second at which it would be full; None: not yet measured."""
+    trust: float
+    """1: heard lately; falls to 0 while it is silent, and so does its share of clients."""
     evacuated: bool
     """One of its gateways says that it takes no new clients, by command or in a maintenance window."""
 

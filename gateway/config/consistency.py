@@ -10,7 +10,7 @@ from gateway.config.expectation import Assumption, SiteTest
 from gateway.config.match import Match
 from gateway.config.model import Site
 from gateway.config.problem import Finding, Loc, suggest
-from gateway.config.sites import AUTO
+from gateway.config.sites import AUTO, SPILL
 
 
 def gaps(data: dict[str, Any]) -> Iterator[Finding]:
@@ -162,8 +162,8 @@ def _unknown_names(site: Site, known: Mapping[str, Collection[str]]) -> Iterator
             if name not in known[what]:
                 yield Finding((*loc, "when"), _nobody(what, name, known[what]), offset=offset)
     for i, route in enumerate(site.routes):
-        if route.site is not None and route.site not in sites and not (sites and route.site == AUTO):
-            yield Finding(("routes", i, "site"), _nobody("site", route.site, (*sites, AUTO)))
+        if route.site is not None and route.site not in sites and not (sites and route.site in {AUTO, SPILL}):
+            yield Finding(("routes", i, "site"), _nobody("site", route.site, (*sites, AUTO, SPILL)))
     yield from _full_site(site, sites)
     for i, test in enumerate(site.tests):
         yield from _unknown_in_test(i, test, backends, sites)
@@ -186,6 +186,7 @@ def unknown_in_assumption(
     """Backends, sites and rates that an assumption names and the site does not have. `at`: where it stands."""
     named = [("backend", key, name, backends) for key in _BY_BACKEND for name in getattr(assumed, key)]
     named += [("site", "site_load", name, sites) for name in assumed.site_load]
+    named += [("site", "spill", name, sites) for name in assumed.spill]
     for what, key, name, known in named:
         if name not in known:
             yield Finding((*at, key, name), _nobody(what, name, known), key=True)

@@ -17,6 +17,7 @@ from gateway.config.fields import (
     Network,
     OneOrMany,
     PositiveDuration,
+    Share,
     Text,
     text,
 )
@@ -24,6 +25,8 @@ from gateway.config.problem import Fault
 
 AUTO: Final = "auto"
 """Denotes the best site in a route's `site`."""
+SPILL: Final = "spill"
+"""Denotes, in the same place, any site for a part of the clients."""
 MAX_PEERS: Final = 31
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9._\[\]:-]+/?")
 
@@ -110,6 +113,21 @@ class Window(Model):
         return self
 
 
+class SpillOver(Model):
+    """Loads of this site between which `site: spill` sends a growing part of its new clients to others."""
+
+    from_: Share = Field("80%", validate_default=True, alias="from", description="Load at which it begins.")
+    all_: Share = Field(
+        "100%", validate_default=True, alias="all", description="Load at which all new clients are sent."
+    )
+
+    @model_validator(mode="after")
+    def _grows(self) -> "SpillOver":
+        if self.from_ >= self.all_:
+            raise Fault("must be more than from", "all")
+        return self
+
+
 class Sites(Model):
     """The other sites that clients may be redirected to, and the exchange of loads."""
 
@@ -124,6 +142,7 @@ class Sites(Model):
         "5s", validate_default=True, description="Silence after which a site's load is unknown."
     )
 
+    spill: SpillOver = Field(default_factory=SpillOver, description="When `site: spill` sends clients to other sites.")
     maintenance: tuple[Window, ...] = Field(
         (), description="Times in which this site is evacuated, as by gateway evacuate-site."
     )
@@ -139,8 +158,9 @@ class Sites(Model):
 
     @model_validator(mode="after")
     def _names(self) -> "Sites":
-        if AUTO in self.peers:
-            raise Fault("auto denotes the best site: no site can have this name", "peers", AUTO, key=True)
+        for word in (AUTO, SPILL):
+            if word in self.peers:
+                raise Fault(f"{word} has a meaning in routes: no site can have this name", "peers", word, key=True)
         if not self.others:
             raise Fault("expected at least one other site", "peers")
         if len(self.others) > MAX_PEERS:

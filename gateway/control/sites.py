@@ -26,6 +26,7 @@ from gateway.control.evacuation import Order, ordered
 from gateway.control.tasks import keep_running, stop
 from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
+from gateway.load.spill import Other, Spill
 from gateway.reports import SiteStateReport
 from loadagent.config import Endpoint
 from loadagent.numbering import Numbering
@@ -47,6 +48,8 @@ ADAPTING: Final = 0.1
 LEAST_REQUESTS: Final = 1.0
 LEAST_LOAD: Final = 0.05
 FULL: Final = 1.0
+LATE: Final = 2.5
+"""Seconds of silence, two lost reports, from which on a site is trusted less and less, until `stale_after`."""
 MAX_NODES: Final = 64
 """Number of a site's gateways that are remembered."""
 
@@ -69,7 +72,7 @@ class Heard:
 class SiteView:
     """A site as its gateways describe it. `up`: one of them was heard; `draining`: none of them takes new clients.
 
-    `evacuates` is a gateway that was told to evacuate the site, or None.
+    `evacuates` is a gateway that was told to evacuate the site, or None. `trust` falls from 1 to 0 while it is silent.
     """
 
     up: bool
@@ -77,6 +80,7 @@ class SiteView:
     load: float | None = None
     requests: float = 0.0
     evacuates: str | None = None
+    trust: float = 1.0
 
 
 class Hearsay:
@@ -110,7 +114,9 @@ class Hearsay:
         ready = [one for one in heard.values() if one.state is State.READY and evacuates is None]
         load = max((one.load for one in ready if one.load is not None), default=None)
         requests = sum(one.requests for one in ready)
-        return SiteView(bool(heard), bool(heard) and not ready, load, requests, evacuates)
+        silence = min((now - one.said for one in heard.values()), default=0.0)
+        trust = 1.0 - max(0.0, silence - LATE) / (stale_after - LATE) if stale_after > LATE else 1.0
+        return SiteView(bool(heard), bool(heard) and not ready, load, requests, evacuates, trust)
 
     def ttl(self, now: float, stale_after: float) -> float:
         """The longest TTL of all name servers, in seconds."""
@@ -167,6 +173,7 @@ class Sites(asyncio.DatagramProtocol):
         self._told: Order | None = None
         """By another gateway of this site, to evacuate it."""
         self._own_ttl = 0.0
+        self._spill: Spill | None = None
         self._rate = 0.0
         self._traffic: list[int] = []
         self._began = time.monotonic()
@@ -314,8 +321,13 @@ class Sites(asyncio.DatagramProtocol):
         known = {model.self_: None if own_load is None else (own_load, now)} | {
             name: self._hearsay.load(name, now, model.stale_after) for name in model.others
         }
+        parts = self._spill_over(model, own_load, now)
         self._board.set_sites(
-            [(name, fact[0], fact[1] + model.stale_after) for name, fact in known.items() if fact is not None]
+            [
+                (name, fact[0], parts.get(name, 0.0), fact[1] + model.stale_after)
+                for name, fact in known.items()
+                if fact is not None
+            ]
         )
         self._count(now)
         works = not self._members or any(members.up() for members in self._members)
@@ -353,8 +365,20 @@ class Sites(asyncio.DatagramProtocol):
                 load=view.load,
                 capacity=capacity.estimate if capacity is not None else None,
                 evacuated=view.evacuates is not None,
+                trust=round(view.trust, 2),
             )
         return found
+
+    def _spill_over(self, model: SitesModel, own: float | None, now: float) -> dict[str, float]:
+        """The part of new clients that `site: spill` sends to each site."""
+        if self._spill is None or (self._spill.begin, self._spill.whole) != (model.spill.from_, model.spill.all_):
+            self._spill = Spill(model.spill.from_, model.spill.all_)
+        others = {}
+        for name in model.others:
+            view, capacity = self._hearsay.view(name, now, model.stale_after), self._capacity.get(name)
+            if view.up and not view.draining and view.load is not None:
+                others[name] = Other(view.load, capacity.estimate if capacity is not None else None, view.trust)
+        return self._spill.step(own, others, now)
 
     def _count(self, now: float) -> None:
         """Measure how many requests this gateway answers per second."""

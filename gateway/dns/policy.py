@@ -33,6 +33,8 @@ class SiteState:
     draining: bool = False
     load: float | None = None
     capacity: float | None = None
+    trust: float = 1.0
+    """Falls to 0 while it is silent."""
 
     @property
     def live(self) -> bool:
@@ -80,7 +82,8 @@ def room(sites: Sequence[str], states: Mapping[str, SiteState], weights: Mapping
         capacity = measured[site] if all(measured.values()) else float(weights[site])
         load = states.get(site, UNKNOWN).load
         assert capacity is not None  # noqa: S101 - all of them or none
-        found[site] = capacity * max(LEAST_ROOM, 1.0 - (average if load is None else load))
+        trust = states.get(site, UNKNOWN).trust
+        found[site] = capacity * max(LEAST_ROOM, trust * (1.0 - (average if load is None else load)))
     return found
 
 

@@ -57,7 +57,11 @@ class Sandbox:
         view.clock = now if time is None else lambda: time
         loads, ups = Availability(self._plan.backends, self._context.board).facts()
         view.resources = Assumed(
-            {**loads, **assumption.load}, {**ups, **assumption.up}, assumption.sessions, assumption.site_load
+            {**loads, **assumption.load},
+            {**ups, **assumption.up},
+            assumption.sessions,
+            assumption.site_load,
+            assumption.spill,
         )
 
     def entrance(self, asked: Asked) -> tuple[FrontendModel, Listen]:

@@ -1,5 +1,6 @@
 """The state of the site that rules can query, from the Board: loads, available servers, sessions, other sites."""
 
+from random import random
 from time import monotonic, monotonic_ns
 
 from libc.stdint cimport int64_t
@@ -40,6 +41,12 @@ cdef class Availability(Resources):
 
     cdef object site_load(self, str site):
         return self.board.site_load(site, monotonic())
+
+    cdef double site_spill(self, str site) except -1:
+        return self.board.site_spill(site, monotonic())
+
+    cdef double draw(self) except -1:
+        return random()
 
     def facts(self):
         """(load() by backend, up() by backend); for explain."""

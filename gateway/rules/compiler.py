@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from gateway.config import htpasswd, template
 from gateway.config.apache_rules import Rules
@@ -16,7 +16,7 @@ from gateway.config.model import Apache, Python, Site
 from gateway.config.model import Route as RouteModel
 from gateway.config.qos import Overload
 from gateway.config.rate_limit import RateLimited
-from gateway.config.sites import AUTO, Sites
+from gateway.config.sites import AUTO, SPILL, Sites
 from gateway.config.units import size_text
 from gateway.rules.actions import (
     EditHeaders,
@@ -146,10 +146,11 @@ def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes], *, full: b
     peers = [
         (other, peer.url, SourceIn(peer.clients) if peer.clients else None)
         for other, peer in sites.others.items()
-        if name in (other, AUTO)
+        if name in (other, AUTO, SPILL)
     ]
     if peers:
-        yield ToSite(sites.self_, peers, parse_key(contents[sites.key_file]), best=name == AUTO, full=full)
+        chosen: Literal["best", "spill", "named"] = "best" if name == AUTO else "spill" if name == SPILL else "named"
+        yield ToSite(sites.self_, peers, parse_key(contents[sites.key_file]), "full" if full else chosen)
 
 
 def _apache(model: Apache, hosts: Mapping[str, Any], rules: Rules) -> Step:

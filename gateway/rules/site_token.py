@@ -11,28 +11,39 @@ from typing import Final
 
 NAME: Final = "gwsite"
 """Name of the query parameter and of the cookie."""
+SENT: Final = "gwsent"
+"""Name of the cookie at the site that has redirected a client, so that it goes to the same site again."""
 LIFETIME: Final = 600
 """Seconds."""
 SKEW: Final = 60
 """Largest difference in seconds between the clocks of two sites."""
 _MARK: Final = re.compile(rb"([A-Za-z0-9._:-]{1,64})\.([0-9a-f]{8})\.([0-9a-f]{20})")
 _PARAMETER: Final = re.compile(rb"(?:^|&)gwsite=([A-Za-z0-9._:-]{31,96})(?=&|$)")
-_CONTEXT: Final = b"eddie site visit\0"
+VISIT: Final = b"eddie site visit\0"
+"""What a token is for: it names the site that the client comes from."""
+DESTINATION: Final = b"eddie site destination\0"
+"""It names the site that the client was sent to."""
 
 
-def mark(key: bytes, site: str, now: float) -> bytes:
-    """Make a token of `site`; `now` in seconds since 1970."""
+def mark(key: bytes, site: str, now: float, purpose: bytes = VISIT) -> bytes:
+    """Make a token that names `site`; `now` in seconds since 1970."""
     body = b"%s.%08x" % (site.encode(), int(now) & 0xFFFFFFFF)
-    return body + b"." + _tag(key, body)
+    return body + b"." + _tag(key, body, purpose)
+
+
+def read(key: bytes, found: bytes, now: float, purpose: bytes = VISIT) -> tuple[str, float] | None:
+    """The site that a token names, and its age in seconds; None: it is invalid, expired or not signed with the key."""
+    match = _MARK.fullmatch(found)
+    if match is None or not hmac.compare_digest(_tag(key, found.rpartition(b".")[0], purpose), match[3]):
+        return None
+    age = now - int(match[2], 16)
+    return (match[1].decode(), age) if -SKEW <= age <= LIFETIME else None
 
 
 def sender(key: bytes, found: bytes, now: float) -> str | None:
     """The site that made this token, or None if it is invalid, expired or not signed with the key."""
-    match = _MARK.fullmatch(found)
-    if match is None or not hmac.compare_digest(_tag(key, found.rpartition(b".")[0]), match[3]):
-        return None
-    age = now - int(match[2], 16)
-    return match[1].decode() if -SKEW <= age <= LIFETIME else None
+    token = read(key, found, now)
+    return token[0] if token is not None else None
 
 
 def without(uri: bytes) -> tuple[bytes, bytes | None]:
@@ -53,5 +64,5 @@ def with_mark(uri: bytes, given: bytes) -> bytes:
     return uri + (b"&" if b"?" in uri else b"?") + NAME.encode() + b"=" + given
 
 
-def _tag(key: bytes, body: bytes) -> bytes:
-    return hmac.digest(key, _CONTEXT + body, "sha256")[:10].hex().encode()
+def _tag(key: bytes, body: bytes, purpose: bytes) -> bytes:
+    return hmac.digest(key, purpose + body, "sha256")[:10].hex().encode()

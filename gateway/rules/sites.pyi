@@ -1,4 +1,5 @@
 from collections.abc import Iterable
+from typing import Literal
 
 from gateway.rules.actions import Step
 from gateway.rules.conditions import Condition
@@ -15,7 +16,5 @@ class ToSite(Step):
         own: str,
         peers: Iterable[tuple[str, str, Condition | None]],
         key: bytes,
-        *,
-        best: bool,
-        full: bool = False,
+        how: Literal["named", "best", "full", "spill"],
     ) -> None: ...

@@ -30,6 +30,8 @@ cdef class Resources:
     cdef int up(self, str backend) except -1
     cdef int sessions(self) except -1
     cdef object site_load(self, str site)
+    cdef double site_spill(self, str site) except -1
+    cdef double draw(self) except -1
 
 cdef class View:
     """One request as rules see it: a reference to a head, and the changes by rules so far."""

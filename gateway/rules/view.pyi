@@ -14,6 +14,7 @@ class Assumed(Resources):
         up: Mapping[str, int],
         sessions: int = 0,
         site_loads: Mapping[str, float] = ...,
+        spilled: Mapping[str, float] = ...,
     ) -> None: ...
 
 class View:

@@ -158,16 +158,28 @@ cdef class Resources:
         """The load of a site from 0 (idle) to 1 (full) or more; None: unknown."""
         return None
 
+    cdef double site_spill(self, str site) except -1:
+        """The part of new clients that is sent to a site, from 0 to 1."""
+        return 0.0
+
+    cdef double draw(self) except -1:
+        """A number from 0 to 1, below it, that decides for a client what holds for a part of them."""
+        return 0.5
+
 
 cdef class Assumed(Resources):
-    """Assumed values for tests: loads and numbers of servers by backend, the number of sessions, loads of sites."""
+    """Assumed values for tests: loads and numbers of servers by backend, the number of sessions, loads of sites, and the
+    part of new clients that is sent to each. Clients decide as most of them would.
+    """
     cdef dict loads
     cdef dict ups
     cdef int session_count
     cdef dict site_loads
+    cdef dict spilled
 
-    def __init__(self, loads, up, int sessions=0, site_loads=()):
+    def __init__(self, loads, up, int sessions=0, site_loads=(), spilled=()):
         self.site_loads = dict(site_loads)
+        self.spilled = dict(spilled)
         self.loads = dict(loads)
         self.ups = dict(up)
         self.session_count = sessions
@@ -183,6 +195,9 @@ cdef class Assumed(Resources):
 
     cdef object site_load(self, str site):
         return self.site_loads.get(site)
+
+    cdef double site_spill(self, str site) except -1:
+        return self.spilled.get(site, 0.0)
 
 
 cdef class View:

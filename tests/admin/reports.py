@@ -178,7 +178,9 @@ def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
         sites={"mel": 0.5, "syd": None},
         refused={"load report": {"bad signature": 3}, "check hint": {}, "cluster news": {}},
         memory=MemoryReport(used=0.42, of="the machine", limit=0.95, short=False),
-        site_states={"mel": SiteStateReport(up=True, draining=False, load=0.5, capacity=None, evacuated=False)},
+        site_states={
+            "mel": SiteStateReport(up=True, draining=False, load=0.5, capacity=None, evacuated=False, trust=1.0)
+        },
         evacuation=None,
         dns=DNS,
         processes=(ProcessReport(name="worker 0", pid=3, cpu_seconds=1.25, resident_bytes=4096),),

@@ -33,7 +33,7 @@ def test_a_gateway_that_is_well_has_no_problems():
         ({"server": replace(reports.SERVER, admin="drain")}, "app", "no server is available"),
         ({"now": 8_000_000_001.0}, "/tls/a.crt", "the certificate expired"),
         ({"memory": MemoryReport(used=0.99, of="the machine", limit=0.95, short=True)}, "memory", "short"),
-        ({"site_states": {"syd": SiteStateReport(up=False, draining=False, load=None, capacity=None, evacuated=False)}}, "site syd", "none of its"),
+        ({"site_states": {"syd": SiteStateReport(up=False, draining=False, load=None, capacity=None, evacuated=False, trust=1.0)}}, "site syd", "none of its"),
         ({"dns": replace(reports.DNS, names=(DnsNameReport(name="www", policy="load", shares={}, open=True),))}, "www", "all are answered"),
         ({"heartbeat": CLUSTER}, "gw2", "the cluster section of this node differs"),
         ({"heartbeat": CLUSTER}, "witness", "this node of the cluster is not heard"),

@@ -1,6 +1,6 @@
 """Which site a visitor is sent to, and who stays."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -8,7 +8,7 @@ from gateway.config.address import network
 from gateway.rules.actions import Respond
 from gateway.rules.conditions import SourceIn
 from gateway.rules.routes import Route, RouteTable
-from gateway.rules.site_token import mark, without
+from gateway.rules.site_token import DESTINATION, LIFETIME, mark, without
 from gateway.rules.sites import Arrival, ToSite
 from gateway.rules.view import Assumed
 from tests.rules.views import view
@@ -24,17 +24,21 @@ PEERS = [
 
 def answer(
     loads: dict[str, float], *, headers: tuple[str, ...] = (), uri: str = "/a?b", client: str = "192.0.2.1",
-    best: bool = True, method: str = "GET",
+    best: bool = True, method: str = "GET", how: Literal["best", "full", "spill"] = "best",
+    spilled: dict[str, float] | None = None,
 ) -> tuple[str | None, Any]:  # fmt: skip
     """The site chosen and what the routes say."""
     peers = PEERS if best else PEERS[1:2]
     table = RouteTable(
-        [Route(0, None, (), (), None, (), [ToSite("mel", peers, KEY, best=best)]), Route(1, None, (), (), "app")],
+        [
+            Route(0, None, (), (), None, (), [ToSite("mel", peers, KEY, how if best else "named")]),
+            Route(1, None, (), (), "app"),
+        ],
         [Arrival(KEY, ["mel", "syd", "dub", "osl"])],
     )
     asked = view(method, f"https://www.example{uri}", headers, client)
     asked.clock = lambda: NOW
-    asked.resources = Assumed({}, {}, 0, loads)
+    asked.resources = Assumed({}, {}, 0, loads, spilled or {})
     found = table.find(asked)
     return asked.site, found
 
@@ -70,16 +74,17 @@ def lines(found: Respond | str) -> list[str]:
 
 def test_the_answer_keeps_what_was_asked_for() -> None:
     _, found = answer({"mel": 0.9, "syd": 0.1})
-    location, cache = lines(found)
+    location, cache, cookie = lines(found)
     assert without(location.encode()) == (b"Location: https://syd.example/a?b", mark(KEY, "mel", NOW))
     assert cache == "Cache-Control: no-store"
+    assert cookie.startswith("Set-Cookie: gwsent=syd.")
     assert isinstance(found, Respond)
     assert found.status == 302
     _, posted = answer({"mel": 0.9, "syd": 0.1}, method="POST")
     assert isinstance(posted, Respond)
     assert posted.status == 307
     old = mark(KEY, "osl", NOW - 9999).decode()  # an expired mark
-    (location, _) = lines(answer({"mel": 0.9, "syd": 0.1}, uri=f"//evil.example/?gwsite={old}")[1])
+    location, *_ = lines(answer({"mel": 0.9, "syd": 0.1}, uri=f"//evil.example/?gwsite={old}")[1])
     assert location.startswith("Location: https://syd.example//evil.example/?gwsite=mel.")
 
 
@@ -108,3 +113,50 @@ def test_a_mark_becomes_a_cookie_and_no_route_sees_it() -> None:
     assert seen.response_edits is not None
     _, added = seen.response_edits.listed()
     assert added.decode() == (f"Set-Cookie: gwsite={given}; Path=/; Max-Age=600; HttpOnly; SameSite=Lax; Secure\r\n")
+
+
+def sent(site: str, age: float = 5.0, purpose: bytes = DESTINATION) -> tuple[str, ...]:
+    return (f"Cookie: gwsent={mark(KEY, site, NOW - age, purpose).decode()}",)
+
+
+def test_a_client_goes_to_the_site_that_it_was_sent_to_before_while_that_has_room() -> None:
+    assert answer({"mel": 0.9, "syd": 0.5, "osl": 0.4}, headers=sent("syd"))[0] == "syd"
+    assert answer({"mel": 0.9, "syd": 0.95, "osl": 0.4}, headers=sent("syd"))[0] == "syd"
+    assert answer({"mel": 0.9, "syd": 1.0, "osl": 0.4}, headers=sent("syd"))[0] == "osl", "it is full"
+    assert answer({"mel": 0.9, "osl": 0.4}, headers=sent("syd"))[0] == "osl", "it is down"
+    assert answer({"mel": 0.9, "syd": 0.5, "osl": 0.4}, headers=sent("syd", LIFETIME + 1))[0] == "osl"
+    assert answer({"mel": 0.9, "syd": 0.5, "osl": 0.4}, headers=sent("syd", purpose=b"other"))[0] == "osl"
+    assert answer({"mel": 0.2, "syd": 0.5}, headers=sent("syd"), how="spill")[0] == "syd", "though nothing is spilled"
+
+
+@pytest.mark.parametrize("spilled, client, site", [
+    ({"syd": 0.4}, "192.0.2.1", None),                  # most clients stay
+    ({"syd": 0.6}, "192.0.2.1", "syd"),
+    ({"syd": 0.1, "osl": 0.6}, "192.0.2.1", "osl"),
+    ({"syd": 0.3, "dub": 0.3}, "2.16.3.4", "dub"),      # suits the client
+    ({}, "192.0.2.1", None),
+])  # fmt: skip
+def test_a_part_of_new_clients_is_spilled(spilled: dict[str, float], client: str, site: str | None) -> None:
+    assert answer({"mel": 0.9, "syd": 0.1}, how="spill", spilled=spilled, client=client)[0] == site
+
+
+def test_a_client_that_stays_is_not_asked_again() -> None:
+    def cookies(headers: tuple[str, ...]) -> tuple[str | None, list[str]]:
+        asked = view("GET", "https://www.example/a", headers)
+        asked.clock = lambda: NOW
+        asked.resources = Assumed({}, {}, 0, {}, {"syd": 0.4 if not headers else 1.0})
+        RouteTable([Route(0, None, (), (), None, (), [ToSite("mel", PEERS, KEY, "spill")])], []).find(asked)
+        added = asked.response_edits.listed()[1].decode() if asked.response_edits is not None else ""
+        return asked.site, added.splitlines()
+
+    site, (line,) = cookies(())
+    assert site is None
+    assert line.startswith("Set-Cookie: gwsite=mel.")
+    kept = line.split()[1].removesuffix(";")
+    assert cookies((f"Cookie: {kept}",)) == (None, [])
+    old = mark(KEY, "mel", NOW - LIFETIME / 2 - 1).decode()
+    assert cookies((f"Cookie: gwsite={old}",)) == (None, [line]), "it is renewed"
+    here = mark(KEY, "osl", NOW - LIFETIME / 2 - 1).decode()
+    site, (line,) = cookies((f"Cookie: gwsite={here}",))
+    assert line.startswith("Set-Cookie: gwsite=osl."), "a client that was sent here stays, too"
+    assert cookies((f"Cookie: gwsite={mark(KEY, 'osl', NOW - 9999).decode()}",))[0] == "syd"

@@ -1,0 +1,152 @@
+"""Three sites of different capacity, each a gateway with a name server, under clients that ask a resolver."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.netns.lab import HERE, KEY, PYTHON, Gateway, Lab
+from tests.support.programs import needs
+from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(120)
+
+CAPACITY = {"gw1": 10, "gw2": 20, "gw3": 30}
+"""Requests at once of each site, which take 100 ms each."""
+TTL = 1
+STALE = 2
+RESOLVERS = (5301, 5302, 5303, 5304)
+UNBOUND = """
+server:
+  directory: "{directory}"
+  chroot: ""
+  username: ""
+  pidfile: ""
+  use-syslog: no
+  interface: 127.0.0.1
+  port: {port}
+  do-not-query-localhost: no
+  module-config: "iterator"
+  infra-cache-min-rtt: 50
+  local-zone: "example.com." nodefault
+stub-zone:
+  name: "www.example.com."
+{servers}
+remote-control:
+  control-enable: no
+"""
+
+
+def write(lab: Lab, gateway: Gateway) -> None:
+    key = gateway.directory / "sites.key"
+    key.touch(mode=0o600)
+    key.write_bytes(KEY)
+    peers = {
+        other.name: {"url": f"http://{other.address}", "report": f"{other.address}:7946"} for other in lab.gateways
+    }
+    gateway.write(
+        None,
+        backends={"app": {"servers": [{"address": "127.0.0.1:9000", "max_connections": CAPACITY[gateway.name]}]}},
+        routes=[{"site": "spill"}, {"backend": "app"}],
+        sites={
+            "self": gateway.name,
+            "listen": "0.0.0.0:7946",
+            "peers": peers,
+            "key_file": "sites.key",
+            "stale_after": f"{STALE}s",
+        },
+        dns={
+            "listen": f"{gateway.address}:53",
+            "response_rate": 0,
+            "zones": {
+                "www.example.com": {
+                    "ns": "ns.example.com",
+                    "ttl": f"{TTL}s",
+                    "answers": 1,
+                    "shift": "50%",
+                    "sites": {other.name: other.address for other in lab.gateways},
+                }
+            },
+        },
+    )
+
+
+@pytest.fixture(scope="module")
+def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    directory = tmp_path_factory.mktemp("farm")
+    directory.chmod(0o755)
+    with Lab(directory, gateways=3) as lab:
+        for gateway in lab.gateways:
+            write(lab, gateway)
+            gateway.start(PYTHON, str(HERE / "slow_server.py"), "9000", gateway.name)
+            gateway.boot()
+        servers = "\n".join(f"  stub-addr: {gateway.address}" for gateway in lab.gateways)
+        for port in RESOLVERS:
+            config = directory / f"unbound-{port}.conf"
+            config.write_text(UNBOUND.format(directory=directory, port=port, servers=servers))
+            lab.client.start("unbound", "-d", "-c", str(config))
+        for gateway in lab.gateways:
+            eventually(lambda: "dns 0 uses version 1" in gateway.log.read_text(), "the name server")  # noqa: B023
+            eventually(lambda: all(state["load"] is not None for state in states(gateway).values()), "all sites")  # noqa: B023
+        eventually(lambda: clients(lab, 0.1, 10.0), "the resolvers")
+        yield lab
+
+
+def states(gateway: Gateway) -> dict[str, dict[str, float | None]]:
+    """What it knows of the sites."""
+    words = PYTHON, "-m", "gateway", "status", str(gateway.directory / "site.yaml"), "--json"
+    return dict(json.loads(gateway.run(*words))["site_states"])
+
+
+def clients(lab: Lab, seconds: float, rate: float, host: str = "www.example.com") -> list[list[object]]:
+    """Let clients come; see farm_clients.py for what is known of each."""
+    ports = [str(port) for port in RESOLVERS] if host.startswith("www") else []
+    said = lab.client.run(PYTHON, str(HERE / "farm_clients.py"), str(seconds), str(rate), host, *ports)
+    return [json.loads(line) for line in said.splitlines()]
+
+
+@needs("unbound")
+def test_shares_follow_capacity_and_a_dead_site_gets_no_new_client(farm: Lab) -> None:
+    clients(farm, 8.0, 80.0)  # until the capacities are measured
+    found = clients(farm, 8.0, 80.0)
+    sites = Counter(site for _, _, site, _ in found)
+    assert sum(sites[name] for name in CAPACITY) > 0.99 * len(found), sites
+    whole = sum(CAPACITY.values())
+    for name, capacity in CAPACITY.items():
+        assert abs(sites[name] / len(found) - capacity / whole) < 0.1, sites
+
+    # Datagrams between gw1 and gw2 are lost from now on: they hear each other over TCP.
+    drop = "add table inet f; add chain inet f in { type filter hook input priority 0; }; add rule inet f in udp dport 7946"
+    farm.gateways[0].run("nft", f"{drop} ip saddr {farm.gateways[1].address} drop")
+    eventually(lambda: "hearing it over TCP" in farm.gateways[0].log.read_text(), "gw1 to hear gw2 over TCP")
+    time.sleep(STALE)
+    assert states(farm.gateways[0])["gw2"]["up"] is True
+
+    dead = farm.gateways[2]
+    process = farm.client.start(
+        PYTHON, str(HERE / "farm_clients.py"), "6", "80", "www.example.com", *map(str, RESOLVERS)
+    )
+    time.sleep(1.0)
+    killed = time.time()
+    dead.signal_all(9)
+    assert process.stdout is not None
+    came = [json.loads(line) for line in process.stdout.read().splitlines()]
+    last = max(began for began, address, _, _ in came if address == dead.address)
+    assert last - killed < TTL + STALE + 0.5
+    assert [one for one in came if one[0] > killed + TTL + STALE + 0.5]
+
+
+def test_an_overloaded_site_spills_and_recovers(farm: Lab) -> None:
+    """1.5 times what gw1 can carry, to its address: the others take the rest, before it is full."""
+    gw1 = farm.gateways[0]
+    found = clients(farm, 20.0, 1.5 * CAPACITY["gw1"] * 10, gw1.address)
+    begin = found[0][0]
+    seconds = [[one for one in found if int(one[0] - begin) == second] for second in range(20)]
+    away = [sum(sent for *_, sent in each) / max(1, len(each)) for each in seconds]
+    late = away[10:]
+    assert 0.25 < sum(late) / len(late) < 0.8, away
+    assert max(late) - min(late) < 0.3, away
+    assert all(site in CAPACITY for _, _, site, _ in found if _ is not None), Counter(one[2] for one in found)
+    eventually(lambda: not any(one[3] for one in clients(farm, 0.5, 20.0, gw1.address)), "gw1 to keep its clients")
