@@ -18,7 +18,7 @@ def page(figures: Figures, sample: Sample, pane: str, remark: str = "") -> Itera
     whole = sum(each.requests for each in figures.frontends)
     errors = sum(each.server_errors for each in figures.frontends)
     yield f"{figures.node}  {_rate(whole)} requests/s, {_rate(errors)} with 5xx  {remark}".rstrip(), "bold"
-    yield from _traffic("frontend", figures.frontends, "connections")
+    yield from _traffic("frontend", figures.frontends, "clients")
     yield from _traffic("backend", figures.backends, "in flight")
     yield "", ""
     yield from PANES[pane](figures, sample)

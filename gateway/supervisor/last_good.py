@@ -36,8 +36,8 @@ class NoCopy(Exception):
     """There is no usable copy; the text says why."""
 
 
-class _Kept(BaseModel):
-    """What is in the file. `files` are in base64."""
+class Copied(BaseModel):
+    """What is in the file of a copy. `files` are in base64."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -46,6 +46,24 @@ class _Kept(BaseModel):
     text: str
     variables: dict[str, str]
     files: dict[str, Annotated[bytes, BeforeValidator(b64decode)]]
+
+    @property
+    def saved(self) -> SavedSite:
+        """What can be loaded again."""
+        return SavedSite(self.text, {Path(name): each for name, each in self.files.items()}, self.variables)
+
+
+def copied(loaded: Loaded) -> dict[str, Any]:
+    """What the file of a copy has, for JSON."""
+    source = loaded.source
+    return {
+        "format": 1,
+        "site": str(loaded.path.absolute()),
+        "at": time.time(),
+        "text": source.text,
+        "variables": dict(source.variables),
+        "files": {str(path): b64encode(content).decode() for path, content in source.files.items()},
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,17 +82,7 @@ class LastGood:
 
 def keep(loaded: Loaded) -> None:
     """Keep a copy of what this gateway runs by. Raises OSError."""
-    source = loaded.source
-    content = json.dumps(
-        {
-            "format": 1,
-            "site": str(loaded.path.absolute()),
-            "at": time.time(),
-            "text": source.text,
-            "variables": dict(source.variables),
-            "files": {str(path): b64encode(content).decode() for path, content in source.files.items()},
-        }
-    ).encode()
+    content = json.dumps(copied(loaded)).encode()
     path = state_file.place(loaded.site.state, NAME, loaded.path)
     if len(content) > LIMIT:
         raise OSError(f"with its files it is larger than {LIMIT} bytes")
@@ -83,15 +91,14 @@ def keep(loaded: Loaded) -> None:
 
 def find(site: Path) -> LastGood:
     """The copy for the site file at `site`, which may have mistakes or be gone. Raises NoCopy."""
-    directories = list(dict.fromkeys(_directories(site)))
+    directories = list(dict.fromkeys(state_directories(site)))
     for directory in directories:
         path = state_file.place(directory, NAME, site)
         try:
             content = state_file.read(path, LIMIT)
             if content is not None:
-                kept = _Kept.model_validate(json.loads(content))
-                files = {Path(name): each for name, each in kept.files.items()}
-                return LastGood(path, kept.at, SavedSite(kept.text, files, kept.variables))
+                kept = Copied.model_validate(json.loads(content))
+                return LastGood(path, kept.at, kept.saved)
         except OSError as error:
             raise NoCopy(f"the last good configuration cannot be read: {error}") from None
         except (ValueError, ValidationError):
@@ -99,8 +106,8 @@ def find(site: Path) -> LastGood:
     raise NoCopy(f"{' and '.join(map(str, directories))} {'has' if len(directories) == 1 else 'have'} no copy of it")
 
 
-def _directories(site: Path) -> Iterator[Path]:
-    """Where the copy may be: in the `state` of the file, mistakes and all, or in the usual directory."""
+def state_directories(site: Path) -> Iterator[Path]:
+    """Where copies may be: in the `state` of the file, mistakes and all, or in the usual directory."""
     with suppress(ConfigError):
         text = text_of(site)
         for part in (text, "\n".join(line for line in text.splitlines() if line.startswith("state:"))):
@@ -134,6 +141,18 @@ def changes(source: SavedSite, site: Path) -> str:
             parts.append(_difference(str(path), before, now))
     text = "\n".join(parts)
     return text if len(text) <= SHOWN else text[:SHOWN].rpartition("\n")[0] + "\n…"
+
+
+def differences(before: SavedSite, after: SavedSite, site: Path) -> str:
+    """The lines that differ between two copies of the site file at `site` and of the files that they name."""
+    one, other = ({site: each.text.encode(), **each.files} for each in (before, after))
+    parts = []
+    for path in sorted({*one, *other}):
+        if path not in one or path not in other:
+            parts.append(f"{path}: {'gone' if path in one else 'new'}")
+        elif bytes(one[path]) != bytes(other[path]):
+            parts.append(_difference(str(path), one[path], bytes(other[path])))
+    return "\n".join(parts)
 
 
 def _difference(name: str, before: Content, now: bytes) -> str:

@@ -46,7 +46,7 @@ from gateway.process.channel import (
 from gateway.process.child import ChildContext
 from gateway.process.supervisor_status import State, SupervisorStatus
 from gateway.secrets.vault import BadState
-from gateway.supervisor import handover, last_good, override_command, override_file
+from gateway.supervisor import handover, history, last_good, override_command, override_file
 from gateway.supervisor.certificate_watch import CertificateWatch
 from gateway.supervisor.children import GRACE, Child, Children, Place, ending
 from gateway.supervisor.configuration import REFUSALS, Configuration, close_log, open_log
@@ -135,6 +135,7 @@ class Supervisor:
         self._open = False
         self._reloading = 0
         """The version that workers are going over to."""
+        self._reloaded_by = ""
         self._stopping = False
         self._drain_seconds: float | None = None
         """Once the gateway ends in waves: what those that carry traffic have."""
@@ -211,7 +212,7 @@ class Supervisor:
             case signal.SIGTERM | signal.SIGINT:
                 self._stop()
             case signal.SIGHUP:
-                self._reload()
+                self._reload("SIGHUP")
             case signal.SIGUSR1:
                 self._reopen_log()
             case signal.SIGUSR2:
@@ -338,6 +339,7 @@ class Supervisor:
                 self._pid_file.write()
             except OSError as error:
                 log.error("cannot write the PID file: %s", error)
+        by = "start" if self._received is None else "upgrade"
         if self._received is not None:
             self._received.predecessor.ready()
             self._now.sockets.take_over(self._received.files)
@@ -345,13 +347,21 @@ class Supervisor:
         else:
             self._notify_ready()
         if self._now.refused is None:
-            self._keep_last_good()
+            self._keep_copies(by)
 
     def _notify_ready(self) -> None:
         """Tell the service manager that the gateway runs, and by which configuration."""
         notify(f"READY=1\nSTATUS={status_line(self._about())}")
 
-    def _keep_last_good(self) -> None:
+    def _keep_copies(self, by: str) -> None:
+        """Keep a copy of the configuration, also in the history; `by`: what put it into force."""
+        if self._keep_last_good():
+            try:
+                history.record(self._now.loaded, by)
+            except OSError as error:
+                log.warning("this configuration is not in the history: %s", (error.strerror or str(error)).lower())
+
+    def _keep_last_good(self) -> bool:
         """Keep a copy of the configuration, by which the gateway can start should the site file have a mistake then."""
         try:
             last_good.keep(self._now.loaded)
@@ -364,6 +374,8 @@ class Supervisor:
                 where,
                 reason,
             )
+            return False
+        return True
 
     @property
     def _state(self) -> State:
@@ -422,12 +434,13 @@ class Supervisor:
         """Reload for an operator; answer when the workers use the new file, or with the reason for a refusal."""
         if self._stopping:
             return {"error": "the gateway stops"}
-        self._reload()
+        self._reload("command")
         return None
 
-    def _reload(self) -> None:
+    def _reload(self, by: str) -> None:
         if self._stopping:
             return
+        self._reloaded_by = by
         notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         if self._upgrade.under_way:
             log.error("reload refused: an upgrade is under way")
@@ -614,7 +627,7 @@ class Supervisor:
         if self._reloading and all(child.version >= self._reloading for child in workers):
             log.info("reloaded: version %d of the site file", self._reloading)
             self._notify_ready()
-            self._keep_last_good()
+            self._keep_copies(self._reloaded_by)
             warnings = [str(warning) for warning in self._now.warnings][:WARNINGS]
             self._operators.settle(
                 "reload", {"accepted": True, "version": self._reloading, "problems": "", "warnings": warnings}

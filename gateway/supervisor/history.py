@@ -1,0 +1,126 @@
+"""The configurations that a gateway has run by: a copy of each in the state directory, the oldest ones given up."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from pydantic import ValidationError
+
+from gateway import __version__
+from gateway.config import Loaded
+from gateway.config.saved import SavedSite
+from gateway.config.units import clock_text
+from gateway.supervisor import state_file
+from gateway.supervisor.last_good import Copied, copied, state_directories
+
+NAME: Final = "history"
+MOST: Final = 50
+"""Versions of one site file."""
+LARGEST: Final = 32 * 1024 * 1024
+"""Bytes of the file of a version; one with half of that in its files is not kept."""
+TOTAL: Final = 128 * 1024 * 1024
+"""Bytes of all."""
+
+
+class NoVersion(Exception):
+    """There is no such version; the text says why."""
+
+
+class _Kept(Copied):
+    number: int
+    by: str
+    digest: str
+    program: str
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A configuration that ran: from `at` on (seconds since 1970), because of `by`, in that version of the program."""
+
+    number: int
+    at: float
+    by: str
+    digest: str
+    program: str
+    saved: SavedSite
+
+    @property
+    def when(self) -> str:
+        """The time as this machine's clock shows it."""
+        return clock_text(self.at)
+
+
+def record(loaded: Loaded, by: str) -> None:
+    """Keep what a gateway runs by from now on, unless it is the same as before. Raises OSError."""
+    files = _files(loaded.site.state, loaded.path)
+    latest = max(files, default=0)
+    if latest:
+        with suppress(OSError, ValueError, ValidationError):
+            if _read(files[latest]).digest == loaded.digest:
+                return
+    size = len(loaded.source.text) + sum(len(content) for content in loaded.source.files.values())
+    if size > LARGEST // 2:  # in base64 and JSON it grows
+        raise OSError(f"with its files it is larger than {LARGEST // 2} bytes")
+    whole = {**copied(loaded), "number": latest + 1, "by": by, "digest": loaded.digest, "program": __version__}
+    content = json.dumps(whole).encode()
+    state_file.write(_path(loaded.site.state, loaded.path, latest + 1), content)
+    left = TOTAL - len(content)
+    for kept, number in enumerate(sorted(files, reverse=True), 2):
+        with suppress(FileNotFoundError):
+            left -= files[number].stat().st_size
+            if kept > MOST or left < 0:
+                files[number].unlink()
+
+
+def find(site: Path) -> list[Version]:
+    """The versions of a site file, which may have mistakes or be gone, the oldest first. Raises NoVersion."""
+    directories = list(dict.fromkeys(state_directories(site)))
+    try:
+        for directory in directories:
+            files = _files(directory, site)
+            if files:
+                return [_version(_read(files[number])) for number in sorted(files)]
+    except OSError as error:
+        raise NoVersion(f"the history cannot be read: {error}") from None
+    except (ValueError, ValidationError):
+        raise NoVersion(f"a file of the history in {directories} is damaged, or of another version") from None
+    raise NoVersion(f"there is no history of {site} in {' or '.join(map(str, directories))}")
+
+
+def _files(directory: Path, site: Path) -> dict[int, Path]:
+    """The files by the number of the version."""
+    stem = state_file.place(directory, NAME, site).stem
+    found = {}
+    for path in directory.glob(f"{stem}-*.json"):
+        number = path.stem.removeprefix(f"{stem}-")
+        if number.isdigit():
+            found[int(number)] = path
+    return found
+
+
+def _path(directory: Path, site: Path, number: int) -> Path:
+    place = state_file.place(directory, NAME, site)
+    return place.with_name(f"{place.stem}-{number:06}.json")
+
+
+def _read(path: Path) -> _Kept:
+    """Raises OSError, ValueError, ValidationError."""
+    content = state_file.read(path, LARGEST)
+    if content is None:
+        raise FileNotFoundError(path)
+    return _Kept.model_validate(json.loads(content))
+
+
+def _version(kept: _Kept) -> Version:
+    return Version(kept.number, kept.at, kept.by, kept.digest, kept.program, kept.saved)
+
+
+def repeats(versions: list[Version]) -> Iterator[int | None]:
+    """For each version the number of the first one that is the same, None if it is that one."""
+    first: dict[str, int] = {}
+    for version in versions:
+        same = first.setdefault(version.digest, version.number)
+        yield None if same == version.number else same
