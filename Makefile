@@ -107,7 +107,7 @@ hardened: $(VENV)/.tools  ## the compiled modules with None checks, bounds check
 hardened-test: peers hardened  ## the tests of all compiled code, and those that run a gateway, on the hardened build
 	@$(BIN)/python .ci/hardened.py test $(HARDENED)
 
-hardened-quick: peers hardened  ## those of them that CI runs: parsers, hostile bytes, tunnels, TLS, bodies; nine minutes
+hardened-quick: peers hardened  ## those of them that CI runs: parsers, hostile bytes, tunnels, TLS, bodies; five minutes
 	@$(BIN)/python .ci/hardened.py quick $(HARDENED)
 
 lock: $(VENV)/.made  ## the versions and hashes of all that is installed (lock/), from constraints.txt; needs the network

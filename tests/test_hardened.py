@@ -1,3 +1,5 @@
+import json
+import os
 import runpy
 
 import pytest
@@ -67,3 +69,23 @@ def test_libraries_of_the_compiler_are_found_or_named(program):
     assert "libasan" in program["library"]("libasan.so")
     with pytest.raises(FileNotFoundError, match=r"has no libnothing\.so"):
         program["library"]("libnothing.so")
+
+
+def test_the_quick_tests_run_side_by_side_and_leave_one_report_and_one_list_of_failures(program, tmp_path, capfd):
+    tree = tmp_path / "build" / "hardened"
+    (tree / "tests").mkdir(parents=True)
+    (tree / "pytest.ini").write_text("[pytest]\n")
+    names = ("good", "bad", "worse")
+    for name in names:
+        (tree / "tests" / f"test_{name}.py").write_text(f"def test_{name}():\n    assert {name == 'good'}\n")
+    program["quick"].__globals__.update(QUICK=[f"tests/test_{name}.py" for name in names], environment=os.environ.copy)
+    report = tmp_path / "report.xml"
+    assert program["quick"](str(report)) == 1
+    failed = json.loads((tree / ".pytest_cache/v/cache/lastfailed").read_text())
+    assert sorted(failed) == ["tests/test_bad.py::test_bad", "tests/test_worse.py::test_worse"]
+    assert all(f'name="test_{name}"' in report.read_text() for name in names)
+    assert "1 passed" in capfd.readouterr().out
+    for name in names:
+        (tree / "tests" / f"test_{name}.py").write_text("def test_it():\n    pass\n")
+    assert program["quick"]("") == 0
+    assert json.loads((tree / ".pytest_cache/v/cache/lastfailed").read_text()) == {}
