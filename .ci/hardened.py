@@ -5,8 +5,8 @@
     python .ci/hardened.py test [arguments of pytest]
 
 The tree is build/hardened, a copy of this one, so that the release build and its tests stay as they are. Only what has
-changed is copied and compiled again. `quick` runs its files side by side, each in a process of its own: AddressSanitizer
-does not load into the workers of pytest-xdist. REPORT becomes a junit file of all of them.
+changed is copied and compiled again. `quick` runs its files side by side, each in a process of its own:
+AddressSanitizer does not load into the workers of pytest-xdist. REPORT becomes a junit file of all of them.
 """
 
 import json
@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from queue import SimpleQueue
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parents[1]
 TREE = ROOT / "build" / "hardened"
@@ -204,16 +204,16 @@ def quick(report):
 
     with ThreadPoolExecutor(SIDES) as pool:
         statuses = list(pool.map(run, count(), QUICK))
-    failed, suites = {}, ElementTree.Element("testsuites")
+    failed, suites = {}, ET.Element("testsuites")
     for number in range(len(QUICK)):
         last = parts / f"{number}" / "v/cache/lastfailed"
         failed |= json.loads(last.read_text()) if last.exists() else {}
         if (parts / f"{number}.xml").exists():
-            suites.extend(ElementTree.parse(parts / f"{number}.xml").getroot())  # noqa: S314 - pytest's
+            suites.extend(ET.parse(parts / f"{number}.xml").getroot())  # noqa: S314 - pytest's
     (TREE / CACHE / "v/cache").mkdir(parents=True)
     (TREE / CACHE / "v/cache/lastfailed").write_text(json.dumps(failed))
     if report:
-        ElementTree.ElementTree(suites).write(report)
+        ET.ElementTree(suites).write(report)
     return int(any(statuses))
 
 
