@@ -31,8 +31,8 @@ class FarmFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a farm is made: `servers` behind each proxy, see Setup for `routes`, `features` and `qos`, and who may use which
-    processors (see taskset). With `direct`, last in turn, the origin takes part without a proxy before it.
+    """How a farm is made: `servers` behind each proxy, see Setup for `routes`, `features` and `qos`, and who may use
+    which processors (see taskset). With `direct`, last in turn, the origin takes part without a proxy before it.
     """
 
     servers: int = 3
