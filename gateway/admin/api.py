@@ -7,7 +7,7 @@ nothing is decided here.
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -38,6 +38,8 @@ from gateway.reports import (
 ROOT: Final = "/api/v1"
 RELOAD_SECONDS: Final = 120.0
 """For the outcome of a reload."""
+INQUIRY_SECONDS: Final = 25.0
+"""For a request that is explained, and for the tests."""
 ORDER_SECONDS: Final = 10.0
 """Until a change is in force."""
 
@@ -101,6 +103,17 @@ class Target(_Body):
         return NODE if self.target is None else self.target
 
 
+Pair = Annotated[list[str], Field(min_length=2, max_length=2)]
+
+
+class Request(_Body):
+    """A request that is explained, as the running gateway would decide on it."""
+
+    request: str = Field(max_length=16384, description="Method and URL, such as GET https://www.example.com/path.")
+    headers: list[Pair] = Field([], max_length=200, description="Names and values.")
+    client: str = Field("192.0.2.1", max_length=64, description="Address of the client.")
+
+
 class Weighed(_Body):
     """A server or a backend, and its weight."""
 
@@ -150,6 +163,35 @@ class Identity:
 
     name: str
     role: AccessRole | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """What happens to a request."""
+
+    request: str
+    text: str
+    """Step by step, as `gateway explain` prints it."""
+    decision: Mapping[str, Any]
+    """The same as `gateway explain --json`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tested:
+    """One of the site file's tests."""
+
+    line: int
+    request: str
+    passed: bool
+    why: str
+    """The differences; "" if it passed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tests:
+    """The site file's tests, in its order."""
+
+    tests: tuple[Tested, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +263,10 @@ OPERATIONS: Final = (
               returns=None),
     Operation(path="/openapi.json", method="GET", role="read", summary="This description.",
               returns=TypeAdapter(dict[str, Any])),
+    Operation(path="/explain", method="POST", role="read", summary="What happens to a request, step by step.",
+              takes=Request, returns=TypeAdapter(Explained), refuses=True),
+    Operation(path="/tests", method="POST", role="read", summary="Run the tests of the site file in use.",
+              takes=Nothing, returns=TypeAdapter(Tests), refuses=True),
     _change("/reload", "Reload the site file, and wait until every worker uses it.", Nothing, Reloaded),
     _change("/drain", "Send no new clients; sessions stay.", Target, Overridden),
     _change("/ready", "End a drain or maintenance.", Target, Overridden),
@@ -283,7 +329,7 @@ class Api:
         found: dict[str, dict[str, Endpoint]] = {}
         for operation in OPERATIONS:
             if operation.returns is not None:
-                seconds = RELOAD_SECONDS if operation.path == "/reload" else 2 * ORDER_SECONDS
+                seconds = RELOAD_SECONDS if operation.path == "/reload" else INQUIRY_SECONDS + ORDER_SECONDS
                 endpoint = Endpoint(role=operation.role, answer=self._answer(operation), seconds=seconds)
                 found.setdefault(ROOT + operation.path, {})[operation.method] = endpoint
         return found
@@ -318,6 +364,12 @@ class Api:
 
     async def _change(self, command: str, asked: Asked) -> Any:
         match command:
+            case "explain":
+                request = _parsed(Request, asked)
+                return await self._gateway.order(f"explain {request.model_dump_json()}", INQUIRY_SECONDS)
+            case "tests":
+                _parsed(Nothing, asked)
+                return await self._gateway.order("tests", INQUIRY_SECONDS)
             case "reload":
                 _parsed(Nothing, asked)
                 return await self._reload(asked)

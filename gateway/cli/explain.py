@@ -52,7 +52,7 @@ def explain(  # noqa: PLR0913 - one an option
             raise click.UsageError("dns takes --client, --type, --live and --json")
         _explain_dns(site, (url, kind), client, live=live, offline=offline)
     from gateway.explain.asked import Asked  # noqa: PLC0415
-    from gateway.explain.report import tree  # noqa: PLC0415
+    from gateway.explain.report import plain, tree  # noqa: PLC0415
     from gateway.explain.sandbox import Sandbox  # noqa: PLC0415
 
     pairs = [(name.strip(), value.strip()) for name, _, value in (header.partition(":") for header in headers)]
@@ -72,7 +72,7 @@ def explain(  # noqa: PLR0913 - one an option
             found = sandbox.decide(asked)
         if wants_json():
             about = {"live": remark} if remark else {}
-            return json.dumps({"request": str(asked), **about, **found}, indent=2, default=_plain), 0
+            return json.dumps({"request": str(asked), **about, **found}, indent=2, default=plain), 0
         return tree(asked, found, sandbox.site, remark), 0
 
     run_as_user(loaded, show, offline=offline)
@@ -141,8 +141,3 @@ def _ask_control(loaded: "Loaded") -> "Live":
         return Live.ask(loaded, find(str(loaded.path)))
     except NoAnswer as error:
         fail(str(error))
-
-
-def _plain(value: object) -> str:
-    """For JSON: bodies are bytes."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -12,6 +12,11 @@ def tree(asked: Asked, found: dict[str, Any], site: Site, remark: str = "") -> s
     return "\n".join([str(asked), *([f"├─ {remark}"] if remark else []), *_steps(found, site)])
 
 
+def plain(value: object) -> str:
+    """A value of a decision that JSON does not have: bodies are bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
 def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
     yield f"├─ frontend {found['frontend']} ({found['listen']})"
     if "refused" in found:

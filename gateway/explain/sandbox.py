@@ -1,7 +1,7 @@
 """A site as a worker would have it, but without clients and servers: requests are only decided on."""
 
 from time import time as now
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 from gateway.board import WORKERS, Board
 from gateway.config.expectation import Assumption
@@ -18,8 +18,18 @@ from gateway.proxy.worker_context import WorkerContext
 from gateway.rules.view import Assumed
 from gateway.secrets.vault import Secrets
 
-if TYPE_CHECKING:
-    from gateway.explain.live import Live
+
+class Running(Protocol):
+    """A running gateway: its board, and the snapshot that it would use if it loaded a site file now."""
+
+    @property
+    def board(self) -> Board:
+        """Its board, as it is at any time."""
+        ...
+
+    def snapshot(self, loaded: Loaded) -> Snapshot:
+        """The snapshot. Raises CapacityError."""
+        ...
 
 
 class Sandbox:
@@ -28,7 +38,7 @@ class Sandbox:
     A context manager. Raises CapacityError or ValueError for a site that a worker could not use.
     """
 
-    def __init__(self, loaded: Loaded, live: "Live | None" = None) -> None:
+    def __init__(self, loaded: Loaded, live: Running | None = None) -> None:
         snapshot = Snapshot.first(loaded) if live is None else live.snapshot(loaded)
         self.site = snapshot.site
         self._places = [f"{loaded.path}:{line}" for line in loaded.routes_at]

@@ -34,6 +34,22 @@ def run_helper(
     traceback. It has no descriptor of this process but standard input, output and error, and those that are `kept`.
     The result is untrusted.
     """
+    pid, reading = start_helper(prepare, settle, broken, kept)
+    try:
+        return _heard(reading, seconds, limit)
+    finally:
+        os.close(reading)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def start_helper(
+    prepare: Callable[[], Task], settle: Confine, broken: str, kept: Collection[int] = ()
+) -> tuple[int, int]:
+    """Start such a child; its process id, and the pipe from which the caller reads what it says.
+
+    The caller kills it after its time, or when it says too much, and waits for it; see `run_helper`.
+    """
     reading, writing = os.pipe2(os.O_CLOEXEC)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -41,12 +57,7 @@ def run_helper(
     if pid == 0:
         _run(prepare, settle, writing, broken, kept)
     os.close(writing)
-    try:
-        return _heard(reading, seconds, limit)
-    finally:
-        os.close(reading)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
+    return pid, reading
 
 
 def _heard(reading: int, seconds: float, limit: int) -> bytes:

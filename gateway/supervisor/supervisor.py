@@ -50,6 +50,7 @@ from gateway.supervisor import handover, history, last_good, override_command, o
 from gateway.supervisor.certificate_watch import CertificateWatch
 from gateway.supervisor.children import GRACE, Child, Children, Place, ending
 from gateway.supervisor.configuration import REFUSALS, Configuration, close_log, open_log
+from gateway.supervisor.inquiries import INQUIRIES, Inquiries, Inquiry
 from gateway.supervisor.last_good import NoCopy
 from gateway.supervisor.operator_socket import LINE, Client, OperatorSocket, about
 from gateway.supervisor.roles import ROLES, Role
@@ -129,6 +130,7 @@ class Supervisor:
             {command: partial(self._override, command) for command in override_command.COMMANDS},
             self._tails,
         )
+        self._inquiries = Inquiries(self._selector)
         self._silent = {place for place in self._places() if place[0].traffic}
         """Those that have not reported yet that they work."""
         self._announced = False
@@ -185,6 +187,8 @@ class Supervisor:
                 self._operators.accept()
             case Client():
                 self._operators.hear(who)
+            case Inquiry():
+                self._inquiries.hear(who)
             case Child():
                 self._hear(who)
 
@@ -201,6 +205,7 @@ class Supervisor:
         """Seconds until something is due by the clock."""
         soonest = min(
             *(self._children.soonest(), self._upgrade.deadline, self._operators.deadline, self._watchdog.deadline),
+            self._inquiries.deadline,
             min(self._certificates.deadline, self._maps.deadline, self._users.deadline)
             if self._watches
             else float("inf"),
@@ -225,6 +230,7 @@ class Supervisor:
         self._children.keep_time(now)
         self._upgrade.keep_time(now, self._now.site.drain)
         self._operators.keep_time(now)
+        self._inquiries.keep_time(now)
         self._watchdog.keep_time(now)
         self._watch_certificates(now)
         self._watch_maps(now)
@@ -254,6 +260,7 @@ class Supervisor:
             self._received.predecessor.close()
         self._upgrade.close()
         self._operators.forget()
+        self._inquiries.forget()
         self._sessions.close()
         self._now.sockets.close_others(role, number)
         vault = self._now.vault_of(role)
@@ -292,6 +299,9 @@ class Supervisor:
                         news.update(found)
                     case Command(number, text) if child.role.commands and _is_remote(text):
                         self._operators.carry_out(text, partial(self._answer_remotely, child, number))
+                    case Command(number, text) if child.role.commands and text.partition(" ")[0] in INQUIRIES:
+                        send = partial(self._answer_remotely, child, number)
+                        self._inquiries.ask(text, self._now, self._board, send)
                     case _:
                         raise BadReport(f"{type(report).__name__}, which it cannot know")
         except BadReport as error:

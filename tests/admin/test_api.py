@@ -52,7 +52,10 @@ def test_every_operation_is_described_once_with_its_role():
     assert [(path, method.upper()) for path, at in paths.items() for method in at] == [
         (one.path, one.method) for one in OPERATIONS
     ]
-    assert {one["x-role"] for at in paths.values() for method, one in at.items() if method == "post"} == {"operate"}
+    assert {one["x-role"] for at in paths.values() for method, one in at.items() if method == "post"} == {
+        "read",
+        "operate",
+    }
     assert paths["/drain"]["post"]["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/Target"
     }

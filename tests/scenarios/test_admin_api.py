@@ -1,6 +1,7 @@
 """The API for operators, asked of a whole gateway over HTTP."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,8 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
     with BackendServer(directory, "app1") as one, BackendServer(directory, "app2") as two:
         description = site([one, two], workers=2, check={"http": "/", "interval": "100ms"}, affinity={"cookie": "s"})
         description["admin"] = {"sockets": str(directory), "listen": f"127.0.0.1:{port}", "operators": operators}
+        description["tests"] = [{"request": "GET http://a/", "expect": {"backend": "app"}},
+                                {"request": "GET http://b/", "expect": {"status": 404}}]  # fmt: skip
         description["qos"] = {"classes": [{"name": "everyone"}], "sessions": {"max": 10}}
         with GatewayProcess(directory, description) as gateway:
             yield Operated(directory, gateway, [one, two], port)
@@ -156,9 +159,32 @@ def test_a_change_that_cannot_be_made(operated: Operated, path: str, body: Any, 
     assert why in answer.json()["error"]
 
 
+def test_a_request_is_explained_as_the_running_gateway_decides(operated: Operated) -> None:
+    assert operated.post("/drain", target="app/app1").status_code == 200
+    request = {"request": "GET http://a/here", "headers": [["X-A", "b"]], "client": "192.0.2.7"}
+    found = operated.post("/explain", who="prometheus", **request)
+    assert found.status_code == 200, found.text
+    text = found.json()["text"]
+    assert "seen as http from 192.0.2.7" in text
+    assert re.search(r"  app1: \w+, drain", text)
+    assert re.search(r"→ app2: up, ready", text)
+    assert f"{operated.gateway.path}:" in text
+    assert found.json()["decision"]["server"] == "app2"
+    operated.post("/forget", target="app/app1")
+    for wrong in ({"request": "GET"}, {"request": "GET http://a/", "client": "nobody"}):
+        assert operated.post("/explain", **wrong).status_code == 409, wrong
+    assert operated.post("/explain", request="GET http://a/", headers=[["a"]]).status_code == 400
+
+
+def test_the_tests_of_the_site_file_in_use_are_run(operated: Operated) -> None:
+    verdicts = operated.post("/tests", who="prometheus").json()["tests"]
+    assert [(one["request"], one["passed"]) for one in verdicts] == [("GET http://a/", True), ("GET http://b/", False)]
+    assert verdicts[1]["why"] == "status is the server's: backend app, not 404"
+
+
 def test_a_token_that_may_read_changes_nothing(operated: Operated) -> None:
     for operation in OPERATIONS:
-        if operation.method == "POST":
+        if operation.method == "POST" and operation.role != "read":
             assert operated.post(operation.path, who="prometheus").status_code == 403, operation.path
             assert httpx.post(operated.url + operation.path, json={}).status_code == 401, operation.path
     assert operated.get("/overrides")["of"] == {}

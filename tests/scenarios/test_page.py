@@ -162,8 +162,27 @@ def test_a_server_is_drained_by_keyboard_and_the_focus_stays(watched: Watched) -
     assert browser.run(name) == "Maintenance"
     browser.press("Enter")
     watched.wait_for_state("app2", "maintenance")
+    watched.told("Maintenance app/app2: done")
+    changes = (
+        "[...document.querySelectorAll('#audit-table tbody tr')].filter(row => row.innerText.includes('maintenance'))"
+    )
+    browser.wait(f"{changes}.length === 1", "the change, made once")
     watched.confirm(button("forget", "app2"))
     watched.wait_for_state("app2", "up")
+
+
+def test_a_request_is_explained(watched: Watched) -> None:
+    browser = watched.browser
+    browser.run("document.querySelector('#explain-request').focus()")
+    browser.type("GET http://www.example.com/<b>bold</b>")
+    browser.press("Enter")
+    browser.wait("document.querySelector('#explained').innerText.includes('└─')", "the explanation")
+    said = browser.text("#explained")
+    assert "GET http://www.example.com/<b>bold</b>" in said
+    assert "backend app: round-robin" in said
+    browser.screenshot(PICTURES / "page-explained.png")
+    browser.click("#run-tests")
+    browser.wait("document.querySelector('#explained').innerText === '0 of 0 tests pass'", "the tests")
 
 
 def test_a_broken_site_file_is_told_as_text(watched: Watched) -> None:

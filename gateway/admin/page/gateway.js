@@ -15,6 +15,7 @@ const state = {
   role: null,
   samples: [], // the events of the last WINDOW seconds
   heard: 0, // when the last event came, in milliseconds
+  asked: 0, // confirmations so far
   charts: null,
   history: { at: [], rate: [], failed: [], median: [], p99: [] },
 };
@@ -546,9 +547,10 @@ async function ask(command, body) {
   const dialog = $("confirm");
   dialog.returnValue = "no";
   dialog.showModal();
-  // The event of a dialog that was closed just before this one opened comes late.
-  do await new Promise(resolve => dialog.addEventListener("close", resolve, { once: true })); while (dialog.open);
-  if (dialog.returnValue !== "yes") return;
+  // The event of a dialog that was closed may come only after it was opened for the next command.
+  const mine = ++state.asked;
+  do await new Promise(resolve => dialog.addEventListener("close", resolve, { once: true })); while (dialog.open && mine === state.asked);
+  if (mine !== state.asked || dialog.returnValue !== "yes") return;
   const what = `${WORDS[command]} ${target}`.trim();
   tell(`${what} …`);
   try {
@@ -561,6 +563,34 @@ async function ask(command, body) {
   }
   showAudit();
 }
+
+/** Show the answer to a question about the running gateway below the form. */
+async function inquire(path, body, text) {
+  const place = $("explained");
+  place.hidden = false;
+  setText(place, "…");
+  try {
+    const answer = await call("POST", path, body);
+    const said = await answer.json();
+    setText(place, answer.ok ? text(said) : said.error);
+  } catch (error) {
+    setText(place, `no answer from the gateway (${error.message})`);
+  }
+}
+
+function verdicts({ tests }) {
+  const failed = tests.filter(test => !test.passed);
+  const lines = failed.map(test => `line ${test.line}: ${test.request}: ${test.why}`);
+  return [`${tests.length - failed.length} of ${tests.length} tests pass`, ...lines].join("\n");
+}
+
+$("explain-form").addEventListener("submit", event => {
+  event.preventDefault();
+  const lines = $("explain-headers").value.split("\n").filter(line => line.includes(":"));
+  const headers = lines.map(line => [line.slice(0, line.indexOf(":")).trim(), line.slice(line.indexOf(":") + 1).trim()]);
+  inquire("/explain", { request: $("explain-request").value, client: $("explain-client").value, headers }, said => said.text);
+});
+$("run-tests").addEventListener("click", () => inquire("/tests", {}, verdicts));
 
 function signIn(why) {
   $("sign-in").hidden = false;
