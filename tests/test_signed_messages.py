@@ -13,7 +13,7 @@ import pytest
 from gateway.control.sites import CONTEXT as SITE
 from gateway.health import hint
 from gateway.heartbeat import beat
-from loadagent import report
+from loadagent import receipt, report
 
 KEY = b"0123456789abcdef0123456789abcdef"
 NOW = 1_700_000_000_000_000_000
@@ -31,11 +31,29 @@ BEAT = beat.Beat(
     votes=(beat.Vote("10.0.0.1", "gw2", 1, 2),),
     digest=b"12345678",
 )
+
+
+def read_trial(data: bytes) -> receipt.Trial:
+    found = receipt.read_trial(data)
+    if found is None or not receipt.is_signed(data, KEY):
+        raise report.BadReport(report.Reason.BAD_SIGNATURE)
+    return found
+
+
+def read_receipt(data: bytes) -> receipt.Receipt:
+    found = receipt.decode_receipt(data, KEY, 7)
+    if found is None:
+        raise report.BadReport(report.Reason.BAD_SIGNATURE)
+    return found
+
+
 MESSAGES = {
     "beat": BEATS.encode(BEAT),
     "hint": HINTS.encode(hint.Hint("app", "app1", "10.0.0.1:80"), NOW),
     "report": report.encode(report.Report("app1", NOW, 1, NOW, metrics={"cpu": 0.5}), KEY),
     "site": report.encode(report.Report("b", NOW, 1, NOW, backend="gw", metrics={"load": 0.5}), KEY, SITE),
+    "trial": receipt.encode_trial(receipt.Trial(7, NOW, "app1"), KEY),
+    "receipt": receipt.encode_receipt(receipt.Receipt(receipt.Opinion.CLOCK, 7, NOW, 1), KEY),
 }
 READERS: dict[str, Callable[[bytes], Any]] = {
     "beat": BEATS.decode,
@@ -43,14 +61,18 @@ READERS: dict[str, Callable[[bytes], Any]] = {
     "hint": lambda data: HINTS.decode(data, NOW),
     "report": lambda data: report.decode(data, KEY),
     "site": lambda data: report.decode(data, KEY, SITE),
+    "trial": read_trial,
+    "receipt": read_receipt,
 }
 SIGN: dict[str, Callable[[bytes], bytes]] = {
     "beat": lambda body: body + BEATS._sign(body),
     "hint": lambda body: body + hmac.digest(HINTS._key, body, "sha256")[:16],
     "report": lambda body: body + report._tag(body, KEY, report.CONTEXT),
     "site": lambda body: body + report._tag(body, KEY, SITE),
+    "trial": lambda body: body + receipt._tag(body, KEY, receipt._CONTEXT_TRIAL),
+    "receipt": lambda body: body + receipt._tag(body, KEY, receipt._CONTEXT_RECEIPT),
 }
-TAG = {"beat": 16, "hint": 16, "report": 32, "site": 32}
+TAG = {"beat": 16, "hint": 16, "report": 32, "site": 32, "trial": 32, "receipt": 32}
 MATCH = {("beat", "witness"), *((kind, kind) for kind in MESSAGES)}
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 import click
 
 from gateway.cli.gateways import ABOUT_LIMIT, TARGET, find, order
-from gateway.cli.output import JSON, wants_json
+from gateway.cli.output import JSON, complain, wants_json
 
 T = TypeVar("T")
 
@@ -32,15 +32,19 @@ def status(target: str | None, *, metrics: bool) -> None:
     gateway = find(target)
     about = order(gateway, "about", ABOUT_LIMIT)
     processes = ["heartbeat", "control"] if about["cluster"] else ["control"]
-    answers = {}
+    answers, missing = {}, {}
     for who in processes:
         try:
             answers[who] = ask(gateway.sockets, "status", who, gateway.pid)
         except NoAnswer as error:
-            click.echo(str(error), err=True)
-    if wants_json() and answers:
-        click.echo(json.dumps({**answers.get("heartbeat", {}), **answers.get("control", {})}, indent=2))
-        sys.exit(len(answers) < len(processes))
+            complain(str(error))
+            missing[who] = str(error)
+    if wants_json():
+        said = {**answers.get("heartbeat", {}), **answers.get("control", {})}
+        if missing:
+            said |= {"error": "; ".join(missing.values()), "unanswered": missing}
+        click.echo(json.dumps(said, indent=2))
+        sys.exit(1 if missing else 0)
     heartbeat = _read("heartbeat", report_json.heartbeat, answers)
     control = _read("control", report_json.gateway, answers)
     if metrics:

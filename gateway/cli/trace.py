@@ -11,13 +11,12 @@ import click
 
 from gateway.cli.gateways import TARGET, find
 from gateway.cli.output import JSON, complain, fail, wants_json
+from gateway.process.tail import MOST_FOLLOWED
 
 if TYPE_CHECKING:
     from gateway.cli.tails import Tails
 
 Step = dict[str, Any]
-MOST: Final = 100
-"""Requests of one command."""
 LONGEST: Final = 3600.0
 """Seconds that one command may wait."""
 
@@ -40,7 +39,12 @@ LONGEST: Final = 3600.0
 )
 @click.option("--id", "request_id", default="", metavar="ID", help="Only the request with this id.")
 @click.option(
-    "--most", default=1, show_default=True, type=click.IntRange(1, MOST), metavar="N", help="Requests to follow."
+    "--most",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, MOST_FOLLOWED),
+    metavar="N",
+    help="Requests to follow.",
 )
 @click.option(
     "--timeout",

@@ -26,6 +26,8 @@ from gateway.outcome import OUTCOMES
 
 MAX_WANTED: Final = 8192
 """Bytes of a Wanted in JSON."""
+MOST_FOLLOWED: Final = 100
+"""Requests of a worker whose steps one tail follows."""
 PACKET: Final = 256 * 1024
 """Bytes that a reader must have room for."""
 _OF_SITE: Final = {"load", "up", "sessions", "site_load", "map"}
@@ -46,7 +48,7 @@ class Wanted:
     steps: bool = False
     """Each step of a request, in place of records alone."""
     most: int = 0
-    """Requests of each worker; 0: no limit."""
+    """Requests of each worker; 0: no limit, but for steps, which need one."""
     per_second: int = 0
     """Records of each worker; 0: no limit."""
 
@@ -65,12 +67,15 @@ class Wanted:
         for name in outcomes:
             if name not in _NAMES:
                 raise ValueError(f"there is no outcome {name!r}{suggest(name, _NAMES)}")
+        steps, most = _of(said, "steps", bool, False), _count(said, "most")  # noqa: FBT003 - the value, not a switch
+        if steps and not 1 <= most <= MOST_FOLLOWED:
+            raise ValueError(f"steps are followed of 1 to {MOST_FOLLOWED} requests: say how many by `most`")
         return cls(
             _expression(_of(said, "when", str, "")),
             frozenset(outcomes),
             _of(said, "request_id", str, ""),
-            _of(said, "steps", bool, False),  # noqa: FBT003 - the value, not a switch
-            _count(said, "most"),
+            steps,
+            most,
             _count(said, "per_second"),
         )
 

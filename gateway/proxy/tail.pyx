@@ -193,19 +193,19 @@ cdef class Tails:
                 if not usable or not tail.when.holds(view):
                     continue
             t.chosen_by |= 1 << tail.number
-            if tail.steps and t.steps is None:
+            if tail.steps and not t.followed:
                 if tail.most > 0:
                     tail.most -= 1
                 t.steps = Steps(tail, self.context)
+                t.followed = 1
         return 0
 
     cdef int take(self, Transaction t, int64_t now) except -1:
         """Hand the record of a request that has ended to those who want it."""
         cdef Tail tail
-        cdef Steps steps = <Steps>t.steps
         for tail in self.tails:
             if tail.steps:
-                if steps is None or steps.tail is not tail:
+                if not t.followed or (<Steps>t.steps).tail is not tail:
                     continue
             elif tail.when is not None and not t.chosen_by & (1 << tail.number):
                 continue

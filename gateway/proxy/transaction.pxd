@@ -154,7 +154,8 @@ cdef class Transaction(Work):
     cdef uint64_t bytes_in              # body bytes from the client
     cdef uint64_t bytes_out             # body bytes to the client
     cdef uint8_t chosen_by              # a bit for each tail whose expression it matches
-    cdef object steps                   # tail.Steps, if an operator follows it, or None
+    cdef uint8_t followed               # an operator follows its steps
+    cdef object steps                   # tail.Steps if so
     cdef Transaction next_spare
 
     # called by the Downstream

@@ -331,7 +331,7 @@ cdef class Transaction(Work):
         cdef bytes lines, body
         d.id = self.id
         d.id_n = self.id_n
-        if self.steps is None:
+        if not self.followed:
             decide(d, self.context, self.frontend, self.downstream.provenance, p, h, None)
         else:
             (<Steps>self.steps).follow_decision(d, self, p, h)
@@ -625,7 +625,7 @@ cdef class Transaction(Work):
             if own is not None and own.introduced is not None and (
                     own.introduced != self.introduction(own.server.proxy_version)):
                 own = None              # it was made for another client behind the same trusted proxy
-        if self.steps is not None:
+        if self.followed:
             (<Steps>self.steps).server_chosen(self, i)
         conn = attempt.go(i, fresh, own, self.poller, self)
         if self.qos is not None and not self.in_class:
@@ -696,7 +696,7 @@ cdef class Transaction(Work):
         cdef int64_t now = self.poller.now
         cdef bint again
         self.detail = detail
-        if self.steps is not None:
+        if self.followed:
             (<Steps>self.steps).failed(self, outcome, detail)
         if outcome_row(outcome).side == SIDE_SERVER:
             attempt.count_failure()
@@ -880,7 +880,7 @@ cdef class Transaction(Work):
             attempt.give_up(now)
             i = attempt.pick(now)
             if i >= 0:
-                if self.steps is not None:
+                if self.followed:
                     (<Steps>self.steps).status_retried(self, h.status)
                 attempt.count_failure()
                 u = self.upstream
@@ -1085,7 +1085,7 @@ cdef class Transaction(Work):
     cdef int _become(self, int state) except -1:
         if not step(&_machine, self.state, state):
             raise RuntimeError(f"a transaction that is {STATES[self.state]} can't become {STATES[state]}")
-        if self.steps is not None:
+        if self.followed:
             (<Steps>self.steps).become(self, state)
         self.state = state
         return 0
@@ -1235,7 +1235,10 @@ cdef class Transaction(Work):
     cdef int recycle(self) except -1:
         global _spare, _spares
         self.attempt.reset()
-        self.edits = self.steps = None
+        self.edits = None
+        if self.followed:
+            self.followed = 0
+            self.steps = None
         self.klass = None
         self.user = None
         self.settled = None

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from gateway.process.channel import (
     Apply,
     BadReport,
     ChildEnd,
+    Closed,
     Command,
     Discovered,
     Drain,
@@ -250,7 +252,11 @@ class Supervisor:
     def _send_to_traffic(self, order: Order, passed: tuple[int, ...]) -> None:
         """Send an order to every process that carries traffic, and to those that finish theirs."""
         for child in self._children.traffic:
-            self._children.send(child, order, passed)
+            if not child.retiring:
+                self._children.send(child, order, passed)
+            elif child.channel.fileno() >= 0:
+                with suppress(Closed):  # it has just ended, as it was told to
+                    child.channel.send(order, passed)
 
     def _context(self, role: Role, number: int, channel: ChildEnd) -> ChildContext:
         """What a new process gets, called in it: what belongs to the supervisor and to others is closed."""

@@ -50,7 +50,10 @@ def test_sessions_left_on_a_draining_server(start_gateway: Starter, start_server
         shown: dict[str, object] = {}
 
         def ready() -> bool:
-            shown.update(json.loads(status(tmp_path, "--json").stdout)["backends"][0]["servers"][0])
+            done = status(tmp_path, "--json")
+            if done.exit_code:
+                return False  # control has just started
+            shown.update(json.loads(done.stdout)["backends"][0]["servers"][0])
             return shown["requests"] == 7 and shown["check"] is not None and shown["agent"] is not None
 
         eventually(ready, "everything to be known")
@@ -70,3 +73,18 @@ def test_where_no_gateway_runs(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert done.stdout == ""
     assert done.stderr.startswith(f"no gateway runs with {tmp_path}/site.yaml")
+
+
+def test_json_names_the_process_that_does_not_answer(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path
+) -> None:
+    gateway = start_gateway(site(start_servers("app1")))
+    gateway.status()
+    (tmp_path / "control.sock").unlink()
+    done = status(tmp_path, "--json")
+    said = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert said["unanswered"].keys() == {"control"}
+    assert said["error"] == said["unanswered"]["control"]
+    assert said["error"].startswith(f"no response from control at {tmp_path / 'control.sock'}: ")
+    assert said["error"] in done.stderr

@@ -176,6 +176,7 @@ def test_a_wrong_tail_is_refused_with_the_reason(gateway: GatewayProcess) -> Non
         ('{"outcomes": ["server_timeot"]}', "did you mean server_timeout"),
         ('{"most": -1}', "whole number"),
         ('{"colour": 1}', "with some of"),
+        ('{"steps": true}', "of 1 to 100 requests"),
     ):
         assert why in of(gateway).ask(f"tail {text}")["error"]
     with following(gateway) as one:
