@@ -25,7 +25,7 @@ def test(site: Path, *, offline: bool) -> None:
         failed = [verdict for verdict in verdicts if verdict.differences]
         if wants_json():
             return json.dumps({"tests": len(verdicts), "failed": list(map(asdict, failed))}, indent=2), bool(failed)
-        lines = [trial.diff(verdict, str(site)) for verdict in failed]
+        lines = [trial.diff(verdict) for verdict in failed]
         lines.append(f"{len(failed)} of {len(verdicts)} tests failed" if failed else f"{len(verdicts)} tests passed")
         return "\n".join(lines), bool(failed)
 

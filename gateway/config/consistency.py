@@ -231,8 +231,8 @@ def _templates(site: Site) -> Iterator[tuple[Loc, str]]:
         yield from ((("routes", i, *at), text) for at, text in route.templates())
 
 
-def warnings(site: Site, routes_at: Sequence[int]) -> Iterator[Finding]:
-    """Settings that are allowed but probably a mistake. `routes_at`: the line of each route."""
+def warnings(site: Site, routes_at: Sequence[str]) -> Iterator[Finding]:
+    """Settings that are allowed but probably a mistake. `routes_at`: file and line of each route."""
     yield from _classes(site)
     yield from _dns_without_reports(site)
     yield from _report_keys(site)
@@ -244,7 +244,7 @@ def warnings(site: Site, routes_at: Sequence[int]) -> Iterator[Finding]:
             continue
         if route.match in seen:
             first = seen[route.match]
-            message = f"never reached: routes[{first}], on line {routes_at[first]}, matches the same requests"
+            message = f"never reached: routes[{first}], in {routes_at[first]}, matches the same requests"
             yield _warning(("routes", i), message)
         seen.setdefault(route.match, i)
         rest = len(site.routes) - i - 1

@@ -36,6 +36,8 @@ HERE: Final = {
     "samesite": "is called same_site here, in affinity",
     "httponly": "is called http_only here, in affinity",
     "max-age": "is called max_age here",
+    "import": "is called include here, at the top of the file",
+    "includes": "is called include here, at the top of the file",
     # nginx
     "http": "does not exist here: its keys stand at the top of the file",
     "server_name": "is called host here, in match",

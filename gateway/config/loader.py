@@ -11,10 +11,11 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from gateway.config import certificate_files, consistency, environment, explain, files, maps, user_files
+from gateway.config import certificate_files, consistency, environment, explain, files, includes, maps, user_files
 from gateway.config.apache_rules import Rules
-from gateway.config.document import Document, Place, SyntaxFault
+from gateway.config.document import Place, SyntaxFault
 from gateway.config.file_stamp import Stamps, stamp_of
+from gateway.config.includes import Spot, in_order
 from gateway.config.map_table import MapFaults
 from gateway.config.maps import Tables
 from gateway.config.model import Site
@@ -50,18 +51,20 @@ class Loaded:
     """(backend, server) → its address; servers of dns: entries are added by a Snapshot."""
     warnings: tuple[Problem, ...]
     """Settings that are allowed but probably a mistake, in file order."""
-    tests_at: tuple[tuple[int, int], ...] = ()
-    """Line and column of each of the site's tests."""
+    tests_at: tuple[Spot, ...] = ()
+    """Where each of the site's tests is."""
     digest: str = ""
     """Digest of everything that affects decisions: files with equal digests treat every request alike."""
     rules: Mapping[Path, Rules] = field(default_factory=dict)
     """Apache rules, by file."""
-    pairs_at: Mapping[tuple[int, str], tuple[int, int]] = field(default_factory=dict)
-    """Line and column of the parts of each of certificate_files.sources."""
+    pairs_at: Mapping[tuple[int, str], Spot] = field(default_factory=dict)
+    """Where the parts are of each of certificate_files.sources."""
     source: SavedSite = field(default_factory=SavedSite)
     """What it was loaded from."""
-    routes_at: tuple[int, ...] = ()
-    """The line of each route."""
+    routes_at: tuple[str, ...] = ()
+    """File and line of each route."""
+    included: Mapping[Path, bytes] = field(default_factory=dict)
+    """The contents of the files that the site file includes."""
     maps: Tables = field(default_factory=dict)
     map_stamps: Stamps = field(default_factory=dict)
     """Of the maps' files as they were read; none of a file that was not read, but saved."""
@@ -102,17 +105,17 @@ def load(
 def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bool, offline: bool) -> Loaded:
     text = saved.text if saved is not None else text_of(path)
     try:
-        document = Document(text)
+        composed = includes.compose(path, text, saved.files if saved is not None else None)
     except SyntaxFault as fault:
         raise ConfigError([_problem(path, fault.place, str(fault))]) from None
-    problems = [_problem(path, place, message) for message, place in document.duplicates]
-    data = document.data
+    problems, data = list(composed.problems), composed.data
     if not isinstance(data, dict):
-        raise ConfigError([_problem(path, document.root, "expected a mapping: frontends, backends, routes …")])
+        expected = "expected a mapping: frontends, backends, routes …"
+        raise ConfigError([composed.problem(Finding((), expected))])
     variables, unset = environment.fill(data, os.environ | dict(saved.variables) if saved is not None else os.environ)
-    problems += [_problem(path, document.place(finding), finding.message) for finding in unset]
-    if unset:
-        raise ConfigError(_in_order(problems))  # what else is wrong may only follow from it
+    problems += map(composed.problem, unset)
+    if unset or composed.broken:
+        raise ConfigError(in_order(problems, path))  # what else is wrong may only follow from it
     context = {"directory": path.absolute().parent}
     findings = list(consistency.gaps(data))
     origin: dict[str, list[int]] = {}
@@ -131,23 +134,25 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     conflicts = consistency.conflicts(site, names, _sites(data), mapped)
     together = [*seen.findings, *unresolved, *unknown, *conflicts]
     findings += [_restored(finding, origin) for finding in together]
-    problems += [_problem(path, document.place(finding), finding.message) for finding in findings]
+    problems += map(composed.problem, findings)
     if problems:
-        raise ConfigError(_in_order(problems))
-    tests_at = tuple(_place(document, ("tests", i)) for i in range(len(site.tests)))
-    routes_at = tuple(_place(document, ("routes", i))[0] for i in range(len(site.routes)))
+        raise ConfigError(in_order(problems, path))
+    tests_at = tuple(composed.spot(Finding(("tests", i), "")) for i in range(len(site.tests)))
+    routes_at = tuple(composed.spot(Finding(("routes", i), "")).short for i in range(len(site.routes)))
     doubts = [*seen.warnings, *consistency.warnings(site, routes_at), *(_user(site, "note") if offline else ())]
-    warnings = [_problem(path, document.place(finding), finding.message, finding.severity) for finding in doubts]
+    warnings = list(map(composed.problem, doubts))
     pairs_at = {
-        (i, part): _place(document, (*loc, part))
+        (i, part): composed.spot(Finding((*loc, part), ""))
         for i, (loc, _) in enumerate(certificate_files.sources(site))
         for part in ("cert", "key", "ocsp", "directory")
     }
-    found = tuple(_in_order(warnings))
+    found = tuple(in_order(warnings, path))
     secret = {*seen.private, files.SYSTEM_CAS}
-    source = SavedSite(text, {name: seen.contents[name] for name in seen.contents.keys() - secret}, variables)
+    kept = {name: seen.contents[name] for name in seen.contents.keys() - secret}
+    source = SavedSite(text, {**kept, **composed.texts}, variables)
     loaded = Loaded(path, site, seen.contents, resolved, found, tests_at, "", seen.rules, pairs_at, source, routes_at)
-    return _with_maps(replace(loaded, user_stamps=user_stamps), seen.maps, seen.map_stamps)
+    loaded = replace(loaded, user_stamps=user_stamps, included=composed.texts)
+    return _with_maps(loaded, seen.maps, seen.map_stamps)
 
 
 def renew_users(loaded: Loaded) -> tuple[Loaded, dict[Path, str]]:
@@ -198,14 +203,9 @@ def _with_maps(loaded: Loaded, tables: Tables, stamps: Stamps) -> Loaded:
     """The same with the tables of its maps."""
     texts = {loaded.site.maps[name].file: memoryview(made) for name, made in tables.items()}
     source = replace(loaded.source, files={**loaded.source.files, **texts})
-    digest = _digest(source.text + repr(sorted(source.variables.items())), {**loaded.files, **texts})
+    contents = {**loaded.files, **loaded.included, **texts}
+    digest = _digest(source.text + repr(sorted(source.variables.items())), contents)
     return replace(loaded, maps=tables, map_stamps=stamps, source=source, digest=digest)
-
-
-def _place(document: Document, loc: Loc) -> tuple[int, int]:
-    """Line and column of a value."""
-    place = document.place(Finding(loc, ""))
-    return place.line + 1, place.column + 1
 
 
 def _sites(data: dict[str, Any]) -> list[str]:
@@ -289,10 +289,6 @@ def text_of(path: Path) -> str:
 
 def _problem(path: Path, place: Place, message: str, severity: Severity = "error") -> Problem:
     return Problem(path, place.line + 1, place.column + 1, message, severity)
-
-
-def _in_order(problems: Iterable[Problem]) -> list[Problem]:
-    return sorted(dict.fromkeys(problems), key=lambda problem: (problem.line, problem.column))
 
 
 def _resolve(site: Site, ask: Resolve) -> tuple[dict[tuple[str, str], Endpoint], list[Finding]]:

@@ -1304,6 +1304,11 @@ class Site(Model):
         None, description="The authoritative name server of this gateway. Default: none."
     )
     resolver: Resolver = Field(default_factory=Resolver, description="Name servers for dns: entries.")
+    include: Annotated[tuple[Text, ...], OneOrMany()] = Field(
+        (),
+        description="Files with more frontends, backends, maps, pages, routes and tests: names, patterns such as "
+        "sites/*.yaml, and directories (all *.yaml in them). Their routes come before those of the site file.",
+    )
     frontends: tuple[Frontend, ...] = Field((), description="Entrances for clients.")
     backends: Annotated[dict[Name, Backend], BeforeValidator(_named_backends)] = Field(
         {}, description="Groups of servers, by name."

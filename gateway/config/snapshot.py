@@ -54,7 +54,7 @@ class Snapshot:
     overrides: Overrides = field(default_factory=Overrides)
     """What an operator's commands have set over the site file; weights in `site` are the file's."""
     maps: Tables = field(default_factory=dict)
-    routes_at: tuple[int, ...] = ()
+    routes_at: tuple[str, ...] = ()
     """The line of each route in the site file."""
 
     @classmethod

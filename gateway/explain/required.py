@@ -50,7 +50,7 @@ def require(loaded: Loaded, who: Account | None) -> None:
             ]
             if tests and not failed:
                 failed = [
-                    (str(loaded.path), *verdict.place, f"tests[{verdict.index}] fails: {verdict.summary}")
+                    (verdict.path, *verdict.place, f"tests[{verdict.index}] fails: {verdict.summary}")
                     for verdict in trial.run(loaded)
                     if verdict.differences
                 ]

@@ -41,7 +41,7 @@ class Sandbox:
     def __init__(self, loaded: Loaded, live: Running | None = None) -> None:
         snapshot = Snapshot.first(loaded) if live is None else live.snapshot(loaded)
         self.site = snapshot.site
-        self._places = [f"{loaded.path}:{line}" for line in loaded.routes_at]
+        self._places = loaded.routes_at
         self._loop = EventLoop()
         self._context = WorkerContext(self._loop.poller, Board() if live is None else live.board, 0)
         self._plan = Plan(self._context)

@@ -25,9 +25,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a test came out; `place` is its line and column in the site file."""
+    """How a test came out; `place` is its line and column in the file at `path`."""
 
     index: int
+    path: str
     place: tuple[int, int]
     request: str
     differences: tuple[Difference, ...]
@@ -42,15 +43,15 @@ def run(loaded: Loaded) -> list[Verdict]:
     """Run all tests. Raises CapacityError or ValueError for a site that a worker could not use."""
     with Sandbox(loaded) as sandbox:
         return [
-            Verdict(i, place, test.request, tuple(_differences(sandbox, test)))
+            Verdict(i, str(place.path), place[1:], test.request, tuple(_differences(sandbox, test)))
             for i, (test, place) in enumerate(zip(loaded.site.tests, loaded.tests_at, strict=True))
         ]
 
 
-def diff(verdict: Verdict, path: str) -> str:
+def diff(verdict: Verdict) -> str:
     """A failed test as a diff: expected with -, found with +."""
     line, column = verdict.place
-    lines = [f"{path}:{line}:{column}: tests[{verdict.index}] {verdict.request}"]
+    lines = [f"{verdict.path}:{line}:{column}: tests[{verdict.index}] {verdict.request}"]
     for item in verdict.differences:
         lines += [f"  - {item.what}: {item.expected}", f"  + {item.what}: {item.found}"]
     return "\n".join(lines)

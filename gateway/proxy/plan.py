@@ -94,7 +94,7 @@ class Prepared:
     """Whether the site has Apache rules,"""
     users: bool
     """and users that log in at the gateway."""
-    routes_at: tuple[str, tuple[int, ...]]
+    routes_at: tuple[str, ...]
     """The site file, and the line of each route."""
 
 
@@ -181,7 +181,7 @@ class Plan:
             or any(route.rate is not None for route in site.routes),
             rules=bool(snapshot.rules),
             users=any(route.basic_auth is not None for route in site.routes),
-            routes_at=(str(snapshot.path), snapshot.routes_at),
+            routes_at=snapshot.routes_at,
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:

@@ -238,9 +238,8 @@ cdef class Steps:
             found = reasons(view, d, trace)
         finally:
             view.notes = None
-        path, lines = self.context.routes_at
         for route in found["routes"]:
-            route["at"] = f"{path}:{lines[route['route']]}"
+            route["at"] = self.context.routes_at[route["route"]]
         method = t.head.p[t.method.at:t.method.at + t.method.n].decode("latin-1")
         host = t.head.p[t.host.at:t.host.at + t.host.n].decode("latin-1")
         target = t.head.p[t.target.at:t.target.at + t.target.n].decode("latin-1")

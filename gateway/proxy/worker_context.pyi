@@ -67,7 +67,7 @@ class WorkerContext:
     learned: tuple[bytes, ...]
     log: AccessLog | None
     tails: Tails | None
-    routes_at: tuple[str, tuple[int, ...]]
+    routes_at: tuple[str, ...]
     draining: bool
     admission: Admission
     classes: dict[str, QosClass] | None

@@ -223,9 +223,7 @@ def gather(loaded: Loaded, before: Vaults | None, *, forgiving: bool = False) ->
     if found["problems"]:
         places = [loaded.pairs_at[index, part] for index, part, _ in found["problems"]]
         messages = [message for _, _, message in found["problems"]]
-        raise ConfigError(
-            [Problem(loaded.path, line, column, text) for (line, column), text in zip(places, messages, strict=True)]
-        )
+        raise ConfigError([Problem(*place, text) for place, text in zip(places, messages, strict=True)])
     if found["bad_state"]:
         raise BadState(found["bad_state"])
     expiry = Expiry(found["count"], tuple((name, begin, end) for name, begin, end in found["soonest"]))

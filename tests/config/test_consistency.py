@@ -120,7 +120,7 @@ def test_a_mistake_elsewhere_hides_no_other(refuse: Refuse) -> None:
         ),
         (
             "[{match: {path: /a}, backend: app}, »{match: {path: /a}, respond: {}}, {backend: app}]",
-            "never reached: routes[0], on line 3, matches the same requests",
+            "site.yaml:3, matches the same requests",
         ),
     ],
 )

@@ -56,7 +56,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
-    assert len(loaded.site.routes) == 19
+    assert len(loaded.site.routes) == 20
     assert len(loaded.files) == 18
 
 
@@ -106,7 +106,7 @@ def test_the_schema_accepts_it(name: str) -> None:
 
 
 def test_the_reference_passes_its_own_tests(loaded: Loaded) -> None:
-    assert [verdict.summary for verdict in trial.run(loaded)] == [""] * 5
+    assert [verdict.summary for verdict in trial.run(loaded)] == [""] * 6
 
 
 def test_the_smallest_file_loads() -> None:

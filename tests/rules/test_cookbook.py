@@ -35,7 +35,7 @@ def test_example(tmp_path: Path, number: int) -> None:
     (tmp_path / "site.yaml").write_text(FRAME + text)
     loaded = load(tmp_path / "site.yaml")
     assert [str(warning) for warning in loaded.warnings if "no route leads to" not in warning.message] == []
-    assert [trial.diff(verdict, "") for verdict in trial.run(loaded) if verdict.differences] == []
+    assert [trial.diff(verdict) for verdict in trial.run(loaded) if verdict.differences] == []
 
 
 @pytest.mark.parametrize("word", [
