@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from gateway.config.document import Document, Place, SyntaxFault
 from gateway.config.problem import Finding, Loc, Problem, Severity, suggest
+from gateway.config.saved import Content
 from gateway.system import regular_file
 
 KEY: Final = "include"
@@ -110,7 +111,7 @@ class Composed:
         self.problems.append(_problem(_spot(self._parts[number].path, place), message))
 
 
-def compose(path: Path, text: str, saved: Mapping[Path, bytes] | None = None) -> Composed:
+def compose(path: Path, text: str, saved: Mapping[Path, Content] | None = None) -> Composed:
     """The site file `text` with the files that it includes; `saved` has these, instead of the disk.
 
     Raises SyntaxFault for the site file; what is wrong with the others is among the problems.
@@ -174,12 +175,12 @@ def _matching(directory: Path, pattern: str, saved: Collection[Path] | None) -> 
     return sorted(names)
 
 
-def _read(made: Composed, path: Path, saved: Mapping[Path, bytes] | None) -> None:
+def _read(made: Composed, path: Path, saved: Mapping[Path, Content] | None) -> None:
     """Read an included file and add it; its faults are among the problems."""
     start = Spot(path, 1, 1)
     left = MAX_BYTES - sum(map(len, made.texts.values()))
     try:
-        content = saved[path] if saved is not None and path in saved else regular_file.read(path, left + 1)[0]
+        content = bytes(saved[path]) if saved is not None and path in saved else regular_file.read(path, left + 1)[0]
         if path in made.texts or len(content) > left:
             made.refuse(start, "included twice" if path in made.texts else "the included files are larger than 16MiB")
             return
@@ -194,8 +195,8 @@ def _read(made: Composed, path: Path, saved: Mapping[Path, bytes] | None) -> Non
             made.refuse(_spot(path, fault.place), str(fault))
     else:
         faults = list(_faults(document.data))
-        for fault in faults:
-            made.refuse(_spot(path, document.place(fault)), fault.message)
+        for found in faults:
+            made.refuse(_spot(path, document.place(found)), found.message)
         if not faults:
             made.add(_Part(path, document))
 

@@ -203,7 +203,7 @@ def _with_maps(loaded: Loaded, tables: Tables, stamps: Stamps) -> Loaded:
     """The same with the tables of its maps."""
     texts = {loaded.site.maps[name].file: memoryview(made) for name, made in tables.items()}
     source = replace(loaded.source, files={**loaded.source.files, **texts})
-    contents = {**loaded.files, **loaded.included, **texts}
+    contents: dict[Path, Content] = {**loaded.files, **loaded.included, **texts}
     digest = _digest(source.text + repr(sorted(source.variables.items())), contents)
     return replace(loaded, maps=tables, map_stamps=stamps, source=source, digest=digest)
 
