@@ -10,7 +10,7 @@ from typing import Final, Self
 
 from gateway.config.admin import AccessRole, Admin
 
-ROLES: Final[tuple[AccessRole, ...]] = ("read", "operate")
+ROLES: Final[tuple[AccessRole, ...]] = ("read", "operate", "configure")
 """Each includes those before it."""
 JSON: Final = "application/json"
 

@@ -114,6 +114,12 @@ class Request(_Body):
     client: str = Field("192.0.2.1", max_length=64, description="Address of the client.")
 
 
+class Posted(_Body):
+    """A site file that is to be checked."""
+
+    text: str = Field(max_length=2 * 1024 * 1024)
+
+
 class Weighed(_Body):
     """A server or a backend, and its weight."""
 
@@ -195,6 +201,38 @@ class Tests:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SiteText:
+    """The site file in use, as it was read."""
+
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """What is wrong, or doubtful, at a place of a site file."""
+
+    line: int
+    column: int
+    severity: str
+    """error or warning."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A site file that was checked in the place of the one in use."""
+
+    ok: bool
+    """Whether it has no errors."""
+    problems: tuple[Fault, ...]
+    tests: tuple[Tested, ...]
+    """The outcome of its tests; none if it has errors."""
+    diff: str
+    """From the one in use, in the unified format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why there is no other answer."""
 
@@ -267,6 +305,10 @@ OPERATIONS: Final = (
               takes=Request, returns=TypeAdapter(Explained), refuses=True),
     Operation(path="/tests", method="POST", role="read", summary="Run the tests of the site file in use.",
               takes=Nothing, returns=TypeAdapter(Tests), refuses=True),
+    Operation(path="/site", method="GET", role="configure", summary="The site file in use.",
+              returns=TypeAdapter(SiteText), refuses=True),
+    Operation(path="/check", method="POST", role="configure",
+              summary="Check a site file and run its tests; changes nothing.", takes=Posted, returns=TypeAdapter(Checked), refuses=True),
     _change("/reload", "Reload the site file, and wait until every worker uses it.", Nothing, Reloaded),
     _change("/drain", "Send no new clients; sessions stay.", Target, Overridden),
     _change("/ready", "End a drain or maintenance.", Target, Overridden),
@@ -295,6 +337,8 @@ _VIEWS: Final[Mapping[str, Callable[[Status], Any]]] = {
     "/overrides": lambda status: status.gateway.overrides,
     "/processes": lambda status: status.gateway.processes,
 }
+_INQUIRIES: Final[Mapping[str, type[_Body]]] = {"explain": Request, "tests": Nothing, "site": Nothing, "check": Posted}
+"""What a process of its own answers (gateway/explain/inquiry.py), and the body of each."""
 _FAILURE: Final = TypeAdapter(Failure)
 _STATUS: Final = TypeAdapter(Status)
 
@@ -348,8 +392,11 @@ class Api:
         return answer
 
     async def _carry_out(self, operation: Operation, asked: Asked) -> Any:
+        command = operation.path[1:]
+        if command in _INQUIRIES:
+            return await self._inquire(command, asked)
         if operation.method == "POST":
-            return await self._change(operation.path[1:], asked)
+            return await self._change(command, asked)
         match operation.path:
             case "/openapi.json":
                 return description()
@@ -362,14 +409,12 @@ class Api:
 
     # --------------------------------------------------------------------------------------------------------- changes
 
+    async def _inquire(self, command: str, asked: Asked) -> Any:
+        body = _parsed(_INQUIRIES[command], asked)
+        return await self._gateway.order(f"{command} {body.model_dump_json()}", INQUIRY_SECONDS)
+
     async def _change(self, command: str, asked: Asked) -> Any:
         match command:
-            case "explain":
-                request = _parsed(Request, asked)
-                return await self._gateway.order(f"explain {request.model_dump_json()}", INQUIRY_SECONDS)
-            case "tests":
-                _parsed(Nothing, asked)
-                return await self._gateway.order("tests", INQUIRY_SECONDS)
             case "reload":
                 _parsed(Nothing, asked)
                 return await self._reload(asked)

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from gateway.config.fields import File, Given, ListenField, Model, Name
 from gateway.config.problem import Fault
 
-AccessRole: TypeAlias = Literal["read", "operate"]
+AccessRole: TypeAlias = Literal["read", "operate", "configure"]
 """What an operator may do over HTTP; each role includes those before it."""
 
 
@@ -19,7 +19,8 @@ class Operator(Model):
     token_file: File = Field(description="The token (Authorization: Bearer); only its owner may read the file.")
     role: AccessRole = Field(
         "operate",
-        description="read: see everything; operate: also drain, reload and the like.",
+        description="read: see everything; operate: also drain, reload and the like; configure: also see the site "
+        "file and check others.",
     )
 
 
@@ -40,7 +41,7 @@ class Admin(Model):
         "the file. Unless the address is a loopback address, it or operators are required.",
     )
     operators: tuple[Operator, ...] = Field((), description="Who else may use the API and the page, and for what.")
-    without_token: Annotated[AccessRole | None, Given()] = Field(
+    without_token: Annotated[Literal["read", "operate"] | None, Given()] = Field(
         None,
         description="What a request without a token may do, on a loopback address only. Default: read, unless there is "
         "a token.",

@@ -3,20 +3,30 @@
 They are answered in a process of their own (gateway/supervisor/inquiries.py), because they run code of the site.
 """
 
+import difflib
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
-from typing import Annotated, Any
+from itertools import islice
+from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.board import Board
+from gateway.config import CapacityError, ConfigError, Problem, load
 from gateway.config.loader import Loaded
+from gateway.config.model import Site
 from gateway.config.snapshot import Snapshot
 from gateway.explain import trial
 from gateway.explain.asked import Asked
 from gateway.explain.report import plain, tree
 from gateway.explain.sandbox import Sandbox
+
+MOST: Final = 200
+"""Problems of a site file in an answer."""
+LINES: Final = 5000
+"""Lines of a difference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +49,21 @@ class _Request(BaseModel):
     client: Annotated[str, Field(max_length=64)] = "192.0.2.1"
 
 
+class _Posted(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+
+
 def answer(inquiry: str, argument: str, loaded: Loaded, present: Present) -> dict[str, Any]:
-    """The answer to "explain" or "tests"; "error" has what is wrong with it. `argument` is JSON, or empty."""
+    """The answer to one of the inquiries; "error" has what is wrong with it. `argument` is JSON, or empty."""
     try:
         if inquiry == "tests":
-            return _tests(loaded)
+            return {"tests": _tests(loaded)}
+        if inquiry == "site":
+            return {"path": str(loaded.path), "text": loaded.source.text}
+        if inquiry == "check":
+            return _check(_Posted.model_validate_json(argument).text, loaded)
         return _explain(_Request.model_validate_json(argument), loaded, present)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
@@ -62,11 +82,37 @@ def _explain(asked: _Request, loaded: Loaded, present: Present) -> dict[str, Any
     return {"request": str(request), "text": text, "decision": decision}
 
 
-def _tests(loaded: Loaded) -> dict[str, Any]:
-    verdicts = trial.run(loaded)
-    return {
-        "tests": [
-            {"line": one.place[0], "request": one.request, "passed": not one.differences, "why": one.summary}
-            for one in verdicts
-        ]
-    }
+def _tests(loaded: Loaded) -> list[dict[str, Any]]:
+    return [
+        {"line": one.place[0], "request": one.request, "passed": not one.differences, "why": one.summary}
+        for one in trial.run(loaded)
+    ]
+
+
+def _check(text: str, used: Loaded) -> dict[str, Any]:
+    """Check a site file in the place of the one in use, with the files that this one names: no other can be read here.
+
+    Keys and certificates are not looked at, and no host name is looked up.
+    """
+    saved = replace(used.source, text=text)
+    diff = difflib.unified_diff(used.source.text.splitlines(), text.splitlines(), "in use", "posted", lineterm="")
+    found = {"problems": [], "tests": [], "diff": "\n".join(islice(diff, LINES))}
+    try:
+        loaded = load(used.path, _no_lookup, certificates=False, saved=saved, offline=True)
+        tests = _tests(loaded)
+    except ConfigError as error:
+        return {**found, "ok": False, "problems": [_problem(one) for one in error.problems[:MOST]]}
+    except CapacityError as error:
+        whole = Problem(used.path, 1, 1, str(error))
+        return {**found, "ok": False, "problems": [_problem(whole)]}
+    warnings = [_problem(one) for one in loaded.warnings if one.severity != "note"]
+    return {**found, "ok": True, "problems": warnings[:MOST], "tests": tests}
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {"line": problem.line, "column": problem.column, "severity": problem.severity, "message": problem.message}
+
+
+def _no_lookup(_: Site, hosts: Collection[str]) -> dict[str, str | OSError]:
+    """Any address: nothing is connected to."""
+    return dict.fromkeys(hosts, "192.0.2.1")

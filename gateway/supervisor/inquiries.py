@@ -22,7 +22,7 @@ from gateway.hardening.confinement import Bounds, settle
 from gateway.process.helper import Task, Write, start_helper
 from gateway.supervisor.configuration import Configuration
 
-INQUIRIES: Final = ("explain", "tests")
+INQUIRIES: Final = ("explain", "tests", "site", "check")
 """Words of gateway/explain/inquiry.py."""
 MOST: Final = 2
 """Processes at once."""

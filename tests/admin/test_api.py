@@ -55,6 +55,7 @@ def test_every_operation_is_described_once_with_its_role():
     assert {one["x-role"] for at in paths.values() for method, one in at.items() if method == "post"} == {
         "read",
         "operate",
+        "configure",
     }
     assert paths["/drain"]["post"]["requestBody"]["content"]["application/json"]["schema"] == {
         "$ref": "#/components/schemas/Target"

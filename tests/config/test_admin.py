@@ -72,4 +72,5 @@ def test_what_a_request_without_a_token_may_do(load_text: Load, refuse: Refuse, 
     assert load_text(text).site.admin.open_to == "operate"
     refuse(f'{BASE}admin: {{listen: "10.0.0.1:1", token_file: {token.name}, »without_token: read}}\n',
            "10.0.0.1:1 is reachable from other machines: a token is required there")  # fmt: skip
+    refuse(f'{BASE}admin: {{listen: "127.0.0.1:1", without_token: »configure}}\n', "read")
     refuse(f"{BASE}admin: {{»without_token: read}}\n", "without_token needs listen")

@@ -15,7 +15,7 @@ from tests.support.gateway_process import GatewayProcess, site
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_port
 
-TOKENS = {"alice": "operate", "prometheus": "read"}
+TOKENS = {"alice": "operate", "carol": "configure", "prometheus": "read"}
 
 
 class Operated:
@@ -98,9 +98,9 @@ def test_every_answer_is_as_the_description_says(operated: Operated) -> None:
     for path, methods in description["paths"].items():
         if "get" in methods and path not in {"/events", "/openapi.json"}:
             schema = methods["get"]["responses"]["200"]["content"]["application/json"]["schema"]
-            assert fits(operated.get(path), schema, known), path
+            assert fits(operated.get(path, "carol"), schema, known), path
             seen += 1
-    assert seen == 16
+    assert seen == 17
     assert not fits({"error": 1}, {"$ref": "#/components/schemas/Failure"}, known)
 
 
@@ -180,6 +180,28 @@ def test_the_tests_of_the_site_file_in_use_are_run(operated: Operated) -> None:
     verdicts = operated.post("/tests", who="prometheus").json()["tests"]
     assert [(one["request"], one["passed"]) for one in verdicts] == [("GET http://a/", True), ("GET http://b/", False)]
     assert verdicts[1]["why"] == "status is the server's: backend app, not 404"
+
+
+def test_a_posted_site_file_is_checked_and_tested_and_changes_nothing(operated: Operated) -> None:
+    text = operated.get("/site", "carol")["text"]
+    assert text == operated.gateway.path.read_text()
+    same = operated.post("/check", who="carol", text=text).json()
+    assert (same["ok"], same["problems"], same["diff"]) == (True, [], "")
+    assert [one["passed"] for one in same["tests"]] == [True, False]
+    changed = operated.post("/check", who="carol", text=text.replace("status: 404", "backend: app")).json()
+    assert [one["passed"] for one in changed["tests"]] == [True, True]
+    assert "\n+    backend: app" in changed["diff"]
+    wrong = operated.post("/check", who="carol", text=text.replace("balance:", "balanse:")).json()
+    (problem,) = wrong["problems"]
+    assert (wrong["ok"], problem["line"]) == (False, 1 + text[: text.index("balance:")].count("\n"))
+    assert "balanse" in problem["message"]
+    secret = f"{text}\npages: {{502: /etc/shadow}}\n"
+    assert (
+        "cannot read /etc/shadow" in operated.post("/check", who="carol", text=secret).json()["problems"][0]["message"]
+    )
+    assert operated.post("/check", who="alice", text=text).status_code == 403
+    assert httpx.get(f"{operated.url}/site", headers=bearer("alice")).status_code == 403
+    assert operated.gateway.path.read_text() == text
 
 
 def test_a_token_that_may_read_changes_nothing(operated: Operated) -> None:
