@@ -65,7 +65,7 @@ class Peer(Model):
         description="Target of redirects: scheme and host; the requested path and query are appended."
     )
     report: Annotated[tuple[ReportField, ...], OneOrMany()] = Field(
-        description="UDP addresses of its gateways for reports: host:port, or a list of them."
+        description="Addresses of its gateways for reports: host:port, or a list of them."
     )
     clients: Annotated[tuple[Network, ...], OneOrMany()] = Field(
         (), description="Networks whose clients prefer this site: site: auto sends them there while it has room."
@@ -116,7 +116,7 @@ class Window(Model):
 class SpillOver(Model):
     """Loads of this site between which `site: spill` sends a growing part of its new clients to others."""
 
-    from_: Share = Field("80%", validate_default=True, alias="from", description="Load at which it begins.")
+    from_: Share = Field("75%", validate_default=True, alias="from", description="Load at which it begins.")
     all_: Share = Field(
         "100%", validate_default=True, alias="all", description="Load at which all new clients are sent."
     )
@@ -132,7 +132,9 @@ class Sites(Model):
     """The other sites that clients may be redirected to, and the exchange of loads."""
 
     self_: Name = Field(alias="self", description="Name of this site.")
-    listen: ListenField = Field(description="UDP address to receive the other sites' reports on.")
+    listen: ListenField = Field(
+        description="Address for the other sites' reports, over UDP, and over TCP where UDP does not come through."
+    )
     peers: dict[Name, Peer] = Field(
         description="The sites by name; all sites can have the same list. The entry of this site names its own "
         "gateways, which tell each other how many requests they answer."

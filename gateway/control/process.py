@@ -106,7 +106,7 @@ class ControlProcess(LoopChild):
         self._snapshot = snapshot
         self._sessions.apply(snapshot)
         self._memory.apply(snapshot)
-        await self._sites.apply(snapshot, new.get("sites"))
+        await self._sites.apply(snapshot, new.get("sites"), new.get("site streams"))
         self._operations.apply(snapshot)
         self._listen(snapshot, new.get("admin"))
         if self._status is not None:

@@ -23,6 +23,7 @@ from gateway.config.sites import Sites as SitesModel
 from gateway.config.snapshot import Snapshot
 from gateway.control.datagrams import Datagrams
 from gateway.control.evacuation import Order, ordered
+from gateway.control.site_streams import SiteStreams
 from gateway.control.tasks import keep_running, stop
 from gateway.load.refusals import Refusals
 from gateway.load.replay import ReplayGuard, Verdict
@@ -35,6 +36,8 @@ from loadagent.report import MAX_SHARE, BadReport, Report, State, decode, encode
 
 EVERY: Final = 1.0
 """Seconds between two reports."""
+LOOKS: Final = 4
+"""Looks in that time at the sites that have fallen silent."""
 CONTEXT: Final = b"eddie site report\0"
 METRIC: Final = "load"
 REQUESTS: Final = "requests"
@@ -47,6 +50,8 @@ ADAPTING: Final = 0.1
 """The part of an average that the newest second is."""
 LEAST_REQUESTS: Final = 1.0
 LEAST_LOAD: Final = 0.05
+WITHOUT_UDP: Final = 3.0
+"""Seconds without a datagram of a site after which it is heard over TCP."""
 FULL: Final = 1.0
 LATE: Final = 2.5
 """Seconds of silence, two lost reports, from which on a site is trusted less and less, until `stale_after`."""
@@ -174,6 +179,11 @@ class Sites(asyncio.DatagramProtocol):
         """By another gateway of this site, to evacuate it."""
         self._own_ttl = 0.0
         self._spill: Spill | None = None
+        self._up: set[str] = set()
+        """The sites that were up when their states were told last."""
+        self._streams = SiteStreams(self._hear_stream)
+        self._by_udp: dict[str, float] = {}
+        """When a datagram of each site has come last."""
         self._rate = 0.0
         self._traffic: list[int] = []
         self._began = time.monotonic()
@@ -190,8 +200,8 @@ class Sites(asyncio.DatagramProtocol):
         self._talking: asyncio.Task[None] | None = None
         self._datagrams: Datagrams | None = None
 
-    async def apply(self, snapshot: Snapshot, sock: socket.socket | None) -> None:
-        """Use a snapshot; `sock` replaces the socket, if there is a new one. Raises OSError."""
+    async def apply(self, snapshot: Snapshot, sock: socket.socket | None, stream: socket.socket | None = None) -> None:
+        """Use a snapshot; `sock` and `stream`, for UDP and TCP, replace the sockets if they are new. Raises OSError."""
         site = snapshot.site
         self._model = site.sites
         self._node = re.sub(r"[^A-Za-z0-9._:-]", "-", site.node)[:64] or "gateway"
@@ -208,6 +218,8 @@ class Sites(asyncio.DatagramProtocol):
             self._datagrams = None
         if sock is not None:
             self._datagrams = Datagrams(sock, self)
+        if stream is not None or site.sites is None:
+            await self._streams.listen(stream)
         if self._talking is None and site.sites is not None:
             self._talking = asyncio.create_task(keep_running("reporting the load to other sites", self._talk))
         if site.sites is None:
@@ -237,32 +249,50 @@ class Sites(asyncio.DatagramProtocol):
         for link, _ in self._links.values():
             link.__exit__()
         self._links.clear()
+        await self._streams.close()
         if self._datagrams is not None:
             self._datagrams.close()
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Process one datagram from any sender."""
+        report = self._decode(data, addr[0])
+        if report is not None:
+            self._by_udp[report.server] = time.monotonic()
+            self._hear(report, addr[0], again=False)
+
+    def _hear_stream(self, data: bytes, source: str) -> bool:
+        """Process a report that has come over TCP; whether it was signed with the key."""
+        report = self._decode(data, source)
+        if report is not None:
+            self._hear(report, source, again=True)
+        return report is not None
+
+    def _decode(self, data: bytes, source: str) -> Report | None:
         try:
-            report = decode(data, self._key, CONTEXT)
+            return decode(data, self._key, CONTEXT)
         except BadReport as error:
-            self._refusals.note(error.reason.value, str(error), addr[0])
-            return
+            self._refusals.note(error.reason.value, str(error), source)
+            return None
+
+    def _hear(self, report: Report, source: str, *, again: bool) -> None:
+        """Take a report; `again`: it may have come by another way before."""
         model = self._model
         if model is not None and report.server == model.self_ and report.backend == self._node:
             return  # of this gateway itself, which is in the list of its site
         if model is None or report.server not in {model.self_, *model.others}:
-            self._refusals.note("unknown site", f"there is no other site {report.server}", addr[0])
+            self._refusals.note("unknown site", f"there is no other site {report.server}", source)
             return
         verdict = self._guard.check(report, time.time_ns(), time.monotonic())
         if verdict is not Verdict.ACCEPTED:
-            self._refusals.note(verdict.value, f"{report.server}: {verdict.value}", addr[0])
+            if not again:
+                self._refusals.note(verdict.value, f"{report.server}: {verdict.value}", source)
             return
         now = time.monotonic()
         before = self._hearsay.view(report.server, now, model.stale_after)
         self._hearsay.hear(report, now)
         after = self._hearsay.view(report.server, now, model.stale_after)
         if (before.up, before.draining, before.evacuates) != (after.up, after.draining, after.evacuates):
-            self._tell_states(self.states())
+            self._tell_all(self.states())
 
     def evacuation(self) -> Order | None:
         """The order to evacuate this site that holds: this gateway's own, or that of another gateway of the site."""
@@ -307,7 +337,21 @@ class Sites(asyncio.DatagramProtocol):
     async def _talk(self) -> None:
         while True:
             self._tell(State.READY)
-            await asyncio.sleep(EVERY)
+            for _ in range(LOOKS):
+                await asyncio.sleep(EVERY / LOOKS)
+                self._notice()
+
+    def _notice(self) -> None:
+        """Look at the load of this site; tell at once that another one has fallen silent for too long."""
+        if self._spill is not None and self.evacuation() is None:
+            self._spill.see(self._own_load(), time.monotonic())
+        states = self.states()
+        if {name for name, state in states.items() if state.up} != self._up:
+            self._tell_all(states)
+
+    def _tell_all(self, states: Mapping[str, SiteStateReport]) -> None:
+        self._up = {name for name, state in states.items() if state.up}
+        self._tell_states(states)
 
     def _tell(self, state: State) -> None:
         """Publish the loads of all sites on the Board, and send this site's to the others."""
@@ -315,8 +359,7 @@ class Sites(asyncio.DatagramProtocol):
         if model is None:
             return
         now = time.monotonic()
-        loads = [load for members in self._members if (load := members.load()) is not None]
-        own = max(loads, default=None)
+        own = self._own_load()
         own_load = FULL if self.evacuation() is not None else own  # redirects go elsewhere
         known = {model.self_: None if own_load is None else (own_load, now)} | {
             name: self._hearsay.load(name, now, model.stale_after) for name in model.others
@@ -341,10 +384,12 @@ class Sites(asyncio.DatagramProtocol):
         datagram = encode(report, self._key, CONTEXT)
         for link, _ in self._links.values():
             link.send(datagram)
+        self._streams.send(datagram)
+        self._streams.connect(self._unheard(model, now))
         for name in {model.self_, *model.others}:
             view = self._hearsay.view(name, now, model.stale_after)
             self._capacity.setdefault(name, Capacity()).observe(view.requests, view.load)
-        self._tell_states(self.states())
+        self._tell_all(self.states())
 
     def states(self) -> dict[str, SiteStateReport]:
         """What is known of each site.
@@ -368,6 +413,19 @@ class Sites(asyncio.DatagramProtocol):
                 trust=round(view.trust, 2),
             )
         return found
+
+    def _own_load(self) -> float | None:
+        """The highest load of a backend of this gateway; None: unknown."""
+        return max((load for members in self._members if (load := members.load()) is not None), default=None)
+
+    def _unheard(self, model: SitesModel, now: float) -> set[Endpoint]:
+        """The gateways of other sites whose datagrams do not come here."""
+        return {
+            Endpoint(address.host, address.port)
+            for name, peer in model.others.items()
+            if now - self._by_udp.get(name, self._began) > max(EVERY, min(WITHOUT_UDP, model.stale_after / 2))
+            for address in peer.report
+        }
 
     def _spill_over(self, model: SitesModel, own: float | None, now: float) -> dict[str, float]:
         """The part of new clients that `site: spill` sends to each site."""

@@ -17,8 +17,12 @@ BAND: Final = 0.05
 PACE: Final = 0.1
 """Part of new clients by which it changes at most in a second: a slower fall than rise would swing."""
 LEAST: Final = 1e-6
-ADAPTING: Final = 0.5
-"""The part of the averaged load that the newest second is."""
+RISING: Final = 0.2
+"""The part of the averaged load that the newest second is, while it rises. Where requests end at once, the load follows
+the part of clients without delay, and an average of fewer seconds would swing.
+"""
+FALLING: Final = 0.12
+"""The same while it falls."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,18 @@ class Spill:
         self.part = 0.0
         """Of new clients that are sent away, from 0 to 1."""
         self._load: float | None = None
+        self._seen: float | None = None
         self._stepped: float | None = None
+
+    def see(self, own: float | None, now: float) -> None:
+        """Take the load of this site into the average; more often than `step`, for it is that of a moment."""
+        elapsed = 0.0 if self._seen is None else max(0.0, now - self._seen)
+        self._seen = now
+        if own is None or self._load is None:
+            self._load = own
+        else:
+            pace = RISING if own > self._load else FALLING
+            self._load += (own - self._load) * min(1.0, pace * elapsed)
 
     def step(self, own: float | None, others: Mapping[str, Other], now: float) -> dict[str, float]:
         """The part of new clients for each other site at `now`, in seconds of any monotonic clock.
@@ -48,10 +63,10 @@ class Spill:
         """
         elapsed = 0.0 if self._stepped is None else max(0.0, now - self._stepped)
         self._stepped = now
-        if own is None:
-            self.part, self._load = 0.0, None
+        self.see(own, now)
+        if self._load is None:
+            self.part = 0.0
             return {}
-        self._load = own if self._load is None else self._load + (own - self._load) * min(1.0, ADAPTING * elapsed)
         rooms = self._rooms(self._load, others)
         wanted = self._wanted(self._load) if rooms else 0.0
         self.part = min(max(wanted, self.part - PACE * elapsed), self.part + PACE * elapsed)

@@ -129,6 +129,7 @@ def _control_sockets(site: Site) -> Plans:
     plans = {
         "reports": (site.load_reports.listen if site.load_reports is not None else None, socket.SOCK_DGRAM),
         "sites": (site.sites.listen if site.sites is not None else None, socket.SOCK_DGRAM),
+        "site streams": (site.sites.listen if site.sites is not None else None, socket.SOCK_STREAM),
         "hints": (hints, socket.SOCK_DGRAM),
         "admin": (site.admin.listen, socket.SOCK_STREAM),
     }

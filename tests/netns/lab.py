@@ -120,7 +120,7 @@ class Gateway(Host):
         self.killed: set[int] = set()
         """Processes that tests have killed, or let die."""
 
-    def write(self, cluster: dict[str, Any], **more: Any) -> Path:
+    def write(self, cluster: dict[str, Any] | None, **more: Any) -> Path:
         key = self.directory / "cluster.key"
         key.touch(mode=0o600)
         key.write_bytes(KEY)
@@ -132,7 +132,7 @@ class Gateway(Host):
             "frontends": [{"listen": ["0.0.0.0:80", "[::]:80"]}],
             "routes": [{"respond": {"body": self.name}}],
             "state": "state",
-            "cluster": {"key_file": "cluster.key", **cluster},
+            **({"cluster": {"key_file": "cluster.key", **cluster}} if cluster is not None else {}),
             **more,
         }
         description["admin"] = {"sockets": str(self.directory), **more.get("admin", {})}
