@@ -4,6 +4,7 @@ Every change is one of the commands that the supervisor or the heartbeat process
 nothing is decided here.
 """
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -311,6 +312,9 @@ OPERATIONS: Final = (
               summary="Check a site file and run its tests; changes nothing.",
               takes=Posted, returns=TypeAdapter(Checked), refuses=True),
     _change("/reload", "Reload the site file, and wait until every worker uses it.", Nothing, Reloaded),
+    Operation(path="/apply", method="POST", role="configure",
+              summary="Replace the site file and reload; if that is refused, the old one stays.",
+              takes=Posted, returns=TypeAdapter(Reloaded), refuses=True),
     _change("/drain", "Send no new clients; sessions stay.", Target, Overridden),
     _change("/ready", "End a drain or maintenance.", Target, Overridden),
     _change("/maintenance", "Send no more requests.", Target, Overridden),
@@ -374,7 +378,7 @@ class Api:
         found: dict[str, dict[str, Endpoint]] = {}
         for operation in OPERATIONS:
             if operation.returns is not None:
-                seconds = RELOAD_SECONDS if operation.path == "/reload" else INQUIRY_SECONDS + ORDER_SECONDS
+                seconds = RELOAD_SECONDS if operation.path in {"/reload", "/apply"} else INQUIRY_SECONDS + ORDER_SECONDS
                 endpoint = Endpoint(role=operation.role, answer=self._answer(operation), seconds=seconds)
                 found.setdefault(ROOT + operation.path, {})[operation.method] = endpoint
         return found
@@ -418,7 +422,10 @@ class Api:
         match command:
             case "reload":
                 _parsed(Nothing, asked)
-                return await self._reload(asked)
+                return await self._reload(asked, command, command)
+            case "apply":
+                given = {"text": _parsed(Posted, asked).text, "token": asked.token}
+                return await self._reload(asked, command, f"apply {json.dumps(given)}")
             case "weight":
                 weighed = _parsed(Weighed, asked)
                 return await self._override(asked, command, weighed.target, f" {weighed.weight}")
@@ -428,16 +435,16 @@ class Api:
             case _:
                 return await self._override(asked, command, _parsed(Target, asked).name)
 
-    async def _reload(self, asked: Asked) -> Reloaded:
+    async def _reload(self, asked: Asked, what: str, order: str) -> Reloaded:
         before = self._gateway.report().version
         try:
-            answer = await self._gateway.order("reload", RELOAD_SECONDS)
+            answer = await self._gateway.order(order, RELOAD_SECONDS)
             if not answer["accepted"]:
                 raise Refused(f"reload refused; keeping version {answer['version']}:\n{answer['problems']}")
         except Refused as error:
-            self._note(asked, ("reload", ""), (before, before), str(error))
+            self._note(asked, (what, ""), (before, before), str(error))
             raise
-        self._note(asked, ("reload", ""), (before, answer["version"]), "done")
+        self._note(asked, (what, ""), (before, answer["version"]), "done")
         return Reloaded(version=answer["version"], warnings=tuple(answer.get("warnings", ())))
 
     async def _override(self, asked: Asked, command: str, target: str, more: str = "") -> Overridden:

@@ -64,10 +64,11 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that may be answered: who sent it, and its body; {} without one."""
+    """A request that may be answered: who sent it, and its body; {} without one. `token`: what proves who it is."""
 
     caller: Caller
     body: Mapping[str, Any]
+    token: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,7 +203,8 @@ class AdminServer:
             self._answered[transport] = self._waiting.pop(transport)
         try:
             endpoint, caller = self._admit(request)
-            asked = Asked(caller, await _body(request))
+            token = request.headers.get("Authorization", "").partition(" ")[2].strip()
+            asked = Asked(caller, await _body(request), token)
             if endpoint.events is not None and request.method == "GET":
                 return await self._send_events(request, endpoint.events(asked))
             self._give_time(transport, endpoint.seconds)

@@ -20,7 +20,7 @@ class Operator(Model):
     role: AccessRole = Field(
         "operate",
         description="read: see everything; operate: also drain, reload and the like; configure: also see the site "
-        "file and check others.",
+        "file, check others and apply them.",
     )
 
 

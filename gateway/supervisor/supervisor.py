@@ -14,7 +14,7 @@ import selectors
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -55,6 +55,7 @@ from gateway.supervisor.configuration import REFUSALS, Configuration, close_log,
 from gateway.supervisor.inquiries import INQUIRIES, Inquiries, Inquiry
 from gateway.supervisor.last_good import NoCopy
 from gateway.supervisor.operator_socket import LINE, Client, OperatorSocket, about
+from gateway.supervisor.posted_site import PostedSite, Refused
 from gateway.supervisor.roles import ROLES, Role
 from gateway.supervisor.service import PidFile, Watchdog, notify, status_line
 from gateway.supervisor.session_memory import SessionMemory
@@ -79,6 +80,8 @@ PROBLEMS: Final = 20_000
 """Characters of a site file's problems in the answer to an operator; the log has all."""
 WARNINGS: Final = 50
 """The same for warnings, which are lines."""
+APPLY: Final = "apply "
+"""Begins the command that applies a posted site file."""
 REMOTE: Final = frozenset(("reload", *override_command.COMMANDS))
 """Commands that may come over the admin listener."""
 LINGER: Final = 3600.0
@@ -305,6 +308,8 @@ class Supervisor:
                         news.update(found)
                     case Command(number, text) if child.role.commands and _is_remote(text):
                         self._operators.carry_out(text, partial(self._answer_remotely, child, number))
+                    case Command(number, text) if child.role.commands and text.startswith(APPLY):
+                        self._apply(text.removeprefix(APPLY), partial(self._answer_remotely, child, number))
                     case Command(number, text) if child.role.commands and text.partition(" ")[0] in INQUIRIES:
                         send = partial(self._answer_remotely, child, number)
                         self._inquiries.ask(text, self._now, self._board, send)
@@ -469,6 +474,29 @@ class Supervisor:
             self._refuse_reload(str(error))
             return
         self._take_up(new)
+
+    def _apply(self, argument: str, send: Callable[[Mapping[str, Any]], None]) -> None:
+        """Write a site file that an operator has posted, and reload; if that is refused, the file is as before."""
+        if self._stopping or self._upgrade.under_way:
+            send({"error": "the gateway stops" if self._stopping else "an upgrade is under way: try again after it"})
+            return
+        try:
+            posted = PostedSite.of(argument, self._path, self._now.loaded)
+            posted.write()
+        except Refused as error:
+            send({"error": str(error)})
+            return
+        log.info("by command: %s applies another site file", posted.who)
+
+        def settled(answer: Mapping[str, Any]) -> None:
+            if not answer.get("accepted"):
+                try:
+                    posted.take_back()
+                except (Refused, OSError) as error:
+                    log.error("the refused site file stays at %s: %s", posted.path, error)
+            send(answer)
+
+        self._operators.carry_out("reload", settled)
 
     def _refuse_reload(self, why: str) -> None:
         self._supervisor_status.reload(why, last_good.changes(self._now.loaded.source, self._path))

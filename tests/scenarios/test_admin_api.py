@@ -204,6 +204,27 @@ def test_a_posted_site_file_is_checked_and_tested_and_changes_nothing(operated: 
     assert operated.gateway.path.read_text() == text
 
 
+def test_a_posted_site_file_is_applied_or_the_old_one_stays(operated: Operated) -> None:
+    path = operated.gateway.path
+    good, mode = path.read_text(), path.stat().st_mode
+    version = operated.get("/status")["gateway"]["version"]
+    done = operated.post("/apply", who="carol", text=f"{good}\n# applied\n")
+    assert done.json() == {"version": version + 1, "warnings": []}
+    assert (path.read_text(), path.stat().st_mode) == (f"{good}\n# applied\n", mode)
+    refused = operated.post("/apply", who="carol", text="frontends: 1\n")
+    assert (refused.status_code, path.read_text()) == (409, f"{good}\n# applied\n")
+    assert "site.yaml:1:12" in refused.json()["error"]
+    path.write_text(good)
+    changed = operated.post("/apply", who="carol", text=f"{good}\n# lost\n")
+    assert (changed.status_code, path.read_text()) == (409, good)
+    assert "differs from what is in use" in changed.json()["error"]
+    assert operated.post("/apply", who="alice", text=good).status_code == 403
+    assert operated.post("/reload").status_code == 200
+    (_, newest, *_) = operated.get("/audit")
+    assert (newest["who"], newest["what"]) == ("carol", "apply")
+    assert [one.name for one in path.parent.glob(".site.yaml*")] == []
+
+
 def test_a_token_that_may_read_changes_nothing(operated: Operated) -> None:
     for operation in OPERATIONS:
         if operation.method == "POST" and operation.role != "read":

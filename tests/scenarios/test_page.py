@@ -20,6 +20,8 @@ AXE = ROOT / "build" / "axe" / "axe.min.js"
 PICTURES = ROOT / "build" / "screenshots"
 PAGE = ROOT / "gateway" / "admin" / "page"
 TOKEN = "the token of alice"
+LOOK = "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html + one.nodes[0].failureSummary))"
+"""What axe finds, as lines."""
 
 
 @dataclass
@@ -68,7 +70,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     (directory / "alice.token").touch(mode=0o600)
     (directory / "alice.token").write_text(TOKEN)
     port = free_port()
-    alice = {"name": "alice", "token_file": "alice.token"}
+    alice = {"name": "alice", "token_file": "alice.token", "role": "configure"}
     with BackendServer(directory, "app1") as one, BackendServer(directory, "app2") as two:
         description = site([one, two], workers=2, check={"http": "/", "interval": "100ms", "fall": 1, "rise": 1},
                            affinity={"cookie": "s"})  # fmt: skip
@@ -109,9 +111,8 @@ def test_axe_finds_nothing(watched: Watched, size: tuple[int, int], *, dark: boo
     browser.size(*size, dark=dark)
     assert browser.run("document.documentElement.scrollWidth") == size[0], "the page is as wide as the window"
     browser.screenshot(PICTURES / f"page-{size[0]}-{'dark' if dark else 'light'}.png")
-    look = "axe.run(document, {resultTypes: ['violations']}).then(found => found.violations.map(one => one.id + ': ' + one.nodes[0].html + one.nodes[0].failureSummary))"
     browser.run(AXE.read_text())
-    assert browser.run(look) == []
+    assert browser.run(LOOK) == []
     browser.size(*WIDE)
 
 
@@ -183,6 +184,37 @@ def test_a_request_is_explained(watched: Watched) -> None:
     browser.screenshot(PICTURES / "page-explained.png")
     browser.click("#run-tests")
     browser.wait("document.querySelector('#explained').innerText === '0 of 0 tests pass'", "the tests")
+
+
+def test_the_site_file_is_edited_checked_applied_and_undone(watched: Watched) -> None:
+    browser, path = watched.browser, watched.gateway.path
+    good = path.read_text()
+    verdict = "document.querySelector('#site-verdict').innerText"
+    write = "const area = document.querySelector('#site-text'); area.value = {}; area.dispatchEvent(new Event('input'))"
+    enabled = "!document.querySelector('#apply').disabled"
+    browser.click("#edit")
+    browser.wait(f"{verdict} === 'valid; 0 of 0 tests pass; this is the file in use'", "the file in use")
+    assert browser.run("document.querySelector('#site-text').value") == good
+    assert not browser.run(enabled)
+    browser.run(f"(() => {{ {write.format(json.dumps(good.replace('balance:', 'balanse:')))} }})()")
+    browser.wait(f"{verdict} === '1 error'", "the mistake to be found")
+    assert "balanse" in browser.text("#site-problems")
+    assert not browser.run(enabled)
+    test = '{request: "GET http://a/", expect: {status: 404}}'
+    browser.run(f"(() => {{ {write.format(json.dumps(good + f'tests: [{test}]'))} }})()")
+    browser.wait(f"{verdict} === 'valid; 0 of 1 tests pass'", "the test to be run")
+    assert "status is the server's" in browser.text("#site-tests")
+    assert "+tests: [{request" in browser.text("#site-diff")
+    browser.run(AXE.read_text())
+    assert browser.run(LOOK) == []
+    browser.screenshot(PICTURES / "page-editor.png")
+    watched.confirm("#apply")
+    watched.told("Apply: done")
+    assert path.read_text() == good + f"tests: [{test}]"
+    browser.wait("!document.querySelector('#undo').hidden", "the way back")
+    watched.confirm("#undo")
+    browser.wait(f"{verdict} === 'valid; 0 of 0 tests pass; this is the file in use'", "the file as it was")
+    assert path.read_text() == good
 
 
 def test_a_broken_site_file_is_told_as_text(watched: Watched) -> None:

@@ -500,10 +500,11 @@ async function follow() {
 // --------------------------------------------------------------------------------------------------------------- changes
 
 const WORDS = {
-  drain: "Drain", ready: "Ready", maintenance: "Maintenance", forget: "Forget", reload: "Reload",
+  apply: "Apply", drain: "Drain", ready: "Ready", maintenance: "Maintenance", forget: "Forget", reload: "Reload",
   evacuate: "Evacuate", standby: "Standby", join: "Join",
 };
 const MEANINGS = {
+  apply: "The site file is replaced, and the gateway reloads it. If that is refused, the file stays as it was.",
   drain: "gets no new clients. Sessions and requests that it has stay there.",
   ready: "gets new clients again.",
   maintenance: "gets no more requests; its sessions move to other servers.",
@@ -514,7 +515,8 @@ const MEANINGS = {
   join: "This node takes part in the cluster again.",
 };
 
-const may = role => state.role !== null && ["read", "operate"].indexOf(state.role) >= ["read", "operate"].indexOf(role);
+const ROLES = ["read", "operate", "configure"];
+const may = role => state.role !== null && ROLES.indexOf(state.role) >= ROLES.indexOf(role);
 
 async function call(method, path, body) {
   const headers = {};
@@ -527,6 +529,7 @@ async function identify() {
   const answer = await call("GET", "/whoami");
   state.role = answer.ok ? (await answer.json()).role : null;
   $("commands").hidden = !may("operate");
+  $("site").hidden = !may("configure");
   $("sign-out").hidden = !state.token;
   $("sign-in").hidden = true;
 }
@@ -539,7 +542,7 @@ function tell(text, failed = false) {
 }
 
 /** Ask for confirmation, then carry out a command. */
-async function ask(command, body) {
+async function ask(command, body, done) {
   const target = body.node ? "This gateway" : body.target || "";
   setText($("confirm-title"), `${WORDS[command]}${target ? ` ${body.node ? "this gateway" : target}` : ""}?`);
   setText($("confirm-text"), `${target ? `${target} ` : ""}${MEANINGS[command]}`);
@@ -556,6 +559,7 @@ async function ask(command, body) {
   try {
     const answer = await call("POST", `/${command}`, body);
     const said = await answer.json();
+    if (answer.ok && done) done();
     if (answer.ok) tell(said.problem || `${what}: done${said.version ? `, version ${said.version}` : ""}`, Boolean(said.problem));
     else tell(said.error, true);
   } catch (error) {
@@ -591,6 +595,88 @@ $("explain-form").addEventListener("submit", event => {
   inquire("/explain", { request: $("explain-request").value, client: $("explain-client").value, headers }, said => said.text);
 });
 $("run-tests").addEventListener("click", () => inquire("/tests", {}, verdicts));
+
+// ----------------------------------------------------------------------------------------------------------- the editor
+
+const editor = { used: "", undo: null, checks: 0, timer: 0 };
+
+async function loadSite() {
+  const answer = await call("GET", "/site");
+  const said = await answer.json();
+  if (!answer.ok) {
+    tell(said.error, true);
+    return;
+  }
+  editor.used = said.text;
+  setText($("site-path"), said.path);
+  $("site-text").value = said.text;
+  $("editor").hidden = false;
+  $("undo").hidden = editor.undo === null;
+  checkSite();
+}
+
+/** Let the gateway check what is written; the answer to an older text is dropped. */
+async function checkSite() {
+  const mine = ++editor.checks;
+  const text = $("site-text").value;
+  $("apply").disabled = true;
+  try {
+    const answer = await call("POST", "/check", { text });
+    const said = await answer.json();
+    if (mine === editor.checks) showCheck(answer.ok ? said : { ok: false, problems: [{ line: 1, column: 1, severity: "error", message: said.error }], tests: [], diff: "" }, text);
+  } catch (error) {
+    if (mine === editor.checks) setText($("site-verdict"), `not checked: no answer from the gateway (${error.message})`);
+  }
+}
+
+function showCheck({ ok, problems, tests, diff }, text) {
+  const failed = tests.filter(test => !test.passed);
+  const errors = problems.filter(problem => problem.severity === "error").length;
+  setText($("site-verdict"), !ok ? `${errors} error${errors === 1 ? "" : "s"}`
+    : `valid; ${tests.length - failed.length} of ${tests.length} tests pass${text === editor.used ? "; this is the file in use" : ""}`);
+  setClass($("site-verdict"), !ok ? "bad" : failed.length ? "warn" : "");
+  each($("site-problems"), problems, one => `${one.line}:${one.column} ${one.message}`, parent => {
+    const item = element("li", parent);
+    element("button", item, { type: "button" });
+    return item;
+  }, (item, one) => {
+    setText(item.firstChild, `line ${one.line}: ${one.severity}: ${one.message}`);
+    setClass(item.firstChild, one.severity === "error" ? "bad" : "warn");
+    item.firstChild.onclick = () => select(one.line, one.column);
+  });
+  each($("site-tests"), failed, one => `${one.line} ${one.request}`, parent => element("li", parent, { class: "warn" }), (item, one) =>
+    setText(item, `line ${one.line}: ${one.request}: ${one.why}`));
+  $("site-diff").hidden = !diff;
+  setText($("site-diff"), diff);
+  $("apply").disabled = !ok || text === editor.used;
+}
+
+/** Put the cursor at a line and column, both from 1. */
+function select(line, column) {
+  const area = $("site-text");
+  const start = area.value.split("\n").slice(0, line - 1).join("\n").length + (line > 1 ? 1 : 0) + column - 1;
+  area.focus();
+  area.setSelectionRange(start, start);
+  area.scrollTop = (line - 5) * area.scrollHeight / Math.max(1, area.value.split("\n").length);
+}
+
+function apply(text) {
+  const before = editor.used;
+  ask("apply", { text }, () => {
+    editor.undo = before;
+    loadSite();
+  });
+}
+
+$("edit").addEventListener("click", loadSite);
+$("revert").addEventListener("click", loadSite);
+$("apply").addEventListener("click", () => apply($("site-text").value));
+$("undo").addEventListener("click", () => apply(editor.undo));
+$("site-text").addEventListener("input", () => {
+  $("apply").disabled = true;
+  clearTimeout(editor.timer);
+  editor.timer = setTimeout(checkSite, 500);
+});
 
 function signIn(why) {
   $("sign-in").hidden = false;

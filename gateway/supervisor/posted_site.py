@@ -1,0 +1,88 @@
+"""A site file that an operator applies over HTTP: who may, and how it takes the place of the one in use.
+
+The process with the admin listener is not trusted with this: by a site file it could give itself any right. So the
+supervisor compares the operator's token itself, and a request without a token can never apply a file.
+"""
+
+import hmac
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from gateway.config import Loaded
+from gateway.system import regular_file
+
+LARGEST: Final = 16 * 1024 * 1024
+"""Bytes of a site file."""
+
+
+class Refused(ValueError):
+    """The file is not applied; the text says why."""
+
+
+class _Posted(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    text: Annotated[str, Field(max_length=LARGEST)]
+    token: Annotated[str, Field(max_length=4096)]
+
+
+@dataclass(frozen=True, slots=True)
+class PostedSite:
+    """What `who` wants in the place of `before`, at `path`."""
+
+    path: Path
+    before: bytes
+    content: bytes
+    who: str
+
+    @classmethod
+    def of(cls, argument: str, path: Path, used: Loaded) -> Self:
+        """Read the command of the admin listener. Raises Refused."""
+        try:
+            posted = _Posted.model_validate_json(argument)
+        except ValidationError:
+            raise Refused("this is not a site file with a token") from None
+        who = _operator(posted.token.encode(), used)
+        if who is None:
+            raise Refused("only an operator with the role configure, and a token, may apply a site file")
+        target = Path(os.path.realpath(path))
+        try:
+            before, _ = regular_file.read(target, LARGEST + 1)
+        except OSError as error:
+            raise Refused(f"cannot read {target}: {(error.strerror or str(error)).lower()}") from None
+        if before.decode("utf-8-sig", "replace") != used.source.text:
+            raise Refused(f"{target} differs from what is in use: reload it first, so that no change is lost")
+        return cls(target, before, posted.text.encode(), who)
+
+    def write(self) -> None:
+        """Replace the file, which keeps its owner and mode. Raises Refused."""
+        self._put(self.content)
+
+    def take_back(self) -> None:
+        """Restore the file as it was, unless it has been changed since. Raises Refused."""
+        now, _ = regular_file.read(self.path, LARGEST + 1)
+        if now == self.content:
+            self._put(self.before)
+
+    def _put(self, content: bytes) -> None:
+        try:
+            status = self.path.stat()
+            regular_file.replace(self.path, content, status.st_mode & 0o777, durable=True)
+            if os.geteuid() == 0:
+                os.chown(self.path, status.st_uid, status.st_gid, follow_symlinks=False)
+        except OSError as error:
+            raise Refused(f"cannot write {self.path}: {(error.strerror or str(error)).lower()}") from None
+
+
+def _operator(token: bytes, used: Loaded) -> str | None:
+    """The name of the operator with the role configure that has this token; every token is compared."""
+    found = [
+        operator.name
+        for operator in used.site.admin.operators
+        if hmac.compare_digest(bytes(used.files[operator.token_file]).strip(), token) and operator.role == "configure"
+    ]
+    return found[0] if found else None
