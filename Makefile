@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SECONDS := 600
 
 CHECKED  := gateway loadagent qos bench tests .ci setup.py
-UNIT     := $(addprefix tests/,admin balance config control dns health heartbeat load loadagent process qos rules secrets system wire)
+UNIT     := $(addprefix tests/,admin balance cli config control dns health heartbeat load loadagent process qos rules secrets system wire)
 # The pure packages: what else there is runs in the processes of a gateway, where coverage does not look.
 COVERED  := gateway/admin,gateway/balance,gateway/config,gateway/health,gateway/load,gateway/rules,gateway/secrets,gateway/wire,loadagent,qos
 COVERAGE := 95
