@@ -28,6 +28,7 @@ cdef class Tail:
     cdef bint wants(self, Transaction t) except -1
     cdef int take(self, Transaction t, int64_t now) except -1
     cdef int add_step(self, bytes line) except -1
+    cdef int give_up(self) except -1
     cdef int send(self) except -1
     cdef int _packet(self, const char *p, size_t n) except -2
 
@@ -51,4 +52,8 @@ cdef class Steps:
     cdef int failed(self, Transaction t, int outcome, int64_t detail) except -1
     cdef int status_retried(self, Transaction t, int status) except -1
     cdef int become(self, Transaction t, int state) except -1
+    cdef int _add_decision(self, Transaction t, Decision d, dict trace) except -1
+    cdef int _server_chosen(self, Transaction t, int i) except -1
+    cdef int _failed(self, Transaction t, int outcome, int64_t detail) except -1
+    cdef int _become(self, Transaction t, int state) except -1
     cdef int _add(self, Transaction t, str step, dict more) except -1

@@ -6,6 +6,7 @@ are counted.
 """
 
 import json
+import logging
 import os
 import time
 
@@ -37,6 +38,8 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef enum:
     FULL = 24 * 1024            # bytes in the buffer: sent at once; while that fails, lines are counted and not kept
     WINDOWS = 10                # in a second, for `per_second`
+
+log = logging.getLogger(__name__)
 
 DELAY = 0.1
 """Seconds that a record waits for others in its packet."""
@@ -119,6 +122,12 @@ cdef class Tail:
         if (self.lines.n or self.lost) and not self.ended:
             self.timer = self.loop.call_later(DELAY, self._due)
 
+    cdef int give_up(self) except -1:
+        """End because of a mistake in this file, which must not cost a client its request."""
+        log.exception("a tail ends")
+        self.ended = True
+        return 0
+
     cdef int send(self) except -1:
         """Send what is in the buffer, as one packet, if the socket has room; note that nobody reads any more."""
         cdef bytes said
@@ -190,7 +199,11 @@ cdef class Tails:
                     provenance.look(p, h)
                     usable = view.look(p, h, provenance.origin.asked_https, provenance.client, provenance.address,
                                        t.frontend.accept) == 0
-                if not usable or not tail.when.holds(view):
+                try:
+                    if not usable or not tail.when.holds(view):
+                        continue
+                except Exception:
+                    tail.give_up()
                     continue
             t.chosen_by |= 1 << tail.number
             if tail.steps and not t.followed:
@@ -233,11 +246,18 @@ cdef class Steps:
         view.notes = []
         try:
             decide(d, self.context, t.frontend, t.downstream.provenance, p, h, trace)
-            if d.verdict == V_REFUSE:
-                return self._add(t, "refused", {"why": sentence_of(d.reason)})
-            found = reasons(view, d, trace)
+            try:
+                self._add_decision(t, d, trace)
+            except Exception:
+                self.tail.give_up()
         finally:
             view.notes = None
+        return 0
+
+    cdef int _add_decision(self, Transaction t, Decision d, dict trace) except -1:
+        if d.verdict == V_REFUSE:
+            return self._add(t, "refused", {"why": sentence_of(d.reason)})
+        found = reasons(self.context.view, d, trace)
         for route in found["routes"]:
             route["at"] = self.context.routes_at[route["route"]]
         method = t.head.p[t.method.at:t.method.at + t.method.n].decode("latin-1")
@@ -254,6 +274,13 @@ cdef class Steps:
 
     cdef int server_chosen(self, Transaction t, int i) except -1:
         """A server was picked; it has not got the request yet."""
+        try:
+            self._server_chosen(t, i)
+        except Exception:
+            self.tail.give_up()
+        return 0
+
+    cdef int _server_chosen(self, Transaction t, int i) except -1:
         from gateway.proxy.transaction import address_text      # which imports this module
         servers = candidates(t.attempt.backend, t.poller.now)
         add_expectations(t.attempt.backend, servers)
@@ -272,6 +299,13 @@ cdef class Steps:
 
     cdef int failed(self, Transaction t, int outcome, int64_t detail) except -1:
         """The server, or the connection to it, has failed the request."""
+        try:
+            self._failed(t, outcome, detail)
+        except Exception:
+            self.tail.give_up()
+        return 0
+
+    cdef int _failed(self, Transaction t, int outcome, int64_t detail) except -1:
         from gateway.proxy.transaction import detail_text
         name, _, meaning = OUTCOMES[outcome]
         return self._add(t, "failed", {
@@ -285,6 +319,13 @@ cdef class Steps:
 
     cdef int become(self, Transaction t, int state) except -1:
         """The request goes over to another state."""
+        try:
+            self._become(t, state)
+        except Exception:
+            self.tail.give_up()
+        return 0
+
+    cdef int _become(self, Transaction t, int state) except -1:
         from gateway.proxy.transaction import address_text
         if state == T_WAITING:
             return self._add(t, "waits", {

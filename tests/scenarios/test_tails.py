@@ -42,7 +42,12 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
                 {"name": "app1", "address": server.address, "backup": True},
             ],
         }
+        description["backends"]["narrow"] = {
+            "servers": [{"name": "app1", "address": server.address, "max_connections": 1}],
+            "queue": {"timeout": "10s"},
+        }
         description["routes"] = [
+            {"match": {"path": "/when/"}, "backend": "narrow"},
             {"match": {"path": "/dead/"}, "backend": "half"},
             {"match": {"path": "/here"}, "respond": {"status": 204}},
             {"backend": "app"},
@@ -77,6 +82,12 @@ def get(gateway: GatewayProcess, *paths: str, **fields: str) -> None:
     with RawClient(gateway.port) as client:
         for path in paths:
             client.get(path, *(f"{name}: {value}" for name, value in fields.items()))
+
+
+def in_flight(gateway: GatewayProcess, name: str) -> int:
+    """Requests at the servers of a backend."""
+    found = [backend for backend in gateway.status()["backends"] if backend["name"] == name]
+    return sum(int(server["in_flight"]) for server in found[0]["servers"])
 
 
 class Command:
@@ -237,7 +248,7 @@ def test_trace_shows_every_step_of_the_next_request_that_matches(gateway: Gatewa
     assert output.startswith("GET /dead/2 at localhost [request ")
     steps = [
         f"{gateway.path}:",
-        "routes[0] matches: backend half",
+        "routes[1] matches: backend half",
         "decided: backend half",
         "chosen: server dead of half",
         "│  → dead: unknown, ready, weight 1, 0 in flight, score 1",
@@ -260,6 +271,28 @@ def test_trace_shows_a_request_that_hangs_while_it_hangs(gateway: GatewayProcess
         found = lines(tail, 3)
         assert [said["step"] for said in found][-1] == "sent"
         assert found[0]["verdict"] == "backend"
+
+
+def test_trace_shows_what_a_request_waits_for(gateway: GatewayProcess) -> None:
+    opened = gateway.path.parent / "opened"
+    with (
+        following(gateway, when='path == "/when/opened" && "x-second" in headers', steps=True, most=1) as tail,
+        RawClient(gateway.port) as first,
+        RawClient(gateway.port) as second,
+    ):
+        first.send(b"GET /when/opened HTTP/1.1\r\nHost: a\r\n\r\n")
+        eventually(lambda: in_flight(gateway, "narrow") == 1, "the server to be full")
+        second.send(b"GET /when/opened HTTP/1.1\r\nHost: a\r\nX-Second: 1\r\n\r\n")
+        found = lines(tail, 2)
+        assert (found[-1]["step"], found[-1]["reason"]) == ("waits", "room")
+        opened.touch()
+        while "step" in found[-1]:
+            found += lines(tail, 1)
+    steps = [said.get("step", "ended") for said in found]
+    assert steps[:3] == ["decided", "waits", "called"]  # perhaps several times: other workers call theirs, too
+    assert "server" in steps
+    assert steps[-3:] == ["sent", "answered", "ended"]
+    assert found[-1]["queue_ms"] > 0
 
 
 def test_trace_says_that_no_request_came(gateway: GatewayProcess) -> None:
@@ -313,7 +346,8 @@ def test_top_prints_one_interval_for_programs(gateway: GatewayProcess) -> None:
     said = json.loads(output)
     (frontend,) = said["frontends"]
     assert round(frontend["requests"] * said["seconds"]) == 22
-    assert {server["name"] for server in said["servers"]} == {"app/app1", "half/dead", "half/app1"}
+    names = {server["name"] for server in said["servers"]}
+    assert names == {"app/app1", "half/dead", "half/app1", "narrow/app1"}
     assert said["clients"] == [{"client": "127.0.0.1", "part": 1.0}]
     assert said["urls"][0]["url"] == "localhost/"
     assert said["sample"] == {"requests": 22, "left_out": 0}
