@@ -111,9 +111,12 @@ def followers(supervisor: int) -> int:
     """How many tails the workers of a gateway write to."""
     rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
     packets = {f"socket:[{row[6]}]" for row in rows if row[4] == "0005"}
-    workers = [child for child in psutil.Process(supervisor).children() if child.name().startswith("gw-worker")]
-    found = [path for worker in workers for path in Path(f"/proc/{worker.pid}/fd").iterdir()]
-    return sum(path.is_symlink() and str(path.readlink()) in packets for path in found) // len(workers)
+    try:
+        workers = [child for child in psutil.Process(supervisor).children() if child.name().startswith("gw-worker")]
+        found = [path for worker in workers for path in Path(f"/proc/{worker.pid}/fd").iterdir()]
+    except psutil.NoSuchProcess as error:
+        raise ProcessLookupError(f"{error} has just ended") from None
+    return sum(path.is_symlink() and str(path.readlink()) in packets for path in found) // max(1, len(workers))
 
 
 def begin(gateway: GatewayProcess, *arguments: object) -> Command:
