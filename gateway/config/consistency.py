@@ -46,13 +46,19 @@ def _gaps_of_split(split: object, at: Loc, backends: Collection[str]) -> Iterato
 
 
 def conflicts(
-    site: Site, backends: Collection[str], sites: Collection[str], maps: Collection[str] = ()
+    site: Site,
+    backends: Collection[str],
+    sites: Collection[str],
+    maps: Collection[str] = (),
+    frontends: Collection[str] = (),
 ) -> Iterator[Finding]:
     """Duplicates, and unknown names in expressions and templates.
 
-    `backends`, `sites` and `maps` are those of the file as written: one that is itself invalid exists all the same.
+    `backends`, `sites`, `maps` and `frontends` are those of the file as written: one that is itself invalid exists all
+    the same.
     """
     yield from _unknown_names(site, {"backend": backends, "site": sites, "map": maps})
+    yield from _unknown_frontends(site, {*frontends, *(frontend.name for frontend in site.frontends)})
     yield from _out_of_reach(site)
     yield from _twice(
         (("frontends", i, "listen", j), listen, f"{listen} is listened on")
@@ -212,6 +218,15 @@ def _matches(site: Site) -> Iterator[tuple[Loc, Match]]:
         yield from _with_inner(item.match, ("qos", "classes", i, "match"))
     for i, route in enumerate(site.routes):
         yield from _with_inner(route.match, ("routes", i, "match"))
+
+
+def _unknown_frontends(site: Site, frontends: Collection[str]) -> Iterator[Finding]:
+    """Frontends that a match names and the site does not have."""
+    for loc, match in _matches(site):
+        for i, name in enumerate(match.frontend):
+            if name not in frontends:
+                at = (*loc, "frontend", i) if len(match.frontend) > 1 else (*loc, "frontend")
+                yield Finding(at, _nobody("frontend", name, frontends))
 
 
 def _with_inner(match: Match, at: Loc) -> Iterator[tuple[Loc, Match]]:

@@ -130,6 +130,11 @@ def read(
 
 def _read_of_routes(files: Files, site: Site) -> None:
     """The files that routes name."""
+    for i, route in enumerate(site.routes):
+        if route.respond is not None and route.respond.file is not None:
+            files.read(route.respond.file, ("routes", i, "respond", "file"))
+        for status, page in route.pages.items():
+            files.read(page, ("routes", i, "pages", str(status)))
     shared = apache_rules.Rules()
     for i, route in enumerate(site.routes):
         if route.basic_auth is not None:

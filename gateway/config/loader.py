@@ -131,7 +131,7 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     resolved, unresolved = ({}, []) if unknown else _resolve(site, ask)
     names = data["backends"] if isinstance(data.get("backends"), dict) else {}
     mapped = data["maps"] if isinstance(data.get("maps"), dict) else {}
-    conflicts = consistency.conflicts(site, names, _sites(data), mapped)
+    conflicts = consistency.conflicts(site, names, _sites(data), mapped, _frontends(data))
     together = [*seen.findings, *unresolved, *unknown, *conflicts]
     findings += [_restored(finding, origin) for finding in together]
     problems += map(composed.problem, findings)
@@ -206,6 +206,12 @@ def _with_maps(loaded: Loaded, tables: Tables, stamps: Stamps) -> Loaded:
     contents: dict[Path, Content] = {**loaded.files, **loaded.included, **texts}
     digest = _digest(source.text + repr(sorted(source.variables.items())), contents)
     return replace(loaded, maps=tables, map_stamps=stamps, source=source, digest=digest)
+
+
+def _frontends(data: dict[str, Any]) -> list[str]:
+    """The names of all frontends in the file as written, where they have one."""
+    items = data.get("frontends")
+    return [str(item.get("name")) for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def _sites(data: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ from gateway.config.fields import (
     ClassName,
     CookieMatches,
     ExpressionField,
+    FrontendName,
     Given,
     HeaderMatches,
     Host,
@@ -30,6 +31,9 @@ _VALUE_FORMS: Final = (
 class Match(Model):
     """The requests of a route; all given keys must match, of a list one item."""
 
+    frontend: Annotated[tuple[FrontendName, ...], OneOrMany()] = Field(
+        (), description="Name of the frontend that the request has come to."
+    )
     scheme: Annotated[Literal["http", "https"] | None, Given()] = Field(None, description="http or https.")
     host: Annotated[tuple[Host, ...], OneOrMany()] = Field(
         (), description='Requested host, without port; "*.example.com" is every host below example.com.'
@@ -63,7 +67,7 @@ class Match(Model):
         return (
             self.scheme is None
             and not (self.host or self.method or self.query or self.header or self.cookie or self.source)
-            and not (self.class_ or self.not_ or self.any_ or self.all_)
+            and not (self.frontend or self.class_ or self.not_ or self.any_ or self.all_)
             and self.when is None
             and (not self.path or any(item == PathMatch("/", exact=False) for item in self.path))
         )

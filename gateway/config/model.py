@@ -72,6 +72,7 @@ from gateway.config.problem import Fault, Loc, kind, suggest
 from gateway.config.python import Function, function
 from gateway.config.qos import Qos
 from gateway.config.rate_limit import RateLimited, RequestRate
+from gateway.config.response_rewrite import CookieRewrite
 from gateway.config.sites import Sites
 from gateway.config.split import Split
 
@@ -1049,18 +1050,44 @@ class Redirect(Model):
         return value
 
 
+_TYPES: Final = {
+    **dict.fromkeys((".html", ".htm"), "text/html; charset=utf-8"),
+    ".json": "application/json",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".xml": "application/xml",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/vnd.microsoft.icon",
+}
+"""Types of files (IANA media types) by the end of their names."""
+
+
+def _type_of(file: Path | None) -> str:
+    return _TYPES.get(file.suffix.lower() if file is not None else "", "text/plain; charset=utf-8")
+
+
 class Respond(Model):
     """A response of the gateway itself."""
 
     status: Annotated[Whole, Field(ge=200, le=599)] = Field(200, description="Status of the response.")
     body: Text = Field("", description="Body of the response, sent as UTF-8.")
-    type: HeaderValue = Field("text/plain; charset=utf-8", description="Content-Type, when there is a body.")
+    file: Annotated[File | None, Given()] = Field(
+        None, description="File with the body, of at most 1MiB; read when the site file is."
+    )
+    type: HeaderValue = Field(
+        default_factory=lambda data: _type_of(data.get("file")),
+        description="Content-Type of a body. Default: by the name of the file, or text/plain; charset=utf-8.",
+    )
     headers: dict[HeaderName, HeaderValue] = Field({}, description="More headers, as templates.")
 
     @model_validator(mode="after")
     def _complete(self) -> "Respond":
-        if self.body and self.status in _BODILESS:
-            raise Fault(f"status {self.status} has no body", "body", key=True)
+        if self.body and self.file is not None:
+            raise Fault("body and file cannot be combined", "file", key=True)
+        for name in ("body", "file"):
+            if getattr(self, name) and self.status in _BODILESS:
+                raise Fault(f"status {self.status} has no body", name, key=True)
         for name in self.headers:
             if name.lower() in _FRAMING:
                 raise Fault(f"{name} is set by the gateway", "headers", name, key=True)
@@ -1113,7 +1140,7 @@ class Python(Model):
         return {"function": value} if isinstance(value, str) else value
 
 
-_FINAL: Final = ("redirect", "respond", "backend", "split")
+_FINAL: Final = ("redirect", "respond", "backend", "split", "close")
 _CHANGES: Final = (
     "rewrite",
     "class_",
@@ -1124,8 +1151,11 @@ _CHANGES: Final = (
     "bandwidth",
     "require_client_cert",
     "basic_auth",
+    "pages",
 )
-_EDITS: Final = ("set_header", "append_header", "set_response_header", "append_response_header")
+_ANSWERS: Final = ("set_response_header", "append_response_header", "default_response_header")
+_EDITS: Final = ("set_header", "append_header", "default_header", *_ANSWERS)
+_REWRITES: Final = ("rewrite_location", "rewrite_cookie")
 
 
 class Route(RateLimited):
@@ -1145,6 +1175,26 @@ class Route(RateLimited):
         {}, description="Headers of the response to replace; null removes."
     )
     append_response_header: dict[HeaderName, HeaderValue] = Field({}, description="Headers to add to the response.")
+    default_header: dict[HeaderName, HeaderValue] = Field(
+        {}, description="Headers for requests that have none of that name, as templates."
+    )
+    default_response_header: dict[HeaderName, HeaderValue] = Field(
+        {}, description="Headers for responses that have none of that name, as templates."
+    )
+    rewrite_location: dict[Annotated[Text, AfterValidator(_redirect_target)], Text] = Field(
+        {},
+        description="How Location of a response begins, and what takes its place, as a template; the first that fits "
+        "counts.",
+    )
+    rewrite_cookie: Annotated[CookieRewrite | None, Given()] = Field(
+        None, description="Path and Domain of the cookies that servers set."
+    )
+    response_status: Annotated[tuple[StatusField, ...], OneOrMany()] = Field(
+        (), description='The route\'s changes of responses are for these statuses, such as "500-599". Default: all.'
+    )
+    pages: dict[Annotated[int, Field(ge=400, le=599)], File] = Field(
+        {}, description="Files with the bodies of the gateway's own error responses to these requests, by status."
+    )
     rewrite: Annotated[Annotated[Text, AfterValidator(_rewrite_target)] | None, Given()] = Field(
         None,
         description="Path for the routes that follow and for the server, as a template; with a question mark, a new "
@@ -1168,6 +1218,10 @@ class Route(RateLimited):
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Redirect the client.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Respond from the gateway itself.")
     backend: Annotated[Text | None, Given()] = Field(None, description="Name of the backend for the request.")
+    close: Annotated[Literal[True] | None, Given()] = Field(
+        None,
+        description="true: close the connection, or the HTTP/2 stream, without a response. The log has status 444.",
+    )
     split: Annotated[Split | None, Given()] = Field(
         None, description="Backends for the requests, by percentage, such as {canary: 5%, app: 95%}."
     )
@@ -1180,7 +1234,7 @@ class Route(RateLimited):
     @model_validator(mode="after")
     def _one_action(self) -> "Route":
         actions = [name for name in _FINAL if getattr(self, name) is not None]
-        if not actions and not any(getattr(self, name) for name in (*_EDITS, *_CHANGES)):
+        if not actions and not any(getattr(self, name) for name in (*_EDITS, *_REWRITES, *_CHANGES)):
             raise Fault(f"a route needs one of {', '.join(_FINAL)}, or something to change")
         if len(actions) > 1:
             raise Fault(f"{actions[0]} and {actions[1]} cannot be combined in a route", actions[1], key=True)
@@ -1197,8 +1251,17 @@ class Route(RateLimited):
                     or ("response" in key and name.lower() == "host")
                 ):
                     raise Fault(f"{name} is written by the gateway", key, name, key=True)
+        if self.response_status and not any(getattr(self, name) for name in (*_ANSWERS, *_REWRITES)):
+            raise Fault("the route changes nothing of responses", "response_status", key=True)
         for at, value in self.templates():
             _template(value, groups, *at)
+        for before, after in self.rewrite_location.items():
+            try:
+                _no_choice_of_host(_redirect_target(after), _template(after, groups))
+            except Fault as fault:
+                raise Fault(str(fault), "rewrite_location", before, offset=fault.offset) from None
+            except ValueError as error:
+                raise Fault(str(error), "rewrite_location", before) from None
         if self.dry_run and self.rate is None:
             raise Fault("dry_run needs rate", "dry_run", key=True)
         self.check_per(groups)
@@ -1213,6 +1276,10 @@ class Route(RateLimited):
         """Each text with fields, and where it stands in the route."""
         for key in _EDITS:
             yield from (((key, name), value) for name, value in getattr(self, key).items() if value is not None)
+        yield from ((("rewrite_location", name), value) for name, value in self.rewrite_location.items())
+        for part in ("path", "domain") if self.rewrite_cookie is not None else ():
+            pairs = getattr(self.rewrite_cookie, part).items()
+            yield from ((("rewrite_cookie", part, name), value) for name, value in pairs)
         if self.respond is not None:
             yield from ((("respond", "headers", name), value) for name, value in self.respond.headers.items())
         if self.rewrite is not None:

@@ -18,6 +18,15 @@ REDIRECT_FIELDS: Final = {
     "client": "address of the client",
     "request_id": "id of the request",
     "user": "user that has logged in by basic_auth; empty: none",
+    "method": "request method",
+    "protocol": "HTTP/1.0, HTTP/1.1 or HTTP/2.0",
+    "peer": "peer address of the connection: a trusted proxy's, or the client's",
+    "client_port": "port of the client; empty at a Unix socket, and behind a trusted proxy",
+    "frontend": "name of the frontend",
+    "class": "class of the request; empty: none",
+    "time": "time of the decision, RFC 3339 in UTC",
+    "tls_version": "of the client's connection, such as TLSv1.3; empty without TLS",
+    "tls_cipher": "of the client's connection; empty without TLS",
 }
 """Placeholders of a route's templates, and their meaning. There are also {header:Name}, {cookie:name},
 {query:name}, {map:NAME:FIELD} and the named groups of the route's own regular expressions."""

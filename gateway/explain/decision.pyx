@@ -37,7 +37,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     """The handling of a request head received by `frontend`, as plain data.
 
     Either refused: (status, why), or what gateway/proxy/reasons.pyx finds and outcome: "respond" with status, lines,
-    body (None: the page of that status), or "backend" with its name, affinity, candidates, server (None: none can take
+    body, or "backend" with its name, affinity, candidates, server (None: none can take
     it), set_cookie, head (for the server), edits (of the answer). session: how it comes by one, or None. admitted:
     "go", "waits", or the outcome of a request that admission refuses, by `assumed`
     (gateway.config.expectation.Assumption); None: by what is on the Board.
@@ -68,6 +68,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     d.id = t.id
     d.id_n = t.id_n
     view.notes = []
+    view.reproducible = True
     try:
         decide(d, context, frontend, asking.provenance, p, &_head, trace)
         while d.verdict == V_LOGIN:
@@ -78,7 +79,8 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
         if d.verdict == V_REFUSE:
             return {"refused": (status_of(d.reason), sentence_of(d.reason))}
         found = {**reasons(view, d, trace), "session": None, "admitted": "go"}
-        if d.verdict != V_NOT_ADMITTED and _over(context, view, d, found, assumed):
+        t.pages = view.pages
+        if d.verdict != V_NOT_ADMITTED and _over(t, view, d, found, assumed):
             pass
         elif d.verdict == V_FORWARD:
             if not _waits(context, t, d, found) and not _full(d, found, assumed):
@@ -86,16 +88,22 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
         elif d.verdict == V_RESPOND:
             lines = d.respond.lines
             if d.respond.body is not None and view.response_edits is not None:
+                view.response_edits.settle_status(d.respond.status)
                 lines = view.response_edits.merged(lines)
-            found.update(outcome="respond", status=d.respond.status, lines=lines.decode("latin-1"), body=d.respond.body)
+            found.update(outcome="respond", status=d.respond.status, lines=lines.decode("latin-1"),
+                         body=b"" if d.respond.closes else d.respond.body, closes=d.respond.closes)
         else:
             status = 403 if d.verdict == V_NOT_ADMITTED else 404
             if d.verdict == V_NOT_ADMITTED:
                 found["admitted"] = "not_admitted"
             found.update(outcome="respond", status=status, lines="", body=None)
+        if found["outcome"] == "respond" and found["body"] is None:
+            lines, found["body"] = t.page_of(found["status"])
+            found["lines"] = lines.decode() + found["lines"]
         return found
     finally:
         view.notes = view.settled = None
+        view.reproducible = False
         t.put_back()
 
 
@@ -116,7 +124,7 @@ cdef bint _waits(WorkerContext context, Transaction t, Decision d, dict found) e
     return True
 
 
-cdef bint _over(WorkerContext context, View view, Decision d, dict found, assumed) except -1:
+cdef bint _over(Transaction t, View view, Decision d, dict found, assumed) except -1:
     """Whether an exhausted rate (by assumption) refuses the request; noted in `found`."""
     cdef RateLimit limit
     cdef Charge charge
@@ -131,8 +139,9 @@ cdef bint _over(WorkerContext context, View view, Decision d, dict found, assume
         if d.verdict == V_FORWARD and limit.max_delay:
             found["admitted"] = "waits"
             continue
-        lines = context.pages[429][0] + limit.refusal(1)
-        found.update(outcome="respond", status=429, lines=lines.decode("latin-1"), body=context.pages[429][1],
+        lines, body = t.page_of(429)
+        lines += limit.refusal(1)
+        found.update(outcome="respond", status=429, lines=lines.decode("latin-1"), body=body,
                      admitted="rate_limited")
         return True
     return False

@@ -29,6 +29,9 @@ def _steps(found: dict[str, Any], site: Site) -> Iterator[str]:
         yield f"├─ {frontend.name} has merge_slashes: false: rules see repeated slashes as they are"
     yield from reasons(found)
     if found["outcome"] == "respond":
+        if found.get("closes"):
+            yield f"└─ closed without an answer; {found['status']} in the log"
+            return
         yield f"└─ answered here with {found['status']}"
         for line in found["lines"].splitlines():
             yield f"     {line}"

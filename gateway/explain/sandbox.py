@@ -89,7 +89,4 @@ class Sandbox:
         )  # fmt: skip
         for route in found.get("routes", ()):
             route["at"] = self._places[route["route"]]
-        if found.get("outcome") == "respond" and found["body"] is None:
-            lines, found["body"] = self._context.pages[found["status"]]
-            found["lines"] = lines.decode() + found["lines"]
         return {"frontend": model.name, "listen": str(listen), **found}

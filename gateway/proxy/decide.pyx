@@ -42,6 +42,8 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
         d.verdict = V_REFUSE
         return 0
     view.verified = provenance.verified
+    view.provenance = provenance
+    view.frontend = frontend.name
     view.id_p = d.id
     view.id_n = d.id_n
     if trace is not None:
@@ -66,8 +68,21 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
         d.login = <Login>action
     else:
         d.verdict = V_RESPOND
-        d.respond = <Respond>action
+        d.respond = _with_page(<Respond>action, view, context)
     return 0
+
+
+cdef Respond _with_page(Respond respond, View view, WorkerContext context):
+    """The answer of a route; one without a body gets the page that its routes or the site have for the status."""
+    cdef dict pages = context.pages
+    if respond.body is None or respond.body or respond.status < 400:
+        return respond
+    if view.pages is not None and respond.status in view.pages:
+        pages = view.pages
+    elif respond.status not in context.custom_pages:
+        return respond
+    lines, body = pages[respond.status]
+    return answer(respond.status, lines + respond.lines, body)
 
 
 cdef int _count_down(Decision d, View view, const char *p, Head *h) except -1:

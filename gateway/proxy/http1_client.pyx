@@ -22,7 +22,7 @@ from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, RECV_FULL, 
 from gateway.proxy.openssl cimport SSL, SSL_has_pending
 from gateway.proxy.server cimport ServerConn
 from gateway.outcome cimport O_BUG, O_STOPPED
-from gateway.proxy.tls cimport ServerContext, client_lines, has_valid_certificate
+from gateway.proxy.tls cimport ServerContext, client_lines, describe, has_valid_certificate
 from gateway.proxy.transaction cimport T_RESPONDING, Transaction, new_transaction
 from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tunnel cimport Tunnel
@@ -309,6 +309,7 @@ cdef class Http1Downstream(Downstream):
         trusts = (<object>self.frontend).trusts if self.frontend.trusts(self.address.decode()) else None
         self.provenance = Provenance(self.address, self.conn.tls is not None, self.conn.listener.name.encode(),
                                      via, trusts, self.frontend.client_from)
+        describe(self.provenance, self.port, self.conn.ssl if self.conn.tls is not None else NULL)
         self.provenance.verified = verified
         self.provenance.guarded = self.frontend.guards
         return 0

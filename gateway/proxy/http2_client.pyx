@@ -40,7 +40,7 @@ from gateway.proxy.nghttp2 cimport (
 )
 from gateway.proxy.openssl cimport SSL, SSL_get0_alpn_selected
 from gateway.proxy.states cimport Machine, edges_of, step
-from gateway.proxy.tls cimport ServerContext, client_lines, has_valid_certificate
+from gateway.proxy.tls cimport ServerContext, client_lines, describe, has_valid_certificate
 from gateway.proxy.transaction cimport Transaction, new_transaction
 from gateway.proxy.worker_context cimport Frontend
 from gateway.wire.edit cimport (
@@ -701,6 +701,7 @@ cdef class Http2Connection(Handler):
         trusts = (<object>frontend).trusts if frontend.trusts(self.conn.address.decode()) else None
         self.provenance = Provenance(self.conn.address, self.conn.tls is not None, self.conn.listener.name.encode(),
                                      via, trusts, frontend.client_from)
+        describe(self.provenance, self.conn.port, self.conn.ssl if self.conn.tls is not None else NULL)
         self.provenance.verified = verified
         self.provenance.guarded = frontend.guards
         return 0

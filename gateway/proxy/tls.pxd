@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t
 
 from gateway.proxy.openssl cimport EVP_PKEY, SSL, SSL_CTX, STACK_OF_X509, X509, X509_STORE
+from gateway.wire.origin cimport Provenance
 
 cdef enum:
     KEYS = 3                            # ticket keys: of the previous, the current and the next period
@@ -56,4 +57,5 @@ cdef class ServerContext:
 
 cdef bytes client_lines(SSL *ssl)
 cdef bint has_valid_certificate(SSL *ssl) noexcept
+cdef int describe(Provenance provenance, int port, SSL *ssl) except -1
 cdef str reason()

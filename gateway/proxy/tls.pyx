@@ -34,7 +34,8 @@ from gateway.proxy.openssl cimport (
     SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION,
     SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA, SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL,
     SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER,
-    SSL_get0_peer_certificate, SSL_get_SSL_CTX, SSL_get_certificate, SSL_get_servername, SSL_get_verify_result,
+    SSL_CIPHER_get_name, SSL_get0_peer_certificate, SSL_get_SSL_CTX, SSL_get_certificate, SSL_get_current_cipher,
+    SSL_get_servername, SSL_get_verify_result, SSL_get_version,
     SSL_new, SSL_select_next_proto, SSL_set_accept_state, SSL_set_tlsext_status_ocsp_resp, SSL_use_cert_and_key,
     SSL_version, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION, TLS1_VERSION, TLSEXT_NAMETYPE_host_name,
     TLS_server_method, X509, X509_STORE_CTX, X509_STORE_add_cert, X509_STORE_free, X509_STORE_new,
@@ -346,6 +347,15 @@ cdef bytes client_lines(SSL *ssl):
 cdef bint has_valid_certificate(SSL *ssl) noexcept:
     """Whether the client has shown a certificate that its CAs have signed, and that is valid."""
     return SSL_get0_peer_certificate(ssl) != NULL and SSL_get_verify_result(ssl) == 0
+
+
+cdef int describe(Provenance provenance, int port, SSL *ssl) except -1:
+    """Note the client's port, and how TLS is spoken with it; ssl: NULL without TLS."""
+    provenance.port = port
+    if ssl != NULL:
+        provenance.tls_version = SSL_get_version(ssl)
+        provenance.tls_cipher = SSL_CIPHER_get_name(SSL_get_current_cipher(ssl))
+    return 0
 
 
 def _san(name):

@@ -124,6 +124,7 @@ cdef class Transaction(Work):
     # the response
     cdef Out response_trailers
     cdef Edits edits                    # of its head, or None
+    cdef dict pages                     # status -> (header lines, body): pages of its routes; None: none
     # the record
     cdef uint16_t status                # of the response; 0: none yet
     cdef uint8_t outcome                # outcome.pxd
@@ -191,6 +192,8 @@ cdef class Transaction(Work):
     cdef int _check_login(self, Login login) except -1
     cdef int _decide_again(self) except -1
     cdef int prepare(self, const char *p, Head *h) except -1
+    cdef tuple page_of(self, int status)
+    cdef int _close(self, int status) except -1
     cdef int _choose_for_tails(self, const char *p, Head *h) except -1
     cdef void _take_id(self, const char *p, Head *h, Provenance provenance) noexcept
     cdef int _reset(self, Downstream downstream, Frontend frontend, int64_t now) except -1

@@ -341,6 +341,7 @@ cdef class Transaction(Work):
             return self.refuse(d.reason)
         self.klass = view.klass
         self.bandwidth = view.bandwidth
+        self.pages = view.pages
         self.user = view.user
         if d.verdict == V_LOGIN:
             self.qos = d.klass
@@ -366,13 +367,16 @@ cdef class Transaction(Work):
             return self._page(404, O_NO_ROUTE)
         respond = d.respond
         self.rule = respond.rule
+        if respond.closes:
+            return self._close(respond.status)
         if respond.body is None:
             if not respond.lines:
                 return self._page(respond.status, O_ANSWERED)
-            lines, body = self.context.pages[respond.status]
+            lines, body = self.page_of(respond.status)
             return self._answer(respond.status, lines + respond.lines, body, O_ANSWERED, False)
         lines = respond.lines
         if view.response_edits is not None:
+            view.response_edits.settle_status(respond.status)
             lines = view.response_edits.merged(lines)
         return self._answer(respond.status, lines, respond.body, O_ANSWERED, False)
 
@@ -472,7 +476,7 @@ cdef class Transaction(Work):
         if wait >= 0:
             admission.wait = wait
             return True
-        lines, body = self.context.pages[429]
+        lines, body = self.page_of(429)
         self._answer(429, lines + admission.limit.refusal(admission.wait), body, O_RATE_LIMITED, False)
         return False
 
@@ -903,6 +907,7 @@ cdef class Transaction(Work):
         if not h.kinds & (1 << F_DATE) and h.status != 101:
             extra = self.context.via_and_date()     # RFC 9110 section 6.6.1
         if self.edits is not None and h.status != 101:
+            self.edits.settle_status(h.status)
             self.edits.leave_out(p, h)
             extra = extra + self.edits.added()
         if self.ticket is not None:
@@ -990,8 +995,8 @@ cdef class Transaction(Work):
         if self.answer_begun():
             self.downstream.abort(False)
             return self._finish(outcome)
-        lines, body = self.context.pages[status]
-        if status not in self.context.custom_pages:
+        lines, body = self.page_of(status)
+        if status not in self.context.custom_pages and (self.pages is None or status not in self.pages):
             body = page(status, sentence_of(reason))
         return self._answer(status, lines, body, outcome, True)
 
@@ -999,8 +1004,20 @@ cdef class Transaction(Work):
         if (outcome_row(outcome).side == SIDE_GATEWAY and outcome != O_NO_DESCRIPTOR
                 and self.attempt.backend is not None):
             self._report(outcome, 0, "answered with %d" % status)
-        lines, body = self.context.pages[status]
+        lines, body = self.page_of(status)
         return self._answer(status, lines, body, outcome, False)
+
+    cdef tuple page_of(self, int status):
+        """Header lines and body of the gateway's own answer."""
+        if self.pages is not None and status in self.pages:
+            return self.pages[status]
+        return self.context.pages[status]
+
+    cdef int _close(self, int status) except -1:
+        """Close the client's connection, or its stream, without a response; the log has the status."""
+        self.status = status
+        self.downstream.abort(True)
+        return self._finish(O_ANSWERED)
 
     cdef int _answer(self, int status, bytes lines, bytes body, int outcome, bint close) except -1:
         """Send a response of the gateway; `lines` are complete header lines."""
@@ -1236,6 +1253,7 @@ cdef class Transaction(Work):
         global _spare, _spares
         self.attempt.reset()
         self.edits = None
+        self.pages = None
         if self.followed:
             self.followed = 0
             self.steps = None

@@ -7,7 +7,10 @@ class Respond:
     lines: bytes
     body: bytes | None
     rule: bytes | None
-    def __init__(self, status: int, headers: Iterable[tuple[str, str]], body: bytes | None) -> None: ...
+    closes: bool
+    def __init__(
+        self, status: int, headers: Iterable[tuple[str, str]], body: bytes | None, *, closes: bool = False
+    ) -> None: ...
 
 class Step:
     text: str
@@ -34,5 +37,16 @@ class LimitBandwidth(Step):
 
 class EditHeaders(Step):
     def __init__(
-        self, replace: Mapping[str, Template | None], append: Mapping[str, Template], *, response: bool
+        self,
+        replace: Mapping[str, Template | None],
+        append: Mapping[str, Template],
+        default: Mapping[str, Template],
+        *,
+        response: bool,
+        ranges: Iterable[tuple[int, int]] = (),
     ) -> None: ...
+
+class SetPages(Step):
+    def __init__(self, pages: Mapping[int, tuple[bytes, bytes]]) -> None: ...
+
+def of_responses(ranges: Iterable[tuple[int, int]]) -> str: ...

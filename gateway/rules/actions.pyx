@@ -12,8 +12,9 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 cdef class Respond:
     """headers: (name, value) pairs, already checked; body: bytes, or None for the default page of the status."""
 
-    def __init__(self, int status, headers, body):
+    def __init__(self, int status, headers, body, *, bint closes=False):
         self.status = status
+        self.closes = closes
         self.lines = b"".join([f"{name}: {value}\r\n".encode("latin-1") for name, value in headers])
         self.body = body
 
@@ -147,23 +148,52 @@ cdef class RespondWith(Step):
 
 
 cdef class EditHeaders(Step):
-    """replace: Template by name, None removes the header; append: Template by name."""
+    """replace: Template by name, None removes the header; append: Template by name; default: the same, for headers that
+    are not there. ranges: (first, last) of the statuses of responses that it is for; empty: all."""
     cdef list replace
     cdef list append
+    cdef list default
     cdef bint response
+    cdef tuple ranges
 
-    def __init__(self, replace, append, *, bint response):
+    def __init__(self, replace, append, default, *, bint response, ranges=()):
         self.replace = [(name.encode(), template) for name, template in replace.items()]
         self.append = [(name.encode(), template) for name, template in append.items()]
+        self.default = [(name.encode(), template) for name, template in default.items()]
         self.response = response
+        self.ranges = tuple(ranges)
         what = [("set " if template is not None else "remove ") + name for name, template in replace.items()]
         what += ["append " + name for name in append]
-        self.text = ", ".join(what) + (" (response)" if response else "")
+        what += ["default " + name for name in default]
+        self.text = ", ".join(what) + (f" ({of_responses(self.ranges)})" if response else "")
 
     cdef object run(self, View v):
         cdef Edits edits = v.edits(self.response)
+        if self.ranges:
+            edits = edits.of_status(self.ranges)
         for name, template in self.replace:
             edits.set(name, None if template is None else (<Template>template).render(v))
         for name, template in self.append:
             edits.append(name, (<Template>template).render(v))
+        for name, template in self.default:
+            edits.set_if_absent(name, (<Template>template).render(v))
+        return None
+
+
+def of_responses(ranges):
+    """The responses that edits are for, for people."""
+    shown = [f"{first}" if first == last else f"{first}-{last}" for first, last in ranges]
+    return " ".join(["response", ", ".join(shown)]) if shown else "response"
+
+
+cdef class SetPages(Step):
+    """pages: (header lines, body) by status, of the gateway's own answers to these requests."""
+    cdef dict pages
+
+    def __init__(self, pages):
+        self.pages = dict(pages)
+        self.text = "pages for " + ", ".join(map(str, sorted(self.pages)))
+
+    cdef object run(self, View v):
+        v.pages = self.pages if v.pages is None else {**v.pages, **self.pages}
         return None

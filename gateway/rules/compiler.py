@@ -12,7 +12,7 @@ from gateway.config.basic_auth import BasicAuth
 from gateway.config.files import targets
 from gateway.config.maps import Tables
 from gateway.config.match import Match
-from gateway.config.model import Apache, Python, Site
+from gateway.config.model import Apache, Python, Respond, Site
 from gateway.config.model import Route as RouteModel
 from gateway.config.qos import Overload
 from gateway.config.rate_limit import RateLimited
@@ -23,32 +23,37 @@ from gateway.rules.actions import (
     LimitBandwidth,
     Redirect,
     RequireClientCertificate,
-    Respond,
     RespondWith,
     Rewrite,
     SetClass,
+    SetPages,
     Step,
 )
+from gateway.rules.actions import Respond as Answer
 from gateway.rules.apache import ApacheRules, ApacheState
 from gateway.rules.apache_directives import ApacheFile, ApacheHosts
 from gateway.rules.basic_auth import Logins, RequireLogin
 from gateway.rules.classes import Classify
-from gateway.rules.conditions import ClassIs, Condition, MethodIs, SourceIn, ValueIs
+from gateway.rules.conditions import ClassIs, Condition, FrontendIs, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
 from gateway.rules.map_lookup import MapLookup
 from gateway.rules.negation import Within
 from gateway.rules.python import PythonRule
 from gateway.rules.rate_limit import CountRate, RateLimit
 from gateway.rules.request_key import RequestKey
+from gateway.rules.response_rewrite import RewriteResponse
 from gateway.rules.routes import Route, RouteTable
 from gateway.rules.sites import Arrival, ToSite
 from gateway.rules.split import Split
 from gateway.rules.template import Template
+from gateway.wire.pages import pages
 from gateway.wire.target import matched_text
 from loadagent.report import parse_key
 
 _NOTHING: Final[Mapping[Path, Any]] = MappingProxyType({})
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
+CLOSED: Final = 444
+"""In the log, the status of a request whose connection was closed without a response, as of nginx."""
 _NO_MAPS: Final[Mapping[str, MapLookup]] = MappingProxyType({})
 
 
@@ -79,8 +84,18 @@ def compile_routes(
             steps.append(_python(route.python, backends, contents))
         if route.site is not None and site.sites is not None:
             steps += _to_site(route.site, site.sites, contents)
+        if route.pages:
+            steps.append(_pages(route, contents))
         steps += [*_redirect(route, maps), *_split(route, backends, maps)]
-        routes.append(_route(i, route, backends, steps, maps))
+        action: Any = backends[route.backend] if route.backend is not None else None
+        if route.close:
+            action = Answer(CLOSED, [], None, closes=True)
+        elif route.respond is not None:
+            headers = {name: _template(route, text, maps) for name, text in route.respond.headers.items()}
+            action = _respond(route.respond, contents, headers)
+            if isinstance(action, Step):
+                steps, action = [*steps, action], None
+        routes.append(_matching(i, route.match, action, maps, steps))
     return RouteTable(routes, _before(site, contents, maps))
 
 
@@ -213,21 +228,19 @@ def _python(model: Python, backends: Mapping[str, Any], contents: Mapping[Path, 
     return PythonRule(function.text, function.name, source, str(function.path), backends, model.budget)
 
 
-def _route(
-    index: int, model: RouteModel, backends: Mapping[str, Any], steps: Iterable[Step], maps: Mapping[str, MapLookup]
-) -> Route:
-    action: Any = None
-    if model.backend is not None:
-        action = backends[model.backend]
-    elif model.respond is not None:
-        headers = {name: _template(model, text, maps) for name, text in model.respond.headers.items()}
-        lines = [("Content-Type", model.respond.type)] if model.respond.body else []
-        if any(header.fixed is None for header in headers.values()):
-            steps = [*steps, RespondWith(model.respond.status, lines, headers, model.respond.body.encode())]
-        else:
-            lines = [*((name, (header.fixed or b"").decode()) for name, header in headers.items()), *lines]
-            action = Respond(model.respond.status, lines, model.respond.body.encode())
-    return _matching(index, model.match, action, maps, steps)
+def _respond(model: Respond, contents: Mapping[Path, bytes], templates: Mapping[str, Template]) -> Step | Answer:
+    """The step of a response with fields, or the action of one without."""
+    body = model.body.encode() if model.file is None else contents[model.file]
+    lines = [("Content-Type", model.type)] if body else []
+    if any(header.fixed is None for header in templates.values()):
+        return RespondWith(model.status, lines, templates, body)
+    fixed = ((name, (header.fixed or b"").decode()) for name, header in templates.items())
+    return Answer(model.status, [*fixed, *lines], body)
+
+
+def _pages(model: RouteModel, contents: Mapping[Path, bytes]) -> Step:
+    made = pages({status: (path.name, contents[path]) for status, path in model.pages.items()})
+    return SetPages({status: made[status] for status in model.pages})
 
 
 def _matching(
@@ -241,6 +254,8 @@ def _matching(
 
 
 def _conditions(match: Match, maps: Mapping[str, MapLookup]) -> Iterator[Condition]:
+    if match.frontend:
+        yield FrontendIs(match.frontend)
     if match.method:
         yield MethodIs(match.method)
     if match.source:
@@ -273,18 +288,37 @@ def _steps(model: RouteModel, maps: Mapping[str, MapLookup]) -> Iterator[Step]:
         yield SetClass(model.class_)
     if model.bandwidth is not None:
         yield LimitBandwidth(model.bandwidth, f"bandwidth {size_text(model.bandwidth)}/s")
-    for replace, append, response in (
-        (model.set_header, model.append_header, False),
-        (model.set_response_header, model.append_response_header, True),
+    ranges = [(item.low, item.high) for item in model.response_status]
+    for replace, append, default, response in (
+        (model.set_header, model.append_header, model.default_header, False),
+        (model.set_response_header, model.append_response_header, model.default_response_header, True),
     ):
-        if replace or append:
+        if replace or append or default:
             yield EditHeaders(
                 {name: None if text is None else _template(model, text, maps) for name, text in replace.items()},
                 {name: _template(model, text, maps) for name, text in append.items()},
+                {name: _template(model, text, maps) for name, text in default.items()},
                 response=response,
+                ranges=ranges if response else (),
             )
+    if model.rewrite_location or model.rewrite_cookie is not None:
+        yield _response_rewrite(model, maps, ranges)
     if model.rewrite is not None:
         yield Rewrite(_template(model, model.rewrite, maps, url=True), f"rewrite {model.rewrite}")
+
+
+def _response_rewrite(model: RouteModel, maps: Mapping[str, MapLookup], ranges: Iterable[tuple[int, int]]) -> Step:
+    cookie = model.rewrite_cookie
+
+    def pairs(texts: Mapping[str, str]) -> list[tuple[str, Template]]:
+        return [(before, _template(model, after, maps)) for before, after in texts.items()]
+
+    return RewriteResponse(
+        [(before, _template(model, after, maps, url=True)) for before, after in model.rewrite_location.items()],
+        pairs(cookie.path if cookie is not None else {}),
+        pairs(cookie.domain if cookie is not None else {}),
+        ranges=ranges,
+    )
 
 
 def _redirect(model: RouteModel, maps: Mapping[str, MapLookup]) -> Iterator[Step]:

@@ -12,6 +12,9 @@ class Condition:
 class MethodIs(Condition):
     def __init__(self, methods: Iterable[str]) -> None: ...
 
+class FrontendIs(Condition):
+    def __init__(self, names: Iterable[str]) -> None: ...
+
 class SourceIn(Condition):
     def __init__(self, networks: Iterable[IPv4Network | IPv6Network]) -> None: ...
 

@@ -52,6 +52,21 @@ cdef class MethodIs(Condition):
         return v.p[:v.h.method_len].decode("latin-1")
 
 
+cdef class FrontendIs(Condition):
+    cdef frozenset names
+
+    def __init__(self, names):
+        self.names = frozenset(names)
+        self.text = "frontend " + " or ".join(names)
+        self.cost = 1
+
+    cdef bint holds(self, View v) except -1:
+        return v.frontend in self.names
+
+    cdef str seen(self, View v):
+        return v.frontend or ""
+
+
 cdef struct Net:
     uint8_t family
     uint8_t bits

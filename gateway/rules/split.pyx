@@ -1,8 +1,8 @@
 """Divides the requests of a route between backends, by percentage.
 
-A key is a point from 0 to 1, by its hash; backends have the intervals of their shares there, in the order of the file. So
-a client with a key stays where it is, and a share that grows takes clients only from the backends after it. The hash has
-no secret: the same key has the same point in every route, and on every gateway.
+A key is a point from 0 to 1, by its hash; backends have the intervals of their shares there, in the order of the file.
+So a client with a key stays where it is, and a share that grows takes clients only from the backends after it. The hash
+has no secret: the same key has the same point in every route, and on every gateway.
 """
 
 from random import getrandbits, random
@@ -43,7 +43,7 @@ cdef class Split(Step):
         cdef int chosen
         if key:
             chosen = self._usable(v, _point(key))
-        elif v.notes is not None:       # explain draws nothing: its output is the same each time
+        elif v.reproducible:               # explain draws nothing: its output is the same each time
             chosen = self._usable(v, self._point_of_largest())
         else:
             chosen = self._usable(v, random())
@@ -62,7 +62,7 @@ cdef class Split(Step):
         values = v.values(IN_COOKIE, self.cookie)
         if values and values[0]:
             return values[0]
-        if v.notes is not None:
+        if v.reproducible:
             return b""
         key = b"%016x" % getrandbits(64)
         v.edits(True).append(b"Set-Cookie", self.cookie + b"=" + key + self.attributes)
@@ -116,6 +116,9 @@ cdef class Split(Step):
             point = _point(key)
             first = self._at(point, self.shares, 1.0)
             said = f"split: key {key.decode('utf-8', 'replace')} is at {point:.2%}: {self.names[first]}"
+        elif not v.reproducible:
+            first = chosen
+            said = f"split: no key; drawn: {self.names[chosen]}"
         else:
             first = self._at(self._point_of_largest(), self.shares, 1.0)
             said = f"split: no key, so a request is drawn; here the largest share is taken: {self.names[first]}"

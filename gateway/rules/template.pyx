@@ -6,6 +6,7 @@ encoded. The head parser has refused control bytes in all client input, and thos
 encoded, so no field can break a line.
 """
 
+from time import gmtime, strftime
 from urllib.parse import quote
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -19,6 +20,7 @@ cdef enum Code:
     T_SCHEME, T_HOST, T_URI, T_PATH, T_PATH_REST, T_QUERY, T_CLIENT
     T_REQUEST_ID, T_USER
     T_GROUP, T_HEADER, T_COOKIE, T_QUERY_VALUE
+    T_METHOD, T_PROTOCOL, T_PEER, T_CLIENT_PORT, T_FRONTEND, T_CLASS, T_TIME, T_TLS_VERSION, T_TLS_CIPHER
     T_MAP
 
 cdef enum Encoding:
@@ -30,6 +32,8 @@ cdef enum Encoding:
 FIELDS = {
     "scheme": T_SCHEME, "host": T_HOST, "uri": T_URI, "path": T_PATH, "path_rest": T_PATH_REST, "query": T_QUERY,
     "client": T_CLIENT, "request_id": T_REQUEST_ID, "user": T_USER,
+    "method": T_METHOD, "protocol": T_PROTOCOL, "peer": T_PEER, "client_port": T_CLIENT_PORT, "frontend": T_FRONTEND,
+    "class": T_CLASS, "time": T_TIME, "tls_version": T_TLS_VERSION, "tls_cipher": T_TLS_CIPHER,
 }
 
 
@@ -99,6 +103,8 @@ cdef int _encoding(int code, name, groups, bint query) except -1:
         return E_RAW
     if code == T_MAP:
         return E_OPERATOR
+    if T_METHOD <= code <= T_TLS_CIPHER:
+        return E_COMPONENT
     if code == T_GROUP and groups[name] != "path":
         return E_COMPONENT
     if code in (T_REQUEST_ID, T_USER, T_HEADER, T_COOKIE, T_QUERY_VALUE):
@@ -130,6 +136,8 @@ cdef bytes _value(View v, int code, name):
         return v.user or b""
     if code == T_GROUP:
         return v.groups.get(name, b"") if v.groups is not None else b""
+    if T_METHOD <= code <= T_TLS_CIPHER:
+        return _fact(v, code)
     if code == T_MAP:
         lookup, code, name = name
         return (<MapLookup>lookup).find(v, _value(v, code, name)) or b""
@@ -137,6 +145,28 @@ cdef bytes _value(View v, int code, name):
     if not values:
         return b""
     return _one_line(values[0]) if code == T_QUERY_VALUE else values[0]
+
+
+cdef bytes _fact(View v, int code):
+    """What is known of the request or its connection."""
+    if code == T_METHOD:
+        return v.p[:v.h.method_len]
+    if code == T_PROTOCOL:
+        return b"HTTP/2.0" if v.h.http2 else b"HTTP/1.1" if v.h.minor else b"HTTP/1.0"
+    if code == T_PEER:
+        return v.peer or b""
+    if code == T_FRONTEND:
+        return (v.frontend or "").encode()
+    if code == T_CLASS:
+        return (v.klass or "").encode()
+    if code == T_TIME:
+        return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(v.clock())).encode()
+    if v.provenance is None:
+        return b""
+    if code == T_CLIENT_PORT:
+        # A trusted proxy says the address of the client, but not its port.
+        return b"%d" % v.provenance.port if v.provenance.port and v.client == v.peer else b""
+    return (v.provenance.tls_version if code == T_TLS_VERSION else v.provenance.tls_cipher) or b""
 
 
 cdef bytes _one_line(bytes value):

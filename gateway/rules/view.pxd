@@ -1,6 +1,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
+from gateway.wire.origin cimport Provenance
 
 # The part of a request in which a name is looked up.
 cdef enum Where:
@@ -19,8 +20,11 @@ cdef class Edits:
     """Changes to the fields of a head, in the order in which they were made."""
     cdef dict names                 # lower-case name -> name: fields to leave out
     cdef list lines                 # (lower-case name, complete line) to add
+    cdef list by_status             # (ranges of statuses, Edits for answers with one of them), or None
 
     cdef int leave_out(self, const char *p, Head *h) except -1
+    cdef Edits of_status(self, tuple ranges)
+    cdef int settle_status(self, int status) except -1
     cdef bytes added(self)
     cdef bytes merged(self, bytes lines)
 
@@ -58,6 +62,10 @@ cdef class View:
     cdef bytes parameter            # buffer of a query value that had to be decoded
     cdef bint changed               # by the current route
     cdef int matched                # bytes of the path that the route's prefix covers
+    cdef public str frontend        # its name, or None
+    cdef Provenance provenance      # of its connection, or None
+    cdef public bint reproducible      # no traffic: nothing is drawn at random
+    cdef public dict pages          # status -> (header lines, body): pages of its routes; None: none
     cdef public dict groups         # named groups of the route's regular expressions: bytes; None: none
     cdef public str klass           # the request's class, or None
     cdef public str arrived         # the site that has just redirected the client here, or None

@@ -30,6 +30,7 @@ cdef class Edits:
     def __init__(self):
         self.names = {}
         self.lines = []
+        self.by_status = None
 
     def set(self, bytes name, value):
         """Replace a field by one with this value; None removes it. Raises ValueError if the value has a line break."""
@@ -53,6 +54,32 @@ cdef class Edits:
     def edit(self, bytes name, search, replacement, bint every):
         """Change the values of a field: the first match of `search`, or every one, becomes `replacement(match)`."""
         self.lines.append((name.lower(), name + b": ", search, replacement, every))
+
+    cdef Edits of_status(self, tuple ranges):
+        """Edits for answers with a status in one of the ranges (first, last); they follow those for all answers."""
+        cdef Edits made = Edits()
+        if self.by_status is None:
+            self.by_status = []
+        self.by_status.append((ranges, made))
+        return made
+
+    cdef int settle_status(self, int status) except -1:
+        """Take up the edits for an answer with this status."""
+        cdef Edits other
+        if self.by_status is None:
+            return 0
+        for ranges, edits in self.by_status:
+            if any([first <= status <= last for first, last in ranges]):
+                other = edits
+                self.names.update(other.names)
+                self.lines = [item for item in self.lines if item[0] not in other.names] + other.lines
+        self.by_status = None
+        return 0
+
+    def settled(self, int status):
+        """The same as `settle_status`, and then `listed`; for tests."""
+        self.settle_status(status)
+        return self.listed()
 
     def listed(self):
         """(lower-case names to remove, complete lines to add); for explain."""
@@ -239,6 +266,7 @@ cdef class View:
         self.request_edits = self.response_edits = None
         self.charges = None
         self.bandwidth = 0
+        self.pages = None
         self.user = None
         self.request_id = None
         self.id_n = 0

@@ -15,6 +15,9 @@ cdef class Provenance:
     cdef bint guarded                   # what the client says of its certificate is left out
     cdef readonly bytes client          # of the request looked at last
     cdef bytes client_node
+    cdef public int port                # of the peer; 0: it has none
+    cdef public bytes tls_version       # of the connection; None: without TLS
+    cdef public bytes tls_cipher
 
     cdef int look(self, const char *p, Head *h) except -1
     cdef int _leave_out(self, const char *p, Head *h) noexcept
