@@ -22,6 +22,7 @@ from gateway.cli import (
     top,
     trace,
     witness,
+    zone_file,
 )
 from gateway.cli.output import EPILOG, EXIT_STATUS, LAST_GOOD
 
@@ -52,6 +53,7 @@ for command in (
     overrides.weight,
     overrides.forget,
     evacuation.evacuate_site,
+    zone_file.zone_file,
     shared_addresses.evacuate,
     shared_addresses.standby,
     shared_addresses.join,

@@ -5,7 +5,7 @@ thousand names as with ten. Answers are made once for each type and order of add
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -145,6 +145,7 @@ class Table:
     def __init__(self, groups: Mapping[Plan, Group] | None = None) -> None:
         self._before = groups or {}
         self._nodes: dict[bytes, Node] = {}
+        self._zones: list[str] = []
         self._numbers = itertools.count(1)
         self._kept: dict[tuple[int, int, tuple[Ip, ...]], Answer] = {}
         self._refused = Answer(records.REFUSED, authoritative=False)
@@ -156,6 +157,7 @@ class Table:
     def of(cls, model: Dns, files: Mapping[Path, bytes], serial: int, before: "Table | None" = None) -> "Table":
         """The table of a site file; names go on with the shares of equal plans of the table `before`."""
         table = cls(before.groups if before is not None else {})
+        table._zones = list(model.zones)
         for name, zone in model.zones.items():
             table._add_zone(name, zone, files, serial)
         return table
@@ -183,6 +185,25 @@ class Table:
         if answer is None:
             answer = self._static(node, kind)
         return answer, 0
+
+    @property
+    def zones(self) -> list[str]:
+        """The names of all zones."""
+        return list(self._zones)
+
+    def records_of(self, apex: bytes) -> Iterator[tuple[bytes, RecordSet]]:
+        """All records of a zone by their names on the wire; of balanced names, as a client near no site gets them."""
+        for node in self._nodes.values():
+            if node.zone.name != apex:
+                continue
+            for found in node.sets.values():
+                yield node.name, found
+            for kind in (*_FAMILIES, records.HTTPS) if node.balanced is not None else ():
+                if node.balanced is None or not self._chosen(node.balanced, kind):
+                    continue
+                addresses = node.balanced.best(None, _FAMILIES.get(kind))
+                if addresses:
+                    yield node.name, self._set(node.balanced, kind, addresses)
 
     def node(self, name: bytes) -> tuple[Node | None, bool]:
         """The node that answers for a name, and whether the name exists; None: none of these zones has it."""

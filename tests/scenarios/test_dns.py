@@ -482,3 +482,12 @@ def test_status_and_metrics(gateway: GatewayProcess, port: int) -> None:
     assert "www.example.com (load): mel 33%, syd 33%, dub 33%" in run(
         sys.executable, "-m", "gateway", "status", str(gateway.path)
     )
+
+
+def test_the_zone_of_a_running_gateway_as_text(farm: tuple[GatewayProcess, dict[str, Site]], port: int) -> None:
+    gateway, sites = farm
+    sites["dub"].stop()
+    eventually(lambda: ADDRESSES["dub"] not in {str(record) for record in ask(port).answer[0]}, "dub to be left out")
+    said = run(sys.executable, "-m", "gateway", "zone-file", str(gateway.path), "www.example.com", "--live")
+    assert f"www.example.com. 1 IN A {ADDRESSES['mel']}\n" in said
+    assert ADDRESSES["dub"] not in said
