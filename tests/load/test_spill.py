@@ -1,10 +1,10 @@
 """Clients of a site that fills up are sent to others: when, how many, to which, and without swinging."""
 
 import itertools
-from collections import deque
 
 import pytest
 
+from bench.spill import Farm
 from gateway.load.spill import BAND, MARGIN, PACE, Other, Spill
 
 
@@ -61,36 +61,6 @@ def test_it_grows_and_falls_slowly_and_stops_at_once_without_room() -> None:
     assert spill.step(1.0, {"syd": Other(0.95)}, next(_clock)) == {}
     assert settled(1.0, IDLE, spill)
     assert spill.step(None, IDLE, next(_clock)) == {}, "the own load is unknown"
-
-
-class Farm:
-    """Sites as reservoirs of sessions: each session lasts a while, and sites hear of each other's load a second late."""
-
-    def __init__(self, capacity: dict[str, float], minutes: float = 0.5) -> None:
-        self.capacity = capacity
-        self.sessions = dict.fromkeys(capacity, 0.0)
-        self.spills = {name: Spill(0.75, 1.0) for name in capacity}
-        self.past: deque[dict[str, float]] = deque(maxlen=2)
-        self.leave = 1.0 / (60.0 * minutes)
-        self.sent: dict[str, list[float]] = {name: [] for name in capacity}
-        self.loads: dict[str, list[float]] = {name: [] for name in capacity}
-        self.now = 0.0
-
-    def second(self, arrivals: dict[str, float]) -> None:
-        load = {name: self.sessions[name] / self.capacity[name] for name in self.capacity}
-        self.past.append(load)
-        self.now += 1.0
-        coming = dict.fromkeys(self.capacity, 0.0)
-        for name, count in arrivals.items():
-            others = {other: Other(self.past[0][other], self.capacity[other]) for other in load if other != name}
-            parts = self.spills[name].step(load[name], others, self.now)
-            for other, part in parts.items():
-                coming[other] += count * part
-            coming[name] += count * (1.0 - sum(parts.values()))
-            self.sent[name].append(sum(parts.values()))
-        for name in self.capacity:
-            self.sessions[name] += coming[name] - self.sessions[name] * self.leave
-            self.loads[name].append(load[name])
 
 
 def turns(values: list[float], least: float = 0.05) -> int:
