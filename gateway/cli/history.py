@@ -189,19 +189,16 @@ def _replace(path: Path, content: bytes) -> bool:
     from gateway.supervisor.last_good import LIMIT  # noqa: PLC0415
     from gateway.system import regular_file  # noqa: PLC0415
 
-    mode, owner = 0o600, None
+    path = Path(os.path.realpath(path))
     try:
         now, status = regular_file.read(path, LIMIT + 1)
     except FileNotFoundError:
-        pass
-    else:
-        if now == content:
-            return False
-        if len(now) > LIMIT:
-            raise OSError(f"it is larger than {LIMIT} bytes, so it cannot be kept")
-        mode, owner = status.st_mode & 0o777, (status.st_uid, status.st_gid)
-        regular_file.replace(path.with_name(f"{path.name}.replaced"), now, mode)
-    regular_file.replace(path, content, mode, durable=True)
-    if owner is not None and os.geteuid() == 0:
-        os.chown(path, *owner)
+        regular_file.replace(path, content, 0o600, durable=True)
+        return True
+    if now == content:
+        return False
+    if len(now) > LIMIT:
+        raise OSError(f"it is larger than {LIMIT} bytes, so it cannot be kept")
+    regular_file.replace(path.with_name(f"{path.name}.replaced"), now, status.st_mode & 0o777)
+    regular_file.update(path, content)
     return True

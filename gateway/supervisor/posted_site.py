@@ -70,10 +70,7 @@ class PostedSite:
 
     def _put(self, content: bytes) -> None:
         try:
-            status = self.path.stat()
-            regular_file.replace(self.path, content, status.st_mode & 0o777, durable=True)
-            if os.geteuid() == 0:
-                os.chown(self.path, status.st_uid, status.st_gid, follow_symlinks=False)
+            regular_file.update(self.path, content)
         except OSError as error:
             raise Refused(f"cannot write {self.path}: {(error.strerror or str(error)).lower()}") from None
 

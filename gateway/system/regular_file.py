@@ -78,6 +78,14 @@ def replace(path: Path, content: bytes, mode: int, *, durable: bool = False) -> 
         os.close(directory)
 
 
+def update(path: Path, content: bytes) -> None:
+    """Replace the content of a file that is there: its owner and mode stay. Raises OSError."""
+    status = path.stat()
+    replace(path, content, status.st_mode & 0o777, durable=True)
+    if os.geteuid() == 0:
+        os.chown(path, status.st_uid, status.st_gid, follow_symlinks=False)
+
+
 def _sync(directory: int) -> None:
     """Let the kernel write a directory, open by O_PATH, to the disk. Raises OSError."""
     readable = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
