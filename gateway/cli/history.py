@@ -26,13 +26,16 @@ SITE_OPTION = click.option(
 )
 
 
-@click.group()
-def history() -> None:
-    """Show the configurations that a gateway has run by, compare them, and go back to one.
+@click.group(invoke_without_command=True)
+@click.pass_context
+def history(context: click.Context) -> None:
+    """Show the configurations that a gateway has run by, compare them, and go back to one; alone it lists them.
 
     The supervisor keeps a copy in the directory `state` whenever a start, reload or upgrade puts another configuration
     into force: the last 50, together at most 128 MiB. Keys, tokens and certificates are not copied.
     """
+    if context.invoked_subcommand is None:
+        context.invoke(show_list, target=None)
 
 
 @history.command("list")

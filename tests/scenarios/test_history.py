@@ -62,6 +62,7 @@ def test_versions_are_kept_compared_and_applied_again(start_servers: Any, start_
     assert "body: second" in found.stdout
     assert f"{page}:\n-1: not here, first\n+1: not here, second" in found.stdout
     assert command("diff", 2, "-g", gateway.path).stdout == "no difference\n"
+    assert command().stdout == command("list", "-g", gateway.path).stdout
     assert "body: first" in command("show", 1, "-g", gateway.path).stdout
 
     gateway.path.write_text(gateway.path.read_text() + "# a note\n")
