@@ -42,8 +42,10 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
         d.verdict = V_REFUSE
         return 0
     view.verified = provenance.verified
-    view.provenance = provenance
-    view.frontend = frontend.name
+    if view.provenance is not provenance:       # most requests come over the connection of the one before
+        view.provenance = provenance
+    if view.frontend is not frontend.name:
+        view.frontend = frontend.name
     view.id_p = d.id
     view.id_n = d.id_n
     if trace is not None:

@@ -341,7 +341,8 @@ cdef class Transaction(Work):
             return self.refuse(d.reason)
         self.klass = view.klass
         self.bandwidth = view.bandwidth
-        self.pages = view.pages
+        if view.pages is not None:
+            self.pages = view.pages
         self.user = view.user
         if d.verdict == V_LOGIN:
             self.qos = d.klass
@@ -1253,7 +1254,8 @@ cdef class Transaction(Work):
         global _spare, _spares
         self.attempt.reset()
         self.edits = None
-        self.pages = None
+        if self.pages is not None:
+            self.pages = None
         if self.followed:
             self.followed = 0
             self.steps = None

@@ -266,7 +266,8 @@ cdef class View:
         self.request_edits = self.response_edits = None
         self.charges = None
         self.bandwidth = 0
-        self.pages = None
+        if self.pages is not None:
+            self.pages = None
         self.user = None
         self.request_id = None
         self.id_n = 0
