@@ -52,7 +52,7 @@ cdef class Template:
         made = []
         for literal, field in parts:
             query = query or "?" in literal or "#" in literal
-            code, name = _code(field, maps)
+            code, name = _code(field, groups, maps)
             made.append((literal.encode(), code, name, _encoding(code, name, groups, query) if url else E_RAW))
         self.parts = tuple(made)
         self.fixed = made[0][0] if len(made) == 1 else None
@@ -83,16 +83,18 @@ cdef class Template:
         return self.render(v)
 
 
-def _code(field, maps):
+def _code(field, groups, maps):
     """The code of a field, and its name; of a map the look-up, and code and name of its key."""
     if field is None:
         return T_NONE, None
+    if field in groups and T_METHOD <= FIELDS.get(field, T_NONE) <= T_TLS_CIPHER:
+        return T_GROUP, field       # the route's own name, such as (?<class>…), is the nearer one
     if field in FIELDS:
         return FIELDS[field], None
     family, colon, name = field.partition(":")
     if colon and family == "map":
         name, _, key = name.partition(":")
-        return T_MAP, (maps[name], *_code(key, maps))
+        return T_MAP, (maps[name], *_code(key, groups, maps))
     if colon:
         return PLACES[family], name.lower().encode() if family == "header" else name.encode()
     return T_GROUP, field

@@ -69,3 +69,12 @@ def test_groups_are_path_text_or_a_header_s() -> None:
 def test_a_parameter_cannot_end_a_header_line() -> None:
     request = view(url="http://a/?x=a%0d%0aSet-Cookie:%20b%7f+c&x=2")
     assert rendered("{query:x}", request, url=False) == "a%0D%0ASet-Cookie: b%7F c"
+
+
+def test_a_group_of_the_route_goes_before_a_fact_of_the_request() -> None:
+    request = view()
+    request.groups = {"class": b"a/b"}
+    parts = template.parts("{class} {method}", (*template.REDIRECT_FIELDS, "class"))
+    assert Template(parts, {"class": "path"}, {}, url=False).text(request) == b"a/b GET"
+    request.klass = "gold"
+    assert Template(parts, {}, {}, url=False).text(request) == b"gold GET"
