@@ -1219,7 +1219,8 @@ cdef class Transaction(Work):
             where = f"{server.backend}/{server.name} ({address_text(server.address)}{self._called(server)})"
         log.warning(
             "%s: %s: %s%s; %s %s: %s%s [request %s]",
-            where, name, meaning[0].lower() + meaning[1:-1], detail_text(outcome, detail, self.bytes_out),
+            where, name, (meaning[0].lower() + meaning[1:]).removesuffix("."),
+            detail_text(outcome, detail, self.bytes_out),
             self.head.p[self.method.at:self.method.at + self.method.n].decode("latin-1"),
             shown(self.head.p[self.target.at:self.target.at + min(self.target.n, 200)]), what,
             f" ({more} similar ones since)" if more else "", self.id[:self.id_n].decode("latin-1"),
