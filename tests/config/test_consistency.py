@@ -168,7 +168,7 @@ def test_sites_that_are_not_there(refuse: Refuse) -> None:
     )
     refuse(
         BASE + SITES.replace("syd:", "»auto:"),
-        "auto denotes the best site: no site can have this name",
+        "auto has a meaning in routes: no site can have this name",
     )
     refuse(
         BASE + SITES.replace("peers: ", "peers: »").replace("syd: {url: 'https://s', report: 'h:1'}, ", ""),
