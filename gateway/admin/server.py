@@ -75,13 +75,14 @@ class Asked:
 class Endpoint:
     """What is at a path: `answer`, or `events`, which are texts that are sent as they come.
 
-    `role` is what a caller needs; None: nothing, the answer is for everyone. `seconds` is the time for the connection.
+    `role` is what a caller needs; None: nothing, the answer is for everyone. `seconds` is the time for the
+    connection, if that is longer than TIMEOUT.
     """
 
     role: AccessRole | None
     answer: Callable[[Asked], Awaitable[Answer]] | None = None
     events: Callable[[Asked], AsyncIterator[str]] | None = None
-    seconds: float = TIMEOUT
+    seconds: float = 0.0
 
 
 Endpoints = Mapping[str, Mapping[str, Endpoint]]
