@@ -29,7 +29,7 @@ cdef class Arrival(Step):
         self.text = "arrival"
 
     cdef object run(self, View v):
-        cdef bytes uri, cookie
+        cdef bytes uri
         cdef uint32_t at = v.path_len
         if v.uri_len <= at or memmem(v.uri + at, v.uri_len - at, b"gwsite=", 7) == NULL:
             return None

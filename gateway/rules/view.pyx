@@ -195,8 +195,8 @@ cdef class Resources:
 
 
 cdef class Assumed(Resources):
-    """Assumed values for tests: loads and numbers of servers by backend, the number of sessions, loads of sites, and the
-    part of new clients that is sent to each. Clients decide as most of them would.
+    """Assumed values for tests: loads and numbers of servers by backend, the number of sessions, loads of sites, and
+    the part of new clients that is sent to each. Clients decide as most of them would.
     """
     cdef dict loads
     cdef dict ups
