@@ -1,6 +1,7 @@
 """Three sites of different capacity, each a gateway with a name server, under clients that ask a resolver."""
 
 import json
+import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -134,7 +135,7 @@ def test_shares_follow_capacity_and_a_dead_site_gets_no_new_client(farm: Lab) ->
     process = farm.client.start(PYTHON, str(HERE / "farm_clients.py"), "6", "80", "www.example.com", *resolvers(TTL))
     time.sleep(1.0)
     killed = time.time()
-    dead.signal_all(9)
+    dead.signal_all(signal.SIGKILL)
     assert process.stdout is not None
     came = [json.loads(line) for line in process.stdout.read().splitlines()]
     last = max(began for began, address, _, _ in came if address == dead.address)
