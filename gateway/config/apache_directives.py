@@ -181,13 +181,14 @@ SERVERS_OWN: Final = frozenset(
 )
 """Directives for the server's own work: ignored, with a warning."""
 
+_LOGIN: Final = "write basic_auth: {file: …, realm: …} in a route before this one, and remove the line here"
 WAYS_OUT: Final = {
-    "authuserfile": "logins are not checked here: leave them to the server, or write a python rule",
-    "authgroupfile": "logins are not checked here: leave them to the server, or write a python rule",
-    "authtype": "logins are not checked here: leave them to the server, or write a python rule",
-    "authname": "logins are not checked here: leave them to the server, or write a python rule",
-    "authdigestprovider": "logins are not checked here: leave them to the server, or write a python rule",
-    "authbasicprovider": "logins are not checked here: leave them to the server, or write a python rule",
+    "authuserfile": _LOGIN,
+    "authgroupfile": _LOGIN,
+    "authtype": _LOGIN,
+    "authname": _LOGIN,
+    "authdigestprovider": _LOGIN,
+    "authbasicprovider": _LOGIN,
     "include": "name each file in an apache: route of its own",
     "includeoptional": "name each file in an apache: route of its own",
     "define": "write the value where it is used",

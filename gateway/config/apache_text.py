@@ -50,10 +50,10 @@ VARIABLES: Final = frozenset(
 )
 FILE_NAMES: Final = ("REQUEST_FILENAME", "SCRIPT_FILENAME")
 NOT_HERE: Final = {
-    "REMOTE_USER": "the gateway does not authenticate users",
+    "REMOTE_USER": "users log in by basic_auth of a route, whose texts have {user}",
     "REMOTE_IDENT": "the gateway does not query it",
     "REMOTE_PORT": "the ports of clients are not kept",
-    "AUTH_TYPE": "the gateway does not authenticate users",
+    "AUTH_TYPE": "users log in by basic_auth of a route",
     "SERVER_ADDR": "a gateway has several addresses; say in match which requests the file is for, or use SERVER_PORT",
     "SERVER_ADMIN": "write the address itself",
     "SERVER_SOFTWARE": "write the name itself",

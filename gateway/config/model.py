@@ -73,6 +73,7 @@ from gateway.config.python import Function, function
 from gateway.config.qos import Qos
 from gateway.config.rate_limit import RateLimited, RequestRate
 from gateway.config.response_rewrite import CookieRewrite
+from gateway.config.route_settings import RouteRetries, RouteTimeouts, no_affinity
 from gateway.config.sites import Sites
 from gateway.config.split import Split
 
@@ -1152,6 +1153,7 @@ _CHANGES: Final = (
     "require_client_cert",
     "basic_auth",
     "pages",
+    "body_bytes",
 )
 _ANSWERS: Final = ("set_response_header", "append_response_header", "default_response_header")
 _EDITS: Final = ("set_header", "append_header", "default_header", *_ANSWERS)
@@ -1215,6 +1217,21 @@ class Route(RateLimited):
     basic_auth: Annotated[BasicAuth | None, Given()] = Field(
         None, description="Let only clients pass that log in with a user and password of a file; others get 401."
     )
+    body_bytes: Annotated[Size | None, Given()] = Field(
+        None,
+        description="Largest request body; larger ones get 413. Of several routes, and the limit of the frontend, the "
+        "smallest holds.",
+    )
+    timeouts: Annotated[RouteTimeouts | None, Given()] = Field(
+        None, description="Timeouts of servers in place of the backend's, for a route with backend or split."
+    )
+    retries: Annotated[RouteRetries | None, Given()] = Field(
+        None, description="Retries in place of the backend's, for a route with backend or split."
+    )
+    affinity: Annotated[Literal[False] | None, Given(), BeforeValidator(no_affinity)] = Field(
+        None,
+        description="false: without the backend's affinity, for a route with backend or split.",
+    )
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Redirect the client.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Respond from the gateway itself.")
     backend: Annotated[Text | None, Given()] = Field(None, description="Name of the backend for the request.")
@@ -1225,6 +1242,12 @@ class Route(RateLimited):
     split: Annotated[Split | None, Given()] = Field(
         None, description="Backends for the requests, by percentage, such as {canary: 5%, app: 95%}."
     )
+
+    @property
+    def settings(self) -> tuple[object, ...] | None:
+        """What it has in place of its backend's, as a key; None: nothing."""
+        own = (self.timeouts, self.retries, self.affinity)
+        return None if own == (None, None, None) else tuple(map(repr, own))
 
     @property
     def final(self) -> bool:
@@ -1238,6 +1261,9 @@ class Route(RateLimited):
             raise Fault(f"a route needs one of {', '.join(_FINAL)}, or something to change")
         if len(actions) > 1:
             raise Fault(f"{actions[0]} and {actions[1]} cannot be combined in a route", actions[1], key=True)
+        for name in ("timeouts", "retries", "affinity"):
+            if getattr(self, name) is not None and self.backend is None and self.split is None:
+                raise Fault(f"{name} needs backend or split in the same route", name, key=True)
         return self
 
     @model_validator(mode="after")

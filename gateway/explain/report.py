@@ -1,10 +1,15 @@
 """Formats the decision on a request for a terminal."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Any, Final
 
 from gateway.config.model import Site
 from gateway.explain.asked import Asked
+
+MOST_IN_A_ROW: Final = 10
+"""Routes that do not match, one after the other, each of which is shown."""
 
 
 def tree(asked: Asked, found: dict[str, Any], site: Site, remark: str = "") -> str:
@@ -67,8 +72,7 @@ def reasons(found: dict[str, Any]) -> Iterator[str]:
     """What was decided before a server was chosen, and why: what gateway/proxy/reasons.pyx finds."""
     yield from _before_routes(found)
     yield "├─ routes"
-    for route in found["routes"]:
-        yield from _route(route)
+    yield from _routes(found["routes"])
     for text in found["maps"]:
         yield f"├─ {text}"
     yield f"├─ its class is {found['class'] or 'none'}"
@@ -91,6 +95,21 @@ def _before_routes(found: dict[str, Any]) -> Iterator[str]:
     for item in found["classes"]:
         fits = "fits" if item["why_not"] is None else f"does not fit: {item['why_not']}"
         yield f"├─ class {item['class']} {fits}"
+
+
+def _routes(routes: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Every route that was tried; of many in a row that do not match only how many, and why."""
+    for matches, group in groupby(routes, lambda route: route["why_not"] is None):
+        items = list(group)
+        if matches or len(items) <= MOST_IN_A_ROW:
+            for route in items:
+                yield from _route(route)
+            continue
+        reasons = Counter(str(route["why_not"]).split(" ")[0] for route in items)
+        why = ", ".join(f"{number:,} by {reason}" for reason, number in reasons.most_common(5))
+        first, last = items[0], items[-1]
+        yield f"│  {first['at']} routes[{first['route']}] to {last['at']} routes[{last['route']}]"
+        yield f"│    {len(items):,} routes do not match: {why}; --json says why each does not"
 
 
 def _route(route: dict[str, Any]) -> Iterator[str]:

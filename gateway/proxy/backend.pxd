@@ -29,6 +29,8 @@ cdef class Backend:
     cdef int64_t tunnel_ms
     cdef int proxy_version              # of the PROXY header that begins connections to its servers; 0: none does
     cdef bint orca                      # servers report their load in responses
+    cdef readonly object settings       # what a route has of its own for it, hashable; None: it is the backend itself
+    cdef dict varieties                 # by their settings: the same with these; None: there are none
     cdef bint reads_answers             # whether read_answer has anything to do
 
     cdef int look_at(self, PickArgs *args, const char *p, Head *h, View view, const char *asked, uint32_t n) except -2
@@ -37,6 +39,7 @@ cdef class Backend:
     cdef bint moves(self, int chosen, int belongs, int status) noexcept
     cdef bytes read_answer(self, Server server, int chosen, int belongs, const char *p, Head *h, const char *asked,
                            uint32_t n, int64_t now)
+    cdef Backend like(self, Backend other)
     cdef int index_of(self, Server server) noexcept
     cdef int counterpart(self, Backend before, int i) except -2
 

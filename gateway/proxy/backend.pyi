@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from gateway.balance.affinity import Affinity
 from gateway.balance.policy import Members, Policy
@@ -13,6 +13,9 @@ class Backend:
     servers: list[Server]
     members: Members
     queue: WaitQueue
+    def variety(
+        self, settings: Hashable, timeouts: Sequence[float], affinity: Affinity | None, retries: Retries
+    ) -> Backend: ...
     def adopt(self, before: Backend) -> None: ...
     def __init__(
         self,

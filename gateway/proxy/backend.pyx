@@ -118,9 +118,27 @@ cdef class Backend:
                     return k
         return -1
 
+    def variety(self, settings, timeouts, affinity, Retries retries):
+        """The same servers, policy and queue with other timeouts, affinity and retries, for routes that have them."""
+        cdef Backend made = Backend(self.name, self.servers, self.members, self.policy, timeouts, affinity, retries,
+                                    self.queue, self.protocol, traffic=self.traffic, orca=self.orca)
+        made.settings = settings
+        if self.varieties is None:
+            self.varieties = {}
+        self.varieties[settings] = made
+        return made
+
+    cdef Backend like(self, Backend other):
+        """The one with the settings of another, or, without one, this one."""
+        if other.settings is None or self.varieties is None:
+            return self
+        return self.varieties.get(other.settings, self)
+
     def adopt(self, Backend before):
         """Take over the waiting work and the retry budget from the same backend in the previous snapshot."""
         self.retries.adopt(before.retries)
+        for settings, made in (self.varieties or {}).items():
+            made.retries.adopt((before.varieties or {}).get(settings, before).retries)
         self.queue.adopt(before.queue, lambda work: work.moved(self))
 
 

@@ -5,7 +5,7 @@ Nothing is sent, counted or queued here. The View has the changes that rules mad
 
 from gateway.proxy.qos_class cimport ADMITS_NEVER
 from gateway.rules.actions cimport answer
-from gateway.wire.head cimport M_OPTIONS, M_TRACE, R_MAX_FORWARDS
+from gateway.wire.head cimport M_OPTIONS, M_TRACE, R_BODY_TOO_LARGE, R_MAX_FORWARDS
 from gateway.wire.mark cimport without_marks
 from gateway.wire.max_forwards cimport HOPS_BAD, max_forwards
 
@@ -58,7 +58,10 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
         if _class is not None and _class.admits == ADMITS_NEVER:
             d.verdict = V_NOT_ADMITTED
             return 0
-    if action is None:
+    if view.body_bytes >= 0 and h.content_length > view.body_bytes:
+        d.verdict = V_REFUSE
+        d.reason = R_BODY_TOO_LARGE
+    elif action is None:
         d.verdict = V_NO_ROUTE
     elif type(action) is Backend:
         d.verdict = V_FORWARD

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -19,12 +19,13 @@ from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
 from gateway.config import template
 from gateway.config.files import SYSTEM_CAS
-from gateway.config.model import LOG_FIELDS, Listen, Site, Tls
+from gateway.config.model import LOG_FIELDS, Listen, Route, Site, Tls
 from gateway.config.model import AccessLog as AccessLogModel
 from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
 from gateway.config.qos import QosClass as ClassModel
 from gateway.config.qos import WaitingRoom
+from gateway.config.route_settings import RouteRetries, changed
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.proxy.availability import Availability
 from gateway.proxy.backend import Backend
@@ -142,7 +143,8 @@ class Plan:
             for lane, item in enumerate(site.qos.classes)
         }
         backends = {name: self._backend(name, snapshot, secrets.own, servers, classes, cells) for name in site.backends}
-        routes = compile_routes(site, backends, snapshot.files, snapshot.rules, secret, maps)
+        varieties = self._varieties(snapshot, secrets.own, servers, backends)
+        routes = compile_routes(site, backends, snapshot.files, snapshot.rules, secret, maps, varieties=varieties)
         gauges = {frontend.name: frontend.gauge for frontend in self.frontends.values()}
         contexts: dict[ContextKey, ServerContext] = {}
         identities: dict[str, Identity] = {}
@@ -363,6 +365,23 @@ class Plan:
             orca=model.agent.orca,
         )
 
+    def _varieties(
+        self, snapshot: Snapshot, own: bytes, servers: Mapping[ServerKey, Server], backends: Mapping[str, Backend]
+    ) -> dict[int, dict[str, Backend]]:
+        """For each route with settings of its own the backends that it uses, with these."""
+        made: dict[tuple[str, Hashable], Backend] = {}
+        found: dict[int, dict[str, Backend]] = {}
+        for i, route in enumerate(snapshot.site.routes):
+            if route.settings is None:
+                continue
+            names = [route.backend] if route.backend is not None else list(route.split.to if route.split else ())
+            for name in names:
+                key = name, route.settings
+                if key not in made:
+                    made[key] = _variety(route, backends[name], snapshot, own, servers)
+                found.setdefault(i, {})[name] = made[key]
+        return found
+
     def _overload(self, backend: str, snapshot: Snapshot, members: Members, cells: int) -> Overload | None:
         model = snapshot.site.qos.overload
         if model is None:
@@ -438,6 +457,28 @@ def _learned(site: Site) -> tuple[bytes, ...]:
     """Names of the cookies that servers set and affinity marks."""
     kept = [backend.affinity for backend in site.backends.values() if backend.affinity]
     return tuple(sorted({model.cookie.encode() for model in kept if model.learn and model.cookie}))
+
+
+def _variety(
+    route: Route, backend: Backend, snapshot: Snapshot, own: bytes, servers: Mapping[ServerKey, Server]
+) -> Backend:
+    """A backend with the settings of a route."""
+    model = snapshot.site.backends[backend.name]
+    inside = [servers[backend.name, server.name] for server in model.servers]
+    affinity = model.affinity if route.affinity is None else None
+    retries = route.retries or RouteRetries()
+    return backend.variety(
+        route.settings,
+        changed(route.timeouts, model.timeouts),
+        _affinity(affinity, backend.members, inside, snapshot, own),
+        Retries(
+            model.retries.attempts if retries.attempts is None else retries.attempts,
+            model.retries.on,
+            model.retries.statuses,
+            model.retries.methods if retries.methods is None else retries.methods,
+            model.retries.budget,
+        ),
+    )
 
 
 def _affinity(

@@ -45,7 +45,8 @@ cdef list _ends(action):
     if action is None:
         return []
     if type(action) is Backend:
-        return [f"backend {(<Backend>action).name}"]
+        own = " with settings of the route's own" if (<Backend>action).settings is not None else ""
+        return [f"backend {(<Backend>action).name}{own}"]
     return [f"respond {(<Respond>action).status}"] if type(action) is Respond else []
 
 

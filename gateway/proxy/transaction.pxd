@@ -131,6 +131,7 @@ cdef class Transaction(Work):
     cdef uint8_t unsaid                 # a try has failed, and this has not been logged yet
     cdef int64_t detail                 # a Reason, an errno or a number of missing bytes, by outcome
     cdef str klass                      # the class set by rules, or None
+    cdef int64_t body_bytes             # largest body, as routes require; -1: as the frontend has it
     cdef bytes user                     # that has logged in by basic_auth; None: none
     cdef Login login                    # its credentials are being checked; None: they are not
     cdef dict settled                   # results of such checks, by digest; None: there are none

@@ -344,6 +344,7 @@ cdef class Transaction(Work):
         if view.pages is not None:
             self.pages = view.pages
         self.user = view.user
+        self.body_bytes = view.body_bytes
         if d.verdict == V_LOGIN:
             self.qos = d.klass
             return self._check_login(d.login)
@@ -592,6 +593,7 @@ cdef class Transaction(Work):
 
     def moved(self, Backend backend):
         """The snapshot has changed during the wait: use the servers of the new one. Returns the lane."""
+        backend = backend.like(self.attempt.backend)
         cdef Lanes lanes = backend.queue.lanes
         self.attempt.move(backend)
         self.lane = 0 if lanes is None else lanes.lane_of(self.klass)
@@ -743,7 +745,9 @@ cdef class Transaction(Work):
 
     cdef int on_body(self, const char *p, size_t n) except -1:
         self.bytes_in += n
-        if self.content_length < 0 and <int64_t>self.bytes_in > self.frontend.body_bytes:
+        if self.content_length < 0 and (
+                <int64_t>self.bytes_in > self.frontend.body_bytes
+                or (self.body_bytes >= 0 and <int64_t>self.bytes_in > self.body_bytes)):
             return self.refuse(R_BODY_TOO_LARGE)
         self._body_may_flow()
         self.upstream.body(p, n)

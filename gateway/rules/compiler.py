@@ -33,6 +33,7 @@ from gateway.rules.actions import Respond as Answer
 from gateway.rules.apache import ApacheRules, ApacheState
 from gateway.rules.apache_directives import ApacheFile, ApacheHosts
 from gateway.rules.basic_auth import Logins, RequireLogin
+from gateway.rules.body_limit import LimitBody
 from gateway.rules.classes import Classify
 from gateway.rules.conditions import ClassIs, Condition, FrontendIs, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
@@ -54,20 +55,24 @@ _NOTHING: Final[Mapping[Path, Any]] = MappingProxyType({})
 _NONE: Final[Mapping[str, str]] = MappingProxyType({})
 CLOSED: Final = 444
 """In the log, the status of a request whose connection was closed without a response, as of nginx."""
+_NO_VARIETIES: Final[Mapping[int, Mapping[str, Any]]] = MappingProxyType({})
 _NO_MAPS: Final[Mapping[str, MapLookup]] = MappingProxyType({})
 
 
-def compile_routes(
+def compile_routes(  # noqa: PLR0913 - what a table is made of
     site: Site,
     backends: Mapping[str, Any],
     contents: Mapping[Path, bytes] = _NOTHING,
     rules: Mapping[Path, Rules] = _NOTHING,
     secret: bytes = bytes(16),
     maps: Mapping[str, MapLookup] = _NO_MAPS,
+    *,
+    varieties: Mapping[int, Mapping[str, Any]] = _NO_VARIETIES,
 ) -> RouteTable:
     """The table of a site's routes. `backends`: the action for each backend; `contents`: every file that the site file
     names; `rules`: the Apache rules of such a file; `secret`: the secret of the table in which rates are counted;
-    `maps`: as `map_lookups` gives them.
+    `maps`: as `map_lookups` gives them; `varieties`: the backends of routes with settings of their own, by the numbers
+    of these.
     """
     routes = []
     logins: dict[Path, Logins] = {}
@@ -86,8 +91,9 @@ def compile_routes(
             steps += _to_site(route.site, site.sites, contents)
         if route.pages:
             steps.append(_pages(route, contents))
-        steps += [*_redirect(route, maps), *_split(route, backends, maps)]
-        action: Any = backends[route.backend] if route.backend is not None else None
+        own = varieties.get(i, backends)
+        steps += [*_redirect(route, maps), *_split(route, own, maps)]
+        action: Any = own[route.backend] if route.backend is not None else None
         if route.close:
             action = Answer(CLOSED, [], None, closes=True)
         elif route.respond is not None:
@@ -288,6 +294,8 @@ def _steps(model: RouteModel, maps: Mapping[str, MapLookup]) -> Iterator[Step]:
         yield SetClass(model.class_)
     if model.bandwidth is not None:
         yield LimitBandwidth(model.bandwidth, f"bandwidth {size_text(model.bandwidth)}/s")
+    if model.body_bytes is not None:
+        yield LimitBody(model.body_bytes, f"bodies up to {size_text(model.body_bytes)}")
     ranges = [(item.low, item.high) for item in model.response_status]
     for replace, append, default, response in (
         (model.set_header, model.append_header, model.default_header, False),

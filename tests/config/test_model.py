@@ -75,6 +75,20 @@ def test_the_smallest_site_has_every_default(load_text: Load) -> None:
     assert small.routes == (Route(match=Match(), backend="app"),)
 
 
+@pytest.mark.parametrize("route, said", [
+    ("»timeouts: {response: 1s}, respond: {}", "timeouts needs backend or split"),
+    ("backend: app, affinity: »{cookie: a}", "expected false, not a mapping"),
+    ("backend: app, retries: {attempts: »6}", "must be at most 5"),
+    ("backend: app, timeouts: {»idle: 1s}", "unknown key idle"),
+])  # fmt: skip
+def test_mistakes_in_what_a_route_has_of_its_own(refuse: Refuse, route: str, said: str) -> None:
+    refuse(
+        "frontends: [{listen: '127.0.0.1:80'}]\nbackends: {app: {servers: ['127.0.0.1:1']}}\n"
+        f"routes: [{{{route}}}]\n",
+        said,
+    )
+
+
 @pytest.mark.parametrize("log", ["", "access_log: off\n", "access_log: false\n"])
 def test_no_access_log(load_text: Load, log: str) -> None:
     assert site(load_text, BASE + log).access_log is None

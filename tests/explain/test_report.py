@@ -50,3 +50,25 @@ routes:
         "split: no key, so a request is drawn; here the largest share is taken: app; the client gets the cookie"
         in shown
     )
+
+
+def test_many_routes_that_do_not_match_are_counted_by_their_reasons(tmp_path: Path) -> None:
+    hosts = "".join(f"  - {{match: {{host: h{i}.example}}, backend: app}}\n" for i in range(100))
+    shown = explained(tmp_path, f"routes:\n{hosts}  - backend: other\n").splitlines()
+    at = shown.index("├─ routes")
+    path = tmp_path / "site.yaml"
+    assert shown[at + 1 : at + 4] == [
+        f"│  {path}:4 routes[0] to {path}:103 routes[99]",
+        "│    100 routes do not match: 100 by host; --json says why each does not",
+        f"│  {path}:104 routes[100] matches: backend other",
+    ]
+    few = explained(tmp_path, f"routes:\n{hosts.splitlines()[0]}\n  - backend: other\n")
+    assert "routes[0] does not match: host is www.example.com" in few
+
+
+def test_settings_of_a_route_and_hidden_credentials_are_shown(tmp_path: Path) -> None:
+    text = "routes: [{timeouts: {response: 1s}, set_header: {Authorization: Basic abc}, backend: app}]\n"
+    shown = explained(tmp_path, text)
+    assert "backend app with settings of the route's own" in shown
+    assert "Authorization: Basic …" in shown
+    assert "abc" not in shown.partition("gets")[2]
