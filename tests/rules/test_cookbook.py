@@ -20,7 +20,7 @@ backends:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) == 12
+    assert len(EXAMPLES) == 13
     assert all("tests:" in example for example in EXAMPLES)
 
 
