@@ -90,7 +90,13 @@ class _Access:
     order: str | None = None
     allow: list[directives.Test] = field(default_factory=list)
     deny: list[directives.Test] = field(default_factory=list)
-    either: bool = False
+    satisfy: str | None = None
+    login: dict[str, str] = field(default_factory=dict)
+    """Values of AuthType, AuthName and AuthUserFile, by the directive in lower case."""
+
+    @property
+    def asks_login(self) -> bool:
+        return self.require is not None and directives.asks_login(("any", tuple(self.require)))
 
 
 class _Reader:
@@ -116,12 +122,13 @@ class _Reader:
         if self.conds:
             self.problems.append((number, "RewriteCond is not followed by a RewriteRule"))
         self._finish(self.whole, self.whole.maps)
+        self.check_logins()
         for made in sorted(self.accesses, key=lambda made: made.rank):
             require = ("any", tuple(made.require)) if made.require is not None else None
             made.rules.other.access.append(
                 directives.Access(
                     made.line, made.scopes, made.rank, require, made.order, tuple(made.allow), tuple(made.deny),
-                    made.either,
+                    made.satisfy == "any", directives.Login(made.login.get("authname"), made.login.get("authuserfile")),
                 )
             )  # fmt: skip
         if self.problems:
@@ -302,6 +309,8 @@ class _Reader:
             self.found = closed.outer
         if closed.items is not None:
             kind = closed.name.lower().removeprefix("require")
+            if kind == "none" and directives.asks_login(("any", tuple(closed.items))):
+                raise Fault(_NOT_NEGATED)
             self.required((kind, tuple(closed.items)))
 
     # Directives of other modules.
@@ -326,6 +335,43 @@ class _Reader:
         self.accesses.append(made)
         return made
 
+    def check_logins(self) -> None:
+        """Where users are asked for, the file says how they log in; Satisfy has one meaning.
+
+        A section that applies to the same requests may say it, so that a place without it shows only with a request.
+        """
+        asking = [made for made in self.accesses if made.asks_login]
+        for made in asking:
+            known = {name for other in self.accesses if other.rules is made.rules for name in other.login}
+            if missing := [name for name in _LOGIN if name.lower() not in known]:
+                self.problems.append((made.line, f"there is no {' and no '.join(missing)}: {directives.LOGIN}"))
+            if made.rules is self.whole and self.whole.hosts:
+                self.problems.append(
+                    (made.line, "users are asked for outside of <VirtualHost>: write it in each of them")
+                )
+        satisfied = [made for made in self.accesses if made.satisfy is not None]
+        if asking and any(made.satisfy == "any" for made in satisfied):
+            first = satisfied[0]
+            if len(satisfied) > 1 or first.require is None or first.order is None:
+                reason = (
+                    "Satisfy in a file that asks for users is only supported in one section, that has Require, and "
+                    "Order or Allow or Deny, as well: write <RequireAny> with Require ip and Require valid-user instead"
+                )
+                self.problems.append((first.line, reason))
+
+    def login(self, _number: int, name: str, rest: str) -> None:
+        """AuthType, AuthName, AuthUserFile or AuthBasicProvider."""
+        (value,) = directives.expect(directives.words(rest), 1, 1)
+        if name == "authtype" and value.lower() != "basic":
+            raise Fault(f"AuthType {value} is not supported: {directives.LOGIN}")
+        if name == "authbasicprovider":
+            if value.lower() != "file":
+                raise Fault(f"AuthBasicProvider {value} is not supported: {directives.LOGIN}")
+            return
+        if name == "authname" and not value.isprintable():
+            raise Fault("AuthName has a control character")
+        self.access().login[name] = value
+
     def require(self, number: int, _name: str, rest: str) -> None:
         words = directives.words(rest)
         negate = words[:1] == ["not"]
@@ -340,6 +386,10 @@ class _Reader:
                 test = ("ip", directives.networks(["127.0.0.0/8", "::1"]))
             case "env" if items:
                 test = ("any", tuple(("env", item, False) for item in items))
+            case "valid-user" | "user" if bool(items) == (kind == "user"):
+                if negate:
+                    raise Fault(_NOT_NEGATED)
+                test = ("login", tuple(item.encode("latin-1") for item in items))
             case "method" if items:
                 test = ("method", tuple(item.upper() for item in items))
             case "expr" if items:
@@ -349,7 +399,8 @@ class _Reader:
             case "host" | "forward-dns":
                 raise Fault("Require host is not supported: names of clients are not looked up; write Require ip")
             case _:
-                raise Fault(f"Require {' '.join(words)} is not supported: {directives.WAYS_OUT['authtype']}")
+                way = directives.WAYS_OUT["authgroupfile"] if kind.endswith("group") else directives.LOGIN
+                raise Fault(f"Require {' '.join(words)} is not supported: {way}")
         self.required(("not", test) if negate else test)
 
     def order(self, _number: int, _name: str, rest: str) -> None:
@@ -367,7 +418,10 @@ class _Reader:
         (access.allow if name == "allow" else access.deny).append(directives.of_from(words[1:]))
 
     def satisfy(self, _number: int, _name: str, rest: str) -> None:
-        self.access().either = rest.strip().lower() == "any"
+        word = rest.strip().lower()
+        if word not in ("any", "all"):
+            raise Fault("Satisfy is Any or All")
+        self.access().satisfy = word
 
     def redirect(self, number: int, name: str, rest: str) -> None:
         words = directives.expect(directives.words(rest), 1, 3)
@@ -535,6 +589,9 @@ class _Reader:
                 )
             )
             return
+        if status == "401" and re.match("https?://", what):
+            self.whole.warnings.append((number, "ErrorDocument 401 is left out: as in Apache, it takes no URL"))
+            return
         text = what.startswith('"')
         if not text and not re.match("https?://", what):
             text = True
@@ -611,6 +668,8 @@ class _Reader:
         return parts
 
 
+_LOGIN: Final = ("AuthType", "AuthName", "AuthUserFile")
+_NOT_NEGATED: Final = "users can be named, not excluded: write Require user with those who may pass"
 _NOT_OURS: Final = frozenset(
     [
         "connection",
@@ -637,6 +696,7 @@ _DIRECTIVES: Final[Mapping[str, Callable[[_Reader, int, str, str], None]]] = {
         ("setenvif", "setenvifnocase", "browsermatch", "browsermatchnocase", "setenv", "unsetenv"), _Reader.variable
     ),
     **dict.fromkeys(("allow", "deny"), _Reader.allow),
+    **dict.fromkeys(("authtype", "authname", "authuserfile", "authbasicprovider"), _Reader.login),
     **dict.fromkeys(("proxypass", "proxypassmatch"), _Reader.proxy_pass),
     **dict.fromkeys(("servername", "serveralias", "documentroot"), _Reader.names),
     "order": _Reader.order,

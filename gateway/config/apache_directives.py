@@ -13,7 +13,8 @@ Text: TypeAlias = tuple[Any, ...]
 """Parts of an expandable text; see apache.Part."""
 Test: TypeAlias = tuple[Any, ...]
 """A tree: all, any, none (with items), not (an item), granted, denied, ip (networks), env (a name, whether it must be
-absent), method (names), compare, match, file, empty, true."""
+absent), method (names), login (the users that may pass, as bytes; none: all of the file), compare, match, file, empty,
+true."""
 
 RANKS: Final = ("", "directory", "files", "location", "if")
 """Kinds of sections in the order in which Apache merges them."""
@@ -181,14 +182,14 @@ SERVERS_OWN: Final = frozenset(
 )
 """Directives for the server's own work: ignored, with a warning."""
 
-_LOGIN: Final = "write basic_auth: {file: …, realm: …} in a route before this one, and remove the line here"
+LOGIN: Final = "users log in by AuthType Basic, AuthName, AuthUserFile, and Require valid-user or Require user NAME"
 WAYS_OUT: Final = {
-    "authuserfile": _LOGIN,
-    "authgroupfile": _LOGIN,
-    "authtype": _LOGIN,
-    "authname": _LOGIN,
-    "authdigestprovider": _LOGIN,
-    "authbasicprovider": _LOGIN,
+    "authgroupfile": "name the users of the group: Require user NAME …",
+    "authdigestprovider": LOGIN,
+    "authdigestdomain": LOGIN,
+    "authdbmuserfile": "write the users to a file for AuthUserFile, by htpasswd",
+    "authformprovider": LOGIN,
+    "authmerging": "write all Require lines that apply in the inner section",
     "include": "name each file in an apache: route of its own",
     "includeoptional": "name each file in an apache: route of its own",
     "define": "write the value where it is used",
@@ -229,6 +230,20 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
+class Login:
+    """What a section says of how users log in: AuthName and AuthUserFile; None: what the sections around it say."""
+
+    realm: str | None = None
+    users: str | None = None
+
+    def within(self, outer: "Login") -> "Login":
+        """The same, with what only the sections around it say."""
+        return Login(
+            outer.realm if self.realm is None else self.realm, outer.users if self.users is None else self.users
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Access:
     """Access rules of one section: by Require (`require`), or by Order (`order`, `allow`, `deny`); None: not set."""
 
@@ -240,6 +255,7 @@ class Access:
     allow: tuple[Test, ...]
     deny: tuple[Test, ...]
     either: bool
+    login: Login
 
 
 @dataclass(frozen=True, slots=True)
@@ -390,6 +406,11 @@ def of_from(items: list[str]) -> Test:
     if addresses:
         tests.append(("ip", networks(addresses)))
     return ("any", tuple(tests))
+
+
+def asks_login(test: Test) -> bool:
+    """Whether a tree depends on the user."""
+    return any(part[:1] == ("login",) for part in names(test))
 
 
 def names(test: Test) -> Iterator[Any]:

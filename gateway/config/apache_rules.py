@@ -65,6 +65,12 @@ class Rules:
             yield from host.rules.rewrites
 
     @property
+    def user_files(self) -> frozenset[str]:
+        """Every AuthUserFile, as it is written, including those of virtual hosts."""
+        own = {item.login.users for item in self.other.access if item.login.users is not None}
+        return frozenset(own).union(*(host.rules.user_files for host in self.hosts))
+
+    @property
     def proxied(self) -> Iterator[directives.Passed]:
         """Every ProxyPass."""
         yield from self.other.passed

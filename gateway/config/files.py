@@ -8,11 +8,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from gateway.config import apache, apache_rules, certificate, certificate_files, htpasswd, maps, named_file, python
+from gateway.config import (
+    apache,
+    apache_rules,
+    certificate,
+    certificate_files,
+    htpasswd,
+    maps,
+    named_file,
+    python,
+    user_files,
+)
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.certificate_files import Faults
 from gateway.config.dns import BalancedName, parse_networks
-from gateway.config.file_stamp import NONE, Stamp
+from gateway.config.file_stamp import NONE, Stamp, stamp_of
 from gateway.config.map_table import MapFaults, MapTable
 from gateway.config.maps import MapFile
 from gateway.config.model import Apache, Site
@@ -45,6 +55,7 @@ class Files:
         self.contents = {path: bytes(content) for path, content in saved.items()}
         self.maps: dict[str, MapTable] = {}
         self.map_stamps: dict[str, Stamp] = {}
+        self.user_stamps: dict[str, Stamp] = {}
         self.private: set[Path] = set()
         self.rules: dict[Path, apache_rules.Rules] = {}
         self.findings: list[Finding] = []
@@ -286,22 +297,30 @@ def _read_networks(files: Files, name: BalancedName, loc: Loc) -> None:
             files.findings.append(Finding(loc, f"{name.networks_file}:{error}"))
 
 
-def _read_users(files: Files, model: BasicAuth, loc: Loc) -> None:
+def _users_in(files: Files, path: Path, at: Loc, within: str = "") -> htpasswd.Users | None:
     """A file of users; what is wrong inside has its own line. Its hashes are secret, but seldom of one owner alone."""
-    at = (*loc, "file")
-    files.private.add(model.file)
-    content = files.read(model.file, at)
+    files.private.add(path)
+    # Before it is read: a change in between is noticed.
+    files.user_stamps.setdefault(str(path), stamp_of(path))
+    content = files.read(path, at, within=within)
     if content is None:
-        return
+        return None
     try:
         users = htpasswd.parse(content)
     except htpasswd.BadUsers as error:
-        files.findings += [Finding(at, f"{model.file}:{line}: {fault}") for line, fault in error.faults]
-        return
-    warnings = [f"{model.file}:{line}: {text}" for line, text in users.warnings]
-    if named_file.open_to_all(model.file):
-        warnings.append(f"every user of this machine can read the hashes in {model.file}: chmod 640 {model.file}")
+        files.findings += [Finding(at, f"{within}{path}:{line}: {fault}") for line, fault in error.faults]
+        return None
+    warnings = [f"{within}{path}:{line}: {text}" for line, text in users.warnings]
+    if named_file.open_to_all(path):
+        warnings.append(f"every user of this machine can read the hashes in {path}: chmod 640 {path}")
     files.warnings += [Finding(at, text, severity="warning") for text in warnings]
+    return users
+
+
+def _read_users(files: Files, model: BasicAuth, loc: Loc) -> None:
+    users = _users_in(files, model.file, (*loc, "file"))
+    if users is None:
+        return
     unknown = [user for user in model.users if user.encode() not in users.hashes]
     known = [name.decode("utf-8", "replace") for name in users.hashes]
     for user in unknown:
@@ -324,6 +343,8 @@ def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apach
         files.findings += [Finding(loc, f"{model.file}:{line}: {reason}") for line, reason in error.problems]
         return
     files.rules[model.file] = rules
+    for path in user_files.of_rules(model.file, rules).values():
+        _users_in(files, path, loc, f"{model.file}: ")
     shared.maps.update(rules.maps)
     shared.random |= rules.random
     files.warnings += [

@@ -125,7 +125,6 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
         findings += explain.findings(error)
         site, origin = _rest(data, error, context)
     kept = saved.files if saved is not None else {}
-    user_stamps = user_files.stamps(site)
     seen = files.read(site, kept, certificates=certificates, offline=offline)
     unknown = [] if offline else list(_user(site))
     resolved, unresolved = ({}, []) if unknown else _resolve(site, ask)
@@ -151,7 +150,7 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     kept = {name: seen.contents[name] for name in seen.contents.keys() - secret}
     source = SavedSite(text, {**kept, **composed.texts}, variables)
     loaded = Loaded(path, site, seen.contents, resolved, found, tests_at, "", seen.rules, pairs_at, source, routes_at)
-    loaded = replace(loaded, user_stamps=user_stamps, included=composed.texts)
+    loaded = replace(loaded, user_stamps=seen.user_stamps, included=composed.texts)
     return _with_maps(loaded, seen.maps, seen.map_stamps)
 
 
@@ -160,9 +159,9 @@ def renew_users(loaded: Loaded) -> tuple[Loaded, dict[Path, str]]:
 
     Where that is not empty, its users stay as they were.
     """
-    stamps = user_files.stamps(loaded.site)
+    stamps = user_files.stamps(loaded.site, loaded.rules)
     contents, read = dict(loaded.files), {}
-    for path in dict.fromkeys(user_files.paths(loaded.site)):
+    for path in dict.fromkeys(user_files.paths(loaded.site, loaded.rules)):
         if stamps[str(path)] == loaded.user_stamps.get(str(path)):
             continue
         try:

@@ -1,6 +1,6 @@
-"""The files of users that a site names, which are taken up when they change."""
+"""The files of users that a site and its Apache rules name, which are taken up when they change."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,19 +8,27 @@ from gateway.config import htpasswd, named_file
 from gateway.config.file_stamp import Stamps, stamp_of
 
 if TYPE_CHECKING:
+    from gateway.config.apache_rules import Rules
     from gateway.config.model import Site
 
 
-def paths(site: "Site") -> Iterator[Path]:
-    """Yield the file of each basic_auth; of several, more than once."""
+def paths(site: "Site", rules: "Mapping[Path, Rules]") -> Iterator[Path]:
+    """Yield the file of each basic_auth and AuthUserFile; of several, more than once. `rules`: by their file."""
     for route in site.routes:
         if route.basic_auth is not None:
             yield route.basic_auth.file
+        if route.apache is not None:
+            yield from of_rules(route.apache.file, rules[route.apache.file]).values()
 
 
-def stamps(site: "Site") -> Stamps:
+def of_rules(file: Path, rules: "Rules") -> dict[str, Path]:
+    """The path of each AuthUserFile in the rules of `file`, by how it is written there (relative to that file)."""
+    return {name: file.parent / name for name in sorted(rules.user_files)}
+
+
+def stamps(site: "Site", rules: "Mapping[Path, Rules]") -> Stamps:
     """The stamps of all of them, without opening any."""
-    return {str(path): stamp_of(path) for path in paths(site)}
+    return {str(path): stamp_of(path) for path in paths(site, rules)}
 
 
 def content(path: Path) -> bytes:

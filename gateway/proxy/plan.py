@@ -17,7 +17,7 @@ from gateway.balance.affinity import (
 )
 from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
-from gateway.config import template
+from gateway.config import template, user_files
 from gateway.config.files import SYSTEM_CAS
 from gateway.config.model import LOG_FIELDS, Listen, Route, Site, Tls
 from gateway.config.model import AccessLog as AccessLogModel
@@ -182,7 +182,7 @@ class Plan:
             or site.qos.sessions is not None
             or any(route.rate is not None for route in site.routes),
             rules=bool(snapshot.rules),
-            users=any(route.basic_auth is not None for route in site.routes),
+            users=any(user_files.paths(site, snapshot.rules)),
             routes_at=snapshot.routes_at,
         )
 

@@ -98,9 +98,12 @@ cdef class Run:
 
 cdef class ApacheState:
     """State of a request that the parts of a rules file share. environment: bytes by bytes; rewritten: the path was
-    rewritten, without [PT], so that later parts skip it."""
+    rewritten, without [PT], so that later parts skip it; user: that has logged in, None: none; any_user: judge as if
+    the client had logged in as each user that is asked for."""
     cdef public dict environment
     cdef public bint rewritten
+    cdef public object user
+    cdef public bint any_user
 
     def __init__(self):
         self.environment = {}
@@ -109,6 +112,8 @@ cdef class ApacheState:
         """Forget the previous request."""
         self.environment = {b"HTTPS": b"on"} if https else {}
         self.rewritten = False
+        self.user = None
+        self.any_user = False
 
 
 cdef class CompiledCond:
@@ -684,6 +689,9 @@ cdef class ApacheRules(Step):
             return (<Condition>source).holds(r.v)
         if kind == "env":
             return (test[1].encode("latin-1") in r.environment) != test[2]
+        if kind == "login":
+            user = self.state.user
+            return self.state.any_user or (user is not None and (not test[1] or user in test[1]))
         if kind == "method":
             return r.v.method_now.decode("latin-1") in test[1]
         if kind == "file":

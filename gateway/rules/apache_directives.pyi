@@ -3,6 +3,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gateway.config.apache_directives import Directives
 from gateway.rules.actions import Step
 from gateway.rules.apache import ApacheRules
+from gateway.rules.basic_auth import Logins
 
 class ApacheFile(Step):
     def __init__(
@@ -16,6 +17,7 @@ class ApacheFile(Step):
         directory: bool,
         base: str,
         knows_files: bool,
+        users: Mapping[str, Logins],
     ) -> None: ...
 
 class ApacheHosts(Step):

@@ -10,8 +10,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint32_t
 
 from gateway.rules.actions cimport Respond, Step, answer, rewrite
+from gateway.rules.basic_auth cimport RequireLogin
 from gateway.rules.view cimport IN_HEADER, Edits, View, decoded
 
+from gateway.config.apache_directives import Login
 from gateway.config.backtracking import TooManySteps
 from gateway.config.pattern import Pattern
 from gateway.rules.view import replaced
@@ -21,6 +23,8 @@ PATH_SAFE = "/:@!$&'()*+,;=~-._"
 HTML = b"Content-Type: text/html; charset=utf-8\r\n"
 HTTP_FIELDS = {"remote_addr", "request_method", "request_protocol", "request_uri"}
 
+NO_LOGIN = Login()
+
 cdef enum Held:
     H_NOT = 0
     H_PERHAPS               # a part of the path has the name, and may be a file followed by PATH_INFO
@@ -29,7 +33,8 @@ cdef enum Held:
 
 cdef class ApacheFile(Step):
     """other: a file's directives. rules: its ApacheRules, which knows files and expands texts; inner: those of its
-    <Directory> sections, the longest first. targets: backends by name, for the hosts of ProxyPass."""
+    <Directory> sections, the longest first. targets: backends by name, for the hosts of ProxyPass. users: Logins by
+    AuthUserFile."""
     cdef object other
     cdef object rules
     cdef list inner
@@ -39,9 +44,11 @@ cdef class ApacheFile(Step):
     cdef str name
     cdef bytes url                  # of the directory
     cdef object state
+    cdef dict users
+    cdef dict logins                # RequireLogin by Login
     cdef dict searches              # compiled patterns: by pattern and case sensitivity
 
-    def __init__(self, other, rules, inner, targets, *, name, bint directory, base, bint knows_files):
+    def __init__(self, other, rules, inner, targets, *, name, bint directory, base, bint knows_files, users):
         self.other = other
         self.rules = rules
         self.inner = inner
@@ -55,6 +62,8 @@ cdef class ApacheFile(Step):
         for one in (rules, *[one for _, one in self.inner]):
             one.shared = True
         self.searches = {}
+        self.users = dict(users)
+        self.logins = {}
 
     cdef object run(self, View v):
         cdef object outcome
@@ -76,8 +85,9 @@ cdef class ApacheFile(Step):
         self._fields(v, path, True)
         if self.directory:
             outcome = self._access(v, path)
-            if outcome is None:
-                outcome = (<Step>self.rules).run(v)
+            if outcome is not None:
+                return outcome
+            outcome = (<Step>self.rules).run(v)
             if type(outcome) is not Respond:
                 path = _path(v)
                 passed, outcome = outcome, self._moved(v, before, query)
@@ -186,22 +196,57 @@ cdef class ApacheFile(Step):
         return self.state.environment.get(name.encode("latin-1"), b"")
 
     cdef object _access(self, View v, bytes path):
-        """None: access is granted; otherwise the response that refuses it."""
+        """None: access is granted; otherwise the response that refuses it, or a Login that is to be checked."""
         cdef int held
-        cdef object required = None, ordered = None
+        cdef object required = None, ordered = None, outcome, login = NO_LOGIN
         for item in self.other.access:
             held = self._holds(v, item.scopes, path)
-            if held == H_PERHAPS and not self._admits(v, item, item, path):
-                return self._refused(item.line)
+            if held == H_PERHAPS:
+                outcome = self._entry(v, item, item, item.login.within(login), path)
+                if outcome is not None:
+                    return outcome
             if held != H_YES:
                 continue
+            if self.users:
+                login = item.login.within(login)
             if item.require is not None:
                 required = item
             if item.order is not None:
                 ordered = item
-        if required is None and ordered is None or self._admits(v, required, ordered, path):
+        if required is None and ordered is None:
             return None
-        return self._refused((ordered if ordered is not None else required).line)
+        return self._entry(v, required, ordered, login, path)
+
+    cdef object _entry(self, View v, required, ordered, login, bytes path):
+        """As _access, by the lines that apply. A user is only asked for if that can help, as in Apache."""
+        cdef RequireLogin step
+        cdef object outcome
+        cdef int line = (ordered if ordered is not None else required).line
+        self.state.user = None
+        if self._admits(v, required, ordered, path):
+            return None
+        if not self.users:
+            return self._refused(line)
+        self.state.any_user = True
+        possible = self._admits(v, required, ordered, path)
+        self.state.any_user = False
+        if not possible:
+            return self._refused(line)
+        if login.realm is None or login.users is None:
+            return self._refused(line, 500)     # no section that applies says how to log in
+        step = self.logins.get(login)
+        if step is None:
+            step = self.logins[login] = RequireLogin(self.users[login.users], _as_text(login.realm))
+        outcome = step.run(v)
+        if outcome is None:
+            self.state.user = v.user
+            if self._admits(v, required, ordered, path):
+                return None
+            v.user = None
+            outcome = step.refusal(v)
+        if type(outcome) is Respond:
+            (<Respond>outcome).rule = f"{self.name}:{line}".encode()
+        return outcome
 
     cdef bint _admits(self, View v, required, ordered, bytes path) except -1:
         cdef bint by_require, by_order, allowed, denied
@@ -215,8 +260,8 @@ cdef class ApacheFile(Step):
             return by_order or by_require
         return by_order and by_require
 
-    cdef Respond _refused(self, int line):
-        cdef Respond made = answer(403, HTML, page(403))
+    cdef Respond _refused(self, int line, int status=403):
+        cdef Respond made = answer(status, HTML, page(status))
         made.rule = f"{self.name}:{line}".encode()
         return made
 
@@ -329,7 +374,8 @@ cdef class ApacheFile(Step):
         if said is None:
             return outcome
         if said.startswith('"'):
-            made = answer(outcome.status, HTML, said[1:].encode())
+            challenge = (<Respond>outcome).lines if outcome.status == 401 else b""
+            made = answer(outcome.status, HTML + challenge, said[1:].encode())
         else:
             made = answer(302, b"Location: " + said.encode("latin-1", "replace") + b"\r\n", b"")
         made.rule = outcome.rule
@@ -356,6 +402,14 @@ cdef class ApacheHosts(Step):
             if first is None:
                 first = step
         return None if first is None else (<Step>first).run(v)
+
+
+def _as_text(realm):
+    """A name from a rules file, which is read byte by byte, as the UTF-8 that it most often is."""
+    try:
+        return realm.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        return realm
 
 
 def _replacer(parts):

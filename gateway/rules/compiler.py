@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from gateway.config import htpasswd, template
+from gateway.config import htpasswd, template, user_files
 from gateway.config.apache_rules import Rules
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.files import targets
@@ -84,7 +84,10 @@ def compile_routes(  # noqa: PLR0913 - what a table is made of
         steps += _steps(route, maps)
         if route.apache is not None:
             hosts = {host: backends[name] for host, name in targets(site).items()}
-            steps.append(_apache(route.apache, hosts, rules[route.apache.file]))
+            found = rules[route.apache.file]
+            named = user_files.of_rules(route.apache.file, found)
+            users = {name: _users(path, contents, logins) for name, path in named.items()}
+            steps.append(_apache(route.apache, hosts, found, users))
         if route.python is not None:
             steps.append(_python(route.python, backends, contents))
         if route.site is not None and site.sites is not None:
@@ -174,19 +177,19 @@ def _to_site(name: str, sites: Sites, contents: Mapping[Path, bytes], *, full: b
         yield ToSite(sites.self_, peers, parse_key(contents[sites.key_file]), "full" if full else chosen)
 
 
-def _apache(model: Apache, hosts: Mapping[str, Any], rules: Rules) -> Step:
-    """The step for a file; with virtual hosts, that of the requested host."""
+def _apache(model: Apache, hosts: Mapping[str, Any], rules: Rules, users: Mapping[str, Logins]) -> Step:
+    """The step for a file; with virtual hosts, that of the requested host. `users`: by AuthUserFile."""
     if not rules.hosts:
-        return _apache_host(model, hosts, rules, rules.document_root or model.document_root)
+        return _apache_host(model, hosts, rules, rules.document_root or model.document_root, users)
     root = rules.document_root or model.document_root
     steps = [
-        (host.names, host.port, _apache_host(model, hosts, host.rules, host.rules.document_root or root))
+        (host.names, host.port, _apache_host(model, hosts, host.rules, host.rules.document_root or root, users))
         for host in rules.hosts
     ]
     return ApacheHosts(steps, name=model.file.name)
 
 
-def _apache_host(model: Apache, hosts: Mapping[str, Any], rules: Rules, root: str) -> Step:
+def _apache_host(model: Apache, hosts: Mapping[str, Any], rules: Rules, root: str, users: Mapping[str, Logins]) -> Step:
     directory = model.context == "directory"
     state = ApacheState()
 
@@ -217,15 +220,19 @@ def _apache_host(model: Apache, hosts: Mapping[str, Any], rules: Rules, root: st
         directory=directory,
         base=model.base,
         knows_files=bool(model.exists),
+        users=users,
     )
 
 
-def _login(model: BasicAuth, contents: Mapping[Path, bytes], logins: dict[Path, Logins]) -> Step:
+def _users(path: Path, contents: Mapping[Path, bytes], logins: dict[Path, Logins]) -> Logins:
     """`logins`: the users of files that routes before it have; what is found of a password holds for all of them."""
-    users = logins.get(model.file)
-    if users is None:
-        users = logins[model.file] = Logins(htpasswd.parse(contents[model.file]).hashes)
-    return RequireLogin(users, model.realm, model.users, forward=model.forward)
+    if path not in logins:
+        logins[path] = Logins(htpasswd.parse(contents[path]).hashes)
+    return logins[path]
+
+
+def _login(model: BasicAuth, contents: Mapping[Path, bytes], logins: dict[Path, Logins]) -> Step:
+    return RequireLogin(_users(model.file, contents, logins), model.realm, model.users, forward=model.forward)
 
 
 def _python(model: Python, backends: Mapping[str, Any], contents: Mapping[Path, bytes]) -> Step:

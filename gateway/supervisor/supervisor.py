@@ -127,7 +127,7 @@ class Supervisor:
         self._watchdog = Watchdog()
         self._certificates = CertificateWatch()
         self._maps = CertificateWatch(maps.stamps)
-        self._users = CertificateWatch(user_files.stamps)
+        self._users = CertificateWatch(lambda site: user_files.stamps(site, self._now.loaded.rules))
         self._tails = Tails(self._send_to_traffic)
         self._operators = OperatorSocket(
             self._selector,

@@ -4,6 +4,8 @@ import pytest
 
 from gateway.config.apache import ApacheError, parse
 
+LOGIN = "AuthType Basic\nAuthName x\nAuthUserFile users\nRequire valid-user\n"
+
 
 def read(name: str) -> bytes:
     return b"a b\n" if name == "m.txt" else b""
@@ -12,9 +14,18 @@ def read(name: str) -> bytes:
 @pytest.mark.parametrize("text, line, reason", [
     ("SetHandlers x", 1, "SetHandlers is not supported: if it is about what the server does by itself, take it out"),
     ("RewriteEngine On\nRewriteOptions Inherit", 2, "RewriteOptions is not supported: write the inherited rules"),
-    ("AuthType Basic", 1, "AuthType is not supported: write basic_auth"),
-    ("AuthUserFile /x", 1, "AuthUserFile is not supported: write basic_auth"),
-    ("Require valid-user", 1, "Require valid-user is not supported: write basic_auth"),
+    ("AuthType Digest", 1, "AuthType Digest is not supported: users log in by AuthType Basic"),
+    ("AuthBasicProvider ldap", 1, "AuthBasicProvider ldap is not supported: users log in by AuthType Basic"),
+    ("AuthGroupFile /x", 1, "AuthGroupFile is not supported: name the users of the group: Require user NAME"),
+    ("Require group staff", 1, "Require group staff is not supported: name the users of the group"),
+    ("Require valid-user", 1, "there is no AuthType and no AuthName and no AuthUserFile: users log in by"),
+    ("AuthType Basic\nAuthName x\n<Files y>\nRequire user anna\n</Files>", 4, "there is no AuthUserFile: users log in"),
+    ("Require not user anna", 1, "users can be named, not excluded"),
+    ("<RequireNone>\nRequire valid-user\n</RequireNone>", 3, "users can be named, not excluded"),
+    (LOGIN + "Satisfy Any", 1, "Satisfy in a file that asks for users is only supported in one section"),
+    (LOGIN + "Allow from all\nSatisfy Any\n<Files x>\nSatisfy All\n</Files>", 1, "write <RequireAny> with Require ip"),
+    (LOGIN + "<VirtualHost *>\n</VirtualHost>", 1, "users are asked for outside of <VirtualHost>: write it in each"),
+    ("Satisfy Both", 1, "Satisfy is Any or All"),
     ("Require ip 10.0.0.300", 1, "10.0.0.300 is no address or network"),
     ("Require host example.com", 1, "names of clients are not looked up; write Require ip"),
     ("Order allow", 1, "Order is Allow,Deny or Deny,Allow"),

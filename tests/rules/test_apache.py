@@ -1,6 +1,7 @@
 """Rules of Apache beside Apache itself: the same file, the same requests, the same fate."""
 
 import tempfile
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,135 @@ class Case:
 
 
 WWW = "www.example.com"
+USERS = "anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\nbert:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n"
+"""Both have the password "password"."""
+
+
+def by_each_user(*targets: str) -> list[str | tuple[str, Sequence[str], str]]:
+    """A request of each target without a user, by each user, and with a wrong password."""
+    logins = [
+        b64encode(text).decode() for text in (b"anna:password", b"bert:password", b"anna:wrong", b"cara:password")
+    ]
+    headers = [[], *([f"Authorization: Basic {text}"] for text in logins)]
+    return [(target, lines, WWW) for target in targets for lines in headers]
+
+
 CASES = {
+    "logins": Case(
+        """\
+AuthType Basic
+AuthName "Staff only"
+AuthBasicProvider file
+AuthUserFile {directory}/users
+Require valid-user
+<Files "anna.txt">
+Require user anna
+</Files>
+<Files "public.txt">
+Require all granted
+</Files>
+<Files "either.txt">
+<RequireAny>
+Require ip 10.0.0.0/8
+Require user bert
+</RequireAny>
+</Files>
+<Files "both.txt">
+<RequireAll>
+Require local
+Require user anna bert
+Require user bert
+</RequireAll>
+</Files>
+<Files "never.txt">
+<RequireAll>
+Require ip 10.0.0.0/8
+Require valid-user
+</RequireAll>
+</Files>
+<Files "near.txt">
+Require local
+Require valid-user
+</Files>
+RewriteEngine On
+RewriteRule ^rewritten$ anna.txt
+RewriteRule ^from-public.txt$ public.txt
+Redirect /moved http://other.example/
+""",
+        by_each_user(
+            *("/", "/anna.txt", "/public.txt", "/either.txt", "/both.txt", "/never.txt", "/near.txt"),
+            *("/rewritten", "/from-public.txt", "/moved"),
+        ),
+        exists=["/anna.txt", "/public.txt", "/either.txt", "/both.txt", "/never.txt", "/near.txt"],
+    ),
+    "logins of a server": Case(
+        """\
+<Location /admin>
+AuthType Basic
+AuthName Administration
+AuthUserFile {directory}/users
+Require user anna
+</Location>
+<Location /admin/open>
+Require all granted
+</Location>
+<Location /admin/books>
+Require user bert
+</Location>
+<Location /admin/form>
+<Limit POST>
+Require user bert
+</Limit>
+</Location>
+<Location /elsewhere>
+Require user anna
+</Location>
+RewriteEngine On
+RewriteRule ^/to-admin$ /admin/x [PT]
+""",
+        by_each_user(
+            "/", "/admin", "/admin/x", "/administrators", "/admin/open/x", "/admin/books/1", "/to-admin", "/elsewhere"
+        ),
+        local=False,
+    ),
+    "a login or an address": Case(
+        """\
+AuthType Basic
+AuthName x
+AuthUserFile {directory}/users
+Order deny,allow
+Deny from all
+Allow from 10.0.0.0/8
+Require user anna
+Satisfy Any
+""",
+        by_each_user("/a"),
+    ),
+    "an address is enough": Case(
+        """\
+AuthType Basic
+AuthName x
+AuthUserFile {directory}/users
+Order deny,allow
+Deny from all
+Allow from 127.0.0.1
+Require user anna
+Satisfy Any
+""",
+        by_each_user("/a"),
+    ),
+    "a login and an address": Case(
+        """\
+AuthType Basic
+AuthName x
+AuthUserFile {directory}/users
+Order deny,allow
+Deny from all
+Allow from 10.0.0.0/8
+Require user anna
+""",
+        by_each_user("/a"),
+    ),
     "wordpress": Case(
         """\
 <IfModule mod_rewrite.c>
@@ -730,6 +859,7 @@ def apache() -> Iterator[Apache]:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "words.map").write_text(MAP)
+        (directory / "users").write_text(USERS)
         sets = {name: (rules(name, directory), case.local, case.exists) for name, case in CASES.items()}
         with Apache(directory, sets) as process:
             yield process
@@ -737,12 +867,14 @@ def apache() -> Iterator[Apache]:
 
 def rules(name: str, directory: Path) -> str:
     text = CASES[name].rules
-    return text.format(map=directory / "words.map") if "{map}" in text else text
+    made = text.format(map=directory / "words.map") if "{map}" in text else text
+    return made.replace("{directory}", str(directory))
 
 
 def sandbox(directory: Path, name: str) -> Sandbox:
     case = CASES[name]
     (directory / "words.map").write_text(MAP)
+    (directory / "users").write_text(USERS)
     (directory / "rules.txt").write_text(rules(name, directory))
     (directory / "site.yaml").write_text(
         'frontends: [{listen: "127.0.0.1:80"}]\nbackends: {app: {servers: ["127.0.0.1:1"]}}\nroutes:\n'
