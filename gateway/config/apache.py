@@ -105,7 +105,7 @@ class _Reader:
         self.problems: list[tuple[int, str]] = []
         self.conds: list[Cond] = []
         self.sections: list[_Open] = []
-        self.used: list[tuple[int, str]] = []
+        self.used: list[tuple[int, str, Rules]] = []
         self.whole = self.found = Rules()
         self.accesses: list[_Access] = []
         self.number = 0
@@ -121,7 +121,8 @@ class _Reader:
             self.problems.append((number, f"<{self.sections[-1].name}> is not closed"))
         if self.conds:
             self.problems.append((number, "RewriteCond is not followed by a RewriteRule"))
-        self._finish(self.whole, self.whole.maps)
+        self._finish(self.whole)
+        self.check_maps()
         self.check_logins()
         for made in sorted(self.accesses, key=lambda made: made.rank):
             require = ("any", tuple(made.require)) if made.require is not None else None
@@ -135,21 +136,23 @@ class _Reader:
             raise ApacheError(sorted(self.problems))
         return self.whole
 
-    def _finish(self, rules: Rules, maps: Mapping[str, dict[str, str] | str]) -> None:
-        """The last RewriteEngine applies, also to the rules before it; every map is declared."""
+    def _finish(self, rules: Rules) -> None:
+        """The last RewriteEngine applies, also to the rules before it; hosts and directories know the maps around."""
         if not rules.enabled:
             rules.rules.clear()
-        if rules is self.whole:
-            known = {*maps, *(name for host in rules.hosts for name in host.rules.maps)}
-            for line_number, name in self.used:
-                if name not in known:
-                    self.problems.append((line_number, f"there is no RewriteMap {name}{suggest(name, known)}"))
         for host in rules.hosts:
-            host.rules.maps = {**maps, **host.rules.maps}
-            self._finish(host.rules, host.rules.maps)
+            host.rules.random |= rules.random - host.rules.maps.keys()
+            host.rules.maps = {**rules.maps, **host.rules.maps}
+            self._finish(host.rules)
         for _, inner in rules.directories:
             inner.maps, inner.random = rules.maps, rules.random
-            self._finish(inner, rules.maps)
+            self._finish(inner)
+
+    def check_maps(self) -> None:
+        """Every map that is used is declared in the same virtual host, outside of all, or in a file before."""
+        for number, name, rules in self.used:
+            if name not in rules.maps:
+                self.problems.append((number, f"there is no RewriteMap {name}{suggest(name, rules.maps)}"))
 
     def line(self, number: int, line: str) -> None:
         self.number = number
@@ -300,7 +303,7 @@ class _Reader:
         if self.found is not self.whole:
             raise Fault("<VirtualHost> stands in no other section")
         port = words[0].rpartition(":")[2] if words else ""
-        inner = Rules(maps=self.whole.maps)
+        inner = Rules()
         opened.outer, self.found = self.found, inner
         self.whole.hosts.append(VirtualHost(opened.line, int(port) if port.isdecimal() else 0, [], inner))
 
@@ -614,10 +617,13 @@ class _Reader:
             self.found.maps[name] = where
             return
         if kind.lower() not in ("txt", "rnd"):
-            raise Fault(
-                f"maps are txt, rnd or int, and this is {kind}: a program or database is never asked; "
-                "write its entries to a text file and name that as txt:FILE"
+            way = (
+                "a program is never asked: write its entries to a text file and name that as txt:FILE, "
+                "or write what it computes as a python: function of a route"
+                if kind.lower() == "prg"
+                else "a database is never asked: write its entries to a text file and name that as txt:FILE"
             )
+            raise Fault(f"maps are txt, rnd or int, and this is {kind}: {way}")
         entries: dict[str, str] = {}
         for line in self.read(where).decode("latin-1").splitlines():
             words = line.split("#", 1)[0].split() if line.startswith("#") else line.split()
@@ -664,7 +670,7 @@ class _Reader:
 
     def expandable(self, number: int, text: str) -> tuple[Part, ...]:
         parts = expandable(text)
-        self.used += [(number, name) for name in maps_in(parts)]
+        self.used += [(number, name, self.found) for name in maps_in(parts)]
         return parts
 
 

@@ -1082,6 +1082,30 @@ RedirectMatch ^/$ /start
     assert found[4]["backend"] == "shop"
 
 
+def test_virtual_hosts_share_the_maps_outside_of_them_and_have_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a.map").write_text("key of-a\n")
+    (tmp_path / "b.map").write_text("key of-b\n")
+    (tmp_path / "shared.map").write_text("key x|x\n")
+    host = """\
+<VirtualHost *>
+ServerName {name}.example
+RewriteEngine on
+RewriteMap own txt:{name}.map
+RewriteRule ^/own$ /${{own:key}}
+RewriteRule ^/shared$ /${{shared:key}}
+<Directory /var/www/html/inner>
+RewriteEngine on
+RewriteRule ^x$ /${{own:key}}/${{shared:key}}
+</Directory>
+</VirtualHost>
+"""
+    rules = "RewriteMap shared rnd:shared.map\n" + "".join(host.format(name=name) for name in "ab")
+    urls = ("/own", "/shared", "/inner/x")
+    asked = [Asked("GET", "http", f"{name}.example", url) for name in "ab" for url in urls]
+    found = [item["head"].split(" ")[1] for item in decided(tmp_path, rules, *asked)]
+    assert found == ["/of-a", "/x", "/of-a/x", "/of-b", "/x", "/of-b/x"]
+
+
 def test_fields_of_the_request(tmp_path: Path) -> None:
     rules = """\
 SetEnvIf Host "^(.*)$" ASKED=$1
