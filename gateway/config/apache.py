@@ -68,13 +68,14 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 
 @dataclass(slots=True)
 class _Open:
-    """A section that is still open. `items`: of one that groups Require; `inner`: of a <Directory>."""
+    """A section that is still open. `items`: of one that groups Require; `inner`, `depth`: of a <Directory>."""
 
     name: str
     line: int
     skipped: bool = False
     scope: directives.Scope | None = None
     rank: int = 0
+    depth: int = 0
     items: list[directives.Test] | None = None
     outer: Rules | None = None
     inner: Rules | None = None
@@ -83,7 +84,7 @@ class _Open:
 @dataclass(slots=True)
 class _Access:
     scopes: tuple[directives.Scope, ...]
-    rank: tuple[int, int]
+    rank: tuple[int, int, int]
     rules: Rules
     line: int = 0
     require: list[directives.Test] | None = None
@@ -296,7 +297,7 @@ class _Reader:
                 f"<Directory {path}> is not below the DocumentRoot {root}: no URL leads there; say DocumentRoot"
             )
         inner = Rules(document_root=root)
-        opened.inner = inner
+        opened.inner, opened.depth = inner, url.count("/")
         self.found.directories.append((url, inner))
 
     def host(self, opened: "_Open", words: list[str]) -> None:
@@ -333,8 +334,9 @@ class _Reader:
         for made in self.accesses:
             if made.scopes == scopes and made.rules is self.found:
                 return made
-        ranks = [section.rank for section in self.sections]
-        made = _Access(scopes, (max(ranks, default=0), len(self.accesses)), self.found, self.number)
+        rank = max((section.rank for section in self.sections), default=0)
+        depth = max((section.depth for section in self.sections), default=0)
+        made = _Access(scopes, (rank, depth, len(self.accesses)), self.found, self.number)
         self.accesses.append(made)
         return made
 

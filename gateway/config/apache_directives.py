@@ -249,7 +249,7 @@ class Access:
 
     line: int
     scopes: tuple[Scope, ...]
-    rank: tuple[int, int]
+    rank: tuple[int, int, int]
     require: Test | None
     order: str | None
     allow: tuple[Test, ...]

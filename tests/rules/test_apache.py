@@ -89,6 +89,28 @@ Redirect /moved http://other.example/
         ),
         exists=["/anna.txt", "/public.txt", "/either.txt", "/both.txt", "/never.txt", "/near.txt"],
     ),
+    "the deepest directory decides, wherever it stands": Case(
+        """\
+<Location /a/b/c/d>
+Require all denied
+</Location>
+<Directory /var/www/html/a/b>
+Require all granted
+</Directory>
+<Directory /var/www/html/a>
+Require all denied
+</Directory>
+<Directory /var/www/html/a/b/c>
+Require user anna
+AuthType Basic
+AuthName x
+AuthUserFile {directory}/users
+</Directory>
+""",
+        by_each_user("/a/x", "/a/b/x", "/a/b/c/x", "/a/b/c/d/x", "/x"),
+        local=False,
+        exists=["/a/b/c/d/"],
+    ),
     "logins of a server": Case(
         """\
 <Location /admin>
