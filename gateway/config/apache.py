@@ -83,6 +83,8 @@ class _Open:
 
 @dataclass(slots=True)
 class _Access:
+    place: tuple[int, ...]
+    """The lines at which the sections around begin."""
     scopes: tuple[directives.Scope, ...]
     rank: tuple[int, int, int]
     rules: Rules
@@ -297,7 +299,7 @@ class _Reader:
                 f"<Directory {path}> is not below the DocumentRoot {root}: no URL leads there; say DocumentRoot"
             )
         inner = Rules(document_root=root)
-        opened.inner, opened.depth = inner, url.count("/")
+        opened.inner, opened.depth = inner, path.rstrip("/").count("/")
         self.found.directories.append((url, inner))
 
     def host(self, opened: "_Open", words: list[str]) -> None:
@@ -329,14 +331,14 @@ class _Reader:
         access.require = [*(access.require or ()), test]
 
     def access(self) -> "_Access":
-        """The access rules of this scope so far."""
-        scopes = self.scopes
+        """The access rules of this section so far; another section for the same requests replaces them."""
+        place = tuple(section.line for section in self.sections if section.rank or section.scope is not None)
         for made in self.accesses:
-            if made.scopes == scopes and made.rules is self.found:
+            if made.place == place and made.rules is self.found:
                 return made
         rank = max((section.rank for section in self.sections), default=0)
         depth = max((section.depth for section in self.sections), default=0)
-        made = _Access(scopes, (rank, depth, len(self.accesses)), self.found, self.number)
+        made = _Access(place, self.scopes, (rank, depth, len(self.accesses)), self.found, self.number)
         self.accesses.append(made)
         return made
 

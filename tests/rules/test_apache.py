@@ -100,6 +100,18 @@ Require all granted
 <Directory /var/www/html/a>
 Require all denied
 </Directory>
+<Directory /var/www/html>
+Require all granted
+</Directory>
+<Directory />
+Require all denied
+</Directory>
+<Location /twice>
+Require all granted
+</Location>
+<Location /twice>
+Require all denied
+</Location>
 <Directory /var/www/html/a/b/c>
 Require user anna
 AuthType Basic
@@ -107,7 +119,7 @@ AuthName x
 AuthUserFile {directory}/users
 </Directory>
 """,
-        by_each_user("/a/x", "/a/b/x", "/a/b/c/x", "/a/b/c/d/x", "/x"),
+        by_each_user("/a/x", "/a/b/x", "/a/b/c/x", "/a/b/c/d/x", "/x", "/twice"),
         local=False,
         exists=["/a/b/c/d/"],
     ),
