@@ -6,6 +6,7 @@ cdef enum HeadroomWhy:
     HEADROOM_GROWING        # the servers have room for more than may begin in so short a time
     HEADROOM_ROOM           # as many as the servers have room for
     HEADROOM_FULL           # the servers have no room: no session begins
+    HEADROOM_UNKNOWN        # no server with a limit is in service: there is no limit for sessions
 
 # What the servers of a backend do now.
 cdef struct Busy:

@@ -35,7 +35,7 @@ cdef double LONGEST = 1.0               # seconds that count since the last look
 
 FIRST = int(FEW)
 """Sessions that there may be before anything was measured."""
-WHYS = ("start", "growing", "room", "full")
+WHYS = ("start", "growing", "room", "full", "unknown")
 """Names of HeadroomWhy, for display."""
 
 
@@ -61,7 +61,10 @@ cdef void look(Headroom *state, const Busy *busy, const Sessions *sessions, int6
     cdef double free, period = PERIOD * 1e-9, span = period, room, grown, growth
     cdef double live = <double>sessions.live
     if busy.places <= 0:
-        state.until = <uint64_t>-1          # no server is in service: the backend says so in its answers
+        # No server is in service, as the answers of the backend say, or none has a limit.
+        state.why = HEADROOM_UNKNOWN
+        state.until = <uint64_t>-1
+        state.looked = 0
         return
     free = free_places(busy)
     if state.looked:

@@ -31,7 +31,7 @@ correspondingly longer.
 from libc.math cimport exp
 from libc.string cimport memcpy
 
-from qos.headroom cimport claim_look, look
+from qos.headroom cimport HEADROOM_UNKNOWN, claim_look, look
 from qos.tickets cimport K_EARLY, K_LIVE, K_NEW, K_NONE, K_QUEUED
 
 from qos.headroom import FIRST, WHYS
@@ -650,6 +650,8 @@ cdef class SessionTable:
     cdef uint64_t measured(self) noexcept nogil:
         """The number of sessions that there may be by the last measurement."""
         cdef uint64_t most = <uint64_t>self.headroom.sessions
+        if self.headroom.why == HEADROOM_UNKNOWN:
+            return self.slot_count // 2
         return most if most else FIRST_MEASURED
 
     cdef inline bint _servers_have_room(self, const Terms *terms) noexcept nogil:
@@ -687,7 +689,7 @@ cdef class SessionTable:
             "early": <uint32_t>early if state & 3 == P_BEFORE and early >> 32 == state >> 2 else 0,
             "admitted": qs_load(self.head + W_ADMITTED), "adopted": qs_load(self.head + W_ADOPTED),
             "entered": qs_load(self.head + W_ENTERED), "advance_rate": self.advance_rate(),
-            "measured_max": int(self.headroom.sessions) or None,
+            "measured_max": self.measured() if self.headroom.sessions else None,
             "measured_why": WHYS[self.headroom.why],
         }
 

@@ -307,11 +307,14 @@ def _sessions(site: Site) -> Iterator[Finding]:
     sessions = site.qos.sessions
     if sessions is None:
         return
-    limited = any(server.max_connections for backend in site.backends.values() for server in backend.servers)
+    limited = any(all(server.max_connections for server in backend.servers) for backend in site.backends.values())
     if site.qos.overload is not None and site.qos.overload.concurrency != 0:
         limited = True
     if sessions.max == 0 and not limited:
-        message = "auto needs max_connections at servers (what they can take at once), or overload: {concurrency: auto}"
+        message = (
+            "auto needs max_connections at all servers of a backend (what they can take at once), "
+            "or overload: {concurrency: auto}"
+        )
         yield Finding(("qos", "sessions", "max"), message)
     name = sessions.key.cookie
     for backend, model in site.backends.items():

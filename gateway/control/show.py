@@ -41,6 +41,7 @@ MEASURED: Final = {
     "growing": "it grows by a fifth and 40 a second, and the servers have room",
     "room": "the servers have room for so many",
     "full": "the servers have no room for more",
+    "unknown": "no server with a limit is in service",
 }
 """The reasons for the number of sessions with `max: auto` (qos/headroom.pyx)."""
 
@@ -202,7 +203,7 @@ def _sessions(found: SessionsReport | None) -> Iterator[str]:
     if found is None:
         return
     titles = "live", "waiting", "present", "early", "entered/min", "adopted"
-    most = f"{found.live}/{found.max}{' auto' if found.auto else ''}"
+    most = f"{found.live}/{found.max or '-'}{' auto' if found.auto else ''}"
     waiting = f"{found.waiting}/{found.places}"
     figures = most, waiting, found.present, found.early, f"{found.advance_rate * 60:.3g}", found.adopted
     widths = 17, 14, 8, 6, 12, 8

@@ -30,7 +30,8 @@ _log = logging.getLogger("gateway.control")
 class SiteStreams:
     """Connections of this gateway and to it, in the running event loop.
 
-    `hear` takes a report and the address of its sender, and says whether it was signed with the key of the sites.
+    `hear` takes a report and the address of its sender, and says whether it was signed lately, with the key of the
+    sites.
     """
 
     def __init__(self, hear: Callable[[bytes, str], bool]) -> None:
@@ -88,7 +89,8 @@ class SiteStreams:
             await asyncio.sleep(AGAIN)
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take reports until the connection ends, is idle, or sends what is none."""
+        """Take reports until the connection ends, is idle, or sends what is none, or the same one again."""
+        before = b""
         peer = writer.get_extra_info("peername") or ("",)
         try:
             while True:
@@ -97,8 +99,10 @@ class SiteStreams:
                     if not 0 < length <= MAX_BYTES:
                         return
                     report = await reader.readexactly(length)
-                if not self._hear(report, str(peer[0])):
+                # A stranger could send again what it has recorded.
+                if report == before or not self._hear(report, str(peer[0])):
                     return
+                before = report
                 self._trusted.add(writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return

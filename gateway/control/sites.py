@@ -261,11 +261,9 @@ class Sites(asyncio.DatagramProtocol):
             self._hear(report, addr[0], again=False)
 
     def _hear_stream(self, data: bytes, source: str) -> bool:
-        """Process a report that has come over TCP; whether it was signed with the key."""
+        """Process a report that has come over TCP; whether it was signed with the key lately."""
         report = self._decode(data, source)
-        if report is not None:
-            self._hear(report, source, again=True)
-        return report is not None
+        return report is not None and self._hear(report, source, again=True)
 
     def _decode(self, data: bytes, source: str) -> Report | None:
         try:
@@ -274,25 +272,26 @@ class Sites(asyncio.DatagramProtocol):
             self._refusals.note(error.reason.value, str(error), source)
             return None
 
-    def _hear(self, report: Report, source: str, *, again: bool) -> None:
-        """Take a report; `again`: it may have come by another way before."""
+    def _hear(self, report: Report, source: str, *, again: bool) -> bool:
+        """Take a report; `again`: it may have come by another way before. Returns whether its time is the present."""
         model = self._model
         if model is not None and report.server == model.self_ and report.backend == self._node:
-            return  # of this gateway itself, which is in the list of its site
+            return True  # of this gateway itself, which is in the list of its site
         if model is None or report.server not in {model.self_, *model.others}:
             self._refusals.note("unknown site", f"there is no other site {report.server}", source)
-            return
+            return True
         verdict = self._guard.check(report, time.time_ns(), time.monotonic())
         if verdict is not Verdict.ACCEPTED:
             if not again:
                 self._refusals.note(verdict.value, f"{report.server}: {verdict.value}", source)
-            return
+            return verdict is Verdict.REPLAYED
         now = time.monotonic()
         before = self._hearsay.view(report.server, now, model.stale_after)
         self._hearsay.hear(report, now)
         after = self._hearsay.view(report.server, now, model.stale_after)
         if (before.up, before.draining, before.evacuates) != (after.up, after.draining, after.evacuates):
             self._tell_all(self.states())
+        return True
 
     def evacuation(self) -> Order | None:
         """The order to evacuate this site that holds: this gateway's own, or that of another gateway of the site."""

@@ -115,7 +115,9 @@ cdef class Split(Step):
         if key:
             point = _point(key)
             first = self._at(point, self.shares, 1.0)
-            said = f"split: key {key.decode('utf-8', 'replace')} is at {point:.2%}: {self.names[first]}"
+            # A live request's key may be a secret of its client.
+            shown = f" {key.decode('utf-8', 'replace')}" if v.reproducible else ""
+            said = f"split: key{shown} is at {point:.2%}: {self.names[first]}"
         elif not v.reproducible:
             first = chosen
             said = f"split: no key; drawn: {self.names[chosen]}"

@@ -218,7 +218,7 @@ def test_a_waiting_room_has_its_defaults(load_text: Load) -> None:
     [
         ("max: »0", "expected 1 to 524288 sessions, or auto"),
         ("max: »many", "expected a number of sessions, or auto"),
-        ("max: »auto", "auto needs max_connections at servers"),
+        ("max: »auto", "auto needs max_connections at all servers of a backend"),
         ("max: 5, idle: »500ms", "must be at least 1s"),
         ("max: 5, idle: »2d", "must be at most 1d"),
         ("max: 5, key: »{}", "key needs one of cookie, url"),

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from itertools import count
 
 from gateway.control.site_streams import SiteStreams
 from loadagent.config import Endpoint
@@ -32,10 +33,12 @@ async def test_both_ends_of_a_connection_hear_each_other() -> None:
     endpoint = await other.listen()
     one.streams.connect([endpoint])
 
+    numbers = count()
+
     def exchanged() -> bool:
-        one.streams.send(b"good one")
-        other.streams.send(b"good other")
-        return b"good one" in other.heard and b"good other" in one.heard
+        one.streams.send(b"good one %d" % next(numbers))
+        other.streams.send(b"good other %d" % next(numbers))
+        return bool(other.heard and one.heard)
 
     await soon(exchanged, "both to hear")
     one.streams.connect([])
@@ -45,6 +48,18 @@ async def test_both_ends_of_a_connection_hear_each_other() -> None:
     assert b"good late" not in other.heard, "the connection is closed"
     await one.streams.close()
     await other.streams.close()
+
+
+async def test_a_recorded_report_that_is_sent_again_ends_the_connection() -> None:
+    side = Side()
+    endpoint = await side.listen()
+    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    recorded = b"good report"
+    writer.write(2 * (len(recorded).to_bytes(2) + recorded))
+    assert await asyncio.wait_for(_all(reader), 5.0) == b""
+    writer.close()
+    await side.streams.close()
+    assert side.heard == [recorded]
 
 
 async def test_a_client_without_the_key_hears_nothing_and_is_disconnected() -> None:

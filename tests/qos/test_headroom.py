@@ -88,6 +88,9 @@ def test_without_a_server_in_service_all_requests_go_to_the_backend() -> None:
     headroom = Measured()
     _, may_begin = headroom.look(1.0, places=0, at_servers=0)
     assert may_begin > 1 << 60
+    assert headroom.why == "unknown"
+    number, _ = headroom.look(2.0, places=10, at_servers=0, live=500)
+    assert 500 < number < 600  # it grows from the present number on, as after a start
 
 
 def test_with_a_queue_there_may_be_as_many_as_find_room_until_each_client_has_asked() -> None:

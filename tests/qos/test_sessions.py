@@ -473,6 +473,12 @@ def test_with_a_measured_number_the_head_of_the_queue_is_first_when_the_servers_
     assert [client.ask(NOW + STEP) for client in (third, first, second)] == ["waiting", "new", "waiting"]
 
 
+def test_without_a_server_in_service_the_measured_number_is_no_limit() -> None:
+    sessions = table()
+    sessions.measure_now(NOW, places=0, at_servers=0)
+    assert Counter(client.ask(NOW) for client in clients(sessions, 100, most=0, places=0)) == {"new": 100}
+
+
 def test_a_full_table_of_a_measured_number_is_shown_with_its_reason() -> None:
     sessions = table()
     assert sessions.measure_now(NOW, **NO_ROOM) == 1
