@@ -60,7 +60,16 @@ class RawClient(Closing):
         else:
             plain = socket.create_connection((host, port), timeout=LIMIT)
         plain.sendall(before)
-        self.socket = context.wrap_socket(plain, server_hostname=server_name) if context else plain
+        self.socket = plain
+        if context:
+            self.socket = wrapped = context.wrap_socket(
+                plain, server_hostname=server_name, do_handshake_on_connect=False
+            )
+            try:
+                wrapped.do_handshake()
+            except OSError:
+                wrapped.close()
+                raise
         self._raw = self.socket.makefile("rb", buffering=0)
         self._reader = _Reader(self._raw)
 
