@@ -28,18 +28,23 @@ Told = Callable[[bool], None]
 class _Check:
     login: Login
     source: str
-    future: "Future[bool]"
     waiting: dict[int, Told] = field(default_factory=dict)
 
 
 class PasswordChecks:
-    """Requests with the same credentials share a check."""
+    """Requests with the same credentials share a check.
+
+    The thread has one check at a time: a queue of its own would keep the passwords of requests that have ended.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._thread: ThreadPoolExecutor | None = None
         self._checks: dict[bytes, _Check] = {}
+        """By digest, oldest first; with the one that the thread has."""
         self._of: Counter[str] = Counter()
+        self._begun: _Check | None = None
+        """What the thread has."""
 
     def ask(self, login: Login, client: bytes, number: int, told: Told) -> int:
         """Check credentials, and tell the result later, in this thread: 0; or the status of a request that must not.
@@ -53,37 +58,48 @@ class PasswordChecks:
                 return TOO_MANY
             if len(self._checks) >= MOST:
                 return FULL
-            if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, "passwords")
             self._of[source] += 1
-            check = self._checks[login.digest] = _Check(login, source, self._thread.submit(login.check))
-            check.future.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._over, login.digest))
+            check = self._checks[login.digest] = _Check(login, source)
         check.waiting[number] = told
+        if self._begun is None:
+            self._begin(check)
         return 0
 
     def forget(self, login: Login, number: int) -> None:
-        """The request has ended: a check without a waiting request is not begun."""
+        """The request has ended: a check without a waiting request is not begun, and leaves no password behind."""
         check = self._checks.get(login.digest)
         if check is not None:
             check.waiting.pop(number, None)
-            if not check.waiting:
-                check.future.cancel()
+            if not check.waiting and check is not self._begun:
+                self._remove(check)
 
-    def _over(self, digest: bytes) -> None:
-        check = self._checks.pop(digest)
+    def _begin(self, check: _Check) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "passwords")
+        self._begun = check
+        future = self._thread.submit(check.login.check)
+        future.add_done_callback(lambda done: self._loop.call_soon_threadsafe(self._over, check, done))
+
+    def _over(self, check: _Check, done: "Future[bool]") -> None:
+        self._remove(check)
+        self._begun = None
+        if self._checks:
+            self._begin(next(iter(self._checks.values())))
+        good = False
+        error = done.exception()
+        if error is not None:
+            log.error("a password cannot be checked", exc_info=error)
+        else:
+            good = done.result()
+            check.login.settle(good=good)
+        for told in check.waiting.values():
+            told(good)
+
+    def _remove(self, check: _Check) -> None:
+        del self._checks[check.login.digest]
         self._of[check.source] -= 1
         if not self._of[check.source]:
             del self._of[check.source]
-        good = False
-        if not check.future.cancelled():
-            error = check.future.exception()
-            if error is not None:
-                log.error("a password cannot be checked", exc_info=error)
-            else:
-                good = check.future.result()
-                check.login.settle(good=good)
-        for told in check.waiting.values():
-            told(good)
 
 
 def _source(address: str) -> str:

@@ -44,7 +44,9 @@ def login(user: str, password: str) -> str:
 def club(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Club]:
     directory = tmp_path_factory.mktemp("club")
     bcrypt = libcrypt.crypt("größe".encode(), b"$2y$10$abcdefghijklmnopqrstuu").decode()
-    (directory / "users").write_text(f"# staff\nanna:{bcrypt}\nbert:{SHA}:a comment\ncara:{APR1}\ndora:{bcrypt}\n")
+    (directory / "users").write_text(
+        f"# staff\nanna:{bcrypt}\nbert:{SHA}:a comment\ncara:{APR1}\ndora:{bcrypt}\nemil:{bcrypt}\n"
+    )
     (directory / "users").chmod(0o640)
     with ExitStack() as stack:
         servers = [stack.enter_context(BackendServer(directory, "app1"))]
@@ -132,6 +134,15 @@ def test_guesses_are_bounded_and_do_not_delay_others(club: Club) -> None:
         assert set(statuses) == {401, 429}
         assert statuses.count(429) >= 15
     assert club.get("/admin/", "anna", "größe")[0] == 200
+
+
+def test_a_request_that_is_sent_again_after_a_reset_is_checked(club: Club) -> None:
+    with Http2Client(club.gateway.port) as client:
+        for i in range(4):
+            client.begin("/admin/", ("authorization", login("anna", f"busy {i}").partition(": ")[2]))
+        emil = ("authorization", login("emil", "größe").partition(": ")[2])  # whose password is not known yet
+        client.connection.reset_stream(client.begin("/admin/", emil))
+        assert client.get("/admin/", emil).status == 200
 
 
 def test_a_changed_file_of_users_is_taken_up_and_one_with_a_mistake_is_not(club: Club) -> None:
