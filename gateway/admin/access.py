@@ -58,9 +58,9 @@ class Access:
         known = [caller for caller, token in self.tokens if hmac.compare_digest(sent, token)]
         return known[0] if known else None
 
-    def knows(self, caller: Caller) -> bool:
-        """Whether a caller still may what it might when it asked."""
-        return caller in {known for known, _ in self.tokens} or caller == Caller("anyone", self.open_to)
+    def knows(self, caller: Caller, token: str) -> bool:
+        """Whether a caller still may what it might when it asked with this token; "": it had none."""
+        return self.caller(f"Bearer {token}" if token else None) == caller
 
 
 def is_local(host: str | None) -> bool:

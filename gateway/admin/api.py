@@ -399,7 +399,7 @@ class Api:
     async def _carry_out(self, operation: Operation, asked: Asked) -> Any:
         command = operation.path[1:]
         if command in _INQUIRIES:
-            return await self._inquire(command, asked)
+            return await self._inquire(operation, command, asked)
         if operation.method == "POST":
             return await self._change(command, asked)
         match operation.path:
@@ -414,9 +414,14 @@ class Api:
 
     # --------------------------------------------------------------------------------------------------------- changes
 
-    async def _inquire(self, command: str, asked: Asked) -> Any:
+    async def _inquire(self, operation: Operation, command: str, asked: Asked) -> Any:
         body = _parsed(_INQUIRIES[command], asked)
-        return await self._gateway.order(f"{command} {body.model_dump_json()}", INQUIRY_SECONDS)
+        found = await self._gateway.order(f"{command} {body.model_dump_json()}", INQUIRY_SECONDS)
+        assert operation.returns is not None  # noqa: S101 - see endpoints
+        try:
+            return operation.returns.validate_python(found)
+        except ValidationError:  # its text has what was posted
+            raise Refused(f"the process that answers {command} has sent a malformed answer") from None
 
     async def _change(self, command: str, asked: Asked) -> Any:
         match command:

@@ -64,7 +64,10 @@ class BadRequest(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request that may be answered: who sent it, and its body; {} without one. `token`: what proves who it is."""
+    """A request that may be answered: who sent it, and its body; {} without one.
+
+    `token` proves who it is; "": nothing does.
+    """
 
     caller: Caller
     body: Mapping[str, Any]
@@ -128,7 +131,7 @@ class AdminServer:
         self._endpoints = endpoints
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[asyncio.Transport, asyncio.TimerHandle] = {}
-        """Connections without a request so far, oldest first."""
+        """Connections without a whole request so far, oldest first."""
         self._answered: dict[asyncio.Transport, asyncio.TimerHandle] = {}
         self._streams = 0
         self._joining: set[asyncio.Task[None]] = set()
@@ -140,6 +143,7 @@ class AdminServer:
             max_field_size=MAX_LINE,
             max_headers=MAX_FIELDS,
             lingering_time=0.0,
+            auto_decompress=False,
         )
         sock.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         self._loop.add_reader(sock, self._accept)
@@ -177,7 +181,10 @@ class AdminServer:
         self._waiting[transport] = self._loop.call_later(TIMEOUT, transport.abort)
 
     def _make_room(self) -> bool:
-        """Whether there is room for one more connection: the oldest one without a request is closed, none with one."""
+        """Whether there is room for one more connection.
+
+        The oldest one without a whole request is closed, none with one.
+        """
         for transports in (self._waiting, self._answered):
             for transport in [transport for transport in transports if transport.is_closing()]:
                 transports.pop(transport).cancel()
@@ -200,12 +207,13 @@ class AdminServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
-        if transport is not None and transport in self._waiting:
-            self._answered[transport] = self._waiting.pop(transport)
         try:
             endpoint, caller = self._admit(request)
             token = request.headers.get("Authorization", "").partition(" ")[2].strip()
             asked = Asked(caller, await _body(request), token)
+            # Only now: bodies that do not come must not take the places of other requests.
+            if transport is not None and transport in self._waiting:
+                self._answered[transport] = self._waiting.pop(transport)
             if endpoint.events is not None and request.method == "GET":
                 return await self._send_events(request, endpoint.events(asked))
             self._give_time(transport, endpoint.seconds)
@@ -256,6 +264,8 @@ class AdminServer:
             raise BadRequest("not found", 404)
         if endpoint is None:
             raise BadRequest(f"only {self._allowed(request.path)}", 405)
+        if "Content-Encoding" in fields:
+            raise BadRequest("a body without Content-Encoding", 415)
         if method != "GET":
             if from_elsewhere(fields):
                 raise BadRequest("a web page of another origin may change nothing here", 403)
@@ -290,10 +300,13 @@ async def _body(request: web.BaseRequest) -> dict[str, Any]:
     if request.method in {"GET", "HEAD"}:
         return {}
     text = bytearray()
-    async for part in request.content.iter_any():
-        text += part
-        if len(text) > MAX_BODY:
-            raise BadRequest(f"at most {MAX_BODY} bytes", 413)
+    try:
+        async for part in request.content.iter_any():
+            text += part
+            if len(text) > MAX_BODY:
+                raise BadRequest(f"at most {MAX_BODY} bytes", 413)
+    except web.RequestPayloadError:  # such as chunks without a size
+        raise BadRequest("the body is not framed as HTTP/1.1 says (RFC 9112 section 7.1)") from None
     try:
         found = json.loads(text or b"{}")
     except (ValueError, RecursionError):

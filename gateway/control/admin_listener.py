@@ -104,7 +104,7 @@ class AdminListener:
 
     async def _events(self, asked: Asked) -> AsyncIterator[str]:
         """The status, once a second, to a caller whose token still counts."""
-        while self._server is not None and self._server.access.knows(asked.caller):
+        while self._server is not None and self._server.access.knows(asked.caller, asked.token):
             yield self._api.status_text()
             await asyncio.sleep(INTERVAL)
 

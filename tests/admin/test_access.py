@@ -10,10 +10,10 @@ from gateway.config.admin import AccessRole, Admin
 FILES = {Path("/a"): b"token of alice\n", Path("/p"): b"token of prometheus"}
 
 
-def access(**keys):
+def access(files=FILES, **keys):
     return Access.of(
         Admin.model_validate({"sockets": "/s", "listen": "127.0.0.1:1", **keys}, context={"directory": Path("/")}),
-        FILES,
+        files,
     )
 
 
@@ -40,11 +40,16 @@ def test_a_role_includes_those_before_it():
 
 
 def test_a_caller_whose_token_was_changed_is_not_known():
-    before = access(token_file="/p", operators=[{"name": "alice", "token_file": "/a"}])
+    operators = [{"name": "alice", "token_file": "/a"}]
+    before = access(token_file="/p", operators=operators)
     alice = before.caller("Bearer token of alice")
-    assert before.knows(alice)
-    assert not access(token_file="/p").knows(alice)
-    assert not before.knows(Caller("anyone", "read"))
+    assert before.knows(alice, "token of alice")
+    assert not access(token_file="/p").knows(alice, "token of alice")
+    rotated = access({Path("/a"): b"another of alice", Path("/p"): FILES[Path("/p")]}, operators=operators)
+    assert rotated.caller("Bearer another of alice") == alice
+    assert not rotated.knows(alice, "token of alice")
+    assert not before.knows(Caller("anyone", "read"), "")
+    assert access().knows(Caller("anyone", "read"), "")
 
 
 @pytest.mark.parametrize(

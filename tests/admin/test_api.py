@@ -1,6 +1,10 @@
 """The table of what operators may ask and change, and its description."""
 
+import json
+import warnings
 from pathlib import Path
+
+import pytest
 
 from gateway.admin.api import OPERATIONS, ROOT, Api, Refused, description, servers
 from gateway.admin.server import Asked
@@ -31,6 +35,17 @@ class Gateway:
 
     async def in_force(self, serial, seconds):
         raise AssertionError(serial, seconds)
+
+
+class Answering(Gateway):
+    """One whose supervisor answers every order with `found`."""
+
+    def __init__(self, found):
+        super().__init__()
+        self.found = found
+
+    async def order(self, *_):
+        return self.found
 
 
 async def post(api, path, **body):
@@ -97,3 +112,25 @@ async def test_evacuation_is_an_order_for_the_heartbeat():
     status, body = await post(Api(gateway), "/evacuate")
     assert (status, gateway.orders) == (200, ["drain"])
     assert '"admin_state":"drain"' in body
+
+
+@pytest.mark.parametrize(
+    "path, body, found",
+    [
+        ("/explain", {"request": "GET http://a/"}, {"request": "GET http://a/", "text": "1.", "decision": {"a": [1]}}),
+        ("/check", {"text": "secret"}, {
+            "ok": False, "diff": "+secret", "tests": [{"line": 1, "request": "a", "passed": True, "why": ""}],
+            "problems": [{"line": 1, "column": 2, "severity": "error", "message": "secret"}]}),
+        ("/tests", {}, {"tests": [{"line": 1, "request": "a", "passed": False, "why": "404"}]}),
+    ],
+)  # fmt: skip
+async def test_the_answer_to_an_inquiry_leaves_nothing_in_the_log(path, body, found):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        status, text = await post(Api(Answering(found)), path, **body)
+    assert (status, json.loads(text)) == (200, found)
+
+
+async def test_an_answer_to_an_inquiry_of_another_form_is_refused_without_its_text():
+    status, text = await post(Api(Answering({"problems": "secret"})), "/check", text="secret")
+    assert (status, "secret" in text) == (409, False)

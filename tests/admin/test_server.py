@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
+from aiohttp import web
 
 from gateway.admin import server as module
 from gateway.admin.access import Access, Caller
@@ -184,6 +185,29 @@ async def test_a_change_is_sent_as_json(server):
     assert (await change(server, f"{JSON}; charset=utf-8", ALICE, body=b""))[0] == 200
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "identity"])
+async def test_a_body_with_a_content_encoding_is_refused(server, caplog, encoding):
+    server.access = GUARDED
+    refused = (415, {"error": "a body without Content-Encoding"})
+    assert await change(server, JSON, ALICE, f"Content-Encoding: {encoding}", body=b"junk") == refused
+    assert not caplog.records
+
+
+async def test_a_body_with_broken_framing_is_the_mistake_of_the_client(server, caplog):
+    server.access = GUARDED
+    head = f"POST /api/drain HTTP/1.1\r\nHost: a\r\n{JSON}\r\n{ALICE}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with connection(server) as (reader, writer):
+        writer.write(head.encode())
+        await soon(lambda: server._protocols.requests_count, "the request to begin")
+        (protocol,) = server._protocols.connections
+        # As a parser of aiohttp says it; not every one of them does.
+        protocol._current_request.content.set_exception(web.RequestPayloadError("secret"))
+        said = await reader.read()
+    assert said.startswith(b"HTTP/1.1 400 ")
+    assert b"secret" not in said
+    assert not caplog.records
+
+
 async def test_a_body_of_bounded_size(server):
     server.access = GUARDED
     status, said = await change(server, JSON, ALICE, body=b" " * (MAX_BODY + 1))
@@ -320,6 +344,25 @@ async def test_many_slow_clients_do_not_keep_out_others(server):
         await soon(lambda: not server._joining, "all to be accepted")
         assert len(server._waiting) <= MAX_CLIENTS
         assert (await ask(server))[0] == 200
+
+
+async def test_requests_with_unfinished_bodies_do_not_keep_out_others(server, caplog):
+    server.access = GUARDED
+    head = f"POST /api/drain HTTP/1.1\r\nHost: a\r\n{JSON}\r\n{ALICE}\r\nContent-Length: 9\r\n\r\n{{"
+    async with AsyncExitStack() as stack:
+        clients = []
+        for _ in range(MAX_CLIENTS):
+            reader, writer = await stack.enter_async_context(connection(server))
+            writer.write(head.encode())
+            clients.append((reader, writer))
+        await soon(lambda: server._protocols.requests_count == MAX_CLIENTS, "all requests to begin")
+        assert (await ask(server, "/healthz"))[0] == 200
+        with suppress(ConnectionResetError):
+            assert await clients[0][0].read() == b"", "the oldest one is closed"
+        reader, writer = clients[-1]
+        writer.write(b"       }")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 "), "the newest one is answered when its body comes"
+    assert not caplog.records
 
 
 async def test_nothing_is_left_after_close(server):

@@ -204,8 +204,15 @@ def test_a_token(start_gateway: Starter, start_servers: Servers, tmp_path: Path)
     assert asked.status("/metrics") == 401
     assert asked.status("/metrics", Authorization="Bearer 0123456789abcdef0124") == 401
     assert asked.status("/metrics", Authorization=f"Bearer {TOKEN}") == 200
-    file.write_text("another token, as long\n")
-    gateway.reload(description)
+    url = f"http://127.0.0.1:{asked.port}/api/v1/events"
+    with httpx.stream("GET", url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as events:
+        lines = events.iter_lines()
+        assert next(lines).startswith("data: ")
+        file.write_text("another token, as long\n")
+        gateway.reload(description)
+        began = time.monotonic()
+        for _ in lines:
+            assert time.monotonic() < began + 10, "events of the old token go on"
     eventually(lambda: asked.status("/metrics", Authorization="Bearer another token, as long") == 200, "the new token")
     assert asked.status("/metrics", Authorization=f"Bearer {TOKEN}") == 401
     file.chmod(0o644)
