@@ -13,7 +13,8 @@ cdef class RewriteResponse(Step):
     """Each argument has pairs of a text and the Template of what replaces it; the first text that fits counts.
 
     location: how a Location begins. cookie_path: how the Path of a Set-Cookie begins. cookie_domain: its whole Domain,
-    whatever its case, with or without a leading dot (RFC 6265 section 5.2.3). ranges: as of EditHeaders.
+    whatever its case, with or without a leading dot (RFC 6265 section 5.2.3). An attribute that a cookie has several
+    times is changed each time, because the last one counts (section 5.3). ranges: as of EditHeaders.
     """
     cdef list edits                 # (name of the field, pattern, Templates by the number of the alternative)
     cdef tuple ranges
@@ -42,7 +43,8 @@ cdef class RewriteResponse(Step):
         if self.ranges:
             edits = edits.of_status(self.ranges)
         for name, search, templates in self.edits:
-            edits.edit(name, search, _replacement([(<Template>template).render(v) for template in templates]), False)
+            edits.edit(name, search, _replacement([(<Template>template).render(v) for template in templates]),
+                       name == b"Set-Cookie")
         return None
 
 

@@ -110,6 +110,8 @@ def test_a_default_header_gives_way_to_that_of_the_server(client: RawClient) -> 
     ("Set-Cookie", "a=/; Path=/; Domain=.INNER; Secure", "a=/; Path=/answer/; Domain=localhost; Secure"),
     ("Set-Cookie", "a=b; domain=inner; path=/x/z", "a=b; domain=localhost; path=/y/z"),
     ("Set-Cookie", "a=b; Domain=winner", "a=b; Domain=winner"),
+    ("Set-Cookie", "a=b; Path=/; Path=/x; domain=inner; Path=/z; Domain=.inner",
+     "a=b; Path=/answer/; Path=/y; domain=localhost; Path=/answer/z; Domain=localhost"),
 ])  # fmt: skip
 def test_location_and_cookies_are_as_clients_see_the_server(
     client: RawClient, name: str, value: str, seen: str
