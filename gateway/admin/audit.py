@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from loadagent.printable import printable
@@ -32,7 +32,7 @@ class Change:
     """The state before, in the form of the reports; null if nothing was set."""
     after: Any
     result: str
-    """"done", or why it was refused."""
+    """"done", or why it was refused; only the first line where the change is kept."""
 
 
 class Audit:
@@ -42,8 +42,12 @@ class Audit:
         self._last: deque[Change] = deque(maxlen=KEPT)
 
     def note(self, change: Change) -> None:
-        """Keep a change, and log it."""
-        self._last.appendleft(change)
+        """Log a change, and keep it with the first line of its result.
+
+        The role read may see the changes, but need not see what the problems of a refused site file quote.
+        """
+        kept = replace(change, result=change.result.partition("\n")[0].rstrip(":"))
+        self._last.appendleft(kept)
         states = " to ".join(_short(state) for state in (change.before, change.after))
         target = f" {printable(change.target)}" if change.target else ""
         _log.info("audit: %s: %s%s: from %s: %s", printable(change.who), change.what, target, states,

@@ -107,6 +107,21 @@ async def test_a_refused_change_is_in_the_audit_log(caplog):
     assert (change.who, change.result) == ("alice", "the gateway stops")
 
 
+async def test_the_audit_log_keeps_the_first_line_of_a_refused_reload(caplog):
+    caplog.set_level("INFO")
+    api = Api(RefusingGateway())
+    status, body = await post(api, "/reload")
+    assert (status, body) == (409, '{"error":"reload refused; keeping version 1:\\nsite.yaml:1:1: unknown key x"}')
+    assert "site.yaml:1:1: unknown key x" in caplog.text
+    (change,) = api._audit.last
+    assert change.result == "reload refused; keeping version 1"
+
+
+class RefusingGateway(Gateway):
+    async def order(self, *_):
+        return {"accepted": False, "version": 1, "problems": "site.yaml:1:1: unknown key x"}
+
+
 async def test_evacuation_is_an_order_for_the_heartbeat():
     gateway = Gateway()
     status, body = await post(Api(gateway), "/evacuate")
