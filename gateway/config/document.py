@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import yaml
 from yaml.reader import ReaderError
 
-from gateway.config.problem import Finding
+from gateway.config.problem import Finding, is_plain_word
 
 MAX_DEPTH: Final = 32
 """Levels of nesting; the vocabulary needs eight."""
@@ -49,11 +49,17 @@ class Place(NamedTuple):
 
 
 class SyntaxFault(Exception):
-    """The text is not one YAML document of the accepted form."""
+    """The text is not one YAML document of the accepted form. `quoted`: what the message has from the text."""
 
-    def __init__(self, message: str, place: Place) -> None:
+    def __init__(self, message: str, place: Place, quoted: str = "") -> None:
         super().__init__(message)
         self.place = place
+        self._quoted = quoted
+
+    @property
+    def discreet(self) -> str:
+        """The message for a text that may be no site file but a secret: it quotes plain words only."""
+        return str(self).replace(self._quoted, "…") if self._quoted and not is_plain_word(self._quoted) else str(self)
 
 
 _Marks: TypeAlias = dict[str | int, tuple[Any, Any]]
@@ -165,7 +171,7 @@ class _Builder:
 
     def open(self, event: Any, mark: Any) -> None:
         if event.tag is not None:
-            raise SyntaxFault(f"the tag {event.tag} is not supported", Place.at(mark))
+            raise SyntaxFault(f"the tag {event.tag} is not supported", Place.at(mark), event.tag)
         if len(self.stack) == MAX_DEPTH:
             raise SyntaxFault("nested too deeply", Place.at(mark))
         if self.stack and self.stack[-1].wants_key:
@@ -196,7 +202,7 @@ class _Builder:
         known = self.anchors.get(name)
         if known is None:
             why = f"*{name} would contain itself" if name in self.anchors else f"there is no &{name} above"
-            raise SyntaxFault(why, Place.at(mark))
+            raise SyntaxFault(why, Place.at(mark), name)
         value, size = known
         self.aliased += size
         if self.aliased > MAX_ALIASED:
@@ -235,7 +241,7 @@ class _Builder:
 def _scalar(event: Any) -> str | int | float | bool | None:
     value: str = event.value
     if event.tag is not None and event.tag not in ("!", "tag:yaml.org,2002:str"):
-        raise SyntaxFault(f"the tag {event.tag} is not supported", Place.at(event.start_mark))
+        raise SyntaxFault(f"the tag {event.tag} is not supported", Place.at(event.start_mark), event.tag)
     if event.tag is not None or not event.implicit[0]:
         return value
     return plain(value)

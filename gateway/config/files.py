@@ -2,10 +2,9 @@
 
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Final
 
 from gateway.config import (
@@ -28,7 +27,7 @@ from gateway.config.maps import MapFile
 from gateway.config.model import Apache, Site
 from gateway.config.problem import Fault, Finding, Loc, Unreadable, suggest
 from gateway.config.python import Function
-from gateway.config.saved import Content
+from gateway.config.saved import Content, SavedSite
 
 SYSTEM_CAS: Final = Path("CAs of this machine")
 """Among contents of files: the CA certificates that this machine trusts, wherever they are."""
@@ -46,13 +45,15 @@ _KEYS: Final = (("cluster", "key_file"), ("sites", "key_file"), ("dns", "cookie_
 class Files:
     """Contents of files by path, Apache rules in those that have them, problems, and warnings.
 
-    Files of `saved` are not read again. `maps` are the tables of maps by name. `offline`: a key that cannot be read is
-    a note, and another stands in for it; certificates, CAs and logs are notes, too.
+    Files of `saved` are not read again; those of users in it are used as nothing else. `maps` are the tables of maps by
+    name. `offline`: a key that cannot be read is a note, and another stands in for it; certificates, CAs and logs are
+    notes, too.
     """
 
-    def __init__(self, saved: Mapping[Path, Content], *, offline: bool) -> None:
+    def __init__(self, saved: SavedSite, *, offline: bool) -> None:
         self._offline = offline
-        self.contents = {path: bytes(content) for path, content in saved.items()}
+        self.users = saved.users
+        self.contents = {path: bytes(content) for path, content in saved.files.items()}
         self.maps: dict[str, MapTable] = {}
         self.map_stamps: dict[str, Stamp] = {}
         self.user_stamps: dict[str, Stamp] = {}
@@ -70,7 +71,7 @@ class Files:
             if private:
                 self.private.add(path)
             content = self.contents.get(path)
-            if content is None or private:
+            if content is None or private or path in self.users:
                 content = self.contents[path] = named_file.read(path, private=private)
         except OSError as error:
             return self._refuse(path, loc, f"{within}{_cannot_read(path, error)}", private=private)
@@ -82,6 +83,7 @@ class Files:
 
     def _refuse(self, path: Path, loc: Loc, message: str, *, private: bool) -> bytes | None:
         self.complain(Finding(loc, message), unreadable=private)
+        self.contents.pop(path, None)
         if not (private and self._offline):
             return None
         self.contents[path] = STAND_IN
@@ -107,7 +109,7 @@ class Files:
 
 def read(
     site: Site,
-    saved: Mapping[Path, Content] = MappingProxyType({}),
+    saved: SavedSite,
     *,
     certificates: bool = True,
     offline: bool = False,
@@ -117,7 +119,8 @@ def read(
     Certificates and their keys are not kept, and read only if requested. `offline`: see Files.
     """
     mapped = {model.file for model in site.maps.values()}  # a table has the text of its file
-    files = Files({path: content for path, content in saved.items() if path not in mapped}, offline=offline)
+    others = {path: content for path, content in saved.files.items() if path not in mapped}
+    files = Files(replace(saved, files=others), offline=offline)
     for status, page in site.pages.items():
         files.read(page, ("pages", str(status)))
     for path, loc in _session_pages(site):
@@ -132,7 +135,7 @@ def read(
     for loc, name in _networks(site):
         _read_networks(files, name, loc)
     for called, model in site.maps.items():
-        _read_map(files, called, model, saved.get(model.file))
+        _read_map(files, called, model, saved.files.get(model.file))
     _read_of_routes(files, site)
     for finding in _log_directory(site):
         files.complain(finding, unreadable=True)
@@ -302,9 +305,12 @@ def _users_in(files: Files, path: Path, at: Loc, within: str = "") -> htpasswd.U
     files.private.add(path)
     # Before it is read: a change in between is noticed.
     files.user_stamps.setdefault(str(path), stamp_of(path))
-    content = files.read(path, at, within=within)
+    content = files.users.get(path)
+    if content is None:
+        content = files.read(path, at, within=within)
     if content is None:
         return None
+    files.contents[path] = content
     try:
         users = htpasswd.parse(content)
     except htpasswd.BadUsers as error:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gateway.config.document import Document, Place, SyntaxFault
-from gateway.config.problem import Finding, Loc, Problem, Severity, suggest
-from gateway.config.saved import Content
+from gateway.config.problem import Finding, Loc, Problem, Severity, is_plain_word, suggest
+from gateway.config.saved import SavedSite
 from gateway.system import regular_file
 
 KEY: Final = "include"
@@ -111,8 +111,8 @@ class Composed:
         self.problems.append(_problem(_spot(self._parts[number].path, place), message))
 
 
-def compose(path: Path, text: str, saved: Mapping[Path, Content] | None = None) -> Composed:
-    """The site file `text` with the files that it includes; `saved` has these, instead of the disk.
+def compose(path: Path, text: str, saved: SavedSite | None = None) -> Composed:
+    """The site file `text` with the files that it includes; those of `saved` are not read from the disk.
 
     Raises SyntaxFault for the site file; what is wrong with the others is among the problems.
     """
@@ -148,24 +148,27 @@ def _well_formed(data: Mapping[str, Any]) -> bool:
     return texts and lists and all(isinstance(data.get(key, {}), dict) for key in MAPPINGS)
 
 
-def _matching(directory: Path, pattern: str, saved: Collection[Path] | None) -> list[Path]:
+def _matching(directory: Path, pattern: str, saved: SavedSite | None) -> list[Path]:
     """The files of a directory, those that match, or the one of that name, in the order of their names.
 
-    Raises ValueError if there is none.
+    Raises ValueError if a directory cannot be read.
     """
     place = directory / pattern
     many = any(char in place.name for char in "*?[")
-    if saved is None:
-        is_directory = place.is_dir()
+    if saved is not None and saved.lists(pattern):
+        is_directory = not many and place not in saved.files
         inside = place if is_directory else place.parent
+        names = [item for item in saved.files if item.parent == inside] if is_directory or many else [place]
+    elif saved is not None and place in saved.files:
+        return [place]
+    else:
+        inside = place
         try:
+            is_directory = place.is_dir()
+            inside = place if is_directory else place.parent
             names = [item for item in inside.iterdir() if not item.is_dir()] if is_directory or many else [place]
         except OSError as error:
             raise ValueError(f"cannot read {inside}: {(error.strerror or str(error)).lower()}") from None
-    else:
-        is_directory = not many and place not in saved
-        inside = place if is_directory else place.parent
-        names = [item for item in saved if item.parent == inside] if is_directory or many else [place]
     if is_directory:
         names = [item for item in names if item.suffix in SUFFIXES and not item.name.startswith(".")]
     elif many:
@@ -175,12 +178,13 @@ def _matching(directory: Path, pattern: str, saved: Collection[Path] | None) -> 
     return sorted(names)
 
 
-def _read(made: Composed, path: Path, saved: Mapping[Path, Content] | None) -> None:
+def _read(made: Composed, path: Path, saved: SavedSite | None) -> None:
     """Read an included file and add it; its faults are among the problems."""
     start = Spot(path, 1, 1)
     left = MAX_BYTES - sum(map(len, made.texts.values()))
+    kept = saved.files if saved is not None else {}
     try:
-        content = bytes(saved[path]) if saved is not None and path in saved else regular_file.read(path, left + 1)[0]
+        content = bytes(kept[path]) if path in kept else regular_file.read(path, left + 1)[0]
         if path in made.texts or len(content) > left:
             made.refuse(start, "included twice" if path in made.texts else "the included files are larger than 16MiB")
             return
@@ -192,7 +196,7 @@ def _read(made: Composed, path: Path, saved: Mapping[Path, Content] | None) -> N
         made.refuse(start, "not UTF-8")
     except SyntaxFault as fault:
         if str(fault) != "the file is empty":
-            made.refuse(_spot(path, fault.place), str(fault))
+            made.refuse(_spot(path, fault.place), fault.discreet)
     else:
         faults = list(_faults(document.data))
         for found in faults:
@@ -211,8 +215,10 @@ def _faults(data: Any) -> Iterator[Finding]:
         if key == KEY:
             yield Finding((key,), "only the site file includes others", key=True)
         elif key not in allowed:
-            message = f"{key} stands in the site file itself; an included file may have {', '.join(allowed)}"
-            yield Finding((key,), message + suggest(key, allowed), key=True)
+            # An applied site file may name any file of this machine: a line of a secret one is not quoted.
+            said, near = (key, suggest(key, allowed)) if is_plain_word(key) else ("this key", "")
+            message = f"{said} stands in the site file itself; an included file may have {', '.join(allowed)}{near}"
+            yield Finding((key,), message, key=True)
         elif not isinstance(value, list if key in LISTS else dict):
             yield Finding((key,), f"expected a {'list' if key in LISTS else 'mapping'}")
 

@@ -105,7 +105,7 @@ def load(
 def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bool, offline: bool) -> Loaded:
     text = saved.text if saved is not None else text_of(path)
     try:
-        composed = includes.compose(path, text, saved.files if saved is not None else None)
+        composed = includes.compose(path, text, saved)
     except SyntaxFault as fault:
         raise ConfigError([_problem(path, fault.place, str(fault))]) from None
     problems, data = list(composed.problems), composed.data
@@ -124,8 +124,7 @@ def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bo
     except ValidationError as error:
         findings += explain.findings(error)
         site, origin = _rest(data, error, context)
-    kept = saved.files if saved is not None else {}
-    seen = files.read(site, kept, certificates=certificates, offline=offline)
+    seen = files.read(site, saved or SavedSite(), certificates=certificates, offline=offline)
     unknown = [] if offline else list(_user(site))
     resolved, unresolved = ({}, []) if unknown else _resolve(site, ask)
     names = data["backends"] if isinstance(data.get("backends"), dict) else {}

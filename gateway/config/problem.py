@@ -4,6 +4,7 @@ There are three stages: a parser that sees only one value raises a `Fault`; a `F
 file; a `Problem` has line and column, and is shown to people.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,6 +18,8 @@ Loc: TypeAlias = tuple[str | int, ...]
 
 SHOWN: Final = 50
 """Largest number of problems in a message: a mistake in a generated file may occur ten thousand times."""
+
+_PLAIN_WORD: Final = re.compile(r"[A-Za-z0-9_-]{1,40}")
 
 Severity: TypeAlias = Literal["error", "warning", "note"]
 """A note is what an offline check could not look at."""
@@ -86,6 +89,11 @@ def suggest(word: str, known: Iterable[str]) -> str:
     spellings = {name.lower(): name for name in known}
     near = get_close_matches(word.lower(), spellings, n=1, cutoff=0.6)
     return f" (did you mean {spellings[near[0]]}?)" if near else ""
+
+
+def is_plain_word(text: str) -> bool:
+    """Whether a text has the form of a key of site files, and not that of a line of another file."""
+    return _PLAIN_WORD.fullmatch(text) is not None
 
 
 def kind(value: object) -> str:

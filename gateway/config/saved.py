@@ -20,3 +20,11 @@ class SavedSite:
     files: Mapping[Path, Content] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     """The environment variables that its values use."""
+    includes: frozenset[str] | None = None
+    """The items of `include` of which `files` has all files; None: every one of `text`."""
+    users: Mapping[Path, bytes] = field(default_factory=dict)
+    """Files of users, which are used as nothing else: their hashes are secret."""
+
+    def lists(self, pattern: str) -> bool:
+        """Whether `files` has all files of an item of `include`."""
+        return self.includes is None or pattern in self.includes

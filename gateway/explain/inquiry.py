@@ -9,12 +9,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import islice
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gateway.board import Board
-from gateway.config import CapacityError, ConfigError, Problem, load
+from gateway.config import CapacityError, ConfigError, Problem, load, user_files
 from gateway.config.loader import Loaded
 from gateway.config.model import Site
 from gateway.config.snapshot import Snapshot
@@ -94,23 +95,25 @@ def _check(text: str, used: Loaded) -> dict[str, Any]:
 
     Keys and certificates are not looked at, and no host name is looked up.
     """
-    saved = replace(used.source, text=text)
+    users = {path: used.files[path] for path in user_files.paths(used.site, used.rules)}
+    saved = replace(used.source, text=text, includes=frozenset(used.site.include), users=users)
     diff = difflib.unified_diff(used.source.text.splitlines(), text.splitlines(), "in use", "posted", lineterm="")
     found = {"problems": [], "tests": [], "diff": "\n".join(islice(diff, LINES))}
     try:
         loaded = load(used.path, _no_lookup, certificates=False, saved=saved, offline=True)
         tests = _tests(loaded)
     except ConfigError as error:
-        return {**found, "ok": False, "problems": [_problem(one) for one in error.problems[:MOST]]}
+        return {**found, "ok": False, "problems": [_problem(one, used.path) for one in error.problems[:MOST]]}
     except CapacityError as error:
         whole = Problem(used.path, 1, 1, str(error))
-        return {**found, "ok": False, "problems": [_problem(whole)]}
-    warnings = [_problem(one) for one in loaded.warnings if one.severity != "note"]
+        return {**found, "ok": False, "problems": [_problem(whole, used.path)]}
+    warnings = [_problem(one, used.path) for one in loaded.warnings if one.severity != "note"]
     return {**found, "ok": True, "problems": warnings[:MOST], "tests": tests}
 
 
-def _problem(problem: Problem) -> dict[str, Any]:
-    return {"line": problem.line, "column": problem.column, "severity": problem.severity, "message": problem.message}
+def _problem(problem: Problem, main: Path) -> dict[str, Any]:
+    message = problem.message if problem.path == main else f"{problem.path}: {problem.message}"
+    return {"line": problem.line, "column": problem.column, "severity": problem.severity, "message": message}
 
 
 def _no_lookup(_: Site, hosts: Collection[str]) -> dict[str, str | OSError]:

@@ -1,5 +1,7 @@
 """Included files: what they add, in which order, and where their mistakes are."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,46 @@ def test_mistakes_are_found_in_the_file_that_has_them(tmp_path: Path) -> None:
 def test_an_included_file_has_only_parts_of_a_site(tmp_path: Path, text: str, said: str) -> None:
     (found,) = problems(write(tmp_path, a=text))
     assert found.startswith(said)
+
+
+@pytest.mark.parametrize("text, said", [
+    ("root:*:20228:0:99999:7:::\ndaemon:$6$hash:1::::\n", "this key stands in the site file itself"),
+    ("pass word: 1\n", "this key stands in the site file itself"),
+    (f"{'k' * 41}: 1\n", "this key stands in the site file itself"),
+    (f"password: *{'k' * 41}\n", "there is no &… above"),
+    ("password: !s3cret.word x\n", "the tag … is not supported"),
+    ("password: !s3cret.word [x]\n", "the tag … is not supported"),
+])  # fmt: skip
+def test_an_included_file_that_is_no_site_file_is_not_quoted(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, "sites/secret")
+    (tmp_path / "sites" / "secret").write_text(text)
+    found = problems(path)
+    assert said in found[0]
+    assert not any(word in line for line in found for word in ("root", "hash", "word", "kkk"))
+
+
+def test_another_site_file_has_only_the_files_that_are_saved_or_on_the_disk(tmp_path: Path) -> None:
+    path = write(tmp_path, a=SHOP)
+    loaded = load(path)
+    (tmp_path / "sites" / "a.yaml").unlink()
+    (tmp_path / "sites").rmdir()
+    os.mkfifo(tmp_path / "fifo")
+    wanted = {
+        "none": "none:1:1: cannot read it: no such file or directory",
+        "none/": "none:1:1: cannot read it: no such file or directory",
+        "fifo": "fifo:1:1: cannot read it: it is not a regular file",
+        "/dev/zero": "/dev/zero:1:1: cannot read it: it is not a regular file",
+        "none/*.yaml": "site.yaml:1:10: cannot read none: no such file or directory",
+        f"{'x' * 300}": f"site.yaml:1:10: cannot read {'x' * 300}: file name too long",
+    }
+    for include, said in wanted.items():
+        other = replace(loaded.source, text=MAIN.format(include=include), includes=frozenset({"sites"}))
+        with pytest.raises(ConfigError) as caught:
+            load(path, saved=other)
+        assert str(caught.value).replace(f"{tmp_path}/", "") == said
+    for include in ("sites", "sites/a.yaml"):
+        other = replace(loaded.source, text=MAIN.format(include=include), includes=frozenset({"sites"}))
+        assert len(load(path, saved=other).site.routes) == 2
 
 
 def test_a_file_that_does_not_exist_and_one_that_is_included_twice_are_mistakes(tmp_path: Path) -> None:

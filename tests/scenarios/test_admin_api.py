@@ -18,6 +18,10 @@ from tests.support.waiting import eventually, free_port
 TOKENS = {"alice": "operate", "carol": "configure", "prometheus": "read"}
 
 
+USERS = "ann:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n"
+"""What `htpasswd -s` writes for the password "password"."""
+
+
 class Operated:
     """A gateway with two servers, and its API."""
 
@@ -54,6 +58,13 @@ def operated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operated]:
         description["admin"] = {"sockets": str(directory), "listen": f"127.0.0.1:{port}", "operators": operators}
         description["tests"] = [{"request": "GET http://a/", "expect": {"backend": "app"}},
                                 {"request": "GET http://b/", "expect": {"status": 404}}]  # fmt: skip
+        description["include"] = ["more", "empty"]
+        (directory / "more").mkdir()
+        (directory / "more" / "a.yaml").write_text("routes: [{match: {path: /included}, backend: app}]\n")
+        (directory / "empty").mkdir()
+        (directory / "users").touch(mode=0o600)
+        (directory / "users").write_text(USERS)
+        description["routes"].insert(0, {"match": {"path": "/private"}, "basic_auth": "users", "backend": "app"})
         description["qos"] = {"classes": [{"name": "everyone"}], "sessions": {"max": 10}}
         with GatewayProcess(directory, description) as gateway:
             yield Operated(directory, gateway, [one, two], port)
@@ -199,6 +210,16 @@ def test_a_posted_site_file_is_checked_and_tested_and_changes_nothing(operated: 
     assert (
         "cannot read /etc/shadow" in operated.post("/check", who="carol", text=secret).json()["problems"][0]["message"]
     )
+    users = operated.directory / "users"
+    for other in (f"pages: {{502: {users}}}", f"maps: {{m: {users}}}"):
+        hidden = operated.post("/check", who="carol", text=f"{text}\n{other}\n")
+        assert f"cannot read {users}" in hidden.json()["problems"][0]["message"]
+        assert USERS[:8] not in hidden.text
+    for name in ("none", "none.yaml", "/dev/zero", "/etc/shadow", "none/*.yaml"):
+        found = operated.post("/check", who="carol", text=text.replace("- empty", f"- {name}")).json()
+        (problem,) = found["problems"]
+        assert (found["ok"], "cannot read" in problem["message"]) == (False, True), problem
+        assert name.partition("/*")[0] in problem["message"]
     assert operated.post("/check", who="alice", text=text).status_code == 403
     assert httpx.get(f"{operated.url}/site", headers=bearer("alice")).status_code == 403
     assert operated.gateway.path.read_text() == text
@@ -214,6 +235,14 @@ def test_a_posted_site_file_is_applied_or_the_old_one_stays(operated: Operated) 
     refused = operated.post("/apply", who="carol", text="frontends: 1\n")
     assert (refused.status_code, path.read_text()) == (409, f"{good}\n# applied\n")
     assert "site.yaml:1:12" in refused.json()["error"]
+    secret = operated.directory / "secret"
+    secret.write_text("root:*:20228:0:99999:7:::\n")
+    refused = operated.post("/apply", who="carol", text=good.replace("- empty", f"- {secret}"))
+    assert f"{secret}:1:1: this key stands in the site file itself" in refused.json()["error"]
+    (newest, *_) = operated.get("/audit")
+    assert newest["result"] == f"reload refused; keeping version {version + 1}"
+    for seen in (refused.text, operated.gateway.log, json.dumps(operated.get("/status"))):
+        assert "20228" not in seen
     path.write_text(good)
     changed = operated.post("/apply", who="carol", text=f"{good}\n# lost\n")
     assert (changed.status_code, path.read_text()) == (409, good)
