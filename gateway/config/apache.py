@@ -98,6 +98,10 @@ class _Access:
     """Values of AuthType, AuthName and AuthUserFile, by the directive in lower case."""
 
     @property
+    def may_refuse(self) -> bool:
+        return bool(self.order or self.deny or self.asks_login or set(self.require or ()) - {("granted",)})
+
+    @property
     def asks_login(self) -> bool:
         return self.require is not None and directives.asks_login(("any", tuple(self.require)))
 
@@ -127,6 +131,7 @@ class _Reader:
         self._finish(self.whole)
         self.check_maps()
         self.check_logins()
+        self.check_outside()
         for made in sorted(self.accesses, key=lambda made: made.rank):
             require = ("any", tuple(made.require)) if made.require is not None else None
             made.rules.other.access.append(
@@ -352,10 +357,6 @@ class _Reader:
             known = {name for other in self.accesses if other.rules is made.rules for name in other.login}
             if missing := [name for name in _LOGIN if name.lower() not in known]:
                 self.problems.append((made.line, f"there is no {' and no '.join(missing)}: {directives.LOGIN}"))
-            if made.rules is self.whole and self.whole.hosts:
-                self.problems.append(
-                    (made.line, "users are asked for outside of <VirtualHost>: write it in each of them")
-                )
         satisfied = [made for made in self.accesses if made.satisfy is not None]
         if asking and any(made.satisfy == "any" for made in satisfied):
             first = satisfied[0]
@@ -365,6 +366,16 @@ class _Reader:
                     "Order or Allow or Deny, as well: write <RequireAny> with Require ip and Require valid-user instead"
                 )
                 self.problems.append((first.line, reason))
+
+    def check_outside(self) -> None:
+        """In a file with virtual hosts, only what stands in them counts; Apache adds the rest to each of them."""
+        if not self.whole.hosts:
+            return
+        message = "this has no effect outside of <VirtualHost>: write it in each of them"
+        other = self.whole.other
+        refusing = [made for made in self.accesses if made.rules is self.whole and made.may_refuse]
+        self.problems += [(made.line, message) for made in (*refusing, *other.moved, *other.passed)]
+        self.whole.warnings += [(made.line, message) for made in (*other.fields, *other.variables)]
 
     def login(self, _number: int, name: str, rest: str) -> None:
         """AuthType, AuthName, AuthUserFile or AuthBasicProvider."""

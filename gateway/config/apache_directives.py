@@ -16,8 +16,6 @@ Test: TypeAlias = tuple[Any, ...]
 absent), method (names), login (the users that may pass, as bytes; none: all of the file), compare, match, file, empty,
 true."""
 
-RANKS: Final = ("", "directory", "files", "location", "if")
-"""Kinds of sections in the order in which Apache merges them."""
 
 SERVERS_OWN: Final = frozenset(
     [
