@@ -57,3 +57,10 @@ def test_a_result_is_kept_until_there_are_too_many() -> None:
     refused = routes.find(other)
     assert isinstance(refused, Respond)
     assert (refused.status, other.user) == (401, None)
+
+
+def test_a_password_that_no_hash_fits_is_refused_without_a_check() -> None:
+    routes = RouteTable([Route(0, None, [], [], "app", (), [RequireLogin(Logins({b"anna": SHA}), "staff")])])
+    refused = routes.find(view(headers=["Authorization: Basic " + b64encode(b"anna:" + b"x" * 513).decode()]))
+    assert isinstance(refused, Respond)
+    assert refused.status == 401
