@@ -373,9 +373,11 @@ class _Reader:
             return
         message = "this has no effect outside of <VirtualHost>: write it in each of them"
         other = self.whole.other
-        refusing = [made for made in self.accesses if made.rules is self.whole and made.may_refuse]
-        self.problems += [(made.line, message) for made in (*refusing, *other.moved, *other.passed)]
-        self.whole.warnings += [(made.line, message) for made in (*other.fields, *other.variables)]
+        wrong = [made.line for made in self.accesses if made.rules is self.whole and made.may_refuse]
+        wrong += [moved.line for moved in other.moved] + [passed.line for passed in other.passed]
+        useless = [edit.line for edit in other.fields] + [variable.line for variable in other.variables]
+        self.problems += [(line, message) for line in wrong]
+        self.whole.warnings += [(line, message) for line in useless]
 
     def login(self, _number: int, name: str, rest: str) -> None:
         """AuthType, AuthName, AuthUserFile or AuthBasicProvider."""
