@@ -211,8 +211,9 @@ def test_a_posted_site_file_is_checked_and_tested_and_changes_nothing(operated: 
         "cannot read /etc/shadow" in operated.post("/check", who="carol", text=secret).json()["problems"][0]["message"]
     )
     users = operated.directory / "users"
-    for other in (f"pages: {{502: {users}}}", f"maps: {{m: {users}}}"):
-        hidden = operated.post("/check", who="carol", text=f"{text}\n{other}\n")
+    as_rules = text.replace("\n- backend: app\n", f"\n- apache: {users}\n- backend: app\n")
+    for other in (f"{text}\npages: {{502: {users}}}\n", f"{text}\nmaps: {{m: {users}}}\n", as_rules):
+        hidden = operated.post("/check", who="carol", text=other)
         assert f"cannot read {users}" in hidden.json()["problems"][0]["message"]
         assert USERS[:8] not in hidden.text
     for name in ("none", "none.yaml", "/dev/zero", "/etc/shadow", "none/*.yaml"):
