@@ -16,7 +16,7 @@ from gateway.config import apache_rewrite as rewrite
 from gateway.config.apache_rules import Cond, Rule, Rules, VirtualHost
 from gateway.config.apache_text import Part, expandable, maps_in, numbered
 from gateway.config.pattern import Pattern
-from gateway.config.problem import Fault, suggest
+from gateway.config.problem import Fault, is_plain_word, suggest
 
 MAX_RULES: Final = 10_000
 
@@ -210,7 +210,8 @@ class _Reader:
             way = directives.WAYS_OUT.get(
                 lower, "if it is about what the server does by itself, take it out of this file"
             )
-            raise Fault(f"{name} is not supported: {way}")
+            # A file that was named by mistake may hold secrets: its lines are not quoted.
+            raise Fault(f"{name if is_plain_word(name) else 'this line'} is not supported: {way}")
         make(self, number, lower, rest)
 
     @property

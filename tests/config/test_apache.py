@@ -28,6 +28,7 @@ def read(name: str) -> bytes:
     ("Require ip 10.0.0.0/8\n<VirtualHost *>\n</VirtualHost>", 1, "no effect outside of <VirtualHost>"),
     ("<Location /private>\nDeny from all\n</Location>\n<VirtualHost *>\n</VirtualHost>", 2, "no effect outside of"),
     ("Redirect /a /b\n<VirtualHost *>\n</VirtualHost>", 1, "no effect outside of <VirtualHost>"),
+    ("root:*:20228:0:99999:7:::", 1, "this line is not supported"),
     ("Satisfy Both", 1, "Satisfy is Any or All"),
     ("Require ip 10.0.0.300", 1, "10.0.0.300 is no address or network"),
     ("Require host example.com", 1, "names of clients are not looked up; write Require ip"),
