@@ -33,6 +33,7 @@ cdef int64_t FIRST_PROBE = 1_000_000_000    # the first probes come early: a sta
 cdef int64_t PROBE_EVERY = 10_000_000_000
 cdef double PROBE_SHARE = 60.0              # largest share of the time for probes, as 1/n
 cdef int ENOUGH = 10                        # responses, for a look
+cdef int ENOUGH_FIRST = 50                  # the same, for the first one: its time stays for seconds
 cdef int PROBED = 50                        # the same, for a probe
 cdef double ANSWERED = 1.5                  # times the base: time until responses show the effect of the last look
 cdef double WEIGHT = 20.0                   # responses: weight of the previous average against those of one look
@@ -95,7 +96,7 @@ cdef void adjust(Limit *state, const Counted *counted, int64_t now) noexcept nog
             if state.probe_ends == 0:
                 _begin(state, counted, now)
         return
-    if n < ENOUGH and now - state.begun < LONGEST:
+    if n < (ENOUGH if state.base > 0 else ENOUGH_FIRST) and now - state.begun < LONGEST:
         return
     if n > 0:
         mean = (counted.seconds - state.seconds) / n
