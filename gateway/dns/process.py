@@ -60,7 +60,7 @@ def cookie_key(snapshot: Snapshot, otherwise: bytes) -> bytes:
 
 
 def _last_report(bulletin: Bulletin) -> DnsReport | None:
-    """What the process before this one has counted, which this one goes on with."""
+    """The counters of the process that this one replaces: counting continues from them."""
     with contextlib.suppress(report_json.Unreadable):
         return report_json.dns(said) if (said := bulletin.read()) is not None else None
     return None

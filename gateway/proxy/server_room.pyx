@@ -48,7 +48,7 @@ cdef class ServerRoom:
         cdef Members members = self.backend.members
         cdef CountRow *row
         cdef uint64_t requests = 0
-        cdef double seconds = 0, n
+        cdef double seconds = 0, n, mean
         cdef int i, worker
         for i in range(members.count):
             for worker in range(members.workers):
@@ -57,9 +57,8 @@ cdef class ServerRoom:
                 seconds += row.busy_seconds
         if self.requests and requests > self.requests and seconds >= self.busy_seconds:
             n = <double>(requests - self.requests)
-            seconds -= self.busy_seconds
-            self.seconds += (n / (n + WEIGHT) if self.seconds > 0 else 1.0) * (seconds / n - self.seconds)
-            seconds += self.busy_seconds
+            mean = (seconds - self.busy_seconds) / n
+            self.seconds += (n / (n + WEIGHT) if self.seconds > 0 else 1.0) * (mean - self.seconds)
         self.requests = requests
         self.busy_seconds = seconds
         return 0
