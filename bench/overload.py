@@ -132,8 +132,8 @@ class Row:
     done: float
     p50: float
     p99: float
-    completed: float = math.nan
-    """Of sessions: requests of those that were completed, as a share of capacity."""
+    kept: float = math.nan
+    """Of sessions: answers with 200 to those that were not cut, as a share of capacity."""
     aborted: float = math.nan
     """Of sessions whose first request was answered: those that did not end."""
     recovery: float = math.nan
@@ -218,9 +218,9 @@ def rows(scene: Scene, proxy: str, seen: Sequence[Seen], usual: float) -> Iterat
         kept = [item for item in seen if item.crowd == name and scene.warm_up <= item.at < scene.seconds]
         good = [item.seconds for item in kept if item.status == 200]
         span = scene.seconds - scene.warm_up
-        completed = aborted = recovery = math.nan
+        kept_share = aborted = recovery = math.nan
         if name == "sessions":
-            completed, aborted = _sessions(seen, scene.warm_up, scene.seconds)
+            kept_share, aborted = _sessions(seen, scene.warm_up, scene.seconds)
         if scene.name.startswith("step"):
             recovery = _recovery(seen, scene.crowds[1].start, 2 * usual)
         yield Row(
@@ -232,23 +232,23 @@ def rows(scene: Scene, proxy: str, seen: Sequence[Seen], usual: float) -> Iterat
             round(len(good) / span / CAPACITY, 3),
             quantile(good, 0.5),
             quantile(good, 0.99),
-            completed,
+            kept_share,
             aborted,
             recovery,
         )
 
 
 def _sessions(seen: Sequence[Seen], start: float, end: float) -> tuple[float, float]:
-    """(completed, aborted) as in Row, from `start` to `end`; sessions that go on after that count as neither."""
+    """(kept, aborted) as in Row, from `start` to `end`; a session that goes on after that has not been cut."""
     last: dict[int, Seen] = {}
     for item in sorted(seen, key=lambda item: item.at):
         last[item.session] = item
+    kept = sum(item.status == 200 and start <= item.at < end and last[item.session].status == 200 for item in seen)
     ends = [item for item in last.values() if start <= item.at < end]
-    whole = [item for item in ends if item.status == 200 and item.place == item.length - 1]
-    cut = [item for item in ends if item.status != 200 and item.place > 0]
-    kept = sum(item.length for item in whole)
-    ended = len(whole) + len(cut)
-    return round(kept / (end - start) / CAPACITY, 3), round(len(cut) / ended, 4) if ended else math.nan
+    whole = sum(item.status == 200 and item.place == item.length - 1 for item in ends)
+    cut = sum(item.status != 200 and item.place > 0 for item in ends)
+    ended = whole + cut
+    return round(kept / (end - start) / CAPACITY, 3), round(cut / ended, 4) if ended else math.nan
 
 
 def _recovery(seen: Sequence[Seen], step: float, target: float) -> float:
@@ -286,14 +286,14 @@ def verdicts(found: Sequence[Row]) -> Iterator[Verdict]:
             yield Verdict(f"{flood}: p99 of others", row.p99 / calm.p99, 1.1)
     for (scene, _), row in by.items():
         if scene.startswith("sessions") and scene.endswith("300%"):
-            yield Verdict(f"{scene}: completed", row.completed, 0.95, more=True)
+            yield Verdict(f"{scene}: answers to sessions that were not cut", row.kept, 0.95, more=True)
             yield Verdict(f"{scene}: aborted", row.aborted, 0.01)
 
 
 def show(found: Sequence[Row]) -> None:
     """Print the table of one scene."""
     click.echo(f"\n{found[0].scene}")
-    titles = "requests", "200", "done", "p50 ms", "p99 ms", "completed", "aborted", "recovery"
+    titles = "requests", "200", "done", "p50 ms", "p99 ms", "kept", "aborted", "recovery"
     click.echo(f"  {'':28}" + "".join(f"{title:>10}" for title in titles))
     for row in found:
         figures = (
@@ -302,7 +302,7 @@ def show(found: Sequence[Row]) -> None:
             f"{row.done:.1%}",
             f"{row.p50:.1f}",
             f"{row.p99:.1f}",
-            *("" if math.isnan(share) else f"{share:.1%}" for share in (row.completed, row.aborted)),
+            *("" if math.isnan(share) else f"{share:.1%}" for share in (row.kept, row.aborted)),
             "" if math.isnan(row.recovery) else f"{row.recovery:.1f} s",
         )
         click.echo(f"  {row.proxy + ', ' + row.crowd:28}" + "".join(f"{figure:>10}" for figure in figures))

@@ -8,7 +8,7 @@ from bench.crowd import Crowd, Plan, Seen
 from bench.overload import CAPACITY, OURS, PROXIES, Row, Scene, rows, run, scenes, verdicts
 
 
-def test_a_session_is_completed_aborted_or_neither() -> None:
+def test_answers_count_for_sessions_that_are_not_cut() -> None:
     scene = Scene("sessions of 2 at 300%", (Crowd("sessions", 0.0, 4.0, 1.0, length=2, think=0.1),))
     seen = [
         Seen("sessions", 1, 0, 2, 2.1, 0.1, 200),
@@ -16,10 +16,14 @@ def test_a_session_is_completed_aborted_or_neither() -> None:
         Seen("sessions", 2, 0, 2, 2.1, 0.1, 200),
         Seen("sessions", 2, 1, 2, 2.3, 0.1, 503),
         Seen("sessions", 3, 0, 2, 2.1, 0.1, 503),
+        Seen("sessions", 4, 0, 2, 3.9, 0.1, 200),
+        Seen("sessions", 4, 1, 2, 4.2, 0.1, 200),
+        Seen("sessions", 5, 0, 2, 3.9, 0.1, 200),
+        Seen("sessions", 5, 1, 2, 4.2, 0.1, 503),
     ]
     (row,) = rows(scene, OURS, seen, 100.0)
-    assert (row.requests, row.good) == (5, 0.6)
-    assert row.completed == pytest.approx(2 / 2.0 / CAPACITY, abs=0.001)
+    assert (row.requests, row.good) == (7, pytest.approx(5 / 7, abs=0.001))
+    assert row.kept == pytest.approx(3 / 2.0 / CAPACITY, abs=0.001)
     assert row.aborted == 0.5
 
 
