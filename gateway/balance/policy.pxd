@@ -42,6 +42,10 @@ cdef struct Member:
     double cost                 # and as it is now
     int busy                    # requests in flight over all workers, when `gather` read them
 
+cdef inline bint in_rotation(ServerRow *row) noexcept nogil:
+    """Whether a server is neither down, draining, in maintenance nor ejected."""
+    return row.state != STATE_DOWN and row.admin == ADMIN_READY and row.ejected != EJECTED
+
 cdef class Members:
     """The servers of one backend as a policy sees them."""
     cdef Board board
@@ -108,7 +112,7 @@ cdef class Members:
         cdef Member *m = &self.member[i]
         cdef ServerRow *row = self.board.server(m.slot)
         cdef int k
-        if m.tier != tier or row.state == STATE_DOWN or row.admin != ADMIN_READY or row.ejected == EJECTED:
+        if m.tier != tier or not in_rotation(row):
             return False
         for k in range(tried.count):
             if tried.index[k] == i:

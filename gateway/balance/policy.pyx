@@ -133,7 +133,7 @@ cdef class Members:
         cdef int i, usable = 0
         for i in range(self.count):
             row = self.board.server(self.member[i].slot)
-            if not _in_rotation(row):
+            if not in_rotation(row):
                 continue
             usable += 1
             if row.reported:
@@ -152,7 +152,7 @@ cdef class Members:
         """The number of servers that are not down, ejected, draining or in maintenance."""
         cdef int i, count = 0
         for i in range(self.count):
-            count += _in_rotation(self.board.server(self.member[i].slot))
+            count += in_rotation(self.board.server(self.member[i].slot))
         return count
 
     cpdef int sessions(self, int64_t now) except -1:
@@ -180,10 +180,6 @@ cdef class Members:
 def _hash(bytes name):
     """The hash of a server's name: the same in every gateway."""
     return hash_bytes(name, <uint32_t>len(name))
-
-
-cdef bint _in_rotation(ServerRow *row) noexcept nogil:
-    return row.state != STATE_DOWN and row.admin == ADMIN_READY and row.ejected != EJECTED
 
 
 cdef class Policy:

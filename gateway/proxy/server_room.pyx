@@ -1,7 +1,7 @@
 """The room that a backend's servers have, from the Board; qos/headroom.pyx says for how many sessions."""
 
-from gateway.balance.policy cimport Members
-from gateway.board cimport ADMIN_READY, EJECTED, STATE_DOWN, CountRow, ServerRow
+from gateway.balance.policy cimport Members, in_rotation
+from gateway.board cimport CountRow, ServerRow
 from gateway.proxy.queue cimport WaitQueue
 
 cdef double WEIGHT = 50.0               # requests: weight of the previous average against those of one measurement
@@ -26,7 +26,7 @@ cdef class ServerRoom:
         busy.target = TARGET if queue.overload is None or queue.overload.target == 0 else queue.overload.target * 1e-9
         for i in range(members.count):
             row = members.board.server(members.member[i].slot)
-            if row.state == STATE_DOWN or row.admin != ADMIN_READY or row.ejected == EJECTED:
+            if not in_rotation(row):
                 continue
             if members.member[i].tier == 0 and not primary:
                 primary = True              # backup servers get no requests: count from the first primary on
