@@ -21,6 +21,7 @@ from gateway.admin.server import Asked, BadRequest, Endpoint
 from gateway.board import BOUNDS
 from gateway.config.admin import AccessRole
 from gateway.config.overrides import NODE, WEIGHTS
+from gateway.config.posted import LARGEST
 from gateway.reports import (
     BackendReport,
     CertificatesReport,
@@ -118,7 +119,7 @@ class Request(_Body):
 class Posted(_Body):
     """A site file that is to be checked."""
 
-    text: str = Field(max_length=2 * 1024 * 1024)
+    text: str = Field(max_length=LARGEST)
 
 
 class Weighed(_Body):

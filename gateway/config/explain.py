@@ -18,15 +18,25 @@ _KEY: Final = "[key]"
 """What pydantic appends to the location of a mapping's key."""
 
 
-def findings(error: ValidationError) -> Iterator[Finding]:
+SUGGESTIONS: Final = 200
+"""Unknown keys for which a similar one is looked for: for more, this took most of the time of a load."""
+
+
+def findings(error: ValidationError, suggestions: int = SUGGESTIONS) -> Iterator[Finding]:
     """The errors of validating a `Site`, each at its key or value."""
     for details in error.errors(include_url=False):
         # A failed default that depends on another key is a consequence of that key's error.
         if details["type"] != "default_factory_not_called":
-            yield _finding(details)
+            yield _finding(details, suggesting=suggestions > 0)
+            suggestions -= details["type"] == "extra_forbidden"
 
 
-def _finding(details: ErrorDetails) -> Finding:
+def places(error: ValidationError) -> Iterator[Loc]:
+    """Where they are."""
+    return (finding.loc for finding in findings(error, suggestions=0))
+
+
+def _finding(details: ErrorDetails, *, suggesting: bool) -> Finding:
     loc: Loc = details["loc"]
     context = details.get("ctx", {})
     is_key = bool(loc) and loc[-1] == _KEY
@@ -38,7 +48,7 @@ def _finding(details: ErrorDetails) -> Finding:
     if fault is not None:
         return Finding(loc, str(fault), key=is_key)
     if details["type"] == "extra_forbidden":
-        return Finding(loc, _unknown(loc), key=True)
+        return Finding(loc, _unknown(loc, suggesting=suggesting), key=True)
     if details["type"] == "missing":
         return Finding(loc[:-1], f"{loc[-1]} is missing")
     return Finding(loc, _message(details["type"], details["input"], context), key=is_key)
@@ -76,14 +86,14 @@ def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa
             return f"{kind(value)} is not allowed here"
 
 
-def _unknown(loc: Loc) -> str:
+def _unknown(loc: Loc, *, suggesting: bool) -> str:
     """The message for a key that no model has."""
     mapping, key = pattern(loc[:-1]), str(loc[-1])
     if is_later(mapping, key):
         return f"{key} is not supported yet"
     if (said := said_of(key)) is not None:
         return said
-    return f"unknown key {key}{suggest(key, vocabulary().get(mapping, ()))}"
+    return f"unknown key {key}{suggest(key, vocabulary().get(mapping, ())) if suggesting else ''}"
 
 
 def pattern(loc: Loc) -> str:

@@ -83,11 +83,13 @@ def load(
     *,
     certificates: bool = True,
     saved: SavedSite | None = None,
+    text: str | None = None,
     offline: bool = False,
 ) -> Loaded:
     """Load the site file at `path`; `ask` resolves host names, given the site's user.
 
-    Without `certificates`, neither they nor their keys are read. `saved` is loaded instead of the content of `path`.
+    Without `certificates`, neither they nor their keys are read. `saved` is loaded instead of the content of `path`;
+    `text` too, but with the other files as they are now.
     `offline`: keys, certificates, logs and a user that are not on this machine are notes among the warnings.
 
     Raises ConfigError with every problem of the file, in file order.
@@ -96,14 +98,15 @@ def load(
     # For a large file, garbage collection took half of the time, although all data is in use.
     gc.disable()
     try:
-        return _load(path, ask, saved, certificates=certificates, offline=offline)
+        if text is None:
+            text = saved.text if saved is not None else text_of(path)
+        return _load(path, text, ask, saved, certificates=certificates, offline=offline)
     finally:
         if collecting:
             gc.enable()
 
 
-def _load(path: Path, ask: Resolve, saved: SavedSite | None, *, certificates: bool, offline: bool) -> Loaded:
-    text = saved.text if saved is not None else text_of(path)
+def _load(path: Path, text: str, ask: Resolve, saved: SavedSite | None, *, certificates: bool, offline: bool) -> Loaded:
     try:
         composed = includes.compose(path, text, saved)
     except SyntaxFault as fault:
@@ -235,12 +238,12 @@ def _rest(data: dict[str, Any], error: ValidationError, context: dict[str, Any])
     the second result has the original indices of the others.
     """
     for _ in range(_ROUNDS):
-        data = _without(data, [finding.loc for finding in explain.findings(error)])
+        data = _without(data, explain.places(error))
         try:
             return Site.model_validate(data, context=context), {}
         except ValidationError as left:
             error = left
-    drop = {finding.loc[: 1 + (finding.loc[0] in _ITEMS)] for finding in explain.findings(error)}
+    drop = {loc[: 1 + (loc[0] in _ITEMS)] for loc in explain.places(error)}
     origin = {}
     rest = {name: value for name, value in data.items() if (name,) not in drop}
     for name in _ITEMS & rest.keys():

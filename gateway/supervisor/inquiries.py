@@ -1,7 +1,8 @@
 """Inquiries of operators that come over the admin listener, each answered by a short-lived process beside the others.
 
 Such a process has the configuration that is in use, as it was forked from the supervisor, gives up its privileges, and
-may then do what a worker may (the role "trial of rules"). The supervisor waits for none of them.
+may then do what a worker may (the role "trial of rules"). The supervisor waits for none of them. Another such process
+reads a site file before it is applied; it may read what the supervisor may.
 """
 
 import json
@@ -19,8 +20,10 @@ from gateway.board import Board
 from gateway.config.snapshot import Snapshot
 from gateway.hardening import roles
 from gateway.hardening.confinement import Bounds, settle
-from gateway.process.helper import Task, Write, start_helper
+from gateway.process.helper import Confine, Task, Write, start_helper
+from gateway.supervisor import posted_site
 from gateway.supervisor.configuration import Configuration
+from gateway.supervisor.posted_site import PostedSite
 
 INQUIRIES: Final = ("explain", "tests", "site", "check")
 """Words of gateway/explain/inquiry.py."""
@@ -30,6 +33,7 @@ SECONDS: Final = 20.0
 """For an answer."""
 LIMIT: Final = 4 * 1024 * 1024
 """Bytes of an answer."""
+BUSY: Final = "too many inquiries are being answered: try again in a few seconds"
 READ: Final = 1 << 16
 NICE: Final = 10
 """How far requests of clients go before it (nice(2))."""
@@ -70,15 +74,22 @@ class Inquiries:
     def ask(self, command: str, now: Configuration, board: Board, send: Send) -> None:
         """Let a process answer a command, a word of INQUIRIES and its argument, by the configuration in use."""
         if len(self._under_way) >= MOST:
-            send({"error": "too many inquiries are being answered: try again in a few seconds"})
+            send({"error": BUSY})
             return
         word, _, argument = command.partition(" ")
-        site = now.loaded.site
-        pid, reading = start_helper(
-            partial(_prepare, word, argument, now, board, now.snapshot),
-            partial(settle, now.account, roles.RULES, Bounds.of(site)),
-            f"{word} of an operator broke off",
-        )
+        prepare = partial(_prepare, word, argument, now, board, now.snapshot)
+        confine = partial(settle, now.account, roles.RULES, Bounds.of(now.loaded.site))
+        self._start(prepare, confine, f"{word} of an operator", send)
+
+    def read(self, posted: PostedSite, send: Send) -> None:
+        """Let a process read a site file that was posted, with the rights that the supervisor needs for it."""
+        if len(self._under_way) >= MOST:
+            send({"error": BUSY})
+            return
+        self._start(partial(_prepare_to_read, posted), lambda: None, "reading a posted site file", send)
+
+    def _start(self, prepare: Callable[[], Task], confine: Confine, what: str, send: Send) -> None:
+        pid, reading = start_helper(prepare, confine, f"{what} broke off")
         os.set_blocking(reading, False)
         inquiry = Inquiry(os.pidfd_open(pid), reading, time.monotonic() + SECONDS, send)
         self._under_way.add(inquiry)
@@ -127,6 +138,11 @@ def _prepare(word: str, argument: str, now: Configuration, board: Board, snapsho
         write(json.dumps(answer(word, argument, now.loaded, Present(board, snapshot))).encode())
 
     return work
+
+
+def _prepare_to_read(posted: PostedSite) -> Task:
+    os.nice(NICE)
+    return partial(posted_site.read, posted.content.decode("utf-8-sig"), posted.path)
 
 
 def _answer(said: bytes) -> dict[str, Any]:

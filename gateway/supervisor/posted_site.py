@@ -1,32 +1,48 @@
 """A site file that an operator applies over HTTP: who may, and how it takes the place of the one in use.
 
 The process with the admin listener is not trusted with this: by a site file it could give itself any right. So the
-supervisor compares the operator's token itself, and a request without a token can never apply a file.
+supervisor compares the operator's token itself, and a request without a token can never apply a file. It has a process
+beside it read the file first, and reads only one that is valid and quickly read.
 """
 
 import hmac
+import json
 import os
+import signal
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gateway.config import Loaded
+from gateway.config import ConfigError, Loaded, load
+from gateway.config.posted import LARGEST as LONGEST
+from gateway.process.helper import Write
+from gateway.supervisor.startup_lookup import addresses
 from gateway.system import regular_file
 
 LARGEST: Final = 16 * 1024 * 1024
-"""Bytes of a site file."""
+"""Bytes of the site file in use."""
+READING: Final = 1.0
+"""Seconds of processor time to read a posted file. While the supervisor reads it, it does nothing else."""
+PROBLEMS: Final = 20_000
+"""Characters of a site file's problems in the answer to an operator; the log has all."""
 
 
 class Refused(ValueError):
     """The file is not applied; the text says why."""
 
 
+class Invalid(Refused):
+    """The file has the problems of the text."""
+
+
 class _Posted(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
-    text: Annotated[str, Field(max_length=LARGEST)]
+    text: Annotated[str, Field(max_length=LONGEST)]
     token: Annotated[str, Field(max_length=4096)]
 
 
@@ -83,3 +99,33 @@ def _operator(token: bytes, used: Loaded) -> str | None:
         if hmac.compare_digest(bytes(used.files[operator.token_file]).strip(), token) and operator.role == "configure"
     ]
     return found[0] if found else None
+
+
+def read(text: str, path: Path, write: Write) -> None:
+    """Load a posted text in the place of the file at `path`, in a process beside the supervisor; write the outcome."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a process that looks up names is waited for
+    began = time.process_time()
+    problems = ""
+    try:
+        load(path, addresses, certificates=False, text=text)
+    except ConfigError as error:
+        problems = str(error)
+    write(json.dumps({"problems": problems[:PROBLEMS], "seconds": time.process_time() - began}).encode())
+
+
+def require_readable(outcome: Mapping[str, Any]) -> None:
+    """Raise Refused, unless the supervisor may read the file by what `read` has found."""
+    match outcome:
+        case {"error": str(error)}:
+            raise Refused(error)
+        case {"problems": "", "seconds": float(seconds)} if seconds <= READING:
+            return
+        case {"problems": "", "seconds": float(seconds)}:
+            raise Refused(
+                f"reading it takes {seconds:.1f} s of processor time, and only {READING:g} s are allowed over HTTP: "
+                "replace the file on the machine, and reload"
+            )
+        case {"problems": str(problems)} if problems:
+            raise Invalid(problems)
+        case _:
+            raise Refused("the process that read it broke off; see the gateway's log")

@@ -55,7 +55,7 @@ from gateway.supervisor.configuration import REFUSALS, Configuration, close_log,
 from gateway.supervisor.inquiries import INQUIRIES, Inquiries, Inquiry
 from gateway.supervisor.last_good import NoCopy
 from gateway.supervisor.operator_socket import LINE, Client, OperatorSocket, about
-from gateway.supervisor.posted_site import PostedSite, Refused
+from gateway.supervisor.posted_site import PROBLEMS, Invalid, PostedSite, Refused, require_readable
 from gateway.supervisor.roles import ROLES, Role
 from gateway.supervisor.service import PidFile, Watchdog, notify, status_line
 from gateway.supervisor.session_memory import SessionMemory
@@ -76,10 +76,8 @@ HANDOVER: Final = 15.0
 """Seconds that a process of an upgraded gateway has to hand what it holds to the next one, or give it away."""
 RATES: Final = 64 << 20
 """Bytes of the table in which rates are counted; the kernel gives memory only for what is used of it."""
-PROBLEMS: Final = 20_000
-"""Characters of a site file's problems in the answer to an operator; the log has all."""
 WARNINGS: Final = 50
-"""The same for warnings, which are lines."""
+"""Warnings about a site file, which are lines, in the answer to an operator; the log has all."""
 APPLY: Final = "apply "
 """Begins the command that applies a posted site file."""
 REMOTE: Final = frozenset(("reload", *override_command.COMMANDS))
@@ -476,13 +474,31 @@ class Supervisor:
         self._take_up(new)
 
     def _apply(self, argument: str, send: Callable[[Mapping[str, Any]], None]) -> None:
-        """Write a site file that an operator has posted, and reload; if that is refused, the file is as before."""
+        """Take a site file that an operator has posted: a process beside this one reads it first."""
         if self._stopping or self._upgrade.under_way:
             send({"error": "the gateway stops" if self._stopping else "an upgrade is under way: try again after it"})
             return
         try:
             posted = PostedSite.of(argument, self._path, self._now.loaded)
+        except Refused as error:
+            send({"error": str(error)})
+            return
+        self._inquiries.read(posted, partial(self._take_posted, argument, send))
+
+    def _take_posted(
+        self, argument: str, send: Callable[[Mapping[str, Any]], None], outcome: Mapping[str, Any]
+    ) -> None:
+        """Write a site file that was read, and reload; if that is refused, the file is as before."""
+        if self._stopping or self._upgrade.under_way:
+            send({"error": "the gateway stops" if self._stopping else "an upgrade is under way: try again after it"})
+            return
+        try:
+            require_readable(outcome)
+            posted = PostedSite.of(argument, self._path, self._now.loaded)  # other things have happened meanwhile
             posted.write()
+        except Invalid as error:
+            send({"accepted": False, "version": self._snapshot.version, "problems": str(error)})
+            return
         except Refused as error:
             send({"error": str(error)})
             return

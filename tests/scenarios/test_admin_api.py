@@ -2,7 +2,9 @@
 
 import json
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import httpx
 import pytest
 
 from gateway.admin.api import OPERATIONS, ROOT
+from gateway.config.posted import LARGEST
+from gateway.system import running
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.raw import RawClient
@@ -253,6 +257,26 @@ def test_a_posted_site_file_is_applied_or_the_old_one_stays(operated: Operated) 
     (_, newest, *_) = operated.get("/audit")
     assert (newest["who"], newest["what"]) == ("carol", "apply")
     assert [one.name for one in path.parent.glob(".site.yaml*")] == []
+
+
+def test_a_posted_site_file_of_many_mistakes_does_not_hold_up_the_supervisor(operated: Operated) -> None:
+    version = operated.get("/status")["gateway"]["version"]
+    supervisor = running.find(str(operated.gateway.process.pid))
+    good = operated.gateway.path.read_text()
+    slowest = 0.0
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(operated.post, "/apply", "carol", text="".join(f"key{n}: 1\n" for n in range(60_000)))
+        while not answer.done():
+            began = time.monotonic()
+            assert supervisor.ask("about", 10)["version"] == version
+            slowest = max(slowest, time.monotonic() - began)
+    assert slowest < 1
+    assert answer.result().status_code == 409
+    assert "site.yaml:1:1: unknown key key0" in answer.result().json()["error"]
+    assert "more" in answer.result().json()["error"].splitlines()[-1]
+    assert operated.gateway.path.read_text() == good
+    assert operated.post("/apply", "carol", text="#" * (LARGEST + 1)).status_code == 400
+    assert operated.get("/problems") == []  # no reload was tried
 
 
 def test_a_token_that_may_read_changes_nothing(operated: Operated) -> None:

@@ -2,11 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.config import Loaded, load
-from gateway.supervisor.posted_site import PostedSite, Refused
+from gateway.supervisor.posted_site import Invalid, PostedSite, Refused, read, require_readable
 
 TEXT = """frontends: [{listen: "127.0.0.1:1"}]
 backends: {app: {servers: ["127.0.0.1:2"]}}
@@ -71,3 +72,23 @@ def test_a_change_of_others_is_not_overwritten(used: Loaded) -> None:
     assert used.path.read_text() == "of others"
     with pytest.raises(Refused, match="differs from what is in use"):
         posted(used, "the token of carol")
+
+
+def outcome_of(text: str, used: Loaded) -> dict[str, Any]:
+    said: list[bytes] = []
+    read(text, used.path, said.append)
+    found: dict[str, Any] = json.loads(b"".join(said))
+    return found
+
+
+def test_only_a_valid_file_that_is_quickly_read_is_taken(used: Loaded) -> None:
+    require_readable(good := outcome_of(TEXT, used))
+    with pytest.raises(Invalid, match=r"site\.yaml:1:12"):
+        require_readable(outcome_of("frontends: 1", used))
+    with pytest.raises(Refused, match="replace the file on the machine"):
+        require_readable({**good, "seconds": 1.5})
+    with pytest.raises(Refused, match="no answer within 20 s"):
+        require_readable({"error": "no answer within 20 s"})
+    for broken in ({}, {"problems": ""}, {"problems": "", "seconds": "1"}):
+        with pytest.raises(Refused, match="broke off"):
+            require_readable(broken)
