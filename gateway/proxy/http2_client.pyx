@@ -18,7 +18,7 @@ import sys
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
-from libc.stdlib cimport free, realloc
+from libc.stdlib cimport free
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, memmove
 
@@ -28,6 +28,7 @@ from gateway.outcome cimport (
 )
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, SCRATCH, Conn, Handler, Poller
 from gateway.proxy.http1_client cimport Http1Downstream, open_http1
+from gateway.proxy.http2_fields cimport fields_of
 from gateway.proxy.nghttp2 cimport (
     NG_CAT_REQUEST, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_COPY, NG_DATA_FLAG_NO_END_STREAM,
     NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_TEMPORAL_CALLBACK_FAILURE, NG_ERR_WOULDBLOCK, NG_FLAG_END_STREAM,
@@ -47,7 +48,7 @@ from gateway.wire.edit cimport (
     FRAME_LENGTH, FRAME_NONE, Out, edit_interim, edit_response, edit_trailers, out_put, out_reserve,
 )
 from gateway.wire.head cimport Bounds, Head, M_HEAD, R_BODY_LENGTH, R_BODY_TOO_LARGE, R_OK, R_TRAILERS, status_of
-from gateway.wire.http2_head cimport about_connection, block_clear, block_end, block_field, block_free
+from gateway.wire.http2_head cimport block_clear, block_end, block_field, block_free
 from gateway.wire.origin cimport Provenance
 
 from gateway.outcome import ABUSES
@@ -83,8 +84,6 @@ _machine.next[<int>H_FLUSH] = 1 << H_LINGER
 # A process works on one head at a time: these need no owner.
 cdef Head _scan
 cdef Out _out
-cdef ng_nv *_fields = NULL
-cdef size_t _room = 0
 
 cdef ng_callbacks *_callbacks = NULL
 cdef ng_option *_option = NULL
@@ -304,63 +303,8 @@ _prepare()
 
 # -------------------------------------------------------------------------------------------------- heads to the client
 
-cdef int _reserve(size_t count) except -1:
-    """Make room for `count` fields."""
-    global _fields, _room
-    cdef size_t wanted = _room
-    cdef void *grown
-    if count > _room:
-        wanted = max(<size_t>64, 2 * _room)
-        grown = realloc(_fields, wanted * sizeof(ng_nv))
-        if grown == NULL:
-            raise MemoryError
-        _fields = <ng_nv *>grown
-        _room = wanted
-    return 0
-
-
-cdef size_t _parse(char *p, size_t n, ng_nv *status) except? 0:
-    """Parse complete header lines into _fields; lower-cases names in place. Returns the count; `status` comes first."""
-    cdef char *stop = p + n
-    cdef char *end
-    cdef char *colon
-    cdef char *value
-    cdef char *at
-    cdef size_t count = 0
-    if status != NULL:
-        _reserve(1)
-        _fields[0] = status[0]
-        count = 1
-    while p < stop and p[0] != c'\r':
-        end = <char *>memchr(p, c'\n', stop - p)
-        colon = <char *>memchr(p, c':', stop - p)
-        if end == NULL or colon == NULL or colon > end:
-            raise ValueError("not a header line")
-        value = colon + 1
-        while value[0] == c' ' or value[0] == c'\t':
-            value += 1
-        _reserve(count + 1)
-        at = p
-        while at < colon:
-            if c'A' <= at[0] <= c'Z':
-                at[0] += 32
-            at += 1
-        if not about_connection(p, colon - p):
-            _fields[count].name = <uint8_t *>p
-            _fields[count].namelen = colon - p
-            _fields[count].value = <uint8_t *>value
-            at = end - 1
-            while at > value and ((at - 1)[0] == c' ' or (at - 1)[0] == c'\t'):
-                at -= 1
-            _fields[count].valuelen = at - value
-            _fields[count].flags = 0
-            count += 1
-        p = end + 1
-    return count
-
-
-cdef size_t _head_fields(Out *head) except 0:
-    """As _parse, for a whole head."""
+cdef ng_nv *_head_fields(Out *head, size_t *count) except NULL:
+    """The fields of a whole head."""
     cdef ng_nv status
     cdef char *line = <char *>memchr(head.p, c'\n', head.n)
     status.name = <uint8_t *>b":status"
@@ -368,13 +312,16 @@ cdef size_t _head_fields(Out *head) except 0:
     status.value = <uint8_t *>head.p + 9
     status.valuelen = 3
     status.flags = 0
-    return _parse(line + 1, head.p + head.n - line - 1, &status)
+    return fields_of(line + 1, head.p + head.n - line - 1, &status, 1, count)
 
 
 cdef int _submit_trailers(ng_session *session, int32_t id, bytes lines) except -1:
+    cdef ng_nv *fields
+    cdef size_t count = 0
     _out.n = 0
     _append(&_out, PyBytes_AS_STRING(lines), PyBytes_GET_SIZE(lines))
-    ng.submit_trailer(session, id, _fields, _parse(_out.p, _out.n, NULL))
+    fields = fields_of(_out.p, _out.n, NULL, 0, &count)
+    ng.submit_trailer(session, id, fields, count)
     return 0
 
 
@@ -401,10 +348,13 @@ cdef class Http2Stream(Downstream):
         return f"<Http2Stream {self.id} {self.transaction!r}>"
 
     cdef int interim(self, const char *p, Head *h) except -1:
+        cdef ng_nv *fields
+        cdef size_t count = 0
         if self.closed:
             return 0
         edit_interim(&_out, p, h)
-        ng.submit_headers(self.owner.session, 0, self.id, NULL, _fields, _head_fields(&_out), NULL)
+        fields = _head_fields(&_out, &count)
+        ng.submit_headers(self.owner.session, 0, self.id, NULL, fields, count, NULL)
         return self.owner.pump()
 
     cdef int head(self, const char *p, Head *h, int framing, bytes extra) except -1:
@@ -416,12 +366,15 @@ cdef class Http2Stream(Downstream):
     cdef int _respond(self, Out *head, bint bare) except -1:
         """Send a final head; bare: the response has no body and no trailers."""
         cdef ng_data_provider body
+        cdef ng_nv *fields
+        cdef size_t count = 0
         if self.closed:
             return 0
         self.progress = self.owner.conn.poller.now
         body.source.ptr = <void *>self
         body.read_callback = _read_answer
-        ng.submit_response(self.owner.session, self.id, _fields, _head_fields(head), NULL if bare else &body)
+        fields = _head_fields(head, &count)
+        ng.submit_response(self.owner.session, self.id, fields, count, NULL if bare else &body)
         return self.owner.pump()
 
     cdef int body(self, const char *p, size_t n) except -1:

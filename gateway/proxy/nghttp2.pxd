@@ -26,7 +26,9 @@ cdef enum:
     # kinds of HEADERS
     NG_CAT_REQUEST = 0
     # settings (RFC 9113 section 6.5.2, RFC 8441, RFC 9218)
+    NG_SETTINGS_ENABLE_PUSH = 2
     NG_SETTINGS_MAX_CONCURRENT_STREAMS = 3
+    NG_SETTINGS_INITIAL_WINDOW_SIZE = 4
     NG_SETTINGS_MAX_HEADER_LIST_SIZE = 6
     NG_SETTINGS_ENABLE_CONNECT_PROTOCOL = 8
     NG_SETTINGS_NO_RFC7540_PRIORITIES = 9
@@ -140,6 +142,7 @@ cdef struct NgFunctions:
     void (*option_set_no_http_messaging)(ng_option *, int) noexcept
     void (*option_set_no_closed_streams)(ng_option *, int) noexcept
     int (*session_server_new2)(ng_session **, const ng_callbacks *, void *, const ng_option *) noexcept
+    int (*session_client_new2)(ng_session **, const ng_callbacks *, void *, const ng_option *) noexcept
     void (*session_del)(ng_session *) noexcept
     ssize_t (*session_mem_recv)(ng_session *, const uint8_t *, size_t) noexcept
     int (*session_send)(ng_session *) noexcept
@@ -154,8 +157,12 @@ cdef struct NgFunctions:
     int32_t (*session_get_stream_remote_window_size)(ng_session *, int32_t) noexcept
     int32_t (*session_get_remote_window_size)(ng_session *) noexcept
     int32_t (*session_get_last_proc_stream_id)(ng_session *) noexcept
+    uint32_t (*session_get_remote_settings)(ng_session *, int) noexcept
     int (*session_set_local_window_size)(ng_session *, uint8_t, int32_t, int32_t) noexcept
     int (*submit_settings)(ng_session *, uint8_t, const ng_settings_entry *, size_t) noexcept
+    int (*submit_ping)(ng_session *, uint8_t, const uint8_t *) noexcept
+    int32_t (*submit_request)(ng_session *, const ng_priority_spec *, const ng_nv *, size_t, const ng_data_provider *,
+                              void *) noexcept
     int (*submit_response)(ng_session *, int32_t, const ng_nv *, size_t, const ng_data_provider *) noexcept
     int32_t (*submit_headers)(ng_session *, uint8_t, int32_t, const ng_priority_spec *, const ng_nv *, size_t,
                               void *) noexcept

@@ -1,0 +1,70 @@
+"""Header lines as HTTP/1 writes them, made into the fields that libnghttp2 takes; in both directions."""
+
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport realloc
+from libc.string cimport memchr, memcpy
+
+from gateway.wire.http2_head cimport about_connection
+
+# In use until the library has taken them, before anything else is sent in this process: no owner is needed.
+cdef ng_nv *_fields = NULL
+cdef size_t _room = 0
+
+
+cdef int _reserve(size_t count) except -1:
+    """Make room for `count` fields."""
+    global _fields, _room
+    cdef size_t wanted
+    cdef void *grown
+    if count > _room:
+        wanted = max(<size_t>64, 2 * count)
+        grown = realloc(_fields, wanted * sizeof(ng_nv))
+        if grown == NULL:
+            raise MemoryError
+        _fields = <ng_nv *>grown
+        _room = wanted
+    return 0
+
+
+cdef ng_nv *fields_of(char *p, size_t n, const ng_nv *first, size_t first_n, size_t *count) except NULL:
+    """The `first` fields, and those of the complete header lines of n bytes at p, up to an empty line; names are
+    lower-cased in place. Fields about the connection are left out (RFC 9113 section 8.2.2).
+
+    They are valid until the next call, and as long as the bytes that they refer to. Raises ValueError.
+    """
+    cdef char *stop = p + n
+    cdef char *end
+    cdef char *colon
+    cdef char *value
+    cdef char *at
+    cdef size_t found = first_n
+    _reserve(first_n + 1)
+    if first_n:
+        memcpy(_fields, first, first_n * sizeof(ng_nv))
+    while p < stop and p[0] != c'\r':
+        end = <char *>memchr(p, c'\n', stop - p)
+        colon = <char *>memchr(p, c':', stop - p)
+        if end == NULL or colon == NULL or colon > end:
+            raise ValueError("not a header line")
+        value = colon + 1
+        while value[0] == c' ' or value[0] == c'\t':
+            value += 1
+        _reserve(found + 1)
+        at = p
+        while at < colon:
+            if c'A' <= at[0] <= c'Z':
+                at[0] += 32
+            at += 1
+        if not about_connection(p, colon - p):
+            _fields[found].name = <uint8_t *>p
+            _fields[found].namelen = colon - p
+            _fields[found].value = <uint8_t *>value
+            at = end - 1
+            while at > value and ((at - 1)[0] == c' ' or (at - 1)[0] == c'\t'):
+                at -= 1
+            _fields[found].valuelen = at - value
+            _fields[found].flags = 0
+            found += 1
+        p = end + 1
+    count[0] = found
+    return _fields
