@@ -13,7 +13,7 @@ from pathlib import Path
 from bench.build import build
 from bench.load import Generator, Load
 from bench.meter import Usage
-from bench.peers.peer import Peer, Setup
+from bench.peers.peer import SEARCH, SERVER_NAME, Peer, Setup
 from tests.support.certificates import Authority, Certificate
 from tests.support.deaths import deaths, verdict
 from tests.support.ending import end_process
@@ -32,7 +32,8 @@ class FarmFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class Layout:
     """How a farm is made: `servers` behind each proxy, see Setup for `routes`, `features` and `qos`, and who may use
-    which processors (see taskset). With `direct`, last in turn, the origin takes part without a proxy before it.
+    which processors (see taskset). With `tls` the servers are nginx and speak it. With `direct`, last in turn, the
+    origin takes part without a proxy before it.
     """
 
     servers: int = 3
@@ -41,6 +42,7 @@ class Layout:
     features: bool = False
     qos: bool = False
     direct: bool = False
+    tls: bool = False
     proxy_cores: str = "1"
     load_cores: str = "0"
 
@@ -128,6 +130,46 @@ def origin(place: Path, servers: int, cores: str) -> Iterator[tuple[int, int]]:
         yield port, pid
 
 
+TLS_ORIGIN = """
+daemon off;
+worker_processes 1;
+pid {place}/origin.pid;
+error_log {place}/origin.error crit;
+events {{ worker_connections 18000; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 600s;
+    client_body_temp_path {place}/origin.body;
+    proxy_temp_path {place}/origin.proxy;
+    fastcgi_temp_path {place}/origin.fastcgi;
+    uwsgi_temp_path {place}/origin.uwsgi;
+    scgi_temp_path {place}/origin.scgi;
+    server {{
+        listen {port} ssl;
+        ssl_certificate {cert};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.3;
+        location = /bytes/130 {{ return 200 "{body}"; }}
+    }}
+}}
+"""
+
+
+@contextmanager
+def tls_origin(place: Path, pair: Certificate, layout: Layout) -> Iterator[tuple[int, int]]:
+    """Run nginx as the servers, with TLS and the small answer; give its port and pid. Raises FarmFailed."""
+    port = free_port()
+    text = TLS_ORIGIN.format(place=place, port=port, cert=pair.cert, key=pair.key, body="x" * 130)
+    (place / "origin.conf").write_text(text)
+    log = place / "origin.error"
+    log.touch()
+    command = ["taskset", "-c", layout.load_cores, "nginx", "-c", str(place / "origin.conf"), "-e", str(log)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, "PATH": SEARCH})
+    with process_on(process, port, log) as pid:
+        yield port, pid
+
+
 def addresses(port: int, servers: int) -> tuple[str, ...]:
     """Return the addresses on which origin.c listens."""
     return tuple(f"127.0.{i // 250}.{1 + i % 250}:{port}" for i in range(servers))
@@ -139,6 +181,7 @@ class Ground:
 
     place: Path
     certificate: Certificate
+    ca: Path
     port: int
     pid: int
     layout: Layout
@@ -158,14 +201,19 @@ class Ground:
             layout.routes,
             layout.features,
             layout.qos,
+            self.ca if layout.tls else None,
         )
 
 
 @contextmanager
 def ground(layout: Layout) -> Iterator[Ground]:
     """Run the origin. Raises FarmFailed."""
-    with directory() as place, origin(place, layout.servers, layout.load_cores) as (port, pid):
-        yield Ground(place, Authority(place).issue("localhost"), port, pid, layout)
+    with directory() as place:
+        authority = Authority(place)
+        pair = authority.issue(SERVER_NAME)
+        program = tls_origin(place, pair, layout) if layout.tls else origin(place, layout.servers, layout.load_cores)
+        with program as (port, pid):
+            yield Ground(place, pair, authority.ca, port, pid, layout)
 
 
 @contextmanager

@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from bench import breadth, features, idle, latency, reload, scaling, start
+from bench import breadth, features, http2, idle, latency, reload, scaling, start
 from bench.cases import CASES, SMALL
 from bench.figure import Figure, Figures, rounded
 from bench.peers.all import MEASURED_AGAINST
 from bench.peers.floor import FLOOR
 from bench.peers.gateway import GATEWAY
 from bench.peers.haproxy import HAPROXY
+from bench.peers.nginx import NGINX
 
 FLAT = 1.1
 
@@ -80,6 +81,14 @@ def _goals() -> Iterable[Goal]:
         yield Goal(name, "cpu", 1.45, (FLOOR.name,))
     yield Goal(SMALL.name, "calls", 4.5)
     yield Goal(SMALL.name, "reuse", 0.995, more=True)
+    for answer, peer, limit in (
+        (http2.SMALL_ANSWER, NGINX.name, 1.0),
+        (http2.SMALL_ANSWER, HAPROXY.name, 0.8),
+        (http2.LARGE_ANSWER, NGINX.name, 1.0),
+        (http2.LARGE_ANSWER, HAPROXY.name, 1.0),
+    ):
+        yield Goal(answer, "cpu", limit, (peer,))
+    yield Goal(http2.TO_SERVERS, "cpu", 0.9, MEASURED_AGAINST)
     for case in latency.ASKED:
         yield Goal(latency.name(case), "p99", 1.0, MEASURED_AGAINST)
     for count in idle.COUNTS:

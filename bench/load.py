@@ -91,7 +91,7 @@ class Generator:
 
     def __init__(self, directory: Path, cores: str) -> None:
         self._program = build("load", directory)
-        self._cores = cores
+        self.cores = cores
 
     @contextmanager
     def ready(self, load: Load, port: int, *options: str) -> Iterator["Ready"]:
@@ -99,7 +99,7 @@ class Generator:
 
         Raises LoadFailed.
         """
-        command = ["taskset", "-c", self._cores, self._program, *load.options(), *options, str(port), load.path]
+        command = ["taskset", "-c", self.cores, self._program, *load.options(), *options, str(port), load.path]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:

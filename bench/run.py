@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench import admission, breadth, calls, features, idle, latency, reload, scaling, start
+from bench import admission, breadth, calls, features, http2, idle, latency, reload, scaling, start
 from bench.cases import CASES, SMALL, Case
 from bench.farm import FarmFailed, Layout, farm, processors, refuse_busy
 from bench.figure import Figure, Figures
@@ -73,6 +73,7 @@ def measure_calls(plan: Plan) -> list[Figure]:
 PARTS: dict[str, Callable[[Plan], list[Figure]]] = {
     "cases": measure_cases,
     "latency": measure_latency,
+    "http2": lambda plan: http2.measure(plan.core, plan.rounds, plan.seconds),
     "calls": measure_calls,
     "memory": lambda plan: idle.measure_memory(plan.core),
     "idle": lambda plan: idle.measure_beside(plan.core, plan.rounds, plan.seconds),

@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from bench.peers.peer import Peer, Setup
+from bench.peers.peer import SERVER_NAME, Peer, Setup
 
 COOKIE = "SRV"
 CLASSES = [
@@ -32,6 +32,8 @@ def site(setup: Setup) -> dict[str, Any]:
     }
     if setup.features:
         backend["affinity"] = {"cookie": COOKIE}
+    if setup.ca:
+        backend["tls"] = {"ca": str(setup.ca), "server_name": SERVER_NAME}
     routes: list[dict[str, Any]] = [{"match": {"path": f"/area-{i}/"}, "backend": "app"} for i in range(setup.routes)]
     routes.append({"backend": "app"})
     certificates = [{"cert": str(setup.cert), "key": str(setup.key)}]
@@ -43,7 +45,12 @@ def site(setup: Setup) -> dict[str, Any]:
         "access_log": {"path": str(setup.directory / "gateway.access"), "format": "json"},
         "frontends": [
             {"listen": f"127.0.0.1:{setup.port}", "limits": LIMITS},
-            {"listen": f"127.0.0.1:{setup.tls_port}", "limits": LIMITS, "tls": {"certificates": certificates}},
+            {
+                "listen": f"127.0.0.1:{setup.tls_port}",
+                "limits": LIMITS,
+                "http2": True,
+                "tls": {"certificates": certificates},
+            },
         ],
         "backends": {"app": backend},
         "routes": routes,

@@ -4,7 +4,7 @@ Where descriptors are few, it would stop to keep connections to servers as soon 
 idle clients are more than that.
 """
 
-from bench.peers.peer import Peer, Setup, indented
+from bench.peers.peer import SERVER_NAME, Peer, Setup, indented
 
 BUFFER = 16384
 """HAProxy's own default."""
@@ -32,7 +32,7 @@ defaults
     timeout tunnel 600s
 frontend web
     bind 127.0.0.1:{port}{shards}
-    bind 127.0.0.1:{tls_port} ssl crt {pem}{shards}
+    bind 127.0.0.1:{tls_port} ssl crt {pem} alpn h2,http/1.1{shards}
     http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
     http-request set-header X-Forwarded-Proto http if !{{ ssl_fc }}
     default_backend app
@@ -47,12 +47,13 @@ def command(setup: Setup, buffer: int = BUFFER) -> list[str]:
     pem = setup.directory / "haproxy.pem"
     pem.write_bytes(setup.cert.read_bytes() + setup.key.read_bytes())
     path = setup.directory / f"haproxy-{buffer}.cfg"
+    trust = f" ssl verify required ca-file {setup.ca} verifyhost {SERVER_NAME}" if setup.ca else ""
     path.write_text(
         TEMPLATE.format(
             buffer=buffer,
             port=setup.port,
             tls_port=setup.tls_port,
-            servers=indented([f"server app{i} {server}" for i, server in enumerate(setup.servers)], 4),
+            servers=indented([f"server app{i} {server}{trust}" for i, server in enumerate(setup.servers)], 4),
             pem=pem,
             workers=setup.workers,
             shards=" shards by-thread" if setup.workers > 1 else "",

@@ -1,7 +1,13 @@
 """nginx: keep-alive to the servers, least_conn, buffered log; bodies are streamed, as the gateway does it."""
 
-from bench.peers.peer import Peer, Setup, indented
+from bench.peers.peer import SERVER_NAME, Peer, Setup, indented
 
+TRUST = [
+    "proxy_ssl_protocols TLSv1.3;",
+    "proxy_ssl_verify on;",
+    "proxy_ssl_trusted_certificate {ca};",
+    "proxy_ssl_name {name};",
+]
 TEMPLATE = """
 worker_processes {workers};
 worker_rlimit_nofile 20000;
@@ -28,7 +34,7 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} backlog=4096 {reuse};
-        listen 127.0.0.1:{tls_port} ssl backlog=4096 {reuse};
+        listen 127.0.0.1:{tls_port} ssl http2 backlog=4096 {reuse};
         ssl_certificate {cert};
         ssl_certificate_key {key};
         ssl_protocols TLSv1.3;
@@ -39,7 +45,8 @@ http {{
         proxy_busy_buffers_size 128k;
         proxy_max_temp_file_size 0;
         location / {{
-            proxy_pass http://app;
+            proxy_pass {scheme}://app;
+            {trust}
             proxy_set_header Connection "";
             proxy_set_header Host $host;
             proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
@@ -67,6 +74,8 @@ def command(setup: Setup) -> list[str]:
             cert=setup.cert,
             key=setup.key,
             workers=setup.workers,
+            scheme="https" if setup.ca else "http",
+            trust=indented(TRUST, 12).format(ca=setup.ca, name=SERVER_NAME) if setup.ca else "",
             reuse="reuseport" if setup.workers > 1 else "",
         )
     )

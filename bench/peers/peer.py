@@ -12,6 +12,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SEARCH = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
 VERSION_SECONDS = 30.0
+SERVER_NAME = "localhost"
+"""In the certificate of servers that speak TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Setup:
     """All features of the gateway in the data path, not only those that every proxy has."""
     qos: bool = False
     """Four classes, a rate for each source, and sessions."""
+    ca: Path | None = None
+    """That of the servers, which speak TLS then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from bench import breadth, calls, features, idle, latency, reload, scaling, start
+from bench import breadth, calls, features, http2, idle, latency, reload, scaling, start
 from bench.cases import CASES
 from bench.farm import FarmFailed, Layout, farm
 from bench.peers.all import PEERS
 from bench.peers.floor import FLOOR
 from bench.peers.gateway import GATEWAY
+from bench.peers.nginx import NGINX
 from bench.rounds import takes_part, turn
 from tests.support.programs import needs, needs_header, run
 
@@ -86,6 +87,13 @@ def test_features_are_on_and_cost_something(monkeypatch):
     monkeypatch.setattr(features, "ROUTES", 20)
     found = values(features.measure(1, 0.2), "rate")
     assert set(found) == {(features.PLAIN, "gateway"), (features.ALL_ON, "gateway")}
+
+
+@needs("h2load", "nginx")
+def test_http2_and_tls_to_servers_are_measured_beside_a_peer():
+    found = values(http2.measure((GATEWAY, NGINX), 1, 0.1, 0.01), "cpu")
+    cases = (http2.SMALL_ANSWER, http2.LARGE_ANSWER, http2.TO_SERVERS)
+    assert set(found) == {(case, proxy) for case in cases for proxy in ("gateway", "nginx")}
 
 
 def test_scaling_compares_one_worker_with_two():
