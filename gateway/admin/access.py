@@ -8,11 +8,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Self
 
+from gateway.admin.tls import Peer
 from gateway.config.admin import AccessRole, Admin
 
 ROLES: Final[tuple[AccessRole, ...]] = ("read", "operate", "configure")
 """Each includes those before it."""
 JSON: Final = "application/json"
+
+UNKNOWN: Final = Peer()
 
 _HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::[0-9]*)?")
 
@@ -31,26 +34,42 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may do what: `open_to` is the role of requests without a token, `tokens` has callers with their tokens."""
+    """Who may do what: `open_to` is the role of requests without a token, `tokens` has callers with their tokens.
+
+    `certificates` has callers with a name in their certificates, which one of `cas` (PEM) has signed.
+    """
 
     open_to: AccessRole | None = None
     tokens: tuple[tuple[Caller, bytes], ...] = ()
+    certificates: tuple[tuple[Caller, str], ...] = ()
+    cas: bytes = b""
+    encrypted: bool = False
+    """Whether the listener speaks TLS."""
 
     @classmethod
     def of(cls, admin: Admin, files: Mapping[Path, bytes]) -> Self:
         """As the section of the site file says; `files` has the contents of its token files."""
-        named = [(Caller(each.name, each.role), each.token_file) for each in admin.operators]
+        operators = [(Caller(each.name, each.role), each) for each in admin.operators]
+        named = [(caller, each.token_file) for caller, each in operators]
         if admin.token_file is not None:
             named.append((Caller("token", "read"), admin.token_file))
-        return cls(admin.open_to, tuple((caller, files[path].strip()) for caller, path in named))
+        tls = admin.tls
+        return cls(
+            admin.open_to,
+            tuple((caller, files[path].strip()) for caller, path in named if path is not None),
+            tuple((caller, each.client_cert) for caller, each in operators if each.client_cert is not None),
+            files[tls.client_ca] if tls is not None and tls.client_ca is not None else b"",
+            tls is not None,
+        )
 
-    def caller(self, authorization: str | None) -> Caller | None:
+    def caller(self, authorization: str | None, peer: Peer = UNKNOWN) -> Caller | None:
         """The sender of this Authorization field (RFC 6750 section 2.1); None: its token is not known.
 
-        Every token is compared, in constant time each.
+        Every token is compared, in constant time each. Without the field it is who `peer` is.
         """
         if authorization is None:
-            return Caller("anyone", self.open_to)
+            known = [caller for caller, name in self.certificates if name in peer.names and peer.cas == self.cas]
+            return known[0] if known else Caller("anyone", self.open_to)
         scheme, _, given = authorization.partition(" ")
         if scheme.lower() != "bearer":  # in any case (RFC 9110 section 11.1)
             return None
@@ -58,9 +77,9 @@ class Access:
         known = [caller for caller, token in self.tokens if hmac.compare_digest(sent, token)]
         return known[0] if known else None
 
-    def knows(self, caller: Caller, token: str) -> bool:
+    def knows(self, caller: Caller, token: str, peer: Peer = UNKNOWN) -> bool:
         """Whether a caller still may what it might when it asked with this token; "": it had none."""
-        return self.caller(f"Bearer {token}" if token else None) == caller
+        return peer.encrypted == self.encrypted and self.caller(f"Bearer {token}" if token else None, peer) == caller
 
 
 def is_local(host: str | None) -> bool:

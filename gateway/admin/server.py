@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -18,8 +19,11 @@ from typing import Any, Final
 
 from aiohttp import web, web_protocol
 
-from gateway.admin.access import JSON, Access, Caller, from_elsewhere, is_json, is_local
+from gateway.admin.access import JSON, UNKNOWN, Access, Caller, from_elsewhere, is_json, is_local
+from gateway.admin.tls import Context, Peer, peer_of
 from gateway.config.admin import AccessRole
+from loadagent.log_throttle import LogThrottle
+from loadagent.printable import printable
 
 TIMEOUT: Final = 10.0
 """Seconds for a whole connection, from its start to the last byte of the response; see Endpoint."""
@@ -28,6 +32,8 @@ MAX_STREAMS: Final = 8
 """Of these, connections that get events."""
 STREAM_SECONDS: Final = 3600.0
 """Seconds after which a client of events has to connect again."""
+FAILED_HANDSHAKES: Final = 10.0
+"""Seconds between two lines in the log for the same reason."""
 MAX_BODY: Final = 4 * 1024 * 1024
 """Bytes of a request's body."""
 MAX_LINE: Final = 4096
@@ -66,12 +72,13 @@ class BadRequest(ValueError):
 class Asked:
     """A request that may be answered: who sent it, and its body; {} without one.
 
-    `token` proves who it is; "": nothing does.
+    `token` proves who it is; "": `peer` does, or nothing.
     """
 
     caller: Caller
     body: Mapping[str, Any]
     token: str = ""
+    peer: Peer = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,10 +130,14 @@ def _response(status: int, kind: str, body: str, **extra: str) -> web.Response:
 
 
 class AdminServer:
-    """Serves `endpoints` on a listening socket to those who have `access`. Closes the socket at the end."""
+    """Serves `endpoints` on a listening socket to those who have `access`. Closes the socket at the end.
 
-    def __init__(self, sock: socket.socket, endpoints: Endpoints, access: Access) -> None:
+    `tls` is for connections that begin from now on; None: they are not encrypted.
+    """
+
+    def __init__(self, sock: socket.socket, endpoints: Endpoints, access: Access, tls: Context | None = None) -> None:
         self.access = access
+        self.tls = tls
         self._socket = sock
         self._endpoints = endpoints
         self._loop = asyncio.get_running_loop()
@@ -134,7 +145,9 @@ class AdminServer:
         """Connections without a whole request so far, oldest first."""
         self._answered: dict[asyncio.Transport, asyncio.TimerHandle] = {}
         self._streams = 0
-        self._joining: set[asyncio.Task[None]] = set()
+        self._joining: dict[asyncio.Task[None], float] = {}
+        """Connections in their handshakes, oldest first, with the end of their time."""
+        self._throttle = LogThrottle(FAILED_HANDSHAKES)
         self._protocols = _Protocols(
             self._answer,
             access_log=None,
@@ -169,14 +182,17 @@ class AdminServer:
             client.close()
             return
         task = self._loop.create_task(self._join(client))
-        self._joining.add(task)
-        task.add_done_callback(self._joining.discard)
+        self._joining[task] = self._loop.time() + TIMEOUT
+        task.add_done_callback(lambda joined: self._joining.pop(joined, None))
 
     async def _join(self, client: socket.socket) -> None:
+        seconds = {"ssl_handshake_timeout": TIMEOUT, "ssl_shutdown_timeout": 1.0} if self.tls is not None else {}
         try:
-            transport, _ = await self._loop.connect_accepted_socket(self._protocols, client)
-        except OSError:  # already disconnected
+            transport, _ = await self._loop.connect_accepted_socket(self._protocols, client, ssl=self.tls, **seconds)
+        except (OSError, asyncio.CancelledError) as error:  # already disconnected, or no TLS
             client.close()
+            if isinstance(error, ssl.SSLError):
+                self._note_failed_handshake(error)
             return
         self._waiting[transport] = self._loop.call_later(TIMEOUT, transport.abort)
 
@@ -190,12 +206,25 @@ class AdminServer:
                 transports.pop(transport).cancel()
         if len(self._waiting) + len(self._answered) + len(self._joining) < MAX_CLIENTS:
             return True
-        if not self._waiting:
+        if not self._waiting and not self._joining:
             return False
-        slowest = next(iter(self._waiting))
+        slowest = next(iter(self._waiting), None)
+        joining, until = next(iter(self._joining.items()), (None, 0.0))
+        if joining is not None and (slowest is None or until < self._waiting[slowest].when()):
+            del self._joining[joining]
+            joining.cancel()
+            return True
+        assert slowest is not None  # noqa: S101 - one of both
         self._waiting.pop(slowest).cancel()
         slowest.abort()
         return True
+
+    def _note_failed_handshake(self, error: ssl.SSLError) -> None:
+        reason = (error.reason or str(error)).lower().replace("_", " ")
+        kept_back = self._throttle.ask(reason, self._loop.time())
+        if kept_back is not None:
+            more = f" ({kept_back} more lines like this were left out)" if kept_back else ""
+            _log.info("TLS handshake of an operator failed: %s%s", printable(reason), more)
 
     def _give_time(self, transport: asyncio.Transport | None, seconds: float) -> None:
         """Let a connection with a request last so long from now on, if that is longer than usual."""
@@ -208,9 +237,10 @@ class AdminServer:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         transport = request.transport
         try:
-            endpoint, caller = self._admit(request)
+            peer = peer_of(transport)
+            endpoint, caller = self._admit(request, peer)
             token = request.headers.get("Authorization", "").partition(" ")[2].strip()
-            asked = Asked(caller, await _body(request), token)
+            asked = Asked(caller, await _body(request), token, peer)
             # Only now: bodies that do not come must not take the places of other requests.
             if transport is not None and transport in self._waiting:
                 self._answered[transport] = self._waiting.pop(transport)
@@ -241,7 +271,7 @@ class AdminServer:
         methods = self._endpoints.get(path, {"GET": None})
         return ", ".join(name for method in methods for name in ((method, "HEAD") if method == "GET" else (method,)))
 
-    def _admit(self, request: web.BaseRequest) -> tuple[Endpoint, Caller]:
+    def _admit(self, request: web.BaseRequest, peer: Peer) -> tuple[Endpoint, Caller]:
         """The endpoint of a request, and who sent it. Raises BadRequest for one that is not to be answered."""
         fields = request.headers
         if self.access.open_to is not None and not is_local(fields.get("Host")):
@@ -249,13 +279,16 @@ class AdminServer:
         method = "GET" if request.method == "HEAD" else request.method
         at_path = self._endpoints.get(request.path)
         endpoint = at_path.get(method) if at_path is not None else None
-        caller = self.access.caller(fields.get("Authorization"))
+        caller = self.access.caller(fields.get("Authorization"), peer)
         # What exists is for those to know who may read.
         needed = endpoint.role if endpoint is not None else "read"
         if at_path is not None and endpoint is None and all(each.role is None for each in at_path.values()):
             needed = None
         if needed is not None and (caller is None or (caller.name == "anyone" and not caller.may(needed))):
-            raise BadRequest(f"Authorization: Bearer and a token of the section admin, for the role {needed}", 401)
+            raise BadRequest(
+                f"Authorization: Bearer and a token of the section admin, or a client certificate: role {needed}",
+                401,
+            )
         if caller is None:
             caller = Caller("anyone", None)
         if not caller.may(needed):

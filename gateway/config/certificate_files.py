@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from gateway.config import certificate, named_file
+from gateway.config.admin import AdminTls
 from gateway.config.certificate import Facts
 from gateway.config.file_stamp import NONE, Stamp, Stamps, stamp, stamp_of
 from gateway.config.model import Certificate, OwnCertificate, Site
@@ -22,7 +23,7 @@ CHAIN: Final = "fullchain.pem"
 KEY: Final = "privkey.pem"
 """Names of the files in a directory of one certificate, as ACME clients such as certbot write them."""
 
-Source: TypeAlias = Certificate | OwnCertificate
+Source: TypeAlias = Certificate | OwnCertificate | AdminTls
 """An item of the site file: one certificate with its key, or a directory."""
 
 
@@ -87,13 +88,15 @@ class Contents:
 
 
 def sources(site: Site) -> Iterator[tuple[Loc, Source]]:
-    """Yield each item with its location: those shown to clients, then those shown to servers."""
+    """Yield each item with its location: those shown to clients, then those shown to servers and to operators."""
     for i, frontend in enumerate(site.frontends):
         for j, source in enumerate(frontend.tls.certificates if frontend.tls else ()):
             yield ("frontends", i, "tls", "certificates", j), source
     for name, backend in site.backends.items():
         if backend.tls is not None and backend.tls.certificate is not None:
             yield ("backends", name, "tls", "certificate"), backend.tls.certificate
+    if site.admin.tls is not None:
+        yield ("admin", "tls"), site.admin.tls
 
 
 def listed(source: Source) -> Listing:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -246,6 +247,14 @@ def _templates(site: Site) -> Iterator[tuple[Loc, str]]:
         yield from ((("routes", i, *at), text) for at, text in route.templates())
 
 
+def _clear_tokens(site: Site) -> Iterator[Finding]:
+    """A listener for operators that others can listen to."""
+    admin = site.admin
+    if admin.listen is not None and admin.tls is None and not ip_address(admin.listen.host).is_loopback:
+        message = f"tokens of {admin.listen} cross the network unencrypted: set tls, or use a loopback address"
+        yield _warning(("admin", "listen"), message)
+
+
 def warnings(site: Site, routes_at: Sequence[str]) -> Iterator[Finding]:
     """Settings that are allowed but probably a mistake. `routes_at`: file and line of each route."""
     yield from _classes(site)
@@ -253,6 +262,7 @@ def warnings(site: Site, routes_at: Sequence[str]) -> Iterator[Finding]:
     yield from _report_keys(site)
     yield from _own_keys(site)
     yield from _own_tickets(site)
+    yield from _clear_tokens(site)
     seen: dict[Match, int] = {}
     for i, route in enumerate(site.routes):
         if not route.final:

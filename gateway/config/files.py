@@ -18,6 +18,7 @@ from gateway.config import (
     python,
     user_files,
 )
+from gateway.config.admin import Admin
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.certificate_files import Faults
 from gateway.config.dns import BalancedName, parse_networks
@@ -219,11 +220,14 @@ def trusted(site: Site) -> dict[Path, Loc]:
 
 def clients(site: Site) -> dict[Path, Loc]:
     """The files of CAs whose clients' certificates are asked for, and their locations."""
-    return {
+    found: dict[Path, Loc] = {
         frontend.tls.client_ca: ("frontends", i, "tls", "client_ca")
         for i, frontend in enumerate(site.frontends)
         if frontend.tls is not None and frontend.tls.client_ca is not None
     }
+    if site.admin.tls is not None and site.admin.tls.client_ca is not None:
+        found[site.admin.tls.client_ca] = ("admin", "tls", "client_ca")
+    return found
 
 
 def _read_cas(files: Files, path: Path, loc: Loc) -> None:
@@ -259,18 +263,23 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
                 yield path, ("load_reports", key)
         for name, path in site.load_reports.keys.items():
             yield path, ("load_reports", "keys", name)
+    yield from _operators_keys(site.admin)
     for section, key in _KEYS:
         path = getattr(getattr(site, section), key, None)
         if path is not None:
             yield path, (section, key)
-    for i, operator in enumerate(site.admin.operators):
-        yield operator.token_file, ("admin", "operators", i, "token_file")
     for i, frontend in enumerate(site.frontends):
         if frontend.tls and frontend.tls.ticket_key_file:
             yield frontend.tls.ticket_key_file, ("frontends", i, "tls", "ticket_key_file")
     for name, backend in site.backends.items():
         if backend.affinity and backend.affinity.key_file:
             yield backend.affinity.key_file, ("backends", name, "affinity", "key_file")
+
+
+def _operators_keys(admin: Admin) -> Iterator[tuple[Path, Loc]]:
+    for i, operator in enumerate(admin.operators):
+        if operator.token_file is not None:
+            yield operator.token_file, ("admin", "operators", i, "token_file")
 
 
 def _session_pages(site: Site) -> Iterator[tuple[Path, Loc]]:

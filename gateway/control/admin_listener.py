@@ -13,7 +13,9 @@ from gateway.admin import page, report_json
 from gateway.admin.access import Access
 from gateway.admin.api import ROOT, Api, Refused
 from gateway.admin.server import AdminServer, Answer, Asked, Endpoint
+from gateway.admin.tls import context
 from gateway.config.snapshot import Snapshot
+from gateway.control.checks import Pairs
 from gateway.control.operations_report import OperationsReport
 from gateway.process.channel import Answered, Command
 from gateway.reports import GatewayReport, HeartbeatReport
@@ -72,8 +74,11 @@ class AdminListener:
         self._applied = asyncio.Event()
         """Set, and replaced, when another snapshot is in use."""
 
-    def apply(self, snapshot: Snapshot, sock: socket.socket | None) -> None:
-        """Work by a snapshot from now on; `sock` listens at its `admin.listen`, if that is new."""
+    def apply(self, snapshot: Snapshot, sock: socket.socket | None, pairs: Pairs) -> None:
+        """Work by a snapshot from now on; `sock` listens at its `admin.listen`, if that is new.
+
+        `pairs` has the certificate of `admin.tls` with its key, PEM.
+        """
         self._snapshot = snapshot
         self._applied.set()
         self._applied = asyncio.Event()
@@ -82,10 +87,13 @@ class AdminListener:
         if self._server is not None and (sock is not None or admin.listen is None):
             self._server.close()
             self._server = None
+        tls = None
+        if admin.tls is not None:
+            tls = context(*pairs[admin.tls.cert, admin.tls.key], access.cas)
         if sock is not None:
-            self._server = AdminServer(sock, self._endpoints(), access)
+            self._server = AdminServer(sock, self._endpoints(), access, tls)
         elif self._server is not None:
-            self._server.access = access
+            self._server.access, self._server.tls = access, tls
 
     def close(self) -> None:
         """Stop answering."""
@@ -104,7 +112,7 @@ class AdminListener:
 
     async def _events(self, asked: Asked) -> AsyncIterator[str]:
         """The status, once a second, to a caller whose token still counts."""
-        while self._server is not None and self._server.access.knows(asked.caller, asked.token):
+        while self._server is not None and self._server.access.knows(asked.caller, asked.token, asked.peer):
             yield self._api.status_text()
             await asyncio.sleep(INTERVAL)
 

@@ -44,7 +44,7 @@ def prepare(context: ChildContext) -> Work:
 
 
 def _opened(vault: Vault | None) -> Pairs:
-    """What checks show to servers."""
+    """What checks show to servers, and the listener to operators."""
     if vault is None:
         return {}
     with vault.open() as secrets:
@@ -123,7 +123,7 @@ class ControlProcess(LoopChild):
             self._orders = Orders(self.report)
             self._listener = AdminListener(self._operations, self._orders)
         if self._listener is not None:
-            self._listener.apply(snapshot, sock)
+            self._listener.apply(snapshot, sock, self._pairs)
 
     def answered(self, answer: Answered) -> None:
         """Pass the supervisor's answer on to who waits for it."""

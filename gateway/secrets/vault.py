@@ -8,16 +8,17 @@ it forks has them either. A worker reads them into a buffer, which it wipes when
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 from gateway.config import ConfigError, Loaded, Problem, Site, certificate_files
+from gateway.config.admin import AdminTls
 from gateway.config.certificate_files import PairFiles, Source
-from gateway.config.model import OwnCertificate
+from gateway.config.model import Certificate, OwnCertificate
 from gateway.config.problem import Fault
 from gateway.hardening.confinement import Bounds, protect
 from gateway.process.helper import Write, run_helper
@@ -135,22 +136,22 @@ class Vault:
 
 @dataclass(frozen=True, slots=True)
 class Vaults:
-    """What processes get by their roles: workers all; control, in PEM, what checks show to servers, if they do."""
+    """What processes get by their roles: workers what is for traffic; control, in PEM, what it shows itself, if any."""
 
     workers: Vault
-    checks: Vault | None
+    control: Vault | None
 
     def fill(self, secrets: Secrets, shown: Mapping[PairKey, Pair]) -> None:
         """Write everything, once and for all. Raises OSError."""
         self.workers.fill(secrets)
-        if self.checks is not None:
-            self.checks.fill(Secrets(b"", shown))
+        if self.control is not None:
+            self.control.fill(Secrets(b"", shown))
 
     def close(self) -> None:
         """Let both go."""
         self.workers.close()
-        if self.checks is not None:
-            self.checks.close()
+        if self.control is not None:
+            self.control.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +171,8 @@ def gather(loaded: Loaded, before: Vaults | None, *, forgiving: bool = False) ->
     `before` are the vaults so far: what did not change is taken from them, and they have the gateway's own key where
     that cannot be kept on disk. `forgiving`: see PairReader.
     """
-    shown = _shown_by_checks(loaded.site)
-    vaults = Vaults(Vault.create(), Vault.create("gateway-check-keys") if shown else None)
+    shown = _shown_by_control(loaded.site)
+    vaults = Vaults(Vault.create(), Vault.create("gateway-control-keys") if shown else None)
     sources = [source for _, source in certificate_files.sources(loaded.site)]
     needed = needs_own(loaded.site)
     if not needed and not sources:
@@ -179,10 +180,9 @@ def gather(loaded: Loaded, before: Vaults | None, *, forgiving: bool = False) ->
         return Gathered(vaults)
 
     def read(write: Write) -> None:
-        with _opened(before) as old:
-            reader = PairReader(old.pairs or {}, old.directories, forgiving)
-            for number, source in enumerate(sources):
-                reader.add(number, source)
+        with _opened(before) as (old, shown_before):
+            reader = PairReader({**shown_before, **(old.pairs or {})}, old.directories, forgiving)
+            pairs = _add_all(reader, sources)
             found: dict[str, Any] = {"problems": reader.problems[:MOST_PROBLEMS], "bad_state": "", "warnings": []}
             own = _of_cluster(loaded)
             try:
@@ -194,7 +194,7 @@ def gather(loaded: Loaded, before: Vaults | None, *, forgiving: bool = False) ->
                 own = old.own or os.urandom(keys.KEY_BYTES)
                 found["warnings"].append(_not_kept(loaded.site.state, error))
             if not reader.problems:
-                vaults.fill(Secrets(own, reader.pairs, reader.directories), _read_shown(shown))
+                vaults.fill(Secrets(own, pairs, reader.directories), _in_pem(shown, reader.pairs, shown_before))
             expiry = reader.expiry()
             found["warnings"] += at_most(reader.warnings)
             found |= {"kept": at_most(reader.kept), "count": expiry.count, "soonest": expiry.soonest}
@@ -210,7 +210,8 @@ def gather(loaded: Loaded, before: Vaults | None, *, forgiving: bool = False) ->
             "cannot read the certificates and their keys",
             [
                 each.fileno()
-                for each in (vaults.workers, vaults.checks, before.workers if before else None)
+                for both in (vaults, before)
+                for each in ((both.workers, both.control) if both is not None else ())
                 if each is not None
             ],
         )
@@ -230,6 +231,16 @@ def gather(loaded: Loaded, before: Vaults | None, *, forgiving: bool = False) ->
     return Gathered(vaults, tuple(found["warnings"]), tuple(found["kept"]), expiry)
 
 
+def _add_all(reader: PairReader, sources: Sequence[Source]) -> Mapping[PairKey, Pair]:
+    """Read all items of a site file; return the pairs for workers."""
+    of_traffic = None
+    for number, source in enumerate(sources):
+        if isinstance(source, AdminTls):  # the last one
+            of_traffic = dict(reader.pairs)
+        reader.add(number, source)
+    return reader.pairs if of_traffic is None else of_traffic
+
+
 def needs_own(site: Site) -> bool:
     """Whether this gateway signs anything with a key of its own."""
     kinds = [backend.affinity for backend in site.backends.values() if backend.affinity is not None]
@@ -244,28 +255,39 @@ def _of_cluster(loaded: Loaded) -> bytes:
     return derive(loaded.files[cluster.key_file].strip(), b"gateways of a cluster") if cluster is not None else b""
 
 
-def _shown_by_checks(site: Site) -> set[PairKey]:
-    """The certificates that checks show to servers."""
-    certificates = [backend.tls.certificate for backend in site.backends.values() if backend.tls and backend.check]
+def _shown_by_control(site: Site) -> set[PairKey]:
+    """The certificates that checks show to servers, and the listener to operators."""
+    certificates: list[Certificate | AdminTls | None] = [
+        backend.tls.certificate for backend in site.backends.values() if backend.tls and backend.check
+    ]
+    certificates.append(site.admin.tls)
     return {(pair.cert, pair.key) for pair in certificates if pair is not None}
 
 
 @contextmanager
-def _opened(vaults: Vaults | None) -> Iterator[Secrets]:
-    """What is in the vault of the workers; nothing without one."""
-    if vaults is None:
-        yield Secrets(b"", {})
-        return
-    with vaults.workers.open() as secrets:
-        yield secrets
+def _opened(vaults: Vaults | None) -> Iterator[tuple[Secrets, Mapping[PairKey, Pair]]]:
+    """What is in the vault of the workers, and the pairs of control; nothing without them."""
+    with ExitStack() as stack:
+        if vaults is None:
+            yield Secrets(b"", {}), {}
+            return
+        of_control = stack.enter_context(vaults.control.open()).pairs if vaults.control is not None else None
+        yield stack.enter_context(vaults.workers.open()), of_control or {}
 
 
-def _read_shown(shown: Iterable[PairKey]) -> dict[PairKey, Pair]:
-    """The certificates that checks show to servers, with keys in PEM. Raises Faults."""
+def _in_pem(
+    shown: Iterable[PairKey], pairs: Mapping[PairKey, Pair], before: Mapping[PairKey, Pair]
+) -> dict[PairKey, Pair]:
+    """The pairs that control shows, with keys in PEM; one that stayed as it was comes from `before`. Raises Faults."""
     found = {}
-    for cert, key in shown:
-        contents = certificate_files.read(PairFiles(cert, key))
-        found[cert, key] = Pair(contents.cert, contents.key, "")
+    for files in shown:
+        pair, old = pairs[files], before.get(files)
+        if old is not None and old.stamp == pair.stamp:
+            found[files] = old
+        else:
+            contents = certificate_files.read(PairFiles(*files))
+            certificate_files.check(contents)  # they may have changed since they became pairs
+            found[files] = replace(pair, cert=contents.cert, key=contents.key, ocsp=b"")
     return found
 
 

@@ -178,7 +178,7 @@ class Configuration:
         """The one that a process of the role gets."""
         if role.traffic:
             return self.vaults.workers
-        return self.vaults.checks if role.checks else None
+        return self.vaults.control if role.shows else None
 
     def with_log(self, log_fd: int | None) -> Self:
         """The same with another access log."""

@@ -96,7 +96,9 @@ def _operator(token: bytes, used: Loaded) -> str | None:
     found = [
         operator.name
         for operator in used.site.admin.operators
-        if hmac.compare_digest(bytes(used.files[operator.token_file]).strip(), token) and operator.role == "configure"
+        if operator.token_file is not None
+        and hmac.compare_digest(bytes(used.files[operator.token_file]).strip(), token)
+        and operator.role == "configure"
     ]
     return found[0] if found else None
 

@@ -73,8 +73,8 @@ class Role:
     """Carries requests: it gets routes, vault, rates and access log, has a cell of the Board, and drains."""
     rates: int = 0
     """Bytes of a table of rates that its processes share; without one they get that of the workers."""
-    checks: bool = False
-    """Checks servers: it gets the certificates to show to them, with their keys."""
+    shows: bool = False
+    """Gets the certificates that it shows to servers when it checks them, and to operators, with their keys."""
     bulletin: bool = False
     """Each has a bulletin for the others to read."""
     discovers: bool = False
@@ -184,7 +184,7 @@ CONTROL: Final = Role(
     bulletin=True,
     discovers=True,
     commands=True,
-    checks=True,
+    shows=True,
     restarts=_first_listener,
     wave=2,  # while requests run, servers are watched
 )

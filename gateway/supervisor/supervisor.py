@@ -271,7 +271,7 @@ class Supervisor:
         self._sessions.close()
         self._now.sockets.close_others(role, number)
         vault = self._now.vault_of(role)
-        for other in (self._now.vaults.workers, self._now.vaults.checks):
+        for other in (self._now.vaults.workers, self._now.vaults.control):
             if other is not None and other is not vault:
                 other.close()
         for table in self._snapshot.maps.values():

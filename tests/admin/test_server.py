@@ -5,8 +5,10 @@ import itertools
 import json
 import re
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import replace
 
 import pytest
 from aiohttp import web
@@ -14,6 +16,8 @@ from aiohttp import web
 from gateway.admin import server as module
 from gateway.admin.access import Access, Caller
 from gateway.admin.server import MAX_BODY, MAX_CLIENTS, MAX_STREAMS, AdminServer, Endpoint
+from gateway.admin.tls import Peer, context
+from tests.support.certificates import Authority
 from tests.support.waiting import soon
 
 TOKEN = b"a token of sixteen bytes"
@@ -363,6 +367,85 @@ async def test_requests_with_unfinished_bodies_do_not_keep_out_others(server, ca
         writer.write(b"       }")
         assert (await reader.read()).startswith(b"HTTP/1.1 200 "), "the newest one is answered when its body comes"
     assert not caplog.records
+
+
+SECURE = Access(
+    None, ((Caller("prometheus", "read"), TOKEN),), ((Caller("deploy", "operate"), "deploy.example"),), b"", encrypted=True
+)  # fmt: skip
+
+
+def shown(authority, name, cas):
+    pair = authority.issue(name)
+    return context(pair.cert.read_bytes(), pair.key.read_bytes(), cas)
+
+
+async def ask_securely(server, client, *fields, path="/metrics"):
+    """The status; 0: no answer."""
+    try:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", server.port, ssl=client, server_hostname="gw.example"
+        )
+    except OSError:
+        return 0
+    lines = (f"GET {path} HTTP/1.1", "Host: gw.example", *fields, "")
+    writer.write("".join(f"{line}\r\n" for line in lines).encode())
+    with suppress(OSError):
+        said = await reader.read()
+        writer.close()
+        return int(said.split()[1]) if said else 0
+    return 0
+
+
+async def test_a_client_certificate_is_as_good_as_a_token(server, authority, tmp_path):
+    cas = authority.ca.read_bytes()
+    server.access, server.tls = replace(SECURE, cas=cas), shown(authority, "gw.example", cas)
+    nameless, known, stranger = (authority.client_context() for _ in range(3))
+    for client, name in ((known, "deploy.example"), (stranger, "another.example")):
+        pair = authority.issue(name)
+        client.load_cert_chain(pair.cert, pair.key)
+    assert await ask_securely(server, known) == 200
+    assert await ask_securely(server, known, path="/api/drain") == 405
+    assert await ask_securely(server, known, "Authorization: Bearer wrong") == 401
+    assert await ask_securely(server, stranger) == await ask_securely(server, nameless) == 401
+    assert await ask_securely(server, nameless, f"Authorization: Bearer {TOKEN.decode()}") == 200
+    assert await ask_securely(server, nameless, path="/healthz") == 200
+    # One that the authority of the gateway has not signed ends the handshake.
+    other = Authority(tmp_path)
+    pair = other.issue("deploy.example")
+    known.load_cert_chain(pair.cert, pair.key)
+    assert await ask_securely(server, known) == 0
+
+
+async def test_what_a_certificate_may_do_ends_with_its_authority_and_with_tls():
+    access = replace(SECURE, cas=b"one")
+    deploy, peer = Caller("deploy", "operate"), Peer(encrypted=True, names=frozenset({"deploy.example"}), cas=b"one")
+    assert access.caller(None, peer) == deploy
+    assert access.knows(deploy, "", peer)
+    assert not replace(access, cas=b"another").knows(deploy, "", peer)
+    assert not replace(access, certificates=()).knows(deploy, "", peer)
+    assert not access.knows(Caller("prometheus", "read"), TOKEN.decode(), Peer())  # it came before there was TLS
+
+
+async def test_the_certificate_is_exchanged_without_a_restart(server, authority):
+    server.access, server.tls = SECURE, shown(authority, "old.example", b"")
+    assert server.tls.minimum_version == ssl.TLSVersion.TLSv1_2
+    client = authority.client_context()
+    assert await ask_securely(server, client, path="/healthz") == 0
+    server.tls = shown(authority, "gw.example", b"")
+    assert await ask_securely(server, client, path="/healthz") == 200
+
+
+async def test_handshakes_that_do_not_end_do_not_keep_out_others(server, authority, caplog):
+    caplog.set_level("INFO")
+    server.access, server.tls = SECURE, shown(authority, "gw.example", b"")
+    async with AsyncExitStack() as stack:
+        silent = [await stack.enter_async_context(connection(server)) for _ in range(MAX_CLIENTS + 1)]
+        for _ in range(2):
+            assert await ask_securely(server, authority.client_context(), path="/healthz") == 200
+        assert await asyncio.wait_for(silent[0][0].read(), 30) == b""
+        silent[-1][1].write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        await soon(lambda: "TLS handshake of an operator failed: http request" in caplog.text, "the line in the log")
+    assert b"HTTP/1.1" not in await silent[-1][0].read()
 
 
 async def test_nothing_is_left_after_close(server):

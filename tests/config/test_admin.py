@@ -6,6 +6,7 @@ import pytest
 
 from gateway.config.address import Listen
 from tests.config.conftest import BASE, Load, Refuse
+from tests.support.certificates import Authority
 
 
 @pytest.fixture
@@ -62,6 +63,31 @@ def test_operators_have_a_token_and_a_role(load_text: Load, refuse: Refuse, toke
     refuse(f'{BASE}admin: {{listen: "127.0.0.1:1", operators: [{alice}, {{name: »alice, token_file: a}}]}}\n',
            "there are two operators alice")  # fmt: skip
     refuse(f'{BASE}admin: {{listen: "127.0.0.1:1", operators: [{{name: bob, token_file: »none}}]}}\n', "cannot read")
+
+
+def test_operators_may_be_known_by_a_client_certificate(load_text: Load, refuse: Refuse, authority: Authority) -> None:
+    pair = authority.issue("gw.example")
+    tls = f"tls: {{cert: {pair.cert}, key: {pair.key}, client_ca: {authority.ca}}}"
+    deploy = "operators: [{name: deploy, client_cert: deploy.example}]"
+    loaded = load_text(f'{BASE}admin: {{listen: "10.0.0.1:8900", {tls}, {deploy}}}\n')
+    assert (loaded.site.admin.guarded, loaded.site.admin.open_to) == (True, None)
+    assert not [one for one in loaded.warnings if "unencrypted" in one.message]
+    refuse(
+        f'{BASE}admin: {{listen: "127.0.0.1:1", operators: [{{name: a, »client_cert: a}}]}}\n', "client_cert needs tls"
+    )
+    refuse(
+        f'{BASE}admin: {{listen: "127.0.0.1:1", operators: [»{{name: a}}]}}\n', "token_file or client_cert is missing"
+    )
+    refuse(f"{BASE}admin: {{»tls: {{cert: a, key: b}}}}\n", "tls needs listen")
+    refuse(f'{BASE}admin: {{listen: "127.0.0.1:1", tls: {{cert: »none, key: {pair.key}}}}}\n', "cannot read")
+    refuse(f'{BASE}admin: {{listen: "10.0.0.1:1", {tls[:-1]}}}, »without_token: read}}\n', "a token is required there")
+
+
+def test_tokens_that_cross_the_network_unencrypted_are_a_warning(load_text: Load, token: Path) -> None:
+    loaded = load_text(f'{BASE}admin: {{listen: "10.0.0.1:8900", token_file: {token.name}}}\n')
+    assert "tokens of 10.0.0.1:8900 cross the network unencrypted" in str(loaded.warnings)
+    loaded = load_text(f'{BASE}admin: {{listen: "127.0.0.1:8900", token_file: {token.name}}}\n')
+    assert "unencrypted" not in str(loaded.warnings)
 
 
 def test_what_a_request_without_a_token_may_do(load_text: Load, refuse: Refuse, token: Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.backend_server import BackendServer
+from tests.support.certificates import Authority
 from tests.support.connections import worker_of
 from tests.support.gateway_process import GatewayProcess, Site, site
 from tests.support.raw import RawClient
@@ -218,6 +220,53 @@ def test_a_token(start_gateway: Starter, start_servers: Servers, tmp_path: Path)
     file.chmod(0o644)
     assert "reload refused" in gateway.reload(description)
     gateway.wait_for_log(f"other users can read {file}")
+
+
+def test_tls_with_client_certificates(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path, authority: Authority
+) -> None:
+    pair, deploy = authority.issue("127.0.0.1"), authority.issue("deploy.example")
+    asked = Asked(tmp_path, operators=[{"name": "deploy", "client_cert": "deploy.example"}])
+    asked.section["tls"] = {**pair.as_site(), "client_ca": str(authority.ca)}
+    gateway = start_gateway({**site(start_servers("app1")), "admin": asked.section})
+    url = f"https://127.0.0.1:{asked.port}"
+    client = authority.client_context()
+
+    def serial() -> str:
+        with (
+            socket.create_connection(("127.0.0.1", asked.port), 10) as sock,
+            client.wrap_socket(sock, server_hostname="127.0.0.1") as secured,
+        ):
+            return str((secured.getpeercert() or {})["serialNumber"])
+
+    eventually(lambda: answers("127.0.0.1", asked.port), "the listener")
+    assert httpx.get(f"{url}/readyz", verify=client).status_code == 200
+    assert httpx.get(f"{url}/metrics", verify=client).status_code == 401
+    assert asked.status("/readyz") == 0
+    client.load_cert_chain(deploy.cert, deploy.key)
+    assert httpx.get(f"{url}/api/v1/whoami", verify=client).json() == {"name": "deploy", "role": "operate"}
+    assert httpx.post(f"{url}/api/v1/drain", json={"target": "app"}, verify=client).status_code == 200
+    assert httpx.get(f"{url}/api/v1/audit", verify=client).json()[0]["who"] == "deploy"
+    assert str(pair.cert) in httpx.get(f"{url}/api/v1/certificates", verify=client).text
+
+    # Changed files are taken up without a reload; a broken one leaves the previous one in use.
+    before, new = serial(), authority.issue("127.0.0.1")
+    pair.key.write_bytes(new.key.read_bytes())
+    pair.cert.write_bytes(new.cert.read_bytes())
+    eventually(lambda: serial() != before, "the new certificate")
+    before = serial()
+    pair.cert.write_text("none")
+    gateway.wait_for_log("certificate refused: .*the previous one stays in use")
+    assert serial() == before
+    with httpx.stream("GET", f"{url}/api/v1/events", verify=client, timeout=10) as events:
+        lines = events.iter_lines()
+        assert next(lines).startswith("data: ")
+        pair.cert.write_bytes(new.cert.read_bytes())
+        asked.section["operators"][0]["client_cert"] = "another.example"
+        gateway.reload({**gateway.site, "admin": asked.section})
+        began = time.monotonic()
+        for _ in lines:
+            assert time.monotonic() < began + 10, "events of a certificate that is not known go on"
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/healthz"])

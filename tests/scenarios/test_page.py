@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.backend_server import ROOT, BackendServer
 from tests.support.browser import NARROW, WIDE, Browser
+from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.programs import needs
 from tests.support.raw import RawClient
@@ -259,6 +260,24 @@ def test_old_figures_are_called_old(watched: Watched) -> None:
     finally:
         os.kill(control, signal.SIGCONT)
     watched.browser.wait("document.querySelector('#live').innerText === 'live'", "the page to go on")
+
+
+def test_the_page_over_tls(watched: Watched, authority: Authority) -> None:
+    browser, description = watched.browser, watched.gateway.site
+    tls = authority.issue("127.0.0.1").as_site()
+    watched.gateway.reload({**description, "admin": {**description["admin"], "tls": tls}})
+    browser.command("Security.setIgnoreCertificateErrors", ignore=True)
+    browser.open(watched.url.replace("http:", "https:"))
+    browser.wait("!document.querySelector('#sign-in').hidden", "the question for a token")
+    browser.run("document.querySelector('#token').focus()")
+    browser.type(TOKEN)
+    browser.press("Enter")
+    browser.wait("document.querySelector('#live').innerText === 'live'", "the figures")
+    watched.confirm("[data-command=reload]")
+    watched.told("Reload: done")
+    watched.gateway.reload(description)
+    browser.open(watched.url)
+    browser.wait("document.querySelector('#live').innerText === 'live'", "the page without TLS")
 
 
 def test_percentiles_are_those_of_the_histogram(watched: Watched) -> None:
