@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated, Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
@@ -22,6 +22,8 @@ from gateway.board import BOUNDS
 from gateway.config.admin import AccessRole
 from gateway.config.overrides import NODE, WEIGHTS
 from gateway.config.posted import LARGEST
+from gateway.outcome import OUTCOMES, SIDES
+from gateway.process.tail import Wanted
 from gateway.reports import (
     BackendReport,
     CertificatesReport,
@@ -44,6 +46,12 @@ INQUIRY_SECONDS: Final = 25.0
 """For a request that is explained, and for the tests."""
 ORDER_SECONDS: Final = 10.0
 """Until a change is in force."""
+
+LIVE_RATE: Final = 200
+"""Requests a second of each worker that are sent to one who follows them."""
+
+_OUTCOMES: Final = tuple(name for name, _, _ in OUTCOMES[1:])
+_SIDES: Final = SIDES[1:]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -120,6 +128,26 @@ class Posted(_Body):
     """A site file that is to be checked."""
 
     text: str = Field(max_length=LARGEST)
+
+
+class Followed(BaseModel):
+    """Which requests are followed: those for which everything given here holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    when: str = Field("", max_length=2000, description="An expression about the request as it was received.")
+    outcome: list[Literal[_OUTCOMES]] = Field(  # type: ignore[valid-type]
+        [], max_length=50, description="How it ended; several: one of these."
+    )
+    side: list[Literal[_SIDES]] = Field(  # type: ignore[valid-type]
+        [], max_length=10, description="By whose fault it failed; several: one of these."
+    )
+    id: str = Field("", max_length=200, description="The request's id.")
+    steps: bool = Field(default=False, description="Each step of a request; needs `most`.")
+    most: int = Field(0, ge=0, le=1_000_000, description="Requests of each worker; 0: no limit.")
+    per_second: int = Field(
+        LIVE_RATE, ge=1, le=LIVE_RATE, description="Requests of each worker; the others are counted."
+    )
 
 
 class Weighed(_Body):
@@ -255,7 +283,10 @@ def servers(report: GatewayReport) -> tuple[ServerReport, ...]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One path with one method: `returns` and `takes` are the types of its bodies. `refuses`: it may answer 409."""
+    """One path with one method: `returns` and `takes` are the types of its bodies, `query` what may follow the path.
+
+    `refuses`: it may answer 409.
+    """
 
     path: str
     method: str
@@ -263,6 +294,7 @@ class Operation:
     summary: str
     returns: TypeAdapter[Any] | None
     takes: type[_Body] | None = None
+    query: type[BaseModel] | None = None
     refuses: bool = False
 
 
@@ -301,6 +333,8 @@ OPERATIONS: Final = (
     _view("/whoami", "The caller's name and role.", Identity),
     Operation(path="/events", method="GET", role="read", summary="The status, once a second, as server-sent events.",
               returns=None),
+    Operation(path="/logs", method="GET", role="operate", summary="Requests as they end, as server-sent events.",
+              returns=None, query=Followed),
     Operation(path="/openapi.json", method="GET", role="read", summary="This description.",
               returns=TypeAdapter(dict[str, Any])),
     Operation(path="/explain", method="POST", role="read", summary="What happens to a request, step by step.",
@@ -500,9 +534,26 @@ def _set(report: GatewayReport, target: str) -> dict[str, Any] | None:
     return asdict(found) if found is not None else None
 
 
-def _parsed(kind: type[T], asked: Asked) -> T:
+def wanted(asked: Asked) -> Wanted:
+    """What one who follows requests has asked for after the path. Raises BadRequest."""
+    several = {"outcome", "side"}
+    query = {name: values if name in several else values[-1] for name, values in asked.query.items()}
+    follows = _valid(Followed, query)
+    names = {*follows.outcome, *(name for name, side, _ in OUTCOMES if side in follows.side)}
+    about = {"when": follows.when, "outcomes": sorted(names), "request_id": follows.id, "steps": follows.steps}
     try:
-        return kind.model_validate(asked.body)
+        return Wanted.parse(json.dumps({**about, "most": follows.most, "per_second": follows.per_second}))
+    except ValueError as error:
+        raise BadRequest(str(error)) from None
+
+
+def _parsed(kind: type[T], asked: Asked) -> T:
+    return _valid(kind, asked.body)
+
+
+def _valid(kind: type[T], given: Mapping[str, Any]) -> T:
+    try:
+        return kind.model_validate(given)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -550,6 +601,12 @@ def _described() -> tuple[dict[str, Any], dict[str, Any]]:
                      "403": {"description": "The role is not enough.", **failure}}  # fmt: skip
         found = {"operationId": operation.path.strip("/").replace(".", "_"), "summary": operation.summary,
                  "x-role": operation.role, "responses": responses}  # fmt: skip
+        if operation.query is not None:
+            found["parameters"] = [
+                {"name": name, "in": "query", "schema": schema}
+                for name, schema in operation.query.model_json_schema()["properties"].items()
+            ]
+            responses["400"] = {"description": "A parameter is wrong.", **failure}
         if operation.takes is not None:
             found["requestBody"] = {"required": True, **body(TypeAdapter(operation.takes), "validation")}
             responses["400"] = {"description": "The body is wrong.", **failure}

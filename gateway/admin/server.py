@@ -13,7 +13,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -79,11 +79,15 @@ class Asked:
     body: Mapping[str, Any]
     token: str = ""
     peer: Peer = UNKNOWN
+    query: Mapping[str, list[str]] = field(default_factory=dict)
+    """The values of each name after the path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
-    """What is at a path: `answer`, or `events`, which are texts that are sent as they come.
+    """What is at a path: `answer`, or `events`, which are texts that are sent as they come; "" shows nothing.
+
+    The first text may be late, or raise BadRequest in its place.
 
     `role` is what a caller needs; None: nothing, the answer is for everyone. `seconds` is the time for the
     connection, if that is longer than TIMEOUT.
@@ -240,7 +244,8 @@ class AdminServer:
             peer = peer_of(transport)
             endpoint, caller = self._admit(request, peer)
             token = request.headers.get("Authorization", "").partition(" ")[2].strip()
-            asked = Asked(caller, await _body(request), token, peer)
+            query = {name: request.query.getall(name) for name in request.query}
+            asked = Asked(caller, await _body(request), token, peer, query)
             # Only now: bodies that do not come must not take the places of other requests.
             if transport is not None and transport in self._waiting:
                 self._answered[transport] = self._waiting.pop(transport)
@@ -314,18 +319,25 @@ class AdminServer:
         response.force_close()
         self._streams += 1
         try:
-            self._give_time(request.transport, STREAM_SECONDS)
-            await response.prepare(request)
             async with aclosing(events) as texts:  # type: ignore[type-var]
+                first = await anext(texts, "")
+                self._give_time(request.transport, STREAM_SECONDS)
+                await response.prepare(request)
+                await _send_event(response, first)
                 async for text in texts:
-                    async with asyncio.timeout(TIMEOUT):
-                        await response.write(f"data: {text}\n\n".encode())
+                    await _send_event(response, text)
         except TimeoutError:
             if request.transport is not None:
                 request.transport.abort()
         finally:
             self._streams -= 1
         return response
+
+
+async def _send_event(response: web.StreamResponse, text: str) -> None:
+    """Send a text as an event, or a comment that only shows whether the client is there. Raises TimeoutError."""
+    async with asyncio.timeout(TIMEOUT):
+        await response.write(f"data: {text}\n\n".encode() if text else b":\n\n")
 
 
 async def _body(request: web.BaseRequest) -> dict[str, Any]:

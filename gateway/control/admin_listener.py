@@ -5,19 +5,21 @@ Changes go to the supervisor, or to the heartbeat process, as the commands that 
 
 import asyncio
 import itertools
+import os
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from gateway.admin import page, report_json
 from gateway.admin.access import Access
-from gateway.admin.api import ROOT, Api, Refused
-from gateway.admin.server import AdminServer, Answer, Asked, Endpoint
+from gateway.admin.api import ORDER_SECONDS, ROOT, Api, Refused, wanted
+from gateway.admin.server import AdminServer, Answer, Asked, BadRequest, Endpoint
 from gateway.admin.tls import context
 from gateway.config.snapshot import Snapshot
 from gateway.control.checks import Pairs
 from gateway.control.operations_report import OperationsReport
 from gateway.process.channel import Answered, Command
+from gateway.process.tail import PACKET, Wanted
 from gateway.reports import GatewayReport, HeartbeatReport
 from gateway.system import process_socket
 from loadagent.printable import printable_values
@@ -38,28 +40,49 @@ class Orders:
 
     async def order(self, command: str, seconds: float) -> Mapping[str, Any]:
         """Let the supervisor carry out a command; its answer. Raises Refused."""
+        answer, descriptors = await self._order(command, seconds)
+        _close(descriptors)
+        return answer
+
+    async def follow(self, wanted: Wanted, seconds: float) -> tuple[int, socket.socket]:
+        """Begin a tail: its number, for `unfollow`, and the end to read. Raises Refused."""
+        answer, descriptors = await self._order(f"tail {wanted.text()}", seconds)
+        reading = socket.socket(fileno=descriptors[0])
+        reading.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+        return answer["tail"], reading
+
+    def unfollow(self, number: int) -> None:
+        """End a tail."""
+        self._send(Command(next(self._numbers), f"untail {number}"))
+
+    async def _order(self, command: str, seconds: float) -> tuple[dict[str, Any], list[int]]:
         if len(self._due) >= MAX_ORDERS:
             raise Refused("too many commands are under way: try again later")
         number = next(self._numbers)
-        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
         self._due[number] = answer
         try:
             self._send(Command(number, command))
             async with asyncio.timeout(seconds):
-                found = await answer
+                found, descriptors = await answer
         except TimeoutError:
             raise Refused(f"no answer from the supervisor within {seconds:g} s; it may still carry it out") from None
         finally:
             del self._due[number]
         if "error" in found:
+            _close(descriptors)
             raise Refused(str(found["error"]))
-        return found
+        return found, descriptors
 
-    def answered(self, answer: Answered) -> None:
-        """Take an answer; one that comes too late is dropped."""
+    def answered(self, answer: Answered, descriptors: list[int]) -> None:
+        """Take an answer with its descriptors; one that comes too late is dropped."""
         due = self._due.get(answer.number)
         if due is not None and not due.done():
-            due.set_result(answer.answer)
+            due.set_result((answer.answer, descriptors))
+            return
+        _close(descriptors)
+        if "tail" in answer.answer:
+            self.unfollow(answer.answer["tail"])
 
 
 class AdminListener:
@@ -107,6 +130,7 @@ class AdminListener:
             "/healthz": {"GET": Endpoint(role=None, answer=_at_once(self._operations.healthz))},
             "/readyz": {"GET": Endpoint(role=None, answer=_at_once(self._operations.readyz))},
             f"{ROOT}/events": {"GET": Endpoint(role="read", events=self._events)},
+            f"{ROOT}/logs": {"GET": Endpoint(role="operate", events=self._logs)},
             **self._api.endpoints(),
         }
 
@@ -115,6 +139,24 @@ class AdminListener:
         while self._server is not None and self._server.access.knows(asked.caller, asked.token, asked.peer):
             yield self._api.status_text()
             await asyncio.sleep(INTERVAL)
+
+    async def _logs(self, asked: Asked) -> AsyncIterator[str]:
+        """Requests as they end, or their steps, to a caller whose token still counts. Raises BadRequest."""
+        try:
+            number, reading = await self._orders.follow(wanted(asked), ORDER_SECONDS)
+        except Refused as error:
+            raise BadRequest(str(error), 503) from None
+        try:
+            yield ""
+            while self._server is not None and self._server.access.knows(asked.caller, asked.token, asked.peer):
+                lines = await _packet(reading)
+                if lines is None:
+                    return
+                for line in lines or [""]:
+                    yield line
+        finally:
+            reading.close()
+            self._orders.unfollow(number)
 
     # ----------------------------------------------------------------------------------------------------- for the API
 
@@ -148,6 +190,21 @@ class AdminListener:
                     await self._applied.wait()
         except TimeoutError:
             raise Refused(f"set, but not in force within {seconds:g} s") from None
+
+
+async def _packet(reading: socket.socket) -> list[str] | None:
+    """The lines of the next packet; none if none comes within INTERVAL; None: no worker will send another one."""
+    try:
+        async with asyncio.timeout(INTERVAL):
+            packet = await asyncio.get_running_loop().sock_recv(reading, PACKET)
+    except TimeoutError:
+        return []
+    return [line.decode(errors="replace") for line in packet.splitlines()] if packet else None
+
+
+def _close(descriptors: list[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _at_once(page: Callable[[], Answer]) -> Callable[[Asked], Any]:

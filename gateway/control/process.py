@@ -125,10 +125,10 @@ class ControlProcess(LoopChild):
         if self._listener is not None:
             self._listener.apply(snapshot, sock, self._pairs)
 
-    def answered(self, answer: Answered) -> None:
+    def answered(self, answer: Answered, descriptors: list[int]) -> None:
         """Pass the supervisor's answer on to who waits for it."""
         if self._orders is not None:
-            self._orders.answered(answer)
+            self._orders.answered(answer, descriptors)
 
     def _known(self) -> ControlReport:
         exchange, servers = self._control.exchange, self._control.servers()

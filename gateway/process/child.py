@@ -142,8 +142,10 @@ class Child:
         """Finish running work within `seconds`, then end."""
         raise NotImplementedError
 
-    def answered(self, answer: Answered) -> None:
-        """Take the answer to a Command."""
+    def answered(self, answer: Answered, descriptors: list[int]) -> None:  # noqa: ARG002 - for those that ask
+        """Take the answer to a Command, with the descriptors that belong to it."""
+        for descriptor in descriptors:
+            os.close(descriptor)
 
     def orphaned(self) -> None:
         """Finish: the supervisor has exited, so nothing would replace or stop this process."""
@@ -171,7 +173,7 @@ class Child:
                 case Drain(seconds):
                     self.drain(seconds)
                 case Answered():
-                    self.answered(order)
+                    self.answered(order, descriptors)
 
     def report(self, report: Report) -> None:
         """Send a report; that the supervisor has exited is noticed where orders are read. Raises ValueError."""

@@ -47,6 +47,7 @@ from gateway.process.channel import (
 )
 from gateway.process.child import ChildContext
 from gateway.process.supervisor_status import State, SupervisorStatus
+from gateway.process.tail import MAX_WANTED, Wanted
 from gateway.secrets.vault import BadState
 from gateway.supervisor import handover, history, last_good, override_command, override_file
 from gateway.supervisor.certificate_watch import CertificateWatch
@@ -60,7 +61,7 @@ from gateway.supervisor.roles import ROLES, Role
 from gateway.supervisor.service import PidFile, Watchdog, notify, status_line
 from gateway.supervisor.session_memory import SessionMemory
 from gateway.supervisor.sockets import Sockets, StartError
-from gateway.supervisor.tails import Tails
+from gateway.supervisor.tails import NoTail, Tails
 from gateway.supervisor.upgrade import Upgrade, adopt, handed_servers
 from gateway.system import crash_report, descriptors, output
 from loadagent.printable import LineFormatter, printable_lines
@@ -78,6 +79,10 @@ RATES: Final = 64 << 20
 """Bytes of the table in which rates are counted; the kernel gives memory only for what is used of it."""
 WARNINGS: Final = 50
 """Warnings about a site file, which are lines, in the answer to an operator; the log has all."""
+TAIL: Final = "tail "
+"""Begins the command that follows requests over the admin listener,"""
+UNTAIL: Final = "untail "
+"""and the one that ends it."""
 APPLY: Final = "apply "
 """Begins the command that applies a posted site file."""
 REMOTE: Final = frozenset(("reload", *override_command.COMMANDS))
@@ -306,6 +311,8 @@ class Supervisor:
                         news.update(found)
                     case Command(number, text) if child.role.commands and _is_remote(text):
                         self._operators.carry_out(text, partial(self._answer_remotely, child, number))
+                    case Command(number, text) if child.role.commands and text.startswith((TAIL, UNTAIL)):
+                        self._follow_remotely(child, number, text)
                     case Command(number, text) if child.role.commands and text.startswith(APPLY):
                         self._apply(text.removeprefix(APPLY), partial(self._answer_remotely, child, number))
                     case Command(number, text) if child.role.commands and text.partition(" ")[0] in INQUIRIES:
@@ -324,6 +331,23 @@ class Supervisor:
         """Send the answer to a command to the process that it came from, if that still lives."""
         if child.channel.fileno() >= 0:
             self._children.send(child, Answered(number, dict(answer)))
+
+    def _follow_remotely(self, child: Child, number: int, text: str) -> None:
+        """Begin or end a tail for an operator elsewhere; the process that answers him gets the end to read."""
+        if text.startswith(UNTAIL):
+            tail = text.removeprefix(UNTAIL)
+            self._tails.close_of(child, int(tail) if tail.isdecimal() and len(tail) < 3 else -1)
+            self._answer_remotely(child, number, {})
+            return
+        try:
+            wanted = Wanted.parse(text.removeprefix(TAIL)[: MAX_WANTED + 1])
+            opened, reading = self._tails.open(wanted, child)
+        except (ValueError, NoTail) as error:
+            self._answer_remotely(child, number, {"error": str(error)})
+            return
+        with reading:
+            if child.channel.fileno() >= 0:
+                self._children.send(child, Answered(number, {"tail": opened}), (reading.fileno(),))
 
     def _note_ready(self, child: Child, version: int) -> None:
         if child.version != version:
@@ -425,6 +449,7 @@ class Supervisor:
                 self._operators.settle("upgrade", {"error": why[:PROBLEMS]})  # another one may be tried
             child = self._children.remove(pid, status)
             if child is not None:
+                self._tails.close_of(child)
                 self._bury(child, ending(status))
 
     def _bury(self, child: Child, how: str) -> None:

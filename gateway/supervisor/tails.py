@@ -13,6 +13,8 @@ from gateway.process.tail import PACKET, Wanted
 
 MOST: Final = 8
 """Tails at once: a worker has a bit for each."""
+MOST_OF_OWNER: Final = 4
+"""Of these, tails of one process that asks for others: some are left for this machine's operators."""
 
 Send: TypeAlias = Callable[[Order, tuple[int, ...]], None]
 """Sends an order with descriptors to every process that carries traffic."""
@@ -26,6 +28,7 @@ class NoTail(Exception):
 class _Tail:
     wanted: Wanted
     writing: socket.socket
+    owner: object
 
 
 class Tails:
@@ -35,8 +38,13 @@ class Tails:
         self._send = send
         self._tails: dict[int, _Tail] = {}
 
-    def open(self, wanted: Wanted) -> tuple[int, socket.socket]:
-        """Begin another one: its number, and the end to read, which the caller closes. Raises NoTail."""
+    def open(self, wanted: Wanted, owner: object = None) -> tuple[int, socket.socket]:
+        """Begin another one: its number, and the end to read, which the caller closes. Raises NoTail.
+
+        `owner`: the process that asks for it in the place of an operator elsewhere.
+        """
+        if owner is not None and sum(tail.owner is owner for tail in self._tails.values()) >= MOST_OF_OWNER:
+            raise NoTail(f"{MOST_OF_OWNER} tails are followed over HTTP already")
         number = next((number for number in range(MOST) if number not in self._tails), None)
         if number is None:
             raise NoTail(f"{MOST} tails are followed already")
@@ -46,7 +54,7 @@ class Tails:
             raise NoTail((error.strerror or str(error)).lower()) from None
         writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * PACKET)  # at most what the kernel's wmem_max allows
         writing.setblocking(False)  # noqa: FBT003 - the socket module's own signature
-        self._tails[number] = tail = _Tail(wanted, writing)
+        self._tails[number] = tail = _Tail(wanted, writing, owner)
         self._send(*_order(number, tail))
         return number, reading
 
@@ -56,6 +64,11 @@ class Tails:
         if tail is not None:
             tail.writing.close()
             self._send(Unfollow(number), ())
+
+    def close_of(self, owner: object, number: int | None = None) -> None:
+        """Close one that belongs to a process, or all of them; another's is left alone."""
+        for each in [each for each, tail in self._tails.items() if tail.owner is owner and number in {None, each}]:
+            self.close(each)
 
     def orders(self) -> Iterator[tuple[Order, tuple[int, ...]]]:
         """What a process that starts is told."""

@@ -4,7 +4,8 @@ import json
 import re
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_every_answer_is_as_the_description_says(operated: Operated) -> None:
     known = description["components"]["schemas"]
     seen = 0
     for path, methods in description["paths"].items():
-        if "get" in methods and path not in {"/events", "/openapi.json"}:
+        if "get" in methods and path not in {"/events", "/logs", "/openapi.json"}:
             schema = methods["get"]["responses"]["200"]["content"]["application/json"]["schema"]
             assert fits(operated.get(path, "carol"), schema, known), path
             seen += 1
@@ -266,7 +267,7 @@ def test_a_posted_site_file_of_many_mistakes_does_not_hold_up_the_supervisor(ope
     slowest = 0.0
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(operated.post, "/apply", "carol", text="".join(f"key{n}: 1\n" for n in range(60_000)))
-        while not answer.done():
+        while not wait([answer], 0.05).done:
             began = time.monotonic()
             assert supervisor.ask("about", 10)["version"] == version
             slowest = max(slowest, time.monotonic() - began)
@@ -299,6 +300,71 @@ def test_events_show_each_change(operated: Operated) -> None:
     operated.post("/forget", target="app/app2")
 
 
+@contextmanager
+def logs(operated: Operated, query: str = "", who: str = "alice") -> Iterator[Iterator[dict[str, Any]]]:
+    """Requests as they end; it has begun to follow on entry."""
+    url = f"{operated.url}/logs?{query}"
+    with httpx.stream("GET", url, headers=bearer(who), timeout=20) as stream:
+        if stream.status_code != 200:
+            raise Refused(f"{stream.status_code} {stream.read().decode()}")
+        lines = stream.iter_lines()
+        next(lines)  # a comment
+        yield (json.loads(line[6:]) for line in lines if line.startswith("data: "))
+
+
+class Refused(Exception):
+    """Status and body of an answer."""
+
+
+def test_requests_are_followed_as_they_end(operated: Operated) -> None:
+    with (
+        logs(operated) as everything,
+        logs(operated, "outcome=no_route&outcome=answered") as unanswered,
+        logs(operated, 'when=path.startsWith("/status/5")') as failed,
+        logs(operated, "steps=true&most=1") as steps,
+    ):
+        with pytest.raises(Refused, match=r"503 .*4 tails are followed over HTTP already"), logs(operated):
+            pass
+        with RawClient(operated.gateway.port) as client:
+            client.get("/status/503")
+            client.get("/bytes/10")
+            client.ask(b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n")
+        seen = [next(everything) for _ in range(3)]
+        assert [one["uri"] for one in seen[:2]] == ["/status/503", "/bytes/10"]
+        assert (seen[2]["status"], seen[2]["outcome"]) == (400, "refused")
+        assert next(failed)["uri"] == "/status/503"
+        first = next(steps)
+        assert (first["step"], first["verdict"]) == ("decided", "backend")
+        del unanswered
+    with ExitStack() as stack:
+        for _ in range(4):  # those that have gone have left their places
+            eventually(lambda: follows(operated, stack), "room for another one")
+
+
+def follows(operated: Operated, stack: ExitStack) -> bool:
+    try:
+        stack.enter_context(logs(operated))
+    except Refused:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "query, who, why",
+    [
+        ("when=pth==1", "alice", "400 .*did you mean path"),
+        ("outcome=no_rout", "alice", "400 .*outcome.0"),
+        ("steps=true", "alice", "400 .*of 1 to 100 requests"),
+        ("colour=red", "alice", "400 .*colour"),
+        ("per_second=100000", "alice", "400 .*per_second"),
+        ("", "prometheus", "403 .*this needs the role operate"),
+    ],
+)
+def test_what_cannot_be_followed_is_refused(operated: Operated, query: str, who: str, why: str) -> None:
+    with pytest.raises(Refused, match=why), logs(operated, query, who):
+        pass
+
+
 def test_a_reload_over_http_waits_for_its_outcome(operated: Operated) -> None:
     before = operated.get("/status")["gateway"]["version"]
     good = operated.gateway.path.read_text()
@@ -311,7 +377,9 @@ def test_a_reload_over_http_waits_for_its_outcome(operated: Operated) -> None:
     assert (problem["what"], operated.get("/audit")[0]["what"]) == ("site file", "reload")
     operated.gateway.path.write_text(good)
     # The token of one who leaves counts until the reload.
-    (operated.directory / "alice.token").write_text("another token of alice\n")
-    assert operated.post("/reload").status_code == 200
+    with logs(operated) as followed:
+        (operated.directory / "alice.token").write_text("another token of alice\n")
+        assert operated.post("/reload").status_code == 200
+        assert list(followed) == []  # it ends, though no request comes
     assert operated.post("/reload").status_code == 401
     assert operated.get("/problems") == []
