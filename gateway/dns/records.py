@@ -10,7 +10,7 @@ import dns.name
 import dns.rdata
 
 from gateway.config.dns import Https
-from gateway.dns.responder import Answer
+from gateway.dns.kept import Answer
 
 A: Final = 1
 NS: Final = 2

@@ -1,31 +1,12 @@
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final, TypeAlias
 
+from gateway.dns.kept import Answer
 from qos.rates import RateTable
 
 REASONS: Final[tuple[str, ...]]
 
-class Answer:
-    code: int
-    authoritative: bool
-    answers: int
-    authority: int
-    records: bytes
-    patches: tuple[tuple[int, int], ...]
-    number: int
-    def __init__(
-        self,
-        code: int,
-        records: bytes = b"",
-        answers: int = 0,
-        authority: int = 0,
-        patches: Iterable[tuple[int, int]] = (),
-        *,
-        authoritative: bool = True,
-        number: int = 0,
-    ) -> None: ...
-
-Find: TypeAlias = Callable[[bytes, int, bytes, int], tuple[Answer, int]]
+Find: TypeAlias = Callable[[bytes, int, bytes, int], tuple[Answer, int, int]]
 
 class Responder:
     find: Find
@@ -34,5 +15,8 @@ class Responder:
         self, cookie_key: bytes, *, nsid: bytes | None = None, limit: int = 1232, rate: int = 0, subnets: bool = True
     ) -> None: ...
     def respond(self, message: bytes, address: bytes, *, tcp: bool = False) -> bytes | None: ...
+    def forget_turns(self) -> None: ...
+    def forget(self) -> None: ...
+    def answer_batch(self, messages: list[bytes]) -> int: ...
     def serve(self, fd: int) -> None: ...
     def counts(self) -> dict[str, Any]: ...

@@ -5,6 +5,7 @@ thousand names as with ten. Answers are made once for each type and order of add
 """
 
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
@@ -13,10 +14,10 @@ from typing import Final, TypeAlias
 
 from gateway.config.dns import BalancedName, Dns, Https, Zone, parse_networks, parse_record
 from gateway.dns import records
+from gateway.dns.kept import Answer
 from gateway.dns.networks import Networks
 from gateway.dns.policy import TURNS, Balance, Order, Plan, SiteState
 from gateway.dns.records import RecordSet, Writer, wire_name
-from gateway.dns.responder import Answer
 
 Ip: TypeAlias = IPv4Address | IPv6Address
 
@@ -24,6 +25,10 @@ KEPT: Final = 65_536
 """Answers about balanced names that are kept; more, and all are made anew as they are asked for."""
 MAX_CHAIN: Final = 8
 """CNAMEs that are followed within an answer."""
+LONGEST_PERIOD: Final = 16 * TURNS
+"""Answers to queries after each other that are kept for one name and type."""
+_COMMON: Final = frozenset({1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 44, 48, 52, 64, 65, 255, 257})
+"""Types whose answers are kept, also that there are none: so many of a name, whatever clients ask for."""
 _FAMILIES: Final = {records.A: 4, records.AAAA: 6}
 
 
@@ -109,6 +114,12 @@ class Balanced:
         orders = self.group.balance(prefers).orders
         return self.expand(orders[turn % TURNS], family)
 
+    def period(self, family: int | None) -> int:
+        """After how many answers they repeat while shares are the same; 0: after too many."""
+        counts = [sum(family is None or ip.version == family for ip in there) for there in self.addresses.values()]
+        found = TURNS * math.lcm(*(max(1, count) for count in counts))
+        return found if found <= LONGEST_PERIOD else 0
+
     def expand(self, order: Order, family: int | None) -> tuple[Ip, ...]:
         """The addresses of sites in an order, `most` of each family; those of one site take turns, too."""
         found: list[Ip] = []
@@ -169,22 +180,28 @@ class Table:
 
     # ---------------------------------------------------------------------------------------------------------- lookup
 
-    def find(self, name: bytes, kind: int, client: bytes, source: int) -> tuple[Answer, int]:
-        """What is said about a name (on the wire, in lower case) and type to a client, and the scope of that."""
+    def find(self, name: bytes, kind: int, client: bytes, source: int) -> tuple[Answer, int, int]:
+        """What is said about a name (on the wire, in lower case) and type to a client, its scope, and its turns.
+
+        Turns as Responder has them. Only what is asked by a name of the site file and a common type is to be kept.
+        """
         node, exists = self.node(name)
         if node is None:
-            return self._refused, 0
+            return self._refused, 0, 0
         if not exists:
-            return node.zone.nxdomain, 0
+            return node.zone.nxdomain, 0, 0
+        keep = kind in _COMMON and name == node.name
         if node.alias is not None and kind not in {records.CNAME, records.ANY}:
-            return self._follow(node, kind, client, source)
+            return *self._follow(node, kind, client, source), 0
         if node.balanced is not None and self._chosen(node.balanced, kind):
-            addresses, scope = node.balanced.choose(_FAMILIES.get(kind), client, source)
-            return self._addresses(node, kind, addresses), scope
+            family = _FAMILIES.get(kind)
+            addresses, scope = node.balanced.choose(family, client, source)
+            turns = 0 if node.balanced.networks or not keep else node.balanced.period(family)
+            return self._addresses(node, kind, addresses), scope, turns
         answer = node.made.get(kind)
         if answer is None:
             answer = self._static(node, kind)
-        return answer, 0
+        return answer, 0, int(keep)
 
     @property
     def zones(self) -> list[str]:
