@@ -2,8 +2,9 @@
 
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport realloc
-from libc.string cimport memchr, memcpy
+from libc.string cimport memchr, memcmp, memcpy
 
+from gateway.proxy.nghttp2 cimport NG_NV_FLAG_NO_INDEX
 from gateway.wire.http2_head cimport about_connection
 
 # In use until the library has taken them, before anything else is sent in this process: no owner is needed.
@@ -24,6 +25,18 @@ cdef int _reserve(size_t count) except -1:
         _fields = <ng_nv *>grown
         _room = wanted
     return 0
+
+
+cdef bint _is_unlike_others(const char *name, size_t n) noexcept nogil:
+    """Whether a field's value is of one request or client alone: HPACK's table is no place for it.
+
+    What is new each time only drives the others out, and libnghttp2 compares all that have the same name. A client
+    whose requests share a connection to a server with those of others could guess their secrets there by the length of
+    what is sent (RFC 7541 section 7.1).
+    """
+    return (n == 12 and memcmp(name, b"x-request-id", 12) == 0 or n == 11 and memcmp(name, b"traceparent", 11) == 0
+            or n == 10 and memcmp(name, b"set-cookie", 10) == 0 or n == 6 and memcmp(name, b"cookie", 6) == 0
+            or n == 13 and memcmp(name, b"authorization", 13) == 0)
 
 
 cdef ng_nv *fields_of(char *p, size_t n, const ng_nv *first, size_t first_n, size_t *count) except NULL:
@@ -63,7 +76,7 @@ cdef ng_nv *fields_of(char *p, size_t n, const ng_nv *first, size_t first_n, siz
             while at > value and ((at - 1)[0] == c' ' or (at - 1)[0] == c'\t'):
                 at -= 1
             _fields[found].valuelen = at - value
-            _fields[found].flags = 0
+            _fields[found].flags = NG_NV_FLAG_NO_INDEX if _is_unlike_others(p, colon - p) else 0
             found += 1
         p = end + 1
     count[0] = found

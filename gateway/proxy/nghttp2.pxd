@@ -23,6 +23,8 @@ cdef enum:
     NG_FLAG_END_STREAM = 1
     NG_FLAG_ACK = 1
     NG_FLAG_END_HEADERS = 4
+    # flags of a field
+    NG_NV_FLAG_NO_INDEX = 1
     # kinds of HEADERS
     NG_CAT_REQUEST = 0
     # settings (RFC 9113 section 6.5.2, RFC 8441, RFC 9218)

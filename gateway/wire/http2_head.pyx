@@ -7,17 +7,23 @@ clock, no state between calls.
 """
 
 from libc.stdlib cimport free
-from libc.string cimport memchr, memcmp, memset
+from libc.stdint cimport uint8_t
+from libc.string cimport memcmp, memset
 
 from gateway.wire.edit cimport out_put, out_reserve
 from gateway.wire.head cimport (
     R_BODY_LENGTH, R_CASE, R_CONNECT, R_CONNECTION, R_HOST_DISAGREES, R_HOST_REPEATED, R_NAME, R_OK, R_PSEUDO, R_TARGET,
     R_TOO_LARGE, R_TOO_MANY_FIELDS, R_TRAILERS, R_VALUE, is_token, same_any, scan_request, sentence_of, status_of,
 )
+from gateway.wire.wide cimport copy_short, lower_name, no_break
 
 cdef enum:
+    CAPITAL = 1             # in ODD
+    NO_TOKEN = 2
     MARGIN = 64             # readable bytes behind a head, which the scan looks at
     REQUIRED = 1 << P_METHOD | 1 << P_SCHEME | 1 << P_PATH
+
+cdef uint8_t ODD[256]       # what keeps a byte out of a name in lower case; 0: nothing
 
 
 cdef void block_clear(Block *b) noexcept nogil:
@@ -50,10 +56,14 @@ cdef bint about_connection(const char *name, size_t n) noexcept nogil:
 
 cdef int _name_problem(const char *name, size_t n) noexcept nogil:
     cdef size_t i
+    cdef uint8_t odd = 0
+    if lower_name(name, n) and 0 < n <= 0xFFFF:
+        return R_OK
     for i in range(n):
-        if c'A' <= name[i] <= c'Z':
-            return R_CASE
-    return R_OK if n <= 0xFFFF and is_token(name, <uint32_t>n) else R_NAME
+        odd |= ODD[<uint8_t>name[i]]
+    if odd:
+        return R_CASE if odd & CAPITAL else R_NAME
+    return R_OK if 0 < n <= 0xFFFF else R_NAME
 
 
 cdef bint _is_one_line(const char *value, size_t n) noexcept nogil:
@@ -61,7 +71,7 @@ cdef bint _is_one_line(const char *value, size_t n) noexcept nogil:
     if n == 0:
         return True
     return not (value[0] == c' ' or value[0] == c'\t' or value[n - 1] == c' ' or value[n - 1] == c'\t'
-                or memchr(value, c'\r', n) != NULL or memchr(value, c'\n', n) != NULL or memchr(value, 0, n) != NULL)
+                or not no_break(value, n))
 
 
 cdef int _pseudo_of(const char *name, size_t n) noexcept nogil:
@@ -114,6 +124,7 @@ cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n,
 cdef int _add(Block *b, const Bounds *bounds, const char *name, size_t n, const char *value, size_t value_n) except -1:
     """Add a field that is none of the pseudo-header fields."""
     cdef const char *authority
+    cdef char *to
     b.reason = _name_problem(name, n)
     if b.reason == R_OK and (about_connection(name, n) or (n == 2 and memcmp(name, b"te", 2) == 0
                                                            and not _is(value, value_n, b"trailers", 8))):
@@ -142,10 +153,15 @@ cdef int _add(Block *b, const Bounds *bounds, const char *name, size_t n, const 
             b.reason = R_HOST_DISAGREES
         return 0
     out_reserve(&b.text, n + value_n + 4)
-    out_put(&b.text, name, <uint32_t>n)
-    out_put(&b.text, b": ", 2)
-    out_put(&b.text, value, <uint32_t>value_n)
-    out_put(&b.text, b"\r\n", 2)
+    to = b.text.p + b.text.n
+    copy_short(to, name, <uint32_t>n)
+    to[n] = c':'
+    to[n + 1] = c' '
+    copy_short(to + n + 2, value, <uint32_t>value_n)
+    to += n + 2 + value_n
+    to[0] = c'\r'
+    to[1] = c'\n'
+    b.text.n += <uint32_t>(n + value_n + 4)
     b.lines += 1
     return 0
 
@@ -209,6 +225,20 @@ cdef int block_end(Block *b, Bounds *bounds, Head *h, bint has_body) except -1:
     h.http2 = 1
     h.chunked = has_body and h.content_length < 0
     return b.reason
+
+
+cdef int _fill() except -1:
+    cdef char letter
+    for byte in range(256):
+        letter = <char>byte
+        if c'A' <= letter <= c'Z':
+            ODD[byte] = CAPITAL
+        elif not is_token(&letter, 1):
+            ODD[byte] = NO_TOKEN
+    return 0
+
+
+_fill()
 
 
 # ------------------------------------------------------------------------------------------------------------ for tests

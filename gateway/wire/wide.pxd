@@ -99,6 +99,20 @@ cdef extern from *:
         return _mm_or_si128(a, b);
     }
 
+    static inline wide_16 wide_16_breaks(wide_16 v)
+    {
+        __m128i hits = _mm_or_si128(_mm_cmpeq_epi8(v, _mm_set1_epi8(10)), _mm_cmpeq_epi8(v, _mm_set1_epi8(13)));
+        return _mm_or_si128(hits, _mm_cmpeq_epi8(v, _mm_setzero_si128()));
+    }
+
+    static inline wide_16 wide_16_no_lower(wide_16 v)
+    {
+        __m128i good = wide_up_to(_mm_sub_epi8(v, _mm_set1_epi8('a')), 25);
+        good = _mm_or_si128(good, wide_up_to(_mm_sub_epi8(v, _mm_set1_epi8('0')), 9));
+        good = _mm_or_si128(good, _mm_cmpeq_epi8(v, _mm_set1_epi8('-')));
+        return _mm_cmpeq_epi8(good, _mm_setzero_si128());
+    }
+
     static inline int wide_16_none(wide_16 odd)
     {
         return _mm_movemask_epi8(odd) == 0;
@@ -195,6 +209,22 @@ cdef extern from *:
         return wide_16_of_words(wide_8_odd(v.a), wide_8_odd(v.b));
     }
 
+    static inline uint64_t wide_8_breaks(uint64_t w)
+    {
+        return wide_zero(w) | wide_zero(w ^ WIDE_EACH(10)) | wide_zero(w ^ WIDE_EACH(13));
+    }
+
+    static inline wide_16 wide_16_breaks(wide_16 v)
+    {
+        return wide_16_of_words(wide_8_breaks(v.a), wide_8_breaks(v.b));
+    }
+
+    static inline wide_16 wide_16_no_lower(wide_16 v)
+    {
+        (void)v;
+        return wide_16_of_words(1, 1);      /* no gain in words of eight: the caller looks at each byte */
+    }
+
     static inline wide_16 wide_16_or(wide_16 a, wide_16 b)
     {
         return wide_16_of_words(a.a | b.a, a.b | b.b);
@@ -282,6 +312,41 @@ cdef extern from *:
         return wide_16_none(odd);
     }
 
+    /* Whether `hits` finds nothing in n bytes. Inlined with a function that is a constant. */
+    static inline __attribute__((always_inline)) int wide_none(const char *p, size_t n, wide_16 (*hits)(wide_16))
+    {
+        wide_16 found;
+        if (n >= 16) {
+            found = hits(wide_16_of(p + n - 16));
+            for (size_t i = 0; i + 16 < n; i += 16)
+                found = wide_16_or(found, hits(wide_16_of(p + i)));
+        } else if (n >= 8) {
+            found = hits(wide_16_of_words(wide_8_of(p), wide_8_of(p + n - 8)));
+        } else if (n) {
+            uint64_t all;
+            if (n >= 4) {
+                all = wide_4_of(p) | (uint64_t)wide_4_of(p + n - 4) << 32;
+            } else {
+                all = (unsigned char)p[0] | (unsigned char)p[n >> 1] << 8 | (unsigned char)p[n - 1] << 16;
+                all |= all << 24 | all << 48;
+            }
+            found = hits(wide_16_of_words(all, all));
+        } else {
+            return 1;
+        }
+        return wide_16_none(found);
+    }
+
+    static inline int wide_no_break(const char *p, size_t n)
+    {
+        return wide_none(p, n, wide_16_breaks);
+    }
+
+    static inline int wide_lower_name(const char *p, size_t n)
+    {
+        return wide_none(p, n, wide_16_no_lower);
+    }
+
     /* Letters differ from their other case by a bit; `lower` has letters, digits and hyphens, which all have that bit.
        Inlined with a length and a name that are constants, this is a comparison with one or two immediate words. */
     static inline __attribute__((always_inline)) int wide_same_name(const char *p, const char *lower, unsigned n)
@@ -318,5 +383,9 @@ cdef extern from *:
     void copy_short "wide_copy"(char *to, const char *p, uint32_t n) noexcept nogil
     # Whether all n bytes are plain, in the sense of copy_plain. All are copied, whatever they are.
     bint copy_all_plain "wide_copy_all_plain"(char *to, const char *p, uint32_t n) noexcept nogil
+    # Whether none of n bytes is CR, LF or NUL.
+    bint no_break "wide_no_break"(const char *p, size_t n) noexcept nogil
+    # Whether all of n bytes are lower-case letters, digits and hyphens. False may mean "look closely".
+    bint lower_name "wide_lower_name"(const char *p, size_t n) noexcept nogil
     # Whether the name of n token characters at `p` is `lower`, whatever its case; n and `lower` are to be constants.
     bint same_name "wide_same_name"(const char *p, const char *lower, unsigned n) noexcept nogil

@@ -59,6 +59,16 @@ def test_requests_are_answered(entrance: Entrance) -> None:
     eventually(lambda: '"protocol":"HTTP/2.0"' in entrance.gateway.output, "the log to say HTTP/2.0")
 
 
+def test_the_table_of_hpack_keeps_no_field_that_is_new_each_time(entrance: Entrance) -> None:
+    with entrance.client() as client:
+        ids = {client.get("/bytes/10").header("x-request-id") for _ in range(3)}
+        kept = {name for name, _ in client.connection.decoder.header_table.dynamic_entries}
+    assert len(ids) == 3
+    assert None not in ids
+    assert b"x-server" in kept
+    assert b"x-request-id" not in kept
+
+
 def test_clients_of_http_1_are_served_as_well(entrance: Entrance) -> None:
     with entrance.raw() as client:
         for _ in range(2):
