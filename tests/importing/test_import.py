@@ -1,0 +1,162 @@
+"""What an import says: of lines without a counterpart, of input that is wrong, and of input that is no configuration."""
+
+import random
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from gateway.cli import main
+from gateway.importing import haproxy, nginx
+from gateway.importing.report import BadInput
+from gateway.importing.trials import trials
+from gateway.importing.valid import prune
+
+CASES = Path(__file__).parent / "cases"
+HAPROXY = """\
+defaults
+    mode http
+frontend web
+    bind 127.0.0.1:8080
+    {0}
+    default_backend app
+backend app
+    {1}
+    server a 127.0.0.1:9001
+"""
+NGINX = "http {{ {0} upstream app {{ server 127.0.0.1:9001; }} server {{ listen 127.0.0.1:8080; {1} location / {{ proxy_pass http://app; }} }} }}"
+
+
+def imported(tmp_path: Path, name: str, text: str):
+    path = tmp_path / name
+    path.write_text(text)
+    draft = nginx.draft_of(path) if name.startswith("nginx") else haproxy.draft_of(path)
+    prune(draft)
+    return draft
+
+
+def fates(draft, words: str) -> list[str]:
+    return [entry.fate for line, entry in draft.report.entries.items() if words in line.text]
+
+
+@pytest.mark.parametrize(
+    "frontend, backend, words",
+    [
+        ("compression algo gzip", "", "compression"),
+        ("http-request set-var(txn.a) path", "", "set-var"),
+        ("http-request deny if { rand(100) lt 5 }", "", "rand"),
+        ("use_backend none if TRUE", "", "use_backend"),
+        ("", "server b 127.0.0.1:9002 disabled", "disabled"),
+        ("", "balance first", "balance"),
+        ("http-request replace-path ^/(?=x)(a*)*$ /\\1", "", "replace-path"),
+        ("stick-table type string size 1k store gpc0", "", "stick-table"),
+        ("bind 127.0.0.1:8000-8010", "", "8000-8010"),
+    ],
+)
+def test_lines_of_haproxy_without_a_counterpart_are_named(tmp_path, frontend, backend, words):
+    draft = imported(tmp_path, "haproxy.cfg", HAPROXY.format(frontend, backend))
+    assert fates(draft, words) == ["not possible"]
+    (entry,) = (entry for line, entry in draft.report.entries.items() if words in line.text)
+    assert all(len(note) > 15 for note in entry.notes)
+    assert draft.routes[-1] == {"backend": "app"}
+
+
+@pytest.mark.parametrize(
+    "http, server, words",
+    [
+        ("gzip on;", "", "gzip"),
+        ("", "location /f/ { root /var/www; }", "root"),
+        ("", "location /c/ { proxy_pass http://app; proxy_cache zone; }", "proxy_cache"),
+        ("", "location /v/ { proxy_pass http://$http_x; }", "proxy_pass http://$http_x"),
+        ("", "if (-f $request_filename) { return 403; }", "if -f"),
+        ("", "location ~ ^/(?!x)(a*)*$ { proxy_pass http://app; }", "location ~"),
+        ("", "auth_request /auth;", "auth_request"),
+        ("", "error_page 502 /nowhere.html;", "error_page"),
+    ],
+)
+def test_directives_of_nginx_without_a_counterpart_are_named(tmp_path, http, server, words):
+    draft = imported(tmp_path, "nginx.conf", NGINX.format(http, server))
+    assert "not possible" in fates(draft, words)
+    assert draft.routes[-1]["backend"] == "app"
+
+
+@pytest.mark.parametrize(
+    "name, text, said",
+    [
+        ("haproxy.cfg", "", "there is no frontend"),
+        ("haproxy.cfg", "bind *:80\n", "haproxy.cfg:1: expected a section"),
+        ("haproxy.cfg", 'frontend a\n  bind "*:80\n', 'haproxy.cfg:2: the quote " is not closed'),
+        ("haproxy.cfg", "global\n.if defined(X)\n", "haproxy.cfg:2: .if cannot be imported"),
+        ("haproxy.cfg", "frontend\n", "haproxy.cfg:1: a section frontend needs a name"),
+        ("haproxy.cfg", "frontend a\0\n", "haproxy.cfg:1: has a zero byte"),
+        ("haproxy.cfg", HAPROXY.format("", "server b no_such/host:80"), "haproxy.cfg:7: app: "),
+        ("haproxy.cfg", "defaults\n  mode http\nfrontend a\n", "nothing to listen on"),
+        ("nginx.conf", "http { server { listen 80; }", 'nginx.conf:1: unexpected end of file, expecting "}"'),
+        ("nginx.conf", "http {\n server {\n listen;\n }\n}\n", 'nginx.conf:3: invalid number of arguments in "listen"'),
+        ("nginx.conf", "events { }\n", "there is no server"),
+    ],
+)
+def test_wrong_input_is_one_error_with_its_line(tmp_path, name, text, said):
+    path = tmp_path / name
+    path.write_text(text)
+    done = CliRunner().invoke(main, ["import", str(path), "-o", str(tmp_path / "site.yaml")])
+    assert done.exit_code == 1
+    assert said in done.output
+    assert len(done.output.splitlines()) == 1
+    assert not (tmp_path / "site.yaml").exists()
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    done = CliRunner().invoke(main, ["import", str(tmp_path / "haproxy.cfg")])
+    assert (done.exit_code, "cannot be read: no such file" in done.output) == (1, True)
+
+
+def test_nothing_is_overwritten(tmp_path):
+    (tmp_path / "haproxy.cfg").write_text(HAPROXY.format("", ""))
+    (tmp_path / "site.yaml").write_text("mine")
+    done = CliRunner().invoke(main, ["import", str(tmp_path / "haproxy.cfg"), "-o", str(tmp_path / "site.yaml")])
+    assert (done.exit_code, "exists, and is not overwritten" in done.output) == (1, True)
+    assert (tmp_path / "site.yaml").read_text() == "mine"
+
+
+def test_the_report_has_every_line_and_the_file_its_tests(tmp_path):
+    (tmp_path / "haproxy.cfg").write_text(HAPROXY.format("http-request deny if { path /x }", "cookie S insert"))
+    site = tmp_path / "site.yaml"
+    done = CliRunner().invoke(main, ["import", str(tmp_path / "haproxy.cfg"), "-o", str(site)])
+    assert f"{tmp_path}/haproxy.cfg:5: taken over: http-request deny if {{ path /x }}\n" in done.output
+    assert f"{tmp_path}/haproxy.cfg:8: approximated: cookie S insert\n    the cookie is signed" in done.output
+    assert yaml.safe_load(site.read_text())["tests"] == [
+        {"request": "GET http://www.example.com:8080/x", "expect": {"status": 403}},
+        {"request": "GET http://www.example.com:8080/", "expect": {"backend": "app"}},
+    ]
+
+
+def test_what_a_file_is_of_is_seen(tmp_path):
+    path = tmp_path / "site.conf"
+    path.write_text("# a site\nserver {\n  listen 80;\n}\n")
+    assert nginx.looks_like(path)
+    path.write_text("global\n  daemon\nfrontend a\n  bind :80\n")
+    assert not nginx.looks_like(path)
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("*.c*f*")), ids=lambda path: path.name)
+def test_no_broken_line_ends_in_an_exception(tmp_path, path):
+    """Words that are lost, doubled or out of order: an import takes the rest, or says what is wrong."""
+    draw = random.Random(path.name)
+    lines = path.read_text().replace("@dir@", str(tmp_path)).splitlines()
+    target = tmp_path / path.name
+    for _ in range(40):
+        broken = list(lines)
+        at = draw.randrange(len(broken))
+        words = broken[at].split(" ")
+        where = draw.randrange(len(words))
+        words[where : where + 1] = draw.choice([[], [words[where]] * 2, ["x"], ["-1"], ["{"], ["if"], ["$x"], ["%[x]"]])
+        broken[at] = " ".join(words)
+        target.write_text("\n".join(broken).replace("@port@", "8080").replace("@tls@", "8443").replace("@", "9"))
+        try:
+            draft = (nginx if path.suffix == ".conf" else haproxy).draft_of(target)
+            prune(draft)
+        except BadInput:
+            continue
+        trials(draft.site())
