@@ -20,7 +20,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 SECONDS := 600
 
 CHECKED  := gateway loadagent qos bench tests .ci setup.py
-UNIT     := $(addprefix tests/,admin balance cli config control dns health heartbeat load loadagent process qos rules secrets system wire)
+UNIT     := $(addprefix tests/,acme admin balance cli config control dns health heartbeat load loadagent process qos rules secrets system wire)
 # The pure packages: what else there is runs in the processes of a gateway, where coverage does not look.
 COVERED  := gateway/admin,gateway/balance,gateway/config,gateway/health,gateway/load,gateway/rules,gateway/secrets,gateway/wire,loadagent,qos
 COVERAGE := 95
@@ -154,7 +154,7 @@ peers:
 	for pair in curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
 	    callgrind_control:valgrind callgrind_annotate:valgrind ip:iproute2 tc:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping \
 	    systemd-analyze:systemd node:nodejs openssl:openssl testssl:testssl.sh git:git losetup:mount taskset:util-linux prlimit:util-linux setpriv:util-linux \
-	    unshare:util-linux nsenter:util-linux dig:bind9-dnsutils kdig:knot-dnsutils unbound:unbound groff:groff-base chromium:chromium prometheus:prometheus promtool:prometheus npm:npm; do \
+	    unshare:util-linux nsenter:util-linux dig:bind9-dnsutils kdig:knot-dnsutils unbound:unbound groff:groff-base chromium:chromium prometheus:prometheus promtool:prometheus npm:npm pebble:pebble; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null && continue; \
 	    case "$$missing " in *" $${pair##*:} "*) ;; *) missing="$$missing $${pair##*:}";; esac; \
 	done; \

@@ -401,6 +401,37 @@ class DnsReport:
         return replace(self, **counted)  # type: ignore[arg-type]  # the names are those of counters
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcmeCertificateReport:
+    """A certificate that the gateway gets by ACME. Times are in seconds since 1970."""
+
+    name: str
+    state: str
+    """valid, missing (there is none yet), ordering, or failed (the last order)."""
+    directory: str
+    not_after: int | None
+    """End of validity; None: there is no certificate yet."""
+    failures: int
+    """Orders that failed in a row,"""
+    error: str
+    """and why the last one did."""
+    next: int
+    """When it is ordered next; a time in the past: as soon as possible."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcmeReport:
+    """The certificates that the gateway gets by ACME."""
+
+    certificates: tuple[AcmeCertificateReport, ...]
+    orders: Mapping[str, int]
+    """Of this gateway, by result: filled, failed."""
+    silent: tuple[str, ...]
+    """Gateways of the cluster that do not share certificates now."""
+    refused: Mapping[str, int]
+    """Refused exchanges with gateways, by reason."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlReport(SiteReport):
     """All that control knows."""
@@ -416,6 +447,8 @@ class ControlReport(SiteReport):
     """None: this site is not evacuated."""
     dns: DnsReport | None
     """None: there is no name server, or it does not respond."""
+    acme: AcmeReport | None = None
+    """None: no certificates come by ACME, or that process does not respond."""
 
 
 # ---------------------------------------------------------------------------------------------------------- processes

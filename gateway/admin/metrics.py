@@ -9,6 +9,7 @@ from gateway.admin.exposition import text as exposition
 from gateway.board import BOUNDS
 from gateway.outcome import OUTCOMES
 from gateway.reports import (
+    AcmeReport,
     CertificatesReport,
     DnsReport,
     GatewayReport,
@@ -89,6 +90,7 @@ def _of_tree(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterat
         [(labels(result=result), count) for result, count in tree.reloads.items()],
     )
     yield from _of_certificates(tree.certificates)
+    yield from _of_acme(report.acme)
     yield Family(
         "gateway_map_renewals_total",
         "counter",
@@ -148,6 +150,24 @@ def _of_certificates(certificates: CertificatesReport) -> Iterator[Family]:
         "Changes of certificates on disk by result; refused: a file is wrong and its previous content is in use.",
         [(labels(result=result), count) for result, count in certificates.renewals.items()],
     )
+
+
+def _of_acme(found: AcmeReport | None) -> Iterator[Family]:
+    """Certificates that the gateway gets by itself."""
+    if found is None:
+        return
+    orders = [(labels(result=result), count) for result, count in found.orders.items()]
+    yield Family("gateway_acme_orders_total", "counter", "Orders of certificates of this gateway by result.", orders)
+    for name, text in (
+        ("failures", "Orders of the certificate that failed in a row."),
+        ("not_after", "End of validity of the certificate by ACME, in seconds since 1970; 0: there is none yet."),
+        ("next", "When the certificate is ordered next, in seconds since 1970."),
+    ):
+        samples = [(labels(name=one.name), getattr(one, name) or 0) for one in found.certificates]
+        unit = "" if name == "failures" else "_seconds"
+        yield Family(f"gateway_acme_certificate_{name}{unit}", "gauge", text, samples)
+    refused = [(labels(reason=reason), count) for reason, count in found.refused.items()]
+    yield Family("gateway_acme_refused_total", "counter", "Refused exchanges with other gateways by reason.", refused)
 
 
 _PROCESS: Final[tuple[tuple[str, Kind, str, str], ...]] = (

@@ -7,7 +7,7 @@ from typing import Final
 
 from gateway.admin import probes
 from gateway.config.certificate import Validity
-from gateway.reports import BackendReport, GatewayReport, HeartbeatReport, ServerReport, TreeReport
+from gateway.reports import AcmeReport, BackendReport, GatewayReport, HeartbeatReport, ServerReport, TreeReport
 
 RECENT: Final = 600.0
 """Seconds for which a counter that has grown is shown."""
@@ -34,6 +34,7 @@ def found(report: GatewayReport, heartbeat: HeartbeatReport | None, now: float) 
             *_cluster(heartbeat),
             *_sites(report),
             *_certificates(report.tree, now),
+            *_acme(report.acme),
             *_rest(report),
         )
     )
@@ -97,6 +98,14 @@ def _certificates(tree: TreeReport, now: float) -> Iterator[tuple[str, str]]:
     for one in tree.certificates.soonest:
         if why := Validity(one.not_before, one.not_after).concern(now):
             yield one.file, why
+
+
+def _acme(found: AcmeReport | None) -> Iterator[tuple[str, str]]:
+    for one in found.certificates if found is not None else ():
+        if one.failures:
+            yield f"certificate of {one.name}", f"the last order failed: {one.error}"
+        elif one.not_after is None:
+            yield f"certificate of {one.name}", "there is none yet"
 
 
 def _rest(report: GatewayReport) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.reports import DnsReport, GatewayReport, HeartbeatReport, TreeReport
+from gateway.reports import AcmeReport, DnsReport, GatewayReport, HeartbeatReport, TreeReport
 from loadagent.printable import printable
 
 T = TypeVar("T")
@@ -14,6 +14,7 @@ _GATEWAY: Final = TypeAdapter(GatewayReport)
 _HEARTBEAT: Final = TypeAdapter(HeartbeatReport)
 _TREE: Final = TypeAdapter(TreeReport)
 _DNS: Final = TypeAdapter(DnsReport)
+_ACME: Final = TypeAdapter(AcmeReport)
 
 
 class Unreadable(Exception):
@@ -38,6 +39,11 @@ def tree(said: object) -> TreeReport:
 def dns(said: object) -> DnsReport:
     """Return the report in the bulletin of the name server. Raises Unreadable."""
     return _read(_DNS, said)
+
+
+def acme(said: object) -> AcmeReport:
+    """Return the report in the bulletin of the acme process. Raises Unreadable."""
+    return _read(_ACME, said)
 
 
 def _read(adapter: TypeAdapter[T], said: object) -> T:

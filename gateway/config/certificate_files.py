@@ -6,14 +6,15 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from gateway.config import certificate, named_file
+from gateway.config import acme, certificate, named_file
 from gateway.config.admin import AdminTls
 from gateway.config.certificate import Facts
 from gateway.config.file_stamp import NONE, Stamp, Stamps, stamp, stamp_of
-from gateway.config.model import Certificate, OwnCertificate, Site
+from gateway.config.model import Certificate, OwnCertificate, Site, Tls
 from gateway.config.problem import Fault, Loc, Unreadable
 
 MOST: Final = 50_000
@@ -23,8 +24,30 @@ CHAIN: Final = "fullchain.pem"
 KEY: Final = "privkey.pem"
 """Names of the files in a directory of one certificate, as ACME clients such as certbot write them."""
 
-Source: TypeAlias = Certificate | OwnCertificate | AdminTls
-"""An item of the site file: one certificate with its key, or a directory."""
+
+@dataclass(frozen=True, slots=True)
+class Managed:
+    """The certificates that the gateway gets for a frontend by ACME: NAME.pem, with the key, in `directory`.
+
+    `alone`: the frontend has no others, so that it needs one to show before the first is there.
+    """
+
+    directory: Path
+    names: tuple[str, ...]
+    alone: bool
+
+    def file(self, name: str) -> Path:
+        """The file of a name."""
+        return self.directory / f"{name}.pem"
+
+    @property
+    def place(self) -> Path:
+        """What stands for all of them where a directory does."""
+        return self.directory / sha256(" ".join(self.names).encode()).hexdigest()
+
+
+Source: TypeAlias = Certificate | OwnCertificate | AdminTls | Managed
+"""An item of the site file: one certificate with its key, a directory, or what ACME is to get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +113,12 @@ class Contents:
 def sources(site: Site) -> Iterator[tuple[Loc, Source]]:
     """Yield each item with its location: those shown to clients, then those shown to servers and to operators."""
     for i, frontend in enumerate(site.frontends):
-        for j, source in enumerate(frontend.tls.certificates if frontend.tls else ()):
+        if frontend.tls is None:
+            continue
+        for j, source in enumerate(frontend.tls.certificates):
             yield ("frontends", i, "tls", "certificates", j), source
+        if frontend.tls.acme is not None:
+            yield ("frontends", i, "tls", "acme"), managed(site, frontend.tls)
     for name, backend in site.backends.items():
         if backend.tls is not None and backend.tls.certificate is not None:
             yield ("backends", name, "tls", "certificate"), backend.tls.certificate
@@ -99,8 +126,18 @@ def sources(site: Site) -> Iterator[tuple[Loc, Source]]:
         yield ("admin", "tls"), site.admin.tls
 
 
+def managed(site: Site, tls: Tls) -> Managed:
+    """What ACME is to get for a frontend, which says so."""
+    if tls.acme is None:
+        raise ValueError("a frontend with certificates by ACME says so")
+    return Managed(acme.place(site.state), tls.acme.names, alone=not tls.certificates)
+
+
 def listed(source: Source) -> Listing:
-    """Return the certificates of an item. Raises Fault at "directory"."""
+    """Return the certificates of an item; of those by ACME, which there are already. Raises Fault at "directory"."""
+    if isinstance(source, Managed):
+        files = [source.file(name) for name in source.names]
+        return Listing(tuple(PairFiles(file, file, listed=True) for file in files if os.access(file, os.F_OK)))
     if isinstance(source, OwnCertificate) and source.directory is not None:
         return _of_directory(source.directory)
     if source.cert is None or source.key is None:
@@ -147,7 +184,9 @@ def stamps(site: Site) -> Stamps:
     """The stamps of all files of the site's certificates, without opening any."""
     found: dict[str, Stamp] = {}
     for _, source in sources(site):
-        if isinstance(source, OwnCertificate) and source.directory is not None:
+        if isinstance(source, Managed):
+            found.update((str(path), stamp_of(path)) for path in map(source.file, source.names))
+        elif isinstance(source, OwnCertificate) and source.directory is not None:
             _add_stamps(found, source.directory)
         else:
             found.update((str(path), stamp_of(path)) for pair in listed(source).pairs for path in pair.paths)

@@ -266,7 +266,8 @@ class Cluster(Model):
     listen: Annotated[Annotated[Whole, Field(ge=1024, le=65535)] | None, Given()] = Field(
         None,
         description="UDP port on the nodes' own addresses where gateways tell each other which servers to check now, "
-        "and what rates and sessions have used. Default: each finds out by itself, and counts by itself.",
+        "and what rates and sessions have used; with acme the TCP port, too, for certificates. Default: each finds out "
+        "by itself, and counts by itself.",
     )
     witness: Annotated[
         Annotated[

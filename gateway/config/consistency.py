@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import expression, template
+from gateway.config.acme import MOST, Acme
 from gateway.config.expectation import Assumption, SiteTest
 from gateway.config.match import Match
 from gateway.config.model import Site
@@ -85,6 +86,7 @@ def conflicts(
         yield Finding(("sites", "listen"), f"{site.sites.listen} is where load_reports come in")
     yield from _unknown_keys(site)
     yield from _dns(site)
+    yield from _acme(site)
     taken = {listen for frontend in site.frontends for listen in frontend.listen}
     if site.admin.listen in taken:
         yield Finding(("admin", "listen"), f"{site.admin.listen} is where a frontend listens")
@@ -101,6 +103,26 @@ def conflicts(
             (("backends", name, "servers", i, "name"), server.name, f"the server name {server.name} is used")
             for i, server in enumerate(backend.servers)
         )
+
+
+def _acme(site: Site) -> Iterator[Finding]:
+    """Names that are to have certificates of two kinds, too many of them, and gateways that could not share them."""
+    wanted: dict[str, Acme] = {}
+    for i, frontend in enumerate(site.frontends):
+        model = frontend.tls.acme if frontend.tls is not None else None
+        if model is None:
+            continue
+        at: Loc = ("frontends", i, "tls", "acme")
+        same = model.model_copy(update={"names": ()})
+        for j, name in enumerate(model.names):
+            if wanted.setdefault(name, same) != same:
+                yield Finding((*at, "names", j), f"another frontend gets a certificate for {name} in another way")
+        if len(wanted) > MOST:
+            yield Finding((*at, "names"), f"at most {MOST} names in a site file")
+            return
+        if site.cluster is not None and site.cluster.listen is None and len(site.cluster.nodes) > 1:
+            message = "the gateways of a cluster share certificates by its port: set cluster: listen"
+            yield Finding(at, message, key=True)
 
 
 def _dns(site: Site) -> Iterator[Finding]:

@@ -20,7 +20,7 @@ from gateway.config import (
 )
 from gateway.config.admin import Admin
 from gateway.config.basic_auth import BasicAuth
-from gateway.config.certificate_files import Faults
+from gateway.config.certificate_files import Faults, Managed
 from gateway.config.dns import BalancedName, parse_networks
 from gateway.config.file_stamp import NONE, Stamp, stamp_of
 from gateway.config.map_table import MapFaults, MapTable
@@ -194,6 +194,10 @@ def _check_certificates(files: Files, site: Site, *, certificates: bool) -> None
                 found = certificate_files.check(certificate_files.read(pair)) if certificates else None
             except Faults as error:
                 for one in error.faults:
+                    if isinstance(source, Managed):  # nothing for an operator to repair: another one will be made
+                        text = f"{pair.said(one, named=True)}; it is left out"
+                        files.warnings.append(Finding(loc, text, severity="warning"))
+                        continue
                     finding = Finding((*loc, *pair.at(one)), pair.said(one))
                     files.complain(finding, unreadable=isinstance(one, Unreadable))
                 continue
@@ -204,7 +208,7 @@ def _check_certificates(files: Files, site: Site, *, certificates: bool) -> None
 
 
 def trusted(site: Site) -> dict[Path, Loc]:
-    """The files of CAs by which servers are verified, and where they are named first."""
+    """The files of CAs by which servers, and authorities, are verified, and where they are named first."""
     found: dict[Path, Loc] = {}
     for name, backend in site.backends.items():
         for i, server in enumerate(backend.servers):
@@ -215,6 +219,10 @@ def trusted(site: Site) -> dict[Path, Loc]:
             tls = backend.tls_of_check(server) if backend.check is not None else None
             if tls is not None and tls.verify:
                 found.setdefault(tls.ca or SYSTEM_CAS, ("backends", name, "check", "tls", *(["ca"] if tls.ca else [])))
+    for i, frontend in enumerate(site.frontends):
+        if frontend.tls is not None and frontend.tls.acme is not None:
+            ca = frontend.tls.acme.ca
+            found.setdefault(ca or SYSTEM_CAS, ("frontends", i, "tls", "acme", *(["ca"] if ca else [])))
     return found
 
 

@@ -7,7 +7,6 @@ from typing import Final
 
 KEYS: Final = {
     "": "maintenance",
-    "frontends.*.tls": "acme",
 }
 """Keys by the mapping they belong to; "*" stands for a name or an index."""
 

@@ -22,7 +22,8 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.config import http2_library, template
+from gateway.config import acme, http2_library, template
+from gateway.config.acme import Acme
 from gateway.config.address import HOST, UNIX, Address, Listen
 from gateway.config.admin import Admin
 from gateway.config.affinity import Affinity
@@ -533,7 +534,12 @@ class Tls(Model):
     """TLS towards clients."""
 
     certificates: Annotated[tuple[OwnCertificate, ...], Some()] = Field(
-        description="Selected by the client's server name (SNI); the first is used for clients without one."
+        (),
+        description="Selected by the client's server name (SNI); the first is used for clients without one. "
+        "May be left out with acme.",
+    )
+    acme: Annotated[Acme | None, Given()] = Field(
+        None, description="Certificates that the gateway gets from an authority and renews (RFC 8555). Default: none."
     )
     strict_sni: Flag = Field(
         default=False,
@@ -574,9 +580,22 @@ class Tls(Model):
                 f"policy {self.policy} begins at TLS {_OLDEST[self.policy]}: write `policy: old` for older versions"
             )
             raise Fault(message, "min_version")
+        if not self.certificates and self.acme is None:
+            raise Fault("certificates is missing: name a certificate with its key, or let acme get some")
+        if self.acme is not None:
+            self._can_be_validated(self.acme)
         if self.require_client_cert and self.client_ca is None:
             raise Fault("client_ca is missing: whose certificates are valid", "require_client_cert", key=True)
         return self
+
+    def _can_be_validated(self, wanted: Acme) -> None:
+        """What the authority, or the clients of an IP address, could not do."""
+        if wanted.challenge == "tls-alpn-01" and self.require_client_cert:
+            message = "tls-alpn-01 needs handshakes without a client's certificate: write http-01, or not this"
+            raise Fault(message, "acme", "challenge")
+        for i, name in enumerate(wanted.names):
+            if self.strict_sni and acme.is_address(name):
+                raise Fault(f"clients of {name} name no server, which strict_sni refuses", "acme", "names", i)
 
 
 class Frontend(Model):
@@ -1424,6 +1443,11 @@ class Site(Model):
     tests_required: Flag = Field(
         default=False, description="Refuse to start or reload with a file whose tests fail; check runs them, too."
     )
+
+    @property
+    def gets_certificates(self) -> bool:
+        """Whether some of its certificates come by ACME."""
+        return any(frontend.tls is not None and frontend.tls.acme is not None for frontend in self.frontends)
 
     def queue(self, backend: str) -> Queue | None:
         """The queue for a backend's requests; None: they do not wait.

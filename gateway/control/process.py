@@ -1,5 +1,6 @@
 """The control process: control's work, driven by the supervisor's orders."""
 
+import contextlib
 import encodings.idna  # noqa: F401 - before the process is confined, after which it may be inaccessible
 import logging
 import socket
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from gateway.admin import report_json
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
 from gateway.control import status
@@ -25,7 +27,7 @@ from gateway.control.sites import Sites
 from gateway.control.status import Status
 from gateway.process.channel import Answered, Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.reports import ControlReport, EvacuationReport, SiteStateReport
+from gateway.reports import AcmeReport, ControlReport, EvacuationReport, SiteStateReport
 from gateway.secrets.vault import Vault
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class ControlProcess(LoopChild):
         )
         self._name_server = NameServer(context.bulletins_of("dns"))
         self._bulletin = context.bulletins["control"]
+        self._acme = context.bulletins["acme"]
         self._sites = Sites(board, self._tell_states)
         self._sessions = Sessions(context.sessions)
         self._evacuation = Evacuation()
@@ -145,7 +148,14 @@ class ControlProcess(LoopChild):
             site_states=self._sites.states(),
             evacuation=self._evacuated,
             dns=self._name_server.report() if self._snapshot.site.dns is not None else None,
+            acme=self._acme_report() if self._snapshot.site.gets_certificates else None,
         )
+
+    def _acme_report(self) -> AcmeReport | None:
+        said = self._acme.read()
+        with contextlib.suppress(report_json.Unreadable):  # a compromised process can write anything there
+            return report_json.acme(said) if said is not None else None
+        return None
 
     def _tell_states(self, states: Mapping[str, SiteStateReport]) -> None:
         """Tell the name server the states of the sites, and heartbeat whether shared addresses may move."""

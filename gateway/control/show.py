@@ -9,6 +9,7 @@ from gateway.config.certificate import Validity
 from gateway.config.overrides import NODE, SITE
 from gateway.config.units import clock_text
 from gateway.reports import (
+    AcmeReport,
     BackendReport,
     CertificatesReport,
     ClassReport,
@@ -106,6 +107,7 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _evacuation(report.evacuation)
     yield from _dns(report.dns)
     yield from _certificates(report.tree.certificates, time.time())
+    yield from _acme(report.acme, time.time())
     yield from _maps(report.tree.maps)
     yield from _overrides(report.overrides.of)
     yield ""
@@ -240,6 +242,31 @@ def _certificates(found: CertificatesReport, now: float) -> Iterator[str]:
         yield f"certificates that need attention, of {found.count}:"
         for file, text in rows:
             yield from _wrapped(f"{file}: {text}")
+
+
+def _acme(found: AcmeReport | None, now: float) -> Iterator[str]:
+    """Certificates that come by ACME: until when each is valid, when it is ordered next, and what went wrong."""
+    if found is None:
+        return
+    yield ""
+    yield "certificates by ACME:"
+    for one in found.certificates:
+        until = f"valid until {_day(one.not_after)}" if one.not_after is not None else "none yet"
+        order = "is being ordered" if one.state == "ordering" else f"next order {_moment(one.next, now)}"
+        yield from _wrapped(f"{one.name}: {until}; {order}")
+        if one.failures:
+            times = "" if one.failures == 1 else f", {one.failures} times in a row"
+            yield from _wrapped(f"the last order failed{times}: {one.error}", "    ")
+    if found.silent:
+        yield from _wrapped(f"not shared with {', '.join(found.silent)}: they do not answer")
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(at))
+
+
+def _moment(at: float, now: float) -> str:
+    return "now" if at <= now else _day(at)
 
 
 def _maps(found: MapsReport) -> Iterator[str]:

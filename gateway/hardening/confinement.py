@@ -85,14 +85,14 @@ def forbid_root() -> None:
             seccomp.forbid_root()
 
 
-def confine(role: Role, bounds: Bounds) -> None:
+def confine(role: Role, bounds: Bounds, writable: Sequence[Path] = ()) -> None:
     """Confine this process to its role, irrevocably. A change of the user before this undoes `protect`, which is
-    repeated.
+    repeated. `writable`: directories of a role that writes files.
 
     What the kernel does not offer is left out: `shortcomings` says so once for all processes. Raises OSError.
     """
     protect(bounds)
-    confine_thread(role, bounds)
+    confine_thread(role, bounds, writable)
     if bounds.sandbox and role.filter is not None:
         with contextlib.suppress(seccomp.Unavailable):
             seccomp.install(role.filter)
@@ -104,11 +104,11 @@ def settle(who: Account | None, role: Role, bounds: Bounds) -> None:
     confine(role, bounds)
 
 
-def confine_thread(role: Role, bounds: Bounds) -> None:
+def confine_thread(role: Role, bounds: Bounds, writable: Sequence[Path] = ()) -> None:
     """Apply the rules about files to this thread, which was started before those of its process. Raises OSError."""
     if bounds.sandbox and role.reads != "anything":
         with contextlib.suppress(landlock.Unavailable):
-            landlock.restrict(_readable(role, bounds.readable))
+            landlock.restrict(_readable(role, bounds.readable), writable)
 
 
 def active(bounds: Bounds) -> dict[str, bool]:

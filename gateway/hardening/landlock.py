@@ -20,8 +20,12 @@ _RESTRICT_SELF: Final = 446
 _VERSION: Final = 1  # LANDLOCK_CREATE_RULESET_VERSION
 _BENEATH: Final = 1  # LANDLOCK_RULE_PATH_BENEATH
 
+_WRITE_FILE: Final = 1 << 1
 _READ_FILE: Final = 1 << 2
 _READ_DIRECTORY: Final = 1 << 3
+_REMOVE_FILE: Final = 1 << 5
+_MAKE_FILE: Final = 1 << 8
+_TRUNCATE: Final = 1 << 14
 _FILE_RIGHTS: Final = ((1, 13), (2, 14), (3, 15), (5, 16))
 """ABI, and how many rights it knows: those of 5.13, then REFER, TRUNCATE, IOCTL_DEV."""
 _NETWORK: Final = 4
@@ -50,8 +54,9 @@ def missing(abi: int) -> list[str]:
     return [what for needed, what in gaps if abi < needed]
 
 
-def restrict(readable: Iterable[Path]) -> None:
-    """Let this thread, and those that it makes, open files below `readable` for reading, and nothing else.
+def restrict(readable: Iterable[Path], writable: Iterable[Path] = ()) -> None:
+    """Let this thread, and those that it makes, open files below `readable` for reading, and nothing else; those in
+    `writable` also for writing, and make, rename and remove them.
 
     It may run no program, listen on no TCP port, and send signals to nothing but itself. Paths that are missing, or
     that it may not reach, are left out. Needs no_new_privs. Raises Unavailable.
@@ -69,7 +74,9 @@ def restrict(readable: Iterable[Path]) -> None:
         raise Unavailable(f"the kernel cannot create Landlock rules: {(error.strerror or '').lower()}") from None
     try:
         for path in readable:
-            _allow(ruleset, path)
+            _allow(ruleset, path, _READ_FILE)
+        for path in writable:
+            _allow(ruleset, path, _READ_FILE | _WRITE_FILE | _REMOVE_FILE | _MAKE_FILE | (_TRUNCATE if abi >= 3 else 0))
         kernel.syscall(_RESTRICT_SELF, ruleset, 0)
     except OSError as error:
         raise Unavailable(f"the kernel refuses the Landlock rules: {(error.strerror or '').lower()}") from None
@@ -77,12 +84,12 @@ def restrict(readable: Iterable[Path]) -> None:
         os.close(ruleset)
 
 
-def _allow(ruleset: int, path: Path) -> None:
+def _allow(ruleset: int, path: Path, wanted: int) -> None:
     with contextlib.suppress(FileNotFoundError, PermissionError, NotADirectoryError):
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             directory = stat.S_ISDIR(os.fstat(place).st_mode)
-            rights = _READ_FILE | (_READ_DIRECTORY if directory else 0)
+            rights = wanted | (_READ_DIRECTORY if directory else 0)
             kernel.syscall(_ADD_RULE, ruleset, _BENEATH, struct.pack("=Qi", rights, place), 0)
         finally:
             os.close(place)

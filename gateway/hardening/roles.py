@@ -57,6 +57,8 @@ class Role:
         files = {"python": "reads Python", "names": "reads Python, names, CAs", "anything": "as its account"}[
             self.reads
         ]
+        if self.filter is not None and self.filter.writes:
+            files += "; writes `state`/acme"
         sockets = "any" if self.filter is None else _named(self.filter.sockets)
         return (
             self.name,
@@ -93,6 +95,8 @@ HEARTBEAT: Final = Role(
 )
 DNS: Final = Role("dns", "user", frozenset(), Filter(frozenset()), "python")
 """It accepts and answers at the sockets that it is given, and makes none."""
+ACME: Final = Role("acme", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS, binds=True, writes=True), "names")
+"""It keeps accounts and certificates, with their keys, in a directory of its own."""
 GUARDIAN: Final = Role("guardian", "user", frozenset({NET_ADMIN}), Filter(_NETLINK, binds=True), "python")
 PROGRAMS: Final = Role("guardian with programs", "starter", None, None, "anything")
 """The programs of the site file may need every right."""
@@ -101,7 +105,7 @@ RULES: Final = Role("trial of rules", "user", frozenset(), Filter(_STREAMS, memo
 """As a worker, so that a rule which cannot work there is refused when the site file is loaded; its board is its own."""
 WITNESS: Final = Role("witness", "user", frozenset(), Filter(frozenset()), "python")
 
-ROLES: Final = (SUPERVISOR, WORKER, CONTROL, HEARTBEAT, DNS, GUARDIAN, PROGRAMS, LOOKUP, RULES, WITNESS)
+ROLES: Final = (SUPERVISOR, WORKER, CONTROL, HEARTBEAT, DNS, ACME, GUARDIAN, PROGRAMS, LOOKUP, RULES, WITNESS)
 HEADINGS: Final = ("process", "account", "capabilities", "files", "new sockets", "runs programs")
 
 

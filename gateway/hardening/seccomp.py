@@ -70,6 +70,9 @@ _PRCTLS: Final = (1, 3, 15, 16, 21, 23, 39, 0x53564D41)
 """PR_SET_PDEATHSIG, PR_GET_DUMPABLE, PR_SET_NAME, PR_GET_NAME, PR_GET_SECCOMP, PR_CAPBSET_READ, PR_GET_NO_NEW_PRIVS,
 PR_SET_VMA."""
 _WRITING: Final = 0x1 | 0x2 | 0x40 | 0x200 | 0x400000  # O_WRONLY, O_RDWR, O_CREAT, O_TRUNC, O_TMPFILE
+_BINDING: Final = ("bind", "listen")
+_MEMORY: Final = ("memfd_create", "ftruncate")
+_CHANGING: Final = ("rename", "renameat", "renameat2", "unlink", "unlinkat", "flock")
 _SET_STATUS_FLAGS: Final = 4  # F_SETFL: without O_APPEND, what is in the access log could be overwritten
 _NOT_APPENDING: Final = 0x20  # RWF_NOAPPEND, Linux 6.9: as above, for one write
 _WRITE_AND_EXECUTE: Final = 0x2 | 0x4  # PROT_WRITE, PROT_EXEC
@@ -87,7 +90,8 @@ _SET_IDS: Final = {
 @dataclass(frozen=True, slots=True)
 class Filter:
     """What a process may do beyond PLAIN. `sockets`: pairs of family and type that it may make. `binds`: to addresses.
-    `memory`: it may make files that are in memory only, and set their length.
+    `memory`: it may make files that are in memory only, and set their length. `writes`: it may write, rename and remove
+    files; which ones, its account and Landlock decide.
 
     It may read files, append to those that are open for that, map memory that is not both writable and executable,
     make threads, and signal itself.
@@ -96,6 +100,7 @@ class Filter:
     sockets: frozenset[tuple[int, int]]
     binds: bool = False
     memory: bool = False
+    writes: bool = False
     ioctls: tuple[int, ...] = ()
     """Requests of ioctl(2) beyond those for any descriptor."""
 
@@ -206,14 +211,10 @@ def program(wanted: Filter, machine: str, pid: int) -> bytes:
         whole.if_any_bit(_X32, _KILL)
     for name in PLAIN:
         whole.call(name, _ALLOW)
-    if wanted.binds:
-        whole.call("bind", _ALLOW)
-        whole.call("listen", _ALLOW)
-    if wanted.memory:
-        whole.call("memfd_create", _ALLOW)
-        whole.call("ftruncate", _ALLOW)
+    for name in _BINDING * wanted.binds + _MEMORY * wanted.memory + _CHANGING * wanted.writes:
+        whole.call(name, _ALLOW)
     for name, place in (("open", 1), ("openat", 2)):
-        whole.argument(name, place, fresh().none_of(_WRITING))
+        whole.argument(name, place, fresh().none_of(0 if wanted.writes else _WRITING))
     for name in ("mmap", "mprotect", "pkey_mprotect"):
         whole.argument(name, 2, fresh().not_all_of(_WRITE_AND_EXECUTE))
     whole.argument("fcntl", 1, fresh().but(_SET_STATUS_FLAGS))

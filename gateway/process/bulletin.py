@@ -77,6 +77,10 @@ class Bulletin:
             header = HEADER.pack(len(text), zlib.crc32(text), time.monotonic())
             ctypes.memmove(self._writing, header, HEADER.size)
 
+    def stamp(self) -> bytes:
+        """What differs after each `post`."""
+        return ctypes.string_at(self._reading, HEADER.size)
+
     def read(self, within: float = float("inf")) -> dict[str, Any] | None:
         """The latest data; None: none yet, none in the last `within` seconds, or JSON that is not an object."""
         for _ in range(LOOKS):

@@ -3,12 +3,18 @@
 Nothing is sent, counted or queued here. The View has the changes that rules made (path, fields, class).
 """
 
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdint cimport uint32_t
+from libc.string cimport memcmp
+
 from gateway.proxy.qos_class cimport ADMITS_NEVER
 from gateway.rules.actions cimport answer
-from gateway.wire.head cimport M_OPTIONS, M_TRACE, R_BODY_TOO_LARGE, R_MAX_FORWARDS
+from gateway.wire.head cimport M_GET, M_HEAD, M_OPTIONS, M_TRACE, R_BODY_TOO_LARGE, R_MAX_FORWARDS
 from gateway.wire.mark cimport without_marks
 from gateway.wire.max_forwards cimport HOPS_BAD, max_forwards
 
+cdef bytes CHALLENGES = b"/.well-known/acme-challenge/"     # RFC 8555 section 8.3
+cdef bytes BINARY = b"Content-Type: application/octet-stream\r\n"
 cdef bytes ALLOW = b"Allow: GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH\r\n"
 # The dict and result of the last class lookup: most requests have the same class as the one before.
 cdef dict _classes = None
@@ -48,6 +54,8 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
         view.frontend = frontend.name
     view.id_p = d.id
     view.id_n = d.id_n
+    if context.challenges is not None and view.path_len > <uint32_t>len(CHALLENGES) and _proves(d, context, view, h):
+        return 0
     if trace is not None:
         trace["uri"] = view.uri_now
     action = context.routes.decide(view, trace)
@@ -75,6 +83,19 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
         d.verdict = V_RESPOND
         d.respond = _with_page(<Respond>action, view, context)
     return 0
+
+
+cdef bint _proves(Decision d, WorkerContext context, View view, Head *h) except -1:
+    """Whether a certificate authority asks for a proof that is pending; all else is for the routes."""
+    cdef bytes proof
+    if memcmp(view.uri, PyBytes_AS_STRING(CHALLENGES), len(CHALLENGES)) or h.method not in (M_GET, M_HEAD):
+        return False
+    proof = context.challenges.response(view.path()[len(CHALLENGES):])
+    if proof is None:
+        return False
+    d.verdict = V_RESPOND
+    d.respond = answer(200, BINARY, proof)
+    return True
 
 
 cdef Respond _with_page(Respond respond, View view, WorkerContext context):

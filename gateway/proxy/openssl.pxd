@@ -52,6 +52,7 @@ cdef extern from "<openssl/ssl.h>":
         TLSEXT_NAMETYPE_host_name, OPENSSL_NPN_NEGOTIATED
         TLS1_VERSION, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION
         SSL_AD_UNRECOGNIZED_NAME, SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+        SSL_CLIENT_HELLO_SUCCESS, TLSEXT_TYPE_application_layer_protocol_negotiation, TLSEXT_TYPE_server_name
     unsigned long long SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION
     unsigned long long SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA
 
@@ -81,6 +82,9 @@ cdef extern from "<openssl/ssl.h>":
         SSL_CTX *context,
         int (*callback)(SSL *, const unsigned char **, unsigned char *, const unsigned char *, unsigned int, void *),
         void *argument)
+
+    void SSL_CTX_set_client_hello_cb(SSL_CTX *context, int (*callback)(SSL *, int *, void *), void *argument)
+    int SSL_client_hello_get0_ext(SSL *ssl, unsigned int kind, const unsigned char **p, size_t *n)
 
     void SSL_CTX_sess_set_new_cb(SSL_CTX *context, int (*callback)(SSL *, SSL_SESSION *))
     void SSL_CTX_set_verify(SSL_CTX *context, int mode, int (*callback)(int, X509_STORE_CTX *))

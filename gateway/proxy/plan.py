@@ -18,6 +18,7 @@ from gateway.balance.affinity import (
 from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
 from gateway.config import template, user_files
+from gateway.config.certificate_files import managed
 from gateway.config.files import SYSTEM_CAS
 from gateway.config.model import LOG_FIELDS, Listen, Route, Site, Tls
 from gateway.config.model import AccessLog as AccessLogModel
@@ -29,6 +30,7 @@ from gateway.config.route_settings import RouteRetries, changed
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.proxy.availability import Availability
 from gateway.proxy.backend import Backend
+from gateway.proxy.challenges import Challenges
 from gateway.proxy.http1_client import Http1ClientProtocol
 from gateway.proxy.http1_server import Http1ServerProtocol
 from gateway.proxy.http2_client import Http2ClientProtocol
@@ -53,10 +55,10 @@ from gateway.wire.pages import HTML, TYPES, pages
 from gateway.wire.waiting_page import WaitingPage, full_page
 from qos.sessions import SessionTable, size
 
-ContextKey = tuple[str, bool, str, str, bool, bytes, bool, tuple[str, ...], tuple[str, ...], bytes]
+ContextKey = tuple[str, bool, str, str, bool, bytes, bool, tuple[str, ...], tuple[str, ...], bytes, bool]
 """The name of a frontend, whether it offers HTTP/2, its policy, its oldest TLS version, whether it refuses unknown
 names, the CAs of its clients (empty: they are not asked), whether a certificate is required, the digests of its own,
-of these those that sessions are bound to, the secret of its ticket keys."""
+of these those that sessions are bound to, the secret of its ticket keys, whether it answers certificate authorities."""
 
 ClientKey = tuple[bytes, str, str]
 """The digest of the CAs that are trusted (empty: servers are not verified), the oldest TLS version, the digest of the
@@ -97,6 +99,7 @@ class Prepared:
     """and users that log in at the gateway."""
     routes_at: tuple[str, ...]
     """The site file, and the line of each route."""
+    challenges: Challenges | None
 
 
 class Plan:
@@ -105,8 +108,10 @@ class Plan:
     Servers that a reload does not change stay the same objects, and so keep their idle connections.
     """
 
-    def __init__(self, context: WorkerContext) -> None:
+    def __init__(self, context: WorkerContext, challenges: Challenges | None = None) -> None:
+        """`challenges`: what certificate authorities may check, for sites that get certificates from one."""
         self.context = context
+        self._challenges = challenges
         self._to_servers = Http1ServerProtocol()
         self._http1 = Http1ClientProtocol()
         self._http2 = Http2ClientProtocol()
@@ -151,11 +156,13 @@ class Plan:
         frontends: dict[Listen, Frontend] = {}
         # Servers may be reached through any of them.
         guards = any(model.tls is not None and model.tls.client_ca is not None for model in site.frontends)
+        # An authority may ask at any frontend: by its address and the port of the challenge, whatever that is for.
+        challenges = self._challenges if site.gets_certificates else None
         for model in site.frontends:
             tls = None
             if model.tls is not None and secrets.pairs is not None:
                 key, pairs = _context_key(model, model.tls, snapshot, secrets)
-                tls = contexts[key] = self._context(key, pairs, identities)
+                tls = contexts[key] = self._context(key, pairs, identities, challenges)
             gauge = gauges.get(model.name) or self._gauge(model.name, snapshot)
             protocol = self._http2 if model.http2 else self._http1
             frontend = _frontend(model, site.workers, tls, gauge, protocol, guards=guards, secret=secret)
@@ -184,6 +191,7 @@ class Plan:
             rules=bool(snapshot.rules),
             users=any(user_files.paths(site, snapshot.rules)),
             routes_at=snapshot.routes_at,
+            challenges=challenges,
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
@@ -214,6 +222,7 @@ class Plan:
             context.gate.take_up(time.monotonic_ns())
         context.admits = prepared.admits
         context.routes_at = prepared.routes_at
+        context.challenges = prepared.challenges
         self._apply_log(prepared.log, log_fd, rules=prepared.rules, users=prepared.users)
 
     def log_moved(self, fd: int) -> None:
@@ -252,9 +261,15 @@ class Plan:
             backends=list(backends.values()),
         )
 
-    def _context(self, key: ContextKey, pairs: Sequence[Pair], identities: dict[str, Identity]) -> ServerContext:
+    def _context(
+        self,
+        key: ContextKey,
+        pairs: Sequence[Pair],
+        identities: dict[str, Identity],
+        challenges: Challenges | None,
+    ) -> ServerContext:
         """The TLS context for certificates; the existing one if they are the same. Adds to `identities` by digest."""
-        name, http2, policy, min_version, strict, cas, required, _, bound, secret = key
+        name, http2, policy, min_version, strict, cas, required, _, bound, secret, _ = key
         for pair in pairs:
             if pair.digest not in identities:
                 identities[pair.digest] = self._identities.get(pair.digest) or _identity(pair)
@@ -269,6 +284,7 @@ class Plan:
             strict=strict,
             clients=Trust(cas) if cas else None,
             required=required,
+            challenges=challenges,
         )
 
     def _tls(
@@ -512,6 +528,10 @@ def _context_key(model: FrontendModel, tls: Tls, snapshot: Snapshot, secrets: Se
         found = secrets.pairs_of(source)
         pairs += found
         bound += [pair.digest for pair in found if source.directory is None]
+    if tls.acme is not None:
+        found = secrets.pairs_of(managed(snapshot.site, tls))
+        # Clients of an IP address name no server, and get the first.
+        pairs = [pair for pair in found if not pair.names] + pairs + [pair for pair in found if pair.names]
     key = (
         model.name,
         model.http2,
@@ -523,6 +543,7 @@ def _context_key(model: FrontendModel, tls: Tls, snapshot: Snapshot, secrets: Se
         tuple(pair.digest for pair in pairs),
         tuple(bound),
         derive(shared, b"TLS tickets"),
+        snapshot.site.gets_certificates,
     )
     return key, pairs
 

@@ -43,6 +43,8 @@ cdef class ServerContext:
     cdef bint strict                    # who names none of them is refused
     cdef readonly bint asks             # for a certificate of the client
     cdef bytes protocols                # supported protocols, in the form of ALPN
+    cdef object challenges              # challenges.Challenges, or None
+    cdef Identity proof                 # of an authority's challenge, for the handshake of this moment, or None
     cdef bytes secret                   # ticket keys are derived from it
     cdef bytes identity                 # context of its tickets
     cdef int64_t period                 # period of the current ticket key

@@ -1,5 +1,7 @@
 from collections.abc import Iterable, Sequence
 
+from gateway.proxy.challenges import Challenges
+
 CIPHERS: dict[str, bytes]
 NUMBER: str
 
@@ -37,4 +39,5 @@ class ServerContext:
         strict: bool = False,
         clients: Trust | None = None,
         required: bool = False,
+        challenges: Challenges | None = None,
     ) -> None: ...

@@ -24,23 +24,24 @@ from gateway.proxy.openssl cimport (
     EVP_PKEY_fromdata, EVP_PKEY_fromdata_init, EVP_PKEY_get0_type_name, EVP_PKEY_todata, OPENSSL_NPN_NEGOTIATED,
     OPENSSL_cleanse, OPENSSL_clear_free, OPENSSL_free, OPENSSL_malloc, OSSL_PARAM, OSSL_PARAM_construct_end,
     OSSL_PARAM_construct_octet_string, OSSL_PARAM_construct_utf8_string, OSSL_PARAM_free, PEM_read_bio_PrivateKey,
-    PEM_read_bio_X509, PEM_read_bio_X509_AUX, RAND_bytes, SSL_AD_UNRECOGNIZED_NAME, SSL_CTX_add_client_CA,
-    SSL_CTX_free, SSL_CTX_get_app_data, SSL_CTX_new, SSL_CTX_set1_cert_store, SSL_CTX_set_alpn_select_cb,
-    SSL_CTX_set_app_data, SSL_CTX_set_cert_cb, SSL_CTX_set_cipher_list, SSL_CTX_set_ciphersuites,
-    SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options,
-    SSL_CTX_set_read_ahead, SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context,
-    SSL_CTX_set_tlsext_servername_arg, SSL_CTX_set_tlsext_servername_callback, SSL_CTX_set_tlsext_status_arg,
-    SSL_CTX_set_tlsext_status_cb, SSL_CTX_set_tlsext_ticket_key_evp_cb, SSL_CTX_set_verify, SSL_CTX_use_cert_and_key,
-    SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION,
-    SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA, SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL,
-    SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER,
-    SSL_CIPHER_get_name, SSL_get0_peer_certificate, SSL_get_SSL_CTX, SSL_get_certificate, SSL_get_current_cipher,
-    SSL_get_servername, SSL_get_verify_result, SSL_get_version,
-    SSL_new, SSL_select_next_proto, SSL_set_accept_state, SSL_set_tlsext_status_ocsp_resp, SSL_use_cert_and_key,
-    SSL_version, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION, TLS1_VERSION, TLSEXT_NAMETYPE_host_name,
-    TLS_server_method, X509, X509_STORE_CTX, X509_STORE_add_cert, X509_STORE_free, X509_STORE_new,
-    X509_check_private_key, X509_free, X509_verify_cert_error_string, i2d_X509, sk_X509_new_null, sk_X509_pop_free,
-    sk_X509_push,
+    PEM_read_bio_X509, PEM_read_bio_X509_AUX, RAND_bytes, SSL_AD_UNRECOGNIZED_NAME, SSL_CLIENT_HELLO_SUCCESS,
+    SSL_CTX_add_client_CA, SSL_CTX_free, SSL_CTX_get_app_data, SSL_CTX_new, SSL_CTX_set1_cert_store,
+    SSL_CTX_set_alpn_select_cb, SSL_CTX_set_app_data, SSL_CTX_set_cert_cb, SSL_CTX_set_client_hello_cb,
+    SSL_CTX_set_cipher_list, SSL_CTX_set_ciphersuites, SSL_CTX_set_default_read_buffer_len,
+    SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options, SSL_CTX_set_read_ahead,
+    SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context, SSL_CTX_set_tlsext_servername_arg,
+    SSL_CTX_set_tlsext_servername_callback, SSL_CTX_set_tlsext_status_arg, SSL_CTX_set_tlsext_status_cb,
+    SSL_CTX_set_tlsext_ticket_key_evp_cb, SSL_CTX_set_verify, SSL_CTX_use_cert_and_key, SSL_MODE_RELEASE_BUFFERS,
+    SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION, SSL_OP_NO_RENEGOTIATION,
+    SSL_OP_PRIORITIZE_CHACHA, SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK,
+    SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER, SSL_CIPHER_get_name, SSL_client_hello_get0_ext,
+    SSL_get0_peer_certificate, SSL_get_SSL_CTX, SSL_get_certificate, SSL_get_current_cipher, SSL_get_servername,
+    SSL_get_verify_result, SSL_get_version, SSL_new, SSL_select_next_proto, SSL_set_accept_state,
+    SSL_set_tlsext_status_ocsp_resp, SSL_use_cert_and_key, SSL_version, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION,
+    TLS1_VERSION, TLSEXT_NAMETYPE_host_name, TLSEXT_TYPE_application_layer_protocol_negotiation,
+    TLSEXT_TYPE_server_name, TLS_server_method, X509, X509_STORE_CTX, X509_STORE_add_cert, X509_STORE_free,
+    X509_STORE_new, X509_check_private_key, X509_free, X509_verify_cert_error_string, i2d_X509, sk_X509_new_null,
+    sk_X509_pop_free, sk_X509_push,
 )
 
 VERSIONS = {"1.0": TLS1_VERSION, "1.1": TLS1_1_VERSION, "1.2": TLS1_2_VERSION, "1.3": TLS1_3_VERSION}
@@ -50,6 +51,7 @@ cdef extern from "<openssl/ssl.h>":
 
 cdef enum:
     READ_BUFFER = 20 * 1024     # ciphertext read at a time: a whole record and the start of the next
+    NAME_AT = 5                 # where the name begins in the extension server_name (RFC 6066 section 3)
     NUMBER_HEAD = 32            # bytes before a number of an exported key
     MOST_NUMBERS = 40           # of one key: RSA with ten primes has 33
     PAST = 0                    # index of the previous period's ticket key
@@ -84,6 +86,7 @@ cdef bytes GROUPS = b"X25519:P-256:P-384"
 cdef bytes NEW_GROUPS = b"X25519MLKEM768:" + GROUPS
 cdef bytes HTTP1 = b"\x08http/1.1\x08http/1.0"
 cdef bytes HTTP2 = b"\x02h2" + HTTP1
+cdef bytes PROVING = b"\x00\x0b\x0aacme-tls/1"      # all that an authority offers (RFC 8737 section 4)
 
 
 cdef class Trust:
@@ -199,10 +202,11 @@ cdef class ServerContext:
     secret: what ticket keys are derived from (tickets.py), the same in every worker, so that each can resume the
     sessions of the others.
     clients: the CAs whose clients' certificates are asked for, or None; required: a client without one is refused.
+    challenges: the challenges.Challenges that a certificate authority may check by TLS-ALPN-01, or None.
     """
 
     def __cinit__(self, str name, identities, *, bound, bytes secret, str policy="intermediate", str min_version="1.2",
-                  bint http2=False, bint strict=False, Trust clients=None, bint required=False):
+                  bint http2=False, bint strict=False, Trust clients=None, bint required=False, challenges=None):
         cdef Identity identity
         cdef SSL_CTX *context = SSL_CTX_new(TLS_server_method())
         cdef bytes session = hashlib.sha256(name.encode()).digest()
@@ -211,6 +215,7 @@ cdef class ServerContext:
         self.context = context
         self.secret = secret
         self.strict = strict
+        self.challenges = challenges
         self.protocols = HTTP2 if http2 else HTTP1
         asked = [b"clients", b"required" if required else b"optional", clients.pem] if clients is not None else []
         self.identity = tickets.identity(name, [digest.encode() for digest in bound] + asked)
@@ -284,7 +289,9 @@ cdef class ServerContext:
         SSL_CTX_set_session_id_context(context, session, 32)
         SSL_CTX_set_read_ahead(context, 1)
         SSL_CTX_set_default_read_buffer_len(context, READ_BUFFER)
-        SSL_CTX_set_alpn_select_cb(context, select_protocol, <void *>self.protocols)
+        SSL_CTX_set_alpn_select_cb(context, select_protocol, <void *>self)
+        if self.challenges is not None:
+            SSL_CTX_set_client_hello_cb(context, look_for_challenge, <void *>self)
         SSL_CTX_set_tlsext_servername_callback(context, hear_name)
         SSL_CTX_set_tlsext_servername_arg(context, <void *>self)
         SSL_CTX_set_cert_cb(context, choose, <void *>self)
@@ -447,11 +454,26 @@ cdef int no_password(char *to, int n, int writing, void *data) noexcept nogil:
     return -1
 
 
+cdef int look_for_challenge(SSL *ssl, int *alert, void *owner) noexcept:
+    """SSL_CTX_set_client_hello_cb(3): a certificate authority that checks a challenge by TLS-ALPN-01 offers the
+    protocol of that alone, and names what it checks (RFC 8737 section 3). Other handshakes are as they would be.
+    """
+    cdef ServerContext context = <ServerContext>owner
+    cdef const unsigned char *p
+    cdef size_t n
+    context.proof = None
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_application_layer_protocol_negotiation, &p, &n) == 1
+            and n == <size_t>len(PROVING) and memcmp(p, PyBytes_AS_STRING(PROVING), n) == 0
+            and SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &p, &n) == 1 and n > NAME_AT):
+        context.proof = context.challenges.certificate(p[NAME_AT:n])
+    return SSL_CLIENT_HELLO_SUCCESS
+
+
 cdef int hear_name(SSL *ssl, int *alert, void *owner) noexcept:
     """The client has named the server it wants, or has not."""
     cdef const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name)
     cdef ServerContext context = <ServerContext>owner
-    if context.strict and (name == NULL or context.find(<bytes>name) is None):
+    if context.strict and context.proof is None and (name == NULL or context.find(<bytes>name) is None):
         alert[0] = SSL_AD_UNRECOGNIZED_NAME
         return SSL_TLSEXT_ERR_ALERT_FATAL
     return SSL_TLSEXT_ERR_NOACK if name == NULL else SSL_TLSEXT_ERR_OK
@@ -463,7 +485,9 @@ cdef int choose(SSL *ssl, void *owner) noexcept:
     cdef ServerContext context = <ServerContext>owner
     cdef Identity identity
     cdef list found = None
-    if name != NULL:
+    if context.proof is not None:
+        found = [context.proof]
+    elif name != NULL:
         found = context.find(<bytes>name)
     if found is None:
         found = context.first
@@ -536,9 +560,14 @@ cdef int use_ticket_key(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CI
 
 
 cdef int select_protocol(SSL *ssl, const unsigned char **out, unsigned char *n, const unsigned char *offered,
-                         unsigned int offered_n, void *protocols) noexcept:
+                         unsigned int offered_n, void *owner) noexcept:
     """The client has sent its protocols: select one, or fail the handshake (RFC 7301 section 3.2)."""
-    cdef bytes ours = <bytes>protocols
+    cdef ServerContext context = <ServerContext>owner
+    cdef bytes ours = context.protocols
+    if context.proof is not None:
+        out[0] = offered + 1
+        n[0] = offered[0]
+        return SSL_TLSEXT_ERR_OK
     if SSL_select_next_proto(<unsigned char **>out, n, ours, <unsigned int>PyBytes_GET_SIZE(ours), offered,
                              offered_n) != OPENSSL_NPN_NEGOTIATED:
         return SSL_TLSEXT_ERR_ALERT_FATAL

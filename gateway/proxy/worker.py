@@ -16,6 +16,7 @@ from gateway.config.model import Listen
 from gateway.process.channel import identity
 from gateway.process.child import ChildContext, LoopChild, Place, Update, Work, run_loop
 from gateway.process.tail import Wanted
+from gateway.proxy.challenges import Challenges
 from gateway.proxy.http2_client import withdraw
 from gateway.proxy.listener import Listener, announce_drain, retire_clients
 from gateway.proxy.loop import EventLoop
@@ -49,7 +50,7 @@ class Worker(LoopChild):
         self._log_fd = context.log_fd
         self._poller = loop.poller
         self._context = WorkerContext(self._poller, context.board, context.number, context.rates, context.sessions)
-        self._plan = Plan(self._context)
+        self._plan = Plan(self._context, Challenges(context.bulletins["acme"]))
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._draining: asyncio.Task[None] | None = None
         self._withdrawing: asyncio.Task[None] | None = None

@@ -2,6 +2,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 
 from gateway.board import Board
+from gateway.proxy.challenges import Challenges
 from gateway.proxy.conn import Poller
 from gateway.proxy.log import AccessLog
 from gateway.proxy.password_checks import PasswordChecks
@@ -74,6 +75,7 @@ class WorkerContext:
     gate: SessionGate | None
     sessions: SessionTable | None
     passwords: PasswordChecks
+    challenges: Challenges | None
     admits: bool
     most_clients: int
     def __init__(

@@ -9,12 +9,13 @@ from typing import Any, Final, TypeAlias
 
 from gateway.config import certificate_files
 from gateway.config.certificate import Validity
-from gateway.config.certificate_files import Faults, PairFiles, Source
+from gateway.config.certificate_files import Faults, Managed, PairFiles, Source
 from gateway.config.model import OwnCertificate
 from gateway.config.problem import Fault
 from gateway.proxy.tls import Identity
 from gateway.secrets.exported_key import export
 from gateway.secrets.keys import fingerprint
+from gateway.secrets.placeholder import self_signed
 
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]*CERTIFICATE)-----.*?-----END \1-----\r?\n?", re.DOTALL)
 """In a file that may have the private key as well."""
@@ -88,6 +89,9 @@ class PairReader:
 
     def add(self, number: int, source: Source) -> None:
         """Read the item with this number."""
+        if isinstance(source, Managed):
+            self._add_managed(number, source)
+            return
         directory = source.directory if isinstance(source, OwnCertificate) else None
         try:
             listing = certificate_files.listed(source)
@@ -101,6 +105,20 @@ class PairReader:
             self.directories[directory] = tuple(found)
             if not found:
                 self.problems.append((number, "directory", f"{directory}: none of its certificates can be used"))
+
+    def _add_managed(self, number: int, source: Managed) -> None:
+        """Read those that ACME has got; a wrong file is as none, because the acme process gets another.
+
+        Before there is one, a certificate that is signed by itself stands in, so that the frontend answers.
+        """
+        forgiving, self.forgiving = self.forgiving, True
+        found = [key for pair in certificate_files.listed(source).pairs if (key := self._add_pair(number, pair))]
+        self.forgiving = forgiving
+        if not found and source.alone:
+            key = source.place, source.place
+            self.pairs[key] = self.before.get(key) or placeholder(source.names)
+            found = [key]
+        self.directories[source.place] = tuple(found)
 
     def expiry(self) -> Expiry:
         """Return what status and metrics say."""
@@ -142,6 +160,12 @@ class PairReader:
         if self.pairs[key].disorder:
             self.warnings.append(f"{files.cert}: {self.pairs[key].disorder}")
         return key
+
+
+def placeholder(names: tuple[str, ...]) -> Pair:
+    """A pair that is signed by itself; no certificate to status and metrics, which have the times of real ones."""
+    chain, key = self_signed(names)
+    return Pair(chain, export(key), fingerprint(chain, key).hex(), (), "ECPublicKey")
 
 
 def at_most(texts: list[str]) -> list[str]:

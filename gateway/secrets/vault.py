@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 
 from gateway.config import ConfigError, Loaded, Problem, Site, certificate_files
 from gateway.config.admin import AdminTls
-from gateway.config.certificate_files import PairFiles, Source
+from gateway.config.certificate_files import Managed, PairFiles, Source
 from gateway.config.model import Certificate, OwnCertificate
 from gateway.config.problem import Fault
 from gateway.hardening.confinement import Bounds, protect
@@ -58,7 +58,9 @@ class Secrets:
 
     def pairs_of(self, source: Source) -> list[Pair]:
         """Return the pairs of an item of the site file."""
-        if isinstance(source, OwnCertificate) and source.directory is not None:
+        if isinstance(source, Managed):
+            keys = self.directories[source.place]
+        elif isinstance(source, OwnCertificate) and source.directory is not None:
             keys = self.directories[source.directory]
         else:
             keys = tuple((pair.cert, pair.key) for pair in certificate_files.listed(source).pairs)

@@ -155,6 +155,26 @@ def _dns_sockets(site: Site) -> Plans:
     }
 
 
+def _prepare_acme(context: ChildContext) -> Work:
+    from gateway.acme import process  # noqa: PLC0415 - where certificates come by ACME
+
+    return process.prepare(context)
+
+
+def _acme_sockets(site: Site) -> Plans:
+    cluster = site.cluster
+    if not site.gets_certificates or cluster is None or cluster.listen is None:
+        return {}
+    listen = Listen(cluster.nodes[site.node], cluster.listen)
+    return {"gateways": SocketPlan((listen,), later=_later(site))}
+
+
+def _other_state(before: Snapshot, now: Snapshot) -> bool:
+    """Whether a reload moves the directory of certificates, or gives it to another account."""
+    was, is_ = before.site, now.site
+    return (was.state, was.user) != (is_.state, is_.user)
+
+
 def _prepare_heartbeat(context: ChildContext) -> Work:
     from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
 
@@ -225,5 +245,17 @@ DNS: Final = Role(
     wave=2,  # while requests run, clients may look for other names
 )
 
-ROLES: Final[tuple[Role, ...]] = (CONTROL, WORKER, HEARTBEAT, DNS)
+ACME: Final = Role(
+    name="acme",
+    prepare=_prepare_acme,
+    privileges=privileges.ACME,
+    confines_itself=True,  # opens the directory that it keeps certificates in
+    instances=lambda site: 1 if site.gets_certificates else 0,
+    sockets=_acme_sockets,
+    bulletin=True,
+    restarts=_other_state,
+    wave=2,
+)
+
+ROLES: Final[tuple[Role, ...]] = (CONTROL, WORKER, HEARTBEAT, DNS, ACME)
 """In the order in which they start."""

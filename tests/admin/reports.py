@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from gateway.admin.access import Caller
 from gateway.reports import (
+    AcmeCertificateReport,
+    AcmeReport,
     AddressReport,
     BackendReport,
     CertificateReport,
@@ -161,6 +163,24 @@ DNS: Final = DnsReport(
 )
 
 
+ACME: Final = AcmeReport(
+    certificates=(
+        AcmeCertificateReport(
+            name="www.example.com",
+            state="valid",
+            directory="https://acme.example/dir",
+            not_after=1_800_000_000,
+            failures=0,
+            error="",
+            next=1_795_000_000,
+        ),
+    ),
+    orders={"filled": 1, "failed": 0},
+    silent=(),
+    refused={"it does not have the key of the cluster": 1},
+)
+
+
 def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
     """The report of a gateway in which all is well, with these servers (SERVER) and other changes."""
     report = GatewayReport(
@@ -183,6 +203,7 @@ def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
         },
         evacuation=None,
         dns=DNS,
+        acme=ACME,
         processes=(ProcessReport(name="worker 0", pid=3, cpu_seconds=1.25, resident_bytes=4096),),
     )
     return replace(report, **changes)

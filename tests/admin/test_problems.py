@@ -18,6 +18,10 @@ def found(now=5000.0, heartbeat=None, server=reports.SERVER, **changes):
     return [(one.what, one.why) for one in problems.found(report, heartbeat, now)]
 
 
+def own_certificate(**changes):
+    return replace(reports.ACME, certificates=(replace(reports.ACME.certificates[0], **changes),))
+
+
 def test_a_gateway_that_is_well_has_no_problems():
     assert found() == []
 
@@ -35,6 +39,8 @@ def test_a_gateway_that_is_well_has_no_problems():
         ({"memory": MemoryReport(used=0.99, of="the machine", limit=0.95, short=True)}, "memory", "short"),
         ({"site_states": {"syd": SiteStateReport(up=False, draining=False, load=None, capacity=None, evacuated=False, trust=1.0)}}, "site syd", "none of its"),
         ({"dns": replace(reports.DNS, names=(DnsNameReport(name="www", policy="load", shares={}, open=True),))}, "www", "all are answered"),
+        ({"acme": own_certificate(failures=2, error="refused: no such host")}, "certificate of www.example.com", "the last order failed: refused: no such host"),
+        ({"acme": own_certificate(not_after=None)}, "certificate of www.example.com", "there is none yet"),
         ({"heartbeat": CLUSTER}, "gw2", "the cluster section of this node differs"),
         ({"heartbeat": CLUSTER}, "witness", "this node of the cluster is not heard"),
         ({"heartbeat": replace(CLUSTER, addresses=(replace(CLUSTER.addresses[0], owner=None, reason="none fit"),))}, "192.0.2.10", "no node owns"),

@@ -7,7 +7,7 @@ SAMPLE = """\
 node: gw1
 frontends:
   - listen: "127.0.0.1:80"
-    tls: {»acme: {}, certificates: [{cert: »none, key: »none}]}
+    tls: {certificates: [{cert: »none, key: »none}]}
 backends:
   app:
     servers: ["127.0.0.1:1"]

@@ -26,7 +26,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
     conf = tmp_path / "conf"
     shutil.copytree(CONF, conf)
     (conf / "tls").mkdir()
-    for name in ("internal-ca", "clients"):
+    for name in ("internal-ca", "clients", "authority"):
         shutil.copy(authority.ca, conf / "tls" / f"{name}.crt")
     for name in ("www", "shop", "gateway"):
         pair = authority.issue(f"{name}.example.com")
@@ -57,7 +57,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
     assert len(loaded.site.routes) == 24
-    assert len(loaded.files) == 18
+    assert len(loaded.files) == 19
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:

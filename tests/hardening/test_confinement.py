@@ -37,6 +37,7 @@ MAY = {
     roles.LOOKUP: {"tcp", "unix", "udp"},
     roles.HEARTBEAT: {"udp", "netlink"},
     roles.DNS: set(),
+    roles.ACME: {"tcp", "unix", "udp"},
     roles.GUARDIAN: {"netlink"},
     roles.WITNESS: set(),
 }
@@ -79,6 +80,8 @@ def test_no_program_runs(role):
 @seccomp_here
 @pytest.mark.parametrize("role", FILTERED, ids=lambda role: role.name)
 def test_nothing_is_written(role, tmp_path):
+    if role.filter.writes and not abi():
+        pytest.skip("left out: only Landlock says where this role writes, and it is not here")
     (tmp_path / "there").write_text("as it was")
     bounds = Bounds(readable=(tmp_path,))
     for operation in (

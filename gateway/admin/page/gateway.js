@@ -360,12 +360,22 @@ function showSites({ gateway }) {
   $("name-table").hidden = !names.length;
 }
 
+function day(at) {
+  return new Date(at * 1000).toISOString().slice(0, 10);
+}
+
 function showCertificates({ gateway, at }) {
   const { soonest } = gateway.tree.certificates;
-  $("certificates").hidden = !soonest.length;
+  const own = gateway.acme ? gateway.acme.certificates : [];
+  $("certificates").hidden = !soonest.length && !own.length;
+  $("certificate-table").hidden = !soonest.length;
+  $("acme-table").hidden = !own.length;
+  rows($("acme-table"), own, one => one.name, one => [one.name, one.not_after === null ? "none yet" : day(one.not_after),
+    one.state === "ordering" || one.next <= at ? "now" : day(one.next),
+    one.failures ? [`last order failed: ${one.error}`, "bad"] : one.state], ["", "", "", "text"]);
   rows($("certificate-table"), soonest, one => one.file, one => {
     const days = Math.floor((one.not_after - at) / 86400);
-    return [one.file, new Date(one.not_after * 1000).toISOString().slice(0, 10), [number(days), days < 0 ? "bad" : days < 14 ? "warn" : ""]];
+    return [one.file, day(one.not_after), [number(days), days < 0 ? "bad" : days < 14 ? "warn" : ""]];
   }, ["", "", "n"]);
 }
 
