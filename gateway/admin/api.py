@@ -5,6 +5,7 @@ nothing is decided here.
 """
 
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +21,7 @@ from gateway.admin.problems import Problem
 from gateway.admin.server import Asked, BadRequest, Endpoint
 from gateway.board import BOUNDS
 from gateway.config.admin import AccessRole
-from gateway.config.overrides import NODE, WEIGHTS
+from gateway.config.overrides import NODE, SITE, WEIGHTS
 from gateway.config.posted import LARGEST
 from gateway.outcome import OUTCOMES, SIDES
 from gateway.process.tail import Wanted
@@ -29,6 +30,7 @@ from gateway.reports import (
     CertificatesReport,
     ClassReport,
     DnsReport,
+    EvacuationReport,
     FrontendReport,
     GatewayReport,
     HeartbeatReport,
@@ -57,7 +59,12 @@ T = TypeVar("T", bound=BaseModel)
 
 
 class Refused(Exception):
-    """The gateway cannot do it; the text says why."""
+    """The gateway cannot do it; the text says why. Of a refused reload: the `version` in use, and the `problems`."""
+
+    def __init__(self, message: str, version: int | None = None, problems: str | None = None) -> None:
+        super().__init__(message)
+        self.version = version
+        self.problems = problems
 
 
 class Running(Protocol):
@@ -128,6 +135,25 @@ class Posted(_Body):
     """A site file that is to be checked."""
 
     text: str = Field(max_length=LARGEST)
+
+
+class Numbered(_Body):
+    """A version of the history."""
+
+    number: int = Field(ge=1)
+
+
+class Compared(_Body):
+    """Two versions of the history; without `after`, one is compared with the files as they are now."""
+
+    before: int = Field(ge=1)
+    after: int | None = Field(None, ge=1)
+
+
+class OfSite(_Body):
+    """The site that this gateway is of."""
+
+    site: str = Field(max_length=200)
 
 
 class Followed(BaseModel):
@@ -263,10 +289,59 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """A configuration that ran."""
+
+    number: int
+    at: float
+    """Since when, in seconds since 1970."""
+    by: str
+    """What put it into force."""
+    digest: str
+    program: str
+    same_as: int | None
+    """The first one with the same content; null: this one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Versions:
+    """The history, the oldest version first."""
+
+    versions: tuple[Version, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionText:
+    """The site file of a version."""
+
+    number: int
+    at: float
+    by: str
+    digest: str
+    program: str
+    text: str
+    differing: tuple[str, ...]
+    """The files that it names and that are not as they were then."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Lines that differ: those with - are of the version before."""
+
+    before: int
+    after: int | None
+    changes: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why there is no other answer."""
 
     error: str
+    version: int | None = None
+    """After a refused reload: the version of the site file that stays in use,"""
+    problems: str | None = None
+    """and what is wrong with the other one."""
 
 
 def servers(report: GatewayReport) -> tuple[ServerReport, ...]:
@@ -346,6 +421,13 @@ OPERATIONS: Final = (
     Operation(path="/check", method="POST", role="configure",
               summary="Check a site file and run its tests; changes nothing.",
               takes=Posted, returns=TypeAdapter(Checked), refuses=True),
+    Operation(path="/history", method="GET", role="configure", summary="The configurations that ran.",
+              returns=TypeAdapter(Versions), refuses=True),
+    Operation(path="/history/show", method="POST", role="configure", summary="The site file of a version.",
+              takes=Numbered, returns=TypeAdapter(VersionText), refuses=True),
+    Operation(path="/history/diff", method="POST", role="configure",
+              summary="What differs between two versions, or between one and the files now.",
+              takes=Compared, returns=TypeAdapter(Changes), refuses=True),
     _change("/reload", "Reload the site file, and wait until every worker uses it.", Nothing, Reloaded),
     Operation(path="/apply", method="POST", role="configure",
               summary="Replace the site file and reload; if that is refused, the old one stays.",
@@ -355,6 +437,8 @@ OPERATIONS: Final = (
     _change("/maintenance", "Send no more requests.", Target, Overridden),
     _change("/forget", "End all that commands have set.", Target, Overridden),
     _change("/weight", "Set a weight over the site file.", Weighed, Overridden),
+    _change("/evacuate-site", "Take this site out of service, in order.", OfSite, EvacuationReport | None),
+    _change("/readmit-site", "Let this site take clients again.", OfSite, EvacuationReport | None),
     _change("/evacuate", "Move every shared address to other nodes, one by one.", Nothing, HeartbeatReport),
     _change("/standby", "Move every shared address to other nodes, and take none.", Nothing, HeartbeatReport),
     _change("/join", "Take part in the cluster again.", Nothing, HeartbeatReport),
@@ -377,8 +461,11 @@ _VIEWS: Final[Mapping[str, Callable[[Status], Any]]] = {
     "/overrides": lambda status: status.gateway.overrides,
     "/processes": lambda status: status.gateway.processes,
 }
-_INQUIRIES: Final[Mapping[str, type[_Body]]] = {"explain": Request, "tests": Nothing, "site": Nothing, "check": Posted}
-"""What a process of its own answers (gateway/explain/inquiry.py), and the body of each."""
+_INQUIRIES: Final[Mapping[str, type[_Body]]] = {
+    "explain": Request, "tests": Nothing, "site": Nothing, "check": Posted,
+    "history": Nothing, "history/show": Numbered, "history/diff": Compared,
+}  # fmt: skip
+"""What a process of its own answers (gateway/explain/inquiry.py, gateway/supervisor/past.py), and the body of each."""
 _FAILURE: Final = TypeAdapter(Failure)
 _STATUS: Final = TypeAdapter(Status)
 
@@ -426,7 +513,8 @@ class Api:
             try:
                 found = await self._carry_out(operation, asked)
             except Refused as error:
-                return 409, JSON, _FAILURE.dump_json(Failure(error=str(error))).decode()
+                failure = Failure(error=str(error), version=error.version, problems=error.problems)
+                return 409, JSON, _FAILURE.dump_json(failure, exclude_none=True).decode()
             return 200, JSON, adapter.dump_json(found).decode()
 
         return answer
@@ -469,6 +557,8 @@ class Api:
             case "weight":
                 weighed = _parsed(Weighed, asked)
                 return await self._override(asked, command, weighed.target, f" {weighed.weight}")
+            case "evacuate-site" | "readmit-site":
+                return await self._evacuate(asked, command, _parsed(OfSite, asked).site)
             case "evacuate" | "standby" | "join":
                 _parsed(Nothing, asked)
                 return await self._move_addresses(asked, command)
@@ -480,7 +570,8 @@ class Api:
         try:
             answer = await self._gateway.order(order, RELOAD_SECONDS)
             if not answer["accepted"]:
-                raise Refused(f"reload refused; keeping version {answer['version']}:\n{answer['problems']}")
+                why = f"reload refused; keeping version {answer['version']}:\n{answer['problems']}"
+                raise Refused(why, answer["version"], answer["problems"])
         except Refused as error:
             self._note(asked, (what, ""), (before, before), str(error))
             raise
@@ -488,9 +579,24 @@ class Api:
         return Reloaded(version=answer["version"], warnings=tuple(answer.get("warnings", ())))
 
     async def _override(self, asked: Asked, command: str, target: str, more: str = "") -> Overridden:
+        answer, report = await self._set(asked, command, target, more)
+        of_target = tuple(one for one in servers(report) if target in {one.name, one.name.partition("/")[0]})
+        return Overridden(problem=answer["problem"], servers=of_target, node=report.overrides.node)
+
+    async def _evacuate(self, asked: Asked, command: str, site: str) -> EvacuationReport | None:
+        _, report = await self._set(asked, command, site, key=SITE + site)
+        return report.evacuation
+
+    async def _set(
+        self, asked: Asked, command: str, target: str, more: str = "", key: str = ""
+    ) -> tuple[Mapping[str, Any], GatewayReport]:
+        """Set something over the site file; the answer, and the report by which it is in force.
+
+        `key`: what the overrides call the target, if it is another name.
+        """
         if not target.isprintable() or " " in target:
             raise BadRequest("the target is the name of a backend, or backend/server")
-        before = _set(self._gateway.report(), target)
+        before = _set(self._gateway.report(), key or target)
         try:
             answer = await self._gateway.order(f"{command} {target}{more}", ORDER_SECONDS)
             await self._gateway.in_force(answer["serial"], ORDER_SECONDS)
@@ -498,9 +604,8 @@ class Api:
             self._note(asked, (command, target), (before, before), str(error))
             raise
         report = self._gateway.report()
-        self._note(asked, (command, target), (before, _set(report, target)), answer["problem"] or "done")
-        of_target = tuple(one for one in servers(report) if target in {one.name, one.name.partition("/")[0]})
-        return Overridden(problem=answer["problem"], servers=of_target, node=report.overrides.node)
+        self._note(asked, (command, target), (before, _set(report, key or target)), answer["problem"] or "done")
+        return answer, report
 
     async def _move_addresses(self, asked: Asked, command: str) -> HeartbeatReport:
         heartbeat = self._gateway.overheard()
@@ -599,13 +704,11 @@ def _described() -> tuple[dict[str, Any], dict[str, Any]]:
         responses = {"200": {"description": "Done.", **answer},
                      "401": {"description": "A token is required.", **failure},
                      "403": {"description": "The role is not enough.", **failure}}  # fmt: skip
-        found = {"operationId": operation.path.strip("/").replace(".", "_"), "summary": operation.summary,
+        found: dict[str, Any] = {"operationId": re.sub(r"\W", "_", operation.path[1:]), "summary": operation.summary,
                  "x-role": operation.role, "responses": responses}  # fmt: skip
         if operation.query is not None:
-            found["parameters"] = [
-                {"name": name, "in": "query", "schema": schema}
-                for name, schema in operation.query.model_json_schema()["properties"].items()
-            ]
+            parameters = operation.query.model_json_schema()["properties"]
+            found |= {"parameters": [{"name": name, "in": "query", "schema": parameters[name]} for name in parameters]}
             responses["400"] = {"description": "A parameter is wrong.", **failure}
         if operation.takes is not None:
             found["requestBody"] = {"required": True, **body(TypeAdapter(operation.takes), "validation")}

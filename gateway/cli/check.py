@@ -1,22 +1,33 @@
 """`gateway check`."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli.gateways import ask_api, elsewhere, remote
 from gateway.cli.output import JSON, LAST_GOOD, fail, tell
 from gateway.cli.sites import OFFLINE, SITE_FILE, account_of, no_lookup, problem_json
+
+if TYPE_CHECKING:
+    from gateway.cli.remote import Remote
 
 
 @click.command()
 @click.argument("site", type=SITE_FILE)
 @OFFLINE
+@remote
 @JSON
 def check(site: Path, *, offline: bool) -> None:
     """Check SITE and report every problem; exit status 1 if there is one.
 
-    The exit status is 3 if there is one and `gateway run` would start with the last good configuration.
+    The exit status is 3 if there is one and `gateway run` would start with the last good configuration. With --admin,
+    that gateway checks SITE in the place of the one that it uses, with the files there, runs its tests, and shows the
+    difference; keys and certificates are not looked at.
     """
+    if (other := elsewhere()) is not None:
+        _check_there(other, site)
+        return
     from gateway.config import ConfigError, load  # noqa: PLC0415
     from gateway.explain.required import require  # noqa: PLC0415
     from gateway.hardening import account  # noqa: PLC0415
@@ -50,3 +61,24 @@ def check(site: Path, *, offline: bool) -> None:
     }
     text = ", ".join(f"{count} {what}" for what, count in counts.items())
     tell(f"{site}: ok ({text})", {"ok": True, "problems": [problem_json(each) for each in loaded.warnings], **counts})
+
+
+def _check_there(gateway: "Remote", site: Path) -> None:
+    """Let a gateway elsewhere check a site file; ends the program if it has errors, or a test fails."""
+    from gateway.config import ConfigError  # noqa: PLC0415
+    from gateway.config.loader import text_of  # noqa: PLC0415
+    from loadagent.printable import printable_lines  # noqa: PLC0415
+
+    try:
+        text = text_of(site)
+    except ConfigError as error:
+        fail(str(error))
+    found = ask_api(gateway, "POST", "/check", {"text": text})
+    lines = [f"{site}:{one['line']}:{one['column']}: {one['severity']}: {one['message']}" for one in found["problems"]]
+    failed = [one for one in found["tests"] if not one["passed"]]
+    lines += [f"{site}:{one['line']}: test {one['request']} fails: {one['why']}" for one in failed]
+    if not found["ok"] or failed:
+        fail("\n".join(lines), found)
+    verdict = f"{site}: ok at {gateway} ({len(found['tests'])} tests pass)"
+    differs = found["diff"] or "no difference from the file in use"
+    tell(printable_lines("\n".join([*lines, differs, verdict])), found)

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.gateways import GATEWAY, ask_control, find
+from gateway.cli.gateways import GATEWAY, Gateway, ask_control, find
 from gateway.cli.output import JSON, fail, tell
 from gateway.cli.overrides import override
 
 if TYPE_CHECKING:
     from gateway.reports import EvacuationReport
-    from gateway.system.running import Running
 
 
 @click.command()
@@ -51,7 +50,7 @@ def _json(report: "EvacuationReport | None") -> dict[str, Any] | None:
     return None if report is None else asdict(report)
 
 
-def _wait_for_end(gateway: "Running", name: str, seconds: float) -> "EvacuationReport":
+def _wait_for_end(gateway: Gateway, name: str, seconds: float) -> "EvacuationReport":
     """Show how far it is until it is done; the last report. Ends the program if the time is over."""
     end = time.monotonic() + seconds
     most = 1

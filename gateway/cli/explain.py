@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gateway.cli.gateways import ask_control, find
-from gateway.cli.output import JSON, fail, wants_json
+from gateway.cli.gateways import ask_api, ask_control, elsewhere, find_here, remote
+from gateway.cli.output import JSON, fail, tell, wants_json
 from gateway.cli.sites import OFFLINE, SITE_FILE, load_site, run_as_user
 
 if TYPE_CHECKING:
+    from gateway.cli.remote import Remote
     from gateway.config import Loaded, Site
     from gateway.config.expectation import Assumption
     from gateway.explain.live import Live
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--assume", metavar="YAML", help="Suppose this, as in `assume` of tests: '{live: 2000, ticket: queued}'.")
 @OFFLINE
 @click.option("--type", "kind", default="A", show_default=True, help="Record type, with dns.")
+@remote
 @JSON
 def explain(  # noqa: PLR0913 - one an option
     site: Path,
@@ -45,8 +47,16 @@ def explain(  # noqa: PLR0913 - one an option
 ) -> None:
     """Explain step by step how SITE handles a request: METHOD and the full URL. Sends nothing.
 
-    With dns and a NAME: what the name server of SITE answers to the client, and why.
+    With dns and a NAME: what the name server of SITE answers to the client, and why. With --admin SITE is -: the site
+    file in use there, with --live.
     """
+    if (other := elsewhere()) is not None:
+        if str(site) != "-" or not live or assume is not None or offline or method == "dns":
+            raise click.UsageError("with --admin: gateway explain - METHOD URL --live, with -H and --client only")
+        _explain_there(other, f"{method} {url}", headers, client)
+        return
+    if str(site) == "-":
+        raise click.UsageError("- is the site file in use at the gateway of --admin")
     if method == "dns":
         if headers or assume is not None:
             raise click.UsageError("dns takes --client, --type, --live and --json")
@@ -78,6 +88,15 @@ def explain(  # noqa: PLR0913 - one an option
     run_as_user(loaded, show, offline=offline)
 
 
+def _explain_there(gateway: "Remote", request: str, headers: tuple[str, ...], client: str) -> None:
+    """Let a gateway elsewhere explain a request; print what it says."""
+    from loadagent.printable import printable_lines  # noqa: PLC0415
+
+    pairs = [[name.strip(), value.strip()] for name, _, value in (header.partition(":") for header in headers)]
+    found = ask_api(gateway, "POST", "/explain", {"request": request, "headers": pairs, "client": client})
+    tell(printable_lines(str(found["text"])), {"request": found["request"], **found["decision"]})
+
+
 def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bool, offline: bool) -> None:
     """Explain an answer of the name server; ends the program."""
     from gateway.dns import explain as names  # noqa: PLC0415
@@ -92,7 +111,7 @@ def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bo
     in_force: dict[str, Mapping[str, float]] = {}
     remark = ""
     if live:
-        gateway = find(str(loaded.path))
+        gateway = find_here(str(loaded.path))
         report = ask_control(gateway)
         states = states_of({name: asdict(state) for name, state in report.site_states.items()})
         in_force = {one.name: one.shares for one in report.dns.names} if report.dns is not None else {}
@@ -138,6 +157,6 @@ def _ask_control(loaded: "Loaded") -> "Live":
     from gateway.explain.live import Live, NoAnswer  # noqa: PLC0415
 
     try:
-        return Live.ask(loaded, find(str(loaded.path)))
+        return Live.ask(loaded, find_here(str(loaded.path)).running)
     except NoAnswer as error:
         fail(str(error))

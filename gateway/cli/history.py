@@ -1,29 +1,37 @@
 """`gateway history`: the configurations that a gateway has run by."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.cli.gateways import complete_gateway, find, order
+from gateway.cli.gateways import Local, ask_api, complete_gateway, elsewhere, find_here, order, remote
 from gateway.cli.output import JSON, complain, fail, tell
 from gateway.cli.reload import RELOAD_LIMIT
 from gateway.cli.sites import problem_json
+from loadagent.printable import printable_lines
 
 if TYPE_CHECKING:
+    from gateway.cli.remote import Remote
     from gateway.supervisor.history import Version
-    from gateway.system.running import Running
 
-SITE_OPTION = click.option(
-    "-g",
-    "--gateway",
-    "target",
-    metavar="SITE|PID|PIDFILE",
-    shell_complete=complete_gateway,
-    help="The gateway, which need not run if it is named by its site file; default: the only one that runs.",
-)
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def SITE_OPTION(command: F) -> F:  # noqa: N802 - used as the options are
+    """The gateway whose history it is."""
+    option = click.option(
+        "-g",
+        "--gateway",
+        "target",
+        metavar="SITE|PID|PIDFILE",
+        shell_complete=complete_gateway,
+        help="The gateway, which need not run if it is named by its site file; default: the only one that runs.",
+    )
+    return option(remote(command))
 
 
 @click.group(invoke_without_command=True)
@@ -43,16 +51,19 @@ def history(context: click.Context) -> None:
 @JSON
 def show_list(target: str | None) -> None:
     """List the versions: number, since when, what put it into force, and its digest."""
-    from gateway.supervisor.history import repeats  # noqa: PLC0415
+    from gateway.config.units import clock_text  # noqa: PLC0415
+    from gateway.supervisor import history as kept  # noqa: PLC0415
 
-    site, _ = _site(target)
-    versions = _versions(site)
-    lines, said = [], []
-    for version, same in zip(versions, repeats(versions), strict=True):
-        note = f"  same as {same}" if same is not None else ""
-        lines.append(f"{version.number:>6}  {version.when}  {version.by:<22}{version.digest[:12]}{note}")
-        said.append({**_about(version), "same_as": same})
-    tell("\n".join(lines), {"site": str(site), "versions": said})
+    if (other := elsewhere(target)) is not None:
+        where, versions = str(other), ask_api(other, "GET", "/history")["versions"]
+    else:
+        site, _ = _site(target)
+        where, versions = str(site), _kept(kept.listing, site)
+    lines = []
+    for one in versions:
+        note = f"  same as {one['same_as']}" if one["same_as"] is not None else ""
+        lines.append(f"{one['number']:>6}  {clock_text(one['at'])}  {one['by']:<22}{one['digest'][:12]}{note}")
+    tell(printable_lines("\n".join(lines)), {"site": where, "versions": versions})
 
 
 @history.command("show")
@@ -61,9 +72,8 @@ def show_list(target: str | None) -> None:
 @JSON
 def show_one(number: int, target: str | None) -> None:
     """Print the site file of a version."""
-    site, _ = _site(target)
-    version = _version(site, number)
-    tell(version.saved.text.rstrip("\n"), {**_about(version), "text": version.saved.text})
+    found = _shown(number, target)
+    tell(printable_lines(found["text"].rstrip("\n")), found)
 
 
 @history.command()
@@ -77,15 +87,14 @@ def diff(before: int, after: int | None, target: str | None) -> None:
     Lines with - are of version BEFORE, those with + of AFTER or of the files. It compares the site file and all files
     that it names, but for secrets.
     """
-    from gateway.supervisor import last_good  # noqa: PLC0415
+    from gateway.supervisor import history as kept  # noqa: PLC0415
 
-    site, _ = _site(target)
-    one = _version(site, before)
-    if after is None:
-        changes = last_good.changes(one.saved, site)
+    if (other := elsewhere(target)) is not None:
+        found = ask_api(other, "POST", "/history/diff", {"before": before, "after": after})
     else:
-        changes = last_good.differences(one.saved, _version(site, after).saved, site)
-    tell(changes or "no difference", {"before": before, "after": after, "changes": changes})
+        site, _ = _site(target)
+        found = _kept(kept.compared, site, before, after)
+    tell(printable_lines(found["changes"] or "no difference"), found)
 
 
 @history.command()
@@ -96,13 +105,19 @@ def apply(number: int, target: str | None) -> None:
     """Go back to a version: write its files over those that are there now, and reload.
 
     First the version is checked as `gateway check` does. A file that is overwritten is kept beside it with the suffix
-    .replaced. The exit status is 1 if the version has a mistake by now, or if the gateway refuses it.
+    .replaced. The exit status is 1 if the version has a mistake by now, or if the gateway refuses it. With --admin only
+    the site file is written: the exit status is 1 as well if other files of that version have changed since.
     """
+    from gateway.supervisor import history as kept  # noqa: PLC0415
+
+    if (other := elsewhere(target)) is not None:
+        _apply_there(other, number)
+        return
     site, gateway = _site(target)
-    version = _version(site, number)
+    version = _kept(kept.version, site, number)
     _check(site, version)
     replaced = [str(path) for path in _write(site, version)]
-    said = {**_about(version), "replaced": replaced}
+    said = {**kept.about(version), "replaced": replaced}
     for path in replaced:
         complain(f"{path} is as in version {number} now; what was there is {path}.replaced")
     if gateway is None:
@@ -115,44 +130,49 @@ def apply(number: int, target: str | None) -> None:
     tell(text, {**said, "version": answer["version"]})
 
 
-def _site(target: str | None) -> "tuple[Path, Running | None]":
+def _apply_there(gateway: "Remote", number: int) -> None:
+    """Let a gateway elsewhere use the site file of a version; ends the program if it does not."""
+    found = ask_api(gateway, "POST", "/history/show", {"number": number})
+    if found["differing"]:
+        files = ", ".join(found["differing"])
+        fail(f"nothing was changed: these files are not as they were in version {number}: {files}; "
+             "give the command on the gateway's machine")  # fmt: skip
+    answer = ask_api(gateway, "POST", "/apply", {"text": found["text"]})
+    said = {key: found[key] for key in ("number", "at", "by", "digest", "program")}
+    text = f"ROLLED BACK: {gateway} runs by version {number} again"
+    tell(text, {**said, "replaced": [], "version": answer["version"]})
+
+
+def _shown(number: int, target: str | None) -> dict[str, Any]:
+    from gateway.supervisor import history as kept  # noqa: PLC0415
+
+    if (other := elsewhere(target)) is not None:
+        return ask_api(other, "POST", "/history/show", {"number": number})
+    site, _ = _site(target)
+    return _kept(kept.shown, site, number)
+
+
+def _site(target: str | None) -> tuple[Path, Local | None]:
     """The site file that is meant, and the gateway that runs with it, if one does."""
     from gateway.system import running  # noqa: PLC0415
 
     try:
-        gateway = running.find(target)
+        gateway = Local(running.find(target))
     except running.NotFound:
         if target is None or target.isdigit() or not Path(target).exists():
-            find(target)  # which says what runs, and ends the program
+            find_here(target)  # which says what runs, and ends the program
         return Path(os.path.realpath(str(target))), None
     return gateway.site, gateway
 
 
-def _versions(site: Path) -> "list[Version]":
-    from gateway.supervisor import history as kept  # noqa: PLC0415
+def _kept(look: Callable[..., T], site: Path, *numbers: int | None) -> T:
+    """What a function of the history returns; ends the program if there is no such version."""
+    from gateway.supervisor.history import NoVersion  # noqa: PLC0415
 
     try:
-        return kept.find(site)
-    except kept.NoVersion as error:
+        return look(site, *numbers)
+    except NoVersion as error:
         fail(str(error))
-
-
-def _version(site: Path, number: int) -> "Version":
-    versions = _versions(site)
-    found = next((version for version in versions if version.number == number), None)
-    if found is None:
-        fail(f"there is no version {number}: the history has {versions[0].number} to {versions[-1].number}")
-    return found
-
-
-def _about(version: "Version") -> dict[str, Any]:
-    return {
-        "number": version.number,
-        "at": version.at,
-        "by": version.by,
-        "digest": version.digest,
-        "program": version.program,
-    }
 
 
 def _check(site: Path, version: "Version") -> None:

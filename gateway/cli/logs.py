@@ -5,16 +5,13 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import click
 
-from gateway.cli.gateways import TARGETS, find_all
+from gateway.cli.gateways import TARGETS, Gateway, find_all
 from gateway.cli.output import JSON, complain, wants_json
 from gateway.outcome import OUTCOMES, SIDES
-
-if TYPE_CHECKING:
-    from gateway.system.running import Running
 
 _COLOURS: Final = {"5": "red", "4": "yellow", "3": "cyan", "2": "green"}
 """By the first digit of a status."""
@@ -88,7 +85,7 @@ class _Printer:
     most: int
     shown: int = 0
 
-    def show(self, found: "Iterable[tuple[Running, Mapping[str, Any]]]") -> bool:
+    def show(self, found: "Iterable[tuple[Gateway, Mapping[str, Any]]]") -> bool:
         """Print what has come at once; True: that is enough."""
         texts = []
         for gateway, said in found:

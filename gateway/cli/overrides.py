@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.gateways import GATEWAY, ask_control, find, report_of_control
+from gateway.cli.gateways import GATEWAY, Gateway, Local, ask_control, find
 from gateway.cli.output import JSON, complain, fail, tell
 
 if TYPE_CHECKING:
     from gateway.reports import GatewayReport, ServerReport
-    from gateway.system.running import Running
 
 
 OVERRIDE_LIMIT = 10.0
@@ -24,7 +23,7 @@ def _complete_name(context: click.Context, _: click.Parameter, incomplete: str) 
     from gateway.system import running  # noqa: PLC0415
 
     try:
-        backends = report_of_control(running.find(context.params.get("target"))).backends
+        backends = Local(running.find(context.params.get("target"))).report().backends
     except (OSError, running.NotFound):
         return []
     names = [f"{backend.name}/{server.name}" for backend in backends for server in backend.servers]
@@ -130,12 +129,12 @@ def override_target(name: str | None, *, node: bool) -> str:
     return NODE if name is None else name
 
 
-def override(gateway: "Running", command: str, which: str, more: str = "") -> "GatewayReport":
+def override(gateway: Gateway, command: str, which: str, more: str = "") -> "GatewayReport":
     """Carry out a command; return the report of control that has it. Ends the program if that fails."""
     from gateway.system.running import NoAnswer  # noqa: PLC0415
 
     try:
-        answer = gateway.ask(f"{command} {which}{more}")
+        answer = gateway.order(f"{command} {which}{more}", OVERRIDE_LIMIT)
     except NoAnswer as error:
         fail(str(error))
     if "error" in answer:
@@ -145,7 +144,7 @@ def override(gateway: "Running", command: str, which: str, more: str = "") -> "G
     end = time.monotonic() + OVERRIDE_LIMIT
     while True:
         try:
-            report = report_of_control(gateway)
+            report = gateway.report()
         except OSError as error:  # control is about to start, or to be replaced
             problem = str(error)
         else:
@@ -173,7 +172,7 @@ def _server(server: "ServerReport") -> dict[str, Any]:
     return {key: getattr(server, key) for key in keys}
 
 
-def _show_servers(gateway: "Running", report: "GatewayReport", which: str, seconds: float | None) -> int:
+def _show_servers(gateway: Gateway, report: "GatewayReport", which: str, seconds: float | None) -> int:
     """Print what became of the servers of a target, and wait up to `seconds` until they have nothing left to do.
 
     Returns how many of them are not ready. Ends the program if the time is over.
@@ -191,7 +190,7 @@ def _show_servers(gateway: "Running", report: "GatewayReport", which: str, secon
     return sum(server.admin != "ready" for server in servers)
 
 
-def _wait_for_rest(gateway: "Running", report: "GatewayReport", which: str, seconds: float) -> "GatewayReport":
+def _wait_for_rest(gateway: Gateway, report: "GatewayReport", which: str, seconds: float) -> "GatewayReport":
     """Wait until the servers of a target have no requests and sessions left; the last report on them."""
     from gateway.control import show  # noqa: PLC0415
 

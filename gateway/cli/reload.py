@@ -2,7 +2,7 @@
 
 import click
 
-from gateway.cli.gateways import TARGET, find, order
+from gateway.cli.gateways import TARGET, TARGET_HERE, find, find_here, order
 from gateway.cli.output import JSON, complain, fail, tell
 
 RELOAD_LIMIT = 120.0
@@ -29,13 +29,13 @@ def reload(target: str | None) -> None:
 
 
 @click.command()
-@TARGET
+@TARGET_HERE
 @JSON
 def upgrade(target: str | None) -> None:
     """Replace a running gateway by the installed version without losing a request, and wait for the result.
 
     The exit status is 1 if the new one did not start; the old one then goes on.
     """
-    gateway = find(target)
+    gateway = find_here(target)
     answer = order(gateway, "upgrade", UPGRADE_LIMIT)
     tell(f"process {answer['pid']} has taken over from {gateway.pid}", {**answer, "before": gateway.pid})

@@ -18,15 +18,15 @@ T = TypeVar("T")
 @JSON
 @click.option("--metrics", is_flag=True, help="Print metrics in the Prometheus text format.")
 def status(target: str | None, *, metrics: bool) -> None:
-    """Show the state of a gateway that runs on this machine: servers, cluster nodes and shared addresses.
+    """Show the state of a gateway that runs: servers, cluster nodes and shared addresses.
 
-    Without an argument it is the only one that runs; several are listed.
+    Without an argument it is the only one that runs on this machine; several are listed.
     """
     from gateway.admin import report_json  # noqa: PLC0415
     from gateway.admin.metrics import text as figures  # noqa: PLC0415
     from gateway.control import show as servers  # noqa: PLC0415
     from gateway.heartbeat import show as cluster  # noqa: PLC0415
-    from gateway.system.process_socket import NoAnswer, ask  # noqa: PLC0415
+    from gateway.system.process_socket import NoAnswer  # noqa: PLC0415
     from loadagent.printable import printable_lines  # noqa: PLC0415
 
     gateway = find(target)
@@ -35,7 +35,7 @@ def status(target: str | None, *, metrics: bool) -> None:
     answers, missing = {}, {}
     for who in processes:
         try:
-            answers[who] = ask(gateway.sockets, "status", who, gateway.pid)
+            answers[who] = gateway.answer(who)
         except NoAnswer as error:
             complain(str(error))
             missing[who] = str(error)

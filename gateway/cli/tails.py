@@ -7,25 +7,25 @@ from typing import Any, Self
 
 import click
 
+from gateway.cli.gateways import Gateway, Tail
 from gateway.cli.output import complain, fail
 from gateway.process.tail import Wanted
 from gateway.process.tail_connection import NoTail, TailConnection
-from gateway.system.running import Running
 
 
 class Tails:
     """What `gateways` say of the requests that are wanted. Ends the program if one of them cannot be followed."""
 
-    def __init__(self, gateways: Iterable[Running], wanted: Wanted) -> None:
+    def __init__(self, gateways: Iterable[Gateway], wanted: Wanted) -> None:
         self._wanted = wanted
-        self._tails: list[tuple[Running, TailConnection]] = []
+        self._tails: list[tuple[Gateway, Tail]] = []
         for gateway in gateways:
             try:
-                self._tails.append((gateway, TailConnection(gateway.socket, wanted)))
+                self._tails.append((gateway, gateway.follow(wanted)))
             except NoTail as error:
                 fail(f"the gateway ({gateway}) cannot be followed: {error}")
 
-    def read(self, seconds: float | None = None) -> list[tuple[Running, dict[str, Any]]] | None:
+    def read(self, seconds: float | None = None) -> list[tuple[Gateway, dict[str, Any]]] | None:
         """What has come, waiting for it at most so long; None: every gateway has ended."""
         if not self._tails:
             return None
@@ -34,7 +34,7 @@ class Tails:
             for sock in tail.sockets:
                 poll.register(sock, select.POLLIN)
         poll.poll(None if seconds is None else max(0, int(seconds * 1000)))
-        found: list[tuple[Running, dict[str, Any]]] = []
+        found: list[tuple[Gateway, dict[str, Any]]] = []
         for gateway, tail in list(self._tails):
             lines = tail.read()
             if tail.successor is not None:
@@ -47,7 +47,7 @@ class Tails:
                 found += ((gateway, line) for line in lines)
         return found
 
-    def _go_on(self, gateway: Running, path: Path) -> None:
+    def _go_on(self, gateway: Gateway, path: Path) -> None:
         """Follow the gateway that has taken over, too."""
         try:
             self._tails.append((gateway, TailConnection(path, self._wanted)))

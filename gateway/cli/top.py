@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from gateway.cli.gateways import TARGET, find, report_of_control
+from gateway.cli.gateways import TARGET, Gateway, find
 from gateway.cli.output import JSON, complain, fail, wants_json
 
 if TYPE_CHECKING:
     from gateway.cli.tails import Tails
     from gateway.cli.top_figures import Figures, Sample
     from gateway.reports import GatewayReport
-    from gateway.system.running import Running
 
 PER_SECOND: Final = 500
 """Records of each worker that clients, URLs and slowest requests are found in."""
@@ -67,7 +66,7 @@ def top(target: str | None, every: float, *, once: bool) -> None:
 class _Watch:
     """Follows a gateway: its reports and the sample of its requests. `figures`: None before the second report."""
 
-    def __init__(self, gateway: "Running") -> None:
+    def __init__(self, gateway: Gateway) -> None:
         from gateway.cli.top_figures import Sample  # noqa: PLC0415
 
         self._gateway = gateway
@@ -84,11 +83,11 @@ class _Watch:
         from gateway.system import running  # noqa: PLC0415
 
         try:
-            report, now = report_of_control(self._gateway), time.monotonic()
+            report, now = self._gateway.report(), time.monotonic()
         except OSError as error:
             self.problem = str(error)
             try:  # an upgrade has replaced it
-                self._gateway = running.find(str(self._gateway.site))
+                self._gateway = self._gateway.again()
             except running.NotFound:
                 return
             return

@@ -36,7 +36,7 @@ class Orders:
     def __init__(self, send: Callable[[Command], None]) -> None:
         self._send = send
         self._numbers = itertools.count(1)
-        self._due: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._due: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
 
     async def order(self, command: str, seconds: float) -> Mapping[str, Any]:
         """Let the supervisor carry out a command; its answer. Raises Refused."""

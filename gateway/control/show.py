@@ -48,9 +48,13 @@ MEASURED: Final = {
 
 
 def heading(about: dict[str, Any]) -> str:
-    """Which gateway it is, and what became of the last reload. `about`: what the supervisor says of itself."""
+    """Which gateway it is, and what became of the last reload.
+
+    `about`: what the supervisor says of itself; one on another machine has no process.
+    """
     last = about["last_reload"]
-    lines = [f"{about['node']}: gateway {about['program']}, process {about['pid']}, {about['state']}",
+    process = f", process {about['pid']}" if "pid" in about else ""
+    lines = [f"{about['node']}: gateway {about['program']}{process}, {about['state']}",
              f"{about['site']}, version {about['version']} since {clock_text(last['at'])}"]  # fmt: skip
     if not last["accepted"]:
         if last.get("last_good") is not None:  # a supervisor of another version may not say it

@@ -72,7 +72,7 @@ class TailConnection:
             return []
         except OSError:
             return None
-        return list(_objects(packet)) if packet else None
+        return list(objects(packet)) if packet else None
 
     def _read_news(self) -> None:
         if not self._supervised:
@@ -84,7 +84,7 @@ class TailConnection:
         except OSError:
             news = b""
         self._supervised = bool(news)
-        for said in _objects(news):
+        for said in objects(news):
             if isinstance(pid := said.get("successor"), int):
                 self.successor = self._path.with_name(f"{pid}{SUFFIX}")
 
@@ -100,7 +100,7 @@ class TailConnection:
         self.close()
 
 
-def _objects(lines: bytes) -> Iterator[dict[str, Any]]:
+def objects(lines: bytes) -> Iterator[dict[str, Any]]:
     """The objects of lines in JSON; what a gateway does not write is passed over."""
     for line in lines.splitlines():
         with contextlib.suppress(ValueError):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -13,8 +13,9 @@ from gateway import __version__
 from gateway.config import Loaded
 from gateway.config.saved import SavedSite
 from gateway.config.units import clock_text
-from gateway.supervisor import state_file
+from gateway.supervisor import last_good, state_file
 from gateway.supervisor.last_good import Copied, copied, state_directories
+from gateway.system import regular_file
 
 NAME: Final = "history"
 MOST: Final = 50
@@ -88,6 +89,54 @@ def find(site: Path) -> list[Version]:
     except (ValueError, ValidationError):
         raise NoVersion(f"a file of the history in {directories} is damaged, or of another version") from None
     raise NoVersion(f"there is no history of {site} in {' or '.join(map(str, directories))}")
+
+
+def version(site: Path, number: int) -> Version:
+    """One of them. Raises NoVersion."""
+    versions = find(site)
+    found = next((each for each in versions if each.number == number), None)
+    if found is None:
+        raise NoVersion(f"there is no version {number}: the history has {versions[0].number} to {versions[-1].number}")
+    return found
+
+
+def listing(site: Path) -> list[dict[str, Any]]:
+    """What commands and the API say of all versions, the oldest first. Raises NoVersion."""
+    versions = find(site)
+    return [{**about(each), "same_as": same} for each, same in zip(versions, repeats(versions), strict=True)]
+
+
+def about(one: Version) -> dict[str, Any]:
+    """What they say of one."""
+    return {"number": one.number, "at": one.at, "by": one.by, "digest": one.digest, "program": one.program}
+
+
+def shown(site: Path, number: int) -> dict[str, Any]:
+    """The site file of a version, and the files that it names which are not as they were then. Raises NoVersion."""
+    one = version(site, number)
+    return {
+        **about(one),
+        "text": one.saved.text,
+        "differing": [str(path) for path in one.saved.files if _differs(one, path)],
+    }
+
+
+def _differs(one: Version, path: Path) -> bool:
+    try:
+        now, _ = regular_file.read(path, LARGEST)
+    except OSError:
+        return True
+    return now != bytes(one.saved.files[path])
+
+
+def compared(site: Path, before: int, after: int | None) -> dict[str, Any]:
+    """The lines that differ between two versions, or between one and the files as they are now. Raises NoVersion."""
+    one = version(site, before)
+    if after is None:
+        changes = last_good.changes(one.saved, site)
+    else:
+        changes = last_good.differences(one.saved, version(site, after).saved, site)
+    return {"before": before, "after": after, "changes": changes}
 
 
 def _files(directory: Path, site: Path) -> dict[int, Path]:

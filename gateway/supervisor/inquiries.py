@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from gateway.board import Board
@@ -21,7 +22,7 @@ from gateway.config.snapshot import Snapshot
 from gateway.hardening import roles
 from gateway.hardening.confinement import Bounds, settle
 from gateway.process.helper import Confine, Task, Write, start_helper
-from gateway.supervisor import posted_site
+from gateway.supervisor import past, posted_site
 from gateway.supervisor.configuration import Configuration
 from gateway.supervisor.posted_site import PostedSite
 
@@ -80,6 +81,14 @@ class Inquiries:
         prepare = partial(_prepare, word, argument, now, board, now.snapshot)
         confine = partial(settle, now.account, roles.RULES, Bounds.of(now.loaded.site))
         self._start(prepare, confine, f"{word} of an operator", send)
+
+    def look_back(self, command: str, path: Path, send: Send) -> None:
+        """Let a process answer one of the words of past.py about the site file at a path."""
+        if len(self._under_way) >= MOST:
+            send({"error": BUSY})
+            return
+        word, _, argument = command.partition(" ")
+        self._start(partial(_prepare_to_look_back, word, argument, path), lambda: None, f"{word} of an operator", send)
 
     def read(self, posted: PostedSite, send: Send) -> None:
         """Let a process read a site file that was posted, with the rights that the supervisor needs for it."""
@@ -143,6 +152,11 @@ def _prepare(word: str, argument: str, now: Configuration, board: Board, snapsho
 def _prepare_to_read(posted: PostedSite) -> Task:
     os.nice(NICE)
     return partial(posted_site.read, posted.content.decode("utf-8-sig"), posted.path)
+
+
+def _prepare_to_look_back(word: str, argument: str, path: Path) -> Task:
+    os.nice(NICE)
+    return lambda write: write(past.text(word, argument, path))
 
 
 def _answer(said: bytes) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from gateway.process.child import ChildContext
 from gateway.process.supervisor_status import State, SupervisorStatus
 from gateway.process.tail import MAX_WANTED, Wanted
 from gateway.secrets.vault import BadState
-from gateway.supervisor import handover, history, last_good, override_command, override_file
+from gateway.supervisor import handover, history, last_good, override_command, override_file, past
 from gateway.supervisor.certificate_watch import CertificateWatch
 from gateway.supervisor.children import GRACE, Child, Children, Place, ending
 from gateway.supervisor.configuration import REFUSALS, Configuration, close_log, open_log
@@ -315,6 +315,8 @@ class Supervisor:
                         self._follow_remotely(child, number, text)
                     case Command(number, text) if child.role.commands and text.startswith(APPLY):
                         self._apply(text.removeprefix(APPLY), partial(self._answer_remotely, child, number))
+                    case Command(number, text) if child.role.commands and text.partition(" ")[0] in past.WORDS:
+                        self._inquiries.look_back(text, self._path, partial(self._answer_remotely, child, number))
                     case Command(number, text) if child.role.commands and text.partition(" ")[0] in INQUIRIES:
                         send = partial(self._answer_remotely, child, number)
                         self._inquiries.ask(text, self._now, self._board, send)

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from gateway.cli import main
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, site
-from tests.support.waiting import eventually, free_udp_port
+from tests.support.waiting import eventually, free_port, free_udp_port
 from tests.support.web_farm import KEY, Site, ask, both_port
 
 ADDRESSES = {"mel": "192.0.2.10", "syd": "198.51.100.10"}
@@ -87,6 +87,35 @@ def test_drain_of_the_only_gateway_takes_its_site_out_of_dns(farm: Farm) -> None
 def test_only_the_own_site_can_be_evacuated(farm: Farm) -> None:
     said = farm.command("evacuate-site", "syd", fails=True)
     assert said["error"] == ("nothing changed: this gateway is of the site mel: give the command at a gateway of syd")
+
+
+def test_a_site_is_evacuated_and_readmitted_over_http(farm: Farm) -> None:
+    before = farm.gateway.site
+    api = f"127.0.0.1:{free_port()}"
+    admin = {"sockets": str(farm.gateway.path.parent), "listen": api, "without_token": "operate"}
+    farm.gateway.reload({**before, "admin": admin})
+    eventually(lambda: httpx.get(f"http://{api}/readyz").status_code == 200, "the listener", 20.0)
+
+    def post(what: str, name: str) -> httpx.Response:
+        return httpx.post(f"http://{api}/api/v1/{what}", json={"site": name}, timeout=20)
+
+    refused = post("evacuate-site", "syd")
+    assert (refused.status_code, "this gateway is of the site mel" in refused.json()["error"]) == (409, True)
+    done = post("evacuate-site", "mel")
+    assert done.status_code == 200, done.text
+    eventually(lambda: farm.answers() == {ADDRESSES["syd"]}, "mel to be left out")
+    found = httpx.get(f"http://{api}/api/v1/status").json()["gateway"]["evacuation"]
+    assert (found["site"], found["by"]) == ("mel", "command")
+    assert post("readmit-site", "mel").status_code == 200
+    eventually(lambda: ADDRESSES["mel"] in farm.answers(), "mel to be back")
+    (last, first, _) = httpx.get(f"http://{api}/api/v1/audit").json()
+    assert (first["what"], first["target"], last["what"], last["result"]) == (
+        "evacuate-site",
+        "mel",
+        "readmit-site",
+        "done",
+    )
+    farm.gateway.reload(before)
 
 
 def test_a_maintenance_window_evacuates_the_site_and_can_be_undone(farm: Farm) -> None:
