@@ -193,7 +193,11 @@ class _Configuration:
         for kind, take in (("global", self._global), ("userlist", self._userlist), ("resolvers", self._resolvers)):
             for section in self._kind(kind):
                 take(section)
-        http = [one for one in self._kind("frontend", "backend", "listen") if self._speaks_http(one)]
+        http = [
+            one
+            for one in self._kind("frontend", "backend", "listen")
+            if self._speaks_http(one) and not self._shows_statistics(one)
+        ]
         for section in http:
             self._settings(section)
             self._tables(section)
@@ -222,7 +226,8 @@ class _Configuration:
     def _left_out(self, section: Section, why: str) -> None:
         self.report.impossible(section.line, why)
         for statement in section.statements:
-            if statement.line not in self.report.entries:
+            # What comes from defaults is for other sections, too.
+            if statement.line.number > section.line.number and statement.line not in self.report.entries:
                 self.report.impossible(statement.line, "left out with its section")
 
     def _speaks_http(self, section: Section) -> bool:
@@ -232,6 +237,20 @@ class _Configuration:
             return True
         self._left_out(section, "connections as such (mode tcp) are not forwarded yet: keep HAProxy for them")
         return False
+
+    def _shows_statistics(self, section: Section) -> bool:
+        """Whether a section is there for nothing but statistics, which `admin` has."""
+        own = [each for each in section.statements if each.line.number > section.line.number]
+        if section.kind == "backend" or not any(each.keyword == "stats" for each in own):
+            return False
+        if any(each.keyword in ("server", "server-template", "default_backend", "use_backend") for each in own):
+            return False
+        for statement in own:
+            if statement.keyword == "stats":
+                self._stats(statement)
+            else:
+                self.report.needless(statement.line, "statistics are at 127.0.0.1:8900 alone: see admin")
+        return True
 
     # -------------------------------------------------------------------------------------------------------- sections
 

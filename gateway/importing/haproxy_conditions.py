@@ -32,10 +32,14 @@ _HOST: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A condition on how often a client has come: more than `count` times in the period of its table."""
+    """A condition on how often a client has come: more than `count` times in the period of its table.
+
+    `table` is "" if the table is that of the counter (0 to 2; "": none).
+    """
 
     count: int
     table: str
+    counter: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +192,12 @@ class Conditions:
             return values.servers(name, none=name not in self.backends)
         if fetch == "http_auth":
             return User(name)
-        if (rate := re.fullmatch(r"(?:sc[0-2]?|src)_(http_req|conn)_rate", fetch)) is not None:
-            return self._rate(rate[1], argument, values)
+        if (rate := re.fullmatch(r"(?:sc([0-2]?)|src)_(http_req|conn)_rate", fetch)) is not None:
+            return self._rate(rate[2], rate[1] or "", argument, values)
         raise NotPossible(_INSTEAD.get(fetch, f"{fetch} has no counterpart in a match"))
 
     @staticmethod
-    def _rate(kind: str, argument: str, values: "_Values") -> Rate:
+    def _rate(kind: str, counter: str, argument: str, values: "_Values") -> Rate:
         if kind == "conn":
             raise NotPossible(
                 "rates of connections are not limited; see connections_per_source and handshakes_per_source"
@@ -201,8 +205,10 @@ class Conditions:
         sign, number = values.comparison()
         if sign not in (">", ">="):
             raise NotPossible("only a rate above a number can be a condition")
-        table = argument.rsplit(",", maxsplit=1)[-1].strip()
-        return Rate(number - (sign == ">="), "" if table.isdigit() else table)
+        first, *rest = (part.strip() for part in argument.split(","))
+        if first.isdigit():  # sc_http_req_rate(0), sc_http_req_rate(0,table)
+            counter, first = first, ""
+        return Rate(number - (sign == ">="), rest[0] if rest else first, counter)
 
 
 _INSTEAD: Final = {

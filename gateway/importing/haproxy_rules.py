@@ -87,6 +87,8 @@ class Rules:
         self.draft = draft
         self.texts = texts
         self.tables: dict[str, Table] = {}
+        self._tracked: dict[tuple[str, str], str] = {}
+        """Names of the tables by section and number of the counter (track-sc0: 0)."""
         self.users: dict[str, list[str]] = {}
         """Names of the users of each userlist; its file is in the draft."""
 
@@ -100,7 +102,7 @@ class Rules:
         self.draft.at = statement.line
         try:
             if action.startswith("track-sc"):
-                self._track(arguments, section.name, statement.line)
+                self._track(action.removeprefix("track-sc"), arguments, section.name, statement.line)
                 return
             made = self._handler(statement.keyword, action)(arguments, statement.line)
             for case in conditions.cases(condition):
@@ -156,7 +158,7 @@ class Rules:
 
     # ------------------------------------------------------------------------------------------------ rates and users
 
-    def _track(self, words: list[str], section: str, line: Line) -> None:
+    def _track(self, counter: str, words: list[str], section: str, line: Line) -> None:
         if not words:
             raise NotPossible("track-sc needs a key")
         name = words[words.index("table") + 1] if "table" in words[:-1] else section
@@ -164,11 +166,13 @@ class Rules:
             raise NotPossible("its table measures no http_req_rate: only rates of requests are limited here")
         (fetch, argument), *_ = calls(words[0])
         key = field_of(fetch, argument)
+        self._tracked[section, counter] = name
         self.tables[name].per = {"client": "source"}.get(key, key if ":" in key else f"{{{key}}}")
         self.draft.report.taken(line, f"requests are counted by {self.tables[name].per}")
 
     def _limit(self, rate: Rate, match: Match, place: "_Place") -> None:
-        table = self.tables.get(rate.table or place.section)
+        tracked = self._tracked.get((place.section, rate.counter), place.section)
+        table = self.tables.get(rate.table or tracked)
         if table is None:
             raise NotPossible("its table measures no http_req_rate")
         if place.action not in ("deny", "tarpit", "return"):

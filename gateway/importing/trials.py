@@ -41,7 +41,7 @@ class _NoRequest(Exception):
 
 
 def trials(site: dict[str, Any]) -> list[dict[str, Any]]:
-    """Tests for the routes with an end, in order; a route whose match is too involved gets none."""
+    """Tests for the routes with an end, in order, for each frontend; a match that is too involved gets none."""
     ports = {one["name"]: _port(one) for one in site["frontends"]}
     found: list[dict[str, Any]] = []
     classes: dict[str, dict[str, Any]] = {}
@@ -51,20 +51,19 @@ def trials(site: dict[str, Any]) -> list[dict[str, Any]]:
         expect = _expected(route)
         if expect is None:
             continue
-        try:
-            request = _Request()
-            match = route.get("match", {})
-            if "class" in match:  # that a route before has given
-                _fit(request, classes[match["class"]])
-            _fit(request, {key: value for key, value in match.items() if key != "class"})
-            test = _test(request, expect, ports, site)
-        except _NoRequest:
-            continue
-        if test not in found:
-            found.append(test)
-        if len(found) == MOST:
-            break
-    return found
+        match = route.get("match", {})
+        for frontend in listed(match.get("frontend", list(ports))):
+            try:
+                request = _Request(frontend=frontend)
+                if "class" in match:  # that a route before has given
+                    _fit(request, classes[match["class"]])
+                _fit(request, {key: value for key, value in match.items() if key not in {"class", "frontend"}})
+                test = _test(request, expect, ports, site)
+            except _NoRequest:
+                continue
+            if test not in found:
+                found.append(test)
+    return found[:MOST]
 
 
 def _expected(route: dict[str, Any]) -> dict[str, Any] | None:
@@ -110,7 +109,9 @@ def _fit(request: _Request, match: dict[str, Any]) -> None:
                 request.host = first.replace("*", "any")
             case "path":
                 request.path = _path(first)
-            case "method" | "scheme" | "frontend":
+            case "frontend":
+                request.frontend = request.frontend or first
+            case "method" | "scheme":
                 setattr(request, key, first)
             case "source":
                 request.client = str(ip_network(first).network_address)

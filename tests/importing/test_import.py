@@ -62,6 +62,58 @@ def test_lines_of_haproxy_without_a_counterpart_are_named(tmp_path, frontend, ba
     assert draft.routes[-1] == {"backend": "app"}
 
 
+STATISTICS = """defaults
+    mode http
+    option httplog
+    timeout connect 5s
+frontend web
+    bind 127.0.0.1:8080
+    http-request track-sc1 src table counts
+    http-request deny if { sc_http_req_rate(1) gt 100 }
+    default_backend app
+backend counts
+    stick-table type ip size 1k store http_req_rate(10s)
+backend app
+    server a 127.0.0.1:9001
+listen statistics
+    bind :8404
+    stats enable
+listen database
+    mode tcp
+    bind 127.0.0.1:3306
+    server db 127.0.0.1:3307
+"""
+
+
+def test_a_section_of_tcp_does_not_take_the_defaults_of_others_away(tmp_path):
+    draft = imported(tmp_path, "haproxy.cfg", STATISTICS)
+    assert fates(draft, "timeout connect") == ["taken over"]
+    assert fates(draft, "option httplog") == ["not needed"]
+    assert fates(draft, "server db") == ["not possible"]
+
+
+def test_a_listener_for_statistics_alone_is_none_here(tmp_path):
+    draft = imported(tmp_path, "haproxy.cfg", STATISTICS)
+    assert [frontend["listen"] for frontend in draft.frontends] == [["127.0.0.1:8080"]]
+    assert fates(draft, "bind :8404") == ["not needed"]
+
+
+def test_a_rate_is_of_the_table_that_its_counter_tracks(tmp_path):
+    draft = imported(tmp_path, "haproxy.cfg", STATISTICS)
+    assert {"rate": "10/s", "burst": 100, "per": "source"} in draft.routes
+
+
+def test_routes_behind_a_redirect_to_https_are_tested_there(tmp_path):
+    secure = HAPROXY.format("bind 127.0.0.1:8443 ssl crt c.pem\n    redirect scheme https if !{ ssl_fc }", "")
+    (tmp_path / "haproxy.cfg").write_text(secure)
+    done = CliRunner().invoke(
+        main, ["import", str(tmp_path / "haproxy.cfg"), "-o", str(tmp_path / "site.yaml")], catch_exceptions=False
+    )
+    assert done.exit_code == 0, done.output
+    tests = yaml.safe_load((tmp_path / "site.yaml").read_text())["tests"]
+    assert {"request": "GET https://www.example.com:8443/", "expect": {"backend": "app"}} in tests
+
+
 @pytest.mark.parametrize(
     "http, server, words",
     [
