@@ -359,6 +359,9 @@ class DnsNameReport:
     """None of its sites works, and all are answered."""
 
 
+_DNS_COUNTERS = "udp", "tcp", "truncated", "cookies", "bad_cookies", "subnets", "edns", "signatures", "unsigned"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsReport:
     """The name server."""
@@ -388,12 +391,15 @@ class DnsReport:
     """The first ones."""
     open_names: int
     """Names none of whose sites works."""
+    signatures: int = 0
+    """Made for signed zones."""
+    unsigned: int = 0
+    """Queries for names that do not exist that got SERVFAIL, since there were too many to sign for."""
 
     def with_counts_of(self, other: "DnsReport") -> "DnsReport":
         """This report with the counters of both, by their names; all else is as it is here."""
         counted: dict[str, int | dict[str, int]] = {
-            name: getattr(self, name) + getattr(other, name)
-            for name in ("udp", "tcp", "truncated", "cookies", "bad_cookies", "subnets", "edns")
+            name: getattr(self, name) + getattr(other, name) for name in _DNS_COUNTERS
         }
         for name in ("codes", "dropped", "tcp_counts"):
             ours, theirs = getattr(self, name), getattr(other, name)

@@ -51,3 +51,23 @@ def test_what_cannot_be_done_is_said(secret: Path, tmp_path: Path) -> None:
     assert f"cannot read {tmp_path / 'none'}" in key("derive", tmp_path / "none", "app1").output
     secret.chmod(0o644)
     assert "other users can read" in key("derive", secret, "app1").output
+
+
+def test_a_key_that_signs_a_zone_is_made_once(tmp_path: Path) -> None:
+    made = key("dnssec", tmp_path / "zone.key", "Example.com")
+    assert made.exit_code == 0
+    ds, dnskey = made.output.splitlines()
+    assert ds.startswith("example.com. IN DS ")
+    assert dnskey.startswith("example.com. IN DNSKEY 257 3 13 ")
+    assert stat.S_IMODE((tmp_path / "zone.key").stat().st_mode) == 0o600
+    assert key("dnssec", tmp_path / "zone.key", "example.com.").output == made.output
+    (tmp_path / "zone.key").chmod(0o644)
+    assert "other users can read" in key("dnssec", tmp_path / "zone.key", "example.com").output
+    assert "is not a zone" in key("dnssec", tmp_path / "zone.key", "a..b").output
+    assert "not a private key" in key("dnssec", _private(tmp_path / "a", "0123456789abcdef"), "example.com").output
+
+
+def _private(path: Path, text: str) -> Path:
+    path.touch(0o600)
+    path.write_text(text)
+    return path

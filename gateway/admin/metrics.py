@@ -526,6 +526,8 @@ _DNS: Final = (
     ("client_subnet_queries_total", "subnets", "Queries with an EDNS client subnet."),
     ("cookies_total", "cookies", "Queries with a valid DNS cookie of this server."),
     ("bad_cookies_total", "bad_cookies", "Queries with a DNS cookie that is not of this server, or too old."),
+    ("signatures_total", "signatures", "Signatures made for signed zones."),
+    ("unsigned_total", "unsigned", "SERVFAIL, since too many names that do not exist were asked for to sign for all."),
 )
 
 

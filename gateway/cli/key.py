@@ -10,7 +10,7 @@ from gateway.cli.sites import SITE_FILE
 
 @click.group()
 def key() -> None:
-    """Create key files: random keys, and per-server keys for load reports."""
+    """Create key files: random keys, per-server keys for load reports, and keys that sign zones."""
 
 
 @key.command()
@@ -46,6 +46,42 @@ def derive(secret_file: Path, server: str, output: Path | None) -> None:
         click.echo(found.decode())
     else:
         _write_key(output, found)
+
+
+@key.command()
+@click.argument("file", type=SITE_FILE)
+@click.argument("zone")
+def dnssec(file: Path, zone: str) -> None:
+    """Print the DS and DNSKEY records of ZONE by the key in FILE, which is made if there is none (mode 0600).
+
+    The file is named by dnssec: {key_file: FILE} of the zone; the DS record goes to who runs the zone above it, once
+    the zone answers with signatures.
+    """
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import (  # noqa: PLC0415
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+    )
+
+    from gateway.config import files  # noqa: PLC0415
+    from gateway.config.dns import domain  # noqa: PLC0415
+    from gateway.dns import signing  # noqa: PLC0415
+
+    try:
+        name = domain(zone)
+    except ValueError as error:
+        raise click.UsageError(f"{zone!r} is not a zone: {error}") from None
+    if not file.exists():
+        made = ec.generate_private_key(ec.SECP256R1())
+        _write_key(file, made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).rstrip())
+    try:
+        lines = signing.trust_lines(name, files.secret(file))
+    except (OSError, ValueError) as error:
+        reason = f"cannot read {file}: {error.strerror}" if isinstance(error, OSError) else f"{file}: {error}"
+        raise click.ClickException(reason) from None
+    for line in lines:
+        click.echo(line)
 
 
 def _write_key(file: Path, content: bytes) -> None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -26,6 +26,9 @@ from gateway.config.fields import (
     text,
 )
 from gateway.config.problem import Fault, Loc, kind, suggest
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 MAX_TTL: Final = 7 * 86400
 MAX_ANSWERS: Final = 32
@@ -56,7 +59,7 @@ Ip: TypeAlias = IPv4Address | IPv6Address
 Policy: TypeAlias = Literal["load", "nearest", "round-robin", "weighted", "failover"]
 
 
-def _domain(value: str) -> str:
+def domain(value: str) -> str:
     """A name in lower case, without the dot at its end."""
     name = value.removesuffix(".").lower()
     if not name.isascii():
@@ -70,14 +73,14 @@ def _owner(value: str) -> str:
     """A name within a zone: * as its first label is a wildcard (RFC 4592)."""
     if value == "*":
         return value
-    return "*." + _domain(value[2:]) if value.startswith("*.") else _domain(value)
+    return "*." + domain(value[2:]) if value.startswith("*.") else domain(value)
 
 
 def _mailbox(value: str) -> str:
-    local, _, domain = value.partition("@")
-    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,63}", local) or not domain:
+    local, _, host = value.partition("@")
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,63}", local) or not host:
         raise ValueError("expected a mail address such as hostmaster@example.com")
-    return f"{local}@{_domain(domain)}"
+    return f"{local}@{domain(host)}"
 
 
 def _ip(value: object) -> Ip:
@@ -122,7 +125,7 @@ def _https(value: object) -> object:
 
 
 Domain: TypeAlias = Annotated[
-    str, BeforeValidator(lambda value: _domain(text(value, "a name such as www.example.com"))),
+    str, BeforeValidator(lambda value: domain(text(value, "a name such as www.example.com"))),
     WithJsonSchema({"type": "string", "examples": ["www.example.com"]}),
 ]  # fmt: skip
 Owner: TypeAlias = Annotated[
@@ -214,6 +217,14 @@ class Soa(Model):
     )
 
 
+class Dnssec(Model):
+    """Signatures of a zone, made as they are asked for."""
+
+    key_file: File = Field(
+        description="Private key, ECDSA P-256, of `gateway key dnssec`; only its owner may read the file."
+    )
+
+
 class Zone(BalancedName):
     """A zone that this gateway is authoritative for; its own name is balanced if it has sites."""
 
@@ -223,6 +234,7 @@ class Zone(BalancedName):
     names: dict[Owner, BalancedName] = Field(
         {}, description='More balanced names, within the zone: www, or "*" for all that are not listed.'
     )
+    dnssec: Annotated[Dnssec | None, Given()] = Field(None, description="Sign the zone. Default: not signed.")
     records: tuple[Text, ...] = Field(
         (), description='Other records as in a zone file: "mail 1h A 192.0.2.25"; @ is the zone itself.'
     )
@@ -352,6 +364,21 @@ def _first(words: str) -> tuple[str, str]:
     """The first word, and the others."""
     word, _, rest = words.strip().partition(" ")
     return word, rest.strip()
+
+
+def parse_signing_key(content: bytes) -> "EllipticCurvePrivateKey":
+    """The private key of a zone, PEM. Raises ValueError."""
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
+    try:
+        key = load_pem_private_key(content, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise ValueError("not a private key: make one with gateway key dnssec") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise ValueError("not a key for ECDSA P-256: make one with gateway key dnssec")  # noqa: TRY004 - of a file
+    return key
 
 
 def parse_networks(content: bytes, sites: Mapping[str, object]) -> list[tuple[IPv4Network | IPv6Network, str]]:

@@ -21,7 +21,7 @@ from gateway.config import (
 from gateway.config.admin import Admin
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.certificate_files import Faults, Managed
-from gateway.config.dns import BalancedName, parse_networks
+from gateway.config.dns import BalancedName, parse_networks, parse_signing_key
 from gateway.config.file_stamp import NONE, Stamp, stamp_of
 from gateway.config.map_table import MapFaults, MapTable
 from gateway.config.maps import MapFile
@@ -130,6 +130,7 @@ def read(
         secret = files.read(path, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
+    _check_signing_keys(files, site)
     _check_certificates(files, site, certificates=certificates)
     for path, loc in {**trusted(site), **clients(site)}.items():
         _read_cas(files, path, loc)
@@ -276,6 +277,7 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
         path = getattr(getattr(site, section), key, None)
         if path is not None:
             yield path, (section, key)
+    yield from _signing_keys(site)
     for i, frontend in enumerate(site.frontends):
         if frontend.tls and frontend.tls.ticket_key_file:
             yield frontend.tls.ticket_key_file, ("frontends", i, "tls", "ticket_key_file")
@@ -288,6 +290,23 @@ def _operators_keys(admin: Admin) -> Iterator[tuple[Path, Loc]]:
     for i, operator in enumerate(admin.operators):
         if operator.token_file is not None:
             yield operator.token_file, ("admin", "operators", i, "token_file")
+
+
+def _signing_keys(site: Site) -> Iterator[tuple[Path, Loc]]:
+    for name, zone in site.dns.zones.items() if site.dns is not None else ():
+        if zone.dnssec is not None:
+            yield zone.dnssec.key_file, ("dns", "zones", name, "dnssec", "key_file")
+
+
+def _check_signing_keys(files: Files, site: Site) -> None:
+    for path, loc in _signing_keys(site):
+        content = files.contents.get(path)
+        if content is None or content == STAND_IN:
+            continue
+        try:
+            parse_signing_key(content)
+        except ValueError as error:
+            files.findings.append(Finding(loc, f"{path}: {error}"))
 
 
 def _session_pages(site: Site) -> Iterator[tuple[Path, Loc]]:

@@ -31,6 +31,8 @@ LOOK_EVERY: Final = 0.025
 """Seconds between two looks at what control says of the sites."""
 MOVE_EVERY: Final = 1.0
 """Seconds between two moves of shares while nothing happens."""
+RENEW_EVERY: Final = 3600.0
+"""Seconds between two looks for signatures that are to be made anew."""
 POST_EVERY: Final = 0.5
 """Seconds between two reports for `gateway status`."""
 NAMES: Final = 100
@@ -98,7 +100,7 @@ class DnsProcess(LoopChild):
         for name, place in self._first:
             self._listen(name, *place)
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._watch()), loop.create_task(self._post())]
+        self._tasks = [loop.create_task(work) for work in (self._watch(), self._post(), self._renew())]
         for task in self._tasks:
             task.add_done_callback(self._failed)
         self.ready(self._snapshot.version)
@@ -214,6 +216,14 @@ class DnsProcess(LoopChild):
                     self._responder.forget_turns()
                 self._note_open()
 
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY)
+            for signer in list(self._table.signers.values()):
+                await asyncio.to_thread(signer.renew, 2 * RENEW_EVERY)
+            if self._table.signers:
+                self._responder.forget()
+
     def _note_open(self) -> None:
         """Log the names none of whose sites work, and when one works again."""
         found = {name for name, item in self._table.balanced.items() if item.group.balance(None).open}
@@ -250,6 +260,8 @@ class DnsProcess(LoopChild):
             zones=len(model.zones) if model is not None else 0,
             names=names,
             open_names=len(self._open),
+            signatures=sum(signer.made for signer in self._table.signers.values()),
+            unsigned=sum(signer.refused for signer in self._table.signers.values()),
         )
         return report if self._counted is None else report.with_counts_of(self._counted)
 

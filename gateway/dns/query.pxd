@@ -26,6 +26,7 @@ cdef struct Query:
     uint16_t klass
     bint edns               # there is an OPT record
     bint dnssec             # DO
+    bint compact            # CO
     uint16_t size           # of a UDP response that the client takes; 0: not said
     bint nsid               # asked for
     uint8_t cookie_len      # 0: none

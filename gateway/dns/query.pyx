@@ -14,12 +14,14 @@ cdef enum:
     NOTIFY = 4
     T_TSIG = 250
     T_IXFR = 251
+    T_NXNAME = 128          # says within NSEC that a name does not exist, and is never asked for (RFC 9824 section 2)
     T_META = 128            # from here on types are about queries, not data (RFC 6895 section 3.1)
     O_NSID = 3              # options of EDNS
     O_SUBNET = 8
     O_COOKIE = 10
     OPT_HEAD = 11           # bytes of an OPT record without its options: name, type, class, TTL, length
     DO = 0x8000
+    CO = 0x4000             # compact answers OK (RFC 9824 section 5)
     IN = 1
 
 
@@ -143,6 +145,7 @@ cdef int read_query(const uint8_t *p, size_t n, Query *q) noexcept nogil:
             q.size = _u16(p + end + 2)
             version = p[end + 5] != 0
             q.dnssec = _u16(p + end + 6) & DO != 0
+            q.compact = _u16(p + end + 6) & CO != 0
             if not version and not _options(p + end + OPT_HEAD - 1, length, q):
                 q.subnet = q.nsid = False
                 q.cookie_len = 0
@@ -160,7 +163,7 @@ cdef int read_query(const uint8_t *p, size_t n, Query *q) noexcept nogil:
         return NOTAUTH                      # there is no key to check it with
     if q.name_len == 0:
         return NOERROR if q.cookie_len else FORMERR     # asks for a cookie only (RFC 7873 section 5.4)
-    if q.type == T_OPT or q.type == 0:
+    if q.type == T_OPT or q.type == 0 or q.type == T_NXNAME:
         return FORMERR
     if q.klass != IN or (q.type >= T_META and q.type < T_ANY):
         return REFUSED                      # CHAOS, zone transfers
@@ -181,6 +184,7 @@ def read(bytes message):
         "class": q.klass,
         "edns": bool(q.edns),
         "dnssec": bool(q.dnssec),
+        "compact": bool(q.compact),
         "size": q.size,
         "nsid": bool(q.nsid),
         "cookie": q.cookie[:q.cookie_len],

@@ -16,10 +16,14 @@ A: Final = 1
 NS: Final = 2
 CNAME: Final = 5
 SOA: Final = 6
+DNSKEY: Final = 48
+NSEC: Final = 47
+RRSIG: Final = 46
 AAAA: Final = 28
 HTTPS: Final = 65
 ANY: Final = 255
 NOERROR: Final = 0
+SERVFAIL: Final = 2
 NXDOMAIN: Final = 3
 REFUSED: Final = 5
 
@@ -39,6 +43,15 @@ class RecordSet:
     type: int
     ttl: int
     data: tuple[bytes, ...]
+
+
+def labels_of(name: bytes) -> int:
+    """The number of labels that a signature counts: without the root, and without a first label *."""
+    at = count = 0
+    while name[at]:
+        count += 1
+        at += 1 + name[at]
+    return count - name.startswith(b"\1*")
 
 
 def wire_name(name: str) -> bytes:
@@ -70,9 +83,9 @@ class Writer:
         """Where data that is added next will be, with a pointer as its owner, as a distance."""
         return _QUESTION_TAIL + len(self.made) + 2 + RR.size
 
-    def answer(self, code: int, answers: int, authority: int, number: int) -> Answer:
+    def answer(self, code: int, answers: int, authority: int, number: int, *, compact: bool = False) -> Answer:
         """All that was added."""
-        return Answer(code, bytes(self.made), answers, authority, self.patches, number=number)
+        return Answer(code, bytes(self.made), answers, authority, self.patches, compact=compact, number=number)
 
 
 def soa(primary: str, mail: str, numbers: tuple[int, int, int, int, int]) -> bytes:

@@ -129,7 +129,8 @@ cdef struct Asked:
 
 
 cdef class Responder:
-    """Answers queries by `find`: (name in lower case, type, client's address, known bits) → (Answer, scope, turns).
+    """Answers queries by `find`: (name in lower case, type, client's address, its known bits, whether signatures are
+    wanted) → (Answer, scope, turns).
 
     `turns` says how long that holds: 0: this time; 1: for all clients, and it is kept here; more: the answers to so
     many queries after each other are the same again for the next ones, so they are kept once all were found. A new
@@ -260,7 +261,7 @@ cdef class Responder:
                         _log.exception("cannot answer a query; the client gets SERVFAIL")
                     code = SERVFAIL
             if said != NULL:
-                code = said.code
+                code = NOERROR if said.compact and not q.compact else said.code
         if not client.tcp:
             limit = LEAST_LIMIT
             if q.edns and q.size > LEAST_LIMIT:
@@ -282,10 +283,12 @@ cdef class Responder:
         cdef list found
         cdef tuple key
         if self.subnets and q.subnet and q.source:
-            answer, scope, turns = self._find(name, q.type, q.address[:4 if q.family == 1 else 16], q.source)
+            answer, scope, turns = self._find(
+                name, q.type, q.address[:4 if q.family == 1 else 16], q.source, bool(q.dnssec)
+            )
         else:
             answer, scope, turns = self._find(
-                name, q.type, asked.client.address[:asked.client.length], 8 * asked.client.length
+                name, q.type, asked.client.address[:asked.client.length], 8 * asked.client.length, bool(q.dnssec)
             )
         if turns == 1:
             self.kept.add(asked.hash, asked.lower, q.name_len, [answer])

@@ -13,13 +13,17 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from gateway.config.dns import BalancedName, Dns, Https, Zone, parse_networks, parse_record
+from gateway.config.files import STAND_IN
 from gateway.dns import records
 from gateway.dns.kept import Answer
 from gateway.dns.networks import Networks
 from gateway.dns.policy import TURNS, Balance, Order, Plan, SiteState
 from gateway.dns.records import RecordSet, Writer, wire_name
+from gateway.dns.signing import NXNAME, Signer, TooMany, denial
 
 Ip: TypeAlias = IPv4Address | IPv6Address
+Line: TypeAlias = tuple[int | None, bool]
+"""Clients that get turns after each other: those who ask for a family (None: both), with signatures or without."""
 
 KEPT: Final = 65_536
 """Answers about balanced names that are kept; more, and all are made anew as they are asked for."""
@@ -29,6 +33,7 @@ LONGEST_PERIOD: Final = 16 * TURNS
 """Answers to queries after each other that are kept for one name and type."""
 _COMMON: Final = frozenset({1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 44, 48, 52, 64, 65, 255, 257})
 """Types whose answers are kept, also that there are none: so many of a name, whatever clients ask for."""
+_MINIMAL: Final = RecordSet(records.HINFO, 3600, (records.MINIMAL,))
 _FAMILIES: Final = {records.A: 4, records.AAAA: 6}
 
 
@@ -40,6 +45,7 @@ class ZoneData:
     negative: RecordSet
     """Its SOA, with the TTL of negative answers (RFC 2308 section 5)."""
     number: int
+    signer: Signer | None = None
     nxdomain: Answer = field(init=False)
     nodata: Answer = field(init=False)
 
@@ -90,15 +96,15 @@ class Balanced:
     most: int
     ttl: int
     https: Https | None
-    turns: dict[str | None, "itertools.count[int]"] = field(default_factory=dict)
-    """Clients so far, by the site that they prefer."""
-    rotations: dict[tuple[int, str], "itertools.count[int]"] = field(default_factory=dict)
+    turns: dict[tuple[str | None, Line], "itertools.count[int]"] = field(default_factory=dict)
+    """Clients so far, by the site that they prefer. Clients ask for A and AAAA in turn: each has a count of its own."""
+    rotations: dict[tuple[int, str, Line], "itertools.count[int]"] = field(default_factory=dict)
     """Answers so far with the addresses of each site at each place."""
 
-    def choose(self, family: int | None, client: bytes, source: int) -> tuple[tuple[Ip, ...], int]:
-        """Addresses of a family (None: both), best first, and the scope for which they hold."""
+    def choose(self, line: Line, client: bytes, source: int) -> tuple[tuple[Ip, ...], int]:
+        """Addresses for the next client of a line, best first, and the scope for which they hold."""
         prefers, scope = self.prefers(client, source)
-        return self.best(prefers, family), scope
+        return self.best(prefers, line), scope
 
     def prefers(self, client: bytes, source: int) -> tuple[str | None, int]:
         """The site that a client prefers, and the scope of that."""
@@ -108,11 +114,11 @@ class Balanced:
         found = self.networks.find(address, source)
         return (found.site if found.site in self.addresses else None), found.scope
 
-    def best(self, prefers: str | None, family: int | None) -> tuple[Ip, ...]:
+    def best(self, prefers: str | None, line: Line) -> tuple[Ip, ...]:
         """The addresses for the next client that prefers a site or none."""
-        turn = next(self.turns.setdefault(prefers, itertools.count()))
+        turn = next(self.turns.setdefault((prefers, line), itertools.count()))
         orders = self.group.balance(prefers).orders
-        return self.expand(orders[turn % TURNS], family)
+        return self.expand(orders[turn % TURNS], line)
 
     def period(self, family: int | None) -> int:
         """After how many answers they repeat while shares are the same; 0: after too many."""
@@ -120,13 +126,14 @@ class Balanced:
         found = TURNS * math.lcm(*(max(1, count) for count in counts))
         return found if found <= LONGEST_PERIOD else 0
 
-    def expand(self, order: Order, family: int | None) -> tuple[Ip, ...]:
+    def expand(self, order: Order, line: Line) -> tuple[Ip, ...]:
         """The addresses of sites in an order, `most` of each family; those of one site take turns, too."""
         found: list[Ip] = []
+        family, _ = line
         for place, site in enumerate(order):
             there = [ip for ip in self.addresses[site] if family is None or ip.version == family]
             if len(there) > 1:
-                at = next(self.rotations.setdefault((place, site), itertools.count())) % len(there)
+                at = next(self.rotations.setdefault((place, site, line), itertools.count())) % len(there)
                 there = there[at:] + there[:at]
             found += there
         if family is None:
@@ -150,16 +157,37 @@ class Node:
     made: dict[int, Answer] = field(default_factory=dict)
 
 
+@dataclass(slots=True, eq=False)
+class Chain:
+    """What is said about a name, set by set: CNAMEs, and what the last target has."""
+
+    first: Node
+    last: Node
+    exists: bool
+    """Whether the last target does; else `last` is what is above it."""
+    end: bytes
+    """The name of the last target."""
+    sets: list[tuple[bytes, RecordSet, ZoneData]] = field(default_factory=list)
+    empty: bool = True
+    """The last target is of a zone here and has no such records."""
+    scope: int = 0
+    signed: bool = False
+
+
 class Table:
     """The names of a site file."""
 
-    def __init__(self, groups: Mapping[Plan, Group] | None = None) -> None:
-        self._before = groups or {}
+    def __init__(self, before: "Table | None" = None) -> None:
+        self._before: Mapping[Plan, Group] = before.groups if before is not None else {}
+        self._signers_before: Mapping[str, Signer] = before.signers if before is not None else {}
         self._nodes: dict[bytes, Node] = {}
         self._zones: list[str] = []
         self._numbers = itertools.count(1)
         self._kept: dict[tuple[int, int, tuple[Ip, ...]], Answer] = {}
         self._refused = Answer(records.REFUSED, authoritative=False)
+        self._overloaded = Answer(records.SERVFAIL, authoritative=False)
+        self.signers: dict[str, Signer] = {}
+        """Of the zones that are signed, by their names."""
         self.groups: dict[Plan, Group] = {}
         self.balanced: dict[str, Balanced] = {}
         """By the names of the site file."""
@@ -167,7 +195,7 @@ class Table:
     @classmethod
     def of(cls, model: Dns, files: Mapping[Path, bytes], serial: int, before: "Table | None" = None) -> "Table":
         """The table of a site file; names go on with the shares of equal plans of the table `before`."""
-        table = cls(before.groups if before is not None else {})
+        table = cls(before)
         table._zones = list(model.zones)
         for name, zone in model.zones.items():
             table._add_zone(name, zone, files, serial)
@@ -180,7 +208,14 @@ class Table:
 
     # ---------------------------------------------------------------------------------------------------------- lookup
 
-    def find(self, name: bytes, kind: int, client: bytes, source: int) -> tuple[Answer, int, int]:
+    def find(
+        self,
+        name: bytes,
+        kind: int,
+        client: bytes,
+        source: int,
+        signed: bool = False,  # noqa: FBT001, FBT002
+    ) -> tuple[Answer, int, int]:
         """What is said about a name (on the wire, in lower case) and type to a client, its scope, and its turns.
 
         Turns as Responder has them. Only what is asked by a name of the site file and a common type is to be kept.
@@ -188,14 +223,17 @@ class Table:
         node, exists = self.node(name)
         if node is None:
             return self._refused, 0, 0
+        if signed and node.zone.signer is not None:
+            return self._find_signed(name, kind, client, source)
         if not exists:
             return node.zone.nxdomain, 0, 0
         keep = kind in _COMMON and name == node.name
         if node.alias is not None and kind not in {records.CNAME, records.ANY}:
-            return *self._follow(node, kind, client, source), 0
+            chain = self._follow(name, kind, client, source, signed=False)
+            return self._render(chain, kind), chain.scope, 0
         if node.balanced is not None and self._chosen(node.balanced, kind):
             family = _FAMILIES.get(kind)
-            addresses, scope = node.balanced.choose(family, client, source)
+            addresses, scope = node.balanced.choose((family, False), client, source)
             turns = 0 if node.balanced.networks or not keep else node.balanced.period(family)
             return self._addresses(node, kind, addresses), scope, turns
         answer = node.made.get(kind)
@@ -218,7 +256,7 @@ class Table:
             for kind in (*_FAMILIES, records.HTTPS) if node.balanced is not None else ():
                 if node.balanced is None or not self._chosen(node.balanced, kind):
                     continue
-                addresses = node.balanced.best(None, _FAMILIES.get(kind))
+                addresses = node.balanced.best(None, (_FAMILIES.get(kind), False))
                 if addresses:
                     yield node.name, self._set(node.balanced, kind, addresses)
 
@@ -243,7 +281,7 @@ class Table:
         """The answer of records that do not change; those of types that exist are kept."""
         found = node.sets.get(kind)
         if kind == records.ANY:
-            found = RecordSet(records.HINFO, 3600, (records.MINIMAL,))
+            found = _MINIMAL
         if found is None:
             return node.zone.nodata
         writer = Writer()
@@ -272,36 +310,95 @@ class Table:
             return RecordSet(kind, balanced.ttl, (records.https(balanced.https, addresses),))
         return RecordSet(kind, balanced.ttl, tuple(ip.packed for ip in addresses))
 
-    def _follow(self, node: Node, kind: int, client: bytes, source: int) -> tuple[Answer, int]:
-        """The CNAME of a name, and what its target has, as far as this table knows."""
-        writer = Writer()
-        count, scope = 0, 0
-        distance: int | None = None
-        first = node
+    def _find_signed(self, name: bytes, kind: int, client: bytes, source: int) -> tuple[Answer, int, int]:
+        """What is said with signatures, as in `find`."""
+        try:
+            chain = self._follow(name, kind, client, source, signed=True)
+            answer = self._render(chain, kind)
+        except TooMany:
+            return self._overloaded, 0, 0
+        first = chain.first
+        if kind not in _COMMON or name != first.name or not chain.exists or chain.last is not first:
+            return answer, chain.scope, 0
+        if first.balanced is None or not self._chosen(first.balanced, kind):
+            return answer, chain.scope, 1
+        return answer, chain.scope, 0 if first.balanced.networks else first.balanced.period(_FAMILIES.get(kind))
+
+    def _follow(self, name: bytes, kind: int, client: bytes, source: int, *, signed: bool) -> Chain:
+        """What is said about a name, over the CNAMEs that this table knows. Raises TooMany."""
+        node, exists = self.node(name)
+        assert node is not None  # noqa: S101 - see find
+        chain = Chain(node, node, exists, name, signed=signed)
         seen: set[bytes] = set()
-        while node.name not in seen and len(seen) < MAX_CHAIN:
+        while chain.exists:
+            node = chain.last
             seen.add(node.name)
-            assert node.alias is not None  # noqa: S101 - the loop's condition
-            target = writer.last_data
-            count += writer.add(node.sets[records.CNAME], distance)
-            distance = target
-            after, exists = self.node(node.alias)
-            if after is None:
+            found = self._chosen_set(chain, kind, client, source)
+            if found is not None:
+                chain.sets.append((chain.end, found, node.zone))
+                chain.empty = False
                 break
-            if not exists:
-                return after.zone.no(records.NXDOMAIN, writer, count), scope
-            node = after
-            if node.alias is not None:
-                continue
-            found = node.sets.get(kind)
-            if node.balanced is not None and self._chosen(node.balanced, kind):
-                addresses, scope = node.balanced.choose(_FAMILIES.get(kind), client, source)
-                found = self._set(node.balanced, kind, addresses) if addresses or kind == records.HTTPS else None
-            if found is None:
-                return node.zone.no(records.NOERROR, writer, count), scope
+            if node.alias is None or kind in {records.CNAME, records.ANY, records.NSEC, records.RRSIG}:
+                break
+            chain.sets.append((chain.end, node.sets[records.CNAME], node.zone))
+            after, exists = self.node(node.alias)
+            if after is None or after.name in seen or len(seen) >= MAX_CHAIN:
+                chain.empty = False
+                break
+            chain.last, chain.exists, chain.end = after, exists, node.alias
+        return chain
+
+    def _chosen_set(self, chain: Chain, kind: int, client: bytes, source: int) -> RecordSet | None:
+        """The records that a chain's last name has of a type."""
+        node = chain.last
+        if node.balanced is not None and self._chosen(node.balanced, kind):
+            addresses, chain.scope = node.balanced.choose((_FAMILIES.get(kind), chain.signed), client, source)
+            return self._set(node.balanced, kind, addresses) if addresses or kind == records.HTTPS else None
+        if kind == records.ANY:
+            return _MINIMAL
+        if node.zone.signer is not None and kind == records.NSEC:
+            return self._denial(chain.end, node, kind)
+        if node.zone.signer is not None and kind == records.RRSIG:
+            return node.zone.signer.sign(chain.end, self._denial(chain.end, node, kind), exists=chain.end == node.name)
+        return node.sets.get(kind)
+
+    def _denial(self, name: bytes, node: Node, kind: int) -> RecordSet:
+        """The NSEC record of a name that exists, which says that it does not have a type."""
+        types = set(node.sets)
+        if node.balanced is not None:
+            versions = {ip.version for there in node.balanced.addresses.values() for ip in there}
+            types |= {type_ for type_, version in _FAMILIES.items() if version in versions}
+            types |= {records.HTTPS} if node.balanced.https is not None else set()
+        return denial(name, types - {kind}, node.zone.negative.ttl)
+
+    def _render(self, chain: Chain, kind: int) -> Answer:
+        """The bytes of a chain. Raises TooMany."""
+        writer = Writer()
+        count = 0
+        distance: int | None = None
+        for owner, found, zone in chain.sets:
+            target = writer.last_data
             count += writer.add(found, distance)
-            break
-        return writer.answer(records.NOERROR, count, 0, first.number), scope
+            if chain.signed and zone.signer is not None and found.type != records.RRSIG:
+                count += writer.add(zone.signer.sign(owner, found, exists=owner in self._nodes), distance)
+            if found.type == records.CNAME:
+                distance = target
+        if not chain.empty:
+            return writer.answer(records.NOERROR, count, 0, chain.first.number)
+        zone = chain.last.zone
+        code = records.NOERROR if chain.exists else records.NXDOMAIN
+        if not chain.signed or zone.signer is None:
+            return zone.no(code, writer, count)
+        at: bytes | int = zone.name if chain.sets else -len(zone.name)
+        authority = writer.add(zone.negative, at) + writer.add(zone.signer.sign(zone.name, zone.negative), at)
+        nsec = denial(chain.end, {NXNAME}, zone.negative.ttl)
+        if chain.exists:
+            nsec = self._denial(chain.end, chain.last, kind)
+        rrsig = zone.signer.sign(chain.end, nsec, exists=chain.exists and chain.end == chain.last.name)
+        whose = chain.end if chain.sets else None
+        authority += writer.add(nsec, whose) + writer.add(rrsig, whose)
+        number = zone.number if not chain.exists else chain.first.number
+        return writer.answer(code, count, authority, number, compact=not chain.exists)
 
     # ------------------------------------------------------------------------------------------------------- the names
 
@@ -312,26 +409,44 @@ class Table:
         numbers = (model.soa.serial if model.soa.serial is not None else serial, *times)
         soa = records.soa(model.ns[0], mail, numbers)
         ttl = int(model.ns_ttl)
-        zone = ZoneData(apex, RecordSet(records.SOA, min(ttl, times[3]), (soa,)), next(self._numbers))
+        signer = self._signer(name, apex, model, files)
+        zone = ZoneData(apex, RecordSet(records.SOA, min(ttl, times[3]), (soa,)), next(self._numbers), signer)
         top = self._nodes[apex] = Node(zone, apex, next(self._numbers))
         top.sets[records.SOA] = RecordSet(records.SOA, ttl, (soa,))
         top.sets[records.NS] = RecordSet(records.NS, ttl, tuple(records.name_data(server) for server in model.ns))
+        if signer is not None:
+            top.sets[records.DNSKEY] = RecordSet(records.DNSKEY, ttl, (signer.dnskey,))
+            for found in (*top.sets.values(), zone.negative):
+                signer.sign(apex, found)
         if model.sites:
             self._balance(top, name, model, files)
         for owner, balanced in model.names.items():
             self._balance(self._node(zone, f"{owner}.{name}"), f"{owner}.{name}", balanced, files)
-        found: dict[tuple[str, int], tuple[int, list[bytes]]] = {}
+        listed: dict[tuple[str, int], tuple[int, list[bytes]]] = {}
         for line in model.records:
             record = parse_record(line, name)
             owner = name if record.owner == "@" else f"{record.owner}.{name}"
             ttl = int(model.ttl) if record.ttl is None else record.ttl
-            _, several = found.setdefault((owner, int(record.rdata.rdtype)), (ttl, []))
+            _, several = listed.setdefault((owner, int(record.rdata.rdtype)), (ttl, []))
             several.append(records.record_data(record.rdata))
-        for (owner, kind), (ttl, several) in found.items():
+        for (owner, kind), (ttl, several) in listed.items():
             node = self._node(zone, owner)
             node.sets[kind] = RecordSet(kind, ttl, tuple(dict.fromkeys(several)))
             if kind == records.CNAME:
                 node.alias = several[0].lower()
+
+    def _signer(self, name: str, apex: bytes, model: Zone, files: Mapping[Path, bytes]) -> Signer | None:
+        """What signs a zone; with the same key that of the table before, which has signatures already."""
+        if model.dnssec is None:
+            return None
+        content = files[model.dnssec.key_file]
+        if content == STAND_IN:
+            return None
+        before = self._signers_before.get(name)
+        if before is None or before.content != content:
+            before = Signer(apex, content)
+        self.signers[name] = before
+        return before
 
     def _node(self, zone: ZoneData, name: str) -> Node:
         """The node of a name in a zone, which is made with all that are between them."""

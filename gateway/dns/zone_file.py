@@ -23,7 +23,7 @@ def lines(table: Table, zone: str) -> Iterator[str]:
         raise ValueError(f"there is no zone {zone}: the site file has {', '.join(table.zones) or 'none'}")
     yield f"$ORIGIN {_text(apex)}"
     for name, one in found:
-        for data in one.data:
+        for data in one.data if one.type != records.DNSKEY else ():  # others sign it by keys of their own
             rdtype = dns.rdatatype.RdataType.make(one.type)
             rdata = dns.rdata.from_wire(dns.rdataclass.IN, rdtype, data, 0, len(data))
             yield f"{_text(name)} {one.ttl} IN {dns.rdatatype.to_text(rdtype)} {rdata.to_text()}"

@@ -160,6 +160,8 @@ DNS: Final = DnsReport(
     zones=1,
     names=(DnsNameReport(name="www.example.com", policy="load", shares={"mel": 0.25, "syd": 0.75}, open=False),),
     open_names=0,
+    signatures=30,
+    unsigned=2,
 )
 
 

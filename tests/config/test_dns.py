@@ -66,6 +66,15 @@ def test_mistakes_in_the_section(text: str, messages: list[str], refuse: Refuse)
     refuse(f"{BASE.replace('»', '')}{text}\n", *messages)
 
 
+def test_the_key_of_a_zone_must_be_one(refuse: Refuse, tmp_path: Path) -> None:
+    key = tmp_path / "zone.key"
+    key.write_text("0123456789abcdef")
+    key.chmod(0o600)
+    refuse(zone("dnssec: {key_file: »zone.key}"), "not a private key: make one with gateway key dnssec")
+    key.chmod(0o644)
+    refuse(zone("dnssec: {key_file: »zone.key}"), "other users can read")
+
+
 def test_sites_must_be_known(refuse: Refuse, tmp_path: Path) -> None:
     key = tmp_path / "sites.key"
     key.write_text("0123456789abcdef")

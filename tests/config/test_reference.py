@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.config import Loaded, explain, load
 from gateway.config.document import Document
@@ -49,6 +51,9 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
     ):
         (conf / name).touch(mode=0o600)
         (conf / name).write_bytes(b"0123456789abcdef")
+    (conf / "example.com.key").touch(mode=0o600)
+    signing = ec.generate_private_key(ec.SECP256R1())
+    (conf / "example.com.key").write_bytes(signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (conf / "users").write_text("anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\nbert:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
     (conf / "users").chmod(0o640)
     return load(conf / "reference.yaml", lambda _, hosts: dict.fromkeys(hosts, "127.0.0.1"))

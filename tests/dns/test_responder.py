@@ -37,6 +37,22 @@ def test_addresses_of_all_sites_in_turn():
     }
 
 
+def test_clients_that_ask_for_both_families_in_turn_are_shared_out_as_others():
+    of = responder(
+        {
+            "a.example": {
+                "ns": "ns.example",
+                "sites": {"x": ["192.0.2.1", "2001:db8::1"], "y": ["192.0.2.2", "2001:db8::2"]},
+            }
+        }
+    )
+    first: Counter[str] = Counter()
+    for _ in range(400):
+        first[lines(said(of, "a.example"))[0].split()[-1]] += 1
+        first[lines(said(of, "a.example", "AAAA"))[0].split()[-1]] += 1
+    assert set(first.values()) == {200}
+
+
 def test_the_case_of_the_question_is_kept():
     found = said(responder(), "wWw.eXample.COM", "SOA")
     assert found.question[0].name.to_text() == "wWw.eXample.COM."

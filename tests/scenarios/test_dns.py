@@ -491,3 +491,93 @@ def test_the_zone_of_a_running_gateway_as_text(farm: tuple[GatewayProcess, dict[
     said = run(sys.executable, "-m", "gateway", "zone-file", str(gateway.path), "www.example.com", "--live")
     assert f"www.example.com. 1 IN A {ADDRESSES['mel']}\n" in said
     assert ADDRESSES["dub"] not in said
+
+
+UNBOUND_VALIDATING = """
+server:
+  directory: "{directory}"
+  chroot: ""
+  username: ""
+  pidfile: ""
+  use-syslog: no
+  verbosity: 1
+  interface: 127.0.0.1
+  port: {own}
+  do-not-query-localhost: no
+  module-config: "validator iterator"
+  trust-anchor-file: "{anchors}"
+  local-zone: "example.com." nodefault
+  aggressive-nsec: yes
+  val-log-level: 2
+stub-zone:
+  name: "www.example.com."
+  stub-addr: 127.0.0.1@{port}
+stub-zone:
+  name: "example.org."
+  stub-addr: 127.0.0.1@{port}
+"""
+
+
+@needs("unbound", "delv")
+def test_signed_zones_are_validated_by_others(start_servers: Servers, tmp_path: Path, port: int) -> None:
+    zones, anchors = ("www.example.com", "example.org"), []
+    for zone in zones:
+        words = [sys.executable, "-m", "gateway", "key", "dnssec", str(tmp_path / f"{zone}.key"), zone]
+        anchors.append(run(*words).splitlines())
+        assert run(*words).splitlines() == anchors[-1], "the key is there, and stays"
+    description = described(start_servers("one"), port)
+    for zone in zones:
+        description["dns"]["zones"][zone]["dnssec"] = {"key_file": str(tmp_path / f"{zone}.key")}
+    (tmp_path / "anchors").write_text("".join(f"{ds}\n" for ds, _ in anchors))
+    keys = "".join(f'{words[0]} static-key {words[3]} {words[4]} {words[5]} "{words[6]}";\n'
+                   for words in (dnskey.split() for _, dnskey in anchors))  # fmt: skip
+    (tmp_path / "delv.keys").write_text(f"trust-anchors {{\n{keys}}};\n")
+    with GatewayProcess(tmp_path, description) as process:
+        process.wait_for_log("dns 0 uses version 1")
+
+        def delv(*words: str, zone: str = "www.example.com") -> str:
+            options = "-a", str(tmp_path / "delv.keys"), f"+root={zone}", "@127.0.0.1", "-p", str(port)
+            return run("delv", *options, *words)
+
+        for kind, wanted in (
+            ("A", "198.51.100.10"),
+            ("HTTPS", "ipv4hint"),
+            ("SOA", "hostmaster"),
+            ("DNSKEY", "257 3 13"),
+        ):
+            said = delv("www.example.com", kind)
+            assert "; fully validated" in said
+            assert wanted in said
+        assert "; negative response, fully validated" in delv("www.example.com", "MX")
+        assert "; negative response, fully validated" in delv("nx.www.example.com", "A")
+        assert "; fully validated" in delv("big.example.org", "TXT", zone="example.org")
+        own, config = both_port(), tmp_path / "unbound.conf"
+        config.write_text(
+            UNBOUND_VALIDATING.format(directory=tmp_path, own=own, port=port, anchors=tmp_path / "anchors")
+        )
+
+        def answers() -> bool:
+            try:
+                return ask(own, "example.org", "SOA").rcode() == dns.rcode.NOERROR
+            except dns.exception.Timeout:
+                return False
+
+        unbound = start(["unbound", "-d", "-c", str(config)], tmp_path / "unbound.log", answers)
+        try:
+            for name, kind in (
+                ("www.example.com", "A"), ("www.example.com", "MX"), ("alias.example.org", "A"), ("big.example.org", "TXT"),
+                ("nx.www.example.com", "A"), ("a.b.www.example.com", "TXT"), ("www.example.com", "HTTPS"),
+            ):  # fmt: skip
+                found = dns.query.tcp(
+                    dns.message.make_query(name, kind, want_dnssec=True), "127.0.0.1", timeout=5.0, port=own
+                )
+                assert found.rcode() in {dns.rcode.NOERROR, dns.rcode.NXDOMAIN}, (name, kind)
+                assert found.flags & dns.flags.AD, f"{name} {kind} is not validated"
+        finally:
+            end_process(unbound, 5.0)
+        # With another key the answers are bogus: the validation above is one.
+        run(sys.executable, "-m", "gateway", "key", "dnssec", str(tmp_path / "other.key"), "www.example.com")
+        (tmp_path / "www.example.com.key").write_bytes((tmp_path / "other.key").read_bytes())
+        process.reload()
+        process.wait_for_log("dns 0 uses version 2")
+        assert "; fully validated" not in delv("www.example.com", "A")
