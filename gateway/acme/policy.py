@@ -17,6 +17,8 @@ SPREAD: Final = 0.05
 """or up to this part of its life earlier, so that certificates of one day are not renewed in one moment."""
 LATEST: Final = 0.9
 """Part of a life by which it is renewed whatever the authority says."""
+SOONEST: Final = HOUR
+"""Seconds between two orders of a certificate, whatever its authority says, and however short it lives."""
 LEADS_AFTER: Final = 60.0
 """Seconds for which a gateway waits for the one that ordered so far: this bounds how often two order at once."""
 
@@ -47,12 +49,14 @@ def draw(*texts: str) -> float:
     return int.from_bytes(sha256("\n".join(texts).encode()).digest()[:7]) / 2**56
 
 
-def renew_at(not_before: float, not_after: float, window: Window | None, luck: float) -> float:
-    """When to renew a certificate; `luck` from 0 to 1 places it within what is allowed."""
+def renew_at(not_before: float, not_after: float, window: Window | None, luck: float, came: float = 0.0) -> float:
+    """When to renew a certificate that `came` at a time; `luck` from 0 to 1 places it within what is allowed."""
     life = max(0.0, not_after - not_before)
     if window is None:
-        return not_before + life * (DUE - SPREAD * luck)
-    return min(window.start + max(0.0, window.end - window.start) * luck, not_before + life * LATEST)
+        at = not_before + life * (DUE - SPREAD * luck)
+    else:
+        at = min(window.start + max(0.0, window.end - window.start) * luck, not_before + life * LATEST)
+    return max(at, came + SOONEST)
 
 
 def ask_again(asked: float) -> float:

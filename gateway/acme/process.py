@@ -187,7 +187,7 @@ class AcmeProcess(LoopChild):
             if present is not None and facts is not None and present.kind == one.kind:
                 validity = facts.validity
                 luck = policy.draw(name, present.pem)
-                at = policy.renew_at(validity.not_before, validity.not_after, record.window, luck)
+                at = policy.renew_at(validity.not_before, validity.not_after, record.window, luck, present.at)
             free = record.next if record.way == one.way else 0.0
             found[name] = max(at, free, policy.allowed_at(record.failed_at, time.time()) if record.failed_at else 0.0)
         return found

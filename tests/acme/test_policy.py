@@ -23,10 +23,16 @@ def test_the_window_of_the_authority_decides(luck: float) -> None:
     assert 60 * DAY <= at <= 62 * DAY
 
 
-def test_a_window_in_the_past_is_now_and_one_after_the_end_is_not_believed() -> None:
-    assert policy.renew_at(0.0, 90 * DAY, Window(-5 * DAY, -4 * DAY), 0.5) < 0
+def test_a_window_in_the_past_is_as_soon_as_may_be_and_one_after_the_end_is_not_believed() -> None:
+    assert policy.renew_at(0.0, 90 * DAY, Window(-5 * DAY, -4 * DAY), 0.5) == HOUR
     assert policy.renew_at(0.0, 90 * DAY, Window(100 * DAY, 120 * DAY), 0.5) == pytest.approx(81 * DAY)
     assert policy.renew_at(0.0, 90 * DAY, Window(60 * DAY, 50 * DAY), 1.0) == 60 * DAY
+
+
+def test_a_certificate_is_kept_for_an_hour_whatever_is_said() -> None:
+    """An authority that always says `at once`, or gives certificates of minutes, does not make a loop."""
+    assert policy.renew_at(0.0, 90 * DAY, Window(-5 * DAY, -4 * DAY), 0.5, came=DAY) == DAY + HOUR
+    assert policy.renew_at(0.0, 60.0, None, 0.5, came=10.0) == 10.0 + HOUR
 
 
 def test_the_moment_is_the_same_in_all_gateways_and_differs_between_certificates() -> None:
