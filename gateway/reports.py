@@ -322,6 +322,8 @@ class SiteStateReport:
     """1: heard lately; falls to 0 while it is silent, and so does its share of clients."""
     evacuated: bool
     """One of its gateways says that it takes no new clients, by command or in a maintenance window."""
+    own: bool = False
+    """This gateway is of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

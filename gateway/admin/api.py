@@ -4,11 +4,13 @@ Every change is one of the commands that the supervisor or the heartbeat process
 nothing is decided here.
 """
 
+import asyncio
 import json
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Annotated, Any, Final, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -20,6 +22,7 @@ from gateway.admin.audit import Audit, Change
 from gateway.admin.problems import Problem
 from gateway.admin.server import Asked, BadRequest, Endpoint
 from gateway.board import BOUNDS
+from gateway.config import json_schema
 from gateway.config.admin import AccessRole
 from gateway.config.overrides import NODE, SITE, WEIGHTS
 from gateway.config.posted import LARGEST
@@ -412,6 +415,8 @@ OPERATIONS: Final = (
               returns=None, query=Followed),
     Operation(path="/openapi.json", method="GET", role="read", summary="This description.",
               returns=TypeAdapter(dict[str, Any])),
+    Operation(path="/schema", method="GET", role="read", summary="The JSON schema of site files.",
+              returns=TypeAdapter(dict[str, Any])),
     Operation(path="/explain", method="POST", role="read", summary="What happens to a request, step by step.",
               takes=Request, returns=TypeAdapter(Explained), refuses=True),
     Operation(path="/tests", method="POST", role="read", summary="Run the tests of the site file in use.",
@@ -526,8 +531,8 @@ class Api:
         if operation.method == "POST":
             return await self._change(command, asked)
         match operation.path:
-            case "/openapi.json":
-                return description()
+            case "/openapi.json" | "/schema":
+                return await asyncio.to_thread(description if command == "openapi.json" else _schema)
             case "/audit":
                 return self._audit.last
             case "/whoami":
@@ -631,6 +636,11 @@ class Api:
             before=states[0], after=states[1], result=result,
         )  # fmt: skip
         self._audit.note(change)
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    return json_schema.schema()
 
 
 def _set(report: GatewayReport, target: str) -> dict[str, Any] | None:

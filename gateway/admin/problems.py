@@ -7,12 +7,18 @@ from typing import Final
 
 from gateway.admin import probes
 from gateway.config.certificate import Validity
+from gateway.outcome import OUTCOMES
 from gateway.reports import AcmeReport, BackendReport, GatewayReport, HeartbeatReport, ServerReport, TreeReport
 
 RECENT: Final = 600.0
 """Seconds for which a counter that has grown is shown."""
 MOST: Final = 20
 """Counters that are shown."""
+
+_MEANINGS: Final = {
+    name: f"{meaning.rstrip('.')} ({name})" for name, side, meaning in OUTCOMES if side in {"gateway", "server"}
+}
+"""Of the outcomes that are no fault of a client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +130,10 @@ def counts(report: GatewayReport, heartbeat: HeartbeatReport | None) -> dict[tup
         for kind, reasons in report.refused.items()
         for reason, count in reasons.items()
     }
+    for frontend in report.frontends:
+        found |= {
+            (frontend.name, _MEANINGS[name]): count for name, count in frontend.outcomes.items() if name in _MEANINGS
+        }
     for backend in report.backends:
         found |= {
             (f"{backend.name}/{server.name}", "failed requests (no response, a broken one, or 5xx)"): server.failures

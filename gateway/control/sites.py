@@ -410,6 +410,7 @@ class Sites(asyncio.DatagramProtocol):
                 capacity=capacity.estimate if capacity is not None else None,
                 evacuated=view.evacuates is not None,
                 trust=round(view.trust, 2),
+                own=name == model.self_,
             )
         return found
 

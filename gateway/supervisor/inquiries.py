@@ -28,7 +28,7 @@ from gateway.supervisor.posted_site import PostedSite
 
 INQUIRIES: Final = ("explain", "tests", "site", "check")
 """Words of gateway/explain/inquiry.py."""
-MOST: Final = 2
+MOST: Final = 4
 """Processes at once."""
 SECONDS: Final = 20.0
 """For an answer."""

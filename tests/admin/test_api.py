@@ -111,7 +111,9 @@ async def test_the_audit_log_keeps_the_first_line_of_a_refused_reload(caplog):
     caplog.set_level("INFO")
     api = Api(RefusingGateway())
     status, body = await post(api, "/reload")
-    assert (status, body) == (409, '{"error":"reload refused; keeping version 1:\\nsite.yaml:1:1: unknown key x"}')
+    problem = "site.yaml:1:1: unknown key x"
+    error = f"reload refused; keeping version 1:\n{problem}"
+    assert (status, json.loads(body)) == (409, {"error": error, "version": 1, "problems": problem})
     assert "site.yaml:1:1: unknown key x" in caplog.text
     (change,) = api._audit.last
     assert change.result == "reload refused; keeping version 1"

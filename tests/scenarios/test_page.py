@@ -16,7 +16,7 @@ from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.programs import needs
 from tests.support.raw import RawClient
-from tests.support.waiting import free_port
+from tests.support.waiting import eventually, free_port, free_udp_port
 
 pytestmark = needs("chromium")
 
@@ -218,6 +218,9 @@ def test_the_site_file_is_edited_checked_applied_and_undone(watched: Watched) ->
     assert "+tests: [{request" in browser.text("#site-diff")
     assert found_by_axe(browser) == []
     browser.screenshot(PICTURES / "page-editor.png")
+    complete_by_keyboard(browser)
+    browser.run(f"(() => {{ {write.format(json.dumps(good + f'tests: [{test}]'))} }})()")
+    browser.wait(enabled, "the text to be checked again")
     watched.confirm("#apply")
     watched.told("Apply: done")
     assert path.read_text() == good + f"tests: [{test}]"
@@ -225,6 +228,121 @@ def test_the_site_file_is_edited_checked_applied_and_undone(watched: Watched) ->
     watched.confirm("#undo")
     browser.wait(f"{verdict} === 'valid; 0 of 0 tests pass; this is the file in use'", "the file as it was")
     assert path.read_text() == good
+    browser.wait("document.querySelectorAll('#version-table tbody tr').length === 3", "the history")
+    browser.run("document.querySelector('#history').open = true")
+    browser.click("#version-table [data-key='2'] button[data-key=Difference]")
+    browser.wait("document.querySelector('#version-diff').innerText.includes('tests: [{request')", "the difference")
+    assert found_by_axe(browser) == []
+    browser.click("#version-table [data-key='2'] button[data-key^=Put]")
+    browser.wait(f"document.querySelector('#site-text').value.includes({json.dumps(test)})", "version 2 in the editor")
+    browser.click("#revert")
+    browser.wait(f"document.querySelector('#site-text').value === {json.dumps(good)}", "the file in use")
+
+
+def complete_by_keyboard(browser: Browser) -> None:
+    """At the end of the site file, in the editor."""
+    area = "document.querySelector('#site-text')"
+    browser.run(
+        f"{area}.value += '\\nbackends:\\n  app:\\n    bal'; {area}.focus(); {area}.setSelectionRange(1e9, 1e9)"
+    )
+    browser.press(" ", ctrl=True)
+    browser.wait("!document.querySelector('#site-completions').hidden", "the completions")
+    active = f"document.getElementById({area}.getAttribute('aria-activedescendant'))?.innerText"
+    assert str(browser.run(active)).startswith("balance ")
+    assert found_by_axe(browser) == []
+    browser.screenshot(PICTURES / "page-completions.png")
+    browser.press("Enter")
+    assert str(browser.run(f"{area}.value")).endswith("    balance: ")
+    browser.press(" ", ctrl=True)
+    browser.press("ArrowDown")
+    second = str(browser.run(active)).strip()
+    browser.press("Enter")
+    assert str(browser.run(f"{area}.value")).endswith(f"    balance: {second}")
+    browser.press("Tab")
+    assert browser.run(f"document.activeElement !== {area}"), "Tab leaves the editor"
+
+
+PLACES = {
+    "fro": "frontends",
+    "frontends:\n  - li": "listen",
+    "frontends:\n- listen: ':80'\n  li": "listen limits",
+    "backends:\n  app:\n    check: {htt": "http",
+    "backends:\n  app:\n    servers:\n      - {address: 'a:1', wei": "weight",
+    "routes:\n  - match: {path: /a}\n    bac": "backend",
+    "routes:\n  - backend: a": "app api",
+    "routes: [{match: {path: /}, backend: a": "app api",
+    "frontends:\n  - listen: ':80'\n    http2: ": "true false",
+    "frontends:\n  - listen: ':80'\n    tls:\n      policy: ": "modern intermediate old",
+    "# fro": "",
+    "nothing:\n  of: ": "",
+}
+"""What is offered at the end of a text that another one follows."""
+REST = "\nbackends:\n  app: {servers: ['a:1']}\n  api:\n    servers: ['b:1']\n"
+
+
+def test_what_is_offered_is_what_the_schema_knows_there(watched: Watched) -> None:
+    look = (
+        "(async () => { const { suggestions } = await import('/complete.js');"
+        f" const answer = await fetch('/api/v1/schema', {{headers: {{Authorization: {json.dumps(f'Bearer {TOKEN}')}}}}});"
+        f" const schema = await answer.json(); return {json.dumps(list(PLACES))}.map(text =>"
+        f" suggestions(schema, text, text + {json.dumps(REST)}).map(one => one.word)); }})()"
+    )
+    found = [set(words) for words in watched.browser.run(look)]
+    for (text, wanted), words in zip(PLACES.items(), found, strict=True):
+        assert set(wanted.split()) == words if not wanted or len(wanted.split()) > 1 else wanted in words, (text, words)
+
+
+def test_requests_are_followed_on_the_page(watched: Watched) -> None:
+    browser = watched.browser
+    state = "document.querySelector('#tail-state').innerText"
+    browser.run("document.querySelector('#tail-when').focus()")
+    browser.type('path.startsWith("/bytes/")')
+    browser.press("Enter")
+    browser.wait(f"{state} === 'following; 0 requests'", "the page to follow")
+    rows = "[...document.querySelectorAll('#tail-table tbody tr')].map(row => row.innerText)"
+
+    def seen() -> bool:
+        with RawClient(watched.gateway.port) as client:
+            client.get("/")
+            client.get("/bytes/1?<b>x</b>")
+        return bool(browser.run(f"{rows}.length"))
+
+    eventually(seen, "a request")
+    assert all("GET http://localhost/bytes/1?" in row and "\tok\t" in row for row in browser.run(rows))
+    assert browser.run("document.querySelectorAll('#tail-table b').length") == 0
+    assert browser.run("document.querySelectorAll('#tail-outcome option').length") > 30
+    browser.size(*NARROW)
+    assert browser.run("document.documentElement.scrollWidth") == NARROW[0]
+    assert found_by_axe(browser) == []
+    browser.size(*WIDE)
+    browser.screenshot(PICTURES / "page-requests.png")
+    browser.click("#tail-start")
+    browser.wait(f"{state}.startsWith('ended; ')", "the page to end it")
+    browser.run("document.querySelector('#tail-when').value = 'pth'")
+    browser.click("#tail-start")
+    watched.told("did you mean path?")
+    browser.run("document.querySelector('#tail-when').value = ''")
+
+
+def test_the_site_is_evacuated_and_readmitted(watched: Watched) -> None:
+    browser, description = watched.browser, watched.gateway.site
+    key = watched.gateway.path.parent / "sites.key"
+    key.touch(mode=0o600)
+    key.write_text("a key of more than sixteen bytes")
+    peers = {"syd": {"url": "http://syd.example.com", "report": f"127.0.0.1:{free_udp_port()}"}}
+    sites = {"self": "mel", "listen": f"127.0.0.1:{free_udp_port()}", "peers": peers, "key_file": str(key)}
+    watched.gateway.reload({**description, "sites": sites})
+    browser.wait("!document.querySelector('#evacuate-site').hidden", "the button")
+    assert "mel (this one)" in browser.text("#site-table")
+    watched.confirm("#evacuate-site")
+    watched.told("Evacuate site mel: done")
+    browser.wait("document.querySelector('#evacuation').innerText.startsWith('mel is evacuated by command: ')", "it")
+    assert found_by_axe(browser) == []
+    watched.confirm("#readmit-site")
+    watched.told("Readmit site mel: done")
+    browser.wait("document.querySelector('#evacuation').innerText === ''", "the end of it")
+    watched.gateway.reload(description)
+    browser.wait("document.querySelector('#sites').hidden", "the site to be alone")
 
 
 def test_a_broken_site_file_is_told_as_text(watched: Watched) -> None:
@@ -288,11 +406,11 @@ def test_percentiles_are_those_of_the_histogram(watched: Watched) -> None:
 
 
 def test_the_script_makes_no_html_and_nothing_comes_from_elsewhere() -> None:
-    script = (PAGE / "gateway.js").read_text()
+    script = "".join((PAGE / name).read_text() for name in ("gateway.js", "tail.js", "complete.js", "completion.js"))
     assert not re.search(
         r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function|\.style\b", script
     )
-    for name in ("index.html", "gateway.css", "gateway.js"):
+    for name in ("index.html", "gateway.css", "gateway.js", "tail.js", "complete.js", "completion.js"):
         text = (PAGE / name).read_text()
         assert not re.search(r"(?:src|href|url|from|import)\W{1,3}(?:https?:)?//", text), name
         assert not re.search(r"\sstyle=|\son\w+=|<style|<script>", text), name

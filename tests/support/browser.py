@@ -146,11 +146,12 @@ class Browser:
         for kind in ("mousePressed", "mouseReleased"):
             self.command("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], button="left", clickCount=1)
 
-    def press(self, key: str) -> None:
+    def press(self, key: str, *, ctrl: bool = False) -> None:
         """Press a key, such as Tab, Enter or a letter."""
-        codes = {"Tab": 9, "Enter": 13, "Escape": 27}
-        text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
+        codes = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowDown": 40}
+        text = "" if ctrl else {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
         extra = {"windowsVirtualKeyCode": codes[key]} if key in codes else {}
+        extra |= {"modifiers": 2} if ctrl else {}
         self.command("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, **extra)
         self.command("Input.dispatchKeyEvent", type="keyUp", key=key, **extra)
 

@@ -9,7 +9,17 @@ _KINDS: Final = {"html": "text/html", "css": "text/css", "js": "text/javascript"
 # Read at the import: a confined process may not reach them.
 _TEXTS: Final = {
     name: resources.files(__name__).joinpath(name).read_text("utf-8")
-    for name in ("index.html", "gateway.css", "gateway.js", "gateway.svg", "uplot.css", "uplot.js")
+    for name in (
+        "index.html",
+        "gateway.css",
+        "gateway.js",
+        "tail.js",
+        "complete.js",
+        "completion.js",
+        "gateway.svg",
+        "uplot.css",
+        "uplot.js",
+    )
 }
 
 

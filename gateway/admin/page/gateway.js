@@ -9,7 +9,7 @@ const HISTORY = 600; // samples of the charts, one a second
 const STALE = 5; // seconds without an event after which the figures are called old
 const TOKEN = "gateway.token";
 
-const $ = id => document.getElementById(id);
+export const $ = id => document.getElementById(id);
 const state = {
   token: sessionStorage.getItem(TOKEN) || "",
   role: null,
@@ -63,21 +63,21 @@ function duration(seconds) {
   return seconds < 1 ? `${number(seconds * 1000, seconds < 0.01 ? 1 : 0)} ms` : `${number(seconds, 2)} s`;
 }
 
-const clock = seconds => new Date(seconds * 1000).toLocaleTimeString("en-GB");
+export const clock = seconds => new Date(seconds * 1000).toLocaleTimeString("en-GB");
 const bytes = value => value >= 1 << 30 ? `${number(value / (1 << 30))} GiB` : `${number(value / (1 << 20), 0)} MiB`;
 
 // ---------------------------------------------------------------------------------------------------------- the document
 
 /** Set a node's text, if that has changed: screen readers and selections stay undisturbed. */
-function setText(node, text) {
+export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-function setClass(node, name) {
+export function setClass(node, name) {
   if (node.className !== name) node.className = name;
 }
 
-function element(name, parent, attributes = {}) {
+export function element(name, parent, attributes = {}) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   parent.append(made);
@@ -85,7 +85,7 @@ function element(name, parent, attributes = {}) {
 }
 
 /** Let the children of `parent` be one for each item, in their order; `make` makes one, `fill` sets its contents. */
-function each(parent, items, key, make, fill) {
+export function each(parent, items, key, make, fill) {
   const present = new Map([...parent.children].map(child => [child.dataset.key, child]));
   let after = null;
   for (const item of items) {
@@ -350,8 +350,15 @@ function showSites({ gateway }) {
   const sites = Object.entries(gateway.site_states);
   const names = gateway.dns ? gateway.dns.names : [];
   $("sites").hidden = !sites.length && !names.length;
-  rows($("site-table"), sites, one => one[0], ([name, one]) => [name,
-    one.up ? one.draining ? ["draining", "warn"] : "up" : ["not heard", "bad"],
+  const own = sites.find(([, one]) => one.own);
+  const { evacuation } = gateway;
+  for (const [id, shown] of [["evacuate-site", own && !(evacuation && evacuation.by === "command")], ["readmit-site", own && evacuation]]) {
+    $(id).hidden = !shown || !may("operate");
+    $(id).dataset.site = own ? own[0] : "";
+  }
+  setText($("evacuation"), evacuation ? evacuationText(evacuation) : "");
+  rows($("site-table"), sites, one => one[0], ([name, one]) => [one.own ? `${name} (this one)` : name,
+    one.up ? one.evacuated ? ["evacuated", "warn"] : one.draining ? ["draining", "warn"] : "up" : ["not heard", "bad"],
     one.load === null ? "–" : `${number(100 * one.load, 0)} %`, number(one.capacity)], ["", "", "n", "n"]);
   rows($("name-table"), names, one => one.name, one => [one.name, one.policy,
     one.open ? ["no site works: all are answered", "bad"]
@@ -362,6 +369,13 @@ function showSites({ gateway }) {
 
 function day(at) {
   return new Date(at * 1000).toISOString().slice(0, 10);
+}
+
+function evacuationText({ site, by, phase, resolvers, left, estimate, addresses }) {
+  const until = { resolvers: `resolvers forget it within ${number(resolvers, 0)} s, ${number(left)} sessions and requests left`,
+    sessions: `${number(left)} sessions and requests left${estimate === null ? "" : `, about ${number(estimate, 0)} s`}`,
+    addresses: `shared addresses still here: ${addresses.join(", ") || "the heartbeat process does not say"}`, done: "done" };
+  return `${site} is evacuated by ${by}: ${until[phase] || phase}`;
 }
 
 function showCertificates({ gateway, at }) {
@@ -472,8 +486,8 @@ function showLive() {
   setClass($("live"), old ? "stale" : "");
 }
 
-/** Read events until the gateway closes; texts are split at empty lines (HTML, section 9.2). */
-async function readEvents(body) {
+/** Read events until the gateway closes, and give each to `take`; texts are split at empty lines (HTML, section 9.2). */
+export async function readEvents(body, take) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
@@ -482,8 +496,7 @@ async function readEvents(body) {
     text += value;
     const parts = text.split("\n\n");
     text = parts.pop();
-    const last = parts.filter(part => part.startsWith("data: ")).pop();
-    if (last) show(JSON.parse(last.slice(6)));
+    for (const part of parts) if (part.startsWith("data: ")) take(JSON.parse(part.slice(6)));
   }
 }
 
@@ -498,7 +511,7 @@ async function follow() {
       if (answer.ok) {
         await identify();
         showAudit();
-        await readEvents(answer.body);
+        await readEvents(answer.body, show);
       }
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // the network: the gateway is about to come back, or gone
@@ -510,11 +523,13 @@ async function follow() {
 // --------------------------------------------------------------------------------------------------------------- changes
 
 const WORDS = {
-  apply: "Apply", drain: "Drain", ready: "Ready", maintenance: "Maintenance", forget: "Forget", reload: "Reload",
+  apply: "Apply", "evacuate-site": "Evacuate site", "readmit-site": "Readmit site", drain: "Drain", ready: "Ready", maintenance: "Maintenance", forget: "Forget", reload: "Reload",
   evacuate: "Evacuate", standby: "Standby", join: "Join",
 };
 const MEANINGS = {
   apply: "The site file is replaced, and the gateway reloads it. If that is refused, the file stays as it was.",
+  "evacuate-site": "gets no new sessions at once, and no clients from name servers and other sites. Its sessions and requests end, then its shared addresses move. It holds until the site is readmitted.",
+  "readmit-site": "takes clients again, from name servers and other sites as well.",
   drain: "gets no new clients. Sessions and requests that it has stay there.",
   ready: "gets new clients again.",
   maintenance: "gets no more requests; its sessions move to other servers.",
@@ -528,11 +543,11 @@ const MEANINGS = {
 const ROLES = ["read", "operate", "configure"];
 const may = role => state.role !== null && ROLES.indexOf(state.role) >= ROLES.indexOf(role);
 
-async function call(method, path, body) {
+export async function call(method, path, body, signal) {
   const headers = {};
   if (state.token) headers.Authorization = `Bearer ${state.token}`;
   if (body) headers["Content-Type"] = "application/json";
-  return fetch(API + path, { method, headers, body: body && JSON.stringify(body), cache: "no-store", credentials: "omit" });
+  return fetch(API + path, { method, headers, body: body && JSON.stringify(body), cache: "no-store", credentials: "omit", signal });
 }
 
 async function identify() {
@@ -540,11 +555,12 @@ async function identify() {
   state.role = answer.ok ? (await answer.json()).role : null;
   $("commands").hidden = !may("operate");
   $("site").hidden = !may("configure");
+  $("tail").hidden = !may("operate");
   $("sign-out").hidden = !state.token;
   $("sign-in").hidden = true;
 }
 
-function tell(text, failed = false) {
+export function tell(text, failed = false) {
   setClass($("done"), failed ? "failed" : "");
   setText($("done"), text);
   clearTimeout(tell.timer);
@@ -553,7 +569,7 @@ function tell(text, failed = false) {
 
 /** Ask for confirmation, then carry out a command. */
 async function ask(command, body, done) {
-  const target = body.node ? "This gateway" : body.target || "";
+  const target = body.node ? "This gateway" : body.target || body.site || "";
   setText($("confirm-title"), `${WORDS[command]}${target ? ` ${body.node ? "this gateway" : target}` : ""}?`);
   setText($("confirm-text"), `${target ? `${target} ` : ""}${MEANINGS[command]}`);
   setText($("confirm-yes"), WORDS[command]);
@@ -570,7 +586,7 @@ async function ask(command, body, done) {
     const answer = await call("POST", `/${command}`, body);
     const said = await answer.json();
     if (answer.ok && done) done();
-    if (answer.ok) tell(said.problem || `${what}: done${said.version ? `, version ${said.version}` : ""}`, Boolean(said.problem));
+    if (answer.ok) tell(said?.problem || `${what}: done${said?.version ? `, version ${said.version}` : ""}`, Boolean(said?.problem));
     else tell(said.error, true);
   } catch (error) {
     tell(`${what}: no answer from the gateway (${error.message})`, true);
@@ -621,6 +637,7 @@ async function loadSite() {
   setText($("site-path"), said.path);
   $("site-text").value = said.text;
   $("editor").hidden = false;
+  showVersions();
   $("undo").hidden = editor.undo === null;
   checkSite();
 }
@@ -678,6 +695,51 @@ function apply(text) {
   });
 }
 
+/** The configurations that ran, the newest first. */
+async function showVersions() {
+  const answer = await call("GET", "/history");
+  const versions = answer.ok ? (await answer.json()).versions.reverse() : [];
+  $("history").hidden = !versions.length;
+  each($("version-table").tBodies[0], versions, one => `${one.number}`, parent => {
+    const row = element("tr", parent);
+    for (const name of ["th", "td", "td", "td", "td"]) element(name, row, name === "th" ? { scope: "row" } : {});
+    setClass(row.lastChild, "commands");
+    return row;
+  }, (row, one) => {
+    const texts = [String(one.number), new Date(one.at * 1000).toLocaleString("en-GB"), one.by, one.same_as === null ? "" : `same as ${one.same_as}`];
+    texts.forEach((text, i) => setText(row.children[i], text));
+    each(row.lastChild, ["Difference", "Put into the editor"], word => word, (parent, word) => {
+      const button = element("button", parent, { type: "button", "aria-label": `${word}: version ${one.number}` });
+      setText(button, word);
+      button.addEventListener("click", () => word === "Difference" ? compare(one.number) : restore(one.number));
+      return button;
+    }, () => {});
+  });
+}
+
+async function compare(number) {
+  const answer = await call("POST", "/history/diff", { before: number });
+  const said = await answer.json();
+  $("version-diff").hidden = false;
+  setText($("version-diff"), answer.ok ? said.changes || `version ${number} is as the files are now` : said.error);
+}
+
+async function restore(number) {
+  const answer = await call("POST", "/history/show", { number });
+  const said = await answer.json();
+  if (!answer.ok) {
+    tell(said.error, true);
+    return;
+  }
+  $("site-text").value = said.text;
+  checkSite();
+  $("site-text").focus();
+  tell(said.differing.length ? `other files are not as they were in version ${number}: ${said.differing.join(", ")}`
+    : `version ${number} is in the editor; it is not applied yet`, said.differing.length > 0);
+}
+
+for (const id of ["evacuate-site", "readmit-site"])
+  $(id).addEventListener("click", () => ask(id, { site: $(id).dataset.site }));
 $("edit").addEventListener("click", loadSite);
 $("revert").addEventListener("click", loadSite);
 $("apply").addEventListener("click", () => apply($("site-text").value));
