@@ -410,6 +410,21 @@ class DnsReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DnsUpdateReport:
+    """A zone of another name server that is kept current."""
+
+    zone: str
+    server: str
+    failing: str
+    """Why the last update failed, by its name and in words; empty: none has."""
+    foreign: tuple[str, ...]
+    """Names that have other records there than those of the site file, which are left alone; the first ones."""
+    counts: Mapping[str, int]
+    """Sets of records that were changed, and failures by reason: timeout, connection, signature, refused, conflict,
+    foreign, malformed, answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AcmeCertificateReport:
     """A certificate that the gateway gets by ACME. Times are in seconds since 1970."""
 
@@ -455,6 +470,7 @@ class ControlReport(SiteReport):
     """None: this site is not evacuated."""
     dns: DnsReport | None
     """None: there is no name server, or it does not respond."""
+    dns_updates: tuple[DnsUpdateReport, ...] = ()
     acme: AcmeReport | None = None
     """None: no certificates come by ACME, or that process does not respond."""
 

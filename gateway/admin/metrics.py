@@ -1,6 +1,6 @@
 """The metrics of a gateway, made from the reports of control and heartbeat to `gateway status`. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
 from gateway.admin import probes
@@ -12,6 +12,7 @@ from gateway.reports import (
     AcmeReport,
     CertificatesReport,
     DnsReport,
+    DnsUpdateReport,
     GatewayReport,
     HeartbeatReport,
     ServerReport,
@@ -38,6 +39,7 @@ def families(control: GatewayReport | None, heartbeat: HeartbeatReport | None) -
         yield from _of_memory(control)
         yield from _of_others(control)
         yield from _of_dns(control.dns)
+        yield from _of_dns_updates(control.dns_updates)
     if heartbeat is not None:
         yield from _of_cluster(heartbeat)
         yield from _of_addresses(heartbeat)
@@ -483,6 +485,20 @@ def _of_others(report: GatewayReport) -> Iterator[Family]:
         "1: the site is evacuated, by command or in a maintenance window.",
         [(labels(site=site), state.evacuated) for site, state in sorted(report.site_states.items())],
     )
+
+
+def _of_dns_updates(found: Sequence[DnsUpdateReport]) -> Iterator[Family]:
+    if found:
+        yield Family(
+            "gateway_dns_updates_total",
+            "counter",
+            "Sets of records changed at other name servers (result changed), and failures by their names.",
+            [
+                (labels(zone=one.zone, result=result), count)
+                for one in found
+                for result, count in sorted(one.counts.items())
+            ],
+        )
 
 
 def _of_dns(found: DnsReport | None) -> Iterator[Family]:

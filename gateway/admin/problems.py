@@ -98,6 +98,9 @@ def _sites(report: GatewayReport) -> Iterator[tuple[str, str]]:
     for one in report.dns.names if report.dns is not None else ():
         if one.open:
             yield one.name, "none of its sites works; all are answered"
+    for update in report.dns_updates:
+        if update.failing:
+            yield f"{update.zone} at {update.server}", f"is not updated: {update.failing}"
 
 
 def _certificates(tree: TreeReport, now: float) -> Iterator[tuple[str, str]]:

@@ -99,8 +99,8 @@ def _explain_there(gateway: "Remote", request: str, headers: tuple[str, ...], cl
 
 def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bool, offline: bool) -> None:
     """Explain an answer of the name server; ends the program."""
+    from gateway.balance.site_shares import SiteState, states_of  # noqa: PLC0415
     from gateway.dns import explain as names  # noqa: PLC0415
-    from gateway.dns.policy import SiteState, states_of  # noqa: PLC0415
     from gateway.dns.table import Table  # noqa: PLC0415
 
     loaded = load_site(site, offline=offline)

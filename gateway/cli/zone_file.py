@@ -11,7 +11,7 @@ from gateway.cli.gateways import ask_control, find
 from gateway.cli.sites import OFFLINE, SITE_FILE, load_site, run_as_user
 
 if TYPE_CHECKING:
-    from gateway.dns.policy import SiteState
+    from gateway.balance.site_shares import SiteState
 
 
 @click.command()
@@ -25,8 +25,8 @@ def zone_file(site: Path, zone: str, *, live: bool, offline: bool) -> None:
     Balanced names have the addresses of all sites, or with --live of those that take clients now. The serial number is
     the time, unless the site file says another.
     """
+    from gateway.balance.site_shares import states_of  # noqa: PLC0415
     from gateway.dns import zone_file as text  # noqa: PLC0415
-    from gateway.dns.policy import states_of  # noqa: PLC0415
     from gateway.dns.table import Table  # noqa: PLC0415
 
     loaded = load_site(site, offline=offline)

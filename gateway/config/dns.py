@@ -1,5 +1,6 @@
 """The `dns:` section of the site file: zones that this gateway answers for, and how it picks sites for clients."""
 
+import base64
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from gateway.config.fields import (
     ListenField,
     Model,
     Name,
+    NameServer,
     Network,
     OneOrMany,
     Share,
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 MAX_TTL: Final = 7 * 86400
+LEAST_EVERY: Final = 10.0
 MAX_ANSWERS: Final = 32
 MAX_ADDRESSES: Final = 64
 """Addresses of a name, over all sites."""
@@ -52,6 +55,13 @@ TYPES: Final = {
     "SSHFP": "4 2 and the key's SHA-256",
 }
 """Types of records that a zone may list, each with data such as it has."""
+ALGORITHMS: Final = ("hmac-sha256", "hmac-sha384", "hmac-sha512")
+"""Of TSIG keys."""
+MIN_SECRET: Final = 16
+_KEY_STATEMENT: Final = re.compile(
+    r"""key\s+"?(?P<name>[^\s"{]+)"?\s*\{\s*algorithm\s+"?(?P<algorithm>[\w-]+)"?\s*;\s*secret\s+"(?P<secret>[^"]*)"\s*;\s*\}\s*;"""
+)
+_KEY_LINE: Final = re.compile(r"(?P<algorithm>[\w-]+):(?P<name>[^\s:]+):(?P<secret>\S+)")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _ALPN: Final = re.compile(r"[!-+\--~]{1,32}")
 
@@ -225,6 +235,23 @@ class Dnssec(Model):
     )
 
 
+class Updates(Model):
+    """Another name server that is told the addresses of balanced names (RFC 2136)."""
+
+    server: NameServer = Field(description="Address of the zone's primary name server; port 53 unless it says another.")
+    key_file: File = Field(
+        description="TSIG key as tsig-keygen writes it, or ALGORITHM:NAME:SECRET; only its owner may read the file."
+    )
+    zone: Annotated[Domain | None, Given()] = Field(
+        None, description="The zone there that has the names. Default: this one."
+    )
+    every: Duration = Field(
+        "5m",
+        validate_default=True,
+        description="Time between two looks at what the server has; changes are told at once.",
+    )
+
+
 class Zone(BalancedName):
     """A zone that this gateway is authoritative for; its own name is balanced if it has sites."""
 
@@ -235,9 +262,18 @@ class Zone(BalancedName):
         {}, description='More balanced names, within the zone: www, or "*" for all that are not listed.'
     )
     dnssec: Annotated[Dnssec | None, Given()] = Field(None, description="Sign the zone. Default: not signed.")
+    updates: Annotated[Updates | None, Given()] = Field(
+        None, description="Keep the A and AAAA records of balanced names at another name server. Default: none."
+    )
     records: tuple[Text, ...] = Field(
         (), description='Other records as in a zone file: "mail 1h A 192.0.2.25"; @ is the zone itself.'
     )
+
+    @model_validator(mode="after")
+    def _updates(self) -> "Zone":
+        if self.updates is not None and self.updates.every < LEAST_EVERY:
+            raise Fault(f"must be at least {LEAST_EVERY:g}s", "updates", "every")
+        return self
 
     @model_validator(mode="after")
     def _records(self) -> "Zone":
@@ -267,7 +303,9 @@ class Zone(BalancedName):
 class Dns(Model):
     """The authoritative name server of this gateway."""
 
-    listen: Annotated[tuple[ListenField, ...], OneOrMany()] = Field(description="Addresses for UDP and TCP.")
+    listen: Annotated[tuple[ListenField, ...], OneOrMany()] = Field(
+        (), description="Addresses for UDP and TCP. Default: none, if all zones have updates."
+    )
     zones: dict[Domain, Zone] = Field(description="Zones by name.")
     processes: Annotated[Whole, Field(ge=1, le=MAX_PROCESSES)] = Field(
         1, description="Processes that answer; the kernel spreads clients over them by address and port."
@@ -301,6 +339,8 @@ class Dns(Model):
     def _some(self) -> "Dns":
         if not self.zones:
             raise Fault("expected at least one", "zones")
+        if not self.listen and any(zone.updates is None for zone in self.zones.values()):
+            raise Fault("listen is missing: the addresses for UDP and TCP")
         return self
 
     def balanced(self) -> Iterator[tuple[Loc, str, BalancedName]]:
@@ -379,6 +419,24 @@ def parse_signing_key(content: bytes) -> "EllipticCurvePrivateKey":
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
         raise ValueError("not a key for ECDSA P-256: make one with gateway key dnssec")  # noqa: TRY004 - of a file
     return key
+
+
+def parse_update_key(content: bytes) -> tuple[str, str, bytes]:
+    """Name, algorithm and secret of a TSIG key: a `key` statement, or ALGORITHM:NAME:SECRET. Raises ValueError."""
+    written = " ".join(line.partition("#")[0] for line in content.decode("utf-8", "replace").splitlines()).strip()
+    match = _KEY_STATEMENT.fullmatch(written) or _KEY_LINE.fullmatch(written)
+    if match is None:
+        raise ValueError("not a TSIG key: make one with tsig-keygen, or write ALGORITHM:NAME:SECRET")
+    algorithm = match["algorithm"].lower()
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"expected one of {', '.join(ALGORITHMS)}, not {algorithm}")
+    try:
+        secret = base64.b64decode(match["secret"], validate=True)
+    except ValueError:
+        raise ValueError("the secret of the TSIG key is not base64") from None
+    if len(secret) < MIN_SECRET:
+        raise ValueError(f"the secret of the TSIG key is too short: at least {MIN_SECRET} bytes")
+    return domain(match["name"]), algorithm, secret
 
 
 def parse_networks(content: bytes, sites: Mapping[str, object]) -> list[tuple[IPv4Network | IPv6Network, str]]:

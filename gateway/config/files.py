@@ -21,7 +21,7 @@ from gateway.config import (
 from gateway.config.admin import Admin
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.certificate_files import Faults, Managed
-from gateway.config.dns import BalancedName, parse_networks, parse_signing_key
+from gateway.config.dns import BalancedName, parse_networks, parse_signing_key, parse_update_key
 from gateway.config.file_stamp import NONE, Stamp, stamp_of
 from gateway.config.map_table import MapFaults, MapTable
 from gateway.config.maps import MapFile
@@ -296,6 +296,8 @@ def _signing_keys(site: Site) -> Iterator[tuple[Path, Loc]]:
     for name, zone in site.dns.zones.items() if site.dns is not None else ():
         if zone.dnssec is not None:
             yield zone.dnssec.key_file, ("dns", "zones", name, "dnssec", "key_file")
+        if zone.updates is not None:
+            yield zone.updates.key_file, ("dns", "zones", name, "updates", "key_file")
 
 
 def _check_signing_keys(files: Files, site: Site) -> None:
@@ -304,7 +306,7 @@ def _check_signing_keys(files: Files, site: Site) -> None:
         if content is None or content == STAND_IN:
             continue
         try:
-            parse_signing_key(content)
+            (parse_update_key if "updates" in loc else parse_signing_key)(content)
         except ValueError as error:
             files.findings.append(Finding(loc, f"{path}: {error}"))
 

@@ -21,6 +21,7 @@ from gateway.control.control import Control
 from gateway.control.evacuation import Evacuation, Order, Present, still_here
 from gateway.control.memory import MemoryFiles, MemoryWatch
 from gateway.control.name_server import NameServer
+from gateway.control.name_updates import NameUpdates
 from gateway.control.operations_report import OperationsReport
 from gateway.control.sessions import Sessions
 from gateway.control.sites import Sites
@@ -68,6 +69,7 @@ class ControlProcess(LoopChild):
             board, self._sockets.pop("reports", None), self._tell, rates=context.rates, sessions=context.sessions
         )
         self._name_server = NameServer(context.bulletins_of("dns"))
+        self._name_updates = NameUpdates()
         self._bulletin = context.bulletins["control"]
         self._acme = context.bulletins["acme"]
         self._sites = Sites(board, self._tell_states)
@@ -101,6 +103,7 @@ class ControlProcess(LoopChild):
         if self._listener is not None:
             self._listener.close()
         await self._memory.close()
+        await self._name_updates.close()
         await self._sites.close()
         await self._control.close()
 
@@ -109,6 +112,7 @@ class ControlProcess(LoopChild):
         self._snapshot = snapshot
         self._sessions.apply(snapshot)
         self._memory.apply(snapshot)
+        await self._name_updates.apply(snapshot)
         await self._sites.apply(snapshot, new.get("sites"), new.get("site streams"))
         self._operations.apply(snapshot)
         self._listen(snapshot, new.get("admin"))
@@ -148,6 +152,7 @@ class ControlProcess(LoopChild):
             site_states=self._sites.states(),
             evacuation=self._evacuated,
             dns=self._name_server.report() if self._snapshot.site.dns is not None else None,
+            dns_updates=self._name_updates.report(),
             acme=self._acme_report() if self._snapshot.site.gets_certificates else None,
         )
 
@@ -161,6 +166,7 @@ class ControlProcess(LoopChild):
         """Tell the name server the states of the sites, and heartbeat whether shared addresses may move."""
         self._evacuate()
         said = {name: asdict(state) for name, state in states.items()}
+        self._name_updates.tell(said)
         self._bulletin.post({"sites": said, "released": self._evacuation.released})
 
     def _evacuate(self) -> None:

@@ -110,6 +110,10 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _memory(report.memory)
     yield from _evacuation(report.evacuation)
     yield from _dns(report.dns)
+    for one in report.dns_updates:
+        yield from _wrapped(
+            f"{one.zone} at {one.server}: {f'NOT UPDATED: {one.failing}' if one.failing else 'current'}"
+        )
     yield from _certificates(report.tree.certificates, time.time())
     yield from _acme(report.acme, time.time())
     yield from _maps(report.tree.maps)

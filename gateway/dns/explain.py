@@ -10,8 +10,8 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
+from gateway.balance.site_shares import UNKNOWN, SiteState
 from gateway.dns import records
-from gateway.dns.policy import UNKNOWN, SiteState
 from gateway.dns.responder import Responder
 from gateway.dns.table import Table
 

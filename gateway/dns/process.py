@@ -14,9 +14,9 @@ from typing import Any, Final
 import uvloop
 
 from gateway.admin import report_json
+from gateway.balance.site_shares import SiteState, states_of
 from gateway.config.address import Listen
 from gateway.config.snapshot import Snapshot
-from gateway.dns.policy import SiteState, states_of
 from gateway.dns.responder import Responder
 from gateway.dns.table import Table
 from gateway.dns.tcp import LAST, Limits, Listener

@@ -12,12 +12,12 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from gateway.balance.site_shares import TURNS, Balance, Order, Plan, SiteState
 from gateway.config.dns import BalancedName, Dns, Https, Zone, parse_networks, parse_record
 from gateway.config.files import STAND_IN
 from gateway.dns import records
 from gateway.dns.kept import Answer
 from gateway.dns.networks import Networks
-from gateway.dns.policy import TURNS, Balance, Order, Plan, SiteState
 from gateway.dns.records import RecordSet, Writer, wire_name
 from gateway.dns.signing import NXNAME, Signer, TooMany, denial
 
@@ -462,8 +462,7 @@ class Table:
         return self._nodes[wire]
 
     def _balance(self, node: Node, name: str, model: BalancedName, files: Mapping[Path, bytes]) -> None:
-        sites = tuple(model.sites)
-        plan = Plan(model.policy, sites, tuple(model.weights.get(site, 1) for site in sites), model.ttl, model.shift)
+        plan = Plan.of(model)
         group = self.groups.setdefault(plan, self._before.get(plan) or Group(plan))
         networks = [(network, site) for site, several in model.networks.items() for network in several]
         if model.networks_file is not None:

@@ -16,6 +16,7 @@ from gateway.reports import (
     ConcurrencyReport,
     DnsNameReport,
     DnsReport,
+    DnsUpdateReport,
     FitnessReport,
     FrontendReport,
     GatewayReport,
@@ -205,6 +206,9 @@ def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
         },
         evacuation=None,
         dns=DNS,
+        dns_updates=(
+            DnsUpdateReport(zone="example.com", server="192.0.2.54:53", failing="", foreign=(), counts={"changed": 2}),
+        ),
         acme=ACME,
         processes=(ProcessReport(name="worker 0", pid=3, cpu_seconds=1.25, resident_bytes=4096),),
     )

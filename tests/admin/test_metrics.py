@@ -72,7 +72,7 @@ def test_the_name_server():
     assert found["gateway_dns_dropped_total", "silent"] == 1
     assert found["gateway_dns_share_ratio", "syd", "www.example.com"] == 0.75
     assert found["gateway_dns_open_names",] == 0
-    assert not [name for name, *_ in samples(control(dns=None), None) if name.startswith("gateway_dns")]
+    assert not [name for name, *_ in samples(control(dns=None, dns_updates=()), None) if name.startswith("gateway_dns")]
 
 
 def test_the_cluster():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.dns import parse_networks, parse_record
+from gateway.config.dns import parse_networks, parse_record, parse_update_key
 from tests.config.conftest import BASE, Refuse
 
 ZONE = "dns: {listen: '127.0.0.1:53', zones: {www.example.com: {ns: ns1.example.com, "
@@ -73,6 +73,44 @@ def test_the_key_of_a_zone_must_be_one(refuse: Refuse, tmp_path: Path) -> None:
     refuse(zone("dnssec: {key_file: »zone.key}"), "not a private key: make one with gateway key dnssec")
     key.chmod(0o644)
     refuse(zone("dnssec: {key_file: »zone.key}"), "other users can read")
+
+
+KEY_64 = "MDEyMzQ1Njc4OWFiY2RlZg=="
+
+
+@pytest.mark.parametrize(
+    "text, wanted",
+    [
+        (f'key "gw." {{\n\talgorithm hmac-sha256;\n\tsecret "{KEY_64}";\n}};\n', ("gw", "hmac-sha256")),
+        (f"# of keymgr\nhmac-sha512:gw.example:{KEY_64}\n", ("gw.example", "hmac-sha512")),
+    ],
+)
+def test_a_tsig_key(text: str, wanted: tuple[str, str]) -> None:
+    assert parse_update_key(text.encode()) == (*wanted, b"0123456789abcdef")
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("", "not a TSIG key"),
+        (f"hmac-md5:gw:{KEY_64}", "expected one of hmac-sha256, hmac-sha384, hmac-sha512, not hmac-md5"),
+        ("hmac-sha256:gw:!!!!", "is not base64"),
+        ("hmac-sha256:gw:c2hvcnQ=", "too short"),
+        (f"hmac-sha256:a..b:{KEY_64}", "expected a name"),
+    ],
+)
+def test_what_is_no_tsig_key(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_update_key(text.encode())
+
+
+def test_updates_need_a_key_and_a_name_server_may_be_elsewhere_alone(refuse: Refuse, tmp_path: Path) -> None:
+    key = tmp_path / "update.key"
+    key.touch(0o600)
+    key.write_text("0123456789abcdef")
+    refuse(zone("updates: {server: 192.0.2.53, key_file: »update.key}"), "not a TSIG key: make one with tsig-keygen")
+    refuse(zone("updates: {server: 192.0.2.53, key_file: »update.key, every: »1s}"), "not a TSIG key", "at least 10s")
+    refuse(f"{BASE}dns: »{{zones: {{a.example: {{ns: ns1.example.com}}}}}}\n", "listen is missing")
 
 
 def test_sites_must_be_known(refuse: Refuse, tmp_path: Path) -> None:

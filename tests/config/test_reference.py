@@ -54,6 +54,8 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
     (conf / "example.com.key").touch(mode=0o600)
     signing = ec.generate_private_key(ec.SECP256R1())
     (conf / "example.com.key").write_bytes(signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (conf / "update.key").touch(mode=0o600)
+    (conf / "update.key").write_text("hmac-sha256:gateway:MDEyMzQ1Njc4OWFiY2RlZg==")
     (conf / "users").write_text("anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\nbert:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
     (conf / "users").chmod(0o640)
     return load(conf / "reference.yaml", lambda _, hosts: dict.fromkeys(hosts, "127.0.0.1"))
@@ -62,7 +64,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
 def test_the_reference_loads_without_a_warning(loaded: Loaded) -> None:
     assert loaded.warnings == ()
     assert len(loaded.site.routes) == 24
-    assert len(loaded.files) == 20
+    assert len(loaded.files) == 21
 
 
 def keys(value: Any, at: tuple[str | int, ...] = ()) -> set[tuple[str, str]]:

@@ -5,8 +5,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.balance.site_shares import SiteState
 from gateway.dns.kept import Answer, Kept
-from gateway.dns.policy import SiteState
 from gateway.dns.responder import Responder
 from tests.dns.zones import KEY, ask, lines, query, said, table
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.balance.site_shares import SiteState
 from gateway.dns.kept import Answer
-from gateway.dns.policy import SiteState
 from gateway.dns.responder import Responder
 from tests.dns.zones import KEY, ZONES, ask, attempt, lines, query, responder, said, size, table
 

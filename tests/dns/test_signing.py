@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.balance.site_shares import SiteState
 from gateway.config.dns import Dns
 from gateway.dns import signing
-from gateway.dns.policy import SiteState
 from gateway.dns.records import RecordSet, wire_name
 from gateway.dns.responder import Responder
 from gateway.dns.signing import EARLY, JITTER, MADE_UP, REFRESH, VALID, Signer, TooMany, successor

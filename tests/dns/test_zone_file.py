@@ -5,8 +5,8 @@ import dns.rdatatype
 import dns.zone
 import pytest
 
+from gateway.balance.site_shares import SiteState
 from gateway.dns import zone_file
-from gateway.dns.policy import SiteState
 from tests.dns.zones import ZONES, attempt, query, responder, table
 
 

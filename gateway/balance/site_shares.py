@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from gateway.config.dns import Policy
+from gateway.config.dns import BalancedName, Policy
 
 Shares: TypeAlias = dict[str, float]
 """The part of clients that gets each site first; the sum is 1."""
@@ -60,6 +60,12 @@ class Plan:
     weights: tuple[int, ...]
     ttl: float
     shift: float
+
+    @classmethod
+    def of(cls, model: BalancedName) -> "Plan":
+        """That of a name."""
+        sites = tuple(model.sites)
+        return cls(model.policy, sites, tuple(model.weights.get(site, 1) for site in sites), model.ttl, model.shift)
 
 
 def live(sites: Sequence[str], states: Mapping[str, SiteState]) -> tuple[list[str], bool]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.dns.policy import TURNS, Balance, Plan, SiteState, live, orders, wanted
+from gateway.balance.site_shares import TURNS, Balance, Plan, SiteState, live, orders, wanted
 
 POLICIES = ("load", "nearest", "round-robin", "weighted", "failover")
 STATES = st.builds(
