@@ -35,7 +35,7 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test unit coverage scenario manuals style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
-    hardened-test hardened-quick lock audit sbom release release-check sdist-check minimal-root systemd-check peers sslyze axe clean
+    hardened-test hardened-quick lock audit sbom reference deb deb-check release release-check sdist-check minimal-root systemd-check peers sslyze axe clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ scenario: $(VENV)/.tools $(VENV)/.built  ## one story with real processes: make 
 
 manuals: $(VENV)/.built  ## manual pages and completions of the commands, into build/share
 	@$(BIN)/python .ci/manuals.py build/share
+
+reference: $(VENV)/.built  ## docs/reference.md, every key of the site file, from the schema
+	@$(BIN)/python .ci/reference.py
 
 style: $(VENV)/.tools  ## ruff, cython-lint, import-linter
 	@$(BIN)/ruff check $(CHECKED)
@@ -126,6 +129,12 @@ release: $(VENV)/.builders  ## dist/: sdist and wheel of the last commit, always
 
 sdist-check: $(VENV)/.builders  ## whether the sdist of the last commit installs in an empty environment and runs; compiles
 	@$(BIN)/python .ci/release.py --install
+
+deb: $(VENV)/.built  ## dist/*.deb: a package for the Debian whose Python is the environment's; compiles
+	@$(BIN)/python .ci/debian_package.py
+
+deb-check: $(VENV)/.built  ## the same, installed in a new root of Debian, run there and removed (as root): five minutes
+	@$(BIN)/python .ci/debian_package.py --check
 
 minimal-root:  ## `make test` in a new root of Debian: only its base, Python and a compiler (as root; TESTS="tests/wire")
 	@.ci/minimal_root.sh "$(TESTS)"

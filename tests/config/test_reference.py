@@ -1,6 +1,7 @@
 """The example files: they load, and the reference leaves nothing out."""
 
 import re
+import runpy
 import shutil
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,10 @@ def test_the_smallest_file_loads() -> None:
     loaded = load(CONF / "minimal.yaml")
     assert loaded.warnings == ()
     assert loaded.site.routes[0].backend == "app"
+
+
+def test_the_page_is_what_the_schema_says() -> None:
+    page = runpy.run_path(str(CONF.parent / ".ci" / "reference.py"))["page"]()
+    assert (CONF.parent / "docs" / "reference.md").read_text() == page, "run: make reference"
+    keys = {key for model in SCHEMA["$defs"].values() for key in model.get("properties", {})}
+    assert [key for key in keys if f"| `{key}` |" not in page] == []

@@ -42,7 +42,7 @@ def serve(lab: Lab, name: str, address: str, *url: str, port: int = 8080) -> Non
     """Run a server at an address of its own, on the clients' host."""
     if not lab.client.has(address):
         lab.client.run("ip", "addr", "add", f"{address}/24", "dev", "eth0")
-    lab.client.start(PYTHON, str(HERE / "tier_server.py"), address, str(port), name, *url)
+    lab.client.start(PYTHON, str(CONF / "docker" / "tier.py"), address, str(port), name, *url)
 
 
 def get(lab: Lab, url: str, *options: str) -> str:
@@ -73,7 +73,7 @@ def test_minimal(directory: Path) -> None:
     with Lab(directory, gateways=1) as lab:
         (gateway,) = lab.gateways
         for number in (1, 2):
-            gateway.start(PYTHON, str(HERE / "tier_server.py"), "127.0.0.1", f"900{number}", f"server{number}")
+            gateway.start(PYTHON, str(CONF / "docker" / "tier.py"), "127.0.0.1", f"900{number}", f"server{number}")
         write(gateway, "minimal.yaml")
         gateway.boot()
         named(lab, f"http://{gateway.address}:8080/", {"server1 200", "server2 200"})
