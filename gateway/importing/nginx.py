@@ -108,6 +108,7 @@ _NEEDLESS: Final = {
     "ssl_session_tickets": "sessions are in tickets, at the clients",
     "ssl_session_ticket_key": "see ticket_key_file in tls",
     "ssl_buffer_size": "a matter of nginx alone",
+    "ssl_protocols": "no server speaks TLS here",
     "ssl_dhparam": "ciphers that need it are not offered",
     "ssl_early_data": "early data is not taken: it could be repeated",
     "real_ip_recursive": "the nearest address that is no trusted proxy's counts, always",
@@ -259,7 +260,7 @@ class _Configuration:
         servers = list(self.http.all("server"))
         if not servers:
             raise BadInput(self.draft.source, 0, "there is no server: is this a configuration of nginx?")
-        listeners = Listeners(self.draft)
+        listeners = Listeners(self.draft, self.http)
         for server in servers:
             listeners.add(server)
         trusted = [each.args[0] for block in (self.http, *servers) for each in block.all("set_real_ip_from")]

@@ -6,6 +6,7 @@ from typing import Any, Final
 from gateway.importing import units
 from gateway.importing.draft import Draft
 from gateway.importing.haproxy_binds import ANY, EVERYWHERE
+from gateway.importing.nginx_scope import Scope
 from gateway.importing.nginx_tree import Directive
 from gateway.importing.report import MISFITS, NotPossible, reason
 
@@ -43,8 +44,9 @@ class Entrance:
 class Listeners:
     """The entrances of a configuration."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, draft: Draft, http: Directive) -> None:
         self.draft = draft
+        self._http = http
         self._entrances: dict[str, Entrance] = {}
 
     def add(self, server: Directive) -> None:
@@ -163,20 +165,21 @@ class Listeners:
         made: dict[str, Any] = {}
         default = entrance.default or entrance.servers[0]
         for server in [default, *(each for each in entrance.servers if each is not default)]:
-            keys = list(server.all("ssl_certificate_key"))
-            for directive, key in zip(server.all("ssl_certificate"), keys, strict=False):
+            scope = Scope((self._http, server))
+            keys = scope.all("ssl_certificate_key")
+            for directive, key in zip(scope.all("ssl_certificate"), keys, strict=False):
                 pair = {"cert": self.draft.file(directive.args[0]), "key": self.draft.file(key.args[0])}
                 if pair not in certificates:
                     certificates.append(pair)
                 report.taken(directive.line)
                 report.taken(key.line)
-            for directive in server.all("ssl_protocols"):
+            for directive in scope.all("ssl_protocols"):
                 made |= _protocols(directive.args)
                 report.taken(directive.line)
-            for directive in server.all("ssl_client_certificate"):
+            for directive in scope.all("ssl_client_certificate"):
                 made["client_ca"] = self.draft.file(directive.args[0])
                 report.taken(directive.line)
-            for directive in server.all("ssl_verify_client"):
+            for directive in scope.all("ssl_verify_client"):
                 if directive.args[0] in ("on", "optional"):
                     made["require_client_cert"] = directive.args[0] == "on"
                     report.approximated(

@@ -66,9 +66,7 @@ def _block(
         if item["directive"] == "include":
             found = [files[number] for number in item.get("includes", [])]
             if (name, line.number) in missing or not found:
-                types = Path(words[0]).name == "mime.types"
-                say = report.needless if types else report.impossible
-                say(line, "types belong to servers of files" if types else "nothing of this name was found")
+                _nothing_included(line, Path(files[0]["file"]).parent / words[0], report)
                 continue
             report.taken(line)
             for each in found:
@@ -76,3 +74,13 @@ def _block(
             continue
         block = list(_block(files, name, item.get("block", []), report, missing)) if "block" in item else []
         yield Directive(line, item["directive"], words, block)
+
+
+def _nothing_included(line: Line, path: Path, report: Report) -> None:
+    """Say what it means that no file was there."""
+    if path.name == "mime.types":
+        report.needless(line, "types belong to servers of files")
+    elif path.parent.is_dir() and "*" in path.name:
+        report.needless(line, "there is no such file, which nginx takes as well")
+    else:
+        report.impossible(line, f"{path} is not here: run the import where it is, or copy it to there")

@@ -212,3 +212,14 @@ def test_no_broken_line_ends_in_an_exception(tmp_path, path):
         except BadInput:
             continue
         trials(draft.site())
+
+
+def test_what_nginx_includes(tmp_path):
+    (tmp_path / "conf.d").mkdir()
+    http = "include conf.d/*.conf; include mime.types; include /no/such/place/*.conf; ssl_certificate a.crt; ssl_certificate_key a.key;"
+    draft = imported(tmp_path, "nginx.conf", NGINX.format(http, "listen 127.0.0.1:8443 ssl;"))
+    assert fates(draft, "conf.d") == ["not needed"]
+    assert fates(draft, "mime.types") == ["not needed"]
+    assert fates(draft, "/no/such/place") == ["not possible"]
+    tls = next(one["tls"] for one in draft.frontends if "tls" in one)
+    assert tls["certificates"] == [{"cert": f"{tmp_path}/a.crt", "key": f"{tmp_path}/a.key"}]
