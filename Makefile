@@ -35,7 +35,7 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test unit coverage scenario manuals style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
-    hardened-test hardened-quick lock audit sbom reference deb deb-check release release-check sdist-check minimal-root systemd-check peers sslyze axe clean
+    hardened-test hardened-quick lock audit sbom reference deb deb-check release release-check sdist-check minimal-root systemd-check peers sslyze acme2certifier axe clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ help:  ## this list
 demo: $(VENV)/.built  ## a gateway on :8080 with three servers and their load agents
 	@exec $(BIN)/gateway demo $(DEMO)
 
-test: peers sslyze axe style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
+test: peers sslyze acme2certifier axe style types $(VENV)/.built  ## everything that a change must pass: style, types, tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 unit: $(VENV)/.tools $(VENV)/.built  ## the quick tests, side by side: no gateway, few examples, less than half a minute
@@ -155,6 +155,12 @@ sslyze: build/sslyze/.made  ## a scanner of TLS for the tests, in an environment
 
 build/sslyze/.made:
 	@$(PYTHON) -m venv build/sslyze && build/sslyze/bin/pip install --quiet 'sslyze==6.3.1'
+	@touch $@
+
+acme2certifier: build/acme2certifier/.made  ## a certificate authority for the tests, in an environment of its own
+
+build/acme2certifier/.made:
+	@$(PYTHON) -m venv build/acme2certifier && build/acme2certifier/bin/pip install --quiet 'acme2certifier==0.46.3'
 	@touch $@
 
 # Programs that tests and benchmark run beside the gateway, and what makes its hosts (iproute2, nftables); tests/test_programs.py compares. RUNLEVEL keeps Debian from starting their services.

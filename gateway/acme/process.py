@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import encodings.idna  # noqa: F401 - before the process is confined, after which it may be inaccessible
 import logging
+import os
 import threading
 import time
 from collections import Counter
@@ -46,9 +47,11 @@ def prepare(context: ChildContext) -> Work:
     """Open the directory of certificates, and confine this process. Raises CannotStart."""
     site = context.snapshot.site
     bounds = Bounds.of(site)
+    # Only root can give the directory to another account, and read what that writes there.
+    account = context.account if os.geteuid() == 0 else None
     try:
-        store = Store.open(acme.place(site.state), context.account)
-        become(context.account, roles.ACME)
+        store = Store.open(acme.place(site.state), account)
+        become(account, roles.ACME)
         confine(roles.ACME, bounds, [store.path])
     except (NoStore, OSError) as error:
         raise CannotStart(str(error)) from None

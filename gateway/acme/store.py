@@ -44,7 +44,7 @@ class Store:
             with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            if account is not None:
+            if account is not None and os.fstat(descriptor).st_uid != account.uid:
                 _give(descriptor, account)
             status = os.fstat(descriptor)
         except OSError as error:
@@ -124,7 +124,16 @@ class Store:
 
 
 def _give(descriptor: int, account: Account) -> None:
-    """Give a directory and what is in it to an account: it may have been another one before."""
-    os.fchown(descriptor, account.uid, account.gid)
+    """Give a directory and its files to an account: it may have belonged to another one before.
+
+    That one could have put a link to a file of root's there, which stays root's.
+    """
     for name in os.listdir(descriptor):
-        os.chown(name, account.uid, account.gid, dir_fd=descriptor, follow_symlinks=False)
+        file = os.open(name, os.O_RDONLY | _FLAGS, dir_fd=descriptor)
+        try:
+            status = os.fstat(file)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                os.fchown(file, account.uid, account.gid)
+        finally:
+            os.close(file)
+    os.fchown(descriptor, account.uid, account.gid)

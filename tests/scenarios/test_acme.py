@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from gateway.cli import main
+from tests.support.acme2certifier import Acme2Certifier, needs_acme2certifier
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, Site, site
@@ -25,8 +27,6 @@ from tests.support.waiting import eventually, free_port, free_udp_port
 Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
 
-pytestmark = needs_pebble
-
 
 @pytest.fixture
 def pebble(tmp_path: Path, authority: Authority) -> Iterator[Pebble]:
@@ -35,7 +35,11 @@ def pebble(tmp_path: Path, authority: Authority) -> Iterator[Pebble]:
 
 
 def serving(
-    servers: list[BackendServer], pebble: Pebble, state: Path, tls: dict[str, Any], address: str = "127.0.0.1"
+    servers: list[BackendServer],
+    pebble: Pebble | Acme2Certifier,
+    state: Path,
+    tls: dict[str, Any],
+    address: str = "127.0.0.1",
 ) -> dict[str, Any]:
     """A site with a frontend for HTTP and one for TLS, where pebble looks."""
     description = site(servers)
@@ -67,6 +71,11 @@ def stand_in(certificate: x509.Certificate) -> bool:
     return "no certificate yet" in certificate.subject.rfc4514_string()
 
 
+def is_real(port: int, name: str, address: str) -> bool:
+    return not stand_in(shown(port, name, address))
+
+
+@needs_pebble
 def test_certificates_are_ordered_proved_and_shown(
     start_gateway: Starter, start_servers: Servers, pebble: Pebble, tmp_path: Path
 ) -> None:
@@ -104,6 +113,7 @@ def test_certificates_are_ordered_proved_and_shown(
     assert pebble.log.count("Issued certificate") == orders, "what is kept is used"
 
 
+@needs_pebble
 def test_a_failure_leaves_the_certificate_is_loud_and_is_remembered(
     start_gateway: Starter, start_servers: Servers, pebble: Pebble, authority: Authority, tmp_path: Path
 ) -> None:
@@ -140,7 +150,6 @@ def test_a_failure_leaves_the_certificate_is_loud_and_is_remembered(
         gateway.reload(description)  # other settings are tried at once
         gateway.wait_for_log("fills an order for www.example.com; ordering it at")
         gateway.wait_for_log("has given a certificate for www.example.com")
-        eventually(lambda: not stand_in(shown(pebble.tls_port, name)), "the certificate")
     before = (state / "acme" / f"{name}.pem").read_bytes()
     del pebble.names.records[name, "A"]
     description["frontends"][1]["tls"]["acme"] |= {"staging": False, "key": "rsa"}
@@ -156,6 +165,7 @@ def test_a_failure_leaves_the_certificate_is_loud_and_is_remembered(
     eventually(lambda: wanted in said(), "the failure in the status")
 
 
+@needs_pebble
 @pytest.mark.skipif(os.geteuid() != 0, reason="left out: a cluster needs root")
 def test_the_gateway_that_is_asked_answers_for_the_one_that_orders(
     start_servers: Servers, pebble: Pebble, tmp_path: Path
@@ -188,9 +198,45 @@ def test_the_gateway_that_is_asked_answers_for_the_one_that_orders(
         for name in names:
             gateways["gw1"].wait_for_log(f"has given a certificate for {name}")
             gateways["gw2"].wait_for_log(f"another gateway has a newer certificate for {name}")
-        eventually(lambda: not stand_in(shown(pebble.tls_port, names[0], "127.0.0.2")), "the certificate at the other")
+        for address in ("127.0.0.1", "127.0.0.2"):
+            eventually(partial(is_real, pebble.tls_port, names[0], address), f"the certificate at {address}")
         assert shown(pebble.tls_port, names[0], "127.0.0.2") == shown(pebble.tls_port, names[0], "127.0.0.1")
         assert pebble.log.count("Issued certificate") == 2
         kept = [json.loads((tmp_path / node / "state" / "acme" / "state.json").read_text()) for node in ("gw1", "gw2")]
         assert kept[0]["accounts"] == kept[1]["accounts"] != {}
         assert not re.search("has given", gateways["gw2"].log)
+
+
+@needs_acme2certifier
+def test_a_certificate_of_six_days_is_renewed_when_its_authority_says(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path
+) -> None:
+    """Of an IP address, by TLS-ALPN-01; a whole window lies in the past after a revocation, for example."""
+    with Acme2Certifier(tmp_path, authority, free_port(), free_port(), days=6) as made:
+        description = serving(
+            start_servers("app1"), made, tmp_path / "state", made.site("127.0.0.1", challenge="tls-alpn-01")
+        )
+        gateway = start_gateway(description)
+        gateway.wait_for_log("has given a certificate for 127.0.0.1")
+        file = tmp_path / "state" / "acme" / "127.0.0.1.pem"
+        first = x509.load_pem_x509_certificate(file.read_bytes())
+        life = first.not_valid_after_utc - first.not_valid_before_utc
+        assert life.days in {5, 6}
+        begin, end = first.not_valid_before_utc.timestamp(), first.not_valid_after_utc.timestamp()
+        due = begin + 0.85 * (end - begin)  # acme2certifier's window begins there
+        eventually(lambda: own(gateway)["127.0.0.1"]["next"] >= due - 5, "the window of the authority")
+        gateway.terminate()
+        made.stop()
+        kept = tmp_path / "state" / "acme" / "state.json"
+        state = json.loads(kept.read_text())
+        state["certificates"]["127.0.0.1"]["at"] -= 7200  # it came two hours ago
+        state["records"]["127.0.0.1"]["ask_at"] = 0.0
+        kept.write_text(json.dumps(state))
+        made.start(force=True)
+        since = len(gateway.log)
+        gateway.start()
+        gateway.wait_for_log("has given a certificate for 127.0.0.1", since)
+        assert x509.load_pem_x509_certificate(file.read_bytes()) != first
+        asked = re.search(r"GET /acme/renewal-info/(\S+)", made.log)
+        assert asked is not None
+        assert f'"replaces": "{asked[1]}"' in made.log, "the authority knows which one it replaces"

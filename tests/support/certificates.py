@@ -52,6 +52,13 @@ class Authority:
         self.ca = directory / "ca.crt"
         self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
+    @property
+    def key_pem(self) -> bytes:
+        """Its private key."""
+        return self._key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+
     def _builder(
         self,
         subject: x509.Name,
