@@ -73,7 +73,7 @@ style: $(VENV)/.tools  ## ruff, cython-lint, import-linter
 types: $(VENV)/.tools $(VENV)/.built  ## mypy --strict
 	@$(BIN)/mypy
 
-format: $(VENV)/.tools  ## let ruff set the code and mend what it can
+format: $(VENV)/.tools reference  ## let ruff set the code and mend what it can; writes docs/reference.md
 	@$(BIN)/ruff check --fix --quiet $(CHECKED); $(BIN)/ruff format $(CHECKED)
 
 build: $(VENV)/.built  ## the compiled modules, in place

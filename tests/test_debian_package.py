@@ -32,10 +32,8 @@ def test_it_depends_on_the_python_that_it_is_made_for(package):
     low = f"{sys.version_info.major}.{sys.version_info.minor}"
     high = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
     assert f"python3 (>= {low}), python3 (<< {high})" in control
-    assert (
-        f'\nversion = "{re.search("^Version: (.+)$", control, re.MULTILINE)[1]}"\n'
-        in (ROOT / "pyproject.toml").read_text()
-    )
+    (version,) = re.findall("^Version: (.+)$", control, re.MULTILINE)
+    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
     assert (package / "md5sums").read_text() == "9dd4e461268c8034f5c8564e155c67a6  usr/file\n"
 
 
