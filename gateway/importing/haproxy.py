@@ -318,7 +318,7 @@ class _Configuration:
                 self.report.impossible(statement.line, "groups do not exist: name the users in basic_auth: users")
         self.rules.users[section.name] = names
         if lines:
-            self.draft.files[f"users-{section.name}"] = "".join(lines)
+            self.draft.files[f"users-{name_of(section.name)}"] = "".join(lines)
 
     def _resolvers(self, section: Section) -> None:
         servers = [each.arguments[-1] for each in section.all("nameserver") if len(each.arguments) > 1]

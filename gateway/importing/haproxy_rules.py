@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.importing import units
-from gateway.importing.draft import Draft
+from gateway.importing.draft import Draft, name_of
 from gateway.importing.haproxy_conditions import Case, Conditions, Rate, User
 from gateway.importing.haproxy_lines import Section, Statement
 from gateway.importing.haproxy_text import Texts, calls, field_of
@@ -188,7 +188,7 @@ class Rules:
         names = [name for name in self.users if user is None or name == user.userlist]
         if len(names) != 1 or not self.users[names[0]]:
             raise NotPossible("its userlist has no user whose password is hashed: make a file by htpasswd -B")
-        return {"basic_auth": {"file": f"users-{names[0]}", **made}}
+        return {"basic_auth": {"file": f"users-{name_of(names[0])}", **made}}
 
     # ------------------------------------------------------------------------------------------------------ of requests
 

@@ -162,6 +162,9 @@ class Upstreams:
                 report.impossible(directive.line, f"{name} has no counterpart and is left out")
         if "max_connections" in server:
             report.approximated(directive.line, "when all servers are full: 503 at once; see queue")
+        same = sum(other["address"] == server["address"] for other in made["servers"])
+        if same:  # nginx takes one twice
+            server["name"] = name_of(f"{server['address']}-{same + 1}")
         made["servers"].append(server)
         report.taken(directive.line)
 

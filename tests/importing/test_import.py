@@ -1,6 +1,7 @@
 """What an import says: of lines without a counterpart, of input that is wrong, and of input that is no configuration."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,13 @@ import yaml
 from click.testing import CliRunner
 
 from gateway.cli import main
+from gateway.cli.sites import no_lookup
+from gateway.config import load
 from gateway.importing import haproxy, nginx
 from gateway.importing.report import BadInput
 from gateway.importing.trials import trials
 from gateway.importing.valid import prune
+from gateway.importing.writer import site_text, write
 
 CASES = Path(__file__).parent / "cases"
 HAPROXY = """\
@@ -196,22 +200,31 @@ def test_what_a_file_is_of_is_seen(tmp_path):
 def test_no_broken_line_ends_in_an_exception(tmp_path, path):
     """Words that are lost, doubled or out of order: an import takes the rest, or says what is wrong."""
     draw = random.Random(path.name)
-    lines = path.read_text().replace("@dir@", str(tmp_path)).splitlines()
+    for name in ("plans.map", "backends.map"):
+        (tmp_path / name).write_text("acme.customers.example.com blog\n")
+    (tmp_path / "users").write_text("anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
+    text = path.read_text().replace("@dir@", str(tmp_path)).replace("@port@", "8080").replace("@tls@", "8443")
+    lines = re.sub(r"@(\w)(\d)@", lambda found: f"9{ord(found[1]) - 90:02}{found[2]}", text).splitlines()
     target = tmp_path / path.name
-    for _ in range(40):
+    taken = 0
+    for number in range(15):
         broken = list(lines)
         at = draw.randrange(len(broken))
         words = broken[at].split(" ")
         where = draw.randrange(len(words))
         words[where : where + 1] = draw.choice([[], [words[where]] * 2, ["x"], ["-1"], ["{"], ["if"], ["$x"], ["%[x]"]])
         broken[at] = " ".join(words)
-        target.write_text("\n".join(broken).replace("@port@", "8080").replace("@tls@", "8443").replace("@", "9"))
+        target.write_text("\n".join(broken))
         try:
             draft = (nginx if path.suffix == ".conf" else haproxy).draft_of(target)
             prune(draft)
         except BadInput:
             continue
-        trials(draft.site())
+        site = tmp_path / str(number) / "site.yaml"
+        write(draft, site_text(draft, trials(draft.site())), site)
+        load(site, no_lookup, offline=True)
+        taken += 1
+    assert taken > 5
 
 
 def test_what_nginx_includes(tmp_path):
@@ -223,3 +236,12 @@ def test_what_nginx_includes(tmp_path):
     assert fates(draft, "/no/such/place") == ["not possible"]
     tls = next(one["tls"] for one in draft.frontends if "tls" in one)
     assert tls["certificates"] == [{"cert": f"{tmp_path}/a.crt", "key": f"{tmp_path}/a.key"}]
+
+
+def test_no_name_leads_out_of_the_directory(tmp_path):
+    text = "userlist ../../x\n  user a password $6$b$c\n" + HAPROXY.format(
+        "http-request auth if !{ http_auth(../../x) }", ""
+    )
+    draft = imported(tmp_path, "haproxy.cfg", text)
+    assert list(draft.files) == ["users-..-..-x"]
+    assert draft.routes[0]["basic_auth"] == {"file": "users-..-..-x"}
