@@ -17,6 +17,8 @@ from loadagent.report import MAX_BYTES
 
 MOST: Final = 128
 """Connections of others at once."""
+MOST_OF_ONE: Final = 16
+"""Those from one address: a site may have several gateways behind one."""
 IDLE: Final = 10.0
 """Seconds without a report after which a connection ends."""
 AGAIN: Final = 2.0
@@ -37,7 +39,8 @@ class SiteStreams:
     def __init__(self, hear: Callable[[bytes, str], bool]) -> None:
         self._hear = hear
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.Task[None]] = set()
+        self._clients: dict[asyncio.Task[None], str] = {}
+        """By their addresses."""
         self._trusted: set[asyncio.StreamWriter] = set()
         self._links: dict[Endpoint, asyncio.Task[None]] = {}
 
@@ -68,14 +71,16 @@ class SiteStreams:
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._clients) >= MOST:
+        source = str((writer.get_extra_info("peername") or ("",))[0])
+        of_one = sum(other == source for other in self._clients.values())
+        if task is None or len(self._clients) >= MOST or of_one >= MOST_OF_ONE:
             writer.close()
             return
-        self._clients.add(task)
+        self._clients[task] = source
         try:
             await self._read(reader, writer)
         finally:
-            self._clients.discard(task)
+            del self._clients[task]
 
     async def _follow(self, endpoint: Endpoint) -> None:
         """Keep a connection to a gateway."""

@@ -39,6 +39,7 @@ def decide(
     found: dict[str, Any] = {"name": name, "type": kind, "client": client, "zone": None, "balanced": None}
     if node is not None:
         found["zone"] = _text(node.zone.name)
+        found["signed"] = node.zone.signer is not None
         if exists and node.alias is not None:
             found["alias"] = _text(node.alias)
             node, exists = table.node(node.alias)
@@ -93,7 +94,7 @@ def _lines(found: Mapping[str, Any], remark: str) -> Iterator[str]:
     if found["zone"] is None:
         yield "  no zone of dns: has this name"
     else:
-        yield f"  zone {found['zone']}"
+        yield f"  zone {found['zone']}{', signed' if found['signed'] else ''}"
     if found.get("alias"):
         yield f"  CNAME: {found['alias']}"
     balanced = found["balanced"]

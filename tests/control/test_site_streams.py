@@ -2,9 +2,10 @@
 
 import asyncio
 import socket
+from functools import partial
 from itertools import count
 
-from gateway.control.site_streams import SiteStreams
+from gateway.control.site_streams import MOST_OF_ONE, SiteStreams
 from loadagent.config import Endpoint
 from loadagent.report import MAX_BYTES
 from tests.support.waiting import soon
@@ -19,8 +20,11 @@ class Side:
 
     def hear(self, report: bytes, source: str) -> bool:
         self.heard.append(report)
-        assert source == "127.0.0.1"
+        assert source in {"127.0.0.1", "127.0.0.2"}
         return report.startswith(b"good")
+
+    def has_heard(self, reports: list[bytes]) -> bool:
+        return self.heard == reports
 
     async def listen(self) -> Endpoint:
         sock = socket.create_server(("127.0.0.1", 0))
@@ -72,6 +76,44 @@ async def test_a_client_without_the_key_hears_nothing_and_is_disconnected() -> N
         assert await asyncio.wait_for(_all(reader), 5.0) == b""
         writer.close()
     await side.streams.close()
+
+
+async def test_one_address_cannot_have_all_connections() -> None:
+    side = Side()
+    endpoint = await side.listen()
+    mine = [await asyncio.open_connection(endpoint.host, endpoint.port) for _ in range(MOST_OF_ONE)]
+    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
+    assert await asyncio.wait_for(_all(reader), 5.0) == b"", "one too many"
+    writer.close()
+    reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port, local_addr=("127.0.0.2", 0))
+    writer.write(b"\x00\x04good")
+    await soon(lambda: side.heard == [b"good"], "another address to be heard")
+    for _, one in (*mine, (reader, writer)):
+        one.close()
+    await side.streams.close()
+
+
+async def test_reports_that_are_cut_anywhere() -> None:
+    """In two parts a report is heard whole, and without its end not at all."""
+    reports = [b"good %d" % i + bytes(10) for i in range(3)]
+    stream = b"".join(len(report).to_bytes(2) + report for report in reports)
+    for at in range(1, len(stream)):
+        side = Side()
+        endpoint = await side.listen()
+        _, cut = await asyncio.open_connection(endpoint.host, endpoint.port)
+        cut.write(stream[:at])
+        cut.write_eof()
+        whole = [report for i, report in enumerate(reports) if at >= (i + 1) * len(stream) // 3]
+        await soon(partial(side.has_heard, whole), f"what is whole of {at} bytes")
+        _, parted = await asyncio.open_connection(endpoint.host, endpoint.port)
+        side.heard.clear()
+        parted.write(stream[:at])
+        await asyncio.sleep(0)
+        parted.write(stream[at:])
+        await soon(partial(side.has_heard, reports), f"all of what is sent in two parts at {at}")
+        cut.close()
+        parted.close()
+        await side.streams.close()
 
 
 async def _all(reader: asyncio.StreamReader) -> bytes:

@@ -1,7 +1,6 @@
 """Signed answers: what dnspython validates, what is denied and how, and what signatures cost."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import dns.dnssec
@@ -19,26 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.balance.site_shares import SiteState
-from gateway.config.dns import Dns
 from gateway.dns import signing
 from gateway.dns.records import RecordSet, wire_name
 from gateway.dns.responder import Responder
 from gateway.dns.signing import EARLY, JITTER, MADE_UP, REFRESH, VALID, Signer, TooMany, successor
-from gateway.dns.table import Table
+from tests.dns.signed_zones import APEXES, PEM, SIGNED, signed, signed_responder
 from tests.dns.zones import KEY, ZONES, ask, lines, query, said, size, wire
 
-KEY_FILE = Path("/zone.key")
-PEM = ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-SIGNED: dict[str, Any] = {name: {**zone, "dnssec": {"key_file": str(KEY_FILE)}} for name, zone in ZONES.items()}
-APEXES = [dns.name.from_text(name) for name in ZONES]
-
-
-def signed(zones: dict[str, Any] = SIGNED, before: Table | None = None) -> Table:
-    model = Dns.model_validate({"listen": "127.0.0.1:53", "zones": zones})
-    return Table.of(model, {KEY_FILE: PEM}, 1, before)
-
-
-OF = Responder(signed().find, KEY)
+OF = signed_responder()
 
 
 def ask_signed(

@@ -69,6 +69,37 @@ def test_evacuate_gives_everything_away_and_join_returns(pair):
     seen.check("gw1", "gw2", "gw1")
 
 
+def test_an_evacuated_site_releases_its_addresses(pair):
+    """Two sites share them here: the one that stays takes them, once the other has no clients any more."""
+    gw1, gw2 = pair.gateways
+    names = {"gw1": "mel", "gw2": "syd"}
+    sites = {name: {"url": f"http://{name}.example", "report": f"{gw.address}:7946"}
+             for gw in pair.gateways for name in [names[gw.name]]}  # fmt: skip
+    for gateway in pair.gateways:
+        own = names[gateway.name]
+        peers = {name: peer for name, peer in sites.items() if name != own}
+        section = {"self": own, "listen": "0.0.0.0:7946", "key_file": "cluster.key", "peers": peers}
+        gateway.write(pair.cluster(), sites=section)
+        gateway.boot()
+        gateway.wait_ready()
+
+    def command(*arguments):
+        done = subprocess.run(
+            [PYTHON, "-m", "gateway", *arguments, "-g", str(gw1.directory / "site.yaml")],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    eventually(gw1.has, "gw1 to have the address")
+    command("evacuate-site", "mel", "--timeout", "30")
+    eventually(lambda: gw2.has() and gw2.has(VIP6), "the other site to have the addresses")
+    assert not gw1.has()
+    assert not gw1.has(VIP6)
+    assert gw1.ask()["admin_state"] == "drain"
+    command("evacuate-site", "mel", "--undo")
+    eventually(lambda: gw1.ask()["admin_state"] == "join", "gw1 to take part again")
+
+
 def test_a_drained_node_gives_its_addresses_away_until_it_is_ready_again(pair):
     pair.boot(pair.cluster(failback=True))
     gw1, gw2 = pair.gateways

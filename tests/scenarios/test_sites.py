@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,25 @@ from tests.support.raw import RawClient, Response
 from tests.support.waiting import eventually, free_udp_port
 
 Servers = Callable[..., list[BackendServer]]
-Start = Callable[[str, Site], GatewayProcess]
+Start = Callable[[Site, Site], list[GatewayProcess]]
 
 KEY = "0123456789abcdef"
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a gateway of a site of that name."""
+    """Start a gateway of each site."""
     with ExitStack() as stack:
 
-        def started(name: str, description: Site) -> GatewayProcess:
-            (tmp_path / name).mkdir()
-            gateway = stack.enter_context(GatewayProcess(tmp_path / name, description))
-            gateway.wait_for_log("control uses version 1")
-            return gateway
+        def started(mel: Site, syd: Site) -> list[GatewayProcess]:
+            gateways = []
+            for name, description in (("mel", mel), ("syd", syd)):
+                (tmp_path / name).mkdir()
+                gateways.append(GatewayProcess(tmp_path / name, description))
+            with ThreadPoolExecutor() as both:
+                for gateway in both.map(stack.enter_context, gateways):
+                    gateway.wait_for_log("control uses version 1")
+            return gateways
 
         yield started
 
@@ -50,6 +55,7 @@ class Farm:
             description["backends"]["app"]["servers"][0]["max_connections"] = 2
             description["routes"] = [{"match": {"when": "load('app') >= 0.5"}, "site": "auto"}, {"backend": "app"}]
             description["node"] = f"gateway of {name}"
+            description["workers"] = 1
         for name, description in (("mel", self.mel), ("syd", self.syd)):
             description["sites"] = self.section(name)
 
@@ -63,7 +69,7 @@ class Farm:
                 for name, there in urls.items()
             },
             "key_file": str(self.key),
-            "stale_after": "3s",
+            "stale_after": "2s",
             **more,
         }
 
@@ -85,7 +91,7 @@ def target(gateway: GatewayProcess, path: str = "/headers?a=b") -> tuple[int, st
 
 def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_servers: Servers, tmp_path: Path) -> None:
     farm = Farm(tmp_path, start_servers("one", "two"))
-    mel, syd = start("mel", farm.mel), start("syd", farm.syd)
+    mel, syd = start(farm.mel, farm.syd)
     assert target(mel) is None
     with RawClient(mel.port) as busy:
         busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -117,7 +123,7 @@ def test_clients_of_a_full_site_are_redirected_to_one_with_room(
     farm = Farm(tmp_path, start_servers("one", "two"))
     farm.mel["routes"] = [{"backend": "app"}]
     farm.mel["qos"] = {"sessions": {"max": 1, "full": {"site": "auto", "status": 429}}}
-    mel, syd = start("mel", farm.mel), start("syd", farm.syd)
+    mel, syd = start(farm.mel, farm.syd)
     assert ask(mel, "/who").status == 200  # the one session
     eventually(lambda: target(mel) is not None, "mel to know that syd has room", 30.0)
     port, rest = target(mel) or (0, "")
@@ -140,7 +146,7 @@ def mel_mark(syd: GatewayProcess, rest: str) -> str:
 
 def test_a_site_that_ends_or_falls_silent_gets_no_clients(start: Start, start_servers: Servers, tmp_path: Path) -> None:
     farm = Farm(tmp_path, start_servers("one", "two"))
-    mel, syd = start("mel", farm.mel), start("syd", farm.syd)
+    mel, syd = start(farm.mel, farm.syd)
     with RawClient(mel.port) as busy:
         busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: target(mel) is not None, "syd to be known", 30.0)
@@ -174,7 +180,7 @@ def test_sites_that_name_each_other_redirect_no_client_in_circles(
     routes = {"mel": "syd", "syd": "mel"}
     for description, other in ((farm.mel, routes["mel"]), (farm.syd, routes["syd"])):
         description["routes"] = [{"match": {"path": "/headers"}, "site": other}, {"backend": "app"}]
-    mel, syd = start("mel", farm.mel), start("syd", farm.syd)
+    mel, syd = start(farm.mel, farm.syd)
     with RawClient(mel.port) as client:
         sent = client.ask(b"POST /headers HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi")
     assert sent.status == 307
@@ -188,7 +194,7 @@ def test_sites_come_and_go_with_the_site_file_and_outlive_an_upgrade(
 ) -> None:
     farm = Farm(tmp_path, start_servers("one", "two"))
     without = {key: value for key, value in farm.mel.items() if key not in ("sites", "routes")}
-    mel, _ = start("mel", {**without, "routes": [{"backend": "app"}]}), start("syd", farm.syd)
+    mel, _ = start({**without, "routes": [{"backend": "app"}]}, farm.syd)
     taken = socket.socket(type=socket.SOCK_DGRAM)
     with taken:
         taken.bind(("127.0.0.1", farm.ports["mel"]))
