@@ -32,7 +32,9 @@ HELLO_BYTES: Final = 256 * 1024
 ACK_BYTES: Final = 64
 """and of a message before it."""
 MOST: Final = 32
-"""Connections of others at once."""
+"""Connections of others at once,"""
+MOST_OF_ONE: Final = 4
+"""and of one address."""
 PROOFS: Final = 256
 """Challenges of one gateway."""
 KEEPS: Final = 15.0
@@ -114,6 +116,7 @@ class Gateways:
         self._silent: set[str] = set()
         self._server: asyncio.Server | None = None
         self._connections: set[asyncio.Task[None]] = set()
+        self._of: Counter[str] = Counter()
         self._refusals = Refusals("ACME exchange", log)
         self.refused: Counter[str] = self._refusals.counts
         self.proofs: tuple[Proof, ...] = ()
@@ -166,7 +169,7 @@ class Gateways:
         writer = None
         try:
             async with asyncio.timeout(TIMEOUT):
-                reader, writer = await asyncio.open_connection(host, port, local_addr=None)
+                reader, writer = await asyncio.open_connection(host, port)
                 await self._exchange(_Stream(reader, writer, calls=True), name)
         except (OSError, TimeoutError, asyncio.IncompleteReadError, Refused) as error:
             if name not in self._silent:
@@ -183,10 +186,11 @@ class Gateways:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         source = str((writer.get_extra_info("peername") or ("",))[0])
-        if task is None or len(self._connections) >= MOST or not self._secret:
+        if task is None or not self._secret or len(self._connections) >= MOST or self._of[source] >= MOST_OF_ONE:
             writer.close()
             return
         self._connections.add(task)
+        self._of[source] += 1
         try:
             async with asyncio.timeout(TIMEOUT):
                 await self._exchange(_Stream(reader, writer, calls=False), None)
@@ -196,6 +200,9 @@ class Gateways:
             pass
         finally:
             self._connections.discard(task)
+            self._of[source] -= 1
+            if not self._of[source]:
+                del self._of[source]
             writer.close()
 
     async def _exchange(self, stream: _Stream, name: str | None) -> None:

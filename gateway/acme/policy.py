@@ -20,7 +20,8 @@ LATEST: Final = 0.9
 SOONEST: Final = HOUR
 """Seconds between two orders of a certificate, whatever its authority says, and however short it lives."""
 LEADS_AFTER: Final = 60.0
-"""Seconds for which a gateway waits for the one that ordered so far: this bounds how often two order at once."""
+"""Seconds for which a gateway waits for the one that ordered so far, which bounds how often two order at once; and for
+all others after its start."""
 
 Kind: TypeAlias = Literal["unreachable", "refused", "limited"]
 """Of a failure: no usable answer, which costs nothing; refused, which is counted; and too many of that."""

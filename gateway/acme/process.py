@@ -77,6 +77,8 @@ class AcmeProcess(LoopChild):
         """The name that is being ordered."""
         self._leads_at: float | None = None
         """When this gateway may order, though those before it are silent, in seconds of the loop's clock."""
+        self._began = 0.0
+        """When this process could begin, in seconds of the loop's clock."""
         self._locked = False
         self._news = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -154,6 +156,7 @@ class AcmeProcess(LoopChild):
                 said = True
             await asyncio.sleep(1.0)
         self._locked = True
+        self._began = asyncio.get_running_loop().time()
         self._state = self._store.load()
         if self._socket is not None:
             await self._gateways.listen(self._socket)
@@ -161,7 +164,10 @@ class AcmeProcess(LoopChild):
     def _leads(self) -> bool:
         """Whether this gateway orders, of those that share certificates."""
         now = asyncio.get_running_loop().time()
-        verdict = policy.orders(self._snapshot.site.node, self._gateways.alive(), self._gateways.nodes)
+        alive, nodes = self._gateways.alive(), self._gateways.nodes
+        if len(alive) < len(nodes) and now < self._began + policy.LEADS_AFTER:
+            return False  # they may be starting, too; an authority that asked one of them would get no answer
+        verdict = policy.orders(self._snapshot.site.node, alive, nodes)
         if verdict != "later":
             self._leads_at = None
             return verdict == "now"

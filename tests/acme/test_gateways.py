@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from gateway.acme.authority import Proof
-from gateway.acme.gateways import Gateways
+from gateway.acme.gateways import MOST_OF_ONE, Gateways
 from gateway.acme.state import Certificate, Record, State
 
 KEY = b"0123456789abcdef"
@@ -151,3 +151,16 @@ async def test_bytes_that_are_no_message_end_the_connection(sent: bytes) -> None
             assert len(await reader.read()) == 32
         writer.close()
         assert two.gateways.alive() == ("gw2",)
+
+
+async def test_one_address_cannot_keep_the_others_out() -> None:
+    one, two = Node("gw1", State()), Node("gw2", State())
+    async with cluster(one, two):
+        idle = [await asyncio.open_connection(*two.place) for _ in range(MOST_OF_ONE)]
+        for reader, _ in idle:
+            assert len(await reader.readexactly(32)) == 32  # its half of a key: it waits for the other
+        more, writer = await asyncio.open_connection(*two.place)
+        assert await more.read() == b""
+        for _, opened in idle:
+            opened.close()
+        writer.close()

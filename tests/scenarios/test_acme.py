@@ -180,7 +180,7 @@ def test_the_gateway_that_is_asked_answers_for_the_one_that_orders(
     servers, port, beats = start_servers("app1"), free_port(), free_udp_port()
     with ExitStack() as stack:
         gateways = {}
-        for number, node in ((2, "gw2"), (1, "gw1")):  # the one that only answers is there first
+        for number, node in ((1, "gw1"), (2, "gw2")):  # the one that orders waits for the other
             address = f"127.0.0.{number}"
             (tmp_path / node).mkdir()
             tls = pebble.site("web.example.com")
