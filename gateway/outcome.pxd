@@ -29,11 +29,15 @@ cdef enum Outcome:
     O_TLS_UNKNOWN_CA
     O_TLS_NAME_MISMATCH
     O_TLS_NOT_SPOKEN
+    O_HTTP2_NOT_SPOKEN
     # the server failed the request
     O_SERVER_CLOSED             # before a byte of an answer
     O_SERVER_RESET              # the same, by a reset
     O_TLS_BROKEN                # the same, by an alert or a damaged record; `detail` as above
     O_STALE                     # the same, on a connection that had served before: most likely it was idle too long
+    O_STREAM_REFUSED            # HTTP/2: before any processing; `detail` is the RST_STREAM's code, 0: by GOAWAY
+    O_STREAM_RESET              # HTTP/2: the same, after that; `detail` is the code
+    O_PING_TIMEOUT
     O_SERVER_TIMEOUT
     O_RESPONSE_INVALID          # `detail` is a Reason
     O_RESPONSE_TOO_LARGE        # its head

@@ -1,6 +1,6 @@
 """How a request ends: one named outcome, and the side at fault; for the access log, the error log and the metrics."""
 
-from libc.errno cimport EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOENT, ETIMEDOUT
+from libc.errno cimport EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOENT, EPROTO, ETIMEDOUT
 from libc.string cimport memcpy
 
 cdef extern from "<openssl/x509_vfy.h>" nogil:
@@ -41,12 +41,16 @@ TABLE = (
     (O_TLS_UNKNOWN_CA, "tls_unknown_ca", SIDE_SERVER, 502, "No trusted CA has signed the server's certificate."),
     (O_TLS_NAME_MISMATCH, "tls_name_mismatch", SIDE_SERVER, 502, "The server's certificate is for another name."),
     (O_TLS_NOT_SPOKEN, "tls_not_spoken", SIDE_SERVER, 502, "The server does not speak TLS at this port."),
+    (O_HTTP2_NOT_SPOKEN, "http2_not_spoken", SIDE_SERVER, 502, "The server does not speak HTTP/2 at this port."),
     (O_SERVER_CLOSED, "server_closed", SIDE_SERVER, 502, "The server closed the connection before its answer."),
     (O_SERVER_RESET, "server_reset", SIDE_SERVER, 502, "The server reset the connection before its answer."),
     (O_TLS_BROKEN, "tls_broken", SIDE_SERVER, 502, "The server ended TLS with an alert, or a record was damaged."),
     (O_STALE, "stale_connection", SIDE_SERVER, 502, "A kept connection was closed as the request was sent."),
+    (O_STREAM_REFUSED, "stream_refused", SIDE_SERVER, 503, "The server refused the stream before it processed it."),
+    (O_STREAM_RESET, "stream_reset", SIDE_SERVER, 502, "The server reset the stream before its answer."),
+    (O_PING_TIMEOUT, "ping_timeout", SIDE_SERVER, 504, "A PING on the server's HTTP/2 connection got no answer."),
     (O_SERVER_TIMEOUT, "server_timeout", SIDE_SERVER, 504, "The server was silent for timeouts.response."),
-    (O_RESPONSE_INVALID, "response_invalid", SIDE_SERVER, 502, "The answer is not valid HTTP/1.1."),
+    (O_RESPONSE_INVALID, "response_invalid", SIDE_SERVER, 502, "The answer is not valid HTTP."),
     (O_RESPONSE_TOO_LARGE, "response_too_large", SIDE_SERVER, 502, "The head of the answer is over 64 KiB."),
     (O_RESPONSE_CUT, "response_cut", SIDE_SERVER, 502, "The answer broke off after its head."),
     (O_CLIENT_LEFT, "client_left", SIDE_CLIENT, 499, "The client closed or reset its connection."),
@@ -112,6 +116,8 @@ cdef int outcome_of_errno(int error) noexcept nogil:
         return O_CONNECT_UNREACHABLE
     if error == EMFILE or error == ENFILE or error == EADDRNOTAVAIL:
         return O_NO_DESCRIPTOR
+    if error == EPROTO:
+        return O_HTTP2_NOT_SPOKEN
     return O_CONNECT_FAILED
 
 

@@ -995,6 +995,11 @@ class Backend(Model):
         description="Speak TLS with all its servers; a server whose address begins with https:// gets it anyway. "
         "Default: plain HTTP.",
     )
+    h2: Flag = Field(
+        default=False,
+        description="Speak HTTP/2 with its servers, as gRPC does: over TLS if they agree (ALPN), else HTTP/1.1; without "
+        "TLS always (prior knowledge). Needs the library libnghttp2.so.14 (Debian package libnghttp2-14).",
+    )
     proxy_protocol: Annotated[Literal["v1", "v2"] | None, Given()] = Field(
         None,
         description="Begin each connection with a PROXY header of this version; clients then share no connections. "
@@ -1023,6 +1028,15 @@ class Backend(Model):
             return usual or (TlsToServers() if wanted else None)
         certificate = usual.certificate if usual is not None else None
         return TlsToServers.model_construct(**dict(wanted), certificate=certificate)
+
+    @model_validator(mode="after")
+    def _shares(self) -> "Backend":
+        if self.h2 and not http2_library.is_there():
+            message = f"{http2_library.NAME} is not installed: apt install {http2_library.PACKAGE}, or leave h2 out"
+            raise Fault(message, "h2")
+        if self.h2 and self.proxy_version:
+            raise Fault("clients share connections of HTTP/2, and a PROXY header is about one: leave one out", "h2")
+        return self
 
     @model_validator(mode="after")
     def _checkable(self) -> "Backend":

@@ -32,6 +32,7 @@ cdef class Backend:
     cdef readonly object settings       # what a route has of its own for it, hashable; None: it is the backend itself
     cdef dict varieties                 # by their settings: the same with these; None: there are none
     cdef bint reads_answers             # whether read_answer has anything to do
+    cdef bint may_refuse                # its servers may refuse a request before they process it: bodies are kept
 
     cdef int look_at(self, PickArgs *args, const char *p, Head *h, View view, const char *asked, uint32_t n) except -2
     cdef uint64_t _key(self, const char *p, Head *h, View view) except? 0
@@ -45,4 +46,6 @@ cdef class Backend:
 
 cdef class ServerProtocol:
     """The protocol of a backend's servers: creates the Upstream for a connection. See transaction.pxd."""
+    cdef bint may_refuse                # see Backend
+
     cdef object open(self, object conn)

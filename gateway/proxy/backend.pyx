@@ -28,6 +28,7 @@ cdef class Backend:
         self.queue = queue
         self.overload = queue.overload
         self.protocol = protocol
+        self.may_refuse = protocol.may_refuse
         self.affinity = affinity
         self.proxy_version = max([(<Server>server).proxy_version for server in servers], default=0)
         self.orca = orca
@@ -144,7 +145,7 @@ cdef class Backend:
 
 cdef class ServerProtocol:
     cdef object open(self, object conn):
-        """Create the Upstream for a new connection (ServerConn)."""
+        """Create the Upstream for a new connection (ServerConn), and let it handle the connection."""
         raise NotImplementedError
 
 

@@ -48,6 +48,7 @@ cdef class Http1ServerProtocol(ServerProtocol):
     cdef object open(self, object conn):
         cdef Http1Upstream u = Http1Upstream.__new__(Http1Upstream)
         u.conn = <ServerConn>conn
+        u.conn.handler = u
         return u
 
 

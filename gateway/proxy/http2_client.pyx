@@ -810,7 +810,7 @@ cdef class Http2Connection(Handler):
             return 0
         self.conn.poller.bury(s)            # the composed write may refer to it
         s.closed = 1
-        if s.transaction is not None and not s.finished:
+        if s.transaction is not None and not s.finished and not s.ours:     # one that resets it ends it as well
             if code and not s.theirs:
                 s.transaction.on_given_up(O_HTTP2_ERROR)
             else:

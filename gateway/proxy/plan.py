@@ -34,6 +34,7 @@ from gateway.proxy.challenges import Challenges
 from gateway.proxy.http1_client import Http1ClientProtocol
 from gateway.proxy.http1_server import Http1ServerProtocol
 from gateway.proxy.http2_client import Http2ClientProtocol
+from gateway.proxy.http2_server import Http2Server, Http2ServerProtocol, Http2TlsServer
 from gateway.proxy.lanes import Lanes
 from gateway.proxy.log import AccessLog, layout
 from gateway.proxy.overload import Overload
@@ -60,9 +61,9 @@ ContextKey = tuple[str, bool, str, str, bool, bytes, bool, tuple[str, ...], tupl
 names, the CAs of its clients (empty: they are not asked), whether a certificate is required, the digests of its own,
 of these those that sessions are bound to, the secret of its ticket keys, whether it answers certificate authorities."""
 
-ClientKey = tuple[bytes, str, str]
+ClientKey = tuple[bytes, str, str, bool]
 """The digest of the CAs that are trusted (empty: servers are not verified), the oldest TLS version, the digest of the
-certificate to show (empty: none)."""
+certificate to show (empty: none), whether HTTP/2 is offered."""
 
 ALONE = 1024
 """Sessions and places of a table that is not shared with other workers."""
@@ -113,6 +114,7 @@ class Plan:
         self.context = context
         self._challenges = challenges
         self._to_servers = Http1ServerProtocol()
+        self._to_servers_http2 = Http2ServerProtocol()
         self._http1 = Http1ClientProtocol()
         self._http2 = Http2ClientProtocol()
         self.servers: dict[ServerKey, Server] = {}
@@ -304,7 +306,7 @@ class Plan:
                 cas = snapshot.files[tls.ca or SYSTEM_CAS] if tls.verify else b""
                 digest = hashlib.sha256(cas).digest() if tls.verify else b""
                 pair = secrets.pairs[tls.certificate.cert, tls.certificate.key] if tls.certificate else None
-                key = digest, tls.min_version, pair.digest if pair else ""
+                key = digest, tls.min_version, pair.digest if pair else "", backend.h2
                 if tls.verify and digest not in trusts:
                     trusts[digest] = Trust(cas)
                 if key not in contexts:
@@ -312,6 +314,7 @@ class Plan:
                         trusts.get(digest),
                         tls.min_version,
                         _identity(pair) if pair else None,
+                        backend.h2,
                     )
                 called[name, server.name] = contexts[key], tls.name_for(server.address)
         return contexts, called
@@ -320,16 +323,18 @@ class Plan:
         self, key: ServerKey, snapshot: Snapshot, tls: tuple[ClientContext, str | None] | None, *, localhost: bool
     ) -> Server:
         slot, address = snapshot.slots[key], snapshot.resolved[key]
-        proxy = snapshot.site.backends[key[0]].proxy_version
+        proxy, h2 = snapshot.site.backends[key[0]].proxy_version, snapshot.site.backends[key[0]].h2
         known = self.servers.get(key)
-        if known is not None and (known.slot, known.address, known.proxy_version, _tls_of(known)) == (
-            slot, address, proxy, tls,
+        if known is not None and (known.slot, known.address, known.proxy_version, _tls_of(known), _shares(known)) == (
+            slot, address, proxy, tls, h2,
         ):  # fmt: skip
             return known
         board, worker = self.context.board, self.context.worker
         if tls is None:
-            return Server(*key, address, board, slot, worker, localhost=localhost, proxy_version=proxy)
-        return TlsServer(*tls, *key, address, board, slot, worker, localhost=localhost, proxy_version=proxy)
+            kind = Http2Server if h2 else Server
+            return kind(*key, address, board, slot, worker, localhost=localhost, proxy_version=proxy)
+        secure = Http2TlsServer if h2 else TlsServer
+        return secure(*tls, *key, address, board, slot, worker, localhost=localhost, proxy_version=proxy)
 
     def _backend(
         self,
@@ -347,7 +352,7 @@ class Plan:
         lanes = None
         if classes and queue is not None:
             lanes = Lanes(
-                self.context.board, members, self.context.worker, cells, _shares(name, snapshot, classes), overload
+                self.context.board, members, self.context.worker, cells, _class_shares(name, snapshot, classes), overload
             )
         inside = [servers[name, server.name] for server in model.servers]
         return Backend(
@@ -376,7 +381,7 @@ class Plan:
                 overload,
                 snapshot.traffic["backend", name],
             ),
-            self._to_servers,
+            self._to_servers_http2 if model.h2 else self._to_servers,
             traffic=snapshot.traffic["backend", name],
             orca=model.agent.orca,
         )
@@ -456,7 +461,12 @@ def _tls_of(server: Server) -> tuple[ClientContext, str | None] | None:
     return (server.context, server.called) if isinstance(server, TlsServer) else None
 
 
-def _shares(backend: str, snapshot: Snapshot, classes: Mapping[str, QosClass]) -> list[tuple[QosClass, float, int]]:
+def _shares(server: Server) -> bool:
+    """Whether requests share connections to it."""
+    return isinstance(server, Http2Server | Http2TlsServer)
+
+
+def _class_shares(backend: str, snapshot: Snapshot, classes: Mapping[str, QosClass]) -> list[tuple[QosClass, float, int]]:
     """The classes in the form that Lanes needs."""
     return [
         (classes[item.name], item.share or 0.0, snapshot.traffic.get(("share", f"{item.name} {backend}"), -1))

@@ -1,4 +1,4 @@
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t
 
 cdef class Retries:
     """When work of a backend is retried; its budget."""
@@ -13,7 +13,7 @@ cdef class Retries:
 
     cdef void earn(self) noexcept nogil
     cdef bint repeatable(self, int method, const char *name, uint32_t n) except -1
-    cdef bint after_failure(self, int outcome, bint repeatable, int tries) noexcept nogil
+    cdef bint after_failure(self, int outcome, int64_t detail, bint repeatable, bint whole, int tries) noexcept nogil
     cdef bint after_status(self, int status, bint repeatable, int tries) except -1
     cdef bint spend(self) noexcept nogil
     cdef void refund(self) noexcept nogil

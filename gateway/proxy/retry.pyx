@@ -6,8 +6,8 @@ fill, so that retries do not amplify an outage.
 """
 
 from gateway.outcome cimport (
-    O_CONNECT_FAILED, O_CONNECT_REFUSED, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE, O_TLS_BROKEN, O_TLS_FAILED,
-    O_TLS_NOT_SPOKEN,
+    O_CONNECT_FAILED, O_CONNECT_REFUSED, O_HTTP2_NOT_SPOKEN, O_PING_TIMEOUT, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE,
+    O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN, O_TLS_FAILED,
 )
 from gateway.wire.head cimport M_OTHER
 
@@ -59,18 +59,23 @@ cdef class Retries:
             return self.known_methods >> method & 1
         return name[:n] in self.methods
 
-    cdef bint after_failure(self, int outcome, bint repeatable, int tries) noexcept nogil:
+    cdef bint after_failure(self, int outcome, int64_t detail, bint repeatable, bint whole, int tries) noexcept nogil:
         """Whether to retry after a failure before the first byte of a response; `tries` have been made.
 
-        repeatable: the work may be repeated, and all of it that was sent is still buffered.
+        repeatable: the work may be repeated. whole: all of it that was sent is still buffered.
         """
         if tries > self.attempts:
             return False
-        if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED or O_TLS_FAILED <= outcome <= O_TLS_NOT_SPOKEN:
+        if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED or O_TLS_FAILED <= outcome <= O_HTTP2_NOT_SPOKEN:
             return self.on_connect          # no server has processed it: nothing is amplified
+        if outcome == O_STREAM_REFUSED:
+            # No server has processed this either (RFC 9113 section 8.7); but one that refuses a stream may be overloaded.
+            return whole and (detail == 0 or self.spend())
+        repeatable = repeatable and whole
         if outcome == O_STALE:
             return repeatable               # the connection was idle for too long: no sign of an outage
-        if outcome != O_SERVER_CLOSED and outcome != O_SERVER_RESET and outcome != O_TLS_BROKEN:
+        if (outcome != O_SERVER_CLOSED and outcome != O_SERVER_RESET and outcome != O_TLS_BROKEN
+                and outcome != O_STREAM_RESET and outcome != O_PING_TIMEOUT):
             return False
         return repeatable and self.on_reset and self.spend()
 

@@ -29,6 +29,7 @@ cdef enum:
     OWNER = 0                   # the application's own index of an SSL's data
 
 cdef bytes HTTP1 = b"\x08http/1.1"
+cdef bytes HTTP2 = b"\x02h2\x08http/1.1"
 # With no name to look for, OpenSSL would take a certificate for any.
 cdef bytes NAMELESS = b"nameless.invalid"
 
@@ -36,10 +37,12 @@ cdef bytes NAMELESS = b"nameless.invalid"
 cdef class ClientContext:
     """trust: who may have signed the servers' certificates; None: they are not verified.
 
-    min_version: "1.2" or "1.3". identity: to show to servers that ask for it, or None. Raises ValueError.
+    min_version: "1.2" or "1.3". identity: to show to servers that ask for it, or None. http2: it is offered (ALPN).
+    Raises ValueError.
     """
 
-    def __cinit__(self, Trust trust, str min_version, Identity identity):
+    def __cinit__(self, Trust trust, str min_version, Identity identity, bint http2=False):
+        cdef bytes protocols = HTTP2 if http2 else HTTP1
         self.context = SSL_CTX_new(TLS_client_method())
         if self.context == NULL:
             raise MemoryError
@@ -52,7 +55,7 @@ cdef class ClientContext:
         SSL_CTX_set_session_cache_mode(self.context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL)
         SSL_CTX_sess_set_new_cb(self.context, keep_session)
         SSL_CTX_set_verify(self.context, SSL_VERIFY_PEER if self.verify else SSL_VERIFY_NONE, NULL)
-        if SSL_CTX_set_alpn_protos(self.context, HTTP1, <unsigned int>PyBytes_GET_SIZE(HTTP1)) != 0:
+        if SSL_CTX_set_alpn_protos(self.context, protocols, <unsigned int>PyBytes_GET_SIZE(protocols)) != 0:
             raise ValueError(reason())
         if self.verify:
             SSL_CTX_set1_cert_store(self.context, trust.store)

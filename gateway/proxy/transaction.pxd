@@ -221,6 +221,7 @@ cdef class Transaction(Work):
     cdef int _say(self, str what) except -1
     cdef int _send(self, object conn) except -1
     cdef bint _fail(self, int outcome, int64_t detail) except -1
+    cdef bint _after_refusal(self) except -1
     cdef int _let_go(self) except -1
     cdef bint answer_begun(self) noexcept
     cdef int _page(self, int status, int outcome) except -1

@@ -33,7 +33,8 @@ from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
     O_ANSWERED, O_BUG, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE,
     O_NO_SERVER, O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_RATE_LIMITED, O_REFUSED, O_RESPONSE_CUT,
-    O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_SESSIONS_FULL, O_SHED, O_STALE, O_STOPPED,
+    O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_SESSIONS_FULL, O_SHED, O_STALE, O_STOPPED, O_STREAM_REFUSED,
+    O_STREAM_RESET,
     O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, O_WAITING, SIDE_GATEWAY, SIDE_SERVER,
     outcome_of_errno, outcome_row,
 )
@@ -81,6 +82,12 @@ cdef Head _again                                # of a request that is decided o
 cdef int64_t BODY_GRACE_NS = 10_000_000_000     # before body_rate applies
 cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about the same failure of a server
 
+HTTP2_ERRORS = (
+    "NO_ERROR", "PROTOCOL_ERROR", "INTERNAL_ERROR", "FLOW_CONTROL_ERROR", "SETTINGS_TIMEOUT", "STREAM_CLOSED",
+    "FRAME_SIZE_ERROR", "REFUSED_STREAM", "CANCEL", "COMPRESSION_ERROR", "CONNECT_ERROR", "ENHANCE_YOUR_CALM",
+    "INADEQUATE_SECURITY", "HTTP_1_1_REQUIRED",
+)
+"""By code (RFC 9113 section 7)."""
 STATES = ("new", "waiting", "called", "connecting", "sent", "responding", "tunnel", "ended")
 
 cdef Machine _machine
@@ -408,7 +415,7 @@ cdef class Transaction(Work):
             edit_request(&self.upstream_head, p, h, uri, uri_len, &provenance.origin,
                          PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra), self.id, self.id_n)
         self.repeatable = backend.retries.repeatable(self.method_code, self.head.p + self.method.at, self.method.n)
-        self.replay_lost = not self.repeatable      # never sent again, so not buffered
+        self.replay_lost = not (self.repeatable or backend.may_refuse)  # never sent again, so not buffered
         self.attempt.args.now = self.started
         self.attempt.belongs = backend.look_at(&self.attempt.args, p, h, view, self.head.p, self.head.n)
         if own is not None and own.private == P_AUTHENTICATED:
@@ -680,7 +687,6 @@ cdef class Transaction(Work):
         cdef Upstream u = <Upstream>conn.handler
         if u is None:
             u = <Upstream>self.attempt.backend.protocol.open(conn)
-            conn.handler = u
         self._become(T_SENT)
         self.upstream = u
         u.begin(self)
@@ -701,13 +707,13 @@ cdef class Transaction(Work):
         """The server, or the connection to it, has failed the request: False if another one must be tried."""
         cdef Attempt attempt = self.attempt
         cdef int64_t now = self.poller.now
-        cdef bint again
+        cdef bint again, connection_ended = outcome == O_STALE or (outcome == O_STREAM_REFUSED and detail == 0)
         self.detail = detail
         if self.followed:
             (<Steps>self.steps).failed(self, outcome, detail)
         if outcome_row(outcome).side == SIDE_SERVER:
             attempt.count_failure()
-            if outcome != O_STALE:          # which says nothing about the server
+            if not connection_ended:        # which says nothing about the server
                 attempt.answered(True, now)
         if self.answer_begun():
             # The client has part of a response; only a premature end of the connection shows that the rest is missing.
@@ -715,10 +721,13 @@ cdef class Transaction(Work):
             self.downstream.abort(False)
             self._finish(outcome)
             return True
-        again = attempt.backend.retries.after_failure(outcome, self.repeatable and not self.replay_lost, attempt.tries)
-        if again and outcome == O_STALE:
+        again = attempt.backend.retries.after_failure(outcome, detail, self.repeatable, not self.replay_lost,
+                                                      attempt.tries)
+        if again and connection_ended:
             attempt.release(now)
-            return self._go(attempt.chosen, True)   # the idle connection was closed by the server
+            return self._go(attempt.chosen, True)   # the server closed the connection as the request was sent
+        if again and outcome == O_STREAM_REFUSED:
+            return self._after_refusal()
         if again:
             self.outcome = outcome          # in case there is no other server
             self.unsaid = 1
@@ -728,6 +737,17 @@ cdef class Transaction(Work):
         attempt.release(now)
         self._page(outcome_row(outcome).status, outcome)
         return True
+
+    cdef bint _after_refusal(self) except -1:
+        """The server has refused the stream: try another server, or this one again if there is no other; as _fail."""
+        cdef Attempt attempt = self.attempt
+        cdef int refused = attempt.chosen, i
+        attempt.give_up(self.poller.now)
+        i = attempt.pick(self.poller.now)
+        if i < 0:
+            attempt.args.tried.count -= 1
+            i = refused
+        return self._go(i, False)
 
     cdef int on_failure(self, int outcome, int64_t detail) except -1:
         """The Upstream has failed, and has closed its connection or stream."""
@@ -1310,6 +1330,8 @@ def detail_text(int outcome, int64_t detail, uint64_t passed):
         return f" ({sentence_of(detail)})"
     if outcome == O_RESPONSE_CUT:
         return f" (after {passed} of {passed + detail} bytes)" if detail >= 0 else f" (after {passed} bytes)"
+    if outcome in (O_STREAM_RESET, O_STREAM_REFUSED):
+        return f" ({HTTP2_ERRORS[detail] if detail < len(HTTP2_ERRORS) else detail})" if detail else ""
     if detail < 0:
         return f" ({text_of(-detail)})"
     if detail:

@@ -304,6 +304,8 @@ cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connecti
     out_put(o, extra, extra_len)
     if h.minor == 0:
         o.p[o.n - extra_len + VIA_MINOR] = c'0'
+    elif h.http2:
+        memcpy(o.p + o.n - extra_len + VIA_MINOR - 2, b"2.0", 3)
     if id_len:
         _put_id(o, id, id_len)
     if framing == FRAME_CHUNKED:

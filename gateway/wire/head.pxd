@@ -93,6 +93,9 @@ cdef enum Reason:
     R_BODY_LENGTH
     R_TRAILERS
     # of responses
+    R_STATUS_FIELD
+    R_FRAMES
+    R_FLOOD
     R_HEAD_CUT
     R_NOT_ASKED
     R_INTERIMS

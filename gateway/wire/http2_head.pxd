@@ -28,6 +28,8 @@ cdef struct Block:
     size_t size             # bytes of their names and values
 
 cdef bint about_connection(const char *name, size_t n) noexcept nogil
+cdef int name_problem(const char *name, size_t n) noexcept nogil
+cdef bint is_one_line(const char *value, size_t n) noexcept nogil
 cdef void block_clear(Block *b) noexcept nogil
 cdef void block_free(Block *b) noexcept nogil
 cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n, const char *value,

@@ -54,7 +54,7 @@ cdef bint about_connection(const char *name, size_t n) noexcept nogil:
             or _is(name, n, b"proxy-connection", 16) or _is(name, n, b"transfer-encoding", 17))
 
 
-cdef int _name_problem(const char *name, size_t n) noexcept nogil:
+cdef int name_problem(const char *name, size_t n) noexcept nogil:
     cdef size_t i
     cdef uint8_t odd = 0
     if lower_name(name, n) and 0 < n <= 0xFFFF:
@@ -66,7 +66,7 @@ cdef int _name_problem(const char *name, size_t n) noexcept nogil:
     return R_OK if 0 < n <= 0xFFFF else R_NAME
 
 
-cdef bint _is_one_line(const char *value, size_t n) noexcept nogil:
+cdef bint is_one_line(const char *value, size_t n) noexcept nogil:
     """Nothing in it ends a line, and it neither begins nor ends with white space (RFC 9113 section 8.2.1)."""
     if n == 0:
         return True
@@ -102,7 +102,7 @@ cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n,
         b.reason = R_TOO_LARGE
     elif n == 0:
         b.reason = R_NAME
-    elif not _is_one_line(value, value_n):
+    elif not is_one_line(value, value_n):
         b.reason = R_VALUE
     elif name[0] == c':':
         pseudo = _pseudo_of(name, n)
@@ -125,7 +125,7 @@ cdef int _add(Block *b, const Bounds *bounds, const char *name, size_t n, const 
     """Add a field that is none of the pseudo-header fields."""
     cdef const char *authority
     cdef char *to
-    b.reason = _name_problem(name, n)
+    b.reason = name_problem(name, n)
     if b.reason == R_OK and (about_connection(name, n) or (n == 2 and memcmp(name, b"te", 2) == 0
                                                            and not _is(value, value_n, b"trailers", 8))):
         b.reason = R_CONNECTION

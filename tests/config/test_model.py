@@ -534,6 +534,16 @@ def test_http2_needs_its_library(refuse: Refuse, monkeypatch: pytest.MonkeyPatch
     refuse(text, "libnothing.so.1 is not installed: apt install libnghttp2-14, or leave http2 out")
 
 
+def test_http2_to_servers_needs_its_library_and_shared_connections(
+    refuse: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = BASE.replace("{servers:", "{proxy_protocol: v2, h2: »true, servers:")
+    refuse(both, "clients share connections of HTTP/2, and a PROXY header is about one: leave one out")
+    monkeypatch.setattr(http2_library, "NAME", "libnothing.so.1")
+    text = BASE.replace("{servers:", "{h2: »true, servers:")
+    refuse(text, "libnothing.so.1 is not installed: apt install libnghttp2-14, or leave h2 out")
+
+
 @pytest.mark.parametrize("listen, found", [
     ('":8080"', ["0.0.0.0:8080", "[::]:8080"]),
     ('["127.0.0.1:80", ":81"]', ["127.0.0.1:80", "0.0.0.0:81", "[::]:81"]),

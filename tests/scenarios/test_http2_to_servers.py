@@ -1,0 +1,410 @@
+"""HTTP/2 to servers: requests share connections, each with its own windows, and what a server refuses goes elsewhere."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+
+from tests.support.certificates import Authority
+from tests.support.gateway_process import GatewayProcess, Site, site
+from tests.support.http2_client import Http2Client
+from tests.support.http2_server import Call, Http2Server, Peer, Script, paths
+from tests.support.lives import Log
+from tests.support.origin import filler
+from tests.support.raw import LIMIT, RawClient
+from tests.support.raw_server import RawServer, read_head, replies
+from tests.support.tls_server import TlsServer
+from tests.support.waiting import eventually, free_port
+
+Starter = Callable[[Site], GatewayProcess]
+Peers = Callable[..., Http2Server]
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def answers(connection: socket.socket, head: bytes) -> None:
+    """Answer one request of HTTP/1 after the other."""
+    while head:
+        connection.sendall(OK)
+        head = read_head(connection)
+
+
+SIZES = (0, 1, 16383, 16384, 16385, 65535, 131072, 1_500_000)
+
+
+@pytest.fixture
+def peers() -> Iterator[Peers]:
+    """Start servers that speak HTTP/2; what they found wrong with the gateway fails the test."""
+    with ExitStack() as stack:
+        started: list[Http2Server] = []
+
+        def start(script: Script = paths, **more: Any) -> Http2Server:
+            started.append(stack.enter_context(Http2Server(script, **more)))
+            return started[-1]
+
+        yield start
+        assert [server.broken for server in started if server.broken] == []
+
+
+def http2(*servers: Http2Server | RawServer | TlsServer, clients: bool = True, **backend: Any) -> dict[str, Any]:
+    """Return a site whose servers are spoken to in HTTP/2, and whose clients may speak it."""
+    description = site(servers, h2=True, **backend)
+    description["frontends"][0]["http2"] = clients
+    return description
+
+
+def test_requests_of_all_clients_share_a_connection(start_gateway: Starter, peers: Peers) -> None:
+    server = peers()
+    gateway = start_gateway(http2(server))
+    with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
+        streams = [client.begin(f"/bytes/{size}") for size in (10, 70_000, 300_000)]
+        assert [len(client.wait(stream).body) for stream in streams] == [10, 70_000, 300_000]
+        assert old.get("/bytes/10").body == b"abcdefghij"
+        answer = client.get("/bytes/10")
+        assert answer.header("content-length") == "10"
+        assert (answer.header("via") or "").startswith("2.0 ")
+    assert server.connections == 1
+    assert len(server.calls) == 5
+
+
+def test_bodies_of_all_sizes_both_ways(start_gateway: Starter, peers: Peers) -> None:
+    server = peers()
+    gateway = start_gateway(http2(server))
+    with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
+        for size in SIZES:
+            assert client.get(f"/bytes/{size}").body == filler(size)
+            assert client.post("/echo", filler(size)).body == filler(size)
+            assert old.get(f"/bytes/{size}").body == filler(size)
+            head = b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+            assert old.ask(head + filler(size)).body == filler(size)
+        chunked = b"POST /sink HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        assert old.ask(chunked).body == b"5"
+    assert server.connections == 1
+
+
+def test_the_head_is_that_of_http_2(start_gateway: Starter, peers: Peers) -> None:
+    server = peers()
+    gateway = start_gateway(http2(server))
+    with Http2Client(gateway.port) as client:
+        client.get("/headers?a=b", ("te", "trailers"), ("cookie", "a=1"), ("cookie", "b=2"), ("x-one", "1"))
+    with RawClient(gateway.port) as old:
+        old.ask(
+            b"GET /old HTTP/1.1\r\nHost: shop.example:81\r\nConnection: upgrade, x-hop\r\nUpgrade: websocket\r\n"
+            b"X-Hop: 1\r\nX-Two: 2\r\nKeep-Alive: 5\r\n\r\n"
+        )
+    new, old_call = server.calls
+    assert new.fields[:4] == [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":path", "/headers?a=b"),
+        (":authority", "localhost"),
+    ]
+    assert new.header("te") == "trailers"
+    assert new.header("cookie") == "a=1; b=2"
+    assert new.header("x-one") == "1"
+    names = [name for call in (new, old_call) for name, _ in call.fields]
+    assert not {"host", "connection", "transfer-encoding", "upgrade", "keep-alive", "x-hop"} & set(names)
+    assert names == [name.lower() for name in names]
+    assert old_call.header(":authority") == "shop.example:81"
+    assert old_call.header("x-two") == "2"
+    assert old_call.header("te") is None
+
+
+def test_interim_answers_and_trailers_pass_both_ways(start_gateway: Starter, peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        for call in peer.complete():
+            peer.head(call, 103, ("link", "</a>; rel=preload"))
+            peer.head(call, 200, ("trailer", "x-sum"))
+            peer.body(call, b"body", end=False)
+            peer.trailers(call, ("x-sum", "4"), ("content-length", "4"))
+
+    server = peers(script)
+    gateway = start_gateway(http2(server))
+    with Http2Client(gateway.port) as client:
+        stream = client.begin("/", ("te", "trailers"), method="POST", end=False)
+        client.send_body(stream, b"question", end=False)
+        client.connection.send_headers(stream, [("x-check", "8")], end_stream=True)
+        client.flush()
+        answer = client.wait(stream)
+        assert (answer.interims, answer.status, answer.body) == ([103], 200, b"body")
+        assert answer.trailers == [("x-sum", "4")]
+    assert server.calls[0].trailers == [("x-check", "8")]
+    with RawClient(gateway.port) as old:
+        old.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: close\r\n\r\n")
+        text = old.read()
+    assert text.startswith(b"HTTP/1.1 103 ")
+    assert text.endswith(b"\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 4\r\n\r\n")
+
+
+def test_heads_without_bodies(start_gateway: Starter, peers: Peers) -> None:
+    gateway = start_gateway(http2(peers()))
+    with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
+        head = client.get("/bytes/1000", method="HEAD")
+        assert (head.status, head.header("content-length"), head.body) == (200, "1000", b"")
+        for status in (204, 304, 200, 404):
+            answer = client.get(f"/status/{status}")
+            assert (answer.status, answer.body, answer.header("content-length")) == (status, b"", None)
+            assert old.get(f"/status/{status}").status == status
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_over_tls_the_server_chooses(
+    start_gateway: Starter, peers: Peers, authority: Authority, offered: bool
+) -> None:
+    context = authority.server_context(authority.issue("127.0.0.1"))
+    if offered:
+        server = peers(context=context)
+        gateway = start_gateway(http2(server, tls={"ca": str(authority.ca)}))
+        with RawClient(gateway.port) as client:
+            assert [client.get("/bytes/10").body for _ in range(3)] == [b"abcdefghij"] * 3
+        assert server.calls[0].header(":scheme") == "https"
+        assert server.connections == 1
+        return
+    with TlsServer(context, answers) as old:
+        context.set_alpn_protocols(["http/1.1"])
+        gateway = start_gateway(http2(old, tls={"ca": str(authority.ca)}))
+        with Http2Client(gateway.port) as client:
+            streams = [client.begin() for _ in range(5)]
+            assert [client.wait(stream).body for stream in streams] == [b"ok"] * 5
+            assert client.get().body == b"ok"
+        assert 1 < old.connections <= 6
+
+
+def test_a_server_of_http_1_has_its_name(start_gateway: Starter) -> None:
+    with RawServer(replies(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")) as server:
+        gateway = start_gateway(http2(server, retries={"attempts": 0}))
+        with RawClient(gateway.port) as client:
+            assert client.get().status == 502
+    assert "http2_not_spoken" in gateway.log
+
+
+def test_a_dead_port_is_refused_for_all_that_wait(start_gateway: Starter, peers: Peers) -> None:
+    server = peers()
+    description = http2(server)
+    dead = f"127.0.0.1:{free_port()}"
+    description["backends"]["app"]["servers"].insert(0, {"name": "dead", "address": dead})
+    gateway = start_gateway(description)
+    with Http2Client(gateway.port) as client:
+        streams = [client.begin() for _ in range(6)]
+        assert [client.wait(stream).body for stream in streams] == [b"ok"] * 6
+
+
+def test_localhost_is_tried_by_its_other_address(start_gateway: Starter, peers: Peers) -> None:
+    server = peers()
+    description = http2(server)
+    description["backends"]["app"]["servers"] = [{"name": "s", "address": f"localhost:{server.port}"}]
+    gateway = start_gateway(description)
+    with Http2Client(gateway.port) as client:
+        streams = [client.begin() for _ in range(4)]
+        assert [client.wait(stream).body for stream in streams] == [b"ok"] * 4
+
+
+def test_the_limit_of_the_server_makes_more_connections(start_gateway: Starter, peers: Peers) -> None:
+    together = threading.Barrier(3)
+
+    def script(peer: Peer) -> None:
+        peer.first(2)
+        together.wait(LIMIT)
+        paths(peer)
+
+    server = peers(script, settings={SettingCodes.MAX_CONCURRENT_STREAMS: 2})
+    gateway = start_gateway(http2(server))
+    with Http2Client(gateway.port) as client:
+        streams = [client.begin() for _ in range(6)]
+        assert [client.wait(stream).body for stream in streams] == [b"ok"] * 6
+    assert [len(peer.calls) for peer in server.peers] == [2, 2, 2]
+
+
+def test_a_slow_client_stops_its_own_stream_alone(start_gateway: Starter, peers: Peers) -> None:
+    sent: dict[str, int] = {}
+
+    def one(peer: Peer) -> None:
+        slow, quick = peer.first(2)
+        peer.until(lambda: slow.ended and quick.ended)
+        peer.head(slow, 200)
+        while peer.connection.local_flow_control_window(slow.stream):
+            room = peer.connection.local_flow_control_window(slow.stream)
+            size = min(room, peer.connection.max_outbound_frame_size)
+            peer.connection.send_data(slow.stream, bytes(size))
+            peer.flush()
+            sent["slow"] = sent.get("slow", 0) + size
+        peer.answer(quick, filler(5_000_000))
+        peer.body(slow, b"end")
+
+    server = peers(one)
+    gateway = start_gateway(http2(server))
+    with Http2Client(gateway.port, window=1000, takes=False) as client, RawClient(gateway.port) as quick:
+        slow = client.begin("/slow")
+        eventually(lambda: server.calls, "the slow request to arrive")
+        assert quick.get("/quick").body == filler(5_000_000)
+        assert sent["slow"] <= 400_000
+        answer = client.answers[slow]
+        client.until(lambda: len(answer.body) == 1000, "what the window takes")
+        client.connection.increment_flow_control_window(1_000_000)
+        client.connection.increment_flow_control_window(1_000_000, slow)
+        client.flush()
+        assert client.wait(slow).body == bytes(sent["slow"]) + b"end"
+    assert server.connections == 1
+
+
+def test_a_client_that_leaves_cancels_its_stream(start_gateway: Starter, peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        for call in peer.complete():
+            if call.path != "/hang":
+                peer.answer(call, b"ok")
+
+    server = peers(script)
+    gateway = start_gateway(http2(server))
+    with Http2Client(gateway.port) as client:
+        first, _ = client.begin("/hang"), client.begin("/hang")
+        eventually(lambda: len(server.calls) == 2, "the requests to arrive")
+        client.connection.reset_stream(first)
+        client.flush()
+        eventually(lambda: server.calls[0].reset == ErrorCodes.CANCEL, "the stream to be cancelled")
+        assert server.calls[1].reset is None
+        assert client.get().body == b"ok"
+    eventually(lambda: server.calls[1].reset == ErrorCodes.CANCEL, "the other stream to be cancelled")
+    assert server.connections == 1
+
+
+def test_streams_that_a_goaway_leaves_out_go_over_another_connection(start_gateway: Starter, peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        if server.connections > 1:
+            return paths(peer)
+        first, _, _ = peer.first(3)
+        peer.until(lambda: all(call.ended for call in peer.calls.values()))
+        peer.connection.close_connection(last_stream_id=first.stream)
+        goaway = peer.connection.data_to_send()
+        peer.socket.sendall(goaway)
+        # h2 takes nothing more on a connection that it has closed: the answer is written byte by byte.
+        peer.socket.sendall(b"\0\0\1\1\4" + first.stream.to_bytes(4, "big") + b"\x88")
+        peer.socket.sendall(b"\0\0\5\0\1" + first.stream.to_bytes(4, "big") + b"first")
+        assert not peer.socket.recv(1) or True
+        return None
+
+    server = peers(script)
+    gateway = start_gateway(http2(server, retries={"budget": "0%"}))
+    with Http2Client(gateway.port) as client:
+        streams = [client.begin("/0"), client.begin("/1")]
+        posted = client.begin("/echo", method="POST", end=False)
+        client.send_body(posted, b"never processed")
+        bodies = [client.wait(stream).body for stream in (*streams, posted)]
+    assert bodies == [b"first", b"ok", b"never processed"]
+    assert server.connections == 2
+
+
+def refuses_once() -> Script:
+    """Return a script that refuses the first request, and answers the others."""
+    refused: list[Call] = []
+
+    def script(peer: Peer) -> None:
+        for call in peer.complete():
+            if not refused:
+                refused.append(call)
+                peer.connection.reset_stream(call.stream, ErrorCodes.REFUSED_STREAM)
+                peer.flush()
+            else:
+                peer.answer(call, call.body)
+
+    return script
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_refused_stream_is_tried_elsewhere_or_again(start_gateway: Starter, peers: Peers, count: int) -> None:
+    servers = [peers(refuses_once(), name="refuses"), peers(name="other")][:count]
+    gateway = start_gateway(http2(*servers))
+    with Http2Client(gateway.port) as client:
+        answer = client.post("/echo", b"question")
+        assert (answer.status, answer.body) == (200, b"question")
+    assert [len(server.calls) for server in servers] == ([2] if count == 1 else [1, 1])
+
+
+def test_a_body_that_is_not_kept_any_more_is_not_sent_again(start_gateway: Starter, peers: Peers) -> None:
+    gateway = start_gateway(http2(peers(refuses_once())))
+    with Http2Client(gateway.port) as client:
+        answer = client.post("/echo", bytes(100_000))
+        assert answer.status == 503
+    eventually(lambda: "stream_refused: " in gateway.log and "(REFUSED_STREAM)" in gateway.log, "its name in the log")
+
+
+def test_a_reset_before_the_answer_has_its_name(start_gateway: Starter, peers: Peers, tmp_path: Path) -> None:
+    def script(peer: Peer) -> None:
+        for call in peer.complete():
+            if call.path == "/half":
+                peer.head(call, 200)
+                peer.body(call, b"half", end=False)
+            peer.connection.reset_stream(call.stream, ErrorCodes.INTERNAL_ERROR)
+            peer.flush()
+
+    log = Log(tmp_path)
+    gateway = start_gateway(http2(peers(script)) | {"access_log": log.section})
+    with Http2Client(gateway.port) as client:
+        assert client.get("/whole").status == 502
+        half = client.get("/half")
+        assert (half.status, half.body, half.ended) == (200, b"half", False)
+        assert half.reset is not None
+    eventually(lambda: "stream_reset" in gateway.log and "(INTERNAL_ERROR)" in gateway.log, "the reset in the log")
+    eventually(lambda: len(log.entries) == 2, "both in the log")
+    assert [entry["outcome"] for entry in log.entries] == ["stream_reset", "response_cut"], log.entries
+
+
+def test_a_silent_server_is_asked_by_ping_and_left(start_gateway: Starter, peers: Peers) -> None:
+    silent = threading.Event()
+
+    def script(peer: Peer) -> None:
+        (call, *_) = peer.first()
+        if call.path == "/ping":
+            peer.until(lambda: peer.pings)
+            return paths(peer)
+        silent.wait(LIMIT)
+        return None
+
+    server = peers(script)
+    gateway = start_gateway(http2(server, timeouts={"response": "2s"}, retries={"attempts": 0}))
+    with RawClient(gateway.port) as client:
+        assert client.get("/ping").status == 200
+    with RawClient(gateway.port) as client:
+        server.peers[0].socket.shutdown(socket.SHUT_RDWR)
+        eventually(lambda: client.get("/dead").status == 504, "the dead connection to be noticed")
+    silent.set()
+    assert "ping_timeout" in gateway.log
+
+
+def test_idle_connections_are_closed_with_a_goaway(start_gateway: Starter, peers: Peers) -> None:
+    server = peers()
+    gateway = start_gateway(http2(server, timeouts={"idle": "200ms"}))
+    with RawClient(gateway.port) as client:
+        assert client.get("/bytes/10").status == 200
+        eventually(lambda: server.peers[0].goaway == ErrorCodes.NO_ERROR, "the GOAWAY")
+        assert client.get("/bytes/10").status == 200
+    assert server.connections == 2
+
+
+def test_a_reload_leaves_streams_and_connections_alone(start_gateway: Starter, peers: Peers) -> None:
+    go_on = threading.Event()
+
+    def script(peer: Peer) -> None:
+        for call in peer.complete():
+            peer.head(call, 200)
+            peer.body(call, b"half ", end=False)
+            assert go_on.wait(LIMIT)
+            peer.body(call, b"whole")
+
+    server = peers(script)
+    description = http2(server)
+    gateway = start_gateway(description)
+    with Http2Client(gateway.port) as client:
+        stream = client.begin()
+        client.until(lambda: client.answers[stream].body == b"half ", "the first half")
+        gateway.reload({**description, "drain": "3s"})
+        description["backends"]["app"]["h2"] = False
+        gateway.reload(description)
+        go_on.set()
+        assert client.wait(stream).body == b"half whole"
+        eventually(lambda: server.peers[0].goaway == ErrorCodes.NO_ERROR, "the connection to be closed")
