@@ -46,6 +46,7 @@ cdef enum Outcome:
     O_CLIENT_LEFT
     O_CLIENT_TIMEOUT
     O_HTTP2_ERROR               # it broke a rule of HTTP/2
+    O_CALL_TIMEOUT              # the deadline that it gave a gRPC call has passed
     # tunnels that did not end by themselves
     O_TUNNEL_IDLE
     O_TUNNEL_CUT_BY_CLIENT

@@ -1,6 +1,8 @@
 """How a request ends: one named outcome, and the side at fault; for the access log, the error log and the metrics."""
 
-from libc.errno cimport EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOENT, EPROTO, ETIMEDOUT
+from libc.errno cimport (
+    EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOENT, EPROTO, ETIMEDOUT,
+)
 from libc.string cimport memcpy
 
 cdef extern from "<openssl/x509_vfy.h>" nogil:
@@ -56,6 +58,7 @@ TABLE = (
     (O_CLIENT_LEFT, "client_left", SIDE_CLIENT, 499, "The client closed or reset its connection."),
     (O_CLIENT_TIMEOUT, "client_timeout", SIDE_CLIENT, 408, "The client was too slow to send or to read."),
     (O_HTTP2_ERROR, "http2_error", SIDE_CLIENT, 0, "The client broke a rule of HTTP/2 on its stream or connection."),
+    (O_CALL_TIMEOUT, "call_timeout", SIDE_NONE, 504, "The deadline of a gRPC call has passed (grpc-timeout)."),
     (O_TUNNEL_IDLE, "tunnel_idle", SIDE_NONE, 0, "Nothing passed through the tunnel for timeouts.tunnel."),
     (O_TUNNEL_CUT_BY_CLIENT, "tunnel_cut_by_client", SIDE_CLIENT, 0, "The client reset the tunnel."),
     (O_TUNNEL_CUT_BY_SERVER, "tunnel_cut_by_server", SIDE_SERVER, 0, "The server reset the tunnel."),

@@ -997,8 +997,8 @@ class Backend(Model):
     )
     h2: Flag = Field(
         default=False,
-        description="Speak HTTP/2 with its servers, as gRPC does: over TLS if they agree (ALPN), else HTTP/1.1; without "
-        "TLS always (prior knowledge). Needs the library libnghttp2.so.14 (Debian package libnghttp2-14).",
+        description="Speak HTTP/2 with its servers, as gRPC does: over TLS if they agree (ALPN), else HTTP/1.1; "
+        "without TLS always (prior knowledge). Needs the library libnghttp2.so.14 (Debian package libnghttp2-14).",
     )
     proxy_protocol: Annotated[Literal["v1", "v2"] | None, Given()] = Field(
         None,

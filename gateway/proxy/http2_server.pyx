@@ -10,7 +10,7 @@ like any other, and the Http2ServerStream that it opens an Upstream.
 
 libnghttp2 does framing, header compression and flow control, as with clients (http2_client.pyx). Windows carry the
 back-pressure: what a client does not take is held here, at most WINDOW bytes for a stream, and the server gets credit
-back as the client takes it. The window of the connection is opened at once, so a slow client stops its own stream alone.
+back as the client takes it. The connection's window is opened at once, so a slow client stops its own stream alone.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
@@ -22,18 +22,19 @@ import sys
 
 from gateway.outcome cimport (
     O_BUG, O_PING_TIMEOUT, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED, O_SERVER_RESET,
-    O_STALE, O_STOPPED, O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN, TLS_REASON,
+    O_STALE, O_STOPPED, O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN,
 )
 from gateway.proxy.conn cimport RECV_AGAIN, RECV_BROKEN, SCRATCH, Conn
 from gateway.proxy.http1_server cimport Http1ServerProtocol
 from gateway.proxy.http2_fields cimport fields_of
 from gateway.proxy.nghttp2 cimport (
-    NG_CANCEL, NG_CAT_REQUEST, NG_CONTINUATION, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_END_STREAM,
-    NG_ENHANCE_YOUR_CALM, NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_FLOODED, NG_ERR_TEMPORAL_CALLBACK_FAILURE,
+    NG_CANCEL, NG_CONTINUATION, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_END_STREAM, NG_ENHANCE_YOUR_CALM,
+    NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_FLOODED, NG_ERR_TEMPORAL_CALLBACK_FAILURE,
     NG_ERR_TOO_MANY_CONTINUATIONS, NG_ERR_WOULDBLOCK, NG_FLAG_ACK, NG_FLAG_END_STREAM, NG_GOAWAY, NG_HEADERS,
-    NG_NO_ERROR, NG_PROTOCOL_ERROR, NG_REFUSED_STREAM, NG_RST_STREAM, NG_SETTINGS, NG_SETTINGS_ENABLE_PUSH,
-    NG_SETTINGS_INITIAL_WINDOW_SIZE, NG_SETTINGS_MAX_CONCURRENT_STREAMS, NG_SETTINGS_MAX_HEADER_LIST_SIZE, found, ng,
-    ng_callbacks, ng_data_provider, ng_data_source, ng_frame, ng_nv, ng_option, ng_settings_entry,
+    NG_NO_ERROR, NG_PRIORITY, NG_PROTOCOL_ERROR, NG_PUSH_PROMISE, NG_REFUSED_STREAM, NG_RST_STREAM, NG_SETTINGS,
+    NG_SETTINGS_ENABLE_PUSH, NG_SETTINGS_INITIAL_WINDOW_SIZE, NG_SETTINGS_MAX_CONCURRENT_STREAMS,
+    NG_SETTINGS_MAX_HEADER_LIST_SIZE, found, ng, ng_callbacks, ng_data_provider, ng_data_source, ng_frame, ng_nv,
+    ng_option, ng_settings_entry,
 )
 from gateway.proxy.openssl cimport SSL_get0_alpn_selected
 from gateway.proxy.server cimport S_BUSY, S_CLOSED, S_CONNECTING
@@ -302,7 +303,7 @@ cdef void _field(ng_nv *field, const char *name, size_t n, const char *value, si
 
 
 cdef ng_nv *_request_fields(Out *head, bint secure, size_t *count) except NULL:
-    """The fields of a request whose head HTTP/1 would write so (RFC 9113 section 8.3.1); its names become lower case."""
+    """The fields of a request, from its head as HTTP/1 has it (RFC 9113 section 8.3.1); names become lower case."""
     cdef ng_nv[4] pseudo
     cdef ng_nv *fields
     cdef char *line = <char *>memchr(head.p, c'\n', head.n) + 1
@@ -733,6 +734,9 @@ cdef class Http2Session(Handler):
         cdef int kind = head.type
         if kind == NG_HEADERS or kind == NG_RST_STREAM:
             return 0                        # at most a few for each request
+        # The library accepts PRIORITY on stream 0 (section 6.3), and PUSH_PROMISE before its SETTINGS are acknowledged.
+        if kind == NG_PUSH_PROMISE or (kind == NG_PRIORITY and head.stream_id == 0):
+            return self.end_for(R_FRAMES, False)
         if kind == NG_CONTINUATION:
             return self.charge(COST_CONTINUATION)
         return self.charge(COST_SETTINGS if kind == NG_SETTINGS else COST_FRAME)

@@ -14,6 +14,7 @@ cdef enum:
     NG_PRIORITY = 2
     NG_RST_STREAM = 3
     NG_SETTINGS = 4
+    NG_PUSH_PROMISE = 5
     NG_PING = 6
     NG_GOAWAY = 7
     NG_WINDOW_UPDATE = 8

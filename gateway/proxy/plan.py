@@ -352,7 +352,12 @@ class Plan:
         lanes = None
         if classes and queue is not None:
             lanes = Lanes(
-                self.context.board, members, self.context.worker, cells, _class_shares(name, snapshot, classes), overload
+                self.context.board,
+                members,
+                self.context.worker,
+                cells,
+                _class_shares(name, snapshot, classes),
+                overload,
             )
         inside = [servers[name, server.name] for server in model.servers]
         return Backend(
@@ -466,7 +471,9 @@ def _shares(server: Server) -> bool:
     return isinstance(server, Http2Server | Http2TlsServer)
 
 
-def _class_shares(backend: str, snapshot: Snapshot, classes: Mapping[str, QosClass]) -> list[tuple[QosClass, float, int]]:
+def _class_shares(
+    backend: str, snapshot: Snapshot, classes: Mapping[str, QosClass]
+) -> list[tuple[QosClass, float, int]]:
     """The classes in the form that Lanes needs."""
     return [
         (classes[item.name], item.share or 0.0, snapshot.traffic.get(("share", f"{item.name} {backend}"), -1))

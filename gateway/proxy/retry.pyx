@@ -69,7 +69,7 @@ cdef class Retries:
         if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED or O_TLS_FAILED <= outcome <= O_HTTP2_NOT_SPOKEN:
             return self.on_connect          # no server has processed it: nothing is amplified
         if outcome == O_STREAM_REFUSED:
-            # No server has processed this either (RFC 9113 section 8.7); but one that refuses a stream may be overloaded.
+            # No server has processed this either (RFC 9113 section 8.7), but one that refuses it may be overloaded.
             return whole and (detail == 0 or self.spend())
         repeatable = repeatable and whole
         if outcome == O_STALE:

@@ -110,6 +110,9 @@ cdef class Transaction(Work):
     cdef uint8_t minor                  # of HTTP/1.minor
     cdef uint8_t http2
     cdef uint8_t https
+    cdef uint8_t grpc                   # it is a call of gRPC, by a client that can take its status
+    cdef uint8_t overdue                # the deadline of the call has passed
+    cdef object call_timer              # of that deadline, or None
     cdef uint8_t has_body
     cdef uint8_t binds                  # its credentials authenticate the connection it is sent over
     cdef bytes client                   # address as text, of the peer or as reported by trusted proxies; empty: none
@@ -163,6 +166,7 @@ cdef class Transaction(Work):
     # called by the Downstream
     cdef int begin(self, Downstream downstream, Frontend frontend, const char *p, Head *h) except -1
     cdef int start(self, const char *p, Head *h) except -1
+    cdef int _begin_call(self, const char *p, Head *h) except -1
     cdef bint takes_body(self) noexcept
     cdef int on_body(self, const char *p, size_t n) except -1
     cdef int on_body_spliced(self, size_t n) except -1

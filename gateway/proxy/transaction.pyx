@@ -31,12 +31,11 @@ from gateway.proxy.admission cimport Admission
 from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
 from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
-    O_ANSWERED, O_BUG, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT, O_NO_DESCRIPTOR, O_NO_ROUTE,
-    O_NO_SERVER, O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_RATE_LIMITED, O_REFUSED, O_RESPONSE_CUT,
-    O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_SESSIONS_FULL, O_SHED, O_STALE, O_STOPPED, O_STREAM_REFUSED,
-    O_STREAM_RESET,
-    O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE, O_WAITING, SIDE_GATEWAY, SIDE_SERVER,
-    outcome_of_errno, outcome_row,
+    O_ANSWERED, O_BUG, O_CALL_TIMEOUT, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT,
+    O_NO_DESCRIPTOR, O_NO_ROUTE, O_NO_SERVER, O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_RATE_LIMITED,
+    O_REFUSED, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_SESSIONS_FULL, O_SHED, O_STALE,
+    O_STOPPED, O_STREAM_REFUSED, O_STREAM_RESET, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE,
+    O_WAITING, SIDE_GATEWAY, SIDE_SERVER, outcome_of_errno, outcome_row,
 )
 from gateway.proxy.lanes cimport NO_CLASS, Lanes
 from gateway.proxy.overload cimport Overload
@@ -52,14 +51,16 @@ from gateway.rules.basic_auth cimport Login
 from gateway.rules.view cimport View
 from gateway.wire.authentication cimport binds_request
 from gateway.wire.edit cimport edit_request, out_put, out_reserve
+from gateway.wire.grpc cimport call_timeout, error_lines, is_grpc
 from gateway.wire.head cimport (
-    F_AUTHORIZATION, F_DATE, F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_TIMEOUT, Field, same_any,
-    scan_request, sentence_of, status_of,
+    F_AUTHORIZATION, F_CONTENT_TYPE, F_DATE, F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_TIMEOUT,
+    Field, same_any, scan_request, sentence_of, status_of,
 )
 from gateway.wire.request_id cimport ID_LENGTH, find_request_id, next_id
 from gateway.wire.wide cimport WIDE
 from qos.sessions cimport A_ASSET
 
+from gateway.load.orca import load as orca_load
 from gateway.outcome import OUTCOMES
 from gateway.proxy.tls_to_servers import text_of
 from gateway.wire.pages import page
@@ -273,7 +274,7 @@ cdef class Transaction(Work):
         self.method.n = self.target.n = self.host.n = self.user_agent.n = self.referer.n = self.upgrade.n = 0
         self.method_code = M_OTHER
         self.minor = 1
-        self.http2 = 0
+        self.http2 = self.grpc = 0
         self.has_body = self.binds = 0
         self.content_length = -1
         self.https = https
@@ -307,6 +308,7 @@ cdef class Transaction(Work):
         self.method_code = h.method
         self.minor = h.minor
         self.http2 = h.http2
+        self.grpc = h.http2 and h.kinds >> F_CONTENT_TYPE & 1 and is_grpc(p, h)
         self.content_length = h.content_length
         self.has_body = h.chunked or h.content_length > 0
         self.binds = h.kinds & (1 << F_AUTHORIZATION) and binds_request(p, h)
@@ -327,9 +329,31 @@ cdef class Transaction(Work):
         """Decide on the request with head h at p, and carry out the decision."""
         if self.has_body:
             self.body_clock = self.blocked = self.poller.now
+        if self.grpc:
+            self._begin_call(p, h)
         if self.context.tails is not None:
             self._choose_for_tails(p, h)
         return self._carry_out(p, h)
+
+    cdef int _begin_call(self, const char *p, Head *h) except -1:
+        """End a gRPC call when its own deadline passes."""
+        cdef int64_t ns = call_timeout(p, h)
+        self.overdue = 0
+        if ns >= 0:
+            self.call_timer = self.poller.loop.call_later(ns * 1e-9, self._call_over)
+        return 0
+
+    def _call_over(self):
+        """A deadline that clients choose says nothing about a server."""
+        self.call_timer = None
+        self.overdue = 1
+        self._let_go()
+        if self.answer_begun():
+            self.downstream.abort(False)
+            self._finish(O_CALL_TIMEOUT)
+        else:
+            self._page(504, O_CALL_TIMEOUT)
+        self.poller.settle()
 
     cdef int _carry_out(self, const char *p, Head *h) except -1:
         cdef Decision d = _decision
@@ -891,7 +915,7 @@ cdef class Transaction(Work):
 
     cdef int on_server_progress(self) except -1:
         """Data has arrived from the server."""
-        if self.awaited == A_SERVER:
+        if self.awaited == A_SERVER or (self.awaited == A_BODY and self.grpc):
             self.deadline(self.attempt.backend.response_ms)
         return 0
 
@@ -956,6 +980,8 @@ cdef class Transaction(Work):
         return 0
 
     cdef int on_answer_trailers(self, const char *p, size_t n) except -1:
+        if self.attempt.backend.orca:
+            _hear_load(self.attempt.server, p[:n], self.poller.now)
         out_reserve(&self.response_trailers, n)
         out_put(&self.response_trailers, p, <uint32_t>n)
         return 0
@@ -1047,6 +1073,10 @@ cdef class Transaction(Work):
     cdef int _answer(self, int status, bytes lines, bytes body, int outcome, bint close) except -1:
         """Send a response of the gateway; `lines` are complete header lines."""
         self.status = status
+        if self.grpc and outcome != O_ANSWERED:
+            # Trailers-Only; the log has the status that stands for it.
+            lines, body = error_lines(status, self.overdue), b""
+            status = 200
         if self.method_code != M_HEAD:
             self.bytes_out = len(body)
         if self.ticket is not None:
@@ -1092,6 +1122,8 @@ cdef class Transaction(Work):
     cdef int64_t _body_ms(self) noexcept:
         """How long to wait for more of the body: at most the longest pause, and at most what the lowest rate allows."""
         cdef int64_t ms = self.frontend.idle_ms, due
+        if self.grpc:
+            return self.attempt.backend.response_ms     # a stream of messages in both directions, at any pace
         if self.frontend.body_rate > 0:
             due = BODY_GRACE_NS + <int64_t>(self.bytes_in * 1e9 / self.frontend.body_rate)
             due = (self.body_clock + due - self.poller.now) // 1000000
@@ -1167,6 +1199,9 @@ cdef class Transaction(Work):
         if self.state == T_ENDED:
             return 0
         self._let_go()
+        if self.call_timer is not None:
+            self.call_timer.cancel()
+            self.call_timer = None
         if self.pace is not None:
             self.pace.cancel()
             self.pace = None
@@ -1352,6 +1387,19 @@ cdef Transaction new_transaction(WorkerContext context):
         _spares -= 1
     t.context = context
     return t
+
+
+cdef int _hear_load(Server server, bytes trailers, int64_t now) except -1:
+    """The load that a server reports in its trailers, as gRPC does (ORCA, gRFC A51); clients do not get it."""
+    cdef double found
+    for line in trailers.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() in (b"endpoint-load-metrics", b"endpoint-load-metrics-bin"):
+            load = orca_load(value)
+            if load is not None:
+                found = load
+                server.board.hear(server.slot, server.worker, found, now)
+    return 0
 
 
 cdef int _leave_out_hsts(const char *p, Head *h) noexcept:

@@ -4,6 +4,8 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import h2.config
 import h2.connection
@@ -13,8 +15,10 @@ import pytest
 from gateway.config.model import Check
 from gateway.health.probe import Probe, Target
 from gateway.health.result import Outcome, Result
+from gateway.health.tls import Tls
 from tests.health.serving import Serve, serving
 from tests.support.backend_server import ROOT
+from tests.support.certificates import Authority
 
 
 class GrpcServer:
@@ -34,10 +38,11 @@ class GrpcServer:
         assert self._process.stdout.readline() == "set\n"
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[GrpcServer]:
+@contextmanager
+def running(*files: Path) -> Iterator[GrpcServer]:
+    """Run it, with the files of a certificate and its key in TLS."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.support.grpc_server"],
+        [sys.executable, "-m", "tests.support.grpc_server", *map(str, files)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -49,8 +54,14 @@ def server() -> Iterator[GrpcServer]:
         process.wait(20)
 
 
-async def run(address: tuple[str, int], service: str = "", timeout: str = "20s") -> Result:
-    target = Target("app/a", 0, address, "a:1")
+@pytest.fixture(scope="module")
+def server() -> Iterator[GrpcServer]:
+    with running() as started:
+        yield started
+
+
+async def run(address: tuple[str, int], service: str = "", timeout: str = "20s", tls: Tls | None = None) -> Result:
+    target = Target("app/a", 0, address, "a:1", tls=tls)
     return await Probe().check(target, Check.model_validate({"grpc": service, "timeout": timeout}))
 
 
@@ -66,6 +77,28 @@ async def test_what_a_real_server_says(server: GrpcServer) -> None:
     assert result.outcome is Outcome.GRPC_STATUS
     assert result.detail.startswith("grpc-status 5")
     assert result.seconds > 0
+
+
+async def test_over_tls(authority: Authority) -> None:
+    """The certificate is verified, HTTP/2 agreed on, and each failure has its name."""
+    own, others = authority.issue("localhost"), authority.issue("elsewhere.example")
+    cas = authority.ca.read_bytes()
+    with running(own.cert, own.key) as server:
+        server.set("", "SERVING")
+        server.set("shop.v1.Orders", "NOT_SERVING")
+        assert (result := await run(server.address, tls=Tls("localhost", cas))).good, result
+        assert (await run(server.address, tls=Tls("localhost", None))).good
+        result = await run(server.address, "shop.v1.Orders", tls=Tls("localhost", cas))
+        assert result.outcome is Outcome.GRPC_NOT_SERVING
+        assert (await run(server.address, tls=Tls("other", cas))).outcome is Outcome.TLS_NAME_MISMATCH
+        result = await run(server.address, tls=Tls("localhost", others.cert.read_bytes()))
+        assert result.outcome is Outcome.TLS_UNKNOWN_CA
+        assert (await run(server.address)).outcome is Outcome.GRPC_CLOSED  # plain text to a port of TLS
+
+
+async def test_tls_to_a_port_without_it(server: GrpcServer, authority: Authority) -> None:
+    result = await run(server.address, tls=Tls("localhost", authority.ca.read_bytes()))
+    assert result.outcome in {Outcome.TLS_NOT_SPOKEN, Outcome.TLS_FAILED}, result
 
 
 def script(*fields: tuple[str, str], data: bytes = b"", trailers: tuple[tuple[str, str], ...] = ()) -> Serve:

@@ -155,7 +155,7 @@ def test_heads_without_bodies(start_gateway: Starter, peers: Peers) -> None:
 
 @pytest.mark.parametrize("offered", [True, False])
 def test_over_tls_the_server_chooses(
-    start_gateway: Starter, peers: Peers, authority: Authority, offered: bool
+    start_gateway: Starter, peers: Peers, authority: Authority, *, offered: bool
 ) -> None:
     context = authority.server_context(authority.issue("127.0.0.1"))
     if offered:

@@ -105,7 +105,7 @@ class Peer:
             case events.PingReceived():
                 self.pings += 1
             case events.ConnectionTerminated():
-                self.goaway = int(event.error_code)
+                self.goaway = int(event.error_code or 0)
 
     def until(self, holds: Callable[[], object]) -> None:
         """Read until `holds()`. Raises Ended, TimeoutError."""

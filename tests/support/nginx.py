@@ -45,14 +45,17 @@ http {{
 
 
 class Nginx:
-    """nginx serving `files`. A context manager; with `path` on that unix socket, otherwise on a port of 127.0.0.1."""
+    """nginx serving `files`. A context manager; with `path` on that unix socket, otherwise on a port of 127.0.0.1, in
+    HTTP/2 if `http2`.
+    """
 
-    def __init__(self, directory: Path, path: Path | None = None) -> None:
+    def __init__(self, directory: Path, path: Path | None = None, *, http2: bool = False) -> None:
         self.name = "nginx"
         self.directory = directory / ("nginx-unix" if path else "nginx")
         self.files = self.directory / "files"
         self.files.mkdir(parents=True)
         self._path = path
+        self._http2 = http2
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -73,7 +76,7 @@ class Nginx:
 
     def __enter__(self) -> Self:
         configuration = self.directory / "nginx.conf"
-        text = CONFIGURATION.format(directory=self.directory, listen=self.address)
+        text = CONFIGURATION.format(directory=self.directory, listen=self.address + " http2" * self._http2)
         if os.geteuid() == 0:
             text = f"user root;\n{text}"  # as which it can read a directory of a test
         configuration.write_text(text)

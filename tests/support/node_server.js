@@ -1,7 +1,7 @@
-// Node's http as a back-end server: `node node_server.js PORT`. It ends when its standard input does.
+// Node's http or http2 as a back-end server: `node node_server.js PORT MODULE`. It ends when its standard input does.
 "use strict";
 
-const http = require("http");
+const http = require(process.argv[3]);
 const zlib = require("zlib");
 
 let connections = 0;
@@ -57,10 +57,10 @@ const paths = {
 };
 
 const server = http.createServer((request, response) => {
-  response.setHeader("X-Connection", numbers.get(request.socket));
+  response.setHeader("X-Connection", numbers.get(request.stream ? request.stream.session : request.socket));
   (paths[request.url] || ((_, answer) => { answer.statusCode = 404; answer.end(); }))(request, response);
 });
-server.on("connection", (socket) => numbers.set(socket, ++connections));
+server.on(process.argv[3] === "http2" ? "session" : "connection", (one) => numbers.set(one, ++connections));
 server.keepAliveTimeout = 60000;
 server.listen(Number(process.argv[2]), "127.0.0.1");
 process.stdin.resume().on("end", () => process.exit(0));

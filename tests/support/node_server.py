@@ -10,9 +10,10 @@ from tests.support.waiting import answers, eventually, free_port
 
 
 class NodeServer:
-    """A context manager: Node on a port of 127.0.0.1."""
+    """A context manager: Node on a port of 127.0.0.1, with its http or its http2."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "http") -> None:
+        self._module = module
         self.name = "node"
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
@@ -24,7 +25,7 @@ class NodeServer:
 
     def __enter__(self) -> Self:
         script = Path(__file__).with_name("node_server.js")
-        process = subprocess.Popen(["node", str(script), str(self._port)], stdin=subprocess.PIPE)
+        process = subprocess.Popen(["node", str(script), str(self._port), self._module], stdin=subprocess.PIPE)
         self._process = process
         eventually(lambda: process.poll() is not None or answers("127.0.0.1", self._port), "Node to accept", 20.0)
         assert process.poll() is None
