@@ -76,7 +76,18 @@ class Draft:
 
 _JOINED = frozenset({"set_header", "append_header", "set_response_header", "append_response_header"})
 _ENDS = frozenset(
-    {"backend", "split", "redirect", "respond", "body_bytes", "rewrite_location", "rewrite_cookie", "rewrite"}
+    [
+        "backend",
+        "split",
+        "redirect",
+        "respond",
+        "body_bytes",
+        "rewrite_location",
+        "rewrite_cookie",
+        "rewrite",
+        "timeouts",
+        "retries",
+    ]
 )
 
 

@@ -390,7 +390,9 @@ class _Configuration:
             if directive.line in self.report.entries:
                 continue
             name = directive.name
-            if name in _TAKEN:
+            if name == "access_log":
+                self.report.needless(directive.line, "one log for the whole site; `gateway logs` filters")
+            elif name in _TAKEN:
                 self.report.taken(directive.line)
             elif name in _NEEDLESS:
                 self.report.needless(directive.line, _NEEDLESS[name])

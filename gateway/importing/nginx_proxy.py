@@ -15,7 +15,7 @@ from gateway.importing.nginx_rules import RULES, Rewrite, Rules
 from gateway.importing.nginx_scope import Scope
 from gateway.importing.nginx_text import Texts, variable
 from gateway.importing.nginx_tree import Directive
-from gateway.importing.nginx_upstreams import Pass, Upstreams, retry_settings
+from gateway.importing.nginx_upstreams import Pass, Upstreams, causes_of
 from gateway.importing.report import MISFITS, NotPossible, reason
 
 _GOOD: Final[list[int | str]] = ["200-201", 204, 206, "301-304", "307-308"]
@@ -73,7 +73,8 @@ class Proxy:
 
     def _no_servers(self, block: Directive, match: Match, rules: list[Directive]) -> None:
         files = next(block.all(*_FILES), None)
-        if files is None and (rules or any(map(jumps, block.all("rewrite")))):
+        own = [*rules, *block.all("allow", "deny"), *(each for each in block.all("rewrite") if jumps(each))]
+        if files is None and own:
             self.draft.report.approximated(block.line, "requests that its rules leave get 404, as without files")
         else:
             why = "the gateway has no files and speaks HTTP to servers: name a server for them; the route answers 404"
@@ -180,6 +181,7 @@ class Proxy:
         end = instead or {"backend": self.upstreams.backend(target, self._backend_settings(place.scope, target))}
         self._headers(target, place)
         actions: dict[str, Any] = {**self._limits(place.scope), **self._answers(target, location, place.scope)}
+        actions |= self._route_settings(place.scope)
         for rewrite in place.kept:
             self.draft.route(rewrite.match, rewrite=rewrite.to, **actions, **end)
         match = place.match
@@ -193,28 +195,36 @@ class Proxy:
         self.draft.route(match, **actions, **end)
 
     def _backend_settings(self, scope: Scope, target: Pass) -> dict[str, Any]:
+        """What a backend has for all of its routes."""
         made: dict[str, Any] = {}
-        for name, key in (("proxy_connect_timeout", "connect"), ("proxy_read_timeout", "response")):
-            directive = scope.last(name)
-            if directive is not None:
-                made.setdefault("timeouts", {})[key] = units.duration(directive.args[0], "s")
-                self.draft.report.taken(directive.line)
         again = scope.last("proxy_next_upstream")
-        retries = retry_settings(again)
-        tries = scope.value("proxy_next_upstream_tries")
-        if again is not None and again.args == ["off"]:
-            retries = {"attempts": 0}
-        elif tries.isdigit() and int(tries):
-            retries = {**retries, "attempts": min(5, int(tries) - 1)}
-        for name in ("proxy_next_upstream", "proxy_next_upstream_tries"):
-            directive = scope.last(name)
-            if directive is not None:
-                self.draft.report.taken(directive.line)
-        if retries:
-            made["retries"] = retries
+        if causes := causes_of(again):
+            made["retries"] = {"on": causes}
         if target.scheme == "https":
             made["tls"] = self._tls(scope)
         return made
+
+    def _route_settings(self, scope: Scope) -> dict[str, Any]:
+        """What a route has in place of its backend's."""
+        timeouts: dict[str, str] = {}
+        for name, keys in (("proxy_connect_timeout", ("connect",)), ("proxy_read_timeout", ("response", "tunnel"))):
+            directive = scope.last(name)
+            if directive is not None:
+                timeouts |= dict.fromkeys(keys, units.duration(directive.args[0], "s"))
+                self.draft.report.taken(directive.line)
+        retries: dict[str, Any] = {}
+        again = scope.last("proxy_next_upstream")
+        tries = scope.value("proxy_next_upstream_tries")
+        if again is not None and again.args == ["off"]:
+            retries["attempts"] = 0
+        elif tries.isdigit() and int(tries):
+            retries["attempts"] = min(5, int(tries) - 1)
+        if again is not None and "non_idempotent" in again.args:
+            retries["methods"] = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
+        for directive in (again, scope.last("proxy_next_upstream_tries")):
+            if directive is not None:
+                self.draft.report.taken(directive.line)
+        return {**({"timeouts": timeouts} if timeouts else {}), **({"retries": retries} if retries else {})}
 
     def _tls(self, scope: Scope) -> dict[str, Any]:
         made: dict[str, Any] = {"verify": scope.value("proxy_ssl_verify") == "on"}

@@ -75,9 +75,7 @@ class Upstreams:
         while name in self.draft.backends:
             number += 1
             name = f"{wanted[:58]}-{number}"
-        made = {**made, **{key: value for key, value in settings.items() if key != "retries"}}
-        if "retries" in settings:
-            made["retries"] = {**made.get("retries", {}), **settings["retries"]}
+        made |= settings
         self.draft.backends[name] = made
         if directive is not None or self.draft.at is not None:
             self.draft.lines[name] = directive.line if directive is not None else self.draft.at  # type: ignore[assignment]
@@ -180,20 +178,17 @@ class Upstreams:
         )
 
 
-def retry_settings(directive: Directive | None) -> dict[str, Any]:
-    """The retries of proxy_next_upstream, for a backend."""
+def causes_of(directive: Directive | None) -> list[str]:
+    """The causes of a retry that proxy_next_upstream names; none: those of a backend by default."""
     if directive is None or directive.args == ["off"]:
-        return {}
+        return []
     causes = ["connect"]
     for word in directive.args:
         if word in _CAUSES:
             causes.append(_CAUSES[word])
         elif word.startswith("http_5"):
             causes.append(word.removeprefix("http_"))
-    made: dict[str, Any] = {"on": list(dict.fromkeys(causes))}
-    if "non_idempotent" in directive.args:
-        made["methods"] = ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "POST", "PATCH"]
-    return made
+    return list(dict.fromkeys(causes))
 
 
 def _address(text: str, port: str) -> str:

@@ -245,3 +245,12 @@ def test_no_name_leads_out_of_the_directory(tmp_path):
     draft = imported(tmp_path, "haproxy.cfg", text)
     assert list(draft.files) == ["users-..-..-x"]
     assert draft.routes[0]["basic_auth"] == {"file": "users-..-..-x"}
+
+
+def test_timeouts_of_a_location_are_those_of_its_route(tmp_path):
+    other = "location /slow/ { proxy_pass http://app; proxy_read_timeout 5m; proxy_next_upstream off; }"
+    draft = imported(tmp_path, "nginx.conf", NGINX.format("", other))
+    (slow,) = (route for route in draft.routes if route.get("match") == {"path": "/slow/"})
+    assert slow["timeouts"] == {"response": "5m", "tunnel": "5m"}
+    assert slow["retries"] == {"attempts": 0}
+    assert list(draft.backends) == ["app"]
