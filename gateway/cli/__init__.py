@@ -25,15 +25,17 @@ from gateway.cli import (
     witness,
     zone_file,
 )
-from gateway.cli.output import EPILOG, EXIT_STATUS, LAST_GOOD
+from gateway.cli.output import EPILOG, EXIT_STATUS, LAST_GOOD, use_colours
 
 __all__ = ["EXIT_STATUS", "LAST_GOOD", "main"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.version_option(__version__, prog_name="gateway")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """An intelligent HTTP gateway: accepts, routes, balances by measured load, forwards."""
+    use_colours(context)
 
 
 for command in (

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli import colour
 from gateway.cli.gateways import ask_api, elsewhere, remote
-from gateway.cli.output import JSON, LAST_GOOD, fail, tell
+from gateway.cli.output import JSON, LAST_GOOD, complain, fail, tell
 from gateway.cli.sites import OFFLINE, SITE_FILE, account_of, no_lookup, problem_json
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def check(site: Path, *, offline: bool) -> None:
         data = {"ok": False, "problems": problems, "last_good": about}
         fail(f"{error}\n{what}; changed since:\n{changes}", data, LAST_GOOD)
     for warning in loaded.warnings:
-        click.echo(str(warning), err=True)
+        complain(str(warning))
     if not offline and (shared := account.doubt(loaded.site.user)):
-        click.echo(f"{site}: warning: {shared}", err=True)
+        complain(f"{site}: warning: {shared}")
     model = loaded.site
     counts = {
         "frontends": len(model.frontends),
@@ -60,7 +61,8 @@ def check(site: Path, *, offline: bool) -> None:
         "routes": len(model.routes),
     }
     text = ", ".join(f"{count} {what}" for what, count in counts.items())
-    tell(f"{site}: ok ({text})", {"ok": True, "problems": [problem_json(each) for each in loaded.warnings], **counts})
+    found = {"ok": True, "problems": [problem_json(each) for each in loaded.warnings], **counts}
+    tell(colour.good(f"{site}: ok ({text})"), found)
 
 
 def _check_there(gateway: "Remote", site: Path) -> None:
@@ -81,4 +83,6 @@ def _check_there(gateway: "Remote", site: Path) -> None:
         fail("\n".join(lines), found)
     verdict = f"{site}: ok at {gateway} ({len(found['tests'])} tests pass)"
     differs = found["diff"] or "no difference from the file in use"
-    tell(printable_lines("\n".join([*lines, differs, verdict])), found)
+    shown = [colour.problems(printable_lines("\n".join(lines)))] if lines else []
+    shown += [colour.differences(printable_lines(differs)), colour.good(printable_lines(verdict))]
+    tell("\n".join(shown), found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from gateway.cli import colour
 from gateway.cli.gateways import ask_api, ask_control, elsewhere, find_here, remote
 from gateway.cli.output import JSON, fail, tell, wants_json
 from gateway.cli.sites import OFFLINE, SITE_FILE, load_site, run_as_user
@@ -85,7 +86,7 @@ def explain(  # noqa: PLR0913 - one an option
             return json.dumps({"request": str(asked), **about, **found}, indent=2, default=plain), 0
         return tree(asked, found, sandbox.site, remark), 0
 
-    run_as_user(loaded, show, offline=offline)
+    run_as_user(loaded, show, colour.steps, offline=offline)
 
 
 def _explain_there(gateway: "Remote", request: str, headers: tuple[str, ...], client: str) -> None:
@@ -94,7 +95,7 @@ def _explain_there(gateway: "Remote", request: str, headers: tuple[str, ...], cl
 
     pairs = [[name.strip(), value.strip()] for name, _, value in (header.partition(":") for header in headers)]
     found = ask_api(gateway, "POST", "/explain", {"request": request, "headers": pairs, "client": client})
-    tell(printable_lines(str(found["text"])), {"request": found["request"], **found["decision"]})
+    tell(colour.steps(printable_lines(str(found["text"]))), {"request": found["request"], **found["decision"]})
 
 
 def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bool, offline: bool) -> None:
@@ -127,7 +128,7 @@ def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bo
             return json.dumps({**found, **({"live": remark} if remark else {})}, indent=2), 0
         return names.text(found, remark), 0
 
-    run_as_user(loaded, show, offline=offline)
+    run_as_user(loaded, show, colour.steps, offline=offline)
 
 
 def _assumption(text: str, site: "Site") -> "Assumption":

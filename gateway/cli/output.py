@@ -1,6 +1,7 @@
 """What commands print, for people and as JSON, and the exit status."""
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -31,6 +32,12 @@ JSON = click.option(
 )
 
 
+def use_colours(context: click.Context) -> None:
+    """Let NO_COLOR (https://no-color.org) turn colours off; without it they are where a terminal is."""
+    if os.environ.get("NO_COLOR"):
+        context.color = False
+
+
 def tell(text: str, data: Mapping[str, Any]) -> None:
     """Print a result, as JSON if that was asked for."""
     click.echo(json.dumps(data, indent=2) if wants_json() else text)
@@ -51,6 +58,7 @@ def wants_json() -> bool:
 
 def complain(text: str) -> None:
     """Print on standard error what may hold text of others, such as a file."""
+    from gateway.cli import colour  # noqa: PLC0415
     from loadagent.printable import printable_lines  # noqa: PLC0415
 
-    click.echo(printable_lines(text), err=True)
+    click.echo(colour.problems(printable_lines(text)), err=True)

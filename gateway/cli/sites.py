@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.output import fail
+from gateway.cli.output import complain, fail, wants_json
 
 if TYPE_CHECKING:
     from gateway.config import Loaded, Problem, Site
@@ -43,7 +43,7 @@ def load_site(site: Path, *, offline: bool) -> "Loaded":
         fail(str(error), {"problems": [problem_json(problem) for problem in error.problems]})
     for warning in loaded.warnings:
         if warning.severity == "note":
-            click.echo(str(warning), err=True)
+            complain(str(warning))
     return loaded
 
 
@@ -52,8 +52,13 @@ def no_lookup(_: "Site", hosts: Collection[str]) -> dict[str, str | OSError]:
     return dict.fromkeys(hosts, "192.0.2.1")
 
 
-def run_as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]], *, offline: bool) -> None:
-    """Print the text of `show` and end with its status. It runs code of the site: in a child, as the site's user."""
+def run_as_user(
+    loaded: "Loaded", show: Callable[[], tuple[str, int]], paint: Callable[[str], str], *, offline: bool
+) -> None:
+    """Print the text of `show`, with colours for people, and end with its status.
+
+    It runs code of the site: in a child, as the site's user.
+    """
     from gateway.hardening.confinement import Bounds, settle  # noqa: PLC0415
     from gateway.hardening.roles import RULES  # noqa: PLC0415
     from gateway.process.helper import run_helper  # noqa: PLC0415
@@ -71,7 +76,8 @@ def run_as_user(loaded: "Loaded", show: Callable[[], tuple[str, int]], *, offlin
     except ValueError:
         click.echo(f"{loaded.path}: stopped, or not finished within {SHOW_LIMIT:g} s", err=True)
         sys.exit(1)
-    click.echo(printable_lines(str(text)))
+    shown = printable_lines(str(text))
+    click.echo(shown if wants_json() else paint(shown))
     sys.exit(bool(status))
 
 

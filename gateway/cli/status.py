@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import click
 
+from gateway.cli import colour
 from gateway.cli.gateways import ABOUT_LIMIT, TARGET, find, order
 from gateway.cli.output import JSON, complain, wants_json
 
@@ -50,10 +51,9 @@ def status(target: str | None, *, metrics: bool) -> None:
     if metrics:
         click.echo(figures(control, heartbeat), nl=False)
     elif heartbeat is not None or control is not None:
-        click.echo(printable_lines(servers.heading(about)), nl=False)
         tables = [cluster.text(heartbeat)] if heartbeat is not None else []
         tables += [servers.text(control)] if control is not None else []
-        click.echo("\n".join(tables), nl=False)
+        click.echo(colour.status(printable_lines(servers.heading(about)) + "\n".join(tables)), nl=False)
     sys.exit(sum(report is not None for report in (heartbeat, control)) < len(processes))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from gateway.cli import colour
 from gateway.cli.output import JSON, wants_json
 from gateway.cli.sites import OFFLINE, SITE_FILE, load_site, run_as_user
 
@@ -29,4 +30,4 @@ def test(site: Path, *, offline: bool) -> None:
         lines.append(f"{len(failed)} of {len(verdicts)} tests failed" if failed else f"{len(verdicts)} tests passed")
         return "\n".join(lines), bool(failed)
 
-    run_as_user(loaded, show, offline=offline)
+    run_as_user(loaded, show, colour.tests, offline=offline)

@@ -46,4 +46,4 @@ def zone_file(site: Path, zone: str, *, live: bool, offline: bool) -> None:
         except ValueError as error:
             return str(error), 2
 
-    run_as_user(loaded, show, offline=offline)
+    run_as_user(loaded, show, str, offline=offline)
