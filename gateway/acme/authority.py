@@ -374,14 +374,28 @@ def _failure(error: Exception, wait: float) -> Failed:
         case errors.IssuanceError():
             kind, text = "refused", f"the authority does not issue it: {error.error}"
         case requests.exceptions.SSLError():
-            text = f"the authority's own certificate is not trusted: {error}; name its CA in ca"
+            text = f"the authority's own certificate is not trusted: {_innermost(error)}; name its CA in ca"
         case requests.RequestException():
-            text = f"the authority does not answer: {error}"
+            text = f"the authority does not answer: {_innermost(error)}"
         case errors.ClientError():
             text = f"the authority's answer is not as RFC 8555 has it: {error}"
         case _:
             text = f"the authority's answer cannot be used: {type(error).__name__}: {error}"
     return Failed(kind, text, wait)
+
+
+def _innermost(error: BaseException) -> str:
+    """What led to an error of requests, which has it wrapped several times."""
+    for _ in range(8):
+        first = error.args[0] if error.args else None
+        inner = next(
+            (one for one in (getattr(error, "reason", None), error.__cause__, first) if isinstance(one, BaseException)),
+            None,
+        )
+        if inner is None:
+            break
+        error = inner
+    return str(getattr(error, "verify_message", None) or getattr(error, "strerror", None) or error).lower()
 
 
 def _problem(authorization: messages.AuthorizationResource) -> str:
