@@ -38,7 +38,7 @@ PER_SECOND: Final = 50.0
 """Messages to a name server."""
 TOGETHER: Final = 20
 """Names and types that are changed by one message."""
-TIMEOUT: Final = 3.0
+TIMEOUT: Final = 2.0
 UDP_BYTES: Final = 1232
 """Longest message over UDP."""
 FIRST_RETRY: Final = 1.0
@@ -73,6 +73,8 @@ class Keeper:
     balances: dict[str, Balance] = field(init=False)
     found: dict[Key, Found] = field(default_factory=dict)
     """What the server is known to have."""
+    first_look: float = 0.0
+    """Seconds until nothing is unknown of the sites: until then, one that is down counts as up."""
     changed: dict[Key, float] = field(default_factory=dict)
     """When each was changed last."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -99,6 +101,7 @@ class Keeper:
     async def run(self) -> None:
         """Bring the server's records up to date: on news, and every `every` after a look at what it has."""
         retry, looked = FIRST_RETRY, 0.0
+        await asyncio.sleep(self.first_look)
         while True:
             self.news.clear()
             now = time.monotonic()
@@ -217,12 +220,15 @@ class NameUpdates:
     def __init__(self) -> None:
         self._running: list[tuple[Keeper, asyncio.Task[None]]] = []
         self._states: Mapping[str, SiteState] = {}
+        self._began = time.monotonic()
 
     async def apply(self, snapshot: Snapshot) -> None:
         """Use another snapshot. What servers have is looked at anew."""
         await self.close()
         for plans in _plans(snapshot):
-            keeper = Keeper(plans, states=self._states)
+            sites = snapshot.site.sites
+            unknown = self._began + sites.stale_after - time.monotonic() if sites is not None else 0.0
+            keeper = Keeper(plans, states=self._states, first_look=max(0.0, unknown))
             work = keep_running(f"updating {plans.zone} at {plans.model.server}", keeper.run)
             self._running.append((keeper, asyncio.create_task(work)))
 

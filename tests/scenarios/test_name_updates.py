@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def described(servers: list[BackendServer], named: Named, tmp_path: Path, **chan
             "listen": f"127.0.0.1:{changes.pop('reports', None) or free_udp_port()}",
             "peers": {"syd": {"url": "http://syd.example", "report": f"127.0.0.1:{free_udp_port()}"}},
             "key_file": str(tmp_path / "sites.key"),
+            "stale_after": "2s",
         },
         "dns": {
             "zones": {
@@ -113,8 +115,12 @@ def described(servers: list[BackendServer], named: Named, tmp_path: Path, **chan
 @needs("named")
 def test_the_records_of_named_follow_the_sites(start_servers: Servers, named: Named, tmp_path: Path) -> None:
     reports = free_udp_port()
-    with GatewayProcess(tmp_path, described(start_servers("one"), named, tmp_path, reports=reports)) as gateway:
+    with ExitStack() as stack:
+        description = described(start_servers("one"), named, tmp_path, reports=reports)
+        gateway = stack.enter_context(GatewayProcess(tmp_path, description))
         both = {"192.0.2.10", "198.51.100.10"}
+        syd = Site(reports, "syd")
+        stack.callback(syd.stop)
         eventually(lambda: named.addresses("www") == both, "named to have the addresses", 20.0)
         assert named.addresses("www", "AAAA") == {"2001:db8::10"}
         assert ask(named.port, "www.example.com").answer[0].ttl == 2
@@ -127,21 +133,17 @@ def test_the_records_of_named_follow_the_sites(start_servers: Servers, named: Na
         )
         (found,) = gateway.status()["dns_updates"]
         assert (found["foreign"], found["failing"][:8]) == (["mine.example.com"], "foreign:")
-        syd = Site(reports, "syd")
-        try:
-            syd.state = State.DRAIN
-            eventually(lambda: named.addresses("www") == {"192.0.2.10"}, "a site that drains to go", 20.0)
-            # Another writer: what was found is not there any more, so the change is refused, looked at, and made.
-            subprocess.run(
-                ["nsupdate"], check=True, timeout=20, text=True, capture_output=True,
-                input=f"server 127.0.0.1 {named.port}\nkey hmac-sha256:gateway {base64.b64encode(b'0123456789abcdef').decode()}\n"
-                "zone example.com\nupdate delete www.example.com A\nupdate add www.example.com 9 A 198.51.100.10\nsend\n",
-            )  # fmt: skip
-            syd.state = State.READY
-            eventually(lambda: named.addresses("www") == both, "a site that is back to come", 20.0)
-            gateway.wait_for_log("cannot update: conflict: ")
-        finally:
-            syd.stop()
+        syd.state = State.DRAIN
+        eventually(lambda: named.addresses("www") == {"192.0.2.10"}, "a site that drains to go", 20.0)
+        # Another writer: what was found is not there any more, so the change is refused, looked at, and made.
+        subprocess.run(
+            ["nsupdate"], check=True, timeout=20, text=True, capture_output=True,
+            input=f"server 127.0.0.1 {named.port}\nkey hmac-sha256:gateway {base64.b64encode(b'0123456789abcdef').decode()}\n"
+            "zone example.com\nupdate delete www.example.com A\nupdate add www.example.com 9 A 198.51.100.10\nsend\n",
+        )  # fmt: skip
+        syd.state = State.READY
+        eventually(lambda: named.addresses("www") == both, "a site that is back to come", 20.0)
+        gateway.wait_for_log("cannot update: conflict: ")
         counts = gateway.status()["dns_updates"][0]["counts"]
         assert counts["changed"] >= 6
         assert counts["conflict"] >= 1
