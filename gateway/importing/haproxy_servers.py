@@ -124,6 +124,9 @@ class Servers:
                 self.draft.report.impossible(statement.line, reason(why))
         if not self.made["servers"]:
             return False
+        if self.made.get("h2") and "proxy_protocol" in self.made:
+            del self.made["h2"]
+            self.draft.report.approximated(self.section.line, "in HTTP/1.1, for a PROXY header belongs to one client")
         for step in (self._check, self._queue):
             try:
                 step()
@@ -271,6 +274,8 @@ class Servers:
                 self._all_servers("proxy_protocol", "v2", line)
             elif name == "send-proxy":
                 self._all_servers("proxy_protocol", "v1", line)
+            elif name == "proto":
+                self._all_servers("h2", value == "h2", line)
             elif name == "ssl":
                 self._all_servers("tls", self._tls(given, line), line)
             elif name == "slowstart":
@@ -315,7 +320,7 @@ class Servers:
         elif wanted and "(" not in wanted:
             made["server_name"] = wanted
         if "alpn" in given and "h2" in given["alpn"]:
-            self.draft.report.approximated(line, "servers are spoken to in HTTP/1.1")
+            self.made["h2"] = True
         return made
 
     # --------------------------------------------------------------------------------------------- checks and the queue
@@ -418,7 +423,6 @@ _UNSUPPORTED: Final = {
     "track": "track: give the server a check of its own",
     "redir": "redir: write a route with redirect",
     "source": "source: connections leave by the address that the system chooses",
-    "proto": "proto: servers are spoken to in HTTP/1.1",
     "maxqueue": "maxqueue: see queue: limit of the backend",
     "crl-file": "crl-file: revocation lists are not read",
     "ciphers": "ciphers: see tls: min_version",

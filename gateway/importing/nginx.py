@@ -160,7 +160,7 @@ _IMPOSSIBLE: Final = {
     "fastcgi": "servers speak HTTP",
     "uwsgi": "servers speak HTTP",
     "scgi": "servers speak HTTP",
-    "grpc": "servers are spoken to in HTTP/1.1: keep nginx for gRPC",
+    "grpc": "see h2, tls and timeouts of a backend",
     "auth_request": "write a rule in Python (docs/rules.md), or leave it to the servers",
     "auth_jwt": "leave it to the servers",
     "mirror": "requests are not mirrored",

@@ -30,7 +30,6 @@ _FILES: Final = (
     "uwsgi_pass",
     "scgi_pass",
     "memcached_pass",
-    "grpc_pass",
 )
 
 
@@ -59,7 +58,7 @@ class Proxy:
             return
         self.access.add(scope, match, frontends)
         self._only(block, match)
-        passed = block.last("proxy_pass")
+        passed = block.last("proxy_pass") or block.last("grpc_pass")
         self.draft.at = block.line
         if passed is None:
             self._no_servers(block, match, rules)
@@ -143,6 +142,8 @@ class Proxy:
 
     def _pass(self, directive: Directive, location: Location, place: "_Place") -> None:
         text = directive.args[0]
+        if directive.name == "grpc_pass" and "://" not in text:
+            text = f"grpc://{text}"
         scheme, _, rest = text.partition("://")
         host, slash, path = rest.partition("/")
         if name := variable(host):
@@ -200,6 +201,8 @@ class Proxy:
         again = scope.last("proxy_next_upstream")
         if causes := causes_of(again):
             made["retries"] = {"on": causes}
+        if target.h2:
+            made["h2"] = True
         if target.scheme == "https":
             made["tls"] = self._tls(scope)
         return made
@@ -260,7 +263,7 @@ class Proxy:
         """proxy_set_header; without one for Host, servers get what proxy_pass says."""
         made: dict[str, str | None] = {}
         host = ""
-        for directive in place.scope.all("proxy_set_header"):
+        for directive in place.scope.all("grpc_set_header" if target.h2 else "proxy_set_header"):
             name, value = directive.args[0], " ".join(directive.args[1:])
             try:
                 if name.lower() == "host":
@@ -300,7 +303,7 @@ class Proxy:
         return {**made, **({"rewrite_cookie": cookies} if cookies else {})}
 
     def _redirects(self, target: Pass, location: Location, scope: Scope) -> Iterator[tuple[str, str]]:
-        directives = scope.all("proxy_redirect")
+        directives = [] if target.h2 else scope.all("proxy_redirect")
         usual = not directives
         for directive in directives:
             self.draft.report.taken(directive.line)
@@ -313,7 +316,7 @@ class Proxy:
                     self.draft.report.impossible(directive.line, reason(why))
             elif directive.args != ["off"]:
                 self.draft.report.impossible(directive.line, "a Location is changed by texts, not by patterns")
-        if usual and not target.authority.startswith("unix:"):
+        if usual and not target.h2 and not target.authority.startswith("unix:"):
             if target.path:
                 yield f"{target.scheme}://{target.authority}{target.path}", location.text
             else:

@@ -25,17 +25,21 @@ _CAUSES: Final = {"error": "connect", "timeout": "connect", "invalid_header": "r
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What proxy_pass says: the host or upstream, and the path that takes the place of the location's."""
+    """What proxy_pass or grpc_pass says: the host or upstream, and the path that takes the place of the location's."""
 
     scheme: str
     authority: str
     path: str
+    h2: bool = False
+    """Over HTTP/2."""
 
     @classmethod
     def parse(cls, text: str) -> "Pass":
         """Of http://NAME[:PORT][/PATH] or http://unix:/SOCKET:[/PATH]. Raises NotPossible."""
         if socket := re.fullmatch(r"(https?)://(unix:/[^:]+):?(.*)", text):
-            return cls(*socket.groups())
+            return cls(socket[1], socket[2], socket[3])
+        if grpc := re.fullmatch(r"grpc(s?)://([^/]+)", text):
+            return cls(f"http{grpc[1]}", grpc[2], "", h2=True)
         parts = urlsplit(text)
         if parts.scheme not in _PORTS or not parts.netloc:
             raise NotPossible(f"{text} is no http:// or https:// address of servers")

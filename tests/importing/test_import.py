@@ -254,3 +254,14 @@ def test_timeouts_of_a_location_are_those_of_its_route(tmp_path):
     assert slow["timeouts"] == {"response": "5m", "tunnel": "5m"}
     assert slow["retries"] == {"attempts": 0}
     assert list(draft.backends) == ["app"]
+
+
+def test_servers_that_speak_http2(tmp_path):
+    grpc = "location /shop.Orders/ { grpc_pass grpc://app; grpc_set_header X-From gateway; }"
+    draft = imported(tmp_path, "nginx.conf", NGINX.format("", grpc))
+    assert [backend.get("h2", False) for backend in draft.backends.values()] == [True, False]
+    (route,) = (route for route in draft.routes if route.get("match") == {"path": "/shop.Orders/"})
+    assert (route["set_header"], route["backend"]) == ({"Host": "app", "X-From": "gateway"}, "app")
+    assert fates(draft, "grpc_") == ["taken over", "taken over"]
+    draft = imported(tmp_path, "haproxy.cfg", HAPROXY.format("", "default-server proto h2"))
+    assert draft.backends["app"]["h2"] is True
