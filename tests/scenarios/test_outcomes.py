@@ -383,7 +383,7 @@ def fault(name: str, outcome: str, status: int, why: str) -> Any:
     return pytest.param(name, outcome, status, why, id=name)
 
 
-INVALID = "the answer is not valid HTTP/1.1"
+INVALID = "the answer is not valid HTTP"
 STATUS_LINE = f"{INVALID} (the status line is not valid)"
 OTHER_RULE = f"{INVALID} (RULE)"  # some other one
 
