@@ -1,4 +1,4 @@
-"""A server for trying out tiers: says its name, and what the next tier says: python3 tier.py ADDRESS PORT NAME [URL]."""
+"""A server for trying out tiers: says its name, and what the next tier says: tier.py ADDRESS PORT NAME [URL]."""
 
 import http.client
 import sys
