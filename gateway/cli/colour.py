@@ -86,4 +86,4 @@ def _row(line: str) -> str:
     state = found["state"]
     bad = "down" in state or "ejected" in state
     colour = "red" if bad else "green" if state == "up" else "yellow"
-    return found["name"] + click.style(state, fg=colour, bold=bad) + found["rest"]
+    return found["name"] + click.style(state, fg=colour, bold=bad or None) + found["rest"]
