@@ -178,6 +178,24 @@ def test_a_server_that_stops_fails_no_call(start_gateway: Starter, echo: GrpcEch
             assert stopped.wait(LIMIT)
 
 
+def test_the_load_in_trailers_is_heard_and_taken_out(start_gateway: Starter) -> None:
+    def script(peer: Peer) -> None:
+        for call in peer.complete():
+            peer.head(call, 200, ("content-type", "application/grpc"))
+            peer.trailers(call, ("endpoint-load-metrics-bin", "CTMzMzMzM+s/"), ("grpc-status", "0"))
+
+    with Http2Server(script) as server:
+        description = calls(server, agent={"orca": True, "stale_after": "60s"})
+        description["routes"] = [
+            {"match": {"path": "/full", "when": 'load("app") > 0.8'}, "respond": {"status": 418}},
+            {"backend": "app"},
+        ]
+        gateway = start_gateway(description)
+        with Http2Client(gateway.port) as client:
+            assert client.get(UNARY, *CALL, method="POST").trailers == [("grpc-status", "0")]
+            eventually(lambda: client.get("/full").status == 418, "the load of 0.85 to be known")
+
+
 def test_grpc_web_passes_unchanged(start_gateway: Starter) -> None:
     """Its messages and trailers are a body like any other, and errors are those of HTTP."""
     description = calls()
