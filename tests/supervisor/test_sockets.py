@@ -26,6 +26,7 @@ def entrances(workers, listen, admin=None, mode=0o660):
         sites=None,
         dns=None,
         cluster=None,
+        gets_certificates=False,
         admin=SimpleNamespace(listen=admin),
     )
 
