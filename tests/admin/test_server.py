@@ -227,6 +227,34 @@ async def test_a_body_that_does_not_come_ends_the_connection(server, monkeypatch
         assert await asyncio.wait_for(reader.read(), 30) == b""
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 19", "Transfer-Encoding: chunked"])
+async def test_a_change_that_is_cut_at_any_byte_is_not_made(server, monkeypatch, caplog, framing):
+    made = []
+
+    async def answer(asked):
+        made.append(asked.body)
+        return 200, "text/plain", "done"
+
+    monkeypatch.setitem(PAGES, "/api/drain", {"POST": Endpoint(role="operate", answer=answer)})
+    server.access = GUARDED
+    body = '{"target": "app/a"}'
+    if "chunked" in framing:
+        body = f"{len(body):x}\r\n{body}\r\n0\r\n\r\n"
+    request = f"POST /api/drain HTTP/1.1\r\nHost: a\r\n{JSON}\r\n{ALICE}\r\n{framing}\r\n\r\n{body}".encode()
+    for end in range(len(request)):
+        async with connection(server) as (reader, writer):
+            writer.write(request[:end])
+            writer.write_eof()
+            said = await asyncio.wait_for(reader.read(), 30)
+            assert not said or said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.0 400 ")), (end, said)
+    assert made == []
+    async with connection(server) as (reader, writer):
+        writer.write(request)
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+    assert made == [{"target": "app/a"}]
+    assert not caplog.records
+
+
 async def test_events_come_until_the_client_leaves_and_to_a_bounded_number(server):
     head = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with AsyncExitStack() as stack:

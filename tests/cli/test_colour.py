@@ -50,7 +50,7 @@ def on_terminal(*words: str, **variables: str) -> str:
         pass
     finally:
         os.close(leader)
-        process.wait(20)
+        process.wait(60)
     return said.decode()
 
 
