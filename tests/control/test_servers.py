@@ -38,7 +38,7 @@ def a_report(directory: Path) -> GatewayReport:
     agents = {("app", "b"): Result(Outcome.AGENT_TIMEOUT, 1.0, "no answer")}
     found = servers.report(site, board, checks, agents, 1000.0)
     memory = MemoryReport(used=None, of=None, limit=None, short=False)
-    return replace(control(sessions=None, memory=memory, dns=None, acme=None), **vars(found))
+    return replace(control(sessions=None, memory=memory, dns=None, dns_updates=(), acme=None), **vars(found))
 
 
 def test_the_table(tmp_path: Path) -> None:
