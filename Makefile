@@ -169,7 +169,7 @@ peers:
 	for pair in curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
 	    callgrind_control:valgrind callgrind_annotate:valgrind ip:iproute2 tc:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping \
 	    systemd-analyze:systemd node:nodejs openssl:openssl testssl:testssl.sh git:git losetup:mount taskset:util-linux prlimit:util-linux setpriv:util-linux \
-	    unshare:util-linux nsenter:util-linux dig:bind9-dnsutils delv:bind9-dnsutils nsupdate:bind9-dnsutils kdig:knot-dnsutils unbound:unbound named:bind9 groff:groff-base chromium:chromium prometheus:prometheus promtool:prometheus npm:npm pebble:pebble; do \
+	    unshare:util-linux nsenter:util-linux dig:bind9-dnsutils delv:bind9-dnsutils nsupdate:bind9-dnsutils kdig:knot-dnsutils unbound:unbound named:bind9 groff:groff-base chromium:chromium prometheus:prometheus promtool:prometheus npm:npm pebble:pebble rsyslogd:rsyslog logrotate:logrotate mount:mount umount:mount; do \
 	    PATH="$$PATH:/usr/sbin:/sbin" command -v "$${pair%%:*}" >/dev/null && continue; \
 	    case "$$missing " in *" $${pair##*:} "*) ;; *) missing="$$missing $${pair##*:}";; esac; \
 	done; \

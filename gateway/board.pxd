@@ -12,6 +12,8 @@ cdef enum:
     DURATIONS = 16          # cells of a histogram; the last has no upper bound
     MAX_OUTCOMES = 48       # ways in which a request can end
     MAX_ABUSES = 6          # of HTTP/2, for which a client's connection is ended
+    MAX_CAUSES = 5          # of another try; see RETRY_CAUSES in proxy/retry.pyx
+    LAYOUT = 1              # of counters: to be raised when one gets another meaning, as sizes and names do not show
 
 cdef enum State:
     STATE_UNKNOWN = 0
@@ -78,7 +80,18 @@ cdef struct TimeRow:
     double surprise         # CUSUM of those: for that the server has turned slow, as a log-likelihood ratio
     uint8_t reserved[8]
 
-# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Twelve cache lines
+# How requests got a connection to a server, as one worker has seen it.
+cdef struct LinkRow:
+    uint64_t opened         # connections that were begun
+    uint64_t reused         # requests that took an idle one
+
+# What concerns no server, frontend or backend. Written by one worker only. One cache line.
+cdef struct WorkerRow:
+    uint64_t lines_lost     # of the access log, that could not be written
+    uint64_t spans_lost     # of traces, that could not be passed on
+    uint64_t spare[6]
+
+# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Fifteen cache lines
 # per (worker, row).
 cdef struct TrafficRow:
     uint64_t answers[6]     # requests by the first digit of their status; 0: the client left without an answer
@@ -99,7 +112,11 @@ cdef struct TrafficRow:
     uint64_t abuses[MAX_ABUSES]  # connections ended, by Abuse (outcome.pyx); frontends only
     uint64_t pauses         # times that no client was accepted for want of descriptors; frontends only
     int64_t queued          # requests that wait now, of a class or for a backend
-    uint64_t spare[6]
+    uint64_t waits[DURATIONS]    # requests that waited for room at a server, by how long
+    uint64_t causes[MAX_CAUSES]  # further tries by their cause; backends only
+    uint64_t handshakes     # of clients in TLS, complete; frontends only
+    uint64_t resumed        # of them, those that went on with a session from before
+    uint64_t spare[7]
 
 # Written by control only: a site, this one or another.
 cdef struct SiteRow:
@@ -147,8 +164,26 @@ cdef class Board:
     cdef Limit *limits                  # by a backend's row of `passed`; the process that claims a look writes it
     # passed[worker * MAX_TRAFFIC + row]: of a worker that never was, no page is touched
     cdef TrafficRow *passed
+    # links[worker * MAX_SERVERS + slot]: the same
+    cdef LinkRow *links
+    cdef WorkerRow *workers
+    # What the gateways before this one have counted, see `adopt`: sums of those that have ended, by the same rows
+    cdef CountRow *past_counts
+    cdef LinkRow *past_links
+    cdef TrafficRow *past_traffic
+    cdef WorkerRow *past_worker
+    # and the board of the last one, which may still finish requests, with its rows and 1, 0 for none, by those here
+    cdef Board elder
+    cdef uint32_t *elder_slots
+    cdef uint32_t *elder_rows
 
     cdef CountRow _counted(self, int slot) except *
+    cdef LinkRow _linked(self, int slot) except *
+    cdef CountRow _before_count(self, int slot) except *
+    cdef LinkRow _before_link(self, int slot) except *
+    cdef int _before_traffic(self, TrafficRow *total, int row) except -1
+    cdef int _sum_traffic(self, TrafficRow *total, int row) except -1
+    cdef WorkerRow _workers(self) except *
     cdef void _combine(self, int slot) noexcept
     cpdef object site_load(self, str name, double now)
     cpdef double site_spill(self, str name, double now) except -1
@@ -169,6 +204,9 @@ cdef class Board:
 
     cdef inline TrafficRow *traffic(self, int row, int worker) noexcept nogil:
         return &self.passed[worker * MAX_TRAFFIC + row]
+
+    cdef inline LinkRow *link(self, int slot, int worker) noexcept nogil:
+        return &self.links[worker * MAX_SERVERS + slot]
 
     cdef inline void hear(self, int slot, int worker, double load, int64_t now) noexcept nogil:
         """The server has said its load with an answer to this worker."""

@@ -1,7 +1,7 @@
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from gateway.reports import Concurrency, Traffic
+from gateway.reports import Concurrency, PoolReport, Traffic
 
 SERVERS: Final[int]
 TRAFFIC: Final[int]
@@ -16,6 +16,8 @@ IN_ROTATION: Final[int]
 OUT: Final[int]
 PROBED: Final[int]
 BOUNDS: Final[tuple[float, ...]]
+
+def layout() -> str: ...
 
 class Board:
     fd: int
@@ -51,6 +53,20 @@ class Board:
     def busy_seconds(self, slot: int) -> float: ...
     def bytes_in(self, slot: int) -> int: ...
     def bytes_out(self, slot: int) -> int: ...
+    def pool(self, slot: int) -> PoolReport: ...
+    def lines_lost(self) -> int: ...
+    def spans_lost(self) -> int: ...
+    def lose_lines(self, worker: int, count: int) -> None: ...
+    def lose_spans(self, worker: int, count: int) -> None: ...
+    @property
+    def elder_fd(self) -> int: ...
+    def adopt(
+        self,
+        elder: Board,
+        eldest: Board | None,
+        servers: Iterable[tuple[int, int]],
+        rows: Iterable[tuple[int, int]],
+    ) -> None: ...
     def passed_through(self, row: int) -> Traffic: ...
     def pass_through(
         self, row: int, worker: int, status: int, seconds: float, *, outcome: int = 1, tries: int = 1, waited: float = 0

@@ -7,6 +7,7 @@ Pages that are never touched cost nothing, therefore the capacity is fixed and g
 """
 
 import fcntl
+import hashlib
 import os
 
 from libc.math cimport log
@@ -14,7 +15,8 @@ from libc.string cimport memset
 from posix.unistd cimport close as c_close
 from posix.mman cimport MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
-from gateway.reports import Concurrency, Traffic
+from gateway.outcome import ABUSES, OUTCOMES, RETRY_CAUSES
+from gateway.reports import Concurrency, PoolReport, Traffic
 from qos.concurrency import WHYS
 
 cdef enum:
@@ -42,7 +44,9 @@ _bounds = [round(seconds * 1e9) for seconds in BOUNDS]
 assert sizeof(ServerRow) == 64
 assert sizeof(CountRow) == 64
 assert sizeof(TimeRow) == 128
-assert sizeof(TrafficRow) == 768
+assert sizeof(TrafficRow) == 960
+assert sizeof(LinkRow) == 16
+assert sizeof(WorkerRow) == 64
 assert sizeof(Limit) == 128
 
 
@@ -63,6 +67,68 @@ cdef void record(TrafficRow *row, Passed *passed) noexcept nogil:
     if passed.waited:
         row.waited += 1
         row.waited_seconds += passed.waited * 1e-9
+        cell = 0
+        while cell < DURATIONS - 1 and passed.waited > _bounds[cell]:
+            cell += 1
+        row.waits[cell] += 1
+
+
+cdef void _add_count(CountRow *total, CountRow *part) noexcept nogil:
+    total.requests += part.requests
+    total.failures += part.failures
+    total.busy_seconds += part.busy_seconds
+    total.bytes_in += part.bytes_in
+    total.bytes_out += part.bytes_out
+    total.handshakes += part.handshakes
+    total.resumed += part.resumed
+
+
+cdef void _add_link(LinkRow *total, LinkRow *part) noexcept nogil:
+    total.opened += part.opened
+    total.reused += part.reused
+
+
+cdef void _add_worker(WorkerRow *total, WorkerRow *part) noexcept nogil:
+    total.lines_lost += part.lines_lost
+    total.spans_lost += part.spans_lost
+
+
+cdef void _add_traffic(TrafficRow *total, TrafficRow *part) noexcept nogil:
+    cdef int i
+    for i in range(6):
+        total.answers[i] += part.answers[i]
+    for i in range(DURATIONS):
+        total.durations[i] += part.durations[i]
+        total.waits[i] += part.waits[i]
+    total.seconds += part.seconds
+    total.bytes_in += part.bytes_in
+    total.bytes_out += part.bytes_out
+    total.connections += part.connections
+    total.turned_away += part.turned_away
+    total.waited += part.waited
+    total.waited_seconds += part.waited_seconds
+    total.retried += part.retried
+    total.over += part.over
+    for i in range(MAX_OUTCOMES):
+        total.outcomes[i] += part.outcomes[i]
+    for i in range(MAX_ABUSES):
+        total.abuses[i] += part.abuses[i]
+    for i in range(MAX_CAUSES):
+        total.causes[i] += part.causes[i]
+    total.handshakes += part.handshakes
+    total.resumed += part.resumed
+    total.open += part.open
+    total.pauses += part.pauses
+    total.queued += part.queued
+
+
+def layout():
+    """A text that two versions have in common only if each can read the other's counters."""
+    sizes = (MAX_SERVERS, MAX_TRAFFIC, MAX_WORKERS, sizeof(ServerRow), sizeof(CountRow), sizeof(TimeRow),
+             sizeof(TrafficRow), sizeof(LinkRow))
+    outcomes, abuses = [name for name, *_ in OUTCOMES], [name for name, _ in ABUSES]
+    names = repr((outcomes, abuses, RETRY_CAUSES, LAYOUT, sizes))
+    return hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
 
 
 def _only_to_read(int fd):
@@ -103,8 +169,12 @@ cdef class Board:
         cdef size_t short = 64
         cdef size_t limits = MAX_TRAFFIC * sizeof(Limit)
         cdef size_t traffic = <size_t>MAX_WORKERS * MAX_TRAFFIC * sizeof(TrafficRow)
+        cdef size_t links = <size_t>MAX_WORKERS * MAX_SERVERS * sizeof(LinkRow)
+        cdef size_t workers = MAX_WORKERS * sizeof(WorkerRow)
+        cdef size_t past = MAX_SERVERS * (sizeof(CountRow) + sizeof(LinkRow)) + MAX_TRAFFIC * sizeof(TrafficRow)
+        past += sizeof(WorkerRow) + (MAX_SERVERS + MAX_TRAFFIC) * sizeof(uint32_t)
         self.size = rows + cells + counts + times + sources + sessions + seeds + pulses + sites + limits
-        self.size += short + traffic
+        self.size += short + traffic + links + workers + past
         self.base = NULL
         if new:
             fd = os.memfd_create("gateway-board", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
@@ -133,6 +203,14 @@ cdef class Board:
         self.limits = <Limit *>(<char *>self.sites + sites)
         self.short_until = <double *>(<char *>self.limits + limits)
         self.passed = <TrafficRow *>(<char *>self.short_until + short)
+        self.links = <LinkRow *>(<char *>self.passed + traffic)
+        self.workers = <WorkerRow *>(<char *>self.links + links)
+        self.past_counts = <CountRow *>(<char *>self.workers + workers)
+        self.past_links = <LinkRow *>(self.past_counts + MAX_SERVERS)
+        self.past_traffic = <TrafficRow *>(self.past_links + MAX_SERVERS)
+        self.past_worker = <WorkerRow *>(self.past_traffic + MAX_TRAFFIC)
+        self.elder_slots = <uint32_t *>(self.past_worker + 1)
+        self.elder_rows = self.elder_slots + MAX_SERVERS
         if new:
             self.seed[0], self.seed[1] = (int.from_bytes(os.urandom(8), "little") for _ in range(SOURCE_ROWS))
 
@@ -306,22 +384,116 @@ cdef class Board:
         self.in_flight_cells[self._slot(slot) * MAX_WORKERS + worker] += count
 
     cdef CountRow _counted(self, int slot) except *:
-        """Sums over all workers since the row was cleared."""
+        """Sums over all workers since the row was cleared, and over the gateways before this one."""
         cdef CountRow total
-        cdef CountRow *row
         cdef int i
-        memset(&total, 0, sizeof(total))
-        self._slot(slot)
+        total = self.past_counts[self._slot(slot)]
         for i in range(MAX_WORKERS):
-            row = self.count(slot, i)
-            total.requests += row.requests
-            total.failures += row.failures
-            total.busy_seconds += row.busy_seconds
-            total.bytes_in += row.bytes_in
-            total.bytes_out += row.bytes_out
-            total.handshakes += row.handshakes
-            total.resumed += row.resumed
+            _add_count(&total, self.count(slot, i))
+        if self.elder is not None and self.elder_slots[slot]:
+            for i in range(MAX_WORKERS):
+                _add_count(&total, self.elder.count(<int>self.elder_slots[slot] - 1, i))
         return total
+
+    cdef LinkRow _linked(self, int slot) except *:
+        """The same of connections."""
+        cdef LinkRow total
+        cdef int i
+        total = self.past_links[self._slot(slot)]
+        for i in range(MAX_WORKERS):
+            if self.pulses[i] != 0:
+                _add_link(&total, self.link(slot, i))
+        if self.elder is not None and self.elder_slots[slot]:
+            for i in range(MAX_WORKERS):
+                if self.elder.pulses[i] != 0:
+                    _add_link(&total, self.elder.link(<int>self.elder_slots[slot] - 1, i))
+        return total
+
+    cdef WorkerRow _workers(self) except *:
+        """The same of what concerns no server, frontend or backend."""
+        cdef WorkerRow total = self.past_worker[0]
+        cdef int i
+        for i in range(MAX_WORKERS):
+            _add_worker(&total, &self.workers[i])
+            if self.elder is not None:
+                _add_worker(&total, &self.elder.workers[i])
+        return total
+
+    def pool(self, int slot):
+        """How requests got their connections to the server, over all workers."""
+        cdef LinkRow total = self._linked(slot)
+        return PoolReport(opened=total.opened, reused=total.reused)
+
+    def lines_lost(self):
+        """Lines of the access log that could not be written, over all workers."""
+        return self._workers().lines_lost
+
+    def spans_lost(self):
+        """Spans of traces that could not be passed on, over all workers."""
+        return self._workers().spans_lost
+
+    def lose_lines(self, int worker, uint64_t count):
+        """Count lines of the access log that could not be written."""
+        self.workers[self._worker(worker)].lines_lost += count
+
+    def lose_spans(self, int worker, uint64_t count):
+        """Count spans of traces that could not be passed on."""
+        self.workers[self._worker(worker)].spans_lost += count
+
+    def adopt(self, Board elder, Board eldest, servers, rows):
+        """Go on with the counters of the gateway before this one, which has the board `elder` and may still count.
+
+        eldest: the board that it had adopted, or None; what is counted there from now on is lost. servers: pairs of a
+        slot here and there, rows: of frontends, backends and classes. Slots that are cleared later begin at 0.
+        """
+        cdef int i
+        elder.elder = eldest
+        for here, there in servers:
+            self.past_counts[self._slot(here)] = elder._before_count(elder._slot(there))
+            self.past_links[here] = elder._before_link(there)
+            self.elder_slots[here] = <uint32_t>there + 1
+        for here, there in rows:
+            elder._before_traffic(&self.past_traffic[self._row(here)], elder._row(there))
+            self.elder_rows[here] = <uint32_t>there + 1
+        self.past_worker[0] = elder.past_worker[0]
+        if eldest is not None:
+            for i in range(MAX_WORKERS):
+                _add_worker(self.past_worker, &eldest.workers[i])
+        elder.elder = None
+        self.elder = elder
+
+    cdef CountRow _before_count(self, int slot) except *:
+        """What others before have counted."""
+        cdef CountRow total = self.past_counts[slot]
+        cdef int i
+        if self.elder is not None and self.elder_slots[slot]:
+            for i in range(MAX_WORKERS):
+                _add_count(&total, self.elder.count(self.elder._slot(<int>self.elder_slots[slot] - 1), i))
+        return total
+
+    cdef LinkRow _before_link(self, int slot) except *:
+        cdef LinkRow total = self.past_links[slot]
+        cdef int i
+        if self.elder is not None and self.elder_slots[slot]:
+            for i in range(MAX_WORKERS):
+                if self.elder.pulses[i] != 0:
+                    _add_link(&total, self.elder.link(<int>self.elder_slots[slot] - 1, i))
+        return total
+
+    cdef int _before_traffic(self, TrafficRow *total, int row) except -1:
+        cdef int i
+        total[0] = self.past_traffic[row]
+        if self.elder is not None and self.elder_rows[row]:
+            for i in range(MAX_WORKERS):
+                if self.elder.pulses[i] != 0:
+                    _add_traffic(total, self.elder.traffic(self.elder._row(<int>self.elder_rows[row] - 1), i))
+        total.open = total.queued = 0
+        return 0
+
+    @property
+    def elder_fd(self):
+        """The descriptor of the board that was adopted; -1: none."""
+        return self.elder.fd if self.elder is not None else -1
 
     def handshakes(self, int slot):
         """Completed TLS handshakes with the server since its row was cleared: (full, resumed), over all workers."""
@@ -348,37 +520,27 @@ cdef class Board:
         """Bytes of bodies from the server to clients, over all workers."""
         return self._counted(slot).bytes_out
 
+    cdef int _sum_traffic(self, TrafficRow *total, int row) except -1:
+        """Sums over all workers, and over the gateways before this one; what is there now is of this one alone."""
+        cdef int worker
+        cdef int64_t open = 0, queued = 0
+        total[0] = self.past_traffic[self._row(row)]
+        for worker in range(MAX_WORKERS):
+            if self.pulses[worker] != 0:
+                _add_traffic(total, self.traffic(row, worker))
+        open, queued = total.open, total.queued
+        if self.elder is not None and self.elder_rows[row]:
+            for worker in range(MAX_WORKERS):
+                if self.elder.pulses[worker] != 0:
+                    _add_traffic(total, self.elder.traffic(<int>self.elder_rows[row] - 1, worker))
+        total.open, total.queued = open, queued
+        return 0
+
     def passed_through(self, int row):
         """The counters of a frontend, backend or class since its row was cleared, summed over all workers."""
         cdef TrafficRow total
-        cdef TrafficRow *part
-        cdef int worker, i
-        self._row(row)
-        memset(&total, 0, sizeof(total))
-        for worker in range(MAX_WORKERS):
-            if self.pulses[worker] == 0:
-                continue
-            part = self.traffic(row, worker)
-            for i in range(6):
-                total.answers[i] += part.answers[i]
-            for i in range(DURATIONS):
-                total.durations[i] += part.durations[i]
-            total.seconds += part.seconds
-            total.bytes_in += part.bytes_in
-            total.bytes_out += part.bytes_out
-            total.connections += part.connections
-            total.turned_away += part.turned_away
-            total.waited += part.waited
-            total.waited_seconds += part.waited_seconds
-            total.retried += part.retried
-            total.over += part.over
-            for i in range(MAX_OUTCOMES):
-                total.outcomes[i] += part.outcomes[i]
-            for i in range(MAX_ABUSES):
-                total.abuses[i] += part.abuses[i]
-            total.open += part.open
-            total.pauses += part.pauses
-            total.queued += part.queued
+        cdef int i
+        self._sum_traffic(&total, row)
         return Traffic(
             answers=tuple([total.answers[i] for i in range(1, 6)]),
             unanswered=total.answers[0],
@@ -397,6 +559,9 @@ cdef class Board:
             over=total.over,
             outcomes=tuple([total.outcomes[i] for i in range(MAX_OUTCOMES)]),
             abuses=tuple([total.abuses[i] for i in range(MAX_ABUSES)]),
+            waits=tuple([total.waits[i] for i in range(DURATIONS)]),
+            causes=tuple([total.causes[i] for i in range(MAX_CAUSES)]),
+            handshakes=(total.handshakes - total.resumed, total.resumed),
         )
 
     def pass_through(self, int row, int worker, int status, double seconds, *, int outcome=1, int tries=1,
@@ -477,17 +642,26 @@ cdef class Board:
         """Clear the row of the server in `slot`; called when the slot is given to another server."""
         cdef ServerRow *row = &self.servers[self._slot(slot)]
         cdef uint64_t generation = row.generation + 1
+        cdef int worker
         memset(row, 0, sizeof(ServerRow))
         row.generation = generation
         memset(self.in_flight_cells + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(int32_t))
         memset(self.counts + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(CountRow))
+        for worker in range(MAX_WORKERS):
+            if self.pulses[worker] != 0:
+                memset(self.link(slot, worker), 0, sizeof(LinkRow))
+        memset(&self.past_counts[slot], 0, sizeof(CountRow))
+        memset(&self.past_links[slot], 0, sizeof(LinkRow))
+        self.elder_slots[slot] = 0
         memset(self.session_cells + <size_t>slot * SESSION_CELLS, 0, SESSION_CELLS)
         memset(self.times + slot * MAX_WORKERS, 0, MAX_WORKERS * sizeof(TimeRow))
 
     def clear_traffic(self, int row):
         """Clear the counters of the frontend or backend in `row`; called when it is given to another."""
         cdef int worker
-        memset(&self.limits[row], 0, sizeof(Limit))
+        memset(&self.limits[self._row(row)], 0, sizeof(Limit))
+        memset(&self.past_traffic[row], 0, sizeof(TrafficRow))
+        self.elder_rows[row] = 0
         for worker in range(MAX_WORKERS):
             if self.pulses[worker] != 0:
                 memset(self.traffic(row, worker), 0, sizeof(TrafficRow))

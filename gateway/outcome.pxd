@@ -66,6 +66,15 @@ cdef enum Abuse:
     ABUSE_SLOW_HEADERS
     ABUSE_COUNT
 
+# Why a request was tried again; names in RETRY_CAUSES of outcome.pyx.
+cdef enum Cause:
+    CAUSE_CONNECT = 0
+    CAUSE_TLS
+    CAUSE_STALE
+    CAUSE_RESET
+    CAUSE_STATUS
+    CAUSE_COUNT
+
 cdef enum:
     # What TLS says as one number: an error of verification (X509_STORE_CTX_get_error(3)) as it is, a reason of OpenSSL
     # (ERR_GET_REASON(3)) and this. As an error beside those of the kernel, it is negative.

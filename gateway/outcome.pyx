@@ -65,6 +65,10 @@ TABLE = (
     (O_STOPPED, "stopped", SIDE_GATEWAY, 0, "The worker ended before the request did: drain was over."),
     (O_BUG, "gateway_error", SIDE_GATEWAY, 0, "A fault of the gateway; the log has a traceback."),
 )
+# In the order of Cause.
+RETRY_CAUSES = ("connect", "tls", "stale", "reset", "status")
+assert len(RETRY_CAUSES) == CAUSE_COUNT
+
 ABUSES = (
     ("protocol_error", "its frames break the rules of HTTP/2"),
     ("reset_flood", "it has streams reset faster than they are answered"),

@@ -46,6 +46,12 @@ class Traffic:
     """Requests by the number of their outcome, see OUTCOMES of gateway/outcome.pyx."""
     abuses: tuple[int, ...]
     """Ended HTTP/2 connections by the number of the reason, see ABUSES there."""
+    waits: tuple[int, ...]
+    """Requests that had to wait, by how long: cells as those of `durations`."""
+    causes: tuple[int, ...]
+    """Further tries by the number of their cause, see RETRY_CAUSES of gateway/proxy/retry.pyx."""
+    handshakes: tuple[int, int]
+    """TLS handshakes of clients: full ones, and those that resumed a session."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,8 +82,18 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolReport:
+    """How requests got their connections to a server."""
+
+    opened: int
+    """Connections that were begun."""
+    reused: int
+    """Requests that took an idle connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HandshakeReport:
-    """TLS handshakes with a server."""
+    """TLS handshakes with a server, or of clients at a frontend."""
 
     full: int
     resumed: int
@@ -118,6 +134,7 @@ class ServerReport:
     requests: int
     handshakes: HandshakeReport | None
     """None: no TLS."""
+    pool: PoolReport
     failures: int
     busy_seconds: float
     bytes_in: int
@@ -166,6 +183,7 @@ class TrafficReport:
     retried: int
     waited: int
     waited_seconds: float
+    waits: tuple[int, ...]
     queued: int
     outcomes: Mapping[str, int]
     """Requests by outcome, without outcomes that have not occurred."""
@@ -184,6 +202,8 @@ class FrontendReport(TrafficReport):
     pauses: int
     over: int
     abuses: Mapping[str, int]
+    handshakes: HandshakeReport | None
+    """None: no TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +212,8 @@ class BackendReport(TrafficReport):
 
     balance: str
     servers: tuple[ServerReport, ...]
+    retries: Mapping[str, int]
+    """Further tries by their cause."""
     concurrency: ConcurrencyReport | None
     """None: no overload control."""
 
@@ -243,6 +265,8 @@ class SiteReport:
     backends: tuple[BackendReport, ...]
     classes: tuple[ClassReport, ...]
     overrides: OverridesReport
+    lost_lines: int
+    """Lines of access logs that could not be written."""
 
 
 # ------------------------------------------------------------------------------------------------- sessions and memory

@@ -13,6 +13,7 @@ from gateway.reports import (
     CertificatesReport,
     DnsReport,
     DnsUpdateReport,
+    FrontendReport,
     GatewayReport,
     HeartbeatReport,
     ServerReport,
@@ -221,6 +222,7 @@ def _of_frontends(report: GatewayReport) -> Iterator[Family]:
             for reason, count in one.abuses.items()
         ],
     )
+    yield from _of_handshakes(frontends)
     yield from _of_traffic("frontend", frontends)
     yield _durations(
         "frontend",
@@ -228,6 +230,21 @@ def _of_frontends(report: GatewayReport) -> Iterator[Family]:
         ("Time from the request head to the end of the response, or to the start of a tunnel."),
         frontends,
     )
+
+
+def _of_handshakes(frontends: Iterable[FrontendReport]) -> Iterator[Family]:
+    """Of clients, where there is TLS."""
+    tls = [(labels(frontend=one.name), one.handshakes) for one in frontends if one.handshakes is not None]
+    for name, key, text in (
+        ("full", "full", "TLS handshakes of clients that made a new session."),
+        ("resumed", "resumed", "TLS handshakes of clients that went on with a session."),
+    ):
+        yield Family(
+            f"gateway_frontend_tls_{name}_handshakes_total",
+            "counter",
+            text,
+            [(at, getattr(one, key)) for at, one in tls],
+        )
 
 
 def _of_traffic(kind: str, entrances: Iterable[TrafficReport]) -> Iterator[Family]:
@@ -271,6 +288,14 @@ def _durations(kind: str, what: str, text: str, entrances: Iterable[TrafficRepor
     return Family(f"gateway_{kind}_{what}_duration_seconds", "histogram", text, samples)
 
 
+def _waits(kind: str, entrances: Iterable[TrafficReport]) -> Family:
+    text = "Time that requests which had to wait spent in queues."
+    samples = [
+        sample for one in entrances for sample in histogram(BOUNDS, one.waits, one.waited_seconds, **{kind: one.name})
+    ]
+    return Family(f"gateway_{kind}_queue_duration_seconds", "histogram", text, samples)
+
+
 def _of_backends(report: GatewayReport) -> Iterator[Family]:
     named = [(labels(backend=backend.name), backend.servers) for backend in report.backends]
     yield Family(
@@ -302,6 +327,23 @@ def _of_backends(report: GatewayReport) -> Iterator[Family]:
         "response",
         ("Time from the request head to the response head, including queueing and retries."),
         report.backends,
+    )
+    yield _waits("backend", report.backends)
+    yield Family(
+        "gateway_backend_queued",
+        "gauge",
+        "Requests that wait for a server of the backend now.",
+        [(labels(backend=one.name), one.queued) for one in report.backends],
+    )
+    yield Family(
+        "gateway_backend_retries_total",
+        "counter",
+        "Further attempts by cause: connect, tls, stale (idle connection, closed by the server), reset or status.",
+        [
+            (labels(backend=one.name, cause=cause), count)
+            for one in report.backends
+            for cause, count in one.retries.items()
+        ],
     )
 
 
@@ -359,6 +401,13 @@ _SERVER: Final[tuple[tuple[str, Kind, Figure, str], ...]] = (
         "counter",
         lambda s: s.busy_seconds,
         "Total time of finished requests; divided by requests_total: the mean.",
+    ),
+    ("connections_opened_total", "counter", lambda s: s.pool.opened, "Connections to the server that were begun."),
+    (
+        "connections_reused_total",
+        "counter",
+        lambda s: s.pool.reused,
+        "Requests sent over an idle connection to the server.",
     ),
     (
         "tls_full_handshakes_total",
@@ -425,6 +474,7 @@ def _of_classes(report: GatewayReport) -> Iterator[Family]:
         ("Time from the request head to the end of the response, or to the start of a tunnel."),
         classes,
     )
+    yield _waits("class", classes)
 
 
 _SESSIONS: Final[_Figures] = (
@@ -462,7 +512,13 @@ def _of_memory(report: GatewayReport) -> Iterator[Family]:
 
 
 def _of_others(report: GatewayReport) -> Iterator[Family]:
-    """Datagrams from agents, gateways and sites."""
+    """Logs; datagrams from agents, gateways and sites."""
+    yield Family(
+        "gateway_access_log_lost_lines_total",
+        "counter",
+        "Access log lines that could not be written: disk full, or reader or receiver too slow or absent.",
+        [("", report.lost_lines)],
+    )
     yield Family(
         "gateway_refused_datagrams_total",
         "counter",

@@ -220,3 +220,37 @@ def network(text: str) -> IPv4Network | IPv6Network:
     if not exact:
         raise ValueError(f"{text} has bits set after its prefix (did you mean {meant}?)")
     return meant
+
+
+_TARGET: Final = re.compile(
+    r"(?P<transport>udp|tcp)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^/:\[\]]+)(?::(?P<port>[0-9]{1,5}))?/?"
+)
+_SYSLOG_PORTS: Final = {"udp": 514, "tcp": 601}
+"""RFC 5426 section 3.3; syslog-conn of IANA's registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where log lines are sent: an IP address without brackets and a port."""
+
+    transport: Literal["udp", "tcp"]
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.transport}://{Listen(self.host, self.port)}"
+
+
+def target(text: str) -> Target:
+    """Parse "udp://ADDRESS:PORT" or "tcp://ADDRESS:PORT". Raises ValueError."""
+    match = _TARGET.fullmatch(text)
+    if match is None:
+        raise ValueError("expected udp://ADDRESS:PORT or tcp://ADDRESS:PORT")
+    transport: Literal["udp", "tcp"] = "udp" if match["transport"] == "udp" else "tcp"
+    host = "127.0.0.1" if match["host"].lower() == "localhost" else _ip(match["host"].strip("[]"))
+    if host is None:
+        raise ValueError(f"{match['host']} is not an IP address: workers look up no names")
+    port = int(match["port"] or _SYSLOG_PORTS[transport])
+    if not 1 <= port <= _MAX_PORT:
+        raise ValueError(f"a port is between 1 and {_MAX_PORT}")
+    return Target(transport, host, port)

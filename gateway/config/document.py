@@ -105,6 +105,8 @@ class Document:
         """The position of `finding`: its key or value, or the nearest enclosing part in the text."""
         value, place = self.data, self.root
         for depth, part in enumerate(finding.loc, 1):
+            if part == 0 and isinstance(value, dict | str):
+                continue  # a list of one that is written as its only item
             marks = self._marks.get(id(value), {}).get(part)
             if marks is None:
                 break

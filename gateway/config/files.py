@@ -427,10 +427,9 @@ def targets(site: Site) -> dict[str, str]:
 
 
 def _log_directory(site: Site) -> Iterator[Finding]:
-    if site.access_log and site.access_log.path != "-":
-        directory = Path(site.access_log.path).parent
-        if not directory.is_dir():
-            yield Finding(("access_log", "path"), f"there is no directory {directory}")
+    for number, log in enumerate(site.access_log):
+        if log.path is not None and log.path != "-" and not (directory := Path(log.path).parent).is_dir():
+            yield Finding(("access_log", number, "path"), f"there is no directory {directory}")
 
 
 def secret(path: Path) -> bytes:

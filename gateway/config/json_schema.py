@@ -15,8 +15,13 @@ def schema() -> dict[str, Any]:
     parts = made["properties"]
     parts["frontends"]["minItems"] = 1
     parts["pages"]["propertyNames"] = {"pattern": "^[45][0-9]{2}$"}
+    del parts["access_log"]["type"], parts["access_log"]["items"]
     parts["access_log"] |= {
-        "anyOf": [{"enum": ["off", False]}, {"$ref": "#/$defs/AccessLog"}],
+        "anyOf": [
+            {"enum": ["off", False]},
+            {"$ref": "#/$defs/AccessLog"},
+            {"type": "array", "items": {"$ref": "#/$defs/AccessLog"}, "minItems": 1},
+        ],
         "default": "off",
     }
     parts["sandbox"] |= {

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from gateway.config import acme, http2_library, template
+from gateway.config.access_log import AccessLog, AccessLogs, logs, one_file
 from gateway.config.acme import Acme
 from gateway.config.address import HOST, UNIX, Address, Listen
 from gateway.config.admin import Admin
@@ -125,44 +126,9 @@ _BALANCE_SCHEMA: Final[dict[str, Any]] = {
     ]
 }
 
-LOG_FIELDS: Final = {
-    "client": "address of the client, as reported by trusted proxies",
-    "peer": "peer address of the connection: a trusted proxy's, or the client's",
-    "time": "start of the request, RFC 3339 in UTC",
-    "method": "request method",
-    "host": "requested host",
-    "uri": "path and query as received",
-    "path": "path without the query",
-    "protocol": "HTTP/1.0, HTTP/1.1 or HTTP/2.0",
-    "status": "status of the response",
-    "bytes": "body bytes sent to the client",
-    "duration_ms": "from the first byte of the request to the last byte of the response",
-    "upstream_ms": "from picking the server to the head of its response",
-    "backend": "backend chosen",
-    "server": "server chosen",
-    "scheme": "http or https",
-    "referer": "Referer header",
-    "user_agent": "User-Agent header",
-    "request_bytes": "body bytes received from the client",
-    "class": "class of the request",
-    "session": "live, adopted, new, waiting, early, asset or full; empty: the request needs no session",
-    "user": "user that has logged in by basic_auth; empty: none",
-    "rule": "file and line of the rule of Apache that answered; empty: none did",
-    "outcome": "outcome of the request, in one word",
-    "side": "side at fault for the outcome: client, gateway or server; empty: none",
-    "tries": "attempts at servers; 0: the gateway responded itself",
-    "queue_ms": "time in the queue for a server",
-    "frontend": "name of the frontend",
-    "client_port": "port of the client; 0 at a Unix socket, and behind a trusted proxy",
-    "tls_version": "of the client's connection, such as TLSv1.3; empty without TLS",
-    "tls_cipher": "of the client's connection; empty without TLS",
-    "request_id": "id of the request, as in X-Request-ID",
-}
-"""Placeholders of an access-log template, and their meaning. There is also {header:Name}."""
-
 _HEADER_HASH: Final = re.compile(r"header:[A-Za-z0-9!#$%&'*+.^_`|~-]{1,256}")
 _PORT: Final = re.compile(":[0-9]{1,5}")
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+
 _TARGET: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|/|\{")
 _IN_AUTHORITY: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?(//[^/?#]*)?")
 _FRAMING: Final = frozenset({"connection", "content-length", "content-type", "transfer-encoding"})
@@ -186,25 +152,6 @@ def _every_address(value: object) -> object:
         else:
             found.append(item)
     return found
-
-
-def _log_path(value: object, info: ValidationInfo) -> str:
-    path = text(value, 'a file, or "-"')
-    if not path or not path.isprintable():
-        raise ValueError('expected a file, or "-"')
-    directory = (info.context or {}).get("directory")
-    return str(directory / path) if directory and path != "-" else path
-
-
-def _log_format(value: str) -> str:
-    if value in ("json", "combined"):
-        return value
-    if "{" not in value:
-        raise ValueError(f"expected json, combined or a template with {{fields}}{suggest(value, ('json', 'combined'))}")
-    if control := _CONTROL.search(value):
-        raise Fault("the format must be a single line", offset=control.start())
-    template.log_parts(value, LOG_FIELDS)
-    return value
 
 
 def _function(value: object, info: ValidationInfo) -> object:
@@ -338,29 +285,6 @@ def _workers(value: object) -> int:
 
 
 MAX_WORKERS: Final = 64
-
-
-class AccessLog(Model):
-    """The access log: a line for each request."""
-
-    shorthand: ClassVar = {
-        "type": "string",
-        "description": 'A file, or "-" for standard output; off for no log.',
-    }
-
-    path: Annotated[str, BeforeValidator(_log_path)] = Field(
-        description='File to append to; "-" is standard output. Relative names refer to the directory of the site file.'
-    )
-    format: Annotated[Text, AfterValidator(_log_format)] = Field(
-        "json",
-        description="json (an object per line), combined (as Apache and nginx write it), or a template with "
-        f"placeholders in braces: {', '.join(LOG_FIELDS)}, and header:NAME for any header of the request.",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, value: object) -> object:
-        return {"path": value} if isinstance(value, str) else value
 
 
 class LoadReports(Model):
@@ -1351,12 +1275,6 @@ class Route(RateLimited):
             yield ("split", "by"), self.split.by
 
 
-def _access_log(value: object) -> object:
-    if value is None:
-        raise ValueError(f"expected off, a file or a mapping, not {kind(value)}")
-    return None if value is False or value == "off" else value
-
-
 def _sandbox(value: object) -> object:
     if value is False or value == "off":
         return None
@@ -1408,8 +1326,8 @@ class Site(Model):
         validate_default=True,
         description="Time for requests in flight when the gateway stops.",
     )
-    access_log: Annotated[AccessLog | None, BeforeValidator(_access_log)] = Field(
-        None, description="A log line for each request. Default: off."
+    access_log: Annotated[AccessLogs, AfterValidator(one_file), BeforeValidator(logs)] = Field(
+        (), description="A log line for each request; several logs as a list. Default: off."
     )
     load_reports: Annotated[LoadReports | None, Given()] = Field(
         None, description="Receive the reports of load agents. Default: none are received."
@@ -1462,6 +1380,11 @@ class Site(Model):
     def gets_certificates(self) -> bool:
         """Whether some of its certificates come by ACME."""
         return any(frontend.tls is not None and frontend.tls.acme is not None for frontend in self.frontends)
+
+    @property
+    def log_path(self) -> str | None:
+        """The file that the access log is written to; "-" is standard output, None: no log goes to a file."""
+        return next((log.path for log in self.access_log if log.path is not None), None)
 
     def queue(self, backend: str) -> Queue | None:
         """The queue for a backend's requests; None: they do not wait.

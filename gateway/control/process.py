@@ -145,6 +145,7 @@ class ControlProcess(LoopChild):
             backends=servers.backends,
             classes=servers.classes,
             overrides=servers.overrides,
+            lost_lines=servers.lost_lines,
             sessions=self._sessions.report(exchange.report() if exchange is not None else None),
             sites=self._sites.loads(),
             refused={**self._control.refused, "site report": dict(self._sites.refused)},

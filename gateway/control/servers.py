@@ -12,7 +12,7 @@ from gateway.config.rate_limit import rate_text
 from gateway.config.snapshot import ServerKey, Snapshot, TrafficKey
 from gateway.config.units import size_text
 from gateway.health.result import Result
-from gateway.outcome import ABUSES, OUTCOMES
+from gateway.outcome import ABUSES, OUTCOMES, RETRY_CAUSES
 from gateway.reports import (
     BackendReport,
     CheckReport,
@@ -65,6 +65,7 @@ class _Reporter:
             backends=tuple(map(self.backend, site.backends.values())),
             classes=tuple(map(self.qos_class, site.qos.classes)),
             overrides=self.overrides(),
+            lost_lines=self.board.lines_lost(),
         )
 
     def passed(self, key: TrafficKey) -> Traffic:
@@ -82,6 +83,7 @@ class _Reporter:
             pauses=traffic.pauses,
             over=traffic.over,
             abuses={name: count for (name, _), count in zip(ABUSES, traffic.abuses, strict=True)},
+            handshakes=_handshakes(traffic.handshakes) if frontend.tls is not None else None,
         )
 
     def backend(self, backend: Backend) -> BackendReport:
@@ -90,13 +92,13 @@ class _Reporter:
             **_common(backend.name, traffic),
             balance=backend.balance,
             servers=tuple(self.server(backend, server) for server in backend.servers),
+            retries=dict(zip(RETRY_CAUSES, traffic.causes, strict=True)),
             concurrency=self.concurrency(backend.name, traffic.open),
         )
 
     def server(self, backend: Backend, server: Server) -> ServerReport:
         board, key = self.board, (backend.name, server.name)
         slot = self.snapshot.slots[key]
-        full, resumed = board.handshakes(slot)
         return ServerReport(
             name=server.name,
             address=str(server.address),
@@ -112,7 +114,8 @@ class _Reporter:
             in_flight=board.in_flight(slot),
             max_connections=board.limit(slot) or server.max_connections,
             requests=board.requests(slot),
-            handshakes=HandshakeReport(full=full, resumed=resumed) if backend.tls_to(server) is not None else None,
+            handshakes=_handshakes(board.handshakes(slot)) if backend.tls_to(server) is not None else None,
+            pool=board.pool(slot),
             failures=board.failures(slot),
             busy_seconds=board.busy_seconds(slot),
             bytes_in=board.bytes_in(slot),
@@ -184,6 +187,11 @@ def _common(name: str, traffic: Traffic) -> dict[str, Any]:
     """The fields of a TrafficReport."""
     copied = {counter: getattr(traffic, counter) for counter in _COPIED}
     return {"name": name, **copied, "outcomes": _by_name(traffic.outcomes)}
+
+
+def _handshakes(counted: tuple[int, int]) -> HandshakeReport:
+    full, resumed = counted
+    return HandshakeReport(full=full, resumed=resumed)
 
 
 def _limit(item: QosClass) -> str:

@@ -83,7 +83,8 @@ def _named(pairs: frozenset[tuple[int, int]]) -> str:
 
 SUPERVISOR: Final = Role("supervisor", "starter", None, None, "anything")
 """Starts the others, so it needs what they need; reads nothing from the network."""
-WORKER: Final = Role("worker", "user", frozenset(), Filter(_STREAMS), "python")
+WORKER: Final = Role("worker", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS), "python")
+"""Datagrams are lines of the access log to a syslog receiver."""
 CONTROL: Final = Role("control", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS, binds=True, memory=True), "names")
 """Python's ssl takes certificates from files only, and these are in memory."""
 HEARTBEAT: Final = Role(

@@ -22,6 +22,10 @@ MOST_REFUSED: Final = 20
 LONGEST: Final = 500
 """in so many characters."""
 
+COUNTERS: Final = ("reloads", "renewals", "map_renewals", "deaths", "bad_reports")
+"""The Counters of SupervisorStatus."""
+UPGRADES_FAILED: Final = "upgrades_failed"
+
 State = Literal["starting", "taking over", "running", "stopping"]
 """Taking over: an upgrade, and the gateway before still carries the traffic."""
 
@@ -66,6 +70,17 @@ class SupervisorStatus:
     """What has changed in the files of the configuration since it was applied."""
     last_good: float = 0.0
     """When the last good configuration was in use with which the gateway started, if no reload was accepted since."""
+
+    def counted(self) -> dict[str, dict[str, int]]:
+        """All that is counted, to hand over at an upgrade."""
+        counters = {name: dict(getattr(self, name)) for name in COUNTERS}
+        return {**counters, UPGRADES_FAILED: {"": self.upgrades_failed}}
+
+    def go_on(self, counted: Mapping[str, Mapping[str, int]]) -> None:
+        """Count from what the supervisor before has counted; what this version does not know is left out."""
+        for name in COUNTERS:
+            getattr(self, name).update(counted.get(name, {}))
+        self.upgrades_failed += sum(counted.get(UPGRADES_FAILED, {}).values())
 
     def reload(self, problems: str = "", changes: str = "") -> None:
         """Note how a reload went: it was refused if there are problems."""

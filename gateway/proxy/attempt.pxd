@@ -19,6 +19,7 @@ cdef class Attempt:
     cdef int ahead                      # requests that were in flight at the server before this one
     cdef bint counted                   # in flight at the server
     cdef bint timed                     # the response time is being measured
+    cdef int cause                      # of the next try, as Cause of retry.pxd; -1: it is the first
     cdef ServerConn connecting          # being opened, or None
 
     cdef void reset(self) noexcept

@@ -31,6 +31,7 @@ cdef class Attempt:
         self.picked = self.asked = 0
         self.turned = False
         self.counted = self.timed = False
+        self.cause = -1
 
     cdef int begin(self, Backend backend) except -1:
         self.backend = backend
@@ -62,6 +63,9 @@ cdef class Attempt:
         self.chosen = i
         self.picked = self.asked = poller.now
         self.tries += 1
+        if self.cause >= 0:
+            self.server.board.traffic(self.backend.traffic, self.server.worker).causes[self.cause] += 1
+            self.cause = -1
         self._count()
         if not fresh:
             conn = own if own is not None and own.server is self.server and own.take() else self.server.borrow(work)

@@ -1087,7 +1087,7 @@ cdef class Pool:
                 seat.server = self.server
                 seat.session = session
                 seat.state = S_BUSY
-                self.server.reused += 1
+                self.server.linked.reused += 1
                 return seat
         return None
 

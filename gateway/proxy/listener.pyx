@@ -169,7 +169,7 @@ cdef class ClientConn(Conn):
             return self.listener.turn_away(
                 self, "its source has reached the limit of %d connections" % frontend.connections_per_source)
         if frontend.tls is not None:
-            self.start_tls((<ServerContext>frontend.tls).accept(), frontend.tls)
+            self.start_tls((<ServerContext>frontend.tls).accept(self.gauge.row), frontend.tls)
         self.hand_to(frontend.protocol.open(self, self.context))
         return True
 

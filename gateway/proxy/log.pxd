@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from gateway.proxy.openssl cimport SSL
 from gateway.proxy.transaction cimport Transaction
 
@@ -11,6 +11,14 @@ cdef struct Piece:
     int code
     uint32_t name_len                   # of a header: its name, in lower case
     const char *name
+
+
+# The text of a second; milliseconds are filled in later.
+cdef struct Stamp:
+    int64_t second                      # its start, in ns of the wall clock; -1: none yet
+    char text[32]
+    uint32_t n
+    bint combined
 
 
 @cython.final
@@ -25,13 +33,15 @@ cdef class AccessLog:
     cdef char *buffer
     cdef uint32_t n
     cdef int64_t clock                  # wall clock minus monotonic clock, in ns
-    cdef int64_t second                 # start of the second that `stamp` is for, in ns of the wall clock
-    cdef char stamp[32]
-    cdef uint32_t stamp_len
-    cdef bint combined_time
+    cdef Stamp stamp                    # of the format
+    cdef Stamp header                   # of syslog
     cdef object timer
     cdef bint failing
     cdef bint torn                      # the line at the beginning of `buffer` has been written partially
+    cdef object sender                  # takes the lines in place of `fd`; or None
+    cdef object lost                    # is called with a number of lines that could not be written; or None
+    cdef uint64_t threshold             # draws below it are written; 0: all are
+    cdef AccessLog following            # another log of the same requests, or None
     cdef bint waits                     # a write may block until the pipe is read: only what certainly fits is written
 
     cdef int add(self, Transaction t, int64_t now) except -1
@@ -45,8 +55,10 @@ cdef class AccessLog:
     cdef int _name(self, bytes name) except -1
     cdef int _spill(self, uint32_t start) except -1
     cpdef flush(self)
-    cdef int _keep(self, uint32_t at, bint late) except -1
-    cdef int _time(self, int64_t now) except -1
+    cdef int _keep(self, uint32_t at, int error) except -1
+    cdef int _time(self, Stamp *stamp, int64_t now) except -1
+    cdef int _begin_second(self, Stamp *stamp, int64_t second) except -1
+    cdef bint _is_drawn(self, Transaction t) noexcept
+    cdef int _lose(self, uint32_t at, uint32_t end, str why) except -1
     cdef int _header(self, const char *name, uint32_t n, Transaction t) noexcept
     cdef int _tls(self, int code, SSL *ssl) noexcept
-    cdef int _begin_second(self, int64_t second) except -1

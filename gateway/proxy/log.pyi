@@ -1,8 +1,10 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-Pairs: TypeAlias = Sequence[tuple[str, str | tuple[str, str] | None]]
+from gateway.proxy.syslog import Sender
+
+Pairs: TypeAlias = Sequence[tuple[str, object]]
 
 def layout(
     form: str,
@@ -12,11 +14,23 @@ def layout(
     sessions: bool = False,
     rules: bool = False,
     users: bool = False,
+    syslog: tuple[str, str] | None = None,
 ) -> Pairs: ...
 
 class AccessLog:
     fd: int
-    def __init__(self, loop: asyncio.AbstractEventLoop | None, fd: int, form: str, pairs: Pairs) -> None: ...
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop | None,
+        fd: int,
+        form: str,
+        pairs: Pairs,
+        *,
+        sender: Sender | None = None,
+        lost: Callable[[int], None] | None = None,
+        sample: float = 1.0,
+        following: AccessLog | None = None,
+    ) -> None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
     def reopen(self, fd: int) -> None: ...

@@ -9,14 +9,15 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memmove, strlen
+from libc.string cimport memcpy, memmove, memset, strlen
 from posix.unistd cimport write
 from libc.errno cimport EAGAIN, EINTR, errno
 
-from gateway.outcome cimport O_ANSWERED, outcome_row
+from gateway.outcome cimport O_ANSWERED, SIDE_GATEWAY, SIDE_SERVER, outcome_row
 from gateway.proxy.openssl cimport SSL_CIPHER_get_name, SSL_get_current_cipher, SSL_get_version
 from gateway.wire.edit cimport number, three_digits
 from gateway.wire.head cimport same_any
+from gateway.wire.siphash cimport siphash64
 from gateway.wire.wide cimport WIDE, copy_all_plain, copy_plain, copy_short
 
 from gateway.system.output import writable
@@ -68,7 +69,11 @@ cdef enum Code:
     L_SESSION
     L_RULE
     L_USER
+    L_STAMP                     # of a syslog message
     L_HEADER                    # of the request, by name
+
+cdef uint8_t[16] NO_KEY         # all gateways draw alike
+memset(NO_KEY, 0, sizeof(NO_KEY))
 
 cdef uint8_t PLAIN[256]         # bytes that are written unchanged: visible ASCII, space; not quote, backslash
 for _i in range(256):
@@ -90,6 +95,8 @@ JSON_ORDER = (
     "protocol", "status", "outcome", "side", "tries", "bytes", "request_bytes", "duration_ms", "queue_ms",
     "upstream_ms", "frontend", "backend", "server", "referer", "user_agent",
 )
+SYSLOG_TIME = object()
+"""The field of the start of a request in the header of a syslog message."""
 COMBINED = (
     ("", "client"), (" - ", "user"), (" [", "time"), ("] \"", "method"), (" ", "uri"), (" ", "protocol"),
     ("\" ", "status"), (" ", "bytes"), (" \"", "referer"), ("\" \"", "user_agent"), ("\"", None),
@@ -97,11 +104,17 @@ COMBINED = (
 
 
 def layout(form, template_parts, *, bint classes=False, bint sessions=False, bint rules=False,
-           bint users=False):
+           bint users=False, syslog=None):
     """The (literal, field) pairs of a format: "json", "combined", or those of a template, as split by the caller.
 
     classes, sessions, rules (of Apache), users (of basic_auth): the site has them, and JSON has a field for them.
+    syslog: what stands before and after the time of a syslog message, up to its text, for lines that are such messages.
     """
+    if syslog is not None:
+        before, after = syslog
+        pairs = layout(form, template_parts, classes=classes, sessions=sessions, rules=rules, users=users)
+        first, field = pairs[0] if pairs else ("", None)
+        return ((before, SYSLOG_TIME), (after + first, field), *pairs[1:])
     if form == "combined":
         return COMBINED
     if form != "json":
@@ -120,15 +133,22 @@ def layout(form, template_parts, *, bint classes=False, bint sessions=False, bin
 cdef class AccessLog:
     """Writes to descriptor `fd` (kept open by the caller) until `close`. pairs: see layout.
 
-    loop: None: the owner takes the lines out of the buffer, before half of it is full.
+    loop: None: the owner takes the lines out of the buffer, before half of it is full. sender: takes complete lines in
+    place of `fd` (gateway/proxy/syslog.py). lost: called with the number of lines that could not be written to `fd`.
+    sample: share of requests that are written, see _is_drawn. following: a log that gets the same requests.
     """
 
-    def __init__(self, loop, int fd, str form, pairs):
+    def __init__(self, loop, int fd, str form, pairs, *, sender=None, lost=None, double sample=1.0,
+                 AccessLog following=None):
         cdef int i
         cdef bytes literal
         self.loop = loop
         self.fd = fd
-        self.combined_time = form == "combined"
+        self.sender = sender
+        self.lost = lost
+        self.following = following
+        self.threshold = 0 if sample >= 1 else max(<uint64_t>1, <uint64_t>(sample * 18446744073709551616.0))
+        self.stamp.combined = form == "combined"
         self.escape = c'c' if form == "combined" else c'j'
         # Each literal is padded, because copies are rounded up to STEP.
         encoded = [text.encode() for text, _ in pairs]
@@ -148,12 +168,12 @@ cdef class AccessLog:
             if isinstance(field, tuple):
                 self.piece[i].code = L_HEADER
             else:
-                self.piece[i].code = FIELDS[field] if field else L_NONE
+                self.piece[i].code = L_STAMP if field is SYSLOG_TIME else FIELDS[field] if field else L_NONE
         self.buffer = <char *>malloc(BUFFER)
         if self.buffer == NULL:
             raise MemoryError
-        self.second = -1
-        self.waits = not (os.get_blocking(fd) is False or stat.S_ISREG(os.fstat(fd).st_mode))
+        self.stamp.second = self.header.second = -1
+        self.waits = sender is None and _waits(fd)
         self.clock = time.time_ns() - time.monotonic_ns()
         if loop is not None:
             self.timer = loop.call_later(0.5, self._tick)
@@ -177,7 +197,7 @@ cdef class AccessLog:
         """Continue in another file, after a rotation."""
         self.flush()
         self.fd = fd
-        self.waits = not (os.get_blocking(fd) is False or stat.S_ISREG(os.fstat(fd).st_mode))
+        self.waits = _waits(fd)
 
     cpdef flush(self):
         """Write the buffer. Lines that cannot be written are dropped, which is logged once: neither a full disk nor a
@@ -185,6 +205,11 @@ cdef class AccessLog:
         cdef uint32_t at = 0, piece
         cdef ssize_t wrote
         cdef int tries = 0, error
+        if self.sender is not None:
+            if self.n:
+                self.sender.take(self.buffer[:self.n])
+                self.n = 0
+            return
         while at < self.n:
             error = 0
             if self.waits and not writable(self.fd):
@@ -201,7 +226,7 @@ cdef class AccessLog:
             tries += 1
             if error == EINTR and tries < 100:
                 continue
-            self._keep(at, error == EAGAIN)
+            self._keep(at, error)
             return
         self.torn = False
         if self.n and self.failing:
@@ -209,23 +234,34 @@ cdef class AccessLog:
             log.warning("the access log can be written again")
         self.n = 0
 
-    cdef int _keep(self, uint32_t at, bint late) except -1:
+    cdef int _lose(self, uint32_t at, uint32_t end, str why) except -1:
+        """Count the lines that begin in that part of the buffer, and one that had been written partially."""
+        cdef uint64_t count = 0
+        cdef uint32_t i
+        for i in range(at, end):
+            count += self.buffer[i] == c'\n'
+        if self.lost is not None:
+            self.lost(count)
+        if not self.failing:
+            self.failing = True
+            log.error("cannot write the access log: %s; lines are lost until it can be written again", why)
+        return 0
+
+    cdef int _keep(self, uint32_t at, int error) except -1:
         """The bytes from `at` on cannot be written: keep them if the pipe is only slow and they are not too many, or
         else only the rest of a partially written line."""
         cdef uint32_t end = at
+        cdef bint late = error == EAGAIN
         if at > 0:
             self.torn = self.buffer[at - 1] != c'\n'
         if late and self.n - at <= SLACK:
             end = self.n
         else:
-            if late and self.torn:
+            if self.torn:
                 while self.buffer[end] != c'\n':
                     end += 1
                 end += 1
-            if not self.failing:
-                self.failing = True
-                log.error("cannot write the access log: %s; lines are lost until it can be written again",
-                          "its reader is too slow" if late else os.strerror(errno))
+            self._lose(end, self.n, "its reader is too slow" if late else os.strerror(error))
         memmove(self.buffer, self.buffer + at, end - at)
         self.n = end - at
         return 0
@@ -292,25 +328,34 @@ cdef class AccessLog:
         self.n += n + 1 + three_digits(out + n + 1, <uint32_t>(us - ms * 1000))
         return 0
 
-    cdef int _time(self, int64_t now) except -1:
+    cdef int _time(self, Stamp *stamp, int64_t now) except -1:
         cdef int64_t wall = now + self.clock
         cdef char *out = self.buffer + self.n
-        if <uint64_t>(wall - self.second) >= SECOND:
-            self._begin_second(wall // SECOND)
-        memcpy(out, self.stamp, sizeof(self.stamp))
-        if not self.combined_time:
-            three_digits(out + self.stamp_len - 4, <uint32_t>(<uint64_t>(wall - self.second) // 1000000))
-        self.n += self.stamp_len
+        if <uint64_t>(wall - stamp.second) >= SECOND:
+            self._begin_second(stamp, wall // SECOND)
+        memcpy(out, stamp.text, sizeof(stamp.text))
+        if not stamp.combined:
+            three_digits(out + stamp.n - 4, <uint32_t>(<uint64_t>(wall - stamp.second) // 1000000))
+        self.n += stamp.n
         return 0
 
-    cdef int _begin_second(self, int64_t second) except -1:
+    cdef int _begin_second(self, Stamp *stamp, int64_t second) except -1:
         """Write the timestamp of a second; milliseconds are filled in later."""
-        form = "%d/%b/%Y:%H:%M:%S +0000" if self.combined_time else "%Y-%m-%dT%H:%M:%S.000Z"
-        cdef bytes text = time.strftime(form, time.gmtime(second)).encode()[:sizeof(self.stamp)]
-        self.stamp_len = <uint32_t>PyBytes_GET_SIZE(text)
-        memcpy(self.stamp, PyBytes_AS_STRING(text), self.stamp_len)
-        self.second = second * SECOND
+        form = "%d/%b/%Y:%H:%M:%S +0000" if stamp.combined else "%Y-%m-%dT%H:%M:%S.000Z"
+        cdef bytes text = time.strftime(form, time.gmtime(second)).encode()[:sizeof(stamp.text)]
+        stamp.n = <uint32_t>PyBytes_GET_SIZE(text)
+        memcpy(stamp.text, PyBytes_AS_STRING(text), stamp.n)
+        stamp.second = second * SECOND
         return 0
+
+    cdef bint _is_drawn(self, Transaction t) noexcept:
+        """Whether a request has a line: by a hash of its id, so that all gateways which see the id draw alike. What the
+        gateway or a server failed has one in any case; what clients failed does not, since they decide how much it is.
+        """
+        cdef int side = outcome_row(t.outcome).side
+        if t.status >= 500 or side == SIDE_GATEWAY or side == SIDE_SERVER:
+            return True
+        return siphash64(NO_KEY, <const uint8_t *>t.id, t.id_n) < self.threshold
 
     cdef int _known(self, const char *p, uint32_t n) noexcept:
         """Trusted or already checked text, which needs no escaping."""
@@ -333,7 +378,9 @@ cdef class AccessLog:
         if code == L_CLIENT:
             self._name(t.client)        # none: a Unix socket
         elif code == L_TIME:
-            self._time(t.started)
+            self._time(&self.stamp, t.started)
+        elif code == L_STAMP:
+            self._time(&self.header, t.started)
         elif code == L_METHOD:
             self._text(head + t.method.at, t.method.n)
         elif code == L_HOST:
@@ -439,6 +486,10 @@ cdef class AccessLog:
         cdef uint32_t start = self.n
         cdef Piece *stop = self.piece + self.count
         cdef char *out
+        if self.following is not None:
+            self.following.add(t, now)
+        if self.threshold and not self._is_drawn(t):
+            return 0
         piece = self.piece
         while piece < stop:
             if <int64_t>self.n > piece.last:
@@ -469,6 +520,11 @@ cdef class AccessLog:
         return start
 
 
+cdef bint _waits(int fd) except -1:
+    """Whether a write may block until there is room."""
+    return not (os.get_blocking(fd) is False or stat.S_ISREG(os.fstat(fd).st_mode))
+
+
 def put_field(AccessLog log, str kind, value):
     """Write one field into a log's buffer, for tests of the forms: "text" and "known" take bytes, "number" an int,
     "millis" a duration and "time" a wall clock time, both in ns.
@@ -482,4 +538,4 @@ def put_field(AccessLog log, str kind, value):
     elif kind == "millis":
         log._millis(value)
     else:
-        log._time(value - log.clock)
+        log._time(&log.stamp, value - log.clock)

@@ -110,6 +110,9 @@ cdef extern from "<openssl/ssl.h>":
     int SSL_set1_host(SSL *ssl, const char *name)
     X509_VERIFY_PARAM *SSL_get0_param(SSL *ssl)
     long SSL_get_verify_result(const SSL *ssl)
+    enum:
+        SSL_CB_HANDSHAKE_DONE
+    void SSL_set_info_callback(SSL *ssl, void (*callback)(const SSL *, int, int) noexcept)
     int SSL_set_ex_data(SSL *ssl, int index, void *data)
     void *SSL_get_ex_data(const SSL *ssl, int index)
     int SSL_set_session(SSL *ssl, SSL_SESSION *session)

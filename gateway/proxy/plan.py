@@ -1,11 +1,14 @@
 """Compiles a snapshot into the objects that a worker uses: servers, backends, routes, pages, frontends."""
 
+import asyncio
 import hashlib
 import secrets
 import time
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
+from typing import Final
 
 from gateway.balance.affinity import (
     Affinity,
@@ -18,12 +21,12 @@ from gateway.balance.affinity import (
 from gateway.balance.policies import new_policy
 from gateway.balance.policy import Members
 from gateway.config import template, user_files
+from gateway.config.access_log import LOG_FIELDS, AccessLogs
 from gateway.config.certificate_files import managed
 from gateway.config.files import SYSTEM_CAS
-from gateway.config.model import LOG_FIELDS, Listen, Route, Site, Tls
-from gateway.config.model import AccessLog as AccessLogModel
 from gateway.config.model import Affinity as AffinityModel
 from gateway.config.model import Frontend as FrontendModel
+from gateway.config.model import Listen, Route, Site, Tls
 from gateway.config.qos import QosClass as ClassModel
 from gateway.config.qos import WaitingRoom
 from gateway.config.route_settings import RouteRetries, changed
@@ -43,6 +46,7 @@ from gateway.proxy.queue import WaitQueue
 from gateway.proxy.retry import Retries
 from gateway.proxy.server import Server, TlsServer
 from gateway.proxy.session_gate import SessionGate
+from gateway.proxy.syslog import Sender, prefix, sender
 from gateway.proxy.tls import Identity, ServerContext, Trust
 from gateway.proxy.tls_to_servers import ClientContext
 from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
@@ -78,7 +82,8 @@ class Prepared:
     """Seconds."""
     via: bytes
     """A complete header line."""
-    log: AccessLogModel | None
+    node: str
+    log: AccessLogs
     servers: dict[ServerKey, Server]
     backends: dict[str, Backend]
     routes: RouteTable
@@ -103,16 +108,35 @@ class Prepared:
     challenges: Challenges | None
 
 
+LAST_LINES: Final = 5.0
+"""Seconds that receivers of a log have which a reload has removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Log:
+    """How the access logs are written. `fd`: of the one with a path; None: there is none."""
+
+    fd: int | None
+    models: AccessLogs
+    node: str
+    classes: bool
+    sessions: bool
+    rules: bool
+    users: bool
+
+
 class Plan:
     """The compiled form of successive snapshots, for one worker.
 
-    Servers that a reload does not change stay the same objects, and so keep their idle connections.
+    Servers that a reload does not change stay the same objects, and so keep their idle connections. `writes`: access
+    logs; trials of a site do not.
     """
 
-    def __init__(self, context: WorkerContext, challenges: Challenges | None = None) -> None:
+    def __init__(self, context: WorkerContext, challenges: Challenges | None = None, *, writes: bool = False) -> None:
         """`challenges`: what certificate authorities may check, for sites that get certificates from one."""
         self.context = context
         self._challenges = challenges
+        self._writes = writes
         self._to_servers = Http1ServerProtocol()
         self._to_servers_http2 = Http2ServerProtocol()
         self._http1 = Http1ClientProtocol()
@@ -123,7 +147,10 @@ class Plan:
         self._contexts: dict[ContextKey, ServerContext] = {}
         self._identities: dict[str, Identity] = {}
         self._to_servers_tls: dict[ClientKey, ClientContext] = {}
-        self._log: tuple[int, str, bool, bool, bool, bool] | None = None
+        self._log: _Log | None = None
+        self._logs: list[AccessLog] = []
+        self._senders: list[Sender] = []
+        self._closing: set[asyncio.Task[None]] = set()
 
     def apply(self, snapshot: Snapshot, secrets: Secrets, cells: int, log_fd: int | None) -> None:
         """Make the context use `snapshot` from the next request on. Raises ValueError, and then changes nothing.
@@ -174,6 +201,7 @@ class Plan:
             version=snapshot.version,
             drain=site.drain,
             via=f"Via: 1.1 {_via_token(site.node)}\r\n".encode(),
+            node=site.node,
             log=site.access_log,
             servers=servers,
             backends=backends,
@@ -225,12 +253,69 @@ class Plan:
         context.admits = prepared.admits
         context.routes_at = prepared.routes_at
         context.challenges = prepared.challenges
-        self._apply_log(prepared.log, log_fd, rules=prepared.rules, users=prepared.users)
+        wanted = _Log(
+            log_fd if any(model.path is not None for model in prepared.log) else None,
+            prepared.log if self._writes else (),
+            prepared.node,
+            classes=self.context.classes is not None,
+            sessions=self.context.gate is not None,
+            rules=prepared.rules,
+            users=prepared.users,
+        )
+        if wanted != self._log:
+            self._open_logs(wanted)
 
-    def log_moved(self, fd: int) -> None:
-        """Continue the access log in another descriptor."""
-        if self._log is not None:
-            self._log = (fd, *self._log[1:])
+    def move_log(self, fd: int) -> None:
+        """Continue the access log in another file."""
+        if self._log is not None and self._log.fd is not None:
+            self._log = replace(self._log, fd=fd)
+            for model, log in zip(self._log.models, self._logs, strict=True):
+                if model.path is not None:
+                    log.reopen(fd)
+
+    async def close_logs(self, seconds: float) -> None:
+        """Write what is left; what goes to receivers has `seconds`."""
+        for task in self._close_logs(seconds):
+            await task
+
+    def _close_logs(self, seconds: float) -> list[asyncio.Task[None]]:
+        self.context.log = None
+        for log in self._logs:
+            log.close()
+        tasks = [asyncio.ensure_future(sender.close(seconds)) for sender in self._senders]
+        for task in tasks:
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+        self._logs, self._senders = [], []
+        return tasks
+
+    def _open_logs(self, wanted: "_Log") -> None:
+        """Write the logs as wanted from now on."""
+        self._close_logs(LAST_LINES)
+        self._log = wanted
+        loop, board, worker = self.context.poller.loop, self.context.board, self.context.worker
+        lost = partial(board.lose_lines, worker)
+        following = None
+        for model in reversed(wanted.models):
+            pairs = () if model.format in ("json", "combined") else template.log_parts(model.format, LOG_FIELDS)
+            receiver = sender(loop, model.syslog.to, lost) if model.syslog is not None else None
+            lines = layout(
+                model.format,
+                pairs,
+                classes=wanted.classes,
+                sessions=wanted.sessions,
+                rules=wanted.rules,
+                users=wanted.users,
+                syslog=prefix(model.syslog, wanted.node) if model.syslog is not None else None,
+            )
+            fd = -1 if receiver is not None or wanted.fd is None else wanted.fd
+            following = AccessLog(
+                loop, fd, model.format, lines, sender=receiver, lost=lost, sample=model.sample, following=following
+            )
+            self._logs.insert(0, following)
+            if receiver is not None:
+                self._senders.append(receiver)
+        self.context.log = following
 
     def _gauge(self, frontend: str, snapshot: Snapshot) -> Gauge:
         return Gauge(self.context.board, snapshot.traffic["frontend", frontend], self.context.worker)
@@ -441,21 +526,6 @@ class Plan:
             total_bandwidth=model.total_bandwidth or 0,
             rates=self.context.admission.rates,
         )
-
-    def _apply_log(self, model: AccessLogModel | None, fd: int | None, *, rules: bool, users: bool) -> None:
-        wanted = None
-        if model is not None and fd is not None:
-            wanted = (fd, model.format, self.context.classes is not None, self.context.gate is not None, rules, users)
-        if wanted == self._log:
-            return
-        self._log = wanted
-        if self.context.log is not None:
-            self.context.log.close()
-            self.context.log = None
-        if wanted is not None:
-            pairs = () if wanted[1] in ("json", "combined") else template.log_parts(wanted[1], LOG_FIELDS)
-            lines = layout(wanted[1], pairs, classes=wanted[2], sessions=wanted[3], rules=wanted[4], users=wanted[5])
-            self.context.log = AccessLog(self.context.poller.loop, wanted[0], wanted[1], lines)
 
 
 def _identity(pair: Pair) -> Identity:

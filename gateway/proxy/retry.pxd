@@ -1,5 +1,9 @@
 from libc.stdint cimport int64_t, uint32_t
 
+from gateway.outcome cimport Cause
+
+cdef Cause cause_of(int outcome) noexcept nogil
+
 cdef class Retries:
     """When work of a backend is retried; its budget."""
     cdef int attempts

@@ -6,8 +6,9 @@ fill, so that retries do not amplify an outage.
 """
 
 from gateway.outcome cimport (
-    O_CONNECT_FAILED, O_CONNECT_REFUSED, O_HTTP2_NOT_SPOKEN, O_PING_TIMEOUT, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE,
-    O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN, O_TLS_FAILED,
+    CAUSE_CONNECT, CAUSE_RESET, CAUSE_STALE, CAUSE_TLS, O_CONNECT_FAILED, O_CONNECT_REFUSED, O_HTTP2_NOT_SPOKEN,
+    O_PING_TIMEOUT, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE, O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN,
+    O_TLS_FAILED,
 )
 from gateway.wire.head cimport M_OTHER
 
@@ -17,6 +18,15 @@ METHODS = ("", "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRAC
 cdef enum:
     FIRST_TOKENS = 10       # so that a site with few requests can retry, too
     MOST_TOKENS = 100
+
+
+cdef Cause cause_of(int outcome) noexcept nogil:
+    """The cause of a further try, by the outcome of the one before."""
+    if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED:
+        return CAUSE_CONNECT
+    if O_TLS_FAILED <= outcome <= O_HTTP2_NOT_SPOKEN:
+        return CAUSE_TLS
+    return CAUSE_STALE if outcome == O_STALE else CAUSE_RESET
 
 
 cdef class Retries:

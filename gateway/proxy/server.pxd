@@ -1,5 +1,5 @@
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from gateway.board cimport Board
+from gateway.board cimport Board, LinkRow
 from gateway.proxy.conn cimport Conn, Poller, Work
 from gateway.proxy.tls_to_servers cimport ClientContext, Peer
 
@@ -11,8 +11,7 @@ cdef class Server:
     cdef bytes log_name
     cdef readonly bytes token           # identifies the server in affinity cookies
     cdef readonly int slot
-    cdef readonly uint64_t opened
-    cdef readonly uint64_t reused
+    cdef LinkRow *linked                # counts its connections, on the Board
     cdef int idle                       # number of idle connections
     cdef ServerConn last                # the most recently used one; the others follow
     cdef Board board

@@ -96,6 +96,7 @@ cdef class Server:
         self.board = board
         self.slot = slot
         self.worker = worker
+        self.linked = board.link(slot, worker)
         self.proxy_version = proxy_version
         self.sockaddr = sockaddr_of(address)
         if localhost:
@@ -106,6 +107,16 @@ cdef class Server:
 
     def __repr__(self):
         return f"<Server {self.backend}/{self.name} {self.idle} idle>"
+
+    @property
+    def opened(self):
+        """Connections that this worker has begun."""
+        return self.linked.opened
+
+    @property
+    def reused(self):
+        """Requests of this worker that took an idle connection."""
+        return self.linked.reused
 
     def retire(self):
         """The server is no longer in the site file: close idle connections, and pool none that come back."""
@@ -146,7 +157,7 @@ cdef class Server:
             if conn.fd >= 0:
                 conn.become(S_BUSY)
                 conn.deadline(FOREVER)
-                self.reused += 1
+                self.linked.reused += 1
                 return conn
         return None
 
@@ -188,7 +199,7 @@ cdef class Server:
         except OSError as error:        # the kernel's limit on watches; the object closes the descriptor
             self.error = error.errno
             return None
-        self.opened += 1
+        self.linked.opened += 1
         return conn
 
 
@@ -375,7 +386,7 @@ cdef class ServerConn(Conn):
             return False
         self.become(S_BUSY)
         self.deadline(FOREVER)
-        self.server.reused += 1
+        self.server.linked.reused += 1
         return True
 
     cdef int close(self) except -1:

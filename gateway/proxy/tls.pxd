@@ -1,10 +1,12 @@
 from libc.stdint cimport int64_t, uint8_t
 
+from gateway.board cimport TrafficRow
 from gateway.proxy.openssl cimport EVP_PKEY, SSL, SSL_CTX, STACK_OF_X509, X509, X509_STORE
 from gateway.wire.origin cimport Provenance
 
 cdef enum:
     KEYS = 3                            # ticket keys: of the previous, the current and the next period
+    GAUGE = 0                           # index of a connection's TrafficRow in the data of its SSL object
 
 cdef struct TicketKey:                  # in the layout of tickets.key
     unsigned char name[16]
@@ -50,7 +52,7 @@ cdef class ServerContext:
     cdef int64_t period                 # period of the current ticket key
     cdef TicketKey[KEYS] keys
 
-    cdef SSL *accept(self) except NULL
+    cdef SSL *accept(self, TrafficRow *row) except NULL
     cdef list find(self, bytes name)
     cdef int _put(self, list those, Identity identity) except -1
     cdef int _turn_keys(self) except -1

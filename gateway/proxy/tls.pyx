@@ -24,21 +24,22 @@ from gateway.proxy.openssl cimport (
     EVP_PKEY_fromdata, EVP_PKEY_fromdata_init, EVP_PKEY_get0_type_name, EVP_PKEY_todata, OPENSSL_NPN_NEGOTIATED,
     OPENSSL_cleanse, OPENSSL_clear_free, OPENSSL_free, OPENSSL_malloc, OSSL_PARAM, OSSL_PARAM_construct_end,
     OSSL_PARAM_construct_octet_string, OSSL_PARAM_construct_utf8_string, OSSL_PARAM_free, PEM_read_bio_PrivateKey,
-    PEM_read_bio_X509, PEM_read_bio_X509_AUX, RAND_bytes, SSL_AD_UNRECOGNIZED_NAME, SSL_CLIENT_HELLO_SUCCESS,
-    SSL_CTX_add_client_CA, SSL_CTX_free, SSL_CTX_get_app_data, SSL_CTX_new, SSL_CTX_set1_cert_store,
-    SSL_CTX_set_alpn_select_cb, SSL_CTX_set_app_data, SSL_CTX_set_cert_cb, SSL_CTX_set_client_hello_cb,
-    SSL_CTX_set_cipher_list, SSL_CTX_set_ciphersuites, SSL_CTX_set_default_read_buffer_len,
-    SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options, SSL_CTX_set_read_ahead,
-    SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context, SSL_CTX_set_tlsext_servername_arg,
-    SSL_CTX_set_tlsext_servername_callback, SSL_CTX_set_tlsext_status_arg, SSL_CTX_set_tlsext_status_cb,
-    SSL_CTX_set_tlsext_ticket_key_evp_cb, SSL_CTX_set_verify, SSL_CTX_use_cert_and_key, SSL_MODE_RELEASE_BUFFERS,
-    SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION, SSL_OP_NO_RENEGOTIATION,
-    SSL_OP_PRIORITIZE_CHACHA, SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL, SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK,
-    SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER, SSL_CIPHER_get_name, SSL_client_hello_get0_ext,
-    SSL_get0_peer_certificate, SSL_get_SSL_CTX, SSL_get_certificate, SSL_get_current_cipher, SSL_get_servername,
-    SSL_get_verify_result, SSL_get_version, SSL_new, SSL_select_next_proto, SSL_set_accept_state,
-    SSL_set_tlsext_status_ocsp_resp, SSL_use_cert_and_key, SSL_version, TLS1_1_VERSION, TLS1_2_VERSION, TLS1_3_VERSION,
-    TLS1_VERSION, TLSEXT_NAMETYPE_host_name, TLSEXT_TYPE_application_layer_protocol_negotiation,
+    PEM_read_bio_X509, PEM_read_bio_X509_AUX, RAND_bytes, SSL_AD_UNRECOGNIZED_NAME, SSL_CB_HANDSHAKE_DONE,
+    SSL_CLIENT_HELLO_SUCCESS, SSL_CTX_add_client_CA, SSL_CTX_free, SSL_CTX_get_app_data, SSL_CTX_new,
+    SSL_CTX_set1_cert_store, SSL_CTX_set_alpn_select_cb, SSL_CTX_set_app_data, SSL_CTX_set_cert_cb,
+    SSL_CTX_set_client_hello_cb, SSL_CTX_set_cipher_list, SSL_CTX_set_ciphersuites,
+    SSL_CTX_set_default_read_buffer_len, SSL_CTX_set_min_proto_version, SSL_CTX_set_mode, SSL_CTX_set_options,
+    SSL_CTX_set_read_ahead, SSL_CTX_set_session_cache_mode, SSL_CTX_set_session_id_context,
+    SSL_CTX_set_tlsext_servername_arg, SSL_CTX_set_tlsext_servername_callback, SSL_CTX_set_tlsext_status_arg,
+    SSL_CTX_set_tlsext_status_cb, SSL_CTX_set_tlsext_ticket_key_evp_cb, SSL_CTX_set_verify, SSL_CTX_use_cert_and_key,
+    SSL_MODE_RELEASE_BUFFERS, SSL_OP_CIPHER_SERVER_PREFERENCE, SSL_OP_IGNORE_UNEXPECTED_EOF, SSL_OP_NO_COMPRESSION,
+    SSL_OP_NO_RENEGOTIATION, SSL_OP_PRIORITIZE_CHACHA, SSL_SESS_CACHE_OFF, SSL_TLSEXT_ERR_ALERT_FATAL,
+    SSL_TLSEXT_ERR_NOACK, SSL_TLSEXT_ERR_OK, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER, SSL_CIPHER_get_name,
+    SSL_client_hello_get0_ext, SSL_get0_peer_certificate, SSL_get_SSL_CTX, SSL_get_certificate,
+    SSL_get_current_cipher, SSL_get_ex_data, SSL_get_servername, SSL_get_verify_result, SSL_get_version, SSL_new,
+    SSL_select_next_proto, SSL_session_reused, SSL_set_accept_state, SSL_set_ex_data, SSL_set_info_callback,
+    SSL_set_tlsext_status_ocsp_resp, SSL_use_cert_and_key, SSL_version, TLS1_1_VERSION, TLS1_2_VERSION,
+    TLS1_3_VERSION, TLS1_VERSION, TLSEXT_NAMETYPE_host_name, TLSEXT_TYPE_application_layer_protocol_negotiation,
     TLSEXT_TYPE_server_name, TLS_server_method, X509, X509_STORE_CTX, X509_STORE_add_cert, X509_STORE_free,
     X509_STORE_new, X509_check_private_key, X509_free, X509_verify_cert_error_string, i2d_X509, sk_X509_new_null,
     sk_X509_pop_free, sk_X509_push,
@@ -247,13 +248,18 @@ cdef class ServerContext:
         those.append(identity)
         return 0
 
-    cdef SSL *accept(self) except NULL:
-        """The state of a new connection, at the beginning of its handshake; this object must outlive it."""
+    cdef SSL *accept(self, TrafficRow *row) except NULL:
+        """The state of a new connection, at the beginning of its handshake; this object must outlive it.
+
+        row: counts the handshake when it is complete.
+        """
         cdef SSL *ssl = SSL_new(self.context)
         if ssl == NULL:
             ERR_clear_error()
             raise MemoryError
         SSL_set_accept_state(ssl)
+        SSL_set_ex_data(ssl, GAUGE, row)
+        SSL_set_info_callback(ssl, count_handshake)
         return ssl
 
     cdef list find(self, bytes name):
@@ -324,6 +330,15 @@ cdef class ServerContext:
         else:
             SSL_CTX_set_verify(self.context, SSL_VERIFY_PEER, note_result)
         return 0
+
+
+cdef void count_handshake(const SSL *ssl, int where, int _) noexcept:
+    """What OpenSSL calls at each step of a handshake: count a complete one."""
+    cdef TrafficRow *row
+    if where & SSL_CB_HANDSHAKE_DONE:
+        row = <TrafficRow *>SSL_get_ex_data(ssl, GAUGE)
+        row.handshakes += 1
+        row.resumed += SSL_session_reused(ssl)
 
 
 cdef bytes client_lines(SSL *ssl):

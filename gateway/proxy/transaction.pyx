@@ -31,8 +31,8 @@ from gateway.proxy.admission cimport Admission
 from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
 from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
-    O_ANSWERED, O_BUG, O_CALL_TIMEOUT, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT,
-    O_NO_DESCRIPTOR, O_NO_ROUTE, O_NO_SERVER, O_NOT_ADMITTED, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_RATE_LIMITED,
+    CAUSE_STATUS, O_ANSWERED, O_BUG, O_CALL_TIMEOUT, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT,
+    O_NOT_ADMITTED, O_NO_DESCRIPTOR, O_NO_ROUTE, O_NO_SERVER, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_RATE_LIMITED,
     O_REFUSED, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_SESSIONS_FULL, O_SHED, O_STALE,
     O_STOPPED, O_STREAM_REFUSED, O_STREAM_RESET, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE,
     O_WAITING, SIDE_GATEWAY, SIDE_SERVER, outcome_of_errno, outcome_row,
@@ -41,6 +41,7 @@ from gateway.proxy.lanes cimport NO_CLASS, Lanes
 from gateway.proxy.overload cimport Overload
 from gateway.proxy.qos_class cimport ADMITS_ALWAYS
 from gateway.proxy.queue cimport SHED, WaitQueue
+from gateway.proxy.retry cimport cause_of
 from gateway.proxy.server cimport P_AUTHENTICATED, S_CONNECTING, Server, ServerConn, TlsServer
 from gateway.proxy.session_gate cimport G_FULL, G_GO, G_REDIRECT, SessionGate
 from gateway.proxy.states cimport Machine, edges_of, step
@@ -747,6 +748,8 @@ cdef class Transaction(Work):
             return True
         again = attempt.backend.retries.after_failure(outcome, detail, self.repeatable, not self.replay_lost,
                                                       attempt.tries)
+        if again:
+            attempt.cause = cause_of(outcome)
         if again and connection_ended:
             attempt.release(now)
             return self._go(attempt.chosen, True)   # the server closed the connection as the request was sent
@@ -936,6 +939,7 @@ cdef class Transaction(Work):
                 if self.followed:
                     (<Steps>self.steps).status_retried(self, h.status)
                 attempt.count_failure()
+                attempt.cause = CAUSE_STATUS
                 u = self.upstream
                 self.upstream = None
                 u.abort()

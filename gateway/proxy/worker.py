@@ -34,6 +34,8 @@ BATCH = 100
 """Routes freed at a time."""
 PULSE = 0.25
 """Seconds between two updates of the Board that show the heartbeat that requests are served."""
+LAST_LINES = 1.0
+"""Seconds for the last lines of logs to reach their receivers."""
 DRAIN_STEP = 0.05
 """Seconds between two checks for remaining connections."""
 
@@ -50,7 +52,7 @@ class Worker(LoopChild):
         self._log_fd = context.log_fd
         self._poller = loop.poller
         self._context = WorkerContext(self._poller, context.board, context.number, context.rates, context.sessions)
-        self._plan = Plan(self._context, Challenges(context.bulletins["acme"]))
+        self._plan = Plan(self._context, Challenges(context.bulletins["acme"]), writes=True)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._draining: asyncio.Task[None] | None = None
         self._withdrawing: asyncio.Task[None] | None = None
@@ -68,8 +70,7 @@ class Worker(LoopChild):
     async def close(self) -> None:
         """Stop, after draining."""
         self._poller.stop()
-        if self._context.log is not None:
-            self._context.log.close()
+        await self._plan.close_logs(LAST_LINES)
         if self._context.tails is not None:
             self._context.tails.close()
 
@@ -157,9 +158,7 @@ class Worker(LoopChild):
     def reopen_log(self, descriptor: int) -> None:
         """Continue in another file."""
         before, self._log_fd = self._log_fd, descriptor
-        if self._context.log is not None:
-            self._context.log.reopen(descriptor)
-            self._plan.log_moved(descriptor)
+        self._plan.move_log(descriptor)
         if before is not None and before > 2:
             os.close(before)
 

@@ -135,7 +135,7 @@ class Configuration:
         gathered = gather(loaded, self.vaults)
         log_fd = self.log_fd
         try:
-            if loaded.site.access_log != self.site.access_log:
+            if loaded.site.log_path != self.site.log_path:
                 log_fd = open_log(loaded.site)
             sockets = self.sockets.adapt(loaded.site, leaving)
         except StartError:
@@ -236,17 +236,16 @@ def warn_of_gaps(questions: Iterable[Question], found: Found) -> None:
 
 
 def open_log(site: Site) -> int | None:
-    """The access log, None without one. Raises StartError."""
-    if site.access_log is None:
+    """The file of the access log, None without one. Raises StartError."""
+    path = site.log_path
+    if path is None:
         return None
-    if site.access_log.path == "-":
+    if path == "-":
         return output.unhurried(1)
     try:
-        return regular_file.append(Path(site.access_log.path), 0o640)
+        return regular_file.append(Path(path), 0o640)
     except OSError as error:
-        raise StartError(
-            f"cannot write the access log {site.access_log.path}: {(error.strerror or '').lower()}"
-        ) from None
+        raise StartError(f"cannot write the access log {path}: {(error.strerror or '').lower()}") from None
 
 
 def close_log(fd: int | None) -> None:

@@ -98,6 +98,27 @@ class HandedServer(_Part):
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+class HandedCounters(_Part):
+    """The boards on which the old gateway and the one before it count, and whose each row of the first one is."""
+
+    layout: str
+    """Of the boards, see gateway/board.pyx; one of another layout cannot be read."""
+    board: Annotated[int, Field(ge=0)]
+    elder: Annotated[int, Field(ge=0)] | None
+    """The descriptors of the two."""
+    servers: tuple[tuple[str, str, Annotated[int, Field(ge=0)]], ...]
+    """Backend, server, row."""
+    traffic: tuple[tuple[str, str, Annotated[int, Field(ge=0)]], ...]
+    """Frontend, backend, class or share; its name; row."""
+    events: dict[str, dict[str, Annotated[int, Field(ge=0)]]] = {}
+    """What the supervisor has counted, see gateway.process.supervisor_status."""
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """Those of the boards."""
+        return (self.board,) if self.elder is None else (self.board, self.elder)
+
+
 class Handover(_Part):
     """Everything that a supervisor hands over; keys that a newer version adds are ignored."""
 
@@ -107,6 +128,8 @@ class Handover(_Part):
     servers: tuple[HandedServer, ...]
     sessions: Annotated[int, Field(ge=0)] | None = None
     """The memory of gateway.supervisor.session_memory."""
+    counters: HandedCounters | None = None
+    """None: by a version that hands none over."""
     answer: Annotated[int, Field(ge=0)]
     """The writing end of the pipe to the old supervisor."""
 
@@ -121,6 +144,7 @@ class Received:
     """Of Unix sockets, by their paths: the predecessor's until the successor carries all traffic."""
     sessions: int | None
     """The descriptor of the memory with its sessions."""
+    counters: HandedCounters | None
     predecessor: "Predecessor"
 
 
@@ -166,8 +190,9 @@ def receive(environment: MutableMapping[str, str]) -> Received | None:
         handover = Handover.model_validate_json(os.pread(fd, os.fstat(fd).st_size, 0))
         os.close(fd)
         predecessor = Predecessor(handover.answer)
-        if handover.sessions is not None:
-            os.set_inheritable(handover.sessions, False)  # noqa: FBT003 - the os module's own signature
+        boards = handover.counters.descriptors if handover.counters is not None else ()
+        for kept in (*boards, *([handover.sessions] if handover.sessions is not None else [])):
+            os.set_inheritable(kept, False)  # noqa: FBT003 - the os module's own signature
     except (OSError, ValueError, ValidationError) as error:
         raise BadHandover(f"{VARIABLE}={number} cannot be used: {error}") from None
     groups: dict[str, dict[str, Group]] = {}
@@ -187,7 +212,7 @@ def receive(environment: MutableMapping[str, str]) -> Received | None:
     sockets = Sockets(groups)
     paths = {opened.place[0].path for opened in sockets}
     files = {path: file for path in paths if path and (file := file_of(path)) is not None}
-    return Received(sockets, handover.servers, files, handover.sessions, predecessor)
+    return Received(sockets, handover.servers, files, handover.sessions, handover.counters, predecessor)
 
 
 @dataclass(slots=True)
@@ -230,7 +255,13 @@ class Successor:
             self.pipe = -1
 
 
-def start(command: list[str], sockets: Sockets, servers: Iterable[HandedServer], sessions: int) -> Successor:
+def start(
+    command: list[str],
+    sockets: Sockets,
+    servers: Iterable[HandedServer],
+    sessions: int,
+    counters: HandedCounters | None = None,
+) -> Successor:
     """Run `command` with everything that it needs to take over. sessions: a descriptor. Raises OSError."""
     handed: dict[str, dict[str, list[HandedSocket]]] = {}
     for opened in sockets:
@@ -238,13 +269,15 @@ def start(command: list[str], sockets: Sockets, servers: Iterable[HandedServer],
     reading, writing = os.pipe2(os.O_CLOEXEC)
     os.set_blocking(reading, False)
     memory = os.memfd_create("gateway-handover", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    passed = [memory, writing, sessions, *(opened.place[1].fileno() for opened in sockets)]
+    boards = counters.descriptors if counters is not None else ()
+    passed = [memory, writing, sessions, *boards, *(opened.place[1].fileno() for opened in sockets)]
     try:
         handover = Handover(
             format=FORMAT,
             sockets={role: {name: tuple(each) for name, each in names.items()} for role, names in handed.items()},
             servers=tuple(servers),
             sessions=sessions,
+            counters=counters,
             answer=writing,
         )
         with os.fdopen(os.dup(memory), "wb") as file:

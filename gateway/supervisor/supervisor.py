@@ -62,7 +62,7 @@ from gateway.supervisor.service import PidFile, Watchdog, notify, status_line
 from gateway.supervisor.session_memory import SessionMemory
 from gateway.supervisor.sockets import Sockets, StartError
 from gateway.supervisor.tails import NoTail, Tails
-from gateway.supervisor.upgrade import Upgrade, adopt, handed_servers
+from gateway.supervisor.upgrade import Upgrade, adopt, adopt_counters, handed_counters, handed_servers
 from gateway.system import crash_report, descriptors, output
 from loadagent.printable import LineFormatter, printable_lines
 from qos.rates import JOURNAL, RateTable
@@ -169,6 +169,9 @@ class Supervisor:
         self._clear_rows(None)
         if self._received is not None:
             adopt(self._received.servers, self._board, self._snapshot)
+            if self._received.counters is not None:
+                adopt_counters(self._received.counters, self._board, self._snapshot)
+                self._supervisor_status.go_on(self._received.counters.events)
         for role, number in self._places():
             self._start(role, number)
         while self._children or self._upgrade.under_way or (self._children.due and not self._stopping):
@@ -797,7 +800,8 @@ class Supervisor:
             log.error("upgrade refused: %s", why)
             return why
         servers = handed_servers(self._board, self._snapshot)
-        return self._upgrade.start(self._now.sockets, servers, self._sessions.fileno())
+        counters = handed_counters(self._board, self._snapshot, self._supervisor_status.counted())
+        return self._upgrade.start(self._now.sockets, servers, self._sessions.fileno(), counters)
 
     def _hand_over(self, successor: int) -> None:
         """The successor carries traffic: accept no more, and end when the last request and tunnel have."""

@@ -8,12 +8,12 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
-from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board
+from gateway.board import DOWN, DRAIN, MAINTENANCE, READY, UNKNOWN, UP, Board, layout
 from gateway.config import Snapshot
 from gateway.config.snapshot import ServerKey
 from gateway.supervisor import handover
 from gateway.supervisor.children import GRACE, ending
-from gateway.supervisor.handover import HandedServer, Successor
+from gateway.supervisor.handover import HandedCounters, HandedServer, Successor
 from gateway.supervisor.sockets import Sockets
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Upgrade:
         if self._successor is not None:
             self._successor.close()
 
-    def start(self, sockets: Sockets, servers: Iterable[HandedServer], sessions: int) -> str:
+    def start(self, sockets: Sockets, servers: Iterable[HandedServer], sessions: int, counters: HandedCounters) -> str:
         """Start a successor, which reports when it carries the traffic; return why that failed, or an empty text.
 
         sessions: the descriptor of their memory.
@@ -61,7 +61,7 @@ class Upgrade:
             log.error("upgrade refused: %s", why)
             return why
         try:
-            successor = handover.start(self._command, sockets, servers, sessions)
+            successor = handover.start(self._command, sockets, servers, sessions, counters)
         except OSError as error:
             why = f"cannot run {self._command[0]}: {error}"
             log.error("upgrade failed: %s", why)
@@ -169,3 +169,42 @@ def adopt(servers: Iterable[HandedServer], board: Board, snapshot: Snapshot) -> 
             board.set_state(row, server.state)
             board.set_admin(row, server.admin)
             board.set_weight(row, server.weight)
+
+
+def handed_counters(board: Board, snapshot: Snapshot, events: dict[str, dict[str, int]]) -> HandedCounters:
+    """The board itself: this gateway goes on counting there until its last request has ended."""
+    return HandedCounters(
+        layout=layout(),
+        board=board.fd,
+        elder=board.elder_fd if board.elder_fd >= 0 else None,
+        servers=tuple((*key, row) for key, row in snapshot.slots.items()),
+        traffic=tuple((*key, row) for key, row in snapshot.traffic.items()),
+        events=events,
+    )
+
+
+def adopt_counters(counters: HandedCounters, board: Board, snapshot: Snapshot) -> None:
+    """Go on with what the gateways before have counted, if their boards can be read.
+
+    The board of the one before the last is closed: what is still counted there is lost.
+    """
+    try:
+        if counters.layout != layout():
+            raise ValueError("it is of another version")
+        elder = Board(counters.board)
+        eldest = Board(counters.elder) if counters.elder is not None else None
+        servers = {(backend, server): row for backend, server, row in counters.servers}
+        traffic = {(kind, name): row for kind, name, row in counters.traffic}
+        board.adopt(
+            elder,
+            eldest,
+            [(row, servers[key]) for key, row in snapshot.slots.items() if key in servers],
+            [(row, traffic[key]) for key, row in snapshot.traffic.items() if key in traffic],
+        )
+    except (OSError, ValueError, IndexError) as error:
+        log.warning(
+            "upgrade: counters of metrics begin at 0, as the board of the gateway before cannot be read: %s", error
+        )
+        os.close(counters.board)
+    if counters.elder is not None:
+        os.close(counters.elder)

@@ -28,6 +28,7 @@ from gateway.reports import (
     NodeReport,
     OverridesReport,
     PlaceReport,
+    PoolReport,
     ProcessReport,
     ReloadReport,
     ServerReport,
@@ -48,6 +49,7 @@ PASSED: Final[dict[str, Any]] = {
     "retried": 1,
     "waited": 2,
     "waited_seconds": 0.5,
+    "waits": (0, 1, *[0] * 13, 1),
     "queued": 3,
     "outcomes": {"ok": 6, "client_left": 4, "connect_refused": 1},
 }
@@ -69,6 +71,7 @@ SERVER: Final = ServerReport(
     max_connections=20,
     requests=7,
     handshakes=HandshakeReport(full=3, resumed=4),
+    pool=PoolReport(opened=2, reused=15),
     failures=2,
     busy_seconds=1.5,
     bytes_in=10,
@@ -87,6 +90,7 @@ FRONTEND: Final = FrontendReport(
     pauses=2,
     over=0,
     abuses={"reset_flood": 2},
+    handshakes=HandshakeReport(full=8, resumed=9),
     **PASSED,
 )
 CLASS: Final = ClassReport(
@@ -142,7 +146,14 @@ TREE: Final = TreeReport(
 def backend(*servers: ServerReport) -> BackendReport:
     """A backend with overload control."""
     concurrency = ConcurrencyReport(limit=12.5, why="latency", base=0.01, recent=0.02, in_flight=12)
-    return BackendReport(name="app", balance="measured", servers=servers, concurrency=concurrency, **PASSED)
+    return BackendReport(
+        name="app",
+        balance="measured",
+        servers=servers,
+        retries={"connect": 2, "tls": 0, "stale": 3, "reset": 0, "status": 1},
+        concurrency=concurrency,
+        **PASSED,
+    )
 
 
 DNS: Final = DnsReport(
@@ -198,6 +209,7 @@ def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
         classes=(CLASS,),
         sessions=SESSIONS,
         overrides=OverridesReport(serial=0, node=None, of={}),
+        lost_lines=12,
         sites={"mel": 0.5, "syd": None},
         refused={"load report": {"bad signature": 3}, "check hint": {}, "cluster news": {}},
         memory=MemoryReport(used=0.42, of="the machine", limit=0.95, short=False),

@@ -20,7 +20,7 @@ from tests.config.conftest import BASE, Load, Refuse, no_names, with_route
     (with_route("{»mirror: x, backend: app}"), "mirror is not supported"),
     (with_route("{»proxy_pass: app}").replace("{»", "{backend: app, »"), "proxy_pass is called backend here"),
     (with_route("{match: {»server_name: a}, backend: app}"), "server_name is called host here, in match"),
-    (with_route("{match: {not: »{methods: GET}}, backend: app}"), "methods is called method here, in match"),
+    (with_route("{match: {not: {»methods: GET}}, backend: app}"), "methods is called method here, in match"),
     (with_route("{match: {»sorce: 10.0.0.0/8}, backend: app}"), "unknown key sorce (did you mean source?)"),
     (with_route("{match: {any: [{»sorce: 10.0.0.0/8}]}, backend: app}"), "unknown key sorce (did you mean source?)"),
 ])  # fmt: skip

@@ -41,7 +41,7 @@ def test_the_smallest_site_has_every_default(load_text: Load) -> None:
     assert small.node == socket.gethostname()
     assert 1 <= small.workers <= 64
     assert (small.user, small.drain) == ("nobody", 30.0)
-    assert (small.access_log, small.load_reports, small.pages) == (None, None, {})
+    assert (small.access_log, small.load_reports, small.pages) == ((), None, {})
     (frontend,) = small.frontends
     assert (frontend.name, frontend.listen) == ("127.0.0.1:80", (Listen("127.0.0.1", 80),))
     assert (frontend.trusted_proxies, frontend.proxy_protocol, frontend.tls) == ((), False, None)
@@ -91,22 +91,28 @@ def test_mistakes_in_what_a_route_has_of_its_own(refuse: Refuse, route: str, sai
 
 @pytest.mark.parametrize("log", ["", "access_log: off\n", "access_log: false\n"])
 def test_no_access_log(load_text: Load, log: str) -> None:
-    assert site(load_text, BASE + log).access_log is None
+    assert site(load_text, BASE + log).access_log == ()
 
 
 def test_access_log_forms(load_text: Load, tmp_path: Path) -> None:
-    assert site(load_text, f'{BASE}access_log: "-"').access_log == AccessLog(path="-", format="json")
-    assert site(load_text, f"{BASE}access_log: a.log").access_log == AccessLog(path=str(tmp_path / "a.log"))
+    assert site(load_text, f'{BASE}access_log: "-"').access_log == (AccessLog(path="-", format="json"),)
+    assert site(load_text, f"{BASE}access_log: a.log").access_log == (AccessLog(path=str(tmp_path / "a.log")),)
     template = "{client} {{{status}}}"
     written = f"{BASE}access_log: {{path: /tmp/a.log, format: '{template}'}}"
-    assert site(load_text, written).access_log == AccessLog(path="/tmp/a.log", format=template)
+    assert site(load_text, written).access_log == (AccessLog(path="/tmp/a.log", format=template),)
+    several = "[{syslog: 'udp://127.0.0.1'}, {syslog: {to: 'tcp://[::1]:99', facility: mail}, sample: 5%}, '-']"
+    one, two, three = site(load_text, f"{BASE}access_log: {several}").access_log
+    assert one.syslog is not None
+    assert (str(one.syslog.to), one.syslog.priority, one.sample) == ("udp://127.0.0.1:514", 134, 1.0)
+    assert two.syslog is not None
+    assert (str(two.syslog.to), two.syslog.priority, two.sample) == ("tcp://[::1]:99", 22, 0.05)
+    assert three == AccessLog(path="-")
 
 
 def test_log_lines_may_have_any_header(load_text: Load, refuse: Refuse) -> None:
     template = "{outcome} {request_id} {header:X-Tenant}"
     log = site(load_text, f"{BASE}access_log: {{path: '-', format: '{template}'}}").access_log
-    assert log is not None
-    assert log.format == template
+    assert [one.format for one in log] == [template]
     refuse(f"{BASE}access_log: {{path: '-', format: 'x »{{cookie:c}}'}}\n", "unknown field {cookie:c}")
 
 
@@ -227,7 +233,14 @@ def test_models_are_frozen(load_text: Load) -> None:
         ("access_log: »5", "expected a mapping, not the number 5"),
         ("access_log: {path: »/none/such/log}", "there is no directory /none/such"),
         ("access_log: {path: »7}", 'expected a file, or "-", not the number 7'),
-        ("access_log: »{format: json}", "path is missing"),
+        ("access_log: »{format: json}", "set path or syslog: where lines are written"),
+        ("access_log: »{path: '-', syslog: 'udp://127.0.0.1'}", "path and syslog cannot be combined: write two logs"),
+        ("access_log: »['-', /tmp/a.log]", "one of several logs may have a path"),
+        ("access_log: ['-', »off]", "off cannot stand beside other logs"),
+        ("access_log: {syslog: »'udp://log.example.com:514'}", "is not an IP address: workers look up no names"),
+        ("access_log: {syslog: »'127.0.0.1:514'}", "expected udp://ADDRESS:PORT or tcp://ADDRESS:PORT"),
+        ("access_log: {syslog: {to: 'udp://127.0.0.1', facility: »local9}}", "expected"),
+        ("access_log: {path: '-', sample: »0%}", "expected more than 0%"),
         (
             "access_log: {path: '-', format: »josn}",
             "expected json, combined or a template with {fields} (did you mean json?)",

@@ -11,8 +11,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from gateway.config import Loaded, explain, load
+from gateway.config.access_log import LOG_FIELDS
 from gateway.config.document import Document
-from gateway.config.model import LOG_FIELDS, Limits, Queue, Retries, Timeouts
+from gateway.config.model import Limits, Queue, Retries, Timeouts
 from gateway.config.policies import POLICIES
 from gateway.config.template import REDIRECT_FIELDS
 from gateway.explain import trial

@@ -135,7 +135,7 @@ class Traffic:
         self._poller = self._loop.poller
         self.board = Board()
         self._context = WorkerContext(self._poller, self.board, 0)
-        self._plan = Plan(self._context)
+        self._plan = Plan(self._context, writes=True)
         self._log = os.memfd_create("access log")
         self._logged = 0
         self._plan.apply(snapshot, Secrets.read(loaded), 1, self._log)

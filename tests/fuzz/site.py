@@ -229,7 +229,7 @@ class Site:
         for row in range(4):
             self.board.clear_traffic(row)
         self.context = WorkerContext(self.poller, self.board, 0)
-        self.plan = Plan(self.context)
+        self.plan = Plan(self.context, writes=True)
         with _settled():
             self.plan.apply(self.snapshot, self.secrets, 1, self._null)
         (self._listen,) = self.plan.frontends

@@ -31,7 +31,7 @@ KINDS = {
     "packet": (socket.AF_PACKET, socket.SOCK_RAW),
 }
 MAY = {
-    roles.WORKER: {"tcp", "unix"},
+    roles.WORKER: {"tcp", "unix", "udp"},
     roles.RULES: {"tcp", "unix"},
     roles.CONTROL: {"tcp", "unix", "udp"},
     roles.LOOKUP: {"tcp", "unix", "udp"},
