@@ -454,17 +454,19 @@ cdef class Http1Downstream(Downstream):
         self.conn.own = conn
         return conn.rest_apart(ms)
 
-    cdef Conn upgrade(self, const char *p, Head *h, bytes extra):
+    cdef Tunnel upgrade(self, const char *p, Head *h, bytes extra):
+        cdef Tunnel tunnel = Tunnel()
+        tunnel.first = self.conn
         edit_upgrade(&_out, p, h, PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra), self.transaction.id,
                      self.transaction.id_n)
         self.conn.put_soon(_out.p, _out.n)
         self.conn.commit()
         self._enter(C_TUNNEL)
-        return self.conn
+        return tunnel
 
-    cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1:
+    cdef int give_ahead(self, Tunnel tunnel) except -1:
         if self.held_len:
-            tunnel.give(to, self.held + self.held_at, self.held_len)
+            tunnel.give_second(self.held + self.held_at, self.held_len)
             self._unhold(self.held_len)
         return 0
 

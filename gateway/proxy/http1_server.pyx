@@ -237,10 +237,10 @@ cdef class Http1Upstream(Upstream):
                 used[0] = n
                 if not self.r.done:
                     return self._fail(O_RESPONSE_INVALID, R_EARLY_SWITCH)
-                if (not _scan.upgrade or _scan.chunked or _scan.content_length > 0
-                        or not t.on_upgrade(p, &_scan, p + end, n - end)):
-                    return self._fail(O_RESPONSE_INVALID, R_NOT_ASKED)
-                return 0
+                why = R_NOT_ASKED
+                if _scan.upgrade and not _scan.chunked and _scan.content_length <= 0:
+                    why = t.on_upgrade(p, &_scan, p + end, n - end)
+                return self._fail(O_RESPONSE_INVALID, why) if why != R_OK else 0
             self.r.interims += 1
             if self.r.interims > MAX_INTERIMS:
                 return self._fail(O_RESPONSE_INVALID, R_INTERIMS)

@@ -2,6 +2,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from gateway.proxy.conn cimport Conn, Handler
 from gateway.proxy.listener cimport ClientConn
 from gateway.proxy.nghttp2 cimport ng_frame_hd, ng_session
+from gateway.proxy.stream_tunnel cimport StreamTunnel
 from gateway.proxy.transaction cimport Downstream
 from gateway.proxy.worker_context cimport ClientProtocol, WorkerContext
 from gateway.wire.edit cimport Out
@@ -25,6 +26,8 @@ cdef class Http2Stream(Downstream):
     cdef int64_t received               # bytes of its body
     cdef int64_t length                 # expected length; -1: not given
     cdef bytes request_trailers         # complete lines, or None
+    cdef bytes key                      # of a WebSocket: the Sec-WebSocket-Key that its server gets; else None
+    cdef StreamTunnel tunnel            # when it is open, or has been
     cdef uint8_t request_ended          # it has arrived completely
     cdef uint8_t request_given          # and the transaction has it
     cdef uint8_t wanting                # in the list of streams whose server takes data again
@@ -86,6 +89,7 @@ cdef class Http2Connection(Handler):
     cdef int _flush(self) except -1
     cdef bint _full(self) except -1
     cdef int _feed(self, Http2Stream s) except -1
+    cdef int _feed_tunnel(self, Http2Stream s) except -1
     cdef int _feed_wanting(self) except -1
     cdef int _wake_readers(self) except -1
     cdef int _request(self, Http2Stream s, bint ended) except -1

@@ -15,12 +15,14 @@ window has room for, so hardly any of it is buffered; a stream that is not read 
 
 import logging
 import sys
+from base64 import b64encode
+from hashlib import sha1
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
-from libc.string cimport memchr, memcmp, memmove
+from libc.string cimport memchr, memcmp, memcpy, memmove
 
 from gateway.outcome cimport (
     ABUSE_FRAMES, ABUSE_HEADERS, ABUSE_PROTOCOL, ABUSE_RESETS, ABUSE_SLOW_HEADERS, ABUSE_WINDOWS, O_BUG, O_HTTP2_ERROR,
@@ -35,20 +37,24 @@ from gateway.proxy.nghttp2 cimport (
     NG_HEADERS, NG_CANCEL, NG_ENHANCE_YOUR_CALM, NG_INTERNAL_ERROR, NG_NO_ERROR, NG_PROTOCOL_ERROR,
     NG_CONTINUATION, NG_ERR_FLOODED, NG_ERR_TOO_MANY_CONTINUATIONS, NG_GOAWAY, NG_PRIORITY,
     NG_RST_STREAM, NG_SETTINGS,
-    NG_SETTINGS_MAX_CONCURRENT_STREAMS, NG_SETTINGS_MAX_HEADER_LIST_SIZE,
+    NG_SETTINGS_ENABLE_CONNECT_PROTOCOL, NG_SETTINGS_MAX_CONCURRENT_STREAMS, NG_SETTINGS_MAX_HEADER_LIST_SIZE,
     NG_SETTINGS_NO_RFC7540_PRIORITIES, found, ng, ng_callbacks, ng_data_provider,
     ng_data_source, ng_frame, ng_frame_hd, ng_nv, ng_option, ng_session, ng_settings_entry,
 )
 from gateway.proxy.openssl cimport SSL, SSL_get0_alpn_selected
 from gateway.proxy.states cimport Machine, edges_of, step
+from gateway.proxy.stream_tunnel cimport StreamTunnel
 from gateway.proxy.tls cimport ServerContext, client_lines, describe, has_valid_certificate
 from gateway.proxy.transaction cimport Transaction, new_transaction
+from gateway.proxy.tunnel cimport Tunnel
 from gateway.proxy.worker_context cimport Frontend
 from gateway.wire.edit cimport (
-    FRAME_LENGTH, FRAME_NONE, Out, edit_interim, edit_response, edit_trailers, out_put, out_reserve,
+    FRAME_LENGTH, FRAME_NONE, Out, edit_interim, edit_response, edit_trailers, edit_upgrade, out_put, out_reserve,
 )
-from gateway.wire.head cimport Bounds, Head, M_HEAD, R_BODY_LENGTH, R_BODY_TOO_LARGE, R_OK, R_TRAILERS, status_of
-from gateway.wire.http2_head cimport block_clear, block_end, block_field, block_free
+from gateway.wire.head cimport (
+    Bounds, Head, M_HEAD, R_ACCEPT, R_BODY_LENGTH, R_BODY_TOO_LARGE, R_OK, R_TRAILERS, same_any, status_of,
+)
+from gateway.wire.http2_head cimport KEY, block_clear, block_end, block_field, block_free
 from gateway.wire.origin cimport Provenance
 
 from gateway.outcome import ABUSES
@@ -71,6 +77,7 @@ cdef enum:
 log = logging.getLogger(__name__)
 
 cdef int64_t LINGER_NS = 30_000_000_000
+cdef bytes PROOF = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"     # RFC 6455 section 1.3
 cdef bytes PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 PHASES = ("open", "leaving", "last", "flush", "linger")
@@ -152,7 +159,7 @@ cdef int _send_data(ng_session *session, ng_frame *frame, const uint8_t *head, s
             s.given_n -= n
         if n < SLIVER and (s.kept.n or s.given_n):
             c.charge(ABUSE_WINDOWS, COST_SLIVER)
-        elif n >= SLIVER:
+        else:
             c.earn()
         return 0
     except BaseException:
@@ -420,6 +427,28 @@ cdef class Http2Stream(Downstream):
         _append(&_out, head, len(head))
         return self._respond(&_out, not body)
 
+    cdef int check_upgrade(self, const char *p, Head *h) except -1:
+        """RFC 6455 section 4.2.2: the server proves that it has understood the key."""
+        cdef bytes value = None
+        cdef int i
+        for i in range(h.count):
+            if h.fields[i].name_len == 20 and same_any(p + h.fields[i].name, b"sec-websocket-accept", 20):
+                if value is not None:
+                    return R_ACCEPT
+                value = p[h.fields[i].value:h.fields[i].value + h.fields[i].value_len]
+                h.fields[i].drop = True
+        return R_OK if value == b64encode(sha1(self.key + PROOF).digest()) else R_ACCEPT
+
+    cdef Tunnel upgrade(self, const char *p, Head *h, bytes extra):
+        """The response to an extended CONNECT is a 200 (RFC 8441 section 5)."""
+        edit_upgrade(&_out, p, h, PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra), self.transaction.id,
+                     self.transaction.id_n)
+        memcpy(_out.p + 9, b"200", 3)
+        self.tunnel = StreamTunnel()
+        self.tunnel.client = self
+        self._respond(&_out, False)
+        return self.tunnel
+
     cdef bint takes(self) noexcept:
         cdef Http2Connection c = self.owner
         cdef int32_t window
@@ -447,7 +476,7 @@ cdef class Http2Stream(Downstream):
             self.cut = 1
             ng.session_resume_data(self.owner.session, self.id)
             return self.owner.pump()
-        return self._reset(NG_INTERNAL_ERROR)
+        return self._reset(NG_INTERNAL_ERROR if self.tunnel is None else NG_CANCEL)
 
     cdef int _reset(self, uint32_t code) except -1:
         self.ours = 1
@@ -499,7 +528,7 @@ cdef class Http2Connection(Handler):
 
     cdef int start(self) except -1:
         """Send the server's preface; the client's preface has not been read yet."""
-        cdef ng_settings_entry settings[3]
+        cdef ng_settings_entry settings[4]
         self.streams = {}
         self.wanting = []
         self.abuse = -1
@@ -513,7 +542,9 @@ cdef class Http2Connection(Handler):
         settings[1].value = self.conn.listener.frontend.bounds.head
         settings[2].settings_id = NG_SETTINGS_NO_RFC7540_PRIORITIES
         settings[2].value = 1
-        ng.submit_settings(self.session, 0, settings, 3)
+        settings[3].settings_id = NG_SETTINGS_ENABLE_CONNECT_PROTOCOL
+        settings[3].value = 1
+        ng.submit_settings(self.session, 0, settings, 4)
         ng.session_set_local_window_size(self.session, 0, 0, WINDOW)
         self._set_deadline()
         return 0
@@ -605,6 +636,10 @@ cdef class Http2Connection(Handler):
             return 0
         if request:
             self._request(s, ended)
+        elif s.key is not None:
+            self.charge(ABUSE_RESETS, COST_REFUSED)
+            s._reset(NG_PROTOCOL_ERROR)     # RFC 9113 section 8.5: only data may come here
+            return self._set_deadline()
         elif s.transaction is not None:
             if not ended or block_end(&self.block, &self.conn.listener.frontend.bounds, &_scan, False) != R_OK:
                 self._refuse(s, R_TRAILERS)
@@ -633,8 +668,10 @@ cdef class Http2Connection(Handler):
             return self._refuse(s, why)
         s.length = _scan.content_length
         s.is_head = _scan.method == M_HEAD
+        if self.block.connects:
+            s.key = self.block.key[:KEY]
         t.begin(s, frontend, self.block.text.p, &_scan)
-        s.request_given = not t.has_body
+        s.request_given = not t.has_body and s.key is None
         return t.start(self.block.text.p, &_scan)
 
     cdef int _refuse(self, Http2Stream s, int reason) except -1:
@@ -673,6 +710,13 @@ cdef class Http2Connection(Handler):
         if s.length >= 0 and s.received > s.length:
             ng.session_consume_connection(self.session, n)
             return self._refuse(s, R_BODY_LENGTH)
+        if s.key is not None:
+            if s.held.n or s.tunnel is None or not s.tunnel.takes():
+                return s._hold(p, n)
+            s.tunnel.give_second(p, n)
+            ng.session_consume_connection(self.session, n)
+            ng.session_consume_stream(self.session, id, n)
+            return 0
         if s.held.n or not t.takes_body():
             s._hold(p, n)
             return t.on_body_blocked()
@@ -693,6 +737,8 @@ cdef class Http2Connection(Handler):
         """Give the server as much of the body as it takes."""
         cdef Transaction t = s.transaction
         cdef size_t n = s.held.n
+        if s.key is not None:
+            return self._feed_tunnel(s)
         if t is None or s.request_given or s.closed:
             return 0
         if s.request_ended and s.length >= 0 and s.received != s.length:
@@ -714,6 +760,25 @@ cdef class Http2Connection(Handler):
             if s.request_trailers is not None:
                 t.on_trailers(PyBytes_AS_STRING(s.request_trailers), PyBytes_GET_SIZE(s.request_trailers))
             return t.on_request_end()
+        return 0
+
+    cdef int _feed_tunnel(self, Http2Stream s) except -1:
+        """Give the tunnel what the client has sent; the last of it whether or not the server takes it now, because the
+        stream may be closed then."""
+        cdef StreamTunnel tunnel = s.tunnel
+        cdef size_t n = s.held.n
+        if tunnel is None or s.request_given or s.transaction is None:
+            return 0
+        if n and (s.request_ended or tunnel.takes()):
+            tunnel.give_second(s.held.p, n)
+            if s.transaction is None:
+                return 0                    # and `over` has returned its window credit
+            _free(&s.held)
+            ng.session_consume_connection(self.session, n)
+            ng.session_consume_stream(self.session, s.id, n)
+        if s.request_ended and not s.held.n:
+            s.request_given = 1
+            return tunnel.end_first()
         return 0
 
     cdef int _feed_wanting(self) except -1:
@@ -796,7 +861,7 @@ cdef class Http2Connection(Handler):
         cdef Http2Stream s = self.streams.get(id)
         if s is not None:
             s.finished = 1
-            if not s.request_ended or s.code:
+            if (not s.request_ended and (s.tunnel is None or s.transaction is None)) or s.code:
                 s.ours = 1
                 ng.submit_rst_stream(self.session, 0, id, s.code)
         return 0
@@ -810,7 +875,10 @@ cdef class Http2Connection(Handler):
             return 0
         self.conn.poller.bury(s)            # the composed write may refer to it
         s.closed = 1
-        if s.transaction is not None and not s.finished and not s.ours:     # one that resets it ends it as well
+        if s.tunnel is not None and not code and not s.theirs:
+            return self._feed(s)            # both sides have ended: the server gets the rest
+        # One that resets it ends it as well.
+        if s.transaction is not None and not s.ours and (not s.finished or s.tunnel is not None):
             if code and not s.theirs:
                 s.transaction.on_given_up(O_HTTP2_ERROR)
             else:

@@ -63,8 +63,9 @@ cdef class Downstream(Handler):
     cdef int abort(self, bint at_once) except -1
     cdef int over(self) except -1
     cdef Conn splice_target(self)
-    cdef Conn upgrade(self, const char *p, Head *h, bytes extra)
-    cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1
+    cdef int check_upgrade(self, const char *p, Head *h) except -1
+    cdef Tunnel upgrade(self, const char *p, Head *h, bytes extra)
+    cdef int give_ahead(self, Tunnel tunnel) except -1
     cdef SSL *tls_state(self) noexcept
     cdef int descriptor(self) noexcept
     cdef ServerConn own(self)

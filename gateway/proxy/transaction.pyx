@@ -54,8 +54,8 @@ from gateway.wire.authentication cimport binds_request
 from gateway.wire.edit cimport edit_request, out_put, out_reserve
 from gateway.wire.grpc cimport call_timeout, error_lines, is_grpc
 from gateway.wire.head cimport (
-    F_AUTHORIZATION, F_CONTENT_TYPE, F_DATE, F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_TIMEOUT,
-    Field, same_any, scan_request, sentence_of, status_of,
+    F_AUTHORIZATION, F_CONTENT_TYPE, F_DATE, F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_NO_SWITCH,
+    R_NOT_ASKED, R_OK, R_TIMEOUT, Field, same_any, scan_request, sentence_of, status_of,
 )
 from gateway.wire.request_id cimport ID_LENGTH, find_request_id, next_id
 from gateway.wire.wide cimport WIDE
@@ -163,13 +163,17 @@ cdef class Downstream(Handler):
         """The connection that pieces of the body may be spliced to unchanged, or None."""
         return None
 
-    cdef Conn upgrade(self, const char *p, Head *h, bytes extra):
-        """Pass on a 101 and return the connection."""
+    cdef int check_upgrade(self, const char *p, Head *h) except -1:
+        """Whether a 101 completes the handshake of this client: R_OK, or why not."""
+        return R_OK
+
+    cdef Tunnel upgrade(self, const char *p, Head *h, bytes extra):
+        """Pass on a 101; return the tunnel, whose first side is this client."""
         raise NotImplementedError
 
-    cdef int give_ahead(self, Tunnel tunnel, Conn to) except -1:
+    cdef int give_ahead(self, Tunnel tunnel) except -1:
         """Give the tunnel the data that the client has already sent for it."""
-        raise NotImplementedError
+        return 0
 
     cdef SSL *tls_state(self) noexcept:
         """The TLS state of the client's connection; NULL without TLS."""
@@ -914,6 +918,8 @@ cdef class Transaction(Work):
         if self.upstream is not None:
             self._await_turn()
             self.upstream.resume()
+        elif self.tunnel is not None:
+            self.tunnel.on_reader_ready()
         return 0
 
     cdef int on_server_progress(self) except -1:
@@ -932,6 +938,14 @@ cdef class Transaction(Work):
         cdef int64_t now = self.poller.now
         cdef int i
         attempt.answered(h.status >= 500, now)
+        if self.http2 and self.upgrade.n and h.status < 300:
+            # The client would take it for an open tunnel (RFC 8441 section 5).
+            u = self.upstream
+            self.upstream = None
+            u.abort()
+            if not self._fail(O_RESPONSE_INVALID, R_NO_SWITCH):
+                self._choose()
+            return 0
         if attempt.backend.retries.after_status(h.status, self.repeatable and not self.replay_lost, attempt.tries):
             attempt.give_up(now)
             i = attempt.pick(now)
@@ -999,35 +1013,40 @@ cdef class Transaction(Work):
     cdef int on_upgrade(self, const char *p, Head *h, const char *ahead, size_t n) except -1:
         """The server accepts another protocol (RFC 9110 section 7.8): it must be the one that the client requested.
 
-        ahead: bytes after the 101. False: it is another protocol, and nothing was done.
+        ahead: bytes after the 101. Returns R_OK, or the reason why it is no valid response; then nothing was done.
         """
         cdef Field *protocol = &h.fields[h.upgrade_field]
         cdef Tunnel tunnel
         cdef Upstream u = self.upstream
+        cdef int why = R_OK
         if (protocol.value_len != self.upgrade.n or self.upgrade.n == 0
                 or not same_any(p + protocol.value, self.head.p + self.upgrade.at, self.upgrade.n)):
-            return False
+            why = R_NOT_ASKED
+        else:
+            why = self.downstream.check_upgrade(p, h)
+        if why != R_OK:
+            return why
         self.attempt.answered(False, self.poller.now)
         self.status = 101
         self.answered = self.poller.now
         self._become(T_TUNNEL)
         self._await(A_NONE, FOREVER)
-        tunnel = Tunnel()
+        tunnel = self.downstream.upgrade(p, h, self._extra(p, h))
+        if self.state == T_ENDED:
+            return R_OK                     # the client has left meanwhile
         tunnel.work = self
         tunnel.idle_ms = self.attempt.backend.tunnel_ms
-        tunnel.first = self.downstream.upgrade(p, h, self._extra(p, h))
         tunnel.second = u.hand_over()
         self.upstream = None
         self.tunnel = tunnel
         tunnel.begin()
-        tunnel.give(tunnel.first, ahead, n)
-        self.downstream.give_ahead(tunnel, tunnel.second)
-        return True
+        tunnel.give_first(ahead, n)
+        if self.state != T_ENDED:
+            self.downstream.give_ahead(tunnel)
+        return R_OK
 
     cdef int on_tunnel_end(self, int how) except -1:
         cdef int outcome = O_OK if self.attempt.tries == 1 else O_RETRIED
-        self.bytes_in += self.tunnel.from_first
-        self.bytes_out += self.tunnel.from_second
         if how == END_IDLE:
             outcome = O_TUNNEL_IDLE
         elif how == END_CUT_BY_FIRST:
@@ -1092,6 +1111,8 @@ cdef class Transaction(Work):
 
     cdef int on_client_left(self) except -1:
         """The client's connection or stream has been closed: end its request."""
+        if self.tunnel is not None:
+            return self.tunnel.end(END_CUT_BY_FIRST)
         if not self.answer_begun():
             self.status = 499
         return self._finish(O_CLIENT_LEFT)
@@ -1182,6 +1203,8 @@ cdef class Transaction(Work):
         if conn is not None:
             self.attempt.connecting = None
             conn.close()
+        if self.tunnel is not None:
+            self.tunnel.abandon()
         if self.state == T_WAITING and self.attempt.backend is None:
             if self.login is not None:
                 self.context.passwords.forget(self.login, id(self))
@@ -1218,6 +1241,9 @@ cdef class Transaction(Work):
         _live -= 1
         self.outcome = outcome
         self._await(A_NONE, FOREVER)
+        if self.tunnel is not None:
+            self.bytes_in += self.tunnel.from_first
+            self.bytes_out += self.tunnel.from_second
         self.attempt.release(now)
         self._leave_class()
         if self.queued:

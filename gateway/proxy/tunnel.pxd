@@ -25,8 +25,11 @@ cdef class Tunnel(Handler):
     cdef uint8_t over
 
     cdef int begin(self) except -1
-    cdef int give(self, Conn to, const char *p, size_t n) except -1
+    cdef int give_first(self, const char *p, size_t n) except -1
+    cdef int give_second(self, const char *p, size_t n) except -1
+    cdef int on_reader_ready(self) except -1
     cdef int end(self, int how) except -1
+    cdef int abandon(self) except -1
     cdef int _pump(self, Conn source, Conn to) except -1
     cdef int _done(self, Conn source, Conn to) except -1
     cdef int _look_over(self) except -1

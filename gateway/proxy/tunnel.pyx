@@ -32,16 +32,25 @@ cdef class Tunnel(Handler):
         self.first.poller.turn_over(self.second)
         return 0
 
-    cdef int give(self, Conn to, const char *p, size_t n) except -1:
-        """Pass on bytes that were read from the other side before the tunnel existed."""
+    cdef int give_first(self, const char *p, size_t n) except -1:
+        """Pass on bytes that were read from the second side before the tunnel existed."""
         if n == 0 or self.over:
             return 0
-        if to is self.first:
-            self.from_second += n
-        else:
-            self.from_first += n
-        to.put(p, n)
-        return to.commit()
+        self.from_second += n
+        self.first.put(p, n)
+        return self.first.commit()
+
+    cdef int give_second(self, const char *p, size_t n) except -1:
+        """The same, in the other direction."""
+        if n == 0 or self.over:
+            return 0
+        self.from_first += n
+        self.second.put(p, n)
+        return self.second.commit()
+
+    cdef int on_reader_ready(self) except -1:
+        """A client without a connection of its own takes data again."""
+        return 0
 
     cdef int on_input(self, Conn conn) except -1:
         self._pump(conn, self.second if conn is self.first else self.first)
@@ -144,6 +153,13 @@ cdef class Tunnel(Handler):
             else:
                 (<Conn>conn).close()
         return 0
+
+    cdef int abandon(self) except -1:
+        """Close the second side: the work has ended for another reason, and has ended the first."""
+        if self.over:
+            return 0
+        self.over = 1
+        return self.second.reset() if self.second.out_len else self.second.close()
 
 
 # ------------------------------------------------------------------------------------------------------------ for tests

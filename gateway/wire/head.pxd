@@ -92,6 +92,7 @@ cdef enum Reason:
     R_CONNECTION
     R_BODY_LENGTH
     R_TRAILERS
+    R_PROTOCOL
     # of responses
     R_STATUS_FIELD
     R_FRAMES
@@ -100,7 +101,9 @@ cdef enum Reason:
     R_NOT_ASKED
     R_INTERIMS
     R_EARLY_SWITCH
-    R_LAST = R_EARLY_SWITCH
+    R_NO_SWITCH
+    R_ACCEPT
+    R_LAST = R_ACCEPT
 
 cdef struct Field:
     uint32_t name           # offsets from the start of the head

@@ -61,10 +61,13 @@ REASONS = {
     R_STATUS_FIELD: (502, "the pseudo-header fields are not exactly one :status, at the beginning"),
     R_FRAMES: (502, "its frames break the rules of HTTP/2"),
     R_FLOOD: (502, "it floods the connection with frames or fields that carry nothing"),
+    R_PROTOCOL: (501, "websocket is the only :protocol known here"),
     R_HEAD_CUT: (502, "the connection ended within the head"),
     R_NOT_ASKED: (502, "it switches to a protocol that the request did not ask for"),
     R_INTERIMS: (502, "more than 16 interim responses came before the final one"),
     R_EARLY_SWITCH: (502, "it switches protocols before the request is complete"),
+    R_NO_SWITCH: (502, "it answers the handshake of a WebSocket with a success that is not 101"),
+    R_ACCEPT: (502, "its Sec-WebSocket-Accept does not match the key that it was sent"),
 }
 
 cdef uint16_t STATUS[R_LAST + 1]

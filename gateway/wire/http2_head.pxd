@@ -2,6 +2,9 @@ from libc.stdint cimport uint8_t, uint32_t
 from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Bounds, Head
 
+cdef enum:
+    KEY = 24                # 16 random bytes in base64
+
 # Pseudo-header fields of requests (RFC 9113 section 8.3.1, RFC 8441 section 4).
 cdef enum Pseudo:
     P_METHOD = 0
@@ -22,6 +25,8 @@ cdef struct Block:
     uint8_t started         # its start line is written: pseudo-header fields are over
     uint8_t trailers        # it is a trailer section
     uint8_t hosts           # Host fields beside :authority
+    uint8_t connects        # it opens a WebSocket (RFC 8441)
+    char[KEY] key           # if so: the Sec-WebSocket-Key for the server
     int reason              # why it is refused; the first counts
     uint32_t lines          # in `text`
     uint32_t count          # fields that came

@@ -6,14 +6,19 @@ pseudo-header fields that are missing, repeated, unknown or late, and a Host tha
 clock, no state between calls.
 """
 
+from base64 import b64encode
+from os import urandom
+
+from cpython.bytes cimport PyBytes_AS_STRING
 from libc.stdlib cimport free
 from libc.stdint cimport uint8_t
-from libc.string cimport memcmp, memset
+from libc.string cimport memcmp, memcpy, memset
 
 from gateway.wire.edit cimport out_put, out_reserve
 from gateway.wire.head cimport (
-    R_BODY_LENGTH, R_CASE, R_CONNECT, R_CONNECTION, R_HOST_DISAGREES, R_HOST_REPEATED, R_NAME, R_OK, R_PSEUDO, R_TARGET,
-    R_TOO_LARGE, R_TOO_MANY_FIELDS, R_TRAILERS, R_VALUE, is_token, same_any, scan_request, sentence_of, status_of,
+    R_BODY_LENGTH, R_CASE, R_CONNECT, R_CONNECTION, R_HOST_DISAGREES, R_HOST_REPEATED, R_NAME, R_OK, R_PROTOCOL,
+    R_PSEUDO, R_TARGET, R_TOO_LARGE, R_TOO_MANY_FIELDS, R_TRAILERS, R_VALUE, is_token, same_any, scan_request,
+    sentence_of, status_of,
 )
 from gateway.wire.wide cimport copy_short, lower_name, no_break
 
@@ -31,7 +36,7 @@ cdef void block_clear(Block *b) noexcept nogil:
     b.text.n = b.cookies.n = b.pseudo.n = 0
     memset(b.at, 0, sizeof(b.at))
     memset(b.n, 0, sizeof(b.n))
-    b.given = b.started = b.trailers = b.hosts = 0
+    b.given = b.started = b.trailers = b.hosts = b.connects = 0
     b.reason = R_OK
     b.lines = b.count = 0
     b.size = 0
@@ -144,6 +149,8 @@ cdef int _add(Block *b, const Bounds *bounds, const char *name, size_t n, const 
             out_put(&b.cookies, b"cookie: ", 8)
         out_put(&b.cookies, value, <uint32_t>value_n)
         return 0
+    if b.connects and n == 17 and memcmp(name, b"sec-websocket-key", 17) == 0:
+        return 0                        # it has no meaning over HTTP/2 (RFC 8441 section 5)
     if n == 4 and b.given >> P_AUTHORITY & 1 and memcmp(name, b"host", 4) == 0:
         authority = b.pseudo.p + b.at[<int>P_AUTHORITY]
         b.hosts += 1
@@ -167,16 +174,19 @@ cdef int _add(Block *b, const Bounds *bounds, const char *name, size_t n, const 
 
 
 cdef int _start(Block *b) except -1:
-    """The pseudo-header fields are complete: write the start line, and Host."""
+    """The pseudo-header fields are complete: write the start line, and Host; for a WebSocket, its handshake, too."""
+    cdef bytes key
     cdef const char *p = b.pseudo.p
     cdef const char *scheme = p + b.at[<int>P_SCHEME]
     cdef uint32_t scheme_n = b.n[<int>P_SCHEME], path_n = b.n[<int>P_PATH]
     cdef const char *path = p + b.at[<int>P_PATH]
     cdef bint connects = b.given & 1 << P_METHOD and _is(p + b.at[<int>P_METHOD], b.n[<int>P_METHOD], b"CONNECT", 7)
     b.started = 1
-    if connects:
+    if connects and not b.given >> P_PROTOCOL & 1:
         b.reason = R_CONNECT
-    elif b.given & REQUIRED != REQUIRED or b.given >> P_PROTOCOL & 1:
+    elif connects and not (b.n[<int>P_PROTOCOL] == 9 and same_any(p + b.at[<int>P_PROTOCOL], b"websocket", 9)):
+        b.reason = R_PROTOCOL
+    elif b.given & REQUIRED != REQUIRED or (b.given >> P_PROTOCOL & 1 and not connects):
         b.reason = R_PSEUDO
     elif not (scheme_n == 4 and same_any(scheme, b"http", 4) or scheme_n == 5 and same_any(scheme, b"https", 5)):
         b.reason = R_PSEUDO
@@ -184,8 +194,11 @@ cdef int _start(Block *b) except -1:
         b.reason = R_TARGET             # an absolute one would be read as what HTTP/1 means by it
     if b.reason != R_OK:
         return 0
-    out_reserve(&b.text, b.pseudo.n + 32)
-    out_put(&b.text, p + b.at[<int>P_METHOD], b.n[<int>P_METHOD])
+    out_reserve(&b.text, b.pseudo.n + 128)
+    if connects:
+        out_put(&b.text, b"GET", 3)
+    else:
+        out_put(&b.text, p + b.at[<int>P_METHOD], b.n[<int>P_METHOD])
     out_put(&b.text, b" ", 1)
     out_put(&b.text, path, path_n)
     out_put(&b.text, b" HTTP/1.1\r\n", 11)
@@ -194,6 +207,14 @@ cdef int _start(Block *b) except -1:
         out_put(&b.text, p + b.at[<int>P_AUTHORITY], b.n[<int>P_AUTHORITY])
         out_put(&b.text, b"\r\n", 2)
         b.lines += 1
+    if connects:
+        b.connects = 1
+        key = b64encode(urandom(16))
+        memcpy(b.key, PyBytes_AS_STRING(key), KEY)
+        out_put(&b.text, b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: ", 60)
+        out_put(&b.text, b.key, KEY)
+        out_put(&b.text, b"\r\n", 2)
+        b.lines += 3
     return 0
 
 
@@ -215,6 +236,8 @@ cdef int block_end(Block *b, Bounds *bounds, Head *h, bint has_body) except -1:
         out_put(&b.text, b"\r\n", 2)
         b.lines += 1
     out_put(&b.text, b"\r\n", 2)
+    if b.connects:
+        has_body = False                # what follows is the tunnel's
     b.reason = scan_request(b.text.p, b.text.n, h, bounds)
     if b.reason != R_OK:
         return b.reason

@@ -1,55 +1,19 @@
 """Autobahn's cases of the WebSocket protocol: through the gateway each comes out no worse than without it."""
 
-import asyncio
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import websockets
-from websockets.asyncio.server import ServerConnection, serve
 
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.waiting import free_port
+from tests.support.websocket_server import echo_server
 
 RANKS = ("FAILED", "WRONG CODE", "UNCLEAN", "NON-STRICT", "INFORMATIONAL", "OK")
 CASES = 301  # all but compression (12 and 13), which the echo server does not do
 LIMIT = 120.0
 
 Outcomes = dict[str, tuple[int, int]]
-
-
-@contextmanager
-def echo_server(port: int) -> Iterator[None]:
-    """Echo every message, in a thread of its own."""
-    ready = threading.Event()
-    over = asyncio.Event()
-    loops: list[asyncio.AbstractEventLoop] = []
-
-    async def echo(connection: ServerConnection) -> None:
-        try:
-            async for message in connection:
-                await connection.send(message)
-        except (websockets.ConnectionClosed, UnicodeDecodeError):
-            pass  # what the case was about
-
-    async def run() -> None:
-        loops.append(asyncio.get_running_loop())
-        async with serve(echo, "127.0.0.1", port, max_size=None, compression=None):
-            ready.set()
-            await over.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(run(),), daemon=True)
-    thread.start()
-    assert ready.wait(10)
-    try:
-        yield
-    finally:
-        loops[0].call_soon_threadsafe(over.set)
-        thread.join(10)
 
 
 def outcomes(port: int, directory: Path, *only: str) -> Outcomes:

@@ -14,6 +14,8 @@ METHOD, SCHEME, AUTHORITY, PATH = (
     (b":path", b"/x"),
 )
 PSEUDO = [METHOD, SCHEME, AUTHORITY, PATH]
+CONNECT = [(b":method", b"CONNECT"), SCHEME, AUTHORITY, PATH]
+WEBSOCKET = (b":protocol", b"websocket")
 
 
 def test_a_block_becomes_a_head() -> None:
@@ -27,6 +29,16 @@ def test_a_block_becomes_a_head() -> None:
     ]
     text = b"GET /x HTTP/1.1\r\nHost: a.example\r\naccept: */*\r\nx-empty: \r\nte: trailers\r\ncookie: a=1; b=2\r\n\r\n"
     assert head_of(fields) == (0, text, False)
+
+
+def test_a_websocket_becomes_its_handshake() -> None:
+    fields = [*CONNECT, WEBSOCKET, (b"sec-websocket-version", b"13"), (b"sec-websocket-key", b"mine"), (b"a", b"b")]
+    texts = [head_of(fields, has_body=True)[1] for _ in range(2)]
+    start = b"GET /x HTTP/1.1\r\nHost: a.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: "
+    for text in texts:
+        assert text.startswith(start)
+        assert text[len(start) + 24 :] == b"\r\nsec-websocket-version: 13\r\na: b\r\n\r\n"
+    assert texts[0] != texts[1]
 
 
 def test_a_body_without_a_length_goes_on_in_chunks() -> None:
@@ -65,6 +77,10 @@ REFUSED = {
     "a method with a space": ([(b":method", b"GET /"), SCHEME, AUTHORITY, PATH], 400),
     "a method with a line": ([(b":method", b"GET / HTTP/1.1\r\nx:"), SCHEME, AUTHORITY, PATH], 400),
     "CONNECT": ([(b":method", b"CONNECT"), AUTHORITY], 501),
+    "CONNECT to another protocol": ([*CONNECT, (b":protocol", b"websockets")], 501),
+    "a WebSocket without a path": ([CONNECT[0], SCHEME, AUTHORITY, WEBSOCKET], 400),
+    "a WebSocket with a length": ([*CONNECT, WEBSOCKET, (b"content-length", b"5")], 400),
+    "two :protocol": ([*CONNECT, WEBSOCKET, WEBSOCKET], 400),
     "another Host": ([*PSEUDO, (b"host", b"b.example")], 400),
     "two Hosts": ([*PSEUDO, (b"host", b"a.example"), (b"host", b"a.example")], 400),
     "two Hosts without an authority": ([METHOD, SCHEME, PATH, (b"host", b"a"), (b"host", b"a")], 400),
