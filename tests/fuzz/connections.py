@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tests.fuzz.http2 import Http2Client
 from tests.fuzz.oracle import Answer, Request, pattern
 from tests.fuzz.peers import Client, ServerConn
 from tests.fuzz.site import SERVERS, VARIANTS, Site
@@ -184,6 +185,8 @@ class Run:
         client = self.client(a)
         if client is None:
             return ""
+        if isinstance(client, Http2Client):
+            return self._streams(client, b, c)
         if client.upgrading or client.tunnel is not None:
             return self.talk(a, b, c)
         said = SIZES[(b // len(ASKS)) % len(SIZES)]
@@ -196,6 +199,16 @@ class Run:
                 )
             )
         return f"{b % len(ASKS)}" + self._say(client, made, c)
+
+    def _streams(self, client: Http2Client, b: int, c: int) -> str:
+        """Open as many streams as it would send requests."""
+        size = SIZES[(b // len(ASKS)) % len(SIZES)]
+        for ask in ASKS[b % len(ASKS)]:
+            said = size if ask.size is None else ask.size
+            request = self.world.request(client, ask.method, b"", said)
+            if not client.ask(request, trailers=ask.chunked, pieces=1 + c % 3, hold=c % 7 if c > 127 else 0):
+                return "full"
+        return f"{b % len(ASKS)}{min(3, len(client.open))}"
 
     def _say(self, client: Client, made: list[Request], cut: int) -> str:
         wire = b"".join(request.wire for request in made)
@@ -219,6 +232,8 @@ class Run:
         client = self.client(a)
         if client is None or client.upgrading or client.tunnel is not None:
             return ""
+        if isinstance(client, Http2Client):
+            return client.spoil(b)
         headless = b % 3 != 0
         table = HEADLESS if headless else BODIES
         index = (b // 3) % len(table)
@@ -229,11 +244,16 @@ class Run:
         client = self.client(a)
         if client is None or client.upgrading:
             return ""
+        if isinstance(client, Http2Client):
+            for stream in client.streams.values():
+                stream.request.tainted = True
         self.world.wild(client, WORDS[b % len(WORDS)] if b < 200 else bytes((b, c)))
         return f"{b % len(WORDS)}"
 
-    def talk(self, a: int, b: int, _: int) -> str:
+    def talk(self, a: int, b: int, c: int) -> str:
         client = self.client(a)
+        if isinstance(client, Http2Client):
+            return client.play(b, c)
         if client is None or not (client.tunnel is not None or client.upgrading):
             return ""
         client.say(pattern(f"t{a % CLIENTS}.{len(client.early)}", SIZES[b % len(SIZES)]))
@@ -599,6 +619,9 @@ def seeds() -> list[bytes]:
             "answer",
         ),
         ("listener 0", "connect", "request", "answer", "listener 1", "request 4", "unsolicited 80", "answer 20"),
+        ("connect", "request 15", "request 4", "talk 0", "answer/2", "answer/1", "talk 1", "answer", "answer"),
+        ("connect 64", "request", "request 46", "answer 160", "talk 6", "talk 2", "answer", "time 3", "talk 3"),
+        ("connect", "request 15", "reload 2", "answer", "request", "time 4", "answer", "answer", "time 4", "connect/1"),
     )
     made = []
     for number in range(len(VARIANTS)):

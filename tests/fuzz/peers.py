@@ -137,6 +137,9 @@ class Peer:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.sock.close()
 
+    def relax(self) -> None:
+        """Do from now on what a well-behaved peer does."""
+
     def given(self, said: bytearray) -> int:
         """How many of the bytes that it has said must arrive: all, but for what a FIN has kept it from sending."""
         return len(said) - (self.unsent if self.finished is not None else 0)
@@ -201,6 +204,19 @@ class Client(Peer):
         self.out += data
         self.held = hold
         self.flush()
+
+    def ask(self, request: Request) -> bool:
+        """Send a whole request."""
+        self.say(request.wire, request)
+        return True
+
+    @property
+    def due(self) -> bool:
+        """Whether it waits for something that should have come: the rest of an answer, an answer, or the end."""
+        if not self.live or self.wild is not None or self.refused or self.tunnel is not None:
+            return False
+        asked = self.next < len(self.requests) and self.requests[self.next].end <= self.written
+        return self.head is not None or self.closing or self.unsent > 0 or asked
 
     @property
     def upgrading(self) -> bool:
@@ -416,16 +432,18 @@ class Client(Peer):
 class TlsClient(Client):
     """The same over TLS."""
 
-    def __init__(self, world: "World", sock: socket.socket, context: ssl.SSLContext, *, before: bytes = b"") -> None:
+    def __init__(
+        self, world: "World", sock: socket.socket, context: ssl.SSLContext, *, before: bytes = b"", **more: int
+    ) -> None:
         self.plain = bytearray()
         self.encrypted = 0
         """Bytes whose records have not gone yet."""
-        super().__init__(world, sock)
-        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
-        self.cipher = bytearray(before)
         self.shaken = False
         self.notified = False
+        self.cipher = bytearray(before)
+        self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self.tls = context.wrap_bio(self.incoming, self.outgoing, server_hostname="localhost")
+        super().__init__(world, sock, **more)
         self.flush()
 
     def flush(self) -> None:

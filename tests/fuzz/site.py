@@ -22,7 +22,8 @@ import gateway.proxy.plan
 from gateway.board import Board
 from gateway.config.loader import Loaded, load
 from gateway.config.snapshot import Snapshot
-from gateway.proxy.listener import Listener, retire_clients
+from gateway.proxy.http2_client import withdraw
+from gateway.proxy.listener import Listener, announce_drain, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan
 from gateway.proxy.worker_context import WorkerContext
@@ -45,6 +46,8 @@ class Variant:
 
     name: str
     tls: bool = False
+    http2: bool = False
+    """In all forms of its file but the last."""
     proxied: bool = False
     unix: bool = False
     queue: bool = False
@@ -88,6 +91,7 @@ class Variant:
                 "connections_per_source": self.per_source,
             },
         }
+        frontend["http2"] = self.http2 and members != FORMS[-1]
         if self.tls:
             frontend["tls"] = {"certificates": [certificate]}
         if self.proxied:
@@ -112,6 +116,9 @@ VARIANTS = (
     Variant("limits", header_bytes=2048, body_bytes=50_000, connections=4, per_source=3, attempts=0),
     Variant("unix", unix=True, queue=True, most=2, retried=(503,)),
     Variant("tls+proxy", tls=True, proxied=True),
+    Variant("h2", http2=True),
+    Variant("h2+queue", http2=True, queue=True, most=2, retried=(503,)),
+    Variant("h2+tls", http2=True, tls=True, affinity=True),
 )
 
 
@@ -178,6 +185,8 @@ class Site:
             if self._authority is None:
                 self._authority = Authority(directory)
                 self.client_context = self._authority.client_context()
+                self.client_context_http2 = self._authority.client_context()
+                self.client_context_http2.set_alpn_protocols(["h2"])
             certificate = self._authority.issue("localhost").as_site()
         sock = socket.create_server(("127.0.0.1", 0), backlog=64)
         sock.setsockopt(
@@ -256,6 +265,8 @@ class Site:
             self.plan.apply(self.snapshot, self.secrets, 1, self._null)
         assert self.listener is not None
         self.listener.frontend = self.plan.frontends[self._listen]
+        if not self.offers_http2:
+            withdraw(self.poller, last=False)
 
     def stop_accepting(self) -> None:
         """Accept what waits, and nothing more."""
@@ -268,6 +279,7 @@ class Site:
         """Begin to stop, as a worker does on SIGTERM."""
         self.context.draining = True
         self.stop_accepting()
+        announce_drain(self.poller)
         for server in self.plan.servers.values():
             server.retire()
 
@@ -277,6 +289,8 @@ class Site:
 
     def skip(self, ms: int) -> None:
         """Let so many ms pass."""
+        if not self.offers_http2:
+            withdraw(self.poller, last=True)
         self.poller.skip(ms)
         self.loop.skipped += ms / 1000
         self.loop.turn()
@@ -289,6 +303,11 @@ class Site:
             self.context.log = None
         for server in self.plan.servers.values():
             server.retire()
+
+    @property
+    def offers_http2(self) -> bool:
+        """Whether the entrance speaks HTTP/2."""
+        return bool(self.plan.frontends[self._listen].offers_http2)
 
     @property
     def members(self) -> list[int]:

@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.fuzz import connections
 from tests.fuzz.connections import ASKS, HEADLESS, OPERATION, SHAPES, Event, Run, encode, event, perform, site, written
+from tests.fuzz.http2 import PING, Http2Client, frame
 from tests.fuzz.oracle import Answer, Oracle, Request, Violation
 from tests.fuzz.peers import Client, ServerConn
 from tests.fuzz.run import CORPUS, failure, fuzz
@@ -25,6 +26,7 @@ from tests.fuzz.site import VARIANTS
 from tests.fuzz.world import World
 from tests.support import hardened
 
+CONNECTION_ERROR = frame(PING, bytes(8), 0, 1)
 FILES = sorted((CORPUS / "connections").iterdir())
 
 
@@ -215,6 +217,70 @@ def test_a_malformed_request_that_reaches_a_server_is_found(world: World) -> Non
     client.say(wire, request)
     with pytest.raises(Violation, match="what is malformed"):
         world.step()
+
+
+@pytest.fixture
+def streams() -> Any:
+    """A world whose clients speak HTTP/2."""
+    made = World(site(), next(variant for variant in VARIANTS if variant.http2))
+    yield made
+    made.close()
+    site().renew()
+
+
+def two_streams(world: World) -> tuple[Http2Client, list[ServerConn]]:
+    """A client with two requests on one connection, and the servers' connections that they are on."""
+    life(world, event("connect"), event("request"), event("request"))
+    client = world.clients[0]
+    assert isinstance(client, Http2Client)
+    conns = [conn for origin in world.origins for conn in origin.conns]
+    assert len(conns) == len(client.open) == 2
+    return client, conns
+
+
+def test_an_answer_on_another_stream_is_found(streams: World) -> None:
+    _, (one, other) = two_streams(streams)
+    answer = streams.answer(other.request, 200, b"other")
+    one.say(reply(answer), answer)
+    with pytest.raises(Violation, match="another request"):
+        streams.step()
+
+
+def test_a_stream_whose_body_differs_is_found(streams: World) -> None:
+    _, (conn, _) = two_streams(streams)
+    answer = streams.answer(conn.request, 200, b"right")
+    conn.say(reply(answer, b"wrong"), answer)
+    with pytest.raises(Violation, match="body of an answer differs"):
+        streams.step()
+
+
+def test_a_stream_that_is_cut_is_found(streams: World) -> None:
+    client, (conn, other) = two_streams(streams)
+    for cut in (conn, other):
+        answer = streams.answer(cut.request, 200, b"x" * 100)
+        cut.out += reply(answer)[:-50]
+        cut.flush()
+    streams.step()
+    assert all(stream.head is not None for stream in client.open)
+    conn.close()
+    with pytest.raises(Violation, match="an answer was cut"):
+        streams.step()
+
+
+def test_a_connection_of_http2_that_ends_without_a_cause_is_found(streams: World) -> None:
+    client, _ = two_streams(streams)
+    client.say(CONNECTION_ERROR)
+    with pytest.raises(Violation, match=r"was ended: 1, 0 points"):
+        streams.step()
+
+
+def test_a_malformed_stream_that_reaches_a_server_is_found(streams: World) -> None:
+    client, _ = two_streams(streams)
+    request = streams.malformed(client, b"", headless=True)
+    request.method, request.refused = b"GET", True
+    client.ask(request)  # nothing is wrong with it but what the oracle is told
+    with pytest.raises(Violation, match="a server got what is no request"):
+        streams.step()
 
 
 def test_a_request_that_a_server_gets_twice_is_found() -> None:

@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from tests.fuzz.http2 import WINDOWS, Http2Client, Http2TlsClient
 from tests.fuzz.oracle import Answer, Oracle, Request, Violation, pattern
 from tests.fuzz.peers import Client, Peer, ServerConn, TlsClient
 from tests.fuzz.site import SERVERS, Site, Variant
@@ -224,7 +225,12 @@ class World:
             refused = flags & 0x1C == 0x1C
             before = (NO_PROXY if refused else PROXY)[(flags >> 5) & 3]
         client: Client
-        if self.variant.tls:
+        if self.site.offers_http2 and self.variant.tls:
+            context = self.site.client_context_http2
+            client = Http2TlsClient(self, sock, context, before=before, window=WINDOWS[(flags >> 5) % len(WINDOWS)])
+        elif self.site.offers_http2:
+            client = Http2Client(self, sock, window=WINDOWS[(flags >> 5) % len(WINDOWS)])
+        elif self.variant.tls:
             client = TlsClient(self, sock, self.site.client_context, before=before)
         else:
             client = Client(self, sock)
@@ -377,6 +383,7 @@ class World:
         for peer in self.all:
             peer.stall(stalled=False)
             peer.held = 0
+            peer.relax()
         self._rounds()
         for client in self.clients:
             # What nothing is known of must not keep a server's place.
@@ -419,21 +426,7 @@ class World:
 
     def _due(self) -> list[Client]:
         """Clients that wait for something that should have come: the rest of an answer, an answer, or the end."""
-        return [
-            client
-            for client in self.clients
-            if client is not None
-            and client.live
-            and client.wild is None
-            and not client.refused
-            and client.tunnel is None
-            and (
-                client.head is not None
-                or client.closing
-                or client.unsent > 0
-                or (client.next < len(client.requests) and client.requests[client.next].end <= client.written)
-            )
-        ]
+        return [client for client in self.clients if client is not None and client.due]
 
     def _wait(self, done: object) -> None:
         for _ in range(TIMEOUT):
@@ -522,7 +515,7 @@ class World:
         for client in clients:
             assert client is not None
             request = self.request(client, b"GET")
-            client.say(request.wire, request)
+            client.ask(request)
         for client in clients:
             assert client is not None
             if client.next == 0:
