@@ -22,7 +22,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
-from libc.string cimport memchr, memcmp, memcpy, memmove
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from gateway.outcome cimport (
     ABUSE_FRAMES, ABUSE_HEADERS, ABUSE_PROTOCOL, ABUSE_RESETS, ABUSE_SLOW_HEADERS, ABUSE_WINDOWS, O_BUG, O_HTTP2_ERROR,
@@ -54,7 +54,7 @@ from gateway.wire.edit cimport (
 from gateway.wire.head cimport (
     Bounds, Head, M_HEAD, R_ACCEPT, R_BODY_LENGTH, R_BODY_TOO_LARGE, R_OK, R_TRAILERS, same_any, status_of,
 )
-from gateway.wire.http2_head cimport KEY, block_clear, block_end, block_field, block_free
+from gateway.wire.http2_head cimport KEY, Block, block_clear, block_end, block_field, block_free
 from gateway.wire.origin cimport Provenance
 
 from gateway.outcome import ABUSES
@@ -103,12 +103,15 @@ cdef enum:
     EARNED = 2                  # refill for a frame with a part of a body
     COST_FRAME = 1              # PING, PRIORITY, WINDOW_UPDATE; DATA until it proves not to be empty
     COST_SETTINGS = 5
+    COST_LATE = 5               # RST_STREAM of a stream that is over
     COST_REFUSED = 5            # a malformed request
     COST_SLIVER = 5             # a response sent in pieces below SLIVER
     COST_RESET = 10
     COST_CONTINUATION = 40
     SLIVER = 256                # bytes
     BOMB = 8                    # times the limits of a head, in fields or bytes, end the connection
+
+cdef Block _spare_block                         # buffers for a header block, of which most come within one event
 
 cdef int64_t LOG_PERIOD_NS = 10_000_000_000     # between two log lines about connections ended for the same reason
 cdef dict _said = {}                            # (frontend, Abuse) -> (time of the last log line, number since)
@@ -342,6 +345,23 @@ cdef void _free(Out *o) noexcept:
     free(o.p)
     o.p = NULL
     o.n = o.capacity = 0
+
+
+cdef void _borrow(Block *block) noexcept:
+    """Take the spare buffers, if they are there."""
+    block[0] = _spare_block
+    memset(&_spare_block, 0, sizeof(Block))
+
+
+cdef void _give_back(Block *block) noexcept:
+    """An idle connection keeps none."""
+    if _spare_block.text.p != NULL:
+        block_free(block)
+        return
+    _spare_block.text = block.text
+    _spare_block.cookies = block.cookies
+    _spare_block.pseudo = block.pseudo
+    memset(block, 0, sizeof(Block))
 
 
 # ------------------------------------------------------------------------------------------------------------- a stream
@@ -614,6 +634,8 @@ cdef class Http2Connection(Handler):
 
     cdef int on_block_begun(self, int32_t id, bint request) except -1:
         cdef Http2Stream s
+        if self.block.text.p == NULL:
+            _borrow(&self.block)
         block_clear(&self.block)
         self.block.trailers = not request
         self.block_since = self.conn.poller.now
@@ -639,6 +661,8 @@ cdef class Http2Connection(Handler):
         elif s.key is not None:
             self.charge(ABUSE_RESETS, COST_REFUSED)
             s._reset(NG_PROTOCOL_ERROR)     # RFC 9113 section 8.5: only data may come here
+            if s.transaction is not None:
+                s.transaction.on_given_up(O_HTTP2_ERROR)
             return self._set_deadline()
         elif s.transaction is not None:
             if not ended or block_end(&self.block, &self.conn.listener.frontend.bounds, &_scan, False) != R_OK:
@@ -647,6 +671,7 @@ cdef class Http2Connection(Handler):
                 s.request_trailers = self.block.text.p[:self.block.text.n]
         if ended:
             self.on_ended(id)
+        _give_back(&self.block)
         return self._set_deadline()
 
     cdef int _request(self, Http2Stream s, bint ended) except -1:
@@ -898,8 +923,8 @@ cdef class Http2Connection(Handler):
         cdef int kind = head.type
         if kind == NG_DATA:
             return 0 if head.flags & NG_FLAG_END_STREAM else self.charge(ABUSE_FRAMES, COST_FRAME)
-        if kind == NG_RST_STREAM:
-            return 0                        # its cost is known when the stream is closed
+        if kind == NG_RST_STREAM:           # else its cost is known when the stream is closed
+            return 0 if head.stream_id in self.streams else self.charge(ABUSE_FRAMES, COST_LATE)
         if kind == NG_HEADERS:
             if head.stream_id > ng.session_get_last_proc_stream_id(self.session) or head.stream_id in self.streams:
                 return 0

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import Self
 
 import pytest
+from h2.settings import SettingCodes
 from hpack import Encoder
 
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.http2_client import Http2Client
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, free_port
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED, WITH_PRIORITY = 1, 1, 4, 8, 32
@@ -139,11 +140,19 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BackendServer]:
 def gateway(tmp_path_factory: pytest.TempPathFactory, server: BackendServer) -> Iterator[GatewayProcess]:
     description = site([server])
     description["frontends"][0] |= {"http2": True, "limits": {"header_timeout": "1s"}}
+    impatient = {
+        "name": "impatient",
+        "http2": True,
+        "listen": f"127.0.0.1:{IMPATIENT}",
+        "limits": {"idle_timeout": "300ms"},
+    }
+    description["frontends"].append(impatient)
     description["access_log"] = {"path": "-", "format": "json"}
     with GatewayProcess(tmp_path_factory.mktemp("gateway"), description) as started:
         yield started
 
 
+IMPATIENT = free_port()
 PING_FRAME = frame(PING, b"12345678")
 BODY = request(1, POST, end=False)
 GOAWAYS: dict[str, tuple[bytes, set[int]]] = {
@@ -163,16 +172,26 @@ GOAWAYS: dict[str, tuple[bytes, set[int]]] = {
     "5.1 RST_STREAM on an idle stream": (frame(RST_STREAM, bytes(4), 0, 1), {PROTOCOL}),
     "5.1 WINDOW_UPDATE on an idle stream": (frame(WINDOW_UPDATE, struct.pack(">I", 1), 0, 1), {PROTOCOL}),
     "5.1.1 an even stream": (request(2), {PROTOCOL}),
+    "5.1 PUSH_PROMISE on an idle stream": (frame(PUSH_PROMISE, bytes(4) + block(), END_HEADERS, 1), {PROTOCOL}),
     "5.4.1 HEADERS on stream 0": (request(0), {PROTOCOL}),
+    "5.5 an unknown frame within a block": (
+        frame(HEADERS, block()[:3], END_STREAM, 1) + frame(0xBB, b"x", 0, 1) + frame(CONTINUATION, block()[3:], END_HEADERS, 1),
+        {PROTOCOL},
+    ),
     # section 6; errors of a stream may be errors of the connection (section 5.4.2)
+    "5.1 HEADERS behind END_STREAM": (request(1, HANG) + request(1, HANG), {CLOSED}),
     "5.1 DATA behind END_STREAM": (request(1, POST) + frame(DATA, b"x", 0, 1), {CLOSED}),
     "6.3 PRIORITY of 4 bytes": (BODY + frame(PRIORITY, bytes(4), 0, 1), {SIZE}),
     "6.9 WINDOW_UPDATE by 0 on a stream": (BODY + frame(WINDOW_UPDATE, bytes(4), 0, 1), {PROTOCOL}),
     "6.1 DATA on stream 0": (frame(DATA, b"x", END_STREAM, 0), {PROTOCOL}),
+    "6.1 padded DATA without the length of its padding": (BODY + frame(DATA, b"", PADDED, 1), {SIZE, PROTOCOL}),
     "6.1 padding longer than DATA": (BODY + frame(DATA, b"\xff" + b"x", PADDED, 1), {PROTOCOL}),
     "6.2 padding longer than HEADERS": (frame(HEADERS, b"\xff" + block(), PADDED | END_HEADERS, 1), {PROTOCOL}),
+    "6.2 HEADERS too short for their priority": (frame(HEADERS, bytes(4), WITH_PRIORITY | END_HEADERS, 1), {SIZE, PROTOCOL}),
+    "6.2 HEADERS without the length of their padding": (frame(HEADERS, b"", PADDED | END_HEADERS, 1), {SIZE, PROTOCOL}),
     "6.3 PRIORITY on stream 0": (frame(PRIORITY, bytes(5), 0, 0), {PROTOCOL}),
     "6.4 RST_STREAM on stream 0": (frame(RST_STREAM, bytes(4), 0, 0), {PROTOCOL}),
+    "6.4 RST_STREAM of 5 bytes": (BODY + frame(RST_STREAM, bytes(5), 0, 1), {SIZE}),
     "6.4 RST_STREAM of 3 bytes": (BODY + frame(RST_STREAM, bytes(3), 0, 1), {SIZE}),
     "6.5 SETTINGS on a stream": (frame(SETTINGS, b"", 0, 1), {PROTOCOL}),
     "6.5 SETTINGS of 5 bytes": (frame(SETTINGS, bytes(5)), {SIZE}),
@@ -181,13 +200,25 @@ GOAWAYS: dict[str, tuple[bytes, set[int]]] = {
     "6.5.2 INITIAL_WINDOW_SIZE above 2^31-1": (settings((4, 1 << 31)), {FLOW}),
     "6.5.2 MAX_FRAME_SIZE below 16384": (settings((5, 16383)), {PROTOCOL}),
     "6.5.2 MAX_FRAME_SIZE above 2^24-1": (settings((5, 1 << 24)), {PROTOCOL}),
+    "6.5.2 NO_RFC7540_PRIORITIES of 2": (settings((9, 2)), {PROTOCOL}),
+    "6.6 PUSH_PROMISE on stream 0": (frame(PUSH_PROMISE, struct.pack(">I", 2) + block(), END_HEADERS), {PROTOCOL}),
     "6.6 PUSH_PROMISE from a client": (BODY + frame(PUSH_PROMISE, struct.pack(">I", 2) + block(), END_HEADERS, 1), {PROTOCOL}),
     "6.7 PING on a stream": (frame(PING, bytes(8), 0, 1), {PROTOCOL}),
+    "6.7 PING of 9 bytes": (frame(PING, bytes(9)), {SIZE}),
     "6.7 PING of 7 bytes": (frame(PING, bytes(7)), {SIZE}),
     "6.8 GOAWAY on a stream": (frame(GOAWAY, bytes(8), 0, 1), {PROTOCOL}),
+    "6.8 GOAWAY of 7 bytes": (frame(GOAWAY, bytes(7)), {SIZE}),
     "6.9 WINDOW_UPDATE of 3 bytes": (frame(WINDOW_UPDATE, bytes(3)), {SIZE}),
+    "6.9 WINDOW_UPDATE of 5 bytes": (frame(WINDOW_UPDATE, bytes(5)), {SIZE}),
     "6.9 WINDOW_UPDATE by 0": (frame(WINDOW_UPDATE, bytes(4)), {PROTOCOL}),
     "6.9.1 a connection's window above 2^31-1": (frame(WINDOW_UPDATE, struct.pack(">I", 0x7FFFFFFF)), {FLOW}),
+    "6.10 CONTINUATION on stream 0": (
+        frame(HEADERS, block()[:3], END_STREAM, 1) + frame(CONTINUATION, block()[3:], END_HEADERS, 0), {PROTOCOL},
+    ),
+    "6.10 CONTINUATION behind the last one": (
+        frame(HEADERS, block()[:3], 0, 1) + frame(CONTINUATION, block()[3:], END_HEADERS, 1)
+        + frame(CONTINUATION, b"", END_HEADERS, 1), {PROTOCOL},
+    ),
     "6.10 CONTINUATION without HEADERS": (frame(CONTINUATION, block(), END_HEADERS, 1), {PROTOCOL}),
     "6.10 CONTINUATION behind END_HEADERS": (BODY + frame(CONTINUATION, b"", END_HEADERS, 1), {PROTOCOL}),
 }  # fmt: skip
@@ -198,6 +229,13 @@ RESETS: dict[str, tuple[bytes, set[int]]] = {
     ),
     "5.3.1 a stream that depends on itself": (frame(PRIORITY, struct.pack(">IB", 1, 0), 0, 1) + BODY, set()),
     "6.9.1 a stream's window above 2^31-1": (BODY + frame(WINDOW_UPDATE, struct.pack(">I", 0x7FFFFFFF), 0, 1), {FLOW}),
+    "6.9.1 more data than a stream's window": (
+        request(1, [POST[0], *HANG[1:]], end=False) + frame(DATA, bytes(16384), 0, 1) * 1000, {FLOW},  # more than all kernels take
+    ),
+    "8.5 HEADERS behind those that open a WebSocket": (
+        request(1, [(":method", "CONNECT"), (":protocol", "websocket"), *HANG[1:]], end=False)
+        + frame(HEADERS, literal("a", "b"), END_HEADERS | END_STREAM, 1), {PROTOCOL},
+    ),
     "8.1.1 a body longer than Content-Length": (
         request(1, POST, ("content-length", "1"), end=False) + frame(DATA, b"xy", 0, 1), {PROTOCOL},
     ),
@@ -208,6 +246,18 @@ REFUSALS: dict[str, bytes] = {
     "8.2.1 a capital letter": request(1, REQUEST, ("Abc", "x")),
     "8.2.1 CR LF in a value": request(1, REQUEST, ("a", "x\r\nb: y")),
     "8.2.1 NUL in a value": request(1, REQUEST, ("a", "x\0")),
+    "8.2.1 a space in a name": request(1, REQUEST, ("a b", "x")),
+    "8.2.1 a colon in a name": request(1, REQUEST, ("a:b", "x")),
+    "8.2.1 a control byte in a name": request(1, REQUEST, ("a\x7f", "x")),
+    "8.2.1 a byte above ASCII in a name": request(1, REQUEST, ("a\xe9", "x")),
+    "8.2.1 no name": request(1, REQUEST, ("", "x")),
+    "8.2.1 LF in a value": request(1, REQUEST, ("a", "x\ny")),
+    "8.2.1 CR in a value": request(1, REQUEST, ("a", "x\ry")),
+    "8.2.1 a space before a value": request(1, REQUEST, ("a", " x")),
+    "8.2.1 a tab behind a value": request(1, REQUEST, ("a", "x\t")),
+    "8.2.2 Keep-Alive": request(1, REQUEST, ("keep-alive", "timeout=5")),
+    "8.2.2 Proxy-Connection": request(1, REQUEST, ("proxy-connection", "close")),
+    "8.2.2 Upgrade": request(1, REQUEST, ("upgrade", "websocket")),
     "8.2.2 Connection": request(1, REQUEST, ("connection", "close")),
     "8.2.2 Transfer-Encoding": request(1, REQUEST, ("transfer-encoding", "chunked")),
     "8.2.2 TE: gzip": request(1, REQUEST, ("te", "gzip")),
@@ -215,6 +265,15 @@ REFUSALS: dict[str, bytes] = {
     "8.3 a pseudo-header behind a header": request(1, [*REQUEST[:3], ("a", "b"), REQUEST[3]]),
     "8.3 a pseudo-header twice": request(1, [*REQUEST, REQUEST[3]]),
     "8.3 :status": request(1, [*REQUEST, (":status", "200")]),
+    "8.3 :protocol without CONNECT": request(1, [*REQUEST, (":protocol", "websocket")]),
+    "8.3.1 :method that is no token": request(1, [(":method", "G T"), *REQUEST[1:]]),
+    "8.3.1 a :path without a slash": request(1, [*REQUEST[:3], (":path", "bytes/10")]),
+    "8.3.1 a :path with a host": request(1, [*REQUEST[:3], (":path", "http://a/bytes/10")]),
+    "8.3.1 * without OPTIONS": request(1, [*REQUEST[:3], (":path", "*")]),
+    "8.3.1 userinfo in :authority": request(1, [*REQUEST[:2], (":authority", "u@a"), REQUEST[3]]),
+    "8.3.1 an empty :authority": request(1, [*REQUEST[:2], (":authority", ""), REQUEST[3]]),
+    "8.3.1 neither :authority nor Host": request(1, [*REQUEST[:2], REQUEST[3]]),
+    "8.3.1 two Host": request(1, REQUEST, ("host", "a"), ("host", "a")),
     "8.3.1 no :method": request(1, REQUEST[1:]),
     "8.3.1 no :scheme": request(1, [REQUEST[0], *REQUEST[2:]]),
     "8.3.1 no :path": request(1, REQUEST[:3]),
@@ -225,6 +284,10 @@ REFUSALS: dict[str, bytes] = {
         request(1, POST, ("content-length", "3"), end=False) + frame(DATA, b"xy", END_STREAM, 1)
     ),
     "8.1 a pseudo-header among trailers": BODY + frame(HEADERS, literal(":path", "/"), END_HEADERS | END_STREAM, 1),
+    "8.1 trailers with capital letters": BODY + frame(HEADERS, literal("Abc", "x"), END_HEADERS | END_STREAM, 1),
+    "8.1.1 two Content-Length": request(1, POST, ("content-length", "0"), ("content-length", "0")),
+    "8.1.1 a Content-Length that is no number": request(1, POST, ("content-length", "+0")),
+    "8.5 CONNECT with a :path": request(1, [(":method", "CONNECT"), *REQUEST[1:]]),
     "8.5 CONNECT": request(1, [(":method", "CONNECT"), (":authority", "a:443")]),
 }  # fmt: skip
 HARMLESS: dict[str, bytes] = {
@@ -235,6 +298,11 @@ HARMLESS: dict[str, bytes] = {
     "6.2 padded HEADERS": frame(HEADERS, b"\x04" + block() + bytes(4), PADDED | END_HEADERS | END_STREAM, 1),
     "6.2 HEADERS with a priority": frame(HEADERS, bytes(5) + block(), WITH_PRIORITY | END_HEADERS | END_STREAM, 1),
     "6.5.2 an unknown setting": settings((0x99, 1)),
+    "6.5.2 a setting twice, of which the last counts": settings((4, 0), (4, 65535)),
+    "6.9 WINDOW_UPDATE behind END_STREAM": request(1, HANG) + frame(WINDOW_UPDATE, struct.pack(">I", 5), 0, 1),
+    "6.4 RST_STREAM of a stream that is over": request(1, HANG) + frame(RST_STREAM, struct.pack(">I", CANCEL), 0, 1) * 2,
+    "8.2.3 Cookie in pieces": request(1, REQUEST, ("cookie", "a=1"), ("cookie", "b=2")),
+    "8.3.1 OPTIONS *": request(1, [(":method", "OPTIONS"), *REQUEST[1:3], (":path", "*")]),
     "6.10 a block in pieces": frame(HEADERS, block()[:3], END_STREAM, 1) + frame(CONTINUATION, block()[3:], END_HEADERS, 1),
 }  # fmt: skip
 
@@ -283,6 +351,51 @@ def test_what_is_ignored_or_allowed(gateway: GatewayProcess, data: bytes) -> Non
         raw.send(data + request(101) + frame(PING, bytes(8)))
         heard = raw.until(lambda heard: 101 in (heard.heads or ()) and heard.pings > 0)
         assert (heard.goaway, heard.closed) == (None, False)
+
+
+def test_data_behind_a_reset_of_ones_own(gateway: GatewayProcess) -> None:
+    """Section 5.1: an error of the stream, which may be ignored for what was on its way."""
+    with Raw(gateway.port) as raw:
+        raw.send(BODY + frame(RST_STREAM, struct.pack(">I", CANCEL), 0, 1) + frame(DATA, b"x", END_STREAM, 1))
+        raw.send(frame(PING, bytes(8)))
+        heard = raw.until(lambda heard: heard.pings > 0 or heard.closed)
+        assert heard.goaway in {None, CLOSED}
+        assert 1 not in (heard.heads or ())
+        is_served(gateway)
+
+
+def test_more_streams_than_allowed_are_refused(gateway: GatewayProcess) -> None:
+    """Section 5.1.2: they have reached no server, so that the client may send them again."""
+    with Raw(gateway.port) as raw:
+        raw.send(b"".join(request(1 + 2 * i, HANG) for i in range(101)) + frame(PING, bytes(8)))
+        heard = raw.until(lambda heard: heard.pings > 0 and bool(heard.resets))
+        assert heard.resets == {201: REFUSED}
+        assert heard.goaway is None
+    with Http2Client(gateway.port) as client:  # behind the ACK of the settings
+        streams = [client.begin("/hang") for _ in range(100)]
+        client.connection.remote_settings.max_concurrent_streams = 1000
+        client.until(lambda: client.connection.outbound_flow_control_window > 0, "anything")
+        assert client.wait(client.begin("/hang")).reset in {PROTOCOL, REFUSED}
+        assert all(client.answers[stream].reset is None for stream in streams)
+    is_served(gateway)
+
+
+def test_a_window_may_become_negative(gateway: GatewayProcess) -> None:
+    """Section 6.9.2: what was sent before counts against a window that a client makes smaller."""
+    with Http2Client(gateway.port, window=60_000, takes=False) as client:
+        stream = client.begin("/bytes/200000")
+        client.until(lambda: len(client.answers[stream].body) == 60_000, "its window to be full")
+        client.connection.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 10})
+        client.flush()
+        client.connection.increment_flow_control_window(59_990, stream)  # to 0
+        client.flush()
+        client.connection.ping(b"12345678")
+        client.flush()
+        assert client.get("/bytes/5").body == b"abcde"
+        assert len(client.answers[stream].body) == 60_000
+        client.connection.increment_flow_control_window(7, stream)
+        client.flush()
+        client.until(lambda: len(client.answers[stream].body) == 60_007, "what was let in")
 
 
 # ----------------------------------------------------------------------------- behind a good request, and cut anywhere
@@ -452,6 +565,10 @@ def send_a_bomb_of_empty_fields(raw: Raw, i: int) -> None:
     raw.send(frame(HEADERS, block() + first + b"\xbe" * 9000, END_HEADERS | END_STREAM, 1 + 2 * i))
 
 
+def reset_what_is_over(raw: Raw, i: int) -> None:
+    raw.send((b"" if i else request()) + frame(RST_STREAM, struct.pack(">I", CANCEL), 0, 1) * 10)
+
+
 ABUSES: dict[str, tuple[Callable[[Raw, int], None], str]] = {
     "rapid reset": (reset_rapidly, "reset_flood"),
     "made you reset": (have_it_reset, "reset_flood"),
@@ -463,6 +580,7 @@ ABUSES: dict[str, tuple[Callable[[Raw, int], None], str]] = {
     "DATA that is all padding": (send_padding, "frame_flood"),
     "WINDOW_UPDATE": (open_windows, "frame_flood"),
     "HEADERS of streams that are over": (go_back, "reset_flood"),
+    "RST_STREAM of streams that are over": (reset_what_is_over, "frame_flood"),
     "CONTINUATION": (continue_for_ever, "header_flood"),
     "empty CONTINUATION": (continue_with_nothing, "header_flood"),
     "a bomb by reference": (send_a_bomb, "header_flood"),
@@ -506,6 +624,15 @@ def test_tiny_windows_end_as_abuse(gateway: GatewayProcess) -> None:
         assert client.goaways[-1][1] == CALM
     gateway.wait_for_log("ended: small_windows: ")
     is_served(gateway)
+
+
+def test_a_client_that_reads_nothing_is_given_up(gateway: GatewayProcess) -> None:
+    """Whether the answer is still at the server, or all of it is here."""
+    with Http2Client(IMPATIENT, window=0, takes=False) as client:
+        streams = [client.begin("/bytes/5000000"), client.begin("/bytes/100")]
+        for stream in streams:
+            assert client.wait(stream).reset in {INTERNAL, CANCEL}
+    eventually(lambda: '"outcome":"client_timeout"' in gateway.output, "the large one in the log")
 
 
 def test_a_header_block_that_takes_long(gateway: GatewayProcess) -> None:

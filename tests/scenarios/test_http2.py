@@ -209,6 +209,7 @@ def test_broken_answers_are_resets(entrance: Entrance) -> None:
     with entrance.client() as client:
         answer = client.get("/truncated/1000")
         assert (answer.status, answer.ended, answer.reset) == (200, False, 2)
+        eventually(lambda: '"outcome":"response_cut"' in entrance.gateway.output, "the server's fault in the log")
         assert client.get("/reset").status == 502
         assert client.get("/bytes/5").body == b"abcde"
 
