@@ -4,7 +4,7 @@ import socket
 import ssl
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from tests.fuzz.oracle import Answer, Chunks, Head, Oracle, Request, Violation, take_head
 
@@ -433,7 +433,7 @@ class TlsClient(Client):
     """The same over TLS."""
 
     def __init__(
-        self, world: "World", sock: socket.socket, context: ssl.SSLContext, *, before: bytes = b"", **more: int
+        self, world: "World", sock: socket.socket, context: ssl.SSLContext, *, before: bytes = b"", **more: Any
     ) -> None:
         self.plain = bytearray()
         self.encrypted = 0
