@@ -4,7 +4,7 @@ import socket
 import ssl
 import struct
 from contextlib import suppress
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.fuzz.oracle import Answer, Chunks, Head, Oracle, Request, Violation, take_head
 
