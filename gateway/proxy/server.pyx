@@ -309,6 +309,8 @@ cdef class ServerConn(Conn):
             return 0
         # Idle: closed by the server, or unsolicited bytes (TLS messages without data are neither); or an event that is
         # older than the idle period: the client's event in the same turn of the loop has already read the data.
+        if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            self.ended = 1              # no event follows: a part of a record before the end must not hide it
         self.wire_readable = 1
         if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR)
                 and self.recv(self.poller.scratch, 1) != RECV_AGAIN):
