@@ -112,6 +112,7 @@ cdef class Http2Session(Handler):
     cdef uint8_t busy                   # the library is running: it must not be called to send
     cdef uint8_t greeted                # the server's SETTINGS have come
     cdef uint8_t deaf                   # the server takes no more data
+    cdef uint8_t farewell               # the server has said GOAWAY
     cdef uint8_t ends                   # the connection is ending, with all its requests
     cdef int why                        # the Reason if so
     cdef uint32_t limit                 # streams at a time

@@ -710,13 +710,15 @@ cdef class Http2Session(Handler):
         self.pool.limit = self.limit
         self.pool.sessions.append(self)
         self._set_deadline()
-        if self.pool.gone:
-            self.retire_soon()
-        return dial.hand_out()
+        # Those that have waited get their places first: another connection to a server that has left the site file, or
+        # that says GOAWAY with its SETTINGS, would be no better. What it does not take is tried elsewhere.
+        dial.hand_out()
+        return self.retire_soon() if (self.pool.gone or self.farewell) and self.phase == Q_OPEN else 0
 
     cdef int on_goaway(self) except -1:
         """The server takes no more requests on this connection (RFC 9113 section 6.8). libnghttp2 closes those that it
         has not processed."""
+        self.farewell = 1
         return self.retire_soon()
 
     cdef int retire_soon(self) except -1:
@@ -732,8 +734,8 @@ cdef class Http2Session(Handler):
     cdef int on_begun(self, const ng_frame_hd *head) except -1:
         """A frame has begun: charge the server for frames that cost work and answer nothing."""
         cdef int kind = head.type
-        if kind == NG_HEADERS or kind == NG_RST_STREAM:
-            return 0                        # at most a few for each request
+        if (kind == NG_HEADERS or kind == NG_RST_STREAM) and head.stream_id in self.streams:
+            return 0                        # at most a few for each request; of streams that are over there is no end
         # The library accepts PRIORITY on stream 0 (section 6.3), and PUSH_PROMISE before its SETTINGS are acknowledged.
         if kind == NG_PUSH_PROMISE or (kind == NG_PRIORITY and head.stream_id == 0):
             return self.end_for(R_FRAMES, False)

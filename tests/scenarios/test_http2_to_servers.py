@@ -408,3 +408,45 @@ def test_a_reload_leaves_streams_and_connections_alone(start_gateway: Starter, p
         go_on.set()
         assert client.wait(stream).body == b"half whole"
         eventually(lambda: server.peers[0].goaway == ErrorCodes.NO_ERROR, "the connection to be closed")
+
+
+def test_requests_that_wait_for_a_connection_lose_nothing_to_a_reload(start_gateway: Starter) -> None:
+    greet = threading.Event()
+
+    class Hesitant(Http2Server):
+        def serve(self, connection: socket.socket, number: int) -> None:
+            assert greet.wait(LIMIT)
+            super().serve(connection, number)
+
+    with Hesitant() as server:
+        description = http2(server)
+        gateway = start_gateway(description)
+        with Http2Client(gateway.port) as client:
+            stream = client.begin()
+            eventually(lambda: server.connections == 1, "the connection to be begun")
+            description["backends"]["app"]["h2"] = False
+            gateway.reload(description)
+            greet.set()
+            assert client.wait(stream).body == b"ok"
+        eventually(lambda: server.peers[0].goaway == ErrorCodes.NO_ERROR, "the connection to be closed")
+        assert (server.connections, server.broken) == (1, [])
+
+
+def test_a_server_that_says_goaway_with_its_settings_gets_no_further_requests(start_gateway: Starter) -> None:
+    class Leaving(Http2Server):
+        def serve(self, connection: socket.socket, number: int) -> None:
+            if number > 1:
+                return super().serve(connection, number)
+            connection.sendall(b"\0\0\0\4\0\0\0\0\0" + b"\0\0\x08\7\0\0\0\0\0" + bytes(8))
+            while connection.recv(4096):
+                pass
+            ended.set()
+            return None
+
+    ended = threading.Event()
+    with Leaving() as server:
+        gateway = start_gateway(http2(server))
+        with Http2Client(gateway.port) as client:
+            assert [client.get().body for _ in range(3)] == [b"ok"] * 3
+        assert ended.wait(LIMIT)
+        assert (server.connections, server.broken) == (2, [])
