@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gateway.importing.haproxy_text import Texts, calls
 from gateway.importing.matches import Match, both, either, negated, single
-from gateway.importing.patterns import anchored
+from gateway.importing.patterns import anchored, quoted
 from gateway.importing.report import NotPossible
 
 _METHODS: Final = frozenset({"str", "beg", "end", "sub", "dir", "dom", "reg", "found"})
@@ -21,8 +21,6 @@ _PREDEFINED: Final[dict[str, Match]] = {
     "FALSE": None,
     "HTTP": {},
     "WAIT_END": {},
-    "HTTP_1.0": None,
-    "HTTP_1.1": {},
     "METH_GET": {"method": ["GET", "HEAD"]},
     **{f"METH_{name}": {"method": name} for name in ("POST", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT")},
     "LOCALHOST": {"source": ["127.0.0.0/8", "::1/128"]},
@@ -134,6 +132,8 @@ class Conditions:
             return either(tests)
         if name in _PREDEFINED:
             return _PREDEFINED[name]
+        if name.startswith("HTTP_"):
+            raise NotPossible("versions of HTTP are no condition here")
         raise NotPossible(f"there is no acl {name}")
 
     def _test(self, words: list[str]) -> Any:
@@ -182,6 +182,10 @@ class Conditions:
         name = argument.split(",", maxsplit=1)[0].strip()
         if fetch in _OF_NAMES:
             key = _OF_NAMES[fetch]
+            if "," in argument:
+                raise NotPossible("a match looks at all values of a name, not at one by its number")
+            if fetch in ("hdr", "req.hdr"):
+                values.listed = True
             return values.host() if key == "header" and name.lower() == "host" else values.of(key, name)
         if fetch in _PLAIN:
             return _PLAIN[fetch](values)
@@ -230,6 +234,8 @@ class _Values:
         if how not in _METHODS:
             raise NotPossible(f"-m {how} has no counterpart: str, beg, end, sub, dir, dom, reg and found do")
         self.how, self.values, self.any_case = how, values, any_case
+        self.listed = False
+        """Whether commas separate values: each is compared."""
 
     def path(self) -> Match:
         """A test of the path."""
@@ -243,9 +249,16 @@ class _Values:
         """A test of a header, cookie or parameter."""
         if self.how == "found":
             return {key: {name: True}}
-        if self.how == "str" and not self.any_case:
+        if self.how == "str" and not self.any_case and not self.listed:
             return {key: {name: single(_plain(value) for value in self.values)}}
         return {key: {name: single(f"~{self._pattern(value)}" for value in self.values)}}
+
+    def url(self) -> Match:
+        """A test of path and query."""
+        if self.how == "beg" and not self.any_case and not any("?" in value for value in self.values):
+            return self.path()
+        texts = [f"uri.matches({quoted(self._pattern(value))})" for value in self.values]
+        return {} if self.how == "found" else {"when": " || ".join(texts)}
 
     def host(self) -> Match:
         """A test of the host. Host names have no case."""
@@ -275,7 +288,7 @@ class _Values:
         return {} if _COMPARED[sign](0, number) else None
 
     def _pattern(self, value: str) -> str:
-        return anchored(value, self.how, any_case=self.any_case)
+        return anchored(value, self.how, any_case=self.any_case, listed=self.listed)
 
 
 def _plain(value: str) -> str:
@@ -289,7 +302,8 @@ _OF_NAMES: Final = {
     **dict.fromkeys(("url_param", "urlp"), "query"),
 }
 _PLAIN: Final[dict[str, Callable[[_Values], Any]]] = {
-    **dict.fromkeys(("path", "url", "pathq"), _Values.path),
+    "path": _Values.path,
+    **dict.fromkeys(("url", "pathq"), _Values.url),
     "method": lambda values: {"method": single(value.upper() for value in values.values)},
     "src": lambda values: {"source": single(str(ip_network(value, strict=False)) for value in values.values)},
     "ssl_fc": lambda values: {"scheme": "https" if values.values in ([], ["1"]) else "http"},

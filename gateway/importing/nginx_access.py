@@ -50,6 +50,10 @@ class Access:
                 self.draft.report.impossible(directive.line, reason(why))
         for directive in scope.all("limit_conn"):
             self._connections(directive, frontends)
+        self.refuse(scope, match)
+
+    def refuse(self, scope: Scope, match: Match) -> None:
+        """Add the routes that refuse requests of `match` by address and password."""
         refused = self._refused(scope)
         login = self._login(scope)
         if scope.value("satisfy") == "any" and login is not None:

@@ -57,7 +57,7 @@ class Proxy:
             self.draft.route(match, respond={"status": 404})
             return
         self.access.add(scope, match, frontends)
-        self._only(block, match)
+        self._only(block, scope, match)
         passed = block.last("proxy_pass") or block.last("grpc_pass")
         self.draft.at = block.line
         if passed is None:
@@ -80,17 +80,13 @@ class Proxy:
             self.draft.report.impossible((files or block).line, why)
         self.draft.route(match, respond={"status": 404})
 
-    def _only(self, block: Directive, match: Match) -> None:
-        """limit_except."""
+    def _only(self, block: Directive, scope: Scope, match: Match) -> None:
+        """limit_except: who may use the other methods."""
         for directive in block.all("limit_except"):
-            if [each.args for each in directive.all("deny")] != [["all"]] or len(directive.block) != 1:
-                self.draft.report.impossible(directive.line, "only deny all has a counterpart here")
-                continue
             methods = [method.upper() for method in directive.args]
             methods += ["HEAD"] if "GET" in methods and "HEAD" not in methods else []
-            self.draft.route(both(match, {"not": [{"method": methods}]}), respond={"status": 403})
+            self.access.refuse(scope.inside(directive), both(match, {"not": [{"method": methods}]}))
             self.draft.report.taken(directive.line)
-            self.draft.report.taken(directive.block[0].line)
 
     # --------------------------------------------------------------------------------------------------------- answers
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gateway.importing.draft import Draft
-from gateway.importing.matches import Match, both, negated
-from gateway.importing.nginx_text import Texts, field_of, variable
+from gateway.importing.matches import Match, both, either, negated
+from gateway.importing.nginx_text import Texts, expression_of, field_of, variable
 from gateway.importing.nginx_tree import Directive
-from gateway.importing.patterns import anchored, with_names
+from gateway.importing.patterns import anchored, quoted, with_names
 from gateway.importing.report import MISFITS, NotPossible, reason
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -169,16 +169,30 @@ def _of(name: str, operator: str, value: str) -> tuple[Match, dict[str, str]]:
     """The match for a comparison of a variable, and what its groups are called. Raises NotPossible."""
     if operator.startswith("!"):
         match, _ = _of(name, {"!=": "=", "!~": "~", "!~*": "~*"}[operator], value)
-        return negated(match), {}
+        return either([negated(match), _first_differs(field_of(name), operator, value)]), {}
     if operator not in ("~", "~*"):
         return _equal(field_of(name), value), {}
     text, names = with_names(value)
     groups = {number: f"{{{group}}}" for number, group in names.items()}
     pattern = f"(?i){text}" if operator == "~*" else text
-    return _like(field_of(name), value, pattern, grouped=bool(names)), groups
+    if (field := field_of(name)) in ("uri", "query"):
+        return _like_of_query(field, f"(?i){value}" if operator == "~*" else value), {}
+    return _like(field, value, pattern), groups
+
+
+def _first_differs(field: str, operator: str, value: str) -> Match:
+    """That the first of several values is another one: nginx compares that one, a match finds any."""
+    if ":" not in field or not value:
+        return None
+    first = expression_of(field)
+    if operator == "!=":
+        return {"when": f"{first} != {quoted(value)}"}
+    return {"when": f"!{first}.matches({quoted(f'(?i){value}' if operator == '!~*' else value)})"}
 
 
 def _equal(field: str, value: str) -> Match:
+    if "$" in value:
+        raise NotPossible("two fields of a request are not compared: leave it to the servers")
     kind, _, key = field.partition(":")
     made: dict[str, Match] = {
         "scheme": {"scheme": value},
@@ -190,7 +204,7 @@ def _equal(field: str, value: str) -> Match:
         plain = re.fullmatch(r"[a-zA-Z0-9._-]+", value)
         return {"host": value.lower()} if plain else {"header": {"Host": f"~{anchored(value, 'str')}"}}
     if key:
-        return {kind: {key: value or False}}
+        return {kind: {key: value}} if value else {"any": [{kind: {key: False}}, {kind: {key: "~^$"}}]}
     if kind == "query" and not value:
         return negated(_WITH_QUERY)
     if kind not in made:
@@ -198,7 +212,18 @@ def _equal(field: str, value: str) -> Match:
     return made[kind]
 
 
-def _like(field: str, value: str, pattern: str, *, grouped: bool) -> Match:
+def _like_of_query(field: str, pattern: str) -> Match:
+    """A pattern of the whole request target, or of what follows its first question mark. Groups have no names."""
+    if field == "uri":
+        return {"when": f"uri.matches({quoted(pattern)})"}
+    flags, rest = ("(?i)", pattern[4:]) if pattern.startswith("(?i)") else ("", pattern)
+    if "^" in rest[1:].replace("[^", "") or (rest.startswith("^") and "|" in rest):
+        raise NotPossible("a pattern of the query with ^ inside: write a match on query")
+    anywhere = f"{flags}[?]{rest[1:]}" if rest.startswith("^") else f"{flags}[?].*(?:{rest})"
+    return {"when": f"uri.matches({quoted(anywhere)})"}
+
+
+def _like(field: str, value: str, pattern: str) -> Match:
     kind, _, key = field.partition(":")
     if field in ("host", "header:Host"):
         return {"header": {"Host": f"~{pattern}"}}
@@ -208,14 +233,7 @@ def _like(field: str, value: str, pattern: str, *, grouped: bool) -> Match:
         return {"method": _methods(value)}
     if kind == "path":
         return {"path": f"~ {pattern}"}
-    if kind == "uri" and not grouped:
-        return {"when": f"uri.matches({_quoted(pattern)})"}
     raise NotPossible(f"a condition on {kind} such as this has no counterpart")
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
 
 
 def _methods(pattern: str) -> Any:

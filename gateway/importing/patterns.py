@@ -22,22 +22,30 @@ def with_names(pattern: str) -> tuple[str, dict[str, str]]:
     return _OPENED.sub(named, pattern), names
 
 
-def anchored(text: str, how: str, *, any_case: bool = False) -> str:
+def anchored(text: str, how: str, *, any_case: bool = False, listed: bool = False) -> str:
     """A pattern for a text at the beginning (beg), the end (end), anywhere (sub), or for all of it (str).
 
-    Also as a part between slashes (dir) or dots (dom), and a pattern as it is (reg).
+    Also as a part between slashes (dir) or dots (dom), and a pattern as it is (reg). `listed`: of one of
+    several texts with commas between them (RFC 9110 section 5.6.1).
     """
     plain = re.sub(r"\\(?=[-/ #&~@%!\"',:;<=>_`])", "", re.escape(text))
+    begin, end = (r"(^|,)[ \t]*", r"[ \t]*(,|$)" if plain else "(,|$)") if listed else ("^", "$")
     made = {
-        "str": f"^{plain}$",
-        "beg": f"^{plain}",
-        "end": f"{plain}$",
+        "str": f"{begin}{plain}{end}",
+        "beg": f"{begin}{plain}",
+        "end": f"{plain}{end}",
         "sub": plain,
         "dir": f"(^|/){plain}(/|$)",
         "dom": f"(^|[/?:.]){plain}([/?:.]|$)",
         "reg": text,
     }[how]
     return f"(?i){made}" if any_case else made
+
+
+def quoted(text: str) -> str:
+    """A text as one of an expression (`when`)."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def literal(text: str) -> str:
