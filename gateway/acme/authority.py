@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+import logging
 import ssl
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any, Final
 import requests
 from acme import challenges, client, errors, messages
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPrivateKeyTypes
@@ -36,8 +38,11 @@ ANSWER_SECONDS: Final = 60.0
 """and most seconds for all of it."""
 ORDER_SECONDS: Final = 120.0
 """For an order, from the first challenge on."""
+AUTHORIZATIONS: Final = 4
+"""For the one name of an order; usually there is one."""
 TRIES: Final = 4
 """For a request whose nonce the authority no longer takes (RFC 8555 section 6.5)."""
+_TOO_SLOW: Final = "the answer is too slow"
 _ERROR: Final = 300
 """Characters of what an authority says is wrong."""
 _KINDS: Final[dict[str, Kind]] = {
@@ -48,6 +53,9 @@ _KINDS: Final[dict[str, Kind]] = {
 """Of refusals that are not about what was ordered."""
 _IDENTIFIER: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
 """acmeIdentifier (RFC 8737 section 6.1)."""
+
+
+log = logging.getLogger("gateway.acme")
 
 
 class Failed(Exception):
@@ -101,10 +109,27 @@ class _NewOrder(messages.NewOrder):
     replaces: str = json_util.field("replaces", omitempty=True)
 
 
+class _Timed(ssl.SSLSocket):
+    """Reads no longer than until a time. A timeout for each part leaves an answer of single bytes without an end."""
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        """Read. Raises TimeoutError."""
+        if isinstance(self.context, _Context) and time.monotonic() > self.context.until:
+            raise TimeoutError(_TOO_SLOW)
+        return super().recv_into(*args, **kwargs)
+
+
+class _Context(ssl.SSLContext):
+    """`until` is when the answer being read must be there, in seconds of the monotonic clock."""
+
+    sslsocket_class = _Timed
+    until = float("inf")
+
+
 class _Bounded(HTTPAdapter):
     """Verifies authorities by given CAs, and reads a bounded answer of each."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: _Context) -> None:
         self._context = context
         super().__init__(max_retries=0)
 
@@ -119,14 +144,14 @@ class _Bounded(HTTPAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request and read its answer. Raises requests' exceptions."""
-        until = time.monotonic() + ANSWER_SECONDS
+        self._context.until = time.monotonic() + ANSWER_SECONDS
         response = super().send(request, *args, **{**kwargs, "stream": True, "timeout": TIMEOUT, "proxies": {}})
         content = bytearray()
         for piece in response.iter_content(16 * 1024):
             content += piece
-            if len(content) > ANSWER_BYTES or time.monotonic() > until:
+            if len(content) > ANSWER_BYTES:
                 response.close()
-                raise requests.exceptions.ContentDecodingError("the answer is too long, or too slow")
+                raise requests.exceptions.ContentDecodingError("the answer is too long")
         response._content = bytes(content)  # noqa: SLF001 - as requests itself keeps it
         return response
 
@@ -165,6 +190,8 @@ class _Client(client.ClientV2):
             self.directory["newOrder"], _NewOrder(identifiers=wanted, profile=profile, replaces=replaces)
         )
         body = messages.Order.from_json(response.json())
+        if len(body.authorizations) > AUTHORIZATIONS:
+            raise Failed("refused", f"the authority asks for {len(body.authorizations)} authorizations of one name")
         authorizations = [self._authzr_from_response(self._post_as_get(url), uri=url) for url in body.authorizations]
         return messages.OrderResource(
             body=body, uri=response.headers.get("Location"), authorizations=authorizations, csr_pem=csr
@@ -177,9 +204,10 @@ class Authority:
     def __init__(self, url: str, wanted: Wanted, account: Account | None) -> None:
         self._url = url
         self._wanted = wanted
-        self._own = _account_key(account)
+        kept = _account_key(account, url)
+        self._own = kept or ec.generate_private_key(ec.SECP256R1())
         self._key = jwk.JWKEC(key=self._own)
-        self._account = account
+        self._account = account if kept is not None else None
         self._network = _Network(self._key, alg=jwa.ES256, user_agent=f"eddie-gateway/{__version__}")
         session = self._network.session
         session.trust_env = False
@@ -318,19 +346,25 @@ def described(pem: str) -> Facts:
     return facts(pem.encode())
 
 
-def _context(cas: bytes) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def _context(cas: bytes) -> _Context:
+    context = _Context(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cadata=cas.decode("ascii", "replace"))
     return context
 
 
-def _account_key(account: Account | None) -> ec.EllipticCurvePrivateKey:
-    if account is not None:
+def _account_key(account: Account | None, url: str) -> ec.EllipticCurvePrivateKey | None:
+    """The key of the account that is kept; None: there is none, or it is damaged, and another account is to be made."""
+    if account is None:
+        return None
+    try:
         key = serialization.load_pem_private_key(account.key.encode(), None)
-        if isinstance(key, ec.EllipticCurvePrivateKey):
-            return key
-    return ec.generate_private_key(ec.SECP256R1())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        key = None
+    if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1):
+        return key
+    log.error("acme: the key that is kept of the account at %s cannot be used; another account is made", url)
+    return None
 
 
 def _new_key(kind: str) -> ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey:

@@ -149,15 +149,24 @@ class AcmeProcess(LoopChild):
 
     async def _take_over(self) -> None:
         """Wait until no other process uses the directory, and read it."""
-        said = False
-        while not self._store.lock():
-            if not said:
-                log.info("another gateway uses the directory of certificates; waiting for its end")
-                said = True
+        said = ""
+        while True:
+            try:
+                if self._store.lock():
+                    self._state = self._store.load()
+                    break
+                why, level = "another gateway uses the directory of certificates; waiting for its end", logging.INFO
+            except OSError as error:
+                why = (
+                    f"acme: cannot read what is kept of certificates: {error}; nothing is ordered until that is mended"
+                )
+                level = logging.ERROR
+            if why != said:
+                log.log(level, "%s", why)
+                said = why
             await asyncio.sleep(1.0)
         self._locked = True
         self._began = asyncio.get_running_loop().time()
-        self._state = self._store.load()
         if self._socket is not None:
             await self._gateways.listen(self._socket)
 

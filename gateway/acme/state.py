@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeAlias, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from gateway.acme.policy import Window
 
@@ -14,6 +14,11 @@ PEM_BYTES: Final = 64 * 1024
 ERROR: Final = 500
 """Characters of an error."""
 
+LAST: Final = 1e12
+"""Seconds: no time is further from 1970."""
+Seconds: TypeAlias = Annotated[float, Field(ge=-LAST, le=LAST)]
+"""Since 1970."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -21,7 +26,7 @@ class Account:
 
     key: str
     uri: str
-    created: float
+    created: Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class Certificate:
     """A chain after its key, in PEM; `at` is when it came; `kind`: see Wanted.kind."""
 
     pem: str
-    at: float
+    at: Seconds
     kind: str
 
 
@@ -37,14 +42,14 @@ class Certificate:
 class Record:
     """How the orders of a name went. Times are in seconds since 1970."""
 
-    changed: float = 0.0
+    changed: Seconds = 0.0
     failures: int = 0
     """In a row,"""
     error: str = ""
     """the last of them,"""
-    failed_at: tuple[float, ...] = ()
+    failed_at: tuple[Seconds, ...] = ()
     """and when an authority refused some in the last hour."""
-    next: float = 0.0
+    next: Seconds = 0.0
     """No try before this."""
     way: str = ""
     """How the last order was made: see Wanted.way."""
@@ -52,7 +57,7 @@ class Record:
     """How one was made that was filled."""
     window: Window | None = None
     """When the authority suggests to renew the present certificate,"""
-    ask_at: float = 0.0
+    ask_at: Seconds = 0.0
     """and when to ask it again."""
 
 
@@ -136,4 +141,7 @@ def parsed(text: bytes) -> State:
         raise Unusable(f"{'.'.join(map(str, first['loc'])) or 'the text'}: {first['msg']}") from None
     if any(len(one.pem) > PEM_BYTES for one in state.certificates.values()):
         raise Unusable(f"a certificate of more than {PEM_BYTES} bytes")
+    windows = (one.window for one in state.records.values() if one.window is not None)
+    if not all(abs(at) <= LAST for window in windows for at in (window.start, window.end)):
+        raise Unusable("a window that no calendar has")
     return state

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ import pytest
 
 from gateway.acme.authority import ANSWER_BYTES, Failed
 from gateway.acme.authority import Authority as Asked
+from gateway.acme.state import Account
 from gateway.acme.wanted import Wanted
 from gateway.config.acme import Acme
 from tests.support.certificates import Authority
@@ -100,6 +102,51 @@ def test_one_whose_answers_do_not_end(authority: Authority, ca: bytes) -> None:
 
     with server(authority, answer) as url:
         assert "too long" in str(failure(url, ca))
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"])
+def test_one_whose_answers_come_byte_by_byte(
+    authority: Authority, ca: bytes, head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.acme.authority.ANSWER_SECONDS", 0.3)
+
+    def answer(to: BaseHTTPRequestHandler, _: str) -> None:
+        to.wfile.write(head)
+        for _number in range(1000):  # each long before a timeout of its own
+            to.wfile.write(b"x")
+            time.sleep(0.02)
+
+    began = time.monotonic()
+    with server(authority, answer) as url:
+        error = failure(url, ca)
+        assert (str(error), error.kind) == ("the authority does not answer: the answer is too slow", "unreachable")
+        assert time.monotonic() - began < 5
+
+
+def test_one_that_asks_for_authorizations_without_end(authority: Authority, ca: bytes) -> None:
+    asked = []
+
+    def answer(to: BaseHTTPRequestHandler, url: str) -> None:
+        asked.append(to.path)
+        body = {
+            "/dir": {"newNonce": f"{url}/nonce", "newAccount": f"{url}/account", "newOrder": f"{url}/order"},
+            "/order": {"status": "pending", "authorizations": [f"{url}/{n}" for n in range(1000)], "finalize": url},
+        }.get(to.path, {})
+        text = json.dumps(body).encode()
+        sends(201, text, Replay_Nonce="bm9uY2U", Location=f"{url}/this")(to, url)
+
+    with server(authority, answer) as url:
+        error = failure(url, ca)
+    assert (str(error), error.kind) == ("the authority asks for 1000 authorizations of one name", "refused")
+    assert len(asked) < 10
+
+
+def test_a_damaged_key_of_an_account_means_another_account(ca: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    wanted = Wanted("a.example.com", Acme(directory="https://a.example/dir", names=("a.example.com",)), ca)
+    for key in ("", "damaged", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"):
+        caplog.clear()
+        assert Asked("https://a.example/dir", wanted, Account(key, "https://a.example/1", 0.0)).account is None
+        assert "the account at https://a.example/dir cannot be used" in caplog.text
 
 
 def test_one_that_leads_to_plain_http(authority: Authority, ca: bytes) -> None:

@@ -59,6 +59,10 @@ def test_only_what_is_wanted_is_taken_over() -> None:
         b'{"accounts": {"d": {}}}',
         b'{"certificates": {"n": {"pem": 1, "at": 0, "kind": ""}}}',
         b'{"records": {"n": {"next": "x"}}}',
+        b'{"records": {"n": {"next": Infinity}}}',
+        b'{"records": {"n": {"changed": NaN}}}',
+        b'{"certificates": {"n": {"pem": "", "at": 1e300, "kind": ""}}}',
+        b'{"records": {"n": {"window": {"start": 0, "end": NaN}}}}',
         as_json(State(certificates={"n": Certificate("x" * (PEM_BYTES + 1), 0.0, "")})),
     ],
 )

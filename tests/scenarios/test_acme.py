@@ -239,3 +239,20 @@ def test_a_certificate_of_six_days_is_renewed_when_its_authority_says(
         asked = re.search(r"GET /acme/renewal-info/(\S+)", made.log)
         assert asked is not None
         assert f'"replaces": "{asked[1]}"' in made.log, "the authority knows which one it replaces"
+
+
+def test_what_cannot_be_read_is_said_once_and_taken_up_once_it_is_mended(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path
+) -> None:
+    kept = tmp_path / "state" / "acme"
+    (kept / "state.json").mkdir(mode=0o700, parents=True)
+    kept.chmod(0o700)
+    description = site(start_servers("app1"))
+    description["state"] = str(tmp_path / "state")
+    acme = {"directory": f"https://127.0.0.1:{free_port()}/dir", "names": ["a.example.com"], "ca": str(authority.ca)}
+    description["frontends"].append({"name": "tls", "listen": f"127.0.0.1:{free_port()}", "tls": {"acme": acme}})
+    gateway = start_gateway(description)
+    gateway.wait_for_log("acme: cannot read what is kept of certificates: .*nothing is ordered until that is mended")
+    (kept / "state.json").rmdir()
+    gateway.wait_for_log("no certificate for a.example.com: the authority does not answer")
+    assert gateway.log.count("cannot read what is kept") == 1
