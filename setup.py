@@ -40,7 +40,7 @@ if HARDENED:
     # _FORTIFY_SOURCE is off: the functions that it calls are unknown to AddressSanitizer, which checks the plain ones.
     COMPILE += [*LINK, "-O1", "-g1", "-fno-omit-frame-pointer", "-U_FORTIFY_SOURCE", "-D_GLIBCXX_ASSERTIONS"]
 
-LIBSSL = {"conn", "http1_client", "http2_client", "http2_server", "log", "server", "tls", "tls_to_servers"}
+LIBSSL = {"conn", "http1_client", "http2_client", "http2_server", "listener", "log", "server", "tls", "tls_to_servers"}
 
 # Every .pyx in the tree is one extension module of the same dotted name.
 SOURCES = sorted(path for top in ("gateway", "qos") for path in Path(top).rglob("*.pyx"))

@@ -12,6 +12,7 @@ cdef enum:
     DURATIONS = 16          # cells of a histogram; the last has no upper bound
     MAX_OUTCOMES = 48       # ways in which a request can end
     MAX_ABUSES = 6          # of HTTP/2, for which a client's connection is ended
+    MAX_HANDSHAKES = 11     # reasons for which a TLS handshake of a client fails
     MAX_CAUSES = 5          # of another try; see RETRY_CAUSES in proxy/retry.pyx
     LAYOUT = 1              # of counters: to be raised when one gets another meaning, as sizes and names do not show
 
@@ -91,7 +92,7 @@ cdef struct WorkerRow:
     uint64_t spans_lost     # of traces, that could not be passed on
     uint64_t spare[6]
 
-# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Fifteen cache lines
+# What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Sixteen cache lines
 # per (worker, row).
 cdef struct TrafficRow:
     uint64_t answers[6]     # requests by the first digit of their status; 0: the client left without an answer
@@ -116,7 +117,8 @@ cdef struct TrafficRow:
     uint64_t causes[MAX_CAUSES]  # further tries by their cause; backends only
     uint64_t handshakes     # of clients in TLS, complete; frontends only
     uint64_t resumed        # of them, those that went on with a session from before
-    uint64_t spare[7]
+    uint64_t failed_handshakes[MAX_HANDSHAKES]  # by Handshake (outcome.pyx)
+    uint64_t spare[4]
 
 # Written by control only: a site, this one or another.
 cdef struct SiteRow:

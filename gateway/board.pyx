@@ -15,7 +15,7 @@ from libc.string cimport memset
 from posix.unistd cimport close as c_close
 from posix.mman cimport MAP_FAILED, MAP_PRIVATE, MAP_SHARED, PROT_READ, PROT_WRITE, mmap, munmap
 
-from gateway.outcome import ABUSES, OUTCOMES, RETRY_CAUSES
+from gateway.outcome import ABUSES, HANDSHAKES, OUTCOMES, RETRY_CAUSES
 from gateway.reports import Concurrency, PoolReport, Traffic
 from qos.concurrency import WHYS
 
@@ -44,7 +44,7 @@ _bounds = [round(seconds * 1e9) for seconds in BOUNDS]
 assert sizeof(ServerRow) == 64
 assert sizeof(CountRow) == 64
 assert sizeof(TimeRow) == 128
-assert sizeof(TrafficRow) == 960
+assert sizeof(TrafficRow) == 1024
 assert sizeof(LinkRow) == 16
 assert sizeof(WorkerRow) == 64
 assert sizeof(Limit) == 128
@@ -115,6 +115,8 @@ cdef void _add_traffic(TrafficRow *total, TrafficRow *part) noexcept nogil:
         total.abuses[i] += part.abuses[i]
     for i in range(MAX_CAUSES):
         total.causes[i] += part.causes[i]
+    for i in range(MAX_HANDSHAKES):
+        total.failed_handshakes[i] += part.failed_handshakes[i]
     total.handshakes += part.handshakes
     total.resumed += part.resumed
     total.open += part.open
@@ -127,7 +129,8 @@ def layout():
     sizes = (MAX_SERVERS, MAX_TRAFFIC, MAX_WORKERS, sizeof(ServerRow), sizeof(CountRow), sizeof(TimeRow),
              sizeof(TrafficRow), sizeof(LinkRow))
     outcomes, abuses = [name for name, *_ in OUTCOMES], [name for name, _ in ABUSES]
-    names = repr((outcomes, abuses, RETRY_CAUSES, LAYOUT, sizes))
+    handshakes = [name for name, _ in HANDSHAKES]
+    names = repr((outcomes, abuses, RETRY_CAUSES, handshakes, LAYOUT, sizes))
     return hashlib.blake2b(names.encode(), digest_size=8).hexdigest()
 
 
@@ -562,6 +565,7 @@ cdef class Board:
             waits=tuple([total.waits[i] for i in range(DURATIONS)]),
             causes=tuple([total.causes[i] for i in range(MAX_CAUSES)]),
             handshakes=(total.handshakes - total.resumed, total.resumed),
+            failed_handshakes=tuple([total.failed_handshakes[i] for i in range(MAX_HANDSHAKES)]),
         )
 
     def pass_through(self, int row, int worker, int status, double seconds, *, int outcome=1, int tries=1,

@@ -75,6 +75,21 @@ cdef enum Cause:
     CAUSE_STATUS
     CAUSE_COUNT
 
+# Why a TLS handshake of a client failed; names in outcome.pyx.
+cdef enum Handshake:
+    HANDSHAKE_VERSION = 0
+    HANDSHAKE_CIPHER
+    HANDSHAKE_PROTOCOL
+    HANDSHAKE_NAME
+    HANDSHAKE_CLIENT_CERTIFICATE
+    HANDSHAKE_REFUSED
+    HANDSHAKE_PLAIN_HTTP
+    HANDSHAKE_NOT_TLS
+    HANDSHAKE_TIMEOUT
+    HANDSHAKE_CLOSED
+    HANDSHAKE_OTHER
+    HANDSHAKE_COUNT
+
 cdef enum:
     # What TLS says as one number: an error of verification (X509_STORE_CTX_get_error(3)) as it is, a reason of OpenSSL
     # (ERR_GET_REASON(3)) and this. As an error beside those of the kernel, it is negative.

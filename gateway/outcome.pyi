@@ -1,4 +1,5 @@
 ABUSES: tuple[tuple[str, str], ...]
+HANDSHAKES: tuple[tuple[str, str], ...]
 RETRY_CAUSES: tuple[str, ...]
 OUTCOMES: tuple[tuple[str, str, str], ...]
 SIDES: tuple[str, ...]

@@ -78,6 +78,20 @@ ABUSES = (
     ("slow_headers", "a header block took longer than header_timeout"),
 )
 """(name, meaning) by Abuse."""
+HANDSHAKES = (
+    ("version", "it speaks no version of TLS that is allowed here"),
+    ("cipher", "it has no cipher, group or signature in common with this frontend"),
+    ("protocol", "it wants another protocol (ALPN)"),
+    ("name", "it names a server that has no certificate here"),
+    ("client_certificate", "it has no certificate that is valid here"),
+    ("refused", "it does not accept the certificate that it was shown"),
+    ("plain_http", "it speaks HTTP without TLS"),
+    ("not_tls", "it does not speak TLS"),
+    ("timeout", "it took longer than header_timeout"),
+    ("closed", "it closed the connection"),
+    ("other", "OpenSSL refused its messages"),
+)
+"""(name, meaning) by Handshake."""
 SIDES = ("-", "client", "gateway", "server")
 
 OUTCOMES = tuple((name, SIDES[side], meaning) for _, name, side, _, meaning in TABLE)

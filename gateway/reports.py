@@ -52,6 +52,8 @@ class Traffic:
     """Further tries by the number of their cause, see RETRY_CAUSES of gateway/proxy/retry.pyx."""
     handshakes: tuple[int, int]
     """TLS handshakes of clients: full ones, and those that resumed a session."""
+    failed_handshakes: tuple[int, ...]
+    """Failed TLS handshakes of clients by the number of the reason, see HANDSHAKES there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +206,8 @@ class FrontendReport(TrafficReport):
     abuses: Mapping[str, int]
     handshakes: HandshakeReport | None
     """None: no TLS."""
+    failed_handshakes: Mapping[str, int]
+    """By reason; none without TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import gateway.cli
 import loadagent.cli
 from gateway.config.policies import POLICIES
 from gateway.health.result import Outcome
-from gateway.outcome import ABUSES
+from gateway.outcome import ABUSES, HANDSHAKES
 from gateway.supervisor.roles import ROLES
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +91,11 @@ def test_every_result_of_a_check_is_in_the_list(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("reason", [name for name, _ in ABUSES])
 def test_every_reason_for_ending_a_connection_of_http2_is_in_the_table(reason: str) -> None:
+    assert f"\n| `{reason}` | " in content("operations.md")
+
+
+@pytest.mark.parametrize("reason", [name for name, _ in HANDSHAKES])
+def test_every_reason_for_a_failed_handshake_is_in_the_table(reason: str) -> None:
     assert f"\n| `{reason}` | " in content("operations.md")
 
 

@@ -223,6 +223,16 @@ def _of_frontends(report: GatewayReport) -> Iterator[Family]:
         ],
     )
     yield from _of_handshakes(frontends)
+    yield Family(
+        "gateway_frontend_tls_handshakes_failed_total",
+        "counter",
+        "TLS handshakes of clients that failed, by reason.",
+        [
+            (labels(frontend=one.name, reason=reason), count)
+            for one in frontends
+            for reason, count in one.failed_handshakes.items()
+        ],
+    )
     yield from _of_traffic("frontend", frontends)
     yield _durations(
         "frontend",

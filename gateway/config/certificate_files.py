@@ -190,7 +190,27 @@ def stamps(site: Site) -> Stamps:
             _add_stamps(found, source.directory)
         else:
             found.update((str(path), stamp_of(path)) for pair in listed(source).pairs for path in pair.paths)
+    found.update((str(path), stamp_of(path)) for path in client_cas(site))
     return found
+
+
+def client_cas(site: Site) -> dict[Path, Loc]:
+    """The files of CAs whose clients' certificates are asked for, and their locations."""
+    found: dict[Path, Loc] = {
+        frontend.tls.client_ca: ("frontends", i, "tls", "client_ca")
+        for i, frontend in enumerate(site.frontends)
+        if frontend.tls is not None and frontend.tls.client_ca is not None
+    }
+    if site.admin.tls is not None and site.admin.tls.client_ca is not None:
+        found[site.admin.tls.client_ca] = ("admin", "tls", "client_ca")
+    return found
+
+
+def read_cas(path: Path) -> bytes:
+    """The certificates of CAs in PEM. Raises OSError, ValueError."""
+    content = named_file.read(path, private=False)
+    certificate.load_cas(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), content)
+    return content
 
 
 def _add_stamps(found: dict[str, Stamp], directory: Path) -> None:

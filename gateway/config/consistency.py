@@ -219,6 +219,10 @@ def unknown_in_assumption(
     for what, key, name, known in named:
         if name not in known:
             yield Finding((*at, key, name), _nobody(what, name, known), key=True)
+    asks = any(frontend.tls is not None and frontend.tls.client_ca is not None for frontend in site.frontends)
+    if assumed.client_cert and not asks:
+        message = "no frontend asks clients for a certificate: name their CAs in tls: client_ca"
+        yield Finding((*at, "client_cert"), message, key=True)
     rates = [item.name for item in site.qos.classes if item.rate is not None]
     rates += [f"route-{number}" for number, route in enumerate(site.routes) if route.rate is not None]
     for number, name in enumerate(assumed.over):

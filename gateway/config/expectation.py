@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
 
 from gateway.config.expression import moment
-from gateway.config.fields import ClassName, Duration, Given, HeaderMatches, HeaderName, Model, Share, Text, Whole
+from gateway.config.fields import ClassName, Duration, Flag, Given, HeaderMatches, HeaderName, Model, Share, Text, Whole
 from gateway.config.problem import Fault
 
 CLIENT: Final = "192.0.2.1"
@@ -47,6 +47,9 @@ class Assumption(Model):
     place: Annotated[Whole, Field(ge=1)] = Field(1, description="Place of this client in the queue: ticket queued.")
     site_load: dict[str, Load] = Field({}, description="site_load() by site, including this one.")
     spill: dict[str, Share] = Field({}, description="Part of new clients that site: spill sends to each site.")
+    client_cert: Flag = Field(
+        default=False, description="The client shows a certificate that is valid here, where the frontend asks for one."
+    )
     over: tuple[Text, ...] = Field((), description="Exhausted rates: names of classes, route-0 and so on.")
     in_flight: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="Requests at servers, by backend.")
     queued: dict[str, Annotated[Whole, Field(ge=0)]] = Field({}, description="Waiting requests, by backend.")

@@ -132,7 +132,7 @@ def read(
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
     _check_signing_keys(files, site)
     _check_certificates(files, site, certificates=certificates)
-    for path, loc in {**trusted(site), **clients(site)}.items():
+    for path, loc in {**trusted(site), **certificate_files.client_cas(site)}.items():
         _read_cas(files, path, loc)
     for loc, name in _networks(site):
         _read_networks(files, name, loc)
@@ -224,18 +224,6 @@ def trusted(site: Site) -> dict[Path, Loc]:
         if frontend.tls is not None and frontend.tls.acme is not None:
             ca = frontend.tls.acme.ca
             found.setdefault(ca or SYSTEM_CAS, ("frontends", i, "tls", "acme", *(["ca"] if ca else [])))
-    return found
-
-
-def clients(site: Site) -> dict[Path, Loc]:
-    """The files of CAs whose clients' certificates are asked for, and their locations."""
-    found: dict[Path, Loc] = {
-        frontend.tls.client_ca: ("frontends", i, "tls", "client_ca")
-        for i, frontend in enumerate(site.frontends)
-        if frontend.tls is not None and frontend.tls.client_ca is not None
-    }
-    if site.admin.tls is not None and site.admin.tls.client_ca is not None:
-        found[site.admin.tls.client_ca] = ("admin", "tls", "client_ca")
     return found
 
 

@@ -176,6 +176,21 @@ def renew_users(loaded: Loaded) -> tuple[Loaded, dict[Path, str]]:
     return _with_maps(renewed, loaded.maps, loaded.map_stamps), read
 
 
+def renew_client_cas(loaded: Loaded) -> tuple[Loaded, tuple[str, ...]]:
+    """The same with the files of clients' CAs as they are now, and what is wrong with those that stay as they were."""
+    contents, kept = dict(loaded.files), []
+    for path in certificate_files.client_cas(loaded.site):
+        try:
+            contents[path] = certificate_files.read_cas(path)
+        except OSError as error:
+            kept.append(f"cannot read {path}: {(error.strerror or str(error)).lower()}")
+        except ValueError as error:
+            kept.append(f"{path}: {error}")
+    if contents == loaded.files:
+        return loaded, tuple(kept)
+    return _with_maps(replace(loaded, files=contents), loaded.maps, loaded.map_stamps), tuple(kept)
+
+
 def renew_maps(loaded: Loaded) -> tuple[Loaded, dict[str, str]]:
     """The same with the maps as their files are now; for each map that was read, what is wrong with its file.
 

@@ -12,7 +12,7 @@ from gateway.config.rate_limit import rate_text
 from gateway.config.snapshot import ServerKey, Snapshot, TrafficKey
 from gateway.config.units import size_text
 from gateway.health.result import Result
-from gateway.outcome import ABUSES, OUTCOMES, RETRY_CAUSES
+from gateway.outcome import ABUSES, HANDSHAKES, OUTCOMES, RETRY_CAUSES
 from gateway.reports import (
     BackendReport,
     CheckReport,
@@ -84,6 +84,7 @@ class _Reporter:
             over=traffic.over,
             abuses={name: count for (name, _), count in zip(ABUSES, traffic.abuses, strict=True)},
             handshakes=_handshakes(traffic.handshakes) if frontend.tls is not None else None,
+            failed_handshakes=_failed(traffic.failed_handshakes) if frontend.tls is not None else {},
         )
 
     def backend(self, backend: Backend) -> BackendReport:
@@ -192,6 +193,10 @@ def _common(name: str, traffic: Traffic) -> dict[str, Any]:
 def _handshakes(counted: tuple[int, int]) -> HandshakeReport:
     full, resumed = counted
     return HandshakeReport(full=full, resumed=resumed)
+
+
+def _failed(counted: tuple[int, ...]) -> dict[str, int]:
+    return {name: count for (name, _), count in zip(HANDSHAKES, counted, strict=True)}
 
 
 def _limit(item: QosClass) -> str:

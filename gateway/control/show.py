@@ -15,6 +15,7 @@ from gateway.reports import (
     ClassReport,
     DnsReport,
     EvacuationReport,
+    FrontendReport,
     GatewayReport,
     MapsReport,
     MemoryReport,
@@ -103,6 +104,7 @@ def _lines(report: GatewayReport) -> Iterator[str]:
         connections = f"{frontend.open}/{frontend.limit}"
         figures = connections, frontend.turned_away, sum(answers) + unanswered, answers[3], answers[4], unanswered
         yield from _row((frontend.name, NAME), *zip(figures, widths, strict=True))
+    yield from _handshakes(report.frontends)
     yield from _outcomes(report.frontends)
     yield from _classes(report.classes)
     yield from _concurrency(report.backends)
@@ -120,6 +122,14 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _overrides(report.overrides.of)
     yield ""
     yield from _servers(report.backends)
+
+
+def _handshakes(frontends: Sequence[FrontendReport]) -> Iterator[str]:
+    for frontend in frontends:
+        failed = {reason: count for reason, count in frontend.failed_handshakes.items() if count}
+        if failed:
+            said = ", ".join(f"{reason} {count}" for reason, count in failed.items())
+            yield from _wrapped(f"{frontend.name}: failed TLS handshakes: {said}", "")
 
 
 def _servers(backends: Sequence[BackendReport]) -> Iterator[str]:

@@ -12,4 +12,5 @@ def decision_on(
     *,
     https: bool,
     assumed: Assumption | None = None,
+    verified: bool = False,
 ) -> dict[str, Any]: ...

@@ -33,14 +33,15 @@ cdef Head _head
 
 
 def decision_on(WorkerContext context, Frontend frontend, str listener, bytes head, str client, *, bint https,
-                assumed=None):
+                assumed=None, bint verified=False):
     """The handling of a request head received by `frontend`, as plain data.
 
     Either refused: (status, why), or what gateway/proxy/reasons.pyx finds and outcome: "respond" with status, lines,
     body, or "backend" with its name, affinity, candidates, server (None: none can take
     it), set_cookie, head (for the server), edits (of the answer). session: how it comes by one, or None. admitted:
     "go", "waits", or the outcome of a request that admission refuses, by `assumed`
-    (gateway.config.expectation.Assumption); None: by what is on the Board.
+    (gateway.config.expectation.Assumption); None: by what is on the Board. verified: the client has shown a valid
+    certificate.
     """
     cdef bytes padded = head + b"\0" * 16
     cdef const char *p = PyBytes_AS_STRING(padded)
@@ -61,6 +62,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     asking.provenance = Provenance(client.encode(), https, listener.encode(), context.via, trusts,
                                    frontend.client_from)
     asking.provenance.guarded = frontend.guards
+    asking.provenance.verified = verified
     t = new_transaction(context)
     t.begin(asking, frontend, p, &_head)
     t.id_n = ID_LENGTH

@@ -80,12 +80,17 @@ class Sandbox:
         fitting = [place for place in places if (place[0].tls is not None) == (asked.scheme == "https")]
         return next((place for place in fitting if place[1].port == asked.port), (fitting or places)[0])
 
+    def _verified(self, model: FrontendModel) -> bool:
+        """Whether the client is assumed to show a certificate that this frontend asks for, and finds valid."""
+        asks = model.tls is not None and model.tls.client_ca is not None
+        return asks and self._assumed is not None and self._assumed.client_cert
+
     def decide(self, asked: Asked) -> dict[str, Any]:
         """The decision on a request; see gateway.explain.decision. Routes also have `at`, their file and line."""
         model, listen = self.entrance(asked)
         found = decision_on(
             self._context, self._plan.frontends[listen], listen.authority, asked.head, asked.client,
-            https=asked.scheme == "https", assumed=self._assumed,
+            https=asked.scheme == "https", assumed=self._assumed, verified=self._verified(model),
         )  # fmt: skip
         for route in found.get("routes", ()):
             route["at"] = self._places[route["route"]]

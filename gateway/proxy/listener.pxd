@@ -31,6 +31,7 @@ cdef class ClientConn(Conn):
     cdef bint _may_negotiate(self) except -1
     cdef int _count_source(self) except -1
     cdef int _uncount(self) except -1
+    cdef int _note_failed_handshake(self) except -1
 
 cdef class ProxyHeader(Handler):
     """Reads the PROXY header that a trusted proxy sends first, and nothing after it; it precedes TLS."""

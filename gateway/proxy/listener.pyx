@@ -8,11 +8,15 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, errno
 
 from gateway.board cimport MAX_WORKERS, SOURCE_ROWS
-from gateway.proxy.tls cimport ServerContext
+from gateway.outcome cimport HANDSHAKE_CLOSED, HANDSHAKE_TIMEOUT, TLS_REASON
 from gateway.proxy.conn cimport Poller
+from gateway.proxy.failed_handshake cimport reason_of
+from gateway.proxy.openssl cimport SSL_is_init_finished
+from gateway.proxy.tls cimport ServerContext
 from gateway.proxy.server cimport S_IDLE
 from gateway.wire.siphash cimport siphash64
 
+from gateway.outcome import HANDSHAKES
 from gateway.wire.proxy_protocol import MAX_V2 as _MAX_V2, BadHeader, parse as parse_proxy
 
 cdef extern from "<sys/socket.h>" nogil:
@@ -40,6 +44,8 @@ log = logging.getLogger(__name__)
 
 cdef size_t MAX_V2 = _MAX_V2
 cdef int64_t LOG_PERIOD_NS = 10_000_000_000          # between two log lines about refused clients
+cdef int64_t HANDSHAKE_PERIOD_NS = 60_000_000_000   # between two about handshakes that failed for the same reason
+cdef dict _failed = {}                              # (frontend, Handshake) -> (time of the last line, number since)
 
 
 cdef class Listener(Conn):
@@ -226,8 +232,29 @@ cdef class ClientConn(Conn):
             self.own = None
             if own.state == S_IDLE:     # else a request or a tunnel uses it
                 own.close()
+        if self.ssl != NULL and self.gauge is not None and not SSL_is_init_finished(self.ssl):
+            self._note_failed_handshake()
         self._uncount()
         return Conn.close(self)
+
+    cdef int _note_failed_handshake(self) except -1:
+        """Count it by its reason, and log one in a minute of those that failed for the same."""
+        cdef int why = HANDSHAKE_CLOSED if self.ended else HANDSHAKE_TIMEOUT
+        cdef int64_t now = self.poller.now, last
+        cdef str frontend = self.listener.frontend.name
+        if self.tls_error and not (self.ended and self.tls_error == -TLS_REASON):
+            why = reason_of(self.tls_error)
+        elif not self.ended and self.context.draining:
+            return 0
+        self.gauge.row.failed_handshakes[why] += 1
+        last, more = _failed.get((frontend, why), (0, 0))
+        if last and now - last < HANDSHAKE_PERIOD_NS:
+            _failed[frontend, why] = last, more + 1
+            return 0
+        _failed[frontend, why] = now, 0
+        log.info("%s: TLS handshake of %s failed: %s: %s%s", frontend, self.address.decode(), *HANDSHAKES[why],
+                 f" ({more} similar ones since)" if more else "")
+        return 0
 
 
 cdef class ProxyHeader(Handler):

@@ -106,6 +106,7 @@ cdef extern from "<openssl/ssl.h>":
     void SSL_set_accept_state(SSL *ssl)
     void SSL_set_connect_state(SSL *ssl)
     int SSL_do_handshake(SSL *ssl)
+    int SSL_is_init_finished(const SSL *ssl)
     int SSL_set_tlsext_host_name(SSL *ssl, const char *name)
     int SSL_set1_host(SSL *ssl, const char *name)
     X509_VERIFY_PARAM *SSL_get0_param(SSL *ssl)

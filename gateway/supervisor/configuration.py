@@ -14,7 +14,7 @@ from typing import Final, Self, TypeVar
 from gateway.config import CapacityError, ConfigError, Loaded, Site, Snapshot, certificate_files, discovery, load
 from gateway.config.discovery import Found, Question
 from gateway.config.file_stamp import Stamps
-from gateway.config.loader import renew_maps, renew_users
+from gateway.config.loader import renew_client_cas, renew_maps, renew_users
 from gateway.config.overrides import NODE, Overrides
 from gateway.explain.required import require
 from gateway.hardening import account as accounts
@@ -156,7 +156,10 @@ class Configuration:
         gathered = gather(self.loaded, self.vaults, forgiving=True)
         for warning in _doubts(gathered):
             log.warning("%s", warning)
-        return replace(self, vaults=gathered.vaults, stamps=stamps, expiry=gathered.expiry), gathered.kept
+        loaded, kept = renew_client_cas(self.loaded)
+        snapshot = replace(self.snapshot, digest=loaded.digest, files=loaded.files)
+        renewed = replace(self, loaded=loaded, snapshot=snapshot, vaults=gathered.vaults, stamps=stamps)
+        return replace(renewed, expiry=gathered.expiry), (*gathered.kept, *kept)
 
     def renewal_failed(self) -> Self:
         """The same, until the files change again."""

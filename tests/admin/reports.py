@@ -91,6 +91,7 @@ FRONTEND: Final = FrontendReport(
     over=0,
     abuses={"reset_flood": 2},
     handshakes=HandshakeReport(full=8, resumed=9),
+    failed_handshakes={"version": 3},
     **PASSED,
 )
 CLASS: Final = ClassReport(

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import hardened
 from tests.support.backend_server import ROOT, BackendServer
+from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, Site, site
 
 BASE = """\
@@ -333,3 +334,34 @@ def test_a_reload_with_failing_tests_is_refused(
     line = gateway.reload({**description, "routes": [{"respond": {"status": 410}}]}, says="tests")
     assert "tests[0] fails: backend is none: answered with 410, not app" in line
     assert "version 2" in gateway.reload(description, says="uses version 2")
+
+
+def test_a_client_certificate_may_be_assumed(tmp_path: Path) -> None:
+    """Where the frontend asks for one, and only over TLS."""
+    authority = Authority(tmp_path)
+    pair = authority.issue("a.example")
+    path = tmp_path / "site.yaml"
+    tls = f"tls: {{certificates: [{{cert: {pair.cert}, key: {pair.key}}}]"
+    path.write_text(f"""\
+frontends:
+  - {{listen: "127.0.0.1:8443", {tls}, client_ca: {authority.ca}}}}}
+  - {{listen: "127.0.0.1:8444", {tls}}}}}
+  - {{listen: "127.0.0.1:8080"}}
+backends: {{app: {{servers: ["127.0.0.1:9001"]}}}}
+routes: [{{require_client_cert: true, match: {{path: /admin/}}}}, {{backend: app}}]
+tests:
+  - {{request: "GET https://a:8443/", expect: {{backend: app}}}}
+  - {{request: "GET https://a:8443/admin/", expect: {{status: 403}}}}
+  - {{request: "GET https://a:8443/admin/", assume: {{client_cert: true}}, expect: {{backend: app}}}}
+  - {{request: "GET https://a:8444/admin/", assume: {{client_cert: true}}, expect: {{status: 403}}}}
+  - {{request: "GET http://a:8080/admin/", assume: {{client_cert: true}}, expect: {{status: 403}}}}
+""")
+    assert gateway("test", str(path))[0] == 0
+    status, said = gateway("explain", str(path), "GET", "https://a:8443/admin/", "--assume", "{client_cert: true}")
+    assert status == 0
+    assert "server 127.0.0.1:9001 gets" in said
+    without = path.read_text().replace(f", client_ca: {authority.ca}", "").replace("require_client_cert: true, ", "")
+    path.write_text(without)
+    status, said = gateway("test", str(path))
+    assert status != 0
+    assert "no frontend asks clients for a certificate" in said

@@ -184,6 +184,34 @@ def test_certificates_that_expire_are_in_check_log_status_and_metrics(
     assert "gateway_certificates 4\n" in page
 
 
+def test_changed_authorities_of_clients_are_taken_up(
+    start_gateway: Starter, start_servers: Servers, tmp_path: Path, authority: Authority, live: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    new = Authority(tmp_path / "new")
+    cas = tmp_path / "clients.pem"
+    cas.write_bytes(authority.ca.read_bytes())
+    gateway = start_gateway(serving(start_servers("app1"), live, client_ca=str(cas)))
+
+    def verdict(issuer: Authority) -> str:
+        context = authority.client_context()
+        own = issuer.issue("alice.example.com")
+        context.load_cert_chain(own.cert, own.key)
+        with RawClient(gateway.port, context, "a.example.com") as client:
+            found = re.search(rb"X-Client-Cert-Verify: (\S+)", client.get("/headers").body)
+            assert found is not None
+            return found[1].decode()[:7]
+
+    assert (verdict(authority), verdict(new)) == ("SUCCESS", "FAILED:")
+    cas.write_bytes(b"half a file")
+    gateway.wait_for_log("certificate refused: .*clients.pem: no CA certificates in PEM")
+    assert verdict(authority) == "SUCCESS"
+    since = len(gateway.log)
+    cas.write_bytes(new.ca.read_bytes())
+    gateway.wait_for_log("certificates renewed", since)
+    eventually(lambda: (verdict(authority), verdict(new)) == ("FAILED:", "SUCCESS"), "the new authority to count")
+
+
 def test_a_thousand_names_are_served_from_little_memory(
     start_gateway: Starter, start_servers: Servers, tmp_path: Path
 ) -> None:

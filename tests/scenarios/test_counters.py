@@ -188,7 +188,7 @@ def test_the_depth_of_a_queue_and_the_time_in_it(
 def test_handshakes_of_clients(
     start_gateway: Starter, start_servers: Servers, tmp_path: Path, authority: Authority
 ) -> None:
-    """Full and resumed ones, of both versions of TLS; a handshake that fails is neither."""
+    """Full and resumed ones, of both versions of TLS; a handshake that fails is neither. All go on over an upgrade."""
     admin = free_port()
     described: dict[str, Any] = site(start_servers("app1"), workers=1)
     described["frontends"][0]["tls"] = {"certificates": [authority.issue("localhost").as_site()]}
@@ -204,7 +204,17 @@ def test_handshakes_of_clients(
         connect(gateway.port, version, None, session)
         assert connect(gateway.port, version, session, tmp_path / "again") is True
         are(count, count)
-    with RawClient(gateway.port) as client:
-        client.send(b"\x16\x03\x01\x00\x05hello")
-        client.read()
+    failed = ("gateway_frontend_tls_handshakes_failed_total", "web", "other")
+
+    def fail() -> None:
+        with RawClient(gateway.port) as client:
+            client.send(b"\x16\x03\x01\x00\x05hello")
+            client.read()
+
+    fail()
+    at_last(admin, {failed: 1})
+    are(2, 2)
+    gateway.upgrade()
+    fail()
+    at_last(admin, {failed: 2})
     are(2, 2)

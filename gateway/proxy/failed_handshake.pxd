@@ -1,0 +1,1 @@
+cdef int reason_of(int tls_error) noexcept
