@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import click
 
@@ -300,6 +300,17 @@ def ask_api(gateway: "Remote", method: str, path: str, body: dict[str, Any] | No
         found = gateway.call(method, path, body, INQUIRY_LIMIT)
     except NoAnswer as error:
         fail(str(error))
-    if "error" in found:
+    if found is not None and "error" in found:
         fail(f"{gateway}: {found['error']}", found)
-    return dict(found)
+    return _Answer(gateway, found or {})
+
+
+class _Answer(dict[str, Any]):
+    """An answer of the API; a key that is not in it ends the program: something else has answered."""
+
+    def __init__(self, gateway: "Remote", found: dict[str, Any]) -> None:
+        super().__init__(found)
+        self._gateway = gateway
+
+    def __missing__(self, key: str) -> NoReturn:
+        fail(f"{self._gateway} is not the admin API of a gateway of this version: its answer has no {key}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import urlencode, urlsplit
 
 from gateway.cli.gateways import Gateway
@@ -25,6 +25,9 @@ from gateway.system.running import TIMEOUT, NoAnswer
 ROOT: Final = "/api/v1"
 LARGEST: Final = 64 * 1024 * 1024
 """Bytes of an answer."""
+SLOWEST: Final = 20.0
+"""Seconds for an answer that comes byte by byte, beyond those for each part of it."""
+OTHER: Final = " is not the admin API of a gateway of this version"
 LONGEST_TOKEN: Final = 4096
 SILENCE: Final = 30.0
 """Seconds without a byte after which requests are not followed any more; the gateway sends one each second."""
@@ -103,6 +106,34 @@ class Access:
         return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
 
 
+class _Bound:
+    """Ends a connection after some seconds: its own timeout begins anew with each byte."""
+
+    def __init__(self, connection: http.client.HTTPConnection, seconds: float) -> None:
+        self.reason = ""
+        """Why it has been ended, once it has."""
+        self.sockets: list[socket.socket] = []
+        """Those to end; the connection forgets its own once an answer has begun."""
+        self._connection = connection
+        self._seconds = seconds
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+
+    def __enter__(self) -> Self:
+        self._timer.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+
+    def _end(self) -> None:
+        self.reason = f"not all of it within {self._seconds:g} s"
+        for sock in (*self.sockets, self._connection.sock):
+            if sock is not None:
+                with suppress(OSError):
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)  # of TLS, too: nothing is said to the other side
+
+
 def _no_password() -> str:
     raise ValueError("the key is encrypted")
 
@@ -131,13 +162,17 @@ class Remote(Gateway):
         """The answer to a request; "error" is in one that the gateway refuses. Raises NoAnswer."""
         text = None if body is None else json.dumps(body).encode()
         fields = {**self.access.fields, **({} if body is None else {"Content-Type": "application/json"})}
-        with closing(self.access.connect(seconds)) as connection:
+        with closing(self.access.connect(seconds)) as connection, _Bound(connection, seconds + SLOWEST) as bound:
             try:
+                connection.connect()
+                bound.sockets.append(connection.sock)
                 connection.request(method, ROOT + path, text, fields)
                 response = connection.getresponse()
                 said = response.read(LARGEST)
             except (OSError, http.client.HTTPException) as error:
-                raise NoAnswer(f"no answer from {self.access.url}: {reason(error)}") from None
+                raise NoAnswer(f"no answer from {self.access.url}: {bound.reason or reason(error)}") from None
+        if bound.reason:  # of a body, http.client returns what there is
+            raise NoAnswer(f"no answer from {self.access.url}: {bound.reason}")
         return _parsed(self.access.url, response.status, said)
 
     def answer(self, who: str, command: str = "status") -> dict[str, Any]:
@@ -162,6 +197,8 @@ class Remote(Gateway):
             return self._describe()
         if word == "reload":
             found = self.call("POST", "/reload", {}, seconds)
+            if found is None or not ("error" in found or "version" in found):
+                raise NoAnswer(f"{self.access.url}{OTHER}")
             if found.get("problems") is not None:
                 return {"accepted": False, "version": found["version"], "problems": found["problems"]}
             return found if "error" in found else {"accepted": True, "problems": "", **found}
@@ -194,7 +231,7 @@ class Remote(Gateway):
                     "last_reload": tree["last_reload"],
                 }
             except (KeyError, TypeError, AttributeError):
-                raise NoAnswer(f"{self.access.url} is not the admin API of a gateway of this version") from None
+                raise NoAnswer(f"{self.access.url}{OTHER}") from None
         return self._about
 
     def again(self) -> "Remote":
@@ -221,7 +258,9 @@ def _parsed(url: str, status: int, said: bytes) -> Any:
     with suppress(ValueError, RecursionError):
         found = json.loads(said)
         if status in {200, 409}:
-            return found
+            if isinstance(found, dict | None):
+                return found
+            raise NoAnswer(f"{url}{OTHER}")
         if isinstance(found, dict):
             why = str(found.get("error", why))
     raise NoAnswer(f"{url} says {status}: {why}")

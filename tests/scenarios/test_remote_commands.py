@@ -2,9 +2,13 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from gateway.cli import main
+from gateway.cli import main, remote
+from gateway.system.running import NoAnswer
 from tests.support.backend_server import ROOT, BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, site
@@ -199,3 +204,48 @@ def test_a_gateway_that_cannot_be_asked_is_told_apart_from_one_that_refuses(
     assert "warning: the token goes to" in unsafe
     http = f"http://127.0.0.1:{distant.gateway.port}"
     assert "this is not the admin API of a gateway" in failure("--admin", http)
+
+
+@contextmanager
+def strange(answer: Callable[[socket.socket], object]) -> Iterator[str]:
+    """A server that is no gateway: its URL."""
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = server.accept()
+                with client, suppress(OSError):
+                    client.recv(65536)
+                    answer(client)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("text", [b"[1, 2]", b"5", b"{}", b'"error"'])
+@pytest.mark.parametrize("words", [["status"], ["reload"], ["history", "list"], ["history", "show", "1"]])
+def test_a_server_that_is_no_gateway_gets_one_sentence(words: list[str], text: bytes) -> None:
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text)
+    with strange(lambda client: client.sendall(whole)) as url:
+        done = CliRunner().invoke(main, [*words, "--admin", url])
+    assert done.exit_code == 1
+    assert f"{url} is not the admin API of a gateway of this version" in done.output
+    assert isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize(
+    "begin", [b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 99\r\n\r\n", b"HTTP/1.1 200 "]
+)
+def test_an_answer_that_comes_byte_by_byte_ends(monkeypatch: pytest.MonkeyPatch, begin: bytes) -> None:
+    monkeypatch.setattr(remote, "SLOWEST", 0.1)
+
+    def drip(client: socket.socket) -> None:
+        client.sendall(begin)
+        while True:
+            client.sendall(b" ")
+            time.sleep(0.02)
+
+    with strange(drip) as url, pytest.raises(NoAnswer, match=r"not all of it within 0\.4 s"):
+        remote.Remote(remote.Access(url)).call("GET", "/status", seconds=0.3)
