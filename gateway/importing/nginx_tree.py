@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -32,48 +33,49 @@ class Directive:
 
 def tree(path: Path, report: Report) -> Directive:
     """The whole configuration as one block. Raises BadInput."""
-    read(path)  # which refuses what is no text
-    parsed = crossplane.parse(str(path), comments=False, check_ctx=False)
-    missing: set[tuple[str, int]] = set()
-    for error in parsed["errors"]:
-        file, line = Path(error["file"]), int(error["line"] or 0)
-        text = str(error["error"]).rpartition(" in ")[0] or str(error["error"])
-        if text.startswith("[Errno"):
-            if file == path and not line:
-                raise BadInput(path, 0, "cannot be read")
-            missing.add((str(file), line))
-        else:
-            raise BadInput(file, line, text)
-    files = parsed["config"]
     top = Directive(Line(path, 0, path.name), "", [], [])
-    top.block = list(_directives(files, files[0], report, missing))
+    top.block = list(_directives((path,), report))
     return top
 
 
-def _directives(
-    files: list[dict[str, Any]], file: dict[str, Any], report: Report, missing: set[tuple[str, int]]
-) -> Iterator[Directive]:
-    """The directives of a file, included ones in place."""
-    yield from _block(files, file["file"], file["parsed"], report, missing)
+def _directives(files: tuple[Path, ...], report: Report) -> Iterator[Directive]:
+    """The directives of the last file, included ones in place; the others are those that it is included by."""
+    path = files[-1]
+    read(path)  # which refuses what is no text
+    parsed = crossplane.parse(str(path), comments=False, check_ctx=False, single=True)
+    for error in parsed["errors"]:
+        text = str(error["error"]).rpartition(" in ")[0] or "is no configuration of nginx"
+        if "recursion" in str(error["error"]):
+            text = "has too many blocks in blocks"
+        raise BadInput(path, int(error["line"] or 0), text)
+    yield from _block(files, parsed["config"][0]["parsed"], report)
 
 
-def _block(
-    files: list[dict[str, Any]], name: str, items: list[dict[str, Any]], report: Report, missing: set[tuple[str, int]]
-) -> Iterator[Directive]:
+def _block(files: tuple[Path, ...], items: list[dict[str, Any]], report: Report) -> Iterator[Directive]:
     for item in items:
         words = [str(word) for word in item["args"]]
-        line = Line(Path(name), int(item["line"]), " ".join([item["directive"], *words])[:200])
+        line = Line(files[-1], int(item["line"]), " ".join([item["directive"], *words])[:200])
         if item["directive"] == "include":
-            found = [files[number] for number in item.get("includes", [])]
-            if (name, line.number) in missing or not found:
-                _nothing_included(line, Path(files[0]["file"]).parent / words[0], report)
-                continue
-            report.taken(line)
-            for each in found:
-                yield from _directives(files, each, report, missing)
+            yield from _included(files, line, words, report)
             continue
-        block = list(_block(files, name, item.get("block", []), report, missing)) if "block" in item else []
+        block = list(_block(files, item.get("block", []), report)) if "block" in item else []
         yield Directive(line, item["directive"], words, block)
+
+
+def _included(files: tuple[Path, ...], line: Line, words: list[str], report: Report) -> Iterator[Directive]:
+    """The directives of what a line includes; names are relative to the directory of the first file."""
+    wanted = files[0].parent / words[0]
+    found = sorted(Path(name) for name in glob(str(wanted)))  # noqa: PTH207 - the name may be absolute
+    if not found:
+        _nothing_included(line, wanted, report)
+        return
+    report.taken(line)
+    for path in found:
+        if path.resolve() in (each.resolve() for each in files):
+            raise BadInput(line.path, line.number, f"{path} includes itself")
+        if not path.is_file():
+            raise BadInput(line.path, line.number, f"{path} is no file")
+        yield from _directives((*files, path), report)
 
 
 def _nothing_included(line: Line, path: Path, report: Report) -> None:

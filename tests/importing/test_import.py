@@ -155,6 +155,10 @@ def test_directives_of_nginx_without_a_counterpart_are_named(tmp_path, http, ser
         ("nginx.conf", "http { server { listen 80; }", 'nginx.conf:1: unexpected end of file, expecting "}"'),
         ("nginx.conf", "http {\n server {\n listen;\n }\n}\n", 'nginx.conf:3: invalid number of arguments in "listen"'),
         ("nginx.conf", "events { }\n", "there is no server"),
+        ("nginx.conf", "events { }\ninclude nginx.conf;\n", "nginx.conf:2: "),
+        ("nginx.conf", "location / { " * 2000 + "}" * 2000, "nginx.conf: has too many blocks in blocks"),
+        ("nginx.conf", "include nginx*;\n", "nginx.conf includes itself"),
+        ("nginx.conf", "include /dev/zero;\n", "nginx.conf:1: /dev/zero is no file"),
     ],
 )
 def test_wrong_input_is_one_error_with_its_line(tmp_path, name, text, said):
