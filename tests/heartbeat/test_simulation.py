@@ -16,7 +16,7 @@ from tests.heartbeat.simulator import OTHER, VIP, Cluster, TwoOwners
 
 pytestmark = pytest.mark.slow
 
-SCHEDULES = int(os.environ.get("HEARTBEAT_SCHEDULES", "1000"))
+SCHEDULES = int(os.environ.get("HEARTBEAT_SCHEDULES", "400"))
 SEED = os.environ.get("HEARTBEAT_SEED")
 
 
