@@ -1,8 +1,9 @@
 """`gateway import`."""
 
+import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -10,6 +11,10 @@ from gateway.cli.output import JSON, fail, tell
 
 if TYPE_CHECKING:
     from gateway.importing.draft import Draft
+
+
+ADMITS_MORE: Final = 3
+"""Exit status where the site file admits requests that the configuration refuses."""
 
 
 @click.command("import")
@@ -29,6 +34,7 @@ def import_(configuration: Path, output: Path, kind: str | None) -> None:
 
     Each line is taken over, approximated (the report says how), not needed, or not possible (why, and what to do
     instead). The site file has tests, and maps, pages and users are written beside it; nothing is overwritten.
+    Exit status 3: lines that refuse requests are left out.
     """
     from gateway.importing import haproxy, nginx  # noqa: PLC0415
     from gateway.importing.report import BadInput  # noqa: PLC0415
@@ -47,7 +53,11 @@ def import_(configuration: Path, output: Path, kind: str | None) -> None:
         fail(f"{error.filename or output}: {(error.strerror or str(error)).lower()}")
     written = [str(output), *(str(output.parent / name) for name in draft.files)]
     said = f"{draft.report.text()}\nwritten: {', '.join(written)}"
-    tell(said, {"written": written, "counts": draft.report.counts(), "lines": draft.report.data()})
+    lost = draft.report.admits_more()
+    data = {"written": written, "counts": draft.report.counts(), "lines": draft.report.data()}
+    tell(said, {**data, "admits_more": [str(line) for line in lost]})
+    if lost:
+        sys.exit(ADMITS_MORE)
 
 
 def _checked(draft: "Draft") -> str:

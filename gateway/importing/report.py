@@ -1,5 +1,6 @@
 """What an import made of each line of a configuration."""
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +9,14 @@ from typing import Final, Literal
 Fate = Literal["taken over", "not needed", "approximated", "not possible"]
 FATES: Final[tuple[Fate, ...]] = ("taken over", "not needed", "approximated", "not possible")
 """From the best to the worst."""
+
+
+_REFUSES: Final = re.compile(
+    r"(?:http-request|tcp-request\s+\S+)\s+(?:deny|tarpit|reject|silent-drop|auth)\b|"
+    r"(?:deny|auth_basic|auth_request|auth_jwt|internal|limit_except|valid_referers|secure_link\w*|satisfy)\b|"
+    r"return\s+4\d\d\b"
+)
+"""Lines that keep requests away from servers, of HAProxy and of nginx."""
 
 
 class BadInput(Exception):
@@ -88,6 +97,11 @@ class Report:
         found = Counter(entry.fate for entry in self.entries.values())
         return {fate: found[fate] for fate in FATES}
 
+    def admits_more(self) -> list[Line]:
+        """Lines that refuse requests and are left out: the site file admits what the configuration does not."""
+        lost = (line for line, entry in self.entries.items() if entry.fate == "not possible")
+        return sorted((line for line in lost if _REFUSES.match(line.text)), key=lambda line: line.place)
+
     def text(self) -> str:
         """The report for people: a line of the configuration, then its notes, indented."""
         lines = []
@@ -95,6 +109,11 @@ class Report:
             lines.append(f"{line}: {entry.fate}: {line.text}")
             lines += [f"    {note}" for note in entry.notes]
         lines.append(", ".join(f"{count} {fate}" for fate, count in self.counts().items()))
+        if lost := self.admits_more():
+            lines.append(
+                f"the site file admits requests that these {len(lost)} lines refuse; write routes for them before it is"
+                f" used: {', '.join(map(str, lost))}"
+            )
         return "\n".join(lines)
 
     def data(self) -> list[dict[str, object]]:

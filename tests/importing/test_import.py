@@ -98,6 +98,24 @@ def test_a_section_of_tcp_does_not_take_the_defaults_of_others_away(tmp_path):
     assert fates(draft, "server db") == ["not possible"]
 
 
+@pytest.mark.parametrize(
+    "name, text, refusing",
+    [
+        ("haproxy.cfg", HAPROXY.format("http-request deny if { rand(100) lt 5 }", ""), 5),
+        ("haproxy.cfg", HAPROXY.format("compression algo gzip", ""), None),
+        ("nginx.conf", NGINX.format("", "\nauth_request /auth;\n"), 2),
+    ],
+)
+def test_refusals_that_are_left_out_are_said_in_the_end_and_by_the_exit_status(tmp_path, name, text, refusing):
+    (tmp_path / name).write_text(text)
+    done = CliRunner().invoke(main, ["import", str(tmp_path / name), "-o", str(tmp_path / "site.yaml")])
+    if refusing is None:
+        assert (done.exit_code, "admits requests" in done.output) == (0, False)
+    else:
+        assert done.exit_code == 3
+        assert f"before it is used: {tmp_path / name}:{refusing}\n" in done.output
+
+
 def test_a_listener_for_statistics_alone_is_none_here(tmp_path):
     draft = imported(tmp_path, "haproxy.cfg", STATISTICS)
     assert [frontend["listen"] for frontend in draft.frontends] == [["127.0.0.1:8080"]]
