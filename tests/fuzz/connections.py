@@ -466,6 +466,7 @@ class Run:
             return ""
         if not all(origin.up and not origin.narrow for origin in self.world.origins):
             self.oracle.trouble += 1  # what has met a closed port may be told of it only now
+        self.world.greet()
         self.world.site.reload(b % 3)
         return f"{b % 3}"
 

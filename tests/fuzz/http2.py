@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 END_STREAM, ACK, END_HEADERS, PADDED = 1, 1, 4, 8
-NO_ERROR, REFUSED_STREAM, CANCEL = 0, 7, 8
+NO_ERROR, REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM = 0, 7, 8, 11
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME = 16384
 NEVER = 1 << 60
@@ -153,6 +153,12 @@ class Http2Client(Client):
         """It has sent what ends the connection."""
         self.leaving = False
         """The gateway has sent GOAWAY."""
+        self.greeted = False
+        """The gateway has sent its settings: it has seen that this is HTTP/2."""
+        self.held_since = 0
+        """When it began to hold back the end of a header block."""
+        self.slow = False
+        """It has held one back for as long as that may take: the gateway may end the connection."""
         self.block: bytes | None = None
         self.say(PREFACE + frame(SETTINGS, struct.pack(">HI", 4, window)))
         self.pending.append(window)
@@ -197,6 +203,8 @@ class Http2Client(Client):
                 wire += frame(HEADERS, part, flags | (END_STREAM if bare else 0), stream.number)
             else:
                 wire += frame(CONTINUATION, part, flags, stream.number)
+        if hold:
+            self.held_since = self.oracle.clock
         self.say(wire, hold=hold)
         if bare:
             stream.said = True
@@ -384,6 +392,7 @@ class Http2Client(Client):
             self._grow(highest - self.given_initial)
             self.given_initial = highest
             return
+        self.greeted = True
         for at in range(0, len(payload), 6):
             name, value = struct.unpack(">HI", payload[at : at + 6])
             if name == 4:
@@ -394,7 +403,7 @@ class Http2Client(Client):
         self.pour()
 
     def _goaway(self, last: int, code: int) -> None:
-        if code != NO_ERROR and not self.ruined:
+        if code != NO_ERROR and not self.ruined and not (code == ENHANCE_YOUR_CALM and self.slow):
             raise Violation(f"a connection of HTTP/2 was ended: {code}, {self.spent} points")
         self.leaving = True
         for stream in self.streams.values():

@@ -196,6 +196,12 @@ class World:
         """Let time pass, and see what comes of it; what has happened before is seen before, such as a connect."""
         self.step(3)
         self.oracle.clock += ms
+        taken = int((time.monotonic() - self.began) * 1000)
+        for client in self.clients:
+            if not isinstance(client, Http2Client) or not client.held:
+                continue
+            if self.oracle.clock - client.held_since + taken >= PATIENT_MS:
+                client.slow = client.doomed = True
         if ms > LEAVING_MS:
             for client in self.clients:
                 # One that reads slowly has half a minute for what the gateway has handed to the kernel.
@@ -203,6 +209,15 @@ class World:
                     client.doomed = True
         self.site.skip(ms)
         self.step()
+
+    def greet(self) -> None:
+        """Let the gateway see what clients speak that chose it by what the entrance offers now, as one that comes does."""
+        for _ in range(TIMEOUT):
+            new = [client for client in self.clients if isinstance(client, Http2Client) and not client.greeted]
+            if not any(client.live and not client.stalled and client.wild is None for client in new):
+                return
+            if not self.step():
+                select.select([], [], [], 0.01)
 
     # -------------------------------------------------------------------------------------------------- what clients do
 

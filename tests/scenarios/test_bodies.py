@@ -206,7 +206,7 @@ def test_a_request_without_a_client_is_cancelled_at_a_server_that_does_not_read(
     left, seen = threading.Event(), []
 
     def script(connection: socket.socket, _: bytes) -> None:
-        assert left.wait(30)
+        assert left.wait(60)  # longer than all that is waited for below
         try:
             while connection.recv(65536):
                 pass
@@ -214,7 +214,7 @@ def test_a_request_without_a_client_is_cancelled_at_a_server_that_does_not_read(
         except ConnectionResetError:
             seen.append("reset")
 
-    with RawServer(script) as server:
+    with RawServer(script, receive_buffer=65536) as server:
         timeouts = {"response": "1s"} if given_up_by == "gateway" else {}
         gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address], "timeouts": timeouts}}})
         worker = psutil.Process(gateway.workers()[0])
