@@ -492,6 +492,14 @@ cdef class Http2Stream(Downstream):
     cdef int abort(self, bint at_once) except -1:
         if self.closed:
             return 0
+        if not at_once and self.transaction.grpc and self.transaction.overdue:
+            # Trailers after data would hide that a message is cut; clients take CANCEL at their deadline for its end.
+            if self.transaction.bytes_out or self.left >= 0:
+                return self._reset(NG_CANCEL)
+            self.ended = 1
+            self.trailers = b"Grpc-Status: 4\r\nGrpc-Message: 504 the deadline of the call has passed\r\n"
+            ng.session_resume_data(self.owner.session, self.id)
+            return self.owner.pump()
         if not at_once and (self.kept.n or self.given_n):
             self.cut = 1
             ng.session_resume_data(self.owner.session, self.id)

@@ -134,6 +134,31 @@ def test_the_deadline_of_a_call_ends_it_here_and_at_the_server(start_gateway: St
     assert (entry["status"], entry["outcome"], entry["side"]) == (504, "call_timeout", "")
 
 
+@pytest.mark.parametrize("sent", [b"", b"\0\0\0\0\5he"])
+def test_the_deadline_after_the_head_is_said_in_trailers_unless_data_has_gone(
+    start_gateway: Starter, sent: bytes
+) -> None:
+    def begins(peer: Peer) -> None:
+        (call,) = peer.first()
+        peer.head(call, 200, ("content-type", "application/grpc"))
+        if sent:
+            peer.body(call, sent, end=False)
+        hangs(peer)
+
+    with Http2Server(begins) as server:
+        gateway = start_gateway(calls(server))
+        with Http2Client(gateway.port) as client:
+            stream = client.begin(UNARY, *CALL, ("grpc-timeout", "500m"), method="POST")
+            answer = client.wait(stream)
+    assert (answer.status, answer.body) == (200, sent)
+    if sent:
+        assert answer.reset == ErrorCodes.CANCEL
+        assert not answer.trailers
+    else:
+        assert answer.reset is None
+        assert dict(answer.trailers)["grpc-status"] == "4"
+
+
 def test_errors_of_the_gateway_are_those_of_grpc(start_gateway: Starter, echo: GrpcEcho) -> None:
     description = calls(echo)
     dead = {"servers": [f"127.0.0.1:{free_port()}"], "h2": True}
