@@ -89,8 +89,7 @@ cdef struct LinkRow:
 # What concerns no server, frontend or backend. Written by one worker only. One cache line.
 cdef struct WorkerRow:
     uint64_t lines_lost     # of the access log, that could not be written
-    uint64_t spans_lost     # of traces, that could not be passed on
-    uint64_t spare[6]
+    uint64_t spare[7]
 
 # What has passed through a frontend or a backend, or was of a class, as one worker has seen it. Sixteen cache lines
 # per (worker, row).

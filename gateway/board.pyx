@@ -90,7 +90,6 @@ cdef void _add_link(LinkRow *total, LinkRow *part) noexcept nogil:
 
 cdef void _add_worker(WorkerRow *total, WorkerRow *part) noexcept nogil:
     total.lines_lost += part.lines_lost
-    total.spans_lost += part.spans_lost
 
 
 cdef void _add_traffic(TrafficRow *total, TrafficRow *part) noexcept nogil:
@@ -431,17 +430,9 @@ cdef class Board:
         """Lines of the access log that could not be written, over all workers."""
         return self._workers().lines_lost
 
-    def spans_lost(self):
-        """Spans of traces that could not be passed on, over all workers."""
-        return self._workers().spans_lost
-
     def lose_lines(self, int worker, uint64_t count):
         """Count lines of the access log that could not be written."""
         self.workers[self._worker(worker)].lines_lost += count
-
-    def lose_spans(self, int worker, uint64_t count):
-        """Count spans of traces that could not be passed on."""
-        self.workers[self._worker(worker)].spans_lost += count
 
     def adopt(self, Board elder, Board eldest, servers, rows):
         """Go on with the counters of the gateway before this one, which has the board `elder` and may still count.
