@@ -30,7 +30,7 @@ from gateway.outcome cimport (
 )
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, SCRATCH, Conn, Handler, Poller
 from gateway.proxy.http1_client cimport Http1Downstream, open_http1
-from gateway.proxy.http2_fields cimport fields_of
+from gateway.proxy.http2_fields cimport fields_of, submit_trailers
 from gateway.proxy.nghttp2 cimport (
     NG_CAT_REQUEST, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_COPY, NG_DATA_FLAG_NO_END_STREAM,
     NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_TEMPORAL_CALLBACK_FAILURE, NG_ERR_WOULDBLOCK, NG_FLAG_END_STREAM,
@@ -39,7 +39,7 @@ from gateway.proxy.nghttp2 cimport (
     NG_RST_STREAM, NG_SETTINGS,
     NG_SETTINGS_ENABLE_CONNECT_PROTOCOL, NG_SETTINGS_MAX_CONCURRENT_STREAMS, NG_SETTINGS_MAX_HEADER_LIST_SIZE,
     NG_SETTINGS_NO_RFC7540_PRIORITIES, found, ng, ng_callbacks, ng_data_provider,
-    ng_data_source, ng_frame, ng_frame_hd, ng_nv, ng_option, ng_session, ng_settings_entry,
+    ng_data_source, ng_frame, ng_frame_hd, ng_nv, ng_session, ng_settings_entry, option,
 )
 from gateway.proxy.openssl cimport SSL, SSL_get0_alpn_selected
 from gateway.proxy.states cimport Machine, edges_of, step
@@ -49,8 +49,9 @@ from gateway.proxy.transaction cimport Transaction, new_transaction
 from gateway.proxy.tunnel cimport Tunnel
 from gateway.proxy.worker_context cimport Frontend
 from gateway.wire.edit cimport (
-    FRAME_LENGTH, FRAME_NONE, Out, edit_interim, edit_response, edit_trailers, edit_upgrade, out_put, out_reserve,
+    FRAME_LENGTH, FRAME_NONE, Out, edit_interim, edit_response, edit_trailers, edit_upgrade, out_append, out_free,
 )
+from gateway.wire.grpc cimport grpc_status
 from gateway.wire.head cimport (
     Bounds, Head, M_HEAD, R_ACCEPT, R_BODY_LENGTH, R_BODY_TOO_LARGE, R_OK, R_TRAILERS, same_any, status_of,
 )
@@ -93,7 +94,6 @@ cdef Head _scan
 cdef Out _out
 
 cdef ng_callbacks *_callbacks = NULL
-cdef ng_option *_option = NULL
 
 
 # The cost of frames, or of their consequences, to the client's budget: see _charge.
@@ -195,7 +195,7 @@ cdef ssize_t _read_answer(ng_session *session, int32_t id, uint8_t *to, size_t n
         if s.trailers is not None:
             try:
                 flags[0] |= NG_DATA_FLAG_NO_END_STREAM
-                _submit_trailers(session, id, s.trailers)
+                submit_trailers(session, id, s.trailers)
             except BaseException:
                 return _failed(c)
     return <ssize_t>n
@@ -287,10 +287,10 @@ cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) 
 
 cdef int _prepare() except -1:
     """Create what all sessions share."""
-    global _callbacks, _option
+    global _callbacks
     if not found:
         return 0
-    if ng.session_callbacks_new(&_callbacks) or ng.option_new(&_option):
+    if ng.session_callbacks_new(&_callbacks):
         raise MemoryError
     ng.set_send(_callbacks, _send)
     ng.set_send_data(_callbacks, _send_data)
@@ -302,9 +302,6 @@ cdef int _prepare() except -1:
     ng.set_on_frame_send(_callbacks, _on_sent)
     ng.set_on_data_chunk_recv(_callbacks, _on_chunk)
     ng.set_on_stream_close(_callbacks, _on_close)
-    ng.option_set_no_auto_window_update(_option, 1)
-    ng.option_set_no_http_messaging(_option, 1)  # wire/http2_head.pyx and the streams detect violations, and log them
-    ng.option_set_no_closed_streams(_option, 1)
     return 0
 
 
@@ -323,28 +320,6 @@ cdef ng_nv *_head_fields(Out *head, size_t *count) except NULL:
     status.valuelen = 3
     status.flags = 0
     return fields_of(line + 1, head.p + head.n - line - 1, &status, 1, count)
-
-
-cdef int _submit_trailers(ng_session *session, int32_t id, bytes lines) except -1:
-    cdef ng_nv *fields
-    cdef size_t count = 0
-    _out.n = 0
-    _append(&_out, PyBytes_AS_STRING(lines), PyBytes_GET_SIZE(lines))
-    fields = fields_of(_out.p, _out.n, NULL, 0, &count)
-    ng.submit_trailer(session, id, fields, count)
-    return 0
-
-
-cdef int _append(Out *o, const char *p, size_t n) except -1:
-    out_reserve(o, n)
-    out_put(o, p, <uint32_t>n)
-    return 0
-
-
-cdef void _free(Out *o) noexcept:
-    free(o.p)
-    o.p = NULL
-    o.n = o.capacity = 0
 
 
 cdef void _borrow(Block *block) noexcept:
@@ -444,7 +419,7 @@ cdef class Http2Stream(Downstream):
         self.left = self.given_n
         self.ended = 1
         _out.n = 0
-        _append(&_out, head, len(head))
+        out_append(&_out, head, len(head))
         return self._respond(&_out, not body)
 
     cdef int check_upgrade(self, const char *p, Head *h) except -1:
@@ -497,7 +472,7 @@ cdef class Http2Stream(Downstream):
             if self.transaction.bytes_out or self.left >= 0:
                 return self._reset(NG_CANCEL)
             self.ended = 1
-            self.trailers = b"Grpc-Status: 4\r\nGrpc-Message: 504 the deadline of the call has passed\r\n"
+            self.trailers = grpc_status(504, True)
             ng.session_resume_data(self.owner.session, self.id)
             return self.owner.pump()
         if not at_once and (self.kept.n or self.given_n):
@@ -532,14 +507,14 @@ cdef class Http2Stream(Downstream):
 
     cdef int _hold(self, const char *p, size_t n) except -1:
         """Buffer a piece of the request's body until a server takes it. The window limits the amount."""
-        return _append(&self.held, p, n)
+        return out_append(&self.held, p, n)
 
     cdef int _keep(self, const char *p, size_t n) except -1:
         """Buffer a piece of the response until the client takes it. No more is read meanwhile."""
         if self.kept_at and self.kept.n:
             memmove(self.kept.p, self.kept.p + self.kept_at, self.kept.n)
         self.kept_at = 0
-        return _append(&self.kept, p, n)
+        return out_append(&self.kept, p, n)
 
 
 # --------------------------------------------------------------------------------------------------------- a connection
@@ -562,7 +537,7 @@ cdef class Http2Connection(Handler):
         self.abuse = -1
         self.budget = BUDGET
         self.budget_at = self.conn.poller.now
-        if ng.session_server_new2(&self.session, _callbacks, <void *>self, _option):
+        if ng.session_server_new2(&self.session, _callbacks, <void *>self, option):
             raise MemoryError
         settings[0].settings_id = NG_SETTINGS_MAX_CONCURRENT_STREAMS
         settings[0].value = STREAMS
@@ -783,7 +758,7 @@ cdef class Http2Connection(Handler):
             self.conn.poller.settle()       # before the bytes are freed
             if s.transaction is not t:
                 return 0                    # and `over` has returned its window credit
-            _free(&s.held)
+            out_free(&s.held)
             ng.session_consume_connection(self.session, n)
             ng.session_consume_stream(self.session, s.id, n)
         if s.request_ended:
@@ -806,7 +781,7 @@ cdef class Http2Connection(Handler):
             tunnel.give_second(s.held.p, n)
             if s.transaction is None:
                 return 0                    # and `over` has returned its window credit
-            _free(&s.held)
+            out_free(&s.held)
             ng.session_consume_connection(self.session, n)
             ng.session_consume_stream(self.session, s.id, n)
         if s.request_ended and not s.held.n:
@@ -862,7 +837,7 @@ cdef class Http2Connection(Handler):
             self.pointing = 1
             self.out.n += <uint32_t>n
             return self.conn.put(p, n)
-        return _append(&self.out, p, n)
+        return out_append(&self.out, p, n)
 
     cdef int _flush(self) except -1:
         """Send the collected frames."""
@@ -872,7 +847,7 @@ cdef class Http2Connection(Handler):
         self.out.n = 0
         self.conn.commit()
         if not self.active:
-            _free(&self.out)
+            out_free(&self.out)
         return 0
 
     cdef int _wake_readers(self) except -1:

@@ -1,15 +1,18 @@
 """Header lines as HTTP/1 writes them, made into the fields that libnghttp2 takes; in both directions."""
 
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport realloc
 from libc.string cimport memchr, memcmp, memcpy
 
-from gateway.proxy.nghttp2 cimport NG_NV_FLAG_NO_INDEX
+from gateway.proxy.nghttp2 cimport NG_NV_FLAG_NO_INDEX, ng
+from gateway.wire.edit cimport Out, out_append
 from gateway.wire.http2_head cimport about_connection
 
 # In use until the library has taken them, before anything else is sent in this process: no owner is needed.
 cdef ng_nv *_fields = NULL
 cdef size_t _room = 0
+cdef Out _lines             # trailers
 
 
 cdef int _reserve(size_t count) except -1:
@@ -81,3 +84,14 @@ cdef ng_nv *fields_of(char *p, size_t n, const ng_nv *first, size_t first_n, siz
         p = end + 1
     count[0] = found
     return _fields
+
+
+cdef int submit_trailers(ng_session *session, int32_t id, bytes lines) except -1:
+    """Give the library the trailers of a stream, complete header lines."""
+    cdef ng_nv *fields
+    cdef size_t count = 0
+    _lines.n = 0
+    out_append(&_lines, PyBytes_AS_STRING(lines), PyBytes_GET_SIZE(lines))
+    fields = fields_of(_lines.p, _lines.n, NULL, 0, &count)
+    ng.submit_trailer(session, id, fields, count)
+    return 0

@@ -26,7 +26,7 @@ from gateway.outcome cimport (
 )
 from gateway.proxy.conn cimport RECV_AGAIN, RECV_BROKEN, SCRATCH, Conn
 from gateway.proxy.http1_server cimport Http1ServerProtocol
-from gateway.proxy.http2_fields cimport fields_of
+from gateway.proxy.http2_fields cimport fields_of, submit_trailers
 from gateway.proxy.nghttp2 cimport (
     NG_CANCEL, NG_CONTINUATION, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_END_STREAM, NG_ENHANCE_YOUR_CALM,
     NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_FLOODED, NG_ERR_TEMPORAL_CALLBACK_FAILURE,
@@ -34,12 +34,12 @@ from gateway.proxy.nghttp2 cimport (
     NG_NO_ERROR, NG_PRIORITY, NG_PROTOCOL_ERROR, NG_PUSH_PROMISE, NG_REFUSED_STREAM, NG_RST_STREAM, NG_SETTINGS,
     NG_SETTINGS_ENABLE_PUSH, NG_SETTINGS_INITIAL_WINDOW_SIZE, NG_SETTINGS_MAX_CONCURRENT_STREAMS,
     NG_SETTINGS_MAX_HEADER_LIST_SIZE, found, ng, ng_callbacks, ng_data_provider, ng_data_source, ng_frame, ng_nv,
-    ng_option, ng_settings_entry,
+    ng_settings_entry, option,
 )
 from gateway.proxy.openssl cimport SSL_get0_alpn_selected
 from gateway.proxy.server cimport S_BUSY, S_CLOSED, S_CONNECTING
 from gateway.proxy.states cimport Machine, edges_of, step
-from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, edit_trailers, out_put, out_reserve
+from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, edit_trailers, out_append, out_free
 from gateway.wire.head cimport (
     M_HEAD, MAX_FIELDS, R_BODY_LENGTH, R_EARLY_SWITCH, R_FLOOD, R_FRAMES, R_INTERIMS, R_OK, R_STATUS_FIELD,
     R_TOO_LARGE, R_TOO_MANY_FIELDS, R_TRAILERS, Bounds, Head,
@@ -91,7 +91,6 @@ _bounds.fields = MAX_FIELDS
 cdef Out _out
 
 cdef ng_callbacks *_callbacks = NULL
-cdef ng_option *_option = NULL
 
 
 def edges():
@@ -112,7 +111,7 @@ cdef ssize_t _send(ng_session *session, const uint8_t *p, size_t n, int flags, v
     try:
         if c._full():
             return NG_ERR_WOULDBLOCK
-        _append(&c.out, <const char *>p, n)
+        out_append(&c.out, <const char *>p, n)
         return <ssize_t>n
     except BaseException:
         return _failed(c)
@@ -136,10 +135,10 @@ cdef ssize_t _read_request(ng_session *session, int32_t id, uint8_t *to, size_t 
             if s.trailers is not None:
                 try:
                     flags[0] |= NG_DATA_FLAG_NO_END_STREAM
-                    _submit_trailers(session, id, s.trailers)
+                    submit_trailers(session, id, s.trailers)
                 except BaseException:
                     return _failed(c)
-        _free(&s.kept)
+        out_free(&s.kept)
     return <ssize_t>n
 
 
@@ -269,10 +268,10 @@ cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) 
 
 cdef int _prepare() except -1:
     """Create what all sessions share."""
-    global _callbacks, _option
+    global _callbacks
     if not found:
         return 0
-    if ng.session_callbacks_new(&_callbacks) or ng.option_new(&_option):
+    if ng.session_callbacks_new(&_callbacks):
         raise MemoryError
     ng.set_send(_callbacks, _send)
     ng.set_on_begin_frame(_callbacks, _on_begin_frame)
@@ -283,9 +282,6 @@ cdef int _prepare() except -1:
     ng.set_on_frame_send(_callbacks, _on_sent)
     ng.set_on_data_chunk_recv(_callbacks, _on_chunk)
     ng.set_on_stream_close(_callbacks, _on_close)
-    ng.option_set_no_auto_window_update(_option, 1)
-    ng.option_set_no_http_messaging(_option, 1)  # wire/http2_answer.pyx and the streams detect violations, by name
-    ng.option_set_no_closed_streams(_option, 1)
     return 0
 
 
@@ -327,28 +323,6 @@ cdef ng_nv *_request_fields(Out *head, bint secure, size_t *count) except NULL:
     return fields
 
 
-cdef int _submit_trailers(ng_session *session, int32_t id, bytes lines) except -1:
-    cdef ng_nv *fields
-    cdef size_t count = 0
-    _out.n = 0
-    _append(&_out, PyBytes_AS_STRING(lines), PyBytes_GET_SIZE(lines))
-    fields = fields_of(_out.p, _out.n, NULL, 0, &count)
-    ng.submit_trailer(session, id, fields, count)
-    return 0
-
-
-cdef int _append(Out *o, const char *p, size_t n) except -1:
-    out_reserve(o, n)
-    out_put(o, p, <uint32_t>n)
-    return 0
-
-
-cdef void _free(Out *o) noexcept:
-    free(o.p)
-    o.p = NULL
-    o.n = o.capacity = 0
-
-
 # ------------------------------------------------------------------------------------------------------------- a stream
 
 cdef class Http2ServerStream(Upstream):
@@ -383,7 +357,7 @@ cdef class Http2ServerStream(Upstream):
         if self.kept_at and self.kept.n:
             memmove(self.kept.p, self.kept.p + self.kept_at, self.kept.n)
         self.kept_at = 0
-        _append(&self.kept, p, n)
+        out_append(&self.kept, p, n)
         ng.session_resume_data(self.owner.session, self.id)
         return self.owner.pump()
 
@@ -470,7 +444,7 @@ cdef class Http2ServerStream(Upstream):
             if self.held_at and self.held.n:
                 memmove(self.held.p, self.held.p + self.held_at, self.held.n)
             self.held_at = 0
-            return _append(&self.held, p, n)
+            return out_append(&self.held, p, n)
         t.on_answer_body(p, n)
         ng.session_consume_stream(self.owner.session, self.id, n)
         return 0
@@ -503,7 +477,7 @@ cdef class Http2ServerStream(Upstream):
             if not self.closed:
                 ng.session_consume_stream(self.owner.session, self.id, n)
         if self.held.n == 0 and self.held.p != NULL:
-            _free(&self.held)
+            out_free(&self.held)
         if t is not None and self.transaction is t and self.response_ended:
             return self._finish()
         return 0
@@ -599,7 +573,7 @@ cdef class Http2Session(Handler):
         self.limit = STREAMS
         self.budget = BUDGET
         self.budget_at = self.heard = self.conn.poller.now
-        if ng.session_client_new2(&self.session, _callbacks, <void *>self, _option):
+        if ng.session_client_new2(&self.session, _callbacks, <void *>self, option):
             raise MemoryError
         settings[0].settings_id = NG_SETTINGS_ENABLE_PUSH
         settings[0].value = 0
@@ -798,7 +772,7 @@ cdef class Http2Session(Handler):
         self.conn.commit()
         self.out.n = 0
         if self.out.capacity > LARGE:
-            _free(&self.out)
+            out_free(&self.out)
         return 0
 
     cdef int _wake_blocked(self) except -1:

@@ -178,3 +178,4 @@ cdef struct NgFunctions:
 cdef NgFunctions ng
 
 cdef bint found                        # whether the library is available, with all of these functions
+cdef ng_option *option      # of every session

@@ -69,6 +69,21 @@ cdef bint _find() except -1:
 cdef bint found = _find()
 
 
+cdef ng_option *_options() except *:
+    cdef ng_option *made = NULL
+    if not found:
+        return NULL
+    if ng.option_new(&made):
+        raise MemoryError
+    ng.option_set_no_auto_window_update(made, 1)
+    ng.option_set_no_http_messaging(made, 1)    # wire/http2_head.pyx, http2_answer.pyx and the streams do it
+    ng.option_set_no_closed_streams(made, 1)
+    return made
+
+
+cdef ng_option *option = _options()
+
+
 def available():
     """Whether HTTP/2 is available: libnghttp2 is installed, in version 1.52 or newer."""
     return found

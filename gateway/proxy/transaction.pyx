@@ -51,7 +51,7 @@ from gateway.rules.actions cimport Respond
 from gateway.rules.basic_auth cimport Login
 from gateway.rules.view cimport View
 from gateway.wire.authentication cimport binds_request
-from gateway.wire.edit cimport edit_request, out_put, out_reserve
+from gateway.wire.edit cimport edit_request, out_append, out_reserve
 from gateway.wire.grpc cimport call_timeout, error_lines, is_grpc
 from gateway.wire.head cimport (
     F_AUTHORIZATION, F_CONTENT_TYPE, F_DATE, F_REFERER, F_USER_AGENT, M_HEAD, M_OTHER, R_BODY_TOO_LARGE, R_NO_SWITCH,
@@ -291,8 +291,7 @@ cdef class Transaction(Work):
         """Take over the head parsed at p: the caller's buffer is not needed after `start`."""
         cdef int i
         self.head.n = 0
-        out_reserve(&self.head, h.length)
-        out_put(&self.head, p, h.length)
+        out_append(&self.head, p, h.length)
         self.method.at = 0
         self.method.n = h.method_len
         self.target.at = h.target
@@ -826,13 +825,11 @@ cdef class Transaction(Work):
             self.replay_lost = 1
             self.replay.n = 0
             return 0
-        out_reserve(&self.replay, n)
-        out_put(&self.replay, p, <uint32_t>n)
+        out_append(&self.replay, p, n)
         return 0
 
     cdef int on_trailers(self, const char *p, size_t n) except -1:
-        out_reserve(&self.trailers, n)
-        out_put(&self.trailers, p, <uint32_t>n)
+        out_append(&self.trailers, p, n)
         return 0
 
     cdef int on_request_end(self) except -1:
@@ -1000,8 +997,7 @@ cdef class Transaction(Work):
     cdef int on_answer_trailers(self, const char *p, size_t n) except -1:
         if self.attempt.backend.orca:
             _hear_load(self.attempt.server, p[:n], self.poller.now)
-        out_reserve(&self.response_trailers, n)
-        out_put(&self.response_trailers, p, <uint32_t>n)
+        out_append(&self.response_trailers, p, n)
         return 0
 
     cdef int on_answer_end(self) except -1:

@@ -37,6 +37,8 @@ cdef enum Framing:
     FRAME_CLOSE                 # the body ends with the connection
 
 cdef int out_reserve(Out *o, size_t more) except -1
+cdef int out_append(Out *o, const char *p, size_t n) except -1
+cdef void out_free(Out *o) noexcept nogil
 cdef int edit_request(Out *o, const char *p, Head *h, const char *path, uint32_t path_len, Origin *origin,
                       const char *extra, uint32_t extra_len, const char *id, uint32_t id_len) except -1
 cdef int edit_response(Out *o, const char *p, Head *h, int framing, int connection, const char *extra,

@@ -4,7 +4,7 @@ RFC 9110 section 7.6 (message forwarding), RFC 7239 (Forwarded). Runs of fields 
 """
 
 from libc.stdint cimport uint64_t
-from libc.stdlib cimport realloc
+from libc.stdlib cimport free, realloc
 from gateway.wire.head cimport (
     F_FORWARDED, F_HOST, F_OTHER, F_REQUEST_ID, F_TRAILER, F_X_FORWARDED, F_X_FORWARDED_FOR, F_X_FORWARDED_HOST, Field,
     known_field, same_any,
@@ -32,6 +32,20 @@ cdef int out_reserve(Out *o, size_t more) except -1:
         o.p = <char *>grown
         o.capacity = <uint32_t>wanted
     return 0
+
+
+cdef int out_append(Out *o, const char *p, size_t n) except -1:
+    """Append n bytes."""
+    out_reserve(o, n)
+    out_put(o, p, <uint32_t>n)
+    return 0
+
+
+cdef void out_free(Out *o) noexcept nogil:
+    """Empty it, and give its memory back."""
+    free(o.p)
+    o.p = NULL
+    o.n = o.capacity = 0
 
 
 cdef int number(char *to, int64_t value) noexcept nogil:

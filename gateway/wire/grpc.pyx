@@ -84,12 +84,16 @@ cdef int64_t _unit(char letter) noexcept nogil:
     return 1 if letter == c'n' else 0
 
 
-cdef bytes error_lines(int status, bint overdue):
-    """The header lines of a Trailers-Only response that means what an HTTP response with `status` would; overdue: the
-    deadline of the call has passed."""
+cdef bytes grpc_status(int status, bint overdue):
+    """The trailer lines that mean what an HTTP response with `status` would; overdue: the deadline has passed."""
     cdef int code = DEADLINE_EXCEEDED if overdue else STATUSES.get(status, UNKNOWN)
     cdef str message = "504 the deadline of the call has passed" if overdue else f"{status} {phrase(status)}"
-    return b"Content-Type: application/grpc\r\nGrpc-Status: %d\r\nGrpc-Message: %s\r\n" % (code, message.encode())
+    return b"Grpc-Status: %d\r\nGrpc-Message: %s\r\n" % (code, message.encode())
+
+
+cdef bytes error_lines(int status, bint overdue):
+    """The same as the header lines of a Trailers-Only response."""
+    return b"Content-Type: application/grpc\r\n" + grpc_status(status, overdue)
 
 
 # ------------------------------------------------------------------------------------------------------------ for tests

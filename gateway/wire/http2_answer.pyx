@@ -9,10 +9,9 @@ from libc.string cimport memcmp, memset
 
 from gateway.wire.edit cimport out_put, out_reserve
 from gateway.wire.head cimport (
-    R_CONNECTION, R_NAME, R_OK, R_STATUS_FIELD, R_TOO_LARGE, R_TOO_MANY_FIELDS, R_TRAILERS, R_VALUE, scan_response,
-    sentence_of,
+    R_CONNECTION, R_OK, R_STATUS_FIELD, R_TRAILERS, R_VALUE, scan_response, sentence_of,
 )
-from gateway.wire.http2_head cimport about_connection, is_one_line, name_problem
+from gateway.wire.http2_head cimport about_connection, field_problem, name_problem, put_field
 
 cdef enum:
     MARGIN = 64             # readable bytes behind a head, which the scan looks at
@@ -39,15 +38,10 @@ cdef int answer_field(AnswerBlock *b, const Bounds *bounds, const char *name, si
     b.size += n + value_n
     if b.reason != R_OK:
         return 0
-    if b.count > bounds.fields + 1:
-        b.reason = R_TOO_MANY_FIELDS
-    elif b.size > bounds.head:
-        b.reason = R_TOO_LARGE
-    elif n == 0:
-        b.reason = R_NAME
-    elif not is_one_line(value, value_n):
-        b.reason = R_VALUE
-    elif name[0] == c':':
+    b.reason = field_problem(b.count, 1, b.size, bounds, n, value, value_n)
+    if b.reason != R_OK:
+        return 0
+    if name[0] == c':':
         if b.trailers:
             b.reason = R_TRAILERS
         elif b.given or n != 7 or memcmp(name, b":status", 7) != 0 or value_n != 3:
@@ -73,11 +67,7 @@ cdef int _add(AnswerBlock *b, const char *name, size_t n, const char *value, siz
     elif not b.given and not b.trailers:
         b.reason = R_STATUS_FIELD
     else:
-        out_reserve(&b.text, n + value_n + 4)
-        out_put(&b.text, name, <uint32_t>n)
-        out_put(&b.text, b": ", 2)
-        out_put(&b.text, value, <uint32_t>value_n)
-        out_put(&b.text, b"\r\n", 2)
+        put_field(&b.text, name, n, value, value_n)
         b.lines += 1
     return 0
 

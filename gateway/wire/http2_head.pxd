@@ -1,6 +1,7 @@
 from libc.stdint cimport uint8_t, uint32_t
-from gateway.wire.edit cimport Out
+from gateway.wire.edit cimport Out, out_reserve
 from gateway.wire.head cimport Bounds, Head
+from gateway.wire.wide cimport copy_short
 
 cdef enum:
     KEY = 24                # 16 random bytes in base64
@@ -34,9 +35,25 @@ cdef struct Block:
 
 cdef bint about_connection(const char *name, size_t n) noexcept nogil
 cdef int name_problem(const char *name, size_t n) noexcept nogil
-cdef bint is_one_line(const char *value, size_t n) noexcept nogil
+cdef int field_problem(uint32_t count, uint32_t most, size_t size, const Bounds *bounds, size_t n, const char *value,
+                       size_t value_n) noexcept nogil
 cdef void block_clear(Block *b) noexcept nogil
 cdef void block_free(Block *b) noexcept nogil
 cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n, const char *value,
                      size_t value_n) except -1
 cdef int block_end(Block *b, Bounds *bounds, Head *h, bint has_body) except -1
+
+cdef inline int put_field(Out *o, const char *name, size_t n, const char *value, size_t value_n) except -1:
+    """Append a header line."""
+    cdef char *to
+    out_reserve(o, n + value_n + 4)
+    to = o.p + o.n
+    copy_short(to, name, <uint32_t>n)
+    to[n] = c':'
+    to[n + 1] = c' '
+    copy_short(to + n + 2, value, <uint32_t>value_n)
+    to += n + 2 + value_n
+    to[0] = c'\r'
+    to[1] = c'\n'
+    o.n += <uint32_t>(n + value_n + 4)
+    return 0

@@ -20,7 +20,7 @@ from gateway.wire.head cimport (
     R_PSEUDO, R_TARGET, R_TOO_LARGE, R_TOO_MANY_FIELDS, R_TRAILERS, R_VALUE, is_token, same_any, scan_request,
     sentence_of, status_of,
 )
-from gateway.wire.wide cimport copy_short, lower_name, no_break
+from gateway.wire.wide cimport lower_name, no_break
 
 cdef enum:
     CAPITAL = 1             # in ODD
@@ -62,16 +62,28 @@ cdef bint about_connection(const char *name, size_t n) noexcept nogil:
 cdef int name_problem(const char *name, size_t n) noexcept nogil:
     cdef size_t i
     cdef uint8_t odd = 0
-    if lower_name(name, n) and 0 < n <= 0xFFFF:
-        return R_OK
-    for i in range(n):
-        odd |= ODD[<uint8_t>name[i]]
+    if not lower_name(name, n):
+        for i in range(n):
+            odd |= ODD[<uint8_t>name[i]]
     if odd:
         return R_CASE if odd & CAPITAL else R_NAME
     return R_OK if 0 < n <= 0xFFFF else R_NAME
 
 
-cdef bint is_one_line(const char *value, size_t n) noexcept nogil:
+cdef int field_problem(uint32_t count, uint32_t most, size_t size, const Bounds *bounds, size_t n, const char *value,
+                       size_t value_n) noexcept nogil:
+    """Why a field is refused whatever its name is: it is number `count`, of `most` and what `bounds` allow, and the
+    block has `size` bytes with it."""
+    if count > bounds.fields + most:
+        return R_TOO_MANY_FIELDS
+    if size > bounds.head:
+        return R_TOO_LARGE
+    if n == 0:
+        return R_NAME
+    return R_OK if _is_one_line(value, value_n) else R_VALUE
+
+
+cdef bint _is_one_line(const char *value, size_t n) noexcept nogil:
     """Nothing in it ends a line, and it neither begins nor ends with white space (RFC 9113 section 8.2.1)."""
     if n == 0:
         return True
@@ -101,15 +113,10 @@ cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n,
     b.size += n + value_n
     if b.reason != R_OK:
         return 0
-    if b.count > bounds.fields + P_COUNT:
-        b.reason = R_TOO_MANY_FIELDS
-    elif b.size > bounds.head:
-        b.reason = R_TOO_LARGE
-    elif n == 0:
-        b.reason = R_NAME
-    elif not is_one_line(value, value_n):
-        b.reason = R_VALUE
-    elif name[0] == c':':
+    b.reason = field_problem(b.count, P_COUNT, b.size, bounds, n, value, value_n)
+    if b.reason != R_OK:
+        return 0
+    if name[0] == c':':
         pseudo = _pseudo_of(name, n)
         if b.trailers:
             b.reason = R_TRAILERS
@@ -129,7 +136,6 @@ cdef int block_field(Block *b, const Bounds *bounds, const char *name, size_t n,
 cdef int _add(Block *b, const Bounds *bounds, const char *name, size_t n, const char *value, size_t value_n) except -1:
     """Add a field that is none of the pseudo-header fields."""
     cdef const char *authority
-    cdef char *to
     b.reason = name_problem(name, n)
     if b.reason == R_OK and (about_connection(name, n) or (n == 2 and memcmp(name, b"te", 2) == 0
                                                            and not _is(value, value_n, b"trailers", 8))):
@@ -159,16 +165,7 @@ cdef int _add(Block *b, const Bounds *bounds, const char *name, size_t n, const 
         elif value_n != b.n[<int>P_AUTHORITY] or not same_any(value, authority, <uint32_t>value_n):
             b.reason = R_HOST_DISAGREES
         return 0
-    out_reserve(&b.text, n + value_n + 4)
-    to = b.text.p + b.text.n
-    copy_short(to, name, <uint32_t>n)
-    to[n] = c':'
-    to[n + 1] = c' '
-    copy_short(to + n + 2, value, <uint32_t>value_n)
-    to += n + 2 + value_n
-    to[0] = c'\r'
-    to[1] = c'\n'
-    b.text.n += <uint32_t>(n + value_n + 4)
+    put_field(&b.text, name, n, value, value_n)
     b.lines += 1
     return 0
 
