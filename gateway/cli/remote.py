@@ -17,7 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from gateway.cli.gateways import Gateway
 from gateway.process.tail import PACKET, Wanted
-from gateway.process.tail_connection import NoTail, objects
+from gateway.process.tail_connection import NoTail, next_lines
 from gateway.system import regular_file
 from gateway.system.process_socket import NoAnswer as NoReport
 from gateway.system.running import TIMEOUT, NoAnswer
@@ -277,6 +277,10 @@ def reason(error: Exception) -> str:
     return "this is not HTTP" if isinstance(error, http.client.HTTPException) else str(error)
 
 
+class _Refused(NoTail):
+    """The gateway is there, and refuses this client: another try would be refused as well."""
+
+
 class RemoteTail:
     """A tail that a gateway sends over HTTP, with the methods of TailConnection.
 
@@ -297,16 +301,18 @@ class RemoteTail:
 
     def _begin(self) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         connection = self._access.connect(SILENCE)
+        status = 0
         try:
             connection.request("GET", self._path, headers=self._access.fields)
             response = connection.getresponse()
-            if response.status == 200:
+            status = response.status
+            if status == 200:
                 return connection, response
-            _parsed(self._access.url, response.status, response.read(LARGEST))
+            _parsed(self._access.url, status, response.read(LARGEST))
             raise NoTail(f"{self._access.url} does not follow requests")
         except NoAnswer as error:
             connection.close()
-            raise NoTail(str(error)) from None
+            raise (_Refused if 400 <= status < 500 else NoTail)(str(error)) from None
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             raise NoTail(str(error) if isinstance(error, NoTail) else reason(error)) from None
@@ -326,7 +332,7 @@ class RemoteTail:
             try:
                 self._connection, response = self._begin()
             except NoTail as error:
-                if time.monotonic() > end or " says 4" in str(error):
+                if time.monotonic() > end or isinstance(error, _Refused):
                     raise
                 time.sleep(0.2)
             else:
@@ -339,13 +345,7 @@ class RemoteTail:
 
     def read(self) -> list[dict[str, Any]] | None:
         """The next lines, an empty list if there are none yet; None: the gateway has ended."""
-        try:
-            packet = self._packets.recv(PACKET)
-        except BlockingIOError:
-            return []
-        except OSError:
-            return None
-        return list(objects(packet)) if packet else None
+        return next_lines(self._packets)
 
     def close(self) -> None:
         """End it."""

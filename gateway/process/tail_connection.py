@@ -66,13 +66,7 @@ class TailConnection:
     def read(self) -> list[dict[str, Any]] | None:
         """The lines of the next packet, an empty list if there is none yet; None: the gateway has ended."""
         self._read_news()
-        try:
-            packet = self._packets.recv(PACKET)
-        except BlockingIOError:
-            return []
-        except OSError:
-            return None
-        return list(objects(packet)) if packet else None
+        return next_lines(self._packets)
 
     def _read_news(self) -> None:
         if not self._supervised:
@@ -98,6 +92,17 @@ class TailConnection:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def next_lines(packets: socket.socket) -> list[dict[str, Any]] | None:
+    """The lines of the next packet, an empty list if there is none yet; None: there will be no other."""
+    try:
+        packet = packets.recv(PACKET)
+    except BlockingIOError:
+        return []
+    except OSError:
+        return None
+    return list(objects(packet)) if packet else None
 
 
 def objects(lines: bytes) -> Iterator[dict[str, Any]]:
