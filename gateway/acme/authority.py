@@ -5,7 +5,8 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -225,8 +226,14 @@ class Authority:
 
         `present` is called with each proof before the authority is told to look.
         """
-        try:
+        with self._talking():
             return self._order(before, present)
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        """Give what goes wrong meanwhile a name, and close the connection afterwards. Raises Failed."""
+        try:
+            yield
         except Failed:
             raise
         except Exception as error:  # noqa: BLE001 - the package relies on the form of answers, and raises all kinds
@@ -281,7 +288,7 @@ class Authority:
 
         Raises Failed.
         """
-        try:
+        with self._talking():
             directory = self._directory()
             if not _tells_when(directory):
                 return None, float("inf")
@@ -290,12 +297,6 @@ class Authority:
             found = messages.RenewalInfo.from_json(response.json()).suggested_window
             again = client.ClientV2.retry_after(response, 6 * 3600).timestamp() - time.time()
             return Window(found.start.timestamp(), found.end.timestamp()), again
-        except Failed:
-            raise
-        except Exception as error:  # noqa: BLE001 - the package relies on the form of answers, and raises all kinds
-            raise _failure(error, self._network.wait) from None
-        finally:
-            self._network.session.close()
 
     def _directory(self) -> messages.Directory:
         return client.ClientV2.get_directory(self._url, self._network)

@@ -209,30 +209,26 @@ def _figures(of: str, figures: _Figures, reports: Iterable[TrafficReport]) -> It
         yield Family(f"gateway_{of}_{name}", kind, text, [(at, getattr(one, key)) for at, one in named])
 
 
+def _by_reason(what: str, text: str, counts: Mapping[str, Mapping[str, int]]) -> Family:
+    """What has ended at frontends, by their names and the reason."""
+    samples = [
+        (labels(frontend=name, reason=reason), count)
+        for name, reasons in counts.items()
+        for reason, count in reasons.items()
+    ]
+    return Family(f"gateway_frontend_{what}_total", "counter", f"{text}, by reason.", samples)
+
+
 def _of_frontends(report: GatewayReport) -> Iterator[Family]:
     frontends = report.frontends
     yield from _figures("frontend", _FRONTEND, frontends)
-    yield Family(
-        "gateway_frontend_http2_ended_total",
-        "counter",
-        "HTTP/2 connections ended for what their client did, by reason.",
-        [
-            (labels(frontend=one.name, reason=reason), count)
-            for one in frontends
-            for reason, count in one.abuses.items()
-        ],
-    )
+    yield _by_reason("http2_ended", "HTTP/2 connections ended for what their client did", {
+        one.name: one.abuses for one in frontends
+    })  # fmt: skip
     yield from _of_handshakes(frontends)
-    yield Family(
-        "gateway_frontend_tls_handshakes_failed_total",
-        "counter",
-        "TLS handshakes of clients that failed, by reason.",
-        [
-            (labels(frontend=one.name, reason=reason), count)
-            for one in frontends
-            for reason, count in one.failed_handshakes.items()
-        ],
-    )
+    yield _by_reason("tls_handshakes_failed", "TLS handshakes of clients that failed", {
+        one.name: one.failed_handshakes for one in frontends
+    })  # fmt: skip
     yield from _of_traffic("frontend", frontends)
     yield _durations(
         "frontend",

@@ -224,17 +224,15 @@ def TARGETS(command: F) -> F:  # noqa: N802
     return several(remote(command))
 
 
-def GATEWAY(command: F) -> F:  # noqa: N802
-    """The same as an option."""
+def gateway_option(text: str) -> Callable[[F], F]:
+    """The same as an option; `text` is its help."""
     option = click.option(
-        "-g",
-        "--gateway",
-        "target",
-        metavar="SITE|PID|PIDFILE",
-        shell_complete=complete_gateway,
-        help="The gateway; without it, the only one that runs on this machine.",
+        "-g", "--gateway", "target", metavar="SITE|PID|PIDFILE", shell_complete=complete_gateway, help=text
     )
-    return option(remote(command))
+    return lambda command: option(remote(command))
+
+
+GATEWAY = gateway_option("The gateway; without it, the only one that runs on this machine.")
 
 
 # -------------------------------------------------------------------------------------------------------------- finding

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from gateway.cli.gateways import Local, ask_api, complete_gateway, elsewhere, find_here, order, remote
+from gateway.cli.gateways import Local, ask_api, elsewhere, find_here, gateway_option, order
 from gateway.cli.output import JSON, complain, fail, tell
 from gateway.cli.reload import RELOAD_LIMIT
 from gateway.cli.sites import problem_json
@@ -17,21 +17,13 @@ if TYPE_CHECKING:
     from gateway.cli.remote import Remote
     from gateway.supervisor.history import Version
 
-F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
-def SITE_OPTION(command: F) -> F:  # noqa: N802 - used as the options are
-    """The gateway whose history it is."""
-    option = click.option(
-        "-g",
-        "--gateway",
-        "target",
-        metavar="SITE|PID|PIDFILE",
-        shell_complete=complete_gateway,
-        help="The gateway, which need not run if it is named by its site file; default: the only one that runs.",
-    )
-    return option(remote(command))
+SITE_OPTION = gateway_option(
+    "The gateway, which need not run if it is named by its site file; default: the only one that runs."
+)
+"""The gateway whose history it is."""
 
 
 @click.group(invoke_without_command=True)

@@ -421,7 +421,7 @@ class _Configuration:
     # ---------------------------------------------------------------------------------------------------------- routes
 
     def _conditions(self, section: Section) -> Conditions:
-        conditions = Conditions(self.draft.source.parent, self.texts, self._ports, self._made)
+        conditions = Conditions(self.draft.source.parent, self._ports, self._made)
         for statement in section.all("acl"):
             if len(statement.arguments) >= 2:
                 conditions.acls.setdefault(statement.arguments[0], Acl()).lines.append(statement.arguments[1:])

@@ -8,7 +8,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.importing.haproxy_text import Texts, calls
+from gateway.importing.haproxy_text import calls
 from gateway.importing.matches import Match, both, either, negated, single
 from gateway.importing.patterns import anchored, quoted
 from gateway.importing.report import NotPossible
@@ -70,12 +70,11 @@ class Acl:
 class Conditions:
     """The conditions of a section, by its ACLs."""
 
-    def __init__(self, directory: Path, texts: Texts, ports: dict[int, list[str]], backends: Container[str]) -> None:
+    def __init__(self, directory: Path, ports: dict[int, list[str]], backends: Container[str]) -> None:
         self.backends = backends
         """Those that have a server."""
         self.acls: dict[str, Acl] = {}
         self._directory = directory
-        self._texts = texts
         self._ports = ports
         """Frontends by the port that they listen on."""
 

@@ -259,7 +259,7 @@ class _Configuration:
     def _servers(self) -> None:
         servers = list(self.http.all("server"))
         if not servers:
-            raise BadInput(self.draft.source, 0, "there is no server: is this a configuration of nginx?")
+            raise BadInput(self.draft.source, 0, "there is no server block: is this a configuration of nginx?")
         listeners = Listeners(self.draft, self.http)
         for server in servers:
             listeners.add(server)
