@@ -127,11 +127,8 @@ server:
   port: {own}
   do-not-query-localhost: no
   module-config: "{modules}"
-  use-caps-for-id: yes
-  qname-minimisation: yes
-  rrset-roundrobin: no
   local-zone: "example.com." nodefault
-  {subnet}
+  {more}
 stub-zone:
   name: "www.example.com."
   stub-addr: 127.0.0.1@{port}
@@ -148,13 +145,14 @@ def test_through_a_resolver(port: int, tmp_path: Path, subnets: bool) -> None:  
     """unbound checks the case of names (0x20) and asks over TCP what is truncated."""
     own = both_port()
     config = tmp_path / "unbound.conf"
+    subnet = ("send-client-subnet: 127.0.0.1", "client-subnet-always-forward: yes") if subnets else ()
     config.write_text(
         UNBOUND.format(
             directory=tmp_path,
             own=own,
             port=port,
             modules="subnetcache iterator" if subnets else "iterator",
-            subnet="send-client-subnet: 127.0.0.1\n  client-subnet-always-forward: yes" if subnets else "",
+            more="\n  ".join(("use-caps-for-id: yes", "qname-minimisation: yes", "rrset-roundrobin: no", *subnet)),
         )
     )
 
@@ -493,31 +491,6 @@ def test_the_zone_of_a_running_gateway_as_text(farm: tuple[GatewayProcess, dict[
     assert ADDRESSES["dub"] not in said
 
 
-UNBOUND_VALIDATING = """
-server:
-  directory: "{directory}"
-  chroot: ""
-  username: ""
-  pidfile: ""
-  use-syslog: no
-  verbosity: 1
-  interface: 127.0.0.1
-  port: {own}
-  do-not-query-localhost: no
-  module-config: "validator iterator"
-  trust-anchor-file: "{anchors}"
-  local-zone: "example.com." nodefault
-  aggressive-nsec: yes
-  val-log-level: 2
-stub-zone:
-  name: "www.example.com."
-  stub-addr: 127.0.0.1@{port}
-stub-zone:
-  name: "example.org."
-  stub-addr: 127.0.0.1@{port}
-"""
-
-
 @needs("unbound", "delv")
 def test_signed_zones_are_validated_by_others(start_servers: Servers, tmp_path: Path, port: int) -> None:
     zones, anchors = ("www.example.com", "example.org"), []
@@ -553,7 +526,13 @@ def test_signed_zones_are_validated_by_others(start_servers: Servers, tmp_path: 
         assert "; fully validated" in delv("big.example.org", "TXT", zone="example.org")
         own, config = both_port(), tmp_path / "unbound.conf"
         config.write_text(
-            UNBOUND_VALIDATING.format(directory=tmp_path, own=own, port=port, anchors=tmp_path / "anchors")
+            UNBOUND.format(
+                directory=tmp_path,
+                own=own,
+                port=port,
+                modules="validator iterator",
+                more=f'trust-anchor-file: "{tmp_path / "anchors"}"\n  aggressive-nsec: yes\n  val-log-level: 2',
+            )
         )
 
         def answers() -> bool:

@@ -145,7 +145,7 @@ def test_a_full_disk_stops_no_traffic_and_lost_lines_are_counted(start_servers, 
     full = lines(path)
     assert path.stat().st_size == 16384  # full in the middle of a line
     assert gateway.log.count("cannot write the access log: No space left on device; lines are lost") == 1
-    os.truncate(path, 0)  # as somebody makes room
+    os.truncate(path, 0)  # an operator makes room
     ask("/last")
     gateway.wait_for_log("the access log can be written again")
     eventually(lambda: lines(path)[-1:] == ["</last>"], "the last line")

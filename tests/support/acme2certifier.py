@@ -5,10 +5,11 @@ import subprocess
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import pytest
 
+from tests.support.acme_server import AcmeServer
 from tests.support.backend_server import ROOT
 from tests.support.certificates import Authority
 from tests.support.waiting import answers, eventually, free_port
@@ -39,17 +40,19 @@ identifier_support: dns,ip
 """
 
 
-class Acme2Certifier:
-    """A running one, with an authority whose certificates are valid for so many days."""
+class Acme2Certifier(AcmeServer):
+    """A running one, with an authority whose certificates are valid for so many days.
+
+    It knows everything again when it is started again.
+    """
+
+    name = "acme2certifier"
 
     def __init__(self, directory: Path, authority: Authority, http_port: int, tls_port: int, days: int) -> None:
-        self._directory = directory
-        self._authority = authority
-        self.http_port, self.tls_port = http_port, tls_port
+        super().__init__(directory, authority, http_port, tls_port)
         self._days = days
         self._port = free_port()
         self.url = f"https://127.0.0.1:{self._port}/directory"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, force: bool = False) -> None:
         """Start it; `force`: it says that each certificate is to be renewed at once."""
@@ -73,7 +76,7 @@ class Acme2Certifier:
             str(self.http_port),
             str(self.tls_port),
         ]
-        with (self._directory / "acme2certifier.log").open("ab") as log:
+        with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 cwd=self._directory,
@@ -82,30 +85,6 @@ class Acme2Certifier:
                 stderr=subprocess.STDOUT,
             )
         eventually(partial(answers, "127.0.0.1", self._port), "acme2certifier to answer")
-
-    @property
-    def log(self) -> str:
-        """What it has said."""
-        return (self._directory / "acme2certifier.log").read_text()
-
-    def stop(self) -> None:
-        """End it; it knows everything again when it is started again."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
-            self._process = None
-
-    def site(self, *names: str, **more: Any) -> dict[str, Any]:
-        """The `tls:` of a frontend that gets its certificates here."""
-        return {
-            "acme": {
-                "directory": self.url,
-                "names": list(names),
-                "ca": str(self._authority.ca),
-                "email": "a@example.com",
-                **more,
-            }
-        }
 
     def __enter__(self) -> Self:
         self.start()

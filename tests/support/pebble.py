@@ -8,11 +8,12 @@ import subprocess
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import httpx
 import pytest
 
+from tests.support.acme_server import AcmeServer
 from tests.support.certificates import Authority
 from tests.support.name_server import NameServer
 from tests.support.waiting import answers, eventually, free_port
@@ -20,20 +21,22 @@ from tests.support.waiting import answers, eventually, free_port
 needs_pebble = pytest.mark.skipif(shutil.which("pebble") is None, reason="pebble is not installed (Debian: pebble)")
 
 
-class Pebble:
-    """A running one. It finds names by `names`, and looks at `http_port` and `tls_port` of what it finds."""
+class Pebble(AcmeServer):
+    """A running one. It finds names by `names`, and looks at `http_port` and `tls_port` of what it finds.
+
+    It forgets everything when it is stopped.
+    """
+
+    name = "pebble"
 
     def __init__(
         self, directory: Path, authority: Authority, http_port: int, tls_port: int, **environment: str
     ) -> None:
-        self._directory = directory
-        self._authority = authority
-        self.http_port, self.tls_port = http_port, tls_port
+        super().__init__(directory, authority, http_port, tls_port)
         self._environment = environment
         self._port, self._management = free_port(), free_port()
         self.names = NameServer()
         self.url = f"https://127.0.0.1:{self._port}/dir"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def know(self, name: str, address: str = "127.0.0.1") -> None:
         """Let a name have an address."""
@@ -53,7 +56,7 @@ class Pebble:
         path = self._directory / f"pebble-{self._port}.json"
         path.write_text(json.dumps({"pebble": config}))
         command = ["pebble", "-config", str(path), "-dnsserver", f"127.0.0.1:{self.names.port}"]
-        with (self._directory / "pebble.log").open("ab") as log:
+        with self.log_path.open("ab") as log:
             self._process = self._run(command, log)
         eventually(partial(answers, "127.0.0.1", self._port), "pebble to answer")
         return self
@@ -66,28 +69,11 @@ class Pebble:
             stderr=subprocess.STDOUT,
         )
 
-    @property
-    def log(self) -> str:
-        """What it has said."""
-        return (self._directory / "pebble.log").read_text()
-
-    def stop(self) -> None:
-        """End it; it forgets everything."""
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(10)
-            self._process = None
-
     def roots(self) -> ssl.SSLContext:
         """What a client needs that trusts it."""
         context = self._authority.client_context()
         found = httpx.get(f"https://127.0.0.1:{self._management}/roots/0", verify=context)
         return ssl.create_default_context(cadata=found.text)
-
-    def site(self, *names: str, **more: Any) -> dict[str, Any]:
-        """The `tls:` of a frontend that gets its certificates here."""
-        model = {"directory": self.url, "names": list(names), "email": "a@example.com", "ca": str(self._authority.ca)}
-        return {"acme": {**model, **more}}
 
     def __enter__(self) -> Self:
         self.names.__enter__()
