@@ -75,6 +75,11 @@ CHECKED = [item for item in EXTENSIONS if item not in UNCHECKED]
 class Compile(build_ext):
     """Generates the C files when extensions are built, not when metadata or an sdist is requested."""
 
+    def finalize_options(self) -> None:
+        """Compile on all processors, also for `pip install -e`, which forgets the options that setup() was given."""
+        super().finalize_options()
+        self.parallel = os.cpu_count() or 1
+
     def run(self) -> None:
         """Make all of them, by several processes, then compile."""
         made = compiled(CHECKED, nonecheck=True) + compiled(UNCHECKED, nonecheck=False)
@@ -87,5 +92,4 @@ class Compile(build_ext):
 setup(
     ext_modules=EXTENSIONS,
     cmdclass={"build_ext": Compile},
-    options={"build_ext": {"parallel": os.cpu_count() or 1}},
 )

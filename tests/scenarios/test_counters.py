@@ -121,6 +121,7 @@ def test_counters_go_on(start_gateway: Starter, start_servers: Servers, tmp_path
                 ask(gateway.port, 1)
             eventually(lambda: now()[answered] == 10, "the new gateway to count from there")
             assert now()["gateway_server_in_flight", "app", "app1"] == 0  # that one is the old gateway's
+            slow.reset()
         # The client has left: the old gateway counts that, and ends.
         left = ("gateway_frontend_outcomes_total", "web", "client_left", "client")
         eventually(lambda: now().get(left) == 1, "the end of the old gateway's last request to be counted")

@@ -184,10 +184,10 @@ def test_a_server_that_fails_within_an_upload(setup: Setup, how: How) -> None:
 def leave(client: RawClient, how: How) -> None:
     """Close or reset; a client that stalls waits until the gateway gives up."""
     if how == "reset":
-        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER)
+        return client.reset()
     if how == "stall":
         client.read()
-    client.close()
+    return client.close()
 
 
 CLIENT_POINTS = {

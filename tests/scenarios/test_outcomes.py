@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections import Counter
@@ -326,12 +325,6 @@ def setup(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Ite
         with gateway:
             gateway.wait_for_log("server down/s is DOWN")
             yield made
-
-
-def leave(client: RawClient) -> None:
-    """Close with a reset."""
-    client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    client.close()
 
 
 def hears_nothing(client: RawClient, seconds: float) -> None:
@@ -704,7 +697,7 @@ def test_the_client_leaves_while_it_is_queued(setup: Setup) -> None:
         setup.arrives(setup.start(busy, "queue"))
         uri = setup.start(waiting, "queue")
         hears_nothing(waiting, 0.05)
-        leave(waiting)
+        waiting.reset()
         entry = setup.entry(uri)
         setup.free.set()
         assert busy.response().status == 200
@@ -717,7 +710,7 @@ def test_the_client_leaves_while_the_server_works(setup: Setup) -> None:
     with setup.client() as client:
         uri = setup.start(client, "held")
         setup.arrives(uri)
-        leave(client)
+        client.reset()
     entry = setup.entry(uri)
     assert shown(entry) == ended("client_left", 499, "held", "s")
     assert setup.said_of(entry) == []
@@ -727,7 +720,7 @@ def test_the_client_leaves_within_its_answer(setup: Setup) -> None:
     with setup.client() as client:
         uri = setup.start(client, "much")
         client.read(bytes(1 << 16))
-        leave(client)
+        client.reset()
     entry = setup.entry(uri)
     assert shown(entry) == ended("client_left", 200, "much", "s")
     assert 1 << 16 <= entry["bytes"] < LARGE
@@ -810,7 +803,7 @@ def test_the_client_cuts_a_tunnel(setup: Setup) -> None:
     with tunnel(setup, "tunnel") as (client, uri):
         client.send(b"hello")
         assert client.read(b"hello") == b"hello"
-        leave(client)
+        client.reset()
     entry = setup.entry(uri)
     assert shown(entry) == ended("tunnel_cut_by_client", 101, "tunnel", "s")
     assert setup.said_of(entry) == []

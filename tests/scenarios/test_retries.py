@@ -15,8 +15,9 @@ from tests.support.waiting import free_port
 Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
 
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy"
+# The server closes after its answer, and says so: else the next request may meet a connection that is about to close.
+OK = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
+BUSY = b"HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbusy"
 
 
 def before(*addresses: str, **backend: Any) -> dict[str, Any]:

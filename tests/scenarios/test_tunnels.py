@@ -132,7 +132,7 @@ def test_a_reload_cuts_no_tunnel_and_a_reset_ends_both_sides(start_gateway: Star
                 eventually(lambda: other.get().status == 204, "the new routes")
             client.send(b"still here")
             assert client.read(b"here") == b"still here"
-            client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            client.reset()
         eventually(lambda: ended == [True], "the server's side to end")
 
 

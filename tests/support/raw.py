@@ -3,6 +3,7 @@
 import io
 import socket
 import ssl
+import struct
 from dataclasses import dataclass
 from http.client import HTTPResponse
 from typing import Self
@@ -120,6 +121,11 @@ class RawClient(Closing):
             return self._reader.read(1) == b""
         except ConnectionResetError:
             return True
+
+    def reset(self) -> None:
+        """Close with a reset: nobody can take that for a client that has sent all it has to send and waits."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
 
     def close(self) -> None:
         """Close at once."""
