@@ -1,5 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from gateway.proxy.conn cimport Conn
+from gateway.proxy.linger cimport Linger
 from gateway.proxy.worker_context cimport ClientProtocol, Frontend, WorkerContext
 from gateway.proxy.listener cimport ClientConn
 from gateway.proxy.transaction cimport Downstream
@@ -49,10 +50,7 @@ cdef class Http1Downstream(Downstream):
     cdef uint32_t held_at
     cdef uint32_t held_len
     cdef uint32_t held_capacity
-    cdef int64_t linger_from            # when that began, in ns
-    cdef int64_t lingered               # bytes that were discarded
-    cdef int pause                      # ms until the next check
-    cdef int unread                     # bytes that the client had not acknowledged at the last check; -1: not checked
+    cdef Linger linger
 
     cdef int _enter(self, int phase) except -1
     cdef int read(self) except -1
@@ -63,8 +61,6 @@ cdef class Http1Downstream(Downstream):
     cdef int _refuse(self, int reason) except -1
     cdef int _make_provenance(self) except -1
     cdef int _say_goodbye(self) except -1
-    cdef int _unread(self) noexcept
-    cdef bint _reads_on(self) noexcept
     cdef int _discard(self) except -1
     cdef bint _body_lost(self) noexcept
     cdef bint _cut_shows_by_reset(self) noexcept

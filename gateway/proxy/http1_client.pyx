@@ -20,6 +20,7 @@ from libc.string cimport memcpy, memmove, memset
 from gateway.proxy.chunks cimport put_chunk, put_last_chunk
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, RECV_END, RECV_FULL, SCRATCH, WORTH, Handler, Poller
 from gateway.proxy.openssl cimport SSL, SSL_has_pending
+from gateway.proxy.linger cimport LINGER_PAUSE_MS, linger_begin, linger_goes_on, linger_waits
 from gateway.proxy.server cimport ServerConn
 from gateway.outcome cimport O_BUG, O_STOPPED
 from gateway.proxy.tls cimport ServerContext, client_lines, describe, has_valid_certificate
@@ -41,19 +42,16 @@ from gateway.wire.pages import phrase
 cdef extern from "<sys/ioctl.h>" nogil:
     enum:
         FIONREAD
-        TIOCOUTQ            # bytes that the peer has not acknowledged: SIOCOUTQ of tcp(7) and unix(7)
     int ioctl(int fd, unsigned long request, int *value)
 
 cdef enum:
     TURN = 4                # consecutive reads before others get their turn
-    LINGER_PAUSE_MS = 2000  # longest pause of a client while its data is discarded
     TORN_PAUSE_MS = 25      # first pause until the next check whether a reset is harmless; each pause doubles
     MARGIN = 32             # the scanners read a few bytes beyond the end
     AHEAD = 40 * 1024       # more than OpenSSL buffers of what it has read: READ_BUFFER of tls.pyx, and a record
 
 PHASES = ("head", "body", "wait", "flush", "linger", "tunnel")
 
-cdef int64_t LINGER_NS = 30_000_000_000         # limit on discarding a client's data, as in nginx
 cdef int64_t LEAVING_NS = 1_000_000_000         # see on_input
 
 # A process works on one head at a time: these need no owner.
@@ -487,6 +485,7 @@ cdef class Http1Downstream(Downstream):
     cdef int _say_goodbye(self) except -1:
         """Close after everything has been sent, without a reset that could overtake the response."""
         cdef ClientConn conn = self.conn
+        cdef int pause = LINGER_PAUSE_MS
         self.held_short = 0
         conn.commit_last()
         if conn.out_len:
@@ -494,19 +493,15 @@ cdef class Http1Downstream(Downstream):
             conn.deadline(self.frontend.idle_ms)
             return 0
         if self.torn:
-            if not self._unread():
+            if not conn.unacknowledged():
                 return conn.reset()
-            self.pause = TORN_PAUSE_MS
+            pause = TORN_PAUSE_MS
         else:
             conn.shutdown()
             if conn.ended and not conn.readable:
                 return conn.close()
-            self.pause = LINGER_PAUSE_MS
         self._enter(C_LINGER)
-        self.linger_from = conn.poller.now
-        self.lingered = self.held_len
-        self.unread = -1
-        conn.deadline(self.pause)
+        linger_begin(&self.linger, conn, pause, LINGER_PAUSE_MS, self.held_len)
         if self.reading:
             return conn.poller.turn_over(conn)      # the buffer in use must not change
         self._unhold(self.held_len)
@@ -516,7 +511,6 @@ cdef class Http1Downstream(Downstream):
         """Discard further input of the client so that it can read the response (RFC 9112 section 9.6): most clients
         write all their data before they read. A body slower than the minimum rate is not awaited."""
         cdef ClientConn conn = self.conn
-        cdef int64_t passed
         cdef ssize_t got
         cdef int turn = 0
         while conn.fd >= 0 and conn.readable:
@@ -532,13 +526,8 @@ cdef class Http1Downstream(Downstream):
                 return conn.close()
             if self.torn:
                 continue
-            self.lingered += got
-            passed = conn.poller.now - self.linger_from
-            if passed > LINGER_NS or (passed > LINGER_PAUSE_MS * 1000000
-                                      and self.lingered * 1e9 < self.frontend.body_rate * passed
-                                      and not self._unread()):
+            if not linger_goes_on(&self.linger, conn, got, self.frontend.body_rate):
                 return conn.close()
-            conn.deadline(LINGER_PAUSE_MS)
         return 0
 
     cdef bint _body_lost(self) noexcept:
@@ -594,25 +583,9 @@ cdef class Http1Downstream(Downstream):
             return self._refuse(R_TIMEOUT)
         if conn.out_len:
             return conn.reset()
-        if self.phase == C_LINGER and self._reads_on():
-            self.pause = min(2 * self.pause, LINGER_PAUSE_MS)
-            conn.deadline(self.pause)
+        if self.phase == C_LINGER and linger_waits(&self.linger, conn):
             return 0
         return conn.reset() if self.torn else conn.close()
-
-    cdef int _unread(self) noexcept:
-        """Bytes of the response that the client has not acknowledged. If it sent data to a closed connection, the
-        reset would destroy them."""
-        cdef int count = 0
-        return count if ioctl(self.conn.fd, TIOCOUTQ, &count) == 0 else 0
-
-    cdef bint _reads_on(self) noexcept:
-        """Whether the client has acknowledged more of its response since the last call."""
-        cdef int before = self.unread
-        self.unread = self._unread()
-        if not self.unread or self.conn.poller.now - self.linger_from > LINGER_NS:
-            return False
-        return before < 0 or self.unread < before or self.pause < LINGER_PAUSE_MS
 
     cdef int retire(self, Conn conn) except -1:
         """The worker drains: close now if nothing is in progress, else after the response."""

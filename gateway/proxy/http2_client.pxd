@@ -1,5 +1,6 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from gateway.proxy.conn cimport Conn, Handler
+from gateway.proxy.linger cimport Linger
 from gateway.proxy.listener cimport ClientConn
 from gateway.proxy.nghttp2 cimport ng_frame_hd, ng_session
 from gateway.proxy.stream_tunnel cimport StreamTunnel
@@ -77,7 +78,7 @@ cdef class Http2Connection(Handler):
     cdef int64_t block_since            # when it began, in ns; 0: none
     cdef object error                   # an exception to be raised when the library returns
     cdef Out out                        # frames that are sent together at the end of this turn of the loop
-    cdef int64_t linger_from            # when that began, in ns
+    cdef Linger linger
 
     cdef int start(self) except -1
     cdef int take(self, const char *p, size_t n) except -1

@@ -31,6 +31,7 @@ from gateway.outcome cimport (
 from gateway.proxy.conn cimport FOREVER, HEAD, RECV_AGAIN, SCRATCH, Conn, Handler, Poller
 from gateway.proxy.http1_client cimport Http1Downstream, open_http1
 from gateway.proxy.http2_fields cimport fields_of, submit_trailers
+from gateway.proxy.linger cimport LINGER_PAUSE_MS, linger_begin, linger_goes_on, linger_waits
 from gateway.proxy.nghttp2 cimport (
     NG_CAT_REQUEST, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_COPY, NG_DATA_FLAG_NO_END_STREAM,
     NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_TEMPORAL_CALLBACK_FAILURE, NG_ERR_WOULDBLOCK, NG_FLAG_END_STREAM,
@@ -73,11 +74,10 @@ cdef enum:
     COLLECTED = 16 * 1024       # bytes that are sent without waiting for more
     UNSENT = 256 * 1024         # bytes composed before checking whether the client takes them
     LEAST = 4096                # bytes of a response that are read whatever the window
-    LINGER_PAUSE_MS = 2000
+    READER_PAUSE_MS = 10000     # longest pause of a client before it has read everything; see linger.pyx
 
 log = logging.getLogger(__name__)
 
-cdef int64_t LINGER_NS = 30_000_000_000
 cdef bytes PROOF = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"     # RFC 6455 section 1.3
 cdef bytes PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
@@ -967,7 +967,7 @@ cdef class Http2Connection(Handler):
 
     cdef int on_deadline(self, Conn conn) except -1:
         if self.phase == H_LINGER:
-            return conn.close()
+            return 0 if linger_waits(&self.linger, conn) else conn.close()
         if conn.out_len or self.phase == H_FLUSH:
             self._end_all(-1)
             return conn.reset()
@@ -1036,8 +1036,7 @@ cdef class Http2Connection(Handler):
         if conn.ended and not conn.readable:
             return conn.close()
         self._enter(H_LINGER)
-        self.linger_from = conn.poller.now
-        conn.deadline(LINGER_PAUSE_MS)
+        linger_begin(&self.linger, conn, LINGER_PAUSE_MS, READER_PAUSE_MS, 0)
         return self._discard()
 
     cdef int _discard(self) except -1:
@@ -1052,7 +1051,7 @@ cdef class Http2Connection(Handler):
             got = conn.recv(conn.poller.scratch, SCRATCH)
             if got == RECV_AGAIN:
                 return 0
-            if got <= 0 or conn.poller.now - self.linger_from > LINGER_NS:
+            if got <= 0 or not linger_goes_on(&self.linger, conn, got, conn.listener.frontend.body_rate):
                 return conn.close()
         return 0
 

@@ -4,8 +4,6 @@ import copy
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.support.backend_server import BackendServer
 from tests.support.browser import Browser
 from tests.support.certificates import Authority
@@ -35,10 +33,6 @@ for (let i = 0; i < AT_ONCE; i++) work(i);
 )
 
 
-@pytest.mark.xfail(
-    reason="a known fault: of 400 answers one or a few large ones may be cut at a reload that turns HTTP/2 off or on",
-    strict=False,
-)
 @needs("chromium")
 def test_no_request_of_a_page_is_lost(
     start_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path

@@ -214,3 +214,28 @@ def test_a_reload_without_http2_sends_goaway_and_finishes_requests(
         context.set_alpn_protocols(["h2", "http/1.1"])
     with RawClient(gateway.port, context) as one:
         assert one.get("/bytes/1").body == b"a"
+
+
+@pytest.mark.parametrize("kind", ["plain", "tls"])
+def test_a_slow_reader_gets_the_end_of_its_last_answer(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, kind: str
+) -> None:
+    """Its WINDOW_UPDATE would make the kernel reset a connection that was closed before all had been read."""
+    servers = start_servers("app1")
+    description = secure(servers, authority) if kind == "tls" else site(servers)
+    frontend_of(description)["http2"] = True
+    gateway = start_gateway(description)
+    size = 100_000  # the kernels take all of it: 50 kB and more there, the rest here
+    with Http2Client(gateway.port, authority.client_context() if kind == "tls" else None, window=size) as client:
+        assert client.get("/bytes/1").status == 200
+        client.connection.increment_flow_control_window(size)
+        client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        slow = client.begin(f"/bytes/{size}")
+        eventually(lambda: servers[0].count == 2, "the request to be at the server")
+        changed = json.loads(json.dumps(description))
+        changed["frontends"][0]["http2"] = False
+        gateway.reload(changed)
+        time.sleep(3.0)  # longer than the gateway waits for a client that has read everything
+        assert len(client.wait(slow).body) == size
+        client.until_closed()
+        assert {code for _, code in client.goaways} == {0}

@@ -26,7 +26,7 @@ class Answer:
 
     status: int = 0
     fields: Fields = field(default_factory=list)
-    body: bytes = b""
+    body: bytes = field(default=b"", repr=False)
     trailers: Fields = field(default_factory=list)
     interims: list[int] = field(default_factory=list)
     interim_fields: list[Fields] = field(default_factory=list)
