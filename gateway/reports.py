@@ -389,7 +389,10 @@ class DnsNameReport:
     """None of its sites works, and all are answered."""
 
 
-_DNS_COUNTERS = "udp", "tcp", "truncated", "cookies", "bad_cookies", "subnets", "edns", "signatures", "unsigned"
+_DNS_COUNTERS = (
+    *("udp", "tcp", "truncated", "cookies", "bad_cookies", "subnets", "edns"),
+    *("signatures", "unsigned", "places_failed"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -425,6 +428,8 @@ class DnsReport:
     """Made for signed zones."""
     unsigned: int = 0
     """Queries for names that do not exist that got SERVFAIL, since there were too many to sign for."""
+    places_failed: int = 0
+    """Lookups in the MaxMind file that have failed, because it is damaged."""
 
     def with_counts_of(self, other: "DnsReport") -> "DnsReport":
         """This report with the counters of both, by their names; all else is as it is here."""

@@ -605,6 +605,7 @@ _DNS: Final = (
     ("cookies_total", "cookies", "Queries with a valid DNS cookie of this server."),
     ("bad_cookies_total", "bad_cookies", "Queries with a DNS cookie that is not of this server, or too old."),
     ("signatures_total", "signatures", "Signatures made for signed zones."),
+    ("places_failed_total", "places_failed", "Lookups in the MaxMind file that have failed: it is damaged."),
     ("unsigned_total", "unsigned", "SERVFAIL, since too many names that do not exist were asked for to sign for all."),
 )
 

@@ -118,8 +118,11 @@ def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bo
         in_force = {one.name: one.shares for one in report.dns.names} if report.dns is not None else {}
         remark = f"states of sites as the running gateway ({gateway.pid}) knows them"
 
+    if loaded.database is not None:
+        loaded.database.open()  # the process that shows has no descriptors of this one
+
     def show() -> tuple[str, int]:
-        table = Table.of(model, loaded.files, 1)
+        table = Table.of(model, loaded.files, 1, database=loaded.database)
         try:
             found = names.decide(table, question, client, states, in_force)
         except ValueError as error:

@@ -39,7 +39,7 @@ def zone_file(site: Path, zone: str, *, live: bool, offline: bool) -> None:
         states = states_of({name: asdict(state) for name, state in report.site_states.items()})
 
     def show() -> tuple[str, int]:
-        table = Table.of(model, loaded.files, int(time.time()))
+        table = Table.of(model, loaded.files, int(time.time()), database=loaded.database)
         table.move(states, 0.0)
         try:
             return "\n".join(text.lines(table, zone)), 0

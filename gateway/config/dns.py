@@ -27,6 +27,7 @@ from gateway.config.fields import (
     Whole,
     text,
 )
+from gateway.config.places import Place
 from gateway.config.problem import Fault, Loc, kind, suggest
 
 if TYPE_CHECKING:
@@ -186,6 +187,9 @@ class BalancedName(Model):
     networks_file: Annotated[File | None, Given()] = Field(
         None, description="More of them: lines of a network and the name of a site, separated by spaces."
     )
+    places: dict[Name, Place] = Field(
+        {}, description="Countries, continents and locations whose clients prefer a site, by `maxmind_file` of dns."
+    )
     shift: Share = Field(
         "10%", validate_default=True, description="Largest share of clients that moves between sites per ttl."
     )
@@ -195,7 +199,7 @@ class BalancedName(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> "BalancedName":
-        for key in ("weights", "networks"):
+        for key in ("weights", "networks", "places"):
             for site in getattr(self, key):
                 if site not in self.sites:
                     raise Fault(f"{site} is not one of sites{suggest(site, self.sites)}", key, site, key=True)
@@ -203,9 +207,14 @@ class BalancedName(Model):
             raise Fault(f"at most {MAX_ADDRESSES} addresses for a name", "sites")
         if self.shift <= 0:
             raise Fault("must be more than 0%", "shift")
-        if self.policy == "nearest" and self.sites and not self.networks and self.networks_file is None:
-            raise Fault("nearest needs networks or networks_file", "policy")
+        if self.policy == "nearest" and self.sites and not self.knows_near:
+            raise Fault("nearest needs networks, networks_file or places", "policy")
         return self
+
+    @property
+    def knows_near(self) -> bool:
+        """Whether anything says which clients are near a site."""
+        return bool(self.networks or self.networks_file is not None or self.places)
 
 
 class Soa(Model):
@@ -318,6 +327,11 @@ class Dns(Model):
         description="Key of DNS cookies, shared by all servers at the same address; only its owner may read the file. "
         "Default: derived from the key of `sites`, or random.",
     )
+    maxmind_file: Annotated[File | None, Given()] = Field(
+        None,
+        description="MaxMind file (.mmdb) with countries, continents or locations, for `places`; taken up again when "
+        "it changes.",
+    )
     udp_bytes: Annotated[Whole, Field(ge=512, le=4096)] = Field(
         1232, description="Largest UDP response; a larger one is sent over TCP."
     )
@@ -341,6 +355,11 @@ class Dns(Model):
             raise Fault("expected at least one", "zones")
         if not self.listen and any(zone.updates is None for zone in self.zones.values()):
             raise Fault("listen is missing: the addresses for UDP and TCP")
+        for (_, _, *at), _, model in self.balanced():
+            if model.places and self.maxmind_file is None:
+                raise Fault(
+                    "places need the file that says where clients are: maxmind_file of dns", "zones", *at, "places"
+                )
         return self
 
     def balanced(self) -> Iterator[tuple[Loc, str, BalancedName]]:

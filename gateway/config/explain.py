@@ -96,6 +96,13 @@ def _unknown(loc: Loc, *, suggesting: bool) -> str:
     return f"unknown key {key}{suggest(key, vocabulary().get(mapping, ())) if suggesting else ''}"
 
 
+_NAMED: Final = (
+    *(["backends"], ["maps"], ["sites", "peers"], ["dns", "zones"], ["dns", "zones", "*", "names"]),
+    *(["dns", "zones", "*", "places"], ["dns", "zones", "*", "names", "*", "places"]),
+)
+"""Mappings whose keys are names, those around them first."""
+
+
 def pattern(loc: Loc) -> str:
     """`loc` in the notation of `vocabulary`'s keys: routes.*.match."""
     names = ["*" if isinstance(part, int) else part for part in loc]
@@ -103,7 +110,7 @@ def pattern(loc: Loc) -> str:
         at = names.index("match") + 1
         del names[at : at + 1 + (after[1:2] == ["*"])]
     # Their keys are names.
-    for mapping in (["backends"], ["maps"], ["sites", "peers"], ["dns", "zones"], ["dns", "zones", "*", "names"]):
+    for mapping in _NAMED:
         if names[: len(mapping)] == mapping and len(names) > len(mapping):
             names[len(mapping)] = "*"
     return ".".join(names)

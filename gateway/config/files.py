@@ -15,6 +15,7 @@ from gateway.config import (
     htpasswd,
     maps,
     named_file,
+    places,
     python,
     user_files,
 )
@@ -26,6 +27,7 @@ from gateway.config.file_stamp import NONE, Stamp, stamp_of
 from gateway.config.map_table import MapFaults, MapTable
 from gateway.config.maps import MapFile
 from gateway.config.model import Apache, Site
+from gateway.config.places import Database
 from gateway.config.problem import Fault, Finding, Loc, Unreadable, suggest
 from gateway.config.python import Function
 from gateway.config.saved import Content, SavedSite
@@ -57,6 +59,7 @@ class Files:
         self.contents = {path: bytes(content) for path, content in saved.files.items()}
         self.maps: dict[str, MapTable] = {}
         self.map_stamps: dict[str, Stamp] = {}
+        self.database: Database | None = None
         self.user_stamps: dict[str, Stamp] = {}
         self.private: set[Path] = set()
         self.rules: dict[Path, apache_rules.Rules] = {}
@@ -136,6 +139,7 @@ def read(
         _read_cas(files, path, loc)
     for loc, name in _networks(site):
         _read_networks(files, name, loc)
+    _read_database(files, site, again=bool(saved.text))
     for called, model in site.maps.items():
         _read_map(files, called, model, saved.files.get(model.file))
     _read_of_routes(files, site)
@@ -176,6 +180,25 @@ def _read_map(files: Files, name: str, model: MapFile, saved: Content | None) ->
         files.findings.append(Finding(loc, _cannot_read(model.file, error)))
     except ValueError as error:
         files.findings.append(Finding(loc, str(error)))
+
+
+def _read_database(files: Files, site: Site, *, again: bool) -> None:
+    """The MaxMind file; `again`: of a configuration that was in use, which does without one that cannot be read now."""
+    path = site.dns.maxmind_file if site.dns is not None else None
+    if path is None:
+        return
+    loc = ("dns", "maxmind_file")
+    try:
+        files.database, files.map_stamps[str(path)] = places.read(path)
+        return
+    except OSError as error:
+        finding = Finding(loc, _cannot_read(path, error))
+    except ValueError as error:
+        finding = Finding(loc, f"{path}: {error}")
+    if again:
+        files.warnings.append(replace(finding, severity="warning"))
+    else:
+        files.complain(finding, unreadable=True)
 
 
 def _check_certificates(files: Files, site: Site, *, certificates: bool) -> None:

@@ -11,7 +11,17 @@ from typing import Any, Final, TypeAlias
 
 from pydantic import ValidationError
 
-from gateway.config import certificate_files, consistency, environment, explain, files, includes, maps, user_files
+from gateway.config import (
+    certificate_files,
+    consistency,
+    environment,
+    explain,
+    files,
+    includes,
+    maps,
+    places,
+    user_files,
+)
 from gateway.config.apache_rules import Rules
 from gateway.config.document import Place, SyntaxFault
 from gateway.config.file_stamp import Stamps, stamp_of
@@ -19,6 +29,7 @@ from gateway.config.includes import Spot, in_order
 from gateway.config.map_table import MapFaults
 from gateway.config.maps import Tables
 from gateway.config.model import Site
+from gateway.config.places import Database
 from gateway.config.problem import ConfigError, Finding, Loc, Problem, Severity
 from gateway.config.resolve import resolve
 from gateway.config.saved import Content, SavedSite
@@ -68,6 +79,8 @@ class Loaded:
     maps: Tables = field(default_factory=dict)
     map_stamps: Stamps = field(default_factory=dict)
     """Of the maps' files as they were read; none of a file that was not read, but saved."""
+    database: Database | None = None
+    """Where clients are: the MaxMind file. Its stamp is among `map_stamps`."""
     user_stamps: Stamps = field(default_factory=dict)
     """Of the files of users, before they were read."""
 
@@ -152,7 +165,7 @@ def _load(path: Path, text: str, ask: Resolve, saved: SavedSite | None, *, certi
     kept = {name: seen.contents[name] for name in seen.contents.keys() - secret}
     source = SavedSite(text, {**kept, **composed.texts}, variables)
     loaded = Loaded(path, site, seen.contents, resolved, found, tests_at, "", seen.rules, pairs_at, source, routes_at)
-    loaded = replace(loaded, user_stamps=seen.user_stamps, included=composed.texts)
+    loaded = replace(loaded, user_stamps=seen.user_stamps, included=composed.texts, database=seen.database)
     return _with_maps(loaded, seen.maps, seen.map_stamps)
 
 
@@ -212,7 +225,17 @@ def renew_maps(loaded: Loaded) -> tuple[Loaded, dict[str, str]]:
             read[name] = f"cannot read {model.file}: {(error.strerror or str(error)).lower()}"
         except ValueError as error:
             read[name] = str(error)
-    return _with_maps(loaded, found, stamps), read
+    database = loaded.database
+    path = loaded.site.dns.maxmind_file if loaded.site.dns is not None else None
+    if path is not None and (now := stamp_of(path)) != loaded.map_stamps.get(str(path)):
+        stamps[str(path)] = now
+        try:
+            (database, stamps[str(path)]), read[maps.MAXMIND] = places.read(path), ""
+        except OSError as error:
+            read[maps.MAXMIND] = f"cannot read {path}: {(error.strerror or str(error)).lower()}"
+        except ValueError as error:
+            read[maps.MAXMIND] = f"{path}: {error}"
+    return _with_maps(replace(loaded, database=database), found, stamps), read
 
 
 def _with_maps(loaded: Loaded, tables: Tables, stamps: Stamps) -> Loaded:
@@ -220,7 +243,8 @@ def _with_maps(loaded: Loaded, tables: Tables, stamps: Stamps) -> Loaded:
     texts = {loaded.site.maps[name].file: memoryview(made) for name, made in tables.items()}
     source = replace(loaded.source, files={**loaded.source.files, **texts})
     contents: dict[Path, Content] = {**loaded.files, **loaded.included, **texts}
-    digest = _digest(source.text + repr(sorted(source.variables.items())), contents)
+    database = loaded.database.digest if loaded.database is not None else ""
+    digest = _digest(source.text + repr(sorted(source.variables.items())) + database, contents)
     return replace(loaded, maps=tables, map_stamps=stamps, source=source, digest=digest)
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
+MAXMIND: Final = "dns.maxmind_file"
+"""Among the names of maps: the MaxMind file of the name server, which is taken up in the same way."""
+
 Tables: TypeAlias = Mapping[str, MapTable]
 """By the names of their maps."""
 
@@ -96,5 +99,8 @@ def table(model: MapFile, content: bytes) -> MapTable:
 
 
 def stamps(site: "Site") -> Stamps:
-    """The stamps of the files of a site's maps, without opening any."""
-    return {str(model.file): stamp_of(model.file) for model in site.maps.values()}
+    """The stamps of the files of a site's maps, and of its MaxMind file, without opening any."""
+    files = [model.file for model in site.maps.values()]
+    if site.dns is not None and site.dns.maxmind_file is not None:
+        files.append(site.dns.maxmind_file)
+    return {str(file): stamp_of(file) for file in files}

@@ -14,6 +14,7 @@ from gateway.config.loader import Endpoint, Loaded
 from gateway.config.maps import Tables
 from gateway.config.model import Route, Server, Site
 from gateway.config.overrides import Overrides
+from gateway.config.places import Database
 from gateway.config.rows import Rows
 
 SERVERS: Final = 16384
@@ -54,6 +55,8 @@ class Snapshot:
     overrides: Overrides = field(default_factory=Overrides)
     """What an operator's commands have set over the site file; weights in `site` are the file's."""
     maps: Tables = field(default_factory=dict)
+    database: Database | None = None
+    """Where clients are, for the name server."""
     routes_at: tuple[str, ...] = ()
     """The line of each route in the site file."""
 
@@ -82,6 +85,10 @@ class Snapshot:
     def with_maps(self, maps: Tables) -> "Snapshot":
         """The same snapshot with these tables of its maps."""
         return replace(self, maps=maps)
+
+    def with_database(self, database: Database | None) -> "Snapshot":
+        """The same snapshot with this MaxMind file."""
+        return replace(self, database=database)
 
     def members(self, backend: str) -> list[tuple[int, float, int, bool, str]]:
         """The servers of a backend in the form that balance.policy.Members needs."""
@@ -133,5 +140,6 @@ class Snapshot:
             found=dict(found),
             overrides=self.overrides,
             maps=loaded.maps,
+            database=loaded.database,
             routes_at=loaded.routes_at,
         )

@@ -45,14 +45,17 @@ def decide(
             node, exists = table.node(node.alias)
     if node is not None and exists and node.balanced is not None:
         item = node.balanced
-        prefers, scope = item.prefers(address, 8 * len(address))
+        near = item.near(address, 8 * len(address))
+        prefers = item.group.first_live(near.sites)
         balance = item.group.balance(prefers)
         found["balanced"] = {
             "name": _text(node.name),
             "policy": item.group.plan.policy,
             "ttl": item.ttl,
             "prefers": prefers,
-            "scope": scope,
+            "why": near.reasons[near.sites.index(prefers)] if prefers is not None else None,
+            "passed_over": list(near.sites[: near.sites.index(prefers)] if prefers is not None else near.sites),
+            "scope": near.scope,
             "open": balance.open,
             "sites": {
                 site: {
@@ -100,10 +103,12 @@ def _lines(found: Mapping[str, Any], remark: str) -> Iterator[str]:
     balanced = found["balanced"]
     if balanced is not None:
         yield f"  balanced name {balanced['name']}: policy {balanced['policy']}, ttl {balanced['ttl']} s"
+        for site in balanced["passed_over"]:
+            yield f"  {site} is nearer, but takes no clients"
         if balanced["prefers"] is not None:
-            yield f"  the client's network prefers {balanced['prefers']} (scope /{balanced['scope']})"
+            yield f"  the client prefers {balanced['prefers']}: {balanced['why']} (scope /{balanced['scope']})"
         elif balanced["scope"]:
-            yield f"  the client's network prefers no site (scope /{balanced['scope']})"
+            yield f"  the client prefers no site (scope /{balanced['scope']})"
         if balanced["open"]:
             yield "  no site works: answered with the addresses of all"
         for site, about in balanced["sites"].items():

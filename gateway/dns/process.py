@@ -16,6 +16,7 @@ import uvloop
 from gateway.admin import report_json
 from gateway.balance.site_shares import SiteState, states_of
 from gateway.config.address import Listen
+from gateway.config.places import Database
 from gateway.config.snapshot import Snapshot
 from gateway.dns.responder import Responder
 from gateway.dns.table import Table
@@ -81,6 +82,10 @@ class DnsProcess(LoopChild):
         self._counted = _last_report(self._bulletin)
         self._random = derive(context.rates.secret, b"dns cookies", 16)
         self._table = Table()
+        self._database: Database | None = None
+        """The MaxMind file that is open."""
+        self._places_failed = 0
+        """By the tables before."""
         self._states: dict[str, SiteState] = {}
         self._said: dict[str, Any] | None = None
         self._open: set[str] = set()
@@ -183,8 +188,11 @@ class DnsProcess(LoopChild):
         assert model is not None and self._listener is not None  # noqa: S101, PT018 - a role with no instance otherwise
         before = self._table
         # In a thread: with a hundred thousand names it takes a second, and queries have their turn meanwhile.
-        table = await asyncio.to_thread(Table.of, model, snapshot.files, int(time.time()), before)
+        self._open_database(snapshot)
+        serial = int(time.time())
+        table = await asyncio.to_thread(Table.of, model, snapshot.files, serial, before, self._database)
         table.move(self._states, time.monotonic())
+        self._places_failed += before.places_failed
         self._snapshot, self._table = snapshot, table
         self._responder.find = table.find
         self._responder.configure(
@@ -196,6 +204,19 @@ class DnsProcess(LoopChild):
         )
         self._listener.limits = Limits(model.tcp_connections, model.tcp_connections_per_source, model.tcp_idle)
         self._note_open()
+
+    def _open_database(self, snapshot: Snapshot) -> None:
+        """Open the MaxMind file; one that cannot be opened leaves the one of before in use."""
+        fresh = snapshot.database
+        if fresh is not None:
+            try:
+                fresh.open()
+            except (ValueError, OSError) as error:
+                kept = "the one of before stays in use" if self._database is not None else "answering without it"
+                log.error("the MaxMind file cannot be used; %s: %s", kept, error)
+                return
+            fresh.close_descriptor()
+        self._database = fresh
 
     def _look(self) -> bool:
         """Read what control says of the sites; whether that has changed."""
@@ -261,6 +282,7 @@ class DnsProcess(LoopChild):
             names=names,
             open_names=len(self._open),
             signatures=sum(signer.made for signer in self._table.signers.values()),
+            places_failed=self._places_failed + self._table.places_failed,
             unsigned=sum(signer.refused for signer in self._table.signers.values()),
         )
         return report if self._counted is None else report.with_counts_of(self._counted)

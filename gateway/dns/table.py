@@ -12,11 +12,13 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from gateway.balance.site_shares import TURNS, Balance, Order, Plan, SiteState
+from gateway.balance.site_shares import TURNS, UNKNOWN, Balance, Order, Plan, SiteState
 from gateway.config.dns import BalancedName, Dns, Https, Zone, parse_networks, parse_record
 from gateway.config.files import STAND_IN
+from gateway.config.places import Database
 from gateway.dns import records
 from gateway.dns.kept import Answer
+from gateway.dns.nearest import NOT_KNOWN, Near, Nearest
 from gateway.dns.networks import Networks
 from gateway.dns.records import RecordSet, Writer, wire_name
 from gateway.dns.signing import NXNAME, Signer, TooMany, denial
@@ -78,6 +80,10 @@ class Group:
             balance.move(self._states, self._now)
         return balance
 
+    def first_live(self, sites: tuple[str, ...]) -> str | None:
+        """The first of some sites that takes clients."""
+        return next((site for site in sites if self._states.get(site, UNKNOWN).live), None)
+
     def move(self, states: Mapping[str, SiteState], now: float) -> bool:
         """Move all shares; whether anything has changed."""
         self._states, self._now = states, now
@@ -92,7 +98,7 @@ class Balanced:
 
     addresses: Mapping[str, tuple[Ip, ...]]
     group: Group
-    networks: Networks
+    nearest: Nearest
     most: int
     ttl: int
     https: Https | None
@@ -103,16 +109,15 @@ class Balanced:
 
     def choose(self, line: Line, client: bytes, source: int) -> tuple[tuple[Ip, ...], int]:
         """Addresses for the next client of a line, best first, and the scope for which they hold."""
-        prefers, scope = self.prefers(client, source)
-        return self.best(prefers, line), scope
+        near = self.near(client, source)
+        return self.best(self.group.first_live(near.sites), line), near.scope
 
-    def prefers(self, client: bytes, source: int) -> tuple[str | None, int]:
-        """The site that a client prefers, and the scope of that."""
-        if not self.networks:
-            return None, 0
+    def near(self, client: bytes, source: int) -> Near:
+        """The sites that a client prefers, the scope of that, and why."""
+        if not self.nearest:
+            return NOT_KNOWN
         address: Ip = IPv4Address(client) if len(client) == 4 else IPv6Address(client)
-        found = self.networks.find(address, source)
-        return (found.site if found.site in self.addresses else None), found.scope
+        return self.nearest.find(address, source)
 
     def best(self, prefers: str | None, line: Line) -> tuple[Ip, ...]:
         """The addresses for the next client that prefers a site or none."""
@@ -177,7 +182,8 @@ class Chain:
 class Table:
     """The names of a site file."""
 
-    def __init__(self, before: "Table | None" = None) -> None:
+    def __init__(self, before: "Table | None" = None, database: Database | None = None) -> None:
+        self._database = database
         self._before: Mapping[Plan, Group] = before.groups if before is not None else {}
         self._signers_before: Mapping[str, Signer] = before.signers if before is not None else {}
         self._nodes: dict[bytes, Node] = {}
@@ -193,9 +199,19 @@ class Table:
         """By the names of the site file."""
 
     @classmethod
-    def of(cls, model: Dns, files: Mapping[Path, bytes], serial: int, before: "Table | None" = None) -> "Table":
-        """The table of a site file; names go on with the shares of equal plans of the table `before`."""
-        table = cls(before)
+    def of(
+        cls,
+        model: Dns,
+        files: Mapping[Path, bytes],
+        serial: int,
+        before: "Table | None" = None,
+        database: Database | None = None,
+    ) -> "Table":
+        """The table of a site file; names go on with the shares of equal plans of the table `before`.
+
+        `database` says where clients are.
+        """
+        table = cls(before, database)
         table._zones = list(model.zones)
         for name, zone in model.zones.items():
             table._add_zone(name, zone, files, serial)
@@ -234,12 +250,17 @@ class Table:
         if node.balanced is not None and self._chosen(node.balanced, kind):
             family = _FAMILIES.get(kind)
             addresses, scope = node.balanced.choose((family, False), client, source)
-            turns = 0 if node.balanced.networks or not keep else node.balanced.period(family)
+            turns = 0 if node.balanced.nearest or not keep else node.balanced.period(family)
             return self._addresses(node, kind, addresses), scope, turns
         answer = node.made.get(kind)
         if answer is None:
             answer = self._static(node, kind)
         return answer, 0, int(keep)
+
+    @property
+    def places_failed(self) -> int:
+        """Lookups in the MaxMind file that have failed."""
+        return sum(item.nearest.failed for item in self.balanced.values())
 
     @property
     def zones(self) -> list[str]:
@@ -322,7 +343,7 @@ class Table:
             return answer, chain.scope, 0
         if first.balanced is None or not self._chosen(first.balanced, kind):
             return answer, chain.scope, 1
-        return answer, chain.scope, 0 if first.balanced.networks else first.balanced.period(_FAMILIES.get(kind))
+        return answer, chain.scope, 0 if first.balanced.nearest else first.balanced.period(_FAMILIES.get(kind))
 
     def _follow(self, name: bytes, kind: int, client: bytes, source: int, *, signed: bool) -> Chain:
         """What is said about a name, over the CNAMEs that this table knows. Raises TooMany."""
@@ -469,5 +490,10 @@ class Table:
             networks += parse_networks(files[model.networks_file], model.sites)
         most = model.answers or sum(map(len, model.sites.values()))
         self.balanced[name] = node.balanced = Balanced(
-            model.sites, group, Networks(networks), most, int(model.ttl), model.https
+            model.sites,
+            group,
+            Nearest(Networks(networks), model.places, self._database),
+            most,
+            int(model.ttl),
+            model.https,
         )

@@ -46,7 +46,7 @@ class Packed:
     """A snapshot, pickled: once for all who get it."""
 
     body: bytes
-    """All but the routes, the rules of Apache, and the tables of maps, which go by descriptors."""
+    """All but the routes, the rules of Apache, the tables of maps, and the MaxMind file: these go by descriptors."""
     routes: tuple[bytes, ...] = ()
     rules: tuple[bytes, ...] = ()
 
@@ -55,7 +55,7 @@ class Packed:
         """Pack a snapshot."""
         routes = snapshot.site.routes
         pieces = (routes[i : i + PIECE] for i in range(0, len(routes), PIECE))
-        body = _pickled(snapshot.with_routes((), {}).with_maps({}))
+        body = _pickled(snapshot.with_routes((), {}).with_maps({}).with_database(None))
         return cls(body, tuple(map(_pickled, pieces)), tuple(map(_pickled, snapshot.rules.items())))
 
     @property
@@ -81,7 +81,7 @@ class Apply:
 
     `sockets` has the `identity` of each socket that stays or comes; the others are closed. Descriptors that come along,
     in this order: of the `new` sockets, which have a name and an address each; of the access log, if `log`; of the
-    Vault, if `vault`; of the tables of `maps`, by name.
+    Vault, if `vault`; of the tables of `maps`, by name; of the MaxMind file, if `database`.
     """
 
     packed: Packed
@@ -91,6 +91,7 @@ class Apply:
     log: bool = False
     vault: bool = False
     maps: tuple[str, ...] = ()
+    database: bool = False
 
 
 @dataclass(frozen=True, slots=True)

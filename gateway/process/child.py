@@ -14,6 +14,7 @@ from gateway.board import Board
 from gateway.config.address import Listen
 from gateway.config.map_table import MapTable
 from gateway.config.maps import Tables
+from gateway.config.places import Database
 from gateway.config.snapshot import Snapshot
 from gateway.hardening.account import Account
 from gateway.process.bulletin import Bulletin
@@ -91,6 +92,7 @@ class Update:
     log_fd: int | None
     vault: Vault | None
     maps: Tables
+    database: Database | None = None
 
     @classmethod
     def of(cls, order: Apply, descriptors: list[int]) -> "Update":
@@ -102,12 +104,13 @@ class Update:
         maps = {name: MapTable(next(left)) for name in order.maps}
         for table in maps.values():
             table.close_descriptor()
-        return cls(order.packed, order.cells, order.sockets, new, log_fd, vault, maps)
+        database = Database(next(left)) if order.database else None
+        return cls(order.packed, order.cells, order.sockets, new, log_fd, vault, maps, database)
 
     @property
     def snapshot(self) -> Snapshot:
         """The snapshot, unpacked: that of a large site takes a while."""
-        return self.packed.snapshot.with_maps(self.maps)
+        return self.packed.snapshot.with_maps(self.maps).with_database(self.database)
 
     def named(self) -> dict[str, socket.socket]:
         """The new sockets by name, for a role with one of each."""

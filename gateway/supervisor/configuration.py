@@ -168,7 +168,7 @@ class Configuration:
     def renew_maps(self) -> tuple[Self, dict[str, str]]:
         """The same with the maps as their files are now, and what loader.renew_maps says of each."""
         loaded, read = _in_background(partial(renew_maps, self.loaded))
-        snapshot = replace(self.snapshot, digest=loaded.digest).with_maps(loaded.maps)
+        snapshot = replace(self.snapshot, digest=loaded.digest).with_maps(loaded.maps).with_database(loaded.database)
         return replace(self, loaded=loaded, snapshot=snapshot), read
 
     def renew_users(self) -> tuple[Self, dict[Path, str]]:

@@ -77,6 +77,8 @@ class Role:
     """Gets the certificates that it shows to servers when it checks them, and to operators, with their keys."""
     bulletin: bool = False
     """Each has a bulletin for the others to read."""
+    locates: bool = False
+    """Gets the MaxMind file, which says where clients are."""
     discovers: bool = False
     """May report answers of the name service."""
     commands: bool = False
@@ -241,6 +243,7 @@ DNS: Final = Role(
     most=2 * MAX_PROCESSES,  # as many again may end still
     sockets=_dns_sockets,
     rates=1 << 20,
+    locates=True,
     bulletin=True,
     wave=2,  # while requests run, clients may look for other names
 )

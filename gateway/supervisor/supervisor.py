@@ -284,6 +284,8 @@ class Supervisor:
                 other.close()
         for table in self._snapshot.maps.values():
             table.close_descriptor()
+        if self._snapshot.database is not None and not role.locates:
+            self._snapshot.database.close_descriptor()
         if not role.traffic:
             close_log(self._now.log_fd)
         return ChildContext(
@@ -627,6 +629,9 @@ class Supervisor:
             passed.append(vault.fileno())
         tables = self._snapshot.maps if role.traffic else {}
         passed += [table.fileno() for table in tables.values()]
+        database = self._snapshot.database if role.locates else None
+        if database is not None:
+            passed.append(database.fileno())
         order = Apply(
             packed if role.traffic else packed.bare,
             self._cells,
@@ -635,6 +640,7 @@ class Supervisor:
             log=log_fd is not None,
             vault=vault is not None,
             maps=tuple(tables),
+            database=database is not None,
         )
         self._children.send(child, order, tuple(passed))
 
@@ -683,7 +689,9 @@ class Supervisor:
             return
         self._now, read = self._now.renew_maps()
         for name, wrong in read.items():
-            if wrong:
+            if name == maps.MAXMIND:
+                self._say_database(wrong)
+            elif wrong:
                 log.error("map %s keeps its previous content: %s", name, wrong)
             else:
                 log.info("map %s renewed: %d entries", name, len(self._snapshot.maps[name]))
@@ -695,6 +703,15 @@ class Supervisor:
         self._post()
         if self._now.refused is None:
             self._keep_last_good()
+
+    def _say_database(self, wrong: str) -> None:
+        """Log what became of a MaxMind file that has changed."""
+        database = self._snapshot.database
+        if wrong:
+            kept = f"the one of before, {database.name}, stays in use" if database is not None else "there is none"
+            log.error("the MaxMind file has changed, but cannot be used; %s: %s", kept, wrong)
+        elif database is not None:
+            log.info("the MaxMind file is renewed: %s", database.name)
 
     def _watch_users(self, now: float) -> None:
         """Take up files of users that have changed; one that cannot be used stays as it was."""

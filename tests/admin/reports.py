@@ -175,6 +175,7 @@ DNS: Final = DnsReport(
     open_names=0,
     signatures=30,
     unsigned=2,
+    places_failed=1,
 )
 
 

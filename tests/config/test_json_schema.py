@@ -46,6 +46,7 @@ KEYWORDS: dict[str, Callable[[Any, Any, dict[str, Any]], bool]] = {
     "const": lambda value, wanted, _: value == wanted,
     "enum": lambda value, wanted, _: any(value == item and type(value) is type(item) for item in wanted),
     "items": lambda value, wanted, _: all(valid(item, wanted) for item in value),
+    "maxItems": lambda value, wanted, _: len(value) <= wanted,
     "maximum": lambda value, wanted, _: value <= wanted,
     "minItems": lambda value, wanted, _: len(value) >= wanted,
     "minimum": lambda value, wanted, _: value >= wanted,

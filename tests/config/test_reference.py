@@ -19,6 +19,8 @@ from gateway.config.template import REDIRECT_FIELDS
 from gateway.explain import trial
 from tests.config.test_json_schema import SCHEMA, valid
 from tests.support.certificates import Authority
+from tests.support.places import PLACES
+from tests.support.places import write as write_places
 
 CONF = Path(__file__).parents[2] / "conf"
 REFERENCE = (CONF / "reference.yaml").read_text()
@@ -58,6 +60,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
     (conf / "example.com.key").write_bytes(signing.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (conf / "update.key").touch(mode=0o600)
     (conf / "update.key").write_text("hmac-sha256:gateway:MDEyMzQ1Njc4OWFiY2RlZg==")
+    write_places(conf / "GeoLite2-City.mmdb", PLACES)
     (conf / "users").write_text("anna:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\nbert:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")
     (conf / "users").chmod(0o640)
     return load(conf / "reference.yaml", lambda _, hosts: dict.fromkeys(hosts, "127.0.0.1"))

@@ -3,6 +3,7 @@
 import os
 import re
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -20,11 +21,14 @@ import dns.query
 import dns.rcode
 import psutil
 import pytest
+import yaml
 
 from loadagent.report import State
 from tests.support.backend_server import BackendServer
 from tests.support.ending import end_process
 from tests.support.gateway_process import GatewayProcess, site
+from tests.support.places import PLACES
+from tests.support.places import write as write_places
 from tests.support.programs import needs, run, start
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_udp_port
@@ -454,7 +458,7 @@ def test_explain(gateway: GatewayProcess, live: bool) -> None:  # noqa: FBT001
     options = ["--live"] if live else []
     eventually(gateway.status, "control to answer")
     said = explain(gateway, "www.example.com", "--client", "198.51.100.7", *options)
-    assert "the client's network prefers syd (scope /16)" in said
+    assert "the client prefers syd: its network (scope /16)" in said
     assert "www.example.com. 10 IN A 198.51.100.10" in said
     assert ("states of sites as the running gateway" in said) == live
     assert "REFUSED" in explain(gateway, "elsewhere.example", *options)
@@ -560,3 +564,45 @@ def test_signed_zones_are_validated_by_others(start_servers: Servers, tmp_path: 
         process.reload()
         process.wait_for_log("dns 0 uses version 2")
         assert "; fully validated" not in delv("www.example.com", "A")
+
+
+def near(port: int, network: str) -> str:
+    """The address that clients of a network get first."""
+    return first(port, options=[dns.edns.ECSOption(network, 24)])
+
+
+def test_clients_go_to_the_site_that_is_near_by_a_maxmind_file(
+    start_servers: Servers, tmp_path: Path, port: int
+) -> None:
+    where = tmp_path / "where.mmdb"
+    description = described(start_servers("one"), port)
+    zone = description["dns"]["zones"]["www.example.com"]
+    zone |= {"networks": {}, "policy": "nearest"}
+    zone["places"] = {"syd": {"countries": ["AU"]}, "mel": {"continents": "OC"}, "dub": {"at": [53.3, -6.3]}}
+    description["dns"]["maxmind_file"] = str(where)
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(description))
+    check = [sys.executable, "-m", "gateway", "check", str(tmp_path / "site.yaml")]
+    missing = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert missing.returncode
+    assert re.search(r"site\.yaml:\d+:\d+: .*cannot read .*where\.mmdb: no such file", missing.stdout + missing.stderr)
+    content = write_places(where, PLACES)
+    with GatewayProcess(tmp_path, description) as gateway:
+        gateway.wait_for_log("dns 0 uses version 1")
+        assert near(port, "198.51.100.0") == ADDRESSES["syd"]
+        assert near(port, "203.0.113.0") == ADDRESSES["dub"]
+        said = explain(gateway, "www.example.com", "--client", "203.0.113.1")
+        assert re.search(r"the client prefers dub: \d+ km away \(scope /25\)", said)
+        assert "the client prefers syd: country AU (scope /24)" in explain(
+            gateway, "www.example.com", "--client", "198.51.100.7"
+        )
+        where.with_suffix(".new").write_bytes(content[: len(content) // 2])
+        where.with_suffix(".new").rename(where)
+        gateway.wait_for_log(
+            r"the MaxMind file has changed, but cannot be used; the one of before, Test-City of .*, stays"
+        )
+        assert near(port, "198.51.100.0") == ADDRESSES["syd"]
+        assert "dns.maxmind_file" in run(sys.executable, "-m", "gateway", "status", str(gateway.path))
+        write_places(where, {"198.51.100.0/24": {"continent": {"code": "OC"}}})
+        gateway.wait_for_log(r"the MaxMind file is renewed: Test-City of ")
+        eventually(lambda: near(port, "198.51.100.0") == ADDRESSES["mel"], "the new file to be used")
+        assert dns_process(gateway).is_running()
