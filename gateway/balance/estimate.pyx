@@ -45,10 +45,12 @@ cdef double SCATTER_SUSPECTED = 1.0  # the same for the decision whether a serve
 cdef double SCATTER_PRIOR = 4.0     # weight of that assumption, in responses
 cdef double SCATTER_LEAST = 0.15
 cdef double OUTLYING = 2.5          # standard deviations; values beyond do not widen them further
-cdef double SURPRISE_STEP = 3.0     # largest effect of one response: a single outlier does not mean a slow server
-cdef double SURPRISE_SLOW = 6.0     # largest sum of slow responses
+cdef double SURPRISE_STEP = 5.0     # largest effect of one response
+cdef double SURPRISE_WIDER = 4.0    # responses: effect of the uncertainty of a prediction, which later ones share
+cdef double SURPRISE_SLOW = 8.0     # largest sum of slow responses
+cdef double SURPRISE_WORTH = 900.0  # seconds in which surprise fades without new responses
 cdef double SURPRISE_FAILED = 15.0  # largest sum of failures
-cdef double SURPRISE_NOISE = 1.0    # per worker, by chance
+cdef double SURPRISE_NOISE = 0.7    # per worker, by chance
 cdef double NS = 1e-9
 
 
@@ -127,7 +129,7 @@ cdef void _see(TimeRow *row, double ratio) noexcept nogil:
     cdef double usual = row.logs / row.answers if row.answers > 0 else 0
     cdef double beyond = log(ratio) - usual
     cdef double most = OUTLYING * sqrt(scatter)
-    cdef double step = LOG_SLOW / (scatter * (1 + 1 / (row.answers + 0.2))) * (beyond - LOG_SLOW / 2)
+    cdef double step = LOG_SLOW / (scatter * (1 + SURPRISE_WIDER / (row.answers + 0.2))) * (beyond - LOG_SLOW / 2)
     if step < 0:
         row.surprise = max(0.0, row.surprise + max(-SURPRISE_STEP, step))
     elif row.surprise < SURPRISE_SLOW:
@@ -226,7 +228,7 @@ cdef Estimate look(Board board, int slot, int workers, int64_t now) noexcept nog
         keep = _fade((newest - row.observed) * NS, RECENT)
         sums.recent += keep * row.recent
         sums.expected += keep * row.expected
-    line.surprise = min(line.surprise, most)
+    line.surprise = min(line.surprise, most) * _fade((now - newest) * NS, SURPRISE_WORTH)
     line.variance = exp(_scatter(&sums, SCATTER)) - 1
     if sums.answers > 0.01:
         _fit(&sums, &line)

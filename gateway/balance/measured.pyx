@@ -30,8 +30,9 @@ cdef double PROBE_TIMES = 8.0               # times the server's response time
 cdef double PROBE_SHARE = 0.005
 cdef double DOUBT = 4.0                     # weight of the average, in responses
 cdef double NEAR = 1.2                      # times the shortest: considered equal
+cdef double CHANCE = 2.0                    # evidence that chance gives to one of two equal servers sooner or later
 cdef double SURE = 12.0                     # evidence beyond which there is no draw
-cdef double CHANGED_ODDS = 20.0             # odds to one against a server having just become slow
+cdef double CHANGED_ODDS = 35.0             # odds to one against a server having just become slow
 
 
 cdef class Measured(Policy):
@@ -113,5 +114,5 @@ cdef bint maybe(Members members, Member *m, Member *best, int rivals) noexcept n
     if m.usual > best.usual:
         beyond = log(m.usual / best.usual)
         variance = members.variance * (1 / (m.estimate.answers + DOUBT) + 1 / (best.estimate.answers + DOUBT))
-        evidence = max(evidence, beyond * beyond / (2 * variance) - log(<double>rivals) - 1)
+        evidence = max(evidence, beyond * beyond / (2 * variance) - log(<double>rivals) - CHANCE)
     return evidence < SURE and members.chance() * 2.0 ** -48 < exp(-evidence)

@@ -7,13 +7,13 @@ import pytest
 from bench.light import OneClient
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("sigma", [0.5, 1.0])
 @pytest.mark.parametrize("think", [0.0, 0.1, 2.0])
 def test_equal_servers_keep_their_shares(sigma: float, think: float, workers: int) -> None:
     shares = OneClient(sigma, think, workers).least_of_equals()
     assert median(shares) >= 0.8
-    assert shares[0] >= 0.5
+    assert shares[0] >= 0.6
 
 
 def test_a_server_twice_as_slow_is_told_apart_within_50_requests() -> None:
@@ -22,6 +22,7 @@ def test_a_server_twice_as_slow_is_told_apart_within_50_requests() -> None:
     assert median(OneClient(0.5, think=2.0).share_of_a_slow_one()) < 0.2  # of a third
 
 
+@pytest.mark.parametrize("workers", [1, 2, 4])
 @pytest.mark.parametrize("think", [0.0, 0.1, 2.0])
-def test_a_server_that_turns_ten_times_slow_loses_its_traffic(think: float) -> None:
-    assert median(OneClient(0.5, think).until_left()) <= (4 if think > 1 else 3)
+def test_a_server_that_turns_ten_times_slow_loses_its_traffic_within_three_requests(think: float, workers: int) -> None:
+    assert median(OneClient(0.5, think, workers).until_left()) <= 3
