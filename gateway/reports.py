@@ -6,7 +6,7 @@ are in seconds, sizes in bytes. Counters begin when a row of the board gets its 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 # ------------------------------------------------------------------------------------------------------------ the board
 
@@ -352,6 +352,14 @@ class SiteStateReport:
     """One of its gateways says that it takes no new clients, by command or in a maintenance window."""
     own: bool = False
     """This gateway is of it."""
+    sessions_free: int | None = None
+    """Clients that it can still give a session; None: as many as come, or not known."""
+    responses: float | None = None
+    """Per second, of its name servers; None: it has none that works, or does not say so."""
+    open_names: int = 0
+    """Names none of whose sites works, as its name servers see them."""
+    backends: Mapping[str, float] = field(default_factory=dict)
+    """The part of each backend's servers that works; at most 64."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -541,6 +541,31 @@ def _of_others(report: GatewayReport) -> Iterator[Family]:
         "Load of each site, 1 is full; absent: unknown.",
         [(labels(site=site), load) for site, load in sorted(report.sites.items())],
     )
+    states = sorted(report.site_states.items())
+    yield Family(
+        "gateway_site_up",
+        "gauge",
+        "1: the site is heard.",
+        [(labels(site=site), state.up) for site, state in states],
+    )
+    yield Family(
+        "gateway_site_sessions_free",
+        "gauge",
+        "Clients that each site can still give a session; absent: as many as come.",
+        [(labels(site=site), state.sessions_free) for site, state in states],
+    )
+    yield Family(
+        "gateway_site_backend_up_ratio",
+        "gauge",
+        "Part of the servers of each backend that works, by site.",
+        [(labels(site=site, backend=name), part) for site, state in states for name, part in state.backends.items()],
+    )
+    yield Family(
+        "gateway_site_dns_responses_per_second",
+        "gauge",
+        "Responses of the name servers of each site; absent: none works.",
+        [(labels(site=site), state.responses) for site, state in states],
+    )
     yield Family(
         "gateway_site_evacuated",
         "gauge",

@@ -24,7 +24,7 @@ from gateway.control.name_server import NameServer
 from gateway.control.name_updates import NameUpdates
 from gateway.control.operations_report import OperationsReport
 from gateway.control.sessions import Sessions
-from gateway.control.sites import Sites
+from gateway.control.sites import About, Sites
 from gateway.control.status import Status
 from gateway.process.channel import Answered, Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
@@ -72,7 +72,7 @@ class ControlProcess(LoopChild):
         self._name_updates = NameUpdates()
         self._bulletin = context.bulletins["control"]
         self._acme = context.bulletins["acme"]
-        self._sites = Sites(board, self._tell_states)
+        self._sites = Sites(board, self._tell_states, self._about)
         self._sessions = Sessions(context.sessions)
         self._evacuation = Evacuation()
         self._evacuated: EvacuationReport | None = None
@@ -169,6 +169,19 @@ class ControlProcess(LoopChild):
         said = {name: asdict(state) for name, state in states.items()}
         self._name_updates.tell(said)
         self._bulletin.post({"sites": said, "released": self._evacuation.released})
+
+    def _about(self) -> About:
+        """What other sites are told of this gateway besides its load."""
+        exchange = self._control.exchange
+        sessions = self._sessions.report(exchange.report() if exchange is not None else None)
+        free = None
+        if sessions is not None and sessions.max is not None:
+            share = sessions.cluster.share if sessions.cluster is not None else None
+            free = max(0, (sessions.max if share is None else share) - sessions.live)
+        dns = self._name_server.report() if self._snapshot.site.dns is not None else None
+        if dns is None:
+            return About(free)
+        return About(free, sum(dns.codes.values()), dns.open_names)
 
     def _evacuate(self) -> None:
         """Go on with the evacuation of this site, if it is ordered."""

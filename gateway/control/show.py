@@ -22,6 +22,7 @@ from gateway.reports import (
     OverrideReport,
     ServerReport,
     SessionsReport,
+    SiteStateReport,
     TargetReport,
     TrafficReport,
 )
@@ -111,6 +112,7 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _sessions(report.sessions)
     yield from _memory(report.memory)
     yield from _evacuation(report.evacuation)
+    yield from _sites(report.site_states)
     yield from _dns(report.dns)
     for one in report.dns_updates:
         yield from _wrapped(
@@ -316,6 +318,28 @@ def _evacuation(found: EvacuationReport | None) -> Iterator[str]:
     }
     yield ""
     yield from _wrapped(f"site {found.site}: EVACUATED {by}{until}: {waits.get(found.phase, 'done')}")
+
+
+def _sites(found: Mapping[str, SiteStateReport]) -> Iterator[str]:
+    """What is known of each site of the farm."""
+    if not found:
+        return
+    titles, widths = ("state", "load", "full at/s", "sessions", "dns/s"), (12, 8, 12, 11, 11)
+    yield ""
+    yield from _row(("site", NAME), *zip(titles, widths, strict=True))
+    for name, one in sorted(found.items()):
+        state = "NOT HEARD" if not one.up else "evacuated" if one.evacuated else "draining" if one.draining else "up"
+        figures = (
+            state,
+            "-" if one.load is None else f"{one.load:.0%}",
+            "-" if one.capacity is None else f"{one.capacity:.0f}",
+            "-" if one.sessions_free is None else f"{one.sessions_free} free",
+            "-" if one.responses is None else f"{one.responses:.0f}",
+        )
+        poor = [f"{backend} {part:.0%} works" for backend, part in one.backends.items() if part < 1.0]
+        poor += [f"{one.open_names} names of its name server have no site that works"] if one.open_names else []
+        title = f"{name} (this one)" if one.own else name
+        yield from _row((title, NAME), *zip(figures, widths, strict=True), rest=", ".join(poor))
 
 
 def _dns(found: DnsReport | None) -> Iterator[str]:

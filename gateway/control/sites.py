@@ -23,6 +23,8 @@ from gateway.config.sites import Sites as SitesModel
 from gateway.config.snapshot import Snapshot
 from gateway.control.datagrams import Datagrams
 from gateway.control.evacuation import Order, ordered
+from gateway.control.hearsay import FULL, MAX_NODES, Capacity, Hearsay
+from gateway.control.site_report import ROOM, Detail, SiteReport, backend, metrics_of
 from gateway.control.site_streams import SiteStreams
 from gateway.control.tasks import keep_running, stop
 from gateway.load.refusals import Refusals
@@ -32,147 +34,60 @@ from gateway.reports import SiteStateReport
 from loadagent.config import Endpoint
 from loadagent.numbering import Numbering
 from loadagent.push import DatagramLink
-from loadagent.report import MAX_SHARE, BadReport, Report, State, decode, encode, parse_key
+from loadagent.report import BadReport, Report, State, decode, encode, parse_key
 
 EVERY: Final = 1.0
 """Seconds between two reports."""
 LOOKS: Final = 4
 """Looks in that time at the sites that have fallen silent."""
 CONTEXT: Final = b"eddie site report\0"
-METRIC: Final = "load"
-REQUESTS: Final = "requests"
-"""Per second, of the gateway that reports."""
-EVACUATES: Final = "evacuates"
-"""1: this gateway has been told to evacuate its site."""
-TTL: Final = "dns_ttl"
-"""Longest TTL in seconds of the addresses that the name server of this gateway answers with."""
-ADAPTING: Final = 0.1
-"""The part of an average that the newest second is."""
-LEAST_REQUESTS: Final = 1.0
-LEAST_LOAD: Final = 0.05
 WITHOUT_UDP: Final = 3.0
 """Seconds without a datagram of a site after which it is heard over TCP."""
-FULL: Final = 1.0
-LATE: Final = 2.5
-"""Seconds of silence, two lost reports, from which on a site is trusted less and less, until `stale_after`."""
-MAX_NODES: Final = 64
-"""Number of a site's gateways that are remembered."""
+
 
 _log = logging.getLogger("gateway.control")
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What a gateway of a site has said of it; `requests` are those that it answers per second."""
+class About:
+    """What others of this process know of this gateway."""
 
-    load: float | None
-    said: float
-    state: State
-    requests: float
-    evacuates: bool = False
-    ttl: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class SiteView:
-    """A site as its gateways describe it. `up`: one of them was heard; `draining`: none of them takes new clients.
-
-    `evacuates` is a gateway that was told to evacuate the site, or None. `trust` falls from 1 to 0 while it is silent.
-    """
-
-    up: bool
-    draining: bool = False
-    load: float | None = None
-    requests: float = 0.0
-    evacuates: str | None = None
-    trust: float = 1.0
+    sessions_free: int | None = None
+    """None: sessions are not limited."""
+    responses: int | None = None
+    """Those of the name server since its start; None: none works."""
+    open_names: int = 0
+    """Names none of whose sites works."""
 
 
-class Hearsay:
-    """The reported states of sites; pure. Times are in seconds of any monotonic clock."""
+class Pace:
+    """How fast a counter grows; pure."""
 
     def __init__(self) -> None:
-        self._said: dict[str, dict[str, Heard]] = {}
+        self._last: tuple[float, int] | None = None
+        self._rate = 0.0
 
-    def hear(self, report: Report, now: float) -> None:
-        """Process a report of a site's gateway."""
-        nodes = self._said.setdefault(report.server, {})
-        nodes.pop(report.backend or "", None)
-        if report.state is not State.MAINTENANCE:
-            said = report.metrics
-            evacuates, ttl = bool(said.get(EVACUATES)), said.get(TTL, 0.0)
-            heard = Heard(said.get(METRIC), now, report.state, said.get(REQUESTS, 0.0), evacuates, ttl)
-            nodes[report.backend or ""] = heard
-        if len(nodes) > MAX_NODES:  # forget the one that has been silent longest; its next report adds it again
-            del nodes[next(iter(nodes))]
-
-    def load(self, site: str, now: float, stale_after: float) -> tuple[float, float] | None:
-        """(load, time of the report); None: it is unknown, or the site takes no new clients."""
-        heard = self._recent(site, now, stale_after)
-        ready = [] if _evacuates(heard) else [one for one in heard.values() if one.state is State.READY]
-        return max(((heard.load, heard.said) for heard in ready if heard.load is not None), default=None)
-
-    def view(self, site: str, now: float, stale_after: float) -> SiteView:
-        """The state of a site."""
-        heard = self._recent(site, now, stale_after)
-        evacuates = _evacuates(heard)
-        ready = [one for one in heard.values() if one.state is State.READY and evacuates is None]
-        load = max((one.load for one in ready if one.load is not None), default=None)
-        requests = sum(one.requests for one in ready)
-        silence = min((now - one.said for one in heard.values()), default=0.0)
-        trust = 1.0 - max(0.0, silence - LATE) / (stale_after - LATE) if stale_after > LATE else 1.0
-        return SiteView(bool(heard), bool(heard) and not ready, load, requests, evacuates, trust)
-
-    def ttl(self, now: float, stale_after: float) -> float:
-        """The longest TTL of all name servers, in seconds."""
-        recent = [one for site in self._said for one in self._recent(site, now, stale_after).values()]
-        return max((one.ttl for one in recent), default=0.0)
-
-    def _recent(self, site: str, now: float, stale_after: float) -> Mapping[str, Heard]:
-        """What the gateways of a site that are not silent have said; the others are forgotten."""
-        nodes = self._said.get(site, {})
-        for node in [node for node, heard in nodes.items() if now - heard.said > stale_after]:
-            del nodes[node]
-        return nodes
-
-
-def _evacuates(heard: Mapping[str, Heard]) -> str | None:
-    """A gateway that was told to evacuate its site."""
-    return next((node for node, one in heard.items() if one.evacuates), None)
-
-
-class Capacity:
-    """The requests per second at which a site would be full: what it answers, divided by its load; pure.
-
-    A nearly idle site says little about itself, so its last estimate stays. Both figures are averaged: the load of a
-    moment and the requests of a moment do not belong together.
-    """
-
-    def __init__(self) -> None:
-        self.estimate: float | None = None
-        self._requests: float | None = None
-        self._load = 0.0
-
-    def observe(self, requests: float, load: float | None) -> None:
-        """Take the figures of one more second."""
-        if load is None:
-            return
-        if self._requests is None:
-            self._requests, self._load = requests, load
-        self._requests += (requests - self._requests) * ADAPTING
-        self._load += (load - self._load) * ADAPTING
-        if self._requests >= LEAST_REQUESTS and self._load >= LEAST_LOAD:
-            self.estimate = self._requests / self._load
+    def step(self, total: int, now: float) -> float:
+        """Take a count at a time in seconds; returns the growth per second since the one before."""
+        if self._last is not None and now > self._last[0]:
+            self._rate = max(0, total - self._last[1]) / (now - self._last[0])
+        self._last = now, total
+        return self._rate
 
 
 class Sites(asyncio.DatagramProtocol):
     """Reports and listens for successive site files, in the running event loop."""
 
-    def __init__(self, board: Board, tell: Callable[[Mapping[str, SiteStateReport]], object] = bool) -> None:
-        """`tell` is called with the state of each site every second, and when one changes."""
+    def __init__(
+        self,
+        board: Board,
+        tell: Callable[[Mapping[str, SiteStateReport]], object] = bool,
+        about: Callable[[], About] = About,
+    ) -> None:
+        """`tell` is called with the state of each site every second, and when one changes; `about` before a report."""
         self._tell_states = tell
+        self._about = about
         self._capacity: dict[str, Capacity] = {}
-        self._answered: tuple[float, int] | None = None
         self._drained = False
         self._override = NOTHING
         self._told: Order | None = None
@@ -184,8 +99,9 @@ class Sites(asyncio.DatagramProtocol):
         self._streams = SiteStreams(self._hear_stream)
         self._by_udp: dict[str, float] = {}
         """When a datagram of each site has come last."""
-        self._rate = 0.0
         self._traffic: list[int] = []
+        self._pace, self._dns_pace = Pace(), Pace()
+        self._next_backend = 0
         self._began = time.monotonic()
         self._refusals = Refusals("site report", _log)
         self._board = board
@@ -196,6 +112,7 @@ class Sites(asyncio.DatagramProtocol):
         self._key = b""
         self._node = ""
         self._members: list[Members] = []
+        self._backends: list[tuple[str, Members]] = []
         self._links: dict[Endpoint, tuple[DatagramLink, asyncio.Task[None]]] = {}
         self._talking: asyncio.Task[None] | None = None
         self._datagrams: Datagrams | None = None
@@ -207,7 +124,8 @@ class Sites(asyncio.DatagramProtocol):
         self._node = re.sub(r"[^A-Za-z0-9._:-]", "-", site.node)[:64] or "gateway"
         self._members = _members(snapshot, self._board) if site.sites else []
         self._traffic = [snapshot.traffic["backend", name] for name in site.backends]
-        self._answered = None
+        self._pace = Pace()
+        self._backends = list(zip(site.backends, self._members, strict=True)) if self._members else []
         self._drained = snapshot.overrides.node not in {None, "ready"}
         self._override = snapshot.overrides.site(site.sites.self_) if site.sites else NOTHING
         self._own_ttl = max((name.ttl for _, _, name in site.dns.balanced()), default=0.0) if site.dns else 0.0
@@ -371,19 +289,27 @@ class Sites(asyncio.DatagramProtocol):
                 if fact is not None
             ]
         )
-        self._count(now)
         works = not self._members or any(members.up() for members in self._members)
         told = self._ordered()
         if state is State.READY and (self._drained or told is not None or not works):
             state = State.DRAIN
-        metrics = {REQUESTS: min(self._rate, MAX_SHARE)} | ({} if own is None else {METRIC: own})
-        metrics |= ({EVACUATES: 1.0} if told is not None else {}) | ({TTL: self._own_ttl} if self._own_ttl else {})
-        report = Report(model.self_, *self._numbering.next(), state, self._node, metrics)
-        self._hearsay.hear(report, now)
-        datagram = encode(report, self._key, CONTEXT)
-        for link, _ in self._links.values():
-            link.send(datagram)
-        self._streams.send(datagram)
+        about = self._about()
+        said = SiteReport(
+            load=own,
+            requests=self._pace.step(sum(sum(self._board.passed_through(row).answers) for row in self._traffic), now),
+            evacuates=told is not None,
+            ttl=self._own_ttl,
+            sessions_free=about.sessions_free,
+            responses=self._dns_pace.step(about.responses, now) if about.responses is not None else None,
+            open_names=about.open_names,
+        )
+        for metrics in metrics_of(said, self._details()):
+            report = Report(model.self_, *self._numbering.next(), state, self._node, metrics)
+            self._hearsay.hear(report, now)
+            datagram = encode(report, self._key, CONTEXT)
+            for link, _ in self._links.values():
+                link.send(datagram)
+            self._streams.send(datagram)
         self._streams.connect(self._unheard(model, now))
         for name in {model.self_, *model.others}:
             view = self._hearsay.view(name, now, model.stale_after)
@@ -411,6 +337,10 @@ class Sites(asyncio.DatagramProtocol):
                 evacuated=view.evacuates is not None,
                 trust=round(view.trust, 2),
                 own=name == model.self_,
+                sessions_free=view.sessions_free,
+                responses=view.responses,
+                open_names=view.open_names,
+                backends=view.backends,
             )
         return found
 
@@ -438,12 +368,12 @@ class Sites(asyncio.DatagramProtocol):
                 others[name] = Other(view.load, capacity.estimate if capacity is not None else None, view.trust)
         return self._spill.step(own, others, now)
 
-    def _count(self, now: float) -> None:
-        """Measure how many requests this gateway answers per second."""
-        total = sum(sum(self._board.passed_through(row).answers) for row in self._traffic)
-        if self._answered is not None and now > self._answered[0]:
-            self._rate = max(0, total - self._answered[1]) / (now - self._answered[0])
-        self._answered = now, total
+    def _details(self) -> list[Detail]:
+        """What is said in turn: the health of some backends, by the next reports those of others."""
+        count = min(ROOM, len(self._backends))
+        turn = [self._backends[(self._next_backend + i) % len(self._backends)] for i in range(count)]
+        self._next_backend += count
+        return [backend(name, members.up() / members.count) for name, members in turn if members.count]
 
 
 def _members(snapshot: Snapshot, board: Board) -> list[Members]:

@@ -216,7 +216,17 @@ def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
         refused={"load report": {"bad signature": 3}, "check hint": {}, "cluster news": {}},
         memory=MemoryReport(used=0.42, of="the machine", limit=0.95, short=False),
         site_states={
-            "mel": SiteStateReport(up=True, draining=False, load=0.5, capacity=None, evacuated=False, trust=1.0)
+            "mel": SiteStateReport(
+                up=True,
+                draining=False,
+                load=0.5,
+                capacity=None,
+                evacuated=False,
+                trust=1.0,
+                sessions_free=7,
+                responses=12.5,
+                backends={"app": 0.5},
+            )
         },
         evacuation=None,
         dns=DNS,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.control.sites import Capacity, Hearsay, SiteView
+from gateway.control.hearsay import Capacity, Hearsay, SiteView
 from loadagent.report import Report, State
 
 

@@ -1,6 +1,8 @@
 """Two sites that know each other's load and send each other visitors: two whole gateways."""
 
+import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +17,7 @@ from gateway.control.sites import CONTEXT
 from loadagent.report import Report, encode
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, Site, site
+from tests.support.programs import run
 from tests.support.raw import RawClient, Response
 from tests.support.waiting import eventually, free_udp_port
 
@@ -79,6 +82,11 @@ def ask(gateway: GatewayProcess, path: str, *fields: str) -> Response:
         return client.get(path, *fields)
 
 
+def show(gateway: GatewayProcess) -> str:
+    """What `gateway status` prints."""
+    return run(sys.executable, "-m", "gateway", "status", str(gateway.path))
+
+
 def target(gateway: GatewayProcess, path: str = "/headers?a=b") -> tuple[int, str] | None:
     """Port and the rest of where a request is sent; None: it is answered here."""
     location = ask(gateway, path).header("Location")
@@ -93,6 +101,8 @@ def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_serv
     farm = Farm(tmp_path, start_servers("one", "two"))
     mel, syd = start(farm.mel, farm.syd)
     assert target(mel) is None
+    eventually(lambda: mel.status()["site_states"]["syd"]["backends"] == {"app": 1.0}, "the health of its backends")
+    assert re.search(r"^mel \(this one\) +up .*\nsyd +up ", show(mel), re.MULTILINE)
     with RawClient(mel.port) as busy:
         busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: target(mel) is not None, "mel to send visitors away", 30.0)

@@ -359,12 +359,19 @@ function showSites({ gateway }) {
   setText($("evacuation"), evacuation ? evacuationText(evacuation) : "");
   rows($("site-table"), sites, one => one[0], ([name, one]) => [one.own ? `${name} (this one)` : name,
     one.up ? one.evacuated ? ["evacuated", "warn"] : one.draining ? ["draining", "warn"] : "up" : ["not heard", "bad"],
-    one.load === null ? "–" : `${number(100 * one.load, 0)} %`, number(one.capacity)], ["", "", "n", "n"]);
+    one.load === null ? "–" : `${number(100 * one.load, 0)} %`, number(one.capacity),
+    number(one.sessions_free), ailing(one.backends), number(one.responses, 0)], ["", "", "n", "n", "n", "", "n"]);
   rows($("name-table"), names, one => one.name, one => [one.name, one.policy,
     one.open ? ["no site works: all are answered", "bad"]
       : Object.entries(one.shares).map(([site, share]) => `${site} ${number(100 * share, 0)} %`).join(", ")], ["", "", "text"]);
   $("site-table").hidden = !sites.length;
   $("name-table").hidden = !names.length;
+}
+
+function ailing(backends) {
+  const found = Object.entries(backends).filter(([, part]) => part < 1);
+  return found.length ? [found.map(([name, part]) => `${name} ${number(100 * part, 0)} %`).join(", "), "warn"]
+    : Object.keys(backends).length ? "all work" : "–";
 }
 
 function day(at) {
