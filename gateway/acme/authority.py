@@ -5,7 +5,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -40,7 +40,7 @@ ANSWER_SECONDS: Final = 60.0
 ORDER_SECONDS: Final = 120.0
 """For an order, from the first challenge on."""
 AUTHORIZATIONS: Final = 4
-"""For the one name of an order; usually there is one."""
+"""For each name of an order; usually there is one."""
 TRIES: Final = 4
 """For a request whose nonce the authority no longer takes (RFC 8555 section 6.5)."""
 _TOO_SLOW: Final = "the answer is too slow"
@@ -183,16 +183,21 @@ class _Network(client.ClientNetwork):
 class _Client(client.ClientV2):
     """Adds what the package lacks."""
 
-    def order(self, csr: bytes, name: str, profile: str, replaces: str) -> messages.OrderResource:
+    def order(self, csr: bytes, names: Sequence[str], profile: str, replaces: str) -> messages.OrderResource:
         """Order a certificate."""
-        kind = messages.IDENTIFIER_IP if is_address(name) else messages.IDENTIFIER_FQDN
-        wanted = [messages.Identifier(typ=kind, value=name)]
+        wanted = [
+            messages.Identifier(
+                typ=messages.IDENTIFIER_IP if is_address(name) else messages.IDENTIFIER_FQDN, value=name
+            )
+            for name in names
+        ]
         response = self._post(
             self.directory["newOrder"], _NewOrder(identifiers=wanted, profile=profile, replaces=replaces)
         )
         body = messages.Order.from_json(response.json())
-        if len(body.authorizations) > AUTHORIZATIONS:
-            raise Failed("refused", f"the authority asks for {len(body.authorizations)} authorizations of one name")
+        if len(body.authorizations) > AUTHORIZATIONS * len(names):
+            text = f"the authority asks for {len(body.authorizations)} authorizations, which is too many"
+            raise Failed("refused", text)
         authorizations = [self._authzr_from_response(self._post_as_get(url), uri=url) for url in body.authorizations]
         return messages.OrderResource(
             body=body, uri=response.headers.get("Location"), authorizations=authorizations, csr_pem=csr
@@ -242,39 +247,40 @@ class Authority:
             self._network.session.close()
 
     def _order(self, before: str, present: Present) -> str:
-        name, model = self._wanted.name, self._wanted.model
+        names, model = self._wanted.names, self._wanted.model
         connected = self._connect()
         key = _new_key(model.key)
-        csr = x509.CertificateSigningRequestBuilder(
-            x509.Name([]),
-            [x509.Extension(x509.SubjectAlternativeName.oid, False, x509.SubjectAlternativeName([general_name(name)]))],  # noqa: FBT003
-        ).sign(key, hashes.SHA256())
+        alternatives = x509.SubjectAlternativeName([general_name(name) for name in names])
+        csr = (
+            x509.CertificateSigningRequestBuilder(x509.Name([]))
+            .add_extension(alternatives, critical=False)
+            .sign(key, hashes.SHA256())
+        )
         pem = csr.public_bytes(serialization.Encoding.PEM)
         replaces = self._id_of(before) if before and _tells_when(connected.directory) else ""
         try:
-            ordered = connected.order(pem, name, model.profile or "", replaces)
+            ordered = connected.order(pem, names, model.profile or "", replaces)
         except errors.ConflictError:  # it has been replaced already (RFC 9773 section 5)
-            ordered = connected.order(pem, name, model.profile or "", "")
+            ordered = connected.order(pem, names, model.profile or "", "")
         until = dt.datetime.now() + dt.timedelta(seconds=ORDER_SECONDS)  # noqa: DTZ005 - as the package compares it
         for authorization in ordered.authorizations:
             if authorization.body.status == messages.STATUS_PENDING:
                 self._answer(connected, authorization, present)
         ordered = connected.poll_authorizations(ordered, until)
         chain = connected.finalize_order(ordered, until).fullchain_pem
-        return _checked(chain, key, name)
+        return _checked(chain, key, names)
 
     def _answer(self, connected: _Client, authorization: messages.AuthorizationResource, present: Present) -> None:
         wanted = self._wanted.model.challenge
         for body in authorization.body.challenges:
             if body.chall.typ == wanted:
-                present(self._proof(body.chall))
+                present(self._proof(body.chall, str(authorization.body.identifier.value)))
                 connected.answer_challenge(body, body.chall.response(self._key))
                 return
         offered = ", ".join(str(body.chall.typ) for body in authorization.body.challenges)
         raise Failed("refused", f"the authority does not offer {wanted}, but {offered}")
 
-    def _proof(self, challenge: challenges.KeyAuthorizationChallenge) -> Proof:
-        name = self._wanted.name
+    def _proof(self, challenge: challenges.KeyAuthorizationChallenge, name: str) -> Proof:
         if not isinstance(challenge, TlsAlpn):
             return Proof(challenge.encode("token"), challenge.key_authorization(self._key))
         digest = b"\x04\x20" + challenge.validation(self._key)  # an OCTET STRING of 32 bytes
@@ -319,9 +325,18 @@ class Authority:
         return connected
 
     def _register(self, connected: _Client) -> str:
-        if connected.external_account_required():
-            raise Failed("refused", "the authority wants an account that was made elsewhere (external account binding)")
-        new = messages.NewRegistration.from_data(email=self._wanted.model.email, terms_of_service_agreed=True)
+        model, binding = self._wanted.model, None
+        if model.external_account is not None:
+            public, key = self._key.public_key(), self._wanted.external_key
+            binding = messages.ExternalAccountBinding.from_data(
+                public, model.external_account.id, key, connected.directory
+            )
+        elif connected.external_account_required():
+            text = "the authority takes orders of known customers only: make an account there, and set external_account"
+            raise Failed("refused", text)
+        new = messages.NewRegistration.from_data(
+            email=model.email, terms_of_service_agreed=True, external_account_binding=binding
+        )
         try:
             return str(connected.new_account(new).uri)
         except errors.ConflictError as error:
@@ -378,16 +393,16 @@ def _pem(key: CertificateIssuerPrivateKeyTypes) -> str:
     ).decode()
 
 
-def _checked(chain: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, name: str) -> str:
+def _checked(chain: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, names: Sequence[str]) -> str:
     """A certificate with its key, if it is the one that was ordered. Raises Failed."""
     try:
         first = x509.load_pem_x509_certificates(chain.encode())[0]
         found = facts(chain.encode())
-        names = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        certified = first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (ValueError, Fault, x509.ExtensionNotFound):
         raise Failed("refused", "what the authority sent is not a certificate") from None
-    if first.public_key() != key.public_key() or general_name(name) not in names:
-        raise Failed("refused", "the authority sent the certificate of another key, or for another name")
+    if first.public_key() != key.public_key() or not all(general_name(name) in certified for name in names):
+        raise Failed("refused", "the authority sent the certificate of another key, or for other names")
     if found.validity.not_after <= time.time():
         raise Failed("refused", "the authority sent a certificate that has expired")
     pem = _pem(key) + chain

@@ -246,7 +246,9 @@ class AcmeProcess(LoopChild):
         try:
             if model.staging and (record.proved != one.way or record.failures):
                 await self._order_at(model.staging, one)
-                log.info("acme: %s fills an order for %s; ordering it at %s", model.staging, one.name, model.directory)
+                log.info(
+                    "acme: %s fills an order for %s; ordering it at %s", model.staging, one.called, model.directory
+                )
             pem = await self._order_at(model.directory, one)
         except Failed as error:
             self._note_failure(one, error)
@@ -296,7 +298,7 @@ class AcmeProcess(LoopChild):
         self._orders["filled"] += 1
         facts = self._facts_of(one.name)
         until = _date(facts.validity.not_after) if facts is not None else "?"
-        log.info("acme: %s has given a certificate for %s, valid until %s", one.model.directory, one.name, until)
+        log.info("acme: %s has given a certificate for %s, valid until %s", one.model.directory, one.called, until)
 
     def _note_failure(self, one: Wanted, error: Failed) -> None:
         """Keep that an order failed, and say so."""
@@ -320,7 +322,7 @@ class AcmeProcess(LoopChild):
         facts = self._facts_of(one.name)
         then = f"that of before stays, valid until {_date(facts.validity.not_after)}" if facts else "there is none yet"
         log.error(
-            "acme: no certificate for %s: %s; %s; next try %s", one.name, error, then, _date(self._due()[one.name])
+            "acme: no certificate for %s: %s; %s; next try %s", one.called, error, then, _date(self._due()[one.name])
         )
 
     # ----------------------------------------------------------------------------------------------------------- state

@@ -1,5 +1,6 @@
 """The `acme:` part of `tls:`: certificates that the gateway gets and renews by itself (RFC 8555)."""
 
+import base64
 import re
 from ipaddress import ip_address
 from pathlib import Path
@@ -9,10 +10,12 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from gateway.config.fields import File, Given, Model, Name, OneOrMany, Some, Text, text
-from gateway.config.problem import Fault
+from gateway.config.problem import Fault, Loc
 
 MOST: Final = 200
-"""Names of a site file: each has a certificate of its own."""
+"""Certificates of a site file."""
+MOST_NAMES: Final = 100
+"""Names of one certificate, as at Let's Encrypt (letsencrypt.org/docs/rate-limits)."""
 DIRECTORY: Final = "acme"
 """In `state`: where certificates and accounts are kept."""
 _LABELS: Final = re.compile(r"(?=.{1,253}$)(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))+")
@@ -57,6 +60,8 @@ AcmeName: TypeAlias = Annotated[
     BeforeValidator(_name),
     WithJsonSchema({"type": "string", "examples": ["www.example.com", "203.0.113.5"]}),
 ]
+AcmeNames: TypeAlias = Annotated[tuple[AcmeName, ...], OneOrMany()]
+"""Of one certificate."""
 DirectoryUrl: TypeAlias = Annotated[
     str, BeforeValidator(_url), WithJsonSchema({"type": "string", "pattern": "^https://"})
 ]
@@ -71,20 +76,35 @@ def is_address(name: str) -> bool:
     return True
 
 
+class ExternalAccount(Model):
+    """An account that was made at the authority beforehand, to which the gateway binds its own (RFC 8555 section
+    7.3.4).
+    """
+
+    id: Text = Field(description="Key identifier that the authority gave.")
+    key_file: File = Field(
+        description="Key (HMAC) that it gave with that, in base64url; only its owner may read the file."
+    )
+
+
 class Acme(Model):
     """Certificates from an authority by ACME."""
 
     directory: DirectoryUrl = Field(
         description="URL of the authority's directory; to name it is to agree to the authority's terms of service."
     )
-    names: Annotated[tuple[AcmeName, ...], OneOrMany(), Some()] = Field(
-        description="Host names and IP addresses; each gets a certificate of its own."
+    names: Annotated[tuple[AcmeNames, ...], OneOrMany(), Some()] = Field(
+        description="Host names and IP addresses; each gets a certificate of its own, and a list of them within the "
+        "list one for all of these."
     )
     email: Annotated[Text | None, Given()] = Field(
         None, description="Where the authority writes about problems. Default: it does not."
     )
     challenge: Literal["http-01", "tls-alpn-01"] = Field(
         "http-01", description="How the authority checks a name: at its port 80, or at its port 443."
+    )
+    external_account: Annotated[ExternalAccount | None, Given()] = Field(
+        None, description="Account at an authority that takes orders of known customers only. Default: none."
     )
     key: Literal["ecdsa", "rsa"] = Field("ecdsa", description="Kind of the certificates' keys: P-256, or 2048 bits.")
     profile: Annotated[Name | None, Given()] = Field(
@@ -105,14 +125,33 @@ class Acme(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Acme":
-        for i, name in enumerate(self.names):
-            if name in self.names[:i]:
-                raise Fault(f"{name} is there twice", "names", i)
+        seen: set[str] = set()
+        for i, names in enumerate(self.names):
+            if len(names) > MOST_NAMES:
+                raise Fault(f"at most {MOST_NAMES} names in a certificate", "names", i)
+            for j, name in enumerate(names):
+                if name in seen:
+                    raise Fault(f"{name} is there twice", *self.place_of(i, j))
+                seen.add(name)
         if self.email is not None and ("@" not in self.email or not self.email.isprintable() or " " in self.email):
             raise Fault("expected an address such as hostmaster@example.com", "email")
         if self.staging == self.directory:
             raise Fault("this is directory itself: an order that fails there counts", "staging")
         return self
+
+    def place_of(self, certificate: int, name: int) -> Loc:
+        """Where a name of a certificate is."""
+        return ("names", certificate, *((name,) if len(self.names[certificate]) > 1 else ()))
+
+
+def external_key(content: bytes) -> str:
+    """The key of an external account, in base64url. Raises ValueError."""
+    key = content.decode("ascii", "replace").strip().rstrip("=")
+    try:
+        base64.b64decode(key + "=" * (-len(key) % 4), b"-_", validate=True)
+    except ValueError:
+        raise ValueError("not the key of an external account: expected base64url, as the authority shows it") from None
+    return key
 
 
 def place(state: Path) -> Path:

@@ -29,7 +29,8 @@ KEY: Final = "privkey.pem"
 class Managed:
     """The certificates that the gateway gets for a frontend by ACME: NAME.pem, with the key, in `directory`.
 
-    `alone`: the frontend has no others, so that it needs one to show before the first is there.
+    `names` are the first of each certificate. `alone`: the frontend has no others, so that it needs one to show before
+    the first is there.
     """
 
     directory: Path
@@ -130,7 +131,7 @@ def managed(site: Site, tls: Tls) -> Managed:
     """What ACME is to get for a frontend, which says so."""
     if tls.acme is None:
         raise ValueError("a frontend with certificates by ACME says so")
-    return Managed(acme.place(site.state), tls.acme.names, alone=not tls.certificates)
+    return Managed(acme.place(site.state), tuple(names[0] for names in tls.acme.names), alone=not tls.certificates)
 
 
 def listed(source: Source) -> Listing:

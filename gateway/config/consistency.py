@@ -108,17 +108,22 @@ def conflicts(
 def _acme(site: Site) -> Iterator[Finding]:
     """Names that are to have certificates of two kinds, too many of them, and gateways that could not share them."""
     wanted: dict[str, Acme] = {}
+    """By name; its `names` are those of the one certificate."""
+    count = 0
     for i, frontend in enumerate(site.frontends):
         model = frontend.tls.acme if frontend.tls is not None else None
         if model is None:
             continue
         at: Loc = ("frontends", i, "tls", "acme")
-        same = model.model_copy(update={"names": ()})
-        for j, name in enumerate(model.names):
-            if wanted.setdefault(name, same) != same:
-                yield Finding((*at, "names", j), f"another frontend gets a certificate for {name} in another way")
-        if len(wanted) > MOST:
-            yield Finding((*at, "names"), f"at most {MOST} names in a site file")
+        for j, names in enumerate(model.names):
+            same = model.model_copy(update={"names": (names,)})
+            count += names[0] not in wanted
+            for k, name in enumerate(names):
+                if wanted.setdefault(name, same) != same:
+                    message = f"another frontend gets a certificate for {name} in another way"
+                    yield Finding((*at, *model.place_of(j, k)), message)
+        if count > MOST:
+            yield Finding((*at, "names"), f"at most {MOST} certificates in a site file")
             return
         if site.cluster is not None and site.cluster.listen is None and len(site.cluster.nodes) > 1:
             message = "the gateways of a cluster share certificates by its port: set cluster: listen"

@@ -19,6 +19,7 @@ from gateway.config import (
     python,
     user_files,
 )
+from gateway.config.acme import external_key
 from gateway.config.admin import Admin
 from gateway.config.basic_auth import BasicAuth
 from gateway.config.certificate_files import Faults, Managed
@@ -133,7 +134,7 @@ def read(
         secret = files.read(path, loc, private=True)
         if secret is not None and len(secret.strip()) < MIN_KEY_BYTES:
             files.findings.append(Finding(loc, f"the key is too short: at least {MIN_KEY_BYTES} bytes"))
-    _check_signing_keys(files, site)
+    _check_others_keys(files, site)
     _check_certificates(files, site, certificates=certificates)
     for path, loc in {**trusted(site), **certificate_files.client_cas(site)}.items():
         _read_cas(files, path, loc)
@@ -288,7 +289,7 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
         path = getattr(getattr(site, section), key, None)
         if path is not None:
             yield path, (section, key)
-    yield from _signing_keys(site)
+    yield from _others_keys(site)
     for i, frontend in enumerate(site.frontends):
         if frontend.tls and frontend.tls.ticket_key_file:
             yield frontend.tls.ticket_key_file, ("frontends", i, "tls", "ticket_key_file")
@@ -303,7 +304,13 @@ def _operators_keys(admin: Admin) -> Iterator[tuple[Path, Loc]]:
             yield operator.token_file, ("admin", "operators", i, "token_file")
 
 
-def _signing_keys(site: Site) -> Iterator[tuple[Path, Loc]]:
+def _others_keys(site: Site) -> Iterator[tuple[Path, Loc]]:
+    """Those that others have made, or read, so that they have a form."""
+    for i, frontend in enumerate(site.frontends):
+        wanted = frontend.tls.acme if frontend.tls is not None else None
+        if wanted is not None and wanted.external_account is not None:
+            at: Loc = ("frontends", i, "tls", "acme", "external_account", "key_file")
+            yield wanted.external_account.key_file, at
     for name, zone in site.dns.zones.items() if site.dns is not None else ():
         if zone.dnssec is not None:
             yield zone.dnssec.key_file, ("dns", "zones", name, "dnssec", "key_file")
@@ -311,13 +318,14 @@ def _signing_keys(site: Site) -> Iterator[tuple[Path, Loc]]:
             yield zone.updates.key_file, ("dns", "zones", name, "updates", "key_file")
 
 
-def _check_signing_keys(files: Files, site: Site) -> None:
-    for path, loc in _signing_keys(site):
+def _check_others_keys(files: Files, site: Site) -> None:
+    parsers = {"updates": parse_update_key, "dnssec": parse_signing_key, "external_account": external_key}
+    for path, loc in _others_keys(site):
         content = files.contents.get(path)
         if content is None or content == STAND_IN:
             continue
         try:
-            (parse_update_key if "updates" in loc else parse_signing_key)(content)
+            parsers[str(loc[-2])](content)
         except ValueError as error:
             files.findings.append(Finding(loc, f"{path}: {error}"))
 

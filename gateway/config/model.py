@@ -517,9 +517,11 @@ class Tls(Model):
         if wanted.challenge == "tls-alpn-01" and self.require_client_cert:
             message = "tls-alpn-01 needs handshakes without a client's certificate: write http-01, or not this"
             raise Fault(message, "acme", "challenge")
-        for i, name in enumerate(wanted.names):
-            if self.strict_sni and acme.is_address(name):
-                raise Fault(f"clients of {name} name no server, which strict_sni refuses", "acme", "names", i)
+        for i, names in enumerate(wanted.names):
+            for j, name in enumerate(names):
+                if self.strict_sni and acme.is_address(name):
+                    message = f"clients of {name} name no server, which strict_sni refuses"
+                    raise Fault(message, "acme", *wanted.place_of(i, j))
 
 
 class Frontend(Model):

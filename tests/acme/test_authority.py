@@ -62,7 +62,7 @@ def sends(status: int, body: bytes, **fields: str) -> Answer:
 
 
 def failure(url: str, ca: bytes) -> Failed:
-    wanted = Wanted("a.example.com", Acme(directory=f"{url}/dir", names=("a.example.com",)), ca)
+    wanted = Wanted(("a.example.com",), Acme(directory=f"{url}/dir", names=(("a.example.com",),)), ca)
     with pytest.raises(Failed) as caught:
         Asked(f"{url}/dir", wanted, None).order("", lambda _: None)
     return caught.value
@@ -137,12 +137,12 @@ def test_one_that_asks_for_authorizations_without_end(authority: Authority, ca: 
 
     with server(authority, answer) as url:
         error = failure(url, ca)
-    assert (str(error), error.kind) == ("the authority asks for 1000 authorizations of one name", "refused")
+    assert (str(error), error.kind) == ("the authority asks for 1000 authorizations, which is too many", "refused")
     assert len(asked) < 10
 
 
 def test_a_damaged_key_of_an_account_means_another_account(ca: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    wanted = Wanted("a.example.com", Acme(directory="https://a.example/dir", names=("a.example.com",)), ca)
+    wanted = Wanted(("a.example.com",), Acme(directory="https://a.example/dir", names=(("a.example.com",),)), ca)
     for key in ("", "damaged", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"):
         caplog.clear()
         assert Asked("https://a.example/dir", wanted, Account(key, "https://a.example/1", 0.0)).account is None

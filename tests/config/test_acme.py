@@ -34,7 +34,7 @@ def test_names_and_addresses_in_their_canonical_form_without_other_certificates(
     tls = site.frontends[1].tls
     assert tls is not None
     assert tls.acme is not None
-    assert tls.acme.names == ("www.example.com", "2001:db8::5", "203.0.113.5")
+    assert tls.acme.names == (("www.example.com",), ("2001:db8::5",), ("203.0.113.5",))
     assert (tls.acme.challenge, tls.acme.key, tls.acme.staging) == ("http-01", "ecdsa", "")
     assert site.gets_certificates
 
@@ -62,6 +62,10 @@ def test_a_known_authority_has_a_staging_directory_that_can_be_left_out(load_tex
         (names("»bücher.example"), "xn--"),
         (names('»"a.example.com:443"'), "not a name that an authority certifies"),
         (names("a.example.com", "»A.example.com"), "a.example.com is there twice"),
+        (names("a.example.com", "[b.example.com, »a.example.com]"), "a.example.com is there twice"),
+        (names("»[" + ", ".join(f"n{i}.example.com" for i in range(101)) + "]"), "at most 100 names in a certificate"),
+        (names("a.example.com", "»[]"), "expected at least one"),
+        (names("a.example.com", more=", external_account: »{id: x}"), "key_file is missing"),
         ("{directory: »http://acme.example/dir, names: [a.example.com]}", "expected https://HOST/PATH"),
         (names("a.example.com", more=", staging: »https://acme.example/dir"), "directory itself"),
         (names("a.example.com", more=", email: »nobody"), "hostmaster@example.com"),
@@ -79,6 +83,29 @@ def test_what_could_not_be_validated_or_would_reach_no_client(refuse: Refuse) ->
         text(names("a.example.com", more=", challenge: »tls-alpn-01"), "require_client_cert: true"),
         "handshakes without a client's certificate",
     )
+
+
+def test_a_list_within_the_list_is_one_certificate(load_text: Load) -> None:
+    tls = load_text(text(names("a.example.com", "[b.example.com, WWW.b.example.com]"))).site.frontends[1].tls
+    assert tls is not None
+    assert tls.acme is not None
+    assert tls.acme.names == (("a.example.com",), ("b.example.com", "www.b.example.com"))
+
+
+@pytest.mark.parametrize(
+    "key, message",
+    [("not base64 at all !", "expected base64url"), ("c2hvcnQ-c2g", "at least 16 bytes")],
+)
+def test_the_key_of_an_external_account_is_read_and_checked(
+    refuse: Refuse, load_text: Load, tmp_path: Path, key: str, message: str
+) -> None:
+    path = tmp_path / "external.key"
+    path.touch(mode=0o600)
+    more = ", external_account: {id: kid-1, key_file: »external.key}"
+    path.write_text(key)
+    refuse(text(names("a.example.com", more=more)), message)
+    path.write_text("zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W\n")
+    load_text(text(names("a.example.com", more=more.replace("»", ""))))
 
 
 def test_a_frontend_needs_certificates_or_acme(refuse: Refuse) -> None:

@@ -52,6 +52,7 @@ def loaded(tmp_path: Path, authority: Authority) -> Loaded:
         "tickets.key",
         "admin.token",
         "alice.token",
+        "authority.key",
     ):
         (conf / name).touch(mode=0o600)
         (conf / name).write_bytes(b"0123456789abcdef")

@@ -79,12 +79,12 @@ def is_real(port: int, name: str, address: str) -> bool:
 def test_certificates_are_ordered_proved_and_shown(
     start_gateway: Starter, start_servers: Servers, pebble: Pebble, tmp_path: Path
 ) -> None:
-    """Both challenges, both kinds of keys, and an IP address; each challenge at any frontend."""
-    for name in ("web.example.com", "alpn.example.com"):
+    """Both challenges, both kinds of keys, several names, and an IP address; each challenge at any frontend."""
+    for name in ("web.example.com", "alpn.example.com", "second.example.com"):
         pebble.know(name)
     description = serving(start_servers("app1"), pebble, tmp_path / "state", pebble.site("web.example.com", key="rsa"))
     other = free_port()
-    tls = pebble.site("alpn.example.com", "127.0.0.1", challenge="tls-alpn-01")
+    tls = pebble.site(["alpn.example.com", "second.example.com"], "127.0.0.1", challenge="tls-alpn-01")
     description["frontends"].append({"name": "other", "listen": f"127.0.0.1:{other}", "tls": tls, "http2": True})
     gateway = start_gateway(description)
     assert stand_in(shown(pebble.tls_port, "web.example.com"))
@@ -94,11 +94,13 @@ def test_certificates_are_ordered_proved_and_shown(
     eventually(lambda: not stand_in(shown(other, "127.0.0.1")), "the certificate of the address")
     eventually(lambda: not stand_in(shown(pebble.tls_port, "web.example.com")), "the certificate of the name")
     trust = pebble.roots()
-    for port, name in ((pebble.tls_port, "web.example.com"), (other, "alpn.example.com"), (other, "127.0.0.1")):
+    certified = [(other, name) for name in ("alpn.example.com", "second.example.com", "127.0.0.1")]
+    for port, name in ((pebble.tls_port, "web.example.com"), *certified):
         with RawClient(port, trust, name) as client:
             assert client.get("/bytes/1", host=name).body == b"a"
     assert isinstance(shown(pebble.tls_port, "web.example.com").public_key(), rsa.RSAPublicKey)
     assert isinstance(shown(other, "alpn.example.com").public_key(), ec.EllipticCurvePublicKey)
+    assert shown(other, "second.example.com") == shown(other, "alpn.example.com")
     assert {name: (one["state"], one["failures"]) for name, one in own(gateway).items()} == dict.fromkeys(
         names, ("valid", 0)
     )
@@ -111,6 +113,26 @@ def test_certificates_are_ordered_proved_and_shown(
     eventually(lambda: own(gateway).keys() == set(names), "the next gateway to know them")
     assert not stand_in(shown(other, "alpn.example.com"))
     assert pebble.log.count("Issued certificate") == orders, "what is kept is used"
+
+
+@needs_pebble
+def test_an_authority_of_known_customers_wants_the_external_account(
+    start_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path
+) -> None:
+    key = tmp_path / "external.key"
+    key.touch(mode=0o600)
+    key.write_text("zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W")
+    pebble = Pebble(tmp_path, authority, free_port(), free_port())
+    pebble.customers = {"kid-1": key.read_text()}
+    with pebble:
+        pebble.know("web.example.com")
+        description = serving(start_servers("app1"), pebble, tmp_path / "state", pebble.site("web.example.com"))
+        gateway = start_gateway(description)
+        gateway.wait_for_log("known customers only")
+        tls = pebble.site("web.example.com", external_account={"id": "kid-1", "key_file": str(key)})
+        description["frontends"][1]["tls"] = tls
+        gateway.reload(description)
+        gateway.wait_for_log("has given a certificate for web.example.com")
 
 
 @needs_pebble

@@ -36,7 +36,7 @@ class AcmeServer:
             self._process.wait(10)
             self._process = None
 
-    def site(self, *names: str, **more: Any) -> dict[str, Any]:
+    def site(self, *names: str | list[str], **more: Any) -> dict[str, Any]:
         """The `tls:` of a frontend that gets its certificates here."""
         model = {"directory": self.url, "names": list(names), "email": "a@example.com", "ca": str(self._authority.ca)}
         return {"acme": {**model, **more}}

@@ -24,7 +24,8 @@ needs_pebble = pytest.mark.skipif(shutil.which("pebble") is None, reason="pebble
 class Pebble(AcmeServer):
     """A running one. It finds names by `names`, and looks at `http_port` and `tls_port` of what it finds.
 
-    It forgets everything when it is stopped.
+    It forgets everything when it is stopped. `customers`: keys of external accounts by their identifiers; with some, it
+    takes orders of these only.
     """
 
     name = "pebble"
@@ -34,6 +35,7 @@ class Pebble(AcmeServer):
     ) -> None:
         super().__init__(directory, authority, http_port, tls_port)
         self._environment = environment
+        self.customers: dict[str, str] = {}
         self._port, self._management = free_port(), free_port()
         self.names = NameServer()
         self.url = f"https://127.0.0.1:{self._port}/dir"
@@ -53,6 +55,8 @@ class Pebble(AcmeServer):
             "httpPort": self.http_port,
             "tlsPort": self.tls_port,
         }
+        if self.customers:
+            config |= {"externalAccountBindingRequired": True, "externalAccountMACKeys": self.customers}
         path = self._directory / f"pebble-{self._port}.json"
         path.write_text(json.dumps({"pebble": config}))
         command = ["pebble", "-config", str(path), "-dnsserver", f"127.0.0.1:{self.names.port}"]
