@@ -3,7 +3,7 @@
     python -m bench.memory [--connections 2000]
 
 The worker's private memory (Pss of /proc/PID/smaps_rollup) before and after clients have come to a halt in one way
-or another, divided by their number. What the kernel holds in socket buffers is not counted.
+or another, divided by their number. What the kernel holds is not counted: sockets with their buffers, the epoll set.
 """
 
 import json
@@ -11,6 +11,7 @@ import resource
 import socket
 import ssl
 import tempfile
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,13 +21,21 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from bench.load import BROWSER
 from bench.machine import facts
 from bench.meter import settled_memory
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, site
+from tests.support.http2_client import Http2Client
 
+WARM = 50
+REST = 1.5
+"""Seconds until HTTP/2 connections that do nothing have given memory back, and a little more."""
+Come = Callable[[int, ssl.SSLContext | None], socket.socket | Http2Client]
+"""A client, by the port and what TLS needs, that has come to a halt."""
 RESULT = Path(__file__).parent / "results" / "memory.json"
+FIELDS = [(name.lower(), value) for name, _, value in (field.partition(": ") for field in BROWSER)]
 REQUEST = b"GET /bytes/10 HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
@@ -36,6 +45,14 @@ def served(connection: socket.socket) -> None:
     data = b""
     while b"abcdefghij" not in data:
         data += connection.recv(4096)
+
+
+def served_http2(port: int, context: ssl.SSLContext | None) -> Http2Client:
+    """A request with a browser's fields and its response, over HTTP/2; then silence."""
+    client = Http2Client(port, context)
+    if client.get("/bytes/10", *FIELDS).status != 200:
+        raise RuntimeError("a request has failed")
+    return client
 
 
 def half_a_head(connection: socket.socket) -> None:
@@ -53,18 +70,32 @@ def not_reading(connection: socket.socket) -> None:
     connection.sendall(b"GET /bytes/10000000 HTTP/1.1\r\nHost: a\r\n\r\n")
 
 
-CASES: dict[str, tuple[Callable[[socket.socket], None], bool]] = {
-    "idle after a request": (served, False),
-    "idle after a request, TLS": (served, True),
-    "within a head": (half_a_head, False),
-    "within a body": (half_a_body, False),
-    "not reading its answer": (not_reading, False),
+def over_http1(halt: Callable[[socket.socket], None]) -> Come:
+    """A client that comes and halts like this."""
+
+    def come(port: int, context: ssl.SSLContext | None) -> socket.socket:
+        plain = socket.create_connection(("127.0.0.1", port), timeout=10)
+        connection = context.wrap_socket(plain, server_hostname="localhost") if context else plain
+        halt(connection)
+        return connection
+
+    return come
+
+
+CASES: dict[str, tuple[Come, bool]] = {
+    "idle after a request": (over_http1(served), False),
+    "idle after a request, TLS": (over_http1(served), True),
+    "idle after a request, HTTP/2": (served_http2, False),
+    "idle after a request, HTTP/2, TLS": (served_http2, True),
+    "within a head": (over_http1(half_a_head), False),
+    "within a body": (over_http1(half_a_body), False),
+    "not reading its answer": (over_http1(not_reading), False),
 }
 
 
 def measure(name: str, count: int) -> float:
     """Bytes per connection of a case."""
-    halt, secure = CASES[name]
+    come, secure = CASES[name]
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         authority = Authority(directory)
@@ -72,23 +103,24 @@ def measure(name: str, count: int) -> float:
         description: dict[str, Any] = site([server])
         frontend = description["frontends"][0]
         frontend["limits"] = {"connections_per_source": 100_000, "header_timeout": "10m", "idle_timeout": "10m"}
+        frontend["http2"] = come is served_http2
         if secure:
             frontend["tls"] = {"certificates": [authority.issue("localhost").as_site()]}
         gateway = stack.enter_context(GatewayProcess(directory, description))
         pid = gateway.workers()[0]
         context = authority.client_context() if secure else None
-        clients: list[socket.socket] = []
+        clients: list[socket.socket | Http2Client] = []  # kept: they are closed when they are forgotten
 
-        def come(number: int) -> None:
+        def admit(number: int) -> None:
             for _ in range(number):
-                plain = socket.create_connection(("127.0.0.1", gateway.port), timeout=10)
-                clients.append(context.wrap_socket(plain, server_hostname="localhost") if context else plain)
+                clients.append(come(gateway.port, context))
                 stack.callback(clients[-1].close)
-                halt(clients[-1])
 
-        come(50)  # one-time allocations are made now
+        admit(WARM)  # one-time allocations are made now
+        time.sleep(REST)
         before = settled_memory(pid)
-        come(count)
+        admit(count)
+        time.sleep(REST)
         return (settled_memory(pid) - before) / count
 
 

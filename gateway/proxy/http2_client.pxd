@@ -2,7 +2,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t
 from gateway.proxy.conn cimport Conn, Handler
 from gateway.proxy.linger cimport Linger
 from gateway.proxy.listener cimport ClientConn
-from gateway.proxy.nghttp2 cimport ng_frame_hd, ng_session
+from gateway.proxy.nghttp2 cimport FrameBuffer, ng_frame_hd, ng_session
 from gateway.proxy.stream_tunnel cimport StreamTunnel
 from gateway.proxy.transaction cimport Downstream
 from gateway.proxy.worker_context cimport ClientProtocol, WorkerContext
@@ -62,8 +62,10 @@ cdef class Http2Connection(Handler):
     cdef WorkerContext context
     cdef Provenance provenance
     cdef ng_session *session
+    cdef FrameBuffer frame
     cdef uint8_t phase
     cdef uint8_t busy                   # the library is running: it must not be called to send
+    cdef uint8_t rests                  # no request has come for a while: it has given memory back
     cdef uint8_t readers                # some streams are blocked
     cdef uint8_t deaf                   # the client takes no more data
     cdef uint8_t pointing               # a write is being composed, of bytes that stay valid
@@ -97,6 +99,7 @@ cdef class Http2Connection(Handler):
     cdef int _refuse(self, Http2Stream s, int reason) except -1
     cdef int _make_provenance(self) except -1
     cdef int _set_deadline(self) except -1
+    cdef bint _rest(self) except -1
     cdef int _end_all(self, int outcome) except -1
     cdef int _say_goodbye(self) except -1
     cdef int _discard(self) except -1

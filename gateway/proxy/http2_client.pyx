@@ -39,8 +39,8 @@ from gateway.proxy.nghttp2 cimport (
     NG_CONTINUATION, NG_ERR_FLOODED, NG_ERR_TOO_MANY_CONTINUATIONS, NG_GOAWAY, NG_PRIORITY,
     NG_RST_STREAM, NG_SETTINGS,
     NG_SETTINGS_ENABLE_CONNECT_PROTOCOL, NG_SETTINGS_MAX_CONCURRENT_STREAMS, NG_SETTINGS_MAX_HEADER_LIST_SIZE,
-    NG_SETTINGS_NO_RFC7540_PRIORITIES, found, ng, ng_callbacks, ng_data_provider,
-    ng_data_source, ng_frame, ng_frame_hd, ng_nv, ng_session, ng_settings_entry, option,
+    NG_SETTINGS_NO_RFC7540_PRIORITIES, Callbacks, drop_pages, new_server_session, ng, ng_callbacks, ng_data_provider,
+    ng_data_source, ng_frame, ng_frame_hd, ng_nv, ng_session, ng_settings_entry, registered,
 )
 from gateway.proxy.openssl cimport SSL, SSL_get0_alpn_selected
 from gateway.proxy.states cimport Machine, edges_of, step
@@ -75,6 +75,7 @@ cdef enum:
     UNSENT = 256 * 1024         # bytes composed before checking whether the client takes them
     LEAST = 4096                # bytes of a response that are read whatever the window
     READER_PAUSE_MS = 10000     # longest pause of a client before it has read everything; see linger.pyx
+    REST_MS = 1000              # without requests, until memory is given back
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,6 @@ _machine.next[<int>H_FLUSH] = 1 << H_LINGER
 # A process works on one head at a time: these need no owner.
 cdef Head _scan
 cdef Out _out
-
-cdef ng_callbacks *_callbacks = NULL
 
 
 # The cost of frames, or of their consequences, to the client's budget: see _charge.
@@ -285,27 +284,18 @@ cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) 
         return _failed(c)
 
 
-cdef int _prepare() except -1:
-    """Create what all sessions share."""
-    global _callbacks
-    if not found:
-        return 0
-    if ng.session_callbacks_new(&_callbacks):
-        raise MemoryError
-    ng.set_send(_callbacks, _send)
-    ng.set_send_data(_callbacks, _send_data)
-    ng.set_on_begin_frame(_callbacks, _on_begin_frame)
-    ng.set_on_invalid_frame_recv(_callbacks, _on_invalid)
-    ng.set_on_begin_headers(_callbacks, _on_begin_headers)
-    ng.set_on_header(_callbacks, _on_header)
-    ng.set_on_frame_recv(_callbacks, _on_frame)
-    ng.set_on_frame_send(_callbacks, _on_sent)
-    ng.set_on_data_chunk_recv(_callbacks, _on_chunk)
-    ng.set_on_stream_close(_callbacks, _on_close)
-    return 0
-
-
-_prepare()
+cdef Callbacks _those
+_those.send = _send
+_those.send_data = _send_data
+_those.begin_frame = _on_begin_frame
+_those.frame = _on_frame
+_those.sent = _on_sent
+_those.invalid = _on_invalid
+_those.begin_headers = _on_begin_headers
+_those.header = _on_header
+_those.chunk = _on_chunk
+_those.close = _on_close
+cdef ng_callbacks *_callbacks = registered(&_those)
 
 
 # -------------------------------------------------------------------------------------------------- heads to the client
@@ -537,8 +527,7 @@ cdef class Http2Connection(Handler):
         self.abuse = -1
         self.budget = BUDGET
         self.budget_at = self.conn.poller.now
-        if ng.session_server_new2(&self.session, _callbacks, <void *>self, option):
-            raise MemoryError
+        self.session = new_server_session(_callbacks, <void *>self, &self.frame)
         settings[0].settings_id = NG_SETTINGS_MAX_CONCURRENT_STREAMS
         settings[0].value = STREAMS
         settings[1].settings_id = NG_SETTINGS_MAX_HEADER_LIST_SIZE
@@ -958,12 +947,25 @@ cdef class Http2Connection(Handler):
 
     cdef int _set_deadline(self) except -1:
         """For a connection without requests, and for responses that are complete but not taken."""
+        cdef int64_t idle_ms = self.conn.listener.frontend.idle_ms
         if self.phase <= H_LAST:
+            self.rests = 0
             if self.active == len(self.streams) and self.active:
                 self.conn.deadline(FOREVER)
             else:
-                self.conn.deadline(self.conn.listener.frontend.idle_ms)
+                self.conn.deadline(idle_ms if self.streams else min(idle_ms, REST_MS))
         return 0
+
+    cdef bint _rest(self) except -1:
+        """Give back memory that an idle connection does not need, and wait for the rest of its time; False: that has
+        passed."""
+        cdef int64_t idle_ms = self.conn.listener.frontend.idle_ms
+        if self.rests or idle_ms <= REST_MS:
+            return False
+        self.rests = 1
+        drop_pages(self.session, &self.frame)
+        self.conn.deadline(idle_ms - REST_MS)
+        return True
 
     cdef int on_deadline(self, Conn conn) except -1:
         if self.phase == H_LINGER:
@@ -976,6 +978,8 @@ cdef class Http2Connection(Handler):
             self.pump()
         elif self.streams:
             self._end_slow_readers()
+        elif self._rest():
+            return 0
         else:
             self._terminate(NG_NO_ERROR)
         return self._after()

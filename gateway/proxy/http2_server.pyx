@@ -33,8 +33,8 @@ from gateway.proxy.nghttp2 cimport (
     NG_ERR_TOO_MANY_CONTINUATIONS, NG_ERR_WOULDBLOCK, NG_FLAG_ACK, NG_FLAG_END_STREAM, NG_GOAWAY, NG_HEADERS,
     NG_NO_ERROR, NG_PRIORITY, NG_PROTOCOL_ERROR, NG_PUSH_PROMISE, NG_REFUSED_STREAM, NG_RST_STREAM, NG_SETTINGS,
     NG_SETTINGS_ENABLE_PUSH, NG_SETTINGS_INITIAL_WINDOW_SIZE, NG_SETTINGS_MAX_CONCURRENT_STREAMS,
-    NG_SETTINGS_MAX_HEADER_LIST_SIZE, found, ng, ng_callbacks, ng_data_provider, ng_data_source, ng_frame, ng_nv,
-    ng_settings_entry, option,
+    NG_SETTINGS_MAX_HEADER_LIST_SIZE, Callbacks, ng, ng_callbacks, ng_data_provider, ng_data_source, ng_frame, ng_nv,
+    ng_settings_entry, option, registered,
 )
 from gateway.proxy.openssl cimport SSL_get0_alpn_selected
 from gateway.proxy.server cimport S_BUSY, S_CLOSED, S_CONNECTING
@@ -89,8 +89,6 @@ cdef Bounds _bounds
 _bounds.head = MAX_HEAD
 _bounds.fields = MAX_FIELDS
 cdef Out _out
-
-cdef ng_callbacks *_callbacks = NULL
 
 
 def edges():
@@ -266,26 +264,17 @@ cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) 
         return _failed(c)
 
 
-cdef int _prepare() except -1:
-    """Create what all sessions share."""
-    global _callbacks
-    if not found:
-        return 0
-    if ng.session_callbacks_new(&_callbacks):
-        raise MemoryError
-    ng.set_send(_callbacks, _send)
-    ng.set_on_begin_frame(_callbacks, _on_begin_frame)
-    ng.set_on_invalid_frame_recv(_callbacks, _on_invalid)
-    ng.set_on_begin_headers(_callbacks, _on_begin_headers)
-    ng.set_on_header(_callbacks, _on_header)
-    ng.set_on_frame_recv(_callbacks, _on_frame)
-    ng.set_on_frame_send(_callbacks, _on_sent)
-    ng.set_on_data_chunk_recv(_callbacks, _on_chunk)
-    ng.set_on_stream_close(_callbacks, _on_close)
-    return 0
-
-
-_prepare()
+cdef Callbacks _those
+_those.send = _send
+_those.begin_frame = _on_begin_frame
+_those.frame = _on_frame
+_those.sent = _on_sent
+_those.invalid = _on_invalid
+_those.begin_headers = _on_begin_headers
+_those.header = _on_header
+_those.chunk = _on_chunk
+_those.close = _on_close
+cdef ng_callbacks *_callbacks = registered(&_those)
 
 
 # ------------------------------------------------------------------------------------------------- heads to the servers

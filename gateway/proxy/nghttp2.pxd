@@ -127,6 +127,13 @@ ctypedef int (*ng_on_header)(ng_session *, const ng_frame *, const uint8_t *, si
 ctypedef int (*ng_on_chunk)(ng_session *, uint8_t, int32_t, const uint8_t *, size_t, void *) noexcept
 ctypedef int (*ng_on_close)(ng_session *, int32_t, uint32_t, void *) noexcept
 
+ctypedef struct ng_mem:
+    void *user_data
+    void *(*malloc)(size_t, void *) noexcept
+    void (*free)(void *, void *) noexcept
+    void *(*calloc)(size_t, size_t, void *) noexcept
+    void *(*realloc)(void *, size_t, void *) noexcept
+
 # Functions of the library; nghttp2.pyx has their names, in this order.
 cdef struct NgFunctions:
     int (*session_callbacks_new)(ng_callbacks **) noexcept
@@ -144,7 +151,7 @@ cdef struct NgFunctions:
     void (*option_set_no_auto_window_update)(ng_option *, int) noexcept
     void (*option_set_no_http_messaging)(ng_option *, int) noexcept
     void (*option_set_no_closed_streams)(ng_option *, int) noexcept
-    int (*session_server_new2)(ng_session **, const ng_callbacks *, void *, const ng_option *) noexcept
+    int (*session_server_new3)(ng_session **, const ng_callbacks *, void *, const ng_option *, ng_mem *) noexcept
     int (*session_client_new2)(ng_session **, const ng_callbacks *, void *, const ng_option *) noexcept
     void (*session_del)(ng_session *) noexcept
     ssize_t (*session_mem_recv)(ng_session *, const uint8_t *, size_t) noexcept
@@ -176,6 +183,28 @@ cdef struct NgFunctions:
     const char *(*strerror)(int) noexcept
 
 cdef NgFunctions ng
+
+# What the library calls back with, for sessions of one kind; NULL: it does not.
+cdef struct Callbacks:
+    ng_send send
+    ng_send_data send_data
+    ng_on_begin_frame begin_frame
+    ng_on_frame frame
+    ng_on_frame sent
+    ng_on_invalid invalid
+    ng_on_frame begin_headers
+    ng_on_header header
+    ng_on_chunk chunk
+    ng_on_close close
+
+# Where the library composes the frame that a session sends next.
+cdef struct FrameBuffer:
+    char *p                            # NULL: it is not known
+    size_t n
+
+cdef ng_callbacks *registered(const Callbacks *those) except? NULL
+cdef ng_session *new_server_session(const ng_callbacks *callbacks, void *owner, FrameBuffer *frame) except NULL
+cdef void drop_pages(ng_session *session, FrameBuffer *frame) noexcept
 
 cdef bint found                        # whether the library is available, with all of these functions
 cdef ng_option *option      # of every session

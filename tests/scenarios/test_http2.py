@@ -1,11 +1,14 @@
 """HTTP/2 from clients: requests, bodies and windows, over TLS and without it."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.support import hardened
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, Site, site
@@ -235,6 +238,29 @@ def test_draining_loses_no_request(entrance: Entrance) -> None:
         assert client.goaways[1] == (5, 0)
         client.until_closed()
     assert entrance.gateway.process.wait(10.0) == 0
+
+
+@pytest.mark.skipif(bool(hardened.PRELOADED), reason="AddressSanitizer keeps memory that was freed")
+@pytest.mark.parametrize("entrance", ["tls"], indirect=True)
+def test_idle_connections_give_back_memory_that_they_do_not_need(entrance: Entrance) -> None:
+    """bench/memory.py measures how much remains."""
+    description = dict(entrance.gateway.site)
+    description["frontends"][0]["limits"] = {"idle_timeout": "3s", "connections_per_source": 1000}
+    entrance.gateway.reload(description)
+    worker = psutil.Process(entrance.gateway.workers()[0])
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for number in (50, 100):
+            before = worker.memory_info().rss
+            clients = [stack.enter_context(entrance.client()) for _ in range(number)]
+            for client in clients:
+                assert client.get("/bytes/10").status == 200
+        eventually(lambda: worker.memory_info().rss - before < 100 * 36_000, "36 KB of each connection")
+        for client in clients[:20]:
+            assert client.get("/bytes/10").body == b"abcdefghij"
+            assert client.get("/bytes/100000").body == filler(100_000)
+        clients[-1].until_closed()
+        assert clients[-1].goaways == [(1, 0)]
 
 
 def test_an_idle_connection_is_told_goodbye(entrance: Entrance) -> None:
