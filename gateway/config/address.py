@@ -97,6 +97,8 @@ def _split(text: str, example: str) -> tuple[str, int]:
     """The host, without brackets, and port in `text`."""
     if "://" in text:
         raise ValueError(f"remove the scheme: expected {example}")
+    if " " in text.strip():
+        raise ValueError(f"an address has no blanks, what follows is a key of its own: expected {example}")
     host, colon, port = text.rpartition(":")
     if not colon or not host or not _PORT.fullmatch(port):
         raise ValueError(f"expected {example}" if colon or not text else f"{text} needs a port: expected {example}")
@@ -115,8 +117,12 @@ def listen(text: str) -> Listen:
     host, port = _split(text, example)
     ip = _ip(host)
     if ip is None:
-        raise ValueError(f"{host} is not an IP address: expected {example}")
+        raise ValueError(f"{host} is not an IP address: expected {example}{_anywhere(host, port)}")
     return Listen(ip, port)
+
+
+def _anywhere(host: str, port: int) -> str:
+    return f' (did you mean ":{port}"?)' if host == "*" else ""
 
 
 def entrance(text: str) -> Listen:

@@ -34,8 +34,16 @@ def gaps(data: dict[str, Any]) -> Iterator[Finding]:
             continue
         name = route.get("backend")
         if isinstance(name, str) and name not in backends:
-            yield Finding(("routes", i, "backend"), f"there is no backend {name}{suggest(name, backends)}")
+            hint = _named_by_address(name) or suggest(name, backends)
+            yield Finding(("routes", i, "backend"), f"there is no backend {name}{hint}")
         yield from _gaps_of_split(route.get("split"), ("routes", i, "split"), backends)
+
+
+def _named_by_address(name: str) -> str:
+    """What to do about a backend that is named by the address of a server."""
+    if "://" not in name and not re.fullmatch(r"[\w.\[\]-]+:[0-9]+", name):
+        return ""
+    return ": give its servers a name, backends: {NAME: {servers: [ADDRESS:PORT]}}, and write that name"
 
 
 def _gaps_of_split(split: object, at: Loc, backends: Collection[str]) -> Iterator[Finding]:

@@ -146,7 +146,9 @@ class _Builder:
             place = Place.at(mark) if mark else Place()
             if text[place.offset : place.offset + 1] == "\t":
                 raise SyntaxFault("not valid YAML: a tab; indent with spaces", place) from None
-            raise SyntaxFault(f"not valid YAML: {error.problem or error.context}", place) from None
+            raise SyntaxFault(
+                f"not valid YAML: {error.problem or error.context}{_quoting(text, place)}", place
+            ) from None
         except ReaderError:
             raise SyntaxFault("not valid YAML: a control character", _control_character(text)) from None
         if self.mark is None:
@@ -259,6 +261,24 @@ def plain(value: str) -> str | int | float | bool | None:
         if _NUMBER.fullmatch(value) and not _OCTAL.fullmatch(value):
             return float(value)
     return value
+
+
+_QUOTED_ALREADY: Final = re.compile(r"[\"']")
+_NEEDS_QUOTES: Final = re.compile(r"(?<=[ \[{,:])([*&%@`!|>][^ ,\]}]*|[~^][^,]*[\[{(][^,]*)")
+"""Text that means something to YAML if it has no quotes: "*.example.com", "~ ^/[a-z]"."""
+
+
+def _quoting(text: str, place: Place) -> str:
+    """What to put in quotes, if the line of a fault has text that needs them."""
+    line = text[place.offset - place.column :].partition("\n")[0]
+    if place.column >= len(line):  # the fault is at the end of what began before
+        line = text[: place.offset].rstrip().rpartition("\n")[2]
+    if "\N{LEFT DOUBLE QUOTATION MARK}" in line:
+        return '; write " in place of typographic quotes'
+    found = _NEEDS_QUOTES.search(line)
+    if found is not None and not _QUOTED_ALREADY.search(line[: found.start()][-1:]):
+        return f"; put text with signs such as {found[1][0]} in quotes"
+    return ""
 
 
 def _control_character(text: str) -> Place:

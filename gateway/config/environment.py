@@ -8,6 +8,7 @@ from gateway.config.document import plain
 from gateway.config.problem import Finding, Loc
 
 _VARIABLE: Final = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+_CADDY: Final = re.compile(r"(?<!\{)\{\$([A-Z_][A-Z0-9_]*)(?::[^}]*)?\}")
 
 
 def fill(data: Any, environment: Mapping[str, str]) -> tuple[dict[str, str], list[Finding]]:
@@ -32,6 +33,9 @@ def fill(data: Any, environment: Mapping[str, str]) -> tuple[dict[str, str], lis
             used[name] = found
             return str(found)
 
+        if caddy := _CADDY.search(text):
+            message = f"write ${{{caddy[1]}}} for an environment variable"
+            findings.append(Finding(loc, message, offset=caddy.start()))
         made = _VARIABLE.sub(value, text)
         whole = _VARIABLE.fullmatch(text)
         return plain(made) if whole and not whole[1] else made
@@ -43,7 +47,7 @@ def fill(data: Any, environment: Mapping[str, str]) -> tuple[dict[str, str], lis
         for key, item in part.items() if isinstance(part, dict) else enumerate(part):
             if isinstance(item, dict | list):
                 walk(item, (*loc, key))
-            elif isinstance(item, str) and "${" in item:
+            elif isinstance(item, str) and ("${" in item or "{$" in item):
                 part[key] = filled(item, (*loc, key))
 
     if isinstance(data, dict | list):

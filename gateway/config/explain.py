@@ -51,7 +51,46 @@ def _finding(details: ErrorDetails, *, suggesting: bool) -> Finding:
         return Finding(loc, _unknown(loc, suggesting=suggesting), key=True)
     if details["type"] == "missing":
         return Finding(loc[:-1], f"{loc[-1]} is missing")
-    return Finding(loc, _message(details["type"], details["input"], context), key=is_key)
+    return Finding(loc, _message(details["type"], details["input"], context) + _shape(loc, details), key=is_key)
+
+
+_MAPPINGS: Final = {
+    "affinity": "{cookie: SRV}",
+    "agent": "{connect: 8081}",
+    "basic_auth": "{file: users, realm: Name}",
+    "check": "{http: /healthz}",
+    "expect": "{status: 200}",
+    "limits": "{body_bytes: 10MiB}",
+    "match": "{path: /api/}",
+    "not": "{path: /api/}",
+    "outlier": "{errors: 5}",
+    "queue": "{timeout: 5s}",
+    "respond": "{status: 404}",
+    "retries": "{attempts: 3}",
+    "split": "{canary: 5%, app: 95%}",
+    "timeouts": "{response: 30s}",
+    "tls": "{certificates: [{cert: site.pem, key: site.key}]}, or {acme: {directory: URL, names: [NAME]}}",
+    **dict.fromkeys(("set_header", "append_header", "default_header", "headers"), "{X-Name: text}"),
+    **dict.fromkeys(("set_response_header", "append_response_header", "default_response_header"), "{X-Name: text}"),
+    "pages": "{404: not-found.html}",
+}
+"""An example of each mapping that people write as something else."""
+
+
+def _shape(loc: Loc, details: ErrorDetails) -> str:
+    """What to write for a value of another form than its key has: a mapping, a list, one item."""
+    name, value = str(loc[-1]) if loc else "", details["input"]
+    if details["type"] in ("model_type", "dict_type"):
+        if isinstance(value, list) and name in ("backends", "maps", "zones", "peers"):
+            return ": write NAME: {…} for each"
+        return f": write {_MAPPINGS[name]}" if name in _MAPPINGS else ""
+    if details["type"] == "tuple_type":
+        if isinstance(value, dict):
+            return ": begin each item with -"
+        return f": write [{value}]" if isinstance(value, (str, int)) and len(str(value)) <= 40 else ""
+    if details["type"] == "string_type" and isinstance(value, dict):
+        return "; put text with braces in quotes" if len(value) == 1 and list(value.values()) == [None] else ""
+    return ""
 
 
 def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa: PLR0911 - one a case
@@ -68,7 +107,7 @@ def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa
             meant = {"no": "false", "off": "false", "yes": "true", "on": "true"}.get(str(value).lower())
             return f"expected true or false, not {kind(value)}" + (f"; write {meant}" if meant else "")
         case "int_type" | "int_parsing":
-            return f"expected a whole number, not {kind(value)}"
+            return f"expected a whole number, not {kind(value)}{_plainly(value)}"
         case "float_type" | "float_parsing":
             return f"expected a number, not {kind(value)}"
         case "greater_than_equal":
@@ -86,14 +125,46 @@ def _message(error: str, value: object, context: dict[str, Any]) -> str:  # noqa
             return f"{kind(value)} is not allowed here"
 
 
+def _plainly(value: object) -> str:
+    """For 0404, 10_000 and the like: the number that is meant."""
+    number = re.sub(r"[_',]", "", value).lstrip("0") if isinstance(value, str) else ""
+    return f"; write {number}" if number.isascii() and number.isdecimal() else ""
+
+
 def _unknown(loc: Loc, *, suggesting: bool) -> str:
     """The message for a key that no model has."""
     mapping, key = pattern(loc[:-1]), str(loc[-1])
+    if "\xa0" in key:
+        return "a no-break space before a key; indent with spaces"
     if is_later(mapping, key):
         return f"{key} is not supported yet"
-    if (said := said_of(key)) is not None:
+    if (said := said_of(key, mapping.removesuffix(".*").rpartition(".")[2])) is not None:
         return said
-    return f"unknown key {key}{suggest(key, vocabulary().get(mapping, ())) if suggesting else ''}"
+    if not suggesting:
+        return f"unknown key {key}"
+    if (other := _place_of(key, mapping)) is not None:
+        return f"{key} stands {other}"
+    return f"unknown key {key}{suggest(key, vocabulary().get(mapping, ()))}"
+
+
+_PLACES: Final = {
+    "": "at the top of the file",
+    "frontends.*": "in a frontend",
+    "backends.*": "in a backend",
+    "backends.*.servers.*": "in a server",
+    "routes.*": "in a route",
+}
+
+
+def _place_of(key: str, mapping: str) -> str | None:
+    """Where a key stands that its author wrote into `mapping`: around or within that, or in the only place it has."""
+    found = [at for at, keys in vocabulary().items() if key in keys]
+    around = [at for at in found if at == "" or mapping.startswith(f"{at}.")]
+    within = [at for at in found if at.startswith(f"{mapping}.") or not mapping]
+    near = max(around, key=len, default=None)
+    if near is None and (within or len(found) == 1):
+        near = min(within or found, key=lambda at: at.count("."))
+    return None if near is None else _PLACES.get(near, f"in {near.replace('.*', '').rpartition('.')[2]}")
 
 
 _NAMED: Final = (

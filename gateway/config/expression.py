@@ -93,6 +93,22 @@ _NAMING: Final = {"load": "backend", "up": "backend", "site_load": "site", "map"
 """Functions whose first argument is the name of something in the site file."""
 
 
+_SIGNS: Final = {
+    "and": ": write &&",
+    "or": ": write ||",
+    "not": ": write !",
+    "=": ": write ==",
+    "=~": ': write path.matches("…")',
+    "!~": ': write !path.matches("…")',
+    "~": ': write path.matches("…")',
+    "`": ': text stands in "…"',
+    "$": ": fields have no $ here",
+    "&": ": write &&",
+    "|": ": write ||",
+}
+"""Signs and words of other languages, and what to write."""
+
+
 class _Token(NamedTuple):
     kind: str
     text: str
@@ -127,7 +143,7 @@ def parse(text: str) -> Node:
     parser = _Parser(text)
     node = parser.choice()
     if parser.here.kind != "end":
-        raise Fault(f"unexpected {parser.here.text}", offset=parser.here.at)
+        raise Fault(f"unexpected {parser.here.text}{_SIGNS.get(parser.here.text, '')}", offset=parser.here.at)
     if node.type != "bool":
         raise Fault(f"must be true or false, not {_named(node)}", offset=node.at)
     return node
@@ -152,8 +168,9 @@ def _tokens(text: str) -> Iterator[_Token]:
     while at < len(text):
         match = _TOKEN.match(text, at)
         if match is None:
-            what = "text without its closing quote" if text[at] in "\"'" else f"unexpected {text[at]}"
-            raise Fault(what, offset=at)
+            sign = text[at : at + 2].rstrip() if text[at : at + 2] in _SIGNS else text[at]
+            unexpected = f"unexpected {sign}{_SIGNS.get(sign, '')}"
+            raise Fault("text without its closing quote" if text[at] in "\"'" else unexpected, offset=at)
         if match.lastgroup != "space":
             yield _Token(str(match.lastgroup), match[0], at)
         at = match.end()
@@ -306,7 +323,7 @@ class _Parser:
                 raise Fault(f"there is no function {name}{suggest(name, (*FUNCTIONS, 'has'))}", offset=token.at)
             return _call(token, arguments, *FUNCTIONS[name])
         if name not in VARIABLES:
-            hint = suggest(name, VARIABLES) or f"; there are {', '.join(VARIABLES)}"
+            hint = suggest(name, VARIABLES) or f"; there are {', '.join(VARIABLES)}; text stands in quotes"
             raise Fault(f"there is no {name}{hint}", offset=token.at)
         return Node("var", VARIABLES[name], (name,), token.at)
 

@@ -181,6 +181,8 @@ _PARSED: Final = (address.Listen, address.Address, IPv4Network, IPv6Network, Pat
 
 
 def _path_match(value: str) -> PathMatch:
+    if value.startswith("~* "):
+        raise ValueError(f'upper and lower case alike is (?i) here: write "~ (?i){value[3:].lstrip()}"')
     if value.startswith("~"):
         expression = value[1:].lstrip(" ")
         _compiles(expression, len(value) - len(expression))
@@ -198,6 +200,12 @@ def _not_meant(path: str) -> None:
     """Refuse what is no path but a pattern."""
     if path.startswith("!~"):
         raise ValueError('write the path in not: match: {not: {path: "~ …"}}')
+    if path.startswith("^~"):
+        raise ValueError(f'a path is the beginning of what it matches: write "{path[2:].lstrip()}"')
+    if "://" in path:
+        raise ValueError("a path has no scheme and host: write those in scheme and host, beside it")
+    if path.startswith("/") and "?" in path:
+        raise ValueError(f'a path has no query: write "{path.partition("?")[0]}", and the query in query, beside it')
     if _LOOKS_LIKE_A_PATTERN.search(path):
         raise ValueError(f'this looks like a regular expression: write "~ {path}"')
     if path.endswith("*"):
@@ -205,6 +213,14 @@ def _not_meant(path: str) -> None:
     if "*" in path:
         pattern = path.replace("*", "[^/]*")
         raise ValueError(f'a path has no wildcards: write "~ ^{pattern}" for any text, "~ [*]" for a star')
+
+
+def _entrance(value: object) -> object:
+    if _is_parsed(value):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(f'expected address:port such as 0.0.0.0:8080 (did you mean ":{value}"?)')  # noqa: TRY004 - pydantic takes ValueError
+    return address.entrance(text(value, "address:port such as 0.0.0.0:8080, or unix:/path"))
 
 
 def _compiles(expression: str, offset: int) -> None:
@@ -261,10 +277,19 @@ def _value_matches(names: re.Pattern[str], what: str) -> Callable[[object], Cond
 
 def _host(value: object) -> str:
     host = text(value, "a host name").lower()
-    if _HOST.fullmatch(host):
+    if _HOST.fullmatch(host) and host != "_":
         return host
-    if host == "*":
+    if host in ("*", "_"):
         message = "omit host to match every host"
+    elif host.startswith("~"):
+        pattern = host[1:].lstrip("* ")
+        message = f"a host is no regular expression: write when: 'host.matches(\"{pattern}\")'"
+    elif host.startswith(".") and _HOST.fullmatch(host[1:]):
+        message = f'write "*{host}" for every host below, and {host[1:]} beside it for that host itself'
+    elif host.endswith(".*"):
+        message = f"a star stands at the beginning: write when: 'host.startsWith(\"{host[:-1]}\")'"
+    elif "/" in host and (name := _HOST.match(host.rpartition("://")[2])):
+        message = f"a host has no scheme and no path (did you mean {name[0]}?)"
     elif port := _HOST_WITH_PORT.fullmatch(host):
         message = f"a host is matched without its port (did you mean {port[1]}?)"
     elif not host.isascii():
@@ -344,6 +369,17 @@ def header_value(value: str) -> str:
     return value
 
 
+def _method(value: str) -> str:
+    """Refuse what is no method in capitals, and say what is meant."""
+    if METHOD.fullmatch(value):
+        return _known_method(value)
+    names = [name for name in re.split("[ ,|]+", value.strip(" ()")) if name]
+    if len(names) > 1 and all(METHOD.fullmatch(name.upper()) for name in names):
+        raise ValueError(f"several methods are a list: write [{', '.join(names).upper()}]")
+    hint = f" (did you mean {value.upper()}?)" if METHOD.fullmatch(value.upper()) else ""
+    raise ValueError(f"a method is written in capitals, such as GET{hint}")
+
+
 def _known_method(value: str) -> str:
     """Refuse a slip of the pen: no server would ever see the method meant."""
     if value not in _METHODS and (hint := suggest(value, _METHODS)):
@@ -419,9 +455,7 @@ FrontendName: TypeAlias = Annotated[
 ]
 HeaderName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a header")]
 HeaderValue: TypeAlias = Annotated[str, Strict(), AfterValidator(header_value)]
-Method: TypeAlias = Annotated[
-    str, Strict(), named(METHOD, "a method is written in capitals, such as GET"), AfterValidator(_known_method)
-]
+Method: TypeAlias = Annotated[str, Strict(), AfterValidator(_method)]
 CookieName: TypeAlias = Annotated[str, Strict(), named(TOKEN, "not the name of a cookie")]
 
 File: TypeAlias = Annotated[Path, BeforeValidator(_file), WithJsonSchema({"type": "string"})]
@@ -434,7 +468,7 @@ ListenField: TypeAlias = Annotated[
 ]
 EntranceField: TypeAlias = Annotated[
     address.Listen,
-    _parsed(address.entrance, "address:port such as 0.0.0.0:8080, or unix:/path"),
+    PlainValidator(_entrance),
     WithJsonSchema({"type": "string", "examples": ["0.0.0.0:8080", "[::]:443", "unix:/run/gateway/http.sock"]}),
 ]
 FileMode: TypeAlias = Annotated[

@@ -1,5 +1,6 @@
 """Words of other proxies that people try in a site file, and what they are called here, or what to do instead."""
 
+import re
 from typing import Final
 
 _LATER: Final = "is not supported"
@@ -36,6 +37,33 @@ HERE: Final = {
     "samesite": "is called same_site here, in affinity",
     "httponly": "is called http_only here, in affinity",
     "max-age": "is called max_age here",
+    "path_beg": "is called path here: the beginning of a path",
+    "path_end": 'is called path here: "~ [.]png$", a regular expression',
+    "path_reg": 'is called path here: "~ ^/a[0-9]", a regular expression',
+    "path_sub": 'is called path here: "~ text", a regular expression',
+    "path_dir": 'is called path here: "~ /name/", a regular expression',
+    "src": "is called source here, in match",
+    "hdr": "is called header here, in match: {NAME: value}; for Host see host",
+    "req.hdr": "is called header here, in match: {NAME: value}; for Host see host",
+    "cook": "is called cookie here, in match: {NAME: value}",
+    "urlp": "is called query here, in match: {NAME: value}",
+    "url_param": "is called query here, in match: {NAME: value}",
+    "hdr_dom": "is called host here, in match",
+    "ssl_fc": "is called scheme: https here, in match",
+    "redirect_scheme": 'is called redirect: "https://{host}{uri}" here',
+    "forwardfor": "is not needed: servers get X-Forwarded-For from the gateway",
+    "httpclose": "is not needed: connections are kept where both sides can",
+    "http-server-close": "is not needed: connections are kept where both sides can",
+    "redispatch": "is called retries here, in a backend",
+    "inter": "is called interval here, in check",
+    "fastinter": "is not needed: checks come four times as often while a state changes",
+    "downinter": "is called interval here, in check",
+    "slowstart": "is called slow_start here, in a backend",
+    "agent-check": "is called agent: {connect: PORT} here, in a backend",
+    "observe": "is called outlier here, in a backend",
+    "userlist-auth": "is called basic_auth here, in a route",
+    "crt": "is called cert here, in tls: {certificates: [{cert: …, key: …}]}",
+    "accept-proxy": "is called proxy_protocol: true here, in a frontend, with trusted_proxies",
     "import": "is called include here, at the top of the file",
     "includes": "is called include here, at the top of the file",
     # nginx
@@ -45,6 +73,30 @@ HERE: Final = {
     "proxy_pass": "is called backend here",
     "upstream": "is called backends here",
     "upstreams": "is called backends here",
+    "if": "is called match here, in a route",
+    "set": "is called set_header here, or class",
+    "server": "is called servers here, a list in a backend",
+    "proxy_http_version": "is not needed: servers get HTTP/1.1, or HTTP/2 with h2: true",
+    "proxy_buffering": "is not needed: bodies are passed on as they come",
+    "keepalive": "is not needed: connections to servers are kept",
+    "keepalive_requests": "is not needed: a connection carries any number of requests",
+    "nodelay": "is not needed: requests over a rate are refused at once unless there is a delay",
+    "zone": "is not needed: rates are counted over all workers",
+    "max_fails": "is called errors here, in outlier of a backend",
+    "fail_timeout": "is called eject_for here, in outlier of a backend",
+    "set_real_ip_from": "is called trusted_proxies here, in a frontend",
+    "real_ip_header": "is called client_from here, in a frontend",
+    "client_header_timeout": "is called header_timeout in limits, in a frontend",
+    "client_body_timeout": "is called body_rate in limits, in a frontend",
+    "large_client_header_buffers": "is called header_bytes in limits, in a frontend",
+    "proxy_send_timeout": "is called response in timeouts, in a backend or route",
+    "proxy_ssl_verify": "is called verify here, in tls of a backend",
+    "ssl_protocols": "is called policy here, in tls of a frontend, or min_version",
+    "ssl_ciphers": "is called policy here, in tls of a frontend",
+    "ssl_certificate_key": "is called key here, in tls: {certificates: [{cert: …, key: …}]}",
+    "resolver_timeout": "is called timeout here, in resolver",
+    "stub_status": "is called admin: {listen: …} here",
+    "stream": f"{_LATER}: frontends speak HTTP",
     "root": f"{_LATER}: files are served by a server behind",
     "index": f"{_LATER}: files are served by a server behind",
     "try_files": f"{_LATER}: files are served by a server behind",
@@ -103,6 +155,21 @@ HERE: Final = {
     "circuitBreaker": "is called outlier here, in a backend",
     "circuit_breaker": "is called outlier here, in a backend",
     "retry": "is called retries here, in a backend",
+    "addPrefix": 'is called rewrite: "/prefix{path}" here',
+    "replacePath": "is called rewrite here, in a route",
+    "replacePathRegex": "is called rewrite here, with a regular expression in match: path",
+    "redirectScheme": 'is called redirect: "https://{host}{uri}" here, with match: {scheme: http}',
+    "redirectRegex": "is called redirect here, with a regular expression in match: path",
+    "ipAllowList": "is called source here, in match: {not: {source: …}} with respond: {status: 403}",
+    "ipWhiteList": "is called source here, in match: {not: {source: …}} with respond: {status: 403}",
+    "sourceRange": "is called source here, in match",
+    "compress": f"{_LATER}; let the servers compress",
+    "errors": "is called pages here",
+    "digestAuth": f"{_LATER}; write basic_auth",
+    "passTLSClientCert": "is not needed: servers get X-Client-Cert-Verify and similar",
+    "entryPoint": "is called frontend here, in match",
+    "certResolver": "is called acme here, in tls of a frontend",
+    "passHostHeader": "is not needed: servers get Host as the client sent it",
     "priority": "does not exist here: the first route that matches decides",
     # Caddy
     "reverse_proxy": "is called backend here",
@@ -116,6 +183,19 @@ HERE: Final = {
     "lb_policy": "is called balance here",
     "health_uri": "is called check: {http: …} here",
     "uri": "is called path here, in match",
+    "header_regexp": 'is called header here, in match: {NAME: "~pattern"}',
+    "path_regexp": 'is called path here, in match: "~ pattern"',
+    "remote_ip": "is called source here, in match",
+    "client_ip": "is called source here, in match",
+    "expression": "is called when here, in match",
+    "lb_try_duration": "is called retries here, in a backend",
+    "health_interval": "is called interval here, in check of a backend",
+    "fail_duration": "is called eject_for here, in outlier of a backend",
+    "redir": "is called redirect here",
+    "abort": "is called close here",
+    "request_body": "is called body_bytes here",
+    "handle_errors": "is called pages here",
+    "auto_https": "is called acme here, in tls of a frontend",
     "strip_prefix": 'is called rewrite: "/{path_rest}" here',
     # what several have
     "rate_limit": "is called rate here, in a route or a class; for a frontend see limits",
@@ -157,13 +237,76 @@ HERE: Final = {
     "enabled": "does not exist here: take the part out of the file",
     "enable": "does not exist here: take the part out of the file",
     "name": "does not exist here: the key says it",
+    "url": "is called address here for a server, and path in match",
+    "urls": "is called servers here, in a backend",
+    "whitelist": "is called source here, in match",
+    "blacklist": "is called source here, in match, with respond: {status: 403}",
+    "protocol": "is not needed: every frontend speaks HTTP; see http2, and scheme in match",
+    "debug": f"{_LATER}: gateway explain and gateway trace show what happens to a request",
 }
 """What to say of each word where it is no key."""
 
+PLACED: Final = {
+    "redirect": {
+        "scheme": 'is a part of to: "https://{host}{uri}"',
+        "code": "is called status here",
+        **dict.fromkeys(("url", "location", "target", "uri", "prefix"), "is called to here"),
+        "permanent": "is called status: 301 here, or 308",
+    },
+    "respond": {
+        "code": "is called status here",
+        "content_type": "is called type here",
+        **dict.fromkeys(("text", "content", "string"), "is called body here"),
+    },
+    "timeouts": {
+        **dict.fromkeys(("server", "read", "request"), "is called response here"),
+        "client": "is called idle_timeout and header_timeout in limits of a frontend",
+        "queue": "is called queue: {timeout: …} here, in a backend",
+        "check": "is called timeout here, in check",
+        "http-request": "is called header_timeout in limits of a frontend",
+        "keepalive": "is called idle_timeout in limits of a frontend",
+    },
+    "expect": {"code": "is called status here"},
+    "check": {"path": "is called http here", "uri": "is called http here", "url": "is called http here"},
+    "retries": {"count": "is called attempts here", "max": "is called attempts here"},
+}
+"""What to say of a word in the mapping of that name, where it means something else than elsewhere."""
 
-def said_of(word: str) -> str | None:
-    """The name here of another proxy's key or directive, or None."""
-    for spelling in (word, word.lower(), word.replace("-", "_"), word.lower().replace("-", "_")):
+
+def said_of(word: str, mapping: str = "") -> str | None:
+    """The name here of another proxy's key or directive in the mapping of that name, or None."""
+    if (placed := PLACED.get(mapping, {}).get(word)) is not None:
+        return f"{word} {placed}"
+    function, bracket, _ = word.partition("(")
+    spellings = (
+        word,
+        word.lower(),
+        word.replace("-", "_"),
+        word.lower().replace("-", "_"),
+        bracket and function.lower(),
+    )
+    for spelling in spellings:
         if spelling in HERE:
             return f"{word} {HERE[spelling]}"
     return None
+
+
+_FILES: Final = (
+    (re.compile(r"^(global|defaults|frontend \S+|listen \S+|backend \S+)\s*$", re.MULTILINE), "HAProxy", True),
+    (
+        re.compile(r"^\s*(http|server|events|location [^{]+|upstream \S+)\s*\{|^worker_processes .*;", re.MULTILINE),
+        "nginx",
+        True,
+    ),
+    (re.compile(r"^\S+ \{\s*$|^\s+reverse_proxy ", re.MULTILINE), "Caddy", False),
+)
+"""What lines of configurations of others look like, and whether `gateway import` reads them."""
+
+
+def file_of(text: str) -> str:
+    """What to say of a text that is no mapping, if it is a file of another proxy; otherwise ""."""
+    for lines, whose, imported in _FILES:
+        if lines.search(text[:100_000]):
+            how = "run gateway import FILE" if imported else "docs/migration.md has the words"
+            return f"; this looks like a configuration of {whose}: {how}"
+    return ""

@@ -17,6 +17,7 @@ from gateway.config import (
     environment,
     explain,
     files,
+    foreign,
     includes,
     maps,
     places,
@@ -127,7 +128,7 @@ def _load(path: Path, text: str, ask: Resolve, saved: SavedSite | None, *, certi
     problems, data = list(composed.problems), composed.data
     if not isinstance(data, dict):
         expected = "expected a mapping: frontends, backends, routes …"
-        raise ConfigError([composed.problem(Finding((), expected))])
+        raise ConfigError([composed.problem(Finding((), expected + foreign.file_of(text)))])
     variables, unset = environment.fill(data, os.environ | dict(saved.variables) if saved is not None else os.environ)
     problems += map(composed.problem, unset)
     if unset or composed.broken:

@@ -187,14 +187,23 @@ def _url(value: str) -> str:
 
 
 def _redirect_target(value: str) -> str:
+    if status := re.fullmatch(r"(3[0-9]{2}) (\S+)|(\S+) (3[0-9]{2})", value):
+        to, number = status[2] or status[3], status[1] or status[4]
+        raise ValueError(f'the status stands beside the target: write {{to: "{to}", status: {number}}}')
     _url(value)
     if not _TARGET.match(value):
         hint = f" (did you mean https://{value}?)" if "." in value.partition("/")[0] else ""
+        if value in ("http", "https"):
+            hint = f' (did you mean "{value}://{{host}}{{uri}}"?)'
         raise ValueError(f"expected a URL or a path beginning with /{hint}")
     return value
 
 
 def _rewrite_target(value: str) -> str:
+    if " " in value or value.startswith(("^", "~")):
+        raise ValueError(
+            'only the new path stands here: write the pattern in match: {path: "~ …"}, with names for its groups'
+        )
     _url(value)
     if not value.startswith(("/", "{path}", "{uri}", "{map:")) or value.startswith("//"):
         raise ValueError('expected a path beginning with /, such as "/new/{path_rest}"')
@@ -233,8 +242,28 @@ def _balance(value: object) -> str:
         if len(value) == 1 and _HEADER_HASH.fullmatch(str(value["hash"])):
             return str(value["hash"])
         raise Fault('expected hash: "header:NAME", such as {hash: "header:X-Tenant"}', "hash")
-    hint = suggest(value, POLICIES) if isinstance(value, str) else ""
+    hint = _nearest_policy(value) if isinstance(value, str) else ""
     raise ValueError(f'expected one of {", ".join(POLICIES)} or {{hash: "header:NAME"}}{hint}')
+
+
+_POLICIES_OF_OTHERS: Final = {
+    **dict.fromkeys(("roundrobin", "static-rr", "rr", "wrr", "round_robin", "byrequests"), "weighted-round-robin"),
+    **dict.fromkeys(("leastconn", "least_conn", "wlc", "lc", "bybusyness"), "weighted-least-connections"),
+    **dict.fromkeys(("source", "ip_hash", "ip-hash", "iphash", "sh", "client_ip"), "source-hash"),
+    **dict.fromkeys(("uri", "uri_hash", "url_param"), "uri-hash"),
+    **dict.fromkeys(("random", "random two", "random_choose", "p2c", "power_of_two_choices"), "two-choices"),
+    **dict.fromkeys(("least_time", "ewma", "peak_ewma", "fastest", "auto"), "measured"),
+}
+"""Policies of HAProxy, nginx, LVS, Apache, Caddy, Traefik and Envoy."""
+
+
+def _nearest_policy(value: str) -> str:
+    """What a policy of another proxy is called here."""
+    word = value.lower()
+    if header := re.fullmatch(r"(?:hdr|req[.]hdr|header|hash \$http_)[( ]?([\w-]+)\)?", word):
+        return f' (did you mean {{hash: "header:{header[1].replace("_", "-")}"}}?)'
+    ours = _POLICIES_OF_OTHERS.get(word.partition("(")[0])
+    return f" (did you mean {ours}?)" if ours else suggest(value, POLICIES)
 
 
 def _retry_cause(value: object) -> str | int:

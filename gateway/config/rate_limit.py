@@ -13,6 +13,8 @@ from gateway.config.problem import Fault, suggest
 from qos.rates import FASTEST, LONGEST, SLOWEST
 
 _NAMED: Final = re.compile(r"(header|cookie|query):(.+)")
+_SOURCES: Final = ("ip", "client_ip", "src", "client", "remote_addr", "binary_remote_addr", "addr", "address")
+"""What others call a client's address."""
 _KINDS: Final = ("source", "header:NAME", "cookie:NAME", "query:NAME")
 MOST_BURST: Final = 1_000_000_000
 SLOWEST_BANDWIDTH: Final = 1024.0
@@ -43,7 +45,8 @@ def per_of(value: object) -> Per:
         return Per("template", written)
     named = _NAMED.fullmatch(written)
     if named is None:
-        hint = suggest(written, ("source", "header", "cookie", "query"))
+        by_source = written.strip("${}").lower() in _SOURCES
+        hint = " (did you mean source?)" if by_source else suggest(written, ("source", "header", "cookie", "query"))
         raise ValueError(f"expected one of {', '.join(_KINDS)}, or a template such as {{client}}{{path}}{hint}")
     kind, name = named.groups()
     if kind != "query" and not TOKEN.fullmatch(name):

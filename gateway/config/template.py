@@ -48,6 +48,19 @@ _OURS: Final = {
     **dict.fromkeys(("remote_user", "REMOTE_USER"), "{user}"),
     **dict.fromkeys(("args", "query_string", "QUERY_STRING", "is_args", "query"), "{query}"),
 }
+_IN_BRACES: Final = {
+    **dict.fromkeys(("http.request.host", "hostport", "http.request.hostport", "domain"), "{host}"),
+    **dict.fromkeys(("http.request.uri", "url", "request_uri"), "{uri}"),
+    **dict.fromkeys(("http.request.uri.path", "http.request.orig_uri.path"), "{path}"),
+    **dict.fromkeys(("http.request.uri.query", "args"), "{query}"),
+    **dict.fromkeys(("remote_host", "http.request.remote.host", "client_ip", "remote_addr", "ip", "src"), "{client}"),
+    **dict.fromkeys(("http.request.scheme",), "{scheme}"),
+    **dict.fromkeys(("http.request.method",), "{method}"),
+    **dict.fromkeys(("http.auth.user.id", "remote_user"), "{user}"),
+    **dict.fromkeys(("uuid", "http.request.uuid", "unique_id"), "{request_id}"),
+}
+"""Placeholders of Caddy and others, which write braces as well."""
+_HEADER_IN_BRACES: Final = re.compile(r"(?:http[.]request[.])?(header|cookie|query)[.s](.+)")
 
 
 def _instead(written: str, name: str) -> str:
@@ -101,12 +114,23 @@ def parts(text: str, fields: Collection[str], *, named: Collection[str] = ()) ->
             pairs.append((literal, field))
             literal = ""
         elif not _is_known(field, fields, named):
-            hint = suggest(field, fields) or f"; there are {', '.join(fields)}"
-            raise Fault(f"unknown field {{{field}}}{hint}", offset=match.start())
+            raise Fault(f"unknown field {{{field}}}{_meant(field, fields, named)}", offset=match.start())
         else:
             pairs.append((literal, field))
             literal = ""
     return (*pairs, (literal + text[end:], None))
+
+
+def _meant(field: str, fields: Collection[str], named: Collection[str]) -> str:
+    """What is meant by an unknown field."""
+    ours = _IN_BRACES.get(field, "")
+    if family := _HEADER_IN_BRACES.fullmatch(field):
+        ours = f"{{{family[1]}:{family[2]}}}" if family[1] in named else ""
+    if ours[1:-1].partition(":")[0] in {*fields, *named}:
+        return f": write {ours}"
+    if field.isdecimal():
+        return ": name the group in the pattern, (?<name>…), and write {name}"
+    return suggest(field, fields) or f"; there are {', '.join(fields)}"
 
 
 def _is_known(field: str, fields: Collection[str], named: Collection[str]) -> bool:

@@ -14,6 +14,7 @@ _BYTES: Final[dict[str, int]] = {
 }
 _RATE: Final = re.compile(r"(.*[0-9A-Za-z]) ?/ ?([smh])")
 _SHARE: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,9})?) ?%")
+_SPOKEN_RATE: Final = re.compile(r"([0-9]+) ?(?:r|req|requests|rps)? ?(?:/|per) ?(s|m|h)[a-z]*")
 _NUMBER_AND_WORD: Final = re.compile(r"([0-9.]+) ?([A-Za-z]+)")
 
 LONGEST: Final = 3650 * 86400.0
@@ -69,8 +70,15 @@ def rate(value: object) -> float:
             return size(int(match[1]) if match[1].isdecimal() else match[1]) / _SECONDS[match[2]]
     except ValueError:
         pass
-    hint = f" (did you mean {value}/s?)" if isinstance(value, int) and not isinstance(value, bool) else ""
-    raise ValueError(f"expected a rate such as 500/s, 10KiB/s, 600/m{hint}")
+    raise ValueError(f"expected a rate such as 500/s, 10KiB/s, 600/m{_nearest_rate(value)}")
+
+
+def _nearest_rate(value: object) -> str:
+    """For 10, 10r/s, 5 per minute: the same as a rate."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f" (did you mean {value}/s?)"
+    match = _SPOKEN_RATE.fullmatch(value) if isinstance(value, str) else None
+    return f" (did you mean {match[1]}/{match[2][0]}?)" if match else ""
 
 
 def share(value: object) -> float:
@@ -78,8 +86,15 @@ def share(value: object) -> float:
     match = _SHARE.fullmatch(value) if isinstance(value, str) else None
     number = float(match[1]) / 100 if match else -1.0
     if not 0 <= number <= 1:
-        raise ValueError("expected a share from 0% to 100%")
+        raise ValueError(f"expected a share from 0% to 100%{_nearest_share(value)}")
     return number
+
+
+def _nearest_share(value: object) -> str:
+    """For 20, 0.2: the same in per cent."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 100:
+        return ""
+    return f" (did you mean {value * 100 if value < 1 else value:g}%?)"
 
 
 def size_text(number: int) -> str:

@@ -109,7 +109,7 @@ def test_only_names_need_a_name_service() -> None:
     [
         ("10.0.0.1", "10.0.0.1 needs a port"),
         ("10.0.0.256:80", "10.0.0.256 is neither an IP address nor a host name"),
-        ("a b:80", "neither an IP address nor a host name"),
+        ("a b:80", "an address has no blanks"),
         ("-a:80", "neither"),
         ("unix:run/x", "expected unix: and an absolute path"),
         ("unix:/" + "x" * 107, "at most 107 bytes"),
@@ -117,7 +117,7 @@ def test_only_names_need_a_name_service() -> None:
         ("dns:10.0.0.1:80", "10.0.0.1 is an address: remove dns:"),
         ("dns:[::1]:80", "::1 is an address: remove dns:"),
         ("dns:10.0.0:80", "10.0.0 is not a host name"),
-        ("dns:a b:80", "a b is not a host name"),
+        ("dns:a b:80", "an address has no blanks"),
         ("dns:_http._tcp.a b", "_http._tcp.a b is not a host name"),
         ("dns:app:0", "a port is between 1 and 65535"),
         ("http://app:80", "remove the scheme"),

@@ -35,5 +35,5 @@ def test_later_keys_belong_to_mappings_that_exist_and_are_not_there_yet() -> Non
         assert set(keys.split()).isdisjoint(explain.vocabulary()[mapping])
 
 
-def test_a_later_key_elsewhere_is_unknown(refuse: Refuse) -> None:
-    refuse(f"{BASE}»acme: 1\n", "unknown key acme")
+def test_a_key_elsewhere_is_told_its_place(refuse: Refuse) -> None:
+    refuse(f"{BASE}»acme: 1\n", "acme stands in tls")

@@ -273,7 +273,7 @@ def test_mistakes_at_the_top(refuse: Refuse, text: str, message: str) -> None:
     [
         ("»5", "expected a mapping, not the number 5"),
         ("»{}", "listen is missing"),
-        ("{listen: »8080}", "expected address:port such as 0.0.0.0:8080, or unix:/path, not the number 8080"),
+        ("{listen: »8080}", 'expected address:port such as 0.0.0.0:8080 (did you mean ":8080"?)'),
         ("{listen: [unix:/a, »unix:b]}", "expected unix: and an absolute path"),
         ("{listen: unix:/a, socket_mode: »660}", 'expected permissions in quotes such as "0660", not the number'),
         ("{listen: unix:/a, socket_mode: »'660'}", 'expected permissions in quotes such as "0660"'),
@@ -484,7 +484,7 @@ def test_mistakes_in_backends(refuse: Refuse, backends: str, message: str) -> No
         ("{backend: app, match: {host: [a.com, »bücher.de]}}", "in its xn-- form"),
         ("{backend: app, match: {host: »[]}}", "expected at least one"),
         ("{backend: app, match: {path: »shop/}}", '(did you mean "/shop/"?)'),
-        ("{backend: app, match: {path: »'/a?b=c'}}", "expected a path prefix"),
+        ("{backend: app, match: {path: »'/a?b=c'}}", "a path has no query"),
         ("{backend: app, match: {path: »'= a'}}", "expected a path prefix"),
         ("{backend: app, match: {path: [/a, »/b c]}}", "expected a path prefix"),
         ("{backend: app, match: »~}", "expected a mapping, not nothing"),
