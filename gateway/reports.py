@@ -436,6 +436,10 @@ class DnsReport:
     """Made for signed zones."""
     unsigned: int = 0
     """Queries for names that do not exist that got SERVFAIL, since there were too many to sign for."""
+    resolvers: tuple[str, ...] = ()
+    """Addresses that have asked lately for names with `latency`; at most 256 of each process."""
+    latencies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """Milliseconds from sites to them and back, as far as they are measured; at most 512 of them."""
     places_failed: int = 0
     """Lookups in the MaxMind file that have failed, because it is damaged."""
 

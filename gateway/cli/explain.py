@@ -110,11 +110,13 @@ def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bo
         raise click.UsageError(f"{site} has no dns section")
     states: dict[str, SiteState] = {}
     in_force: dict[str, Mapping[str, float]] = {}
+    latencies: Mapping[str, Mapping[str, float]] = {}
     remark = ""
     if live:
         gateway = find_here(str(loaded.path))
         report = ask_control(gateway)
         states = states_of({name: asdict(state) for name, state in report.site_states.items()})
+        latencies = report.dns.latencies if report.dns is not None else {}
         in_force = {one.name: one.shares for one in report.dns.names} if report.dns is not None else {}
         remark = f"states of sites as the running gateway ({gateway.pid}) knows them"
 
@@ -123,6 +125,7 @@ def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bo
 
     def show() -> tuple[str, int]:
         table = Table.of(model, loaded.files, 1, database=loaded.database)
+        table.latencies.use(latencies)
         try:
             found = names.decide(table, question, client, states, in_force)
         except ValueError as error:

@@ -172,8 +172,8 @@ class BalancedName(Model):
     )
     policy: Policy = Field(
         "load",
-        description="How sites are picked: load (by the capacity that is left), nearest (by client network), "
-        "round-robin, weighted, failover (the first one that works).",
+        description="How sites are picked: load (by the capacity that is left), nearest (by client network, latency or "
+        "place), round-robin, weighted, failover (the first one that works).",
     )
     answers: Annotated[Annotated[Whole, Field(ge=1, le=MAX_ANSWERS)] | None, Given()] = Field(
         None, description="Addresses in an answer, best first. Default: all."
@@ -189,6 +189,10 @@ class BalancedName(Model):
     )
     places: dict[Name, Place] = Field(
         {}, description="Countries, continents and locations whose clients prefer a site, by `maxmind_file` of dns."
+    )
+    latency: Flag = Field(
+        default=False,
+        description="Prefer the site with the shortest time to the client's resolver, where sites may `probe` it.",
     )
     shift: Share = Field(
         "10%", validate_default=True, description="Largest share of clients that moves between sites per ttl."
@@ -208,13 +212,13 @@ class BalancedName(Model):
         if self.shift <= 0:
             raise Fault("must be more than 0%", "shift")
         if self.policy == "nearest" and self.sites and not self.knows_near:
-            raise Fault("nearest needs networks, networks_file or places", "policy")
+            raise Fault("nearest needs networks, networks_file, places or latency", "policy")
         return self
 
     @property
     def knows_near(self) -> bool:
         """Whether anything says which clients are near a site."""
-        return bool(self.networks or self.networks_file is not None or self.places)
+        return bool(self.networks or self.networks_file is not None or self.places or self.latency)
 
 
 class Soa(Model):

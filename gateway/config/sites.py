@@ -2,10 +2,11 @@
 
 import re
 from datetime import datetime
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
+from pydantic.json_schema import JsonSchemaValue
 
 from gateway.config.address import Address, server_address
 from gateway.config.fields import (
@@ -17,6 +18,7 @@ from gateway.config.fields import (
     Network,
     OneOrMany,
     PositiveDuration,
+    Rate,
     Share,
     Text,
     text,
@@ -28,6 +30,8 @@ AUTO: Final = "auto"
 SPILL: Final = "spill"
 """Denotes, in the same place, any site for a part of the clients."""
 MAX_PEERS: Final = 31
+MAX_PROBES: Final = 100
+LEAST_KEEP: Final = 10
 _ORIGIN: Final = re.compile(r"https?://[A-Za-z0-9._\[\]:-]+/?")
 
 
@@ -128,6 +132,29 @@ class SpillOver(Model):
         return self
 
 
+def _probe(value: object) -> object:
+    if value is False:
+        return None
+    return {} if value is True else value
+
+
+class Probe(Model):
+    """Probes of resolvers from this site, for names with `latency`."""
+
+    shorthand: ClassVar[JsonSchemaValue | None] = {"type": "boolean"}
+
+    rate: Rate = Field("5/s", validate_default=True, description="Resolvers that are probed, at most.")
+    keep: PositiveDuration = Field("1h", validate_default=True, description="How long a result is used.")
+
+    @model_validator(mode="after")
+    def _bounded(self) -> "Probe":
+        if not 0.0 < self.rate <= MAX_PROBES:
+            raise Fault(f"must be more than 0/s, and at most {MAX_PROBES}/s", "rate")
+        if self.keep < LEAST_KEEP:
+            raise Fault(f"must be at least {LEAST_KEEP}s", "keep")
+        return self
+
+
 class Sites(Model):
     """The other sites that clients may be redirected to, and the exchange of loads."""
 
@@ -145,6 +172,11 @@ class Sites(Model):
     )
 
     spill: SpillOver = Field(default_factory=SpillOver, description="When `site: spill` sends clients to other sites.")
+    probe: Annotated[Probe | None, BeforeValidator(_probe)] = Field(
+        None,
+        description="Measure the time to resolvers that have asked a site for a name with `latency`; or true. Default: "
+        "this site does not.",
+    )
     maintenance: tuple[Window, ...] = Field(
         (), description="Times in which this site is evacuated, as by gateway evacuate-site."
     )

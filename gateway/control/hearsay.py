@@ -65,18 +65,19 @@ class Hearsay:
         self._backends: dict[str, dict[tuple[str, str], tuple[float, float]]] = {}
         """Of each site, by backend and gateway: the part that works, and when that was said."""
 
-    def hear(self, report: Report, now: float) -> None:
-        """Process a report of a site's gateway."""
+    def hear(self, report: Report, now: float) -> SiteReport:
+        """Process a report of a site's gateway; returns what it says."""
         nodes = self._said.setdefault(report.server, {})
         nodes.pop(report.backend or "", None)
+        said = of_metrics(report.metrics)
         if report.state is not State.MAINTENANCE:
-            said = of_metrics(report.metrics)
-            if said.sessions_free == 0:  # a client that is sent there would wait for a session, even if its servers are idle
+            if said.sessions_free == 0:  # a client that is sent there would wait, though servers are idle
                 said = replace(said, load=max(FULL, said.load or 0.0))
             nodes[report.backend or ""] = Heard(now, report.state, said)
             self._note_backends(report.server, report.backend or "", said.backends, now)
         if len(nodes) > MAX_NODES:  # forget the one that has been silent longest; its next report adds it again
             del nodes[next(iter(nodes))]
+        return said
 
     def load(self, site: str, now: float, stale_after: float) -> tuple[float, float] | None:
         """(load, time of the report); None: it is unknown, or the site takes no new clients."""
@@ -116,7 +117,7 @@ class Hearsay:
         known = self._backends.setdefault(site, {})
         for name, part in parts.items():
             known.pop((name, node), None)
-            known[name, node] = part, now
+            known[name, node] = round(part, 3), now
         while len(known) > MAX_BACKENDS * MAX_NODES:
             del known[next(iter(known))]
 

@@ -31,7 +31,12 @@ class NameServer:
             return None
         others = [report for report, _ in found if report is not ready[0]]
         counted = reduce(DnsReport.with_counts_of, others, ready[0])
-        return replace(counted, tcp_connections=sum(one.tcp_connections for one in ready), processes=len(ready))
+        return replace(
+            counted,
+            tcp_connections=sum(one.tcp_connections for one in ready),
+            processes=len(ready),
+            resolvers=tuple(dict.fromkeys(ip for one in ready for ip in one.resolvers)),
+        )
 
 
 def _read(bulletin: Bulletin) -> list[tuple[DnsReport, bool]]:

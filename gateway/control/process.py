@@ -6,7 +6,7 @@ import logging
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from gateway.control.sites import About, Sites
 from gateway.control.status import Status
 from gateway.process.channel import Answered, Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.reports import AcmeReport, ControlReport, EvacuationReport, SiteStateReport
+from gateway.reports import AcmeReport, ControlReport, DnsReport, EvacuationReport, SiteStateReport
 from gateway.secrets.vault import Vault
 
 if TYPE_CHECKING:
@@ -152,10 +152,14 @@ class ControlProcess(LoopChild):
             memory=self._memory.report(),
             site_states=self._sites.states(),
             evacuation=self._evacuated,
-            dns=self._name_server.report() if self._snapshot.site.dns is not None else None,
+            dns=self._dns_report(),
             dns_updates=self._name_updates.report(),
             acme=self._acme_report() if self._snapshot.site.gets_certificates else None,
         )
+
+    def _dns_report(self) -> DnsReport | None:
+        found = self._name_server.report() if self._snapshot.site.dns is not None else None
+        return replace(found, latencies=self._sites.latencies()) if found is not None else None
 
     def _acme_report(self) -> AcmeReport | None:
         said = self._acme.read()
@@ -166,9 +170,12 @@ class ControlProcess(LoopChild):
     def _tell_states(self, states: Mapping[str, SiteStateReport]) -> None:
         """Tell the name server the states of the sites, and heartbeat whether shared addresses may move."""
         self._evacuate()
-        said = {name: asdict(state) for name, state in states.items()}
+        # The health of backends concerns nobody there, and may be long.
+        said = {name: asdict(replace(state, backends={})) for name, state in states.items()}
         self._name_updates.tell(said)
-        self._bulletin.post({"sites": said, "released": self._evacuation.released})
+        self._bulletin.post(
+            {"sites": said, "released": self._evacuation.released, "latencies": self._sites.latencies()}
+        )
 
     def _about(self) -> About:
         """What other sites are told of this gateway besides its load."""
@@ -181,7 +188,7 @@ class ControlProcess(LoopChild):
         dns = self._name_server.report() if self._snapshot.site.dns is not None else None
         if dns is None:
             return About(free)
-        return About(free, sum(dns.codes.values()), dns.open_names)
+        return About(free, sum(dns.codes.values()), dns.open_names, dns.resolvers)
 
     def _evacuate(self) -> None:
         """Go on with the evacuation of this site, if it is ordered."""

@@ -6,12 +6,14 @@ falls silent is forgotten. What is known goes to the Board, for redirects, and t
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from gateway.balance.policy import Members
@@ -24,7 +26,9 @@ from gateway.config.snapshot import Snapshot
 from gateway.control.datagrams import Datagrams
 from gateway.control.evacuation import Order, ordered
 from gateway.control.hearsay import FULL, MAX_NODES, Capacity, Hearsay
-from gateway.control.site_report import ROOM, Detail, SiteReport, backend, metrics_of
+from gateway.control.resolver_probe import probe
+from gateway.control.site_latency import BURST, Ip, SiteLatency
+from gateway.control.site_report import MAX_REPORTS, ROOM, Detail, SiteReport, backend, metrics_of
 from gateway.control.site_streams import SiteStreams
 from gateway.control.tasks import keep_running, stop
 from gateway.load.refusals import Refusals
@@ -38,6 +42,8 @@ from loadagent.report import BadReport, Report, State, decode, encode, parse_key
 
 EVERY: Final = 1.0
 """Seconds between two reports."""
+KEEP: Final = 3600.0
+"""Seconds for which times to resolvers are used that other sites have measured, if this one does not."""
 LOOKS: Final = 4
 """Looks in that time at the sites that have fallen silent."""
 CONTEXT: Final = b"eddie site report\0"
@@ -58,6 +64,8 @@ class About:
     """Those of the name server since its start; None: none works."""
     open_names: int = 0
     """Names none of whose sites works."""
+    resolvers: tuple[str, ...] = ()
+    """Those that have asked lately for names with `latency`."""
 
 
 class Pace:
@@ -102,6 +110,8 @@ class Sites(asyncio.DatagramProtocol):
         self._traffic: list[int] = []
         self._pace, self._dns_pace = Pace(), Pace()
         self._next_backend = 0
+        self._latency = SiteLatency("", 0.0, 0.0)
+        self._probes: set[asyncio.Task[None]] = set()
         self._began = time.monotonic()
         self._refusals = Refusals("site report", _log)
         self._board = board
@@ -130,6 +140,7 @@ class Sites(asyncio.DatagramProtocol):
         self._override = snapshot.overrides.site(site.sites.self_) if site.sites else NOTHING
         self._own_ttl = max((name.ttl for _, _, name in site.dns.balanced()), default=0.0) if site.dns else 0.0
         self._key = parse_key(snapshot.files[site.sites.key_file]) if site.sites else b""
+        self._measure(site.sites)
         await self._connect(site)
         if self._datagrams is not None and (sock is not None or site.sites is None):
             self._datagrams.close()
@@ -151,6 +162,10 @@ class Sites(asyncio.DatagramProtocol):
         """Numbers of refused reports, by reason."""
         return dict(self._refusals.counts)
 
+    def latencies(self) -> dict[str, dict[str, float]]:
+        """Milliseconds from sites to the resolvers that ask this gateway for names with `latency`."""
+        return self._latency.known(time.monotonic())
+
     def loads(self) -> dict[str, float | None]:
         """The load of this site and each other one, 1.0 when full; None if unknown."""
         names = [self._model.self_, *self._model.others] if self._model is not None else []
@@ -163,7 +178,7 @@ class Sites(asyncio.DatagramProtocol):
             self._tell(State.MAINTENANCE)
         self._model = None
         tasks = [task for _, task in self._links.values()]
-        await stop(tasks if self._talking is None else [*tasks, self._talking])
+        await stop([*tasks, *self._probes] if self._talking is None else [*tasks, *self._probes, self._talking])
         for link, _ in self._links.values():
             link.__exit__()
         self._links.clear()
@@ -205,7 +220,8 @@ class Sites(asyncio.DatagramProtocol):
             return verdict is Verdict.REPLAYED
         now = time.monotonic()
         before = self._hearsay.view(report.server, now, model.stale_after)
-        self._hearsay.hear(report, now)
+        said = self._hearsay.hear(report, now)
+        self._latency.hear(report.server, said.times, said.asks, now)
         after = self._hearsay.view(report.server, now, model.stale_after)
         if (before.up, before.draining, before.evacuates) != (after.up, after.draining, after.evacuates):
             self._tell_all(self.states())
@@ -258,8 +274,31 @@ class Sites(asyncio.DatagramProtocol):
                 await asyncio.sleep(EVERY / LOOKS)
                 self._notice()
 
+    def _measure(self, model: SitesModel | None) -> None:
+        """Probe as the site file allows; what is known stays while that is the same."""
+        allowed = model.probe if model is not None else None
+        wanted = (
+            model.self_ if model is not None else "",
+            allowed.rate if allowed is not None else 0.0,
+            allowed.keep if allowed is not None else KEEP,
+        )
+        if wanted != self._latency.settings:
+            self._latency = SiteLatency(*wanted)
+
+    def _probe(self) -> None:
+        """Begin the probes that are due."""
+        latency = self._latency
+        while len(self._probes) < BURST and (address := latency.due(time.monotonic())) is not None:
+            task = asyncio.create_task(self._measured(latency, address))
+            self._probes.add(task)
+            task.add_done_callback(self._probes.discard)
+
+    async def _measured(self, latency: SiteLatency, address: Ip) -> None:
+        latency.measured(address, await probe(address), time.monotonic())
+
     def _notice(self) -> None:
         """Look at the load of this site; tell at once that another one has fallen silent for too long."""
+        self._probe()
         if self._spill is not None and self.evacuation() is None:
             self._spill.see(self._own_load(), time.monotonic())
         states = self.states()
@@ -294,6 +333,7 @@ class Sites(asyncio.DatagramProtocol):
         if state is State.READY and (self._drained or told is not None or not works):
             state = State.DRAIN
         about = self._about()
+        self._latency.see(_addresses(about.resolvers), now)
         said = SiteReport(
             load=own,
             requests=self._pace.step(sum(sum(self._board.passed_through(row).answers) for row in self._traffic), now),
@@ -303,7 +343,7 @@ class Sites(asyncio.DatagramProtocol):
             responses=self._dns_pace.step(about.responses, now) if about.responses is not None else None,
             open_names=about.open_names,
         )
-        for metrics in metrics_of(said, self._details()):
+        for metrics in metrics_of(said, self._details(now)):
             report = Report(model.self_, *self._numbering.next(), state, self._node, metrics)
             self._hearsay.hear(report, now)
             datagram = encode(report, self._key, CONTEXT)
@@ -368,12 +408,20 @@ class Sites(asyncio.DatagramProtocol):
                 others[name] = Other(view.load, capacity.estimate if capacity is not None else None, view.trust)
         return self._spill.step(own, others, now)
 
-    def _details(self) -> list[Detail]:
-        """What is said in turn: the health of some backends, by the next reports those of others."""
+    def _details(self, now: float) -> list[Detail]:
+        """Times to resolvers; and in turn the health of some backends, by the next reports that of others."""
+        found = self._latency.details((MAX_REPORTS - 1) * ROOM, now)
         count = min(ROOM, len(self._backends))
         turn = [self._backends[(self._next_backend + i) % len(self._backends)] for i in range(count)]
         self._next_backend += count
-        return [backend(name, members.up() / members.count) for name, members in turn if members.count]
+        return found + [backend(name, members.up() / members.count) for name, members in turn if members.count]
+
+
+def _addresses(texts: Iterable[str]) -> Iterator[Ip]:
+    """Addresses of resolvers, as the name server says them; it may have been taken over by others."""
+    for text in texts:
+        with contextlib.suppress(ValueError):
+            yield ip_address(text)
 
 
 def _members(snapshot: Snapshot, board: Board) -> list[Members]:

@@ -13,7 +13,7 @@ import dns.rdatatype
 from gateway.balance.site_shares import UNKNOWN, SiteState
 from gateway.dns import records
 from gateway.dns.responder import Responder
-from gateway.dns.table import Table
+from gateway.dns.table import Client, Table
 
 InForce: TypeAlias = Mapping[str, Mapping[str, float]]
 """Shares of sites by name."""
@@ -45,7 +45,7 @@ def decide(
             node, exists = table.node(node.alias)
     if node is not None and exists and node.balanced is not None:
         item = node.balanced
-        near = item.near(address, 8 * len(address))
+        near = item.near(Client(address, 8 * len(address), sender=True))
         prefers = item.group.first_live(near.sites)
         balance = item.group.balance(prefers)
         found["balanced"] = {

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict, replace
 from functools import partial
 from ipaddress import ip_address
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Final
 
 import uvloop
@@ -36,6 +36,8 @@ RENEW_EVERY: Final = 3600.0
 """Seconds between two looks for signatures that are to be made anew."""
 POST_EVERY: Final = 0.5
 """Seconds between two reports for `gateway status`."""
+FORGET_AFTER: Final = 20
+"""Reports after which resolvers are forgotten that have not asked for a name with `latency` meanwhile."""
 NAMES: Final = 100
 """Names whose shares are reported."""
 RECEIVE_BUFFER: Final = 4 * 1024 * 1024
@@ -88,6 +90,7 @@ class DnsProcess(LoopChild):
         """By the tables before."""
         self._states: dict[str, SiteState] = {}
         self._said: dict[str, Any] | None = None
+        self._stamp = b""
         self._open: set[str] = set()
         """Names none of whose sites work."""
         self._responder = Responder(self._table.find, self._random, context.rates)
@@ -220,10 +223,15 @@ class DnsProcess(LoopChild):
 
     def _look(self) -> bool:
         """Read what control says of the sites; whether that has changed."""
+        stamp = self._control.stamp()
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
         said = self._control.read()
         if said is None or said == self._said:
             return False
         self._said, self._states = said, states_of(said.get("sites"))
+        self._table.latencies.use(said.get("latencies") or {})
         return True
 
     async def _watch(self) -> None:
@@ -256,8 +264,10 @@ class DnsProcess(LoopChild):
         self._open = found
 
     async def _post(self) -> None:
-        while True:
+        for number in count(1):
             self._bulletin.post(asdict(self.summary()))
+            if number % FORGET_AFTER == 0:
+                self._table.latencies.forget()
             await asyncio.sleep(POST_EVERY)
 
     def summary(self) -> DnsReport:
@@ -278,6 +288,7 @@ class DnsProcess(LoopChild):
             tcp_connections=listener.connections,
             tcp_counts=dict(listener.counts),
             processes=1,
+            resolvers=self._table.latencies.asking,
             zones=len(model.zones) if model is not None else 0,
             names=names,
             open_names=len(self._open),

@@ -6,7 +6,7 @@ from qos.rates import RateTable
 
 REASONS: Final[tuple[str, ...]]
 
-Find: TypeAlias = Callable[[bytes, int, bytes, int, bool], tuple[Answer, int, int]]
+Find: TypeAlias = Callable[[bytes, int, bytes, int, bool, bool], tuple[Answer, int, int]]
 
 class Responder:
     find: Find

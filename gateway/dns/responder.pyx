@@ -130,7 +130,7 @@ cdef struct Asked:
 
 cdef class Responder:
     """Answers queries by `find`: (name in lower case, type, client's address, its known bits, whether signatures are
-    wanted) → (Answer, scope, turns).
+    wanted, whether the query has come from that address) → (Answer, scope, turns).
 
     `turns` says how long that holds: 0: this time; 1: for all clients, and it is kept here; more: the answers to so
     many queries after each other are the same again for the next ones, so they are kept once all were found. A new
@@ -284,11 +284,11 @@ cdef class Responder:
         cdef tuple key
         if self.subnets and q.subnet and q.source:
             answer, scope, turns = self._find(
-                name, q.type, q.address[:4 if q.family == 1 else 16], q.source, bool(q.dnssec)
+                name, q.type, q.address[:4 if q.family == 1 else 16], q.source, bool(q.dnssec), False
             )
         else:
             answer, scope, turns = self._find(
-                name, q.type, asked.client.address[:asked.client.length], 8 * asked.client.length, bool(q.dnssec)
+                name, q.type, asked.client.address[:asked.client.length], 8 * asked.client.length, bool(q.dnssec), True
             )
         if turns == 1:
             self.kept.add(asked.hash, asked.lower, q.name_len, [answer])

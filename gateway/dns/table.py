@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from gateway.balance.site_shares import TURNS, UNKNOWN, Balance, Order, Plan, SiteState
 from gateway.config.dns import BalancedName, Dns, Https, Zone, parse_networks, parse_record
@@ -18,7 +18,7 @@ from gateway.config.files import STAND_IN
 from gateway.config.places import Database
 from gateway.dns import records
 from gateway.dns.kept import Answer
-from gateway.dns.nearest import NOT_KNOWN, Near, Nearest
+from gateway.dns.nearest import NOT_KNOWN, Latencies, Near, Nearest
 from gateway.dns.networks import Networks
 from gateway.dns.records import RecordSet, Writer, wire_name
 from gateway.dns.signing import NXNAME, Signer, TooMany, denial
@@ -61,6 +61,15 @@ class ZoneData:
         # With CNAMEs, the name asked for need not end like this zone.
         count = writer.add(self.negative, -len(self.name) if before is None else self.name)
         return writer.answer(code, answers, count, self.number)
+
+
+class Client(NamedTuple):
+    """Who an answer is for: the first `source` bits of its address are known."""
+
+    address: bytes
+    source: int
+    sender: bool = False
+    """The query has come from there: it is the client's resolver."""
 
 
 class Group:
@@ -107,17 +116,18 @@ class Balanced:
     rotations: dict[tuple[int, str, Line], "itertools.count[int]"] = field(default_factory=dict)
     """Answers so far with the addresses of each site at each place."""
 
-    def choose(self, line: Line, client: bytes, source: int) -> tuple[tuple[Ip, ...], int]:
+    def choose(self, line: Line, client: "Client") -> tuple[tuple[Ip, ...], int]:
         """Addresses for the next client of a line, best first, and the scope for which they hold."""
-        near = self.near(client, source)
+        near = self.near(client)
         return self.best(self.group.first_live(near.sites), line), near.scope
 
-    def near(self, client: bytes, source: int) -> Near:
+    def near(self, client: "Client") -> Near:
         """The sites that a client prefers, the scope of that, and why."""
         if not self.nearest:
             return NOT_KNOWN
-        address: Ip = IPv4Address(client) if len(client) == 4 else IPv6Address(client)
-        return self.nearest.find(address, source)
+        packed = client.address
+        address: Ip = IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+        return self.nearest.find(address, client.source, sender=client.sender)
 
     def best(self, prefers: str | None, line: Line) -> tuple[Ip, ...]:
         """The addresses for the next client that prefers a site or none."""
@@ -192,6 +202,7 @@ class Table:
         self._kept: dict[tuple[int, int, tuple[Ip, ...]], Answer] = {}
         self._refused = Answer(records.REFUSED, authoritative=False)
         self._overloaded = Answer(records.SERVFAIL, authoritative=False)
+        self.latencies: Latencies = before.latencies if before is not None else Latencies()
         self.signers: dict[str, Signer] = {}
         """Of the zones that are signed, by their names."""
         self.groups: dict[Plan, Group] = {}
@@ -231,8 +242,9 @@ class Table:
         client: bytes,
         source: int,
         signed: bool = False,  # noqa: FBT001, FBT002
+        sender: bool = False,  # noqa: FBT001, FBT002
     ) -> tuple[Answer, int, int]:
-        """What is said about a name (on the wire, in lower case) and type to a client, its scope, and its turns.
+        """What is said about a name (on the wire, in lower case) and type to a Client, its scope, and its turns.
 
         Turns as Responder has them. Only what is asked by a name of the site file and a common type is to be kept.
         """
@@ -240,16 +252,16 @@ class Table:
         if node is None:
             return self._refused, 0, 0
         if signed and node.zone.signer is not None:
-            return self._find_signed(name, kind, client, source)
+            return self._find_signed(name, kind, Client(client, source, sender))
         if not exists:
             return node.zone.nxdomain, 0, 0
         keep = kind in _COMMON and name == node.name
         if node.alias is not None and kind not in {records.CNAME, records.ANY}:
-            chain = self._follow(name, kind, client, source, signed=False)
+            chain = self._follow(name, kind, Client(client, source, sender), signed=False)
             return self._render(chain, kind), chain.scope, 0
         if node.balanced is not None and self._chosen(node.balanced, kind):
             family = _FAMILIES.get(kind)
-            addresses, scope = node.balanced.choose((family, False), client, source)
+            addresses, scope = node.balanced.choose((family, False), Client(client, source, sender))
             turns = 0 if node.balanced.nearest or not keep else node.balanced.period(family)
             return self._addresses(node, kind, addresses), scope, turns
         answer = node.made.get(kind)
@@ -331,10 +343,10 @@ class Table:
             return RecordSet(kind, balanced.ttl, (records.https(balanced.https, addresses),))
         return RecordSet(kind, balanced.ttl, tuple(ip.packed for ip in addresses))
 
-    def _find_signed(self, name: bytes, kind: int, client: bytes, source: int) -> tuple[Answer, int, int]:
+    def _find_signed(self, name: bytes, kind: int, client: Client) -> tuple[Answer, int, int]:
         """What is said with signatures, as in `find`."""
         try:
-            chain = self._follow(name, kind, client, source, signed=True)
+            chain = self._follow(name, kind, client, signed=True)
             answer = self._render(chain, kind)
         except TooMany:
             return self._overloaded, 0, 0
@@ -345,7 +357,7 @@ class Table:
             return answer, chain.scope, 1
         return answer, chain.scope, 0 if first.balanced.nearest else first.balanced.period(_FAMILIES.get(kind))
 
-    def _follow(self, name: bytes, kind: int, client: bytes, source: int, *, signed: bool) -> Chain:
+    def _follow(self, name: bytes, kind: int, client: Client, *, signed: bool) -> Chain:
         """What is said about a name, over the CNAMEs that this table knows. Raises TooMany."""
         node, exists = self.node(name)
         assert node is not None  # noqa: S101 - see find
@@ -354,7 +366,7 @@ class Table:
         while chain.exists:
             node = chain.last
             seen.add(node.name)
-            found = self._chosen_set(chain, kind, client, source)
+            found = self._chosen_set(chain, kind, client)
             if found is not None:
                 chain.sets.append((chain.end, found, node.zone))
                 chain.empty = False
@@ -369,11 +381,11 @@ class Table:
             chain.last, chain.exists, chain.end = after, exists, node.alias
         return chain
 
-    def _chosen_set(self, chain: Chain, kind: int, client: bytes, source: int) -> RecordSet | None:
+    def _chosen_set(self, chain: Chain, kind: int, client: Client) -> RecordSet | None:
         """The records that a chain's last name has of a type."""
         node = chain.last
         if node.balanced is not None and self._chosen(node.balanced, kind):
-            addresses, chain.scope = node.balanced.choose((_FAMILIES.get(kind), chain.signed), client, source)
+            addresses, chain.scope = node.balanced.choose((_FAMILIES.get(kind), chain.signed), client)
             return self._set(node.balanced, kind, addresses) if addresses or kind == records.HTTPS else None
         if kind == records.ANY:
             return _MINIMAL
@@ -492,7 +504,13 @@ class Table:
         self.balanced[name] = node.balanced = Balanced(
             model.sites,
             group,
-            Nearest(Networks(networks), model.places, self._database),
+            Nearest(
+                Networks(networks),
+                model.places,
+                self._database,
+                self.latencies if model.latency else None,
+                model.sites,
+            ),
             most,
             int(model.ttl),
             model.https,

@@ -21,7 +21,7 @@ def zone(text: str) -> str:
         ("sites: {mel: [192.0.2.1, »224.0.0.1]}", "224.0.0.1 is not the address of a machine"),
         ("sites: {mel: 192.0.2.1}, weights: {»syd: 2}", "syd is not one of sites"),
         ("sites: {mel: 192.0.2.1}, networks: {»mle: 10.0.0.0/8}", "mle is not one of sites (did you mean mel?)"),
-        ("sites: {mel: 192.0.2.1}, policy: »nearest", "nearest needs networks, networks_file or places"),
+        ("sites: {mel: 192.0.2.1}, policy: »nearest", "nearest needs networks, networks_file, places or latency"),
         ("sites: {mel: 192.0.2.1}, places: {mel: »{}}", "expected countries, continents or at"),
         ("sites: {mel: 192.0.2.1}, places: {»syd: {countries: AU}}", "syd is not one of sites"),
         ("sites: {mel: 192.0.2.1}, places: {mel: {countries: »au}}", "expected the code of a country in capitals"),

@@ -70,9 +70,10 @@ def test_what_was_found_once_is_not_looked_up_again() -> None:
         client: bytes,
         source: int,
         signed: bool,  # noqa: FBT001
+        sender: bool,  # noqa: FBT001
     ) -> tuple[Answer, int, int]:
         looked_up[name, kind] += 1
-        return names.find(name, kind, client, source, signed=signed)
+        return names.find(name, kind, client, source, signed=signed, sender=sender)
 
     of = Responder(find, KEY)
     for _ in range(500):

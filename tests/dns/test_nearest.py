@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from gateway.balance.site_shares import SiteState
 from gateway.config.dns import Dns
 from gateway.config.places import Database, Place, Whereabouts
-from gateway.dns.nearest import Near, Nearest
+from gateway.dns.nearest import ASKING, Latencies, Near, Nearest
 from gateway.dns.networks import Networks
 from gateway.dns.responder import Responder
 from gateway.dns.table import Table
-from tests.dns.zones import KEY, lines, said
+from tests.dns.zones import KEY, ask, lines, query, said
 from tests.support.places import PLACES, write
 
 SITES: dict[str, Any] = {
@@ -109,3 +109,36 @@ def test_all_addresses_within_the_scope_get_the_same(nearest: Nearest, number: i
     assert nearest.find(other, 32) == whole
     part = nearest.find(ip_address(number), known)
     assert part == nearest.find(ip_address(number >> (32 - known) << (32 - known) if known else 0), known)
+
+
+def test_the_resolver_that_asks_gets_the_site_with_the_shortest_time() -> None:
+    zone = {**SITES, "networks": {"mel": "192.0.2.9/32"}, "places": {}, "latency": True}
+    model = Dns.model_validate({"listen": "127.0.0.1:53", "zones": {"www.example.com": zone}})
+    table = Table.of(model, {}, 1)
+    table.move({}, 0.0)
+    table.latencies.use({"192.0.2.1": {"mel": 30.0, "par": 9.5, "syd": 20.0, "other": 1.0}, "192.0.2.2": {"syd": 1.0}})
+    responder = Responder(table.find, KEY)
+
+    def asked(client: str, **options: Any) -> str:
+        return lines(ask(responder, query("www.example.com", **options), client))[0].rpartition(" ")[2]
+
+    assert {asked("192.0.2.1") for _ in range(10)} == {"192.0.2.30"}
+    assert len({asked("192.0.2.2") for _ in range(10)}) == 3, "one time says nothing"
+    subnet = [dns.edns.ECSOption("192.0.2.1", 32)]
+    assert len({asked("192.0.2.7", options=subnet) for _ in range(10)}) == 3, "a client subnet is no resolver"
+    assert asked("192.0.2.9") == "192.0.2.10", "networks come first"
+    assert set(table.latencies.asking) == {"192.0.2.1", "192.0.2.2"}
+    table.move({"par": SiteState(up=False)}, 1.0)
+    assert asked("192.0.2.1") == "192.0.2.20", "the next nearest"
+    table.latencies.forget()
+    asked("192.0.2.1")
+    table.latencies.forget()
+    assert table.latencies.asking == ("192.0.2.1",)
+    assert Table.of(model, {}, 2, table).latencies is table.latencies, "over a reload"
+
+
+def test_so_many_resolvers_are_remembered() -> None:
+    found = Latencies()
+    for number in range(5000):
+        found.find(ip_address(number), ())
+    assert len(found.asking) == ASKING
