@@ -366,9 +366,10 @@ def _sessions(site: Site) -> Iterator[Finding]:
         )
         yield Finding(("qos", "sessions", "max"), message)
     name = sessions.key.cookie
-    for backend, model in site.backends.items():
-        if name is not None and model.affinity is not None and model.affinity.cookie == name:
-            yield Finding(("qos", "sessions", "key", "cookie"), f"{name} is the affinity cookie of backend {backend}")
+    for _, backends, model in site.affinities():
+        if name is not None and model.cookie == name:
+            message = f"{name} is the affinity cookie of backend {backends[0]}"
+            yield Finding(("qos", "sessions", "key", "cookie"), message)
 
 
 def _full_site(site: Site, sites: Collection[str]) -> Iterator[Finding]:
@@ -383,10 +384,10 @@ def _full_site(site: Site, sites: Collection[str]) -> Iterator[Finding]:
 
 def _own_keys(site: Site) -> Iterator[Finding]:
     """Cookies that other gateways could not verify, if agents report to several gateways without a cluster."""
-    for name, backend in site.backends.items() if site.load_reports and site.cluster is None else ():
-        if backend.affinity and backend.affinity.cookie and backend.affinity.key_file is None:
+    for at, _, model in site.affinities() if site.load_reports and site.cluster is None else ():
+        if model.cookie and model.key_file is None:
             message = "each gateway signs this cookie with a key of its own: with several, set key_file or cluster"
-            yield _warning(("backends", name, "affinity"), message)
+            yield _warning(at, message)
 
 
 def _own_tickets(site: Site) -> Iterator[Finding]:

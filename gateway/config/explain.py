@@ -180,6 +180,8 @@ def pattern(loc: Loc) -> str:
     while "match" in names and (after := names[names.index("match") + 1 :]) and after[0] in ("not", "any", "all"):
         at = names.index("match") + 1
         del names[at : at + 1 + (after[1:2] == ["*"])]
+    if names[:1] == ["routes"] and names[2:] == ["affinity"]:
+        names[0] = "backends"  # the same mapping
     # Their keys are names.
     for mapping in _NAMED:
         if names[: len(mapping)] == mapping and len(names) > len(mapping):
@@ -200,8 +202,8 @@ def vocabulary() -> dict[str, tuple[str, ...]]:
         )
         for name, field in model.model_fields.items():
             for inner, repeated in _models(field.annotation, repeated=False):
-                if inner is model:
-                    continue  # a match within a match: see pattern
+                if inner is model or (at, name) == ("routes.*", "affinity"):
+                    continue  # a match within a match, an affinity of a route: see pattern
                 waiting.append((f"{at}.{name}".lstrip(".") + (".*" if repeated else ""), inner))
     return found
 

@@ -293,9 +293,9 @@ def _keys(site: Site) -> Iterator[tuple[Path, Loc]]:
     for i, frontend in enumerate(site.frontends):
         if frontend.tls and frontend.tls.ticket_key_file:
             yield frontend.tls.ticket_key_file, ("frontends", i, "tls", "ticket_key_file")
-    for name, backend in site.backends.items():
-        if backend.affinity and backend.affinity.key_file:
-            yield backend.affinity.key_file, ("backends", name, "affinity", "key_file")
+    for at, _, affinity in site.affinities():
+        if affinity.key_file:
+            yield affinity.key_file, (*at, "key_file")
 
 
 def _operators_keys(admin: Admin) -> Iterator[tuple[Path, Loc]]:

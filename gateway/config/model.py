@@ -75,7 +75,7 @@ from gateway.config.python import Function, function
 from gateway.config.qos import Qos
 from gateway.config.rate_limit import RateLimited, RequestRate
 from gateway.config.response_rewrite import CookieRewrite
-from gateway.config.route_settings import RouteRetries, RouteTimeouts, no_affinity
+from gateway.config.route_settings import NO_AFFINITY, RetryCause, RouteAffinity, RouteRetries, RouteTimeouts, statuses
 from gateway.config.sites import Sites
 from gateway.config.split import Split
 
@@ -264,31 +264,6 @@ def _nearest_policy(value: str) -> str:
         return f' (did you mean {{hash: "header:{header[1].replace("_", "-")}"}}?)'
     ours = _POLICIES_OF_OTHERS.get(word.partition("(")[0])
     return f" (did you mean {ours}?)" if ours else suggest(value, POLICIES)
-
-
-def _retry_cause(value: object) -> str | int:
-    if value in ("connect", "reset"):
-        return str(value)
-    if isinstance(value, (int, str)) and re.fullmatch("5[0-9]{2}", str(value)):
-        return int(value)
-    hint = suggest(value, ("connect", "reset")) if isinstance(value, str) else ""
-    raise ValueError(f"expected connect, reset or a status from 500 to 599{hint}")
-
-
-RetryCause: TypeAlias = Annotated[
-    str | int,
-    PlainValidator(_retry_cause),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"enum": ["connect", "reset"]},
-                {"type": "string", "pattern": "^5[0-9]{2}$"},
-                {"type": "integer", "minimum": 500, "maximum": 599},
-            ]
-        }
-    ),
-]
-"""connect, reset, or the status of a response."""
 
 
 def _tls_to_servers(value: object) -> object:
@@ -910,7 +885,7 @@ class Retries(Model):
     @property
     def statuses(self) -> frozenset[int]:
         """The statuses among `on`."""
-        return frozenset(cause for cause in self.on if isinstance(cause, int))
+        return statuses(self.on)
 
 
 class Queue(Model):
@@ -1216,9 +1191,9 @@ class Route(RateLimited):
     retries: Annotated[RouteRetries | None, Given()] = Field(
         None, description="Retries in place of the backend's, for a route with backend or split."
     )
-    affinity: Annotated[Literal[False] | None, Given(), BeforeValidator(no_affinity)] = Field(
+    affinity: RouteAffinity = Field(
         None,
-        description="false: without the backend's affinity, for a route with backend or split.",
+        description="Affinity in place of the backend's, of any kind, for a route with backend or split; false: none.",
     )
     redirect: Annotated[Redirect | None, Given()] = Field(None, description="Redirect the client.")
     respond: Annotated[Respond | None, Given()] = Field(None, description="Respond from the gateway itself.")
@@ -1236,6 +1211,13 @@ class Route(RateLimited):
         """What it has in place of its backend's, as a key; None: nothing."""
         own = (self.timeouts, self.retries, self.affinity)
         return None if own == (None, None, None) else tuple(map(repr, own))
+
+    @property
+    def backends(self) -> tuple[str, ...]:
+        """The names of the backends that it leads to."""
+        if self.backend is not None:
+            return (self.backend,)
+        return tuple(self.split.to) if self.split is not None else ()
 
     @property
     def final(self) -> bool:
@@ -1406,6 +1388,20 @@ class Site(Model):
     tests_required: Flag = Field(
         default=False, description="Refuse to start or reload with a file whose tests fail; check runs them, too."
     )
+
+    def affinities(self) -> Iterator[tuple[Loc, tuple[str, ...], Affinity]]:
+        """Every affinity: where it stands, the names of its backends, and itself."""
+        for name, backend in self.backends.items():
+            if backend.affinity is not None:
+                yield ("backends", name, "affinity"), (name,), backend.affinity
+        for i, route in enumerate(self.routes):
+            if route.affinity is not None and route.affinity is not NO_AFFINITY:
+                yield ("routes", i, "affinity"), route.backends, route.affinity
+
+    @property
+    def keeping(self) -> frozenset[str]:
+        """The names of the backends that have affinity, of their own or by a route."""
+        return frozenset(name for _, backends, _ in self.affinities() for name in backends)
 
     @property
     def gets_certificates(self) -> bool:

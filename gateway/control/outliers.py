@@ -33,11 +33,13 @@ class Watchdog:
         self._ramps: dict[ServerKey, Ramp] = {}
         self._left: dict[ServerKey, tuple[float, int]] = {}  # of a draining server: time of the last count, sessions
         self._first = True
+        self._keeping: frozenset[str] = frozenset()
 
     def apply(self, snapshot: Snapshot) -> None:
         """Follow a snapshot. Servers that it adds start slowly; those of the first snapshot do not."""
         before = self._slots
         self._backends = snapshot.site.backends
+        self._keeping = snapshot.site.keeping
         self._slots = snapshot.slots
         self._workers = snapshot.site.workers
         self._outliers = {name: self._outliers.get(name) or Outliers() for name in self._backends}
@@ -55,7 +57,7 @@ class Watchdog:
             seen = {server.name: self._see((backend.name, server.name), now) for server in backend.servers}
             self._eject(backend, seen, now)
             self._start_slowly(backend, seen, now)
-            if backend.affinity:
+            if backend.name in self._keeping:
                 self._count_down(backend, now)
 
     def _count_down(self, backend: Backend, now: float) -> None:

@@ -1,6 +1,6 @@
 """The data of `gateway status` on traffic and servers: from the board, and results of checks and agents. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
@@ -59,10 +59,11 @@ class _Reporter:
 
     def site(self) -> SiteReport:
         site = self.snapshot.site
+        keeping = site.keeping
         return SiteReport(
             version=self.snapshot.version,
             frontends=tuple(map(self.frontend, site.frontends)),
-            backends=tuple(map(self.backend, site.backends.values())),
+            backends=tuple(self.backend(backend, keeping) for backend in site.backends.values()),
             classes=tuple(map(self.qos_class, site.qos.classes)),
             overrides=self.overrides(),
             lost_lines=self.board.lines_lost(),
@@ -87,17 +88,17 @@ class _Reporter:
             failed_handshakes=_failed(traffic.failed_handshakes) if frontend.tls is not None else {},
         )
 
-    def backend(self, backend: Backend) -> BackendReport:
+    def backend(self, backend: Backend, keeping: Collection[str]) -> BackendReport:
         traffic = self.passed(("backend", backend.name))
         return BackendReport(
             **_common(backend.name, traffic),
             balance=backend.balance,
-            servers=tuple(self.server(backend, server) for server in backend.servers),
+            servers=tuple(self.server(backend, server, backend.name in keeping) for server in backend.servers),
             retries=dict(zip(RETRY_CAUSES, traffic.causes, strict=True)),
             concurrency=self.concurrency(backend.name, traffic.open),
         )
 
-    def server(self, backend: Backend, server: Server) -> ServerReport:
+    def server(self, backend: Backend, server: Server, keeps: bool) -> ServerReport:  # noqa: FBT001 - one of three facts
         board, key = self.board, (backend.name, server.name)
         slot = self.snapshot.slots[key]
         return ServerReport(
@@ -121,7 +122,7 @@ class _Reporter:
             busy_seconds=board.busy_seconds(slot),
             bytes_in=board.bytes_in(slot),
             bytes_out=board.bytes_out(slot),
-            sessions=board.sessions(slot, round(self.now * 1e9)) if backend.affinity else None,
+            sessions=board.sessions(slot, round(self.now * 1e9)) if keeps else None,
             check=_check(self.checks.get(key)),
             agent=_check(self.agents.get(key)),
         )

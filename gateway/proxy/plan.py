@@ -29,7 +29,7 @@ from gateway.config.model import Frontend as FrontendModel
 from gateway.config.model import Listen, Route, Site, Tls
 from gateway.config.qos import QosClass as ClassModel
 from gateway.config.qos import WaitingRoom
-from gateway.config.route_settings import RouteRetries, changed
+from gateway.config.route_settings import NO_AFFINITY, RouteRetries, changed, statuses
 from gateway.config.snapshot import ServerKey, Snapshot
 from gateway.proxy.availability import Availability
 from gateway.proxy.backend import Backend
@@ -485,8 +485,7 @@ class Plan:
         for i, route in enumerate(snapshot.site.routes):
             if route.settings is None:
                 continue
-            names = [route.backend] if route.backend is not None else list(route.split.to if route.split else ())
-            for name in names:
+            for name in route.backends:
                 key = name, route.settings
                 if key not in made:
                     made[key] = _variety(route, backends[name], snapshot, own, servers)
@@ -558,7 +557,7 @@ def _via_token(node: str) -> str:
 
 def _learned(site: Site) -> tuple[bytes, ...]:
     """Names of the cookies that servers set and affinity marks."""
-    kept = [backend.affinity for backend in site.backends.values() if backend.affinity]
+    kept = (model for _, _, model in site.affinities())
     return tuple(sorted({model.cookie.encode() for model in kept if model.learn and model.cookie}))
 
 
@@ -568,16 +567,17 @@ def _variety(
     """A backend with the settings of a route."""
     model = snapshot.site.backends[backend.name]
     inside = [servers[backend.name, server.name] for server in model.servers]
-    affinity = model.affinity if route.affinity is None else None
+    affinity = model.affinity if route.affinity is None else route.affinity
     retries = route.retries or RouteRetries()
+    causes = model.retries.on if retries.on is None else retries.on
     return backend.variety(
         route.settings,
         changed(route.timeouts, model.timeouts),
         _affinity(affinity, backend.members, inside, snapshot, own),
         Retries(
             model.retries.attempts if retries.attempts is None else retries.attempts,
-            model.retries.on,
-            model.retries.statuses,
+            causes,
+            statuses(causes),
             model.retries.methods if retries.methods is None else retries.methods,
             model.retries.budget,
         ),
@@ -587,7 +587,7 @@ def _variety(
 def _affinity(
     model: AffinityModel | None, members: Members, servers: Sequence[Server], snapshot: Snapshot, own: bytes
 ) -> Affinity | None:
-    if model is None:
+    if model is None or model is NO_AFFINITY:
         return None
     if model.url is not None:
         return UrlAffinity(members, model.url, [server.name for server in servers])

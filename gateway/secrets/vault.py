@@ -245,8 +245,7 @@ def _add_all(reader: PairReader, sources: Sequence[Source]) -> Mapping[PairKey, 
 
 def needs_own(site: Site) -> bool:
     """Whether this gateway signs anything with a key of its own."""
-    kinds = [backend.affinity for backend in site.backends.values() if backend.affinity is not None]
-    cookies = any(kind.cookie is not None and kind.key_file is None for kind in kinds)
+    cookies = any(kind.cookie is not None and kind.key_file is None for _, _, kind in site.affinities())
     tickets = any(frontend.tls and not frontend.tls.ticket_key_file for frontend in site.frontends)
     return site.cluster is None and (cookies or tickets or site.qos.sessions is not None)
 

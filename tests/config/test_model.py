@@ -77,7 +77,13 @@ def test_the_smallest_site_has_every_default(load_text: Load) -> None:
 
 @pytest.mark.parametrize("route, said", [
     ("»timeouts: {response: 1s}, respond: {}", "timeouts needs backend or split"),
-    ("backend: app, affinity: »{cookie: a}", "expected false, not a mapping"),
+    ("backend: app, affinity: {cookie: a, »url: b}", "by cookie and by url cannot be combined"),
+    ("backend: app, affinity: {cookie: a, »samesite: lax}", "samesite is called same_site here"),
+    ("backend: app, affinity: {»cooky: a}", "unknown key cooky (did you mean cookie?)"),
+    ("backend: app, affinity: »true", "expected a mapping, not true"),
+    ("backend: app, affinity: {source: »99}", "must be at most 32"),
+    ("backend: app, affinity: {cookie: a, key_file: »none}", "cannot read"),
+    ("backend: app, retries: {on: [»404]}", "expected connect, reset or a status from 500 to 599"),
     ("backend: app, retries: {attempts: »6}", "must be at most 5"),
     ("backend: app, timeouts: {»idle: 1s}", "unknown key idle"),
 ])  # fmt: skip

@@ -21,7 +21,23 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
         description["routes"] = [
             {"match": {"path": "/hang"}, "timeouts": {"response": "200ms"}, "backend": "app"},
             {"match": {"path": "/who", "query": {"free": True}}, "affinity": False, "backend": "app"},
+            {
+                "match": {"path": "/who", "query": {"tenant": True}},
+                "affinity": {"header": "X-Tenant"},
+                "backend": "app",
+            },
+            {
+                "match": {"path": "/who", "query": {"own": True}},
+                "affinity": {"cookie": "OWN", "path": "/who"},
+                "backend": "app",
+            },
             {"match": {"path": "/status/502", "query": {"once": True}}, "retries": {"attempts": 0}, "backend": "app"},
+            {
+                "match": {"path": "/status/502", "query": {"reset": True}},
+                "retries": {"on": ["reset"]},
+                "backend": "app",
+            },
+            {"match": {"path": "/status/503"}, "retries": {"on": [503]}, "backend": "app"},
             {"match": {"path": "/sink", "query": {"small": True}}, "body_bytes": "10B"},
             {"backend": "app"},
         ]
@@ -57,6 +73,20 @@ def test_a_route_without_affinity_sets_no_cookie_and_reads_none(gateway: Gateway
         assert [answer.header("Set-Cookie") for answer in free] == [None] * 4
 
 
+def test_a_route_has_affinity_of_another_kind_than_its_backend(gateway: GatewayProcess) -> None:
+    with RawClient(gateway.port) as client:
+        for tenant in "abcd":
+            answers = [client.get("/who?tenant", f"X-Tenant: {tenant}") for _ in range(4)]
+            assert len({answer.body for answer in answers}) == 1
+            assert [answer.header("Set-Cookie") for answer in answers] == [None] * 4
+        first = client.get("/who?own")
+        cookie, _, attributes = (first.header("Set-Cookie") or "").partition("; ")
+        assert cookie.startswith("OWN=")
+        assert "Path=/who" in attributes
+        assert {client.get("/who?own", f"Cookie: {cookie}").body for _ in range(4)} == {first.body}
+        assert (client.get("/who", f"Cookie: {cookie}").header("Set-Cookie") or "").startswith("SRV=")
+
+
 def test_a_route_has_fewer_retries_than_its_backend(gateway: GatewayProcess) -> None:
     def tries() -> dict[str, int]:
         lines = [line.split() for line in gateway.output.splitlines() if line.startswith("/status")]
@@ -65,4 +95,7 @@ def test_a_route_has_fewer_retries_than_its_backend(gateway: GatewayProcess) -> 
     with RawClient(gateway.port) as client:
         client.get("/status/502")
         client.get("/status/502?once")
-    eventually(lambda: tries() == {"/status/502": 2, "/status/502?once": 1}, "two lines in the log")
+        client.get("/status/502?reset")
+        client.get("/status/503")
+    expected = {"/status/502": 2, "/status/502?once": 1, "/status/502?reset": 1, "/status/503": 2}
+    eventually(lambda: tries() == expected, "four lines in the log")
