@@ -34,6 +34,7 @@ VARIABLES: Final = {
     "client": "string",
     "class": "string",
     "time": "timestamp",
+    "user": "string",
 }
 """The request variables of expressions; maps are from string to string."""
 
@@ -147,6 +148,15 @@ def parse(text: str) -> Node:
     if node.type != "bool":
         raise Fault(f"must be true or false, not {_named(node)}", offset=node.at)
     return node
+
+
+def variables(node: Node) -> Iterator[tuple[str, int]]:
+    """The name and position of each variable that an expression uses."""
+    if node.op == "var":
+        yield node.args[0], node.at
+    for arg in node.args:
+        if isinstance(arg, Node):
+            yield from variables(arg)
 
 
 def names(node: Node) -> Iterator[tuple[str, str, int]]:

@@ -1,10 +1,12 @@
 """The conditions of a route or a class."""
 
+from collections.abc import Iterator
 from functools import cached_property
 from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
+from gateway.config import expression
 from gateway.config.fields import (
     ClassName,
     CookieMatches,
@@ -22,6 +24,7 @@ from gateway.config.fields import (
     QueryMatches,
 )
 from gateway.config.pattern import Pattern
+from gateway.config.problem import Loc
 
 _VALUE_FORMS: Final = (
     'text to equal, "~" and a regular expression, "!~" and one that must not match, true (present) or false (absent).'
@@ -71,6 +74,21 @@ class Match(Model):
             and self.when is None
             and (not self.path or any(item == PathMatch("/", exact=False) for item in self.path))
         )
+
+    def places_of(self, *variables: str) -> Iterator[tuple[Loc, str, int]]:
+        """Where this match, or one within it, asks for `class` or an expression uses one of `variables`.
+
+        The place, the variable, and its position within its text.
+        """
+        if self.class_ and "class" in variables:
+            yield ("class",), "class", 0
+        if self.when is not None:
+            for name, at in expression.variables(self.when.node):
+                if name in variables:
+                    yield ("when",), name, at
+        for key, matches in (("not", self.not_), ("any", self.any_), ("all", self.all_)):
+            for i, match in enumerate(matches):
+                yield from (((key, i, *loc), name, at) for loc, name, at in match.places_of(*variables))
 
     @cached_property
     def groups(self) -> dict[str, str]:

@@ -57,8 +57,9 @@ class QosClass(RateLimited):
 
     @model_validator(mode="after")
     def _no_circle(self) -> "QosClass":
-        if self.match.class_:
-            raise Fault("requests have no class yet when classes are assigned", "match", "class", key=True)
+        for loc, name, at in self.match.places_of("class", "user"):
+            message = f"requests have no {name} yet when classes are assigned"
+            raise Fault(message, "match", *loc, key=loc[-1] == "class", offset=at)
         self.check_per(frozenset())
         return self
 

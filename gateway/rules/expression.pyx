@@ -89,6 +89,8 @@ cdef class Variable(Expr):
             return v.klass or ""
         if self.which == 10:
             return v.clock()
+        if self.which == 11:
+            return (v.user or b"").decode("utf-8", "surrogateescape")
         raise Unknown("a map has no value of its own")
 
 

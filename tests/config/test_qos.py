@@ -243,3 +243,13 @@ def test_a_cookie_has_one_meaning(refuse: Refuse) -> None:
         f"{frontends}\n{backends}qos: {{sessions: {{max: 5, key: {{cookie: »A}}}}}}\n",
         "A is the affinity cookie of backend app",
     )
+
+
+@pytest.mark.parametrize("match, message", [
+    ("{when: »'user == \"a\"'}", "requests have no user yet"),
+    ("{when: 'host == \"a\" && »class == \"b\"'}", "requests have no class yet"),
+    ("{not: {»class: b}}", "requests have no class yet"),
+    ("{any: [{host: a}, {all: [{when: »'user != \"\"'}]}]}", "requests have no user yet"),
+])  # fmt: skip
+def test_what_is_unknown_when_classes_are_assigned(refuse: Refuse, match: str, message: str) -> None:
+    refuse(f"{BASE}qos: {{classes: [{{name: a, match: {match}}}, {{name: b}}]}}\n", message)

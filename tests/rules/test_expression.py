@@ -17,6 +17,7 @@ def request_view() -> View:
         ["X-Limit: 12", "Accept: text/html", "Cookie: tier=gold; a=b"], client="192.0.2.77",
     )  # fmt: skip
     made.klass = "staff"
+    made.user = "jürgen".encode()
     made.clock = lambda: 1_790_000_000.0  # 2026-09-21T14:13:20Z, a Monday
     made.resources = Assumed({"app": 0.5, "silent": None}, {"app": 2, "silent": 1}, 7, {"here": 0.25})
     return made
@@ -25,6 +26,7 @@ def request_view() -> View:
 @pytest.mark.parametrize("text", [
     "scheme == 'https' && method == \"PUT\" && host == 'www.example.com'",
     "path == '/shop/a%20b' && uri.endsWith('n=7') && client == '192.0.2.77'",
+    "user == 'jürgen' && user != ''",
     "class == 'staff' && class in ['a', 'staff'] && !('b' in ['a'])",
     "headers['x-limit'] == '12' && headers['X-LIMIT'] == headers.accept || int(headers['X-Limit']) == 12",
     "'accept' in headers && has(headers.accept) && !has(headers.nothing) && !('none' in cookies)",
