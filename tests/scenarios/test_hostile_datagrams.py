@@ -9,7 +9,6 @@ import os
 import random
 import socket
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,11 +23,11 @@ from gateway.control.site_report import SiteReport, ask, backend, metrics_of
 from gateway.control.site_report import time as measured
 from gateway.control.sites import CONTEXT
 from loadagent.report import MAX_BYTES, Report, State, encode
+from tests.dns.signed_zones import PEM
 from tests.support.backend_server import BackendServer
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.places import PLACES
 from tests.support.places import write as write_places
-from tests.support.programs import run
 from tests.support.waiting import eventually, free_udp_port
 from tests.support.web_farm import KEY, Site, both_port
 from tests.support.web_farm import ask as query
@@ -126,7 +125,9 @@ def test_hostile_messages_end_nothing(start_servers: Servers, tmp_path: Path) ->
     key = tmp_path / "sites.key"
     key.touch(mode=0o600)
     key.write_text(KEY)
-    run(sys.executable, "-m", "gateway", "key", "dnssec", str(tmp_path / "zone.key"), "www.example.com")
+    signing = tmp_path / "zone.key"
+    signing.touch(mode=0o600)
+    signing.write_bytes(PEM)
     write_places(tmp_path / "where.mmdb", PLACES)
     description = {
         **site(start_servers("one")),
@@ -153,7 +154,7 @@ def test_hostile_messages_end_nothing(start_servers: Servers, tmp_path: Path) ->
                     "networks": {"syd": "198.51.0.0/17"},
                     "places": {"dub": {"countries": "FR", "at": [53.3, -6.3]}, "mel": {"continents": "OC"}},
                     "https": True,
-                    "dnssec": {"key_file": str(tmp_path / "zone.key")},
+                    "dnssec": {"key_file": str(signing)},
                     "names": {"*.w": {"sites": {"mel": "192.0.2.12"}}},
                     "records": ['big TXT "' + "x" * 250 + '"' for _ in range(9)] + ["alias CNAME @"],
                 },
