@@ -166,7 +166,7 @@ build/acme2certifier/.made:
 # Programs that tests and benchmark run beside the gateway, and what makes its hosts (iproute2, nftables); tests/test_programs.py compares. RUNLEVEL keeps Debian from starting their services.
 peers:
 	@missing=; \
-	for pair in curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-core haproxy:haproxy apache2:apache2-bin strace:strace valgrind:valgrind \
+	for pair in curl:curl wrk:wrk h2load:nghttp2-client nginx:nginx-core haproxy:haproxy apache2:apache2-bin httxt2dbm:apache2-utils strace:strace valgrind:valgrind \
 	    callgrind_control:valgrind callgrind_annotate:valgrind ip:iproute2 tc:iproute2 nft:nftables keepalived:keepalived ping:iputils-ping \
 	    systemd-analyze:systemd node:nodejs openssl:openssl testssl:testssl.sh git:git losetup:mount taskset:util-linux prlimit:util-linux setpriv:util-linux \
 	    unshare:util-linux nsenter:util-linux dig:bind9-dnsutils delv:bind9-dnsutils nsupdate:bind9-dnsutils kdig:knot-dnsutils unbound:unbound named:bind9 groff:groff-base chromium:chromium prometheus:prometheus promtool:prometheus npm:npm pebble:pebble rsyslogd:rsyslog logrotate:logrotate mount:mount umount:mount; do \

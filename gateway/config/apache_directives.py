@@ -7,6 +7,7 @@ from fnmatch import translate
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Final, TypeAlias
 
+from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault
 
 Text: TypeAlias = tuple[Any, ...]
@@ -178,7 +179,16 @@ SERVERS_OWN: Final = frozenset(
         "xbithack",
     ]
 )
-"""Directives for the server's own work: ignored, with a warning."""
+"""Directives for the server's own work: ignored, with a warning,"""
+SERVERS_OWN_FAMILIES: Final = (
+    *("ssl_", "pagespeed", "modpagespeed", "h2", "fcgid", "cgi", "suphp", "lsapi", "wsgi", "passenger", "perl"),
+    *("opcache", "xsendfile", "dav", "brotli", "reqtimeout", "requestreadtimeout"),
+)
+"""and those whose names begin so."""
+MODULES_NOT_HERE: Final = re.compile(
+    r"mod_(?:fcgid|lsapi|php\d*|suphp|security\d?|pagespeed|wsgi|perl|passenger|jk|evasive\d*|lua|cgid?|dav|dav_fs)\.c"
+)
+"""What <IfModule> does not find: modules that run programs of a server, and some that would ask for more."""
 
 LOGIN: Final = "users log in by AuthType Basic, AuthName, AuthUserFile, and Require valid-user or Require user NAME"
 WAYS_OUT: Final = {
@@ -200,16 +210,27 @@ WAYS_OUT: Final = {
     "proxyerroroverride": "say pages in the site file, and leave it out here",
     "balancermember": "name the servers in a backend of the site file",
     "proxyset": "say it of the backend in the site file",
-    "proxypassreversecookiepath": "no cookie's path is changed here: let the server set the right one",
-    "proxypassreversecookiedomain": "no cookie's domain is changed here: let the server set the right one",
     "substitute": "no body is changed here: leave it to the server",
     "sslrequiressl": "write match: {scheme: http} and respond: 403 in a route before",
     "sslrequire": "write a when: expression in a route before",
+    "jkmount": "write ProxyPass PATH URL to the server's HTTP port",
     "sslverifyclient": "say client_ca in the frontend's tls",
     "limitrequest": "write a rate in a route",
     "mod_evasive": "write a rate in a route",
 }
 """Directives that affect requests but are not supported, and the alternatives."""
+OTHER_MAPS: Final = (
+    "write its entries to a text file for txt:FILE, or by httxt2dbm -f SDBM -i TEXT -o FILE for dbm=sdbm:FILE"
+)
+MAPS_NOT_HERE: Final = {
+    "prg": (
+        "no program is asked while a request waits: write the answers for all keys to a text file and name that as "
+        "txt:FILE, or what it computes as a function, in a route with python: before this one, which may rewrite paths"
+    ),
+    "dbd": "no database is asked while a request waits: write the result of the query to a text file for txt:FILE",
+    "fastdbd": "no database is asked while a request waits: write the result of the query to a text file for txt:FILE",
+}
+"""Kinds of maps that are not supported, and the alternative."""
 _STATUSES: Final = {"permanent": 301, "temp": 302, "seeother": 303, "gone": 410}
 
 
@@ -217,7 +238,8 @@ _STATUSES: Final = {"permanent": 301, "temp": 302, "seeother": 303, "gone": 410}
 class Scope:
     """The requests that a section applies to.
 
-    kind: file (a pattern for the last part of the path), path (for the path), method (for the method), if (a tree);
+    kind: file (a pattern for the last part of the path), path (for the URL's path), directory (for that of the file,
+    which server rules may have changed), method (for the method), if (a tree);
     `negate`: for all others.
     """
 
@@ -284,6 +306,11 @@ class FieldEdit:
     env: str = ""
     test: Test = ()
 
+    @property
+    def of_answer(self) -> bool:
+        """Whether the test depends on the answer."""
+        return _asks_answer(self.test)
+
 
 @dataclass(frozen=True, slots=True)
 class Variable:
@@ -295,6 +322,8 @@ class Variable:
     pattern: str
     sets: tuple[tuple[str, Text | None], ...]
     ignore_case: bool = False
+    of_names: bool = False
+    """`of` is a pattern for names of fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,11 +346,15 @@ class Directives:
     fields: list[FieldEdit] = field(default_factory=list)
     variables: list[Variable] = field(default_factory=list)
     passed: list[Passed] = field(default_factory=list)
+    located: list[Passed] = field(default_factory=list)
+    """Those of <Location>, before the others."""
     documents: dict[int, str] = field(default_factory=dict)
     """By status, the argument of ErrorDocument: a text with a quote before it, or a URL."""
 
     def __bool__(self) -> bool:
-        return bool(self.access or self.moved or self.fields or self.variables or self.passed or self.documents)
+        return bool(
+            self.access or self.moved or self.fields or self.variables or self.passed or self.located or self.documents
+        )
 
 
 def words(text: str) -> list[str]:
@@ -341,6 +374,31 @@ def words(text: str) -> list[str]:
             found.append(match[0].replace("\\\\", "\\") if "\\\\" in match[0] else match[0])
         rest = rest[match.end() :].strip()
     return found
+
+
+def has_module(name: str) -> bool:
+    """Whether <IfModule> finds a module: by its source file (mod_NAME.c), or by its identifier (NAME_module)."""
+    lower = name.lower()
+    source = f"mod_{lower.removesuffix('_module')}.c" if lower.endswith("_module") else lower
+    return re.fullmatch(r"mod_\w+\.c", source) is not None and MODULES_NOT_HERE.fullmatch(source) is None
+
+
+def has_version(version: tuple[int, int, int], asked: str) -> bool:
+    """Whether <IfVersion> holds: [operator] version, or a pattern between slashes. Raises Fault."""
+    match = re.fullmatch(r"(=|==|>|>=|<|<=|~)?\s*(\S+)", asked.strip())
+    if match is None:
+        raise Fault("<IfVersion> takes an operator and a version")
+    sign, text = match[1] or "=", match[2]
+    if sign == "~" or text.startswith("/"):
+        return Pattern(text.strip("/")).search(".".join(map(str, version)).encode()) is not None
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+){0,2}", text):
+        raise Fault(f"{text} is no version")
+    parts = [int(part) for part in text.split(".")]
+    other = (*parts, *[0] * (3 - len(parts)))
+    return {
+        "=": version == other, "==": version == other, ">": version > other, ">=": version >= other,
+        "<": version < other, "<=": version <= other,
+    }[sign]  # fmt: skip
 
 
 def expect(arguments: list[str], least: int, most: int) -> list[str]:
@@ -409,6 +467,12 @@ def of_from(items: list[str]) -> Test:
 def asks_login(test: Test) -> bool:
     """Whether a tree depends on the user."""
     return any(part[:1] == ("login",) for part in names(test))
+
+
+def _asks_answer(test: object) -> bool:
+    if not isinstance(test, tuple):
+        return False
+    return test[:1] == ("answer",) or any(_asks_answer(item) for item in test)
 
 
 def names(test: Test) -> Iterator[Any]:

@@ -1,6 +1,7 @@
 """Expressions of Apache's <If>, Require expr and RewriteCond expr, restricted to properties of the request.
 
-Grammar: httpd.apache.org/docs/2.4/expr.html, without functions, lists of words and what is known only of an answer.
+Grammar: httpd.apache.org/docs/2.4/expr.html, but for most functions, lists of words and, outside of Header, what is
+known only of an answer.
 """
 
 import re
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.config.apache_directives import Test, networks
+from gateway.config.apache_text import FUNCTIONS
 from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault
 
@@ -158,10 +160,24 @@ class _Parser:
         kind, token = self.take()
         if kind == "text":
             return self.expand(token[1:-1])
+        if kind == "word" and self.peek() == ("sign", "("):
+            return self.function(token.lower())
         if kind in ("variable", "word"):
-            if self.peek() == ("sign", "("):
-                raise Fault(f"the function {token} is not supported in expressions")
             return self.expand(token)
         if kind == "regex" and token.startswith("/"):
             return self.expand(token)
         raise Fault(f"{token or 'the end'} is not understood in an expression: a value is expected")
+
+    def function(self, name: str) -> tuple[Any, ...]:
+        """A call, from its parenthesis on."""
+        self.take()
+        if name in ("req", "http", "req_novary", "reqenv", "env", "resp"):
+            family = {"reqenv": "ENV", "env": "ENV", "resp": "RESP"}.get(name, "HTTP")
+            found = self.expand(f"%{{{family}:{self.plain()}}}")
+        elif name in FUNCTIONS:
+            found = (("function", name, self.value(), None),)
+        else:
+            raise Fault(f"the function {name} is not supported in expressions")
+        if self.take() != ("sign", ")"):
+            raise Fault("a parenthesis is not closed")
+        return found

@@ -10,7 +10,8 @@ from gateway.config.problem import Fault, suggest
 
 Part: TypeAlias = tuple[str, str, "tuple[Part, ...]", "tuple[Part, ...] | None"]
 """A piece of an expandable text: (kind, value, key, default). Kinds: text; rule and cond (the number of a group); var
-(a name); header, env (a name); map (a name, with its key and default)."""
+(a name); header, env (a name); map (a name, with its key and default); function (a name, with its argument as the key);
+answer (a field, or "status")."""
 
 VARIABLES: Final = frozenset(
     [
@@ -31,6 +32,7 @@ VARIABLES: Final = frozenset(
         "QUERY_STRING",
         "DOCUMENT_ROOT",
         "SERVER_NAME",
+        "SERVER_ADDR",
         "SERVER_PORT",
         "SERVER_PROTOCOL",
         "REQUEST_URI",
@@ -49,12 +51,17 @@ VARIABLES: Final = frozenset(
     ]
 )
 FILE_NAMES: Final = ("REQUEST_FILENAME", "SCRIPT_FILENAME")
+OF_ANSWER: Final = {"CONTENT_TYPE": "content-type", "REQUEST_STATUS": "status"}
+"""Variables of the answer, which the test of a Header may ask for, as fields; status is its status."""
+FUNCTIONS: Final = ("toupper", "tolower", "escape", "unescape")
+"""Of maps, and of expressions."""
 NOT_HERE: Final = {
+    "CONTENT_TYPE": "the answer is not known yet; only the expr= of a Header can ask for it",
+    "REQUEST_STATUS": "the answer is not known yet; only the expr= of a Header can ask for it",
     "REMOTE_USER": "users log in by basic_auth of a route, whose texts have {user}",
     "REMOTE_IDENT": "the gateway does not query it",
     "REMOTE_PORT": "the ports of clients are not kept",
     "AUTH_TYPE": "users log in by basic_auth of a route",
-    "SERVER_ADDR": "a gateway has several addresses; say in match which requests the file is for, or use SERVER_PORT",
     "SERVER_ADMIN": "write the address itself",
     "SERVER_SOFTWARE": "write the name itself",
     "API_VERSION": "there are no modules of Apache here",
@@ -65,8 +72,14 @@ NOT_HERE: Final = {
 """Variables of Apache without a value here, and the alternative."""
 
 
-def expandable(text: str) -> tuple[Part, ...]:
-    """The parts of a text with references to groups, variables and maps. Raises Fault."""
+def expandable(text: str, *, of_answer: bool = False) -> tuple[Part, ...]:
+    """The parts of a text with references to groups, variables and maps. Raises Fault.
+
+    `of_answer`: variables of the answer are known as well.
+    """
+    whole = re.fullmatch(r"%\{(?:(resp):)?([^{}:]+)\}", text, re.IGNORECASE) if of_answer else None
+    if whole and (whole[1] or whole[2].upper() in OF_ANSWER):
+        return (("answer", whole[2].lower() if whole[1] else OF_ANSWER[whole[2].upper()], (), None),)
     parts, _ = _expandable(text, 0, "")
     return parts
 
@@ -140,12 +153,12 @@ def _piece(text: str, at: int) -> tuple[Part | None, int]:
 
 def _variable(name: str) -> Part:
     family, colon, rest = name.partition(":")
-    if colon and family.upper() == "HTTP":
+    if colon and family.upper() in ("HTTP", "REQ"):
         return "header", rest, (), None
-    if colon and family.upper() == "ENV":
+    if colon and family.upper() in ("ENV", "REQENV"):
         return "env", rest, (), None
     if colon and family.upper() in ("LA-U", "LA-F") and rest.upper() in FILE_NAMES:
-        return "var", "LA-F", (), None
+        return "var", family.upper(), (), None
     if colon and family.upper() in ("LA-U", "LA-F"):
         return _variable(rest)  # nothing else changes before the path is mapped to a file
     if colon:

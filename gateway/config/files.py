@@ -413,14 +413,10 @@ def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apach
     files.warnings += [
         Finding(loc, f"{model.file}:{line}: {text}", severity="warning") for line, text in rules.warnings
     ]
-    for rule in rules.rewrites:
-        script = apache_rules.front_controller(rule)
-        if script is not None:
-            message = (
-                f"this sends every URL without a file to {script}, which then sees that path in place of the one asked "
-                "for: your server does this by itself; leave the block out"
-            )
-            files.warnings.append(Finding(loc, f"{model.file}:{rule.line}: {message}", severity="warning"))
+    files.warnings += [
+        Finding(loc, f"{model.file}:{line}: {text}", severity="warning")
+        for line, text in _notes_on(rules, directory=model.context == "directory")
+    ]
     known = targets(site)
     hosts = [("P", rule.line, apache_rules.target(rule)) for rule in rules.rewrites]
     hosts += [("ProxyPass", item.line, item.host) for item in rules.proxied]
@@ -428,6 +424,24 @@ def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apach
         if host is not None and host not in known:
             reason = f"the host of {name}, {host}, is neither a backend nor a server's address{suggest(host, known)}"
             files.findings.append(Finding(loc, f"{model.file}:{line}: {reason}"))
+
+
+def _notes_on(rules: apache_rules.Rules, *, directory: bool) -> Iterator[tuple[int, str]]:
+    """What to know of rewrite rules, by line. `directory`: those outside of sections are of a directory."""
+    for part in rules.lists:
+        for line, script in apache_rules.front_controllers(part.rules).items():
+            text = (
+                f"this sends every URL without a file to {script}, which then sees that path in place of the one asked "
+                "for: your server does this by itself; leave the block out"
+            )
+            yield line, text
+        inner = any(part is other for one in rules.lists for _, other in one.directories)
+        if part.base is None and (directory or inner):
+            text = (
+                "without RewriteBase, Apache redirects to the name of a file here; the gateway takes it as a path "
+                "below the directory's URL: say RewriteBase"
+            )
+            yield from ((rule.line, text) for rule in filter(apache_rules.names_a_file, part.rules))
 
 
 def _read_function(files: Files, function: Function, loc: Loc) -> None:

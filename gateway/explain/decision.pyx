@@ -62,6 +62,7 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     asking.provenance = Provenance(client.encode(), https, listener.encode(), context.via, trusts,
                                    frontend.client_from)
     asking.provenance.guarded = frontend.guards
+    asking.provenance.here = _address_of(listener)
     asking.provenance.verified = verified
     t = new_transaction(context)
     t.begin(asking, frontend, p, &_head)
@@ -107,6 +108,12 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
         view.notes = view.settled = None
         view.reproducible = False
         t.put_back()
+
+
+cdef bytes _address_of(str listener):
+    """The address that clients of a listener reach; 127.0.0.1 where that is not known."""
+    host = listener.rpartition(":")[0].strip("[]")
+    return host.encode() if host not in ("0.0.0.0", "::") and (":" in host or host[:1].isdigit()) else b"127.0.0.1"
 
 
 cdef bint _waits(WorkerContext context, Transaction t, Decision d, dict found) except -1:

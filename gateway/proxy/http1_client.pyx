@@ -307,6 +307,7 @@ cdef class Http1Downstream(Downstream):
         trusts = (<object>self.frontend).trusts if self.frontend.trusts(self.address.decode()) else None
         self.provenance = Provenance(self.address, self.conn.tls is not None, self.conn.listener.name.encode(),
                                      via, trusts, self.frontend.client_from)
+        self.provenance.fd = self.conn.fd
         describe(self.provenance, self.port, self.conn.ssl if self.conn.tls is not None else NULL)
         self.provenance.verified = verified
         self.provenance.guarded = self.frontend.guards

@@ -688,6 +688,7 @@ cdef class Http2Connection(Handler):
         trusts = (<object>frontend).trusts if frontend.trusts(self.conn.address.decode()) else None
         self.provenance = Provenance(self.conn.address, self.conn.tls is not None, self.conn.listener.name.encode(),
                                      via, trusts, frontend.client_from)
+        self.provenance.fd = self.conn.fd
         describe(self.provenance, self.conn.port, self.conn.ssl if self.conn.tls is not None else NULL)
         self.provenance.verified = verified
         self.provenance.guarded = frontend.guards

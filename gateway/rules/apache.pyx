@@ -10,6 +10,7 @@ Directives that have no meaning here were refused when the file was read.
 
 import logging
 import time
+from functools import partial
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -21,7 +22,7 @@ from gateway.rules.actions cimport Respond, Step, answer, rewrite
 from gateway.rules.view cimport IN_HEADER, View, decoded
 
 from gateway.config.apache_directives import glob
-from gateway.config.apache_rules import front_controller
+from gateway.config.apache_rules import front_controllers
 from gateway.config.apache_rules import target as host_of
 from gateway.config.backtracking import TooManySteps
 from gateway.config.pattern import Pattern
@@ -94,14 +95,18 @@ cdef class Run:
     cdef bint passed            # by [PT]: later directives may still apply
     cdef bint front             # a front controller handles the request
     cdef bint local             # the path or query has changed
+    cdef bint inner             # this is the look-up of LA-U
+    cdef tuple answer           # status of the answer and its fields, where they are known
 
 
 cdef class ApacheState:
     """State of a request that the parts of a rules file share. environment: bytes by bytes; rewritten: the path was
-    rewritten, without [PT], so that later parts skip it; user: that has logged in, None: none; any_user: judge as if
-    the client had logged in as each user that is asked for."""
+    rewritten, without [PT], so that later parts skip it; uri: its path, decoded, which server rules leave as it is
+    unless they have [PT]; user: that has logged in, None: none; any_user: judge as if the client had logged in as each
+    user that is asked for."""
     cdef public dict environment
     cdef public bint rewritten
+    cdef public bytes uri
     cdef public object user
     cdef public bint any_user
 
@@ -112,6 +117,7 @@ cdef class ApacheState:
         """Forget the previous request."""
         self.environment = {b"HTTPS": b"on"} if https else {}
         self.rewritten = False
+        self.uri = None
         self.user = None
         self.any_user = False
 
@@ -155,7 +161,7 @@ cdef class CompiledRule:
     cdef int line
     cdef bint front             # it leads to a front controller
 
-    def __init__(self, rule, targets):
+    def __init__(self, rule, targets, front):
         flags = rule.flags
         pattern = Pattern(rule.pattern, ignore_case="NC" in flags, dot_all=True, backtrack=True)
         self.search = pattern.search
@@ -186,7 +192,7 @@ cdef class CompiledRule:
             self.target = targets[host]
         self.type = flags["T"].encode("latin-1") if "T" in flags else None
         self.line = rule.line
-        self.front = front_controller(rule) is not None
+        self.front = front
 
 
 cdef class ApacheRules(Step):
@@ -216,7 +222,8 @@ cdef class ApacheRules(Step):
     cdef object choose
 
     def __init__(self, rules, targets, *, name, bint directory, base, document_root, exists, choose, state=None):
-        self.rules = [CompiledRule(rule, targets) for rule in rules.rules]
+        fronts = front_controllers(rules.rules)
+        self.rules = [CompiledRule(rule, targets, rule.line in fronts) for rule in rules.rules]
         self.maps = rules.maps
         self.random_maps = rules.random
         self.directory = directory
@@ -230,7 +237,7 @@ cdef class ApacheRules(Step):
         self.exists = frozenset([name.encode("latin-1") for name in exists])
         self.directories = frozenset([name[:at + 1] for name in self.exists for at in range(len(name))
                                       if name[at] == c'/'])
-        self.scripts = frozenset([self._script(rule) for rule in rules.rules]) - {None}
+        self.scripts = frozenset([self._path_of(name) for name in fronts.values()])
         self.choose = choose
         self.name = name
         self.state = state or ApacheState()
@@ -238,11 +245,8 @@ cdef class ApacheRules(Step):
         self.sources = {}
         self.text = f"apache {name}"
 
-    cdef bytes _script(self, rule):
-        """The path of the front controller that a rule leads to, or None."""
-        name = front_controller(rule)
-        if name is None:
-            return None
+    cdef bytes _path_of(self, str name):
+        """The path of a script."""
         return name.encode("latin-1") if name.startswith("/") else self.base + name.encode("latin-1")
 
     cdef object run(self, View v):
@@ -250,6 +254,8 @@ cdef class ApacheRules(Step):
         cdef bytes before = v.path()
         if not self.rules:
             return None
+        if self.scripts:
+            v.edits(False).set(b"X-Original-URL", None)     # servers behind such rules believe it
         if b"%2F" in before:
             return failed(404)          # as Apache: once decoded, it could not be told from a slash
         r = Run.__new__(Run)
@@ -386,8 +392,11 @@ cdef class ApacheRules(Step):
         cdef bytes url = r.path
         cdef object args = r.args
         if r.raw:
-            if unprintable(url) or (args and unprintable(args)):
+            if controls(url) or (args and controls(args)):
                 return failed(403)
+            # Apache sends a space as it is.
+            url = url.replace(b" ", b"%20")
+            args = args and args.replace(b" ", b"%20")
         else:
             scheme, _, rest = url.partition(b"://")
             host, slash, path = rest.partition(b"/")
@@ -395,7 +404,7 @@ cdef class ApacheRules(Step):
             url += slash + quote_from_bytes(path, PATH_SAFE).encode()
             if args and args != old_args:
                 args = quote_from_bytes(args, "/:@!$&'()*+,;=~-._?").encode()
-        if args:
+        if args is not None:
             url += b"?" + args
         return answer(r.status if 300 <= r.status <= 399 else 302, b"Location: " + url + b"\r\n", b"")
 
@@ -542,10 +551,10 @@ cdef class ApacheRules(Step):
                 r.args = query + b"&" + (r.args or b"")
         else:
             r.args = query
-        if r.args is not None and r.args.endswith(b"&"):
-            r.args = r.args[:len(r.args) - 1]
         if not r.args:
             r.args = None
+        elif r.args.endswith(b"&"):
+            r.args = r.args[:len(r.args) - 1]
         return 0
 
     cdef bint _conds(self, Run r, CompiledRule rule) except -1:
@@ -629,6 +638,10 @@ cdef class ApacheRules(Step):
                 value = _header(r.v, text.lower().encode("latin-1"))
             elif kind == "env":
                 value = r.environment.get(text.encode("latin-1"), b"")
+            elif kind == "function":
+                value = _converted(text, self._expand(r, key, None))
+            elif kind == "answer":
+                value = _of_answer(r.answer, text)
             else:
                 value = self._variable(r, text)
             if r.question == 0 and b"?" in value:
@@ -646,6 +659,41 @@ cdef class ApacheRules(Step):
         """Evaluate a tree of access rules or of an expression (see config/apache_directives.py)."""
         return self._judge(self._asked(v, path, None), test)
 
+    def later(self, View v, test, bytes path):
+        """A function that evaluates a tree by the status and fields of the answer, when they are known."""
+        return partial(self._judge_answer, self._bound(self._asked(v, path, None), test))
+
+    def _judge_answer(self, test, int status, list fields):
+        cdef Run r = Run.__new__(Run)
+        r.answer = (status, fields)
+        return self._judge(r, test)
+
+    cdef tuple _bound(self, Run r, tuple test):
+        """A tree in which only what depends on the answer is left open."""
+        kind = test[0]
+        if kind in ("any", "all", "none"):
+            return (kind, tuple([self._bound(r, item) for item in test[1]]))
+        if kind == "not":
+            return ("not", self._bound(r, test[1]))
+        if kind in ("empty", "true"):
+            return (kind, self._bound_text(r, test[1]))
+        if kind == "match":
+            return (kind, test[1], test[2], self._bound_text(r, test[3]))
+        if kind == "compare":
+            return (kind, test[1], self._bound_text(r, test[2]), self._bound_text(r, test[3]))
+        return ("granted",) if self._judge(r, test) else ("denied",)
+
+    cdef tuple _bound_text(self, Run r, parts):
+        made = []
+        for part in parts:
+            if part[0] == "function":
+                made.append(("function", part[1], self._bound_text(r, part[2]), None))
+            elif part[0] == "answer":
+                made.append(part)
+            else:
+                made.append(("text", self._expand(r, (part,), None).decode("latin-1"), (), None))
+        return tuple(made)
+
     def file_of(self, bytes path):
         """The part of a path that names a file, according to `exists`."""
         cdef Run r = Run.__new__(Run)
@@ -661,7 +709,8 @@ cdef class ApacheRules(Step):
     cdef Run _asked(self, View v, bytes path, match):
         cdef Run r = Run.__new__(Run)
         r.v = v
-        r.path = r.seen = path
+        r.path = path
+        r.seen = path if self.state.uri is None else self.state.uri
         r.info = b""
         if self.directory:
             self._walk(r)
@@ -714,13 +763,7 @@ cdef class ApacheRules(Step):
     cdef bytes _map(self, Run r, str name, bytes key, default):
         entries = self.maps[name]
         if isinstance(entries, str):
-            if entries == "toupper":
-                return key.upper()
-            if entries == "tolower":
-                return key.lower()
-            if entries == "escape":
-                return quote_from_bytes(key, "/:@!$&'()*+,;=~-._").encode()
-            return unquote_to_bytes(key)
+            return _converted(entries, key)
         found = entries.get(key.decode("latin-1"))
         if found is None:
             return self._expand(r, default, None) if default is not None else b""
@@ -745,6 +788,8 @@ cdef class ApacheRules(Step):
             return r.path               # server rules run before Apache has mapped the path to a file name
         if name == "LA-F":
             return r.path if self.directory else self.document_root + r.path
+        if name == "LA-U":
+            return r.path if self.directory else self._looked_ahead(r)
         if name == "PATH_INFO":
             return r.info
         if name == "REQUEST_METHOD":
@@ -757,6 +802,8 @@ cdef class ApacheRules(Step):
             return _first_line(v)
         if name == "SERVER_NAME":
             return v.host().lower().rstrip(b".")
+        if name == "SERVER_ADDR":
+            return v.provenance.local() if v.provenance is not None else b""
         if name == "SERVER_PORT":
             return _port(v)
         if name == "SERVER_PROTOCOL":
@@ -768,6 +815,25 @@ cdef class ApacheRules(Step):
         if name in TIMES:
             return time.strftime(TIMES[name], time.localtime(v.clock())).encode()
         return b""
+
+    cdef bytes _looked_ahead(self, Run r):
+        """The file name that a request of the path would have, as Apache finds out: by these rules, but for LA-U."""
+        cdef Run other = Run.__new__(Run)
+        if r.inner:
+            return b""
+        other.v = r.v
+        other.path = other.seen = r.path
+        other.args = r.args
+        other.info = b""
+        other.environment = dict(r.environment)
+        other.inner = True
+        notes, r.v.notes = r.v.notes, None
+        try:
+            if self._apply(other) == E_STATUS:
+                return b""
+        finally:
+            r.v.notes = notes
+        return other.path if other.path.startswith(self.document_root + b"/") else self.document_root + other.path
 
     cdef int _set_environment(self, Run r, bytes text) except -1:
         name, _, value = text.partition(b":")
@@ -872,6 +938,28 @@ cdef bytes _first_line(View v):
     return PyBytes_FromStringAndSize(v.p, end)
 
 
+cdef bytes _converted(str function, bytes text):
+    """The result of an internal function."""
+    if function == "toupper":
+        return text.upper()
+    if function == "tolower":
+        return text.lower()
+    if function == "escape":
+        return quote_from_bytes(text, "/:@!$&'()*+,;=~-._").encode()
+    return unquote_to_bytes(text)
+
+
+cdef bytes _of_answer(tuple known, str name):
+    """The status of an answer, or a field of it: name in lower case."""
+    if known is None:
+        return b""
+    status, fields = known
+    if name == "status":
+        return b"%d" % status
+    wanted = name.encode("latin-1")
+    return b", ".join([field[1] if field[2] is None else field[2] for field in fields if field[0] == wanted])
+
+
 cdef bytes _group(match, int index):
     if match is None:
         return b""
@@ -900,6 +988,17 @@ cdef bytes _escaped(bytes value, str special, bint plain_space):
         else:
             out += b"%%%02X" % c
     return bytes(out)
+
+
+cdef bint controls(bytes text) noexcept:
+    """Whether there is a control character."""
+    cdef Py_ssize_t i
+    cdef unsigned char c
+    for i in range(PyBytes_GET_SIZE(text)):
+        c = <unsigned char>PyBytes_AS_STRING(text)[i]
+        if c < 32 or c == 127:
+            return True
+    return False
 
 
 cdef bint unprintable(bytes text) noexcept:

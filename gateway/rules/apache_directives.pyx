@@ -21,7 +21,7 @@ from gateway.wire.pages import page
 
 PATH_SAFE = "/:@!$&'()*+,;=~-._"
 HTML = b"Content-Type: text/html; charset=utf-8\r\n"
-HTTP_FIELDS = {"remote_addr", "request_method", "request_protocol", "request_uri"}
+HTTP_FIELDS = {"remote_addr", "remote_host", "server_addr", "request_method", "request_protocol", "request_uri"}
 
 NO_LOGIN = Login()
 
@@ -47,6 +47,7 @@ cdef class ApacheFile(Step):
     cdef dict users
     cdef dict logins                # RequireLogin by Login
     cdef dict searches              # compiled patterns: by pattern and case sensitivity
+    cdef set always                 # fields of the answer that Header always has changed, in lower case
 
     def __init__(self, other, rules, inner, targets, *, name, bint directory, base, bint knows_files, users):
         self.other = other
@@ -62,6 +63,7 @@ cdef class ApacheFile(Step):
         for one in (rules, *[one for _, one in self.inner]):
             one.shared = True
         self.searches = {}
+        self.always = set()
         self.users = dict(users)
         self.logins = {}
 
@@ -81,6 +83,8 @@ cdef class ApacheFile(Step):
         if self.directory and not path.startswith(self.url):
             return None
         self.state.begin(v.scheme == 2)
+        self.state.uri = path
+        self.always.clear()
         self._variables(v, path)
         self._fields(v, path, True)
         if self.directory:
@@ -91,6 +95,7 @@ cdef class ApacheFile(Step):
             if type(outcome) is not Respond:
                 path = _path(v)
                 passed, outcome = outcome, self._moved(v, before, query)
+                self.state.uri = path
                 if outcome is None and path != before:
                     self._variables(v, path)
                     outcome = self._access(v, path)
@@ -101,6 +106,8 @@ cdef class ApacheFile(Step):
             if type(outcome) is not Respond:
                 passed, outcome = outcome, None
                 path = _path(v)
+                if not self.state.rewritten:
+                    self.state.uri = path
                 if passed is None and not self.state.rewritten:
                     passed = self._passed(v, path)
                     if passed is None:
@@ -110,7 +117,9 @@ cdef class ApacheFile(Step):
                 if outcome is None and passed is None:
                     outcome = self._directories(v)
                     if type(outcome) is not Respond:
-                        passed, outcome = outcome, self._access(v, _path(v))
+                        if _path(v) != path:
+                            path = self.state.uri = _path(v)
+                        passed, outcome = outcome, self._access(v, path)
         if outcome is not None:
             return outcome
         self._fields(v, path, False)
@@ -134,6 +143,8 @@ cdef class ApacheFile(Step):
             elif scope.kind == "method":
                 found = self._search(scope.pattern, False)(v.method_now) is not None
             elif scope.kind == "path":
+                found = self._search(scope.pattern, False)(self.state.uri) is not None
+            elif scope.kind == "directory":
                 found = self._search(scope.pattern, False)(path) is not None
             else:
                 found = self._named(scope.pattern, path)
@@ -173,9 +184,13 @@ cdef class ApacheFile(Step):
                 continue
             match = None
             if item.of:
-                match = self._search(item.pattern, item.ignore_case)(self._attribute(v, item.of, path))
+                match = self._search(item.pattern, item.ignore_case)(
+                    self._field_named(v, self._search(item.of, item.ignore_case)) if item.of_names
+                    else self._attribute(v, item.of, path))
                 if match is None:
                     continue
+            if v.notes is not None and item.of:
+                self._note(v, item.line, f"sets {' '.join([name for name, _ in item.sets])}")
             for name, parts in item.sets:
                 key = name.encode("latin-1")
                 if parts is None:
@@ -183,6 +198,15 @@ cdef class ApacheFile(Step):
                 else:
                     environment[key] = self.rules.expand(v, parts, path, match)
         return 0
+
+    cdef bytes _field_named(self, View v, search):
+        """The last field of the request with a name that fits."""
+        cdef int i
+        cdef bytes found = b""
+        for i in range(v.h.count):
+            if not v.h.fields[i].drop and search(v.p[v.h.fields[i].name:v.h.fields[i].name + v.h.fields[i].name_len]):
+                found = v.p[v.h.fields[i].value:v.h.fields[i].value + v.h.fields[i].value_len]
+        return found
 
     cdef bytes _attribute(self, View v, str name, bytes path):
         """The subject of SetEnvIf: a property of the request, a header field, or else a variable."""
@@ -222,18 +246,24 @@ cdef class ApacheFile(Step):
         cdef RequireLogin step
         cdef object outcome
         cdef int line = (ordered if ordered is not None else required).line
+        cdef str why
         self.state.user = None
         if self._admits(v, required, ordered, path):
             return None
+        if required is None or required.require is None or self.rules.judge(v, required.require, path):
+            why = "Order, Allow and Deny refuse it"
+        else:
+            why = "Require refuses it"
+            line = required.line
         if not self.users:
-            return self._refused(line)
+            return self._refused(v, line, why)
         self.state.any_user = True
         possible = self._admits(v, required, ordered, path)
         self.state.any_user = False
         if not possible:
-            return self._refused(line)
+            return self._refused(v, line, why)
         if login.realm is None or login.users is None:
-            return self._refused(line, 500)     # no section that applies says how to log in
+            return self._refused(v, line, "no section that applies says how users log in", 500)
         step = self.logins.get(login)
         if step is None:
             step = self.logins[login] = RequireLogin(self.users[login.users], _as_text(login.realm))
@@ -246,7 +276,14 @@ cdef class ApacheFile(Step):
             outcome = step.refusal(v)
         if type(outcome) is Respond:
             (<Respond>outcome).rule = f"{self.name}:{line}".encode()
+            self._note(v, line, "asks for a user that may pass")
         return outcome
+
+    cdef int _note(self, View v, int line, str text) except -1:
+        """Note for explain what a line does, and why."""
+        if v.notes is not None:
+            v.notes.append((self.text, f"line {line}: {text}"))
+        return 0
 
     cdef bint _admits(self, View v, required, ordered, bytes path) except -1:
         cdef bint by_require, by_order, allowed, denied
@@ -256,11 +293,12 @@ cdef class ApacheFile(Step):
         allowed = any([self.rules.judge(v, test, path) for test in ordered.allow])
         denied = any([self.rules.judge(v, test, path) for test in ordered.deny])
         by_order = (allowed or not denied) if ordered.order == "deny,allow" else (allowed and not denied)
-        if ordered.either and required is not None and required.require is not None:
+        if ordered.either:
             return by_order or by_require
         return by_order and by_require
 
-    cdef Respond _refused(self, int line, int status=403):
+    cdef Respond _refused(self, View v, int line, str why, int status=403):
+        self._note(v, line, f"answers with {status}: {why}")
         cdef Respond made = answer(status, HTML, page(status))
         made.rule = f"{self.name}:{line}".encode()
         return made
@@ -293,12 +331,14 @@ cdef class ApacheFile(Step):
                 else:
                     made = answer(item.status, b"Location: " + to + b"\r\n", b"")
             made.rule = f"{self.name}:{item.line}".encode()
+            self._note(v, item.line, f"answers with {made.status}" + (
+                f", to {to.decode('latin-1')}" if 300 <= made.status <= 399 else ""))
             return made
         return None
 
     cdef object _passed(self, View v, bytes path):
         """The backend of the first ProxyPass that matches a path; False: excluded by "!"; None: no match."""
-        for item in self.other.passed:
+        for item in [*self.other.located, *self.other.passed]:
             if item.prefix is not None:
                 rest = _rest(path, item.prefix.encode("latin-1"))
                 if rest is None:
@@ -312,7 +352,9 @@ cdef class ApacheFile(Step):
                 if not item.path or to == b"":
                     to = path
             if item.host is None:
+                self._note(v, item.line, "this path is not passed on")
                 return False
+            self._note(v, item.line, f"passed on to {item.host}")
             if not to.startswith(b"/"):
                 to = b"/" + to
             refused = rewrite(v, quote_from_bytes(to, PATH_SAFE).encode())
@@ -326,7 +368,16 @@ cdef class ApacheFile(Step):
                 continue
             edits = v.edits(item.response)
             name = item.name.encode("latin-1")
+            if item.of_answer:
+                edits = edits.when(name, self.rules.later(v, item.test, path))
             value = self.rules.expand(v, item.value, path, None) if item.value else b""
+            if always and item.response:
+                self.always.add(item.name.lower())
+            elif item.response and item.action in ("set", "unset") and item.name.lower() in self.always:
+                # Apache has two lists of fields, and these change the other one.
+                if item.action == "set":
+                    edits.append(name, value)
+                continue
             if item.action == "set":
                 edits.set(name, value)
             elif item.action == "unset":
@@ -363,7 +414,7 @@ cdef class ApacheFile(Step):
             held = found == value.encode("latin-1") if equals else found is not None
             if held == name.startswith("!"):
                 return False
-        return not item.test or self.rules.judge(v, item.test, path)
+        return not item.test or item.of_answer or self.rules.judge(v, item.test, path)
 
     cdef object _document(self, outcome):
         """The response that ErrorDocument sets in place of a page of the gateway."""

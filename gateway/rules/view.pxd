@@ -21,6 +21,7 @@ cdef class Edits:
     cdef dict names                 # lower-case name -> name: fields to leave out
     cdef list lines                 # (lower-case name, complete line) to add
     cdef list by_status             # (ranges of statuses, Edits for answers with one of them), or None
+    cdef int status                 # of the answer, once it is known
 
     cdef int leave_out(self, const char *p, Head *h) except -1
     cdef Edits of_status(self, tuple ranges)

@@ -31,6 +31,7 @@ cdef class Edits:
         self.names = {}
         self.lines = []
         self.by_status = None
+        self.status = 0
 
     def set(self, bytes name, value):
         """Replace a field by one with this value; None removes it. Raises ValueError if the value has a line break."""
@@ -55,6 +56,12 @@ cdef class Edits:
         """Change the values of a field: the first match of `search`, or every one, becomes `replacement(match)`."""
         self.lines.append((name.lower(), name + b": ", search, replacement, every))
 
+    def when(self, bytes name, holds):
+        """Edits of one field for answers of which `holds` says so, by their status and fields (see _settle_lines)."""
+        made = Edits()
+        self.lines.append((name.lower(), made, holds))
+        return made
+
     cdef Edits of_status(self, tuple ranges):
         """Edits for answers with a status in one of the ranges (first, last); they follow those for all answers."""
         cdef Edits made = Edits()
@@ -66,6 +73,7 @@ cdef class Edits:
     cdef int settle_status(self, int status) except -1:
         """Take up the edits for an answer with this status."""
         cdef Edits other
+        self.status = status
         if self.by_status is None:
             return 0
         for ranges, edits in self.by_status:
@@ -104,10 +112,22 @@ cdef class Edits:
 
     def _settle_lines(self, fields):
         """Apply the edits that depend on a head's fields: a list of [lower-case name, value, None or its new value]."""
+        cdef Edits other
         made = []
-        for item in self.lines:
+        waiting = list(reversed(self.lines))
+        while waiting:
+            item = waiting.pop()
             if len(item) == 2:
                 made.append(item)
+                continue
+            if len(item) == 3:
+                lower, other, holds = item
+                if holds(self.status, fields):
+                    if other.names:
+                        self.names.update(other.names)
+                        fields[:] = [field for field in fields if field[0] != lower]
+                        made = [line for line in made if line[0] != lower]
+                    waiting += reversed(other.lines)
                 continue
             lower, text, search, replacement, every = item
             if search is None:
@@ -144,7 +164,11 @@ cdef int _settle(Edits edits, const char *p, Head *h) except -1:
         if not f.drop:
             name = p[f.name:f.name + f.name_len]
             fields.append([name.lower(), p[f.value:f.value + f.value_len], None, i, name])
+    every = list(fields)
     edits._settle_lines(fields)
+    kept = {field[3] for field in fields}
+    for _, _, _, i, _ in every:
+        h.fields[i].drop = i not in kept
     for _, value, changed, i, name in fields:
         if changed is not None and changed != value:
             h.fields[i].drop = True

@@ -16,9 +16,12 @@ cdef class Provenance:
     cdef readonly bytes client          # of the request looked at last
     cdef bytes client_node
     cdef public int port                # of the peer; 0: it has none
+    cdef int fd                         # of the connection; -1: there is none
+    cdef bytes here                     # the address of this machine that the client has reached; None: not looked up
     cdef public bytes tls_version       # of the connection; None: without TLS
     cdef public bytes tls_cipher
 
+    cdef bytes local(self)
     cdef int look(self, const char *p, Head *h) except -1
     cdef int _leave_out(self, const char *p, Head *h) noexcept
     cdef int _believe(self, const char *p, Head *h) except -1

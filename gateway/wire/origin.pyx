@@ -17,6 +17,21 @@ from gateway.wire.head cimport R_OK, Bounds, Field, find_end, same_any, scan_req
 
 from gateway.wire.forwarded import address as address_of, elements
 
+cdef extern from "<sys/socket.h>" nogil:
+    enum:
+        AF_INET, AF_INET6
+
+    cdef struct sockaddr:
+        pass
+
+    cdef struct sockaddr_storage:
+        unsigned short ss_family
+
+    int getsockname(int fd, sockaddr *address, unsigned int *length)
+
+cdef extern from "<arpa/inet.h>" nogil:
+    const char *inet_ntop(int family, const void *address, char *to, unsigned int n)
+
 cdef bytes PROTO = b"x-forwarded-proto"
 
 
@@ -51,6 +66,25 @@ cdef class Provenance:
         self.origin.trusted = trusts is not None
         self.origin.https = self.origin.asked_https = https
         self.client = address
+        self.fd = -1
+
+    cdef bytes local(self):
+        """The address of this machine that the client has reached; of a Unix socket none, so 127.0.0.1."""
+        cdef sockaddr_storage found
+        cdef unsigned int n = sizeof(found)
+        cdef char text[64]
+        cdef const char *at = <const char *>&found
+        if self.here is None:
+            self.here = b"127.0.0.1"
+            if self.fd >= 0 and getsockname(self.fd, <sockaddr *>&found, &n) == 0:
+                if found.ss_family == AF_INET:
+                    inet_ntop(AF_INET, at + 4, text, 64)
+                    self.here = text
+                elif found.ss_family == AF_INET6:
+                    # An address of IPv4 may come in the form of IPv6 (RFC 4291 section 2.5.5.2).
+                    inet_ntop(AF_INET6, at + 8, text, 64)
+                    self.here = (<bytes>text).removeprefix(b"::ffff:") if b"." in <bytes>text else text
+        return self.here
 
     cdef int look(self, const char *p, Head *h) except -1:
         """Find out what a request says."""

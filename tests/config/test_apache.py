@@ -22,8 +22,6 @@ def read(name: str) -> bytes:
     ("AuthType Basic\nAuthName x\n<Files y>\nRequire user anna\n</Files>", 4, "there is no AuthUserFile: users log in"),
     ("Require not user anna", 1, "users can be named, not excluded"),
     ("<RequireNone>\nRequire valid-user\n</RequireNone>", 3, "users can be named, not excluded"),
-    (LOGIN + "Satisfy Any", 1, "Satisfy in a file that asks for users is only supported in one section"),
-    (LOGIN + "Allow from all\nSatisfy Any\n<Files x>\nSatisfy All\n</Files>", 1, "write <RequireAny> with Require ip"),
     (LOGIN + "<VirtualHost *>\n</VirtualHost>", 1, "no effect outside of <VirtualHost>: write it in each"),
     ("Require ip 10.0.0.0/8\n<VirtualHost *>\n</VirtualHost>", 1, "no effect outside of <VirtualHost>"),
     ("<Location /private>\nDeny from all\n</Location>\n<VirtualHost *>\n</VirtualHost>", 2, "no effect outside of"),
@@ -41,13 +39,22 @@ def read(name: str) -> bytes:
     ("RedirectMatch ( /new", 1, "not a regular expression"),
     ("Header echo X-A", 1, "Header echo is not supported"),
     ("Header set X-A %D", 1, "%D is not supported in the value of a Header"),
-    ("Header set Connection close", 1, "Connection is written by the gateway: take this line out"),
     ("Header set X-A b when=x", 1, "when=x is neither env=… nor expr=…"),
     ('Header set "X A" b', 1, "X A is no name of a header field"),
-    ("SetEnvIf Remote_Host x y", 1, "Remote_Host is not known here"),
-    ("SetEnvIf ^X- x y", 1, "write a line for each field"),
     ("ProxyPass /a fcgi://x/", 1, "fcgi://x/ is not supported: a backend, or the address of a server"),
-    ("<Location /a>\nProxyPass http://x/\n</Location>", 2, "write ProxyPass PATH URL outside of it"),
+    ("<Files x>\nProxyPass http://x/\n</Files>", 2, "write ProxyPass PATH URL outside of it"),
+    ("SetHandler proxy:http://x/", 1, "SetHandler proxy: is not supported: write ProxyPass PATH URL"),
+    ("<Proxy *>\nRequire ip 10.0.0.0/8\n</Proxy>", 2, "Require in <Proxy> is not supported: write it in a <Location>"),
+    ("<Else>\n</Else>", 1, "<Else> follows no <If>"),
+    ("<If true>\nOptions x\n</If>\n<Files x>\n<Else>\n</Else>\n</Files>", 5, "<Else> follows no <If>"),
+    ("<IfVersion 2.x>\n</IfVersion>", 1, "2.x is no version"),
+    ('<If "md5(%{HTTP_HOST}) == \'a\'">\n</If>', 1, "the function md5 is not supported in expressions"),
+    ('<If "%{REQUEST_STATUS} == \'200\'">\n</If>', 1, "the answer is not known yet; only the expr= of a Header can"),
+    ("JkMount /x worker", 1, "JkMount is not supported: write ProxyPass PATH URL to the server's HTTP port"),
+    ("RewriteMap m prg:/bin/sh", 1, "no program is asked while a request waits: write the answers for all keys to a text"),
+    ("RewriteMap m dbd:select", 1, "no database is asked while a request waits: write the result of the query to a text"),
+    ("RewriteMap m dbm=db:/m.dbm", 1, "and this is dbm=db: write its entries to a text file for txt:FILE, or by httxt2dbm"),
+    ("RewriteMap m dbm:m", 1, "m.pag is no SDBM file with entries: write its entries to a text file for txt:FILE, or by"),
     ("<Files x>\nRewriteRule a b\n</Files>", 2, "RewriteRule in <Files> is not supported: write a condition of the rule"),
     ("<Macro x>\nOptions y\n</Macro>", 1, "<Macro> is not supported"),
     ("<DirectoryMatch x>\n</DirectoryMatch>", 1, "write a <LocationMatch>"),
@@ -73,13 +80,10 @@ def read(name: str) -> bytes:
     ("RewriteRule ^a http://$1/ [P]", 1, "P needs a fixed host"),
     ("RewriteRule ^a %{HTTP_HOSTS}", 1, "the variable HTTP_HOSTS is not supported (did you mean HTTP_HOST?)"),
     ("RewriteRule ^a %{LA-U:REMOTE_USER}", 1, "users log in by basic_auth of a route"),
-    ("RewriteRule ^a %{SERVER_ADDR}", 1, "the variable SERVER_ADDR is not supported: a gateway has several addresses"),
     ("RewriteRule ^a %{SSL:SSL_PROTOCOL}", 1, "%{SSL:SSL_PROTOCOL} is not supported"),
     ("RewriteRule ^a %{HTTP_HOST", 1, "%{HTTP_HOST is not closed"),
     ("RewriteRule ^a ${m:$1}", 1, "there is no RewriteMap m"),
     ("RewriteMap words txt:m.txt\nRewriteRule ^a ${word:$1}", 2, "there is no RewriteMap word (did you mean words?)"),
-    ("RewriteMap m prg:/bin/sh", 1, "and this is prg: a program is never asked: write its entries to a text file"),
-    ("RewriteMap m dbm:/m.dbm", 1, "and this is dbm: a database is never asked: write its entries to a text file"),
     ("<VirtualHost *>\nRewriteMap m txt:m.txt\n</VirtualHost>\n<VirtualHost *>\nRewriteRule ^a ${m:b}\n</VirtualHost>",
      5, "there is no RewriteMap m"),
     ("RewriteMap m int:upper", 1, "there is no internal function upper (did you mean toupper?)"),
@@ -136,3 +140,32 @@ def test_maps_of_files_before_are_known() -> None:
     first = parse(b"RewriteMap words txt:m.txt", read)
     second = parse(b"RewriteEngine on\nRewriteRule ^a$ ${words:a}", read, first)
     assert second.maps == {"words": {"a": "b"}}
+
+
+def test_what_the_gateway_or_the_server_does_by_itself_is_left_out_with_a_warning() -> None:
+    text = (
+        "Header set Connection close\nRequestHeader set X-Forwarded-Proto https\nAllowEncodedSlashes NoDecode\n"
+        "SetHandler application/x-httpd-php\nH2Push off\n<Proxy balancer://app>\nBalancerMember http://10.0.0.1\n"
+        "Require all granted\n</Proxy>\n<IfModule mod_php.c>\nphp_value a b\n</IfModule>\n"
+        "RewriteMap low int:tolower\n<VirtualHost *>\nRewriteEngine on\nRewriteRule ^ ${low:a}\n</VirtualHost>\n"
+    )
+    found = dict(parse(text.encode(), read).warnings)
+    assert {line: found[line].split(":")[0] for line in found} == {
+        1: "Connection is left out",
+        2: "X-Forwarded-Proto is left out",
+        3: "AllowEncodedSlashes is left out",
+        4: "SetHandler is left out",
+        5: "H2Push is left out",
+        6: "<Proxy> is left out",
+        10: "<IfModule mod_php.c> is left out",
+        16: "Apache finds RewriteMap low here only if it stands in this <VirtualHost>, or by RewriteOptions Inherit",
+    }
+
+
+@pytest.mark.parametrize("asked, holds", [
+    (">= 2.4", True), ("< 2.4", False), ("2.4", False), ("= 2.4.71", True), ("> 2.4.6", True), ("<= 2.2", False),
+    ("~ /^2\\.[45]/", True), ("!~ ^2", False), ("!< 2.4", True), ("/^3/", False),
+])  # fmt: skip
+def test_sections_for_versions(asked: str, *, holds: bool) -> None:
+    found = parse(f"<IfVersion {asked}>\nRequire all denied\n</IfVersion>".encode(), read)
+    assert bool(found.other.access) == holds

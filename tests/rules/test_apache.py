@@ -1,5 +1,6 @@
 """Rules of Apache beside Apache itself: the same file, the same requests, the same fate."""
 
+import subprocess
 import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
@@ -41,7 +42,113 @@ def by_each_user(*targets: str) -> list[str | tuple[str, Sequence[str], str]]:
     return [(target, lines, WWW) for target in targets for lines in headers]
 
 
+LOGIN = "AuthType Basic\nAuthName x\nAuthUserFile {directory}/users\n"
+SATISFY = {
+    "either": LOGIN + "Require user anna\nOrder deny,allow\nDeny from all\nAllow from 10.0.0.0/8\nSatisfy Any\n",
+    "near is enough": LOGIN + "Require user anna\nOrder deny,allow\nDeny from all\nAllow from 127.0.0.1\nSatisfy Any\n",
+    "only users": LOGIN + "Require user anna\n",
+    "only denied": "Order deny,allow\nDeny from all\n",
+    "both": LOGIN + "Require user anna\nOrder allow,deny\nAllow from 127.0.0.1\nSatisfy All\n",
+}
+INNER = {
+    "all": "Satisfy All",
+    "any": "Satisfy Any",
+    "deny": "Order deny,allow\nDeny from all",
+    "deny-any": "Order deny,allow\nDeny from all\nSatisfy Any",
+    "granted": "Require all granted",
+    "bert": "Require user bert",
+    "bert-any": "Require user bert\nSatisfy Any",
+    "denied-any": "Require all denied\nAllow from all\nSatisfy Any",
+    "allow-all": "Allow from all\nSatisfy All",
+}
+"""Lines of a section within those of SATISFY."""
 CASES = {
+    **{
+        f"satisfy, {name}": Case(
+            outer
+            + "".join(
+                f'<Files "{file}.txt">\n{lines}\n</Files>\n'
+                for file, lines in INNER.items()
+                if "bert" not in file or "Auth" in outer
+            ),
+            by_each_user("/", *(f"/{file}.txt" for file in INNER)),
+            exists=[f"/{file}.txt" for file in INNER],
+        )
+        for name, outer in SATISFY.items()
+    },
+    "sections after rewriting": Case(
+        """\
+RewriteEngine On
+RewriteRule ^/closed/in(.*)$ /open/x$1 [L]
+RewriteRule ^/hidden/in(.*)$ /open/x$1 [PT]
+RewriteRule ^/to-closed$ /closed/x [L]
+RewriteRule ^/to-hidden$ /hidden/x [PT]
+RewriteRule ^/to-secret$ /secret.txt [L]
+RewriteRule ^/secret.txt$ /open/y [L]
+RewriteRule ^/to-deep$ /deep/x [L]
+RewriteRule ^/deep/in$ /open/z [L]
+<Location /closed>
+Require all denied
+</Location>
+<Location /hidden>
+Require all denied
+</Location>
+<Directory /var/www/html/deep>
+Require all denied
+</Directory>
+<Files secret.txt>
+Require all denied
+</Files>
+<Location /to-secret>
+Header always set X-T-Asked to-secret
+</Location>
+<Location /secret.txt>
+Header always set X-T-Asked secret
+</Location>
+<If "%{REQUEST_URI} == '/to-deep'">
+Header always set X-T-If yes
+</If>
+""",
+        [
+            *(
+                "/closed/in",
+                "/closed/x",
+                "/hidden/in",
+                "/hidden/x",
+                "/to-closed",
+                "/to-hidden",
+                "/to-secret",
+                "/secret.txt",
+            ),
+            *("/to-deep", "/deep/in", "/deep/x", "/open/x"),
+        ],
+        local=False,
+        exists=["/open/x", "/open/y", "/open/z", "/closed/x", "/hidden/x", "/deep/x", "/secret.txt"],
+    ),
+    "addresses and names of fields": Case(
+        """\
+RewriteEngine On
+RewriteCond %{SERVER_ADDR} =127.0.0.1
+RewriteRule ^/here$ /yes [L]
+RewriteCond %{SERVER_ADDR}%{REMOTE_ADDR} !^127\\.0\\.0\\.1127
+RewriteRule ^/there$ /no [L]
+SetEnvIf Server_Addr ^127\\. LOCAL
+SetEnvIf Remote_Host ^127\\. NEAR
+SetEnvIfNoCase ^x-(one|two)$ (.+) FOUND=$1
+SetEnvIf ^X-Up[a-z]+$ (.+) UPPER=$1
+Header set X-T-Local yes env=LOCAL
+Header set X-T-Near yes env=NEAR
+Header set X-T-Found "%{FOUND}e" env=FOUND
+Header set X-T-Upper "%{UPPER}e" env=UPPER
+""".replace("\\\\", "\\"),
+        [
+            *("/here", "/there", "/other"),
+            ("/", ["X-One: 1", "X-Two: 2"], WWW),
+            ("/", ["x-two: 2", "x-upper: u"], WWW),
+            ("/", ["X-Upper: u", "X-Three: 3"], WWW),
+        ],
+        local=False,
+    ),
     "logins": Case(
         """\
 AuthType Basic
@@ -1196,6 +1303,38 @@ FRONT_CONTROLLERS = {
 }
 
 
+WITHOUT_FILE = "RewriteCond %{REQUEST_FILENAME} !-f\n"
+WITHOUT = WITHOUT_FILE + "RewriteCond %{REQUEST_FILENAME} !-d\n"
+FRONT_CONTROLLERS |= {
+    "symfony": WITHOUT_FILE + "RewriteRule ^ %{ENV:BASE}/index.php [L]\n",
+    "zend": "RewriteCond %{REQUEST_FILENAME} -s [OR]\nRewriteCond %{REQUEST_FILENAME} -d\nRewriteRule ^.*$ - [NC,L]\n"
+    "RewriteRule ^.*$ index.php [NC,L]\n",
+    "prestashop": WITHOUT_FILE.replace("!", "") + "RewriteRule ^.*$ - [NC,L]\n"
+    "RewriteRule ^.*$ %{ENV:REWRITEBASE}index.php [NC,L]\n",
+    "wordpress network": "RewriteCond %{REQUEST_FILENAME} -f [OR]\nRewriteCond %{REQUEST_FILENAME} -d\nRewriteRule ^ - [L]\n"
+    "RewriteRule . index.php [L]\n",
+    "opencart": WITHOUT + "RewriteCond %{REQUEST_URI} !.*\\.(ico|png|js|css)\n"
+    "RewriteRule ^([^?]*) index.php?_route_=$1 [L,QSA]\n",
+    "codeigniter 4": WITHOUT + "RewriteRule ^([\\s\\S]*)$ index.php/$1 [L,NC,QSA]\n",
+    "joomla": "RewriteCond %{REQUEST_URI} !^/index\\.php\n" + WITHOUT + "RewriteRule .* index.php [L]\n",
+    "magento": WITHOUT + "RewriteCond %{REQUEST_FILENAME} !-l\nRewriteRule .* index.php [L]\n",
+    "phpbb": WITHOUT + "RewriteRule ^(.*)$ app.php [QSA,L]\n",
+    "typo3": WITHOUT + "RewriteCond %{REQUEST_URI} !/typo3/\nRewriteRule ^ %{ENV:CWD}index.php [QSA,L]\n",
+    "owncloud": "RewriteCond %{REQUEST_FILENAME} !\\.(css|js|png)$\nRewriteRule . index.php [PT,E=PATH_INFO:$1]\n",
+    "craft": WITHOUT + "RewriteRule (.+) index.php?p=$1 [QSA,L]\n",
+    "dokuwiki": WITHOUT + "RewriteRule (.*) doku.php?id=$1 [QSA,L]\n",
+    "kirby": WITHOUT + "RewriteRule ^(.*) index.php [L]\n",
+    "yii": WITHOUT + "RewriteRule . index.php\n",
+    "modx": WITHOUT + "RewriteRule ^(.*)$ index.php?q=$1 [L,QSA]\n",
+    "shopware": WITHOUT + "RewriteRule ^(.*)$ index.php [PT,L,QSA]\n",
+    "concrete": WITHOUT + "RewriteCond %{REQUEST_FILENAME}/index.php !-f\nRewriteRule . index.php [L]\n",
+    "expression engine": "RewriteCond $1 !\\.(css|js)$ [NC]\n" + WITHOUT + "RewriteRule ^(.*)$ /index.php/$1 [L]\n",
+    "silverstripe": WITHOUT_FILE + "RewriteRule .* index.php?url=%1 [QSA]\n",
+    "slim": WITHOUT_FILE + "RewriteRule ^ index.php [QSA,L]\n",
+    "one page of a framework": WITHOUT + "RewriteCond %{REQUEST_FILENAME} !-l\nRewriteRule . /index.html [L]\n",
+}
+
+
 @pytest.mark.parametrize("name", FRONT_CONTROLLERS)
 def test_a_front_controller_is_recognised(tmp_path: Path, name: str) -> None:
     path = site_with(tmp_path, FRONT_CONTROLLERS[name])
@@ -1205,11 +1344,76 @@ def test_a_front_controller_is_recognised(tmp_path: Path, name: str) -> None:
     assert "your server does this by itself; leave the block out" in str(warning)
     with Sandbox(loaded) as found:
         assert "X-Original-URL: /hello/?s=x\r\n" in found.decide(Asked("GET", "http", WWW, "/hello/?s=x"))["head"]
+        # Of a request that is not rewritten, the server must not believe what a client says of this.
+        claims = (("X-Original-URL", "/admin"),)
+        script = str(warning).split("without a file to ")[1].split(",")[0]
+        for target in ("/hello/", f"/{script.lstrip('/')}"):
+            assert "/admin" not in found.decide(Asked("GET", "http", WWW, target, claims))["head"]
 
 
 def test_other_rules_are_no_front_controller(tmp_path: Path) -> None:
     rules = "RewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^shop/(.*)$ shop.php?p=$1 [L]\nRewriteRule ^ /a.php [R]\n"
     assert not any("your server does" in str(warning) for warning in load(site_with(tmp_path, rules)).warnings)
+
+
+def test_a_redirect_without_base_is_said(tmp_path: Path) -> None:
+    rules = "RewriteRule ^a$ b [R]\nRewriteRule ^(.*)\\.htm$ $1.html [R]\nRewriteRule ^c$ /d [R]\nRewriteRule ^e$ http://x/ [R]\n"
+    said = [str(item) for item in load(site_with(tmp_path, rules)).warnings if "without RewriteBase" in str(item)]
+    assert [text.split("x.htaccess:")[1].split(":")[0] for text in said] == ["2", "3"]
+    based = load(site_with(tmp_path, "RewriteBase /\n" + rules)).warnings
+    assert not any("without RewriteBase" in str(item) for item in based)
+
+
+@needs("httxt2dbm")
+def test_a_dbm_map_as_apache_reads_it(tmp_path: Path) -> None:
+    text = "RewriteEngine on\nRewriteMap words dbm=sdbm:{map}\nRewriteRule ^/w/(.*)$ /found/${{words:$1|none}} [L]\n"
+    entries = "".join(f"key{i} value-{i}\n" for i in range(500))
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "words.txt").write_text(entries)
+        command: list[str | Path] = [
+            "httxt2dbm",
+            "-f",
+            "SDBM",
+            "-i",
+            directory / "words.txt",
+            "-o",
+            directory / "words",
+        ]
+        subprocess.run(command, check=True, timeout=20, stdout=subprocess.DEVNULL)
+        rules = text.format(map=directory / "words")
+        asked = [Asked("GET", "http", WWW, f"/w/key{i}") for i in (0, 250, 499, 500)]
+        found = [item["head"].split(" ")[1] for item in decided(tmp_path, rules, *asked)]
+        with Apache(directory, {"dbm": (rules, False, ())}) as apache:
+            theirs = [apache.fate("dbm", item.target).where.decode() for item in asked]
+    assert found == theirs == ["/found/value-0", "/found/value-250", "/found/value-499", "/found/none"]
+
+
+def test_proxies_in_locations(tmp_path: Path) -> None:
+    rules = """\
+<Location /rest/>
+ProxyPass http://shop/api/
+ProxyPassReverse http://shop/api/
+</Location>
+<LocationMatch ^/v([0-9])/(.*)$>
+ProxyPassMatch http://10.0.0.1:8080/$2/$1
+</LocationMatch>
+<Location /rest/not>
+ProxyPass !
+</Location>
+ProxyPass / http://app/all/
+ProxyPassReverseCookiePath /app /
+ProxyPassReverseCookieDomain app.internal www.example.com
+"""
+    asked = [Asked("GET", "http", WWW, url) for url in ("/rest/a", "/v2/x", "/rest/not/x", "/other")]
+    found = decided(tmp_path, rules, *asked)
+    assert [(item["backend"], item["head"].split(" ")[1]) for item in found] == [
+        ("shop", "/api/a"),
+        ("shop", "/x/2"),
+        ("app", "/rest/not/x"),
+        ("app", "/all/other"),
+    ]
 
 
 def test_files_by_patterns(tmp_path: Path) -> None:

@@ -31,6 +31,12 @@ RequestHeader set X-Seen "by rules"
 Header edit X-Server ^ the-
 Header setifempty X-Server other
 Header setifempty X-Filled here
+Header set X-Right yes "expr=%{REQUEST_STATUS} == '200' && resp('X-Server') == 'the-app1'"
+Header set X-Wrong yes "expr=%{REQUEST_STATUS} == '404' || resp('X-Server') == 'other'"
+Header set X-Filled there "expr=%{REQUEST_STATUS} -ge 300"
+RewriteCond %{SERVER_ADDR} =127.0.0.1
+RewriteRule ^here$ headers [L]
+ProxyPassReverseCookiePath /app /
 """
 LOGIN = """\
 AuthType Basic
@@ -54,6 +60,7 @@ def test_rules_of_several_modules(start_gateway: Starter, start_servers: Servers
         answer = client.get("/see/headers")
         assert dict(fields(answer.body))["x-seen"] == "by rules"
         assert (answer.header("X-Server"), answer.header("X-Filled")) == ("the-app1", "here")
+        assert (answer.header("X-Right"), answer.header("X-Wrong")) == ("yes", None)
         moved = client.get("/old/a?b")
         assert (moved.status, moved.header("Location")) == (301, "http://other.example/new/a?b")
         refused = [("/x.bak", ()), ("/xaa", ()), ("/headers", ("User-Agent: a badbot",)), ("/" + "a" * 2000 + "c", ())]
