@@ -2,7 +2,7 @@
 
 A page of 1,024 bytes begins with numbers of 16 bits, in the order of bytes of the machine: how many follow, and then
 where each key and each value begins. The texts stand at the end of the page, the first one last (apr-util,
-dbm/sdbm/sdbm_pair.c). The .dir file says which page has a key, which whoever reads all pages need not know.
+dbm/sdbm/sdbm_pair.c). The .dir file, which says what page has a key, is not needed to read all of them.
 """
 
 from collections.abc import Iterator

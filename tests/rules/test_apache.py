@@ -1102,6 +1102,39 @@ def test_explain_names_the_rules_that_match(tmp_path: Path) -> None:
     }
 
 
+def test_explain_says_why_other_lines_answer(tmp_path: Path) -> None:
+    rules = """\
+SetEnvIf User-Agent evil bad
+Redirect /old http://other.example/new
+Redirect gone /gone
+<Files secret.txt>
+Require all denied
+</Files>
+<Files near.txt>
+Order deny,allow
+Deny from env=bad
+</Files>
+<Files staff.txt>
+AuthType Basic
+AuthName x
+AuthUserFile users
+Require valid-user
+</Files>
+"""
+    (tmp_path / "users").write_text(USERS)
+    urls = ("/old/a", "/gone", "/secret.txt", "/near.txt", "/staff.txt", "/other")
+    asked = [Asked("GET", "http", WWW, url, (("User-Agent", "evil"),)) for url in urls]
+    found = decided(tmp_path, rules, *asked, name="y.htaccess")
+    assert [item["routes"][0]["notes"] for item in found] == [
+        ["line 1: sets bad", "line 2: answers with 302, to http://other.example/new/a"],
+        ["line 1: sets bad", "line 3: answers with 410"],
+        ["line 1: sets bad", "line 5: answers with 403: Require refuses it"],
+        ["line 1: sets bad", "line 8: answers with 403: Order, Allow and Deny refuse it"],
+        ["line 1: sets bad", "line 12: asks for a user that may pass"],
+        ["line 1: sets bad"],
+    ]
+
+
 def test_a_web_socket_goes_to_a_backend(tmp_path: Path) -> None:
     rules = "RewriteCond %{HTTP:Upgrade} websocket [NC]\nRewriteRule ^(.*)$ ws://10.0.0.1:8080/ws/$1 [P,L]\n"
     with Sandbox(load(site_with(tmp_path, rules))) as found:

@@ -36,10 +36,6 @@ LoadModule autoindex_module {modules}/mod_autoindex.so
 LoadModule proxy_wstunnel_module {modules}/mod_proxy_wstunnel.so
 LoadModule http2_module {modules}/mod_http2.so
 LoadModule lua_module {modules}/mod_lua.so
-LoadModule proxy_balancer_module {modules}/mod_proxy_balancer.so
-LoadModule slotmem_shm_module {modules}/mod_slotmem_shm.so
-LoadModule lbmethod_byrequests_module {modules}/mod_lbmethod_byrequests.so
-DefaultRuntimeDir {directory}
 Define APACHE_LOG_DIR {directory}
 """
 ECHO: Final = """\
@@ -198,6 +194,7 @@ class CorpusApache:
             path.chmod(0o755 if path.is_dir() else 0o600 if path.suffix == ".key" else 0o644)
 
     def _hosts(self, case: Case) -> str:
+        """Its virtual hosts, plain and TLS."""
         root = self._roots[case.name] = self._directory / case.name
         root.mkdir()
         for file in case.exists:
@@ -256,7 +253,6 @@ class CorpusApache:
         backend = answer.header("X-Backend") or ""
         if backend not in ("", "app"):
             target = (answer.header("X-Target") or "").split(" ")[1]
-            backend = "app" if "balancer://app" in case.rules else backend
             asked, _, rest = target.partition("?")
             return Answer(200, backend, unquote_to_bytes(asked), unquote_to_bytes(rest), fields)
         if answer.status in range(300, 400):
