@@ -457,12 +457,12 @@ cdef class Http2Stream(Downstream):
     cdef int abort(self, bint at_once) except -1:
         if self.closed:
             return 0
-        if not at_once and self.transaction.grpc and self.transaction.overdue:
-            # Trailers after data would hide that a message is cut; clients take CANCEL at their deadline for its end.
-            if self.transaction.bytes_out or self.left >= 0:
-                return self._reset(NG_CANCEL)
+        if not at_once and self.transaction.grpc and self.transaction.overdue and (
+                self.transaction.bytes_out or self.left >= 0):
+            return self._reset(NG_CANCEL)   # clients take it at their deadline for its end, even within a message
+        if not at_once and self.transaction.grpc and self.left < 0:
             self.ended = 1
-            self.trailers = grpc_status(504, True)
+            self.trailers = grpc_status(self.transaction.broken_off, self.transaction.overdue)
             ng.session_resume_data(self.owner.session, self.id)
             return self.owner.pump()
         if not at_once and (self.kept.n or self.given_n):

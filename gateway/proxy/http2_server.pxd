@@ -52,6 +52,7 @@ cdef class Dial(Work):
     cdef bint start(self, Poller poller) except -1
     cdef int fail(self, int error) except -1
     cdef int leave(self, Seat seat) except -1
+    cdef int on_deadline(self) except -1
     cdef int hand_out(self) except -1
 
 cdef class Seat(ServerConn):

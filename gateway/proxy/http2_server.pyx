@@ -70,6 +70,7 @@ cdef enum:
     COST_CONTINUATION = 100
 
 cdef int64_t JOIN_NS = 1_000_000_000            # how long others may wait for a connection that is being opened
+cdef int64_t ALONE_MS = 10_000                  # how long it may take to open when no request waits for it any more
 cdef int64_t BLOCK_NS = 10_000_000_000          # for a whole header block
 # gRPC servers end connections with more than two PINGs within 5 minutes between parts of responses
 # (GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, GRPC_ARG_HTTP2_MAX_PING_STRIKES of grpc/grpc_types.h).
@@ -1008,17 +1009,25 @@ cdef class Dial(Work):
         return 0
 
     cdef int leave(self, Seat seat) except -1:
-        """A request does not wait any more: without any, the connection is not needed."""
+        """A request does not wait any more. If none does, the connection is for the next ones: many requests that are
+        cancelled one after the other must not open a connection each."""
         if seat in self.seats:
             self.seats.remove(seat)
-            if not self.seats:
-                self.pool.dials.remove(self)
-                if self.session is not None:
-                    self.session.dial = None
-                    self.session.end(O_SERVER_CLOSED, 0, EPROTO)
-                elif self.conn is not None:
-                    self.conn.close()
+            if not self.seats and self.conn is not None:
+                if self.slot < 0:
+                    self.take_slot(self.conn.poller)
+                self.deadline(ALONE_MS)
         return 0
+
+    cdef int on_deadline(self) except -1:
+        """It is still not open: without requests it is not needed."""
+        if self.seats or self not in self.pool.dials:
+            return 0
+        self.pool.dials.remove(self)
+        if self.session is not None:
+            self.session.dial = None
+            return self.session.end(O_SERVER_CLOSED, 0, EPROTO)
+        return self.conn.close()
 
 
 cdef class Pool:

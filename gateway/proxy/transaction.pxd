@@ -113,6 +113,7 @@ cdef class Transaction(Work):
     cdef uint8_t https
     cdef uint8_t grpc                   # it is a call of gRPC, by a client that can take its status
     cdef uint8_t overdue                # the deadline of the call has passed
+    cdef uint16_t broken_off            # the HTTP status that stands for why the response is broken off
     cdef object call_timer              # of that deadline, or None
     cdef uint8_t has_body
     cdef uint8_t binds                  # its credentials authenticate the connection it is sent over

@@ -353,6 +353,7 @@ cdef class Transaction(Work):
         self.overdue = 1
         self._let_go()
         if self.answer_begun():
+            self.broken_off = 504
             self.downstream.abort(False)
             self._finish(O_CALL_TIMEOUT)
         else:
@@ -746,6 +747,7 @@ cdef class Transaction(Work):
         if self.answer_begun():
             # The client has part of a response; only a premature end of the connection shows that the rest is missing.
             self._report(outcome, detail, "the response is truncated")
+            self.broken_off = outcome_row(outcome).status
             self.downstream.abort(False)
             self._finish(outcome)
             return True
@@ -1063,6 +1065,7 @@ cdef class Transaction(Work):
         self.detail = reason
         self._let_go()
         if self.answer_begun():
+            self.broken_off = status
             self.downstream.abort(False)
             return self._finish(outcome)
         lines, body = self.page_of(status)

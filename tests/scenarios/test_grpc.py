@@ -159,6 +159,24 @@ def test_the_deadline_after_the_head_is_said_in_trailers_unless_data_has_gone(
         assert dict(answer.trailers)["grpc-status"] == "4"
 
 
+@pytest.mark.parametrize("sent", [b"", b"\0\0\0\0\1a", b"\0\0\0\0\5he"], ids=["nothing", "a message", "a part"])
+def test_a_failure_after_the_head_is_said_in_trailers(start_gateway: Starter, sent: bytes) -> None:
+    def breaks_off(peer: Peer) -> None:
+        (call,) = peer.first()
+        peer.head(call, 200, ("content-type", "application/grpc"))
+        if sent:
+            peer.body(call, sent, end=False)
+
+    with Http2Server(breaks_off) as server:
+        gateway = start_gateway(calls(server))
+        with Http2Client(gateway.port) as client:
+            answer = client.wait(client.begin(UNARY, *CALL, method="POST"))
+            assert (answer.status, answer.body, answer.reset) == (200, sent, None)
+            assert dict(answer.trailers)["grpc-status"] == "14"
+        with GrpcClient(gateway.port) as caller:
+            assert failure(lambda: list(caller.download(b"", timeout=LIMIT)))[0] == grpc.StatusCode.UNAVAILABLE
+
+
 def test_errors_of_the_gateway_are_those_of_grpc(start_gateway: Starter, echo: GrpcEcho) -> None:
     description = calls(echo)
     dead = {"servers": [f"127.0.0.1:{free_port()}"], "h2": True}
@@ -230,3 +248,24 @@ def test_grpc_web_passes_unchanged(start_gateway: Starter) -> None:
         answer = client.get(UNARY, ("content-type", "application/grpc-web+proto"), method="POST")
         assert (answer.status, answer.header("grpc-status")) == (502, None)
         assert old.get(UNARY, "Content-Type: application/grpc-web-text").status == 502
+
+
+def test_calls_of_grpc_web_pass_as_they_are(start_gateway: Starter) -> None:
+    message = b"\0\0\0\0\5hello"
+    trailers = b"\x80\0\0\0\x0fgrpc-status: 0\r\n"
+    kind = "application/grpc-web+proto"
+
+    def answers(peer: Peer) -> None:
+        for call in peer.complete():
+            assert (call.body, call.header("content-type")) == (message, kind)
+            peer.answer(call, message + trailers, ("content-type", kind))
+
+    with Http2Server(answers) as server:
+        gateway = start_gateway(calls(server))
+        with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
+            answer = client.post(UNARY, message, ("content-type", kind))
+            assert (answer.status, answer.header("content-type"), answer.body) == (200, kind, message + trailers)
+            assert answer.trailers == []
+            head = f"POST {UNARY} HTTP/1.1\r\nHost: a\r\nContent-Type: {kind}\r\nContent-Length: {len(message)}\r\n\r\n"
+            old.send(head.encode() + message)
+            assert old.response().body == message + trailers

@@ -410,14 +410,38 @@ def test_a_reload_leaves_streams_and_connections_alone(start_gateway: Starter, p
         eventually(lambda: server.peers[0].goaway == ErrorCodes.NO_ERROR, "the connection to be closed")
 
 
+class Hesitant(Http2Server):
+    """Says nothing until `greet` is set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.greet = threading.Event()
+
+    def serve(self, connection: socket.socket, number: int) -> None:
+        assert self.greet.wait(LIMIT)
+        super().serve(connection, number)
+
+
+def test_requests_that_are_cancelled_one_after_the_other_share_the_connection_that_is_opened(
+    start_gateway: Starter,
+) -> None:
+    with Hesitant() as server:
+        gateway = start_gateway(http2(server))
+        with Http2Client(gateway.port) as client:
+            for _ in range(30):
+                stream = client.begin()
+                client.connection.reset_stream(stream, ErrorCodes.CANCEL)
+                client.flush()
+            stream = client.begin()
+            eventually(lambda: server.connections, "a connection")
+            server.greet.set()
+            assert client.wait(stream).body == b"ok"
+            assert client.get().body == b"ok"
+        assert server.connections < 10  # those that wait for longer than a second are not joined
+        assert [call.path for call in server.calls] == ["/", "/"]
+
+
 def test_requests_that_wait_for_a_connection_lose_nothing_to_a_reload(start_gateway: Starter) -> None:
-    greet = threading.Event()
-
-    class Hesitant(Http2Server):
-        def serve(self, connection: socket.socket, number: int) -> None:
-            assert greet.wait(LIMIT)
-            super().serve(connection, number)
-
     with Hesitant() as server:
         description = http2(server)
         gateway = start_gateway(description)
@@ -426,7 +450,7 @@ def test_requests_that_wait_for_a_connection_lose_nothing_to_a_reload(start_gate
             eventually(lambda: server.connections == 1, "the connection to be begun")
             description["backends"]["app"]["h2"] = False
             gateway.reload(description)
-            greet.set()
+            server.greet.set()
             assert client.wait(stream).body == b"ok"
         eventually(lambda: server.peers[0].goaway == ErrorCodes.NO_ERROR, "the connection to be closed")
         assert (server.connections, server.broken) == (1, [])
