@@ -15,7 +15,7 @@ BUILD = "setuptools\nCython\n"
 HEADER = "# Written by `make lock` from pyproject.toml and constraints.txt.\n"
 LOCKS = {
     "build": ["-"],
-    "run": ["-", "pyproject.toml"],
+    "run": ["-", "pyproject.toml", "--extra", "otlp"],
     "test": ["-", "pyproject.toml", "--extra", "test"],
 }
 """Name of the file, and what it is made from besides BUILD on standard input."""

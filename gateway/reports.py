@@ -500,6 +500,20 @@ class AcmeReport:
     """Refused exchanges with gateways, by reason."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingReport:
+    """Requests that are traced, and what became of their spans."""
+
+    exported: int
+    """Requests whose spans the collector has taken,"""
+    waiting: int
+    """that wait for it,"""
+    lost: Mapping[str, int]
+    """and that are lost, by reason (gateway/tracing/outbox.py)."""
+    failing: str
+    """Why the collector has not taken the last ones; empty: it has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlReport(SiteReport):
     """All that control knows."""
@@ -517,6 +531,7 @@ class ControlReport(SiteReport):
     """None: there is no name server, or it does not respond."""
     dns_updates: tuple[DnsUpdateReport, ...] = ()
     acme: AcmeReport | None = None
+    tracing: TracingReport | None = None
     """None: no certificates come by ACME, or that process does not respond."""
 
 

@@ -17,6 +17,7 @@ from gateway.reports import (
     GatewayReport,
     HeartbeatReport,
     ServerReport,
+    TracingReport,
     TrafficReport,
 )
 
@@ -94,6 +95,7 @@ def _of_tree(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterat
     )
     yield from _of_certificates(tree.certificates)
     yield from _of_acme(report.acme)
+    yield from _of_tracing(report.tracing)
     yield Family(
         "gateway_map_renewals_total",
         "counter",
@@ -171,6 +173,17 @@ def _of_acme(found: AcmeReport | None) -> Iterator[Family]:
         yield Family(f"gateway_acme_certificate_{name}{unit}", "gauge", text, samples)
     refused = [(labels(reason=reason), count) for reason, count in found.refused.items()]
     yield Family("gateway_acme_refused_total", "counter", "Refused exchanges with other gateways by reason.", refused)
+
+
+def _of_tracing(found: TracingReport | None) -> Iterator[Family]:
+    """Spans for the collector."""
+    if found is None:
+        return
+    name = "gateway_traces_exported_total"
+    yield Family(name, "counter", "Traced requests whose spans the collector has taken.", [("", found.exported)])
+    yield _one("gateway_traces_waiting", "Traced requests whose spans wait for the collector.", found.waiting)
+    lost = [(labels(reason=reason), count) for reason, count in found.lost.items()]
+    yield Family("gateway_traces_lost_total", "counter", "Traced requests whose spans are lost, by reason.", lost)
 
 
 _PROCESS: Final[tuple[tuple[str, Kind, str, str], ...]] = (

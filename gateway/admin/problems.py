@@ -8,7 +8,15 @@ from typing import Final
 from gateway.admin import probes
 from gateway.config.certificate import Validity
 from gateway.outcome import OUTCOMES
-from gateway.reports import AcmeReport, BackendReport, GatewayReport, HeartbeatReport, ServerReport, TreeReport
+from gateway.reports import (
+    AcmeReport,
+    BackendReport,
+    GatewayReport,
+    HeartbeatReport,
+    ServerReport,
+    TracingReport,
+    TreeReport,
+)
 
 RECENT: Final = 600.0
 """Seconds for which a counter that has grown is shown."""
@@ -41,6 +49,7 @@ def found(report: GatewayReport, heartbeat: HeartbeatReport | None, now: float) 
             *_sites(report),
             *_certificates(report.tree, now),
             *_acme(report.acme),
+            *_tracing(report.tracing),
             *_rest(report),
         )
     )
@@ -117,6 +126,11 @@ def _acme(found: AcmeReport | None) -> Iterator[tuple[str, str]]:
             yield f"certificate of {one.name}", "there is none yet"
 
 
+def _tracing(found: TracingReport | None) -> Iterator[tuple[str, str]]:
+    if found is not None and found.failing:
+        yield "tracing", f"the collector does not take spans: {found.failing}"
+
+
 def _rest(report: GatewayReport) -> Iterator[tuple[str, str]]:
     if report.memory.short:
         yield "memory", "short: new sessions are refused"
@@ -142,6 +156,8 @@ def counts(report: GatewayReport, heartbeat: HeartbeatReport | None) -> dict[tup
             (f"{backend.name}/{server.name}", "failed requests (no response, a broken one, or 5xx)"): server.failures
             for server in backend.servers
         }
+    if report.tracing is not None:
+        found |= {("tracing", f"lost traces: {reason}"): count for reason, count in report.tracing.lost.items()}
     if heartbeat is not None:
         found |= {("cluster", f"beats refused: {reason}"): count for reason, count in heartbeat.refused.items()}
     return found

@@ -4,7 +4,7 @@ from typing import Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.reports import AcmeReport, DnsReport, GatewayReport, HeartbeatReport, TreeReport
+from gateway.reports import AcmeReport, DnsReport, GatewayReport, HeartbeatReport, TracingReport, TreeReport
 from loadagent.printable import printable
 
 T = TypeVar("T")
@@ -15,6 +15,7 @@ _HEARTBEAT: Final = TypeAdapter(HeartbeatReport)
 _TREE: Final = TypeAdapter(TreeReport)
 _DNS: Final = TypeAdapter(DnsReport)
 _ACME: Final = TypeAdapter(AcmeReport)
+_TRACING: Final = TypeAdapter(TracingReport)
 
 
 class Unreadable(Exception):
@@ -44,6 +45,11 @@ def dns(said: object) -> DnsReport:
 def acme(said: object) -> AcmeReport:
     """Return the report in the bulletin of the acme process. Raises Unreadable."""
     return _read(_ACME, said)
+
+
+def tracing(said: object) -> TracingReport:
+    """Return the report in the bulletin of the tracing process. Raises Unreadable."""
+    return _read(_TRACING, said)
 
 
 def _read(adapter: TypeAdapter[T], said: object) -> T:

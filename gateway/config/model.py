@@ -78,6 +78,7 @@ from gateway.config.response_rewrite import CookieRewrite
 from gateway.config.route_settings import NO_AFFINITY, RetryCause, RouteAffinity, RouteRetries, RouteTimeouts, statuses
 from gateway.config.sites import Sites
 from gateway.config.split import Split
+from gateway.config.tracing import Tracing
 
 __all__ = [
     "AccessLog",
@@ -1344,6 +1345,9 @@ class Site(Model):
     )
     load_reports: Annotated[LoadReports | None, Given()] = Field(
         None, description="Receive the reports of load agents. Default: none are received."
+    )
+    tracing: Annotated[Tracing | None, Given()] = Field(
+        None, description="Send spans of requests to a collector of OpenTelemetry. Default: none are made."
     )
     admin: Admin = Field(default_factory=Admin, description="Access for operators to a running gateway.")
     state: File = Field(

@@ -28,7 +28,7 @@ from gateway.control.sites import About, Sites
 from gateway.control.status import Status
 from gateway.process.channel import Answered, Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.reports import AcmeReport, ControlReport, DnsReport, EvacuationReport, SiteStateReport
+from gateway.reports import AcmeReport, ControlReport, DnsReport, EvacuationReport, SiteStateReport, TracingReport
 from gateway.secrets.vault import Vault
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class ControlProcess(LoopChild):
         self._name_updates = NameUpdates()
         self._bulletin = context.bulletins["control"]
         self._acme = context.bulletins["acme"]
+        self._tracing = context.bulletins["tracing"]
         self._sites = Sites(board, self._tell_states, self._about)
         self._sessions = Sessions(context.sessions)
         self._evacuation = Evacuation()
@@ -155,6 +156,7 @@ class ControlProcess(LoopChild):
             dns=self._dns_report(),
             dns_updates=self._name_updates.report(),
             acme=self._acme_report() if self._snapshot.site.gets_certificates else None,
+            tracing=self._tracing_report() if self._snapshot.site.tracing is not None else None,
         )
 
     def _dns_report(self) -> DnsReport | None:
@@ -165,6 +167,12 @@ class ControlProcess(LoopChild):
         said = self._acme.read()
         with contextlib.suppress(report_json.Unreadable):  # a compromised process can write anything there
             return report_json.acme(said) if said is not None else None
+        return None
+
+    def _tracing_report(self) -> TracingReport | None:
+        said = self._tracing.read()
+        with contextlib.suppress(report_json.Unreadable):  # as above
+            return report_json.tracing(said) if said is not None else None
         return None
 
     def _tell_states(self, states: Mapping[str, SiteStateReport]) -> None:

@@ -24,6 +24,7 @@ from gateway.reports import (
     SessionsReport,
     SiteStateReport,
     TargetReport,
+    TracingReport,
     TrafficReport,
 )
 
@@ -120,6 +121,7 @@ def _lines(report: GatewayReport) -> Iterator[str]:
         )
     yield from _certificates(report.tree.certificates, time.time())
     yield from _acme(report.acme, time.time())
+    yield from _tracing(report.tracing)
     yield from _maps(report.tree.maps)
     yield from _overrides(report.overrides.of)
     yield ""
@@ -279,6 +281,17 @@ def _acme(found: AcmeReport | None, now: float) -> Iterator[str]:
             yield from _wrapped(f"the last order failed{times}: {one.error}", "    ")
     if found.silent:
         yield from _wrapped(f"not shared with {', '.join(found.silent)}: they do not answer")
+
+
+def _tracing(found: TracingReport | None) -> Iterator[str]:
+    """What became of traced requests."""
+    if found is None:
+        return
+    lost = ", ".join(f"{count} {reason}" for reason, count in found.lost.items() if count)
+    yield ""
+    yield f"traces: {found.exported} exported, {found.waiting} waiting, lost: {lost or 'none'}"
+    if found.failing:
+        yield from _wrapped(f"the collector does not take spans: {found.failing}")
 
 
 def _day(at: float) -> str:

@@ -98,6 +98,8 @@ DNS: Final = Role("dns", "user", frozenset(), Filter(frozenset()), "python")
 """It accepts and answers at the sockets that it is given, and makes none."""
 ACME: Final = Role("acme", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS, binds=True, writes=True), "names")
 """It keeps accounts and certificates, with their keys, in a directory of its own."""
+TRACING: Final = Role("tracing", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS), "names")
+"""It connects to the collector, whose name it looks up."""
 GUARDIAN: Final = Role("guardian", "user", frozenset({NET_ADMIN}), Filter(_NETLINK, binds=True), "python")
 PROGRAMS: Final = Role("guardian with programs", "starter", None, None, "anything")
 """The programs of the site file may need every right."""
@@ -106,7 +108,7 @@ RULES: Final = Role("trial of rules", "user", frozenset(), Filter(_STREAMS, memo
 """As a worker, so that a rule which cannot work there is refused when the site file is loaded; its board is its own."""
 WITNESS: Final = Role("witness", "user", frozenset(), Filter(frozenset()), "python")
 
-ROLES: Final = (SUPERVISOR, WORKER, CONTROL, HEARTBEAT, DNS, ACME, GUARDIAN, PROGRAMS, LOOKUP, RULES, WITNESS)
+ROLES: Final = (SUPERVISOR, WORKER, CONTROL, HEARTBEAT, DNS, ACME, TRACING, GUARDIAN, PROGRAMS, LOOKUP, RULES, WITNESS)
 HEADINGS: Final = ("process", "account", "capabilities", "files", "new sockets", "runs programs")
 
 

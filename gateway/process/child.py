@@ -73,6 +73,8 @@ class ChildContext:
     takes_over: bool
     """Another gateway hands over to this one and is about to end."""
     channel: ChildEnd
+    spans: socket.socket | None = None
+    """Of packets about sampled requests: the end to write, for those with traffic, or to read, for tracing."""
 
     def bulletins_of(self, role: str) -> list[Bulletin]:
         """The bulletins of all processes that a numbered role can have, in the order of their numbers."""

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import secrets
+import socket
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,7 @@ from gateway.proxy.session_gate import SessionGate
 from gateway.proxy.syslog import Sender, prefix, sender
 from gateway.proxy.tls import Identity, ServerContext, Trust
 from gateway.proxy.tls_to_servers import ClientContext
+from gateway.proxy.tracing import Tracing
 from gateway.proxy.worker_context import ClientProtocol, Frontend, Gauge, WorkerContext
 from gateway.rules.compiler import compile_routes, fair_by, map_lookups, rate_limit, when_full
 from gateway.rules.rate_limit import RateLimit
@@ -106,6 +108,8 @@ class Prepared:
     routes_at: tuple[str, ...]
     """The site file, and the line of each route."""
     challenges: Challenges | None
+    sample: float | None
+    """Share of requests that are traced; None: the site has no tracing."""
 
 
 LAST_LINES: Final = 5.0
@@ -132,10 +136,21 @@ class Plan:
     logs; trials of a site do not.
     """
 
-    def __init__(self, context: WorkerContext, challenges: Challenges | None = None, *, writes: bool = False) -> None:
-        """`challenges`: what certificate authorities may check, for sites that get certificates from one."""
+    def __init__(
+        self,
+        context: WorkerContext,
+        challenges: Challenges | None = None,
+        spans: socket.socket | None = None,
+        *,
+        writes: bool = False,
+    ) -> None:
+        """`challenges`: what certificate authorities may check, for sites that get certificates from one. `spans`:
+        where sampled requests are told of; None: they are not.
+        """
         self.context = context
         self._challenges = challenges
+        self._spans = spans
+        self._sample: float | None = None
         self._writes = writes
         self._to_servers = Http1ServerProtocol()
         self._to_servers_http2 = Http2ServerProtocol()
@@ -222,6 +237,7 @@ class Plan:
             users=any(user_files.paths(site, snapshot.rules)),
             routes_at=snapshot.routes_at,
             challenges=challenges,
+            sample=site.tracing.sample if site.tracing is not None else None,
         )
 
     def adopt(self, prepared: Prepared, log_fd: int | None) -> None:
@@ -253,6 +269,7 @@ class Plan:
         context.admits = prepared.admits
         context.routes_at = prepared.routes_at
         context.challenges = prepared.challenges
+        self._trace(prepared.sample)
         wanted = _Log(
             log_fd if any(model.path is not None for model in prepared.log) else None,
             prepared.log if self._writes else (),
@@ -264,6 +281,21 @@ class Plan:
         )
         if wanted != self._log:
             self._open_logs(wanted)
+
+    def _trace(self, sample: float | None) -> None:
+        """Trace this share of the requests that come from now on."""
+        if self._spans is None or sample == self._sample:
+            return
+        self._sample = sample
+        self.close_tracing()
+        if sample is not None:
+            self.context.tracing = Tracing(self.context, self._spans.fileno(), sample)
+
+    def close_tracing(self) -> None:
+        """Send what is left of sampled requests."""
+        if self.context.tracing is not None:
+            self.context.tracing.close()
+            self.context.tracing = None
 
     def move_log(self, fd: int) -> None:
         """Continue the access log in another file."""

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t
 from gateway.proxy.decide cimport Decision
-from gateway.proxy.log cimport AccessLog
+from gateway.proxy.packets cimport Packets
 from gateway.proxy.transaction cimport Transaction
 from gateway.proxy.worker_context cimport WorkerContext
 from gateway.rules.conditions cimport Condition
@@ -10,7 +10,7 @@ cdef class Tail:
     """One of an operator: what is wanted, and the socket that takes it."""
     cdef readonly int number
     cdef int fd
-    cdef object loop
+    cdef Packets packets
     cdef Condition when                 # or None
     cdef uint8_t outcomes[256]          # 1: wanted
     cdef bytes request_id               # empty: any
@@ -19,18 +19,11 @@ cdef class Tail:
     cdef int64_t per_window             # records; 0: no limit
     cdef int64_t window                 # when the current one began, in ns
     cdef int64_t in_window              # records of it
-    cdef AccessLog lines                # its buffer has what was not sent yet
-    cdef int64_t count                  # lines in the buffer
-    cdef int64_t lost
-    cdef object timer
-    cdef readonly bint ended            # nobody reads
 
     cdef bint wants(self, Transaction t) except -1
     cdef int take(self, Transaction t, int64_t now) except -1
     cdef int add_step(self, bytes line) except -1
     cdef int give_up(self) except -1
-    cdef int send(self) except -1
-    cdef int _packet(self, const char *p, size_t n) except -2
 
 cdef class Tails:
     """All that are followed in a worker."""

@@ -1,8 +1,7 @@
 """What operators follow live: the records of requests that end, and the steps of some. See gateway/process/tail.py.
 
 A worker has no Tails while nobody follows: then each of the few places that ask for them costs two instructions.
-Nothing waits for a reader. What does not fit into the socket stays in the buffer, and lines for which there is no room
-are counted.
+Nothing waits for a reader (gateway/proxy/packets.pyx).
 """
 
 import json
@@ -11,12 +10,11 @@ import os
 import time
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EINTR, EMSGSIZE, ENOBUFS, errno
 from libc.stdint cimport int64_t, uint32_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
 from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
-from gateway.proxy.log cimport AccessLog
+from gateway.proxy.packets cimport Packets
 from gateway.proxy.reasons cimport add_expectations, candidates, reasons
 from gateway.proxy.server cimport Server
 from gateway.proxy.transaction cimport (
@@ -27,31 +25,21 @@ from gateway.wire.head cimport Head, sentence_of
 from gateway.wire.origin cimport Provenance
 
 from gateway.outcome import OUTCOMES
-from gateway.proxy.log import layout
 from gateway.rules.expression import When
 
-cdef extern from "<sys/socket.h>" nogil:
-    enum:
-        MSG_DONTWAIT, MSG_NOSIGNAL
-    ssize_t c_send "send"(int fd, const void *p, size_t n, int flags)
-
 cdef enum:
-    FULL = 24 * 1024            # bytes in the buffer: sent at once; while that fails, lines are counted and not kept
     WINDOWS = 10                # in a second, for `per_second`
 
 log = logging.getLogger(__name__)
-
-DELAY = 0.1
-"""Seconds that a record waits for others in its packet."""
 
 
 cdef class Tail:
     """fd: the writing end, which is the tail's own."""
 
     def __init__(self, loop, int number, wanted, int fd):
-        self.loop = loop
         self.number = number
         self.fd = fd
+        self.packets = Packets(loop, fd)
         self.when = When(wanted.when.text, wanted.when.node, {}) if wanted.when is not None else None
         for outcome, (name, _, _) in enumerate(OUTCOMES):
             self.outcomes[outcome] = not wanted.outcomes or name in wanted.outcomes
@@ -59,23 +47,17 @@ cdef class Tail:
         self.steps = wanted.steps
         self.most = wanted.most or -1
         self.per_window = max(1, wanted.per_second // WINDOWS) if wanted.per_second else 0
-        pairs = layout("json", (), classes=True, sessions=True, rules=True, users=True)
-        self.lines = AccessLog(None, fd, "json", pairs)
 
     def close(self):
         """Send what is left, if it is taken at once, and close the socket."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
+        self.packets.close()
         if self.fd >= 0:
-            self.send()
             os.close(self.fd)
             self.fd = -1
-        self.ended = True
 
     cdef bint wants(self, Transaction t) except -1:
         """Whether a request is one of those that are followed, by what is known when it comes, but for `when`."""
-        return (not self.ended and self.most != 0
+        return (not self.packets.ended and self.most != 0
                 and (not self.request_id or (<uint32_t>PyBytes_GET_SIZE(self.request_id) == t.id_n
                                              and memcmp(PyBytes_AS_STRING(self.request_id), t.id, t.id_n) == 0)))
 
@@ -86,80 +68,28 @@ cdef class Tail:
                 self.window = now
                 self.in_window = 0
             if self.in_window >= self.per_window:
-                self.lost += 1
+                self.packets.lost += 1
                 return 0
             self.in_window += 1
         if self.most > 0 and not self.steps:
             self.most -= 1
-        if self.lines.n > FULL:
-            self.lost += 1
-        else:
-            self.lines.add(t, now)
-            self.count += 1
-        if self.lines.n > FULL:
-            self.send()
-        if self.timer is None and not self.ended:
-            self.timer = self.loop.call_later(DELAY, self._due)
-        return 0
+        if self.packets.full():
+            self.packets.lost += 1
+            return self.packets.send_later()
+        return self.packets.add_record(t, now)
 
     cdef int add_step(self, bytes line) except -1:
         """Add a step: it is sent at once, because a request may hang in it."""
-        cdef uint32_t n = <uint32_t>PyBytes_GET_SIZE(line)
-        if self.lines.n > FULL or n > FULL:
-            self.lost += 1
-        else:
-            memcpy(self.lines.buffer + self.lines.n, PyBytes_AS_STRING(line), n)
-            self.lines.n += n
-            self.count += 1
-        self.send()
-        if self.lines.n and self.timer is None and not self.ended:
-            self.timer = self.loop.call_later(DELAY, self._due)
-        return 0
-
-    def _due(self):
-        self.timer = None
-        self.send()
-        if (self.lines.n or self.lost) and not self.ended:
-            self.timer = self.loop.call_later(DELAY, self._due)
+        if self.packets.add_line(line):
+            self.packets.count += 1
+        self.packets.send()
+        return self.packets.send_later()
 
     cdef int give_up(self) except -1:
         """End because of a mistake in this file, which must not cost a client its request."""
         log.exception("a tail ends")
-        self.ended = True
+        self.packets.ended = True
         return 0
-
-    cdef int send(self) except -1:
-        """Send what is in the buffer, as one packet, if the socket has room; note that nobody reads any more."""
-        cdef bytes said
-        cdef int error
-        self.lines.clock = time.time_ns() - time.monotonic_ns()     # the wall clock may have been adjusted
-        if self.lost:
-            said = b'{"lost": %d}\n' % self.lost
-            error = self._packet(PyBytes_AS_STRING(said), <size_t>PyBytes_GET_SIZE(said))
-            if error:
-                return 0
-            self.lost = 0
-        if self.lines.n:
-            error = self._packet(self.lines.buffer, self.lines.n)
-            if error == EAGAIN:
-                return 0
-            if error:
-                self.lost += self.count
-            self.lines.n = 0
-            self.count = 0
-        return 0
-
-    cdef int _packet(self, const char *p, size_t n) except -2:
-        """Send a packet; 0, or EAGAIN: later, or another error: it cannot be sent."""
-        cdef int error
-        if c_send(self.fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0:
-            return 0
-        error = errno
-        if error == EAGAIN or error == EINTR:
-            return EAGAIN
-        if error != EMSGSIZE and error != ENOBUFS:
-            self.ended = True
-        return error
 
 
 cdef class Tails:
@@ -227,7 +157,7 @@ cdef class Tails:
             if tail.outcomes[t.outcome]:
                 tail.take(t, now)
                 if tail.steps:
-                    tail.send()
+                    tail.packets.send()
         return 0
 
 

@@ -163,6 +163,7 @@ cdef class Transaction(Work):
     cdef uint8_t chosen_by              # a bit for each tail whose expression it matches
     cdef uint8_t followed               # an operator follows its steps
     cdef object steps                   # tail.Steps if so
+    cdef object trace                   # tracing.Trace where the site has tracing, or None
     cdef Transaction next_spare
 
     # called by the Downstream
@@ -202,6 +203,7 @@ cdef class Transaction(Work):
     cdef tuple page_of(self, int status)
     cdef int _close(self, int status) except -1
     cdef int _choose_for_tails(self, const char *p, Head *h) except -1
+    cdef int _begin_trace(self, const char *p, Head *h) except -1
     cdef void _take_id(self, const char *p, Head *h, Provenance provenance) noexcept
     cdef int _reset(self, Downstream downstream, Frontend frontend, int64_t now) except -1
     cdef int _become(self, int state) except -1

@@ -46,6 +46,7 @@ from gateway.proxy.server cimport P_AUTHENTICATED, S_CONNECTING, Server, ServerC
 from gateway.proxy.session_gate cimport G_FULL, G_GO, G_REDIRECT, SessionGate
 from gateway.proxy.states cimport Machine, edges_of, step
 from gateway.proxy.tail cimport Steps, Tails
+from gateway.proxy.tracing cimport Trace, Tracing
 from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
 from gateway.rules.actions cimport Respond
 from gateway.rules.basic_auth cimport Login
@@ -337,6 +338,8 @@ cdef class Transaction(Work):
             self._begin_call(p, h)
         if self.context.tails is not None:
             self._choose_for_tails(p, h)
+        if self.context.tracing is not None:
+            self._begin_trace(p, h)
         return self._carry_out(p, h)
 
     cdef int _begin_call(self, const char *p, Head *h) except -1:
@@ -422,6 +425,10 @@ cdef class Transaction(Work):
         """Find out which operators follow this request. A separate function: it is rare."""
         return (<Tails>self.context.tails).choose(self, p, h)
 
+    cdef int _begin_trace(self, const char *p, Head *h) except -1:
+        """Give the request its trace. A separate function, as above."""
+        return (<Tracing>self.context.tracing).begin(self, p, h)
+
     cdef int prepare(self, const char *p, Head *h) except -1:
         """Write the head for the server, and store the input of the pick."""
         cdef Backend backend = self.attempt.backend
@@ -436,11 +443,15 @@ cdef class Transaction(Work):
             uri = PyBytes_AS_STRING(whole)
             uri_len = <uint32_t>PyBytes_GET_SIZE(whole)
         self.edits = view.response_edits
-        if view.request_edits is None:
+        if view.request_edits is None and self.trace is None:
             edit_request(&self.upstream_head, p, h, uri, uri_len, &provenance.origin, NULL, 0, self.id, self.id_n)
         else:
-            view.request_edits.leave_out(p, h)
-            extra = view.request_edits.added()
+            extra = b""
+            if view.request_edits is not None:
+                view.request_edits.leave_out(p, h)
+                extra = view.request_edits.added()
+            if self.trace is not None:
+                extra = (<Trace>self.trace).lines(p, h, extra)
             edit_request(&self.upstream_head, p, h, uri, uri_len, &provenance.origin,
                          PyBytes_AS_STRING(extra), <uint32_t>PyBytes_GET_SIZE(extra), self.id, self.id_n)
         self.repeatable = backend.retries.repeatable(self.method_code, self.head.p + self.method.at, self.method.n)
@@ -671,6 +682,8 @@ cdef class Transaction(Work):
         if self.followed:
             (<Steps>self.steps).server_chosen(self, i)
         conn = attempt.go(i, fresh, own, self.poller, self)
+        if self.trace is not None:
+            (<Trace>self.trace).begin_try(self)
         if self.qos is not None and not self.in_class:
             self._enter_class()
         if self.queued:
@@ -740,6 +753,8 @@ cdef class Transaction(Work):
         self.detail = detail
         if self.followed:
             (<Steps>self.steps).failed(self, outcome, detail)
+        if self.trace is not None:
+            (<Trace>self.trace).end_try(self, (<bytes>outcome_row(outcome).name).decode())
         if outcome_row(outcome).side == SIDE_SERVER:
             attempt.count_failure()
             if not connection_ended:        # which says nothing about the server
@@ -951,6 +966,8 @@ cdef class Transaction(Work):
             if i >= 0:
                 if self.followed:
                     (<Steps>self.steps).status_retried(self, h.status)
+                if self.trace is not None:
+                    (<Trace>self.trace).end_try(self, h.status)
                 attempt.count_failure()
                 attempt.cause = CAUSE_STATUS
                 u = self.upstream
@@ -1288,6 +1305,9 @@ cdef class Transaction(Work):
             (<AccessLog>self.context.log).add(self, now)
         if self.context.tails is not None:
             (<Tails>self.context.tails).take(self, now)
+        if self.trace is not None:
+            (<Trace>self.trace).end(self, now)
+            self.trace = None
         return 0
 
     cdef int _report(self, int outcome, int64_t detail, str what) except -1:

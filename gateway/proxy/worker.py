@@ -52,7 +52,7 @@ class Worker(LoopChild):
         self._log_fd = context.log_fd
         self._poller = loop.poller
         self._context = WorkerContext(self._poller, context.board, context.number, context.rates, context.sessions)
-        self._plan = Plan(self._context, Challenges(context.bulletins["acme"]), writes=True)
+        self._plan = Plan(self._context, Challenges(context.bulletins["acme"]), context.spans, writes=True)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._draining: asyncio.Task[None] | None = None
         self._withdrawing: asyncio.Task[None] | None = None
@@ -73,6 +73,7 @@ class Worker(LoopChild):
         await self._plan.close_logs(LAST_LINES)
         if self._context.tails is not None:
             self._context.tails.close()
+        self._plan.close_tracing()
 
     async def go_over(self, update: Update) -> None:
         """Switch to another snapshot. It is prepared in a thread while traffic continues."""

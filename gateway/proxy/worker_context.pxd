@@ -60,6 +60,7 @@ cdef class WorkerContext:
     cdef public tuple learned           # names of cookies that servers set and affinity marks
     cdef public object log              # log.AccessLog, or None
     cdef public object tails            # tail.Tails, while an operator follows requests, or None
+    cdef public object tracing          # tracing.Tracing, where the site has it, or None
     cdef public tuple routes_at         # file and line of each route
     cdef readonly Admission admission
     cdef readonly SessionTable sessions     # shared by all workers, or None

@@ -10,6 +10,7 @@ from gateway.proxy.qos_class import QosClass
 from gateway.proxy.session_gate import SessionGate
 from gateway.proxy.tail import Tails
 from gateway.proxy.tls import ServerContext
+from gateway.proxy.tracing import Tracing
 from gateway.rules.routes import RouteTable
 from gateway.rules.view import View
 from qos.rates import RateTable
@@ -68,6 +69,7 @@ class WorkerContext:
     learned: tuple[bytes, ...]
     log: AccessLog | None
     tails: Tails | None
+    tracing: Tracing | None
     routes_at: tuple[str, ...]
     draining: bool
     admission: Admission

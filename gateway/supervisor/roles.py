@@ -81,6 +81,8 @@ class Role:
     """Gets the MaxMind file, which says where clients are."""
     discovers: bool = False
     """May report answers of the name service."""
+    exports: bool = False
+    """Gets what workers record of sampled requests."""
     commands: bool = False
     """May pass on commands of operators (Command of gateway/process/channel.py)."""
     restarts: Callable[[Snapshot, Snapshot], bool] = _never
@@ -177,6 +179,12 @@ def _other_state(before: Snapshot, now: Snapshot) -> bool:
     return (was.state, was.user) != (is_.state, is_.user)
 
 
+def _prepare_tracing(context: ChildContext) -> Work:
+    from gateway.tracing import process  # noqa: PLC0415 - where there is tracing
+
+    return process.prepare(context)
+
+
 def _prepare_heartbeat(context: ChildContext) -> Work:
     from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
 
@@ -260,5 +268,15 @@ ACME: Final = Role(
     wave=2,
 )
 
-ROLES: Final[tuple[Role, ...]] = (CONTROL, WORKER, HEARTBEAT, DNS, ACME)
+TRACING: Final = Role(
+    name="tracing",
+    prepare=_prepare_tracing,
+    privileges=privileges.TRACING,
+    instances=lambda site: 0 if site.tracing is None else 1,
+    bulletin=True,
+    exports=True,
+    wave=2,  # after the workers, whose last requests it tells of
+)
+
+ROLES: Final[tuple[Role, ...]] = (CONTROL, WORKER, HEARTBEAT, DNS, ACME, TRACING)
 """In the order in which they start."""

@@ -61,7 +61,7 @@ from gateway.supervisor.roles import ROLES, Role
 from gateway.supervisor.service import PidFile, Watchdog, notify, status_line
 from gateway.supervisor.session_memory import SessionMemory
 from gateway.supervisor.sockets import Sockets, StartError
-from gateway.supervisor.tails import NoTail, Tails
+from gateway.supervisor.tails import NoTail, Tails, pair_of_packets
 from gateway.supervisor.upgrade import Upgrade, adopt, adopt_counters, handed_counters, handed_servers
 from gateway.system import crash_report, descriptors, output
 from loadagent.printable import LineFormatter, printable_lines
@@ -132,6 +132,7 @@ class Supervisor:
         self._maps = CertificateWatch(maps.stamps)
         self._users = CertificateWatch(lambda site: user_files.stamps(site, self._now.loaded.rules))
         self._tails = Tails(self._send_to_traffic)
+        self._spans = pair_of_packets()
         self._operators = OperatorSocket(
             self._selector,
             {"about": self._about, "reload": self._ordered_reload, "upgrade": self._ordered_upgrade},
@@ -288,6 +289,11 @@ class Supervisor:
             self._snapshot.database.close_descriptor()
         if not role.traffic:
             close_log(self._now.log_fd)
+        reading, writing = self._spans
+        spans = writing if role.traffic else reading if role.exports else None
+        for end in self._spans:
+            if end is not spans:
+                end.close()
         return ChildContext(
             number,
             self._board,
@@ -302,6 +308,7 @@ class Supervisor:
             self._now.account,
             self._received is not None,
             channel,
+            spans,
         )
 
     def _hear(self, child: Child) -> None:

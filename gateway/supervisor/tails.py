@@ -49,11 +49,9 @@ class Tails:
         if number is None:
             raise NoTail(f"{MOST} tails are followed already")
         try:
-            reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            reading, writing = pair_of_packets()
         except OSError as error:
             raise NoTail((error.strerror or str(error)).lower()) from None
-        writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * PACKET)  # at most what the kernel's wmem_max allows
-        writing.setblocking(False)  # noqa: FBT003 - the socket module's own signature
         self._tails[number] = tail = _Tail(wanted, writing, owner)
         self._send(*_order(number, tail))
         return number, reading
@@ -80,6 +78,14 @@ class Tails:
         for tail in self._tails.values():
             tail.writing.close()
         self._tails.clear()
+
+
+def pair_of_packets() -> tuple[socket.socket, socket.socket]:
+    """Return the ends to read and to write of a socket of packets for lines from workers. Raises OSError."""
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    writing.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * PACKET)  # at most what the kernel's wmem_max allows
+    writing.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+    return reading, writing
 
 
 def _order(number: int, tail: _Tail) -> tuple[Order, tuple[int, ...]]:

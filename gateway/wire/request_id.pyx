@@ -20,9 +20,6 @@ for _i in range(256):
 
 cdef enum:
     TRACEPARENT = 55            # bytes: version "-" trace-id "-" parent-id "-" trace-flags
-    TRACE_ID_AT = 3
-    PARENT_ID_AT = 36
-    FLAGS_AT = 53
 
 
 cdef int find_request_id(const char *p, Head *h, const char **at, uint32_t *n) noexcept nogil:
@@ -31,24 +28,35 @@ cdef int find_request_id(const char *p, Head *h, const char **at, uint32_t *n) n
     X-Request-ID goes before traceparent. A field that is there twice, or not valid, counts as absent.
     """
     cdef Field *given = NULL
-    cdef Field *traced = NULL
-    cdef int i, givens = 0, traces = 0
+    cdef const char *traced
+    cdef int i, givens = 0
     for i in range(h.count):
         if h.fields[i].known == F_REQUEST_ID:
             given = &h.fields[i]
             givens += 1
-        elif h.fields[i].known == F_TRACEPARENT:
-            traced = &h.fields[i]
-            traces += 1
     if givens == 1 and _is_id(p + given.value, given.value_len):
         at[0] = p + given.value
         n[0] = given.value_len
         return True
-    if traces == 1 and traced.value_len == TRACEPARENT and _is_traceparent(p + traced.value):
-        at[0] = p + traced.value + TRACE_ID_AT
+    traced = find_traceparent(p, h)
+    if traced != NULL:
+        at[0] = traced + TRACE_ID_AT
         n[0] = ID_LENGTH
         return True
     return False
+
+
+cdef const char *find_traceparent(const char *p, Head *h) noexcept nogil:
+    """The value of the traceparent that a scanned head comes with; NULL: there is none, several, or one not valid."""
+    cdef Field *traced = NULL
+    cdef int i, traces = 0
+    for i in range(h.count):
+        if h.fields[i].known == F_TRACEPARENT:
+            traced = &h.fields[i]
+            traces += 1
+    if traces == 1 and traced.value_len == TRACEPARENT and _is_traceparent(p + traced.value):
+        return p + traced.value
+    return NULL
 
 
 cdef bint _is_id(const char *p, uint32_t n) noexcept nogil:
@@ -68,6 +76,12 @@ cdef bint _is_traceparent(const char *p) noexcept nogil:
             and _is_hex(p + TRACE_ID_AT, ID_LENGTH, &any) and any
             and _is_hex(p + PARENT_ID_AT, 16, &any) and any
             and _is_hex(p + FLAGS_AT, 2, &any))
+
+
+cdef bint is_trace_id(const char *p, uint32_t n) noexcept nogil:
+    """Whether the id of a request can be that of a trace."""
+    cdef bint any = False
+    return n == ID_LENGTH and _is_hex(p, ID_LENGTH, &any) and any
 
 
 cdef bint _is_hex(const char *p, int n, bint *any) noexcept nogil:

@@ -34,6 +34,7 @@ from gateway.reports import (
     ServerReport,
     SessionsReport,
     SiteStateReport,
+    TracingReport,
     TreeReport,
     WorkerReport,
 )
@@ -234,6 +235,7 @@ def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
             DnsUpdateReport(zone="example.com", server="192.0.2.54:53", failing="", foreign=(), counts={"changed": 2}),
         ),
         acme=ACME,
+        tracing=TracingReport(exported=7, waiting=1, lost={"worker": 2, "refused": 0}, failing=""),
         processes=(ProcessReport(name="worker 0", pid=3, cpu_seconds=1.25, resident_bytes=4096),),
     )
     return replace(report, **changes)

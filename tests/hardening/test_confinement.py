@@ -38,6 +38,7 @@ MAY = {
     roles.HEARTBEAT: {"udp", "netlink"},
     roles.DNS: set(),
     roles.ACME: {"tcp", "unix", "udp"},
+    roles.TRACING: {"tcp", "unix", "udp"},
     roles.GUARDIAN: {"netlink"},
     roles.WITNESS: set(),
 }

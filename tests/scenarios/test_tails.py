@@ -116,7 +116,8 @@ def followers(supervisor: int) -> int:
         found = [path for worker in workers for path in Path(f"/proc/{worker.pid}/fd").iterdir()]
     except psutil.NoSuchProcess as error:
         raise ProcessLookupError(f"{error} has just ended") from None
-    return sum(path.is_symlink() and str(path.readlink()) in packets for path in found) // max(1, len(workers))
+    each = sum(path.is_symlink() and str(path.readlink()) in packets for path in found) // max(1, len(workers))
+    return each - 1  # that of traces, which every worker has
 
 
 def begin(gateway: GatewayProcess, *arguments: object) -> Command:

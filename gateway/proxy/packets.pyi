@@ -1,0 +1,6 @@
+import asyncio
+
+class Packets:
+    ended: bool
+    def __init__(self, loop: asyncio.AbstractEventLoop, fd: int) -> None: ...
+    def close(self) -> None: ...
