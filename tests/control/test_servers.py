@@ -38,7 +38,8 @@ def a_report(directory: Path) -> GatewayReport:
     agents = {("app", "b"): Result(Outcome.AGENT_TIMEOUT, 1.0, "no answer")}
     found = servers.report(site, board, checks, agents, 1000.0)
     memory = MemoryReport(used=None, of=None, limit=None, short=False)
-    return replace(control(sessions=None, memory=memory, dns=None, dns_updates=(), acme=None), **vars(found))
+    nothing = dict.fromkeys(("sessions", "dns", "acme", "tracing"))
+    return replace(control(memory=memory, dns_updates=(), sites={}, site_states={}, **nothing), **vars(found))
 
 
 def test_the_table(tmp_path: Path) -> None:
