@@ -298,12 +298,12 @@ Require user anna
 """,
         by_each_user("/a"),
     ),
-    "wordpress": Case(
+    "one script, guarded": Case(
         """\
 <IfModule mod_rewrite.c>
 RewriteEngine On
-RewriteRule .* - [E=HTTP_AUTHORIZATION:%{HTTP:Authorization}]
 RewriteBase /
+RewriteRule ^ - [E=SENT_LOGIN:%{HTTP:Authorization}]
 RewriteRule ^index\\.php$ - [L]
 RewriteCond %{REQUEST_FILENAME} !-f
 RewriteCond %{REQUEST_FILENAME} !-d
@@ -323,67 +323,66 @@ RewriteRule . /index.php [L]
         ],
         exists=["/index.php", "/style.css", "/img/a.png"],
     ),
-    "drupal": Case(
+    "scripts that moved": Case(
         """\
 RewriteEngine on
-RewriteRule "/\\.|^\\.(?!well-known/)" - [F]
-RewriteCond %{HTTP_HOST} ^example\\.com$ [NC]
-RewriteRule ^ http://www.example.com%{REQUEST_URI} [L,R=301]
-RewriteCond %{REQUEST_URI} ^(.*)?/(install\\.php) [OR]
-RewriteCond %{REQUEST_URI} ^(.*)?/(rebuild\\.php)
-RewriteCond %{REQUEST_URI} !core
-RewriteRule ^ %1/core/%2 [L,QSA,R=301]
-RewriteCond %{REQUEST_URI} !=/favicon.ico
+RewriteRule ^\\.(?!well-known/) - [F]
+RewriteCond %{HTTP_HOST} ^shop\\.example$ [NC]
+RewriteRule ^(.*)$ http://www.shop.example/$1 [R=301,L]
+RewriteCond %{REQUEST_URI} ^(.*)/(setup\\.php)$ [OR]
+RewriteCond %{REQUEST_URI} ^(.*)/(reindex\\.php)$
+RewriteCond %{REQUEST_URI} !/engine/
+RewriteRule ^ %1/engine/%2 [R=301,QSA,L]
 RewriteCond %{REQUEST_FILENAME} !-f
-RewriteRule ^ index.php [L]
-RewriteRule ^(.+/.*|autoload)\\.php($|/) - [F]
-""".replace('"/\\.|^\\.(?!well-known/)"', "^\\.(?!well-known/)"),
-        [
-            "/",
-            "/node/1?x=y",
-            "/.git/config",
-            "/.well-known/acme",
-            "/install.php",
-            "/sub/install.php?a=b",
-            "/core/install.php",
-            "/favicon.ico",
-            ("/a/b?c", [], "example.com"),
-            ("/a", [], "EXAMPLE.com"),
-            "/rebuild.php",
-        ],
-        exists=["/index.php", "/favicon.ico"],
-    ),
-    "nextcloud": Case(
-        """\
-RewriteEngine on
-RewriteCond %{HTTP_USER_AGENT} DavClnt
-RewriteRule ^$ /remote.php/webdav/ [L,R=302]
-RewriteRule .* - [env=HTTP_AUTHORIZATION:%{HTTP:Authorization}]
-RewriteRule ^\\.well-known/carddav /remote.php/dav/ [R=301,L]
-RewriteRule ^\\.well-known/caldav /remote.php/dav/ [R=301,L]
-RewriteRule ^remote/(.*) remote.php [QSA,L]
-RewriteRule ^(?:build|tests|config|lib|3rdparty|templates)/.* - [R=404,L]
-RewriteRule ^\\.well-known/(?!acme-challenge|pki-validation) /index.php [QSA,L]
-RewriteRule ^ocm-provider/?$ index.php [QSA,L]
-RewriteRule ^(?:\\.(?!well-known)|autotest|occ|issue|indie|db_|console).* - [R=404,L]
+RewriteCond %{REQUEST_URI} !=/icon.svg
+RewriteRule ^ main.php [L]
+RewriteRule ^(?:.+/.+|loader)\\.php(?:/|$) - [F]
 """,
         [
             "/",
-            ("/", ["User-Agent: Microsoft-WebDAV DavClnt"], WWW),
+            "/page/1?x=y",
+            "/.hg/store",
+            "/.well-known/acme",
+            "/setup.php",
+            "/sub/setup.php?a=b",
+            "/engine/setup.php",
+            "/icon.svg",
+            ("/a/b?c", [], "shop.example"),
+            ("/a", [], "SHOP.example"),
+            "/reindex.php",
+        ],
+        exists=["/main.php", "/icon.svg"],
+    ),
+    "names that are looked ahead for": Case(
+        """\
+RewriteEngine on
+RewriteCond %{HTTP_USER_AGENT} Folder-Client
+RewriteRule ^$ /dav.php/home/ [R=302,L]
+RewriteRule ^ - [env=SENT_LOGIN:%{HTTP:Authorization}]
+RewriteRule ^\\.well-known/ca(rd|l)dav /dav.php/$1/ [L,R=301]
+RewriteRule ^far/(.*) dav.php [QSA,L]
+RewriteRule ^(?:settings|sources|checks)/ - [L,R=404]
+RewriteRule ^\\.well-known/(?!acme-|change-) /start.php [L,QSA]
+RewriteRule ^partners/?$ start.php [L,QSA]
+RewriteRule ^(?:\\.(?!well-known)|tables_|job\\b|tool-).* - [L,R=404]
+""",
+        [
+            "/",
+            ("/", ["User-Agent: Some Folder-Client/2"], WWW),
             "/.well-known/carddav",
             "/.well-known/caldav?x=1",
-            "/remote/dav?a=b",
-            "/config/config.php",
+            "/far/dav?a=b",
+            "/settings/main.php",
             "/.well-known/webfinger?resource=a",
             "/.well-known/acme-challenge/x",
             "/.htaccess2",
-            "/occ",
-            "/console.php",
-            "/ocm-provider",
-            "/ocm-provider/",
+            "/job",
+            "/tool-x.php",
+            "/partners",
+            "/partners/",
             "/apps/files",
         ],
-        exists=["/remote.php", "/index.php"],
+        exists=["/dav.php", "/start.php"],
     ),
     "canonical": Case(
         """\
@@ -601,8 +600,8 @@ RewriteRule ^(.*)$ /index.php [L]
     "back references": Case(
         """\
 RewriteEngine On
-RewriteCond %{REQUEST_URI}::$1 ^(/.+)/(.*)::\\2$
-RewriteRule ^(.*) - [E=PREFIX:%1]
+RewriteCond <$1>%{REQUEST_URI} ^<([^>]*)>(/.+)/\\1$
+RewriteRule ^(.*) - [E=PREFIX:%2]
 RewriteCond %{REQUEST_FILENAME} !-f
 RewriteRule ^ %{ENV:PREFIX}/index.php [L]
 """,
@@ -716,7 +715,7 @@ RewriteRule ^/v/(.*)A(.*)$ /v/$1a$2 [N=3]
     "guard by status": Case(
         """\
 RewriteEngine On
-RewriteCond %{ENV:REDIRECT_STATUS} 200
+RewriteCond %{ENV:REDIRECT_STATUS} ^2[0-9]+$
 RewriteRule ^ - [L]
 RewriteRule ^(.*)$ sub/$1 [L]
 """,
@@ -851,11 +850,11 @@ Require all granted
 <Limit POST PUT>
 Require all denied
 </Limit>
-SetEnvIfNoCase User-Agent "badbot|evil" bad_bot
+SetEnvIfNoCase User-Agent "greedy|evil" unwanted
 SetEnvIf Request_URI "^/internal" internal=yes
 <RequireAll>
 Require all granted
-Require not env bad_bot
+Require not env unwanted
 Require not env internal
 </RequireAll>
 """,
@@ -918,7 +917,7 @@ Require all denied
     ),
     "header fields": Case(
         """\
-SetEnvIf Origin "^https?://(.+\\.)?example\\.com$" ORIGIN=$0
+SetEnvIf Origin "^http.*//(?:[a-z]+\\.)?example\\.com$" ORIGIN=$0
 Header set X-T-Origin "%{ORIGIN}e" env=ORIGIN
 Header always set X-T-Always "a b"
 Header add X-T-Two one
@@ -1324,47 +1323,41 @@ def test_a_path_behind_a_denied_file_is_denied(tmp_path: Path, url: str) -> None
     assert found["status"] == 403
 
 
-FRONT_CONTROLLERS = {
-    "wordpress": "RewriteBase /\nRewriteRule ^index\\.php$ - [L]\nRewriteCond %{REQUEST_FILENAME} !-f\n"
-    "RewriteCond %{REQUEST_FILENAME} !-d\nRewriteRule . /index.php [L]\n",
-    "laravel": "RewriteCond %{REQUEST_FILENAME} !-d\nRewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^ index.php [L]\n",
-    "codeigniter": "RewriteCond %{REQUEST_FILENAME} !-f\nRewriteCond %{REQUEST_FILENAME} !-d\n"
-    "RewriteRule ^(.*)$ index.php/$1 [L]\n",
-    "drupal": "RewriteCond %{REQUEST_URI} !=/favicon.ico\nRewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^ index.php [L]\n",
-    "a query": "RewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule ^(.*)$ index.php?url=$1 [QSA,L]\n",
-    "one page": "RewriteCond %{REQUEST_FILENAME} !-f\nRewriteRule . /index.html [L]\n",
-}
-
-
 WITHOUT_FILE = "RewriteCond %{REQUEST_FILENAME} !-f\n"
 WITHOUT = WITHOUT_FILE + "RewriteCond %{REQUEST_FILENAME} !-d\n"
-FRONT_CONTROLLERS |= {
-    "symfony": WITHOUT_FILE + "RewriteRule ^ %{ENV:BASE}/index.php [L]\n",
-    "zend": "RewriteCond %{REQUEST_FILENAME} -s [OR]\nRewriteCond %{REQUEST_FILENAME} -d\nRewriteRule ^.*$ - [NC,L]\n"
-    "RewriteRule ^.*$ index.php [NC,L]\n",
-    "prestashop": WITHOUT_FILE.replace("!", "") + "RewriteRule ^.*$ - [NC,L]\n"
-    "RewriteRule ^.*$ %{ENV:REWRITEBASE}index.php [NC,L]\n",
-    "wordpress network": "RewriteCond %{REQUEST_FILENAME} -f [OR]\nRewriteCond %{REQUEST_FILENAME} -d\nRewriteRule ^ - [L]\n"
-    "RewriteRule . index.php [L]\n",
-    "opencart": WITHOUT + "RewriteCond %{REQUEST_URI} !.*\\.(ico|png|js|css)\n"
-    "RewriteRule ^([^?]*) index.php?_route_=$1 [L,QSA]\n",
-    "codeigniter 4": WITHOUT + "RewriteRule ^([\\s\\S]*)$ index.php/$1 [L,NC,QSA]\n",
-    "joomla": "RewriteCond %{REQUEST_URI} !^/index\\.php\n" + WITHOUT + "RewriteRule .* index.php [L]\n",
-    "magento": WITHOUT + "RewriteCond %{REQUEST_FILENAME} !-l\nRewriteRule .* index.php [L]\n",
-    "phpbb": WITHOUT + "RewriteRule ^(.*)$ app.php [QSA,L]\n",
-    "typo3": WITHOUT + "RewriteCond %{REQUEST_URI} !/typo3/\nRewriteRule ^ %{ENV:CWD}index.php [QSA,L]\n",
-    "owncloud": "RewriteCond %{REQUEST_FILENAME} !\\.(css|js|png)$\nRewriteRule . index.php [PT,E=PATH_INFO:$1]\n",
-    "craft": WITHOUT + "RewriteRule (.+) index.php?p=$1 [QSA,L]\n",
-    "dokuwiki": WITHOUT + "RewriteRule (.*) doku.php?id=$1 [QSA,L]\n",
-    "kirby": WITHOUT + "RewriteRule ^(.*) index.php [L]\n",
-    "yii": WITHOUT + "RewriteRule . index.php\n",
-    "modx": WITHOUT + "RewriteRule ^(.*)$ index.php?q=$1 [L,QSA]\n",
-    "shopware": WITHOUT + "RewriteRule ^(.*)$ index.php [PT,L,QSA]\n",
-    "concrete": WITHOUT + "RewriteCond %{REQUEST_FILENAME}/index.php !-f\nRewriteRule . index.php [L]\n",
-    "expression engine": "RewriteCond $1 !\\.(css|js)$ [NC]\n" + WITHOUT + "RewriteRule ^(.*)$ /index.php/$1 [L]\n",
-    "silverstripe": WITHOUT_FILE + "RewriteRule .* index.php?url=%1 [QSA]\n",
-    "slim": WITHOUT_FILE + "RewriteRule ^ index.php [QSA,L]\n",
-    "one page of a framework": WITHOUT + "RewriteCond %{REQUEST_FILENAME} !-l\nRewriteRule . /index.html [L]\n",
+FRONT_CONTROLLERS = {
+    "guarded": "RewriteBase /\nRewriteRule ^index\\.php$ - [L]\n" + WITHOUT + "RewriteRule . /index.php [L]\n",
+    "bare": WITHOUT + "RewriteRule ^ index.php [L]\n",
+    "the last rule": WITHOUT + "RewriteRule . start.php\n",
+    "with queries": WITHOUT_FILE + "RewriteRule ^ start.php [QSA,L]\n",
+    "passed through": WITHOUT + "RewriteRule ^(.*)$ start.php [PT,QSA,L]\n",
+    "but for a name": "RewriteCond %{REQUEST_URI} !=/icon.svg\n" + WITHOUT_FILE + "RewriteRule ^ main.php [L]\n",
+    "but for itself": "RewriteCond %{REQUEST_URI} !^/main\\.php\n" + WITHOUT + "RewriteRule .* main.php [L]\n",
+    "but for links": WITHOUT + "RewriteCond %{REQUEST_FILENAME} !-l\nRewriteRule .* shop.php [L]\n",
+    "but for an office": WITHOUT + "RewriteCond %{REQUEST_URI} !/office/\nRewriteRule ^ %{ENV:HERE}main.php [QSA,L]\n",
+    "but for folders with a script": WITHOUT
+    + "RewriteCond %{REQUEST_FILENAME}/start.php !-f\nRewriteRule . start.php [L]\n",
+    "a path behind": WITHOUT + "RewriteRule ^(.*)$ front.php/$1 [L]\n",
+    "a path of any letters behind": WITHOUT + "RewriteRule ^((?:.|\\n)*)$ front.php/$1 [QSA,NC,L]\n",
+    "a path behind, by ends of names": "RewriteCond $1 !\\.(js|png|css)$ [NC]\n"
+    + WITHOUT
+    + "RewriteRule ^(.*)$ /front.php/$1 [L]\n",
+    "a query": WITHOUT_FILE + "RewriteRule ^(.*)$ show.php?where=$1 [QSA,L]\n",
+    "a query of one letter or more": WITHOUT + "RewriteRule (.+) show.php?where=$1 [QSA,L]\n",
+    "a query of what a condition found": WITHOUT_FILE + "RewriteRule .* show.php?where=%1 [QSA]\n",
+    "a query, by ends of names": WITHOUT + "RewriteCond %{REQUEST_URI} !.*\\.(js|png|css|svg)\n"
+    "RewriteRule ^([^?#]*) main.php?-page-=$1 [QSA,L]\n",
+    "a folder of a variable": WITHOUT_FILE + "RewriteRule ^ %{ENV:FOLDER}/app.php [L]\n",
+    "files kept": "RewriteCond %{REQUEST_FILENAME} -d [OR]\nRewriteCond %{REQUEST_FILENAME} -s\nRewriteRule ^ - [NC,L]\n"
+    "RewriteRule ^.*$ run.php [NC,L]\n",
+    "files kept, a folder of a variable": WITHOUT_FILE.replace("!", "") + "RewriteRule ^.* - [L]\n"
+    "RewriteRule ^(?:.*)$ %{ENV:WHERE}main.php [NC,L]\n",
+    "files kept, one letter or more": "RewriteCond %{REQUEST_FILENAME} -d [OR]\nRewriteCond %{REQUEST_FILENAME} -f\n"
+    "RewriteRule ^ - [L]\nRewriteRule . start.php [L]\n",
+    "by ends of names": "RewriteCond %{REQUEST_FILENAME} !\\.(svg|css|js)$\nRewriteRule . start.php [E=REST:$1,PT]\n",
+    "a beginning": WITHOUT + "RewriteRule ^(.*) main.php [L]\n",
+    "one page": WITHOUT_FILE + "RewriteRule . /app.html [L]\n",
+    "one page, but for links": WITHOUT + "RewriteCond %{REQUEST_FILENAME} !-l\nRewriteRule . /app.html [L]\n",
 }
 
 

@@ -1,4 +1,4 @@
-"""Files of Apache's rules in the shapes of real applications and sites, beside Apache itself: the same answers."""
+"""Our own files of Apache's rules, in the shapes that applications use, beside Apache itself: the same answers."""
 
 import tempfile
 from collections.abc import Iterator

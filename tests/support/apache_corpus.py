@@ -1,4 +1,4 @@
-"""Files of Apache's rules in the shapes of real sites, what is asked of them, and Apache's answers to it."""
+"""Our own files of Apache's rules in the shapes that applications use, what is asked of them, and Apache's answers to it."""
 
 import os
 import re
