@@ -1118,6 +1118,7 @@ _CHANGES: Final = (
     "basic_auth",
     "pages",
     "body_bytes",
+    "header_bytes",
 )
 _ANSWERS: Final = ("set_response_header", "append_response_header", "default_response_header")
 _EDITS: Final = ("set_header", "append_header", "default_header", *_ANSWERS)
@@ -1185,6 +1186,9 @@ class Route(RateLimited):
         None,
         description="Largest request body; larger ones get 413. Of several routes, and the limit of the frontend, the "
         "smallest holds.",
+    )
+    header_bytes: Annotated[Size | None, Given()] = Field(
+        None, description="Largest head of a request; larger ones get 431. Otherwise as body_bytes."
     )
     timeouts: Annotated[RouteTimeouts | None, Given()] = Field(
         None, description="Timeouts of servers in place of the backend's, for a route with backend or split."

@@ -9,7 +9,7 @@ from libc.string cimport memcmp
 
 from gateway.proxy.qos_class cimport ADMITS_NEVER
 from gateway.rules.actions cimport answer
-from gateway.wire.head cimport M_GET, M_HEAD, M_OPTIONS, M_TRACE, R_BODY_TOO_LARGE, R_MAX_FORWARDS
+from gateway.wire.head cimport M_GET, M_HEAD, M_OPTIONS, M_TRACE, R_BODY_TOO_LARGE, R_MAX_FORWARDS, R_TOO_LARGE
 from gateway.wire.mark cimport without_marks
 from gateway.wire.max_forwards cimport HOPS_BAD, max_forwards
 
@@ -66,7 +66,10 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
         if _class is not None and _class.admits == ADMITS_NEVER:
             d.verdict = V_NOT_ADMITTED
             return 0
-    if view.body_bytes >= 0 and h.content_length > view.body_bytes:
+    if view.header_bytes >= 0 and h.length > view.header_bytes:
+        d.verdict = V_REFUSE
+        d.reason = R_TOO_LARGE
+    elif view.body_bytes >= 0 and h.content_length > view.body_bytes:
         d.verdict = V_REFUSE
         d.reason = R_BODY_TOO_LARGE
     elif action is None:

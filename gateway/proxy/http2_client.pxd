@@ -78,7 +78,6 @@ cdef class Http2Connection(Handler):
     cdef int active                     # transactions in progress
     cdef Block block                    # the header block being read
     cdef int64_t block_since            # when it began, in ns; 0: none
-    cdef object error                   # an exception to be raised when the library returns
     cdef Out out                        # frames that are sent together at the end of this turn of the loop
     cdef Linger linger
 

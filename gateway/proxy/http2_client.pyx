@@ -14,7 +14,6 @@ window has room for, so hardly any of it is buffered; a stream that is not read 
 """
 
 import logging
-import sys
 from base64 import b64encode
 from hashlib import sha1
 
@@ -34,13 +33,13 @@ from gateway.proxy.http2_fields cimport fields_of, submit_trailers
 from gateway.proxy.linger cimport LINGER_PAUSE_MS, linger_begin, linger_goes_on, linger_waits
 from gateway.proxy.nghttp2 cimport (
     NG_CAT_REQUEST, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_COPY, NG_DATA_FLAG_NO_END_STREAM,
-    NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_TEMPORAL_CALLBACK_FAILURE, NG_ERR_WOULDBLOCK, NG_FLAG_END_STREAM,
+    NG_ERR_DEFERRED, NG_ERR_TEMPORAL_CALLBACK_FAILURE, NG_ERR_WOULDBLOCK, NG_FLAG_END_STREAM,
     NG_HEADERS, NG_CANCEL, NG_ENHANCE_YOUR_CALM, NG_INTERNAL_ERROR, NG_NO_ERROR, NG_PROTOCOL_ERROR,
     NG_CONTINUATION, NG_ERR_FLOODED, NG_ERR_TOO_MANY_CONTINUATIONS, NG_GOAWAY, NG_PRIORITY,
     NG_RST_STREAM, NG_SETTINGS,
     NG_SETTINGS_ENABLE_CONNECT_PROTOCOL, NG_SETTINGS_MAX_CONCURRENT_STREAMS, NG_SETTINGS_MAX_HEADER_LIST_SIZE,
     NG_SETTINGS_NO_RFC7540_PRIORITIES, Callbacks, drop_pages, new_server_session, ng, ng_callbacks, ng_data_provider,
-    ng_data_source, ng_frame, ng_frame_hd, ng_nv, ng_session, ng_settings_entry, registered,
+    ng_data_source, ng_frame, ng_frame_hd, ng_nv, ng_session, ng_settings_entry, raised, registered,
 )
 from gateway.proxy.openssl cimport SSL, SSL_get0_alpn_selected
 from gateway.proxy.states cimport Machine, edges_of, step
@@ -122,56 +121,45 @@ def edges():
 
 
 # ------------------------------------------------------------------------------------- what the library calls back with
+#
+# An exception ends the library's work, because -1 is a failure to it, and is raised when it has returned: see `raised`.
 
-cdef int _failed(Http2Connection c) noexcept:
-    """Save the exception; it is raised when the library has returned."""
-    c.error = sys.exc_info()[1]
-    return NG_ERR_CALLBACK_FAILURE
-
-
-cdef ssize_t _send(ng_session *session, const uint8_t *p, size_t n, int flags, void *owner) noexcept:
+cdef ssize_t _send(ng_session *session, const uint8_t *p, size_t n, int flags, void *owner) except -1:
     cdef Http2Connection c = <Http2Connection>owner
-    try:
-        if c._full():
-            return NG_ERR_WOULDBLOCK
-        c._emit(<const char *>p, n)
-        if n > SMALL:
-            c._flush()                  # it does not stay valid
-        return <ssize_t>n
-    except BaseException:
-        return _failed(c)
+    if c._full():
+        return NG_ERR_WOULDBLOCK
+    c._emit(<const char *>p, n)
+    if n > SMALL:
+        c._flush()                  # it does not stay valid
+    return <ssize_t>n
 
 
 cdef int _send_data(ng_session *session, ng_frame *frame, const uint8_t *head, size_t n, ng_data_source *source,
-                    void *owner) noexcept:
+                    void *owner) except -1:
     cdef Http2Connection c = <Http2Connection>owner
     cdef Http2Stream s = <Http2Stream>source.ptr
-    try:
-        if c._full():
-            return NG_ERR_WOULDBLOCK
-        c._emit(<const char *>head, 9)
-        s.progress = c.conn.poller.now
-        if s.kept.n:
-            c._emit(s.kept.p + s.kept_at, n)
-            s.kept_at += <uint32_t>n
-            s.kept.n -= <uint32_t>n
-        else:
-            c._emit(s.given, n)
-            s.given += n
-            s.given_n -= n
-        if n < SLIVER and (s.kept.n or s.given_n):
-            c.charge(ABUSE_WINDOWS, COST_SLIVER)
-        else:
-            c.earn()
-        return 0
-    except BaseException:
-        return _failed(c)
+    if c._full():
+        return NG_ERR_WOULDBLOCK
+    c._emit(<const char *>head, 9)
+    s.progress = c.conn.poller.now
+    if s.kept.n:
+        c._emit(s.kept.p + s.kept_at, n)
+        s.kept_at += <uint32_t>n
+        s.kept.n -= <uint32_t>n
+    else:
+        c._emit(s.given, n)
+        s.given += n
+        s.given_n -= n
+    if n < SLIVER and (s.kept.n or s.given_n):
+        c.charge(ABUSE_WINDOWS, COST_SLIVER)
+    else:
+        c.earn()
+    return 0
 
 
 cdef ssize_t _read_answer(ng_session *session, int32_t id, uint8_t *to, size_t n, uint32_t *flags,
-                          ng_data_source *source, void *owner) noexcept:
+                          ng_data_source *source, void *owner) except -1:
     """How much of the response goes into the next frame; _send_data puts its bytes."""
-    cdef Http2Connection c = <Http2Connection>owner
     cdef Http2Stream s = <Http2Stream>source.ptr
     cdef size_t ready = s.kept.n if s.kept.n else s.given_n
     cdef bint all_of_it
@@ -192,96 +180,69 @@ cdef ssize_t _read_answer(ng_session *session, int32_t id, uint8_t *to, size_t n
     if all_of_it:
         flags[0] |= NG_DATA_FLAG_EOF
         if s.trailers is not None:
-            try:
-                flags[0] |= NG_DATA_FLAG_NO_END_STREAM
-                submit_trailers(session, id, s.trailers)
-            except BaseException:
-                return _failed(c)
+            flags[0] |= NG_DATA_FLAG_NO_END_STREAM
+            submit_trailers(session, id, s.trailers)
     return <ssize_t>n
 
 
-cdef int _on_begin_headers(ng_session *session, const ng_frame *frame, void *owner) noexcept:
+cdef int _on_begin_headers(ng_session *session, const ng_frame *frame, void *owner) except -1:
     cdef Http2Connection c = <Http2Connection>owner
-    try:
-        return c.on_block_begun(frame.hd.stream_id, frame.headers.cat == NG_CAT_REQUEST)
-    except BaseException:
-        return _failed(c)
+    return c.on_block_begun(frame.hd.stream_id, frame.headers.cat == NG_CAT_REQUEST)
 
 
 cdef int _on_header(ng_session *session, const ng_frame *frame, const uint8_t *name, size_t n,
-                    const uint8_t *value, size_t value_n, uint8_t flags, void *owner) noexcept:
+                    const uint8_t *value, size_t value_n, uint8_t flags, void *owner) except -1:
     cdef Http2Connection c = <Http2Connection>owner
     cdef Bounds *bounds = &c.conn.listener.frontend.bounds
-    try:
-        if c.ends:
-            return NG_ERR_TEMPORAL_CALLBACK_FAILURE
-        if c.block.count > BOMB * bounds.fields or c.block.size > BOMB * bounds.head:
-            c.end_for(ABUSE_HEADERS, False)
-            return NG_ERR_TEMPORAL_CALLBACK_FAILURE
-        return block_field(&c.block, bounds, <const char *>name, n, <const char *>value, value_n)
-    except BaseException:
-        return _failed(c)
+    if c.ends:
+        return NG_ERR_TEMPORAL_CALLBACK_FAILURE
+    if c.block.count > BOMB * bounds.fields or c.block.size > BOMB * bounds.head:
+        c.end_for(ABUSE_HEADERS, False)
+        return NG_ERR_TEMPORAL_CALLBACK_FAILURE
+    return block_field(&c.block, bounds, <const char *>name, n, <const char *>value, value_n)
 
 
-cdef int _on_frame(ng_session *session, const ng_frame *frame, void *owner) noexcept:
+cdef int _on_frame(ng_session *session, const ng_frame *frame, void *owner) except -1:
     cdef Http2Connection c = <Http2Connection>owner
     cdef bint ended = frame.hd.flags & NG_FLAG_END_STREAM
-    try:
-        if frame.hd.type == NG_HEADERS:
-            c.on_block_ended(frame.hd.stream_id, frame.headers.cat == NG_CAT_REQUEST, ended)
-        elif frame.hd.type == NG_DATA and ended:
-            c.on_ended(frame.hd.stream_id)
-        elif frame.hd.type == NG_RST_STREAM:
-            c.on_reset(frame.hd.stream_id)
-        return 0
-    except BaseException:
-        return _failed(c)
+    if frame.hd.type == NG_HEADERS:
+        c.on_block_ended(frame.hd.stream_id, frame.headers.cat == NG_CAT_REQUEST, ended)
+    elif frame.hd.type == NG_DATA and ended:
+        c.on_ended(frame.hd.stream_id)
+    elif frame.hd.type == NG_RST_STREAM:
+        c.on_reset(frame.hd.stream_id)
+    return 0
 
 
-cdef int _on_sent(ng_session *session, const ng_frame *frame, void *owner) noexcept:
+cdef int _on_sent(ng_session *session, const ng_frame *frame, void *owner) except -1:
     cdef Http2Connection c = <Http2Connection>owner
-    try:
-        if frame.hd.flags & NG_FLAG_END_STREAM and (frame.hd.type == NG_DATA or frame.hd.type == NG_HEADERS):
-            c.on_sent_end(frame.hd.stream_id)
-        elif frame.hd.type == NG_GOAWAY and frame.goaway.error_code and not c.ends:
-            c.end_for(ABUSE_PROTOCOL, True)         # the library sends the reason itself
-        return 0
-    except BaseException:
-        return _failed(c)
+    if frame.hd.flags & NG_FLAG_END_STREAM and (frame.hd.type == NG_DATA or frame.hd.type == NG_HEADERS):
+        c.on_sent_end(frame.hd.stream_id)
+    elif frame.hd.type == NG_GOAWAY and frame.goaway.error_code and not c.ends:
+        c.end_for(ABUSE_PROTOCOL, True)         # the library sends the reason itself
+    return 0
 
 
-cdef int _on_begin_frame(ng_session *session, const ng_frame_hd *head, void *owner) noexcept:
+cdef int _on_begin_frame(ng_session *session, const ng_frame_hd *head, void *owner) except -1:
     cdef Http2Connection c = <Http2Connection>owner
-    try:
-        return c.on_begun(head)
-    except BaseException:
-        return _failed(c)
+    return c.on_begun(head)
 
 
-cdef int _on_invalid(ng_session *session, const ng_frame *frame, int error, void *owner) noexcept:
+cdef int _on_invalid(ng_session *session, const ng_frame *frame, int error, void *owner) except -1:
     """The library responds to a frame with a reset, or by ending the connection."""
     cdef Http2Connection c = <Http2Connection>owner
-    try:
-        return c.charge(ABUSE_RESETS, COST_RESET)
-    except BaseException:
-        return _failed(c)
+    return c.charge(ABUSE_RESETS, COST_RESET)
 
 
 cdef int _on_chunk(ng_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
-                   void *owner) noexcept:
+                   void *owner) except -1:
     cdef Http2Connection c = <Http2Connection>owner
-    try:
-        return c.on_chunk(id, <const char *>p, n)
-    except BaseException:
-        return _failed(c)
+    return c.on_chunk(id, <const char *>p, n)
 
 
-cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) noexcept:
+cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) except -1:
     cdef Http2Connection c = <Http2Connection>owner
-    try:
-        return c.on_closed(id, code)
-    except BaseException:
-        return _failed(c)
+    return c.on_closed(id, code)
 
 
 cdef Callbacks _those
@@ -589,8 +550,7 @@ cdef class Http2Connection(Handler):
         self.busy = 1
         used = ng.session_mem_recv(self.session, <const uint8_t *>p, n)
         self.busy = 0
-        if self.error is not None:
-            self._raise()
+        raised()
         self.conn.poller.settle()           # output that refers to these bytes
         if used == NG_ERR_TOO_MANY_CONTINUATIONS:
             self.end_for(ABUSE_HEADERS, False)
@@ -599,10 +559,6 @@ cdef class Http2Connection(Handler):
         elif used < 0:
             self.end_for(ABUSE_PROTOCOL, False)
         return self.pump()
-
-    def _raise(self):
-        error, self.error = self.error, None
-        raise error
 
     cdef int on_block_begun(self, int32_t id, bint request) except -1:
         cdef Http2Stream s
@@ -798,8 +754,7 @@ cdef class Http2Connection(Handler):
         self.busy = 1
         failed = ng.session_send(self.session)
         self.busy = 0
-        if self.error is not None:
-            self._raise()
+        raised()
         if self.pointing or self.out.n >= COLLECTED:
             self._flush()
         elif self.out.n:

@@ -126,7 +126,6 @@ cdef class Http2Session(Handler):
     cdef list blocked                   # streams whose transactions wait for the server to take more
     cdef AnswerBlock block              # the header block being read
     cdef int64_t block_since            # when it began, in ns; 0: none
-    cdef object error                   # an exception to be raised when the library returns
     cdef Out out                        # frames that are sent together at the end of this turn of the loop
     cdef int64_t pieces                 # reads that brought something
     cdef int64_t heard                  # when the last one did, in ns

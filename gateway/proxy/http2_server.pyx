@@ -18,7 +18,6 @@ from libc.errno cimport EPROTO
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
-import sys
 
 from gateway.outcome cimport (
     O_BUG, O_PING_TIMEOUT, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED, O_SERVER_RESET,
@@ -29,12 +28,12 @@ from gateway.proxy.http1_server cimport Http1ServerProtocol
 from gateway.proxy.http2_fields cimport fields_of, submit_trailers
 from gateway.proxy.nghttp2 cimport (
     NG_CANCEL, NG_CONTINUATION, NG_DATA, NG_DATA_FLAG_EOF, NG_DATA_FLAG_NO_END_STREAM, NG_ENHANCE_YOUR_CALM,
-    NG_ERR_CALLBACK_FAILURE, NG_ERR_DEFERRED, NG_ERR_FLOODED, NG_ERR_TEMPORAL_CALLBACK_FAILURE,
+    NG_ERR_DEFERRED, NG_ERR_FLOODED, NG_ERR_TEMPORAL_CALLBACK_FAILURE,
     NG_ERR_TOO_MANY_CONTINUATIONS, NG_ERR_WOULDBLOCK, NG_FLAG_ACK, NG_FLAG_END_STREAM, NG_GOAWAY, NG_HEADERS,
     NG_NO_ERROR, NG_PRIORITY, NG_PROTOCOL_ERROR, NG_PUSH_PROMISE, NG_REFUSED_STREAM, NG_RST_STREAM, NG_SETTINGS,
     NG_SETTINGS_ENABLE_PUSH, NG_SETTINGS_INITIAL_WINDOW_SIZE, NG_SETTINGS_MAX_CONCURRENT_STREAMS,
     NG_SETTINGS_MAX_HEADER_LIST_SIZE, Callbacks, ng, ng_callbacks, ng_data_provider, ng_data_source, ng_frame, ng_nv,
-    ng_settings_entry, option, registered,
+    ng_settings_entry, option, raised, registered,
 )
 from gateway.proxy.openssl cimport SSL_get0_alpn_selected
 from gateway.proxy.server cimport S_BUSY, S_CLOSED, S_CONNECTING
@@ -98,26 +97,19 @@ def edges():
 
 
 # ------------------------------------------------------------------------------------- what the library calls back with
+#
+# An exception ends the library's work, because -1 is a failure to it, and is raised when it has returned: see `raised`.
 
-cdef int _failed(Http2Session c) noexcept:
-    """Save the exception; it is raised when the library has returned."""
-    c.error = sys.exc_info()[1]
-    return NG_ERR_CALLBACK_FAILURE
-
-
-cdef ssize_t _send(ng_session *session, const uint8_t *p, size_t n, int flags, void *owner) noexcept:
+cdef ssize_t _send(ng_session *session, const uint8_t *p, size_t n, int flags, void *owner) except -1:
     cdef Http2Session c = <Http2Session>owner
-    try:
-        if c._full():
-            return NG_ERR_WOULDBLOCK
-        out_append(&c.out, <const char *>p, n)
-        return <ssize_t>n
-    except BaseException:
-        return _failed(c)
+    if c._full():
+        return NG_ERR_WOULDBLOCK
+    out_append(&c.out, <const char *>p, n)
+    return <ssize_t>n
 
 
 cdef ssize_t _read_request(ng_session *session, int32_t id, uint8_t *to, size_t n, uint32_t *flags,
-                           ng_data_source *source, void *owner) noexcept:
+                           ng_data_source *source, void *owner) except -1:
     cdef Http2Session c = <Http2Session>owner
     cdef Http2ServerStream s = <Http2ServerStream>source.ptr
     if s.kept.n == 0 and not s.request_ended:
@@ -132,137 +124,110 @@ cdef ssize_t _read_request(ng_session *session, int32_t id, uint8_t *to, size_t 
         if s.request_ended:
             flags[0] = NG_DATA_FLAG_EOF
             if s.trailers is not None:
-                try:
-                    flags[0] |= NG_DATA_FLAG_NO_END_STREAM
-                    submit_trailers(session, id, s.trailers)
-                except BaseException:
-                    return _failed(c)
+                flags[0] |= NG_DATA_FLAG_NO_END_STREAM
+                submit_trailers(session, id, s.trailers)
         out_free(&s.kept)
     return <ssize_t>n
 
 
-cdef int _on_begin_frame(ng_session *session, const ng_frame_hd *head, void *owner) noexcept:
+cdef int _on_begin_frame(ng_session *session, const ng_frame_hd *head, void *owner) except -1:
     cdef Http2Session c = <Http2Session>owner
-    try:
-        return c.on_begun(head)
-    except BaseException:
-        return _failed(c)
+    return c.on_begun(head)
 
 
-cdef int _on_begin_headers(ng_session *session, const ng_frame *frame, void *owner) noexcept:
+cdef int _on_begin_headers(ng_session *session, const ng_frame *frame, void *owner) except -1:
     cdef Http2Session c = <Http2Session>owner
     cdef Http2ServerStream s
-    try:
-        c.conn.poller.settle()          # output that refers to the previous block
-        answer_clear(&c.block)
-        c.block_since = c.conn.poller.now
-        s = c.streams.get(frame.hd.stream_id)
-        c.block.trailers = s is not None and s.answered
-        return 0
-    except BaseException:
-        return _failed(c)
+    c.conn.poller.settle()          # output that refers to the previous block
+    answer_clear(&c.block)
+    c.block_since = c.conn.poller.now
+    s = c.streams.get(frame.hd.stream_id)
+    c.block.trailers = s is not None and s.answered
+    return 0
 
 
 cdef int _on_header(ng_session *session, const ng_frame *frame, const uint8_t *name, size_t n,
-                    const uint8_t *value, size_t value_n, uint8_t flags, void *owner) noexcept:
+                    const uint8_t *value, size_t value_n, uint8_t flags, void *owner) except -1:
     cdef Http2Session c = <Http2Session>owner
-    try:
-        if c.ends:
-            return NG_ERR_TEMPORAL_CALLBACK_FAILURE
-        if c.block.count > BOMB * _bounds.fields or c.block.size > BOMB * _bounds.head:
-            c.end_for(R_FLOOD, False)
-            return NG_ERR_TEMPORAL_CALLBACK_FAILURE
-        return answer_field(&c.block, &_bounds, <const char *>name, n, <const char *>value, value_n)
-    except BaseException:
-        return _failed(c)
+    if c.ends:
+        return NG_ERR_TEMPORAL_CALLBACK_FAILURE
+    if c.block.count > BOMB * _bounds.fields or c.block.size > BOMB * _bounds.head:
+        c.end_for(R_FLOOD, False)
+        return NG_ERR_TEMPORAL_CALLBACK_FAILURE
+    return answer_field(&c.block, &_bounds, <const char *>name, n, <const char *>value, value_n)
 
 
-cdef int _on_frame(ng_session *session, const ng_frame *frame, void *owner) noexcept:
+cdef int _on_frame(ng_session *session, const ng_frame *frame, void *owner) except -1:
     cdef Http2Session c = <Http2Session>owner
     cdef Http2ServerStream s
     cdef bint ended = frame.hd.flags & NG_FLAG_END_STREAM
-    try:
-        if frame.hd.type == NG_HEADERS:
-            c.block_since = 0
-            s = c.streams.get(frame.hd.stream_id)
-            if s is not None and not c.ends:
-                c.pinged = 0
-                s.on_head(&c.block, ended)
-            if c.block.text.capacity > LARGE:
-                c.conn.poller.settle()
-                answer_free(&c.block)
-        elif frame.hd.type == NG_DATA and ended:
-            s = c.streams.get(frame.hd.stream_id)
-            if s is not None:
-                s.on_end()
-        elif frame.hd.type == NG_SETTINGS and not frame.hd.flags & NG_FLAG_ACK:
-            c.on_settings()
-        elif frame.hd.type == NG_GOAWAY:
-            c.on_goaway()
-        return 0
-    except BaseException:
-        return _failed(c)
+    if frame.hd.type == NG_HEADERS:
+        c.block_since = 0
+        s = c.streams.get(frame.hd.stream_id)
+        if s is not None and not c.ends:
+            c.pinged = 0
+            s.on_head(&c.block, ended)
+        if c.block.text.capacity > LARGE:
+            c.conn.poller.settle()
+            answer_free(&c.block)
+    elif frame.hd.type == NG_DATA and ended:
+        s = c.streams.get(frame.hd.stream_id)
+        if s is not None:
+            s.on_end()
+    elif frame.hd.type == NG_SETTINGS and not frame.hd.flags & NG_FLAG_ACK:
+        c.on_settings()
+    elif frame.hd.type == NG_GOAWAY:
+        c.on_goaway()
+    return 0
 
 
-cdef int _on_sent(ng_session *session, const ng_frame *frame, void *owner) noexcept:
+cdef int _on_sent(ng_session *session, const ng_frame *frame, void *owner) except -1:
     cdef Http2Session c = <Http2Session>owner
     cdef Http2ServerStream s
-    try:
-        if frame.hd.type == NG_HEADERS or frame.hd.type == NG_DATA:
-            s = c.streams.get(frame.hd.stream_id)
-            if s is not None:
-                s.sent = 1
-                if frame.hd.flags & NG_FLAG_END_STREAM:
-                    s.request_sent = 1
-        elif frame.hd.type == NG_GOAWAY and frame.goaway.error_code:
-            c.end_for(R_FRAMES, True)       # the library sends the reason itself
-        return 0
-    except BaseException:
-        return _failed(c)
+    if frame.hd.type == NG_HEADERS or frame.hd.type == NG_DATA:
+        s = c.streams.get(frame.hd.stream_id)
+        if s is not None:
+            s.sent = 1
+            if frame.hd.flags & NG_FLAG_END_STREAM:
+                s.request_sent = 1
+    elif frame.hd.type == NG_GOAWAY and frame.goaway.error_code:
+        c.end_for(R_FRAMES, True)       # the library sends the reason itself
+    return 0
 
 
-cdef int _on_invalid(ng_session *session, const ng_frame *frame, int error, void *owner) noexcept:
+cdef int _on_invalid(ng_session *session, const ng_frame *frame, int error, void *owner) except -1:
     """The library responds to a frame with a reset, or by ending the connection."""
     cdef Http2Session c = <Http2Session>owner
     cdef Http2ServerStream s
-    try:
-        s = c.streams.get(frame.hd.stream_id)
-        if s is not None:
-            s.invalid = 1
-        return c.charge(COST_INVALID)
-    except BaseException:
-        return _failed(c)
+    s = c.streams.get(frame.hd.stream_id)
+    if s is not None:
+        s.invalid = 1
+    return c.charge(COST_INVALID)
 
 
 cdef int _on_chunk(ng_session *session, uint8_t flags, int32_t id, const uint8_t *p, size_t n,
-                   void *owner) noexcept:
+                   void *owner) except -1:
     cdef Http2Session c = <Http2Session>owner
     cdef Http2ServerStream s
-    try:
-        ng.session_consume_connection(session, n)
-        c.budget = min(BUDGET, c.budget + COST_FRAME + EARNED)      # the frame is not empty
-        s = c.streams.get(id)
-        if s is not None and not c.ends:
-            c.pinged = 0
-            s.on_data(<const char *>p, n)
-        return 0
-    except BaseException:
-        return _failed(c)
+    ng.session_consume_connection(session, n)
+    c.budget = min(BUDGET, c.budget + COST_FRAME + EARNED)      # the frame is not empty
+    s = c.streams.get(id)
+    if s is not None and not c.ends:
+        c.pinged = 0
+        s.on_data(<const char *>p, n)
+    return 0
 
 
-cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) noexcept:
+cdef int _on_close(ng_session *session, int32_t id, uint32_t code, void *owner) except -1:
     """A stream is closed. What follows from that may call the library: it waits until that has returned."""
     cdef Http2Session c = <Http2Session>owner
     cdef Http2ServerStream s
-    try:
-        s = c.streams.pop(id, None)
-        if s is not None:
-            s.closed = 1
-            s.code = code
-            c.gone.append(s)
-        return 0
-    except BaseException:
-        return _failed(c)
+    s = c.streams.pop(id, None)
+    if s is not None:
+        s.closed = 1
+        s.code = code
+        c.gone.append(s)
+    return 0
 
 
 cdef Callbacks _those
@@ -645,18 +610,13 @@ cdef class Http2Session(Handler):
         self.busy = 1
         used = ng.session_mem_recv(self.session, <const uint8_t *>p, n)
         self.busy = 0
-        if self.error is not None:
-            self._raise()
+        raised()
         self.conn.poller.settle()           # output that refers to these bytes
         if used == NG_ERR_TOO_MANY_CONTINUATIONS or used == NG_ERR_FLOODED:
             self.end_for(R_FLOOD, False)
         elif used < 0:
             self.end_for(R_FRAMES, False)
         return self.pump()
-
-    def _raise(self):
-        error, self.error = self.error, None
-        raise error
 
     cdef int on_settings(self) except -1:
         cdef uint32_t most = ng.session_get_remote_settings(self.session, NG_SETTINGS_MAX_CONCURRENT_STREAMS)
@@ -738,8 +698,7 @@ cdef class Http2Session(Handler):
         self.busy = 1
         failed = ng.session_send(self.session)
         self.busy = 0
-        if self.error is not None:
-            self._raise()
+        raised()
         if failed:
             self.end_for(R_FRAMES, True)
         if self.out.n >= COLLECTED:

@@ -47,7 +47,6 @@ cdef enum:
     NG_ERR_WOULDBLOCK = -504
     NG_ERR_DEFERRED = -508
     NG_ERR_TEMPORAL_CALLBACK_FAILURE = -521
-    NG_ERR_CALLBACK_FAILURE = -902
     NG_ERR_BAD_CLIENT_MAGIC = -903
     NG_ERR_FLOODED = -904
     NG_ERR_TOO_MANY_CONTINUATIONS = -905
@@ -111,21 +110,22 @@ ctypedef union ng_data_source:
     int fd
     void *ptr
 
-ctypedef ssize_t (*ng_read)(ng_session *, int32_t, uint8_t *, size_t, uint32_t *, ng_data_source *, void *) noexcept
+# What the library calls back with: -1 is a failure to it, as any number that it does not know.
+ctypedef ssize_t (*ng_read)(ng_session *, int32_t, uint8_t *, size_t, uint32_t *, ng_data_source *, void *) except -1
 
 ctypedef struct ng_data_provider:
     ng_data_source source
     ng_read read_callback
 
-ctypedef ssize_t (*ng_send)(ng_session *, const uint8_t *, size_t, int, void *) noexcept
-ctypedef int (*ng_send_data)(ng_session *, ng_frame *, const uint8_t *, size_t, ng_data_source *, void *) noexcept
-ctypedef int (*ng_on_begin_frame)(ng_session *, const ng_frame_hd *, void *) noexcept
-ctypedef int (*ng_on_frame)(ng_session *, const ng_frame *, void *) noexcept
-ctypedef int (*ng_on_invalid)(ng_session *, const ng_frame *, int, void *) noexcept
+ctypedef ssize_t (*ng_send)(ng_session *, const uint8_t *, size_t, int, void *) except -1
+ctypedef int (*ng_send_data)(ng_session *, ng_frame *, const uint8_t *, size_t, ng_data_source *, void *) except -1
+ctypedef int (*ng_on_begin_frame)(ng_session *, const ng_frame_hd *, void *) except -1
+ctypedef int (*ng_on_frame)(ng_session *, const ng_frame *, void *) except -1
+ctypedef int (*ng_on_invalid)(ng_session *, const ng_frame *, int, void *) except -1
 ctypedef int (*ng_on_header)(ng_session *, const ng_frame *, const uint8_t *, size_t, const uint8_t *, size_t, uint8_t,
-                             void *) noexcept
-ctypedef int (*ng_on_chunk)(ng_session *, uint8_t, int32_t, const uint8_t *, size_t, void *) noexcept
-ctypedef int (*ng_on_close)(ng_session *, int32_t, uint32_t, void *) noexcept
+                             void *) except -1
+ctypedef int (*ng_on_chunk)(ng_session *, uint8_t, int32_t, const uint8_t *, size_t, void *) except -1
+ctypedef int (*ng_on_close)(ng_session *, int32_t, uint32_t, void *) except -1
 
 ctypedef struct ng_mem:
     void *user_data
@@ -201,6 +201,14 @@ cdef struct Callbacks:
 cdef struct FrameBuffer:
     char *p                            # NULL: it is not known
     size_t n
+
+cdef extern from *:
+    """
+    static inline int raised_before(void) {
+        return PyErr_Occurred() ? -1 : 0;
+    }
+    """
+    int raised "raised_before"() except -1  # raises what a callback has raised, now that the library has returned
 
 cdef ng_callbacks *registered(const Callbacks *those) except? NULL
 cdef ng_session *new_server_session(const ng_callbacks *callbacks, void *owner, FrameBuffer *frame) except NULL

@@ -33,7 +33,6 @@ from gateway.rules.actions import Respond as Answer
 from gateway.rules.apache import ApacheRules, ApacheState
 from gateway.rules.apache_directives import ApacheFile, ApacheHosts
 from gateway.rules.basic_auth import Logins, RequireLogin
-from gateway.rules.body_limit import LimitBody
 from gateway.rules.classes import Classify
 from gateway.rules.conditions import ClassIs, Condition, FrontendIs, MethodIs, SourceIn, ValueIs
 from gateway.rules.expression import When
@@ -45,6 +44,7 @@ from gateway.rules.request_key import RequestKey
 from gateway.rules.response_rewrite import RewriteResponse
 from gateway.rules.routes import Route, RouteTable
 from gateway.rules.sites import Arrival, ToSite
+from gateway.rules.size_limits import LimitBody, LimitHead
 from gateway.rules.split import Split
 from gateway.rules.template import Template
 from gateway.wire.pages import pages
@@ -303,6 +303,8 @@ def _steps(model: RouteModel, maps: Mapping[str, MapLookup]) -> Iterator[Step]:
         yield LimitBandwidth(model.bandwidth, f"bandwidth {size_text(model.bandwidth)}/s")
     if model.body_bytes is not None:
         yield LimitBody(model.body_bytes, f"bodies up to {size_text(model.body_bytes)}")
+    if model.header_bytes is not None:
+        yield LimitHead(model.header_bytes, f"heads up to {size_text(model.header_bytes)}")
     ranges = [(item.low, item.high) for item in model.response_status]
     for replace, append, default, response in (
         (model.set_header, model.append_header, model.default_header, False),

@@ -75,6 +75,7 @@ cdef class View:
     cdef public bytes user          # that has logged in by basic_auth; None: none
     cdef public dict settled        # results of checks of passwords for this request, by digest; None: there are none
     cdef int64_t body_bytes         # largest request body, as routes require; -1: no limit
+    cdef int64_t header_bytes       # largest request head, likewise
     cdef list charges               # rate_limit.Charge of each limit that counts it; None: none
     cdef public bytes request_id    # None: not requested yet, or the request has none
     cdef const char *id_p           # the id, converted to bytes when a rule uses it; set by the decision, after `begin`

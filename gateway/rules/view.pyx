@@ -293,7 +293,7 @@ cdef class View:
         if self.pages is not None:
             self.pages = None
         self.user = None
-        self.body_bytes = -1
+        self.body_bytes = self.header_bytes = -1
         self.request_id = None
         self.id_n = 0
         return 0

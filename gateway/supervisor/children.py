@@ -26,6 +26,8 @@ QUICK: Final = 1.0
 SLOWEST_RESTART: Final = 5.0
 GRACE: Final = 2.0
 """Seconds beyond `drain` until a child that does not end is killed."""
+BEGINS_IN: Final = 10.0
+"""The same for one that has not begun to work: on a busy machine it takes seconds to load what it needs."""
 LAST_WORDS: Final = 0.5
 """Seconds that a child which does not end has to say where it hangs, before SIGKILL."""
 
@@ -153,7 +155,7 @@ class Children:
     def retire(self, child: Child, seconds: float, order: Order | None = None) -> None:
         """Let it end within `seconds`, without a replacement."""
         child.retiring = True
-        child.abort_at = time.monotonic() + seconds + GRACE
+        child.abort_at = time.monotonic() + seconds + (GRACE if child.version else BEGINS_IN)
         self.send(child, order if order is not None else Drain(seconds))
 
     def receive(self, child: Child) -> list[Report]:

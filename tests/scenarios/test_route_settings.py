@@ -39,6 +39,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess
             },
             {"match": {"path": "/status/503"}, "retries": {"on": [503]}, "backend": "app"},
             {"match": {"path": "/sink", "query": {"small": True}}, "body_bytes": "10B"},
+            {"match": {"path": "/bytes/"}, "header_bytes": "200B"},
             {"backend": "app"},
         ]
         yield stack.enter_context(GatewayProcess(directory, description))
@@ -55,6 +56,15 @@ def test_a_route_has_a_smaller_limit_on_bodies_than_its_frontend(gateway: Gatewa
     for path, size, status in (("/sink?small", 10, 200), ("/sink?small", 11, 413), ("/sink", 11, 200)):
         with RawClient(gateway.port) as client:
             assert post(client, path, b"x" * size, chunked=chunked) == status
+
+
+def test_a_route_has_a_smaller_limit_on_heads_than_its_frontend(gateway: GatewayProcess) -> None:
+    for path, length, status in (("/bytes/1", 200, 200), ("/bytes/1", 201, 431), ("/delay/0", 201, 200)):
+        with RawClient(gateway.port) as client:
+            head = f"GET {path} HTTP/1.1\r\nHost: a\r\nX-Filler: "
+            head += "x" * (length - len(head) - 4) + "\r\n\r\n"
+            assert len(head) == length
+            assert client.ask(head.encode()).status == status
 
 
 def test_a_route_has_a_shorter_timeout_than_its_backend(gateway: GatewayProcess) -> None:
