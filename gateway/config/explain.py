@@ -142,9 +142,10 @@ def _unknown(loc: Loc, *, suggesting: bool) -> str:
         return said
     if not suggesting:
         return f"unknown key {key}"
+    here = vocabulary().get(mapping, ())
     if (other := _place_of(key, mapping)) is not None:
-        return f"{key} stands {other}"
-    return f"unknown key {key}{suggest(key, vocabulary().get(mapping, ()))}"
+        return f"unknown key {key}: it belongs {other}{suggest(key, here, 0.85)}"
+    return f"unknown key {key}{suggest(key, here)}"
 
 
 _PLACES: Final = {

@@ -83,11 +83,11 @@ class ConfigError(Exception):
         return "\n".join(shown)
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """The words of `known` closest to `word` as " (did you mean x?)", or "" if none is close."""
+def suggest(word: str, known: Iterable[str], closeness: float = 0.6) -> str:
+    """The word of `known` closest to `word` as " (did you mean x?)", or "" if none is close; closeness: from 0 to 1."""
     # Case errors are the most common, and difflib's ratio penalizes only these too much.
     spellings = {name.lower(): name for name in known}
-    near = get_close_matches(word.lower(), spellings, n=1, cutoff=0.6)
+    near = get_close_matches(word.lower(), spellings, n=1, cutoff=closeness)
     return f" (did you mean {spellings[near[0]]}?)" if near else ""
 
 

@@ -31,7 +31,7 @@ def test_words_of_others(refuse: Refuse, text: str, message: str) -> None:
 def test_every_foreign_key_has_a_suggestion() -> None:
     for word, said in HERE.items():
         assert said_of(word) == f"{word} {said}"
-        assert said.startswith(("is ", "does not exist here", "stands in "))
+        assert said.startswith(("is ", "does not exist here", "belongs in "))
     for mapping, words in PLACED.items():
         for word, said in words.items():
             assert said_of(word, mapping) == f"{word} {said}"
@@ -74,7 +74,7 @@ BACKENDS = "backends: {app: {servers: ["
     ('frontends: [{listen: »"*:80"}]\n', '(did you mean ":80"?)'),
     ("frontends: [{listen: »80}]\n", '(did you mean ":80"?)'),
     ('frontends: [{listen: »"443 ssl"}]\n', "an address has no blanks"),
-    ('frontends: [{listen: "127.0.0.1:80", tls: {»cert: a.pem}}]\n', "cert stands in certificates"),
+    ('frontends: [{listen: "127.0.0.1:80", tls: {»cert: a.pem}}]\n', "cert: it belongs in certificates"),
     ('frontends: [{listen: "127.0.0.1:80", tls: »auto}]\n', "write {certificates: [{cert: site.pem"),
     ('frontends: [{listen: "127.0.0.1:80", trusted_proxies: »10.0.0.0/8}]\n', "write [10.0.0.0/8]"),
     ('frontends: [{listen: "127.0.0.1:80", limits: {connections: »10_000}}]\n', "write 10000"),
@@ -88,7 +88,7 @@ def test_mistakes_in_frontends(refuse: Refuse, text: str, message: str) -> None:
 
 @pytest.mark.parametrize("text, message", [
     ('»"10.0.0.1:80 weight=5"]', "an address has no blanks"),
-    ("{address: 10.0.0.1:80, »check: true}]", "check stands in a backend"),
+    ("{address: 10.0.0.1:80, »check: true}]", "check: it belongs in a backend"),
     ('"10.0.0.1:80"], check: »true', "write {http: /healthz}"),
     ('"10.0.0.1:80"], check: {»path: /}', "path is called http here"),
     ('"10.0.0.1:80"], check: {http: /, »inter: 2s}', "inter is called interval here"),
@@ -96,7 +96,7 @@ def test_mistakes_in_frontends(refuse: Refuse, text: str, message: str) -> None:
     ('"10.0.0.1:80"], balance: »random(2)', "(did you mean two-choices?)"),
     ('"10.0.0.1:80"], balance: »hdr(X-A)', '(did you mean {hash: "header:x-a"}?)'),
     ('"10.0.0.1:80"], affinity: »SRV', "write {cookie: SRV}"),
-    ('"10.0.0.1:80"], »cookie: SRV', "cookie stands in affinity"),
+    ('"10.0.0.1:80"], »cookie: SRV', "cookie: it belongs in affinity"),
     ('"10.0.0.1:80"], retries: »3', "write {attempts: 3}"),
     ('"10.0.0.1:80"], timeouts: {»server: 3s}', "server is called response here"),
     ('"10.0.0.1:80"], outlier: {max_ejected: »50}', "(did you mean 50%?)"),

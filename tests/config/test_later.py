@@ -36,4 +36,4 @@ def test_later_keys_belong_to_mappings_that_exist_and_are_not_there_yet() -> Non
 
 
 def test_a_key_elsewhere_is_told_its_place(refuse: Refuse) -> None:
-    refuse(f"{BASE}»acme: 1\n", "acme stands in tls")
+    refuse(f"{BASE}»acme: 1\n", "acme: it belongs in tls")

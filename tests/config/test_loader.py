@@ -174,5 +174,5 @@ def test_a_mistake_that_comes_a_thousand_times_fits_on_a_screen(tmp_path: Path) 
     lines = str(caught.value).splitlines()
     assert "frontends is missing" in lines[0]
     assert lines[1].endswith(":2:15: there is no backend app")
-    assert "weight stands in a server" in lines[2]
+    assert "weight: it belongs in a server" in lines[2]
     assert lines[50:] == ["and 1,951 more"]

@@ -12,8 +12,8 @@ from tests.support.gateway_process import GatewayProcess, site
 from tests.support.open_files import open_files
 from tests.support.waiting import eventually, free_port
 
-WORKER = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 3})
-"""The table, its descriptor of the log, its poller, what wakes it, its channel and the pair of its event loop."""
+WORKER = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 4})
+"""The table, its descriptor of the log, its poller, what wakes it; its channel, for traces, the pair of its event loop."""
 CONTROL = Counter({
     "gateway-board (to read)": 1, "meminfo (to read)": 1, "eventpoll": 1, "eventfd": 1, "pipe": 4, "unix": 3,
     "unix:control.sock": 1,

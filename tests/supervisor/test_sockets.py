@@ -28,6 +28,7 @@ def entrances(workers, listen, admin=None, mode=0o660):
         cluster=None,
         gets_certificates=False,
         admin=SimpleNamespace(listen=admin),
+        tracing=None,
     )
 
 
