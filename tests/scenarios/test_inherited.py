@@ -57,7 +57,7 @@ def check(gateway: GatewayProcess, supervisor: int, elder: int = 0) -> None:
     assert len(roles) == 2
     control = int(gateway.log.rpartition("control started, pid ")[2].split()[0])
     roles["control"] = control, CONTROL + of_control
-    own = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 3})
+    own = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 5})
     own["gateway-vault (to write)"] = 1  # sealed; passed to workers, which close it
     own["gateway-sessions (to write)"] = 1  # passed to workers, and to the next gateway at an upgrade
     own[f"unix:{supervisor}.operator"] = 1  # for commands

@@ -145,7 +145,7 @@ def test_a_terminal_shows_how_many_requests_are_left(start_servers: Any, start_g
     gateway.status()
     ours, theirs = os.openpty()
     with RawClient(gateway.port) as slow, os.fdopen(ours, "rb", buffering=0) as terminal:
-        slow.send(b"GET /drip/20/0.2 HTTP/1.1\r\nHost: x\r\n\r\n")
+        slow.send(b"GET /drip/100/0.2 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert slow.read(until=b"\r\n\r\n").startswith(b"HTTP/1.1 200")
         with subprocess.Popen(
             [sys.executable, "-m", "gateway", "drain", "app/app1", "--wait"], stdout=subprocess.PIPE, stderr=theirs
