@@ -88,7 +88,9 @@ def kind(value: dict[str, Any]) -> str:
         if key in value:
             return " or ".join(dict.fromkeys(kind(form) for form in value[key]))
     if "enum" in value:
-        return ", ".join(f"`{json.dumps(item) if not isinstance(item, str) else item}`" for item in value["enum"])
+        # A number and its text may stand for the same, and are listed once.
+        shown = (f"`{json.dumps(item) if not isinstance(item, str) else item}`" for item in value["enum"])
+        return ", ".join(dict.fromkeys(shown))
     if "const" in value:
         return f"`{json.dumps(value['const'])}`"
     if "examples" in value:
