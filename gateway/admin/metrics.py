@@ -583,7 +583,7 @@ def _of_others(report: GatewayReport) -> Iterator[Family]:
         "gateway_site_evacuated",
         "gauge",
         "1: the site is evacuated, by command or in a maintenance window.",
-        [(labels(site=site), state.evacuated) for site, state in sorted(report.site_states.items())],
+        [(labels(site=site), state.evacuated) for site, state in states],
     )
 
 

@@ -80,6 +80,14 @@ def sockaddr_of(address):
     return struct.pack("=H", socket.AF_INET) + struct.pack("!H", port) + socket.inet_aton(host) + bytes(8)
 
 
+def address_text(address):
+    """An address in the notation of the site file."""
+    if isinstance(address, str):
+        return f"unix:{address}"
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 cdef class Server:
     """A server at `address`, in row `slot` of the board; reloads that do not change it keep the object.
 

@@ -25,6 +25,7 @@ from gateway.wire.head cimport Head, sentence_of
 from gateway.wire.origin cimport Provenance
 
 from gateway.outcome import OUTCOMES
+from gateway.proxy.server import address_text
 from gateway.rules.expression import When
 
 cdef enum:
@@ -211,7 +212,6 @@ cdef class Steps:
         return 0
 
     cdef int _server_chosen(self, Transaction t, int i) except -1:
-        from gateway.proxy.transaction import address_text      # which imports this module
         servers = candidates(t.attempt.backend, t.poller.now)
         add_expectations(t.attempt.backend, servers)
         affinity = t.attempt.backend.affinity
@@ -256,7 +256,6 @@ cdef class Steps:
         return 0
 
     cdef int _become(self, Transaction t, int state) except -1:
-        from gateway.proxy.transaction import address_text
         if state == T_WAITING:
             return self._add(t, "waits", {
                 "reason": "login" if t.login is not None else "rate" if t.delay is not None else "room",

@@ -23,6 +23,8 @@ from gateway.wire.request_id cimport (
 )
 from gateway.wire.siphash cimport siphash64
 
+from gateway.proxy.server import address_text
+
 cdef extern from "<string.h>" nogil:
     void *memmem(const void *text, size_t n, const void *wanted, size_t m)
 
@@ -89,7 +91,6 @@ cdef class Trace:
 
     cdef int begin_try(self, Transaction t) except -1:
         """The request is about to go to a server: the first one gets the span that its head was written with."""
-        from gateway.proxy.transaction import address_text      # which imports this module
         cdef char[ID_LENGTH] fresh
         cdef char *at
         cdef Server server = t.attempt.server
@@ -120,9 +121,10 @@ cdef class Trace:
     cdef int end(self, Transaction t, int64_t now) except -1:
         """The request has ended: write its lines, if it is sampled."""
         cdef Packets packets = self.tracing.packets
-        cdef int64_t clock = time.time_ns() - time.monotonic_ns()
+        cdef int64_t clock
         if not self.sampled:
             return 0
+        clock = time.time_ns() - time.monotonic_ns()
         self.end_try(t, t.status or (<bytes>outcome_row(t.outcome).name).decode())
         if packets.full():
             packets.lost += 1

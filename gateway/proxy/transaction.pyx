@@ -64,6 +64,7 @@ from qos.sessions cimport A_ASSET
 
 from gateway.load.orca import load as orca_load
 from gateway.outcome import OUTCOMES
+from gateway.proxy.server import address_text
 from gateway.proxy.tls_to_servers import text_of
 from gateway.wire.pages import page
 from gateway.wire.proxy_protocol import header
@@ -1393,14 +1394,6 @@ def address_of(int descriptor):
     finally:
         sock.detach()
     return (where[0].partition("%")[0], where[1]) if isinstance(where, tuple) else ("", 0)
-
-
-def address_text(address):
-    """An address in the notation of the site file."""
-    if isinstance(address, str):
-        return f"unix:{address}"
-    host, port = address
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def shown(bytes text):

@@ -139,6 +139,20 @@ class Gateway(Host):
         site.write_text(yaml.safe_dump(description))
         return site
 
+    def as_site(self) -> dict[str, Any]:
+        """`sites` of its site file: this gateway is a site, and so is each other one of the lab."""
+        key = self.directory / "sites.key"
+        key.touch(mode=0o600)
+        key.write_bytes(KEY)
+        others = self.lab.gateways
+        peers = {one.name: {"url": f"http://{one.address}", "report": f"{one.address}:7946"} for one in others}
+        return {"self": self.name, "listen": "0.0.0.0:7946", "peers": peers, "key_file": "sites.key"}
+
+    def status(self) -> dict[str, Any]:
+        """What `gateway status` says."""
+        words = PYTHON, "-m", "gateway", "status", str(self.directory / "site.yaml"), "--json"
+        return dict(json.loads(self.run(*words)))
+
     def boot(self, command: tuple[str, ...] = ("-m", "gateway"), wrapper: tuple[str, ...] = ()) -> None:
         """Start the gateway, by a `wrapper` that runs the command it is given."""
         with self.log.open("ab") as log:

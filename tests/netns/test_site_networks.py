@@ -6,11 +6,10 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.netns.lab import HERE, KEY, PYTHON, Gateway, Lab
+from tests.netns.lab import HERE, PYTHON, Gateway, Lab
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.timeout(120)
@@ -21,23 +20,10 @@ NAMES = {"all": {}, "near": {"policy": "nearest", "latency": True, "answers": 1}
 
 
 def write(lab: Lab, gateway: Gateway) -> None:
-    key = gateway.directory / "sites.key"
-    key.touch(mode=0o600)
-    key.write_bytes(KEY)
-    peers = {
-        other.name: {"url": f"http://{other.address}", "report": f"{other.address}:7946"} for other in lab.gateways
-    }
     addresses = {other.name: other.address for other in lab.gateways}
     gateway.write(
         None,
-        sites={
-            "self": gateway.name,
-            "listen": "0.0.0.0:7946",
-            "peers": peers,
-            "key_file": "sites.key",
-            "stale_after": f"{STALE}s",
-            "probe": {"rate": "5/s", "keep": f"{KEEP}s"},
-        },
+        sites={**gateway.as_site(), "stale_after": f"{STALE}s", "probe": {"rate": "5/s", "keep": f"{KEEP}s"}},
         dns={
             "listen": f"{gateway.address}:53",
             "response_rate": 0,
@@ -65,14 +51,9 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         yield lab
 
 
-def status(gateway: Gateway) -> dict[str, Any]:
-    words = PYTHON, "-m", "gateway", "status", str(gateway.directory / "site.yaml"), "--json"
-    return dict(json.loads(gateway.run(*words)))
-
-
 def up(gateway: Gateway) -> set[str]:
     """The sites that it hears."""
-    return {name for name, state in status(gateway)["site_states"].items() if state["up"] and state["trust"] == 1.0}
+    return {name for name, state in gateway.status()["site_states"].items() if state["up"] and state["trust"] == 1.0}
 
 
 def ask(lab: Lab, gateway: Gateway, name: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.netns.lab import HERE, KEY, PYTHON, Gateway, Lab
+from tests.netns.lab import HERE, PYTHON, Gateway, Lab
 from tests.support.programs import needs
 from tests.support.waiting import eventually
 
@@ -43,23 +43,11 @@ remote-control:
 
 
 def write(lab: Lab, gateway: Gateway) -> None:
-    key = gateway.directory / "sites.key"
-    key.touch(mode=0o600)
-    key.write_bytes(KEY)
-    peers = {
-        other.name: {"url": f"http://{other.address}", "report": f"{other.address}:7946"} for other in lab.gateways
-    }
     gateway.write(
         None,
         backends={"app": {"servers": [{"address": "127.0.0.1:9000", "max_connections": CAPACITY[gateway.name]}]}},
         routes=[{"site": "spill"}, {"backend": "app"}],
-        sites={
-            "self": gateway.name,
-            "listen": "0.0.0.0:7946",
-            "peers": peers,
-            "key_file": "sites.key",
-            "stale_after": f"{STALE}s",
-        },
+        sites={**gateway.as_site(), "stale_after": f"{STALE}s"},
         dns={
             "listen": f"{gateway.address}:53",
             "response_rate": 0,
@@ -99,8 +87,7 @@ def farm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 def states(gateway: Gateway) -> dict[str, dict[str, float | None]]:
     """What it knows of the sites."""
-    words = PYTHON, "-m", "gateway", "status", str(gateway.directory / "site.yaml"), "--json"
-    return dict(json.loads(gateway.run(*words))["site_states"])
+    return dict(gateway.status()["site_states"])
 
 
 def resolvers(keeps: int) -> list[str]:

@@ -32,7 +32,7 @@ from tests.support.places import write as write_places
 from tests.support.programs import needs, run, start
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_udp_port
-from tests.support.web_farm import KEY, Site, ask, both_port, first
+from tests.support.web_farm import Site, ask, both_port, first, sites_of_mel
 
 Servers = Callable[..., list[BackendServer]]
 
@@ -357,23 +357,11 @@ def test_the_process_has_no_rights_and_a_filter(gateway: GatewayProcess) -> None
 @pytest.fixture
 def farm(start_servers: Servers, tmp_path: Path, port: int) -> Iterator[tuple[GatewayProcess, dict[str, Site]]]:
     """A gateway of mel, and what it hears from syd and dub."""
-    key = tmp_path / "sites.key"
-    key.touch(mode=0o600)
-    key.write_text(KEY)
     reports = free_udp_port()
     servers = start_servers("one")
     description = described(servers, port, ttl="1s", shift="50%")
     description["backends"]["app"]["servers"][0]["max_connections"] = 4
-    description["sites"] = {
-        "self": "mel",
-        "listen": f"127.0.0.1:{reports}",
-        "peers": {
-            name: {"url": f"http://{name}.example.com", "report": f"127.0.0.1:{free_udp_port()}"}
-            for name in ("syd", "dub")
-        },
-        "key_file": str(key),
-        "stale_after": "1s",
-    }
+    description["sites"] = {**sites_of_mel(tmp_path, reports), "stale_after": "1s"}
     with ExitStack() as stack, GatewayProcess(tmp_path, description) as gateway:
         gateway.wait_for_log("dns 0 uses version 1")
         sites = {name: Site(reports, name) for name in ("syd", "dub")}

@@ -29,7 +29,7 @@ from tests.support.gateway_process import GatewayProcess, site
 from tests.support.places import PLACES
 from tests.support.places import write as write_places
 from tests.support.waiting import eventually, free_udp_port
-from tests.support.web_farm import KEY, Site, both_port
+from tests.support.web_farm import KEY, Site, both_port, sites_of_mel
 from tests.support.web_farm import ask as query
 
 Servers = Callable[..., list[BackendServer]]
@@ -122,24 +122,13 @@ def attack(make: Callable[[random.Random], bytes], port: int, seed: int, end: fl
 
 def test_hostile_messages_end_nothing(start_servers: Servers, tmp_path: Path) -> None:
     port, heard = both_port(), free_udp_port()
-    key = tmp_path / "sites.key"
-    key.touch(mode=0o600)
-    key.write_text(KEY)
     signing = tmp_path / "zone.key"
     signing.touch(mode=0o600)
     signing.write_bytes(PEM)
     write_places(tmp_path / "where.mmdb", PLACES)
     description = {
         **site(start_servers("one")),
-        "sites": {
-            "self": "mel",
-            "listen": f"127.0.0.1:{heard}",
-            "peers": {
-                name: {"url": f"http://{name}.example.com", "report": f"127.0.0.1:{free_udp_port()}"}
-                for name in ("syd", "dub")
-            },
-            "key_file": str(key),
-        },
+        "sites": sites_of_mel(tmp_path, heard),
         "dns": {
             "listen": f"127.0.0.1:{port}",
             "nsid": "gw1",

@@ -2,15 +2,13 @@
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import unquote_to_bytes
 
-from tests.support.ending import end_process
-from tests.support.programs import start
+from tests.support.programs import Served, start
 from tests.support.raw import RawClient
 from tests.support.waiting import answers, free_port
 
@@ -79,17 +77,36 @@ class Fate:
     """Header lines with a name that begins with X-T-, in order and lower case."""
 
 
-class Apache:
+class ApacheServer(Served):
+    """An Apache by `apache.conf` of a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._directory = directory
+
+    @abstractmethod
+    def _listening(self) -> Iterable[int]:
+        """The ports of 127.0.0.1 that it answers at."""
+
+    def _begin(self) -> "subprocess.Popen[bytes]":
+        command = ["apache2", "-f", str(self._directory / "apache.conf"), "-DFOREGROUND"]
+        accepts = lambda: all(answers("127.0.0.1", port) for port in self._listening())  # noqa: E731
+        return start(command, self._directory / "out", accepts)
+
+
+def account() -> str:
+    """The lines that let it change its account, where it can."""
+    return "User www-data\nGroup www-data\n" if os.geteuid() == 0 else ""
+
+
+class Apache(ApacheServer):
     """Apache with each of `sets` (name → rules, whether they stand in .htaccess, files that exist). A context manager."""
 
     def __init__(self, directory: Path, sets: Mapping[str, tuple[str, bool, Sequence[str]]]) -> None:
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(directory)
         self.ports: dict[str, int] = {}
         self.roots: dict[str, Path] = {}
-        text = CONFIGURATION.format(directory=directory, modules=MODULES)
-        if os.geteuid() == 0:
-            text += "User www-data\nGroup www-data\n"
+        text = CONFIGURATION.format(directory=directory, modules=MODULES) + account()
         for name, (rules, local, files) in sets.items():
             root = self.roots[name] = directory / name.replace(" ", "-")
             root.mkdir()
@@ -109,18 +126,8 @@ class Apache:
         for path in (directory, *directory.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o644)
 
-    def __enter__(self) -> Self:
-        command = ["apache2", "-f", str(self._directory / "apache.conf"), "-DFOREGROUND"]
-        ports = self.ports.values()
-        accepts = lambda: all(answers("127.0.0.1", port) for port in ports)  # noqa: E731
-        self._process = start(command, self._directory / "out", accepts)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
-        end_process(self._process, 10.0)
+    def _listening(self) -> Iterable[int]:
+        return self.ports.values()
 
     def fate(self, name: str, target: str, headers: Sequence[str] = (), host: str = "www.example.com") -> Fate:
         """What the rules called `name` make of a GET."""

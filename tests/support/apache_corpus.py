@@ -1,24 +1,19 @@
 """Our own files of Apache's rules in the shapes that applications use, what is asked of them, and Apache's answers to it."""
 
-import os
 import re
 import ssl
-import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import yaml
 
-from tests.support.apache import CONFIGURATION, MODULES, normal
+from tests.support.apache import CONFIGURATION, MODULES, ApacheServer, account, normal
 from tests.support.certificates import Authority
-from tests.support.ending import end_process
-from tests.support.programs import start
 from tests.support.raw import RawClient
-from tests.support.waiting import answers, free_port
+from tests.support.waiting import free_port
 
 DIRECTORY: Final = Path(__file__).parent.parent / "rules" / "apache_corpus"
 SERVERS: Final = ("127.0.0.1:3000", "127.0.0.1:8080")
@@ -165,12 +160,11 @@ def cases() -> dict[str, Case]:
     }
 
 
-class CorpusApache:
+class CorpusApache(ApacheServer):
     """Apache with each case on ports of its own, plain and TLS. A context manager."""
 
     def __init__(self, directory: Path, found: Iterable[Case]) -> None:
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(directory)
         self._roots: dict[str, Path] = {}
         self._ports: dict[tuple[str, str], int] = {}
         self.certificate = Authority(directory).issue("www.example.com")
@@ -184,8 +178,7 @@ class CorpusApache:
         self._echoes = {name: free_port() for name in (*SERVERS, "app")}
         text = CONFIGURATION.format(directory=directory, modules=MODULES)
         text += MORE.format(directory=directory, modules=MODULES)
-        if os.geteuid() == 0:
-            text += "User www-data\nGroup www-data\n"
+        text += account()
         text += "".join(ECHO.format(port=port, name=name, directory=directory) for name, port in self._echoes.items())
         for case in found:
             text += self._hosts(case)
@@ -230,17 +223,8 @@ class CorpusApache:
             for port, scheme, usual, extra in hosts
         )
 
-    def __enter__(self) -> Self:
-        command = ["apache2", "-f", str(self._directory / "apache.conf"), "-DFOREGROUND"]
-        accepts = lambda: all(answers("127.0.0.1", port) for port in self._ports.values())  # noqa: E731
-        self._process = start(command, self._directory / "out", accepts)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
-        end_process(self._process, 10.0)
+    def _listening(self) -> Iterable[int]:
+        return self._ports.values()
 
     def ask(self, case: Case, question: Question) -> Answer:
         """Its answer."""

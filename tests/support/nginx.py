@@ -5,11 +5,8 @@ import socket
 import subprocess
 from contextlib import closing
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from tests.support.ending import end_process
-from tests.support.programs import start
+from tests.support.programs import Served, start
 from tests.support.waiting import free_port
 
 CONFIGURATION = """
@@ -44,12 +41,13 @@ http {{
 """
 
 
-class Nginx:
+class Nginx(Served):
     """nginx serving `files`. A context manager; with `path` on that unix socket, otherwise on a port of 127.0.0.1, in
     HTTP/2 if `http2`.
     """
 
     def __init__(self, directory: Path, path: Path | None = None, *, http2: bool = False) -> None:
+        super().__init__()
         self.name = "nginx"
         self.directory = directory / ("nginx-unix" if path else "nginx")
         self.files = self.directory / "files"
@@ -57,7 +55,6 @@ class Nginx:
         self._path = path
         self._http2 = http2
         self._port = free_port()
-        self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
@@ -74,18 +71,11 @@ class Nginx:
         with closing(socket.socket(family)) as probe:
             return probe.connect_ex(str(self._path) if self._path else ("127.0.0.1", self._port)) == 0
 
-    def __enter__(self) -> Self:
+    def _begin(self) -> "subprocess.Popen[bytes]":
         configuration = self.directory / "nginx.conf"
         text = CONFIGURATION.format(directory=self.directory, listen=self.address + " http2" * self._http2)
         if os.geteuid() == 0:
             text = f"user root;\n{text}"  # as which it can read a directory of a test
         configuration.write_text(text)
         command = ["nginx", "-c", str(configuration), "-e", str(self.directory / "nginx.error")]
-        self._process = start(command, self.directory / "nginx.out", self._answers)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self._process is not None
-        end_process(self._process, 10.0)
+        return start(command, self.directory / "nginx.out", self._answers)

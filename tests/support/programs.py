@@ -4,9 +4,12 @@ import os
 import re
 import shutil
 import subprocess
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pytest
 
@@ -47,6 +50,27 @@ def start(command: Sequence[str], output: Path, accepts: Callable[[], bool]) -> 
         end_process(process, 5.0)
         raise
     return process
+
+
+class Served(ABC):
+    """A server from elsewhere, which runs as long as the block that it is used in."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @abstractmethod
+    def _begin(self) -> "subprocess.Popen[bytes]":
+        """Start it, in the foreground."""
+
+    def __enter__(self) -> Self:
+        self._process = self._begin()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        end_process(self._process, 10.0)
 
 
 @dataclass(frozen=True, slots=True)

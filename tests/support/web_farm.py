@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import dns.message
@@ -10,7 +11,7 @@ import dns.query
 
 from gateway.control.sites import CONTEXT
 from loadagent.report import Report, State, encode
-from tests.support.waiting import free_port
+from tests.support.waiting import free_port, free_udp_port
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -25,6 +26,17 @@ def both_port() -> int:
             except OSError:
                 continue
         return port
+
+
+def sites_of_mel(directory: Path, port: int) -> dict[str, Any]:
+    """`sites` of a gateway that is the site mel, beside syd and dub, and hears reports at a port."""
+    key = directory / "sites.key"
+    key.touch(mode=0o600)
+    key.write_text(KEY)
+    peers = {
+        name: {"url": f"http://{name}.example.com", "report": f"127.0.0.1:{free_udp_port()}"} for name in ("syd", "dub")
+    }
+    return {"self": "mel", "listen": f"127.0.0.1:{port}", "peers": peers, "key_file": str(key)}
 
 
 def ask(port: int, name: str = "www.example.com", kind: str = "A", **options: Any) -> dns.message.Message:
