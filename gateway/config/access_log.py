@@ -78,7 +78,7 @@ def _path(value: object, info: ValidationInfo) -> str:
         raise ValueError('expected a file, or "-"')
     name, blank, form = path.rpartition(" ")
     if blank and (form in ("json", "combined", "main", "buffered") or form.startswith(("buffer=", "if="))):
-        raise ValueError(f"the format stands beside the file: write {{path: {name}, format: combined}}")
+        raise ValueError(f"the format has a key of its own: write {{path: {name}, format: combined}}")
     directory = (info.context or {}).get("directory")
     return str(directory / path) if directory and path != "-" else path
 

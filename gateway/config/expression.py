@@ -102,7 +102,7 @@ _SIGNS: Final = {
     "=~": ': write path.matches("…")',
     "!~": ': write !path.matches("…")',
     "~": ': write path.matches("…")',
-    "`": ': text stands in "…"',
+    "`": ': put text in "…"',
     "$": ": fields have no $ here",
     "&": ": write &&",
     "|": ": write ||",
@@ -333,7 +333,7 @@ class _Parser:
                 raise Fault(f"there is no function {name}{suggest(name, (*FUNCTIONS, 'has'))}", offset=token.at)
             return _call(token, arguments, *FUNCTIONS[name])
         if name not in VARIABLES:
-            hint = suggest(name, VARIABLES) or f"; there are {', '.join(VARIABLES)}; text stands in quotes"
+            hint = suggest(name, VARIABLES) or f"; there are {', '.join(VARIABLES)}; put text in quotes"
             raise Fault(f"there is no {name}{hint}", offset=token.at)
         return Node("var", VARIABLES[name], (name,), token.at)
 

@@ -287,7 +287,7 @@ def _host(value: object) -> str:
     elif host.startswith(".") and _HOST.fullmatch(host[1:]):
         message = f'write "*{host}" for every host below, and {host[1:]} beside it for that host itself'
     elif host.endswith(".*"):
-        message = f"a star stands at the beginning: write when: 'host.startsWith(\"{host[:-1]}\")'"
+        message = f"a star can only be at the beginning: write when: 'host.startsWith(\"{host[:-1]}\")'"
     elif "/" in host and (name := _HOST.match(host.rpartition("://")[2])):
         message = f"a host has no scheme and no path (did you mean {name[0]}?)"
     elif port := _HOST_WITH_PORT.fullmatch(host):

@@ -190,7 +190,7 @@ def _url(value: str) -> str:
 def _redirect_target(value: str) -> str:
     if status := re.fullmatch(r"(3[0-9]{2}) (\S+)|(\S+) (3[0-9]{2})", value):
         to, number = status[2] or status[3], status[1] or status[4]
-        raise ValueError(f'the status stands beside the target: write {{to: "{to}", status: {number}}}')
+        raise ValueError(f'the status has a key of its own: write {{to: "{to}", status: {number}}}')
     _url(value)
     if not _TARGET.match(value):
         hint = f" (did you mean https://{value}?)" if "." in value.partition("/")[0] else ""
@@ -203,7 +203,7 @@ def _redirect_target(value: str) -> str:
 def _rewrite_target(value: str) -> str:
     if " " in value or value.startswith(("^", "~")):
         raise ValueError(
-            'only the new path stands here: write the pattern in match: {path: "~ …"}, with names for its groups'
+            'this is only the new path: write the pattern in match: {path: "~ …"}, with names for its groups'
         )
     _url(value)
     if not value.startswith(("/", "{path}", "{uri}", "{map:")) or value.startswith("//"):

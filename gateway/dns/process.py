@@ -209,13 +209,13 @@ class DnsProcess(LoopChild):
         self._note_open()
 
     def _open_database(self, snapshot: Snapshot) -> None:
-        """Open the MaxMind file; one that cannot be opened leaves the one of before in use."""
+        """Open the MaxMind file; one that cannot be opened leaves the previous one in use."""
         fresh = snapshot.database
         if fresh is not None:
             try:
                 fresh.open()
             except (ValueError, OSError) as error:
-                kept = "the one of before stays in use" if self._database is not None else "answering without it"
+                kept = "the previous one stays in use" if self._database is not None else "answering without it"
                 log.error("the MaxMind file cannot be used; %s: %s", kept, error)
                 return
             fresh.close_descriptor()

@@ -259,7 +259,11 @@ class _Configuration:
     def _servers(self) -> None:
         servers = list(self.http.all("server"))
         if not servers:
-            raise BadInput(self.draft.source, 0, "there is no server block: is this a configuration of nginx?")
+            raise BadInput(
+                self.draft.source,
+                0,
+                "this file has no server block: name the main configuration of nginx, such as /etc/nginx/nginx.conf",
+            )
         listeners = Listeners(self.draft, self.http)
         for server in servers:
             listeners.add(server)

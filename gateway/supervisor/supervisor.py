@@ -715,7 +715,7 @@ class Supervisor:
         """Log what became of a MaxMind file that has changed."""
         database = self._snapshot.database
         if wrong:
-            kept = f"the one of before, {database.name}, stays in use" if database is not None else "there is none"
+            kept = f"the previous one, {database.name}, stays in use" if database is not None else "there is none"
             log.error("the MaxMind file has changed, but cannot be used; %s: %s", kept, wrong)
         elif database is not None:
             log.info("the MaxMind file is renewed: %s", database.name)

@@ -122,7 +122,7 @@ def test_mistakes_in_backends(refuse: Refuse, text: str, message: str) -> None:
     ("{match: »PathPrefix(`/a`), backend: app}", "write {path: /api/}"),
     ("{match: {when: »path == '/a' and true}, backend: app}", "unexpected and: write &&"),
     ("{match: {when: »path =~ '^/a'}, backend: app}", 'unexpected =~: write path.matches("…")'),
-    ("{match: {when: »method == GET}, backend: app}", "text stands in quotes"),
+    ("{match: {when: »method == GET}, backend: app}", "put text in quotes"),
     ("{backend: »http://127.0.0.1:1}", "give its servers a name"),
     ("{redirect: »301 /x}", 'write {to: "/x", status: 301}'),
     ("{redirect: »https}", '(did you mean "https://{host}{uri}"?)'),

@@ -83,7 +83,7 @@ def test_a_site_is_the_sum_of_its_gateways_and_a_backend_as_the_one_sees_it_that
     assert view.backends == {"app": 0.5, "api": 1.0}
     site.hear(Report("syd", 1, 1, 1, State.READY, "gw1", metrics_of(SiteReport(load=0.5))[0]), 4.0)
     assert site.view("syd", 6.0, 5.0).backends == {"api": 1.0, "app": 1.0}, "gw2 is silent"
-    assert site.view("syd", 60.0, 100.0).backends == {}, "nobody has said it lately"
+    assert site.view("syd", 60.0, 100.0).backends == {}, "the report of the backend is too old"
 
 
 def test_a_site_without_sessions_is_full() -> None:

@@ -172,7 +172,7 @@ def test_directives_of_nginx_without_a_counterpart_are_named(tmp_path, http, ser
         ("haproxy.cfg", "defaults\n  mode http\nfrontend a\n", "nothing to listen on"),
         ("nginx.conf", "http { server { listen 80; }", 'nginx.conf:1: unexpected end of file, expecting "}"'),
         ("nginx.conf", "http {\n server {\n listen;\n }\n}\n", 'nginx.conf:3: invalid number of arguments in "listen"'),
-        ("nginx.conf", "events { }\n", "there is no server"),
+        ("nginx.conf", "events { }\n", "this file has no server block"),
         ("nginx.conf", "events { }\ninclude nginx.conf;\n", "nginx.conf:2: "),
         ("nginx.conf", "location / { " * 2000 + "}" * 2000, "nginx.conf: has too many blocks in blocks"),
         ("nginx.conf", "include nginx*;\n", "nginx.conf includes itself"),

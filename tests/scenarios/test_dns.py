@@ -586,7 +586,7 @@ def test_clients_go_to_the_site_that_is_near_by_a_maxmind_file(
         where.with_suffix(".new").write_bytes(content[: len(content) // 2])
         where.with_suffix(".new").rename(where)
         gateway.wait_for_log(
-            r"the MaxMind file has changed, but cannot be used; the one of before, Test-City of .*, stays"
+            r"the MaxMind file has changed, but cannot be used; the previous one, Test-City of .*, stays"
         )
         assert near(port, "198.51.100.0") == ADDRESSES["syd"]
         assert "dns.maxmind_file" in run(sys.executable, "-m", "gateway", "status", str(gateway.path))
