@@ -95,8 +95,8 @@ def run(*command, **options):
 
 
 def version():
-    """The version of pyproject.toml."""
-    return re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)[1]
+    """The version of the package."""
+    return re.search(r'^__version__ = "(.+)"', (ROOT / "gateway/__init__.py").read_text(), re.MULTILINE)[1]
 
 
 def locked():

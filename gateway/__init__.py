@@ -8,9 +8,10 @@ import sys
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[0] != __path__[0].rpartition("/")[0]:
     del sys.path[0]
 
-from importlib.metadata import PackageNotFoundError, version
+import os
 
-try:
-    __version__ = version("eddie-gateway")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+# Packages that happen to be installed beside this one must not run in its processes, and a search for them would read
+# the metadata of all packages at each start.
+os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+
+__version__ = "0.1.0"

@@ -33,7 +33,7 @@ def test_it_depends_on_the_python_that_it_is_made_for(package):
     high = f"{sys.version_info.major}.{sys.version_info.minor + 1}"
     assert f"python3 (>= {low}), python3 (<< {high})" in control
     (version,) = re.findall("^Version: (.+)$", control, re.MULTILINE)
-    assert f'\nversion = "{version}"\n' in (ROOT / "pyproject.toml").read_text()
+    assert f'\n__version__ = "{version}"\n' in (ROOT / "gateway/__init__.py").read_text()
     assert (package / "md5sums").read_text() == "9dd4e461268c8034f5c8564e155c67a6  usr/file\n"
 
 

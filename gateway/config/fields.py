@@ -62,7 +62,8 @@ def _restored(kind: "type[Model]", values: dict[str, Any]) -> "Model":
 class Model(BaseModel):
     """A mapping of the site file. `shorthand` is the schema of an alternative notation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    # What a site needs is built once, for all of its mappings, when the first is read: half of the start otherwise.
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, defer_build=True)
     shorthand: ClassVar[JsonSchemaValue | None] = None
 
     def __reduce__(self) -> tuple[Any, ...]:
