@@ -1,11 +1,12 @@
 """The name server beside gdnsd, NSD and Knot, under dnsperf.
 
-    python -m bench.dns [--seconds 10] [--only NAME]
+    python -m bench.dns [--seconds 10] [--only NAME] [--gather MICROSECONDS …]
 
-Every server has one zone, first with ten names and then with 100,000, and one process or thread; they take turns. The
-table has responses per second, responses per second of processor time, and the 99th percentile of the time to a
-response at half of that rate. The time from a site's report to a changed answer is measured with the gateway. Figures
-are kept in bench/results/dns.json. It takes five minutes, in which the machine should do nothing else.
+Every server has one zone, first with ten names and then with 100,000, and one process or thread; they take turns, and
+so does the gateway with each time to gather: for so long it waits for more queries while it is busy. The table has
+responses per second, responses per second of processor time, and the 99th percentile of the time to a response at half
+of that rate. The time from a site's report to a changed answer is measured with the gateway. Figures are kept in
+bench/results/dns.json. It takes five minutes, in which the machine should do nothing else.
 """
 
 import json
@@ -19,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import click
 import dns.exception
@@ -42,6 +43,8 @@ CHANGES: Final = 20
 READY: Final = 120.0
 """Seconds until a server has read its zone."""
 ZONE: Final = "bench.example"
+Server: TypeAlias = Callable[[Path, int, int], list[str]]
+"""Writes what a server needs into a directory, for a port and a zone of so many names; the command that runs it."""
 _RATE: Final = re.compile(r"Queries per second:\s+([0-9.]+)")
 _LOST: Final = re.compile(r"Queries lost:\s+(\d+)")
 _TOOK: Final = re.compile(r"^> NOERROR \S+ A ([0-9.]+)$", re.MULTILINE)
@@ -70,7 +73,18 @@ def gateway(directory: Path, port: int, names: int) -> list[str]:
     return _gateway(directory, port, [f"n{i} A 192.0.2.{i % 250 + 1}" for i in range(names)], {})
 
 
+def gathering(microseconds: int) -> Server:
+    """The gateway that waits so long for more queries."""
+
+    def start(directory: Path, port: int, names: int) -> list[str]:
+        *_, run, site = gateway(directory, port, names)
+        return [sys.executable, "-m", "bench.gathering", str(microseconds), run, site]
+
+    return start
+
+
 def _gateway(directory: Path, port: int, records: list[str], more: Mapping[str, Any]) -> list[str]:
+    records = ["ns A 192.0.2.53", *records]
     zone = {"ns": f"ns.{ZONE}", "ttl": "10s", "records": records, "names": more.get("names", {})}
     site = {
         "workers": 1,
@@ -121,7 +135,7 @@ def knot(directory: Path, port: int, names: int) -> list[str]:
     return ["knotd", "-c", str(directory / "knot.conf")]
 
 
-SERVERS: Final[Mapping[str, Callable[[Path, int, int], list[str]]]] = {
+SERVERS: Final[Mapping[str, Server]] = {
     "gateway": gateway,
     "gdnsd": gdnsd,
     "nsd": nsd,
@@ -174,13 +188,13 @@ def _found(expression: re.Pattern[str], text: str) -> float:
     return float(match[1]) if match is not None else 0.0
 
 
-def measure(name: str, names: int, seconds: float) -> Row:
+def measure(name: str, server: Server, names: int, seconds: float) -> Row:
     """Measure one server with a zone of so many names."""
     with tempfile.TemporaryDirectory() as made:
         directory, port = Path(made), both_port()
         queries = directory / "queries"
         queries.write_text("".join(f"n{i}.{ZONE} A\n" for i in range(0, names, max(1, names // ASKED))))
-        with running(SERVERS[name](directory, port, names), directory, port) as pid:
+        with running(server(directory, port, names), directory, port) as pid:
             dnsperf(port, queries, 1.0)
             before = Usage.of(pid)
             text = dnsperf(port, queries, seconds)
@@ -226,9 +240,9 @@ def change_of_state() -> list[float]:
 
 def table(rows: list[Row]) -> str:
     """The figures for a terminal."""
-    lines = [f"{'server':<10}{'names':>9}{'responses/s':>14}{'per CPU second':>16}{'p99 at half':>13}{'lost':>7}"]
+    lines = [f"{'server':<16}{'names':>9}{'responses/s':>14}{'per CPU second':>16}{'p99 at half':>13}{'lost':>7}"]
     lines += [
-        f"{row.server:<10}{row.names:>9}{row.per_second:>14,.0f}{row.per_cpu_second:>16,.0f}"
+        f"{row.server:<16}{row.names:>9}{row.per_second:>14,.0f}{row.per_cpu_second:>16,.0f}"
         f"{row.p99 * 1000:>10.2f} ms{row.lost:>7}"
         for row in rows
     ]
@@ -238,13 +252,18 @@ def table(rows: list[Row]) -> str:
 @click.command()
 @click.option("--seconds", default=10.0, show_default=True, help="Duration of each measurement.")
 @click.option("--only", type=click.Choice(list(SERVERS)), help="One server.")
+@click.option(
+    "--gather", type=click.IntRange(0, 999_999), multiple=True, help="The gateway that waits so many microseconds too."
+)
 @click.option("--keep/--no-keep", default=True, help="Keep the figures in bench/results.")
-def main(seconds: float, only: str | None, *, keep: bool) -> None:
+def main(seconds: float, only: str | None, gather: tuple[int, ...], *, keep: bool) -> None:
     """Measure, print the table, and keep the figures."""
     rows = []
+    servers = SERVERS if only is None else {only: SERVERS[only]}
+    servers = {**servers, **{f"gateway, {wait} µs": gathering(wait) for wait in gather}}
     for names in COUNTS:
-        for name in SERVERS if only is None else (only,):
-            rows.append(measure(name, names, seconds))
+        for name, server in servers.items():
+            rows.append(measure(name, server, names, seconds))
             click.echo(table(rows[-1:]).splitlines()[1])
     changes = change_of_state() if only in {None, "gateway"} else []
     click.echo(table(rows))

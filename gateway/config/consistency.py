@@ -6,7 +6,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from gateway.config import expression, template
+from gateway.config import expression, template, zones
 from gateway.config.acme import MOST, Acme
 from gateway.config.expectation import Assumption, SiteTest
 from gateway.config.match import Match
@@ -139,7 +139,7 @@ def _acme(site: Site) -> Iterator[Finding]:
 
 
 def _dns(site: Site) -> Iterator[Finding]:
-    """Addresses of the name server that are taken, and unknown sites."""
+    """Addresses of the name server that are taken, unknown sites, and what is wrong with zones."""
     if site.dns is None:
         return
     yield from _twice(
@@ -161,6 +161,7 @@ def _dns(site: Site) -> Iterator[Finding]:
             if known is not None and other not in known:
                 message = f"there is no site {other} in sites{suggest(other, known)}"
                 yield Finding((*at, "sites", other), message, key=True)
+    yield from zones.conflicts(site.dns)
 
 
 def _unknown_keys(site: Site) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, WithJsonSchema, model_validator
 from pydantic.json_schema import JsonSchemaValue
@@ -39,6 +39,8 @@ MAX_ANSWERS: Final = 32
 MAX_ADDRESSES: Final = 64
 """Addresses of a name, over all sites."""
 MAX_PROCESSES: Final = 16
+MAX_NAME: Final = 253
+"""Characters of a whole name (RFC 1035 section 2.3.4), without the dot at its end."""
 MAX_RECORD: Final = 4000
 """Characters of a record."""
 TYPES: Final = {
@@ -56,6 +58,22 @@ TYPES: Final = {
     "SSHFP": "4 2 and the key's SHA-256",
 }
 """Types of records that a zone may list, each with data such as it has."""
+_NAMING: Final = frozenset({"CNAME", "MX", "SRV", "PTR"})
+"""Types whose data ends with a name."""
+_MADE: Final = {
+    "NS": "the zone's own NS records are made of ns, and zones below it are not delegated from here",
+    "SOA": "the SOA record is made of soa",
+    **dict.fromkeys(("DNSKEY", "RRSIG", "NSEC"), "records of signatures are made as they are asked for, with dnssec"),
+}
+"""Types of records that no zone lists."""
+_POLICIES_OF_OTHERS: Final = {
+    **dict.fromkeys(("geo", "geoip", "geolocation", "geoproximity", "proximity", "latency", "rtt"), "nearest"),
+    **dict.fromkeys(("leastload", "least-load", "leastconn", "least-connections", "wlc", "auto"), "load"),
+    **dict.fromkeys(("rr", "random", "simple", "multivalue"), "round-robin"),
+    **dict.fromkeys(("wrr", "ratio", "weight", "weightedcname"), "weighted"),
+    **dict.fromkeys(("priority", "backup", "simplefo", "multifo", "active-passive"), "failover"),
+}
+"""Words of gdnsd, PowerDNS and other servers that answer by load, place or health."""
 ALGORITHMS: Final = ("hmac-sha256", "hmac-sha384", "hmac-sha512")
 """Of TSIG keys."""
 MIN_SECRET: Final = 16
@@ -63,28 +81,58 @@ _KEY_STATEMENT: Final = re.compile(
     r"""key\s+"?(?P<name>[^\s"{]+)"?\s*\{\s*algorithm\s+"?(?P<algorithm>[\w-]+)"?\s*;\s*secret\s+"(?P<secret>[^"]*)"\s*;\s*\}\s*;"""
 )
 _KEY_LINE: Final = re.compile(r"(?P<algorithm>[\w-]+):(?P<name>[^\s:]+):(?P<secret>\S+)")
+_BROADCAST: Final = IPv4Address("255.255.255.255")
 _LABEL: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 _ALPN: Final = re.compile(r"[!-+\--~]{1,32}")
 
 Ip: TypeAlias = IPv4Address | IPv6Address
 Policy: TypeAlias = Literal["load", "nearest", "round-robin", "weighted", "failover"]
+_POLICIES: Final = get_args(Policy)
 
 
 def domain(value: str) -> str:
     """A name in lower case, without the dot at its end."""
-    name = value.removesuffix(".").lower()
+    name = _labels(value.removesuffix("."))
+    if _is_address(name):
+        raise ValueError(f"expected a name such as www.example.com, not the address {name}")
+    return name
+
+
+def _labels(value: str) -> str:
+    name = value.lower()
     if not name.isascii():
         raise ValueError("write an internationalized name in its xn-- form")
-    if len(name) > 253 or not all(_LABEL.fullmatch(label) for label in name.split(".")):
+    if len(name) > MAX_NAME or not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise ValueError("expected a name such as www.example.com")
     return name
 
 
+def _is_address(value: str) -> bool:
+    try:
+        ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
 def _owner(value: str) -> str:
     """A name within a zone: * as its first label is a wildcard (RFC 4592)."""
+    if value.endswith("."):
+        raise ValueError("names are within the zone: write www for www.example.com., and @ for the zone itself")
     if value == "*":
         return value
-    return "*." + domain(value[2:]) if value.startswith("*.") else domain(value)
+    return "*." + _labels(value[2:]) if value.startswith("*.") else _labels(value)
+
+
+def _each_once(value: object) -> object:
+    """Refuse names that are one, in letters of another case or with the dot at the end."""
+    seen: dict[str, str] = {}
+    for name in value if isinstance(value, dict) else ():
+        if isinstance(name, str):
+            before = seen.setdefault(name.removesuffix(".").lower(), name)
+            if before != name:
+                raise Fault(f"{name} is the same name as {before}", name, key=True)
+    return value
 
 
 def _mailbox(value: str) -> str:
@@ -102,14 +150,26 @@ def _ip(value: object) -> Ip:
         found = ip_address(written)
     except ValueError:
         raise ValueError(f"{written} is not an IP address") from None
-    if found.is_multicast or found.is_unspecified:
+    if found.is_multicast or found.is_unspecified or found == _BROADCAST:
         raise ValueError(f"{written} is not the address of a machine")
+    if found.is_link_local:
+        raise ValueError(f"{written} is reached from its own network only")
+    if isinstance(found, IPv6Address) and found.ipv4_mapped is not None:
+        raise ValueError(f"write {found.ipv4_mapped}, which is IPv4")
     return found
 
 
 def _ttl(value: float) -> float:
     if not 0 <= value <= MAX_TTL or value != int(value):
         raise ValueError("must be whole seconds, up to 7d")
+    return value
+
+
+def _policy(value: object) -> object:
+    """Say what a policy of another name server is called here."""
+    ours = _POLICIES_OF_OTHERS.get(value.lower()) if isinstance(value, str) else None
+    if ours is not None:
+        raise ValueError(f"expected one of {', '.join(_POLICIES)} (did you mean {ours}?)")
     return value
 
 
@@ -170,7 +230,7 @@ class BalancedName(Model):
     sites: dict[Name, Annotated[tuple[IpField, ...], OneOrMany()]] = Field(
         {}, description="Addresses of each site, IPv4 or IPv6; for failover in the order of preference."
     )
-    policy: Policy = Field(
+    policy: Annotated[Policy, BeforeValidator(_policy)] = Field(
         "load",
         description="How sites are picked: load (by the capacity that is left), nearest (by client network, latency or "
         "place), round-robin, weighted, failover (the first one that works).",
@@ -213,6 +273,23 @@ class BalancedName(Model):
             raise Fault("must be more than 0%", "shift")
         if self.policy == "nearest" and self.sites and not self.knows_near:
             raise Fault("nearest needs networks, networks_file, places or latency", "policy")
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> "BalancedName":
+        taken: dict[Ip, str] = {}
+        for site, addresses in self.sites.items():
+            for i, ip in enumerate(addresses):
+                if ip in taken:
+                    raise Fault(f"{ip} is there twice: it is an address of {taken[ip]}", "sites", site, i)
+                taken[ip] = site
+        covered: dict[IPv4Network | IPv6Network, str] = {}
+        for site, networks in self.networks.items():
+            for i, network in enumerate(networks):
+                if network in covered:
+                    message = f"{network} is there twice: its clients prefer {covered[network]}"
+                    raise Fault(message, "networks", site, i)
+                covered[network] = site
         return self
 
     @property
@@ -265,13 +342,17 @@ class Updates(Model):
     )
 
 
+OF_SITES: Final = frozenset({"policy", "answers", "networks_file", "latency", "https"})
+"""Keys of a zone that say nothing without sites."""
+
+
 class Zone(BalancedName):
     """A zone that this gateway is authoritative for; its own name is balanced if it has sites."""
 
     ns: Annotated[tuple[Domain, ...], OneOrMany()] = Field(description="Names of the zone's name servers.")
     ns_ttl: Ttl = Field("1h", validate_default=True, description="TTL of NS and SOA records.")
     soa: Soa = Field(default_factory=Soa, description="SOA record.")
-    names: dict[Owner, BalancedName] = Field(
+    names: Annotated[dict[Owner, BalancedName], BeforeValidator(_each_once)] = Field(
         {}, description='More balanced names, within the zone: www, or "*" for all that are not listed.'
     )
     dnssec: Annotated[Dnssec | None, Given()] = Field(None, description="Sign the zone. Default: not signed.")
@@ -281,6 +362,17 @@ class Zone(BalancedName):
     records: tuple[Text, ...] = Field(
         (), description='Other records as in a zone file: "mail 1h A 192.0.2.25"; @ is the zone itself.'
     )
+
+    @model_validator(mode="after")
+    def _own_name(self) -> "Zone":
+        for i, server in enumerate(self.ns):
+            if server in self.ns[:i]:
+                raise Fault(f"{server} is there twice", "ns", i)
+        unused = () if self.sites else sorted(self.model_fields_set & OF_SITES)
+        for key in unused:
+            where = "write it in each of names" if self.names else "give the zone sites"
+            raise Fault(f"{key} is about the zone's own name, which has no sites: {where}", key, key=True)
+        return self
 
     @model_validator(mode="after")
     def _updates(self) -> "Zone":
@@ -319,7 +411,7 @@ class Dns(Model):
     listen: Annotated[tuple[ListenField, ...], OneOrMany()] = Field(
         (), description="Addresses for UDP and TCP. Default: none, if all zones have updates."
     )
-    zones: dict[Domain, Zone] = Field(description="Zones by name.")
+    zones: Annotated[dict[Domain, Zone], BeforeValidator(_each_once)] = Field(description="Zones by name.")
     processes: Annotated[Whole, Field(ge=1, le=MAX_PROCESSES)] = Field(
         1, description="Processes that answer; the kernel spreads clients over them by address and port."
     )
@@ -385,12 +477,39 @@ class Record:
     rdata: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The parts of a record as it is written: `data` is text."""
+
+    owner: str
+    ttl: int | None
+    kind: str
+    data: str
+
+
 def parse_record(line: str, zone: str = "invalid") -> Record:
     """A line of a zone file: owner, optional TTL, optional IN, type, data. Raises ValueError with what is wrong."""
     # Here, since most gateways have no zones, and every process of the tree loads this module.
     import dns.exception  # noqa: PLC0415
     import dns.name  # noqa: PLC0415
     import dns.rdata  # noqa: PLC0415
+
+    entry = parse_entry(line)
+    _, _, last = entry.data.rpartition(" ")
+    if entry.kind in _NAMING and _is_address(last.removesuffix(".")):
+        raise ValueError(f"{entry.kind} needs a name such as www.example.com., not the address {last}")
+    try:
+        origin = dns.name.from_text(zone)
+        rdata = dns.rdata.from_text("IN", entry.kind, entry.data, origin=origin, relativize=False)
+    except (dns.exception.DNSException, ValueError):
+        wrong = f"cannot read {entry.data or 'nothing'} as the data of {entry.kind}"
+        raise ValueError(f"{wrong}: expected data such as {TYPES[entry.kind]}") from None
+    return Record(entry.owner, entry.ttl, entry.kind, rdata)
+
+
+def parse_entry(line: str) -> Entry:
+    """The parts of a line of a zone file; its data may be none. Raises ValueError with what is wrong."""
+    import dns.exception  # noqa: PLC0415
     import dns.ttl  # noqa: PLC0415
 
     if len(line) > MAX_RECORD:
@@ -410,17 +529,13 @@ def parse_record(line: str, zone: str = "invalid") -> Record:
     if word.upper() == "IN":
         word, rest = _first(rest)
     kind_ = word.upper()
+    if kind_ in _MADE:
+        raise ValueError(_MADE[kind_])
     if kind_ not in TYPES:
         raise ValueError(f"expected one of {', '.join(TYPES)}, not {word or 'nothing'}{suggest(kind_, TYPES)}")
-    try:
-        origin = dns.name.from_text(zone)
-        rdata = dns.rdata.from_text("IN", kind_, rest, origin=origin, relativize=False)
-    except (dns.exception.DNSException, ValueError):
-        wrong = f"cannot read {rest or 'nothing'} as the data of {kind_}"
-        raise ValueError(f"{wrong}: expected data such as {TYPES[kind_]}") from None
     if ttl is not None and ttl > MAX_TTL:
         raise ValueError(f"the TTL {ttl} is longer than a week")
-    return Record(owner, ttl, kind_, rdata)
+    return Entry(owner, ttl, kind_, rest)
 
 
 def _first(words: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final, TypeAlias
 
+from gateway.config.dns import MAX_TTL
 from loadagent.report import MAX_METRIC_NAME, MAX_METRICS, MAX_SHARE
 
 Ip: TypeAlias = IPv4Address | IPv6Address
@@ -66,14 +67,17 @@ class SiteReport:
 
 
 def of_metrics(metrics: Mapping[str, float]) -> SiteReport:
-    """Read a report; what is unknown or of another form is passed over."""
+    """Read a report; what is unknown or of another form is passed over.
+
+    A TTL that no name server can have would have `gateway evacuate-site` wait for it.
+    """
     sessions = metrics.get(_SESSIONS)
     found = {prefix: dict(_those(metrics, prefix)) for prefix in (_BACKEND, _TIME, _ASK)}
     return SiteReport(
         load=metrics.get(LOAD),
         requests=metrics.get(REQUESTS, 0.0),
         evacuates=bool(metrics.get(EVACUATES)),
-        ttl=metrics.get(TTL, 0.0),
+        ttl=min(metrics.get(TTL, 0.0), MAX_TTL),
         sessions_free=int(sessions) if sessions is not None else None,
         responses=metrics.get(_RESPONSES),
         open_names=int(metrics.get(_OPEN, 0)),

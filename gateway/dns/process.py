@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from functools import partial
 from ipaddress import ip_address
 from itertools import count, islice
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import uvloop
 
@@ -75,6 +75,9 @@ def _last_report(bulletin: Bulletin) -> DnsReport | None:
 class DnsProcess(LoopChild):
     """Answers queries by successive snapshots."""
 
+    gather: ClassVar[int] = 50
+    """Of Responder."""
+
     def __init__(self, context: ChildContext) -> None:
         super().__init__(context.channel)
         self._snapshot = context.snapshot
@@ -93,7 +96,7 @@ class DnsProcess(LoopChild):
         self._stamp = b""
         self._open: set[str] = set()
         """Names none of whose sites work."""
-        self._responder = Responder(self._table.find, self._random, context.rates)
+        self._responder = Responder(self._table.find, self._random, context.rates, gather=self.gather)
         self._listener: Listener | None = None
         self._udp: dict[int, socket.socket] = {}
         self._tcp: dict[int, socket.socket] = {}
@@ -255,7 +258,8 @@ class DnsProcess(LoopChild):
 
     def _note_open(self) -> None:
         """Log the names none of whose sites work, and when one works again."""
-        found = {name for name, item in self._table.balanced.items() if item.group.balance(None).open}
+        groups = {group for group in self._table.groups.values() if group.balance(None).open}
+        found = {name for name, item in self._table.balanced.items() if item.group in groups} if groups else set()
         for name in sorted(found - self._open):
             sites = ", ".join(self._table.balanced[name].group.plan.sites)
             log.error("%s: no site works (%s); answering with the addresses of all", name, sites)

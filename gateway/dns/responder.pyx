@@ -76,7 +76,6 @@ cdef enum:
     BATCH = 64              # datagrams that are read or sent by one call
     TURNS = 16              # batches before others of the loop have their turn
     BUSY = 8                # datagrams at once from which on more are waited for
-    GATHER = 50             # microseconds of that: queries that come together cost the kernel less than one by one
     LONGEST_QUERY = 4096    # bytes; a datagram that is longer is no query
     LEAST_LIMIT = 512       # bytes of a UDP response that every client takes (RFC 1035 section 4.2.1)
     LONGEST_ANSWER = 4096   # bytes of a datagram; the site file allows no more
@@ -136,13 +135,15 @@ cdef class Responder:
     many queries after each other are the same again for the next ones, so they are kept once all were found. A new
     `find` begins with nothing kept.
 
-    cookie_key: 16 bytes. rates: where responses are counted; a table of its own by default. limit: bytes of a UDP
-    response. rate: responses per second for a client network and name; 0: no limit.
+    cookie_key: 16 bytes. rates: where responses are counted; a table of its own by default. gather: microseconds for
+    which a busy server waits for more datagrams, since those that come together cost the kernel less than one by one;
+    0: it never waits. limit: bytes of a UDP response. rate: responses per second for a client network and name; 0: no
+    limit.
     """
     cdef object _find
     cdef Kept kept
     cdef dict found         # answers given in turn that are being collected, by name and type
-    cdef double now         # seconds of the clock that cookies have
+    cdef int64_t now        # seconds of the clock that cookies have
     cdef int64_t ticks      # ns of the clock that rates have
     cdef bytes cookie_key
     cdef bytes nsid
@@ -156,10 +157,11 @@ cdef class Responder:
     cdef unsigned long long udp, tcp, truncated, cookies, bad_cookies, subnet_queries, edns_queries
     cdef unsigned long long codes[CODES]
     cdef unsigned long long dropped[3]
+    cdef unsigned int gather
     cdef int filled         # places of the batch that were used
     cdef Asked asked[BATCH]
     cdef uint8_t received[BATCH][LONGEST_QUERY + APART]
-    cdef uint8_t sent[BATCH][LONGEST_ANSWER + APART]
+    cdef uint8_t sent[BATCH * LONGEST_ANSWER]       # one after the other: most are short, and so stay in few pages
     cdef uint8_t control[BATCH][CONTROL]
     cdef sockaddr_storage peers[BATCH]
     cdef iovec vectors[BATCH]
@@ -167,9 +169,12 @@ cdef class Responder:
     cdef mmsghdr incoming[BATCH]
     cdef mmsghdr replies[BATCH]
 
-    def __init__(self, find, bytes cookie_key, RateTable rates=None):
+    def __init__(self, find, bytes cookie_key, RateTable rates=None, *, unsigned int gather=0):
         if len(cookie_key) != 16:
             raise ValueError("the key of cookies has 16 bytes")
+        if gather >= 1000000:
+            raise ValueError("a server waits for less than a second")
+        self.gather = gather
         self.kept = Kept()
         self.find = find
         self.filled = BATCH
@@ -221,7 +226,7 @@ cdef class Responder:
             self.kept.fetch_slot(asked.hash)
 
     cdef void clocks(self):
-        self.now = time.time()
+        self.now = <int64_t>time.time()
         self.ticks = <int64_t>time.monotonic_ns()
 
     cdef int respond_to(self, const uint8_t *p, Asked *asked, uint8_t *out, size_t most) except -1:
@@ -392,7 +397,7 @@ cdef class Responder:
             if cookie == 1 and not self.old(q):
                 memcpy(out + at + 12, q.cookie + 8, OWN_COOKIE)
             else:
-                self.make_cookie(q.cookie, <uint32_t>(<int64_t>self.now), client, out + at + 12)
+                self.make_cookie(q.cookie, <uint32_t>self.now, client, out + at + 12)
             at += 4 + 8 + OWN_COOKIE
         _put16(out + 9, <unsigned int>(at - 11))
         return at
@@ -415,7 +420,7 @@ cdef class Responder:
         return 0
 
     cdef bint old(self, Query *q) except -1:
-        return <int64_t>self.now - <int64_t>_u32(q.cookie + 12) > COOKIE_FRESH
+        return self.now - <int64_t>_u32(q.cookie + 12) > COOKIE_FRESH
 
     cdef int known(self, Query *q, const Client *client) except -1:
         """Whether the client has shown the cookie that it was given: 1, 0 without one, 2 with a wrong one."""
@@ -424,7 +429,7 @@ cdef class Responder:
         cdef int i, different = 0
         if q.cookie_len == 8:
             return 0
-        age = <int64_t>self.now - <int64_t>_u32(q.cookie + 12)
+        age = self.now - <int64_t>_u32(q.cookie + 12)
         self.make_cookie(q.cookie, _u32(q.cookie + 12), client, right)
         if q.cookie_len == 8 + OWN_COOKIE and -COOKIE_AHEAD <= age <= COOKIE_OLD:
             for i in range(OWN_COOKIE):     # all of them: how long it takes says nothing about the right one
@@ -485,29 +490,27 @@ cdef class Responder:
         head.msg_flags = 0
 
     def serve(self, int fd):
-        """Answer the datagrams that wait at a socket, in the order in which they came. Raises OSError."""
-        cdef int _, count, i, before = 0
+        """Answer the datagrams that wait at a socket, in the order in which they came."""
+        cdef int _, i, count
         for _ in range(TURNS):              # until there is none: asking once more costs less than another wakeup
             for i in range(self.filled):
                 self.ready_for_one(i)
             self.filled = 0
             count = recvmmsg(fd, self.incoming, BATCH, MSG_DONTWAIT, NULL)
             if count <= 0:
-                if before < BUSY:
-                    return
-                before = 0
-                with nogil:
-                    usleep(GATHER)
-                continue
-            before = max(before, count)
+                return
             self.filled = count
             self.send(fd, self.answer_all(count))
+            if self.gather and BUSY <= count < BATCH:       # all that had come: the next ones come soon
+                with nogil:
+                    usleep(self.gather)
 
     cdef int answer_all(self, int count) except -1:
         """Answer the datagrams of a batch; returns how many responses there are."""
         cdef int i, n, ready = 0
         cdef msghdr *head
         cdef Asked *asked
+        cdef uint8_t *out = self.sent
         self.clocks()
         for i in range(count):
             head = &self.incoming[i].msg_hdr
@@ -520,11 +523,12 @@ cdef class Responder:
                 self.kept.fetch_entry(self.asked[i].hash)
         for i in range(count):
             asked = &self.asked[i]
-            n = self.respond_to(self.received[i], asked, self.sent[ready], LONGEST_ANSWER)
+            n = self.respond_to(self.received[i], asked, out, LONGEST_ANSWER)
             if n == 0:
                 continue
-            self.outgoing[ready].iov_base = self.sent[ready]
+            self.outgoing[ready].iov_base = out
             self.outgoing[ready].iov_len = n
+            out += n
             self.replies[ready].msg_hdr = self.incoming[i].msg_hdr
             self.replies[ready].msg_hdr.msg_iov = &self.outgoing[ready]
             _from_where_it_came(&self.replies[ready].msg_hdr)

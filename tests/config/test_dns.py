@@ -4,14 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import ConfigError
 from gateway.config.dns import parse_networks, parse_record, parse_update_key
-from tests.config.conftest import BASE, Refuse
+from tests.config.conftest import BASE, Load, Refuse
 
 ZONE = "dns: {listen: '127.0.0.1:53', zones: {www.example.com: {ns: ns1.example.com, "
 
 
 def zone(text: str) -> str:
     return f"{BASE}{ZONE}{text}}}}}}}\n"
+
+
+def zones(text: str) -> str:
+    return f"dns: {{listen: '127.0.0.1:53', zones: {text}}}"
 
 
 @pytest.mark.parametrize(
@@ -54,6 +59,43 @@ def zone(text: str) -> str:
         ("names: {a: {sites: {mel: 192.0.2.1}}}, records: [»a A 192.0.2.2]", "a has its addresses from names"),
         ("sites: {mel: 192.0.2.1}, records: [»'@ A 192.0.2.2']", "@ has its addresses from sites"),
         ("»sits: {}", "unknown key sits (did you mean sites?)"),
+        ("sites: {mel: 192.0.2.1}, policy: »geoip", "failover (did you mean nearest?)"),
+        ("sites: {mel: 192.0.2.1}, policy: »Leastload", "failover (did you mean load?)"),
+        ("sites: {mel: 192.0.2.1}, policy: »wieghted", "failover (did you mean weighted?)"),
+        ("sites: {mel: [192.0.2.1, »192.0.2.1]}", "192.0.2.1 is there twice: it is an address of mel"),
+        ("sites: {mel: 192.0.2.1, syd: »192.0.2.1}", "192.0.2.1 is there twice: it is an address of mel"),
+        ("sites: {mel: »169.254.1.1}", "169.254.1.1 is reached from its own network only"),
+        ("sites: {mel: »255.255.255.255}", "255.255.255.255 is not the address of a machine"),
+        ("sites: {mel: »'::ffff:192.0.2.1'}", "write 192.0.2.1, which is IPv4"),
+        (
+            "sites: {mel: 192.0.2.1, syd: 192.0.2.2}, networks: {mel: 10.0.0.0/8, syd: [10.0.0.0/9, »10.0.0.0/8]}",
+            "10.0.0.0/8 is there twice: its clients prefer mel",
+        ),
+        ("»https: true", "https is about the zone's own name, which has no sites: give the zone sites"),
+        (
+            "»policy: failover, names: {a: {sites: {mel: 192.0.2.1}}}",
+            "policy is about the zone's own name, which has no sites: write it in each of names",
+        ),
+        ("names: {a: {sites: {mel: 192.0.2.1}}, »A: {sites: {mel: 192.0.2.2}}}", "A is the same name as a"),
+        ("names: {»a.: {sites: {mel: 192.0.2.1}}}", "write www for www.example.com., and @ for the zone itself"),
+        ("records: [»www.example.com. A 192.0.2.1]", "write www for www.example.com., and @ for the zone itself"),
+        ("names: {»a.www.example.com: {sites: {mel: 192.0.2.1}}}", "within www.example.com already: write a"),
+        ("records: [»www.example.com A 192.0.2.1]", "within www.example.com already: write @"),
+        (
+            "records: [a 1h A 192.0.2.1, »a 2h A 192.0.2.2]",
+            "a have one TTL (RFC 2181 section 5.2): 3600 before, 7200 here",
+        ),
+        ("records: [a A 192.0.2.1, »a 1h A 192.0.2.2]", "a have one TTL (RFC 2181 section 5.2): 10 before, 3600 here"),
+        ("records: [»a NS b]", "the zone's own NS records are made of ns"),
+        ("records: [»'@ SOA a b 1 2 3 4 5']", "the SOA record is made of soa"),
+        ("records: [»'@ DNSKEY 257 3 13 AAAA']", "records of signatures are made as they are asked for"),
+        ("records: [»a CNAME 192.0.2.1]", "CNAME needs a name such as www.example.com., not the address 192.0.2.1"),
+        ("records: [»'@ MX 10 192.0.2.1']", "MX needs a name such as www.example.com., not the address 192.0.2.1"),
+        ("records: [»a CNAME a]", "the alias a.www.example.com leads back to itself"),
+        ("records: [»a CNAME b, b CNAME c, c CNAME a, d CNAME a]", "itself: a.www.example.com → b.www.example.com → c"),
+        ("records: [»'* CNAME x']", "the alias x.www.example.com leads back to itself"),
+        (f"records: [»{'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 50} A 192.0.2.1]", "is longer than 253 characters"),
+        (f"records: [»a CNAME {'a' * 63}.{'b' * 63}.{'c' * 63}.{'d' * 50}]", "as the data of CNAME"),
     ],
 )
 def test_mistakes_in_a_zone(text: str, message: str, refuse: Refuse) -> None:
@@ -70,6 +112,28 @@ def test_mistakes_in_a_zone(text: str, message: str, refuse: Refuse) -> None:
         ("dns: {listen: '127.0.0.1:53', nsid: »'', zones: {a.example: {ns: a}}}", ["expected 1 to 64 bytes"]),
         ("dns: {listen: '127.0.0.1:53', udp_bytes: »100, zones: {a.example: {ns: a}}}", ["must be at least 512"]),
         ("dns: »{listen: '127.0.0.1:53'}", ["zones is missing"]),
+        (zones("{a.example: {ns: b}, »A.example.: {ns: b}}"), ["A.example. is the same name as a.example"]),
+        (zones("{a.example: {ns: »192.0.2.53}}"), ["not the address 192.0.2.53"]),
+        (zones("{a.example: {ns: [b, »b]}}"), ["b is there twice"]),
+        (
+            zones("{a.example: {ns: b, records: [»b A 192.0.2.1]}, b.a.example: {ns: b}}"),
+            ["b.a.example is in the zone b.a.example, which is here as well: write it there"],
+        ),
+        (
+            zones("{b.a.example: {ns: b}, a.example: {ns: b, names: {»'*.b': {sites: {mel: 192.0.2.1}}}}}"),
+            ["*.b.a.example is in the zone b.a.example, which is here as well"],
+        ),
+        (zones("{a.example: {ns: »ns.a.example}}"), ["no address there: add the record ns A and its address"]),
+        (zones("{a.example: {ns: »a.example}}"), ["no address there: add the record @ A and its address"]),
+        (zones("{a.example: {ns: »ns.a.example, records: [ns CNAME b.]}}"), ["ns.a.example is an alias"]),
+        (
+            zones("{a.example: {ns: b}, b.example: {ns: »ns.a.example}}"),
+            ["ns.a.example is a name of the zone a.example and has no address there"],
+        ),
+        (
+            zones("{a.example: {ns: »ns.a.example, records: ['* A 192.0.2.1', x.ns A 192.0.2.1]}}"),
+            ["ns.a.example is a name of the zone a.example and has no address there"],  # it exists, as x.ns does
+        ),
     ],
 )
 def test_mistakes_in_the_section(text: str, messages: list[str], refuse: Refuse) -> None:
@@ -83,6 +147,29 @@ def test_the_key_of_a_zone_must_be_one(refuse: Refuse, tmp_path: Path) -> None:
     refuse(zone("dnssec: {key_file: »zone.key}"), "not a private key: make one with gateway key dnssec")
     key.chmod(0o644)
     refuse(zone("dnssec: {key_file: »zone.key}"), "other users can read")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a.example: {ns: ns.a.example, records: [ns AAAA 2001:db8::1]}}",
+        "{a.example: {ns: ns.a.example, names: {'*': {sites: {mel: 192.0.2.1}}}}}",
+        "{a.example: {ns: a.example, sites: {mel: 192.0.2.1}}}",
+        "{a.example: {ns: ns.b.a.example}, b.a.example: {ns: b, records: [ns A 192.0.2.1]}}",
+        "{a.example: {ns: b, ttl: 0s, sites: {mel: 192.0.2.1}, records: [a 0 A 192.0.2.1, a 0 A 192.0.2.1]}}",
+        "{2.0.192.in-addr.arpa: {ns: b, records: [1 PTR www.a.example.]}}",
+        "{a.example: {ns: b, records: [a CNAME b, b CNAME c, d CNAME b]}}",
+    ],
+)
+def test_zones_that_are_taken(text: str, load_text: Load) -> None:
+    assert load_text(f"{BASE}{zones(text)}\n").site.dns is not None
+
+
+def test_records_that_no_answer_holds(load_text: Load) -> None:
+    line = "'a TXT " + " ".join([f'"{"x" * 240}"'] * 15) + "'"
+    text = zones(f"{{a.example: {{ns: b, records: [{', '.join([line] * 20)}]}}}}")
+    with pytest.raises(ConfigError, match="the TXT records of a are too long for an answer"):
+        load_text(f"{BASE}{text}\n")
 
 
 KEY_64 = "MDEyMzQ1Njc4OWFiY2RlZg=="

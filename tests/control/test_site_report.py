@@ -6,6 +6,7 @@ from ipaddress import ip_address
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.config.dns import MAX_TTL
 from gateway.control.hearsay import Hearsay
 from gateway.control.site_report import (
     FORMAT,
@@ -51,6 +52,7 @@ def test_reports_are_bounded() -> None:
     assert len(found) == MAX_REPORTS
     assert sum(len(of_metrics(sent(one)).backends) for one in found) == MAX_REPORTS * ROOM
     assert of_metrics(sent(metrics_of(SiteReport(requests=1e9, sessions_free=10**9))[0])).requests == MAX_SHARE
+    assert of_metrics({"dns_ttl": MAX_SHARE}).ttl == MAX_TTL, "a site that lies has no evacuation wait for eleven days"
 
 
 @given(st.dictionaries(st.text(max_size=40), st.floats(0, 1e6), max_size=16))

@@ -339,6 +339,9 @@ class Cluster:
         self._count = 0
         self.owner: dict[str, list[tuple[float, str | None]]] = {a.address: [(0.0, None)] for a in self.addresses}
         self.hosts = {name: Host(self, name) for name in (*self.names, *([WITNESS] if witness and not disk else []))}
+        self._kernels = {
+            a.address: [(host, host.kernel[a.address]) for host in self.hosts.values()] for a in self.addresses
+        }
         for host in self.hosts.values():
             self.at(self.random.uniform(0, 0.2), host.start)
 
@@ -406,7 +409,7 @@ class Cluster:
         return self.now - self.hosts[name].resumed < self.lease / self.hosts[name].rate + write
 
     def owners(self, address: str) -> list[str]:
-        return [host.name for host in self.hosts.values() if address in host.kernel and host.owns(address)]
+        return [host.name for host, kernel in self._kernels[address] if kernel.up and host.owns(address)]
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         """Let time pass; stop as soon as `until` holds, and say whether it did."""

@@ -44,9 +44,7 @@ def statuses(gateway, count, path="/"):
 
 
 def sessions(gateway):
-    return json.loads(gateway.run(PYTHON, "-m", "gateway", "status", str(gateway.directory / "site.yaml"), "--json"))[
-        "sessions"
-    ]
+    return gateway.status()["sessions"]
 
 
 def told(lab):

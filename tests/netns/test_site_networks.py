@@ -29,7 +29,7 @@ def write(lab: Lab, gateway: Gateway) -> None:
             "response_rate": 0,
             "zones": {
                 "example.com": {
-                    "ns": "ns.example.com",
+                    "ns": "ns.example.net",
                     "names": {name: {"sites": addresses, "ttl": "1s", **more} for name, more in NAMES.items()},
                 }
             },

@@ -1,6 +1,5 @@
 """The sample topologies of conf/, started as they are there: only where a gateway keeps its state is this machine's."""
 
-import json
 import re
 import shutil
 import signal
@@ -117,9 +116,7 @@ def test_a_farm_of_farms(directory: Path) -> None:
             return set(lab.client.run(*words).split())
 
         def up() -> bool:
-            words = (PYTHON, "-m", "gateway", "status", str(melbourne.directory / "site.yaml"), "--json")
-            states = json.loads(melbourne.run(*words))["site_states"]
-            return all(state["up"] for state in states.values())
+            return all(state["up"] for state in melbourne.status()["site_states"].values())
 
         eventually(up, "melbourne to hear sydney", 30.0)
         eventually(lambda: addresses() == {"192.0.2.1", "192.0.2.2"}, "both sites in the answer")

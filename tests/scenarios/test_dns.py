@@ -24,6 +24,7 @@ import pytest
 import yaml
 
 from loadagent.report import State
+from tests.support import hardened
 from tests.support.backend_server import BackendServer
 from tests.support.ending import end_process
 from tests.support.gateway_process import GatewayProcess, site
@@ -570,7 +571,7 @@ def test_clients_go_to_the_site_that_is_near_by_a_maxmind_file(
     description["dns"]["maxmind_file"] = str(where)
     (tmp_path / "site.yaml").write_text(yaml.safe_dump(description))
     check = [sys.executable, "-m", "gateway", "check", str(tmp_path / "site.yaml")]
-    missing = subprocess.run(check, capture_output=True, text=True, check=False)
+    missing = subprocess.run(check, capture_output=True, text=True, check=False, env=hardened.environment())
     assert missing.returncode
     assert re.search(r"site\.yaml:\d+:\d+: .*cannot read .*where\.mmdb: no such file", missing.stdout + missing.stderr)
     content = write_places(where, PLACES)

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main
 from gateway.system import running
+from tests.support import hardened
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_port
@@ -133,7 +134,10 @@ def test_waiting_ends_with_the_last_request(start_servers: Any, start_gateway: A
         late = command("drain", "app/app1", "--wait", "--timeout", 0.1, code=1)
         assert "app/app1 still has 1 requests and sessions after 0.1 s" in late.stderr
         with subprocess.Popen(
-            [sys.executable, "-m", "gateway", "drain", "app/app1", "--wait"], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "gateway", "drain", "app/app1", "--wait"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=hardened.environment(),
         ) as waiting:
             assert slow.read(until=b"j") == b"abcdefghij"
             assert waiting.communicate(timeout=20)[0] == "app/app1: drain, 0 requests in flight\n"
@@ -148,7 +152,10 @@ def test_a_terminal_shows_how_many_requests_are_left(start_servers: Any, start_g
         slow.send(b"GET /drip/100/0.2 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert slow.read(until=b"\r\n\r\n").startswith(b"HTTP/1.1 200")
         with subprocess.Popen(
-            [sys.executable, "-m", "gateway", "drain", "app/app1", "--wait"], stdout=subprocess.PIPE, stderr=theirs
+            [sys.executable, "-m", "gateway", "drain", "app/app1", "--wait"],
+            stdout=subprocess.PIPE,
+            stderr=theirs,
+            env=hardened.environment(),
         ) as waiting:
             os.close(theirs)
             shown = b""
@@ -253,7 +260,7 @@ def test_shells_complete_the_names_of_servers(start_servers: Any, start_gateway:
     gateway: GatewayProcess = start_gateway(site(start_servers("app1", "app2")))
     gateway.status()
     environment = {
-        **os.environ,
+        **hardened.environment(),
         "_GATEWAY_COMPLETE": "bash_complete",
         "COMP_WORDS": "gateway drain app/",
         "COMP_CWORD": "2",

@@ -18,6 +18,7 @@ from click.testing import CliRunner, Result
 
 from gateway.cli import main, remote
 from gateway.system.running import NoAnswer
+from tests.support import hardened
 from tests.support.backend_server import ROOT, BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, site
@@ -45,7 +46,7 @@ class Distant:
         """Start a command in a process of its own, which writes there."""
         command = [sys.executable, "-u", "-m", "gateway", *words, *self.options]
         with output.open("wb") as file:
-            return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+            return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=hardened.environment())
 
 
 def token(directory: Path, name: str) -> Path:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from loadagent.cli import main as loadagent
 from loadagent.report import Report, State, encode
 from tests.support.gateway_process import site
+from tests.support.programs import run
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_udp_port
 
@@ -60,9 +61,9 @@ def agent(port, key, server, state):
 
 def test_a_server_can_take_out_itself_alone(start, tmp_path):
     secret = tmp_path / "reports.secret"
-    subprocess.run([*GATEWAY, "key", "new", secret], check=True)
+    run(*GATEWAY, "key", "new", str(secret))
     key = tmp_path / "app1.key"
-    subprocess.run([*GATEWAY, "key", "derive", secret, "app1", "--output", key], check=True)
+    run(*GATEWAY, "key", "derive", str(secret), "app1", "--output", str(key))
     gateway, port = start(secret_file=str(secret))
     with agent(port, key, "app2", "maintenance"):
         gateway.wait_for_log("load report from 127.0.0.1 refused: bad signature")
@@ -109,9 +110,9 @@ def test_a_recorded_report_is_not_believed_by_the_control_that_comes_next(start,
 
 def test_an_agent_asks_what_the_gateway_thinks_of_its_reports(start, tmp_path):
     secret, key, other = tmp_path / "reports.secret", tmp_path / "app1.key", tmp_path / "other.key"
-    subprocess.run([*GATEWAY, "key", "new", secret], check=True)
-    subprocess.run([*GATEWAY, "key", "new", other], check=True)
-    subprocess.run([*GATEWAY, "key", "derive", secret, "app1", "--output", key], check=True)
+    run(*GATEWAY, "key", "new", str(secret))
+    run(*GATEWAY, "key", "new", str(other))
+    run(*GATEWAY, "key", "derive", str(secret), "app1", "--output", str(key))
     gateway, port = start(secret_file=str(secret))
 
     def asked(server, key_file, to=port):

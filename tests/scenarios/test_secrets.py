@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway.cli import main
+from tests.support import hardened
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority, Certificate
 from tests.support.gateway_process import GatewayProcess, Site, site
@@ -212,7 +213,8 @@ def test_cookies_are_signed_with_a_key_that_the_gateway_makes_and_keeps(start_se
     with other:  # the same site file, another key
         assert served_by(other, given)[1]
     key.chmod(0o644)
-    done = subprocess.run([*one.command, str(one.path)], capture_output=True, timeout=60, check=False)
+    command = [*one.command, str(one.path)]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=False, env=hardened.environment())
     assert done.returncode == 1
     assert f"other users can read {key}" in done.stderr.decode()
 

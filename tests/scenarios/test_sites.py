@@ -77,6 +77,19 @@ class Farm:
         }
 
 
+class Hanging:
+    """A request that its server does not answer, in flight for as long as the block that it is used in."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self._client = RawClient(gateway.port)
+
+    def __enter__(self) -> None:
+        self._client.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    def __exit__(self, *_: object) -> None:
+        self._client.reset()  # an end in the first second would be that of a client that waits for its answer
+
+
 def ask(gateway: GatewayProcess, path: str, *fields: str) -> Response:
     with RawClient(gateway.port) as client:
         return client.get(path, *fields)
@@ -103,8 +116,7 @@ def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_serv
     assert target(mel) is None
     eventually(lambda: mel.status()["site_states"]["syd"]["backends"] == {"app": 1.0}, "the health of its backends")
     assert re.search(r"^mel \(this one\) +up .*\nsyd +up ", show(mel), re.MULTILINE)
-    with RawClient(mel.port) as busy:
-        busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+    with Hanging(mel):
         eventually(lambda: target(mel) is not None, "mel to send visitors away", 30.0)
         port, rest = target(mel) or (0, "")
         assert port == syd.port
@@ -115,12 +127,10 @@ def test_visitors_go_where_there_is_room_and_stay_there(start: Start, start_serv
         assert arrived.body.startswith(b"GET /headers?a=b HTTP/1.1\r\n")  # no server sees the mark
         cookie = arrived.header("Set-Cookie") or ""
         assert cookie.startswith("gwsite=mel.")
-        with RawClient(syd.port) as other:
-            other.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+        with Hanging(syd):
             # Both are half full: neither has less than the other.
             eventually(lambda: target(mel) is None, "mel to know that syd is no better", 30.0)
-            with RawClient(syd.port) as more:
-                more.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+            with Hanging(syd):
                 eventually(lambda: target(syd) is not None, "syd to send visitors to mel", 30.0)
                 kept = ask(syd, "/headers", f"Cookie: {cookie.partition(';')[0]}")
                 assert kept.status == 503  # full: but whom mel has sent is not sent back
@@ -143,9 +153,7 @@ def test_clients_of_a_full_site_are_redirected_to_one_with_room(
     assert ask(mel, "/who", "Cookie: " + marked.replace("mel.", "syd.")).status == 302  # not signed
     outcomes = mel.status()["frontends"][0]["outcomes"]
     assert outcomes["sessions_full"] >= 2
-    with RawClient(syd.port) as busy, RawClient(syd.port) as more:
-        for client in (busy, more):
-            client.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+    with Hanging(syd), Hanging(syd):
         eventually(lambda: ask(mel, "/who").status == 429, "mel to know that syd is full", 30.0)
 
 
@@ -157,8 +165,7 @@ def mel_mark(syd: GatewayProcess, rest: str) -> str:
 def test_a_site_that_ends_or_falls_silent_gets_no_clients(start: Start, start_servers: Servers, tmp_path: Path) -> None:
     farm = Farm(tmp_path, start_servers("one", "two"))
     mel, syd = start(farm.mel, farm.syd)
-    with RawClient(mel.port) as busy:
-        busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+    with Hanging(mel):
         eventually(lambda: target(mel) is not None, "syd to be known", 30.0)
         assert syd.terminate() == 0
         eventually(lambda: target(mel) is None, "syd to be forgotten", 30.0)
@@ -211,8 +218,7 @@ def test_sites_come_and_go_with_the_site_file_and_outlive_an_upgrade(
         assert "reload refused" in mel.reload(farm.mel)
         mel.wait_for_log(f"cannot listen on 127.0.0.1:{farm.ports['mel']}")
     assert "reloaded" in mel.reload(farm.mel)
-    with RawClient(mel.port) as busy:
-        busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+    with Hanging(mel):
         eventually(lambda: target(mel) is not None, "syd to be known", 30.0)
         farm.ports["mel"] = free_udp_port()
         assert "reloaded" in mel.reload({**farm.mel, "sites": farm.section("mel", stale_after="500ms")})
@@ -221,6 +227,5 @@ def test_sites_come_and_go_with_the_site_file_and_outlive_an_upgrade(
     mel.reload(farm.mel)
     mel.upgrade()
     assert mel.wait() == 0  # so that the next client comes to the new one
-    with RawClient(mel.port) as busy:
-        busy.send(b"GET /hang HTTP/1.1\r\nHost: a\r\n\r\n")
+    with Hanging(mel):
         eventually(lambda: target(mel) is not None, "the new gateway to hear of syd", 30.0)

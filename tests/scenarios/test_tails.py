@@ -24,6 +24,7 @@ from gateway.cli import main
 from gateway.process.tail import Wanted
 from gateway.process.tail_connection import NoTail, TailConnection
 from gateway.system import running
+from tests.support import hardened
 from tests.support.backend_server import ROOT, BackendServer
 from tests.support.gateway_process import GatewayProcess, site
 from tests.support.raw import RawClient
@@ -97,6 +98,7 @@ class Command:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gateway", *map(str, arguments)],
             cwd=ROOT,
+            env=hardened.environment(),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -362,7 +364,7 @@ def test_top_shows_its_page_in_a_terminal_until_a_key_ends_it(gateway: GatewayPr
     main_end, other_end = pty.openpty()
     fcntl.ioctl(other_end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
     words = [sys.executable, "-m", "gateway", "top", str(gateway.path), "--every", "0.2"]
-    environment = {**os.environ, "TERM": "xterm"}
+    environment = {**hardened.environment(), "TERM": "xterm"}
     with subprocess.Popen(
         words, cwd=ROOT, stdin=other_end, stdout=other_end, stderr=other_end, env=environment
     ) as process:

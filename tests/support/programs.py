@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Self
 
 import pytest
 
+from tests.support import hardened
 from tests.support.ending import end_process
 from tests.support.waiting import eventually
 
@@ -31,8 +33,9 @@ def needs_header(name: str, package: str) -> pytest.MarkDecorator:
 
 
 def run(*command: str, seconds: float = 30.0) -> str:
-    """Return the standard output of `command`. Raises CalledProcessError, TimeoutExpired."""
-    environment = {**os.environ, "PATH": SEARCH}
+    """Return the standard output of `command`, perhaps one of ours. Raises CalledProcessError, TimeoutExpired."""
+    own = hardened.environment() if command[0] == sys.executable else os.environ
+    environment = {**own, "PATH": SEARCH}
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=seconds, env=environment)
     return done.stdout
 
