@@ -21,6 +21,7 @@ from gateway.config.snapshot import Snapshot
 from gateway.dns.responder import Responder
 from gateway.dns.table import Table
 from gateway.dns.tcp import LAST, Limits, Listener
+from gateway.dns.udp import Datagrams
 from gateway.process.bulletin import Bulletin
 from gateway.process.channel import identity
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
@@ -98,6 +99,7 @@ class DnsProcess(LoopChild):
         """Names none of whose sites work."""
         self._responder = Responder(self._table.find, self._random, context.rates, gather=self.gather)
         self._listener: Listener | None = None
+        self._datagrams: Datagrams | None = None
         self._udp: dict[int, socket.socket] = {}
         self._tcp: dict[int, socket.socket] = {}
         self._tasks: list[asyncio.Task[None]] = []
@@ -106,10 +108,12 @@ class DnsProcess(LoopChild):
     async def start(self) -> None:
         """Answer by the first snapshot."""
         self._listener = Listener(self._responder, Limits())
+        self._datagrams = Datagrams(self._responder, self._end_by)
         self._look()
         await self._use(self._snapshot)
         for name, place in self._first:
             self._listen(name, *place)
+        self._datagrams.serve(self._udp.values())
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(work) for work in (self._watch(), self._post(), self._renew())]
         for task in self._tasks:
@@ -118,16 +122,21 @@ class DnsProcess(LoopChild):
 
     async def go_over(self, update: Update) -> None:
         """Answer by another snapshot: what comes meanwhile waits at most for the swap of a table."""
-        for number in self._udp.keys() - update.kept:
-            self._close_udp(self._udp.pop(number))
+        assert self._listener is not None and self._datagrams is not None  # noqa: S101, PT018 - made by start
+        gone = [self._udp.pop(number) for number in self._udp.keys() - update.kept]
+        if gone:
+            self._datagrams.serve(self._udp.values())
         for number in self._tcp.keys() - update.kept:
-            assert self._listener is not None  # noqa: S101 - made by start
             sock = self._tcp.pop(number)
             self._listener.remove(sock)
+            gone.append(sock)
+        for sock in gone:
             sock.close()
         await self._use(update.packed.snapshot)
         for name, place in update.new:
             self._listen(name, *place)
+        if update.new:
+            self._datagrams.serve(self._udp.values())
         self.ready(update.packed.snapshot.version)
 
     def drain(self, seconds: float) -> None:
@@ -149,8 +158,10 @@ class DnsProcess(LoopChild):
         for task in (*self._tasks, *self._draining):
             task.remove_done_callback(self._failed)
             task.cancel()
+        if self._datagrams is not None:
+            self._datagrams.close()
         for sock in self._udp.values():
-            self._close_udp(sock)
+            sock.close()
         if self._listener is not None:
             self._listener.close()
             self._bulletin.post(asdict(replace(self.summary(), processes=0, tcp_connections=0)))
@@ -180,12 +191,6 @@ class DnsProcess(LoopChild):
             except OSError as error:
                 log.warning("udp %s: no %s: %s", listen, meaning, error.strerror)
         self._udp[identity(sock)] = sock
-        asyncio.get_running_loop().add_reader(sock, self._responder.serve, sock.fileno())
-
-    def _close_udp(self, sock: socket.socket) -> None:
-        asyncio.get_running_loop().remove_reader(sock)
-        self._responder.serve(sock.fileno())
-        sock.close()
 
     # ------------------------------------------------------------------------------------------------------------ data
 
@@ -197,17 +202,18 @@ class DnsProcess(LoopChild):
         self._open_database(snapshot)
         serial = int(time.time())
         table = await asyncio.to_thread(Table.of, model, snapshot.files, serial, before, self._database)
-        table.move(self._states, time.monotonic())
         self._places_failed += before.places_failed
-        self._snapshot, self._table = snapshot, table
-        self._responder.find = table.find
-        self._responder.configure(
-            cookie_key(snapshot, self._random),
-            nsid=model.nsid.encode() if model.nsid is not None else None,
-            limit=model.udp_bytes,
-            rate=model.response_rate,
-            subnets=model.client_subnet,
-        )
+        with self._responder.lock:  # the two tables have groups in common
+            table.move(self._states, time.monotonic())
+            self._snapshot, self._table = snapshot, table
+            self._responder.find = table.find
+            self._responder.configure(
+                cookie_key(snapshot, self._random),
+                nsid=model.nsid.encode() if model.nsid is not None else None,
+                limit=model.udp_bytes,
+                rate=model.response_rate,
+                subnets=model.client_subnet,
+            )
         self._listener.limits = Limits(model.tcp_connections, model.tcp_connections_per_source, model.tcp_idle)
         self._note_open()
 
@@ -234,7 +240,8 @@ class DnsProcess(LoopChild):
         if said is None or said == self._said:
             return False
         self._said, self._states = said, states_of(said.get("sites"))
-        self._table.latencies.use(said.get("latencies") or {})
+        with self._responder.lock:
+            self._table.latencies.use(said.get("latencies") or {})
         return True
 
     async def _watch(self) -> None:
@@ -244,8 +251,9 @@ class DnsProcess(LoopChild):
             now = time.monotonic()
             if self._look() or now - moved >= MOVE_EVERY:
                 moved = now
-                if self._table.move(self._states, now):
-                    self._responder.forget_turns()
+                with self._responder.lock:
+                    if self._table.move(self._states, now):
+                        self._responder.forget_turns()
                 self._note_open()
 
     async def _renew(self) -> None:
@@ -254,7 +262,8 @@ class DnsProcess(LoopChild):
             for signer in list(self._table.signers.values()):
                 await asyncio.to_thread(signer.renew, 2 * RENEW_EVERY)
             if self._table.signers:
-                self._responder.forget()
+                with self._responder.lock:
+                    self._responder.forget()
 
     def _note_open(self) -> None:
         """Log the names none of whose sites work, and when one works again."""
@@ -271,7 +280,8 @@ class DnsProcess(LoopChild):
         for number in count(1):
             self._bulletin.post(asdict(self.summary()))
             if number % FORGET_AFTER == 0:
-                self._table.latencies.forget()
+                with self._responder.lock:
+                    self._table.latencies.forget()
             await asyncio.sleep(POST_EVERY)
 
     def summary(self) -> DnsReport:
@@ -287,12 +297,14 @@ class DnsProcess(LoopChild):
             )
             for name, item in islice(self._table.balanced.items(), NAMES)
         )
+        with self._responder.lock:
+            resolvers = self._table.latencies.asking
         report = DnsReport(
             **self._responder.counts(),
             tcp_connections=listener.connections,
             tcp_counts=dict(listener.counts),
             processes=1,
-            resolvers=self._table.latencies.asking,
+            resolvers=resolvers,
             zones=len(model.zones) if model is not None else 0,
             names=names,
             open_names=len(self._open),
@@ -303,6 +315,11 @@ class DnsProcess(LoopChild):
         return report if self._counted is None else report.with_counts_of(self._counted)
 
     def _failed(self, task: asyncio.Task[None]) -> None:
-        """A task that ends is a bug: end the process, which the supervisor replaces."""
-        if not task.cancelled() and (error := task.exception()) is not None and not self._ended.done():
+        """A task that ends is a bug."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._end_by(error)
+
+    def _end_by(self, error: BaseException) -> None:
+        """End the process, which the supervisor replaces."""
+        if not self._ended.done():
             self._ended.set_exception(error)

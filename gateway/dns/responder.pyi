@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from threading import Lock
 from typing import Any, Final, TypeAlias
 
 from gateway.dns.kept import Answer
@@ -10,6 +11,7 @@ Find: TypeAlias = Callable[[bytes, int, bytes, int, bool, bool], tuple[Answer, i
 
 class Responder:
     find: Find
+    lock: Lock
     def __init__(self, find: Find, cookie_key: bytes, rates: RateTable | None = None, *, gather: int = 0) -> None: ...
     def configure(
         self, cookie_key: bytes, *, nsid: bytes | None = None, limit: int = 1232, rate: int = 0, subnets: bool = True
@@ -19,4 +21,5 @@ class Responder:
     def forget(self) -> None: ...
     def answer_batch(self, messages: list[bytes]) -> int: ...
     def serve(self, fd: int) -> None: ...
+    def serve_until(self, wake: int, sockets: list[int]) -> None: ...
     def counts(self) -> dict[str, Any]: ...

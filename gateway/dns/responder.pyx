@@ -8,8 +8,10 @@ with a cookie that it receives what is sent to it (RFC 7873, RFC 9018).
 
 import logging
 import os
+import threading
 import time
 
+from libc.errno cimport EINTR, errno
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -48,6 +50,14 @@ cdef extern from "<sys/socket.h>" nogil:
     cmsghdr *CMSG_FIRSTHDR(msghdr *message)
     unsigned char *CMSG_DATA(cmsghdr *part)
     int MSG_DONTWAIT, MSG_TRUNC, MSG_CTRUNC, AF_INET, AF_INET6
+
+cdef extern from "<poll.h>" nogil:
+    struct pollfd:
+        int fd
+        short events
+        short revents
+    int poll(pollfd *places, unsigned long n, int milliseconds)
+    short POLLIN
 
 cdef extern from "<unistd.h>" nogil:
     int usleep(unsigned int microseconds)
@@ -135,11 +145,15 @@ cdef class Responder:
     many queries after each other are the same again for the next ones, so they are kept once all were found. A new
     `find` begins with nothing kept.
 
+    One thread may answer datagrams (serve) while another one answers messages (respond). `find` is called with `lock`
+    held: who changes what it says, or calls a method that forgets or configures, holds that, too.
+
     cookie_key: 16 bytes. rates: where responses are counted; a table of its own by default. gather: microseconds for
     which a busy server waits for more datagrams, since those that come together cost the kernel less than one by one;
     0: it never waits. limit: bytes of a UDP response. rate: responses per second for a client network and name; 0: no
     limit.
     """
+    cdef readonly object lock
     cdef object _find
     cdef Kept kept
     cdef dict found         # answers given in turn that are being collected, by name and type
@@ -159,7 +173,7 @@ cdef class Responder:
     cdef unsigned long long dropped[3]
     cdef unsigned int gather
     cdef int filled         # places of the batch that were used
-    cdef Asked asked[BATCH]
+    cdef Asked asked[BATCH + 1]     # of the batch, and of `respond`
     cdef uint8_t received[BATCH][LONGEST_QUERY + APART]
     cdef uint8_t sent[BATCH * LONGEST_ANSWER]       # one after the other: most are short, and so stay in few pages
     cdef uint8_t control[BATCH][CONTROL]
@@ -175,6 +189,7 @@ cdef class Responder:
         if gather >= 1000000:
             raise ValueError("a server waits for less than a second")
         self.gather = gather
+        self.lock = threading.Lock()
         self.kept = Kept()
         self.find = find
         self.filled = BATCH
@@ -259,7 +274,8 @@ cdef class Responder:
             said = self.kept.find(asked.hash, asked.lower, q.name_len)
             if said == NULL:
                 try:
-                    answer, scope = self.look_up(asked)
+                    with self.lock:
+                        answer, scope = self.look_up(asked)
                     said = answer.said()
                 except Exception:
                     if self.throttle.ask("lookup", time.monotonic()) is not None:
@@ -459,7 +475,7 @@ cdef class Responder:
 
     def respond(self, bytes message, bytes address, *, bint tcp=False):
         """The response to a message from an address of 4 or 16 bytes; None: there is none."""
-        cdef Asked *asked = &self.asked[0]
+        cdef Asked *asked = &self.asked[BATCH]
         cdef bytearray out
         cdef uint8_t *to
         cdef int n
@@ -488,6 +504,31 @@ cdef class Responder:
         head.msg_control = self.control[i]
         head.msg_controllen = CONTROL
         head.msg_flags = 0
+
+    def serve_until(self, int wake, list sockets):
+        """Answer the datagrams that come to sockets, by their descriptors, until there is something to read at `wake`.
+
+        What waits at the sockets then is answered, too. Raises OSError.
+        """
+        cdef int i, count = <int>len(sockets)
+        cdef bytearray room = bytearray((count + 1) * sizeof(pollfd))
+        cdef uint8_t *begin = room
+        cdef pollfd *places = <pollfd *>begin
+        for i, fd in enumerate([wake, *sockets]):
+            places[i].fd = fd
+            places[i].events = POLLIN
+        while True:
+            with nogil:
+                i = poll(places, count + 1, -1)
+            if i < 0 and errno != EINTR:
+                raise OSError(errno, os.strerror(errno))
+            if i < 0:
+                continue
+            for i in range(1, count + 1):
+                if places[i].revents or places[0].revents:
+                    self.serve(places[i].fd)
+            if places[0].revents:
+                return
 
     def serve(self, int fd):
         """Answer the datagrams that wait at a socket, in the order in which they came."""
