@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from tests.fuzz import http2_servers
 from tests.fuzz.http2 import Http2Client
+from tests.fuzz.http2_servers import Call, Http2ServerConn
 from tests.fuzz.oracle import Answer, Request, pattern
 from tests.fuzz.peers import Client, ServerConn
 from tests.fuzz.site import SERVERS, VARIANTS, Site
@@ -171,6 +173,18 @@ class Run:
         found = [conn for origin in self.world.origins for conn in origin.conns if not conn.gone and wanted(conn)]
         return found[which % len(found)] if found else None
 
+    def session(self, which: int) -> Http2ServerConn | None:
+        """Return one of the servers' connections in HTTP/2."""
+        self.world.pump()
+        found = self.world.sessions
+        return found[which % len(found)] if found else None
+
+    def call(self, which: int) -> Call | None:
+        """Return a request in HTTP/2 that has no answer yet."""
+        self.world.pump()
+        found = [call for session in self.world.sessions for call in session.waiting()]
+        return found[which % len(found)] if found else None
+
     # ------------------------------------------------------------------------------------------------------- clients
 
     def connect(self, a: int, b: int, _: int) -> str:
@@ -205,7 +219,7 @@ class Run:
         size = SIZES[(b // len(ASKS)) % len(SIZES)]
         for ask in ASKS[b % len(ASKS)]:
             said = size if ask.size is None else ask.size
-            request = self.world.request(client, ask.method, b"", said)
+            request = self.world.request(client, ask.method, b"", said, chunked=ask.chunked)
             if not client.ask(request, trailers=ask.chunked, pieces=1 + c % 3, hold=c % 7 if c > 127 else 0):
                 return "full"
         return f"{b % len(ASKS)}{min(3, len(client.open))}"
@@ -285,6 +299,8 @@ class Run:
     # ------------------------------------------------------------------------------------------------------- servers
 
     def answer(self, a: int, b: int, c: int) -> str:
+        if self.world.variant.h2:
+            return self._answer_call(a, b, c)
         conn = self.conn(a, lambda conn: conn.busy and conn.answer is None and not conn.upgraded)
         if conn is None:
             return ""
@@ -306,6 +322,15 @@ class Run:
         cut = 0 if shape.wrong == "glued" else c
         conn.say(wire, answer, 0 if cut == 0 else len(wire) - max(1, len(wire) * cut // 256))
         return f"{b % len(SHAPES)}{early}{'cut' if cut else ''}"
+
+    def _answer_call(self, a: int, b: int, c: int) -> str:
+        call = self.call(a)
+        if call is None:
+            return ""
+        shapes, lengths = http2_servers.SHAPES, http2_servers.LENGTHS
+        early = "" if call.complete else "early"
+        told = call.conn.respond(call, shapes[b % len(shapes)], lengths[b // len(shapes) % len(lengths)], c)
+        return f"{b % len(shapes)}{early}{told}" if told else ""
 
     def _spoil(self, conn: ServerConn, answer: Answer, shape: Shape, *, bodyless: bool) -> None:
         """Let the oracle know what is wrong with an answer."""
@@ -366,7 +391,12 @@ class Run:
         return f"101{asked}"
 
     def answer_on(self, a: int, b: int, _: int) -> str:
-        conn = self.conn(a, lambda conn: conn.held > 0)
+        conn: ServerConn | Http2ServerConn | None
+        if self.world.variant.h2:
+            held = [session for session in self.world.sessions if session.held]
+            conn = held[a % len(held)] if held else None
+        else:
+            conn = self.conn(a, lambda conn: conn.held > 0)
         if conn is None:
             return ""
         conn.held = (0, max(0, conn.held - 1), conn.held // 2, conn.held * 7 // 8)[b % 4]
@@ -374,6 +404,9 @@ class Run:
         return f"{b % 4}"
 
     def interim(self, a: int, b: int, _: int) -> str:
+        if self.world.variant.h2:
+            call = self.call(a)
+            return "" if call is None else call.conn.interim(call, b)
         conn = self.conn(a, lambda conn: conn.busy and conn.answer is None and not conn.upgraded)
         if conn is None:
             return ""
@@ -381,6 +414,9 @@ class Run:
         return f"{b % 3}"
 
     def server_ends(self, a: int, b: int, _: int) -> str:
+        if self.world.variant.h2:
+            session = self.session(a)
+            return "" if session is None else session.state() + session.part(b)
         conn = self.conn(a, lambda _: True)
         if conn is None:
             return ""
@@ -412,7 +448,10 @@ class Run:
         due = sum(len(client.requests) - client.next for client in self.world.clients if client is not None)
         return due > sum(conn.busy for origin in self.world.origins for conn in origin.conns)
 
-    def unsolicited(self, a: int, b: int, _: int) -> str:
+    def unsolicited(self, a: int, b: int, c: int) -> str:
+        if self.world.variant.h2:
+            session = self.session(a)
+            return "" if session is None else session.spoil(b, c)
         conn = self.conn(a, lambda conn: conn.rests)
         if conn is None:
             return ""
@@ -426,7 +465,7 @@ class Run:
         return "said"
 
     def server_stalls(self, a: int, b: int, _: int) -> str:
-        conn = self.conn(a, lambda _: True)
+        conn = self.session(a) if self.world.variant.h2 else self.conn(a, lambda _: True)
         if conn is None:
             return ""
         conn.stall(stalled=b & 1 == 1)
@@ -442,10 +481,14 @@ class Run:
                 self.oracle.trouble += 1
                 origin.open()
             case 2 | 3:
+                origin.greeting = b >> 2 & 0x0F
                 origin.hold(holding=b % 4 == 2, narrow=b & 64 != 0)
         return f"{b % 4}"
 
-    def server_talks(self, a: int, b: int, _: int) -> str:
+    def server_talks(self, a: int, b: int, c: int) -> str:
+        if self.world.variant.h2:
+            session = self.session(a)
+            return "" if session is None else session.play(b, c)
         conn = self.conn(a, lambda conn: conn.upgraded and conn.finished is None and not conn.broken)
         if conn is None:
             return ""
@@ -486,9 +529,9 @@ class Run:
 
 
 WHAT: tuple[str, ...] = (
-    *("request",) * 16, *("answer",) * 16, *("connect",) * 6, *("go_on",) * 4, *("answer_on",) * 3, "malformed", "malformed",
+    *("request",) * 15, *("answer",) * 15, *("connect",) * 5, *("go_on",) * 4, *("answer_on",) * 3, "malformed", "malformed",
     "garbage", "talk", "half_close", "leave", "leave", "stall", "interim", "server_ends", "server_ends", "unsolicited",
-    "server_stalls", "listener", "listener", "server_talks", "time", "reload", "drain",
+    "server_stalls", "listener", "listener", *("server_talks",) * 4, "time", "reload", "drain",
 )  # fmt: skip
 assert len(WHAT) == 64
 OPERATION = {name: WHAT.index(name) for name in WHAT}
@@ -623,6 +666,28 @@ def seeds() -> list[bytes]:
         ("connect", "request 15", "request 4", "talk 0", "answer/2", "answer/1", "talk 1", "answer", "answer"),
         ("connect 64", "request", "request 46", "answer 160", "talk 6", "talk 2", "answer", "time 3", "talk 3"),
         ("connect", "request 15", "reload 2", "answer", "request", "time 4", "answer", "answer", "time 4", "connect/1"),
+        (
+            "connect",
+            "request 15",
+            "server_talks 7",
+            "answer",
+            "request",
+            "answer/1",
+            "server_talks 5",
+            "unsolicited",
+            "answer",
+        ),
+        (
+            "listener 23",
+            "connect",
+            "request",
+            "request 46",
+            "answer 5",
+            "server_talks 1",
+            "unsolicited 1",
+            "answer 160",
+            "answer",
+        ),
     )
     made = []
     for number in range(len(VARIANTS)):
@@ -640,5 +705,10 @@ def words() -> list[bytes]:
     """Return events to put in."""
     found = [event(name, who, how) for name in OPERATION for who in range(3) for how in (0, 1, 2, 3)]
     found += [event("request", who, how) for who in range(3) for how in range(len(ASKS))]
-    found += [event("answer", who, how) for who in range(2) for how in range(len(SHAPES))]
+    found += [
+        event("answer", who, how) for who in range(2) for how in range(max(len(SHAPES), len(http2_servers.SHAPES)))
+    ]
+    found += [event("server_talks", who, how, cut) for who in range(2) for how in range(10) for cut in range(5)]
+    found += [event("unsolicited", who, how, cut) for who in range(2) for how in range(3) for cut in range(9)]
+    found += [event("listener", who, 4 * greeting + 3) for who in range(2) for greeting in range(9)]
     return found

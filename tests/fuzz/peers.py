@@ -554,6 +554,27 @@ class TlsClient(Client):
         super().finish()
 
 
+def compare_piece(request: Request | None, at: int, piece: bytes) -> None:
+    """See whether a part of a body is its request's. Raises Violation."""
+    if request is not None and not request.tainted and request.body[at : at + len(piece)] != piece:
+        raise Violation(f"the body of a request differs: {request.number} at {at}, {piece[:60]!r}")
+
+
+def compare_end(world: "World", request: Request | None, size: int) -> None:
+    """See whether a server may have got all of a request, with a body of `size` bytes. Raises Violation."""
+    if request is None:
+        return
+    if request.refused:
+        raise Violation(f"a server got all of a malformed request: {request.number}")
+    if request.tainted:
+        return
+    if size != len(request.body):
+        raise Violation(f"a request is shorter: {size} of {len(request.body)} of {request.number}")
+    client = world.sender.get(request.number)
+    if client is not None and client.handed < request.end:
+        raise Violation(f"a server got more of a request than was sent: {request.number}")
+
+
 class ServerConn(Peer):
     """A server's end of a connection from the gateway: one request at a time, each as its client sent it."""
 
@@ -636,26 +657,15 @@ class ServerConn(Peer):
             del self.got[: self.left]
             self.left -= len(piece)
             done = self.left == 0
-        request = self.request
-        if request is not None and not request.tainted:
-            if request.body[self.body : self.body + len(piece)] != piece:
-                raise Violation(f"the body of a request differs: {request.number} at {self.body}, {piece[:60]!r}")
-            self.body += len(piece)
+        compare_piece(self.request, self.body, piece)
+        self.body += len(piece)
         if done:
             self._completed()
         return done
 
     def _completed(self) -> None:
-        request = self.request
         self.complete = True
-        if request is not None and request.refused:
-            raise Violation(f"a server got all of a malformed request: {request.number}")
-        if request is not None and not request.tainted:
-            if self.body != len(request.body):
-                raise Violation(f"a request is shorter: {self.body} of {len(request.body)} of {request.number}")
-            client = self.world.sender.get(request.number)
-            if client is not None and client.handed < request.end:
-                raise Violation(f"a server got more of a request than was sent: {request.number}")
+        compare_end(self.world, self.request, self.body)
         self._rest()
 
     def _rest(self) -> None:

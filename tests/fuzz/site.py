@@ -48,6 +48,8 @@ class Variant:
     tls: bool = False
     http2: bool = False
     """In all forms of its file but the last."""
+    h2: bool = False
+    """Servers are spoken to in HTTP/2."""
     proxied: bool = False
     unix: bool = False
     queue: bool = False
@@ -76,6 +78,8 @@ class Variant:
             "servers": servers,
             "retries": {"attempts": self.attempts, "on": ["connect", "reset", *self.retried], "budget": "100%"},
         }
+        if self.h2:
+            backend["h2"] = True
         if self.queue:
             backend["queue"] = {"limit": 3, "timeout": "5s"}
         if self.affinity:
@@ -119,6 +123,10 @@ VARIANTS = (
     Variant("h2", http2=True),
     Variant("h2+queue", http2=True, queue=True, most=2, retried=(503,)),
     Variant("h2+tls", http2=True, tls=True, affinity=True),
+    Variant("to-h2", h2=True),
+    Variant("h2-to-h2", http2=True, h2=True, retried=(503,)),
+    Variant("to-h2+queue", h2=True, queue=True, most=2, affinity=True, unix=True),
+    Variant("h2-to-h2+limits", http2=True, h2=True, body_bytes=50_000, attempts=0, most=40),
 )
 
 

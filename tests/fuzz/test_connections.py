@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from tests.fuzz import connections
+from tests.fuzz import connections, http2_servers
 from tests.fuzz.connections import ASKS, HEADLESS, OPERATION, SHAPES, Event, Run, encode, event, perform, site, written
 from tests.fuzz.http2 import PING, Http2Client, frame
+from tests.fuzz.http2_servers import Http2ServerConn
 from tests.fuzz.oracle import Answer, Oracle, Request, Violation
 from tests.fuzz.peers import Client, ServerConn
 from tests.fuzz.run import CORPUS, failure, fuzz
@@ -27,6 +28,7 @@ from tests.fuzz.world import World
 from tests.support import hardened
 
 CONNECTION_ERROR = frame(PING, bytes(8), 0, 1)
+MOST_SHAPES = max(len(SHAPES), len(http2_servers.SHAPES))
 FILES = sorted((CORPUS / "connections").iterdir())
 
 
@@ -87,9 +89,11 @@ class Connections(RuleBasedStateMachine):
     def client(self, who: int, how: int, rounds: int, name: str) -> None:
         self.do(name, who, how, 0, rounds)
 
-    @rule(who=slots, kind=st.integers(0, len(SHAPES) - 1), size=st.integers(0, 6), cut=cuts, rounds=looks)
+    @rule(who=slots, kind=st.integers(0, MOST_SHAPES - 1), size=st.integers(0, 6), cut=cuts, rounds=looks)
     def answer(self, who: int, kind: int, size: int, cut: int, rounds: int) -> None:
-        self.do("answer", who, kind + len(SHAPES) * size, cut, rounds)
+        assert self.world is not None
+        count = len(http2_servers.SHAPES if self.world.variant.h2 else SHAPES)
+        self.do("answer", who, (kind % count + count * size) % 256, cut, rounds)
 
     @rule(
         who=slots,
@@ -101,6 +105,10 @@ class Connections(RuleBasedStateMachine):
     )
     def server(self, who: int, how: int, rounds: int, name: str) -> None:
         self.do(name, who, how, 0, rounds)
+
+    @rule(who=slots, how=bytes_, what=bytes_, rounds=looks, name=st.sampled_from(("unsolicited", "server_talks")))
+    def frames(self, who: int, how: int, what: int, rounds: int, name: str) -> None:
+        self.do(name, who, how, what, rounds)
 
     @rule(how=st.integers(0, 11))
     def time(self, how: int) -> None:
@@ -281,6 +289,69 @@ def test_a_malformed_stream_that_reaches_a_server_is_found(streams: World) -> No
     client.ask(request)  # nothing is wrong with it but what the oracle is told
     with pytest.raises(Violation, match="a server got what is no request"):
         streams.step()
+
+
+@pytest.fixture
+def to_http2() -> Any:
+    """A world whose servers speak HTTP/2."""
+    made = World(site(), next(variant for variant in VARIANTS if variant.h2))
+    yield made
+    made.close()
+    site().renew()
+
+
+def two_calls(world: World) -> tuple[Client, Http2ServerConn]:
+    """A client whose request has one of the server's streams, and a connection that has room for more."""
+    life(world, event("connect"), event("connect", 1), event("request"), event("request", 1), event("request", 2))
+    client = world.clients[0]
+    sessions = [session for session in world.sessions if session.calls]
+    assert client is not None
+    return client, sessions[0]
+
+
+def test_an_answer_on_another_stream_of_a_server_is_found(to_http2: World) -> None:
+    _, session = two_calls(to_http2)
+    (call,) = session.calls.values()
+    call.request = Request(77, b"GET", b"", b"", b"", 0, 0)
+    session.reply(call)
+    with pytest.raises(Violation, match="another request"):
+        to_http2.step()
+
+
+def test_more_streams_than_a_server_allows_are_found(to_http2: World) -> None:
+    _, session = two_calls(to_http2)
+    session.most = 0
+    with pytest.raises(Violation, match="more streams than allowed"):
+        life(to_http2, *(event("connect", slot) + event("request", slot) for slot in (2, 3, 4, 5)))
+
+
+def test_data_beyond_a_server_s_window_is_found(to_http2: World) -> None:
+    life(to_http2, event("connect"), event("request"), event("answer"))
+    for session in to_http2.sessions:
+        session.room = 10
+    with pytest.raises(Violation, match="more than its window"):
+        life(to_http2, *(event("connect", slot) + event("request", slot, 44) for slot in (1, 2, 3)))
+
+
+def test_a_request_behind_a_server_s_goaway_is_found(to_http2: World) -> None:
+    _, session = two_calls(to_http2)
+    session.parted = True  # as if the gateway had seen a GOAWAY
+    with pytest.raises(Violation, match="behind GOAWAY"):
+        life(to_http2, *(event("connect", slot) + event("request", slot) for slot in (2, 3, 4, 5)))
+
+
+def test_a_connection_that_outlives_a_broken_rule_is_found(to_http2: World) -> None:
+    _, session = two_calls(to_http2)
+    session.ruined = True  # nothing is wrong but what the oracle is told
+    with pytest.raises(Violation, match="goes on that has broken a rule"):
+        to_http2.settle()
+
+
+def test_a_connection_to_a_server_that_is_ended_without_a_cause_is_found(to_http2: World) -> None:
+    _, session = two_calls(to_http2)
+    session.say(CONNECTION_ERROR)
+    with pytest.raises(Violation, match="a server's connection was ended: 1"):
+        to_http2.step()
 
 
 def test_a_request_that_a_server_gets_twice_is_found() -> None:

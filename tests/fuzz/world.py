@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.fuzz.http2 import WINDOWS, Http2Client, Http2TlsClient
+from tests.fuzz.http2_servers import Call, Http2ServerConn
 from tests.fuzz.oracle import Answer, Oracle, Request, Violation, pattern
 from tests.fuzz.peers import Client, Peer, ServerConn, TlsClient
 from tests.fuzz.site import SERVERS, Site, Variant
@@ -48,6 +49,11 @@ class Origin:
     def __init__(self, world: "World", number: int) -> None:
         self.world, self.number = world, number
         self.conns: list[ServerConn] = []
+        """Of HTTP/1."""
+        self.sessions: list[Http2ServerConn] = []
+        """Of HTTP/2."""
+        self.greeting = 0
+        """With which SETTINGS they begin."""
         self.up = False
         self.holding = False
         """It accepts nothing for now; the kernel does."""
@@ -111,7 +117,10 @@ class Origin:
                 sock, _ = self.sock.accept()
             except OSError:
                 return
-            self.conns.append(ServerConn(self.world, sock, self.number))
+            if self.world.variant.h2:
+                self.sessions.append(Http2ServerConn(self.world, sock, self.number, self.greeting))
+            else:
+                self.conns.append(ServerConn(self.world, sock, self.number))
 
 
 class World:
@@ -152,7 +161,7 @@ class World:
             del self.peers[peer.fd]
             self.poll.unregister(peer.fd)
 
-    def left(self, conn: ServerConn) -> None:
+    def left(self, conn: Peer) -> None:
         """The gateway has closed a server's connection."""
         conn.close()
 
@@ -190,11 +199,14 @@ class World:
             self.all = [peer for peer in self.all if not peer.gone]
             for origin in self.origins:
                 origin.conns = [conn for conn in origin.conns if not conn.gone]
+                origin.sessions = [conn for conn in origin.sessions if not conn.gone]
         return found
 
     def skip(self, ms: int) -> None:
         """Let time pass, and see what comes of it; what has happened before is seen before, such as a connect."""
         self.step(3)
+        if ms > LEAVING_MS // 2 and self._silent():
+            self.oracle.trouble += 1
         self.oracle.clock += ms
         taken = int((time.monotonic() - self.began) * 1000)
         for client in self.clients:
@@ -209,6 +221,16 @@ class World:
                     client.doomed = True
         self.site.skip(ms)
         self.step()
+
+    @property
+    def sessions(self) -> list[Http2ServerConn]:
+        """The servers' connections in HTTP/2."""
+        return [conn for origin in self.origins for conn in origin.sessions if not conn.gone]
+
+    def _silent(self) -> bool:
+        """Whether the gateway may give up a server, or a connection to it, because it says nothing."""
+        waits = any(origin.holding for origin in self.origins) and self.variant.h2
+        return waits or any(conn.silent for conn in self.sessions)
 
     def greet(self) -> None:
         """Let the gateway see what clients speak that chose it by what the entrance offers now, as one that comes does."""
@@ -364,6 +386,7 @@ class World:
             or request.end > client.written
             or (status == 503 and self.variant.most is not None)
             or (status == 502 and self._unreachable())
+            or any(conn.unsure or (conn.ruined and conn.live) for conn in self.sessions)
             or (status == 0 and self._ended(client))
             or self._late(request, client)
         )
@@ -395,6 +418,7 @@ class World:
         """Let all peers run, until all good requests have their answers. Raises Violation."""
         for origin in self.origins:
             origin.hold(holding=False)
+            origin.greeting = 0
         for peer in self.all:
             peer.stall(stalled=False)
             peer.held = 0
@@ -413,6 +437,8 @@ class World:
         self._rounds()
         if self._due():
             self._wait(lambda: not self._due())
+        if any(session.ruined for session in self.sessions):
+            raise Violation("a server's connection goes on that has broken a rule: " + self.sessions[0].state())
         for client in self._due():
             raise Violation(
                 f"no answer, and no end: {client.state()} at request {client.next} of {len(client.requests)}"
@@ -422,6 +448,10 @@ class World:
         """Go on as well-behaved peers until nothing happens any more."""
         for _ in range(400):
             found = self.step(2)
+            for session in self.sessions:
+                for call in session.waiting(lambda call: call.complete):
+                    self.reply(call)
+                    found = True
             for origin in self.origins:
                 for conn in origin.conns:
                     if conn.busy and conn.complete and conn.answer is None and not conn.gone and not conn.upgraded:
@@ -433,8 +463,11 @@ class World:
                 if not self.step(1):
                     return
 
-    def reply(self, conn: ServerConn) -> None:
+    def reply(self, conn: ServerConn | Call) -> None:
         """Answer well."""
+        if isinstance(conn, Call):
+            conn.conn.reply(conn)
+            return
         answer = self.answer(conn.request, 200, pattern(f"a{self.numbers}", 20))
         body = b"" if conn.request is not None and conn.request.method == b"HEAD" else answer.body
         conn.say(b"HTTP/1.1 200 OK\r\nX-Fuzz: %d\r\nContent-Length: 20\r\n\r\n%s" % (answer.number, body), answer)
@@ -488,9 +521,10 @@ class World:
                 client.close(reset=number & 1 == 1)
         self.step()
         for origin in self.origins:
-            for conn in origin.conns:
-                if conn.busy:
-                    conn.close(reset=True)
+            busy: list[Peer] = [conn for conn in origin.conns if conn.busy]
+            busy += [session for session in origin.sessions if session.busy]
+            for conn in busy:
+                conn.close(reset=True)
         for ms in (1500, 2500, 6000, 11_000, 31_000):
             self.site.skip(ms)
             self.step(1)
@@ -504,7 +538,7 @@ class World:
         self.site.end()
         self._nothing("is watched", lambda: self.site.poller.count == 0, None)
         for origin in self.origins:
-            for conn in origin.conns:
+            for conn in (*origin.conns, *origin.sessions):
                 conn.close()
         fds = _descriptors()
         self.close()
@@ -552,7 +586,7 @@ class World:
             if client is not None:
                 client.close()
         for origin in self.origins:
-            for conn in origin.conns:
+            for conn in (*origin.conns, *origin.sessions):
                 conn.close()
             origin.close()
         self.poll.close()
