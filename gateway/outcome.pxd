@@ -30,6 +30,7 @@ cdef enum Outcome:
     O_TLS_NAME_MISMATCH
     O_TLS_NOT_SPOKEN
     O_HTTP2_NOT_SPOKEN
+    O_WEBSOCKET_NOT_SPOKEN      # it speaks nothing but HTTP/2, and does not take extended CONNECT (RFC 8441)
     # the server failed the request
     O_SERVER_CLOSED             # before a byte of an answer
     O_SERVER_RESET              # the same, by a reset

@@ -1,7 +1,7 @@
 """How a request ends: one named outcome, and the side at fault; for the access log, the error log and the metrics."""
 
 from libc.errno cimport (
-    EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOENT, EPROTO, ETIMEDOUT,
+    EADDRNOTAVAIL, ECONNREFUSED, EHOSTUNREACH, EMFILE, ENETUNREACH, ENFILE, ENOENT, EPROTO, EPROTONOSUPPORT, ETIMEDOUT,
 )
 from libc.string cimport memcpy
 
@@ -44,6 +44,8 @@ TABLE = (
     (O_TLS_NAME_MISMATCH, "tls_name_mismatch", SIDE_SERVER, 502, "The server's certificate is for another name."),
     (O_TLS_NOT_SPOKEN, "tls_not_spoken", SIDE_SERVER, 502, "The server does not speak TLS at this port."),
     (O_HTTP2_NOT_SPOKEN, "http2_not_spoken", SIDE_SERVER, 502, "The server does not speak HTTP/2 at this port."),
+    (O_WEBSOCKET_NOT_SPOKEN, "websocket_not_spoken", SIDE_GATEWAY, 502,
+     "The server speaks HTTP/2 only, and takes no WebSockets over it."),
     (O_SERVER_CLOSED, "server_closed", SIDE_SERVER, 502, "The server closed the connection before its answer."),
     (O_SERVER_RESET, "server_reset", SIDE_SERVER, 502, "The server reset the connection before its answer."),
     (O_TLS_BROKEN, "tls_broken", SIDE_SERVER, 502, "The server ended TLS with an alert, or a record was damaged."),
@@ -139,6 +141,8 @@ cdef int outcome_of_errno(int error) noexcept nogil:
         return O_NO_DESCRIPTOR
     if error == EPROTO:
         return O_HTTP2_NOT_SPOKEN
+    if error == EPROTONOSUPPORT:
+        return O_WEBSOCKET_NOT_SPOKEN
     return O_CONNECT_FAILED
 
 

@@ -14,8 +14,6 @@ window has room for, so hardly any of it is buffered; a stream that is not read 
 """
 
 import logging
-from base64 import b64encode
-from hashlib import sha1
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -59,6 +57,7 @@ from gateway.wire.http2_head cimport KEY, Block, block_clear, block_end, block_f
 from gateway.wire.origin cimport Provenance
 
 from gateway.outcome import ABUSES
+from gateway.wire.websocket import accept_of
 
 cdef extern from "<sys/socket.h>" nogil:
     enum:
@@ -78,7 +77,6 @@ cdef enum:
 
 log = logging.getLogger(__name__)
 
-cdef bytes PROOF = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"     # RFC 6455 section 1.3
 cdef bytes PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 PHASES = ("open", "leaving", "last", "flush", "linger")
@@ -383,7 +381,7 @@ cdef class Http2Stream(Downstream):
                     return R_ACCEPT
                 value = p[h.fields[i].value:h.fields[i].value + h.fields[i].value_len]
                 h.fields[i].drop = True
-        return R_OK if value == b64encode(sha1(self.key + PROOF).digest()) else R_ACCEPT
+        return R_OK if value == accept_of(self.key) else R_ACCEPT
 
     cdef Tunnel upgrade(self, const char *p, Head *h, bytes extra):
         """The response to an extended CONNECT is a 200 (RFC 8441 section 5)."""

@@ -1,6 +1,6 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from gateway.proxy.backend cimport ServerProtocol
-from gateway.proxy.conn cimport Handler, Poller, Work
+from gateway.proxy.conn cimport Conn, Handler, Poller, Work
 from gateway.proxy.nghttp2 cimport ng_frame_hd, ng_session
 from gateway.proxy.server cimport Server, ServerConn, TlsServer
 from gateway.proxy.transaction cimport Transaction, Upstream
@@ -26,6 +26,9 @@ cdef class Pool:
     cdef ServerConn plain(self, Poller poller, Work work)
     cdef Seat borrow(self, Work work)
     cdef ServerConn connect(self, Poller poller, Work work)
+    cdef bint _takes_no_websockets(self, object peer) noexcept
+    cdef bint _go_aside(self, Seat seat, Poller poller) except -1
+    cdef int step_aside(self, Seat seat, Poller poller) except -1
     cdef int dial_for(self, list seats, object peer, bytes name, Poller poller) except -1
     cdef int fall_back(self, Dial dial, ServerConn conn) except -1
     cdef int retire(self) except -1
@@ -59,9 +62,17 @@ cdef class Seat(ServerConn):
     """One request's place on a shared connection: a ServerConn without a socket, while it waits for one."""
     cdef Dial dial
     cdef Http2Session session
-    cdef ServerConn own                 # the server speaks HTTP/1: a connection that is being opened for it alone
+    cdef ServerConn own                 # a connection of HTTP/1.1 that is being opened for it alone
 
     cdef int take_place(self, Http2Session session) except -1
+
+cdef class Aside(Work):
+    """A connection of HTTP/1.1 being opened for a WebSocket, as the server takes none over HTTP/2."""
+    cdef Seat seat
+
+cdef class StreamEnd(Conn):
+    """The server's end of a tunnel that is a stream (RFC 8441): for a Tunnel, a connection like any other."""
+    cdef Http2ServerStream stream
 
 cdef class Http2ServerProtocol(ServerProtocol):
     cdef ServerProtocol http1
@@ -92,7 +103,13 @@ cdef class Http2ServerStream(Upstream):
     cdef uint8_t closed                 # nothing can be sent or received
     cdef uint32_t code                  # of the reset that has closed it
     cdef int64_t heard                  # what had come on the connection when it began
+    cdef bytes key                      # it asks for a WebSocket: the client's Sec-WebSocket-Key; else None
+    cdef StreamEnd end_of_tunnel        # while it is one
 
+    cdef int keep(self, const char *p, size_t n) except -1
+    cdef int hold(self, const char *p, size_t n) except -1
+    cdef int _agree(self, AnswerBlock *b, bint ended) except -1
+    cdef int _wake_tunnel(self) except -1
     cdef int on_head(self, AnswerBlock *b, bint ended) except -1
     cdef int on_data(self, const char *p, size_t n) except -1
     cdef int on_end(self) except -1
@@ -112,6 +129,7 @@ cdef class Http2Session(Handler):
     cdef uint8_t phase
     cdef uint8_t busy                   # the library is running: it must not be called to send
     cdef uint8_t greeted                # the server's SETTINGS have come
+    cdef uint8_t websockets             # it takes extended CONNECT (RFC 8441)
     cdef uint8_t deaf                   # the server takes no more data
     cdef uint8_t farewell               # the server has said GOAWAY
     cdef uint8_t ends                   # the connection is ending, with all its requests

@@ -11,19 +11,22 @@ like any other, and the Http2ServerStream that it opens an Upstream.
 libnghttp2 does framing, header compression and flow control, as with clients (http2_client.pyx). Windows carry the
 back-pressure: what a client does not take is held here, at most WINDOW bytes for a stream, and the server gets credit
 back as the client takes it. The connection's window is opened at once, so a slow client stops its own stream alone.
+
+A WebSocket is a stream by extended CONNECT (RFC 8441) if the server takes that, and a StreamEnd is its end of the
+tunnel; otherwise it gets a connection of HTTP/1.1 (Aside), which only TLS can agree on.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport EPROTO
+from libc.errno cimport EPROTO, EPROTONOSUPPORT
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
 
 from gateway.outcome cimport (
     O_BUG, O_PING_TIMEOUT, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RESPONSE_TOO_LARGE, O_SERVER_CLOSED, O_SERVER_RESET,
-    O_STALE, O_STOPPED, O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN,
+    O_STALE, O_STOPPED, O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN, TLS_REASON,
 )
-from gateway.proxy.conn cimport RECV_AGAIN, RECV_BROKEN, SCRATCH, Conn
+from gateway.proxy.conn cimport RECV_AGAIN, RECV_BROKEN, RECV_END, SCRATCH, SENT_ALL, SENT_PART, Conn
 from gateway.proxy.http1_server cimport Http1ServerProtocol
 from gateway.proxy.http2_fields cimport fields_of, submit_trailers
 from gateway.proxy.nghttp2 cimport (
@@ -31,19 +34,28 @@ from gateway.proxy.nghttp2 cimport (
     NG_ERR_DEFERRED, NG_ERR_FLOODED, NG_ERR_TEMPORAL_CALLBACK_FAILURE,
     NG_ERR_TOO_MANY_CONTINUATIONS, NG_ERR_WOULDBLOCK, NG_FLAG_ACK, NG_FLAG_END_STREAM, NG_GOAWAY, NG_HEADERS,
     NG_NO_ERROR, NG_PRIORITY, NG_PROTOCOL_ERROR, NG_PUSH_PROMISE, NG_REFUSED_STREAM, NG_RST_STREAM, NG_SETTINGS,
-    NG_SETTINGS_ENABLE_PUSH, NG_SETTINGS_INITIAL_WINDOW_SIZE, NG_SETTINGS_MAX_CONCURRENT_STREAMS,
-    NG_SETTINGS_MAX_HEADER_LIST_SIZE, Callbacks, ng, ng_callbacks, ng_data_provider, ng_data_source, ng_frame, ng_nv,
-    ng_settings_entry, option, raised, registered,
+    NG_SETTINGS_ENABLE_CONNECT_PROTOCOL, NG_SETTINGS_ENABLE_PUSH, NG_SETTINGS_INITIAL_WINDOW_SIZE,
+    NG_SETTINGS_MAX_CONCURRENT_STREAMS, NG_SETTINGS_MAX_HEADER_LIST_SIZE, Callbacks, ng, ng_callbacks, ng_data_provider,
+    ng_data_source, ng_frame, ng_nv, ng_settings_entry, option, raised, registered,
 )
-from gateway.proxy.openssl cimport SSL_get0_alpn_selected
+from gateway.proxy.openssl cimport SSL_get0_alpn_selected, SSL_set_alpn_protos
 from gateway.proxy.server cimport S_BUSY, S_CLOSED, S_CONNECTING
 from gateway.proxy.states cimport Machine, edges_of, step
-from gateway.wire.edit cimport FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, edit_trailers, out_append, out_free
+from gateway.proxy.tunnel cimport NO_SOCKET
+from gateway.wire.edit cimport (
+    FRAME_CHUNKED, FRAME_LENGTH, FRAME_NONE, edit_trailers, out_append, out_free, out_reserve,
+)
 from gateway.wire.head cimport (
-    M_HEAD, MAX_FIELDS, R_BODY_LENGTH, R_EARLY_SWITCH, R_FLOOD, R_FRAMES, R_INTERIMS, R_OK, R_STATUS_FIELD,
-    R_TOO_LARGE, R_TOO_MANY_FIELDS, R_TRAILERS, Bounds, Head,
+    M_GET, M_HEAD, MAX_FIELDS, R_BODY_LENGTH, R_EARLY_SWITCH, R_FLOOD, R_FRAMES, R_INTERIMS, R_OK, R_STATUS_FIELD,
+    R_TOO_LARGE, R_TOO_MANY_FIELDS, R_TRAILERS, Bounds, Head, same_any, scan_response,
 )
 from gateway.wire.http2_answer cimport answer_clear, answer_end, answer_field, answer_free
+
+from gateway.wire.websocket import accept_of
+
+cdef extern from "<openssl/sslerr.h>" nogil:
+    enum:
+        SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL
 
 cdef enum:
     TURN = 4                    # consecutive reads before others get their turn
@@ -57,6 +69,7 @@ cdef enum:
     LAST = 1 << 29              # requests on one connection, whose stream ids are half as many as there are
     BOMB = 8                    # times the limits of a head, in fields or bytes, end the connection
     LARGE = 16 * 1024           # a buffer that has grown beyond this is freed
+    MARGIN = 64                 # readable bytes behind a head, which the scan looks at
 
 # The cost of frames to the server's budget: see charge.
 cdef enum:
@@ -75,6 +88,11 @@ cdef int64_t BLOCK_NS = 10_000_000_000          # for a whole header block
 # (GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, GRPC_ARG_HTTP2_MAX_PING_STRIKES of grpc/grpc_types.h).
 cdef int64_t PING_MS = 10_000                   # of silence before the first PING
 cdef int64_t PING_AGAIN_MS = 310_000            # of silence before further ones
+
+cdef bytes HTTP1 = b"\x08http/1.1"             # alone in ALPN
+# In a 101 of ours; the last one has no meaning over HTTP/2 (RFC 8441 section 5).
+cdef bytes AGREEMENT = b"HTTP/1.1 101 \r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: %s"
+cdef frozenset NOT_IN_AGREEMENT = frozenset((b"sec-websocket-accept", b"content-length"))
 
 PHASES = ("opening", "open", "leaving", "closed")
 
@@ -253,9 +271,46 @@ cdef void _field(ng_nv *field, const char *name, size_t n, const char *value, si
     field.flags = 0
 
 
-cdef ng_nv *_request_fields(Out *head, bint secure, size_t *count) except NULL:
-    """The fields of a request, from its head as HTTP/1 has it (RFC 9113 section 8.3.1); names become lower case."""
-    cdef ng_nv[4] pseudo
+cdef bint _opens_websocket(Work work) noexcept:
+    """Whether a request may open a WebSocket: without its key, it does not."""
+    cdef Transaction t
+    if not isinstance(work, Transaction):
+        return False
+    t = <Transaction>work
+    return (t.upgrade.n == 9 and t.method_code == M_GET and not t.has_body
+            and same_any(t.head.p + t.upgrade.at, b"websocket", 9))
+
+
+cdef bytes _websocket_key(Work work):
+    """The Sec-WebSocket-Key of a request that opens a WebSocket; None: it does not."""
+    cdef Transaction t
+    if not _opens_websocket(work):
+        return None
+    t = <Transaction>work
+    for line in t.head.p[:t.head.n].split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.lower() == b"sec-websocket-key":
+            return value.strip(b" \t")
+    return None
+
+
+cdef void _leave_out_key(ng_nv *fields, size_t first, size_t *count) noexcept:
+    cdef size_t i = first
+    while i < count[0]:
+        if fields[i].namelen == 17 and memcmp(fields[i].name, b"sec-websocket-key", 17) == 0:
+            count[0] -= 1
+            memmove(fields + i, fields + i + 1, (count[0] - i) * sizeof(ng_nv))
+        else:
+            i += 1
+
+
+cdef ng_nv *_request_fields(Out *head, bint secure, bint connects, size_t *count) except NULL:
+    """The fields of a request, from its head as HTTP/1 has it (RFC 9113 section 8.3.1); names become lower case.
+
+    connects: the GET that opens a WebSocket becomes an extended CONNECT (RFC 8441 section 5).
+    """
+    cdef ng_nv[5] pseudo
+    cdef int n = 4
     cdef ng_nv *fields
     cdef char *line = <char *>memchr(head.p, c'\n', head.n) + 1
     cdef char *target = <char *>memchr(head.p, c' ', head.n) + 1
@@ -264,8 +319,14 @@ cdef ng_nv *_request_fields(Out *head, bint secure, size_t *count) except NULL:
     _field(&pseudo[1], b":scheme", 7, b"https", 5 if secure else 4)
     _field(&pseudo[2], b":path", 5, target, line - 11 - target)     # " HTTP/1.1\r\n" follows
     _field(&pseudo[3], b":authority", 10, b"", 0)
-    fields = fields_of(line, head.p + head.n - line, pseudo, 4, count)
-    for i in range(4, count[0]):
+    if connects:
+        _field(&pseudo[0], b":method", 7, b"CONNECT", 7)
+        _field(&pseudo[4], b":protocol", 9, b"websocket", 9)
+        n = 5
+    fields = fields_of(line, head.p + head.n - line, pseudo, n, count)
+    if connects:
+        _leave_out_key(fields, n, count)
+    for i in range(n, count[0]):
         if fields[i].namelen == 4 and memcmp(fields[i].name, b"host", 4) == 0:
             fields[3].value = fields[i].value
             fields[3].valuelen = fields[i].valuelen
@@ -300,8 +361,11 @@ cdef class Http2ServerStream(Upstream):
         c.response_ms = t.attempt.backend.response_ms
         body.source.ptr = <void *>self
         body.read_callback = _read_request
-        fields = _request_fields(&t.upstream_head, c.conn.ssl != NULL, &count)
-        self.id = ng.submit_request(c.session, NULL, fields, count, &body if t.has_body else NULL, NULL)
+        if c.websockets:
+            self.key = _websocket_key(t)
+        fields = _request_fields(&t.upstream_head, c.conn.ssl != NULL, self.key is not None, &count)
+        self.id = ng.submit_request(c.session, NULL, fields, count,
+                                    &body if t.has_body or self.key is not None else NULL, NULL)
         if self.id < 0:
             raise MemoryError
         return c.begun(self)
@@ -309,16 +373,20 @@ cdef class Http2ServerStream(Upstream):
     cdef int body(self, const char *p, size_t n) except -1:
         if self.closed:
             return 0
-        if self.kept_at and self.kept.n:
-            memmove(self.kept.p, self.kept.p + self.kept_at, self.kept.n)
-        self.kept_at = 0
-        out_append(&self.kept, p, n)
+        self.keep(p, n)
         ng.session_resume_data(self.owner.session, self.id)
         return self.owner.pump()
 
+    cdef int keep(self, const char *p, size_t n) except -1:
+        """Buffer a piece of the request's body until it is framed."""
+        if self.kept_at and self.kept.n:
+            memmove(self.kept.p, self.kept.p + self.kept_at, self.kept.n)
+        self.kept_at = 0
+        return out_append(&self.kept, p, n)
+
     cdef int end(self, Out *trailers) except -1:
-        if self.closed or self.request_ended:
-            return 0
+        if self.closed or self.request_ended or self.key is not None:
+            return 0                        # of a WebSocket, the tunnel ends it
         self.request_ended = 1
         if trailers.n:
             _out.n = 0
@@ -342,6 +410,8 @@ cdef class Http2ServerStream(Upstream):
         """A header block is complete."""
         cdef Transaction t = self.transaction
         cdef int framing, why
+        if self.end_of_tunnel is not None:
+            return self._reset(NG_PROTOCOL_ERROR)       # RFC 9113 section 8.5: only data may come here
         if t is None:
             return 0
         t.on_server_progress()
@@ -363,6 +433,8 @@ cdef class Http2ServerStream(Upstream):
             if self.interims > MAX_INTERIMS:
                 return self.reject(O_RESPONSE_INVALID, R_INTERIMS)
             return t.on_interim(b.text.p, &_scan)
+        if self.key is not None and _scan.status < 300:
+            return self._agree(b, ended)
         self.left = _scan.content_length
         if t.method_code == M_HEAD or _scan.status == 204 or _scan.status == 304:
             self.left = -1
@@ -383,9 +455,46 @@ cdef class Http2ServerStream(Upstream):
         t.on_answer(b.text.p, &_scan, framing)
         return self.on_end() if ended else 0
 
+    cdef int _agree(self, AnswerBlock *b, bint ended) except -1:
+        """The server takes the WebSocket (RFC 8441 section 5): to the transaction it is a 101, as HTTP/1 has it."""
+        cdef Transaction t = self.transaction
+        cdef bytes head = AGREEMENT % accept_of(self.key)
+        cdef int why
+        for line in b.text.p[:b.text.n].split(b"\r\n")[1:]:
+            if line.partition(b":")[0] not in NOT_IN_AGREEMENT:
+                head += b"\r\n" + line        # the last two are empty
+        _out.n = 0
+        out_append(&_out, head, len(head))
+        out_reserve(&_out, MARGIN)
+        why = scan_response(_out.p, _out.n, &_scan, &_bounds)
+        if why == R_OK:
+            why = t.on_upgrade(PyBytes_AS_STRING(head), &_scan, NULL, 0)
+        if why != R_OK:
+            return self.reject(O_RESPONSE_INVALID, why)
+        self.answered = 1
+        return self.on_end() if ended else 0
+
+    cdef Conn hand_over(self):
+        cdef StreamEnd end = StreamEnd.__new__(StreamEnd)
+        end.stream = self
+        end.take_slot(self.owner.conn.poller)
+        end.fd = NO_SOCKET
+        end.readable = 1
+        self.end_of_tunnel = end
+        self.transaction = None
+        return end
+
+    cdef int _wake_tunnel(self) except -1:
+        """Let the tunnel see what has come, or that nothing will, after this event."""
+        self.end_of_tunnel.readable = 1
+        return self.owner.conn.poller.turn_over(self.end_of_tunnel)
+
     cdef int on_data(self, const char *p, size_t n) except -1:
         """A part of the body has come."""
         cdef Transaction t = self.transaction
+        if self.end_of_tunnel is not None:
+            self.hold(p, n)
+            return self._wake_tunnel()
         if t is None:
             return 0
         t.on_server_progress()
@@ -396,16 +505,23 @@ cdef class Http2ServerStream(Upstream):
                 return self.reject(O_RESPONSE_INVALID, R_BODY_LENGTH)
             self.left -= n
         if self.held.n or not t.takes_answer():
-            if self.held_at and self.held.n:
-                memmove(self.held.p, self.held.p + self.held_at, self.held.n)
-            self.held_at = 0
-            return out_append(&self.held, p, n)
+            return self.hold(p, n)
         t.on_answer_body(p, n)
         ng.session_consume_stream(self.owner.session, self.id, n)
         return 0
 
+    cdef int hold(self, const char *p, size_t n) except -1:
+        """Buffer a piece of the response until the client takes it. The window limits the amount."""
+        if self.held_at and self.held.n:
+            memmove(self.held.p, self.held.p + self.held_at, self.held.n)
+        self.held_at = 0
+        return out_append(&self.held, p, n)
+
     cdef int on_end(self) except -1:
         """The server has sent the whole response."""
+        if self.end_of_tunnel is not None:
+            self.response_ended = 1
+            return self._wake_tunnel()
         if self.transaction is None:
             return 0
         if not self.answered:
@@ -457,6 +573,8 @@ cdef class Http2ServerStream(Upstream):
 
     cdef int on_close(self) except -1:
         """The stream has been closed, by the server or by libnghttp2, or because both sides have ended it."""
+        if self.end_of_tunnel is not None:
+            return self._wake_tunnel()
         if self.transaction is None or self.response_ended:
             return 0
         if self.invalid:
@@ -468,6 +586,8 @@ cdef class Http2ServerStream(Upstream):
     cdef int lost(self, int outcome, int64_t detail) except -1:
         """Nothing more will come."""
         cdef Transaction t = self.transaction
+        if self.end_of_tunnel is not None:
+            return self._wake_tunnel()
         if t is None:
             return 0
         if self.answered:
@@ -621,6 +741,7 @@ cdef class Http2Session(Handler):
     cdef int on_settings(self) except -1:
         cdef uint32_t most = ng.session_get_remote_settings(self.session, NG_SETTINGS_MAX_CONCURRENT_STREAMS)
         self.limit = min(<uint32_t>STREAMS, most)
+        self.websockets = ng.session_get_remote_settings(self.session, NG_SETTINGS_ENABLE_CONNECT_PROTOCOL) == 1
         if self.limit:
             self.greeted = 1
         return 0
@@ -735,6 +856,9 @@ cdef class Http2Session(Handler):
             s.blocked = 0
             if s.transaction is not None:
                 s.transaction.on_server_ready()
+            elif s.end_of_tunnel is not None:
+                s.end_of_tunnel.out_len = 0
+                s.end_of_tunnel.handler.on_drained(s.end_of_tunnel)
         return 0
 
     cdef int on_drained(self, Conn conn) except -1:
@@ -860,16 +984,104 @@ cdef class Http2Session(Handler):
         return 0
 
 
+# ------------------------------------------------------------------------------------------------------- WebSockets
+
+cdef class StreamEnd(Conn):
+    def __dealloc__(self):
+        self.fd = -1                    # before Conn would close it
+
+    def __repr__(self):
+        return f"<StreamEnd of {self.stream!r}>"
+
+    cdef ssize_t recv(self, char *to, size_t n) except? -9:
+        cdef Http2ServerStream s = self.stream
+        if self.poller.composer != NULL:
+            self.poller.settle()
+        if self.fd < 0:
+            return RECV_BROKEN
+        n = min(n, <size_t>s.held.n)
+        if n == 0:
+            self.readable = 0
+            if s.response_ended:
+                self.ended = 1
+                return RECV_END
+            return RECV_BROKEN if s.closed else RECV_AGAIN
+        memcpy(to, s.held.p + s.held_at, n)
+        s.held_at += <uint32_t>n
+        s.held.n -= <uint32_t>n
+        if s.held.n == 0:
+            out_free(&s.held)
+        if not s.closed:
+            ng.session_consume_stream(s.owner.session, s.id, n)
+            s.owner.pump()
+        return n
+
+    cdef int put(self, const char *p, size_t n) except -1:
+        """Copy the bytes: they are framed as windows allow."""
+        if n == 0 or self.fd < 0 or self.stream.closed:
+            return 0
+        return self.stream.keep(p, n)
+
+    cdef int commit(self) except -1:
+        cdef Http2ServerStream s = self.stream
+        if self.fd < 0 or s.closed:
+            return SENT_ALL             # a server that has ended both directions reads nothing more
+        ng.session_resume_data(s.owner.session, s.id)
+        s.owner.pump()
+        self.out_len = s.kept.n + (s.owner.conn.out_len != 0)
+        if self.out_len == 0:
+            return SENT_ALL
+        if not s.blocked:
+            s.blocked = 1
+            s.owner.blocked.append(s)
+        return SENT_PART
+
+    cdef int shutdown(self) except -1:
+        """The client has sent its last byte: so it is on the stream."""
+        cdef Http2ServerStream s = self.stream
+        if self.fd < 0 or self.finished:
+            return 0
+        self.finished = 1
+        if s.closed:
+            return 0
+        s.request_ended = 1
+        ng.session_resume_data(s.owner.session, s.id)
+        return s.owner.pump()
+
+    cdef int close(self) except -1:
+        """End the stream, with a reset unless both sides have ended it (RFC 8441 section 5)."""
+        cdef Http2ServerStream s = self.stream
+        if self.fd < 0:
+            return 0
+        self.fd = -1
+        self.drop_slot()
+        self.poller.bury(self)
+        self.out_len = 0
+        self.stream = None
+        s.end_of_tunnel = None
+        out_free(&s.held)
+        return 0 if s.request_ended and s.response_ended else s._reset(NG_CANCEL)
+
+    cdef int reset(self) except -1:
+        return self.close()
+
+    cdef int64_t unacknowledged(self) noexcept:
+        return self.out_len
+
+
 # --------------------------------------------------------------------------------- connections shared, and being opened
 
 cdef bint _agreed(ServerConn conn) noexcept:
     """Whether HTTP/2 was agreed on (ALPN); without TLS it is known before."""
+    return conn.ssl == NULL or _chosen(conn, b"h2", 2)
+
+
+cdef bint _chosen(ServerConn conn, const char *protocol, unsigned int length) noexcept:
+    """Whether the server has chosen this protocol (RFC 7301)."""
     cdef const unsigned char *name = NULL
     cdef unsigned int n = 0
-    if conn.ssl == NULL:
-        return True
     SSL_get0_alpn_selected(conn.ssl, &name, &n)
-    return n == 2 and memcmp(name, b"h2", 2) == 0
+    return n == length and memcmp(name, protocol, n) == 0
 
 
 cdef Http2Session _session_on(ServerConn conn, Pool pool):
@@ -905,6 +1117,31 @@ cdef class Seat(ServerConn):
         if dial is not None:
             dial.leave(self)
         return own.close() if own is not None else 0
+
+
+cdef class Aside(Work):
+    cdef bytes server_name(self):
+        return self.seat.work.server_name()
+
+    cdef int on_connected(self, Conn conn) except -1:
+        cdef Seat seat = self.seat
+        cdef Work work = seat.work
+        # One that has agreed on HTTP/2 by ALPN does not speak what it does not choose there.
+        if not (<Http2TlsServer>seat.server).pool.http1 and not _chosen(<ServerConn>conn, b"http/1.1", 8):
+            conn.close()
+            return self.on_connect_failed(conn, EPROTONOSUPPORT)
+        seat.own = None
+        seat.close()
+        return work.on_connected(conn)
+
+    cdef int on_connect_failed(self, Conn conn, int error) except -1:
+        cdef Seat seat = self.seat
+        cdef Work work = seat.work
+        seat.own = None
+        seat.close()
+        if error == -(TLS_REASON + SSL_R_TLSV1_ALERT_NO_APPLICATION_PROTOCOL):
+            error = EPROTONOSUPPORT     # HTTP/2 is all that it speaks
+        return work.on_connect_failed(seat, error)
 
 
 cdef class Dial(Work):
@@ -946,7 +1183,9 @@ cdef class Dial(Work):
         for seat in seats:
             if seat.work is None:
                 continue
-            if session.has_room():
+            if not session.websockets and _websocket_key(seat.work) is not None:
+                self.pool.step_aside(seat, session.conn.poller)
+            elif session.has_room():
                 seat.take_place(session)
             else:
                 left.append(seat)
@@ -1011,11 +1250,14 @@ cdef class Pool:
         cdef Http2Session session
         cdef Seat seat
         cdef object peer
+        cdef bint websocket
         if not self.sessions:
             return None
         peer = self.peer_of(work)
+        websocket = _opens_websocket(work) and _websocket_key(work) is not None
         for session in self.sessions:
-            if session.has_room() and (peer is None or session.conn.tls is peer):
+            if (session.has_room() and (peer is None or session.conn.tls is peer)
+                    and (session.websockets or not websocket)):
                 seat = Seat.__new__(Seat)
                 seat.server = self.server
                 seat.session = session
@@ -1029,9 +1271,16 @@ cdef class Pool:
         cdef Dial dial
         cdef Seat seat
         cdef object peer
-        if self.http1:
+        cdef bint websocket = _opens_websocket(work) and _websocket_key(work) is not None
+        if self.http1 and not websocket:
             return self.plain(poller, work)
         peer = self.peer_of(work)
+        if websocket and (self.http1 or self._takes_no_websockets(peer)):
+            seat = Seat.__new__(Seat)
+            seat.server = self.server
+            seat.work = work
+            seat.state = S_CONNECTING
+            return seat if self._go_aside(seat, poller) else None
         for dial in self.dials:
             if (dial.peer is peer and <uint32_t>len(dial.seats) < self.limit and poller.now - dial.began < JOIN_NS):
                 break
@@ -1051,6 +1300,41 @@ cdef class Pool:
         seat.dial = dial
         dial.seats.append(seat)
         return seat
+
+    cdef bint _takes_no_websockets(self, object peer) noexcept:
+        """Whether the server has said so, on all connections that there are."""
+        cdef Http2Session session
+        cdef bint found = False
+        for session in self.sessions:
+            if peer is None or session.conn.tls is peer:
+                if session.websockets:
+                    return False
+                found = True
+        return found
+
+    cdef bint _go_aside(self, Seat seat, Poller poller) except -1:
+        """Begin a connection of HTTP/1.1 for it; False: there can be none, see the server's error."""
+        cdef Aside aside
+        if not isinstance(self.server, TlsServer):
+            self.server.error = EPROTONOSUPPORT
+            return False
+        aside = Aside.__new__(Aside)
+        aside.seat = seat
+        seat.own = self.plain(poller, aside)
+        if seat.own is None:
+            return False
+        SSL_set_alpn_protos(seat.own.ssl, <const unsigned char *>PyBytes_AS_STRING(HTTP1),
+                            <unsigned int>PyBytes_GET_SIZE(HTTP1))
+        return True
+
+    cdef int step_aside(self, Seat seat, Poller poller) except -1:
+        """It has waited for a connection that turns out to take no WebSockets."""
+        cdef Work work = seat.work
+        seat.dial = None
+        if self._go_aside(seat, poller):
+            return 0
+        seat.close()
+        return work.on_connect_failed(seat, self.server.error)
 
     cdef int dial_for(self, list seats, object peer, bytes name, Poller poller) except -1:
         """Open as many connections as these need, by what the server allows on each."""
@@ -1088,6 +1372,9 @@ cdef class Pool:
                 seat.close()
                 work.on_connected(conn)
                 conn = None
+                continue
+            if _websocket_key(work) is not None:
+                self.step_aside(seat, poller)
                 continue
             seat.own = self.plain(poller, work)
             if seat.own is None:

@@ -129,6 +129,7 @@ cdef extern from "<openssl/ssl.h>":
     const char *SSL_get_servername(const SSL *ssl, int kind)
     int SSL_select_next_proto(unsigned char **out, unsigned char *n, const unsigned char *ours, unsigned int ours_n,
                               const unsigned char *theirs, unsigned int theirs_n)
+    int SSL_set_alpn_protos(SSL *ssl, const unsigned char *protocols, unsigned int n)   # 0: done
     void SSL_get0_alpn_selected(const SSL *ssl, const unsigned char **name, unsigned int *n)
     int SSL_read(SSL *ssl, void *to, int n)
     int SSL_write(SSL *ssl, const void *p, int n)

@@ -8,7 +8,7 @@ fill, so that retries do not amplify an outage.
 from gateway.outcome cimport (
     CAUSE_CONNECT, CAUSE_RESET, CAUSE_STALE, CAUSE_TLS, O_CONNECT_FAILED, O_CONNECT_REFUSED, O_HTTP2_NOT_SPOKEN,
     O_PING_TIMEOUT, O_SERVER_CLOSED, O_SERVER_RESET, O_STALE, O_STREAM_REFUSED, O_STREAM_RESET, O_TLS_BROKEN,
-    O_TLS_FAILED,
+    O_TLS_FAILED, O_WEBSOCKET_NOT_SPOKEN,
 )
 from gateway.wire.head cimport M_OTHER
 
@@ -22,7 +22,7 @@ cdef enum:
 
 cdef Cause cause_of(int outcome) noexcept nogil:
     """The cause of a further try, by the outcome of the one before."""
-    if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED:
+    if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED or outcome == O_WEBSOCKET_NOT_SPOKEN:
         return CAUSE_CONNECT
     if O_TLS_FAILED <= outcome <= O_HTTP2_NOT_SPOKEN:
         return CAUSE_TLS
@@ -76,7 +76,7 @@ cdef class Retries:
         """
         if tries > self.attempts:
             return False
-        if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED or O_TLS_FAILED <= outcome <= O_HTTP2_NOT_SPOKEN:
+        if O_CONNECT_REFUSED <= outcome <= O_CONNECT_FAILED or O_TLS_FAILED <= outcome <= O_WEBSOCKET_NOT_SPOKEN:
             return self.on_connect          # no server has processed it: nothing is amplified
         if outcome == O_STREAM_REFUSED:
             # No server has processed this either (RFC 9113 section 8.7), but one that refuses it may be overloaded.

@@ -35,7 +35,7 @@ from gateway.outcome cimport (
     O_NOT_ADMITTED, O_NO_DESCRIPTOR, O_NO_ROUTE, O_NO_SERVER, O_OK, O_QUEUE_FULL, O_QUEUE_TIMEOUT, O_RATE_LIMITED,
     O_REFUSED, O_RESPONSE_CUT, O_RESPONSE_INVALID, O_RETRIED, O_SERVER_TIMEOUT, O_SESSIONS_FULL, O_SHED, O_STALE,
     O_STOPPED, O_STREAM_REFUSED, O_STREAM_RESET, O_TUNNEL_CUT_BY_CLIENT, O_TUNNEL_CUT_BY_SERVER, O_TUNNEL_IDLE,
-    O_WAITING, SIDE_GATEWAY, SIDE_SERVER, outcome_of_errno, outcome_row,
+    O_WAITING, O_WEBSOCKET_NOT_SPOKEN, SIDE_GATEWAY, SIDE_SERVER, outcome_of_errno, outcome_row,
 )
 from gateway.proxy.lanes cimport NO_CLASS, Lanes
 from gateway.proxy.overload cimport Overload
@@ -1092,7 +1092,7 @@ cdef class Transaction(Work):
         return self._answer(status, lines, body, outcome, True)
 
     cdef int _page(self, int status, int outcome) except -1:
-        if (outcome_row(outcome).side == SIDE_GATEWAY and outcome != O_NO_DESCRIPTOR
+        if (outcome_row(outcome).side == SIDE_GATEWAY and not _is_of_one_server(outcome)
                 and self.attempt.backend is not None):
             self._report(outcome, 0, "answered with %d" % status)
         lines, body = self.page_of(status)
@@ -1314,7 +1314,7 @@ cdef class Transaction(Work):
     cdef int _report(self, int outcome, int64_t detail, str what) except -1:
         """Log why a server or the gateway failed a request; for similar failures one line in ten seconds."""
         cdef Server server = self.attempt.server
-        cdef bint of_server = outcome_row(outcome).side == SIDE_SERVER or outcome == O_NO_DESCRIPTOR
+        cdef bint of_server = _is_of_one_server(outcome)
         cdef dict said = server.said if of_server else _said.setdefault(self.attempt.backend.name, {})
         cdef int64_t last
         last, more = said.get(outcome, (0, 0))
@@ -1386,6 +1386,12 @@ cdef class Transaction(Work):
         return 0
 
 
+cdef bint _is_of_one_server(int outcome) noexcept nogil:
+    """Whether the log says about which server it is."""
+    return (outcome_row(outcome).side == SIDE_SERVER or outcome == O_NO_DESCRIPTOR
+            or outcome == O_WEBSOCKET_NOT_SPOKEN)
+
+
 def address_of(int descriptor):
     """The (host, port) that a client has connected to; ("", 0): it is a Unix socket."""
     sock = socket.socket(fileno=descriptor)
@@ -1409,6 +1415,8 @@ def detail_text(int outcome, int64_t detail, uint64_t passed):
         return f" (after {passed} of {passed + detail} bytes)" if detail >= 0 else f" (after {passed} bytes)"
     if outcome in (O_STREAM_RESET, O_STREAM_REFUSED):
         return f" ({HTTP2_ERRORS[detail] if detail < len(HTTP2_ERRORS) else detail})" if detail else ""
+    if outcome == O_WEBSOCKET_NOT_SPOKEN:
+        return ""
     if detail < 0:
         return f" ({text_of(-detail)})"
     if detail:

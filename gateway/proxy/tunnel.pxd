@@ -9,6 +9,9 @@ cdef enum End:
     END_CUT_BY_SECOND
     END_STOPPED             # the worker ends
 
+cdef enum:
+    NO_SOCKET = 0x7FFFFFFF  # in place of a descriptor: that side is a stream of a connection that others share
+
 cdef class Tunnel(Handler):
     """Copies bytes between two connections, both ways, without interpreting them."""
     cdef Conn first
@@ -22,6 +25,7 @@ cdef class Tunnel(Handler):
     cdef uint8_t first_deaf             # it takes no more data: its earlier data is passed on, then the tunnel ends
     cdef uint8_t second_deaf
     cdef uint8_t bulk                   # the last read filled the buffer: splice the next bytes
+    cdef uint8_t copies                 # a side is a stream: nothing can be spliced
     cdef uint8_t over
 
     cdef int begin(self) except -1

@@ -24,6 +24,7 @@ cdef class Tunnel(Handler):
 
     cdef int begin(self) except -1:
         """Handle both connections from now on."""
+        self.copies = self.second.fd == NO_SOCKET
         self.first.hand_to(self)
         self.second.hand_to(self)
         self.first.deadline(self.idle_ms)
@@ -78,7 +79,7 @@ cdef class Tunnel(Handler):
             if turn == TURN:
                 return source.poller.turn_over(source)
             turn += 1
-            spliced = self.bulk and source.ssl == NULL and to.ssl == NULL
+            spliced = self.bulk and not self.copies and source.ssl == NULL and to.ssl == NULL
             if spliced:
                 got = to.relay(source, RELAY + TAIL)
                 if got == RECV_FULL:

@@ -56,9 +56,16 @@ const paths = {
   "/mirror": (request, response) => request.pipe(response),
 };
 
-const server = http.createServer((request, response) => {
+const options = process.argv[3] === "http2" ? { settings: { enableConnectProtocol: true } } : {};
+const server = http.createServer(options, (request, response) => {
   response.setHeader("X-Connection", numbers.get(request.stream ? request.stream.session : request.socket));
   (paths[request.url] || ((_, answer) => { answer.statusCode = 404; answer.end(); }))(request, response);
+});
+// A WebSocket over HTTP/2 (RFC 8441): what comes goes back.
+server.on("connect", (request, response) => {
+  if (!request.stream || request.headers[":protocol"] !== "websocket") return response.end();
+  request.stream.respond({ ":status": 200 });
+  request.stream.pipe(request.stream);
 });
 server.on(process.argv[3] === "http2" ? "session" : "connection", (one) => numbers.set(one, ++connections));
 server.keepAliveTimeout = 60000;
