@@ -1,15 +1,14 @@
 """gateway test, gateway explain, and tests that are required."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from tests.support import hardened
-from tests.support.backend_server import ROOT, BackendServer
+from gateway.cli import main
+from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, Site, site
 
@@ -37,16 +36,8 @@ routes:
 
 
 def gateway(*arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
-        cwd=ROOT,
-        env=hardened.environment(),
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
-    return done.returncode, done.stdout + done.stderr
+    done = CliRunner().invoke(main, arguments)
+    return done.exit_code, done.output
 
 
 def run(directory: Path, tests: str, command: str = "test", base: str = BASE) -> tuple[int, list[str]]:
