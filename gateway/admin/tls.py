@@ -1,12 +1,14 @@
 """TLS of the listener for operators, and who is at the other end of a connection."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gateway.config import certificate
+from gateway.system import private_socket
 
 NAMED: Final = {"DNS", "email", "URI"}
 """Kinds of alternative names that an operator may be known by."""
@@ -20,6 +22,8 @@ class Peer:
     names: frozenset[str] = frozenset()
     """Those of its certificate, which one of `cas` has signed."""
     cas: bytes = field(default=b"", repr=False)
+    user: int | None = None
+    """Account at the other end of a Unix socket."""
 
 
 class Context(ssl.SSLContext):
@@ -48,10 +52,13 @@ def context(cert: bytes, key: bytes, cas: bytes) -> Context:
 
 def peer_of(transport: asyncio.BaseTransport | None) -> Peer:
     """Who is at the other end of a connection."""
-    made = transport.get_extra_info("sslcontext") if transport is not None else None
-    if not isinstance(made, Context):
+    if transport is None:
         return Peer()
-    shown = transport.get_extra_info("peercert") if transport is not None else None
+    made = transport.get_extra_info("sslcontext")
+    if not isinstance(made, Context):
+        sock = transport.get_extra_info("socket")
+        return Peer(user=private_socket.user_of(sock) if sock.family == socket.AF_UNIX else None)
+    shown = transport.get_extra_info("peercert")
     return Peer(encrypted=True, names=frozenset(_names(shown or {})), cas=made.cas)
 
 

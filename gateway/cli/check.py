@@ -7,7 +7,7 @@ import click
 
 from gateway.cli import colour
 from gateway.cli.gateways import ask_api, elsewhere, remote
-from gateway.cli.output import JSON, LAST_GOOD, complain, fail, tell
+from gateway.cli.output import JSON, LAST_GOOD, complain, fail, fitted, tell
 from gateway.cli.sites import OFFLINE, SITE_FILE, account_of, no_lookup, problem_json
 
 if TYPE_CHECKING:
@@ -83,6 +83,6 @@ def _check_there(gateway: "Remote", site: Path) -> None:
         fail("\n".join(lines), found)
     verdict = f"{site}: ok at {gateway} ({len(found['tests'])} tests pass)"
     differs = found["diff"] or "no difference from the file in use"
-    shown = [colour.problems(printable_lines("\n".join(lines)))] if lines else []
+    shown = [colour.problems(fitted(printable_lines("\n".join(lines))))] if lines else []
     shown += [colour.differences(printable_lines(differs)), colour.good(printable_lines(verdict))]
     tell("\n".join(shown), found)

@@ -10,7 +10,7 @@ import click
 
 from gateway.cli import colour
 from gateway.cli.gateways import ask_api, ask_control, elsewhere, find_here, remote
-from gateway.cli.output import JSON, fail, tell, wants_json
+from gateway.cli.output import JSON, fail, fitted, tell, wants_json
 from gateway.cli.sites import OFFLINE, SITE_FILE, load_site, run_as_user
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _explain_there(gateway: "Remote", request: str, headers: tuple[str, ...], cl
 
     pairs = [[name.strip(), value.strip()] for name, _, value in (header.partition(":") for header in headers)]
     found = ask_api(gateway, "POST", "/explain", {"request": request, "headers": pairs, "client": client})
-    tell(colour.steps(printable_lines(str(found["text"]))), {"request": found["request"], **found["decision"]})
+    tell(colour.steps(fitted(printable_lines(str(found["text"])))), {"request": found["request"], **found["decision"]})
 
 
 def _explain_dns(site: Path, question: tuple[str, str], client: str, *, live: bool, offline: bool) -> None:

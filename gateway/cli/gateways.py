@@ -162,7 +162,8 @@ def remote(command: F) -> F:
     file = click.Path(path_type=Path, dir_okay=False)
     options = [
         click.option("--admin", metavar="URL", expose_value=False, callback=_keep,
-                     help="A gateway by the URL of its admin listener, such as https://gw1.example.com:8900."),
+                     help="A gateway by the URL of its admin listener, such as https://gw1.example.com:8900 or "
+                     "unix:/run/gateway/api.sock."),
         click.option("--token-file", type=file, expose_value=False, callback=_keep, help="With --admin: the token."),
         click.option("--ca", type=file, expose_value=False, callback=_keep,
                      help="With --admin: PEM file of the authorities to trust. Default: those of this machine."),

@@ -2,10 +2,11 @@
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import click
 
@@ -61,4 +62,14 @@ def complain(text: str) -> None:
     from gateway.cli import colour  # noqa: PLC0415
     from loadagent.printable import printable_lines  # noqa: PLC0415
 
-    click.echo(colour.problems(printable_lines(text)), err=True)
+    click.echo(colour.problems(fitted(printable_lines(text), sys.stderr)), err=True)
+
+
+def fitted(text: str, stream: TextIO | None = None) -> str:
+    """The text in lines as long as the terminal is wide, if `stream` (standard output) is one."""
+    stream = sys.stdout if stream is None else stream
+    if not stream.isatty():
+        return text
+    from gateway.cli.folding import folded  # noqa: PLC0415
+
+    return folded(text, shutil.get_terminal_size().columns)

@@ -1,5 +1,6 @@
-"""A running gateway on another machine, asked over its admin API (gateway/admin/api.py) in the place of its sockets."""
+"""A running gateway that is asked over its admin API (gateway/admin/api.py): elsewhere, or at a Unix socket."""
 
+import errno
 import http.client
 import json
 import socket
@@ -18,19 +19,24 @@ from urllib.parse import urlencode, urlsplit
 from gateway.cli.gateways import Gateway
 from gateway.process.tail import PACKET, Wanted
 from gateway.process.tail_connection import NoTail, next_lines
-from gateway.system import regular_file
+from gateway.system import plain_json, private_socket, regular_file
 from gateway.system.process_socket import NoAnswer as NoReport
 from gateway.system.running import TIMEOUT, NoAnswer
 
 ROOT: Final = "/api/v1"
-LARGEST: Final = 64 * 1024 * 1024
+LARGEST: Final = 16 * 1024 * 1024
 """Bytes of an answer."""
+PIECE: Final = 1 << 16
+HERE: Final = "unix:"
+"""What a URL begins with that is the path of a Unix socket."""
 SLOWEST: Final = 20.0
 """Seconds for an answer that comes byte by byte, beyond those for each part of it."""
 OTHER: Final = " is not the admin API of a gateway of this version"
 LONGEST_TOKEN: Final = 4096
 SILENCE: Final = 30.0
 """Seconds without a byte after which requests are not followed any more; the gateway sends one each second."""
+AWAKES: Final = 20.0
+"""Seconds for an answer at a Unix socket: the gateway loads what HTTP needs when it is asked for the first time."""
 COMES_BACK: Final = 10.0
 """Seconds for which a gateway that has ended may come back, as it does in an upgrade."""
 
@@ -54,6 +60,11 @@ class Access:
     cert: Path | None = None
     key: Path | None = None
 
+    @property
+    def path(self) -> Path | None:
+        """The Unix socket; None: it is over TCP."""
+        return Path(self.url.removeprefix(HERE)) if self.url.startswith(HERE) else None
+
     @cached_property
     def place(self) -> tuple[str, str, int]:
         """Scheme, host and port. Raises NotUsable."""
@@ -63,7 +74,10 @@ class Access:
         except ValueError:
             port = -1
         if parts.scheme not in {"http", "https"} or not parts.hostname or port == -1 or parts.path.strip("/"):
-            raise NotUsable(f"{self.url} is not the URL of an admin listener, such as https://gw1.example.com:8900")
+            raise NotUsable(
+                f"{self.url} is not the URL of an admin listener, such as https://gw1.example.com:8900 or "
+                "unix:/run/gateway/api.sock"
+            )
         if parts.username is not None:
             raise NotUsable("a URL with a name or password: give the token in a file (--token-file)")
         return parts.scheme, parts.hostname, port or (443 if parts.scheme == "https" else 80)
@@ -71,6 +85,8 @@ class Access:
     @property
     def exposed(self) -> bool:
         """Whether a token would cross the network unencrypted. Raises NotUsable."""
+        if self.path is not None:
+            return False
         scheme, host, _ = self.place
         with suppress(ValueError):
             return scheme == "http" and not ip_address(host).is_loopback
@@ -94,6 +110,8 @@ class Access:
 
     def connect(self, seconds: float) -> http.client.HTTPConnection:
         """A connection that is not open yet. Raises NotUsable."""
+        if self.path is not None:
+            return _UnixConnection(self.path, seconds)
         scheme, host, port = self.place
         if scheme == "http":
             return http.client.HTTPConnection(host, port, timeout=seconds)
@@ -104,6 +122,18 @@ class Access:
         except (OSError, ValueError) as error:
             raise NotUsable(f"cannot use the certificates for {self.url}: {error}") from None
         return http.client.HTTPSConnection(host, port, timeout=seconds, context=context)
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """To a socket at which root, this user, or the owner of its directory listens."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connect. Raises OSError."""
+        self.sock = private_socket.connect(self._path, float(self.timeout or TIMEOUT))
 
 
 class _Bound:
@@ -161,6 +191,7 @@ class Remote(Gateway):
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None, seconds: float = TIMEOUT) -> Any:
         """The answer to a request; "error" is in one that the gateway refuses. Raises NoAnswer."""
         text = None if body is None else json.dumps(body).encode()
+        seconds = seconds if self.access.path is None else max(seconds, AWAKES)
         fields = {**self.access.fields, **({} if body is None else {"Content-Type": "application/json"})}
         with closing(self.access.connect(seconds)) as connection, _Bound(connection, seconds + SLOWEST) as bound:
             try:
@@ -168,7 +199,7 @@ class Remote(Gateway):
                 bound.sockets.append(connection.sock)
                 connection.request(method, ROOT + path, text, fields)
                 response = connection.getresponse()
-                said = response.read(LARGEST)
+                said = _read(response)
             except (OSError, http.client.HTTPException) as error:
                 raise NoAnswer(f"no answer from {self.access.url}: {bound.reason or reason(error)}") from None
         if bound.reason:  # of a body, http.client returns what there is
@@ -243,6 +274,17 @@ class Remote(Gateway):
         return RemoteTail(self.access, wanted)
 
 
+def _read(response: http.client.HTTPResponse) -> bytes:
+    """The body of an answer. Raises OSError if it is too long."""
+    said = bytearray()
+    with response:
+        while part := response.read1(PIECE):
+            said += part
+            if len(said) > LARGEST:
+                raise OSError(errno.EMSGSIZE, f"its answer is longer than {LARGEST} bytes")
+    return bytes(said)
+
+
 def _body(word: str, argument: str) -> dict[str, Any]:
     from gateway.config.overrides import NODE  # noqa: PLC0415
 
@@ -255,8 +297,8 @@ def _body(word: str, argument: str) -> dict[str, Any]:
 def _parsed(url: str, status: int, said: bytes) -> Any:
     """The value in an answer. Raises NoAnswer if it is none of the API, or says that the caller may not have it."""
     why = "this is not the admin API of a gateway"
-    with suppress(ValueError, RecursionError):
-        found = json.loads(said)
+    with suppress(ValueError):
+        found = plain_json.parse(said)
         if status in {200, 409}:
             if isinstance(found, dict | None):
                 return found
@@ -308,7 +350,7 @@ class RemoteTail:
             status = response.status
             if status == 200:
                 return connection, response
-            _parsed(self._access.url, status, response.read(LARGEST))
+            _parsed(self._access.url, status, _read(response))
             raise NoTail(f"{self._access.url} does not follow requests")
         except NoAnswer as error:
             connection.close()

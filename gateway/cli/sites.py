@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.cli.output import complain, fail, wants_json
+from gateway.cli.output import complain, fail, fitted, wants_json
 
 if TYPE_CHECKING:
     from gateway.config import Loaded, Problem, Site
@@ -77,7 +77,7 @@ def run_as_user(
         click.echo(f"{loaded.path}: stopped, or not finished within {SHOW_LIMIT:g} s", err=True)
         sys.exit(1)
     shown = printable_lines(str(text))
-    click.echo(shown if wants_json() else paint(shown))
+    click.echo(shown if wants_json() else paint(fitted(shown)))
     sys.exit(bool(status))
 
 

@@ -9,7 +9,7 @@ import click
 
 from gateway.cli import colour
 from gateway.cli.gateways import ABOUT_LIMIT, TARGET, find, order
-from gateway.cli.output import JSON, complain, wants_json
+from gateway.cli.output import JSON, complain, fitted, wants_json
 
 T = TypeVar("T")
 
@@ -53,7 +53,8 @@ def status(target: str | None, *, metrics: bool) -> None:
     elif heartbeat is not None or control is not None:
         tables = [cluster.text(heartbeat)] if heartbeat is not None else []
         tables += [servers.text(control)] if control is not None else []
-        click.echo(colour.status(printable_lines(servers.heading(about)) + "\n".join(tables)), nl=False)
+        heading = fitted(printable_lines(servers.heading(about)))
+        click.echo(colour.status(heading + "\n".join(tables)), nl=False)
     sys.exit(sum(report is not None for report in (heartbeat, control)) < len(processes))
 
 

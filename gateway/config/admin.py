@@ -55,7 +55,8 @@ class Admin(Model):
     sockets: File = Field(
         "/run/gateway",
         validate_default=True,
-        description="Directory of the Unix sockets of `gateway status`, `gateway explain --live` and related commands.",
+        description="Directory of the Unix sockets of `gateway status`, `gateway explain --live` and related commands, "
+        "and of the API (api.sock).",
     )
     listen: Annotated[ListenField | None, Given()] = Field(
         None, description="Address of the page, the API, /metrics, /healthz and /readyz. Default: nothing listens."

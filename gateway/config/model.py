@@ -1345,7 +1345,7 @@ class Site(Model):
         description="Time for requests in flight when the gateway stops.",
     )
     access_log: Annotated[AccessLogs, AfterValidator(one_file), BeforeValidator(logs)] = Field(
-        (), description="A log line for each request; several logs as a list. Default: off."
+        (), description="A log line for each request; several logs as a list, and an empty list is off. Default: off."
     )
     load_reports: Annotated[LoadReports | None, Given()] = Field(
         None, description="Receive the reports of load agents. Default: none are received."

@@ -93,6 +93,8 @@ class AdminListener:
         self._orders = orders
         self._snapshot: Snapshot | None = None
         self._server: AdminServer | None = None
+        self._here: AdminServer | None = None
+        """At a Unix socket."""
         self._api = Api(self)
         self._applied = asyncio.Event()
         """Set, and replaced, when another snapshot is in use."""
@@ -117,11 +119,26 @@ class AdminListener:
             self._server = AdminServer(sock, self._endpoints(), access, tls)
         elif self._server is not None:
             self._server.access, self._server.tls = access, tls
+        if self._here is not None:
+            self._here.access = access.here(self._here.access.users)
+
+    def answer_here(self, sock: socket.socket, users: Mapping[int, str]) -> None:
+        """Answer at a Unix socket, too, for these accounts by their names; after the first snapshot."""
+        assert self._snapshot is not None  # noqa: S101 - control serves it then
+        access = Access.of(self._snapshot.site.admin, self._snapshot.files).here(users)
+        self._here = AdminServer(sock, self._endpoints(), access)
 
     def close(self) -> None:
         """Stop answering."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers():
+            server.close()
+
+    def _servers(self) -> list[AdminServer]:
+        return [server for server in (self._server, self._here) if server is not None]
+
+    def _knows(self, asked: Asked) -> bool:
+        """Whether a caller may still do what it might when it asked."""
+        return any(server.access.knows(asked.caller, asked.token, asked.peer) for server in self._servers())
 
     def _endpoints(self) -> dict[str, dict[str, Endpoint]]:
         return {
@@ -136,7 +153,7 @@ class AdminListener:
 
     async def _events(self, asked: Asked) -> AsyncIterator[str]:
         """The status, once a second, to a caller whose token still counts."""
-        while self._server is not None and self._server.access.knows(asked.caller, asked.token, asked.peer):
+        while self._knows(asked):
             yield self._api.status_text()
             await asyncio.sleep(INTERVAL)
 
@@ -148,7 +165,7 @@ class AdminListener:
             raise BadRequest(str(error), 503) from None
         try:
             yield ""
-            while self._server is not None and self._server.access.knows(asked.caller, asked.token, asked.peer):
+            while self._knows(asked):
                 lines = await _packet(reading)
                 if lines is None:
                     return

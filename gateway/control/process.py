@@ -15,7 +15,8 @@ import uvloop
 from gateway.admin import report_json
 from gateway.config.discovery import Found
 from gateway.config.snapshot import Snapshot
-from gateway.control import status
+from gateway.control import api_socket, status
+from gateway.control.api_socket import ApiSocket
 from gateway.control.checks import Pairs
 from gateway.control.control import Control
 from gateway.control.evacuation import Evacuation, Order, Present, still_here
@@ -41,9 +42,11 @@ def prepare(context: ChildContext) -> Work:
     """The part of the start that runs once the process is confined."""
     if context.snapshot.site.admin.listen is not None:
         import gateway.control.admin_listener  # noqa: F401, PLC0415 - a confined process may not reach what it needs
-    asked = status.listen(context.snapshot.site.admin.sockets, takes_over=context.takes_over)
+    directory = context.snapshot.site.admin.sockets
+    asked = status.listen(directory, takes_over=context.takes_over)
+    api = api_socket.listen(directory, takes_over=context.takes_over)
     memory = MemoryFiles()
-    return partial(run_loop, lambda: ControlProcess(context, asked, memory), uvloop.new_event_loop)
+    return partial(run_loop, lambda: ControlProcess(context, asked, api, memory), uvloop.new_event_loop)
 
 
 def _opened(vault: Vault | None) -> Pairs:
@@ -59,7 +62,9 @@ def _opened(vault: Vault | None) -> Pairs:
 class ControlProcess(LoopChild):
     """Control, the loads of other sites, and the answers to operators."""
 
-    def __init__(self, context: ChildContext, asked: socket.socket | None, memory: MemoryFiles) -> None:
+    def __init__(
+        self, context: ChildContext, asked: socket.socket | None, api: ApiSocket | None, memory: MemoryFiles
+    ) -> None:
         super().__init__(context.channel)
         board = context.board
         self._snapshot = context.snapshot
@@ -82,11 +87,14 @@ class ControlProcess(LoopChild):
         self._operations = OperationsReport(board, *bulletins, self._known)
         self._orders: Orders | None = None
         self._listener: AdminListener | None = None
+        self._api = api
         self._status = Status(asked, board, lambda: asdict(self._operations.report())) if asked is not None else None
 
     async def start(self) -> None:
         """Start with the initial snapshot."""
         await self._use(self._snapshot, self._sockets)
+        if self._api is not None:
+            self._api.wait(self._answer_here)
 
     async def go_over(self, update: Update) -> None:
         """Switch to another snapshot, and to other sockets."""
@@ -101,6 +109,8 @@ class ControlProcess(LoopChild):
         """Stop everything; traffic continues with the data on the Board."""
         if self._status is not None:
             self._status.close()
+        if self._api is not None:
+            self._api.close()
         if self._listener is not None:
             self._listener.close()
         await self._memory.close()
@@ -126,12 +136,22 @@ class ControlProcess(LoopChild):
         comes with a new process (CONTROL of gateway/supervisor/roles.py).
         """
         if self._listener is None and sock is not None:
-            from gateway.control.admin_listener import AdminListener, Orders  # noqa: PLC0415
-
-            self._orders = Orders(self.report)
-            self._listener = AdminListener(self._operations, self._orders)
+            self._listener = self._new_listener()
         if self._listener is not None:
             self._listener.apply(snapshot, sock, self._pairs)
+
+    def _new_listener(self) -> "AdminListener":
+        from gateway.control.admin_listener import AdminListener, Orders  # noqa: PLC0415
+
+        self._orders = Orders(self.report)
+        return AdminListener(self._operations, self._orders)
+
+    def _answer_here(self, sock: socket.socket, users: Mapping[int, str]) -> None:
+        """Answer at the Unix socket, too."""
+        if self._listener is None:
+            self._listener = self._new_listener()
+            self._listener.apply(self._snapshot, None, self._pairs)
+        self._listener.answer_here(sock, users)
 
     def answered(self, answer: Answered, descriptors: list[int]) -> None:
         """Pass the supervisor's answer on to who waits for it."""

@@ -1,6 +1,5 @@
 """The running gateway as explain sees it: its board, and the servers of its rows."""
 
-import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from gateway.config.loader import Endpoint, Loaded
 from gateway.config.overrides import Override, Overrides
 from gateway.config.snapshot import Snapshot
 from gateway.control.status import BOARD, NAME, TIMEOUT
-from gateway.system import private_socket
+from gateway.system import plain_json, private_socket
 from gateway.system.running import Running
 
 
@@ -54,7 +53,7 @@ class Live:
     @classmethod
     def _of(cls, answer: bytes, descriptors: list[int], loaded: Loaded, path: Path) -> Self:
         try:
-            facts: dict[str, Any] = json.loads(answer)
+            facts: dict[str, Any] = plain_json.parse(answer)
             (descriptor,) = descriptors
         except ValueError:
             raise NoAnswer(f"the gateway at {path} is busy or stopping") from None

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from gateway.importing.nginx_scope import Scope
 from gateway.importing.nginx_text import Texts
 from gateway.importing.nginx_tree import Directive, tree
 from gateway.importing.nginx_upstreams import Upstreams
-from gateway.importing.report import MISFITS, BadInput, NotPossible, reason
+from gateway.importing.report import MISFITS, BadInput, reason
 
 _NGINX: Final = re.compile(
     r"^\s*(http|events|server|upstream|map|worker_processes|include|user)\b[^\n]*[{;]\s*(#.*)?$", re.MULTILINE
@@ -190,7 +191,6 @@ _IMPOSSIBLE: Final = {
     "proxy_cookie_flags": "see set_response_header, or let the servers do it",
     "error_page": "write the page into a file, and name it in pages",
 }
-_DEEPEST: Final = "a location in a location: write it beside, in the server"
 
 
 def looks_like(path: Path) -> bool:
@@ -302,25 +302,20 @@ class _Configuration:
             location = place.location
             self.draft.at = location.directive.line
             self.report.taken(location.directive.line)
-            inside = scope.inside(location.directive)
+            inside = scope
+            for block in (*place.around, location.directive):
+                inside = inside.inside(block)
             location, inside = self._instead(location, inside, server)
             self.proxy.add(location, both(base, place.match), inside, texts.but(place.groups), part.frontends)
-        if not any(place.location.text == "/" and place.location.modifier in ("", "^~") for place in places):
+        if not any(
+            place.location.text == "/" and place.location.modifier in ("", "^~") and not place.around
+            for place in places
+        ):
             self.access.add(scope, base, part.frontends)
             self.draft.route(base, respond={"status": 404})
 
     def _places(self, server: Directive) -> list[Place]:
-        found: list[Location] = []
-        for directive in server.all("location"):
-            try:
-                found.append(Location.of(directive))
-            except NotPossible:
-                continue
-            for inner in directive.all("location"):
-                self.report.impossible(inner.line, _DEEPEST)
-                for each in inner.block:
-                    self.report.impossible(each.line, "left out with its location")
-        return locations_in_order(found)
+        return locations_in_order(list(Location.inside(server)))
 
     def _instead(self, location: Location, scope: Scope, server: Directive) -> tuple[Location, Scope]:
         """For try_files with a named location: that one, for files are at its servers."""
@@ -333,7 +328,7 @@ class _Configuration:
                     tried.line, f"all requests go where {tried.args[-1]} sends them, for files as well"
                 )
                 self.report.taken(directive.line)
-                return Location(directive, location.modifier, location.text), Scope((*scope.blocks[:-1], directive))
+                return replace(location, directive=directive), Scope((*scope.blocks[:-1], directive))
         return location, scope
 
     def _jumps(self, places: list[Place], base: Match, texts: Texts) -> None:

@@ -1,7 +1,6 @@
 """Follows the tail of a gateway on this machine: the client of what gateway/process/tail.py describes."""
 
 import contextlib
-import json
 import os
 import socket
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from gateway.process.tail import PACKET, Wanted
-from gateway.system import private_socket
+from gateway.system import plain_json, private_socket
 from gateway.system.running import SUFFIX, TIMEOUT
 
 LONGEST_LINE: Final = 4096
@@ -55,7 +54,7 @@ class TailConnection:
             os.close(descriptor)
         why = "it has ended, or is too busy"
         with contextlib.suppress(ValueError, KeyError, TypeError):
-            why = str(json.loads(answer)["error"])
+            why = str(plain_json.parse(answer)["error"])
         raise NoTail(why)
 
     @property
@@ -109,6 +108,6 @@ def objects(lines: bytes) -> Iterator[dict[str, Any]]:
     """The objects of lines in JSON; what a gateway does not write is passed over."""
     for line in lines.splitlines():
         with contextlib.suppress(ValueError):
-            said = json.loads(line)
+            said = plain_json.parse(line)
             if isinstance(said, dict):
                 yield said

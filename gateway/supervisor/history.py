@@ -15,7 +15,7 @@ from gateway.config.saved import SavedSite
 from gateway.config.units import clock_text
 from gateway.supervisor import last_good, state_file
 from gateway.supervisor.last_good import Copied, copied, state_directories
-from gateway.system import regular_file
+from gateway.system import plain_json, regular_file
 
 NAME: Final = "history"
 MOST: Final = 50
@@ -160,7 +160,7 @@ def _read(path: Path) -> _Kept:
     content = state_file.read(path, LARGEST)
     if content is None:
         raise FileNotFoundError(path)
-    return _Kept.model_validate(json.loads(content))
+    return _Kept.model_validate(plain_json.parse(content))
 
 
 def _version(kept: _Kept) -> Version:

@@ -19,7 +19,7 @@ from gateway.config.loader import text_of
 from gateway.config.saved import Content, SavedSite
 from gateway.config.units import clock_text
 from gateway.supervisor import state_file
-from gateway.system import regular_file
+from gateway.system import plain_json, regular_file
 
 NAME: Final = "last-good"
 LIMIT: Final = 128 * 1024 * 1024
@@ -97,7 +97,7 @@ def find(site: Path) -> LastGood:
         try:
             content = state_file.read(path, LIMIT)
             if content is not None:
-                kept = Copied.model_validate(json.loads(content))
+                kept = Copied.model_validate(plain_json.parse(content))
                 return LastGood(path, kept.at, kept.saved)
         except OSError as error:
             raise NoCopy(f"the last good configuration cannot be read: {error}") from None

@@ -59,6 +59,11 @@ def _parent(pid: int) -> int | None:
     return next((int(line.split()[1]) for line in status.splitlines() if line.startswith("PPid:")), None)
 
 
+def user_of(sock: socket.socket) -> int:
+    """The account at the other end, as the kernel has it from connect(2) or listen(2) (SO_PEERCRED of unix(7))."""
+    return int(_CREDENTIALS.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1])
+
+
 def connect(path: Path, seconds: float, parent: int | None = None) -> socket.socket:
     """A connection to `path` whose operations may take so many seconds.
 

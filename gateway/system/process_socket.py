@@ -1,11 +1,10 @@
 """The client of the Unix sockets of control and heartbeat: queries a gateway on this machine."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.system import private_socket
+from gateway.system import plain_json, private_socket
 
 TIMEOUT: Final = 5.0
 
@@ -24,10 +23,12 @@ def ask(directory: Path, command: str, who: str = "heartbeat", parent: int | Non
         text, descriptors = private_socket.ask(path, command.encode() + b"\n", TIMEOUT, parent)
         for descriptor in descriptors:  # none is expected
             os.close(descriptor)
-        answer: dict[str, Any] = json.loads(text)
+        answer = plain_json.parse(text)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NoAnswer(f"no response from {who} at {path}: {reason.lower()}") from None
+    if not isinstance(answer, dict):
+        raise NoAnswer(f"what answers for {who} at {path} is no gateway of this version")
     if "error" in answer:
         raise NoAnswer(f"the {who} at {path} says: {answer['error']}")
     return answer

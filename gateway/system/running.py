@@ -6,7 +6,6 @@ and whose it is (SO_PEERCRED of unix(7)). A file at which nothing listens is wha
 
 import contextlib
 import errno
-import json
 import os
 import re
 import socket
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from gateway.system import private_socket, regular_file
+from gateway.system import plain_json, private_socket, regular_file
 from gateway.system.socket_probe import Use, use
 
 SUFFIX: Final = ".operator"
@@ -119,7 +118,7 @@ def _ask(path: Path, what: str, seconds: float) -> dict[str, Any]:
     for descriptor in descriptors:  # none is asked for
         os.close(descriptor)
     try:
-        said = json.loads(answer)
+        said = plain_json.parse(answer)
     except ValueError:
         raise OSError(errno.EPROTO, "it has ended, or is too busy") from None
     if not isinstance(said, dict):

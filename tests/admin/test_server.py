@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import os
 import re
 import socket
 import ssl
@@ -483,3 +484,29 @@ async def test_nothing_is_left_after_close(server):
         with pytest.raises(ConnectionError):
             await ask(server)
         await soon(lambda: not server._protocols.connections, "the connection to end")
+
+
+async def test_the_kernel_says_who_asks_at_a_unix_socket(tmp_path):
+    me = os.geteuid()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(tmp_path / "api.sock"))
+        sock.listen()
+        server = AdminServer(sock, PAGES, GUARDED.here({me: "root"}))
+
+        async def drain(*fields):
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "api.sock")
+            given = "".join(f"{field}\r\n" for field in ("Host: gateway", "Content-Type: application/json", *fields))
+            writer.write(f"POST /api/drain HTTP/1.1\r\nContent-Length: 2\r\n{given}\r\n{{}}".encode())
+            said = await reader.read()
+            writer.close()
+            return int(said.split()[1]), said
+
+        status, said = await drain()
+        assert (status, b'"who": "root"' in said) == (200, True)
+        status, said = await drain("Authorization: Bearer the token of alice")
+        assert (status, b'"who": "alice"' in said) == (200, True)
+        assert (await drain(f"Authorization: Bearer {TOKEN.decode()}"))[0] == 403
+        assert (await drain("Authorization: Bearer of a stranger"))[0] == 401
+        server.access = GUARDED.here({me + 1: "another"})
+        assert (await drain())[0] == 401
+        server.close()

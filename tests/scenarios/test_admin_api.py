@@ -163,7 +163,7 @@ def test_a_drain_over_http_is_that_of_the_command(operated: Operated) -> None:
         ("/drain", {"target": "app\n"}, 400, "the name of a backend"),
         ("/drain", {"target": "x" * 300}, 400, "target: "),
         ("/drain", {"server": "app/app1"}, 400, "server: "),
-        ("/weight", {"target": "app", "weight": 0}, 400, "weight: "),
+        ("/weight", {"target": "app", "weight": 0}, 409, "a weight is a number from 1 to 256"),
         ("/weight", {"target": "app", "weight": "1"}, 400, "weight: "),
         ("/reload", {"now": True}, 400, "now: "),
         ("/evacuate", {}, 409, "this gateway has no cluster"),

@@ -16,7 +16,7 @@ WORKER = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "ev
 """The table, its descriptor of the log, its poller, what wakes it; its channel, for traces, the pair of its event loop."""
 CONTROL = Counter({
     "gateway-board (to read)": 1, "meminfo (to read)": 1, "eventpoll": 1, "eventfd": 1, "pipe": 4, "unix": 3,
-    "unix:control.sock": 1,
+    "unix:control.sock": 1, "unix:api.sock": 1,
 })  # fmt: skip
 """The table, how much memory is in use; its event loop with what wakes it (libuv), its channel, what `gateway status` asks."""
 

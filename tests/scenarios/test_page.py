@@ -17,6 +17,7 @@ from tests.support.gateway_process import GatewayProcess, site
 from tests.support.programs import needs
 from tests.support.raw import RawClient
 from tests.support.waiting import eventually, free_port, free_udp_port
+from tests.support.web_farm import ask, both_port
 
 pytestmark = needs("chromium")
 
@@ -343,6 +344,37 @@ def test_the_site_is_evacuated_and_readmitted(watched: Watched) -> None:
     browser.wait("document.querySelector('#evacuation').innerText === ''", "the end of it")
     watched.gateway.reload(description)
     browser.wait("document.querySelector('#sites').hidden", "the site to be alone")
+
+
+def test_what_the_name_server_is_asked_and_answers(watched: Watched) -> None:
+    browser, description, port = watched.browser, watched.gateway.site, both_port()
+    zone = {"ns": ["ns1.example.com"], "sites": {"mel": "192.0.2.10", "syd": "198.51.100.10"}}
+    name_server = {"listen": f"127.0.0.1:{port}", "response_rate": 0, "zones": {"www.example.com": zone}}
+    watched.gateway.reload({**description, "dns": name_server}, says="dns 0 uses version")
+    browser.wait("document.querySelector('#name-table tbody').innerText.includes('mel 50 %')", "the name")
+
+    def figure(name: str) -> str:
+        boxes = "[...document.querySelectorAll('#dns-figures div')]"
+        said: str = browser.run(
+            f"{boxes}.find(box => box.firstChild.innerText === {json.dumps(name)})?.lastChild.innerText ?? ''"
+        )
+        return said
+
+    def counted() -> bool:
+        ask(port)
+        ask(port, name="none.www.example.com")
+        return all(figure(name) not in {"", "0"} for name in ("DNS by UDP/s", "answers/s", "no such name/s"))
+
+    eventually(counted, "queries to be counted")
+    assert figure("dropped/s") == "0"
+    for size in (NARROW, WIDE):
+        browser.size(*size)
+        browser.run("document.querySelector('#sites').scrollIntoView()")
+        assert browser.run("document.documentElement.scrollWidth") == size[0]
+        browser.screenshot(PICTURES / f"page-names-{size[0]}.png")
+    assert found_by_axe(browser) == []
+    watched.gateway.reload(description)
+    browser.wait("document.querySelector('#sites').hidden", "the end of the name server")
 
 
 def test_a_broken_site_file_is_told_as_text(watched: Watched) -> None:

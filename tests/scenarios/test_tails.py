@@ -127,7 +127,8 @@ def begin(gateway: GatewayProcess, *arguments: object) -> Command:
     pid = gateway.process.pid
     eventually(lambda: followers(pid) == 0, "those before to be forgotten")
     command = Command(*arguments)
-    eventually(lambda: followers(pid) == 1, "the command to follow")
+    eventually(lambda: command.process.poll() is not None or followers(pid) == 1, "the command to follow")
+    assert command.process.poll() is None, command.finish()
     return command
 
 

@@ -346,10 +346,30 @@ function showCluster({ cluster }) {
     setText(item, `${clock(one.at)} ${one.about} ${one.what}`));
 }
 
+function showNameServer(now, before, seconds) {
+  const { dns } = now.gateway;
+  const earlier = before.gateway.dns;
+  const rate = (what, past) => added(what, past) / seconds;
+  const of = (counts, past, names) => sum(names.map(name => rate(counts[name] || 0, past ? past[name] || 0 : undefined)));
+  const answers = dns ? Object.keys(dns.codes) : [];
+  const failed = dns ? of(dns.codes, earlier && earlier.codes, answers.filter(name => !["NOERROR", "NXDOMAIN"].includes(name))) : 0;
+  const dropped = dns ? of(dns.dropped, earlier && earlier.dropped, Object.keys(dns.dropped)) : 0;
+  figures($("dns-figures"), dns ? [
+    ["DNS by UDP/s", number(rate(dns.udp, earlier && earlier.udp))],
+    ["by TCP/s", number(rate(dns.tcp, earlier && earlier.tcp))],
+    ["answers/s", number(of(dns.codes, earlier && earlier.codes, answers))],
+    ["no such name/s", number(of(dns.codes, earlier && earlier.codes, ["NXDOMAIN"]))],
+    ["refused, failed/s", number(failed), failed ? "warn" : ""],
+    ["dropped/s", number(dropped), dropped ? "warn" : ""],
+    ["truncated/s", number(rate(dns.truncated, earlier && earlier.truncated))],
+    ["TCP connections", number(dns.tcp_connections)],
+  ] : []);
+}
+
 function showSites({ gateway }) {
   const sites = Object.entries(gateway.site_states);
   const names = gateway.dns ? gateway.dns.names : [];
-  $("sites").hidden = !sites.length && !names.length;
+  $("sites").hidden = !sites.length && !gateway.dns;
   const own = sites.find(([, one]) => one.own);
   const { evacuation } = gateway;
   for (const [id, shown] of [["evacuate-site", own && !(evacuation && evacuation.by === "command")], ["readmit-site", own && evacuation]]) {
@@ -479,6 +499,7 @@ function show(now) {
     showServers(now, before, seconds);
     showClasses(now, before, seconds);
     showProcesses(now, before, seconds);
+    showNameServer(now, before, seconds);
   }
   showCluster(now);
   showSites(now);
