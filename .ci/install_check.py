@@ -21,6 +21,7 @@ set -eu
 # A person says yes to apt, and has the certificates and the index that pip uses here.
 echo 'APT::Get::Assume-Yes "true";' >/etc/apt/apt.conf.d/90yes
 export DEBIAN_FRONTEND=noninteractive PIP_CONSTRAINT=/src/constraints.txt
+apt-get update
 cd /src
 """
 SITE = """\
