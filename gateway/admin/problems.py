@@ -142,6 +142,7 @@ def counts(report: GatewayReport, heartbeat: HeartbeatReport | None) -> dict[tup
     found = {(name, "ended unexpectedly"): count for name, count in tree.deaths.items()}
     found |= {(name, "killed for an invalid message"): count for name, count in tree.bad_reports.items()}
     found["upgrade", "failed"] = tree.upgrades_failed
+    found["access log", "lines that could not be written (the log says why)"] = report.lost_lines
     found |= {
         (kind, f"refused: {reason}"): count
         for kind, reasons in report.refused.items()

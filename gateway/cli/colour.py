@@ -12,7 +12,7 @@ _PLACE: Final = re.compile(r"(?P<place>\S+:\d+:\d+: )(?P<severity>(?:error|warni
 _STATE: Final = re.compile(
     r"(?P<name>\S+/\S+ +|^ {20})(?P<state>(?:up|down|unknown)(?:, [a-z0-9% ]+?)*)(?P<rest>  .*|)"
 )
-_LOUD: Final = re.compile(r"RELOAD REFUSED|STARTED WITH THE LAST GOOD|MAY SPLIT|warning: |\bdead\b")
+_LOUD: Final = re.compile(r"RELOAD REFUSED|ACCESS LOG|STARTED WITH THE LAST GOOD|MAY SPLIT|warning: |\bdead\b")
 _TITLES: Final = ("frontend ", "backend/server ", "class ", "overload control ", "node ", "address ", "differs from ")
 _SEVERITIES: Final = {"error: ": "red", "warning: ": "yellow", "note: ": "cyan"}
 

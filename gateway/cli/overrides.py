@@ -172,6 +172,15 @@ def _server(server: "ServerReport") -> dict[str, Any]:
     return {key: getattr(server, key) for key in keys}
 
 
+def _takes_clients(server: "ServerReport") -> bool:
+    return server.admin == "ready" and server.state != "down"
+
+
+def _state(server: "ServerReport") -> str:
+    """Its admin state, and that it is down: one that is ready may be."""
+    return f"{server.admin}, down" if server.state == "down" else server.admin
+
+
 def _show_servers(gateway: Gateway, report: "GatewayReport", which: str, seconds: float | None) -> int:
     """Print what became of the servers of a target, and wait up to `seconds` until they have nothing left to do.
 
@@ -184,9 +193,12 @@ def _show_servers(gateway: Gateway, report: "GatewayReport", which: str, seconds
         report = _wait_for_rest(gateway, report, which, seconds)
     node = report.overrides.node or "ready"
     servers = _servers(report, which)
-    lines = [f"{server.name}: {server.admin}, {show.left(server)}" for server in servers]
+    lines = [f"{server.name}: {_state(server)}, {show.left(server)}" for server in servers]
     text = f"{report.node}: {node}" if which == NODE else "\n".join(lines)
     tell(text, {"node": report.node, "node_state": node, "servers": list(map(_server, servers))})
+    backend = which.partition("/")[0]
+    if servers and not any(_takes_clients(server) for server in _servers(report, backend)):
+        complain(f"warning: no server of {backend} takes new clients now: they get 503")
     return sum(server.admin != "ready" for server in servers)
 
 

@@ -1,6 +1,7 @@
 """Follows the tails of one or more running gateways, through reloads and upgrades, until they end."""
 
 import select
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,12 @@ class Tails:
                 self._tails.append((gateway, gateway.follow(wanted)))
             except NoTail as error:
                 fail(f"the gateway ({gateway}) cannot be followed: {error}")
+
+    def announce(self, what: str) -> None:
+        """Tell people, who may wait long, that it has begun; a file or a program is told nothing."""
+        if sys.stderr.isatty():
+            names = ", ".join(str(gateway) for gateway, _ in self._tails)
+            complain(f"{what}, from now on, of {names}; Ctrl-C ends it")
 
     def read(self, seconds: float | None = None) -> list[tuple[Gateway, dict[str, Any]]] | None:
         """What has come, waiting for it at most so long; None: every gateway has ended."""

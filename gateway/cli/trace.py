@@ -68,6 +68,7 @@ def trace(target: str | None, headers: tuple[str, ...], when: str, request_id: s
     gateway = find(target)
     seen = _Seen(most, print_json if wants_json() else print_step)
     with Tails([gateway], about) as tails:
+        tails.announce("the next request that matches")
         try:
             finished = seen.follow(tails, time.monotonic() + timeout)
         except KeyboardInterrupt:

@@ -108,6 +108,12 @@ def _lines(report: GatewayReport) -> Iterator[str]:
         yield from _row((frontend.name, NAME), *zip(figures, widths, strict=True))
     yield from _handshakes(report.frontends)
     yield from _outcomes(report.frontends)
+    if report.lost_lines:
+        yield from _wrapped(
+            f"ACCESS LOG: {report.lost_lines} lines could not be written so far (the log says why: a full disk, a "
+            "reader or receiver that is slow or gone)",
+            "",
+        )
     yield from _classes(report.classes)
     yield from _concurrency(report.backends)
     yield from _sessions(report.sessions)

@@ -26,7 +26,9 @@ def ask(directory: Path, command: str, who: str = "heartbeat", parent: int | Non
         answer = plain_json.parse(text)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise NoAnswer(f"no response from {who} at {path}: {reason.lower()}") from None
+        gone = isinstance(error, FileNotFoundError | ConnectionError)
+        hint = " (it starts, or has just ended: try again in a few seconds, and see the log)" if gone else ""
+        raise NoAnswer(f"no response from {who} at {path}: {reason.lower()}{hint}") from None
     if not isinstance(answer, dict):
         raise NoAnswer(f"what answers for {who} at {path} is no gateway of this version")
     if "error" in answer:

@@ -69,3 +69,4 @@ def test_counters_concern_processes_servers_messages_and_the_cluster():
     assert counted["worker 0", "killed for an invalid message"] == 1
     assert counted["app/app1", "failed requests (no response, a broken one, or 5xx)"] == 2
     assert any(what == "cluster" for what, _ in counted)
+    assert counted["access log", "lines that could not be written (the log says why)"] == 12

@@ -81,6 +81,7 @@ def test_the_tables_fit_a_terminal(tmp_path: Path) -> None:
         "weight 256",
         "not in the site now",
         "gold",
+        "ACCESS LOG: 12 lines could not be written",
     ):
         assert word in text
 

@@ -100,7 +100,9 @@ def test_it_holds_over_a_reload_a_death_of_control_an_upgrade_and_a_restart(star
 def test_a_backend_is_one_command_and_a_server_an_exception(start_servers: Any, start_gateway: Any) -> None:
     gateway: GatewayProcess = start_gateway(site(start_servers("app1", "app2")))
     gateway.status()
-    lines = command("drain", "app").stdout.splitlines()
+    said = command("drain", "app")
+    assert "warning: no server of app takes new clients now: they get 503" in said.stderr
+    lines = said.stdout.splitlines()
     assert [line.partition(",")[0] for line in lines] == ["app/app1: drain", "app/app2: drain"]
     assert used(gateway) == {"503"}
     command("ready", "app/app2")
