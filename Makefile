@@ -9,6 +9,7 @@
 #   BENCH     arguments of the benchmarks, such as BENCH="--cases TLS --rounds 9"
 #   FAILOVER  arguments of the failover bench, such as FAILOVER="--rounds 5"
 #   SECONDS   how long the soak lasts (600)
+#   SCHEDULES schedules of faults for the heartbeat (4000)
 
 PYTHON ?= python3
 VENV   := .venv
@@ -18,6 +19,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Not ?=: some shells have a variable of this name.
 SECONDS := 600
+SCHEDULES ?= 4000
 
 CHECKED  := gateway loadagent qos bench tests .ci setup.py
 UNIT     := $(addprefix tests/,acme admin balance cli config control dns health heartbeat load loadagent process qos rules secrets system wire)
@@ -34,7 +36,7 @@ OURS     := $(BIN)/python -m pip install --quiet --no-build-isolation --no-deps 
 # One after the other, also under -j: the summary of the tests stays the last thing said.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test unit coverage scenario manuals style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided hardened \
+.PHONY: help demo test unit coverage scenario manuals style types build format bench bench-quick balance micro soak failover fuzz fuzz-guided schedules hardened \
     hardened-test hardened-quick lock audit sbom reference deb deb-check release release-check wheel wheel-check install-check container-check sdist-check minimal-root systemd-check peers sslyze acme2certifier axe clean
 
 help:  ## this list
@@ -98,6 +100,9 @@ failover: peers $(VENV)/.tools $(VENV)/.built  ## outages that clients see, faul
 
 fuzz: $(VENV)/.tools $(VENV)/.built  ## parsers and connections under hostile bytes and events, FUZZ_SECONDS (60) long
 	@$(BIN)/python -m tests.fuzz.run $(FUZZ_SECONDS)
+
+schedules: $(VENV)/.tools $(VENV)/.built  ## the heartbeat under SCHEDULES (4000) random schedules of faults: ten minutes
+	@HEARTBEAT_SCHEDULES=$(SCHEDULES) $(BIN)/python -m pytest tests/heartbeat/test_simulation.py -k never_has_two_owners
 
 fuzz-guided: $(VENV)/.tools  ## the connections, guided by the branches that they take; builds everything once more, with gcc
 	@$(BIN)/python -m tests.fuzz.coverage build/fuzz

@@ -1,4 +1,7 @@
-"""Thousands of random schedules of faults. A failure prints the seed; HEARTBEAT_SEED=n runs that one alone."""
+"""Random schedules of faults. A failure prints the seed; HEARTBEAT_SEED=n runs that one alone.
+
+`make schedules` plays thousands of them.
+"""
 
 import os
 import random
@@ -16,8 +19,19 @@ from tests.heartbeat.simulator import OTHER, VIP, Cluster, TwoOwners
 
 pytestmark = pytest.mark.slow
 
-SCHEDULES = int(os.environ.get("HEARTBEAT_SCHEDULES", "400"))
+SCHEDULES = int(os.environ.get("HEARTBEAT_SCHEDULES", "0"))
+"""So many are played instead of the chosen ones."""
 SEED = os.environ.get("HEARTBEAT_SEED")
+# fmt: off
+CHOSEN = (
+    0, 2, 3, 10, 11, 14, 16, 18, 19, 23, 28, 29, 30, 33, 41, 42, 44, 48, 52, 55, 56, 60, 62, 63, 71, 74, 75, 79,
+    80, 81, 83, 84, 85, 90, 91, 97, 101, 111, 115, 118, 122, 127, 130, 133, 137, 142, 145, 147, 149, 150, 153,
+    162, 168, 169, 173, 176, 192, 199, 203, 211, 212, 214, 218, 220, 224, 226, 228, 230, 232, 242, 246, 248, 250,
+    251, 252, 253, 254, 260, 265, 266, 267, 269, 282, 284, 290, 292, 293, 298, 299, 300, 302, 303, 304, 305, 308,
+    313, 323, 324, 342, 353, 355, 358, 359, 362, 375, 376, 379, 381, 382, 384, 388, 389,
+)
+# fmt: on
+"""Schedules that meet every situation that the first 400 meet, by situations.py."""
 
 
 def cluster_of(seed):
@@ -69,11 +83,11 @@ def play(seed):
     return ""
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600 + SCHEDULES)
 def test_an_address_never_has_two_owners_and_without_faults_it_has_one():
-    seeds = [int(SEED)] if SEED else range(SCHEDULES)
+    seeds = [int(SEED)] if SEED else range(SCHEDULES) or CHOSEN
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        failures = [failure for failure in pool.map(play, seeds, chunksize=25) if failure]
+        failures = [failure for failure in pool.map(play, seeds, chunksize=4) if failure]
     assert not failures, "\n".join(failures)
 
 

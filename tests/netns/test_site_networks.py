@@ -109,7 +109,7 @@ def test_the_nearest_site_is_that_with_the_shortest_time_to_the_resolver(farm: L
         fresh.rename(delays)
 
     say(gw1=150, gw2=10, gw3=80)
-    said = farm.directory / "resolver"
+    said, began = farm.directory / "resolver", time.monotonic()
     with said.open("wb") as log:
         farm.client.start(PYTHON, str(HERE / "delaying_resolver.py"), farm.client.address, str(delays), log=log)
     for gateway in farm.gateways:
@@ -119,8 +119,9 @@ def test_the_nearest_site_is_that_with_the_shortest_time_to_the_resolver(farm: L
     assert "the client prefers gw2: " in why
     assert " ms from its resolver" in why
     probes = said.read_text().split()
-    assert {probes.count(one.address) for one in farm.gateways} <= {1, 2, 3}, (
-        f"a few probes in {KEEP} seconds: {probes}"
+    rounds = 1 + int((time.monotonic() - began) / (KEEP / 2))
+    assert all(1 <= probes.count(one.address) <= 1 + 2 * rounds for one in farm.gateways), (
+        f"one probe in half of {KEEP} seconds, and a second one where the first was not answered: {probes}"
     )
     say(gw1=150, gw2=120, gw3=20)
     eventually(lambda: {ask(farm, gw1, "near")[0] for _ in range(5)} == {"gw3"}, "what was measured anew", 2.5 * KEEP)
