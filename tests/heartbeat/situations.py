@@ -3,16 +3,15 @@
     python -m tests.heartbeat.situations [400]
 
 A situation is a change of a holding's state by what a node heard, or as time passed, a beat that was refused, or an
-action with the states that the node was in; all of them by the kind of cluster. Each is met by three of the chosen
-schedules, if so many meet it. Choose again when the logic of nodes has changed.
+action with the states that the node was in; all of them by the kind of cluster. Choose again when the logic of nodes has
+changed.
 """
 
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from typing import Final, TypeAlias
+from typing import TypeAlias
 from unittest import mock
 
 from gateway.heartbeat.beat import Beat
@@ -21,8 +20,6 @@ from tests.heartbeat.simulator import Host
 from tests.heartbeat.test_simulation import play
 
 Situation: TypeAlias = tuple[str | bool | int, ...]
-
-TIMES: Final = 3
 
 
 class Watched(Host):
@@ -69,14 +66,12 @@ def situations(seed: int) -> tuple[int, set[Situation]]:
 
 
 def choose(met: Mapping[int, Collection[Situation]]) -> list[int]:
-    """Schedules that meet each situation TIMES times, or as often as all together do."""
-    counts = Counter(situation for found in met.values() for situation in found)
-    missing = {situation: min(TIMES, count) for situation, count in counts.items()}
-    left, chosen = dict(met), []
-    while any(missing.values()):
-        best = max(left, key=lambda seed: sum(missing[situation] > 0 for situation in left[seed]))
-        for situation in left.pop(best):
-            missing[situation] -= missing[situation] > 0
+    """Schedules that meet each situation."""
+    missing = {situation for found in met.values() for situation in found}
+    chosen: list[int] = []
+    while missing:
+        best = max(met, key=lambda seed: len(missing.intersection(met[seed])))
+        missing.difference_update(met[best])
         chosen.append(best)
     return sorted(chosen)
 
