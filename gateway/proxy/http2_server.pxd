@@ -140,6 +140,7 @@ cdef class Http2Session(Handler):
     cdef int64_t response_ms
     cdef dict streams                   # by id
     cdef list gone                      # streams that were closed while the library was running
+    cdef set unread                     # streams that are over, with parts of responses that clients do not take yet
     cdef list wanting                   # streams whose clients take data again
     cdef list blocked                   # streams whose transactions wait for the server to take more
     cdef AnswerBlock block              # the header block being read

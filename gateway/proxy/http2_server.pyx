@@ -565,6 +565,7 @@ cdef class Http2ServerStream(Upstream):
     cdef int _finish(self) except -1:
         cdef Transaction t = self.transaction
         self.transaction = None
+        self.owner.unread.discard(self)
         if self.response_trailers is not None:
             t.on_answer_trailers(PyBytes_AS_STRING(self.response_trailers), PyBytes_GET_SIZE(self.response_trailers))
         t.on_answer_end()
@@ -575,7 +576,10 @@ cdef class Http2ServerStream(Upstream):
         """The stream has been closed, by the server or by libnghttp2, or because both sides have ended it."""
         if self.end_of_tunnel is not None:
             return self._wake_tunnel()
-        if self.transaction is None or self.response_ended:
+        if self.transaction is None:
+            return 0
+        if self.response_ended:
+            self.owner.unread.add(self)
             return 0
         if self.invalid:
             return self.lost(O_RESPONSE_INVALID, R_FRAMES)
@@ -623,6 +627,7 @@ cdef class Http2ServerStream(Upstream):
 
     cdef int abort(self) except -1:
         self.transaction = None
+        self.owner.unread.discard(self)
         return self._reset(NG_CANCEL)
 
 
@@ -643,6 +648,7 @@ cdef class Http2Session(Handler):
         cdef ng_settings_entry settings[3]
         self.streams = {}
         self.gone = []
+        self.unread = set()
         self.wanting = []
         self.blocked = []
         self.limit = STREAMS
@@ -953,7 +959,8 @@ cdef class Http2Session(Handler):
         else:
             conn.close()
         self.dial = None
-        streams = self.gone + list(self.streams.values())
+        # What clients have not taken of complete responses goes to them now: nothing wakes their streams later.
+        streams = self.gone + list(self.streams.values()) + list(self.unread)
         self.gone = []
         self.streams.clear()
         for s in streams:

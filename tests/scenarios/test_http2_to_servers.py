@@ -474,3 +474,23 @@ def test_a_server_that_says_goaway_with_its_settings_gets_no_further_requests(st
             assert [client.get().body for _ in range(3)] == [b"ok"] * 3
         assert ended.wait(LIMIT)
         assert (server.connections, server.broken) == (2, [])
+
+
+def test_a_response_outlives_its_connection_while_its_client_reads_slowly(start_gateway: Starter, peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        (call,) = peer.first()
+        peer.until(lambda: call.ended)
+        peer.answer(call, filler(100_000) if call.path == "/slow" else b"ok")
+
+    server = peers(script)
+    gateway = start_gateway(http2(server))
+    with Http2Client(gateway.port, window=1000, takes=False) as client:
+        slow = client.begin("/slow")
+        client.until(lambda: len(client.answers[slow].body) == 1000, "its window to be full")
+        assert client.get("/next").body == b"ok"  # over another connection: the server has closed the first one
+        assert server.connections == 2
+        client.connection.increment_flow_control_window(200_000, slow)
+        client.connection.increment_flow_control_window(200_000)
+        client.flush()
+        assert client.wait(slow).body == filler(100_000)
+        assert client.answers[slow].reset is None
