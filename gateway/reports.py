@@ -514,6 +514,25 @@ class TracingReport:
     """Why the collector has not taken the last ones; empty: it has."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapProgramReport:
+    """A program that answers the keys of maps."""
+
+    program: str
+    """With its arguments."""
+    found: int
+    """Keys that it has a value for,"""
+    none: int
+    """and that it has none for."""
+    failed: Mapping[str, int]
+    """Keys that it has not answered, by reason (gateway/programs/counts.py)."""
+    starts: int
+    waiting: int
+    """Keys that it is to be asked for."""
+    failing: str
+    """Why it has ended; empty: it has answered since."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ControlReport(SiteReport):
     """All that control knows."""
@@ -533,6 +552,7 @@ class ControlReport(SiteReport):
     acme: AcmeReport | None = None
     tracing: TracingReport | None = None
     """None: no certificates come by ACME, or that process does not respond."""
+    map_programs: tuple[MapProgramReport, ...] = ()
 
 
 # ---------------------------------------------------------------------------------------------------------- processes

@@ -16,6 +16,7 @@ from gateway.reports import (
     FrontendReport,
     GatewayReport,
     HeartbeatReport,
+    MapProgramReport,
     ServerReport,
     TracingReport,
     TrafficReport,
@@ -96,6 +97,7 @@ def _of_tree(report: GatewayReport, heartbeat: HeartbeatReport | None) -> Iterat
     yield from _of_certificates(tree.certificates)
     yield from _of_acme(report.acme)
     yield from _of_tracing(report.tracing)
+    yield from _of_map_programs(report.map_programs)
     yield Family(
         "gateway_map_renewals_total",
         "counter",
@@ -184,6 +186,22 @@ def _of_tracing(found: TracingReport | None) -> Iterator[Family]:
     yield _one("gateway_traces_waiting", "Traced requests whose spans wait for the collector.", found.waiting)
     lost = [(labels(reason=reason), count) for reason, count in found.lost.items()]
     yield Family("gateway_traces_lost_total", "counter", "Traced requests whose spans are lost, by reason.", lost)
+
+
+def _of_map_programs(found: Sequence[MapProgramReport]) -> Iterator[Family]:
+    """Programs that are asked for values of maps."""
+    if not found:
+        return
+    name = "gateway_map_program_answers_total"
+    answers = [(labels(program=one.program, result="found"), one.found) for one in found]
+    answers += [(labels(program=one.program, result="none"), one.none) for one in found]
+    yield Family(name, "counter", "Keys answered, by result: found, none.", answers)
+    failed = [(labels(program=one.program, reason=reason), n) for one in found for reason, n in one.failed.items()]
+    yield Family("gateway_map_program_failures_total", "counter", "Keys without an answer, by reason.", failed)
+    starts = [(labels(program=one.program), one.starts) for one in found]
+    yield Family("gateway_map_program_starts_total", "counter", "How often the program was started.", starts)
+    waiting = [(labels(program=one.program), one.waiting) for one in found]
+    yield Family("gateway_map_program_waiting", "gauge", "Keys that it is to be asked for.", waiting)
 
 
 _PROCESS: Final[tuple[tuple[str, Kind, str, str], ...]] = (

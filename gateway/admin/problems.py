@@ -1,7 +1,7 @@
 """What is wrong with a running gateway now, and why: the first lines of the page. Pure."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +13,7 @@ from gateway.reports import (
     BackendReport,
     GatewayReport,
     HeartbeatReport,
+    MapProgramReport,
     ServerReport,
     TracingReport,
     TreeReport,
@@ -50,6 +51,7 @@ def found(report: GatewayReport, heartbeat: HeartbeatReport | None, now: float) 
             *_certificates(report.tree, now),
             *_acme(report.acme),
             *_tracing(report.tracing),
+            *_map_programs(report.map_programs),
             *_rest(report),
         )
     )
@@ -131,6 +133,12 @@ def _tracing(found: TracingReport | None) -> Iterator[tuple[str, str]]:
         yield "tracing", f"the collector does not take spans: {found.failing}"
 
 
+def _map_programs(found: Iterable[MapProgramReport]) -> Iterator[tuple[str, str]]:
+    for one in found:
+        if one.failing:
+            yield f"map program {one.program}", one.failing
+
+
 def _rest(report: GatewayReport) -> Iterator[tuple[str, str]]:
     if report.memory.short:
         yield "memory", "short: new sessions are refused"
@@ -159,6 +167,10 @@ def counts(report: GatewayReport, heartbeat: HeartbeatReport | None) -> dict[tup
         }
     if report.tracing is not None:
         found |= {("tracing", f"lost traces: {reason}"): count for reason, count in report.tracing.lost.items()}
+    for one in report.map_programs:
+        found |= {
+            (f"map program {one.program}", f"keys without an answer: {reason}"): n for reason, n in one.failed.items()
+        }
     if heartbeat is not None:
         found |= {("cluster", f"beats refused: {reason}"): count for reason, count in heartbeat.refused.items()}
     return found

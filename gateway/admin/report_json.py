@@ -1,10 +1,18 @@
 """Reads reports that came as JSON: from another process, or from a gateway to its commands."""
 
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.reports import AcmeReport, DnsReport, GatewayReport, HeartbeatReport, TracingReport, TreeReport
+from gateway.reports import (
+    AcmeReport,
+    DnsReport,
+    GatewayReport,
+    HeartbeatReport,
+    MapProgramReport,
+    TracingReport,
+    TreeReport,
+)
 from loadagent.printable import printable
 
 T = TypeVar("T")
@@ -16,6 +24,7 @@ _TREE: Final = TypeAdapter(TreeReport)
 _DNS: Final = TypeAdapter(DnsReport)
 _ACME: Final = TypeAdapter(AcmeReport)
 _TRACING: Final = TypeAdapter(TracingReport)
+_MAP_PROGRAMS: Final = TypeAdapter(dict[Literal["programs"], tuple[MapProgramReport, ...]])
 
 
 class Unreadable(Exception):
@@ -50,6 +59,11 @@ def acme(said: object) -> AcmeReport:
 def tracing(said: object) -> TracingReport:
     """Return the report in the bulletin of the tracing process. Raises Unreadable."""
     return _read(_TRACING, said)
+
+
+def map_programs(said: object) -> tuple[MapProgramReport, ...]:
+    """Return the report in the bulletin of the process of programs. Raises Unreadable."""
+    return _read(_MAP_PROGRAMS, said).get("programs", ())
 
 
 def _read(adapter: TypeAdapter[T], said: object) -> T:

@@ -164,6 +164,7 @@ def _decided(said: Step) -> Iterator[str]:
         "no_route": "no route is for it",
         "not_admitted": "its class is never admitted",
         "login": "its password is to be checked",
+        "map": "a program is asked for the value of a map",
     }
     if said["verdict"] == "backend":
         yield f"├─ {_at(said)}: decided: backend {said['backend']}"
@@ -182,7 +183,12 @@ def _server(said: Step) -> Iterator[str]:
 
 
 def _waits(said: Step) -> Iterator[str]:
-    why = {"rate": "a rate limit allows it", "login": "its password is checked", "room": "a server has room"}
+    why = {
+        "rate": "a rate limit allows it",
+        "login": "its password is checked",
+        "room": "a server has room",
+        "map": "the program of a map has answered",
+    }
     yield f"├─ {_at(said)}: waits until {why[said['reason']]}"
 
 

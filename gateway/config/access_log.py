@@ -43,6 +43,7 @@ LOG_FIELDS: Final = {
     "session": "live, adopted, new, waiting, early, asset or full; empty: the request needs no session",
     "user": "user that has logged in by basic_auth; empty: none",
     "rule": "file and line of the rule of Apache that answered; empty: none did",
+    "why": "that rule in short, and what was wrong with its result; empty: no rule of Apache answered",
     "outcome": "outcome of the request, in one word",
     "side": "side at fault for the outcome: client, gateway or server; empty: none",
     "tries": "attempts at servers; 0: the gateway responded itself",

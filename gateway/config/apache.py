@@ -8,12 +8,13 @@ httpd.apache.org/docs/2.4/mod/.
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from gateway.config import apache_directives as directives
 from gateway.config import apache_expression, sdbm
 from gateway.config import apache_rewrite as rewrite
-from gateway.config.apache_rules import Cond, Rule, Rules, VirtualHost
+from gateway.config.apache_rules import Cond, Program, Rule, Rules, VirtualHost
 from gateway.config.apache_text import FUNCTIONS, Part, expandable, maps_in, numbered
 from gateway.config.pattern import Pattern
 from gateway.config.problem import Fault, is_plain_word, suggest
@@ -34,12 +35,15 @@ class ApacheError(Exception):
         super().__init__("; ".join(f"line {line}: {reason}" for line, reason in problems))
 
 
-def parse(content: bytes, read: Callable[[str], bytes], shared: "Rules | None" = None) -> Rules:
-    """The rules of a file; `read` gives the content of a map's file, `shared` has the maps of the files before it.
+def parse(
+    content: bytes, read: Callable[[str], bytes], shared: "Rules | None" = None, directory: Path = Path("/")
+) -> Rules:
+    """The rules of a file; `read` gives the content of a map's file, `shared` has the maps of the files before it;
+    `directory`: of relative paths of programs.
 
     Raises ApacheError with all that is wrong.
     """
-    reader = _Reader(read)
+    reader = _Reader(read, directory)
     if shared is not None:
         reader.whole.maps, reader.whole.random = dict(shared.maps), set(shared.random)
     return reader.run(content.decode("latin-1"))
@@ -49,7 +53,7 @@ def files(content: bytes) -> Iterator[tuple[int, str]]:
     """The names of the map files in `content`, each with its line."""
     for number, line in _lines(content.decode("latin-1")):
         words = line.split()
-        if len(words) == 3 and words[0].lower() == "rewritemap":
+        if len(words) >= 3 and words[0].lower() == "rewritemap":
             kind, _, where = words[2].strip("\"'").partition(":")
             if kind.lower() in ("txt", "rnd"):
                 yield number, where
@@ -120,8 +124,9 @@ class _Access:
 
 
 class _Reader:
-    def __init__(self, read: Callable[[str], bytes]) -> None:
+    def __init__(self, read: Callable[[str], bytes], place: Path) -> None:
         self.read = read
+        self.path = place
         self.problems: list[tuple[int, str]] = []
         self.conds: list[Cond] = []
         self.sections: list[_Open] = []
@@ -286,15 +291,16 @@ class _Reader:
             methods = methods.replace("GET", "GET|HEAD")
             opened.scope = directives.Scope("method", f"^({methods})$", lower == "limitexcept")
         elif lower in ("files", "filesmatch"):
-            pattern = self.matched(words, directives.glob, regex=lower == "filesmatch")
-            opened.scope, opened.rank = directives.Scope("file", pattern), 2
+            opened.regex = lower == "filesmatch" or words[:1] == ["~"]
+            opened.scope, opened.rank = self.matched("file", opened, words, directives.glob), 2
         elif lower in ("location", "locationmatch"):
-            pattern = self.matched(words, directives.below, regex=lower == "locationmatch")
-            opened.scope, opened.rank = directives.Scope("path", pattern), 3
             opened.regex = lower == "locationmatch" or words[:1] == ["~"]
+            opened.scope, opened.rank = self.matched("path", opened, words, directives.below), 3
             opened.argument = words[-1]
         elif lower == "directorymatch" or (lower == "directory" and words[:1] == ["~"]):
-            raise Fault("<DirectoryMatch> is not supported: write a <LocationMatch> for the URLs it is meant for")
+            opened.regex = True
+            opened.scope, opened.rank, opened.depth = self.matched("folder", opened, words, str), 1, _AFTER_ALL
+            self.check_folder(words[-1])
         elif lower == "directory":
             self.directory(opened, words)
         elif lower == "virtualhost":
@@ -349,18 +355,34 @@ class _Reader:
             tests.append(test)
         opened.scope, opened.rank = directives.Scope("if", test=("all", tuple(tests))), 4
 
-    def matched(self, words: list[str], pattern: Callable[[str], str], *, regex: bool) -> str:
-        if words[:1] == ["~"]:
-            regex, words = True, words[1:]
-        (text,) = directives.expect(words, 1, 1)
-        made = text if regex else pattern(text)
-        Pattern(made, backtrack=True)
-        return made
+    def matched(self, kind: str, opened: "_Open", words: list[str], pattern: Callable[[str], str]) -> directives.Scope:
+        """The requests of a section; the named groups of a regular expression become variables."""
+        (text,) = directives.expect(words[1:] if words[:1] == ["~"] else words, 1, 1)
+        made = text if opened.regex else pattern(text)
+        names = Pattern(made, backtrack=True).names
+        if opened.regex and names:
+            groups = tuple((index, f"MATCH_{name.upper()}".encode("latin-1")) for name, index in names)
+            captured = directives.Captured(opened.line, self.scopes, kind, made, groups)
+            self.found.other.captured.append(captured)
+        return directives.Scope(kind, made)
+
+    def check_folder(self, pattern: str) -> None:
+        """A pattern for names of files is for some below the document root."""
+        prefix = Pattern(pattern, backtrack=True).prefix.decode("latin-1")
+        if not self.root.startswith(prefix) and not prefix.startswith(self.root + "/"):
+            raise Fault(
+                f"<DirectoryMatch {pattern}> matches nothing below the DocumentRoot {self.root}: say DocumentRoot"
+            )
+
+    @property
+    def root(self) -> str:
+        """The document root that applies here."""
+        return (self.found.document_root or self.whole.document_root or "/var/www/html").rstrip("/")
 
     def directory(self, opened: "_Open", words: list[str]) -> None:
         """A <Directory>: the URLs below it. Its mod_rewrite rules run in directory context."""
         (path,) = directives.expect(words, 1, 1)
-        root = (self.found.document_root or self.whole.document_root or "/var/www/html").rstrip("/")
+        root = self.root
         opened.rank, opened.outer = 1, self.found
         url = self.url_below(path, root)
         if url is None:
@@ -702,13 +724,11 @@ class _Reader:
             raise Fault("SetHandler proxy: is not supported: write ProxyPass PATH URL")
         self.left_out(number, "SetHandler")
 
-    def encoded_slashes(self, number: int, _name: str, rest: str) -> None:
-        if rest.strip().lower() != "off":
-            reason = (
-                "AllowEncodedSlashes is left out: a path with %2F gets 404 from these rules, and 400 without "
-                "encoded_slashes in the frontend; a route before this one may pass such paths on"
-            )
-            self.whole.warnings.append((number, reason))
+    def encoded_slashes(self, _number: int, _name: str, rest: str) -> None:
+        said = rest.strip().lower()
+        if said not in ("on", "off", "nodecode"):
+            raise Fault("AllowEncodedSlashes must be On, Off or NoDecode")
+        self.found.encoded_slashes = said
 
     def document(self, number: int, _name: str, rest: str) -> None:
         status, _, what = rest.strip().partition(" ")
@@ -740,8 +760,13 @@ class _Reader:
             self.whole.hosts[-1].names += found
 
     def map(self, _number: int, _name: str, text: str) -> None:
-        name, source = rewrite.arguments(text, 2, 2)
+        name, source, *options = rewrite.arguments(text, 2, 3)
         kind, _, where = source.partition(":")
+        if options:
+            raise Fault(f"take out {options[0]}: a program of a map runs as the user of the site file")
+        if kind.lower() == "prg":
+            self.found.maps[name] = self.program(where)
+            return
         if kind.lower() == "int":
             if where not in FUNCTIONS:
                 raise Fault(f"there is no internal function {where}{suggest(where, FUNCTIONS)}")
@@ -752,7 +777,7 @@ class _Reader:
             return
         if kind.lower() not in ("txt", "rnd"):
             way = directives.MAPS_NOT_HERE.get(kind.lower(), directives.OTHER_MAPS)
-            raise Fault(f"maps are txt, rnd, dbm or int, and this is {kind}: {way}")
+            raise Fault(f"maps are txt, rnd, dbm, prg or int, and this is {kind}: {way}")
         entries: dict[str, str] = {}
         for line in self.read(where).decode("latin-1").splitlines():
             words = line.split("#", 1)[0].split() if line.startswith("#") else line.split()
@@ -761,6 +786,13 @@ class _Reader:
         self.found.maps[name] = entries
         if kind.lower() == "rnd":
             self.found.random.add(name)
+
+    def program(self, where: str) -> Program:
+        """The program of a map, by its path and its arguments."""
+        words = directives.words(where)
+        if not words:
+            raise Fault("prg: takes the path of a program")
+        return Program((str(self.path / words[0]), *words[1:]))
 
     def database(self, where: str) -> dict[str, str]:
         """The entries of a dbm map."""
@@ -817,6 +849,8 @@ class _Reader:
 _OF_CLIENTS: Final = ("require", "order", "allow", "deny", "satisfy", "authtype", "authname", "authuserfile")
 _FOR_ALL: Final = "require all granted|allow from all|order (deny, ?allow|allow, ?deny)"
 _SDBM: Final = ("dbm", "dbm=sdbm")
+_AFTER_ALL: Final = 1 << 20
+"""Depth of a <DirectoryMatch>: it applies after every <Directory>."""
 _LOGIN: Final = ("AuthType", "AuthName", "AuthUserFile")
 _NOT_NEGATED: Final = "users can be named, not excluded: write Require user with those who may pass"
 _NOT_OURS: Final = frozenset(["content-length", "transfer-encoding", "trailer", "expect", "http2-settings"])

@@ -223,10 +223,6 @@ OTHER_MAPS: Final = (
     "write its entries to a text file for txt:FILE, or by httxt2dbm -f SDBM -i TEXT -o FILE for dbm=sdbm:FILE"
 )
 MAPS_NOT_HERE: Final = {
-    "prg": (
-        "no program is asked while a request waits: write the answers for all keys to a text file and name that as "
-        "txt:FILE, or what it computes as a function, in a route with python: before this one, which may rewrite paths"
-    ),
     "dbd": "no database is asked while a request waits: write the result of the query to a text file for txt:FILE",
     "fastdbd": "no database is asked while a request waits: write the result of the query to a text file for txt:FILE",
 }
@@ -239,7 +235,7 @@ class Scope:
     """The requests that a section applies to.
 
     kind: file (a pattern for the last part of the path), path (for the URL's path), directory (for that of the file,
-    which server rules may have changed), method (for the method), if (a tree);
+    which server rules may have changed), folder (for the name of the file), method (for the method), if (a tree);
     `negate`: for all others.
     """
 
@@ -327,6 +323,17 @@ class Variable:
 
 
 @dataclass(frozen=True, slots=True)
+class Captured:
+    """The named groups of a section's pattern, as variables: by their numbers. kind: as in Scope."""
+
+    line: int
+    scopes: tuple[Scope, ...]
+    kind: str
+    pattern: str
+    groups: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Passed:
     """A ProxyPass or ProxyPassMatch; `host` is None for "!"."""
 
@@ -345,6 +352,7 @@ class Directives:
     moved: list[Moved] = field(default_factory=list)
     fields: list[FieldEdit] = field(default_factory=list)
     variables: list[Variable] = field(default_factory=list)
+    captured: list[Captured] = field(default_factory=list)
     passed: list[Passed] = field(default_factory=list)
     located: list[Passed] = field(default_factory=list)
     """Those of <Location>, before the others."""
@@ -353,7 +361,14 @@ class Directives:
 
     def __bool__(self) -> bool:
         return bool(
-            self.access or self.moved or self.fields or self.variables or self.passed or self.located or self.documents
+            self.access
+            or self.moved
+            or self.fields
+            or self.variables
+            or self.captured
+            or self.passed
+            or self.located
+            or self.documents
         )
 
 

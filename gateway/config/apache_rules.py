@@ -42,16 +42,27 @@ class Rule:
     conds: tuple[Cond, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that answers the keys of a map: its path, and its arguments."""
+
+    command: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Rules:
-    """A parsed file. A map is a dict, or the name of an internal function; `random`: maps with alternatives."""
+    """A parsed file. A map is a dict, a Program, or the name of an internal function; `random`: maps with alternatives.
+
+    `encoded_slashes`: AllowEncodedSlashes, in lower case; None: the file does not say it.
+    """
 
     base: str | None = None
     enabled: bool = False
     rules: list[Rule] = field(default_factory=list)
-    maps: dict[str, dict[str, str] | str] = field(default_factory=dict)
+    maps: dict[str, dict[str, str] | str | Program] = field(default_factory=dict)
     random: set[str] = field(default_factory=set)
     document_root: str | None = None
+    encoded_slashes: str | None = None
     other: directives.Directives = field(default_factory=directives.Directives)
     hosts: list["VirtualHost"] = field(default_factory=list)
     directories: list[tuple[str, "Rules"]] = field(default_factory=list)
@@ -72,6 +83,11 @@ class Rules:
             yield from inner.lists
         for host in self.hosts:
             yield from host.rules.lists
+
+    @property
+    def programs(self) -> frozenset[Program]:
+        """The programs of all maps, including those of virtual hosts."""
+        return frozenset(made for part in self.lists for made in part.maps.values() if isinstance(made, Program))
 
     @property
     def user_files(self) -> frozenset[str]:

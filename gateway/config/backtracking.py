@@ -5,6 +5,7 @@ gives up after MAX_STEPS. Loaded when this module is, because a worker cannot op
 """
 
 import ctypes
+import re
 from typing import Final
 
 from gateway.config.problem import Fault
@@ -50,6 +51,20 @@ def _load() -> "ctypes.CDLL | None":
 
 
 _library: Final = _load()
+
+
+_GROUP: Final = re.compile(
+    rb"\\Q.*?(?:\\E|$)|\\.|\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|(?P<open>\((?![?*])|\(\?(?:P?<(?![=!])(?P<name>\w+)>|'(?P<quoted>\w+)'))",
+    re.DOTALL,
+)
+"""What a pattern is made of where groups begin, and what only looks like it."""
+
+
+def _names(pattern: bytes) -> dict[bytes, int]:
+    """The numbers of the named groups of a pattern."""
+    opened = (found for found in _GROUP.finditer(pattern) if found["open"])
+    named = ((found["name"] or found["quoted"], number) for number, found in enumerate(opened, 1))
+    return {name: number for name, number in named if name}
 
 
 class TooManySteps(Exception):
@@ -98,6 +113,7 @@ class Backtracking:
         count = ctypes.c_uint32()
         self._pcre.pattern_info(self._code, _CAPTURE_COUNT, ctypes.byref(count))
         self.groups: int = count.value
+        self.groupindex = _names(pattern)
         self._spans = self._pcre.get_ovector_pointer(self._data)
 
     def __del__(self) -> None:

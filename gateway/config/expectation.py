@@ -56,6 +56,10 @@ class Assumption(Model):
     limit: dict[str, Annotated[Whole, Field(ge=1)]] = Field(
         {}, description="Limit found by concurrency: auto, by backend. Default: 10 for each server."
     )
+    programs: dict[str, dict[str, str]] = Field(
+        {},
+        description="What the program of a RewriteMap has for a key, by map; it is not run here. Default: no value.",
+    )
     class_in_flight: Annotated[Whole, Field(ge=0)] = Field(0, description="Requests of its class at servers.")
     waited: Annotated[Duration, Field(ge=0)] = Field(
         "0s", validate_default=True, description="Wait of each request of its class in the last 100 ms."

@@ -1,6 +1,7 @@
 """The files named in a site: read once, by a process with the permission, so that no other opens them."""
 
 import ssl
+import stat
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -56,6 +57,7 @@ class Files:
 
     def __init__(self, saved: SavedSite, *, offline: bool) -> None:
         self._offline = offline
+        self._again = bool(saved.text)
         self.users = saved.users
         self.contents = {path: bytes(content) for path, content in saved.files.items()}
         self.maps: dict[str, MapTable] = {}
@@ -100,6 +102,13 @@ class Files:
             self.warnings.append(replace(finding, severity="note"))
         else:
             self.findings.append(finding)
+
+    def complain_of_program(self, finding: Finding) -> None:
+        """Record that a program cannot be run; a configuration that was in use does without."""
+        if self._again:
+            self.warnings.append(replace(finding, severity="warning"))
+        else:
+            self.complain(finding, unreadable=True)
 
     def note_group(self, path: Path, loc: Loc) -> None:
         """Warn if a private file is also readable by a group."""
@@ -401,15 +410,27 @@ def _read_rules(files: Files, model: Apache, site: Site, loc: Loc, shared: apach
     for line, name in apache.files(content):
         files.read(model.file.parent / name, loc, within=f"{model.file}:{line}: ")
     try:
-        rules = apache.parse(content, lambda name: files.contents.get(model.file.parent / name, b""), shared)
+        folder = model.file.parent
+        rules = apache.parse(content, lambda name: files.contents.get(folder / name, b""), shared, folder)
     except apache.ApacheError as error:
         files.findings += [Finding(loc, f"{model.file}:{line}: {reason}") for line, reason in error.problems]
         return
     files.rules[model.file] = rules
     for path in user_files.of_rules(model.file, rules).values():
         _users_in(files, path, loc, f"{model.file}: ")
+    fresh = rules.programs - shared.programs
     shared.maps.update(rules.maps)
     shared.random |= rules.random
+    for program in sorted(fresh, key=lambda made: made.command):
+        if why := _cannot_run(program):
+            files.complain_of_program(Finding(loc, f"{model.file}: {why}"))
+    if any(part.encoded_slashes not in (None, "off") for part in rules.lists):
+        names = [frontend.name for frontend in site.frontends if not frontend.encoded_slashes]
+        if names:
+            text = (
+                f"AllowEncodedSlashes has no effect at {', '.join(names)} without encoded_slashes: true: %2F gets 400"
+            )
+            files.warnings.append(Finding(loc, f"{model.file}: {text}", severity="warning"))
     files.warnings += [
         Finding(loc, f"{model.file}:{line}: {text}", severity="warning") for line, text in rules.warnings
     ]
@@ -442,6 +463,18 @@ def _notes_on(rules: apache_rules.Rules, *, directory: bool) -> Iterator[tuple[i
                 "below the directory's URL: say RewriteBase"
             )
             yield from ((rule.line, text) for rule in filter(apache_rules.names_a_file, part.rules))
+
+
+def _cannot_run(program: apache_rules.Program) -> str:
+    """Why a program of a map cannot be run; an empty text: it can."""
+    path = program.command[0]
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError as error:
+        return f"cannot run {path}: {(error.strerror or str(error)).lower()}"
+    if not stat.S_ISREG(mode):
+        return f"cannot run {path}: it is no file"
+    return "" if mode & 0o111 else f"cannot run {path}: it is not executable: chmod +x {path}"
 
 
 def _read_function(files: Files, function: Function, loc: Loc) -> None:

@@ -23,7 +23,7 @@ from gateway.config import (
     places,
     user_files,
 )
-from gateway.config.apache_rules import Rules
+from gateway.config.apache_rules import Program, Rules
 from gateway.config.document import Place, SyntaxFault
 from gateway.config.file_stamp import Stamps, stamp_of
 from gateway.config.includes import Spot, in_order
@@ -84,6 +84,11 @@ class Loaded:
     """Where clients are: the MaxMind file. Its stamp is among `map_stamps`."""
     user_stamps: Stamps = field(default_factory=dict)
     """Of the files of users, before they were read."""
+
+    @property
+    def programs(self) -> frozenset[Program]:
+        """The programs that answer keys of maps."""
+        return frozenset[Program]().union(*(rules.programs for rules in self.rules.values()))
 
 
 def ask_here(_: Site, hosts: Collection[str]) -> Mapping[str, str | OSError]:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from gateway.config import discovery
-from gateway.config.apache_rules import Rules
+from gateway.config.apache_rules import Program, Rules
 from gateway.config.discovery import Found, Question
 from gateway.config.loader import Endpoint, Loaded
 from gateway.config.maps import Tables
@@ -59,6 +59,8 @@ class Snapshot:
     """Where clients are, for the name server."""
     routes_at: tuple[str, ...] = ()
     """The line of each route in the site file."""
+    programs: frozenset[Program] = frozenset()
+    """Those that answer keys of maps."""
 
     @classmethod
     def first(cls, loaded: Loaded, found: Found = NOTHING, capacity: int = SERVERS) -> "Snapshot":
@@ -142,4 +144,5 @@ class Snapshot:
             maps=loaded.maps,
             database=loaded.database,
             routes_at=loaded.routes_at,
+            programs=loaded.programs,
         )

@@ -29,7 +29,15 @@ from gateway.control.sites import About, Sites
 from gateway.control.status import Status
 from gateway.process.channel import Answered, Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.reports import AcmeReport, ControlReport, DnsReport, EvacuationReport, SiteStateReport, TracingReport
+from gateway.reports import (
+    AcmeReport,
+    ControlReport,
+    DnsReport,
+    EvacuationReport,
+    MapProgramReport,
+    SiteStateReport,
+    TracingReport,
+)
 from gateway.secrets.vault import Vault
 
 if TYPE_CHECKING:
@@ -78,6 +86,7 @@ class ControlProcess(LoopChild):
         self._bulletin = context.bulletins["control"]
         self._acme = context.bulletins["acme"]
         self._tracing = context.bulletins["tracing"]
+        self._programs = context.bulletins["programs"]
         self._sites = Sites(board, self._tell_states, self._about)
         self._sessions = Sessions(context.sessions)
         self._evacuation = Evacuation()
@@ -177,6 +186,7 @@ class ControlProcess(LoopChild):
             dns_updates=self._name_updates.report(),
             acme=self._acme_report() if self._snapshot.site.gets_certificates else None,
             tracing=self._tracing_report() if self._snapshot.site.tracing is not None else None,
+            map_programs=self._map_programs() if self._snapshot.programs else (),
         )
 
     def _dns_report(self) -> DnsReport | None:
@@ -194,6 +204,12 @@ class ControlProcess(LoopChild):
         with contextlib.suppress(report_json.Unreadable):  # as above
             return report_json.tracing(said) if said is not None else None
         return None
+
+    def _map_programs(self) -> tuple[MapProgramReport, ...]:
+        said = self._programs.read()
+        with contextlib.suppress(report_json.Unreadable):  # as above
+            return report_json.map_programs(said) if said is not None else ()
+        return ()
 
     def _tell_states(self, states: Mapping[str, SiteStateReport]) -> None:
         """Tell the name server the states of the sites, and heartbeat whether shared addresses may move."""

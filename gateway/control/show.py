@@ -2,7 +2,7 @@
 
 import textwrap
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from gateway.config.certificate import Validity
@@ -17,6 +17,7 @@ from gateway.reports import (
     EvacuationReport,
     FrontendReport,
     GatewayReport,
+    MapProgramReport,
     MapsReport,
     MemoryReport,
     OverrideReport,
@@ -128,6 +129,7 @@ def _lines(report: GatewayReport) -> Iterator[str]:
     yield from _certificates(report.tree.certificates, time.time())
     yield from _acme(report.acme, time.time())
     yield from _tracing(report.tracing)
+    yield from _map_programs(report.map_programs)
     yield from _maps(report.tree.maps)
     yield from _overrides(report.overrides.of)
     yield ""
@@ -298,6 +300,19 @@ def _tracing(found: TracingReport | None) -> Iterator[str]:
     yield f"traces: {found.exported} exported, {found.waiting} waiting, lost: {lost or 'none'}"
     if found.failing:
         yield from _wrapped(f"the collector does not take spans: {found.failing}")
+
+
+def _map_programs(found: Iterable[MapProgramReport]) -> Iterator[str]:
+    """What programs say of the keys of maps."""
+    for one in found:
+        failed = ", ".join(f"{count} {reason}" for reason, count in one.failed.items() if count)
+        yield ""
+        yield f"map program {one.program}"
+        yield f"    {one.found} keys found, {one.none} without a value, {one.waiting} wait"
+        if failed:
+            yield f"    not answered: {failed}"
+        if one.failing:
+            yield from _wrapped(f"it {one.failing}", "    ")
 
 
 def _day(at: float) -> str:

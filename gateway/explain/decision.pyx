@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
 from gateway.proxy.backend cimport Backend
-from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NOT_ADMITTED, V_REFUSE, V_RESPOND, Decision, decide
+from gateway.proxy.decide cimport V_ASK, V_FORWARD, V_NOT_ADMITTED, V_REFUSE, V_RESPOND, Decision, decide
 from gateway.proxy.worker_context cimport Frontend, WorkerContext
 from gateway.proxy.overload cimport Overload
 from gateway.proxy.qos_class cimport ADMITS_ALWAYS, QosClass
@@ -18,6 +18,7 @@ from gateway.proxy.reasons cimport add_expectations, candidates, reasons
 from gateway.proxy.server cimport Server
 from gateway.proxy.session_gate cimport G_GO, SessionGate
 from gateway.proxy.transaction cimport Downstream, Transaction, new_transaction
+from gateway.rules.question cimport ProgramQuestion
 from gateway.rules.rate_limit cimport Charge, RateLimit
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Head, R_BODY_TOO_LARGE, R_OK, find_end, scan_request, sentence_of, status_of
@@ -74,9 +75,12 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
     view.reproducible = True
     try:
         decide(d, context, frontend, asking.provenance, p, &_head, trace)
-        while d.verdict == V_LOGIN:
+        while d.verdict == V_ASK:
             view.settled = view.settled or {}
-            view.settled[d.login.digest] = d.login.check()
+            if type(d.question) is ProgramQuestion:
+                view.settled[d.question.key] = _supposed(<ProgramQuestion>d.question, assumed)
+            else:
+                view.settled[d.question.key] = (<object>d.question).check()
             view.notes = []
             decide(d, context, frontend, asking.provenance, p, &_head, trace)
         if d.verdict == V_REFUSE:
@@ -108,6 +112,12 @@ def decision_on(WorkerContext context, Frontend frontend, str listener, bytes he
         view.notes = view.settled = None
         view.reproducible = False
         t.put_back()
+
+
+cdef object _supposed(ProgramQuestion question, assumed):
+    """What the program of a map says of a key, by assumption: it is not run here."""
+    value = None if assumed is None else assumed.programs.get(question.name, {}).get(question.text.decode("latin-1"))
+    return None if value is None else value.encode("latin-1", "replace")
 
 
 cdef bytes _address_of(str listener):

@@ -100,6 +100,8 @@ ACME: Final = Role("acme", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS, bi
 """It keeps accounts and certificates, with their keys, in a directory of its own."""
 TRACING: Final = Role("tracing", "user", frozenset(), Filter(_STREAMS | _DATAGRAMS), "names")
 """It connects to the collector, whose name it looks up."""
+MAP_PROGRAMS: Final = Role("programs of maps", "user", frozenset(), None, "anything")
+"""What its programs need, only who wrote them knows."""
 GUARDIAN: Final = Role("guardian", "user", frozenset({NET_ADMIN}), Filter(_NETLINK, binds=True), "python")
 PROGRAMS: Final = Role("guardian with programs", "starter", None, None, "anything")
 """The programs of the site file may need every right."""
@@ -108,7 +110,10 @@ RULES: Final = Role("trial of rules", "user", frozenset(), Filter(_STREAMS, memo
 """As a worker, so that a rule which cannot work there is refused when the site file is loaded; its board is its own."""
 WITNESS: Final = Role("witness", "user", frozenset(), Filter(frozenset()), "python")
 
-ROLES: Final = (SUPERVISOR, WORKER, CONTROL, HEARTBEAT, DNS, ACME, TRACING, GUARDIAN, PROGRAMS, LOOKUP, RULES, WITNESS)
+ROLES: Final = (
+    *(SUPERVISOR, WORKER, CONTROL, HEARTBEAT, DNS, ACME, TRACING, MAP_PROGRAMS),
+    *(GUARDIAN, PROGRAMS, LOOKUP, RULES, WITNESS),
+)
 HEADINGS: Final = ("process", "account", "capabilities", "files", "new sockets", "runs programs")
 
 

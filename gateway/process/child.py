@@ -75,6 +75,8 @@ class ChildContext:
     channel: ChildEnd
     spans: socket.socket | None = None
     """Of packets about sampled requests: the end to write, for those with traffic, or to read, for tracing."""
+    door: socket.socket | None = None
+    """Through which those with traffic connect to the process of programs (gateway/process/map_questions.py)."""
 
     def bulletins_of(self, role: str) -> list[Bulletin]:
         """The bulletins of all processes that a numbered role can have, in the order of their numbers."""

@@ -3,7 +3,7 @@ from gateway.proxy.backend cimport Backend
 from gateway.proxy.worker_context cimport Frontend, WorkerContext
 from gateway.proxy.qos_class cimport QosClass
 from gateway.rules.actions cimport Respond
-from gateway.rules.basic_auth cimport Login
+from gateway.rules.question cimport Question
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Head
 from gateway.wire.origin cimport Provenance
@@ -15,7 +15,7 @@ cdef enum Verdict:
     V_NOT_ADMITTED          # its class is never admitted, whatever the routes say
     V_RESPOND               # with `respond`
     V_FORWARD               # to `backend`
-    V_LOGIN                 # decide again when `login` is settled
+    V_ASK                   # decide again when `question` is settled
 
 cdef class Decision:
     """The verdict on one request. A worker has one: it is valid until the next request is decided."""
@@ -23,7 +23,7 @@ cdef class Decision:
     cdef int reason                     # of wire/head.pxd
     cdef Respond respond
     cdef Backend backend
-    cdef Login login
+    cdef Question question
     cdef QosClass klass                 # limits of its class, or None
     cdef const char *id                 # the request's id, set by the caller before
     cdef uint32_t id_n

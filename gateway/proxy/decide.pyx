@@ -79,9 +79,9 @@ cdef int decide(Decision d, WorkerContext context, Frontend frontend, Provenance
         d.backend = <Backend>action
         if h.method == M_OPTIONS or h.method == M_TRACE:
             _count_down(d, view, p, h)
-    elif type(action) is Login:
-        d.verdict = V_LOGIN
-        d.login = <Login>action
+    elif isinstance(action, Question):
+        d.verdict = V_ASK
+        d.question = <Question>action
     else:
         d.verdict = V_RESPOND
         d.respond = _with_page(<Respond>action, view, context)

@@ -68,6 +68,7 @@ cdef enum Code:
     L_PEER
     L_SESSION
     L_RULE
+    L_WHY
     L_USER
     L_STAMP                     # of a syslog message
     L_HEADER                    # of the request, by name
@@ -86,7 +87,7 @@ FIELDS = {
     "referer": L_REFERER, "user_agent": L_USER_AGENT, "request_bytes": L_REQUEST_BYTES, "class": L_CLASS,
     "outcome": L_OUTCOME, "side": L_SIDE, "tries": L_TRIES, "queue_ms": L_QUEUE_MS, "frontend": L_FRONTEND,
     "client_port": L_CLIENT_PORT, "tls_version": L_TLS_VERSION, "tls_cipher": L_TLS_CIPHER, "request_id": L_REQUEST_ID,
-    "peer": L_PEER, "session": L_SESSION, "rule": L_RULE, "user": L_USER,
+    "peer": L_PEER, "session": L_SESSION, "rule": L_RULE, "why": L_WHY, "user": L_USER,
 }
 
 NUMBERS = {"status", "bytes", "duration_ms", "upstream_ms", "request_bytes", "tries", "queue_ms", "client_port"}
@@ -122,7 +123,7 @@ def layout(form, template_parts, *, bint classes=False, bint sessions=False, bin
     pairs = []
     before = "{"
     for name in (*JSON_ORDER, *(("class",) if classes else ()), *(("session",) if sessions else ()),
-                 *(("rule",) if rules else ()), *(("user",) if users else ())):
+                 *(("rule", "why") if rules else ()), *(("user",) if users else ())):
         quote = "" if name in NUMBERS else '"'
         pairs.append((f'{before}"{name}":{quote}', name))
         before = f"{quote},"
@@ -420,6 +421,8 @@ cdef class AccessLog:
             self._bytes(_SESSIONS[t.session])
         elif code == L_RULE:
             self._bytes(t.rule if t.outcome == O_ANSWERED and t.rule is not None else b"")
+        elif code == L_WHY:
+            self._bytes(t.why if t.outcome == O_ANSWERED and t.why is not None else b"")
         elif code == L_USER:
             self._bytes(t.user if t.user is not None else b"")
         elif code == L_SCHEME:

@@ -51,7 +51,7 @@ class PasswordChecks:
 
         `number` identifies the request for `forget`.
         """
-        check = self._checks.get(login.digest)
+        check = self._checks.get(login.key)
         if check is None:
             source = _source(client.decode("latin-1"))
             if self._of[source] >= MOST_OF_CLIENT:
@@ -59,7 +59,7 @@ class PasswordChecks:
             if len(self._checks) >= MOST:
                 return FULL
             self._of[source] += 1
-            check = self._checks[login.digest] = _Check(login, source)
+            check = self._checks[login.key] = _Check(login, source)
         check.waiting[number] = told
         if self._begun is None:
             self._begin(check)
@@ -67,7 +67,7 @@ class PasswordChecks:
 
     def forget(self, login: Login, number: int) -> None:
         """The request has ended: a check without a waiting request is not begun, and leaves no password behind."""
-        check = self._checks.get(login.digest)
+        check = self._checks.get(login.key)
         if check is not None:
             check.waiting.pop(number, None)
             if not check.waiting and check is not self._begun:
@@ -96,7 +96,7 @@ class PasswordChecks:
             told(good)
 
     def _remove(self, check: _Check) -> None:
-        del self._checks[check.login.digest]
+        del self._checks[check.login.key]
         self._of[check.source] -= 1
         if not self._of[check.source]:
             del self._of[check.source]

@@ -13,13 +13,14 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcmp
 
-from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
+from gateway.proxy.decide cimport V_ASK, V_FORWARD, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
 from gateway.proxy.packets cimport Packets
 from gateway.proxy.reasons cimport add_expectations, candidates, reasons
 from gateway.proxy.server cimport Server
 from gateway.proxy.transaction cimport (
     T_CALLED, T_CONNECTING, T_RESPONDING, T_SENT, T_TUNNEL, T_WAITING, Transaction,
 )
+from gateway.rules.question cimport ProgramQuestion, Question
 from gateway.rules.view cimport View
 from gateway.wire.head cimport Head, sentence_of
 from gateway.wire.origin cimport Provenance
@@ -197,7 +198,7 @@ cdef class Steps:
         found.update(
             asked=f"{method} {target}", host=host, frontend=t.frontend.name,
             verdict="backend" if d.verdict == V_FORWARD else "no_route" if d.verdict == V_NO_ROUTE
-                    else "not_admitted" if d.verdict == V_NOT_ADMITTED else "login" if d.verdict == V_LOGIN
+                    else "not_admitted" if d.verdict == V_NOT_ADMITTED else asks(d.question) if d.verdict == V_ASK
                     else "respond",
             backend=d.backend.name if d.verdict == V_FORWARD else None,
         )
@@ -258,7 +259,7 @@ cdef class Steps:
     cdef int _become(self, Transaction t, int state) except -1:
         if state == T_WAITING:
             return self._add(t, "waits", {
-                "reason": "login" if t.login is not None else "rate" if t.delay is not None else "room",
+                "reason": asks(t.question) if t.question is not None else "rate" if t.delay is not None else "room",
             })
         if state == T_CALLED:
             return self._add(t, "called", {})
@@ -282,3 +283,8 @@ cdef class Steps:
         }
         self.since = now
         return self.tail.add_step(json.dumps(said).encode() + b"\n")
+
+
+cdef str asks(Question question):
+    """What a request waits for that has such a question."""
+    return "map" if type(question) is ProgramQuestion else "login"

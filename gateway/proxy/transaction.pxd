@@ -13,7 +13,7 @@ from gateway.proxy.openssl cimport SSL
 from gateway.proxy.qos_class cimport QosClass
 from gateway.proxy.server cimport Server, ServerConn
 from gateway.proxy.tunnel cimport Tunnel
-from gateway.rules.basic_auth cimport Login
+from gateway.rules.question cimport Question
 from gateway.rules.view cimport Edits
 from gateway.wire.edit cimport Out
 from gateway.wire.head cimport Head
@@ -138,10 +138,11 @@ cdef class Transaction(Work):
     cdef str klass                      # the class set by rules, or None
     cdef int64_t body_bytes             # largest body, as routes require; -1: as the frontend has it
     cdef bytes user                     # that has logged in by basic_auth; None: none
-    cdef Login login                    # its credentials are being checked; None: they are not
-    cdef dict settled                   # results of such checks, by digest; None: there are none
-    cdef uint32_t charged                    # limits of routes that have counted it before such a check
+    cdef Question question              # that its decision waits for; None: it does not
+    cdef dict settled                   # the answers to such questions, by key; None: there are none
+    cdef uint32_t charged               # limits of routes that have counted it before such a question
     cdef bytes rule                     # the rule that responded, if a file has several
+    cdef bytes why                      # and why it did; or None
     cdef QosClass qos                   # limits of that class, or None
     cdef uint8_t session                # Admitted of qos/sessions.pxd, plus 1; 0: it needs no session
     cdef bytes ticket                   # a Set-Cookie line with its session's ticket, or None
@@ -197,7 +198,7 @@ cdef class Transaction(Work):
     cdef int put_back(self) except -1
     cdef int begin_nameless(self, Downstream downstream, Frontend frontend, bint https) except -1
     cdef int _carry_out(self, const char *p, Head *h) except -1
-    cdef int _check_login(self, Login login) except -1
+    cdef int _ask(self, Question question) except -1
     cdef int _decide_again(self) except -1
     cdef int prepare(self, const char *p, Head *h) except -1
     cdef tuple page_of(self, int status)

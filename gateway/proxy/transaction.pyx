@@ -28,7 +28,7 @@ from libc.string cimport memcpy
 from gateway.board cimport CountRow, Passed, record
 from gateway.proxy.conn cimport FOREVER
 from gateway.proxy.admission cimport Admission
-from gateway.proxy.decide cimport V_FORWARD, V_LOGIN, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
+from gateway.proxy.decide cimport V_ASK, V_FORWARD, V_NO_ROUTE, V_NOT_ADMITTED, V_REFUSE, Decision, decide
 from gateway.proxy.log cimport AccessLog
 from gateway.outcome cimport (
     CAUSE_STATUS, O_ANSWERED, O_BUG, O_CALL_TIMEOUT, O_CLASS_FULL, O_CLIENT_LEFT, O_CLIENT_TIMEOUT, O_CONNECT_TIMEOUT,
@@ -49,7 +49,7 @@ from gateway.proxy.tail cimport Steps, Tails
 from gateway.proxy.tracing cimport Trace, Tracing
 from gateway.proxy.tunnel cimport END_CUT_BY_FIRST, END_CUT_BY_SECOND, END_IDLE, END_STOPPED
 from gateway.rules.actions cimport Respond
-from gateway.rules.basic_auth cimport Login
+from gateway.rules.question cimport ProgramQuestion, Question
 from gateway.rules.view cimport View
 from gateway.wire.authentication cimport binds_request
 from gateway.wire.edit cimport edit_request, out_append, out_reserve
@@ -80,7 +80,7 @@ cdef enum:
     PACED = 1024            # bytes per piece, at least
     TURN = 128 * 1024       # largest turn in bytes, where a class has a bandwidth: as much as is read at once
 
-cdef int64_t LOGIN_MS = 30_000                  # until a check of a password must be over
+cdef int64_t ASK_MS = 30_000                    # until a question of its decision must be answered
 cdef Head _again                                # of a request that is decided on a second time
 
 cdef int64_t BODY_GRACE_NS = 10_000_000_000     # before body_rate applies
@@ -385,9 +385,9 @@ cdef class Transaction(Work):
             self.pages = view.pages
         self.user = view.user
         self.body_bytes = view.body_bytes
-        if d.verdict == V_LOGIN:
+        if d.verdict == V_ASK:
             self.qos = d.klass
-            return self._check_login(d.login)
+            return self._ask(d.question)
         if self.context.admits:
             self.qos = d.klass
             if self.qos is not None:
@@ -409,6 +409,7 @@ cdef class Transaction(Work):
             return self._page(404, O_NO_ROUTE)
         respond = d.respond
         self.rule = respond.rule
+        self.why = respond.why
         if respond.closes:
             return self._close(respond.status)
         if respond.body is None:
@@ -465,37 +466,43 @@ cdef class Transaction(Work):
             self.fair = backend.overload.fair_by.key(view)
         return 0
 
-    # ----------------------------------------------------------------------------------------------------------- log-in
+    # -------------------------------------------------------------------------------------------------------- questions
 
-    cdef int _check_login(self, Login login) except -1:
-        """Wait for a check of the client's password, unless its rate is exhausted or too many checks are waiting."""
+    cdef int _ask(self, Question question) except -1:
+        """Wait for the answer that the decision needs, unless the client's rate is exhausted or too many wait."""
         cdef View view = self.context.view
         cdef int status
+        cdef uint32_t charged
         if view.charges is not None and (self.qos is None or self.qos.admits != ADMITS_ALWAYS):
             klass, self.qos = self.qos, None        # which counts the request when it goes on
+            charged = <uint32_t>len(view.charges)
             if not self._may_go_on(False):
                 return 0
             self.qos = klass
-            self.charged += <uint32_t>len(view.charges)
-        status = self.context.passwords.ask(login, self.client, id(self), self._login_settled)
+            self.charged = charged
+        status = self._asked_of(question).ask(question, self.client, id(self), self._answered)
         if status:
             return self._page(status, O_RATE_LIMITED if status == 429 else O_QUEUE_FULL)
-        self.login = login
+        self.question = question
         self.queued = self.poller.now
         self._become(T_WAITING)
-        return self._await(A_ROOM, LOGIN_MS)
+        return self._await(A_ROOM, ASK_MS)
 
-    def _login_settled(self, bint good):
-        """Tell the result of the check."""
+    def _asked_of(self, question):
+        """Who answers such questions."""
+        return self.context.programs if type(question) is ProgramQuestion else self.context.passwords
+
+    def _answered(self, answer):
+        """Tell the answer."""
         if self.settled is None:
             self.settled = {}
-        self.settled[self.login.digest] = good
-        self.login = None
+        self.settled[self.question.key] = answer
+        self.question = None
         self.due = 1
         self.poller.turn_of(self)
 
     cdef int _decide_again(self) except -1:
-        """Decide on the request by its head as received, now that its password has been checked."""
+        """Decide on the request by its head as received, now that its question is answered."""
         cdef View view = self.context.view
         out_reserve(&self.head, WIDE)
         scan_request(self.head.p, self.head.n, &_again, &self.frontend.bounds)      # it was a request before
@@ -546,7 +553,7 @@ cdef class Transaction(Work):
             self.kept = gate.what != A_ASSET
             return True
         status, lines, body = gate.reply(what, view, target, self.target.n, self.klass)
-        self.rule = None
+        self.rule = self.why = None
         what = O_ANSWERED if what == G_REDIRECT else O_SESSIONS_FULL if what == G_FULL else O_WAITING
         self._answer(status, lines, body, what, False)
         return False
@@ -1223,9 +1230,9 @@ cdef class Transaction(Work):
         if self.tunnel is not None:
             self.tunnel.abandon()
         if self.state == T_WAITING and self.attempt.backend is None:
-            if self.login is not None:
-                self.context.passwords.forget(self.login, id(self))
-                self.login = None
+            if self.question is not None:
+                self._asked_of(self.question).forget(self.question, id(self))
+                self.question = None
         elif self.state == T_WAITING:
             if self.delay is not None:
                 self.delay.cancel()

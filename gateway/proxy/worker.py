@@ -21,6 +21,7 @@ from gateway.proxy.http2_client import withdraw
 from gateway.proxy.listener import Listener, announce_drain, retire_clients
 from gateway.proxy.loop import EventLoop
 from gateway.proxy.plan import Plan, Prepared
+from gateway.proxy.program_questions import ProgramQuestions
 from gateway.proxy.tail import Tails
 from gateway.proxy.worker_context import WorkerContext
 
@@ -52,6 +53,7 @@ class Worker(LoopChild):
         self._log_fd = context.log_fd
         self._poller = loop.poller
         self._context = WorkerContext(self._poller, context.board, context.number, context.rates, context.sessions)
+        self._context.programs = ProgramQuestions(loop, context.door)
         self._plan = Plan(self._context, Challenges(context.bulletins["acme"]), context.spans, writes=True)
         self._listeners: dict[int, tuple[Listen, Listener]] = {}  # by the identity of the socket
         self._draining: asyncio.Task[None] | None = None
@@ -74,6 +76,7 @@ class Worker(LoopChild):
         if self._context.tails is not None:
             self._context.tails.close()
         self._plan.close_tracing()
+        self._context.programs.close()
 
     async def go_over(self, update: Update) -> None:
         """Switch to another snapshot. It is prepared in a thread while traffic continues."""

@@ -67,6 +67,7 @@ cdef class WorkerContext:
     cdef public dict classes            # QosClass by name; None: there are none
     cdef public SessionGate gate        # or None: every client is admitted
     cdef public object passwords        # password_checks.PasswordChecks
+    cdef public object programs         # program_questions.ProgramQuestions
     cdef public object challenges       # challenges.Challenges, where a certificate authority asks for proofs, or None
     cdef public bint admits             # whether any request needs admission
     cdef RequestIds ids

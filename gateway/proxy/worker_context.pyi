@@ -6,6 +6,7 @@ from gateway.proxy.challenges import Challenges
 from gateway.proxy.conn import Poller
 from gateway.proxy.log import AccessLog
 from gateway.proxy.password_checks import PasswordChecks
+from gateway.proxy.program_questions import ProgramQuestions
 from gateway.proxy.qos_class import QosClass
 from gateway.proxy.session_gate import SessionGate
 from gateway.proxy.tail import Tails
@@ -77,6 +78,7 @@ class WorkerContext:
     gate: SessionGate | None
     sessions: SessionTable | None
     passwords: PasswordChecks
+    programs: ProgramQuestions
     challenges: Challenges | None
     admits: bool
     most_clients: int

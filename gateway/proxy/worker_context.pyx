@@ -14,6 +14,7 @@ from qos.rates cimport rate_of
 
 from gateway.config.address import UNIX
 from gateway.proxy.password_checks import PasswordChecks
+from gateway.proxy.program_questions import ProgramQuestions
 
 from qos.rates import RateTable
 
@@ -97,6 +98,7 @@ cdef class WorkerContext:
         self.admission = Admission(RateTable(bytearray(ALONE), os.urandom(16)) if rates is None else rates)
         self.sessions = sessions
         self.passwords = PasswordChecks(poller.loop)
+        self.programs = ProgramQuestions(poller.loop, None)
         start_ids(&self.ids)
         self.most_clients = max(8, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OWN_DESCRIPTORS) // 2)
         self.custom_pages = frozenset()

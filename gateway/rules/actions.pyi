@@ -7,6 +7,7 @@ class Respond:
     lines: bytes
     body: bytes | None
     rule: bytes | None
+    why: bytes | None
     closes: bool
     def __init__(
         self, status: int, headers: Iterable[tuple[str, str]], body: bytes | None, *, closes: bool = False

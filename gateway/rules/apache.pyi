@@ -22,4 +22,5 @@ class ApacheRules(Step):
         exists: Collection[str],
         choose: Callable[[int], int],
         state: ApacheState | None = None,
+        slashes: str = "off",
     ) -> None: ...

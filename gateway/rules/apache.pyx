@@ -19,14 +19,16 @@ from libc.stdint cimport uint32_t
 
 from gateway.rules.conditions cimport Condition
 from gateway.rules.actions cimport Respond, Step, answer, rewrite
+from gateway.rules.question cimport ProgramQuestion
 from gateway.rules.view cimport IN_HEADER, View, decoded
 
 from gateway.config.apache_directives import glob
-from gateway.config.apache_rules import front_controllers
+from gateway.config.apache_rules import Program, front_controllers
 from gateway.config.apache_rules import target as host_of
 from gateway.config.backtracking import TooManySteps
 from gateway.config.pattern import Pattern
 from gateway.rules.conditions import SourceIn
+from gateway.rules.question import Unanswered, Unsettled
 from gateway.wire.pages import page
 
 log = logging.getLogger(__name__)
@@ -37,6 +39,9 @@ cdef enum:
     MAX_ROUNDS = 10         # as Apache's LimitInternalRecursion
     MAX_NEXT = 10000        # rounds by [N], unless the flag names a lower limit
     MAX_LENGTH = 16380      # of a path, as Apache's 2 * LimitRequestLine
+    MAX_KEY = 8190          # bytes that a program is asked for: the longest line of a request in Apache
+    MAX_QUESTIONS = 32      # of one request
+    MAX_WHY = 100           # characters of a rule in the log
 
 cdef enum Flag:
     RF_B = 1
@@ -92,6 +97,8 @@ cdef class Run:
     cdef int question  # first question mark of a substitution: 0 none, 1 from the rule itself, 2 from a reference
     cdef int line               # of the current rule
     cdef int matched            # line of the last rule that matched; 0: none
+    cdef str by                 # that rule in short
+    cdef str why                # why the outcome is not what the rule says; None: it is
     cdef bint passed            # by [PT]: later directives may still apply
     cdef bint front             # a front controller handles the request
     cdef bint local             # the path or query has changed
@@ -159,6 +166,7 @@ cdef class CompiledRule:
     cdef object target
     cdef bytes type             # [T=…]; None: none
     cdef int line
+    cdef str short              # for the log
     cdef bint front             # it leads to a front controller
 
     def __init__(self, rule, targets, front):
@@ -192,6 +200,7 @@ cdef class CompiledRule:
             self.target = targets[host]
         self.type = flags["T"].encode("latin-1") if "T" in flags else None
         self.line = rule.line
+        self.short = f"RewriteRule {'!' if rule.negate else ''}{rule.pattern}"[:MAX_WHY]
         self.front = front
 
 
@@ -203,7 +212,8 @@ cdef class ApacheRules(Step):
     """
     cdef str name               # name of the file
     cdef readonly ApacheState state
-    cdef public bint shared     # an ApacheFile resets it for each request
+    cdef public bint shared     # part of an ApacheFile, which begins each request
+    cdef str slashes            # AllowEncodedSlashes: off, on, nodecode
     cdef dict searches          # compiled patterns of expressions: by pattern and case sensitivity
     cdef dict sources           # SourceIn, by networks
     cdef list rules
@@ -221,7 +231,8 @@ cdef class ApacheRules(Step):
     cdef frozenset directories  # those, and the parents of all paths in `exists`
     cdef object choose
 
-    def __init__(self, rules, targets, *, name, bint directory, base, document_root, exists, choose, state=None):
+    def __init__(self, rules, targets, *, name, bint directory, base, document_root, exists, choose, state=None,
+                 slashes="off"):
         fronts = front_controllers(rules.rules)
         self.rules = [CompiledRule(rule, targets, rule.line in fronts) for rule in rules.rules]
         self.maps = rules.maps
@@ -239,6 +250,7 @@ cdef class ApacheRules(Step):
                                       if name[at] == c'/'])
         self.scripts = frozenset([self._path_of(name) for name in fronts.values()])
         self.choose = choose
+        self.slashes = slashes
         self.name = name
         self.state = state or ApacheState()
         self.searches = {}
@@ -256,11 +268,11 @@ cdef class ApacheRules(Step):
             return None
         if self.scripts:
             v.edits(False).set(b"X-Original-URL", None)     # servers behind such rules believe it
-        if b"%2F" in before:
-            return failed(404)          # as Apache: once decoded, it could not be told from a slash
+        if b"%2F" in before and self.slashes == "off":
+            return self._refused(404, "AllowEncodedSlashes is off")
         r = Run.__new__(Run)
         r.v = v
-        r.path = decoded(PyBytes_AS_STRING(before), <uint32_t>PyBytes_GET_SIZE(before), False)
+        r.path = self.decoded(before)
         r.args = v.query()
         if not self.shared:
             self.state.begin(v.scheme == 2)
@@ -268,14 +280,43 @@ cdef class ApacheRules(Step):
         try:
             outcome = self._rounds(r)
             if type(outcome) is Respond and r.matched:
-                (<Respond>outcome).rule = f"{self.name}:{r.matched}".encode()
+                self._mark(<Respond>outcome, r.matched, r.by if r.why is None else f"{r.by}: {r.why}")
             r.environment.pop(b"\0END", None)
             self.state.environment = r.environment
             self.state.rewritten = r.local and not r.passed
             return outcome
         except TooManySteps:
             self._given_up(r.line)
-            return failed(500)
+            return self._mark(failed(500), r.line, "a pattern exceeded the limit of matching steps")
+        except Unanswered as missing:
+            return self.unanswered(v, r.line, str(missing))
+        except Unsettled as needed:
+            if self.shared:
+                raise               # what has the other directives begins again
+            return needed.question
+
+    def unanswered(self, View v, int line, str why):
+        """The response if a program has not answered: Apache would wait. line: of the rule that asks; 0: unknown."""
+        if v.notes is not None:
+            v.notes.append((self.text, f"line {line}: answers with 503: {why}" if line else f"answers with 503: {why}"))
+        return self._mark(failed(503), line, why)
+
+    def decoded(self, bytes path):
+        """A path in its normal form, decoded as AllowEncodedSlashes says."""
+        if self.slashes == "nodecode":
+            path = path.replace(b"%2F", b"%252F")
+        return decoded(PyBytes_AS_STRING(path), <uint32_t>PyBytes_GET_SIZE(path), False)
+
+    cdef Respond _refused(self, int status, str why):
+        cdef Respond made = failed(status)
+        made.why = why.encode("latin-1", "replace")
+        return made
+
+    cdef Respond _mark(self, Respond made, int line, str why):
+        """Note in a response which line made it, and why, for the log."""
+        made.rule = f"{self.name}:{line}".encode() if line else self.name.encode()
+        made.why = why.encode("latin-1", "replace")
+        return made
 
     def give_up(self):
         """Log that a pattern outside mod_rewrite was aborted."""
@@ -296,6 +337,7 @@ cdef class ApacheRules(Step):
             return None
         for round in range(MAX_ROUNDS + 1):
             if round == MAX_ROUNDS:
+                r.why = f"the rules still change the path after {MAX_ROUNDS} rounds"
                 return failed(500)
             r.status = 200
             r.raw = False
@@ -317,6 +359,7 @@ cdef class ApacheRules(Step):
             if absolute(r.path):
                 return self._redirected(r, old_args)
             if not r.path.startswith(b"/"):
+                r.why = "the result is no path"
                 return failed(400)
             if not self.directory:
                 if r.path.startswith(self.document_root + b"/"):
@@ -327,7 +370,10 @@ cdef class ApacheRules(Step):
                 break
             r.path = self._url_of(r.path)
             if not _escapes_well(r.path):
+                r.why = "the result has an invalid escape"
                 return failed(400)
+            if self.slashes == "nodecode":
+                r.path = r.path.replace(b"%2f", b"%2F").replace(b"%2F", b"%252F")
             r.path = _merged(unquote_to_bytes(r.path))
             if r.environment.pop(b"\0END", None) is not None or not r.path.startswith(self.url):
                 break
@@ -372,8 +418,11 @@ cdef class ApacheRules(Step):
 
     cdef object _local(self, View v, Run r):
         if r.args and unprintable(r.args):
+            r.why = "the query has a space or a control character"
             return failed(403)          # as Apache since 2.4.57
         cdef bytes target = quote_from_bytes(r.path, PATH_SAFE).encode()
+        if self.slashes == "nodecode":
+            target = target.replace(b"%252F", b"%2F")
         if r.args:
             target += b"?" + quote_from_bytes(r.args, QUERY_SAFE).encode()
         else:
@@ -393,6 +442,7 @@ cdef class ApacheRules(Step):
         cdef object args = r.args
         if r.raw:
             if controls(url) or (args and controls(args)):
+                r.why = "the URL has a control character"
                 return failed(403)
             # Apache sends a space as it is.
             url = url.replace(b" ", b"%20")
@@ -418,11 +468,13 @@ cdef class ApacheRules(Step):
             got = self._rule(r, rule)
             if got:
                 r.matched = rule.line
+                r.by = rule.short
                 if r.v.notes is not None:
                     self._note(r, rule, got)
                 if got == 3 or PyBytes_GET_SIZE(r.path) > MAX_LENGTH:
                     if got != 3:
                         r.status = 500
+                        r.why = "the result is too long"
                     return E_STATUS
                 if got == 1:
                     changed = True
@@ -447,6 +499,7 @@ cdef class ApacheRules(Step):
                     next_rounds += 1
                     if next_rounds >= rule.rounds:
                         r.status = 500
+                        r.why = f"[N] has begun {rule.rounds} rounds"
                         return E_STATUS
                     i = 0
                     continue
@@ -500,11 +553,13 @@ cdef class ApacheRules(Step):
         for parts in rule.cookies:
             if not self._cookie(r, self._expand(r, parts, None)):
                 r.status = 400
+                r.why = "the cookie has no name, or a control character"
                 return 3
         if new is None:
             return 2
         if question == 2 and not rule.flags & RF_ALLOW_3F:
-            r.status = 403              # as Apache since 2.4.60: an encoded question mark would start a query
+            r.status = 403              # as Apache since 2.4.60
+            r.why = "an encoded question mark would begin a query"
             return 3
         self._substitute(r, rule, new)
         return 1
@@ -695,7 +750,7 @@ cdef class ApacheRules(Step):
         return tuple(made)
 
     def file_of(self, bytes path):
-        """The part of a path that names a file, according to `exists`."""
+        """The file that a path names, according to `exists`: in the document root."""
         cdef Run r = Run.__new__(Run)
         r.path = path
         r.info = b""
@@ -764,13 +819,39 @@ cdef class ApacheRules(Step):
         entries = self.maps[name]
         if isinstance(entries, str):
             return _converted(entries, key)
-        found = entries.get(key.decode("latin-1"))
+        if isinstance(entries, Program):
+            told = self._told(r, name, entries.command, key)
+            if told is not None:
+                return told
+            found = None
+        else:
+            found = entries.get(key.decode("latin-1"))
         if found is None:
             return self._expand(r, default, None) if default is not None else b""
         if name in self.random_maps:
             choices = found.split("|")
             found = choices[self.choose(len(choices))]
         return found.encode("latin-1")
+
+    cdef object _told(self, Run r, str name, tuple command, bytes key):
+        """What a program says of a key; None: it has no value. Raises Unsettled until it was asked, and Unanswered."""
+        cdef dict settled = r.v.settled
+        if b"\n" in key:
+            return None                 # as Apache: the program would take it for two keys
+        if len(key) > MAX_KEY:
+            raise Unanswered(f"map {name}: its program is not asked for a key of {len(key)} bytes")
+        if settled is None or (command, key) not in settled:
+            if settled is not None and len(settled) >= MAX_QUESTIONS:
+                raise Unanswered(f"map {name}: its program is asked for at most {MAX_QUESTIONS} keys of a request")
+            raise Unsettled(ProgramQuestion(name, command, key))
+        found = settled[command, key]
+        if isinstance(found, str):
+            raise Unanswered(f"map {name}: {found}")
+        if r.v.notes is not None:
+            said = "no value" if found is None else f'"{found.decode("latin-1")}"'
+            how = "is not run here, and supposed to have" if r.v.reproducible else "has"
+            r.v.notes.append((self.text, f'map {name}: its program {how} {said} for "{key.decode("latin-1")}"'))
+        return found
 
     cdef bytes _variable(self, Run r, str name):
         cdef View v = r.v

@@ -6,16 +6,14 @@ In that of a directory: variables, access, rewriting, redirects, header fields; 
 
 from urllib.parse import quote_from_bytes
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t
-
 from gateway.rules.actions cimport Respond, Step, answer, rewrite
 from gateway.rules.basic_auth cimport RequireLogin
-from gateway.rules.view cimport IN_HEADER, Edits, View, decoded
+from gateway.rules.view cimport IN_HEADER, Edits, View
 
 from gateway.config.apache_directives import Login
 from gateway.config.backtracking import TooManySteps
 from gateway.config.pattern import Pattern
+from gateway.rules.question import Unanswered, Unsettled
 from gateway.rules.view import replaced
 from gateway.wire.pages import page
 
@@ -24,6 +22,9 @@ HTML = b"Content-Type: text/html; charset=utf-8\r\n"
 HTTP_FIELDS = {"remote_addr", "remote_host", "server_addr", "request_method", "request_protocol", "request_uri"}
 
 NO_LOGIN = Login()
+
+cdef enum:
+    MAX_WHY = 100           # characters of a directive in the log
 
 cdef enum Held:
     H_NOT = 0
@@ -73,11 +74,21 @@ cdef class ApacheFile(Step):
             outcome = self._phases(v)
         except TooManySteps:
             self.rules.give_up()
-            outcome = answer(500, HTML, page(500))
+            outcome = self._marked(answer(500, HTML, page(500)), 0, "a pattern exceeded the limit of matching steps")
+        except Unanswered as missing:
+            outcome = self.rules.unanswered(v, 0, str(missing))
+        except Unsettled as needed:
+            return needed.question
         return self._document(outcome)
 
+    cdef Respond _marked(self, Respond made, int line, str why):
+        """Note in a response which line made it, and why, for the log."""
+        made.rule = f"{self.name}:{line}".encode() if line else self.name.encode()
+        made.why = why.encode("latin-1", "replace")
+        return made
+
     cdef object _phases(self, View v):
-        cdef bytes path = _path(v), before = path
+        cdef bytes path = self._path(v), before = path
         cdef object query = v.query()
         cdef object outcome = None, passed = None
         if self.directory and not path.startswith(self.url):
@@ -93,7 +104,7 @@ cdef class ApacheFile(Step):
                 return outcome
             outcome = (<Step>self.rules).run(v)
             if type(outcome) is not Respond:
-                path = _path(v)
+                path = self._path(v)
                 passed, outcome = outcome, self._moved(v, before, query)
                 self.state.uri = path
                 if outcome is None and path != before:
@@ -105,7 +116,7 @@ cdef class ApacheFile(Step):
             outcome = (<Step>self.rules).run(v)
             if type(outcome) is not Respond:
                 passed, outcome = outcome, None
-                path = _path(v)
+                path = self._path(v)
                 if not self.state.rewritten:
                     self.state.uri = path
                 if passed is None and not self.state.rewritten:
@@ -117,8 +128,8 @@ cdef class ApacheFile(Step):
                 if outcome is None and passed is None:
                     outcome = self._directories(v)
                     if type(outcome) is not Respond:
-                        if _path(v) != path:
-                            path = self.state.uri = _path(v)
+                        if self._path(v) != path:
+                            path = self.state.uri = self._path(v)
                         passed, outcome = outcome, self._access(v, path)
         if outcome is not None:
             return outcome
@@ -127,11 +138,14 @@ cdef class ApacheFile(Step):
 
     cdef object _directories(self, View v):
         """The rules of the longest directory that contains the path."""
-        cdef bytes path = _path(v)
+        cdef bytes path = self._path(v)
         for url, rules in self.inner:
             if path.startswith(url):
                 return (<Step>rules).run(v)
         return None
+
+    cdef bytes _path(self, View v):
+        return self.rules.decoded(v.path())
 
     # The requests that a directive applies to.
 
@@ -142,10 +156,8 @@ cdef class ApacheFile(Step):
                 found = self.rules.judge(v, scope.test, path)
             elif scope.kind == "method":
                 found = self._search(scope.pattern, False)(v.method_now) is not None
-            elif scope.kind == "path":
-                found = self._search(scope.pattern, False)(self.state.uri) is not None
-            elif scope.kind == "directory":
-                found = self._search(scope.pattern, False)(path) is not None
+            elif scope.kind != "file":
+                found = self._search(scope.pattern, False)(self._subject(scope.kind, path)) is not None
             else:
                 found = self._named(scope.pattern, path)
                 if found == H_PERHAPS:
@@ -153,6 +165,15 @@ cdef class ApacheFile(Step):
             if bool(found) == scope.negate:
                 return H_NOT
         return held
+
+    cdef bytes _subject(self, str kind, bytes path):
+        """What the pattern of a section is about."""
+        if kind == "path":
+            return self.state.uri
+        if kind == "directory":
+            return path
+        path = self.rules.file_of(path)
+        return path if kind == "folder" else path.rpartition(b"/")[2]
 
     cdef int _named(self, str pattern, bytes path) except -1:
         """Whether the file of a path has such a name."""
@@ -179,6 +200,13 @@ cdef class ApacheFile(Step):
 
     cdef int _variables(self, View v, bytes path) except -1:
         environment = self.state.environment
+        for item in self.other.captured:
+            if self._holds(v, item.scopes, path) == H_YES:
+                match = self._search(item.pattern, False)(self._subject(item.kind, path))
+                for index, name in item.groups if match is not None else ():
+                    value = match.group(index)
+                    if value is not None:
+                        environment[name] = value
         for item in self.other.variables:
             if self._holds(v, item.scopes, path) != H_YES:
                 continue
@@ -275,7 +303,7 @@ cdef class ApacheFile(Step):
             v.user = None
             outcome = step.refusal(v)
         if type(outcome) is Respond:
-            (<Respond>outcome).rule = f"{self.name}:{line}".encode()
+            self._marked(<Respond>outcome, line, "Require asks for a user that may pass")
             self._note(v, line, "asks for a user that may pass")
         return outcome
 
@@ -299,9 +327,7 @@ cdef class ApacheFile(Step):
 
     cdef Respond _refused(self, View v, int line, str why, int status=403):
         self._note(v, line, f"answers with {status}: {why}")
-        cdef Respond made = answer(status, HTML, page(status))
-        made.rule = f"{self.name}:{line}".encode()
-        return made
+        return self._marked(answer(status, HTML, page(status)), line, why)
 
     cdef object _moved(self, View v, bytes path, query):
         cdef Respond made
@@ -330,7 +356,8 @@ cdef class ApacheFile(Step):
                     made = answer(403, HTML, page(403))
                 else:
                     made = answer(item.status, b"Location: " + to + b"\r\n", b"")
-            made.rule = f"{self.name}:{item.line}".encode()
+            how = f"Redirect {item.prefix}" if item.prefix is not None else f"RedirectMatch {item.pattern}"
+            self._marked(made, item.line, how[:MAX_WHY])
             self._note(v, item.line, f"answers with {made.status}" + (
                 f", to {to.decode('latin-1')}" if 300 <= made.status <= 399 else ""))
             return made
@@ -430,6 +457,7 @@ cdef class ApacheFile(Step):
         else:
             made = answer(302, b"Location: " + said.encode("latin-1", "replace") + b"\r\n", b"")
         made.rule = outcome.rule
+        made.why = outcome.why
         return made
 
 
@@ -469,11 +497,6 @@ def _replacer(parts):
         return b"".join([text.encode("latin-1") if kind == "text" else match.group(int(text)) or b""
                          for kind, text, _, _ in parts])
     return replacement
-
-
-cdef bytes _path(View v):
-    cdef bytes path = v.path()
-    return decoded(PyBytes_AS_STRING(path), <uint32_t>PyBytes_GET_SIZE(path), False)
 
 
 cdef int _port(View v) except -1:

@@ -1,4 +1,5 @@
 from gateway.rules.actions cimport Step
+from gateway.rules.question cimport Question
 from gateway.rules.view cimport View
 
 cdef class Logins:
@@ -10,10 +11,9 @@ cdef class Logins:
 
     cdef object known(self, bytes digest)
 
-cdef class Login:
-    """Credentials that are not checked yet: the decision waits for `settle`."""
+cdef class Login(Question):
+    """Credentials that are not checked yet. key: their digest, under a key of the process; the answer: whether they fit."""
     cdef readonly Logins logins
-    cdef readonly bytes digest          # of the credentials, under a key of the process
     cdef bytes user
     cdef bytes password
 

@@ -1,6 +1,7 @@
 from collections.abc import Iterable, Mapping
 
 from gateway.rules.actions import Step
+from gateway.rules.question import Question
 
 KNOWN: int
 GOOD: float
@@ -12,9 +13,9 @@ class Logins:
     def fits(self, user: bytes, password: bytes) -> bool: ...
     def keep(self, digest: bytes, *, good: bool, now: float) -> None: ...
 
-class Login:
+class Login(Question):
+    key: bytes
     logins: Logins
-    digest: bytes
     def check(self) -> bool: ...
     def settle(self, *, good: bool) -> None: ...
 

@@ -53,14 +53,14 @@ cdef class Logins:
         self._known[digest] = (now + (GOOD if good else BAD), good)
 
 
-cdef class Login:
+cdef class Login(Question):
     def check(self):
         """Whether the credentials fit. Slow, and for any thread."""
         return self.logins.fits(self.user, self.password)
 
     def settle(self, *, bint good):
         """Remember the result, so that the next decision on the request goes on."""
-        self.logins.keep(self.digest, good=good, now=monotonic())
+        self.logins.keep(self.key, good=good, now=monotonic())
 
 
 cdef class RequireLogin(Step):
@@ -90,7 +90,7 @@ cdef class RequireLogin(Step):
         if good is None:
             login = Login.__new__(Login)
             login.logins = self.logins
-            login.digest = digest
+            login.key = digest
             login.user = user
             login.password = password
             return login

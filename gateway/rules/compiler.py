@@ -182,14 +182,22 @@ def _apache(model: Apache, hosts: Mapping[str, Any], rules: Rules, users: Mappin
     if not rules.hosts:
         return _apache_host(model, hosts, rules, rules.document_root or model.document_root, users)
     root = rules.document_root or model.document_root
+    slashes = rules.encoded_slashes or "off"
     steps = [
-        (host.names, host.port, _apache_host(model, hosts, host.rules, host.rules.document_root or root, users))
+        (
+            host.names,
+            host.port,
+            _apache_host(model, hosts, host.rules, host.rules.document_root or root, users, slashes),
+        )
         for host in rules.hosts
     ]
     return ApacheHosts(steps, name=model.file.name)
 
 
-def _apache_host(model: Apache, hosts: Mapping[str, Any], rules: Rules, root: str, users: Mapping[str, Logins]) -> Step:
+def _apache_host(
+    model: Apache, hosts: Mapping[str, Any], rules: Rules, root: str, users: Mapping[str, Logins], slashes: str = "off"
+) -> Step:
+    """`slashes`: AllowEncodedSlashes, unless this host says it."""
     directory = model.context == "directory"
     state = ApacheState()
 
@@ -204,6 +212,7 @@ def _apache_host(model: Apache, hosts: Mapping[str, Any], rules: Rules, root: st
             exists=model.exists,
             choose=random.randrange,
             state=state,
+            slashes=rules.encoded_slashes or slashes,
         )
 
     own = rewriting(rules, model.base, directory=directory)

@@ -73,7 +73,7 @@ cdef class View:
     cdef public str site            # the site that the client is redirected to, or None
     cdef int64_t bandwidth          # bytes per second of the response body, as routes require; 0: no limit
     cdef public bytes user          # that has logged in by basic_auth; None: none
-    cdef public dict settled        # results of checks of passwords for this request, by digest; None: there are none
+    cdef public dict settled        # answers to the questions of this request, by Question.key; None: there are none
     cdef int64_t body_bytes         # largest request body, as routes require; -1: no limit
     cdef int64_t header_bytes       # largest request head, likewise
     cdef list charges               # rate_limit.Charge of each limit that counts it; None: none

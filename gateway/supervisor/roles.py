@@ -83,6 +83,8 @@ class Role:
     """May report answers of the name service."""
     exports: bool = False
     """Gets what workers record of sampled requests."""
+    answers: bool = False
+    """Answers what workers ask: there is one where rules have programs, whatever `instances` says."""
     commands: bool = False
     """May pass on commands of operators (Command of gateway/process/channel.py)."""
     restarts: Callable[[Snapshot, Snapshot], bool] = _never
@@ -185,6 +187,12 @@ def _prepare_tracing(context: ChildContext) -> Work:
     return process.prepare(context)
 
 
+def _prepare_programs(context: ChildContext) -> Work:
+    from gateway.programs import process  # noqa: PLC0415 - where maps have programs
+
+    return process.prepare(context)
+
+
 def _prepare_heartbeat(context: ChildContext) -> Work:
     from gateway.heartbeat import process  # noqa: PLC0415 - where there is a cluster
 
@@ -278,5 +286,15 @@ TRACING: Final = Role(
     wave=2,  # after the workers, whose last requests it tells of
 )
 
-ROLES: Final[tuple[Role, ...]] = (CONTROL, WORKER, HEARTBEAT, DNS, ACME, TRACING)
+PROGRAMS: Final = Role(
+    name="programs",
+    prepare=_prepare_programs,
+    privileges=privileges.MAP_PROGRAMS,
+    instances=lambda _: 0,
+    bulletin=True,
+    answers=True,
+    wave=2,  # after the workers, which may ask to the end
+)
+
+ROLES: Final[tuple[Role, ...]] = (CONTROL, WORKER, HEARTBEAT, DNS, ACME, TRACING, PROGRAMS)
 """In the order in which they start."""

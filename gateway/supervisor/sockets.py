@@ -76,11 +76,13 @@ class Sockets:
             name: group[number] for (owner, name), group in self.groups.items() if owner == role.name if number in group
         }
 
-    def adapt(self, site: Site, leaving: Mapping[str, AbstractSet[int]] | None = None) -> "Sockets":
+    def adapt(
+        self, site: Site, leaving: Mapping[str, AbstractSet[int]] | None = None, *, programs: bool = False
+    ) -> "Sockets":
         """The sockets for `site`: open sockets are kept and redistributed, missing ones are opened.
 
         `leaving` are numbers of processes, by role, that still finish requests; until they have, no other gets them.
-        Raises StartError; `self` stays as it is.
+        `programs`: rules ask programs. Raises StartError; `self` stays as it is.
         """
         fresh = Sockets()
         opened: list[socket.socket] = []
@@ -90,7 +92,7 @@ class Sockets:
         try:
             for key, plan in plans.items():
                 self._probe_new(self.groups.get(key, {}), plan)
-            self._number(fresh, site, leaving or {})
+            self._number(fresh, site, leaving or {}, programs=programs)
             for key, plan in plans.items():
                 fresh.groups[key] = self._adapted(key, plan, fresh, opened)
         except StartError:
@@ -102,13 +104,13 @@ class Sockets:
         fresh.change_modes()
         return fresh
 
-    def _number(self, fresh: "Sockets", site: Site, leaving: Mapping[str, AbstractSet[int]]) -> None:
+    def _number(self, fresh: "Sockets", site: Site, leaving: Mapping[str, AbstractSet[int]], *, programs: bool) -> None:
         """The numbers in use, lowest first, then new ones. A cell of the Board has one process at a time."""
         for role in ROLES:
             alike = [other.name for other in ROLES if other.traffic] if role.traffic else [role.name]
             taken = {n for name in alike for n in (*self.numbers[name], *fresh.numbers[name], *leaving.get(name, ()))}
             free = (n for n in range(role.most) if n not in taken)
-            count = role.instances(site)
+            count = role.instances(site) if not role.answers else int(programs)
             numbers = list(islice(chain(sorted(self.numbers[role.name]), free), count))
             if len(numbers) < count:
                 finishing = len(leaving.get(role.name, ()))

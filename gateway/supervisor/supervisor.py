@@ -133,6 +133,7 @@ class Supervisor:
         self._users = CertificateWatch(lambda site: user_files.stamps(site, self._now.loaded.rules))
         self._tails = Tails(self._send_to_traffic)
         self._spans = pair_of_packets()
+        self._door = pair_of_packets()
         self._operators = OperatorSocket(
             self._selector,
             {"about": self._about, "reload": self._ordered_reload, "upgrade": self._ordered_upgrade},
@@ -291,8 +292,10 @@ class Supervisor:
             close_log(self._now.log_fd)
         reading, writing = self._spans
         spans = writing if role.traffic else reading if role.exports else None
-        for end in self._spans:
-            if end is not spans:
+        inside, outside = self._door
+        door = outside if role.traffic else inside if role.answers else None
+        for end in (*self._spans, *self._door):
+            if end is not spans and end is not door:
                 end.close()
         return ChildContext(
             number,
@@ -309,6 +312,7 @@ class Supervisor:
             self._received is not None,
             channel,
             spans,
+            door,
         )
 
     def _hear(self, child: Child) -> None:

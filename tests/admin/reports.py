@@ -23,6 +23,7 @@ from gateway.reports import (
     HandshakeReport,
     HeartbeatReport,
     LinkReport,
+    MapProgramReport,
     MapsReport,
     MemoryReport,
     NodeReport,
@@ -236,6 +237,11 @@ def control(*servers: ServerReport, **changes: Any) -> GatewayReport:
         ),
         acme=ACME,
         tracing=TracingReport(exported=7, waiting=1, lost={"worker": 2, "refused": 0}, failing=""),
+        map_programs=(
+            MapProgramReport(
+                program="/bin/map x", found=5, none=2, failed={"ended": 1, "slow": 0}, starts=2, waiting=3, failing=""
+            ),
+        ),
         processes=(ProcessReport(name="worker 0", pid=3, cpu_seconds=1.25, resident_bytes=4096),),
     )
     return replace(report, **changes)

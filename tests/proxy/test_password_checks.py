@@ -18,7 +18,7 @@ class Slow:
     """Credentials that are good; their check waits until it is let go."""
 
     def __init__(self, name: int, go: threading.Event) -> None:
-        self.digest = b"%d" % name
+        self.key = b"%d" % name
         self._go = go
         self.checked = 0
         self.known: list[bool] = []

@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 import pytest
 
 from gateway.config import ConfigError, load
+from gateway.config.expectation import Assumption
 from gateway.explain.asked import Asked
 from gateway.explain.sandbox import Sandbox
 from tests.support.apache import Apache, Fate, normal
@@ -990,6 +991,95 @@ RewriteRule ^/r$ /${{any:one}} [L]
         local=False,
     ),
 }
+CASES |= {
+    "programs of maps": Case(
+        """\
+RewriteEngine on
+RewriteMap said "prg:{directory}/words.sh of"
+RewriteRule ^/p/(.*)$ /found/${said:$1|none} [L]
+RewriteRule ^/q/(.*)$ /found/${said:$1}x [L]
+RewriteCond ${said:%{QUERY_STRING}|none} =rot-of
+RewriteRule ^/c$ /found/cond [L]
+""",
+        ["/p/red", "/p/blue", "/p/zz", "/q/zz", "/q/empty", "/p/empty", "/p/red%0Ablue", "/p/null", "/c?red", "/c?x"],
+        local=False,
+    ),
+    "named groups of sections": Case(
+        """\
+<LocationMatch "^/t/(?<tenant>[a-z]+)(?:/(?<page>[0-9]+))?">
+Header set X-T-Tenant "%{MATCH_TENANT}e"
+Header set X-T-Page "%{MATCH_PAGE}e" env=MATCH_PAGE
+</LocationMatch>
+<FilesMatch "^(?<stem>[a-z]+)(?<!x)\\.(?:css|js)$">
+Header set X-T-Stem "%{MATCH_STEM}e"
+</FilesMatch>
+<DirectoryMatch "^/var/www/html/(?<site>[a-z]+)/">
+Header set X-T-Site "%{MATCH_SITE}e"
+</DirectoryMatch>
+RewriteEngine on
+RewriteCond %{ENV:MATCH_TENANT} =beta
+RewriteRule ^ - [F]
+""",
+        ["/t/acme", "/t/acme/7", "/t/beta/7", "/shop/a.css", "/shop/ax.css", "/shop/a.txt", "/a.js"],
+        local=False,
+        exists=["/shop/a.css", "/shop/ax.css", "/shop/a.txt", "/a.js"],
+    ),
+    "sections of directories by patterns": Case(
+        """\
+<DirectoryMatch "/(?:private|\\.git)(?:/|$)">
+Require all denied
+</DirectoryMatch>
+<Directory /var/www/html/private/open>
+Require all granted
+</Directory>
+""",
+        ["/private/a", "/x/private/a", "/.git/config", "/privates/a", "/private/open/a"],
+        local=False,
+        exists=["/private/a", "/x/private/a", "/.git/config", "/privates/a", "/private/open/a"],
+    ),
+    "encoded slashes": Case(
+        """\
+AllowEncodedSlashes On
+RewriteEngine on
+RewriteRule ^/a/(.*)$ /found/$1 [L]
+RewriteRule ^/b/x/y$ - [F]
+RewriteRule ^/c/(.*)$ http://other.example/$1 [R]
+""",
+        ["/a/x%2Fy", "/a/x%2fy%20z", "/b/x%2Fy", "/b%2Fx%2Fy", "/c/x%2Fy", "/d/x%2Fy"],
+        local=False,
+    ),
+    "encoded slashes that stay": Case(
+        """\
+AllowEncodedSlashes NoDecode
+RewriteEngine on
+RewriteRule ^/b/x%2Fy$ - [F]
+RewriteRule ^/b/x/y$ - [G]
+RewriteRule ^/c/(.*)$ http://other.example/$1 [R,NE]
+""",
+        ["/b/x%2Fy", "/b/x/y", "/c/x%2Fy"],
+        local=False,
+    ),
+    "no encoded slashes": Case(
+        "RewriteEngine on\nRewriteRule ^/b/x%2Fy$ - [F]\nRewriteRule ^/b/x/y$ - [G]\n",
+        ["/b/x%2Fy", "/b/x/y"],
+        local=False,
+    ),
+}
+PROGRAM = """\
+#!/bin/sh
+while IFS= read -r key
+do
+  case "$key" in
+    red) echo "rot-$1";;
+    blue) echo blau;;
+    empty) echo;;
+    null) echo null;;
+    *) echo NULL;;
+  esac
+done
+"""
+SAID = {"red": "rot-of", "blue": "blau", "empty": ""}
+"""The same, of keys that it has a value for."""
 MAP = "# colours\nmoved /x?y=1\npage /x\nred rot\nblue blau  # comment\none eins\n"
 
 
@@ -1000,6 +1090,7 @@ def apache() -> Iterator[Apache]:
         directory = Path(name)
         (directory / "words.map").write_text(MAP)
         (directory / "users").write_text(USERS)
+        (directory / "words.sh").write_text(PROGRAM)
         sets = {name: (rules(name, directory), case.local, case.exists) for name, case in CASES.items()}
         with Apache(directory, sets) as process:
             yield process
@@ -1015,13 +1106,19 @@ def sandbox(directory: Path, name: str) -> Sandbox:
     case = CASES[name]
     (directory / "words.map").write_text(MAP)
     (directory / "users").write_text(USERS)
+    (directory / "words.sh").write_text(PROGRAM)
+    (directory / "words.sh").chmod(0o755)
     (directory / "rules.txt").write_text(rules(name, directory))
+    slashes = "encoded slashes" in name
     (directory / "site.yaml").write_text(
-        'frontends: [{listen: "127.0.0.1:80"}]\nbackends: {app: {servers: ["127.0.0.1:1"]}}\nroutes:\n'
+        f'frontends: [{{listen: "127.0.0.1:80", encoded_slashes: {str(slashes).lower()}}}]\n'
+        'backends: {app: {servers: ["127.0.0.1:1"]}}\nroutes:\n'
         f"  - apache: {{file: rules.txt, context: {'directory' if case.local else 'server'}, exists: {list(case.exists)}}}\n"
         "  - backend: app\n"
     )
-    return Sandbox(load(directory / "site.yaml"))
+    made = Sandbox(load(directory / "site.yaml"))
+    made.assume(Assumption(programs={"said": SAID}))
+    return made
 
 
 def ours(found: Sandbox, target: str, headers: Sequence[str], host: str) -> Fate:
@@ -1171,6 +1268,47 @@ def test_an_encoded_slash_is_not_found_as_with_apache(tmp_path: Path) -> None:
     with Sandbox(load(path)) as found:
         assert found.decide(Asked("GET", "http", WWW, "/admin%2Fx"))["status"] == 404
         assert found.decide(Asked("GET", "http", WWW, "/%61dmin/x"))["status"] == 403
+
+
+@pytest.mark.parametrize("said, sent", [("On", "/found/a/b"), ("NoDecode", "/found/a%2Fb")])
+def test_encoded_slashes_of_changed_paths_go_on_as_the_rules_saw_them(tmp_path: Path, said: str, sent: str) -> None:
+    path = site_with(tmp_path, f"AllowEncodedSlashes {said}\nRewriteRule ^x/(.*)$ /found/$1\n")
+    with Sandbox(load(path)) as found:
+        assert found.decide(Asked("GET", "http", WWW, "/x/a%2Fb"))["refused"][0] == 400
+    assert any("AllowEncodedSlashes has no effect at" in warning.message for warning in load(path).warnings)
+    path.write_text(path.read_text().replace(':80"}]', ':80", encoded_slashes: true}]'))
+    assert not any("AllowEncodedSlashes" in warning.message for warning in load(path).warnings)
+    with Sandbox(load(path)) as found:
+        assert found.decide(Asked("GET", "http", WWW, "/x/a%2fb"))["head"].startswith(f"GET {sent} HTTP/1.1")
+        assert found.decide(Asked("GET", "http", WWW, "/y/a%2Fb"))["head"].startswith("GET /y/a%2Fb HTTP/1.1")
+
+
+def test_explain_asks_no_program_and_says_so(tmp_path: Path) -> None:
+    rules = "RewriteMap m prg:program\nRewriteRule ^(.*)$ /${m:$1|none}/${m:x} [R]\n"
+    path = site_with(tmp_path, rules)
+    (tmp_path / "program").write_text("#!/bin/sh\ntouch here\n")
+    (tmp_path / "program").chmod(0o755)
+    with Sandbox(load(path)) as found:
+        found.assume(Assumption(programs={"m": {"x": "y"}}))
+        decision = found.decide(Asked("GET", "http", WWW, "/a"))
+    assert decision["lines"] == "Location: http://www.example.com/none/y\r\n"
+    assert decision["routes"][0]["notes"] == [
+        'map m: its program is not run here, and supposed to have no value for "a"',
+        'map m: its program is not run here, and supposed to have "y" for "x"',
+        "line 3: now http://www.example.com/none/y",
+    ]
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_program_is_asked_for_a_limited_number_of_keys(tmp_path: Path) -> None:
+    rules = "RewriteMap m prg:/bin/cat\nRewriteCond ${m:$1} .?\nRewriteRule ^(.*)$ $1x [N]\n"
+    with Sandbox(load(site_with(tmp_path, rules))) as found:
+        decision = found.decide(Asked("GET", "http", WWW, "/a"))
+        long = found.decide(Asked("GET", "http", WWW, "/" + "a" * 8191))
+    assert (decision["status"], decision["routes"][0]["notes"][-1]) == (
+        503, "line 4: answers with 503: map m: its program is asked for at most 32 keys of a request",
+    )  # fmt: skip
+    assert long["status"] == 503
 
 
 def test_mistakes_are_told_with_the_line_of_the_file(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ class Apache(ApacheServer):
             text += HOST.format(port=port, root=root, rules=inline if local and maps else "" if local else placed)
         (directory / "apache.conf").write_text(text)
         for path in (directory, *directory.rglob("*")):
-            path.chmod(0o755 if path.is_dir() else 0o644)
+            path.chmod(0o755 if path.is_dir() or path.suffix == ".sh" else 0o644)
 
     def _listening(self) -> Iterable[int]:
         return self.ports.values()
