@@ -21,6 +21,16 @@ RUNS: Final = 20
 MEAN: Final = 0.01
 
 
+def false_alarms(sigma: float, answers: int, known: float = math.inf, times: float = 10.0) -> float:
+    """The least share of an unchanged server's answers at which a rule takes it for slow, if that rule gives up one
+    that turns `times` slow after so many answers in half of all cases.
+
+    `sigma`: of the logarithm of times, which the rule knows; `known`: answers from which it knows the usual time. The
+    test of the mean logarithm is the most powerful one (Neyman and Pearson, Phil. Trans. R. Soc. A 231, 1933).
+    """
+    return statistics.NormalDist().cdf(-math.log(times) / (sigma * math.sqrt(1 / answers + 1 / known)))
+
+
 @dataclass(frozen=True, slots=True)
 class OneClient:
     """`sigma` of the logarithm of times; `think` seconds between requests, exponential, in the mean."""
