@@ -2,10 +2,10 @@
 
     python .ci/containers.py [--compose PODMAN_COMPOSE]
 
-As root, with podman, crun and mmdebstrap (Debian packages). The images that the Dockerfile and compose.yaml begin with
-made here, of roots of Debian 13, so no registry is asked. All that podman writes is in a directory that is removed in
-the end. With --compose (the program podman-compose), the farm of conf/docker/compose.yaml is started as well, asked by
-its shared addresses, and loses a gateway.
+As root, with podman, crun, netavark, aardvark-dns and mmdebstrap. The images that the Dockerfile and compose.yaml begin
+with are made here, of roots of Debian 13, so no registry is asked. All that podman writes is in a directory that is
+removed in the end. With --compose (the program podman-compose), the farm of conf/docker/compose.yaml is started as
+well, asked by its shared address, and loses a gateway.
 """
 
 import contextlib
@@ -44,7 +44,9 @@ class Podman:
         options = ["--root", place / "storage", "--runroot", place / "run", "--storage-driver", "vfs"]
         options += ["--cgroup-manager", "cgroupfs", "--events-backend", "file"]
         words = " ".join(map(str, options))
-        self.program.write_text(f'#!/bin/sh\nexec /usr/bin/podman {words} "$@"\n')
+        settings = place / "containers.conf"
+        settings.write_text('[network]\nnetwork_backend = "netavark"\n')
+        self.program.write_text(f'#!/bin/sh\nCONTAINERS_CONF={settings} exec /usr/bin/podman {words} "$@"\n')
         self.program.chmod(0o755)
         self.path = f"{self.program.parent}:{os.environ['PATH']}"
 
@@ -99,7 +101,7 @@ def trial(podman, place):
     """Run a container: it answers, is healthy, reloads, and ends when it is told to. Raises CalledProcessError."""
     site = place / "site.yaml"
     site.write_text(SITE)
-    options = ["--detach", "--name", NAME, "--network", "host", "--cgroups", "disabled"]
+    options = ["--detach", "--name", NAME, "--network", "host", "--cgroups", "disabled", "--ulimit", "host"]
     podman.run("run", *options, "-v", f"{site}:/etc/gateway/site.yaml:ro", IMAGE)
     try:
         until(lambda: answer("http://127.0.0.1:8642/hello") == "hello\n", "an answer of the container")
