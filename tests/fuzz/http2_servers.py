@@ -172,7 +172,7 @@ def _ruins(stream: int, idle: int) -> tuple[bytes, ...]:
         frame(SETTINGS, struct.pack(">HI", 4, 1 << 31)),
         frame(SETTINGS, struct.pack(">HI", 5, 16383)),
         frame(SETTINGS, struct.pack(">HI", 2, 1)),
-        frame(WINDOW_UPDATE, struct.pack(">I", 0x7FFFFFFF)),
+        frame(WINDOW_UPDATE, struct.pack(">I", 0x7FFFFFFF)) * 2,  # one is no fault while the window is empty
         frame(WINDOW_UPDATE, bytes(4)),
         frame(WINDOW_UPDATE, bytes(3)),
         frame(RST_STREAM, bytes(4), 0, idle),
@@ -517,7 +517,8 @@ class Http2ServerConn(Peer):
         else:
             self._fail(call)
             self._lose(call, self.length)
-            self.say(STREAM_ERROR[:5] + call.number.to_bytes(4, "big") + STREAM_ERROR[9:])
+            call.room += 0x7FFFFFFF  # which one of them allows if the window is empty
+            self.say((STREAM_ERROR[:5] + call.number.to_bytes(4, "big") + STREAM_ERROR[9:]) * 2)
         return f"{which % 3}{what % len(_lates(1))}"
 
     def _ruin(self, what: int) -> str:
