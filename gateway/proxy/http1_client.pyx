@@ -503,10 +503,11 @@ cdef class Http1Downstream(Downstream):
                 return conn.close()
         self._enter(C_LINGER)
         linger_begin(&self.linger, conn, pause, LINGER_PAUSE_MS, self.held_len)
-        if self.reading:
-            return conn.poller.turn_over(conn)      # the buffer in use must not change
-        self._unhold(self.held_len)
-        return self._discard()
+        if not self.reading:
+            self._unhold(self.held_len)
+        # The buffer in use must not change: a server's, too, whose answer this ends while more of what was read with it
+        # is still being parsed (HTTP/2).
+        return conn.poller.turn_over(conn)
 
     cdef int _discard(self) except -1:
         """Discard further input of the client so that it can read the response (RFC 9112 section 9.6): most clients
