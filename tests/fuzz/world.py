@@ -207,6 +207,8 @@ class World:
         self.step(3)
         if ms > LEAVING_MS // 2 and self._silent():
             self.oracle.trouble += 1
+            for session in self.sessions:
+                session.slow = session.slow or session.held > 0
         self.oracle.clock += ms
         taken = int((time.monotonic() - self.began) * 1000)
         for client in self.clients:
