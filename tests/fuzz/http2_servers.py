@@ -759,11 +759,15 @@ class Http2ServerConn(Peer):
             raise Violation(f"header twice: {names!r}")
         if b"/bad/" in fields[b":path"] and not self.oracle.loose:
             raise Violation(f"a server got a byte of what is malformed: {fields!r}")
+        ignored = number > self.promised
+        if ignored and (known := self.oracle.requests.get(int(fields.get(b"x-id", b"-1")))) is not None:
+            known.heads -= 1  # before it counts: it may have been sent again meanwhile
         request = self.oracle.at_server(Head((fields[b":method"], fields[b":path"]), fields))
         call = Call(self, number, request, self.initial, self.given_initial)
         self.calls[number] = call
-        if number > self.promised:
-            self._refuse(call)
+        if ignored:
+            self._fail(call)
+            self._lose(call, self.length)
         if self.unsure or self.ruined:
             self._fail(call)
         call.left = call.left or self.ruined or not self.sends
