@@ -12,7 +12,7 @@ cdef class Logins:
     cdef object known(self, bytes digest)
 
 cdef class Login(Question):
-    """Credentials that are not checked yet. key: their digest, under a key of the process; the answer: whether they fit."""
+    """Credentials that are not checked yet. key: their digest, by a key of the process; the answer: do they fit?"""
     cdef readonly Logins logins
     cdef bytes user
     cdef bytes password

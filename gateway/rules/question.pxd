@@ -1,5 +1,5 @@
 cdef class Question:
-    """What a decision waits for: it ends the search, is settled beside the traffic, and the request is decided again."""
+    """What a decision waits for: it ends the search, is settled beside the traffic, and another one begins."""
     cdef readonly object key        # of the answer in View.settled
 
 
