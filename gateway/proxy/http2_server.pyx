@@ -17,7 +17,7 @@ tunnel; otherwise it gets a connection of HTTP/1.1 (Aside), which only TLS can a
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.errno cimport EPROTO, EPROTONOSUPPORT
+from libc.errno cimport ECONNREFUSED, EPROTO, EPROTONOSUPPORT
 from libc.stdlib cimport free
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
@@ -929,6 +929,8 @@ cdef class Http2Session(Handler):
             return self.end(O_RESPONSE_INVALID, self.why, EPROTO)
         if self.phase == Q_OPENING and self.greeted:
             self._open()
+        if self.phase == Q_OPENING and self.farewell:
+            return self.end(O_SERVER_CLOSED, 0, ECONNREFUSED)       # it has not allowed one request
         if self.phase == Q_LEAVING and not self.streams:
             return self._goodbye()
         return 0

@@ -8,7 +8,7 @@ cdef class Respond:
     cdef readonly bytes lines       # complete header lines, Content-Type among them
     cdef readonly object body       # bytes, or None: the page for the status
     cdef readonly bint closes       # there is no response: the connection or stream is closed; the log has the status
-    cdef public bytes rule          # of a file with several rules, the one that responded; None: there is one
+    cdef public bytes rule          # of a file with several rules, the one that responded; None: it has one
     cdef public bytes why           # that rule in short; None: there is nothing to say
 
 cdef class Step:
