@@ -40,7 +40,7 @@ class BadHandover(Exception):
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
 
 class HandedSocket(_Part):

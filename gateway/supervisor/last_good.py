@@ -39,7 +39,7 @@ class NoCopy(Exception):
 class Copied(BaseModel):
     """What is in the file of a copy. `files` are in base64."""
 
-    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
     format: Literal[1]
     at: float

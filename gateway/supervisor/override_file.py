@@ -16,7 +16,7 @@ LIMIT: Final = 2 * 1024 * 1024
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True)
 
 
 class _Kept(_Part):

@@ -16,7 +16,7 @@ WORDS: Final = ("history", "history/show", "history/diff")
 
 
 class _Numbers(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(strict=True, extra="forbid")
 
     number: int = 0
     before: int = 0

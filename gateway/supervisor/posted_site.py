@@ -40,7 +40,7 @@ class Invalid(Refused):
 
 
 class _Posted(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", defer_build=True)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     text: Annotated[str, Field(max_length=LONGEST)]
     token: Annotated[str, Field(max_length=4096)]

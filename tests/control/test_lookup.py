@@ -30,8 +30,8 @@ from gateway.control.lookup import look_up
 def find_spec(name, path=None, target=None):
     raise ImportError(f"{name} is out of reach")
 
+resolver = Resolver.model_validate({"nameservers": [sys.argv[1]]})     # a site file is read before
 sys.meta_path[:] = [type("Locked", (), {"find_spec": staticmethod(find_spec)})]
-resolver = Resolver.model_validate({"nameservers": [sys.argv[1]]})
 question = Question(server_address("dns:_http._tcp.app.internal"), "SRV")
 print(*(member.ip for member in asyncio.run(look_up(question, resolver)).members))
 """

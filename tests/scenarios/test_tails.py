@@ -119,7 +119,7 @@ def followers(supervisor: int) -> int:
     except psutil.NoSuchProcess as error:
         raise ProcessLookupError(f"{error} has just ended") from None
     each = sum(path.is_symlink() and str(path.readlink()) in packets for path in found) // max(1, len(workers))
-    return each - 1  # that of traces, which every worker has
+    return each - 2  # those of traces and of the programs of maps, which every worker has
 
 
 def begin(gateway: GatewayProcess, *arguments: object) -> Command:
