@@ -341,7 +341,7 @@ def test_descriptors_of_the_processes_of_a_cluster(pair):
         "gw-control": Counter(loop)
         + Counter({"gateway-board (to read)": 1, "meminfo (to read)": 1, "unix": 1})
         + Counter({"unix:control.sock": 1, "unix:api.sock": 1, "pipe": 4, "eventfd": 1}),
-        "gw-worker-0": Counter(loop) + Counter({"gateway-board (to read)": 1, "unix": 2, "pipe": 2, "tcp:80": 2}),
+        "gw-worker-0": Counter(loop) + Counter({"gateway-board (to read)": 1, "unix": 3, "pipe": 2, "tcp:80": 2}),
     }
     for name, role in expected.items():
         (pid,) = gw1.pids(name)

@@ -161,7 +161,7 @@ def test_certificates_that_expire_are_in_check_log_status_and_metrics(
     place(authority.issue("d.example.com", valid=(DAY, 2 * DAY)), live, "d")
     port = free_port()
     description = serving(start_servers("app1"), live)
-    description["admin"] = {"listen": f"127.0.0.1:{port}"}
+    description["admin"] = {"listen": f"127.0.0.1:{port}", "sockets": str(live.parent)}
     gateway = start_gateway(description)
     texts = ["b.crt: the certificate expires on", "c.crt: the certificate expired on", "d.crt: the certificate is not"]
     checked = CliRunner().invoke(main, ["check", str(gateway.path)])

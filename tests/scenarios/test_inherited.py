@@ -12,7 +12,7 @@ from tests.support.gateway_process import GatewayProcess, site
 from tests.support.open_files import open_files
 from tests.support.waiting import eventually, free_port
 
-WORKER = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 4})
+WORKER = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 5})
 """The table, its descriptor of the log, its poller, what wakes it; its channel, for traces, the pair of its event loop."""
 CONTROL = Counter({
     "gateway-board (to read)": 1, "meminfo (to read)": 1, "eventpoll": 1, "eventfd": 1, "pipe": 4, "unix": 3,
@@ -57,7 +57,7 @@ def check(gateway: GatewayProcess, supervisor: int, elder: int = 0) -> None:
     assert len(roles) == 2
     control = int(gateway.log.rpartition("control started, pid ")[2].split()[0])
     roles["control"] = control, CONTROL + of_control
-    own = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 5})
+    own = Counter({"gateway-board (to read)": 1, "access.log (to append)": 1, "eventpoll": 1, "pipe": 2, "unix": 7})
     own["gateway-vault (to write)"] = 1  # sealed; passed to workers, which close it
     own["gateway-sessions (to write)"] = 1  # passed to workers, and to the next gateway at an upgrade
     own[f"unix:{supervisor}.operator"] = 1  # for commands
