@@ -133,7 +133,7 @@ def test_reload_is_measured_and_a_refused_one_is_said(monkeypatch):
 
 def test_whole_run_prints_tables_and_keeps_results(tmp_path):
     options = ("--parts", "cases,start", "--cases", "10 KB", "--rounds", "2", "--seconds", "0.1")
-    shown = run(sys.executable, "-m", "bench.run", *options, "--peers", "floor", "--keep", str(tmp_path))
+    shown = run(sys.executable, "-m", "bench.run", *options, "--peers", "floor", "--keep", str(tmp_path), seconds=90.0)
     assert "10 KB" in shown
     result = json.loads((tmp_path / "bench.json").read_text())
     cpu = [figure for figure in result["figures"] if figure["metric"] == "cpu"]
