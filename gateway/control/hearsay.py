@@ -40,14 +40,16 @@ class Heard:
 class SiteView:
     """A site as its gateways describe it. `up`: one of them was heard; `draining`: none of them takes new clients.
 
-    `evacuates` is a gateway that was told to evacuate the site, or None. `trust` falls from 1 to 0 while it is silent.
-    `sessions_free` and `responses` are sums, None if no gateway says that; `backends` has the part of each backend's
-    servers that works, as the gateway sees it that sees the fewest.
+    `load` is that of a moment, `mean_load` that of the last second. `evacuates` is a gateway that was told to evacuate
+    the site, or None. `trust` falls from 1 to 0 while it is silent. `sessions_free` and `responses` are sums, None if
+    no gateway says that; `backends` has the part of each backend's servers that works, as the gateway sees it that sees
+    the fewest.
     """
 
     up: bool
     draining: bool = False
     load: float | None = None
+    mean_load: float | None = None
     requests: float = 0.0
     evacuates: str | None = None
     trust: float = 1.0
@@ -72,7 +74,7 @@ class Hearsay:
         said = of_metrics(report.metrics)
         if report.state is not State.MAINTENANCE:
             if said.sessions_free == 0:  # a client that is sent there would wait, though servers are idle
-                said = replace(said, load=max(FULL, said.load or 0.0))
+                said = replace(said, load=max(FULL, said.load or 0.0), mean_load=max(FULL, said.mean_load or 0.0))
             nodes[report.backend or ""] = Heard(now, report.state, said)
             self._note_backends(report.server, report.backend or "", said.backends, now)
         if len(nodes) > MAX_NODES:  # forget the one that has been silent longest; its next report adds it again
@@ -99,6 +101,7 @@ class Hearsay:
             bool(heard),
             bool(heard) and not ready,
             load,
+            max((one.mean_load for one in reports if one.mean_load is not None), default=None),
             requests,
             evacuates,
             trust,

@@ -23,6 +23,7 @@ Detail: TypeAlias = tuple[str, float]
 FORMAT: Final = 2
 """Of these reports: 1 had the first four fields and no others."""
 LOAD: Final = "load"
+MEAN_LOAD: Final = "load_mean"
 REQUESTS: Final = "requests"
 EVACUATES: Final = "evacuates"
 TTL: Final = "dns_ttl"
@@ -33,7 +34,7 @@ _OPEN: Final = "dns_open"
 _BACKEND: Final = "b:"
 _TIME: Final = "t:"
 _ASK: Final = "q:"
-_BASE: Final = 8
+_BASE: Final = 9
 ROOM: Final = MAX_METRICS - _BASE
 """Details in a report."""
 MAX_REPORTS: Final = 4
@@ -45,7 +46,9 @@ class SiteReport:
     """What one gateway says of its site."""
 
     load: float | None = None
-    """1: full; None: unknown."""
+    """At this moment. 1: full; None: unknown."""
+    mean_load: float | None = None
+    """The mean since the report before: what belongs to `requests`. From a gateway that does not say it, `load`."""
     requests: float = 0.0
     """Per second, that it answers."""
     evacuates: bool = False
@@ -75,6 +78,7 @@ def of_metrics(metrics: Mapping[str, float]) -> SiteReport:
     found = {prefix: dict(_those(metrics, prefix)) for prefix in (_BACKEND, _TIME, _ASK)}
     return SiteReport(
         load=metrics.get(LOAD),
+        mean_load=metrics.get(MEAN_LOAD, metrics.get(LOAD)),
         requests=metrics.get(REQUESTS, 0.0),
         evacuates=bool(metrics.get(EVACUATES)),
         ttl=min(metrics.get(TTL, 0.0), MAX_TTL),
@@ -92,6 +96,7 @@ def metrics_of(report: SiteReport, details: Iterable[Detail] = ()) -> list[dict[
     base = {REQUESTS: report.requests, _FORMAT: float(FORMAT)}
     for name, value in (
         (LOAD, report.load),
+        (MEAN_LOAD, report.mean_load),
         (EVACUATES, 1.0 if report.evacuates else None),
         (TTL, report.ttl or None),
         (_SESSIONS, report.sessions_free),

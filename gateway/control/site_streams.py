@@ -1,14 +1,15 @@
 """Reports between sites over TCP, for where UDP does not come through. Each has its length before it, two bytes.
 
-The gateway that does not hear a site connects to it; then both send what they also send as datagrams. A client hears
-nothing before it has sent a report that is signed.
+The gateway that does not hear a site connects to it; then both send what they also send as datagrams, at once what was
+sent last: a site that is heard no more would count as down before the next report. A client hears nothing before it has
+sent a report that is signed.
 """
 
 import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from gateway.control.tasks import stop
@@ -42,6 +43,8 @@ class SiteStreams:
         self._clients: dict[asyncio.Task[None], str] = {}
         """By their addresses."""
         self._trusted: set[asyncio.StreamWriter] = set()
+        self._last: tuple[bytes, ...] = ()
+        """The reports that were sent last."""
         self._links: dict[Endpoint, asyncio.Task[None]] = {}
 
     async def listen(self, sock: socket.socket | None) -> None:
@@ -57,11 +60,11 @@ class SiteStreams:
         for endpoint in set(wanted) - self._links.keys():
             self._links[endpoint] = asyncio.create_task(self._follow(endpoint))
 
-    def send(self, report: bytes) -> None:
-        """Send a report to all that are connected; one that does not read misses it."""
+    def send(self, reports: Iterable[bytes]) -> None:
+        """Send reports to all that are connected; one that does not read misses some."""
+        self._last = tuple(reports)
         for writer in self._trusted:
-            if writer.transport.get_write_buffer_size() < UNSENT:
-                writer.write(len(report).to_bytes(2) + report)
+            self._write(writer)
 
     async def close(self) -> None:
         """End all connections."""
@@ -89,9 +92,20 @@ class SiteStreams:
                 async with asyncio.timeout(IDLE):
                     reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
                 _log.info("no datagrams of the site at %s: hearing it over TCP", endpoint)
-                self._trusted.add(writer)
+                self._trust(writer)
                 await self._read(reader, writer)
             await asyncio.sleep(AGAIN)
+
+    def _trust(self, writer: asyncio.StreamWriter) -> None:
+        """Send reports there from now on."""
+        if writer not in self._trusted:
+            self._trusted.add(writer)
+            self._write(writer)
+
+    def _write(self, writer: asyncio.StreamWriter) -> None:
+        for report in self._last:
+            if writer.transport.get_write_buffer_size() < UNSENT:
+                writer.write(len(report).to_bytes(2) + report)
 
     async def _read(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take reports until the connection ends, is idle, or sends what is none, or the same one again."""
@@ -108,7 +122,7 @@ class SiteStreams:
                 if report == before or not self._hear(report, str(peer[0])):
                     return
                 before = report
-                self._trusted.add(writer)
+                self._trust(writer)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
             return
         finally:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
+from statistics import fmean
 from typing import Final
 
 from gateway.balance.policy import Members
@@ -44,8 +45,8 @@ EVERY: Final = 1.0
 """Seconds between two reports."""
 KEEP: Final = 3600.0
 """Seconds for which times to resolvers are used that other sites have measured, if this one does not."""
-LOOKS: Final = 4
-"""Looks in that time at the sites that have fallen silent."""
+LOOKS: Final = 10
+"""Looks in that time at this site's load, and at the sites that have fallen silent."""
 CONTEXT: Final = b"eddie site report\0"
 WITHOUT_UDP: Final = 3.0
 """Seconds without a datagram of a site after which it is heard over TCP."""
@@ -109,6 +110,8 @@ class Sites(asyncio.DatagramProtocol):
         """When a datagram of each site has come last."""
         self._traffic: list[int] = []
         self._pace, self._dns_pace = Pace(), Pace()
+        self._seen: list[float] = []
+        """Loads of this site since the last report."""
         self._next_backend = 0
         self._latency = SiteLatency("", 0.0, 0.0)
         self._probes: set[asyncio.Task[None]] = set()
@@ -299,8 +302,11 @@ class Sites(asyncio.DatagramProtocol):
     def _notice(self) -> None:
         """Look at the load of this site; tell at once that another one has fallen silent for too long."""
         self._probe()
+        load = self._own_load()
+        if load is not None:
+            self._seen.append(load)
         if self._spill is not None and self.evacuation() is None:
-            self._spill.see(self._own_load(), time.monotonic())
+            self._spill.see(load, time.monotonic())
         states = self.states()
         if {name for name, state in states.items() if state.up} != self._up:
             self._tell_all(states)
@@ -336,6 +342,7 @@ class Sites(asyncio.DatagramProtocol):
         self._latency.see(_addresses(about.resolvers), now)
         said = SiteReport(
             load=own,
+            mean_load=fmean(self._seen) if self._seen else own,
             requests=self._pace.step(sum(sum(self._board.passed_through(row).answers) for row in self._traffic), now),
             evacuates=told is not None,
             ttl=self._own_ttl,
@@ -343,17 +350,20 @@ class Sites(asyncio.DatagramProtocol):
             responses=self._dns_pace.step(about.responses, now) if about.responses is not None else None,
             open_names=about.open_names,
         )
+        self._seen.clear()
+        datagrams = []
         for metrics in metrics_of(said, self._details(now)):
             report = Report(model.self_, *self._numbering.next(), state, self._node, metrics)
             self._hearsay.hear(report, now)
-            datagram = encode(report, self._key, CONTEXT)
+            datagrams.append(encode(report, self._key, CONTEXT))
+        for datagram in datagrams:
             for link, _ in self._links.values():
                 link.send(datagram)
-            self._streams.send(datagram)
+        self._streams.send(datagrams)
         self._streams.connect(self._unheard(model, now))
         for name in {model.self_, *model.others}:
             view = self._hearsay.view(name, now, model.stale_after)
-            self._capacity.setdefault(name, Capacity()).observe(view.requests, view.load)
+            self._capacity.setdefault(name, Capacity()).observe(view.requests, view.mean_load)
         self._tell_all(self.states())
 
     def states(self) -> dict[str, SiteStateReport]:
@@ -372,7 +382,7 @@ class Sites(asyncio.DatagramProtocol):
             found[name] = SiteStateReport(
                 up=view.up or now - self._began <= model.stale_after,
                 draining=view.draining,
-                load=view.load,
+                load=view.mean_load,
                 capacity=capacity.estimate if capacity is not None else None,
                 evacuated=view.evacuates is not None,
                 trust=round(view.trust, 2),
@@ -404,8 +414,8 @@ class Sites(asyncio.DatagramProtocol):
         others = {}
         for name in model.others:
             view, capacity = self._hearsay.view(name, now, model.stale_after), self._capacity.get(name)
-            if view.up and not view.draining and view.load is not None:
-                others[name] = Other(view.load, capacity.estimate if capacity is not None else None, view.trust)
+            if view.up and not view.draining and view.mean_load is not None:
+                others[name] = Other(view.mean_load, capacity.estimate if capacity is not None else None, view.trust)
         return self._spill.step(own, others, now)
 
     def _details(self, now: float) -> list[Detail]:

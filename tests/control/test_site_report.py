@@ -22,7 +22,9 @@ from gateway.control.site_report import (
 from loadagent.report import MAX_SHARE, Report, State, decode, encode
 
 KEY = b"0123456789abcdef"
-ALL = SiteReport(load=0.5, requests=120.0, evacuates=True, ttl=30.0, sessions_free=7, responses=55.5, open_names=2)
+ALL = SiteReport(
+    load=0.5, mean_load=0.4, requests=120.0, evacuates=True, ttl=30.0, sessions_free=7, responses=55.5, open_names=2
+)
 
 
 def sent(metrics: dict[str, float]) -> dict[str, float]:
@@ -40,7 +42,7 @@ def test_what_is_said_is_read() -> None:
 
 
 def test_a_gateway_of_before_is_understood_and_understands() -> None:
-    assert of_metrics({"load": 0.5, "requests": 3.0}) == SiteReport(load=0.5, requests=3.0), "format 1"
+    assert of_metrics({"load": 0.5, "requests": 3.0}) == SiteReport(load=0.5, mean_load=0.5, requests=3.0), "format 1"
     for metrics in metrics_of(ALL, [backend(f"b{i}", 1.0) for i in range(20)]):
         assert sent(metrics)["load"] == 0.5, "each report is whole: what is not in it is not forgotten"
         assert metrics["requests"] == 120.0

@@ -40,16 +40,29 @@ async def test_both_ends_of_a_connection_hear_each_other() -> None:
     numbers = count()
 
     def exchanged() -> bool:
-        one.streams.send(b"good one %d" % next(numbers))
-        other.streams.send(b"good other %d" % next(numbers))
+        one.streams.send([b"good one %d" % next(numbers)])
+        other.streams.send([b"good other %d" % next(numbers)])
         return bool(other.heard and one.heard)
 
     await soon(exchanged, "both to hear")
     one.streams.connect([])
     await asyncio.sleep(0.05)
-    one.streams.send(b"good late")
+    one.streams.send([b"good late"])
     await asyncio.sleep(0.05)
     assert b"good late" not in other.heard, "the connection is closed"
+    await one.streams.close()
+    await other.streams.close()
+
+
+async def test_what_was_sent_last_is_heard_as_soon_as_a_connection_stands() -> None:
+    one, other = Side(), Side()
+    endpoint = await other.listen()
+    one.streams.send([b"good one", b"good one, more"])
+    other.streams.send([b"good other of before"])
+    other.streams.send([b"good other"])
+    one.streams.connect([endpoint])
+    await soon(partial(other.has_heard, [b"good one", b"good one, more"]), "the one that listens to hear")
+    await soon(partial(one.has_heard, [b"good other"]), "the one that has connected to hear")
     await one.streams.close()
     await other.streams.close()
 
@@ -71,7 +84,7 @@ async def test_a_client_without_the_key_hears_nothing_and_is_disconnected() -> N
     endpoint = await side.listen()
     for sent in (b"\x00\x03bad", b"\x00\x00", (MAX_BYTES + 1).to_bytes(2) + bytes(MAX_BYTES + 1)):
         reader, writer = await asyncio.open_connection(endpoint.host, endpoint.port)
-        side.streams.send(b"good secret")
+        side.streams.send([b"good secret"])
         writer.write(sent)
         assert await asyncio.wait_for(_all(reader), 5.0) == b""
         writer.close()

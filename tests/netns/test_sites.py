@@ -103,7 +103,7 @@ def clients(lab: Lab, seconds: float, rate: float, host: str = "www.example.com"
 
 @needs("unbound")
 def test_shares_follow_capacity_and_a_dead_site_gets_no_new_client(farm: Lab) -> None:
-    clients(farm, 6.0, 80.0)  # until the capacities are measured
+    clients(farm, 10.0, 80.0)  # until the capacities are measured and the shares have moved
     found = clients(farm, 6.0, 80.0)
     sites = Counter(site for _, _, site, _ in found)
     assert sum(sites[name] for name in CAPACITY) > 0.99 * len(found), sites
