@@ -230,8 +230,11 @@ def test_successor_that_hangs_or_dies_changes_nothing(start_servers, start_gatew
         since = len(gateway.log)
         gateway.process.send_signal(signal.SIGUSR2)
         pid = hanging(since)
+        launcher = psutil.Process(pid).ppid()
         gateway.wait_for_log("upgrade failed: it was not ready within 15s", since, 30.0)
-        eventually(lambda: not runs(pid), "the hanging one to be gone")
+        eventually(
+            lambda: not runs(pid) and launcher not in children(gateway.process.pid), "the hanging one to be gone"
+        )
         load.wait_for(100)
         new = gateway.upgrade()
         load.wait_for(100)
