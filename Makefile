@@ -86,7 +86,7 @@ bench: peers $(VENV)/.tools $(VENV)/.peers $(VENV)/.built  ## the gateway beside
 bench-quick: peers $(VENV)/.tools $(VENV)/.built  ## the short form: CPU per request beside nginx and HAProxy, three minutes
 	@$(BIN)/python -m bench.run --quick $(BENCH)
 
-balance: peers $(VENV)/.tools $(VENV)/.built  ## how good the balancing is: beside HAProxy, nginx and an oracle, ten minutes
+balance: peers $(VENV)/.tools $(VENV)/.built  ## how good the balancing is: beside HAProxy, nginx and an oracle, twenty minutes
 	@$(BIN)/python -m bench.balance
 
 micro: peers $(VENV)/.tools $(VENV)/.built  ## instructions of every hot function against the baseline (BENCH=--keep: a new one)

@@ -5,7 +5,7 @@
 Every proxy gets servers of its own and the same requests at the same moments; all run at once, so that what else the
 machine does hits them alike. The oracle is a simulation of the same arrivals that knows the size of each request and
 the backlog of each server. Prints a table and which goals were reached, and keeps it with a plot in bench/results.
-With 40 seconds for each workload it takes about ten minutes, in which the machine should do nothing else.
+With 40 seconds for each workload it takes about twenty minutes, in which the machine should do nothing else.
 """
 
 import json
