@@ -25,7 +25,7 @@ from gateway import __version__
 from gateway.acme.policy import Kind, Window
 from gateway.acme.state import PEM_BYTES, Account
 from gateway.acme.wanted import Wanted
-from gateway.config.acme import is_address
+from gateway.config.address import is_ip
 from gateway.config.certificate import Facts, facts
 from gateway.config.problem import Fault
 from gateway.secrets.placeholder import general_name, self_signed
@@ -186,9 +186,7 @@ class _Client(client.ClientV2):
     def order(self, csr: bytes, names: Sequence[str], profile: str, replaces: str) -> messages.OrderResource:
         """Order a certificate."""
         wanted = [
-            messages.Identifier(
-                typ=messages.IDENTIFIER_IP if is_address(name) else messages.IDENTIFIER_FQDN, value=name
-            )
+            messages.Identifier(typ=messages.IDENTIFIER_IP if is_ip(name) else messages.IDENTIFIER_FQDN, value=name)
             for name in names
         ]
         response = self._post(
@@ -286,7 +284,7 @@ class Authority:
         digest = b"\x04\x20" + challenge.validation(self._key)  # an OCTET STRING of 32 bytes
         cert, key = self_signed((name,), x509.UnrecognizedExtension(_IDENTIFIER, digest))
         # The name of an IP address in a handshake is that of its reverse lookup (RFC 8738 section 6).
-        asked = general_name(name).value.reverse_pointer if is_address(name) else name
+        asked = general_name(name).value.reverse_pointer if is_ip(name) else name
         return Proof(asked, key.decode(), cert.decode())
 
     def suggestion(self, pem: str) -> tuple[Window | None, float]:

@@ -65,7 +65,7 @@ def logs(
     gateways = find_all(targets)
     printer = _Printer(several=len(gateways) > 1, most=most)
     with Tails(gateways, about) as tails:
-        tails.announce("requests as they end")
+        tails.announce("the requests")
         try:
             while (found := tails.read()) is not None:
                 if printer.show(found):

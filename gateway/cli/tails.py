@@ -30,7 +30,7 @@ class Tails:
         """Tell people, who may wait long, that it has begun; a file or a program is told nothing."""
         if sys.stderr.isatty():
             names = ", ".join(str(gateway) for gateway, _ in self._tails)
-            complain(f"{what}, from now on, of {names}; Ctrl-C ends it")
+            complain(f"waiting for {what} of {names}; Ctrl-C stops it")
 
     def read(self, seconds: float | None = None) -> list[tuple[Gateway, dict[str, Any]]] | None:
         """What has come, waiting for it at most so long; None: every gateway has ended."""

@@ -67,15 +67,6 @@ DirectoryUrl: TypeAlias = Annotated[
 ]
 
 
-def is_address(name: str) -> bool:
-    """Whether a name of a certificate is an IP address."""
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
 class ExternalAccount(Model):
     """An account that was made at the authority beforehand, to which the gateway binds its own (RFC 8555 section
     7.3.4).

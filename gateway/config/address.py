@@ -93,6 +93,15 @@ def _ip(host: str) -> str | None:
     return None if isinstance(address, IPv6Address) and address.scope_id else address.compressed
 
 
+def is_ip(text: str) -> bool:
+    """Whether a text is an IP address, and not a name."""
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _split(text: str, example: str) -> tuple[str, int]:
     """The host, without brackets, and port in `text`."""
     if "://" in text:

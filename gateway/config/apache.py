@@ -371,7 +371,8 @@ class _Reader:
         prefix = Pattern(pattern, backtrack=True).prefix.decode("latin-1")
         if not self.root.startswith(prefix) and not prefix.startswith(self.root + "/"):
             raise Fault(
-                f"<DirectoryMatch {pattern}> matches nothing below the DocumentRoot {self.root}: say DocumentRoot"
+                f"<DirectoryMatch {pattern}> matches nothing below the DocumentRoot {self.root}: "
+                "write DocumentRoot with the directory that it is for"
             )
 
     @property
@@ -387,7 +388,7 @@ class _Reader:
         url = self.url_below(path, root)
         if url is None:
             raise Fault(
-                f"<Directory {path}> is not below the DocumentRoot {root}: no URL leads there; say DocumentRoot"
+                f"<Directory {path}> is not below the DocumentRoot {root}: no URL leads there; correct DocumentRoot"
             )
         if url != "/":
             opened.scope = directives.Scope("directory", directives.below(url.rstrip("/")))
@@ -763,7 +764,9 @@ class _Reader:
         name, source, *options = rewrite.arguments(text, 2, 3)
         kind, _, where = source.partition(":")
         if options:
-            raise Fault(f"take out {options[0]}: a program of a map runs as the user of the site file")
+            raise Fault(
+                f"take out {options[0]}: programs of maps run as the account that `user` of the site file names"
+            )
         if kind.lower() == "prg":
             self.found.maps[name] = self.program(where)
             return

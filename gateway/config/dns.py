@@ -93,7 +93,7 @@ _POLICIES: Final = get_args(Policy)
 def domain(value: str) -> str:
     """A name in lower case, without the dot at its end."""
     name = _labels(value.removesuffix("."))
-    if _is_address(name):
+    if address.is_ip(name):
         raise ValueError(f"expected a name such as www.example.com, not the address {name}")
     return name
 
@@ -105,14 +105,6 @@ def _labels(value: str) -> str:
     if len(name) > MAX_NAME or not all(_LABEL.fullmatch(label) for label in name.split(".")):
         raise ValueError("expected a name such as www.example.com")
     return name
-
-
-def _is_address(value: str) -> bool:
-    try:
-        ip_address(value)
-    except ValueError:
-        return False
-    return True
 
 
 def _owner(value: str) -> str:
@@ -496,7 +488,7 @@ def parse_record(line: str, zone: str = "invalid") -> Record:
 
     entry = parse_entry(line)
     _, _, last = entry.data.rpartition(" ")
-    if entry.kind in _NAMING and _is_address(last.removesuffix(".")):
+    if entry.kind in _NAMING and address.is_ip(last.removesuffix(".")):
         raise ValueError(f"{entry.kind} needs a name such as www.example.com., not the address {last}")
     try:
         origin = dns.name.from_text(zone)

@@ -473,7 +473,7 @@ def _cannot_run(program: apache_rules.Program) -> str:
     except OSError as error:
         return f"cannot run {path}: {(error.strerror or str(error)).lower()}"
     if not stat.S_ISREG(mode):
-        return f"cannot run {path}: it is no file"
+        return f"cannot run {path}: it is not a file"
     return "" if mode & 0o111 else f"cannot run {path}: it is not executable: chmod +x {path}"
 
 

@@ -22,10 +22,10 @@ from pydantic import (
     model_validator,
 )
 
-from gateway.config import acme, http2_library, template
+from gateway.config import http2_library, template
 from gateway.config.access_log import AccessLog, AccessLogs, logs, one_file
 from gateway.config.acme import Acme
-from gateway.config.address import HOST, UNIX, Address, Listen
+from gateway.config.address import HOST, UNIX, Address, Listen, is_ip
 from gateway.config.admin import Admin
 from gateway.config.affinity import Affinity
 from gateway.config.basic_auth import BasicAuth
@@ -524,7 +524,7 @@ class Tls(Model):
             raise Fault(message, "acme", "challenge")
         for i, names in enumerate(wanted.names):
             for j, name in enumerate(names):
-                if self.strict_sni and acme.is_address(name):
+                if self.strict_sni and is_ip(name):
                     message = f"clients of {name} name no server, which strict_sni refuses"
                     raise Fault(message, "acme", *wanted.place_of(i, j))
 

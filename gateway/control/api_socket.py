@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Final
 
 from gateway.system import private_socket
-from gateway.system.socket_probe import Use, use
 
 NAME: Final = "api.sock"
 BACKLOG: Final = 16
@@ -83,9 +82,7 @@ def listen(directory: Path, *, takes_over: bool) -> ApiSocket | None:
     """
     path = directory / NAME
     try:
-        if not takes_over and use(path) is Use.IN_USE:
-            raise FileExistsError("it belongs to another running gateway")
-        sock = private_socket.listen(path, BACKLOG)
+        sock = private_socket.listen_alone(path, BACKLOG, takes_over=takes_over)
     except OSError as error:
         _log.info("the API has no Unix socket: %s: %s; see admin.sockets", path, (error.strerror or str(error)).lower())
         return None

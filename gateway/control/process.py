@@ -5,10 +5,10 @@ import encodings.idna  # noqa: F401 - before the process is confined, after whic
 import logging
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import uvloop
 
@@ -27,23 +27,18 @@ from gateway.control.operations_report import OperationsReport
 from gateway.control.sessions import Sessions
 from gateway.control.sites import About, Sites
 from gateway.control.status import Status
+from gateway.process.bulletin import Bulletin
 from gateway.process.channel import Answered, Discovered
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.reports import (
-    AcmeReport,
-    ControlReport,
-    DnsReport,
-    EvacuationReport,
-    MapProgramReport,
-    SiteStateReport,
-    TracingReport,
-)
+from gateway.reports import ControlReport, DnsReport, EvacuationReport, SiteStateReport
 from gateway.secrets.vault import Vault
 
 if TYPE_CHECKING:
     from gateway.control.admin_listener import AdminListener, Orders
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def prepare(context: ChildContext) -> Work:
@@ -65,6 +60,14 @@ def _opened(vault: Vault | None) -> Pairs:
         found = {key: (pair.cert, bytes(pair.key)) for key, pair in (secrets.pairs or {}).items()}
     vault.close()
     return found
+
+
+def _said(bulletin: Bulletin, read: Callable[[object], T]) -> T | None:
+    """The report in a bulletin; None: there is none yet, or, of a compromised process, one that cannot be read."""
+    said = bulletin.read()
+    with contextlib.suppress(report_json.Unreadable):
+        return read(said) if said is not None else None
+    return None
 
 
 class ControlProcess(LoopChild):
@@ -184,32 +187,14 @@ class ControlProcess(LoopChild):
             evacuation=self._evacuated,
             dns=self._dns_report(),
             dns_updates=self._name_updates.report(),
-            acme=self._acme_report() if self._snapshot.site.gets_certificates else None,
-            tracing=self._tracing_report() if self._snapshot.site.tracing is not None else None,
-            map_programs=self._map_programs() if self._snapshot.programs else (),
+            acme=_said(self._acme, report_json.acme) if self._snapshot.site.gets_certificates else None,
+            tracing=_said(self._tracing, report_json.tracing) if self._snapshot.site.tracing is not None else None,
+            map_programs=(_said(self._programs, report_json.map_programs) or ()) if self._snapshot.programs else (),
         )
 
     def _dns_report(self) -> DnsReport | None:
         found = self._name_server.report() if self._snapshot.site.dns is not None else None
         return replace(found, latencies=self._sites.latencies()) if found is not None else None
-
-    def _acme_report(self) -> AcmeReport | None:
-        said = self._acme.read()
-        with contextlib.suppress(report_json.Unreadable):  # a compromised process can write anything there
-            return report_json.acme(said) if said is not None else None
-        return None
-
-    def _tracing_report(self) -> TracingReport | None:
-        said = self._tracing.read()
-        with contextlib.suppress(report_json.Unreadable):  # as above
-            return report_json.tracing(said) if said is not None else None
-        return None
-
-    def _map_programs(self) -> tuple[MapProgramReport, ...]:
-        said = self._programs.read()
-        with contextlib.suppress(report_json.Unreadable):  # as above
-            return report_json.map_programs(said) if said is not None else ()
-        return ()
 
     def _tell_states(self, states: Mapping[str, SiteStateReport]) -> None:
         """Tell the name server the states of the sites, and heartbeat whether shared addresses may move."""

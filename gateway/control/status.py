@@ -18,7 +18,6 @@ from gateway.board import Board
 from gateway.config import discovery
 from gateway.config.snapshot import Snapshot
 from gateway.system import private_socket
-from gateway.system.socket_probe import Use, use
 
 NAME: Final = "control.sock"
 BOARD: Final = b"board\n"
@@ -37,9 +36,7 @@ def listen(directory: Path, *, takes_over: bool) -> socket.socket | None:
     """
     path = directory / NAME
     try:
-        if not takes_over and use(path) is Use.IN_USE:
-            raise FileExistsError("it belongs to another running gateway")
-        return private_socket.listen(path, MAX_CLIENTS)
+        return private_socket.listen_alone(path, MAX_CLIENTS, takes_over=takes_over)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         _log.info(

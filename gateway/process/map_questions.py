@@ -11,13 +11,16 @@ null, why]: there is no answer. Keys and values are bytes, written as Latin-1.
 import json
 import os
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Self
 
+from gateway.system import plain_json
+
 MAX_KEY: Final = 8190
-"""Bytes of a key,"""
+"""Bytes of a key: of the longest line of a request in Apache (LimitRequestLine)."""
 MAX_VALUE: Final = 8190
-"""and of a value."""
+"""Bytes of a value."""
 MAX_PACKET: Final = 64 * 1024
 """A byte takes at most six in JSON, and a command is in a line of a file."""
 
@@ -100,10 +103,27 @@ def accept(door: socket.socket) -> socket.socket:
     return made
 
 
+def packets(connection: socket.socket) -> Iterator[bytes]:
+    """The packets that have come at a connection that does not block, until it is closed here.
+
+    Raises ConnectionError: its other end is gone.
+    """
+    while connection.fileno() >= 0:
+        try:
+            packet = connection.recv(MAX_PACKET)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            packet = b""
+        if not packet:
+            raise ConnectionError("the other process has ended")
+        yield packet
+
+
 def _read(packet: bytes) -> object:
     try:
-        return json.loads(packet)
-    except (ValueError, RecursionError):
+        return plain_json.parse(packet)
+    except ValueError:
         raise Malformed("no JSON") from None
 
 

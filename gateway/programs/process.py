@@ -13,7 +13,7 @@ from typing import Final
 from gateway.config.apache_rules import Program
 from gateway.config.file_stamp import Stamp, stamp_of
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.process.map_questions import MAX_PACKET, Answer, Asked, Malformed, accept
+from gateway.process.map_questions import Answer, Asked, Malformed, accept, packets
 from gateway.programs.counts import Counts
 from gateway.programs.runner import Runner
 from gateway.reports import MapProgramReport
@@ -116,28 +116,22 @@ class ProgramsProcess(LoopChild):
 
     def _hear(self, connection: socket.socket) -> None:
         """Take what a worker asks."""
-        while connection in self._connections:
-            try:
-                packet = connection.recv(MAX_PACKET)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                packet = b""
-            if not packet:
-                self._part(connection)
-                return
-            try:
-                asked = Asked.read(packet)
-            except Malformed as error:
-                log.error("a worker has asked what cannot be read: %s", error)
-                self._part(connection)
-                return
-            answer = partial(self._answer, connection, asked.number)
-            runner = self._runners.get(asked.command)
-            if runner is None:
-                answer("its program is not among those of the site file")
-            else:
-                runner.ask(asked.key, answer)
+        try:
+            for packet in packets(connection):
+                self._ask(connection, Asked.read(packet))
+        except Malformed as error:
+            log.error("a worker has sent a question that cannot be read: %s", error)
+            self._part(connection)
+        except ConnectionError:
+            self._part(connection)
+
+    def _ask(self, connection: socket.socket, asked: Asked) -> None:
+        answer = partial(self._answer, connection, asked.number)
+        runner = self._runners.get(asked.command)
+        if runner is None:
+            answer("its program is not among those of the site file")
+        else:
+            runner.ask(asked.key, answer)
 
     def _answer(self, connection: socket.socket, number: int, said: bytes | str | None) -> None:
         if connection in self._connections:

@@ -271,22 +271,23 @@ cdef void _field(ng_nv *field, const char *name, size_t n, const char *value, si
     field.flags = 0
 
 
-cdef bint _opens_websocket(Work work) noexcept:
-    """Whether a request may open a WebSocket: without its key, it does not."""
-    cdef Transaction t
-    if not isinstance(work, Transaction):
-        return False
-    t = <Transaction>work
-    return (t.upgrade.n == 9 and t.method_code == M_GET and not t.has_body
-            and same_any(t.head.p + t.upgrade.at, b"websocket", 9))
+cdef int _append_behind(Out *out, uint32_t *at, const char *p, size_t n) except -1:
+    """Append to a buffer whose content begins `at` a place in it, which becomes its first."""
+    if at[0] and out.n:
+        memmove(out.p, out.p + at[0], out.n)
+    at[0] = 0
+    return out_append(out, p, n)
 
 
 cdef bytes _websocket_key(Work work):
     """The Sec-WebSocket-Key of a request that opens a WebSocket; None: it does not."""
     cdef Transaction t
-    if not _opens_websocket(work):
+    if not isinstance(work, Transaction):
         return None
     t = <Transaction>work
+    if (t.upgrade.n != 9 or t.method_code != M_GET or t.has_body
+            or not same_any(t.head.p + t.upgrade.at, b"websocket", 9)):
+        return None
     for line in t.head.p[:t.head.n].split(b"\r\n"):
         name, _, value = line.partition(b":")
         if name.lower() == b"sec-websocket-key":
@@ -379,10 +380,7 @@ cdef class Http2ServerStream(Upstream):
 
     cdef int keep(self, const char *p, size_t n) except -1:
         """Buffer a piece of the request's body until it is framed."""
-        if self.kept_at and self.kept.n:
-            memmove(self.kept.p, self.kept.p + self.kept_at, self.kept.n)
-        self.kept_at = 0
-        return out_append(&self.kept, p, n)
+        return _append_behind(&self.kept, &self.kept_at, p, n)
 
     cdef int end(self, Out *trailers) except -1:
         if self.closed or self.request_ended or self.key is not None:
@@ -512,10 +510,7 @@ cdef class Http2ServerStream(Upstream):
 
     cdef int hold(self, const char *p, size_t n) except -1:
         """Buffer a piece of the response until the client takes it. The window limits the amount."""
-        if self.held_at and self.held.n:
-            memmove(self.held.p, self.held.p + self.held_at, self.held.n)
-        self.held_at = 0
-        return out_append(&self.held, p, n)
+        return _append_behind(&self.held, &self.held_at, p, n)
 
     cdef int on_end(self) except -1:
         """The server has sent the whole response."""
@@ -1263,7 +1258,7 @@ cdef class Pool:
         if not self.sessions:
             return None
         peer = self.peer_of(work)
-        websocket = _opens_websocket(work) and _websocket_key(work) is not None
+        websocket = _websocket_key(work) is not None
         for session in self.sessions:
             if (session.has_room() and (peer is None or session.conn.tls is peer)
                     and (session.websockets or not websocket)):
@@ -1280,7 +1275,7 @@ cdef class Pool:
         cdef Dial dial
         cdef Seat seat
         cdef object peer
-        cdef bint websocket = _opens_websocket(work) and _websocket_key(work) is not None
+        cdef bint websocket = _websocket_key(work) is not None
         if self.http1 and not websocket:
             return self.plain(poller, work)
         peer = self.peer_of(work)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gateway.process.map_questions import MAX_PACKET, Answer, Asked, Malformed, connect
+from gateway.process.map_questions import Answer, Asked, Malformed, connect, packets
 from gateway.rules.question import ProgramQuestion
 
 MOST: Final = 256
@@ -16,8 +16,8 @@ FULL: Final = 503
 """Status of requests beyond."""
 PATIENCE: Final = 12.0
 """Seconds for an answer. Their process answers within 10, whatever a program does."""
-GONE: Final = "the process of the programs has ended"
-SILENT: Final = "the process of the programs does not answer"
+GONE: Final = "the process that runs the programs of maps has ended"
+SILENT: Final = "the process that runs the programs of maps does not answer"
 
 Told = Callable[[bytes | str | None], None]
 
@@ -86,19 +86,14 @@ class ProgramQuestions:
 
     def _hear(self) -> None:
         """Take answers."""
-        while self._connection is not None:
-            try:
-                packet = self._connection.recv(MAX_PACKET)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError:
-                packet = b""
-            if not packet:
-                self._part(GONE)
-                return
-            with contextlib.suppress(Malformed):
-                answer = Answer.read(packet)
-                self._tell(answer.number, answer.said)
+        assert self._connection is not None  # noqa: S101 - it is heard until it is parted with
+        try:
+            for packet in packets(self._connection):
+                with contextlib.suppress(Malformed):
+                    answer = Answer.read(packet)
+                    self._tell(answer.number, answer.said)
+        except ConnectionError:
+            self._part(GONE)
 
     def _part(self, why: str) -> None:
         """The connection has ended, and with it all that waits."""

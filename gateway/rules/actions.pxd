@@ -18,5 +18,9 @@ cdef class Step:
     cdef object run(self, View v)
     cdef int explain(self, View v, dict trace) except -1
 
+cdef enum:
+    MAX_WHY = 100           # characters of a rule in `why`
+
 cdef Respond answer(int status, bytes lines, body)
+cdef Respond marked(Respond made, str file, int line, str why)
 cdef Respond rewrite(View v, bytes target)

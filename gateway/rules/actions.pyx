@@ -30,6 +30,13 @@ cdef Respond answer(int status, bytes lines, body):
     return made
 
 
+cdef Respond marked(Respond made, str file, int line, str why):
+    """Note in a response which line of a file made it (0: unknown), and why, for the log."""
+    made.rule = f"{file}:{line}".encode() if line else file.encode()
+    made.why = why.encode("latin-1", "replace")
+    return made
+
+
 cdef class Step:
     cdef object run(self, View v):
         """Apply the step. None: the route continues; a Respond or a route's action ends the search."""

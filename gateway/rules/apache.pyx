@@ -18,7 +18,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from libc.stdint cimport uint32_t
 
 from gateway.rules.conditions cimport Condition
-from gateway.rules.actions cimport Respond, Step, answer, rewrite
+from gateway.rules.actions cimport MAX_WHY, Respond, Step, answer, marked, rewrite
 from gateway.rules.question cimport ProgramQuestion
 from gateway.rules.view cimport IN_HEADER, View, decoded
 
@@ -27,6 +27,7 @@ from gateway.config.apache_rules import Program, front_controllers
 from gateway.config.apache_rules import target as host_of
 from gateway.config.backtracking import TooManySteps
 from gateway.config.pattern import Pattern
+from gateway.process.map_questions import MAX_KEY
 from gateway.rules.conditions import SourceIn
 from gateway.rules.question import Unanswered, Unsettled
 from gateway.wire.pages import page
@@ -39,9 +40,7 @@ cdef enum:
     MAX_ROUNDS = 10         # as Apache's LimitInternalRecursion
     MAX_NEXT = 10000        # rounds by [N], unless the flag names a lower limit
     MAX_LENGTH = 16380      # of a path, as Apache's 2 * LimitRequestLine
-    MAX_KEY = 8190          # bytes that a program is asked for: the longest line of a request in Apache
     MAX_QUESTIONS = 32      # of one request
-    MAX_WHY = 100           # characters of a rule in the log
 
 cdef enum Flag:
     RF_B = 1
@@ -280,14 +279,14 @@ cdef class ApacheRules(Step):
         try:
             outcome = self._rounds(r)
             if type(outcome) is Respond and r.matched:
-                self._mark(<Respond>outcome, r.matched, r.by if r.why is None else f"{r.by}: {r.why}")
+                marked(<Respond>outcome, self.name, r.matched, r.by if r.why is None else f"{r.by}: {r.why}")
             r.environment.pop(b"\0END", None)
             self.state.environment = r.environment
             self.state.rewritten = r.local and not r.passed
             return outcome
         except TooManySteps:
             self._given_up(r.line)
-            return self._mark(failed(500), r.line, "a pattern exceeded the limit of matching steps")
+            return marked(failed(500), self.name, r.line, "a pattern exceeded the limit of matching steps")
         except Unanswered as missing:
             return self.unanswered(v, r.line, str(missing))
         except Unsettled as needed:
@@ -299,7 +298,7 @@ cdef class ApacheRules(Step):
         """The response if a program has not answered: Apache would wait. line: of the rule that asks; 0: unknown."""
         if v.notes is not None:
             v.notes.append((self.text, f"line {line}: answers with 503: {why}" if line else f"answers with 503: {why}"))
-        return self._mark(failed(503), line, why)
+        return marked(failed(503), self.name, line, why)
 
     def decoded(self, bytes path):
         """A path in its normal form, decoded as AllowEncodedSlashes says."""
@@ -309,12 +308,6 @@ cdef class ApacheRules(Step):
 
     cdef Respond _refused(self, int status, str why):
         cdef Respond made = failed(status)
-        made.why = why.encode("latin-1", "replace")
-        return made
-
-    cdef Respond _mark(self, Respond made, int line, str why):
-        """Note in a response which line made it, and why, for the log."""
-        made.rule = f"{self.name}:{line}".encode() if line else self.name.encode()
         made.why = why.encode("latin-1", "replace")
         return made
 
@@ -1054,17 +1047,17 @@ cdef bytes _escaped(bytes value, str special, bint plain_space):
     """Escape a reference as flag B requires: all but letters, digits and underscores, or only the characters named."""
     cdef Py_ssize_t i
     cdef int c
-    cdef bytes marked = None if special is None else special.encode("latin-1")
+    cdef bytes named = None if special is None else special.encode("latin-1")
     out = bytearray()
     for i in range(PyBytes_GET_SIZE(value)):
         c = <unsigned char>PyBytes_AS_STRING(value)[i]
-        if marked is not None:
-            kept = not bytes((c,)) in marked
+        if named is not None:
+            kept = not bytes((c,)) in named
         else:
             kept = c'0' <= c <= c'9' or c'A' <= c <= c'Z' or c'a' <= c <= c'z' or c == c'_'
         if kept:
             out.append(c)
-        elif c == c' ' and marked is None and not plain_space:
+        elif c == c' ' and named is None and not plain_space:
             out.append(43)
         else:
             out += b"%%%02X" % c

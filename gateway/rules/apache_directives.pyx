@@ -6,7 +6,7 @@ In that of a directory: variables, access, rewriting, redirects, header fields; 
 
 from urllib.parse import quote_from_bytes
 
-from gateway.rules.actions cimport Respond, Step, answer, rewrite
+from gateway.rules.actions cimport MAX_WHY, Respond, Step, answer, marked, rewrite
 from gateway.rules.basic_auth cimport RequireLogin
 from gateway.rules.view cimport IN_HEADER, Edits, View
 
@@ -22,9 +22,6 @@ HTML = b"Content-Type: text/html; charset=utf-8\r\n"
 HTTP_FIELDS = {"remote_addr", "remote_host", "server_addr", "request_method", "request_protocol", "request_uri"}
 
 NO_LOGIN = Login()
-
-cdef enum:
-    MAX_WHY = 100           # characters of a directive in the log
 
 cdef enum Held:
     H_NOT = 0
@@ -74,18 +71,13 @@ cdef class ApacheFile(Step):
             outcome = self._phases(v)
         except TooManySteps:
             self.rules.give_up()
-            outcome = self._marked(answer(500, HTML, page(500)), 0, "a pattern exceeded the limit of matching steps")
+            outcome = answer(500, HTML, page(500))
+            marked(outcome, self.name, 0, "a pattern exceeded the limit of matching steps")
         except Unanswered as missing:
             outcome = self.rules.unanswered(v, 0, str(missing))
         except Unsettled as needed:
             return needed.question
         return self._document(outcome)
-
-    cdef Respond _marked(self, Respond made, int line, str why):
-        """Note in a response which line made it, and why, for the log."""
-        made.rule = f"{self.name}:{line}".encode() if line else self.name.encode()
-        made.why = why.encode("latin-1", "replace")
-        return made
 
     cdef object _phases(self, View v):
         cdef bytes path = self._path(v), before = path
@@ -303,7 +295,7 @@ cdef class ApacheFile(Step):
             v.user = None
             outcome = step.refusal(v)
         if type(outcome) is Respond:
-            self._marked(<Respond>outcome, line, "Require asks for a user that may pass")
+            marked(<Respond>outcome, self.name, line, "Require asks for a user that may pass")
             self._note(v, line, "asks for a user that may pass")
         return outcome
 
@@ -327,7 +319,7 @@ cdef class ApacheFile(Step):
 
     cdef Respond _refused(self, View v, int line, str why, int status=403):
         self._note(v, line, f"answers with {status}: {why}")
-        return self._marked(answer(status, HTML, page(status)), line, why)
+        return marked(answer(status, HTML, page(status)), self.name, line, why)
 
     cdef object _moved(self, View v, bytes path, query):
         cdef Respond made
@@ -357,7 +349,7 @@ cdef class ApacheFile(Step):
                 else:
                     made = answer(item.status, b"Location: " + to + b"\r\n", b"")
             how = f"Redirect {item.prefix}" if item.prefix is not None else f"RedirectMatch {item.pattern}"
-            self._marked(made, item.line, how[:MAX_WHY])
+            marked(made, self.name, item.line, how[:MAX_WHY])
             self._note(v, item.line, f"answers with {made.status}" + (
                 f", to {to.decode('latin-1')}" if 300 <= made.status <= 399 else ""))
             return made

@@ -113,7 +113,7 @@ class Configuration:
             snapshot = Snapshot.first(loaded, found).with_overrides(_overrides(loaded))
             warn_of_gaps(snapshot.questions, found)
             log_fd = open_log(loaded.site)
-            sockets = received.adapt(loaded.site, programs=bool(loaded.programs))
+            sockets = received.adapt(loaded)
         except REFUSALS:
             gathered.vaults.close()
             close_log(log_fd)
@@ -137,7 +137,7 @@ class Configuration:
         try:
             if loaded.site.log_path != self.site.log_path:
                 log_fd = open_log(loaded.site)
-            sockets = self.sockets.adapt(loaded.site, leaving, programs=bool(loaded.programs))
+            sockets = self.sockets.adapt(loaded, leaving)
         except StartError:
             gathered.vaults.close()
             if log_fd != self.log_fd:

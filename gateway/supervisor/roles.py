@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from gateway.board import WORKERS
-from gateway.config import Site, Snapshot
+from gateway.config import Loaded, Site, Snapshot
 from gateway.config.dns import MAX_PROCESSES
 from gateway.config.model import Listen
 from gateway.hardening import roles as privileges
@@ -62,8 +62,8 @@ class Role:
     privileges: privileges.Role
     confines_itself: bool = False
     """`prepare` switches to the account and confines the process, when it has what it needs more rights for."""
-    instances: Callable[[Site], int]
-    """How many there are."""
+    instances: Callable[[Loaded], int]
+    """How many there are for a site file."""
     numbered: bool = False
     """There may be several: their names have numbers."""
     most: int = 1
@@ -84,7 +84,7 @@ class Role:
     exports: bool = False
     """Gets what workers record of sampled requests."""
     answers: bool = False
-    """Answers what workers ask: there is one where rules have programs, whatever `instances` says."""
+    """Answers what workers ask."""
     commands: bool = False
     """May pass on commands of operators (Command of gateway/process/channel.py)."""
     restarts: Callable[[Snapshot, Snapshot], bool] = _never
@@ -167,6 +167,11 @@ def _prepare_acme(context: ChildContext) -> Work:
     return process.prepare(context)
 
 
+def _name_servers(loaded: Loaded) -> int:
+    dns = loaded.site.dns
+    return 0 if dns is None or not dns.listen else dns.processes
+
+
 def _acme_sockets(site: Site) -> Plans:
     cluster = site.cluster
     if not site.gets_certificates or cluster is None or cluster.listen is None:
@@ -230,7 +235,7 @@ WORKER: Final = Role(
     name="worker",
     prepare=worker.prepare,
     privileges=privileges.WORKER,
-    instances=lambda site: site.workers,
+    instances=lambda loaded: loaded.site.workers,
     numbered=True,
     most=WORKERS,
     sockets=_worker_sockets,
@@ -242,7 +247,7 @@ HEARTBEAT: Final = Role(
     prepare=_prepare_heartbeat,
     privileges=privileges.HEARTBEAT,
     confines_itself=True,  # opens raw sockets, attaches to interfaces, and starts the guardian
-    instances=lambda site: 0 if site.cluster is None else 1,
+    instances=lambda loaded: 0 if loaded.site.cluster is None else 1,
     bulletin=True,
     restarts=_other_cluster,
     wave=2,
@@ -254,7 +259,7 @@ DNS: Final = Role(
     name="dns",
     prepare=_prepare_dns,
     privileges=privileges.DNS,
-    instances=lambda site: 0 if site.dns is None or not site.dns.listen else site.dns.processes,
+    instances=_name_servers,
     numbered=True,
     most=2 * MAX_PROCESSES,  # as many again may end still
     sockets=_dns_sockets,
@@ -269,7 +274,7 @@ ACME: Final = Role(
     prepare=_prepare_acme,
     privileges=privileges.ACME,
     confines_itself=True,  # opens the directory that it keeps certificates in
-    instances=lambda site: 1 if site.gets_certificates else 0,
+    instances=lambda loaded: 1 if loaded.site.gets_certificates else 0,
     sockets=_acme_sockets,
     bulletin=True,
     restarts=_other_state,
@@ -280,7 +285,7 @@ TRACING: Final = Role(
     name="tracing",
     prepare=_prepare_tracing,
     privileges=privileges.TRACING,
-    instances=lambda site: 0 if site.tracing is None else 1,
+    instances=lambda loaded: 0 if loaded.site.tracing is None else 1,
     bulletin=True,
     exports=True,
     wave=2,  # after the workers, whose last requests it tells of
@@ -290,7 +295,7 @@ PROGRAMS: Final = Role(
     name="programs",
     prepare=_prepare_programs,
     privileges=privileges.MAP_PROGRAMS,
-    instances=lambda _: 0,
+    instances=lambda loaded: 1 if loaded.programs else 0,
     bulletin=True,
     answers=True,
     wave=2,  # after the workers, which may ask to the end

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final, TypeAlias
 
-from gateway.config import Site
+from gateway.config import Loaded
 from gateway.config.model import Listen
 from gateway.process.child import Place
 from gateway.supervisor import unix_socket
@@ -76,23 +76,21 @@ class Sockets:
             name: group[number] for (owner, name), group in self.groups.items() if owner == role.name if number in group
         }
 
-    def adapt(
-        self, site: Site, leaving: Mapping[str, AbstractSet[int]] | None = None, *, programs: bool = False
-    ) -> "Sockets":
-        """The sockets for `site`: open sockets are kept and redistributed, missing ones are opened.
+    def adapt(self, loaded: Loaded, leaving: Mapping[str, AbstractSet[int]] | None = None) -> "Sockets":
+        """The sockets for a site file: open sockets are kept and redistributed, missing ones are opened.
 
         `leaving` are numbers of processes, by role, that still finish requests; until they have, no other gets them.
-        `programs`: rules ask programs. Raises StartError; `self` stays as it is.
+        Raises StartError; `self` stays as it is.
         """
         fresh = Sockets()
         opened: list[socket.socket] = []
-        plans = {(role.name, name): plan for role in ROLES for name, plan in role.sockets(site).items()}
+        plans = {(role.name, name): plan for role in ROLES for name, plan in role.sockets(loaded.site).items()}
         for plan in plans.values():
             fresh.modes.update(plan.modes)
         try:
             for key, plan in plans.items():
                 self._probe_new(self.groups.get(key, {}), plan)
-            self._number(fresh, site, leaving or {}, programs=programs)
+            self._number(fresh, loaded, leaving or {})
             for key, plan in plans.items():
                 fresh.groups[key] = self._adapted(key, plan, fresh, opened)
         except StartError:
@@ -104,13 +102,13 @@ class Sockets:
         fresh.change_modes()
         return fresh
 
-    def _number(self, fresh: "Sockets", site: Site, leaving: Mapping[str, AbstractSet[int]], *, programs: bool) -> None:
+    def _number(self, fresh: "Sockets", loaded: Loaded, leaving: Mapping[str, AbstractSet[int]]) -> None:
         """The numbers in use, lowest first, then new ones. A cell of the Board has one process at a time."""
         for role in ROLES:
             alike = [other.name for other in ROLES if other.traffic] if role.traffic else [role.name]
             taken = {n for name in alike for n in (*self.numbers[name], *fresh.numbers[name], *leaving.get(name, ()))}
             free = (n for n in range(role.most) if n not in taken)
-            count = role.instances(site) if not role.answers else int(programs)
+            count = role.instances(loaded)
             numbers = list(islice(chain(sorted(self.numbers[role.name]), free), count))
             if len(numbers) < count:
                 finishing = len(leaving.get(role.name, ()))

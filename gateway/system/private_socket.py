@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from gateway.system.socket_probe import Use, use
+
 LONGEST_ANSWER: Final = 64 * 1024 * 1024
 """Bytes."""
 _CREDENTIALS: Final = struct.Struct("=3i")
@@ -29,6 +31,16 @@ def listen(path: Path, backlog: int, kind: socket.SocketKind = socket.SOCK_STREA
     finally:
         os.umask(before)
     return sock
+
+
+def listen_alone(path: Path, backlog: int, *, takes_over: bool) -> socket.socket:
+    """Listen at `path`, unless another process does. Raises OSError.
+
+    `takes_over`: the process that currently listens there is about to end.
+    """
+    if not takes_over and use(path) is Use.IN_USE:
+        raise FileExistsError("it belongs to another running gateway")
+    return listen(path, backlog)
 
 
 def accept(listening: socket.socket) -> socket.socket | None:

@@ -27,7 +27,7 @@ def ask(directory: Path, command: str, who: str = "heartbeat", parent: int | Non
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         gone = isinstance(error, FileNotFoundError | ConnectionError)
-        hint = " (it starts, or has just ended: try again in a few seconds, and see the log)" if gone else ""
+        hint = " (it is starting, or has just ended: try again in a few seconds, and see the log)" if gone else ""
         raise NoAnswer(f"no response from {who} at {path}: {reason.lower()}{hint}") from None
     if not isinstance(answer, dict):
         raise NoAnswer(f"what answers for {who} at {path} is no gateway of this version")

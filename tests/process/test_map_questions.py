@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.process.map_questions import MAX_KEY, MAX_PACKET, Answer, Asked, Malformed, accept, connect
+from gateway.process.map_questions import MAX_KEY, MAX_PACKET, Answer, Asked, Malformed, accept, connect, packets
 
 
 @given(st.integers(0), st.lists(st.text(), min_size=1), st.binary().filter(lambda key: b"\n" not in key))
@@ -38,6 +38,34 @@ def test_anything_else_is_no_question(packet: bytes) -> None:
 def test_and_no_answer(packet: bytes) -> None:
     with pytest.raises(Malformed):
         Answer.read(packet)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [Asked(12, ("/bin/x", "an argument"), b"a\xffkey").packet(), Answer(12, b"a\xffvalue").packet(),
+     Answer(12, None).packet(), Answer(12, "why").packet()],
+)  # fmt: skip
+def test_a_packet_that_is_cut_anywhere_is_neither(packet: bytes) -> None:
+    for length in range(len(packet)):
+        for kind in (Asked, Answer):
+            with pytest.raises(Malformed):
+                kind.read(packet[:length])
+
+
+def test_packets_end_where_none_has_come_and_where_the_other_end_has_gone() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)  # noqa: FBT003 - the socket module's own signature
+    with ours, theirs:
+        for packet in (b"a", b"b"):
+            theirs.send(packet)
+        assert list(packets(ours)) == [b"a", b"b"]
+        theirs.send(b"c")
+        theirs.close()
+        rest = packets(ours)
+        assert next(rest) == b"c"
+        with pytest.raises(ConnectionError):
+            next(rest)
+    assert list(packets(ours)) == []
 
 
 def test_both_ends_of_a_connection_notice_the_end_of_the_other() -> None:

@@ -24,6 +24,8 @@ do
     longest) head -c {MAX_VALUE} /dev/zero | tr '\\0' a; echo;;
     bytes) printf '\\377\\000x\\n';;
     end) exit 3;;
+    pieces) for one in v a l u e; do printf $one; done; echo;;
+    cut-*) printf '%s' "${{key#cut-}}"; exit 4;;
     crash) kill -SEGV $$;;
     pid) echo $$;;
     wait) read -r said < "$1"; echo "$said";;
@@ -112,6 +114,14 @@ async def test_a_line_too_many_never_answers_another_key(make: Make) -> None:
     one = make()
     assert await said(one, b"two", b"a") == [b"one", b"a-x"]
     assert (one.counts.starts, one.counts.failing) == (2, "")
+
+
+async def test_an_answer_comes_in_pieces_and_one_that_is_cut_anywhere_is_none(make: Make) -> None:
+    one = make()
+    assert await said(one, b"pieces", b"a") == [b"value", b"a-x"]
+    for length in range(len(b"value") + 1):
+        good, cut = await said(one, b"a", b"cut-" + b"value"[:length])
+        assert (good, cut) == (b"a-x", "its program has ended with status 4 before it answered")
 
 
 async def test_a_program_that_keeps_ending_refuses_at_once_until_it_is_started_again(make: Make) -> None:

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import hashlib
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -176,6 +177,56 @@ def test_the_first_request_of_all_may_be_a_websocket(start_gateway: Starter, pee
         assert old.read(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
         old.end()
         assert old.read() == b"aheadbye"
+
+
+def test_what_a_server_sends_may_come_byte_by_byte(start_gateway: Starter, peers: Peers) -> None:
+    def script(peer: Peer) -> None:
+        def flush() -> None:
+            for byte in peer.connection.data_to_send():
+                peer.socket.sendall(bytes((byte,)))
+
+        peer.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        peer.flush = flush  # type: ignore[method-assign]
+        takes(peer)
+
+    gateway = start_gateway(description(peers(script)))
+    with RawClient(gateway.port) as old:
+        assert old.get("/").body == b"ok"
+        old.send(OPENING + b"ahead")
+        assert old.read(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+        old.end()
+        assert old.read() == b"aheadbye"
+
+
+def test_an_agreement_that_is_cut_anywhere_behind_a_good_answer(start_gateway: Starter, peers: Peers) -> None:
+    """The client gets 502, or the WebSocket with what has come on it: never bytes of frames."""
+    cuts = iter(range(1000))
+    done = threading.Event()
+
+    def script(peer: Peer) -> None:
+        peer.answer(peer.first()[0], b"ok")
+        peer.until(lambda: len(peer.calls) == 2)
+        call = list(peer.calls.values())[1]
+        sent = peer.flush
+        peer.flush = lambda: None  # type: ignore[method-assign]
+        peer.head(call, 200)
+        peer.body(call, b"hello", end=False)
+        peer.flush = sent  # type: ignore[method-assign]
+        data, cut = peer.connection.data_to_send(), next(cuts)
+        if cut >= len(data):
+            done.set()
+        peer.socket.sendall(data[:cut])
+        raise Ended
+
+    gateway = start_gateway(description(peers(script), retries={"attempts": 0}))
+    found = set()
+    while not done.is_set():
+        with RawClient(gateway.port) as old:
+            assert old.get("/").body == b"ok"
+            old.send(OPENING)
+            status = int(old.read(b"\r\n\r\n").split()[1])
+            found.add((status, old.read() if status == 101 else b""))
+    assert found == {(502, b""), *((101, b"hello"[:length]) for length in range(6))}
 
 
 def test_a_server_may_end_first(start_gateway: Starter, peers: Peers) -> None:

@@ -19,7 +19,7 @@ def site(workers, *ports):
 
 
 def entrances(workers, listen, admin=None, mode=0o660):
-    return SimpleNamespace(
+    made = SimpleNamespace(
         workers=workers,
         frontends=(SimpleNamespace(listen=listen, socket_mode=mode),),
         load_reports=None,
@@ -30,6 +30,7 @@ def entrances(workers, listen, admin=None, mode=0o660):
         admin=SimpleNamespace(listen=admin),
         tracing=None,
     )
+    return SimpleNamespace(site=made, programs=frozenset())
 
 
 @pytest.fixture
@@ -224,7 +225,8 @@ def test_the_addresses_of_a_cluster_can_be_listened_at_before_this_machine_has_t
     here = entrances(1, (place,))
     with pytest.raises(StartError, match="this machine does not have that address"):
         sockets(here)
-    here.node = "gw1"
-    here.cluster = SimpleNamespace(nodes={"gw1": "192.0.2.1"}, listen=None, addresses=[SimpleNamespace(ip="192.0.2.7")])
+    here.site.node = "gw1"
+    shared = [SimpleNamespace(ip="192.0.2.7")]
+    here.site.cluster = SimpleNamespace(nodes={"gw1": "192.0.2.1"}, listen=None, addresses=shared)
     sockets(here)
     assert sockets_on(place.port) == 1
