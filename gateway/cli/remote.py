@@ -17,8 +17,9 @@ from typing import Any, Final, Self
 from urllib.parse import urlencode, urlsplit
 
 from gateway.cli.gateways import Gateway
-from gateway.process.tail import PACKET, Wanted
+from gateway.process.tail import Wanted
 from gateway.process.tail_connection import NoTail, next_lines
+from gateway.process.tail_limits import PACKET
 from gateway.system import plain_json, private_socket, regular_file
 from gateway.system.process_socket import NoAnswer as NoReport
 from gateway.system.running import TIMEOUT, NoAnswer

@@ -11,7 +11,7 @@ import click
 
 from gateway.cli.gateways import TARGET, find
 from gateway.cli.output import JSON, complain, fail, wants_json
-from gateway.process.tail import MOST_FOLLOWED
+from gateway.process.tail_limits import MOST_FOLLOWED
 
 if TYPE_CHECKING:
     from gateway.cli.tails import Tails

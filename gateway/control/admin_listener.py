@@ -19,7 +19,8 @@ from gateway.config.snapshot import Snapshot
 from gateway.control.checks import Pairs
 from gateway.control.operations_report import OperationsReport
 from gateway.process.channel import Answered, Command
-from gateway.process.tail import PACKET, Wanted
+from gateway.process.tail import Wanted
+from gateway.process.tail_limits import PACKET
 from gateway.reports import GatewayReport, HeartbeatReport
 from gateway.system import process_socket
 from loadagent.printable import printable_values

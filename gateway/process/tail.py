@@ -23,13 +23,8 @@ from typing import Any, Final, Self
 from gateway.config.expression import Expression, Node, parse
 from gateway.config.problem import Fault, suggest
 from gateway.outcome import OUTCOMES
+from gateway.process.tail_limits import MOST_FOLLOWED
 
-MAX_WANTED: Final = 8192
-"""Bytes of a Wanted in JSON."""
-MOST_FOLLOWED: Final = 100
-"""Requests of a worker whose steps one tail follows."""
-PACKET: Final = 256 * 1024
-"""Bytes that a reader must have room for."""
 _OF_SITE: Final = {"load", "up", "sessions", "site_load", "map"}
 _NAMES: Final = [name for name, _, _ in OUTCOMES]
 _KEYS: Final = {"when", "outcomes", "request_id", "steps", "most", "per_second"}

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
-from gateway.process.tail import PACKET, Wanted
+from gateway.process.tail import Wanted
+from gateway.process.tail_limits import PACKET
 from gateway.system import plain_json, private_socket
 from gateway.system.running import SUFFIX, TIMEOUT
 

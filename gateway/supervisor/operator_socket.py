@@ -19,7 +19,8 @@ from typing import Any, Final
 
 from gateway import __version__
 from gateway.config.model import Site
-from gateway.process.tail import MAX_WANTED, Wanted
+from gateway.process.tail import Wanted
+from gateway.process.tail_limits import MAX_WANTED
 from gateway.supervisor.tails import NoTail, Tails
 from gateway.system import private_socket, running
 

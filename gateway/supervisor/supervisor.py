@@ -47,7 +47,8 @@ from gateway.process.channel import (
 )
 from gateway.process.child import ChildContext
 from gateway.process.supervisor_status import State, SupervisorStatus
-from gateway.process.tail import MAX_WANTED, Wanted
+from gateway.process.tail import Wanted
+from gateway.process.tail_limits import MAX_WANTED
 from gateway.secrets.vault import BadState
 from gateway.supervisor import handover, history, last_good, override_command, override_file, past
 from gateway.supervisor.certificate_watch import CertificateWatch

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from gateway.process.channel import Follow, Order, Unfollow
-from gateway.process.tail import PACKET, Wanted
+from gateway.process.tail import Wanted
+from gateway.process.tail_limits import PACKET
 
 MOST: Final = 8
 """Tails at once: a worker has a bit for each."""

@@ -16,7 +16,7 @@ import aiohttp
 
 from gateway.admin import report_json
 from gateway.process.child import ChildContext, LoopChild, Update, Work, run_loop
-from gateway.process.tail import PACKET
+from gateway.process.tail_limits import PACKET
 from gateway.reports import TracingReport
 from gateway.tracing import spans
 from gateway.tracing.outbox import BATCH, Outbox

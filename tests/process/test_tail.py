@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.process.tail import MAX_WANTED, Wanted
+from gateway.process.tail import Wanted
+from gateway.process.tail_limits import MAX_WANTED
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
