@@ -13,9 +13,11 @@ from typing import Final, Literal, TypeAlias
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509 import ocsp
 
+from gateway.config import private_key
 from gateway.config.problem import Fault
 
 SOON: Final = 14 * 86400
@@ -30,6 +32,41 @@ _REASONS: Final = {
     "EE_KEY_TOO_SMALL": ("cert", "the key of the certificate is too small to be safe"),
     "CA_MD_TOO_WEAK": ("cert", "the certificate is signed with a broken digest"),
 }
+_USUAL_LEVEL: Final = 2
+"""OpenSSL's level of security up to which (SSL_CTX_set_security_level(3)) it takes these:"""
+_USUAL_RSA: Final = 2048
+_USUAL_CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_USUAL_DIGESTS: Final = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
+
+
+def check(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
+    """Raise Fault at "cert" or "key" if `load` would; of the usual kinds of keys and digests at a tenth of its cost."""
+    try:
+        if context.security_level <= _USUAL_LEVEL and _surely_good(cert, key):
+            return
+    except ValueError as error:
+        raise Fault(str(error), "key") from None
+    load(context, cert, key)
+
+
+def _surely_good(cert: bytes, key: bytes) -> bool:
+    """Whether OpenSSL can be expected to take a certificate with its key. Raises ValueError if the key is damaged."""
+    own = private_key.load(key)
+    if own is None or b"TRUSTED CERTIFICATE" in cert:
+        return False
+    try:
+        chain = x509.load_pem_x509_certificates(cert)
+        return own.public_key() == chain[0].public_key() and all(map(_is_usual, chain))
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def _is_usual(certificate: x509.Certificate) -> bool:
+    """Raises ValueError, UnsupportedAlgorithm."""
+    key = certificate.public_key()
+    strong = isinstance(key, rsa.RSAPublicKey) and key.key_size >= _USUAL_RSA
+    strong |= isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, _USUAL_CURVES)
+    return strong and isinstance(certificate.signature_hash_algorithm, _USUAL_DIGESTS)
 
 
 def load(context: ssl.SSLContext, cert: bytes, key: bytes) -> None:
@@ -171,7 +208,9 @@ def _ocsp_until(content: bytes, certificate: x509.Certificate) -> int:
 def _owner(cert: bytes, key: bytes) -> int:
     """The number of the certificate that a key belongs to, from 1; 0: to none."""
     with contextlib.suppress(ValueError, TypeError, UnsupportedAlgorithm):
-        wanted = serialization.load_pem_private_key(key, None).public_key()
+        if (own := private_key.load(key)) is None:
+            return 0
+        wanted = own.public_key()
         for number, found in enumerate(x509.load_pem_x509_certificates(cert), 1):
             if found.public_key() == wanted:
                 return number

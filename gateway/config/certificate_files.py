@@ -149,8 +149,10 @@ def listed(source: Source) -> Listing:
 def read(pair: PairFiles) -> Contents:
     """Return the contents of a pair's files, without a check of certificate and key. Raises Faults."""
     found, faults = {"ocsp": b""}, []
-    for part, path in (("cert", pair.cert), ("key", pair.key), ("ocsp", pair.ocsp)):
-        if path is not None:
+    for part, path in (("key", pair.key), ("cert", pair.cert), ("ocsp", pair.ocsp)):
+        if part == "cert" and pair.cert == pair.key and "key" in found:
+            found["cert"] = found["key"]
+        elif path is not None:
             try:
                 found[part] = _content(path, part)
             except Fault as fault:
@@ -167,7 +169,7 @@ def read(pair: PairFiles) -> Contents:
 def check(contents: Contents) -> Facts:
     """Return the facts of a certificate whose key belongs to it. Raises Faults."""
     try:
-        certificate.load(_context(), contents.cert, contents.key)
+        certificate.check(_context(), contents.cert, contents.key)
     except Fault as fault:
         raise Faults([fault]) from None
     return facts(contents)

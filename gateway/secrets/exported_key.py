@@ -7,10 +7,10 @@ import struct
 import sys
 from typing import Final
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from gateway.config import private_key
 from gateway.proxy.tls import NUMBER, exported
 
 _WHOLE: Final = 2
@@ -23,10 +23,7 @@ _GROUPS: Final = {"secp256r1": b"prime256v1", "secp384r1": b"secp384r1", "secp52
 
 def export(pem: bytes) -> bytes:
     """Return a private key in PEM in the form of tls.exported. Raises ValueError."""
-    try:
-        key = serialization.load_pem_private_key(pem[pem.find(b"-----BEGIN ") :], None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        return exported(pem)  # which also reads keys that follow a certificate
+    key = private_key.load(pem)
     if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _GROUPS:
         return _elliptic(key)
     if isinstance(key, rsa.RSAPrivateKey):

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 _FLAGS: Final = os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+_PIECE: Final = 4096
+"""Bytes to read at a time of a file that is larger than it says, as those of proc(5)."""
 _MOST_LINKS: Final = 40
 """In one path, as in the kernel (path_resolution(7))."""
 
@@ -24,10 +26,17 @@ def read(path: Path, limit: int) -> tuple[bytes, os.stat_result]:
     try:
         status = os.fstat(descriptor)
         _require_regular(status)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(limit), status
+        return _content(descriptor, status.st_size, limit), status
     finally:
         os.close(descriptor)
+
+
+def _content(descriptor: int, size: int, limit: int) -> bytes:
+    """The first `limit` bytes; `size` is what the file should have, so that no buffer is larger than that by much."""
+    content = b""
+    while len(content) < limit and (more := os.read(descriptor, min(limit - len(content), max(size + 1, _PIECE)))):
+        content += more
+    return content
 
 
 def append(path: Path, mode: int) -> int:
