@@ -12,6 +12,7 @@ from gateway.system import running
 from tests.support.backend_server import BackendServer
 from tests.support.certificates import Authority
 from tests.support.gateway_process import GatewayProcess, Site
+from tests.support.lent_gateway import Lender
 
 # How long an example takes says something of the machine, and nothing of what is tested.
 settings.register_profile("any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -54,3 +55,21 @@ def start_gateway(tmp_path: Path) -> Iterator[Callable[[Site], GatewayProcess]]:
     """Start a gateway on a site; it ends with the test."""
     with ExitStack() as stack:
         yield lambda description: stack.enter_context(GatewayProcess(tmp_path, description))
+
+
+@pytest.fixture(scope="module")
+def _lender(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lender]:
+    """The gateways that the tests of a module borrow; they end with the module."""
+    with Lender(tmp_path_factory) as lender:
+        yield lender
+
+
+@pytest.fixture
+def lend_gateway(_lender: Lender) -> Iterator[Callable[[Site], GatewayProcess]]:
+    """Lend a gateway for a site: one that the module has already, after a reload, or else a new one.
+
+    The test leaves it with all processes that it had, and no client connected. One that kills, upgrades or stops it, or
+    looks at what is said at a start, needs `start_gateway`.
+    """
+    with ExitStack() as stack:
+        yield lambda description: stack.enter_context(_lender.lend(description))

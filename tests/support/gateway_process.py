@@ -134,27 +134,31 @@ class GatewayProcess:
         self._process = process
         self.running.add(self)
         try:
-            for address in listeners(self.site):
-                self._wait(partial(answers, *address), f"{address[0]} port {address[1]} to accept")
-            workers = self.site.get("workers")
-            self._wait(
-                lambda: len(self.workers()) == workers if isinstance(workers, int) else bool(self.workers()),
-                f"{workers} workers to start",
-            )
-            self._wait(lambda: self.control() is not None, "control to start")
-            self._let_control_come()
+            self._wait_for_all()
         except BaseException:
             self.stop()
             raise
         return self
 
+    def _wait_for_all(self) -> None:
+        """Return when every frontend of the site accepts and all processes are started. Raises AssertionError."""
+        for address in listeners(self.site):
+            self._wait(partial(answers, *address), f"{address[0]} port {address[1]} to accept")
+        workers = self.site.get("workers")
+        self._wait(
+            lambda: len(self.workers()) == workers if isinstance(workers, int) else bool(self.workers()),
+            f"{workers} workers to start",
+        )
+        self._wait(lambda: self.control() is not None, "control to start")
+        self._let_control_come()
+
     def _let_control_come(self) -> None:
         """Wait until control works where it takes seconds: one that is told to end before that does not end in time."""
         pid = self.control()
         if hardened.PRELOADED and pid is not None:
-            started = self.log.rindex(f"control started, pid {pid}")
+            started = self._said.rindex(f"control started, pid {pid}")
             works = "control uses version"
-            eventually(lambda: works in self.log[started:] or not self._is_child(pid), "control to work", 60.0)
+            eventually(lambda: works in self._said[started:] or not self._is_child(pid), "control to work", 60.0)
 
     def _wait(self, holds: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
         """Wait for `holds()` as long as the gateway lives. Raises AssertionError with the log."""
@@ -185,6 +189,11 @@ class GatewayProcess:
     @property
     def log(self) -> str:
         """What the gateway has said so far."""
+        return self._said
+
+    @property
+    def _said(self) -> str:
+        """The whole log."""
         return self._log.read_text()
 
     @property
@@ -215,12 +224,12 @@ class GatewayProcess:
 
     def workers(self) -> dict[int, int]:
         """Return the process id of each worker that runs, by its number."""
-        latest = {int(number): int(pid) for number, pid in WORKER.findall(self.log)}
+        latest = {int(number): int(pid) for number, pid in WORKER.findall(self._said)}
         return {number: pid for number, pid in latest.items() if self._is_child(pid)}
 
     def control(self) -> int | None:
         """Return the process id of control, None while it does not run."""
-        pids = [int(pid) for pid in CONTROL.findall(self.log)]
+        pids = [int(pid) for pid in CONTROL.findall(self._said)]
         return pids[-1] if pids and self._is_child(pids[-1]) else None
 
     def _is_child(self, pid: int) -> bool:
@@ -252,9 +261,9 @@ class GatewayProcess:
             return
         process = self.process
         end = time.monotonic() + SETTLE
-        while process.poll() is None and unburied(self.log, process.pid) and time.monotonic() < end:
+        while process.poll() is None and unburied(self._said, process.pid) and time.monotonic() < end:
             time.sleep(PAUSE)
-        found = list(deaths(self.log))
+        found = list(deaths(self._said))
         new, self._told = found[self._told :], len(found)
         if process.poll() is not None:
             self._over = True
