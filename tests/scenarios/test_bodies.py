@@ -27,14 +27,14 @@ MIB = 1 << 20
 
 
 def memory(gateway: GatewayProcess) -> int:
-    """Resident bytes of the one worker."""
+    """Resident bytes of the one worker, of a gateway of the test's own: another has memory left of tests before."""
     return int(psutil.Process(gateway.workers()[0]).memory_info().rss)
 
 
 @pytest.mark.parametrize("size", [0, 1, 999, 1000, 4095, 4096, 4097, 65536, 131072, 3_000_000])
 @pytest.mark.parametrize("kind", ["bytes", "chunked", "close-delimited"])
-def test_downloads_of_every_framing(start_gateway: Starter, start_servers: Servers, kind: str, size: int) -> None:
-    gateway = start_gateway(site(start_servers("app1")))
+def test_downloads_of_every_framing(lend_gateway: Starter, start_servers: Servers, kind: str, size: int) -> None:
+    gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
         for _ in range(2):
             body = client.get(f"/{kind}/{size}").body
@@ -42,9 +42,9 @@ def test_downloads_of_every_framing(start_gateway: Starter, start_servers: Serve
             assert body[:26] == b"abcdefghijklmnopqrstuvwxyz"[:size]
 
 
-def test_uploads_of_every_framing(start_gateway: Starter, start_servers: Servers) -> None:
+def test_uploads_of_every_framing(lend_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(site([server]))
+    gateway = lend_gateway(site([server]))
     with RawClient(gateway.port) as client:
         for method in (b"POST", b"PUT", b"OPTIONS", b"DELETE", b"GET"):
             start = method + b" /echo HTTP/1.1\r\nHost: a\r\n"
@@ -60,8 +60,8 @@ def test_uploads_of_every_framing(start_gateway: Starter, start_servers: Servers
     assert server.count == 10
 
 
-def test_large_upload_arrives_whole(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1")))
+def test_large_upload_arrives_whole(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1")))
     body = bytes(range(256)) * 40_000
     chunks = b"".join(
         b"%x\r\n%s\r\n" % (len(piece), piece) for piece in (body[i : i + 77_777] for i in range(0, len(body), 77_777))
@@ -76,8 +76,8 @@ def test_large_upload_arrives_whole(start_gateway: Starter, start_servers: Serve
         assert answer.body == b"%d" % len(body)
 
 
-def test_head_and_bodiless_statuses(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1")))
+def test_head_and_bodiless_statuses(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
         for path in ("/bytes/1000", "/chunked/1000", "/status/204", "/status/304"):
             client.send(f"HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
@@ -87,8 +87,8 @@ def test_head_and_bodiless_statuses(start_gateway: Starter, start_servers: Serve
         assert len(client.get("/bytes/10").body) == 10
 
 
-def test_interim_responses_pass_to_clients_that_know_them(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1")))
+def test_interim_responses_pass_to_clients_that_know_them(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
         client.send(b"GET /interim/5 HTTP/1.1\r\nHost: a\r\n\r\n")
         assert client.read(b"\r\n\r\n").startswith(b"HTTP/1.1 103 ")
@@ -98,8 +98,8 @@ def test_interim_responses_pass_to_clients_that_know_them(start_gateway: Starter
         assert client.read(b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
 
 
-def test_a_client_that_waits_for_100_gets_it(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1")))
+def test_a_client_that_waits_for_100_gets_it(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
         for _ in range(2):
             client.send(b"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
@@ -107,9 +107,9 @@ def test_a_client_that_waits_for_100_gets_it(start_gateway: Starter, start_serve
             assert client.ask(b"hello").body == b"5"
 
 
-def test_an_early_answer_ends_both_connections(start_gateway: Starter, start_servers: Servers) -> None:
+def test_an_early_answer_ends_both_connections(lend_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(site([server]))
+    gateway = lend_gateway(site([server]))
     before = server.connections
     with RawClient(gateway.port) as client:
         client.send(b"POST /refuse/413 HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + b"x" * 1000)
@@ -121,10 +121,10 @@ def test_an_early_answer_ends_both_connections(start_gateway: Starter, start_ser
     assert server.connections - before == 2
 
 
-def test_an_answer_before_the_end_of_the_upload_affects_no_other_client(start_gateway: Starter) -> None:
+def test_an_answer_before_the_end_of_the_upload_affects_no_other_client(lend_gateway: Starter) -> None:
     """The server answers with keep-alive and never reads: what follows on its connection would be the rest of a body."""
     with RawServer(replies(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", keep=True)) as server:
-        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
+        gateway = lend_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
         with RawClient(gateway.port) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + b"x" * 1000)
             assert client.response().body == b"ok"
@@ -188,10 +188,10 @@ def test_five_gib_to_a_slow_server_leave_the_memory_flat(
     assert highest - before < 4 * MIB + hardened.KEPT
 
 
-def test_a_client_that_leaves_takes_its_request_along(start_gateway: Starter) -> None:
+def test_a_client_that_leaves_takes_its_request_along(lend_gateway: Starter) -> None:
     gone: list[bytes] = []
     with RawServer(lambda connection, _: gone.append(connection.recv(1))) as server:
-        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
+        gateway = lend_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
         with RawClient(gateway.port) as client:
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n")
             eventually(lambda: len(server.heads) == 1, "the request to arrive")
@@ -200,7 +200,7 @@ def test_a_client_that_leaves_takes_its_request_along(start_gateway: Starter) ->
 
 @pytest.mark.parametrize("given_up_by", ["client", "gateway"])
 def test_a_request_without_a_client_is_cancelled_at_a_server_that_does_not_read(
-    start_gateway: Starter, given_up_by: str
+    lend_gateway: Starter, given_up_by: str
 ) -> None:
     """A close would leave a send buffer in the kernel for as long as the server keeps its window shut."""
     left, seen = threading.Event(), []
@@ -216,7 +216,7 @@ def test_a_request_without_a_client_is_cancelled_at_a_server_that_does_not_read(
 
     with RawServer(script, receive_buffer=65536) as server:
         timeouts = {"response": "1s"} if given_up_by == "gateway" else {}
-        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address], "timeouts": timeouts}}})
+        gateway = lend_gateway({**site([]), "backends": {"app": {"servers": [server.address], "timeouts": timeouts}}})
         worker = psutil.Process(gateway.workers()[0])
 
         def busy() -> bool:
@@ -238,11 +238,11 @@ def test_a_request_without_a_client_is_cancelled_at_a_server_that_does_not_read(
         eventually(lambda: seen == ["reset"], "the server to see the reset")
 
 
-def test_a_client_that_closes_while_it_waits_has_left(start_gateway: Starter) -> None:
+def test_a_client_that_closes_while_it_waits_has_left(lend_gateway: Starter) -> None:
     """A FIN a second after the request is no half-close of a script: no client waits for the answer any more."""
     gone: list[bytes] = []
     with RawServer(lambda connection, _: gone.append(connection.recv(1))) as server:
-        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
+        gateway = lend_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
         with RawClient(gateway.port) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             eventually(lambda: len(server.heads) == 1, "the request to arrive")
@@ -251,7 +251,7 @@ def test_a_client_that_closes_while_it_waits_has_left(start_gateway: Starter) ->
         eventually(lambda: gone == [b""], "the server's connection to close")
 
 
-def test_a_reader_that_stalls_is_cut_off(start_gateway: Starter) -> None:
+def test_a_reader_that_stalls_is_cut_off(lend_gateway: Starter) -> None:
     """The server is released, too: nothing waits without a limit for a client that does not read."""
     gone = []
 
@@ -266,7 +266,7 @@ def test_a_reader_that_stalls_is_cut_off(start_gateway: Starter) -> None:
     with RawServer(script) as server:
         description = {**site([]), "backends": {"app": {"servers": [server.address]}}}
         description["frontends"][0]["limits"] = {"idle_timeout": "500ms"}
-        gateway = start_gateway(description)
+        gateway = lend_gateway(description)
         with RawClient(gateway.port) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             client.read(b"\r\n\r\n")
@@ -274,8 +274,8 @@ def test_a_reader_that_stalls_is_cut_off(start_gateway: Starter) -> None:
             assert len(client.read()) < 100_000_000
 
 
-def test_a_client_may_close_its_half_early(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1")))
+def test_a_client_may_close_its_half_early(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
         client.send(b"GET /delay/0.2 HTTP/1.1\r\nHost: a\r\n\r\n")
         client.end()
@@ -297,7 +297,7 @@ def slowly(connection: socket.socket, size: int) -> str:
     return digest.hexdigest()
 
 
-def test_a_large_body_is_the_same_after_a_slow_way(start_gateway: Starter) -> None:
+def test_a_large_body_is_the_same_after_a_slow_way(lend_gateway: Starter) -> None:
     """Large bodies are moved from socket to socket; what the slower one does not take must stay in its place."""
     body = random.Random(1).randbytes(20_000_000)
     came = []
@@ -311,7 +311,7 @@ def test_a_large_body_is_the_same_after_a_slow_way(start_gateway: Starter) -> No
         connection.recv(1)
 
     with RawServer(script) as server:
-        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
+        gateway = lend_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
         with RawClient(gateway.port) as client:
             client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
             client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body))
