@@ -38,17 +38,29 @@ class Entrance:
         return RawClient(self.gateway.port, self.authority.client_context() if self.authority else None)
 
 
-@pytest.fixture(params=["plain", "tls"])
-def entrance(
-    request: pytest.FixtureRequest, start_gateway: Starter, start_servers: Servers, authority: Authority
-) -> Entrance:
-    (server,) = start_servers("app1")
+def make_entrance(kind: str, start: Starter, servers: list[BackendServer], authority: Authority) -> Entrance:
+    (server,) = servers
     description = site([server])
     description["frontends"][0]["http2"] = True
     description["access_log"] = {"path": "-", "format": "json"}
-    if request.param == "tls":
+    if kind == "tls":
         description["frontends"][0]["tls"] = {"certificates": [authority.issue("localhost").as_site()]}
-    return Entrance(start_gateway(description), server, authority if request.param == "tls" else None)
+    return Entrance(start(description), server, authority if kind == "tls" else None)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def entrance(
+    request: pytest.FixtureRequest, lend_gateway: Starter, start_servers: Servers, authority: Authority
+) -> Entrance:
+    return make_entrance(request.param, lend_gateway, start_servers("app1"), authority)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def fresh_entrance(
+    request: pytest.FixtureRequest, start_gateway: Starter, start_servers: Servers, authority: Authority
+) -> Entrance:
+    """A gateway that nobody has used before."""
+    return make_entrance(request.param, start_gateway, start_servers("app1"), authority)
 
 
 def test_requests_are_answered(entrance: Entrance) -> None:
@@ -225,11 +237,11 @@ def test_a_client_that_leaves_frees_its_servers(entrance: Entrance) -> None:
     eventually(lambda: entrance.gateway.output.count('"outcome":"client_left"') == 5, "all to be ended")
 
 
-def test_draining_loses_no_request(entrance: Entrance) -> None:
-    with entrance.client() as client:
+def test_draining_loses_no_request(fresh_entrance: Entrance) -> None:
+    with fresh_entrance.client() as client:
         slow = client.begin("/delay/1.5")
         assert client.get("/bytes/1").status == 200
-        entrance.gateway.process.terminate()
+        fresh_entrance.gateway.process.terminate()
         client.until(lambda: bool(client.goaways), "the first GOAWAY")
         assert client.goaways[0] == (2**31 - 1, 0)
         assert client.get("/bytes/1").status == 200
@@ -237,22 +249,22 @@ def test_draining_loses_no_request(entrance: Entrance) -> None:
         client.until(lambda: len(client.goaways) > 1, "the second GOAWAY")
         assert client.goaways[1] == (5, 0)
         client.until_closed()
-    assert entrance.gateway.process.wait(10.0) == 0
+    assert fresh_entrance.gateway.process.wait(10.0) == 0
 
 
 @pytest.mark.skipif(bool(hardened.PRELOADED), reason="AddressSanitizer keeps memory that was freed")
-@pytest.mark.parametrize("entrance", ["tls"], indirect=True)
-def test_idle_connections_give_back_memory_that_they_do_not_need(entrance: Entrance) -> None:
+@pytest.mark.parametrize("fresh_entrance", ["tls"], indirect=True)
+def test_idle_connections_give_back_memory_that_they_do_not_need(fresh_entrance: Entrance) -> None:
     """bench/memory.py measures how much remains."""
-    description = dict(entrance.gateway.site)
+    description = dict(fresh_entrance.gateway.site)
     description["frontends"][0]["limits"] = {"idle_timeout": "3s", "connections_per_source": 1000}
-    entrance.gateway.reload(description)
-    worker = psutil.Process(entrance.gateway.workers()[0])
+    fresh_entrance.gateway.reload(description)
+    worker = psutil.Process(fresh_entrance.gateway.workers()[0])
     with contextlib.ExitStack() as stack:
         clients = []
         for number in (50, 100):
             before = worker.memory_info().rss
-            clients = [stack.enter_context(entrance.client()) for _ in range(number)]
+            clients = [stack.enter_context(fresh_entrance.client()) for _ in range(number)]
             for client in clients:
                 assert client.get("/bytes/10").status == 200
         eventually(lambda: worker.memory_info().rss - before < 100 * 36_000, "36 KB of each connection")
