@@ -24,7 +24,7 @@ Secure = tuple[GatewayProcess, Authority]
 
 
 @pytest.fixture
-def secure(start_gateway: Starter, start_servers: Servers, authority: Authority) -> Secure:
+def secure(lend_gateway: Starter, start_servers: Servers, authority: Authority) -> Secure:
     """A gateway with two certificates."""
     description = site(start_servers("app1"))
     certificates = [
@@ -32,7 +32,7 @@ def secure(start_gateway: Starter, start_servers: Servers, authority: Authority)
         authority.issue("shop.example.com", "*.wild.example.com"),
     ]
     description["frontends"][0]["tls"] = {"certificates": [certificate.as_site() for certificate in certificates]}
-    return start_gateway(description), authority
+    return lend_gateway(description), authority
 
 
 def subject_names(client: RawClient) -> list[str]:
@@ -151,11 +151,11 @@ def test_curl(secure: Secure, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_every_worker_resumes_the_sessions_of_the_others(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, version: ssl.TLSVersion
+    lend_gateway: Starter, start_servers: Servers, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     description = {**site(start_servers("app1")), "workers": 2}
     description["frontends"][0]["tls"] = {"certificates": [authority.issue("localhost").as_site()]}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     context = authority.client_context()
     context.maximum_version = version
     session = None
@@ -270,14 +270,14 @@ def test_a_damaged_record_ends_the_connection_with_an_alert(secure: Secure) -> N
 
 @pytest.mark.parametrize("kinds", [("rsa", "ec"), ("ec", "rsa")])
 def test_of_two_certificates_for_a_name_each_client_gets_the_one_it_can_check(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, kinds: tuple[str, ...]
+    lend_gateway: Starter, start_servers: Servers, authority: Authority, kinds: tuple[str, ...]
 ) -> None:
     """An RSA and an ECDSA certificate for one name, and a third with a name of its own."""
     pairs = [authority.issue("shop.example.com", kind=kind) for kind in kinds]
     pairs.append(authority.issue("www.example.com"))
     description = site(start_servers("app1"))
     description["frontends"][0]["tls"] = {"certificates": [pair.as_site() for pair in pairs]}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     wanted = {
         "ECDHE-RSA-AES128-GCM-SHA256": pairs[kinds.index("rsa")],
         "ECDHE-ECDSA-AES128-GCM-SHA256": pairs[kinds.index("ec")],
