@@ -13,8 +13,8 @@ Starter = Callable[[Site], GatewayProcess]
 Servers = Callable[..., list[BackendServer]]
 
 
-def test_a_cookie_brings_the_client_back(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1", "app2", "app3"), affinity={"cookie": "SRV"}))
+def test_a_cookie_brings_the_client_back(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1", "app2", "app3"), affinity={"cookie": "SRV"}))
     with RawClient(gateway.port) as client:
         first = client.get("/who")
         cookie = first.header("Set-Cookie")
@@ -32,8 +32,8 @@ def test_a_cookie_brings_the_client_back(start_gateway: Starter, start_servers: 
         assert client.get("/who", f"Cookie: {pair}").body == first.body
 
 
-def test_a_cookie_that_names_no_server_is_replaced(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1"), affinity={
+def test_a_cookie_that_names_no_server_is_replaced(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1"), affinity={
         "cookie": "SRV", "secure": True, "max_age": "1h", "same_site": "none", "domain": "Example.com", "path": "/shop",
         "http_only": False, "partitioned": True,
     }))  # fmt: skip
@@ -53,9 +53,9 @@ def test_a_cookie_that_names_no_server_is_replaced(start_gateway: Starter, start
             assert cookie.partition(";")[1:] == (";", attributes[1:])
 
 
-def test_a_session_whose_server_is_gone_moves_for_good(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_session_whose_server_is_gone_moves_for_good(lend_gateway: Starter, start_servers: Servers) -> None:
     servers = start_servers("app1", "app2")
-    gateway = start_gateway(site(servers, affinity={"cookie": "SRV"}, check={"tcp": True, "interval": "100ms"}))
+    gateway = lend_gateway(site(servers, affinity={"cookie": "SRV"}, check={"tcp": True, "interval": "100ms"}))
     with RawClient(gateway.port) as client:
         first = client.get("/who")
         pair = (first.header("Set-Cookie") or "").split(";")[0]
@@ -72,9 +72,9 @@ def test_a_session_whose_server_is_gone_moves_for_good(start_gateway: Starter, s
         assert (again.body, again.header("Set-Cookie")) == (moved.body, None)
 
 
-def test_a_cookie_counts_only_as_it_was_signed(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_cookie_counts_only_as_it_was_signed(lend_gateway: Starter, start_servers: Servers) -> None:
     """Nobody without the key can choose a server: not by changing a cookie, not by another backend's."""
-    gateway = start_gateway(site(start_servers("app1", "app2"), affinity={"cookie": "SRV"}))
+    gateway = lend_gateway(site(start_servers("app1", "app2"), affinity={"cookie": "SRV"}))
     with RawClient(gateway.port) as client:
         pair = (client.get("/who").header("Set-Cookie") or "").split(";")[0]
         assert client.get("/who", f"Cookie: {pair}").header("Set-Cookie") is None
@@ -84,7 +84,7 @@ def test_a_cookie_counts_only_as_it_was_signed(start_gateway: Starter, start_ser
 
 
 def test_the_cookie_of_one_gateway_is_good_at_another(
-    start_servers: Servers, tmp_path: Path, start_gateway: Starter
+    start_servers: Servers, tmp_path: Path, lend_gateway: Starter
 ) -> None:
     """And after a reload with the servers in another order: the state is on the client."""
     servers = start_servers("app1", "app2", "app3")
@@ -92,7 +92,7 @@ def test_the_cookie_of_one_gateway_is_good_at_another(
     key.touch(0o600)
     key.write_text("a key of this test alone, 0123456789")
     affinity = {"cookie": "SRV", "key_file": str(key)}
-    first = start_gateway(site(servers, affinity=affinity))
+    first = lend_gateway(site(servers, affinity=affinity))
     with RawClient(first.port) as client:
         answer = client.get("/who")
         pair = (answer.header("Set-Cookie") or "").split(";")[0]
@@ -110,8 +110,8 @@ def test_the_cookie_of_one_gateway_is_good_at_another(
             eventually(renewed, "cookies of the old key to be renewed")
 
 
-def test_a_parameter_of_the_url_names_the_server(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1", "app2", "app3"), affinity={"url": "gwserver"}))
+def test_a_parameter_of_the_url_names_the_server(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1", "app2", "app3"), affinity={"url": "gwserver"}))
     with RawClient(gateway.port) as client:
         for name in ("app3", "app1"):
             for target in (f"/who?gwserver={name}", f"/who?a=b&gwserver={name}&c", f"/who;gwserver={name}?a=b"):
@@ -123,9 +123,9 @@ def test_a_parameter_of_the_url_names_the_server(start_gateway: Starter, start_s
             assert len({client.get(target).body for _ in range(3)}) == 3
 
 
-def test_a_network_and_a_header_stay_with_a_server(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_network_and_a_header_stay_with_a_server(lend_gateway: Starter, start_servers: Servers) -> None:
     servers = start_servers("app1", "app2", "app3")
-    gateway = start_gateway(site(servers, workers=2, affinity={"source": 24}))
+    gateway = lend_gateway(site(servers, workers=2, affinity={"source": 24}))
     bodies = set()
     for _ in range(9):
         with RawClient(gateway.port) as client:
