@@ -87,7 +87,7 @@ def read_into(data: bytearray, client: socket.socket) -> None:
         data += piece
 
 
-def test_the_reset_for_a_cut_answer_waits_until_the_answer_before_it_is_read(start_gateway: Starter) -> None:
+def test_the_reset_for_a_cut_answer_waits_until_the_answer_before_it_is_read(lend_gateway: Starter) -> None:
     whole = b"a" * 40_000
 
     def script(connection: socket.socket, head: bytes) -> None:
@@ -97,7 +97,7 @@ def test_the_reset_for_a_cut_answer_waits_until_the_answer_before_it_is_read(sta
             connection.sendall(OK + b"Content-Length: 100\r\n\r\nabc")
 
     with RawServer(script) as server, socket.socket() as client:
-        gateway = start_gateway(before(server.address))
+        gateway = lend_gateway(before(server.address))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # most waits in the gateway's kernel
         client.settimeout(10)
         client.connect(("127.0.0.1", gateway.port))
@@ -144,12 +144,12 @@ def test_nothing_a_server_does_is_an_error_in_the_log(stage: tuple[GatewayProces
     assert "Traceback" not in gateway.log
 
 
-def test_a_dead_server_gives_502_and_a_slow_one_504(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_dead_server_gives_502_and_a_slow_one_504(lend_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
     description = before(server.address, timeouts={"response": "1s"})
     description["backends"]["dead"] = {"servers": [f"127.0.0.1:{free_port()}"]}
     description["routes"] = [{"match": {"path": "/dead"}, "backend": "dead"}, {"backend": "app"}]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         assert client.get("/dead").status == 502
         assert client.get("/hang").status == 504
@@ -157,7 +157,7 @@ def test_a_dead_server_gives_502_and_a_slow_one_504(start_gateway: Starter, star
         assert client.response().body == b"abcdefghijkl"
 
 
-def test_a_server_that_accepts_no_connection_costs_its_timeout_and_no_more(start_gateway: Starter) -> None:
+def test_a_server_that_accepts_no_connection_costs_its_timeout_and_no_more(lend_gateway: Starter) -> None:
     """Its queue is full: the kernel lets further clients wait."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
         port = listener.getsockname()[1]
@@ -165,7 +165,7 @@ def test_a_server_that_accepts_no_connection_costs_its_timeout_and_no_more(start
         for one in fill:
             one.settimeout(0)
             one.connect_ex(("127.0.0.1", port))
-        gateway = start_gateway(before(f"127.0.0.1:{port}", timeouts={"connect": "3s"}))
+        gateway = lend_gateway(before(f"127.0.0.1:{port}", timeouts={"connect": "3s"}))
         with RawClient(gateway.port) as client:
             began = time.monotonic()
             assert client.get().status == 502
@@ -174,9 +174,9 @@ def test_a_server_that_accepts_no_connection_costs_its_timeout_and_no_more(start
             one.close()
 
 
-def test_the_next_server_is_tried_when_one_refuses(start_gateway: Starter, start_servers: Servers) -> None:
+def test_the_next_server_is_tried_when_one_refuses(lend_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(before(f"127.0.0.1:{free_port()}", server.address))
+    gateway = lend_gateway(before(f"127.0.0.1:{free_port()}", server.address))
     with RawClient(gateway.port) as client:
         assert [client.get("/who").body for _ in range(4)] == [b"app1"] * 4
         posted = client.ask(b"POST /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
@@ -184,9 +184,9 @@ def test_the_next_server_is_tried_when_one_refuses(start_gateway: Starter, start
     assert server.count == 5
 
 
-def test_a_request_that_may_have_been_done_is_not_done_again(start_gateway: Starter) -> None:
+def test_a_request_that_may_have_been_done_is_not_done_again(lend_gateway: Starter) -> None:
     with RawServer(replies()) as one, RawServer(replies()) as other:
-        gateway = start_gateway(before(one.address, other.address))
+        gateway = lend_gateway(before(one.address, other.address))
         with RawClient(gateway.port) as client:
             assert client.ask(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello").status == 502
             assert len(one.heads) + len(other.heads) == 1
@@ -194,7 +194,7 @@ def test_a_request_that_may_have_been_done_is_not_done_again(start_gateway: Star
             assert len(one.heads) + len(other.heads) == 3
 
 
-def test_a_connection_that_idled_too_long_is_replaced(start_gateway: Starter) -> None:
+def test_a_connection_that_idled_too_long_is_replaced(lend_gateway: Starter) -> None:
     """The server closes as the second request comes: a GET goes again, to the same server."""
     seen = 0
 
@@ -205,14 +205,14 @@ def test_a_connection_that_idled_too_long_is_replaced(start_gateway: Starter) ->
         connection.recv(65536)  # the next request, answered by closing
 
     with RawServer(script) as server:
-        gateway = start_gateway(before(server.address))
+        gateway = lend_gateway(before(server.address))
         with RawClient(gateway.port) as client:
             assert [client.get().body for _ in range(3)] == [b"1", b"2", b"3"]
 
 
-def test_503_says_when_to_come_back(start_gateway: Starter) -> None:
+def test_503_says_when_to_come_back(lend_gateway: Starter) -> None:
     description = before(f"127.0.0.1:{free_port()}", check={"tcp": True, "interval": "100ms"})
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     gateway.wait_for_log("is DOWN")
     with RawClient(gateway.port) as client:
         answer = client.get()
@@ -229,11 +229,11 @@ def test_a_site_has_its_own_error_pages(start_gateway: Starter, tmp_path: Path) 
         assert answer.header("Content-Type") == "text/html; charset=utf-8"
 
 
-def test_a_server_at_its_limit_gets_no_more(start_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
+def test_a_server_at_its_limit_gets_no_more(lend_gateway: Starter, start_servers: Servers, tmp_path: Path) -> None:
     (server,) = start_servers("app1")
     description = site([])
     description["backends"] = {"app": {"servers": [{"address": server.address, "max_connections": 1}]}}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as one, RawClient(gateway.port) as other:
         one.send(b"GET /when/go HTTP/1.1\r\nHost: a\r\n\r\n")
         eventually(lambda: server.count == 1, "the one that it takes")
@@ -243,7 +243,7 @@ def test_a_server_at_its_limit_gets_no_more(start_gateway: Starter, start_server
         assert other.get("/bytes/1").status == 200
 
 
-def test_an_unused_connection_to_a_server_is_closed_in_time(start_gateway: Starter) -> None:
+def test_an_unused_connection_to_a_server_is_closed_in_time(lend_gateway: Starter) -> None:
     ended: list[float] = []
 
     def script(connection: socket.socket, _: bytes) -> None:
@@ -253,7 +253,7 @@ def test_an_unused_connection_to_a_server_is_closed_in_time(start_gateway: Start
             ended.append(time.monotonic() - began)
 
     with RawServer(script) as server:
-        gateway = start_gateway(before(server.address, timeouts={"idle": "400ms"}))
+        gateway = lend_gateway(before(server.address, timeouts={"idle": "400ms"}))
         with RawClient(gateway.port) as client:
             assert client.get().body == b"ok"
             eventually(lambda: len(ended) == 1, "the connection to the server to close")
