@@ -42,12 +42,12 @@ def der(certificate: Certificate) -> bytes:
 
 
 def test_each_of_many_names_has_its_certificate(
-    start_gateway: Starter, start_servers: Servers, authority: Authority
+    lend_gateway: Starter, start_servers: Servers, authority: Authority
 ) -> None:
     """Of all kinds of keys, and with a wildcard among them."""
     certificates = [authority.issue(f"host{i}.example.com") for i in range(50)]
     certificates += [authority.issue("*.example.com", kind="rsa"), authority.issue("host7.example.com", kind="rsa")]
-    gateway = start_gateway(secure(start_servers("app1"), certificates))
+    gateway = lend_gateway(secure(start_servers("app1"), certificates))
     wanted = {0: "host0.example.com", 7: "host7.example.com", 49: "host49.example.com", 50: "other.example.com"}
     for number, name in wanted.items():
         with RawClient(gateway.port, authority.client_context(), name) as client:
@@ -64,10 +64,10 @@ def test_each_of_many_names_has_its_certificate(
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_strict_sni_refuses_unknown_names(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, version: ssl.TLSVersion
+    lend_gateway: Starter, start_servers: Servers, authority: Authority, version: ssl.TLSVersion
 ) -> None:
     certificates = [authority.issue("localhost"), authority.issue("*.example.com")]
-    gateway = start_gateway(secure(start_servers("app1"), certificates, strict_sni=True))
+    gateway = lend_gateway(secure(start_servers("app1"), certificates, strict_sni=True))
     context = authority.client_context()
     context.maximum_version = version
     for name in ("localhost", "a.example.com"):
@@ -90,12 +90,10 @@ def test_strict_sni_refuses_unknown_names(
     ("old", (ssl.TLSVersion.TLSv1, None, True)),
     ("old", (ssl.TLSVersion.TLSv1_3, None, True)),
 ])  # fmt: skip
-def test_policies(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, policy: str, case: Case
-) -> None:
+def test_policies(lend_gateway: Starter, start_servers: Servers, authority: Authority, policy: str, case: Case) -> None:
     version, suite, works = case
     certificate = authority.issue("localhost", kind="rsa")
-    gateway = start_gateway(secure(start_servers("app1"), [certificate], policy=policy))
+    gateway = lend_gateway(secure(start_servers("app1"), [certificate], policy=policy))
     context = authority.client_context()
     context.set_ciphers(f"{suite or 'DEFAULT'}:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
@@ -109,7 +107,7 @@ def test_policies(
 
 @needs("openssl")
 def test_ocsp_responses_are_stapled_until_they_expire(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path
+    lend_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path
 ) -> None:
     good, late = authority.issue("good.example.com"), authority.issue("late.example.com")
     description = secure(start_servers("app1"), [good, late])
@@ -118,7 +116,7 @@ def test_ocsp_responses_are_stapled_until_they_expire(
         path.write_bytes(authority.ocsp(one, until))
         index = [good, late].index(one)
         description["frontends"][0]["tls"]["certificates"][index]["ocsp"] = str(path)  # type: ignore[index]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     for name, says in (("good", "OCSP Response Status: successful"), ("late", "OCSP response: no response sent")):
         done = subprocess.run(
             ["openssl", "s_client", "-connect", f"127.0.0.1:{gateway.port}", "-servername", f"{name}.example.com", "-status"],
@@ -140,7 +138,7 @@ def fields(head: bytes) -> dict[str, str]:
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_servers_learn_of_the_client_s_certificate(
-    start_gateway: Starter,
+    lend_gateway: Starter,
     start_servers: Servers,
     authority: Authority,
     tmp_path: Path,
@@ -150,7 +148,7 @@ def test_servers_learn_of_the_client_s_certificate(
     (tmp_path / "other").mkdir()
     strange = Authority(tmp_path / "other").issue("mallory.example.com")
     description = secure(start_servers("app1"), [authority.issue("localhost")], client_ca=str(authority.ca))
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     for certificate, verdict in ((None, "NONE"), (own, "SUCCESS"), (strange, "FAILED:")):
         context = authority.client_context()
         context.maximum_version = version
@@ -172,19 +170,19 @@ def test_servers_learn_of_the_client_s_certificate(
 
 
 def test_no_client_can_claim_a_certificate_at_another_frontend(
-    start_gateway: Starter, start_servers: Servers, authority: Authority
+    lend_gateway: Starter, start_servers: Servers, authority: Authority
 ) -> None:
     description = secure(start_servers("app1"), [authority.issue("localhost")], client_ca=str(authority.ca))
     plain = site([])["frontends"][0] | {"name": "plain"}
     description["frontends"] = [plain, *description["frontends"]]  # type: ignore[misc]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         assert fields(client.get("/headers", *FORGED).body) == {}
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_certificate_may_be_required(
-    start_gateway: Starter,
+    lend_gateway: Starter,
     start_servers: Servers,
     authority: Authority,
     tmp_path: Path,
@@ -195,7 +193,7 @@ def test_a_certificate_may_be_required(
     strange = Authority(tmp_path / "other").issue("mallory.example.com")
     certificates = [authority.issue("localhost")]
     more = {"client_ca": str(authority.ca), "require_client_cert": True}
-    gateway = start_gateway(secure(start_servers("app1"), certificates, **more))
+    gateway = lend_gateway(secure(start_servers("app1"), certificates, **more))
     for certificate in (None, strange):
         context = authority.client_context()
         context.maximum_version = version
