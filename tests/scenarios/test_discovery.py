@@ -109,10 +109,10 @@ def test_addresses_come_and_go_under_load(names, places, start_gateway):
     assert "version 2" not in gateway.log
 
 
-def test_services_are_checked_and_come_and_go_under_load(names, start_servers, start_gateway):
+def test_services_are_checked_and_come_and_go_under_load(names, start_servers, lend_gateway):
     servers = start_servers("app1", "app2", "app3")
     lead_to(names, servers[:2])
-    gateway = start_gateway(named(names, {"name": "pool", "address": f"dns:{SERVICE}"}, check=CHECK))
+    gateway = lend_gateway(named(names, {"name": "pool", "address": f"dns:{SERVICE}"}, check=CHECK))
     gateway.wait_for_log(f"server app/pool-127.0.0.1:{servers[0].port} is UP")
     with Load(gateway.port, clients=12) as load:
         only(load, "app1", "app2")
@@ -155,9 +155,9 @@ def test_a_name_service_that_fails_changes_nothing(names, places, start_gateway)
 
 
 @pytest.mark.parametrize("mood", [LOOPS, FORGES, TRUNCATES, ECHOES])
-def test_fault_30_hostile_answers_change_nothing(names, places, start_gateway, mood):
+def test_fault_30_hostile_answers_change_nothing(names, places, lend_gateway, mood):
     names.records["app.internal", "A"] = ["127.0.0.1"]
-    gateway = start_gateway(named(names, f"dns:app.internal:{places.port}"))
+    gateway = lend_gateway(named(names, f"dns:app.internal:{places.port}"))
     assert answered(gateway) == {"127.0.0.1"}
     names.records["app.internal", "A"] = ["127.0.0.2"]
     names.mood = mood
@@ -181,9 +181,9 @@ def test_a_start_without_an_answer_is_a_start(names, places, start_gateway):
     eventually(lambda: answered(gateway, 1) == {"127.0.0.2"}, "the server to be used")
 
 
-def test_a_name_without_records_loses_its_servers_in_the_end(names, places, start_gateway):
+def test_a_name_without_records_loses_its_servers_in_the_end(names, places, lend_gateway):
     names.records["app.internal", "A"] = ["127.0.0.1"]
-    gateway = start_gateway(named(names, f"dns:app.internal:{places.port}", workers=1))
+    gateway = lend_gateway(named(names, f"dns:app.internal:{places.port}", workers=1))
     asked = names.asked["app.internal", "A"]
     del names.records["app.internal", "A"]
     eventually(lambda: names.asked["app.internal", "A"] >= asked + 2, "two empty answers")
@@ -197,13 +197,13 @@ def test_a_name_without_records_loses_its_servers_in_the_end(names, places, star
     eventually(lambda: status() == 503, "no server")
 
 
-def test_a_reload_brings_names_and_takes_them_away_under_load(names, places, start_servers, start_gateway):
+def test_a_reload_brings_names_and_takes_them_away_under_load(names, places, start_servers, lend_gateway):
     (server,) = start_servers("app1")
     names.records["app.internal", "A"] = ["127.0.0.2"]
     plain = site([server], workers=2) | {"resolver": names.resolver}
     with_name = copy.deepcopy(plain)
     with_name["backends"]["app"]["servers"] = [f"dns:app.internal:{places.port}"]
-    gateway = start_gateway(plain)
+    gateway = lend_gateway(plain)
     with Load(gateway.port, clients=8) as load:
         for _ in range(2):
             gateway.reload(with_name, "reloaded: version")
