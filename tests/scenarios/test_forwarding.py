@@ -30,9 +30,9 @@ def fields(head: bytes) -> list[tuple[str, str]]:
 
 
 def test_a_request_arrives_as_it_was_with_the_gateway_s_own_fields(
-    start_gateway: Starter, start_servers: Servers
+    lend_gateway: Starter, start_servers: Servers
 ) -> None:
-    gateway = start_gateway({**site(start_servers("app1")), "node": "gw7"})
+    gateway = lend_gateway({**site(start_servers("app1")), "node": "gw7"})
     with RawClient(gateway.port) as client:
         head = client.get("/headers?q=%20x", "X-One: 1", "Accept:  a/b ", host="www.example.com:81").body
     assert head.startswith(b"GET /headers?q=%20x HTTP/1.1\r\n")
@@ -51,8 +51,8 @@ def test_a_request_arrives_as_it_was_with_the_gateway_s_own_fields(
     assert len(fields(head)) == 9
 
 
-def test_hop_by_hop_fields_stay_on_their_hop(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1")))
+def test_hop_by_hop_fields_stay_on_their_hop(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
         head = client.get(
             "/headers", "Connection: keep-alive, X-Hop", "X-Hop: 1", "Keep-Alive: timeout=9", "TE: deflate",
@@ -65,8 +65,8 @@ def test_hop_by_hop_fields_stay_on_their_hop(start_gateway: Starter, start_serve
     } & set(names)  # fmt: skip
 
 
-def test_a_strange_client_s_account_of_itself_is_not_believed(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1")))
+def test_a_strange_client_s_account_of_itself_is_not_believed(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
         head = client.get(
             "/headers", "X-Forwarded-For: 6.6.6.6", "X-Forwarded-For: 7.7.7.7", "X-Forwarded-Proto: https", "X-Real-IP: 6.6.6.6",
@@ -78,10 +78,10 @@ def test_a_strange_client_s_account_of_itself_is_not_believed(start_gateway: Sta
     assert [value for name, value in fields(head) if name == "x-forwarded-for"] == ["127.0.0.1"]
 
 
-def test_a_trusted_proxy_s_account_is_extended(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_trusted_proxy_s_account_is_extended(lend_gateway: Starter, start_servers: Servers) -> None:
     description = site(start_servers("app1"))
     description["frontends"][0]["trusted_proxies"] = ["127.0.0.0/8"]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         found = dict(fields(client.get(
             "/headers", "X-Forwarded-For: 1.1.1.1", "X-Forwarded-For: 2.2.2.2", "X-Forwarded-Proto: https",
@@ -98,24 +98,24 @@ def test_a_trusted_proxy_s_account_is_extended(start_gateway: Starter, start_ser
     ("/x//y/../..//headers", "/headers"), ("http://localhost/headers", "/headers"),
 ])  # fmt: skip
 def test_rules_and_server_see_one_form_of_a_path(
-    start_gateway: Starter, start_servers: Servers, sent: str, arrives: str
+    lend_gateway: Starter, start_servers: Servers, sent: str, arrives: str
 ) -> None:
     description = site(start_servers("app1"))
     description["routes"] = [{"match": {"path": "/headers"}, "backend": "app"}]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         head = client.get(sent).body
     assert head.startswith(f"GET {arrives} HTTP/1.1\r\n".encode())
     assert [value for name, value in fields(head) if name == "host"] == ["localhost"]
 
 
-def test_a_response_comes_back_as_it_was_without_the_server_s_hop(start_gateway: Starter) -> None:
+def test_a_response_comes_back_as_it_was_without_the_server_s_hop(lend_gateway: Starter) -> None:
     answer = (
         b"HTTP/1.1 201 Made It\r\nContent-Length: 2\r\nX-Any:  v \r\nConnection: X-Hop, keep-alive\r\nX-Hop: 1\r\n"
         b"Keep-Alive: timeout=5\r\nSet-Cookie: a=1\r\nSet-Cookie: b=2\r\nProxy-Authenticate: Basic\r\n\r\nok"
     )
     with RawServer(replies(answer)) as server:
-        gateway = start_gateway({**site([]), "node": "gw7", "backends": {"app": {"servers": [server.address]}}})
+        gateway = lend_gateway({**site([]), "node": "gw7", "backends": {"app": {"servers": [server.address]}}})
         with RawClient(gateway.port) as client:
             response = client.get()
     assert (response.status, response.reason, response.body) == (201, "Made It", b"ok")
@@ -127,8 +127,8 @@ def test_a_response_comes_back_as_it_was_without_the_server_s_hop(start_gateway:
     ]  # fmt: skip
 
 
-def test_an_http_1_0_client_is_answered_in_its_own_way(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1")))
+def test_an_http_1_0_client_is_answered_in_its_own_way(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
         client.send(b"GET /chunked/3000 HTTP/1.0\r\n\r\n")
         answer = client.read()
@@ -145,8 +145,8 @@ def test_an_http_1_0_client_is_answered_in_its_own_way(start_gateway: Starter, s
         assert dict(fields(head))["via"].startswith("1.0 ")
 
 
-def test_pipelined_requests_are_answered_in_order(start_gateway: Starter, start_servers: Servers) -> None:
-    gateway = start_gateway(site(start_servers("app1", "app2")))
+def test_pipelined_requests_are_answered_in_order(lend_gateway: Starter, start_servers: Servers) -> None:
+    gateway = lend_gateway(site(start_servers("app1", "app2")))
     sizes = [1, 30000, 2, 5, 100000, 3]
     with RawClient(gateway.port) as client:
         client.send(b"".join(b"GET /bytes/%d HTTP/1.1\r\nHost: a\r\n\r\n" % size for size in sizes))
@@ -157,9 +157,9 @@ def test_pipelined_requests_are_answered_in_order(start_gateway: Starter, start_
         assert [client.response().body for _ in range(3)] == [b"3", b"2", b"abcd"]
 
 
-def test_a_head_may_come_byte_by_byte(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_head_may_come_byte_by_byte(lend_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(site([server]))
+    gateway = lend_gateway(site([server]))
     with RawClient(gateway.port) as client:
         for byte in b"\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /bytes/2 HTTP/1.1\r\nHost: a\r\n\r\n":
             client.send(bytes([byte]))
@@ -167,9 +167,9 @@ def test_a_head_may_come_byte_by_byte(start_gateway: Starter, start_servers: Ser
         assert client.response().body == b"ab"
 
 
-def test_connections_to_servers_are_used_again(start_gateway: Starter, start_servers: Servers) -> None:
+def test_connections_to_servers_are_used_again(lend_gateway: Starter, start_servers: Servers) -> None:
     (server,) = start_servers("app1")
-    gateway = start_gateway(site([server]))
+    gateway = lend_gateway(site([server]))
     before = server.connections
     for _ in range(3):
         with RawClient(gateway.port) as client:
@@ -212,7 +212,7 @@ def rest_of_chunks(client: socket.socket) -> int:
     return total
 
 
-def test_an_event_older_than_a_rest_costs_no_connection(start_gateway: Starter) -> None:
+def test_an_event_older_than_a_rest_costs_no_connection(lend_gateway: Starter) -> None:
     """In one turn of the loop the client has room again and the server sends the end of its answer.
 
     The client's event makes the worker read that end; the server's own event comes when its connection is idle again,
@@ -221,7 +221,7 @@ def test_an_event_older_than_a_rest_costs_no_connection(start_gateway: Starter) 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(10)
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [address]}}})
+        gateway = lend_gateway({**site([]), "backends": {"app": {"servers": [address]}}})
         worker = gateway.workers()[0]
         with RawClient(gateway.port) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -247,7 +247,7 @@ def test_an_event_older_than_a_rest_costs_no_connection(start_gateway: Starter) 
                 assert client.response().status == 204
 
 
-def test_routes_redirect_respond_and_end_in_404(start_gateway: Starter, start_servers: Servers) -> None:
+def test_routes_redirect_respond_and_end_in_404(lend_gateway: Starter, start_servers: Servers) -> None:
     description = site(start_servers("app1"))
     description["routes"] = [
         {"match": {"host": "old.example.com"}, "redirect": {"to": "https://new.example.com{uri}", "status": 308}},
@@ -256,7 +256,7 @@ def test_routes_redirect_respond_and_end_in_404(start_gateway: Starter, start_se
         {"match": {"path": "/blocked/"}, "respond": {"status": 403}},
         {"match": {"path": "/bytes/"}, "backend": "app"},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         moved = client.get("/a%2Cb/../c?x=1", host="OLD.example.com:80")
         assert (moved.status, moved.header("Location")) == (308, "https://new.example.com/c?x=1")
@@ -272,13 +272,13 @@ def test_routes_redirect_respond_and_end_in_404(start_gateway: Starter, start_se
         assert client.get("/bytes/1").status == 200
 
 
-def test_no_client_chooses_the_host_of_a_redirect(start_gateway: Starter) -> None:
+def test_no_client_chooses_the_host_of_a_redirect(lend_gateway: Starter) -> None:
     description = {**site([]), "backends": {}}
     description["routes"] = [
         {"match": {"path": "/go"}, "redirect": "/{path_rest}"},
         {"match": {"path": "/"}, "redirect": "{path}/"},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         assert client.get("/go//evil.com").header("Location") == "/evil.com"
         assert client.get("/go/evil.com").header("Location") == "/evil.com"
@@ -286,10 +286,10 @@ def test_no_client_chooses_the_host_of_a_redirect(start_gateway: Starter) -> Non
         assert client.get("/a//b").header("Location") == "/a/b/"
 
 
-def test_nothing_a_client_sends_splits_a_location(start_gateway: Starter) -> None:
+def test_nothing_a_client_sends_splits_a_location(lend_gateway: Starter) -> None:
     description = {**site([]), "backends": {}}
     description["routes"] = [{"match": {"path": "/go/"}, "redirect": "https://x/{path_rest}"}]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         moved = client.get("/go/%0d%0aSet-Cookie:x=1")
         assert moved.header("Location") == "https://x/%0D%0ASet-Cookie:x=1"
@@ -299,11 +299,11 @@ def test_nothing_a_client_sends_splits_a_location(start_gateway: Starter) -> Non
 @pytest.mark.parametrize("line, dates", [
     ("", 1), ("Date: Sat, 28 Nov 2026 07:00:00 GMT\r\n", 1), ("date: x\r\n", 1), ("Date: a\r\nDate: b\r\n", 2),
 ])  # fmt: skip
-def test_an_answer_without_a_date_gets_one(start_gateway: Starter, line: str, dates: int) -> None:
+def test_an_answer_without_a_date_gets_one(lend_gateway: Starter, line: str, dates: int) -> None:
     """RFC 9110 section 6.6.1."""
     answer = f"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{line}\r\nok".encode()
     with RawServer(replies(answer)) as server:
-        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
+        gateway = lend_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
         with RawClient(gateway.port) as client:
             found = [value for name, value in client.get().fields if name.lower() == "date"]
     assert len(found) == dates
@@ -312,10 +312,10 @@ def test_an_answer_without_a_date_gets_one(start_gateway: Starter, line: str, da
 
 @pytest.mark.parametrize("method", ["OPTIONS", "TRACE"])
 def test_max_forwards_is_counted_down_and_answered_at_0(
-    start_gateway: Starter, start_servers: Servers, method: str
+    lend_gateway: Starter, start_servers: Servers, method: str
 ) -> None:
     """RFC 9110 section 7.6.2."""
-    gateway = start_gateway(site(start_servers("app1")))
+    gateway = lend_gateway(site(start_servers("app1")))
     with RawClient(gateway.port) as client:
 
         def ask(*more: str, method: str = method) -> Response:
@@ -340,12 +340,12 @@ def test_max_forwards_is_counted_down_and_answered_at_0(
 
 
 def test_a_server_may_pad_the_size_of_a_chunk_and_a_client_may_not(
-    start_gateway: Starter, start_servers: Servers
+    lend_gateway: Starter, start_servers: Servers
 ) -> None:
     """What comes from a server is written anew, so that no two can read it in two ways."""
     body = b"2   \r\nok\r\n3\t;x=y\r\nabc\r\n0  \r\n\r\n"
     with RawServer(replies(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)) as server:
-        gateway = start_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
+        gateway = lend_gateway({**site([]), "backends": {"app": {"servers": [server.address]}}})
         with RawClient(gateway.port) as client:
             client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             assert client.read(b"0\r\n\r\n").endswith(b"\r\n\r\n2\r\nok\r\n3\r\nabc\r\n0\r\n\r\n")
