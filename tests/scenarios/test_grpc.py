@@ -48,7 +48,7 @@ def failure(call: Callable[[], object]) -> tuple[grpc.StatusCode, str]:
 
 
 @pytest.mark.parametrize("secure", [False, True])
-def test_all_kinds_of_calls(start_gateway: Starter, authority: Authority, *, secure: bool) -> None:
+def test_all_kinds_of_calls(lend_gateway: Starter, authority: Authority, *, secure: bool) -> None:
     trust = authority.ca.read_bytes()
     with ExitStack() as stack:
         if secure:
@@ -60,7 +60,7 @@ def test_all_kinds_of_calls(start_gateway: Starter, authority: Authority, *, sec
         else:
             server = stack.enter_context(GrpcEcho())
             description = calls(server)
-        gateway = start_gateway(description)
+        gateway = lend_gateway(description)
         client = stack.enter_context(GrpcClient(gateway.port, grpc.ssl_channel_credentials(trust) if secure else None))
         answer, call = client.unary.with_call(b"question", metadata=(("x-one", "1"),), timeout=LIMIT)
         assert answer == b"question"
@@ -76,19 +76,19 @@ def test_all_kinds_of_calls(start_gateway: Starter, authority: Authority, *, sec
         )
 
 
-def test_large_messages(start_gateway: Starter, echo: GrpcEcho) -> None:
-    gateway = start_gateway(calls(echo))
+def test_large_messages(lend_gateway: Starter, echo: GrpcEcho) -> None:
+    gateway = lend_gateway(calls(echo))
     message = bytes(range(256)) * 32_768
     with GrpcClient(gateway.port) as client:
         assert client.unary(message, timeout=LIMIT) == message
         assert list(client.chat(iter([message, b"small"]), timeout=LIMIT)) == [b"re: " + message, b"re: small"]
 
 
-def test_a_conversation_takes_its_time_and_outlives_a_reload(start_gateway: Starter, echo: GrpcEcho) -> None:
+def test_a_conversation_takes_its_time_and_outlives_a_reload(lend_gateway: Starter, echo: GrpcEcho) -> None:
     """Neither limits on how slow a body may be nor a reload end it."""
     description = calls(echo, timeouts={"response": "5s"})
     description["frontends"][0]["limits"] = {"idle_timeout": "200ms"}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     words: queue.Queue[bytes | None] = queue.Queue()
     with GrpcClient(gateway.port) as client:
         answers = client.chat(iter(words.get, None), timeout=2 * LIMIT)
@@ -105,8 +105,8 @@ def test_a_conversation_takes_its_time_and_outlives_a_reload(start_gateway: Star
         assert list(answers) == []
 
 
-def test_a_cancelled_call_ends_at_the_server(start_gateway: Starter, echo: GrpcEcho) -> None:
-    gateway = start_gateway(calls(echo))
+def test_a_cancelled_call_ends_at_the_server(lend_gateway: Starter, echo: GrpcEcho) -> None:
+    gateway = lend_gateway(calls(echo))
     with GrpcClient(gateway.port) as client:
         call = client.unary.future(b"hang")
         assert echo.echo.started.wait(LIMIT)
@@ -120,10 +120,10 @@ def hangs(peer: Peer) -> None:
         pass
 
 
-def test_the_deadline_of_a_call_ends_it_here_and_at_the_server(start_gateway: Starter, tmp_path: Path) -> None:
+def test_the_deadline_of_a_call_ends_it_here_and_at_the_server(lend_gateway: Starter, tmp_path: Path) -> None:
     log = Log(tmp_path)
     with Http2Server(hangs) as server:
-        gateway = start_gateway({**calls(server), "access_log": log.section})
+        gateway = lend_gateway({**calls(server), "access_log": log.section})
         with Http2Client(gateway.port) as client:
             stream = client.begin(UNARY, *CALL, ("grpc-timeout", "300m"), method="POST", end=False)
             answer = client.wait(stream)
@@ -136,7 +136,7 @@ def test_the_deadline_of_a_call_ends_it_here_and_at_the_server(start_gateway: St
 
 @pytest.mark.parametrize("sent", [b"", b"\0\0\0\0\5he"])
 def test_the_deadline_after_the_head_is_said_in_trailers_unless_data_has_gone(
-    start_gateway: Starter, sent: bytes
+    lend_gateway: Starter, sent: bytes
 ) -> None:
     def begins(peer: Peer) -> None:
         (call,) = peer.first()
@@ -146,7 +146,7 @@ def test_the_deadline_after_the_head_is_said_in_trailers_unless_data_has_gone(
         hangs(peer)
 
     with Http2Server(begins) as server:
-        gateway = start_gateway(calls(server))
+        gateway = lend_gateway(calls(server))
         with Http2Client(gateway.port) as client:
             stream = client.begin(UNARY, *CALL, ("grpc-timeout", "500m"), method="POST")
             answer = client.wait(stream)
@@ -160,7 +160,7 @@ def test_the_deadline_after_the_head_is_said_in_trailers_unless_data_has_gone(
 
 
 @pytest.mark.parametrize("sent", [b"", b"\0\0\0\0\1a", b"\0\0\0\0\5he"], ids=["nothing", "a message", "a part"])
-def test_a_failure_after_the_head_is_said_in_trailers(start_gateway: Starter, sent: bytes) -> None:
+def test_a_failure_after_the_head_is_said_in_trailers(lend_gateway: Starter, sent: bytes) -> None:
     def breaks_off(peer: Peer) -> None:
         (call,) = peer.first()
         peer.head(call, 200, ("content-type", "application/grpc"))
@@ -168,7 +168,7 @@ def test_a_failure_after_the_head_is_said_in_trailers(start_gateway: Starter, se
             peer.body(call, sent, end=False)
 
     with Http2Server(breaks_off) as server:
-        gateway = start_gateway(calls(server))
+        gateway = lend_gateway(calls(server))
         with Http2Client(gateway.port) as client:
             answer = client.wait(client.begin(UNARY, *CALL, method="POST"))
             assert (answer.status, answer.body, answer.reset) == (200, sent, None)
@@ -177,7 +177,7 @@ def test_a_failure_after_the_head_is_said_in_trailers(start_gateway: Starter, se
             assert failure(lambda: list(caller.download(b"", timeout=LIMIT)))[0] == grpc.StatusCode.UNAVAILABLE
 
 
-def test_errors_of_the_gateway_are_those_of_grpc(start_gateway: Starter, echo: GrpcEcho) -> None:
+def test_errors_of_the_gateway_are_those_of_grpc(lend_gateway: Starter, echo: GrpcEcho) -> None:
     description = calls(echo)
     dead = {"servers": [f"127.0.0.1:{free_port()}"], "h2": True}
     slow = {**description["backends"]["app"], "timeouts": {"response": "300ms"}}
@@ -188,7 +188,7 @@ def test_errors_of_the_gateway_are_those_of_grpc(start_gateway: Starter, echo: G
         {"match": {"header": {"X-To": "limited"}}, "rate": "1/h", "backend": "app"},
         {"match": {"header": {"X-To": "app"}}, "backend": "app"},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with GrpcClient(gateway.port) as client:
 
         def status(to: str, message: bytes = b"a") -> grpc.StatusCode:
@@ -202,10 +202,10 @@ def test_errors_of_the_gateway_are_those_of_grpc(start_gateway: Starter, echo: G
         assert status("limited") == grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_a_server_that_stops_fails_no_call(start_gateway: Starter, echo: GrpcEcho) -> None:
+def test_a_server_that_stops_fails_no_call(lend_gateway: Starter, echo: GrpcEcho) -> None:
     """It sends GOAWAY, finishes what runs, and closes; calls that cross that go to the other server."""
     with GrpcEcho("other") as other:
-        gateway = start_gateway(calls(echo, other))
+        gateway = lend_gateway(calls(echo, other))
         words: queue.Queue[bytes | None] = queue.Queue()
         with GrpcClient(gateway.port) as client:
             assert [client.unary(b"%d" % i, timeout=LIMIT) for i in range(4)] == [b"%d" % i for i in range(4)]
@@ -221,7 +221,7 @@ def test_a_server_that_stops_fails_no_call(start_gateway: Starter, echo: GrpcEch
             assert stopped.wait(LIMIT)
 
 
-def test_the_load_in_trailers_is_heard_and_taken_out(start_gateway: Starter) -> None:
+def test_the_load_in_trailers_is_heard_and_taken_out(lend_gateway: Starter) -> None:
     def script(peer: Peer) -> None:
         for call in peer.complete():
             peer.head(call, 200, ("content-type", "application/grpc"))
@@ -233,24 +233,24 @@ def test_the_load_in_trailers_is_heard_and_taken_out(start_gateway: Starter) -> 
             {"match": {"path": "/full", "when": 'load("app") > 0.8'}, "respond": {"status": 418}},
             {"backend": "app"},
         ]
-        gateway = start_gateway(description)
+        gateway = lend_gateway(description)
         with Http2Client(gateway.port) as client:
             assert client.get(UNARY, *CALL, method="POST").trailers == [("grpc-status", "0")]
             eventually(lambda: client.get("/full").status == 418, "the load of 0.85 to be known")
 
 
-def test_grpc_web_passes_unchanged(start_gateway: Starter) -> None:
+def test_grpc_web_passes_unchanged(lend_gateway: Starter) -> None:
     """Its messages and trailers are a body like any other, and errors are those of HTTP."""
     description = calls()
     description["backends"]["app"]["servers"] = [f"127.0.0.1:{free_port()}"]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
         answer = client.get(UNARY, ("content-type", "application/grpc-web+proto"), method="POST")
         assert (answer.status, answer.header("grpc-status")) == (502, None)
         assert old.get(UNARY, "Content-Type: application/grpc-web-text").status == 502
 
 
-def test_calls_of_grpc_web_pass_as_they_are(start_gateway: Starter) -> None:
+def test_calls_of_grpc_web_pass_as_they_are(lend_gateway: Starter) -> None:
     message = b"\0\0\0\0\5hello"
     trailers = b"\x80\0\0\0\x0fgrpc-status: 0\r\n"
     kind = "application/grpc-web+proto"
@@ -261,7 +261,7 @@ def test_calls_of_grpc_web_pass_as_they_are(start_gateway: Starter) -> None:
             peer.answer(call, message + trailers, ("content-type", kind))
 
     with Http2Server(answers) as server:
-        gateway = start_gateway(calls(server))
+        gateway = lend_gateway(calls(server))
         with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
             answer = client.post(UNARY, message, ("content-type", kind))
             assert (answer.status, answer.header("content-type"), answer.body) == (200, kind, message + trailers)
