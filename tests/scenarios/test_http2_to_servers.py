@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
@@ -59,9 +60,9 @@ def http2(*servers: Http2Server | RawServer | TlsServer, clients: bool = True, *
     return description
 
 
-def test_requests_of_all_clients_share_a_connection(start_gateway: Starter, peers: Peers) -> None:
+def test_requests_of_all_clients_share_a_connection(lend_gateway: Starter, peers: Peers) -> None:
     server = peers()
-    gateway = start_gateway(http2(server))
+    gateway = lend_gateway(http2(server))
     with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
         streams = [client.begin(f"/bytes/{size}") for size in (10, 70_000, 300_000)]
         assert [len(client.wait(stream).body) for stream in streams] == [10, 70_000, 300_000]
@@ -73,9 +74,9 @@ def test_requests_of_all_clients_share_a_connection(start_gateway: Starter, peer
     assert len(server.calls) == 5
 
 
-def test_bodies_of_all_sizes_both_ways(start_gateway: Starter, peers: Peers) -> None:
+def test_bodies_of_all_sizes_both_ways(lend_gateway: Starter, peers: Peers) -> None:
     server = peers()
-    gateway = start_gateway(http2(server))
+    gateway = lend_gateway(http2(server))
     with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
         for size in SIZES:
             assert client.get(f"/bytes/{size}").body == filler(size)
@@ -88,9 +89,9 @@ def test_bodies_of_all_sizes_both_ways(start_gateway: Starter, peers: Peers) -> 
     assert server.connections == 1
 
 
-def test_the_head_is_that_of_http_2(start_gateway: Starter, peers: Peers) -> None:
+def test_the_head_is_that_of_http_2(lend_gateway: Starter, peers: Peers) -> None:
     server = peers()
-    gateway = start_gateway(http2(server))
+    gateway = lend_gateway(http2(server))
     with Http2Client(gateway.port) as client:
         client.get("/headers?a=b", ("te", "trailers"), ("cookie", "a=1"), ("cookie", "b=2"), ("x-one", "1"))
     with RawClient(gateway.port) as old:
@@ -116,7 +117,7 @@ def test_the_head_is_that_of_http_2(start_gateway: Starter, peers: Peers) -> Non
     assert old_call.header("te") is None
 
 
-def test_interim_answers_and_trailers_pass_both_ways(start_gateway: Starter, peers: Peers) -> None:
+def test_interim_answers_and_trailers_pass_both_ways(lend_gateway: Starter, peers: Peers) -> None:
     def script(peer: Peer) -> None:
         for call in peer.complete():
             peer.head(call, 103, ("link", "</a>; rel=preload"))
@@ -125,7 +126,7 @@ def test_interim_answers_and_trailers_pass_both_ways(start_gateway: Starter, pee
             peer.trailers(call, ("x-sum", "4"), ("content-length", "4"))
 
     server = peers(script)
-    gateway = start_gateway(http2(server))
+    gateway = lend_gateway(http2(server))
     with Http2Client(gateway.port) as client:
         stream = client.begin("/", ("te", "trailers"), method="POST", end=False)
         client.send_body(stream, b"question", end=False)
@@ -142,8 +143,8 @@ def test_interim_answers_and_trailers_pass_both_ways(start_gateway: Starter, pee
     assert text.endswith(b"\r\n\r\n4\r\nbody\r\n0\r\nx-sum: 4\r\n\r\n")
 
 
-def test_heads_without_bodies(start_gateway: Starter, peers: Peers) -> None:
-    gateway = start_gateway(http2(peers()))
+def test_heads_without_bodies(lend_gateway: Starter, peers: Peers) -> None:
+    gateway = lend_gateway(http2(peers()))
     with Http2Client(gateway.port) as client, RawClient(gateway.port) as old:
         head = client.get("/bytes/1000", method="HEAD")
         assert (head.status, head.header("content-length"), head.body) == (200, "1000", b"")
@@ -155,12 +156,12 @@ def test_heads_without_bodies(start_gateway: Starter, peers: Peers) -> None:
 
 @pytest.mark.parametrize("offered", [True, False])
 def test_over_tls_the_server_chooses(
-    start_gateway: Starter, peers: Peers, authority: Authority, *, offered: bool
+    lend_gateway: Starter, peers: Peers, authority: Authority, *, offered: bool
 ) -> None:
     context = authority.server_context(authority.issue("127.0.0.1"))
     if offered:
         server = peers(context=context)
-        gateway = start_gateway(http2(server, tls={"ca": str(authority.ca)}))
+        gateway = lend_gateway(http2(server, tls={"ca": str(authority.ca)}))
         with RawClient(gateway.port) as client:
             assert [client.get("/bytes/10").body for _ in range(3)] == [b"abcdefghij"] * 3
         assert server.calls[0].header(":scheme") == "https"
@@ -168,7 +169,7 @@ def test_over_tls_the_server_chooses(
         return
     with TlsServer(context, answers) as old:
         context.set_alpn_protocols(["http/1.1"])
-        gateway = start_gateway(http2(old, tls={"ca": str(authority.ca)}))
+        gateway = lend_gateway(http2(old, tls={"ca": str(authority.ca)}))
         with Http2Client(gateway.port) as client:
             streams = [client.begin() for _ in range(5)]
             assert [client.wait(stream).body for stream in streams] == [b"ok"] * 5
@@ -176,36 +177,36 @@ def test_over_tls_the_server_chooses(
         assert 1 < old.connections <= 6
 
 
-def test_a_server_of_http_1_has_its_name(start_gateway: Starter) -> None:
+def test_a_server_of_http_1_has_its_name(lend_gateway: Starter) -> None:
     with RawServer(replies(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")) as server:
-        gateway = start_gateway(http2(server, retries={"attempts": 0}))
+        gateway = lend_gateway(http2(server, retries={"attempts": 0}))
         with RawClient(gateway.port) as client:
             assert client.get().status == 502
     assert "http2_not_spoken" in gateway.log
 
 
-def test_a_dead_port_is_refused_for_all_that_wait(start_gateway: Starter, peers: Peers) -> None:
+def test_a_dead_port_is_refused_for_all_that_wait(lend_gateway: Starter, peers: Peers) -> None:
     server = peers()
     description = http2(server)
     dead = f"127.0.0.1:{free_port()}"
     description["backends"]["app"]["servers"].insert(0, {"name": "dead", "address": dead})
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with Http2Client(gateway.port) as client:
         streams = [client.begin() for _ in range(6)]
         assert [client.wait(stream).body for stream in streams] == [b"ok"] * 6
 
 
-def test_localhost_is_tried_by_its_other_address(start_gateway: Starter, peers: Peers) -> None:
+def test_localhost_is_tried_by_its_other_address(lend_gateway: Starter, peers: Peers) -> None:
     server = peers()
     description = http2(server)
     description["backends"]["app"]["servers"] = [{"name": "s", "address": f"localhost:{server.port}"}]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with Http2Client(gateway.port) as client:
         streams = [client.begin() for _ in range(4)]
         assert [client.wait(stream).body for stream in streams] == [b"ok"] * 4
 
 
-def test_the_limit_of_the_server_makes_more_connections(start_gateway: Starter, peers: Peers) -> None:
+def test_the_limit_of_the_server_makes_more_connections(lend_gateway: Starter, peers: Peers) -> None:
     together = threading.Barrier(3)
 
     def script(peer: Peer) -> None:
@@ -214,14 +215,14 @@ def test_the_limit_of_the_server_makes_more_connections(start_gateway: Starter, 
         paths(peer)
 
     server = peers(script, settings={SettingCodes.MAX_CONCURRENT_STREAMS: 2})
-    gateway = start_gateway(http2(server))
+    gateway = lend_gateway(http2(server))
     with Http2Client(gateway.port) as client:
         streams = [client.begin() for _ in range(6)]
         assert [client.wait(stream).body for stream in streams] == [b"ok"] * 6
     assert [len(peer.calls) for peer in server.peers] == [2, 2, 2]
 
 
-def test_a_slow_client_stops_its_own_stream_alone(start_gateway: Starter, peers: Peers) -> None:
+def test_a_slow_client_stops_its_own_stream_alone(lend_gateway: Starter, peers: Peers) -> None:
     sent: dict[str, int] = {}
 
     def one(peer: Peer) -> None:
@@ -238,7 +239,7 @@ def test_a_slow_client_stops_its_own_stream_alone(start_gateway: Starter, peers:
         peer.body(slow, b"end")
 
     server = peers(one)
-    gateway = start_gateway(http2(server))
+    gateway = lend_gateway(http2(server))
     with Http2Client(gateway.port, window=1000, takes=False) as client, RawClient(gateway.port) as quick:
         slow = client.begin("/slow")
         eventually(lambda: server.calls, "the slow request to arrive")
@@ -253,14 +254,14 @@ def test_a_slow_client_stops_its_own_stream_alone(start_gateway: Starter, peers:
     assert server.connections == 1
 
 
-def test_a_client_that_leaves_cancels_its_stream(start_gateway: Starter, peers: Peers) -> None:
+def test_a_client_that_leaves_cancels_its_stream(lend_gateway: Starter, peers: Peers) -> None:
     def script(peer: Peer) -> None:
         for call in peer.complete():
             if call.path != "/hang":
                 peer.answer(call, b"ok")
 
     server = peers(script)
-    gateway = start_gateway(http2(server))
+    gateway = lend_gateway(http2(server))
     with Http2Client(gateway.port) as client:
         first, _ = client.begin("/hang"), client.begin("/hang")
         eventually(lambda: len(server.calls) == 2, "the requests to arrive")
@@ -273,7 +274,7 @@ def test_a_client_that_leaves_cancels_its_stream(start_gateway: Starter, peers: 
     assert server.connections == 1
 
 
-def test_streams_that_a_goaway_leaves_out_go_over_another_connection(start_gateway: Starter, peers: Peers) -> None:
+def test_streams_that_a_goaway_leaves_out_go_over_another_connection(lend_gateway: Starter, peers: Peers) -> None:
     def script(peer: Peer) -> None:
         if server.connections > 1:
             return paths(peer)
@@ -289,7 +290,7 @@ def test_streams_that_a_goaway_leaves_out_go_over_another_connection(start_gatew
         return None
 
     server = peers(script)
-    gateway = start_gateway(http2(server, retries={"budget": "0%"}))
+    gateway = lend_gateway(http2(server, retries={"budget": "0%"}))
     with Http2Client(gateway.port) as client:
         streams = [client.begin("/0"), client.begin("/1")]
         posted = client.begin("/echo", method="POST", end=False)
@@ -316,24 +317,24 @@ def refuses_once() -> Script:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_refused_stream_is_tried_elsewhere_or_again(start_gateway: Starter, peers: Peers, count: int) -> None:
+def test_a_refused_stream_is_tried_elsewhere_or_again(lend_gateway: Starter, peers: Peers, count: int) -> None:
     servers = [peers(refuses_once(), name="refuses"), peers(name="other")][:count]
-    gateway = start_gateway(http2(*servers))
+    gateway = lend_gateway(http2(*servers))
     with Http2Client(gateway.port) as client:
         answer = client.post("/echo", b"question")
         assert (answer.status, answer.body) == (200, b"question")
     assert [len(server.calls) for server in servers] == ([2] if count == 1 else [1, 1])
 
 
-def test_a_body_that_is_not_kept_any_more_is_not_sent_again(start_gateway: Starter, peers: Peers) -> None:
-    gateway = start_gateway(http2(peers(refuses_once())))
+def test_a_body_that_is_not_kept_any_more_is_not_sent_again(lend_gateway: Starter, peers: Peers) -> None:
+    gateway = lend_gateway(http2(peers(refuses_once())))
     with Http2Client(gateway.port) as client:
         answer = client.post("/echo", bytes(100_000))
         assert answer.status == 503
     eventually(lambda: "stream_refused: " in gateway.log and "(REFUSED_STREAM)" in gateway.log, "its name in the log")
 
 
-def test_a_reset_before_the_answer_has_its_name(start_gateway: Starter, peers: Peers, tmp_path: Path) -> None:
+def test_a_reset_before_the_answer_has_its_name(lend_gateway: Starter, peers: Peers, tmp_path: Path) -> None:
     def script(peer: Peer) -> None:
         for call in peer.complete():
             if call.path == "/half":
@@ -343,7 +344,7 @@ def test_a_reset_before_the_answer_has_its_name(start_gateway: Starter, peers: P
             peer.flush()
 
     log = Log(tmp_path)
-    gateway = start_gateway(http2(peers(script)) | {"access_log": log.section})
+    gateway = lend_gateway(http2(peers(script)) | {"access_log": log.section})
     with Http2Client(gateway.port) as client:
         assert client.get("/whole").status == 502
         half = client.get("/half")
@@ -354,7 +355,7 @@ def test_a_reset_before_the_answer_has_its_name(start_gateway: Starter, peers: P
     assert [entry["outcome"] for entry in log.entries] == ["stream_reset", "response_cut"], log.entries
 
 
-def test_a_silent_server_is_asked_by_ping_and_left(start_gateway: Starter, peers: Peers) -> None:
+def test_a_silent_server_is_asked_by_ping_and_left(lend_gateway: Starter, peers: Peers) -> None:
     silent = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -366,7 +367,7 @@ def test_a_silent_server_is_asked_by_ping_and_left(start_gateway: Starter, peers
         return None
 
     server = peers(script)
-    gateway = start_gateway(http2(server, timeouts={"response": "2s"}, retries={"attempts": 0}))
+    gateway = lend_gateway(http2(server, timeouts={"response": "2s"}, retries={"attempts": 0}))
     with RawClient(gateway.port) as client:
         assert client.get("/ping").status == 200
     with RawClient(gateway.port) as client:
@@ -376,9 +377,9 @@ def test_a_silent_server_is_asked_by_ping_and_left(start_gateway: Starter, peers
     assert "ping_timeout" in gateway.log
 
 
-def test_idle_connections_are_closed_with_a_goaway(start_gateway: Starter, peers: Peers) -> None:
+def test_idle_connections_are_closed_with_a_goaway(lend_gateway: Starter, peers: Peers) -> None:
     server = peers()
-    gateway = start_gateway(http2(server, timeouts={"idle": "200ms"}))
+    gateway = lend_gateway(http2(server, timeouts={"idle": "200ms"}))
     with RawClient(gateway.port) as client:
         assert client.get("/bytes/10").status == 200
         eventually(lambda: server.peers[0].goaway == ErrorCodes.NO_ERROR, "the GOAWAY")
@@ -386,7 +387,7 @@ def test_idle_connections_are_closed_with_a_goaway(start_gateway: Starter, peers
     assert server.connections == 2
 
 
-def test_a_reload_leaves_streams_and_connections_alone(start_gateway: Starter, peers: Peers) -> None:
+def test_a_reload_leaves_streams_and_connections_alone(lend_gateway: Starter, peers: Peers) -> None:
     go_on = threading.Event()
 
     def script(peer: Peer) -> None:
@@ -398,7 +399,7 @@ def test_a_reload_leaves_streams_and_connections_alone(start_gateway: Starter, p
 
     server = peers(script)
     description = http2(server)
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with Http2Client(gateway.port) as client:
         stream = client.begin()
         client.until(lambda: client.answers[stream].body == b"half ", "the first half")
@@ -423,10 +424,10 @@ class Hesitant(Http2Server):
 
 
 def test_requests_that_are_cancelled_one_after_the_other_share_the_connection_that_is_opened(
-    start_gateway: Starter,
+    lend_gateway: Starter,
 ) -> None:
     with Hesitant() as server:
-        gateway = start_gateway(http2(server))
+        gateway = lend_gateway({**http2(server), "access_log": {"path": "-", "format": "{outcome}"}})
         with Http2Client(gateway.port) as client:
             for _ in range(30):
                 stream = client.begin()
@@ -434,6 +435,7 @@ def test_requests_that_are_cancelled_one_after_the_other_share_the_connection_th
                 client.flush()
             stream = client.begin()
             eventually(lambda: server.connections, "a connection")
+            eventually(lambda: gateway.output.count("client_left") == 30, "all to be cancelled before it is there")
             server.greet.set()
             assert client.wait(stream).body == b"ok"
             assert client.get().body == b"ok"
@@ -441,10 +443,10 @@ def test_requests_that_are_cancelled_one_after_the_other_share_the_connection_th
         assert [call.path for call in server.calls] == ["/", "/"]
 
 
-def test_requests_that_wait_for_a_connection_lose_nothing_to_a_reload(start_gateway: Starter) -> None:
+def test_requests_that_wait_for_a_connection_lose_nothing_to_a_reload(lend_gateway: Starter) -> None:
     with Hesitant() as server:
         description = http2(server)
-        gateway = start_gateway(description)
+        gateway = lend_gateway(description)
         with Http2Client(gateway.port) as client:
             stream = client.begin()
             eventually(lambda: server.connections == 1, "the connection to be begun")
@@ -456,7 +458,7 @@ def test_requests_that_wait_for_a_connection_lose_nothing_to_a_reload(start_gate
         assert (server.connections, server.broken) == (1, [])
 
 
-def test_a_server_that_says_goaway_with_its_settings_gets_no_further_requests(start_gateway: Starter) -> None:
+def test_a_server_that_says_goaway_with_its_settings_gets_no_further_requests(lend_gateway: Starter) -> None:
     class Leaving(Http2Server):
         def serve(self, connection: socket.socket, number: int) -> None:
             if number > 1:
@@ -469,25 +471,31 @@ def test_a_server_that_says_goaway_with_its_settings_gets_no_further_requests(st
 
     ended = threading.Event()
     with Leaving() as server:
-        gateway = start_gateway(http2(server))
+        gateway = lend_gateway(http2(server))
         with Http2Client(gateway.port) as client:
             assert [client.get().body for _ in range(3)] == [b"ok"] * 3
         assert ended.wait(LIMIT)
         assert (server.connections, server.broken) == (2, [])
 
 
-def test_a_response_outlives_its_connection_while_its_client_reads_slowly(start_gateway: Starter, peers: Peers) -> None:
+def test_a_response_outlives_its_connection_while_its_client_reads_slowly(lend_gateway: Starter, peers: Peers) -> None:
     def script(peer: Peer) -> None:
         (call,) = peer.first()
         peer.until(lambda: call.ended)
         peer.answer(call, filler(100_000) if call.path == "/slow" else b"ok")
 
     server = peers(script)
-    gateway = start_gateway(http2(server))
+    gateway = lend_gateway(http2(server))
     with Http2Client(gateway.port, window=1000, takes=False) as client:
         slow = client.begin("/slow")
         client.until(lambda: len(client.answers[slow].body) == 1000, "its window to be full")
-        assert client.get("/next").body == b"ok"  # over another connection: the server has closed the first one
+        worker = psutil.Process(gateway.workers()[0])
+
+        def connected() -> bool:
+            return any(peer.raddr and peer.raddr.port == server.port for peer in worker.net_connections("tcp"))
+
+        eventually(lambda: not connected(), "the gateway to see that the server has closed the connection")
+        assert client.get("/next").body == b"ok"  # over another one
         assert server.connections == 2
         client.connection.increment_flow_control_window(200_000, slow)
         client.connection.increment_flow_control_window(200_000)
