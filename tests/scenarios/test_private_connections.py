@@ -68,9 +68,9 @@ def log_in(client: RawClient, scheme: str, user: str) -> bytes:
 @pytest.mark.parametrize("schemes", [
     ("NTLM",), ("Negotiate",), ("negotiate", "ntlm"), ('Basic realm="a, b", NTLM',), ("Basic realm=x", "Negotiate"),
 ])  # fmt: skip
-def test_no_other_client_gets_an_authenticated_connection(start_gateway: Starter, schemes: tuple[str, ...]) -> None:
+def test_no_other_client_gets_an_authenticated_connection(lend_gateway: Starter, schemes: tuple[str, ...]) -> None:
     with Guarded(*schemes) as server:
-        gateway = start_gateway(before(server))
+        gateway = lend_gateway(before(server))
         scheme = "NTLM" if "ntlm" in schemes[-1].lower() else "Negotiate"
         with RawClient(gateway.port) as alice, RawClient(gateway.port) as bob:
             assert log_in(alice, scheme, "alice").endswith(b" alice")
@@ -88,9 +88,9 @@ def test_no_other_client_gets_an_authenticated_connection(start_gateway: Starter
             assert stranger.get("/").status == 401
 
 
-def test_credentials_bind_a_connection_that_was_never_challenged(start_gateway: Starter) -> None:
+def test_credentials_bind_a_connection_that_was_never_challenged(lend_gateway: Starter) -> None:
     with Guarded(shy=True) as server:
-        gateway = start_gateway(before(server))
+        gateway = lend_gateway(before(server))
         with RawClient(gateway.port) as alice, RawClient(gateway.port) as bob:
             assert alice.get("/").body == b"guarded 1 nobody"
             assert alice.get("/", "Authorization: Negotiate response-alice").body == b"guarded 1 alice"
@@ -98,18 +98,18 @@ def test_credentials_bind_a_connection_that_was_never_challenged(start_gateway: 
             assert alice.get("/").body == b"guarded 1 alice"
 
 
-def test_basic_credentials_bind_nothing(start_gateway: Starter) -> None:
+def test_basic_credentials_bind_nothing(lend_gateway: Starter) -> None:
     """Each request has them: connections are shared as ever."""
     with Guarded(shy=True) as server:
-        gateway = start_gateway(before(server))
+        gateway = lend_gateway(before(server))
         for _ in range(3):
             with RawClient(gateway.port) as client:
                 assert client.get("/", "Authorization: Basic response-x").body == b"guarded 1 x"
 
 
-def test_of_several_servers_the_same_one_goes_on(start_gateway: Starter) -> None:
+def test_of_several_servers_the_same_one_goes_on(lend_gateway: Starter) -> None:
     with Guarded("NTLM", name="one") as one, Guarded("NTLM", name="two") as two:
-        gateway = start_gateway(before(one, two, balance="round-robin"))
+        gateway = lend_gateway(before(one, two, balance="round-robin"))
         with RawClient(gateway.port) as alice, RawClient(gateway.port) as other:
             body = log_in(alice, "NTLM", "alice")
             for _ in range(4):
@@ -117,9 +117,9 @@ def test_of_several_servers_the_same_one_goes_on(start_gateway: Starter) -> None
                 assert alice.get("/").body == body
 
 
-def test_a_server_that_hangs_up_is_asked_anew(start_gateway: Starter) -> None:
+def test_a_server_that_hangs_up_is_asked_anew(lend_gateway: Starter) -> None:
     with Guarded("NTLM") as server:
-        gateway = start_gateway(before(server))
+        gateway = lend_gateway(before(server))
         with RawClient(gateway.port) as alice:
             log_in(alice, "NTLM", "alice")
             for connection in server._sockets:
@@ -129,9 +129,9 @@ def test_a_server_that_hangs_up_is_asked_anew(start_gateway: Starter) -> None:
             assert log_in(alice, "NTLM", "alice").endswith(b" alice")
 
 
-def test_a_reload_without_the_server_ends_it(start_gateway: Starter) -> None:
+def test_a_reload_without_the_server_ends_it(lend_gateway: Starter) -> None:
     with Guarded("NTLM") as server, Guarded("NTLM", name="next") as other:
-        gateway = start_gateway(before(server))
+        gateway = lend_gateway(before(server))
         with RawClient(gateway.port) as alice:
             log_in(alice, "NTLM", "alice")
             gateway.reload({**gateway.site, "backends": before(other)["backends"]})
