@@ -47,16 +47,16 @@ def read_all(seen: list[bytes], then: bytes = b"") -> Callable[[socket.socket, b
         ),
     ],
 )
-def test_a_put_is_repeated_with_its_body(start_gateway: Starter, body: bytes, repeated: bytes) -> None:
+def test_a_put_is_repeated_with_its_body(lend_gateway: Starter, body: bytes, repeated: bytes) -> None:
     seen: list[bytes] = []
     with RawServer(read_all(seen)) as one, RawServer(read_all(seen)) as two, RawServer(read_all(seen, OK)) as three:
-        gateway = start_gateway(before(one.address, two.address, three.address))
+        gateway = lend_gateway(before(one.address, two.address, three.address))
         with RawClient(gateway.port) as client:
             assert client.ask(b"PUT / HTTP/1.1\r\nHost: a\r\n" + body).body == b"ok"
     assert seen == [body.partition(b"\r\n\r\n")[2], repeated, repeated]
 
 
-def test_a_long_body_is_not_kept(start_gateway: Starter, start_servers: Servers) -> None:
+def test_a_long_body_is_not_kept(lend_gateway: Starter, start_servers: Servers) -> None:
     def script(connection: socket.socket, _: bytes) -> None:
         left = 200_000
         while left > 0:
@@ -64,17 +64,17 @@ def test_a_long_body_is_not_kept(start_gateway: Starter, start_servers: Servers)
 
     (server,) = start_servers("app1")
     with RawServer(script) as broken:
-        gateway = start_gateway(before(broken.address, server.address))
+        gateway = lend_gateway(before(broken.address, server.address))
         with RawClient(gateway.port) as client:
             client.send(b"PUT /sink HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + bytes(300_000))
             assert client.response().status == 502
     assert server.count == 0
 
 
-def test_statuses_that_are_worth_another_try(start_gateway: Starter) -> None:
+def test_statuses_that_are_worth_another_try(lend_gateway: Starter) -> None:
     with RawServer(replies(BUSY)) as busy, RawServer(replies(OK)) as good:
         retries = {"on": ["connect", "503"]}
-        gateway = start_gateway(before(busy.address, good.address, retries=retries))
+        gateway = lend_gateway(before(busy.address, good.address, retries=retries))
         with RawClient(gateway.port) as client:
             assert [client.get().body for _ in range(4)] == [b"ok"] * 4
             asked = len(busy.heads)
@@ -83,27 +83,27 @@ def test_statuses_that_are_worth_another_try(start_gateway: Starter) -> None:
             assert sorted(posts) == [200, 503]  # a POST may have been done
 
 
-def test_the_answer_passes_if_there_is_no_other_server(start_gateway: Starter) -> None:
+def test_the_answer_passes_if_there_is_no_other_server(lend_gateway: Starter) -> None:
     with RawServer(replies(BUSY)) as one, RawServer(replies(BUSY)) as two:
-        gateway = start_gateway(before(one.address, two.address, retries={"on": ["503"]}))
+        gateway = lend_gateway(before(one.address, two.address, retries={"on": ["503"]}))
         with RawClient(gateway.port) as client:
             answer = client.get()
             assert (answer.status, answer.body) == (503, b"busy")
         assert len(one.heads) + len(two.heads) == 2
 
 
-def test_nothing_is_repeated_if_the_site_says_so(start_gateway: Starter) -> None:
+def test_nothing_is_repeated_if_the_site_says_so(lend_gateway: Starter) -> None:
     dead = f"127.0.0.1:{free_port()}"
     with RawServer(replies(OK)) as good:
-        gateway = start_gateway(before(dead, good.address, retries={"attempts": 0}))
+        gateway = lend_gateway(before(dead, good.address, retries={"attempts": 0}))
         with RawClient(gateway.port) as client:
             assert sorted(client.get().status for _ in range(4)) == [200, 200, 502, 502]
 
 
-def test_retries_never_multiply_an_outage(start_gateway: Starter) -> None:
+def test_retries_never_multiply_an_outage(lend_gateway: Starter) -> None:
     """Everything is broken: 200 requests cost the servers at most the first credit and a fifth more."""
     with RawServer(replies()) as one, RawServer(replies()) as two, RawServer(replies()) as three:
-        gateway = start_gateway(before(one.address, two.address, three.address, retries={"attempts": 5}))
+        gateway = lend_gateway(before(one.address, two.address, three.address, retries={"attempts": 5}))
         with RawClient(gateway.port) as client:
             assert {client.get().status for _ in range(200)} == {502}
         asked = len(one.heads) + len(two.heads) + len(three.heads)
