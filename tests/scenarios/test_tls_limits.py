@@ -39,11 +39,11 @@ def frontend_of(description: dict[str, object]) -> dict[str, object]:
 
 @pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"])
 def test_a_handshake_has_to_end_in_time(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, said: bytes
+    lend_gateway: Starter, start_servers: Servers, authority: Authority, said: bytes
 ) -> None:
     description = secure(start_servers("app1"), authority)
     frontend_of(description)["limits"] = {"header_timeout": "1s"}
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", gateway.port), timeout=10.0) as client:
         client.sendall(said)
@@ -101,7 +101,7 @@ def test_a_rate_that_is_kept_costs_no_handshake(
 
 
 def test_hsts_is_in_every_response_of_the_frontend_and_of_no_other(
-    start_gateway: Starter, start_servers: Servers, authority: Authority
+    lend_gateway: Starter, start_servers: Servers, authority: Authority
 ) -> None:
     (server,) = start_servers("app1")
     description = secure([server], authority, hsts={"max_age": "365d", "include_subdomains": True})
@@ -117,7 +117,7 @@ def test_hsts_is_in_every_response_of_the_frontend_and_of_no_other(
         },
         {"match": {"path": "/headers"}, "backend": "app"},
     ]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     value = "max-age=31536000; includeSubDomains"
     paths = ("/to", "/refused", "/bytes/1", "/headers", "/none")
     with RawClient(gateway.port, authority.client_context()) as client:
@@ -146,12 +146,12 @@ def guarded(servers: list[BackendServer], authority: Authority) -> dict[str, obj
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_a_route_may_require_a_client_certificate(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path, version: ssl.TLSVersion
+    lend_gateway: Starter, start_servers: Servers, authority: Authority, tmp_path: Path, version: ssl.TLSVersion
 ) -> None:
     (tmp_path / "other").mkdir()
     own = authority.issue("alice.example.com")
     strange = Authority(tmp_path / "other").issue("mallory.example.com")
-    gateway = start_gateway(guarded(start_servers("app1"), authority))
+    gateway = lend_gateway(guarded(start_servers("app1"), authority))
     for certificate in (None, strange, own):
         context = authority.client_context()
         context.maximum_version = version
@@ -169,12 +169,12 @@ def test_a_route_may_require_a_client_certificate(
 
 
 def test_a_route_that_requires_a_certificate_refuses_all_without_tls(
-    start_gateway: Starter, start_servers: Servers, authority: Authority
+    lend_gateway: Starter, start_servers: Servers, authority: Authority
 ) -> None:
     description = guarded(start_servers("app1"), authority)
     plain = site([])["frontends"][0] | {"name": "plain"}
     description["frontends"] = [plain, frontend_of(description)]
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     with RawClient(gateway.port) as client:
         assert client.get("/bytes/1", "X-Client-Cert-Verify: SUCCESS").status == 403
         assert client.get("/headers").status == 200
@@ -185,13 +185,13 @@ def test_a_route_that_requires_a_certificate_refuses_all_without_tls(
 
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 def test_a_reload_without_http2_sends_goaway_and_finishes_requests(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, kind: str
+    lend_gateway: Starter, start_servers: Servers, authority: Authority, kind: str
 ) -> None:
     tls = kind == "tls"
     servers = start_servers("app1")
     description = secure(servers, authority) if tls else site(servers)
     frontend_of(description)["http2"] = True
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     context = authority.client_context() if tls else None
     with Http2Client(gateway.port, context) as client, Http2Client(gateway.port, context) as idle:
         assert idle.get("/bytes/1").status == 200
@@ -218,13 +218,13 @@ def test_a_reload_without_http2_sends_goaway_and_finishes_requests(
 
 @pytest.mark.parametrize("kind", ["plain", "tls"])
 def test_a_slow_reader_gets_the_end_of_its_last_answer(
-    start_gateway: Starter, start_servers: Servers, authority: Authority, kind: str
+    lend_gateway: Starter, start_servers: Servers, authority: Authority, kind: str
 ) -> None:
     """Its WINDOW_UPDATE would make the kernel reset a connection that was closed before all had been read."""
     servers = start_servers("app1")
     description = secure(servers, authority) if kind == "tls" else site(servers)
     frontend_of(description)["http2"] = True
-    gateway = start_gateway(description)
+    gateway = lend_gateway(description)
     size = 100_000  # the kernels take all of it: 50 kB and more there, the rest here
     with Http2Client(gateway.port, authority.client_context() if kind == "tls" else None, window=size) as client:
         assert client.get("/bytes/1").status == 200
